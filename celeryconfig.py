@@ -1,0 +1,50 @@
+"""Celery settings: broker, queues, routes, reliability. Loaded when the app is first used."""
+
+from kombu import Queue
+
+from tracker.settings import load_settings
+from workers.queues import QUEUE_OF, QUEUES, task_name
+
+_settings = load_settings()
+
+broker_url = _settings.broker_url
+broker_connection_retry_on_startup = True
+broker_connection_timeout = 5
+timezone = _settings.timezone
+enable_utc = True
+
+# Nothing but JSON comes in or goes out, and no result is kept: the database has them.
+accept_content = ["json"]
+task_serializer = "json"
+task_ignore_result = True
+
+task_queues = [Queue(name) for name in QUEUES]
+task_create_missing_queues = False
+task_default_queue = QUEUES[0]
+task_routes = {task_name(step): {"queue": queue} for step, queue in QUEUE_OF.items()}
+
+# A task is acknowledged when it is done. One whose process was killed is sent again, as often as
+# its max_retries allow: steps may be repeated. A worker takes no more than it works on.
+task_acks_late = True
+task_retry_on_worker_lost = True
+worker_prefetch_multiplier = 1
+worker_eta_task_limit = 10_000
+
+# A step on the largest sensible batch takes seconds. The broker hands a task that was not
+# acknowledged to somebody else after visibility_timeout, which must be longer than any task.
+task_soft_time_limit = 90
+task_time_limit = 120
+broker_transport_options = {
+    "visibility_timeout": 180,
+    "health_check_interval": 10,
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+}
+
+# The countdown between two looks for receipts is half a second.
+worker_timer_precision = 0.1
+
+# What Flower and the live page show.
+worker_send_task_events = True
+task_send_sent_event = True

@@ -1,0 +1,5 @@
+"""``python -m simulator`` is ``sendtrace``."""
+
+from simulator.cli import main
+
+main()

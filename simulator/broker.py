@@ -1,0 +1,66 @@
+"""The driver's side of the broker: is it there, are there workers, does it still hold tasks."""
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from kombu.utils.url import maybe_sanitize_url
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from tracker.errors import BrokerUnreachable, UsageError
+from workers.queues import QUEUES, waiting_tasks
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds to wait for a broker, and for workers to say which queues they serve."""
+
+SCHEMES = ("redis://", "rediss://", "redis+socket://", "unix://")
+
+
+class Broker:
+    """A Redis or Valkey that Celery's tasks go through."""
+
+    def __init__(self, url: str) -> None:
+        if not url.startswith(SCHEMES):
+            raise UsageError(
+                f"the broker {maybe_sanitize_url(url)} is not one that can be used;"
+                " expected redis://HOST:PORT/0"
+            )
+        self.url = url
+        self.shown_url = maybe_sanitize_url(url)
+        self._client: Redis = Redis.from_url(
+            url.replace("redis+socket://", "unix://", 1),
+            socket_timeout=ANSWER_TIMEOUT,
+            socket_connect_timeout=ANSWER_TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def check_reachable(self) -> None:
+        """Raise :exc:`BrokerUnreachable`, with the cause, or return."""
+        try:
+            self._client.ping()
+        except (RedisError, OSError) as error:
+            raise BrokerUnreachable(
+                f"the broker {self.shown_url} does not answer: {error}"
+            ) from None
+
+    def check_workers(self, app: Celery) -> None:
+        """Raise :exc:`UsageError` if a queue is served by none of the workers that run."""
+        try:
+            answers = app.control.inspect(timeout=ANSWER_TIMEOUT / 2).active_queues() or {}
+        except (OperationalError, OSError) as error:
+            raise BrokerUnreachable(f"the broker {self.shown_url} does not answer: {error}") from None
+        served = {queue["name"] for queues in answers.values() for queue in queues}
+        missing = [queue for queue in QUEUES if queue not in served]
+        if missing:
+            raise UsageError(
+                f"no worker on {self.shown_url} serves {', '.join(missing)}; start one with\n"
+                f"  celery -A workers.app worker -Q {','.join(QUEUES)}"
+            )
+
+    def waiting_tasks(self) -> int:
+        """Tasks that are queued or being worked on."""
+        return waiting_tasks(self._client)
+
+    def close(self) -> None:
+        self._client.close()

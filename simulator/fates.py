@@ -1,0 +1,66 @@
+"""How the simulated gateway treats a message: outcome and latency of each attempt.
+
+A pure function of the draws and of the gateway's behaviour, which both the gateway, in a worker,
+and the oracle, in the driver, ask.
+"""
+
+import re
+from datetime import timedelta
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from simulator.draws import Purpose, normals, uniforms
+from tracker.status import Channel, Status
+
+P99 = NormalDist().inv_cdf(0.99)
+"""How many standard deviations the 99th percentile lies above the median."""
+
+_ADDRESS = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+
+
+class Behaviour(BaseModel):
+    """What a simulated gateway does with what it accepts, as shares of each attempt."""
+
+    model_config = ConfigDict(frozen=True)
+
+    median: timedelta = timedelta()
+    p99: timedelta = timedelta()
+    hard_bounce: float = 0.0
+    soft_bounce: float = 0.0
+    not_delivered: float = 0.0
+    attempts: int = 1
+
+
+def outcomes(
+    behaviour: Behaviour, seed: int, campaign: str, attempt: int, first: int, count: int
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """What becomes of messages ``first`` … on an attempt, and after how many microseconds.
+
+    Both arrays have the shape (count,); the first holds codes of :class:`Status`.
+    """
+    drawn = uniforms(seed, campaign, Purpose.FATE, first, count, attempt)
+    shares = np.cumsum([behaviour.hard_bounce, behaviour.soft_bounce, behaviour.not_delivered])
+    codes = np.array(
+        [Status.HARD_BOUNCED, Status.SOFT_BOUNCED, Status.NOT_DELIVERED, Status.DELIVERED], np.int8
+    )
+    statuses = codes[np.searchsorted(shares, drawn[:, 0], side="right")]
+    return statuses, _latencies(behaviour, drawn[:, 1], drawn[:, 2])
+
+
+def _latencies(
+    behaviour: Behaviour, one: NDArray[np.float64], two: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Log-normal latencies in microseconds, through the behaviour's median and p99."""
+    median = behaviour.median / timedelta(microseconds=1)
+    if not median:
+        return np.zeros(len(one), np.int64)
+    sigma = np.log(behaviour.p99 / behaviour.median) / P99
+    return np.rint(median * np.exp(sigma * normals(one, two))).astype(np.int64)
+
+
+def is_malformed(channel: Channel, recipient: str) -> bool:
+    """Whether a gateway can do nothing with an address, so that it bounces for good."""
+    return channel is Channel.EMAIL and _ADDRESS.fullmatch(recipient) is None

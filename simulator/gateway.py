@@ -1,0 +1,76 @@
+"""The simulated gateway: accepts everything once, and has an answer for each after a while."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from simulator import ledger
+from simulator.fates import Behaviour, is_malformed, outcomes
+from tracker.catalog import Campaign
+from tracker.clock import Instant
+from tracker.database import Database
+from tracker.status import Status
+from workers.gateways.base import Receipt, Submission
+
+KIND = "simulated"
+"""Its name among the entry points."""
+
+
+class Settings(BaseModel):
+    """What is recorded of a simulated gateway."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seed: int
+    behaviour: Behaviour
+
+
+class SimulatedGateway:
+    """A gateway behind the workers' protocol whose every answer follows from the seed."""
+
+    def __init__(self, settings: str, database: Database) -> None:
+        self._settings = Settings.model_validate_json(settings)
+        self._database = database
+        ledger.prepare(database)
+
+    def submit(self, submission: Submission, now: Instant) -> Mapping[Instant, Sequence[int]]:
+        """Accept all of it. What was accepted before keeps its moment, outcome and receipt."""
+        numbers = np.asarray(submission.numbers, np.int64)
+        first = int(numbers.min())
+        statuses, latencies = outcomes(
+            self._settings.behaviour,
+            self._settings.seed,
+            submission.campaign.name,
+            submission.attempt,
+            first,
+            int(numbers.max()) - first + 1,
+        )
+        statuses, latencies = statuses[numbers - first], latencies[numbers - first]
+        channel = submission.campaign.channel
+        for place, recipient in enumerate(submission.recipients):
+            if is_malformed(channel, recipient):
+                statuses[place] = Status.HARD_BOUNCED
+        earlier = ledger.accept(
+            self._database,
+            submission.campaign.id,
+            submission.attempt,
+            numbers=submission.numbers,
+            outcomes=statuses.tolist(),
+            due_at=(latencies + now).tolist(),
+            at=now,
+        )
+        accepted: defaultdict[Instant, list[int]] = defaultdict(list)
+        for number in submission.numbers:
+            accepted[earlier.get(number, now)].append(number)
+        return accepted
+
+    def receipts(
+        self, campaign: Campaign, numbers: Sequence[int], now: Instant
+    ) -> Sequence[Receipt]:
+        """The answers that are out by ``now``."""
+        rows = ledger.due(self._database, campaign.id, numbers, now)
+        return [
+            Receipt(number, attempt, Status(outcome), at) for number, attempt, outcome, at in rows
+        ]

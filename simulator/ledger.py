@@ -1,0 +1,191 @@
+"""The simulated gateway's own record of what it accepted, and what it decided to do with it.
+
+It is written in transactions of its own, apart from the workers', as a gateway's would be. So it
+can tell against the tracker: what was accepted, how often, and that nobody else was.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, MetaData, SmallInteger, Table
+
+from tracker.audit import Invariant
+from tracker.clock import Instant
+from tracker.database import Database, migrate
+from tracker.schema import messages, transitions
+from tracker.schema import metadata as tracker_metadata
+from tracker.status import LEGAL, Status
+
+MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
+
+OUTCOMES = LEGAL[Status.IN_GATEWAY]
+
+metadata = MetaData(naming_convention=tracker_metadata.naming_convention)
+
+acceptances = Table(
+    "gateway_ledger",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
+    Column("accepted_at", BigInteger, nullable=False),
+    Column("outcome", SmallInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("repeats", Integer, nullable=False, server_default=sa.text("0")),
+    CheckConstraint(
+        f"outcome IN ({', '.join(str(int(status)) for status in sorted(OUTCOMES))})", name="outcome"
+    ),
+    CheckConstraint("due_at >= accepted_at", name="due_at"),
+    sqlite_with_rowid=False,
+    comment="Messages that the simulated gateway accepted, once an attempt; repeats counts how"
+    " often it was given one again. The receipt with the outcome is out from due_at on.",
+)
+
+
+SQLITE_EXTRAS = (
+    "INSERT INTO sqlite_stat1 (tbl, idx, stat)"
+    " VALUES ('gateway_ledger', 'gateway_ledger', '1000000 100000 2 1')",
+)
+"""What SQLite's planner must know of the table; see :data:`tracker.schema.SQLITE_STATISTICS`."""
+
+
+def prepare(database: Database) -> None:
+    """Bring the ledger's table up to date."""
+    migrate(database, "simulator", MIGRATIONS)
+
+
+def accept(
+    database: Database,
+    campaign_id: int,
+    attempt: int,
+    *,
+    numbers: Sequence[int],
+    outcomes: Sequence[int],
+    due_at: Sequence[Instant],
+    at: Instant,
+) -> dict[int, Instant]:
+    """Write down what is accepted now. Numbers that had been accepted before, and when."""
+    offered = database.rows("offered", number=numbers, outcome=outcomes, due_at=due_at)
+    with database.write() as connection:
+        earlier = connection.execute(
+            sa.select(acceptances.c.number, acceptances.c.accepted_at).where(
+                acceptances.c.campaign_id == campaign_id,
+                acceptances.c.attempt == attempt,
+                acceptances.c.number == offered.c.number,
+            )
+        ).all()
+        columns = ("campaign_id", "number", "attempt", "accepted_at", "outcome", "due_at")
+        connection.execute(
+            database.upsert(acceptances)
+            .from_select(
+                columns,
+                sa.select(
+                    sa.literal(campaign_id, Integer),
+                    offered.c.number,
+                    sa.literal(attempt, SmallInteger),
+                    sa.literal(at, BigInteger),
+                    offered.c.outcome,
+                    offered.c.due_at,
+                ).where(offered.c.number >= 0),  # SQLite needs a WHERE before ON CONFLICT
+            )
+            .on_conflict_do_update(
+                index_elements=list(acceptances.primary_key),
+                set_={"repeats": acceptances.c.repeats + 1},
+            )
+        )
+    return {number: accepted_at for number, accepted_at in earlier}
+
+
+def due(
+    database: Database, campaign_id: int, numbers: Sequence[int], now: Instant
+) -> Sequence[sa.Row[tuple[int, int, int, Instant]]]:
+    """(number, attempt, outcome, due_at) of the receipts that are out by ``now``."""
+    asked = database.rows("asked", number=numbers)
+    with database.read() as connection:
+        return connection.execute(
+            sa.select(
+                acceptances.c.number,
+                acceptances.c.attempt,
+                acceptances.c.outcome,
+                acceptances.c.due_at,
+            ).where(
+                acceptances.c.campaign_id == campaign_id,
+                acceptances.c.number == asked.c.number,
+                acceptances.c.due_at <= now,
+            )
+        ).all()
+
+
+def repeats(connection: sa.Connection, campaign_ids: Sequence[int]) -> int:
+    """How often the gateway was given something that it had accepted before."""
+    total = connection.scalar(
+        sa.select(sa.func.coalesce(sa.func.sum(acceptances.c.repeats), 0)).where(
+            acceptances.c.campaign_id.in_(campaign_ids)
+        )
+    )
+    return int(total or 0)
+
+
+def _accepted_is_recorded(ids: Sequence[int]) -> sa.Select[Any]:
+    return (
+        sa.select(
+            acceptances.c.campaign_id,
+            acceptances.c.number,
+            acceptances.c.attempt,
+            messages.c.status,
+        )
+        .outerjoin(
+            transitions,
+            sa.and_(
+                transitions.c.campaign_id == acceptances.c.campaign_id,
+                transitions.c.status == Status.IN_GATEWAY,
+                transitions.c.attempt == acceptances.c.attempt,
+                transitions.c.number == acceptances.c.number,
+            ),
+        )
+        .outerjoin(
+            messages,
+            sa.and_(
+                messages.c.campaign_id == acceptances.c.campaign_id,
+                messages.c.number == acceptances.c.number,
+            ),
+        )
+        .where(acceptances.c.campaign_id.in_(ids), transitions.c.number.is_(None))
+        .order_by(acceptances.c.campaign_id, acceptances.c.number)
+    )
+
+
+def _recorded_is_accepted(ids: Sequence[int]) -> sa.Select[Any]:
+    return (
+        sa.select(transitions.c.campaign_id, transitions.c.number, transitions.c.attempt)
+        .outerjoin(
+            acceptances,
+            sa.and_(
+                acceptances.c.campaign_id == transitions.c.campaign_id,
+                acceptances.c.number == transitions.c.number,
+                acceptances.c.attempt == transitions.c.attempt,
+            ),
+        )
+        .where(
+            transitions.c.campaign_id.in_(ids),
+            transitions.c.status == Status.IN_GATEWAY,
+            acceptances.c.number.is_(None),
+        )
+        .order_by(transitions.c.campaign_id, transitions.c.number)
+    )
+
+
+INVARIANTS = (
+    Invariant(
+        "accepted_is_recorded",
+        "What the gateway accepted is on record as handed to it: nobody Not Sent, nobody unknown.",
+        _accepted_is_recorded,
+    ),
+    Invariant(
+        "recorded_is_accepted",
+        "What is on record as handed to the gateway is in the gateway's own ledger.",
+        _recorded_is_accepted,
+    ),
+)

@@ -1,0 +1,136 @@
+"""Progress, on stderr: bars on a terminal, a plain line every few seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from tracker.report import Report
+from tracker.status import Status
+
+PLAIN_INTERVAL = 2.0
+"""Seconds between two plain lines."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many messages are past each stage."""
+
+    recorded: int
+    checked: int
+    handed_over: int
+    settled: int
+
+    @classmethod
+    def of(cls, reports: Sequence[Report]) -> "Standing":
+        recorded = sum(report.audience for report in reports)
+        checked = recorded - sum(report.having(Status.QUEUED) for report in reports)
+        ready = sum(report.having(Status.ABOUT_TO_BE_SENT) for report in reports)
+        settled = sum(report.settled for report in reports)
+        return cls(recorded, checked, checked - ready, settled)
+
+
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def say(self, text: str) -> None:
+        """A line about what is going on."""
+
+    def customers(self, more: int) -> None:
+        """``more`` customers were recorded."""
+
+    def messages(self, standing: Standing) -> None:
+        """The messages are this far."""
+
+
+@contextmanager
+def display(customers: int, messages: int | None) -> Iterator[Display]:
+    """A display for a run of about so many customers (0: unknown) and messages."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(messages)
+        return
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield _Bars(bars, customers, messages)
+
+
+class _Bars:
+    def __init__(self, bars: Progress, customers: int, messages: int | None) -> None:
+        self._bars = bars
+        self._customers = bars.add_task("Customers", total=customers or None)
+        self._stages = [
+            bars.add_task(name, total=messages, visible=False)
+            for name in ("Queued", "About to be sent", "Gateway", "Settled")
+        ]
+
+    def say(self, text: str) -> None:
+        self._bars.console.print(text, highlight=False, style="dim")
+
+    def customers(self, more: int) -> None:
+        self._bars.advance(self._customers, more)
+
+    def messages(self, standing: Standing) -> None:
+        self._bars.update(self._customers, visible=False)
+        past = (standing.recorded, standing.checked, standing.handed_over, standing.settled)
+        for task, count in zip(self._stages, past, strict=True):
+            self._bars.update(task, completed=count, visible=True)
+
+
+class _Lines:
+    def __init__(self, messages: int | None) -> None:
+        self._total = messages
+        self._customers = 0
+        self._began: float | None = None
+        self._said = time.monotonic()
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def customers(self, more: int) -> None:
+        self._customers += more
+        if self._due():
+            self.say(f"{self._customers:,} customers recorded")
+
+    def messages(self, standing: Standing) -> None:
+        self._began = self._began or time.monotonic()
+        if self._due():
+            seconds = time.monotonic() - self._began
+            self.say(
+                f"{seconds:4.0f} s  queued {standing.recorded:,}"
+                f" · checked {standing.checked:,} · handed over {standing.handed_over:,}"
+                f" · settled {standing.settled:,}{self._outlook(standing.settled, seconds)}"
+            )
+
+    def _outlook(self, settled: int, seconds: float) -> str:
+        if not self._total:
+            return ""
+        outlook = f" of {self._total:,}"
+        if settled and seconds:
+            left = (self._total - settled) / (settled / seconds)
+            outlook += f" ({settled / seconds:,.0f}/s, about {left:.0f} s left)"
+        return outlook
+
+    def _due(self) -> bool:
+        due = time.monotonic() - self._said >= PLAIN_INTERVAL
+        if due:
+            self._said = time.monotonic()
+        return due

@@ -1,0 +1,309 @@
+"""What came of a run: figures from the rows, and the judgement of it."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection
+
+from simulator import ledger
+from simulator.load import Loaded, Rejects, Run
+from simulator.oracle import Fates, out_of_credit
+from tracker import audit
+from tracker.audit import Finding
+from tracker.clock import Instant
+from tracker.database import Database
+from tracker.report import Report, make_reports
+from tracker.schema import NO_REASON, messages, steps, transitions
+from tracker.status import FINAL, Reason, Status
+
+PERCENTILES = (50, 95, 99)
+
+EXAMPLES = 5
+"""Messages that differ from their prediction and are named; all are counted."""
+
+RESULT_VERSION = 1
+"""Version of the JSON result. It changes when a key changes its meaning or goes."""
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Exact latencies of many messages: microseconds, ascending, and how many had each."""
+
+    values: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, histogram: Counter[int]) -> "Latencies":
+        values = np.array(sorted(histogram), np.int64)
+        return cls(values, np.array([histogram[int(each)] for each in values], np.int64))
+
+    def percentile(self, percent: float) -> float | None:
+        """The smallest latency, in seconds, that ``percent`` of the messages do not exceed."""
+        if not len(self.values):
+            return None
+        total = np.cumsum(self.counts)
+        rank = np.ceil(percent / 100 * total[-1])
+        return float(self.values[np.searchsorted(total, rank)]) / 1e6
+
+    def as_json(self) -> dict[str, float | None]:
+        return {f"p{percent}": self.percentile(percent) for percent in PERCENTILES}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A message that did not end as predicted."""
+
+    number: int
+    predicted: str
+    actual: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A campaign's messages held against their prediction. ``fates`` is a digest of all of them."""
+
+    messages: int
+    as_predicted: int
+    differences: tuple[Difference, ...]
+    fates: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """All that is known of a finished run."""
+
+    run: Run
+    reports: tuple[Report, ...]
+    comparisons: tuple[Comparison, ...]
+    findings: tuple[Finding, ...]
+    out_of_credit: tuple[int, int]
+    repeats: int
+    seconds: float
+    queued_to_gateway: Latencies
+    queued_to_final: Latencies
+    workers: int | None
+    batch_size: int
+    database: str
+
+    @property
+    def throughput(self) -> float:
+        """Messages settled a second, from the first row to the last."""
+        return self.run.size / self.seconds if self.seconds else 0.0
+
+    @property
+    def balanced(self) -> bool:
+        return all(report.balanced for report in self.reports)
+
+    @property
+    def as_predicted(self) -> bool:
+        """Every message as the oracle said, and as many out of credit as it counted."""
+        predicted, actual = self.out_of_credit
+        return predicted == actual and all(
+            each.as_predicted == each.messages for each in self.comparisons
+        )
+
+    @property
+    def invariants_hold(self) -> bool:
+        return all(finding.holds for finding in self.findings)
+
+    @property
+    def passed(self) -> bool:
+        return self.balanced and self.as_predicted and self.invariants_hold
+
+    def as_json(self) -> dict[str, Any]:
+        predicted, actual = self.out_of_credit
+        return {
+            "version": RESULT_VERSION,
+            "scenario": self.run.scenario.name,
+            "seed": self.run.scenario.seed,
+            "run": self.run.id,
+            "workers": self.workers,
+            "batch_size": self.batch_size,
+            "database": self.database,
+            "messages": self.run.size,
+            "seconds": round(self.seconds, 3),
+            "throughput": round(self.throughput, 1),
+            "queued_to_gateway": self.queued_to_gateway.as_json(),
+            "queued_to_final": self.queued_to_final.as_json(),
+            "gateway": {"repeats": self.repeats},
+            "rejects": [_rejects_as_json(each) for each in self.run.rejects],
+            "campaigns": [report.as_json() for report in self.reports],
+            "prediction": {
+                "out_of_credit": {"predicted": predicted, "actual": actual},
+                "campaigns": [
+                    {
+                        "campaign": loaded.campaign.name,
+                        "messages": each.messages,
+                        "as_predicted": each.as_predicted,
+                        "differences": [vars(difference) for difference in each.differences],
+                        "fates": each.fates,
+                    }
+                    for loaded, each in zip(self.run.campaigns, self.comparisons, strict=True)
+                ],
+            },
+            "invariants": [finding.as_json() for finding in self.findings],
+            "verdict": {
+                "balanced": self.balanced,
+                "invariants_hold": self.invariants_hold,
+                "as_predicted": self.as_predicted,
+                "passed": self.passed,
+            },
+        }
+
+
+def _rejects_as_json(rejects: Rejects) -> dict[str, Any]:
+    return {
+        "audience": rejects.audience.name,
+        "rows": rejects.count,
+        "file": str(rejects.file),
+    }
+
+
+def judge_run(
+    database: Database, run: Run, *, workers: int | None, batch_size: int
+) -> Result:
+    """Read a finished run back from the rows, and hold it against what was predicted."""
+    campaigns = [loaded.campaign for loaded in run.campaigns]
+    ids = [campaign.id for campaign in campaigns]
+    sendable = [loaded.oracle.sendable() for loaded in run.campaigns]
+    lacking = out_of_credit(run.scenario, sendable)
+    with database.read() as connection:
+        reports = make_reports(connection, campaigns)
+        comparisons = [
+            compare(connection, loaded, credit_is_scarce=lacking > 0) for loaded in run.campaigns
+        ]
+        began, ended = _span(connection, ids)
+        return Result(
+            run=run,
+            reports=tuple(reports),
+            comparisons=tuple(comparisons),
+            findings=tuple(
+                audit.check(connection, campaigns, audit.INVARIANTS + ledger.INVARIANTS)
+            ),
+            out_of_credit=(
+                lacking,
+                sum(report.having(Status.NOT_SENT, Reason.OUT_OF_CREDIT) for report in reports),
+            ),
+            repeats=ledger.repeats(connection, ids),
+            seconds=(ended - began) / 1e6 / run.scenario.clock.speed,
+            queued_to_gateway=_latencies(connection, ids, to_gateway=True),
+            queued_to_final=_latencies(connection, ids, to_gateway=False),
+            workers=workers,
+            batch_size=batch_size,
+            database=database.engine.dialect.name,
+        )
+
+
+def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -> Comparison:
+    """Hold every message of a campaign against its prediction.
+
+    Where credit is scarce, who of the sendable went without can't be known, only how many.
+    """
+    agreeing, differences, digest = 0, list[Difference](), hashlib.blake2b(digest_size=16)
+    for first, predicted in loaded.oracle.predict():
+        actual = _fates(connection, loaded.campaign.id, first, len(predicted))
+        for array in (actual.statuses, actual.reasons, actual.attempts):
+            digest.update(array.tobytes())
+        same = (
+            (predicted.statuses == actual.statuses)
+            & (predicted.reasons == actual.reasons)
+            & (predicted.attempts == actual.attempts)
+        )
+        if credit_is_scarce:
+            same |= (predicted.statuses != Status.NOT_SENT) & (
+                actual.reasons == Reason.OUT_OF_CREDIT
+            )
+        agreeing += int(np.count_nonzero(same))
+        for place in np.flatnonzero(~same)[: EXAMPLES - len(differences)]:
+            differences.append(
+                Difference(first + int(place), _words(predicted, place), _words(actual, place))
+            )
+    return Comparison(
+        messages=loaded.size,
+        as_predicted=agreeing,
+        differences=tuple(differences),
+        fates=digest.hexdigest(),
+    )
+
+
+MISSING = -1
+"""Stands where a message should be and is none."""
+
+
+def _fates(connection: Connection, campaign_id: int, first: int, count: int) -> Fates:
+    rows = connection.execute(
+        sa.select(messages.c.number, messages.c.status, messages.c.reason, messages.c.attempt)
+        .where(
+            messages.c.campaign_id == campaign_id,
+            messages.c.number.between(first, first + count - 1),
+        )
+    ).all()
+    states = np.full((3, count), MISSING, np.int8)
+    if rows:
+        columns = np.array(rows, np.int64).T
+        states[:, columns[0] - first] = columns[1:]
+    return Fates(*states)
+
+
+def _words(fates: Fates, place: int) -> str:
+    if fates.statuses[place] == MISSING:
+        return "missing"
+    status = Status(fates.statuses[place])
+    if fates.reasons[place] != NO_REASON:
+        return f"{status.slug}: {Reason(fates.reasons[place]).slug}"
+    attempt = fates.attempts[place]
+    return f"{status.slug} on attempt {attempt}" if attempt else status.slug
+
+
+def _span(connection: Connection, ids: Sequence[int]) -> tuple[Instant, Instant]:
+    began, ended = connection.execute(
+        sa.select(sa.func.min(steps.c.started_at), sa.func.max(steps.c.finished_at)).where(
+            steps.c.campaign_id.in_(ids)
+        )
+    ).one()
+    return began or 0, ended or 0
+
+
+def _latencies(connection: Connection, ids: Sequence[int], *, to_gateway: bool) -> Latencies:
+    """From queued to the gateway's first acceptance, or to the end of each settled message."""
+    queued, reached = transitions.alias("queued"), transitions.alias("reached")
+    arrival: Iterable[ColumnElement[bool]] = (
+        (reached.c.status == Status.IN_GATEWAY, reached.c.attempt == 1)
+        if to_gateway
+        else (
+            reached.c.status == messages.c.status,
+            reached.c.attempt == messages.c.attempt,
+            messages.c.status.in_({*FINAL, Status.SOFT_BOUNCED}),
+        )
+    )
+    micros = (reached.c.at - queued.c.at).label("micros")
+    histogram: Counter[int] = Counter()
+    for campaign_id in ids:
+        query = (
+            sa.select(micros, sa.func.count())
+            .select_from(messages)
+            .join(queued, _same_message(queued))
+            .join(reached, _same_message(reached))
+            .where(
+                messages.c.campaign_id == campaign_id,
+                queued.c.status == Status.QUEUED,
+                queued.c.attempt == 0,
+                *arrival,
+            )
+            .group_by(micros)
+        )
+        for value, count in connection.execute(query.execution_options(yield_per=50_000)):
+            histogram[value] += count
+    return Latencies.of(histogram)
+
+
+def _same_message(other: sa.Alias) -> ColumnElement[bool]:
+    return sa.and_(
+        other.c.campaign_id == messages.c.campaign_id, other.c.number == messages.c.number
+    )

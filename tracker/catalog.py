@@ -1,0 +1,262 @@
+"""What is being sent, by whom and to whom: runs, organizations, audiences, campaigns, batches."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from tracker.clock import Clock, Instant, clock_for
+from tracker.errors import NotFound
+from tracker.schema import audiences, batches, campaigns, gateways, organizations, runs
+from tracker.status import Channel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Organization:
+    """Who sends. ``credit`` is the number of messages left, None for unlimited."""
+
+    id: int
+    name: str
+    enabled: bool
+    credit: int | None
+    hard_bounce_limit: int
+    soft_bounce_limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Campaign:
+    """One message to one audience over one channel, with all that a step needs to know of it."""
+
+    id: int
+    run_id: int
+    name: str
+    channel: Channel
+    requires: tuple[str, ...]
+    attempts: int
+    audience_id: int
+    organization: Organization
+    gateway_id: int
+    gateway_kind: str
+    gateway_settings: str
+    seed: int | None
+    started_at: Instant
+    speed: float
+
+    @cached_property
+    def clock(self) -> Clock:
+        """The clock of the campaign's run."""
+        return clock_for(self.started_at, self.speed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """The messages ``first`` … ``last`` of a campaign: the unit of a task."""
+
+    campaign: Campaign
+    batch: int
+    first: int
+    size: int
+
+    @property
+    def last(self) -> int:
+        return self.first + self.size - 1
+
+
+def record_run(
+    connection: Connection,
+    *,
+    scenario: str,
+    seed: int | None,
+    started_at: Instant,
+    speed: float,
+    definition: str,
+) -> int:
+    """A new run's id."""
+    return _insert(
+        connection,
+        runs,
+        scenario=scenario,
+        seed=seed,
+        started_at=started_at,
+        speed=speed,
+        definition=definition,
+    )
+
+
+def finish_run(connection: Connection, run_id: int, at: Instant) -> None:
+    """Note that nothing more will happen in a run."""
+    connection.execute(sa.update(runs).where(runs.c.id == run_id).values(finished_at=at))
+
+
+def record_organization(
+    connection: Connection,
+    run_id: int,
+    *,
+    name: str,
+    enabled: bool,
+    credit: int | None,
+    hard_bounce_limit: int,
+    soft_bounce_limit: int,
+) -> int:
+    """A new organization's id."""
+    return _insert(
+        connection,
+        organizations,
+        run_id=run_id,
+        name=name,
+        enabled=enabled,
+        credit=credit,
+        hard_bounce_limit=hard_bounce_limit,
+        soft_bounce_limit=soft_bounce_limit,
+    )
+
+
+def record_gateway(connection: Connection, run_id: int, *, kind: str, settings: str) -> int:
+    """A new gateway's id. ``settings`` is for the gateway alone to understand."""
+    return _insert(connection, gateways, run_id=run_id, kind=kind, settings=settings)
+
+
+def record_audience(connection: Connection, organization_id: int, source: str) -> int:
+    """A new audience's id, without customers yet."""
+    return _insert(connection, audiences, organization_id=organization_id, source=source)
+
+
+def record_campaign(
+    connection: Connection,
+    run_id: int,
+    *,
+    organization_id: int,
+    audience_id: int,
+    gateway_id: int,
+    name: str,
+    channel: Channel,
+    requires: Sequence[str],
+    attempts: int,
+) -> int:
+    """A new campaign's id, without messages yet."""
+    return _insert(
+        connection,
+        campaigns,
+        run_id=run_id,
+        organization_id=organization_id,
+        audience_id=audience_id,
+        gateway_id=gateway_id,
+        name=name,
+        channel=channel,
+        requires=json.dumps(list(requires)),
+        attempts=attempts,
+    )
+
+
+def _insert(connection: Connection, table: sa.Table, **values: object) -> int:
+    key = connection.execute(sa.insert(table).values(values)).inserted_primary_key
+    assert key is not None, "every table here has a key of its own"
+    return int(key[0])
+
+
+_CAMPAIGN = (
+    sa.select(
+        campaigns,
+        organizations.c.name.label("organization"),
+        organizations.c.enabled,
+        organizations.c.credit,
+        organizations.c.hard_bounce_limit,
+        organizations.c.soft_bounce_limit,
+        gateways.c.kind,
+        gateways.c.settings,
+        runs.c.seed,
+        runs.c.started_at,
+        runs.c.speed,
+    )
+    .join(organizations, organizations.c.id == campaigns.c.organization_id)
+    .join(gateways, gateways.c.id == campaigns.c.gateway_id)
+    .join(runs, runs.c.id == campaigns.c.run_id)
+)
+
+
+def _campaign(row: Row[Any]) -> Campaign:
+    return Campaign(
+        id=row.id,
+        run_id=row.run_id,
+        name=row.name,
+        channel=Channel(row.channel),
+        requires=tuple(json.loads(row.requires)),
+        attempts=row.attempts,
+        audience_id=row.audience_id,
+        organization=Organization(
+            id=row.organization_id,
+            name=row.organization,
+            enabled=row.enabled,
+            credit=row.credit,
+            hard_bounce_limit=row.hard_bounce_limit,
+            soft_bounce_limit=row.soft_bounce_limit,
+        ),
+        gateway_id=row.gateway_id,
+        gateway_kind=row.kind,
+        gateway_settings=row.settings,
+        seed=row.seed,
+        started_at=row.started_at,
+        speed=row.speed,
+    )
+
+
+def load_campaign(connection: Connection, campaign_id: int) -> Campaign:
+    """A campaign as it is now; :exc:`NotFound` if there is none."""
+    row = connection.execute(_CAMPAIGN.where(campaigns.c.id == campaign_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no campaign with the id {campaign_id}")
+    return _campaign(row)
+
+
+def load_batch(connection: Connection, campaign_id: int, batch: int) -> Batch:
+    """A batch with its campaign as they are now; :exc:`NotFound` if there is none."""
+    query = _CAMPAIGN.add_columns(batches.c.first, batches.c.size).join(
+        batches, batches.c.campaign_id == campaigns.c.id
+    )
+    row = connection.execute(
+        query.where(campaigns.c.id == campaign_id, batches.c.batch == batch)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"campaign {campaign_id} has no batch {batch}")
+    return Batch(campaign=_campaign(row), batch=batch, first=row.first, size=row.size)
+
+
+def latest_run(connection: Connection) -> int | None:
+    """The id of the run that was recorded last."""
+    return connection.scalar(sa.select(sa.func.max(runs.c.id)))
+
+
+def find_campaigns(
+    connection: Connection, name: str | None = None, run: int | None = None
+) -> list[Campaign]:
+    """The campaigns of a run; without one, of the latest run that has such a campaign.
+
+    Raises :exc:`NotFound`, with the nearest names, where nothing fits.
+    """
+    query = _CAMPAIGN.order_by(campaigns.c.id)
+    if name is not None:
+        query = query.where(campaigns.c.name == name)
+        if run is None:
+            run = connection.scalar(
+                sa.select(sa.func.max(campaigns.c.run_id)).where(campaigns.c.name == name)
+            )
+    elif run is None:
+        run = latest_run(connection)
+    found = [_campaign(row) for row in connection.execute(query.where(campaigns.c.run_id == run))]
+    if not found:
+        raise NotFound(_nothing_found(connection, name, run))
+    return found
+
+
+def _nothing_found(connection: Connection, name: str | None, run: int | None) -> str:
+    if name is None:
+        return "nothing is recorded yet" if run is None else f"there is no run {run}"
+    known = connection.scalars(sa.select(campaigns.c.name).distinct()).all()
+    near = get_close_matches(name, known, n=3) or sorted(known)[:3]
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; nothing is recorded yet"
+    return f"there is no campaign {name!r}" + ("" if run is None else f" in run {run}") + hint

@@ -1,0 +1,210 @@
+"""The commands that read the record: report, trace, verify."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from enum import StrEnum
+from functools import wraps
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from tracker import audit, catalog, timeline
+from tracker.audit import Finding, Invariant
+from tracker.database import Database, check_reachable, connect, migrate
+from tracker.errors import SendtraceError, UsageError
+from tracker.report import Report, make_reports
+from tracker.report_text import as_csv, as_text
+from tracker.settings import load_settings
+from tracker.timeline import Story
+
+WATCH_INTERVAL = 1.0
+"""Seconds between two reports of ``report --watch``."""
+
+EXIT_BROKEN = 1
+EXIT_WRONG = 3
+EXIT_INTERRUPTED = 130
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Campaign = Annotated[str | None, typer.Argument(help="A campaign's name. Default: all of a run.")]
+RunOption = Annotated[
+    int | None, typer.Option("--run", metavar="N", help="The run. Default: the latest.")
+]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        metavar="URL",
+        help="Where the record is. Default: SENDTRACE_DATABASE_URL, else SQLite in SENDTRACE_HOME.",
+    ),
+]
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn errors that a person can cause into one message and the right exit code."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except SendtraceError as error:
+            print(f"sendtrace: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            print("sendtrace: interrupted", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:
+            sys.stderr.close()
+            raise typer.Exit(EXIT_BROKEN) from None
+
+    return wrapped
+
+
+@contextmanager
+def opened(url: str | None) -> Iterator[Database]:
+    """The database that a command was told, or that is configured, its tables up to date."""
+    settings = load_settings(database_url=url)
+    if not settings.database_url and not (settings.home / "sendtrace.db").exists():
+        raise UsageError(f"nothing is recorded in {settings.home}; run sendtrace simulate first")
+    with closing(connect(settings.database)) as database:
+        check_reachable(database)
+        migrate(database)
+        yield database
+
+
+@speaks_plainly
+def report(
+    campaign: Campaign = None,
+    run: RunOption = None,
+    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat it until Ctrl-C.")] = False,
+    database: DatabaseOption = None,
+) -> None:
+    """Print the Live Monitoring Report.
+
+    Examples: sendtrace report · sendtrace report diwali-email --watch ·
+    sendtrace report --format json | jq '.[].sent.total'
+    """
+    with opened(database) as record:
+        if not watch:
+            print(_rendered(_reports(record, campaign, run), format))
+        elif format is Format.TABLE and sys.stdout.isatty():
+            with Live(console=Console(), auto_refresh=False, screen=True) as live:
+                while True:
+                    shown = _rendered(_reports(record, campaign, run), format)
+                    live.update(Text(shown, no_wrap=True), refresh=True)
+                    time.sleep(WATCH_INTERVAL)
+        else:
+            while True:
+                print(_rendered(_reports(record, campaign, run), format), flush=True)
+                time.sleep(WATCH_INTERVAL)
+
+
+def _reports(database: Database, campaign: str | None, run: int | None) -> list[Report]:
+    with database.read() as connection:
+        return make_reports(connection, catalog.find_campaigns(connection, campaign, run))
+
+
+def _rendered(reports: Sequence[Report], format: Format) -> str:
+    match format:
+        case Format.JSON:
+            return json.dumps([report.as_json() for report in reports], indent=2)
+        case Format.CSV:
+            return as_csv(reports).rstrip("\n")
+        case Format.TABLE:
+            return "\n\n\n".join(as_text(report) for report in reports)
+
+
+@speaks_plainly
+def trace(
+    campaign: Annotated[str, typer.Argument(help="The campaign's name.")],
+    number: Annotated[int, typer.Argument(help="The message's number, from 0.")],
+    run: RunOption = None,
+    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
+    database: DatabaseOption = None,
+) -> None:
+    """Tell the story of one message: every change of its status, and who made it.
+
+    Example: sendtrace trace diwali-email 4711
+    """
+    if format is Format.CSV:
+        raise UsageError("a story has no csv form; expected table or json")
+    with opened(database) as record, record.read() as connection:
+        [found] = catalog.find_campaigns(connection, campaign, run)
+        story = timeline.tell(connection, found, number)
+    print(json.dumps(story.as_json(), indent=2) if format is Format.JSON else _told(story))
+
+
+def _told(story: Story) -> str:
+    lines = [
+        f"{story.campaign.name} {story.number} · customer {story.customer_id}"
+        f" · batch {story.batch} · run {story.campaign.run_id}",
+        "",
+        f"{'time (UTC)':<28}{'status':<18}{'attempt':>7}  {'step':<10}{'worker':<22}task",
+    ]
+    for event in story.events:
+        status = event.status.slug
+        attempt = str(event.attempt or "")
+        lines.append(
+            f"{event.at:%Y-%m-%d %H:%M:%S.%f}  {status:<18}{attempt:>7}  {event.step:<10}"
+            f"{event.worker:<22}{event.task_id or '-'}"
+        )
+        if event.reason is not None:
+            lines.append(f"{'':<28}{event.reason.slug}: {event.reason.meaning}")
+    return "\n".join(lines)
+
+
+def verify_with(invariants: Sequence[Invariant]) -> Callable[..., None]:
+    """The command that checks ``invariants``: each floor of the house brings its own."""
+
+    @speaks_plainly
+    def verify(
+        campaign: Campaign = None,
+        run: RunOption = None,
+        format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
+        database: DatabaseOption = None,
+    ) -> None:
+        """Check the invariants against the rows; exit 3 and name the first rows that are wrong.
+
+        Examples: sendtrace verify · sendtrace verify diwali-email --format json
+        """
+        if format is Format.CSV:
+            raise UsageError("findings have no csv form; expected table or json")
+        with opened(database) as record, record.read() as connection:
+            found = catalog.find_campaigns(connection, campaign, run)
+            findings = audit.check(connection, found, invariants)
+        if format is Format.JSON:
+            print(json.dumps([finding.as_json() for finding in findings], indent=2))
+        else:
+            print("\n".join(line for finding in findings for line in finding_lines(finding)))
+        if not all(finding.holds for finding in findings):
+            raise typer.Exit(EXIT_WRONG)
+
+    return verify
+
+
+def finding_lines(finding: Finding) -> list[str]:
+    """A finding as a person reads it: one line, and one for each wrong row that is named."""
+    if finding.holds:
+        return [f"✔ {finding.invariant.name:<22}{finding.invariant.claim}"]
+    lines = [f"✘ {finding.invariant.name:<22}{finding.invariant.claim}"]
+    lines.append(f"    {finding.wrong:,} wrong; the first:")
+    lines += [f"    {_row(example)}" for example in finding.examples]
+    return lines
+
+
+def _row(example: dict[str, Any]) -> str:
+    return " · ".join(f"{key} {value}" for key, value in example.items() if value != {})

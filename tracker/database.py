@@ -1,0 +1,210 @@
+"""The database: an engine from a URL, and the one place where SQLite and PostgreSQL differ."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.sql.expression import FromClause
+
+from tracker.errors import DatabaseTooNew, DatabaseUnreachable, UsageError
+
+CONNECT_TIMEOUT = 5
+"""Seconds to wait for a database server before calling it unreachable."""
+
+BUSY_TIMEOUT = 30
+"""Seconds that a SQLite writer waits for its turn. Writers hold the lock for some 0.1 s."""
+
+MIGRATION_LOCK = 0x73656E64
+"""Key of PostgreSQL's advisory lock for migrations: "send"."""
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+"""Where alembic finds ``env.py``, and below ``versions`` the migrations of this floor's tables."""
+
+OLDEST_SQLITE = (3, 35)
+"""The first with RETURNING."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of sendtrace's. Cheap to share between threads, not between processes."""
+
+    engine: Engine
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self.engine.dialect.name == "postgresql"
+
+    @property
+    def shown_url(self) -> str:
+        """The URL, fit to be shown: its password masked."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one snapshot of everything, and writes nothing."""
+        with self.engine.connect() as connection:
+            if self.is_postgresql:
+                connection = connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: committed at the end, rolled back if the block raises."""
+        with self.engine.connect() as connection:
+            with connection.execution_options(sqlite_immediate=True).begin():
+                yield connection
+
+    def rows(self, name: str, /, **columns: Sequence[int]) -> FromClause:
+        """Lists of whole numbers, all of one length, as a table ``name`` with those columns."""
+        if self.is_postgresql:
+            arrays = [
+                sa.bindparam(None, list(values), type_=postgresql.ARRAY(sa.BigInteger))
+                for values in columns.values()
+            ]
+            named = [sa.column(column, sa.BigInteger) for column in columns]
+            return sa.func.unnest(*arrays).table_valued(*named, name=name).render_derived()
+        if len(columns) == 1:
+            [(column, values)] = columns.items()
+            each = sa.func.json_each(json.dumps(list(values))).table_valued("value")
+            return sa.select(sa.cast(each.c.value, sa.BigInteger).label(column)).subquery(name)
+        each = sa.func.json_each(
+            json.dumps(list(zip(*columns.values(), strict=True)))
+        ).table_valued("value")
+        return sa.select(
+            *(
+                sa.func.json_extract(each.c.value, f"$[{place}]", type_=sa.BigInteger).label(column)
+                for place, column in enumerate(columns)
+            )
+        ).subquery(name)
+
+    def upsert(self, table: Table) -> "postgresql.Insert | sqlite.Insert":
+        """An INSERT that knows ON CONFLICT."""
+        return postgresql.insert(table) if self.is_postgresql else sqlite.insert(table)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def connect(url: str) -> Database:
+    """The database at ``url``, not yet contacted. A URL that can't be one is a :exc:`UsageError`."""
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except ArgumentError:
+        raise UsageError(
+            "the database URL can't be read; expected sqlite:///FILE or"
+            " postgresql://USER:PASSWORD@HOST/NAME"
+        ) from None
+    if backend in ("postgresql", "postgres"):
+        engine = sa.create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT,
+                "application_name": "sendtrace",
+                # The planner guesses how long an array is and, with a plan made for each call,
+                # may read a whole campaign to find a batch. A generic plan looks up by key.
+                "options": "-c plan_cache_mode=force_generic_plan",
+                "prepare_threshold": 0,
+            },
+        )
+        return Database(engine)
+    if backend == "sqlite":
+        return Database(_sqlite_engine(parsed.set(drivername="sqlite+pysqlite")))
+    raise UsageError(f"no support for {backend} databases; expected sqlite or postgresql")
+
+
+def _sqlite_engine(url: sa.URL) -> Engine:
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise UsageError(
+            f"Python's SQLite is {sqlite3.sqlite_version}; sendtrace needs 3.35 or newer"
+        )
+    if not url.database or url.database == ":memory:":
+        raise UsageError("a SQLite database needs a file: workers are processes of their own")
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT})
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin below, not by the driver's guess
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",  # a commit is on the disk, as with PostgreSQL's defaults
+            "foreign_keys = ON",
+            "cache_size = -32000",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that reads first and then writes can find the lock taken, with no way
+        # to wait for it. So whoever will write takes the lock at once.
+        immediate = connection.get_execution_options().get("sqlite_immediate")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def check_reachable(database: Database) -> None:
+    """Raise :exc:`DatabaseUnreachable`, with the URL (password masked) and the cause, or return."""
+    try:
+        with database.engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+    except (OperationalError, OSError) as error:
+        cause = str(error.orig if isinstance(error, OperationalError) else error)
+        cause = cause.strip().splitlines()[0] if cause.strip() else type(error).__name__
+        password = database.engine.url.password
+        if password:
+            cause = cause.replace(str(password), "***")
+        raise DatabaseUnreachable(f"the database {database.shown_url} does not answer: {cause}") from None
+
+
+def migrate(
+    database: Database, floor: str = "tracker", versions: Path = MIGRATIONS / "versions"
+) -> None:
+    """Bring the tables of one ``floor`` of the house up to date, once, whoever comes first.
+
+    ``versions`` is the folder of that floor's alembic migrations. Raises :exc:`DatabaseTooNew`
+    for a database that a newer version of sendtrace has migrated.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("version_locations", str(versions))
+    config.set_main_option("path_separator", "newline")
+    scripts = ScriptDirectory.from_config(config)
+    head = scripts.get_current_head()
+    version_table = f"{floor}_version"
+    with database.read() as connection:
+        if _revision(connection, version_table) == head:
+            return
+    with database.write() as connection:
+        if database.is_postgresql:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+        current = _revision(connection, version_table)
+        if current is not None and current not in {each.revision for each in scripts.walk_revisions()}:
+            raise DatabaseTooNew(
+                f"the database {database.shown_url} was made by a newer version of sendtrace"
+                f" (its {floor} tables are at {current}, this version knows {head});"
+                " update sendtrace or use another database"
+            )
+        config.attributes.update(connection=connection, version_table=version_table)
+        command.upgrade(config, "head")
+    database.engine.dispose()  # SQLite reads its planner's statistics when a connection is made
+
+
+def _revision(connection: Connection, version_table: str) -> str | None:
+    context = MigrationContext.configure(connection, opts={"version_table": version_table})
+    return context.get_current_revision()

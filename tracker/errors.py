@@ -1,0 +1,29 @@
+"""Errors that a person can cause or must know of; each carries the exit code of the command line."""
+
+
+class SendtraceError(Exception):
+    """Something broke."""
+
+    exit_code = 1
+
+
+class UsageError(SendtraceError):
+    """The command, a setting or a file does not say something that can be done."""
+
+    exit_code = 2
+
+
+class DatabaseUnreachable(UsageError):
+    """The database does not answer."""
+
+
+class DatabaseTooNew(UsageError):
+    """The database was made by a newer version of sendtrace."""
+
+
+class BrokerUnreachable(UsageError):
+    """The broker does not answer."""
+
+
+class NotFound(UsageError):
+    """There is no such campaign or message."""

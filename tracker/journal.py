@@ -1,0 +1,259 @@
+"""The only writer of statuses.
+
+An :class:`Entry` is one step on one batch. Whatever it moves, it moves in one transaction: the
+messages, by compare-and-set on status and attempt; a transition for exactly those that moved;
+the batch's tallies; and the row of the step itself. So any step may be repeated, lost, or run
+twice at once: what has already moved does not move again.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.catalog import Batch, Campaign
+from tracker.clock import Instant
+from tracker.database import Database
+from tracker.errors import SendtraceError
+from tracker.schema import NO_REASON, batches, customers, messages, steps, tallies, transitions
+from tracker.status import Reason, Status, Step
+
+
+class JournalError(SendtraceError):
+    """The record contradicts itself; nothing was written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What the record says of a message."""
+
+    status: Status
+    attempt: int = 0
+    reason: Reason | None = None
+
+
+QUEUED = State(status=Status.QUEUED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """Messages that go from one state to another together.
+
+    ``at`` is when that happened: one instant for all, or one for each of ``numbers``.
+    """
+
+    numbers: Sequence[int]
+    source: State
+    target: State
+    at: Instant | Sequence[Instant]
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who makes an entry: a worker, and the Celery task that it is working on."""
+
+    worker: str
+    task_id: str | None = None
+
+
+@dataclass
+class Entry:
+    """A step on a batch that is being written down. ``moved`` counts the messages so far."""
+
+    database: Database
+    connection: Connection
+    batch: Batch
+    step_id: int
+    moved: int = 0
+    _changes: Counter[State] = field(default_factory=Counter)
+
+    def move(self, move: Move) -> int:
+        """Move those of ``move.numbers`` that are still in its source state; how many that were."""
+        if not move.numbers:
+            return 0
+        if isinstance(move.at, int):
+            listed = self.database.rows("moving", number=move.numbers)
+            at: sa.ColumnElement[int] = sa.literal(move.at, sa.BigInteger)
+        else:
+            listed = self.database.rows("moving", number=move.numbers, at=move.at)
+            at = listed.c.at
+        still_there = (
+            messages.c.campaign_id == self.batch.campaign.id,
+            messages.c.number == listed.c.number,
+            messages.c.status == move.source.status,
+            messages.c.attempt == move.source.attempt,
+        )
+        moving = sa.select(
+            messages.c.campaign_id,
+            _code(move.target.status),
+            _code(move.target.attempt),
+            messages.c.number,
+            _code(move.source.status),
+            _code(move.target.reason or NO_REASON),
+            at,
+            sa.literal(self.step_id, sa.Integer),
+        ).where(*still_there)
+        written = self.connection.execute(
+            sa.insert(transitions).from_select(list(transitions.c), moving)
+        ).rowcount
+        changed = self.connection.execute(
+            sa.update(messages)
+            .where(*still_there)
+            .values(
+                status=move.target.status,
+                attempt=move.target.attempt,
+                reason=move.target.reason or NO_REASON,
+            )
+        ).rowcount
+        if changed != written:
+            raise JournalError(
+                f"{written} transitions but {changed} changed messages in batch {self.batch.batch}"
+                f" of campaign {self.batch.campaign.id}"
+            )
+        self.moved += changed
+        self._changes[move.source] -= changed
+        self._changes[move.target] += changed
+        return changed
+
+    def _write_tallies(self) -> None:
+        leaving = {state: count for state, count in self._changes.items() if count < 0}
+        for state, count in leaving.items():
+            self.connection.execute(
+                sa.update(tallies)
+                .where(
+                    tallies.c.campaign_id == self.batch.campaign.id,
+                    tallies.c.batch == self.batch.batch,
+                    tallies.c.status == state.status,
+                    tallies.c.reason == (state.reason or NO_REASON),
+                    tallies.c.attempt == state.attempt,
+                )
+                .values(messages=tallies.c.messages + count)
+            )
+        arriving = {state: count for state, count in self._changes.items() if count > 0}
+        if arriving:
+            insert = self.database.upsert(tallies)
+            self.connection.execute(
+                insert.on_conflict_do_update(
+                    index_elements=list(tallies.primary_key),
+                    set_={"messages": tallies.c.messages + insert.excluded.messages},
+                ),
+                [
+                    {
+                        "campaign_id": self.batch.campaign.id,
+                        "batch": self.batch.batch,
+                        "status": state.status,
+                        "reason": state.reason or NO_REASON,
+                        "attempt": state.attempt,
+                        "messages": count,
+                    }
+                    for state, count in arriving.items()
+                ],
+            )
+
+
+def _code(value: int) -> sa.ColumnElement[int]:
+    return sa.literal(int(value), sa.SmallInteger)
+
+
+@contextmanager
+def entry(
+    database: Database, batch: Batch, step: Step, by: Author, *, started_at: Instant
+) -> Iterator[Entry]:
+    """Write down a step that began at ``started_at``: all of it at the end, or nothing."""
+    clock = batch.campaign.clock
+    with database.write() as connection:
+        # The batch's row goes first. It makes those who work on one batch at the same time
+        # wait for each other, so that they can't deadlock over its messages.
+        connection.execute(
+            sa.update(batches)
+            .where(batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)
+            .values(touched_at=clock.now())
+        )
+        step_id = _insert_step(connection, batch, step, by, started_at)
+        written = Entry(database, connection, batch, step_id)
+        yield written
+        written._write_tallies()
+        connection.execute(
+            sa.update(steps)
+            .where(steps.c.id == step_id)
+            .values(finished_at=clock.now(), moved=written.moved)
+        )
+
+
+def enqueue(
+    database: Database, campaign: Campaign, *, batch: int, first: int, size: int, by: Author
+) -> Batch:
+    """Record messages ``first`` … ``first + size - 1`` as queued, one a customer of the audience."""
+    now = campaign.clock.now()
+    queued = Batch(campaign=campaign, batch=batch, first=first, size=size)
+    with database.write() as connection:
+        connection.execute(
+            sa.insert(batches).values(
+                campaign_id=campaign.id, batch=batch, first=first, size=size, touched_at=now
+            )
+        )
+        step_id = _insert_step(connection, queued, Step.ENQUEUE, by, now, moved=size)
+        audience = sa.select(
+            sa.literal(campaign.id, sa.Integer), customers.c.number, _code(QUEUED.status)
+        ).where(
+            customers.c.audience_id == campaign.audience_id,
+            customers.c.number.between(first, queued.last),
+        )
+        created = connection.execute(
+            sa.insert(messages).from_select(
+                [messages.c.campaign_id, messages.c.number, messages.c.status], audience
+            )
+        ).rowcount
+        if created != size:
+            raise JournalError(
+                f"campaign {campaign.name}: {created} customers for messages"
+                f" {first} to {queued.last}, expected {size}"
+            )
+        connection.execute(
+            sa.insert(transitions).from_select(
+                [
+                    transitions.c.campaign_id,
+                    transitions.c.number,
+                    transitions.c.status,
+                    transitions.c.attempt,
+                    transitions.c.at,
+                    transitions.c.step_id,
+                ],
+                audience.add_columns(
+                    _code(QUEUED.attempt),
+                    sa.literal(now, sa.BigInteger),
+                    sa.literal(step_id, sa.Integer),
+                ),
+            )
+        )
+        fresh = Entry(database, connection, queued, step_id)
+        fresh._changes[QUEUED] += size
+        fresh._write_tallies()
+    return queued
+
+
+def _insert_step(
+    connection: Connection,
+    batch: Batch,
+    step: Step,
+    by: Author,
+    started_at: Instant,
+    moved: int = 0,
+) -> int:
+    key = connection.execute(
+        sa.insert(steps).values(
+            campaign_id=batch.campaign.id,
+            batch=batch.batch,
+            step=step,
+            task_id=by.task_id,
+            worker=by.worker,
+            started_at=started_at,
+            finished_at=batch.campaign.clock.now(),
+            moved=moved,
+        )
+    ).inserted_primary_key
+    assert key is not None, "the database numbers the steps"
+    return int(key[0])

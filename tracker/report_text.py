@@ -1,0 +1,84 @@
+"""The report as people read it: on a terminal, and as a table for spreadsheets."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+from tracker.report import Report
+from tracker.status import Category, Status
+
+LABEL_WIDTH = 34
+COUNT_WIDTH = 12
+
+
+def as_text(report: Report, *, heading: str = "Live Monitoring Report") -> str:
+    """The whole report of a campaign, several lines, without a line end after the last."""
+    campaign = report.campaign
+    seed = "" if campaign.seed is None else f" · seed {campaign.seed}"
+    lines = [
+        f"{heading}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}",
+        "",
+        *_lines(report),
+        "",
+        balance_line(report),
+    ]
+    return "\n".join(lines)
+
+
+def balance_line(report: Report) -> str:
+    """The proof: both sums, with their terms."""
+    mark, word = ("✔", "balanced  ") if report.balanced else ("✘", "unbalanced")
+    audience_is = f"{report.sent:,} + {report.not_sent:,} + {report.in_progress:,}"
+    not_delivered = report.having(Status.NOT_DELIVERED)
+    in_gateway = report.having(Status.IN_GATEWAY)
+    sent_is = f"{report.delivered:,} + {report.bounced:,} + {not_delivered:,} + {in_gateway:,}"
+    equal = "=" if report.balanced else "≟"
+    return (
+        f"{mark} {word}    {report.audience:,} {equal} {audience_is}"
+        f"   and   {report.sent:,} {equal} {sent_is}"
+    )
+
+
+def _lines(report: Report) -> Iterator[str]:
+    def line(level: int, label: str, count: int, share: bool = False) -> str:
+        text = f"{'  ' * level + label:<{LABEL_WIDTH}}{count:>{COUNT_WIDTH},}"
+        if share and report.audience:
+            text += f"{count / report.audience:>11.1%}".replace("%", " %")
+        return text
+
+    yield line(0, "Audience", report.audience)
+    yield line(0, "Sent", report.sent, share=True)
+    yield line(1, "Delivered", report.delivered)
+    yield line(1, "Bounced", report.bounced)
+    yield line(2, "Hard", report.having(Status.HARD_BOUNCED))
+    yield line(2, "Soft", report.having(Status.SOFT_BOUNCED))
+    yield line(1, "Not delivered", report.having(Status.NOT_DELIVERED))
+    yield line(1, "In gateway", report.having(Status.IN_GATEWAY))
+    yield line(0, "Not Sent", report.not_sent, share=True)
+    for category in Category:
+        counts = report.within(category)
+        yield line(1, category.heading, sum(counts.values()))
+        for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+            if count:
+                yield line(2, reason.title, count)
+    yield line(0, "In Progress", report.in_progress, share=True)
+    yield line(1, "Queued", report.having(Status.QUEUED))
+    yield line(1, "About to be Sent", report.having(Status.ABOUT_TO_BE_SENT))
+
+
+def as_csv(reports: Sequence[Report]) -> str:
+    """One row a campaign; the columns are the paths of the JSON report."""
+    rows = [dict(_flat(report.as_json())) for report in reports]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=[*rows[0]], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _flat(value: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            yield from _flat(inner, f"{prefix}{key}.")
+        else:
+            yield prefix + key, inner

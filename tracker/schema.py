@@ -1,0 +1,336 @@
+"""The tables. What must never be recorded is refused by constraints generated from the vocabulary.
+
+Statuses, reasons and categories are stored as the codes of :mod:`tracker.status`, moments as
+instants (:mod:`tracker.clock`). Reason 0 stands for none. The views ``messages_by_name`` and
+``transitions_by_name`` show the same rows in words, for people with a SQL prompt.
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    event,
+    false,
+    text,
+    true,
+)
+
+from tracker.status import IN_PROGRESS, LEGAL, Channel, Reason, Status, Step
+
+NO_REASON = 0
+"""Stands in the reason column of everything that is not Not Sent."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+def _codes(codes: Iterable[int]) -> str:
+    return ", ".join(str(int(code)) for code in sorted(codes))
+
+
+def _words(words: Iterable[str]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
+
+
+def _following(previous: str, status: str) -> str:
+    """SQL that is true where ``status`` may follow ``previous`` (which must not be null)."""
+    cases = " ".join(
+        f"WHEN {source} THEN {status} IN ({_codes(targets)})"
+        for source, targets in LEGAL.items()
+        if source is not None and targets
+    )
+    return f"CASE {previous} {cases} ELSE 1 = 0 END"
+
+
+def _legal_transition() -> str:
+    beginnings = f"status IN ({_codes(LEGAL[None])})"
+    changes = _following("previous", "status")
+    return f"CASE WHEN previous IS NULL THEN {beginnings} ELSE {changes} END"
+
+
+_STATUS = f"status IN ({_codes(Status)})"
+_REASON = (
+    f"(status = {Status.NOT_SENT:d} AND reason IN ({_codes(Reason)}))"
+    f" OR (status <> {Status.NOT_SENT:d} AND reason = {NO_REASON})"
+)
+_ATTEMPT = (
+    f"(status IN ({_codes({*IN_PROGRESS, Status.NOT_SENT})}) AND attempt = 0)"
+    f" OR (status NOT IN ({_codes({*IN_PROGRESS, Status.NOT_SENT})}) AND attempt >= 1)"
+)
+
+
+def _state_checks() -> list[CheckConstraint]:
+    return [
+        CheckConstraint(_STATUS, name="status"),
+        CheckConstraint(_REASON, name="reason"),
+        CheckConstraint(_ATTEMPT, name="attempt"),
+    ]
+
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("scenario", Text, nullable=False),
+    Column("seed", BigInteger),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Column("speed", Float, nullable=False, server_default=text("1")),
+    Column("definition", Text, nullable=False),
+    CheckConstraint("speed > 0", name="speed"),
+    comment="Campaigns recorded together: one execution of a scenario.",
+)
+
+organizations = Table(
+    "organizations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False, server_default=true()),
+    Column("credit", BigInteger),
+    Column("hard_bounce_limit", Integer, nullable=False, server_default=text("1")),
+    Column("soft_bounce_limit", Integer, nullable=False, server_default=text("3")),
+    CheckConstraint("credit >= 0", name="credit"),
+    comment="Who sends. Credit counts messages; null is unlimited.",
+)
+
+gateways = Table(
+    "gateways",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("settings", Text, nullable=False),
+    comment="What takes messages over. Kind is the name of an entry point in sendtrace.gateways.",
+)
+
+audiences = Table(
+    "audiences",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("organization_id", ForeignKey("organizations.id"), nullable=False),
+    Column("source", Text, nullable=False),
+    comment="The customers of one campaign, or of several.",
+)
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("audience_id", ForeignKey("audiences.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("customer_id", Text, nullable=False),
+    Column("email", Text),
+    Column("mobile", Text),
+    Column("mobile_e164", String(16)),
+    Column("loyalty_member", Boolean, nullable=False, server_default=false()),
+    Column("unsubscribed_email", Boolean, nullable=False, server_default=false()),
+    Column("unsubscribed_sms", Boolean, nullable=False, server_default=false()),
+    Column("ndnc", Boolean, nullable=False, server_default=false()),
+    Column("hard_bounces", Integer, nullable=False, server_default=text("0")),
+    Column("soft_bounces", Integer, nullable=False, server_default=text("0")),
+    Column("last_store", Text),
+    Column("profile", Text),
+    Column("coupon_id", Text),
+    Column("coupon_expires", Text),
+    Column("coupon_redeemed", Boolean, nullable=False, server_default=false()),
+    Column("custom", Text, nullable=False, server_default=text("'{}'")),
+    UniqueConstraint("audience_id", "customer_id"),
+    CheckConstraint("hard_bounces >= 0", name="hard_bounces"),
+    CheckConstraint("soft_bounces >= 0", name="soft_bounces"),
+    sqlite_with_rowid=False,
+    comment="People, numbered within their audience. mobile_e164 is null where no number can be"
+    " read from mobile; custom is a JSON object of tag:NAME and field:NAME.",
+)
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("organization_id", ForeignKey("organizations.id"), nullable=False),
+    Column("audience_id", ForeignKey("audiences.id"), nullable=False),
+    Column("gateway_id", ForeignKey("gateways.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("channel", String(8), nullable=False),
+    Column("requires", Text, nullable=False),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("1")),
+    UniqueConstraint("run_id", "name"),
+    Index(None, "name"),
+    CheckConstraint(f"channel IN ({_words(Channel)})", name="channel"),
+    CheckConstraint("attempts >= 1", name="attempts"),
+    comment="One message to one audience over one channel. requires is a JSON list.",
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("campaign_id", ForeignKey("campaigns.id"), primary_key=True),
+    Column("batch", Integer, primary_key=True, autoincrement=False),
+    Column("first", Integer, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("touched_at", BigInteger, nullable=False),
+    CheckConstraint("first >= 0", name="first"),
+    CheckConstraint("size >= 1", name="size"),
+    sqlite_with_rowid=False,
+    comment="Message numbers first … first + size - 1. touched_at: when a step last changed it.",
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("campaign_id", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("step", String(16), nullable=False),
+    Column("task_id", Text),
+    Column("worker", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger, nullable=False),
+    Column("moved", Integer, nullable=False),
+    ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
+    CheckConstraint(f"step IN ({_words(Step)})", name="step"),
+    Index(None, "campaign_id", "batch"),
+    comment="One step on one batch that was recorded: who did it, when, and how many it moved.",
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("reason", SmallInteger, nullable=False, server_default=text(str(NO_REASON))),
+    Column("attempt", SmallInteger, nullable=False, server_default=text("0")),
+    *_state_checks(),
+    sqlite_with_rowid=False,
+    # Each message is updated a few times while it is new. Room on its page lets PostgreSQL do
+    # that without touching the index, which halves the cost of a move.
+    postgresql_with={"fillfactor": 40},
+    comment="One campaign to one customer (of the same number in the campaign's audience).",
+)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("status", SmallInteger, primary_key=True, autoincrement=False),
+    Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("previous", SmallInteger),
+    Column("reason", SmallInteger, nullable=False, server_default=text(str(NO_REASON))),
+    Column("at", BigInteger, nullable=False),
+    Column("step_id", Integer, nullable=False),
+    *_state_checks(),
+    CheckConstraint(_legal_transition(), name="legal"),
+    sqlite_with_rowid=False,
+    comment="Every change of a status, once: a message enters a status once an attempt.",
+)
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("batch", Integer, primary_key=True, autoincrement=False),
+    Column("status", SmallInteger, primary_key=True, autoincrement=False),
+    Column("reason", SmallInteger, primary_key=True, autoincrement=False),
+    Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
+    Column("messages", Integer, nullable=False),
+    *_state_checks(),
+    CheckConstraint("messages >= 0", name="messages"),
+    sqlite_with_rowid=False,
+    comment="How many messages of a batch are in a state: what the report adds up.",
+)
+
+
+# A CHECK sees one row, not the change from one to the next, so the refusal of illegal changes
+# of a message needs a trigger. Its condition is an expression, which costs next to nothing.
+ILLEGAL_CHANGE = f"NOT ({_following('OLD.status', 'NEW.status')})"
+
+POSTGRESQL_EXTRAS = (
+    """\
+CREATE FUNCTION messages_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'illegal change of message '
+        || OLD.campaign_id || '.' || OLD.number || ': ' || OLD.status || ' to ' || NEW.status;
+END $$
+""",
+    f"""\
+CREATE TRIGGER messages_legal BEFORE UPDATE OF status ON messages FOR EACH ROW
+WHEN ({ILLEGAL_CHANGE}) EXECUTE FUNCTION messages_refuse_change()
+""",
+)
+
+SQLITE_EXTRAS = (
+    f"""\
+CREATE TRIGGER messages_legal BEFORE UPDATE OF status ON messages FOR EACH ROW
+WHEN {ILLEGAL_CHANGE}
+BEGIN SELECT RAISE(ABORT, 'illegal change of status'); END
+""",
+)
+
+
+def _named(column: str, members: Iterable[Status | Reason]) -> str:
+    cases = " ".join(f"WHEN {member:d} THEN '{member.slug}'" for member in members)
+    return f"CASE {column} {cases} END"
+
+
+VIEWS = (
+    f"""\
+CREATE VIEW messages_by_name AS
+SELECT campaigns.name AS campaign, campaigns.run_id AS run, messages.number, attempt,
+    {_named("status", Status)} AS status, {_named("reason", Reason)} AS reason
+FROM messages JOIN campaigns ON campaigns.id = messages.campaign_id
+""",
+    f"""\
+CREATE VIEW transitions_by_name AS
+SELECT campaigns.name AS campaign, campaigns.run_id AS run, number, attempt,
+    {_named("previous", Status)} AS previous, {_named("status", Status)} AS status,
+    {_named("reason", Reason)} AS reason, at AS microseconds_utc, step_id
+FROM transitions JOIN campaigns ON campaigns.id = transitions.campaign_id
+""",
+)
+
+# SQLite takes a campaign for a handful of rows unless it is told otherwise, and then compares a
+# list of numbers with all of them. What ANALYZE would find in a large database is told at once.
+SQLITE_STATISTICS = (
+    ("messages", "1000000 100000 1"),
+    ("transitions", "4000000 400000 100000 100000 1"),
+    ("customers", "1000000 100000 1"),
+    ("batches", "1000 100 1"),
+    ("tallies", "10000 1000 10 2 2 1"),
+)
+SQLITE_EXTRAS += (
+    "ANALYZE",
+    "INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES "
+    + ", ".join(f"('{table}', '{table}', '{rows}')" for table, rows in SQLITE_STATISTICS),
+)
+
+for _statement in POSTGRESQL_EXTRAS:
+    event.listen(metadata, "after_create", DDL(_statement).execute_if(dialect="postgresql"))
+for _statement in SQLITE_EXTRAS:
+    event.listen(metadata, "after_create", DDL(_statement).execute_if(dialect="sqlite"))
+for _statement in VIEWS:
+    event.listen(metadata, "after_create", DDL(_statement))

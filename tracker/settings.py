@@ -1,0 +1,63 @@
+"""Where sendtrace keeps its things, from the environment or from what a command was told."""
+
+from functools import cached_property
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tracker.errors import UsageError
+
+
+class Settings(BaseSettings):
+    """The environment's ``SENDTRACE_…`` variables. Read when it is made, not on import."""
+
+    model_config = SettingsConfigDict(env_prefix="SENDTRACE_", env_ignore_empty=True, frozen=True)
+
+    home: Path = Path(".sendtrace")
+    database_url: str | None = None
+    broker_url: str | None = None
+    timezone: str = "UTC"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"{name!r} is no time zone; expected a name like Asia/Kolkata") from None
+        return name
+
+    @property
+    def database(self) -> str:
+        """The database's URL: what was configured, else a SQLite file in ``home``."""
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'sendtrace.db'}"
+
+    @cached_property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    def prepare_home(self) -> None:
+        """Make the state folder; :exc:`UsageError` if that can't be done."""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            probe = self.home / ".writable"
+            probe.touch()
+            probe.unlink()
+            self.logs.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"the state folder {self.home} can't be written: {error.strerror}; "
+                "choose another with SENDTRACE_HOME"
+            ) from None
+
+
+def load_settings(**told: object) -> Settings:
+    """The settings; what a command was ``told`` wins over the environment, None means not told."""
+    try:
+        return Settings(**{key: value for key, value in told.items() if value is not None})  # type: ignore[arg-type]  # pydantic checks the values
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = "SENDTRACE_" + "_".join(str(part) for part in problem["loc"]).upper()
+        raise UsageError(f"{name}: {problem['msg'].removeprefix('Value error, ')}") from None

@@ -1,0 +1,120 @@
+"""The story of one message: every transition, with who made it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.catalog import Campaign
+from tracker.clock import to_datetime
+from tracker.errors import NotFound
+from tracker.schema import NO_REASON, batches, customers, messages, steps, transitions
+from tracker.status import Reason, Status, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A change of a message's status. ``at`` is when it happened, ``recorded_at`` when we knew."""
+
+    at: datetime
+    recorded_at: datetime
+    status: Status
+    reason: Reason | None
+    attempt: int
+    step: Step
+    worker: str
+    task_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """What happened to one message, in order."""
+
+    campaign: Campaign
+    number: int
+    customer_id: str
+    batch: int
+    events: tuple[Event, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "campaign": self.campaign.name,
+            "run": self.campaign.run_id,
+            "number": self.number,
+            "customer_id": self.customer_id,
+            "batch": self.batch,
+            "events": [
+                {
+                    "at": event.at.isoformat(),
+                    "recorded_at": event.recorded_at.isoformat(),
+                    "status": event.status.slug,
+                    "reason": event.reason and event.reason.slug,
+                    "attempt": event.attempt,
+                    "step": event.step.value,
+                    "worker": event.worker,
+                    "task_id": event.task_id,
+                }
+                for event in self.events
+            ],
+        }
+
+
+def tell(connection: Connection, campaign: Campaign, number: int) -> Story:
+    """The story of message ``number``; :exc:`NotFound`, with the numbers that there are."""
+    of_it = (messages.c.campaign_id == campaign.id, messages.c.number == number)
+    attempt = connection.scalar(sa.select(messages.c.attempt).where(*of_it))
+    if attempt is None:
+        raise NotFound(_no_such_message(connection, campaign, number))
+    # Every status and attempt is named, so that each is one look into the primary key.
+    rows = connection.execute(
+        sa.select(transitions, steps.c.step, steps.c.worker, steps.c.task_id, steps.c.finished_at)
+        .outerjoin(steps, steps.c.id == transitions.c.step_id)
+        .where(
+            transitions.c.campaign_id == campaign.id,
+            transitions.c.status.in_(Status),
+            transitions.c.attempt.in_(range(attempt + 1)),
+            transitions.c.number == number,
+        )
+        .order_by(transitions.c.attempt, transitions.c.status)
+    )
+    customer_id = connection.scalar(
+        sa.select(customers.c.customer_id).where(
+            customers.c.audience_id == campaign.audience_id, customers.c.number == number
+        )
+    )
+    batch = connection.scalar(
+        sa.select(batches.c.batch).where(
+            batches.c.campaign_id == campaign.id,
+            batches.c.first <= number,
+            batches.c.first + batches.c.size > number,
+        )
+    )
+    return Story(
+        campaign=campaign,
+        number=number,
+        customer_id=customer_id or "",
+        batch=-1 if batch is None else batch,
+        events=tuple(
+            Event(
+                at=to_datetime(row.at),
+                recorded_at=to_datetime(row.finished_at),
+                status=Status(row.status),
+                reason=None if row.reason == NO_REASON else Reason(row.reason),
+                attempt=row.attempt,
+                step=Step(row.step),
+                worker=row.worker,
+                task_id=row.task_id,
+            )
+            for row in rows
+        ),
+    )
+
+
+def _no_such_message(connection: Connection, campaign: Campaign, number: int) -> str:
+    last = connection.scalar(
+        sa.select(sa.func.max(messages.c.number)).where(messages.c.campaign_id == campaign.id)
+    )
+    there = "it has none yet" if last is None else f"expected 0 to {last:,}"
+    return f"campaign {campaign.name} has no message {number}; {there}"

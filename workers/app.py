@@ -1,0 +1,38 @@
+"""The Celery app: ``celery -A workers.app worker``.
+
+Its settings are in ``celeryconfig.py``; the broker comes from ``SENDTRACE_BROKER_URL``.
+"""
+
+import logging
+from typing import Any
+
+from celery import Celery
+from celery.signals import celeryd_init
+
+from tracker.errors import SendtraceError, UsageError
+
+logger = logging.getLogger(__name__)
+
+app = Celery("sendtrace", include=["workers.tasks"])
+app.config_from_object("celeryconfig")
+
+
+@celeryd_init.connect
+def refuse_what_cannot_work(conf: Any = None, **_: object) -> None:
+    """Stop a worker before it starts, with one clear message, where it could only do harm."""
+    try:
+        check_configuration(conf)
+    except SendtraceError as error:
+        raise SystemExit(f"sendtrace: {error}") from None
+
+
+def check_configuration(conf: Any) -> None:
+    """Raise :exc:`UsageError` for Celery settings with which messages would be lost or repeated."""
+    if not conf.broker_url:
+        raise UsageError("no broker is configured; set SENDTRACE_BROKER_URL=redis://HOST:PORT/0")
+    visibility = conf.broker_transport_options.get("visibility_timeout", 3600)
+    if visibility <= conf.task_time_limit:
+        raise UsageError(
+            f"visibility_timeout ({visibility} s) must be longer than task_time_limit"
+            f" ({conf.task_time_limit} s): else the broker repeats tasks that still run"
+        )

@@ -1,0 +1,41 @@
+"""The queues: one a stage, and how much waits in each."""
+
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from tracker.status import Step
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+QUEUE_OF = MappingProxyType(
+    {
+        Step.SUPPRESS: "queued",
+        Step.VALIDATE: "queued",
+        Step.DISPATCH: "queued",
+        Step.SUBMIT: "about_to_be_sent",
+        Step.DELIVER: "gateway",
+    }
+)
+"""The queue that a step's tasks are sent to."""
+
+QUEUES = tuple(dict.fromkeys(QUEUE_OF.values()))
+"""Every queue that a worker must serve, in the order of the stages."""
+
+UNACKED = "unacked"
+"""Where kombu's Redis transport keeps the tasks that workers hold: a hash, one field a task."""
+
+
+def task_name(step: Step) -> str:
+    """The name of the Celery task that does a step."""
+    return f"workers.{step}"
+
+
+def waiting_tasks(client: "Redis", queues: Iterable[str] = QUEUES) -> int:
+    """Tasks that the broker knows of: ready in one of ``queues``, or held by a worker."""
+    with client.pipeline(transaction=True) as pipeline:
+        for queue in queues:
+            pipeline.llen(queue)
+        pipeline.hlen(UNACKED)
+        return sum(pipeline.execute())

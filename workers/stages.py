@@ -1,0 +1,217 @@
+"""What each step does to a batch.
+
+Plain functions, without Celery: read the messages that are in the status the step serves, decide
+outside any transaction that writes, then have the journal move them. A step that finds nothing to
+do does nothing, so each may be repeated. It returns what the batch needs next.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from tracker.catalog import Batch
+from tracker.clock import Instant, to_datetime
+from tracker.database import Database
+from tracker.journal import QUEUED, Author, Entry, Move, State, entry
+from tracker.schema import customers, messages, tallies
+from tracker.status import LEGAL, Channel, Reason, Status, Step
+from workers import credit
+from workers.checks.base import Candidate, Check, Customer, judge
+from workers.gateways.base import Gateway, Receipt, Submission
+
+RECEIPT_POLL = timedelta(seconds=0.5)
+"""How long to let a gateway be before asking again. Real time: it bounds the load of asking."""
+
+READY = State(status=Status.ABOUT_TO_BE_SENT)
+
+
+@dataclass(frozen=True)
+class Following:
+    """The step that a batch needs next, and how long to wait before it."""
+
+    step: Step
+    wait: timedelta = timedelta()
+
+
+def judge_batch(
+    database: Database, batch: Batch, step: Step, checks: Sequence[Check], by: Author
+) -> None:
+    """Stop the queued messages that one of the checks speaks against."""
+    clock = batch.campaign.clock
+    started_at = clock.now()
+    stopped = judge(_candidates(database, batch), checks, to_datetime(started_at))
+    with entry(database, batch, step, by, started_at=started_at) as written:
+        for reason, numbers in stopped.items():
+            _stop(written, numbers, reason, started_at)
+
+
+def _candidates(database: Database, batch: Batch) -> list[Candidate]:
+    query = (
+        sa.select(*(customers.c[name] for name in Customer._fields))
+        .join(messages, messages.c.number == customers.c.number)
+        .where(
+            customers.c.audience_id == batch.campaign.audience_id,
+            *_of_batch(batch),
+            messages.c.status == Status.QUEUED,
+        )
+        .order_by(messages.c.number)
+    )
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+    return [Candidate(Customer._make(row), batch.campaign) for row in rows]
+
+
+def dispatch(database: Database, batch: Batch, by: Author) -> Following:
+    """Hand over what passed every check, as far as the organization's credit goes."""
+    clock = batch.campaign.clock
+    started_at = clock.now()
+    with database.read() as connection:
+        numbers = list(
+            connection.scalars(
+                sa.select(messages.c.number)
+                .where(*_of_batch(batch), messages.c.status == Status.QUEUED)
+                .order_by(messages.c.number)
+            )
+        )
+    organization = batch.campaign.organization
+    with entry(database, batch, Step.DISPATCH, by, started_at=started_at) as written:
+        covered = len(numbers)
+        if organization.credit is not None:
+            covered = credit.take(written.connection, organization.id, covered)
+        handed_over = Move(numbers=numbers[:covered], source=QUEUED, target=READY, at=started_at)
+        moved = written.move(handed_over)
+        if organization.credit is not None:
+            credit.give_back(written.connection, organization.id, covered - moved)
+        _stop(written, numbers[covered:], Reason.OUT_OF_CREDIT, started_at)
+    return Following(Step.SUBMIT)
+
+
+def submit(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following:
+    """Give the gateway what waits for it: first attempts, and those that bounced softly."""
+    campaign = batch.campaign
+    started_at = campaign.clock.now()
+    accepted: list[Move] = []
+    for source, submission in _waiting(database, batch):
+        target = State(status=Status.IN_GATEWAY, attempt=submission.attempt)
+        for at, numbers in gateway.submit(submission, campaign.clock.now()).items():
+            accepted.append(Move(numbers=numbers, source=source, target=target, at=at))
+    with entry(database, batch, Step.SUBMIT, by, started_at=started_at) as written:
+        for move in accepted:
+            written.move(move)
+    return Following(Step.DELIVER)
+
+
+def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]:
+    campaign = batch.campaign
+    recipient = (
+        customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
+    )
+    query = (
+        sa.select(messages.c.status, messages.c.attempt, messages.c.number, recipient)
+        .join(customers, customers.c.number == messages.c.number)
+        .where(
+            customers.c.audience_id == campaign.audience_id,
+            *_of_batch(batch),
+            sa.or_(
+                messages.c.status == Status.ABOUT_TO_BE_SENT,
+                sa.and_(
+                    messages.c.status == Status.SOFT_BOUNCED,
+                    messages.c.attempt < campaign.attempts,
+                ),
+            ),
+        )
+        .order_by(messages.c.number)
+    )
+    groups: defaultdict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
+    with database.read() as connection:
+        for status, attempt, number, address in connection.execute(query):
+            groups[status, attempt].append((number, address))
+    return [
+        (
+            State(status=Status(status), attempt=attempt),
+            Submission(
+                campaign=campaign,
+                attempt=attempt + 1,
+                numbers=[number for number, _ in group],
+                recipients=[address for _, address in group],
+            ),
+        )
+        for (status, attempt), group in groups.items()
+    ]
+
+
+def deliver(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following | None:
+    """Take the receipts that are due, and see what the batch still waits for."""
+    clock = batch.campaign.clock
+    started_at = clock.now()
+    with database.read() as connection:
+        attempts = dict(
+            connection.execute(
+                sa.select(messages.c.number, messages.c.attempt).where(
+                    *_of_batch(batch), messages.c.status == Status.IN_GATEWAY
+                )
+            ).all()
+        )
+    if attempts:
+        receipts = gateway.receipts(batch.campaign, list(attempts), clock.now())
+        moves = _moves_of(receipts, attempts)
+        if moves:
+            with entry(database, batch, Step.DELIVER, by, started_at=started_at) as written:
+                for move in moves:
+                    written.move(move)
+    return following(database, batch)
+
+
+def _moves_of(receipts: Sequence[Receipt], attempts: dict[int, int]) -> list[Move]:
+    """Receipts that count: for the attempt that is in the gateway, with a legal outcome."""
+    groups: defaultdict[tuple[int, Status], dict[int, Instant]] = defaultdict(dict)
+    for number, attempt, status, at in receipts:
+        if attempts.get(number) == attempt and status in LEGAL[Status.IN_GATEWAY]:
+            groups[attempt, status].setdefault(number, at)
+    return [
+        Move(
+            numbers=list(group),
+            source=State(status=Status.IN_GATEWAY, attempt=attempt),
+            target=State(status=status, attempt=attempt),
+            at=list(group.values()),
+        )
+        for (attempt, status), group in groups.items()
+    ]
+
+
+def following(database: Database, batch: Batch) -> Following | None:
+    """What a batch needs next, from what the record says of it; None if all of it is settled."""
+    query = sa.select(tallies.c.status, tallies.c.attempt).where(
+        tallies.c.campaign_id == batch.campaign.id,
+        tallies.c.batch == batch.batch,
+        tallies.c.messages > 0,
+    )
+    with database.read() as connection:
+        held = {(Status(status), attempt) for status, attempt in connection.execute(query)}
+    statuses = {status for status, _ in held}
+    waits_for_attempt = any(
+        status is Status.SOFT_BOUNCED and attempt < batch.campaign.attempts
+        for status, attempt in held
+    )
+    if Status.QUEUED in statuses:
+        return Following(Step.SUPPRESS)
+    if Status.ABOUT_TO_BE_SENT in statuses or waits_for_attempt:
+        return Following(Step.SUBMIT)
+    if Status.IN_GATEWAY in statuses:
+        return Following(Step.DELIVER, RECEIPT_POLL)
+    return None
+
+
+def _of_batch(batch: Batch) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        messages.c.campaign_id == batch.campaign.id,
+        messages.c.number.between(batch.first, batch.last),
+    )
+
+
+def _stop(written: Entry, numbers: Sequence[int], reason: Reason, at: Instant) -> None:
+    target = State(status=Status.NOT_SENT, reason=reason)
+    written.move(Move(numbers=numbers, source=QUEUED, target=target, at=at))

@@ -1,0 +1,98 @@
+"""The Celery tasks: a batch in, one call to a stage, and the batch's next step out.
+
+A task carries the key of a batch and no state, so it may be lost, repeated or done twice at once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from celery import Task
+from sqlalchemy.exc import OperationalError
+
+from tracker.journal import Author
+from tracker.status import Step
+from workers import runtime, stages
+from workers.app import app
+from workers.checks.base import checks_of
+from workers.gateways.base import GatewayUnavailable
+from workers.queues import task_name
+from workers.stages import Following
+
+PASSING = (OperationalError, GatewayUnavailable)
+"""Troubles that pass: a database that restarts or is busy, a gateway that is away."""
+
+
+def step(name: Step) -> Callable[[Callable[..., Following | None]], Task]:
+    """Make a function the task of a step: it repeats what may pass, and sends on what follows."""
+
+    def decorate(do: Callable[..., Following | None]) -> Task:
+        def run(self: Task, *, campaign: int, batch: int) -> None:
+            send(do(self, campaign, batch), campaign, batch)
+
+        run.__doc__ = do.__doc__
+        task: Task = app.task(
+            run,
+            name=task_name(name),
+            bind=True,
+            autoretry_for=PASSING,
+            retry_backoff=1,
+            retry_backoff_max=30,
+            max_retries=20,
+            default_retry_delay=1,  # seconds, after the process of a task was killed
+        )
+        return task
+
+    return decorate
+
+
+def send(following: Following | None, campaign: int, batch: int) -> None:
+    """Put a batch's next step, if any, into the queue of its stage."""
+    if following is not None:
+        app.tasks[task_name(following.step)].apply_async(
+            kwargs={"campaign": campaign, "batch": batch},
+            countdown=following.wait.total_seconds() or None,
+        )
+
+
+def author(task: Task) -> Author:
+    request: Any = task.request
+    return Author(worker=request.hostname or "unknown", task_id=request.id)
+
+
+@step(Step.SUPPRESS)
+def suppress(task: Task, campaign: int, batch: int) -> Following:
+    """Stop the messages that may not be sent."""
+    work, checks = runtime.take_up(campaign, batch), checks_of(Step.SUPPRESS)
+    stages.judge_batch(runtime.database(), work, Step.SUPPRESS, checks, author(task))
+    return Following(Step.VALIDATE)
+
+
+@step(Step.VALIDATE)
+def validate(task: Task, campaign: int, batch: int) -> Following:
+    """Stop the messages that lack something they need."""
+    work, checks = runtime.take_up(campaign, batch), checks_of(Step.VALIDATE)
+    stages.judge_batch(runtime.database(), work, Step.VALIDATE, checks, author(task))
+    return Following(Step.DISPATCH)
+
+
+@step(Step.DISPATCH)
+def dispatch(task: Task, campaign: int, batch: int) -> Following:
+    """Hand over what is left, as far as credit goes."""
+    work = runtime.take_up(campaign, batch)
+    return stages.dispatch(runtime.database(), work, author(task))
+
+
+@step(Step.SUBMIT)
+def submit(task: Task, campaign: int, batch: int) -> Following:
+    """Give the gateway what waits for it."""
+    work = runtime.take_up(campaign, batch)
+    gateway = runtime.gateway_of(work.campaign)
+    return stages.submit(runtime.database(), work, gateway, author(task))
+
+
+@step(Step.DELIVER)
+def deliver(task: Task, campaign: int, batch: int) -> Following | None:
+    """Take the receipts that are due."""
+    work = runtime.take_up(campaign, batch)
+    gateway = runtime.gateway_of(work.campaign)
+    return stages.deliver(runtime.database(), work, gateway, author(task))
