@@ -52,7 +52,7 @@ def _insert_alike(
     database: Database, audience_id: int, numbers: Sequence[int], label: int, requires: Sequence[str]
 ) -> sa.Insert:
     """Customers who differ by nothing but their number."""
-    made = database.rows("made", number=numbers)
+    made = database.rows(number=numbers)
     number = made.c.number
     text = sa.cast(number, sa.Text)
     mobile = sa.literal("+447700") + sa.cast(900_000 + number % 1_000, sa.Text)

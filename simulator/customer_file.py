@@ -228,13 +228,13 @@ def _fault(columns: Sequence[str], cells: Sequence[str], lines: Sequence[str]) -
 def _require_text(text: str) -> None:
     if len(text) > MAX_LINE:
         raise _RowError(f"the row is too long; expected at most {MAX_LINE:,} characters")
-    if "\0" in text:
-        raise _RowError("a NUL character; expected text")
     try:
         text.encode()
     except UnicodeEncodeError as error:
         byte = ord(text[error.start]) & 0xFF
-        raise _RowError(f"the byte 0x{byte:02X} is not UTF-8; expected UTF-8") from None
+        raise _RowError(f"the byte 0x{byte:02X} is not UTF-8; expected UTF-8 text") from None
+    if "\0" in text:
+        raise _RowError("a NUL character; expected UTF-8 text")
 
 
 def _customer(row: Mapping[str, str]) -> CustomerRecord:

@@ -18,6 +18,9 @@ KIND = "simulated"
 """Its name among the entry points."""
 
 
+_OUTCOMES = {int(status): status for status in ledger.OUTCOMES}
+
+
 class Settings(BaseModel):
     """What is recorded of a simulated gateway."""
 
@@ -61,6 +64,8 @@ class SimulatedGateway:
             due_at=(latencies + now).tolist(),
             at=now,
         )
+        if not earlier:
+            return {now: submission.numbers}
         accepted: defaultdict[Instant, list[int]] = defaultdict(list)
         for number in submission.numbers:
             accepted[earlier.get(number, now)].append(number)
@@ -71,6 +76,4 @@ class SimulatedGateway:
     ) -> Sequence[Receipt]:
         """The answers that are out by ``now``."""
         rows = ledger.due(self._database, campaign.id, numbers, now)
-        return [
-            Receipt(number, attempt, Status(outcome), at) for number, attempt, outcome, at in rows
-        ]
+        return [Receipt(number, attempt, _OUTCOMES[code], at) for number, attempt, code, at in rows]

@@ -67,13 +67,13 @@ def accept(
     at: Instant,
 ) -> dict[int, Instant]:
     """Write down what is accepted now. Numbers that had been accepted before, and when."""
-    offered = database.rows("offered", number=numbers, outcome=outcomes, due_at=due_at)
+    offered = database.rows(number=numbers, outcome=outcomes, due_at=due_at)
     with database.write() as connection:
         earlier = connection.execute(
             sa.select(acceptances.c.number, acceptances.c.accepted_at).where(
                 acceptances.c.campaign_id == campaign_id,
                 acceptances.c.attempt == attempt,
-                acceptances.c.number == offered.c.number,
+                database.among(acceptances.c.number, numbers),
             )
         ).all()
         columns = ("campaign_id", "number", "attempt", "accepted_at", "outcome", "due_at")
@@ -102,7 +102,6 @@ def due(
     database: Database, campaign_id: int, numbers: Sequence[int], now: Instant
 ) -> Sequence[sa.Row[tuple[int, int, int, Instant]]]:
     """(number, attempt, outcome, due_at) of the receipts that are out by ``now``."""
-    asked = database.rows("asked", number=numbers)
     with database.read() as connection:
         return connection.execute(
             sa.select(
@@ -112,7 +111,7 @@ def due(
                 acceptances.c.due_at,
             ).where(
                 acceptances.c.campaign_id == campaign_id,
-                acceptances.c.number == asked.c.number,
+                database.among(acceptances.c.number, numbers),
                 acceptances.c.due_at <= now,
             )
         ).all()

@@ -172,7 +172,8 @@ class _Recorder:
         if rejects.count:
             self.rejects.append(Rejects(audience=file, count=rejects.count, file=rejects_path))
         if not size:
-            raise UsageError(f"{file}: no row could be read as a customer; see {rejects_path}")
+            see = f"; see {rejects_path}" if rejects.count else ""
+            raise UsageError(f"{file}: no row could be read as a customer{see}")
         return audience_id, size
 
     def _new_audience(self, source: str) -> int:

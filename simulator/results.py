@@ -173,7 +173,7 @@ def judge_run(
     ids = [campaign.id for campaign in campaigns]
     sendable = [loaded.oracle.sendable() for loaded in run.campaigns]
     lacking = out_of_credit(run.scenario, sendable)
-    with database.read() as connection:
+    with database.survey() as connection:
         reports = make_reports(connection, campaigns)
         comparisons = [
             compare(connection, loaded, credit_is_scarce=lacking > 0) for loaded in run.campaigns

@@ -1,17 +1,18 @@
-"""Coherent rows for tests: a campaign with customers, and messages in the states that are wanted."""
+"""Coherent rows for tests: a campaign with customers, and messages in the states wanted."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from tracker import catalog
+from tracker import audit, catalog
 from tracker.catalog import Batch, Campaign
 from tracker.clock import SystemClock
 from tracker.database import Database
 from tracker.journal import QUEUED, Author, Move, State, enqueue, entry
-from tracker.schema import customers
-from tracker.status import Channel, Status, Step
+from tracker.schema import customers, messages, tallies
+from tracker.status import Channel, Reason, Status, Step
 
 AUTHOR = Author(worker="test", task_id="task-1")
 READY = State(status=Status.ABOUT_TO_BE_SENT)
@@ -20,6 +21,16 @@ READY = State(status=Status.ABOUT_TO_BE_SENT)
 def in_gateway(attempt: int = 1) -> State:
     """The state of a message on an attempt."""
     return State(status=Status.IN_GATEWAY, attempt=attempt)
+
+
+def ended(status: Status, attempt: int = 1) -> State:
+    """The state of a message of whose attempt the gateway has said something."""
+    return State(status=status, attempt=attempt)
+
+
+def stopped(reason: Reason) -> State:
+    """The state of a message that is Not Sent for a reason."""
+    return State(status=Status.NOT_SENT, reason=reason)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,20 +78,12 @@ def make_campaign(
             connection, run_id, kind=plan.gateway_kind, settings=plan.gateway_settings
         )
         audience_id = catalog.record_audience(connection, organization_id, "test")
-        for number in range(plan.size):
-            sound = {
-                "audience_id": audience_id,
-                "number": number,
-                "customer_id": f"c{number}",
-                "email": f"customer{number}@example.com",
-                "mobile": "+447700900000",
-                "mobile_e164": "+447700900000",
-                "loyalty_member": True,
-                "last_store": "Store 1",
-                "profile": "standard",
-            }
-            values = {**sound, **people.get(number, {})}
-            connection.execute(sa.insert(customers).values(values))
+        sound = [_sound_customer(audience_id, number) for number in range(plan.size)]
+        plain = [values for number, values in enumerate(sound) if number not in people]
+        if plain:
+            connection.execute(sa.insert(customers), plain)
+        for number, different in people.items():
+            connection.execute(sa.insert(customers).values({**sound[number], **different}))
         campaign_id = catalog.record_campaign(
             connection,
             run_id,
@@ -95,10 +98,26 @@ def make_campaign(
         return catalog.load_campaign(connection, campaign_id)
 
 
-def make_batch(database: Database, plan: Plan | None = None) -> Batch:
+def _sound_customer(audience_id: int, number: int) -> dict[str, object]:
+    return {
+        "audience_id": audience_id,
+        "number": number,
+        "customer_id": f"c{number}",
+        "email": f"customer{number}@example.com",
+        "mobile": "+447700900000",
+        "mobile_e164": "+447700900000",
+        "loyalty_member": True,
+        "last_store": "Store 1",
+        "profile": "standard",
+    }
+
+
+def make_batch(
+    database: Database, plan: Plan | None = None, people: Mapping[int, Mapping[str, object]] = {}
+) -> Batch:
     """A campaign's only batch, all of it queued."""
     plan = plan or Plan()
-    campaign = make_campaign(database, plan)
+    campaign = make_campaign(database, plan, people)
     return enqueue(database, campaign, batch=0, first=0, size=plan.size, by=AUTHOR)
 
 
@@ -117,3 +136,82 @@ def move(
             moved = written.move(Move(numbers=numbers, source=source, target=target, at=now))
         assert moved == len(numbers), "the factory moves only what is there"
         source = target
+
+
+def make_busy_batch(database: Database, plan: Plan | None = None) -> Batch:
+    """A batch of 22 messages that are in every status, by every way that leads there.
+
+    0-1 queued · 2-4 about to be sent · 5 in the gateway · 6-9 delivered · 10 hard bounced, 11 late
+    · 12-13 soft bounced, waiting · 14 in the gateway again · 15 soft bounced thrice · 16 not
+    delivered · 17 and 18 unsubscribed, 19 without an address, 20 disabled, 21 timed out
+    """
+    batch = make_batch(database, plan or Plan(size=22))
+    soft, hard, delivered = Status.SOFT_BOUNCED, Status.HARD_BOUNCED, Status.DELIVERED
+    unsubscribed, timeout = stopped(Reason.UNSUBSCRIBED), stopped(Reason.TIMEOUT)
+    disabled, no_address = stopped(Reason.ORGANIZATION_DISABLED), stopped(Reason.EMAIL_MISSING)
+    for step, moves in (
+        (Step.SUPPRESS, [([17, 18], QUEUED, unsubscribed), ([20], QUEUED, disabled)]),
+        (Step.VALIDATE, [([19], QUEUED, no_address)]),
+        (Step.DISPATCH, [(range(2, 17), QUEUED, READY), ([21], QUEUED, timeout)]),
+        (Step.SUBMIT, [(range(5, 17), READY, in_gateway(1))]),
+        (
+            Step.DELIVER,
+            [
+                ([6, 7, 8, 9, 11], in_gateway(1), ended(delivered)),
+                ([10], in_gateway(1), ended(hard)),
+                ([12, 13, 14, 15], in_gateway(1), ended(soft, 1)),
+                ([16], in_gateway(1), ended(Status.NOT_DELIVERED)),
+            ],
+        ),
+        (Step.SUBMIT, [([14, 15], ended(soft, 1), in_gateway(2))]),
+        (
+            Step.DELIVER,
+            [([15], in_gateway(2), ended(soft, 2)), ([11], ended(delivered), ended(hard))],
+        ),
+        (Step.SUBMIT, [([15], ended(soft, 2), in_gateway(3))]),
+        (Step.DELIVER, [([15], in_gateway(3), ended(soft, 3))]),
+    ):
+        now = batch.campaign.clock.now()
+        with entry(database, batch, step, AUTHOR, started_at=now) as written:
+            for numbers, source, target in moves:
+                request = Move(numbers=numbers, source=source, target=target, at=now)
+                assert written.move(request) == len(numbers), "the factory moves what is there"
+    return batch
+
+
+def states(database: Database, batch: Batch) -> dict[int, State]:
+    """What the record says of each message of a batch, by its number."""
+    query = sa.select(messages).where(
+        messages.c.campaign_id == batch.campaign.id,
+        messages.c.number.between(batch.first, batch.last),
+    )
+    with database.read() as connection:
+        rows = connection.execute(query.order_by(messages.c.number)).all()
+    return {row.number: _state(row.status, row.attempt, row.reason) for row in rows}
+
+
+def tallied(database: Database, batch: Batch) -> Counter[State]:
+    """A batch's tallies, but for those that are zero."""
+    query = sa.select(tallies).where(
+        tallies.c.campaign_id == batch.campaign.id,
+        tallies.c.batch == batch.batch,
+        tallies.c.messages > 0,
+    )
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+    return Counter({_state(row.status, row.attempt, row.reason): row.messages for row in rows})
+
+
+def _state(status: int, attempt: int, reason: int) -> State:
+    return State(status=_STATUSES[status], attempt=attempt, reason=_REASONS.get(reason))
+
+
+_STATUSES = {int(status): status for status in Status}
+_REASONS = {int(reason): reason for reason in Reason}
+
+
+def broken(database: Database, *campaigns: Campaign) -> list[str]:
+    """The invariants that do not hold, by name."""
+    with database.read() as connection:
+        findings = audit.check(connection, campaigns, audit.INVARIANTS)
+    return [finding.invariant.name for finding in findings if not finding.holds]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -214,11 +215,12 @@ def test_a_mobile_number_without_a_region_column(path: Path) -> None:
 
 
 def test_custom_data_keeps_names_and_leaves_out_blanks(path: Path) -> None:
-    columns = "tag:b,TAG:B,Field: spaced,field:a:b,tag:none,field:quote"
-    custom = only_customer(path, columns, 'x,y,ü, z ,  ,"say ""hi"""').custom
+    columns = "tag:b,TAG:B,Tag:Field:C,Field: spaced,field:a:b,tag:none,field:quote"
+    custom = only_customer(path, columns, 'x,y,w,ü, z ,  ,"say ""hi"""').custom
     assert json.loads(custom) == {
         "tag:b": "x",
         "tag:B": "y",
+        "tag:Field:C": "w",
         "field: spaced": "ü",
         "field:a:b": "z",
         "field:quote": 'say "hi"',
@@ -255,7 +257,7 @@ def test_quoted_line_ends_belong_to_the_cell(path: Path, end: str) -> None:
         ("soft_bounces", "٣", "soft_bounces is '٣'; expected a whole number"),
         ("hard_bounces", "9" * 10, "hard_bounces is '9999999999'; expected a whole number"),
         ("hard_bounces", "9" * 9_000, "expected a whole number"),
-        ("email", "a\0b@example.com", "a NUL character; expected text"),
+        ("email", "a\0b@example.com", "a NUL character; expected UTF-8 text"),
         ("profile", "x" * (MAX_CELL + 1), "a cell is too long; expected at most 10,000"),
         ("profile", '"gold"en', "unbalanced quote; expected"),
         ("profile", '"gold', "unbalanced quote; expected"),
@@ -299,8 +301,8 @@ def test_bytes_that_are_not_utf_8(path: Path) -> None:
     rows = rows_of(path, b"customer_id,profile\nC1,Zo\xeb\nC2,Zo\xc3\xab\nC3,\xed\xa0\x80\n")
     assert ids(rows) == ["C2"]
     assert rejects(rows) == [
-        Rejected(2, "the byte 0xEB is not UTF-8; expected UTF-8", "C1,Zo\udceb"),
-        Rejected(4, "the byte 0xED is not UTF-8; expected UTF-8", "C3,\udced\udca0\udc80"),
+        Rejected(2, "the byte 0xEB is not UTF-8; expected UTF-8 text", "C1,Zo\udceb"),
+        Rejected(4, "the byte 0xED is not UTF-8; expected UTF-8 text", "C3,\udced\udca0\udc80"),
     ]
 
 
@@ -396,9 +398,7 @@ def test_no_row_stops_the_import(path: Path, body: bytes) -> None:
     ],
 )
 def test_headers_that_stop_the_import(path: Path, header: bytes, message: str) -> None:
-    path.write_bytes(header + b"C1,,\n")
-    if not header.endswith(b"\n"):
-        path.write_bytes(header)
+    path.write_bytes(header)
     with pytest.raises(UsageError, match=message) as raised:
         check_header(path)
     assert str(raised.value).startswith(f"{path}: can't read the header: ")
@@ -465,3 +465,20 @@ def test_rejects_that_can_not_be_written(tmp_path: Path) -> None:
         pytest.raises(UsageError, match=r"can't write rejects to .*: No such file"),
     ):
         file.add(Rejected(2, "torn", "C1"))
+
+
+def test_the_shipped_export() -> None:
+    rows = list(read_customers(SHIPPED))
+    customers = [row for row in rows if isinstance(row, CustomerRecord)]
+    causes = [each.cause for each in rejects(rows)]
+    assert (len(rows), len(customers)) == (2_000, 1_974)
+    assert sum(cause.startswith("duplicate customer_id") for cause in causes) == 14
+    assert sum(cause.startswith("unbalanced quote") for cause in causes) == 2
+    assert sum("is not UTF-8" in cause for cause in causes) == 2
+    assert sum(each.email is None for each in customers) == 90
+    assert sum(each.mobile is None for each in customers) == 142
+    assert sum(each.mobile_e164 is None for each in customers) == 328
+    assert sum(each.last_store is None for each in customers) == 146
+    assert sum(each.loyalty_member for each in customers) == 1_382
+    fiction = re.compile(r"\+447700900\d{3}|\+1\d{3}55501\d\d|\+61491570\d{3}")
+    assert all(fiction.fullmatch(each.mobile_e164) for each in customers if each.mobile_e164)

@@ -183,7 +183,7 @@ def verify_with(invariants: Sequence[Invariant]) -> Callable[..., None]:
         """
         if format is Format.CSV:
             raise UsageError("findings have no csv form; expected table or json")
-        with opened(database) as record, record.read() as connection:
+        with opened(database) as record, record.survey() as connection:
             found = catalog.find_campaigns(connection, campaign, run)
             findings = audit.check(connection, found, invariants)
         if format is Format.JSON:

@@ -74,49 +74,51 @@ class Entry:
         """Move those of ``move.numbers`` that are still in its source state; how many that were."""
         if not move.numbers:
             return 0
-        if isinstance(move.at, int):
-            listed = self.database.rows("moving", number=move.numbers)
-            at: sa.ColumnElement[int] = sa.literal(move.at, sa.BigInteger)
-        else:
-            listed = self.database.rows("moving", number=move.numbers, at=move.at)
-            at = listed.c.at
-        still_there = (
-            messages.c.campaign_id == self.batch.campaign.id,
-            messages.c.number == listed.c.number,
-            messages.c.status == move.source.status,
-            messages.c.attempt == move.source.attempt,
-        )
-        moving = sa.select(
-            messages.c.campaign_id,
-            _code(move.target.status),
-            _code(move.target.attempt),
-            messages.c.number,
-            _code(move.source.status),
-            _code(move.target.reason or NO_REASON),
-            at,
-            sa.literal(self.step_id, sa.Integer),
-        ).where(*still_there)
-        written = self.connection.execute(
-            sa.insert(transitions).from_select(list(transitions.c), moving)
-        ).rowcount
-        changed = self.connection.execute(
+        moved = self.connection.scalars(
             sa.update(messages)
-            .where(*still_there)
+            .where(
+                messages.c.campaign_id == self.batch.campaign.id,
+                self.database.among(messages.c.number, move.numbers),
+                messages.c.status == move.source.status,
+                messages.c.attempt == move.source.attempt,
+            )
             .values(
                 status=move.target.status,
                 attempt=move.target.attempt,
                 reason=move.target.reason or NO_REASON,
             )
-        ).rowcount
-        if changed != written:
-            raise JournalError(
-                f"{written} transitions but {changed} changed messages in batch {self.batch.batch}"
-                f" of campaign {self.batch.campaign.id}"
+            .returning(messages.c.number)
+        ).all()
+        if moved:
+            self._write_transitions(move, moved)
+        self.moved += len(moved)
+        self._changes[move.source] -= len(moved)
+        self._changes[move.target] += len(moved)
+        return len(moved)
+
+    def _write_transitions(self, move: Move, moved: Sequence[int]) -> None:
+        if isinstance(move.at, int):
+            listed = self.database.rows(number=moved)
+            at: sa.ColumnElement[int] = sa.literal(move.at, sa.BigInteger)
+        else:
+            when = dict(zip(move.numbers, move.at, strict=True))
+            listed = self.database.rows(number=moved, at=[when[number] for number in moved])
+            at = listed.c.at
+        self.connection.execute(
+            sa.insert(transitions).from_select(
+                list(transitions.c),
+                sa.select(
+                    sa.literal(self.batch.campaign.id, sa.Integer),
+                    _code(move.target.status),
+                    _code(move.target.attempt),
+                    listed.c.number,
+                    _code(move.source.status),
+                    _code(move.target.reason or NO_REASON),
+                    at,
+                    sa.literal(self.step_id, sa.Integer),
+                ),
             )
-        self.moved += changed
-        self._changes[move.source] -= changed
-        self._changes[move.target] += changed
-        return changed
+        )
 
     def _write_tallies(self) -> None:
         leaving = {state: count for state, count in self._changes.items() if count < 0}

@@ -157,7 +157,8 @@ customers = Table(
     Column("coupon_expires", Text),
     Column("coupon_redeemed", Boolean, nullable=False, server_default=false()),
     Column("custom", Text, nullable=False, server_default=text("'{}'")),
-    UniqueConstraint("audience_id", "customer_id"),
+    # In this order, so that it can't be taken for a way to find customers by their numbers.
+    UniqueConstraint("customer_id", "audience_id"),
     CheckConstraint("hard_bounces >= 0", name="hard_bounces"),
     CheckConstraint("soft_bounces >= 0", name="soft_bounces"),
     sqlite_with_rowid=False,

@@ -9,8 +9,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from tracker.catalog import Batch
 from tracker.clock import Instant, to_datetime
@@ -49,19 +51,28 @@ def judge_batch(
 
 
 def _candidates(database: Database, batch: Batch) -> list[Candidate]:
-    query = (
-        sa.select(*(customers.c[name] for name in Customer._fields))
-        .join(messages, messages.c.number == customers.c.number)
-        .where(
-            customers.c.audience_id == batch.campaign.audience_id,
-            *_of_batch(batch),
-            messages.c.status == Status.QUEUED,
-        )
-        .order_by(messages.c.number)
-    )
+    columns = [customers.c[name] for name in Customer._fields]
     with database.read() as connection:
-        rows = connection.execute(query).all()
-    return [Candidate(Customer._make(row), batch.campaign) for row in rows]
+        numbers = _queued(connection, batch)
+        people = connection.execute(_customers(database, batch, numbers, *columns)).all()
+    return [Candidate(Customer._make(person), batch.campaign) for person in people]
+
+
+def _queued(connection: Connection, batch: Batch) -> Sequence[int]:
+    return connection.scalars(
+        sa.select(messages.c.number)
+        .where(*_of_batch(batch), messages.c.status == Status.QUEUED)
+        .order_by(messages.c.number)
+    ).all()
+
+
+def _customers(
+    database: Database, batch: Batch, numbers: Sequence[int], *columns: sa.Column[Any]
+) -> sa.Select[Any]:
+    return sa.select(*columns).where(
+        customers.c.audience_id == batch.campaign.audience_id,
+        database.among(customers.c.number, numbers),
+    )
 
 
 def dispatch(database: Database, batch: Batch, by: Author) -> Following:
@@ -69,13 +80,7 @@ def dispatch(database: Database, batch: Batch, by: Author) -> Following:
     clock = batch.campaign.clock
     started_at = clock.now()
     with database.read() as connection:
-        numbers = list(
-            connection.scalars(
-                sa.select(messages.c.number)
-                .where(*_of_batch(batch), messages.c.status == Status.QUEUED)
-                .order_by(messages.c.number)
-            )
-        )
+        numbers = _queued(connection, batch)
     organization = batch.campaign.organization
     with entry(database, batch, Step.DISPATCH, by, started_at=started_at) as written:
         covered = len(numbers)
@@ -109,37 +114,34 @@ def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]
     recipient = (
         customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
     )
-    query = (
-        sa.select(messages.c.status, messages.c.attempt, messages.c.number, recipient)
-        .join(customers, customers.c.number == messages.c.number)
-        .where(
-            customers.c.audience_id == campaign.audience_id,
-            *_of_batch(batch),
-            sa.or_(
-                messages.c.status == Status.ABOUT_TO_BE_SENT,
-                sa.and_(
-                    messages.c.status == Status.SOFT_BOUNCED,
-                    messages.c.attempt < campaign.attempts,
-                ),
+    waiting = sa.select(messages.c.status, messages.c.attempt, messages.c.number).where(
+        *_of_batch(batch),
+        sa.or_(
+            messages.c.status == Status.ABOUT_TO_BE_SENT,
+            sa.and_(
+                messages.c.status == Status.SOFT_BOUNCED,
+                messages.c.attempt < campaign.attempts,
             ),
-        )
-        .order_by(messages.c.number)
+        ),
     )
-    groups: defaultdict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
+    groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     with database.read() as connection:
-        for status, attempt, number, address in connection.execute(query):
-            groups[status, attempt].append((number, address))
+        for status, attempt, number in connection.execute(waiting.order_by(messages.c.number)):
+            groups[status, attempt].append(number)
+        everyone = [number for numbers in groups.values() for number in numbers]
+        query = _customers(database, batch, everyone, customers.c.number, recipient)
+        address = dict(connection.execute(query).tuples().all())
     return [
         (
             State(status=Status(status), attempt=attempt),
             Submission(
                 campaign=campaign,
                 attempt=attempt + 1,
-                numbers=[number for number, _ in group],
-                recipients=[address for _, address in group],
+                numbers=numbers,
+                recipients=[address[number] for number in numbers],
             ),
         )
-        for (status, attempt), group in groups.items()
+        for (status, attempt), numbers in groups.items()
     ]
 
 

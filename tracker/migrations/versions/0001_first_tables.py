@@ -233,7 +233,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("audience_id", "number", name=op.f("customers_pkey")),
         sa.UniqueConstraint(
-            "audience_id", "customer_id", name=op.f("customers_audience_id_customer_id_key")
+            "customer_id", "audience_id", name=op.f("customers_customer_id_audience_id_key")
         ),
         comment="People, numbered within their audience. mobile_e164 is null where no number can be read from mobile; custom is a JSON object of tag:NAME and field:NAME.",
         sqlite_with_rowid=False,

@@ -1,0 +1,230 @@
+"""Steps in any order, repeated, torn off or never done: what comes of the messages is the same.
+
+The real stages on a real database. A schedule is a list of what the engine does to the tasks of
+two batches; after it every batch is taken to its end, as the sweep would.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection
+
+from simulator import ledger
+from simulator.gateway import SimulatedGateway
+from simulator.load import Loaded, Run, record_run
+from simulator.oracle import out_of_credit
+from simulator.results import compare
+from simulator.run import open_database
+from simulator.scenario import Campaign, Gateway, Organization, Scenario
+from tests.factory import AUTHOR
+from tracker import audit
+from tracker.catalog import Batch, load_batch
+from tracker.database import Database
+from tracker.journal import enqueue
+from tracker.report import make_reports
+from tracker.settings import load_settings
+from tracker.status import Channel, Reason, Status, Step
+from workers import stages
+from workers.checks.base import checks_of
+from workers.gateways.base import Gateway as WorkersGateway
+from workers.stages import Following
+
+SIZE = 12
+"""Messages of each of the two batches."""
+
+ENOUGH = 100
+"""Steps in which a batch settles for certain: attempts, times the steps of one."""
+
+CHECKED = frozenset({Step.SUPPRESS, Step.VALIDATE})
+
+
+class Killed(Exception):  # noqa: N818  # it is what happens, not an error
+    """The worker's process is gone."""
+
+
+@dataclass(frozen=True)
+class Dying(Database):
+    """A database whose user is killed just before what it wrote is committed."""
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with super().write() as connection:
+            yield connection
+            raise Killed
+
+
+@dataclass
+class Worker:
+    """Does steps on the batches of one campaign, as the tasks would."""
+
+    database: Database
+    gateway: WorkersGateway
+    batches: list[Batch]
+    checked: dict[int, set[Step]] = field(default_factory=dict)
+
+    def do(self, step: Step, number: int, database: Database | None = None) -> Following | None:
+        """A step on a batch; a dispatch only after the checks, which are what sends it."""
+        checked = self.checked.setdefault(number, set())
+        if step is Step.DISPATCH and checked != CHECKED:
+            return None
+        database = database or self.database
+        with self.database.read() as connection:
+            known = self.batches[number]
+            batch = load_batch(connection, known.campaign.id, known.batch)
+        match step:
+            case Step.SUPPRESS | Step.VALIDATE:
+                stages.judge_batch(database, batch, step, checks_of(step), AUTHOR)
+                checked.add(step)
+                return Following(Step.VALIDATE if step is Step.SUPPRESS else Step.DISPATCH)
+            case Step.DISPATCH:
+                return stages.dispatch(database, batch, AUTHOR)
+            case Step.SUBMIT:
+                return stages.submit(database, batch, self.gateway, AUTHOR)
+            case _:
+                return stages.deliver(database, batch, self.gateway, AUTHOR)
+
+    def die_in(self, step: Step, number: int) -> None:
+        """Begin a step and be killed when all but the commit is done; the gateway lives on."""
+        try:
+            self.do(step, number, Dying(self.database.engine))
+        except Killed:
+            self.checked[number].discard(step)
+
+    def settle(self, number: int) -> None:
+        """Do what follows until nothing does."""
+        following = stages.following(self.database, self.batches[number])
+        for _ in range(ENOUGH):
+            if following is None:
+                return
+            following = self.do(following.step, number)
+        pytest.fail(f"batch {number} does not settle; {following} would follow")
+
+
+@dataclass(frozen=True)
+class Act:
+    """What is done to a batch's task: all of the step, all but its commit, or until the end."""
+
+    step: Step
+    batch: int
+    killed: bool
+
+    def __repr__(self) -> str:
+        return f"{self.step} {self.batch}" + (" killed" if self.killed else "")
+
+
+STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT, Step.DELIVER)
+
+acts = st.builds(Act, st.sampled_from(STEPS), st.integers(0, 1), st.booleans())
+
+in_order = st.builds(
+    lambda batch, length: [Act(step, batch, False) for step in STEPS[:length]],
+    st.integers(0, 1),
+    st.integers(1, len(STEPS)),
+)
+"""A batch that gets some of the way, so that what comes after finds something to spoil."""
+
+schedules = st.lists(st.one_of(acts.map(lambda act: [act]), in_order), max_size=6).map(
+    lambda parts: [act for part in parts for act in part]
+)
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """One database for all schedules: each makes a run of its own in it."""
+    home = tmp_path_factory.mktemp("schedules")
+    url = f"sqlite:///{home / 'schedules.db'}"
+    with closing(open_database(load_settings(home=home, database_url=url))) as opened:
+        yield opened
+
+
+def prepare(database: Database, seed: int, credit: int | None) -> tuple[Run, Worker]:
+    """A campaign of two queued batches, with defects, bounces and a gateway that does not wait."""
+    scenario = Scenario(
+        path=Path("schedules.toml"),
+        text="",
+        name="schedules",
+        seed=seed,
+        organization=Organization(credit=credit),
+        campaigns=(
+            Campaign(
+                name="spring",
+                channel=Channel.EMAIL,
+                audience=2 * SIZE,
+                requires=("coupon",),
+                defects={"unsubscribed": 0.1, "email_missing": 0.05, "coupon_expired": 0.1},
+            ),
+        ),
+        gateways={
+            Channel.EMAIL: Gateway(hard_bounce=0.1, soft_bounce=0.4, not_delivered=0.1, attempts=3)
+        },
+    )
+    run = record_run(database, scenario, Path(), lambda _: None)
+    campaign = run.campaigns[0].campaign
+    batches = [
+        enqueue(database, campaign, batch=place, first=place * SIZE, size=SIZE, by=AUTHOR)
+        for place in range(2)
+    ]
+    return run, Worker(database, SimulatedGateway(campaign.gateway_settings, database), batches)
+
+
+def check_outcome(database: Database, run: Run) -> None:
+    """Hold what came of a run against every invariant and the oracle."""
+    loaded: Loaded = run.campaigns[0]
+    lacking = out_of_credit(run.scenario, [loaded.oracle.sendable()])
+    with database.read() as connection:
+        findings = audit.check(connection, [loaded.campaign], audit.INVARIANTS + ledger.INVARIANTS)
+        comparison = compare(connection, loaded, credit_is_scarce=lacking > 0)
+        [report] = make_reports(connection, [loaded.campaign])
+    assert [finding for finding in findings if not finding.holds] == []
+    assert comparison.differences == ()
+    assert comparison.as_predicted == comparison.messages == 2 * SIZE
+    assert report.having(Status.NOT_SENT, Reason.OUT_OF_CREDIT) == lacking
+    assert report.settled == 2 * SIZE
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    schedule=schedules,
+    seed=st.integers(0, 1_000),
+    credit=st.one_of(st.none(), st.integers(0, 2 * SIZE)),
+)
+def test_no_schedule_changes_what_becomes_of_a_message(
+    sqlite: Database, schedule: list[Act], seed: int, credit: int | None
+) -> None:
+    run, worker = prepare(sqlite, seed, credit)
+    for act in schedule:
+        if act.killed:
+            worker.die_in(act.step, act.batch)
+        else:
+            worker.do(act.step, act.batch)
+    for number in range(2):
+        worker.settle(number)
+    check_outcome(sqlite, run)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_dies_before_its_commit_leaves_no_trace(sqlite: Database, step: Step) -> None:
+    """Else the schedules above would prove less than they say."""
+    run, worker = prepare(sqlite, 7, None)
+    for earlier in STEPS[: STEPS.index(step)]:
+        worker.do(earlier, 0)
+    campaign = run.campaigns[0].campaign
+    with sqlite.read() as connection:
+        before = make_reports(connection, [campaign])[0].as_json()
+    worker.die_in(step, 0)
+    with sqlite.read() as connection:
+        assert make_reports(connection, [campaign])[0].as_json() == before
+        again = ledger.repeats(connection, [campaign.id])
+    for number in range(2):
+        worker.settle(number)
+    check_outcome(sqlite, run)
+    with sqlite.read() as connection:
+        repeats = ledger.repeats(connection, [campaign.id])
+    assert (again, repeats > 0) == (0, step is Step.SUBMIT)

@@ -1,0 +1,400 @@
+"""Each step alone, on small batches: what it moves, what it leaves alone, what comes next."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import combinations
+from threading import Barrier
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from simulator import ledger
+from simulator.gateway import SimulatedGateway
+from tests.factory import (
+    AUTHOR,
+    READY,
+    Plan,
+    ended,
+    in_gateway,
+    make_batch,
+    make_busy_batch,
+    make_campaign,
+    move,
+    states,
+    stopped,
+)
+from tracker.catalog import Batch, Campaign
+from tracker.clock import Instant
+from tracker.database import Database
+from tracker.journal import QUEUED, State, enqueue
+from tracker.schema import organizations, steps, transitions
+from tracker.status import Channel, Reason, Status, Step
+from workers import stages
+from workers.checks.base import checks_of
+from workers.gateways.base import GatewayUnavailable, Receipt, Submission
+from workers.stages import RECEIPT_POLL, Following
+
+OUT_OF_CREDIT = stopped(Reason.OUT_OF_CREDIT)
+UNSUBSCRIBED = stopped(Reason.UNSUBSCRIBED)
+
+
+def judge(database: Database, batch: Batch, step: Step) -> None:
+    stages.judge_batch(database, batch, step, checks_of(step), AUTHOR)
+
+
+def check(database: Database, *batches: Batch) -> None:
+    """Do what comes before dispatch."""
+    for batch in batches:
+        judge(database, batch, Step.SUPPRESS)
+        judge(database, batch, Step.VALIDATE)
+
+
+def credit_left(database: Database, campaign: Campaign) -> int | None:
+    query = sa.select(organizations.c.credit).filter_by(id=campaign.organization.id)
+    with database.read() as connection:
+        return connection.scalar(query)
+
+
+def moved_by(database: Database, step: Step) -> list[int]:
+    """How many messages each entry of a step moved."""
+    with database.read() as connection:
+        query = sa.select(steps.c.moved).where(steps.c.step == step).order_by(steps.c.id)
+        return list(connection.scalars(query))
+
+
+def moments(database: Database, batch: Batch, target: State) -> dict[int, Instant]:
+    """When each message came into a state."""
+    query = sa.select(transitions.c.number, transitions.c.at).filter_by(
+        campaign_id=batch.campaign.id, status=target.status, attempt=target.attempt
+    )
+    with database.read() as connection:
+        return dict(map(tuple, connection.execute(query)))
+
+
+@dataclass(frozen=True)
+class Outrun(Database):
+    """A database in which, before our next write, somebody else is quicker."""
+
+    others: list[Callable[[], object]]
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        while self.others:
+            self.others.pop()()
+        with super().write() as connection:
+            yield connection
+
+
+@dataclass
+class ScriptedGateway:
+    """A gateway that accepts what it is told to, and says what it is told to."""
+
+    receipts_given: Sequence[Receipt] = ()
+    accepts: Callable[[Submission], Mapping[Instant, Sequence[int]]] | None = None
+    submissions: list[Submission] = field(default_factory=list)
+    asked: list[tuple[int, list[int]]] = field(default_factory=list)
+
+    def submit(self, submission: Submission, now: Instant) -> Mapping[Instant, Sequence[int]]:
+        self.submissions.append(submission)
+        return self.accepts(submission) if self.accepts else {now: submission.numbers}
+
+    def receipts(
+        self, campaign: Campaign, numbers: Sequence[int], now: Instant
+    ) -> Sequence[Receipt]:
+        self.asked.append((campaign.id, sorted(numbers)))
+        return [receipt for receipt in self.receipts_given if receipt.at <= now]
+
+
+def test_judging_stops_queued_messages_by_reason(database: Database) -> None:
+    people: dict[int, dict[str, object]] = {
+        1: {"unsubscribed_email": True},
+        2: {"hard_bounces": 1, "email": None},
+        3: {"email": None},
+        4: {"unsubscribed_email": True},
+        5: {"unsubscribed_email": True, "email": None},
+    }
+    batch = make_batch(database, Plan(size=6), people)
+    move(database, batch, [4], READY)
+    bounced = stopped(Reason.BOUNCED_REPEATEDLY)
+    suppressed = dict(enumerate([QUEUED, UNSUBSCRIBED, bounced, QUEUED, READY, UNSUBSCRIBED]))
+
+    judge(database, batch, Step.SUPPRESS)
+    assert states(database, batch) == suppressed
+    judge(database, batch, Step.VALIDATE)
+    assert states(database, batch) == suppressed | {3: stopped(Reason.EMAIL_MISSING)}
+    check(database, batch)
+    assert states(database, batch) == suppressed | {3: stopped(Reason.EMAIL_MISSING)}
+    assert moved_by(database, Step.SUPPRESS) == [3, 0]
+    assert moved_by(database, Step.VALIDATE) == [1, 0]
+
+
+def test_judging_keeps_to_its_batch(database: Database) -> None:
+    everybody: dict[int, dict[str, object]] = {
+        number: {"unsubscribed_email": True} for number in range(6)
+    }
+    campaign = make_campaign(database, Plan(size=6), everybody)
+    one = enqueue(database, campaign, batch=0, first=0, size=3, by=AUTHOR)
+    two = enqueue(database, campaign, batch=1, first=3, size=3, by=AUTHOR)
+    judge(database, one, Step.SUPPRESS)
+    found = states(database, one) | states(database, two)
+    assert found == dict(enumerate([UNSUBSCRIBED] * 3 + [QUEUED] * 3))
+
+
+def test_judging_does_not_undo_what_happened_meanwhile(database: Database) -> None:
+    batch = make_batch(database, Plan(size=2), {0: {"unsubscribed_email": True}})
+    outrun = Outrun(database.engine, [lambda: move(database, batch, [0], READY)])
+    judge(outrun, batch, Step.SUPPRESS)
+    assert states(database, batch) == {0: READY, 1: QUEUED}
+
+
+@pytest.mark.parametrize(
+    ("credit", "sent", "left"),
+    [
+        pytest.param(None, 8, None, id="unlimited"),
+        pytest.param(20, 8, 12, id="enough"),
+        pytest.param(8, 8, 0, id="just enough"),
+        pytest.param(5, 5, 0, id="short"),
+        pytest.param(0, 0, 0, id="none"),
+    ],
+)
+def test_dispatch_goes_as_far_as_credit(
+    database: Database, credit: int | None, sent: int, left: int | None
+) -> None:
+    unsubscribed = {"unsubscribed_email": True}
+    batch = make_batch(database, Plan(size=10, credit=credit), {0: unsubscribed, 5: unsubscribed})
+    check(database, batch)
+    for _ in range(2):
+        assert stages.dispatch(database, batch, AUTHOR) == Following(Step.SUBMIT)
+        counts = Counter(states(database, batch).values())
+        assert counts == Counter({READY: sent, OUT_OF_CREDIT: 8 - sent, UNSUBSCRIBED: 2})
+        assert credit_left(database, batch.campaign) == left
+
+
+@pytest.mark.parametrize("credit", [0, 1, 7, 11, 19, 20, 30])
+def test_batches_that_are_dispatched_at_once_share_the_credit(
+    database: Database, credit: int
+) -> None:
+    campaign = make_campaign(database, Plan(size=20, credit=credit))
+    batches = [
+        enqueue(database, campaign, batch=place, first=10 * place, size=10, by=AUTHOR)
+        for place in range(2)
+    ]
+    check(database, *batches)
+    together = Barrier(4)
+
+    def dispatch(batch: Batch) -> None:
+        together.wait(timeout=30)
+        stages.dispatch(database, batch, AUTHOR)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(dispatch, batches * 2))
+    by_number = states(database, batches[0]) | states(database, batches[1])
+    found, sent = Counter(by_number.values()), min(credit, 20)
+    assert (found[READY], found[OUT_OF_CREDIT]) == (sent, 20 - sent)
+    assert credit_left(database, campaign) == credit - sent
+
+
+def test_credit_for_messages_that_another_moved_is_given_back(database: Database) -> None:
+    batch = make_batch(database, Plan(size=10, credit=15))
+    check(database, batch)
+    outrun = Outrun(database.engine, [lambda: stages.dispatch(database, batch, AUTHOR)])
+    stages.dispatch(outrun, batch, AUTHOR)
+    assert set(states(database, batch).values()) == {READY}
+    assert credit_left(database, batch.campaign) == 5
+
+
+def test_nobody_lacks_credit_that_is_left(database: Database) -> None:
+    """Five were stopped while dispatch was at it; the credit covers the other five."""
+    batch = make_batch(database, Plan(size=10, credit=5))
+    check(database, batch)
+    gone = [0, 1, 2, 3, 4]
+    outrun = Outrun(database.engine, [lambda: move(database, batch, gone, UNSUBSCRIBED)])
+    stages.dispatch(outrun, batch, AUTHOR)
+    assert Counter(states(database, batch).values()) == {UNSUBSCRIBED: 5, READY: 5}
+    assert credit_left(database, batch.campaign) == 0
+
+
+def test_dispatch_sends_nobody_who_was_not_checked(database: Database) -> None:
+    """Steps may come in any order, also before the checks."""
+    batch = make_batch(database, Plan(size=2), {0: {"unsubscribed_email": True}})
+    stages.dispatch(database, batch, AUTHOR)
+    assert states(database, batch)[0] in (QUEUED, UNSUBSCRIBED)
+
+
+@pytest.mark.parametrize(
+    ("channel", "attempts", "expected"),
+    [
+        pytest.param(Channel.EMAIL, 3, {1: [2, 3, 4], 2: [12, 13]}, id="email, attempts left"),
+        pytest.param(Channel.SMS, 2, {1: [2, 3, 4], 2: [12, 13]}, id="sms, one attempt left"),
+        pytest.param(Channel.EMAIL, 1, {1: [2, 3, 4]}, id="no attempt left"),
+    ],
+)
+def test_submit_takes_what_waits_for_the_gateway(
+    database: Database, channel: Channel, attempts: int, expected: dict[int, list[int]]
+) -> None:
+    batch = make_busy_batch(database, Plan(size=22, channel=channel, attempts=attempts))
+    before, gateway = states(database, batch), ScriptedGateway()
+    for _ in range(2):  # the second time there is nothing left to submit
+        assert stages.submit(database, batch, gateway, AUTHOR) == Following(Step.DELIVER)
+        assert {each.attempt: [*each.numbers] for each in gateway.submissions} == expected
+        assert len(gateway.submissions) == len(expected)
+    moved = {number: in_gateway(attempt) for attempt, taken in expected.items() for number in taken}
+    assert states(database, batch) == before | moved
+    for each in gateway.submissions:
+        assert each.campaign == batch.campaign
+        addresses = [f"customer{number}@example.com" for number in each.numbers]
+        numbers = ["+447700900000"] * len(each.numbers)
+        assert [*each.recipients] == (addresses if channel is Channel.EMAIL else numbers)
+
+
+def test_submit_moves_only_what_the_gateway_accepted(database: Database) -> None:
+    batch = make_batch(database, Plan(size=4))
+    move(database, batch, [0, 1, 2, 3], READY)
+    gateway = ScriptedGateway(accepts=lambda _: {1_000: [2], 2_000: [0]})
+    stages.submit(database, batch, gateway, AUTHOR)
+    expected = {0: in_gateway(), 1: READY, 2: in_gateway(), 3: READY}
+    assert states(database, batch) == expected
+    assert moments(database, batch, in_gateway()) == {2: 1_000, 0: 2_000}
+
+
+def test_submit_leaves_messages_alone_while_the_gateway_is_away(database: Database) -> None:
+    def nobody_there(_: Submission) -> Mapping[Instant, Sequence[int]]:
+        raise GatewayUnavailable("connection refused")
+
+    batch = make_busy_batch(database)
+    before = states(database, batch)
+    with pytest.raises(GatewayUnavailable):
+        stages.submit(database, batch, ScriptedGateway(accepts=nobody_there), AUTHOR)
+    assert states(database, batch) == before
+
+
+def test_a_message_is_accepted_once_however_often_it_is_submitted(database: Database) -> None:
+    """A worker died after the gateway had accepted 1 and 2, and before that was on record."""
+    batch = make_batch(database, Plan(size=4))
+    move(database, batch, [0, 1, 2, 3], READY)
+    gateway = SimulatedGateway(batch.campaign.gateway_settings, database)
+    submission = Submission(
+        campaign=batch.campaign, attempt=1, numbers=[1, 2], recipients=["a@b.example"] * 2
+    )
+    first = batch.campaign.clock.now() - 60_000_000
+    gateway.submit(submission, first)
+
+    stages.submit(database, batch, gateway, AUTHOR)
+    assert set(states(database, batch).values()) == {in_gateway()}
+    accepted = moments(database, batch, in_gateway())
+    assert (accepted[1], accepted[2]) == (first, first)
+    assert min(accepted[0], accepted[3]) > first
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.select(ledger.acceptances.c.number, ledger.acceptances.c.repeats)
+        ).all()
+        assert sorted(map(tuple, rows)) == [(0, 0), (1, 1), (2, 1), (3, 0)]
+        assert ledger.repeats(connection, [batch.campaign.id]) == 2
+
+
+ON_SECOND = ended(Status.SOFT_BOUNCED), in_gateway(2)
+
+
+@pytest.mark.parametrize(
+    ("receipts", "expected"),
+    [
+        pytest.param([(0, 2, Status.DELIVERED)], ended(Status.DELIVERED, 2), id="delivered"),
+        pytest.param([(0, 2, Status.HARD_BOUNCED)], ended(Status.HARD_BOUNCED, 2), id="hard"),
+        pytest.param([(0, 2, Status.SOFT_BOUNCED)], ended(Status.SOFT_BOUNCED, 2), id="soft"),
+        pytest.param([(0, 2, Status.NOT_DELIVERED)], ended(Status.NOT_DELIVERED, 2), id="lost"),
+        pytest.param([], in_gateway(2), id="nothing yet"),
+        pytest.param([(0, 1, Status.DELIVERED)], in_gateway(2), id="stale"),
+        pytest.param([(0, 3, Status.DELIVERED)], in_gateway(2), id="attempt to come"),
+        pytest.param([(0, 2, Status.QUEUED)], in_gateway(2), id="queued is no outcome"),
+        pytest.param([(0, 2, Status.ABOUT_TO_BE_SENT)], in_gateway(2), id="ready is none"),
+        pytest.param([(0, 2, Status.NOT_SENT)], in_gateway(2), id="not sent is none"),
+        pytest.param([(0, 2, Status.IN_GATEWAY)], in_gateway(2), id="in gateway is none"),
+        pytest.param(
+            [(7, 1, Status.DELIVERED), (-1, 2, Status.DELIVERED)], in_gateway(2), id="unknown"
+        ),
+        pytest.param(
+            [(0, 1, Status.HARD_BOUNCED), (0, 2, Status.DELIVERED), (0, 2, Status.DELIVERED)],
+            ended(Status.DELIVERED, 2),
+            id="stale and duplicate",
+        ),
+        pytest.param(
+            [(0, 2, Status.DELIVERED), (0, 2, Status.HARD_BOUNCED)],
+            ended(Status.DELIVERED, 2),
+            id="contradictory",
+        ),
+    ],
+)
+def test_only_receipts_that_count_are_applied(
+    database: Database, receipts: list[tuple[int, int, Status]], expected: State
+) -> None:
+    batch = make_batch(database, Plan(size=3))
+    move(database, batch, [0], READY, in_gateway(), *ON_SECOND)
+    move(database, batch, [1], READY)
+    answers = [Receipt(*receipt, at) for at, receipt in enumerate(receipts, 100)]
+    answers += [Receipt(1, 0, Status.DELIVERED, 7), Receipt(2, 1, Status.DELIVERED, 7)]
+    gateway = ScriptedGateway(answers)
+
+    stages.deliver(database, batch, gateway, AUTHOR)
+    assert states(database, batch) == {0: expected, 1: READY, 2: QUEUED}
+    assert gateway.asked == [(batch.campaign.id, [0])]
+    if expected != in_gateway(2):
+        counted = next(each for each in answers if each[:3] == (0, 2, expected.status))
+        assert moments(database, batch, expected) == {0: counted.at}
+    assert moved_by(database, Step.DELIVER) == ([] if expected == in_gateway(2) else [1])
+
+
+def test_receipts_are_asked_for_only_where_some_are_outstanding(database: Database) -> None:
+    busy, gateway = make_busy_batch(database), ScriptedGateway()
+    assert stages.deliver(database, busy, gateway, AUTHOR) == Following(Step.SUPPRESS)
+    assert gateway.asked == [(busy.campaign.id, [5, 14])]
+    settled = make_batch(database, Plan(size=1))
+    move(database, settled, [0], UNSUBSCRIBED)
+    assert stages.deliver(database, settled, gateway, AUTHOR) is None
+    assert len(gateway.asked) == 1
+
+
+SUBMITTED = READY, in_gateway()
+WAYS: dict[str, tuple[State, ...]] = {
+    "queued": (),
+    "ready": (READY,),
+    "not sent": (UNSUBSCRIBED,),
+    "in gateway": SUBMITTED,
+    "in gateway again": (*SUBMITTED, *ON_SECOND),
+    "soft bounced": (*SUBMITTED, ended(Status.SOFT_BOUNCED)),
+    "soft bounced for good": (*SUBMITTED, *ON_SECOND, ended(Status.SOFT_BOUNCED, 2)),
+    "not delivered": (*SUBMITTED, ended(Status.NOT_DELIVERED)),
+    "delivered": (*SUBMITTED, ended(Status.DELIVERED)),
+    "hard bounced": (*SUBMITTED, ended(Status.HARD_BOUNCED)),
+    "hard bounced late": (*SUBMITTED, ended(Status.DELIVERED), ended(Status.HARD_BOUNCED)),
+}
+"""Ways of a message of which two attempts are allowed."""
+
+MIXES = [mix for count in (1, 2, len(WAYS)) for mix in combinations(WAYS, count)]
+
+
+def what_follows(mix: Sequence[str]) -> Following | None:
+    """The step nearest the beginning that a message of the batch waits for."""
+    if "queued" in mix:
+        return Following(Step.SUPPRESS)
+    if {"ready", "soft bounced"} & {*mix}:
+        return Following(Step.SUBMIT)
+    if {"in gateway", "in gateway again"} & {*mix}:
+        return Following(Step.DELIVER, RECEIPT_POLL)
+    return None
+
+
+def test_what_follows_is_what_some_message_waits_for(database: Database) -> None:
+    size = len(WAYS)
+    campaign = make_campaign(database, Plan(size=size * len(MIXES), attempts=2))
+    found = {}
+    for place, mix in enumerate(MIXES):
+        first = place * size
+        batch = enqueue(database, campaign, batch=place, first=first, size=len(mix), by=AUTHOR)
+        for number, way in enumerate(mix, first):
+            move(database, batch, [number], *WAYS[way])
+        found[mix] = stages.following(database, batch)
+    assert found == {mix: what_follows(mix) for mix in MIXES}
