@@ -74,7 +74,7 @@ class Entry:
         """Move those of ``move.numbers`` that are still in its source state; how many that were."""
         if not move.numbers:
             return 0
-        moved = self.connection.scalars(
+        count = self.connection.execute(
             sa.update(messages)
             .where(
                 messages.c.campaign_id == self.batch.campaign.id,
@@ -87,14 +87,36 @@ class Entry:
                 attempt=move.target.attempt,
                 reason=move.target.reason or NO_REASON,
             )
-            .returning(messages.c.number)
+        ).rowcount
+        if count:
+            all_moved = count == len(move.numbers)
+            self._write_transitions(move, move.numbers if all_moved else self._moved_now(move))
+        self.moved += count
+        self._changes[move.source] -= count
+        self._changes[move.target] += count
+        return count
+
+    def _moved_now(self, move: Move) -> Sequence[int]:
+        """Which of ``move.numbers`` just got to its target: those without a transition to it."""
+        had_been_there = (
+            sa.select(transitions.c.number)
+            .where(
+                transitions.c.campaign_id == messages.c.campaign_id,
+                transitions.c.status == messages.c.status,
+                transitions.c.attempt == messages.c.attempt,
+                transitions.c.number == messages.c.number,
+            )
+            .exists()
+        )
+        return self.connection.scalars(
+            sa.select(messages.c.number).where(
+                messages.c.campaign_id == self.batch.campaign.id,
+                self.database.among(messages.c.number, move.numbers),
+                messages.c.status == move.target.status,
+                messages.c.attempt == move.target.attempt,
+                ~had_been_there,
+            )
         ).all()
-        if moved:
-            self._write_transitions(move, moved)
-        self.moved += len(moved)
-        self._changes[move.source] -= len(moved)
-        self._changes[move.target] += len(moved)
-        return len(moved)
 
     def _write_transitions(self, move: Move, moved: Sequence[int]) -> None:
         if isinstance(move.at, int):

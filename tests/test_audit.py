@@ -1,0 +1,370 @@
+"""Each invariant is broken on purpose, and is then the one that is named, with the wrong rows."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tests.factory import AUTHOR, READY, Plan, make_busy_batch, make_campaign, move
+from tracker.audit import BALANCED, EXAMPLES, INVARIANTS, Finding, check
+from tracker.catalog import Campaign
+from tracker.database import Database
+from tracker.journal import enqueue
+from tracker.schema import batches, messages, steps, tallies, transitions
+
+SHOWN = {
+    "batches_follow": ("batch", "first", "expected_first"),
+    "one_reason": ("number", "status", "reason"),
+    "tallies": ("status", "reason", "attempt", "messages", "tallied"),
+    "last_transition": ("number", "status", "attempt", "reason", "recorded_reason"),
+    "legal_history": ("number", "previous", "status", "attempt"),
+    "flow": ("status", "attempt", "entered", "left", "there"),
+    "steps": ("transitions", "moved"),
+    "report_balances": ("audience",),
+}
+"""What is looked at of the wrong rows of each invariant."""
+
+Wrong = dict[str, list[tuple[int | None, ...]]]
+
+
+def findings_on(database: Database, *campaigns: Campaign) -> list[Finding]:
+    with database.read() as connection:
+        return check(connection, campaigns, INVARIANTS)
+
+
+def wrong(findings: Sequence[Finding]) -> Wrong:
+    """The rows that are named, of each invariant that does not hold."""
+    return {
+        finding.invariant.name: [
+            tuple(example[key] for key in SHOWN[finding.invariant.name])
+            for example in finding.examples
+        ]
+        for finding in findings
+        if not finding.holds
+    }
+
+
+@contextmanager
+def lawless(database: Database) -> Iterator[Connection]:
+    """A transaction in which no trigger and no CHECK refuses anything."""
+    with database.write() as connection:
+        if database.is_postgresql:
+            connection.execute(sa.text("DROP TRIGGER messages_legal ON messages"))
+            for table in ("messages", "transitions", "tallies"):
+                for name in ("reason", "legal"):
+                    drop = f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_{name}_check"
+                    connection.execute(sa.text(drop))
+            yield connection
+        else:
+            connection.execute(sa.text("DROP TRIGGER messages_legal"))
+            connection.execute(sa.text("PRAGMA ignore_check_constraints = ON"))
+            yield connection
+            connection.execute(sa.text("PRAGMA ignore_check_constraints = OFF"))
+
+
+LAST_STEP = sa.select(sa.func.max(steps.c.id)).scalar_subquery()
+COUNTED = sa.update(steps).where(steps.c.id == LAST_STEP).values(moved=steps.c.moved + 1)
+"""The last step says that it moved one more: a forgery of a transition that thinks of the steps."""
+
+
+def forged(number: int, previous: int | None, status: int, attempt: int, reason: int = 0) -> Any:
+    return sa.insert(transitions).values(
+        campaign_id=1,
+        number=number,
+        previous=previous,
+        status=status,
+        attempt=attempt,
+        reason=reason,
+        at=0,
+        step_id=LAST_STEP,
+    )
+
+
+def gone(number: int, **state: int) -> Any:
+    of_it = [transitions.c[column] == value for column, value in state.items()]
+    return sa.delete(transitions).where(transitions.c.number == number, *of_it)
+
+
+def message(number: int, **values: int) -> Any:
+    return sa.update(messages).where(messages.c.number == number).values(**values)
+
+
+def tally(status: int, count: int, reason: int = 0) -> Any:
+    chosen = (tallies.c.status == status, tallies.c.reason == reason)
+    return sa.update(tallies).where(*chosen).values(messages=count)
+
+
+@pytest.mark.parametrize(
+    ("tampering", "named"),
+    [
+        pytest.param(
+            [gone(6, status=6)],
+            {
+                "last_transition": [(6, 6, 1, 0, None)],
+                "flow": [(3, 1, 12, 10, 1), (6, 1, 4, 1, 4)],
+                "steps": [(10, 11)],
+            },
+            id="a last transition is deleted",
+        ),
+        pytest.param(
+            [gone(6, status=3)],
+            {
+                "legal_history": [(6, 3, 6, 1)],
+                "flow": [(1, 0, 15, 11, 3), (3, 1, 11, 11, 1)],
+                "steps": [(11, 12)],
+            },
+            id="a transition is deleted from the middle",
+        ),
+        pytest.param(
+            [gone(0, status=0)],
+            {
+                "last_transition": [(0, 0, 0, 0, None)],
+                "flow": [(0, 0, 21, 20, 2)],
+                "steps": [(21, 22)],
+            },
+            id="a first transition is deleted",
+        ),
+        pytest.param(
+            [forged(0, 0, 2, 0, reason=3), COUNTED],
+            {"flow": [(0, 0, 22, 21, 2), (2, 0, 6, 0, 5)]},
+            id="a legal transition is forged, with its step",
+        ),
+        pytest.param(
+            [forged(0, 0, 2, 0, reason=3)],
+            {"flow": [(0, 0, 22, 21, 2), (2, 0, 6, 0, 5)], "steps": [(2, 1)]},
+            id="a legal transition is forged",
+        ),
+        pytest.param(
+            [forged(0, 3, 6, 1), COUNTED],
+            {
+                "legal_history": [(0, 3, 6, 1)],
+                "flow": [(3, 1, 12, 12, 1), (6, 1, 6, 1, 4)],
+            },
+            id="a legal transition is forged from where the message never was",
+        ),
+        pytest.param(
+            [forged(6, 6, 4, 1), COUNTED],
+            {
+                "legal_history": [(6, 6, 4, 1)],
+                "flow": [(4, 1, 5, 2, 2), (6, 1, 5, 2, 4)],
+            },
+            id="an illegal transition is forged",
+        ),
+        pytest.param(
+            [forged(0, None, 1, 0), COUNTED],
+            {"legal_history": [(0, None, 1, 0)], "flow": [(1, 0, 16, 12, 3)]},
+            id="a second beginning is forged",
+        ),
+        pytest.param(
+            [sa.update(transitions).where(transitions.c.reason == 8).values(reason=9)],
+            {"last_transition": [(19, 2, 0, 8, 9)]},
+            id="a transition has another reason",
+        ),
+        pytest.param(
+            [sa.update(transitions).where(transitions.c.number == 0).values(step_id=999)],
+            {"steps": [(21, 22), (1, 0)]},
+            id="a transition is of no step",
+        ),
+        pytest.param(
+            [COUNTED], {"steps": [(1, 2)]}, id="a step says that it moved one more than it did"
+        ),
+        pytest.param(
+            [tally(6, 5)],
+            {"tallies": [(6, 0, 1, 4, 5)], "report_balances": [(22,)]},
+            id="a tally is larger",
+        ),
+        pytest.param(
+            [tally(6, 3), tally(7, 3)],
+            {"tallies": [(6, 0, 1, 4, 3), (7, 0, 1, 2, 3)]},
+            id="a tally is larger and another smaller",
+        ),
+        pytest.param(
+            [sa.delete(tallies).where(tallies.c.reason == 8)],
+            {"tallies": [(2, 8, 0, 1, 0)], "report_balances": [(22,)]},
+            id="a tally is deleted",
+        ),
+        pytest.param(
+            [message(0, status=1)],
+            {
+                "tallies": [(0, 0, 0, 1, 2), (1, 0, 0, 4, 3)],
+                "last_transition": [(0, 1, 0, 0, None)],
+                "flow": [(0, 0, 22, 20, 1), (1, 0, 15, 12, 4)],
+            },
+            id="a message is moved on behind the journal's back",
+        ),
+        pytest.param(
+            [message(6, status=1, attempt=0), tally(1, 4), tally(6, 3)],
+            {"flow": [(1, 0, 15, 12, 4), (6, 1, 5, 1, 3)]},
+            id="a message is moved back, with its tallies",
+        ),
+        pytest.param(
+            [message(5, attempt=2)],
+            {
+                "tallies": [(3, 0, 1, 0, 1), (3, 0, 2, 2, 1)],
+                "last_transition": [(5, 3, 2, 0, None)],
+                "flow": [(3, 1, 12, 11, 0), (3, 2, 2, 1, 2)],
+            },
+            id="a message is on another attempt",
+        ),
+        pytest.param(
+            [message(6, status=7), message(10, status=6)],
+            {"last_transition": [(6, 7, 1, 0, None), (10, 6, 1, 0, None)]},
+            id="two messages are exchanged",
+        ),
+        pytest.param(
+            [message(6, reason=3)],
+            {
+                "one_reason": [(6, 6, 3)],
+                "tallies": [(6, 0, 1, 3, 4), (6, 3, 1, 1, 0)],
+                "last_transition": [(6, 6, 1, 3, 0)],
+            },
+            id="a delivered message has a reason",
+        ),
+        pytest.param(
+            [message(17, reason=0)],
+            {
+                "one_reason": [(17, 2, 0)],
+                "tallies": [(2, 0, 0, 1, 0), (2, 3, 0, 1, 2)],
+                "last_transition": [(17, 2, 0, 0, 3)],
+            },
+            id="a message that is not sent has no reason",
+        ),
+        pytest.param(
+            [sa.delete(messages).where(messages.c.number == 6)],
+            {"tallies": [(6, 0, 1, 3, 4)], "flow": [(6, 1, 5, 1, 3)]},
+            id="a message is deleted",
+        ),
+        pytest.param(
+            [
+                sa.delete(messages).where(messages.c.number == 0),
+                gone(0),
+                tally(0, 1),
+                sa.update(steps).where(steps.c.step == "enqueue").values(moved=21),
+            ],
+            {"report_balances": [(22,)]},
+            id="a message is deleted with all its traces but one",
+        ),
+        pytest.param(
+            [sa.insert(messages).values(campaign_id=1, number=22, status=0)],
+            {"last_transition": [(22, 0, 0, 0, None)], "flow": [(0, 0, 22, 20, 3)]},
+            id="a message is forged",
+        ),
+        pytest.param(
+            [sa.update(batches).values(first=1)],
+            {"batches_follow": [(0, 1, 0)], "tallies": [(0, 0, 0, 1, 2)]},
+            id="the first batch does not begin at 0",
+        ),
+        pytest.param(
+            [sa.update(batches).values(size=23)],
+            {"report_balances": [(23,)]},
+            id="the last batch is larger",
+        ),
+        pytest.param(
+            [sa.update(batches).values(size=21)],
+            {"tallies": [(2, 18, 0, 0, 1)], "report_balances": [(21,)]},
+            id="the last batch is smaller",
+        ),
+    ],
+)
+def test_what_was_tampered_with_is_found_and_named(
+    database: Database, tampering: list[sa.Executable], named: Wrong
+) -> None:
+    campaign = make_busy_batch(database).campaign
+    with lawless(database) as connection:
+        for statement in tampering:
+            connection.execute(statement)
+    findings = findings_on(database, campaign)
+    assert wrong(findings) == named
+    assert {each.invariant.name: each.wrong for each in findings if each.wrong} == {
+        name: len(rows) for name, rows in named.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        pytest.param({"first": 3}, [(1, 3, 4), (2, 8, 7)], id="overlap"),
+        pytest.param({"first": 5}, [(1, 5, 4), (2, 8, 9)], id="gap"),
+        pytest.param({"size": 3}, [(2, 8, 7)], id="shorter"),
+        pytest.param({"size": 5}, [(2, 8, 9)], id="longer"),
+    ],
+)
+def test_batches_that_do_not_follow_each_other_are_named(
+    database: Database, values: dict[str, int], named: list[tuple[int, ...]]
+) -> None:
+    campaign = make_campaign(database, Plan(size=12))
+    for number in range(3):
+        enqueue(database, campaign, batch=number, first=number * 4, size=4, by=AUTHOR)
+    assert wrong(findings_on(database, campaign)) == {}
+    with database.write() as connection:
+        connection.execute(sa.update(batches).where(batches.c.batch == 1).values(**values))
+    assert wrong(findings_on(database, campaign))["batches_follow"] == named
+
+
+def test_findings_can_be_read_by_other_programs(database: Database) -> None:
+    campaign = make_busy_batch(database).campaign
+    with database.write() as connection:
+        connection.execute(COUNTED)
+        connection.execute(tally(6, 5))
+        step_id = connection.scalar(sa.select(LAST_STEP))
+    read = json.loads(json.dumps([each.as_json() for each in findings_on(database, campaign)]))
+    found = {finding["invariant"]: finding for finding in read}
+    assert found["steps"] == {
+        "invariant": "steps",
+        "claim": "Every step made as many transitions as it says it moved messages.",
+        "holds": False,
+        "wrong": 1,
+        "examples": [
+            {"campaign_id": campaign.id, "step_id": step_id, "transitions": 1, "moved": 2}
+        ],
+    }
+    assert found["tallies"]["examples"][0]["tallied"] == 5
+    assert (found["flow"]["holds"], found["flow"]["examples"]) == (True, [])
+
+
+def test_more_than_five_wrong_rows_are_counted_but_five_are_named(database: Database) -> None:
+    campaign = make_busy_batch(database).campaign
+    with database.write() as connection:
+        connection.execute(sa.delete(transitions).where(transitions.c.status == 0))
+    found = {finding.invariant.name: finding for finding in findings_on(database, campaign)}
+    assert EXAMPLES == 5
+    assert found["legal_history"].wrong == 20, "all but the two that are still queued"
+    assert [row["number"] for row in found["legal_history"].examples] == [2, 3, 4, 5, 6]
+    assert [row["number"] for row in found["last_transition"].examples] == [0, 1]
+    assert found["last_transition"].wrong == 2
+
+
+def test_a_sound_database_has_no_finding(database: Database) -> None:
+    busy = make_busy_batch(database).campaign
+    empty = make_campaign(database, Plan(name="empty"))
+    batched = make_campaign(database, Plan(name="batched", size=7))
+    for number, (first, size) in enumerate([(0, 3), (3, 3), (6, 1)]):
+        batch = enqueue(database, batched, batch=number, first=first, size=size, by=AUTHOR)
+        move(database, batch, [first], READY)
+    findings = findings_on(database, busy, empty, batched)
+    assert [finding.invariant for finding in findings] == [*INVARIANTS, BALANCED]
+    assert wrong(findings) == {}
+    assert all(finding.holds and finding.examples == () for finding in findings)
+
+
+def test_only_the_campaigns_asked_for_are_looked_at(database: Database) -> None:
+    tampered = make_busy_batch(database).campaign
+    sound = make_busy_batch(database, Plan(name="summer", size=22)).campaign
+    with database.write() as connection:
+        connection.execute(tally(0, 9).where(tallies.c.campaign_id == tampered.id))
+        connection.execute(gone(0).where(transitions.c.campaign_id == tampered.id))
+    assert wrong(findings_on(database, sound)) == {}
+    both = findings_on(database, sound, tampered)
+    assert {row["campaign_id"] for finding in both for row in finding.examples} == {tampered.id}
+    assert not all(finding.holds for finding in both)
+    assert wrong(findings_on(database)) == {}
+
+
+def test_every_invariant_is_broken_by_some_test_above() -> None:
+    names = [invariant.name for invariant in (*INVARIANTS, BALANCED)]
+    assert sorted(names) == sorted(SHOWN)
+    assert all(invariant.claim.endswith(".") for invariant in INVARIANTS)
