@@ -49,7 +49,11 @@ def generate(
 
 
 def _insert_alike(
-    database: Database, audience_id: int, numbers: Sequence[int], label: int, requires: Sequence[str]
+    database: Database,
+    audience_id: int,
+    numbers: Sequence[int],
+    label: int,
+    requires: Sequence[str],
 ) -> sa.Insert:
     """Customers who differ by nothing but their number."""
     made = database.rows(number=numbers)

@@ -49,7 +49,9 @@ class Broker:
         try:
             answers = app.control.inspect(timeout=ANSWER_TIMEOUT / 2).active_queues() or {}
         except (OperationalError, OSError) as error:
-            raise BrokerUnreachable(f"the broker {self.shown_url} does not answer: {error}") from None
+            raise BrokerUnreachable(
+                f"the broker {self.shown_url} does not answer: {error}"
+            ) from None
         served = {queue["name"] for queues in answers.values() for queue in queues}
         missing = [queue for queue in QUEUES if queue not in served]
         if missing:

@@ -46,7 +46,7 @@ def outcomes(
     codes = np.array(
         [Status.HARD_BOUNCED, Status.SOFT_BOUNCED, Status.NOT_DELIVERED, Status.DELIVERED], np.int8
     )
-    statuses = codes[np.searchsorted(shares, drawn[:, 0], side="right")]
+    statuses: NDArray[np.int8] = codes[np.searchsorted(shares, drawn[:, 0], side="right")]
     return statuses, _latencies(behaviour, drawn[:, 1], drawn[:, 2])
 
 
@@ -58,7 +58,7 @@ def _latencies(
     if not median:
         return np.zeros(len(one), np.int64)
     sigma = np.log(behaviour.p99 / behaviour.median) / P99
-    return np.rint(median * np.exp(sigma * normals(one, two))).astype(np.int64)
+    return np.asarray(np.rint(median * np.exp(sigma * normals(one, two))), np.int64)
 
 
 def is_malformed(channel: Channel, recipient: str) -> bool:

@@ -51,7 +51,7 @@ _COUPON = {
 
 
 def why_not_plantable(reason: Reason, channel: Channel, requires: Sequence[str]) -> str | None:
-    """Why a campaign would send to customers with this defect all the same; None if it would not."""
+    """Why a campaign would send to customers with this defect all the same, if it would."""
     if _ONLY_ON.get(reason, channel) is not channel:
         return f"concerns {_ONLY_ON[reason]} only, and the campaign is {channel}"
     if reason in _COUPON and "coupon" not in requires:

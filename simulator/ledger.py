@@ -69,13 +69,17 @@ def accept(
     """Write down what is accepted now. Numbers that had been accepted before, and when."""
     offered = database.rows(number=numbers, outcome=outcomes, due_at=due_at)
     with database.write() as connection:
-        earlier = connection.execute(
-            sa.select(acceptances.c.number, acceptances.c.accepted_at).where(
-                acceptances.c.campaign_id == campaign_id,
-                acceptances.c.attempt == attempt,
-                database.among(acceptances.c.number, numbers),
+        earlier = (
+            connection.execute(
+                sa.select(acceptances.c.number, acceptances.c.accepted_at).where(
+                    acceptances.c.campaign_id == campaign_id,
+                    acceptances.c.attempt == attempt,
+                    database.among(acceptances.c.number, numbers),
+                )
             )
-        ).all()
+            .tuples()
+            .all()
+        )
         columns = ("campaign_id", "number", "attempt", "accepted_at", "outcome", "due_at")
         connection.execute(
             database.upsert(acceptances)
@@ -95,12 +99,12 @@ def accept(
                 set_={"repeats": acceptances.c.repeats + 1},
             )
         )
-    return {number: accepted_at for number, accepted_at in earlier}
+    return dict(earlier)
 
 
 def due(
     database: Database, campaign_id: int, numbers: Sequence[int], now: Instant
-) -> Sequence[sa.Row[tuple[int, int, int, Instant]]]:
+) -> Sequence[tuple[int, int, int, Instant]]:
     """(number, attempt, outcome, due_at) of the receipts that are out by ``now``."""
     with database.read() as connection:
         return connection.execute(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from celery import Celery
 
-from simulator import audience, scenario as world
+from simulator import audience
+from simulator import scenario as world
 from simulator.audience import Progress
 from simulator.customer_file import RejectFile
 from simulator.gateway import KIND, Settings
@@ -118,13 +119,10 @@ class _Recorder:
         self.rejects: list[Rejects] = []
 
     def record(self, campaign: world.Campaign, gateway_id: int) -> Loaded:
-        file = self._scenario.audience_file(campaign)
-        if file is None:
-            audience_id, size = self._generate(campaign)
+        if isinstance(campaign.audience, int):
+            audience_id, size = self._generate(campaign, campaign.audience)
         else:
-            if file not in self._imported:
-                self._imported[file] = self._import(file)
-            audience_id, size = self._imported[file]
+            audience_id, size = self._import(self._scenario.path.parent / campaign.audience)
         with self._database.write() as connection:
             campaign_id = catalog.record_campaign(
                 connection,
@@ -139,41 +137,40 @@ class _Recorder:
             )
             recorded = catalog.load_campaign(connection, campaign_id)
         labels = None
-        if file is not None:
+        if isinstance(campaign.audience, Path):
             today = to_datetime(recorded.clock.now()).date()
-            labels = labels_of_records(
-                self._database, audience_id, self._scenario, campaign, today
-            )
+            labels = labels_of_records(self._database, audience_id, self._scenario, campaign, today)
         oracle = Oracle(self._scenario, campaign, size, labels)
         return Loaded(campaign=recorded, size=size, oracle=oracle)
 
-    def _generate(self, campaign: world.Campaign) -> tuple[int, int]:
-        assert isinstance(campaign.audience, int), "an audience is a number or a file"
+    def _generate(self, campaign: world.Campaign, size: int) -> tuple[int, int]:
         audience_id = self._new_audience(f"generated for {campaign.name}")
         audience.generate(
             self._database,
             audience_id,
-            campaign.audience,
+            size,
             seed=self._scenario.seed,
             campaign=campaign.name,
             requires=campaign.requires,
             defects=campaign.defects,
             progress=self._progress,
         )
-        return audience_id, campaign.audience
+        return audience_id, size
 
     def _import(self, file: Path) -> tuple[int, int]:
+        if file in self._imported:
+            return self._imported[file]
         audience_id = self._new_audience(file.name)
+        self._folder.mkdir(parents=True, exist_ok=True)
         rejects_path = self._folder / f"{file.stem}.rejects.csv"
         with RejectFile(rejects_path) as rejects:
-            size = audience.import_file(
-                self._database, audience_id, file, rejects, self._progress
-            )
+            size = audience.import_file(self._database, audience_id, file, rejects, self._progress)
         if rejects.count:
             self.rejects.append(Rejects(audience=file, count=rejects.count, file=rejects_path))
         if not size:
             see = f"; see {rejects_path}" if rejects.count else ""
             raise UsageError(f"{file}: no row could be read as a customer{see}")
+        self._imported[file] = audience_id, size
         return audience_id, size
 
     def _new_audience(self, source: str) -> int:

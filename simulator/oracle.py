@@ -128,9 +128,7 @@ class Oracle:
             return np.full(count, Reason.ORGANIZATION_DISABLED, np.int8)
         if self.labels is not None:
             return self.labels[first : first + count]
-        return planted(
-            self.scenario.seed, self.campaign.name, self.campaign.defects, first, count
-        )
+        return planted(self.scenario.seed, self.campaign.name, self.campaign.defects, first, count)
 
     def _fates(self, first: int, count: int) -> Fates:
         labels = self._labels(first, count)

@@ -165,9 +165,7 @@ def _rejects_as_json(rejects: Rejects) -> dict[str, Any]:
     }
 
 
-def judge_run(
-    database: Database, run: Run, *, workers: int | None, batch_size: int
-) -> Result:
+def judge_run(database: Database, run: Run, *, workers: int | None, batch_size: int) -> Result:
     """Read a finished run back from the rows, and hold it against what was predicted."""
     campaigns = [loaded.campaign for loaded in run.campaigns]
     ids = [campaign.id for campaign in campaigns]
@@ -238,8 +236,9 @@ MISSING = -1
 
 def _fates(connection: Connection, campaign_id: int, first: int, count: int) -> Fates:
     rows = connection.execute(
-        sa.select(messages.c.number, messages.c.status, messages.c.reason, messages.c.attempt)
-        .where(
+        sa.select(
+            messages.c.number, messages.c.status, messages.c.reason, messages.c.attempt
+        ).where(
             messages.c.campaign_id == campaign_id,
             messages.c.number.between(first, first + count - 1),
         )
@@ -303,7 +302,7 @@ def _latencies(connection: Connection, ids: Sequence[int], *, to_gateway: bool) 
     return Latencies.of(histogram)
 
 
-def _same_message(other: sa.Alias) -> ColumnElement[bool]:
+def _same_message(other: sa.FromClause) -> ColumnElement[bool]:
     return sa.and_(
         other.c.campaign_id == messages.c.campaign_id, other.c.number == messages.c.number
     )

@@ -1,4 +1,4 @@
-"""The scenario file, parsed and checked once. What comes out of :func:`load_scenario` makes sense."""
+"""The scenario file, parsed and checked once: what :func:`load_scenario` returns makes sense."""
 
 import re
 import tomllib
@@ -192,11 +192,11 @@ class Scenario(Section):
         """How the gateway of a channel behaves."""
         return self.gateways.get(channel, Gateway())
 
-    def audience_file(self, campaign: Campaign) -> Path | None:
-        """The file with the campaign's customers, which lies beside the scenario."""
-        if isinstance(campaign.audience, Path):
-            return self.path.parent / campaign.audience
-        return None
+    @property
+    def audience_files(self) -> list[Path]:
+        """The files with customers, which lie beside the scenario."""
+        named = {each.audience for each in self.campaigns if isinstance(each.audience, Path)}
+        return [self.path.parent / file for file in sorted(named)]
 
     @property
     def without_effect(self) -> list[str]:
@@ -232,10 +232,8 @@ def load_scenario(path: Path, *, seed: int | None = None) -> Scenario:
     except ValidationError as error:
         problems = [_explain(problem) for problem in _distinct(error.errors())]
         raise InvalidScenario("\n".join(f"{path}: {problem}" for problem in problems)) from None
-    for campaign in scenario.campaigns:
-        file = scenario.audience_file(campaign)
-        if file is not None:
-            check_header(file)
+    for file in scenario.audience_files:
+        check_header(file)
     return scenario
 
 
@@ -247,7 +245,9 @@ def _add_up(what: str, shares: Mapping[str, float]) -> None:
 
 def _near(word: str, known: list[str]) -> str:
     near = get_close_matches(word, known, n=3)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; expected one of {', '.join(known)}"
+    return (
+        f"; did you mean {' or '.join(near)}?" if near else f"; expected one of {', '.join(known)}"
+    )
 
 
 def _distinct(errors: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -308,12 +308,10 @@ def _explain(error: ErrorDetails) -> str:
 
 def _known_keys(place: tuple[int | str, ...]) -> list[str]:
     """The keys of the table that ``place`` lies in."""
-    section: Any = Scenario
+    section: type[BaseModel] = Scenario
     for part in place[:-1]:
-        if isinstance(part, str) and isinstance(section, type) and part in section.model_fields:
-            section = section.model_fields[part].annotation
-        inner = [each for each in _models_in(section)]
-        section = inner[0] if inner else section
+        field = section.model_fields.get(str(part))
+        section = next(iter(_models_in(field.annotation if field else section)), section)
     return [key for key in section.model_fields if key not in ("path", "text")]
 
 

@@ -299,7 +299,7 @@ def _batches_follow_each_other(ids: Sequence[int]) -> Select[Any]:
 BALANCED = Invariant(
     "report_balances",
     "Audience = Sent + Not Sent + In Progress, and Sent = Delivered + Bounced + X.",
-    lambda ids: sa.select(sa.null()).where(sa.false()),
+    lambda _: sa.select(sa.null()).where(sa.false()),
 )
 
 INVARIANTS = (

@@ -154,9 +154,10 @@ def record_campaign(
 
 
 def _insert(connection: Connection, table: sa.Table, **values: object) -> int:
-    key = connection.execute(sa.insert(table).values(values)).inserted_primary_key
-    assert key is not None, "every table here has a key of its own"
-    return int(key[0])
+    key: int = connection.execute(
+        sa.insert(table).values(values).returning(table.c.id)
+    ).scalar_one()
+    return key
 
 
 _CAMPAIGN = (
@@ -227,8 +228,9 @@ def load_batch(connection: Connection, campaign_id: int, batch: int) -> Batch:
 
 
 def latest_run(connection: Connection) -> int | None:
-    """The id of the run that was recorded last."""
-    return connection.scalar(sa.select(sa.func.max(runs.c.id)))
+    """The id of the last run of which a campaign is recorded."""
+    latest: int | None = connection.scalar(sa.select(sa.func.max(campaigns.c.run_id)))
+    return latest
 
 
 def find_campaigns(

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.sql.expression import FromClause
 
 from tracker.errors import DatabaseTooNew, DatabaseUnreachable, UsageError
@@ -68,18 +69,24 @@ class Database:
             if self.is_postgresql:
                 # Right after a run PostgreSQL has no statistics of its tables yet, takes them for
                 # small, and would compare each row with each. Other joins don't depend on that.
-                for setting in ("enable_nestloop = off", "enable_seqscan = on", "work_mem = '64MB'"):
+                for setting in (
+                    "enable_nestloop = off",
+                    "enable_seqscan = on",
+                    "work_mem = '64MB'",
+                ):
                     connection.execute(sa.text(f"SET LOCAL {setting}"))
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end, rolled back if the block raises."""
-        with self.engine.connect() as connection:
-            with connection.execution_options(
-                sqlite_immediate=True, preserve_rowcount=True
-            ).begin():
-                yield connection
+        with self._writing.connect() as connection, connection.begin():
+            yield connection
+
+    @cached_property
+    def _writing(self) -> Engine:
+        """The same engine and pool, for connections that will write."""
+        return self.engine.execution_options(sqlite_immediate=True, preserve_rowcount=True)
 
     def rows(self, **columns: Sequence[int]) -> FromClause:
         """Lists of whole numbers, all of one length, as a table with those columns."""
@@ -128,7 +135,7 @@ def _array(numbers: Sequence[int]) -> sa.ColumnElement[Sequence[int]]:
 
 
 def connect(url: str) -> Database:
-    """The database at ``url``, not yet contacted. A URL that can't be one is a :exc:`UsageError`."""
+    """The database at ``url``, not yet contacted; :exc:`UsageError` if it can't be one."""
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
@@ -198,7 +205,9 @@ def check_reachable(database: Database) -> None:
         password = database.engine.url.password
         if password:
             cause = cause.replace(str(password), "***")
-        raise DatabaseUnreachable(f"the database {database.shown_url} does not answer: {cause}") from None
+        raise DatabaseUnreachable(
+            f"the database {database.shown_url} does not answer: {cause}"
+        ) from None
 
 
 def migrate(
@@ -223,7 +232,9 @@ def migrate(
         if database.is_postgresql:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         current = _revision(connection, version_table)
-        if current is not None and current not in {each.revision for each in scripts.walk_revisions()}:
+        if current is not None and current not in {
+            each.revision for each in scripts.walk_revisions()
+        }:
             raise DatabaseTooNew(
                 f"the database {database.shown_url} was made by a newer version of sendtrace"
                 f" (its {floor} tables are at {current}, this version knows {head});"

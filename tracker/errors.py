@@ -1,4 +1,4 @@
-"""Errors that a person can cause or must know of; each carries the exit code of the command line."""
+"""Errors that a person can cause or must know of, each with the command line's exit code."""
 
 
 class SendtraceError(Exception):

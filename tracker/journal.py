@@ -210,7 +210,7 @@ def entry(
 def enqueue(
     database: Database, campaign: Campaign, *, batch: int, first: int, size: int, by: Author
 ) -> Batch:
-    """Record messages ``first`` … ``first + size - 1`` as queued, one a customer of the audience."""
+    """Record ``size`` messages from ``first`` on as queued, one a customer of the audience."""
     now = campaign.clock.now()
     queued = Batch(campaign=campaign, batch=batch, first=first, size=size)
     with database.write() as connection:
@@ -267,8 +267,9 @@ def _insert_step(
     started_at: Instant,
     moved: int = 0,
 ) -> int:
-    key = connection.execute(
-        sa.insert(steps).values(
+    step_id: int = connection.execute(
+        sa.insert(steps)
+        .values(
             campaign_id=batch.campaign.id,
             batch=batch.batch,
             step=step,
@@ -278,6 +279,6 @@ def _insert_step(
             finished_at=batch.campaign.clock.now(),
             moved=moved,
         )
-    ).inserted_primary_key
-    assert key is not None, "the database numbers the steps"
-    return int(key[0])
+        .returning(steps.c.id)
+    ).scalar_one()
+    return step_id

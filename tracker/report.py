@@ -143,9 +143,7 @@ def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[
             sa.func.sum(tallies.c.messages).label("messages"),
         )
         .where(tallies.c.campaign_id.in_(wanted))
-        .group_by(
-            tallies.c.campaign_id, tallies.c.status, tallies.c.attempt, tallies.c.reason
-        )
+        .group_by(tallies.c.campaign_id, tallies.c.status, tallies.c.attempt, tallies.c.reason)
     )
     recorded = (
         sa.select(

@@ -284,7 +284,7 @@ WHEN ({ILLEGAL_CHANGE}) EXECUTE FUNCTION messages_refuse_change()
 """,
 )
 
-SQLITE_EXTRAS = (
+SQLITE_EXTRAS: tuple[str, ...] = (
     f"""\
 CREATE TRIGGER messages_legal BEFORE UPDATE OF status ON messages FOR EACH ROW
 WHEN {ILLEGAL_CHANGE}
@@ -329,9 +329,13 @@ SQLITE_EXTRAS += (
     + ", ".join(f"('{table}', '{table}', '{rows}')" for table, rows in SQLITE_STATISTICS),
 )
 
-for _statement in POSTGRESQL_EXTRAS:
-    event.listen(metadata, "after_create", DDL(_statement).execute_if(dialect="postgresql"))
-for _statement in SQLITE_EXTRAS:
-    event.listen(metadata, "after_create", DDL(_statement).execute_if(dialect="sqlite"))
-for _statement in VIEWS:
-    event.listen(metadata, "after_create", DDL(_statement))
+
+def _after_tables(statements: Iterable[str], dialect: str | None = None) -> None:
+    for statement in statements:
+        ddl = DDL(statement)  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+        event.listen(metadata, "after_create", ddl.execute_if(dialect=dialect))
+
+
+_after_tables(POSTGRESQL_EXTRAS, "postgresql")
+_after_tables(SQLITE_EXTRAS, "sqlite")
+_after_tables(VIEWS)

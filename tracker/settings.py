@@ -26,7 +26,9 @@ class Settings(BaseSettings):
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"{name!r} is no time zone; expected a name like Asia/Kolkata") from None
+            raise ValueError(
+                f"{name!r} is no time zone; expected a name like Asia/Kolkata"
+            ) from None
         return name
 
     @property

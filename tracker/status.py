@@ -9,6 +9,7 @@ Codes are what the database stores. They never change their meaning; new members
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
+from typing import Any, Self
 
 
 class Channel(StrEnum):
@@ -34,10 +35,10 @@ class Status(IntEnum):
 
     meaning: str
 
-    def __new__(cls, code: int, meaning: str) -> "Status":
+    def __new__(cls, code: int, *about: Any) -> Self:
         member = int.__new__(cls, code)
         member._value_ = code
-        member.meaning = meaning
+        (member.meaning,) = about
         return member
 
     QUEUED = 0, "Recorded, and waiting for the checks."
@@ -92,9 +93,7 @@ IN_PROGRESS = frozenset(Status) - SENT - {Status.NOT_SENT}
 """Statuses of a message that is still on its way to the gateway."""
 
 FINAL = frozenset(
-    status
-    for status in Status
-    if all((status, following) in LATE for following in LEGAL[status])
+    status for status in Status if all((status, following) in LATE for following in LEGAL[status])
 )
 """Statuses that nothing is waiting to change. A soft bounce is final only with no attempt left."""
 
@@ -109,10 +108,10 @@ class Category(StrEnum):
 
     heading: str
 
-    def __new__(cls, slug: str, heading: str) -> "Category":
+    def __new__(cls, slug: str, *about: Any) -> Self:
         member = str.__new__(cls, slug)
         member._value_ = slug
-        member.heading = heading
+        (member.heading,) = about
         return member
 
     INTERNALLY_SUPPRESSED = "internally_suppressed", "Internally Suppressed List"
@@ -127,12 +126,10 @@ class Reason(IntEnum):
     step: Step
     meaning: str
 
-    def __new__(cls, code: int, category: Category, step: Step, meaning: str) -> "Reason":
+    def __new__(cls, code: int, *about: Any) -> Self:
         member = int.__new__(cls, code)
         member._value_ = code
-        member.category = category
-        member.step = step
-        member.meaning = meaning
+        member.category, member.step, member.meaning = about
         return member
 
     ORGANIZATION_DISABLED = (

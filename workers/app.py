@@ -17,7 +17,7 @@ app = Celery("sendtrace", include=["workers.tasks"])
 app.config_from_object("celeryconfig")
 
 
-@celeryd_init.connect
+@celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery comes without types
 def refuse_what_cannot_work(conf: Any = None, **_: object) -> None:
     """Stop a worker before it starts, with one clear message, where it could only do harm."""
     try:

@@ -19,7 +19,7 @@ def database() -> Database:
     return opened
 
 
-@worker_process_init.connect
+@worker_process_init.connect  # type: ignore[untyped-decorator]  # Celery comes without types
 def settle_in(**_: object) -> None:
     """Begin the life of a pool child: with connections of its own, and a calmer collector."""
     database.cache_clear()

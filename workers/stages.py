@@ -111,9 +111,7 @@ def submit(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Fo
 
 def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]:
     campaign = batch.campaign
-    recipient = (
-        customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
-    )
+    recipient = customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
     waiting = sa.select(messages.c.status, messages.c.attempt, messages.c.number).where(
         *_of_batch(batch),
         sa.or_(
@@ -130,7 +128,7 @@ def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]
             groups[status, attempt].append(number)
         everyone = [number for numbers in groups.values() for number in numbers]
         query = _customers(database, batch, everyone, customers.c.number, recipient)
-        address = dict(connection.execute(query).tuples().all())
+        address: dict[int, str] = dict(connection.execute(query).tuples().all())
     return [
         (
             State(status=Status(status), attempt=attempt),

@@ -1,0 +1,48 @@
+# What is set up once is not set up again: the environment is made anew only when one of the files
+# that say what is in it has changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+
+help: ## Explain every target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make the virtual environment and install what requirements.lock pins
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("sendtrace needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## Run scenarios/demo.toml: 100,000 messages, and the report that proves itself
+	@$(BIN)/sendtrace simulate scenarios/demo.toml
+
+test: $(READY) ## Run all tests, on SQLite and PostgreSQL
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style, the order of the floors, and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: $(READY) ## Measure the pipeline against its floor; prints a table and writes bench.json
+	$(BIN)/python -m benchmarks
+
+lock: ## Take the newest versions of everything into requirements.lock, from a fresh environment
+	$(PYTHON) -m venv --clear .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1" setuptools
+	.venv-lock/bin/python -m pip install --quiet --group dev .
+	.venv-lock/bin/python -m pip freeze --all --exclude sendtrace --exclude pip > requirements.lock
+	rm -rf .venv-lock
+
+clean: ## Remove the environment, caches and recorded runs
+	rm -rf $(VENV) .sendtrace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json
+
+.PHONY: help setup demo test lint bench lock clean

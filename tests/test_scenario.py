@@ -1,0 +1,408 @@
+"""The scenario file: what is understood, and in which words all else is refused."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from simulator.scenario import Gateway, InvalidScenario, Latency, Scenario, load_scenario
+from tracker.status import Channel
+
+SHIPPED = sorted((Path(__file__).parent.parent / "scenarios").glob("*.toml"))
+
+SAMPLE = """\
+name = "festive-sale"
+seed = 42
+
+[organization]
+name = "Acme Retail"
+credit = 500_000                     # messages; absent: unlimited
+message_limit = { count = 3, days = 1 }
+
+[[campaigns]]
+name = "diwali-email"
+channel = "email"
+audience = 60_000                    # or audience = "customers.csv", beside the scenario
+requires = ["coupon", "last_store"]  # coupon, last_store, profile, tag:NAME, field:NAME, membership
+
+[campaigns.defects]                  # share of the audience made to fail each check
+unsubscribed = 0.03
+email_missing = 0.01
+coupon_expired = 0.02
+
+[gateways.email]
+latency = { median = "800ms", p99 = "4s" }
+hard_bounce = 0.02
+soft_bounce = 0.03                   # a share of each attempt
+attempts = 3
+not_delivered = 0.005
+rate = 5_000                         # messages a second; absent: unlimited
+
+[engagement.email]
+open = 0.35
+click = 0.06
+spam = 0.001
+unsubscribe = 0.004
+
+[clock]
+speed = 1
+"""
+
+
+def toml(top: str = "", campaign: str = "", **values: str | None) -> str:
+    """A scenario with one campaign, with more lines at the top or in the campaign.
+
+    ``values`` are what is said of the campaign, as TOML; None leaves a key out.
+    """
+    usual: dict[str, str | None] = {"name": '"diwali"', "channel": '"email"', "audience": "10"}
+    said = [f"{key} = {value}" for key, value in (usual | values).items() if value is not None]
+    return "\n".join(['name = "sale"', top, "[[campaigns]]", *said, campaign])
+
+
+def latency(median: str, p99: str) -> str:
+    """What is said of a gateway's latency."""
+    return f"gateways.sms.latency = {{ median = '{median}', p99 = '{p99}' }}"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "sale.toml"
+
+
+def load(file: Path, text: str) -> Scenario:
+    file.write_text(text)
+    return load_scenario(file)
+
+
+JARGON = (
+    *(
+        "pydantic",
+        "input should",
+        "validation error",
+        "value error",
+        "constrained",
+        "string should",
+    ),
+    *("lax-or-strict", "function-", "<class", "<channel", "datetime."),
+)
+
+
+def refusal(file: Path) -> str:
+    """In which words a scenario is refused: never in those of our libraries."""
+    with pytest.raises(InvalidScenario) as caught:
+        load_scenario(file)
+    message = str(caught.value)
+    for word in JARGON:
+        assert word not in message.lower(), message
+    assert caught.value.exit_code == 2
+    return message
+
+
+def test_the_sample_of_the_design_is_understood(file: Path) -> None:
+    scenario = load(file, SAMPLE)
+    [campaign] = scenario.campaigns
+    assert (scenario.name, scenario.seed, scenario.clock.speed) == ("festive-sale", 42, 1)
+    assert (campaign.name, campaign.channel, campaign.audience) == (
+        *("diwali-email", Channel.EMAIL),
+        60_000,
+    )
+    assert campaign.requires == ("coupon", "last_store")
+    assert campaign.defects == {"unsubscribed": 0.03, "email_missing": 0.01, "coupon_expired": 0.02}
+    assert scenario.organization.credit == 500_000
+    assert scenario.gateway(Channel.EMAIL) == Gateway(
+        latency=Latency.model_construct(
+            median=timedelta(milliseconds=800), p99=timedelta(seconds=4)
+        ),
+        hard_bounce=0.02,
+        soft_bounce=0.03,
+        not_delivered=0.005,
+        attempts=3,
+        rate=5_000,
+    )
+    assert sorted(scenario.without_effect) == [
+        "engagement.email",
+        "gateways.email.rate",
+        "organization.message_limit",
+    ]
+    assert scenario.text == SAMPLE
+
+
+def test_the_least_that_can_be_said(file: Path) -> None:
+    scenario = load(file, toml())
+    assert scenario.seed == 0
+    assert scenario.organization.credit is None
+    assert scenario.gateway(Channel.SMS) == scenario.gateway(Channel.EMAIL) == Gateway()
+    assert scenario.without_effect == []
+    assert scenario.audience_file(scenario.campaigns[0]) is None
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(file: Path) -> None:
+    file.write_text(toml(), encoding="utf-8-sig")
+    assert load_scenario(file).name == "sale"
+
+
+def test_a_seed_of_the_command_line_wins(file: Path) -> None:
+    file.write_text(toml("seed = 1"))
+    assert load_scenario(file, seed=7).seed == 7
+    assert load_scenario(file, seed=0).seed == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0s", timedelta()),
+        ("250us", timedelta(microseconds=250)),
+        ("800ms", timedelta(milliseconds=800)),
+        ("1.5 s", timedelta(seconds=1.5)),
+        ("2m", timedelta(minutes=2)),
+        ("1h", timedelta(hours=1)),
+    ],
+)
+def test_durations(file: Path, text: str, expected: timedelta) -> None:
+    scenario = load(file, toml(latency(text, text)))
+    assert scenario.gateway(Channel.SMS).behaviour.median == expected
+
+
+def test_an_audience_file_lies_beside_the_scenario(file: Path) -> None:
+    (file.parent / "people.csv").write_text("customer_id,email\n")
+    scenario = load(file, toml(audience='"people.csv"'))
+    assert scenario.audience_file(scenario.campaigns[0]) == file.parent / "people.csv"
+
+
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda path: str(path.name))
+def test_shipped_scenarios_load(shipped: Path) -> None:
+    assert load_scenario(shipped).campaigns
+
+
+WRONG = {
+    "a text": ("3", "1.5", "true", "[]", "{}"),
+    "a whole number": ('"3"', "1.5", "true", "[]", "{}"),
+    "a number": ('"0.5"', "true", "[]", "{}"),
+    "neither true nor false": ("1", '"yes"', "[]"),
+    "a table": ("3", "true", '"x"', "[1]"),
+    "a list": ("3", "true", '"x"', "{}"),
+    'expected a duration like "800ms"': ("3", "true", '"800"', '"-1s"', '"1 day"', '""', "[]"),
+    "expected 'email' or 'sms'": ("3", "true", '"fax"', '"EMAIL"', "[]"),
+    'expected a number of customers or a file like "customers.csv"': ("1.5", "true", "[]", "{}"),
+}
+"""What is expected, and values that are something else."""
+
+KINDS = {
+    "name": "a text",
+    "seed": "a whole number",
+    "organization": "a table",
+    "organization.name": "a text",
+    "organization.enabled": "neither true nor false",
+    "organization.credit": "a whole number",
+    "organization.hard_bounce_limit": "a whole number",
+    "organization.message_limit": "a table",
+    "organization.message_limit.days": "a whole number",
+    "campaigns": "a list",
+    "campaigns[0].name": "a text",
+    "campaigns[0].channel": "expected 'email' or 'sms'",
+    "campaigns[0].audience": 'expected a number of customers or a file like "customers.csv"',
+    "campaigns[0].requires": "a list",
+    "campaigns[0].requires[0]": "a text",
+    "campaigns[0].defects": "a table",
+    "campaigns[0].defects.unsubscribed": "a number",
+    "gateways": "a table",
+    "gateways.email": "a table",
+    "gateways.email.latency": "a table",
+    "gateways.email.latency.median": 'expected a duration like "800ms"',
+    "gateways.email.hard_bounce": "a number",
+    "gateways.email.attempts": "a whole number",
+    "gateways.email.rate": "a whole number",
+    "engagement": "a table",
+    "engagement.email.open": "a number",
+    "clock": "a table",
+    "clock.speed": "a number",
+}
+"""Keys, and what is expected of each."""
+
+
+def mistyped(key: str, value: str) -> str:
+    """A scenario that says ``value`` for a key."""
+    if key == "name":
+        return toml().replace('name = "sale"', f"name = {value}")
+    if key == "campaigns":
+        return f'name = "sale"\ncampaigns = {value}'
+    if not key.startswith("campaigns[0]."):
+        return toml(f"{key} = {value}")
+    key = key.removeprefix("campaigns[0].")
+    if key == "requires[0]":
+        return toml(requires=f"[{value}]")
+    return toml(campaign=f"{key} = {value}") if "." in key else toml("", "", **{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        pytest.param(key, value, id=f"{key}={value}")
+        for key, kind in KINDS.items()
+        for value in WRONG[kind]
+    ],
+)
+def test_values_of_a_wrong_type_are_named_with_what_was_expected(
+    file: Path, key: str, value: str
+) -> None:
+    file.write_text(mistyped(key, value))
+    assert_says(refusal(file), file, f"{key}: ", KINDS[key])
+
+
+BAD = (
+    ("seeed = 1", "seeed", "did you mean seed?"),
+    ("colours.red = 1", "colours", "expected one of name, seed, organization"),
+    ("load.rate = 1", "load", "unknown key"),
+    ("path = 'x'", "path", "unknown key"),
+    ("clock.sped = 1", "clock.sped", "did you mean speed?"),
+    ("gateways.email.hard_bounc = 0.1", "gateways.email.hard_bounc", "mean hard_bounce?"),
+    ("gateways.sms.latency.p95 = '1s'", "gateways.sms.latency.p95", "did you mean p99?"),
+    ("organization.name = ''", "organization.name", "expected"),
+    (r"organization.name = 'a\u0000'".replace("'", '"'), "organization.name", "expected"),
+    ("organization.credit = -1", "organization.credit", "greater than or equal to 0"),
+    (f"organization.credit = {2**63}", "organization.credit", "out of range"),
+    ("organization.hard_bounce_limit = 0", "organization.hard_bounce_limit", "equal to 1"),
+    (f"organization.hard_bounce_limit = {2**31}", "organization.hard_bounce_limit", "range"),
+    ("organization.message_limit = { count = 1 }", "organization.message_limit.days", "missing"),
+    ("gateways.fax.attempts = 1", "gateways.fax", "expected 'email' or 'sms'"),
+    ("gateways.sms.attempts = 0", "gateways.sms.attempts", "greater than or equal to 1"),
+    ("gateways.sms.attempts = 101", "gateways.sms.attempts", "less than or equal to 100"),
+    ("gateways.sms.rate = 0", "gateways.sms.rate", "greater than or equal to 1"),
+    ("gateways.sms.hard_bounce = 1.5", "gateways.sms.hard_bounce", "a share from 0 to 1"),
+    ("gateways.sms.soft_bounce = nan", "gateways.sms.soft_bounce", "a share from 0 to 1"),
+    ("gateways.sms = { hard_bounce = 0.6, soft_bounce = 0.5 }", "gateways.sms", "up to 1.1;"),
+    ("gateways.sms.latency.median = '2s'", "gateways.sms.latency.p99", "is missing"),
+    (latency("2s", "1s"), "gateways.sms.latency", "p99 is below the median"),
+    (latency("0s", "1s"), "gateways.sms.latency", "median"),
+    (latency("1s", "9999999999999999h"), "gateways.sms.latency.p99", "expected"),
+    ("engagement.email.open = -0.1", "engagement.email.open", "a share from 0 to 1"),
+    ("engagement.email.opne = 0.1", "engagement.email.opne", "did you mean open?"),
+    ("engagement.sms.open = 0.1", "engagement.sms", "expected 'email'"),
+    ("clock.speed = 0", "clock.speed", "greater than 0"),
+    ("clock.speed = inf", "clock.speed", "100,000"),
+    ("seed = -1", "seed", "greater than or equal to 0"),
+    (f"seed = {2**63}", "seed", "less than 9,223,372,036,854,775,808"),
+    (f"seed = {10**30}", "seed", "out of range"),
+    ("seed =", "is not TOML", "line 2"),
+    ("seed = 1\nseed = 2", "is not TOML", "line 3"),
+)
+"""Lines at the top of a scenario, the key that is at fault, and what was expected of it."""
+
+BAD_CAMPAIGNS = (
+    ("audiance = 3", "audiance", "did you mean audience?"),
+    ("path = 'x'", "path", "unknown key"),
+    ("name = 2026-11-24", "name", "is not a text"),
+    ("name = 'a b'", "name", "expected letters, digits"),
+    ("name = ''", "name", "expected letters, digits"),
+    (f"name = '{'x' * 101}'", "name", "100 at most"),
+    (r'name = "a\n"', "name", "expected letters, digits"),
+    ("channel = 'fax'", "channel", "expected 'email' or 'sms'"),
+    ("audience = 0", "audience", "greater than or equal to 1"),
+    ("audience = -5", "audience", "greater than or equal to 1"),
+    ("audience = 100_000_001", "audience", "less than or equal to 100,000,000"),
+    ("audience = 'nobody.csv'", "audience", "nobody.csv"),
+    ("audience = 'strange.csv'", "audience", "expected customer_id"),
+    ("audience = '.'", "audience", "expected"),
+    (r'audience = "\u0000"', "audience", "expected"),
+    ("requires = ['cupon']", "requires", "expected coupon, last_store"),
+    ("requires = ['tag:']", "requires", "tag:NAME"),
+    ("defects = { unsubscribed = 0.7, email_missing = 0.4 }", "defects", "up to 1.1;"),
+    ("defects.unsubscribed = 3", "defects.unsubscribed", "a share from 0 to 1"),
+    ("defects.unsubscribe = 0.1", "defects.unsubscribe", "did you mean unsubscribed?"),
+    ("defects.out_of_credit = 0.1", "defects.out_of_credit", "expected one of unsubscribed"),
+    ("defects.ndnc = 0.1", "defects.ndnc", "concerns sms only"),
+    ("defects.coupon_expired = 0.1", "defects.coupon_expired", 'requires = ["coupon"]'),
+    ("defects.data_missing = 0.1", "defects.data_missing", "needs last_store, profile"),
+    ("audience = 'people.csv'\ndefects.ndnc = 0.1", "defects", "generated audiences only"),
+)
+"""The same for lines of a campaign."""
+
+TWINS = "[[campaigns]]\nname = 'a'\nchannel = 'sms'\naudience = 1\n" * 2
+
+BAD_WHOLES = (
+    (TWINS, "name", "is missing"),
+    ("name = 'x'", "campaigns", "is missing"),
+    ("name = 'x'\ncampaigns = []", "campaigns", "expected at least one"),
+    ("name = 'x'\n[campaigns]\nname = 'c'", "campaigns", "is not a list"),
+    ("name = 'x'\n" + TWINS, "campaigns", "'a'; expected different names"),
+    (toml(audience=None), "campaigns[0].audience", "is missing"),
+    (toml(channel=None), "campaigns[0].channel", "is missing"),
+)
+"""The same for whole scenarios."""
+
+
+def assert_says(message: str, file: Path, key: str, expected: str) -> None:
+    """One line of a message names the file, the key and what was expected."""
+    lines = message.split("\n")
+    told = [line.removeprefix(f"{file}: ") for line in lines if line.startswith(f"{file}: ")]
+    assert len(told) == len(lines), message
+    assert any(key in line and expected in line for line in told), message
+
+
+@pytest.mark.parametrize(("line", "key", "expected"), BAD, ids=[bad[0][:60] for bad in BAD])
+def test_a_bad_line_is_refused_in_plain_words(
+    file: Path, line: str, key: str, expected: str
+) -> None:
+    file.write_text(toml(line))
+    assert_says(refusal(file), file, key, expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "expected"), BAD_CAMPAIGNS, ids=[bad[0][:60] for bad in BAD_CAMPAIGNS]
+)
+def test_a_bad_campaign_is_refused_in_plain_words(
+    file: Path, line: str, key: str, expected: str
+) -> None:
+    (file.parent / "people.csv").write_text("customer_id,email\n")
+    (file.parent / "strange.csv").write_text("customer_id,shoe size\n")
+    file.write_text(toml(campaign=line, **{line.split(" = ")[0]: None}))
+    message = refusal(file)
+    assert_says(message, file, "campaigns[0]", expected)
+    assert_says(message, file, key, expected)
+
+
+@pytest.mark.parametrize(("text", "key", "expected"), BAD_WHOLES)
+def test_a_bad_whole_is_refused_in_plain_words(
+    file: Path, text: str, key: str, expected: str
+) -> None:
+    file.write_text(text)
+    assert_says(refusal(file), file, key, expected)
+
+
+def test_a_number_that_python_does_not_read(file: Path) -> None:
+    file.write_text(toml(f"seed = {'9' * 5_000}"))
+    assert str(file) in refusal(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(toml("seed = -1"), id="of the scenario"),
+        pytest.param(toml("gateways.sms.attempts = 0"), id="of a table"),
+        pytest.param(toml(channel='"fax"'), id="of a campaign"),
+    ],
+)
+def test_one_mistake_is_told_once(file: Path, text: str) -> None:
+    file.write_text(text)
+    assert len(refusal(file).split("\n")) == 1, "the others are not mistakes"
+
+
+def test_all_mistakes_are_told_at_once(file: Path) -> None:
+    file.write_text(toml("seed = -1\nclock.sped = 2\ngateways.sms.attempts = 0"))
+    lines = refusal(file).split("\n")
+    assert [line.split(": ")[1] for line in lines] == [
+        *("seed", "gateways.sms.attempts", "clock.sped")
+    ]
+
+
+def test_a_file_that_is_not_there(file: Path) -> None:
+    assert refusal(file) == f"{file}: can't be read: No such file or directory"
+
+
+def test_a_folder_is_no_scenario(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == f"{tmp_path}: can't be read: Is a directory"
+
+
+def test_a_file_that_is_not_utf_8(file: Path) -> None:
+    file.write_bytes(toml().encode() + b"# caf\xe9")
+    assert refusal(file) == f"{file}: is not UTF-8 text"
