@@ -42,7 +42,10 @@ lock: ## Take the newest versions of everything into requirements.lock, from a f
 	.venv-lock/bin/python -m pip freeze --all --exclude sendtrace --exclude pip > requirements.lock
 	rm -rf .venv-lock
 
+docs: $(READY) ## Draw the lifecycle anew from the code
+	$(BIN)/python -m docs.generate
+
 clean: ## Remove the environment, caches and recorded runs
 	rm -rf $(VENV) .sendtrace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test lint bench lock docs clean

@@ -51,16 +51,16 @@ class Display(Protocol):
     def customers(self, more: int) -> None:
         """``more`` customers were recorded."""
 
-    def messages(self, standing: Standing) -> None:
-        """The messages are this far."""
+    def messages(self, standing: Standing, total: int) -> None:
+        """The messages, ``total`` in the end, are this far."""
 
 
 @contextmanager
-def display(customers: int, messages: int | None) -> Iterator[Display]:
-    """A display for a run of about so many customers (0: unknown) and messages."""
+def display(customers: int | None) -> Iterator[Display]:
+    """A display for a run of so many customers; None where their number is not known yet."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(messages)
+        yield _Lines()
         return
     columns = (
         TextColumn("{task.description:<22}"),
@@ -70,15 +70,15 @@ def display(customers: int, messages: int | None) -> Iterator[Display]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bars:
-        yield _Bars(bars, customers, messages)
+        yield _Bars(bars, customers)
 
 
 class _Bars:
-    def __init__(self, bars: Progress, customers: int, messages: int | None) -> None:
+    def __init__(self, bars: Progress, customers: int | None) -> None:
         self._bars = bars
-        self._customers = bars.add_task("Customers", total=customers or None)
+        self._customers = bars.add_task("Customers", total=customers)
         self._stages = [
-            bars.add_task(name, total=messages, visible=False)
+            bars.add_task(name, total=None, visible=False)
             for name in ("Queued", "About to be sent", "Gateway", "Settled")
         ]
 
@@ -88,16 +88,15 @@ class _Bars:
     def customers(self, more: int) -> None:
         self._bars.advance(self._customers, more)
 
-    def messages(self, standing: Standing) -> None:
+    def messages(self, standing: Standing, total: int) -> None:
         self._bars.update(self._customers, visible=False)
         past = (standing.recorded, standing.checked, standing.handed_over, standing.settled)
         for task, count in zip(self._stages, past, strict=True):
-            self._bars.update(task, completed=count, visible=True)
+            self._bars.update(task, completed=count, total=total, visible=True)
 
 
 class _Lines:
-    def __init__(self, messages: int | None) -> None:
-        self._total = messages
+    def __init__(self) -> None:
         self._customers = 0
         self._began: float | None = None
         self._said = time.monotonic()
@@ -110,27 +109,26 @@ class _Lines:
         if self._due():
             self.say(f"{self._customers:,} customers recorded")
 
-    def messages(self, standing: Standing) -> None:
+    def messages(self, standing: Standing, total: int) -> None:
         self._began = self._began or time.monotonic()
         if self._due():
             seconds = time.monotonic() - self._began
             self.say(
                 f"{seconds:4.0f} s  queued {standing.recorded:,}"
                 f" · checked {standing.checked:,} · handed over {standing.handed_over:,}"
-                f" · settled {standing.settled:,}{self._outlook(standing.settled, seconds)}"
+                f" · settled {standing.settled:,} of {total:,}"
+                + _outlook(standing.settled, total, seconds)
             )
-
-    def _outlook(self, settled: int, seconds: float) -> str:
-        if not self._total:
-            return ""
-        outlook = f" of {self._total:,}"
-        if settled and seconds:
-            left = (self._total - settled) / (settled / seconds)
-            outlook += f" ({settled / seconds:,.0f}/s, about {left:.0f} s left)"
-        return outlook
 
     def _due(self) -> bool:
         due = time.monotonic() - self._said >= PLAIN_INTERVAL
         if due:
             self._said = time.monotonic()
         return due
+
+
+def _outlook(settled: int, total: int, seconds: float) -> str:
+    if not settled or not seconds:
+        return ""
+    rate = settled / seconds
+    return f" ({rate:,.0f}/s, about {(total - settled) / rate:.0f} s left)"

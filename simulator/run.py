@@ -71,7 +71,7 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
             app.conf.broker_url = broker.url
         stack.callback(broker.close)
         stack.callback(app.close)
-        shown = stack.enter_context(display(*_expected(scenario)))
+        shown = stack.enter_context(display(_customers(scenario)))
         for key in scenario.without_effect:
             shown.say(f"note: {key} has no effect in this version")
         run = record_run(database, scenario, settings.home, shown.customers)
@@ -109,9 +109,9 @@ def _configured_broker(settings: Settings) -> Broker:
     return broker
 
 
-def _expected(scenario: Scenario) -> tuple[int, int | None]:
+def _customers(scenario: Scenario) -> int | None:
     sizes = [each.audience for each in scenario.campaigns if isinstance(each.audience, int)]
-    return sum(sizes), sum(sizes) if len(sizes) == len(scenario.campaigns) else None
+    return sum(sizes) if len(sizes) == len(scenario.campaigns) else None
 
 
 def _play(
@@ -131,7 +131,7 @@ def _play(
         if worker is not None:
             worker.check()
         standing = watch.look(now)
-        shown.messages(standing)
+        shown.messages(standing, run.size)
         if standing.settled == run.size:
             return
 

@@ -49,7 +49,7 @@ speed = 1
 """
 
 
-def toml(top: str = "", campaign: str = "", **values: str | None) -> str:
+def toml(top: str = "", campaign: str = "", /, **values: str | None) -> str:
     """A scenario with one campaign, with more lines at the top or in the campaign.
 
     ``values`` are what is said of the campaign, as TOML; None leaves a key out.
@@ -102,28 +102,21 @@ def test_the_sample_of_the_design_is_understood(file: Path) -> None:
     scenario = load(file, SAMPLE)
     [campaign] = scenario.campaigns
     assert (scenario.name, scenario.seed, scenario.clock.speed) == ("festive-sale", 42, 1)
-    assert (campaign.name, campaign.channel, campaign.audience) == (
-        *("diwali-email", Channel.EMAIL),
-        60_000,
-    )
+    assert (campaign.name, campaign.channel) == ("diwali-email", Channel.EMAIL)
+    assert campaign.audience == 60_000
     assert campaign.requires == ("coupon", "last_store")
     assert campaign.defects == {"unsubscribed": 0.03, "email_missing": 0.01, "coupon_expired": 0.02}
     assert scenario.organization.credit == 500_000
     assert scenario.gateway(Channel.EMAIL) == Gateway(
-        latency=Latency.model_construct(
-            median=timedelta(milliseconds=800), p99=timedelta(seconds=4)
-        ),
+        latency=Latency.model_validate({"median": "800ms", "p99": "4s"}),
         hard_bounce=0.02,
         soft_bounce=0.03,
         not_delivered=0.005,
         attempts=3,
         rate=5_000,
     )
-    assert sorted(scenario.without_effect) == [
-        "engagement.email",
-        "gateways.email.rate",
-        "organization.message_limit",
-    ]
+    without_effect = {"engagement.email", "gateways.email.rate", "organization.message_limit"}
+    assert set(scenario.without_effect) == without_effect
     assert scenario.text == SAMPLE
 
 
@@ -133,7 +126,7 @@ def test_the_least_that_can_be_said(file: Path) -> None:
     assert scenario.organization.credit is None
     assert scenario.gateway(Channel.SMS) == scenario.gateway(Channel.EMAIL) == Gateway()
     assert scenario.without_effect == []
-    assert scenario.audience_file(scenario.campaigns[0]) is None
+    assert scenario.audience_files == []
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(file: Path) -> None:
@@ -166,7 +159,7 @@ def test_durations(file: Path, text: str, expected: timedelta) -> None:
 def test_an_audience_file_lies_beside_the_scenario(file: Path) -> None:
     (file.parent / "people.csv").write_text("customer_id,email\n")
     scenario = load(file, toml(audience='"people.csv"'))
-    assert scenario.audience_file(scenario.campaigns[0]) == file.parent / "people.csv"
+    assert scenario.audience_files == [file.parent / "people.csv"]
 
 
 @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda path: str(path.name))
@@ -231,7 +224,7 @@ def mistyped(key: str, value: str) -> str:
     key = key.removeprefix("campaigns[0].")
     if key == "requires[0]":
         return toml(requires=f"[{value}]")
-    return toml(campaign=f"{key} = {value}") if "." in key else toml("", "", **{key: value})
+    return toml("", f"{key} = {value}") if "." in key else toml("", "", **{key: value})
 
 
 @pytest.mark.parametrize(
@@ -258,7 +251,7 @@ BAD = (
     ("gateways.email.hard_bounc = 0.1", "gateways.email.hard_bounc", "mean hard_bounce?"),
     ("gateways.sms.latency.p95 = '1s'", "gateways.sms.latency.p95", "did you mean p99?"),
     ("organization.name = ''", "organization.name", "expected"),
-    (r"organization.name = 'a\u0000'".replace("'", '"'), "organization.name", "expected"),
+    (r'organization.name = "a\u0000"', "organization.name", "expected"),
     ("organization.credit = -1", "organization.credit", "greater than or equal to 0"),
     (f"organization.credit = {2**63}", "organization.credit", "out of range"),
     ("organization.hard_bounce_limit = 0", "organization.hard_bounce_limit", "equal to 1"),
@@ -355,7 +348,7 @@ def test_a_bad_campaign_is_refused_in_plain_words(
 ) -> None:
     (file.parent / "people.csv").write_text("customer_id,email\n")
     (file.parent / "strange.csv").write_text("customer_id,shoe size\n")
-    file.write_text(toml(campaign=line, **{line.split(" = ")[0]: None}))
+    file.write_text(toml("", line, **{line.split(" = ")[0]: None}))
     message = refusal(file)
     assert_says(message, file, "campaigns[0]", expected)
     assert_says(message, file, key, expected)
@@ -389,10 +382,8 @@ def test_one_mistake_is_told_once(file: Path, text: str) -> None:
 
 def test_all_mistakes_are_told_at_once(file: Path) -> None:
     file.write_text(toml("seed = -1\nclock.sped = 2\ngateways.sms.attempts = 0"))
-    lines = refusal(file).split("\n")
-    assert [line.split(": ")[1] for line in lines] == [
-        *("seed", "gateways.sms.attempts", "clock.sped")
-    ]
+    told = {line.split(": ")[1] for line in refusal(file).split("\n")}
+    assert told == {"seed", "clock.sped", "gateways.sms.attempts"}
 
 
 def test_a_file_that_is_not_there(file: Path) -> None:
