@@ -42,7 +42,7 @@ broker_transport_options = {
     "socket_keepalive": True,
 }
 
-# The countdown between two looks for receipts is half a second.
+# The countdown between two looks for receipts is a second.
 worker_timer_precision = 0.1
 
 # What Flower and the live page show.

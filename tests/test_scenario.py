@@ -329,7 +329,7 @@ def assert_says(message: str, file: Path, key: str, expected: str) -> None:
     lines = message.split("\n")
     told = [line.removeprefix(f"{file}: ") for line in lines if line.startswith(f"{file}: ")]
     assert len(told) == len(lines), message
-    assert any(key in line and expected in line for line in told), message
+    assert any(line.startswith(key) and expected in line for line in told), message
 
 
 @pytest.mark.parametrize(("line", "key", "expected"), BAD, ids=[bad[0][:60] for bad in BAD])
@@ -349,9 +349,8 @@ def test_a_bad_campaign_is_refused_in_plain_words(
     (file.parent / "people.csv").write_text("customer_id,email\n")
     (file.parent / "strange.csv").write_text("customer_id,shoe size\n")
     file.write_text(toml("", line, **{line.split(" = ")[0]: None}))
-    message = refusal(file)
-    assert_says(message, file, "campaigns[0]", expected)
-    assert_says(message, file, key, expected)
+    message = refusal(file).replace("campaigns[0]: ", "campaigns[0].")
+    assert_says(message, file, f"campaigns[0].{key}", expected)
 
 
 @pytest.mark.parametrize(("text", "key", "expected"), BAD_WHOLES)

@@ -24,7 +24,7 @@ from workers import credit
 from workers.checks.base import Candidate, Check, Customer, judge
 from workers.gateways.base import Gateway, Receipt, Submission
 
-RECEIPT_POLL = timedelta(seconds=0.5)
+RECEIPT_POLL = timedelta(seconds=1)
 """How long to let a gateway be before asking again. Real time: it bounds the load of asking."""
 
 READY = State(status=Status.ABOUT_TO_BE_SENT)

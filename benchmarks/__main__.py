@@ -1,0 +1,246 @@
+"""Measure the pipeline against its floor: ``python -m benchmarks``.
+
+Everything in one run, on each kind of database. A pipeline and its floor take turns, so that
+whatever else slows the machine slows both. A time that was missed is no error.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import environment, floor, pipeline, reports, table
+from benchmarks.databases import KINDS, Kind, settings_of, start
+from benchmarks.table import Line
+from simulator.cli import DEFAULT_BATCH_SIZE
+from simulator.run import open_database
+from tracker.settings import load_settings
+
+WORKERS = 2
+"""Worker processes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How many messages each measurement is made with."""
+
+    pipeline: int
+    single: int
+    reports: tuple[int, int]
+
+
+FULL = Sizes(pipeline=200_000, single=2_000, reports=(100_000, 1_000_000))
+QUICK = Sizes(pipeline=20_000, single=100, reports=(10_000, 50_000))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Messages a second: through the pipeline, written plainly, and with a task a message."""
+
+    pipeline: float
+    floor: float
+    single: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """All that was measured on a kind of database."""
+
+    database: str
+    settings: dict[str, str]
+    rounds: list[Round]
+    reports: list[reports.Timed]
+    largest: pipeline.Measured
+
+    @property
+    def lines(self) -> list[Line]:
+        ours = median(each.pipeline for each in self.rounds)
+        plain = median(each.floor for each in self.rounds)
+        single = median(each.single for each in self.rounds)
+        small, large = self.reports
+        size, peaks = self.largest.messages, self.largest.peaks
+        name = self.database
+        return [
+            table.throughput_line(name, "pipeline ÷ floor", ours, plain, table.WANTED_OF_FLOOR),
+            table.throughput_line(
+                name, "pipeline ÷ per message", ours, single, table.WANTED_OF_SINGLE
+            ),
+            table.report_line(name, small.messages, small.report, small.group_by, None),
+            table.report_line(
+                name, large.messages, large.report, large.group_by, table.WANTED_OF_GROUP_BY
+            ),
+            *(
+                table.memory_line(name, role, size, peaks[role], limited=role != "broker")
+                for role in ("driver", "worker", "pool child", "broker")
+            ),
+        ]
+
+
+class Bench:
+    """The measurements on one kind of database, one after the other."""
+
+    def __init__(self, kind: Kind, folder: Path, sizes: Sizes) -> None:
+        self._kind = kind
+        self._folder = folder
+        self._sizes = sizes
+
+    def measure(self, rounds: int) -> Figures:
+        with self._kind.fresh() as url:
+            settings = settings_of(url)
+        taken = [self._round(f"round {number} of {rounds}") for number in range(1, rounds + 1)]
+        timed, largest = list[reports.Timed](), None
+        for size in self._sizes.reports:
+            with self._kind.fresh() as url:
+                largest = self._run(url, size, DEFAULT_BATCH_SIZE, watched=True)
+                timed.append(reports.time_report(url))
+            self._say(
+                f"{size:,} messages: report {timed[-1].report * 1e3:.2f} ms,"
+                f" GROUP BY {timed[-1].group_by * 1e3:.2f} ms"
+            )
+        assert largest is not None
+        return Figures(
+            database=self._kind.name,
+            settings=settings,
+            rounds=taken,
+            reports=timed,
+            largest=largest,
+        )
+
+    def _round(self, name: str) -> Round:
+        with self._kind.fresh() as url:
+            moved = self._run(url, self._sizes.pipeline, DEFAULT_BATCH_SIZE)
+            self._say(f"{name}: pipeline {moved.throughput:,.0f}/s")
+            with closing(open_database(load_settings(database_url=url))) as database:
+                rows = floor.left_behind(database, DEFAULT_BATCH_SIZE)
+        with (
+            self._kind.fresh() as url,
+            closing(open_database(load_settings(database_url=url))) as database,
+        ):
+            plain = self._sizes.pipeline / floor.write(database, rows)
+            self._say(f"{name}: floor {plain:,.0f}/s, ratio {moved.throughput / plain:.2f}")
+        with self._kind.fresh() as url:
+            single = self._run(url, self._sizes.single, 1)
+            self._say(f"{name}: per message {single.throughput:,.0f}/s")
+        return Round(pipeline=moved.throughput, floor=plain, single=single.throughput)
+
+    def _run(
+        self, url: str, size: int, batch_size: int, *, watched: bool = False
+    ) -> pipeline.Measured:
+        return pipeline.run(
+            url,
+            self._folder,
+            messages=size,
+            batch_size=batch_size,
+            workers=WORKERS,
+            watched=watched,
+        )
+
+    def _say(self, text: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {self._kind.name} {text}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Measure, print the table, write the file."""
+    options = _options()
+    # Whoever ends us wants our server and our run ended too: the same way out as Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    sizes = QUICK if options.quick else FULL
+    if options.messages:
+        sizes = Sizes(pipeline=options.messages, single=sizes.single, reports=sizes.reports)
+    began = time.monotonic()
+    figures = list[Figures]()
+    with tempfile.TemporaryDirectory(prefix="sendtrace-bench-") as name:
+        folder = Path(name)
+        described = environment.describe(folder)
+        for kind in [options.only] if options.only else KINDS:
+            with start(kind, folder) as started:
+                figures.append(Bench(started, folder, sizes).measure(options.rounds))
+    seconds = time.monotonic() - began
+    print(_as_text(figures, described, sizes, options.rounds, seconds))
+    written = _as_json(figures, described, sizes, seconds)
+    options.json.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    number = {"type": _count, "metavar": "N"}
+    parser.add_argument("--rounds", **number, default=3, help="of which medians are taken (3)")
+    parser.add_argument("--messages", **number, help="through pipeline and floor (200,000)")
+    parser.add_argument("--only", choices=KINDS, help="measure on one kind of database")
+    parser.add_argument("--json", type=Path, metavar="FILE", default=Path("bench.json"))
+    parser.add_argument("--quick", action="store_true", help="small sizes, to try it out")
+    return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected a number above 0")
+    return number
+
+
+def _as_text(
+    figures: Sequence[Figures],
+    described: dict[str, str],
+    sizes: Sizes,
+    rounds: int,
+    seconds: float,
+) -> str:
+    lines = [line for each in figures for line in each.lines]
+    notes = [
+        *(f"{each.database}: {_pairs(each.settings)}" for each in figures),
+        f"machine: {_pairs(described)}",
+        f"batch size {DEFAULT_BATCH_SIZE:,}, {WORKERS} worker processes; throughputs: medians of"
+        f" {rounds} interleaved rounds",
+        f"pipeline: {sizes.pipeline:,} email messages, no defects, gateway latency 0; timed by its"
+        " rows, from the first",
+        "  to the last message settled; the workers are ready before, the customers recorded",
+        "floor: one process writes the same run's messages and transitions, one batch a"
+        " transaction",
+        f"per message: {sizes.single:,} messages, batch size 1",
+        f"report, GROUP BY: medians of {reports.TIMINGS} timings; memory: one run, each process's"
+        " own peak, largest pool child",
+        f"all of it took {seconds:.0f} s",
+    ]
+    if sizes != FULL:
+        notes.append("not the full sizes: these figures say little")
+    return "\n".join([table.as_text(lines), "", *notes])
+
+
+def _pairs(said: dict[str, str]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in said.items())
+
+
+def _as_json(
+    figures: Sequence[Figures], described: dict[str, str], sizes: Sizes, seconds: float
+) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "machine": described,
+        "workers": WORKERS,
+        "batch_size": DEFAULT_BATCH_SIZE,
+        "sizes": asdict(sizes),
+        "databases": [
+            {**asdict(each), "lines": [asdict(line) for line in each.lines]} for each in figures
+        ],
+    }
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except pipeline.RunFailed as failure:
+        sys.exit(f"benchmarks: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)

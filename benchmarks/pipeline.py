@@ -1,0 +1,88 @@
+"""The pipeline, measured: the shipped command with real workers, in processes of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import memory
+
+SCENARIO = """\
+name = "benchmark"
+seed = 42
+
+[[campaigns]]
+name = "benchmark-email"
+channel = "email"
+audience = {messages}
+"""
+"""One email campaign, nothing wrong with anybody, a gateway that answers at once. All checks run."""
+
+STOP_TIMEOUT = 30
+"""Seconds that an interrupted run has to end its workers and its broker."""
+
+LOG_TAIL = 15
+"""Last lines to show of a run that failed."""
+
+
+class RunFailed(Exception):
+    """A run broke, or did not end as predicted: there is nothing to measure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A finished run. ``seconds`` are from its first row to its last message settled."""
+
+    messages: int
+    batch_size: int
+    seconds: float
+    peaks: memory.Peaks
+
+    @property
+    def throughput(self) -> float:
+        """Messages a second."""
+        return self.messages / self.seconds
+
+
+def run(
+    url: str, folder: Path, *, messages: int, batch_size: int, workers: int, watched: bool = False
+) -> Measured:
+    """Simulate ``messages`` into the database at ``url``; ``watched``: look at its memory too.
+
+    Raises :exc:`RunFailed` unless every message ended as predicted.
+    """
+    scenario, result, log = (folder / f"run.{ending}" for ending in ("toml", "json", "log"))
+    scenario.write_text(SCENARIO.format(messages=messages))
+    command = [
+        *(sys.executable, "-m", "simulator", "simulate", str(scenario)),
+        *("--workers", str(workers), "--batch-size", str(batch_size)),
+        *("--database", url, "--json", str(result)),
+    ]
+    environment = {key: value for key, value in os.environ.items() if "SENDTRACE_" not in key}
+    environment["SENDTRACE_HOME"] = str(folder / "home")
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        try:
+            with memory.watch(process.pid) if watched else nullcontext(memory.Peaks()) as peaks:
+                code = process.wait()
+        finally:
+            _stop(process)
+    if code:
+        lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
+        raise RunFailed("\n".join([f"the run ended with exit code {code}", *lines]))
+    seconds = float(json.loads(result.read_text())["seconds"])
+    return Measured(messages=messages, batch_size=batch_size, seconds=seconds, peaks=peaks)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a run that was not waited for: it stops its own processes when it is asked to."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,69 @@
+"""The report beside the plain query that it replaces, on the rows of one finished run."""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from statistics import median
+
+import sqlalchemy as sa
+
+from tracker import catalog
+from tracker.database import Database, connect
+from tracker.report import make_reports
+from tracker.schema import messages
+
+TIMINGS = 7
+"""Timings of each side, after one that warms up."""
+
+CAMPAIGN = 1
+"""The only campaign of a fresh database."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Median seconds of the report, and of counting the messages themselves."""
+
+    messages: int
+    report: float
+    group_by: float
+
+
+def time_report(url: str) -> Timed:
+    """Time both sides in turn. The query may use the database's best plan: see ``survey()``."""
+    with closing(connect(url)) as database:
+        if database.is_postgresql:
+            with database.write() as connection:
+                connection.execute(sa.text("ANALYZE"))
+        with database.read() as connection:
+            campaign = catalog.load_campaign(connection, CAMPAIGN)
+        counted = 0
+        report, group_by = list[float](), list[float]()
+        for _ in range(1 + TIMINGS):
+            seconds, audience = _time_report(database, campaign)
+            report.append(seconds)
+            seconds, counted = _time_group_by(database)
+            group_by.append(seconds)
+            assert audience == counted, "both sides count the same messages"
+    return Timed(messages=counted, report=median(report[1:]), group_by=median(group_by[1:]))
+
+
+def _time_report(database: Database, campaign: catalog.Campaign) -> tuple[float, int]:
+    with database.read() as connection:
+        return _time(lambda: make_reports(connection, [campaign])[0].audience)
+
+
+def _time_group_by(database: Database) -> tuple[float, int]:
+    query = (
+        sa.select(messages.c.status, messages.c.reason, sa.func.count())
+        .where(messages.c.campaign_id == CAMPAIGN)
+        .group_by(messages.c.status, messages.c.reason)
+    )
+    with database.survey() as connection:
+        return _time(lambda: sum(row[2] for row in connection.execute(query)))
+
+
+def _time(ask: Callable[[], int]) -> tuple[float, int]:
+    began = time.perf_counter()
+    answer = ask()
+    return time.perf_counter() - began, answer

@@ -1,0 +1,91 @@
+"""The figures as lines: both sides of each ratio, what was wanted, and whether it was reached."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WANTED_OF_FLOOR = 0.35
+"""Pipeline ÷ floor: what moving messages may cost beside writing down where they ended."""
+
+WANTED_OF_SINGLE = 100.0
+"""Pipeline ÷ the same with a task a message."""
+
+WANTED_OF_GROUP_BY = 10.0
+"""Counting the messages ÷ the report, in seconds, on the largest run."""
+
+WANTED_MEMORY = 300e6
+"""Bytes that the driver and each process of the worker stay under."""
+
+HEADER = ("database", "measure", "figure", "beside", "ratio", "wanted", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of the table. ``reached`` is None where nothing was wanted."""
+
+    database: str
+    measure: str
+    figure: str
+    beside: str = ""
+    ratio: float | None = None
+    wanted: str = ""
+    reached: bool | None = None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        verdict = {None: "", True: "reached", False: "missed"}[self.reached]
+        ratio = "" if self.ratio is None else f"{self.ratio:,.2f}"
+        cells = (self.database, self.measure, self.figure, self.beside, ratio)
+        return (*cells, self.wanted, verdict)
+
+
+def throughput_line(database: str, measure: str, ours: float, theirs: float, wanted: float) -> Line:
+    """Two throughputs in messages a second, the one divided by the other."""
+    return Line(
+        database=database,
+        measure=measure,
+        figure=f"{ours:,.0f}/s",
+        beside=f"{theirs:,.0f}/s",
+        ratio=ours / theirs,
+        wanted=f"≥ {wanted:g}",
+        reached=ours / theirs >= wanted,
+    )
+
+
+def report_line(
+    database: str, messages: int, report: float, group_by: float, wanted: float | None
+) -> Line:
+    """Two times in seconds: how many times faster the report is than counting."""
+    ratio = group_by / report
+    return Line(
+        database=database,
+        measure=f"GROUP BY ÷ report, {messages:,}",
+        figure=f"{report * 1e3:,.2f} ms",
+        beside=f"{group_by * 1e3:,.2f} ms",
+        ratio=ratio,
+        wanted="" if wanted is None else f"≥ {wanted:g}",
+        reached=None if wanted is None else ratio >= wanted,
+    )
+
+
+def memory_line(database: str, role: str, messages: int, peak: int, *, limited: bool) -> Line:
+    """A peak in bytes, shown in MB of a million bytes."""
+    return Line(
+        database=database,
+        measure=f"peak memory {role}, {messages:,}",
+        figure=f"{peak / 1e6:,.0f} MB",
+        wanted=f"< {WANTED_MEMORY / 1e6:.0f} MB" if limited else "",
+        reached=peak < WANTED_MEMORY if limited else None,
+    )
+
+
+def as_text(lines: Sequence[Line]) -> str:
+    """The lines under their header, in columns."""
+    rows = [HEADER, *(line.cells for line in lines)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(HEADER))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if 2 <= place <= 4 else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,184 @@
+"""``simulate``: real workers, a real broker, and every message as predicted."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import (
+    SCENARIOS,
+    SCRIPT,
+    Finished,
+    Shell,
+    make_scenario,
+    wait_until,
+)
+
+KEYS = {
+    *("version", "scenario", "seed", "run", "workers", "batch_size", "database", "messages"),
+    *("seconds", "throughput", "queued_to_gateway", "queued_to_final", "gateway", "rejects"),
+    *("campaigns", "prediction", "invariants", "verdict"),
+}
+
+
+def test_all_messages_end_as_predicted(finished: Finished) -> None:
+    assert finished.stdout.count("✔ balanced") == 2
+    assert finished.stdout.count("✔ as predicted") == 2
+    assert "1,500 of 1,500 messages" in finished.stdout
+    assert "700 of 700 messages" in finished.stdout
+    assert "✘" not in finished.stdout
+    assert finished.stdout.rstrip().splitlines()[-1].startswith("✔ passed")
+
+
+def test_the_result_has_every_key(finished: Finished) -> None:
+    result = finished.result
+    assert set(result) >= KEYS
+    assert result["version"] == 1
+    assert (result["scenario"], result["seed"], result["messages"]) == ("small", 11, 2_200)
+    assert (result["workers"], result["batch_size"]) == (2, 500)
+    assert all(invariant["holds"] for invariant in result["invariants"])
+    assert result["verdict"] == {
+        "balanced": True,
+        "invariants_hold": True,
+        "as_predicted": True,
+        "passed": True,
+    }
+    for latency in (result["queued_to_gateway"], result["queued_to_final"]):
+        assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
+    # Half of the messages wait longer than the gateway's median, whatever else they wait for.
+    assert result["queued_to_final"]["p50"] >= 0.2
+
+
+def test_the_result_names_the_database(on_sqlite: Finished, on_postgresql: Finished) -> None:
+    assert on_sqlite.result["database"] == "sqlite"
+    assert on_postgresql.result["database"] == "postgresql"
+    assert not on_postgresql.shell.database.exists()
+
+
+def test_the_result_agrees_with_the_report(finished: Finished) -> None:
+    assert finished.shell.reports() == finished.result["campaigns"]
+
+
+def test_every_planned_ending_occurs(on_sqlite: Finished) -> None:
+    email, sms = on_sqlite.result["campaigns"]
+    for count in (
+        email["sent"]["delivered"],
+        email["sent"]["bounced"]["hard"],
+        email["sent"]["not_delivered"],
+        email["not_sent"]["internally_suppressed"]["unsubscribed"],
+        email["not_sent"]["incomplete_or_invalid"]["email_missing"],
+        email["not_sent"]["incomplete_or_invalid"]["coupon_expired"],
+        sms["sent"]["bounced"]["soft"],
+        sms["not_sent"]["internally_suppressed"]["ndnc"],
+        sms["not_sent"]["incomplete_or_invalid"]["not_in_loyalty_program"],
+    ):
+        assert count > 0
+    assert email["in_progress"]["total"] == sms["in_progress"]["total"] == 0
+    assert email["sent"]["in_gateway"] == sms["sent"]["in_gateway"] == 0
+
+
+def test_progress_goes_to_stderr_as_plain_lines(finished: Finished) -> None:
+    assert "all messages are settled" in finished.stderr
+    assert "\x1b" not in finished.stderr
+    assert "\r" not in finished.stderr
+    assert finished.stdout.startswith("Live Monitoring Report")
+    assert "\x1b" not in finished.stdout
+    assert "settled" not in finished.stdout
+
+
+def test_the_database_makes_no_difference(on_sqlite: Finished, on_postgresql: Finished) -> None:
+    assert on_sqlite.fates == on_postgresql.fates
+    assert on_sqlite.result["campaigns"] == on_postgresql.result["campaigns"]
+
+
+@pytest.mark.parametrize(("workers", "batch_size"), [("1", "100"), ("3", "7000")])
+def test_workers_and_batches_make_no_difference(
+    on_sqlite: Finished, shell: Shell, workers: str, batch_size: str
+) -> None:
+    file = shell.write("small.toml", make_scenario())
+    other = Finished.of(shell, file, "--workers", workers, "--batch-size", batch_size)
+    assert other.result["workers"] == int(workers)
+    assert other.fates == on_sqlite.fates
+    assert other.result["campaigns"] == on_sqlite.result["campaigns"]
+    assert shell.reports() == on_sqlite.shell.reports()
+
+
+def test_nothing_is_left_behind(shell: Shell) -> None:
+    command = shell.start("simulate", shell.write("small.toml", make_scenario(email=300, sms=100)))
+    # The driver, Valkey, the worker, and a pool of two.
+    wait_until(lambda: len(shell.living()) >= 5, "all processes have started")
+    assert list(shell.scratch.iterdir()) != [], "the broker has a folder of its own"
+    assert command.wait() == 0, command.said
+    assert shell.living() == []
+    assert list(shell.scratch.iterdir()) == []
+
+
+def test_another_seed_means_other_fates(on_sqlite: Finished, shell: Shell) -> None:
+    other = Finished.of(shell, shell.write("small.toml", make_scenario()), "--seed", "12")
+    assert other.result["seed"] == 12
+    for campaign, fates in other.fates.items():
+        assert fates != on_sqlite.fates[campaign]
+
+
+def test_a_batch_of_one_message(shell: Shell) -> None:
+    file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
+    ended = shell.run("simulate", file, "--batch-size", "1", program=SCRIPT)
+    assert ended.returncode == 0, ended.stderr
+    assert "20 of 20 messages" in ended.stdout
+    assert shell.recorded("SELECT count(*) FROM batches") == 30
+
+
+def test_credit_short_of_the_audience(shell: Shell) -> None:
+    scenario = make_scenario(email=1_500, sms=700, credit=1_000, median="10ms", p99="20ms")
+    run = Finished.of(shell, shell.write("poor.toml", scenario), "--batch-size", "150")
+    reports = run.result["campaigns"]
+    assert sum(report["sent"]["total"] for report in reports) == 1_000
+    stopped = sum(
+        count
+        for report in reports
+        for group in ("internally_suppressed", "incomplete_or_invalid")
+        for reason, count in report["not_sent"][group].items()
+        if reason not in ("total", "out_of_credit")
+    )
+    short = {"predicted": 1_200 - stopped, "actual": 1_200 - stopped}
+    assert run.result["prediction"]["out_of_credit"] == short
+    assert f"✔ out of credit   {1_200 - stopped:,}" in run.stdout
+    assert run.stdout.count("✔ as predicted") == 2
+    assert shell.recorded("SELECT credit FROM organizations") == 0
+
+
+def test_an_audience_file(shell: Shell) -> None:
+    for name in ("from-csv.toml", "customers.csv"):
+        shutil.copy(SCENARIOS / name, shell.folder)
+    run = Finished.of(shell, "from-csv.toml")
+    assert [report["audience"] for report in run.result["campaigns"]] == [1_974, 1_974]
+    assert run.stdout.count("1,974 of 1,974 messages") == 2
+    [rejects] = run.result["rejects"]
+    assert rejects["rows"] == 26
+    assert "26 rows could not be read" in run.stderr
+    assert rejects["file"] in run.stderr
+    with Path(rejects["file"]).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 26
+    assert sum("duplicate" in row["cause"] for row in rows) == 14
+    assert all(int(row["line"]) > 1 and row["cause"] for row in rows)
+
+
+@pytest.mark.parametrize("command", [[], ["simulate"], ["report"], ["trace"], ["verify"]])
+def test_help(shell: Shell, command: list[str]) -> None:
+    module = shell.run(*command, "--help")
+    script = shell.run(*command, "--help", program=SCRIPT)
+    assert (module.returncode, module.stdout) == (script.returncode, script.stdout)
+    assert (module.returncode, module.stderr) == (0, "")
+    text = " ".join(module.stdout.split())
+    assert text.startswith(f"Usage: {' '.join(['sendtrace', *command])} ")
+    assert not command or f"sendtrace {command[0]}" in text.split("Example", 1)[1]
+    assert not shell.home.exists()
+
+
+def test_the_result_file_is_one_document(on_sqlite: Finished) -> None:
+    text = (on_sqlite.shell.folder / "result.json").read_text()
+    assert text.endswith("}\n")
+    assert json.loads(text) == on_sqlite.result
