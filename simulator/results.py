@@ -1,7 +1,6 @@
 """What came of a run: figures from the rows, and the judgement of it."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection
 
 from simulator import ledger
 from simulator.load import Loaded, Rejects, Run
-from simulator.oracle import Fates, out_of_credit
+from simulator.oracle import CHUNK, Fates, out_of_credit
 from tracker import audit
 from tracker.audit import Finding
 from tracker.clock import Instant
@@ -33,15 +32,20 @@ RESULT_VERSION = 1
 
 @dataclass(frozen=True)
 class Latencies:
-    """Exact latencies of many messages: microseconds, ascending, and how many had each."""
+    """Exact latencies of many messages: microseconds, ascending, and how many had each.
+
+    A value may stand several times. Two arrays of one length hold a million in 16 MB.
+    """
 
     values: NDArray[np.int64]
     counts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, histogram: Counter[int]) -> "Latencies":
-        values = np.array(sorted(histogram), np.int64)
-        return cls(values, np.array([histogram[int(each)] for each in values], np.int64))
+    def of(cls, pairs: Sequence[NDArray[np.int64]]) -> "Latencies":
+        """From arrays of the shape (n, 2): a latency, and how many messages had it."""
+        values, counts = np.concatenate([np.empty((0, 2), np.int64), *pairs]).T
+        order = np.argsort(values)
+        return cls(values[order], counts[order])
 
     def percentile(self, percent: float) -> float | None:
         """The smallest latency, in seconds, that ``percent`` of the messages do not exceed."""
@@ -282,7 +286,7 @@ def _latencies(connection: Connection, ids: Sequence[int], *, to_gateway: bool) 
         )
     )
     micros = (reached.c.at - queued.c.at).label("micros")
-    histogram: Counter[int] = Counter()
+    pairs: list[NDArray[np.int64]] = []
     for campaign_id in ids:
         query = (
             sa.select(micros, sa.func.count())
@@ -297,9 +301,9 @@ def _latencies(connection: Connection, ids: Sequence[int], *, to_gateway: bool) 
             )
             .group_by(micros)
         )
-        for value, count in connection.execute(query.execution_options(yield_per=50_000)):
-            histogram[value] += count
-    return Latencies.of(histogram)
+        found = connection.execute(query.execution_options(yield_per=CHUNK))
+        pairs += (np.array(part, np.int64) for part in found.partitions())
+    return Latencies.of(pairs)
 
 
 def _same_message(other: sa.FromClause) -> ColumnElement[bool]:

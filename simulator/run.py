@@ -1,5 +1,6 @@
 """One run, from its first row to its verdict."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -65,7 +66,7 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
                     broker=broker.url,
                     database=settings.database,
                     processes=options.workers,
-                    log=settings.logs / "worker.log",
+                    log=settings.logs / f"worker-{os.getpid()}.log",
                 )
             )
             app.conf.broker_url = broker.url
