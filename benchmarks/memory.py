@@ -53,7 +53,7 @@ def _role(process: psutil.Process, driver: int) -> str | None:
     """What a process is; None for one that has not become anything yet."""
     if process.pid == driver:
         return "driver"
-    if "celery" in process.cmdline():
+    if "celery" in " ".join(process.cmdline()):
         return "worker" if process.ppid() == driver else "pool child"
     return "broker" if "valkey" in process.name() else None
 

@@ -19,7 +19,7 @@ name = "benchmark-email"
 channel = "email"
 audience = {messages}
 """
-"""One email campaign, nothing wrong with anybody, a gateway that answers at once. All checks run."""
+"""Nothing wrong with anybody, and a gateway that answers at once. All checks run."""
 
 STOP_TIMEOUT = 30
 """Seconds that an interrupted run has to end its workers and its broker."""

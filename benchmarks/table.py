@@ -67,14 +67,16 @@ def report_line(
     )
 
 
-def memory_line(database: str, role: str, messages: int, peak: int, *, limited: bool) -> Line:
-    """A peak in bytes, shown in MB of a million bytes."""
+def memory_line(
+    database: str, role: str, messages: int, peak: int | None, *, limited: bool
+) -> Line:
+    """A peak in bytes, shown in MB of a million bytes; None: no such process was seen."""
     return Line(
         database=database,
         measure=f"peak memory {role}, {messages:,}",
-        figure=f"{peak / 1e6:,.0f} MB",
+        figure="not seen" if peak is None else f"{peak / 1e6:,.0f} MB",
         wanted=f"< {WANTED_MEMORY / 1e6:.0f} MB" if limited else "",
-        reached=peak < WANTED_MEMORY if limited else None,
+        reached=peak is not None and peak < WANTED_MEMORY if limited else None,
     )
 
 

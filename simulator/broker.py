@@ -14,26 +14,24 @@ from workers.queues import QUEUES, waiting_tasks
 ANSWER_TIMEOUT = 5.0
 """Seconds to wait for a broker, and for workers to say which queues they serve."""
 
-SCHEMES = ("redis://", "rediss://", "redis+socket://", "unix://")
-
 
 class Broker:
     """A Redis or Valkey that Celery's tasks go through."""
 
     def __init__(self, url: str) -> None:
-        if not url.startswith(SCHEMES):
-            raise UsageError(
-                f"the broker {maybe_sanitize_url(url)} is not one that can be used;"
-                " expected redis://HOST:PORT/0"
-            )
         self.url = url
-        self.shown_url = maybe_sanitize_url(url)
-        self._client: Redis = Redis.from_url(
-            url.replace("redis+socket://", "unix://", 1),
-            socket_timeout=ANSWER_TIMEOUT,
-            socket_connect_timeout=ANSWER_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
+        try:
+            self.shown_url = maybe_sanitize_url(url)
+            self._client: Redis = Redis.from_url(
+                url.replace("redis+socket://", "unix://", 1),
+                socket_timeout=ANSWER_TIMEOUT,
+                socket_connect_timeout=ANSWER_TIMEOUT,
+                retry=Retry(NoBackoff(), 0),
+            )
+        except ValueError:
+            raise UsageError(
+                "the broker's URL is not one that can be used; expected redis://HOST:PORT/0"
+            ) from None
 
     def check_reachable(self) -> None:
         """Raise :exc:`BrokerUnreachable`, with the cause, or return."""

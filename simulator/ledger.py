@@ -69,17 +69,13 @@ def accept(
     """Write down what is accepted now. Numbers that had been accepted before, and when."""
     offered = database.rows(number=numbers, outcome=outcomes, due_at=due_at)
     with database.write() as connection:
-        earlier = (
-            connection.execute(
-                sa.select(acceptances.c.number, acceptances.c.accepted_at).where(
-                    acceptances.c.campaign_id == campaign_id,
-                    acceptances.c.attempt == attempt,
-                    database.among(acceptances.c.number, numbers),
-                )
+        earlier = connection.execute(
+            sa.select(acceptances.c.number, acceptances.c.accepted_at).where(
+                acceptances.c.campaign_id == campaign_id,
+                acceptances.c.attempt == attempt,
+                database.among(acceptances.c.number, numbers),
             )
-            .tuples()
-            .all()
-        )
+        ).all()
         columns = ("campaign_id", "number", "attempt", "accepted_at", "outcome", "due_at")
         connection.execute(
             database.upsert(acceptances)

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     field_validator,
     model_validator,
@@ -27,6 +29,12 @@ from tracker.status import Channel, Reason
 
 MOST_MESSAGES = 100_000_000
 """More messages than a campaign can sensibly have: a slip of the keyboard."""
+
+LONGEST = timedelta(days=365)
+"""No latency is longer."""
+
+MOST_SHOWN = 60
+"""Characters of a wrong value that are shown."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)")
 _UNITS = {
@@ -46,13 +54,38 @@ class InvalidScenario(UsageError):
 def _duration(value: object) -> timedelta:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError('expected a duration like "800ms", "4s" or "2m"')
-    return float(match[1]) * _UNITS[match[2]]
+        raise ValueError(f'{_shown(value)} is no duration; expected one like "800ms", "4s" or "2m"')
+    amount, unit = float(match[1]), _UNITS[match[2]]
+    if amount > LONGEST / unit:
+        raise ValueError(f"{value} is longer than {LONGEST.days} days")
+    return amount * unit
+
+
+def _audience(value: object) -> int | Path:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= MOST_MESSAGES:
+            raise ValueError(
+                f"{value:,} is out of range; expected 1 to {MOST_MESSAGES:,} customers"
+            )
+        return value
+    if not isinstance(value, str):
+        raise ValueError(
+            f'{_shown(value)} is no audience; expected a number or a file like "customers.csv"'
+        )
+    if not value or "\0" in value:
+        raise ValueError(f"{value!r} is not the name of a file")
+    return Path(value)
+
+
+def _text(value: str) -> str:
+    if not value or "\0" in value:
+        raise ValueError(f"{value!r} is not a text that can be shown")
+    return value
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Share = Annotated[float, Field(ge=0, le=1, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -68,9 +101,9 @@ class MessageLimit(Section):
 
 
 class Organization(Section):
-    name: Annotated[str, Field(min_length=1)] = "Acme Retail"
+    name: Annotated[str, AfterValidator(_text)] = "Acme Retail"
     enabled: Annotated[bool, Field(strict=True)] = True
-    credit: Annotated[int, Field(ge=0, strict=True)] | None = None
+    credit: Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)] | None = None
     message_limit: MessageLimit | None = None
     hard_bounce_limit: Count = 1
     soft_bounce_limit: Count = 3
@@ -79,16 +112,9 @@ class Organization(Section):
 class Campaign(Section):
     name: Name
     channel: Channel
-    audience: Annotated[int, Field(ge=1, le=MOST_MESSAGES, strict=True)] | Path
+    audience: Annotated[int | Path, PlainValidator(_audience)]
     requires: tuple[str, ...] = ()
     defects: dict[str, Share] = {}
-
-    @field_validator("audience", mode="before")
-    @classmethod
-    def _number_or_file(cls, value: object) -> object:
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            raise ValueError('expected a number of customers or a file like "customers.csv"')
-        return value
 
     @field_validator("requires")
     @classmethod
@@ -126,6 +152,8 @@ class Latency(Section):
     def _in_order(self) -> Self:
         if self.p99 < self.median:
             raise ValueError("p99 is below the median")
+        if self.p99 and not self.median:
+            raise ValueError("the median is 0 and p99 is not; expected both above 0, or neither")
         return self
 
 
@@ -163,7 +191,7 @@ class Engagement(Section):
 
 
 class Clock(Section):
-    speed: Annotated[float, Field(gt=0, le=100_000)] = 1.0
+    speed: Annotated[float, Field(gt=0, le=100_000, strict=True)] = 1.0
 
 
 class Scenario(Section):
@@ -174,29 +202,32 @@ class Scenario(Section):
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
     organization: Organization = Organization()
-    campaigns: Annotated[tuple[Campaign, ...], Field(min_length=1)]
+    campaigns: tuple[Campaign, ...]
     gateways: dict[Channel, Gateway] = {}
-    engagement: dict[Literal[Channel.EMAIL], Engagement] = {}
+    engagement: dict[Channel, Engagement] = {}
     clock: Clock = Clock()
 
     @field_validator("campaigns")
     @classmethod
     def _names_differ(cls, campaigns: tuple[Campaign, ...]) -> tuple[Campaign, ...]:
+        if not campaigns:
+            raise ValueError("is empty; expected at least one")
         names = [campaign.name for campaign in campaigns]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two campaigns are called {name!r}; expected different names")
         return campaigns
 
+    @field_validator("engagement")
+    @classmethod
+    def _by_email(cls, engagement: dict[Channel, Engagement]) -> dict[Channel, Engagement]:
+        if Channel.SMS in engagement:
+            raise ValueError("sms has no engagement; expected email")
+        return engagement
+
     def gateway(self, channel: Channel) -> Gateway:
         """How the gateway of a channel behaves."""
         return self.gateways.get(channel, Gateway())
-
-    @property
-    def audience_files(self) -> list[Path]:
-        """The files with customers, which lie beside the scenario."""
-        named = {each.audience for each in self.campaigns if isinstance(each.audience, Path)}
-        return [self.path.parent / file for file in sorted(named)]
 
     @property
     def without_effect(self) -> list[str]:
@@ -220,7 +251,7 @@ def load_scenario(path: Path, *, seed: int | None = None) -> Scenario:
         raise InvalidScenario(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InvalidScenario(f"{path}: is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also a number longer than Python cares to read
         raise InvalidScenario(f"{path}: is not TOML: {error}") from None
     if seed is not None:
         raw["seed"] = seed
@@ -232,8 +263,12 @@ def load_scenario(path: Path, *, seed: int | None = None) -> Scenario:
     except ValidationError as error:
         problems = [_explain(problem) for problem in _distinct(error.errors())]
         raise InvalidScenario("\n".join(f"{path}: {problem}" for problem in problems)) from None
-    for file in scenario.audience_files:
-        check_header(file)
+    for place, campaign in enumerate(scenario.campaigns):
+        if isinstance(campaign.audience, Path):
+            try:
+                check_header(path.parent / campaign.audience)
+            except UsageError as error:
+                raise InvalidScenario(f"{path}: campaigns[{place}].audience: {error}") from None
     return scenario
 
 
@@ -241,6 +276,12 @@ def _add_up(what: str, shares: Mapping[str, float]) -> None:
     total = sum(shares.values())
     if total > 1 + 1e-9:
         raise ValueError(f"{what}: the shares add up to {total:g}; expected no more than 1")
+
+
+def _shown(value: object) -> str:
+    """A value as it may have stood in the file, cut short."""
+    shown = repr(value) if isinstance(value, str | int | float) else str(value)
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
 
 
 def _near(word: str, known: list[str]) -> str:
@@ -251,7 +292,7 @@ def _near(word: str, known: list[str]) -> str:
 
 
 def _distinct(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """One problem a key: a key that may be of two types is not told off twice."""
+    """One problem a key."""
     return list({_key(error): error for error in reversed(errors)}.values())[::-1]
 
 
@@ -260,7 +301,7 @@ def _key(error: ErrorDetails) -> str:
     for part in error["loc"]:
         if isinstance(part, int):
             key += f"[{part}]"
-        elif part not in ("constrained-int", "path", "[key]"):
+        elif part != "[key]":
             key += f".{part}" if key else str(part)
     return key
 
@@ -278,30 +319,30 @@ def _explain(error: ErrorDetails) -> str:
         case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than":
             limit = next(iter(context.values()))
             relation = error["type"].replace("_", " ").replace("than equal", "than or equal to")
-            if limit in (0.0, 1.0) and isinstance(limit, float):
+            if limit in (0.0, 1.0) and isinstance(limit, float) and "equal" in relation:
                 return f"{key}: {value!r} is out of range; expected a share from 0 to 1"
             return f"{key}: {value!r} is out of range; expected a number {relation} {limit:,}"
         case "float_type" | "float_parsing":
-            return f"{key}: {value!r} is not a number"
+            return f"{key}: {_shown(value)} is not a number"
         case "int_type" | "int_from_float" | "int_parsing":
-            return f"{key}: {value!r} is not a whole number"
+            return f"{key}: {_shown(value)} is not a whole number"
         case "bool_type":
-            return f"{key}: {value!r} is neither true nor false"
+            return f"{key}: {_shown(value)} is neither true nor false"
         case "string_type":
-            return f"{key}: {value!r} is not a text"
+            return f"{key}: {_shown(value)} is not a text"
         case "string_pattern_mismatch":
             return (
-                f"{key}: {value!r} is not a name;"
+                f"{key}: {_shown(value)} is not a name;"
                 " expected letters, digits, dots, dashes and underscores, 100 at most"
             )
         case "enum" | "literal_error":
-            return f"{key}: {value!r} is not known; expected {context['expected']}"
+            return f"{key}: {_shown(value)} is not known; expected {context['expected']}"
         case "too_short":
             return f"{key}: is empty; expected at least one"
         case "model_type" | "dict_type" | "model_attributes_type":
-            return f"{key}: {value!r} is not a table"
+            return f"{key}: {_shown(value)} is not a table"
         case "tuple_type":
-            return f"{key}: {value!r} is not a list"
+            return f"{key}: {_shown(value)} is not a list"
         case _:
             return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}"
 

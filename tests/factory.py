@@ -1,8 +1,11 @@
 """Coherent rows for tests: a campaign with customers, and messages in the states wanted."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Barrier, Thread
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -13,6 +16,11 @@ from tracker.database import Database
 from tracker.journal import QUEUED, Author, Move, State, enqueue, entry
 from tracker.schema import customers, messages, tallies
 from tracker.status import Channel, Reason, Status, Step
+
+T = TypeVar("T")
+
+PATIENCE = 30
+"""Seconds after which work that should take a moment is taken to hang."""
 
 AUTHOR = Author(worker="test", task_id="task-1")
 READY = State(status=Status.ABOUT_TO_BE_SENT)
@@ -215,3 +223,23 @@ def broken(database: Database, *campaigns: Campaign) -> list[str]:
     with database.read() as connection:
         findings = audit.check(connection, campaigns, audit.INVARIANTS)
     return [finding.invariant.name for finding in findings if not finding.holds]
+
+
+def at_once(*works: Callable[[], T]) -> list[T]:
+    """What came of works that began at the same time; raises what one of them raised.
+
+    The threads are daemons: one that hangs is a :exc:`TimeoutError` here, and keeps nobody waiting.
+    """
+    barrier = Barrier(len(works))
+    futures: list[Future[T]] = [Future() for _ in works]
+
+    def begin(work: Callable[[], T], future: Future[T]) -> None:
+        try:
+            barrier.wait(timeout=PATIENCE)
+            future.set_result(work())
+        except Exception as error:
+            future.set_exception(error)
+
+    for work, future in zip(works, futures, strict=True):
+        Thread(target=begin, args=(work, future), daemon=True).start()
+    return [future.result(timeout=PATIENCE) for future in futures]

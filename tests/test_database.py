@@ -2,14 +2,14 @@
 
 import re
 import socket
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen
-from threading import Barrier
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from simulator import ledger
 from simulator.run import open_database
-from tests.factory import AUTHOR, READY, Plan, make_batch, make_busy_batch
+from tests.factory import AUTHOR, PATIENCE, READY, Plan, at_once, make_batch, make_busy_batch
 from tracker import catalog
 from tracker.database import Database, check_reachable, connect, migrate
 from tracker.errors import DatabaseTooNew, DatabaseUnreachable, UsageError
@@ -40,7 +40,6 @@ count_runs = sa.select(sa.func.count()).select_from(runs)
         pytest.param({"number": [3, 1, 2]}, id="one column"),
         pytest.param({"number": [3, 1], "at": [-1, FAR]}, id="two columns"),
         pytest.param({"number": [3, 1], "outcome": [4, 4], "at": [0, 7]}, id="three columns"),
-        pytest.param({"number": [5, 5, 5], "at": [1, 1, 2]}, id="repeated"),
         pytest.param({"number": []}, id="one column, empty"),
         pytest.param({"number": [], "at": []}, id="two columns, empty"),
         pytest.param({"number": range(20_000)}, id="one column, large"),
@@ -100,15 +99,6 @@ def test_nothing_is_left_of_what_is_written_while_reading(database: Database) ->
         assert connection.scalar(count_runs) == 0
 
 
-def test_a_writer_can_write_after_readers(database: Database) -> None:
-    """What makes a connection fit for reading must not stick to it in the pool."""
-    with database.read() as connection:
-        connection.scalar(count_runs)
-    with database.write() as connection:
-        connection.execute(a_run)
-        assert connection.scalar(count_runs) == 1
-
-
 @pytest.mark.parametrize(
     ("last", "error"),
     [
@@ -135,20 +125,17 @@ def test_an_error_takes_back_all_that_was_written(
 
 def test_writers_wait_for_each_other(database: Database) -> None:
     """A read before the write must not make the write fail: the lock is taken at the start."""
-    barrier = Barrier(4)
     add = sa.update(runs).values(seed=runs.c.seed + 1)
     with database.write() as connection:
         connection.execute(a_run.values(seed=0))
 
-    def write(_: int) -> None:
-        barrier.wait(timeout=30)
+    def write() -> None:
         for _ in range(10):
             with database.write() as connection:
                 connection.scalar(count_runs)
                 connection.execute(add)
 
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(write, range(4)))
+    at_once(*[write] * 4)
     with database.read() as connection:
         assert connection.scalar(sa.select(runs.c.seed)) == 40
 
@@ -158,12 +145,8 @@ def test_writers_wait_for_each_other(database: Database) -> None:
     [
         pytest.param("", "can't be read", id="empty"),
         pytest.param("sendtrace.db", "can't be read", id="a path"),
-        pytest.param("://", "can't be read", id="no scheme"),
         pytest.param("postgresql://u:s3cret@host:port/db", "can't be read", id="port in letters"),
-        pytest.param("postgresql://u:s3cret@[::1/db", "can't be read", id="half a bracket"),
         pytest.param("mysql://u:s3cret@host/db", "no support for mysql", id="mysql"),
-        pytest.param("oracle+thin://host/db", "no support for oracle", id="oracle"),
-        pytest.param("nothing://host/db", "no support for nothing", id="unheard of"),
         pytest.param("sqlite://", "needs a file", id="sqlite without a file"),
         pytest.param("sqlite:///:memory:", "needs a file", id="sqlite in memory"),
         pytest.param("sqlite:///file::memory:?uri=true", "needs a file", id="in memory by URI"),
@@ -174,7 +157,6 @@ def test_a_url_that_can_not_be_one_is_a_usage_error(url: str, said: str) -> None
     with pytest.raises(UsageError, match=said) as refused:
         connect(url)
     assert "s3cret" not in str(refused.value)
-    assert "expected" in str(refused.value) or "needs a file" in str(refused.value)
 
 
 @pytest.fixture(scope="module")
@@ -235,10 +217,6 @@ def test_a_server_without_that_database_is_unreachable(postgresql_url: str) -> N
         check_reachable(database)
 
 
-def test_a_database_that_answers_is_reachable(database: Database) -> None:
-    check_reachable(database)
-
-
 @pytest.fixture
 def on_sqlite(home: Path) -> Iterator[Database]:
     """An empty SQLite database with all tables."""
@@ -254,6 +232,22 @@ def test_sqlite_commits_reach_the_disk_and_readers_never_wait(on_sqlite: Databas
         for connection in (one, other):
             said = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
             assert said == ["wal", FULL, 1]
+
+
+def test_sqlite_waits_for_who_is_making_the_same_file(tmp_path: Path) -> None:
+    """Switching a new file to WAL fails at once, whatever the timeout, while another writes it."""
+    path = tmp_path / "sendtrace.db"
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+        closing(connect(f"sqlite:///{path}")) as database,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE theirs (x)")
+        reached = threads.submit(check_reachable, database)
+        wait([reached], timeout=0.5)
+        other.execute("COMMIT")
+        reached.result(timeout=PATIENCE)
 
 
 @contextmanager
@@ -294,6 +288,19 @@ def test_sqlite_looks_a_moving_message_up_by_its_whole_key(
     assert {line.partition(" USING ")[2] for line in looks} == {
         "PRIMARY KEY (campaign_id=? AND number=?)"
     }
+
+
+def test_sqlite_joins_a_list_with_messages_by_their_whole_key(on_sqlite: Database) -> None:
+    """Without the statistics that the migration plants it would read the whole campaign."""
+    listed = on_sqlite.rows(number=[1, 2, 3], at=[4, 5, 6])
+    query = sa.select(messages.c.number, listed.c.at).where(
+        messages.c.campaign_id == 1, messages.c.number == listed.c.number
+    )
+    with executed(on_sqlite) as statements, on_sqlite.read() as connection:
+        connection.execute(query)
+    statement, parameters = statements[-1]
+    looks = [line.detail for line in _plan(on_sqlite, statement, parameters)]
+    assert "SEARCH messages USING PRIMARY KEY (campaign_id=? AND number=?)" in looks
 
 
 def _plan(database: Database, statement: str, parameters: Any) -> Sequence[sa.Row[Any]]:
@@ -346,14 +353,7 @@ def assert_works(settings: Settings) -> None:
 
 
 def test_threads_that_migrate_at_once_all_succeed(fresh: Settings) -> None:
-    barrier = Barrier(4)
-
-    def opened(_: int) -> None:
-        barrier.wait(timeout=30)
-        open_database(fresh).close()
-
-    with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(opened, range(4))) == [None] * 4
+    at_once(*[lambda: open_database(fresh).close()] * 4)
     assert_works(fresh)
 
 

@@ -16,7 +16,7 @@ def test_drawing_of_the_lifecycle_is_that_of_the_code() -> None:
 
 
 def test_first_scenario_of_the_readme_loads(tmp_path: Path) -> None:
-    [scenario] = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    scenario, *_ = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     file = tmp_path / "first.toml"
     file.write_text(scenario, encoding="utf-8")
     assert not load_scenario(file).without_effect

@@ -74,6 +74,12 @@ def test_latencies_without_spread(median: int, p99: int, expected: set[int]) -> 
     assert set(micros.tolist()) == expected
 
 
+def test_latencies_fit_the_ledger_however_far_they_spread() -> None:
+    widest = Behaviour(median=timedelta(microseconds=1), p99=timedelta(days=365))
+    _, micros = outcomes(widest, 42, "spring", 1, 0, DRAWS)
+    assert (micros >= 0).all()
+
+
 def test_latency_says_nothing_about_the_outcome() -> None:
     statuses, micros = outcomes(FICKLE, 42, "spring", 1, 0, DRAWS)
     medians = [np.median(micros[statuses == status]) for status in np.unique(statuses)]

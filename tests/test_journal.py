@@ -2,8 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +11,7 @@ from tests.factory import (
     AUTHOR,
     READY,
     Plan,
+    at_once,
     broken,
     ended,
     in_gateway,
@@ -294,18 +293,6 @@ def test_an_error_in_the_block_takes_everything_back(database: Database) -> None
     assert everything(database) == before
     move(database, batch, [0, 1], READY)
     assert broken(database, batch.campaign) == []
-
-
-def at_once(*works: Callable[[], list[int]]) -> list[list[int]]:
-    """What came of works that began at the same time, each in a thread of its own."""
-    barrier = Barrier(len(works))
-
-    def begin(work: Callable[[], list[int]]) -> list[int]:
-        barrier.wait(timeout=30)
-        return work()
-
-    with ThreadPoolExecutor(len(works)) as threads:
-        return list(threads.map(begin, works))
 
 
 def moving(

@@ -1,12 +1,12 @@
 """Steps in any order, repeated, torn off or never done: what comes of the messages is the same.
 
-The real stages on a real database. A schedule is a list of what the engine does to the tasks of
-two batches; after it every batch is taken to its end, as the sweep would.
+The real stages on a real database. A schedule is a list of what is done to two batches, in any
+order whatever; after it every batch is taken to its end, as the sweep would.
 """
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -40,10 +40,8 @@ SIZE = 12
 ENOUGH = 100
 """Steps in which a batch settles for certain: attempts, times the steps of one."""
 
-CHECKED = frozenset({Step.SUPPRESS, Step.VALIDATE})
 
-
-class Killed(Exception):  # noqa: N818  # it is what happens, not an error
+class Killed(Exception):
     """The worker's process is gone."""
 
 
@@ -65,13 +63,9 @@ class Worker:
     database: Database
     gateway: WorkersGateway
     batches: list[Batch]
-    checked: dict[int, set[Step]] = field(default_factory=dict)
 
     def do(self, step: Step, number: int, database: Database | None = None) -> Following | None:
-        """A step on a batch; a dispatch only after the checks, which are what sends it."""
-        checked = self.checked.setdefault(number, set())
-        if step is Step.DISPATCH and checked != CHECKED:
-            return None
+        """A step on a batch, and what follows it."""
         database = database or self.database
         with self.database.read() as connection:
             known = self.batches[number]
@@ -79,7 +73,6 @@ class Worker:
         match step:
             case Step.SUPPRESS | Step.VALIDATE:
                 stages.judge_batch(database, batch, step, checks_of(step), AUTHOR)
-                checked.add(step)
                 return Following(Step.VALIDATE if step is Step.SUPPRESS else Step.DISPATCH)
             case Step.DISPATCH:
                 return stages.dispatch(database, batch, AUTHOR)
@@ -90,10 +83,8 @@ class Worker:
 
     def die_in(self, step: Step, number: int) -> None:
         """Begin a step and be killed when all but the commit is done; the gateway lives on."""
-        try:
+        with suppress(Killed):
             self.do(step, number, Dying(self.database.engine))
-        except Killed:
-            self.checked[number].discard(step)
 
     def settle(self, number: int) -> None:
         """Do what follows until nothing does."""
@@ -188,7 +179,7 @@ def check_outcome(database: Database, run: Run) -> None:
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     schedule=schedules,

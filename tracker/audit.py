@@ -3,8 +3,9 @@
 They read the messages, the transitions, the tallies and the steps, and hold one against the other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +18,9 @@ from tracker.status import IN_PROGRESS, LEGAL, Reason, Status
 
 EXAMPLES = 5
 """Wrong rows that are named; all are counted."""
+
+NOTHING = -1
+"""Stands for the status before the first."""
 
 Query = Callable[[Sequence[int]], "Select[Any]"]
 """From the ids of campaigns to the rows of theirs that are wrong."""
@@ -73,7 +77,12 @@ def _look(connection: Connection, invariant: Invariant, ids: Sequence[int]) -> F
     wrong = len(rows)
     if wrong > EXAMPLES:
         wrong = connection.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
-    return Finding(invariant, wrong, tuple(dict(row) for row in rows[:EXAMPLES]))
+    return Finding(invariant, wrong, tuple(_plain(row) for row in rows[:EXAMPLES]))
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON can show it: PostgreSQL's sums are decimals."""
+    return {key: int(value) if isinstance(value, Decimal) else value for key, value in row.items()}
 
 
 def _previous_attempt() -> sa.ColumnElement[int]:
@@ -204,9 +213,9 @@ def _came_from_where_it_was(ids: Sequence[int]) -> Select[Any]:
     legal = sa.or_(
         *(
             sa.and_(
-                transitions.c.previous.is_(None)
-                if source is None
-                else transitions.c.previous == source,
+                # NULL is made a number: to compare with it would be neither true nor false.
+                sa.func.coalesce(transitions.c.previous, NOTHING)
+                == (NOTHING if source is None else source),
                 transitions.c.status.in_(targets),
             )
             for source, targets in LEGAL.items()

@@ -249,16 +249,21 @@ def find_campaigns(
             )
     elif run is None:
         run = latest_run(connection)
-    found = [_campaign(row) for row in connection.execute(query.where(campaigns.c.run_id == run))]
+    found = [_campaign(row) for row in connection.execute(query.where(_of_run(run)))]
     if not found:
         raise NotFound(_nothing_found(connection, name, run))
     return found
 
 
+def _of_run(run: int | None) -> sa.ColumnElement[bool]:
+    return campaigns.c.run_id == sa.literal(run, sa.BigInteger)  # a person may type any number
+
+
 def _nothing_found(connection: Connection, name: str | None, run: int | None) -> str:
     if name is None:
         return "nothing is recorded yet" if run is None else f"there is no run {run}"
-    known = connection.scalars(sa.select(campaigns.c.name).distinct()).all()
+    names = sa.select(campaigns.c.name).distinct()
+    known = connection.scalars(names if run is None else names.where(_of_run(run))).all()
     near = get_close_matches(name, known, n=3) or sorted(known)[:3]
     hint = f"; did you mean {' or '.join(near)}?" if near else "; nothing is recorded yet"
     return f"there is no campaign {name!r}" + ("" if run is None else f" in run {run}") + hint

@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.sql.expression import FromClause
 
 from tracker.errors import DatabaseTooNew, DatabaseUnreachable, UsageError
@@ -49,8 +49,18 @@ class Database:
 
     @property
     def shown_url(self) -> str:
-        """The URL, fit to be shown: its password masked."""
-        return self.engine.url.render_as_string(hide_password=True)
+        """The URL, fit to be shown: its password masked, wherever it stands."""
+        url = self.engine.url
+        if "password" in url.query:
+            url = url.update_query_dict({"password": "***"})
+        return url.render_as_string(hide_password=True)
+
+    def without_secrets(self, text: str) -> str:
+        """A driver's message, fit to be shown."""
+        for secret in (self.engine.url.password, self.engine.url.query.get("password")):
+            if secret:
+                text = text.replace(str(secret), "***")
+        return text
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -139,7 +149,7 @@ def connect(url: str) -> Database:
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise UsageError(
             "the database URL can't be read; expected sqlite:///FILE or"
             " postgresql://USER:PASSWORD@HOST/NAME"
@@ -169,7 +179,8 @@ def _sqlite_engine(url: sa.URL) -> Engine:
         raise UsageError(
             f"Python's SQLite is {sqlite3.sqlite_version}; sendtrace needs 3.35 or newer"
         )
-    if not url.database or url.database == ":memory:":
+    name = url.database or ":memory:"
+    if ":memory:" in name or url.query.get("mode") == "memory":
         raise UsageError("a SQLite database needs a file: workers are processes of their own")
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT})
 
@@ -199,14 +210,11 @@ def check_reachable(database: Database) -> None:
     try:
         with database.engine.connect() as connection:
             connection.execute(sa.text("SELECT 1"))
-    except (OperationalError, OSError) as error:
-        cause = str(error.orig if isinstance(error, OperationalError) else error)
-        cause = cause.strip().splitlines()[0] if cause.strip() else type(error).__name__
-        password = database.engine.url.password
-        if password:
-            cause = cause.replace(str(password), "***")
+    except (DBAPIError, OSError) as error:
+        said = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+        cause = said.splitlines()[0] if said else type(error).__name__
         raise DatabaseUnreachable(
-            f"the database {database.shown_url} does not answer: {cause}"
+            f"the database {database.shown_url} can't be used: {database.without_secrets(cause)}"
         ) from None
 
 

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
 
 from tracker.errors import UsageError
 
@@ -34,7 +35,10 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The database's URL: what was configured, else a SQLite file in ``home``."""
-        return self.database_url or f"sqlite:///{self.home.absolute() / 'sendtrace.db'}"
+        file = str(self.home.absolute() / "sendtrace.db")
+        return self.database_url or URL.create("sqlite", database=file).render_as_string(
+            hide_password=False
+        )
 
     @cached_property
     def logs(self) -> Path:

@@ -277,6 +277,6 @@ class Reason(IntEnum):
 
 _TITLES = {
     "ndnc": "National Do Not Call list",
-    "mobile_missing_or_invalid": "Mobile number missing or invalid",
+    "mobile_missing_or_invalid": "Mobile missing or invalid",
     "email_missing": "Email address missing",
 }

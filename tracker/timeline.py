@@ -13,6 +13,9 @@ from tracker.errors import NotFound
 from tracker.schema import NO_REASON, batches, customers, messages, steps, transitions
 from tracker.status import Reason, Status, Step
 
+MOST_NUMBER = 2**31 - 1
+"""The largest number that the column holds; a person may type any."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -63,8 +66,13 @@ class Story:
 
 def tell(connection: Connection, campaign: Campaign, number: int) -> Story:
     """The story of message ``number``; :exc:`NotFound`, with the numbers that there are."""
-    of_it = (messages.c.campaign_id == campaign.id, messages.c.number == number)
-    attempt = connection.scalar(sa.select(messages.c.attempt).where(*of_it))
+    attempt = None
+    if 0 <= number <= MOST_NUMBER:
+        attempt = connection.scalar(
+            sa.select(messages.c.attempt).where(
+                messages.c.campaign_id == campaign.id, messages.c.number == number
+            )
+        )
     if attempt is None:
         raise NotFound(_no_such_message(connection, campaign, number))
     # Every status and attempt is named, so that each is one look into the primary key.

@@ -24,13 +24,3 @@ def take(connection: Connection, organization_id: int, wanted: int) -> int:
             sa.update(organizations).where(of_it).values(credit=organizations.c.credit - taken)
         )
     return taken
-
-
-def give_back(connection: Connection, organization_id: int, unused: int) -> None:
-    """Return what was taken for messages that somebody else had moved in the meantime."""
-    if unused:
-        connection.execute(
-            sa.update(organizations)
-            .where(organizations.c.id == organization_id)
-            .values(credit=organizations.c.credit + unused)
-        )

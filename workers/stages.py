@@ -18,7 +18,7 @@ from tracker.catalog import Batch
 from tracker.clock import Instant, to_datetime
 from tracker.database import Database
 from tracker.journal import QUEUED, Author, Entry, Move, State, entry
-from tracker.schema import customers, messages, tallies
+from tracker.schema import customers, messages, steps, tallies
 from tracker.status import LEGAL, Channel, Reason, Status, Step
 from workers import credit
 from workers.checks.base import Candidate, Check, Customer, judge
@@ -77,21 +77,30 @@ def _customers(
 
 def dispatch(database: Database, batch: Batch, by: Author) -> Following:
     """Hand over what passed every check, as far as the organization's credit goes."""
-    clock = batch.campaign.clock
-    started_at = clock.now()
-    with database.read() as connection:
-        numbers = _queued(connection, batch)
+    started_at = batch.campaign.clock.now()
+    unchecked = _missing_check(database, batch)
+    if unchecked is not None:
+        return Following(unchecked)
     organization = batch.campaign.organization
     with entry(database, batch, Step.DISPATCH, by, started_at=started_at) as written:
+        # Read within the entry, so that credit is taken for exactly those who use it.
+        numbers = _queued(written.connection, batch)
         covered = len(numbers)
         if organization.credit is not None:
             covered = credit.take(written.connection, organization.id, covered)
-        handed_over = Move(numbers=numbers[:covered], source=QUEUED, target=READY, at=started_at)
-        moved = written.move(handed_over)
-        if organization.credit is not None:
-            credit.give_back(written.connection, organization.id, covered - moved)
+        written.move(Move(numbers=numbers[:covered], source=QUEUED, target=READY, at=started_at))
         _stop(written, numbers[covered:], Reason.OUT_OF_CREDIT, started_at)
     return Following(Step.SUBMIT)
+
+
+def _missing_check(database: Database, batch: Batch) -> Step | None:
+    """The first step that has not judged the batch yet: nobody is handed over unchecked."""
+    query = sa.select(steps.c.step).where(
+        steps.c.campaign_id == batch.campaign.id, steps.c.batch == batch.batch
+    )
+    with database.read() as connection:
+        done = set(connection.scalars(query))
+    return next((step for step in (Step.SUPPRESS, Step.VALIDATE) if step not in done), None)
 
 
 def submit(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following:
@@ -128,7 +137,7 @@ def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]
             groups[status, attempt].append(number)
         everyone = [number for numbers in groups.values() for number in numbers]
         query = _customers(database, batch, everyone, customers.c.number, recipient)
-        address: dict[int, str] = dict(connection.execute(query).tuples().all())
+        address: dict[int, str] = dict(connection.execute(query).all())
     return [
         (
             State(status=Status(status), attempt=attempt),

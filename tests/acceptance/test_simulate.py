@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,23 @@ def test_nothing_is_left_behind(shell: Shell) -> None:
     assert command.wait() == 0, command.said
     assert shell.living() == []
     assert list(shell.scratch.iterdir()) == []
+
+
+def test_the_result_file_is_written_though_nobody_reads_stdout(shell: Shell) -> None:
+    file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
+    command = f"'{sys.executable}' -m simulator simulate '{file}' --json result.json | true"
+    ended = shell.run("-c", command, program=("sh",))
+    assert "Traceback" not in ended.stderr
+    assert json.loads((shell.folder / "result.json").read_text())["verdict"]["passed"]
+
+
+def test_a_state_folder_with_an_odd_name(shell: Shell) -> None:
+    file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
+    odd = {"SENDTRACE_HOME": str(shell.folder / "50% of #1? é")}
+    assert shell.run("simulate", file, settings=odd).returncode == 0
+    ended = shell.run("report", settings=odd)
+    assert ended.returncode == 0, ended.stderr
+    assert {each.name for each in shell.folder.iterdir()} == {"tiny.toml", "50% of #1? é"}
 
 
 def test_another_seed_means_other_fates(on_sqlite: Finished, shell: Shell) -> None:

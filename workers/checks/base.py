@@ -99,7 +99,7 @@ def checks_of(step: Step) -> tuple[Check, ...]:
 def _load(entry: EntryPoint) -> Check:
     try:
         loaded = entry.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever somebody's module does when it is imported
         raise UsageError(
             f"the check {entry.name} ({entry.value}) can't be loaded: {error}"
         ) from error

@@ -1,0 +1,90 @@
+"""``simulate --attach``: workers that somebody else has started."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from simulator.stack import embedded_broker
+from tests.acceptance.conftest import Finished, Shell, Started, make_scenario, wait_until
+from workers.queues import QUEUES
+
+SCENARIO = make_scenario(email=300, sms=100, median="10ms", p99="20ms")
+
+WORKER = (sys.executable, "-m", "celery", "-A", "workers.app", "worker")
+
+
+@pytest.fixture
+def broker() -> Iterator[str]:
+    """The URL of an empty Valkey of the test's own."""
+    with embedded_broker() as url:
+        yield url
+
+
+def _start_worker(shell: Shell, broker: str, queues: str) -> Started:
+    options = ("-Q", queues, "--concurrency", "2", "--loglevel", "INFO")
+    started = shell.start(
+        *options,
+        program=WORKER,
+        label="worker",
+        settings={
+            "SENDTRACE_BROKER_URL": broker,
+            "SENDTRACE_DATABASE_URL": f"sqlite:///{shell.database}",
+        },
+    )
+    wait_until(lambda: " ready." in started.said or started.process.poll() is not None, "ready")
+    assert started.process.poll() is None, started.said
+    return started
+
+
+def _stop(worker: Started) -> None:
+    worker.process.terminate()
+    assert worker.wait() == 0
+
+
+def test_a_worker_of_somebody_else(shell: Shell, broker: str) -> None:
+    worker = _start_worker(shell, broker, "queued,about_to_be_sent,gateway")
+    file = shell.write("small.toml", SCENARIO)
+    run = Finished.of(shell, file, "--attach", settings={"SENDTRACE_BROKER_URL": broker})
+    assert run.result["workers"] is None
+    assert run.result["verdict"]["passed"]
+    assert "attached workers" in run.stdout
+    assert worker.process.poll() is None, "it is not ours to stop"
+    assert not (shell.home / "logs" / "worker.log").exists()
+    _stop(worker)
+
+
+def test_no_worker(shell: Shell, broker: str) -> None:
+    ended = shell.run("simulate", shell.write("s.toml", SCENARIO), "--attach", "--broker", broker)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("sendtrace: no worker on ")
+    assert f"serves {', '.join(QUEUES)};" in ended.stderr
+    assert f"-Q {','.join(QUEUES)}" in ended.stderr
+    assert shell.recorded("SELECT count(*) FROM runs") == 0
+
+
+def test_a_queue_that_nobody_serves(shell: Shell, broker: str) -> None:
+    worker = _start_worker(shell, broker, "queued,gateway")
+    ended = shell.run("simulate", shell.write("s.toml", SCENARIO), "--attach", "--broker", broker)
+    assert ended.returncode == 2
+    assert "serves about_to_be_sent;" in ended.stderr
+    assert shell.recorded("SELECT count(*) FROM runs") == 0
+    _stop(worker)
+
+
+def test_attach_without_a_broker(shell: Shell) -> None:
+    ended = shell.run("simulate", shell.write("s.toml", SCENARIO), "--attach")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("sendtrace: --attach needs a broker;")
+    assert "SENDTRACE_BROKER_URL" in ended.stderr
+    assert shell.recorded("SELECT count(*) FROM runs") == 0
+
+
+def test_a_worker_without_a_broker_does_not_start(shell: Shell) -> None:
+    ended = shell.run("-Q", ",".join(QUEUES), program=WORKER, limit=30)
+    assert ended.returncode != 0
+    [line] = ended.stderr.strip().splitlines()
+    assert line.startswith("sendtrace: no broker is configured;")
+    assert "SENDTRACE_BROKER_URL" in line
+    assert not shell.home.exists()

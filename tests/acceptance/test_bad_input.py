@@ -1,0 +1,245 @@
+"""What a person can get wrong: one clear message, exit code 2, and nothing is written."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Shell, make_scenario
+
+SOUND = make_scenario(email=30, sms=10)
+
+AT_ONCE = 10.0
+"""Seconds that it may take to find out."""
+
+PASSWORD = "hunter2secret"  # noqa: S105  # it is looked for where it must not be shown
+
+FROM_FILE = """
+name = "from-file"
+
+[[campaigns]]
+name = "spring-email"
+channel = "email"
+audience = "customers.csv"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bad:
+    """Something wrong, and words that the message about it must have."""
+
+    words: tuple[str, ...]
+    scenario: str = SOUND
+    options: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    file: str = "scenario.toml"
+
+
+def _with(old: str, new: str) -> str:
+    assert old in SOUND
+    return SOUND.replace(old, new, 1)
+
+
+TABLE = {
+    "unknown key": Bad(
+        scenario=_with("hard_bounce", "hard_bounces"),
+        words=("scenario.toml", "gateways.email.hard_bounces", "unknown key", "hard_bounce"),
+    ),
+    "wrong type": Bad(
+        scenario=_with("audience = 30", 'audience = ["many"]'),
+        words=("campaigns[0].audience", "number", "file"),
+    ),
+    "share out of range": Bad(
+        scenario=_with("hard_bounce = 0.02", "hard_bounce = 1.5"),
+        words=("gateways.email.hard_bounce", "1.5", "from 0 to 1"),
+    ),
+    "shares above 1": Bad(
+        scenario=_with("email_missing = 0.03", "email_missing = 0.97"),
+        words=("campaigns[0]", "defects", "1.04", "no more than 1"),
+    ),
+    "duplicate names": Bad(
+        scenario=_with("spring-sms", "spring-email"), words=("campaigns", "'spring-email'")
+    ),
+    "no TOML": Bad(scenario="name = \n", words=("scenario.toml", "is not TOML", "line 1")),
+    "no scenario": Bad(file="missing.toml", words=("missing.toml", "No such file")),
+    "a folder for a scenario": Bad(file=".", words=("Is a directory",)),
+    "no audience file": Bad(scenario=FROM_FILE, words=("customers.csv", "No such file")),
+    "bad audience header": Bad(
+        scenario=FROM_FILE,
+        files={"customers.csv": "customer_id,e-mail\n1,a@example.com\n"},
+        words=("customers.csv", "'e-mail'", "did you mean email"),
+    ),
+    "PostgreSQL that is not there": Bad(
+        options=("--database", f"postgresql://me:{PASSWORD}@127.0.0.1:1/x"),
+        words=("postgresql", "127.0.0.1:1", "refused"),
+    ),
+    "broker that is not there": Bad(
+        options=("--broker", f"redis://me:{PASSWORD}@127.0.0.1:1/0"),
+        words=("broker", "127.0.0.1:1", "does not answer"),
+    ),
+    "broker of the environment": Bad(
+        settings={"SENDTRACE_BROKER_URL": f"redis://:{PASSWORD}@127.0.0.1:1/0"},
+        words=("broker", "127.0.0.1:1", "does not answer"),
+    ),
+    "no broker's URL": Bad(
+        options=("--broker", f"redis://:{PASSWORD}@[::1"), words=("broker", "redis://HOST")
+    ),
+    "wrong kind of broker": Bad(
+        options=("--broker", f"amqp://me:{PASSWORD}@localhost//"), words=("broker", "redis://")
+    ),
+    "wrong kind of database": Bad(
+        options=("--database", f"mysql://me:{PASSWORD}@localhost/x"),
+        words=("mysql", "sqlite or postgresql"),
+    ),
+    "a database in memory": Bad(options=("--database", "sqlite://"), words=("needs a file",)),
+    "state folder below a file": Bad(
+        files={"occupied": ""},
+        settings={"SENDTRACE_HOME": "occupied/home"},
+        words=("occupied/home", "SENDTRACE_HOME"),
+    ),
+    "no such time zone": Bad(
+        settings={"SENDTRACE_TIMEZONE": "Mars/Olympus"}, words=("SENDTRACE_TIMEZONE", "Mars")
+    ),
+    "result to a missing folder": Bad(
+        options=("--json", "missing/result.json"), words=("--json", "missing/result.json")
+    ),
+    "credit too large": Bad(
+        scenario=_with('"Acme Retail"', f'"Acme Retail"\ncredit = {10**25}'),
+        words=("organization.credit", "out of range"),
+    ),
+    "bounce limit too large": Bad(
+        scenario=_with('"Acme Retail"', f'"Acme Retail"\nhard_bounce_limit = {10**13}'),
+        words=("organization.hard_bounce_limit", "out of range"),
+    ),
+    "latency too large": Bad(
+        scenario=_with('"400ms"', '"999999999999999h"'), words=("gateways.email.latency.p99",)
+    ),
+    "audience file with a NUL character": Bad(
+        scenario=FROM_FILE.replace("customers.csv", r"a\u0000.csv"),
+        words=("scenario.toml",),
+    ),
+    "organization with a NUL character": Bad(
+        scenario=_with('"Acme Retail"', r'"Acme\u0000"'), words=("organization.name",)
+    ),
+    "lists in lists in lists": Bad(
+        scenario=f"{SOUND}\nx = {'[' * 5_000}", words=("scenario.toml", "is not TOML")
+    ),
+    "key that would colour the terminal": Bad(
+        scenario=f'"\\u001b[31mred" = 1\n{SOUND}', words=("scenario.toml", "unknown key")
+    ),
+    "no workers": Bad(
+        options=("--workers", "0"), words=("--workers", "greater than or equal to 1")
+    ),
+    "batches of none": Bad(
+        options=("--batch-size", "0"), words=("--batch-size", "greater than or equal to 1")
+    ),
+    "negative seed": Bad(options=("--seed", "-1"), words=("--seed", "greater than or equal to 0")),
+    "seed too large": Bad(options=("--seed", str(2**63)), words=("seed", "out of range")),
+}
+
+
+@pytest.mark.parametrize("bad", TABLE.values(), ids=TABLE.keys())
+def test_bad_input(shell: Shell, bad: Bad) -> None:
+    shell.write("scenario.toml", bad.scenario)
+    for name, text in bad.files.items():
+        shell.write(name, text)
+    before = _files(shell.folder)
+    began = time.monotonic()
+    ended = shell.run("simulate", bad.file, *bad.options, settings=bad.settings)
+    assert time.monotonic() - began < AT_ONCE
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stdout == ""
+    _assert_one_clear_message(ended.stderr, bad.words)
+    _assert_nothing_is_recorded(shell)
+    assert {file for file in _files(shell.folder) if shell.home not in file.parents} == before
+    assert list(shell.scratch.iterdir()) == []
+
+
+def _files(folder: Path) -> set[Path]:
+    return {file for file in folder.rglob("*") if file.is_file()}
+
+
+def _assert_one_clear_message(stderr: str, words: tuple[str, ...]) -> None:
+    starts = ("sendtrace: ", "Error: ")
+    assert sum(line.startswith(starts) for line in stderr.splitlines()) == 1, stderr
+    assert "Traceback" not in stderr
+    assert "\x1b" not in stderr
+    assert PASSWORD not in stderr
+    for word in words:
+        assert word in stderr
+
+
+def _assert_nothing_is_recorded(shell: Shell) -> None:
+    assert shell.recorded("SELECT count(*) FROM runs") == 0
+
+
+def test_all_that_is_wrong_with_a_scenario_is_said_at_once(shell: Shell) -> None:
+    scenario = _with("seed = 11", "sead = 11").replace("hard_bounce = 0.01", "hard_bounce = 2.0")
+    ended = shell.run("simulate", shell.write("scenario.toml", scenario))
+    assert ended.returncode == 2
+    first, second = ended.stderr.splitlines()
+    assert "did you mean seed?" in first + second
+    assert "gateways.sms.hard_bounce" in first + second
+
+
+def test_one_wrong_key_of_a_campaign_is_one_problem(shell: Shell) -> None:
+    scenario = _with('"spring-email"', '"spring email"')
+    ended = shell.run("simulate", shell.write("scenario.toml", scenario))
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert "campaigns[0].name" in line
+
+
+def test_a_run_that_can_not_begin_leaves_no_result(shell: Shell) -> None:
+    options = ("--json", "result.json", "--broker", "redis://127.0.0.1:1/0")
+    ended = shell.run("simulate", shell.write("scenario.toml", SOUND), *options)
+    assert ended.returncode == 2
+    assert not (shell.folder / "result.json").exists()
+
+
+def test_a_result_of_before_survives_a_run_that_can_not_begin(shell: Shell) -> None:
+    result = shell.write("result.json", "{}\n")
+    options = ("--json", "result.json", "--broker", "redis://127.0.0.1:1/0")
+    ended = shell.run("simulate", shell.write("scenario.toml", SOUND), *options)
+    assert ended.returncode == 2
+    assert result.read_text() == "{}\n"
+
+
+def test_a_database_that_is_none(shell: Shell) -> None:
+    shell.write("notes.txt", "This is no database, and was never meant to be one. " * 40)
+    file = shell.write("scenario.toml", SOUND)
+    for command in (("simulate", file), ("report",), ("verify",), ("trace", "x", "0")):
+        ended = shell.run(*command, "--database", "sqlite:///notes.txt")
+        assert ended.returncode == 2, ended.stderr
+        _assert_one_clear_message(ended.stderr, ("notes.txt",))
+
+
+def test_a_state_folder_with_too_long_a_name(shell: Shell) -> None:
+    file = shell.write("scenario.toml", SOUND)
+    for command in (("simulate", file), ("report",)):
+        ended = shell.run(*command, settings={"SENDTRACE_HOME": "x" * 300})
+        assert ended.returncode == 2, ended.stderr
+        _assert_one_clear_message(ended.stderr, ())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("simulate",), ("nothing",), ("report", "--format", "xml"), ("trace", "spring-email")],
+    ids=" ".join,
+)
+def test_wrong_usage(shell: Shell, arguments: tuple[str, ...]) -> None:
+    ended = shell.run(*arguments)
+    assert ended.returncode == 2
+    assert "Usage: sendtrace" in ended.stderr + ended.stdout
+    assert not shell.home.exists()
+
+
+def test_an_audience_of_rejects_only(shell: Shell) -> None:
+    shell.write("customers.csv", "customer_id,ndnc\n,yes\n2,perhaps\n")
+    ended = shell.run("simulate", shell.write("scenario.toml", FROM_FILE))
+    assert ended.returncode == 2
+    _assert_one_clear_message(ended.stderr, ("customers.csv", "no row could be read"))
+    _assert_nothing_is_recorded(shell)

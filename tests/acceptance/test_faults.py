@@ -1,0 +1,154 @@
+"""``simulate`` while processes are killed, and while it is told to stop."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import Finished, Shell, Started, make_scenario, wait_until
+
+BUSY = make_scenario(name="busy", email=4_000, sms=2_000, median="50ms", p99="200ms")
+"""In batches of 100, some seconds of work for two workers."""
+
+SLOW = make_scenario(name="slow", email=300, sms=100, median="30s", p99="40s")
+"""Ends long after any test."""
+
+AT_ONCE = 8.0
+"""Seconds within which a command that is told to stop has stopped, on a busy machine."""
+
+
+def _kill_a_child(command: Started) -> int:
+    """Kill the pool child that has worked most; its id."""
+    child = max(command.worker().children(), key=lambda each: sum(each.cpu_times()[:2]))
+    child.kill()
+    return child.pid
+
+
+def _passed_as_predicted(shell: Shell, command: Started) -> None:
+    assert command.wait() == 0, command.said + command.stdout.read_text()
+    result = json.loads((shell.folder / "result.json").read_text())
+    assert result["verdict"]["passed"]
+    for campaign in result["prediction"]["campaigns"]:
+        assert campaign["as_predicted"] == campaign["messages"]
+    assert shell.living() == []
+
+
+@pytest.mark.parametrize("moments", [(300,), (200, 900, 1_800, 2_700)], ids=["once", "often"])
+def test_killed_pool_children_cost_nothing(shell: Shell, moments: tuple[int, ...]) -> None:
+    options = ("--batch-size", "100", "--json", "result.json")
+    command = shell.start("simulate", shell.write("busy.toml", BUSY), *options)
+    killed = set[int]()
+    for moment in moments:
+        wait_until(partial(_more_moved, shell, moment), "messages move")
+        killed.add(_kill_a_child(command))
+    assert len(killed) == len(moments)
+    assert command.wait() == 0, command.said + command.stdout.read_text()
+    result = json.loads((shell.folder / "result.json").read_text())
+    assert result["verdict"]["passed"]
+    for campaign in result["prediction"]["campaigns"]:
+        assert campaign["as_predicted"] == campaign["messages"]
+    assert shell.living() == []
+
+
+def _more_moved(shell: Shell, than: int) -> bool:
+    return shell.moved() > than
+
+
+def test_told_to_stop(shell: Shell) -> None:
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        command = shell.start("simulate", shell.write("slow.toml", SLOW))
+        wait_until(lambda: shell.moved() > 300, "messages move")
+        reached = [psutil.Process(command.process.pid)]
+        children = reached[0].children(recursive=True)
+        assert len(children) >= 4, "Valkey, the worker, and a pool of two"
+        if ending is signal.SIGINT:
+            # Ctrl-C reaches all that is in the terminal's foreground, not the driver alone.
+            reached += [each for each in children if os.getpgid(each.pid) == command.process.pid]
+        for each in reached:
+            each.send_signal(ending)
+        began = time.monotonic()
+        assert command.wait() == 130
+        assert time.monotonic() - began < AT_ONCE
+        assert command.said.splitlines()[-1] == "sendtrace: interrupted"
+        assert "Traceback" not in command.said
+        assert command.stdout.read_text() == ""
+        assert not any(each.is_running() for each in children)
+        _assert_nothing_is_left(shell)
+    following = make_scenario(email=300, sms=100, median="10ms", p99="20ms")
+    run = Finished.of(shell, shell.write("following.toml", following))
+    assert run.result["run"] == 3
+
+
+def _assert_nothing_is_left(shell: Shell) -> None:
+    assert shell.living() == []
+    assert list(shell.scratch.glob("sendtrace-*")) == []
+
+
+def test_told_to_stop_again_and_again(shell: Shell) -> None:
+    command = shell.start("simulate", shell.write("slow.toml", SLOW))
+    wait_until(lambda: shell.moved() > 300, "messages move")
+    deadline = time.monotonic() + AT_ONCE
+    while command.process.poll() is None and time.monotonic() < deadline:
+        command.process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            command.process.wait(0.15)
+    assert command.process.poll() not in (None, 0)
+    _assert_nothing_is_left(shell)
+
+
+def test_interrupted_while_it_loads(shell: Shell) -> None:
+    command = shell.start("simulate", shell.write("slow.toml", SLOW))
+    mapped = Path(f"/proc/{command.process.pid}/maps")
+    wait_until(lambda: "pydantic_core" in mapped.read_text(), "it loads its modules")
+    command.process.send_signal(signal.SIGINT)
+    assert command.wait() in (130, -signal.SIGINT)
+    assert "Traceback" not in command.said
+    assert shell.living() == []
+
+
+def test_a_terminated_job_in_the_background_stops(shell: Shell) -> None:
+    # A shell without job control starts jobs in the background with SIGINT ignored.
+    ignored = frozenset({signal.SIGINT})
+    command = shell.start("simulate", shell.write("slow.toml", SLOW), ignored=ignored)
+    wait_until(lambda: shell.moved() > 300, "messages move")
+    command.process.send_signal(signal.SIGTERM)
+    assert command.wait(AT_ONCE) not in (0, 1)
+    assert shell.living() == []
+
+
+def test_a_closed_terminal_leaves_nothing_running(shell: Shell) -> None:
+    command = shell.start("simulate", shell.write("slow.toml", SLOW))
+    wait_until(lambda: shell.moved() > 300, "messages move")
+    command.process.send_signal(signal.SIGHUP)
+    assert command.wait(AT_ONCE) != 0
+    wait_until(lambda: not shell.living(), "the worker and the broker have ended", AT_ONCE)
+
+
+def test_a_killed_worker_ends_the_run(shell: Shell) -> None:
+    command = shell.start("simulate", shell.write("slow.toml", SLOW))
+    wait_until(lambda: shell.moved() > 300, "messages move")
+    command.worker().kill()
+    assert command.wait(AT_ONCE) == 1
+    [line] = [each for each in command.said.splitlines() if each.startswith("sendtrace: ")]
+    assert str(shell.home / "logs") in line
+    assert "Traceback" not in command.said
+    assert command.stdout.read_text() == ""
+    _assert_nothing_is_left(shell)
+
+
+def test_two_at_the_same_time(shell: Shell) -> None:
+    file = shell.write("small.toml", make_scenario(email=1_000, sms=500))
+    commands = [shell.start("simulate", file, label=f"command{number}") for number in (1, 2)]
+    for command in commands:
+        assert command.wait() == 0, command.said
+        assert "✔ passed" in command.stdout.read_text()
+    assert shell.living() == []
+    first, second = (shell.reports("--run", number) for number in "12")
+    assert first == second

@@ -1,0 +1,300 @@
+"""``report``, ``trace`` and ``verify`` after a run."""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Finished, Shell
+
+TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def test_report_as_a_table(finished: Finished) -> None:
+    ended = finished.shell.run("report")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("✔ balanced") == 2
+    for report in ended.stdout.rstrip("\n").split("\n\n\n"):
+        assert report in finished.stdout
+
+
+def test_report_of_one_campaign(on_sqlite: Finished) -> None:
+    [report] = on_sqlite.shell.reports("spring-sms")
+    assert report == on_sqlite.result["campaigns"][1]
+    assert on_sqlite.shell.reports("--run", "1") == on_sqlite.result["campaigns"]
+
+
+def test_report_as_csv(finished: Finished) -> None:
+    ended = finished.shell.run("report", "--format", "csv")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(ended.stdout)))
+    for row, report in zip(rows, finished.result["campaigns"], strict=True):
+        assert row["campaign"] == report["campaign"]
+        assert int(row["audience"]) == report["audience"]
+        assert int(row["sent.bounced.soft"]) == report["sent"]["bounced"]["soft"]
+        suppressed = report["not_sent"]["internally_suppressed"]
+        assert int(row["not_sent.internally_suppressed.ndnc"]) == suppressed["ndnc"]
+
+
+@pytest.mark.parametrize("command", [("report",), ("verify",), ("trace", 0)], ids=lambda c: c[0])
+def test_an_unknown_campaign(on_sqlite: Finished, command: tuple[Any, ...]) -> None:
+    name, *rest = command
+    ended = on_sqlite.shell.run(name, "spring-emial", *map(str, rest))
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    assert "'spring-emial'" in line
+    assert "did you mean spring-email" in line
+
+
+def test_an_unknown_run(on_sqlite: Finished) -> None:
+    ended = on_sqlite.shell.run("report", "--run", "99")
+    assert ended.returncode == 2
+    assert ended.stderr == "sendtrace: there is no run 99\n"
+
+
+def _email(on_sqlite: Finished, condition: str) -> str:
+    """The number of the first email that ended so; it is the same on every database."""
+    query = "SELECT min(number) FROM messages_by_name WHERE campaign = 'spring-email' AND "
+    return str(on_sqlite.shell.recorded(query + condition))
+
+
+def _assert_story(
+    finished: Finished, number: str, *expected: tuple[str, int, str], reason: str | None = None
+) -> None:
+    """Check what ``trace`` tells of an email, as data and as a table."""
+    ended = finished.shell.run("trace", "spring-email", number, "--format", "json")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    story = json.loads(ended.stdout)
+    assert story["number"] == int(number)
+    assert story["customer_id"] == f"c{number}"
+    assert story["batch"] == int(number) // 500
+    events = story["events"]
+    assert [(each["status"], each["attempt"], each["step"]) for each in events] == [*expected]
+    assert [each["reason"] for each in events] == [None] * (len(events) - 1) + [reason]
+    moments = [each["at"] for each in events]
+    assert moments == sorted(moments)
+    assert events[0]["worker"] == "driver"
+    for event in events[1:]:
+        assert event["worker"].startswith("run-")
+        assert TASK_ID.fullmatch(event["task_id"])
+    table = finished.shell.run("trace", "spring-email", number)
+    assert table.returncode == 0
+    assert f"spring-email {number} · customer c{number}" in table.stdout
+    for event in events:
+        [line] = [
+            line
+            for line in table.stdout.splitlines()
+            if re.search(rf"  {event['status']} +{event['attempt'] or ''}  ", line)
+        ]
+        assert event["worker"] in line
+        assert (event["task_id"] or "-") in line
+    assert reason is None or f"{reason}: " in table.stdout
+
+
+def test_the_story_of_a_delivered_message(on_sqlite: Finished, finished: Finished) -> None:
+    _assert_story(
+        finished,
+        _email(on_sqlite, "status = 'delivered' AND attempt = 1"),
+        ("queued", 0, "enqueue"),
+        ("about_to_be_sent", 0, "dispatch"),
+        ("in_gateway", 1, "submit"),
+        ("delivered", 1, "deliver"),
+    )
+
+
+def test_the_story_of_a_message_not_sent(on_sqlite: Finished, finished: Finished) -> None:
+    _assert_story(
+        finished,
+        _email(on_sqlite, "reason = 'email_missing'"),
+        ("queued", 0, "enqueue"),
+        ("not_sent", 0, "validate"),
+        reason="email_missing",
+    )
+
+
+def test_the_story_of_a_second_attempt(on_sqlite: Finished, finished: Finished) -> None:
+    _assert_story(
+        finished,
+        _email(on_sqlite, "status = 'delivered' AND attempt = 2"),
+        ("queued", 0, "enqueue"),
+        ("about_to_be_sent", 0, "dispatch"),
+        ("in_gateway", 1, "submit"),
+        ("soft_bounced", 1, "deliver"),
+        ("in_gateway", 2, "submit"),
+        ("delivered", 2, "deliver"),
+    )
+
+
+@pytest.mark.parametrize("number", ["1500", "-1", str(2**31), str(2**80)])
+def test_an_unknown_number(finished: Finished, number: str) -> None:
+    ended = finished.shell.run("trace", "spring-email", "--", number)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    assert f"has no message {number}; expected 0 to 1,499" in line
+
+
+def test_verify(finished: Finished) -> None:
+    ended = finished.shell.run("verify")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("✔") == len(finished.result["invariants"])
+    assert "✘" not in ended.stdout
+    as_data = finished.shell.run("verify", "--format", "json")
+    assert json.loads(as_data.stdout) == finished.result["invariants"]
+
+
+@pytest.fixture
+def tampered(on_sqlite: Finished, shell: Shell) -> Callable[[str], Shell]:
+    """Makes a copy of the finished run in which a statement was executed behind our back."""
+
+    def tamper(statement: str) -> Shell:
+        shutil.copytree(on_sqlite.shell.home, shell.home)
+        with closing(sqlite3.connect(shell.database)) as connection:
+            assert connection.execute(statement).rowcount == 1
+            connection.commit()
+        return shell
+
+    return tamper
+
+
+TAMPERING = {
+    "a transition is gone": (
+        "DELETE FROM transitions WHERE (campaign_id, number, status, attempt) IN"
+        " (SELECT campaign_id, number, status, attempt FROM messages WHERE campaign_id = 1"
+        "  AND number = 42)",
+        {"last_transition": "number 42", "flow": "", "steps": ""},
+    ),
+    "a tally is changed": (
+        "UPDATE tallies SET messages = messages + 1 WHERE (campaign_id, batch, status, reason,"
+        " attempt) IN (SELECT campaign_id, 0, status, reason, attempt FROM messages"
+        "  WHERE campaign_id = 1 AND number = 42)",
+        {"tallies": "batch 0", "report_balances": ""},
+    ),
+    "the gateway accepted somebody who was not sent": (
+        "INSERT INTO gateway_ledger (campaign_id, number, attempt, accepted_at, outcome, due_at)"
+        " SELECT campaign_id, number, 1, 1, (SELECT min(outcome) FROM gateway_ledger), 2"
+        " FROM messages WHERE campaign_id = 1 AND reason <> 0 ORDER BY number LIMIT 1",
+        {"accepted_is_recorded": "attempt 1"},
+    ),
+    "the gateway's record of a message is gone": (
+        "DELETE FROM gateway_ledger WHERE (campaign_id, number, attempt) IN"
+        " (SELECT campaign_id, number, attempt FROM gateway_ledger ORDER BY 1, 2, 3 LIMIT 1)",
+        {"recorded_is_accepted": "attempt 1"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "broken"), TAMPERING.values(), ids=TAMPERING.keys())
+def test_verify_after_tampering(
+    tampered: Callable[[str], Shell], statement: str, broken: dict[str, str]
+) -> None:
+    shell = tampered(statement)
+    ended = shell.run("verify", "--format", "json")
+    assert (ended.returncode, ended.stderr) == (3, "")
+    findings = {each["invariant"]: each for each in json.loads(ended.stdout)}
+    assert {name for name, finding in findings.items() if not finding["holds"]} == broken.keys()
+    table = shell.run("verify")
+    assert table.returncode == 3
+    for name, row in broken.items():
+        assert findings[name]["wrong"] >= 1
+        after = table.stdout.split(f"✘ {name}", 1)[1]
+        shown = after.split("✔", 1)[0].split("✘", 1)[0]
+        assert "wrong; the first:" in shown
+        assert row in shown
+    assert shell.run("verify", "spring-sms").returncode == 0
+
+
+@pytest.mark.parametrize("command", [("report",), ("verify",), ("trace", "x", "0")])
+def test_nothing_is_recorded(shell: Shell, command: tuple[str, ...]) -> None:
+    ended = shell.run(*command)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    assert "nothing is recorded" in line
+    assert "sendtrace simulate" in line
+    assert not shell.home.exists()
+
+
+def test_a_newer_database(tampered: Callable[[str], Shell]) -> None:
+    shell = tampered("UPDATE tracker_version SET version_num = '9999'")
+    for command in (("report",), ("verify",)):
+        ended = shell.run(*command)
+        assert ended.returncode == 2
+        assert ended.stdout == ""
+        [line] = ended.stderr.splitlines()
+        assert "was made by a newer version of sendtrace" in line
+        assert "9999" in line
+
+
+def test_output_goes_into_a_pipe(on_sqlite: Finished) -> None:
+    command = f"'{sys.executable}' -m simulator report | head -1"
+    ended = subprocess.run(
+        ["sh", "-c", command],
+        cwd=on_sqlite.shell.folder,
+        env=on_sqlite.shell.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert ended.stdout.startswith("Live Monitoring Report")
+    assert ended.stdout.count("\n") == 1
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "command", [("report",), ("verify",), ("trace", "spring-email", "0")], ids=lambda c: c[0]
+)
+def test_a_reader_that_has_gone(on_sqlite: Finished, command: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "simulator", *command],
+            cwd=on_sqlite.shell.folder,
+            env=on_sqlite.shell.environment,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert "BrokenPipeError" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode in (0, 1)
+
+
+def test_a_terminal_without_unicode(on_sqlite: Finished) -> None:
+    for command in (("report",), ("verify",), ("trace", "spring-email", "0")):
+        ended = on_sqlite.shell.run(*command, settings={"PYTHONIOENCODING": "ascii"})
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_full_disk(on_sqlite: Finished) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "simulator", "report"],
+            cwd=on_sqlite.shell.folder,
+            env=on_sqlite.shell.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "No space left" in ended.stderr
