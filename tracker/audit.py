@@ -3,13 +3,13 @@
 They read the messages, the transitions, the tallies and the steps, and hold one against the other.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Select
+from sqlalchemy import Connection, RowMapping, Select
 
 from tracker.catalog import Campaign
 from tracker.report import make_reports
@@ -80,7 +80,7 @@ def _look(connection: Connection, invariant: Invariant, ids: Sequence[int]) -> F
     return Finding(invariant, wrong, tuple(_plain(row) for row in rows[:EXAMPLES]))
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(row: RowMapping) -> dict[str, Any]:
     """A row as JSON can show it: PostgreSQL's sums are decimals."""
     return {key: int(value) if isinstance(value, Decimal) else value for key, value in row.items()}
 
