@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 import sqlalchemy as sa
@@ -319,15 +321,34 @@ def make_batches(database: Database, number: int, size: int) -> list[Batch]:
     ]
 
 
-def test_the_same_move_by_two_at_once_moves_each_message_once(database: Database) -> None:
-    """They list the messages in opposite orders, which is how to run into a deadlock."""
-    made = make_batches(database, 12, 40)
-    one, two = at_once(moving(database, made, range(40)), moving(database, made, range(39, -1, -1)))
-    assert [sum(each) for each in zip(one, two, strict=True)] == [40] * 12
+def test_the_same_moves_by_two_at_once_move_each_message_once(database: Database) -> None:
+    made = make_batches(database, 10, 40)
+    counts = at_once(*[moving(database, made, range(40))] * 2)
+    assert [sum(each) for each in zip(*counts, strict=True)] == [40] * 10
     for batch in made:
         assert tallied(database, batch) == {READY: 40}
     assert set(states(database, made[0]).values()) == {READY}
     assert broken(database, made[0].campaign) == []
+
+
+def test_entries_on_one_batch_take_turns_and_can_not_deadlock(database: Database) -> None:
+    """Each moves one half and then the other's. They could only meet if both had come in."""
+    batch = make_batch(database, Plan(size=40))
+    halves = range(20), range(20, 40)
+    meeting = Barrier(2)
+
+    def work(one: Sequence[int], other: Sequence[int]) -> int:
+        with entry(database, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
+            written.move(Move(numbers=one, source=QUEUED, target=READY, at=0))
+            with suppress(BrokenBarrierError):
+                meeting.wait(timeout=0.3)
+            written.move(Move(numbers=other, source=QUEUED, target=READY, at=0))
+        return written.moved
+
+    moved = at_once(lambda: work(*halves), lambda: work(*reversed(halves)))
+    assert sorted(moved) == [0, 40]
+    assert tallied(database, batch) == {READY: 40}
+    assert broken(database, batch.campaign) == []
 
 
 def test_moves_that_overlap_share_the_messages_between_them(database: Database) -> None:

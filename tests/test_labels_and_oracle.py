@@ -208,15 +208,16 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 TODAY = datetime.now(UTC).date()
 DAYS = [str(TODAY + timedelta(days)) for days in (-400, -1, 0, 1, 400)]
 
-texts = st.sampled_from([None, "x"])  # an import makes nothing of an empty cell
-counts = st.sampled_from([0, 0, 0, 1, 2, 3, 7])
-seldom = st.sampled_from([False, False, False, True])
+texts = st.sampled_from(["x", "x", "x", None])  # an import makes nothing of an empty cell
+counts = st.sampled_from([*[0] * 6, 1, 2, 3, 7])
+seldom = st.sampled_from([*[False] * 6, True])
+good = "anna@example.com"
 
 people = st.fixed_dictionaries(
     {
-        "email": st.sampled_from([None, "anna@example.com", "anna", "a@b", "a b@example.com"]),
-        "mobile_e164": st.sampled_from([None, "+447700900000"]),
-        "loyalty_member": st.booleans(),
+        "email": st.sampled_from([*[good] * 6, None, "anna", "a@b", "a b@example.com"]),
+        "mobile_e164": st.sampled_from([*["+447700900000"] * 3, None]),
+        "loyalty_member": seldom.map(lambda flag: not flag),
         "unsubscribed_email": seldom,
         "unsubscribed_sms": seldom,
         "ndnc": seldom,
@@ -235,13 +236,19 @@ people = st.fixed_dictionaries(
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     audience=st.lists(people, min_size=1, max_size=20),
     channel=st.sampled_from(Channel),
     requires=st.lists(st.sampled_from(EVERYTHING), unique=True),
     limits=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+)
+@example(
+    audience=[{"coupon_id": "x", "coupon_expires": day} for day in DAYS],
+    channel=Channel.EMAIL,
+    requires=["coupon"],
+    limits=(1, 3),
 )
 @example(audience=[{}], channel=Channel.EMAIL, requires=["tag:city"], limits=(1, 3))
 def test_labels_of_imported_customers_are_the_verdicts_of_the_checks(
@@ -336,15 +343,18 @@ def test_the_oracle_follows_a_message_through_its_attempts(
     assert set(fates.reasons.tolist()) == {NO_REASON}
 
 
-def test_predictions_do_not_depend_on_their_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("imported", [False, True], ids=["generated", "imported"])
+def test_predictions_do_not_depend_on_their_chunks(
+    monkeypatch: pytest.MonkeyPatch, imported: bool
+) -> None:
     campaign = campaign_of(size=100, defects={"unsubscribed": 0.3})
-    oracle = Oracle(
-        scenario_of(campaign, gateway=Gateway(soft_bounce=0.3, hard_bounce=0.1)), campaign, 100
-    )
+    scenario = scenario_of(campaign, gateway=Gateway(soft_bounce=0.3, hard_bounce=0.1))
+    labels = np.resize(np.array([SOUND, MALFORMED, Reason.NDNC, SOUND, SOUND, SOUND], np.int8), 100)
+    oracle = Oracle(scenario, campaign, 100, labels if imported else None)
     [(_, whole)] = oracle.predict()
-    monkeypatch.setattr("simulator.oracle.CHUNK", 30)
+    monkeypatch.setattr("simulator.oracle.CHUNK", 31)
     chunks = list(oracle.predict())
-    assert [first for first, _ in chunks] == [0, 30, 60, 90]
+    assert [first for first, _ in chunks] == [0, 31, 62, 93]
     for field in ("statuses", "reasons", "attempts"):
         joined = np.concatenate([getattr(fates, field) for _, fates in chunks])
         assert np.array_equal(joined, getattr(whole, field))
