@@ -1,8 +1,9 @@
 """Coherent rows for tests: a campaign with customers, and messages in the states wanted."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from threading import Barrier, Thread
 from typing import TypeVar
@@ -10,9 +11,9 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from tracker import audit, catalog
-from tracker.catalog import Batch, Campaign
+from tracker.catalog import Batch, Campaign, Organization
 from tracker.clock import SystemClock
-from tracker.database import Database
+from tracker.database import Database, connect
 from tracker.journal import QUEUED, Author, Move, State, enqueue, entry
 from tracker.schema import customers, messages, tallies
 from tracker.status import Channel, Reason, Status, Step
@@ -24,6 +25,27 @@ PATIENCE = 30
 
 AUTHOR = Author(worker="test", task_id="task-1")
 READY = State(status=Status.ABOUT_TO_BE_SENT)
+
+ACME = Organization(
+    id=1, name="Acme", enabled=True, credit=None, hard_bounce_limit=1, soft_bounce_limit=3
+)
+SPRING = Campaign(
+    id=1,
+    run_id=1,
+    name="spring",
+    channel=Channel.EMAIL,
+    requires=(),
+    attempts=3,
+    audience_id=1,
+    organization=ACME,
+    gateway_id=1,
+    gateway_kind="simulated",
+    gateway_settings="{}",
+    seed=1,
+    started_at=0,
+    speed=1.0,
+)
+"""A campaign that is on no record, for what only looks at it."""
 
 
 def in_gateway(attempt: int = 1) -> State:
@@ -243,3 +265,18 @@ def at_once(*works: Callable[[], T]) -> list[T]:
     for work, future in zip(works, futures, strict=True):
         Thread(target=begin, args=(work, future), daemon=True).start()
     return [future.result(timeout=PATIENCE) for future in futures]
+
+
+@contextmanager
+def disturbed(database: Database, work: Iterator[object]) -> Iterator[Database]:
+    """Another way into a database, on which some more ``work`` is done after each statement."""
+    url = database.engine.url.render_as_string(hide_password=False)
+    with closing(connect(url)) as reader:
+        sa.event.listen(reader.engine, "after_cursor_execute", lambda *_: next(work, None))
+        yield reader
+
+
+def enqueueing(database: Database, campaign: Campaign, size: int = 1) -> Iterator[Batch]:
+    """Enqueues one more batch of a campaign each time that it is asked."""
+    for batch in range(1_000):
+        yield enqueue(database, campaign, batch=batch, first=batch * size, size=size, by=AUTHOR)

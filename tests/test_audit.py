@@ -9,7 +9,16 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tests.factory import AUTHOR, READY, Plan, make_busy_batch, make_campaign, move
+from tests.factory import (
+    AUTHOR,
+    READY,
+    Plan,
+    disturbed,
+    enqueueing,
+    make_busy_batch,
+    make_campaign,
+    move,
+)
 from tracker.audit import BALANCED, EXAMPLES, INVARIANTS, Finding, check
 from tracker.catalog import Campaign
 from tracker.database import Database
@@ -349,6 +358,16 @@ def test_a_sound_database_has_no_finding(database: Database) -> None:
     assert [finding.invariant for finding in findings] == [*INVARIANTS, BALANCED]
     assert wrong(findings) == {}
     assert all(finding.holds and finding.examples == () for finding in findings)
+
+
+def test_what_is_written_while_it_is_looked_at_is_no_finding(database: Database) -> None:
+    campaign = make_campaign(database, Plan(size=50))
+    work = enqueueing(database, campaign)
+    next(work)
+    with disturbed(database, work) as reader, reader.read() as connection:
+        findings = check(connection, [campaign], INVARIANTS)
+    assert wrong(findings) == {}
+    assert next(work).batch > len(INVARIANTS), "it was disturbed after each query"
 
 
 def test_only_the_campaigns_asked_for_are_looked_at(database: Database) -> None:

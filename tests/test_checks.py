@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.catalog import Campaign, Organization
+from tests.factory import ACME, SPRING
+from tracker.catalog import Organization
 from tracker.errors import UsageError
 from tracker.status import Channel, Reason, Step
 from workers.checks.base import GROUP, Candidate, Check, Customer, checks_of, judge
@@ -21,27 +22,6 @@ from workers.checks.base import GROUP, Candidate, Check, Customer, checks_of, ju
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 NOW = datetime(2026, 11, 24, 23, 59, tzinfo=UTC)
-
-ACME = Organization(
-    id=1, name="Acme", enabled=True, credit=None, hard_bounce_limit=1, soft_bounce_limit=3
-)
-
-SPRING = Campaign(
-    id=1,
-    run_id=1,
-    name="spring",
-    channel=Channel.EMAIL,
-    requires=(),
-    attempts=3,
-    audience_id=1,
-    organization=ACME,
-    gateway_id=1,
-    gateway_kind="simulated",
-    gateway_settings="{}",
-    seed=1,
-    started_at=0,
-    speed=1.0,
-)
 
 ANNA = Customer(number=0, customer_id="c0", email="anna@example.com", mobile_e164="+447700900000")
 

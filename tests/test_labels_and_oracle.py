@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,28 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from simulator.gateway import Settings, SimulatedGateway
 from simulator.labels import DEFECTS, PLANTABLE, SOUND, planted, why_not_plantable
 from simulator.load import Loaded, record_run
 from simulator.oracle import MALFORMED, Oracle, labels_of_records, out_of_credit
 from simulator.run import open_database
 from simulator.scenario import Campaign, Gateway, Organization, Scenario
-from tests.factory import AUTHOR, Plan, make_campaign, states, stopped
+from tests.factory import (
+    AUTHOR,
+    READY,
+    SPRING,
+    Plan,
+    ended,
+    make_batch,
+    make_campaign,
+    move,
+    states,
+    stopped,
+)
 from tracker import catalog
 from tracker.clock import to_datetime
 from tracker.database import Database
-from tracker.journal import QUEUED, enqueue
+from tracker.journal import QUEUED, State, enqueue
 from tracker.schema import NO_REASON, customers
 from tracker.settings import load_settings
 from tracker.status import Channel, Reason, Status, Step
@@ -48,25 +60,6 @@ SOUND_CUSTOMER = Customer(
     coupon_id="CPN-0",
     coupon_expires="2099-12-31",
     custom='{"tag:city": "yes", "field:size": "yes"}',
-)
-
-SPRING = catalog.Campaign(
-    id=1,
-    run_id=1,
-    name="spring",
-    channel=Channel.EMAIL,
-    requires=(),
-    attempts=1,
-    audience_id=1,
-    organization=catalog.Organization(
-        id=1, name="Acme", enabled=True, credit=None, hard_bounce_limit=1, soft_bounce_limit=3
-    ),
-    gateway_id=1,
-    gateway_kind="simulated",
-    gateway_settings="{}",
-    seed=1,
-    started_at=0,
-    speed=1.0,
 )
 
 
@@ -295,27 +288,37 @@ def verdicts_of_the_checks(
 
 
 @pytest.mark.parametrize(
-    ("channel", "email", "expected"),
+    ("channel", "email", "label", "end"),
     [
-        pytest.param(Channel.EMAIL, "anna", MALFORMED, id="malformed"),
-        pytest.param(Channel.EMAIL, "anna@example.com", SOUND, id="well-formed"),
-        pytest.param(Channel.SMS, "anna", SOUND, id="of no matter"),
+        pytest.param(Channel.EMAIL, "anna", MALFORMED, ended(Status.HARD_BOUNCED), id="malformed"),
+        pytest.param(Channel.EMAIL, good, SOUND, ended(SOFT, 3), id="well-formed"),
+        pytest.param(Channel.SMS, "anna", SOUND, ended(SOFT, 3), id="of no matter"),
     ],
 )
 def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
-    database: Database, channel: Channel, email: str, expected: int
+    database: Database, channel: Channel, email: str, label: int, end: State
 ) -> None:
-    campaign = make_campaign(database, Plan(channel=channel, size=1), {0: {"email": email}})
+    bouncing = Gateway(soft_bounce=1.0, attempts=3)
+    plan = Plan(
+        channel=channel,
+        size=1,
+        gateway_settings=Settings(seed=42, behaviour=bouncing.behaviour).model_dump_json(),
+    )
+    batch = make_batch(database, plan, {0: {"email": email}})
+    gateway = SimulatedGateway(plan.gateway_settings, database)
+    move(database, batch, [0], READY)
+    for _ in range(3):
+        stages.submit(database, batch, gateway, AUTHOR)
+        stages.deliver(database, batch, gateway, AUTHOR)
+    assert states(database, batch) == {0: end}
+
     described = campaign_of(channel=channel, requires=())
-    scenario = scenario_of(described, gateway=Gateway(soft_bounce=1.0, attempts=3))
-    labels = labels_of_records(
-        database, campaign.audience_id, scenario, described, date(2026, 11, 24)
-    )
-    assert labels.tolist() == [expected]
+    scenario = scenario_of(described, gateway=bouncing)
+    labels = labels_of_records(database, batch.campaign.audience_id, scenario, described, TODAY)
+    assert labels.tolist() == [label]
     [(_, fates)] = Oracle(scenario, described, 1, labels).predict()
-    assert (fates.statuses[0], fates.attempts[0], fates.reasons[0]) == (
-        (Status.HARD_BOUNCED, 1, NO_REASON) if expected == MALFORMED else (SOFT, 3, NO_REASON)
-    )
+    assert (fates.statuses[0], fates.attempts[0]) == (end.status, end.attempt)
+    assert fates.reasons[0] == NO_REASON
 
 
 @pytest.mark.parametrize(

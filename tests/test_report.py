@@ -15,7 +15,9 @@ from tests.factory import (
     AUTHOR,
     READY,
     Plan,
+    disturbed,
     ended,
+    enqueueing,
     in_gateway,
     make_batch,
     make_busy_batch,
@@ -228,6 +230,16 @@ def test_every_snapshot_is_balanced_while_messages_are_enqueued_and_moved(
     last = report_on(database, campaign)
     assert last.balanced
     assert last.settled == last.audience
+
+
+def test_a_report_is_of_one_instant_whatever_is_written_meanwhile(database: Database) -> None:
+    campaign = make_campaign(database, Plan(size=20))
+    work = enqueueing(database, campaign)
+    with disturbed(database, work) as reader, reader.read() as connection:
+        before = make_reports(connection, [campaign])
+        assert before[0].balanced
+        assert make_reports(connection, [campaign]) == before
+    assert report_on(database, campaign).audience > before[0].audience + 1
 
 
 def test_the_text_says_it_in_the_words_of_the_design(database: Database) -> None:
