@@ -1,5 +1,10 @@
 """``python -m simulator`` is ``sendtrace``."""
 
-from simulator.cli import main
+import sys
 
-main()
+try:
+    from simulator.cli import main
+
+    main()
+except KeyboardInterrupt:  # before the command itself could take it
+    sys.exit(130)

@@ -1,7 +1,9 @@
 """The ``sendtrace`` command."""
 
+import io
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -66,16 +68,17 @@ def simulate(
     from simulator.run import Options, simulate
     from simulator.scenario import load_scenario
 
-    # A supervisor that ends us wants our children ended too: the same way out as Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Whoever ends us wants our children ended too: a supervisor, a closed terminal, Ctrl-C.
+    for ending in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(ending, signal.default_int_handler)
     parsed = load_scenario(scenario, seed=seed)
     settings = load_settings(database_url=database, broker_url=broker)
     _check_writable(json_file)
     options = Options(workers=workers, batch_size=batch_size, attach=attach)
     result = simulate(parsed, settings, options)
-    print(as_text(result))
     if json_file is not None:
-        json_file.write_text(json.dumps(result.as_json(), indent=2) + "\n")
+        json_file.write_text(json.dumps(result.as_json(), indent=2) + "\n", encoding="utf-8")
+    print(as_text(result), flush=True)
     if not result.passed:
         raise typer.Exit(EXIT_WRONG)
 
@@ -95,6 +98,9 @@ def main() -> None:
     """Run the command line."""
     from simulator import ledger
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows a ? for a ✔
     app.command()(tracker_cli.report)
     app.command()(tracker_cli.trace)
     app.command(name="verify")(tracker_cli.verify_with(audit.INVARIANTS + ledger.INVARIANTS))

@@ -95,10 +95,12 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
 
 def open_database(settings: Settings) -> Database:
     """The configured database, reachable and its tables up to date."""
-    database = connect(settings.database)
-    check_reachable(database)
-    migrate(database)
-    ledger.prepare(database)
+    with ExitStack() as stack:
+        database = stack.enter_context(closing(connect(settings.database)))
+        check_reachable(database)
+        migrate(database)
+        ledger.prepare(database)
+        stack.pop_all()  # it stays open where nothing went wrong
     return database
 
 

@@ -251,6 +251,8 @@ def load_scenario(path: Path, *, seed: int | None = None) -> Scenario:
         raise InvalidScenario(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InvalidScenario(f"{path}: is not UTF-8 text") from None
+    except RecursionError:
+        raise InvalidScenario(f"{path}: is not TOML: lists in lists without end") from None
     except ValueError as error:  # also a number longer than Python cares to read
         raise InvalidScenario(f"{path}: is not TOML: {error}") from None
     if seed is not None:

@@ -259,6 +259,8 @@ Sent 12 54.5 %
     Soft 3
   Not delivered 1
   In gateway 2
+  Marked as spam 0
+  Marked unsubscribed 0
 Not Sent 5 22.7 %
   Internally Suppressed List 3
     Unsubscribed 2

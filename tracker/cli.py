@@ -69,6 +69,10 @@ def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:
             sys.stderr.close()
             raise typer.Exit(EXIT_BROKEN) from None
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"sendtrace: {where}{error.strerror or error}", file=sys.stderr)
+            raise typer.Exit(EXIT_BROKEN) from None
 
     return wrapped
 

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ CONNECT_TIMEOUT = 5
 
 BUSY_TIMEOUT = 30
 """Seconds that a SQLite writer waits for its turn. Writers hold the lock for some 0.1 s."""
+
+BUSY_PAUSE = 0.01
+"""Seconds between two tries of what SQLite does not wait for by itself."""
 
 MIGRATION_LOCK = 0x73656E64
 """Key of PostgreSQL's advisory lock for migrations: "send"."""
@@ -187,8 +191,8 @@ def _sqlite_engine(url: sa.URL) -> Engine:
     @sa.event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # transactions begin below, not by the driver's guess
+        _use_write_ahead_log(connection)
         for pragma in (
-            "journal_mode = WAL",
             "synchronous = FULL",  # a commit is on the disk, as with PostgreSQL's defaults
             "foreign_keys = ON",
             "cache_size = -32000",
@@ -203,6 +207,20 @@ def _sqlite_engine(url: sa.URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Set the journal's mode. SQLite does not wait here by itself while others make the file."""
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            locked = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            if not locked or time.monotonic() > deadline:
+                raise
+            time.sleep(BUSY_PAUSE)
 
 
 def check_reachable(database: Database) -> None:

@@ -43,7 +43,7 @@ def _lines(report: Report) -> Iterator[str]:
     def line(level: int, label: str, count: int, share: bool = False) -> str:
         text = f"{'  ' * level + label:<{LABEL_WIDTH}}{count:>{COUNT_WIDTH},}"
         if share and report.audience:
-            text += f"{count / report.audience:>11.1%}".replace("%", " %")
+            text += f"{100 * count / report.audience:8.1f} %"
         return text
 
     yield line(0, "Audience", report.audience)
@@ -54,6 +54,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield line(2, "Soft", report.having(Status.SOFT_BOUNCED))
     yield line(1, "Not delivered", report.having(Status.NOT_DELIVERED))
     yield line(1, "In gateway", report.having(Status.IN_GATEWAY))
+    yield line(1, "Marked as spam", 0)
+    yield line(1, "Marked unsubscribed", 0)
     yield line(0, "Not Sent", report.not_sent, share=True)
     for category in Category:
         counts = report.within(category)
