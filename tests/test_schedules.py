@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
@@ -187,9 +187,8 @@ def check_outcome(database: Database, run: Run) -> None:
     assert report.settled == 2 * SIZE
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+# Without the search for the shortest schedule, which would take longer than a test may.
+@settings(max_examples=40, deadline=None, phases=set(Phase) - {Phase.shrink, Phase.explain})
 @given(
     schedule=schedules,
     seed=st.integers(0, 1_000),
