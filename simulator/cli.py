@@ -88,8 +88,11 @@ def _check_writable(file: Path | None) -> None:
     if file is None:
         return
     try:
+        new = not file.exists()
         with file.open("a"):
             pass
+        if new:
+            file.unlink()
     except OSError as error:
         raise UsageError(f"--json {file}: can't be written: {error.strerror}") from None
 

@@ -18,6 +18,12 @@ from tracker.status import Channel, Status
 P99 = NormalDist().inv_cdf(0.99)
 """How many standard deviations the 99th percentile lies above the median."""
 
+LONGEST = timedelta(days=3_650) / timedelta(microseconds=1)
+"""Microseconds after which a drawn latency is cut off, so that instants stay within 64 bits."""
+
+MOST_EXPONENT = 600.0
+"""Beyond some 709 the exponential of a double is infinite."""
+
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
@@ -58,7 +64,8 @@ def _latencies(
     if not median:
         return np.zeros(len(one), np.int64)
     sigma = np.log(behaviour.p99 / behaviour.median) / P99
-    return np.asarray(np.rint(median * np.exp(sigma * normals(one, two))), np.int64)
+    drawn = np.rint(median * np.exp(np.minimum(sigma * normals(one, two), MOST_EXPONENT)))
+    return np.asarray(np.minimum(drawn, LONGEST), np.int64)
 
 
 def is_malformed(channel: Channel, recipient: str) -> bool:

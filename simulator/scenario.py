@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from simulator.customer_file import check_header
+from simulator.customer_file import CustomerRecord, check_header, read_customers
 from simulator.fates import Behaviour
 from simulator.labels import PLANTABLE, why_not_plantable
 from tracker.errors import UsageError
@@ -269,9 +269,15 @@ def load_scenario(path: Path, *, seed: int | None = None) -> Scenario:
         if isinstance(campaign.audience, Path):
             try:
                 check_header(path.parent / campaign.audience)
+                _check_somebody(path.parent / campaign.audience)
             except UsageError as error:
                 raise InvalidScenario(f"{path}: campaigns[{place}].audience: {error}") from None
     return scenario
+
+
+def _check_somebody(file: Path) -> None:
+    if not any(isinstance(read, CustomerRecord) for read in read_customers(file)):
+        raise UsageError(f"{file}: no row could be read as a customer")
 
 
 def _add_up(what: str, shares: Mapping[str, float]) -> None:

@@ -9,6 +9,7 @@ from threading import Barrier, Thread
 from typing import TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from tracker import audit, catalog
 from tracker.catalog import Batch, Campaign, Organization
@@ -280,3 +281,17 @@ def enqueueing(database: Database, campaign: Campaign, size: int = 1) -> Iterato
     """Enqueues one more batch of a campaign each time that it is asked."""
     for batch in range(1_000):
         yield enqueue(database, campaign, batch=batch, first=batch * size, size=size, by=AUTHOR)
+
+
+@dataclass(frozen=True)
+class Outrun(Database):
+    """A database in which, before our next write, somebody else is quicker."""
+
+    others: list[Callable[[], object]]
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        while self.others:
+            self.others.pop()()
+        with super().write() as connection:
+            yield connection

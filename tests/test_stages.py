@@ -1,22 +1,21 @@
 """Each step alone, on small batches: what it moves, what it leaves alone, what comes next."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
 from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import Connection
 
 from simulator import ledger
 from simulator.gateway import SimulatedGateway
 from tests.factory import (
     AUTHOR,
     READY,
+    Outrun,
     Plan,
     ended,
     in_gateway,
@@ -73,20 +72,6 @@ def moments(database: Database, batch: Batch, target: State) -> dict[int, Instan
     )
     with database.read() as connection:
         return dict(map(tuple, connection.execute(query)))
-
-
-@dataclass(frozen=True)
-class Outrun(Database):
-    """A database in which, before our next write, somebody else is quicker."""
-
-    others: list[Callable[[], object]]
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        while self.others:
-            self.others.pop()()
-        with super().write() as connection:
-            yield connection
 
 
 @dataclass

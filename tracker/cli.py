@@ -1,10 +1,11 @@
 """The commands that read the record: report, trace, verify."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from enum import StrEnum
 from functools import wraps
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -59,22 +60,40 @@ def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            result = command(*args, **kwargs)
+            sys.stdout.flush()
+        except typer.Exit:
+            raise
         except SendtraceError as error:
-            print(f"sendtrace: {error}", file=sys.stderr)
+            print(f"sendtrace: {_harmless(str(error))}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             print("sendtrace: interrupted", file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
-            sys.stderr.close()
+            _give_up_stdout()
             raise typer.Exit(EXIT_BROKEN) from None
         except OSError as error:
+            _give_up_stdout()
             where = f"{error.filename}: " if error.filename else ""
             print(f"sendtrace: {where}{error.strerror or error}", file=sys.stderr)
             raise typer.Exit(EXIT_BROKEN) from None
+        return result
 
     return wrapped
+
+
+def _harmless(text: str) -> str:
+    """A message without characters that a terminal would obey: names come from anybody's files."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text
+    )
+
+
+def _give_up_stdout() -> None:
+    """Nobody reads it, or nothing fits: what is left in it must not be tried again at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
