@@ -100,7 +100,11 @@ def _give_up_stdout() -> None:
 def opened(url: str | None) -> Iterator[Database]:
     """The database that a command was told, or that is configured, its tables up to date."""
     settings = load_settings(database_url=url)
-    if not settings.database_url and not (settings.home / "sendtrace.db").exists():
+    try:
+        there = bool(settings.database_url) or (settings.home / "sendtrace.db").exists()
+    except OSError as error:
+        raise UsageError(f"SENDTRACE_HOME can't be read: {error.strerror}") from None
+    if not there:
         raise UsageError(f"nothing is recorded in {settings.home}; run sendtrace simulate first")
     with closing(connect(settings.database)) as database:
         check_reachable(database)
