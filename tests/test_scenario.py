@@ -149,7 +149,7 @@ def test_durations(file: Path, text: str, expected: timedelta) -> None:
 
 
 def test_an_audience_file_lies_beside_the_scenario(file: Path) -> None:
-    (file.parent / "people.csv").write_text("customer_id,email\n")
+    (file.parent / "people.csv").write_text("customer_id,email\n1,a@example.com\n")
     scenario = load(file, toml(audience='"people.csv"'))
     assert scenario.campaigns[0].audience == Path("people.csv")
 
@@ -339,7 +339,7 @@ def test_a_bad_line_is_refused_in_plain_words(
 def test_a_bad_campaign_is_refused_in_plain_words(
     file: Path, line: str, key: str, expected: str
 ) -> None:
-    (file.parent / "people.csv").write_text("customer_id,email\n")
+    (file.parent / "people.csv").write_text("customer_id,email\n1,a@example.com\n")
     (file.parent / "strange.csv").write_text("customer_id,shoe size\n")
     file.write_text(toml("", line, **{line.split(" = ")[0]: None}))
     message = refusal(file).replace("campaigns[0]: ", "campaigns[0].")
