@@ -16,7 +16,7 @@ from tracker.errors import UsageError
 from tracker.settings import load_settings
 
 DEFAULT_WORKERS = 2
-DEFAULT_BATCH_SIZE = 5_000
+DEFAULT_BATCH_SIZE = 10_000
 """Where throughput levels off; see docs/decisions.md."""
 
 app = typer.Typer(

@@ -24,14 +24,15 @@ def settle_in(**_: object) -> None:
     """Begin the life of a pool child: with connections of its own, and a calmer collector."""
     database.cache_clear()
     _gateway.cache_clear()
-    # A batch is some ten thousand small tuples that live for a moment and hold no cycles. With
-    # the default threshold the collector goes through them again and again: a third of the time.
+    # What is there by now stays. A batch adds some ten thousand small tuples that live for a moment
+    # and hold no cycles: with the default threshold the collector goes through them again and
+    # again. Much more than a batch's would keep the lists in forgotten queries too long.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
 
 
-GC_THRESHOLD = 100_000
-"""New objects between two runs of the garbage collector: more than a batch of 5,000 makes."""
+GC_THRESHOLD = 25_000
+"""New objects between two runs of the garbage collector: about one run a step."""
 
 
 def take_up(campaign: int, batch: int) -> Batch:

@@ -55,7 +55,8 @@ def _candidates(database: Database, batch: Batch) -> list[Candidate]:
     with database.read() as connection:
         numbers = _queued(connection, batch)
         people = connection.execute(_customers(database, batch, numbers, *columns)).all()
-    return [Candidate(Customer._make(person), batch.campaign) for person in people]
+    campaign = batch.campaign
+    return [Candidate(customer, campaign) for customer in map(Customer._make, people)]
 
 
 def _queued(connection: Connection, batch: Batch) -> Sequence[int]:
@@ -131,24 +132,26 @@ def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]
             ),
         ),
     )
-    groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     with database.read() as connection:
-        for status, attempt, number in connection.execute(waiting.order_by(messages.c.number)):
-            groups[status, attempt].append(number)
-        everyone = [number for numbers in groups.values() for number in numbers]
-        query = _customers(database, batch, everyone, customers.c.number, recipient)
-        address: dict[int, str] = dict(connection.execute(query).all())
+        rows = connection.execute(waiting.order_by(messages.c.number)).all()
+        everyone = [number for _, _, number in rows]
+        recipients = connection.scalars(
+            _customers(database, batch, everyone, recipient).order_by(customers.c.number)
+        ).all()
+    groups: defaultdict[tuple[int, int], tuple[list[int], list[str]]]
+    groups = defaultdict(lambda: ([], []))
+    for (status, attempt, number), address in zip(rows, recipients, strict=True):
+        numbers, addresses = groups[status, attempt]
+        numbers.append(number)
+        addresses.append(address)
     return [
         (
             State(status=Status(status), attempt=attempt),
             Submission(
-                campaign=campaign,
-                attempt=attempt + 1,
-                numbers=numbers,
-                recipients=[address[number] for number in numbers],
+                campaign=campaign, attempt=attempt + 1, numbers=numbers, recipients=addresses
             ),
         )
-        for (status, attempt), numbers in groups.items()
+        for (status, attempt), (numbers, addresses) in groups.items()
     ]
 
 
@@ -178,7 +181,7 @@ def _moves_of(receipts: Sequence[Receipt], attempts: dict[int, int]) -> list[Mov
     """Receipts that count: for the attempt that is in the gateway, with a legal outcome."""
     groups: defaultdict[tuple[int, Status], dict[int, Instant]] = defaultdict(dict)
     for number, attempt, status, at in receipts:
-        if attempts.get(number) == attempt and status in LEGAL[Status.IN_GATEWAY]:
+        if attempts.get(number) == attempt:
             groups[attempt, status].setdefault(number, at)
     return [
         Move(
@@ -188,6 +191,7 @@ def _moves_of(receipts: Sequence[Receipt], attempts: dict[int, int]) -> list[Mov
             at=list(group.values()),
         )
         for (attempt, status), group in groups.items()
+        if status in LEGAL[Status.IN_GATEWAY]
     ]
 
 
