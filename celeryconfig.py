@@ -30,6 +30,15 @@ task_retry_on_worker_lost = True
 worker_prefetch_multiplier = 1
 worker_eta_task_limit = 10_000
 
+# A batch's next task is sent while the broker restarts, too: for half a minute, with pauses of
+# 0, 0.5, 1, 1.5 and then 2 s. After that the task itself is repeated.
+task_publish_retry_policy = {
+    "max_retries": 18,
+    "interval_start": 0,
+    "interval_step": 0.5,
+    "interval_max": 2,
+}
+
 # A step on the largest sensible batch takes seconds. The broker hands a task that was not
 # acknowledged to somebody else after visibility_timeout, which must be longer than any task.
 task_soft_time_limit = 90

@@ -1,5 +1,9 @@
 """The driver's side of the broker: is it there, are there workers, does it still hold tasks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import unquote, urlsplit
+
 from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
@@ -8,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from tracker.errors import BrokerUnreachable, UsageError
+from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
 from workers.queues import QUEUES, waiting_tasks
 
 ANSWER_TIMEOUT = 5.0
@@ -39,7 +43,7 @@ class Broker:
             self._client.ping()
         except (RedisError, OSError) as error:
             raise BrokerUnreachable(
-                f"the broker {self.shown_url} does not answer: {error}"
+                f"the broker {self.shown_url} does not answer: {self._cause(error)}"
             ) from None
 
     def check_workers(self, app: Celery) -> None:
@@ -48,7 +52,7 @@ class Broker:
             answers = app.control.inspect(timeout=ANSWER_TIMEOUT / 2).active_queues() or {}
         except (OperationalError, OSError) as error:
             raise BrokerUnreachable(
-                f"the broker {self.shown_url} does not answer: {error}"
+                f"the broker {self.shown_url} does not answer: {self._cause(error)}"
             ) from None
         served = {queue["name"] for queues in answers.values() for queue in queues}
         missing = [queue for queue in QUEUES if queue not in served]
@@ -57,6 +61,23 @@ class Broker:
                 f"no worker on {self.shown_url} serves {', '.join(missing)}; start one with\n"
                 f"  celery -A workers.app worker -Q {','.join(QUEUES)}"
             )
+
+    @contextmanager
+    def failing_plainly(self) -> Iterator[None]:
+        """A block in which an error of the broker's becomes one clear :exc:`BrokerFailed`."""
+        try:
+            yield
+        except (RedisError, OperationalError) as error:
+            raise BrokerFailed(
+                f"the broker {self.shown_url} failed: {self._cause(error)}"
+            ) from error
+
+    def _cause(self, error: Exception) -> str:
+        """The first line of what was said, fit to be shown."""
+        said = str(error).strip()
+        cause = said.splitlines()[0] if said else type(error).__name__
+        secret = urlsplit(self.url).password
+        return cause.replace(unquote(secret), "***").replace(secret, "***") if secret else cause
 
     def waiting_tasks(self) -> int:
         """Tasks that are queued or being worked on."""

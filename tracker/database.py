@@ -1,8 +1,6 @@
 """The database: an engine from a URL, and the one place where SQLite and PostgreSQL differ."""
 
 import json
-import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,19 +18,14 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.expression import FromClause
 
-from tracker.errors import DatabaseTooNew, DatabaseUnreachable, UsageError
+from tracker.errors import DatabaseFailed, DatabaseTooNew, DatabaseUnreachable, UsageError
+from tracker.sqlite import sqlite_engine
 
 CONNECT_TIMEOUT = 5
 """Seconds to wait for a database server before calling it unreachable."""
-
-BUSY_TIMEOUT = 30
-"""Seconds that a SQLite writer waits for its turn. Writers hold the lock for some 0.1 s."""
-
-BUSY_PAUSE = 0.01
-"""Seconds between two tries of what SQLite does not wait for by itself."""
 
 MIGRATION_LOCK = 0x73656E64
 """Key of PostgreSQL's advisory lock for migrations: "send"."""
@@ -40,8 +33,8 @@ MIGRATION_LOCK = 0x73656E64
 MIGRATIONS = Path(__file__).parent / "migrations"
 """Where alembic finds ``env.py``, and below ``versions`` the migrations of this floor's tables."""
 
-OLDEST_SQLITE = (3, 35)
-"""The first with RETURNING."""
+OPTIONS = "-c enable_seqscan=off -c jit=off"
+"""PostgreSQL's settings for our sessions; those in the URL come after them, and win."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +55,24 @@ class Database:
             url = url.update_query_dict({"password": "***"})
         return url.render_as_string(hide_password=True)
 
-    def without_secrets(self, text: str) -> str:
-        """A driver's message, fit to be shown."""
+    def cause(self, error: Exception) -> str:
+        """The first line of what a driver said, fit to be shown."""
+        said = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+        cause = said.splitlines()[0] if said else type(error).__name__
         for secret in (self.engine.url.password, self.engine.url.query.get("password")):
             if secret:
-                text = text.replace(str(secret), "***")
-        return text
+                cause = cause.replace(str(secret), "***")
+        return cause
+
+    @contextmanager
+    def failing_plainly(self) -> Iterator[None]:
+        """A block in which a driver's error becomes one clear :exc:`DatabaseFailed`."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise DatabaseFailed(
+                f"the database {self.shown_url} failed: {self.cause(error)}"
+            ) from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -99,6 +104,15 @@ class Database:
         """A transaction that writes: committed at the end, rolled back if the block raises."""
         with self._writing.connect() as connection, connection.begin():
             yield connection
+
+    def take_stock(self) -> None:
+        """Have PostgreSQL look at how large its tables have become, for better plans from now on.
+
+        It does so by itself, but not in the first minute. SQLite was told at migration.
+        """
+        if self.is_postgresql:
+            with self.write() as connection:
+                connection.execute(sa.text("ANALYZE"))
 
     @cached_property
     def _writing(self) -> Engine:
@@ -180,8 +194,11 @@ class _BigintArrayDumper(psycopg.adapt.Dumper):
         return header.tobytes() + elements.tobytes()
 
 
-def connect(url: str) -> Database:
-    """The database at ``url``, not yet contacted; :exc:`UsageError` if it can't be one."""
+def connect(url: str, *, reading: bool = False) -> Database:
+    """The database at ``url``, not yet contacted; :exc:`UsageError` if it can't be one.
+
+    Who is only ``reading`` does not make a SQLite file, and may read one that can't be written.
+    """
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
@@ -201,7 +218,7 @@ def connect(url: str) -> Database:
                 # would go on doing so when it has grown. Planning anew costs little a batch,
                 # and whoever means whole tables says so: see survey().
                 "prepare_threshold": None,
-                "options": "-c enable_seqscan=off -c jit=off",
+                "options": f"{OPTIONS} {_text(parsed.query.get('options', ''))}".strip(),
             },
         )
 
@@ -211,53 +228,13 @@ def connect(url: str) -> Database:
 
         return Database(engine)
     if backend == "sqlite":
-        return Database(_sqlite_engine(parsed.set(drivername="sqlite+pysqlite")))
+        return Database(sqlite_engine(parsed.set(drivername="sqlite+pysqlite"), reading))
     raise UsageError(f"no support for {backend} databases; expected sqlite or postgresql")
 
 
-def _sqlite_engine(url: sa.URL) -> Engine:
-    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        raise UsageError(
-            f"Python's SQLite is {sqlite3.sqlite_version}; sendtrace needs 3.35 or newer"
-        )
-    name = url.database or ":memory:"
-    if ":memory:" in name or url.query.get("mode") == "memory":
-        raise UsageError("a SQLite database needs a file: workers are processes of their own")
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT})
-
-    @sa.event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin below, not by the driver's guess
-        _use_write_ahead_log(connection)
-        for pragma in (
-            "synchronous = FULL",  # a commit is on the disk, as with PostgreSQL's defaults
-            "foreign_keys = ON",
-            "cache_size = -32000",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # A transaction that reads first and then writes can find the lock taken, with no way
-        # to wait for it. So whoever will write takes the lock at once.
-        immediate = connection.get_execution_options().get("sqlite_immediate")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-    return engine
-
-
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Set the journal's mode. SQLite does not wait here by itself while others make the file."""
-    deadline = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            locked = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
-            if not locked or time.monotonic() > deadline:
-                raise
-            time.sleep(BUSY_PAUSE)
+def _text(option: str | Sequence[str]) -> str:
+    """An option of a URL, which may be given several times."""
+    return option if isinstance(option, str) else " ".join(option)
 
 
 def check_reachable(database: Database) -> None:
@@ -266,10 +243,8 @@ def check_reachable(database: Database) -> None:
         with database.engine.connect() as connection:
             connection.execute(sa.text("SELECT 1"))
     except (DBAPIError, OSError) as error:
-        said = str(error.orig if isinstance(error, DBAPIError) else error).strip()
-        cause = said.splitlines()[0] if said else type(error).__name__
         raise DatabaseUnreachable(
-            f"the database {database.shown_url} can't be used: {database.without_secrets(cause)}"
+            f"the database {database.shown_url} can't be used: {database.cause(error)}"
         ) from None
 
 

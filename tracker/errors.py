@@ -21,8 +21,20 @@ class DatabaseTooNew(UsageError):
     """The database was made by a newer version of sendtrace."""
 
 
+class DatabaseFailed(SendtraceError):
+    """The database stopped answering, or refused what it was asked."""
+
+
+class Unreadable(SendtraceError):
+    """A row says what this version of sendtrace never writes."""
+
+
 class BrokerUnreachable(UsageError):
     """The broker does not answer."""
+
+
+class BrokerFailed(SendtraceError):
+    """The broker stopped answering, or refused what it was told."""
 
 
 class NotFound(UsageError):

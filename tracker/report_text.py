@@ -1,22 +1,31 @@
-"""The report as people read it: on a terminal, and as a table for spreadsheets."""
+"""Reports and stories as people read them: on a terminal, and as a table for spreadsheets."""
 
 import csv
 import io
 from collections.abc import Iterator, Sequence
 
 from tracker.report import Report
-from tracker.status import Category, Status
+from tracker.status import Category, Engagement, Status
+from tracker.timeline import Event, Story
 
 LABEL_WIDTH = 34
 COUNT_WIDTH = 12
+
+
+def harmless(text: str) -> str:
+    """What a person reads, without characters that a terminal obeys: names come from anywhere."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text
+    )
 
 
 def as_text(report: Report, *, heading: str = "Live Monitoring Report") -> str:
     """The whole report of a campaign, several lines, without a line end after the last."""
     campaign = report.campaign
     seed = "" if campaign.seed is None else f" · seed {campaign.seed}"
+    state = "" if report.finished else " · not finished"
     lines = [
-        f"{heading}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}",
+        f"{heading}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}{state}",
         "",
         *_lines(report),
         "",
@@ -54,8 +63,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield line(2, "Soft", report.having(Status.SOFT_BOUNCED))
     yield line(1, "Not delivered", report.having(Status.NOT_DELIVERED))
     yield line(1, "In gateway", report.having(Status.IN_GATEWAY))
-    yield line(1, "Marked as spam", 0)
-    yield line(1, "Marked unsubscribed", 0)
+    yield line(1, "Marked as spam", report.refusals[Engagement.SPAM])
+    yield line(1, "Marked unsubscribed", report.refusals[Engagement.UNSUBSCRIBED])
     yield line(0, "Not Sent", report.not_sent, share=True)
     for category in Category:
         counts = report.within(category)
@@ -84,3 +93,28 @@ def _flat(value: dict[str, object], prefix: str = "") -> Iterator[tuple[str, obj
             yield from _flat(inner, f"{prefix}{key}.")
         else:
             yield prefix + key, inner
+
+
+def story_text(story: Story) -> str:
+    """What happened to one message; several lines, without a line end after the last."""
+    batch = "-" if story.batch is None else story.batch
+    lines = [
+        f"{story.campaign.name} {story.number} · customer {story.customer_id}"
+        f" · batch {batch} · run {story.campaign.run_id}",
+        "",
+        f"{'time (UTC)':<28}{'status':<18}{'attempt':>7}  {'step':<10}{'worker':<22}task",
+    ]
+    for event in story.events:
+        lines.append(_event_line(event))
+        if event.reason is not None:
+            lines.append(f"{'':<28}{event.reason.slug}: {event.reason.meaning}")
+    return "\n".join(lines)
+
+
+def _event_line(event: Event) -> str:
+    at = "" if event.at is None else f"{event.at:%Y-%m-%d %H:%M:%S.%f}"
+    attempt = str(event.attempt or "")
+    return (
+        f"{at:<28}{event.status.slug:<18}{attempt:>7}  {event.step or '':<10}"
+        f"{event.worker or '':<22}{event.task_id or '-'}"
+    )

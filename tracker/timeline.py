@@ -1,33 +1,44 @@
 """The story of one message: every transition, with who made it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from tracker.catalog import Campaign
 from tracker.clock import to_datetime
 from tracker.errors import NotFound
-from tracker.schema import NO_REASON, batches, customers, messages, steps, transitions
+from tracker.schema import batches, customers, messages, steps, transitions
 from tracker.status import Reason, Status, Step
 
 MOST_NUMBER = 2**31 - 1
 """The largest number that the column holds; a person may type any."""
 
 
+MOST_ATTEMPTS = 1_000
+"""As many are looked for, whatever a row says."""
+
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """A change of a message's status. ``at`` is when it happened, ``recorded_at`` when we knew."""
+    """A change of a message's status. ``at`` is when it happened, ``recorded_at`` when we knew.
 
-    at: datetime
-    recorded_at: datetime
+    What is not on record, or says what no journal writes, is None: a story is told as far as it is
+    known.
+    """
+
+    at: datetime | None
+    recorded_at: datetime | None
     status: Status
     reason: Reason | None
     attempt: int
-    step: Step
-    worker: str
+    step: Step | None
+    worker: str | None
     task_id: str | None
 
 
@@ -38,7 +49,7 @@ class Story:
     campaign: Campaign
     number: int
     customer_id: str
-    batch: int
+    batch: int | None
     events: tuple[Event, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -50,12 +61,12 @@ class Story:
             "batch": self.batch,
             "events": [
                 {
-                    "at": event.at.isoformat(),
-                    "recorded_at": event.recorded_at.isoformat(),
+                    "at": event.at and event.at.isoformat(),
+                    "recorded_at": event.recorded_at and event.recorded_at.isoformat(),
                     "status": event.status.slug,
                     "reason": event.reason and event.reason.slug,
                     "attempt": event.attempt,
-                    "step": event.step.value,
+                    "step": event.step and event.step.value,
                     "worker": event.worker,
                     "task_id": event.task_id,
                 }
@@ -82,7 +93,7 @@ def tell(connection: Connection, campaign: Campaign, number: int) -> Story:
         .where(
             transitions.c.campaign_id == campaign.id,
             transitions.c.status.in_(Status),
-            transitions.c.attempt.in_(range(attempt + 1)),
+            transitions.c.attempt.in_(range(_last_attempt(campaign, attempt) + 1)),
             transitions.c.number == number,
         )
         .order_by(transitions.c.attempt, transitions.c.status)
@@ -103,21 +114,36 @@ def tell(connection: Connection, campaign: Campaign, number: int) -> Story:
         campaign=campaign,
         number=number,
         customer_id=customer_id or "",
-        batch=-1 if batch is None else batch,
-        events=tuple(
-            Event(
-                at=to_datetime(row.at),
-                recorded_at=to_datetime(row.finished_at),
-                status=Status(row.status),
-                reason=None if row.reason == NO_REASON else Reason(row.reason),
-                attempt=row.attempt,
-                step=Step(row.step),
-                worker=row.worker,
-                task_id=row.task_id,
-            )
-            for row in rows
-        ),
+        batch=batch,
+        events=tuple(_event(row) for row in rows),
     )
+
+
+def _last_attempt(campaign: Campaign, attempt: object) -> int:
+    """The last attempt to look for; the message itself may say anything."""
+    said = attempt if isinstance(attempt, int) else 0
+    return min(max(said, campaign.attempts), MOST_ATTEMPTS)
+
+
+def _event(row: Row[Any]) -> Event:
+    return Event(
+        at=_known(to_datetime, row.at),
+        recorded_at=_known(to_datetime, row.finished_at),
+        status=Status(row.status),
+        reason=_known(Reason, row.reason),
+        attempt=row.attempt,
+        step=_known(Step, row.step),
+        worker=row.worker,
+        task_id=row.task_id,
+    )
+
+
+def _known(read: Callable[[Any], T], value: object) -> T | None:
+    """What ``value`` means, None if it means nothing."""
+    try:
+        return None if value is None else read(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _no_such_message(connection: Connection, campaign: Campaign, number: int) -> str:

@@ -1,0 +1,116 @@
+"""The commands of ``sendtrace``."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simulator import checks_cli, ledger
+from simulator.cli import end_at_once, on_ending
+from tracker import audit
+from tracker import cli as tracker_cli
+from tracker.cli import EXIT_WRONG, DatabaseOption, speaks_plainly
+from tracker.errors import SendtraceError, UsageError
+from tracker.report_text import harmless
+from tracker.settings import load_settings
+
+DEFAULT_WORKERS = 2
+DEFAULT_BATCH_SIZE = 10_000
+"""Where throughput levels off; see docs/decisions.md."""
+
+app = typer.Typer(
+    help="Simulate and track campaign messages on their way through a distributed task queue.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+@speaks_plainly
+def simulate(
+    scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="What to simulate.")],
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Instead of the scenario's seed.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, max=256, help="Worker processes.")
+    ] = DEFAULT_WORKERS,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100_000, help="Messages a task.")
+    ] = DEFAULT_BATCH_SIZE,
+    database: DatabaseOption = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The broker. Default: SENDTRACE_BROKER_URL, else a Valkey of its own.",
+        ),
+    ] = None,
+    attach: Annotated[
+        bool, typer.Option("--attach", help="Use the workers that already run on the broker.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result there.")
+    ] = None,
+) -> None:
+    """Run a scenario through real workers, and check every message against its prediction.
+
+    Exit codes: 0 all as predicted · 1 something broke · 2 wrong usage or scenario · 3 an invariant
+    is broken or a message did not end as predicted.
+
+    Examples: sendtrace simulate scenarios/demo.toml ·
+    sendtrace simulate sale.toml --seed 7 --workers 4 --json result.json
+    """
+    on_ending(end_at_once)
+    from simulator.results_text import as_text
+    from simulator.run import Options, simulate
+    from simulator.scenario import load_scenario
+
+    # From now on there is something to clean up.
+    on_ending(signal.default_int_handler)
+    parsed = load_scenario(scenario, seed=seed)
+    settings = load_settings(database_url=database, broker_url=broker)
+    _check_writable(json_file)
+    options = Options(workers=workers, batch_size=batch_size, attach=attach)
+    result = simulate(parsed, settings, options)
+    try:
+        print(harmless(as_text(result)), flush=True)
+    finally:
+        if json_file is not None:
+            _write(json_file, json.dumps(result.as_json(), indent=2) + "\n")
+    if not result.passed:
+        raise typer.Exit(EXIT_WRONG)
+
+
+def _check_writable(file: Path | None) -> None:
+    """Find out before the run, not after it, that its result can't be written."""
+    if file is None:
+        return
+    try:
+        new = not file.exists()
+        if not new and not file.is_file():
+            raise UsageError(f"--json {file}: is not a regular file")
+        with file.open("a"):
+            pass
+        if new:
+            file.unlink()
+    except OSError as error:
+        raise UsageError(f"--json {file}: can't be written: {error.strerror}") from None
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SendtraceError(f"--json {file}: can't be written: {error.strerror}") from None
+
+
+app.command()(tracker_cli.report)
+app.command()(tracker_cli.trace)
+app.command(name="verify")(tracker_cli.verify_with(audit.INVARIANTS + ledger.INVARIANTS))
+app.add_typer(checks_cli.app, name="checks")
+tracker_cli.PREPARATIONS.append(ledger.prepare)

@@ -1,0 +1,85 @@
+"""How far the messages of a run are, and whether they will get any further."""
+
+import time
+from collections.abc import Sequence
+
+from celery import Celery
+
+from simulator.broker import Broker
+from simulator.load import Loaded
+from simulator.patience import patiently
+from simulator.progress import Standing
+from tracker.catalog import Campaign
+from tracker.database import Database
+from tracker.engagement import outstanding
+from tracker.errors import SendtraceError, UsageError
+from tracker.report import make_reports
+
+STANDSTILL = 20.0
+"""Seconds without any progress, after which the broker is asked for tasks and for workers."""
+
+
+class Standstill(SendtraceError):
+    """Messages are unsettled, and nothing is on its way that would settle them."""
+
+
+class Watch:
+    """Looks how far the messages are, and notices when they stand still."""
+
+    def __init__(
+        self, database: Database, campaigns: Sequence[Campaign], broker: Broker, app: Celery
+    ) -> None:
+        self._database = database
+        self._campaigns = campaigns
+        self._broker = broker
+        self._app = app
+        self._standing = Standing(0, 0, 0, 0)
+        self._moved = self._busy = time.monotonic()
+        self._silent = False
+        self._settled: dict[str, int] = {}
+
+    def is_settled(self, loaded: Loaded) -> bool:
+        """Whether a campaign whose messages are all recorded was settled at the last look."""
+        return self._settled.get(loaded.campaign.name, 0) == loaded.size
+
+    def look(self, now: float) -> Standing:
+        """How far the messages are; :exc:`Standstill` if they will not get any further."""
+        standing = patiently(self._look)
+        if standing != self._standing:
+            self._standing, self._moved, self._busy, self._silent = standing, now, now, False
+        elif patiently(self._broker.waiting_tasks):
+            self._busy = now
+            if now - self._moved > STANDSTILL:
+                self._moved = now
+                self._check_workers()
+        elif now - self._busy > STANDSTILL:
+            raise Standstill(self._stand_still("nothing has moved and no task is at the broker"))
+        return standing
+
+    def _look(self) -> Standing:
+        with self._database.read() as connection:
+            reports = make_reports(connection, self._campaigns)
+            to_engage = outstanding(connection, self._campaigns)
+        self._settled = {
+            report.campaign.name: report.settled
+            for report in reports
+            if not to_engage[report.campaign.id]
+        }
+        return Standing.of(reports, to_engage.total())
+
+    def _check_workers(self) -> None:
+        """Find out whether anybody is there to work on what waits; once is no proof."""
+        try:
+            self._broker.check_workers(self._app)
+        except UsageError as error:
+            if self._silent:
+                raise Standstill(
+                    self._stand_still(f"nothing has moved, though tasks wait; {error}")
+                ) from None
+            self._silent = True
+        else:
+            self._silent = False
+
+    def _stand_still(self, why: str) -> str:
+        left = self._standing.recorded - self._standing.settled
+        return f"{left:,} messages stand still: for {STANDSTILL:.0f} s {why}"
