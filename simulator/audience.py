@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from simulator.customer_file import CustomerRecord, RejectFile, read_customers
 from simulator.labels import DEFECTS, SOUND, planted
+from simulator.population import Census
 from tracker.database import Database
 from tracker.schema import customers
 from tracker.status import Reason
@@ -85,11 +86,17 @@ def _insert_alike(
 
 
 def import_file(
-    database: Database, audience_id: int, file: Path, rejects: RejectFile, progress: Progress
+    database: Database,
+    audience_id: int,
+    file: Path,
+    *,
+    census: Census,
+    rejects: RejectFile,
+    progress: Progress,
 ) -> int:
     """Record the customers of a file; how many. Rows that can't be read go to ``rejects``."""
     recorded = 0
-    for records in _in_chunks(_readable(file, rejects)):
+    for records in _in_chunks(census.watch(_readable(file, rejects))):
         rows = [
             {"audience_id": audience_id, "number": number, **asdict(record)}
             for number, record in enumerate(records, recorded)

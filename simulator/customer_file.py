@@ -44,7 +44,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 @dataclass(frozen=True, kw_only=True)
 class CustomerRecord:
     """One customer as imported. ``mobile_e164`` is None where ``mobile`` is no possible number;
-    ``custom`` is the text of a JSON object with the keys ``tag:NAME`` and ``field:NAME``."""
+    ``custom`` is the text of a JSON object with the keys ``tag:NAME`` and ``field:NAME``. A file
+    does not say on which channel a customer's messages bounced: it counts for both."""
 
     customer_id: str
     email: str | None
@@ -54,8 +55,10 @@ class CustomerRecord:
     unsubscribed_email: bool
     unsubscribed_sms: bool
     ndnc: bool
-    hard_bounces: int
-    soft_bounces: int
+    hard_bounces_email: int
+    soft_bounces_email: int
+    hard_bounces_sms: int
+    soft_bounces_sms: int
     last_store: str | None
     profile: str | None
     coupon_id: str | None
@@ -244,6 +247,7 @@ def _customer(row: Mapping[str, str]) -> CustomerRecord:
         wrong = "customer_id is too long" if customer_id else "no customer_id"
         raise _RowError(f"{wrong}; expected 1 to {MAX_ID} characters")
     mobile = get("mobile")
+    hard_bounces, soft_bounces = _count(row, "hard_bounces"), _count(row, "soft_bounces")
     return CustomerRecord(
         customer_id=customer_id,
         email=get("email") or None,
@@ -253,8 +257,10 @@ def _customer(row: Mapping[str, str]) -> CustomerRecord:
         unsubscribed_email=_meaning(row, "unsubscribed", _NO_EMAIL),
         unsubscribed_sms=_meaning(row, "unsubscribed", _NO_SMS),
         ndnc=_meaning(row, "ndnc", _FLAG),
-        hard_bounces=_count(row, "hard_bounces"),
-        soft_bounces=_count(row, "soft_bounces"),
+        hard_bounces_email=hard_bounces,
+        soft_bounces_email=soft_bounces,
+        hard_bounces_sms=hard_bounces,
+        soft_bounces_sms=soft_bounces,
         last_store=get("last_store") or None,
         profile=get("profile") or None,
         coupon_id=get("coupon_id") or None,

@@ -21,6 +21,11 @@ class Purpose(StrEnum):
 
     LABEL = "label"
     FATE = "fate"
+    SUBSCRIPTION = "subscription"
+    COUPON = "coupon"
+    REFERRAL = "referral"
+    HANDLER = "handler"
+    ENGAGEMENT = "engagement"
 
 
 def uniforms(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from simulator.draws import Purpose, normals, uniforms
-from tracker.status import Channel, Status
+from tracker.status import Channel, Engagement, Status
 
 P99 = NormalDist().inv_cdf(0.99)
 """How many standard deviations the 99th percentile lies above the median."""
@@ -66,6 +66,34 @@ def _latencies(
     sigma = np.log(behaviour.p99 / behaviour.median) / P99
     drawn = np.rint(median * np.exp(np.minimum(sigma * normals(one, two), MOST_EXPONENT)))
     return np.asarray(np.minimum(drawn, LONGEST), np.int64)
+
+
+class Inclination(BaseModel):
+    """Shares of those whom a message reaches: who opens, clicks, marks as spam, unsubscribes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    open: float = 0.0
+    click: float = 0.0
+    spam: float = 0.0
+    unsubscribe: float = 0.0
+
+
+def engaged(
+    inclination: Inclination, seed: int, campaign: str, first: int, count: int
+) -> dict[Engagement, NDArray[np.bool_]]:
+    """Who of the recipients ``first`` … does what with a message; arrays of the shape (count,).
+
+    One draw decides on all that implies each other: who unsubscribes has clicked, who clicks has
+    opened.
+    """
+    drawn = uniforms(seed, campaign, Purpose.ENGAGEMENT, first, count)
+    return {
+        Engagement.OPENED: drawn[:, 0] < inclination.open,
+        Engagement.CLICKED: drawn[:, 0] < inclination.click,
+        Engagement.UNSUBSCRIBED: drawn[:, 0] < inclination.unsubscribe,
+        Engagement.SPAM: drawn[:, 1] < inclination.spam,
+    }
 
 
 def is_malformed(channel: Channel, recipient: str) -> bool:

@@ -7,11 +7,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from simulator import ledger
-from simulator.fates import Behaviour, is_malformed, outcomes
+from simulator.fates import Behaviour, Inclination, engaged, is_malformed, outcomes
 from tracker.catalog import Campaign
 from tracker.clock import Instant
 from tracker.database import Database
-from tracker.status import Status
+from tracker.engagement import Event
+from tracker.status import REFUSALS, Status
 from workers.gateways.base import Receipt, Submission
 
 KIND = "simulated"
@@ -28,6 +29,7 @@ class Settings(BaseModel):
 
     seed: int
     behaviour: Behaviour
+    inclination: Inclination = Inclination()
 
 
 class SimulatedGateway:
@@ -77,3 +79,24 @@ class SimulatedGateway:
         """The answers that are out by ``now``."""
         rows = ledger.due(self._database, campaign.id, numbers, now)
         return [Receipt(number, attempt, _OUTCOMES[code], at) for number, attempt, code, at in rows]
+
+    def engagement(
+        self, campaign: Campaign, numbers: Sequence[int], now: Instant
+    ) -> Sequence[Event]:
+        """Who marks a message as spam or unsubscribes does so at once."""
+        if not numbers:
+            return []
+        first = min(numbers)
+        does = engaged(
+            self._settings.inclination,
+            self._settings.seed,
+            campaign.name,
+            first,
+            max(numbers) - first + 1,
+        )
+        return [
+            Event(number, kind, now)
+            for kind in sorted(REFUSALS)
+            for number in numbers
+            if does[kind][number - first]
+        ]

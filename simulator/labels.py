@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from simulator.draws import Purpose, uniforms
 from tracker.status import Channel, Reason
+from workers.services import ServiceName
 
 SOUND = 0
 """The label of a customer with whom nothing is wrong. All others are codes of :class:`Reason`."""
+
+MOST_BOUNCES = 1_000
+"""More bounces than any organization puts up with."""
 
 NO_NUMBER = "12"
 """A mobile number that is none."""
@@ -22,7 +26,11 @@ DEFECTS: Mapping[Reason, Mapping[str, object]] = MappingProxyType(
     {
         Reason.UNSUBSCRIBED: {"unsubscribed_email": True, "unsubscribed_sms": True},
         Reason.NDNC: {"ndnc": True},
-        Reason.BOUNCED_REPEATEDLY: {"hard_bounces": 1_000, "soft_bounces": 1_000},
+        Reason.BOUNCED_REPEATEDLY: {
+            f"{kind}_bounces_{channel}": MOST_BOUNCES
+            for kind in ("hard", "soft")
+            for channel in Channel
+        },
         Reason.EMAIL_MISSING: {"email": None},
         Reason.MOBILE_MISSING_OR_INVALID: {"mobile": NO_NUMBER, "mobile_e164": None},
         Reason.NOT_IN_LOYALTY_PROGRAM: {"loyalty_member": False},
@@ -31,9 +39,24 @@ DEFECTS: Mapping[Reason, Mapping[str, object]] = MappingProxyType(
         Reason.COUPON_EXPIRED: {"coupon_expires": "2020-01-31"},
         Reason.COUPON_REDEEMED: {"coupon_redeemed": True},
         Reason.DATA_MISSING: {"last_store": None, "profile": None, "custom": "{}"},
+        # Nothing is wrong with these records. It is the service that never answers for them.
+        Reason.TIMEOUT: {},
+        Reason.COUPON_ISSUE: {},
+        Reason.REFERRAL_SERVICE: {},
+        Reason.SUBSCRIPTION_SERVICE: {},
     }
 )
 """What a customer's record says instead, to fail the check of a reason and no other."""
+
+SERVICE_OF: Mapping[Reason, ServiceName] = MappingProxyType(
+    {
+        Reason.TIMEOUT: ServiceName.HANDLER,
+        Reason.COUPON_ISSUE: ServiceName.COUPON,
+        Reason.REFERRAL_SERVICE: ServiceName.REFERRAL,
+        Reason.SUBSCRIPTION_SERVICE: ServiceName.SUBSCRIPTION,
+    }
+)
+"""The service whose failure gives a reason."""
 
 PLANTABLE = tuple(sorted(DEFECTS))
 
@@ -43,6 +66,7 @@ _ONLY_ON = {
     Reason.MOBILE_MISSING_OR_INVALID: Channel.SMS,
 }
 _COUPON = {
+    Reason.COUPON_ISSUE,
     Reason.COUPON_ID_MISSING,
     Reason.COUPON_DATE_FORMAT,
     Reason.COUPON_EXPIRED,
@@ -58,7 +82,9 @@ def why_not_plantable(reason: Reason, channel: Channel, requires: Sequence[str])
         return 'needs requires = ["coupon"]'
     if reason is Reason.NOT_IN_LOYALTY_PROGRAM and "membership" not in requires:
         return 'needs requires = ["membership"]'
-    if reason is Reason.DATA_MISSING and not set(requires) - {"coupon", "membership"}:
+    if reason is Reason.REFERRAL_SERVICE and "referral" not in requires:
+        return 'needs requires = ["referral"]'
+    if reason is Reason.DATA_MISSING and not set(requires) - {"coupon", "referral", "membership"}:
         return 'needs last_store, profile, tag:NAME or field:NAME in "requires"'
     return None
 

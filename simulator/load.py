@@ -1,27 +1,35 @@
 """The load: a scenario's campaigns recorded, and sent batch by batch into the queue."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from celery import Celery
 
-from simulator import audience
-from simulator import scenario as world
+from simulator import audience, services
+from simulator import sections as world
 from simulator.audience import Progress
 from simulator.customer_file import RejectFile
+from simulator.fates import Inclination
+from simulator.foresight import service_settings
 from simulator.gateway import KIND, Settings
-from simulator.oracle import Oracle, labels_of_records
+from simulator.oracle import Oracle
+from simulator.patience import enqueue_once, patiently
+from simulator.population import Census, Population
 from simulator.scenario import Scenario
 from tracker import catalog
 from tracker.clock import SystemClock, to_datetime
 from tracker.database import Database
 from tracker.errors import UsageError
-from tracker.journal import Author, enqueue
+from tracker.journal import Author
 from tracker.status import Channel, Step
 from workers.queues import QUEUE_OF, task_name
 
 DRIVER = Author(worker="driver")
+
+DEFAULT_SERIES = "default"
+"""The coupon series of campaigns that give coupons and do not say of which series."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,134 +67,218 @@ class Run:
 
 def record_run(database: Database, scenario: Scenario, folder: Path, progress: Progress) -> Run:
     """Record all that a run needs before its first message; rejected rows go below ``folder``."""
-    started_at = SystemClock().now()
     with database.write() as connection:
         run_id = catalog.record_run(
             connection,
             scenario=scenario.name,
             seed=scenario.seed,
-            started_at=started_at,
+            started_at=SystemClock().now(),
             speed=scenario.clock.speed,
             definition=scenario.text,
         )
-        organization = scenario.organization
-        organization_id = catalog.record_organization(
-            connection,
-            run_id,
-            name=organization.name,
-            enabled=organization.enabled,
-            credit=organization.credit,
-            hard_bounce_limit=organization.hard_bounce_limit,
-            soft_bounce_limit=organization.soft_bounce_limit,
-        )
-        gateway_ids = {
-            channel: catalog.record_gateway(
-                connection,
-                run_id,
-                kind=KIND,
-                settings=Settings(
-                    seed=scenario.seed, behaviour=scenario.gateway(channel).behaviour
-                ).model_dump_json(),
-            )
-            for channel in Channel
-        }
-    recorder = _Recorder(database, scenario, run_id, organization_id, folder, progress)
-    loaded = [recorder.record(each, gateway_ids[each.channel]) for each in scenario.campaigns]
+    recorder = _Recorder(database, scenario, run_id, folder, progress)
+    loaded = [recorder.record(each) for each in scenario.campaigns]
     return Run(
         id=run_id, scenario=scenario, campaigns=tuple(loaded), rejects=tuple(recorder.rejects)
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Audience:
+    id: int
+    size: int
+    population: Population | None = None
+
+
 class _Recorder:
-    """Records campaigns one after the other; those that name one file share its customers."""
+    """Records campaigns one after the other, and what they have in common only once."""
 
     def __init__(
         self,
         database: Database,
         scenario: Scenario,
         run_id: int,
-        organization_id: int,
         folder: Path,
         progress: Progress,
     ) -> None:
         self._database = database
         self._scenario = scenario
         self._run_id = run_id
-        self._organization_id = organization_id
         self._folder = folder / "runs" / str(run_id)
         self._progress = progress
-        self._imported: dict[Path, tuple[int, int]] = {}
+        self._organizations: dict[str | None, int] = {}
+        self._gateways: dict[str, int] = {}
+        self._series: set[tuple[int, str]] = set()
+        self._audiences: dict[str, _Audience] = {}
         self.rejects: list[Rejects] = []
 
-    def record(self, campaign: world.Campaign, gateway_id: int) -> Loaded:
-        if isinstance(campaign.audience, int):
-            audience_id, size = self._generate(campaign, campaign.audience)
-        else:
-            audience_id, size = self._import(self._scenario.path.parent / campaign.audience)
+    def record(self, campaign: world.Campaign) -> Loaded:
+        organization_id = self._organization(campaign)
+        gateway_id = self._gateway(campaign)
+        series = self._coupon_series(campaign, organization_id)
+        audience = self._audience(campaign, organization_id)
         with self._database.write() as connection:
             campaign_id = catalog.record_campaign(
                 connection,
                 self._run_id,
-                organization_id=self._organization_id,
-                audience_id=audience_id,
+                organization_id=organization_id,
+                audience_id=audience.id,
                 gateway_id=gateway_id,
                 name=campaign.name,
                 channel=campaign.channel,
                 requires=campaign.requires,
-                attempts=self._scenario.gateway(campaign.channel).attempts,
+                attempts=self._scenario.gateway_of(campaign).attempts,
+                kind=campaign.kind,
+                sender=campaign.sender,
+                series=series,
+                services_kind=services.KIND,
+                services_settings=service_settings(self._scenario, campaign).model_dump_json(),
+                tracks_engagement=self._scenario.inclination_of(campaign) != Inclination(),
             )
             recorded = catalog.load_campaign(connection, campaign_id)
-        labels = None
-        if isinstance(campaign.audience, Path):
-            today = to_datetime(recorded.clock.now()).date()
-            labels = labels_of_records(self._database, audience_id, self._scenario, campaign, today)
-        oracle = Oracle(self._scenario, campaign, size, labels)
-        return Loaded(campaign=recorded, size=size, oracle=oracle)
+        oracle = Oracle(self._scenario, campaign, audience.size, audience.population)
+        return Loaded(campaign=recorded, size=audience.size, oracle=oracle)
 
-    def _generate(self, campaign: world.Campaign, size: int) -> tuple[int, int]:
-        audience_id = self._new_audience(f"generated for {campaign.name}")
+    def _organization(self, campaign: world.Campaign) -> int:
+        key = campaign.organization
+        if key not in self._organizations:
+            organization = self._scenario.organization_of(campaign)
+            limit = organization.message_limit
+            with self._database.write() as connection:
+                self._organizations[key] = catalog.record_organization(
+                    connection,
+                    self._run_id,
+                    name=organization.name,
+                    enabled=organization.enabled,
+                    credit=organization.credit,
+                    hard_bounce_limit=organization.hard_bounce_limit,
+                    soft_bounce_limit=organization.soft_bounce_limit,
+                    message_limit=None if limit is None else limit.count,
+                    message_limit_days=1 if limit is None else limit.days,
+                    channels={
+                        channel: catalog.ChannelSettings(
+                            enabled=organization.on(channel).enabled,
+                            sender=organization.on(channel).sender,
+                        )
+                        for channel in Channel
+                    },
+                )
+        return self._organizations[key]
+
+    def _gateway(self, campaign: world.Campaign) -> int:
+        key = f"{campaign.gateway or campaign.channel} {campaign.channel}"
+        if key not in self._gateways:
+            gateway = self._scenario.gateway_of(campaign)
+            settings = Settings(
+                seed=self._scenario.seed,
+                behaviour=gateway.behaviour,
+                inclination=self._scenario.inclination_of(campaign),
+            )
+            with self._database.write() as connection:
+                self._gateways[key] = catalog.record_gateway(
+                    connection,
+                    self._run_id,
+                    kind=KIND,
+                    settings=settings.model_dump_json(),
+                    enabled=gateway.enabled,
+                )
+        return self._gateways[key]
+
+    def _coupon_series(self, campaign: world.Campaign, organization_id: int) -> str | None:
+        if "coupon" not in campaign.requires:
+            return None
+        name = campaign.coupon_series or DEFAULT_SERIES
+        if (organization_id, name) not in self._series:
+            active = self._scenario.has_active_series(campaign)
+            with self._database.write() as connection:
+                catalog.record_coupon_series(connection, organization_id, name=name, active=active)
+            self._series.add((organization_id, name))
+        return name
+
+    def _audience(self, campaign: world.Campaign, organization_id: int) -> _Audience:
+        owner = self._scenario.owner_of(campaign)
+        if owner.name not in self._audiences:
+            audience_id = self._new_audience(organization_id, owner)
+            self._audiences[owner.name] = (
+                self._generate(owner, audience_id, owner.audience)
+                if isinstance(owner.audience, int)
+                else self._import(owner, audience_id)
+            )
+        return self._audiences[owner.name]
+
+    def _new_audience(self, organization_id: int, owner: world.Campaign) -> int:
+        made = isinstance(owner.audience, int)
+        source = f"generated for {owner.name}" if made else str(owner.audience)
+        with self._database.write() as connection:
+            return catalog.record_audience(connection, organization_id, source)
+
+    def _generate(self, owner: world.Campaign, audience_id: int, size: int) -> _Audience:
         audience.generate(
             self._database,
             audience_id,
             size,
             seed=self._scenario.seed,
-            campaign=campaign.name,
-            requires=campaign.requires,
-            defects=campaign.defects,
+            campaign=owner.name,
+            requires=[
+                needed for each in self._scenario.users_of(owner) for needed in each.requires
+            ],
+            defects=owner.defects,
             progress=self._progress,
         )
-        return audience_id, size
+        return _Audience(id=audience_id, size=size)
 
-    def _import(self, file: Path) -> tuple[int, int]:
-        if file in self._imported:
-            return self._imported[file]
-        audience_id = self._new_audience(file.name)
+    def _import(self, owner: world.Campaign, audience_id: int) -> _Audience:
+        file = self._scenario.file_of(owner)
         self._folder.mkdir(parents=True, exist_ok=True)
-        rejects_path = self._folder / f"{file.stem}.rejects.csv"
+        rejects_path = self._folder / f"{file.stem}.{audience_id}.rejects.csv"
+        census = Census(self._scenario.users_of(owner), to_datetime(SystemClock().now()).date())
         with RejectFile(rejects_path) as rejects:
-            size = audience.import_file(self._database, audience_id, file, rejects, self._progress)
+            size = audience.import_file(
+                self._database,
+                audience_id,
+                file,
+                census=census,
+                rejects=rejects,
+                progress=self._progress,
+            )
         if rejects.count:
             self.rejects.append(Rejects(audience=file, count=rejects.count, file=rejects_path))
         if not size:
             see = f"; see {rejects_path}" if rejects.count else ""
             raise UsageError(f"{file}: no row could be read as a customer{see}")
-        self._imported[file] = audience_id, size
-        return audience_id, size
-
-    def _new_audience(self, source: str) -> int:
-        with self._database.write() as connection:
-            return catalog.record_audience(connection, self._organization_id, source)
+        return _Audience(id=audience_id, size=size, population=census.result())
 
 
-def drive(database: Database, app: Celery, run: Run, batch_size: int) -> Iterator[int]:
-    """Record the messages batch by batch and queue each batch; yields the messages of each."""
-    for loaded in run.campaigns:
-        for batch, first in enumerate(range(0, loaded.size, batch_size)):
-            size = min(batch_size, loaded.size - first)
-            enqueue(database, loaded.campaign, batch=batch, first=first, size=size, by=DRIVER)
-            app.send_task(
-                task_name(Step.SUPPRESS),
-                kwargs={"campaign": loaded.campaign.id, "batch": batch},
-                queue=QUEUE_OF[Step.SUPPRESS],
-            )
-            yield size
+def drive(
+    database: Database,
+    app: Celery,
+    run: Run,
+    batch_size: int,
+    is_settled: Callable[[Loaded], bool],
+) -> Iterator[int]:
+    """Record the messages batch by batch and queue each batch; yields the messages of each.
+
+    A campaign that is to come after another waits until that one is settled. Meanwhile it yields 0.
+    """
+    waiting = list(run.campaigns)
+    by_name = {loaded.campaign.name: loaded for loaded in run.campaigns}
+    while waiting:
+        for loaded in waiting:
+            after = loaded.oracle.campaign.after
+            if after is None or (by_name[after] not in waiting and is_settled(by_name[after])):
+                yield from _send(database, app, loaded, batch_size)
+                waiting.remove(loaded)
+                break
+        else:
+            yield 0
+
+
+def _send(database: Database, app: Celery, loaded: Loaded, batch_size: int) -> Iterator[int]:
+    for batch, first in enumerate(range(0, loaded.size, batch_size)):
+        size = min(batch_size, loaded.size - first)
+        range_ = {"batch": batch, "first": first, "size": size}
+        patiently(partial(enqueue_once, database, loaded.campaign, **range_, by=DRIVER))
+        task = {"campaign": loaded.campaign.id, "batch": batch}
+        queue = QUEUE_OF[Step.SUPPRESS]
+        patiently(partial(app.send_task, task_name(Step.SUPPRESS), kwargs=task, queue=queue))
+        yield size

@@ -1,153 +1,100 @@
 """What each message must end as, computed before the run and without the workers' code.
 
-From the labels of its customers and from the draws, never by asking a check. Where an outcome
-depends on who comes first (credit), the oracle predicts how many, not who.
+From the labels of its customers and from the draws, never by asking a check. Campaigns to one
+audience change its customers for each other. Where one waits for another (``after``) what comes of
+it is known. Where they run side by side it depends on who comes first: then the oracle says what a
+message may be stopped for instead, and how many will be. So it does for the checks that other
+packages brought, of which it knows no more than their reasons.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from simulator.fates import is_malformed, outcomes
-from simulator.labels import SOUND, planted
-from simulator.scenario import Campaign, Scenario
-from tracker.database import Database
-from tracker.schema import NO_REASON, customers
-from tracker.status import Channel, Reason, Status
+from simulator.fates import engaged
+from simulator.foresight import Fates, Foresight
+from simulator.population import Population
+from simulator.scenario import Scenario
+from simulator.sections import Campaign
+from tracker.status import Engagement, Reason
+from workers.checks.base import foreign_checks
 
 CHUNK = 50_000
 """Messages that are predicted at a time: what bounds the memory."""
 
-MALFORMED = -1
-"""Stands for a customer whose address the gateway will refuse for good."""
-
-
-@dataclass(frozen=True)
-class Fates:
-    """What messages end as: three arrays of one length, of codes of Status and Reason."""
-
-    statuses: NDArray[np.int8]
-    reasons: NDArray[np.int8]
-    attempts: NDArray[np.int8]
-
-    def __len__(self) -> int:
-        return len(self.statuses)
-
-
-def labels_of_records(
-    database: Database, audience_id: int, scenario: Scenario, campaign: Campaign, today: date
-) -> NDArray[np.int8]:
-    """The labels of imported customers, one byte each, in the order of their numbers."""
-    query = (
-        sa.select(customers)
-        .where(customers.c.audience_id == audience_id)
-        .order_by(customers.c.number)
-        .execution_options(yield_per=CHUNK)
-    )
-    with database.read() as connection:
-        found = (_label(row, scenario, campaign, today) for row in connection.execute(query))
-        return np.fromiter(found, np.int8)
-
-
-def _label(row: Any, scenario: Scenario, campaign: Campaign, today: date) -> int:
-    """What is wrong with a customer: the first that applies, in the order of the rule book."""
-    by_email = campaign.channel is Channel.EMAIL
-    organization, needs = scenario.organization, set(campaign.requires)
-    if row.unsubscribed_email if by_email else row.unsubscribed_sms:
-        return Reason.UNSUBSCRIBED
-    if not by_email and row.ndnc:
-        return Reason.NDNC
-    if row.hard_bounces >= organization.hard_bounce_limit:
-        return Reason.BOUNCED_REPEATEDLY
-    if row.soft_bounces >= organization.soft_bounce_limit:
-        return Reason.BOUNCED_REPEATEDLY
-    if by_email and row.email is None:
-        return Reason.EMAIL_MISSING
-    if not by_email and row.mobile_e164 is None:
-        return Reason.MOBILE_MISSING_OR_INVALID
-    if "membership" in needs and not row.loyalty_member:
-        return Reason.NOT_IN_LOYALTY_PROGRAM
-    if "coupon" in needs:
-        coupon = _coupon_label(row, today)
-        if coupon != SOUND:
-            return coupon
-    custom = json.loads(row.custom)
-    has = {
-        "last_store": row.last_store is not None,
-        "profile": row.profile is not None,
-        **{key: bool(value) for key, value in custom.items()},
-    }
-    if any(not has.get(each, False) for each in needs - {"membership", "coupon"}):
-        return Reason.DATA_MISSING
-    if is_malformed(campaign.channel, row.email if by_email else row.mobile_e164):
-        return MALFORMED
-    return SOUND
-
-
-def _coupon_label(row: Any, today: date) -> int:
-    if row.coupon_id is None:
-        return Reason.COUPON_ID_MISSING
-    if row.coupon_expires is not None:
-        try:
-            expires = date.fromisoformat(row.coupon_expires)
-        except ValueError:
-            return Reason.COUPON_DATE_FORMAT
-        if expires < today:
-            return Reason.COUPON_EXPIRED
-    return Reason.COUPON_REDEEMED if row.coupon_redeemed else SOUND
-
 
 @dataclass(frozen=True)
 class Oracle:
-    """Predicts the messages of one campaign; ``labels`` are those of an imported audience."""
+    """Predicts the messages of one campaign; ``population`` is that of an imported audience."""
 
     scenario: Scenario
     campaign: Campaign
     size: int
-    labels: NDArray[np.int8] | None = None
+    population: Population | None = None
 
-    def predict(self) -> Iterator[tuple[int, Fates]]:
+    def predict(self, *, credit_is_scarce: bool = False) -> Iterator[tuple[int, Fates]]:
         """The fates of all messages, chunk by chunk, each with the number of its first message."""
-        for first in range(0, self.size, CHUNK):
-            yield first, self._fates(first, min(CHUNK, self.size - first))
+        for first, chunk in self._chunks(credit_is_scarce):
+            yield first, chunk.fates(self.campaign)
 
-    def sendable(self) -> int:
-        """How many messages nothing but a lack of credit can stop."""
-        return sum(
-            int(np.count_nonzero(fates.statuses != Status.NOT_SENT)) for _, fates in self.predict()
+    def engaged(self, first: int, count: int) -> dict[Engagement, NDArray[np.bool_]]:
+        """Who of the customers ``first`` … does what with a message that is delivered."""
+        inclination = self.scenario.inclination_of(self.campaign)
+        return engaged(inclination, self.scenario.seed, self.campaign.name, first, count)
+
+    def sendable(self) -> tuple[int, int]:
+        """How many messages only an allowance can stop, and how many of those it will stop because
+        of the message limit. The latter are counted for the first of campaigns side by side."""
+        sendable = excess = 0
+        for _, chunk in self._chunks():
+            sendable += int(np.count_nonzero(chunk.fates(self.campaign).sent))
+            excess += chunk.excess(self.campaign)
+        return sendable, excess
+
+    def is_certain(self) -> bool:
+        """Whether it is known of every message if anything but an allowance stops it."""
+        allowance = (1 << Reason.MESSAGE_LIMIT) | (1 << Reason.OUT_OF_CREDIT)
+        predicted = (chunk.fates(self.campaign) for _, chunk in self._chunks())
+        return not any(
+            fates.uncertain.any() or (fates.instead & ~allowance).any() for fates in predicted
         )
 
-    def _labels(self, first: int, count: int) -> NDArray[np.int8]:
-        if not self.scenario.organization.enabled:
-            return np.full(count, Reason.ORGANIZATION_DISABLED, np.int8)
-        if self.labels is not None:
-            return self.labels[first : first + count]
-        return planted(self.scenario.seed, self.campaign.name, self.campaign.defects, first, count)
-
-    def _fates(self, first: int, count: int) -> Fates:
-        labels = self._labels(first, count)
-        statuses = np.full(count, Status.NOT_SENT, np.int8)
-        reasons = np.where(labels == MALFORMED, NO_REASON, labels).astype(np.int8)
-        attempts = np.zeros(count, np.int8)
-        malformed, waiting = labels == MALFORMED, labels == SOUND
-        statuses[malformed], attempts[malformed] = Status.HARD_BOUNCED, 1
-        gateway = self.scenario.gateway(self.campaign.channel)
-        for attempt in range(1, gateway.attempts + 1):
-            drawn, _ = outcomes(
-                gateway.behaviour, self.scenario.seed, self.campaign.name, attempt, first, count
+    def _chunks(self, credit_is_scarce: bool = False) -> Iterator[tuple[int, Foresight]]:
+        for first in range(0, self.size, CHUNK):
+            count = min(CHUNK, self.size - first)
+            owner = self.scenario.owner_of(self.campaign)
+            yield (
+                first,
+                Foresight(self.scenario, owner, self.population, first, count, credit_is_scarce),
             )
-            statuses[waiting], attempts[waiting] = drawn[waiting], attempt
-            waiting &= drawn == Status.SOFT_BOUNCED
-        return Fates(statuses, reasons, attempts)
 
 
-def out_of_credit(scenario: Scenario, sendable: Sequence[int]) -> int:
-    """How many messages of all campaigns together the organization has no credit for."""
-    credit = scenario.organization.credit
-    return 0 if credit is None else max(0, sum(sendable) - credit)
+@dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """What credit and message limit will withhold, of one organization: how many, not which.
+
+    ``withheld`` is None where it can't be told.
+    """
+
+    withheld: int | None
+    credit_is_scarce: bool
+
+
+def allowances(scenario: Scenario, oracles: Sequence[Oracle]) -> Mapping[str | None, Allowance]:
+    """By the name under which a campaign knows its organization."""
+    found: dict[str | None, Allowance] = {}
+    for name in {oracle.campaign.organization for oracle in oracles}:
+        of_it = [oracle for oracle in oracles if oracle.campaign.organization == name]
+        sendable, excess = (sum(each) for each in zip(*(o.sendable() for o in of_it), strict=True))
+        credit = scenario.organization_of(of_it[0].campaign).credit
+        scarce = credit is not None and sendable - excess > credit
+        handed = min(sendable - excess, credit) if credit is not None else sendable - excess
+        certain = not foreign_checks() and all(oracle.is_certain() for oracle in of_it)
+        if scarce and any(oracle.campaign.after for oracle in of_it):
+            certain = False
+        found[name] = Allowance(
+            withheld=sendable - handed if certain else None, credit_is_scarce=scarce
+        )
+    return found

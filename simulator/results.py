@@ -1,7 +1,8 @@
 """What came of a run: figures from the rows, and the judgement of it."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,14 @@ from sqlalchemy import ColumnElement, Connection
 
 from simulator import ledger
 from simulator.load import Loaded, Rejects, Run
-from simulator.oracle import CHUNK, Fates, out_of_credit
+from simulator.oracle import CHUNK, allowances
 from tracker import audit
 from tracker.audit import Finding
 from tracker.clock import Instant
 from tracker.database import Database
 from tracker.report import Report, make_reports
 from tracker.schema import NO_REASON, messages, steps, transitions
-from tracker.status import FINAL, Reason, Status
+from tracker.status import FINAL, REFUSALS, Engagement, Reason, Status
 
 PERCENTILES = (50, 95, 99)
 
@@ -70,12 +71,32 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A campaign's messages held against their prediction. ``fates`` is a digest of all of them."""
+    """A campaign's messages held against their prediction.
+
+    Of the ``uncertain`` ones nothing was known before, as it depended on who came first;
+    ``withheld`` could have been sent but for credit and message limit. ``refusals`` counts who, of
+    those who got theirs, must have marked it as spam or unsubscribed. ``fates`` is a digest.
+    """
 
     messages: int
     as_predicted: int
+    uncertain: int
+    withheld: int
+    refusals: Counter[Engagement]
     differences: tuple[Difference, ...]
     fates: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withheld:
+    """Messages that credit or message limit stopped; ``predicted`` is None where it was unknown."""
+
+    predicted: int | None
+    actual: int
+
+    @property
+    def as_predicted(self) -> bool:
+        return self.predicted in (None, self.actual)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +107,7 @@ class Result:
     reports: tuple[Report, ...]
     comparisons: tuple[Comparison, ...]
     findings: tuple[Finding, ...]
-    out_of_credit: tuple[int, int]
+    withheld: Mapping[str, Withheld]
     repeats: int
     seconds: float
     queued_to_gateway: Latencies
@@ -106,10 +127,11 @@ class Result:
 
     @property
     def as_predicted(self) -> bool:
-        """Every message as the oracle said, and as many out of credit as it counted."""
-        predicted, actual = self.out_of_credit
-        return predicted == actual and all(
-            each.as_predicted == each.messages for each in self.comparisons
+        """Every message as the oracle said, as many withheld, and as many refusals."""
+        return all(each.as_predicted for each in self.withheld.values()) and all(
+            comparison.as_predicted == comparison.messages
+            and comparison.refusals == report.refusals
+            for comparison, report in zip(self.comparisons, self.reports, strict=True)
         )
 
     @property
@@ -121,7 +143,6 @@ class Result:
         return self.balanced and self.as_predicted and self.invariants_hold
 
     def as_json(self) -> dict[str, Any]:
-        predicted, actual = self.out_of_credit
         return {
             "version": RESULT_VERSION,
             "scenario": self.run.scenario.name,
@@ -139,12 +160,16 @@ class Result:
             "rejects": [_rejects_as_json(each) for each in self.run.rejects],
             "campaigns": [report.as_json() for report in self.reports],
             "prediction": {
-                "out_of_credit": {"predicted": predicted, "actual": actual},
+                "withheld": {name: vars(each) for name, each in self.withheld.items()},
                 "campaigns": [
                     {
                         "campaign": loaded.campaign.name,
                         "messages": each.messages,
                         "as_predicted": each.as_predicted,
+                        "uncertain": each.uncertain,
+                        "refusals": {
+                            kind.slug: count for kind, count in sorted(each.refusals.items())
+                        },
                         "differences": [vars(difference) for difference in each.differences],
                         "fates": each.fates,
                     }
@@ -173,12 +198,16 @@ def judge_run(database: Database, run: Run, *, workers: int | None, batch_size: 
     """Read a finished run back from the rows, and hold it against what was predicted."""
     campaigns = [loaded.campaign for loaded in run.campaigns]
     ids = [campaign.id for campaign in campaigns]
-    sendable = [loaded.oracle.sendable() for loaded in run.campaigns]
-    lacking = out_of_credit(run.scenario, sendable)
+    expected = allowances(run.scenario, [loaded.oracle for loaded in run.campaigns])
     with database.survey() as connection:
         reports = make_reports(connection, campaigns)
         comparisons = [
-            compare(connection, loaded, credit_is_scarce=lacking > 0) for loaded in run.campaigns
+            compare(
+                connection,
+                loaded,
+                credit_is_scarce=expected[loaded.oracle.campaign.organization].credit_is_scarce,
+            )
+            for loaded in run.campaigns
         ]
         began, ended = _span(connection, ids)
         return Result(
@@ -188,10 +217,19 @@ def judge_run(database: Database, run: Run, *, workers: int | None, batch_size: 
             findings=tuple(
                 audit.check(connection, campaigns, audit.INVARIANTS + ledger.INVARIANTS)
             ),
-            out_of_credit=(
-                lacking,
-                sum(report.having(Status.NOT_SENT, Reason.OUT_OF_CREDIT) for report in reports),
-            ),
+            withheld={
+                run.scenario.organizations[name].name if name else run.scenario.organization.name: (
+                    Withheld(
+                        predicted=allowance.withheld,
+                        actual=sum(
+                            comparison.withheld
+                            for loaded, comparison in zip(run.campaigns, comparisons, strict=True)
+                            if loaded.oracle.campaign.organization == name
+                        ),
+                    )
+                )
+                for name, allowance in expected.items()
+            },
             repeats=ledger.repeats(connection, ids),
             seconds=(ended - began) / 1e6 / run.scenario.clock.speed,
             queued_to_gateway=_latencies(connection, ids, to_gateway=True),
@@ -203,32 +241,41 @@ def judge_run(database: Database, run: Run, *, workers: int | None, batch_size: 
 
 
 def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -> Comparison:
-    """Hold every message of a campaign against its prediction.
-
-    Where credit is scarce, who of the sendable went without can't be known, only how many.
-    """
-    agreeing, differences, digest = 0, list[Difference](), hashlib.blake2b(digest_size=16)
-    for first, predicted in loaded.oracle.predict():
+    """Hold every message of a campaign against its prediction."""
+    agreeing, uncertain, withheld = 0, 0, 0
+    refusals: Counter[Engagement] = Counter(dict.fromkeys(REFUSALS, 0))
+    differences, digest = list[Difference](), hashlib.blake2b(digest_size=16)
+    for first, predicted in loaded.oracle.predict(credit_is_scarce=credit_is_scarce):
         actual = _fates(connection, loaded.campaign.id, first, len(predicted))
-        for array in (actual.statuses, actual.reasons, actual.attempts):
+        statuses, reasons, attempts = actual
+        for array in actual:
             digest.update(array.tobytes())
         same = (
-            (predicted.statuses == actual.statuses)
-            & (predicted.reasons == actual.reasons)
-            & (predicted.attempts == actual.attempts)
+            (predicted.statuses == statuses)
+            & (predicted.reasons == reasons)
+            & (predicted.attempts == attempts)
         )
-        if credit_is_scarce:
-            same |= (predicted.statuses != Status.NOT_SENT) & (
-                actual.reasons == Reason.OUT_OF_CREDIT
-            )
+        stopped_instead = (predicted.instead >> np.maximum(reasons, 0)) & 1 == 1
+        same |= (statuses == Status.NOT_SENT) & stopped_instead
+        same |= predicted.uncertain & (statuses != MISSING)
         agreeing += int(np.count_nonzero(same))
+        uncertain += int(np.count_nonzero(predicted.uncertain))
+        allowance = np.isin(reasons, (Reason.OUT_OF_CREDIT, Reason.MESSAGE_LIMIT))
+        withheld += int(np.count_nonzero(predicted.sent & allowance))
+        does = loaded.oracle.engaged(first, len(predicted))
+        for kind in REFUSALS:
+            refusals[kind] += int(np.count_nonzero(does[kind] & (statuses == Status.DELIVERED)))
         for place in np.flatnonzero(~same)[: EXAMPLES - len(differences)]:
+            was = (predicted.statuses[place], predicted.reasons[place], predicted.attempts[place])
             differences.append(
-                Difference(first + int(place), _words(predicted, place), _words(actual, place))
+                Difference(first + int(place), _words(*was), _words(*actual[:, place]))
             )
     return Comparison(
         messages=loaded.size,
         as_predicted=agreeing,
+        uncertain=uncertain,
+        withheld=withheld,
+        refusals=refusals,
         differences=tuple(differences),
         fates=digest.hexdigest(),
     )
@@ -238,7 +285,8 @@ MISSING = -1
 """Stands where a message should be and is none."""
 
 
-def _fates(connection: Connection, campaign_id: int, first: int, count: int) -> Fates:
+def _fates(connection: Connection, campaign_id: int, first: int, count: int) -> NDArray[np.int8]:
+    """Status, reason and attempt of messages as they are on record; shape (3, count)."""
     rows = connection.execute(
         sa.select(
             messages.c.number, messages.c.status, messages.c.reason, messages.c.attempt
@@ -251,17 +299,16 @@ def _fates(connection: Connection, campaign_id: int, first: int, count: int) -> 
     if rows:
         columns = np.array(rows, np.int64).T
         states[:, columns[0] - first] = columns[1:]
-    return Fates(*states)
+    return states
 
 
-def _words(fates: Fates, place: int) -> str:
-    if fates.statuses[place] == MISSING:
+def _words(status: int, reason: int, attempt: int) -> str:
+    if status == MISSING:
         return "missing"
-    status = Status(fates.statuses[place])
-    if fates.reasons[place] != NO_REASON:
-        return f"{status.slug}: {Reason(fates.reasons[place]).slug}"
-    attempt = fates.attempts[place]
-    return f"{status.slug} on attempt {attempt}" if attempt else status.slug
+    named = Status(status).slug
+    if reason != NO_REASON:
+        return f"{named}: {Reason(reason).slug}"
+    return f"{named} on attempt {attempt}" if attempt else named
 
 
 def _span(connection: Connection, ids: Sequence[int]) -> tuple[Instant, Instant]:

@@ -19,6 +19,13 @@ def _lines(result: Result) -> Iterator[str]:
         yield (
             f"{mark} as predicted  {comparison.as_predicted:,} of {comparison.messages:,} messages"
         )
+        if comparison.uncertain:
+            yield f"    of {comparison.uncertain:,} of them it depended on who came first"
+        if comparison.refusals != report.refusals:
+            wanted = " and ".join(
+                f"{count:,} {kind.slug}" for kind, count in sorted(comparison.refusals.items())
+            )
+            yield f"✘ refusals      predicted {wanted}"
         for each in comparison.differences:
             yield f"    message {each.number}: predicted {each.predicted}, but is {each.actual}"
         yield ""
@@ -49,10 +56,14 @@ def _latency_line(label: str, latencies: Latencies) -> str:
 
 
 def _verdict(result: Result) -> Iterator[str]:
-    predicted, actual = result.out_of_credit
-    if predicted or actual:
-        mark = "✔" if predicted == actual else "✘"
-        yield f"{mark} out of credit   {actual:,}, predicted {predicted:,}"
+    for organization, withheld in result.withheld.items():
+        if withheld.predicted or withheld.actual:
+            mark = "✔" if withheld.as_predicted else "✘"
+            known = "not known" if withheld.predicted is None else f"{withheld.predicted:,}"
+            yield (
+                f"{mark} withheld        {withheld.actual:,} of {organization}, over its message"
+                f" limit or out of credit; predicted {known}"
+            )
     holding = sum(finding.holds for finding in result.findings)
     mark = "✔" if result.invariants_hold else "✘"
     yield f"{mark} invariants      {holding} of {len(result.findings)} hold"

@@ -1,197 +1,37 @@
 """The scenario file, parsed and checked once: what :func:`load_scenario` returns makes sense."""
 
-import re
 import tomllib
-from collections.abc import Mapping
-from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    PlainValidator,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from simulator.customer_file import CustomerRecord, check_header, read_customers
-from simulator.fates import Behaviour
-from simulator.labels import PLANTABLE, why_not_plantable
+from simulator.fates import Inclination
+from simulator.sections import (
+    Campaign,
+    Clock,
+    CouponSeries,
+    Engagement,
+    Gateway,
+    Name,
+    Organization,
+    Section,
+    Service,
+)
+from simulator.wording import near_words, problems, shown
 from tracker.errors import UsageError
-from tracker.status import Channel, Reason
-
-MOST_MESSAGES = 100_000_000
-"""More messages than a campaign can sensibly have: a slip of the keyboard."""
-
-LONGEST = timedelta(days=365)
-"""No latency is longer."""
-
-MOST_SHOWN = 60
-"""Characters of a wrong value that are shown."""
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)")
-_UNITS = {
-    "us": timedelta(microseconds=1),
-    "ms": timedelta(milliseconds=1),
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-}
-_REQUIREMENT = re.compile(r"coupon|last_store|profile|membership|(tag|field):\S.*")
+from tracker.status import Channel
+from workers.services import ServiceName
 
 
 class InvalidScenario(UsageError):
     """The scenario file does not describe something that can be run."""
-
-
-def _duration(value: object) -> timedelta:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f'{_shown(value)} is no duration; expected one like "800ms", "4s" or "2m"')
-    amount, unit = float(match[1]), _UNITS[match[2]]
-    if amount > LONGEST / unit:
-        raise ValueError(f"{value} is longer than {LONGEST.days} days")
-    return amount * unit
-
-
-def _audience(value: object) -> int | Path:
-    if isinstance(value, int) and not isinstance(value, bool):
-        if not 1 <= value <= MOST_MESSAGES:
-            raise ValueError(
-                f"{value:,} is out of range; expected 1 to {MOST_MESSAGES:,} customers"
-            )
-        return value
-    if not isinstance(value, str):
-        raise ValueError(
-            f'{_shown(value)} is no audience; expected a number or a file like "customers.csv"'
-        )
-    if not value or "\0" in value:
-        raise ValueError(f"{value!r} is not the name of a file")
-    return Path(value)
-
-
-def _text(value: str) -> str:
-    if not value or "\0" in value:
-        raise ValueError(f"{value!r} is not a text that can be shown")
-    return value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-
-
-class Section(BaseModel):
-    """A table of the file. Keys that it does not name are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MessageLimit(Section):
-    count: Count
-    days: Count
-
-
-class Organization(Section):
-    name: Annotated[str, AfterValidator(_text)] = "Acme Retail"
-    enabled: Annotated[bool, Field(strict=True)] = True
-    credit: Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)] | None = None
-    message_limit: MessageLimit | None = None
-    hard_bounce_limit: Count = 1
-    soft_bounce_limit: Count = 3
-
-
-class Campaign(Section):
-    name: Name
-    channel: Channel
-    audience: Annotated[int | Path, PlainValidator(_audience)]
-    requires: tuple[str, ...] = ()
-    defects: dict[str, Share] = {}
-
-    @field_validator("requires")
-    @classmethod
-    def _known_requirements(cls, requires: tuple[str, ...]) -> tuple[str, ...]:
-        for each in requires:
-            if _REQUIREMENT.fullmatch(each) is None:
-                raise ValueError(
-                    f"{each!r} is not known; expected coupon, last_store, profile, membership,"
-                    " tag:NAME or field:NAME"
-                )
-        return requires
-
-    @model_validator(mode="after")
-    def _defects_fit(self) -> Self:
-        if self.defects and isinstance(self.audience, Path):
-            raise ValueError("defects are planted in generated audiences only, not in a file")
-        for slug in self.defects:
-            if slug not in {reason.slug for reason in PLANTABLE}:
-                raise ValueError(
-                    f"defects.{slug}: no customer can be made to fail for that reason"
-                    + _near(slug, [reason.slug for reason in PLANTABLE])
-                )
-            why_not = why_not_plantable(Reason[slug.upper()], self.channel, self.requires)
-            if why_not:
-                raise ValueError(f"defects.{slug}: {why_not}")
-        _add_up("defects", self.defects)
-        return self
-
-
-class Latency(Section):
-    median: Duration
-    p99: Duration
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.p99 < self.median:
-            raise ValueError("p99 is below the median")
-        if self.p99 and not self.median:
-            raise ValueError("the median is 0 and p99 is not; expected both above 0, or neither")
-        return self
-
-
-class Gateway(Section):
-    latency: Latency = Latency.model_construct(median=timedelta(), p99=timedelta())
-    hard_bounce: Share = 0.0
-    soft_bounce: Share = 0.0
-    not_delivered: Share = 0.0
-    attempts: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
-    rate: Count | None = None
-
-    @model_validator(mode="after")
-    def _shares_fit(self) -> Self:
-        outcomes = ("hard_bounce", "soft_bounce", "not_delivered")
-        _add_up(", ".join(outcomes), {each: getattr(self, each) for each in outcomes})
-        return self
-
-    @property
-    def behaviour(self) -> Behaviour:
-        return Behaviour(
-            median=self.latency.median,
-            p99=self.latency.p99,
-            hard_bounce=self.hard_bounce,
-            soft_bounce=self.soft_bounce,
-            not_delivered=self.not_delivered,
-            attempts=self.attempts,
-        )
-
-
-class Engagement(Section):
-    open: Share = 0.0
-    click: Share = 0.0
-    spam: Share = 0.0
-    unsubscribe: Share = 0.0
-
-
-class Clock(Section):
-    speed: Annotated[float, Field(gt=0, le=100_000, strict=True)] = 1.0
 
 
 class Scenario(Section):
@@ -202,9 +42,12 @@ class Scenario(Section):
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
     organization: Organization = Organization()
+    organizations: dict[Name, Organization] = Field(default_factory=dict)
     campaigns: tuple[Campaign, ...]
-    gateways: dict[Channel, Gateway] = {}
-    engagement: dict[Channel, Engagement] = {}
+    gateways: dict[Name, Gateway] = Field(default_factory=dict)
+    coupon_series: dict[Name, CouponSeries] = Field(default_factory=dict)
+    services: dict[ServiceName, Service] = Field(default_factory=dict)
+    engagement: dict[Channel, Engagement] = Field(default_factory=dict)
     clock: Clock = Clock()
 
     @field_validator("campaigns")
@@ -225,25 +68,113 @@ class Scenario(Section):
             raise ValueError("sms has no engagement; expected email")
         return engagement
 
-    def gateway(self, channel: Channel) -> Gateway:
-        """How the gateway of a channel behaves."""
-        return self.gateways.get(channel, Gateway())
+    @model_validator(mode="after")
+    def _names_lead_somewhere(self) -> Self:
+        earlier: list[Campaign] = []
+        for place, campaign in enumerate(self.campaigns):
+            for key, name, known in (
+                ("audience.same_as", campaign.same_as, [each.name for each in earlier]),
+                ("after", campaign.after, [each.name for each in earlier]),
+                ("organization", campaign.organization, list(self.organizations)),
+                ("gateway", campaign.gateway, [*self.gateways, *Channel]),
+                ("coupon_series", campaign.coupon_series, list(self.coupon_series)),
+            ):
+                if name is not None and name not in known:
+                    what = "no campaign before it" if key[0] == "a" else "none"
+                    raise ValueError(
+                        f"campaigns[{place}].{key}: there is {what} called {shown(name)}"
+                        + near_words(name, known)
+                    )
+            earlier.append(campaign)
+            if self.organization_of(campaign) != self.organization_of(self.owner_of(campaign)):
+                raise ValueError(
+                    f"campaigns[{place}].audience: the customers are another organization's;"
+                    " expected the same organization"
+                )
+        self._nothing_is_idle()
+        return self
+
+    def _nothing_is_idle(self) -> None:
+        """A name that nobody uses is a slip of the keyboard."""
+        for key, there, used in (
+            ("organizations", self.organizations, {each.organization for each in self.campaigns}),
+            ("gateways", self.gateways, {*Channel, *(each.gateway for each in self.campaigns)}),
+            ("coupon_series", self.coupon_series, {each.coupon_series for each in self.campaigns}),
+        ):
+            for name in there:
+                if name not in used:
+                    raise ValueError(f"{key}.{name}: no campaign uses it")
+
+    def organization_of(self, campaign: Campaign) -> Organization:
+        """Who sends a campaign."""
+        named = campaign.organization
+        return self.organization if named is None else self.organizations[named]
+
+    def gateway_of(self, campaign: Campaign) -> Gateway:
+        """What takes a campaign's messages over: the gateway that it names, or its channel's."""
+        return self.gateways.get(campaign.gateway or campaign.channel, Gateway())
+
+    def has_active_series(self, campaign: Campaign) -> bool:
+        """Whether a campaign's coupons can be given out; without a name they always can."""
+        named = campaign.coupon_series
+        return named is None or self.coupon_series[named].active
+
+    def inclination_of(self, campaign: Campaign) -> Inclination:
+        """What the recipients of a campaign do with it."""
+        return Inclination(**self.engagement.get(campaign.channel, Engagement()).model_dump())
+
+    def owner_of(self, campaign: Campaign) -> Campaign:
+        """The campaign for which a campaign's customers were made or imported.
+
+        Campaigns of one organization that name one file share its customers.
+        """
+        while campaign.same_as is not None:
+            campaign = self.campaign(campaign.same_as)
+        if isinstance(campaign.audience, int):
+            return campaign
+        return next(
+            each
+            for each in self.campaigns
+            if (each.audience, each.organization) == (campaign.audience, campaign.organization)
+        )
+
+    def users_of(self, owner: Campaign) -> list[Campaign]:
+        """The campaigns that are for the customers of one of them, in the order of the file."""
+        return [each for each in self.campaigns if self.owner_of(each) == owner]
+
+    @property
+    def services_without_outages(self) -> dict[ServiceName, Service]:
+        return {
+            name: each.model_copy(update={"outage": None}) for name, each in self.services.items()
+        }
+
+    def file_of(self, campaign: Campaign) -> Path:
+        """The audience file of a campaign, which lies beside the scenario."""
+        return self.path.parent / str(campaign.audience)
+
+    def campaign(self, name: str) -> Campaign:
+        return next(each for each in self.campaigns if each.name == name)
 
     @property
     def without_effect(self) -> list[str]:
         """Keys that are understood, but change nothing in this version."""
         keys = [f"gateways.{name}.rate" for name, each in self.gateways.items() if each.rate]
-        keys += [f"engagement.{name}" for name in self.engagement]
-        if self.organization.message_limit:
-            keys.append("organization.message_limit")
+        keys += [
+            f"engagement.{name}.{key}"
+            for name, each in self.engagement.items()
+            for key in ("open", "click")
+            if getattr(each, key)
+        ]
         return keys
 
 
-def load_scenario(path: Path, *, seed: int | None = None) -> Scenario:
-    """The scenario in a file, with its audience files' headers checked; ``seed`` replaces its own.
+def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None = None) -> Scenario:
+    """The scenario in a file, with its audience files' headers checked; ``seed`` replaces its own,
+    and an ``audience`` file the customers of all campaigns.
 
     Raises :exc:`InvalidScenario` that names the file, the key and what was expected.
     """
+    _check_regular(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
         raw = tomllib.loads(text)
@@ -257,114 +188,36 @@ def load_scenario(path: Path, *, seed: int | None = None) -> Scenario:
         raise InvalidScenario(f"{path}: is not TOML: {error}") from None
     if seed is not None:
         raw["seed"] = seed
+    if audience is not None:
+        for campaign in raw.get("campaigns", ()):
+            campaign["audience"] = str(audience.absolute())
+            campaign.pop("defects", None)
     for reserved in ("path", "text"):
         if reserved in raw:
             raise InvalidScenario(f"{path}: {reserved}: unknown key")
     try:
         scenario = Scenario(path=path, text=text, **raw)
     except ValidationError as error:
-        problems = [_explain(problem) for problem in _distinct(error.errors())]
-        raise InvalidScenario("\n".join(f"{path}: {problem}" for problem in problems)) from None
+        wrong = problems(error, Scenario)
+        raise InvalidScenario("\n".join(f"{path}: {each}" for each in wrong)) from None
     for place, campaign in enumerate(scenario.campaigns):
         if isinstance(campaign.audience, Path):
+            file = scenario.file_of(campaign)
             try:
-                check_header(path.parent / campaign.audience)
-                _check_somebody(path.parent / campaign.audience)
+                _check_regular(file)
+                check_header(file)
+                _check_somebody(file)
             except UsageError as error:
                 raise InvalidScenario(f"{path}: campaigns[{place}].audience: {error}") from None
     return scenario
 
 
+def _check_regular(path: Path) -> None:
+    """A pipe would keep us waiting, and a device fill the memory."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InvalidScenario(f"{path}: is not a regular file")
+
+
 def _check_somebody(file: Path) -> None:
     if not any(isinstance(read, CustomerRecord) for read in read_customers(file)):
         raise UsageError(f"{file}: no row could be read as a customer")
-
-
-def _add_up(what: str, shares: Mapping[str, float]) -> None:
-    total = sum(shares.values())
-    if total > 1 + 1e-9:
-        raise ValueError(f"{what}: the shares add up to {total:g}; expected no more than 1")
-
-
-def _shown(value: object) -> str:
-    """A value as it may have stood in the file, cut short."""
-    shown = repr(value) if isinstance(value, str | int | float) else str(value)
-    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
-
-
-def _near(word: str, known: list[str]) -> str:
-    near = get_close_matches(word, known, n=3)
-    return (
-        f"; did you mean {' or '.join(near)}?" if near else f"; expected one of {', '.join(known)}"
-    )
-
-
-def _distinct(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """One problem a key."""
-    return list({_key(error): error for error in reversed(errors)}.values())[::-1]
-
-
-def _key(error: ErrorDetails) -> str:
-    key = ""
-    for part in error["loc"]:
-        if isinstance(part, int):
-            key += f"[{part}]"
-        elif part != "[key]":
-            key += f".{part}" if key else str(part)
-    return key
-
-
-def _explain(error: ErrorDetails) -> str:
-    key, value, context = _key(error), error["input"], error.get("ctx", {})
-    match error["type"]:
-        case "extra_forbidden":
-            return f"{key}: unknown key{_near(str(error['loc'][-1]), _known_keys(error['loc']))}"
-        case "missing":
-            return f"{key}: is missing"
-        case "value_error":
-            message = str(context["error"])
-            return f"{key}: {message}" if key else message
-        case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than":
-            limit = next(iter(context.values()))
-            relation = error["type"].replace("_", " ").replace("than equal", "than or equal to")
-            if limit in (0.0, 1.0) and isinstance(limit, float) and "equal" in relation:
-                return f"{key}: {value!r} is out of range; expected a share from 0 to 1"
-            return f"{key}: {value!r} is out of range; expected a number {relation} {limit:,}"
-        case "float_type" | "float_parsing":
-            return f"{key}: {_shown(value)} is not a number"
-        case "int_type" | "int_from_float" | "int_parsing":
-            return f"{key}: {_shown(value)} is not a whole number"
-        case "bool_type":
-            return f"{key}: {_shown(value)} is neither true nor false"
-        case "string_type":
-            return f"{key}: {_shown(value)} is not a text"
-        case "string_pattern_mismatch":
-            return (
-                f"{key}: {_shown(value)} is not a name;"
-                " expected letters, digits, dots, dashes and underscores, 100 at most"
-            )
-        case "enum" | "literal_error":
-            return f"{key}: {_shown(value)} is not known; expected {context['expected']}"
-        case "too_short":
-            return f"{key}: is empty; expected at least one"
-        case "model_type" | "dict_type" | "model_attributes_type":
-            return f"{key}: {_shown(value)} is not a table"
-        case "tuple_type":
-            return f"{key}: {_shown(value)} is not a list"
-        case _:
-            return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def _known_keys(place: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table that ``place`` lies in."""
-    section: type[BaseModel] = Scenario
-    for part in place[:-1]:
-        field = section.model_fields.get(str(part))
-        section = next(iter(_models_in(field.annotation if field else section)), section)
-    return [key for key in section.model_fields if key not in ("path", "text")]
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]

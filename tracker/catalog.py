@@ -1,10 +1,11 @@
 """What is being sent, by whom and to whom: runs, organizations, audiences, campaigns, batches."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,13 +13,24 @@ from sqlalchemy import Connection, Row
 
 from tracker.clock import Clock, Instant, clock_for
 from tracker.errors import NotFound
-from tracker.schema import audiences, batches, campaigns, gateways, organizations, runs
+from tracker.schema import (
+    audiences,
+    batches,
+    campaigns,
+    coupon_series,
+    gateways,
+    organizations,
+    runs,
+)
 from tracker.status import Channel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Organization:
-    """Who sends. ``credit`` is the number of messages left, None for unlimited."""
+    """Who sends. ``credit`` is the number of messages left, None for unlimited.
+
+    ``message_limit`` is how many messages a customer may get within ``message_limit_days``.
+    """
 
     id: int
     name: str
@@ -26,11 +38,33 @@ class Organization:
     credit: int | None
     hard_bounce_limit: int
     soft_bounce_limit: int
+    message_limit: int | None = None
+    message_limit_days: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelSettings:
+    """What an organization does on a channel. The sender is None for the organization's name."""
+
+    enabled: bool = True
+    sender: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CouponSeries:
+    """Coupons that are given out together, as long as the series is active."""
+
+    name: str
+    active: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """One message to one audience over one channel, with all that a step needs to know of it."""
+    """One message to one audience over one channel, with all that a step needs to know of it.
+
+    ``kind`` says who prepares its messages: a name among the entry points ``sendtrace.handlers``.
+    ``sender`` is the campaign's own or else the organization's on this channel.
+    """
 
     id: int
     run_id: int
@@ -46,6 +80,14 @@ class Campaign:
     seed: int | None
     started_at: Instant
     speed: float
+    kind: str = "promotion"
+    channel_enabled: bool = True
+    sender: str = ""
+    coupon_series: CouponSeries | None = None
+    gateway_enabled: bool = True
+    services_kind: str = "sql"
+    services_settings: str = "{}"
+    tracks_engagement: bool = False
 
     @cached_property
     def clock(self) -> Clock:
@@ -102,6 +144,9 @@ def record_organization(
     credit: int | None,
     hard_bounce_limit: int,
     soft_bounce_limit: int,
+    message_limit: int | None = None,
+    message_limit_days: int = 1,
+    channels: Mapping[Channel, ChannelSettings] = MappingProxyType({}),
 ) -> int:
     """A new organization's id."""
     return _insert(
@@ -113,12 +158,28 @@ def record_organization(
         credit=credit,
         hard_bounce_limit=hard_bounce_limit,
         soft_bounce_limit=soft_bounce_limit,
+        message_limit=message_limit,
+        message_limit_days=message_limit_days,
+        channels=json.dumps({channel: asdict(each) for channel, each in channels.items()}),
     )
 
 
-def record_gateway(connection: Connection, run_id: int, *, kind: str, settings: str) -> int:
+def record_coupon_series(
+    connection: Connection, organization_id: int, *, name: str, active: bool
+) -> None:
+    """Note that an organization has a coupon series."""
+    connection.execute(
+        sa.insert(coupon_series).values(organization_id=organization_id, name=name, active=active)
+    )
+
+
+def record_gateway(
+    connection: Connection, run_id: int, *, kind: str, settings: str, enabled: bool = True
+) -> int:
     """A new gateway's id. ``settings`` is for the gateway alone to understand."""
-    return _insert(connection, gateways, run_id=run_id, kind=kind, settings=settings)
+    return _insert(
+        connection, gateways, run_id=run_id, kind=kind, settings=settings, enabled=enabled
+    )
 
 
 def record_audience(connection: Connection, organization_id: int, source: str) -> int:
@@ -137,8 +198,17 @@ def record_campaign(
     channel: Channel,
     requires: Sequence[str],
     attempts: int,
+    kind: str = "promotion",
+    sender: str | None = None,
+    series: str | None = None,
+    services_kind: str = "sql",
+    services_settings: str = "{}",
+    tracks_engagement: bool = False,
 ) -> int:
-    """A new campaign's id, without messages yet."""
+    """A new campaign's id, without messages yet.
+
+    Without a sender it has its organization's; ``series`` is the name of a coupon series.
+    """
     return _insert(
         connection,
         campaigns,
@@ -150,6 +220,12 @@ def record_campaign(
         channel=channel,
         requires=json.dumps(list(requires)),
         attempts=attempts,
+        kind=kind,
+        sender=sender,
+        coupon_series=series,
+        services_kind=services_kind,
+        services_settings=services_settings,
+        tracks_engagement=tracks_engagement,
     )
 
 
@@ -168,8 +244,14 @@ _CAMPAIGN = (
         organizations.c.credit,
         organizations.c.hard_bounce_limit,
         organizations.c.soft_bounce_limit,
-        gateways.c.kind,
-        gateways.c.settings,
+        organizations.c.message_limit,
+        organizations.c.message_limit_days,
+        organizations.c.channels,
+        gateways.c.kind.label("gateway_kind"),
+        gateways.c.settings.label("gateway_settings"),
+        gateways.c.enabled.label("gateway_enabled"),
+        coupon_series.c.name.label("series"),
+        coupon_series.c.active.label("series_active"),
         runs.c.seed,
         runs.c.started_at,
         runs.c.speed,
@@ -177,10 +259,19 @@ _CAMPAIGN = (
     .join(organizations, organizations.c.id == campaigns.c.organization_id)
     .join(gateways, gateways.c.id == campaigns.c.gateway_id)
     .join(runs, runs.c.id == campaigns.c.run_id)
+    .outerjoin(
+        coupon_series,
+        sa.and_(
+            coupon_series.c.organization_id == campaigns.c.organization_id,
+            coupon_series.c.name == campaigns.c.coupon_series,
+        ),
+    )
 )
 
 
 def _campaign(row: Row[Any]) -> Campaign:
+    on_channel = ChannelSettings(**json.loads(row.channels).get(row.channel, {}))
+    sender = on_channel.sender if row.sender is None else row.sender
     return Campaign(
         id=row.id,
         run_id=row.run_id,
@@ -196,13 +287,25 @@ def _campaign(row: Row[Any]) -> Campaign:
             credit=row.credit,
             hard_bounce_limit=row.hard_bounce_limit,
             soft_bounce_limit=row.soft_bounce_limit,
+            message_limit=row.message_limit,
+            message_limit_days=row.message_limit_days,
         ),
         gateway_id=row.gateway_id,
-        gateway_kind=row.kind,
-        gateway_settings=row.settings,
+        gateway_kind=row.gateway_kind,
+        gateway_settings=row.gateway_settings,
         seed=row.seed,
         started_at=row.started_at,
         speed=row.speed,
+        kind=row.kind,
+        channel_enabled=on_channel.enabled,
+        sender=row.organization if sender is None else sender,
+        coupon_series=(
+            None if row.series is None else CouponSeries(name=row.series, active=row.series_active)
+        ),
+        gateway_enabled=row.gateway_enabled,
+        services_kind=row.services_kind,
+        services_settings=row.services_settings,
+        tracks_engagement=row.tracks_engagement,
     )
 
 

@@ -70,10 +70,10 @@ class Entry:
     moved: int = 0
     _changes: Counter[State] = field(default_factory=Counter)
 
-    def move(self, move: Move) -> int:
-        """Move those of ``move.numbers`` that are still in its source state; how many that were."""
+    def move(self, move: Move) -> Sequence[int]:
+        """Move those of ``move.numbers`` that are still in its source state; which those were."""
         if not move.numbers:
-            return 0
+            return ()
         count = self.connection.execute(
             sa.update(messages)
             .where(
@@ -88,13 +88,14 @@ class Entry:
                 reason=move.target.reason or NO_REASON,
             )
         ).rowcount
+        moved: Sequence[int] = ()
         if count:
-            all_moved = count == len(move.numbers)
-            self._write_transitions(move, move.numbers if all_moved else self._moved_now(move))
+            moved = move.numbers if count == len(move.numbers) else self._moved_now(move)
+            self._write_transitions(move, moved)
         self.moved += count
         self._changes[move.source] -= count
         self._changes[move.target] += count
-        return count
+        return moved
 
     def _moved_now(self, move: Move) -> Sequence[int]:
         """Which of ``move.numbers`` just got to its target: those without a transition to it."""

@@ -5,16 +5,27 @@ It sums a few tallies a batch and never looks at the messages, so it costs the s
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from tracker import schema
 from tracker.catalog import Campaign
+from tracker.engagement import refusals
+from tracker.errors import Unreadable
 from tracker.journal import State
-from tracker.schema import NO_REASON, batches, tallies
-from tracker.status import IN_PROGRESS, SENT, Category, Reason, Status, is_settled
+from tracker.schema import NO_REASON, batches, runs, tallies
+from tracker.status import (
+    IN_PROGRESS,
+    SENT,
+    Category,
+    Engagement,
+    Reason,
+    Status,
+    is_settled,
+)
 
 
 @dataclass(frozen=True)
@@ -23,11 +34,14 @@ class Report:
 
     ``audience`` counts the messages that were recorded, from their batches; ``counts`` what became
     of them, from the tallies. That the two agree is not assumed anywhere: see :attr:`balanced`.
+    ``run_finished`` says whether the campaign's run was brought to its end.
     """
 
     campaign: Campaign
     audience: int
     counts: Counter[State]
+    run_finished: bool = False
+    refusals: Counter[Engagement] = field(default_factory=Counter)
 
     def having(self, status: Status, reason: Reason | None = None) -> int:
         """Messages with a status and, if it is given, a reason."""
@@ -80,6 +94,11 @@ class Report:
         )
 
     @property
+    def finished(self) -> bool:
+        """Whether nothing more is expected to happen, but what comes late."""
+        return self.run_finished or self.settled == self.audience > 0
+
+    @property
     def balanced(self) -> bool:
         """Audience = Sent + Not Sent + In Progress, and Sent = Delivered + Bounced + X."""
         by_reason = sum(sum(self.within(category).values()) for category in Category)
@@ -107,8 +126,8 @@ class Report:
                 "in_gateway": self.having(Status.IN_GATEWAY),
                 "opened": 0,
                 "clicked": 0,
-                "spam": 0,
-                "unsubscribed": 0,
+                "spam": self.refusals[Engagement.SPAM],
+                "unsubscribed": self.refusals[Engagement.UNSUBSCRIBED],
                 "engagement_as_of": None,
             },
             "not_sent": {
@@ -132,8 +151,35 @@ class Report:
 
 
 def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[Report]:
-    """The reports of campaigns, all of the same instant: one query, so one snapshot."""
-    wanted = [campaign.id for campaign in campaigns]
+    """The reports of campaigns, all of the same instant if the connection sees one snapshot.
+
+    Raises :exc:`Unreadable` for a tally that says what no journal writes.
+    """
+    audience: Counter[int] = Counter()
+    counts: dict[int, Counter[State]] = {campaign.id: Counter() for campaign in campaigns}
+    finished: set[int] = set()
+    for row in connection.execute(_states(list(counts))):
+        try:
+            number = int(row.messages or 0)
+            if row.status is None:
+                audience[row.campaign_id] = number
+                if row.finished_at is not None:
+                    finished.add(row.campaign_id)
+            else:
+                counts[row.campaign_id][_state(row)] = number
+        except (ValueError, TypeError, OverflowError) as error:
+            raise Unreadable(
+                f"campaign {row.campaign_id} has a tally that can't be read: {error}"
+            ) from None
+    refused = refusals(connection, list(counts))
+    return [
+        Report(each, audience[each.id], counts[each.id], each.id in finished, refused[each.id])
+        for each in campaigns
+    ]
+
+
+def _states(wanted: Sequence[int]) -> sa.CompoundSelect[Any]:
+    """Rows of tallies, summed; and for each campaign one without a status: what was recorded."""
     states = (
         sa.select(
             tallies.c.campaign_id,
@@ -141,29 +187,31 @@ def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[
             tallies.c.attempt,
             tallies.c.reason,
             sa.func.sum(tallies.c.messages).label("messages"),
+            sa.null().label("finished_at"),
         )
         .where(tallies.c.campaign_id.in_(wanted))
         .group_by(tallies.c.campaign_id, tallies.c.status, tallies.c.attempt, tallies.c.reason)
     )
     recorded = (
         sa.select(
-            batches.c.campaign_id, sa.null(), sa.null(), sa.null(), sa.func.sum(batches.c.size)
+            schema.campaigns.c.id,
+            sa.null(),
+            sa.null(),
+            sa.null(),
+            sa.func.sum(batches.c.size),
+            sa.func.max(runs.c.finished_at),
         )
-        .where(batches.c.campaign_id.in_(wanted))
-        .group_by(batches.c.campaign_id)
+        .join(runs, runs.c.id == schema.campaigns.c.run_id)
+        .outerjoin(batches, batches.c.campaign_id == schema.campaigns.c.id)
+        .where(schema.campaigns.c.id.in_(wanted))
+        .group_by(schema.campaigns.c.id)
     )
-    audience: Counter[int] = Counter()
-    counts: dict[int, Counter[State]] = {campaign_id: Counter() for campaign_id in wanted}
-    for campaign_id, status, attempt, reason, number in connection.execute(
-        sa.union_all(states, recorded)
-    ):
-        if status is None:
-            audience[campaign_id] = int(number)
-        else:
-            state = State(
-                status=Status(status),
-                attempt=attempt,
-                reason=None if reason == NO_REASON else Reason(reason),
-            )
-            counts[campaign_id][state] = int(number)
-    return [Report(each, audience[each.id], counts[each.id]) for each in campaigns]
+    return sa.union_all(states, recorded)
+
+
+def _state(row: sa.Row[Any]) -> State:
+    return State(
+        status=Status(row.status),
+        attempt=int(row.attempt),
+        reason=None if row.reason == NO_REASON else Reason(row.reason),
+    )

@@ -30,7 +30,7 @@ from sqlalchemy import (
     true,
 )
 
-from tracker.status import IN_PROGRESS, LEGAL, Channel, Reason, Status, Step
+from tracker.status import IN_PROGRESS, LEGAL, Channel, Engagement, Reason, Status, Step
 
 NO_REASON = 0
 """Stands in the reason column of everything that is not Not Sent."""
@@ -113,8 +113,12 @@ organizations = Table(
     Column("credit", BigInteger),
     Column("hard_bounce_limit", Integer, nullable=False, server_default=text("1")),
     Column("soft_bounce_limit", Integer, nullable=False, server_default=text("3")),
+    Column("message_limit", Integer),
+    Column("message_limit_days", Integer, nullable=False, server_default=text("1")),
+    Column("channels", Text, nullable=False, server_default=text("'{}'")),
     CheckConstraint("credit >= 0", name="credit"),
-    comment="Who sends. Credit counts messages; null is unlimited.",
+    comment="Who sends. Credit counts messages; null is unlimited. message_limit: messages a"
+    " customer within message_limit_days; null is unlimited. channels is a JSON object.",
 )
 
 gateways = Table(
@@ -124,6 +128,7 @@ gateways = Table(
     Column("run_id", ForeignKey("runs.id"), nullable=False),
     Column("kind", Text, nullable=False),
     Column("settings", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False, server_default=true()),
     comment="What takes messages over. Kind is the name of an entry point in sendtrace.gateways.",
 )
 
@@ -149,21 +154,32 @@ customers = Table(
     Column("unsubscribed_email", Boolean, nullable=False, server_default=false()),
     Column("unsubscribed_sms", Boolean, nullable=False, server_default=false()),
     Column("ndnc", Boolean, nullable=False, server_default=false()),
-    Column("hard_bounces", Integer, nullable=False, server_default=text("0")),
-    Column("soft_bounces", Integer, nullable=False, server_default=text("0")),
+    Column("hard_bounces_email", Integer, nullable=False, server_default=text("0")),
+    Column("soft_bounces_email", Integer, nullable=False, server_default=text("0")),
     Column("last_store", Text),
     Column("profile", Text),
     Column("coupon_id", Text),
     Column("coupon_expires", Text),
     Column("coupon_redeemed", Boolean, nullable=False, server_default=false()),
     Column("custom", Text, nullable=False, server_default=text("'{}'")),
+    Column("hard_bounces_sms", Integer, nullable=False, server_default=text("0")),
+    Column("soft_bounces_sms", Integer, nullable=False, server_default=text("0")),
     # In this order, so that it can't be taken for a way to find customers by their numbers.
     UniqueConstraint("customer_id", "audience_id"),
-    CheckConstraint("hard_bounces >= 0", name="hard_bounces"),
-    CheckConstraint("soft_bounces >= 0", name="soft_bounces"),
+    CheckConstraint("hard_bounces_email >= 0", name="hard_bounces"),
+    CheckConstraint("soft_bounces_email >= 0", name="soft_bounces"),
     sqlite_with_rowid=False,
     comment="People, numbered within their audience. mobile_e164 is null where no number can be"
     " read from mobile; custom is a JSON object of tag:NAME and field:NAME.",
+)
+
+coupon_series = Table(
+    "coupon_series",
+    metadata,
+    Column("organization_id", ForeignKey("organizations.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("active", Boolean, nullable=False, server_default=true()),
+    comment="Coupons that are given out together.",
 )
 
 campaigns = Table(
@@ -178,11 +194,19 @@ campaigns = Table(
     Column("channel", String(8), nullable=False),
     Column("requires", Text, nullable=False),
     Column("attempts", SmallInteger, nullable=False, server_default=text("1")),
+    Column("kind", Text, nullable=False, server_default=text("'promotion'")),
+    Column("sender", Text),
+    Column("coupon_series", Text),
+    Column("services_kind", Text, nullable=False, server_default=text("'sql'")),
+    Column("services_settings", Text, nullable=False, server_default=text("'{}'")),
+    Column("tracks_engagement", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("run_id", "name"),
     Index(None, "name"),
     CheckConstraint(f"channel IN ({_words(Channel)})", name="channel"),
     CheckConstraint("attempts >= 1", name="attempts"),
-    comment="One message to one audience over one channel. requires is a JSON list.",
+    comment="One message to one audience over one channel. requires is a JSON list. Kind and"
+    " services_kind are names of entry points in sendtrace.handlers and sendtrace.services;"
+    " coupon_series may name one that the organization does not have.",
 )
 
 batches = Table(
@@ -248,6 +272,18 @@ transitions = Table(
     CheckConstraint(_legal_transition(), name="legal"),
     sqlite_with_rowid=False,
     comment="Every change of a status, once: a message enters a status once an attempt.",
+)
+
+engagements = Table(
+    "engagements",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("kind", SmallInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    CheckConstraint(f"kind IN ({_codes(Engagement)})", name="kind"),
+    sqlite_with_rowid=False,
+    comment="What recipients did with delivered messages, each event once.",
 )
 
 tallies = Table(

@@ -28,6 +28,7 @@ class Step(StrEnum):
     DISPATCH = "dispatch"
     SUBMIT = "submit"
     DELIVER = "deliver"
+    ENGAGE = "engage"
 
 
 class Status(IntEnum):
@@ -101,6 +102,23 @@ FINAL = frozenset(
 def is_settled(status: Status, attempt: int, attempts: int) -> bool:
     """Whether a message needs no more work, of the ``attempts`` that its campaign allows."""
     return status in FINAL or (status is Status.SOFT_BOUNCED and attempt >= attempts)
+
+
+class Engagement(IntEnum):
+    """What a recipient does with a delivered message."""
+
+    OPENED = 1
+    CLICKED = 2
+    SPAM = 3
+    UNSUBSCRIBED = 4
+
+    @property
+    def slug(self) -> str:
+        return self.name.lower()
+
+
+REFUSALS = frozenset({Engagement.SPAM, Engagement.UNSUBSCRIBED})
+"""After these a customer gets no more messages on the channel."""
 
 
 class Category(StrEnum):

@@ -10,6 +10,7 @@ from celery import Celery
 from celery.signals import celeryd_init
 
 from tracker.errors import SendtraceError, UsageError
+from workers.checks.base import all_checks
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ def refuse_what_cannot_work(conf: Any = None, **_: object) -> None:
     """Stop a worker before it starts, with one clear message, where it could only do harm."""
     try:
         check_configuration(conf)
+        all_checks()
     except SendtraceError as error:
         raise SystemExit(f"sendtrace: {error}") from None
 

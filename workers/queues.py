@@ -16,6 +16,7 @@ QUEUE_OF = MappingProxyType(
         Step.DISPATCH: "queued",
         Step.SUBMIT: "about_to_be_sent",
         Step.DELIVER: "gateway",
+        Step.ENGAGE: "delivery",
     }
 )
 """The queue that a step's tasks are sent to."""

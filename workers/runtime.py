@@ -8,6 +8,7 @@ from celery.signals import worker_process_init
 from tracker.catalog import Batch, Campaign, load_batch
 from tracker.database import Database, connect, migrate
 from tracker.settings import load_settings
+from workers import services
 from workers.gateways.base import Gateway, factory_of
 
 
@@ -24,6 +25,7 @@ def settle_in(**_: object) -> None:
     """Begin the life of a pool child: with connections of its own, and a calmer collector."""
     database.cache_clear()
     _gateway.cache_clear()
+    _services.cache_clear()
     # What is there by now stays. A batch adds some ten thousand small tuples that live for a moment
     # and hold no cycles: with the default threshold the collector goes through them again and
     # again. Much more than a batch's would keep the lists in forgotten queries too long.
@@ -49,3 +51,13 @@ def gateway_of(campaign: Campaign) -> Gateway:
 @cache
 def _gateway(_gateway_id: int, kind: str, settings: str) -> Gateway:
     return factory_of(kind)(settings, database())
+
+
+def services_of(campaign: Campaign) -> services.Services:
+    """The services that the campaign's messages need."""
+    return _services(campaign.services_kind, campaign.services_settings)
+
+
+@cache
+def _services(kind: str, settings: str) -> services.Services:
+    return services.factory_of(kind)(settings, database())

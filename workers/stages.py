@@ -5,24 +5,31 @@ outside any transaction that writes, then have the journal move them. A step tha
 do does nothing, so each may be repeated. It returns what the batch needs next.
 """
 
+import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from tracker import engagement
+from tracker.bounces import note_outcome
 from tracker.catalog import Batch
 from tracker.clock import Instant, to_datetime
 from tracker.database import Database
 from tracker.journal import QUEUED, Author, Entry, Move, State, entry
 from tracker.schema import customers, messages, steps, tallies
 from tracker.status import LEGAL, Channel, Reason, Status, Step
-from workers import credit
-from workers.checks.base import Candidate, Check, Customer, judge
+from workers import allowance
+from workers.candidates import gather
+from workers.checks.base import STEPS, Check, judge
 from workers.gateways.base import Gateway, Receipt, Submission
+from workers.handlers import find_handler
+from workers.services import ServiceName, Services, ask
+
+logger = logging.getLogger(__name__)
 
 RECEIPT_POLL = timedelta(seconds=1)
 """How long to let a gateway be before asking again. Real time: it bounds the load of asking."""
@@ -39,24 +46,35 @@ class Following:
 
 
 def judge_batch(
-    database: Database, batch: Batch, step: Step, checks: Sequence[Check], by: Author
+    database: Database,
+    batch: Batch,
+    step: Step,
+    checks: Sequence[Check],
+    services: Services,
+    by: Author,
+    *,
+    last_try: bool = False,
 ) -> None:
-    """Stop the queued messages that one of the checks speaks against."""
-    clock = batch.campaign.clock
-    started_at = clock.now()
-    stopped = judge(_candidates(database, batch), checks, to_datetime(started_at))
-    with entry(database, batch, step, by, started_at=started_at) as written:
-        for reason, numbers in stopped.items():
-            _stop(written, numbers, reason, started_at)
+    """Stop the queued messages that one of the checks speaks against.
 
-
-def _candidates(database: Database, batch: Batch) -> list[Candidate]:
-    columns = [customers.c[name] for name in Customer._fields]
+    Raises :exc:`workers.services.ServiceUnavailable`, but on the ``last_try``.
+    """
+    started_at = batch.campaign.clock.now()
     with database.read() as connection:
         numbers = _queued(connection, batch)
-        people = connection.execute(_customers(database, batch, numbers, *columns)).all()
-    campaign = batch.campaign
-    return [Candidate(customer, campaign) for customer in map(Customer._make, people)]
+    candidates = gather(
+        database, batch.campaign, numbers, step, services, started_at, last_try=last_try
+    )
+    verdicts = judge(candidates, checks, to_datetime(started_at))
+    for name, count in verdicts.broken.items():
+        logger.error(
+            "check %s raised for %d messages of %s, batch %d",
+            *(name, count, batch.campaign.name, batch.batch),
+            exc_info=verdicts.errors[name],
+        )
+    with entry(database, batch, step, by, started_at=started_at) as written:
+        for reason, stopped in verdicts.stopped.items():
+            _stop(written, stopped, reason, started_at)
 
 
 def _queued(connection: Connection, batch: Batch) -> Sequence[int]:
@@ -67,41 +85,67 @@ def _queued(connection: Connection, batch: Batch) -> Sequence[int]:
     ).all()
 
 
-def _customers(
-    database: Database, batch: Batch, numbers: Sequence[int], *columns: sa.Column[Any]
-) -> sa.Select[Any]:
-    return sa.select(*columns).where(
-        customers.c.audience_id == batch.campaign.audience_id,
-        database.among(customers.c.number, numbers),
-    )
+def dispatch(
+    database: Database, batch: Batch, services: Services, by: Author, *, last_try: bool = False
+) -> Following:
+    """Hand over what passed every check, as far as limits and the organization's credit go.
 
-
-def dispatch(database: Database, batch: Batch, by: Author) -> Following:
-    """Hand over what passed every check, as far as the organization's credit goes."""
-    started_at = batch.campaign.clock.now()
+    Raises :exc:`workers.services.ServiceUnavailable`, but on the ``last_try``.
+    """
+    campaign = batch.campaign
+    started_at = campaign.clock.now()
     unchecked = _missing_check(database, batch)
     if unchecked is not None:
         return Following(unchecked)
-    organization = batch.campaign.organization
+    unready, why = _unready(database, batch, services, last_try)
+    organization = campaign.organization
     with entry(database, batch, Step.DISPATCH, by, started_at=started_at) as written:
-        # Read within the entry, so that credit is taken for exactly those who use it.
+        # Read within the entry, so that the allowance is counted for exactly those who use it.
         numbers = _queued(written.connection, batch)
-        covered = len(numbers)
-        if organization.credit is not None:
-            covered = credit.take(written.connection, organization.id, covered)
-        written.move(Move(numbers=numbers[:covered], source=QUEUED, target=READY, at=started_at))
-        _stop(written, numbers[covered:], Reason.OUT_OF_CREDIT, started_at)
+        credit = None
+        if organization.credit is not None or organization.message_limit is not None:
+            credit = allowance.lock(written.connection, organization.id)
+        if organization.message_limit is not None:
+            had = allowance.recent(written.connection, database, campaign, numbers, started_at)
+            limited = {each for each, count in had.items() if count >= organization.message_limit}
+            _stop(written, sorted(limited), Reason.MESSAGE_LIMIT, started_at)
+            numbers = [number for number in numbers if number not in limited]
+        if unready:
+            _stop(written, [each for each in numbers if each in unready], why, started_at)
+            numbers = [number for number in numbers if number not in unready]
+        if credit is not None:
+            _stop(written, numbers[credit:], Reason.OUT_OF_CREDIT, started_at)
+            numbers = numbers[:credit]
+            allowance.take_credit(written.connection, organization.id, len(numbers))
+        written.move(Move(numbers=numbers, source=QUEUED, target=READY, at=started_at))
     return Following(Step.SUBMIT)
+
+
+def _unready(
+    database: Database, batch: Batch, services: Services, last_try: bool
+) -> tuple[Collection[int], Reason]:
+    """Queued messages that nobody could prepare, and why."""
+    with database.read() as connection:
+        numbers = _queued(connection, batch)
+    if find_handler(batch.campaign.kind) is None:
+        return frozenset(numbers), Reason.HANDLER_NOT_FOUND
+    said = ask(services, ServiceName.HANDLER, batch.campaign, numbers, last_try=last_try)
+    return said.failed, Reason.TIMEOUT
 
 
 def _missing_check(database: Database, batch: Batch) -> Step | None:
     """The first step that has not judged the batch yet: nobody is handed over unchecked."""
+    done = _done(database, batch)
+    return next((step for step in STEPS if step not in done), None)
+
+
+def _done(database: Database, batch: Batch) -> set[str]:
+    """The steps that are on record for a batch."""
     query = sa.select(steps.c.step).where(
         steps.c.campaign_id == batch.campaign.id, steps.c.batch == batch.batch
     )
     with database.read() as connection:
-        done = set(connection.scalars(query))
-    return next((step for step in (Step.SUPPRESS, Step.VALIDATE) if step not in done), None)
+        return set(connection.scalars(query))
 
 
 def submit(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following:
@@ -136,7 +180,12 @@ def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]
         rows = connection.execute(waiting.order_by(messages.c.number)).all()
         everyone = [number for _, _, number in rows]
         recipients = connection.scalars(
-            _customers(database, batch, everyone, recipient).order_by(customers.c.number)
+            sa.select(recipient)
+            .where(
+                customers.c.audience_id == campaign.audience_id,
+                database.among(customers.c.number, everyone),
+            )
+            .order_by(customers.c.number)
         ).all()
     groups: defaultdict[tuple[int, int], tuple[list[int], list[str]]]
     groups = defaultdict(lambda: ([], []))
@@ -173,7 +222,9 @@ def deliver(database: Database, batch: Batch, gateway: Gateway, by: Author) -> F
         if moves:
             with entry(database, batch, Step.DELIVER, by, started_at=started_at) as written:
                 for move in moves:
-                    written.move(move)
+                    moved = written.move(move)
+                    if moved:
+                        note_outcome(written, move.target.status, move.target.attempt, moved)
     return following(database, batch)
 
 
@@ -193,6 +244,21 @@ def _moves_of(receipts: Sequence[Receipt], attempts: dict[int, int]) -> list[Mov
         for (attempt, status), group in groups.items()
         if status in LEGAL[Status.IN_GATEWAY]
     ]
+
+
+def engage(database: Database, batch: Batch, gateway: Gateway, by: Author) -> None:
+    """Record what the recipients of a batch did with their messages."""
+    campaign = batch.campaign
+    started_at = campaign.clock.now()
+    with database.read() as connection:
+        delivered = connection.scalars(
+            sa.select(messages.c.number).where(
+                *_of_batch(batch), messages.c.status == Status.DELIVERED
+            )
+        ).all()
+    events = gateway.engagement(campaign, delivered, started_at)
+    with entry(database, batch, Step.ENGAGE, by, started_at=started_at) as written:
+        engagement.record(written, events)
 
 
 def following(database: Database, batch: Batch) -> Following | None:
@@ -215,6 +281,8 @@ def following(database: Database, batch: Batch) -> Following | None:
         return Following(Step.SUBMIT)
     if Status.IN_GATEWAY in statuses:
         return Following(Step.DELIVER, RECEIPT_POLL)
+    if Status.DELIVERED in statuses and batch.campaign.tracks_engagement:
+        return None if Step.ENGAGE in _done(database, batch) else Following(Step.ENGAGE)
     return None
 
 

@@ -16,10 +16,11 @@ from workers.app import app
 from workers.checks.base import checks_of
 from workers.gateways.base import GatewayUnavailable
 from workers.queues import task_name
+from workers.services import ServiceUnavailable
 from workers.stages import Following
 
-PASSING = (OperationalError, GatewayUnavailable)
-"""Troubles that pass: a database that restarts or is busy, a gateway that is away."""
+PASSING = (OperationalError, GatewayUnavailable, ServiceUnavailable)
+"""Troubles that pass: a database that restarts or is busy, a gateway or a service that is away."""
 
 
 def step(name: Step) -> Callable[[Callable[..., Following | None]], Task]:
@@ -59,19 +60,36 @@ def author(task: Task) -> Author:
     return Author(worker=request.hostname or "unknown", task_id=request.id)
 
 
+def is_last_try(task: Task) -> bool:
+    """Whether a task has no retries left: what is away now, is away for good."""
+    return bool(task.request.retries >= task.max_retries)
+
+
+def judge(task: Task, step: Step, campaign: int, batch: int) -> None:
+    """Have the checks of a step judge a batch."""
+    work = runtime.take_up(campaign, batch)
+    stages.judge_batch(
+        runtime.database(),
+        work,
+        step,
+        checks_of(step),
+        runtime.services_of(work.campaign),
+        author(task),
+        last_try=is_last_try(task),
+    )
+
+
 @step(Step.SUPPRESS)
 def suppress(task: Task, campaign: int, batch: int) -> Following:
     """Stop the messages that may not be sent."""
-    work, checks = runtime.take_up(campaign, batch), checks_of(Step.SUPPRESS)
-    stages.judge_batch(runtime.database(), work, Step.SUPPRESS, checks, author(task))
+    judge(task, Step.SUPPRESS, campaign, batch)
     return Following(Step.VALIDATE)
 
 
 @step(Step.VALIDATE)
 def validate(task: Task, campaign: int, batch: int) -> Following:
     """Stop the messages that lack something they need."""
-    work, checks = runtime.take_up(campaign, batch), checks_of(Step.VALIDATE)
-    stages.judge_batch(runtime.database(), work, Step.VALIDATE, checks, author(task))
+    judge(task, Step.VALIDATE, campaign, batch)
     return Following(Step.DISPATCH)
 
 
@@ -79,7 +97,10 @@ def validate(task: Task, campaign: int, batch: int) -> Following:
 def dispatch(task: Task, campaign: int, batch: int) -> Following:
     """Hand over what is left, as far as credit goes."""
     work = runtime.take_up(campaign, batch)
-    return stages.dispatch(runtime.database(), work, author(task))
+    services = runtime.services_of(work.campaign)
+    return stages.dispatch(
+        runtime.database(), work, services, author(task), last_try=is_last_try(task)
+    )
 
 
 @step(Step.SUBMIT)
@@ -96,3 +117,11 @@ def deliver(task: Task, campaign: int, batch: int) -> Following | None:
     work = runtime.take_up(campaign, batch)
     gateway = runtime.gateway_of(work.campaign)
     return stages.deliver(runtime.database(), work, gateway, author(task))
+
+
+@step(Step.ENGAGE)
+def engage(task: Task, campaign: int, batch: int) -> None:
+    """Record what recipients did with what was delivered."""
+    work = runtime.take_up(campaign, batch)
+    gateway = runtime.gateway_of(work.campaign)
+    stages.engage(runtime.database(), work, gateway, author(task))

@@ -1,73 +1,48 @@
 """What a check is, which checks there are, and how they judge.
 
-A check is a pure function of a candidate and the time. It says whether it speaks against sending;
-the first that speaks, in the order of :class:`tracker.status.Reason`, gives the message its reason.
+A check is a pure function of a candidate and the time. It says whether it speaks against sending,
+and names its reason, its step and its place there. The first that speaks gives the message its
+reason.
 
-    @check(Reason.NDNC)
+    @check(Reason.NDNC, step=Step.SUPPRESS, order=40)
     def ndnc(candidate: Candidate, now: datetime) -> bool:
-        "The customer is on the National Do Not Call list (SMS)."
-        return candidate.campaign.channel is Channel.SMS and candidate.customer.ndnc
+        "The customer is on the National Do Not Call list, and the campaign is an SMS."
+        return candidate.campaign.channel is Channel.SMS and candidate.subscription.ndnc
 
 An entry in the group ``sendtrace.checks`` of a package's entry points makes it take part.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import NamedTuple
 
-from tracker.catalog import Campaign
 from tracker.errors import UsageError
 from tracker.status import Reason, Step
+from workers.candidates import Candidate
 
 GROUP = "sendtrace.checks"
 
+STEPS = (Step.SUPPRESS, Step.VALIDATE)
+"""The steps that judge, in their order."""
 
-class Customer(NamedTuple):
-    """A person as the record knows them: the columns of ``customers`` that checks may look at.
-
-    ``mobile_e164`` is None where ``mobile`` is empty or not a possible number; ``custom`` is a
-    JSON object whose keys are ``tag:NAME`` and ``field:NAME``.
-    """
-
-    number: int
-    customer_id: str
-    email: str | None = None
-    mobile: str | None = None
-    mobile_e164: str | None = None
-    loyalty_member: bool = False
-    unsubscribed_email: bool = False
-    unsubscribed_sms: bool = False
-    ndnc: bool = False
-    hard_bounces: int = 0
-    soft_bounces: int = 0
-    last_store: str | None = None
-    profile: str | None = None
-    coupon_id: str | None = None
-    coupon_expires: str | None = None
-    coupon_redeemed: bool = False
-    custom: str = "{}"
-
-
-class Candidate(NamedTuple):
-    """A message that may be sent: to whom, and for which campaign."""
-
-    customer: Customer
-    campaign: Campaign
-
+BROKEN = Reason.TIMEOUT
+"""The reason of a message for which a check raised: it can't be said whether it may be sent."""
 
 Rule = Callable[[Candidate, datetime], bool]
 """True where it speaks against sending. The time is aware, in UTC."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Check:
-    """A rule with its reason and the step that asks it."""
+    """A rule, the reason that it gives, and when it is asked: lower orders first."""
 
     reason: Reason
+    step: Step
+    order: int
     rule: Rule
 
     @property
@@ -75,28 +50,94 @@ class Check:
         return self.rule.__name__
 
     @property
-    def step(self) -> Step:
-        return self.reason.step
+    def summary(self) -> str:
+        """The first line of the rule's docstring."""
+        return (self.rule.__doc__ or "").strip().splitlines()[0]
+
+    @property
+    def rank(self) -> tuple[int, int, str]:
+        """Checks in this order are asked one after the other."""
+        return STEPS.index(self.step), self.order, self.name
 
 
-def check(reason: Reason) -> Callable[[Rule], Check]:
-    """Make a rule the check that gives ``reason``, in the step and place that the reason has."""
-    return lambda rule: Check(reason, rule)
+def check(reason: Reason | str, *, step: Step | str, order: int) -> Callable[[Rule], Check]:
+    """Make a rule a check: with ``reason`` (or its slug), in ``step``, at the place ``order``.
+
+    The shipped checks stand at 10, 20, 30 … of their step. Raises :exc:`UsageError` where the
+    reason or the step is none, or the rule has no docstring.
+    """
+
+    def decorate(rule: Rule) -> Check:
+        name = rule.__name__
+        known = {each.slug: each for each in Reason}
+        if not isinstance(reason, Reason) and reason not in known:
+            raise UsageError(f"check {name}: unknown reason {reason!r}{_near(reason, known)}")
+        if step not in STEPS:
+            raise UsageError(f"check {name}: there is no step {str(step)!r}; expected {_or(STEPS)}")
+        if not (rule.__doc__ or "").strip():
+            raise UsageError(f"check {name}: has no docstring; expected a line that says its rule")
+        return Check(
+            reason=reason if isinstance(reason, Reason) else known[reason],
+            step=Step(step),
+            order=order,
+            rule=rule,
+        )
+
+    return decorate
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    near = get_close_matches(word, known, n=3)
+    return f"; did you mean {_or(near)}?" if near else f"; expected {_or(known)}"
+
+
+def _or(words: Iterable[str]) -> str:
+    return " or ".join(map(str, words))
 
 
 @cache
-def checks_of(step: Step) -> tuple[Check, ...]:
-    """The installed checks of a step, in the order in which they are asked."""
-    found = [_load(entry) for entry in entry_points(group=GROUP)]
-    return tuple(
-        sorted(
-            (each for each in found if each.step is step),
-            key=lambda each: (each.reason, each.name),
-        )
+def _installed() -> Mapping[str, tuple[EntryPoint, Check]]:
+    found: dict[str, tuple[EntryPoint, Check]] = {}
+    for entry in entry_points(group=GROUP):
+        loaded = load_check(entry)
+        other, _ = found.setdefault(loaded.name, (entry, loaded))
+        if other is not entry:
+            raise UsageError(
+                f"two checks are called {loaded.name}: {other.value} and {entry.value}"
+            )
+    return found
+
+
+def all_checks() -> tuple[Check, ...]:
+    """The installed checks in the order in which they are asked.
+
+    Raises :exc:`UsageError` that names the entry point where one can't be loaded, is no check, or
+    has the name of another.
+    """
+    return in_order(check for _, check in _installed().values())
+
+
+def foreign_checks() -> tuple[Check, ...]:
+    """Those of the installed checks that other packages brought."""
+    return in_order(
+        check
+        for entry, check in _installed().values()
+        if entry.dist is not None and entry.dist.name != "sendtrace"
     )
 
 
-def _load(entry: EntryPoint) -> Check:
+def in_order(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Checks in the order in which they are asked."""
+    return tuple(sorted(checks, key=lambda each: each.rank))
+
+
+def checks_of(step: Step) -> tuple[Check, ...]:
+    """The installed checks of a step, in the order in which they are asked."""
+    return tuple(each for each in all_checks() if each.step is step)
+
+
+def load_check(entry: EntryPoint) -> Check:
+    """The check behind an entry point; :exc:`UsageError` that names it, if there is none."""
     try:
         loaded = entry.load()
     except Exception as error:  # whatever somebody's module does when it is imported
@@ -105,20 +146,39 @@ def _load(entry: EntryPoint) -> Check:
         ) from error
     if not isinstance(loaded, Check):
         raise UsageError(
-            f"{entry.name} ({entry.value}) is no check; decorate the function with @check(REASON)"
+            f"{entry.name} ({entry.value}) is no check; decorate the function with"
+            " @check(REASON, step=STEP, order=NUMBER)"
         )
     return loaded
 
 
-def judge(
-    candidates: Iterable[Candidate], checks: Sequence[Check], now: datetime
-) -> dict[Reason, list[int]]:
-    """The numbers of the messages that may not be sent, by reason."""
+@dataclass(frozen=True)
+class Verdicts:
+    """Whom the checks stopped: message numbers by reason. ``broken`` counts, by check, the messages
+    for which it raised, and ``errors`` has the first error of each."""
+
+    stopped: dict[Reason, list[int]]
+    broken: Counter[str] = field(default_factory=Counter)
+    errors: dict[str, Exception] = field(default_factory=dict)
+
+
+def judge(candidates: Iterable[Candidate], checks: Sequence[Check], now: datetime) -> Verdicts:
+    """Ask the checks, in their order, about each candidate.
+
+    A check that raises makes its message a system error, and stops nothing else.
+    """
     rules = [(each.reason, each.rule) for each in checks]
-    stopped: defaultdict[Reason, list[int]] = defaultdict(list)
+    stopped: defaultdict[int, list[int]] = defaultdict(list)
+    verdicts = Verdicts({})
     for candidate in candidates:
-        for reason, rule in rules:
-            if rule(candidate, now):
-                stopped[reason].append(candidate.customer.number)
-                break
-    return dict(stopped)
+        try:
+            for reason, rule in rules:
+                if rule(candidate, now):
+                    stopped[reason.value].append(candidate.customer.number)
+                    break
+        except Exception as error:  # somebody's rule may raise anything
+            stopped[BROKEN.value].append(candidate.customer.number)
+            verdicts.broken[rule.__name__] += 1
+            verdicts.errors.setdefault(rule.__name__, error)
+    verdicts.stopped.update((Reason(code), numbers) for code, numbers in stopped.items())
+    return verdicts

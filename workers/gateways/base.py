@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from tracker.catalog import Campaign
 from tracker.clock import Instant
 from tracker.database import Database
+from tracker.engagement import Event
 from tracker.errors import SendtraceError, UsageError
 from tracker.status import Status
 
@@ -60,6 +61,15 @@ class Gateway(Protocol):
         """What the gateway has to say by ``now`` of the messages ``numbers``.
 
         Raises :exc:`GatewayUnavailable`.
+        """
+        ...
+
+    def engagement(
+        self, campaign: Campaign, numbers: Sequence[int], now: Instant
+    ) -> Sequence[Event]:
+        """What the recipients of the delivered messages ``numbers`` did with them by ``now``.
+
+        Asked only of campaigns that track engagement. Raises :exc:`GatewayUnavailable`.
         """
         ...
 

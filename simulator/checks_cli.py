@@ -1,0 +1,113 @@
+"""``sendtrace checks``: the commands for those who write rules."""
+
+import csv
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tracker.cli import speaks_plainly
+from tracker.errors import UsageError
+from tracker.status import Reason
+from tracker.tabular import Format, Row, render
+from workers import cli as workers_cli
+from workers.cli import FormatOption
+
+app = typer.Typer(
+    help="List, explain and try the checks that may stop a message.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.command("list")(workers_cli.list_checks)
+app.command("explain")(workers_cli.explain_message)
+app.command("diff")(workers_cli.diff)
+
+PASSES = "passes"
+
+
+@app.command("try")
+@speaks_plainly
+def try_scenario(
+    scenario: Annotated[Path, typer.Option(metavar="SCENARIO.toml", help="Whom to judge.")],
+    audience: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Instead of the scenario's customers.")
+    ] = None,
+    verdicts: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Write each customer's verdict there.")
+    ] = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Have all checks judge a scenario's customers, with nothing sent and nothing stored.
+
+    Examples: sendtrace checks try --scenario scenarios/demo.toml ·
+    sendtrace checks try --scenario sale.toml --audience customers.csv --verdicts verdicts.csv
+    """
+    from simulator.dry_run import judge_customers
+    from simulator.scenario import load_scenario
+
+    parsed = load_scenario(scenario, audience=audience)
+    counts: Counter[tuple[str, str]] = Counter()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sendtrace-")))
+        write = _writer(stack, verdicts)
+        for campaign, customer_id, reason in judge_customers(parsed, folder):
+            verdict = PASSES if reason is None else reason.slug
+            counts[campaign, verdict] += 1
+            write(campaign, customer_id, verdict)
+    order = [campaign.name for campaign in parsed.campaigns]
+    rows: list[Row] = [
+        {"campaign": campaign, "verdict": verdict, "customers": count}
+        for (campaign, verdict), count in sorted(
+            counts.items(), key=lambda each: (order.index(each[0][0]), -each[1])
+        )
+    ]
+    print(render(rows, ("campaign", "verdict", "customers"), format))
+
+
+def _writer(stack: ExitStack, file: Path | None) -> Any:
+    """What writes a line of the file of verdicts, if one is wanted."""
+    if file is None:
+        return lambda *_: None
+    try:
+        opened = stack.enter_context(file.open("w", encoding="utf-8", newline=""))
+    except OSError as error:
+        raise UsageError(f"--verdicts {file}: can't be written: {error.strerror}") from None
+    writer = csv.writer(opened)
+    writer.writerow(("campaign", "customer_id", "verdict"))
+    return lambda *cells: writer.writerow(cells)
+
+
+@app.command()
+@speaks_plainly
+def coverage(
+    scenarios: Annotated[
+        list[Path], typer.Argument(metavar="SCENARIO.toml…", help="Scenarios to look at.")
+    ],
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Tell which reasons scenarios reach, from their predictions: nothing is run.
+
+    Example: sendtrace checks coverage scenarios/*.toml
+    """
+    from simulator.coverage import predicted_reasons
+    from simulator.scenario import load_scenario
+
+    reached = {
+        parsed.name: predicted_reasons(parsed)
+        for parsed in (load_scenario(path) for path in scenarios)
+    }
+    rows = list(_reached(reached))
+    print(render(rows, ("category", "reason", *reached), format))
+    if format is Format.TABLE:
+        count = sum(any(each[reason] for each in reached.values()) for reason in Reason)
+        print(f"\n{count} of {len(Reason)} reasons are reached")
+
+
+def _reached(reached: dict[str, Counter[Reason]]) -> Iterator[Row]:
+    for reason in sorted(Reason, key=lambda each: (each.category, each)):
+        counts = {name: each[reason] for name, each in reached.items()}
+        yield {"category": reason.category.value, "reason": reason.slug, **counts}

@@ -1,0 +1,265 @@
+"""The tables that a scenario file is made of, each checked by itself."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
+
+from simulator.fates import Behaviour
+from simulator.labels import MOST_BOUNCES, PLANTABLE, why_not_plantable
+from simulator.services import Failures
+from simulator.wording import near_words, shown
+from tracker.status import Channel, Reason
+
+MOST_MESSAGES = 100_000_000
+"""More messages than a campaign can sensibly have: a slip of the keyboard."""
+
+LONGEST = timedelta(days=365)
+"""No latency is longer."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)")
+_UNITS = {
+    "us": timedelta(microseconds=1),
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+}
+_REQUIREMENT = re.compile(r"coupon|referral|last_store|profile|membership|(tag|field):\S.*")
+
+
+def _add_up(what: str, shares: Mapping[str, float]) -> None:
+    total = sum(shares.values())
+    if total > 1 + 1e-9:
+        raise ValueError(f"{what}: the shares add up to {total:g}; expected no more than 1")
+
+
+def _duration(value: object) -> timedelta:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'{shown(value)} is no duration; expected one like "800ms", "4s" or "2m"')
+    amount, unit = float(match[1]), _UNITS[match[2]]
+    if amount > LONGEST / unit:
+        raise ValueError(f"{value} is longer than {LONGEST.days} days")
+    return amount * unit
+
+
+@dataclass(frozen=True)
+class SameAs:
+    """The audience of another campaign: the same customers."""
+
+    campaign: str
+
+
+def _audience(value: object) -> int | Path | SameAs:
+    if isinstance(value, dict):
+        if set(value) != {"same_as"} or not isinstance(value["same_as"], str):
+            raise ValueError(f'{shown(value)} is no audience; expected {{ same_as = "CAMPAIGN" }}')
+        return SameAs(value["same_as"])
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= MOST_MESSAGES:
+            raise ValueError(
+                f"{value:,} is out of range; expected 1 to {MOST_MESSAGES:,} customers"
+            )
+        return value
+    if not isinstance(value, str):
+        raise ValueError(
+            f'{shown(value)} is no audience; expected a number, a file like "customers.csv"'
+            ' or { same_as = "CAMPAIGN" }'
+        )
+    if not value or "\0" in value:
+        raise ValueError(f"{value!r} is not the name of a file")
+    return Path(value)
+
+
+def _text(value: str) -> str:
+    if not value or "\0" in value:
+        raise ValueError(f"{value!r} is not a text that can be shown")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
+Bounces = Annotated[int, Field(ge=1, le=MOST_BOUNCES, strict=True)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Section(BaseModel):
+    """A table of the file. Keys that it does not name are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MessageLimit(Section):
+    count: Count
+    days: Count
+
+
+class ChannelSettings(Section):
+    """What an organization does on a channel; without a sender it uses its name."""
+
+    enabled: Annotated[bool, Field(strict=True)] = True
+    sender: str | None = None
+
+
+class Organization(Section):
+    name: Annotated[str, AfterValidator(_text)] = "Acme Retail"
+    enabled: Annotated[bool, Field(strict=True)] = True
+    credit: Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)] | None = None
+    message_limit: MessageLimit | None = None
+    hard_bounce_limit: Bounces = 1
+    soft_bounce_limit: Bounces = 3
+    email: ChannelSettings = ChannelSettings()
+    sms: ChannelSettings = ChannelSettings()
+
+    def on(self, channel: Channel) -> ChannelSettings:
+        return self.email if channel is Channel.EMAIL else self.sms
+
+
+class Campaign(Section):
+    name: Name
+    channel: Channel
+    audience: Annotated[int | Path | SameAs, PlainValidator(_audience)]
+    after: str | None = None
+    organization: str | None = None
+    gateway: str | None = None
+    kind: Name = "promotion"
+    sender: str | None = None
+    coupon_series: str | None = None
+    requires: tuple[str, ...] = ()
+    defects: dict[str, Share] = {}
+
+    @property
+    def same_as(self) -> str | None:
+        """The campaign whose customers this one is for, too."""
+        return self.audience.campaign if isinstance(self.audience, SameAs) else None
+
+    @field_validator("requires")
+    @classmethod
+    def _known_requirements(cls, requires: tuple[str, ...]) -> tuple[str, ...]:
+        for each in requires:
+            if _REQUIREMENT.fullmatch(each) is None:
+                raise ValueError(
+                    f"{each!r} is not known; expected coupon, referral, last_store, profile,"
+                    " membership, tag:NAME or field:NAME"
+                )
+        return requires
+
+    @model_validator(mode="after")
+    def _defects_fit(self) -> Self:
+        if self.defects and not isinstance(self.audience, int):
+            raise ValueError("defects are planted where customers are made: audience = NUMBER")
+        for slug in self.defects:
+            if slug not in {reason.slug for reason in PLANTABLE}:
+                raise ValueError(
+                    f"defects.{slug}: no customer can be made to fail for that reason"
+                    + near_words(slug, [reason.slug for reason in PLANTABLE])
+                )
+            why_not = why_not_plantable(Reason[slug.upper()], self.channel, self.requires)
+            if why_not:
+                raise ValueError(f"defects.{slug}: {why_not}")
+        _add_up("defects", self.defects)
+        return self
+
+
+class Latency(Section):
+    median: Duration
+    p99: Duration
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.p99 < self.median:
+            raise ValueError("p99 is below the median")
+        if self.p99 and not self.median:
+            raise ValueError("the median is 0 and p99 is not; expected both above 0, or neither")
+        return self
+
+
+class Gateway(Section):
+    enabled: Annotated[bool, Field(strict=True)] = True
+    latency: Latency = Latency.model_construct(median=timedelta(), p99=timedelta())
+    hard_bounce: Share = 0.0
+    soft_bounce: Share = 0.0
+    not_delivered: Share = 0.0
+    attempts: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
+    rate: Count | None = None
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        outcomes = ("hard_bounce", "soft_bounce", "not_delivered")
+        _add_up(", ".join(outcomes), {each: getattr(self, each) for each in outcomes})
+        return self
+
+    @property
+    def behaviour(self) -> Behaviour:
+        return Behaviour(
+            median=self.latency.median,
+            p99=self.latency.p99,
+            hard_bounce=self.hard_bounce,
+            soft_bounce=self.soft_bounce,
+            not_delivered=self.not_delivered,
+            attempts=self.attempts,
+        )
+
+
+class Engagement(Section):
+    open: Share = 0.0
+    click: Share = 0.0
+    spam: Share = 0.0
+    unsubscribe: Share = 0.0
+
+    @model_validator(mode="after")
+    def _imply_each_other(self) -> Self:
+        if not self.unsubscribe <= self.click <= self.open:
+            raise ValueError(
+                "who unsubscribes has clicked, and who clicks has opened;"
+                " expected unsubscribe <= click <= open"
+            )
+        return self
+
+
+class Outage(Section):
+    """A time, from the beginning of the run on, in which something can't be reached."""
+
+    start: Duration = Field(alias="from")
+    end: Duration = Field(alias="to")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError("it ends before it begins; expected to above from")
+        return self
+
+
+class Service(Section):
+    """How a service fails: for a share of what it is asked, each time, and all of it for a time."""
+
+    error_rate: Share = 0.0
+    outage: Outage | None = None
+
+    @property
+    def failures(self) -> Failures:
+        outage = None if self.outage is None else (self.outage.start, self.outage.end)
+        return Failures(error_rate=self.error_rate, outage=outage)
+
+
+class CouponSeries(Section):
+    active: Annotated[bool, Field(strict=True)] = True
+
+
+class Clock(Section):
+    speed: Annotated[float, Field(gt=0, le=100_000, strict=True)] = 1.0

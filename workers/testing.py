@@ -1,0 +1,62 @@
+"""A pytest plugin for those who write rules: the fixtures ``candidate`` and ``judge``.
+
+It is there wherever sendtrace is installed. Nothing is imported before a test asks for a fixture.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from tracker.status import Reason
+    from workers.candidates import Candidate
+    from workers.checks.base import Check
+
+NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
+"""When judgement is passed, unless a test says when."""
+
+
+class Judge(Protocol):
+    """Gives a candidate's reason, or None, as the workers would; see :func:`judge`."""
+
+    def __call__(
+        self, candidate: "Candidate", *extra: "Check", now: datetime = NOON
+    ) -> "Reason | None": ...
+
+
+@pytest.fixture
+def candidate() -> "Callable[..., Candidate]":
+    """Makes a candidate whom no check speaks against, but for what is said to be different.
+
+    Keywords are fields of the customer, the subscription, the coupon, the campaign, the
+    organization or the candidate: ``candidate(email=None)``, ``candidate(channel="sms",
+    ndnc=True)``, ``candidate(requires=("coupon",), expires="2020-01-31")``. A keyword that there is
+    not is a :exc:`TypeError`.
+    """
+    from workers.specimen import specimen
+
+    return specimen
+
+
+@pytest.fixture
+def judge() -> Judge:
+    """Judges a candidate with the installed checks and ``extra`` ones, exactly as the workers do.
+
+    A check that raises does so here, too: in a test that is what one wants to see.
+    """
+    from workers.checks.base import STEPS, all_checks, in_order
+    from workers.checks.base import judge as judge_all
+
+    def judge_one(candidate: "Candidate", *extra: "Check", now: datetime = NOON) -> "Reason | None":
+        checks = in_order({check.name: check for check in (*all_checks(), *extra)}.values())
+        for step in STEPS:
+            verdicts = judge_all([candidate], [each for each in checks if each.step is step], now)
+            for error in verdicts.errors.values():
+                raise error
+            for reason in verdicts.stopped:
+                return reason
+        return None
+
+    return judge_one

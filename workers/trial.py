@@ -1,0 +1,232 @@
+"""Recorded campaigns judged again, for those who write rules: by the workers' own code, with
+nothing sent and nothing written.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.catalog import Campaign
+from tracker.clock import Instant, to_datetime
+from tracker.database import Database
+from tracker.errors import NotFound, UsageError
+from tracker.schema import NO_REASON, customers, messages, steps
+from tracker.status import Reason, Step
+from workers.candidates import gather
+from workers.checks.base import STEPS, Check, judge
+from workers.services import Services, factory_of
+
+CHUNK = 10_000
+"""Messages that are judged at a time: what bounds the memory."""
+
+MOST_MESSAGES = 2**31 - 1
+"""The highest number that the database can hold of a message."""
+
+SAMPLES = 3
+"""Customers that are named for a change of verdicts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What judges: checks in their order, and a campaign with its organization's settings."""
+
+    campaign: Campaign
+    checks: Sequence[Check]
+
+
+def verdicts(
+    database: Database, rules: Rules, services: Services, numbers: Sequence[int], now: Instant
+) -> dict[int, Reason]:
+    """The reasons of those whom the checks stop, step by step, as the workers go."""
+    stopped: dict[int, Reason] = {}
+    for step in STEPS:
+        left = [number for number in numbers if number not in stopped]
+        for reason, those in _judged(database, rules, services, step, left, now).items():
+            stopped.update(dict.fromkeys(those, reason))
+    return stopped
+
+
+def _judged(
+    database: Database,
+    rules: Rules,
+    services: Services,
+    step: Step,
+    numbers: Sequence[int],
+    now: Instant,
+) -> Mapping[Reason, Sequence[int]]:
+    candidates = gather(
+        database, rules.campaign, numbers, step, services, now, last_try=True, until=now
+    )
+    checks = [check for check in rules.checks if check.step is step]
+    return judge(candidates, checks, to_datetime(now)).stopped
+
+
+@dataclass
+class Difference:
+    """How verdicts on a campaign's messages change: (from, to) with counts and some customers."""
+
+    judged: int = 0
+    changes: Counter[tuple[Reason | None, Reason | None]] = field(default_factory=Counter)
+    samples: defaultdict[tuple[Reason | None, Reason | None], list[str]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    unlike_record: int = 0
+    """Messages that today's customers and rules would give another verdict than is on record."""
+
+
+def compare(database: Database, before: Rules, after: Rules) -> Difference:
+    """Judge a recorded campaign again, by two sets of rules, as of when it was judged.
+
+    The customers are as they are now: what has happened to them since counts for both.
+    """
+    campaign = before.campaign
+    services = factory_of(campaign.services_kind)(campaign.services_settings, database)
+    found = Difference()
+    for numbers, recorded, judged_at in _recorded_chunks(database, campaign):
+        old = verdicts(database, before, services, numbers, judged_at)
+        new = verdicts(database, after, services, numbers, judged_at)
+        found.judged += len(numbers)
+        changed: dict[int, tuple[Reason | None, Reason | None]] = {}
+        for number in numbers:
+            change = (old.get(number), new.get(number))
+            if change[0] is not change[1]:
+                changed[number] = change
+            on_record = recorded.get(number)
+            if on_record in {check.reason for check in before.checks} | {None}:
+                found.unlike_record += change[0] is not on_record
+        found.changes.update(changed.values())
+        _add_samples(database, campaign, found, changed)
+    return found
+
+
+def _recorded_chunks(
+    database: Database, campaign: Campaign
+) -> Iterator[tuple[Sequence[int], Mapping[int, Reason], Instant]]:
+    """Message numbers, the reasons on record, and when the campaign was judged, chunk by chunk."""
+    of_it = messages.c.campaign_id == campaign.id
+    with database.read() as connection:
+        last = connection.scalar(sa.select(sa.func.max(messages.c.number)).where(of_it))
+        judged_at = connection.scalar(
+            sa.select(sa.func.min(steps.c.started_at)).where(
+                steps.c.campaign_id == campaign.id, steps.c.step == Step.SUPPRESS
+            )
+        )
+    for first in range(0, -1 if last is None else last + 1, CHUNK):
+        query = sa.select(messages.c.number, messages.c.reason).where(
+            of_it, messages.c.number.between(first, first + CHUNK - 1)
+        )
+        with database.read() as connection:
+            rows = connection.execute(query.order_by(messages.c.number)).all()
+        recorded = {number: Reason(code) for number, code in rows if code != NO_REASON}
+        yield [row.number for row in rows], recorded, judged_at or campaign.clock.now()
+
+
+def _add_samples(
+    database: Database,
+    campaign: Campaign,
+    found: Difference,
+    changed: Mapping[int, tuple[Reason | None, Reason | None]],
+) -> None:
+    wanted = {
+        number: change for number, change in changed.items() if len(found.samples[change]) < SAMPLES
+    }
+    with database.read() as connection:
+        for number, change in wanted.items():
+            if len(found.samples[change]) < SAMPLES:
+                found.samples[change].append(customer_id_of(connection, campaign, number))
+
+
+def changed_rules(
+    rules: Rules, *, settings: Sequence[str], without: Sequence[str], extra: Sequence[str]
+) -> Rules:
+    """Other rules: ``settings`` like "message_limit.count=2", ``without`` names of checks, and
+    ``extra`` like "module:function". :exc:`UsageError` where one of them makes no sense."""
+    campaign = rules.campaign
+    for each in settings:
+        campaign = _with_setting(campaign, each)
+    names = [check.name for check in rules.checks]
+    for name in without:
+        if name not in names:
+            raise UsageError(f"--without {name}: there is no such check{_near(name, names)}")
+    added = [_imported(each) for each in extra]
+    names = [name for name in names if name not in without]
+    for check in added:
+        if check.name in names:
+            raise UsageError(f"--with: there is a check {check.name} already; add --without")
+    kept = [check for check in rules.checks if check.name not in without]
+    return Rules(campaign=campaign, checks=sorted([*kept, *added], key=lambda each: each.rank))
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError("expected a whole number, 0 or more")
+    return int(text)
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return text == "true"
+
+
+SETTINGS: Mapping[str, tuple[str, Any]] = {
+    "enabled": ("organization.enabled", _flag),
+    "message_limit.count": ("organization.message_limit", _whole),
+    "message_limit.days": ("organization.message_limit_days", _whole),
+    "hard_bounce_limit": ("organization.hard_bounce_limit", _whole),
+    "soft_bounce_limit": ("organization.soft_bounce_limit", _whole),
+    "sender": ("sender", str),
+    "requires": ("requires", lambda text: tuple(each for each in text.split(",") if each)),
+}
+"""What ``--set`` can change: where it stands, and how it is read."""
+
+
+def _with_setting(campaign: Campaign, text: str) -> Campaign:
+    key, equals, value = text.partition("=")
+    if not equals or key not in SETTINGS:
+        raise UsageError(f"--set {text}: expected KEY=VALUE{_near(key, [*SETTINGS])}")
+    path, read = SETTINGS[key]
+    try:
+        read_value = read(value)
+    except ValueError as error:
+        raise UsageError(f"--set {text}: {error}") from None
+    part, _, name = path.rpartition(".")
+    if not part:
+        return replace(campaign, **{name: read_value})
+    return replace(campaign, organization=replace(campaign.organization, **{name: read_value}))
+
+
+def _imported(place: str) -> Check:
+    module, _, name = place.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except Exception as error:  # whatever somebody's module does when it is imported
+        raise UsageError(f"--with {place}: can't be loaded: {error}") from None
+    if not isinstance(found, Check):
+        raise UsageError(f"--with {place}: is no check; decorate the function with @check(…)")
+    return found
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    near = get_close_matches(word, known, n=3) or known
+    return f"; did you mean {' or '.join(near)}?"
+
+
+def customer_id_of(connection: Connection, campaign: Campaign, number: int) -> str:
+    """Who a message is for; :exc:`NotFound` if there is no such message."""
+    found: str | None = None
+    if 0 <= number <= MOST_MESSAGES:  # somebody may type anything
+        found = connection.scalar(
+            sa.select(customers.c.customer_id).where(
+                customers.c.audience_id == campaign.audience_id, customers.c.number == number
+            )
+        )
+    if found is None:
+        raise NotFound(f"campaign {campaign.name} has no message {number}")
+    return found
