@@ -18,10 +18,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import environment, floor, pipeline, reports, table
+from benchmarks import environment, floor, judging, pipeline, reports, table
 from benchmarks.databases import KINDS, Kind, settings_of, start
 from benchmarks.table import Line
-from simulator.cli import DEFAULT_BATCH_SIZE
+from simulator.commands import DEFAULT_BATCH_SIZE
 from simulator.run import open_database
 from tracker.settings import load_settings
 
@@ -59,6 +59,7 @@ class Figures:
     rounds: list[Round]
     single: pipeline.Measured
     reports: list[reports.Timed]
+    judging: judging.Timed
     largest: pipeline.Measured
 
     @property
@@ -73,6 +74,13 @@ class Figures:
             table.throughput_line(name, "pipeline ÷ floor", ours, plain, table.WANTED_OF_FLOOR),
             table.throughput_line(
                 name, "pipeline ÷ per message", ours, single, table.WANTED_OF_SINGLE
+            ),
+            table.throughput_line(
+                name,
+                "judging ÷ loading candidates",
+                self.judging.judged,
+                self.judging.loaded,
+                table.WANTED_OF_LOADING,
             ),
             table.report_line(name, small.messages, small.report, small.group_by, None),
             table.report_line(
@@ -100,15 +108,17 @@ class Bench:
         with self._kind.fresh() as url:
             single = self._run(url, self._sizes.single, 1)
         self._say(f"per message: {single.throughput:,.0f}/s")
-        timed, largest = list[reports.Timed](), None
+        timed, judged, largest = list[reports.Timed](), None, None
         for size in self._sizes.reports:
             with self._kind.fresh() as url:
                 largest = self._run(url, size, DEFAULT_BATCH_SIZE, watched=True)
                 timed.append(reports.time_report(url))
+                judged = judged or judging.time_judging(url, size)
             self._say(
                 f"{size:,} messages: report {timed[-1].report * 1e3:.2f} ms,"
                 f" GROUP BY {timed[-1].group_by * 1e3:.2f} ms"
             )
+        assert judged is not None
         assert largest is not None
         return Figures(
             database=self._kind.name,
@@ -116,6 +126,7 @@ class Bench:
             rounds=taken,
             single=single,
             reports=timed,
+            judging=judged,
             largest=largest,
         )
 
@@ -208,6 +219,8 @@ def _as_text(
         "floor: one process writes the same run's messages and transitions, one batch a"
         " transaction",
         f"per message: the same pipeline, batch size 1, {sizes.single:,} messages, one run",
+        f"judging, loading: {figures[0].judging.candidates:,} candidates of a campaign for which"
+        " every check has something to look at, both steps, one process",
         f"report, GROUP BY: medians of {reports.TIMINGS} timings; memory: one run, each process's"
         " own peak, largest pool child",
         f"all of it took {seconds:.0f} s",

@@ -32,9 +32,7 @@ class Timed:
 def time_report(url: str) -> Timed:
     """Time both sides in turn. The query may use the database's best plan: see ``survey()``."""
     with closing(connect(url)) as database:
-        if database.is_postgresql:
-            with database.write() as connection:
-                connection.execute(sa.text("ANALYZE"))
+        database.take_stock()
         with database.read() as connection:
             campaign = catalog.load_campaign(connection, CAMPAIGN)
         counted = 0

@@ -12,6 +12,9 @@ WANTED_OF_SINGLE = 100.0
 WANTED_OF_GROUP_BY = 10.0
 """Counting the messages ÷ the report, in seconds, on the largest run."""
 
+WANTED_OF_LOADING = 1.0
+"""Judging ÷ loading, in candidates a second: rules cost no more than looking people up."""
+
 WANTED_MEMORY = 300e6
 """Bytes that the driver and each process of the worker stay under."""
 

@@ -1,10 +1,10 @@
 """Coherent rows for tests: a campaign with customers, and messages in the states wanted."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Barrier, Thread
 from typing import TypeVar
 
@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker import audit, catalog
-from tracker.catalog import Batch, Campaign, Organization
-from tracker.clock import SystemClock
+from tracker.catalog import Batch, Campaign, CouponSeries, Organization
+from tracker.clock import Instant, SystemClock
 from tracker.database import Database, connect
 from tracker.journal import QUEUED, Author, Move, State, enqueue, entry
 from tracker.schema import customers, messages, tallies
 from tracker.status import Channel, Reason, Status, Step
+from workers.services import Answers, Service, ServiceName, ServiceUnavailable
 
 T = TypeVar("T")
 
@@ -45,6 +46,8 @@ SPRING = Campaign(
     seed=1,
     started_at=0,
     speed=1.0,
+    sender="Acme",
+    coupon_series=CouponSeries(name="spring", active=True),
 )
 """A campaign that is on no record, for what only looks at it."""
 
@@ -75,6 +78,8 @@ class Plan:
     attempts: int = 3
     credit: int | None = None
     enabled: bool = True
+    message_limit: int | None = None
+    kind: str = "promotion"
     gateway_kind: str = "simulated"
     gateway_settings: str = '{"seed": 1, "behaviour": {"attempts": 3}}'
 
@@ -104,6 +109,7 @@ def make_campaign(
             credit=plan.credit,
             hard_bounce_limit=1,
             soft_bounce_limit=3,
+            message_limit=plan.message_limit,
         )
         gateway_id = catalog.record_gateway(
             connection, run_id, kind=plan.gateway_kind, settings=plan.gateway_settings
@@ -115,6 +121,7 @@ def make_campaign(
             connection.execute(sa.insert(customers), plain)
         for number, different in people.items():
             connection.execute(sa.insert(customers).values({**sound[number], **different}))
+        catalog.record_coupon_series(connection, organization_id, name="spring", active=True)
         campaign_id = catalog.record_campaign(
             connection,
             run_id,
@@ -125,6 +132,27 @@ def make_campaign(
             channel=plan.channel,
             requires=plan.requires,
             attempts=plan.attempts,
+            kind=plan.kind,
+            series="spring",
+        )
+        return catalog.load_campaign(connection, campaign_id)
+
+
+def make_sibling(
+    database: Database, campaign: Campaign, name: str, channel: Channel = Channel.EMAIL
+) -> Campaign:
+    """Another campaign of a campaign's organization, to the same customers."""
+    with database.write() as connection:
+        campaign_id = catalog.record_campaign(
+            connection,
+            campaign.run_id,
+            organization_id=campaign.organization.id,
+            audience_id=campaign.audience_id,
+            gateway_id=campaign.gateway_id,
+            name=name,
+            channel=channel,
+            requires=campaign.requires,
+            attempts=campaign.attempts,
         )
         return catalog.load_campaign(connection, campaign_id)
 
@@ -165,7 +193,7 @@ def move(
         now = batch.campaign.clock.now()
         with entry(database, batch, step, AUTHOR, started_at=now) as written:
             moved = written.move(Move(numbers=numbers, source=source, target=target, at=now))
-        assert moved == len(numbers), "the factory moves only what is there"
+        assert moved == numbers, "the factory moves only what is there"
         source = target
 
 
@@ -206,7 +234,7 @@ def make_busy_batch(database: Database, plan: Plan | None = None) -> Batch:
         with entry(database, batch, step, AUTHOR, started_at=now) as written:
             for numbers, source, target in moves:
                 request = Move(numbers=numbers, source=source, target=target, at=now)
-                assert written.move(request) == len(numbers), "the factory moves what is there"
+                assert written.move(request) == numbers, "the factory moves what is there"
     return batch
 
 
@@ -275,6 +303,33 @@ def disturbed(database: Database, work: Iterator[object]) -> Iterator[Database]:
     with closing(connect(url)) as reader:
         sa.event.listen(reader.engine, "after_cursor_execute", lambda *_: next(work, None))
         yield reader
+
+
+@dataclass
+class ScriptedServices:
+    """Services that answer what they are told to, and note what they are asked.
+
+    ``says`` has what each does each time that it is asked: fails for some numbers, or is away.
+    """
+
+    says: Mapping[ServiceName, Sequence[Collection[int] | ServiceUnavailable]] = field(
+        default_factory=dict
+    )
+    found: Mapping[ServiceName, Mapping[int, object]] = field(default_factory=dict)
+    asked: list[tuple[ServiceName, int, list[int]]] = field(default_factory=list)
+
+    def find(self, name: ServiceName) -> Service:
+        def answer(_: Campaign, numbers: Sequence[int], attempt: int, _now: Instant) -> Answers:
+            self.asked.append((name, attempt, [*numbers]))
+            script = self.says.get(name, ())
+            said = script[attempt] if attempt < len(script) else ()
+            if isinstance(said, ServiceUnavailable):
+                raise said
+            failed = {*said} & {*numbers}
+            known = self.found.get(name, {})
+            return Answers({each: known[each] for each in known if each not in failed}, failed)
+
+        return answer
 
 
 def enqueueing(database: Database, campaign: Campaign, size: int = 1) -> Iterator[Batch]:

@@ -21,12 +21,15 @@ from tests.factory import (
 )
 from tracker.audit import BALANCED, EXAMPLES, INVARIANTS, Finding, check
 from tracker.catalog import Campaign
+from tracker.contradictions import SKEW
 from tracker.database import Database
 from tracker.journal import enqueue
-from tracker.schema import batches, messages, steps, tallies, transitions
+from tracker.schema import batches, customers, messages, runs, steps, tallies, transitions
 
 SHOWN = {
     "batches_follow": ("batch", "first", "expected_first"),
+    "audience_covered": ("customers", "messages"),
+    "customers": ("number",),
     "one_reason": ("number", "status", "reason"),
     "tallies": ("status", "reason", "attempt", "messages", "tallied"),
     "last_transition": ("number", "status", "attempt", "reason", "recorded_reason"),
@@ -37,7 +40,7 @@ SHOWN = {
 }
 """What is looked at of the wrong rows of each invariant."""
 
-Wrong = dict[str, list[tuple[int | None, ...]]]
+Wrong = dict[str, list[tuple[int | None, ...] | None]]
 
 
 def findings_on(database: Database, *campaigns: Campaign) -> list[Finding]:
@@ -49,7 +52,9 @@ def wrong(findings: Sequence[Finding]) -> Wrong:
     """The rows that are named, of each invariant that does not hold."""
     return {
         finding.invariant.name: [
-            tuple(example[key] for key in SHOWN[finding.invariant.name])
+            None
+            if "unreadable" in example
+            else tuple(example[key] for key in SHOWN[finding.invariant.name])
             for example in finding.examples
         ]
         for finding in findings
@@ -64,7 +69,7 @@ def lawless(database: Database) -> Iterator[Connection]:
         if database.is_postgresql:
             connection.execute(sa.text("DROP TRIGGER messages_legal ON messages"))
             for table in ("messages", "transitions", "tallies"):
-                for name in ("reason", "legal"):
+                for name in ("status", "reason", "attempt", "legal"):
                     drop = f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_{name}_check"
                     connection.execute(sa.text(drop))
             yield connection
@@ -88,7 +93,7 @@ def forged(number: int, previous: int | None, status: int, attempt: int, reason:
         status=status,
         attempt=attempt,
         reason=reason,
-        at=0,
+        at=sa.select(sa.func.max(transitions.c.at)).scalar_subquery(),
         step_id=LAST_STEP,
     )
 
@@ -96,6 +101,17 @@ def forged(number: int, previous: int | None, status: int, attempt: int, reason:
 def gone(number: int, **state: int) -> Any:
     of_it = [transitions.c[column] == value for column, value in state.items()]
     return sa.delete(transitions).where(transitions.c.number == number, *of_it)
+
+
+def entered(number: int, status: int, *, seconds: int) -> Any:
+    """The message entered a status so much later."""
+    of_it = (transitions.c.number == number, transitions.c.status == status)
+    later = transitions.c.at + sa.literal(seconds * 1_000_000, sa.BigInteger)
+    return sa.update(transitions).where(*of_it).values(at=later)
+
+
+FINISHED = sa.update(runs).values(finished_at=1)
+LATE_BOUNCE = sa.and_(transitions.c.previous == 6, transitions.c.status == 7)
 
 
 def message(number: int, **values: int) -> Any:
@@ -259,8 +275,70 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
         ),
         pytest.param(
             [sa.insert(messages).values(campaign_id=1, number=22, status=0)],
-            {"last_transition": [(22, 0, 0, 0, None)], "flow": [(0, 0, 22, 20, 3)]},
+            {
+                "customers": [(22,)],
+                "last_transition": [(22, 0, 0, 0, None)],
+                "flow": [(0, 0, 22, 20, 3)],
+            },
             id="a message is forged",
+        ),
+        pytest.param(
+            [
+                sa.update(transitions)
+                .where(transitions.c.number == 6, transitions.c.status == 3)
+                .values(reason=3)
+            ],
+            {"legal_history": [(6, 1, 3, 1)]},
+            id="a transition on the way has a reason",
+        ),
+        pytest.param(
+            [entered(6, 6, seconds=-10)],
+            {"legal_history": [(6, 3, 6, 1)]},
+            id="a message was delivered before it was handed over",
+        ),
+        pytest.param(
+            [entered(11, 7, seconds=3_000_000_000)],
+            {"steps": [(2, 2)]},
+            id="a late bounce is in a future that nobody could know",
+        ),
+        pytest.param(
+            [sa.delete(customers).where(customers.c.number == 21)],
+            {"customers": [(21,)]},
+            id="a customer is deleted",
+        ),
+        pytest.param(
+            [FINISHED, sa.insert(customers).values(audience_id=1, number=22, customer_id="new")],
+            {"audience_covered": [(23, 22)]},
+            id="a customer of a finished run was never written to",
+        ),
+        pytest.param(
+            [
+                FINISHED,
+                *(sa.delete(table) for table in (transitions, tallies, messages, steps, batches)),
+            ],
+            {"audience_covered": [(22, 0)]},
+            id="all that a finished run did is deleted",
+        ),
+        pytest.param(
+            [sa.update(tallies).where(tallies.c.status == 6).values(status=99)],
+            {
+                "tallies": [(6, 0, 1, 4, 0), (99, 0, 1, 0, 4)],
+                "report_balances": [None],
+            },
+            id="a tally has an unknown status",
+        ),
+        pytest.param(
+            [sa.update(transitions).where(transitions.c.reason == 8).values(reason=99)],
+            {"last_transition": [(19, 2, 0, 8, 99)]},
+            id="a transition has an unknown reason",
+        ),
+        pytest.param(
+            [sa.update(transitions).where(LATE_BOUNCE).values(previous=99)],
+            {
+                "legal_history": [(11, 99, 7, 1)],
+                "flow": [(6, 1, 5, 0, 4), (99, 1, 0, 1, 0)],
+            },
+            id="a transition comes from an unknown status",
         ),
         pytest.param(
             [sa.update(batches).values(first=1)],
@@ -324,13 +402,20 @@ def test_findings_can_be_read_by_other_programs(database: Database) -> None:
     found = {finding["invariant"]: finding for finding in read}
     assert found["steps"] == {
         "invariant": "steps",
-        "claim": "Every step made as many transitions as it says it moved messages.",
+        "claim": "Every step made as many transitions as it says, and none that happened after it.",
         "holds": False,
         "wrong": 1,
         "examples": [
-            {"campaign_id": campaign.id, "step_id": step_id, "transitions": 1, "moved": 2}
+            {
+                "campaign_id": campaign.id,
+                "step_id": step_id,
+                "transitions": 1,
+                "moved": 2,
+                "microseconds_too_late": found["steps"]["examples"][0]["microseconds_too_late"],
+            }
         ],
     }
+    assert found["steps"]["examples"][0]["microseconds_too_late"] <= 0
     assert found["tallies"]["examples"][0]["tallied"] == 5
     assert (found["flow"]["holds"], found["flow"]["examples"]) == (True, [])
 
@@ -368,6 +453,18 @@ def test_what_is_written_while_it_is_looked_at_is_no_finding(database: Database)
         findings = check(connection, [campaign], INVARIANTS)
     assert wrong(findings) == {}
     assert next(work).batch > len(INVARIANTS), "it was disturbed after each query"
+
+
+def test_clocks_of_two_computers_may_differ_a_little(database: Database) -> None:
+    campaign = make_busy_batch(database).campaign
+    queued = sa.update(transitions).where(transitions.c.status == 0)
+    with database.write() as connection:
+        connection.execute(queued.values(at=transitions.c.at + SKEW // 2))
+    assert wrong(findings_on(database, campaign)) == {}
+    with database.write() as connection:
+        connection.execute(sa.update(runs).values(speed=60))
+        connection.execute(queued.values(at=transitions.c.at + 30 * SKEW))
+    assert wrong(findings_on(database, campaign)) == {}, "an hour of the run is a minute"
 
 
 def test_only_the_campaigns_asked_for_are_looked_at(database: Database) -> None:

@@ -3,12 +3,21 @@
 import socket
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 from celery import Celery
+from kombu.utils.functional import fxrange
+from redis import Redis
+from redis.exceptions import ResponseError
 
 from simulator.broker import ANSWER_TIMEOUT, Broker
-from tracker.errors import BrokerUnreachable, UsageError
+from simulator.stack import embedded_broker
+from simulator.watch import STANDSTILL, Standstill, Watch
+from tests.factory import Plan, make_batch
+from tracker.database import Database
+from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
+from workers.app import app as worker_app
 from workers.queues import QUEUES
 
 PATIENCE = 10
@@ -114,3 +123,71 @@ def test_a_broker_that_is_gone_is_not_mistaken_for_one_without_workers(closed_po
     with app, pytest.raises(BrokerUnreachable) as caught:
         broker.check_workers(app)
     assert PASSWORD not in str(caught.value)
+
+
+def test_the_next_task_of_a_batch_is_sent_for_half_a_minute() -> None:
+    policy = worker_app.conf.task_publish_retry_policy
+    pauses = fxrange(
+        policy["interval_start"], policy["interval_max"], policy["interval_step"], repeatlast=True
+    )
+    assert 25 <= sum(islice(pauses, policy["max_retries"])) <= 35
+
+
+def test_a_failure_of_the_broker_is_one_line_without_its_password() -> None:
+    broker = Broker(f"redis://:{PASSWORD}@127.0.0.1:1/0")
+    with pytest.raises(BrokerFailed) as failed, broker.failing_plainly():
+        raise ResponseError(f"OOM, says {PASSWORD}\nand more")
+    broker.close()
+    assert str(failed.value) == f"the broker {broker.shown_url} failed: OOM, says ***"
+    assert failed.value.exit_code == 1
+
+
+def watch_on(database: Database, broker: Broker, app: Celery) -> Watch:
+    """What watches a run of one campaign, of which a message is on record."""
+    campaign = make_batch(database, Plan(size=1)).campaign
+    return Watch(database, [campaign], broker, app)
+
+
+def test_tasks_that_nobody_works_on_are_a_standstill(database: Database) -> None:
+    with (
+        embedded_broker() as url,
+        Redis.from_url(url.replace("redis+socket", "unix")) as client,
+        Celery("test", set_as_current=False, broker=url) as app,
+    ):
+        client.lpush(QUEUES[0], "a task")
+        broker = Broker(url)
+        watch = watch_on(database, broker, app)
+        began = time.monotonic()
+        watch.look(began)
+        watch.look(began + STANDSTILL)
+        watch.look(began + STANDSTILL + 1)  # nobody answers, which may be a chance
+        watch.look(began + 2 * STANDSTILL)
+        with pytest.raises(Standstill, match=r"1 messages stand still: .* no worker on"):
+            watch.look(began + 2 * STANDSTILL + 2)
+        broker.close()
+
+
+def test_tasks_that_somebody_works_on_are_waited_for(
+    database: Database, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Celery] = []
+    broker = Broker(broker_url)
+    monkeypatch.setattr(broker, "waiting_tasks", lambda: 1)
+    monkeypatch.setattr(broker, "check_workers", asked.append)
+    watch = watch_on(database, broker, Celery("test", set_as_current=False))
+    began = time.monotonic()
+    for each in range(100):
+        watch.look(began + each)
+    assert len(asked) == 4, "every 21 s"
+    broker.close()
+
+
+def test_no_task_at_the_broker_is_a_standstill(database: Database, broker_url: str) -> None:
+    broker = Broker(broker_url)
+    watch = watch_on(database, broker, Celery("test", set_as_current=False))
+    began = time.monotonic()
+    watch.look(began)
+    watch.look(began + STANDSTILL)
+    with pytest.raises(Standstill, match="no task is at the broker"):
+        watch.look(began + STANDSTILL + 1)
+    broker.close()

@@ -22,6 +22,7 @@ from simulator.customer_file import (
     read_customers,
 )
 from tracker.errors import UsageError
+from tracker.status import Channel
 
 SHIPPED = Path(__file__).parent.parent / "scenarios" / "customers.csv"
 
@@ -34,8 +35,10 @@ PLAIN = CustomerRecord(
     unsubscribed_email=False,
     unsubscribed_sms=False,
     ndnc=False,
-    hard_bounces=0,
-    soft_bounces=0,
+    hard_bounces_email=0,
+    soft_bounces_email=0,
+    hard_bounces_sms=0,
+    soft_bounces_sms=0,
     last_store=None,
     profile=None,
     coupon_id=None,
@@ -96,8 +99,10 @@ def test_a_row_is_imported_as_it_stands(path: Path) -> None:
             unsubscribed_email=False,
             unsubscribed_sms=True,
             ndnc=True,
-            hard_bounces=1,
-            soft_bounces=2,
+            hard_bounces_email=1,
+            soft_bounces_email=2,
+            hard_bounces_sms=1,
+            soft_bounces_sms=2,
             last_store='Leeds, "The Light"',
             profile="Zoë",
             coupon_id="CP-9",
@@ -165,7 +170,9 @@ def test_unsubscribed(path: Path, cell: str, email: bool, sms: bool) -> None:
     ("cell", "count"), [("", 0), ("0", 0), ("007", 7), (" 3 ", 3), ("999999999", 999_999_999)]
 )
 def test_bounces(path: Path, column: str, cell: str, count: int) -> None:
-    assert getattr(only_customer(path, column, cell), column) == count
+    customer = only_customer(path, column, cell)
+    by_channel = [getattr(customer, f"{column}_{channel}") for channel in Channel]
+    assert by_channel == [count, count]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """What a database promises, whichever it is: one snapshot, all or nothing, and plain errors."""
 
+import os
 import re
 import socket
 import sqlite3
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -21,7 +23,7 @@ from simulator.run import open_database
 from tests.factory import AUTHOR, PATIENCE, READY, Plan, at_once, make_batch, make_busy_batch
 from tracker import catalog
 from tracker.database import Database, check_reachable, connect, migrate
-from tracker.errors import DatabaseTooNew, DatabaseUnreachable, UsageError
+from tracker.errors import DatabaseFailed, DatabaseTooNew, DatabaseUnreachable, UsageError
 from tracker.journal import QUEUED, Move, entry
 from tracker.schema import messages, runs
 from tracker.settings import Settings, load_settings
@@ -393,7 +395,78 @@ def test_a_database_of_a_newer_version_is_refused(database: Database, floor: str
     with pytest.raises(DatabaseTooNew) as refused:
         migrate(database) if floor == "tracker" else ledger.prepare(database)
     message = str(refused.value)
-    assert f"its {floor} tables are at 9999, this version knows 0001" in message
+    newest = {"tracker": "0002", "simulator": "0001"}[floor]
+    assert f"its {floor} tables are at 9999, this version knows {newest}" in message
     assert "was made by a newer version of sendtrace" in message
     assert database.shown_url in message
     assert refused.value.exit_code == 2
+
+
+def test_who_only_reads_makes_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"typo\.db does not exist"):
+        connect(f"sqlite:///{tmp_path / 'typo.db'}", reading=True)
+    with pytest.raises(UsageError, match=r"a typo\.db does not exist"):
+        connect(f"sqlite:///file:{tmp_path}/a%2520typo.db?mode=rw&uri=true", reading=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """A block without the rights of root, who may write anything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield
+    if root:
+        os.seteuid(0)
+
+
+def test_a_file_in_a_folder_that_may_not_be_written_can_be_read() -> None:
+    with tempfile.TemporaryDirectory(prefix="sendtrace ro%") as name:
+        file = Path(name) / "sendtrace.db"
+        url = sa.URL.create("sqlite", database=str(file)).render_as_string()
+        settings = load_settings(database_url=url)
+        with closing(open_database(settings)) as database, database.write() as connection:
+            connection.execute(a_run)
+        file.chmod(0o444)
+        file.parent.chmod(0o555)
+        with somebody_else(), closing(connect(url, reading=True)) as database:
+            check_reachable(database)
+            migrate(database)
+            with database.read() as connection:
+                assert connection.scalar(count_runs) == 1
+            with pytest.raises(sa.exc.OperationalError), database.write() as connection:
+                connection.execute(a_run)
+        assert [each.name for each in file.parent.iterdir()] == [file.name]
+        file.parent.chmod(0o755)
+
+
+def test_options_in_the_url_are_not_lost(postgresql_url: str) -> None:
+    url = sa.make_url(postgresql_url).update_query_dict({"options": "-c search_path=elsewhere"})
+    with (
+        closing(connect(url.render_as_string(hide_password=False))) as database,
+        database.read() as connection,
+    ):
+        shown = [
+            connection.exec_driver_sql(f"SHOW {setting}").scalar()
+            for setting in ("search_path", "enable_seqscan", "jit")
+        ]
+    assert shown == ["elsewhere", "off", "off"]
+
+
+def test_a_failure_is_one_line_without_secrets(database: Database) -> None:
+    url = sa.make_url("postgresql+psycopg://ana:s3cret@host/db")
+    plain = Database(sa.create_engine(url))
+    with pytest.raises(DatabaseFailed) as failed, plain.failing_plainly():
+        raise sa.exc.OperationalError("SELECT 1", {}, Exception("no s3cret here\nsecond line"))
+    assert str(failed.value).endswith(" failed: no *** here")
+    assert "s3cret" not in str(failed.value)
+    with (
+        pytest.raises(DatabaseFailed) as failed,
+        database.failing_plainly(),
+        database.read() as connection,
+    ):
+        connection.exec_driver_sql("SELECT 1 FROM nowhere")
+    assert "\n" not in str(failed.value)
+    assert "nowhere" in str(failed.value)
+    assert failed.value.exit_code == 1

@@ -2,29 +2,28 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from simulator.customer_file import CustomerRecord
 from simulator.gateway import Settings, SimulatedGateway
-from simulator.labels import DEFECTS, PLANTABLE, SOUND, planted, why_not_plantable
+from simulator.labels import DEFECTS, PLANTABLE, SERVICE_OF, SOUND, planted, why_not_plantable
 from simulator.load import Loaded, record_run
-from simulator.oracle import MALFORMED, Oracle, labels_of_records, out_of_credit
+from simulator.oracle import Oracle, allowances
+from simulator.population import MALFORMED, Census, Population
 from simulator.run import open_database
-from simulator.scenario import Campaign, Gateway, Organization, Scenario
+from simulator.sections import Campaign, Gateway
 from tests.factory import (
     AUTHOR,
     READY,
-    SPRING,
     Plan,
     ended,
     make_batch,
@@ -33,72 +32,56 @@ from tests.factory import (
     states,
     stopped,
 )
-from tracker import catalog
-from tracker.clock import to_datetime
+from tests.playing import TOGETHER, batches_of, campaign_of, do, scenario_of
 from tracker.database import Database
-from tracker.journal import QUEUED, State, enqueue
-from tracker.schema import NO_REASON, customers
+from tracker.journal import State, enqueue
+from tracker.schema import NO_REASON
 from tracker.settings import load_settings
-from tracker.status import Channel, Reason, Status, Step
+from tracker.status import Channel, Reason, Status
 from workers import stages
-from workers.checks.base import Candidate, Customer, checks_of, judge
+from workers.checks.base import STEPS, checks_of
+from workers.services import Answers, Service, ServiceName, SqlServices
 
-EVERYTHING = ("coupon", "last_store", "profile", "membership", "tag:city", "field:size")
+EVERYTHING = (
+    *("coupon", "referral", "last_store", "profile", "membership", "tag:city", "field:size"),
+)
 
-CHECKING = (Step.SUPPRESS, Step.VALIDATE)
 DELIVERED, SOFT = Status.DELIVERED, Status.SOFT_BOUNCED
 
-SOUND_CUSTOMER = Customer(
-    number=0,
+GOOD = "anna@example.com"
+
+SOUND_RECORD = CustomerRecord(
     customer_id="c0",
-    email="anna@example.com",
+    email=GOOD,
     mobile="+447700900000",
     mobile_e164="+447700900000",
     loyalty_member=True,
+    unsubscribed_email=False,
+    unsubscribed_sms=False,
+    ndnc=False,
+    hard_bounces_email=0,
+    soft_bounces_email=0,
+    hard_bounces_sms=0,
+    soft_bounces_sms=0,
     last_store="Store 1",
     profile="standard",
     coupon_id="CPN-0",
     coupon_expires="2099-12-31",
+    coupon_redeemed=False,
     custom='{"tag:city": "yes", "field:size": "yes"}',
 )
 
 
-def scenario_of(
-    *campaigns: Campaign, organization: Organization | None = None, gateway: Gateway | None = None
-) -> Scenario:
-    return Scenario(
-        path=Path("test.toml"),
-        text="",
-        name="test",
-        seed=42,
-        organization=organization or Organization(),
-        campaigns=campaigns,
-        gateways=dict.fromkeys(Channel, gateway or Gateway()),
-    )
-
-
-def campaign_of(
-    name: str = "spring",
-    *,
-    channel: Channel = Channel.EMAIL,
-    size: int = 5,
-    requires: Sequence[str] = EVERYTHING,
-    defects: Mapping[str, float] | None = None,
-) -> Campaign:
-    return Campaign(
-        name=name,
-        channel=channel,
-        audience=size,
-        requires=tuple(requires),
-        defects=dict(defects or {}),
-    )
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.services.PAUSES", (0.0, 0.0))
 
 
 def checked(database: Database, loaded: Loaded) -> Counter[object]:
-    """The states of a campaign's messages after the real checks."""
-    batch = enqueue(database, loaded.campaign, batch=0, first=0, size=loaded.size, by=AUTHOR)
-    for step in CHECKING:
-        stages.judge_batch(database, batch, step, checks_of(step), AUTHOR)
+    """The states of a campaign's messages after all that can stop them."""
+    [batch] = batches_of(database, loaded)
+    for step in TOGETHER:
+        do(database, batch, step)
     return Counter(states(database, batch).values())
 
 
@@ -122,10 +105,10 @@ def test_every_defect_can_be_planted_somewhere() -> None:
 @pytest.mark.parametrize(
     ("reason", "channel"), PLANTS, ids=[f"{reason.slug}-{channel}" for reason, channel in PLANTS]
 )
-def test_the_checks_find_the_defect_and_no_other(
+def test_the_stages_find_the_defect_and_no_other(
     database: Database, tmp_path: Path, reason: Reason, channel: Channel
 ) -> None:
-    campaign = campaign_of(channel=channel, defects={reason.slug: 1.0})
+    campaign = campaign_of(channel=channel, requires=EVERYTHING, defects={reason.slug: 1.0})
     [loaded] = record_run(database, scenario_of(campaign), tmp_path, lambda _: None).campaigns
     assert checked(database, loaded) == {stopped(reason): 5}
     [(_, fates)] = loaded.oracle.predict()
@@ -137,29 +120,46 @@ def test_the_checks_find_the_defect_and_no_other(
 def test_customers_without_a_defect_pass_every_check(
     database: Database, tmp_path: Path, channel: Channel
 ) -> None:
-    scenario = scenario_of(campaign_of(channel=channel))
+    scenario = scenario_of(campaign_of(channel=channel, requires=EVERYTHING))
     [loaded] = record_run(database, scenario, tmp_path, lambda _: None).campaigns
-    assert checked(database, loaded) == {QUEUED: 5}
-    assert loaded.oracle.sendable() == 5
+    assert checked(database, loaded) == {READY: 5}
+    assert loaded.oracle.sendable() == (5, 0)
+
+
+class Failing(SqlServices):
+    """The services of the workers, which have no answer for those with a planted failure."""
+
+    def find(self, name: ServiceName) -> Service:
+        without = {place for place, reason in enumerate(DEFECTS) if SERVICE_OF.get(reason) == name}
+        answer = super().find(name)
+        return lambda campaign, numbers, attempt, now: Answers(
+            answer(campaign, numbers, attempt, now).found, without & {*numbers}
+        )
+
+
+NEEDS = ((), EVERYTHING, ("coupon", "membership"), *((each,) for each in EVERYTHING))
 
 
 @pytest.mark.parametrize("channel", Channel)
-@pytest.mark.parametrize("reason", PLANTABLE, ids=lambda reason: str(reason.slug))
-def test_a_defect_can_be_planted_exactly_where_a_check_speaks(
-    reason: Reason, channel: Channel
+@pytest.mark.parametrize("requires", NEEDS, ids=" ".join)
+def test_a_defect_can_be_planted_exactly_where_it_stops_a_message(
+    sqlite: Database, requires: Sequence[str], channel: Channel
 ) -> None:
-    defect: dict[str, Any] = {**DEFECTS[reason]}
-    customer = SOUND_CUSTOMER._replace(**defect)
-    for requires in ((), EVERYTHING, ("coupon", "membership"), *((each,) for each in EVERYTHING)):
-        campaign = replace(SPRING, channel=channel, requires=requires)
-        verdicts = [
-            judge([Candidate(customer, campaign)], checks_of(step), datetime.now(UTC))
-            for step in CHECKING
-        ]
-        plantable = why_not_plantable(reason, channel, requires) is None
-        assert verdicts == [
-            {reason: [0]} if plantable and reason.step is step else {} for step in CHECKING
-        ], requires
+    sound = {**asdict(SOUND_RECORD)}
+    people = {
+        place: {**sound, "customer_id": f"c{place}", **defect}
+        for place, defect in enumerate(DEFECTS.values())
+    }
+    plan = Plan(channel=channel, requires=requires, size=len(people))
+    batch = make_batch(sqlite, plan, people)
+    services = Failing("", sqlite)
+    for step in STEPS:
+        stages.judge_batch(sqlite, batch, step, checks_of(step), services, AUTHOR)
+    stages.dispatch(sqlite, batch, services, AUTHOR)
+    assert [*states(sqlite, batch).values()] == [
+        stopped(reason) if why_not_plantable(reason, channel, requires) is None else READY
+        for reason in DEFECTS
+    ]
 
 
 def test_shares_are_those_that_were_asked_for() -> None:
@@ -202,30 +202,42 @@ TODAY = datetime.now(UTC).date()
 DAYS = [str(TODAY + timedelta(days)) for days in (-400, -1, 0, 1, 400)]
 
 texts = st.sampled_from(["x", "x", "x", None])  # an import makes nothing of an empty cell
-counts = st.sampled_from([*[0] * 6, 1, 2, 3, 7])
+counts = st.sampled_from([*[0] * 6, 1, 2, 3, 7, 99_999])
 seldom = st.sampled_from([*[False] * 6, True])
-good = "anna@example.com"
 
-people = st.fixed_dictionaries(
-    {
-        "email": st.sampled_from([*[good] * 6, None, "anna", "a@b", "a b@example.com"]),
-        "mobile_e164": st.sampled_from([*["+447700900000"] * 3, None]),
-        "loyalty_member": seldom.map(lambda flag: not flag),
-        "unsubscribed_email": seldom,
-        "unsubscribed_sms": seldom,
-        "ndnc": seldom,
-        "hard_bounces": counts,
-        "soft_bounces": counts,
-        "last_store": texts,
-        "profile": texts,
-        "coupon_id": texts,
-        "coupon_expires": st.sampled_from([None, "soon", "31/12/2031", "2027-02-30", *DAYS]),
-        "coupon_redeemed": seldom,
-        "custom": st.dictionaries(
-            st.sampled_from(["tag:city", "field:size", "tag:other"]), st.just("x")
-        ).map(json.dumps),
-    }
+people = st.builds(
+    lambda hard, soft, **different: replace(
+        SOUND_RECORD,
+        hard_bounces_email=hard,
+        hard_bounces_sms=hard,
+        soft_bounces_email=soft,
+        soft_bounces_sms=soft,
+        **different,
+    ),
+    hard=counts,
+    soft=counts,
+    email=st.sampled_from([*[GOOD] * 6, None, "anna", "a@b", "a b@example.com"]),
+    mobile_e164=st.sampled_from([*["+447700900000"] * 3, None]),
+    loyalty_member=seldom.map(lambda flag: not flag),
+    unsubscribed_email=seldom,
+    unsubscribed_sms=seldom,
+    ndnc=seldom,
+    last_store=texts,
+    profile=texts,
+    coupon_id=texts,
+    coupon_expires=st.sampled_from([None, "soon", "31/12/2031", "2027-02-30", *DAYS]),
+    coupon_redeemed=seldom,
+    custom=st.dictionaries(
+        st.sampled_from(["tag:city", "field:size", "tag:other"]), st.just("x")
+    ).map(json.dumps),
 )
+
+
+def census_of(records: Sequence[CustomerRecord], campaign: Campaign) -> Population:
+    """What the oracle notes of imported customers."""
+    census = Census([campaign], TODAY)
+    assert [*census.watch(records)] == records, "they are handed on as they are"
+    return census.result()
 
 
 @settings(
@@ -238,60 +250,57 @@ people = st.fixed_dictionaries(
     limits=st.tuples(st.integers(1, 4), st.integers(1, 4)),
 )
 @example(
-    audience=[{"coupon_id": "x", "coupon_expires": day} for day in DAYS],
+    audience=[replace(SOUND_RECORD, coupon_expires=day) for day in DAYS],
     channel=Channel.EMAIL,
     requires=["coupon"],
     limits=(1, 3),
 )
-@example(audience=[{}], channel=Channel.EMAIL, requires=["tag:city"], limits=(1, 3))
-def test_labels_of_imported_customers_are_the_verdicts_of_the_checks(
+@example(
+    audience=[replace(SOUND_RECORD, custom="{}")],
+    channel=Channel.EMAIL,
+    requires=["tag:city"],
+    limits=(1, 3),
+)
+def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     sqlite: Database,
-    audience: list[dict[str, object]],
+    audience: list[CustomerRecord],
     channel: Channel,
     requires: list[str],
     limits: tuple[int, int],
 ) -> None:
-    plan = Plan(channel=channel, requires=requires, size=len(audience))
-    campaign = make_campaign(sqlite, plan, dict(enumerate(audience)))
-    organization = Organization(hard_bounce_limit=limits[0], soft_bounce_limit=limits[1])
-    described = campaign_of(channel=channel, requires=requires)
-    scenario = scenario_of(described, organization=organization)
-    now = to_datetime(campaign.clock.now())
-    labels = labels_of_records(sqlite, campaign.audience_id, scenario, described, now.date())
+    described = campaign_of(channel=channel, requires=tuple(requires))
+    scenario = scenario_of(
+        described,
+        organization={"hard_bounce_limit": limits[0], "soft_bounce_limit": limits[1]},
+    )
+    oracle = Oracle(scenario, described, len(audience), census_of(audience, described))
+    [(_, fates)] = oracle.predict()
 
+    records = {
+        number: {**asdict(each), "customer_id": f"c{number}"}
+        for number, each in enumerate(audience)
+    }
+    plan = Plan(channel=channel, requires=requires, size=len(audience))
+    campaign = make_campaign(sqlite, plan, records)
     campaign = replace(
         campaign,
         organization=replace(
             campaign.organization, hard_bounce_limit=limits[0], soft_bounce_limit=limits[1]
         ),
     )
-    verdicts = verdicts_of_the_checks(sqlite, campaign, now)
-    foretold = [SOUND if label == MALFORMED else label for label in labels.tolist()]
-    assert foretold == [verdicts.get(number, SOUND) for number in range(len(audience))]
-
-
-def verdicts_of_the_checks(
-    database: Database, campaign: catalog.Campaign, now: datetime
-) -> dict[int, Reason]:
-    """Why suppress and validate, in this order, stop the customers of a campaign's audience."""
-    columns = [customers.c[name] for name in Customer._fields]
-    with database.read() as connection:
-        rows = connection.execute(
-            sa.select(*columns).where(customers.c.audience_id == campaign.audience_id)
-        ).all()
-    verdicts: dict[int, Reason] = {}
-    for step in CHECKING:
-        candidates = [Candidate(Customer._make(row), campaign) for row in rows]
-        for reason, numbers in judge(candidates, checks_of(step), now).items():
-            verdicts = dict.fromkeys(numbers, reason) | verdicts
-    return verdicts
+    batch = enqueue(sqlite, campaign, batch=0, first=0, size=len(audience), by=AUTHOR)
+    services = SqlServices("", sqlite)
+    for step in STEPS:
+        stages.judge_batch(sqlite, batch, step, checks_of(step), services, AUTHOR)
+    found = [state.reason or SOUND for state in states(sqlite, batch).values()]
+    assert fates.reasons.tolist() == found
 
 
 @pytest.mark.parametrize(
     ("channel", "email", "label", "end"),
     [
         pytest.param(Channel.EMAIL, "anna", MALFORMED, ended(Status.HARD_BOUNCED), id="malformed"),
-        pytest.param(Channel.EMAIL, good, SOUND, ended(SOFT, 3), id="well-formed"),
+        pytest.param(Channel.EMAIL, GOOD, SOUND, ended(SOFT, 3), id="well-formed"),
         pytest.param(Channel.SMS, "anna", SOUND, ended(SOFT, 3), id="of no matter"),
     ],
 )
@@ -312,11 +321,11 @@ def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
         stages.deliver(database, batch, gateway, AUTHOR)
     assert states(database, batch) == {0: end}
 
-    described = campaign_of(channel=channel, requires=())
-    scenario = scenario_of(described, gateway=bouncing)
-    labels = labels_of_records(database, batch.campaign.audience_id, scenario, described, TODAY)
-    assert labels.tolist() == [label]
-    [(_, fates)] = Oracle(scenario, described, 1, labels).predict()
+    described = campaign_of(channel=channel)
+    scenario = scenario_of(described, gateways={channel: bouncing})
+    population = census_of([replace(SOUND_RECORD, email=email)], described)
+    assert population.labels["spring"].tolist() == [label]
+    [(_, fates)] = Oracle(scenario, described, 1, population).predict()
     assert (fates.statuses[0], fates.attempts[0]) == (end.status, end.attempt)
     assert fates.reasons[0] == NO_REASON
 
@@ -338,8 +347,9 @@ def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
 def test_the_oracle_follows_a_message_through_its_attempts(
     gateway: Gateway, expected: set[tuple[Status, int]]
 ) -> None:
-    campaign = campaign_of(size=200)
-    [(first, fates)] = Oracle(scenario_of(campaign, gateway=gateway), campaign, 200).predict()
+    campaign = campaign_of(audience=200)
+    scenario = scenario_of(campaign, gateways={"email": gateway})
+    [(first, fates)] = Oracle(scenario, campaign, 200).predict()
     assert (first, len(fates)) == (0, 200)
     found = zip(fates.statuses.tolist(), fates.attempts.tolist(), strict=True)
     assert set(found) == expected
@@ -350,41 +360,50 @@ def test_the_oracle_follows_a_message_through_its_attempts(
 def test_predictions_do_not_depend_on_their_chunks(
     monkeypatch: pytest.MonkeyPatch, imported: bool
 ) -> None:
-    campaign = campaign_of(size=100, defects={"unsubscribed": 0.3})
-    scenario = scenario_of(campaign, gateway=Gateway(soft_bounce=0.3, hard_bounce=0.1))
+    campaign = campaign_of(
+        audience=100, requires=("coupon",), defects={"unsubscribed": 0.3, "coupon_issue": 0.1}
+    )
+    later = campaign_of("later", audience={"same_as": "spring"}, after="spring")
+    scenario = scenario_of(
+        campaign,
+        later,
+        gateways={"email": {"soft_bounce": 0.3, "hard_bounce": 0.1}},
+        services={"subscription": {"error_rate": 0.5}},
+    )
     labels = np.resize(np.array([SOUND, MALFORMED, Reason.NDNC, SOUND, SOUND, SOUND], np.int8), 100)
-    oracle = Oracle(scenario, campaign, 100, labels if imported else None)
-    [(_, whole)] = oracle.predict()
-    monkeypatch.setattr("simulator.oracle.CHUNK", 31)
-    chunks = list(oracle.predict())
-    assert [first for first, _ in chunks] == [0, 31, 62, 93]
-    for field in ("statuses", "reasons", "attempts"):
-        joined = np.concatenate([getattr(fates, field) for _, fates in chunks])
-        assert np.array_equal(joined, getattr(whole, field))
-
-
-def test_a_disabled_organization_sends_nothing(database: Database, tmp_path: Path) -> None:
-    campaign = campaign_of(defects={"unsubscribed": 1.0})
-    scenario = scenario_of(campaign, organization=Organization(enabled=False))
-    [loaded] = record_run(database, scenario, tmp_path, lambda _: None).campaigns
-    disabled = Reason.ORGANIZATION_DISABLED
-    assert checked(database, loaded) == {stopped(disabled): 5}
-    [(_, fates)] = loaded.oracle.predict()
-    assert fates.reasons.tolist() == [disabled] * 5
-    assert loaded.oracle.sendable() == 0
+    coupons = np.resize(np.array([SOUND] * 6 + [Reason.COUPON_EXPIRED], np.int8), 100)
+    hard, soft = np.resize(np.array([0] * 8 + [9], np.int16), 100), np.zeros(100, np.int16)
+    by_name = (
+        dict.fromkeys(["spring", "later"], labels),
+        dict.fromkeys(["spring", "later"], coupons),
+    )
+    population = Population(*by_name, hard, soft) if imported else None
+    for each in (campaign, later):
+        oracle = Oracle(scenario, each, 100, population)
+        monkeypatch.setattr("simulator.oracle.CHUNK", 50_000)
+        [(_, whole)] = oracle.predict()
+        monkeypatch.setattr("simulator.oracle.CHUNK", 31)
+        chunks = list(oracle.predict())
+        assert [first for first, _ in chunks] == [0, 31, 62, 93]
+        for field in ("statuses", "reasons", "attempts", "instead", "uncertain"):
+            joined = np.concatenate([getattr(fates, field) for _, fates in chunks])
+            assert np.array_equal(joined, getattr(whole, field))
 
 
 @pytest.mark.parametrize(
-    ("credit", "sendable", "expected"),
+    ("credit", "sizes", "expected"),
     [
         pytest.param(None, [10, 5], 0, id="unlimited"),
         pytest.param(20, [10, 5], 0, id="enough"),
         pytest.param(15, [10, 5], 0, id="just enough"),
         pytest.param(12, [10, 5], 3, id="short"),
         pytest.param(0, [10, 5], 15, id="none"),
-        pytest.param(0, [0], 0, id="nobody to send to"),
+        pytest.param(2, [1], 0, id="one alone"),
     ],
 )
-def test_how_many_lack_credit(credit: int | None, sendable: list[int], expected: int) -> None:
-    scenario = scenario_of(campaign_of(), organization=Organization(credit=credit))
-    assert out_of_credit(scenario, sendable) == expected
+def test_how_many_lack_credit(credit: int | None, sizes: list[int], expected: int) -> None:
+    campaigns = {size: campaign_of(f"c{size}", audience=size) for size in sizes}
+    scenario = scenario_of(*campaigns.values(), organization={"credit": credit})
+    oracles = [Oracle(scenario, campaign, size) for size, campaign in campaigns.items()]
+    [allowance] = allowances(scenario, oracles).values()
+    assert (allowance.withheld, allowance.credit_is_scarce) == (expected, expected > 0)

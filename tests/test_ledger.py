@@ -8,13 +8,14 @@ from sqlalchemy import Connection
 
 from simulator import ledger
 from simulator.ledger import acceptances
-from tests.factory import READY, Plan, ended, in_gateway, make_batch, move, stopped
+from tests.factory import AUTHOR, READY, Plan, ended, in_gateway, make_batch, move, stopped
 from tracker import audit
 from tracker.audit import Finding
 from tracker.catalog import Batch
 from tracker.clock import Instant
 from tracker.database import Database
-from tracker.status import Reason, Status
+from tracker.journal import Move, State, entry
+from tracker.status import Reason, Status, Step
 
 DELIVERED, SOFT, HARD = Status.DELIVERED, Status.SOFT_BOUNCED, Status.HARD_BOUNCED
 
@@ -139,6 +140,74 @@ def test_the_invariants_hold_where_ledger_and_record_agree(database: Database) -
     batch = submitted(database)
     accept(database, [0], HARD, at=900, campaign=batch.campaign.id)  # a repeat is no matter
     assert all(finding.holds for finding in findings(database, batch).values())
+
+
+def test_what_still_waits_for_the_attempt_that_was_accepted_is_no_contradiction(
+    database: Database,
+) -> None:
+    """So it is between the gateway's commit and the journal's, and after a crash there."""
+    batch = submitted(database)
+    move(database, batch, [3], READY)
+    accept(database, [3], DELIVERED, at=300, campaign=batch.campaign.id)
+    move_on(database, batch, 0, in_gateway(), ended(SOFT))
+    accept(database, [0], DELIVERED, at=300, campaign=batch.campaign.id, attempt=2)
+    assert all(finding.holds for finding in findings(database, batch).values())
+
+
+@pytest.mark.parametrize(
+    ("states", "attempt"),
+    [
+        pytest.param([READY], 2, id="a second attempt before the first"),
+        pytest.param([READY, in_gateway(), ended(SOFT)], 3, id="a third before the second"),
+        pytest.param(
+            [READY, *(s for n in (1, 2, 3) for s in (in_gateway(n), ended(SOFT, n)))],
+            4,
+            id="an attempt more than there are",
+        ),
+    ],
+)
+def test_an_attempt_that_nobody_waits_for_is_a_contradiction(
+    database: Database, states: list[State], attempt: int
+) -> None:
+    batch = make_batch(database, Plan(size=1))
+    move(database, batch, [0], *states)
+    for each in range(1, attempt):
+        if len(states) > 1:
+            accept(database, [0], SOFT, at=100, campaign=batch.campaign.id, attempt=each)
+    if len(states) == 3:
+        with database.write() as connection:
+            forget(0, 2)(connection, batch)
+    accept(database, [0], SOFT, at=200, campaign=batch.campaign.id, attempt=attempt)
+    found = findings(database, batch)
+    assert [name for name, each in found.items() if not each.holds] == ["accepted_is_recorded"]
+    assert found["accepted_is_recorded"].wrong == 1
+
+
+def test_the_outcome_on_record_is_that_of_the_ledger(database: Database) -> None:
+    batch = make_batch(database, Plan(size=3))
+    accept(database, [0, 1], DELIVERED, at=100, campaign=batch.campaign.id)
+    move(database, batch, [0, 1], READY, in_gateway(), ended(DELIVERED))
+    move_on(database, batch, 0, ended(DELIVERED), ended(HARD))
+    assert all(finding.holds for finding in findings(database, batch).values()), "late is legal"
+    accept(database, [2], DELIVERED, at=100, campaign=batch.campaign.id)
+    move(database, batch, [2], READY, in_gateway(), ended(HARD))
+    found = findings(database, batch)
+    assert [name for name, each in found.items() if not each.holds] == ["outcome_is_recorded"]
+    assert found["outcome_is_recorded"].examples == (
+        {
+            "campaign_id": batch.campaign.id,
+            "number": 2,
+            "attempt": 1,
+            "status": HARD,
+            "outcome": DELIVERED,
+        },
+    )
+
+
+def move_on(database: Database, batch: Batch, number: int, source: State, target: State) -> None:
+    now = batch.campaign.clock.now()
+    with entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as written:
+        assert written.move(Move(numbers=[number], source=source, target=target, at=now))
 
 
 def accepted_too_many(number: int, attempt: int) -> Callable[[Connection, Batch], object]:

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from threading import Event, Thread
 from typing import Any
 
@@ -25,15 +26,16 @@ from tests.factory import (
     move,
     stopped,
 )
+from tests.test_audit import lawless
 from tests.test_status import CONTRACT
 from tracker import catalog
 from tracker.catalog import Campaign, Organization
 from tracker.clock import SystemClock
 from tracker.database import Database
-from tracker.errors import NotFound
+from tracker.errors import NotFound, Unreadable
 from tracker.journal import QUEUED, enqueue
 from tracker.report import Report, make_reports
-from tracker.report_text import as_csv, as_text
+from tracker.report_text import as_csv, as_text, harmless
 from tracker.schema import batches, tallies
 from tracker.status import Channel, Reason, Status
 
@@ -249,7 +251,7 @@ def test_the_text_says_it_in_the_words_of_the_design(database: Database) -> None
 
 
 GOLDEN = """\
-Live Monitoring Report spring · email · run {run} · seed 1
+Live Monitoring Report spring · email · run {run} · seed 1 · not finished
 
 Audience 22
 Sent 12 54.5 %
@@ -301,6 +303,53 @@ def test_the_counts_stand_in_one_column_whatever_the_reason(reason: Reason) -> N
     [line] = [line for line in text.splitlines() if reason.title in line]
     assert line.endswith(" 1,234")
     assert len(line) == len("Audience                                60,000")
+
+
+def test_the_heading_marks_a_run_that_was_not_brought_to_its_end(database: Database) -> None:
+    def marked(campaign: Campaign) -> bool:
+        return "not finished" in as_text(report_on(database, campaign)).splitlines()[0]
+
+    assert marked(make_campaign(database))
+    batch = make_batch(database, Plan(size=2))
+    move(database, batch, [0], stopped(Reason.NDNC))
+    assert marked(batch.campaign)
+    with database.write() as connection:
+        catalog.finish_run(connection, batch.campaign.run_id, 1)
+    assert not marked(batch.campaign)
+    settled = make_batch(database, Plan(size=1))
+    move(database, settled, [0], stopped(Reason.NDNC))
+    assert not marked(settled.campaign)
+
+
+@pytest.mark.parametrize(
+    "values", [{"status": 99}, {"reason": 99}, {"attempt": "x"}, {"messages": 2**63 - 1}], ids=str
+)
+def test_a_tally_that_says_what_no_journal_writes_is_named(
+    database: Database, values: dict[str, Any]
+) -> None:
+    batch = make_busy_batch(database)
+    one = sa.update(tallies).where(tallies.c.reason == Reason.EMAIL_MISSING)
+    try:
+        with lawless(database) as connection:
+            connection.execute(one.values(values))
+    except sa.exc.DBAPIError:
+        assert database.is_postgresql, "a column holds numbers of its size"
+        return
+    said = f"campaign {batch.campaign.id} has a tally that can't be read"
+    if "messages" in values:
+        assert not report_on(database, batch.campaign).balanced
+    else:
+        with pytest.raises(Unreadable, match=said) as unreadable:
+            report_on(database, batch.campaign)
+        assert unreadable.value.exit_code == 1
+
+
+def test_what_a_terminal_would_obey_is_shown_as_it_is_written() -> None:
+    named = replace(CAMPAIGN, name="\x1b[31mred\u202e\n")
+    text = harmless(as_text(Report(named, 60_000, DESIGNED)))
+    assert r"\x1b[31mred\u202e" in text
+    assert {each for each in text if not each.isprintable()} == {"\n"}
+    assert "✔ balanced" in text
 
 
 def test_a_text_that_does_not_add_up_says_so() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from simulator.scenario import Gateway, InvalidScenario, Latency, Scenario, load_scenario
+from simulator.scenario import InvalidScenario, Scenario, load_scenario
+from simulator.sections import Gateway, Latency
 from tracker.status import Channel
 
 SHIPPED = sorted((Path(__file__).parent.parent / "scenarios").glob("*.toml"))
@@ -100,7 +101,7 @@ def test_the_sample_of_the_design_is_understood(file: Path) -> None:
     assert campaign.requires == ("coupon", "last_store")
     assert campaign.defects == {"unsubscribed": 0.03, "email_missing": 0.01, "coupon_expired": 0.02}
     assert scenario.organization.credit == 500_000
-    assert scenario.gateway(Channel.EMAIL) == Gateway(
+    assert scenario.gateway_of(campaign) == Gateway(
         latency=Latency.model_validate({"median": "800ms", "p99": "4s"}),
         hard_bounce=0.02,
         soft_bounce=0.03,
@@ -108,7 +109,7 @@ def test_the_sample_of_the_design_is_understood(file: Path) -> None:
         attempts=3,
         rate=5_000,
     )
-    without_effect = {"engagement.email", "gateways.email.rate", "organization.message_limit"}
+    without_effect = {"engagement.email.open", "engagement.email.click", "gateways.email.rate"}
     assert set(scenario.without_effect) == without_effect
     assert scenario.text == SAMPLE
 
@@ -117,7 +118,7 @@ def test_the_least_that_can_be_said(file: Path) -> None:
     scenario = load(file, toml())
     assert scenario.seed == 0
     assert scenario.organization.credit is None
-    assert scenario.gateway(Channel.SMS) == scenario.gateway(Channel.EMAIL) == Gateway()
+    assert scenario.gateway_of(scenario.campaigns[0]) == Gateway()
     assert scenario.without_effect == []
 
 
@@ -145,7 +146,7 @@ def test_a_seed_of_the_command_line_wins(file: Path) -> None:
 )
 def test_durations(file: Path, text: str, expected: timedelta) -> None:
     scenario = load(file, toml(latency(text, text)))
-    assert scenario.gateway(Channel.SMS).behaviour.median == expected
+    assert scenario.gateways[Channel.SMS].behaviour.median == expected
 
 
 def test_an_audience_file_lies_beside_the_scenario(file: Path) -> None:
@@ -168,7 +169,7 @@ WRONG = {
     "a list": ("3", "true", '"x"', "{}"),
     'expected one like "800ms", "4s" or "2m"': ("3", "true", '"800"', '"-1s"', '"1 day"', "[]"),
     "expected 'email' or 'sms'": ("3", "true", '"fax"', '"EMAIL"', "[]"),
-    'expected a number or a file like "customers.csv"': ("1.5", "true", "[]", "{}"),
+    'expected a number, a file like "customers.csv"': ("1.5", "true", "[]"),
 }
 """What is expected, and values that are something else."""
 
@@ -185,7 +186,7 @@ KINDS = {
     "campaigns": "a list",
     "campaigns[0].name": "a text",
     "campaigns[0].channel": "expected 'email' or 'sms'",
-    "campaigns[0].audience": 'expected a number or a file like "customers.csv"',
+    "campaigns[0].audience": 'expected a number, a file like "customers.csv"',
     "campaigns[0].requires": "a list",
     "campaigns[0].requires[0]": "a text",
     "campaigns[0].defects": "a table",
@@ -249,7 +250,7 @@ BAD = (
     ("organization.hard_bounce_limit = 0", "organization.hard_bounce_limit", "equal to 1"),
     (f"organization.hard_bounce_limit = {2**31}", "organization.hard_bounce_limit", "range"),
     ("organization.message_limit = { count = 1 }", "organization.message_limit.days", "missing"),
-    ("gateways.fax.attempts = 1", "gateways.fax", "expected 'email' or 'sms'"),
+    ("gateways.fax.attempts = 1", "gateways.fax", "no campaign uses it"),
     ("gateways.sms.attempts = 0", "gateways.sms.attempts", "greater than or equal to 1"),
     ("gateways.sms.attempts = 101", "gateways.sms.attempts", "less than or equal to 100"),
     ("gateways.sms.rate = 0", "gateways.sms.rate", "greater than or equal to 1"),
@@ -290,7 +291,7 @@ BAD_CAMPAIGNS = (
     ("audience = '.'", "audience", "expected"),
     ("audience = ''", "audience", "is not the name of a file"),
     (r'audience = "\u0000"', "audience", "is not the name of a file"),
-    ("requires = ['cupon']", "requires", "expected coupon, last_store"),
+    ("requires = ['cupon']", "requires", "expected coupon, referral, last_store"),
     ("requires = ['tag:']", "requires", "tag:NAME"),
     ("defects = { unsubscribed = 0.7, email_missing = 0.4 }", "defects", "up to 1.1;"),
     ("defects.unsubscribed = 3", "defects.unsubscribed", "a share from 0 to 1"),
@@ -299,7 +300,7 @@ BAD_CAMPAIGNS = (
     ("defects.ndnc = 0.1", "defects.ndnc", "concerns sms only"),
     ("defects.coupon_expired = 0.1", "defects.coupon_expired", 'requires = ["coupon"]'),
     ("defects.data_missing = 0.1", "defects.data_missing", "needs last_store, profile"),
-    ("audience = 'people.csv'\ndefects.ndnc = 0.1", "defects", "generated audiences only"),
+    ("audience = 'people.csv'\ndefects.ndnc = 0.1", "defects", "where customers are made"),
 )
 """The same for lines of a campaign."""
 

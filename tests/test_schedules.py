@@ -12,35 +12,29 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from simulator import ledger
 from simulator.gateway import SimulatedGateway
 from simulator.load import Loaded, Run, record_run
-from simulator.oracle import out_of_credit
+from simulator.oracle import allowances
 from simulator.results import compare
 from simulator.run import open_database
-from simulator.scenario import Campaign, Gateway, Organization, Scenario
-from tests.factory import AUTHOR, Outrun
+from tests.factory import Outrun
+from tests.playing import batches_of, campaign_of, do, scenario_of, settle
 from tracker import audit
-from tracker.catalog import Batch, load_batch
+from tracker.catalog import Batch
 from tracker.database import Database
-from tracker.journal import enqueue
 from tracker.report import make_reports
 from tracker.settings import load_settings
-from tracker.status import Channel, Reason, Status, Step
-from workers import stages
-from workers.checks.base import checks_of
+from tracker.status import Reason, Status, Step
 from workers.gateways.base import Gateway as WorkersGateway
 from workers.stages import Following
 
 SIZE = 12
 """Messages of each of the two batches."""
-
-ENOUGH = 100
-"""Steps in which a batch settles for certain: attempts, times the steps of one."""
 
 
 class Killed(Exception):
@@ -68,20 +62,7 @@ class Worker:
 
     def do(self, step: Step, number: int, database: Database | None = None) -> Following | None:
         """A step on a batch, and what follows it."""
-        database = database or self.database
-        with self.database.read() as connection:
-            known = self.batches[number]
-            batch = load_batch(connection, known.campaign.id, known.batch)
-        match step:
-            case Step.SUPPRESS | Step.VALIDATE:
-                stages.judge_batch(database, batch, step, checks_of(step), AUTHOR)
-                return Following(Step.VALIDATE if step is Step.SUPPRESS else Step.DISPATCH)
-            case Step.DISPATCH:
-                return stages.dispatch(database, batch, AUTHOR)
-            case Step.SUBMIT:
-                return stages.submit(database, batch, self.gateway, AUTHOR)
-            case _:
-                return stages.deliver(database, batch, self.gateway, AUTHOR)
+        return do(database or self.database, self.batches[number], step, self.gateway)
 
     def act(self, act: "Act") -> None:
         """Do what a schedule says. Who is killed leaves the gateway with what it has accepted."""
@@ -93,15 +74,6 @@ class Worker:
             database = Outrun(self.database.engine, [lambda: self.do(other, number)])
         with suppress(Killed):
             self.do(act.step, act.batch, database)
-
-    def settle(self, number: int) -> None:
-        """Do what follows until nothing does."""
-        following = stages.following(self.database, self.batches[number])
-        for _ in range(ENOUGH):
-            if following is None:
-                return
-            following = self.do(following.step, number)
-        pytest.fail(f"batch {number} does not settle; {following} would follow")
 
 
 @dataclass(frozen=True)
@@ -146,58 +118,66 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.services.PAUSES", (0.0, 0.0))
+
+
 def not_to_disk(connection: sqlite3.Connection, _record: object) -> None:
     """Killed workers leave their machine running, so nothing need outlive that."""
     connection.execute("PRAGMA synchronous = OFF")
 
 
 def prepare(database: Database, seed: int, credit: int | None) -> tuple[Run, Worker]:
-    """A campaign of two queued batches, with defects, bounces and a gateway that does not wait."""
-    scenario = Scenario(
-        path=Path("schedules.toml"),
-        text="",
-        name="schedules",
-        seed=seed,
-        organization=Organization(credit=credit),
-        campaigns=(
-            Campaign(
-                name="spring",
-                channel=Channel.EMAIL,
-                audience=2 * SIZE,
-                requires=("coupon",),
-                defects={"unsubscribed": 0.1, "email_missing": 0.05, "coupon_expired": 0.1},
-            ),
-        ),
-        gateways={
-            Channel.EMAIL: Gateway(hard_bounce=0.1, soft_bounce=0.4, not_delivered=0.1, attempts=3)
+    """A campaign of two queued batches, with all that can go wrong and a gateway without delay."""
+    spring = campaign_of(
+        audience=2 * SIZE,
+        requires=("coupon",),
+        defects={
+            "unsubscribed": 0.1,
+            "email_missing": 0.05,
+            "coupon_expired": 0.1,
+            "coupon_issue": 0.05,
+            "timeout": 0.05,
         },
+    )
+    scenario = scenario_of(
+        spring,
+        seed=seed,
+        organization={"credit": credit},
+        gateways={
+            "email": {"hard_bounce": 0.1, "soft_bounce": 0.4, "not_delivered": 0.1, "attempts": 3}
+        },
+        services={name: {"error_rate": 0.1} for name in ("subscription", "coupon", "handler")},
     )
     run = record_run(database, scenario, Path(), lambda _: None)
     campaign = run.campaigns[0].campaign
-    batches = [
-        enqueue(database, campaign, batch=place, first=place * SIZE, size=SIZE, by=AUTHOR)
-        for place in range(2)
-    ]
-    return run, Worker(database, SimulatedGateway(campaign.gateway_settings, database), batches)
+    gateway = SimulatedGateway(campaign.gateway_settings, database)
+    return run, Worker(database, gateway, batches_of(database, run.campaigns[0], 2))
 
 
 def check_outcome(database: Database, run: Run) -> None:
     """Hold what came of a run against every invariant and the oracle."""
     loaded: Loaded = run.campaigns[0]
-    lacking = out_of_credit(run.scenario, [loaded.oracle.sendable()])
+    expected = allowances(run.scenario, [loaded.oracle])[None]
     with database.read() as connection:
         findings = audit.check(connection, [loaded.campaign], audit.INVARIANTS + ledger.INVARIANTS)
-        comparison = compare(connection, loaded, credit_is_scarce=lacking > 0)
+        comparison = compare(connection, loaded, credit_is_scarce=expected.credit_is_scarce)
         [report] = make_reports(connection, [loaded.campaign])
     assert [finding for finding in findings if not finding.holds] == []
     assert comparison.differences == ()
     assert comparison.as_predicted == comparison.messages == 2 * SIZE
-    assert report.having(Status.NOT_SENT, Reason.OUT_OF_CREDIT) == lacking
+    assert report.having(Status.NOT_SENT, Reason.OUT_OF_CREDIT) == expected.withheld
     assert report.settled == 2 * SIZE
 
 
 # Without the search for the shortest schedule, which would take longer than a test may.
-@settings(max_examples=40, deadline=None, phases=set(Phase) - {Phase.shrink, Phase.explain})
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=set(Phase) - {Phase.shrink, Phase.explain},
+)
 @given(
     schedule=schedules,
     seed=st.integers(0, 1_000),
@@ -210,7 +190,7 @@ def test_no_schedule_changes_what_becomes_of_a_message(
     for act in schedule:
         worker.act(act)
     for number in range(2):
-        worker.settle(number)
+        settle(sqlite, worker.batches[number])
         for step in STEPS:  # what is settled stays so, whoever comes late
             worker.do(step, number)
     check_outcome(sqlite, run)
@@ -230,7 +210,7 @@ def test_a_step_that_dies_before_its_commit_leaves_no_trace(sqlite: Database, st
         assert make_reports(connection, [campaign])[0].as_json() == before
         again = ledger.repeats(connection, [campaign.id])
     for number in range(2):
-        worker.settle(number)
+        settle(sqlite, worker.batches[number])
     check_outcome(sqlite, run)
     with sqlite.read() as connection:
         repeats = ledger.repeats(connection, [campaign.id])

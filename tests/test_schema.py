@@ -191,8 +191,8 @@ IMPOSSIBLE = {
     "unknown step": sa.update(steps).values(step="sweep"),
     "step on no batch": sa.update(steps).values(batch=7),
     "a customer twice": sa.update(customers).values(customer_id="c1"),
-    "negative hard bounces": sa.update(customers).values(hard_bounces=-1),
-    "negative soft bounces": sa.update(customers).values(soft_bounces=-1),
+    "negative hard bounces": sa.update(customers).values(hard_bounces_email=-1),
+    "negative soft bounces": sa.update(customers).values(soft_bounces_email=-1),
     "unknown audience": sa.update(customers).values(audience_id=9),
     "message without a status": sa.update(messages).values(status=None),
     "a campaign that has batches goes": sa.delete(campaigns),
@@ -202,7 +202,7 @@ JUST_POSSIBLE = {
     "tally of zero": tally_of(0, **sound_state(Status.ABOUT_TO_BE_SENT)),
     "last credit": sa.update(organizations).values(credit=organizations.c.credit - 5),
     "unlimited credit": sa.update(organizations).values(credit=None),
-    "no bounce": sa.update(customers).values(hard_bounces=0, soft_bounces=0),
+    "no bounce": sa.update(customers).values(hard_bounces_email=0, soft_bounces_email=0),
     "batch of one message": sa.update(batches).values(first=0, size=1),
 }
 

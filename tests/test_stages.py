@@ -2,10 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import combinations
-from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
@@ -17,11 +16,13 @@ from tests.factory import (
     READY,
     Outrun,
     Plan,
+    ScriptedServices,
     ended,
     in_gateway,
     make_batch,
     make_busy_batch,
     make_campaign,
+    make_sibling,
     move,
     states,
     stopped,
@@ -29,12 +30,16 @@ from tests.factory import (
 from tracker.catalog import Batch, Campaign
 from tracker.clock import Instant
 from tracker.database import Database
+from tracker.engagement import Event
 from tracker.journal import QUEUED, State, enqueue
 from tracker.schema import organizations, steps, transitions
 from tracker.status import Channel, Reason, Status, Step
 from workers import stages
-from workers.checks.base import checks_of
+from workers.candidates import Candidate
+from workers.checks.base import check as make_check
+from workers.checks.base import checks_of, in_order
 from workers.gateways.base import GatewayUnavailable, Receipt, Submission
+from workers.services import TRIES, ServiceName, Services, ServiceUnavailable, SqlServices
 from workers.stages import RECEIPT_POLL, Following
 
 OUT_OF_CREDIT = stopped(Reason.OUT_OF_CREDIT)
@@ -42,7 +47,14 @@ UNSUBSCRIBED = stopped(Reason.UNSUBSCRIBED)
 
 
 def judge(database: Database, batch: Batch, step: Step) -> None:
-    stages.judge_batch(database, batch, step, checks_of(step), AUTHOR)
+    stages.judge_batch(database, batch, step, checks_of(step), SqlServices("", database), AUTHOR)
+
+
+def dispatch(
+    database: Database, batch: Batch, services: Services | None = None, *, last_try: bool = False
+) -> Following:
+    services = services or SqlServices("", database)
+    return stages.dispatch(database, batch, services, AUTHOR, last_try=last_try)
 
 
 def check(database: Database, *batches: Batch) -> None:
@@ -93,11 +105,14 @@ class ScriptedGateway:
         self.asked.append((campaign.id, sorted(numbers)))
         return [receipt for receipt in self.receipts_given if receipt.at <= now]
 
+    def engagement(self, *_: object) -> Sequence[Event]:
+        return ()
+
 
 def test_judging_stops_queued_messages_by_reason(database: Database) -> None:
     people: dict[int, dict[str, object]] = {
         1: {"unsubscribed_email": True},
-        2: {"hard_bounces": 1, "email": None},
+        2: {"hard_bounces_email": 1, "email": None},
         3: {"email": None},
         4: {"unsubscribed_email": True},
         5: {"unsubscribed_email": True, "email": None},
@@ -127,6 +142,28 @@ def test_judging_keeps_to_its_batch(database: Database) -> None:
     assert found == dict(enumerate([UNSUBSCRIBED] * 3 + [QUEUED] * 3))
 
 
+def test_a_check_that_raises_is_told_once_a_batch(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    @make_check(Reason.NDNC, step=Step.SUPPRESS, order=1)
+    def odd(candidate: Candidate, now: datetime) -> bool:
+        """Can't say anything about odd numbers."""
+        if candidate.number % 2:
+            raise ZeroDivisionError(candidate.number)
+        return False
+
+    batch = make_batch(database, Plan(size=4), {2: {"unsubscribed_email": True}})
+    checks = in_order([*checks_of(Step.SUPPRESS), odd])
+    services = SqlServices("", database)
+    stages.judge_batch(database, batch, Step.SUPPRESS, checks, services, AUTHOR)
+    timeout = stopped(Reason.TIMEOUT)
+    assert [*states(database, batch).values()] == [QUEUED, timeout, UNSUBSCRIBED, timeout]
+    [told] = caplog.records
+    assert told.getMessage() == "check odd raised for 2 messages of spring, batch 0"
+    assert told.exc_info is not None
+    assert told.exc_info[0] is ZeroDivisionError
+
+
 def test_judging_does_not_undo_what_happened_meanwhile(database: Database) -> None:
     batch = make_batch(database, Plan(size=2), {0: {"unsubscribed_email": True}})
     outrun = Outrun(database.engine, [lambda: move(database, batch, [0], READY)])
@@ -151,63 +188,87 @@ def test_dispatch_goes_as_far_as_credit(
     batch = make_batch(database, Plan(size=10, credit=credit), people)
     check(database, batch)
     for _ in range(2):
-        assert stages.dispatch(database, batch, AUTHOR) == Following(Step.SUBMIT)
+        assert dispatch(database, batch) == Following(Step.SUBMIT)
         counts = Counter(states(database, batch).values())
         assert counts == Counter({READY: sent, OUT_OF_CREDIT: 8 - sent, UNSUBSCRIBED: 2})
         assert credit_left(database, batch.campaign) == left
 
 
-@pytest.mark.parametrize("credit", [0, 1, 7, 11, 19, 20, 30])
-def test_batches_that_are_dispatched_at_once_share_the_credit(
-    database: Database, credit: int
+TIMEOUT, NO_HANDLER = stopped(Reason.TIMEOUT), stopped(Reason.HANDLER_NOT_FOUND)
+LIMITED = stopped(Reason.MESSAGE_LIMIT)
+AWAY = ServiceUnavailable("the handler is away")
+
+
+@pytest.mark.parametrize(
+    ("kind", "says", "asked", "expected"),
+    [
+        pytest.param("promotion", [], 1, [READY, READY, READY], id="all are ready"),
+        pytest.param("promotion", [[1, 2], [2]], 3, [READY, READY, READY], id="ready in the end"),
+        pytest.param("promotion", [[1]] * TRIES, TRIES, [READY, TIMEOUT, READY], id="timeout"),
+        pytest.param("fax", [], 0, [NO_HANDLER] * 3, id="no handler"),
+    ],
+)
+def test_dispatch_hands_over_what_somebody_prepared(
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    says: Sequence[Sequence[int]],
+    asked: int,
+    expected: list[State],
 ) -> None:
-    campaign = make_campaign(database, Plan(size=20, credit=credit))
-    batches = [
-        enqueue(database, campaign, batch=place, first=10 * place, size=10, by=AUTHOR)
-        for place in range(2)
-    ]
-    check(database, *batches)
-    together = Barrier(4)
-
-    def dispatch(batch: Batch) -> None:
-        together.wait(timeout=30)
-        stages.dispatch(database, batch, AUTHOR)
-
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(dispatch, batches * 2))
-    found = Counter((states(database, batches[0]) | states(database, batches[1])).values())
-    sent = min(credit, 20)
-    assert (found[READY], found[OUT_OF_CREDIT]) == (sent, 20 - sent)
-    assert credit_left(database, campaign) == credit - sent
-
-
-def test_credit_for_messages_that_another_moved_is_given_back(database: Database) -> None:
-    batch = make_batch(database, Plan(size=10, credit=15))
+    monkeypatch.setattr("workers.services.PAUSES", (0.0, 0.0))
+    batch = make_batch(database, Plan(size=3, kind=kind, credit=3))
     check(database, batch)
-    outrun = Outrun(database.engine, [lambda: stages.dispatch(database, batch, AUTHOR)])
-    stages.dispatch(outrun, batch, AUTHOR)
-    assert set(states(database, batch).values()) == {READY}
-    assert credit_left(database, batch.campaign) == 5
+    services = ScriptedServices({ServiceName.HANDLER: says})
+    assert dispatch(database, batch, services) == Following(Step.SUBMIT)
+    assert [*states(database, batch).values()] == expected
+    assert len(services.asked) == asked
+    assert credit_left(database, batch.campaign) == 3 - expected.count(READY)
 
 
-def test_nobody_lacks_credit_that_is_left(database: Database) -> None:
-    """Five were stopped while dispatch was at it; the credit covers the other five."""
-    batch = make_batch(database, Plan(size=10, credit=5))
+def test_dispatch_waits_for_a_handler_that_is_away_but_not_for_ever(database: Database) -> None:
+    batch = make_batch(database, Plan(size=2))
     check(database, batch)
-    outrun = Outrun(database.engine, [lambda: move(database, batch, range(5), UNSUBSCRIBED)])
-    stages.dispatch(outrun, batch, AUTHOR)
-    assert Counter(states(database, batch).values()) == {UNSUBSCRIBED: 5, READY: 5}
-    assert credit_left(database, batch.campaign) == 0
+    services = ScriptedServices({ServiceName.HANDLER: [AWAY]})
+    with pytest.raises(ServiceUnavailable):
+        dispatch(database, batch, services)
+    assert {*states(database, batch).values()} == {QUEUED}
+    dispatch(database, batch, services, last_try=True)
+    assert {*states(database, batch).values()} == {TIMEOUT}
+
+
+@pytest.mark.parametrize(
+    ("limit", "channel", "expected"),
+    [
+        pytest.param(None, Channel.EMAIL, [READY, READY, READY], id="unlimited"),
+        pytest.param(2, Channel.EMAIL, [READY, READY, READY], id="one more"),
+        pytest.param(1, Channel.EMAIL, [LIMITED, READY, LIMITED], id="had it"),
+        pytest.param(1, Channel.SMS, [LIMITED, READY, LIMITED], id="on another channel, too"),
+    ],
+)
+def test_dispatch_minds_messages_that_were_handed_over_since_the_check(
+    database: Database, limit: int | None, channel: Channel, expected: list[State]
+) -> None:
+    first = make_batch(database, Plan(size=3, message_limit=limit), {1: {"email": None}})
+    sibling = make_sibling(database, first.campaign, "second", channel)
+    second = enqueue(database, sibling, batch=0, first=0, size=3, by=AUTHOR)
+    if channel is Channel.EMAIL:
+        expected = [*expected[:1], stopped(Reason.EMAIL_MISSING), *expected[2:]]
+    check(database, first, second)
+    dispatch(database, first)
+    for _ in range(2):
+        dispatch(database, second)
+        assert [*states(database, second).values()] == expected
 
 
 def test_dispatch_sends_nobody_who_was_not_checked(database: Database) -> None:
     """Steps may come in any order, also before the checks."""
     batch = make_batch(database, Plan(size=2), {0: {"unsubscribed_email": True}})
     for missing in (Step.SUPPRESS, Step.VALIDATE):
-        assert stages.dispatch(database, batch, AUTHOR) == Following(missing)
+        assert dispatch(database, batch) == Following(missing)
         assert READY not in states(database, batch).values()
         judge(database, batch, missing)
-    assert stages.dispatch(database, batch, AUTHOR) == Following(Step.SUBMIT)
+    assert dispatch(database, batch) == Following(Step.SUBMIT)
     assert states(database, batch) == {0: UNSUBSCRIBED, 1: READY}
 
 

@@ -186,4 +186,5 @@ def test_steps_by_name() -> None:
         "dispatch",
         "submit",
         "deliver",
+        "engage",
     ]

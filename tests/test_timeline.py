@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from tests.factory import (
     AUTHOR,
@@ -17,11 +18,14 @@ from tests.factory import (
     make_campaign,
     stopped,
 )
+from tests.test_audit import lawless
 from tracker.catalog import Batch
 from tracker.clock import from_datetime
 from tracker.database import Database
 from tracker.errors import NotFound
 from tracker.journal import QUEUED, Author, Move, State, enqueue, entry
+from tracker.report_text import story_text as told_text
+from tracker.schema import batches, messages, transitions
 from tracker.status import Reason, Status, Step
 from tracker.timeline import Event, Story, tell
 
@@ -45,12 +49,12 @@ def play(
         at = NOON + second * 1_000_000
         with entry(database, batch, step, WORKER, started_at=at) as written:
             request = Move(numbers=[number], source=source, target=target, at=at)
-            assert written.move(request) == 1
+            assert written.move(request) == [number]
         source = target
 
 
-def told(events: Sequence[Event]) -> list[tuple[str, str, int, str]]:
-    return [(each.step.value, each.status.slug, each.attempt, each.worker) for each in events]
+def told(events: Sequence[Event]) -> list[tuple[str | None, str, int, str | None]]:
+    return [(each.step, each.status.slug, each.attempt, each.worker) for each in events]
 
 
 def test_a_message_with_several_attempts_and_a_late_bounce(database: Database) -> None:
@@ -85,8 +89,8 @@ def test_a_message_with_several_attempts_and_a_late_bounce(database: Database) -
         ("deliver", "hard_bounced", 3, "worker@host"),
     ]
     first = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
-    assert [event.at - first for event in story.events[1:]] == [
-        timedelta(seconds=second) for second in range(8)
+    assert [event.at for event in story.events[1:]] == [
+        first + timedelta(seconds=second) for second in range(8)
     ]
     assert [event.task_id for event in story.events] == ["task-1"] + ["t-9"] * 8
     assert all(event.reason is None for event in story.events)
@@ -98,6 +102,7 @@ def test_when_it_happened_and_when_it_was_recorded_are_two_moments(database: Dat
     play(database, batch, 0, [(Step.DISPATCH, READY)])
     event = story_of(database, batch, 0).events[-1]
     assert event.at == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert event.recorded_at is not None
     assert event.recorded_at.tzinfo is UTC
     assert before <= from_datetime(event.recorded_at) <= batch.campaign.clock.now()
 
@@ -160,6 +165,32 @@ def test_a_story_as_other_programs_read_it(database: Database) -> None:
         "customer_id": "c3",
         "batch": 0,
     }
+
+
+def test_a_story_is_told_as_far_as_it_is_known(database: Database) -> None:
+    batch = make_batch(database)
+    play(database, batch, 4, [(Step.DISPATCH, READY), (Step.SUBMIT, in_gateway(1))])
+    with lawless(database) as connection:
+        edit = sa.update(transitions).where(transitions.c.number == 4)
+        connection.execute(edit.where(transitions.c.status == 0).values(at=2**62))
+        connection.execute(edit.where(transitions.c.status == 1).values(reason=99))
+        connection.execute(edit.where(transitions.c.status == 3).values(step_id=999))
+        connection.execute(sa.update(batches).values(first=5))
+        connection.execute(sa.update(messages).values(attempt=30_000))
+    story = story_of(database, batch, 4)
+    first, second, third = story.events
+    assert (first.at, first.step) == (None, Step.ENQUEUE)
+    assert (second.reason, second.status) == (None, Status.ABOUT_TO_BE_SENT)
+    assert (third.recorded_at, third.step, third.worker, third.task_id) == (None,) * 4
+    assert (third.attempt, third.status, story.batch) == (1, Status.IN_GATEWAY, None)
+    assert json.loads(json.dumps(story.as_json()))["events"][2]["step"] is None
+    lines = told_text(story).splitlines()
+    assert lines[0].startswith("spring 4 · customer c4 · batch - · run ")
+    assert [line.split()[-2:] for line in lines[3:]] == [
+        ["test", "task-1"],
+        ["worker@host", "t-9"],
+        ["1", "-"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a person can get wrong: one clear message, exit code 2, and nothing is written."""
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -208,6 +209,16 @@ def test_a_result_of_before_survives_a_run_that_can_not_begin(shell: Shell) -> N
     assert result.read_text() == "{}\n"
 
 
+@pytest.mark.parametrize("device", [False, True], ids=["FIFO", "device"])
+def test_a_result_that_is_no_regular_file(shell: Shell, device: bool) -> None:
+    os.mkfifo(shell.folder / "pipe")
+    file = "/dev/null" if device else "pipe"
+    ended = shell.run("simulate", shell.write("s.toml", SOUND), "--json", file, limit=30)
+    assert ended.returncode == 2
+    _assert_one_clear_message(ended.stderr, ("--json", file, "is not a regular file"))
+    _assert_nothing_is_recorded(shell)
+
+
 def test_a_database_that_is_none(shell: Shell) -> None:
     shell.write("notes.txt", "This is no database, and was never meant to be one. " * 40)
     file = shell.write("scenario.toml", SOUND)
@@ -227,7 +238,16 @@ def test_a_state_folder_with_too_long_a_name(shell: Shell) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("simulate",), ("nothing",), ("report", "--format", "xml"), ("trace", "spring-email")],
+    [
+        *[
+            (),
+            ("simulate",),
+            ("nothing",),
+            ("report", "--format", "xml"),
+            ("trace", "spring-email"),
+        ],
+        *[("trace", "spring-email", "0", "--format", "csv"), ("verify", "--format", "csv")],
+    ],
     ids=" ".join,
 )
 def test_wrong_usage(shell: Shell, arguments: tuple[str, ...]) -> None:

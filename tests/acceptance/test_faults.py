@@ -82,10 +82,13 @@ def test_told_to_stop(shell: Shell) -> None:
         began = time.monotonic()
         assert command.wait() == 130
         assert time.monotonic() - began < AT_ONCE
-        assert command.said.splitlines()[-1] == "sendtrace: interrupted"
+        said = f"run {run} was interrupted; see sendtrace report --run {run}"
+        assert command.said.splitlines()[-1] == f"sendtrace: {said}"
+        heading = shell.run("report", "--run", str(run)).stdout.splitlines()[0]
+        assert heading.endswith(" · not finished")
         assert "Traceback" not in command.said
         assert command.stdout.read_text() == ""
-        assert not any(each.is_running() for each in children)
+        assert not [each for each in children if _runs(each)]
         _assert_nothing_is_left(shell)
     following = make_scenario(email=300, sms=100, median="10ms", p99="20ms")
     passed = Finished.of(shell, shell.write("following.toml", following))
@@ -113,13 +116,14 @@ def test_told_to_stop_again_and_again(shell: Shell) -> None:
     _assert_nothing_is_left(shell)
 
 
-def test_interrupted_while_it_loads(shell: Shell) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_it_loads(shell: Shell, ending: signal.Signals) -> None:
     command = shell.start("simulate", shell.write("slow.toml", SLOW))
     mapped = Path(f"/proc/{command.process.pid}/maps")
     wait_until(lambda: "pydantic_core" in mapped.read_text(), "it loads its modules")
-    command.process.send_signal(signal.SIGINT)
-    assert command.wait() in (130, -signal.SIGINT)
-    assert "Traceback" not in command.said
+    command.process.send_signal(ending)
+    assert command.wait() == 130
+    assert command.said == "sendtrace: interrupted\n"
     assert shell.living() == []
 
 
@@ -148,9 +152,27 @@ def test_a_killed_worker_ends_the_run(shell: Shell) -> None:
     assert command.wait(AT_ONCE) == 1
     [line] = [each for each in command.said.splitlines() if each.startswith("sendtrace: ")]
     assert str(shell.home / "logs") in line
+    assert command.said.splitlines()[-1] == ("run 1 did not finish; see sendtrace report --run 1")
     assert "Traceback" not in command.said
     assert command.stdout.read_text() == ""
     _assert_nothing_is_left(shell)
+
+
+def test_a_driver_that_is_killed_takes_its_children_with_it(shell: Shell) -> None:
+    command = shell.start("simulate", shell.write("slow.toml", SLOW))
+    wait_until(lambda: shell.moved() > 300, "messages move")
+    children = psutil.Process(command.process.pid).children(recursive=True)
+    command.process.kill()
+    command.wait()
+    wait_until(lambda: not any(map(_runs, children)), "its children have ended", AT_ONCE)
+    wait_until(lambda: not list(shell.scratch.glob("sendtrace-*")), "the broker's folder is gone")
+    assert shell.living() == []
+
+
+def _runs(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def test_two_at_the_same_time(shell: Shell) -> None:

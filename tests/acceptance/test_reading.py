@@ -161,7 +161,10 @@ def tampered(on_sqlite: Finished, shell: Shell) -> Callable[[str], Shell]:
     def tamper(statement: str) -> Shell:
         shutil.copytree(on_sqlite.shell.home, shell.home)
         with closing(sqlite3.connect(shell.database)) as connection:
-            assert connection.execute(statement).rowcount == 1
+            *settings, change = statement.split("; ")
+            for setting in settings:
+                connection.execute(setting)
+            assert connection.execute(change).rowcount == 1
             connection.commit()
         return shell
 
@@ -226,8 +229,9 @@ def test_nothing_is_recorded(shell: Shell, command: tuple[str, ...]) -> None:
     assert not shell.home.exists()
 
 
-def test_a_newer_database(tampered: Callable[[str], Shell]) -> None:
-    shell = tampered("UPDATE tracker_version SET version_num = '9999'")
+@pytest.mark.parametrize("floor", ["tracker", "simulator"])
+def test_a_newer_database(tampered: Callable[[str], Shell], floor: str) -> None:
+    shell = tampered(f"UPDATE {floor}_version SET version_num = '9999'")  # noqa: S608  # our words
     for command in (("report",), ("verify",)):
         ended = shell.run(*command)
         assert ended.returncode == 2
@@ -235,6 +239,67 @@ def test_a_newer_database(tampered: Callable[[str], Shell]) -> None:
         [line] = ended.stderr.splitlines()
         assert "was made by a newer version of sendtrace" in line
         assert "9999" in line
+
+
+DAMAGES = {
+    "channel": ("UPDATE campaigns SET channel = 'fax' WHERE id = 1", {"report": 1, "verify": 1}),
+    "requires": ("UPDATE campaigns SET requires = '{' WHERE id = 1", {"report": 1, "verify": 1}),
+    "attempts": ("UPDATE campaigns SET attempts = 4611686018427387904 WHERE id = 1", {"report": 0}),
+    "tally": (
+        "UPDATE tallies SET status = 99 WHERE (campaign_id, batch, status, reason, attempt) IN"
+        " (SELECT campaign_id, batch, status, reason, attempt FROM tallies LIMIT 1)",
+        {"report": 1, "verify": 3},
+    ),
+    "huge tally": (
+        "UPDATE tallies SET messages = 9223372036854775807 WHERE"
+        " (campaign_id, batch, status, reason, attempt) IN"
+        " (SELECT campaign_id, batch, status, reason, attempt FROM tallies"
+        "  WHERE messages > 0 LIMIT 1)",
+        {"report": 1, "verify": 1},
+    ),
+    "transition": (
+        "UPDATE transitions SET previous = 99, at = 9223372036854775807"
+        " WHERE campaign_id = 1 AND number = 42 AND status = 1",
+        {"verify": 3, "trace": 0},
+    ),
+    "blob": (
+        "UPDATE transitions SET reason = x'00ff' WHERE campaign_id = 1 AND number = 42"
+        " AND status = 1",
+        {"verify": 3, "trace": 0},
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "ends"), DAMAGES.values(), ids=DAMAGES.keys())
+def test_rows_edited_by_hand(
+    tampered: Callable[[str], Shell], statement: str, ends: dict[str, int]
+) -> None:
+    shell = tampered(f"PRAGMA ignore_check_constraints = ON; {statement}")
+    for command, code in ends.items():
+        arguments = ("spring-email", "42") if command == "trace" else ()
+        for form in ("table", "json"):
+            ended = shell.run(command, *arguments, "--format", form)
+            assert ended.returncode == code, ended.stderr + ended.stdout
+            assert "Traceback" not in ended.stderr
+            assert len(ended.stderr.splitlines()) == (1 if code == 1 else 0)
+
+
+def test_a_file_that_does_not_exist_is_not_made(shell: Shell) -> None:
+    for command in (("report",), ("verify",), ("trace", "x", "0")):
+        ended = shell.run(*command, "--database", "sqlite:///typo.db")
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr == "sendtrace: the database typo.db does not exist\n"
+    assert list(shell.folder.iterdir()) == []
+
+
+def test_names_that_a_terminal_would_obey(tampered: Callable[[str], Shell]) -> None:
+    shell = tampered(
+        "UPDATE customers SET customer_id = char(27) || '[31m' || customer_id"
+        " WHERE audience_id = 1 AND number = 42"
+    )
+    ended = shell.run("trace", "spring-email", "42")
+    assert r"customer \x1b[31mc42" in ended.stdout
+    assert "\x1b" not in ended.stdout
 
 
 def test_output_goes_into_a_pipe(on_sqlite: Finished) -> None:

@@ -124,6 +124,18 @@ def test_the_result_file_is_written_though_nobody_reads_stdout(shell: Shell) -> 
     assert json.loads((shell.folder / "result.json").read_text())["verdict"]["passed"]
 
 
+def test_the_result_is_shown_though_its_file_can_not_be_written(shell: Shell) -> None:
+    file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
+    (shell.folder / "results").mkdir()
+    command = shell.start("simulate", file, "--json", "results/result.json")
+    wait_until(lambda: shell.recorded("SELECT count(*) FROM runs") == 1, "the run has begun")
+    (shell.folder / "results").rmdir()
+    assert command.wait() == 1
+    assert "✔ passed" in command.stdout.read_text()
+    last = command.said.splitlines()[-1]
+    assert last.startswith("sendtrace: --json results/result.json: can't be written: ")
+
+
 def test_a_state_folder_with_an_odd_name(shell: Shell) -> None:
     file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
     odd = {"SENDTRACE_HOME": str(shell.folder / "50% of #1? é")}
@@ -161,8 +173,8 @@ def test_credit_short_of_the_audience(shell: Shell) -> None:
         if reason not in ("total", "out_of_credit")
     )
     short = {"predicted": 1_200 - stopped, "actual": 1_200 - stopped}
-    assert run.result["prediction"]["out_of_credit"] == short
-    assert f"✔ out of credit   {1_200 - stopped:,}" in run.stdout
+    assert run.result["prediction"]["withheld"] == {"Acme Retail": short}
+    assert f"✔ withheld        {1_200 - stopped:,} of Acme Retail" in run.stdout
     assert run.stdout.count("✔ as predicted") == 2
     assert shell.recorded("SELECT credit FROM organizations") == 0
 

@@ -1,0 +1,123 @@
+"""Rules: every reason is reached for real, and a rule of somebody else's package takes part."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import SCENARIOS, Shell, make_scenario
+from tracker.status import Reason
+
+PYPROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "acme-rules"
+version = "1.0"
+
+[tool.setuptools]
+py-modules = ["acme_rules"]
+
+[project.entry-points."sendtrace.checks"]
+even_numbers = "acme_rules:even_numbers"
+"""
+
+MODULE = '''
+from datetime import datetime
+
+from tracker.status import Reason, Step
+from workers.candidates import Candidate
+from workers.checks.base import check
+
+
+@check(Reason.CONFIGURATION, step=Step.SUPPRESS, order=1)
+def even_numbers(candidate: Candidate, now: datetime) -> bool:
+    """Acme writes to odd numbers only."""
+    return candidate.number % 2 == 0
+'''
+
+
+@pytest.fixture
+def acme(tmp_path: Path) -> Path:
+    """Where the small package is installed, by pip, apart from everything else."""
+    source, installed = tmp_path / "acme", tmp_path / "installed"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(PYPROJECT)
+    (source / "acme_rules.py").write_text(MODULE)
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    options = ("--no-deps", "--no-build-isolation", "--no-index", "--target", str(installed))
+    subprocess.run([*pip, *options, str(source)], check=True, timeout=90)
+    return installed
+
+
+def reasons_of(result: Any) -> Counter[str]:
+    """Messages Not Sent for each reason, of all campaigns of a result."""
+    counts: Counter[str] = Counter()
+    for campaign in result["campaigns"]:
+        for category in campaign["not_sent"].values():
+            if isinstance(category, dict):
+                counts.update({slug: n for slug, n in category.items() if slug != "total"})
+    return counts
+
+
+def test_every_reason_is_reached_as_often_as_it_was_planted(shell: Shell) -> None:
+    result = shell.folder / "result.json"
+    ran = shell.run("simulate", SCENARIOS / "all-reasons.toml", "--json", result)
+    assert ran.returncode == 0, ran.stderr
+    assert "✔ passed" in ran.stdout
+    reached = reasons_of(json.loads(result.read_text()))
+    assert set(+reached) == {reason.slug for reason in Reason}
+    foretold = shell.run("checks", "coverage", SCENARIOS / "all-reasons.toml", "--format", "json")
+    planted = {row["reason"]: row["all-reasons"] for row in json.loads(foretold.stdout)}
+    assert dict(reached) == planted
+
+
+def test_the_shipped_scenarios_reach_every_reason(shell: Shell) -> None:
+    shown = shell.run("checks", "coverage", *sorted(SCENARIOS.glob("*.toml")))
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.rstrip().endswith("22 of 22 reasons are reached")
+
+
+def test_what_comes_of_a_campaign_changes_who_gets_the_next(shell: Shell) -> None:
+    result = shell.folder / "result.json"
+    ran = shell.run("simulate", SCENARIOS / "follow-up.toml", "--json", result)
+    assert ran.returncode == 0, ran.stderr
+    first, second, by_sms = json.loads(result.read_text())["campaigns"]
+    suppressed = second["not_sent"]["internally_suppressed"]
+    sent = first["sent"]
+    assert suppressed["bounced_repeatedly"] == sent["bounced"]["total"] > 0
+    refused = suppressed["unsubscribed"] - first["not_sent"]["total"]
+    assert max(sent["spam"], sent["unsubscribed"]) < refused <= sent["spam"] + sent["unsubscribed"]
+    assert by_sms["sent"]["total"] == sent["total"]
+
+
+def test_a_rule_of_an_installed_package_takes_part_in_a_run(shell: Shell, acme: Path) -> None:
+    scenario = shell.write("small.toml", make_scenario(email=400, sms=200))
+    result = shell.folder / "result.json"
+    settings = {"PYTHONPATH": str(acme)}
+    ran = shell.run("simulate", scenario, "--json", result, settings=settings)
+    assert ran.returncode == 0, ran.stderr
+    assert reasons_of(json.loads(result.read_text()))["configuration"] == 300
+    listed = shell.run("checks", "list", "--format", "csv", settings=settings)
+    assert "even_numbers" in listed.stdout.splitlines()[1]
+
+
+def test_workers_do_not_start_with_a_rule_that_makes_no_sense(shell: Shell, acme: Path) -> None:
+    (acme / "acme_rules.py").write_text(
+        MODULE.replace('"""Acme writes to odd numbers only."""', "")
+    )
+    worker = shell.run(
+        *("--app", "workers.app", "worker", "--concurrency", "1"),
+        program=(sys.executable, "-m", "celery"),
+        settings={"PYTHONPATH": str(acme), "SENDTRACE_BROKER_URL": "redis://localhost:1/0"},
+    )
+    assert worker.returncode == 1
+    assert "even_numbers" in worker.stderr
+    assert "docstring" in worker.stderr
+    assert "Traceback" not in worker.stderr

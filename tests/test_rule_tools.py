@@ -1,0 +1,204 @@
+"""The tools for those who write rules: explain, diff, try, coverage, and their output."""
+
+import csv
+import io
+import json
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from simulator.coverage import predicted_reasons
+from simulator.dry_run import judge_customers
+from simulator.scenario import load_scenario
+from tests.factory import Plan, make_batch, move, stopped
+from tracker.catalog import Campaign
+from tracker.database import Database
+from tracker.errors import NotFound, UsageError
+from tracker.status import Reason, Step
+from tracker.tabular import Format, render
+from workers import trial
+from workers.candidates import Candidate
+from workers.checks.base import all_checks, check
+from workers.explanation import explain, find_number
+from workers.trial import Rules, changed_rules, compare
+
+SCENARIOS = Path(__file__).parent.parent / "scenarios"
+
+
+@check(Reason.CONFIGURATION, step=Step.SUPPRESS, order=1)
+def not_on_tuesdays(candidate: Candidate, now: datetime) -> bool:
+    """The customer's number is 3, and that is reason enough."""
+    return candidate.customer.number == 3
+
+
+NO_CHECK = "no check"
+
+
+@pytest.fixture
+def campaign(database: Database) -> Campaign:
+    """Ten messages: number 1 has no address, 2 unsubscribed, both on record; 4 bounced since."""
+    people: dict[int, dict[str, object]] = {
+        1: {"email": None},
+        2: {"unsubscribed_email": True},
+        4: {"hard_bounces_email": 1},
+    }
+    batch = make_batch(database, Plan(size=10), people)
+    move(database, batch, [2], stopped(Reason.UNSUBSCRIBED), step=Step.SUPPRESS)
+    move(database, batch, [1], stopped(Reason.EMAIL_MISSING), step=Step.VALIDATE)
+    return batch.campaign
+
+
+@pytest.fixture
+def rules(campaign: Campaign) -> Rules:
+    return Rules(campaign=campaign, checks=all_checks())
+
+
+def test_a_message_is_explained_by_every_check(database: Database, rules: Rules) -> None:
+    found = explain(database, rules, 2, rules.campaign.clock.now())
+    assert [each.check.name for each in found.opinions] == [each.name for each in all_checks()]
+    assert [each.check.name for each in found.opinions if each.stops] == ["unsubscribed"]
+    assert (found.reason, found.by) == (Reason.UNSUBSCRIBED, "unsubscribed")
+    assert found.recorded == "not_sent: unsubscribed"
+    looked_at = {each.check.name: each.looked_at for each in found.opinions}
+    assert looked_at["unsubscribed"] == {"subscription.unsubscribed": True}
+    assert looked_at["bounced_repeatedly"] == {
+        "customer.hard_bounces": 0,
+        "campaign.organization.hard_bounce_limit": 1,
+        "customer.soft_bounces": 0,
+        "campaign.organization.soft_bounce_limit": 3,
+    }
+
+
+def test_who_is_in_order_is_explained_too(database: Database, rules: Rules) -> None:
+    found = explain(database, rules, 0, rules.campaign.clock.now())
+    assert (found.reason, found.by, found.recorded) == (None, None, "queued")
+
+
+def test_a_check_that_raises_is_explained(database: Database, rules: Rules) -> None:
+    @check(Reason.NDNC, step=Step.SUPPRESS, order=1)
+    def fragile(candidate: Candidate, now: datetime) -> bool:
+        """Breaks."""
+        raise LookupError(candidate.customer.customer_id)
+
+    with_it = replace(rules, checks=[fragile, *rules.checks])
+    found = explain(database, with_it, 5, rules.campaign.clock.now())
+    assert found.opinions[0].error == "LookupError('c5')"
+    assert (found.reason, found.by) == (Reason.TIMEOUT, "fragile")
+
+
+def test_a_customer_is_found_by_id_or_the_nearest_are_named(
+    database: Database, campaign: Campaign
+) -> None:
+    with database.read() as connection:
+        assert find_number(connection, campaign, "c7") == 7
+        with pytest.raises(NotFound, match=r"no customer 'c77'; did you mean .*c7"):
+            find_number(connection, campaign, "c77")
+
+
+@pytest.mark.parametrize("number", [10, -1, 2**70 - 1])
+def test_a_message_that_there_is_not_is_said_so(
+    database: Database, rules: Rules, number: int
+) -> None:
+    with pytest.raises(NotFound, match=f"has no message {number}"):
+        explain(database, rules, number, 0)
+
+
+def test_a_campaign_is_judged_again(database: Database, rules: Rules) -> None:
+    after = changed_rules(
+        rules,
+        settings=["hard_bounce_limit=2"],
+        without=["unsubscribed"],
+        extra=["tests.test_rule_tools:not_on_tuesdays"],
+    )
+    found = compare(database, rules, after)
+    assert found.judged == 10
+    assert found.changes == Counter(
+        {
+            (Reason.UNSUBSCRIBED, None): 1,
+            (Reason.BOUNCED_REPEATEDLY, None): 1,
+            (None, Reason.CONFIGURATION): 1,
+        }
+    )
+    assert found.samples[None, Reason.CONFIGURATION] == ["c3"]
+    assert found.unlike_record == 1, "number 4 is on record as queued, and would be suppressed now"
+
+
+def test_under_the_same_rules_nothing_changes(database: Database, rules: Rules) -> None:
+    assert not compare(database, rules, rules).changes
+
+
+def test_chunks_do_not_matter(
+    database: Database, rules: Rules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after = changed_rules(rules, settings=["enabled=false"], without=[], extra=[])
+    whole = compare(database, rules, after)
+    monkeypatch.setattr(trial, "CHUNK", 3)
+    assert compare(database, rules, after) == whole
+    assert whole.changes[None, Reason.ORGANIZATION_DISABLED] == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings": ["message_limit=2"]}, "KEY=VALUE.*message_limit.count"),
+        ({"settings": ["message_limit.count"]}, "expected KEY=VALUE"),
+        ({"settings": ["message_limit.count=two"]}, "expected a whole number"),
+        ({"settings": ["enabled=perhaps"]}, "expected true or false"),
+        ({"without": ["unsubscribe"]}, "no such check; did you mean unsubscribed"),
+        ({"extra": ["nowhere:at_all"]}, "--with nowhere:at_all: can't be loaded"),
+        ({"extra": ["tests.test_rule_tools:NO_CHECK"]}, "is no check"),
+        ({"extra": ["workers.checks.suppression:ndnc"]}, "there is a check ndnc already"),
+    ],
+)
+def test_changes_that_make_no_sense(
+    rules: Rules, changes: dict[str, list[str]], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        changed_rules(rules, **{"settings": [], "without": [], "extra": [], **changes})
+
+
+def test_a_dry_run_says_what_is_foretold(tmp_path: Path) -> None:
+    scenario = load_scenario(SCENARIOS / "from-csv.toml")
+    judged = list(judge_customers(scenario, tmp_path))
+    counts = Counter(reason for _, _, reason in judged if reason is not None)
+    assert counts == +predicted_reasons(scenario)
+    assert len(judged) == 2 * 1_974
+    assert len({customer for _, customer, _ in judged}) == 1_974
+
+
+def test_a_dry_run_on_other_people(tmp_path: Path) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text("customer_id,email\nanna,anna@example.com\nbert,\n")
+    (tmp_path / "home").mkdir()
+    scenario = load_scenario(SCENARIOS / "follow-up.toml", audience=people)
+    judged = list(judge_customers(scenario, tmp_path / "home"))
+    assert ("newsletter", "anna", None) in judged
+    assert ("newsletter", "bert", Reason.EMAIL_MISSING) in judged
+
+
+ROWS: list[dict[str, object]] = [
+    {"name": "one", "count": 1_234, "values": {"a": None, "b": (2, 1)}},
+    {"name": 'two, "quoted"', "count": 7, "values": {}},
+]
+
+
+def test_rows_as_a_table() -> None:
+    assert render(ROWS, ("name", "count"), Format.TABLE).splitlines() == [
+        "name           count",
+        "one            1,234",
+        'two, "quoted"      7',
+    ]
+    assert render([], ("name", "count"), Format.TABLE) == "name  count"
+
+
+def test_rows_for_programs() -> None:
+    assert json.loads(render(ROWS, ("name",), Format.JSON))[0]["count"] == 1_234
+    read = list(csv.reader(io.StringIO(render(ROWS, ("name", "count", "values"), Format.CSV))))
+    assert read == [
+        ["name", "count", "values"],
+        ["one", "1234", "a=; b=1, 2"],
+        ['two, "quoted"', "7", ""],
+    ]
