@@ -1,5 +1,6 @@
 """The checks: what each speaks against, and that a message gets exactly one verdict."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.factory import ACME, SPRING
 from tracker.catalog import CouponSeries
 from tracker.status import Channel, Reason, Step
 from workers.candidates import Candidate, Customer
@@ -23,163 +23,127 @@ from workers.checks.base import (
     judge,
 )
 from workers.services import Coupon, ServiceName, Subscription
+from workers.specimen import ACME, SPRING, specimen
+from workers.testing import Judge
 
 NOW = datetime(2026, 11, 24, 23, 59, tzinfo=UTC)
 
-ANNA = Customer(number=0, customer_id="c0", email="anna@example.com", mobile_e164="+447700900000")
-
-
-def email(*requires: str, customer: Customer = ANNA, **different: Any) -> Candidate:
-    """A message of an email campaign that needs ``requires`` and is ``different``."""
-    return Candidate(customer, replace(SPRING, requires=requires, **different), Subscription())
-
-
-def sms(*requires: str, customer: Customer = ANNA, **different: Any) -> Candidate:
-    """The same of an SMS campaign."""
-    return email(*requires, customer=customer, channel=Channel.SMS, **different)
-
-
-def anna(**different: Any) -> Customer:
-    """A sound customer but for what is ``different``."""
-    return ANNA._replace(**different)
-
-
-def said(candidate: Candidate, **different: Any) -> Candidate:
-    """A candidate of whom we were told something else."""
-    return candidate._replace(**different)
-
-
-def with_coupon(**different: Any) -> Candidate:
-    """A message with a coupon, which is good but for what is ``different``."""
-    return said(email("coupon"), coupon=Coupon("CPN-0", "2026-12-31")._replace(**different))
-
-
-def failing(service: ServiceName) -> Candidate:
-    """A message for which a service has no answer."""
-    return said(email("coupon", "referral"), subscription=None, failed=frozenset({service}))
+Make = Callable[..., Candidate]
 
 
 @dataclass(frozen=True)
 class Example:
-    """A candidate, and whether the check called ``check`` speaks against it."""
+    """What is different about a candidate, and whether the check ``check`` speaks against it."""
 
     check: str
     title: str
     speaks: bool
-    candidate: Candidate
+    different: dict[str, Any]
 
 
-def against(check: str, title: str, candidate: Candidate) -> Example:
-    return Example(check, title, True, candidate)
+def against(check: str, title: str, **different: Any) -> Example:
+    return Example(check, title, True, different)
 
 
-def nothing(check: str, title: str, candidate: Candidate) -> Example:
-    return Example(check, title, False, candidate)
+def nothing(check: str, title: str, **different: Any) -> Example:
+    return Example(check, title, False, different)
 
 
-PATIENT = replace(ACME, hard_bounce_limit=5, soft_bounce_limit=9)
-LIMITED = replace(ACME, message_limit=2)
+def coupon(**different: Any) -> dict[str, Any]:
+    """A campaign that gives coupons, of which the customer's is ``different``."""
+    return {"requires": ("coupon",), **different}
+
+
+def failing(service: ServiceName) -> dict[str, Any]:
+    """A service has no answer."""
+    return {"requires": ("coupon", "referral"), "failed": frozenset({service})}
+
+
 STALE = CouponSeries(name="last-year", active=False)
 
+PATIENT = {"hard_bounce_limit": 5, "soft_bounce_limit": 9}
+
 EXAMPLES = (
-    nothing("organization_disabled", "enabled", email()),
-    against("organization_disabled", "disabled", email(organization=replace(ACME, enabled=False))),
-    nothing("configuration", "all in order", email()),
-    against("configuration", "channel off", email(channel_enabled=False)),
-    against("configuration", "no sender", sms(sender="")),
-    nothing("unsubscribed", "subscribed", email()),
-    against("unsubscribed", "email", said(email(), subscription=Subscription(unsubscribed=True))),
-    against("unsubscribed", "sms", said(sms(), subscription=Subscription(unsubscribed=True))),
-    nothing("unsubscribed", "nobody knows", said(email(), subscription=None)),
-    against("ndnc", "sms to a listed number", said(sms(), subscription=Subscription(ndnc=True))),
-    nothing("ndnc", "sms to an unlisted number", sms()),
-    nothing("ndnc", "nobody knows", said(sms(), subscription=None)),
-    nothing("ndnc", "email", said(email(), subscription=Subscription(ndnc=True))),
-    nothing("bounced_repeatedly", "never", email()),
-    against("bounced_repeatedly", "1 hard", email(customer=anna(hard_bounces=1))),
-    nothing("bounced_repeatedly", "2 soft", email(customer=anna(soft_bounces=2))),
-    against("bounced_repeatedly", "3 soft", email(customer=anna(soft_bounces=3))),
+    nothing("organization_disabled", "enabled"),
+    against("organization_disabled", "disabled", enabled=False),
+    nothing("configuration", "all in order"),
+    against("configuration", "channel off", channel_enabled=False),
+    against("configuration", "no sender", channel="sms", sender=""),
+    nothing("unsubscribed", "subscribed"),
+    against("unsubscribed", "email", unsubscribed=True),
+    against("unsubscribed", "sms", channel="sms", unsubscribed=True),
+    nothing("unsubscribed", "nobody knows", subscription=None),
+    against("ndnc", "sms to a listed number", channel="sms", ndnc=True),
+    nothing("ndnc", "sms to an unlisted number", channel="sms"),
+    nothing("ndnc", "nobody knows", channel="sms", subscription=None),
+    nothing("ndnc", "email", ndnc=True),
+    nothing("bounced_repeatedly", "never"),
+    against("bounced_repeatedly", "1 hard", hard_bounces=1),
+    nothing("bounced_repeatedly", "2 soft", soft_bounces=2),
+    against("bounced_repeatedly", "3 soft", soft_bounces=3),
     nothing(
-        "bounced_repeatedly",
-        "fewer than a patient organization takes",
-        email(organization=PATIENT, customer=anna(hard_bounces=4, soft_bounces=8)),
+        "bounced_repeatedly", "fewer than one takes", **PATIENT, hard_bounces=4, soft_bounces=8
     ),
-    against(
-        "bounced_repeatedly",
-        "as many soft ones as a patient organization takes",
-        email(organization=PATIENT, customer=anna(soft_bounces=9)),
-    ),
-    nothing("message_limit", "unlimited", said(email(), recent=99)),
-    nothing("message_limit", "one to go", said(email(organization=LIMITED), recent=1)),
-    against("message_limit", "had them all", said(email(organization=LIMITED), recent=2)),
-    against("message_limit", "had more", said(sms(organization=LIMITED), recent=3)),
-    nothing("subscription_service", "answered", email()),
-    nothing("subscription_service", "another failed", failing(ServiceName.COUPON)),
-    against("subscription_service", "failed", failing(ServiceName.SUBSCRIPTION)),
-    against("email_missing", "none", email(customer=anna(email=None))),
-    against("email_missing", "empty", email(customer=anna(email=""))),
-    nothing("email_missing", "malformed is not missing", email(customer=anna(email="anna"))),
-    nothing("email_missing", "sms", sms(customer=anna(email=None))),
-    against("mobile_missing_or_invalid", "none", sms(customer=anna(mobile_e164=None))),
-    against(
-        "mobile_missing_or_invalid", "no number", sms(customer=anna(mobile="12", mobile_e164=None))
-    ),
-    nothing("mobile_missing_or_invalid", "possible", sms()),
-    nothing("mobile_missing_or_invalid", "email", email(customer=anna(mobile_e164=None))),
-    against("not_in_loyalty_program", "no member", email("membership")),
-    nothing(
-        "not_in_loyalty_program", "member", email("membership", customer=anna(loyalty_member=True))
-    ),
-    nothing("not_in_loyalty_program", "for everybody", email("coupon")),
-    against("coupon_configuration", "no such series", email("coupon", coupon_series=None)),
-    against("coupon_configuration", "series is over", email("coupon", coupon_series=STALE)),
-    nothing("coupon_configuration", "active", email("coupon")),
-    nothing("coupon_configuration", "not needed", email(coupon_series=None)),
-    against("coupon_id_missing", "none", with_coupon(coupon_id=None)),
-    nothing("coupon_id_missing", "one", with_coupon()),
-    nothing("coupon_id_missing", "not needed", email()),
-    against("coupon_date_format", "words", with_coupon(expires="end of season")),
-    against("coupon_date_format", "day first", with_coupon(expires="31/12/2031")),
-    against("coupon_date_format", "no such day", with_coupon(expires="2027-02-29")),
-    nothing("coupon_date_format", "a date", with_coupon()),
-    nothing("coupon_date_format", "past is a date", with_coupon(expires="2020-01-31")),
-    nothing("coupon_date_format", "never expires", with_coupon(expires=None)),
-    nothing("coupon_date_format", "not needed", email()),
-    against("coupon_expired", "yesterday", with_coupon(expires="2026-11-23")),
-    nothing("coupon_expired", "its last day", with_coupon(expires="2026-11-24")),
-    nothing("coupon_expired", "never expires", with_coupon(expires=None)),
-    nothing("coupon_expired", "no date", with_coupon(expires="soon")),
-    nothing("coupon_expired", "not needed", email()),
-    against("coupon_redeemed", "redeemed", with_coupon(redeemed=True)),
-    nothing("coupon_redeemed", "not yet", with_coupon()),
-    nothing("coupon_redeemed", "not needed", email()),
-    against("data_missing", "no store", email("last_store")),
-    nothing("data_missing", "a store", email("last_store", customer=anna(last_store="Pune"))),
-    against("data_missing", "no profile", email("profile", customer=anna(last_store="Pune"))),
-    nothing("data_missing", "a profile", email("profile", customer=anna(profile="gold"))),
-    against("data_missing", "no tag", email("tag:city")),
-    against(
-        "data_missing", "empty tag", email("tag:city", customer=anna(custom='{"tag:city":""}'))
-    ),
-    nothing("data_missing", "a tag", email("tag:city", customer=anna(custom='{"tag:city":"X"}'))),
-    against(
-        "data_missing", "tag is no field", email("field:a", customer=anna(custom='{"tag:a":"X"}'))
-    ),
-    against(
-        "data_missing",
-        "one of two",
-        sms("last_store", "field:size", customer=anna(last_store="Pune")),
-    ),
-    nothing("data_missing", "needs none", email("coupon", "membership", "referral")),
-    nothing("data_missing", "not needed", email()),
-    nothing("gateway_configuration", "in use", email()),
-    against("gateway_configuration", "not in use", email(gateway_enabled=False)),
-    nothing("coupon_issue", "answered", with_coupon()),
-    nothing("coupon_issue", "another failed", failing(ServiceName.REFERRAL)),
-    against("coupon_issue", "failed", failing(ServiceName.COUPON)),
-    nothing("referral_service", "answered", said(email("referral"), referral="R-c0")),
-    nothing("referral_service", "another failed", failing(ServiceName.SUBSCRIPTION)),
-    against("referral_service", "failed", failing(ServiceName.REFERRAL)),
+    against("bounced_repeatedly", "as many soft ones as one takes", **PATIENT, soft_bounces=9),
+    nothing("message_limit", "unlimited", recent=99),
+    nothing("message_limit", "one to go", message_limit=2, recent=1),
+    against("message_limit", "had them all", message_limit=2, recent=2),
+    against("message_limit", "had more", channel="sms", message_limit=2, recent=3),
+    nothing("subscription_service", "answered"),
+    nothing("subscription_service", "another failed", **failing(ServiceName.COUPON)),
+    against("subscription_service", "failed", **failing(ServiceName.SUBSCRIPTION)),
+    against("email_missing", "none", email=None),
+    against("email_missing", "empty", email=""),
+    nothing("email_missing", "malformed is not missing", email="anna"),
+    nothing("email_missing", "sms", channel="sms", email=None),
+    against("mobile_missing_or_invalid", "none", channel="sms", mobile=None, mobile_e164=None),
+    against("mobile_missing_or_invalid", "no number", channel="sms", mobile="12", mobile_e164=None),
+    nothing("mobile_missing_or_invalid", "possible", channel="sms"),
+    nothing("mobile_missing_or_invalid", "email", mobile_e164=None),
+    against("not_in_loyalty_program", "no member", requires=("membership",), loyalty_member=False),
+    nothing("not_in_loyalty_program", "member", requires=("membership",)),
+    nothing("not_in_loyalty_program", "for everybody", requires=("coupon",), loyalty_member=False),
+    against("coupon_configuration", "no such series", **coupon(coupon_series=None)),
+    against("coupon_configuration", "series is over", **coupon(coupon_series=STALE)),
+    nothing("coupon_configuration", "active", **coupon()),
+    nothing("coupon_configuration", "not needed", coupon_series=None),
+    against("coupon_id_missing", "none", **coupon(coupon_id=None)),
+    nothing("coupon_id_missing", "one", **coupon()),
+    nothing("coupon_id_missing", "not needed", coupon_id=None),
+    against("coupon_date_format", "words", **coupon(expires="end of season")),
+    against("coupon_date_format", "day first", **coupon(expires="31/12/2031")),
+    against("coupon_date_format", "no such day", **coupon(expires="2027-02-29")),
+    nothing("coupon_date_format", "a date", **coupon()),
+    nothing("coupon_date_format", "past is a date", **coupon(expires="2020-01-31")),
+    nothing("coupon_date_format", "never expires", **coupon(expires=None)),
+    nothing("coupon_date_format", "not needed", expires="soon"),
+    against("coupon_expired", "yesterday", **coupon(expires="2026-11-23")),
+    nothing("coupon_expired", "its last day", **coupon(expires="2026-11-24")),
+    nothing("coupon_expired", "never expires", **coupon(expires=None)),
+    nothing("coupon_expired", "no date", **coupon(expires="soon")),
+    nothing("coupon_expired", "not needed", expires="2020-01-31"),
+    against("coupon_redeemed", "redeemed", **coupon(redeemed=True)),
+    nothing("coupon_redeemed", "not yet", **coupon()),
+    nothing("coupon_redeemed", "not needed", redeemed=True),
+    against("data_missing", "no store", requires=("last_store",), last_store=None),
+    nothing("data_missing", "a store", requires=("last_store",)),
+    against("data_missing", "no profile", requires=("profile",), profile=None),
+    nothing("data_missing", "a profile", requires=("profile",)),
+    against("data_missing", "no tag", requires=("tag:city",)),
+    against("data_missing", "empty tag", requires=("tag:city",), custom='{"tag:city":""}'),
+    nothing("data_missing", "a tag", requires=("tag:city",), custom='{"tag:city":"X"}'),
+    against("data_missing", "tag is no field", requires=("field:a",), custom='{"tag:a":"X"}'),
+    against("data_missing", "one of two", channel="sms", requires=("last_store", "field:size")),
+    nothing("data_missing", "needs none", requires=("coupon", "membership", "referral")),
+    nothing("data_missing", "not needed", last_store=None, profile=None),
+    nothing("gateway_configuration", "in use"),
+    against("gateway_configuration", "not in use", gateway_enabled=False),
+    nothing("coupon_issue", "answered", **coupon()),
+    nothing("coupon_issue", "another failed", **failing(ServiceName.REFERRAL)),
+    against("coupon_issue", "failed", **failing(ServiceName.COUPON)),
+    nothing("referral_service", "answered", requires=("referral",)),
+    nothing("referral_service", "another failed", **failing(ServiceName.SUBSCRIPTION)),
+    against("referral_service", "failed", **failing(ServiceName.REFERRAL)),
 )
 
 
@@ -192,8 +156,12 @@ NO_CHECKS = {Reason.OUT_OF_CREDIT, Reason.TIMEOUT, Reason.HANDLER_NOT_FOUND}
 @pytest.mark.parametrize(
     "example", EXAMPLES, ids=[f"{each.check}-{each.title}" for each in EXAMPLES]
 )
-def test_a_check_speaks_against_what_it_is_for(example: Example) -> None:
-    assert INSTALLED[example.check].rule(example.candidate, NOW) is example.speaks
+def test_a_check_speaks_against_what_it_is_for(
+    example: Example, candidate: Make, judge: Judge
+) -> None:
+    check, made = INSTALLED[example.check], candidate(**example.different)
+    assert check.rule(made, NOW) is example.speaks
+    assert (judge(made, now=NOW) is check.reason) is example.speaks
 
 
 def test_every_reason_has_examples_of_both_kinds() -> None:
@@ -314,7 +282,7 @@ def odd(candidate: Candidate, now: datetime) -> bool:
 
 
 def of_numbers(*numbers: int, **different: Any) -> list[Candidate]:
-    return [email(customer=anna(number=number, **different)) for number in numbers]
+    return [specimen(number=number, **different) for number in numbers]
 
 
 @pytest.mark.parametrize(
