@@ -8,18 +8,16 @@ from pydantic import BaseModel, ConfigDict
 
 from simulator import ledger
 from simulator.fates import Behaviour, Inclination, engaged, is_malformed, outcomes
-from tracker.catalog import Campaign
+from tracker.catalog import Batch
 from tracker.clock import Instant
 from tracker.database import Database
 from tracker.engagement import Event
+from tracker.receipts import Receipt
 from tracker.status import REFUSALS, Status
-from workers.gateways.base import Receipt, Submission
+from workers.gateways.base import Delivered, Handover, News, Submission
 
 KIND = "simulated"
 """Its name among the entry points."""
-
-
-_OUTCOMES = {int(status): status for status in ledger.OUTCOMES}
 
 
 class Settings(BaseModel):
@@ -40,7 +38,7 @@ class SimulatedGateway:
         self._database = database
         ledger.prepare(database)
 
-    def submit(self, submission: Submission, now: Instant) -> Mapping[Instant, Sequence[int]]:
+    def submit(self, submission: Submission, now: Instant) -> Handover:
         """Accept all of it. What was accepted before keeps its moment, outcome and receipt."""
         numbers = np.asarray(submission.numbers, np.int64)
         first = int(numbers.min())
@@ -67,36 +65,45 @@ class SimulatedGateway:
             at=now,
         )
         if not earlier:
-            return {now: submission.numbers}
+            return Handover({now: submission.numbers})
         accepted: defaultdict[Instant, list[int]] = defaultdict(list)
         for number in submission.numbers:
             accepted[earlier.get(number, now)].append(number)
-        return accepted
+        return Handover(accepted)
 
     def receipts(
-        self, campaign: Campaign, numbers: Sequence[int], now: Instant
-    ) -> Sequence[Receipt]:
+        self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
+    ) -> News[Receipt]:
         """The answers that are out by ``now``."""
-        rows = ledger.due(self._database, campaign.id, numbers, now)
-        return [Receipt(number, attempt, _OUTCOMES[code], at) for number, attempt, code, at in rows]
+        receipts: list[Receipt] = []
+        dues: list[Instant] = []
+        for attempt, numbers in awaited.items():
+            answers = ledger.answers(self._database, batch.campaign.id, attempt, numbers, now)
+            receipts += (Receipt(each, attempt, status, at) for each, status, at in answers.out)
+            if answers.next_due is not None:
+                dues.append(answers.next_due)
+        return News(receipts, min(dues, default=None))
 
     def engagement(
-        self, campaign: Campaign, numbers: Sequence[int], now: Instant
-    ) -> Sequence[Event]:
+        self, batch: Batch, delivered: Delivered, since: Instant, now: Instant
+    ) -> News[Event]:
         """Who marks a message as spam or unsubscribes does so at once."""
+        numbers = delivered.numbers
         if not numbers:
-            return []
+            return News([])
         first = min(numbers)
         does = engaged(
             self._settings.inclination,
             self._settings.seed,
-            campaign.name,
+            batch.campaign.name,
             first,
             max(numbers) - first + 1,
         )
-        return [
-            Event(number, kind, now)
-            for kind in sorted(REFUSALS)
-            for number in numbers
-            if does[kind][number - first]
-        ]
+        return News(
+            [
+                Event(number, kind, at)
+                for kind in sorted(REFUSALS)
+                for number, at in zip(*delivered, strict=True)
+                if does[kind][number - first]
+            ]
+        )

@@ -6,7 +6,7 @@ can tell against the tracker: what was accepted, how often, and that nobody else
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, MetaData, SmallInteger, Table
@@ -120,23 +120,36 @@ def _accept(
     return earlier
 
 
-def due(
-    database: Database, campaign_id: int, numbers: Sequence[int], now: Instant
-) -> Sequence[tuple[int, int, int, Instant]]:
-    """(number, attempt, outcome, due_at) of the receipts that are out by ``now``."""
+class Answers(NamedTuple):
+    """(number, outcome, due_at) of the receipts that are out, and when the next one is due."""
+
+    out: Sequence[tuple[int, int, Instant]]
+    next_due: Instant | None
+
+
+def answers(
+    database: Database, campaign_id: int, attempt: int, numbers: Sequence[int], now: Instant
+) -> Answers:
+    """What there is to say by ``now`` of messages that were accepted on an attempt."""
+    asked = (
+        acceptances.c.campaign_id == campaign_id,
+        acceptances.c.attempt == attempt,
+        database.among(acceptances.c.number, numbers),
+    )
     with database.read() as connection:
-        return connection.execute(
-            sa.select(
-                acceptances.c.number,
-                acceptances.c.attempt,
-                acceptances.c.outcome,
-                acceptances.c.due_at,
-            ).where(
-                acceptances.c.campaign_id == campaign_id,
-                database.among(acceptances.c.number, numbers),
-                acceptances.c.due_at <= now,
+        out = connection.execute(
+            sa.select(acceptances.c.number, acceptances.c.outcome, acceptances.c.due_at).where(
+                *asked, acceptances.c.due_at <= now
             )
         ).all()
+        next_due = None
+        if len(out) < len(numbers):
+            next_due = connection.scalar(
+                sa.select(sa.func.min(acceptances.c.due_at)).where(
+                    *asked, acceptances.c.due_at > now
+                )
+            )
+    return Answers([tuple(row) for row in out], next_due)
 
 
 def repeats(connection: sa.Connection, campaign_ids: Sequence[int]) -> int:

@@ -33,16 +33,23 @@ class Standing:
     checked: int
     handed_over: int
     settled: int
-    to_engage: int = 0
-    """Batches that are settled, but for what recipients do with their messages."""
+    in_work: int = 0
+    """Messages that somebody has yet to do something with."""
+    expecting: int = 0
+    """Batches of which the gateway has more to tell: receipts, or what recipients do."""
 
     @classmethod
-    def of(cls, reports: Sequence[Report], to_engage: int = 0) -> "Standing":
+    def of(cls, reports: Sequence[Report], expecting: int = 0) -> "Standing":
         recorded = sum(report.audience for report in reports)
         checked = recorded - sum(report.having(Status.QUEUED) for report in reports)
         ready = sum(report.having(Status.ABOUT_TO_BE_SENT) for report in reports)
         settled = sum(report.settled for report in reports)
-        return cls(recorded, checked, checked - ready, settled, to_engage)
+        in_work = sum(report.in_work for report in reports)
+        return cls(recorded, checked, checked - ready, settled, in_work, expecting)
+
+    def is_over(self, total: int) -> bool:
+        """Whether ``total`` messages are recorded, and nothing more will happen to any."""
+        return self.recorded == total and not self.in_work and not self.expecting
 
 
 class Display(Protocol):

@@ -164,7 +164,7 @@ def _play(
             worker.check()
         standing = watch.look(now)
         shown.messages(standing, run.size)
-        if standing.settled == run.size and not standing.to_engage:
+        if standing.is_over(run.size):
             return
 
 

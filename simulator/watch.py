@@ -9,9 +9,9 @@ from simulator.broker import Broker
 from simulator.load import Loaded
 from simulator.patience import patiently
 from simulator.progress import Standing
+from tracker import expectations
 from tracker.catalog import Campaign
 from tracker.database import Database
-from tracker.engagement import outstanding
 from tracker.errors import SendtraceError, UsageError
 from tracker.report import make_reports
 
@@ -36,11 +36,12 @@ class Watch:
         self._standing = Standing(0, 0, 0, 0)
         self._moved = self._busy = time.monotonic()
         self._silent = False
-        self._settled: dict[str, int] = {}
+        self._by_campaign: dict[str, Standing] = {}
 
     def is_settled(self, loaded: Loaded) -> bool:
         """Whether a campaign whose messages are all recorded was settled at the last look."""
-        return self._settled.get(loaded.campaign.name, 0) == loaded.size
+        standing = self._by_campaign.get(loaded.campaign.name)
+        return standing is not None and standing.is_over(loaded.size)
 
     def look(self, now: float) -> Standing:
         """How far the messages are; :exc:`Standstill` if they will not get any further."""
@@ -59,13 +60,12 @@ class Watch:
     def _look(self) -> Standing:
         with self._database.read() as connection:
             reports = make_reports(connection, self._campaigns)
-            to_engage = outstanding(connection, self._campaigns)
-        self._settled = {
-            report.campaign.name: report.settled
+            expecting = expectations.expecting(connection, [each.id for each in self._campaigns])
+        self._by_campaign = {
+            report.campaign.name: Standing.of([report], expecting[report.campaign.id])
             for report in reports
-            if not to_engage[report.campaign.id]
         }
-        return Standing.of(reports, to_engage.total())
+        return Standing.of(reports, expecting.total())
 
     def _check_workers(self) -> None:
         """Find out whether anybody is there to work on what waits; once is no proof."""

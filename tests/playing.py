@@ -19,6 +19,7 @@ from workers import services, stages
 from workers.checks.base import checks_of
 from workers.gateways import base as gateways
 from workers.stages import Following
+from workers.throttle import Unthrottled
 
 ENOUGH = 100
 """Steps in which a batch settles for certain: attempts, times the steps of one."""
@@ -57,12 +58,11 @@ def do(
         case Step.DISPATCH:
             return stages.dispatch(database, batch, asked, AUTHOR)
         case Step.SUBMIT:
-            return stages.submit(database, batch, gateway, AUTHOR)
+            return stages.submit(database, batch, gateway, Unthrottled(), AUTHOR)
         case Step.DELIVER:
             return stages.deliver(database, batch, gateway, AUTHOR)
         case Step.ENGAGE:
-            stages.engage(database, batch, gateway, AUTHOR)
-            return None
+            return stages.engage(database, batch, gateway, AUTHOR)
         case _:
             pytest.fail(f"{step} is nothing to do")
 

@@ -88,6 +88,7 @@ class Campaign:
     services_kind: str = "sql"
     services_settings: str = "{}"
     tracks_engagement: bool = False
+    gateway_rate: int | None = None
 
     @cached_property
     def clock(self) -> Clock:
@@ -174,11 +175,24 @@ def record_coupon_series(
 
 
 def record_gateway(
-    connection: Connection, run_id: int, *, kind: str, settings: str, enabled: bool = True
+    connection: Connection,
+    run_id: int,
+    *,
+    kind: str,
+    settings: str,
+    enabled: bool = True,
+    rate: int | None = None,
 ) -> int:
-    """A new gateway's id. ``settings`` is for the gateway alone to understand."""
+    """A new gateway's id. ``settings`` is for the gateway alone to understand; it takes ``rate``
+    messages a second."""
     return _insert(
-        connection, gateways, run_id=run_id, kind=kind, settings=settings, enabled=enabled
+        connection,
+        gateways,
+        run_id=run_id,
+        kind=kind,
+        settings=settings,
+        enabled=enabled,
+        rate=rate,
     )
 
 
@@ -250,6 +264,7 @@ _CAMPAIGN = (
         gateways.c.kind.label("gateway_kind"),
         gateways.c.settings.label("gateway_settings"),
         gateways.c.enabled.label("gateway_enabled"),
+        gateways.c.rate.label("gateway_rate"),
         coupon_series.c.name.label("series"),
         coupon_series.c.active.label("series_active"),
         runs.c.seed,
@@ -306,6 +321,7 @@ def _campaign(row: Row[Any]) -> Campaign:
         services_kind=row.services_kind,
         services_settings=row.services_settings,
         tracks_engagement=row.tracks_engagement,
+        gateway_rate=row.gateway_rate,
     )
 
 

@@ -7,11 +7,10 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.catalog import Campaign
 from tracker.clock import Instant
 from tracker.journal import Entry
-from tracker.schema import customers, engagements, steps, tallies
-from tracker.status import REFUSALS, Engagement, Status, Step
+from tracker.schema import customers, engagements
+from tracker.status import REFUSALS, Engagement
 
 
 class Event(NamedTuple):
@@ -79,23 +78,3 @@ def refusals(
     for campaign_id, kind, recipients in connection.execute(query):
         found[campaign_id][Engagement(kind)] = recipients
     return found
-
-
-def outstanding(connection: Connection, campaigns: Sequence[Campaign]) -> Counter[int]:
-    """By campaign, the batches with delivered messages whose engagement was not asked for yet."""
-    asked = sa.select(steps.c.id).where(
-        steps.c.campaign_id == tallies.c.campaign_id,
-        steps.c.batch == tallies.c.batch,
-        steps.c.step == Step.ENGAGE,
-    )
-    query = (
-        sa.select(tallies.c.campaign_id, sa.func.count(tallies.c.batch.distinct()))
-        .where(
-            tallies.c.campaign_id.in_([each.id for each in campaigns if each.tracks_engagement]),
-            tallies.c.status == Status.DELIVERED,
-            tallies.c.messages > 0,
-            ~asked.exists(),
-        )
-        .group_by(tallies.c.campaign_id)
-    )
-    return Counter(dict(connection.execute(query).all()))

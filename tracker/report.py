@@ -94,6 +94,11 @@ class Report:
         )
 
     @property
+    def in_work(self) -> int:
+        """Messages that somebody has yet to do something with; those in the gateway are with it."""
+        return self.audience - self.settled - self.having(Status.IN_GATEWAY)
+
+    @property
     def finished(self) -> bool:
         """Whether nothing more is expected to happen, but what comes late."""
         return self.run_finished or self.settled == self.audience > 0

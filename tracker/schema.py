@@ -30,7 +30,7 @@ from sqlalchemy import (
     true,
 )
 
-from tracker.status import IN_PROGRESS, LEGAL, Channel, Engagement, Reason, Status, Step
+from tracker.status import IN_PROGRESS, LEGAL, Channel, Engagement, Reason, Status, Step, Verdict
 
 NO_REASON = 0
 """Stands in the reason column of everything that is not Not Sent."""
@@ -129,7 +129,9 @@ gateways = Table(
     Column("kind", Text, nullable=False),
     Column("settings", Text, nullable=False),
     Column("enabled", Boolean, nullable=False, server_default=true()),
-    comment="What takes messages over. Kind is the name of an entry point in sendtrace.gateways.",
+    Column("rate", Integer),
+    comment="What takes messages over. Kind is the name of an entry point in sendtrace.gateways;"
+    " rate is how many messages a second it takes, null is unlimited.",
 )
 
 audiences = Table(
@@ -200,13 +202,15 @@ campaigns = Table(
     Column("services_kind", Text, nullable=False, server_default=text("'sql'")),
     Column("services_settings", Text, nullable=False, server_default=text("'{}'")),
     Column("tracks_engagement", Boolean, nullable=False, server_default=false()),
+    Column("engagement_as_of", BigInteger),
     UniqueConstraint("run_id", "name"),
     Index(None, "name"),
     CheckConstraint(f"channel IN ({_words(Channel)})", name="channel"),
     CheckConstraint("attempts >= 1", name="attempts"),
     comment="One message to one audience over one channel. requires is a JSON list. Kind and"
     " services_kind are names of entry points in sendtrace.handlers and sendtrace.services;"
-    " coupon_series may name one that the organization does not have.",
+    " coupon_series may name one that the organization does not have. engagement_as_of: when its"
+    " engagement was last rolled up.",
 )
 
 batches = Table(
@@ -217,10 +221,14 @@ batches = Table(
     Column("first", Integer, nullable=False),
     Column("size", Integer, nullable=False),
     Column("touched_at", BigInteger, nullable=False),
+    Column("receipts_due_at", BigInteger),
+    Column("engagement_due_at", BigInteger),
     CheckConstraint("first >= 0", name="first"),
     CheckConstraint("size >= 1", name="size"),
     sqlite_with_rowid=False,
-    comment="Message numbers first … first + size - 1. touched_at: when a step last changed it.",
+    comment="Message numbers first … first + size - 1. touched_at: when a step last changed it."
+    " receipts_due_at, engagement_due_at: from when on the gateway may have more to tell; null is"
+    " never.",
 )
 
 steps = Table(
@@ -284,6 +292,71 @@ engagements = Table(
     CheckConstraint(f"kind IN ({_codes(Engagement)})", name="kind"),
     sqlite_with_rowid=False,
     comment="What recipients did with delivered messages, each event once.",
+)
+
+engagement_tallies = Table(
+    "engagement_tallies",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("batch", Integer, primary_key=True, autoincrement=False),
+    Column("kind", SmallInteger, primary_key=True, autoincrement=False),
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
+    Column("recipients", Integer, nullable=False),
+    Column("rolled", Integer, nullable=False, server_default=text("0")),
+    CheckConstraint(f"kind IN ({_codes(Engagement)})", name="kind"),
+    CheckConstraint("recipients >= 0", name="recipients"),
+    Index(
+        "engagement_tallies_new_idx",
+        "campaign_id",
+        sqlite_where=text("recipients <> rolled"),
+        postgresql_where=text("recipients <> rolled"),
+    ),
+    sqlite_with_rowid=False,
+    comment="How many recipients of a batch did something for the first time in a quarter of an"
+    " hour, counted from 1970-01-01 00:00 UTC; rolled: how many of them the days count already.",
+)
+
+engagement_days = Table(
+    "engagement_days",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("day", String(10), primary_key=True),
+    Column("kind", SmallInteger, primary_key=True, autoincrement=False),
+    Column("recipients", Integer, nullable=False),
+    CheckConstraint(f"kind IN ({_codes(Engagement)})", name="kind"),
+    CheckConstraint("recipients >= 0", name="recipients"),
+    sqlite_with_rowid=False,
+    comment="The rollup: how many recipients did something for the first time on a local day, as"
+    " in 2026-11-24.",
+)
+
+transition_details = Table(
+    "transition_details",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
+    Column("status", SmallInteger, primary_key=True, autoincrement=False),
+    Column("detail", Text, nullable=False),
+    sqlite_with_rowid=False,
+    comment="What a gateway said beside the outcome of an attempt, such as an enhanced status code"
+    " (RFC 3463).",
+)
+
+refused_receipts = Table(
+    "refused_receipts",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("attempt", BigInteger, primary_key=True, autoincrement=False),
+    Column("status", BigInteger, primary_key=True, autoincrement=False),
+    Column("copy", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("verdict", String(9), nullable=False),
+    CheckConstraint(f"verdict IN ({_words(Verdict)})", name="verdict"),
+    sqlite_with_rowid=False,
+    comment="Receipts that did not count, each once, as the gateway gave them; copy tells those"
+    " apart that say the same.",
 )
 
 tallies = Table(

@@ -104,18 +104,38 @@ def is_settled(status: Status, attempt: int, attempts: int) -> bool:
     return status in FINAL or (status is Status.SOFT_BOUNCED and attempt >= attempts)
 
 
+class Verdict(StrEnum):
+    """Why a receipt does not count."""
+
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    UNKNOWN = "unknown"
+
+
 class Engagement(IntEnum):
-    """What a recipient does with a delivered message."""
+    """What a recipient does with a delivered message.
+
+    A machine opens it within a second, on its way or in its box: that is not the recipient.
+    """
 
     OPENED = 1
     CLICKED = 2
     SPAM = 3
     UNSUBSCRIBED = 4
+    MACHINE_OPENED = 5
 
     @property
     def slug(self) -> str:
         return self.name.lower()
 
+
+IMPLIES: Mapping[Engagement, frozenset[Engagement]] = MappingProxyType(
+    {
+        Engagement.CLICKED: frozenset({Engagement.OPENED}),
+        Engagement.UNSUBSCRIBED: frozenset({Engagement.CLICKED, Engagement.OPENED}),
+    }
+)
+"""What a recipient must have done before."""
 
 REFUSALS = frozenset({Engagement.SPAM, Engagement.UNSUBSCRIBED})
 """After these a customer gets no more messages on the channel."""

@@ -10,6 +10,7 @@ from tracker.database import Database, connect, migrate
 from tracker.settings import load_settings
 from workers import services
 from workers.gateways.base import Gateway, factory_of
+from workers.throttle import Throttle, Unthrottled
 
 
 @cache
@@ -51,6 +52,11 @@ def gateway_of(campaign: Campaign) -> Gateway:
 @cache
 def _gateway(_gateway_id: int, kind: str, settings: str) -> Gateway:
     return factory_of(kind)(settings, database())
+
+
+def throttle_of(_campaign: Campaign) -> Throttle:
+    """What holds the campaign's gateway to its rate."""
+    return Unthrottled()
 
 
 def services_of(campaign: Campaign) -> services.Services:

@@ -7,7 +7,7 @@ do does nothing, so each may be repeated. It returns what the batch needs next.
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,24 +15,29 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker import engagement
-from tracker.bounces import note_outcome
 from tracker.catalog import Batch
-from tracker.clock import Instant, to_datetime
+from tracker.clock import MICROSECOND, Instant, to_datetime
 from tracker.database import Database
+from tracker.expectations import Expected, expect, expect_not_before, outlook
 from tracker.journal import QUEUED, Author, Entry, Move, State, entry
-from tracker.schema import customers, messages, steps, tallies
-from tracker.status import LEGAL, Channel, Reason, Status, Step
+from tracker.receipts import Receipt, apply
+from tracker.schema import customers, messages, steps, tallies, transitions
+from tracker.status import Channel, Reason, Status, Step
 from workers import allowance
 from workers.candidates import gather
 from workers.checks.base import STEPS, Check, judge
-from workers.gateways.base import Gateway, Receipt, Submission
+from workers.gateways.base import Delivered, Gateway, Submission
 from workers.handlers import find_handler
 from workers.services import ServiceName, Services, ask
+from workers.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
 RECEIPT_POLL = timedelta(seconds=1)
 """How long to let a gateway be before asking again. Real time: it bounds the load of asking."""
+
+LONGEST_WAIT = timedelta(minutes=1)
+"""How long a task may wait at a worker. Real time."""
 
 READY = State(status=Status.ABOUT_TO_BE_SENT)
 
@@ -148,19 +153,65 @@ def _done(database: Database, batch: Batch) -> set[str]:
         return set(connection.scalars(query))
 
 
-def submit(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following:
-    """Give the gateway what waits for it: first attempts, and those that bounced softly."""
+def submit(
+    database: Database, batch: Batch, gateway: Gateway, throttle: Throttle, by: Author
+) -> Following | None:
+    """Offer the gateway what waits for it: first attempts, and those that bounced softly.
+
+    Only as much as its rate allows at the moment: the rest of a batch comes back later, and keeps
+    no worker waiting.
+    """
     campaign = batch.campaign
     started_at = campaign.clock.now()
+    waiting = _waiting(database, batch)
+    wanted = sum(len(submission.numbers) for _, submission in waiting)
+    if not wanted:
+        return following(database, batch)
+    grant = throttle.take(batch, wanted)
+    handed = 0
     accepted: list[Move] = []
-    for source, submission in _waiting(database, batch):
+    receipts: list[Receipt] = []
+    wait = grant.wait
+    for source, submission in _no_more_than(grant.messages, waiting):
         target = State(status=Status.IN_GATEWAY, attempt=submission.attempt)
-        for at, numbers in gateway.submit(submission, campaign.clock.now()).items():
+        handover = gateway.submit(submission, campaign.clock.now())
+        for at, numbers in handover.accepted.items():
             accepted.append(Move(numbers=numbers, source=source, target=target, at=at))
-    with entry(database, batch, Step.SUBMIT, by, started_at=started_at) as written:
-        for move in accepted:
-            written.move(move)
-    return Following(Step.DELIVER)
+            handed += len(numbers)
+        receipts += handover.receipts
+        wait = max(wait, handover.wait)
+    if accepted:
+        with entry(database, batch, Step.SUBMIT, by, started_at=started_at) as written:
+            for move in accepted:
+                written.move(move)
+            apply(written, receipts)
+            expect(written, Expected.RECEIPTS, started_at)
+    if handed == wanted:
+        return Following(Step.DELIVER)
+    if _has_been_left_alone(database, batch):
+        return Following(Step.DELIVER)
+    return Following(Step.SUBMIT, wait)
+
+
+def _no_more_than(
+    most: int, waiting: Sequence[tuple[State, Submission]]
+) -> Iterator[tuple[State, Submission]]:
+    """The first ``most`` messages of what waits."""
+    for source, submission in waiting:
+        if most <= 0:
+            return
+        yield source, submission.first(most)
+        most -= len(submission.numbers)
+
+
+def _has_been_left_alone(database: Database, batch: Batch) -> bool:
+    """Whether receipts may have been there for a while: a batch that is handed over bit by bit
+    does not let them wait for its end."""
+    with database.read() as connection:
+        due = outlook(connection, batch).receipts_due_at
+    campaign = batch.campaign
+    patience = int(RECEIPT_POLL / MICROSECOND * campaign.speed)
+    return due is not None and due + patience <= campaign.clock.now()
 
 
 def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]:
@@ -205,64 +256,62 @@ def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]
 
 
 def deliver(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following | None:
-    """Take the receipts that are due, and see what the batch still waits for."""
-    clock = batch.campaign.clock
-    started_at = clock.now()
+    """Take the receipts that are out, and see what the batch still waits for."""
+    started_at = batch.campaign.clock.now()
     with database.read() as connection:
-        attempts = dict(
-            connection.execute(
-                sa.select(messages.c.number, messages.c.attempt).where(
-                    *_of_batch(batch), messages.c.status == Status.IN_GATEWAY
-                )
-            ).all()
-        )
-    if attempts:
-        receipts = gateway.receipts(batch.campaign, list(attempts), clock.now())
-        moves = _moves_of(receipts, attempts)
-        if moves:
+        known = outlook(connection, batch)
+        awaited = _awaited(connection, batch)
+    if awaited or known.receipts_due_at is not None:
+        news = gateway.receipts(batch, awaited, started_at)
+        if news.items or news.again != known.receipts_due_at:
             with entry(database, batch, Step.DELIVER, by, started_at=started_at) as written:
-                for move in moves:
-                    moved = written.move(move)
-                    if moved:
-                        note_outcome(written, move.target.status, move.target.attempt, moved)
-    return following(database, batch)
+                apply(written, news.items)
+                expect_not_before(written, Expected.RECEIPTS, news.again, as_of=known.as_of)
+    return following(database, batch, Step.DELIVER)
 
 
-def _moves_of(receipts: Sequence[Receipt], attempts: dict[int, int]) -> list[Move]:
-    """Receipts that count: for the attempt that is in the gateway, with a legal outcome."""
-    groups: defaultdict[tuple[int, Status], dict[int, Instant]] = defaultdict(dict)
-    for number, attempt, status, at in receipts:
-        if attempts.get(number) == attempt:
-            groups[attempt, status].setdefault(number, at)
-    return [
-        Move(
-            numbers=list(group),
-            source=State(status=Status.IN_GATEWAY, attempt=attempt),
-            target=State(status=status, attempt=attempt),
-            at=list(group.values()),
-        )
-        for (attempt, status), group in groups.items()
-        if status in LEGAL[Status.IN_GATEWAY]
-    ]
+def _awaited(connection: Connection, batch: Batch) -> Mapping[int, Sequence[int]]:
+    """The messages that are in the gateway, by their attempt."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    query = sa.select(messages.c.attempt, messages.c.number).where(
+        *_of_batch(batch), messages.c.status == Status.IN_GATEWAY
+    )
+    for attempt, number in connection.execute(query.order_by(messages.c.number)):
+        found[attempt].append(number)
+    return found
 
 
-def engage(database: Database, batch: Batch, gateway: Gateway, by: Author) -> None:
-    """Record what the recipients of a batch did with their messages."""
-    campaign = batch.campaign
-    started_at = campaign.clock.now()
+def engage(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following | None:
+    """Record what recipients did with their messages since this was done last."""
+    started_at = batch.campaign.clock.now()
     with database.read() as connection:
-        delivered = connection.scalars(
-            sa.select(messages.c.number).where(
-                *_of_batch(batch), messages.c.status == Status.DELIVERED
-            )
-        ).all()
-    events = gateway.engagement(campaign, delivered, started_at)
-    with entry(database, batch, Step.ENGAGE, by, started_at=started_at) as written:
-        engagement.record(written, events)
+        known = outlook(connection, batch)
+        delivered = _delivered(connection, batch)
+    since = known.engagement_due_at
+    if since is not None:
+        news = gateway.engagement(batch, delivered, since, started_at)
+        with entry(database, batch, Step.ENGAGE, by, started_at=started_at) as written:
+            engagement.record(written, news.items)
+            expect_not_before(written, Expected.ENGAGEMENT, news.again, as_of=known.as_of)
+    return following(database, batch, Step.ENGAGE)
 
 
-def following(database: Database, batch: Batch) -> Following | None:
-    """What a batch needs next, from what the record says of it; None if all of it is settled."""
+def _delivered(connection: Connection, batch: Batch) -> Delivered:
+    query = sa.select(transitions.c.number, transitions.c.at).where(
+        transitions.c.campaign_id == batch.campaign.id,
+        transitions.c.status == Status.DELIVERED,
+        transitions.c.attempt.in_(range(1, batch.campaign.attempts + 1)),
+        transitions.c.number.between(batch.first, batch.last),
+    )
+    rows = connection.execute(query.order_by(transitions.c.number)).all()
+    return Delivered([number for number, _ in rows], [at for _, at in rows])
+
+
+def following(database: Database, batch: Batch, done: Step | None = None) -> Following | None:
+    """What a batch needs next, from what the record says of it; None if it expects nothing more.
+
+    ``done`` is the step that was just done: the gateway is not asked the same without end.
+    """
     query = sa.select(tallies.c.status, tallies.c.attempt).where(
         tallies.c.campaign_id == batch.campaign.id,
         tallies.c.batch == batch.batch,
@@ -270,6 +319,7 @@ def following(database: Database, batch: Batch) -> Following | None:
     )
     with database.read() as connection:
         held = {(Status(status), attempt) for status, attempt in connection.execute(query)}
+        known = outlook(connection, batch)
     statuses = {status for status, _ in held}
     waits_for_attempt = any(
         status is Status.SOFT_BOUNCED and attempt < batch.campaign.attempts
@@ -279,11 +329,21 @@ def following(database: Database, batch: Batch) -> Following | None:
         return Following(Step.SUPPRESS)
     if Status.ABOUT_TO_BE_SENT in statuses or waits_for_attempt:
         return Following(Step.SUBMIT)
-    if Status.IN_GATEWAY in statuses:
-        return Following(Step.DELIVER, RECEIPT_POLL)
-    if Status.DELIVERED in statuses and batch.campaign.tracks_engagement:
-        return None if Step.ENGAGE in _done(database, batch) else Following(Step.ENGAGE)
-    return None
+    dues = [
+        (due, step)
+        for due, step in (
+            (known.receipts_due_at, Step.DELIVER),
+            (known.engagement_due_at, Step.ENGAGE),
+        )
+        if due is not None
+    ]
+    if not dues:
+        return None
+    due, step = min(dues)
+    left = (due - batch.campaign.clock.now()) / batch.campaign.speed * MICROSECOND
+    asked_already = done is step or (done, step) == (Step.ENGAGE, Step.DELIVER)
+    least = RECEIPT_POLL if asked_already else timedelta()
+    return Following(step, min(max(left, least), LONGEST_WAIT))
 
 
 def _of_batch(batch: Batch) -> tuple[sa.ColumnElement[bool], ...]:

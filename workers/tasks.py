@@ -104,11 +104,12 @@ def dispatch(task: Task, campaign: int, batch: int) -> Following:
 
 
 @step(Step.SUBMIT)
-def submit(task: Task, campaign: int, batch: int) -> Following:
+def submit(task: Task, campaign: int, batch: int) -> Following | None:
     """Give the gateway what waits for it."""
     work = runtime.take_up(campaign, batch)
     gateway = runtime.gateway_of(work.campaign)
-    return stages.submit(runtime.database(), work, gateway, author(task))
+    throttle = runtime.throttle_of(work.campaign)
+    return stages.submit(runtime.database(), work, gateway, throttle, author(task))
 
 
 @step(Step.DELIVER)
@@ -120,8 +121,8 @@ def deliver(task: Task, campaign: int, batch: int) -> Following | None:
 
 
 @step(Step.ENGAGE)
-def engage(task: Task, campaign: int, batch: int) -> None:
+def engage(task: Task, campaign: int, batch: int) -> Following | None:
     """Record what recipients did with what was delivered."""
     work = runtime.take_up(campaign, batch)
     gateway = runtime.gateway_of(work.campaign)
-    stages.engage(runtime.database(), work, gateway, author(task))
+    return stages.engage(runtime.database(), work, gateway, author(task))

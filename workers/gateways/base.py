@@ -3,17 +3,18 @@ of them. Which one a campaign uses is an entry of the group ``sendtrace.gateways
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cache
 from importlib.metadata import entry_points
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from tracker.catalog import Campaign
+from tracker.catalog import Batch, Campaign
 from tracker.clock import Instant
 from tracker.database import Database
 from tracker.engagement import Event
 from tracker.errors import SendtraceError, UsageError
-from tracker.status import Status
+from tracker.receipts import Receipt
 
 GROUP = "sendtrace.gateways"
 
@@ -35,41 +36,68 @@ class Submission:
     numbers: Sequence[int]
     recipients: Sequence[str]
 
+    def first(self, most: int) -> "Submission":
+        """As much of it as ``most`` messages are."""
+        if len(self.numbers) <= most:
+            return self
+        return replace(self, numbers=self.numbers[:most], recipients=self.recipients[:most])
 
-class Receipt(NamedTuple):
-    """What a gateway says of a message: at ``at``, its attempt ended with ``status``."""
 
-    number: int
-    attempt: int
-    status: Status
-    at: Instant
+@dataclass(frozen=True)
+class Handover:
+    """What a gateway did with a submission.
+
+    ``accepted`` are the numbers that it has accepted, by the moment at which it first did;
+    ``receipts`` what it can say of them at once. What it did not accept it refused for now: that
+    may be offered again after ``wait``, which is real time.
+    """
+
+    accepted: Mapping[Instant, Sequence[int]]
+    receipts: Sequence[Receipt] = ()
+    wait: timedelta = timedelta()
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class News(Generic[T]):
+    """What a gateway has to tell by now, and from when on there is more; None is never."""
+
+    items: Sequence[T]
+    again: Instant | None = None
+
+
+class Delivered(NamedTuple):
+    """Messages that were delivered, and when each was."""
+
+    numbers: Sequence[int]
+    at: Sequence[Instant]
 
 
 class Gateway(Protocol):
-    """Takes messages over for delivery."""
+    """Takes messages over for delivery. All its methods raise :exc:`GatewayUnavailable`."""
 
-    def submit(self, submission: Submission, now: Instant) -> Mapping[Instant, Sequence[int]]:
-        """Numbers that the gateway has accepted, by the moment at which it first did.
-
-        Raises :exc:`GatewayUnavailable`.
-        """
+    def submit(self, submission: Submission, now: Instant) -> Handover:
+        """Offer messages to the gateway."""
         ...
 
     def receipts(
-        self, campaign: Campaign, numbers: Sequence[int], now: Instant
-    ) -> Sequence[Receipt]:
-        """What the gateway has to say by ``now`` of the messages ``numbers``.
+        self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
+    ) -> News[Receipt]:
+        """What the gateway has to say by ``now`` of a batch.
 
-        Raises :exc:`GatewayUnavailable`.
+        ``awaited`` are the numbers whose outcome is not known, by their attempt. What is said of
+        others of the batch may be said again each time.
         """
         ...
 
     def engagement(
-        self, campaign: Campaign, numbers: Sequence[int], now: Instant
-    ) -> Sequence[Event]:
-        """What the recipients of the delivered messages ``numbers`` did with them by ``now``.
+        self, batch: Batch, delivered: Delivered, since: Instant, now: Instant
+    ) -> News[Event]:
+        """What recipients of a batch did with delivered messages, from ``since`` to ``now``.
 
-        Asked only of campaigns that track engagement. Raises :exc:`GatewayUnavailable`.
+        Asked only of campaigns that track engagement.
         """
         ...
 

@@ -1,0 +1,242 @@
+"""Receipts: what gateways say became of messages, as it really comes: late, twice, out of order.
+
+A receipt counts only for the attempt that it names, and only where the change is legal. All others
+are put down with the reason why they do not count, each once, however often it is seen.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker import expectations
+from tracker.bounces import note_outcome
+from tracker.clock import MICROSECOND, Instant
+from tracker.expectations import Expected
+from tracker.journal import Entry, Move, State
+from tracker.schema import messages, refused_receipts, transition_details, transitions
+from tracker.status import LATE, LEGAL, SENT, Status, Verdict
+
+OUTCOMES = LEGAL[Status.IN_GATEWAY]
+"""What may become of an attempt."""
+
+BETWEEN_ATTEMPTS = frozenset(
+    source for source, targets in LEGAL.items() if Status.IN_GATEWAY in targets
+)
+"""Statuses of a message that waits to be handed over."""
+
+TOLERANCE = timedelta(minutes=5)
+"""How far a gateway's clock may be ahead of ours."""
+
+MOST_ATTEMPTS = 2**15 - 1
+"""The largest number of an attempt that the record can hold."""
+
+MOST = 2**63 - 1
+
+
+class Receipt(NamedTuple):
+    """What a gateway says of a message: at ``at``, its attempt ended with ``status``.
+
+    ``copy`` tells notices apart that say the same; the same one may be seen any number of times.
+    ``detail`` is what else was said, such as an enhanced status code.
+    """
+
+    number: int
+    attempt: int
+    status: int
+    at: Instant
+    copy: int = 0
+    detail: str | None = None
+
+
+def apply(written: Entry, receipts: Sequence[Receipt]) -> None:
+    """Move the messages of an entry's batch as far as ``receipts`` count, and put down the rest."""
+    groups: defaultdict[tuple[int, int], dict[int, Receipt]] = defaultdict(dict)
+    seen: set[tuple[int, int]] = set()
+    left: list[Receipt] = []
+    nonsense: list[Receipt] = []
+    makes_sense = _Sense(written)
+    for receipt in sorted(receipts, key=_in_time):
+        key = receipt.number, receipt.attempt
+        if not makes_sense(receipt):
+            nonsense.append(receipt)
+        elif key in seen:
+            left.append(receipt)
+        else:
+            seen.add(key)
+            groups[receipt.attempt, receipt.status][receipt.number] = receipt
+    for group in groups.values():
+        left += _move(written, Status.IN_GATEWAY, group)
+    _put_down(written, nonsense, Verdict.UNKNOWN)
+    if left:
+        left = _apply_late(written, sorted(left, key=_in_time))
+    if left:
+        for verdict, those in _judge(written, left).items():
+            _put_down(written, those, verdict)
+
+
+def _in_time(receipt: Receipt) -> tuple[Instant, int]:
+    return receipt.at, receipt.copy
+
+
+class _Sense:
+    """Whether a receipt can be about a message of a batch at all."""
+
+    def __init__(self, written: Entry) -> None:
+        campaign = written.batch.campaign
+        ahead = TOLERANCE / MICROSECOND * max(1.0, campaign.speed)
+        self._latest = campaign.clock.now() + int(ahead)
+        self._first, self._last = written.batch.first, written.batch.last
+
+    def __call__(self, receipt: Receipt) -> bool:
+        return (
+            self._first <= receipt.number <= self._last
+            and receipt.status in OUTCOMES
+            and 1 <= receipt.attempt <= MOST_ATTEMPTS
+            and receipt.at <= self._latest
+        )
+
+
+def _move(written: Entry, source: Status, group: Mapping[int, Receipt]) -> list[Receipt]:
+    """Move messages from ``source`` as their receipts say, which agree on attempt and status.
+
+    Returns the receipts of those that are not there.
+    """
+    one = next(iter(group.values()))
+    status = Status(one.status)
+    numbers = list(group)
+    moved = written.move(
+        Move(
+            numbers=numbers,
+            source=State(status=source, attempt=one.attempt),
+            target=State(status=status, attempt=one.attempt),
+            at=[receipt.at for receipt in group.values()],
+        )
+    )
+    if moved:
+        note_outcome(written, status, one.attempt, moved)
+        _note_details(written, [group[number] for number in moved])
+        if status is Status.DELIVERED and written.batch.campaign.tracks_engagement:
+            first = min(group[number].at for number in moved)
+            expectations.expect(written, Expected.ENGAGEMENT, first)
+    if len(moved) == len(numbers):
+        return []
+    return [group[number] for number in group.keys() - set(moved)]
+
+
+def _note_details(written: Entry, receipts: Iterable[Receipt]) -> None:
+    said = [
+        {
+            "campaign_id": written.batch.campaign.id,
+            "number": receipt.number,
+            "attempt": receipt.attempt,
+            "status": receipt.status,
+            "detail": receipt.detail,
+        }
+        for receipt in receipts
+        if receipt.detail
+    ]
+    if said:
+        written.connection.execute(sa.insert(transition_details), said)
+
+
+def _apply_late(written: Entry, receipts: Sequence[Receipt]) -> list[Receipt]:
+    """Make the changes that nobody waits for; the receipts that bring none about."""
+    left = list(receipts)
+    for source, target in LATE:
+        groups: defaultdict[int, dict[int, Receipt]] = defaultdict(dict)
+        rest = []
+        for receipt in left:
+            if receipt.status == target and receipt.number not in groups[receipt.attempt]:
+                groups[receipt.attempt][receipt.number] = receipt
+            else:
+                rest.append(receipt)
+        for group in groups.values():
+            if group:
+                rest += _move(written, source, group)
+        left = rest
+    return left
+
+
+def _judge(written: Entry, receipts: Sequence[Receipt]) -> dict[Verdict, list[Receipt]]:
+    """Why receipts did not count. Those that were seen before, or come too early, are left out."""
+    numbers = sorted({receipt.number for receipt in receipts})
+    states = _states(written, numbers)
+    recorded = _recorded(written, numbers)
+    refused: defaultdict[Verdict, list[Receipt]] = defaultdict(list)
+    for receipt in receipts:
+        status, attempt = states.get(receipt.number, (None, 0))
+        if not receipt.copy and (receipt.number, receipt.status, receipt.attempt) in recorded:
+            continue  # it is what brought the message there
+        if receipt.attempt < attempt:
+            refused[Verdict.STALE].append(receipt)
+        elif receipt.attempt == attempt and status in SENT:
+            refused[Verdict.DUPLICATE].append(receipt)
+        elif receipt.attempt == attempt + 1 and status in BETWEEN_ATTEMPTS:
+            continue  # the gateway has accepted it, and we have yet to write that down
+        else:
+            refused[Verdict.UNKNOWN].append(receipt)
+    return refused
+
+
+def _states(written: Entry, numbers: Sequence[int]) -> dict[int, tuple[Status, int]]:
+    rows = written.connection.execute(
+        sa.select(messages.c.number, messages.c.status, messages.c.attempt).where(
+            messages.c.campaign_id == written.batch.campaign.id,
+            written.database.among(messages.c.number, numbers),
+        )
+    )
+    return {number: (Status(status), attempt) for number, status, attempt in rows}
+
+
+def _recorded(written: Entry, numbers: Sequence[int]) -> set[tuple[int, int, int]]:
+    """(number, status, attempt) of the outcomes on record."""
+    rows = written.connection.execute(
+        sa.select(transitions.c.number, transitions.c.status, transitions.c.attempt).where(
+            transitions.c.campaign_id == written.batch.campaign.id,
+            transitions.c.status.in_(OUTCOMES),
+            transitions.c.attempt.in_(range(1, written.batch.campaign.attempts + 1)),
+            written.database.among(transitions.c.number, numbers),
+        )
+    )
+    return {(number, status, attempt) for number, status, attempt in rows}
+
+
+def _put_down(written: Entry, receipts: Sequence[Receipt], verdict: Verdict) -> None:
+    if receipts:
+        written.connection.execute(
+            written.database.upsert(refused_receipts).on_conflict_do_nothing(),
+            [
+                {
+                    "campaign_id": written.batch.campaign.id,
+                    "number": _storable(receipt.number),
+                    "attempt": _storable(receipt.attempt),
+                    "status": _storable(receipt.status),
+                    "copy": receipt.copy,
+                    "at": _storable(receipt.at),
+                    "verdict": verdict,
+                }
+                for receipt in receipts
+            ],
+        )
+
+
+def _storable(number: int) -> int:
+    """The nearest number that the record can hold: a receipt may say anything."""
+    return max(-MOST, min(number, MOST))
+
+
+def refused(connection: Connection, campaign_ids: Sequence[int]) -> Mapping[int, Counter[Verdict]]:
+    """By campaign, how many receipts did not count, and why."""
+    found: dict[int, Counter[Verdict]] = {each: Counter() for each in campaign_ids}
+    query = (
+        sa.select(refused_receipts.c.campaign_id, refused_receipts.c.verdict, sa.func.count())
+        .where(refused_receipts.c.campaign_id.in_(campaign_ids))
+        .group_by(refused_receipts.c.campaign_id, refused_receipts.c.verdict)
+    )
+    for campaign_id, verdict, count in connection.execute(query):
+        found[campaign_id][Verdict(verdict)] = count
+    return found
