@@ -1,20 +1,22 @@
 """What a customer's record keeps of how messages ended."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
 import sqlalchemy as sa
 
 from tests.factory import AUTHOR, READY, Outrun, Plan, in_gateway, make_batch, move
-from tracker.catalog import Batch, Campaign
+from tracker.catalog import Batch
 from tracker.clock import Instant
 from tracker.database import Database
 from tracker.engagement import Event
+from tracker.receipts import Receipt
 from tracker.schema import customers
 from tracker.status import Channel, Status
 from workers import stages
-from workers.gateways.base import Receipt, Submission
+from workers.gateways.base import Handover, News, Submission
+from workers.throttle import Unthrottled
 
 HARD, SOFT, DELIVERED = Status.HARD_BOUNCED, Status.SOFT_BOUNCED, Status.DELIVERED
 
@@ -29,15 +31,18 @@ class Answering:
     attempt: int
     numbers: Sequence[int] = range(100)
 
-    def submit(self, submission: Submission, now: Instant) -> dict[Instant, Sequence[int]]:
-        return {now: submission.numbers}
+    def submit(self, submission: Submission, now: Instant) -> Handover:
+        return Handover({now: submission.numbers})
 
-    def receipts(self, _: Campaign, numbers: Sequence[int], now: Instant) -> Sequence[Receipt]:
-        answered = [number for number in numbers if number in self.numbers]
-        return [Receipt(number, self.attempt, self.outcome, now) for number in answered] * 2
+    def receipts(
+        self, _: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
+    ) -> News[Receipt]:
+        asked = (number for numbers in awaited.values() for number in numbers)
+        answered = [number for number in asked if number in self.numbers]
+        return News([Receipt(number, self.attempt, self.outcome, now) for number in answered] * 2)
 
-    def engagement(self, *_: object) -> Sequence[Event]:
-        return ()
+    def engagement(self, *_: object) -> News[Event]:
+        return News(())
 
 
 def bounces(database: Database, batch: Batch, channel: Channel) -> list[tuple[int, int]]:
@@ -88,7 +93,7 @@ def test_the_end_of_a_message_is_noted_once_on_its_channel(
 def move_again(database: Database, batch: Batch) -> None:
     """Have a batch's messages bounce softly and be submitted again."""
     stages.deliver(database, batch, Answering(SOFT, 1), AUTHOR)
-    stages.submit(database, batch, Answering(SOFT, 2), AUTHOR)
+    stages.submit(database, batch, Answering(SOFT, 2), Unthrottled(), AUTHOR)
 
 
 @pytest.mark.parametrize(("outcome", "expected"), [(HARD, (1, 0)), (SOFT, (0, 1))])
@@ -104,10 +109,10 @@ def test_a_bounce_counts_once_though_two_deliver_it(
 
 
 def test_only_what_this_entry_moved_counts(database: Database) -> None:
-    """Between asking and writing one of the two was delivered."""
+    """Between asking and writing one of the two was given up."""
     batch = make_batch(database, Plan(size=2))
     move(database, batch, [0, 1], READY, in_gateway())
-    arrival = Answering(DELIVERED, 1, [1])
+    arrival = Answering(Status.NOT_DELIVERED, 1, [1])
     outrun = Outrun(database.engine, [lambda: stages.deliver(database, batch, arrival, AUTHOR)])
     stages.deliver(outrun, batch, Answering(HARD, 1), AUTHOR)
     assert bounces(database, batch, Channel.EMAIL) == [(1, 0), (0, 0)]

@@ -41,6 +41,7 @@ from tracker.status import Channel, Reason, Status
 from workers import stages
 from workers.checks.base import STEPS, checks_of
 from workers.services import Answers, Service, ServiceName, SqlServices
+from workers.throttle import Unthrottled
 
 EVERYTHING = (
     *("coupon", "referral", "last_store", "profile", "membership", "tag:city", "field:size"),
@@ -317,7 +318,7 @@ def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
     gateway = SimulatedGateway(plan.gateway_settings, database)
     move(database, batch, [0], READY)
     for _ in range(3):
-        stages.submit(database, batch, gateway, AUTHOR)
+        stages.submit(database, batch, gateway, Unthrottled(), AUTHOR)
         stages.deliver(database, batch, gateway, AUTHOR)
     assert states(database, batch) == {0: end}
 

@@ -32,15 +32,17 @@ from tracker.clock import Instant
 from tracker.database import Database
 from tracker.engagement import Event
 from tracker.journal import QUEUED, State, enqueue
+from tracker.receipts import Receipt
 from tracker.schema import organizations, steps, transitions
 from tracker.status import Channel, Reason, Status, Step
 from workers import stages
 from workers.candidates import Candidate
 from workers.checks.base import check as make_check
 from workers.checks.base import checks_of, in_order
-from workers.gateways.base import GatewayUnavailable, Receipt, Submission
+from workers.gateways.base import Gateway, GatewayUnavailable, Handover, News, Submission
 from workers.services import TRIES, ServiceName, Services, ServiceUnavailable, SqlServices
-from workers.stages import RECEIPT_POLL, Following
+from workers.stages import Following
+from workers.throttle import Throttle, Unthrottled
 
 OUT_OF_CREDIT = stopped(Reason.OUT_OF_CREDIT)
 UNSUBSCRIBED = stopped(Reason.UNSUBSCRIBED)
@@ -55,6 +57,12 @@ def dispatch(
 ) -> Following:
     services = services or SqlServices("", database)
     return stages.dispatch(database, batch, services, AUTHOR, last_try=last_try)
+
+
+def submit(
+    database: Database, batch: Batch, gateway: Gateway, throttle: Throttle | None = None
+) -> Following | None:
+    return stages.submit(database, batch, gateway, throttle or Unthrottled(), AUTHOR)
 
 
 def check(database: Database, *batches: Batch) -> None:
@@ -92,21 +100,22 @@ class ScriptedGateway:
 
     receipts_given: Sequence[Receipt] = ()
     accepts: Callable[[Submission], Mapping[Instant, Sequence[int]]] | None = None
+    again: Instant | None = None
     submissions: list[Submission] = field(default_factory=list)
-    asked: list[tuple[int, list[int]]] = field(default_factory=list)
+    asked: list[Mapping[int, Sequence[int]]] = field(default_factory=list)
 
-    def submit(self, submission: Submission, now: Instant) -> Mapping[Instant, Sequence[int]]:
+    def submit(self, submission: Submission, now: Instant) -> Handover:
         self.submissions.append(submission)
-        return self.accepts(submission) if self.accepts else {now: submission.numbers}
+        return Handover(self.accepts(submission) if self.accepts else {now: submission.numbers})
 
     def receipts(
-        self, campaign: Campaign, numbers: Sequence[int], now: Instant
-    ) -> Sequence[Receipt]:
-        self.asked.append((campaign.id, sorted(numbers)))
-        return [receipt for receipt in self.receipts_given if receipt.at <= now]
+        self, _: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
+    ) -> News[Receipt]:
+        self.asked.append(awaited)
+        return News([each for each in self.receipts_given if each.at <= now], self.again)
 
-    def engagement(self, *_: object) -> Sequence[Event]:
-        return ()
+    def engagement(self, *_: object) -> News[Event]:
+        return News(())
 
 
 def test_judging_stops_queued_messages_by_reason(database: Database) -> None:
@@ -285,8 +294,8 @@ def test_submit_takes_what_waits_for_the_gateway(
 ) -> None:
     batch = make_busy_batch(database, Plan(size=22, channel=channel, attempts=attempts))
     before, gateway = states(database, batch), ScriptedGateway()
-    for _ in range(2):  # the second time there is nothing left to submit
-        assert stages.submit(database, batch, gateway, AUTHOR) == Following(Step.DELIVER)
+    for following in (Step.DELIVER, Step.SUPPRESS):  # at first there is something to submit
+        assert submit(database, batch, gateway) == Following(following)
         assert {each.attempt: [*each.numbers] for each in gateway.submissions} == expected
         assert len(gateway.submissions) == len(expected)
     for attempt, taken in expected.items():
@@ -303,7 +312,7 @@ def test_submit_moves_only_what_the_gateway_accepted(database: Database) -> None
     batch = make_batch(database, Plan(size=4))
     move(database, batch, [0, 1, 2, 3], READY)
     gateway = ScriptedGateway(accepts=lambda _: {1_000: [2], 2_000: [0]})
-    stages.submit(database, batch, gateway, AUTHOR)
+    submit(database, batch, gateway)
     assert states(database, batch) == {0: in_gateway(), 1: READY, 2: in_gateway(), 3: READY}
     assert moments(database, batch, in_gateway()) == {2: 1_000, 0: 2_000}
 
@@ -315,7 +324,7 @@ def test_submit_leaves_messages_alone_while_the_gateway_is_away(database: Databa
     batch = make_busy_batch(database)
     before, gateway = states(database, batch), ScriptedGateway(accepts=nobody_there)
     with pytest.raises(GatewayUnavailable):
-        stages.submit(database, batch, gateway, AUTHOR)
+        submit(database, batch, gateway)
     assert states(database, batch) == before
 
 
@@ -330,7 +339,7 @@ def test_a_message_is_accepted_once_however_often_it_is_submitted(database: Data
     first = batch.campaign.clock.now() - 60_000_000
     gateway.submit(submission, first)
 
-    stages.submit(database, batch, gateway, AUTHOR)
+    submit(database, batch, gateway)
     assert set(states(database, batch).values()) == {in_gateway()}
     accepted = moments(database, batch, in_gateway())
     assert (accepted[1], accepted[2]) == (first, first)
@@ -369,8 +378,8 @@ ON_SECOND = ended(Status.SOFT_BOUNCED), in_gateway(2)
             id="stale and duplicate",
         ),
         pytest.param(
-            [(0, 2, Status.DELIVERED), (0, 2, Status.HARD_BOUNCED)],
-            ended(Status.DELIVERED, 2),
+            [(0, 2, Status.NOT_DELIVERED), (0, 2, Status.DELIVERED)],
+            ended(Status.NOT_DELIVERED, 2),
             id="contradictory",
         ),
     ],
@@ -387,17 +396,17 @@ def test_only_receipts_that_count_are_applied(
 
     stages.deliver(database, batch, gateway, AUTHOR)
     assert states(database, batch) == {0: expected, 1: READY, 2: QUEUED}
-    assert gateway.asked == [(batch.campaign.id, [0])]
+    assert gateway.asked == [{2: [0]}]
     if expected != in_gateway(2):
         counted = next(each for each in answers if each[:3] == (0, 2, expected.status))
         assert moments(database, batch, expected) == {0: counted.at}
-    assert moved_by(database, Step.DELIVER) == ([] if expected == in_gateway(2) else [1])
+    assert moved_by(database, Step.DELIVER) == [int(expected != in_gateway(2))]
 
 
 def test_receipts_are_asked_for_only_where_some_are_outstanding(database: Database) -> None:
     busy, gateway = make_busy_batch(database), ScriptedGateway()
     assert stages.deliver(database, busy, gateway, AUTHOR) == Following(Step.SUPPRESS)
-    assert gateway.asked == [(busy.campaign.id, [5, 14])]
+    assert gateway.asked == [{1: [5], 2: [14]}]
     queued = make_batch(database, Plan(size=1))
     assert stages.deliver(database, queued, gateway, AUTHOR) == Following(Step.SUPPRESS)
     assert len(gateway.asked) == 1
@@ -428,8 +437,6 @@ def what_follows(mix: Sequence[str]) -> Following | None:
         return Following(Step.SUPPRESS)
     if {"ready", "soft bounced"} & {*mix}:
         return Following(Step.SUBMIT)
-    if {"in gateway", "in gateway again"} & {*mix}:
-        return Following(Step.DELIVER, RECEIPT_POLL)
     return None
 
 

@@ -94,6 +94,7 @@ def upgrade() -> None:
     else:
         _rebuild("engagements", "kind IN (1, 2, 3, 4)", "kind IN (1, 2, 3, 4, 5)")
     _tally_what_is_there()
+    _expect_what_is_out()
 
 
 def _key(*names: str) -> list[sa.Column[int]]:
@@ -134,5 +135,27 @@ def _tally_what_is_there() -> None:
         JOIN batches ON batches.campaign_id = firsts.campaign_id
             AND firsts.number >= batches.first AND firsts.number < batches.first + batches.size
         GROUP BY firsts.campaign_id, batches.batch, kind, first_at / 900000000
+        """
+    )
+
+
+def _expect_what_is_out() -> None:
+    """Whose outcome or engagement was not known yet is asked for again."""
+    held = (
+        "SELECT 1 FROM tallies WHERE tallies.campaign_id = batches.campaign_id"
+        " AND tallies.batch = batches.batch AND messages > 0 AND status"
+    )
+    in_gateway, delivered = 3, 6
+    op.execute(
+        f"UPDATE batches SET receipts_due_at = touched_at WHERE EXISTS ({held} = {in_gateway})"
+    )
+    op.execute(
+        f"""
+        UPDATE batches SET engagement_due_at = 0 WHERE EXISTS ({held} = {delivered})
+        AND campaign_id IN (SELECT id FROM campaigns WHERE tracks_engagement)
+        AND NOT EXISTS (
+            SELECT 1 FROM steps WHERE steps.campaign_id = batches.campaign_id
+            AND steps.batch = batches.batch AND step = 'engage'
+        )
         """
     )
