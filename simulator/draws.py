@@ -26,6 +26,10 @@ class Purpose(StrEnum):
     REFERRAL = "referral"
     HANDLER = "handler"
     ENGAGEMENT = "engagement"
+    MISHAP = "mishap"
+    COPY_DELAY = "copy delay"
+    LATE_BOUNCE = "late bounce"
+    REJECTION = "rejection"
 
 
 def uniforms(

@@ -4,7 +4,6 @@ A pure function of the draws and of the gateway's behaviour, which both the gate
 and the oracle, in the driver, ask.
 """
 
-import re
 from datetime import timedelta
 from statistics import NormalDist
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from simulator.draws import Purpose, normals, uniforms
-from tracker.status import Channel, Engagement, Status
+from tracker.status import Engagement, Status
 
 P99 = NormalDist().inv_cdf(0.99)
 """How many standard deviations the 99th percentile lies above the median."""
@@ -24,7 +23,16 @@ LONGEST = timedelta(days=3_650) / timedelta(microseconds=1)
 MOST_EXPONENT = 600.0
 """Beyond some 709 the exponential of a double is infinite."""
 
-_ADDRESS = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+
+class Unreliability(BaseModel):
+    """How receipts go wrong: shares of attempts, and of what is delivered for ``late_bounce``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    duplicate: float = 0.0
+    stale: float = 0.0
+    lost: float = 0.0
+    late_bounce: float = 0.0
 
 
 class Behaviour(BaseModel):
@@ -38,6 +46,8 @@ class Behaviour(BaseModel):
     soft_bounce: float = 0.0
     not_delivered: float = 0.0
     attempts: int = 1
+    reject_rate: float = 0.0
+    receipts: Unreliability = Unreliability()
 
 
 def outcomes(
@@ -53,10 +63,10 @@ def outcomes(
         [Status.HARD_BOUNCED, Status.SOFT_BOUNCED, Status.NOT_DELIVERED, Status.DELIVERED], np.int8
     )
     statuses: NDArray[np.int8] = codes[np.searchsorted(shares, drawn[:, 0], side="right")]
-    return statuses, _latencies(behaviour, drawn[:, 1], drawn[:, 2])
+    return statuses, latencies(behaviour, drawn[:, 1], drawn[:, 2])
 
 
-def _latencies(
+def latencies(
     behaviour: Behaviour, one: NDArray[np.float64], two: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Log-normal latencies in microseconds, through the behaviour's median and p99."""
@@ -94,8 +104,3 @@ def engaged(
         Engagement.UNSUBSCRIBED: drawn[:, 0] < inclination.unsubscribe,
         Engagement.SPAM: drawn[:, 1] < inclination.spam,
     }
-
-
-def is_malformed(channel: Channel, recipient: str) -> bool:
-    """Whether a gateway can do nothing with an address, so that it bounces for good."""
-    return channel is Channel.EMAIL and _ADDRESS.fullmatch(recipient) is None

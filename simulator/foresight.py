@@ -4,19 +4,20 @@ The rule book is read here a second time, from labels and draws: no check is ask
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.fates import engaged, outcomes
+from simulator.fates import engaged
 from simulator.labels import DEFECTS, SERVICE_OF, SOUND, planted, why_not_plantable
-from simulator.population import MALFORMED, Population
+from simulator.population import Population
 from simulator.scenario import Scenario
 from simulator.sections import Campaign
 from simulator.services import Settings, no_answer
+from simulator.treatment import rejections, treat
 from tracker.status import REFUSALS, Reason, Status, Step
 from workers.checks.base import foreign_checks
 from workers.services import TRIES
@@ -47,7 +48,9 @@ class Fates:
     """What messages end as: arrays of one length, of codes of Status and Reason.
 
     ``instead`` has bits (1 << reason) of what may stop a message in place of that, depending on
-    who comes first. Of an ``uncertain`` one nothing is known.
+    who comes first. Of an ``uncertain`` one nothing is known. Of those that are sent ``duplicates``
+    and ``stale`` count the receipts that must not count, and ``rejections`` how often the gateway
+    refused a message for now; ``late`` ones bounced after they were delivered.
     """
 
     statuses: NDArray[np.int8]
@@ -55,6 +58,26 @@ class Fates:
     attempts: NDArray[np.int8]
     instead: NDArray[np.int32]
     uncertain: NDArray[np.bool_]
+    duplicates: NDArray[np.int16]
+    stale: NDArray[np.int16]
+    late: NDArray[np.bool_]
+    rejections: NDArray[np.int64]
+
+    @classmethod
+    def not_sent(cls, reasons: NDArray[np.int8]) -> "Fates":
+        """The fates of messages as if all of them were stopped."""
+        count = len(reasons)
+        return cls(
+            statuses=np.full(count, Status.NOT_SENT, np.int8),
+            reasons=reasons,
+            attempts=np.zeros(count, np.int8),
+            instead=np.zeros(count, np.int32),
+            uncertain=np.zeros(count, np.bool_),
+            duplicates=np.zeros(count, np.int16),
+            stale=np.zeros(count, np.int16),
+            late=np.zeros(count, np.bool_),
+            rejections=np.zeros(count, np.int64),
+        )
 
     def __len__(self) -> int:
         return len(self.statuses)
@@ -118,14 +141,16 @@ class Foresight:
             if beside:
                 rivals = sum((each == SOUND).astype(np.int64) for each in alone.values())
                 _may_stop(instead, reasons, rivals >= left, Reason.MESSAGE_LIMIT)
-        statuses, attempts = self._treated(campaign, reasons)
+        fates = replace(
+            self._treated(campaign, reasons), instead=instead, uncertain=history.uncertain
+        )
         hard, soft = history.hard.copy(), history.soft.copy()
         for each in beside:
             if each.channel is campaign.channel:
-                others, _ = self._treated(each, alone[each.name])
-                hard += others == Status.HARD_BOUNCED
-                soft += others == Status.SOFT_BOUNCED
-                refuses = self._refusing(each, others)
+                others = self._treated(each, alone[each.name])
+                hard += others.statuses == Status.HARD_BOUNCED
+                soft += others.statuses == Status.SOFT_BOUNCED
+                refuses = self._refusing(each, others.statuses)
                 _may_stop(instead, reasons, refuses, Reason.UNSUBSCRIBED)
         bounced = hard >= organization.hard_bounce_limit
         bounced |= soft >= organization.soft_bounce_limit
@@ -133,8 +158,8 @@ class Foresight:
         for check in foreign_checks():
             instead |= 1 << check.reason
         if self.credit_is_scarce:
-            instead[statuses != Status.NOT_SENT] |= 1 << Reason.OUT_OF_CREDIT
-        return Fates(statuses, reasons, attempts, instead, history.uncertain)
+            instead[fates.sent] |= 1 << Reason.OUT_OF_CREDIT
+        return fates
 
     def _history(self, campaign: Campaign) -> _History:
         if self.population is None:
@@ -154,7 +179,7 @@ class Foresight:
             if each.channel is campaign.channel:
                 hard += earlier.statuses == Status.HARD_BOUNCED
                 soft += earlier.statuses == Status.SOFT_BOUNCED
-                soft[earlier.statuses == Status.DELIVERED] = 0
+                soft[(earlier.statuses == Status.DELIVERED) | earlier.late] = 0
                 refused |= self._refusing(each, earlier.statuses)
         return _History(hard, soft, had, refused, uncertain)
 
@@ -232,25 +257,25 @@ class Foresight:
                 labels[labels == reason] = SOUND
         return (labels,)
 
-    def _treated(
-        self, campaign: Campaign, reasons: NDArray[np.int8]
-    ) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-        """Statuses and attempts after the gateway had those whom no reason stops."""
-        statuses = np.full(self.count, Status.NOT_SENT, np.int8)
-        attempts = np.zeros(self.count, np.int8)
-        sent = reasons == SOUND
-        malformed = sent & (self._labels(campaign)[0] == MALFORMED)
-        statuses[malformed], attempts[malformed] = Status.HARD_BOUNCED, 1
-        waiting = sent & ~malformed
+    def _treated(self, campaign: Campaign, reasons: NDArray[np.int8]) -> Fates:
+        """What becomes of messages whom no reason stops, in the hands of the gateway."""
+        labels = self._labels(campaign)[0]
+        forced = np.where(labels < 0, -labels, 0).astype(np.int8)
+        fates = Fates.not_sent(reasons)
+        waiting = reasons == SOUND
         gateway = self.scenario.gateway_of(campaign)
         for attempt in range(1, gateway.attempts + 1):
-            drawn, _ = outcomes(
-                gateway.behaviour,
-                *(self.scenario.seed, campaign.name, attempt, self.first, self.count),
-            )
-            statuses[waiting], attempts[waiting] = drawn[waiting], attempt
-            waiting &= drawn == Status.SOFT_BOUNCED
-        return statuses, attempts
+            drawn = (gateway.behaviour, self.scenario.seed, campaign.name, attempt, self.first)
+            treatment = treat(*drawn, forced)
+            fates.rejections[waiting] += rejections(*drawn, self.count)[waiting]
+            ends = np.where(treatment.lost, Status.IN_GATEWAY, treatment.outcomes)
+            fates.statuses[waiting], fates.attempts[waiting] = ends[waiting], attempt
+            fates.duplicates[waiting & treatment.duplicate] += 1
+            fates.stale[waiting & treatment.stale] += 1
+            late = waiting & treatment.late
+            fates.late[late], fates.statuses[late] = True, Status.HARD_BOUNCED
+            waiting &= ends == Status.SOFT_BOUNCED
+        return fates
 
     def _beside(self, campaign: Campaign) -> list[Campaign]:
         """The campaigns to this audience that run at the same time."""

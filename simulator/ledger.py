@@ -4,12 +4,24 @@ It is written in transactions of its own, apart from the workers', as a gateway'
 can tell against the tracker: what was accepted, how often, and that nobody else was.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, MetaData, SmallInteger, Table
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+)
 from sqlalchemy.exc import IntegrityError
 
 from tracker.audit import Invariant
@@ -33,7 +45,7 @@ acceptances = Table(
     Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
     Column("accepted_at", BigInteger, nullable=False),
     Column("outcome", SmallInteger, nullable=False),
-    Column("due_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger),
     Column("repeats", Integer, nullable=False, server_default=sa.text("0")),
     CheckConstraint(
         f"outcome IN ({', '.join(str(int(status)) for status in sorted(OUTCOMES))})", name="outcome"
@@ -41,8 +53,68 @@ acceptances = Table(
     CheckConstraint("due_at >= accepted_at", name="due_at"),
     sqlite_with_rowid=False,
     comment="Messages that the simulated gateway accepted, once an attempt; repeats counts how"
-    " often it was given one again. The receipt with the outcome is out from due_at on.",
+    " often it was given one again. The receipt with the outcome is out from due_at on; null is"
+    " never, it was lost.",
 )
+
+notices = Table(
+    "gateway_notices",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
+    Column("status", SmallInteger, primary_key=True, autoincrement=False),
+    Column("copy", SmallInteger, primary_key=True, autoincrement=False),
+    Column("due_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+    comment="What the simulated gateway says beside the outcomes: receipts twice, those of an"
+    " earlier attempt again, late bounces. Out from due_at on.",
+)
+
+rejections = Table(
+    "gateway_rejections",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
+    Column("times", Integer, nullable=False),
+    sqlite_with_rowid=False,
+    comment="How often the simulated gateway refused a message for now, before it accepted it.",
+)
+
+refused_calls = Table(
+    "gateway_refused_calls",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("campaign_id", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index(None, "campaign_id"),
+    comment="Calls on the simulated gateway while it was away.",
+)
+
+magic = Table(
+    "gateway_magic",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("magic", SmallInteger, nullable=False),
+    sqlite_with_rowid=False,
+    comment="Recipients whose address forces what they do.",
+)
+
+
+NEVER: Instant = -1
+"""Stands for the instant at which a lost receipt is due."""
+
+
+class Notice(NamedTuple):
+    """A row of :data:`notices`, but for its campaign."""
+
+    number: int
+    attempt: int
+    status: int
+    copy: int
+    due_at: Instant
 
 
 SQLITE_EXTRAS = (
@@ -57,40 +129,45 @@ def prepare(database: Database) -> None:
     migrate(database, "simulator", MIGRATIONS)
 
 
-def accept(
-    database: Database,
-    campaign_id: int,
-    attempt: int,
-    *,
-    numbers: Sequence[int],
-    outcomes: Sequence[int],
-    due_at: Sequence[Instant],
-    at: Instant,
-) -> dict[int, Instant]:
-    """Write down what is accepted now. Numbers that had been accepted before, and when."""
-    offered = {"number": numbers, "outcome": outcomes, "due_at": due_at}
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """Messages of a campaign on one attempt, and what the gateway would decide on each.
+
+    ``due_at`` is :data:`NEVER` where the receipt is lost. ``rejections`` are how often each is
+    refused before it is accepted. ``notices`` and ``magic`` are rows of their
+    tables, without the campaign, of any of the messages.
+    """
+
+    campaign_id: int
+    attempt: int
+    numbers: Sequence[int]
+    outcomes: Sequence[int]
+    due_at: Sequence[Instant]
+    rejections: Sequence[int]
+    notices: Sequence[Notice] = ()
+    magic: Sequence[tuple[int, int]] = ()
+
+
+class Decision(NamedTuple):
+    """Those that had been accepted before, and when; and those that are refused for now."""
+
+    earlier: Mapping[int, Instant]
+    refused: AbstractSet[int]
+
+
+def decide(database: Database, offer: Offer, at: Instant) -> Decision:
+    """Write down what is accepted now; all but what the decision names."""
     try:
-        return _accept(database, campaign_id, attempt, offered, at)
+        return _decide(database, offer, at)
     except IntegrityError:
         # Somebody was offered the same at the same time. Theirs is there to be seen by now.
-        return _accept(database, campaign_id, attempt, offered, at)
+        return _decide(database, offer, at)
 
 
-def _accept(
-    database: Database,
-    campaign_id: int,
-    attempt: int,
-    offered: Mapping[str, Sequence[int]],
-    at: Instant,
-) -> dict[int, Instant]:
+def _decide(database: Database, offer: Offer, at: Instant) -> Decision:
     # Looked up first and then inserted plainly: on PostgreSQL an INSERT that is prepared for
     # conflicts costs almost twice as much, and there are hardly ever any.
-    numbers = offered["number"]
-    known = (
-        acceptances.c.campaign_id == campaign_id,
-        acceptances.c.attempt == attempt,
-        database.among(acceptances.c.number, numbers),
-    )
+    known = _offered(database, acceptances, offer)
     with database.write() as connection:
         found = connection.execute(
             sa.select(acceptances.c.number, acceptances.c.accepted_at).where(*known)
@@ -100,24 +177,97 @@ def _accept(
             connection.execute(
                 sa.update(acceptances).where(*known).values(repeats=acceptances.c.repeats + 1)
             )
-            new = [place for place, number in enumerate(numbers) if number not in earlier]
-            offered = {name: [values[each] for each in new] for name, values in offered.items()}
-        if offered["number"]:
-            rows = database.rows(**offered)
-            connection.execute(
-                sa.insert(acceptances).from_select(
-                    ("campaign_id", "number", "attempt", "accepted_at", "outcome", "due_at"),
-                    sa.select(
-                        sa.literal(campaign_id, Integer),
-                        rows.c.number,
-                        sa.literal(attempt, SmallInteger),
-                        sa.literal(at, BigInteger),
-                        rows.c.outcome,
-                        rows.c.due_at,
-                    ),
-                )
-            )
-    return earlier
+        refused = _refuse(database, connection, offer, earlier)
+        out = earlier.keys() | refused
+        places = [place for place, number in enumerate(offer.numbers) if number not in out]
+        if places:
+            _accept(database, connection, offer, places, at)
+        for table, rows in ((notices, offer.notices), (magic, offer.magic)):
+            columns = [column.name for column in table.c][1:]
+            new = [
+                {"campaign_id": offer.campaign_id, **dict(zip(columns, row, strict=True))}
+                for row in rows
+                if row[0] not in out
+            ]
+            if new:
+                connection.execute(database.upsert(table).on_conflict_do_nothing(), new)
+    return Decision(earlier, refused)
+
+
+def _offered(database: Database, table: Table, offer: Offer) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        table.c.campaign_id == offer.campaign_id,
+        table.c.attempt == offer.attempt,
+        database.among(table.c.number, offer.numbers),
+    )
+
+
+def _accept(
+    database: Database, connection: Connection, offer: Offer, places: Sequence[int], at: Instant
+) -> None:
+    if len(places) < len(offer.numbers):
+        offer = replace(
+            offer,
+            numbers=[offer.numbers[place] for place in places],
+            outcomes=[offer.outcomes[place] for place in places],
+            due_at=[offer.due_at[place] for place in places],
+        )
+    rows = database.rows(number=offer.numbers, outcome=offer.outcomes, due_at=offer.due_at)
+    connection.execute(
+        sa.insert(acceptances).from_select(
+            ("campaign_id", "number", "attempt", "accepted_at", "outcome", "due_at"),
+            sa.select(
+                sa.literal(offer.campaign_id, Integer),
+                rows.c.number,
+                sa.literal(offer.attempt, SmallInteger),
+                sa.literal(at, BigInteger),
+                rows.c.outcome,
+                sa.func.nullif(rows.c.due_at, NEVER),
+            ),
+        )
+    )
+
+
+def _refuse(
+    database: Database, connection: Connection, offer: Offer, earlier: Container[int]
+) -> AbstractSet[int]:
+    """Who is to be refused once more; that is written down."""
+    if not any(offer.rejections):
+        return frozenset()
+    found = connection.execute(
+        sa.select(rejections.c.number, rejections.c.times).where(
+            *_offered(database, rejections, offer)
+        )
+    )
+    had = dict(found.all())
+    refused = {
+        number
+        for number, times in zip(offer.numbers, offer.rejections, strict=True)
+        if number not in earlier and had.get(number, 0) < times
+    }
+    if refused:
+        insert = database.upsert(rejections)
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=list(rejections.primary_key), set_={"times": rejections.c.times + 1}
+            ),
+            [
+                {
+                    "campaign_id": offer.campaign_id,
+                    "number": number,
+                    "attempt": offer.attempt,
+                    "times": 1,
+                }
+                for number in sorted(refused)
+            ],
+        )
+    return refused
+
+
+def refuse_call(database: Database, campaign_id: int, at: Instant) -> None:
+    """Write down that the gateway was called while it was away."""
+    with database.write() as connection:
+        connection.execute(sa.insert(refused_calls).values(campaign_id=campaign_id, at=at))
 
 
 class Answers(NamedTuple):
@@ -152,14 +302,57 @@ def answers(
     return Answers([tuple(row) for row in out], next_due)
 
 
-def repeats(connection: sa.Connection, campaign_ids: Sequence[int]) -> int:
-    """How often the gateway was given something that it had accepted before."""
-    total = connection.scalar(
-        sa.select(sa.func.coalesce(sa.func.sum(acceptances.c.repeats), 0)).where(
-            acceptances.c.campaign_id.in_(campaign_ids)
+def noticed(
+    database: Database, campaign_id: int, first: int, last: int, now: Instant
+) -> tuple[Sequence[Notice], Instant | None]:
+    """What is out by ``now`` beside the outcomes, of messages ``first`` … ``last``, and when there
+    is more."""
+    of_them = (notices.c.campaign_id == campaign_id, notices.c.number.between(first, last))
+    with database.read() as connection:
+        rows = connection.execute(sa.select(notices).where(*of_them, notices.c.due_at <= now))
+        out = [Notice(*row[1:]) for row in rows]
+        more = sa.select(sa.func.min(notices.c.due_at)).where(*of_them, notices.c.due_at > now)
+        return out, connection.scalar(more)
+
+
+def forced(database: Database, campaign_id: int, first: int, last: int) -> dict[int, int]:
+    """The messages ``first`` … ``last`` whose recipients force what they do, and what that is."""
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.select(magic.c.number, magic.c.magic).where(
+                magic.c.campaign_id == campaign_id, magic.c.number.between(first, last)
+            )
         )
+        return dict(rows.all())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """``repeats``: how often the gateway was given something that it had accepted before.
+    ``rejections``: how often it refused a message for now. ``refused_calls``: how often it was
+    called while it was away. ``lost``: receipts that never come."""
+
+    repeats: int
+    rejections: int
+    refused_calls: int
+    lost: int
+
+
+def counts(connection: sa.Connection, campaign_ids: Sequence[int]) -> Counts:
+    """What the gateway has counted of campaigns."""
+
+    def total(what: sa.ColumnElement[int], table: Table, *where: sa.ColumnElement[bool]) -> int:
+        query = sa.select(sa.func.coalesce(what, 0)).where(
+            table.c.campaign_id.in_(campaign_ids), *where
+        )
+        return int(connection.scalar(query) or 0)
+
+    return Counts(
+        repeats=total(sa.func.sum(acceptances.c.repeats), acceptances),
+        rejections=total(sa.func.sum(rejections.c.times), rejections),
+        refused_calls=total(sa.func.count(), refused_calls),
+        lost=total(sa.func.count(), acceptances, acceptances.c.due_at.is_(None)),
     )
-    return int(total or 0)
 
 
 def _accepted_is_recorded(ids: Sequence[int]) -> sa.Select[Any]:

@@ -13,7 +13,7 @@ from simulator.audience import Progress
 from simulator.customer_file import RejectFile
 from simulator.fates import Inclination
 from simulator.foresight import service_settings
-from simulator.gateway import KIND, Settings
+from simulator.gateway import KIND, Settings, Slowness
 from simulator.oracle import Oracle
 from simulator.patience import enqueue_once, patiently
 from simulator.population import Census, Population
@@ -169,10 +169,13 @@ class _Recorder:
         key = f"{campaign.gateway or campaign.channel} {campaign.channel}"
         if key not in self._gateways:
             gateway = self._scenario.gateway_of(campaign)
+            outage, slow = gateway.outage, gateway.slow
             settings = Settings(
                 seed=self._scenario.seed,
                 behaviour=gateway.behaviour,
                 inclination=self._scenario.inclination_of(campaign),
+                outage=outage.span if outage else None,
+                slow=Slowness(span=slow.span, factor=slow.factor) if slow else None,
             )
             with self._database.write() as connection:
                 self._gateways[key] = catalog.record_gateway(
@@ -181,6 +184,7 @@ class _Recorder:
                     kind=KIND,
                     settings=settings.model_dump_json(),
                     enabled=gateway.enabled,
+                    rate=gateway.rate,
                 )
         return self._gateways[key]
 

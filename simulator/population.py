@@ -12,13 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.customer_file import CustomerRecord
-from simulator.fates import is_malformed
 from simulator.labels import SOUND
+from simulator.magic import forced_by
 from simulator.sections import Campaign
 from tracker.status import Channel, Reason
-
-MALFORMED = -1
-"""Stands for a customer whose address the gateway will refuse for good."""
 
 MOST = 32_767
 """More bounces are not counted: the highest that an int16 holds."""
@@ -27,7 +24,8 @@ MOST = 32_767
 @dataclass(frozen=True)
 class Population:
     """Arrays with a place for each customer. By campaign, ``labels`` say what is wrong with a
-    record, bounces apart, and ``coupons`` what is wrong with a coupon."""
+    record, bounces apart, and ``coupons`` what is wrong with a coupon. A label below zero says what
+    the address of a sound customer forces: a code of :class:`Magic`, negated."""
 
     labels: Mapping[str, NDArray[np.int8]]
     coupons: Mapping[str, NDArray[np.int8]]
@@ -88,8 +86,9 @@ def _label(customer: CustomerRecord, campaign: Campaign) -> int:
     }
     if any(not has.get(each, False) for each in needs - {"membership", "coupon", "referral"}):
         return Reason.DATA_MISSING
-    address = customer.email if by_email else customer.mobile_e164
-    return MALFORMED if is_malformed(campaign.channel, address or "") else SOUND
+    address = (customer.email if by_email else customer.mobile_e164) or ""
+    forced = forced_by(campaign.channel, address)
+    return SOUND if forced is None else -forced
 
 
 def _coupon_label(customer: CustomerRecord, today: date) -> int:

@@ -158,14 +158,12 @@ class Scenario(Section):
     @property
     def without_effect(self) -> list[str]:
         """Keys that are understood, but change nothing in this version."""
-        keys = [f"gateways.{name}.rate" for name, each in self.gateways.items() if each.rate]
-        keys += [
+        return [
             f"engagement.{name}.{key}"
             for name, each in self.engagement.items()
             for key in ("open", "click")
             if getattr(each, key)
         ]
-        return keys
 
 
 def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None = None) -> Scenario:

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from simulator.fates import Behaviour
+from simulator.fates import Behaviour, Unreliability
 from simulator.labels import MOST_BOUNCES, PLANTABLE, why_not_plantable
 from simulator.services import Failures
 from simulator.wording import near_words, shown
@@ -189,6 +189,39 @@ class Latency(Section):
         return self
 
 
+class Receipts(Section):
+    """How a gateway's receipts go wrong: shares of attempts, and of what is delivered for
+    ``late_bounce``."""
+
+    duplicate: Share = 0.0
+    stale: Share = 0.0
+    lost: Share = 0.0
+    late_bounce: Share = 0.0
+
+
+class Outage(Section):
+    """A time, from the beginning of the run on, in which something can't be reached."""
+
+    start: Duration = Field(alias="from")
+    end: Duration = Field(alias="to")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError("it ends before it begins; expected to above from")
+        return self
+
+    @property
+    def span(self) -> tuple[timedelta, timedelta]:
+        return self.start, self.end
+
+
+class Slow(Outage):
+    """A time in which latencies are ``factor`` times as long."""
+
+    factor: Annotated[float, Field(ge=1, le=1_000_000, strict=True)]
+
+
 class Gateway(Section):
     enabled: Annotated[bool, Field(strict=True)] = True
     latency: Latency = Latency.model_construct(median=timedelta(), p99=timedelta())
@@ -197,6 +230,10 @@ class Gateway(Section):
     not_delivered: Share = 0.0
     attempts: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
     rate: Count | None = None
+    receipts: Receipts = Receipts()
+    outage: Outage | None = None
+    slow: Slow | None = None
+    reject_rate: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = 0.0
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
@@ -213,6 +250,8 @@ class Gateway(Section):
             soft_bounce=self.soft_bounce,
             not_delivered=self.not_delivered,
             attempts=self.attempts,
+            reject_rate=self.reject_rate,
+            receipts=Unreliability(**self.receipts.model_dump()),
         )
 
 
@@ -232,19 +271,6 @@ class Engagement(Section):
         return self
 
 
-class Outage(Section):
-    """A time, from the beginning of the run on, in which something can't be reached."""
-
-    start: Duration = Field(alias="from")
-    end: Duration = Field(alias="to")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.end <= self.start:
-            raise ValueError("it ends before it begins; expected to above from")
-        return self
-
-
 class Service(Section):
     """How a service fails: for a share of what it is asked, each time, and all of it for a time."""
 
@@ -253,8 +279,7 @@ class Service(Section):
 
     @property
     def failures(self) -> Failures:
-        outage = None if self.outage is None else (self.outage.start, self.outage.end)
-        return Failures(error_rate=self.error_rate, outage=outage)
+        return Failures(error_rate=self.error_rate, outage=self.outage.span if self.outage else None)
 
 
 class CouponSeries(Section):

@@ -6,6 +6,7 @@ do does nothing, so each may be repeated. It returns what the batch needs next.
 """
 
 import logging
+import random
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ RECEIPT_POLL = timedelta(seconds=1)
 
 LONGEST_WAIT = timedelta(minutes=1)
 """How long a task may wait at a worker. Real time."""
+
+JITTER = 0.25
+"""By what share a wait that a gateway asked for is varied, so that not all come back at once."""
 
 READY = State(status=Status.ABOUT_TO_BE_SENT)
 
@@ -179,7 +183,7 @@ def submit(
             accepted.append(Move(numbers=numbers, source=source, target=target, at=at))
             handed += len(numbers)
         receipts += handover.receipts
-        wait = max(wait, handover.wait)
+        wait = max(wait, handover.wait * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
     if accepted:
         with entry(database, batch, Step.SUBMIT, by, started_at=started_at) as written:
             for move in accepted:

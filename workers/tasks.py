@@ -3,7 +3,10 @@
 A task carries the key of a batch and no state, so it may be lost, repeated or done twice at once.
 """
 
+import logging
+import random
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from celery import Task
@@ -19,16 +22,33 @@ from workers.queues import task_name
 from workers.services import ServiceUnavailable
 from workers.stages import Following
 
-PASSING = (OperationalError, GatewayUnavailable, ServiceUnavailable)
-"""Troubles that pass: a database that restarts or is busy, a gateway or a service that is away."""
+logger = logging.getLogger(__name__)
+
+PASSING = (OperationalError, ServiceUnavailable)
+"""Troubles that pass: a database that restarts or is busy, a service that is away."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds of the campaign's time between two calls on a gateway that is away."""
+
+SHORTEST_WAIT = 0.1
+"""Seconds of real time that this comes to at least, however fast the campaign's time runs."""
 
 
 def step(name: Step) -> Callable[[Callable[..., Following | None]], Task]:
     """Make a function the task of a step: it repeats what may pass, and sends on what follows."""
 
     def decorate(do: Callable[..., Following | None]) -> Task:
-        def run(self: Task, *, campaign: int, batch: int) -> None:
-            send(do(self, campaign, batch), campaign, batch)
+        def run(self: Task, *, campaign: int, batch: int, away: int = 0) -> None:
+            try:
+                send(do(self, campaign, batch), campaign, batch)
+            except GatewayUnavailable as error:
+                speed = runtime.take_up(campaign, batch).campaign.speed
+                wait = back_off(away, speed)
+                logger.warning(
+                    "the gateway of campaign %d is away (%s); batch %d comes back in %.1f s",
+                    *(campaign, error, batch, wait.total_seconds()),
+                )
+                send(Following(name, wait), campaign, batch, away=away + 1)
 
         run.__doc__ = do.__doc__
         task: Task = app.task(
@@ -46,11 +66,26 @@ def step(name: Step) -> Callable[[Callable[..., Following | None]], Task]:
     return decorate
 
 
-def send(following: Following | None, campaign: int, batch: int) -> None:
-    """Put a batch's next step, if any, into the queue of its stage."""
+def back_off(away: int, speed: float) -> timedelta:
+    """How long to leave a gateway alone that was away ``away`` times before, in real time.
+
+    Twice as long each time, and never the same for all: who waited together does not come back
+    together. There is no last time: outages end, and nothing is lost by waiting.
+    """
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(away, 10))
+    seconds = random.uniform(longest / 2, longest) / speed  # noqa: S311  # it keeps no secret
+    return timedelta(seconds=max(SHORTEST_WAIT, seconds))
+
+
+def send(following: Following | None, campaign: int, batch: int, *, away: int = 0) -> None:
+    """Put a batch's next step, if any, into the queue of its stage.
+
+    ``away`` is how often in a row its gateway was not there.
+    """
     if following is not None:
+        told = {"away": away} if away else {}
         app.tasks[task_name(following.step)].apply_async(
-            kwargs={"campaign": campaign, "batch": batch},
+            kwargs={"campaign": campaign, "batch": batch, **told},
             countdown=following.wait.total_seconds() or None,
         )
 

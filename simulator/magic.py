@@ -1,0 +1,85 @@
+"""Addresses and numbers that force an outcome, for demos and tests.
+
+The domain can belong to nobody (RFC 2606), and the mobile numbers are set aside for fiction by the
+Australian regulator (ACMA, "Phone numbers for use in TV shows, films and creative works").
+"""
+
+import re
+from enum import IntEnum
+from types import MappingProxyType
+
+from tracker.status import Channel, Engagement, Status
+
+DOMAIN = "simulator.example"
+
+_ADDRESS = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+
+
+class Magic(IntEnum):
+    """What an address forces. Codes are what the gateway writes down."""
+
+    BOUNCE = 1
+    SOFTBOUNCE = 2
+    NOTDELIVERED = 3
+    LOST = 4
+    DELIVERED = 5
+    OPEN = 6
+    CLICK = 7
+    SPAM = 8
+    UNSUBSCRIBE = 9
+
+    @property
+    def outcome(self) -> Status:
+        """What becomes of each attempt; the receipt of a lost one does not come."""
+        return _OUTCOMES.get(self, Status.DELIVERED)
+
+    @property
+    def engagement(self) -> Engagement | None:
+        """What the recipient does with it."""
+        return _ENGAGEMENTS.get(self)
+
+
+_OUTCOMES = MappingProxyType(
+    {
+        Magic.BOUNCE: Status.HARD_BOUNCED,
+        Magic.SOFTBOUNCE: Status.SOFT_BOUNCED,
+        Magic.NOTDELIVERED: Status.NOT_DELIVERED,
+    }
+)
+
+_ENGAGEMENTS = MappingProxyType(
+    {
+        Magic.OPEN: Engagement.OPENED,
+        Magic.CLICK: Engagement.CLICKED,
+        Magic.SPAM: Engagement.SPAM,
+        Magic.UNSUBSCRIBE: Engagement.UNSUBSCRIBED,
+    }
+)
+
+MOBILES = MappingProxyType(
+    {
+        "+61491570156": Magic.BOUNCE,
+        "+61491570157": Magic.SOFTBOUNCE,
+        "+61491570158": Magic.NOTDELIVERED,
+        "+61491570159": Magic.LOST,
+        "+61491570110": Magic.DELIVERED,
+    }
+)
+"""By E.164 number. SMS has no engagement."""
+
+_LOCAL_PARTS = {each.name.lower(): each for each in Magic}
+
+
+def forced_by(channel: Channel, recipient: str) -> Magic | None:
+    """What a recipient forces: ``bounce@simulator.example``, or ``bounce+7@…`` to have many.
+
+    With an address that is none a gateway can do nothing: it bounces for good.
+    """
+    if channel is Channel.SMS:
+        return MOBILES.get(recipient)
+    if _ADDRESS.fullmatch(recipient) is None:
+        return Magic.BOUNCE
+    local, _, domain = recipient.rpartition("@")
+    if domain.lower() != DOMAIN:
+        return None
+    return _LOCAL_PARTS.get(local.partition("+")[0].lower())
