@@ -24,9 +24,10 @@ from simulator.sections import (
     Section,
     Service,
 )
-from simulator.wording import near_words, problems, shown
+from simulator.wording import problems, shown
 from tracker.errors import UsageError
 from tracker.status import Channel
+from tracker.words import near_words
 from workers.services import ServiceName
 
 

@@ -21,8 +21,9 @@ from pydantic import (
 from simulator.fates import Behaviour
 from simulator.labels import MOST_BOUNCES, PLANTABLE, why_not_plantable
 from simulator.services import Failures
-from simulator.wording import near_words, shown
+from simulator.wording import shown
 from tracker.status import Channel, Reason
+from tracker.words import near_words
 
 MOST_MESSAGES = 100_000_000
 """More messages than a campaign can sensibly have: a slip of the keyboard."""
