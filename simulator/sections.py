@@ -24,6 +24,7 @@ from simulator.services import Failures
 from simulator.wording import shown
 from tracker.status import Channel, Reason
 from tracker.words import near_words
+from workers.requirements import known_requirements
 
 MOST_MESSAGES = 100_000_000
 """More messages than a campaign can sensibly have: a slip of the keyboard."""
@@ -39,7 +40,6 @@ _UNITS = {
     "m": timedelta(minutes=1),
     "h": timedelta(hours=1),
 }
-_REQUIREMENT = re.compile(r"coupon|referral|last_store|profile|membership|(tag|field):\S.*")
 
 
 def _add_up(what: str, shares: Mapping[str, float]) -> None:
@@ -152,13 +152,7 @@ class Campaign(Section):
     @field_validator("requires")
     @classmethod
     def _known_requirements(cls, requires: tuple[str, ...]) -> tuple[str, ...]:
-        for each in requires:
-            if _REQUIREMENT.fullmatch(each) is None:
-                raise ValueError(
-                    f"{each!r} is not known; expected coupon, referral, last_store, profile,"
-                    " membership, tag:NAME or field:NAME"
-                )
-        return requires
+        return known_requirements(requires)
 
     @model_validator(mode="after")
     def _defects_fit(self) -> Self:
