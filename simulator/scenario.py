@@ -153,6 +153,18 @@ class Scenario(Section):
         """The audience file of a campaign, which lies beside the scenario."""
         return self.path.parent / str(campaign.audience)
 
+    @property
+    def files(self) -> list[Path]:
+        """What it was read from: its own file, and those of audiences."""
+        audiences = (each for each in self.campaigns if isinstance(each.audience, Path))
+        return [self.path, *map(self.file_of, audiences)]
+
+    def refuse_to_overwrite(self, option: str, file: Path | None) -> None:
+        """Raise :exc:`UsageError` if what an option names, to be written, is one of the files."""
+        for each in self.files:
+            if file is not None and file.exists() and file.samefile(each):
+                raise UsageError(f"{option} {file}: is read here; expected another file to write")
+
     def campaign(self, name: str) -> Campaign:
         return next(each for each in self.campaigns if each.name == name)
 

@@ -19,11 +19,13 @@ from pydantic import (
 )
 
 from simulator.fates import Behaviour
-from simulator.labels import MOST_BOUNCES, PLANTABLE, why_not_plantable
+from simulator.labels import PLANTABLE, why_not_plantable
 from simulator.services import Failures
 from simulator.wording import shown
+from tracker.bounces import MOST_BOUNCES
 from tracker.status import Channel, Reason
 from tracker.words import near_words
+from workers.allowance import MOST_DAYS
 from workers.requirements import known_requirements
 
 MOST_MESSAGES = 100_000_000
@@ -107,7 +109,7 @@ class Section(BaseModel):
 
 class MessageLimit(Section):
     count: Count
-    days: Count
+    days: Annotated[int, Field(ge=1, le=MOST_DAYS, strict=True)]
 
 
 class ChannelSettings(Section):
