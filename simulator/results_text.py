@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from simulator.results import Latencies, Result
 from tracker import report_text
 from tracker.cli import finding_lines
+from tracker.status import Reason
+from workers.checks.base import foreign_checks
 
 
 def as_text(result: Result) -> str:
@@ -20,7 +22,7 @@ def _lines(result: Result) -> Iterator[str]:
             f"{mark} as predicted  {comparison.as_predicted:,} of {comparison.messages:,} messages"
         )
         if comparison.uncertain:
-            yield f"    of {comparison.uncertain:,} of them it depended on who came first"
+            yield f"    of {comparison.uncertain:,} of them it depended on {_unforeseen()}"
         if comparison.refusals != report.refusals:
             wanted = " and ".join(
                 f"{count:,} {kind.slug}" for kind, count in sorted(comparison.refusals.items())
@@ -62,7 +64,7 @@ def _verdict(result: Result) -> Iterator[str]:
             known = "not known" if withheld.predicted is None else f"{withheld.predicted:,}"
             yield (
                 f"{mark} withheld        {withheld.actual:,} of {organization}, over its message"
-                f" limit or out of credit; predicted {known}"
+                f" limit or out of credit{_others_too()}; predicted {known}"
             )
     holding = sum(finding.holds for finding in result.findings)
     mark = "✔" if result.invariants_hold else "✘"
@@ -73,4 +75,36 @@ def _verdict(result: Result) -> Iterator[str]:
     if result.passed:
         yield "✔ passed          balanced, invariants hold, every message as predicted"
     else:
-        yield f"✘ failed          see sendtrace verify --run {result.run.id}"
+        yield f"✘ failed          see {'; '.join(_where_to_look(result))}"
+
+
+def _where_to_look(result: Result) -> Iterator[str]:
+    """The commands and files that say more of what went wrong."""
+    run = f"--run {result.run.id}"
+    differing = [
+        f"sendtrace trace {report.campaign.name} {comparison.differences[0].number} {run}"
+        for report, comparison in zip(result.reports, result.comparisons, strict=True)
+        if comparison.differences
+    ]
+    if not result.invariants_hold:
+        yield f"sendtrace verify {run}"
+    yield from differing[:1]
+    if result.invariants_hold and not differing:
+        yield f"sendtrace report {run}"
+    if result.log is not None:
+        yield f"the workers' log, {result.log}"
+
+
+def _unforeseen() -> str:
+    """What an oracle that knows the rule book can't tell."""
+    names = [check.name for check in foreign_checks()]
+    if not names:
+        return "who came first"
+    return f"who came first, or on checks of other packages ({', '.join(names)})"
+
+
+def _others_too() -> str:
+    """Who else gives the reasons of credit and limit."""
+    allowances = (Reason.MESSAGE_LIMIT, Reason.OUT_OF_CREDIT)
+    names = [check.name for check in foreign_checks() if check.reason in allowances]
+    return f" or stopped by {', '.join(names)}" if names else ""

@@ -97,6 +97,7 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
             run,
             workers=None if options.attach else options.workers,
             batch_size=options.batch_size,
+            log=None if worker is None else worker.log,
         )
 
 
