@@ -26,9 +26,10 @@ from tracker.tabular import Format, render
 from workers import trial
 from workers.allowance import MOST_DAYS
 from workers.candidates import Candidate
+from workers.changes import changed_rules, idle_settings
 from workers.checks.base import all_checks, check
 from workers.explanation import explain, find_number
-from workers.trial import Rules, changed_rules, compare, idle_settings
+from workers.trial import Rules, compare
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 
@@ -219,7 +220,7 @@ def test_a_check_that_raises_is_named_in_a_comparison(database: Database, rules:
     found = compare(database, rules, after)
     assert found.changes[None, Reason.TIMEOUT] == 7
     [line] = found.troubles.lines()
-    assert line.startswith("the check fragile raised for 10 messages, first LookupError('c0')")
+    assert line.startswith("the check fragile failed on 10 messages, first with LookupError('c0')")
 
 
 def test_a_check_that_raises_is_named_in_a_dry_run(
@@ -233,7 +234,7 @@ def test_a_check_that_raises_is_named_in_a_dry_run(
     judged = list(judge_customers(scenario, tmp_path, said.append))
     assert {reason for _, _, reason in judged} == {Reason.TIMEOUT}
     assert said[0].startswith("people.csv: 1 row could not be read; the first is line 3: ")
-    assert "the check fragile raised for 3 messages, first LookupError('anna')" in said[-1]
+    assert "the check fragile failed on 3 messages, first with LookupError('anna')" in said[-1]
 
 
 def test_scenarios_of_one_name_are_told_apart(tmp_path: Path) -> None:

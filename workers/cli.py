@@ -13,9 +13,10 @@ from tracker.report_text import harmless
 from tracker.status import Reason
 from tracker.tabular import Format, Row, render
 from tracker.words import counted
+from workers.changes import changed_rules, idle_settings
 from workers.checks.base import all_checks
 from workers.explanation import Explanation, explain, find_number
-from workers.trial import Difference, Rules, changed_rules, compare, idle_settings
+from workers.trial import Difference, Rules, compare
 
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print it.")]
 CampaignOption = Annotated[
