@@ -1,6 +1,7 @@
 """The scenario file, parsed and checked once: what :func:`load_scenario` returns makes sense."""
 
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -161,8 +162,8 @@ class Scenario(Section):
 
     def refuse_to_overwrite(self, option: str, file: Path | None) -> None:
         """Raise :exc:`UsageError` if what an option names, to be written, is one of the files."""
-        for each in self.files:
-            if file is not None and file.exists() and file.samefile(each):
+        with suppress(OSError):  # what can't be looked at, can't be written either
+            if file is not None and any(file.samefile(each) for each in self.files):
                 raise UsageError(f"{option} {file}: is read here; expected another file to write")
 
     def campaign(self, name: str) -> Campaign:

@@ -25,7 +25,7 @@ from simulator.wording import shown
 from tracker.bounces import MOST_BOUNCES
 from tracker.status import Channel, Reason
 from tracker.words import near_words
-from workers.allowance import MOST_DAYS
+from workers.allowance import HIGHEST_LIMIT, MOST_DAYS
 from workers.requirements import known_requirements
 
 MOST_MESSAGES = 100_000_000
@@ -108,7 +108,7 @@ class Section(BaseModel):
 
 
 class MessageLimit(Section):
-    count: Count
+    count: Annotated[int, Field(ge=1, le=HIGHEST_LIMIT, strict=True)]
     days: Annotated[int, Field(ge=1, le=MOST_DAYS, strict=True)]
 
 

@@ -16,8 +16,8 @@ from tracker.database import Database
 from tracker.schema import campaigns, organizations, transitions
 from tracker.status import Status
 
-MOST_MESSAGES = 2**31 - 1
-"""No message limit is higher."""
+HIGHEST_LIMIT = 2**31 - 1
+"""No message limit is higher: what the database holds."""
 
 MOST_DAYS = 36_500
 """No period of a message limit is longer: a hundred years are within what a time can be."""

@@ -12,7 +12,7 @@ from tracker.bounces import MOST_BOUNCES
 from tracker.catalog import Campaign
 from tracker.errors import UsageError
 from tracker.words import near_words
-from workers.allowance import MOST_DAYS, MOST_MESSAGES
+from workers.allowance import HIGHEST_LIMIT, MOST_DAYS
 from workers.checks.base import GROUP, Check, in_order, load_check
 from workers.requirements import known_requirements
 from workers.trial import Rules
@@ -75,7 +75,7 @@ def _requirements(text: str) -> tuple[str, ...]:
 
 SETTINGS: Mapping[str, tuple[str, Any]] = {
     "enabled": ("organization.enabled", _flag),
-    "message_limit.count": ("organization.message_limit", _whole(MOST_MESSAGES)),
+    "message_limit.count": ("organization.message_limit", _whole(HIGHEST_LIMIT)),
     "message_limit.days": ("organization.message_limit_days", _whole(MOST_DAYS)),
     "hard_bounce_limit": ("organization.hard_bounce_limit", _whole(MOST_BOUNCES)),
     "soft_bounce_limit": ("organization.soft_bounce_limit", _whole(MOST_BOUNCES)),

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from reprlib import repr as shown
 
-from tracker.errors import UsageError
+from tracker.errors import SendtraceError, UsageError
 from tracker.status import Reason, Step
 from tracker.words import either, near_words
 from workers.candidates import Candidate
@@ -37,7 +38,7 @@ Rule = Callable[[Candidate, datetime], bool]
 """True where it speaks against sending. The time is aware, in UTC."""
 
 
-class NoVerdict(Exception):
+class NoVerdict(SendtraceError):
     """A rule said neither True nor False."""
 
 
@@ -219,7 +220,9 @@ def judge(candidates: Iterable[Candidate], checks: Sequence[Check], now: datetim
                 said = rule(candidate, now)
                 if said:
                     if said is not True:
-                        raise NoVerdict(f"returned {said!r}; expected True or False")
+                        raise NoVerdict(
+                            f"{rule.__name__} returned {shown(said)}; expected True or False"
+                        )
                     stopped[reason.value].append(candidate.customer.number)
                     break
         except (Exception, SystemExit) as error:  # somebody's rule may raise anything
