@@ -6,6 +6,7 @@ from simulator.results import Latencies, Result
 from tracker import report_text
 from tracker.cli import finding_lines
 from tracker.status import Reason
+from tracker.words import either
 from workers.checks.base import foreign_checks
 
 
@@ -63,8 +64,8 @@ def _verdict(result: Result) -> Iterator[str]:
             mark = "✔" if withheld.as_predicted else "✘"
             known = "not known" if withheld.predicted is None else f"{withheld.predicted:,}"
             yield (
-                f"{mark} withheld        {withheld.actual:,} of {organization}, over its message"
-                f" limit or out of credit{_others_too()}; predicted {known}"
+                f"{mark} withheld        {withheld.actual:,} of {organization},"
+                f" {either(_withholders())}; predicted {known}"
             )
     holding = sum(finding.holds for finding in result.findings)
     mark = "✔" if result.invariants_hold else "✘"
@@ -103,8 +104,11 @@ def _unforeseen() -> str:
     return f"who came first, or on checks of other packages ({', '.join(names)})"
 
 
-def _others_too() -> str:
-    """Who else gives the reasons of credit and limit."""
+def _withholders() -> list[str]:
+    """What gives a message the reason of the limit or of credit."""
     allowances = (Reason.MESSAGE_LIMIT, Reason.OUT_OF_CREDIT)
-    names = [check.name for check in foreign_checks() if check.reason in allowances]
-    return f" or stopped by {', '.join(names)}" if names else ""
+    foreign = [each for each in foreign_checks() if each.reason in allowances]
+    return [
+        *("over its message limit", "out of credit"),
+        *(f"stopped by the check {each.name}" for each in foreign),
+    ]

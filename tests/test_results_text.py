@@ -66,7 +66,11 @@ def test_checks_of_other_packages_are_named(result: Result, foreign: Callable[..
         withheld={"Acme": Withheld(predicted=None, actual=5)},
     )
     assert "it depended on who came first\n" in as_text(unsure)
-    assert "out of credit; predicted not known" in as_text(unsure)
+    assert "of Acme, over its message limit or out of credit; predicted not known" in as_text(
+        unsure
+    )
     foreign(spares_the_keen)
     assert "who came first, or on checks of other packages (spares_the_keen)" in as_text(unsure)
-    assert "out of credit or stopped by spares_the_keen; predicted not known" in as_text(unsure)
+    assert "limit, out of credit or stopped by the check spares_the_keen; predicted" in as_text(
+        unsure
+    )

@@ -21,6 +21,7 @@ from tests.factory import Plan, make_batch, move, stopped
 from tracker.catalog import Campaign
 from tracker.database import Database
 from tracker.errors import NotFound, UsageError
+from tracker.settings import Settings
 from tracker.status import Reason, Step
 from tracker.tabular import Format, render
 from workers import trial
@@ -221,6 +222,20 @@ def test_a_check_that_raises_is_named_in_a_comparison(database: Database, rules:
     assert found.changes[None, Reason.TIMEOUT] == 7
     [line] = found.troubles.lines()
     assert line.startswith("the check fragile failed on 10 messages, first with LookupError('c0')")
+
+
+@pytest.mark.parametrize("format", Format)
+def test_notes_stand_beside_a_result_that_programs_read(
+    campaign: Campaign, settings: Settings, format: str
+) -> None:
+    told = ["--campaign", campaign.name, "--database", settings.database, "--format", format]
+    ended = CliRunner().invoke(
+        app, ["checks", "diff", *told, "--with", "tests.test_rule_tools:fragile"]
+    )
+    assert ended.exit_code == 0, ended.output
+    assert "note: the check fragile failed on 10 messages" in ended.stderr
+    assert "note: 1 verdict would not be as on record, even with nothing changed" in ended.stderr
+    assert "note" not in ended.stdout
 
 
 def test_a_check_that_raises_is_named_in_a_dry_run(
