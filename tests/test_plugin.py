@@ -80,6 +80,7 @@ def test_a_rule_that_raises_fails_its_test(candidate: Make, judge: Judge) -> Non
         ({"custom": "city"}, "expected a dictionary like"),
         ({"custom": "[]"}, "expected a dictionary like"),
         ({"custom": 3}, "expected a dictionary like"),
+        ({"mobile": 447700900000}, "expected a text or None"),
     ],
 )
 def test_what_no_candidate_can_be(
@@ -94,6 +95,11 @@ def test_only_checks_judge_and_only_candidates(candidate: Make, judge: Any) -> N
         judge(candidate(), quiet_hours.rule)
     with pytest.raises(TypeError, match="is no candidate; ask for the fixture and call it"):
         judge(candidate)
+
+
+def test_a_time_without_a_zone_is_refused(candidate: Make, judge: Judge) -> None:
+    with pytest.raises(TypeError, match="has no time zone"):
+        judge(candidate(), now=datetime(2026, 6, 15, 3))
 
 
 def test_an_extra_check_takes_the_place_of_its_namesake(candidate: Make, judge: Judge) -> None:

@@ -90,6 +90,16 @@ def test_who_is_in_order_is_explained_too(database: Database, rules: Rules) -> N
     assert (found.reason, found.by, found.recorded) == (None, None, "queued")
 
 
+def test_what_is_asked_for_by_name_is_looked_at(database: Database, rules: Rules) -> None:
+    @check(Reason.DATA_MISSING, step=Step.VALIDATE, order=1)
+    def wordy(candidate: Candidate, now: datetime) -> bool:
+        """The customer's city is Ulm."""
+        return candidate.customer.value(name="tag:city") == "Ulm"
+
+    found = explain(database, replace(rules, checks=[wordy]), 0, rules.campaign.clock.now())
+    assert found.opinions[0].looked_at == {"customer.value(name='tag:city')": None}
+
+
 def test_a_check_that_raises_is_explained(database: Database, rules: Rules) -> None:
     with_it = replace(rules, checks=[fragile, *rules.checks])
     found = explain(database, with_it, 5, rules.campaign.clock.now())

@@ -97,6 +97,8 @@ def _campaign(given: Mapping[str, Any]) -> dict[str, Any]:
 def _customer(given: Mapping[str, Any]) -> dict[str, Any]:
     read = dict(given)
     if "mobile" in read:
+        if not isinstance(read["mobile"], str | None):
+            raise TypeError(f"mobile={read['mobile']!r}: expected a text or None")
         read.setdefault("mobile_e164", international(read["mobile"] or ""))
     if "custom" in read:
         read["custom"] = _custom(read["custom"])

@@ -59,6 +59,8 @@ def judge() -> Judge:
                 raise TypeError(f"{each!r} is no check; decorate the function with @check(…)")
         if not isinstance(candidate, Candidate):
             raise TypeError(f"{candidate!r} is no candidate; ask for the fixture and call it")
+        if now.tzinfo is None:
+            raise TypeError(f"now={now!r} has no time zone; expected one, such as tzinfo=UTC")
         checks = in_order({check.name: check for check in (*all_checks(), *extra)}.values())
         for step in STEPS:
             verdicts = judge_all([candidate], [each for each in checks if each.step is step], now)
