@@ -15,7 +15,7 @@ from tracker.errors import UsageError
 from tracker.status import Reason
 from tracker.tabular import Format, Row, render
 from workers import cli as workers_cli
-from workers.cli import FormatOption
+from workers.cli import FormatOption, note, verdict_word
 
 app = typer.Typer(
     help="List, explain and try the checks that may stop a message.",
@@ -25,8 +25,6 @@ app = typer.Typer(
 app.command("list")(workers_cli.list_checks)
 app.command("explain")(workers_cli.explain_message)
 app.command("diff")(workers_cli.diff)
-
-PASSES = "passes"
 
 
 @app.command("try")
@@ -43,6 +41,10 @@ def try_scenario(
 ) -> None:
     """Have all checks judge a scenario's customers, with nothing sent and nothing stored.
 
+    Each customer is judged as they stand before the first campaign: what one campaign changes for
+    the next (bounces, message limit) is not played, and no reason of the hand-over is given
+    (out_of_credit, handler_not_found, timeout of a handler).
+
     Examples: sendtrace checks try --scenario scenarios/demo.toml ·
     sendtrace checks try --scenario sale.toml --audience customers.csv --verdicts verdicts.csv
     """
@@ -50,12 +52,13 @@ def try_scenario(
     from simulator.scenario import load_scenario
 
     parsed = load_scenario(scenario, audience=audience)
+    parsed.refuse_to_overwrite("--verdicts", verdicts)
     counts: Counter[tuple[str, str]] = Counter()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sendtrace-")))
         write = _writer(stack, verdicts)
-        for campaign, customer_id, reason in judge_customers(parsed, folder):
-            verdict = PASSES if reason is None else reason.slug
+        for campaign, customer_id, reason in judge_customers(parsed, folder, note):
+            verdict = verdict_word(reason)
             counts[campaign, verdict] += 1
             write(campaign, customer_id, verdict)
     order = [campaign.name for campaign in parsed.campaigns]
@@ -93,15 +96,13 @@ def coverage(
 
     Example: sendtrace checks coverage scenarios/*.toml
     """
-    from simulator.coverage import predicted_reasons
+    from simulator.coverage import HEADINGS, columns_of, predicted_reasons
     from simulator.scenario import load_scenario
 
-    reached = {
-        parsed.name: predicted_reasons(parsed)
-        for parsed in (load_scenario(path) for path in scenarios)
-    }
+    parsed = {path: load_scenario(path) for path in scenarios}
+    reached = {name: predicted_reasons(each) for name, each in columns_of(parsed).items()}
     rows = list(_reached(reached))
-    print(render(rows, ("category", "reason", *reached), format))
+    print(render(rows, (*HEADINGS, *reached), format))
     if format is Format.TABLE:
         count = sum(any(each[reason] for each in reached.values()) for reason in Reason)
         print(f"\n{count} of {len(Reason)} reasons are reached")

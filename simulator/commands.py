@@ -69,12 +69,15 @@ def simulate(
     from simulator.results_text import as_text
     from simulator.run import Options, simulate
     from simulator.scenario import load_scenario
+    from workers.checks.base import all_checks
 
     # From now on there is something to clean up.
     on_ending(signal.default_int_handler)
     parsed = load_scenario(scenario, seed=seed)
     settings = load_settings(database_url=database, broker_url=broker)
+    parsed.refuse_to_overwrite("--json", json_file)
     _check_writable(json_file)
+    all_checks()  # one that can't be loaded would stop the workers, after much was written
     options = Options(workers=workers, batch_size=batch_size, attach=attach)
     result = simulate(parsed, settings, options)
     try:

@@ -1,7 +1,8 @@
 """Which reasons a scenario reaches, and how often, as the oracle predicts it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,18 @@ from simulator.scenario import Scenario
 from simulator.sections import Campaign
 from tracker.clock import SystemClock, to_datetime
 from tracker.status import Reason
+
+HEADINGS = ("category", "reason")
+"""The columns before those of scenarios."""
+
+
+def columns_of(scenarios: Mapping[Path, Scenario]) -> dict[str, Scenario]:
+    """Scenarios by their names, and with their files where a name alone can't be a column."""
+    names = Counter([*HEADINGS, *(each.name for each in scenarios.values())])
+    return {
+        each.name if names[each.name] == 1 else f"{each.name} ({path})": each
+        for path, each in scenarios.items()
+    }
 
 
 def predicted_reasons(scenario: Scenario) -> Counter[Reason]:

@@ -15,9 +15,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TextIO
 
-import phonenumbers
-
 from tracker.errors import UsageError
+from workers.mobile import international
 
 ONE_LINE = (  # a line break in one of these comes from a stray quote
     *("customer_id", "email", "mobile", "region", "loyalty_member", "unsubscribed", "ndnc"),
@@ -30,7 +29,6 @@ MAX_LINES = 100  # in one row; bounds how far a quote that is never closed makes
 MAX_CELL = 10_000  # characters, far above what a message has room for
 MAX_ID = 255  # characters of a customer_id; PostgreSQL can't index more than 2,704 bytes
 MAX_DIGITS = 9  # of a count, so that it fits the database's 32 bits
-MAX_E164 = 16  # characters: a plus sign and 15 digits
 
 _CUSTOM = re.compile(r"^(tag|field):(?=.)", re.IGNORECASE)
 _LINE_BREAK = re.compile(r"[\r\n]")
@@ -252,7 +250,7 @@ def _customer(row: Mapping[str, str]) -> CustomerRecord:
         customer_id=customer_id,
         email=get("email") or None,
         mobile=mobile or None,
-        mobile_e164=_international(mobile, get("region", "")) if mobile else None,
+        mobile_e164=international(mobile, get("region", "")) if mobile else None,
         loyalty_member=_meaning(row, "loyalty_member", _FLAG),
         unsubscribed_email=_meaning(row, "unsubscribed", _NO_EMAIL),
         unsubscribed_sms=_meaning(row, "unsubscribed", _NO_SMS),
@@ -284,16 +282,3 @@ def _count(row: Mapping[str, str], column: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
         raise _RowError(f"{column} is {text[:80]!r}; expected a whole number, 0 or more")
     return int(text)
-
-
-def _international(mobile: str, region: str) -> str | None:
-    """A number in E.164, or None where it is no possible one."""
-    home = region.upper() if region.upper() in phonenumbers.SUPPORTED_REGIONS else None
-    if home is None and mobile.startswith("00"):
-        mobile = f"+{mobile[2:]}"
-    try:
-        number = phonenumbers.parse(mobile, home)
-    except phonenumbers.NumberParseException:
-        return None
-    text = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    return text if phonenumbers.is_possible_number(number) and len(text) <= MAX_E164 else None

@@ -1,12 +1,14 @@
 """A scenario's customers judged by all checks, with nothing sent and nothing stored for good."""
 
-from collections.abc import Iterator
+import csv
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from simulator.load import record_run
+from simulator.load import Rejects, record_run
 from simulator.run import open_database
 from simulator.scenario import Scenario
 from tracker.database import Database
@@ -15,13 +17,16 @@ from tracker.settings import Settings
 from tracker.status import Reason
 from workers.checks.base import all_checks
 from workers.services import factory_of
-from workers.trial import CHUNK, Rules, verdicts
+from workers.trial import CHUNK, Rules, Troubles, verdicts
 
 
-def judge_customers(scenario: Scenario, folder: Path) -> Iterator[tuple[str, str, Reason | None]]:
+def judge_customers(
+    scenario: Scenario, folder: Path, say: Callable[[str], None]
+) -> Iterator[tuple[str, str, Reason | None]]:
     """Campaign, customer id and verdict of every customer of every campaign.
 
-    ``folder`` holds the customers meanwhile; whoever gives it takes it away.
+    ``folder`` holds the customers meanwhile; whoever gives it takes it away. ``say`` is told of
+    rows that could not be read and, at the end, of checks that gave no verdict.
     """
     settings = Settings(home=folder, database_url=None)
     settings.prepare_home()
@@ -29,7 +34,9 @@ def judge_customers(scenario: Scenario, folder: Path) -> Iterator[tuple[str, str
         # What is away for a time costs time only, and is of no interest here.
         calm = scenario.model_copy(update={"services": scenario.services_without_outages})
         run = record_run(database, calm, folder, lambda _: None)
-        checks = all_checks()
+        for rejects in run.rejects:
+            say(f"{rejects.summary}; {_first(rejects)}")
+        checks, troubles = all_checks(), Troubles()
         for loaded in run.campaigns:
             campaign = loaded.campaign
             rules = Rules(campaign=campaign, checks=checks)
@@ -37,9 +44,18 @@ def judge_customers(scenario: Scenario, folder: Path) -> Iterator[tuple[str, str
             for first in range(0, loaded.size, CHUNK):
                 ids = _customer_ids(database, campaign.audience_id, first)
                 now = campaign.clock.now()
-                stopped = verdicts(database, rules, services, list(ids), now)
+                stopped = verdicts(database, rules, services, list(ids), now, troubles)
                 for number, customer_id in ids.items():
                     yield campaign.name, customer_id, stopped.get(number)
+        for line in troubles.lines():
+            say(line)
+
+
+def _first(rejects: Rejects) -> str:
+    """The first rejected row: their file goes with the folder."""
+    with rejects.file.open(encoding="utf-8", newline="") as file:
+        line, cause, _ = next(islice(csv.reader(file), 1, None))
+    return f"the first is line {line}: {cause}"
 
 
 def _customer_ids(database: Database, audience_id: int, first: int) -> dict[int, str]:

@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import Purpose, uniforms
+from tracker.bounces import MOST_BOUNCES
 from tracker.status import Channel, Reason
 from workers.services import ServiceName
 
 SOUND = 0
 """The label of a customer with whom nothing is wrong. All others are codes of :class:`Reason`."""
-
-MOST_BOUNCES = 1_000
-"""More bounces than any organization puts up with."""
 
 NO_NUMBER = "12"
 """A mobile number that is none."""

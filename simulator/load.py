@@ -24,6 +24,7 @@ from tracker.database import Database
 from tracker.errors import UsageError
 from tracker.journal import Author
 from tracker.status import Channel, Step
+from tracker.words import counted
 from workers.queues import QUEUE_OF, task_name
 
 DRIVER = Author(worker="driver")
@@ -39,6 +40,10 @@ class Rejects:
     audience: Path
     count: int
     file: Path
+
+    @property
+    def summary(self) -> str:
+        return f"{self.audience.name}: {counted(self.count, 'row')} could not be read"
 
 
 @dataclass(frozen=True, kw_only=True)

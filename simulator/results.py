@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ class Withheld:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """All that is known of a finished run."""
+    """All that is known of a finished run; ``log`` is that of its workers, if they were its own."""
 
     run: Run
     reports: tuple[Report, ...]
@@ -115,6 +116,7 @@ class Result:
     workers: int | None
     batch_size: int
     database: str
+    log: Path | None = None
 
     @property
     def throughput(self) -> float:
@@ -194,7 +196,14 @@ def _rejects_as_json(rejects: Rejects) -> dict[str, Any]:
     }
 
 
-def judge_run(database: Database, run: Run, *, workers: int | None, batch_size: int) -> Result:
+def judge_run(
+    database: Database,
+    run: Run,
+    *,
+    workers: int | None,
+    batch_size: int,
+    log: Path | None = None,
+) -> Result:
     """Read a finished run back from the rows, and hold it against what was predicted."""
     campaigns = [loaded.campaign for loaded in run.campaigns]
     ids = [campaign.id for campaign in campaigns]
@@ -237,6 +246,7 @@ def judge_run(database: Database, run: Run, *, workers: int | None, batch_size: 
             workers=workers,
             batch_size=batch_size,
             database=database.engine.dialect.name,
+            log=log,
         )
 
 

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from simulator.results import Latencies, Result
 from tracker import report_text
 from tracker.cli import finding_lines
+from tracker.status import Reason
+from tracker.words import either
+from workers.checks.base import foreign_checks
 
 
 def as_text(result: Result) -> str:
@@ -20,7 +23,7 @@ def _lines(result: Result) -> Iterator[str]:
             f"{mark} as predicted  {comparison.as_predicted:,} of {comparison.messages:,} messages"
         )
         if comparison.uncertain:
-            yield f"    of {comparison.uncertain:,} of them it depended on who came first"
+            yield f"    of {comparison.uncertain:,} of them it depended on {_unforeseen()}"
         if comparison.refusals != report.refusals:
             wanted = " and ".join(
                 f"{count:,} {kind.slug}" for kind, count in sorted(comparison.refusals.items())
@@ -61,8 +64,8 @@ def _verdict(result: Result) -> Iterator[str]:
             mark = "✔" if withheld.as_predicted else "✘"
             known = "not known" if withheld.predicted is None else f"{withheld.predicted:,}"
             yield (
-                f"{mark} withheld        {withheld.actual:,} of {organization}, over its message"
-                f" limit or out of credit; predicted {known}"
+                f"{mark} withheld        {withheld.actual:,} of {organization},"
+                f" {either(_withholders())}; predicted {known}"
             )
     holding = sum(finding.holds for finding in result.findings)
     mark = "✔" if result.invariants_hold else "✘"
@@ -73,4 +76,39 @@ def _verdict(result: Result) -> Iterator[str]:
     if result.passed:
         yield "✔ passed          balanced, invariants hold, every message as predicted"
     else:
-        yield f"✘ failed          see sendtrace verify --run {result.run.id}"
+        yield f"✘ failed          see {'; '.join(_where_to_look(result))}"
+
+
+def _where_to_look(result: Result) -> Iterator[str]:
+    """The commands and files that say more of what went wrong."""
+    run = f"--run {result.run.id}"
+    differing = [
+        f"sendtrace trace {report.campaign.name} {comparison.differences[0].number} {run}"
+        for report, comparison in zip(result.reports, result.comparisons, strict=True)
+        if comparison.differences
+    ]
+    if not result.invariants_hold:
+        yield f"sendtrace verify {run}"
+    yield from differing[:1]
+    if result.invariants_hold and not differing:
+        yield f"sendtrace report {run}"
+    if result.log is not None:
+        yield f"the workers' log, {result.log}"
+
+
+def _unforeseen() -> str:
+    """What an oracle that knows the rule book can't tell."""
+    names = [check.name for check in foreign_checks()]
+    if not names:
+        return "who came first"
+    return f"who came first, or on checks of other packages ({', '.join(names)})"
+
+
+def _withholders() -> list[str]:
+    """What gives a message the reason of the limit or of credit."""
+    allowances = (Reason.MESSAGE_LIMIT, Reason.OUT_OF_CREDIT)
+    foreign = [each for each in foreign_checks() if each.reason in allowances]
+    return [
+        *("over its message limit", "out of credit"),
+        *(f"stopped by the check {each.name}" for each in foreign),
+    ]

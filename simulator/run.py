@@ -85,10 +85,7 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
             shown.say(f"note: {key} has no effect in this version")
         run = record_run(database, scenario, settings.home, shown.customers)
         for rejects in run.rejects:
-            shown.say(
-                f"{rejects.audience.name}: {rejects.count:,} rows could not be read;"
-                f" they are in {rejects.file}"
-            )
+            shown.say(f"{rejects.summary}; see {rejects.file}")
         for block in (_named(run), database.failing_plainly(), broker.failing_plainly()):
             stack.enter_context(block)
         _play(database, app, run, options.batch_size, broker, worker, shown)
@@ -100,6 +97,7 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
             run,
             workers=None if options.attach else options.workers,
             batch_size=options.batch_size,
+            log=None if worker is None else worker.log,
         )
 
 

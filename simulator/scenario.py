@@ -1,6 +1,7 @@
 """The scenario file, parsed and checked once: what :func:`load_scenario` returns makes sense."""
 
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -24,9 +25,10 @@ from simulator.sections import (
     Section,
     Service,
 )
-from simulator.wording import near_words, problems, shown
+from simulator.wording import problems, shown
 from tracker.errors import UsageError
 from tracker.status import Channel
+from tracker.words import near_words
 from workers.services import ServiceName
 
 
@@ -151,6 +153,18 @@ class Scenario(Section):
     def file_of(self, campaign: Campaign) -> Path:
         """The audience file of a campaign, which lies beside the scenario."""
         return self.path.parent / str(campaign.audience)
+
+    @property
+    def files(self) -> list[Path]:
+        """What it was read from: its own file, and those of audiences."""
+        audiences = (each for each in self.campaigns if isinstance(each.audience, Path))
+        return [self.path, *map(self.file_of, audiences)]
+
+    def refuse_to_overwrite(self, option: str, file: Path | None) -> None:
+        """Raise :exc:`UsageError` if what an option names, to be written, is one of the files."""
+        with suppress(OSError):  # what can't be looked at, can't be written either
+            if file is not None and any(file.samefile(each) for each in self.files):
+                raise UsageError(f"{option} {file}: is read here; expected another file to write")
 
     def campaign(self, name: str) -> Campaign:
         return next(each for each in self.campaigns if each.name == name)

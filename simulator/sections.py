@@ -19,10 +19,14 @@ from pydantic import (
 )
 
 from simulator.fates import Behaviour, Unreliability
-from simulator.labels import MOST_BOUNCES, PLANTABLE, why_not_plantable
+from simulator.labels import PLANTABLE, why_not_plantable
 from simulator.services import Failures
-from simulator.wording import near_words, shown
+from simulator.wording import shown
+from tracker.bounces import MOST_BOUNCES
 from tracker.status import Channel, Reason
+from tracker.words import near_words
+from workers.allowance import HIGHEST_LIMIT, MOST_DAYS
+from workers.requirements import known_requirements
 
 MOST_MESSAGES = 100_000_000
 """More messages than a campaign can sensibly have: a slip of the keyboard."""
@@ -38,7 +42,6 @@ _UNITS = {
     "m": timedelta(minutes=1),
     "h": timedelta(hours=1),
 }
-_REQUIREMENT = re.compile(r"coupon|referral|last_store|profile|membership|(tag|field):\S.*")
 
 
 def _add_up(what: str, shares: Mapping[str, float]) -> None:
@@ -105,8 +108,8 @@ class Section(BaseModel):
 
 
 class MessageLimit(Section):
-    count: Count
-    days: Count
+    count: Annotated[int, Field(ge=1, le=HIGHEST_LIMIT, strict=True)]
+    days: Annotated[int, Field(ge=1, le=MOST_DAYS, strict=True)]
 
 
 class ChannelSettings(Section):
@@ -151,13 +154,7 @@ class Campaign(Section):
     @field_validator("requires")
     @classmethod
     def _known_requirements(cls, requires: tuple[str, ...]) -> tuple[str, ...]:
-        for each in requires:
-            if _REQUIREMENT.fullmatch(each) is None:
-                raise ValueError(
-                    f"{each!r} is not known; expected coupon, referral, last_store, profile,"
-                    " membership, tag:NAME or field:NAME"
-                )
-        return requires
+        return known_requirements(requires)
 
     @model_validator(mode="after")
     def _defects_fit(self) -> Self:

@@ -1,10 +1,11 @@
 """What is wrong with a scenario file, in words: the key, what stood there, what was expected."""
 
-from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from tracker.words import near_words
 
 MOST_SHOWN = 60
 """Characters of a wrong value that are shown."""
@@ -19,13 +20,6 @@ def shown(value: object) -> str:
     """A value as it may have stood in the file, cut short."""
     shown = repr(value) if isinstance(value, str | int | float) else str(value)
     return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
-
-
-def near_words(word: str, known: list[str]) -> str:
-    near = get_close_matches(word, known, n=3)
-    return (
-        f"; did you mean {' or '.join(near)}?" if near else f"; expected one of {', '.join(known)}"
-    )
 
 
 def _distinct(errors: list[ErrorDetails]) -> list[ErrorDetails]:

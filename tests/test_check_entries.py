@@ -7,7 +7,9 @@ from datetime import datetime
 from importlib import import_module
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
+from reprlib import repr as shown
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -36,6 +38,21 @@ def rule(candidate: Candidate, now: datetime) -> bool:
 
     This is of no interest.
     """
+    return False
+
+
+async def hasty(candidate: Candidate, now: datetime) -> bool:
+    """Is never awaited."""
+    return False
+
+
+def lazy(candidate: Candidate, now: datetime) -> Iterator[bool]:
+    """Is a generator, which is always true."""
+    yield False
+
+
+def blind(now: datetime) -> bool:
+    """Sees no candidate."""
     return False
 
 
@@ -80,7 +97,11 @@ def test_the_decorator_makes_a_check(reason: Reason | str, step: Step | str) -> 
             "check rule: unknown reason 'unsubscibed'; did you mean unsubscribed",
             id="slip of the keyboard",
         ),
-        pytest.param("zzz", "suppress", rule, "'zzz'; expected organization_disabled or", id="zzz"),
+        pytest.param(
+            *("zzz", "suppress", rule),
+            "'zzz'; expected one of 22, such as organization_disabled, configuration or",
+            id="far from all",
+        ),
         pytest.param(
             Reason.NDNC,
             "supress",
@@ -92,14 +113,53 @@ def test_the_decorator_makes_a_check(reason: Reason | str, step: Step | str) -> 
         pytest.param(
             Reason.NDNC, "suppress", undocumented, "check undocumented: has no docstring", id="mute"
         ),
+        pytest.param(
+            *(Reason.NDNC, "suppress", hasty, "check hasty: is an async function"), id="async"
+        ),
+        pytest.param(Reason.NDNC, "suppress", lazy, "check lazy: yields", id="generator"),
+        pytest.param(
+            *(Reason.NDNC, "suppress", blind),
+            "check blind: takes (now: datetime.datetime) -> bool; expected (candidate, now)",
+            id="one parameter",
+        ),
+        pytest.param(Reason.NDNC, "suppress", 3, "check 3: is no function", id="no function"),
     ],
 )
 def test_the_decorator_says_what_is_wrong(
-    reason: Reason | str, step: Step | str, decorated: base.Rule, words: str
+    reason: Reason | str, step: Step | str, decorated: Any, words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
         check(reason, step=step, order=1)(decorated)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("order", ["x", None, 1.5, True])
+def test_an_order_is_a_whole_number(order: Any) -> None:
+    with pytest.raises(UsageError, match=r"check rule: the order .* is no whole number"):
+        check(Reason.NDNC, step="suppress", order=order)(rule)
+
+
+@pytest.mark.parametrize("said", ["a word", 1, object(), [0]])
+def test_what_is_no_verdict_is_an_error(said: Any) -> None:
+    def talkative(candidate: Candidate, now: datetime) -> Any:
+        """Says something else."""
+        return said
+
+    made = check(Reason.NDNC, step="suppress", order=1)(talkative)
+    verdicts = judge([SOUND], [made], NIGHT)
+    assert verdicts.stopped == {base.BROKEN: [0]}
+    assert str(verdicts.errors["talkative"]) == (
+        f"talkative returned {shown(said)}; expected True or False"
+    )
+
+
+def test_a_rule_that_ends_the_program_ends_nothing() -> None:
+    def final(candidate: Candidate, now: datetime) -> bool:
+        """Goes too far."""
+        raise SystemExit(3)
+
+    made = check(Reason.NDNC, step="suppress", order=1)(final)
+    assert judge([SOUND], [made], NIGHT).stopped == {base.BROKEN: [0]}
 
 
 @pytest.fixture
@@ -165,25 +225,50 @@ def test_an_added_check_is_asked_at_its_place(install: Callable[..., None]) -> N
 
 
 @pytest.mark.parametrize(
-    ("value", "source"),
+    ("value", "source", "words"),
     [
-        pytest.param("no_such_module:check", "", id="no such module"),
-        pytest.param("extra:no_such_check", "", id="no such function"),
-        pytest.param("extra:plain", "def plain(candidate, now): return True", id="not decorated"),
-        pytest.param("extra:CHECKS", "CHECKS = 3", id="no function"),
-        pytest.param("extra:check", "def check(:", id="syntax error"),
-        pytest.param("extra:check", "raise ValueError('no file')", id="fails on import"),
-        pytest.param("extra:night", EXTRA.replace("suppress", "sup"), id="wrongly decorated"),
+        pytest.param("no_such_module:check", "", "No module named", id="no such module"),
+        pytest.param("extra:nihgt", EXTRA, "has no nihgt; did you mean night?", id="no such name"),
+        pytest.param(
+            *("extra:plain", "def plain(candidate, now): return True", "decorate the function"),
+            id="not decorated",
+        ),
+        pytest.param("extra:CHECKS", "CHECKS = 3", "is no check", id="no function"),
+        pytest.param("extra:check", "def check(:", "SyntaxError", id="syntax error"),
+        pytest.param(
+            *("extra:check", "raise ValueError('no file')", "ValueError: no file"),
+            id="fails on import",
+        ),
+        pytest.param(
+            *("extra:check", "import sys; sys.exit(4)", "ends the program when it is imported"),
+            id="ends the program",
+        ),
+        pytest.param(
+            *("extra:night", EXTRA.replace("suppress", "sup"), "check night: there is no step"),
+            id="wrongly decorated",
+        ),
+        pytest.param(
+            *("extra:night", EXTRA.replace("25", "'x'"), "check night: the order 'x'"),
+            id="no number",
+        ),
+        pytest.param(
+            "extra:night",
+            EXTRA.replace('"configuration"', "Reason.CONFIGURATOIN").replace(
+                "from", "from tracker.status import Reason\nfrom", 1
+            ),
+            "Reason has no CONFIGURATOIN; did you mean CONFIGURATION",
+            id="no such reason",
+        ),
     ],
 )
 def test_an_entry_that_is_no_check_is_named(
-    install: Callable[..., None], value: str, source: str
+    install: Callable[..., None], value: str, source: str, words: str
 ) -> None:
     install(source, broken=value)
     with pytest.raises(UsageError) as caught:
         all_checks()
-    assert "broken" in str(caught.value)
-    assert value in str(caught.value)
+    for each in ("broken", value, words):
+        assert each in str(caught.value)
 
 
 def test_two_checks_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch, forget: None) -> None:

@@ -1,12 +1,20 @@
 """The docs say what the code does."""
 
 import re
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from docs.generate import LIFECYCLE, lifecycle
 from simulator.scenario import load_scenario
+from workers.candidates import Candidate
+from workers.changes import SETTINGS
+from workers.checks.base import GROUP
+from workers.cli import diff
+from workers.testing import Judge
 
 README = Path("README.md")
 
@@ -20,6 +28,33 @@ def test_first_scenario_of_the_readme_loads(tmp_path: Path) -> None:
     file = tmp_path / "first.toml"
     file.write_text(scenario, encoding="utf-8")
     assert not load_scenario(file).without_effect
+
+
+def test_rule_of_the_readme_is_a_check_and_passes_its_test(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    candidate: Callable[..., Candidate],
+    judge: Judge,
+) -> None:
+    text = README.read_text(encoding="utf-8")
+    rule, its_test = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "acme_rules.py").write_text(rule, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(its_test, "README.md", "exec"), names)  # noqa: S102  # it is ours
+    names["test_who_asked_to_be_left_alone_is"](candidate, judge)
+
+
+def test_package_of_the_readme_has_the_entry() -> None:
+    *_, project = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    read = tomllib.loads(project)
+    assert read["project"].keys() >= {"name", "version"}
+    assert read["project"]["entry-points"][GROUP] == {"left_alone": "acme_rules:left_alone"}
+
+
+def test_keys_that_can_be_set_are_all_told() -> None:
+    for text in (README.read_text(encoding="utf-8"), diff.__doc__ or ""):
+        assert all(key in text for key in SETTINGS)
 
 
 @pytest.mark.parametrize("path", sorted(Path("scenarios").glob("*.toml")), ids=lambda p: p.stem)

@@ -422,7 +422,7 @@ def test_a_run_that_has_no_campaign_yet_does_not_hide_the_one_before(database: D
         pytest.param("sprong", None, "no campaign 'sprong'; did you mean spring", id="near"),
         pytest.param("xyz", None, "no campaign 'xyz'; did you mean autumn", id="far"),
         pytest.param(None, 99, "no run 99$", id="unknown run"),
-        pytest.param("spring", 99, "in run 99", id="known name, unknown run"),
+        pytest.param("spring", 99, "there is no run 99$", id="known name, unknown run"),
         pytest.param(None, 3_000_000_000, "no run 3000000000", id="a run beyond 32 bits"),
     ],
 )

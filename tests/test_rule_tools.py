@@ -3,27 +3,34 @@
 import csv
 import io
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from simulator.coverage import predicted_reasons
+from simulator import dry_run
+from simulator.commands import app
+from simulator.coverage import columns_of, predicted_reasons
 from simulator.dry_run import judge_customers
 from simulator.scenario import load_scenario
 from tests.factory import Plan, make_batch, move, stopped
 from tracker.catalog import Campaign
 from tracker.database import Database
 from tracker.errors import NotFound, UsageError
+from tracker.settings import Settings
 from tracker.status import Reason, Step
 from tracker.tabular import Format, render
 from workers import trial
+from workers.allowance import MOST_DAYS
 from workers.candidates import Candidate
+from workers.changes import changed_rules, idle_settings
 from workers.checks.base import all_checks, check
 from workers.explanation import explain, find_number
-from workers.trial import Rules, changed_rules, compare
+from workers.trial import Rules, compare
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 
@@ -32,6 +39,12 @@ SCENARIOS = Path(__file__).parent.parent / "scenarios"
 def not_on_tuesdays(candidate: Candidate, now: datetime) -> bool:
     """The customer's number is 3, and that is reason enough."""
     return candidate.customer.number == 3
+
+
+@check(Reason.NDNC, step=Step.SUPPRESS, order=1)
+def fragile(candidate: Candidate, now: datetime) -> bool:
+    """Breaks."""
+    raise LookupError(candidate.customer.customer_id)
 
 
 NO_CHECK = "no check"
@@ -77,12 +90,17 @@ def test_who_is_in_order_is_explained_too(database: Database, rules: Rules) -> N
     assert (found.reason, found.by, found.recorded) == (None, None, "queued")
 
 
-def test_a_check_that_raises_is_explained(database: Database, rules: Rules) -> None:
-    @check(Reason.NDNC, step=Step.SUPPRESS, order=1)
-    def fragile(candidate: Candidate, now: datetime) -> bool:
-        """Breaks."""
-        raise LookupError(candidate.customer.customer_id)
+def test_what_is_asked_for_by_name_is_looked_at(database: Database, rules: Rules) -> None:
+    @check(Reason.DATA_MISSING, step=Step.VALIDATE, order=1)
+    def wordy(candidate: Candidate, now: datetime) -> bool:
+        """The customer's city is Ulm."""
+        return candidate.customer.value(name="tag:city") == "Ulm"
 
+    found = explain(database, replace(rules, checks=[wordy]), 0, rules.campaign.clock.now())
+    assert found.opinions[0].looked_at == {"customer.value(name='tag:city')": None}
+
+
+def test_a_check_that_raises_is_explained(database: Database, rules: Rules) -> None:
     with_it = replace(rules, checks=[fragile, *rules.checks])
     found = explain(database, with_it, 5, rules.campaign.clock.now())
     assert found.opinions[0].error == "LookupError('c5')"
@@ -143,14 +161,32 @@ def test_chunks_do_not_matter(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"settings": ["message_limit=2"]}, "KEY=VALUE.*message_limit.count"),
-        ({"settings": ["message_limit.count"]}, "expected KEY=VALUE"),
-        ({"settings": ["message_limit.count=two"]}, "expected a whole number"),
+        (
+            {"settings": ["message_limit=2"]},
+            "unknown key 'message_limit'; did you mean message_lim",
+        ),
+        ({"settings": ["nope=1"]}, "unknown key 'nope'; expected one of enabled, message_limit.co"),
+        ({"settings": ["message_limit.count"]}, "expected message_limit.count=VALUE"),
+        ({"settings": ["message_limit.count=two"]}, "expected a whole number from 1"),
+        ({"settings": ["message_limit.count=0"]}, "expected a whole number from 1"),
+        (
+            {"settings": ["message_limit.days=0"]},
+            "days=0: expected a whole number from 1 to 36,500",
+        ),
+        ({"settings": ["message_limit.days=99999999999"]}, "a whole number from 1 to 36,500"),
+        ({"settings": [f"hard_bounce_limit={'9' * 5_000}"]}, "a whole number from 1 to 1,000"),
+        ({"settings": ["requires=coupon,bogus"]}, "'bogus' is not known; expected coupon"),
         ({"settings": ["enabled=perhaps"]}, "expected true or false"),
         ({"without": ["unsubscribe"]}, "no such check; did you mean unsubscribed"),
+        ({"without": ["zzz"]}, "no such check; expected one of 19, such as"),
+        ({"extra": ["nowhere"]}, "--with nowhere: expected MODULE:FUNCTION"),
         ({"extra": ["nowhere:at_all"]}, "--with nowhere:at_all: can't be loaded"),
         ({"extra": ["tests.test_rule_tools:NO_CHECK"]}, "is no check"),
         ({"extra": ["workers.checks.suppression:ndnc"]}, "there is a check ndnc already"),
+        (
+            {"extra": ["tests.test_rule_tools:not_on_tuesdays"] * 2},
+            "there is a check not_on_tuesdays already",
+        ),
     ],
 )
 def test_changes_that_make_no_sense(
@@ -160,9 +196,120 @@ def test_changes_that_make_no_sense(
         changed_rules(rules, **{"settings": [], "without": [], "extra": [], **changes})
 
 
+def test_the_longest_period_can_be_looked_back_on(database: Database, rules: Rules) -> None:
+    settings = ["message_limit.count=1", f"message_limit.days={MOST_DAYS}"]
+    after = changed_rules(rules, settings=settings, without=[], extra=[])
+    assert not compare(database, rules, after).changes
+
+
+def test_days_of_no_limit_are_noted(rules: Rules) -> None:
+    def noted(*settings: str) -> list[str]:
+        return idle_settings(
+            changed_rules(rules, settings=settings, without=[], extra=[]), settings
+        )
+
+    [said] = noted("message_limit.days=7")
+    assert "message_limit.days=7 changes nothing" in said
+    assert not noted("message_limit.days=7", "message_limit.count=2")
+    assert not noted("enabled=true")
+
+
+def test_a_module_of_the_current_folder_is_found(
+    rules: Rules, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "from_here.py").write_text(
+        "from tests.test_rule_tools import not_on_tuesdays as rule\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    after = changed_rules(rules, settings=[], without=[], extra=["from_here:rule"])
+    assert "not_on_tuesdays" in [each.name for each in after.checks]
+
+
+def test_a_check_that_raises_is_named_in_a_comparison(database: Database, rules: Rules) -> None:
+    after = changed_rules(rules, settings=[], without=[], extra=["tests.test_rule_tools:fragile"])
+    found = compare(database, rules, after)
+    assert found.changes[None, Reason.TIMEOUT] == 7
+    [line] = found.troubles.lines()
+    assert line.startswith("the check fragile failed on 10 messages, first with LookupError('c0')")
+
+
+@pytest.mark.parametrize("format", Format)
+def test_notes_stand_beside_a_result_that_programs_read(
+    campaign: Campaign, settings: Settings, format: str
+) -> None:
+    told = ["--campaign", campaign.name, "--database", settings.database, "--format", format]
+    ended = CliRunner().invoke(
+        app, ["checks", "diff", *told, "--with", "tests.test_rule_tools:fragile"]
+    )
+    assert ended.exit_code == 0, ended.output
+    assert "note: the check fragile failed on 10 messages" in ended.stderr
+    assert "note: 1 verdict would not be as on record, even with nothing changed" in ended.stderr
+    assert "note" not in ended.stdout
+
+
+def test_a_check_that_raises_is_named_in_a_dry_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dry_run, "all_checks", lambda: (fragile,))
+    people = tmp_path / "people.csv"
+    people.write_text("customer_id,email\nanna,anna@example.com\nanna,again@example.com\n")
+    scenario = load_scenario(SCENARIOS / "follow-up.toml", audience=people)
+    said: list[str] = []
+    judged = list(judge_customers(scenario, tmp_path, said.append))
+    assert {reason for _, _, reason in judged} == {Reason.TIMEOUT}
+    assert said[0].startswith("people.csv: 1 row could not be read; the first is line 3: ")
+    assert "the check fragile failed on 3 messages, first with LookupError('anna')" in said[-1]
+
+
+def test_scenarios_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    sale = load_scenario(SCENARIOS / "demo.toml")
+    odd = sale.model_copy(update={"name": "reason"})
+    one, two, three = (tmp_path / name for name in ("one.toml", "two.toml", "three.toml"))
+    columns = columns_of({one: sale, two: sale, three: odd})
+    assert list(columns) == [f"{sale.name} ({one})", f"{sale.name} ({two})", f"reason ({three})"]
+    assert list(columns_of({one: sale})) == [sale.name]
+
+
+@pytest.mark.parametrize("name", ["sale.toml", "people.csv"])
+@pytest.mark.parametrize("option", ["--verdicts", "--json"])
+def test_what_is_read_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    people, sale = tmp_path / "people.csv", tmp_path / "sale.toml"
+    people.write_text("customer_id,email\nanna,anna@example.com\n")
+    sale.write_text(
+        'name = "sale"\n[[campaigns]]\nname = "one"\nchannel = "email"\naudience = "people.csv"\n'
+    )
+    before = (tmp_path / name).read_text()
+    verb = ["checks", "try", "--scenario"] if option == "--verdicts" else ["simulate"]
+    ended = CliRunner().invoke(app, [*verb, str(sale), option, f"./{name}"])
+    assert ended.exit_code == 2
+    assert f"{option} {name}: is read here" in ended.stderr
+    assert (tmp_path / name).read_text() == before
+
+
+def test_nothing_is_written_where_a_check_cannot_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> None:
+        raise UsageError("the check x can't be loaded")
+
+    monkeypatch.setattr("workers.checks.base.all_checks", refused)
+    monkeypatch.setenv("SENDTRACE_HOME", str(tmp_path / "home"))
+    ended = CliRunner().invoke(app, ["simulate", str(SCENARIOS / "demo.toml")])
+    assert (ended.exit_code, ended.stderr) == (2, "sendtrace: the check x can't be loaded\n")
+    assert not (tmp_path / "home").exists()
+
+
+def test_names_in_tables_do_not_rule_the_terminal() -> None:
+    assert "\x1b" not in render([{"name": "\x1b[31mred"}], ("name",), Format.TABLE)
+
+
 def test_a_dry_run_says_what_is_foretold(tmp_path: Path) -> None:
     scenario = load_scenario(SCENARIOS / "from-csv.toml")
-    judged = list(judge_customers(scenario, tmp_path))
+    judged = list(judge_customers(scenario, tmp_path, print))
     counts = Counter(reason for _, _, reason in judged if reason is not None)
     assert counts == +predicted_reasons(scenario)
     assert len(judged) == 2 * 1_974
@@ -174,7 +321,7 @@ def test_a_dry_run_on_other_people(tmp_path: Path) -> None:
     people.write_text("customer_id,email\nanna,anna@example.com\nbert,\n")
     (tmp_path / "home").mkdir()
     scenario = load_scenario(SCENARIOS / "follow-up.toml", audience=people)
-    judged = list(judge_customers(scenario, tmp_path / "home"))
+    judged = list(judge_customers(scenario, tmp_path / "home", print))
     assert ("newsletter", "anna", None) in judged
     assert ("newsletter", "bert", Reason.EMAIL_MISSING) in judged
 

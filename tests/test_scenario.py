@@ -296,7 +296,11 @@ BAD_CAMPAIGNS = (
     ("defects = { unsubscribed = 0.7, email_missing = 0.4 }", "defects", "up to 1.1;"),
     ("defects.unsubscribed = 3", "defects.unsubscribed", "a share from 0 to 1"),
     ("defects.unsubscribe = 0.1", "defects.unsubscribe", "did you mean unsubscribed?"),
-    ("defects.out_of_credit = 0.1", "defects.out_of_credit", "expected one of unsubscribed"),
+    (
+        "defects.out_of_credit = 0.1",
+        "defects.out_of_credit",
+        "expected one of 15, such as unsubscribed",
+    ),
     ("defects.ndnc = 0.1", "defects.ndnc", "concerns sms only"),
     ("defects.coupon_expired = 0.1", "defects.coupon_expired", 'requires = ["coupon"]'),
     ("defects.data_missing = 0.1", "defects.data_missing", "needs last_store, profile"),

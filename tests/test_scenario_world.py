@@ -179,6 +179,7 @@ BAD_LINES = (
     ("credit = 10", "credti = 10", "organizations.prepaid.credti", "did you mean credit"),
     ("count = 3", "count = 0", "organization.message_limit.count", "greater than or equal to 1"),
     ("days = 7", "days = '7'", "organization.message_limit.days", "is not a whole number"),
+    ("days = 7", "days = 36501", "organization.message_limit.days", "less than or equal to 36,500"),
     ("enabled = false }", "enabled = 'no' }", "organizations.prepaid.sms.enabled", "neither true"),
     ('sender = "Acme Mail"', "sendr = 'x'", "organization.email.sendr", "did you mean sender"),
     ("[services.coupon]", "[services.cupon]", "services.cupon", "expected"),

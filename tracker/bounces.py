@@ -8,6 +8,9 @@ from tracker.journal import Entry
 from tracker.schema import customers
 from tracker.status import Status
 
+MOST_BOUNCES = 1_000
+"""More bounces than any organization puts up with."""
+
 
 def note_outcome(written: Entry, status: Status, attempt: int, numbers: Sequence[int]) -> None:
     """Note in the customers' records that messages to them ended with ``status``.

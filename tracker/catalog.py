@@ -379,8 +379,11 @@ def _of_run(run: int | None) -> sa.ColumnElement[bool]:
 
 
 def _nothing_found(connection: Connection, name: str | None, run: int | None) -> str:
+    of_run = sa.select(sa.exists().where(_of_run(run)))
+    if run is not None and (name is None or not connection.scalar(of_run)):
+        return f"there is no run {run}"
     if name is None:
-        return "nothing is recorded yet" if run is None else f"there is no run {run}"
+        return "nothing is recorded yet"
     names = sa.select(campaigns.c.name).distinct()
     known = connection.scalars(names if run is None else names.where(_of_run(run))).all()
     near = get_close_matches(name, known, n=3) or sorted(known)[:3]

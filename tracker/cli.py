@@ -30,6 +30,8 @@ WATCH_INTERVAL = 1.0
 EXIT_BROKEN = 1
 EXIT_WRONG = 3
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141
+"""As shells have it for a command whose reader has gone: 128 + SIGPIPE."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,7 +85,7 @@ def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
             _give_up_stdout()
-            raise typer.Exit(EXIT_BROKEN) from None
+            raise typer.Exit(EXIT_UNREAD) from None
         except OSError as error:
             _give_up_stdout()
             where = f"{error.filename}: " if error.filename else ""

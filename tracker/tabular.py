@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+from tracker.report_text import harmless
+
 Row = Mapping[str, object]
 
 
@@ -27,7 +29,8 @@ def render(rows: Sequence[Row], columns: Sequence[str], format: Format) -> str:
             writer.writerows([_text(row[column]) for column in columns] for row in rows)
             return out.getvalue().rstrip("\n")
         case Format.TABLE:
-            return _table([[_shown(row[column]) for column in columns] for row in rows], columns)
+            cells = [[harmless(_shown(row[column])) for column in columns] for row in rows]
+            return _table(cells, columns)
 
 
 def _table(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> str:

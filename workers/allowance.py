@@ -16,6 +16,12 @@ from tracker.database import Database
 from tracker.schema import campaigns, organizations, transitions
 from tracker.status import Status
 
+HIGHEST_LIMIT = 2**31 - 1
+"""No message limit is higher: what the database holds."""
+
+MOST_DAYS = 36_500
+"""No period of a message limit is longer: a hundred years are within what a time can be."""
+
 
 def lock(connection: Connection, organization_id: int) -> int | None:
     """Make others who hand over for an organization wait until the transaction ends; its credit."""

@@ -1,6 +1,7 @@
 """The commands for those who write rules, as far as the record is all they need."""
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -8,11 +9,14 @@ import typer
 from tracker import catalog
 from tracker.cli import DatabaseOption, RunOption, opened, speaks_plainly
 from tracker.errors import UsageError
+from tracker.report_text import harmless
 from tracker.status import Reason
 from tracker.tabular import Format, Row, render
+from tracker.words import counted
+from workers.changes import changed_rules, idle_settings
 from workers.checks.base import all_checks
 from workers.explanation import Explanation, explain, find_number
-from workers.trial import Difference, Rules, changed_rules, compare
+from workers.trial import Difference, Rules, compare
 
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print it.")]
 CampaignOption = Annotated[
@@ -81,7 +85,7 @@ def _opinions(explanation: Explanation) -> list[Row]:
             "step": each.check.step.value,
             "order": each.check.order,
             "check": each.check.name,
-            "verdict": each.error or (each.check.reason.slug if each.stops else "-"),
+            "verdict": each.error or (each.reason.slug if each.reason else "-"),
             "looked at": each.looked_at,
         }
         for each in explanation.opinions
@@ -134,7 +138,8 @@ def diff(
     """Judge a recorded campaign again under changed rules: which verdicts would change?
 
     The customers are as they are now. What only the hand-over knows (credit, prepared messages) is
-    left out.
+    left out. --set knows enabled, message_limit.count, message_limit.days, hard_bounce_limit,
+    soft_bounce_limit, sender and requires. --with also finds modules in the current folder.
 
     Examples: sendtrace checks diff --campaign sale --without ndnc ·
     sendtrace checks diff --campaign sale --set message_limit.count=2 --with acme.rules:quiet_hours
@@ -146,27 +151,38 @@ def diff(
         after = changed_rules(
             before, settings=settings or (), without=without or (), extra=extra or ()
         )
+        for each in idle_settings(after, settings or ()):
+            note(each)
         difference = compare(record, before, after)
     rows = _changes(difference)
     print(render(rows, ("from", "to", "messages", "customers"), format))
     if format is Format.TABLE:
         changed = sum(difference.changes.values())
         print(f"\n{changed:,} of {difference.judged:,} verdicts change")
-        if difference.unlike_record:
-            print(
-                f"{difference.unlike_record:,} are not as on record even under the same rules:"
-                " customers have changed since"
-            )
+    for each in difference.troubles.lines():
+        note(each)
+    if difference.unlike_record:
+        note(
+            f"{counted(difference.unlike_record, 'verdict')} would not be as on record, even with"
+            " nothing changed: customers or installed checks have changed since"
+        )
+
+
+def note(text: str) -> None:
+    """Say something beside the result, which programs may read."""
+    print(f"note: {harmless(text)}", file=sys.stderr)
+
+
+def verdict_word(reason: Reason | None) -> str:
+    """A verdict as tables and files have it."""
+    return "passes" if reason is None else reason.slug
 
 
 def _changes(difference: Difference) -> list[Row]:
-    def word(reason: Reason | None) -> str:
-        return "passes" if reason is None else reason.slug
-
     return [
         {
-            "from": word(old),
-            "to": word(new),
+            "from": verdict_word(old),
+            "to": verdict_word(new),
             "messages": count,
             "customers": ", ".join(difference.samples[old, new]),
         }

@@ -16,20 +16,26 @@ from tracker.database import Database
 from tracker.errors import NotFound
 from tracker.schema import NO_REASON, customers, messages
 from tracker.status import Reason, Status
+from tracker.words import either
 from workers.candidates import Candidate, gather
 from workers.checks.base import STEPS, Check, judge
 from workers.services import factory_of
-from workers.trial import CHUNK, Rules, customer_id_of, verdicts
+from workers.trial import CHUNK, Rules, customer_id_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opinion:
-    """What one check says of a candidate, and the values that it looked at."""
+    """What one check says of a candidate: the ``reason`` that it would give, if it speaks, and the
+    values that it looked at. Where it gives no verdict, ``error`` says why."""
 
     check: Check
-    stops: bool
+    reason: Reason | None
     looked_at: Mapping[str, object]
     error: str | None = None
+
+    @property
+    def stops(self) -> bool:
+        return self.reason is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +63,9 @@ def explain(database: Database, rules: Rules, number: int, now: Instant) -> Expl
         recorded = _recorded(connection, campaign, number)
     opinions: list[Opinion] = []
     for step in STEPS:
-        [candidate] = gather(database, campaign, [number], step, services, now, last_try=True)
+        [candidate] = gather(
+            database, campaign, [number], step, services, now, last_try=True, until=now
+        )
         checks = (check for check in rules.checks if check.step is step)
         opinions += (_opinion(check, candidate, now) for check in checks)
     speaking = next((each for each in opinions if each.stops), None)
@@ -66,7 +74,7 @@ def explain(database: Database, rules: Rules, number: int, now: Instant) -> Expl
         number=number,
         customer_id=customer_id,
         opinions=opinions,
-        reason=verdicts(database, rules, services, [number], now).get(number),
+        reason=None if speaking is None else speaking.reason,
         by=None if speaking is None else speaking.check.name,
         recorded=recorded,
     )
@@ -79,7 +87,8 @@ def _opinion(check: Check, candidate: Candidate, now: Instant) -> Opinion:
     watched: Any = _Watched(candidate, "", looked_at)
     with suppress(Exception):  # the verdict is known; this is for the values alone
         check.rule(watched, to_datetime(now))
-    return Opinion(check=check, stops=bool(result.stopped), looked_at=looked_at, error=error)
+    reason = next(iter(result.stopped), None)
+    return Opinion(check=check, reason=reason, looked_at=looked_at, error=error)
 
 
 class _Watched:
@@ -98,9 +107,10 @@ class _Watched:
         self._seen[path] = value
         return value
 
-    def _called(self, method: Any, path: str, *arguments: object) -> object:
-        value: object = method(*arguments)
-        self._seen[f"{path}({', '.join(map(repr, arguments))})"] = value
+    def _called(self, method: Any, path: str, *arguments: object, **named: object) -> object:
+        value: object = method(*arguments, **named)
+        told = [*map(repr, arguments), *(f"{name}={each!r}" for name, each in named.items())]
+        self._seen[f"{path}({', '.join(told)})"] = value
         return value
 
 
@@ -118,7 +128,7 @@ def find_number(connection: Connection, campaign: Campaign, customer_id: str) ->
         .limit(CHUNK)
     ).all()
     near = get_close_matches(customer_id, some, n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    hint = f"; did you mean {either(near)}?" if near else ""
     raise NotFound(f"campaign {campaign.name} has no customer {customer_id!r}{hint}")
 
 

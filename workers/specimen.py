@@ -1,13 +1,16 @@
 """A candidate in perfect order, for tests of checks: everybody may write to this customer."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 from tracker.catalog import Campaign, CouponSeries, Organization
 from tracker.status import Channel
+from tracker.words import either, near_words
 from workers.candidates import Candidate, Customer
+from workers.mobile import international
+from workers.requirements import known_requirements
 from workers.services import Coupon, Subscription
 
 ACME = Organization(
@@ -60,17 +63,17 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 def specimen(**different: Any) -> Candidate:
     """A candidate whom no check speaks against, but for what is ``different``.
 
-    The coupon and the referral are there if the campaign requires them.
+    The coupon and the referral are there if the campaign requires them. The ``mobile`` is read as a
+    number in international form; ``custom`` may be a dictionary. :exc:`TypeError` or
+    :exc:`ValueError` where something is no part of a candidate, or can't be.
     """
     given: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     for name, value in different.items():
         given[_part_of(name)][name] = value
-    if "channel" in given["campaign"]:
-        given["campaign"]["channel"] = Channel(given["campaign"]["channel"])
     organization = replace(ACME, **given["organization"])
-    campaign = replace(SPRING, organization=organization, **given["campaign"])
+    campaign = replace(SPRING, organization=organization, **_campaign(given["campaign"]))
     return Candidate(
-        customer=ANNA._replace(**given["customer"]),
+        customer=ANNA._replace(**_customer(given["customer"])),
         campaign=campaign,
         subscription=Subscription(**given["subscription"]),
         coupon=COUPON._replace(**given["coupon"]) if "coupon" in campaign.requires else None,
@@ -78,10 +81,44 @@ def specimen(**different: Any) -> Candidate:
     )._replace(**given["candidate"])
 
 
+def _campaign(given: Mapping[str, Any]) -> dict[str, Any]:
+    read = dict(given)
+    if "channel" in read and read["channel"] not in [*Channel]:
+        raise ValueError(f"there is no channel {read['channel']!r}; expected {either([*Channel])}")
+    if "channel" in read:
+        read["channel"] = Channel(read["channel"])
+    if isinstance(read.get("requires"), str):
+        raise TypeError(f"requires={read['requires']!r} is one text; expected a tuple of them")
+    if "requires" in read:
+        read["requires"] = known_requirements(read["requires"])
+    return read
+
+
+def _customer(given: Mapping[str, Any]) -> dict[str, Any]:
+    read = dict(given)
+    if "mobile" in read:
+        if not isinstance(read["mobile"], str | None):
+            raise TypeError(f"mobile={read['mobile']!r}: expected a text or None")
+        read.setdefault("mobile_e164", international(read["mobile"] or ""))
+    if "custom" in read:
+        read["custom"] = _custom(read["custom"])
+    return read
+
+
+def _custom(given: object) -> str:
+    """Custom data as it is recorded: the text of a JSON object."""
+    try:
+        values = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise TypeError(f'custom={given!r}: expected a dictionary like {{"tag:city": "Ulm"}}')
+    return json.dumps(values)
+
+
 def _part_of(name: str) -> str:
     for part, names in PARTS.items():
         if name in names:
             return part
     known = [each for names in PARTS.values() for each in names]
-    near = " or ".join(get_close_matches(name, known, n=3)) or "another name"
-    raise TypeError(f"a candidate has no {name!r}; did you mean {near}?")
+    raise TypeError(f"a candidate has no {name!r}{near_words(name, known)}")

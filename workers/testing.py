@@ -32,8 +32,9 @@ def candidate() -> "Callable[..., Candidate]":
 
     Keywords are fields of the customer, the subscription, the coupon, the campaign, the
     organization or the candidate: ``candidate(email=None)``, ``candidate(channel="sms",
-    ndnc=True)``, ``candidate(requires=("coupon",), expires="2020-01-31")``. A keyword that there is
-    not is a :exc:`TypeError`.
+    ndnc=True)``, ``candidate(requires=("coupon",), expires="2020-01-31")``. A tag or field that the
+    campaign requires is not there by itself: ``candidate(requires=("tag:city",),
+    custom={"tag:city": "Ulm"})``. A keyword that there is not is a :exc:`TypeError`.
     """
     from workers.specimen import specimen
 
@@ -42,14 +43,24 @@ def candidate() -> "Callable[..., Candidate]":
 
 @pytest.fixture
 def judge() -> Judge:
-    """Judges a candidate with the installed checks and ``extra`` ones, exactly as the workers do.
+    """Judges a candidate with the installed checks and ``extra`` ones, in the workers' order.
 
-    A check that raises does so here, too: in a test that is what one wants to see.
+    An extra check takes the place of an installed one of its name. ``now`` is an aware time, noon
+    unless a test says otherwise. Where the workers make a check that raises a system error, the
+    error itself comes out: in a test that is what one wants to see.
     """
-    from workers.checks.base import STEPS, all_checks, in_order
+    from workers.candidates import Candidate
+    from workers.checks.base import STEPS, Check, all_checks, in_order
     from workers.checks.base import judge as judge_all
 
     def judge_one(candidate: "Candidate", *extra: "Check", now: datetime = NOON) -> "Reason | None":
+        for each in extra:
+            if not isinstance(each, Check):
+                raise TypeError(f"{each!r} is no check; decorate the function with @check(…)")
+        if not isinstance(candidate, Candidate):
+            raise TypeError(f"{candidate!r} is no candidate; ask for the fixture and call it")
+        if now.tzinfo is None:
+            raise TypeError(f"now={now!r} has no time zone; expected one, such as tzinfo=UTC")
         checks = in_order({check.name: check for check in (*all_checks(), *extra)}.values())
         for step in STEPS:
             verdicts = judge_all([candidate], [each for each in checks if each.step is step], now)

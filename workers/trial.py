@@ -4,10 +4,7 @@ nothing sent and nothing written.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from importlib import import_module
-from typing import Any
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -15,17 +12,18 @@ from sqlalchemy import Connection
 from tracker.catalog import Campaign
 from tracker.clock import Instant, to_datetime
 from tracker.database import Database
-from tracker.errors import NotFound, UsageError
+from tracker.errors import NotFound
 from tracker.schema import NO_REASON, customers, messages, steps
 from tracker.status import Reason, Step
+from tracker.words import counted
 from workers.candidates import gather
-from workers.checks.base import STEPS, Check, judge
+from workers.checks.base import BROKEN, STEPS, Check, Verdicts, judge
 from workers.services import Services, factory_of
 
 CHUNK = 10_000
 """Messages that are judged at a time: what bounds the memory."""
 
-MOST_MESSAGES = 2**31 - 1
+HIGHEST_NUMBER = 2**31 - 1
 """The highest number that the database can hold of a message."""
 
 SAMPLES = 3
@@ -40,14 +38,41 @@ class Rules:
     checks: Sequence[Check]
 
 
+@dataclass
+class Troubles:
+    """Checks that gave no verdict: on how many messages, and the first error of each."""
+
+    broken: Counter[str] = field(default_factory=Counter)
+    errors: dict[str, BaseException] = field(default_factory=dict)
+
+    def note(self, verdicts: Verdicts) -> None:
+        self.broken += verdicts.broken
+        self.errors = verdicts.errors | self.errors
+
+    def lines(self) -> list[str]:
+        return [
+            f"the check {name} failed on {counted(count, 'message')}, first with"
+            f" {self.errors[name]!r}; workers stop those for {BROKEN.slug}"
+            for name, count in self.broken.most_common()
+        ]
+
+
 def verdicts(
-    database: Database, rules: Rules, services: Services, numbers: Sequence[int], now: Instant
+    database: Database,
+    rules: Rules,
+    services: Services,
+    numbers: Sequence[int],
+    now: Instant,
+    troubles: Troubles,
 ) -> dict[int, Reason]:
-    """The reasons of those whom the checks stop, step by step, as the workers go."""
+    """The reasons of those whom the checks stop, step by step, as the workers go. Checks that give
+    no verdict are noted among the ``troubles``."""
     stopped: dict[int, Reason] = {}
     for step in STEPS:
         left = [number for number in numbers if number not in stopped]
-        for reason, those in _judged(database, rules, services, step, left, now).items():
+        judged = _judged(database, rules, services, step, left, now)
+        troubles.note(judged)
+        for reason, those in judged.stopped.items():
             stopped.update(dict.fromkeys(those, reason))
     return stopped
 
@@ -59,12 +84,12 @@ def _judged(
     step: Step,
     numbers: Sequence[int],
     now: Instant,
-) -> Mapping[Reason, Sequence[int]]:
+) -> Verdicts:
     candidates = gather(
         database, rules.campaign, numbers, step, services, now, last_try=True, until=now
     )
     checks = [check for check in rules.checks if check.step is step]
-    return judge(candidates, checks, to_datetime(now)).stopped
+    return judge(candidates, checks, to_datetime(now))
 
 
 @dataclass
@@ -77,7 +102,9 @@ class Difference:
         default_factory=lambda: defaultdict(list)
     )
     unlike_record: int = 0
-    """Messages that today's customers and rules would give another verdict than is on record."""
+    """Messages that today's customers and installed checks, with nothing changed, would give
+    another verdict than is on record."""
+    troubles: Troubles = field(default_factory=Troubles)
 
 
 def compare(database: Database, before: Rules, after: Rules) -> Difference:
@@ -87,10 +114,10 @@ def compare(database: Database, before: Rules, after: Rules) -> Difference:
     """
     campaign = before.campaign
     services = factory_of(campaign.services_kind)(campaign.services_settings, database)
-    found = Difference()
+    found, troubles_before, troubles_after = Difference(), Troubles(), Troubles()
     for numbers, recorded, judged_at in _recorded_chunks(database, campaign):
-        old = verdicts(database, before, services, numbers, judged_at)
-        new = verdicts(database, after, services, numbers, judged_at)
+        old = verdicts(database, before, services, numbers, judged_at, troubles_before)
+        new = verdicts(database, after, services, numbers, judged_at, troubles_after)
         found.judged += len(numbers)
         changed: dict[int, tuple[Reason | None, Reason | None]] = {}
         for number in numbers:
@@ -102,6 +129,10 @@ def compare(database: Database, before: Rules, after: Rules) -> Difference:
                 found.unlike_record += change[0] is not on_record
         found.changes.update(changed.values())
         _add_samples(database, campaign, found, changed)
+    found.troubles = Troubles(
+        troubles_before.broken | troubles_after.broken,  # most of them are the same check's
+        troubles_before.errors | troubles_after.errors,
+    )
     return found
 
 
@@ -142,86 +173,10 @@ def _add_samples(
                 found.samples[change].append(customer_id_of(connection, campaign, number))
 
 
-def changed_rules(
-    rules: Rules, *, settings: Sequence[str], without: Sequence[str], extra: Sequence[str]
-) -> Rules:
-    """Other rules: ``settings`` like "message_limit.count=2", ``without`` names of checks, and
-    ``extra`` like "module:function". :exc:`UsageError` where one of them makes no sense."""
-    campaign = rules.campaign
-    for each in settings:
-        campaign = _with_setting(campaign, each)
-    names = [check.name for check in rules.checks]
-    for name in without:
-        if name not in names:
-            raise UsageError(f"--without {name}: there is no such check{_near(name, names)}")
-    added = [_imported(each) for each in extra]
-    names = [name for name in names if name not in without]
-    for check in added:
-        if check.name in names:
-            raise UsageError(f"--with: there is a check {check.name} already; add --without")
-    kept = [check for check in rules.checks if check.name not in without]
-    return Rules(campaign=campaign, checks=sorted([*kept, *added], key=lambda each: each.rank))
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError("expected a whole number, 0 or more")
-    return int(text)
-
-
-def _flag(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("expected true or false")
-    return text == "true"
-
-
-SETTINGS: Mapping[str, tuple[str, Any]] = {
-    "enabled": ("organization.enabled", _flag),
-    "message_limit.count": ("organization.message_limit", _whole),
-    "message_limit.days": ("organization.message_limit_days", _whole),
-    "hard_bounce_limit": ("organization.hard_bounce_limit", _whole),
-    "soft_bounce_limit": ("organization.soft_bounce_limit", _whole),
-    "sender": ("sender", str),
-    "requires": ("requires", lambda text: tuple(each for each in text.split(",") if each)),
-}
-"""What ``--set`` can change: where it stands, and how it is read."""
-
-
-def _with_setting(campaign: Campaign, text: str) -> Campaign:
-    key, equals, value = text.partition("=")
-    if not equals or key not in SETTINGS:
-        raise UsageError(f"--set {text}: expected KEY=VALUE{_near(key, [*SETTINGS])}")
-    path, read = SETTINGS[key]
-    try:
-        read_value = read(value)
-    except ValueError as error:
-        raise UsageError(f"--set {text}: {error}") from None
-    part, _, name = path.rpartition(".")
-    if not part:
-        return replace(campaign, **{name: read_value})
-    return replace(campaign, organization=replace(campaign.organization, **{name: read_value}))
-
-
-def _imported(place: str) -> Check:
-    module, _, name = place.partition(":")
-    try:
-        found = getattr(import_module(module), name)
-    except Exception as error:  # whatever somebody's module does when it is imported
-        raise UsageError(f"--with {place}: can't be loaded: {error}") from None
-    if not isinstance(found, Check):
-        raise UsageError(f"--with {place}: is no check; decorate the function with @check(…)")
-    return found
-
-
-def _near(word: str, known: Sequence[str]) -> str:
-    near = get_close_matches(word, known, n=3) or known
-    return f"; did you mean {' or '.join(near)}?"
-
-
 def customer_id_of(connection: Connection, campaign: Campaign, number: int) -> str:
     """Who a message is for; :exc:`NotFound` if there is no such message."""
     found: str | None = None
-    if 0 <= number <= MOST_MESSAGES:  # somebody may type anything
+    if 0 <= number <= HIGHEST_NUMBER:  # somebody may type anything
         found = connection.scalar(
             sa.select(customers.c.customer_id).where(
                 customers.c.audience_id == campaign.audience_id, customers.c.number == number

@@ -108,6 +108,28 @@ def test_a_rule_of_an_installed_package_takes_part_in_a_run(shell: Shell, acme: 
     assert "even_numbers" in listed.stdout.splitlines()[1]
 
 
+def test_a_rule_that_raises_is_named_where_people_are_sent_to_look(
+    shell: Shell, acme: Path
+) -> None:
+    (acme / "acme_rules.py").write_text(MODULE.replace(".number", ".no_number"))
+    scenario = shell.write("small.toml", make_scenario(email=40, sms=20))
+    ran = shell.run("simulate", scenario, settings={"PYTHONPATH": str(acme)})
+    assert ran.returncode == 3, ran.stderr
+    [log] = (shell.home / "logs").iterdir()
+    assert str(log) in ran.stdout.splitlines()[-1]
+    assert "check even_numbers raised for 40 messages" in log.read_text()
+
+
+def test_a_run_does_not_begin_with_a_rule_that_cannot_be_loaded(shell: Shell, acme: Path) -> None:
+    (acme / "acme_rules.py").write_text("import sys; sys.exit('no licence')")
+    scenario = shell.write("small.toml", make_scenario(email=40, sms=20))
+    ran = shell.run("simulate", scenario, settings={"PYTHONPATH": str(acme)})
+    assert ran.returncode == 2
+    assert "even_numbers (acme_rules:even_numbers) can't be loaded" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not shell.home.exists()
+
+
 def test_workers_do_not_start_with_a_rule_that_makes_no_sense(shell: Shell, acme: Path) -> None:
     (acme / "acme_rules.py").write_text(
         MODULE.replace('"""Acme writes to odd numbers only."""', "")

@@ -12,16 +12,18 @@ reason.
 An entry in the group ``sendtrace.checks`` of a package's entry points makes it take part.
 """
 
+import inspect
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from reprlib import repr as shown
 
-from tracker.errors import UsageError
+from tracker.errors import SendtraceError, UsageError
 from tracker.status import Reason, Step
+from tracker.words import either, near_words
 from workers.candidates import Candidate
 
 GROUP = "sendtrace.checks"
@@ -30,10 +32,14 @@ STEPS = (Step.SUPPRESS, Step.VALIDATE)
 """The steps that judge, in their order."""
 
 BROKEN = Reason.TIMEOUT
-"""The reason of a message for which a check raised: it can't be said whether it may be sent."""
+"""The reason of a message on which a check gave no verdict: nobody knows whether it may be sent."""
 
 Rule = Callable[[Candidate, datetime], bool]
 """True where it speaks against sending. The time is aware, in UTC."""
+
+
+class NoVerdict(SendtraceError):
+    """A rule said neither True nor False."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,35 +70,57 @@ def check(reason: Reason | str, *, step: Step | str, order: int) -> Callable[[Ru
     """Make a rule a check: with ``reason`` (or its slug), in ``step``, at the place ``order``.
 
     The shipped checks stand at 10, 20, 30 … of their step. Raises :exc:`UsageError` where the
-    reason or the step is none, or the rule has no docstring.
+    reason or the step is none, the order is no whole number, or the rule can't be asked.
     """
 
     def decorate(rule: Rule) -> Check:
-        name = rule.__name__
-        known = {each.slug: each for each in Reason}
-        if not isinstance(reason, Reason) and reason not in known:
-            raise UsageError(f"check {name}: unknown reason {reason!r}{_near(reason, known)}")
-        if step not in STEPS:
-            raise UsageError(f"check {name}: there is no step {str(step)!r}; expected {_or(STEPS)}")
-        if not (rule.__doc__ or "").strip():
-            raise UsageError(f"check {name}: has no docstring; expected a line that says its rule")
-        return Check(
-            reason=reason if isinstance(reason, Reason) else known[reason],
-            step=Step(step),
-            order=order,
-            rule=rule,
-        )
+        try:
+            return Check(
+                reason=_reason(reason), step=_step(step), order=_order(order), rule=_askable(rule)
+            )
+        except UsageError as error:
+            name = getattr(rule, "__name__", repr(rule))
+            raise UsageError(f"check {name}: {error}") from None
 
     return decorate
 
 
-def _near(word: str, known: Iterable[str]) -> str:
-    near = get_close_matches(word, known, n=3)
-    return f"; did you mean {_or(near)}?" if near else f"; expected {_or(known)}"
+def _reason(told: Reason | str) -> Reason:
+    if isinstance(told, Reason):
+        return told
+    known = {each.slug: each for each in Reason}
+    if told not in known:
+        raise UsageError(f"unknown reason {told!r}{near_words(str(told), [*known])}")
+    return known[told]
 
 
-def _or(words: Iterable[str]) -> str:
-    return " or ".join(map(str, words))
+def _step(told: Step | str) -> Step:
+    if told not in STEPS:
+        raise UsageError(f"there is no step {str(told)!r}; expected {either(STEPS)}")
+    return Step(told)
+
+
+def _order(told: object) -> int:
+    if not isinstance(told, int) or isinstance(told, bool):
+        raise UsageError(f"the order {told!r} is no whole number; expected one like 35")
+    return told
+
+
+def _askable(rule: Rule) -> Rule:
+    if not inspect.isfunction(rule):
+        raise UsageError("is no function; expected def NAME(candidate, now)")
+    if inspect.iscoroutinefunction(rule):
+        raise UsageError("is an async function, which nobody awaits; expected a plain def")
+    if inspect.isgeneratorfunction(rule):
+        raise UsageError("yields; expected a function that returns True or False")
+    try:
+        inspect.signature(rule).bind(None, None)
+    except TypeError:
+        taken = inspect.signature(rule)
+        raise UsageError(f"takes {taken}; expected (candidate, now)") from None
+    if not (rule.__doc__ or "").strip():
+        raise UsageError("has no docstring; expected a line that says its rule")
+    return rule
 
 
 @cache
@@ -136,36 +164,52 @@ def checks_of(step: Step) -> tuple[Check, ...]:
     return tuple(each for each in all_checks() if each.step is step)
 
 
-def load_check(entry: EntryPoint) -> Check:
-    """The check behind an entry point; :exc:`UsageError` that names it, if there is none."""
+def load_check(entry: EntryPoint, told: str | None = None) -> Check:
+    """The check behind an entry point; :exc:`UsageError` if there is none, that names the entry or
+    says how somebody ``told`` us of it."""
+    told = told or f"the check {entry.name} ({entry.value})"
     try:
         loaded = entry.load()
-    except Exception as error:  # whatever somebody's module does when it is imported
-        raise UsageError(
-            f"the check {entry.name} ({entry.value}) can't be loaded: {error}"
-        ) from error
+    except (Exception, SystemExit) as error:  # whatever somebody's module does on import
+        raise UsageError(f"{told} can't be loaded: {_why(error)}") from error
     if not isinstance(loaded, Check):
         raise UsageError(
-            f"{entry.name} ({entry.value}) is no check; decorate the function with"
+            f"{told} is no check; decorate the function with"
             " @check(REASON, step=STEP, order=NUMBER)"
         )
     return loaded
 
 
+def _why(error: BaseException) -> str:
+    """What went wrong in somebody's module, also where the error itself says little."""
+    match error:
+        case UsageError():
+            return str(error)
+        case SystemExit():
+            return f"it ends the program when it is imported, with sys.exit({error.code!r})"
+        case AttributeError(name=str(name)) if error.obj is not None:
+            known = [each for each in dir(error.obj) if not each.startswith("_")]
+            where = getattr(error.obj, "__name__", type(error.obj).__name__)
+            return f"{where} has no {name}{near_words(name, known)}"
+        case _:
+            return f"{type(error).__name__}: {error}"
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """Whom the checks stopped: message numbers by reason. ``broken`` counts, by check, the messages
-    for which it raised, and ``errors`` has the first error of each."""
+    for which it gave no verdict, and ``errors`` has the first error of each."""
 
     stopped: dict[Reason, list[int]]
     broken: Counter[str] = field(default_factory=Counter)
-    errors: dict[str, Exception] = field(default_factory=dict)
+    errors: dict[str, BaseException] = field(default_factory=dict)
 
 
 def judge(candidates: Iterable[Candidate], checks: Sequence[Check], now: datetime) -> Verdicts:
     """Ask the checks, in their order, about each candidate.
 
-    A check that raises makes its message a system error, and stops nothing else.
+    A check that raises, or says what is no verdict, makes its message a system error, and stops
+    nothing else.
     """
     rules = [(each.reason, each.rule) for each in checks]
     stopped: defaultdict[int, list[int]] = defaultdict(list)
@@ -173,10 +217,15 @@ def judge(candidates: Iterable[Candidate], checks: Sequence[Check], now: datetim
     for candidate in candidates:
         try:
             for reason, rule in rules:
-                if rule(candidate, now):
+                said = rule(candidate, now)
+                if said:
+                    if said is not True:
+                        raise NoVerdict(
+                            f"{rule.__name__} returned {shown(said)}; expected True or False"
+                        )
                     stopped[reason.value].append(candidate.customer.number)
                     break
-        except Exception as error:  # somebody's rule may raise anything
+        except (Exception, SystemExit) as error:  # somebody's rule may raise anything
             stopped[BROKEN.value].append(candidate.customer.number)
             verdicts.broken[rule.__name__] += 1
             verdicts.errors.setdefault(rule.__name__, error)

@@ -1,0 +1,76 @@
+"""The result of a run as people read it: where to look, and who may be the cause."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from simulator import results_text
+from simulator.results import Difference, Result, Withheld
+from simulator.results_text import as_text
+from tests.playing import campaign_of, play, scenario_of
+from tracker.database import Database
+from tracker.status import Reason, Step
+from workers.candidates import Candidate
+from workers.checks.base import Check, check
+
+
+@check(Reason.MESSAGE_LIMIT, step=Step.SUPPRESS, order=65)
+def spares_the_keen(candidate: Candidate, now: datetime) -> bool:
+    """Is another package's."""
+    return False
+
+
+@pytest.fixture
+def result(database: Database, tmp_path: Path) -> Result:
+    return play(database, scenario_of(campaign_of("spring")), tmp_path)
+
+
+@pytest.fixture
+def foreign(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has checks of other packages installed."""
+
+    def install(*checks: Check) -> None:
+        monkeypatch.setattr(results_text, "foreign_checks", lambda: checks)
+
+    return install
+
+
+def differing(result: Result) -> Result:
+    [comparison] = result.comparisons
+    differences = (Difference(3, "delivered", "not_sent: timeout"),)
+    return replace(
+        result, comparisons=(replace(comparison, as_predicted=4, differences=differences),)
+    )
+
+
+def test_who_failed_is_told_where_to_look(result: Result, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    failed = as_text(replace(differing(result), log=log)).splitlines()[-1]
+    run = f"--run {result.run.id}"
+    assert failed == (
+        f"✘ failed          see sendtrace trace spring 3 {run}; the workers' log, {log}"
+    )
+    [first, *others] = result.findings
+    broken = replace(differing(result), findings=(replace(first, wrong=1), *others))
+    assert f"see sendtrace verify {run}; sendtrace trace" in as_text(broken).splitlines()[-1]
+
+
+def test_checks_of_other_packages_are_named(result: Result, foreign: Callable[..., None]) -> None:
+    [comparison] = result.comparisons
+    unsure = replace(
+        result,
+        comparisons=(replace(comparison, uncertain=2),),
+        withheld={"Acme": Withheld(predicted=None, actual=5)},
+    )
+    assert "it depended on who came first\n" in as_text(unsure)
+    assert "of Acme, over its message limit or out of credit; predicted not known" in as_text(
+        unsure
+    )
+    foreign(spares_the_keen)
+    assert "who came first, or on checks of other packages (spares_the_keen)" in as_text(unsure)
+    assert "limit, out of credit or stopped by the check spares_the_keen; predicted" in as_text(
+        unsure
+    )

@@ -1,0 +1,29 @@
+"""Words for messages to people: near words, what there is to choose from, and counts."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+MOST_NAMED = 12
+"""Words that are all named where none is near; of more, the first few are."""
+
+FEW = 3
+
+
+def either(words: Sequence[str]) -> str:
+    """Words to choose from: "a, b or c"."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def near_words(word: str, known: Sequence[str]) -> str:
+    """What somebody who wrote ``word`` may have meant, to be put behind a message."""
+    near = get_close_matches(word, known, n=FEW)
+    if near:
+        return f"; did you mean {either(near)}?"
+    if len(known) > MOST_NAMED:
+        return f"; expected one of {len(known)}, such as {either(known[:FEW])}"
+    return f"; expected one of {', '.join(known)}" if known else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, which takes an s: "1 row", "1,200 rows"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
