@@ -20,7 +20,7 @@ BUSY = make_scenario(name="busy", email=4_000, sms=2_000, median="50ms", p99="20
 SLOW = make_scenario(name="slow", email=300, sms=100, median="30s", p99="40s")
 """Ends long after any test."""
 
-AT_ONCE = 15.0
+AT_ONCE = 30.0
 """Seconds within which a command that is told to stop has stopped. A worker is given ten."""
 
 
