@@ -48,9 +48,10 @@ class Fates:
     """What messages end as: arrays of one length, of codes of Status and Reason.
 
     ``instead`` has bits (1 << reason) of what may stop a message in place of that, depending on
-    who comes first. Of an ``uncertain`` one nothing is known. Of those that are sent ``duplicates``
-    and ``stale`` count the receipts that must not count, and ``rejections`` how often the gateway
-    refused a message for now; ``late`` ones bounced after they were delivered.
+    who comes first. Of an ``uncertain`` one nothing is known. The rest is of every message as if it
+    were sent: ``duplicates`` and ``stale`` are the numbers of receipts that must not count, and
+    ``rejections`` how often the gateway refuses it for now; of ``lost`` ones nothing
+    is heard, and ``late`` ones bounce after delivery.
     """
 
     statuses: NDArray[np.int8]
@@ -60,12 +61,13 @@ class Fates:
     uncertain: NDArray[np.bool_]
     duplicates: NDArray[np.int16]
     stale: NDArray[np.int16]
+    lost: NDArray[np.bool_]
     late: NDArray[np.bool_]
     rejections: NDArray[np.int64]
 
     @classmethod
-    def not_sent(cls, reasons: NDArray[np.int8]) -> "Fates":
-        """The fates of messages as if all of them were stopped."""
+    def unsent(cls, reasons: NDArray[np.int8]) -> "Fates":
+        """Of messages that no gateway has seen yet."""
         count = len(reasons)
         return cls(
             statuses=np.full(count, Status.NOT_SENT, np.int8),
@@ -75,6 +77,7 @@ class Fates:
             uncertain=np.zeros(count, np.bool_),
             duplicates=np.zeros(count, np.int16),
             stale=np.zeros(count, np.int16),
+            lost=np.zeros(count, np.bool_),
             late=np.zeros(count, np.bool_),
             rejections=np.zeros(count, np.int64),
         )
@@ -179,7 +182,7 @@ class Foresight:
             if each.channel is campaign.channel:
                 hard += earlier.statuses == Status.HARD_BOUNCED
                 soft += earlier.statuses == Status.SOFT_BOUNCED
-                soft[(earlier.statuses == Status.DELIVERED) | earlier.late] = 0
+                soft[(earlier.statuses == Status.DELIVERED) | (earlier.sent & earlier.late)] = 0
                 refused |= self._refusing(each, earlier.statuses)
         return _History(hard, soft, had, refused, uncertain)
 
@@ -261,13 +264,14 @@ class Foresight:
         """What becomes of messages whom no reason stops, in the hands of the gateway."""
         labels = self._labels(campaign)[0]
         forced = np.where(labels < 0, -labels, 0).astype(np.int8)
-        fates = Fates.not_sent(reasons)
-        waiting = reasons == SOUND
+        fates = Fates.unsent(reasons)
+        waiting = np.ones(self.count, np.bool_)
         gateway = self.scenario.gateway_of(campaign)
         for attempt in range(1, gateway.attempts + 1):
             drawn = (gateway.behaviour, self.scenario.seed, campaign.name, attempt, self.first)
             treatment = treat(*drawn, forced)
             fates.rejections[waiting] += rejections(*drawn, self.count)[waiting]
+            fates.lost[waiting & treatment.lost] = True
             ends = np.where(treatment.lost, Status.IN_GATEWAY, treatment.outcomes)
             fates.statuses[waiting], fates.attempts[waiting] = ends[waiting], attempt
             fates.duplicates[waiting & treatment.duplicate] += 1
@@ -275,6 +279,8 @@ class Foresight:
             late = waiting & treatment.late
             fates.late[late], fates.statuses[late] = True, Status.HARD_BOUNCED
             waiting &= ends == Status.SOFT_BOUNCED
+        stopped = reasons != SOUND
+        fates.statuses[stopped], fates.attempts[stopped] = Status.NOT_SENT, 0
         return fates
 
     def _beside(self, campaign: Campaign) -> list[Campaign]:

@@ -329,29 +329,25 @@ def forced(database: Database, campaign_id: int, first: int, last: int) -> dict[
 @dataclass(frozen=True, kw_only=True)
 class Counts:
     """``repeats``: how often the gateway was given something that it had accepted before.
-    ``rejections``: how often it refused a message for now. ``refused_calls``: how often it was
-    called while it was away. ``lost``: receipts that never come."""
+    ``refused``: how often it refused a message for now. ``refused_calls``: how often it was
+    called while it was away."""
 
     repeats: int
-    rejections: int
+    refused: int
     refused_calls: int
-    lost: int
 
 
 def counts(connection: sa.Connection, campaign_ids: Sequence[int]) -> Counts:
     """What the gateway has counted of campaigns."""
 
-    def total(what: sa.ColumnElement[int], table: Table, *where: sa.ColumnElement[bool]) -> int:
-        query = sa.select(sa.func.coalesce(what, 0)).where(
-            table.c.campaign_id.in_(campaign_ids), *where
-        )
+    def total(what: sa.ColumnElement[int], table: Table) -> int:
+        query = sa.select(what).where(table.c.campaign_id.in_(campaign_ids))
         return int(connection.scalar(query) or 0)
 
     return Counts(
         repeats=total(sa.func.sum(acceptances.c.repeats), acceptances),
-        rejections=total(sa.func.sum(rejections.c.times), rejections),
+        refused=total(sa.func.sum(rejections.c.times), rejections),
         refused_calls=total(sa.func.count(), refused_calls),
-        lost=total(sa.func.count(), acceptances, acceptances.c.due_at.is_(None)),
     )
 
 

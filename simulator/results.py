@@ -1,7 +1,5 @@
 """What came of a run: figures from the rows, and the judgement of it."""
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +11,18 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection
 
 from simulator import ledger
-from simulator.load import Loaded, Rejects, Run
+from simulator.comparison import Comparison, Mishaps, compare
+from simulator.load import Rejects, Run
 from simulator.oracle import CHUNK, allowances
 from tracker import audit
 from tracker.audit import Finding
 from tracker.clock import Instant
 from tracker.database import Database
 from tracker.report import Report, make_reports
-from tracker.schema import NO_REASON, messages, steps, transitions
-from tracker.status import FINAL, REFUSALS, Engagement, Reason, Status
+from tracker.schema import messages, steps, transitions
+from tracker.status import FINAL, Status
 
 PERCENTILES = (50, 95, 99)
-
-EXAMPLES = 5
-"""Messages that differ from their prediction and are named; all are counted."""
 
 RESULT_VERSION = 1
 """Version of the JSON result. It changes when a key changes its meaning or goes."""
@@ -61,33 +57,6 @@ class Latencies:
         return {f"p{percent}": self.percentile(percent) for percent in PERCENTILES}
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A message that did not end as predicted."""
-
-    number: int
-    predicted: str
-    actual: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """A campaign's messages held against their prediction.
-
-    Of the ``uncertain`` ones nothing was known before, as it depended on who came first;
-    ``withheld`` could have been sent but for credit and message limit. ``refusals`` counts who, of
-    those who got theirs, must have marked it as spam or unsubscribed. ``fates`` is a digest.
-    """
-
-    messages: int
-    as_predicted: int
-    uncertain: int
-    withheld: int
-    refusals: Counter[Engagement]
-    differences: tuple[Difference, ...]
-    fates: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class Withheld:
     """Messages that credit or message limit stopped; ``predicted`` is None where it was unknown."""
@@ -109,7 +78,7 @@ class Result:
     comparisons: tuple[Comparison, ...]
     findings: tuple[Finding, ...]
     withheld: Mapping[str, Withheld]
-    repeats: int
+    gateway: ledger.Counts
     seconds: float
     queued_to_gateway: Latencies
     queued_to_final: Latencies
@@ -129,12 +98,18 @@ class Result:
 
     @property
     def as_predicted(self) -> bool:
-        """Every message as the oracle said, as many withheld, and as many refusals."""
+        """Every message as the oracle said, as many withheld, refusals and mishaps."""
         return all(each.as_predicted for each in self.withheld.values()) and all(
             comparison.as_predicted == comparison.messages
             and comparison.refusals == report.refusals
+            and comparison.observed == comparison.expected
             for comparison, report in zip(self.comparisons, self.reports, strict=True)
         )
+
+    @property
+    def mishaps(self) -> Mishaps:
+        """What went wrong between the gateways and the record, of all campaigns."""
+        return sum((each.observed for each in self.comparisons), Mishaps())
 
     @property
     def invariants_hold(self) -> bool:
@@ -158,7 +133,7 @@ class Result:
             "throughput": round(self.throughput, 1),
             "queued_to_gateway": self.queued_to_gateway.as_json(),
             "queued_to_final": self.queued_to_final.as_json(),
-            "gateway": {"repeats": self.repeats},
+            "gateway": {**vars(self.gateway), **vars(self.mishaps)},
             "rejects": [_rejects_as_json(each) for each in self.run.rejects],
             "campaigns": [report.as_json() for report in self.reports],
             "prediction": {
@@ -171,6 +146,10 @@ class Result:
                         "uncertain": each.uncertain,
                         "refusals": {
                             kind.slug: count for kind, count in sorted(each.refusals.items())
+                        },
+                        "gateway": {
+                            "predicted": vars(each.expected),
+                            "actual": vars(each.observed),
                         },
                         "differences": [vars(difference) for difference in each.differences],
                         "fates": each.fates,
@@ -239,7 +218,7 @@ def judge_run(
                 )
                 for name, allowance in expected.items()
             },
-            repeats=ledger.repeats(connection, ids),
+            gateway=ledger.counts(connection, ids),
             seconds=(ended - began) / 1e6 / run.scenario.clock.speed,
             queued_to_gateway=_latencies(connection, ids, to_gateway=True),
             queued_to_final=_latencies(connection, ids, to_gateway=False),
@@ -248,77 +227,6 @@ def judge_run(
             database=database.engine.dialect.name,
             log=log,
         )
-
-
-def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -> Comparison:
-    """Hold every message of a campaign against its prediction."""
-    agreeing, uncertain, withheld = 0, 0, 0
-    refusals: Counter[Engagement] = Counter(dict.fromkeys(REFUSALS, 0))
-    differences, digest = list[Difference](), hashlib.blake2b(digest_size=16)
-    for first, predicted in loaded.oracle.predict(credit_is_scarce=credit_is_scarce):
-        actual = _fates(connection, loaded.campaign.id, first, len(predicted))
-        statuses, reasons, attempts = actual
-        for array in actual:
-            digest.update(array.tobytes())
-        same = (
-            (predicted.statuses == statuses)
-            & (predicted.reasons == reasons)
-            & (predicted.attempts == attempts)
-        )
-        stopped_instead = (predicted.instead >> np.maximum(reasons, 0)) & 1 == 1
-        same |= (statuses == Status.NOT_SENT) & stopped_instead
-        same |= predicted.uncertain & (statuses != MISSING)
-        agreeing += int(np.count_nonzero(same))
-        uncertain += int(np.count_nonzero(predicted.uncertain))
-        allowance = np.isin(reasons, (Reason.OUT_OF_CREDIT, Reason.MESSAGE_LIMIT))
-        withheld += int(np.count_nonzero(predicted.sent & allowance))
-        does = loaded.oracle.engaged(first, len(predicted))
-        for kind in REFUSALS:
-            refusals[kind] += int(np.count_nonzero(does[kind] & (statuses == Status.DELIVERED)))
-        for place in np.flatnonzero(~same)[: EXAMPLES - len(differences)]:
-            was = (predicted.statuses[place], predicted.reasons[place], predicted.attempts[place])
-            differences.append(
-                Difference(first + int(place), _words(*was), _words(*actual[:, place]))
-            )
-    return Comparison(
-        messages=loaded.size,
-        as_predicted=agreeing,
-        uncertain=uncertain,
-        withheld=withheld,
-        refusals=refusals,
-        differences=tuple(differences),
-        fates=digest.hexdigest(),
-    )
-
-
-MISSING = -1
-"""Stands where a message should be and is none."""
-
-
-def _fates(connection: Connection, campaign_id: int, first: int, count: int) -> NDArray[np.int8]:
-    """Status, reason and attempt of messages as they are on record; shape (3, count)."""
-    rows = connection.execute(
-        sa.select(
-            messages.c.number, messages.c.status, messages.c.reason, messages.c.attempt
-        ).where(
-            messages.c.campaign_id == campaign_id,
-            messages.c.number.between(first, first + count - 1),
-        )
-    ).all()
-    states = np.full((3, count), MISSING, np.int8)
-    if rows:
-        columns = np.array(rows, np.int64).T
-        states[:, columns[0] - first] = columns[1:]
-    return states
-
-
-def _words(status: int, reason: int, attempt: int) -> str:
-    if status == MISSING:
-        return "missing"
-    named = Status(status).slug
-    if reason != NO_REASON:
-        return f"{named}: {Reason(reason).slug}"
-    return f"{named} on attempt {attempt}" if attempt else named
 
 
 def _span(connection: Connection, ids: Sequence[int]) -> tuple[Instant, Instant]:

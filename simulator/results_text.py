@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from simulator.comparison import Comparison, Mishaps
 from simulator.results import Latencies, Result
 from tracker import report_text
 from tracker.cli import finding_lines
@@ -29,6 +30,8 @@ def _lines(result: Result) -> Iterator[str]:
                 f"{count:,} {kind.slug}" for kind, count in sorted(comparison.refusals.items())
             )
             yield f"✘ refusals      predicted {wanted}"
+        if comparison.observed or comparison.expected:
+            yield from _mishaps(comparison)
         for each in comparison.differences:
             yield f"    message {each.number}: predicted {each.predicted}, but is {each.actual}"
         yield ""
@@ -36,6 +39,19 @@ def _lines(result: Result) -> Iterator[str]:
     yield from _figures(result)
     yield ""
     yield from _verdict(result)
+
+
+def _mishaps(comparison: Comparison) -> Iterator[str]:
+    mark = "✔" if comparison.observed == comparison.expected else "✘"
+    yield f"{mark} gateway       {_counts(comparison.observed)}"
+    if comparison.observed != comparison.expected:
+        yield f"    predicted {_counts(comparison.expected)}"
+
+
+def _counts(mishaps: Mishaps) -> str:
+    return " · ".join(
+        f"{count:,} {name.replace('_', ' ')}" for name, count in vars(mishaps).items() if count
+    )
 
 
 def _figures(result: Result) -> Iterator[str]:
@@ -48,8 +64,11 @@ def _figures(result: Result) -> Iterator[str]:
     yield f"{'Latency':<18}{'p50':>10}{'p95':>10}{'p99':>10}"
     yield _latency_line("queued → gateway", result.queued_to_gateway)
     yield _latency_line("queued → final", result.queued_to_final)
-    if result.repeats:
-        yield f"Given to the gateway again, and taken once: {result.repeats:,}"
+    gateway = result.gateway
+    if gateway.repeats:
+        yield f"Given to the gateway again, and taken once: {gateway.repeats:,}"
+    if gateway.refused_calls:
+        yield f"Calls on the gateway while it was away: {gateway.refused_calls:,}"
 
 
 def _latency_line(label: str, latencies: Latencies) -> str:

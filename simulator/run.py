@@ -89,7 +89,7 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
         for block in (_named(run), database.failing_plainly(), broker.failing_plainly()):
             stack.enter_context(block)
         _play(database, app, run, options.batch_size, broker, worker, shown)
-        shown.say("all messages are settled; checking them")
+        shown.say("nothing more is to come; checking it all")
         patiently(partial(_finish, database, run))
         patiently(database.take_stock)
         return judge_run(

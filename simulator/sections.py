@@ -276,7 +276,9 @@ class Service(Section):
 
     @property
     def failures(self) -> Failures:
-        return Failures(error_rate=self.error_rate, outage=self.outage.span if self.outage else None)
+        return Failures(
+            error_rate=self.error_rate, outage=self.outage.span if self.outage else None
+        )
 
 
 class CouponSeries(Section):

@@ -82,6 +82,7 @@ class Plan:
     kind: str = "promotion"
     gateway_kind: str = "simulated"
     gateway_settings: str = '{"seed": 1, "behaviour": {"attempts": 3}}'
+    tracks_engagement: bool = False
 
 
 def make_campaign(
@@ -133,6 +134,7 @@ def make_campaign(
             requires=plan.requires,
             attempts=plan.attempts,
             kind=plan.kind,
+            tracks_engagement=plan.tracks_engagement,
             series="spring",
         )
         return catalog.load_campaign(connection, campaign_id)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.fates import Behaviour, is_malformed, outcomes
-from tracker.status import Channel, Status
+from simulator.fates import Behaviour, outcomes
+from tracker.status import Status
 
 DRAWS = 200_000
 
@@ -125,46 +125,3 @@ def test_fates_never_change() -> None:
     )
     # The last digit is the business of the C library's logarithm and cosine.
     assert micros.tolist() == pytest.approx(expected, abs=1)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "anna@example.com",
-        "anna.smith+sale@mail.example.co.uk",
-        "o'brien@example.com",
-        "søren@example.dk",
-        "anna@münchen.example",
-        "1@2.3",
-    ],
-)
-def test_good_addresses(address: str) -> None:
-    assert not is_malformed(Channel.EMAIL, address)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "",
-        "anna",
-        "@example.com",
-        "anna@",
-        "anna@example",
-        "anna@.com",
-        "anna@example.",
-        "anna@example..com",
-        "anna@shop@example.com",
-        "anna smith@example.com",
-        "anna@exam ple.com",
-        "anna@example.com\n",
-        " anna@example.com",
-    ],
-)
-def test_malformed_addresses(address: str) -> None:
-    assert is_malformed(Channel.EMAIL, address)
-
-
-@pytest.mark.parametrize("number", ["+447700900000", "anna"])
-def test_numbers_are_never_malformed(number: str) -> None:
-    """What is no possible number was stopped by the checks."""
-    assert not is_malformed(Channel.SMS, number)

@@ -17,8 +17,9 @@ from simulator.customer_file import CustomerRecord
 from simulator.gateway import Settings, SimulatedGateway
 from simulator.labels import DEFECTS, PLANTABLE, SERVICE_OF, SOUND, planted, why_not_plantable
 from simulator.load import Loaded, record_run
+from simulator.magic import Magic
 from simulator.oracle import Oracle, allowances
-from simulator.population import MALFORMED, Census, Population
+from simulator.population import Census, Population
 from simulator.run import open_database
 from simulator.sections import Campaign, Gateway
 from tests.factory import (
@@ -300,7 +301,9 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
 @pytest.mark.parametrize(
     ("channel", "email", "label", "end"),
     [
-        pytest.param(Channel.EMAIL, "anna", MALFORMED, ended(Status.HARD_BOUNCED), id="malformed"),
+        pytest.param(
+            Channel.EMAIL, "anna", -Magic.BOUNCE, ended(Status.HARD_BOUNCED), id="malformed"
+        ),
         pytest.param(Channel.EMAIL, GOOD, SOUND, ended(SOFT, 3), id="well-formed"),
         pytest.param(Channel.SMS, "anna", SOUND, ended(SOFT, 3), id="of no matter"),
     ],
@@ -371,7 +374,9 @@ def test_predictions_do_not_depend_on_their_chunks(
         gateways={"email": {"soft_bounce": 0.3, "hard_bounce": 0.1}},
         services={"subscription": {"error_rate": 0.5}},
     )
-    labels = np.resize(np.array([SOUND, MALFORMED, Reason.NDNC, SOUND, SOUND, SOUND], np.int8), 100)
+    labels = np.resize(
+        np.array([SOUND, -Magic.BOUNCE, Reason.NDNC, SOUND, SOUND, SOUND], np.int8), 100
+    )
     coupons = np.resize(np.array([SOUND] * 6 + [Reason.COUPON_EXPIRED], np.int8), 100)
     hard, soft = np.resize(np.array([0] * 8 + [9], np.int16), 100), np.zeros(100, np.int16)
     by_name = (

@@ -31,15 +31,15 @@ def accept(
     latency: int = 10,
 ) -> dict[int, Instant]:
     """Have messages accepted which all end alike, ``latency`` after that."""
-    return ledger.accept(
-        database,
-        campaign,
-        attempt,
+    offer = ledger.Offer(
+        campaign_id=campaign,
+        attempt=attempt,
         numbers=numbers,
         outcomes=[outcome] * len(numbers),
         due_at=[at + latency] * len(numbers),
-        at=at,
+        rejections=[0] * len(numbers),
     )
+    return dict(ledger.decide(database, offer, at).earlier)
 
 
 Row = tuple[int, int, int, Instant, int, Instant, int]
@@ -54,7 +54,7 @@ def rows(database: Database) -> list[Row]:
 
 def repeats(database: Database, *campaigns: int) -> int:
     with database.read() as connection:
-        return ledger.repeats(connection, campaigns)
+        return ledger.counts(connection, campaigns).repeats
 
 
 def test_the_first_acceptance_stands(database: Database) -> None:

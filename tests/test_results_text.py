@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from simulator import results_text
-from simulator.results import Difference, Result, Withheld
+from simulator.comparison import Difference
+from simulator.results import Result, Withheld
 from simulator.results_text import as_text
 from tests.playing import campaign_of, play, scenario_of
 from tracker.database import Database

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from simulator import ledger
+from simulator.comparison import compare
 from simulator.gateway import SimulatedGateway
 from simulator.load import Loaded, Run, record_run
 from simulator.oracle import allowances
-from simulator.results import compare
 from simulator.run import open_database
 from tests.factory import Outrun
 from tests.playing import batches_of, campaign_of, do, scenario_of, settle
@@ -208,10 +208,10 @@ def test_a_step_that_dies_before_its_commit_leaves_no_trace(sqlite: Database, st
     worker.act(Act(step, 0, killed=True))
     with sqlite.read() as connection:
         assert make_reports(connection, [campaign])[0].as_json() == before
-        again = ledger.repeats(connection, [campaign.id])
+        again = ledger.counts(connection, [campaign.id]).repeats
     for number in range(2):
         settle(sqlite, worker.batches[number])
     check_outcome(sqlite, run)
     with sqlite.read() as connection:
-        repeats = ledger.repeats(connection, [campaign.id])
+        repeats = ledger.counts(connection, [campaign.id]).repeats
     assert (again, repeats > 0) == (0, step is Step.SUBMIT)

@@ -112,7 +112,7 @@ class ScriptedGateway:
         self, _: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
     ) -> News[Receipt]:
         self.asked.append(awaited)
-        return News([each for each in self.receipts_given if each.at <= now], self.again)
+        return News(self.receipts_given, self.again)
 
     def engagement(self, *_: object) -> News[Event]:
         return News(())
@@ -349,7 +349,7 @@ def test_a_message_is_accepted_once_however_often_it_is_submitted(database: Data
             sa.select(ledger.acceptances.c.number, ledger.acceptances.c.repeats)
         ).all()
         assert sorted(map(tuple, rows)) == [(0, 0), (1, 1), (2, 1), (3, 0)]
-        assert ledger.repeats(connection, [batch.campaign.id]) == 2
+        assert ledger.counts(connection, [batch.campaign.id]).repeats == 2
 
 
 ON_SECOND = ended(Status.SOFT_BOUNCED), in_gateway(2)
@@ -390,7 +390,8 @@ def test_only_receipts_that_count_are_applied(
     batch = make_batch(database, Plan(size=3))
     move(database, batch, [0], READY, in_gateway(), *ON_SECOND)
     move(database, batch, [1], READY)
-    answers = [Receipt(*receipt, at) for at, receipt in enumerate(receipts, 100)]
+    begun = batch.campaign.clock.now()
+    answers = [Receipt(*receipt, at) for at, receipt in enumerate(receipts, begun)]
     answers += [Receipt(1, 0, Status.DELIVERED, 7), Receipt(2, 1, Status.DELIVERED, 7)]
     gateway = ScriptedGateway(answers)
 

@@ -42,7 +42,8 @@ QUEUED = State(status=Status.QUEUED)
 class Move:
     """Messages that go from one state to another together.
 
-    ``at`` is when that happened: one instant for all, or one for each of ``numbers``.
+    ``at`` is when that happened: one instant for all, or one for each of ``numbers``. None is put
+    down as earlier than what it follows.
     """
 
     numbers: Sequence[int]
@@ -126,7 +127,7 @@ class Entry:
         else:
             when = dict(zip(move.numbers, move.at, strict=True))
             listed = self.database.rows(number=moved, at=[when[number] for number in moved])
-            at = listed.c.at
+            at = self._not_before(move.source, listed)
         self.connection.execute(
             sa.insert(transitions).from_select(
                 list(transitions.c),
@@ -142,6 +143,22 @@ class Entry:
                 ),
             )
         )
+
+    def _not_before(self, source: State, listed: sa.FromClause) -> sa.ColumnElement[int]:
+        """When ``listed`` messages moved, as told by somebody whose clock may be wrong: nothing
+        happens before what it follows."""
+        came = transitions.alias("came")
+        came_at = (
+            sa.select(came.c.at)
+            .where(
+                came.c.campaign_id == self.batch.campaign.id,
+                came.c.status == source.status,
+                came.c.attempt == source.attempt,
+                came.c.number == listed.c.number,
+            )
+            .scalar_subquery()
+        )
+        return sa.case((listed.c.at < came_at, came_at), else_=listed.c.at)
 
     def _write_tallies(self) -> None:
         leaving = {state: count for state, count in self._changes.items() if count < 0}

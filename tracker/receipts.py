@@ -36,6 +36,9 @@ MOST_ATTEMPTS = 2**15 - 1
 
 MOST = 2**63 - 1
 
+LONGEST_DETAIL = 500
+"""Characters that are kept of what else was said."""
+
 
 class Receipt(NamedTuple):
     """What a gateway says of a message: at ``at``, its attempt ended with ``status``.
@@ -134,7 +137,7 @@ def _note_details(written: Entry, receipts: Iterable[Receipt]) -> None:
             "number": receipt.number,
             "attempt": receipt.attempt,
             "status": receipt.status,
-            "detail": receipt.detail,
+            "detail": receipt.detail.replace("\0", "")[:LONGEST_DETAIL],
         }
         for receipt in receipts
         if receipt.detail
