@@ -125,8 +125,11 @@ class Entry:
             listed = self.database.rows(number=moved)
             at: sa.ColumnElement[int] = sa.literal(move.at, sa.BigInteger)
         else:
-            when = dict(zip(move.numbers, move.at, strict=True))
-            listed = self.database.rows(number=moved, at=[when[number] for number in moved])
+            instants = move.at
+            if moved is not move.numbers:
+                when = dict(zip(move.numbers, move.at, strict=True))
+                instants = [when[number] for number in moved]
+            listed = self.database.rows(number=moved, at=instants)
             at = self._not_before(move.source, listed)
         self.connection.execute(
             sa.insert(transitions).from_select(

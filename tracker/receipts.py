@@ -7,6 +7,7 @@ are put down with the reason why they do not count, each once, however often it 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from operator import itemgetter
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -57,20 +58,27 @@ class Receipt(NamedTuple):
 
 def apply(written: Entry, receipts: Sequence[Receipt]) -> None:
     """Move the messages of an entry's batch as far as ``receipts`` count, and put down the rest."""
-    groups: defaultdict[tuple[int, int], dict[int, Receipt]] = defaultdict(dict)
+    campaign = written.batch.campaign
+    latest = campaign.clock.now() + int(TOLERANCE / MICROSECOND * max(1.0, campaign.speed))
+    first, last = written.batch.first, written.batch.last
+    groups: defaultdict[tuple[int, int], list[Receipt]] = defaultdict(list)
     seen: set[tuple[int, int]] = set()
     left: list[Receipt] = []
     nonsense: list[Receipt] = []
-    makes_sense = _Sense(written)
     for receipt in sorted(receipts, key=_in_time):
-        key = receipt.number, receipt.attempt
-        if not makes_sense(receipt):
+        number, attempt, status, at, _, _ = receipt
+        if not (
+            first <= number <= last
+            and status in OUTCOMES
+            and 1 <= attempt <= MOST_ATTEMPTS
+            and at <= latest
+        ):
             nonsense.append(receipt)
-        elif key in seen:
+        elif (number, attempt) in seen:
             left.append(receipt)
         else:
-            seen.add(key)
-            groups[receipt.attempt, receipt.status][receipt.number] = receipt
+            seen.add((number, attempt))
+            groups[attempt, status].append(receipt)
     for group in groups.values():
         left += _move(written, Status.IN_GATEWAY, group)
     _put_down(written, nonsense, Verdict.UNKNOWN)
@@ -81,53 +89,35 @@ def apply(written: Entry, receipts: Sequence[Receipt]) -> None:
             _put_down(written, those, verdict)
 
 
-def _in_time(receipt: Receipt) -> tuple[Instant, int]:
-    return receipt.at, receipt.copy
+_in_time = itemgetter(Receipt._fields.index("at"), Receipt._fields.index("copy"))
 
 
-class _Sense:
-    """Whether a receipt can be about a message of a batch at all."""
-
-    def __init__(self, written: Entry) -> None:
-        campaign = written.batch.campaign
-        ahead = TOLERANCE / MICROSECOND * max(1.0, campaign.speed)
-        self._latest = campaign.clock.now() + int(ahead)
-        self._first, self._last = written.batch.first, written.batch.last
-
-    def __call__(self, receipt: Receipt) -> bool:
-        return (
-            self._first <= receipt.number <= self._last
-            and receipt.status in OUTCOMES
-            and 1 <= receipt.attempt <= MOST_ATTEMPTS
-            and receipt.at <= self._latest
-        )
-
-
-def _move(written: Entry, source: Status, group: Mapping[int, Receipt]) -> list[Receipt]:
+def _move(written: Entry, source: Status, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
     """Move messages from ``source`` as their receipts say, which agree on attempt and status.
 
     Returns the receipts of those that are not there.
     """
-    one = next(iter(group.values()))
-    status = Status(one.status)
-    numbers = list(group)
+    status, attempt = Status(receipts[0].status), receipts[0].attempt
     moved = written.move(
         Move(
-            numbers=numbers,
-            source=State(status=source, attempt=one.attempt),
-            target=State(status=status, attempt=one.attempt),
-            at=[receipt.at for receipt in group.values()],
+            numbers=[receipt.number for receipt in receipts],
+            source=State(status=source, attempt=attempt),
+            target=State(status=status, attempt=attempt),
+            at=[receipt.at for receipt in receipts],
         )
     )
-    if moved:
-        note_outcome(written, status, one.attempt, moved)
-        _note_details(written, [group[number] for number in moved])
-        if status is Status.DELIVERED and written.batch.campaign.tracks_engagement:
-            first = min(group[number].at for number in moved)
-            expectations.expect(written, Expected.ENGAGEMENT, first)
-    if len(moved) == len(numbers):
-        return []
-    return [group[number] for number in group.keys() - set(moved)]
+    if not moved:
+        return receipts
+    left: Sequence[Receipt] = ()
+    if len(moved) < len(receipts):
+        there = set(moved)
+        left = [receipt for receipt in receipts if receipt.number not in there]
+        receipts = [receipt for receipt in receipts if receipt.number in there]
+    note_outcome(written, status, attempt, moved)
+    _note_details(written, receipts)
+    if status is Status.DELIVERED and written.batch.campaign.tracks_engagement:
+        expectations.expect(written, Expected.ENGAGEMENT, min(each.at for each in receipts))
+    return left
 
 
 def _note_details(written: Entry, receipts: Iterable[Receipt]) -> None:
@@ -159,7 +149,7 @@ def _apply_late(written: Entry, receipts: Sequence[Receipt]) -> list[Receipt]:
                 rest.append(receipt)
         for group in groups.values():
             if group:
-                rest += _move(written, source, group)
+                rest += _move(written, source, list(group.values()))
         left = rest
     return left
 
@@ -209,22 +199,29 @@ def _recorded(written: Entry, numbers: Sequence[int]) -> set[tuple[int, int, int
 
 
 def _put_down(written: Entry, receipts: Sequence[Receipt], verdict: Verdict) -> None:
-    if receipts:
-        written.connection.execute(
-            written.database.upsert(refused_receipts).on_conflict_do_nothing(),
-            [
-                {
-                    "campaign_id": written.batch.campaign.id,
-                    "number": _storable(receipt.number),
-                    "attempt": _storable(receipt.attempt),
-                    "status": _storable(receipt.status),
-                    "copy": receipt.copy,
-                    "at": _storable(receipt.at),
-                    "verdict": verdict,
-                }
-                for receipt in receipts
-            ],
+    if not receipts:
+        return
+    said = {
+        name: [_storable(value) for value in values]
+        for name, values in zip(
+            ("number", "attempt", "status", "at", "copy"),
+            zip(*(receipt[:5] for receipt in receipts), strict=True),
+            strict=True,
         )
+    }
+    listed = written.database.rows(**said)
+    written.connection.execute(
+        written.database.upsert(refused_receipts)
+        .from_select(
+            ["campaign_id", *said, "verdict"],
+            sa.select(
+                sa.literal(written.batch.campaign.id, sa.Integer),
+                *(listed.c[name] for name in said),
+                sa.literal(verdict, sa.String),
+            ).where(sa.true()),  # without it SQLite takes what follows for a join's condition
+        )
+        .on_conflict_do_nothing()
+    )
 
 
 def _storable(number: int) -> int:
