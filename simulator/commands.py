@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from simulator import checks_cli, ledger
+from simulator import checks_cli, ledger, ledger_audit
 from simulator.cli import end_at_once, on_ending
 from tracker import audit
 from tracker import cli as tracker_cli
@@ -114,6 +114,6 @@ def _write(file: Path, text: str) -> None:
 
 app.command()(tracker_cli.report)
 app.command()(tracker_cli.trace)
-app.command(name="verify")(tracker_cli.verify_with(audit.INVARIANTS + ledger.INVARIANTS))
+app.command(name="verify")(tracker_cli.verify_with(audit.INVARIANTS + ledger_audit.INVARIANTS))
 app.add_typer(checks_cli.app, name="checks")
 tracker_cli.PREPARATIONS.append(ledger.prepare)

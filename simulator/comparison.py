@@ -24,9 +24,9 @@ EXAMPLES = 5
 class Mishaps:
     """How often something went wrong between the gateway and the record of a campaign.
 
-    ``duplicate``, ``stale`` and ``unknown`` receipts did not count. Those of ``lost`` messages never
-    came, and ``late_bounce`` ones bounced after they were delivered. The gateway ``refused`` a
-    message for now so often.
+    ``duplicate``, ``stale`` and ``unknown`` receipts did not count. Those of ``lost`` messages
+    never came, and ``late_bounce`` ones bounced after they were delivered. ``refused`` is how often
+    the gateway refused a message for now.
     """
 
     duplicate: int = 0

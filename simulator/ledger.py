@@ -8,7 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import (
@@ -24,10 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from tracker.audit import Invariant
 from tracker.clock import Instant
 from tracker.database import Database, migrate
-from tracker.schema import campaigns, messages, transitions
 from tracker.schema import metadata as tracker_metadata
 from tracker.status import LEGAL, Status
 
@@ -349,123 +347,3 @@ def counts(connection: sa.Connection, campaign_ids: Sequence[int]) -> Counts:
         refused=total(sa.func.sum(rejections.c.times), rejections),
         refused_calls=total(sa.func.count(), refused_calls),
     )
-
-
-def _accepted_is_recorded(ids: Sequence[int]) -> sa.Select[Any]:
-    return (
-        sa.select(
-            acceptances.c.campaign_id,
-            acceptances.c.number,
-            acceptances.c.attempt,
-            messages.c.status,
-        )
-        .outerjoin(
-            transitions,
-            sa.and_(
-                transitions.c.campaign_id == acceptances.c.campaign_id,
-                transitions.c.status == Status.IN_GATEWAY,
-                transitions.c.attempt == acceptances.c.attempt,
-                transitions.c.number == acceptances.c.number,
-            ),
-        )
-        .outerjoin(
-            messages,
-            sa.and_(
-                messages.c.campaign_id == acceptances.c.campaign_id,
-                messages.c.number == acceptances.c.number,
-            ),
-        )
-        .where(
-            acceptances.c.campaign_id.in_(ids),
-            transitions.c.number.is_(None),
-            # Between the gateway's transaction and the journal's, and after a crash there, a
-            # message waits for exactly this attempt. Unknown messages have null here.
-            sa.func.coalesce(sa.not_(_awaits_attempt()), sa.true()),
-        )
-        .order_by(acceptances.c.campaign_id, acceptances.c.number)
-    )
-
-
-def _awaits_attempt() -> sa.ColumnElement[bool]:
-    """Whether a message is to be handed over for the attempt of an acceptance."""
-    attempts = (
-        sa.select(campaigns.c.attempts)
-        .where(campaigns.c.id == acceptances.c.campaign_id)
-        .correlate(acceptances)
-        .scalar_subquery()
-    )
-    return sa.or_(
-        sa.and_(messages.c.status == Status.ABOUT_TO_BE_SENT, acceptances.c.attempt == 1),
-        sa.and_(
-            messages.c.status == Status.SOFT_BOUNCED,
-            messages.c.attempt == acceptances.c.attempt - 1,
-            messages.c.attempt < attempts,
-        ),
-    )
-
-
-def _recorded_is_accepted(ids: Sequence[int]) -> sa.Select[Any]:
-    return (
-        sa.select(transitions.c.campaign_id, transitions.c.number, transitions.c.attempt)
-        .outerjoin(
-            acceptances,
-            sa.and_(
-                acceptances.c.campaign_id == transitions.c.campaign_id,
-                acceptances.c.number == transitions.c.number,
-                acceptances.c.attempt == transitions.c.attempt,
-            ),
-        )
-        .where(
-            transitions.c.campaign_id.in_(ids),
-            transitions.c.status == Status.IN_GATEWAY,
-            acceptances.c.number.is_(None),
-        )
-        .order_by(transitions.c.campaign_id, transitions.c.number)
-    )
-
-
-def _outcome_is_recorded(ids: Sequence[int]) -> sa.Select[Any]:
-    # What follows an outcome, such as a late bounce, does not come from the gateway's hands.
-    return (
-        sa.select(
-            transitions.c.campaign_id,
-            transitions.c.number,
-            transitions.c.attempt,
-            transitions.c.status,
-            acceptances.c.outcome,
-        )
-        .join(
-            acceptances,
-            sa.and_(
-                acceptances.c.campaign_id == transitions.c.campaign_id,
-                acceptances.c.number == transitions.c.number,
-                acceptances.c.attempt == transitions.c.attempt,
-            ),
-        )
-        .where(
-            transitions.c.campaign_id.in_(ids),
-            transitions.c.status.in_(OUTCOMES),
-            transitions.c.previous == Status.IN_GATEWAY,
-            transitions.c.status != acceptances.c.outcome,
-        )
-        .order_by(transitions.c.campaign_id, transitions.c.number)
-    )
-
-
-INVARIANTS = (
-    Invariant(
-        "accepted_is_recorded",
-        "What the gateway accepted is on record as handed to it, or still waits to be.",
-        _accepted_is_recorded,
-    ),
-    Invariant(
-        "recorded_is_accepted",
-        "What is on record as handed to the gateway is in the gateway's own ledger.",
-        _recorded_is_accepted,
-    ),
-    Invariant(
-        "outcome_is_recorded",
-        "What is on record as the gateway's answer is the answer in its ledger.",
-        _outcome_is_recorded,
-    ),
-)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection
 
-from simulator import ledger
+from simulator import ledger, ledger_audit
 from simulator.comparison import Comparison, Mishaps, compare
 from simulator.load import Rejects, Run
 from simulator.oracle import CHUNK, allowances
@@ -203,7 +203,7 @@ def judge_run(
             reports=tuple(reports),
             comparisons=tuple(comparisons),
             findings=tuple(
-                audit.check(connection, campaigns, audit.INVARIANTS + ledger.INVARIANTS)
+                audit.check(connection, campaigns, audit.INVARIANTS + ledger_audit.INVARIANTS)
             ),
             withheld={
                 run.scenario.organizations[name].name if name else run.scenario.organization.name: (

@@ -1,6 +1,7 @@
 """A simulated gateway at its worst: what becomes of the messages is still known before."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_an_outage_has_a_beginning_and_an_end(database: Database, after: float, 
     batch = make_batch(database, Plan(size=3))
     gateway = gateway_of(database, batch, outage=(timedelta(seconds=5), timedelta(seconds=20)))
     now = batch.campaign.started_at + int(after * SECOND)
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: gateway.submit(offered(batch, range(3)), now),
         lambda: gateway.receipts(batch, {1: [0]}, now),
     ]

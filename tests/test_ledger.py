@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from simulator import ledger
+from simulator import ledger, ledger_audit
 from simulator.ledger import acceptances
 from tests.factory import AUTHOR, READY, Plan, ended, in_gateway, make_batch, move, stopped
 from tracker import audit
@@ -133,7 +133,7 @@ def submitted(database: Database) -> Batch:
 
 def findings(database: Database, batch: Batch) -> dict[str, Finding]:
     with database.read() as connection:
-        found = audit.check(connection, [batch.campaign], ledger.INVARIANTS)
+        found = audit.check(connection, [batch.campaign], ledger_audit.INVARIANTS)
     return {each.invariant.name: each for each in found}
 
 

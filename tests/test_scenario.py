@@ -65,6 +65,11 @@ def latency(median: str, p99: str) -> str:
     return f"gateways.sms.latency = {{ median = '{median}', p99 = '{p99}' }}"
 
 
+def span(key: str, start: str, end: str, *more: str) -> str:
+    inner = ", ".join([f"from = '{start}'", f"to = '{end}'", *more])
+    return f"gateways.sms.{key} = {{ {inner} }}"
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "sale.toml"
@@ -109,7 +114,7 @@ def test_the_sample_of_the_design_is_understood(file: Path) -> None:
         attempts=3,
         rate=5_000,
     )
-    without_effect = {"engagement.email.open", "engagement.email.click", "gateways.email.rate"}
+    without_effect = {"engagement.email.open", "engagement.email.click"}
     assert set(scenario.without_effect) == without_effect
     assert scenario.text == SAMPLE
 
@@ -261,6 +266,15 @@ BAD = (
     (latency("2s", "1s"), "gateways.sms.latency", "p99 is below the median"),
     (latency("0s", "1s"), "gateways.sms.latency", "median"),
     (latency("1s", "9999999999999999h"), "gateways.sms.latency.p99", "longer than 365 days"),
+    ("gateways.sms.reject_rate = 1.0", "gateways.sms.reject_rate", "less than 1"),
+    ("gateways.sms.receipts.lost = 1.5", "gateways.sms.receipts.lost", "a share from 0 to 1"),
+    ("gateways.sms.receipts.lots = 0.1", "gateways.sms.receipts.lots", "did you mean lost?"),
+    ("gateways.sms.receipts = 0.1", "gateways.sms.receipts", "is not a table"),
+    (span("outage", "5s", "5s"), "gateways.sms.outage", "ends before it begins"),
+    ("gateways.sms.outage.from = '5s'", "gateways.sms.outage.to", "is missing"),
+    (span("slow", "5s", "2s", "factor = 2"), "gateways.sms.slow", "ends before it begins"),
+    (span("slow", "5s", "6s", "factor = 0.5"), "gateways.sms.slow.factor", "or equal to 1"),
+    (span("slow", "5s", "6s"), "gateways.sms.slow.factor", "is missing"),
     ("engagement.email.open = -0.1", "engagement.email.open", "a share from 0 to 1"),
     ("engagement.email.opne = 0.1", "engagement.email.opne", "did you mean open?"),
     ("engagement.sms.open = 0.1", "engagement", "expected email"),

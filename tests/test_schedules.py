@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
-from simulator import ledger
+from simulator import ledger, ledger_audit
 from simulator.comparison import compare
 from simulator.gateway import SimulatedGateway
 from simulator.load import Loaded, Run, record_run
@@ -161,7 +161,9 @@ def check_outcome(database: Database, run: Run) -> None:
     loaded: Loaded = run.campaigns[0]
     expected = allowances(run.scenario, [loaded.oracle])[None]
     with database.read() as connection:
-        findings = audit.check(connection, [loaded.campaign], audit.INVARIANTS + ledger.INVARIANTS)
+        findings = audit.check(
+            connection, [loaded.campaign], audit.INVARIANTS + ledger_audit.INVARIANTS
+        )
         comparison = compare(connection, loaded, credit_is_scarce=expected.credit_is_scarce)
         [report] = make_reports(connection, [loaded.campaign])
     assert [finding for finding in findings if not finding.holds] == []

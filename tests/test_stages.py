@@ -109,7 +109,7 @@ class ScriptedGateway:
         return Handover(self.accepts(submission) if self.accepts else {now: submission.numbers})
 
     def receipts(
-        self, _: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
+        self, _: Batch, awaited: Mapping[int, Sequence[int]], _now: Instant
     ) -> News[Receipt]:
         self.asked.append(awaited)
         return News(self.receipts_given, self.again)

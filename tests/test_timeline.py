@@ -156,6 +156,7 @@ def test_a_story_as_other_programs_read_it(database: Database) -> None:
         "step": "suppress",
         "worker": "worker@host",
         "task_id": "t-9",
+        "detail": None,
     }
     assert read["events"][0]["reason"] is None
     assert {key: value for key, value in read.items() if key != "events"} == {

@@ -108,6 +108,8 @@ def story_text(story: Story) -> str:
         lines.append(_event_line(event))
         if event.reason is not None:
             lines.append(f"{'':<28}{event.reason.slug}: {event.reason.meaning}")
+        if event.detail is not None:
+            lines.append(f"{'':<28}the gateway said: {event.detail}")
     return "\n".join(lines)
 
 

@@ -11,7 +11,14 @@ from sqlalchemy import Connection, Row
 from tracker.catalog import Campaign
 from tracker.clock import to_datetime
 from tracker.errors import NotFound
-from tracker.schema import batches, customers, messages, steps, transitions
+from tracker.schema import (
+    batches,
+    customers,
+    messages,
+    steps,
+    transition_details,
+    transitions,
+)
 from tracker.status import Reason, Status, Step
 
 MOST_NUMBER = 2**31 - 1
@@ -26,7 +33,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """A change of a message's status. ``at`` is when it happened, ``recorded_at`` when we knew.
+    """A change of a message's status. ``at`` is when it happened, ``recorded_at`` when we knew,
+    ``detail`` what else the gateway said.
 
     What is not on record, or says what no journal writes, is None: a story is told as far as it is
     known.
@@ -40,6 +48,7 @@ class Event:
     step: Step | None
     worker: str | None
     task_id: str | None
+    detail: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +78,7 @@ class Story:
                     "step": event.step and event.step.value,
                     "worker": event.worker,
                     "task_id": event.task_id,
+                    "detail": event.detail,
                 }
                 for event in self.events
             ],
@@ -88,8 +98,16 @@ def tell(connection: Connection, campaign: Campaign, number: int) -> Story:
         raise NotFound(_no_such_message(connection, campaign, number))
     # Every status and attempt is named, so that each is one look into the primary key.
     rows = connection.execute(
-        sa.select(transitions, steps.c.step, steps.c.worker, steps.c.task_id, steps.c.finished_at)
+        sa.select(
+            transitions,
+            steps.c.step,
+            steps.c.worker,
+            steps.c.task_id,
+            steps.c.finished_at,
+            transition_details.c.detail,
+        )
         .outerjoin(steps, steps.c.id == transitions.c.step_id)
+        .outerjoin(transition_details, _same_transition())
         .where(
             transitions.c.campaign_id == campaign.id,
             transitions.c.status.in_(Status),
@@ -119,6 +137,11 @@ def tell(connection: Connection, campaign: Campaign, number: int) -> Story:
     )
 
 
+def _same_transition() -> sa.ColumnElement[bool]:
+    key = ("campaign_id", "number", "attempt", "status")
+    return sa.and_(*(transition_details.c[each] == transitions.c[each] for each in key))
+
+
 def _last_attempt(campaign: Campaign, attempt: object) -> int:
     """The last attempt to look for; the message itself may say anything."""
     said = attempt if isinstance(attempt, int) else 0
@@ -135,6 +158,7 @@ def _event(row: Row[Any]) -> Event:
         step=_known(Step, row.step),
         worker=row.worker,
         task_id=row.task_id,
+        detail=row.detail,
     )
 
 
