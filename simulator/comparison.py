@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from simulator import ledger
 from simulator.foresight import Fates
 from simulator.load import Loaded
+from simulator.sections import SIMULATED
 from tracker import receipts
 from tracker.schema import NO_REASON, messages, transitions
 from tracker.status import REFUSALS, SENT, Engagement, Reason, Status, Verdict
@@ -91,6 +92,8 @@ def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -
         )
         stopped_instead = (predicted.instead >> np.maximum(reasons, 0)) & 1 == 1
         same |= (statuses == Status.NOT_SENT) & stopped_instead
+        in_hands = predicted.sent & predicted.unforeseen
+        same |= in_hands & np.isin(statuses, list(SENT))
         same |= predicted.uncertain & (statuses != MISSING)
         agreeing += int(np.count_nonzero(same))
         uncertain += int(np.count_nonzero(predicted.uncertain))
@@ -106,14 +109,16 @@ def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -
             differences.append(
                 Difference(first + int(place), _words(*was), _words(*actual[:, place]))
             )
+    observed = _observed(connection, loaded.campaign.id, lost)
+    foreseen = loaded.campaign.gateway_kind == SIMULATED
     return Comparison(
         messages=loaded.size,
         as_predicted=agreeing,
         uncertain=uncertain,
         withheld=withheld,
         refusals=refusals,
-        expected=expected,
-        observed=_observed(connection, loaded.campaign.id, lost),
+        expected=expected if foreseen else observed,
+        observed=observed,
         differences=tuple(differences),
         fates=digest.hexdigest(),
     )

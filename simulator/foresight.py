@@ -51,7 +51,8 @@ class Fates:
     who comes first. Of an ``uncertain`` one nothing is known. The rest is of every message as if it
     were sent: ``duplicates`` and ``stale`` are the numbers of receipts that must not count, and
     ``rejections`` how often the gateway refuses it for now; of ``lost`` ones nothing
-    is heard, and ``late`` ones bounce after delivery.
+    is heard, and ``late`` ones bounce after delivery. What becomes of an ``unforeseen`` one
+    its gateway alone knows.
     """
 
     statuses: NDArray[np.int8]
@@ -63,6 +64,7 @@ class Fates:
     stale: NDArray[np.int16]
     lost: NDArray[np.bool_]
     late: NDArray[np.bool_]
+    unforeseen: NDArray[np.bool_]
     rejections: NDArray[np.int64]
 
     @classmethod
@@ -79,6 +81,7 @@ class Fates:
             stale=np.zeros(count, np.int16),
             lost=np.zeros(count, np.bool_),
             late=np.zeros(count, np.bool_),
+            unforeseen=np.zeros(count, np.bool_),
             rejections=np.zeros(count, np.int64),
         )
 
@@ -179,6 +182,7 @@ class Foresight:
             earlier = self.fates(each)
             had += earlier.sent
             uncertain |= earlier.uncertain | (earlier.instead != 0)
+            uncertain |= earlier.sent & earlier.unforeseen
             if each.channel is campaign.channel:
                 hard += earlier.statuses == Status.HARD_BOUNCED
                 soft += earlier.statuses == Status.SOFT_BOUNCED
@@ -267,6 +271,7 @@ class Foresight:
         fates = Fates.unsent(reasons)
         waiting = np.ones(self.count, np.bool_)
         gateway = self.scenario.gateway_of(campaign)
+        fates.unforeseen[:] = not gateway.is_simulated
         for attempt in range(1, gateway.attempts + 1):
             drawn = (gateway.behaviour, self.scenario.seed, campaign.name, attempt, self.first)
             treatment = treat(*drawn, forced)

@@ -29,10 +29,6 @@ from tracker.receipts import Receipt
 from tracker.status import REFUSALS, Status
 from workers.gateways.base import Delivered, GatewayUnavailable, Handover, News, Submission
 
-KIND = "simulated"
-"""Its name among the entry points."""
-
-
 Span = tuple[timedelta, timedelta]
 """A time, from the beginning of the run on."""
 

@@ -6,8 +6,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from simulator.ledger import OUTCOMES, acceptances
+from simulator.sections import SIMULATED
 from tracker.audit import Invariant
-from tracker.schema import campaigns, messages, transitions
+from tracker.schema import campaigns, gateways, messages, transitions
 from tracker.status import Status
 
 
@@ -76,11 +77,20 @@ def _recorded_is_accepted(ids: Sequence[int]) -> sa.Select[Any]:
             ),
         )
         .where(
-            transitions.c.campaign_id.in_(ids),
+            transitions.c.campaign_id.in_(_through_us(ids)),
             transitions.c.status == Status.IN_GATEWAY,
             acceptances.c.number.is_(None),
         )
         .order_by(transitions.c.campaign_id, transitions.c.number)
+    )
+
+
+def _through_us(ids: Sequence[int]) -> sa.Select[tuple[int]]:
+    """The campaigns whose gateway is the simulated one."""
+    return (
+        sa.select(campaigns.c.id)
+        .join(gateways, gateways.c.id == campaigns.c.gateway_id)
+        .where(campaigns.c.id.in_(ids), gateways.c.kind == SIMULATED)
     )
 
 

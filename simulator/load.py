@@ -13,13 +13,13 @@ from simulator.audience import Progress
 from simulator.customer_file import RejectFile
 from simulator.fates import Inclination
 from simulator.foresight import service_settings
-from simulator.gateway import KIND, Settings, Slowness
+from simulator.gateway import Settings, Slowness
 from simulator.oracle import Oracle
 from simulator.patience import enqueue_once, patiently
 from simulator.population import Census, Population
 from simulator.scenario import Scenario
 from tracker import catalog
-from tracker.clock import SystemClock, to_datetime
+from tracker.clock import MICROSECOND, SystemClock, to_datetime
 from tracker.database import Database
 from tracker.errors import UsageError
 from tracker.journal import Author
@@ -186,10 +186,11 @@ class _Recorder:
                 self._gateways[key] = catalog.record_gateway(
                     connection,
                     self._run_id,
-                    kind=KIND,
-                    settings=settings.model_dump_json(),
+                    kind=gateway.kind,
+                    settings=settings.model_dump_json() if gateway.is_simulated else "{}",
                     enabled=gateway.enabled,
                     rate=gateway.rate,
+                    retry_after=gateway.rest // MICROSECOND,
                 )
         return self._gateways[key]
 

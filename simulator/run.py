@@ -23,6 +23,7 @@ from tracker.database import Database, check_reachable, connect, migrate
 from tracker.errors import SendtraceError, UsageError
 from tracker.settings import Settings
 from workers.app import app
+from workers.gateways.safety import open_gateway
 
 POLL = 0.1
 """Seconds between two looks at how far the messages are."""
@@ -56,6 +57,8 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
     settings.prepare_home()
     with ExitStack() as stack:
         database = stack.enter_context(closing(open_database(settings)))
+        for kind in scenario.network_gateways:
+            open_gateway(kind, "{}", database)
         worker = None
         if options.attach:
             broker = _configured_broker(settings)

@@ -29,6 +29,7 @@ from simulator.wording import problems, shown
 from tracker.errors import UsageError
 from tracker.status import Channel
 from tracker.words import near_words
+from workers.gateways.base import channels_of, reaches_people
 from workers.services import ServiceName
 
 
@@ -93,8 +94,23 @@ class Scenario(Section):
                     f"campaigns[{place}].audience: the customers are another organization's;"
                     " expected the same organization"
                 )
+        self._gateways_fit()
         self._nothing_is_idle()
         return self
+
+    def _gateways_fit(self) -> None:
+        """People who were made up have no real gateway, and not every gateway serves a channel."""
+        for place, campaign in enumerate(self.campaigns):
+            kind = self.gateway_of(campaign).kind
+            if campaign.channel not in channels_of(kind):
+                raise ValueError(
+                    f"campaigns[{place}].channel: the gateway {kind} takes no {campaign.channel}"
+                )
+            if reaches_people(kind) and isinstance(self.owner_of(campaign).audience, int):
+                raise ValueError(
+                    f"campaigns[{place}].audience: the customers are made up, and the gateway"
+                    f" {kind} reaches people outside; expected a file"
+                )
 
     def _nothing_is_idle(self) -> None:
         """A name that nobody uses is a slip of the keyboard."""
@@ -115,6 +131,12 @@ class Scenario(Section):
     def gateway_of(self, campaign: Campaign) -> Gateway:
         """What takes a campaign's messages over: the gateway that it names, or its channel's."""
         return self.gateways.get(campaign.gateway or campaign.channel, Gateway())
+
+    @property
+    def network_gateways(self) -> list[str]:
+        """The kinds of gateways in use that reach people outside."""
+        kinds = {self.gateway_of(campaign).kind for campaign in self.campaigns}
+        return sorted(kind for kind in kinds if reaches_people(kind))
 
     def has_active_series(self, campaign: Campaign) -> bool:
         """Whether a campaign's coupons can be given out; without a name they always can."""

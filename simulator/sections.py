@@ -26,6 +26,7 @@ from tracker.bounces import MOST_BOUNCES
 from tracker.status import Channel, Reason
 from tracker.words import near_words
 from workers.allowance import HIGHEST_LIMIT, MOST_DAYS
+from workers.gateways.base import installed
 from workers.requirements import known_requirements
 
 MOST_MESSAGES = 100_000_000
@@ -219,14 +220,27 @@ class Slow(Outage):
     factor: Annotated[float, Field(ge=1, le=1_000_000, strict=True)]
 
 
+SIMULATED = "simulated"
+
+
+def _kind(kind: str) -> str:
+    if kind not in installed():
+        raise ValueError(f"there is no gateway of kind {kind!r}{near_words(kind, installed())}")
+    return kind
+
+
 class Gateway(Section):
+    """What takes messages over. All but the first five keys say how a simulated one behaves."""
+
+    kind: Annotated[str, AfterValidator(_kind)] = SIMULATED
     enabled: Annotated[bool, Field(strict=True)] = True
+    attempts: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
+    rate: Count | None = None
+    retry_after: Duration | None = None
     latency: Latency = Latency.model_construct(median=timedelta(), p99=timedelta())
     hard_bounce: Share = 0.0
     soft_bounce: Share = 0.0
     not_delivered: Share = 0.0
-    attempts: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
-    rate: Count | None = None
     receipts: Receipts = Receipts()
     outage: Outage | None = None
     slow: Slow | None = None
@@ -237,6 +251,27 @@ class Gateway(Section):
         outcomes = ("hard_bounce", "soft_bounce", "not_delivered")
         _add_up(", ".join(outcomes), {each: getattr(self, each) for each in outcomes})
         return self
+
+    @model_validator(mode="after")
+    def _behaves_as_it_does(self) -> Self:
+        """Nobody can tell a real gateway what to do."""
+        ours = {"kind", "enabled", "attempts", "rate", "retry_after"}
+        told = sorted(self.model_fields_set - ours)
+        if told and not self.is_simulated:
+            raise ValueError(
+                f"{told[0]}: is for simulated gateways, and this one is of kind {self.kind}"
+            )
+        return self
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.kind == SIMULATED
+
+    @property
+    def rest(self) -> timedelta:
+        """How long what bounced softly waits for its next attempt: a real server wants a minute."""
+        usual = timedelta() if self.is_simulated else timedelta(minutes=1)
+        return usual if self.retry_after is None else self.retry_after
 
     @property
     def behaviour(self) -> Behaviour:

@@ -7,6 +7,8 @@ from pydantic_core import ErrorDetails
 
 from tracker.words import near_words
 
+SHARE_LIMITS = {("greater_than_equal", 0.0), ("less_than_equal", 1.0)}
+
 MOST_SHOWN = 60
 """Characters of a wrong value that are shown."""
 
@@ -51,7 +53,7 @@ def _explain(error: ErrorDetails, top: type[BaseModel]) -> str:
         case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than":
             limit = next(iter(context.values()))
             relation = error["type"].replace("_", " ").replace("than equal", "than or equal to")
-            if limit in (0.0, 1.0) and isinstance(limit, float) and "equal" in relation:
+            if (error["type"], limit) in SHARE_LIMITS and isinstance(limit, float):
                 return f"{key}: {value!r} is out of range; expected a share from 0 to 1"
             return f"{key}: {value!r} is out of range; expected a number {relation} {limit:,}"
         case "float_type" | "float_parsing":

@@ -89,6 +89,7 @@ class Campaign:
     services_settings: str = "{}"
     tracks_engagement: bool = False
     gateway_rate: int | None = None
+    retry_after: int = 0
 
     @cached_property
     def clock(self) -> Clock:
@@ -182,9 +183,10 @@ def record_gateway(
     settings: str,
     enabled: bool = True,
     rate: int | None = None,
+    retry_after: int = 0,
 ) -> int:
     """A new gateway's id. ``settings`` is for the gateway alone to understand; it takes ``rate``
-    messages a second."""
+    messages a second, and soft bounces again after so many microseconds."""
     return _insert(
         connection,
         gateways,
@@ -193,6 +195,7 @@ def record_gateway(
         settings=settings,
         enabled=enabled,
         rate=rate,
+        retry_after=retry_after,
     )
 
 
@@ -265,6 +268,7 @@ _CAMPAIGN = (
         gateways.c.settings.label("gateway_settings"),
         gateways.c.enabled.label("gateway_enabled"),
         gateways.c.rate.label("gateway_rate"),
+        gateways.c.retry_after,
         coupon_series.c.name.label("series"),
         coupon_series.c.active.label("series_active"),
         runs.c.seed,
@@ -322,6 +326,7 @@ def _campaign(row: Row[Any]) -> Campaign:
         services_settings=row.services_settings,
         tracks_engagement=row.tracks_engagement,
         gateway_rate=row.gateway_rate,
+        retry_after=row.retry_after,
     )
 
 

@@ -130,8 +130,10 @@ gateways = Table(
     Column("settings", Text, nullable=False),
     Column("enabled", Boolean, nullable=False, server_default=true()),
     Column("rate", Integer),
+    Column("retry_after", BigInteger, nullable=False, server_default=text("0")),
     comment="What takes messages over. Kind is the name of an entry point in sendtrace.gateways;"
-    " rate is how many messages a second it takes, null is unlimited.",
+    " rate is how many messages a second it takes, null is unlimited; what bounced softly is"
+    " offered again retry_after microseconds later.",
 )
 
 audiences = Table(

@@ -20,6 +20,7 @@ class Settings(BaseSettings):
     database_url: str | None = None
     broker_url: str | None = None
     timezone: str = "UTC"
+    allow_gateways: str = ""
 
     @field_validator("timezone")
     @classmethod
@@ -31,6 +32,11 @@ class Settings(BaseSettings):
                 f"{name!r} is no time zone; expected a name like Asia/Kolkata"
             ) from None
         return name
+
+    @property
+    def allowed_gateways(self) -> frozenset[str]:
+        """The gateways that may reach people outside, by their kinds."""
+        return frozenset(self.allow_gateways.replace(",", " ").split())
 
     @property
     def database(self) -> str:

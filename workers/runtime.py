@@ -9,7 +9,8 @@ from tracker.catalog import Batch, Campaign, load_batch
 from tracker.database import Database, connect, migrate
 from tracker.settings import load_settings
 from workers import services
-from workers.gateways.base import Gateway, factory_of
+from workers.gateways.base import Gateway
+from workers.gateways.safety import open_gateway
 from workers.throttle import Throttle, Unthrottled
 
 
@@ -51,7 +52,7 @@ def gateway_of(campaign: Campaign) -> Gateway:
 
 @cache
 def _gateway(_gateway_id: int, kind: str, settings: str) -> Gateway:
-    return factory_of(kind)(settings, database())
+    return open_gateway(kind, settings, database())
 
 
 def throttle_of(_campaign: Campaign) -> Throttle:

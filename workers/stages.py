@@ -11,12 +11,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from operator import itemgetter
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker import engagement
-from tracker.catalog import Batch
+from tracker.catalog import Batch, Campaign
 from tracker.clock import MICROSECOND, Instant, to_datetime
 from tracker.database import Database
 from tracker.expectations import Expected, expect, expect_not_before, outlook
@@ -228,6 +229,7 @@ def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]
             sa.and_(
                 messages.c.status == Status.SOFT_BOUNCED,
                 messages.c.attempt < campaign.attempts,
+                _has_rested(campaign),
             ),
         ),
     )
@@ -257,6 +259,40 @@ def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]
         )
         for (status, attempt), (numbers, addresses) in groups.items()
     ]
+
+
+def _bounced_softly_at() -> sa.ScalarSelect[Instant]:
+    """When a message came into its last soft bounce."""
+    return (
+        sa.select(transitions.c.at)
+        .where(
+            transitions.c.campaign_id == messages.c.campaign_id,
+            transitions.c.status == Status.SOFT_BOUNCED,
+            transitions.c.attempt == messages.c.attempt,
+            transitions.c.number == messages.c.number,
+        )
+        .correlate(messages)
+        .scalar_subquery()
+    )
+
+
+def _has_rested(campaign: Campaign) -> sa.ColumnElement[bool]:
+    """Whether it is time to offer a message again that bounced softly."""
+    if not campaign.retry_after:
+        return sa.true()
+    return _bounced_softly_at() <= campaign.clock.now() - campaign.retry_after
+
+
+def _next_attempt_at(connection: Connection, batch: Batch) -> Instant | None:
+    """When the first message that bounced softly is to be offered again."""
+    first: Instant | None = connection.scalar(
+        sa.select(sa.func.min(_bounced_softly_at())).where(
+            *_of_batch(batch),
+            messages.c.status == Status.SOFT_BOUNCED,
+            messages.c.attempt < batch.campaign.attempts,
+        )
+    )
+    return None if first is None else first + batch.campaign.retry_after
 
 
 def deliver(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following | None:
@@ -324,18 +360,22 @@ def following(database: Database, batch: Batch, done: Step | None = None) -> Fol
     with database.read() as connection:
         held = {(Status(status), attempt) for status, attempt in connection.execute(query)}
         known = outlook(connection, batch)
+        waits_for_attempt = any(
+            status is Status.SOFT_BOUNCED and attempt < batch.campaign.attempts
+            for status, attempt in held
+        )
+        next_attempt_at = None
+        if waits_for_attempt and batch.campaign.retry_after:
+            next_attempt_at = _next_attempt_at(connection, batch)
     statuses = {status for status, _ in held}
-    waits_for_attempt = any(
-        status is Status.SOFT_BOUNCED and attempt < batch.campaign.attempts
-        for status, attempt in held
-    )
     if Status.QUEUED in statuses:
         return Following(Step.SUPPRESS)
-    if Status.ABOUT_TO_BE_SENT in statuses or waits_for_attempt:
+    if Status.ABOUT_TO_BE_SENT in statuses or (waits_for_attempt and next_attempt_at is None):
         return Following(Step.SUBMIT)
     dues = [
         (due, step)
         for due, step in (
+            (next_attempt_at, Step.SUBMIT),
             (known.receipts_due_at, Step.DELIVER),
             (known.engagement_due_at, Step.ENGAGE),
         )
@@ -343,7 +383,7 @@ def following(database: Database, batch: Batch, done: Step | None = None) -> Fol
     ]
     if not dues:
         return None
-    due, step = min(dues)
+    due, step = min(dues, key=itemgetter(0))
     left = (due - batch.campaign.clock.now()) / batch.campaign.speed * MICROSECOND
     asked_already = done is step or (done, step) == (Step.ENGAGE, Step.DELIVER)
     least = RECEIPT_POLL if asked_already else timedelta()

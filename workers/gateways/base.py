@@ -2,7 +2,7 @@
 of them. Which one a campaign uses is an entry of the group ``sendtrace.gateways``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
@@ -15,6 +15,7 @@ from tracker.database import Database
 from tracker.engagement import Event
 from tracker.errors import SendtraceError, UsageError
 from tracker.receipts import Receipt
+from tracker.status import Channel
 
 GROUP = "sendtrace.gateways"
 
@@ -41,6 +42,19 @@ class Submission:
         if len(self.numbers) <= most:
             return self
         return replace(self, numbers=self.numbers[:most], recipients=self.recipients[:most])
+
+    def without(self, numbers: Collection[int]) -> "Submission":
+        """The rest of it."""
+        left = [
+            (number, recipient)
+            for number, recipient in zip(self.numbers, self.recipients, strict=True)
+            if number not in numbers
+        ]
+        return replace(
+            self,
+            numbers=[number for number, _ in left],
+            recipients=[recipient for _, recipient in left],
+        )
 
 
 @dataclass(frozen=True)
@@ -103,15 +117,33 @@ class Gateway(Protocol):
 
 
 GatewayFactory = Callable[[str, Database], Gateway]
-"""Makes a gateway from its settings, as they are recorded, and the database."""
+"""Makes a gateway from its settings, as they are recorded, and the database.
+
+It may say what it is for: ``network``, whether it reaches people outside, which is assumed where it
+does not say; and ``channels``, which else are all.
+"""
+
+
+def installed() -> list[str]:
+    """The kinds of gateways that there are."""
+    return sorted(entry_points(group=GROUP).names)
 
 
 @cache
 def factory_of(kind: str) -> GatewayFactory:
     """The installed gateway called ``kind``; :exc:`UsageError` if there is none."""
-    found = entry_points(group=GROUP)
-    if kind not in found.names:
-        known = ", ".join(sorted(found.names)) or "none"
+    if kind not in installed():
+        known = ", ".join(installed()) or "none"
         raise UsageError(f"there is no gateway of kind {kind!r}; installed: {known}")
-    factory: GatewayFactory = found[kind].load()
+    factory: GatewayFactory = entry_points(group=GROUP)[kind].load()
     return factory
+
+
+def reaches_people(kind: str) -> bool:
+    """Whether a gateway sends to people outside."""
+    return bool(getattr(factory_of(kind), "network", True))
+
+
+def channels_of(kind: str) -> frozenset[Channel]:
+    """The channels that a gateway serves."""
+    return frozenset(getattr(factory_of(kind), "channels", Channel))

@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 COMMENTS = {
-    "gateways": "What takes messages over. Kind is the name of an entry point in sendtrace.gateways; rate is how many messages a second it takes, null is unlimited.",
+    "gateways": "What takes messages over. Kind is the name of an entry point in sendtrace.gateways; rate is how many messages a second it takes, null is unlimited; what bounced softly is offered again retry_after microseconds later.",
     "campaigns": "One message to one audience over one channel. requires is a JSON list. Kind and services_kind are names of entry points in sendtrace.handlers and sendtrace.services; coupon_series may name one that the organization does not have. engagement_as_of: when its engagement was last rolled up.",
     "batches": "Message numbers first … first + size - 1. touched_at: when a step last changed it. receipts_due_at, engagement_due_at: from when on the gateway may have more to tell; null is never.",
 }
@@ -16,6 +16,10 @@ COMMENTS = {
 
 def upgrade() -> None:
     op.add_column("gateways", sa.Column("rate", sa.Integer()))
+    op.add_column(
+        "gateways",
+        sa.Column("retry_after", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
+    )
     op.add_column("campaigns", sa.Column("engagement_as_of", sa.BigInteger()))
     op.add_column("batches", sa.Column("receipts_due_at", sa.BigInteger()))
     op.add_column("batches", sa.Column("engagement_due_at", sa.BigInteger()))

@@ -1,0 +1,95 @@
+"""What keeps synthetic messages from people: a gateway that reaches them is used only where that is
+allowed by name, and never for addresses and numbers that belong to nobody.
+
+Domains of RFC 2606 and RFC 6761; mobile numbers that regulators set aside for fiction: Ofcom
+(07700 900000 to 900999), ACMA (0491 570 …), and 555-0100 to 555-0199 of the North American plan.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from tracker.catalog import Batch
+from tracker.clock import Instant
+from tracker.database import Database
+from tracker.engagement import Event
+from tracker.errors import UsageError
+from tracker.receipts import Receipt
+from tracker.settings import load_settings
+from tracker.status import Channel, Status
+from workers.gateways.base import (
+    Delivered,
+    Gateway,
+    Handover,
+    News,
+    Submission,
+    factory_of,
+    reaches_people,
+)
+
+TOP_LEVELS = frozenset({"test", "example", "invalid", "localhost"})
+DOMAINS = frozenset({"example.com", "example.net", "example.org"})
+
+_NUMBER = re.compile(
+    r"\+447700900\d{3}|\+61491570(006|110|156|157|158|159|313|737)|\+1\d{3}55501\d{2}"
+)
+
+REFUSED = "reserved for documentation and fiction; not sent"
+
+
+def is_reserved(channel: Channel, recipient: str) -> bool:
+    """Whether a recipient can be nobody's."""
+    if channel is Channel.SMS:
+        return _NUMBER.fullmatch(recipient) is not None
+    labels = recipient.rpartition("@")[2].strip().rstrip(".").lower().split(".")
+    return labels[-1] in TOP_LEVELS or ".".join(labels[-2:]) in DOMAINS
+
+
+class Guarded:
+    """A gateway that never sees what is for nobody: that bounces for good without it."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def submit(self, submission: Submission, now: Instant) -> Handover:
+        """Offer what is for somebody; say that the rest was accepted, and bounced."""
+        channel, attempt = submission.campaign.channel, submission.attempt
+        everybody = list(zip(submission.numbers, submission.recipients, strict=True))
+        nobodies = [number for number, each in everybody if is_reserved(channel, each)]
+        if not nobodies:
+            return self._gateway.submit(submission, now)
+        bounced = [
+            Receipt(number, attempt, Status.HARD_BOUNCED, now, detail=REFUSED)
+            for number in nobodies
+        ]
+        rest = submission.without(nobodies)
+        if not rest.numbers:
+            return Handover({now: nobodies}, bounced)
+        done = self._gateway.submit(rest, now)
+        accepted = dict(done.accepted)
+        accepted[now] = [*accepted.get(now, ()), *nobodies]
+        return Handover(accepted, [*done.receipts, *bounced], done.wait)
+
+    def receipts(
+        self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
+    ) -> News[Receipt]:
+        """What the gateway says."""
+        return self._gateway.receipts(batch, awaited, now)
+
+    def engagement(
+        self, batch: Batch, delivered: Delivered, since: Instant, now: Instant
+    ) -> News[Event]:
+        """What the gateway says."""
+        return self._gateway.engagement(batch, delivered, since, now)
+
+
+def open_gateway(kind: str, settings: str, database: Database) -> Gateway:
+    """A gateway, guarded if it reaches people; :exc:`UsageError` where it may not be used."""
+    factory = factory_of(kind)
+    if not reaches_people(kind):
+        return factory(settings, database)
+    if kind not in load_settings().allowed_gateways:
+        raise UsageError(
+            f"the gateway {kind} reaches people outside; to allow it set"
+            f" SENDTRACE_ALLOW_GATEWAYS={kind}"
+        )
+    return Guarded(factory(settings, database))

@@ -1,0 +1,294 @@
+"""A real gateway for email: an SMTP server (RFC 5321), configured in the environment alone.
+
+SMTP knows no idempotency key. Should a worker die between the server's answer and our commit, the
+message is sent again, with the same Message-ID.
+"""
+
+import hashlib
+import re
+import smtplib
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP as WIRE_FORMAT
+from email.utils import format_datetime
+from enum import StrEnum
+from functools import cached_property
+from typing import ClassVar, NamedTuple
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tracker.catalog import Batch, Campaign
+from tracker.clock import Instant, to_datetime
+from tracker.database import Database
+from tracker.engagement import Event
+from tracker.errors import UsageError
+from tracker.receipts import Receipt
+from tracker.status import Channel, Status
+from workers.gateways.base import Delivered, GatewayUnavailable, Handover, News, Submission
+
+KIND = "smtp"
+"""Its name among the entry points."""
+
+LONGEST_CALL = 20.0
+"""Seconds after which a call takes no more messages: a task has 90. The rest comes back at once."""
+
+IDLE = 5.0
+"""Seconds after which a connection is tried before it is used again."""
+
+PREFIX = "SENDTRACE_SMTP_"
+
+_MAILBOX = re.compile(r"[^\s<>@,;:\"\\]+@[^\s<>@,;:\"\\]+")
+_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}\b")
+
+
+class Tls(StrEnum):
+    """How the connection is encrypted: not, by STARTTLS, or from the beginning."""
+
+    NONE = "none"
+    STARTTLS = "starttls"
+    TLS = "tls"
+
+
+PORTS = {Tls.NONE: 25, Tls.STARTTLS: 587, Tls.TLS: 465}
+
+
+class SmtpSettings(BaseSettings):
+    """The environment's ``SENDTRACE_SMTP_…`` variables. ``timeout`` is in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
+
+    host: str
+    from_: str = Field(validation_alias=f"{PREFIX}FROM")
+    port: int | None = Field(None, ge=1, le=65_535)
+    tls: Tls = Tls.STARTTLS
+    username: str | None = None
+    password: SecretStr | None = None
+    timeout: float = Field(10.0, gt=0, le=30)
+
+    @field_validator("from_")
+    @classmethod
+    def _is_mailbox(cls, address: str) -> str:
+        if _MAILBOX.fullmatch(address) is None or not address.isascii():
+            raise ValueError(f"{address!r} is no address; expected one like news@shop.example")
+        return address
+
+
+def smtp_settings() -> SmtpSettings:
+    """The settings; :exc:`UsageError` names the variable that is missing or wrong."""
+    try:
+        return SmtpSettings()  # type: ignore[call-arg]  # they come from the environment
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0]).upper().removeprefix(PREFIX)
+        said = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            said = "is not set; the smtp gateway needs it"
+        raise UsageError(f"{PREFIX}{name}: {said}") from None
+
+
+class Reply(NamedTuple):
+    """What a server says: a code of RFC 5321, and its first line."""
+
+    code: int
+    text: str
+
+    @classmethod
+    def of(cls, said: tuple[int, bytes]) -> "Reply":
+        lines = said[1].decode("ascii", "replace").splitlines()
+        return cls(said[0], lines[0].strip() if lines else "")
+
+    @property
+    def is_good(self) -> bool:
+        return 200 <= self.code < 300
+
+    @property
+    def status(self) -> Status:
+        """What an attempt has come to; codes of 4xx are refusals for now (RFC 5321, 4.2.1)."""
+        if self.is_good:
+            return Status.DELIVERED
+        return Status.SOFT_BOUNCED if 400 <= self.code < 500 else Status.HARD_BOUNCED
+
+    @property
+    def detail(self) -> str:
+        """It begins with the enhanced status code (RFC 3463), where the server gives one."""
+        return self.text if _ENHANCED.match(self.text) else f"{self.code} {self.text}".strip()
+
+
+BAD_ADDRESS = Reply(553, "5.1.3 this is no address")
+NO_UTF8 = Reply(553, "5.6.7 the server takes no such address (SMTPUTF8)")
+CONNECTION_LOST = Reply(421, "4.4.2 the connection was lost")
+
+Trouble = (smtplib.SMTPException, OSError, ssl.SSLError)
+
+
+class SmtpGateway:
+    """An SMTP server behind the workers' protocol: what it takes over counts as delivered."""
+
+    network: ClassVar = True
+    channels: ClassVar = frozenset({Channel.EMAIL})
+
+    def __init__(self, _settings: str, _database: Database) -> None:
+        self._settings = smtp_settings()
+        self._connection: smtplib.SMTP | None = None
+        self._used = 0.0
+
+    def submit(self, submission: Submission, now: Instant) -> Handover:
+        """Send one message after the other, over one connection, for no longer than a while."""
+        began = time.monotonic()
+        clock = submission.campaign.clock
+        receipts: list[Receipt] = []
+        for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
+            try:
+                reply = self._send(submission.campaign, submission.attempt, number, recipient)
+            except GatewayUnavailable:
+                if not receipts:
+                    raise
+                break
+            receipts.append(
+                Receipt(number, submission.attempt, reply.status, clock.now(), detail=reply.detail)
+            )
+            if time.monotonic() - began > LONGEST_CALL:
+                break
+        return Handover({now: [receipt.number for receipt in receipts]}, receipts)
+
+    def receipts(
+        self, _batch: Batch, _awaited: Mapping[int, Sequence[int]], _now: Instant
+    ) -> News[Receipt]:
+        """Nothing: all was said when the messages were taken over."""
+        return News(())
+
+    def engagement(
+        self, _batch: Batch, _delivered: Delivered, _since: Instant, _now: Instant
+    ) -> News[Event]:
+        """Nothing: a server does not know."""
+        return News(())
+
+    def _send(self, campaign: Campaign, attempt: int, number: int, recipient: str) -> Reply:
+        """What became of a message; :exc:`GatewayUnavailable` if that has nothing to do with it.
+
+        Where the connection breaks but another can be made, it is the message that breaks it.
+        """
+        if _MAILBOX.fullmatch(recipient) is None:
+            return BAD_ADDRESS
+        connection = self._connected()
+        if not recipient.isascii() and not connection.has_extn("smtputf8"):
+            return NO_UTF8
+        content = self._message(campaign, attempt, number, recipient)
+        try:
+            reply = self._transact(connection, recipient, content)
+        except Trouble:
+            self._disconnect()
+            self._connected()
+            return CONNECTION_LOST
+        self._used = time.monotonic()
+        return reply
+
+    def _transact(self, connection: smtplib.SMTP, recipient: str, content: bytes) -> Reply:
+        utf8 = () if recipient.isascii() else ("SMTPUTF8",)
+        reply = Reply.of(connection.mail(self._settings.from_, utf8))
+        if not reply.is_good:
+            # That is about us, not about the message.
+            self._disconnect()
+            raise GatewayUnavailable(f"the SMTP server refuses the sender: {reply.detail}")
+        reply = Reply.of(connection.rcpt(recipient))
+        if reply.is_good:
+            try:
+                reply = Reply.of(connection.data(content))
+            except smtplib.SMTPDataError as error:
+                reply = Reply.of((error.smtp_code, _text(error).encode()))
+        if reply.code == CONNECTION_LOST.code:
+            self._disconnect()
+            raise GatewayUnavailable(f"the SMTP server closes the connection: {reply.detail}")
+        if not reply.is_good:
+            connection.rset()
+        return reply
+
+    def _connected(self) -> smtplib.SMTP:
+        """The connection, made anew where there is none or it is gone."""
+        if self._connection is not None and time.monotonic() - self._used > IDLE:
+            try:
+                self._connection.noop()
+            except Trouble:
+                self._disconnect()
+        if self._connection is None:
+            self._connection = self._connect()
+            self._used = time.monotonic()
+        return self._connection
+
+    def _connect(self) -> smtplib.SMTP:
+        settings = self._settings
+        host, port = settings.host, settings.port or PORTS[settings.tls]
+        try:
+            with ExitStack() as failing:
+                connection: smtplib.SMTP
+                if settings.tls is Tls.TLS:
+                    context = ssl.create_default_context()
+                    connection = smtplib.SMTP_SSL(
+                        host, port, timeout=settings.timeout, context=context
+                    )
+                else:
+                    connection = smtplib.SMTP(host, port, timeout=settings.timeout)
+                failing.callback(connection.close)
+                if settings.tls is Tls.STARTTLS:
+                    connection.starttls(context=ssl.create_default_context())
+                connection.ehlo_or_helo_if_needed()
+                if settings.username is not None:
+                    password = settings.password.get_secret_value() if settings.password else ""
+                    connection.login(settings.username, password)
+                failing.pop_all()
+        except Trouble as error:
+            raise GatewayUnavailable(
+                f"the SMTP server {host}:{port} can't be used: {_said(error)}"
+            ) from None
+        return connection
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it was not even made
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _message(self, campaign: Campaign, attempt: int, number: int, recipient: str) -> bytes:
+        message = EmailMessage(policy=WIRE_FORMAT.clone(utf8=not recipient.isascii()))
+        name = "".join(each if each.isprintable() else " " for each in campaign.sender)
+        message["Subject"] = campaign.name
+        message["From"] = Address(name, addr_spec=self._settings.from_)
+        message["To"] = recipient
+        message["Date"] = format_datetime(to_datetime(campaign.clock.now()))
+        message["Message-ID"] = self._message_id(campaign, attempt, number)
+        message.set_content(f"{campaign.name}\n")
+        return message.as_bytes()
+
+    def _message_id(self, campaign: Campaign, attempt: int, number: int) -> str:
+        """The same each time that the same attempt is made."""
+        return f"<{number}.{attempt}.{campaign.id}.{self._origin(campaign)}@{self._domain}>"
+
+    @staticmethod
+    def _origin(campaign: Campaign) -> str:
+        """Tells the campaigns of one database from those of another."""
+        source = f"{campaign.run_id} {campaign.started_at} {campaign.name}"
+        return hashlib.blake2b(source.encode(), digest_size=6).hexdigest()
+
+    @cached_property
+    def _domain(self) -> str:
+        return self._settings.from_.rpartition("@")[2]
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, without what we told the server."""
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"{error.smtp_code} {_text(error)}"
+    return str(error) or type(error).__name__
+
+
+def _text(error: smtplib.SMTPResponseException) -> str:
+    said = error.smtp_error
+    return said.decode("ascii", "replace") if isinstance(said, bytes) else said
