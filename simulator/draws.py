@@ -26,6 +26,9 @@ class Purpose(StrEnum):
     REFERRAL = "referral"
     HANDLER = "handler"
     ENGAGEMENT = "engagement"
+    ENGAGEMENT_DELAY = "engagement delay"
+    ENGAGEMENT_SEQUEL = "engagement sequel"
+    ENGAGEMENT_AGAIN = "engagement again"
 
 
 def uniforms(

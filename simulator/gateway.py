@@ -4,20 +4,24 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from simulator import ledger
-from simulator.fates import Behaviour, Inclination, engaged, is_malformed, outcomes
+from simulator.fates import Behaviour, Inclination, deeds, is_malformed, outcomes
 from tracker.catalog import Batch
 from tracker.clock import Instant
 from tracker.database import Database
 from tracker.engagement import Event
 from tracker.receipts import Receipt
-from tracker.status import REFUSALS, Status
+from tracker.status import Engagement, Status
 from workers.gateways.base import Delivered, Handover, News, Submission
 
 KIND = "simulated"
 """Its name among the entry points."""
+
+NOT_DELIVERED = np.int64(-(2**62))
+"""Stands where a message of the range has not reached its recipient."""
 
 
 class Settings(BaseModel):
@@ -87,23 +91,35 @@ class SimulatedGateway:
     def engagement(
         self, batch: Batch, delivered: Delivered, since: Instant, now: Instant
     ) -> News[Event]:
-        """Who marks a message as spam or unsubscribes does so at once."""
-        numbers = delivered.numbers
-        if not numbers:
+        """What the recipients did from ``since`` to ``now``: each has done it all in advance."""
+        numbers, instants = self._recipients(delivered)
+        if not len(numbers):
             return News([])
-        first = min(numbers)
-        does = engaged(
-            self._settings.inclination,
-            self._settings.seed,
-            batch.campaign.name,
-            first,
-            max(numbers) - first + 1,
+        first = int(numbers.min())
+        count = int(numbers.max()) - first + 1
+        done = deeds(
+            self._settings.inclination, self._settings.seed, batch.campaign.name, first, count
         )
+        delivered_at = np.full(count, NOT_DELIVERED)
+        delivered_at[numbers - first] = instants
+        reached = delivered_at[done.places] != NOT_DELIVERED
+        at = (delivered_at[done.places] + done.after)[reached]
+        out = (at >= since) & (at <= now)
+        events = zip(
+            (done.places[reached][out] + first).tolist(),
+            done.kinds[reached][out].tolist(),
+            at[out].tolist(),
+            strict=True,
+        )
+        later = at[at > now]
         return News(
-            [
-                Event(number, kind, at)
-                for kind in sorted(REFUSALS)
-                for number, at in zip(*delivered, strict=True)
-                if does[kind][number - first]
-            ]
+            [Event(number, Engagement(kind), instant) for number, kind, instant in events],
+            int(later.min()) if len(later) else None,
         )
+
+    def _recipients(self, delivered: Delivered) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Numbers and instants of what was delivered and stays so: of these somebody hears.
+
+        The prediction's side of it is in :func:`simulator.results.compare`.
+        """
+        return np.asarray(delivered.numbers, np.int64), np.asarray(delivered.at, np.int64)

@@ -11,7 +11,6 @@ from simulator import audience, services
 from simulator import sections as world
 from simulator.audience import Progress
 from simulator.customer_file import RejectFile
-from simulator.fates import Inclination
 from simulator.foresight import service_settings
 from simulator.gateway import KIND, Settings
 from simulator.oracle import Oracle
@@ -133,7 +132,7 @@ class _Recorder:
                 series=series,
                 services_kind=services.KIND,
                 services_settings=service_settings(self._scenario, campaign).model_dump_json(),
-                tracks_engagement=self._scenario.inclination_of(campaign) != Inclination(),
+                tracks_engagement=self._scenario.inclination_of(campaign).engages,
             )
             recorded = catalog.load_campaign(connection, campaign_id)
         oracle = Oracle(self._scenario, campaign, audience.size, audience.population)

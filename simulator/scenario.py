@@ -121,7 +121,7 @@ class Scenario(Section):
 
     def inclination_of(self, campaign: Campaign) -> Inclination:
         """What the recipients of a campaign do with it."""
-        return Inclination(**self.engagement.get(campaign.channel, Engagement()).model_dump())
+        return self.engagement.get(campaign.channel, Engagement()).inclination
 
     def owner_of(self, campaign: Campaign) -> Campaign:
         """The campaign for which a campaign's customers were made or imported.
@@ -158,14 +158,7 @@ class Scenario(Section):
     @property
     def without_effect(self) -> list[str]:
         """Keys that are understood, but change nothing in this version."""
-        keys = [f"gateways.{name}.rate" for name, each in self.gateways.items() if each.rate]
-        keys += [
-            f"engagement.{name}.{key}"
-            for name, each in self.engagement.items()
-            for key in ("open", "click")
-            if getattr(each, key)
-        ]
-        return keys
+        return [f"gateways.{name}.rate" for name, each in self.gateways.items() if each.rate]
 
 
 def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None = None) -> Scenario:

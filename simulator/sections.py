@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from simulator.fates import Behaviour
+from simulator.fates import Behaviour, Inclination
 from simulator.labels import MOST_BOUNCES, PLANTABLE, why_not_plantable
 from simulator.services import Failures
 from simulator.wording import near_words, shown
@@ -30,13 +30,14 @@ MOST_MESSAGES = 100_000_000
 LONGEST = timedelta(days=365)
 """No latency is longer."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
 _UNITS = {
     "us": timedelta(microseconds=1),
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
     "m": timedelta(minutes=1),
     "h": timedelta(hours=1),
+    "d": timedelta(days=1),
 }
 _REQUIREMENT = re.compile(r"coupon|referral|last_store|profile|membership|(tag|field):\S.*")
 
@@ -130,6 +131,12 @@ class Organization(Section):
         return self.email if channel is Channel.EMAIL else self.sms
 
 
+class Load(Section):
+    """When a campaign begins, from the beginning of the run on, in simulated time."""
+
+    start: Duration = timedelta()
+
+
 class Campaign(Section):
     name: Name
     channel: Channel
@@ -142,6 +149,7 @@ class Campaign(Section):
     coupon_series: str | None = None
     requires: tuple[str, ...] = ()
     defects: dict[str, Share] = {}
+    load: Load = Load()
 
     @property
     def same_as(self) -> str | None:
@@ -189,9 +197,12 @@ class Latency(Section):
         return self
 
 
+AT_ONCE = Latency.model_construct(median=timedelta(), p99=timedelta())
+
+
 class Gateway(Section):
     enabled: Annotated[bool, Field(strict=True)] = True
-    latency: Latency = Latency.model_construct(median=timedelta(), p99=timedelta())
+    latency: Latency = AT_ONCE
     hard_bounce: Share = 0.0
     soft_bounce: Share = 0.0
     not_delivered: Share = 0.0
@@ -221,6 +232,9 @@ class Engagement(Section):
     click: Share = 0.0
     spam: Share = 0.0
     unsubscribe: Share = 0.0
+    machine_open: Share = 0.0
+    again: Share = 0.0
+    delay: Latency = AT_ONCE
 
     @model_validator(mode="after")
     def _imply_each_other(self) -> Self:
@@ -230,6 +244,19 @@ class Engagement(Section):
                 " expected unsubscribe <= click <= open"
             )
         return self
+
+    @property
+    def inclination(self) -> Inclination:
+        return Inclination(
+            open=self.open,
+            click=self.click,
+            spam=self.spam,
+            unsubscribe=self.unsubscribe,
+            machine_open=self.machine_open,
+            again=self.again,
+            median=self.delay.median,
+            p99=self.delay.p99,
+        )
 
 
 class Outage(Section):
