@@ -18,7 +18,7 @@ from simulator.patience import enqueue_once, patiently
 from simulator.population import Census, Population
 from simulator.scenario import Scenario
 from tracker import catalog
-from tracker.clock import SystemClock, to_datetime
+from tracker.clock import MICROSECOND, Instant, SystemClock, to_datetime
 from tracker.database import Database
 from tracker.errors import UsageError
 from tracker.journal import Author
@@ -47,6 +47,11 @@ class Loaded:
     campaign: catalog.Campaign
     size: int
     oracle: Oracle
+
+    @property
+    def begins_at(self) -> Instant:
+        """Before this it is not sent."""
+        return self.campaign.started_at + self.oracle.campaign.load.start // MICROSECOND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,12 +262,15 @@ def drive(
 ) -> Iterator[int]:
     """Record the messages batch by batch and queue each batch; yields the messages of each.
 
-    A campaign that is to come after another waits until that one is settled. Meanwhile it yields 0.
+    A campaign that is to come after another waits until that one is settled, and until its own time
+    has come. Meanwhile it yields 0.
     """
     waiting = list(run.campaigns)
     by_name = {loaded.campaign.name: loaded for loaded in run.campaigns}
     while waiting:
         for loaded in waiting:
+            if loaded.campaign.clock.now() < loaded.begins_at:
+                continue
             after = loaded.oracle.campaign.after
             if after is None or (by_name[after] not in waiting and is_settled(by_name[after])):
                 yield from _send(database, app, loaded, batch_size)

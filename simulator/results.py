@@ -74,15 +74,15 @@ class Comparison:
     """A campaign's messages held against their prediction.
 
     Of the ``uncertain`` ones nothing was known before, as it depended on who came first;
-    ``withheld`` could have been sent but for credit and message limit. ``refusals`` counts who, of
-    those who got theirs, must have marked it as spam or unsubscribed. ``fates`` is a digest.
+    ``withheld`` could have been sent but for credit and message limit. ``engagement`` counts
+    who, of those who got theirs, must have done what with it. ``fates`` is a digest.
     """
 
     messages: int
     as_predicted: int
     uncertain: int
     withheld: int
-    refusals: Counter[Engagement]
+    engagement: Counter[Engagement]
     differences: tuple[Difference, ...]
     fates: str
 
@@ -127,10 +127,10 @@ class Result:
 
     @property
     def as_predicted(self) -> bool:
-        """Every message as the oracle said, as many withheld, and as many refusals."""
+        """Every message as the oracle said, as many withheld, and as many who did something."""
         return all(each.as_predicted for each in self.withheld.values()) and all(
             comparison.as_predicted == comparison.messages
-            and comparison.refusals == report.refusals
+            and comparison.engagement == report.engagement
             for comparison, report in zip(self.comparisons, self.reports, strict=True)
         )
 
@@ -167,9 +167,10 @@ class Result:
                         "messages": each.messages,
                         "as_predicted": each.as_predicted,
                         "uncertain": each.uncertain,
-                        "refusals": {
-                            kind.slug: count for kind, count in sorted(each.refusals.items())
+                        "engagement": {
+                            kind.slug: count for kind, count in sorted(each.engagement.items())
                         },
+                        "refusals": {kind.slug: each.engagement[kind] for kind in sorted(REFUSALS)},
                         "differences": [vars(difference) for difference in each.differences],
                         "fates": each.fates,
                     }
@@ -243,7 +244,7 @@ def judge_run(database: Database, run: Run, *, workers: int | None, batch_size: 
 def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -> Comparison:
     """Hold every message of a campaign against its prediction."""
     agreeing, uncertain, withheld = 0, 0, 0
-    refusals: Counter[Engagement] = Counter(dict.fromkeys(REFUSALS, 0))
+    engagement: Counter[Engagement] = Counter(dict.fromkeys(Engagement, 0))
     differences, digest = list[Difference](), hashlib.blake2b(digest_size=16)
     for first, predicted in loaded.oracle.predict(credit_is_scarce=credit_is_scarce):
         actual = _fates(connection, loaded.campaign.id, first, len(predicted))
@@ -263,8 +264,11 @@ def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -
         allowance = np.isin(reasons, (Reason.OUT_OF_CREDIT, Reason.MESSAGE_LIMIT))
         withheld += int(np.count_nonzero(predicted.sent & allowance))
         does = loaded.oracle.engaged(first, len(predicted))
-        for kind in REFUSALS:
-            refusals[kind] += int(np.count_nonzero(does[kind] & (statuses == Status.DELIVERED)))
+        # Only of what was delivered and stayed so does anybody hear: the gateway's side of it is
+        # in SimulatedGateway.engagement.
+        reached = statuses == Status.DELIVERED
+        for kind in Engagement:
+            engagement[kind] += int(np.count_nonzero(does[kind] & reached))
         for place in np.flatnonzero(~same)[: EXAMPLES - len(differences)]:
             was = (predicted.statuses[place], predicted.reasons[place], predicted.attempts[place])
             differences.append(
@@ -275,7 +279,7 @@ def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -
         as_predicted=agreeing,
         uncertain=uncertain,
         withheld=withheld,
-        refusals=refusals,
+        engagement=engagement,
         differences=tuple(differences),
         fates=digest.hexdigest(),
     )
