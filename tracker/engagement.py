@@ -8,7 +8,7 @@ up to days.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -154,7 +154,7 @@ def _refuse(written: Entry, events: Iterable[Event]) -> None:
         )
 
 
-def tallies_of_events(*those: sa.ColumnElement[bool]) -> sa.Select[tuple[int, int, int, int, int]]:
+def tallies_of_events(*those: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """What tallies must be (campaign, batch, kind, quarter, recipients), from the events of
     ``those`` campaigns: conditions on ``engagements``."""
     key = (engagements.c.campaign_id, engagements.c.kind, engagements.c.number)
@@ -194,9 +194,7 @@ def on_record(connection: Connection, campaign_ids: Sequence[int]) -> Mapping[in
             sa.select(campaigns.c.id, campaigns.c.engagement_as_of).where(
                 campaigns.c.id.in_(campaign_ids)
             )
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     found = {each: Engaged(Counter(), as_of.get(each)) for each in campaign_ids}
     live = engagement_tallies.c.kind.in_(REFUSALS)

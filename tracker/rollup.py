@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -74,14 +75,12 @@ def _new(connection: Connection, zone: tzinfo) -> Days:
     return _by_day(connection, _quarters(more).where(_IS_NEW), zone)
 
 
-def _quarters(figure: sa.ColumnElement[int]) -> sa.Select[tuple[int, int, int, int]]:
+def _quarters(figure: sa.ColumnElement[int]) -> sa.Select[Any]:
     key = [engagement_tallies.c[each] for each in ("campaign_id", "kind", "quarter")]
     return sa.select(*key, figure).group_by(*key)
 
 
-def _by_day(
-    connection: Connection, query: sa.Select[tuple[int, int, int, int]], zone: tzinfo
-) -> Days:
+def _by_day(connection: Connection, query: sa.Select[Any], zone: tzinfo) -> Days:
     days: dict[int, str] = {}
     found: Days = Counter()
     for campaign_id, kind, quarter, recipients in connection.execute(query):
