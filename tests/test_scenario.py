@@ -109,8 +109,7 @@ def test_the_sample_of_the_design_is_understood(file: Path) -> None:
         attempts=3,
         rate=5_000,
     )
-    without_effect = {"engagement.email.open", "engagement.email.click", "gateways.email.rate"}
-    assert set(scenario.without_effect) == without_effect
+    assert scenario.without_effect == ["gateways.email.rate"]
     assert scenario.text == SAMPLE
 
 
@@ -262,6 +261,13 @@ BAD = (
     (latency("0s", "1s"), "gateways.sms.latency", "median"),
     (latency("1s", "9999999999999999h"), "gateways.sms.latency.p99", "longer than 365 days"),
     ("engagement.email.open = -0.1", "engagement.email.open", "a share from 0 to 1"),
+    ("engagement.email.machine_open = 1.1", "engagement.email.machine_open", "from 0 to 1"),
+    ("engagement.email.again = 1.1", "engagement.email.again", "a share from 0 to 1"),
+    (
+        "engagement.email.delay = { median = '2h', p99 = '1h' }",
+        *("engagement.email.delay", "p99 is below the median"),
+    ),
+    ("engagement.email.delay.median = '2h'", "engagement.email.delay.p99", "is missing"),
     ("engagement.email.opne = 0.1", "engagement.email.opne", "did you mean open?"),
     ("engagement.sms.open = 0.1", "engagement", "expected email"),
     ("clock.speed = 0", "clock.speed", "greater than 0"),
