@@ -12,6 +12,7 @@ from tests.factory import SPRING
 from tests.playing import campaign_of, scenario_of
 from tracker.catalog import Batch
 from tracker.database import Database
+from tracker.engagement import Event
 from tracker.status import IMPLIES, Engagement
 from workers.gateways.base import Delivered
 
@@ -107,7 +108,8 @@ def test_the_gateway_tells_each_event_once_in_any_steps(database: Database) -> N
     delivered = Delivered(range(10, 1_000, 2), range(0, 495_000, 1_000))
     whole = gateway.engagement(batch, delivered, 0, 1_000 * HOUR)
     assert whole.again is None
-    told, since = [], 0
+    told: list[Event] = []
+    since = 0
     for now in range(0, 100 * HOUR, HOUR):
         news = gateway.engagement(batch, delivered, since, now)
         assert all(since <= event.at <= now for event in news.items)
