@@ -1,9 +1,10 @@
-"""Celery settings: broker, queues, routes, reliability. Loaded when the app is first used."""
+"""Celery settings: broker, queues, routes, beat, reliability. Loaded when the app is first used."""
 
+from celery.schedules import crontab
 from kombu import Queue
 
 from tracker.settings import load_settings
-from workers.queues import QUEUE_OF, QUEUES, task_name
+from workers.queues import QUEUE_OF, QUEUES, ROLLUP, UPKEEP, task_name
 
 _settings = load_settings()
 
@@ -22,6 +23,11 @@ task_queues = [Queue(name) for name in QUEUES]
 task_create_missing_queues = False
 task_default_queue = QUEUES[0]
 task_routes = {task_name(step): {"queue": queue} for step, queue in QUEUE_OF.items()}
+task_routes[ROLLUP] = {"queue": UPKEEP}
+
+# By the clock on the wall, in our time zone. A night in which it is never or twice 1 am does no
+# harm: a rollup counts what is new.
+beat_schedule = {"rollup": {"task": ROLLUP, "schedule": crontab(hour=1, minute=0)}}
 
 # A task is acknowledged when it is done. One whose process was killed is sent again, as often as
 # its max_retries allow: steps may be repeated. A worker takes no more than it works on.

@@ -12,13 +12,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import environment, floor, judging, pipeline, reports, table
+from benchmarks import environment, floor, judging, pipeline, reports, rollups, table
 from benchmarks.databases import KINDS, Kind, settings_of, start
 from benchmarks.table import Line
 from simulator.commands import DEFAULT_BATCH_SIZE
@@ -36,10 +36,22 @@ class Sizes:
     pipeline: int
     single: int
     reports: tuple[int, int]
+    rollups: tuple[tuple[int, int], ...]
+    """Events that are new, and that are old."""
 
 
-FULL = Sizes(pipeline=200_000, single=2_000, reports=(100_000, 1_000_000))
-QUICK = Sizes(pipeline=20_000, single=100, reports=(10_000, 50_000))
+FULL = Sizes(
+    pipeline=200_000,
+    single=2_000,
+    reports=(100_000, 1_000_000),
+    rollups=((1_000_000, 1_000_000), (1_000_000, 10_000_000)),
+)
+QUICK = Sizes(
+    pipeline=20_000,
+    single=100,
+    reports=(10_000, 50_000),
+    rollups=((50_000, 50_000), (50_000, 500_000)),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +72,7 @@ class Figures:
     single: pipeline.Measured
     reports: list[reports.Timed]
     judging: judging.Timed
+    rollups: list[rollups.Timed]
     largest: pipeline.Measured
 
     @property
@@ -86,6 +99,11 @@ class Figures:
             table.report_line(
                 name, large.messages, large.report, large.group_by, table.WANTED_OF_GROUP_BY
             ),
+            *(
+                table.rollup_line(name, each.new, each.old, each.rollup, each.group_by)
+                for each in self.rollups
+            ),
+            table.recording_line(name, self.rollups[0].recorded),
             *(
                 table.memory_line(name, role, size, peaks.get(role), limited=role != "broker")
                 for role in ("driver", "worker", "pool child", "broker")
@@ -127,8 +145,18 @@ class Bench:
             single=single,
             reports=timed,
             judging=judged,
+            rollups=[self._roll_up(new, old) for new, old in self._sizes.rollups],
             largest=largest,
         )
+
+    def _roll_up(self, new: int, old: int) -> rollups.Timed:
+        with self._kind.fresh() as url:
+            timed = rollups.time_rollup(url, new, old)
+        self._say(
+            f"{new:,} new events, {old:,} old: rollup {timed.rollup * 1e3:.2f} ms,"
+            f" GROUP BY {timed.group_by * 1e3:.2f} ms"
+        )
+        return timed
 
     def _round(self, name: str) -> Round:
         with self._kind.fresh() as url:
@@ -167,7 +195,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     sizes = QUICK if options.quick else FULL
     if options.messages:
-        sizes = Sizes(pipeline=options.messages, single=sizes.single, reports=sizes.reports)
+        sizes = replace(sizes, pipeline=options.messages)
     began = time.monotonic()
     figures = list[Figures]()
     with tempfile.TemporaryDirectory(prefix="sendtrace-bench-") as name:
@@ -223,6 +251,8 @@ def _as_text(
         " every check has something to look at, both steps, one process",
         f"report, GROUP BY: medians of {reports.TIMINGS} timings; memory: one run, each process's"
         " own peak, largest pool child",
+        f"rollup: {rollups.TIMINGS} timings each; a GROUP BY over the new events by kind and day;"
+        f" recorded: {rollups.REPORTED} events at a time, one process",
         f"all of it took {seconds:.0f} s",
     ]
     if sizes != FULL:

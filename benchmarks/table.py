@@ -15,6 +15,9 @@ WANTED_OF_GROUP_BY = 10.0
 WANTED_OF_LOADING = 1.0
 """Judging ÷ loading, in candidates a second: rules cost no more than looking people up."""
 
+WANTED_OF_ROLLUP = 0.5
+"""Counting new events with a GROUP BY ÷ rolling them up, in seconds, however many are old."""
+
 WANTED_MEMORY = 300e6
 """Bytes that the driver and each process of the worker stay under."""
 
@@ -68,6 +71,24 @@ def report_line(
         wanted="" if wanted is None else f"≥ {wanted:g}",
         reached=None if wanted is None else ratio >= wanted,
     )
+
+
+def rollup_line(database: str, new: int, old: int, rollup: float, group_by: float) -> Line:
+    """Two times in seconds: how many times faster the rollup is than counting the events."""
+    return Line(
+        database=database,
+        measure=f"GROUP BY ÷ rollup, {new:,} new of {new + old:,}",
+        figure=f"{rollup * 1e3:,.2f} ms",
+        beside=f"{group_by * 1e3:,.2f} ms",
+        ratio=group_by / rollup,
+        wanted=f"≥ {WANTED_OF_ROLLUP:g}",
+        reached=group_by / rollup >= WANTED_OF_ROLLUP,
+    )
+
+
+def recording_line(database: str, recorded: float) -> Line:
+    """Events a second that one process records."""
+    return Line(database=database, measure="events recorded", figure=f"{recorded:,.0f}/s")
 
 
 def memory_line(

@@ -81,7 +81,7 @@ def simulate(
     options = Options(workers=workers, batch_size=batch_size, attach=attach)
     result = simulate(parsed, settings, options)
     try:
-        print(harmless(as_text(result)), flush=True)
+        print(harmless(as_text(result, settings.zone)), flush=True)
     finally:
         if json_file is not None:
             _write(json_file, json.dumps(result.as_json(), indent=2) + "\n")
@@ -114,6 +114,7 @@ def _write(file: Path, text: str) -> None:
 
 app.command()(tracker_cli.report)
 app.command()(tracker_cli.trace)
+app.command()(tracker_cli.rollup)
 app.command(name="verify")(tracker_cli.verify_with(audit.INVARIANTS + ledger_audit.INVARIANTS))
 app.add_typer(checks_cli.app, name="checks")
 tracker_cli.PREPARATIONS.append(ledger.prepare)

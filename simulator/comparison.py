@@ -15,7 +15,7 @@ from simulator.load import Loaded
 from simulator.sections import SIMULATED
 from tracker import receipts
 from tracker.schema import NO_REASON, messages, transitions
-from tracker.status import REFUSALS, SENT, Engagement, Reason, Status, Verdict
+from tracker.status import SENT, Engagement, Reason, Status, Verdict
 
 EXAMPLES = 5
 """Messages that differ from their prediction and are named; all are counted."""
@@ -58,8 +58,8 @@ class Comparison:
     """A campaign's messages held against their prediction.
 
     Of the ``uncertain`` ones nothing was known before, as it depended on who came first;
-    ``withheld`` could have been sent but for credit and message limit. ``refusals`` counts who, of
-    those who got theirs, must have marked it as spam or unsubscribed. ``expected`` must have gone
+    ``withheld`` could have been sent but for credit and message limit. ``engagement`` counts who,
+    of those who got theirs, must have done what with it. ``expected`` must have gone
     wrong with those that were sent, and ``observed`` did. ``fates`` is a digest.
     """
 
@@ -67,7 +67,7 @@ class Comparison:
     as_predicted: int
     uncertain: int
     withheld: int
-    refusals: Counter[Engagement]
+    engagement: Counter[Engagement]
     expected: Mishaps
     observed: Mishaps
     differences: tuple[Difference, ...]
@@ -77,7 +77,7 @@ class Comparison:
 def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -> Comparison:
     """Hold every message of a campaign against its prediction."""
     agreeing, uncertain, withheld, lost = 0, 0, 0, 0
-    refusals: Counter[Engagement] = Counter(dict.fromkeys(REFUSALS, 0))
+    engagement: Counter[Engagement] = Counter(dict.fromkeys(Engagement, 0))
     differences, digest = list[Difference](), hashlib.blake2b(digest_size=16)
     expected = Mishaps()
     for first, predicted in loaded.oracle.predict(credit_is_scarce=credit_is_scarce):
@@ -102,8 +102,11 @@ def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -
         expected += _expected(predicted, statuses)
         lost += int(np.count_nonzero(statuses == Status.IN_GATEWAY))
         does = loaded.oracle.engaged(first, len(predicted))
-        for kind in REFUSALS:
-            refusals[kind] += int(np.count_nonzero(does[kind] & (statuses == Status.DELIVERED)))
+        # Only of what was delivered and stayed so does anybody hear: the gateway's side of it is
+        # in SimulatedGateway.engagement.
+        reached = statuses == Status.DELIVERED
+        for kind in Engagement:
+            engagement[kind] += int(np.count_nonzero(does[kind] & reached))
         for place in np.flatnonzero(~same)[: EXAMPLES - len(differences)]:
             was = (predicted.statuses[place], predicted.reasons[place], predicted.attempts[place])
             differences.append(
@@ -116,7 +119,7 @@ def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -
         as_predicted=agreeing,
         uncertain=uncertain,
         withheld=withheld,
-        refusals=refusals,
+        engagement=engagement,
         expected=expected if foreseen else observed,
         observed=observed,
         differences=tuple(differences),

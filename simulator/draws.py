@@ -30,6 +30,9 @@ class Purpose(StrEnum):
     COPY_DELAY = "copy delay"
     LATE_BOUNCE = "late bounce"
     REJECTION = "rejection"
+    ENGAGEMENT_DELAY = "engagement delay"
+    ENGAGEMENT_SEQUEL = "engagement sequel"
+    ENGAGEMENT_AGAIN = "engagement again"
 
 
 def uniforms(

@@ -4,8 +4,10 @@ A pure function of the draws and of the gateway's behaviour, which both the gate
 and the oracle, in the driver, ask.
 """
 
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,18 @@ LONGEST = timedelta(days=3_650) / timedelta(microseconds=1)
 
 MOST_EXPONENT = 600.0
 """Beyond some 709 the exponential of a double is infinite."""
+
+FARTHEST = 3.0
+"""Standard deviations beyond which nobody's delay lies, so that a run comes to its end."""
+
+MOMENT = timedelta(minutes=1) / timedelta(microseconds=1)
+"""Microseconds within which a click follows its open, and an unsubscribe its click."""
+
+MACHINE = timedelta(seconds=1) / timedelta(microseconds=1)
+"""Microseconds within which a machine opens what was delivered."""
+
+MOST_AGAIN = 3
+"""How often a recipient does the same again, at most."""
 
 
 class Unreliability(BaseModel):
@@ -79,7 +93,12 @@ def latencies(
 
 
 class Inclination(BaseModel):
-    """Shares of those whom a message reaches: who opens, clicks, marks as spam, unsubscribes."""
+    """Shares of those whom a message reaches: who opens, clicks, marks as spam, unsubscribes.
+
+    ``again`` is the share of those who open, or click, and then do it once more; of these the same
+    share does it yet again. ``median`` and ``p99`` are the delay from delivery to the open, and to
+    the mark as spam. A machine opens for a share of all, whatever the people do.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -87,6 +106,15 @@ class Inclination(BaseModel):
     click: float = 0.0
     spam: float = 0.0
     unsubscribe: float = 0.0
+    machine_open: float = 0.0
+    again: float = 0.0
+    median: timedelta = timedelta()
+    p99: timedelta = timedelta()
+
+    @property
+    def engages(self) -> bool:
+        """Whether anybody does anything at all."""
+        return max(self.open, self.spam, self.machine_open) > 0
 
 
 def engaged(
@@ -103,4 +131,82 @@ def engaged(
         Engagement.CLICKED: drawn[:, 0] < inclination.click,
         Engagement.UNSUBSCRIBED: drawn[:, 0] < inclination.unsubscribe,
         Engagement.SPAM: drawn[:, 1] < inclination.spam,
+        Engagement.MACHINE_OPENED: drawn[:, 2] < inclination.machine_open,
     }
+
+
+class Deeds(NamedTuple):
+    """What recipients do, as arrays of one length, one element an event.
+
+    ``places`` count from the first of the recipients, ``kinds`` are codes of :class:`Engagement`,
+    ``after`` is in microseconds since delivery.
+    """
+
+    places: NDArray[np.int64]
+    kinds: NDArray[np.int8]
+    after: NDArray[np.int64]
+
+    def only(self, those: NDArray[np.bool_]) -> "Deeds":
+        """What ``those`` of the recipients do."""
+        here = those[self.places]
+        return Deeds(self.places[here], self.kinds[here], self.after[here])
+
+
+def together(parts: Iterable[Deeds]) -> Deeds:
+    """All that some recipients do."""
+    return Deeds(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def at_once(does: Mapping[Engagement, NDArray[np.bool_]]) -> Deeds:
+    """What recipients do as soon as a message is delivered."""
+    return together(_part(who, kind, np.zeros(len(who))) for kind, who in does.items())
+
+
+def deeds(inclination: Inclination, seed: int, campaign: str, first: int, count: int) -> Deeds:
+    """All that the recipients ``first`` … will ever do, in no order."""
+    place = (first, count)
+    does = engaged(inclination, seed, campaign, *place)
+    delays = uniforms(seed, campaign, Purpose.ENGAGEMENT_DELAY, *place)
+    sequel = uniforms(seed, campaign, Purpose.ENGAGEMENT_SEQUEL, *place)
+    median = inclination.median / timedelta(microseconds=1)
+    moment = min(MOMENT, median)
+    opened = _delays(inclination, delays[:, 0], delays[:, 1])
+    clicked = opened + moment * sequel[:, 0]
+    when = {
+        Engagement.OPENED: opened,
+        Engagement.CLICKED: clicked,
+        Engagement.UNSUBSCRIBED: clicked + moment * sequel[:, 1],
+        Engagement.SPAM: _delays(inclination, delays[:, 2], delays[:, 3]),
+        Engagement.MACHINE_OPENED: MACHINE * sequel[:, 2],
+    }
+    parts = [_part(does[kind], kind, after) for kind, after in when.items()]
+    for time in range(1, MOST_AGAIN + 1) if inclination.again else ():
+        drawn = uniforms(seed, campaign, Purpose.ENGAGEMENT_AGAIN, *place, attempt=time)
+        for column, kind in enumerate((Engagement.OPENED, Engagement.CLICKED)):
+            does[kind] = does[kind] & (drawn[:, column] < inclination.again)
+            # An event is told from others by its instant: the same moment again would be the same.
+            when[kind] = when[kind] + 1 + median * drawn[:, 2 + column]
+            parts.append(_part(does[kind], kind, when[kind]))
+    return together(parts)
+
+
+def _part(does: NDArray[np.bool_], kind: Engagement, after: NDArray[np.float64]) -> Deeds:
+    places = np.flatnonzero(does)
+    instants = np.rint(np.minimum(after[places], LONGEST)).astype(np.int64)
+    return Deeds(places, np.full(len(places), kind, np.int8), instants)
+
+
+def _delays(
+    inclination: Inclination, one: NDArray[np.float64], two: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Log-normal delays in microseconds, through median and p99.
+
+    What of the normal distribution lies above :data:`FARTHEST` (0.13 %) is reflected there.
+    """
+    median = inclination.median / timedelta(microseconds=1)
+    if not median:
+        return np.zeros(len(one))
+    drawn = normals(one, two)
+    drawn = np.where(drawn > FARTHEST, 2 * FARTHEST - drawn, drawn)
+    sigma = np.log(inclination.p99 / inclination.median) / P99
+    return np.asarray(median * np.exp(np.minimum(sigma * drawn, MOST_EXPONENT)))

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from simulator.fates import engaged
 from simulator.labels import DEFECTS, SERVICE_OF, SOUND, planted, why_not_plantable
+from simulator.magic import forced_engagement
 from simulator.population import Population
 from simulator.scenario import Scenario
 from simulator.sections import Campaign
 from simulator.services import Settings, no_answer
 from simulator.treatment import rejections, treat
-from tracker.status import REFUSALS, Reason, Status, Step
+from tracker.status import REFUSALS, Engagement, Reason, Status, Step
 from workers.checks.base import foreign_checks
 from workers.services import TRIES
 
@@ -190,12 +191,26 @@ class Foresight:
                 refused |= self._refusing(each, earlier.statuses)
         return _History(hard, soft, had, refused, uncertain)
 
-    def _refusing(self, campaign: Campaign, statuses: NDArray[np.int8]) -> NDArray[np.bool_]:
-        """Who wants no more messages on the channel after this campaign's."""
+    def engaged(self, campaign: Campaign) -> dict[Engagement, NDArray[np.bool_]]:
+        """Who does what with a message of a campaign that reaches them for good."""
         does = engaged(
             self.scenario.inclination_of(campaign),
             *(self.scenario.seed, campaign.name, self.first, self.count),
         )
+        forced = self._forced(campaign)
+        if not forced.any():
+            return does
+        by_force = forced_engagement(forced)
+        return {kind: np.where(forced > 0, by_force[kind], does[kind]) for kind in Engagement}
+
+    def _forced(self, campaign: Campaign) -> NDArray[np.int8]:
+        """What the addresses of customers force: codes of :class:`simulator.magic.Magic`, or 0."""
+        labels = self._labels(campaign)[0]
+        return np.where(labels < 0, -labels, 0).astype(np.int8)
+
+    def _refusing(self, campaign: Campaign, statuses: NDArray[np.int8]) -> NDArray[np.bool_]:
+        """Who wants no more messages on the channel after this campaign's."""
+        does = self.engaged(campaign)
         refuses = np.logical_or.reduce([does[kind] for kind in REFUSALS])
         return np.asarray(refuses & (statuses == Status.DELIVERED))
 
@@ -266,8 +281,7 @@ class Foresight:
 
     def _treated(self, campaign: Campaign, reasons: NDArray[np.int8]) -> Fates:
         """What becomes of messages whom no reason stops, in the hands of the gateway."""
-        labels = self._labels(campaign)[0]
-        forced = np.where(labels < 0, -labels, 0).astype(np.int8)
+        forced = self._forced(campaign)
         fates = Fates.unsent(reasons)
         waiting = np.ones(self.count, np.bool_)
         gateway = self.scenario.gateway_of(campaign)

@@ -17,16 +17,18 @@ from simulator.fates import (
     Behaviour,
     Inclination,
     Unreliability,
-    engaged,
+    at_once,
+    deeds,
+    together,
 )
-from simulator.magic import forced_by
-from simulator.treatment import DUPLICATE, STALE, Treatment, rejections, treat
+from simulator.magic import forced_by, forced_engagement
+from simulator.treatment import DUPLICATE, STALE, Treatment, bounces_late, rejections, treat
 from tracker.catalog import Batch, Campaign
 from tracker.clock import MICROSECOND, Instant
 from tracker.database import Database
 from tracker.engagement import Event
 from tracker.receipts import Receipt
-from tracker.status import REFUSALS, Status
+from tracker.status import Engagement, Status
 from workers.gateways.base import Delivered, GatewayUnavailable, Handover, News, Submission
 
 Span = tuple[timedelta, timedelta]
@@ -43,6 +45,10 @@ class Slowness(BaseModel):
 
     span: Span
     factor: float
+
+
+NOT_DELIVERED = np.int64(-(2**62))
+"""Stands where a message of the range has not reached its recipient."""
 
 
 class Settings(BaseModel):
@@ -143,26 +149,49 @@ class SimulatedGateway:
     def engagement(
         self, batch: Batch, delivered: Delivered, since: Instant, now: Instant
     ) -> News[Event]:
-        """Who marks a message as spam or unsubscribes does so at once."""
-        numbers = delivered.numbers
-        if not numbers:
+        """What the recipients did from ``since`` to ``now``: each has done it all in advance."""
+        if not delivered.numbers:
             return News([])
-        first = min(numbers)
-        does = engaged(
-            self._settings.inclination,
-            self._settings.seed,
-            batch.campaign.name,
-            first,
-            max(numbers) - first + 1,
+        settings, campaign = self._settings, batch.campaign
+        first = min(delivered.numbers)
+        count = max(delivered.numbers) - first + 1
+        delivered_at = np.full(count, NOT_DELIVERED)
+        delivered_at[np.asarray(delivered.numbers) - first] = delivered.at
+        forced = self._forced(batch, first, count)
+        late = bounces_late(settings.behaviour, settings.seed, campaign.name, first, count)
+        # Of what comes back as undeliverable after all nobody hears. The prediction's side of it is
+        # in simulator.comparison.
+        delivered_at[late & (forced == 0)] = NOT_DELIVERED
+        done = together(
+            (
+                deeds(settings.inclination, settings.seed, campaign.name, first, count).only(
+                    forced == 0
+                ),
+                at_once(forced_engagement(forced)),
+            )
         )
+        reached = delivered_at[done.places] != NOT_DELIVERED
+        at = (delivered_at[done.places] + done.after)[reached]
+        out = (at >= since) & (at <= now)
+        events = zip(
+            (done.places[reached][out] + first).tolist(),
+            done.kinds[reached][out].tolist(),
+            at[out].tolist(),
+            strict=True,
+        )
+        later = at[at > now]
         return News(
-            [
-                Event(number, kind, at)
-                for kind in sorted(REFUSALS)
-                for number, at in zip(*delivered, strict=True)
-                if does[kind][number - first]
-            ]
+            [Event(number, Engagement(kind), instant) for number, kind, instant in events],
+            int(later.min()) if len(later) else None,
         )
+
+    def _forced(self, batch: Batch, first: int, count: int) -> NDArray[np.int8]:
+        """What the addresses of recipients force, as was noted when their messages came in."""
+        forced = np.zeros(count, np.int8)
+        found = ledger.forced(self._database, batch.campaign.id, first, first + count - 1)
+        for number, magic in found.items():
+            forced[number - first] = magic
+        return forced
 
 
 def _within(span: Span, campaign: Campaign, now: Instant) -> bool:

@@ -11,7 +11,6 @@ from simulator import audience, services
 from simulator import sections as world
 from simulator.audience import Progress
 from simulator.customer_file import RejectFile
-from simulator.fates import Inclination
 from simulator.foresight import service_settings
 from simulator.gateway import Settings, Slowness
 from simulator.oracle import Oracle
@@ -19,7 +18,7 @@ from simulator.patience import enqueue_once, patiently
 from simulator.population import Census, Population
 from simulator.scenario import Scenario
 from tracker import catalog
-from tracker.clock import MICROSECOND, SystemClock, to_datetime
+from tracker.clock import MICROSECOND, Instant, SystemClock, to_datetime
 from tracker.database import Database
 from tracker.errors import UsageError
 from tracker.journal import Author
@@ -53,6 +52,11 @@ class Loaded:
     campaign: catalog.Campaign
     size: int
     oracle: Oracle
+
+    @property
+    def begins_at(self) -> Instant:
+        """Before this it is not sent."""
+        return self.campaign.started_at + self.oracle.campaign.load.start // MICROSECOND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +142,7 @@ class _Recorder:
                 series=series,
                 services_kind=services.KIND,
                 services_settings=service_settings(self._scenario, campaign).model_dump_json(),
-                tracks_engagement=self._scenario.inclination_of(campaign) != Inclination(),
+                tracks_engagement=self._scenario.may_engage(campaign),
             )
             recorded = catalog.load_campaign(connection, campaign_id)
         oracle = Oracle(self._scenario, campaign, audience.size, audience.population)
@@ -268,12 +272,15 @@ def drive(
 ) -> Iterator[int]:
     """Record the messages batch by batch and queue each batch; yields the messages of each.
 
-    A campaign that is to come after another waits until that one is settled. Meanwhile it yields 0.
+    A campaign that is to come after another waits until that one is settled, and until its own time
+    has come. Meanwhile it yields 0.
     """
     waiting = list(run.campaigns)
     by_name = {loaded.campaign.name: loaded for loaded in run.campaigns}
     while waiting:
         for loaded in waiting:
+            if loaded.campaign.clock.now() < loaded.begins_at:
+                continue
             after = loaded.oracle.campaign.after
             if after is None or (by_name[after] not in waiting and is_settled(by_name[after])):
                 yield from _send(database, app, loaded, batch_size)

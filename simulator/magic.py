@@ -8,7 +8,10 @@ import re
 from enum import IntEnum
 from types import MappingProxyType
 
-from tracker.status import Channel, Engagement, Status
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.status import IMPLIES, Channel, Engagement, Status
 
 DOMAIN = "simulator.example"
 
@@ -32,11 +35,6 @@ class Magic(IntEnum):
     def outcome(self) -> Status:
         """What becomes of each attempt; the receipt of a lost one does not come."""
         return _OUTCOMES.get(self, Status.DELIVERED)
-
-    @property
-    def engagement(self) -> Engagement | None:
-        """What the recipient does with it."""
-        return _ENGAGEMENTS.get(self)
 
 
 _OUTCOMES = MappingProxyType(
@@ -68,6 +66,18 @@ MOBILES = MappingProxyType(
 """By E.164 number. SMS has no engagement."""
 
 _LOCAL_PARTS = {each.name.lower(): each for each in Magic}
+
+
+def forced_engagement(forced: NDArray[np.int8]) -> dict[Engagement, NDArray[np.bool_]]:
+    """Who does what because the address forces it; ``forced`` are codes of :class:`Magic` or 0.
+
+    Arrays of one length. Who clicks has opened, and who unsubscribes has clicked.
+    """
+    does = {kind: np.zeros(len(forced), np.bool_) for kind in Engagement}
+    for magic, kind in _ENGAGEMENTS.items():
+        for done in {kind, *IMPLIES.get(kind, ())}:
+            does[done] |= forced == magic
+    return does
 
 
 def forced_by(channel: Channel, recipient: str) -> Magic | None:

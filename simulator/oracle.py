@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.fates import engaged
 from simulator.foresight import Fates, Foresight
 from simulator.population import Population
 from simulator.scenario import Scenario
@@ -41,8 +40,7 @@ class Oracle:
 
     def engaged(self, first: int, count: int) -> dict[Engagement, NDArray[np.bool_]]:
         """Who of the customers ``first`` … does what with a message that is delivered."""
-        inclination = self.scenario.inclination_of(self.campaign)
-        return engaged(inclination, self.scenario.seed, self.campaign.name, first, count)
+        return self._foresight(first, count).engaged(self.campaign)
 
     def sendable(self) -> tuple[int, int]:
         """How many messages only an allowance can stop, and how many of those it will stop because
@@ -63,12 +61,11 @@ class Oracle:
 
     def _chunks(self, credit_is_scarce: bool = False) -> Iterator[tuple[int, Foresight]]:
         for first in range(0, self.size, CHUNK):
-            count = min(CHUNK, self.size - first)
-            owner = self.scenario.owner_of(self.campaign)
-            yield (
-                first,
-                Foresight(self.scenario, owner, self.population, first, count, credit_is_scarce),
-            )
+            yield first, self._foresight(first, min(CHUNK, self.size - first), credit_is_scarce)
+
+    def _foresight(self, first: int, count: int, credit_is_scarce: bool = False) -> Foresight:
+        owner = self.scenario.owner_of(self.campaign)
+        return Foresight(self.scenario, owner, self.population, first, count, credit_is_scarce)
 
 
 @dataclass(frozen=True, kw_only=True)

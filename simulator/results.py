@@ -20,7 +20,7 @@ from tracker.clock import Instant
 from tracker.database import Database
 from tracker.report import Report, make_reports
 from tracker.schema import messages, steps, transitions
-from tracker.status import FINAL, Status
+from tracker.status import FINAL, REFUSALS, Status
 
 PERCENTILES = (50, 95, 99)
 
@@ -98,10 +98,10 @@ class Result:
 
     @property
     def as_predicted(self) -> bool:
-        """Every message as the oracle said, as many withheld, refusals and mishaps."""
+        """Every message as the oracle said, as many withheld, who did something, and mishaps."""
         return all(each.as_predicted for each in self.withheld.values()) and all(
             comparison.as_predicted == comparison.messages
-            and comparison.refusals == report.refusals
+            and comparison.engagement == report.engagement
             and comparison.observed == comparison.expected
             for comparison, report in zip(self.comparisons, self.reports, strict=True)
         )
@@ -144,13 +144,14 @@ class Result:
                         "messages": each.messages,
                         "as_predicted": each.as_predicted,
                         "uncertain": each.uncertain,
-                        "refusals": {
-                            kind.slug: count for kind, count in sorted(each.refusals.items())
+                        "engagement": {
+                            kind.slug: count for kind, count in sorted(each.engagement.items())
                         },
                         "gateway": {
                             "predicted": vars(each.expected),
                             "actual": vars(each.observed),
                         },
+                        "refusals": {kind.slug: each.engagement[kind] for kind in sorted(REFUSALS)},
                         "differences": [vars(difference) for difference in each.differences],
                         "fates": each.fates,
                     }

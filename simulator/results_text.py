@@ -1,6 +1,7 @@
 """The result of a run as people read it."""
 
 from collections.abc import Iterator
+from datetime import UTC, tzinfo
 
 from simulator.comparison import Comparison, Mishaps
 from simulator.results import Latencies, Result
@@ -11,25 +12,27 @@ from tracker.words import either
 from workers.checks.base import foreign_checks
 
 
-def as_text(result: Result) -> str:
+def as_text(result: Result, zone: tzinfo = UTC) -> str:
     """Reports, figures and verdict; several lines, without a line end after the last."""
-    return "\n".join(_lines(result))
+    return "\n".join(_lines(result, zone))
 
 
-def _lines(result: Result) -> Iterator[str]:
+def _lines(result: Result, zone: tzinfo) -> Iterator[str]:
     for report, comparison in zip(result.reports, result.comparisons, strict=True):
-        yield report_text.as_text(report)
+        yield report_text.as_text(report, zone=zone)
         mark = "✔" if comparison.as_predicted == comparison.messages else "✘"
         yield (
             f"{mark} as predicted  {comparison.as_predicted:,} of {comparison.messages:,} messages"
         )
         if comparison.uncertain:
             yield f"    of {comparison.uncertain:,} of them it depended on {_unforeseen()}"
-        if comparison.refusals != report.refusals:
-            wanted = " and ".join(
-                f"{count:,} {kind.slug}" for kind, count in sorted(comparison.refusals.items())
+        if comparison.engagement != report.engagement:
+            differing = ", ".join(
+                f"{count:,} {kind.slug}, but is {report.engagement[kind]:,}"
+                for kind, count in sorted(comparison.engagement.items())
+                if count != report.engagement[kind]
             )
-            yield f"✘ refusals      predicted {wanted}"
+            yield f"✘ engagement    predicted {differing}"
         if comparison.observed or comparison.expected:
             yield from _mishaps(comparison)
         for each in comparison.differences:

@@ -12,6 +12,7 @@ from celery import Celery
 from simulator import ledger
 from simulator.broker import Broker
 from simulator.load import Run, drive, record_run
+from simulator.nights import Nights
 from simulator.patience import patiently
 from simulator.progress import Display, display
 from simulator.results import Result, judge_run
@@ -21,6 +22,7 @@ from simulator.watch import Watch
 from tracker import catalog
 from tracker.database import Database, check_reachable, connect, migrate
 from tracker.errors import SendtraceError, UsageError
+from tracker.rollup import roll_up
 from tracker.settings import Settings
 from workers.app import app
 from workers.gateways.safety import open_gateway
@@ -84,15 +86,15 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
         stack.enter_context(database.failing_plainly())
         stack.enter_context(broker.failing_plainly())
         shown = stack.enter_context(display(_customers(scenario)))
-        for key in scenario.without_effect:
-            shown.say(f"note: {key} has no effect in this version")
         run = record_run(database, scenario, settings.home, shown.customers)
         for rejects in run.rejects:
             shown.say(f"{rejects.summary}; see {rejects.file}")
         for block in (_named(run), database.failing_plainly(), broker.failing_plainly()):
             stack.enter_context(block)
-        _play(database, app, run, options.batch_size, broker, worker, shown)
+        nights = Nights(app, run, settings.zone, shown)
+        _play(database, app, run, options.batch_size, broker, worker, nights, shown)
         shown.say("nothing more is to come; checking it all")
+        patiently(partial(roll_up, database, settings.zone))
         patiently(partial(_finish, database, run))
         patiently(database.take_stock)
         return judge_run(
@@ -154,16 +156,24 @@ def _play(
     batch_size: int,
     broker: Broker,
     worker: Worker | None,
+    nights: Nights,
     shown: Display,
 ) -> None:
     """Send all messages on their way and wait until every one has settled."""
     if worker is not None:
         worker.wait_until_ready(app)
-    watch = Watch(database, [loaded.campaign for loaded in run.campaigns], broker, app)
+    watch = Watch(
+        database,
+        [loaded.campaign for loaded in run.campaigns],
+        broker,
+        app,
+        begun_by=max(loaded.begins_at for loaded in run.campaigns),
+    )
     for now in _ticks(drive(database, app, run, batch_size, watch.is_settled)):
         if worker is not None:
             worker.check()
         standing = watch.look(now)
+        nights.look(watch.reports)
         shown.messages(standing, run.size)
         if standing.is_over(run.size):
             return

@@ -145,7 +145,13 @@ class Scenario(Section):
 
     def inclination_of(self, campaign: Campaign) -> Inclination:
         """What the recipients of a campaign do with it."""
-        return Inclination(**self.engagement.get(campaign.channel, Engagement()).model_dump())
+        return self.engagement.get(campaign.channel, Engagement()).inclination
+
+    def may_engage(self, campaign: Campaign) -> bool:
+        """Whether anybody may do anything with a campaign: addresses in a file may force it."""
+        by_email = campaign.channel is Channel.EMAIL and self.gateway_of(campaign).is_simulated
+        imported = isinstance(self.owner_of(campaign).audience, Path)
+        return by_email and (imported or self.inclination_of(campaign).engages)
 
     def owner_of(self, campaign: Campaign) -> Campaign:
         """The campaign for which a campaign's customers were made or imported.
@@ -190,16 +196,6 @@ class Scenario(Section):
 
     def campaign(self, name: str) -> Campaign:
         return next(each for each in self.campaigns if each.name == name)
-
-    @property
-    def without_effect(self) -> list[str]:
-        """Keys that are understood, but change nothing in this version."""
-        return [
-            f"engagement.{name}.{key}"
-            for name, each in self.engagement.items()
-            for key in ("open", "click")
-            if getattr(each, key)
-        ]
 
 
 def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None = None) -> Scenario:

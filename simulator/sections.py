@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from simulator.fates import Behaviour, Unreliability
+from simulator.fates import Behaviour, Inclination, Unreliability
 from simulator.labels import PLANTABLE, why_not_plantable
 from simulator.services import Failures
 from simulator.wording import shown
@@ -35,13 +35,14 @@ MOST_MESSAGES = 100_000_000
 LONGEST = timedelta(days=365)
 """No latency is longer."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
 _UNITS = {
     "us": timedelta(microseconds=1),
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
     "m": timedelta(minutes=1),
     "h": timedelta(hours=1),
+    "d": timedelta(days=1),
 }
 
 
@@ -134,6 +135,12 @@ class Organization(Section):
         return self.email if channel is Channel.EMAIL else self.sms
 
 
+class Load(Section):
+    """When a campaign begins, from the beginning of the run on, in simulated time."""
+
+    start: Duration = timedelta()
+
+
 class Campaign(Section):
     name: Name
     channel: Channel
@@ -146,6 +153,7 @@ class Campaign(Section):
     coupon_series: str | None = None
     requires: tuple[str, ...] = ()
     defects: dict[str, Share] = {}
+    load: Load = Load()
 
     @property
     def same_as(self) -> str | None:
@@ -185,6 +193,9 @@ class Latency(Section):
         if self.p99 and not self.median:
             raise ValueError("the median is 0 and p99 is not; expected both above 0, or neither")
         return self
+
+
+AT_ONCE = Latency.model_construct(median=timedelta(), p99=timedelta())
 
 
 class Receipts(Section):
@@ -237,7 +248,7 @@ class Gateway(Section):
     attempts: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
     rate: Count | None = None
     retry_after: Duration | None = None
-    latency: Latency = Latency.model_construct(median=timedelta(), p99=timedelta())
+    latency: Latency = AT_ONCE
     hard_bounce: Share = 0.0
     soft_bounce: Share = 0.0
     not_delivered: Share = 0.0
@@ -292,6 +303,9 @@ class Engagement(Section):
     click: Share = 0.0
     spam: Share = 0.0
     unsubscribe: Share = 0.0
+    machine_open: Share = 0.0
+    again: Share = 0.0
+    delay: Latency = AT_ONCE
 
     @model_validator(mode="after")
     def _imply_each_other(self) -> Self:
@@ -301,6 +315,19 @@ class Engagement(Section):
                 " expected unsubscribe <= click <= open"
             )
         return self
+
+    @property
+    def inclination(self) -> Inclination:
+        return Inclination(
+            open=self.open,
+            click=self.click,
+            spam=self.spam,
+            unsubscribe=self.unsubscribe,
+            machine_open=self.machine_open,
+            again=self.again,
+            median=self.delay.median,
+            p99=self.delay.p99,
+        )
 
 
 class Service(Section):

@@ -69,10 +69,18 @@ def treat(
         duplicate = (of_attempt[:, 1] < shares.duplicate) & ~lost
         stale = (of_attempt[:, 2] < shares.stale) & np.bool_(attempt > 1)
         copy_delays = latencies(behaviour, delays[:, 0], delays[:, 1])
-        late = (of_message[:, 0] < shares.late_bounce) & (ends == Status.DELIVERED)
-        late = late & ~lost & ~bound
+        late = bounces_late(behaviour, seed, campaign, first, count)
+        late = late & (ends == Status.DELIVERED) & ~lost & ~bound
         late_delays = latencies(behaviour, of_message[:, 1], of_message[:, 2]) + 1
     return Treatment(ends, after, lost, duplicate, stale, copy_delays, late, late_delays)
+
+
+def bounces_late(
+    behaviour: Behaviour, seed: int, campaign: str, first: int, count: int
+) -> NDArray[np.bool_]:
+    """Which messages bounce after they were delivered, if nothing forces another outcome."""
+    drawn = uniforms(seed, campaign, Purpose.LATE_BOUNCE, first, count)
+    return np.asarray(drawn[:, 0] < behaviour.receipts.late_bounce)
 
 
 def rejections(

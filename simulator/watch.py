@@ -11,9 +11,10 @@ from simulator.patience import patiently
 from simulator.progress import Standing
 from tracker import expectations
 from tracker.catalog import Campaign
+from tracker.clock import Instant
 from tracker.database import Database
 from tracker.errors import SendtraceError, UsageError
-from tracker.report import make_reports
+from tracker.report import Report, make_reports
 
 STANDSTILL = 20.0
 """Seconds without any progress, after which the broker is asked for tasks and for workers."""
@@ -27,12 +28,21 @@ class Watch:
     """Looks how far the messages are, and notices when they stand still."""
 
     def __init__(
-        self, database: Database, campaigns: Sequence[Campaign], broker: Broker, app: Celery
+        self,
+        database: Database,
+        campaigns: Sequence[Campaign],
+        broker: Broker,
+        app: Celery,
+        *,
+        begun_by: Instant = 0,
     ) -> None:
+        """``begun_by`` is when the last of ``campaigns`` may begin: until then they may stand."""
         self._database = database
         self._campaigns = campaigns
         self._broker = broker
         self._app = app
+        self._begun_by = begun_by
+        self.reports: list[Report] = []
         self._standing = Standing(0, 0, 0, 0)
         self._moved = self._busy = time.monotonic()
         self._silent = False
@@ -48,6 +58,8 @@ class Watch:
         standing = patiently(self._look)
         if standing != self._standing:
             self._standing, self._moved, self._busy, self._silent = standing, now, now, False
+        elif self._campaigns[0].clock.now() < self._begun_by:
+            self._moved = self._busy = now
         elif patiently(self._broker.waiting_tasks):
             self._busy = now
             if now - self._moved > STANDSTILL:
@@ -60,6 +72,7 @@ class Watch:
     def _look(self) -> Standing:
         with self._database.read() as connection:
             reports = make_reports(connection, self._campaigns)
+            self.reports = reports
             expecting = expectations.expecting(connection, [each.id for each in self._campaigns])
         self._by_campaign = {
             report.campaign.name: Standing.of([report], expecting[report.campaign.id])

@@ -1,6 +1,7 @@
 """Plays scenarios through the real stages on a real database, without Celery, in any order."""
 
 from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.factory import AUTHOR
 from tracker.catalog import Batch, load_batch
 from tracker.database import Database
 from tracker.journal import enqueue
+from tracker.rollup import roll_up
 from tracker.status import Channel, Step
 from workers import services, stages
 from workers.checks.base import checks_of
@@ -116,6 +118,7 @@ def play(
 
 
 def judged(database: Database, run: Run) -> Result:
+    roll_up(database, UTC)
     return judge_run(database, run, workers=None, batch_size=run.size)
 
 

@@ -35,7 +35,7 @@ class Handler:
                 self._deferred.add(address)
                 return "451 4.7.1 come back later"
             case "drop":
-                assert server.transport is not None
+                assert isinstance(server.transport, asyncio.WriteTransport)
                 server.transport.abort()
             case "stall":
                 await asyncio.sleep(60)
@@ -47,7 +47,8 @@ class Handler:
     async def handle_DATA(  # noqa: N802
         self, _server: SMTP, session: Session, envelope: Envelope
     ) -> str:
-        [to] = envelope.rcpt_tos
+        to, peer = envelope.rcpt_tos[0], session.peer
+        assert to is not None and peer is not None
         if to.startswith("reject"):
             return "554 5.7.1 not wanted"
         assert isinstance(envelope.content, bytes)
@@ -55,7 +56,7 @@ class Handler:
         seen = {
             "to": to,
             "from": envelope.mail_from,
-            "peer": session.peer[1],
+            "peer": peer[1],
             "headers": dict(message.items()),
         }
         with self._log.open("a") as log:

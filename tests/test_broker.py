@@ -182,6 +182,20 @@ def test_tasks_that_somebody_works_on_are_waited_for(
     broker.close()
 
 
+def test_a_campaign_that_is_yet_to_begin_is_no_standstill(
+    database: Database, broker_url: str
+) -> None:
+    broker = Broker(broker_url)
+    campaign = make_batch(database, Plan(size=1)).campaign
+    app = Celery("test", set_as_current=False)
+    later = campaign.clock.now() + 3_600_000_000
+    watch = Watch(database, [campaign], broker, app, begun_by=later)
+    began = time.monotonic()
+    for each in range(100):
+        watch.look(began + each)
+    broker.close()
+
+
 def test_no_task_at_the_broker_is_a_standstill(database: Database, broker_url: str) -> None:
     broker = Broker(broker_url)
     watch = watch_on(database, broker, Celery("test", set_as_current=False))

@@ -17,7 +17,7 @@ from tracker.errors import UsageError
 from tracker.status import Step
 from workers.app import app as shipped_app
 from workers.app import check_configuration, refuse_what_cannot_work
-from workers.queues import QUEUE_OF, QUEUES, UNACKED, task_name, waiting_tasks
+from workers.queues import QUEUE_OF, QUEUES, ROLLUP, UNACKED, UPKEEP, task_name, waiting_tasks
 
 STEPS_OF_TASKS = frozenset(QUEUE_OF)
 
@@ -45,7 +45,7 @@ def test_every_declared_queue_is_served() -> None:
 def test_every_task_has_a_step_and_every_step_a_task_and_a_queue() -> None:
     shipped_app.loader.import_default_modules()
     registered = {name for name in shipped_app.tasks if name.startswith("workers.")}
-    assert registered == {task_name(step) for step in STEPS_OF_TASKS}
+    assert registered == {ROLLUP, *(task_name(step) for step in STEPS_OF_TASKS)}
     assert frozenset(Step) - STEPS_OF_TASKS == {Step.ENQUEUE}, "which the driver does itself"
     assert set(celeryconfig.task_routes) == registered
     for route in celeryconfig.task_routes.values():
@@ -59,6 +59,15 @@ def test_a_task_goes_into_the_queue_of_its_stage(app: Celery, step: Step) -> Non
         app.send_task(task_name(step), kwargs={"campaign": 1, "batch": 2})
         lengths = {queue: client.llen(queue) for queue in QUEUES}
     assert lengths == {queue: int(queue == QUEUE_OF[step]) for queue in QUEUES}
+
+
+def test_the_rollup_goes_into_the_queue_of_upkeep_at_1_am(app: Celery) -> None:
+    with app.connection_for_read() as connection:
+        app.send_task(ROLLUP)
+        assert connection.channel().client.llen(UPKEEP) == 1
+    [scheduled] = celeryconfig.beat_schedule.values()
+    assert scheduled["task"] == ROLLUP
+    assert (scheduled["schedule"].hour, scheduled["schedule"].minute) == ({1}, {0})
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,6 @@ def test_the_sample_of_the_design_is_understood(file: Path) -> None:
         attempts=3,
         rate=5_000,
     )
-    without_effect = {"engagement.email.open", "engagement.email.click"}
-    assert set(scenario.without_effect) == without_effect
     assert scenario.text == SAMPLE
 
 
@@ -124,7 +122,6 @@ def test_the_least_that_can_be_said(file: Path) -> None:
     assert scenario.seed == 0
     assert scenario.organization.credit is None
     assert scenario.gateway_of(scenario.campaigns[0]) == Gateway()
-    assert scenario.without_effect == []
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(file: Path) -> None:
@@ -276,6 +273,13 @@ BAD = (
     (span("slow", "5s", "6s", "factor = 0.5"), "gateways.sms.slow.factor", "or equal to 1"),
     (span("slow", "5s", "6s"), "gateways.sms.slow.factor", "is missing"),
     ("engagement.email.open = -0.1", "engagement.email.open", "a share from 0 to 1"),
+    ("engagement.email.machine_open = 1.1", "engagement.email.machine_open", "from 0 to 1"),
+    ("engagement.email.again = 1.1", "engagement.email.again", "a share from 0 to 1"),
+    (
+        "engagement.email.delay = { median = '2h', p99 = '1h' }",
+        *("engagement.email.delay", "p99 is below the median"),
+    ),
+    ("engagement.email.delay.median = '2h'", "engagement.email.delay.p99", "is missing"),
     ("engagement.email.opne = 0.1", "engagement.email.opne", "did you mean open?"),
     ("engagement.sms.open = 0.1", "engagement", "expected email"),
     ("clock.speed = 0", "clock.speed", "greater than 0"),

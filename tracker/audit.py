@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, RowMapping, Select
 
-from tracker import contradictions
+from tracker import contradictions, miscounts
 from tracker.catalog import Campaign
 from tracker.errors import Unreadable
 from tracker.report import make_reports
@@ -146,5 +146,20 @@ INVARIANTS = (
         "steps",
         "Every step made as many transitions as it says, and none that happened after it.",
         contradictions.steps_moved_what_they_say,
+    ),
+    Invariant(
+        "engagement_tallies",
+        "Every batch's engagement tallies are the counts of its recipients' first events.",
+        miscounts.engagement_tallies_are_counts,
+    ),
+    Invariant(
+        "engagement_days",
+        "The days of a campaign count whom its tallies say were rolled up.",
+        miscounts.engagement_days_are_what_was_rolled_up,
+    ),
+    Invariant(
+        "implied_engagement",
+        "Who clicked had opened, and who unsubscribed had clicked.",
+        miscounts.came_without_what_they_imply,
     ),
 )

@@ -1,4 +1,4 @@
-"""The commands that read the record: report, trace, verify."""
+"""The commands on the record: report, trace, verify, rollup."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import date, tzinfo
 from enum import StrEnum
 from functools import wraps
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -17,11 +18,14 @@ from rich.text import Text
 from sqlalchemy import Connection
 
 from tracker import audit, catalog, timeline
+from tracker import rollup as rollups
 from tracker.audit import Finding, Invariant
+from tracker.clock import to_datetime
 from tracker.database import Database, check_reachable, connect, migrate
 from tracker.errors import SendtraceError, Unreadable, UsageError
 from tracker.report import Report, make_reports
 from tracker.report_text import as_csv, as_text, harmless, story_text
+from tracker.rollup import RolledUp
 from tracker.settings import load_settings
 
 WATCH_INTERVAL = 1.0
@@ -171,7 +175,8 @@ def _rendered(reports: Sequence[Report], format: Format) -> str:
         case Format.CSV:
             return harmless(as_csv(reports).rstrip("\n"))
         case Format.TABLE:
-            return harmless("\n\n\n".join(as_text(report) for report in reports))
+            zone = load_settings().zone
+            return harmless("\n\n\n".join(as_text(report, zone=zone) for report in reports))
 
 
 @speaks_plainly
@@ -193,6 +198,62 @@ def trace(
         print(json.dumps(story.as_json(), indent=2))
     else:
         print(harmless(story_text(story)))
+
+
+@speaks_plainly
+def rollup(
+    day: Annotated[
+        str | None,
+        typer.Option(
+            "--date", metavar="YYYY-MM-DD", help="Count this day anew. Default: what's new."
+        ),
+    ] = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Bring the daily counts of opened and clicked up to date; a beat does so at 1 am.
+
+    With a date, that day of SENDTRACE_TIMEZONE is counted from the events themselves, and all days
+    of its campaigns are added up anew: so after a change of the time zone.
+
+    Examples: sendtrace rollup · sendtrace rollup --date 2026-11-24
+    """
+    zone = load_settings().zone
+    wanted = None if day is None else _date(day)
+    with opened(database) as record:
+        done = (
+            rollups.roll_up(record, zone)
+            if wanted is None
+            else rollups.recount(record, wanted, zone)
+        )
+    for each in done:
+        print(harmless(rolled_up_line(each, zone)))
+    if not done:
+        print("nothing to roll up")
+
+
+EARLIEST, LATEST = date(1970, 1, 2), date(9998, 12, 31)
+"""Days that begin and end at instants that can be recorded, in every time zone."""
+
+
+def _date(text: str) -> date:
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        found = date.min
+    if not EARLIEST <= found <= LATEST:
+        raise UsageError(f"--date {text}: is no day; expected one like 2026-11-24")
+    return found
+
+
+def rolled_up_line(each: RolledUp, zone: tzinfo) -> str:
+    """What a rollup changed of a campaign, in one line."""
+    changes = ", ".join(
+        f"{count:+,} {kind.slug}" for kind, count in sorted(each.changes.items()) if count
+    )
+    return (
+        f"{each.campaign.name} · run {each.campaign.run_id}: {changes or 'nothing new'}"
+        f"   as of {to_datetime(each.as_of).astimezone(zone):%-d %b %H:%M}"
+    )
 
 
 def verify_with(invariants: Sequence[Invariant]) -> Callable[..., None]:

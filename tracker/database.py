@@ -105,6 +105,14 @@ class Database:
         with self._writing.connect() as connection, connection.begin():
             yield connection
 
+    def keep_to_oneself(self, connection: Connection, table: Table) -> None:
+        """Let nobody else write to a table until the transaction ends: wait for those who do.
+
+        SQLite has one writer at a time anyway.
+        """
+        if self.is_postgresql:
+            connection.execute(sa.text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
+
     def take_stock(self) -> None:
         """Have PostgreSQL look at how large its tables have become, for better plans from now on.
 

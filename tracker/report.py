@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 
 from tracker import schema
 from tracker.catalog import Campaign
-from tracker.engagement import refusals
+from tracker.clock import Instant, to_datetime
+from tracker.engagement import on_record
 from tracker.errors import Unreadable
 from tracker.journal import State
 from tracker.schema import NO_REASON, batches, runs, tallies
@@ -34,14 +35,16 @@ class Report:
 
     ``audience`` counts the messages that were recorded, from their batches; ``counts`` what became
     of them, from the tallies. That the two agree is not assumed anywhere: see :attr:`balanced`.
-    ``run_finished`` says whether the campaign's run was brought to its end.
+    ``run_finished`` says whether the campaign's run was brought to its end. ``engagement`` counts
+    recipients: refusals as they are, all else as of the last rollup.
     """
 
     campaign: Campaign
     audience: int
     counts: Counter[State]
     run_finished: bool = False
-    refusals: Counter[Engagement] = field(default_factory=Counter)
+    engagement: Counter[Engagement] = field(default_factory=Counter)
+    engagement_as_of: Instant | None = None
 
     def having(self, status: Status, reason: Reason | None = None) -> int:
         """Messages with a status and, if it is given, a reason."""
@@ -129,11 +132,15 @@ class Report:
                 },
                 "not_delivered": self.having(Status.NOT_DELIVERED),
                 "in_gateway": self.having(Status.IN_GATEWAY),
-                "opened": 0,
-                "clicked": 0,
-                "spam": self.refusals[Engagement.SPAM],
-                "unsubscribed": self.refusals[Engagement.UNSUBSCRIBED],
-                "engagement_as_of": None,
+                "opened": self.engagement[Engagement.OPENED],
+                "clicked": self.engagement[Engagement.CLICKED],
+                "spam": self.engagement[Engagement.SPAM],
+                "unsubscribed": self.engagement[Engagement.UNSUBSCRIBED],
+                "engagement_as_of": (
+                    None
+                    if self.engagement_as_of is None
+                    else to_datetime(self.engagement_as_of).isoformat(timespec="seconds")
+                ),
             },
             "not_sent": {
                 "total": self.not_sent,
@@ -176,9 +183,9 @@ def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[
             raise Unreadable(
                 f"campaign {row.campaign_id} has a tally that can't be read: {error}"
             ) from None
-    refused = refusals(connection, list(counts))
+    engaged = on_record(connection, list(counts))
     return [
-        Report(each, audience[each.id], counts[each.id], each.id in finished, refused[each.id])
+        Report(each, audience[each.id], counts[each.id], each.id in finished, *engaged[each.id])
         for each in campaigns
     ]
 

@@ -3,7 +3,9 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from datetime import UTC, tzinfo
 
+from tracker.clock import to_datetime
 from tracker.report import Report
 from tracker.status import Category, Engagement, Status
 from tracker.timeline import Event, Story
@@ -19,15 +21,18 @@ def harmless(text: str) -> str:
     )
 
 
-def as_text(report: Report, *, heading: str = "Live Monitoring Report") -> str:
-    """The whole report of a campaign, several lines, without a line end after the last."""
+def as_text(report: Report, *, heading: str = "Live Monitoring Report", zone: tzinfo = UTC) -> str:
+    """The whole report of a campaign, several lines, without a line end after the last.
+
+    Days and hours are those of ``zone``.
+    """
     campaign = report.campaign
     seed = "" if campaign.seed is None else f" · seed {campaign.seed}"
     state = "" if report.finished else " · not finished"
     lines = [
         f"{heading}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}{state}",
         "",
-        *_lines(report),
+        *_lines(report, zone),
         "",
         balance_line(report),
     ]
@@ -48,7 +53,7 @@ def balance_line(report: Report) -> str:
     )
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Report, zone: tzinfo) -> Iterator[str]:
     def line(level: int, label: str, count: int, share: bool = False) -> str:
         text = f"{'  ' * level + label:<{LABEL_WIDTH}}{count:>{COUNT_WIDTH},}"
         if share and report.audience:
@@ -58,13 +63,16 @@ def _lines(report: Report) -> Iterator[str]:
     yield line(0, "Audience", report.audience)
     yield line(0, "Sent", report.sent, share=True)
     yield line(1, "Delivered", report.delivered)
+    if report.campaign.tracks_engagement:
+        yield line(2, "Opened", report.engagement[Engagement.OPENED]) + _as_of(report, zone)
+        yield line(2, "Clicked", report.engagement[Engagement.CLICKED])
     yield line(1, "Bounced", report.bounced)
     yield line(2, "Hard", report.having(Status.HARD_BOUNCED))
     yield line(2, "Soft", report.having(Status.SOFT_BOUNCED))
     yield line(1, "Not delivered", report.having(Status.NOT_DELIVERED))
     yield line(1, "In gateway", report.having(Status.IN_GATEWAY))
-    yield line(1, "Marked as spam", report.refusals[Engagement.SPAM])
-    yield line(1, "Marked unsubscribed", report.refusals[Engagement.UNSUBSCRIBED])
+    yield line(1, "Marked as spam", report.engagement[Engagement.SPAM])
+    yield line(1, "Marked unsubscribed", report.engagement[Engagement.UNSUBSCRIBED])
     yield line(0, "Not Sent", report.not_sent, share=True)
     for category in Category:
         counts = report.within(category)
@@ -75,6 +83,14 @@ def _lines(report: Report) -> Iterator[str]:
     yield line(0, "In Progress", report.in_progress, share=True)
     yield line(1, "Queued", report.having(Status.QUEUED))
     yield line(1, "About to be Sent", report.having(Status.ABOUT_TO_BE_SENT))
+
+
+def _as_of(report: Report, zone: tzinfo) -> str:
+    if report.engagement_as_of is None:
+        said = "before the first rollup"
+    else:
+        said = f"as of {to_datetime(report.engagement_as_of).astimezone(zone):%-d %b %H:%M}"
+    return f"{'':13}{said}"
 
 
 def as_csv(reports: Sequence[Report]) -> str:

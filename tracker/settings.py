@@ -47,6 +47,11 @@ class Settings(BaseSettings):
         )
 
     @cached_property
+    def zone(self) -> ZoneInfo:
+        """The time zone in which a day begins, and it is 1 am."""
+        return ZoneInfo(self.timezone)
+
+    @cached_property
     def logs(self) -> Path:
         return self.home / "logs"
 

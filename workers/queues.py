@@ -21,7 +21,13 @@ QUEUE_OF = MappingProxyType(
 )
 """The queue that a step's tasks are sent to."""
 
-QUEUES = tuple(dict.fromkeys(QUEUE_OF.values()))
+UPKEEP = "upkeep"
+"""The queue of what is done for all campaigns from time to time."""
+
+ROLLUP = "workers.rollup"
+"""The name of the Celery task that rolls engagement up."""
+
+QUEUES = (*dict.fromkeys(QUEUE_OF.values()), UPKEEP)
 """Every queue that a worker must serve, in the order of the stages."""
 
 UNACKED = "unacked"

@@ -13,12 +13,14 @@ from celery import Task
 from sqlalchemy.exc import OperationalError
 
 from tracker.journal import Author
+from tracker.rollup import roll_up
+from tracker.settings import load_settings
 from tracker.status import Step
 from workers import runtime, stages
 from workers.app import app
 from workers.checks.base import checks_of
 from workers.gateways.base import GatewayUnavailable
-from workers.queues import task_name
+from workers.queues import ROLLUP, task_name
 from workers.services import ServiceUnavailable
 from workers.stages import Following
 
@@ -32,6 +34,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 SHORTEST_WAIT = 0.1
 """Seconds of real time that this comes to at least, however fast the campaign's time runs."""
+
+
+RETRIES = {
+    "autoretry_for": PASSING,
+    "retry_backoff": 1,
+    "retry_backoff_max": 30,
+    "max_retries": 20,
+    "default_retry_delay": 1,  # seconds, after the process of a task was killed
+}
 
 
 def step(name: Step) -> Callable[[Callable[..., Following | None]], Task]:
@@ -51,16 +62,7 @@ def step(name: Step) -> Callable[[Callable[..., Following | None]], Task]:
                 send(Following(name, wait), campaign, batch, away=away + 1)
 
         run.__doc__ = do.__doc__
-        task: Task = app.task(
-            run,
-            name=task_name(name),
-            bind=True,
-            autoretry_for=PASSING,
-            retry_backoff=1,
-            retry_backoff_max=30,
-            max_retries=20,
-            default_retry_delay=1,  # seconds, after the process of a task was killed
-        )
+        task: Task = app.task(run, name=task_name(name), bind=True, **RETRIES)
         return task
 
     return decorate
@@ -161,3 +163,9 @@ def engage(task: Task, campaign: int, batch: int) -> Following | None:
     work = runtime.take_up(campaign, batch)
     gateway = runtime.gateway_of(work.campaign)
     return stages.engage(runtime.database(), work, gateway, author(task))
+
+
+@app.task(name=ROLLUP, **RETRIES)  # type: ignore[untyped-decorator]  # Celery comes without types
+def rollup() -> None:
+    """Bring the daily counts of engagement up to date."""
+    roll_up(runtime.database(), load_settings().zone)

@@ -1,0 +1,139 @@
+"""The rollup of new events beside one GROUP BY over them, with few and with many old ones."""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from statistics import median
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from benchmarks.reports import CAMPAIGN
+from simulator.run import open_database
+from tests.factory import AUTHOR, Plan, make_batch
+from tracker.clock import MICROSECOND
+from tracker.database import Database
+from tracker.engagement import QUARTER, Event, record
+from tracker.journal import entry
+from tracker.rollup import roll_up
+from tracker.schema import engagement_tallies, engagements
+from tracker.settings import load_settings
+from tracker.status import Engagement, Step
+
+TIMINGS = 3
+"""Timings of each side, after one that warms up."""
+
+BATCH = 10_000
+"""Messages of a batch; half of them are opened, each once."""
+
+DAY = timedelta(days=1) // MICROSECOND
+
+BEGIN = 1_795_478_400_000_000
+"""2026-11-24 00:00 UTC."""
+
+REPORTED = 100
+"""Events at a time that are recorded as workers do it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Median seconds of a rollup and of the query, over ``new`` events beside ``old`` ones;
+    ``recorded`` is how many events a second a batch takes in."""
+
+    new: int
+    old: int
+    rollup: float
+    group_by: float
+    recorded: float
+
+
+def time_rollup(url: str, new: int, old: int) -> Timed:
+    """Time both sides in turn. The new events are those of one day, the old of the days before."""
+    with closing(open_database(load_settings(database_url=url))) as database:
+        recorded = _time_recording(database)
+        with database.write() as connection:
+            for day in range(-(old // new), 1):
+                _open(database, connection, day, new)
+        roll_up(database, UTC)
+        database.take_stock()
+        rollup, group_by = list[float](), list[float]()
+        for _ in range(1 + TIMINGS):
+            with database.write() as connection:
+                today = engagement_tallies.c.quarter >= BEGIN // QUARTER
+                connection.execute(sa.update(engagement_tallies).where(today).values(rolled=0))
+            rollup.append(_time(lambda: roll_up(database, UTC)))
+            group_by.append(_time_group_by(database, new))
+    return Timed(
+        new=new,
+        old=old,
+        rollup=median(rollup[1:]),
+        group_by=median(group_by[1:]),
+        recorded=recorded,
+    )
+
+
+def _time_recording(database: Database) -> float:
+    batch = make_batch(database, Plan(size=BATCH))
+    opened = Engagement.OPENED
+    events = [Event(number, opened, BEGIN + number * QUARTER // 100) for number in range(BATCH)]
+    began = time.perf_counter()
+    for first in range(0, BATCH, REPORTED):
+        with entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as written:
+            record(written, events[first : first + REPORTED])
+    seconds = time.perf_counter() - began
+    with database.write() as connection:
+        connection.execute(sa.delete(engagements))
+        connection.execute(sa.delete(engagement_tallies))
+    return BATCH / seconds
+
+
+def _open(database: Database, connection: Connection, day: int, events: int) -> None:
+    """Have every second message of a campaign of its own opened in the course of a day."""
+    campaign = CAMPAIGN - day
+    series = (
+        f"SELECT generate_series AS n FROM generate_series(0, {events - 1})"  # noqa: S608
+        if database.is_postgresql
+        else f"WITH RECURSIVE s(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s LIMIT {events})"  # noqa: S608
+        " SELECT n FROM s"
+    )
+    begin = BEGIN + day * DAY
+    connection.execute(
+        sa.text(
+            "INSERT INTO engagements (campaign_id, kind, number, at)"  # noqa: S608
+            f" SELECT {campaign}, {Engagement.OPENED:d}, n * 2,"
+            f" CAST({begin} AS BIGINT) + (CAST(n AS BIGINT) * 7919 * 1000003) % {DAY}"
+            f" FROM ({series}) AS numbers"
+        )
+    )
+    connection.execute(
+        sa.text(
+            "INSERT INTO engagement_tallies (campaign_id, batch, kind, quarter, recipients)"  # noqa: S608
+            f" SELECT campaign_id, number / {BATCH}, kind, at / {QUARTER}, count(*)"
+            f" FROM engagements WHERE campaign_id = {campaign}"
+            f" GROUP BY campaign_id, number / {BATCH}, kind, at / {QUARTER}"
+        )
+    )
+
+
+def _time_group_by(database: Database, new: int) -> float:
+    day = (engagements.c.at // DAY).label("day")
+    query = (
+        sa.select(engagements.c.kind, day, sa.func.count())
+        .where(engagements.c.campaign_id == CAMPAIGN)
+        .group_by(engagements.c.kind, day)
+    )
+
+    def ask() -> None:
+        counted = sum(row[2] for row in connection.execute(query))
+        assert counted == new, "the new events are counted"
+
+    with database.survey() as connection:
+        return _time(ask)
+
+
+def _time(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

@@ -1,0 +1,137 @@
+"""Three simulated days in half a minute: opens come in, and the report hears of them at 1 am."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from simulator.nights import next_one_am
+from tests.acceptance.conftest import SCENARIOS, Finished, Shell, wait_until
+from tracker import audit, catalog, miscounts
+from tracker.clock import Instant
+from tracker.database import connect
+from tracker.report import make_reports
+from tracker.schema import engagements
+from tracker.status import Engagement
+
+SPEED = 8640
+DAY = timedelta(days=1)
+
+RIGHT = tuple(each for each in audit.INVARIANTS if each.query.__module__ == miscounts.__name__)
+"""The invariants of engagement."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Campaigns at one instant: what the report says of the first, and what the events say."""
+
+    as_of: Instant | None
+    opened: int
+    recounted: int
+    wrong: tuple[str, ...]
+
+
+def look(connection: Connection) -> Snapshot:
+    campaigns = catalog.find_campaigns(connection)
+    findings = audit.check(connection, campaigns, RIGHT)
+    report = make_reports(connection, campaigns)[0]
+    recounted = connection.scalar(
+        sa.select(sa.func.count(engagements.c.number.distinct())).where(
+            engagements.c.campaign_id == campaigns[0].id,
+            engagements.c.kind == Engagement.OPENED,
+        )
+    )
+    return Snapshot(
+        report.engagement_as_of,
+        report.engagement[Engagement.OPENED],
+        recounted or 0,
+        tuple(each.invariant.name for each in findings if not each.holds),
+    )
+
+
+def test_three_days(shell: Shell) -> None:
+    text = (SCENARIOS / "three-days.toml").read_text()
+    scenario = shell.write("fast.toml", text.replace("1440", str(SPEED)).replace("5_000", "1_000"))
+    arguments = ("--batch-size", "400", "--json", shell.folder / "result.json")
+    run = shell.start("simulate", scenario, *arguments)
+    wait_until(lambda: bool(shell.recorded("SELECT count(*) FROM campaigns")), "campaigns")
+    wait_until(lambda: shell.recorded("SELECT count(*) FROM batches") > 0, "a batch")
+    seen: list[Snapshot] = []
+
+    def ended() -> bool:
+        with database.read() as connection:
+            seen.append(look(connection))
+        return run.process.poll() is not None
+
+    with closing(connect(f"sqlite:///{shell.database}", reading=True)) as database:
+        wait_until(ended, "the end of the run", limit=90)
+        with database.read() as connection:
+            started_at = catalog.find_campaigns(connection)[0].started_at
+    assert run.wait() == 0, run.said
+    assert {name for each in seen for name in each.wrong} == set()
+    assert all(each.opened <= each.recounted for each in seen)
+    assert any(each.opened < each.recounted for each in seen), "the report lags behind"
+    assert seen[-1].opened == seen[-1].recounted > 0
+    moments = sorted({each.as_of for each in seen if each.as_of is not None})
+    *nights, _last = moments
+    expected = started_at
+    for moment in nights:
+        expected = next_one_am(expected, UTC)
+        late = timedelta(microseconds=moment - expected)
+        assert timedelta() <= late < DAY / 2, "a rollup is at 1 am, or soon after"
+    assert len(nights) >= 2
+    assert run.said.count("rolled up at ") >= 2
+    assert "monday 0 opened" not in run.said.split("rolled up at ")[2]
+
+
+def test_the_last_rollup_brings_what_was_predicted(shell: Shell) -> None:
+    engaging = """
+name = "quick"
+seed = 3
+
+[[campaigns]]
+name = "mail"
+channel = "email"
+audience = 2_000
+
+[engagement.email]
+open = 0.5
+click = 0.2
+unsubscribe = 0.05
+spam = 0.01
+machine_open = 0.1
+"""
+    finished = Finished.of(shell, shell.write("quick.toml", engaging))
+    [predicted] = finished.result["prediction"]["campaigns"]
+    [report] = finished.result["campaigns"]
+    for kind in ("opened", "clicked", "spam", "unsubscribed"):
+        assert report["sent"][kind] == predicted["engagement"][kind] > 0
+    assert predicted["engagement"]["machine_opened"] == pytest.approx(200, abs=60)
+    assert datetime.fromisoformat(report["sent"]["engagement_as_of"]).tzinfo is not None
+    assert "✘" not in finished.stdout
+    assert "as of " in shell.run("report").stdout
+    rolled = shell.run("rollup")
+    assert (rolled.returncode, rolled.stdout) == (0, "nothing to roll up\n")
+    today = datetime.now(UTC).date()
+    outputs = [shell.run("rollup", "--date", day.isoformat()) for day in (today, today - DAY)]
+    assert any("mail · run 1: nothing new" in each.stdout for each in outputs)
+    assert all(each.returncode == 0 for each in outputs)
+    assert shell.run("verify").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "day", ["yesterday", "2026-02-30", "", "1969-12-31", "9999-12-31", "0001-01-01", "24.11.2026"]
+)
+def test_a_day_that_is_none(shell: Shell, day: str) -> None:
+    ended = shell.run("rollup", "--date", day)
+    assert ended.returncode == 2
+    assert ended.stderr == f"sendtrace: --date {day}: is no day; expected one like 2026-11-24\n"
+
+
+def test_a_time_zone_that_is_none(shell: Shell) -> None:
+    ended = shell.run("rollup", settings={"SENDTRACE_TIMEZONE": "Europe/Atlantis"})
+    assert ended.returncode == 2
+    assert "SENDTRACE_TIMEZONE: 'Europe/Atlantis' is no time zone" in ended.stderr
