@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Task
+from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
 from tracker.journal import Author
@@ -19,8 +20,9 @@ from workers.queues import task_name
 from workers.services import ServiceUnavailable
 from workers.stages import Following
 
-PASSING = (OperationalError, GatewayUnavailable, ServiceUnavailable)
-"""Troubles that pass: a database that restarts or is busy, a gateway or a service that is away."""
+PASSING = (OperationalError, RedisError, GatewayUnavailable, ServiceUnavailable)
+"""Troubles that pass: a database or a broker that restarts or is busy, a gateway or a service that
+is away."""
 
 
 def step(name: Step) -> Callable[[Callable[..., Following | None]], Task]:
