@@ -188,14 +188,25 @@ def test_the_dead_in_the_line_leave_what_was_theirs(broker: Broker, rate: int) -
     played.check(rate)
 
 
+def test_rare_turns_of_the_dead_are_found_by_those_who_look(broker: Broker) -> None:
+    played = play(
+        broker, broker.throttle(1), 100, 120, dies=lambda number, now: now > 5 and number % 2 == 0
+    )
+    assert played.busiest() == 1
+    assert played.mean() >= 0.8
+
+
 def test_small_batches_do_not_hold_each_other_up(broker: Broker) -> None:
     played = play(broker, broker.throttle(100), 300, 3.3, size=1)
     assert sum(played.got.values()) == 300
     assert played.busiest() <= HIGHEST * 100
 
 
-def test_tasks_that_are_very_late_do_not_lose_the_rate(broker: Broker) -> None:
-    play(broker, broker.throttle(100), 20, 30, late=0.3).check(100)
+@pytest.mark.parametrize(("rate", "late"), [(3, 0.2), (100, 0.3)])
+def test_tasks_that_are_very_late_do_not_lose_the_rate(
+    broker: Broker, rate: int, late: float
+) -> None:
+    play(broker, broker.throttle(rate), 20, 60, late=late).check(rate)
 
 
 @pytest.mark.parametrize("rate", [10, 100, 5_000])
