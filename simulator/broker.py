@@ -7,13 +7,10 @@ from urllib.parse import unquote, urlsplit
 from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
-from workers.queues import QUEUES, waiting_tasks
+from workers.queues import QUEUES, UNUSABLE, broker_client, waiting_tasks
 
 ANSWER_TIMEOUT = 5.0
 """Seconds to wait for a broker, and for workers to say which queues they serve."""
@@ -26,16 +23,9 @@ class Broker:
         self.url = url
         try:
             self.shown_url = maybe_sanitize_url(url)
-            self._client: Redis = Redis.from_url(
-                url.replace("redis+socket://", "unix://", 1),
-                socket_timeout=ANSWER_TIMEOUT,
-                socket_connect_timeout=ANSWER_TIMEOUT,
-                retry=Retry(NoBackoff(), 0),
-            )
         except ValueError:
-            raise UsageError(
-                "the broker's URL is not one that can be used; expected redis://HOST:PORT/0"
-            ) from None
+            raise UsageError(UNUSABLE) from None
+        self._client = broker_client(url, timeout=ANSWER_TIMEOUT)
 
     def check_reachable(self) -> None:
         """Raise :exc:`BrokerUnreachable`, with the cause, or return."""

@@ -1,13 +1,14 @@
-"""The queues: one a stage, and how much waits in each."""
+"""The queues: one a stage, the broker they are in, and how much waits in each."""
 
 from collections.abc import Iterable
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tracker.errors import UsageError
 from tracker.status import Step
-
-if TYPE_CHECKING:
-    from redis import Redis
 
 QUEUE_OF = MappingProxyType(
     {
@@ -33,13 +34,31 @@ QUEUES = (*dict.fromkeys(QUEUE_OF.values()), UPKEEP)
 UNACKED = "unacked"
 """Where kombu's Redis transport keeps the tasks that workers hold: a hash, one field a task."""
 
+UNUSABLE = "the broker's URL is not one that can be used; expected redis://HOST:PORT/0"
+
 
 def task_name(step: Step) -> str:
     """The name of the Celery task that does a step."""
     return f"workers.{step}"
 
 
-def waiting_tasks(client: "Redis", queues: Iterable[str] = QUEUES) -> int:
+def broker_client(url: str, *, timeout: float) -> Redis:
+    """A client of the broker at a URL as Celery knows it. It tries once, for ``timeout`` seconds.
+
+    Raises :exc:`UsageError` for what is no Redis or Valkey.
+    """
+    try:
+        return Redis.from_url(
+            url.replace("redis+socket://", "unix://", 1),
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError:
+        raise UsageError(UNUSABLE) from None
+
+
+def waiting_tasks(client: Redis, queues: Iterable[str] = QUEUES) -> int:
     """Tasks that the broker knows of: ready in one of ``queues``, or held by a worker."""
     with client.pipeline(transaction=True) as pipeline:
         for queue in queues:

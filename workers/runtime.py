@@ -4,14 +4,17 @@ import gc
 from functools import cache
 
 from celery.signals import worker_process_init
+from redis import Redis
 
 from tracker.catalog import Batch, Campaign, load_batch
 from tracker.database import Database, connect, migrate
+from tracker.errors import UsageError
 from tracker.settings import load_settings
 from workers import services
 from workers.gateways.base import Gateway
 from workers.gateways.safety import open_gateway
-from workers.throttle import Throttle, Unthrottled
+from workers.queues import broker_client
+from workers.throttle import Pace, SharedThrottle, Throttle, Unthrottled
 
 
 @cache
@@ -28,6 +31,8 @@ def settle_in(**_: object) -> None:
     database.cache_clear()
     _gateway.cache_clear()
     _services.cache_clear()
+    _throttle.cache_clear()
+    _broker.cache_clear()
     # What is there by now stays. A batch adds some ten thousand small tuples that live for a moment
     # and hold no cycles: with the default threshold the collector goes through them again and
     # again. Much more than a batch's would keep the lists in forgotten queries too long.
@@ -55,9 +60,30 @@ def _gateway(_gateway_id: int, kind: str, settings: str) -> Gateway:
     return open_gateway(kind, settings, database())
 
 
-def throttle_of(_campaign: Campaign) -> Throttle:
+def throttle_of(campaign: Campaign) -> Throttle:
     """What holds the campaign's gateway to its rate."""
-    return Unthrottled()
+    if campaign.gateway_rate is None:
+        return Unthrottled()
+    # Ids are of one database, and a broker may serve several: the run's start tells them apart.
+    name = f"{campaign.started_at}:{campaign.gateway_id}"
+    return _throttle(name, campaign.gateway_rate, campaign.speed)
+
+
+@cache
+def _throttle(name: str, rate: int, speed: float) -> Throttle:
+    return SharedThrottle(_broker(), name, Pace(rate=rate, speed=speed))
+
+
+@cache
+def _broker() -> Redis:
+    url = load_settings().broker_url
+    if not url:
+        raise UsageError("a gateway's rate needs a broker; set SENDTRACE_BROKER_URL")
+    return broker_client(url, timeout=BROKER_TIMEOUT)
+
+
+BROKER_TIMEOUT = 5.0
+"""Seconds that the broker has for an answer; it takes less than a millisecond."""
 
 
 def services_of(campaign: Campaign) -> services.Services:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Task
+from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
 from tracker.journal import Author
@@ -26,8 +27,8 @@ from workers.stages import Following
 
 logger = logging.getLogger(__name__)
 
-PASSING = (OperationalError, ServiceUnavailable)
-"""Troubles that pass: a database that restarts or is busy, a service that is away."""
+PASSING = (OperationalError, RedisError, ServiceUnavailable)
+"""Troubles that pass: a database that restarts or is busy, a broker or a service that is away."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds of the campaign's time between two calls on a gateway that is away."""
