@@ -48,6 +48,7 @@ class Handler:
         self, _server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         to, peer = envelope.rcpt_tos[0], session.peer
+        assert peer is not None
         assert to is not None
         if to.startswith("reject"):
             return "554 5.7.1 not wanted"
