@@ -481,6 +481,7 @@ def test_only_the_campaigns_asked_for_are_looked_at(database: Database) -> None:
 
 
 def test_every_invariant_is_broken_by_some_test_above() -> None:
+    of_engagement = {"engagement_tallies", "engagement_days", "implied_engagement"}
     names = [invariant.name for invariant in (*INVARIANTS, BALANCED)]
-    assert sorted(names) == sorted(SHOWN)
+    assert sorted(names) == sorted({*SHOWN, *of_engagement}), "the latter in test_miscounts"
     assert all(invariant.claim.endswith(".") for invariant in INVARIANTS)
