@@ -64,7 +64,7 @@ def _figures(result: Result) -> Iterator[str]:
         f"   {result.run.size:,} in {result.seconds:.1f} s"
         f" ({workers}, batches of {result.batch_size:,}, {result.database})"
     )
-    yield f"{'Latency':<18}{'p50':>10}{'p95':>10}{'p99':>10}"
+    yield f"{'Latency':<18}{'p50':>12}{'p95':>12}{'p99':>12}"
     yield _latency_line("queued → gateway", result.queued_to_gateway)
     yield _latency_line("queued → final", result.queued_to_final)
     gateway = result.gateway
@@ -77,7 +77,7 @@ def _figures(result: Result) -> Iterator[str]:
 def _latency_line(label: str, latencies: Latencies) -> str:
     figures = latencies.as_json().values()
     shown = ("-" if figure is None else f"{figure:.3f} s" for figure in figures)
-    return f"{label:<18}" + "".join(f"{figure:>10}" for figure in shown)
+    return f"{label:<18}" + "".join(f"{figure:>12}" for figure in shown)
 
 
 def _verdict(result: Result) -> Iterator[str]:

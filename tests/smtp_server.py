@@ -6,7 +6,9 @@ object a line.
 
 import asyncio
 import json
+import ssl
 import sys
+from collections.abc import Sequence
 from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
@@ -73,23 +75,29 @@ def authenticate(*arguments: Any) -> AuthResult:
     return AuthResult(success=known, handled=True)
 
 
-async def serve(port_file: Path, log: Path, needs_auth: bool) -> None:
+async def serve(port_file: Path, log: Path, options: Sequence[str]) -> None:
     handler = Handler(log)
+    tls = None
+    if {"starttls", "tls"} & {*options}:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(port_file.parent / "cert.pem", port_file.parent / "key.pem")
 
     def protocol() -> SMTP:
         return SMTP(
             handler,
             enable_SMTPUTF8=False,
             authenticator=authenticate,
-            auth_required=needs_auth,
+            auth_required="auth" in options,
             auth_require_tls=False,
+            tls_context=tls if "starttls" in options else None,
+            require_starttls="starttls" in options,
         )
 
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(protocol, HOST, 0)
+    server = await loop.create_server(protocol, HOST, 0, ssl=tls if "tls" in options else None)
     port_file.write_text(str(server.sockets[0].getsockname()[1]))
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), Path(sys.argv[2]), "auth" in sys.argv[3:]))
+    asyncio.run(serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from datetime import UTC, date, datetime
+from threading import Thread
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -142,6 +144,28 @@ def test_at_once_and_while_events_come_in(database: Database, batch: Batch) -> N
     at_once(come_in, roll, roll)
     roll_up(database, UTC)
     assert days(database) == days(database, UNSUBSCRIBED) == {"2026-11-24": 10}
+    assert not broken(database, batch.campaign)
+
+
+def test_what_comes_in_while_it_is_rolled_up_is_counted_next_time(
+    database: Database, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(database, batch, [at("2026-11-24 12:00", 1)])
+    late = Thread(target=report, args=(database, batch, [at("2026-11-24 12:00", 2)]))
+    add = rollup._new
+
+    def slowly(*arguments: Any) -> Any:
+        found = add(*arguments)
+        late.start()
+        late.join(0.3)  # it waits for us, so it does not end
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rollup, "_new", slowly)
+        roll_up(database, UTC)
+    late.join()
+    roll_up(database, UTC)
+    assert days(database) == {"2026-11-24": 2}
     assert not broken(database, batch.campaign)
 
 

@@ -1,6 +1,7 @@
 """The SMTP gateway against a real server, and what keeps synthetic messages from people."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from simulator.load import record_run
 from tests.acceptance.conftest import wait_until
-from tests.factory import READY, Plan, ended, in_gateway, make_batch, move, states
+from tests.factory import AUTHOR, READY, Plan, ended, in_gateway, make_batch, move, states
 from tests.playing import campaign_of, do, scenario_of
 from tests.smtp_server import HOST
 from tracker import timeline
@@ -20,9 +22,11 @@ from tracker.database import Database
 from tracker.errors import UsageError
 from tracker.schema import customers
 from tracker.status import Channel, Status, Step
+from workers import stages
 from workers.gateways.base import GatewayUnavailable, Submission
 from workers.gateways.safety import Guarded, is_reserved, open_gateway
 from workers.gateways.smtp import SmtpGateway, smtp_settings
+from workers.throttle import Unthrottled
 
 DELIVERED, HARD, SOFT = Status.DELIVERED, Status.HARD_BOUNCED, Status.SOFT_BOUNCED
 
@@ -173,6 +177,42 @@ def test_what_was_sent_before_the_server_went_is_on_record(
     assert states(database, batch) == {0: ended(DELIVERED), 1: READY, 2: READY}
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for the server, beside its key, that nobody trusts yet."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl command to make a certificate with")
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", f"/CN={HOST}", "-addext", f"subjectAltName=IP:{HOST}"]
+    subprocess.run(
+        [*command, "-keyout", "key.pem", "-out", "cert.pem"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    return tmp_path / "cert.pem"
+
+
+@pytest.mark.parametrize("mode", ["starttls", "tls"])
+def test_the_way_there_is_encrypted_and_the_server_is_who_it_says(
+    database: Database,
+    serve: Callable[..., Server],
+    monkeypatch: pytest.MonkeyPatch,
+    certificate: Path,
+    mode: str,
+) -> None:
+    server = serve(mode)
+    monkeypatch.setenv("SENDTRACE_SMTP_TLS", mode)
+    batch = waiting(database, "ann@shop.internal")
+    with pytest.raises(GatewayUnavailable, match="certificate verify failed"):
+        do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+    assert states(database, batch) == {0: ended(DELIVERED)}
+    assert len(server.taken) == 1
+
+
 @pytest.mark.parametrize(("password", "counts"), [("secret", True), ("guess", False)])
 def test_the_server_may_want_to_know_who_we_are(
     database: Database,
@@ -269,8 +309,6 @@ def test_nobodys_messages_never_reach_the_server(
 
 
 def test_customers_that_are_made_up_are_nobody(database: Database, tmp_path: Path) -> None:
-    from simulator.load import record_run
-
     record_run(database, scenario_of(campaign_of(audience=2_500)), tmp_path, lambda _: None)
     with database.read() as connection:
         people = connection.execute(customers.select()).all()
@@ -285,10 +323,6 @@ def test_what_bounced_softly_rests_before_it_is_offered_again(
     server = serve()
     batch = waiting(database, "defer@shop.internal")
     batch = replace(batch, campaign=replace(batch.campaign, retry_after=60_000_000))
-    from tests.factory import AUTHOR
-    from workers import stages
-    from workers.throttle import Unthrottled
-
     gateway = open_gateway("smtp", "{}", database)
     stages.submit(database, batch, gateway, Unthrottled(), AUTHOR)
     assert states(database, batch) == {0: ended(SOFT)}

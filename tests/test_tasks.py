@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.factory import READY, Plan, make_batch, move
+from tests.factory import READY, Plan, in_gateway, make_batch, move
 from tracker.database import Database
 from tracker.status import Step
 from workers import runtime
@@ -41,8 +41,6 @@ class Away:
 def test_a_batch_comes_back_however_often_its_gateway_was_away(
     database: Database, monkeypatch: pytest.MonkeyPatch, step: Step, away: int
 ) -> None:
-    from tests.factory import in_gateway
-
     batch = make_batch(database, Plan(size=2))
     move(database, batch, [0], READY)
     move(database, batch, [1], READY, in_gateway())
