@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import environment, floor, judging, pipeline, reports, rollups, table
+from benchmarks import environment, floor, judging, pipeline, receipts, reports, rollups, table
 from benchmarks.databases import KINDS, Kind, settings_of, start
 from benchmarks.table import Line
 from simulator.commands import DEFAULT_BATCH_SIZE
@@ -38,6 +38,7 @@ class Sizes:
     reports: tuple[int, int]
     rollups: tuple[tuple[int, int], ...]
     """Events that are new, and that are old."""
+    receipts: int
 
 
 FULL = Sizes(
@@ -45,12 +46,14 @@ FULL = Sizes(
     single=2_000,
     reports=(100_000, 1_000_000),
     rollups=((1_000_000, 1_000_000), (1_000_000, 10_000_000)),
+    receipts=1_000_000,
 )
 QUICK = Sizes(
     pipeline=20_000,
     single=100,
     reports=(10_000, 50_000),
     rollups=((50_000, 50_000), (50_000, 500_000)),
+    receipts=50_000,
 )
 
 
@@ -73,6 +76,7 @@ class Figures:
     reports: list[reports.Timed]
     judging: judging.Timed
     rollups: list[rollups.Timed]
+    receipts: receipts.Timed
     largest: pipeline.Measured
 
     @property
@@ -98,6 +102,13 @@ class Figures:
             table.report_line(name, small.messages, small.report, small.group_by, None),
             table.report_line(
                 name, large.messages, large.report, large.group_by, table.WANTED_OF_GROUP_BY
+            ),
+            table.throughput_line(
+                name,
+                f"receipts ÷ moves, {self.receipts.messages:,}",
+                self.receipts.applied,
+                self.receipts.floor,
+                table.WANTED_OF_MOVES,
             ),
             *(
                 table.rollup_line(name, each.new, each.old, each.rollup, each.group_by)
@@ -146,6 +157,7 @@ class Bench:
             reports=timed,
             judging=judged,
             rollups=[self._roll_up(new, old) for new, old in self._sizes.rollups],
+            receipts=self._receipts(),
             largest=largest,
         )
 
@@ -156,6 +168,12 @@ class Bench:
             f"{new:,} new events, {old:,} old: rollup {timed.rollup * 1e3:.2f} ms,"
             f" GROUP BY {timed.group_by * 1e3:.2f} ms"
         )
+        return timed
+
+    def _receipts(self) -> receipts.Timed:
+        with self._kind.fresh() as url:
+            timed = receipts.time_receipts(url, self._folder, self._sizes.receipts)
+        self._say(f"receipts: {timed.applied:,.0f}/s, moves: {timed.floor:,.0f}/s")
         return timed
 
     def _round(self, name: str) -> Round:
@@ -251,6 +269,8 @@ def _as_text(
         " every check has something to look at, both steps, one process",
         f"report, GROUP BY: medians of {reports.TIMINGS} timings; memory: one run, each process's"
         " own peak, largest pool child",
+        f"receipts: {receipts.DUPLICATES:.0%} twice; moves: the compare-and-set and the transitions"
+        " alone; in turns, one process",
         f"rollup: {rollups.TIMINGS} timings each; a GROUP BY over the new events by kind and day;"
         f" recorded: {rollups.REPORTED} events at a time, one process",
         f"all of it took {seconds:.0f} s",

@@ -15,6 +15,9 @@ WANTED_OF_GROUP_BY = 10.0
 WANTED_OF_LOADING = 1.0
 """Judging ÷ loading, in candidates a second: rules cost no more than looking people up."""
 
+WANTED_OF_MOVES = 0.5
+"""Receipts applied ÷ messages only moved, both a second."""
+
 WANTED_OF_ROLLUP = 0.5
 """Counting new events with a GROUP BY ÷ rolling them up, in seconds, however many are old."""
 
