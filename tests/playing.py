@@ -17,10 +17,10 @@ from tracker.database import Database
 from tracker.journal import enqueue
 from tracker.rollup import roll_up
 from tracker.status import Channel, Step
-from workers import services, stages
+from workers import exchange, services, stages
 from workers.checks.base import checks_of
+from workers.following import Following, next_step
 from workers.gateways import base as gateways
-from workers.stages import Following
 from workers.throttle import Unthrottled
 
 ENOUGH = 100
@@ -60,18 +60,18 @@ def do(
         case Step.DISPATCH:
             return stages.dispatch(database, batch, asked, AUTHOR)
         case Step.SUBMIT:
-            return stages.submit(database, batch, gateway, Unthrottled(), AUTHOR)
+            return exchange.submit(database, batch, gateway, Unthrottled(), AUTHOR)
         case Step.DELIVER:
-            return stages.deliver(database, batch, gateway, AUTHOR)
+            return exchange.deliver(database, batch, gateway, AUTHOR)
         case Step.ENGAGE:
-            return stages.engage(database, batch, gateway, AUTHOR)
+            return exchange.engage(database, batch, gateway, AUTHOR)
         case _:
             pytest.fail(f"{step} is nothing to do")
 
 
 def settle(database: Database, batch: Batch) -> None:
     """Do what follows until nothing does."""
-    following = stages.following(database, batch)
+    following = next_step(database, batch)
     for _ in range(ENOUGH):
         if following is None:
             return

@@ -14,7 +14,7 @@ from tracker.engagement import Event
 from tracker.receipts import Receipt
 from tracker.schema import customers
 from tracker.status import Channel, Status
-from workers import stages
+from workers import exchange
 from workers.gateways.base import Handover, News, Submission
 from workers.throttle import Unthrottled
 
@@ -85,15 +85,15 @@ def test_the_end_of_a_message_is_noted_once_on_its_channel(
         move_again(database, batch)
     gateway = Answering(outcome, attempt)
     for _ in range(2):  # the second time there is nothing left to ask for
-        stages.deliver(database, batch, gateway, AUTHOR)
+        exchange.deliver(database, batch, gateway, AUTHOR)
     assert bounces(database, batch, channel) == [*expected, (0, 0)]
     assert bounces(database, batch, OTHER[channel]) == [(7, 8), (7, 8), (0, 0)]
 
 
 def move_again(database: Database, batch: Batch) -> None:
     """Have a batch's messages bounce softly and be submitted again."""
-    stages.deliver(database, batch, Answering(SOFT, 1), AUTHOR)
-    stages.submit(database, batch, Answering(SOFT, 2), Unthrottled(), AUTHOR)
+    exchange.deliver(database, batch, Answering(SOFT, 1), AUTHOR)
+    exchange.submit(database, batch, Answering(SOFT, 2), Unthrottled(), AUTHOR)
 
 
 @pytest.mark.parametrize(("outcome", "expected"), [(HARD, (1, 0)), (SOFT, (0, 1))])
@@ -103,8 +103,8 @@ def test_a_bounce_counts_once_though_two_deliver_it(
     batch = make_batch(database, Plan(size=2, attempts=1))
     move(database, batch, [0, 1], READY, in_gateway())
     gateway = Answering(outcome, 1)
-    outrun = Outrun(database.engine, [lambda: stages.deliver(database, batch, gateway, AUTHOR)])
-    stages.deliver(outrun, batch, gateway, AUTHOR)
+    outrun = Outrun(database.engine, [lambda: exchange.deliver(database, batch, gateway, AUTHOR)])
+    exchange.deliver(outrun, batch, gateway, AUTHOR)
     assert bounces(database, batch, Channel.EMAIL) == [expected, expected]
 
 
@@ -113,14 +113,14 @@ def test_only_what_this_entry_moved_counts(database: Database) -> None:
     batch = make_batch(database, Plan(size=2))
     move(database, batch, [0, 1], READY, in_gateway())
     arrival = Answering(Status.NOT_DELIVERED, 1, [1])
-    outrun = Outrun(database.engine, [lambda: stages.deliver(database, batch, arrival, AUTHOR)])
-    stages.deliver(outrun, batch, Answering(HARD, 1), AUTHOR)
+    outrun = Outrun(database.engine, [lambda: exchange.deliver(database, batch, arrival, AUTHOR)])
+    exchange.deliver(outrun, batch, Answering(HARD, 1), AUTHOR)
     assert bounces(database, batch, Channel.EMAIL) == [(1, 0), (0, 0)]
 
 
 def test_bounces_of_other_audiences_stay(database: Database) -> None:
     ours, theirs = make_batch(database, Plan(size=1)), make_batch(database, Plan(size=1))
     move(database, ours, [0], READY, in_gateway())
-    stages.deliver(database, ours, Answering(HARD, 1), AUTHOR)
+    exchange.deliver(database, ours, Answering(HARD, 1), AUTHOR)
     assert bounces(database, ours, Channel.EMAIL) == [(1, 0)]
     assert bounces(database, theirs, Channel.EMAIL) == [(0, 0)]

@@ -39,7 +39,7 @@ from tracker.journal import State, enqueue
 from tracker.schema import NO_REASON
 from tracker.settings import load_settings
 from tracker.status import Channel, Reason, Status
-from workers import stages
+from workers import exchange, stages
 from workers.checks.base import STEPS, checks_of
 from workers.services import Answers, Service, ServiceName, SqlServices
 from workers.throttle import Unthrottled
@@ -321,8 +321,8 @@ def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
     gateway = SimulatedGateway(plan.gateway_settings, database)
     move(database, batch, [0], READY)
     for _ in range(3):
-        stages.submit(database, batch, gateway, Unthrottled(), AUTHOR)
-        stages.deliver(database, batch, gateway, AUTHOR)
+        exchange.submit(database, batch, gateway, Unthrottled(), AUTHOR)
+        exchange.deliver(database, batch, gateway, AUTHOR)
     assert states(database, batch) == {0: end}
 
     described = campaign_of(channel=channel)

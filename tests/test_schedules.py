@@ -30,8 +30,8 @@ from tracker.database import Database
 from tracker.report import make_reports
 from tracker.settings import load_settings
 from tracker.status import Reason, Status, Step
+from workers.following import Following
 from workers.gateways.base import Gateway as WorkersGateway
-from workers.stages import Following
 
 SIZE = 12
 """Messages of each of the two batches."""

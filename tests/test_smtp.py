@@ -22,7 +22,7 @@ from tracker.database import Database
 from tracker.errors import UsageError
 from tracker.schema import customers
 from tracker.status import Channel, Status, Step
-from workers import stages
+from workers import exchange
 from workers.gateways.base import GatewayUnavailable, Submission
 from workers.gateways.safety import Guarded, is_reserved, open_gateway
 from workers.gateways.smtp import SmtpGateway, smtp_settings
@@ -324,17 +324,17 @@ def test_what_bounced_softly_rests_before_it_is_offered_again(
     batch = waiting(database, "defer@shop.internal")
     batch = replace(batch, campaign=replace(batch.campaign, retry_after=60_000_000))
     gateway = open_gateway("smtp", "{}", database)
-    stages.submit(database, batch, gateway, Unthrottled(), AUTHOR)
+    exchange.submit(database, batch, gateway, Unthrottled(), AUTHOR)
     assert states(database, batch) == {0: ended(SOFT)}
     for _ in range(2):
-        following = stages.submit(database, batch, gateway, Unthrottled(), AUTHOR)
+        following = exchange.submit(database, batch, gateway, Unthrottled(), AUTHOR)
         if following is not None and following.step is Step.DELIVER:
-            following = stages.deliver(database, batch, gateway, AUTHOR)
+            following = exchange.deliver(database, batch, gateway, AUTHOR)
         assert following is not None
         assert following.step is Step.SUBMIT
         assert 55 < following.wait.total_seconds() <= 60
     assert server.taken == []
     rested = replace(batch, campaign=replace(batch.campaign, retry_after=1))
-    stages.submit(database, rested, gateway, Unthrottled(), AUTHOR)
+    exchange.submit(database, rested, gateway, Unthrottled(), AUTHOR)
     assert states(database, batch) == {0: ended(DELIVERED, 2)}
     assert in_gateway() not in states(database, batch).values()

@@ -35,13 +35,13 @@ from tracker.journal import QUEUED, State, enqueue
 from tracker.receipts import Receipt
 from tracker.schema import organizations, steps, transitions
 from tracker.status import Channel, Reason, Status, Step
-from workers import stages
+from workers import exchange, stages
 from workers.candidates import Candidate
 from workers.checks.base import check as make_check
 from workers.checks.base import checks_of, in_order
+from workers.following import Following, next_step
 from workers.gateways.base import Gateway, GatewayUnavailable, Handover, News, Submission
 from workers.services import TRIES, ServiceName, Services, ServiceUnavailable, SqlServices
-from workers.stages import Following
 from workers.throttle import Throttle, Unthrottled
 
 OUT_OF_CREDIT = stopped(Reason.OUT_OF_CREDIT)
@@ -62,7 +62,7 @@ def dispatch(
 def submit(
     database: Database, batch: Batch, gateway: Gateway, throttle: Throttle | None = None
 ) -> Following | None:
-    return stages.submit(database, batch, gateway, throttle or Unthrottled(), AUTHOR)
+    return exchange.submit(database, batch, gateway, throttle or Unthrottled(), AUTHOR)
 
 
 def check(database: Database, *batches: Batch) -> None:
@@ -395,7 +395,7 @@ def test_only_receipts_that_count_are_applied(
     answers += [Receipt(1, 0, Status.DELIVERED, 7), Receipt(2, 1, Status.DELIVERED, 7)]
     gateway = ScriptedGateway(answers)
 
-    stages.deliver(database, batch, gateway, AUTHOR)
+    exchange.deliver(database, batch, gateway, AUTHOR)
     assert states(database, batch) == {0: expected, 1: READY, 2: QUEUED}
     assert gateway.asked == [{2: [0]}]
     if expected != in_gateway(2):
@@ -406,10 +406,10 @@ def test_only_receipts_that_count_are_applied(
 
 def test_receipts_are_asked_for_only_where_some_are_outstanding(database: Database) -> None:
     busy, gateway = make_busy_batch(database), ScriptedGateway()
-    assert stages.deliver(database, busy, gateway, AUTHOR) == Following(Step.SUPPRESS)
+    assert exchange.deliver(database, busy, gateway, AUTHOR) == Following(Step.SUPPRESS)
     assert gateway.asked == [{1: [5], 2: [14]}]
     queued = make_batch(database, Plan(size=1))
-    assert stages.deliver(database, queued, gateway, AUTHOR) == Following(Step.SUPPRESS)
+    assert exchange.deliver(database, queued, gateway, AUTHOR) == Following(Step.SUPPRESS)
     assert len(gateway.asked) == 1
 
 
@@ -450,5 +450,5 @@ def test_what_follows_is_what_some_message_waits_for(database: Database) -> None
         batch = enqueue(database, campaign, batch=place, first=first, size=len(mix), by=AUTHOR)
         for number, way in enumerate(mix, first):
             move(database, batch, [number], *WAYS[way])
-        found[mix] = stages.following(database, batch)
+        found[mix] = next_step(database, batch)
     assert found == {mix: what_follows(mix) for mix in MIXES}

@@ -17,13 +17,13 @@ from tracker.journal import Author
 from tracker.rollup import roll_up
 from tracker.settings import load_settings
 from tracker.status import Step
-from workers import runtime, stages
+from workers import exchange, runtime, stages
 from workers.app import app
 from workers.checks.base import checks_of
+from workers.following import Following
 from workers.gateways.base import GatewayUnavailable
 from workers.queues import ROLLUP, task_name
 from workers.services import ServiceUnavailable
-from workers.stages import Following
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def submit(task: Task, campaign: int, batch: int) -> Following | None:
     work = runtime.take_up(campaign, batch)
     gateway = runtime.gateway_of(work.campaign)
     throttle = runtime.throttle_of(work.campaign)
-    return stages.submit(runtime.database(), work, gateway, throttle, author(task))
+    return exchange.submit(runtime.database(), work, gateway, throttle, author(task))
 
 
 @step(Step.DELIVER)
@@ -155,7 +155,7 @@ def deliver(task: Task, campaign: int, batch: int) -> Following | None:
     """Take the receipts that are due."""
     work = runtime.take_up(campaign, batch)
     gateway = runtime.gateway_of(work.campaign)
-    return stages.deliver(runtime.database(), work, gateway, author(task))
+    return exchange.deliver(runtime.database(), work, gateway, author(task))
 
 
 @step(Step.ENGAGE)
@@ -163,7 +163,7 @@ def engage(task: Task, campaign: int, batch: int) -> Following | None:
     """Record what recipients did with what was delivered."""
     work = runtime.take_up(campaign, batch)
     gateway = runtime.gateway_of(work.campaign)
-    return stages.engage(runtime.database(), work, gateway, author(task))
+    return exchange.engage(runtime.database(), work, gateway, author(task))
 
 
 @app.task(name=ROLLUP, **RETRIES)  # type: ignore[untyped-decorator]  # Celery comes without types

@@ -1,0 +1,189 @@
+"""The steps in which workers and gateways deal with each other: hand over, receipts, engagement.
+
+Plain functions, without Celery, as those of :mod:`workers.stages` are.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker import engagement
+from tracker.catalog import Batch, Campaign
+from tracker.clock import MICROSECOND
+from tracker.database import Database
+from tracker.expectations import Expected, expect, expect_not_before, outlook
+from tracker.journal import Author, Move, State, entry
+from tracker.receipts import Receipt, apply
+from tracker.schema import customers, messages, transitions
+from tracker.status import Channel, Status, Step
+from workers.following import RECEIPT_POLL, Following, bounced_softly_at, next_step, of_batch
+from workers.gateways.base import Delivered, Gateway, Submission
+from workers.throttle import Throttle
+
+JITTER = 0.25
+"""By what share a wait that a gateway asked for is varied, so that not all come back at once."""
+
+
+def submit(
+    database: Database, batch: Batch, gateway: Gateway, throttle: Throttle, by: Author
+) -> Following | None:
+    """Offer the gateway what waits for it: first attempts, and those that bounced softly.
+
+    Only as much as its rate allows at the moment: the rest of a batch comes back later, and keeps
+    no worker waiting.
+    """
+    campaign = batch.campaign
+    started_at = campaign.clock.now()
+    waiting = _waiting(database, batch)
+    wanted = sum(len(submission.numbers) for _, submission in waiting)
+    if not wanted:
+        return next_step(database, batch)
+    grant = throttle.take(batch, wanted)
+    handed = 0
+    accepted: list[Move] = []
+    receipts: list[Receipt] = []
+    wait = grant.wait
+    for source, submission in _no_more_than(grant.messages, waiting):
+        target = State(status=Status.IN_GATEWAY, attempt=submission.attempt)
+        handover = gateway.submit(submission, campaign.clock.now())
+        for at, numbers in handover.accepted.items():
+            accepted.append(Move(numbers=numbers, source=source, target=target, at=at))
+            handed += len(numbers)
+        receipts += handover.receipts
+        wait = max(wait, handover.wait * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+    if accepted:
+        with entry(database, batch, Step.SUBMIT, by, started_at=started_at) as written:
+            for move in accepted:
+                written.move(move)
+            apply(written, receipts)
+            expect(written, Expected.RECEIPTS, started_at)
+    if handed == wanted:
+        return Following(Step.DELIVER)
+    if _has_been_left_alone(database, batch):
+        return Following(Step.DELIVER)
+    return Following(Step.SUBMIT, wait)
+
+
+def _no_more_than(
+    most: int, waiting: Sequence[tuple[State, Submission]]
+) -> Iterator[tuple[State, Submission]]:
+    """The first ``most`` messages of what waits."""
+    for source, submission in waiting:
+        if most <= 0:
+            return
+        yield source, submission.first(most)
+        most -= len(submission.numbers)
+
+
+def _has_been_left_alone(database: Database, batch: Batch) -> bool:
+    """Whether receipts may have been there for a while: a batch that is handed over bit by bit
+    does not let them wait for its end."""
+    with database.read() as connection:
+        due = outlook(connection, batch).receipts_due_at
+    campaign = batch.campaign
+    patience = int(RECEIPT_POLL / MICROSECOND * campaign.speed)
+    return due is not None and due + patience <= campaign.clock.now()
+
+
+def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]:
+    campaign = batch.campaign
+    recipient = customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
+    waiting = sa.select(messages.c.status, messages.c.attempt, messages.c.number).where(
+        *of_batch(batch),
+        sa.or_(
+            messages.c.status == Status.ABOUT_TO_BE_SENT,
+            sa.and_(
+                messages.c.status == Status.SOFT_BOUNCED,
+                messages.c.attempt < campaign.attempts,
+                _has_rested(campaign),
+            ),
+        ),
+    )
+    with database.read() as connection:
+        rows = connection.execute(waiting.order_by(messages.c.number)).all()
+        everyone = [number for _, _, number in rows]
+        recipients = connection.scalars(
+            sa.select(recipient)
+            .where(
+                customers.c.audience_id == campaign.audience_id,
+                database.among(customers.c.number, everyone),
+            )
+            .order_by(customers.c.number)
+        ).all()
+    groups: defaultdict[tuple[int, int], tuple[list[int], list[str]]]
+    groups = defaultdict(lambda: ([], []))
+    for (status, attempt, number), address in zip(rows, recipients, strict=True):
+        numbers, addresses = groups[status, attempt]
+        numbers.append(number)
+        addresses.append(address)
+    return [
+        (
+            State(status=Status(status), attempt=attempt),
+            Submission(
+                campaign=campaign, attempt=attempt + 1, numbers=numbers, recipients=addresses
+            ),
+        )
+        for (status, attempt), (numbers, addresses) in groups.items()
+    ]
+
+
+def _has_rested(campaign: Campaign) -> sa.ColumnElement[bool]:
+    """Whether it is time to offer a message again that bounced softly."""
+    if not campaign.retry_after:
+        return sa.true()
+    return bounced_softly_at() <= campaign.clock.now() - campaign.retry_after
+
+
+def deliver(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following | None:
+    """Take the receipts that are out, and see what the batch still waits for."""
+    started_at = batch.campaign.clock.now()
+    with database.read() as connection:
+        known = outlook(connection, batch)
+        awaited = _awaited(connection, batch)
+    if awaited or known.receipts_due_at is not None:
+        news = gateway.receipts(batch, awaited, started_at)
+        if news.items or news.again != known.receipts_due_at:
+            with entry(database, batch, Step.DELIVER, by, started_at=started_at) as written:
+                apply(written, news.items)
+                expect_not_before(written, Expected.RECEIPTS, news.again, as_of=known.as_of)
+    return next_step(database, batch, Step.DELIVER)
+
+
+def _awaited(connection: Connection, batch: Batch) -> Mapping[int, Sequence[int]]:
+    """The messages that are in the gateway, by their attempt."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    query = sa.select(messages.c.attempt, messages.c.number).where(
+        *of_batch(batch), messages.c.status == Status.IN_GATEWAY
+    )
+    for attempt, number in connection.execute(query.order_by(messages.c.number)):
+        found[attempt].append(number)
+    return found
+
+
+def engage(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following | None:
+    """Record what recipients did with their messages since this was done last."""
+    started_at = batch.campaign.clock.now()
+    with database.read() as connection:
+        known = outlook(connection, batch)
+        delivered = _delivered(connection, batch)
+    since = known.engagement_due_at
+    if since is not None:
+        news = gateway.engagement(batch, delivered, since, started_at)
+        with entry(database, batch, Step.ENGAGE, by, started_at=started_at) as written:
+            engagement.record(written, news.items)
+            expect_not_before(written, Expected.ENGAGEMENT, news.again, as_of=known.as_of)
+    return next_step(database, batch, Step.ENGAGE)
+
+
+def _delivered(connection: Connection, batch: Batch) -> Delivered:
+    query = sa.select(transitions.c.number, transitions.c.at).where(
+        transitions.c.campaign_id == batch.campaign.id,
+        transitions.c.status == Status.DELIVERED,
+        transitions.c.attempt.in_(range(1, batch.campaign.attempts + 1)),
+        transitions.c.number.between(batch.first, batch.last),
+    )
+    rows = connection.execute(query.order_by(transitions.c.number)).all()
+    return Delivered([number for number, _ in rows], [at for _, at in rows])
