@@ -258,6 +258,18 @@ def test_settings_that_make_no_sense_are_named(
         smtp_settings()
 
 
+def test_a_password_is_not_shown_to_the_network(
+    database: Database, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve()
+    monkeypatch.setenv("SENDTRACE_SMTP_USERNAME", "news")
+    monkeypatch.setenv("SENDTRACE_SMTP_PASSWORD", "secret")
+    open_gateway("smtp", "{}", database)
+    monkeypatch.setenv("SENDTRACE_SMTP_HOST", "mail.shop.internal")
+    with pytest.raises(UsageError, match="SENDTRACE_SMTP_TLS: a password must not"):
+        open_gateway("smtp", "{}", database)
+
+
 def test_a_gateway_that_reaches_people_must_be_allowed_by_name(
     database: Database, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -328,6 +328,26 @@ def test_submit_leaves_messages_alone_while_the_gateway_is_away(database: Databa
     assert states(database, batch) == before
 
 
+def test_what_was_handed_over_before_the_gateway_went_is_written_down(database: Database) -> None:
+    """First attempts were accepted, and then nothing more."""
+
+    def first_only(offer: Submission) -> Mapping[Instant, Sequence[int]]:
+        if offer.attempt > 1:
+            raise GatewayUnavailable
+        return {1_000: offer.numbers}
+
+    batch = make_batch(database, Plan(size=3))
+    move(database, batch, [0, 1], READY)
+    move(database, batch, [2], READY, in_gateway(), ended(Status.SOFT_BOUNCED))
+    following = submit(database, batch, ScriptedGateway(accepts=first_only))
+    assert states(database, batch) == {
+        0: in_gateway(),
+        1: in_gateway(),
+        2: ended(Status.SOFT_BOUNCED),
+    }
+    assert following == Following(Step.SUBMIT)
+
+
 def test_a_message_is_accepted_once_however_often_it_is_submitted(database: Database) -> None:
     """A worker died after the gateway had accepted 1 and 2, and before that was on record."""
     batch = make_batch(database, Plan(size=4))

@@ -20,7 +20,7 @@ from tracker.receipts import Receipt, apply
 from tracker.schema import customers, messages, transitions
 from tracker.status import Channel, Status, Step
 from workers.following import RECEIPT_POLL, Following, bounced_softly_at, next_step, of_batch
-from workers.gateways.base import Delivered, Gateway, Submission
+from workers.gateways.base import Delivered, Gateway, GatewayUnavailable, Submission
 from workers.throttle import Throttle
 
 JITTER = 0.25
@@ -48,7 +48,12 @@ def submit(
     wait = grant.wait
     for source, submission in _no_more_than(grant.messages, waiting):
         target = State(status=Status.IN_GATEWAY, attempt=submission.attempt)
-        handover = gateway.submit(submission, campaign.clock.now())
+        try:
+            handover = gateway.submit(submission, campaign.clock.now())
+        except GatewayUnavailable:
+            if not accepted:
+                raise
+            break  # what was handed over before that is written down first
         for at, numbers in handover.accepted.items():
             accepted.append(Move(numbers=numbers, source=source, target=target, at=at))
             handed += len(numbers)

@@ -70,6 +70,12 @@ class SmtpSettings(BaseSettings):
     password: SecretStr | None = None
     timeout: float = Field(10.0, gt=0, le=30)
 
+    @property
+    def shows_password(self) -> bool:
+        """Whether others on the network could read it."""
+        here = self.host in ("localhost", "127.0.0.1", "::1")
+        return self.tls is Tls.NONE and self.password is not None and not here
+
     @field_validator("from_")
     @classmethod
     def _is_mailbox(cls, address: str) -> str:
@@ -134,6 +140,11 @@ class SmtpGateway:
 
     def __init__(self, _settings: str, _database: Database) -> None:
         self._settings = smtp_settings()
+        if self._settings.shows_password:
+            raise UsageError(
+                f"{PREFIX}TLS: a password must not go over the network in the clear;"
+                " expected starttls or tls"
+            )
         self._connection: smtplib.SMTP | None = None
         self._used = 0.0
 
