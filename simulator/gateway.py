@@ -47,8 +47,8 @@ class Slowness(BaseModel):
     factor: float
 
 
-NOT_DELIVERED = np.int64(-(2**62))
-"""Stands where a message of the range has not reached its recipient."""
+NEVER_REACHED = np.int64(-(2**62))
+"""Stands for the moment at which a message reached nobody."""
 
 
 class Settings(BaseModel):
@@ -150,18 +150,19 @@ class SimulatedGateway:
         self, batch: Batch, delivered: Delivered, since: Instant, now: Instant
     ) -> News[Event]:
         """What the recipients did from ``since`` to ``now``: each has done it all in advance."""
+        self._answer_the_call(batch.campaign, now)
         if not delivered.numbers:
             return News([])
         settings, campaign = self._settings, batch.campaign
         first = min(delivered.numbers)
         count = max(delivered.numbers) - first + 1
-        delivered_at = np.full(count, NOT_DELIVERED)
+        delivered_at = np.full(count, NEVER_REACHED)
         delivered_at[np.asarray(delivered.numbers) - first] = delivered.at
         forced = self._forced(batch, first, count)
         late = bounces_late(settings.behaviour, settings.seed, campaign.name, first, count)
         # Of what comes back as undeliverable after all nobody hears. The prediction's side of it is
         # in simulator.comparison.
-        delivered_at[late & (forced == 0)] = NOT_DELIVERED
+        delivered_at[late & (forced == 0)] = NEVER_REACHED
         done = together(
             (
                 deeds(settings.inclination, settings.seed, campaign.name, first, count).only(
@@ -170,7 +171,7 @@ class SimulatedGateway:
                 at_once(forced_engagement(forced)),
             )
         )
-        reached = delivered_at[done.places] != NOT_DELIVERED
+        reached = delivered_at[done.places] != NEVER_REACHED
         at = (delivered_at[done.places] + done.after)[reached]
         out = (at >= since) & (at <= now)
         events = zip(

@@ -247,14 +247,16 @@ def _refuse(
         insert = database.upsert(rejections)
         connection.execute(
             insert.on_conflict_do_update(
-                index_elements=list(rejections.primary_key), set_={"times": rejections.c.times + 1}
+                index_elements=list(rejections.primary_key),
+                # Who refused it at the same time counted the same refusal.
+                set_={"times": insert.excluded.times},
             ),
             [
                 {
                     "campaign_id": offer.campaign_id,
                     "number": number,
                     "attempt": offer.attempt,
-                    "times": 1,
+                    "times": had.get(number, 0) + 1,
                 }
                 for number in sorted(refused)
             ],

@@ -26,7 +26,8 @@ def test_pauses_grow_and_differ(away: int, longest: float) -> None:
 
 def test_pauses_follow_the_clock_of_the_run() -> None:
     assert 0.25 <= back_off(5, 60).total_seconds() <= 0.5
-    assert back_off(5, 100_000).total_seconds() == SHORTEST_WAIT
+    shortest = [back_off(5, 100_000).total_seconds() for _ in range(100)]
+    assert SHORTEST_WAIT <= min(shortest) < max(shortest) <= 2 * SHORTEST_WAIT
 
 
 class Away:

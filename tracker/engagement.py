@@ -8,6 +8,7 @@ up to days.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -77,7 +78,7 @@ def _firsts(written: Entry, numbers: Sequence[int]) -> dict[First, Instant]:
 def _implied(events: Iterable[Event], firsts: dict[First, Instant]) -> list[Event]:
     """Events that must have happened and were not reported; adds them to ``firsts``."""
     found = []
-    for number, kind, at in events:
+    for number, kind, at in sorted(events, key=itemgetter(2)):
         for other in IMPLIES.get(kind, ()):
             if at < firsts.get((other, number), at + 1):
                 firsts[other, number] = at

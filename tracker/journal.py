@@ -42,8 +42,8 @@ QUEUED = State(status=Status.QUEUED)
 class Move:
     """Messages that go from one state to another together.
 
-    ``at`` is when that happened: one instant for all, or one for each of ``numbers``. None is put
-    down as earlier than what it follows.
+    ``at`` is when that happened: one instant for all, or one for each of ``numbers``. The latter
+    come from elsewhere, and none is put down as earlier than what it follows.
     """
 
     numbers: Sequence[int]

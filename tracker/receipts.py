@@ -30,7 +30,7 @@ BETWEEN_ATTEMPTS = frozenset(
 """Statuses of a message that waits to be handed over."""
 
 TOLERANCE = timedelta(minutes=5)
-"""How far a gateway's clock may be ahead of ours."""
+"""How far a gateway's clock may be ahead of ours, in real time."""
 
 MOST_ATTEMPTS = 2**15 - 1
 """The largest number of an attempt that the record can hold."""
@@ -60,6 +60,7 @@ def apply(written: Entry, receipts: Sequence[Receipt]) -> None:
     """Move the messages of an entry's batch as far as ``receipts`` count, and put down the rest."""
     campaign = written.batch.campaign
     latest = campaign.clock.now() + int(TOLERANCE / MICROSECOND * max(1.0, campaign.speed))
+    nonsensical = _known_nonsense(written)
     first, last = written.batch.first, written.batch.last
     groups: defaultdict[tuple[int, int], list[Receipt]] = defaultdict(list)
     seen: set[tuple[int, int]] = set()
@@ -72,6 +73,7 @@ def apply(written: Entry, receipts: Sequence[Receipt]) -> None:
             and status in OUTCOMES
             and 1 <= attempt <= MOST_ATTEMPTS
             and at <= latest
+            and (number, attempt, status, at) not in nonsensical
         ):
             nonsense.append(receipt)
         elif (number, attempt) in seen:
@@ -87,6 +89,20 @@ def apply(written: Entry, receipts: Sequence[Receipt]) -> None:
     if left:
         for verdict, those in _judge(written, left).items():
             _put_down(written, those, verdict)
+
+
+def _known_nonsense(written: Entry) -> set[tuple[int, int, int, Instant]]:
+    """What was refused as unknown stays refused, though its time may have come."""
+    rows = written.connection.execute(
+        sa.select(
+            *(refused_receipts.c[each] for each in ("number", "attempt", "status", "at"))
+        ).where(
+            refused_receipts.c.campaign_id == written.batch.campaign.id,
+            refused_receipts.c.number.between(written.batch.first, written.batch.last),
+            refused_receipts.c.verdict == Verdict.UNKNOWN,
+        )
+    )
+    return {(number, attempt, status, at) for number, attempt, status, at in rows}
 
 
 _in_time = itemgetter(Receipt._fields.index("at"), Receipt._fields.index("copy"))

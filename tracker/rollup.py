@@ -185,11 +185,15 @@ def recount(database: Database, day: date, zone: tzinfo) -> list[RolledUp]:
     Campaigns of which nothing is known on that day, neither events nor counts, are left alone.
     """
     quarters = _quarters_of(day, zone)
+    with database.read() as connection:
+        concerned = _concerned(connection, day, quarters)  # reads all events: nobody waits for that
     with database.write() as connection:
         database.keep_to_oneself(connection, engagement_tallies)
-        concerned = _concerned(connection, day, quarters)
         before = _sums(connection, concerned)
-        of_day = engagement_tallies.c.quarter.between(quarters.start, quarters.stop - 1)
+        of_day = sa.and_(
+            engagement_tallies.c.campaign_id.in_(concerned),
+            engagement_tallies.c.quarter.between(quarters.start, quarters.stop - 1),
+        )
         connection.execute(sa.delete(engagement_tallies).where(of_day))
         found = tallies_of_events(engagements.c.campaign_id.in_(concerned)).subquery()
         connection.execute(

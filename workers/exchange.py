@@ -4,6 +4,7 @@ Plain functions, without Celery, as those of :mod:`workers.stages` are.
 """
 
 import random
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -22,6 +23,9 @@ from tracker.status import Channel, Status, Step
 from workers.following import RECEIPT_POLL, Following, bounced_softly_at, next_step, of_batch
 from workers.gateways.base import Delivered, Gateway, GatewayUnavailable, Submission
 from workers.throttle import Throttle
+
+LONGEST_OFFERING = 20.0
+"""Seconds after which a step offers no more: a task has 90. The rest comes back at once."""
 
 JITTER = 0.25
 """By what share a wait that a gateway asked for is varied, so that not all come back at once."""
@@ -42,11 +46,13 @@ def submit(
     if not wanted:
         return next_step(database, batch)
     grant = throttle.take(batch, wanted)
-    handed = 0
+    began, handed = time.monotonic(), 0
     accepted: list[Move] = []
     receipts: list[Receipt] = []
     wait = grant.wait
     for source, submission in _no_more_than(grant.messages, waiting):
+        if time.monotonic() - began > LONGEST_OFFERING:
+            break
         target = State(status=Status.IN_GATEWAY, attempt=submission.attempt)
         try:
             handover = gateway.submit(submission, campaign.clock.now())
@@ -67,9 +73,8 @@ def submit(
             expect(written, Expected.RECEIPTS, started_at)
     if handed == wanted:
         return Following(Step.DELIVER)
-    if _has_been_left_alone(database, batch):
-        return Following(Step.DELIVER)
-    return Following(Step.SUBMIT, wait)
+    overdue = _overdue(database, batch)
+    return Following(Step.SUBMIT, wait) if overdue is None else Following(overdue)
 
 
 def _no_more_than(
@@ -83,14 +88,18 @@ def _no_more_than(
         most -= len(submission.numbers)
 
 
-def _has_been_left_alone(database: Database, batch: Batch) -> bool:
-    """Whether receipts may have been there for a while: a batch that is handed over bit by bit
-    does not let them wait for its end."""
+def _overdue(database: Database, batch: Batch) -> Step | None:
+    """What has waited for a while: a batch that is handed over bit by bit lets neither receipts nor
+    engagement wait for its end."""
     with database.read() as connection:
-        due = outlook(connection, batch).receipts_due_at
+        known = outlook(connection, batch)
     campaign = batch.campaign
     patience = int(RECEIPT_POLL / MICROSECOND * campaign.speed)
-    return due is not None and due + patience <= campaign.clock.now()
+    dues = ((known.receipts_due_at, Step.DELIVER), (known.engagement_due_at, Step.ENGAGE))
+    for due, step in dues:
+        if due is not None and due + patience <= campaign.clock.now():
+            return step
+    return None
 
 
 def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]:
@@ -150,10 +159,12 @@ def deliver(database: Database, batch: Batch, gateway: Gateway, by: Author) -> F
         awaited = _awaited(connection, batch)
     if awaited or known.receipts_due_at is not None:
         news = gateway.receipts(batch, awaited, started_at)
-        if news.items or news.again != known.receipts_due_at:
+        # All up to now was told, whatever the gateway says of when there is more.
+        again = None if news.again is None else max(news.again, started_at + 1)
+        if news.items or again != known.receipts_due_at:
             with entry(database, batch, Step.DELIVER, by, started_at=started_at) as written:
                 apply(written, news.items)
-                expect_not_before(written, Expected.RECEIPTS, news.again, as_of=known.as_of)
+                expect_not_before(written, Expected.RECEIPTS, again, as_of=known.as_of)
     return next_step(database, batch, Step.DELIVER)
 
 
@@ -177,9 +188,10 @@ def engage(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Fo
     since = known.engagement_due_at
     if since is not None:
         news = gateway.engagement(batch, delivered, since, started_at)
-        with entry(database, batch, Step.ENGAGE, by, started_at=started_at) as written:
-            engagement.record(written, news.items)
-            expect_not_before(written, Expected.ENGAGEMENT, news.again, as_of=known.as_of)
+        if news.items or news.again != since:
+            with entry(database, batch, Step.ENGAGE, by, started_at=started_at) as written:
+                engagement.record(written, news.items)
+                expect_not_before(written, Expected.ENGAGEMENT, news.again, as_of=known.as_of)
     return next_step(database, batch, Step.ENGAGE)
 
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Task
+from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
@@ -20,14 +21,14 @@ from tracker.status import Step
 from workers import exchange, runtime, stages
 from workers.app import app
 from workers.checks.base import checks_of
-from workers.following import Following
+from workers.following import LONGEST_WAIT, Following
 from workers.gateways.base import GatewayUnavailable
 from workers.queues import ROLLUP, task_name
 from workers.services import ServiceUnavailable
 
 logger = logging.getLogger(__name__)
 
-PASSING = (OperationalError, RedisError, ServiceUnavailable)
+PASSING = (OperationalError, BrokerError, RedisError, ServiceUnavailable)
 """Troubles that pass: a database that restarts or is busy, a broker or a service that is away."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
@@ -75,9 +76,9 @@ def back_off(away: int, speed: float) -> timedelta:
     Twice as long each time, and never the same for all: who waited together does not come back
     together. There is no last time: outages end, and nothing is lost by waiting.
     """
-    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(away, 10))
-    seconds = random.uniform(longest / 2, longest) / speed  # noqa: S311  # it keeps no secret
-    return timedelta(seconds=max(SHORTEST_WAIT, seconds))
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(away, 10)) / speed
+    longest = max(2 * SHORTEST_WAIT, longest)
+    return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311  # no secret
 
 
 def send(following: Following | None, campaign: int, batch: int, *, away: int = 0) -> None:
@@ -89,7 +90,8 @@ def send(following: Following | None, campaign: int, batch: int, *, away: int = 
         told = {"away": away} if away else {}
         app.tasks[task_name(following.step)].apply_async(
             kwargs={"campaign": campaign, "batch": batch, **told},
-            countdown=following.wait.total_seconds() or None,
+            # What waits longer than a task may be silent would be handed to somebody else, too.
+            countdown=min(following.wait, LONGEST_WAIT).total_seconds() or None,
         )
 
 

@@ -1,7 +1,7 @@
 """A real gateway for email: an SMTP server (RFC 5321), configured in the environment alone.
 
-SMTP knows no idempotency key. Should a worker die between the server's answer and our commit, the
-message is sent again, with the same Message-ID.
+SMTP knows no idempotency key. Should a worker die between the server's answer and our commit, or
+the connection before the answer comes, the message is sent again, with the same Message-ID.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ IDLE = 5.0
 
 PREFIX = "SENDTRACE_SMTP_"
 
-_MAILBOX = re.compile(r"[^\s<>@,;:\"\\]+@[^\s<>@,;:\"\\]+")
+_MAILBOX = re.compile(r"[^\s\x00-\x1f\x7f<>()\[\]@,;:\"\\]+@[^\s\x00-\x1f\x7f<>()\[\]@,;:\"\\]+")
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}\b")
 
 
@@ -74,7 +74,15 @@ class SmtpSettings(BaseSettings):
     def shows_password(self) -> bool:
         """Whether others on the network could read it."""
         here = self.host in ("localhost", "127.0.0.1", "::1")
-        return self.tls is Tls.NONE and self.password is not None and not here
+        return self.tls is Tls.NONE and self.username is not None and not here
+
+    @field_validator("username", "password")
+    @classmethod
+    def _is_ascii(cls, value: str | SecretStr | None) -> str | SecretStr | None:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if text is not None and not text.isascii():
+            raise ValueError("it has characters that are not ASCII, which SMTP can't take")
+        return value
 
     @field_validator("from_")
     @classmethod
@@ -129,8 +137,6 @@ BAD_ADDRESS = Reply(553, "5.1.3 this is no address")
 NO_UTF8 = Reply(553, "5.6.7 the server takes no such address (SMTPUTF8)")
 CONNECTION_LOST = Reply(421, "4.4.2 the connection was lost")
 
-Trouble = (smtplib.SMTPException, OSError, ssl.SSLError)
-
 
 class SmtpGateway:
     """An SMTP server behind the workers' protocol: what it takes over counts as delivered."""
@@ -155,7 +161,7 @@ class SmtpGateway:
         receipts: list[Receipt] = []
         for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
             try:
-                reply = self._send(submission.campaign, submission.attempt, number, recipient)
+                reply = self._send(submission.campaign, number, recipient)
             except GatewayUnavailable:
                 if not receipts:
                     raise
@@ -179,25 +185,35 @@ class SmtpGateway:
         """Nothing: a server does not know."""
         return News(())
 
-    def _send(self, campaign: Campaign, attempt: int, number: int, recipient: str) -> Reply:
+    def _send(self, campaign: Campaign, number: int, recipient: str) -> Reply:
         """What became of a message; :exc:`GatewayUnavailable` if that has nothing to do with it.
 
         Where the connection breaks but another can be made, it is the message that breaks it.
         """
         if _MAILBOX.fullmatch(recipient) is None:
             return BAD_ADDRESS
+        try:
+            content = self._message(campaign, number, recipient)
+        except (ValueError, IndexError, AttributeError):  # the email package's parser gave up
+            return BAD_ADDRESS
+        is_fresh = self._connection is None
         connection = self._connected()
         if not recipient.isascii() and not connection.has_extn("smtputf8"):
             return NO_UTF8
-        content = self._message(campaign, attempt, number, recipient)
         try:
-            reply = self._transact(connection, recipient, content)
-        except Trouble:
+            return self._transact(connection, recipient, content)
+        except OSError:
+            self._disconnect()
+            connection = self._connected()
+        if is_fresh:
+            return CONNECTION_LOST
+        # The server may have had enough of the old connection, which is not the message's fault.
+        try:
+            return self._transact(connection, recipient, content)
+        except OSError:
             self._disconnect()
             self._connected()
             return CONNECTION_LOST
-        self._used = time.monotonic()
-        return reply
 
     def _transact(self, connection: smtplib.SMTP, recipient: str, content: bytes) -> Reply:
         utf8 = () if recipient.isascii() else ("SMTPUTF8",)
@@ -212,19 +228,25 @@ class SmtpGateway:
                 reply = Reply.of(connection.data(content))
             except smtplib.SMTPDataError as error:
                 reply = Reply.of((error.smtp_code, _text(error).encode()))
+        self._used = time.monotonic()
         if reply.code == CONNECTION_LOST.code:
             self._disconnect()
             raise GatewayUnavailable(f"the SMTP server closes the connection: {reply.detail}")
         if not reply.is_good:
-            connection.rset()
+            try:
+                connection.rset()
+            except OSError:  # it said what it had to say, and hung up
+                self._disconnect()
         return reply
 
     def _connected(self) -> smtplib.SMTP:
         """The connection, made anew where there is none or it is gone."""
         if self._connection is not None and time.monotonic() - self._used > IDLE:
             try:
-                self._connection.noop()
-            except Trouble:
+                is_there = Reply.of(self._connection.noop()).is_good
+            except OSError:
+                is_there = False
+            if not is_there:
                 self._disconnect()
         if self._connection is None:
             self._connection = self._connect()
@@ -252,7 +274,7 @@ class SmtpGateway:
                     password = settings.password.get_secret_value() if settings.password else ""
                     connection.login(settings.username, password)
                 failing.pop_all()
-        except Trouble as error:
+        except OSError as error:
             raise GatewayUnavailable(
                 f"the SMTP server {host}:{port} can't be used: {_said(error)}"
             ) from None
@@ -267,20 +289,20 @@ class SmtpGateway:
             self._connection.close()
             self._connection = None
 
-    def _message(self, campaign: Campaign, attempt: int, number: int, recipient: str) -> bytes:
+    def _message(self, campaign: Campaign, number: int, recipient: str) -> bytes:
         message = EmailMessage(policy=WIRE_FORMAT.clone(utf8=not recipient.isascii()))
         name = "".join(each if each.isprintable() else " " for each in campaign.sender)
         message["Subject"] = campaign.name
         message["From"] = Address(name, addr_spec=self._settings.from_)
         message["To"] = recipient
         message["Date"] = format_datetime(to_datetime(campaign.clock.now()))
-        message["Message-ID"] = self._message_id(campaign, attempt, number)
+        message["Message-ID"] = self._message_id(campaign, number)
         message.set_content(f"{campaign.name}\n")
         return message.as_bytes()
 
-    def _message_id(self, campaign: Campaign, attempt: int, number: int) -> str:
-        """The same each time that the same attempt is made."""
-        return f"<{number}.{attempt}.{campaign.id}.{self._origin(campaign)}@{self._domain}>"
+    def _message_id(self, campaign: Campaign, number: int) -> str:
+        """The same each time, so that whoever gets a message twice can tell."""
+        return f"<{number}.{campaign.id}.{self._origin(campaign)}@{self._domain}>"
 
     @staticmethod
     def _origin(campaign: Campaign) -> str:

@@ -25,13 +25,13 @@ def upgrade() -> None:
     op.add_column("batches", sa.Column("engagement_due_at", sa.BigInteger()))
     op.create_table(
         "engagement_tallies",
-        *_key("campaign_id", "batch", "kind", "quarter"),
+        *_key("campaign_id", "kind", "batch", "quarter"),
         sa.Column("recipients", sa.Integer(), nullable=False),
         sa.Column("rolled", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint("kind IN (1, 2, 3, 4, 5)", name=op.f("engagement_tallies_kind_check")),
         sa.CheckConstraint("recipients >= 0", name=op.f("engagement_tallies_recipients_check")),
         sa.PrimaryKeyConstraint(
-            "campaign_id", "batch", "kind", "quarter", name=op.f("engagement_tallies_pkey")
+            "campaign_id", "kind", "batch", "quarter", name=op.f("engagement_tallies_pkey")
         ),
         comment="How many recipients of a batch did something for the first time in a quarter of an hour, counted from 1970-01-01 00:00 UTC; rolled: how many of them the days count already.",
         sqlite_with_rowid=False,
@@ -71,9 +71,8 @@ def upgrade() -> None:
         *_key("campaign_id"),
         *(
             sa.Column(name, sa.BigInteger(), autoincrement=False, nullable=False)
-            for name in ("number", "attempt", "status")
+            for name in ("number", "attempt", "status", "copy")
         ),
-        *_key("copy"),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("verdict", sa.String(length=9), nullable=False),
         sa.CheckConstraint(
