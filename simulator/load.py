@@ -1,7 +1,7 @@
 """The load: a scenario's campaigns recorded, and sent batch by batch into the queue."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -90,6 +90,18 @@ def record_run(database: Database, scenario: Scenario, folder: Path, progress: P
     return Run(
         id=run_id, scenario=scenario, campaigns=tuple(loaded), rejects=tuple(recorder.rejects)
     )
+
+
+def begin(database: Database, run: Run) -> Run:
+    """Have a run that is recorded begin now: its clock starts when everything is ready."""
+    now = SystemClock().now()
+    with database.write() as connection:
+        catalog.begin_run(connection, run.id, now)
+    campaigns = (
+        replace(loaded, campaign=replace(loaded.campaign, started_at=now))
+        for loaded in run.campaigns
+    )
+    return replace(run, campaigns=tuple(campaigns))
 
 
 @dataclass(frozen=True, kw_only=True)

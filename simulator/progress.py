@@ -127,7 +127,11 @@ class _Lines:
                 f"{seconds:4.0f} s  queued {standing.recorded:,}"
                 f" · checked {standing.checked:,} · handed over {standing.handed_over:,}"
                 f" · settled {standing.settled:,} of {total:,}"
-                + _outlook(standing.settled, total, seconds)
+                + (
+                    _expectations(standing)
+                    if standing.recorded == total and not standing.in_work
+                    else _outlook(standing.settled, total, seconds)
+                )
             )
 
     def _due(self) -> bool:
@@ -135,6 +139,12 @@ class _Lines:
         if due:
             self._said = time.monotonic()
         return due
+
+
+def _expectations(standing: Standing) -> str:
+    if not standing.expecting:
+        return ""
+    return f" (waiting for receipts and engagement of {standing.expecting:,} batches)"
 
 
 def _outlook(settled: int, total: int, seconds: float) -> str:

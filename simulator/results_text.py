@@ -64,7 +64,8 @@ def _figures(result: Result) -> Iterator[str]:
         f"   {result.run.size:,} in {result.seconds:.1f} s"
         f" ({workers}, batches of {result.batch_size:,}, {result.database})"
     )
-    yield f"{'Latency':<18}{'p50':>12}{'p95':>12}{'p99':>12}"
+    own_time = "" if result.run.scenario.clock.speed == 1 else "   in the run's own time"
+    yield f"{'Latency':<18}{'p50':>12}{'p95':>12}{'p99':>12}{own_time}"
     yield _latency_line("queued → gateway", result.queued_to_gateway)
     yield _latency_line("queued → final", result.queued_to_final)
     gateway = result.gateway

@@ -11,7 +11,7 @@ from celery import Celery
 
 from simulator import ledger
 from simulator.broker import Broker
-from simulator.load import Run, drive, record_run
+from simulator.load import Run, begin, drive, record_run
 from simulator.nights import Nights
 from simulator.patience import patiently
 from simulator.progress import Display, display
@@ -25,7 +25,7 @@ from tracker.errors import SendtraceError, UsageError
 from tracker.rollup import roll_up
 from tracker.settings import Settings
 from workers.app import app
-from workers.gateways.safety import open_gateway
+from workers.gateways.safety import check_gateway
 
 POLL = 0.1
 """Seconds between two looks at how far the messages are."""
@@ -60,7 +60,7 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
     with ExitStack() as stack:
         database = stack.enter_context(closing(open_database(settings)))
         for kind in scenario.network_gateways:
-            open_gateway(kind, "{}", database)
+            check_gateway(kind, "{}", database)
         worker = None
         if options.attach:
             broker = _configured_broker(settings)
@@ -91,6 +91,9 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
             shown.say(f"{rejects.summary}; see {rejects.file}")
         for block in (_named(run), database.failing_plainly(), broker.failing_plainly()):
             stack.enter_context(block)
+        if worker is not None:
+            worker.wait_until_ready(app)
+        run = patiently(partial(begin, database, run))
         nights = Nights(app, run, settings.zone, shown)
         _play(database, app, run, options.batch_size, broker, worker, nights, shown)
         shown.say("nothing more is to come; checking it all")
@@ -160,8 +163,6 @@ def _play(
     shown: Display,
 ) -> None:
     """Send all messages on their way and wait until every one has settled."""
-    if worker is not None:
-        worker.wait_until_ready(app)
     watch = Watch(
         database,
         [loaded.campaign for loaded in run.campaigns],

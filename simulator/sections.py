@@ -217,7 +217,7 @@ class Outage(Section):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.end <= self.start:
-            raise ValueError("it ends before it begins; expected to above from")
+            raise ValueError("it ends before it begins; expected `to` to be later than `from`")
         return self
 
     @property

@@ -87,7 +87,11 @@ def _known_keys(place: tuple[int | str, ...], top: type[BaseModel]) -> list[str]
     for part in place[:-1]:
         field = section.model_fields.get(str(part))
         section = next(iter(_models_in(field.annotation if field else section)), section)
-    return [key for key in section.model_fields if key not in ("path", "text")]
+    return [
+        field.alias or key
+        for key, field in section.model_fields.items()
+        if key not in ("path", "text")
+    ]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

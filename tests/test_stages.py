@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import combinations
 
 import pytest
@@ -31,7 +31,8 @@ from tracker.catalog import Batch, Campaign
 from tracker.clock import Instant
 from tracker.database import Database
 from tracker.engagement import Event
-from tracker.journal import QUEUED, State, enqueue
+from tracker.expectations import Expected, expect
+from tracker.journal import QUEUED, State, enqueue, entry
 from tracker.receipts import Receipt
 from tracker.schema import organizations, steps, transitions
 from tracker.status import Channel, Reason, Status, Step
@@ -42,7 +43,7 @@ from workers.checks.base import checks_of, in_order
 from workers.following import Following, next_step
 from workers.gateways.base import Gateway, GatewayUnavailable, Handover, News, Submission
 from workers.services import TRIES, ServiceName, Services, ServiceUnavailable, SqlServices
-from workers.throttle import Throttle, Unthrottled
+from workers.throttle import Grant, Throttle, Unthrottled
 
 OUT_OF_CREDIT = stopped(Reason.OUT_OF_CREDIT)
 UNSUBSCRIBED = stopped(Reason.UNSUBSCRIBED)
@@ -326,6 +327,68 @@ def test_submit_leaves_messages_alone_while_the_gateway_is_away(database: Databa
     with pytest.raises(GatewayUnavailable):
         submit(database, batch, gateway)
     assert states(database, batch) == before
+
+
+@dataclass
+class Granting:
+    """A throttle that lets so many pass."""
+
+    messages: int
+    wait: timedelta
+
+    def take(self, _batch: Batch, _wanted: int) -> Grant:
+        return Grant(self.messages, self.wait)
+
+
+class Choosy:
+    """A gateway that takes every other message, and wants to be left alone with the rest."""
+
+    def submit(self, submission: Submission, now: Instant) -> Handover:
+        return Handover({now: submission.numbers[::2]}, wait=timedelta(seconds=40))
+
+    def receipts(self, *_: object) -> News[Receipt]:
+        return News(())
+
+    def engagement(self, *_: object) -> News[Event]:
+        return News(())
+
+
+@pytest.mark.parametrize(
+    ("granted", "least", "most"),
+    [
+        pytest.param(4, 0.1, 0.1, id="others are in line: its turn comes anyway"),
+        pytest.param(6, 30, 50, id="all were offered: those that were refused wait"),
+        pytest.param(0, 0.1, 0.1, id="nobody's turn"),
+    ],
+)
+def test_who_is_refused_does_not_hold_up_the_others(
+    database: Database, granted: int, least: float, most: float
+) -> None:
+    batch = make_batch(database, Plan(size=6))
+    move(database, batch, range(6), READY)
+    throttle = Granting(granted, timedelta(milliseconds=100))
+    following = submit(database, batch, Choosy(), throttle)
+    assert following is not None
+    assert following.step is Step.SUBMIT
+    assert least <= following.wait.total_seconds() <= most
+    there = [number for number, state in states(database, batch).items() if state != READY]
+    assert there == [*range(0, granted, 2)]
+
+
+@pytest.mark.parametrize(
+    ("expected", "step"),
+    [(Expected.RECEIPTS, Step.DELIVER), (Expected.ENGAGEMENT, Step.ENGAGE)],
+)
+def test_a_batch_that_waits_for_its_turn_neglects_nothing(
+    database: Database, expected: Expected, step: Step
+) -> None:
+    batch = make_batch(database, Plan(size=2))
+    move(database, batch, range(2), READY)
+    now = batch.campaign.clock.now()
+    with entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as written:
+        expect(written, expected, now - 2_000_000)
+    throttle = Granting(0, timedelta(seconds=1))
+    assert submit(database, batch, ScriptedGateway(), throttle) == Following(step)
 
 
 def test_what_was_handed_over_before_the_gateway_went_is_written_down(database: Database) -> None:

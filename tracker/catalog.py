@@ -132,6 +132,11 @@ def record_run(
     )
 
 
+def begin_run(connection: Connection, run_id: int, at: Instant) -> None:
+    """Note that a run begins only now: making its customers took its time."""
+    connection.execute(sa.update(runs).where(runs.c.id == run_id).values(started_at=at))
+
+
 def finish_run(connection: Connection, run_id: int, at: Instant) -> None:
     """Note that nothing more will happen in a run."""
     connection.execute(sa.update(runs).where(runs.c.id == run_id).values(finished_at=at))

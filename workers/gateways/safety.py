@@ -19,6 +19,7 @@ from tracker.status import Channel, Status
 from workers.gateways.base import (
     Delivered,
     Gateway,
+    GatewayUnavailable,
     Handover,
     News,
     Submission,
@@ -80,6 +81,19 @@ class Guarded:
     ) -> News[Event]:
         """What the gateway says."""
         return self._gateway.engagement(batch, delivered, since, now)
+
+
+def check_gateway(kind: str, settings: str, database: Database) -> None:
+    """Raise :exc:`UsageError` where a gateway may not be used, or says that it can't be.
+
+    One that has a method ``check`` is asked: it raises :exc:`GatewayUnavailable`.
+    """
+    open_gateway(kind, settings, database)
+    gateway = factory_of(kind)(settings, database)
+    try:
+        getattr(gateway, "check", lambda: None)()
+    except GatewayUnavailable as error:
+        raise UsageError(str(error)) from None
 
 
 def open_gateway(kind: str, settings: str, database: Database) -> Gateway:

@@ -154,6 +154,10 @@ class SmtpGateway:
         self._connection: smtplib.SMTP | None = None
         self._used = 0.0
 
+    def check(self) -> None:
+        """Raise :exc:`GatewayUnavailable` if the server can't be reached, or does not let us in."""
+        self._connected()
+
     def submit(self, submission: Submission, now: Instant) -> Handover:
         """Send one message after the other, over one connection, for no longer than a while."""
         began = time.monotonic()
