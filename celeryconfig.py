@@ -18,6 +18,7 @@ enable_utc = True
 accept_content = ["json"]
 task_serializer = "json"
 task_ignore_result = True
+result_expires = None  # so there is nothing to clean up, either
 
 task_queues = [Queue(name) for name in QUEUES]
 task_create_missing_queues = False
