@@ -189,7 +189,7 @@ BAD_LINES = (
         "services.coupon.eror_rate",
         "did you mean error_rate",
     ),
-    ('to = "1m"', 'to = "1s"', "services.coupon.outage", "to above from"),
+    ('to = "1m"', 'to = "1s"', "services.coupon.outage", "later than `from`"),
     ('to = "1m"', 'to = "soon"', "services.coupon.outage.to", 'expected one like "800ms"'),
     (', to = "1m"', "", "services.coupon.outage.to", "is missing"),
     ('requires = ["coupon", "referral"]', "", "campaigns[0].defects.coupon_issue", '["coupon"]'),
