@@ -130,7 +130,9 @@ class Entry:
                 when = dict(zip(move.numbers, move.at, strict=True))
                 instants = [when[number] for number in moved]
             listed = self.database.rows(number=moved, at=instants)
-            at = self._not_before(move.source, listed)
+            at = listed.c.at
+            if min(instants) < self._last_arrival(move.source, moved):
+                at = self._not_before(move.source, listed)
         self.connection.execute(
             sa.insert(transitions).from_select(
                 list(transitions.c),
@@ -146,6 +148,18 @@ class Entry:
                 ),
             )
         )
+
+    def _last_arrival(self, state: State, numbers: Sequence[int]) -> Instant:
+        """When the last of the messages around ``numbers`` got to a state."""
+        latest: Instant | None = self.connection.scalar(
+            sa.select(sa.func.max(transitions.c.at)).where(
+                transitions.c.campaign_id == self.batch.campaign.id,
+                transitions.c.status == state.status,
+                transitions.c.attempt == state.attempt,
+                transitions.c.number.between(min(numbers), max(numbers)),
+            )
+        )
+        return latest or 0
 
     def _not_before(self, source: State, listed: sa.FromClause) -> sa.ColumnElement[int]:
         """When ``listed`` messages moved, as told by somebody whose clock may be wrong: nothing
