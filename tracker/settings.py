@@ -61,7 +61,7 @@ class Settings(BaseSettings):
             self.home.mkdir(parents=True, exist_ok=True)
             probe = self.home / ".writable"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # somebody else may try at the same time
             self.logs.mkdir(exist_ok=True)
         except OSError as error:
             raise UsageError(
