@@ -154,7 +154,7 @@ def _observed(connection: Connection, campaign_id: int, lost: int) -> Mishaps:
         unknown=refused[Verdict.UNKNOWN],
         lost=lost,
         late_bounce=connection.scalar(late) or 0,
-        refused=ledger.counts(connection, [campaign_id]).refused,
+        refused=ledger.refused(connection, [campaign_id]),
     )
 
 

@@ -71,6 +71,9 @@ def _figures(result: Result) -> Iterator[str]:
     gateway = result.gateway
     if gateway.repeats:
         yield f"Given to the gateway again, and taken once: {gateway.repeats:,}"
+    outages = any(each.outage for each in result.run.scenario.gateways.values())
+    if outages and not gateway.refused_calls:
+        yield "No call fell into a gateway's outage: nothing was under way at the time"
     if gateway.refused_calls:
         yield f"Calls on the gateway while it was away: {gateway.refused_calls:,}"
 

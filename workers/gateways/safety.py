@@ -51,6 +51,10 @@ class Guarded:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
+    def check(self) -> None:
+        """Have the gateway see if it can be used, where it knows how."""
+        getattr(self._gateway, "check", lambda: None)()
+
     def submit(self, submission: Submission, now: Instant) -> Handover:
         """Offer what is for somebody; say that the rest was accepted, and bounced."""
         channel, attempt = submission.campaign.channel, submission.attempt
@@ -88,10 +92,10 @@ def check_gateway(kind: str, settings: str, database: Database) -> None:
 
     One that has a method ``check`` is asked: it raises :exc:`GatewayUnavailable`.
     """
-    open_gateway(kind, settings, database)
-    gateway = factory_of(kind)(settings, database)
+    gateway = open_gateway(kind, settings, database)
     try:
-        getattr(gateway, "check", lambda: None)()
+        if isinstance(gateway, Guarded):
+            gateway.check()
     except GatewayUnavailable as error:
         raise UsageError(str(error)) from None
 

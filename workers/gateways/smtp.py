@@ -68,7 +68,7 @@ class SmtpSettings(BaseSettings):
     tls: Tls = Tls.STARTTLS
     username: str | None = None
     password: SecretStr | None = None
-    timeout: float = Field(10.0, gt=0, le=30)
+    timeout: float = Field(10.0, gt=0, le=10)
 
     @property
     def shows_password(self) -> bool:
@@ -206,11 +206,11 @@ class SmtpGateway:
             return NO_UTF8
         try:
             return self._transact(connection, recipient, content)
-        except OSError:
+        except OSError as error:
             self._disconnect()
             connection = self._connected()
-        if is_fresh:
-            return CONNECTION_LOST
+            if is_fresh or isinstance(error.__context__, TimeoutError):
+                return CONNECTION_LOST
         # The server may have had enough of the old connection, which is not the message's fault.
         try:
             return self._transact(connection, recipient, content)
