@@ -1,11 +1,8 @@
-"""The load: a scenario's campaigns recorded, and sent batch by batch into the queue."""
+"""The load: a scenario's campaigns and their customers, recorded before a run begins."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-
-from celery import Celery
 
 from simulator import audience, services
 from simulator import sections as world
@@ -14,19 +11,16 @@ from simulator.customer_file import RejectFile
 from simulator.foresight import service_settings
 from simulator.gateway import Settings, Slowness
 from simulator.oracle import Oracle
-from simulator.patience import enqueue_once, patiently
 from simulator.population import Census, Population
+from simulator.run_folder import folder_of, make_room
 from simulator.scenario import Scenario
+from simulator.shapes import Shape
 from tracker import catalog
 from tracker.clock import MICROSECOND, Instant, SystemClock, to_datetime
 from tracker.database import Database
 from tracker.errors import UsageError
-from tracker.journal import Author
-from tracker.status import Channel, Step
+from tracker.status import Channel
 from tracker.words import counted
-from workers.queues import QUEUE_OF, task_name
-
-DRIVER = Author(worker="driver")
 
 DEFAULT_SERIES = "default"
 """The coupon series of campaigns that give coupons and do not say of which series."""
@@ -55,8 +49,21 @@ class Loaded:
 
     @property
     def begins_at(self) -> Instant:
-        """Before this it is not sent."""
+        """Before this none of its messages arrives."""
         return self.campaign.started_at + self.oracle.campaign.load.start // MICROSECOND
+
+    @property
+    def ends_at(self) -> Instant:
+        """When the last of its messages arrives, if it waits for no other campaign."""
+        if not self.size:
+            return self.begins_at
+        [last] = self.shape.arrivals(self.size - 1, 1)
+        return self.begins_at + round(float(last) * 1e6)
+
+    @property
+    def shape(self) -> Shape:
+        """In which its messages arrive."""
+        return self.oracle.campaign.load.shape.shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +76,26 @@ class Run:
     rejects: tuple[Rejects, ...]
 
     @property
+    def started_at(self) -> Instant:
+        """When its clock started."""
+        return self.campaigns[0].campaign.started_at
+
+    def as_far_as(self, sizes: Sequence[int]) -> "Run":
+        """The same run, had each campaign so many messages only."""
+        campaigns = (
+            replace(loaded, size=size, oracle=replace(loaded.oracle, size=size))
+            for loaded, size in zip(self.campaigns, sizes, strict=True)
+        )
+        return replace(self, campaigns=tuple(campaigns))
+
+    @property
     def size(self) -> int:
         """Messages of all campaigns together."""
         return sum(loaded.size for loaded in self.campaigns)
 
 
-def record_run(database: Database, scenario: Scenario, folder: Path, progress: Progress) -> Run:
-    """Record all that a run needs before its first message; rejected rows go below ``folder``."""
+def record_run(database: Database, scenario: Scenario, home: Path, progress: Progress) -> Run:
+    """Record all that a run needs before its first message; rejected rows go below ``home``."""
     with database.write() as connection:
         run_id = catalog.record_run(
             connection,
@@ -85,7 +105,7 @@ def record_run(database: Database, scenario: Scenario, folder: Path, progress: P
             speed=scenario.clock.speed,
             definition=scenario.text,
         )
-    recorder = _Recorder(database, scenario, run_id, folder, progress)
+    recorder = _Recorder(database, scenario, run_id, home, progress)
     loaded = [recorder.record(each) for each in scenario.campaigns]
     return Run(
         id=run_id, scenario=scenario, campaigns=tuple(loaded), rejects=tuple(recorder.rejects)
@@ -119,13 +139,14 @@ class _Recorder:
         database: Database,
         scenario: Scenario,
         run_id: int,
-        folder: Path,
+        home: Path,
         progress: Progress,
     ) -> None:
         self._database = database
         self._scenario = scenario
         self._run_id = run_id
-        self._folder = folder / "runs" / str(run_id)
+        make_room(home, run_id)
+        self._folder = folder_of(home, run_id)
         self._progress = progress
         self._organizations: dict[str | None, int] = {}
         self._gateways: dict[str, int] = {}
@@ -273,41 +294,3 @@ class _Recorder:
             see = f"; see {rejects_path}" if rejects.count else ""
             raise UsageError(f"{file}: no row could be read as a customer{see}")
         return _Audience(id=audience_id, size=size, population=census.result())
-
-
-def drive(
-    database: Database,
-    app: Celery,
-    run: Run,
-    batch_size: int,
-    is_settled: Callable[[Loaded], bool],
-) -> Iterator[int]:
-    """Record the messages batch by batch and queue each batch; yields the messages of each.
-
-    A campaign that is to come after another waits until that one is settled, and until its own time
-    has come. Meanwhile it yields 0.
-    """
-    waiting = list(run.campaigns)
-    by_name = {loaded.campaign.name: loaded for loaded in run.campaigns}
-    while waiting:
-        for loaded in waiting:
-            if loaded.campaign.clock.now() < loaded.begins_at:
-                continue
-            after = loaded.oracle.campaign.after
-            if after is None or (by_name[after] not in waiting and is_settled(by_name[after])):
-                yield from _send(database, app, loaded, batch_size)
-                waiting.remove(loaded)
-                break
-        else:
-            yield 0
-
-
-def _send(database: Database, app: Celery, loaded: Loaded, batch_size: int) -> Iterator[int]:
-    for batch, first in enumerate(range(0, loaded.size, batch_size)):
-        size = min(batch_size, loaded.size - first)
-        range_ = {"batch": batch, "first": first, "size": size}
-        patiently(partial(enqueue_once, database, loaded.campaign, **range_, by=DRIVER))
-        task = {"campaign": loaded.campaign.id, "batch": batch}
-        queue = QUEUE_OF[Step.SUPPRESS]
-        patiently(partial(app.send_task, task_name(Step.SUPPRESS), kwargs=task, queue=queue))
-        yield size

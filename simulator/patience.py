@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from kombu.exceptions import OperationalError as BrokerError
@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
 from tracker.catalog import Batch, Campaign, load_batch
+from tracker.clock import Instant
 from tracker.database import Database
 from tracker.journal import Author, enqueue
 
@@ -45,11 +46,18 @@ def patiently(work: Callable[[], T]) -> T:
 
 
 def enqueue_once(
-    database: Database, campaign: Campaign, *, batch: int, first: int, size: int, by: Author
+    database: Database,
+    campaign: Campaign,
+    *,
+    batch: int,
+    first: int,
+    size: int,
+    by: Author,
+    at: Instant | Sequence[Instant],
 ) -> Batch:
     """Record a batch, unless it is on record: nobody knows whether a lost commit took place."""
     try:
-        return enqueue(database, campaign, batch=batch, first=first, size=size, by=by)
+        return enqueue(database, campaign, batch=batch, first=first, size=size, by=by, at=at)
     except IntegrityError:
         with database.read() as connection:
             recorded = load_batch(connection, campaign.id, batch)

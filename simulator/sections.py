@@ -1,28 +1,19 @@
 """The tables that a scenario file is made of, each checked by itself."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
 
 from simulator.fates import Behaviour, Inclination, Unreliability
 from simulator.labels import PLANTABLE, why_not_plantable
+from simulator.load_sections import Load
 from simulator.services import Failures
+from simulator.values import Bounces, Count, Duration, Name, Section, Share, text
 from simulator.wording import shown
-from tracker.bounces import MOST_BOUNCES
 from tracker.status import Channel, Reason
 from tracker.words import near_words
 from workers.allowance import HIGHEST_LIMIT, MOST_DAYS
@@ -32,34 +23,11 @@ from workers.requirements import known_requirements
 MOST_MESSAGES = 100_000_000
 """More messages than a campaign can sensibly have: a slip of the keyboard."""
 
-LONGEST = timedelta(days=365)
-"""No latency is longer."""
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
-_UNITS = {
-    "us": timedelta(microseconds=1),
-    "ms": timedelta(milliseconds=1),
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-}
-
 
 def _add_up(what: str, shares: Mapping[str, float]) -> None:
     total = sum(shares.values())
     if total > 1 + 1e-9:
         raise ValueError(f"{what}: the shares add up to {total:g}; expected no more than 1")
-
-
-def _duration(value: object) -> timedelta:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f'{shown(value)} is no duration; expected one like "800ms", "4s" or "2m"')
-    amount, unit = float(match[1]), _UNITS[match[2]]
-    if amount > LONGEST / unit:
-        raise ValueError(f"{value} is longer than {LONGEST.days} days")
-    return amount * unit
 
 
 @dataclass(frozen=True)
@@ -90,25 +58,6 @@ def _audience(value: object) -> int | Path | SameAs:
     return Path(value)
 
 
-def _text(value: str) -> str:
-    if not value or "\0" in value:
-        raise ValueError(f"{value!r} is not a text that can be shown")
-    return value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
-Bounces = Annotated[int, Field(ge=1, le=MOST_BOUNCES, strict=True)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-
-
-class Section(BaseModel):
-    """A table of the file. Keys that it does not name are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class MessageLimit(Section):
     count: Annotated[int, Field(ge=1, le=HIGHEST_LIMIT, strict=True)]
     days: Annotated[int, Field(ge=1, le=MOST_DAYS, strict=True)]
@@ -122,7 +71,7 @@ class ChannelSettings(Section):
 
 
 class Organization(Section):
-    name: Annotated[str, AfterValidator(_text)] = "Acme Retail"
+    name: Annotated[str, AfterValidator(text)] = "Acme Retail"
     enabled: Annotated[bool, Field(strict=True)] = True
     credit: Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)] | None = None
     message_limit: MessageLimit | None = None
@@ -133,12 +82,6 @@ class Organization(Section):
 
     def on(self, channel: Channel) -> ChannelSettings:
         return self.email if channel is Channel.EMAIL else self.sms
-
-
-class Load(Section):
-    """When a campaign begins, from the beginning of the run on, in simulated time."""
-
-    start: Duration = timedelta()
 
 
 class Campaign(Section):
@@ -152,7 +95,7 @@ class Campaign(Section):
     sender: str | None = None
     coupon_series: str | None = None
     requires: tuple[str, ...] = ()
-    defects: dict[str, Share] = {}
+    defects: dict[str, Share] = Field(default_factory=dict)
     load: Load = Load()
 
     @property

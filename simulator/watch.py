@@ -1,7 +1,7 @@
 """How far the messages of a run are, and whether they will get any further."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from celery import Celery
 
@@ -11,9 +11,9 @@ from simulator.patience import patiently
 from simulator.progress import Standing
 from tracker import expectations
 from tracker.catalog import Campaign
-from tracker.clock import Instant
 from tracker.database import Database
 from tracker.errors import SendtraceError, UsageError
+from tracker.expectations import Expected
 from tracker.report import Report, make_reports
 
 STANDSTILL = 20.0
@@ -33,20 +33,21 @@ class Watch:
         campaigns: Sequence[Campaign],
         broker: Broker,
         app: Celery,
-        *,
-        begun_by: Instant = 0,
     ) -> None:
-        """``begun_by`` is when the last of ``campaigns`` may begin: until then they may stand."""
         self._database = database
         self._campaigns = campaigns
         self._broker = broker
         self._app = app
-        self._begun_by = begun_by
+        self._awaited: Collection[Expected] = frozenset(Expected)
         self.reports: list[Report] = []
         self._standing = Standing(0, 0, 0, 0)
         self._moved = self._busy = time.monotonic()
         self._silent = False
         self._by_campaign: dict[str, Standing] = {}
+
+    def await_receipts_only(self) -> None:
+        """From now on, wait for what becomes of messages, and not for what recipients do."""
+        self._awaited = frozenset({Expected.RECEIPTS})
 
     def is_settled(self, loaded: Loaded) -> bool:
         """Whether a campaign whose messages are all recorded was settled at the last look."""
@@ -58,8 +59,8 @@ class Watch:
         standing = patiently(self._look)
         if standing != self._standing:
             self._standing, self._moved, self._busy, self._silent = standing, now, now, False
-        elif self._campaigns[0].clock.now() < self._begun_by:
-            self._moved = self._busy = now
+        elif not standing.in_work and not standing.expecting:
+            self._moved = self._busy = now  # nothing is to move: more messages have yet to arrive
         elif patiently(self._broker.waiting_tasks):
             self._busy = now
             if now - self._moved > STANDSTILL:
@@ -73,7 +74,9 @@ class Watch:
         with self._database.read() as connection:
             reports = make_reports(connection, self._campaigns)
             self.reports = reports
-            expecting = expectations.expecting(connection, [each.id for each in self._campaigns])
+            expecting = expectations.expecting(
+                connection, [each.id for each in self._campaigns], self._awaited
+            )
         self._by_campaign = {
             report.campaign.name: Standing.of([report], expecting[report.campaign.id])
             for report in reports

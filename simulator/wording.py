@@ -85,7 +85,8 @@ def _known_keys(place: tuple[int | str, ...], top: type[BaseModel]) -> list[str]
     """The keys of the table that ``place`` lies in."""
     section = top
     for part in place[:-1]:
-        field = section.model_fields.get(str(part))
+        fields = {field.alias or key: field for key, field in section.model_fields.items()}
+        field = fields.get(str(part))
         section = next(iter(_models_in(field.annotation if field else section)), section)
     return [
         field.alias or key

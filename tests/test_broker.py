@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from simulator.broker import ANSWER_TIMEOUT, Broker
 from simulator.stack import embedded_broker
 from simulator.watch import STANDSTILL, Standstill, Watch
-from tests.factory import Plan, make_batch
+from tests.factory import Plan, make_batch, make_campaign
 from tracker.database import Database
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
 from workers.app import app as worker_app
@@ -182,14 +182,12 @@ def test_tasks_that_somebody_works_on_are_waited_for(
     broker.close()
 
 
-def test_a_campaign_that_is_yet_to_begin_is_no_standstill(
+def test_a_campaign_whose_messages_have_yet_to_arrive_is_no_standstill(
     database: Database, broker_url: str
 ) -> None:
     broker = Broker(broker_url)
-    campaign = make_batch(database, Plan(size=1)).campaign
-    app = Celery("test", set_as_current=False)
-    later = campaign.clock.now() + 3_600_000_000
-    watch = Watch(database, [campaign], broker, app, begun_by=later)
+    campaign = make_campaign(database, Plan(size=1))
+    watch = Watch(database, [campaign], broker, Celery("test", set_as_current=False))
     began = time.monotonic()
     for each in range(100):
         watch.look(began + each)

@@ -7,7 +7,10 @@ from redis.exceptions import ConnectionError as NoBroker
 from simulator import patience
 from simulator.patience import enqueue_once, patiently
 from tests.factory import AUTHOR, Plan, broken, make_campaign
+from tracker.clock import SystemClock
 from tracker.database import Database
+
+NOW = SystemClock().now()
 
 AWAY = sa.exc.OperationalError("SELECT 1", {}, Exception("away"))
 
@@ -58,9 +61,9 @@ def test_other_errors_are_not_waited_for() -> None:
 
 def test_a_batch_that_is_enqueued_again_is_on_record_once(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=10))
-    first = enqueue_once(database, campaign, batch=0, first=0, size=5, by=AUTHOR)
-    assert enqueue_once(database, campaign, batch=0, first=0, size=5, by=AUTHOR) == first
-    enqueue_once(database, campaign, batch=1, first=5, size=5, by=AUTHOR)
+    first = enqueue_once(database, campaign, batch=0, first=0, size=5, by=AUTHOR, at=NOW)
+    assert enqueue_once(database, campaign, batch=0, first=0, size=5, by=AUTHOR, at=NOW) == first
+    enqueue_once(database, campaign, batch=1, first=5, size=5, by=AUTHOR, at=NOW)
     assert broken(database, campaign) == []
     with pytest.raises(sa.exc.IntegrityError):
-        enqueue_once(database, campaign, batch=1, first=5, size=4, by=AUTHOR)
+        enqueue_once(database, campaign, batch=1, first=5, size=4, by=AUTHOR, at=NOW)

@@ -5,7 +5,7 @@ What is expected is written in the same entry as what it follows from, so it can
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -78,13 +78,17 @@ def expect_not_before(written: Entry, what: Expected, due: Instant | None, *, as
         )
 
 
-def expecting(connection: Connection, campaign_ids: Sequence[int]) -> Counter[int]:
-    """By campaign, how many batches expect something."""
+def expecting(
+    connection: Connection,
+    campaign_ids: Sequence[int],
+    what: Collection[Expected] = frozenset(Expected),
+) -> Counter[int]:
+    """By campaign, how many batches expect some of ``what``."""
     query = (
         sa.select(batches.c.campaign_id, sa.func.count())
         .where(
             batches.c.campaign_id.in_(campaign_ids),
-            sa.or_(*(batches.c[what].is_not(None) for what in Expected)),
+            sa.or_(*(batches.c[each].is_not(None) for each in what)),
         )
         .group_by(batches.c.campaign_id)
     )

@@ -177,6 +177,14 @@ class Entry:
         )
         return sa.case((listed.c.at < came_at, came_at), else_=listed.c.at)
 
+    def _finish(self) -> None:
+        self._write_tallies()
+        self.connection.execute(
+            sa.update(steps)
+            .where(steps.c.id == self.step_id)
+            .values(finished_at=self.batch.campaign.clock.now(), moved=self.moved)
+        )
+
     def _write_tallies(self) -> None:
         leaving = {state: count for state, count in self._changes.items() if count < 0}
         for state, count in leaving.items():
@@ -222,30 +230,35 @@ def entry(
     database: Database, batch: Batch, step: Step, by: Author, *, started_at: Instant
 ) -> Iterator[Entry]:
     """Write down a step that began at ``started_at``: all of it at the end, or nothing."""
-    clock = batch.campaign.clock
     with database.write() as connection:
         # The batch's row goes first. It makes those who work on one batch at the same time
         # wait for each other, so that they can't deadlock over its messages.
         connection.execute(
             sa.update(batches)
             .where(batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)
-            .values(touched_at=clock.now())
+            .values(touched_at=batch.campaign.clock.now())
         )
         step_id = _insert_step(connection, batch, step, by, started_at)
         written = Entry(database, connection, batch, step_id)
         yield written
-        written._write_tallies()
-        connection.execute(
-            sa.update(steps)
-            .where(steps.c.id == step_id)
-            .values(finished_at=clock.now(), moved=written.moved)
-        )
+        written._finish()
 
 
 def enqueue(
-    database: Database, campaign: Campaign, *, batch: int, first: int, size: int, by: Author
+    database: Database,
+    campaign: Campaign,
+    *,
+    batch: int,
+    first: int,
+    size: int,
+    by: Author,
+    at: Instant | Sequence[Instant] | None = None,
 ) -> Batch:
-    """Record ``size`` messages from ``first`` on as queued, one a customer of the audience."""
+    """Record ``size`` messages from ``first`` on as queued, one a customer of the audience.
+
+    ``at`` is when they arrived: one instant for all, or one for each; None is now. The step says
+    when that was written down.
+    """
     now = campaign.clock.now()
     queued = Batch(campaign=campaign, batch=batch, first=first, size=size)
     with database.write() as connection:
@@ -254,16 +267,16 @@ def enqueue(
                 campaign_id=campaign.id, batch=batch, first=first, size=size, touched_at=now
             )
         )
-        step_id = _insert_step(connection, queued, Step.ENQUEUE, by, now, moved=size)
-        audience = sa.select(
-            sa.literal(campaign.id, sa.Integer), customers.c.number, _code(QUEUED.status)
-        ).where(
-            customers.c.audience_id == campaign.audience_id,
-            customers.c.number.between(first, queued.last),
-        )
+        step_id = _insert_step(connection, queued, Step.ENQUEUE, by, now)
         created = connection.execute(
             sa.insert(messages).from_select(
-                [messages.c.campaign_id, messages.c.number, messages.c.status], audience
+                [messages.c.campaign_id, messages.c.number, messages.c.status],
+                sa.select(
+                    sa.literal(campaign.id, sa.Integer), customers.c.number, _code(QUEUED.status)
+                ).where(
+                    customers.c.audience_id == campaign.audience_id,
+                    customers.c.number.between(first, queued.last),
+                ),
             )
         ).rowcount
         if created != size:
@@ -271,27 +284,53 @@ def enqueue(
                 f"campaign {campaign.name}: {created} customers for messages"
                 f" {first} to {queued.last}, expected {size}"
             )
-        connection.execute(
-            sa.insert(transitions).from_select(
-                [
-                    transitions.c.campaign_id,
-                    transitions.c.number,
-                    transitions.c.status,
-                    transitions.c.attempt,
-                    transitions.c.at,
-                    transitions.c.step_id,
-                ],
-                audience.add_columns(
-                    _code(QUEUED.attempt),
-                    sa.literal(now, sa.BigInteger),
-                    sa.literal(step_id, sa.Integer),
-                ),
-            )
-        )
-        fresh = Entry(database, connection, queued, step_id)
+        _write_arrivals(database, connection, queued, step_id, now if at is None else at)
+        fresh = Entry(database, connection, queued, step_id, moved=size)
         fresh._changes[QUEUED] += size
-        fresh._write_tallies()
+        fresh._finish()
     return queued
+
+
+def _write_arrivals(
+    database: Database,
+    connection: Connection,
+    batch: Batch,
+    step_id: int,
+    at: Instant | Sequence[Instant],
+) -> None:
+    if isinstance(at, int):
+        numbers: sa.FromClause = (
+            sa.select(messages.c.number)
+            .where(
+                messages.c.campaign_id == batch.campaign.id,
+                messages.c.number.between(batch.first, batch.last),
+            )
+            .subquery()
+        )
+        arrived: sa.ColumnElement[int] = sa.literal(at, sa.BigInteger)
+    else:
+        numbers = database.rows(number=range(batch.first, batch.first + batch.size), at=at)
+        arrived = numbers.c.at
+    connection.execute(
+        sa.insert(transitions).from_select(
+            [
+                transitions.c.campaign_id,
+                transitions.c.number,
+                transitions.c.status,
+                transitions.c.attempt,
+                transitions.c.at,
+                transitions.c.step_id,
+            ],
+            sa.select(
+                sa.literal(batch.campaign.id, sa.Integer),
+                numbers.c.number,
+                _code(QUEUED.status),
+                _code(QUEUED.attempt),
+                arrived,
+                sa.literal(step_id, sa.Integer),
+            ),
+        )
+    )
 
 
 def _insert_step(
@@ -300,7 +339,6 @@ def _insert_step(
     step: Step,
     by: Author,
     started_at: Instant,
-    moved: int = 0,
 ) -> int:
     step_id: int = connection.execute(
         sa.insert(steps)
@@ -312,7 +350,7 @@ def _insert_step(
             worker=by.worker,
             started_at=started_at,
             finished_at=batch.campaign.clock.now(),
-            moved=moved,
+            moved=0,
         )
         .returning(steps.c.id)
     ).scalar_one()

@@ -1,0 +1,89 @@
+"""The table of a scenario file that says when a campaign's messages arrive."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from simulator import shapes
+from simulator.shapes import Shape
+from simulator.values import Duration, DurationAboveZero, Rate, RateAboveZero, Section
+from simulator.wording import shown
+
+
+class Ramp(Section):
+    start: Rate = Field(alias="from")
+    end: RateAboveZero = Field(alias="to")
+    over: DurationAboveZero
+
+    @property
+    def shape(self) -> Shape:
+        return shapes.ramp(self.start, self.end, self.over.total_seconds())
+
+
+class Level(Section):
+    rate: Rate
+    for_: DurationAboveZero = Field(alias="for")
+
+
+class Spike(Section):
+    base: RateAboveZero
+    peak: RateAboveZero
+    at: Duration
+    for_: DurationAboveZero = Field(alias="for")
+
+    @property
+    def shape(self) -> Shape:
+        return shapes.spike(
+            self.base, self.peak, self.at.total_seconds(), self.for_.total_seconds()
+        )
+
+
+BLAST = "blast"
+
+
+class LoadShape(Section):
+    """One of the shapes in which messages arrive, or none for a blast."""
+
+    constant: RateAboveZero | None = None
+    ramp: Ramp | None = None
+    steps: tuple[Level, ...] | None = None
+    spike: Spike | None = None
+
+    @field_validator("steps")
+    @classmethod
+    def _come_to_an_end(cls, steps: tuple[Level, ...] | None) -> tuple[Level, ...] | None:
+        if steps is not None and (not steps or not steps[-1].rate):
+            raise ValueError("the last rate holds on until all have arrived; expected one above 0")
+        return steps
+
+    @property
+    def shape(self) -> Shape:
+        if self.constant is not None:
+            return shapes.constant(self.constant)
+        if self.steps is not None:
+            return shapes.steps([(each.rate, each.for_.total_seconds()) for each in self.steps])
+        told = self.ramp or self.spike
+        return told.shape if told else shapes.BLAST
+
+
+SHAPES = (
+    '"blast", { constant = RATE }, { ramp = { from, to, over } }, { steps = [{ rate, for }] }'
+    " or { spike = { base, peak, at, for } }"
+)
+
+
+def _load_shape(value: object) -> object:
+    if value == BLAST:
+        return LoadShape()
+    if isinstance(value, dict) and len(value) == 1:
+        return value
+    raise ValueError(f"{shown(value)} is no shape; expected {SHAPES}")
+
+
+class Load(Section):
+    """When a campaign begins, from the beginning of the run on, and in what shape its messages
+    arrive; in simulated time."""
+
+    start: Duration = timedelta()
+    shape: Annotated[LoadShape, BeforeValidator(_load_shape)] = LoadShape()

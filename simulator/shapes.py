@@ -1,0 +1,108 @@
+"""Load shapes: when each message of a campaign is meant to arrive, whatever the system does.
+
+An open model. A shape is a rate that changes over time, piece by piece; message ``n`` arrives when
+as many as ``n`` have arrived before it, and nothing that happens in the run moves that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Piece:
+    """So many seconds in which the rate, in messages a second, goes evenly ``rate`` … ``to``."""
+
+    seconds: float
+    rate: float
+    to: float
+
+    @property
+    def messages(self) -> float:
+        """How many arrive meanwhile."""
+        return self.seconds * (self.rate + self.to) / 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Pieces in their order; the rate at the end of the last one holds on.
+
+    Without pieces it is a blast: everything arrives at once. All times are seconds from the
+    beginning of the campaign on.
+    """
+
+    pieces: Sequence[Piece] = ()
+
+    @property
+    def is_blast(self) -> bool:
+        return not self.pieces
+
+    def arrivals(self, first: int, count: int) -> NDArray[np.float64]:
+        """When the messages ``first`` … ``first + count - 1`` arrive: seconds, ascending."""
+        if self.is_blast:
+            return np.zeros(count)
+        numbers = np.arange(first, first + count, dtype=np.float64)
+        begins, arrived, rates, slopes = self._table
+        # Where two pieces meet, or nothing arrives for a while, the message is the later one's.
+        piece = np.searchsorted(arrived, numbers, side="right") - 1
+        more, rate, slope = numbers - arrived[piece], rates[piece], slopes[piece]
+        # The root of rate·t + slope·t²/2 = more, in the form that loses no digits as slope gets
+        # small and is still right at 0.
+        root = np.sqrt(np.maximum(rate * rate + 2 * slope * more, 0.0))
+        waited = np.divide(2 * more, rate + root, out=np.zeros(count), where=more > 0)
+        return np.asarray(begins[piece] + waited)
+
+    def arrived(self, seconds: float) -> int:
+        """How many have arrived by then."""
+        if seconds < 0:
+            return 0
+        if self.is_blast:
+            return 2**62
+        begins, arrived, rates, slopes = self._table
+        piece = int(np.searchsorted(begins, seconds, side="right")) - 1
+        since = seconds - begins[piece]
+        reached = arrived[piece] + rates[piece] * since + slopes[piece] * since * since / 2
+        return int(reached) + 1  # the first arrives at once
+
+    @cached_property
+    def _table(self) -> NDArray[np.float64]:
+        """Rows: when each piece begins, how many had arrived by then, its rate, and by how much
+        that changes a second. The last column is what comes after the pieces."""
+        lengths = [piece.seconds for piece in self.pieces]
+        messages = [piece.messages for piece in self.pieces]
+        slopes = [(piece.to - piece.rate) / piece.seconds for piece in self.pieces]
+        return np.array(
+            [
+                np.cumsum([0.0, *lengths]),
+                np.cumsum([0.0, *messages]),
+                [*(piece.rate for piece in self.pieces), self.pieces[-1].to],
+                [*slopes, 0.0],
+            ]
+        )
+
+
+BLAST = Shape()
+
+
+def constant(rate: float) -> Shape:
+    """Always the same rate."""
+    return Shape((Piece(1.0, rate, rate),))
+
+
+def ramp(start: float, end: float, over: float) -> Shape:
+    """From one rate to another within so many seconds."""
+    return Shape((Piece(over, start, end),))
+
+
+def steps(levels: Sequence[tuple[float, float]]) -> Shape:
+    """Rates, each held for so many seconds; the last one holds on."""
+    return Shape(tuple(Piece(seconds, rate, rate) for rate, seconds in levels))
+
+
+def spike(base: float, peak: float, at: float, seconds: float) -> Shape:
+    """A rate, but for a peak that begins ``at`` and lasts so many seconds."""
+    before = (Piece(at, base, base),) if at else ()
+    return Shape((*before, Piece(seconds, peak, peak), Piece(1.0, base, base)))

@@ -1,0 +1,60 @@
+"""What the values of a scenario file are made of: durations, shares, rates, counts, names."""
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from simulator.wording import shown
+from tracker.bounces import MOST_BOUNCES
+
+LONGEST = timedelta(days=365)
+"""No latency is longer."""
+
+LOWEST_RATE, HIGHEST_RATE = 0.001, 10_000_000
+"""Messages a second: one in a quarter of an hour, and more than any broker takes."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
+_UNITS = {
+    "us": timedelta(microseconds=1),
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+
+
+def duration(value: object) -> timedelta:
+    """A duration as a scenario says it; :exc:`ValueError` for what is none."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'{shown(value)} is no duration; expected one like "800ms", "4s" or "2m"')
+    amount, unit = float(match[1]), _UNITS[match[2]]
+    if amount > LONGEST / unit:
+        raise ValueError(f"{value} is longer than {LONGEST.days} days")
+    return amount * unit
+
+
+def text(value: str) -> str:
+    """A text that is there; :exc:`ValueError` for what can't be shown."""
+    if not value or "\0" in value:
+        raise ValueError(f"{value!r} is not a text that can be shown")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+DurationAboveZero = Annotated[timedelta, BeforeValidator(duration), Field(gt=timedelta())]
+Rate = Annotated[float, Field(ge=0, le=HIGHEST_RATE, strict=True)]
+RateAboveZero = Annotated[float, Field(ge=LOWEST_RATE, le=HIGHEST_RATE, strict=True)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
+Bounces = Annotated[int, Field(ge=1, le=MOST_BOUNCES, strict=True)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Section(BaseModel):
+    """A table of the file. Keys that it does not name are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
