@@ -10,7 +10,7 @@ from kombu.utils.url import maybe_sanitize_url
 from redis.exceptions import RedisError
 
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
-from workers.queues import QUEUES, UNUSABLE, broker_client, waiting_tasks
+from workers.queues import QUEUES, UNUSABLE, Depth, broker_client, depths, waiting_tasks
 
 ANSWER_TIMEOUT = 5.0
 """Seconds to wait for a broker, and for workers to say which queues they serve."""
@@ -72,6 +72,10 @@ class Broker:
     def waiting_tasks(self) -> int:
         """Tasks that are queued or being worked on."""
         return waiting_tasks(self._client)
+
+    def depths(self) -> dict[str, Depth]:
+        """How deep each queue is."""
+        return depths(self._client)
 
     def close(self) -> None:
         self._client.close()

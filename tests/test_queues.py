@@ -1,6 +1,8 @@
 """The queues: each is declared, served and fed; what waits in them; and the settings they need."""
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib import import_module
 from runpy import run_path
 from typing import Any
@@ -17,7 +19,17 @@ from tracker.errors import UsageError
 from tracker.status import Step
 from workers.app import app as shipped_app
 from workers.app import check_configuration, refuse_what_cannot_work
-from workers.queues import QUEUE_OF, QUEUES, ROLLUP, UNACKED, UPKEEP, task_name, waiting_tasks
+from workers.queues import (
+    QUEUE_OF,
+    QUEUES,
+    ROLLUP,
+    UNACKED,
+    UPKEEP,
+    Depth,
+    depths,
+    task_name,
+    waiting_tasks,
+)
 
 STEPS_OF_TASKS = frozenset(QUEUE_OF)
 
@@ -70,27 +82,43 @@ def test_the_rollup_goes_into_the_queue_of_upkeep_at_1_am(app: Celery) -> None:
     assert (scheduled["schedule"].hour, scheduled["schedule"].minute) == ({1}, {0})
 
 
+@pytest.fixture
+def client() -> Iterator[fakeredis.FakeRedis]:
+    with closing(fakeredis.FakeRedis()) as made:
+        yield made
+
+
 @pytest.mark.parametrize(
-    ("ready", "held", "queues", "expected"),
+    ("ready", "held", "expected"),
     [
-        pytest.param({}, 0, QUEUES, 0, id="nothing"),
-        pytest.param({"queued": 2}, 0, QUEUES, 2, id="ready in one"),
-        pytest.param(dict.fromkeys(QUEUES, 2), 0, QUEUES, 2 * len(QUEUES), id="in all"),
-        pytest.param({}, 3, QUEUES, 3, id="held"),
-        pytest.param({"queued": 2, "gateway": 1}, 3, QUEUES, 6, id="ready and held"),
-        pytest.param({"queued": 2, "somebody_elses": 9}, 0, QUEUES, 2, id="another's queue"),
-        pytest.param({"queued": 2, "gateway": 1}, 1, ("gateway",), 2, id="of one queue"),
+        pytest.param({}, {}, {}, id="nothing"),
+        pytest.param({"queued": 2}, {}, {"queued": Depth(2, 0)}, id="ready"),
+        pytest.param({}, {"gateway": 3}, {"gateway": Depth(0, 3)}, id="held"),
+        pytest.param(
+            {"queued": 2, "gateway": 1},
+            {"gateway": 3, "delivery": 1},
+            {"queued": Depth(2, 0), "gateway": Depth(1, 3), "delivery": Depth(0, 1)},
+            id="both",
+        ),
+        pytest.param({"another": 9}, {"another": 9}, {}, id="somebody else's"),
     ],
 )
-def test_waiting_tasks_are_those_ready_and_those_held(
-    ready: dict[str, int], held: int, queues: tuple[str, ...], expected: int
+def test_depths_are_those_ready_and_those_held(
+    client: fakeredis.FakeRedis,
+    ready: dict[str, int],
+    held: dict[str, int],
+    expected: dict[str, Depth],
 ) -> None:
-    client = fakeredis.FakeRedis()
     for queue, count in ready.items():
         client.lpush(queue, *range(count))
-    for tag in range(held):
-        client.hset(UNACKED, f"tag-{tag}", "task")
-    assert waiting_tasks(client, queues) == expected
+    for queue, count in held.items():
+        for number in range(count):
+            # As kombu has it. What a task says must not be taken for its queue.
+            task = json.dumps([{"body": '", "upkeep"]'}, "", queue])
+            client.hset(UNACKED, f"{queue}-{number}", task)
+    nothing = dict.fromkeys(QUEUES, Depth(0, 0))
+    assert depths(client) == nothing | expected
+    assert waiting_tasks(client) == sum(each.ready + each.unacked for each in expected.values())
 
 
 def test_a_real_broker_is_asked_where_its_tasks_are(app: Celery, broker_url: str) -> None:
@@ -104,6 +132,7 @@ def test_a_real_broker_is_asked_where_its_tasks_are(app: Celery, broker_url: str
         held = channel.basic_get(QUEUE_OF[Step.SUPPRESS])
         assert channel.client.hlen(UNACKED) == 1
         assert broker.waiting_tasks() == len(QUEUE_OF), "a task that is worked on is not lost"
+        assert broker.depths()[QUEUE_OF[Step.SUPPRESS]] == Depth(ready=2, unacked=1)
         channel.basic_ack(held.delivery_tag)
         assert broker.waiting_tasks() == len(QUEUE_OF) - 1
     broker.close()

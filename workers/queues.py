@@ -1,6 +1,7 @@
 """The queues: one a stage, the broker they are in, and how much waits in each."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from redis import Redis
@@ -34,6 +35,8 @@ QUEUES = (*dict.fromkeys(QUEUE_OF.values()), UPKEEP)
 UNACKED = "unacked"
 """Where kombu's Redis transport keeps the tasks that workers hold: a hash, one field a task."""
 
+DEPTHS = Path(__file__).with_name("depths.lua")
+
 UNUSABLE = "the broker's URL is not one that can be used; expected redis://HOST:PORT/0"
 
 
@@ -58,10 +61,24 @@ def broker_client(url: str, *, timeout: float) -> Redis:
         raise UsageError(UNUSABLE) from None
 
 
-def waiting_tasks(client: Redis, queues: Iterable[str] = QUEUES) -> int:
-    """Tasks that the broker knows of: ready in one of ``queues``, or held by a worker."""
-    with client.pipeline(transaction=True) as pipeline:
-        for queue in queues:
-            pipeline.llen(queue)
-        pipeline.hlen(UNACKED)
-        return sum(pipeline.execute())
+@dataclass(frozen=True)
+class Depth:
+    """Tasks of one queue: ``ready`` to be taken, and ``unacked``, which a worker holds.
+
+    A worker also holds what it has been told to do a little later.
+    """
+
+    ready: int
+    unacked: int
+
+
+def depths(client: Redis) -> dict[str, Depth]:
+    """How deep each queue is. Raises :exc:`redis.exceptions.RedisError`."""
+    script = client.register_script(DEPTHS.read_text(encoding="utf-8"))
+    counts = iter(script(keys=[UNACKED, *QUEUES]))
+    return {queue: Depth(int(next(counts)), int(next(counts))) for queue in QUEUES}
+
+
+def waiting_tasks(client: Redis) -> int:
+    """Tasks that the broker knows of: ready in a queue, or held by a worker."""
+    return sum(depth.ready + depth.unacked for depth in depths(client).values())

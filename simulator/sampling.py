@@ -1,0 +1,114 @@
+"""What is seen of a run once a second, beside the record: the depth of the queues, and what the
+workers use of the machine."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+from redis.exceptions import RedisError
+
+from simulator.broker import Broker
+from workers.queues import Depth
+
+INTERVAL = 1.0
+"""Seconds between two samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a worker and its pool use: ``cpu`` in cores, on average since the sample before;
+    ``memory`` resident bytes, pages that processes share counted in each."""
+
+    cpu: float
+    memory: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What was seen ``second`` real seconds after the beginning. What could not be read is None:
+    the queues while the broker is away, the usage of workers elsewhere."""
+
+    second: int
+    depths: Mapping[str, Depth] | None
+    usage: Usage | None
+
+
+class Sampler:
+    """Takes samples in a thread of its own: what the driver is busy with does not delay them."""
+
+    def __init__(self, broker: Broker, worker_pid: int | None) -> None:
+        self._broker = broker
+        self._meter = None if worker_pid is None else _Meter(worker_pid)
+        self._stop = threading.Event()
+        self.samples: list[Sample] = []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A block that is sampled; its beginning is second 0."""
+        thread = threading.Thread(target=self._sample, name="sampler", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _sample(self) -> None:
+        began = time.monotonic()
+        second = 0
+        while True:
+            self.samples.append(
+                Sample(
+                    second=second,
+                    depths=self._depths(),
+                    usage=None if self._meter is None else self._meter.read(),
+                )
+            )
+            # A second that was missed, on a machine that slept, has no sample.
+            second = max(second, int((time.monotonic() - began) / INTERVAL)) + 1
+            if self._stop.wait(began + second * INTERVAL - time.monotonic()):
+                return
+
+    def _depths(self) -> Mapping[str, Depth] | None:
+        try:
+            return self._broker.depths()
+        except RedisError:
+            return None
+
+
+class _Meter:
+    """Reads what a process and those below it use."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._read_at = time.monotonic()
+        self._seconds: dict[int, float] = {}
+
+    def read(self) -> Usage | None:
+        now = time.monotonic()
+        seconds: dict[int, float] = {}
+        memory = 0
+        for process in self._family():
+            try:
+                with process.oneshot():
+                    times = process.cpu_times()
+                    memory += process.memory_info().rss
+            except psutil.Error:
+                continue
+            seconds[process.pid] = times.user + times.system
+        used = sum(each - self._seconds.get(pid, each) for pid, each in seconds.items())
+        elapsed = now - self._read_at
+        self._seconds, self._read_at = seconds, now
+        if not seconds:
+            return None
+        return Usage(cpu=max(0.0, used) / elapsed if elapsed else 0.0, memory=memory)
+
+    def _family(self) -> list[psutil.Process]:
+        try:
+            parent = psutil.Process(self._pid)
+            return [parent, *parent.children(recursive=True)]
+        except psutil.Error:
+            return []
