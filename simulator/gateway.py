@@ -22,6 +22,7 @@ from simulator.fates import (
     together,
 )
 from simulator.magic import forced_by, forced_engagement
+from simulator.schema import prepare
 from simulator.treatment import DUPLICATE, STALE, Treatment, bounces_late, rejections, treat
 from tracker.catalog import Batch, Campaign
 from tracker.clock import MICROSECOND, Instant
@@ -71,7 +72,7 @@ class SimulatedGateway:
     def __init__(self, settings: str, database: Database) -> None:
         self._settings = Settings.model_validate_json(settings)
         self._database = database
-        ledger.prepare(database)
+        prepare(database)
 
     def submit(self, submission: Submission, now: Instant) -> Handover:
         """Accept all but what it refuses for now. What was accepted before keeps its moment,

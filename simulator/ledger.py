@@ -7,99 +7,15 @@ can tell against the tracker: what was accepted, how often, and that nobody else
 from collections.abc import Container, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    Connection,
-    Index,
-    Integer,
-    MetaData,
-    SmallInteger,
-    Table,
-)
+from sqlalchemy import BigInteger, Connection, Integer, SmallInteger, Table
 from sqlalchemy.exc import IntegrityError
 
+from simulator.schema import acceptances, magic, notices, refused_calls, rejections
 from tracker.clock import Instant
-from tracker.database import Database, migrate
-from tracker.schema import metadata as tracker_metadata
-from tracker.status import LEGAL, Status
-
-MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
-
-OUTCOMES = LEGAL[Status.IN_GATEWAY]
-
-metadata = MetaData(naming_convention=tracker_metadata.naming_convention)
-
-acceptances = Table(
-    "gateway_ledger",
-    metadata,
-    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
-    Column("accepted_at", BigInteger, nullable=False),
-    Column("outcome", SmallInteger, nullable=False),
-    Column("due_at", BigInteger),
-    Column("repeats", Integer, nullable=False, server_default=sa.text("0")),
-    CheckConstraint(
-        f"outcome IN ({', '.join(str(int(status)) for status in sorted(OUTCOMES))})", name="outcome"
-    ),
-    CheckConstraint("due_at >= accepted_at", name="due_at"),
-    sqlite_with_rowid=False,
-    comment="Messages that the simulated gateway accepted, once an attempt; repeats counts how"
-    " often it was given one again. The receipt with the outcome is out from due_at on; null is"
-    " never, it was lost.",
-)
-
-notices = Table(
-    "gateway_notices",
-    metadata,
-    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
-    Column("status", SmallInteger, primary_key=True, autoincrement=False),
-    Column("copy", SmallInteger, primary_key=True, autoincrement=False),
-    Column("due_at", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
-    comment="What the simulated gateway says beside the outcomes: receipts twice, those of an"
-    " earlier attempt again, late bounces. Out from due_at on.",
-)
-
-rejections = Table(
-    "gateway_rejections",
-    metadata,
-    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
-    Column("times", Integer, nullable=False),
-    sqlite_with_rowid=False,
-    comment="How often the simulated gateway refused a message for now, before it accepted it.",
-)
-
-refused_calls = Table(
-    "gateway_refused_calls",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("campaign_id", Integer, nullable=False),
-    Column("at", BigInteger, nullable=False),
-    Index(None, "campaign_id"),
-    comment="Calls on the simulated gateway while it was away.",
-)
-
-magic = Table(
-    "gateway_magic",
-    metadata,
-    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("magic", SmallInteger, nullable=False),
-    sqlite_with_rowid=False,
-    comment="Recipients whose address forces what they do.",
-)
-
+from tracker.database import Database
 
 NEVER: Instant = -1
 """Stands for the instant at which a lost receipt is due."""
@@ -113,18 +29,6 @@ class Notice(NamedTuple):
     status: int
     copy: int
     due_at: Instant
-
-
-SQLITE_EXTRAS = (
-    "INSERT INTO sqlite_stat1 (tbl, idx, stat)"
-    " VALUES ('gateway_ledger', 'gateway_ledger', '1000000 100000 2 1')",
-)
-"""What SQLite's planner must know of the table; see :data:`tracker.schema.SQLITE_STATISTICS`."""
-
-
-def prepare(database: Database) -> None:
-    """Bring the ledger's table up to date."""
-    migrate(database, "simulator", MIGRATIONS)
 
 
 @dataclass(frozen=True, kw_only=True)

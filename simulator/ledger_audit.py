@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from simulator.ledger import OUTCOMES, acceptances
+from simulator.schema import OUTCOMES, acceptances
 from simulator.sections import SIMULATED
 from tracker.audit import Invariant
 from tracker.schema import campaigns, gateways, messages, transitions

@@ -18,8 +18,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from simulator import ledger
 from simulator.run import open_database
+from simulator.schema import prepare
 from tests.factory import AUTHOR, PATIENCE, READY, Plan, at_once, make_batch, make_busy_batch
 from tracker import catalog
 from tracker.database import Database, check_reachable, connect, migrate
@@ -332,7 +332,7 @@ def test_sqlite_moves_nine_times_as_many_with_about_nine_times_the_work(
 def test_migrating_again_changes_nothing(database: Database, settings: Settings) -> None:
     batch = make_busy_batch(database)
     migrate(database)
-    ledger.prepare(database)
+    prepare(database)
     open_database(settings).close()
     with database.read() as connection:
         assert catalog.load_batch(connection, batch.campaign.id, 0) == batch
@@ -393,7 +393,7 @@ def test_a_database_of_a_newer_version_is_refused(database: Database, floor: str
     with database.write() as connection:
         connection.execute(forged)
     with pytest.raises(DatabaseTooNew) as refused:
-        migrate(database) if floor == "tracker" else ledger.prepare(database)
+        migrate(database) if floor == "tracker" else prepare(database)
     message = str(refused.value)
     newest = {"tracker": "0003", "simulator": "0002"}[floor]
     assert f"its {floor} tables are at 9999, this version knows {newest}" in message

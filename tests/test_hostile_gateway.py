@@ -14,7 +14,7 @@ from simulator import ledger
 from simulator.comparison import Mishaps
 from simulator.fates import Behaviour
 from simulator.gateway import Settings, SimulatedGateway, Slowness
-from simulator.ledger import acceptances
+from simulator.schema import acceptances
 from simulator.treatment import MOST_REJECTIONS, rejections
 from tests.factory import READY, Plan, in_gateway, make_batch, move, states
 from tests.playing import assert_passed, campaign_of, do, play, scenario_of

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from simulator import ledger, ledger_audit
-from simulator.ledger import acceptances
+from simulator.schema import acceptances
 from tests.factory import AUTHOR, READY, Plan, ended, in_gateway, make_batch, move, stopped
 from tracker import audit
 from tracker.audit import Finding

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from simulator import ledger
+from simulator import schema as simulator_schema
 from tests.factory import AUTHOR, Plan, make_batch, make_busy_batch, make_campaign
 from tests.test_status import ARROWS
 from tracker import catalog, schema
@@ -366,13 +366,16 @@ def parts(sql: str | None) -> list[str]:
 
 def test_migrations_make_what_the_metadata_says(fresh: Database) -> None:
     migrate(fresh)
-    ledger.prepare(fresh)
+    simulator_schema.prepare(fresh)
     migrated = description(fresh)
     empty(fresh)
     with fresh.write() as connection:
         schema.metadata.create_all(connection)
-        ledger.metadata.create_all(connection)
-        for statement in () if fresh.is_postgresql else ledger.SQLITE_EXTRAS:
+        simulator_schema.metadata.create_all(connection)
+        for statement in () if fresh.is_postgresql else simulator_schema.SQLITE_EXTRAS:
             connection.exec_driver_sql(statement)
-    assert {row[0] for row in migrated} > {*schema.metadata.tables, *ledger.metadata.tables}
+    assert {row[0] for row in migrated} > {
+        *schema.metadata.tables,
+        *simulator_schema.metadata.tables,
+    }
     assert migrated == description(fresh)

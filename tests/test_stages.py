@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from simulator import ledger
 from simulator.gateway import SimulatedGateway
+from simulator.schema import acceptances
 from tests.factory import (
     AUTHOR,
     READY,
@@ -428,9 +429,7 @@ def test_a_message_is_accepted_once_however_often_it_is_submitted(database: Data
     assert (accepted[1], accepted[2]) == (first, first)
     assert min(accepted[0], accepted[3]) > first
     with database.read() as connection:
-        rows = connection.execute(
-            sa.select(ledger.acceptances.c.number, ledger.acceptances.c.repeats)
-        ).all()
+        rows = connection.execute(sa.select(acceptances.c.number, acceptances.c.repeats)).all()
         assert sorted(map(tuple, rows)) == [(0, 0), (1, 1), (2, 1), (3, 0)]
         assert ledger.counts(connection, [batch.campaign.id]).repeats == 2
 

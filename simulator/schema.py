@@ -1,0 +1,115 @@
+"""The simulator's own tables, beside the tracker's in the same database: the gateway's ledger, and
+the results of runs."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
+
+from tracker.database import Database, migrate
+from tracker.schema import metadata as tracker_metadata
+from tracker.status import LEGAL, Status
+
+MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
+
+OUTCOMES = LEGAL[Status.IN_GATEWAY]
+
+metadata = MetaData(naming_convention=tracker_metadata.naming_convention)
+
+acceptances = Table(
+    "gateway_ledger",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
+    Column("accepted_at", BigInteger, nullable=False),
+    Column("outcome", SmallInteger, nullable=False),
+    Column("due_at", BigInteger),
+    Column("repeats", Integer, nullable=False, server_default=sa.text("0")),
+    CheckConstraint(
+        f"outcome IN ({', '.join(str(int(status)) for status in sorted(OUTCOMES))})", name="outcome"
+    ),
+    CheckConstraint("due_at >= accepted_at", name="due_at"),
+    sqlite_with_rowid=False,
+    comment="Messages that the simulated gateway accepted, once an attempt; repeats counts how"
+    " often it was given one again. The receipt with the outcome is out from due_at on; null is"
+    " never, it was lost.",
+)
+
+notices = Table(
+    "gateway_notices",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
+    Column("status", SmallInteger, primary_key=True, autoincrement=False),
+    Column("copy", SmallInteger, primary_key=True, autoincrement=False),
+    Column("due_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+    comment="What the simulated gateway says beside the outcomes: receipts twice, those of an"
+    " earlier attempt again, late bounces. Out from due_at on.",
+)
+
+rejections = Table(
+    "gateway_rejections",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
+    Column("times", Integer, nullable=False),
+    sqlite_with_rowid=False,
+    comment="How often the simulated gateway refused a message for now, before it accepted it.",
+)
+
+refused_calls = Table(
+    "gateway_refused_calls",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("campaign_id", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index(None, "campaign_id"),
+    comment="Calls on the simulated gateway while it was away.",
+)
+
+magic = Table(
+    "gateway_magic",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("magic", SmallInteger, nullable=False),
+    sqlite_with_rowid=False,
+    comment="Recipients whose address forces what they do.",
+)
+
+results = Table(
+    "run_results",
+    metadata,
+    Column("run_id", Integer, primary_key=True, autoincrement=False),
+    Column("series", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("timeseries", Text, nullable=False),
+    comment="What came of runs: summary.json and timeseries.csv as texts, by the version of their"
+    " schema. Runs that repeat each other are one series, named after the first.",
+)
+
+SQLITE_EXTRAS = (
+    "INSERT INTO sqlite_stat1 (tbl, idx, stat)"
+    " VALUES ('gateway_ledger', 'gateway_ledger', '1000000 100000 2 1')",
+)
+"""What SQLite's planner must know of the ledger; see :data:`tracker.schema.SQLITE_STATISTICS`."""
+
+
+def prepare(database: Database) -> None:
+    """Bring the simulator's tables up to date."""
+    migrate(database, "simulator", MIGRATIONS)
