@@ -15,18 +15,6 @@ from tracker.database import connect
 
 KINDS = ("sqlite", "postgresql")
 
-SHOWN = {
-    "sqlite": ("journal_mode", "synchronous"),
-    "postgresql": (
-        *("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method"),
-        *("shared_buffers", "max_wal_size", "server_version"),
-    ),
-}
-"""Settings that figures depend on, read from the databases themselves."""
-
-SYNCHRONOUS = ("off", "normal", "full", "extra")
-"""What SQLite means by 0, 1, 2, 3."""
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -51,15 +39,8 @@ def start(name: str, folder: Path) -> Iterator[Kind]:
 
 def settings_of(url: str) -> dict[str, str]:
     """What a database says of its durability, asked over a connection as workers have them."""
-    with closing(connect(url)) as database, database.read() as connection:
-        ask = "SHOW" if database.is_postgresql else "PRAGMA"
-        said = {
-            name: str(connection.scalar(sa.text(f"{ask} {name}")))
-            for name in SHOWN[database.engine.dialect.name]
-        }
-    if not database.is_postgresql:
-        said["synchronous"] = SYNCHRONOUS[int(said["synchronous"])]
-    return said
+    with closing(connect(url)) as database:
+        return database.durability()
 
 
 def _files(folder: Path) -> Callable[[], AbstractContextManager[str]]:

