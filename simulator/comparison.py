@@ -14,8 +14,9 @@ from simulator.foresight import Fates
 from simulator.load import Loaded
 from simulator.sections import SIMULATED
 from tracker import receipts
+from tracker.report import Report
 from tracker.schema import NO_REASON, messages, transitions
-from tracker.status import SENT, Engagement, Reason, Status, Verdict
+from tracker.status import FINAL, SENT, Engagement, Reason, Status, Verdict
 
 EXAMPLES = 5
 """Messages that differ from their prediction and are named; all are counted."""
@@ -57,6 +58,7 @@ class Difference:
 class Comparison:
     """A campaign's messages held against their prediction.
 
+    Of the ``unsettled`` ones nothing can be said yet, when a run was ended early.
     Of the ``uncertain`` ones nothing was known before, as it depended on who came first;
     ``withheld`` could have been sent but for credit and message limit. ``engagement`` counts who,
     of those who got theirs, must have done what with it. ``expected`` must have gone
@@ -66,6 +68,7 @@ class Comparison:
     messages: int
     as_predicted: int
     uncertain: int
+    unsettled: int
     withheld: int
     engagement: Counter[Engagement]
     expected: Mishaps
@@ -73,10 +76,31 @@ class Comparison:
     differences: tuple[Difference, ...]
     fates: str
 
+    @property
+    def differing(self) -> int:
+        """Messages that did not end as predicted."""
+        return self.messages - self.as_predicted - self.unsettled
 
-def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -> Comparison:
-    """Hold every message of a campaign against its prediction."""
-    agreeing, uncertain, withheld, lost = 0, 0, 0, 0
+    @property
+    def holds(self) -> bool:
+        """Whether all that has an end has the predicted one, and as much went wrong on its way."""
+        return not self.differing and self.observed == self.expected
+
+
+def compare(
+    connection: Connection,
+    loaded: Loaded,
+    report: Report,
+    *,
+    credit_is_scarce: bool,
+    partial: bool = False,
+) -> Comparison:
+    """Hold every message of a campaign against its prediction.
+
+    Of a ``partial`` run only those that are settled; what recipients did and what went wrong is
+    then taken for predicted, as the rest of it may have yet to come.
+    """
+    agreeing, uncertain, withheld, lost, unsettled = 0, 0, 0, 0, 0
     engagement: Counter[Engagement] = Counter(dict.fromkeys(Engagement, 0))
     differences, digest = list[Difference](), hashlib.blake2b(digest_size=16)
     expected = Mishaps()
@@ -95,6 +119,14 @@ def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -
         in_hands = predicted.sent & predicted.unforeseen
         same |= in_hands & np.isin(statuses, list(SENT))
         same |= predicted.uncertain & (statuses != MISSING)
+        if partial:
+            waits = _unsettled(statuses, attempts, loaded.campaign.attempts)
+            unsettled += int(np.count_nonzero(waits))
+            agreeing -= int(np.count_nonzero(waits))  # they are neither right nor wrong
+            same |= waits
+            statuses = np.where(
+                waits, Status.QUEUED, statuses
+            )  # what is in the gateway is not lost
         agreeing += int(np.count_nonzero(same))
         uncertain += int(np.count_nonzero(predicted.uncertain))
         allowance = np.isin(reasons, (Reason.OUT_OF_CREDIT, Reason.MESSAGE_LIMIT))
@@ -113,13 +145,14 @@ def compare(connection: Connection, loaded: Loaded, *, credit_is_scarce: bool) -
                 Difference(first + int(place), _words(*was), _words(*actual[:, place]))
             )
     observed = _observed(connection, loaded.campaign.id, lost)
-    foreseen = loaded.campaign.gateway_kind == SIMULATED
+    foreseen = loaded.campaign.gateway_kind == SIMULATED and not partial
     return Comparison(
         messages=loaded.size,
         as_predicted=agreeing,
         uncertain=uncertain,
+        unsettled=unsettled,
         withheld=withheld,
-        engagement=engagement,
+        engagement=report.engagement if partial else engagement,
         expected=expected if foreseen else observed,
         observed=observed,
         differences=tuple(differences),
@@ -156,6 +189,15 @@ def _observed(connection: Connection, campaign_id: int, lost: int) -> Mishaps:
         late_bounce=connection.scalar(late) or 0,
         refused=ledger.refused(connection, [campaign_id]),
     )
+
+
+def _unsettled(
+    statuses: NDArray[np.int8], attempts: NDArray[np.int8], most_attempts: int
+) -> NDArray[np.bool_]:
+    """Messages that are there, and have yet to come to their end."""
+    settled = np.isin(statuses, list(FINAL))
+    settled |= (statuses == Status.SOFT_BOUNCED) & (attempts >= most_attempts)
+    return np.asarray(~settled & (statuses != MISSING))
 
 
 MISSING = -1

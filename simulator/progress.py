@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from rich.progress import (
     Progress,
     TaskProgressColumn,
     TextColumn,
-    TimeRemainingColumn,
 )
 
 from tracker.report import Report
@@ -61,8 +61,9 @@ class Display(Protocol):
     def customers(self, more: int) -> None:
         """``more`` customers were recorded."""
 
-    def messages(self, standing: Standing, total: int) -> None:
-        """The messages, ``total`` in the end, are this far."""
+    def messages(self, standing: Standing, total: int, arriving: float = 0.0) -> None:
+        """The messages, ``total`` in the end, are this far; the last ones have yet to arrive for
+        so many seconds."""
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def display(customers: int | None) -> Iterator[Display]:
         BarColumn(),
         TaskProgressColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[outlook]}"),
     )
     with Progress(*columns, console=console, transient=True) as bars:
         yield _Bars(bars, customers)
@@ -86,9 +87,10 @@ def display(customers: int | None) -> Iterator[Display]:
 class _Bars:
     def __init__(self, bars: Progress, customers: int | None) -> None:
         self._bars = bars
-        self._customers = bars.add_task("Customers", total=customers)
+        self._outlook = _Outlook()
+        self._customers = bars.add_task("Customers", total=customers, outlook="")
         self._stages = [
-            bars.add_task(name, total=None, visible=False)
+            bars.add_task(name, total=None, visible=False, outlook="")
             for name in ("Queued", "About to be sent", "Gateway", "Settled")
         ]
 
@@ -98,8 +100,10 @@ class _Bars:
     def customers(self, more: int) -> None:
         self._bars.advance(self._customers, more)
 
-    def messages(self, standing: Standing, total: int) -> None:
+    def messages(self, standing: Standing, total: int, arriving: float = 0.0) -> None:
         self._bars.update(self._customers, visible=False)
+        self._outlook.look(standing, total, arriving)
+        self._bars.update(self._stages[-1], outlook=self._outlook.text)
         past = (standing.recorded, standing.checked, standing.handed_over, standing.settled)
         for task, count in zip(self._stages, past, strict=True):
             self._bars.update(task, completed=count, total=total, visible=True)
@@ -108,7 +112,7 @@ class _Bars:
 class _Lines:
     def __init__(self) -> None:
         self._customers = 0
-        self._began: float | None = None
+        self._outlook = _Outlook()
         self._said = time.monotonic()
 
     def say(self, text: str) -> None:
@@ -119,19 +123,14 @@ class _Lines:
         if self._due():
             self.say(f"{self._customers:,} customers recorded")
 
-    def messages(self, standing: Standing, total: int) -> None:
-        self._began = self._began or time.monotonic()
+    def messages(self, standing: Standing, total: int, arriving: float = 0.0) -> None:
+        self._outlook.look(standing, total, arriving)
         if self._due():
-            seconds = time.monotonic() - self._began
             self.say(
-                f"{seconds:4.0f} s  queued {standing.recorded:,}"
+                f"{self._outlook.seconds:4.0f} s  queued {standing.recorded:,}"
                 f" · checked {standing.checked:,} · handed over {standing.handed_over:,}"
                 f" · settled {standing.settled:,} of {total:,}"
-                + (
-                    _expectations(standing)
-                    if standing.recorded == total and not standing.in_work
-                    else _outlook(standing.settled, total, seconds)
-                )
+                + (f" ({self._outlook.text})" if self._outlook.text else "")
             )
 
     def _due(self) -> bool:
@@ -141,14 +140,55 @@ class _Lines:
         return due
 
 
-def _expectations(standing: Standing) -> str:
-    if not standing.expecting:
-        return ""
-    return f" (waiting for receipts and engagement of {standing.expecting:,} batches)"
+class _Outlook:
+    """How fast a run is, and how long it will still take.
+
+    At the rate of the last seconds, not of the whole run: arrivals may come and go. What has yet to
+    arrive can't settle before.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+        self._began = time.monotonic()
+        self.text = ""
+
+    @property
+    def seconds(self) -> float:
+        """Since the first look."""
+        return time.monotonic() - self._began
+
+    def look(self, standing: Standing, total: int, arriving: float) -> None:
+        """Take in how far the messages are."""
+        now = time.monotonic()
+        if not self._seen:
+            self._began = now
+        self._seen.append((now, standing.settled))
+        while now - self._seen[0][0] > RECENTLY:
+            self._seen.popleft()
+        if standing.recorded == total and not standing.in_work:
+            self.text = (
+                f"waiting for receipts and engagement of {standing.expecting:,} batches"
+                if standing.expecting
+                else ""
+            )
+            return
+        since, settled = self._seen[0]
+        rate = (standing.settled - settled) / (now - since) if now > since else 0.0
+        # While messages still arrive, the rate is theirs: only what waits has to be worked off.
+        to_do = standing.recorded - standing.settled if arriving else total - standing.settled
+        left = arriving + (to_do / rate if rate else 0.0)
+        parts = [f"{rate:,.0f}/s"] if rate else []
+        parts += [f"about {_duration(left)} left"] if left else []
+        self.text = ", ".join(parts)
 
 
-def _outlook(settled: int, total: int, seconds: float) -> str:
-    if not settled or not seconds:
-        return ""
-    rate = settled / seconds
-    return f" ({rate:,.0f}/s, about {(total - settled) / rate:.0f} s left)"
+RECENTLY = 10.0
+"""Seconds whose rate is taken for that of the seconds to come."""
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,60 +1,87 @@
 """What came of a run: figures from the rows, and the judgement of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import sqlalchemy as sa
-from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection
-
-from simulator import ledger, ledger_audit
+from simulator import ledger_audit
 from simulator.comparison import Comparison, Mishaps, compare
+from simulator.figures import CPU, MEMORY, THROUGHPUT, Figures
 from simulator.load import Rejects, Run
-from simulator.oracle import CHUNK, allowances
+from simulator.measuring import measure
+from simulator.oracle import allowances
+from simulator.sampling import Sample
+from simulator.thresholds import Judged, Threshold, judge
+from simulator.timeseries import Timeseries
 from tracker import audit
 from tracker.audit import Finding
-from tracker.clock import Instant
+from tracker.clock import to_datetime
 from tracker.database import Database
+from tracker.latencies import LAG, TO_GATEWAY
 from tracker.report import Report, make_reports
-from tracker.schema import messages, steps, transitions
-from tracker.status import FINAL, REFUSALS, Status
+from tracker.status import REFUSALS
+from tracker.workload import Workload
 
-PERCENTILES = (50, 95, 99)
-
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 """Version of the JSON result. It changes when a key changes its meaning or goes."""
 
 
-@dataclass(frozen=True)
-class Latencies:
-    """Exact latencies of many messages: microseconds, ascending, and how many had each.
+class State(StrEnum):
+    """How far a run got. All but a complete one have a partial result."""
 
-    A value may stand several times. Two arrays of one length hold a million in 16 MB.
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Under which a run was made: with what, besides its scenario."""
+
+    workers: int | None
+    batch_size: int
+    database: str
+    durability: Mapping[str, str]
+    machine: Mapping[str, str]
+    versions: Mapping[str, str]
+    timezone: str
+    log: Path | None = None
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """What can't be known, and why."""
+        if self.workers is not None:
+            return {}
+        why = "the workers were attached: what they use can't be read from here"
+        return dict.fromkeys((CPU, MEMORY), why)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "workers": self.workers,
+            "batch_size": self.batch_size,
+            "database": self.database,
+            "timezone": self.timezone,
+            "durability": dict(self.durability),
+            "machine": dict(self.machine),
+            "versions": dict(self.versions),
+            "absent": self.absent,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What was seen of a run from outside its record.
+
+    ``planned`` messages were to be sent; ``samples`` were taken once a second, and ``aborted`` is
+    the threshold for which it was ended.
     """
 
-    values: NDArray[np.int64]
-    counts: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, pairs: Sequence[NDArray[np.int64]]) -> "Latencies":
-        """From arrays of the shape (n, 2): a latency, and how many messages had it."""
-        values, counts = np.concatenate([np.empty((0, 2), np.int64), *pairs]).T
-        order = np.argsort(values)
-        return cls(values[order], counts[order])
-
-    def percentile(self, percent: float) -> float | None:
-        """The smallest latency, in seconds, that ``percent`` of the messages do not exceed."""
-        if not len(self.values):
-            return None
-        total = np.cumsum(self.counts)
-        rank = np.ceil(percent / 100 * total[-1])
-        return float(self.values[np.searchsorted(total, rank)]) / 1e6
-
-    def as_json(self) -> dict[str, float | None]:
-        return {f"p{percent}": self.percentile(percent) for percent in PERCENTILES}
+    state: State
+    planned: int
+    samples: Sequence[Sample] = ()
+    aborted: Threshold | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,26 +98,40 @@ class Withheld:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """All that is known of a finished run; ``log`` is that of its workers, if they were its own."""
+    """All that is known of a run. ``run`` has the campaigns as far as their messages were sent;
+    ``curves`` is ``timeseries`` at an interval that fits a picture."""
 
     run: Run
+    observed: Observed
+    conditions: Conditions
     reports: tuple[Report, ...]
     comparisons: tuple[Comparison, ...]
     findings: tuple[Finding, ...]
     withheld: Mapping[str, Withheld]
-    gateway: ledger.Counts
     seconds: float
-    queued_to_gateway: Latencies
-    queued_to_final: Latencies
-    workers: int | None
-    batch_size: int
-    database: str
-    log: Path | None = None
+    figures: Figures
+    workloads: tuple[Workload, ...]
+    thresholds: tuple[Judged, ...]
+    timeseries: Timeseries
+    curves: Timeseries
 
     @property
-    def throughput(self) -> float:
-        """Messages settled a second, from the first row to the last."""
-        return self.run.size / self.seconds if self.seconds else 0.0
+    def partial(self) -> bool:
+        return self.observed.state is not State.COMPLETE
+
+    @property
+    def thresholds_met(self) -> bool:
+        return all(each.passed for each in self.thresholds)
+
+    @property
+    def lags(self) -> bool:
+        """Whether the driver came so late that it shows in the latencies.
+
+        All of a blast is meant to arrive at once, and can't.
+        """
+        lag, latency = (self.figures[f"{span.name}.p95"] for span in (LAG, TO_GATEWAY))
+        paced = any(not loaded.shape.is_blast for loaded in self.run.campaigns)
+        return paced and (lag or 0) > max(LEAST_LAG, LAG_SHARE * (latency or 0))
 
     @property
     def balanced(self) -> bool:
@@ -100,40 +141,49 @@ class Result:
     def as_predicted(self) -> bool:
         """Every message as the oracle said, as many withheld, who did something, and mishaps."""
         return all(each.as_predicted for each in self.withheld.values()) and all(
-            comparison.as_predicted == comparison.messages
-            and comparison.engagement == report.engagement
-            and comparison.observed == comparison.expected
+            comparison.holds and comparison.engagement == report.engagement
             for comparison, report in zip(self.comparisons, self.reports, strict=True)
         )
-
-    @property
-    def mishaps(self) -> Mishaps:
-        """What went wrong between the gateways and the record, of all campaigns."""
-        return sum((each.observed for each in self.comparisons), Mishaps())
 
     @property
     def invariants_hold(self) -> bool:
         return all(finding.holds for finding in self.findings)
 
     @property
-    def passed(self) -> bool:
+    def proven(self) -> bool:
+        """Whether it adds up and is as predicted, as far as it got."""
         return self.balanced and self.as_predicted and self.invariants_hold
 
+    @property
+    def passed(self) -> bool:
+        return self.proven and self.thresholds_met and not self.partial
+
     def as_json(self) -> dict[str, Any]:
+        """The result as other programs read it, and as ``summary.json``: see docs/results.md."""
+        aborted = self.observed.aborted
         return {
             "version": RESULT_VERSION,
+            "run": self.run.id,
             "scenario": self.run.scenario.name,
             "seed": self.run.scenario.seed,
-            "run": self.run.id,
-            "workers": self.workers,
-            "batch_size": self.batch_size,
-            "database": self.database,
+            "state": self.observed.state.value,
+            "aborted_for": None if aborted is None else f"{aborted.figure} {aborted.told}",
+            "started_at": to_datetime(self.run.started_at).isoformat(),
+            "speed": self.run.scenario.clock.speed,
+            "planned": self.observed.planned,
             "messages": self.run.size,
             "seconds": round(self.seconds, 3),
-            "throughput": round(self.throughput, 1),
-            "queued_to_gateway": self.queued_to_gateway.as_json(),
-            "queued_to_final": self.queued_to_final.as_json(),
-            "gateway": {**vars(self.gateway), **vars(self.mishaps)},
+            "throughput": self.figures[THROUGHPUT],
+            **self.conditions.as_json(),
+            "verdict": {
+                "passed": self.passed,
+                "balanced": self.balanced,
+                "invariants_hold": self.invariants_hold,
+                "as_predicted": self.as_predicted,
+                "thresholds_met": self.thresholds_met,
+            },
+            "thresholds": [each.as_json() for each in self.thresholds],
+            "figures": dict(self.figures),
             "rejects": [_rejects_as_json(each) for each in self.run.rejects],
             "campaigns": [report.as_json() for report in self.reports],
             "prediction": {
@@ -144,6 +194,7 @@ class Result:
                         "messages": each.messages,
                         "as_predicted": each.as_predicted,
                         "uncertain": each.uncertain,
+                        "unsettled": each.unsettled,
                         "engagement": {
                             kind.slug: count for kind, count in sorted(each.engagement.items())
                         },
@@ -159,13 +210,12 @@ class Result:
                 ],
             },
             "invariants": [finding.as_json() for finding in self.findings],
-            "verdict": {
-                "balanced": self.balanced,
-                "invariants_hold": self.invariants_hold,
-                "as_predicted": self.as_predicted,
-                "passed": self.passed,
-            },
+            "definition": self.run.scenario.text,
         }
+
+
+LEAST_LAG, LAG_SHARE = 0.5, 0.1
+"""The driver's lag matters from half a second on that is a tenth of what messages take."""
 
 
 def _rejects_as_json(rejects: Rejects) -> dict[str, Any]:
@@ -176,40 +226,40 @@ def _rejects_as_json(rejects: Rejects) -> dict[str, Any]:
     }
 
 
-def judge_run(
-    database: Database,
-    run: Run,
-    *,
-    workers: int | None,
-    batch_size: int,
-    log: Path | None = None,
-) -> Result:
-    """Read a finished run back from the rows, and hold it against what was predicted."""
-    campaigns = [loaded.campaign for loaded in run.campaigns]
-    ids = [campaign.id for campaign in campaigns]
-    expected = allowances(run.scenario, [loaded.oracle for loaded in run.campaigns])
+def judge_run(database: Database, run: Run, observed: Observed, conditions: Conditions) -> Result:
+    """Read a run back from the rows, and hold it against what was predicted and demanded."""
+    partial = observed.state is not State.COMPLETE
     with database.survey() as connection:
-        reports = make_reports(connection, campaigns)
+        reports = make_reports(connection, [loaded.campaign for loaded in run.campaigns])
+        if partial:
+            run = run.as_far_as([report.audience for report in reports])
+        campaigns = [loaded.campaign for loaded in run.campaigns]
+        expected = allowances(run.scenario, [loaded.oracle for loaded in run.campaigns])
         comparisons = [
             compare(
                 connection,
                 loaded,
                 credit_is_scarce=expected[loaded.oracle.campaign.organization].credit_is_scarce,
+                report=report,
+                partial=partial,
             )
-            for loaded in run.campaigns
+            for loaded, report in zip(run.campaigns, reports, strict=True)
         ]
-        began, ended = _span(connection, ids)
+        findings = audit.check(connection, campaigns, audit.INVARIANTS + ledger_audit.INVARIANTS)
+        mishaps = sum((each.observed for each in comparisons), Mishaps())
+        measured = measure(connection, run, reports, mishaps, observed.samples)
         return Result(
             run=run,
+            observed=observed,
+            conditions=conditions,
             reports=tuple(reports),
             comparisons=tuple(comparisons),
-            findings=tuple(
-                audit.check(connection, campaigns, audit.INVARIANTS + ledger_audit.INVARIANTS)
-            ),
+            findings=tuple(findings),
             withheld={
                 run.scenario.organizations[name].name if name else run.scenario.organization.name: (
                     Withheld(
-                        predicted=allowance.withheld,
+                        # Of a part of the messages nobody knows whom a limit would have met.
+                        predicted=None if partial else allowance.withheld,
                         actual=sum(
                             comparison.withheld
                             for loaded, comparison in zip(run.campaigns, comparisons, strict=True)
@@ -219,60 +269,6 @@ def judge_run(
                 )
                 for name, allowance in expected.items()
             },
-            gateway=ledger.counts(connection, ids),
-            seconds=(ended - began) / 1e6 / run.scenario.clock.speed,
-            queued_to_gateway=_latencies(connection, ids, to_gateway=True),
-            queued_to_final=_latencies(connection, ids, to_gateway=False),
-            workers=workers,
-            batch_size=batch_size,
-            database=database.engine.dialect.name,
-            log=log,
+            thresholds=judge(run.scenario.thresholds, measured.figures),
+            **vars(measured),
         )
-
-
-def _span(connection: Connection, ids: Sequence[int]) -> tuple[Instant, Instant]:
-    began, ended = connection.execute(
-        sa.select(sa.func.min(steps.c.started_at), sa.func.max(steps.c.finished_at)).where(
-            steps.c.campaign_id.in_(ids)
-        )
-    ).one()
-    return began or 0, ended or 0
-
-
-def _latencies(connection: Connection, ids: Sequence[int], *, to_gateway: bool) -> Latencies:
-    """From queued to the gateway's first acceptance, or to the end of each settled message."""
-    queued, reached = transitions.alias("queued"), transitions.alias("reached")
-    arrival: Iterable[ColumnElement[bool]] = (
-        (reached.c.status == Status.IN_GATEWAY, reached.c.attempt == 1)
-        if to_gateway
-        else (
-            reached.c.status == messages.c.status,
-            reached.c.attempt == messages.c.attempt,
-            messages.c.status.in_({*FINAL, Status.SOFT_BOUNCED}),
-        )
-    )
-    micros = (reached.c.at - queued.c.at).label("micros")
-    pairs: list[NDArray[np.int64]] = []
-    for campaign_id in ids:
-        query = (
-            sa.select(micros, sa.func.count())
-            .select_from(messages)
-            .join(queued, _same_message(queued))
-            .join(reached, _same_message(reached))
-            .where(
-                messages.c.campaign_id == campaign_id,
-                queued.c.status == Status.QUEUED,
-                queued.c.attempt == 0,
-                *arrival,
-            )
-            .group_by(micros)
-        )
-        found = connection.execute(query.execution_options(yield_per=CHUNK))
-        pairs += (np.array(part, np.int64) for part in found.partitions())
-    return Latencies.of(pairs)
-
-
-def _same_message(other: sa.FromClause) -> ColumnElement[bool]:
-    return sa.and_(
-        other.c.campaign_id == messages.c.campaign_id, other.c.number == messages.c.number
-    )

@@ -1,34 +1,33 @@
 """One run, from its first row to its verdict."""
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from celery import Celery
 
-from simulator import ledger
+from simulator import environment
+from simulator.archive import keep
 from simulator.broker import Broker
-from simulator.load import Run, begin, drive, record_run
-from simulator.nights import Nights
+from simulator.figures import CPU, MEMORY
+from simulator.load import Run, begin, record_run
 from simulator.patience import patiently
-from simulator.progress import Display, display
-from simulator.results import Result, judge_run
+from simulator.play import Play
+from simulator.progress import display
+from simulator.results import Conditions, Result, State, judge_run
+from simulator.run_folder import folder_of
 from simulator.scenario import Scenario
-from simulator.stack import Worker, embedded_broker, local_worker
-from simulator.watch import Watch
+from simulator.schema import prepare
+from simulator.stack import embedded_broker, local_worker
 from tracker import catalog
 from tracker.database import Database, check_reachable, connect, migrate
 from tracker.errors import SendtraceError, UsageError
 from tracker.rollup import roll_up
 from tracker.settings import Settings
-from workers.app import app
 from workers.gateways.safety import check_gateway
-
-POLL = 0.1
-"""Seconds between two looks at how far the messages are."""
 
 
 class RunFailed(SendtraceError):
@@ -43,24 +42,45 @@ class Interrupted(SendtraceError):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to run a scenario, as opposed to what is in it."""
+    """How to run a scenario, as opposed to what is in it.
+
+    ``recording`` keeps the result, with what is sampled meanwhile. ``series`` is the first of the
+    runs that this one repeats.
+    """
 
     workers: int
     batch_size: int
     attach: bool
+    recording: bool = True
+    series: int | None = None
 
 
-def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result:
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a run, and the page that shows it, if it was recorded."""
+
+    result: Result
+    page: Path | None
+
+
+def simulate(scenario: Scenario, settings: Settings, options: Options) -> Outcome:
     """Play a scenario through real workers and judge what came of it.
 
     Raises :exc:`UsageError`, before anything is written, where it can't be played, and
     :exc:`SendtraceError` where something broke on the way.
     """
+    if options.attach:
+        _refuse_what_cannot_be_read(scenario)
     settings.prepare_home()
+    machine = environment.machine(settings.home)
     with ExitStack() as stack:
         database = stack.enter_context(closing(open_database(settings)))
         for kind in scenario.network_gateways:
             check_gateway(kind, "{}", database)
+        # An app of this run's own: it holds connections to the run's broker.
+        app = stack.enter_context(
+            Celery("driver", set_as_current=False, config_source="celeryconfig")
+        )
         worker = None
         if options.attach:
             broker = _configured_broker(settings)
@@ -81,7 +101,6 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
             )
             app.conf.broker_url = broker.url
         stack.callback(broker.close)
-        stack.callback(app.close)
         app.conf.task_publish_retry = False  # we wait ourselves, and say so
         stack.enter_context(database.failing_plainly())
         stack.enter_context(broker.failing_plainly())
@@ -94,19 +113,37 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Result
         if worker is not None:
             worker.wait_until_ready(app)
         run = patiently(partial(begin, database, run))
-        nights = Nights(app, run, settings.zone, shown)
-        _play(database, app, run, options.batch_size, broker, worker, nights, shown)
-        shown.say("nothing more is to come; checking it all")
+        play = Play(database, app, run, broker, worker, shown, zone=settings.zone)
+        observed = play.until_it_ends(options.batch_size, recording=options.recording)
+        shown.say("checking it all")
         patiently(partial(roll_up, database, settings.zone))
-        patiently(partial(_finish, database, run))
+        if observed.state is State.COMPLETE:
+            patiently(partial(_finish, database, run))
         patiently(database.take_stock)
-        return judge_run(
-            database,
-            run,
+        conditions = Conditions(
             workers=None if options.attach else options.workers,
             batch_size=options.batch_size,
+            database=database.engine.dialect.name,
+            durability=database.durability(),
+            machine=machine,
+            versions=environment.versions(),
+            timezone=settings.timezone,
             log=None if worker is None else worker.log,
         )
+        result = judge_run(database, run, observed, conditions)
+        if not options.recording:
+            return Outcome(result, None)
+        folder = folder_of(settings.home, run.id)
+        return Outcome(result, keep(database, result, folder, series=options.series))
+
+
+def _refuse_what_cannot_be_read(scenario: Scenario) -> None:
+    for threshold in scenario.thresholds:
+        if threshold.figure in (CPU, MEMORY):
+            raise UsageError(
+                f'{scenario.path}: thresholds."{threshold.figure}": what attached workers use'
+                " can't be read from here; leave it out, or run without --attach"
+            )
 
 
 @contextmanager
@@ -133,7 +170,7 @@ def open_database(settings: Settings) -> Database:
         check_reachable(database)
         with database.failing_plainly():
             migrate(database)
-            ledger.prepare(database)
+            prepare(database)
         stack.pop_all()  # it stays open where nothing went wrong
     return database
 
@@ -150,45 +187,3 @@ def _customers(scenario: Scenario) -> int | None:
     audiences = [each.audience for each in scenario.campaigns if each.same_as is None]
     sizes = [size for size in audiences if isinstance(size, int)]
     return sum(sizes) if len(sizes) == len(audiences) else None
-
-
-def _play(
-    database: Database,
-    app: Celery,
-    run: Run,
-    batch_size: int,
-    broker: Broker,
-    worker: Worker | None,
-    nights: Nights,
-    shown: Display,
-) -> None:
-    """Send all messages on their way and wait until every one has settled."""
-    watch = Watch(
-        database,
-        [loaded.campaign for loaded in run.campaigns],
-        broker,
-        app,
-        begun_by=max(loaded.begins_at for loaded in run.campaigns),
-    )
-    for now in _ticks(drive(database, app, run, batch_size, watch.is_settled)):
-        if worker is not None:
-            worker.check()
-        standing = watch.look(now)
-        nights.look(watch.reports)
-        shown.messages(standing, run.size)
-        if standing.is_over(run.size):
-            return
-
-
-def _ticks(driving: Iterator[int]) -> Iterator[float]:
-    """Moments to look at the run: now and then while it is driven, and on until nobody asks."""
-    looked = time.monotonic()
-    for driven in driving:
-        if not driven:
-            time.sleep(POLL)
-        if time.monotonic() - looked >= POLL:
-            looked = time.monotonic()
-            yield looked
-    while True:
-        yield time.monotonic()
-        time.sleep(POLL)

@@ -2,10 +2,12 @@
 
 import tomllib
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
     ValidationError,
     field_validator,
@@ -14,17 +16,18 @@ from pydantic import (
 
 from simulator.customer_file import CustomerRecord, check_header, read_customers
 from simulator.fates import Inclination
+from simulator.figures import TAKEN, is_known_early
 from simulator.sections import (
     Campaign,
     Clock,
     CouponSeries,
     Engagement,
     Gateway,
-    Name,
     Organization,
-    Section,
     Service,
 )
+from simulator.thresholds import Demand, Threshold, parse
+from simulator.values import Name, Section
 from simulator.wording import problems, shown
 from tracker.errors import UsageError
 from tracker.status import Channel
@@ -35,6 +38,18 @@ from workers.services import ServiceName
 
 class InvalidScenario(UsageError):
     """The scenario file does not describe something that can be run."""
+
+
+def _demands(value: object) -> object:
+    """Thresholds in their long form; ``abort = true`` beside them is for all."""
+    if not isinstance(value, dict):
+        return value
+    abort = value.get("abort", False)
+    return {
+        figure: {"abort": abort, **told} if isinstance(told, dict) else {"abort": abort, "is": told}
+        for figure, told in value.items()
+        if figure != "abort"
+    }
 
 
 class Scenario(Section):
@@ -52,6 +67,15 @@ class Scenario(Section):
     services: dict[ServiceName, Service] = Field(default_factory=dict)
     engagement: dict[Channel, Engagement] = Field(default_factory=dict)
     clock: Clock = Clock()
+    demands: Annotated[dict[str, Demand], BeforeValidator(_demands)] = Field(
+        default_factory=dict, alias="thresholds"
+    )
+
+    @cached_property
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """What is demanded of the figures of the result."""
+        names = [campaign.name for campaign in self.campaigns]
+        return parse(self.demands, names, lambda figure: is_known_early(figure, names))
 
     @field_validator("campaigns")
     @classmethod
@@ -62,6 +86,8 @@ class Scenario(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two campaigns are called {name!r}; expected different names")
+            if name in TAKEN:
+                raise ValueError(f"{name!r} is the name of a figure; expected another name")
         return campaigns
 
     @field_validator("engagement")
@@ -96,6 +122,7 @@ class Scenario(Section):
                 )
         self._gateways_fit()
         self._nothing_is_idle()
+        _ = self.thresholds  # says what is wrong with them
         return self
 
     def _gateways_fit(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from simulator.load import Loaded, Run, record_run
-from simulator.results import Result, judge_run
+from simulator.results import Conditions, Observed, Result, State, judge_run
 from simulator.scenario import Scenario
 from simulator.sections import Campaign
 from tests.factory import AUTHOR
@@ -119,7 +119,17 @@ def play(
 
 def judged(database: Database, run: Run) -> Result:
     roll_up(database, UTC)
-    return judge_run(database, run, workers=None, batch_size=run.size)
+    conditions = Conditions(
+        workers=None,
+        batch_size=run.size,
+        database=database.engine.dialect.name,
+        durability={},
+        machine={},
+        versions={},
+        timezone="UTC",
+    )
+    observed = Observed(state=State.COMPLETE, planned=run.size)
+    return judge_run(database, run, observed, conditions)
 
 
 def assert_passed(result: Result) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator import results_text
+from simulator import judgement
 from simulator.comparison import Difference
 from simulator.results import Result, Withheld
 from simulator.results_text import as_text
@@ -34,7 +34,7 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Has checks of other packages installed."""
 
     def install(*checks: Check) -> None:
-        monkeypatch.setattr(results_text, "foreign_checks", lambda: checks)
+        monkeypatch.setattr(judgement, "foreign_checks", lambda: checks)
 
     return install
 
@@ -49,7 +49,8 @@ def differing(result: Result) -> Result:
 
 def test_who_failed_is_told_where_to_look(result: Result, tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
-    failed = as_text(replace(differing(result), log=log)).splitlines()[-1]
+    conditions = replace(result.conditions, log=log)
+    failed = as_text(replace(differing(result), conditions=conditions)).splitlines()[-1]
     run = f"--run {result.run.id}"
     assert failed == (
         f"✘ failed          see sendtrace trace spring 3 {run}; the workers' log, {log}"

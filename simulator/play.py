@@ -1,0 +1,136 @@
+"""A run while it is played: messages are sent as they arrive, and watched until they settle."""
+
+import time
+from contextlib import nullcontext
+from datetime import tzinfo
+
+from celery import Celery
+
+from simulator.bounds import Foreboding
+from simulator.broker import Broker
+from simulator.cli import asked_politely
+from simulator.driver import Driver
+from simulator.load import Run
+from simulator.nights import Nights
+from simulator.patience import patiently
+from simulator.progress import Display
+from simulator.results import Observed, State
+from simulator.sampling import Sampler
+from simulator.stack import Worker
+from simulator.thresholds import Threshold
+from simulator.watch import Watch
+from tracker.database import Database
+
+PAUSE = 0.02
+"""Seconds for which nothing is done when no message has arrived."""
+
+LOOK = 0.1
+"""Seconds between two looks at how far the messages are, if a look costs next to nothing."""
+
+FOREBODE = 1.0
+"""The same, at whether the thresholds can still be met."""
+
+LOOKING_SHARE = 20
+"""Times as long as a look took is not looked again: in long runs one takes longer."""
+
+
+class Play:
+    """Plays a run that has begun. Without a ``worker`` of ours those of others do the work."""
+
+    def __init__(
+        self,
+        database: Database,
+        app: Celery,
+        run: Run,
+        broker: Broker,
+        worker: Worker | None,
+        shown: Display,
+        *,
+        zone: tzinfo,
+    ) -> None:
+        self._database = database
+        self._app = app
+        self._run = run
+        self._broker = broker
+        self._worker = worker
+        self._shown = shown
+        self._nights = Nights(app, run, zone, shown)
+        self._watch = Watch(database, [loaded.campaign for loaded in run.campaigns], broker, app)
+        self._foreboding = Foreboding(run)
+
+    def until_it_ends(self, batch_size: int, *, recording: bool) -> Observed:
+        """Send all messages on their way, and wait until every one has settled.
+
+        Once Ctrl-C was pressed no more are sent, and what is under way is waited for. A threshold
+        that can't be met any more ends it at once.
+        """
+        driver = Driver(self._database, self._app, self._run, batch_size, self._watch.is_settled)
+        sampler = Sampler(self._broker, None if self._worker is None else self._worker.process.pid)
+        state, aborted = State.COMPLETE, None
+        looks, forebodings = _Pace(LOOK), _Pace(FOREBODE)
+        with asked_politely() as is_asked, sampler.running() if recording else nullcontext():
+            while True:
+                if is_asked() and state is State.COMPLETE:
+                    state = State.INTERRUPTED
+                    self._watch.await_receipts_only()
+                    self._shown.say(
+                        "no more messages are sent; what is under way is finished."
+                        " Ctrl-C again stops at once"
+                    )
+                sent = driver.send() if state is State.COMPLETE else 0
+                if looks.is_due():
+                    total = self._run.size if state is State.COMPLETE else driver.sent
+                    if self._is_over(total):
+                        break
+                    looks.done()
+                if self._foreboding and forebodings.is_due():
+                    aborted = patiently(self._forebode)
+                    forebodings.done()
+                    if aborted is not None:
+                        state = State.ABORTED
+                        self._shown.say(
+                            f"{aborted.figure} can't be {aborted.told} any more: the run ends here"
+                        )
+                        break
+                if not sent:
+                    time.sleep(PAUSE)
+        if state is State.COMPLETE:
+            self._shown.say("nothing more is to come")
+        return Observed(
+            state=state, planned=self._run.size, samples=sampler.samples, aborted=aborted
+        )
+
+    def _is_over(self, total: int) -> bool:
+        """Look how far the messages are, ``total`` in the end, and show it."""
+        if self._worker is not None:
+            self._worker.check()
+        standing = self._watch.look(time.monotonic())
+        self._nights.look(self._watch.reports)
+        self._shown.messages(standing, total, self._arriving())
+        return standing.is_over(total)
+
+    def _arriving(self) -> float:
+        """Real seconds until the last message has arrived, as far as that is known."""
+        ends = max(loaded.ends_at for loaded in self._run.campaigns)
+        clock = self._run.campaigns[0].campaign.clock
+        return max(0.0, (ends - clock.now()) / 1e6 / self._run.scenario.clock.speed)
+
+    def _forebode(self) -> Threshold | None:
+        with self._database.read() as connection:
+            return self._foreboding.look(connection, self._watch.reports)
+
+
+class _Pace:
+    """When to look again: after so many seconds, and never for more than a share of the time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._began = self._due = time.monotonic()
+
+    def is_due(self) -> bool:
+        self._began = time.monotonic()
+        return self._began >= self._due
+
+    def done(self) -> None:
+        now = time.monotonic()
+        self._due = now + max(self._seconds, LOOKING_SHARE * (now - self._began))

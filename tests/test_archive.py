@@ -1,0 +1,135 @@
+"""Results are kept twice, found again, and refused in plain words where they can't be read."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from simulator import archive
+from simulator.archive import OtherVersion, keep, list_runs, load_file, load_series
+from simulator.results import RESULT_VERSION, Result
+from simulator.run_folder import folder_of, make_room
+from simulator.schema import results
+from tests.factory import make_campaign
+from tests.playing import campaign_of, play, scenario_of
+from tracker.database import Database
+from tracker.errors import NotFound, UsageError
+
+
+@pytest.fixture
+def result(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
+    monkeypatch.setattr("simulator.page.result_page", lambda _: "<page>")
+    return play(database, scenario_of(campaign_of(), text="name = 'ä'\n"), tmp_path)
+
+
+def test_what_is_kept_is_found_again(database: Database, result: Result, tmp_path: Path) -> None:
+    page = keep(database, result, folder_of(tmp_path, result.run.id))
+    assert page == tmp_path / "runs" / str(result.run.id) / "report.html"
+    assert page.read_text() == "<page>"
+    with database.read() as connection:
+        [kept] = load_series(connection, result.run.id)
+    for found in (kept, load_file(page.parent), load_file(page.with_name("summary.json"))):
+        assert found.summary == json.loads(json.dumps(result.as_json()))
+        assert found.figures["delivered"] == 5
+        assert found.timeseries.columns["arrivals"].sum() == 5
+    assert kept.name == f"run {result.run.id}"
+    assert kept.summary["version"] == RESULT_VERSION
+    assert kept.summary["definition"] == "name = 'ä'\n"
+
+
+def test_runs_that_repeat_each_other_are_one_series(
+    database: Database, result: Result, tmp_path: Path
+) -> None:
+    first = result.run.id
+    keep(database, result, tmp_path)
+    for run in (first + 1, first + 2):
+        again = replace(result, run=replace(result.run, id=run))
+        keep(database, again, tmp_path, series=first)
+    with database.read() as connection:
+        for run in range(first, first + 3):
+            names = [each.name for each in load_series(connection, run)]
+            assert names[0] == f"run {run}", "the one that was asked for comes first"
+            assert len(names) == 3
+
+
+def test_the_list_has_runs_without_a_result_too(
+    database: Database, result: Result, tmp_path: Path
+) -> None:
+    keep(database, result, tmp_path)
+    unfinished = make_campaign(database).run_id
+    with database.read() as connection:
+        listed = list_runs(connection)
+        assert [each.id for each in list_runs(connection, 1)] == [unfinished]
+        with pytest.raises(NotFound, match="has no result: it came to no end"):
+            load_series(connection, unfinished)
+        for unknown in (4_711, 10**30):
+            with pytest.raises(NotFound, match=r"does not exist; see sendtrace runs"):
+                load_series(connection, unknown)
+    assert [(each.id, each.summary is None) for each in listed] == [
+        (unfinished, True),
+        (result.run.id, False),
+    ]
+
+
+def test_a_result_of_another_version(database: Database, result: Result, tmp_path: Path) -> None:
+    keep(database, result, tmp_path)
+    file = tmp_path / "summary.json"
+    other = json.dumps(json.loads(file.read_text()) | {"version": 1})
+    file.write_text(other)
+    with database.write() as connection:
+        connection.execute(sa.update(results).values(version=1, summary=other))
+    said = "its result has version 1, and this sendtrace reads 2; run the scenario again"
+    with database.read() as connection:
+        with pytest.raises(OtherVersion, match=said):
+            load_series(connection, result.run.id)
+        [listed] = list_runs(connection)
+    assert listed.summary is None
+    assert listed.series == result.run.id
+    with pytest.raises(OtherVersion, match=said):
+        load_file(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("summary.json", "{}"),
+        ("summary.json", "[]"),
+        ("summary.json", "nothing"),
+        ("summary.json", f'{{"version": {RESULT_VERSION}}}'),
+        ("summary.json", "[" * 100_000),
+        ("missing.json", None),
+    ],
+)
+def test_a_file_that_is_no_summary(tmp_path: Path, name: str, text: str | None) -> None:
+    file = tmp_path / name
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=rf"{name}.*(is no summary of a run|can't be read)"):
+        load_file(file)
+    with pytest.raises(UsageError):
+        load_file(tmp_path)
+
+
+def test_a_damaged_series_beside_a_summary(
+    database: Database, result: Result, tmp_path: Path
+) -> None:
+    keep(database, result, tmp_path)
+    (tmp_path / "timeseries.csv").write_text("second,arrivals\n0,lots\n")
+    with pytest.raises(UsageError, match="timeseries can't be read"):
+        load_file(tmp_path)
+    (tmp_path / "timeseries.csv").unlink()
+    assert load_file(tmp_path).timeseries.columns == {}
+
+
+def test_the_folder_of_another_databases_run_is_set_aside(tmp_path: Path) -> None:
+    make_room(tmp_path, 7)
+    assert not folder_of(tmp_path, 7).exists()
+    for number in (1, 2):
+        folder_of(tmp_path, 7).mkdir(parents=True)
+        (folder_of(tmp_path, 7) / archive.SUMMARY).write_text(str(number))
+        make_room(tmp_path, 7)
+        assert not folder_of(tmp_path, 7).exists()
+    kept = sorted(tmp_path.glob("runs/*/summary.json"))
+    assert [each.read_text() for each in kept] == ["1", "2"]
