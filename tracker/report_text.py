@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, tzinfo
 
 from tracker.clock import to_datetime
@@ -32,7 +33,7 @@ def as_text(report: Report, *, heading: str = "Live Monitoring Report", zone: tz
     lines = [
         f"{heading}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}{state}",
         "",
-        *_lines(report, zone),
+        *map(_shown, report_lines(report, zone)),
         "",
         balance_line(report),
     ]
@@ -53,44 +54,61 @@ def balance_line(report: Report) -> str:
     )
 
 
-def _lines(report: Report, zone: tzinfo) -> Iterator[str]:
-    def line(level: int, label: str, count: int, share: bool = False) -> str:
-        text = f"{'  ' * level + label:<{LABEL_WIDTH}}{count:>{COUNT_WIDTH},}"
-        if share and report.audience:
-            text += f"{100 * count / report.audience:8.1f} %"
-        return text
+@dataclass(frozen=True)
+class Line:
+    """A line of the report: how deep below its heading, and its ``share`` of the audience or a
+    ``note``, if it has one."""
 
-    yield line(0, "Audience", report.audience)
-    yield line(0, "Sent", report.sent, share=True)
-    yield line(1, "Delivered", report.delivered)
+    level: int
+    label: str
+    count: int
+    share: float | None = None
+    note: str = ""
+
+
+def report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[Line]:
+    """All lines of a report, from its audience to what is in progress."""
+
+    def part(label: str, count: int) -> Line:
+        return Line(0, label, count, count / report.audience if report.audience else None)
+
+    yield Line(0, "Audience", report.audience)
+    yield part("Sent", report.sent)
+    yield Line(1, "Delivered", report.delivered)
     if report.campaign.tracks_engagement:
-        yield line(2, "Opened", report.engagement[Engagement.OPENED]) + _as_of(report, zone)
-        yield line(2, "Clicked", report.engagement[Engagement.CLICKED])
-    yield line(1, "Bounced", report.bounced)
-    yield line(2, "Hard", report.having(Status.HARD_BOUNCED))
-    yield line(2, "Soft", report.having(Status.SOFT_BOUNCED))
-    yield line(1, "Not delivered", report.having(Status.NOT_DELIVERED))
-    yield line(1, "In gateway", report.having(Status.IN_GATEWAY))
-    yield line(1, "Marked as spam", report.engagement[Engagement.SPAM])
-    yield line(1, "Marked unsubscribed", report.engagement[Engagement.UNSUBSCRIBED])
-    yield line(0, "Not Sent", report.not_sent, share=True)
+        opened, clicked = Engagement.OPENED, Engagement.CLICKED
+        yield Line(2, "Opened", report.engagement[opened], note=_as_of(report, zone))
+        yield Line(2, "Clicked", report.engagement[clicked])
+    yield Line(1, "Bounced", report.bounced)
+    yield Line(2, "Hard", report.having(Status.HARD_BOUNCED))
+    yield Line(2, "Soft", report.having(Status.SOFT_BOUNCED))
+    yield Line(1, "Not delivered", report.having(Status.NOT_DELIVERED))
+    yield Line(1, "In gateway", report.having(Status.IN_GATEWAY))
+    yield Line(1, "Marked as spam", report.engagement[Engagement.SPAM])
+    yield Line(1, "Marked unsubscribed", report.engagement[Engagement.UNSUBSCRIBED])
+    yield part("Not Sent", report.not_sent)
     for category in Category:
         counts = report.within(category)
-        yield line(1, category.heading, sum(counts.values()))
+        yield Line(1, category.heading, sum(counts.values()))
         for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
             if count:
-                yield line(2, reason.title, count)
-    yield line(0, "In Progress", report.in_progress, share=True)
-    yield line(1, "Queued", report.having(Status.QUEUED))
-    yield line(1, "About to be Sent", report.having(Status.ABOUT_TO_BE_SENT))
+                yield Line(2, reason.title, count)
+    yield part("In Progress", report.in_progress)
+    yield Line(1, "Queued", report.having(Status.QUEUED))
+    yield Line(1, "About to be Sent", report.having(Status.ABOUT_TO_BE_SENT))
 
 
 def _as_of(report: Report, zone: tzinfo) -> str:
     if report.engagement_as_of is None:
-        said = "before the first rollup"
-    else:
-        said = f"as of {to_datetime(report.engagement_as_of).astimezone(zone):%-d %b %H:%M}"
-    return f"{'':13}{said}"
+        return "before the first rollup"
+    return f"as of {to_datetime(report.engagement_as_of).astimezone(zone):%-d %b %H:%M}"
+
+
+def _shown(line: Line) -> str:
+    text = f"{'  ' * line.level + line.label:<{LABEL_WIDTH}}{line.count:>{COUNT_WIDTH},}"
+    if line.share is not None:
+        text += f"{100 * line.share:8.1f} %"
+    return text + (f"{'':13}{line.note}" if line.note else "")
 
 
 def as_csv(reports: Sequence[Report]) -> str:
