@@ -2,19 +2,26 @@
 
 import json
 import signal
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator import checks_cli, ledger, ledger_audit
-from simulator.cli import end_at_once, on_ending
+from simulator import checks_cli, ledger_audit
+from simulator.cli import EXIT_INTERRUPTED, end_at_once, on_ending
+from simulator.runs_cli import EXIT_MISSED, compare, runs
+from simulator.schema import prepare
 from tracker import audit
 from tracker import cli as tracker_cli
 from tracker.cli import EXIT_WRONG, DatabaseOption, speaks_plainly
 from tracker.errors import SendtraceError, UsageError
 from tracker.report_text import harmless
 from tracker.settings import load_settings
+
+if TYPE_CHECKING:
+    from simulator.results import Result
 
 DEFAULT_WORKERS = 2
 DEFAULT_BATCH_SIZE = 10_000
@@ -53,19 +60,33 @@ def simulate(
     attach: Annotated[
         bool, typer.Option("--attach", help="Use the workers that already run on the broker.")
     ] = False,
+    repeat: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100, help="Run it so often, for comparisons.")
+    ] = 1,
+    record: Annotated[
+        bool, typer.Option(help="Keep the result, and sample queues and workers meanwhile.")
+    ] = True,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result there.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the whole result there."),
     ] = None,
 ) -> None:
     """Run a scenario through real workers, and check every message against its prediction.
 
-    Exit codes: 0 all as predicted · 1 something broke · 2 wrong usage or scenario · 3 an invariant
-    is broken or a message did not end as predicted.
+    The result is kept in SENDTRACE_HOME/runs/ID: summary.json, timeseries.csv and report.html.
+    Ctrl-C sends no more messages, finishes what is under way and keeps the partial result; a second
+    one stops at once.
+
+    Exit codes: 0 all as predicted, thresholds met · 1 something broke · 2 wrong usage or scenario ·
+    3 an invariant is broken or a message did not end as predicted · 99 a threshold was not met ·
+    130 interrupted.
 
     Examples: sendtrace simulate scenarios/demo.toml ·
-    sendtrace simulate sale.toml --seed 7 --workers 4 --json result.json
+    sendtrace simulate sale.toml --seed 7 --workers 4 --json result.json ·
+    sendtrace simulate sale.toml --repeat 5
     """
     on_ending(end_at_once)
+    from simulator.results import State
     from simulator.results_text import as_text
     from simulator.run import Options, simulate
     from simulator.scenario import load_scenario
@@ -78,15 +99,43 @@ def simulate(
     parsed.refuse_to_overwrite("--json", json_file)
     _check_writable(json_file)
     all_checks()  # one that can't be loaded would stop the workers, after much was written
-    options = Options(workers=workers, batch_size=batch_size, attach=attach)
-    result = simulate(parsed, settings, options)
+    options = Options(workers=workers, batch_size=batch_size, attach=attach, recording=record)
+    results: list[Result] = []
     try:
-        print(harmless(as_text(result, settings.zone)), flush=True)
+        for number in range(1, repeat + 1):
+            if repeat > 1:
+                print(f"{number} of {repeat}", file=sys.stderr, flush=True)
+            outcome = simulate(parsed, settings, options)
+            result = outcome.result
+            results.append(result)
+            print(harmless(as_text(result, settings.zone)), flush=True)
+            if outcome.page is not None:
+                print(harmless(f"run {result.run.id}: {outcome.page}"), file=sys.stderr, flush=True)
+            options = replace(options, series=options.series or result.run.id)
+            if result.observed.state is State.INTERRUPTED:
+                break
     finally:
-        if json_file is not None:
-            _write(json_file, json.dumps(result.as_json(), indent=2) + "\n")
-    if not result.passed:
-        raise typer.Exit(EXIT_WRONG)
+        if json_file is not None and results:
+            said = [each.as_json() for each in results]
+            _write(json_file, json.dumps(said if repeat > 1 else said[0], indent=2) + "\n")
+    code = max(map(exit_code, results), key=WORST.index)
+    if code:
+        raise typer.Exit(code)
+
+
+WORST = (0, EXIT_MISSED, EXIT_INTERRUPTED, EXIT_WRONG)
+"""Exit codes of runs that came to an end, the worst last."""
+
+
+def exit_code(result: "Result") -> int:
+    """What a run's result means to whoever started it."""
+    from simulator.results import State
+
+    if not result.proven:
+        return EXIT_WRONG
+    if result.observed.state is State.INTERRUPTED:
+        return EXIT_INTERRUPTED
+    return EXIT_MISSED if not result.passed else 0
 
 
 def _check_writable(file: Path | None) -> None:
@@ -116,5 +165,7 @@ app.command()(tracker_cli.report)
 app.command()(tracker_cli.trace)
 app.command()(tracker_cli.rollup)
 app.command(name="verify")(tracker_cli.verify_with(audit.INVARIANTS + ledger_audit.INVARIANTS))
+app.command()(runs)
+app.command()(compare)
 app.add_typer(checks_cli.app, name="checks")
-tracker_cli.PREPARATIONS.append(ledger.prepare)
+tracker_cli.PREPARATIONS.append(prepare)

@@ -1,0 +1,147 @@
+"""``sendtrace runs`` and ``sendtrace compare``: the results of before."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tracker.cli import DatabaseOption, Form, opened, speaks_plainly
+from tracker.clock import to_datetime
+from tracker.errors import SendtraceError, UsageError
+from tracker.report_text import harmless
+from tracker.settings import load_settings
+from tracker.tabular import Format, render
+
+if TYPE_CHECKING:
+    from simulator.archive import Kept, Listed
+
+EXIT_MISSED = 99
+"""A threshold was not met, or something got worse."""
+
+LATEST = 20
+"""Runs that are listed unless it is told how many."""
+
+COLUMNS = (
+    *("run", "started", "scenario", "seed", "messages", "seconds", "throughput"),
+    *("to_gateway_p95", "result"),
+)
+
+
+@speaks_plainly
+def runs(
+    most: Annotated[
+        int, typer.Option("--last", metavar="N", min=1, help="How many, the latest first.")
+    ] = LATEST,
+    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
+    database: DatabaseOption = None,
+) -> None:
+    """List the runs on record, the latest first, and what came of each.
+
+    Examples: sendtrace runs · sendtrace runs --last 100 --format csv
+    """
+    from simulator.archive import list_runs
+
+    zone = load_settings().zone
+    with opened(database) as record, record.read() as connection:
+        rows = [_row(each) for each in list_runs(connection, most)]
+    if format is Format.TABLE:
+        for row in rows:
+            started = to_datetime(row["started"]).astimezone(zone)
+            row["started"] = f"{started:%Y-%m-%d %H:%M:%S}"
+    else:
+        for row in rows:
+            row["started"] = to_datetime(row["started"]).isoformat()
+    print(render(rows, COLUMNS, format))
+
+
+def _row(run: "Listed") -> dict[str, Any]:
+    summary = run.summary or {}
+    figures = summary.get("figures", {})
+    return {
+        "run": run.id,
+        "started": run.started_at,
+        "scenario": run.scenario,
+        "seed": run.seed,
+        "messages": summary.get("messages"),
+        "seconds": figures.get("seconds") and round(figures["seconds"], 1),
+        "throughput": figures.get("throughput") and round(figures["throughput"]),
+        "to_gateway_p95": figures.get("queued_to_gateway.p95"),
+        "result": _result(run),
+    }
+
+
+def _result(run: "Listed") -> str:
+    """What came of a run, in a word or two."""
+    if run.summary is None:
+        return "no result" if run.series is None else "of another version"
+    verdict = run.summary["verdict"]
+    if not all(verdict[each] for each in ("balanced", "invariants_hold", "as_predicted")):
+        return "failed"
+    if run.summary["state"] != "complete":
+        return f"partial ({run.summary['state']})"
+    return "passed" if verdict["passed"] else "threshold missed"
+
+
+@speaks_plainly
+def compare(
+    before: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's number, or its summary.json.")
+    ],
+    after: Annotated[str, typer.Argument(metavar="RUN", help="The one to hold against it.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="All figures, also those that are not judged.")
+    ] = False,
+    format: Annotated[Form, typer.Option(help="How to print it.")] = Form.TABLE,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with both curves there.")
+    ] = None,
+    fail: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit 99 if anything got worse.")
+    ] = False,
+    database: DatabaseOption = None,
+) -> None:
+    """Compare two runs figure by figure, and tell changes from noise.
+
+    A run of `simulate --repeat` stands for all of its repetitions.
+
+    Exit codes: 0 compared · 2 a run that does not exist or can't be read · 99 something got worse,
+    with --fail-on-regression.
+
+    Examples: sendtrace compare 3 7 · sendtrace compare 3 7 --html change.html ·
+    sendtrace compare baseline/summary.json 7 --fail-on-regression
+    """
+    from simulator.regressions import contrast
+    from simulator.regressions_text import as_text
+
+    with ExitStack() as stack:
+        found = contrast(*(_load(stack, run, database) for run in (before, after)))
+    if html is not None:
+        from simulator.contrast_page import contrast_page
+
+        try:
+            html.write_text(contrast_page(found), encoding="utf-8")
+        except OSError as error:
+            raise SendtraceError(f"--html {html}: can't be written: {error.strerror}") from None
+    if format is Form.JSON:
+        print(json.dumps(found.as_json(), indent=2))
+    else:
+        print(harmless(as_text(found, everything=everything)))
+    if fail and found.regressions:
+        raise typer.Exit(EXIT_MISSED)
+
+
+def _load(stack: ExitStack, run: str, url: str | None) -> "list[Kept]":
+    """A run with its repetitions, by its number or by its file."""
+    from simulator.archive import load_file, load_series
+
+    if run.isdecimal():
+        connection = stack.enter_context(stack.enter_context(opened(url)).read())
+        return load_series(connection, int(run))
+    if not Path(run).exists():
+        raise UsageError(
+            f"{run}: is neither the number of a run nor a file; see sendtrace runs for those there"
+            " are"
+        )
+    return [load_file(Path(run))]
