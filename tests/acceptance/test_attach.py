@@ -49,6 +49,13 @@ def test_a_worker_of_somebody_else(shell: Shell, broker: str) -> None:
     assert run.result["workers"] is None
     assert run.result["verdict"]["passed"]
     assert "attached workers" in run.stdout
+    why = "the workers were attached: what they use can't be read from here"
+    assert run.result["absent"] == {"workers.cpu": why, "workers.memory": why}
+    assert run.result["figures"]["workers.cpu"] is None
+    assert run.result["figures"]["queues.gateway.unacked"] is not None
+    header, *rows = (shell.home / "runs" / "1" / "timeseries.csv").read_text().splitlines()
+    place = header.split(",").index("workers_cpu")
+    assert {row.split(",")[place] for row in rows} == {""}
     assert worker.process.poll() is None, "it is not ours to stop"
     assert list((shell.home / "logs").iterdir()) == [], "no worker of ours was started"
     _stop(worker)
@@ -73,6 +80,13 @@ def test_a_queue_that_nobody_serves(shell: Shell, broker: str) -> None:
     assert "serves about_to_be_sent;" in ended.stderr
     assert shell.recorded("SELECT count(*) FROM runs") == 0
     _stop(worker)
+
+
+def test_a_threshold_on_what_attached_workers_use(shell: Shell, broker: str) -> None:
+    demanding = f'{SCENARIO}\n[thresholds]\n"workers.cpu" = "< 2"\n'
+    ended = shell.run("simulate", shell.write("s.toml", demanding), "--attach", "--broker", broker)
+    assert ended.returncode == 2
+    assert 'thresholds."workers.cpu": what attached workers use can\'t be read' in ended.stderr
 
 
 def test_attach_without_a_broker(shell: Shell) -> None:

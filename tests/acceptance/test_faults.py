@@ -77,9 +77,14 @@ def test_told_to_stop(shell: Shell) -> None:
         if ending is signal.SIGINT:
             # Ctrl-C reaches all that is in the terminal's foreground, not the driver alone.
             reached += [each for each in children if os.getpgid(each.pid) == command.process.pid]
+        began = time.monotonic()
         for each in reached:
             each.send_signal(ending)
-        began = time.monotonic()
+        if ending is signal.SIGINT:
+            # Once asks for what is under way to be finished; twice is at once.
+            wait_until(partial(_was_heard, command), "it was heard")
+            for each in reached:
+                each.send_signal(ending)
         assert command.wait() == 130
         assert time.monotonic() - began < AT_ONCE
         said = f"run {run} was interrupted; see sendtrace report --run {run}"
@@ -93,6 +98,10 @@ def test_told_to_stop(shell: Shell) -> None:
     following = make_scenario(email=300, sms=100, median="10ms", p99="20ms")
     passed = Finished.of(shell, shell.write("following.toml", following))
     assert passed.result["run"] == 3
+
+
+def _was_heard(command: Started) -> bool:
+    return "Ctrl-C again stops at once" in command.said
 
 
 def _recorded(shell: Shell, run: int) -> bool:

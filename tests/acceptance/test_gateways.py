@@ -61,12 +61,17 @@ def test_a_rate_holds_across_workers_and_batches(shell: Shell) -> None:
         most = max(most, sums[end] - sums[place])
     assert most <= 1_100
     assert 6_000 / ((moments[-1] - moments[0]) / SECOND) >= 900
-    assert run.result["gateway"]["repeats"] == 0
+    assert run.result["figures"]["gateway.repeats"] == 0
 
 
 def test_the_hostile_gateway_ends_as_predicted_with_each_kind_counted(shell: Shell) -> None:
     run = Finished.of(shell, SCENARIOS / "hostile-gateway.toml", "--batch-size", "1000")
-    gateway = run.result["gateway"]
+    prefix = "gateway."
+    gateway = {
+        name.removeprefix(prefix): value
+        for name, value in run.result["figures"].items()
+        if name.startswith(prefix)
+    }
     for kind in ("duplicate", "stale", "lost", "late_bounce", "refused"):
         assert gateway[kind] > 0, kind
         assert f"{gateway[kind]:,} {kind.replace('_', ' ')}" in run.stdout

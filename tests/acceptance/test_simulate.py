@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.figures import PERCENTILES, units
 from tests.acceptance.conftest import (
     SCENARIOS,
     SCRIPT,
@@ -18,9 +19,10 @@ from tests.acceptance.conftest import (
 )
 
 KEYS = {
-    *("version", "scenario", "seed", "run", "workers", "batch_size", "database", "messages"),
-    *("seconds", "throughput", "queued_to_gateway", "queued_to_final", "gateway", "rejects"),
-    *("campaigns", "prediction", "invariants", "verdict"),
+    *("version", "run", "scenario", "seed", "state", "aborted_for", "started_at", "speed"),
+    *("planned", "messages", "seconds", "throughput", "workers", "batch_size", "database"),
+    *("timezone", "durability", "machine", "versions", "absent", "verdict", "thresholds"),
+    *("figures", "rejects", "campaigns", "prediction", "invariants", "definition"),
 }
 
 
@@ -35,8 +37,8 @@ def test_all_messages_end_as_predicted(finished: Finished) -> None:
 
 def test_the_result_has_every_key(finished: Finished) -> None:
     result = finished.result
-    assert set(result) >= KEYS
-    assert result["version"] == 1
+    assert set(result) == KEYS
+    assert result["version"] == 2
     assert (result["scenario"], result["seed"], result["messages"]) == ("small", 11, 2_200)
     assert (result["workers"], result["batch_size"]) == (2, 500)
     assert all(invariant["holds"] for invariant in result["invariants"])
@@ -44,12 +46,17 @@ def test_the_result_has_every_key(finished: Finished) -> None:
         "balanced": True,
         "invariants_hold": True,
         "as_predicted": True,
+        "thresholds_met": True,
         "passed": True,
     }
-    for latency in (result["queued_to_gateway"], result["queued_to_final"]):
-        assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
+    figures = result["figures"]
+    assert list(figures) == list(units(["spring-email", "spring-sms"]))
+    for span in ("queued_to_gateway", "queued_to_final", "gateway_to_outcome"):
+        of_it = [figures[f"{span}.{name}"] for name in PERCENTILES]
+        assert of_it == sorted(of_it)
+        assert of_it[0] > 0
     # Half of the messages wait longer than the gateway's median, whatever else they wait for.
-    assert result["queued_to_final"]["p50"] >= 0.2
+    assert figures["queued_to_final.p50"] >= 0.2
 
 
 def test_the_result_names_the_database(on_sqlite: Finished, on_postgresql: Finished) -> None:
@@ -196,7 +203,9 @@ def test_an_audience_file(shell: Shell) -> None:
     assert all(int(row["line"]) > 1 and row["cause"] for row in rows)
 
 
-@pytest.mark.parametrize("command", [[], ["simulate"], ["report"], ["trace"], ["verify"]])
+@pytest.mark.parametrize(
+    "command", [[], ["simulate"], ["report"], ["trace"], ["verify"], ["runs"], ["compare"]]
+)
 def test_help(shell: Shell, command: list[str]) -> None:
     module = shell.run(*command, "--help")
     script = shell.run(*command, "--help", program=SCRIPT)

@@ -1,0 +1,212 @@
+"""Load runs: shapes, thresholds, results that are kept and compared, and runs that end early."""
+
+import csv
+import io
+import json
+import signal
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from simulator.archive import PAGE, SUMMARY, TIMESERIES
+from tests.acceptance.conftest import SCENARIOS, Finished, Shell, make_scenario, wait_until
+
+RAMP = (SCENARIOS / "ramp.toml").read_text()
+
+FILES = {SUMMARY, TIMESERIES, PAGE}
+
+
+STEADY = """
+name = "steady"
+seed = 3
+
+[[campaigns]]
+name = "steady-email"
+channel = "email"
+audience = 300
+load = { shape = { constant = 60 } }
+
+[gateways.email]
+latency = { median = "800ms", p99 = "3s" }
+"""
+"""Five seconds of arrivals that no machine is too slow for."""
+
+
+def slower(scenario: str, fast: str, slow: str) -> str:
+    """The same with a gateway of other latencies."""
+    assert f"latency = {{ {fast} }}" in scenario
+    return scenario.replace(fast, slow)
+
+
+@pytest.fixture(scope="module")
+def ramp(make_shell: Callable[..., Shell]) -> Finished:
+    """The shipped ramp, run once; run 1 of its shell. Tests may run more after it."""
+    shell = make_shell()
+    return Finished.of(shell, shell.write("ramp.toml", RAMP))
+
+
+def folder(run: Finished, number: int = 1) -> Path:
+    return run.shell.home / "runs" / str(number)
+
+
+def test_the_ramp_passes_with_its_thresholds(ramp: Finished) -> None:
+    thresholds = ramp.result["thresholds"]
+    assert len(thresholds) == len(tomllib.loads(RAMP)["thresholds"]) > 0
+    assert all(each["passed"] for each in thresholds)
+    assert ramp.stdout.count("✔ threshold") == len(thresholds)
+    assert ramp.stdout.rstrip().endswith("every message as predicted, thresholds met")
+    assert ramp.result["verdict"]["passed"]
+
+
+def test_arrivals_follow_the_shape(ramp: Finished) -> None:
+    figures = ramp.result["figures"]
+    rows = list(csv.DictReader(io.StringIO((folder(ramp) / TIMESERIES).read_text())))
+    arrivals = [int(row["arrivals"]) for row in rows]
+    assert sum(arrivals) == ramp.result["messages"] == figures["messages"]
+    [load] = [line for line in RAMP.splitlines() if line.startswith("load = ")]
+    assert 'start = "1s"' in load
+    assert arrivals[0] == 0, "the campaign begins after a second"
+    growing = [each for each in arrivals if each]
+    assert growing[:5] == sorted(growing[:5]), "ever faster"
+    # Latencies count from the arrival that was meant, so they contain the driver's lag.
+    assert figures["queued_to_gateway.max"] > figures["driver_lag.p50"] > 0
+
+
+def test_the_series_agrees_with_the_report(ramp: Finished) -> None:
+    rows = list(csv.DictReader(io.StringIO((folder(ramp) / TIMESERIES).read_text())))
+    [report] = ramp.result["campaigns"]
+    total = {name: sum(int(row[name]) for row in rows) for name in ("delivered", "not_sent")}
+    assert total["delivered"] == report["sent"]["delivered"]
+    assert total["not_sent"] == report["not_sent"]["total"]
+    assert [int(row["second"]) for row in rows] == list(range(len(rows)))
+    assert int(rows[-1]["in_flight"]) == 0
+    assert any(float(row["workers_cpu"] or 0) > 0 for row in rows)
+    assert any(int(row["workers_memory"] or 0) > 50_000_000 for row in rows)
+    assert all(row["queued_ready"] != "" for row in rows[:5])
+
+
+def test_the_result_is_kept(ramp: Finished) -> None:
+    assert {each.name for each in folder(ramp).iterdir()} == FILES
+    assert json.loads((folder(ramp) / SUMMARY).read_text()) == ramp.result
+    assert ramp.result["definition"] == RAMP
+    assert ramp.result["absent"] == {}
+    assert ramp.result["durability"]["synchronous"] == "full"
+    assert str(folder(ramp) / PAGE) in ramp.stderr
+    [listed] = json.loads(ramp.shell.run("runs", "--format", "json").stdout)[-1:]
+    assert (listed["run"], listed["scenario"], listed["result"]) == (1, "ramp", "passed")
+
+
+def test_the_ramp_with_a_gateway_too_slow_names_the_threshold(shell: Shell) -> None:
+    slow = slower(RAMP, 'median = "400ms", p99 = "1500ms"', 'median = "1s", p99 = "4s"')
+    ended = shell.run("simulate", shell.write("slow.toml", slow))
+    assert ended.returncode == 99, ended.stdout + ended.stderr
+    [missed] = [line for line in ended.stdout.splitlines() if line.startswith("✘ threshold")]
+    assert missed.split()[2] == "gateway_to_outcome.p99"
+    assert ended.stdout.rstrip().endswith("✘ failed          1 threshold of 6 not met")
+    assert "threshold missed" in shell.run("runs").stdout
+
+
+def test_comparisons(shell: Shell) -> None:
+    """The same again is no regression; a slower gateway is, in exactly what it touches."""
+    slow = slower(STEADY, 'median = "800ms", p99 = "3s"', 'median = "1600ms", p99 = "6s"')
+    for name, scenario in (("one", STEADY), ("again", STEADY), ("slow", slow)):
+        ended = shell.run("simulate", shell.write(f"{name}.toml", scenario))
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    same = shell.run("compare", "1", "2", "--fail-on-regression")
+    assert same.returncode == 0, same.stdout
+    assert same.stdout.rstrip().endswith("✔ no regression")
+
+    changed = shell.run("compare", "1", "3", "--format", "json", "--fail-on-regression")
+    assert changed.returncode == 99
+    regressions = json.loads(changed.stdout)["regressions"]
+    touched = ("gateway_to_outcome", "queued_to_final")
+    assert set(regressions) == {f"{s}.{p}" for s in touched for p in ("p50", "p90", "p95", "p99")}
+
+    page = shell.folder / "change.html"
+    runs = shell.home / "runs"
+    written = shell.run("compare", runs / "1", runs / "3" / SUMMARY, "--html", page)
+    assert written.returncode == 0, "unless it is asked to fail"
+    assert "✘ 8 regressions: " in written.stdout
+    assert "<svg" in page.read_text()
+    listed = shell.run("runs", "--last", "2")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["run", "3", "2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["compare", "1", "4711"], "run 4711 does not exist; see sendtrace runs"),
+        (["compare", "1", "spring"], "spring: is neither the number of a run nor a file"),
+        (["compare", "other.json", "1"], "its result has version 1, and this sendtrace reads 2"),
+    ],
+)
+def test_runs_that_can_not_be_compared(ramp: Finished, arguments: list[str], said: str) -> None:
+    ramp.shell.write("other.json", json.dumps({**ramp.result, "version": 1}))
+    ended = ramp.shell.run(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
+
+
+SLOW = make_scenario(name="slow", email=2_000, sms=10, median="2s", p99="3s").replace(
+    'requires = ["coupon"]', 'load = { shape = { constant = 100 } }\nrequires = ["coupon"]'
+)
+"""Twenty seconds of arrivals."""
+
+
+def test_interrupted_once_it_finishes_what_is_under_way(shell: Shell) -> None:
+    command = shell.start("simulate", shell.write("slow.toml", SLOW))
+    wait_until(lambda: shell.moved() > 50, "messages move")
+    command.process.send_signal(signal.SIGINT)
+    assert command.wait() == 130, command.said
+    said = command.stdout.read_text()
+    result = json.loads((shell.home / "runs" / "1" / SUMMARY).read_text())
+    sent = result["messages"]
+    assert 50 < sent < result["planned"] == 2_010
+    assert result["state"] == "interrupted"
+    assert not result["verdict"]["passed"]
+    assert result["verdict"]["as_predicted"]
+    assert result["verdict"]["invariants_hold"]
+    assert said.rstrip().endswith(
+        f"✘ failed          partial: interrupted; {sent:,} of 2,010 messages were sent"
+    )
+    for campaign in result["prediction"]["campaigns"]:
+        assert campaign["as_predicted"] == campaign["messages"], "all that was sent has settled"
+        assert campaign["unsettled"] == 0
+    assert "Ctrl-C again stops at once" in command.said
+    assert shell.living() == []
+    assert "partial (interrupted)" in shell.run("runs").stdout
+
+
+def test_a_threshold_that_can_not_be_met_any_more_ends_the_run(shell: Shell) -> None:
+    thresholds = '[thresholds]\nabort = true\n"not_sent.share" = "<= 0.01"\n'
+    ended = shell.run("simulate", shell.write("slow.toml", f"{SLOW}\n{thresholds}"))
+    assert ended.returncode == 99, ended.stdout + ended.stderr
+    result = json.loads((shell.home / "runs" / "1" / SUMMARY).read_text())
+    assert (result["state"], result["aborted_for"]) == ("aborted", "not_sent.share <= 0.01")
+    assert result["messages"] < result["planned"]
+    assert result["verdict"]["invariants_hold"]
+    assert result["verdict"]["as_predicted"]
+    assert "not_sent.share can't be <= 0.01 any more: the run ends here" in ended.stderr
+    assert "partial: aborted as not_sent.share could not be <= 0.01" in ended.stdout
+
+
+def test_repeated_runs_are_one_series(shell: Shell) -> None:
+    file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
+    results = shell.folder / "results.json"
+    ended = shell.run("simulate", file, "--repeat", "2", "--json", results)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("✔ passed") == 2
+    assert [each["run"] for each in json.loads(results.read_text())] == [1, 2]
+    compared = shell.run("compare", "1", "2")
+    assert compared.stdout.count("median of 2 runs") == 2
+    assert "Noise: how far the repeated runs lie apart" in compared.stdout
+
+
+def test_a_run_that_is_not_recorded_leaves_no_files(shell: Shell) -> None:
+    file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
+    ended = shell.run("simulate", file, "--no-record")
+    assert ended.returncode == 0, ended.stderr
+    assert not (shell.home / "runs").exists()
+    assert "no result" in shell.run("runs").stdout
