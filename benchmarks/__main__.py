@@ -18,9 +18,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import environment, floor, judging, pipeline, receipts, reports, rollups, table
+from benchmarks import floor, judging, pipeline, receipts, reports, results, rollups, table
 from benchmarks.databases import KINDS, Kind, settings_of, start
 from benchmarks.table import Line
+from simulator import environment
 from simulator.commands import DEFAULT_BATCH_SIZE
 from simulator.run import open_database
 from tracker.settings import load_settings
@@ -59,9 +60,11 @@ QUICK = Sizes(
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """Messages a second, through the pipeline and written plainly."""
+    """Messages a second: through the pipeline, the same without a recorded result, and written
+    plainly."""
 
     pipeline: float
+    unrecorded: float
     floor: float
 
 
@@ -78,11 +81,13 @@ class Figures:
     rollups: list[rollups.Timed]
     receipts: receipts.Timed
     largest: pipeline.Measured
+    result: results.Timed
 
     @property
     def lines(self) -> list[Line]:
         ours = median(each.pipeline for each in self.rounds)
         plain = median(each.floor for each in self.rounds)
+        bare = median(each.unrecorded for each in self.rounds)
         single = self.single.throughput
         small, large = self.reports
         size, peaks = self.largest.messages, self.largest.peaks
@@ -90,7 +95,17 @@ class Figures:
         return [
             table.throughput_line(name, "pipeline ÷ floor", ours, plain, table.WANTED_OF_FLOOR),
             table.throughput_line(
+                name, "pipeline ÷ without recording", ours, bare, table.WANTED_OF_UNRECORDED
+            ),
+            table.throughput_line(
                 name, "pipeline ÷ per message", ours, single, table.WANTED_OF_SINGLE
+            ),
+            table.result_line(
+                name,
+                self.result.messages,
+                self.result.figures,
+                self.result.page,
+                self.result.run,
             ),
             table.throughput_line(
                 name,
@@ -137,18 +152,20 @@ class Bench:
         with self._kind.fresh() as url:
             single = self._run(url, self._sizes.single, 1)
         self._say(f"per message: {single.throughput:,.0f}/s")
-        timed, judged, largest = list[reports.Timed](), None, None
+        timed, judged, largest, result = list[reports.Timed](), None, None, None
         for size in self._sizes.reports:
             with self._kind.fresh() as url:
                 largest = self._run(url, size, DEFAULT_BATCH_SIZE, watched=True)
                 timed.append(reports.time_report(url))
                 judged = judged or judging.time_judging(url, size)
+                result = results.time_result(url, largest.scenario)
             self._say(
                 f"{size:,} messages: report {timed[-1].report * 1e3:.2f} ms,"
                 f" GROUP BY {timed[-1].group_by * 1e3:.2f} ms"
             )
         assert judged is not None
         assert largest is not None
+        assert result is not None
         return Figures(
             database=self._kind.name,
             settings=settings,
@@ -159,6 +176,7 @@ class Bench:
             rollups=[self._roll_up(new, old) for new, old in self._sizes.rollups],
             receipts=self._receipts(),
             largest=largest,
+            result=result,
         )
 
     def _roll_up(self, new: int, old: int) -> rollups.Timed:
@@ -182,16 +200,25 @@ class Bench:
             self._say(f"{name}: pipeline {moved.throughput:,.0f}/s")
             with closing(open_database(load_settings(database_url=url))) as database:
                 rows = floor.left_behind(database, DEFAULT_BATCH_SIZE)
+        with self._kind.fresh() as url:
+            bare = self._run(url, self._sizes.pipeline, DEFAULT_BATCH_SIZE, recording=False)
+            self._say(f"{name}: without recording {bare.throughput:,.0f}/s")
         with (
             self._kind.fresh() as url,
             closing(open_database(load_settings(database_url=url))) as database,
         ):
             plain = self._sizes.pipeline / floor.write(database, rows)
             self._say(f"{name}: floor {plain:,.0f}/s, ratio {moved.throughput / plain:.2f}")
-        return Round(pipeline=moved.throughput, floor=plain)
+        return Round(pipeline=moved.throughput, unrecorded=bare.throughput, floor=plain)
 
     def _run(
-        self, url: str, size: int, batch_size: int, *, watched: bool = False
+        self,
+        url: str,
+        size: int,
+        batch_size: int,
+        *,
+        watched: bool = False,
+        recording: bool = True,
     ) -> pipeline.Measured:
         return pipeline.run(
             url,
@@ -200,6 +227,7 @@ class Bench:
             batch_size=batch_size,
             workers=WORKERS,
             watched=watched,
+            recording=recording,
         )
 
     def _say(self, text: str) -> None:
@@ -218,7 +246,7 @@ def main() -> None:
     figures = list[Figures]()
     with tempfile.TemporaryDirectory(prefix="sendtrace-bench-") as name:
         folder = Path(name)
-        described = environment.describe(folder)
+        described = environment.machine(folder) | environment.versions()
         for kind in [options.only] if options.only else KINDS:
             with start(kind, folder) as started:
                 figures.append(Bench(started, folder, sizes).measure(options.rounds))
@@ -267,6 +295,8 @@ def _as_text(
         f"per message: the same pipeline, batch size 1, {sizes.single:,} messages, one run",
         f"judging, loading: {figures[0].judging.candidates:,} candidates of a campaign for which"
         " every check has something to look at, both steps, one process",
+        "without recording: --no-record, taking turns with the pipeline; figures and page: exact"
+        " percentiles of the largest run and its report.html, in a process that has drawn nothing",
         f"report, GROUP BY: medians of {reports.TIMINGS} timings; memory: one run, each process's"
         " own peak, largest pool child",
         f"receipts: {receipts.DUPLICATES:.0%} twice; moves: the compare-and-set and the transitions"

@@ -34,8 +34,10 @@ class RunFailed(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A finished run. ``seconds`` are from its first row to its last message settled."""
+    """A finished run of a ``scenario``. ``seconds`` are from its first row to its last message
+    settled."""
 
+    scenario: Path
     messages: int
     batch_size: int
     seconds: float
@@ -48,7 +50,14 @@ class Measured:
 
 
 def run(
-    url: str, folder: Path, *, messages: int, batch_size: int, workers: int, watched: bool = False
+    url: str,
+    folder: Path,
+    *,
+    messages: int,
+    batch_size: int,
+    workers: int,
+    watched: bool = False,
+    recording: bool = True,
 ) -> Measured:
     """Simulate ``messages`` into the database at ``url``; ``watched``: look at its memory too.
 
@@ -60,6 +69,7 @@ def run(
         *(sys.executable, "-m", "simulator", "simulate", str(scenario)),
         *("--workers", str(workers), "--batch-size", str(batch_size)),
         *("--database", url, "--json", str(result)),
+        "--record" if recording else "--no-record",
     ]
     environment = {key: value for key, value in os.environ.items() if "SENDTRACE_" not in key}
     environment["SENDTRACE_HOME"] = str(folder / "home")
@@ -74,7 +84,9 @@ def run(
         lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
         raise RunFailed("\n".join([f"the run ended with exit code {code}", *lines]))
     seconds = float(json.loads(result.read_text())["seconds"])
-    return Measured(messages=messages, batch_size=batch_size, seconds=seconds, peaks=peaks)
+    return Measured(
+        scenario=scenario, messages=messages, batch_size=batch_size, seconds=seconds, peaks=peaks
+    )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -21,6 +21,12 @@ WANTED_OF_MOVES = 0.5
 WANTED_OF_ROLLUP = 0.5
 """Counting new events with a GROUP BY ÷ rolling them up, in seconds, however many are old."""
 
+WANTED_OF_UNRECORDED = 0.95
+"""Pipeline ÷ the same without recording its result."""
+
+WANTED_SHARE_OF_RUN = 0.05
+"""Figures and page of the largest run ÷ that run, in seconds."""
+
 WANTED_MEMORY = 300e6
 """Bytes that the driver and each process of the worker stay under."""
 
@@ -86,6 +92,20 @@ def rollup_line(database: str, new: int, old: int, rollup: float, group_by: floa
         ratio=group_by / rollup,
         wanted=f"≥ {WANTED_OF_ROLLUP:g}",
         reached=group_by / rollup >= WANTED_OF_ROLLUP,
+    )
+
+
+def result_line(database: str, messages: int, figures: float, page: float, run: float) -> Line:
+    """Times in seconds: what share of a run its figures and its page take."""
+    share = (figures + page) / run
+    return Line(
+        database=database,
+        measure=f"figures and page ÷ run, {messages:,}",
+        figure=f"{figures:,.2f} + {page:,.2f} s",
+        beside=f"{run:,.1f} s",
+        ratio=share,
+        wanted=f"< {WANTED_SHARE_OF_RUN:g}",
+        reached=share < WANTED_SHARE_OF_RUN,
     )
 
 

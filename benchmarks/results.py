@@ -1,0 +1,81 @@
+"""The result of a large run: its figures with all percentiles, and its page."""
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulator import environment
+from simulator.comparison import Mishaps
+from simulator.load import Loaded, Run
+from simulator.measuring import measure
+from simulator.oracle import Oracle
+from simulator.page import result_page
+from simulator.results import Conditions, Observed, Result, State
+from simulator.run import open_database
+from simulator.scenario import load_scenario
+from tracker import catalog
+from tracker.report import make_reports
+from tracker.settings import load_settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Seconds that it took to measure a run of so many messages, and to draw its page; and the
+    seconds that the run itself took, from its first row to its last message settled."""
+
+    messages: int
+    figures: float
+    page: float
+    run: float
+
+
+def time_result(url: str, scenario: Path) -> Timed:
+    """Time the latest run in a database, of a ``scenario``, in a process that has drawn nothing."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        return fresh.submit(_time, url, scenario).result()
+
+
+def _time(url: str, scenario: Path) -> Timed:
+    with closing(open_database(load_settings(database_url=url))) as database:
+        with database.survey() as connection:
+            campaigns = catalog.find_campaigns(connection)
+            reports = make_reports(connection, campaigns)
+            run = _run(scenario, campaigns, [report.audience for report in reports])
+            began = time.perf_counter()
+            measured = measure(connection, run, reports, Mishaps(), [])
+            figures = time.perf_counter() - began
+        result = Result(
+            run=run,
+            observed=Observed(state=State.COMPLETE, planned=run.size),
+            conditions=Conditions(
+                workers=None,
+                batch_size=1,
+                database=database.engine.dialect.name,
+                durability=database.durability(),
+                machine={},
+                versions=environment.versions(),
+                timezone="UTC",
+            ),
+            reports=tuple(reports),
+            comparisons=(),
+            findings=(),
+            withheld={},
+            thresholds=(),
+            **vars(measured),
+        )
+        began = time.perf_counter()
+        result_page(result)
+        page = time.perf_counter() - began
+    return Timed(messages=run.size, figures=figures, page=page, run=measured.seconds)
+
+
+def _run(file: Path, campaigns: list[catalog.Campaign], sizes: list[int]) -> Run:
+    scenario = load_scenario(file)
+    loaded = (
+        Loaded(campaign=campaign, size=size, oracle=Oracle(scenario, described, size))
+        for campaign, described, size in zip(campaigns, scenario.campaigns, sizes, strict=True)
+    )
+    return Run(id=campaigns[0].run_id, scenario=scenario, campaigns=tuple(loaded), rejects=())
