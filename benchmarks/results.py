@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulator import environment
-from simulator.comparison import Mishaps
+from simulator.comparison import Comparison, Mishaps
 from simulator.load import Loaded, Run
 from simulator.measuring import measure
 from simulator.oracle import Oracle
@@ -17,7 +17,7 @@ from simulator.results import Conditions, Observed, Result, State
 from simulator.run import open_database
 from simulator.scenario import load_scenario
 from tracker import catalog
-from tracker.report import make_reports
+from tracker.report import Report, make_reports
 from tracker.settings import load_settings
 
 
@@ -60,7 +60,7 @@ def _time(url: str, scenario: Path) -> Timed:
                 timezone="UTC",
             ),
             reports=tuple(reports),
-            comparisons=(),
+            comparisons=tuple(map(_agreeing, reports)),
             findings=(),
             withheld={},
             thresholds=(),
@@ -70,6 +70,22 @@ def _time(url: str, scenario: Path) -> Timed:
         result_page(result)
         page = time.perf_counter() - began
     return Timed(messages=run.size, figures=figures, page=page, run=measured.seconds)
+
+
+def _agreeing(report: Report) -> Comparison:
+    """That all is as predicted: to find out is not what is measured."""
+    return Comparison(
+        messages=report.audience,
+        as_predicted=report.audience,
+        uncertain=0,
+        unsettled=0,
+        withheld=0,
+        engagement=report.engagement,
+        expected=Mishaps(),
+        observed=Mishaps(),
+        differences=(),
+        fates="",
+    )
 
 
 def _run(file: Path, campaigns: list[catalog.Campaign], sizes: list[int]) -> Run:

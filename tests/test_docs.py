@@ -3,12 +3,15 @@
 import re
 import tomllib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from docs.generate import LIFECYCLE, lifecycle
+from simulator.figures import units
+from simulator.results import RESULT_VERSION, Conditions
 from simulator.scenario import load_scenario
 from workers.candidates import Candidate
 from workers.changes import SETTINGS
@@ -61,6 +64,21 @@ def test_keys_that_can_be_set_are_all_told() -> None:
 def test_shipped_scenarios_ask_a_question_and_load(path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("# ")
     load_scenario(path)
+
+
+def test_results_are_documented_key_by_key() -> None:
+    text = Path("docs/results.md").read_text(encoding="utf-8")
+    assert f"describes version {RESULT_VERSION}." in text
+    told = re.findall(r"`([^`]+)`", text)
+    keys = {field.name for field in fields(Conditions)} - {"log"}
+    assert keys | {"verdict", "thresholds", "figures", "definition", "state"} <= set(told)
+    patterns = [_PLACEHOLDER.sub("[a-z0-9_.]+", re.escape(each)) for each in told]
+    for figure in units([]):
+        name = figure.removesuffix(".share")
+        assert any(re.fullmatch(pattern, name) for pattern in patterns), figure
+
+
+_PLACEHOLDER = re.compile(r"\b(PERCENTILE|CATEGORY|REASON|STEP|QUEUE)\b")
 
 
 def test_makefile_explains_every_target() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.latencies import Latencies, columns
+from tracker.arrays import read_columns
+from tracker.latencies import Latencies
 from tracker.schema import steps
 from tracker.status import Step
 
@@ -37,7 +38,7 @@ def read_workloads(
     before = sa.func.lag(steps.c.finished_at, 1, steps.c.started_at).over(
         partition_by=(steps.c.campaign_id, steps.c.batch), order_by=steps.c.id
     )
-    codes, moved, waiting, service = columns(
+    codes, moved, waiting, service = read_columns(
         connection,
         sa.select(
             sa.case(CODE, value=steps.c.step).label("code"),
