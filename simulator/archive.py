@@ -4,18 +4,22 @@ The database has what is needed to list and to compare runs. The folder of a run
 the page: ``SENDTRACE_HOME/runs/ID``.
 """
 
+import csv
 import json
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy import Connection
 
-from simulator.results import RESULT_VERSION, Result
+from simulator.results import RESULT_VERSION, Result, State
 from simulator.schema import results
 from simulator.timeseries import Timeseries, read_csv
+from simulator.wording import problems, shown
+from tracker.clock import Instant
 from tracker.database import Database
 from tracker.errors import NotFound, UsageError
 from tracker.schema import runs
@@ -31,30 +35,63 @@ class OtherVersion(UsageError):
     """A result was written by another version of sendtrace, and can't be read by this one."""
 
 
+class Summary(BaseModel):
+    """What is read of a ``summary.json``, which ``docs/results.md`` explains."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    class Campaign(BaseModel):
+        campaign: str
+
+    class Verdict(BaseModel):
+        passed: bool
+        balanced: bool
+        invariants_hold: bool
+        as_predicted: bool
+
+        @property
+        def proven(self) -> bool:
+            return self.balanced and self.invariants_hold and self.as_predicted
+
+    run: int
+    scenario: str
+    seed: int | None
+    state: State
+    started_at: datetime
+    speed: float
+    messages: int
+    workers: int | None
+    batch_size: int
+    database: str
+    durability: dict[str, str]
+    machine: dict[str, str]
+    versions: dict[str, str]
+    verdict: Verdict
+    campaigns: tuple[Campaign, ...]
+    figures: dict[str, float | None]
+    definition: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A result as it was kept: the summary that ``docs/results.md`` explains, and the series."""
+    """A result as it was kept."""
 
     name: str
-    summary: Mapping[str, Any]
+    summary: Summary
     timeseries: Timeseries
-
-    @property
-    def figures(self) -> Mapping[str, float | None]:
-        figures: Mapping[str, float | None] = self.summary["figures"]
-        return figures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A run in the list of runs; ``summary`` is None if it has no result, as it came to no end."""
+    """A run in the list of runs; ``summary`` is None if it has no result that can be read: it came
+    to no end, or in another version."""
 
     id: int
     scenario: str
     seed: int | None
-    started_at: int
+    started_at: Instant
     series: int | None
-    summary: Mapping[str, Any] | None
+    summary: Summary | None
 
 
 def keep(database: Database, result: Result, folder: Path, *, series: int | None = None) -> Path:
@@ -67,14 +104,17 @@ def keep(database: Database, result: Result, folder: Path, *, series: int | None
     summary = json.dumps(result.as_json(), indent=2) + "\n"
     timeseries = result.timeseries.as_csv()
     with database.write() as connection:
+        # Nobody knows whether a commit took place whose answer was lost: it may be there already.
         connection.execute(
-            sa.insert(results).values(
+            database.upsert(results)
+            .values(
                 run_id=result.run.id,
                 series=series or result.run.id,
                 version=RESULT_VERSION,
                 summary=summary,
                 timeseries=timeseries,
             )
+            .on_conflict_do_nothing()
         )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SUMMARY).write_text(summary, encoding="utf-8")
@@ -102,10 +142,17 @@ def list_runs(connection: Connection, most: int | None = None) -> list[Listed]:
             seed=row.seed,
             started_at=row.started_at,
             series=row.series,
-            summary=json.loads(row.summary) if row.version == RESULT_VERSION else None,
+            summary=_summary(row.summary) if row.version == RESULT_VERSION else None,
         )
         for row in connection.execute(query)
     ]
+
+
+def _summary(text: str) -> Summary | None:
+    """A summary, if it can be read: a list is not given up for one of its rows."""
+    with suppress(ValidationError):
+        return Summary.model_validate_json(text)
+    return None
 
 
 def load_series(connection: Connection, run_id: int) -> list[Kept]:
@@ -121,11 +168,16 @@ def load_series(connection: Connection, run_id: int) -> list[Kept]:
         known = connection.scalar(sa.select(runs.c.id).where(runs.c.id == run_id)) is not None
         why = "has no result: it came to no end, or was not recorded"
         raise NotFound(f"run {run_id} {why if known else 'does not exist'}; see sendtrace runs")
+    kept = _kept(f"run {run_id}", row.summary, row.timeseries)
+    if kept.summary.state is not State.COMPLETE:
+        return [kept]
     others = sa.select(results).where(results.c.series == row.series, results.c.run_id != run_id)
-    return [
+    repeated = (
         _kept(f"run {each.run_id}", each.summary, each.timeseries)
-        for each in (row, *connection.execute(others.order_by(results.c.run_id)))
-    ]
+        for each in connection.execute(others.order_by(results.c.run_id))
+    )
+    # A run that was ended early repeats no other.
+    return [kept, *(each for each in repeated if each.summary.state is State.COMPLETE)]
 
 
 def load_file(path: Path) -> Kept:
@@ -134,32 +186,42 @@ def load_file(path: Path) -> Kept:
     Raises :exc:`UsageError` for what is none, and :exc:`OtherVersion`.
     """
     file = path / SUMMARY if path.is_dir() else path
+    beside = file.with_name(TIMESERIES)
+    return _kept(str(path), _text(file), _text(beside) if beside.exists() else "")
+
+
+def _text(file: Path) -> str:
+    if file.exists() and not file.is_file():
+        raise UsageError(f"{file}: is not a regular file")
     try:
-        summary = file.read_text(encoding="utf-8")
-        beside = file.with_name(TIMESERIES)
-        timeseries = beside.read_text(encoding="utf-8") if beside.exists() else ""
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{file}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{file}: is no summary of a run") from None
-    return _kept(str(path), summary, timeseries)
+        raise UsageError(f"{file}: is not UTF-8 text") from None
 
 
 def _kept(name: str, summary: str, timeseries: str) -> Kept:
     try:
-        parsed = json.loads(summary)
-        version = parsed["version"]
+        version = json.loads(summary)["version"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise UsageError(f"{name}: is no summary of a run") from None
     if version != RESULT_VERSION:
         raise OtherVersion(
-            f"{name}: its result has version {version}, and this sendtrace reads"
+            f"{name}: its result has version {shown(version)}, and this sendtrace reads"
             f" {RESULT_VERSION}; run the scenario again, or use the sendtrace that made it"
         )
-    if not isinstance(parsed.get("figures"), dict):
-        raise UsageError(f"{name}: is no summary of a run")
+    try:
+        read = Summary.model_validate_json(summary)
+    except ValidationError as error:
+        wrong = "; ".join(problems(error, Summary)[:MOST_PROBLEMS])
+        raise UsageError(f"{name}: is no summary of a run: {wrong}") from None
     try:
         series = read_csv(timeseries) if timeseries else Timeseries(1, {})
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, csv.Error) as error:
         raise UsageError(f"{name}: its timeseries can't be read: {error}") from None
-    return Kept(name=name, summary=parsed, timeseries=series)
+    return Kept(name=name, summary=read, timeseries=series)
+
+
+MOST_PROBLEMS = 3
+"""Keys that are wrong in a summary, and are named."""

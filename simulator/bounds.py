@@ -4,8 +4,8 @@ Sound, not a guess: whatever the rest of the run does, a figure ends between its
 ends early for a threshold only if that could not have been met any more.
 """
 
-from collections.abc import Mapping, Sequence
-from math import ceil, inf
+from collections.abc import Collection, Iterator, Sequence
+from math import inf
 
 import numpy as np
 import sqlalchemy as sa
@@ -19,13 +19,13 @@ from simulator.figures import (
     LEDGER,
     PERCENTILES,
     SECONDS,
-    THROUGHPUT,
     counts,
     owner,
 )
 from simulator.load import Loaded, Run
+from simulator.measuring import real_seconds
 from simulator.thresholds import Threshold
-from tracker.latencies import SPANS, TO_FINAL, TO_OUTCOME, Numbers, read_passages
+from tracker.latencies import SPANS, TO_FINAL, TO_OUTCOME, Numbers, Span, rank, read_passages
 from tracker.report import Report
 from tracker.schema import batches, tallies
 from tracker.status import IN_PROGRESS, Status
@@ -40,6 +40,9 @@ UP_ONLY = frozenset(
 ) | {"bounced.hard", "spam", "unsubscribed", ALL}
 """Counts that never become less."""
 
+SETTLED = (TO_OUTCOME, TO_FINAL)
+"""Spans that go beyond the gateway's acceptance."""
+
 SPAN_OF = {span.name: span for span in SPANS if span.name in LATENCIES}
 
 
@@ -51,18 +54,19 @@ class Foreboding:
         self._thresholds = [each for each in run.scenario.thresholds if each.abort]
         self._names = [loaded.campaign.name for loaded in run.campaigns]
         self._known = {
-            loaded.campaign.name: _Known(loaded)
+            loaded.campaign.name: _Known(loaded, self._spans(loaded.campaign.name))
             for loaded in run.campaigns
-            if any(self._is_latency(each, loaded.campaign.name) for each in self._thresholds)
         }
 
     def __bool__(self) -> bool:
         """Whether there is anything to look for."""
         return bool(self._thresholds)
 
-    def _is_latency(self, threshold: Threshold, campaign: str) -> bool:
-        of, name = owner(threshold.figure, self._names)
-        return of in (None, campaign) and name.partition(".")[0] in SPAN_OF
+    def _spans(self, campaign: str) -> set[Span]:
+        """The spans of a campaign that thresholds are on."""
+        figures = (owner(each.figure, self._names) for each in self._thresholds)
+        names = (name.partition(".")[0] for of, name in figures if of in (None, campaign))
+        return {SPAN_OF[name] for name in names if name in SPAN_OF}
 
     def look(self, connection: Connection, reports: Sequence[Report]) -> Threshold | None:
         """The first threshold that can't be met any more, with the run as far as ``reports``."""
@@ -87,10 +91,8 @@ class Foreboding:
         if span in SPAN_OF and percentile in PERCENTILES:
             known = [self._known[loaded.campaign.name] for loaded, _ in pairs]
             return _least_percentile(known, span, PERCENTILES[percentile], of, planned), inf
-        if name == THROUGHPUT:
-            return 0.0, self._most_throughput(pairs, planned)
         if name == SECONDS:
-            return self._elapsed([loaded for loaded, _ in pairs]), inf
+            return real_seconds(connection, self._run), inf
         if name in LEDGER:
             found = ledger.counts(connection, [each.campaign.id for each in of])
             return float(getattr(found, name.removeprefix("gateway."))), inf
@@ -98,19 +100,6 @@ class Foreboding:
         least, most = _count(count, of, planned)
         per = planned if count != name else 1
         return least / per, most / per
-
-    def _elapsed(self, campaigns: Sequence[Loaded]) -> float:
-        """Real seconds since the first of the campaigns began."""
-        begun = min(loaded.begins_at for loaded in campaigns)
-        campaign = campaigns[0].campaign
-        return max(0.0, (campaign.clock.now() - begun) / 1e6 / campaign.speed)
-
-    def _most_throughput(self, pairs: Sequence[tuple[Loaded, Report]], planned: int) -> float:
-        reports = [report for _, report in pairs]
-        if sum(report.sent + report.not_sent for report in reports) == planned:
-            return inf  # it is what it is by now, and will be judged at the end
-        elapsed = self._elapsed([loaded for loaded, _ in pairs])
-        return (planned - sum(report.not_sent for report in reports)) / max(elapsed, 1e-6)
 
 
 def _count(name: str, reports: Sequence[Report], planned: int) -> Bounds:
@@ -141,42 +130,45 @@ def _least_percentile(
     elif span == TO_FINAL.name:
         most = planned
     most = max(most, len(took))
-    place = ceil(percent / 100 * most) - (most - len(took)) - 1
+    place = int(rank(percent, most)) - (most - len(took)) - 1
     return float(np.partition(took, place)[place]) / 1e6 if place >= 0 else 0.0
 
 
 class _Known:
-    """The latencies of a campaign's batches that are through: each is read once for the spans to
-    the gateway, and once more when it is settled."""
+    """The latencies, in some spans, of a campaign's batches that are through: those to the gateway
+    once a batch is handed over, the others once it is settled. Each is read once."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, spans: Collection[Span]) -> None:
         self._loaded = loaded
+        self._took: dict[str, list[Numbers]] = {span.name: [] for span in spans}
+        self._spans = {
+            settled: [span for span in spans if (span in SETTLED) == settled]
+            for settled in (False, True)
+        }
         self._read: dict[bool, set[int]] = {False: set(), True: set()}
-        self._took: dict[str, list[Numbers]] = {name: [] for name in SPAN_OF}
 
     def took(self, span: str) -> Numbers:
         """Microseconds."""
         return np.concatenate([np.empty(0, np.uint32), *self._took[span]])
 
     def read_on(self, connection: Connection) -> None:
-        """Take in the batches that have got through since the last time."""
-        campaign = self._loaded.campaign
-        ranges: Mapping[int, tuple[int, int]] = {
-            row.batch: (row.first, row.size)
-            for row in connection.execute(
-                sa.select(batches.c.batch, batches.c.first, batches.c.size).where(
-                    batches.c.campaign_id == campaign.id
-                )
-            )
-        }
-        for settled, read in self._read.items():
-            held = self._held(connection, settled)
-            for batch in ranges.keys() - held - read:
-                read.add(batch)
-                passages = read_passages(connection, campaign, *ranges[batch])
-                for name, span in SPAN_OF.items():
-                    if (span in (TO_OUTCOME, TO_FINAL)) == settled:
-                        self._took[name].append(passages.timed(span).took)
+        """Take in batches that have got through since the last time."""
+        rows = connection.execute(
+            sa.select(batches.c.batch, batches.c.first, batches.c.size)
+            .where(batches.c.campaign_id == self._loaded.campaign.id)
+            .order_by(batches.c.batch)
+        ).all()
+        for settled, spans in self._spans.items():
+            if not spans:
+                continue
+            read = self._read[settled]
+            out = read | self._held(connection, settled)
+            through = [(first, size) for batch, first, size in rows if batch not in out]
+            read |= {batch for batch, _, _ in rows if batch not in out}
+            for first, size in _together(through):
+                passages = read_passages(connection, self._loaded.campaign, first, size)
+                for span in spans:
+                    self._took[span.name].append(passages.timed(span).took)
 
     def _held(self, connection: Connection, settled: bool) -> set[int]:
         """Batches some of whose messages have yet to be handed over, or to be settled."""
@@ -196,3 +188,17 @@ class _Known:
                 .distinct()
             )
         )
+
+
+def _together(ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Ranges of messages, first and size, those that follow each other as one."""
+    begun: tuple[int, int] | None = None
+    for first, size in ranges:
+        if begun is not None and first == sum(begun):
+            begun = (begun[0], begun[1] + size)
+            continue
+        if begun is not None:
+            yield begun
+        begun = (first, size)
+    if begun is not None:
+        yield begun

@@ -4,8 +4,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -25,28 +24,6 @@ def end_at_once(_signal: int, _frame: object) -> None:
     """End where there is nothing to clean up, without a word from whatever is being loaded."""
     os.write(2, b"sendtrace: interrupted\n")
     os._exit(EXIT_INTERRUPTED)
-
-
-@contextmanager
-def asked_politely() -> Iterator[Callable[[], bool]]:
-    """A block that the first Ctrl-C only asks to come to an end; a second one ends it at once.
-
-    It is given what says whether it was asked.
-    """
-    asked = False
-
-    def ask(_signal: int, _frame: object) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def main() -> None:

@@ -15,13 +15,13 @@ from simulator.runs_cli import EXIT_MISSED, compare, runs
 from simulator.schema import prepare
 from tracker import audit
 from tracker import cli as tracker_cli
-from tracker.cli import EXIT_WRONG, DatabaseOption, speaks_plainly
+from tracker.cli import EXIT_BROKEN, EXIT_WRONG, DatabaseOption, speaks_plainly
 from tracker.errors import SendtraceError, UsageError
 from tracker.report_text import harmless
 from tracker.settings import load_settings
 
 if TYPE_CHECKING:
-    from simulator.results import Result
+    from simulator.run import Outcome
 
 DEFAULT_WORKERS = 2
 DEFAULT_BATCH_SIZE = 10_000
@@ -86,7 +86,6 @@ def simulate(
     sendtrace simulate sale.toml --repeat 5
     """
     on_ending(end_at_once)
-    from simulator.results import State
     from simulator.results_text import as_text
     from simulator.run import Options, simulate
     from simulator.scenario import load_scenario
@@ -100,42 +99,52 @@ def simulate(
     _check_writable(json_file)
     all_checks()  # one that can't be loaded would stop the workers, after much was written
     options = Options(workers=workers, batch_size=batch_size, attach=attach, recording=record)
-    results: list[Result] = []
+    outcomes: list[Outcome] = []
     try:
         for number in range(1, repeat + 1):
             if repeat > 1:
                 print(f"{number} of {repeat}", file=sys.stderr, flush=True)
             outcome = simulate(parsed, settings, options)
-            result = outcome.result
-            results.append(result)
-            print(harmless(as_text(result, settings.zone)), flush=True)
-            if outcome.page is not None:
-                print(harmless(f"run {result.run.id}: {outcome.page}"), file=sys.stderr, flush=True)
-            options = replace(options, series=options.series or result.run.id)
-            if result.observed.state is State.INTERRUPTED:
+            outcomes.append(outcome)
+            _tell(outcome, as_text(outcome.result, settings.zone))
+            options = replace(options, series=options.series or outcome.result.run.id)
+            if outcome.result.partial:
                 break
     finally:
-        if json_file is not None and results:
-            said = [each.as_json() for each in results]
+        if json_file is not None and outcomes:
+            said = [each.result.as_json() for each in outcomes]
             _write(json_file, json.dumps(said if repeat > 1 else said[0], indent=2) + "\n")
-    code = max(map(exit_code, results), key=WORST.index)
+    code = max(map(exit_code, outcomes), key=WORST.index)
     if code:
         raise typer.Exit(code)
 
 
-WORST = (0, EXIT_MISSED, EXIT_INTERRUPTED, EXIT_WRONG)
+def _tell(outcome: "Outcome", text: str) -> None:
+    print(harmless(text), flush=True)
+    run = f"run {outcome.result.run.id}"
+    if outcome.trouble is not None:
+        told = f"sendtrace: the result of {run} can't be kept: {outcome.trouble}"
+        print(harmless(told), file=sys.stderr, flush=True)
+    elif outcome.page is not None:
+        print(harmless(f"{run}: {outcome.page}"), file=sys.stderr, flush=True)
+
+
+WORST = (0, EXIT_MISSED, EXIT_INTERRUPTED, EXIT_BROKEN, EXIT_WRONG)
 """Exit codes of runs that came to an end, the worst last."""
 
 
-def exit_code(result: "Result") -> int:
-    """What a run's result means to whoever started it."""
+def exit_code(outcome: "Outcome") -> int:
+    """What a run means to whoever started it."""
     from simulator.results import State
 
+    result = outcome.result
     if not result.proven:
         return EXIT_WRONG
+    if outcome.trouble is not None:
+        return EXIT_BROKEN
     if result.observed.state is State.INTERRUPTED:
         return EXIT_INTERRUPTED
-    return EXIT_MISSED if not result.passed else 0
+    return 0 if result.passed else EXIT_MISSED
 
 
 def _check_writable(file: Path | None) -> None:

@@ -14,7 +14,6 @@ from simulator.foresight import Fates
 from simulator.load import Loaded
 from simulator.sections import SIMULATED
 from tracker import receipts
-from tracker.report import Report
 from tracker.schema import NO_REASON, messages, transitions
 from tracker.status import FINAL, SENT, Engagement, Reason, Status, Verdict
 
@@ -90,15 +89,14 @@ class Comparison:
 def compare(
     connection: Connection,
     loaded: Loaded,
-    report: Report,
     *,
     credit_is_scarce: bool,
-    partial: bool = False,
+    unfinished: bool = False,
 ) -> Comparison:
     """Hold every message of a campaign against its prediction.
 
-    Of a ``partial`` run only those that are settled; what recipients did and what went wrong is
-    then taken for predicted, as the rest of it may have yet to come.
+    Of an ``unfinished`` run only those that are settled; what went wrong is then taken for
+    predicted, as the rest of it may have yet to come.
     """
     agreeing, uncertain, withheld, lost, unsettled = 0, 0, 0, 0, 0
     engagement: Counter[Engagement] = Counter(dict.fromkeys(Engagement, 0))
@@ -119,14 +117,13 @@ def compare(
         in_hands = predicted.sent & predicted.unforeseen
         same |= in_hands & np.isin(statuses, list(SENT))
         same |= predicted.uncertain & (statuses != MISSING)
-        if partial:
+        if unfinished:
             waits = _unsettled(statuses, attempts, loaded.campaign.attempts)
             unsettled += int(np.count_nonzero(waits))
-            agreeing -= int(np.count_nonzero(waits))  # they are neither right nor wrong
+            # They are neither right nor wrong, and what is in the gateway is not lost.
+            agreeing -= int(np.count_nonzero(waits))
             same |= waits
-            statuses = np.where(
-                waits, Status.QUEUED, statuses
-            )  # what is in the gateway is not lost
+            statuses = np.where(waits, Status.QUEUED, statuses)
         agreeing += int(np.count_nonzero(same))
         uncertain += int(np.count_nonzero(predicted.uncertain))
         allowance = np.isin(reasons, (Reason.OUT_OF_CREDIT, Reason.MESSAGE_LIMIT))
@@ -145,14 +142,14 @@ def compare(
                 Difference(first + int(place), _words(*was), _words(*actual[:, place]))
             )
     observed = _observed(connection, loaded.campaign.id, lost)
-    foreseen = loaded.campaign.gateway_kind == SIMULATED and not partial
+    foreseen = loaded.campaign.gateway_kind == SIMULATED and not unfinished
     return Comparison(
         messages=loaded.size,
         as_predicted=agreeing,
         uncertain=uncertain,
         unsettled=unsettled,
         withheld=withheld,
-        engagement=report.engagement if partial else engagement,
+        engagement=engagement,
         expected=expected if foreseen else observed,
         observed=observed,
         differences=tuple(differences),

@@ -9,7 +9,14 @@ from simulator.archive import Kept
 from simulator.charts import Chart, Table, line_chart
 from simulator.columns import Column
 from simulator.regressions import Contrast
-from simulator.regressions_text import HEADER, cells, is_worth_showing, noise_words, verdict_words
+from simulator.regressions_text import (
+    HEADER,
+    cells,
+    is_worth_showing,
+    noise_words,
+    reservations,
+    verdict_words,
+)
 from simulator.rendering import render
 from simulator.timeseries import ARRIVALS, IN_FLIGHT, OVER_TIME, Timeseries
 from tracker.status import Status
@@ -30,14 +37,19 @@ def contrast_page(contrast: Contrast) -> str:
             "verdict": verdict_words(contrast),
             "noise": noise_words(contrast),
             "changes": Table(
-                (*HEADER[:-1], "verdict"),
+                HEADER,
                 tuple(cells(each) for each in contrast.changes if is_worth_showing(each)),
             ),
             "everything": Table(
-                (*HEADER[:-1], "verdict"),
+                HEADER,
                 tuple(cells(each) for each in contrast.changes if each.before or each.after),
             ),
             "sides": [("before", contrast.before), ("after", contrast.after)],
+            "reservations": [
+                f"the run {side}: {each}"
+                for side, runs in (("before", contrast.before), ("after", contrast.after))
+                for each in reservations(runs[0])
+            ],
             "charts": list(_charts(contrast.before[0], contrast.after[0])),
         },
     )
@@ -52,7 +64,7 @@ def _charts(before: Kept, after: Kept) -> Iterator[Chart]:
         *(
             (
                 f"Latency, {span.label}, {PERCENTILE}",
-                "seconds of the run's time",
+                "seconds" if before.summary.speed == 1 else "seconds of the run's time",
                 timeseries.latency(span.name, PERCENTILE),
             )
             for span in OVER_TIME

@@ -154,6 +154,6 @@ def is_known_early(figure: str, campaigns: Sequence[str]) -> bool:
     span, _, percentile = name.partition(".")
     return (
         name.removesuffix(".share") in COUNTS
-        or name in (SECONDS, THROUGHPUT, *LEDGER)
+        or name in (SECONDS, *LEDGER)
         or (span in LATENCIES and percentile in PERCENTILES)
     )

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from simulator.comparison import Comparison, Mishaps
 from simulator.results import Result
 from tracker.audit import Finding
-from tracker.cli import finding_lines
 from tracker.report import Report
+from tracker.report_text import finding_lines
 from tracker.status import Reason
 from tracker.words import counted, either
 from workers.checks.base import foreign_checks

@@ -55,14 +55,15 @@ def measure(
     them."""
     campaigns = [loaded.campaign for loaded in run.campaigns]
     ids, speed = [campaign.id for campaign in campaigns], run.scenario.clock.speed
-    began, ended = _span(connection, ids)
+    _, ended = _span(connection, ids)
+    seconds = real_seconds(connection, run)
     each = [read_passages(connection, campaign) for campaign in campaigns]
     passages = Passages(run.started_at, speed)
     for its in each:
         passages.merge(its)
     workloads = read_workloads(connection, ids, speed)
     found: dict[str, float | None] = {
-        SECONDS: (ended - began) / 1e6 / speed,
+        SECONDS: seconds,
         **_common(passages, reports, speed),
         **_gateway(connection, ids, mishaps),
         **dict(_steps(workloads)),
@@ -73,20 +74,26 @@ def measure(
         own = _common(its, [report], speed) if len(each) > 1 else None
         for name in figures.OF_ALL:
             found[f"{campaign.name}.{name}"] = found[name] if own is None else own[name]
-    seconds = int(max(0, ended - run.started_at) / 1e6 / speed) + 1
-    interval = next((n for n in INTERVALS if seconds <= n * MOST_POINTS), INTERVALS[-1])
-    timeseries = make_timeseries(passages, samples, seconds)
+    rows = int(max(0, ended - run.started_at) / 1e6 / speed) + 1
+    interval = next((n for n in INTERVALS if rows <= n * MOST_POINTS), INTERVALS[-1])
+    timeseries = make_timeseries(passages, samples, rows)
     return Measured(
-        seconds=(ended - began) / 1e6 / speed,
+        seconds=seconds,
         figures={name: found[name] for name in figures.units([each.name for each in campaigns])},
         workloads=tuple(workloads),
         timeseries=timeseries,
         curves=(
             timeseries
             if interval == timeseries.interval
-            else make_timeseries(passages, samples, seconds, interval)
+            else make_timeseries(passages, samples, rows, interval)
         ),
     )
+
+
+def real_seconds(connection: Connection, run: Run) -> float:
+    """Real seconds from a run's first step to its last one so far."""
+    began, ended = _span(connection, [loaded.campaign.id for loaded in run.campaigns])
+    return (ended - began) / 1e6 / run.scenario.clock.speed
 
 
 def _span(connection: Connection, ids: Sequence[int]) -> tuple[Instant, Instant]:

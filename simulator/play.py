@@ -1,6 +1,7 @@
 """A run while it is played: messages are sent as they arrive, and watched until they settle."""
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import tzinfo
 
@@ -8,7 +9,6 @@ from celery import Celery
 
 from simulator.bounds import Foreboding
 from simulator.broker import Broker
-from simulator.cli import asked_politely
 from simulator.driver import Driver
 from simulator.load import Run
 from simulator.nights import Nights
@@ -58,25 +58,24 @@ class Play:
         self._watch = Watch(database, [loaded.campaign for loaded in run.campaigns], broker, app)
         self._foreboding = Foreboding(run)
 
-    def until_it_ends(self, batch_size: int, *, recording: bool) -> Observed:
+    def until_it_ends(
+        self, batch_size: int, is_asked: Callable[[], bool], *, recording: bool
+    ) -> Observed:
         """Send all messages on their way, and wait until every one has settled.
 
-        Once Ctrl-C was pressed no more are sent, and what is under way is waited for. A threshold
-        that can't be met any more ends it at once.
+        Once it ``is_asked`` to end no more are sent, and what is under way is waited for. A
+        threshold that can't be met any more ends it at once.
         """
         driver = Driver(self._database, self._app, self._run, batch_size, self._watch.is_settled)
         sampler = Sampler(self._broker, None if self._worker is None else self._worker.process.pid)
         state, aborted = State.COMPLETE, None
         looks, forebodings = _Pace(LOOK), _Pace(FOREBODE)
-        with asked_politely() as is_asked, sampler.running() if recording else nullcontext():
+        with sampler.running() if recording else nullcontext():
             while True:
                 if is_asked() and state is State.COMPLETE:
                     state = State.INTERRUPTED
                     self._watch.await_receipts_only()
-                    self._shown.say(
-                        "no more messages are sent; what is under way is finished."
-                        " Ctrl-C again stops at once"
-                    )
+                    self._shown.say("no more messages are sent")
                 sent = driver.send() if state is State.COMPLETE else 0
                 if looks.is_due():
                     total = self._run.size if state is State.COMPLETE else driver.sent

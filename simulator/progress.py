@@ -163,7 +163,7 @@ class _Outlook:
         if not self._seen:
             self._began = now
         self._seen.append((now, standing.settled))
-        while now - self._seen[0][0] > RECENTLY:
+        while len(self._seen) > 2 and now - self._seen[0][0] > RECENTLY:
             self._seen.popleft()
         if standing.recorded == total and not standing.in_work:
             self.text = (

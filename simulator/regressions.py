@@ -7,14 +7,14 @@ a usual one is assumed.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 from typing import Any
 
 from simulator import figures
-from simulator.archive import Kept
+from simulator.archive import Kept, Summary
 from simulator.figures import COUNTS, LATENCIES, THROUGHPUT, Unit, owner
 
 COMPARISON_VERSION = 1
@@ -46,9 +46,9 @@ class Rule:
 
 PACE = Rule(better=1, share=0.15)
 LATENCY = Rule(better=-1, share=0.30, least=0.5)
-"""Of a single run; in seconds of the run's own time."""
+"""Of a single run; in real seconds."""
 
-EXACT = Rule(better=0)
+EXACT, MORE, LESS = Rule(better=0), Rule(better=1), Rule(better=-1)
 """What follows from the seed has no noise."""
 
 JUDGED_PERCENTILES = ("p50", "p90", "p95", "p99")
@@ -66,7 +66,12 @@ def rule_of(figure: str) -> Rule | None:
     span, _, percentile = figure.partition(".")
     if span in LATENCIES:
         return LATENCY if percentile in JUDGED_PERCENTILES else None
-    return EXACT if figure.removesuffix(".share") in COUNTS else None
+    count = figure.removesuffix(".share")
+    if count.startswith("not_sent.system_error"):
+        return LESS
+    if count in ("sent", "delivered"):
+        return MORE
+    return EXACT if count in COUNTS else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +135,8 @@ class Contrast:
     def as_json(self) -> dict[str, Any]:
         return {
             "version": COMPARISON_VERSION,
-            "before": [each.summary["run"] for each in self.before],
-            "after": [each.summary["run"] for each in self.after],
+            "before": [each.summary.run for each in self.before],
+            "after": [each.summary.run for each in self.after],
             "differences": [vars(each) for each in self.differences],
             "regressions": [each.figure for each in self.regressions],
             "changes": [each.as_json() for each in self.changes],
@@ -139,7 +144,10 @@ class Contrast:
 
 
 def contrast(before: Sequence[Kept], after: Sequence[Kept]) -> Contrast:
-    """Hold a run against an earlier one; each comes with the runs that repeat it, if any."""
+    """Hold a run against an earlier one; each comes with the runs that repeat it, if any. Two that
+    repeat each other are held against each other alone."""
+    if {each.name for each in before} & {each.name for each in after}:
+        before, after = before[:1], after[:1]
     sides = [_campaigns(before[0]), _campaigns(after[0])]
     # A single campaign's figures are the run's, and one that is in one run only has nothing to be
     # held against.
@@ -156,7 +164,7 @@ def contrast(before: Sequence[Kept], after: Sequence[Kept]) -> Contrast:
 
 
 def _campaigns(kept: Kept) -> list[str]:
-    return [each["campaign"] for each in kept.summary["campaigns"]]
+    return [each.campaign for each in kept.summary.campaigns]
 
 
 def _change(
@@ -167,7 +175,8 @@ def _change(
     rule = rule_of(name)
     band = None
     if rule is not None:
-        speed = float(before[0].summary.get("speed", 1)) if rule is LATENCY else 1.0
+        # A latency is in the run's own time.
+        speed = before[0].summary.speed if rule is LATENCY else 1.0
         band = _band(rule, speed, was, values)
     return Change(
         figure=figure,
@@ -180,7 +189,7 @@ def _change(
 
 
 def _values(figure: str, runs: Sequence[Kept]) -> list[float]:
-    found = (run.figures.get(figure) for run in runs)
+    found = (run.summary.figures.get(figure) for run in runs)
     return [value for value in found if value is not None]
 
 
@@ -195,8 +204,11 @@ def _verdict(
 ) -> Verdict:
     if rule is None or band is None:
         return Verdict.CONTEXT
+    if was is None and now is None:
+        return Verdict.SAME
     if was is None or now is None:
-        return Verdict.SAME if was is now else Verdict.CHANGED
+        # Where there is no throughput and no latency, nothing gets anywhere.
+        return Verdict.WORSE if now is None else Verdict.BETTER
     if abs(now - was) <= band:
         return Verdict.SAME
     if not rule.better:
@@ -208,18 +220,17 @@ CIRCUMSTANCES = ("scenario", "seed", "state", "speed", "workers", "batch_size", 
 DETAILS = ("durability", "machine", "versions")
 
 
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+def _differences(before: Summary, after: Summary) -> Iterator[Difference]:
     for what in CIRCUMSTANCES:
-        if before.get(what) != after.get(what):
-            yield Difference(
-                what.replace("_", " "), _said(before.get(what)), _said(after.get(what))
-            )
+        said = [_said(getattr(each, what)) for each in (before, after)]
+        if said[0] != said[1]:
+            yield Difference(what.replace("_", " "), *said)
     for table in DETAILS:
-        old, new = before.get(table) or {}, after.get(table) or {}
+        old, new = getattr(before, table), getattr(after, table)
         for what in dict.fromkeys((*old, *new)):
             if old.get(what) != new.get(what) and what not in CHANGING:
                 yield Difference(f"{table}: {what}", _said(old.get(what)), _said(new.get(what)))
-    for line in definition_changes(before, after):
+    for line in _definition_changes(before.definition, after.definition):
         mark, text = line[0], line[1:].strip()
         if text:
             yield Difference("scenario file", *((text, "") if mark == "-" else ("", text)))
@@ -229,10 +240,9 @@ CHANGING = frozenset({"load before"})
 """What is never twice the same."""
 
 
-def definition_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def _definition_changes(before: str, after: str) -> list[str]:
     """The lines of the scenario file that were taken out (``-``) or came in (``+``)."""
-    old, new = (str(each.get("definition", "")).splitlines() for each in (before, after))
-    lines = difflib.unified_diff(old, new, lineterm="", n=0)
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
     return [line for line in list(lines)[2:] if not line.startswith("@@")]
 
 

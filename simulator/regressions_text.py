@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from simulator.archive import Kept
 from simulator.figures import Unit
 from simulator.figures_text import shown
-from simulator.regressions import Change, Contrast, Verdict
+from simulator.regressions import FLOOR, LATENCY, PACE, Change, Contrast, Verdict
+from simulator.results import State
 from tracker.words import counted
 
 MOST_DIFFERENCES = 12
 """Ways in which two runs differ that are named."""
 
-HEADER = ("figure", "before", "after", "change", "noise", "")
+HEADER = ("figure", "before", "after", "change", "noise", "verdict")
 
 MARKS = {Verdict.WORSE: "✘ worse", Verdict.BETTER: "✔ better", Verdict.CHANGED: "≠ changed"}
 
@@ -50,11 +51,19 @@ def _lines(contrast: Contrast, everything: bool) -> Iterator[str]:
 def _run(runs: Sequence[Kept]) -> str:
     summary = runs[0].summary
     repeated = f", median of {len(runs)} runs" if len(runs) > 1 else ""
-    partial = "" if summary["state"] == "complete" else f" · partial: {summary['state']}"
     return (
-        f"{runs[0].name} · {summary['scenario']} · seed {summary['seed']}"
-        f" · {summary['started_at'][:19]}Z{repeated}{partial}"
+        f"{runs[0].name} · {summary.scenario} · seed {summary.seed}"
+        f" · {summary.started_at:%Y-%m-%d %H:%M:%S} UTC{repeated}"
+        + "".join(f" · {each}" for each in reservations(runs[0]))
     )
+
+
+def reservations(run: Kept) -> Iterator[str]:
+    """What speaks against comparing with a run at all."""
+    if run.summary.state is not State.COMPLETE:
+        yield f"partial: {run.summary.state}"
+    if not run.summary.verdict.proven:
+        yield "failed: not as predicted, or an invariant is broken"
 
 
 def is_worth_showing(change: Change) -> bool:
@@ -95,10 +104,14 @@ def noise_words(contrast: Contrast) -> str:
     single = [side for side in (contrast.before, contrast.after) if len(side) == 1]
     if len(single) == 2:
         return (
-            "Noise: the usual one of single runs, 15 % of a throughput, 30 % of a latency and half"
-            " a second at least; simulate --repeat N measures it"
+            f"Noise: the usual one of single runs, {PACE.share:.0%} of a throughput,"
+            f" {LATENCY.share:.0%} of a latency and {LATENCY.least:g} s at least;"
+            " simulate --repeat N measures it"
         )
-    return "Noise: how far the repeated runs lie apart, and a quarter of the usual one at least"
+    return (
+        "Noise: how far the repeated runs lie apart, single ones as well, and"
+        f" {FLOOR:.0%} of the usual one at least"
+    )
 
 
 def verdict_words(contrast: Contrast) -> str:

@@ -1,7 +1,7 @@
 """What came of a run: figures from the rows, and the judgement of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -129,9 +129,15 @@ class Result:
 
         All of a blast is meant to arrive at once, and can't.
         """
-        lag, latency = (self.figures[f"{span.name}.p95"] for span in (LAG, TO_GATEWAY))
-        paced = any(not loaded.shape.is_blast for loaded in self.run.campaigns)
-        return paced and (lag or 0) > max(LEAST_LAG, LAG_SHARE * (latency or 0))
+        least = LEAST_LAG * self.run.scenario.clock.speed
+        for loaded in self.run.campaigns:
+            lag, latency = (
+                self.figures[f"{loaded.campaign.name}.{span.name}.p95"] or 0.0
+                for span in (LAG, TO_GATEWAY)
+            )
+            if not loaded.shape.is_blast and lag > max(least, LAG_SHARE * latency):
+                return True
+        return False
 
     @property
     def balanced(self) -> bool:
@@ -215,7 +221,7 @@ class Result:
 
 
 LEAST_LAG, LAG_SHARE = 0.5, 0.1
-"""The driver's lag matters from half a second on that is a tenth of what messages take."""
+"""The driver's lag matters from half a real second on that is a tenth of what messages take."""
 
 
 def _rejects_as_json(rejects: Rejects) -> dict[str, Any]:
@@ -240,11 +246,16 @@ def judge_run(database: Database, run: Run, observed: Observed, conditions: Cond
                 connection,
                 loaded,
                 credit_is_scarce=expected[loaded.oracle.campaign.organization].credit_is_scarce,
-                report=report,
-                partial=partial,
+                unfinished=observed.state is State.ABORTED,
             )
-            for loaded, report in zip(run.campaigns, reports, strict=True)
+            for loaded in run.campaigns
         ]
+        if partial:  # what recipients do was not waited for
+            comparisons = [
+                replace(comparison, engagement=report.engagement)
+                for comparison, report in zip(comparisons, reports, strict=True)
+            ]
+        limited = partial and run.scenario.limits_messages
         findings = audit.check(connection, campaigns, audit.INVARIANTS + ledger_audit.INVARIANTS)
         mishaps = sum((each.observed for each in comparisons), Mishaps())
         measured = measure(connection, run, reports, mishaps, observed.samples)
@@ -258,8 +269,8 @@ def judge_run(database: Database, run: Run, observed: Observed, conditions: Cond
             withheld={
                 run.scenario.organizations[name].name if name else run.scenario.organization.name: (
                     Withheld(
-                        # Of a part of the messages nobody knows whom a limit would have met.
-                        predicted=None if partial else allowance.withheld,
+                        # Whom of a part of the messages a limit meets depends on who came first.
+                        predicted=None if limited else allowance.withheld,
                         actual=sum(
                             comparison.withheld
                             for loaded, comparison in zip(run.campaigns, comparisons, strict=True)
@@ -269,6 +280,6 @@ def judge_run(database: Database, run: Run, observed: Observed, conditions: Cond
                 )
                 for name, allowance in expected.items()
             },
-            thresholds=judge(run.scenario.thresholds, measured.figures),
+            thresholds=judge(run.scenario.thresholds, measured.figures, observed.aborted),
             **vars(measured),
         )

@@ -8,7 +8,6 @@ from simulator.figures_text import shown
 from simulator.judgement import check_campaign, check_run, last_word, notes, warnings
 from simulator.results import Result
 from tracker import report_text
-from tracker.cli import finding_lines
 from tracker.latencies import SPANS
 
 
@@ -70,7 +69,7 @@ def _verdict(result: Result) -> Iterator[str]:
         yield f"{_mark(each.holds)} {each.name:<16}{each.told}"
     for finding in result.findings:
         if not finding.holds:
-            yield from finding_lines(finding)
+            yield from report_text.finding_lines(finding)
     yield from _thresholds(result)
     word = "passed" if result.passed else "failed"
     yield f"{_mark(result.passed)} {word:<16}{last_word(result, result.conditions.log)}"

@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from celery import Celery
+from sqlalchemy.exc import SQLAlchemyError
 
 from simulator import environment
 from simulator.archive import keep
 from simulator.broker import Broker
 from simulator.figures import CPU, MEMORY
+from simulator.interruption import asked_politely
 from simulator.load import Run, begin, record_run
 from simulator.patience import patiently
 from simulator.play import Play
@@ -21,7 +23,7 @@ from simulator.results import Conditions, Result, State, judge_run
 from simulator.run_folder import folder_of
 from simulator.scenario import Scenario
 from simulator.schema import prepare
-from simulator.stack import embedded_broker, local_worker
+from simulator.stack import Worker, embedded_broker, local_worker
 from tracker import catalog
 from tracker.database import Database, check_reachable, connect, migrate
 from tracker.errors import SendtraceError, UsageError
@@ -55,12 +57,14 @@ class Options:
     series: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The result of a run, and the page that shows it, if it was recorded."""
+    """The result of a run, and the ``page`` that shows it. Without one it was not to be recorded,
+    or that failed for the reason that ``trouble`` gives."""
 
     result: Result
-    page: Path | None
+    page: Path | None = None
+    trouble: str | None = None
 
 
 def simulate(scenario: Scenario, settings: Settings, options: Options) -> Outcome:
@@ -69,8 +73,7 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Outcom
     Raises :exc:`UsageError`, before anything is written, where it can't be played, and
     :exc:`SendtraceError` where something broke on the way.
     """
-    if options.attach:
-        _refuse_what_cannot_be_read(scenario)
+    _refuse_what_is_not_read(scenario, options)
     settings.prepare_home()
     machine = environment.machine(settings.home)
     with ExitStack() as stack:
@@ -81,27 +84,8 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Outcom
         app = stack.enter_context(
             Celery("driver", set_as_current=False, config_source="celeryconfig")
         )
-        worker = None
-        if options.attach:
-            broker = _configured_broker(settings)
-            app.conf.broker_url = broker.url
-            broker.check_workers(app)
-        else:
-            if settings.broker_url:
-                broker = _configured_broker(settings)
-            else:
-                broker = Broker(stack.enter_context(embedded_broker()))
-            worker = stack.enter_context(
-                local_worker(
-                    broker=broker.url,
-                    database=settings.database,
-                    processes=options.workers,
-                    log=settings.logs / f"worker-{os.getpid()}.log",
-                )
-            )
-            app.conf.broker_url = broker.url
-        stack.callback(broker.close)
         app.conf.task_publish_retry = False  # we wait ourselves, and say so
+        broker, worker = _connect(stack, app, settings, options)
         stack.enter_context(database.failing_plainly())
         stack.enter_context(broker.failing_plainly())
         shown = stack.enter_context(display(_customers(scenario)))
@@ -112,9 +96,10 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Outcom
             stack.enter_context(block)
         if worker is not None:
             worker.wait_until_ready(app)
+        is_asked = stack.enter_context(asked_politely())
         run = patiently(partial(begin, database, run))
         play = Play(database, app, run, broker, worker, shown, zone=settings.zone)
-        observed = play.until_it_ends(options.batch_size, recording=options.recording)
+        observed = play.until_it_ends(options.batch_size, is_asked, recording=options.recording)
         shown.say("checking it all")
         patiently(partial(roll_up, database, settings.zone))
         if observed.state is State.COMPLETE:
@@ -130,19 +115,58 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Outcom
             timezone=settings.timezone,
             log=None if worker is None else worker.log,
         )
-        result = judge_run(database, run, observed, conditions)
+        result = patiently(partial(judge_run, database, run, observed, conditions))
         if not options.recording:
-            return Outcome(result, None)
-        folder = folder_of(settings.home, run.id)
-        return Outcome(result, keep(database, result, folder, series=options.series))
+            return Outcome(result=result)
+        return _keep(database, result, settings.home, options.series)
 
 
-def _refuse_what_cannot_be_read(scenario: Scenario) -> None:
+def _connect(
+    stack: ExitStack, app: Celery, settings: Settings, options: Options
+) -> tuple[Broker, Worker | None]:
+    """The broker, and a worker of our own unless others are to be used; they end with ``stack``."""
+    if settings.broker_url or options.attach:
+        broker = _configured_broker(settings)
+    else:
+        broker = Broker(stack.enter_context(embedded_broker()))
+    stack.callback(broker.close)
+    app.conf.broker_url = broker.url
+    if options.attach:
+        broker.check_workers(app)
+        return broker, None
+    worker = local_worker(
+        broker=broker.url,
+        database=settings.database,
+        processes=options.workers,
+        log=settings.logs / f"worker-{os.getpid()}.log",
+    )
+    return broker, stack.enter_context(worker)
+
+
+def _keep(database: Database, result: Result, home: Path, series: int | None) -> Outcome:
+    """Keep a result. It is not lost, and is told, where that can't be done."""
+    folder = folder_of(home, result.run.id)
+    try:
+        page = patiently(partial(keep, database, result, folder, series=series))
+    except OSError as error:
+        return Outcome(result=result, trouble=f"{error.filename or folder}: {error.strerror}")
+    except SQLAlchemyError as error:
+        return Outcome(result=result, trouble=f"the database: {database.cause(error)}")
+    return Outcome(result=result, page=page)
+
+
+def _refuse_what_is_not_read(scenario: Scenario, options: Options) -> None:
+    """Raise :exc:`UsageError` for thresholds on what will not be sampled."""
     for threshold in scenario.thresholds:
-        if threshold.figure in (CPU, MEMORY):
+        of_workers = threshold.figure in (CPU, MEMORY)
+        why = None
+        if of_workers and options.attach:
+            why = "what attached workers use can't be read from here; run without --attach"
+        elif not options.recording and (of_workers or threshold.figure.startswith("queues.")):
+            why = "is sampled where the result is recorded; run without --no-record"
+        if why is not None:
             raise UsageError(
-                f'{scenario.path}: thresholds."{threshold.figure}": what attached workers use'
-                " can't be read from here; leave it out, or run without --attach"
+                f'{scenario.path}: thresholds."{threshold.figure}": {why}, or leave it out'
             )
 
 

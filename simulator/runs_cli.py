@@ -9,7 +9,7 @@ import typer
 
 from tracker.cli import DatabaseOption, Form, opened, speaks_plainly
 from tracker.clock import to_datetime
-from tracker.errors import SendtraceError, UsageError
+from tracker.errors import NotFound, SendtraceError, UsageError
 from tracker.report_text import harmless
 from tracker.settings import load_settings
 from tracker.tabular import Format, render
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 EXIT_MISSED = 99
 """A threshold was not met, or something got worse."""
+
+MOST_DIGITS = 18
+"""Digits that the number of a run may have."""
 
 LATEST = 20
 """Runs that are listed unless it is told how many."""
@@ -57,16 +60,16 @@ def runs(
 
 
 def _row(run: "Listed") -> dict[str, Any]:
-    summary = run.summary or {}
-    figures = summary.get("figures", {})
+    figures = run.summary.figures if run.summary else {}
+    throughput = figures.get("throughput")
     return {
         "run": run.id,
         "started": run.started_at,
         "scenario": run.scenario,
         "seed": run.seed,
-        "messages": summary.get("messages"),
-        "seconds": figures.get("seconds") and round(figures["seconds"], 1),
-        "throughput": figures.get("throughput") and round(figures["throughput"]),
+        "messages": run.summary.messages if run.summary else None,
+        "seconds": figures.get("seconds"),
+        "throughput": None if throughput is None else round(throughput),
         "to_gateway_p95": figures.get("queued_to_gateway.p95"),
         "result": _result(run),
     }
@@ -75,13 +78,12 @@ def _row(run: "Listed") -> dict[str, Any]:
 def _result(run: "Listed") -> str:
     """What came of a run, in a word or two."""
     if run.summary is None:
-        return "no result" if run.series is None else "of another version"
-    verdict = run.summary["verdict"]
-    if not all(verdict[each] for each in ("balanced", "invariants_hold", "as_predicted")):
+        return "no result" if run.series is None else "can't be read"
+    if not run.summary.verdict.proven:
         return "failed"
-    if run.summary["state"] != "complete":
-        return f"partial ({run.summary['state']})"
-    return "passed" if verdict["passed"] else "threshold missed"
+    if run.summary.state != "complete":
+        return f"partial ({run.summary.state})"
+    return "passed" if run.summary.verdict.passed else "threshold missed"
 
 
 @speaks_plainly
@@ -136,7 +138,9 @@ def _load(stack: ExitStack, run: str, url: str | None) -> "list[Kept]":
     """A run with its repetitions, by its number or by its file."""
     from simulator.archive import load_file, load_series
 
-    if run.isdecimal():
+    if run.isdecimal() and not Path(run).exists():
+        if len(run) > MOST_DIGITS:
+            raise NotFound(f"run {run[:MOST_DIGITS]}… does not exist; see sendtrace runs")
         connection = stack.enter_context(stack.enter_context(opened(url)).read())
         return load_series(connection, int(run))
     if not Path(run).exists():

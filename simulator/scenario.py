@@ -26,7 +26,7 @@ from simulator.sections import (
     Organization,
     Service,
 )
-from simulator.thresholds import Demand, Threshold, parse
+from simulator.thresholds import Demand, Threshold, long_forms, parse
 from simulator.values import Name, Section
 from simulator.wording import problems, shown
 from tracker.errors import UsageError
@@ -38,18 +38,6 @@ from workers.services import ServiceName
 
 class InvalidScenario(UsageError):
     """The scenario file does not describe something that can be run."""
-
-
-def _demands(value: object) -> object:
-    """Thresholds in their long form; ``abort = true`` beside them is for all."""
-    if not isinstance(value, dict):
-        return value
-    abort = value.get("abort", False)
-    return {
-        figure: {"abort": abort, **told} if isinstance(told, dict) else {"abort": abort, "is": told}
-        for figure, told in value.items()
-        if figure != "abort"
-    }
 
 
 class Scenario(Section):
@@ -67,7 +55,7 @@ class Scenario(Section):
     services: dict[ServiceName, Service] = Field(default_factory=dict)
     engagement: dict[Channel, Engagement] = Field(default_factory=dict)
     clock: Clock = Clock()
-    demands: Annotated[dict[str, Demand], BeforeValidator(_demands)] = Field(
+    demands: Annotated[dict[str, Demand], BeforeValidator(long_forms)] = Field(
         default_factory=dict, alias="thresholds"
     )
 
@@ -154,6 +142,12 @@ class Scenario(Section):
         """Who sends a campaign."""
         named = campaign.organization
         return self.organization if named is None else self.organizations[named]
+
+    @property
+    def limits_messages(self) -> bool:
+        """Whether any organization limits how many messages a customer may have."""
+        organizations = (self.organization_of(campaign) for campaign in self.campaigns)
+        return any(each.message_limit is not None for each in organizations)
 
     def gateway_of(self, campaign: Campaign) -> Gateway:
         """What takes a campaign's messages over: the gateway that it names, or its channel's."""

@@ -65,7 +65,10 @@ class Shape:
         piece = int(np.searchsorted(begins, seconds, side="right")) - 1
         since = seconds - begins[piece]
         reached = arrived[piece] + rates[piece] * since + slopes[piece] * since * since / 2
-        return int(reached) + 1  # the first arrives at once
+        # Message n arrives when n have arrived before it: the first one at once, unless nothing
+        # arrives just then, and it has to wait.
+        [latest] = self.arrivals(int(reached), 1)
+        return int(reached) + int(latest <= seconds)
 
     @cached_property
     def _table(self) -> NDArray[np.float64]:

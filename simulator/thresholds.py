@@ -4,6 +4,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
     {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 )
 
-_DEMAND = re.compile(r"\s*(<=|>=|==|<|>)\s*(.*?)\s*")
+_DEMAND = re.compile(r"\s*(<=|>=|==|<|>)\s*([^<>=\s].*?)\s*")
 _NUMBER = re.compile(r"\d[\d_]*(?:\.\d+)?(?:e[+-]?\d+)?")
 _BYTES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "B": 1.0}
 
@@ -32,10 +33,37 @@ EXPECTED = {
 
 
 class Demand(Section):
-    """A threshold in its long form. With ``abort`` the run ends once it can't be met any more."""
+    """A threshold in its long form. With ``abort`` the run ends once it can't be met any more; None
+    is where that is known, if all are to."""
 
-    is_: str = Field(alias="is")
-    abort: Annotated[bool, Field(strict=True)] = False
+    is_: Annotated[str, Field(alias="is", strict=True)]
+    abort: Annotated[bool, Field(strict=True)] | None = False
+
+
+def long_forms(value: object) -> object:
+    """The table of thresholds, each in its long form. ``abort = true`` beside them is for all that
+    anything is known of before the end."""
+    if not isinstance(value, dict):
+        return value
+    told = dict(value)
+    abort = told.pop("abort", False)
+    if not isinstance(abort, bool):
+        raise ValueError(f"abort: {shown(abort)} is neither true nor false")
+    return {figure: _long_form(figure, each, abort) for figure, each in told.items()}
+
+
+def _long_form(figure: str, told: object, abort: bool) -> object:
+    usual = {"abort": None if abort else False}
+    if isinstance(told, str):
+        return {**usual, "is": told}
+    if not isinstance(told, dict):
+        raise ValueError(f'"{figure}": {shown(told)} is no threshold; expected a text like ">= 1"')
+    if told and not {"is", "abort"} & told.keys():
+        raise ValueError(
+            f'"{figure}" is a table; expected the whole name of a figure in quotes,'
+            f' like "{figure}.{next(iter(told))}"'
+        )
+    return {**usual, **told}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +94,15 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Judged:
-    """A threshold, held against the figure that came out."""
+    """A threshold, held against the figure that came out; it may have been ``given_up`` before."""
 
     threshold: Threshold
     value: float | None
+    given_up: bool = False
 
     @property
     def passed(self) -> bool:
-        return self.threshold.is_met_by(self.value)
+        return not self.given_up and self.threshold.is_met_by(self.value)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -85,9 +114,12 @@ class Judged:
         }
 
 
-def judge(thresholds: Sequence[Threshold], figures: Figures) -> tuple[Judged, ...]:
-    """Hold each threshold against its figure."""
-    return tuple(Judged(each, figures[each.figure]) for each in thresholds)
+def judge(
+    thresholds: Sequence[Threshold], figures: Figures, aborted: Threshold | None = None
+) -> tuple[Judged, ...]:
+    """Hold each threshold against its figure. One for which the run was ``aborted`` is not met,
+    whatever the figure of what was done until then."""
+    return tuple(Judged(each, figures[each.figure], each == aborted) for each in thresholds)
 
 
 def parse(
@@ -120,7 +152,7 @@ def parse(
                 relation=relation,
                 limit=limit,
                 told=" ".join(demand.is_.split()),
-                abort=demand.abort,
+                abort=can_abort(figure) if demand.abort is None else demand.abort,
             )
         )
     return tuple(found)
@@ -167,4 +199,5 @@ def _limit(text: str, unit: Unit) -> float | None:
 
 
 def _number(text: str) -> float | None:
-    return float(text.replace("_", "")) if _NUMBER.fullmatch(text) else None
+    number = float(text.replace("_", "")) if _NUMBER.fullmatch(text) else inf
+    return number if isfinite(number) else None

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.columns import Column
 from simulator.sampling import Sample
-from tracker.latencies import TO_FINAL, TO_GATEWAY, Passages, Timed
+from tracker.latencies import TO_FINAL, TO_GATEWAY, Passages, Timed, rank
 from tracker.status import Status
 from workers.queues import QUEUES
-
-Column = NDArray[np.float64]
-"""A value for each interval; NaN is none."""
 
 OVER_TIME = (TO_GATEWAY, TO_FINAL)
 """Spans whose percentiles are given for each interval, of what was over in it."""
@@ -130,9 +128,8 @@ def _percentiles(timed: Timed, rows: int, interval: int) -> dict[str, Column]:
     first, count = bounds[:-1], np.diff(bounds)
     found = {}
     for name, percent in PERCENTILES.items():
-        rank = np.maximum(np.ceil(percent / 100 * count - 1e-6).astype(np.int64), 1)
         column = np.full(len(count), np.nan)
         some = count > 0
-        column[some] = took[(first + rank - 1)[some]] / 1e6
+        column[some] = took[(first + rank(percent, count) - 1)[some]] / 1e6
         found[name] = column
     return found

@@ -44,8 +44,16 @@ def text(value: str) -> str:
     return value
 
 
+def duration_above_zero(value: object) -> timedelta:
+    """The same, for what can't take no time."""
+    found = duration(value)
+    if not found:
+        raise ValueError(f"{value} is no time at all; expected a duration above 0")
+    return found
+
+
 Duration = Annotated[timedelta, BeforeValidator(duration)]
-DurationAboveZero = Annotated[timedelta, BeforeValidator(duration), Field(gt=timedelta())]
+DurationAboveZero = Annotated[timedelta, BeforeValidator(duration_above_zero)]
 Rate = Annotated[float, Field(ge=0, le=HIGHEST_RATE, strict=True)]
 RateAboveZero = Annotated[float, Field(ge=LOWEST_RATE, le=HIGHEST_RATE, strict=True)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]

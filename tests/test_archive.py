@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from simulator import archive
-from simulator.archive import OtherVersion, keep, list_runs, load_file, load_series
-from simulator.results import RESULT_VERSION, Result
+from simulator.archive import OtherVersion, Summary, keep, list_runs, load_file, load_series
+from simulator.results import RESULT_VERSION, Result, State
 from simulator.run_folder import folder_of, make_room
 from simulator.schema import results
 from tests.factory import make_campaign
@@ -31,12 +31,11 @@ def test_what_is_kept_is_found_again(database: Database, result: Result, tmp_pat
     with database.read() as connection:
         [kept] = load_series(connection, result.run.id)
     for found in (kept, load_file(page.parent), load_file(page.with_name("summary.json"))):
-        assert found.summary == json.loads(json.dumps(result.as_json()))
-        assert found.figures["delivered"] == 5
+        assert found.summary == Summary.model_validate_json(json.dumps(result.as_json()))
+        assert found.summary.figures["delivered"] == 5
         assert found.timeseries.columns["arrivals"].sum() == 5
     assert kept.name == f"run {result.run.id}"
-    assert kept.summary["version"] == RESULT_VERSION
-    assert kept.summary["definition"] == "name = 'ä'\n"
+    assert kept.summary.definition == "name = 'ä'\n"
 
 
 def test_runs_that_repeat_each_other_are_one_series(
@@ -52,6 +51,19 @@ def test_runs_that_repeat_each_other_are_one_series(
             names = [each.name for each in load_series(connection, run)]
             assert names[0] == f"run {run}", "the one that was asked for comes first"
             assert len(names) == 3
+
+
+def test_a_run_that_was_ended_early_repeats_no_other(
+    database: Database, result: Result, tmp_path: Path
+) -> None:
+    first = result.run.id
+    keep(database, result, tmp_path)
+    observed = replace(result.observed, state=State.INTERRUPTED)
+    partial = replace(result, run=replace(result.run, id=first + 1), observed=observed)
+    keep(database, partial, tmp_path, series=first)
+    with database.read() as connection:
+        for run in (first, first + 1):
+            assert [each.name for each in load_series(connection, run)] == [f"run {run}"]
 
 
 def test_the_list_has_runs_without_a_result_too(
@@ -99,6 +111,7 @@ def test_a_result_of_another_version(database: Database, result: Result, tmp_pat
         ("summary.json", "nothing"),
         ("summary.json", f'{{"version": {RESULT_VERSION}}}'),
         ("summary.json", "[" * 100_000),
+        ("summary.json", json.dumps({"version": RESULT_VERSION, "figures": {"sent": "many"}})),
         ("missing.json", None),
     ],
 )

@@ -26,7 +26,7 @@ def test_what_is_on_the_page() -> None:
     )
     page = contrast_page(contrast([before], [after]))
     assert "✘ 1 regression: queued_to_final.p95" in page
-    assert "the run after was interrupted" in page
+    assert "the run after: partial: interrupted" in page
     assert "+10.000 s (+100 %)" in page
     assert page.count("<svg") >= 1
     assert "Messages in flight" in page

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simulator.archive import Kept
+from simulator.archive import Kept, Summary
 from simulator.figures import units
 from simulator.regressions import Change, Contrast, Verdict, contrast
 from simulator.regressions_text import as_text
@@ -32,12 +32,24 @@ def kept(run: int = 1, /, figures: Mapping[str, float | None] = NOTHING, **diffe
         "seed": 1,
         "state": "complete",
         "speed": 1,
+        "messages": 100,
+        "workers": None,
+        "batch_size": 10,
+        "database": "sqlite",
+        "durability": {},
+        "machine": {"load before": str(run)},
+        "versions": {},
         "started_at": "2026-11-25T01:02:03+00:00",
+        "verdict": dict.fromkeys(("passed", "balanced", "invariants_hold", "as_predicted"), True),
         "campaigns": [{"campaign": "spring"}],
         "figures": {**FIGURES, **figures},
         "definition": "a = 1\nb = 2\n",
     }
-    return Kept(name=f"run {run}", summary=summary | different, timeseries=Timeseries(1, {}))
+    return Kept(
+        name=f"run {run}",
+        summary=Summary.model_validate(summary | different),
+        timeseries=Timeseries(1, {}),
+    )
 
 
 def change(found: Contrast, figure: str) -> Change:
@@ -60,8 +72,12 @@ def change(found: Contrast, figure: str) -> Change:
         ("queued_to_final.p99.9", 99.0, Verdict.CONTEXT),
         ("driver_lag.p95", 99.0, Verdict.CONTEXT),
         ("seconds", 99.0, Verdict.CONTEXT),
-        ("delivered", 89.0, Verdict.CHANGED),
-        ("queued_to_final.p95", None, Verdict.CHANGED),
+        ("delivered", 89.0, Verdict.WORSE),
+        ("delivered.share", 0.1, Verdict.BETTER),
+        ("bounced", 1.0, Verdict.CHANGED),
+        ("not_sent.system_error.timeout", 1.0, Verdict.WORSE),
+        ("queued_to_final.p95", None, Verdict.WORSE),
+        ("throughput", None, Verdict.WORSE),
     ],
 )
 def test_single_runs_have_the_usual_noise(
@@ -85,6 +101,20 @@ def test_repeated_runs_show_their_noise() -> None:
     found = change(contrast(steady, [kept(9, {figure: 10.7})]), figure)
     assert found.band == 0.75, "a quarter of the usual noise at least"
     assert found.verdict is Verdict.SAME
+
+
+def test_runs_that_repeat_each_other_are_held_against_each_other_alone() -> None:
+    one, two = kept(1), kept(2, {"throughput": 100.0})
+    found = contrast([one, two], [two, one])
+    assert (found.before, found.after) == ([one], [two])
+    assert [each.figure for each in found.regressions] == ["throughput"]
+
+
+def test_what_speaks_against_comparing_is_told() -> None:
+    verdict = {"passed": False, "balanced": True, "invariants_hold": True, "as_predicted": False}
+    text = as_text(contrast([kept(1, state="aborted")], [kept(2, verdict=verdict)]))
+    assert "· partial: aborted" in text
+    assert "· failed: not as predicted, or an invariant is broken" in text
 
 
 def test_a_single_campaign_is_the_run() -> None:
@@ -123,7 +153,7 @@ def test_what_the_runs_were_not_made_alike_in_is_told() -> None:
 
 
 def test_as_text_and_as_json() -> None:
-    found = contrast([kept()], [kept(2, {"queued_to_final.p95": 20.0, "delivered": 80.0})])
+    found = contrast([kept()], [kept(2, {"queued_to_final.p95": 20.0, "bounced": 8.0})])
     text = as_text(found)
     [line] = [each for each in text.splitlines() if each.startswith("queued_to_final.p95")]
     assert line.split() == [
@@ -136,6 +166,6 @@ def test_as_text_and_as_json() -> None:
     said = json.loads(json.dumps(found.as_json()))
     assert said["regressions"] == ["queued_to_final.p95"]
     assert (said["before"], said["after"]) == ([1], [2])
-    [one] = [each for each in said["changes"] if each["figure"] == "delivered"]
-    assert (one["difference"], one["noise_band"], one["verdict"]) == (-10.0, 0.0, "changed")
+    [one] = [each for each in said["changes"] if each["figure"] == "bounced"]
+    assert (one["difference"], one["noise_band"], one["verdict"]) == (8.0, 0.0, "changed")
     assert as_text(contrast([kept()], [kept(2)])).endswith("✔ no regression")

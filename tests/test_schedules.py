@@ -165,7 +165,7 @@ def check_outcome(database: Database, run: Run) -> None:
             connection, [loaded.campaign], audit.INVARIANTS + ledger_audit.INVARIANTS
         )
         [report] = make_reports(connection, [loaded.campaign])
-        comparison = compare(connection, loaded, report, credit_is_scarce=expected.credit_is_scarce)
+        comparison = compare(connection, loaded, credit_is_scarce=expected.credit_is_scarce)
     assert [finding for finding in findings if not finding.holds] == []
     assert comparison.differences == ()
     assert comparison.as_predicted == comparison.messages == 2 * SIZE

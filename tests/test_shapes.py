@@ -60,6 +60,19 @@ def test_what_has_arrived_is_what_arrives_by_then(shape: Shape, first: int, coun
     assert shape.arrived(float(arrivals[-1]) + 1e-3 + 1e-6 * arrivals[-1]) >= first + count
 
 
+@given(shapes, st.floats(0, 300))
+def test_nothing_has_arrived_before_its_time(shape: Shape, seconds: float) -> None:
+    arrived = shape.arrived(seconds)
+    if arrived:
+        assert shape.arrivals(arrived - 1, 1)[0] <= seconds
+    assert shape.arrivals(arrived, 1)[0] >= seconds - 1e-6 * (1 + seconds)
+
+
+def test_who_comes_after_a_pause_is_not_there_before_it() -> None:
+    shape = steps([(0, 60), (10, 1), (0, 10), (10, 5)])
+    assert [shape.arrived(each) for each in (0, 59.9, 60, 61, 70.9, 71)] == [0, 0, 1, 10, 10, 11]
+
+
 def test_nothing_has_arrived_before_the_beginning() -> None:
     assert [shape.arrived(-0.001) for shape in (BLAST, constant(1_000))] == [0, 0]
     assert BLAST.arrived(0) > 10**9

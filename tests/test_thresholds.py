@@ -66,7 +66,12 @@ def test_what_can_be_demanded(
         ('"delivered.share" = ">= 90"', 'expected a share like "0.9"'),
         ('"workers.memory" = "< 300"', 'expected a size like "300MB"'),
         ('"delivered" = "> 1_0_x"', "is no limit for messages"),
-        ('"delivered" = 90', "is not a text"),
+        ('"delivered" = 90', '90 is no threshold; expected a text like ">= 1"'),
+        ('"delivered" = "<> 5"', "is no threshold"),
+        ('"delivered" = "> 1e400"', "is no limit"),
+        ('"queued_to_gateway".p95 = "< 2s"', 'in quotes, like "queued_to_gateway.p95"'),
+        ('"abort" = "yes"', "'yes' is neither true nor false"),
+        ('"throughput" = { is = "> 1", abort = true }', "is not known before the end"),
         ('"delivered" = { is = "> 1", abrt = true }', "unknown key; did you mean abort"),
         ('"delivered" = { abort = true }', "is: is missing"),
         ('"driver_lag.p95" = { is = "< 1s", abort = true }', "is not known before the end"),
@@ -87,6 +92,9 @@ def test_abort_can_be_for_one_or_for_all(tmp_path: Path) -> None:
     assert [each.abort for each in scenario(tmp_path, told).thresholds] == [True, False]
     told = 'abort = true\n"sent" = "> 1"\n"delivered" = { is = "> 1", abort = false }'
     assert [each.abort for each in scenario(tmp_path, told).thresholds] == [True, False]
+    told = 'abort = true\n"throughput" = "> 1"\n"sent" = "> 1"'
+    known = [each.abort for each in scenario(tmp_path, told).thresholds]
+    assert known == [False, True], "of the throughput nothing is known before the end"
 
 
 def test_what_is_judged(tmp_path: Path) -> None:
@@ -102,6 +110,12 @@ def test_what_is_judged(tmp_path: Path) -> None:
         "unit": "messages",
         "passed": False,
     }
+
+
+def test_what_the_run_was_aborted_for_is_not_met(tmp_path: Path) -> None:
+    thresholds = scenario(tmp_path, '"seconds" = "< 10s"\n"sent" = "> 1"').thresholds
+    judged = judge(thresholds, {"seconds": 9.0, "sent": 5}, thresholds[0])
+    assert [each.passed for each in judged] == [False, True]
 
 
 def test_a_campaign_can_not_be_called_like_a_figure(tmp_path: Path) -> None:

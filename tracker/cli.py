@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import date, tzinfo
 from enum import StrEnum
 from functools import wraps
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -19,12 +19,12 @@ from sqlalchemy import Connection
 
 from tracker import audit, catalog, timeline
 from tracker import rollup as rollups
-from tracker.audit import Finding, Invariant
+from tracker.audit import Invariant
 from tracker.clock import to_datetime
 from tracker.database import Database, check_reachable, connect, migrate
 from tracker.errors import SendtraceError, Unreadable, UsageError
 from tracker.report import Report, make_reports
-from tracker.report_text import as_csv, as_text, harmless, story_text
+from tracker.report_text import as_csv, as_text, finding_lines, harmless, story_text
 from tracker.rollup import RolledUp
 from tracker.settings import load_settings
 
@@ -282,17 +282,3 @@ def verify_with(invariants: Sequence[Invariant]) -> Callable[..., None]:
             raise typer.Exit(EXIT_WRONG)
 
     return verify
-
-
-def finding_lines(finding: Finding) -> list[str]:
-    """A finding as a person reads it: one line, and one for each wrong row that is named."""
-    if finding.holds:
-        return [f"✔ {finding.invariant.name:<22}{finding.invariant.claim}"]
-    lines = [f"✘ {finding.invariant.name:<22}{finding.invariant.claim}"]
-    lines.append(f"    {finding.wrong:,} wrong; the first:")
-    lines += [f"    {_row(example)}" for example in finding.examples]
-    return lines
-
-
-def _row(example: dict[str, Any]) -> str:
-    return " · ".join(f"{key} {value}" for key, value in example.items() if value != {})

@@ -4,7 +4,6 @@ Every number is of the run's own time (:mod:`tracker.clock`), which may be faste
 """
 
 from collections.abc import Mapping
-from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -69,8 +68,7 @@ class Latencies:
         """The smallest latency, in seconds, that ``percent`` of the messages do not exceed."""
         if not len(self._micros):
             return None
-        rank = ceil(percent / 100 * len(self._micros) - RANK_ERROR)
-        return float(self._micros[max(rank, 1) - 1]) / 1e6
+        return float(self._micros[int(rank(percent, len(self._micros))) - 1]) / 1e6
 
     @property
     def seconds(self) -> float:
@@ -78,8 +76,15 @@ class Latencies:
         return float(self._micros.sum()) / 1e6
 
 
+def rank(percent: float, count: int | NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place, from 1, of the smallest of ``count`` values that ``percent`` of them do not
+    exceed."""
+    # 99.9 % of 1,000 is 999.0000000000001, which is meant to be 999.
+    exact = np.ceil(percent / 100 * np.asarray(count) - RANK_ERROR)
+    return np.asarray(np.maximum(exact, 1), np.int64)
+
+
 RANK_ERROR = 1e-6
-"""By how much a rank may come out too high: 99.9 % of 1,000 is 999.0000000000001."""
 
 Entries = Mapping[tuple[Status, int], NDArray[np.int64]]
 """When each message of a chunk entered a status on an attempt, or :data:`NEVER`."""
@@ -89,7 +94,7 @@ class Passages:
     """How messages went from status to status, as far as they are by now, in a run that ``begun``
     at an instant of its own time, which passes ``speed`` times as fast as real time.
 
-    A message takes some thirty bytes.
+    A message takes some fifty bytes.
     """
 
     def __init__(self, begun: Instant, speed: float) -> None:

@@ -5,7 +5,9 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
+from typing import Any
 
+from tracker.audit import Finding
 from tracker.clock import to_datetime
 from tracker.report import Report
 from tracker.status import Category, Engagement, Status
@@ -154,3 +156,17 @@ def _event_line(event: Event) -> str:
         f"{at:<28}{event.status.slug:<18}{attempt:>7}  {event.step or '':<10}"
         f"{event.worker or '':<22}{event.task_id or '-'}"
     )
+
+
+def finding_lines(finding: Finding) -> list[str]:
+    """A finding as a person reads it: one line, and one for each wrong row that is named."""
+    if finding.holds:
+        return [f"✔ {finding.invariant.name:<22}{finding.invariant.claim}"]
+    lines = [f"✘ {finding.invariant.name:<22}{finding.invariant.claim}"]
+    lines.append(f"    {finding.wrong:,} wrong; the first:")
+    lines += [f"    {_row(example)}" for example in finding.examples]
+    return lines
+
+
+def _row(example: dict[str, Any]) -> str:
+    return " · ".join(f"{key} {value}" for key, value in example.items() if value != {})

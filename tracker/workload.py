@@ -41,7 +41,9 @@ def read_workloads(
     codes, moved, waiting, service = read_columns(
         connection,
         sa.select(
-            sa.case(CODE, value=steps.c.step).label("code"),
+            sa.case(*((steps.c.step == step.value, code) for step, code in CODE.items())).label(
+                "code"
+            ),
             steps.c.moved,
             (steps.c.started_at - before).label("waiting"),
             (steps.c.finished_at - steps.c.started_at).label("service"),

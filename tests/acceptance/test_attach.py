@@ -87,6 +87,7 @@ def test_a_threshold_on_what_attached_workers_use(shell: Shell, broker: str) -> 
     ended = shell.run("simulate", shell.write("s.toml", demanding), "--attach", "--broker", broker)
     assert ended.returncode == 2
     assert 'thresholds."workers.cpu": what attached workers use can\'t be read' in ended.stderr
+    assert "run without --attach, or leave it out" in ended.stderr
 
 
 def test_attach_without_a_broker(shell: Shell) -> None:
