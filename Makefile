@@ -24,7 +24,7 @@ demo: $(READY) ## Run scenarios/demo.toml: 100,000 messages, and the report that
 	@$(BIN)/sendtrace simulate scenarios/demo.toml
 
 test: $(READY) ## Run all tests, on SQLite and PostgreSQL
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(READY) ## Check style, the order of the floors, and types
 	$(BIN)/ruff check .

@@ -180,14 +180,24 @@ def load_series(connection: Connection, run_id: int) -> list[Kept]:
     return [kept, *(each for each in repeated if each.summary.state is State.COMPLETE)]
 
 
-def load_file(path: Path) -> Kept:
-    """A result from a ``summary.json``, or from the folder that it is in.
+def load_file(path: Path) -> list[Kept]:
+    """The result in a ``summary.json``, or in the folder that it is in; or the results in a list of
+    summaries, as repeated runs write it.
 
     Raises :exc:`UsageError` for what is none, and :exc:`OtherVersion`.
     """
     file = path / SUMMARY if path.is_dir() else path
     beside = file.with_name(TIMESERIES)
-    return _kept(str(path), _text(file), _text(beside) if beside.exists() else "")
+    text = _text(file)
+    try:
+        several = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UsageError(f"{path}: is no summary of a run") from None
+    if isinstance(several, list) and several:
+        return [
+            _kept(f"{path}[{place}]", json.dumps(each), "") for place, each in enumerate(several)
+        ]
+    return [_kept(str(path), text, _text(beside) if beside.exists() else "")]
 
 
 def _text(file: Path) -> str:

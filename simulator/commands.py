@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +12,12 @@ import typer
 
 from simulator import checks_cli, ledger_audit
 from simulator.cli import EXIT_INTERRUPTED, end_at_once, on_ending
+from simulator.output import check_writable, write
 from simulator.runs_cli import EXIT_MISSED, compare, runs
 from simulator.schema import prepare
 from tracker import audit
 from tracker import cli as tracker_cli
 from tracker.cli import EXIT_BROKEN, EXIT_WRONG, DatabaseOption, speaks_plainly
-from tracker.errors import SendtraceError, UsageError
 from tracker.report_text import harmless
 from tracker.settings import load_settings
 
@@ -34,6 +35,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sendtrace {version('sendtrace')}")
+        raise typer.Exit
+
+
+@app.callback()
+def sendtrace(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Simulate and track campaign messages on their way through a distributed task queue."""
 
 
 @app.command()
@@ -86,7 +103,7 @@ def simulate(
     sendtrace simulate sale.toml --repeat 5
     """
     on_ending(end_at_once)
-    from simulator.results_text import as_text
+    from simulator.results_text import as_text, spread_text
     from simulator.run import Options, simulate
     from simulator.scenario import load_scenario
     from workers.checks.base import all_checks
@@ -96,7 +113,7 @@ def simulate(
     parsed = load_scenario(scenario, seed=seed)
     settings = load_settings(database_url=database, broker_url=broker)
     parsed.refuse_to_overwrite("--json", json_file)
-    _check_writable(json_file)
+    check_writable("--json", json_file)
     all_checks()  # one that can't be loaded would stop the workers, after much was written
     options = Options(workers=workers, batch_size=batch_size, attach=attach, recording=record)
     outcomes: list[Outcome] = []
@@ -113,7 +130,9 @@ def simulate(
     finally:
         if json_file is not None and outcomes:
             said = [each.result.as_json() for each in outcomes]
-            _write(json_file, json.dumps(said if repeat > 1 else said[0], indent=2) + "\n")
+            write("--json", json_file, json.dumps(said if repeat > 1 else said[0], indent=2) + "\n")
+    if len(outcomes) > 1:
+        print(harmless(spread_text([each.result for each in outcomes])), flush=True)
     code = max(map(exit_code, outcomes), key=WORST.index)
     if code:
         raise typer.Exit(code)
@@ -145,29 +164,6 @@ def exit_code(outcome: "Outcome") -> int:
     if result.observed.state is State.INTERRUPTED:
         return EXIT_INTERRUPTED
     return 0 if result.passed else EXIT_MISSED
-
-
-def _check_writable(file: Path | None) -> None:
-    """Find out before the run, not after it, that its result can't be written."""
-    if file is None:
-        return
-    try:
-        new = not file.exists()
-        if not new and not file.is_file():
-            raise UsageError(f"--json {file}: is not a regular file")
-        with file.open("a"):
-            pass
-        if new:
-            file.unlink()
-    except OSError as error:
-        raise UsageError(f"--json {file}: can't be written: {error.strerror}") from None
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SendtraceError(f"--json {file}: can't be written: {error.strerror}") from None
 
 
 app.command()(tracker_cli.report)

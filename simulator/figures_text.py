@@ -13,14 +13,15 @@ def shown(value: float | None, unit: Unit) -> str:
         case Unit.SHARE:
             return f"{100 * value:.2f} %"
         case Unit.RATE:
-            return f"{value:,.0f}/s"
+            return f"{value:,.0f}/s" if value >= MANY else f"{value:,.1f}/s"
         case Unit.BYTES:
             return f"{value / 1e6:,.0f} MB"
         case Unit.CORES:
             return f"{value:.2f} cores"
         case _:
-            return f"{value:,.0f}"
+            # A median of several runs may lie between two of them.
+            return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
 
 
-MANY_SECONDS = 100
-"""From here on nobody minds the milliseconds."""
+MANY_SECONDS, MANY = 100, 1_000
+"""From here on nobody minds the milliseconds, and the tenths."""

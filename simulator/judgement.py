@@ -28,7 +28,7 @@ def check_campaign(report: Report, comparison: Comparison) -> Iterator[Checked]:
     yield Checked(
         not comparison.differing,
         "as predicted",
-        f"{comparison.as_predicted:,} of {comparison.messages:,} messages",
+        _agreement(comparison.as_predicted, comparison.messages, comparison.unsettled),
         tuple(_reservations(comparison)),
     )
     if comparison.engagement != report.engagement:
@@ -44,9 +44,13 @@ def check_campaign(report: Report, comparison: Comparison) -> Iterator[Checked]:
         yield Checked(observed == expected, "gateway", _counts(observed), more)
 
 
+def _agreement(agreeing: int, messages: int, unsettled: int) -> str:
+    if not unsettled:
+        return f"{agreeing:,} of {messages:,} messages"
+    return f"{agreeing:,} of {messages - unsettled:,} messages; {unsettled:,} had not settled yet"
+
+
 def _reservations(comparison: Comparison) -> Iterator[str]:
-    if comparison.unsettled:
-        yield f"{comparison.unsettled:,} of them had not settled when the run ended"
     if comparison.uncertain:
         yield f"of {comparison.uncertain:,} of them it depended on {_unforeseen()}"
     for each in comparison.differences:
@@ -96,13 +100,9 @@ def _predicted(result: Result) -> Checked:
         for report, comparison in zip(result.reports, result.comparisons, strict=True)
         if not all(each.holds for each in check_campaign(report, comparison))
     ]
-    more = []
-    if unsettled:
-        more.append(f"{unsettled:,} of them had not settled when the run ended")
-    if differing:
-        more.append(f"what differs is below, at {', '.join(differing)}")
-    told = f"{agreeing:,} of {result.run.size:,} messages"
-    return Checked(not differing, "as predicted", told, tuple(more))
+    more = (f"what differs is below, at {', '.join(differing)}",) if differing else ()
+    told = _agreement(agreeing, result.run.size, unsettled)
+    return Checked(not differing, "as predicted", told, more)
 
 
 def _broken(finding: Finding) -> list[str]:
@@ -158,9 +158,14 @@ def warnings(result: Result) -> Iterator[str]:
     """What whoever reads the figures has to know."""
     if result.lags:
         yield (
-            "The driver lagged behind the arrivals, and latencies count from those: it could not"
-            " record messages as fast as they were to come. See driver_lag, and try a larger"
-            " --batch-size, a lower rate, or a faster database"
+            "The driver lagged behind the arrivals, from which latencies count: it could not record"
+            " messages as fast as they were to come. See driver_lag; a lower rate, a faster"
+            " database or an idler machine would help"
+        )
+    if result.backlog:
+        yield (
+            f"The system did not keep up: {result.backlog:,} of {result.run.size:,} messages had"
+            " not reached the gateway when the last one arrived"
         )
 
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from simulator import shapes
 from simulator.shapes import Shape
@@ -53,7 +53,9 @@ class LoadShape(Section):
     @field_validator("steps")
     @classmethod
     def _come_to_an_end(cls, steps: tuple[Level, ...] | None) -> tuple[Level, ...] | None:
-        if steps is not None and (not steps or not steps[-1].rate):
+        if steps is not None and not steps:
+            raise ValueError("is empty; expected at least one { rate, for }")
+        if steps is not None and not steps[-1].rate:
             raise ValueError("the last rate holds on until all have arrived; expected one above 0")
         return steps
 
@@ -78,6 +80,8 @@ def _load_shape(value: object) -> object:
         return LoadShape()
     if isinstance(value, dict) and len(value) == 1:
         return value
+    if isinstance(value, dict) and value.keys() <= LoadShape.model_fields.keys() and value:
+        raise ValueError(f"{' and '.join(value)} at once; expected one shape")
     raise ValueError(f"{shown(value)} is no shape; expected {SHAPES}")
 
 
@@ -87,3 +91,11 @@ class Load(Section):
 
     start: Duration = timedelta()
     shape: Annotated[LoadShape, BeforeValidator(_load_shape)] = LoadShape()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shapes_are_in_shape(cls, value: object) -> object:
+        if isinstance(value, dict):
+            for name in value.keys() & LoadShape.model_fields.keys():
+                raise ValueError(f"{name}: expected it in shape = {{ {name} = … }}")
+        return value

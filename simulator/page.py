@@ -65,7 +65,8 @@ def _tiles(result: Result) -> Iterator[Tile]:
     yield Tile("throughput", shown(figures[THROUGHPUT], Unit.RATE), "to the gateway")
     for span in (TO_GATEWAY, TO_FINAL):
         latency = shown(figures[f"{span.name}.p95"], Unit.SECONDS)
-        yield Tile(f"{span.label}, p95", latency, "95 % took no longer")
+        note = "95 % took no longer" if span is TO_GATEWAY else "Not Sent included"
+        yield Tile(f"{span.label}, p95", latency, note)
     delivered = f"{figures['delivered'] or 0:,.0f} messages"
     yield Tile("delivered", shown(figures["delivered.share"], Unit.SHARE), delivered)
 
@@ -153,6 +154,6 @@ def _settings(result: Result) -> dict[str, dict[str, Any]]:
             "speed of the clock": f"{result.run.scenario.clock.speed:g}",
         },
         "Durability": dict(conditions.durability),
-        "Machine": dict(conditions.machine),
+        "Machine" if conditions.workers else "Machine of the driver": dict(conditions.machine),
         "Versions": dict(conditions.versions),
     }

@@ -16,6 +16,7 @@ from typing import Any
 from simulator import figures
 from simulator.archive import Kept, Summary
 from simulator.figures import COUNTS, LATENCIES, THROUGHPUT, Unit, owner
+from simulator.results import State
 
 COMPARISON_VERSION = 1
 """Version of the JSON comparison. It changes when a key changes its meaning or goes."""
@@ -128,8 +129,18 @@ class Contrast:
     differences: tuple[Difference, ...]
 
     @property
+    def unjudged(self) -> str | None:
+        """Why nothing is judged; None if it is."""
+        for side in (self.before, self.after):
+            if side[0].summary.state is not State.COMPLETE:
+                return f"{side[0].name} is partial ({side[0].summary.state})"
+        return None
+
+    @property
     def regressions(self) -> list[Change]:
         """What is worse by more than noise."""
+        if self.unjudged is not None:
+            return []
         return [change for change in self.changes if change.verdict is Verdict.WORSE]
 
     def as_json(self) -> dict[str, Any]:
@@ -137,6 +148,7 @@ class Contrast:
             "version": COMPARISON_VERSION,
             "before": [each.summary.run for each in self.before],
             "after": [each.summary.run for each in self.after],
+            "unjudged": self.unjudged,
             "differences": [vars(each) for each in self.differences],
             "regressions": [each.figure for each in self.regressions],
             "changes": [each.as_json() for each in self.changes],

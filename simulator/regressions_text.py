@@ -12,6 +12,9 @@ from tracker.words import counted
 MOST_DIFFERENCES = 12
 """Ways in which two runs differ that are named."""
 
+MOST_NAMED = 8
+"""Regressions that are named in the last word; the table has all."""
+
 HEADER = ("figure", "before", "after", "change", "noise", "verdict")
 
 MARKS = {Verdict.WORSE: "✘ worse", Verdict.BETTER: "✔ better", Verdict.CHANGED: "≠ changed"}
@@ -109,14 +112,18 @@ def noise_words(contrast: Contrast) -> str:
             " simulate --repeat N measures it"
         )
     return (
-        "Noise: how far the repeated runs lie apart, single ones as well, and"
-        f" {FLOOR:.0%} of the usual one at least"
+        "Noise: how far the repeated runs lie apart, but at least"
+        f" {FLOOR * PACE.share:.1%} of a throughput, {FLOOR * LATENCY.share:.1%} of a latency or"
+        f" {FLOOR * LATENCY.least:g} s"
     )
 
 
 def verdict_words(contrast: Contrast) -> str:
     """The last word: whether anything is worse."""
+    if contrast.unjudged is not None:
+        return f"! nothing is judged: {contrast.unjudged}"
     worse = [change.figure for change in contrast.regressions]
-    if worse:
-        return f"✘ {counted(len(worse), 'regression')}: {', '.join(worse)}"
-    return "✔ no regression"
+    if not worse:
+        return "✔ no regression"
+    more = f" and {len(worse) - MOST_NAMED:,} more" if len(worse) > MOST_NAMED else ""
+    return f"✘ {counted(len(worse), 'regression')}: {', '.join(worse[:MOST_NAMED])}{more}"

@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from simulator import ledger_audit
 from simulator.comparison import Comparison, Mishaps, compare
 from simulator.figures import CPU, MEMORY, THROUGHPUT, Figures
@@ -14,14 +16,14 @@ from simulator.measuring import measure
 from simulator.oracle import allowances
 from simulator.sampling import Sample
 from simulator.thresholds import Judged, Threshold, judge
-from simulator.timeseries import Timeseries
+from simulator.timeseries import ARRIVALS, Timeseries
 from tracker import audit
 from tracker.audit import Finding
 from tracker.clock import to_datetime
 from tracker.database import Database
 from tracker.latencies import LAG, TO_GATEWAY
 from tracker.report import Report, make_reports
-from tracker.status import REFUSALS
+from tracker.status import REFUSALS, Status
 from tracker.workload import Workload
 
 RESULT_VERSION = 2
@@ -140,6 +142,23 @@ class Result:
         return False
 
     @property
+    def backlog(self) -> int:
+        """Messages that had not reached the gateway when the last one arrived, if those were so
+        many that the system can't be said to have kept up; 0 otherwise.
+
+        Of a blast nobody expects that.
+        """
+        if any(loaded.shape.is_blast for loaded in self.run.campaigns):
+            return 0
+        columns = self.timeseries.columns
+        waiting = np.cumsum(
+            columns[ARRIVALS] - columns[Status.IN_GATEWAY.slug] - columns[Status.NOT_SENT.slug]
+        )
+        arrived = np.flatnonzero(columns[ARRIVALS])
+        last = int(waiting[arrived[-1]]) if len(arrived) else 0
+        return last if last > BACKLOG_SHARE * self.run.size else 0
+
+    @property
     def balanced(self) -> bool:
         return all(report.balanced for report in self.reports)
 
@@ -219,6 +238,9 @@ class Result:
             "definition": self.run.scenario.text,
         }
 
+
+BACKLOG_SHARE = 0.2
+"""Share of the messages that may be on their way to the gateway when the last one arrives."""
 
 LEAST_LAG, LAG_SHARE = 0.5, 0.1
 """The driver's lag matters from half a real second on that is a tenth of what messages take."""

@@ -1,7 +1,8 @@
 """The result of a run as people read it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, tzinfo
+from statistics import median
 
 from simulator.figures import THROUGHPUT, Unit
 from simulator.figures_text import shown
@@ -9,6 +10,7 @@ from simulator.judgement import check_campaign, check_run, last_word, notes, war
 from simulator.results import Result
 from tracker import report_text
 from tracker.latencies import SPANS
+from tracker.words import counted
 
 
 def as_text(result: Result, zone: tzinfo = UTC) -> str:
@@ -73,3 +75,18 @@ def _verdict(result: Result) -> Iterator[str]:
     yield from _thresholds(result)
     word = "passed" if result.passed else "failed"
     yield f"{_mark(result.passed)} {word:<16}{last_word(result, result.conditions.log)}"
+
+
+def spread_text(results: Sequence[Result]) -> str:
+    """How far runs that repeat each other lie apart, in what is judged of two: several lines."""
+    figures = [
+        (THROUGHPUT, Unit.RATE),
+        *((f"{span.name}.p95", Unit.SECONDS) for span in SPANS),
+    ]
+    lines = [f"{counted(len(results), 'run'):<33}{'median':>12}{'least':>12}{'most':>12}"]
+    for figure, unit in figures:
+        found = [value for each in results if (value := each.figures[figure]) is not None]
+        if found:
+            shares = (shown(of(found), unit) for of in (median, min, max))
+            lines.append(f"{figure:<33}" + "".join(f"{share:>12}" for share in shares))
+    return "\n".join(lines)

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from simulator.figures import Unit
+from simulator.figures_text import shown
+from simulator.output import check_writable, write
 from tracker.cli import DatabaseOption, Form, opened, speaks_plainly
 from tracker.clock import to_datetime
-from tracker.errors import NotFound, SendtraceError, UsageError
+from tracker.errors import NotFound, UsageError
 from tracker.report_text import harmless
 from tracker.settings import load_settings
 from tracker.tabular import Format, render
@@ -30,6 +33,13 @@ COLUMNS = (
     *("run", "started", "scenario", "seed", "messages", "seconds", "throughput"),
     *("to_gateway_p95", "result"),
 )
+
+
+UNITS = {
+    "seconds": Unit.SECONDS,
+    "throughput": Unit.RATE,
+    "to_gateway_p95": Unit.SECONDS,
+}
 
 
 @speaks_plainly
@@ -53,6 +63,8 @@ def runs(
         for row in rows:
             started = to_datetime(row["started"]).astimezone(zone)
             row["started"] = f"{started:%Y-%m-%d %H:%M:%S}"
+            for column, unit in UNITS.items():
+                row[column] = shown(row[column], unit)
     else:
         for row in rows:
             row["started"] = to_datetime(row["started"]).isoformat()
@@ -61,7 +73,6 @@ def runs(
 
 def _row(run: "Listed") -> dict[str, Any]:
     figures = run.summary.figures if run.summary else {}
-    throughput = figures.get("throughput")
     return {
         "run": run.id,
         "started": run.started_at,
@@ -69,7 +80,7 @@ def _row(run: "Listed") -> dict[str, Any]:
         "seed": run.seed,
         "messages": run.summary.messages if run.summary else None,
         "seconds": figures.get("seconds"),
-        "throughput": None if throughput is None else round(throughput),
+        "throughput": figures.get("throughput"),
         "to_gateway_p95": figures.get("queued_to_gateway.p95"),
         "result": _result(run),
     }
@@ -117,15 +128,15 @@ def compare(
     from simulator.regressions import contrast
     from simulator.regressions_text import as_text
 
+    check_writable("--html", html)
     with ExitStack() as stack:
         found = contrast(*(_load(stack, run, database) for run in (before, after)))
+    if fail and found.unjudged is not None:
+        raise UsageError(f"nothing can be judged: {found.unjudged}; expected complete runs")
     if html is not None:
         from simulator.contrast_page import contrast_page
 
-        try:
-            html.write_text(contrast_page(found), encoding="utf-8")
-        except OSError as error:
-            raise SendtraceError(f"--html {html}: can't be written: {error.strerror}") from None
+        write("--html", html, contrast_page(found))
     if format is Form.JSON:
         print(json.dumps(found.as_json(), indent=2))
     else:
@@ -148,4 +159,4 @@ def _load(stack: ExitStack, run: str, url: str | None) -> "list[Kept]":
             f"{run}: is neither the number of a run nor a file; see sendtrace runs for those there"
             " are"
         )
-    return [load_file(Path(run))]
+    return load_file(Path(run))

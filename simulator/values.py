@@ -52,10 +52,29 @@ def duration_above_zero(value: object) -> timedelta:
     return found
 
 
+def rate(value: object) -> float:
+    """Messages a second, 0 for none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{shown(value)} is not a number; expected messages a second, like 2_000")
+    if value and not LOWEST_RATE <= value <= HIGHEST_RATE:
+        raise ValueError(
+            f"{value} is out of range; expected {LOWEST_RATE} to {HIGHEST_RATE:,} messages a second"
+        )
+    return float(value)
+
+
+def rate_above_zero(value: object) -> float:
+    """The same, for what has to come to an end."""
+    found = rate(value)
+    if not found:
+        raise ValueError("0 messages a second would never arrive; expected a rate above 0")
+    return found
+
+
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 DurationAboveZero = Annotated[timedelta, BeforeValidator(duration_above_zero)]
-Rate = Annotated[float, Field(ge=0, le=HIGHEST_RATE, strict=True)]
-RateAboveZero = Annotated[float, Field(ge=LOWEST_RATE, le=HIGHEST_RATE, strict=True)]
+Rate = Annotated[float, BeforeValidator(rate)]
+RateAboveZero = Annotated[float, BeforeValidator(rate_above_zero)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
 Bounces = Annotated[int, Field(ge=1, le=MOST_BOUNCES, strict=True)]

@@ -30,7 +30,7 @@ def test_what_is_kept_is_found_again(database: Database, result: Result, tmp_pat
     assert page.read_text() == "<page>"
     with database.read() as connection:
         [kept] = load_series(connection, result.run.id)
-    for found in (kept, load_file(page.parent), load_file(page.with_name("summary.json"))):
+    for found in (kept, *load_file(page.parent), *load_file(page.with_name("summary.json"))):
         assert found.summary == Summary.model_validate_json(json.dumps(result.as_json()))
         assert found.summary.figures["delivered"] == 5
         assert found.timeseries.columns["arrivals"].sum() == 5
@@ -133,7 +133,17 @@ def test_a_damaged_series_beside_a_summary(
     with pytest.raises(UsageError, match="timeseries can't be read"):
         load_file(tmp_path)
     (tmp_path / "timeseries.csv").unlink()
-    assert load_file(tmp_path).timeseries.columns == {}
+    [kept] = load_file(tmp_path)
+    assert kept.timeseries.columns == {}
+
+
+def test_a_list_of_summaries_is_a_series(
+    database: Database, result: Result, tmp_path: Path
+) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps([result.as_json()] * 3))
+    names = [each.name for each in load_file(file)]
+    assert names == [f"{file}[0]", f"{file}[1]", f"{file}[2]"]
 
 
 def test_the_folder_of_another_databases_run_is_set_aside(tmp_path: Path) -> None:

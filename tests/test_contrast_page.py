@@ -21,12 +21,9 @@ def with_curve(run: Kept, *in_flight: float) -> Kept:
 
 def test_what_is_on_the_page() -> None:
     before = with_curve(kept(), 1, 5, 3)
-    after = with_curve(
-        kept(2, {"queued_to_final.p95": 20.0}, state="interrupted", definition=HOSTILE), 2, 9, 8, 1
-    )
+    after = with_curve(kept(2, {"queued_to_final.p95": 20.0}, definition=HOSTILE), 2, 9, 8, 1)
     page = contrast_page(contrast([before], [after]))
     assert "✘ 1 regression: queued_to_final.p95" in page
-    assert "the run after: partial: interrupted" in page
     assert "+10.000 s (+100 %)" in page
     assert page.count("<svg") >= 1
     assert "Messages in flight" in page
@@ -34,6 +31,13 @@ def test_what_is_on_the_page() -> None:
     assert "<script" not in page
     assert "&lt;/code&gt;&lt;script&gt;" in page
     assert 'http-equiv="Content-Security-Policy" content="default-src \'none\';' in page
+
+
+def test_a_partial_run_is_not_judged() -> None:
+    page = contrast_page(contrast([kept()], [kept(2, {"throughput": 1.0}, state="interrupted")]))
+    assert "! nothing is judged: run 2 is partial (interrupted)" in page
+    assert "Beware: the run after: partial: interrupted." in page
+    assert 'class="banner fail"' not in page
 
 
 def test_runs_without_curves() -> None:

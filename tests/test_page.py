@@ -210,7 +210,7 @@ def test_a_broken_invariant_is_told(result: Result) -> None:
 
 
 def test_what_to_beware_of_is_said(result: Result) -> None:
-    slow = {"driver_lag.p95": 3.0, "queued_to_gateway.p95": 4.0}
+    slow = {"spring.driver_lag.p95": 3.0, "spring.queued_to_gateway.p95": 4.0}
     [first, *others] = result.run.campaigns
     paced = campaign_of("spring", audience=60, load={"shape": {"constant": 10}})
     run = replace(
@@ -220,6 +220,21 @@ def test_what_to_beware_of_is_said(result: Result) -> None:
     lagging = replace(result, figures={**result.figures, **slow}, run=run)
     assert lagging.lags
     assert "The driver lagged behind the arrivals" in words(result_page(lagging))
+
+
+@pytest.mark.parametrize(("handed", "left"), [(20, 40), (48, 0)])
+def test_that_the_system_did_not_keep_up_is_said(result: Result, handed: int, left: int) -> None:
+    paced = campaign_of("spring", audience=60, load={"shape": {"constant": 10}})
+    [first, *_] = result.run.campaigns
+    loaded = replace(first, size=60, oracle=replace(first.oracle, campaign=paced))
+    columns = {name: np.zeros(2) for name in result.timeseries.columns}
+    columns |= {"arrivals": np.array([60.0, 0.0]), "in_gateway": np.array([handed, 60.0 - handed])}
+    series = Timeseries(1, columns)
+    run = replace(result.run, campaigns=(loaded,))
+    late = replace(result, run=run, timeseries=series, curves=series)
+    assert late.backlog == left
+    said = f"The system did not keep up: {left} of 60 messages had not reached the gateway"
+    assert (said in words(result_page(late))) == bool(left)
 
 
 def test_what_is_not_known_is_said(page: str) -> None:

@@ -112,8 +112,11 @@ def test_runs_that_repeat_each_other_are_held_against_each_other_alone() -> None
 
 def test_what_speaks_against_comparing_is_told() -> None:
     verdict = {"passed": False, "balanced": True, "invariants_hold": True, "as_predicted": False}
-    text = as_text(contrast([kept(1, state="aborted")], [kept(2, verdict=verdict)]))
+    partial = contrast([kept(1, state="aborted")], [kept(2, {"throughput": 1.0}, verdict=verdict)])
+    assert partial.regressions == []
+    text = as_text(partial)
     assert "· partial: aborted" in text
+    assert text.endswith("! nothing is judged: run 1 is partial (aborted)")
     assert "· failed: not as predicted, or an invariant is broken" in text
 
 

@@ -198,6 +198,12 @@ def test_repeated_runs_are_one_series(shell: Shell) -> None:
     ended = shell.run("simulate", file, "--repeat", "2", "--json", results)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("✔ passed") == 2
+    spread = ended.stdout.split("2 runs")[1].splitlines()
+    assert spread[0].split() == ["median", "least", "most"]
+    assert [line.split()[0] for line in spread[1:3]] == [
+        "throughput",
+        "queued_to_about_to_be_sent.p95",
+    ]
     assert [each["run"] for each in json.loads(results.read_text())] == [1, 2]
     alone = shell.run("compare", "1", "2")
     assert "median" not in alone.stdout, "they can't be held against themselves"
