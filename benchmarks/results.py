@@ -94,4 +94,10 @@ def _run(file: Path, campaigns: list[catalog.Campaign], sizes: list[int]) -> Run
         Loaded(campaign=campaign, size=size, oracle=Oracle(scenario, described, size))
         for campaign, described, size in zip(campaigns, scenario.campaigns, sizes, strict=True)
     )
-    return Run(id=campaigns[0].run_id, scenario=scenario, campaigns=tuple(loaded), rejects=())
+    return Run(
+        id=campaigns[0].run_id,
+        scenario=scenario,
+        campaigns=tuple(loaded),
+        rejects=(),
+        folder=file.parent,
+    )

@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection
 
 from simulator.results import RESULT_VERSION, Result, State
@@ -58,7 +59,7 @@ class Summary(BaseModel):
     seed: int | None
     state: State
     started_at: datetime
-    speed: float
+    speed: Annotated[float, Field(gt=0)]
     messages: int
     workers: int | None
     batch_size: int
@@ -94,8 +95,8 @@ class Listed:
     summary: Summary | None
 
 
-def keep(database: Database, result: Result, folder: Path, *, series: int | None = None) -> Path:
-    """Keep a result in the database and in a folder, whose page it returns.
+def keep(database: Database, result: Result, *, series: int | None = None) -> Path:
+    """Keep a result in the database and in the folder of its run, whose page it returns.
 
     ``series`` is the first of the runs that repeat each other, if this is not it.
     """
@@ -116,12 +117,19 @@ def keep(database: Database, result: Result, folder: Path, *, series: int | None
             )
             .on_conflict_do_nothing()
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / SUMMARY).write_text(summary, encoding="utf-8")
-    (folder / TIMESERIES).write_text(timeseries, encoding="utf-8")
-    page = folder / PAGE
-    page.write_text(pages.result_page(result), encoding="utf-8")
+    _write(result.run.folder / SUMMARY, summary)
+    _write(result.run.folder / TIMESERIES, timeseries)
+    page = result.run.folder / PAGE
+    _write(page, pages.result_page(result))
     return page
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file, all of it or nothing."""
+    aside = file.with_name(f"{file.name}.part")
+    # What a file is called may be no text; it is told all the same.
+    aside.write_text(text, encoding="utf-8", errors="replace")
+    aside.replace(file)
 
 
 def list_runs(connection: Connection, most: int | None = None) -> list[Listed]:
@@ -228,7 +236,7 @@ def _kept(name: str, summary: str, timeseries: str) -> Kept:
         raise UsageError(f"{name}: is no summary of a run: {wrong}") from None
     try:
         series = read_csv(timeseries) if timeseries else Timeseries(1, {})
-    except (ValueError, KeyError, csv.Error) as error:
+    except (ValueError, KeyError, OverflowError, csv.Error) as error:
         raise UsageError(f"{name}: its timeseries can't be read: {error}") from None
     return Kept(name=name, summary=read, timeseries=series)
 

@@ -1,6 +1,6 @@
 """The driver's side of the broker: is it there, are there workers, does it still hold tasks."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
 
@@ -10,7 +10,7 @@ from kombu.utils.url import maybe_sanitize_url
 from redis.exceptions import RedisError
 
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
-from workers.queues import QUEUES, UNUSABLE, Depth, broker_client, depths, waiting_tasks
+from workers.queues import QUEUES, UNUSABLE, Depth, broker_client, depths, drop_tasks, waiting_tasks
 
 ANSWER_TIMEOUT = 5.0
 """Seconds to wait for a broker, and for workers to say which queues they serve."""
@@ -76,6 +76,10 @@ class Broker:
     def depths(self) -> dict[str, Depth]:
         """How deep each queue is."""
         return depths(self._client)
+
+    def drop_tasks(self, campaigns: Collection[int]) -> int:
+        """Take the tasks of some campaigns that no worker has out of the queues; how many."""
+        return drop_tasks(self._client, campaigns)
 
     def close(self) -> None:
         self._client.close()

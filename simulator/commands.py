@@ -103,8 +103,9 @@ def simulate(
     sendtrace simulate sale.toml --repeat 5
     """
     on_ending(end_at_once)
+    from simulator.results import Result
     from simulator.results_text import as_text, spread_text
-    from simulator.run import Options, simulate
+    from simulator.run import Options, Outcome, simulate
     from simulator.scenario import load_scenario
     from workers.checks.base import all_checks
 
@@ -117,29 +118,35 @@ def simulate(
     all_checks()  # one that can't be loaded would stop the workers, after much was written
     options = Options(workers=workers, batch_size=batch_size, attach=attach, recording=record)
     outcomes: list[Outcome] = []
+    results: list[Result] = []
+
+    def tell(result: Result) -> None:
+        results.append(result)
+        print(harmless(as_text(result, settings.zone)), flush=True)
+
     try:
         for number in range(1, repeat + 1):
             if repeat > 1:
                 print(f"{number} of {repeat}", file=sys.stderr, flush=True)
-            outcome = simulate(parsed, settings, options)
+            outcome = simulate(parsed, settings, options, tell)
             outcomes.append(outcome)
-            _tell(outcome, as_text(outcome.result, settings.zone))
+            _say_where(outcome)
             options = replace(options, series=options.series or outcome.result.run.id)
-            if outcome.result.partial:
+            if outcome.result.partial or outcome.asked:
                 break
     finally:
-        if json_file is not None and outcomes:
-            said = [each.result.as_json() for each in outcomes]
+        if json_file is not None and results:
+            said = [each.as_json() for each in results]
             write("--json", json_file, json.dumps(said if repeat > 1 else said[0], indent=2) + "\n")
-    if len(outcomes) > 1:
-        print(harmless(spread_text([each.result for each in outcomes])), flush=True)
+    if len(results) > 1:
+        print(harmless(spread_text(results)), flush=True)
     code = max(map(exit_code, outcomes), key=WORST.index)
     if code:
         raise typer.Exit(code)
 
 
-def _tell(outcome: "Outcome", text: str) -> None:
-    print(harmless(text), flush=True)
+def _say_where(outcome: "Outcome") -> None:
+    """Say where the result is, or why it is nowhere."""
     run = f"run {outcome.result.run.id}"
     if outcome.trouble is not None:
         told = f"sendtrace: the result of {run} can't be kept: {outcome.trouble}"
@@ -161,7 +168,7 @@ def exit_code(outcome: "Outcome") -> int:
         return EXIT_WRONG
     if outcome.trouble is not None:
         return EXIT_BROKEN
-    if result.observed.state is State.INTERRUPTED:
+    if outcome.asked or result.observed.state is State.INTERRUPTED:
         return EXIT_INTERRUPTED
     return 0 if result.passed else EXIT_MISSED
 

@@ -12,7 +12,7 @@ from simulator.foresight import service_settings
 from simulator.gateway import Settings, Slowness
 from simulator.oracle import Oracle
 from simulator.population import Census, Population
-from simulator.run_folder import folder_of, make_room
+from simulator.run_folder import claim_folder
 from simulator.scenario import Scenario
 from simulator.shapes import Shape
 from tracker import catalog
@@ -68,12 +68,14 @@ class Loaded:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run whose customers and campaigns are recorded, but no message yet."""
+    """A run whose customers and campaigns are recorded, but no message yet; its files are in
+    ``folder``."""
 
     id: int
     scenario: Scenario
     campaigns: tuple[Loaded, ...]
     rejects: tuple[Rejects, ...]
+    folder: Path
 
     @property
     def started_at(self) -> Instant:
@@ -105,10 +107,15 @@ def record_run(database: Database, scenario: Scenario, home: Path, progress: Pro
             speed=scenario.clock.speed,
             definition=scenario.text,
         )
-    recorder = _Recorder(database, scenario, run_id, home, progress)
+    folder = claim_folder(home, run_id)
+    recorder = _Recorder(database, scenario, run_id, folder, progress)
     loaded = [recorder.record(each) for each in scenario.campaigns]
     return Run(
-        id=run_id, scenario=scenario, campaigns=tuple(loaded), rejects=tuple(recorder.rejects)
+        id=run_id,
+        scenario=scenario,
+        campaigns=tuple(loaded),
+        rejects=tuple(recorder.rejects),
+        folder=folder,
     )
 
 
@@ -139,14 +146,13 @@ class _Recorder:
         database: Database,
         scenario: Scenario,
         run_id: int,
-        home: Path,
+        folder: Path,
         progress: Progress,
     ) -> None:
         self._database = database
         self._scenario = scenario
         self._run_id = run_id
-        make_room(home, run_id)
-        self._folder = folder_of(home, run_id)
+        self._folder = folder
         self._progress = progress
         self._organizations: dict[str | None, int] = {}
         self._gateways: dict[str, int] = {}
@@ -276,7 +282,6 @@ class _Recorder:
 
     def _import(self, owner: world.Campaign, audience_id: int) -> _Audience:
         file = self._scenario.file_of(owner)
-        self._folder.mkdir(parents=True, exist_ok=True)
         rejects_path = self._folder / f"{file.stem}.{audience_id}.rejects.csv"
         census = Census(self._scenario.users_of(owner), to_datetime(SystemClock().now()).date())
         with RejectFile(rejects_path) as rejects:

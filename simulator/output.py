@@ -24,6 +24,6 @@ def check_writable(option: str, file: Path | None) -> None:
 def write(option: str, file: Path, text: str) -> None:
     """Write what came of it; :exc:`SendtraceError` if that can't be done any more."""
     try:
-        file.write_text(text, encoding="utf-8")
+        file.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise SendtraceError(f"{option} {file}: can't be written: {error.strerror}") from None

@@ -131,10 +131,12 @@ def _campaigns(result: Result) -> Iterator[ToldCampaign]:
 def _command(result: Result) -> str:
     """What repeats the run, in a folder that has its scenario."""
     scenario, conditions = result.run.scenario, result.conditions
+    name = scenario.path.name
+    file = f"./{name}" if name.startswith("-") else name
     workers = ["--attach"] if conditions.workers is None else ["--workers", str(conditions.workers)]
     return shlex.join(
         [
-            *("sendtrace", "simulate", scenario.path.name, "--seed", str(scenario.seed)),
+            *("sendtrace", "simulate", file, "--seed", str(scenario.seed)),
             *(*workers, "--batch-size", str(conditions.batch_size)),
         ]
     )

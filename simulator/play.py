@@ -57,6 +57,7 @@ class Play:
         self._nights = Nights(app, run, zone, shown)
         self._watch = Watch(database, [loaded.campaign for loaded in run.campaigns], broker, app)
         self._foreboding = Foreboding(run)
+        self._ends_at = max(loaded.ends_at for loaded in run.campaigns)
 
     def until_it_ends(
         self, batch_size: int, is_asked: Callable[[], bool], *, recording: bool
@@ -110,9 +111,8 @@ class Play:
 
     def _arriving(self) -> float:
         """Real seconds until the last message has arrived, as far as that is known."""
-        ends = max(loaded.ends_at for loaded in self._run.campaigns)
         clock = self._run.campaigns[0].campaign.clock
-        return max(0.0, (ends - clock.now()) / 1e6 / self._run.scenario.clock.speed)
+        return max(0.0, (self._ends_at - clock.now()) / 1e6 / self._run.scenario.clock.speed)
 
     def _forebode(self) -> Threshold | None:
         with self._database.read() as connection:

@@ -242,8 +242,8 @@ class Result:
 BACKLOG_SHARE = 0.2
 """Share of the messages that may be on their way to the gateway when the last one arrives."""
 
-LEAST_LAG, LAG_SHARE = 0.5, 0.1
-"""The driver's lag matters from half a real second on that is a tenth of what messages take."""
+LEAST_LAG, LAG_SHARE = 1.0, 0.1
+"""The driver's lag matters from a real second on that is a tenth of what messages take."""
 
 
 def _rejects_as_json(rejects: Rejects) -> dict[str, Any]:

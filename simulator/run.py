@@ -1,9 +1,10 @@
 """One run, from its first row to its verdict."""
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from simulator.patience import patiently
 from simulator.play import Play
 from simulator.progress import display
 from simulator.results import Conditions, Result, State, judge_run
-from simulator.run_folder import folder_of
 from simulator.scenario import Scenario
 from simulator.schema import prepare
 from simulator.stack import Worker, embedded_broker, local_worker
@@ -29,6 +29,7 @@ from tracker.database import Database, check_reachable, connect, migrate
 from tracker.errors import SendtraceError, UsageError
 from tracker.rollup import roll_up
 from tracker.settings import Settings
+from tracker.words import counted
 from workers.gateways.safety import check_gateway
 
 
@@ -60,15 +61,18 @@ class Options:
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The result of a run, and the ``page`` that shows it. Without one it was not to be recorded,
-    or that failed for the reason that ``trouble`` gives."""
+    or that failed for the reason that ``trouble`` gives. ``asked``: to come to an end."""
 
     result: Result
     page: Path | None = None
     trouble: str | None = None
+    asked: bool = False
 
 
-def simulate(scenario: Scenario, settings: Settings, options: Options) -> Outcome:
-    """Play a scenario through real workers and judge what came of it.
+def simulate(
+    scenario: Scenario, settings: Settings, options: Options, tell: Callable[[Result], None]
+) -> Outcome:
+    """Play a scenario through real workers, judge what came of it, ``tell`` and keep it.
 
     Raises :exc:`UsageError`, before anything is written, where it can't be played, and
     :exc:`SendtraceError` where something broke on the way.
@@ -88,7 +92,11 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Outcom
         broker, worker = _connect(stack, app, settings, options)
         stack.enter_context(database.failing_plainly())
         stack.enter_context(broker.failing_plainly())
-        shown = stack.enter_context(display(_customers(scenario)))
+        bars = stack.enter_context(ExitStack())
+        shown = bars.enter_context(display(_customers(scenario)))
+        left = patiently(broker.waiting_tasks)
+        if left:
+            shown.say(f"the broker holds {counted(left, 'task')} of before, which are done as well")
         run = record_run(database, scenario, settings.home, shown.customers)
         for rejects in run.rejects:
             shown.say(f"{rejects.summary}; see {rejects.file}")
@@ -116,9 +124,21 @@ def simulate(scenario: Scenario, settings: Settings, options: Options) -> Outcom
             log=None if worker is None else worker.log,
         )
         result = patiently(partial(judge_run, database, run, observed, conditions))
-        if not options.recording:
-            return Outcome(result=result)
-        return _keep(database, result, settings.home, options.series)
+        bars.close()
+        tell(result)
+        outcome = _keep(database, result, options)
+        if observed.state is State.ABORTED:
+            _leave_nothing_to_do(broker, worker, run)
+        return replace(outcome, asked=is_asked())
+
+
+def _leave_nothing_to_do(broker: Broker, worker: Worker | None, run: Run) -> None:
+    """Have nobody go on with a run that was aborted, as far as that is in our hands."""
+    if worker is not None:
+        worker.stop()
+    broker.drop_tasks([loaded.campaign.id for loaded in run.campaigns])
+    if worker is None:
+        print("attached workers may go on with what they have taken", file=sys.stderr, flush=True)
 
 
 def _connect(
@@ -143,13 +163,17 @@ def _connect(
     return broker, stack.enter_context(worker)
 
 
-def _keep(database: Database, result: Result, home: Path, series: int | None) -> Outcome:
-    """Keep a result. It is not lost, and is told, where that can't be done."""
-    folder = folder_of(home, result.run.id)
+def _keep(database: Database, result: Result, options: Options) -> Outcome:
+    """Keep a result, if it is to be kept. It is not lost, and is told, where that can't be done."""
+    if not options.recording:
+        with suppress(OSError):  # it holds rejected rows
+            result.run.folder.rmdir()
+        return Outcome(result=result)
     try:
-        page = patiently(partial(keep, database, result, folder, series=series))
+        page = patiently(partial(keep, database, result, series=options.series))
     except OSError as error:
-        return Outcome(result=result, trouble=f"{error.filename or folder}: {error.strerror}")
+        where = error.filename or result.run.folder
+        return Outcome(result=result, trouble=f"{where}: {error.strerror}")
     except SQLAlchemyError as error:
         return Outcome(result=result, trouble=f"the database: {database.cause(error)}")
     return Outcome(result=result, page=page)

@@ -1,19 +1,19 @@
 """The folder with the files of a run: its result, and rows that could not be read."""
 
+from itertools import count
 from pathlib import Path
 
 
-def folder_of(home: Path, run_id: int) -> Path:
-    """Where the files of a run are."""
-    return home / "runs" / str(run_id)
-
-
-def make_room(home: Path, run_id: int) -> None:
-    """Set aside a folder that is there already: another database had a run of this number."""
-    folder = folder_of(home, run_id)
-    number = 1
-    while folder.exists():
-        aside = folder.with_name(f"{run_id}.other-{number}")
-        if not aside.exists():
-            folder.rename(aside)
-        number += 1
+def claim_folder(home: Path, run_id: int) -> Path:
+    """Make the folder of a run: ``runs/ID``; where another database's run of this number has taken
+    that, ``runs/ID.2`` and so on."""
+    for number in count(1):
+        folder = home / "runs" / (str(run_id) if number == 1 else f"{run_id}.{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if not folder.parent.is_dir():
+                raise
+        else:
+            return folder
+    raise AssertionError("there is always a next number")

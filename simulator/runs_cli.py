@@ -45,7 +45,10 @@ UNITS = {
 @speaks_plainly
 def runs(
     most: Annotated[
-        int, typer.Option("--last", metavar="N", min=1, help="How many, the latest first.")
+        int,
+        typer.Option(
+            "--last", metavar="N", min=1, max=1_000_000, help="How many, the latest first."
+        ),
     ] = LATEST,
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
     database: DatabaseOption = None,
@@ -128,6 +131,9 @@ def compare(
     from simulator.regressions import contrast
     from simulator.regressions_text import as_text
 
+    for each in (before, after):
+        if html is not None and html in (Path(each), Path(each) / "summary.json"):
+            raise UsageError(f"--html {html}: is read here; expected another file to write")
     check_writable("--html", html)
     with ExitStack() as stack:
         found = contrast(*(_load(stack, run, database) for run in (before, after)))
@@ -149,14 +155,21 @@ def _load(stack: ExitStack, run: str, url: str | None) -> "list[Kept]":
     """A run with its repetitions, by its number or by its file."""
     from simulator.archive import load_file, load_series
 
-    if run.isdecimal() and not Path(run).exists():
+    if run.isdecimal():
         if len(run) > MOST_DIGITS:
             raise NotFound(f"run {run[:MOST_DIGITS]}… does not exist; see sendtrace runs")
         connection = stack.enter_context(stack.enter_context(opened(url)).read())
         return load_series(connection, int(run))
-    if not Path(run).exists():
+    if not _is_there(Path(run)):
         raise UsageError(
             f"{run}: is neither the number of a run nor a file; see sendtrace runs for those there"
             " are"
         )
     return load_file(Path(run))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False

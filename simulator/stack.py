@@ -103,6 +103,10 @@ class Worker:
             if time.monotonic() > deadline:
                 raise WorkerDied(f"the worker is not ready after {START_TIMEOUT} s; see {self.log}")
 
+    def stop(self) -> None:
+        """End it now, after what it is doing."""
+        _stop(self.process)
+
     def check(self) -> None:
         """Raise :exc:`WorkerDied`, with the end of its log, if the worker is gone."""
         code = self.process.poll()

@@ -20,7 +20,8 @@ RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
 )
 
 _DEMAND = re.compile(r"\s*(<=|>=|==|<|>)\s*([^<>=\s].*?)\s*")
-_NUMBER = re.compile(r"\d[\d_]*(?:\.\d+)?(?:e[+-]?\d+)?")
+_NUMBER = re.compile(r"\d+(?:_\d+)*(?:\.\d+)?(?:e[+-]?\d+)?", re.ASCII)
+MOST_BYTES = 1e18
 _BYTES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "B": 1.0}
 
 EXPECTED = {
@@ -192,7 +193,7 @@ def _limit(text: str, unit: Unit) -> float | None:
             for ending, factor in _BYTES.items():
                 if text.endswith(ending):
                     size = _number(text.removesuffix(ending).rstrip())
-                    return None if size is None else size * factor
+                    return None if size is None or size > MOST_BYTES else size * factor
             return None
         case _:
             return _number(text)

@@ -15,7 +15,7 @@ LONGEST = timedelta(days=365)
 LOWEST_RATE, HIGHEST_RATE = 0.001, 10_000_000
 """Messages a second: one in a quarter of an hour, and more than any broker takes."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)", re.ASCII)
 _UNITS = {
     "us": timedelta(microseconds=1),
     "ms": timedelta(milliseconds=1),

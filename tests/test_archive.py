@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from simulator import archive
 from simulator.archive import OtherVersion, Summary, keep, list_runs, load_file, load_series
 from simulator.results import RESULT_VERSION, Result, State
-from simulator.run_folder import folder_of, make_room
+from simulator.run_folder import claim_folder
 from simulator.schema import results
 from tests.factory import make_campaign
 from tests.playing import campaign_of, play, scenario_of
@@ -25,7 +24,7 @@ def result(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_is_kept_is_found_again(database: Database, result: Result, tmp_path: Path) -> None:
-    page = keep(database, result, folder_of(tmp_path, result.run.id))
+    page = keep(database, result)
     assert page == tmp_path / "runs" / str(result.run.id) / "report.html"
     assert page.read_text() == "<page>"
     with database.read() as connection:
@@ -42,10 +41,10 @@ def test_runs_that_repeat_each_other_are_one_series(
     database: Database, result: Result, tmp_path: Path
 ) -> None:
     first = result.run.id
-    keep(database, result, tmp_path)
+    keep(database, result)
     for run in (first + 1, first + 2):
         again = replace(result, run=replace(result.run, id=run))
-        keep(database, again, tmp_path, series=first)
+        keep(database, again, series=first)
     with database.read() as connection:
         for run in range(first, first + 3):
             names = [each.name for each in load_series(connection, run)]
@@ -57,10 +56,10 @@ def test_a_run_that_was_ended_early_repeats_no_other(
     database: Database, result: Result, tmp_path: Path
 ) -> None:
     first = result.run.id
-    keep(database, result, tmp_path)
+    keep(database, result)
     observed = replace(result.observed, state=State.INTERRUPTED)
     partial = replace(result, run=replace(result.run, id=first + 1), observed=observed)
-    keep(database, partial, tmp_path, series=first)
+    keep(database, partial, series=first)
     with database.read() as connection:
         for run in (first, first + 1):
             assert [each.name for each in load_series(connection, run)] == [f"run {run}"]
@@ -69,7 +68,7 @@ def test_a_run_that_was_ended_early_repeats_no_other(
 def test_the_list_has_runs_without_a_result_too(
     database: Database, result: Result, tmp_path: Path
 ) -> None:
-    keep(database, result, tmp_path)
+    keep(database, result)
     unfinished = make_campaign(database).run_id
     with database.read() as connection:
         listed = list_runs(connection)
@@ -86,8 +85,8 @@ def test_the_list_has_runs_without_a_result_too(
 
 
 def test_a_result_of_another_version(database: Database, result: Result, tmp_path: Path) -> None:
-    keep(database, result, tmp_path)
-    file = tmp_path / "summary.json"
+    keep(database, result)
+    file = result.run.folder / "summary.json"
     other = json.dumps(json.loads(file.read_text()) | {"version": 1})
     file.write_text(other)
     with database.write() as connection:
@@ -128,12 +127,14 @@ def test_a_file_that_is_no_summary(tmp_path: Path, name: str, text: str | None) 
 def test_a_damaged_series_beside_a_summary(
     database: Database, result: Result, tmp_path: Path
 ) -> None:
-    keep(database, result, tmp_path)
-    (tmp_path / "timeseries.csv").write_text("second,arrivals\n0,lots\n")
-    with pytest.raises(UsageError, match="timeseries can't be read"):
-        load_file(tmp_path)
-    (tmp_path / "timeseries.csv").unlink()
-    [kept] = load_file(tmp_path)
+    keep(database, result)
+    series = result.run.folder / "timeseries.csv"
+    for damaged in ("second,arrivals\n0,lots\n", "second\n0\ninf\n", "arrivals\n1\n"):
+        series.write_text(damaged)
+        with pytest.raises(UsageError, match="timeseries can't be read"):
+            load_file(result.run.folder)
+    series.unlink()
+    [kept] = load_file(result.run.folder)
     assert kept.timeseries.columns == {}
 
 
@@ -146,13 +147,8 @@ def test_a_list_of_summaries_is_a_series(
     assert names == [f"{file}[0]", f"{file}[1]", f"{file}[2]"]
 
 
-def test_the_folder_of_another_databases_run_is_set_aside(tmp_path: Path) -> None:
-    make_room(tmp_path, 7)
-    assert not folder_of(tmp_path, 7).exists()
-    for number in (1, 2):
-        folder_of(tmp_path, 7).mkdir(parents=True)
-        (folder_of(tmp_path, 7) / archive.SUMMARY).write_text(str(number))
-        make_room(tmp_path, 7)
-        assert not folder_of(tmp_path, 7).exists()
-    kept = sorted(tmp_path.glob("runs/*/summary.json"))
-    assert [each.read_text() for each in kept] == ["1", "2"]
+def test_the_folder_of_another_databases_run_is_left_alone(tmp_path: Path) -> None:
+    claimed = [claim_folder(tmp_path, 7) for _ in range(3)]
+    assert [each.name for each in claimed] == ["7", "7.2", "7.3"]
+    (tmp_path / "runs" / "8").write_text("a file")
+    assert claim_folder(tmp_path, 8).name == "8.2"

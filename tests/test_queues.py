@@ -121,6 +121,18 @@ def test_depths_are_those_ready_and_those_held(
     assert waiting_tasks(client) == sum(each.ready + each.unacked for each in expected.values())
 
 
+def test_the_tasks_of_some_campaigns_are_dropped(app: Celery, broker_url: str) -> None:
+    broker = Broker(broker_url)
+    for step in QUEUE_OF:
+        for campaign in (1, 2, 2):
+            app.send_task(task_name(step), kwargs={"campaign": campaign, "batch": 7})
+    app.send_task(ROLLUP)
+    assert broker.drop_tasks({2, 3}) == 2 * len(QUEUE_OF)
+    assert broker.waiting_tasks() == len(QUEUE_OF) + 1
+    assert broker.drop_tasks({2, 3}) == 0
+    broker.close()
+
+
 def test_a_real_broker_is_asked_where_its_tasks_are(app: Celery, broker_url: str) -> None:
     broker = Broker(broker_url)
     assert broker.waiting_tasks() == 0

@@ -1,5 +1,8 @@
 """The queues: one a stage, the broker they are in, and how much waits in each."""
 
+import json
+from base64 import b64decode
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -77,6 +80,17 @@ def depths(client: Redis) -> dict[str, Depth]:
     script = client.register_script(DEPTHS.read_text(encoding="utf-8"))
     counts = iter(script(keys=[UNACKED, *QUEUES]))
     return {queue: Depth(int(next(counts)), int(next(counts))) for queue in QUEUES}
+
+
+def drop_tasks(client: Redis, campaigns: Collection[int]) -> int:
+    """Take the ready tasks of some campaigns out of their queues, and say how many those were."""
+    dropped = 0
+    for queue in QUEUES:
+        for raw in client.lrange(queue, 0, -1):
+            _, told, *_ = json.loads(b64decode(json.loads(raw)["body"]))
+            if told.get("campaign") in campaigns:
+                dropped += int(client.lrem(queue, 1, raw))  # type: ignore[arg-type]  # it takes bytes
+    return dropped
 
 
 def waiting_tasks(client: Redis) -> int:

@@ -139,6 +139,9 @@ def test_comparisons(shell: Shell) -> None:
     [
         (["compare", "1", "4711"], "run 4711 does not exist; see sendtrace runs"),
         (["compare", "1", "spring"], "spring: is neither the number of a run nor a file"),
+        (["compare", "1", "other.json", "--html", "other.json"], "expected another file to write"),
+        (["compare", "1", "9" * 5_000], "does not exist; see sendtrace runs"),
+        (["compare", "1", "x" * 5_000], "is neither the number of a run nor a file"),
         (["compare", "other.json", "1"], "its result has version 1, and this sendtrace reads 2"),
     ],
 )
@@ -217,5 +220,5 @@ def test_a_run_that_is_not_recorded_leaves_no_files(shell: Shell) -> None:
     file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
     ended = shell.run("simulate", file, "--no-record")
     assert ended.returncode == 0, ended.stderr
-    assert not (shell.home / "runs").exists()
+    assert list((shell.home / "runs").iterdir()) == []
     assert "no result" in shell.run("runs").stdout
