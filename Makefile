@@ -24,7 +24,8 @@ demo: $(READY) ## Run scenarios/demo.toml: 100,000 messages, and the report that
 	@$(BIN)/sendtrace simulate scenarios/demo.toml
 
 test: $(READY) ## Run all tests, on SQLite and PostgreSQL
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --ignore tests/acceptance
+	$(BIN)/python -m pytest tests/acceptance  # real runs have the machine to themselves
 
 lint: $(READY) ## Check style, the order of the floors, and types
 	$(BIN)/ruff check .

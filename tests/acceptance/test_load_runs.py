@@ -108,6 +108,7 @@ def test_the_ramp_with_a_gateway_too_slow_names_the_threshold(shell: Shell) -> N
     assert "threshold missed" in shell.run("runs").stdout
 
 
+@pytest.mark.timeout(300)  # three runs
 def test_comparisons(shell: Shell) -> None:
     """The same again is no regression; a slower gateway is, in exactly what it touches."""
     slow = slower(STEADY, 'median = "800ms", p99 = "3s"', 'median = "1600ms", p99 = "6s"')
