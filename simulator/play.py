@@ -30,7 +30,7 @@ LOOK = 0.1
 FOREBODE = 1.0
 """The same, at whether the thresholds can still be met."""
 
-LOOKING_SHARE = 20
+LOOKING_SHARE = 5
 """Times as long as a look took is not looked again: in long runs one takes longer."""
 
 
