@@ -105,7 +105,7 @@ class Figures:
                 self.result.messages,
                 self.result.figures,
                 self.result.page,
-                self.result.run,
+                self.largest.command,
             ),
             table.throughput_line(
                 name,
@@ -296,7 +296,8 @@ def _as_text(
         f"judging, loading: {figures[0].judging.candidates:,} candidates of a campaign for which"
         " every check has something to look at, both steps, one process",
         "without recording: --no-record, taking turns with the pipeline; figures and page: exact"
-        " percentiles of the largest run and its report.html, in a process that has drawn nothing",
+        " percentiles of the largest run and its report.html, in a process that has drawn nothing;",
+        "  command: all of `sendtrace simulate`, from its start to its end",
         f"report, GROUP BY: medians of {reports.TIMINGS} timings; memory: one run, each process's"
         " own peak, largest pool child",
         f"receipts: {receipts.DUPLICATES:.0%} twice; moves: the compare-and-set and the transitions"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +36,14 @@ class RunFailed(Exception):
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """A finished run of a ``scenario``. ``seconds`` are from its first row to its last message
-    settled."""
+    settled; ``command`` also has the customers made before, and all that is checked and kept after:
+    what who started it waits."""
 
     scenario: Path
     messages: int
     batch_size: int
     seconds: float
+    command: float
     peaks: memory.Peaks
 
     @property
@@ -73,6 +76,7 @@ def run(
     ]
     environment = {key: value for key, value in os.environ.items() if "SENDTRACE_" not in key}
     environment["SENDTRACE_HOME"] = str(folder / "home")
+    began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
@@ -80,12 +84,18 @@ def run(
                 code = process.wait()
         finally:
             _stop(process)
+    command_seconds = time.monotonic() - began
     if code:
         lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
         raise RunFailed("\n".join([f"the run ended with exit code {code}", *lines]))
     seconds = float(json.loads(result.read_text())["seconds"])
     return Measured(
-        scenario=scenario, messages=messages, batch_size=batch_size, seconds=seconds, peaks=peaks
+        scenario=scenario,
+        messages=messages,
+        batch_size=batch_size,
+        seconds=seconds,
+        command=command_seconds,
+        peaks=peaks,
     )
 
 

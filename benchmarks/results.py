@@ -23,13 +23,11 @@ from tracker.settings import load_settings
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """Seconds that it took to measure a run of so many messages, and to draw its page; and the
-    seconds that the run itself took, from its first row to its last message settled."""
+    """Seconds that it took to measure a run of so many messages, and to draw its page."""
 
     messages: int
     figures: float
     page: float
-    run: float
 
 
 def time_result(url: str, scenario: Path) -> Timed:
@@ -69,7 +67,7 @@ def _time(url: str, scenario: Path) -> Timed:
         began = time.perf_counter()
         result_page(result)
         page = time.perf_counter() - began
-    return Timed(messages=run.size, figures=figures, page=page, run=measured.seconds)
+    return Timed(messages=run.size, figures=figures, page=page)
 
 
 def _agreeing(report: Report) -> Comparison:

@@ -25,7 +25,7 @@ WANTED_OF_UNRECORDED = 0.95
 """Pipeline ÷ the same without recording its result."""
 
 WANTED_SHARE_OF_RUN = 0.05
-"""Figures and page of the largest run ÷ that run, in seconds."""
+"""Figures and page of the largest run ÷ the command that ran it, in seconds."""
 
 WANTED_MEMORY = 300e6
 """Bytes that the driver and each process of the worker stay under."""
@@ -95,14 +95,14 @@ def rollup_line(database: str, new: int, old: int, rollup: float, group_by: floa
     )
 
 
-def result_line(database: str, messages: int, figures: float, page: float, run: float) -> Line:
-    """Times in seconds: what share of a run its figures and its page take."""
-    share = (figures + page) / run
+def result_line(database: str, messages: int, figures: float, page: float, command: float) -> Line:
+    """Times in seconds: what share of a run its figures and its page take, as who waits sees it."""
+    share = (figures + page) / command
     return Line(
         database=database,
-        measure=f"figures and page ÷ run, {messages:,}",
+        measure=f"figures and page ÷ command, {messages:,}",
         figure=f"{figures:,.2f} + {page:,.2f} s",
-        beside=f"{run:,.1f} s",
+        beside=f"{command:,.1f} s",
         ratio=share,
         wanted=f"< {WANTED_SHARE_OF_RUN:g}",
         reached=share < WANTED_SHARE_OF_RUN,

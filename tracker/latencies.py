@@ -17,7 +17,7 @@ from tracker.clock import Instant
 from tracker.schema import steps, tallies, transitions
 from tracker.status import LEGAL, SENT, Status, Step, is_settled
 
-CHUNK = 100_000
+CHUNK = 25_000
 """Messages that are read at a time: what bounds the memory."""
 
 NEVER = np.int64(-1)
