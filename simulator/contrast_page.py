@@ -6,8 +6,6 @@ import numpy as np
 
 from simulator import timeseries
 from simulator.archive import Kept
-from simulator.charts import Chart, Table, line_chart
-from simulator.columns import Column
 from simulator.regressions import Contrast
 from simulator.regressions_text import (
     HEADER,
@@ -19,6 +17,8 @@ from simulator.regressions_text import (
 )
 from simulator.rendering import render
 from simulator.timeseries import ARRIVALS, IN_FLIGHT, OVER_TIME, Timeseries
+from tracker.charts import Chart, Table, line_chart
+from tracker.columns import Column
 from tracker.status import Status
 
 PERCENTILE = "p95"

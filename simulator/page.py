@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from simulator import judgement, pictures
-from simulator.charts import Table
 from simulator.figures import PERCENTILES, THROUGHPUT, TIMED_STEPS, Unit
 from simulator.figures_text import shown
 from simulator.judgement import Checked
 from simulator.rendering import render
 from simulator.results import Result
+from tracker.charts import Table
 from tracker.clock import to_datetime
 from tracker.latencies import SPANS, TO_FINAL, TO_GATEWAY
 from tracker.report import Report

@@ -6,10 +6,10 @@ from math import inf
 import numpy as np
 
 from simulator import figures, timeseries
-from simulator.charts import Chart, bar_chart, line_chart, point_chart
-from simulator.columns import Column
 from simulator.results import Result
 from simulator.timeseries import ARRIVALS, IN_FLIGHT, OVER_TIME, SECOND
+from tracker.charts import Chart, bar_chart, line_chart, point_chart
+from tracker.columns import Column
 from tracker.latencies import SPANS, Latencies, Span
 from tracker.report import Report
 from tracker.status import Reason, Status

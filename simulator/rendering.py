@@ -1,33 +1,20 @@
 """Pages, made from the templates beside this module: one file each, that runs and loads nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from simulator.figures_text import shown
+from tracker.rendering import pages_of
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """A page. What is not of our own making is escaped, and a name that the template does not know
-    is an error."""
+    """A page."""
     return _environment().get_template(template).render(context)
 
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("simulator"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: Mapping[str, Callable[..., str]] = {"count": _count, "shown": shown}
-    environment.filters.update(filters)
-    return environment
-
-
-def _count(number: int) -> str:
-    return f"{number:,}"
+    return pages_of("simulator", {"shown": shown})

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.columns import Column
 from simulator.sampling import Sample
+from tracker.columns import Column
 from tracker.latencies import TO_FINAL, TO_GATEWAY, Passages, Timed, rank
 from tracker.status import Status
 from workers.queues import QUEUES

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from simulator.charts import Chart, bar_chart, line_chart, point_chart
-from simulator.columns import Column, thinned
+from tracker.charts import Chart, bar_chart, line_chart, point_chart
+from tracker.columns import Column, thinned
 
 NAN = np.nan
 SVG = "{http://www.w3.org/2000/svg}"

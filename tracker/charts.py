@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from simulator import drawing
-from simulator.columns import (
+from tracker import drawing
+from tracker.columns import (
     Column,
     Series,
     all_whole,

@@ -1,0 +1,25 @@
+"""Pages, made from templates: those of a floor, and what all pages share, beside this module."""
+
+from collections.abc import Callable, Mapping
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+Filters = Mapping[str, Callable[..., str]]
+
+
+def pages_of(package: str, filters: Filters) -> Environment:
+    """Where the pages of a ``package`` come from. What is not of our own making is escaped, and a
+    name that a template does not know is an error."""
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("tracker")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({"count": _count, **filters})
+    return environment
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
