@@ -16,7 +16,7 @@ from tracker.charts import Table
 from tracker.clock import to_datetime
 from tracker.latencies import SPANS, TO_FINAL, TO_GATEWAY
 from tracker.report import Report
-from tracker.report_text import Line, balance_line, report_lines
+from tracker.report_lines import Line, balance_line, report_lines
 from tracker.workload import Workload
 
 

@@ -21,7 +21,7 @@ from simulator.timeseries import SECOND, Timeseries
 from tests.playing import campaign_of, judged, play, scenario_of
 from tracker.database import Database
 from tracker.latencies import SPANS
-from tracker.report_text import balance_line, report_lines
+from tracker.report_lines import balance_line, report_lines
 from tracker.settings import load_settings
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -3,14 +3,12 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Any
 
 from tracker.audit import Finding
-from tracker.clock import to_datetime
 from tracker.report import Report
-from tracker.status import Category, Engagement, Status
+from tracker.report_lines import Line, balance_line, report_lines
 from tracker.timeline import Event, Story
 
 LABEL_WIDTH = 34
@@ -40,70 +38,6 @@ def as_text(report: Report, *, heading: str = "Live Monitoring Report", zone: tz
         balance_line(report),
     ]
     return "\n".join(lines)
-
-
-def balance_line(report: Report) -> str:
-    """The proof: both sums, with their terms."""
-    mark, word = ("✔", "balanced  ") if report.balanced else ("✘", "unbalanced")
-    audience_is = f"{report.sent:,} + {report.not_sent:,} + {report.in_progress:,}"
-    not_delivered = report.having(Status.NOT_DELIVERED)
-    in_gateway = report.having(Status.IN_GATEWAY)
-    sent_is = f"{report.delivered:,} + {report.bounced:,} + {not_delivered:,} + {in_gateway:,}"
-    equal = "=" if report.balanced else "≟"
-    return (
-        f"{mark} {word}    {report.audience:,} {equal} {audience_is}"
-        f"   and   {report.sent:,} {equal} {sent_is}"
-    )
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of the report: how deep below its heading, and its ``share`` of the audience or a
-    ``note``, if it has one."""
-
-    level: int
-    label: str
-    count: int
-    share: float | None = None
-    note: str = ""
-
-
-def report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[Line]:
-    """All lines of a report, from its audience to what is in progress."""
-
-    def part(label: str, count: int) -> Line:
-        return Line(0, label, count, count / report.audience if report.audience else None)
-
-    yield Line(0, "Audience", report.audience)
-    yield part("Sent", report.sent)
-    yield Line(1, "Delivered", report.delivered)
-    if report.campaign.tracks_engagement:
-        opened, clicked = Engagement.OPENED, Engagement.CLICKED
-        yield Line(2, "Opened", report.engagement[opened], note=_as_of(report, zone))
-        yield Line(2, "Clicked", report.engagement[clicked])
-    yield Line(1, "Bounced", report.bounced)
-    yield Line(2, "Hard", report.having(Status.HARD_BOUNCED))
-    yield Line(2, "Soft", report.having(Status.SOFT_BOUNCED))
-    yield Line(1, "Not delivered", report.having(Status.NOT_DELIVERED))
-    yield Line(1, "In gateway", report.having(Status.IN_GATEWAY))
-    yield Line(1, "Marked as spam", report.engagement[Engagement.SPAM])
-    yield Line(1, "Marked unsubscribed", report.engagement[Engagement.UNSUBSCRIBED])
-    yield part("Not Sent", report.not_sent)
-    for category in Category:
-        counts = report.within(category)
-        yield Line(1, category.heading, sum(counts.values()))
-        for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-            if count:
-                yield Line(2, reason.title, count)
-    yield part("In Progress", report.in_progress)
-    yield Line(1, "Queued", report.having(Status.QUEUED))
-    yield Line(1, "About to be Sent", report.having(Status.ABOUT_TO_BE_SENT))
-
-
-def _as_of(report: Report, zone: tzinfo) -> str:
-    if report.engagement_as_of is None:
-        return "before the first rollup"
-    return f"as of {to_datetime(report.engagement_as_of).astimezone(zone):%-d %b %H:%M}"
 
 
 def _shown(line: Line) -> str:
