@@ -188,6 +188,30 @@ def load_series(connection: Connection, run_id: int) -> list[Kept]:
     return [kept, *(each for each in repeated if each.summary.state is State.COMPLETE)]
 
 
+def load_summary(connection: Connection, run_id: int) -> str:
+    """The ``summary.json`` of a run. Raises :exc:`NotFound` as :func:`load_series` does."""
+    found = sa.select(results.c.summary).where(results.c.run_id == run_id)
+    summary: str | None = connection.scalar(found) if run_id <= MOST_RUN else None
+    if summary is None:
+        load_series(connection, run_id)  # says what is wrong
+        raise NotFound(f"run {run_id} has no result")
+    return summary
+
+
+def load_page(connection: Connection, run_id: int, home: Path) -> str:
+    """The page of a run, from its folder in ``home``: that with the same result.
+
+    Raises :exc:`NotFound` where there is none, such as for a run of another machine.
+    """
+    summary = load_summary(connection, run_id)
+    runs_folder = home / "runs"
+    for folder in (runs_folder / str(run_id), *sorted(runs_folder.glob(f"{run_id}.*"))):
+        with suppress(OSError, UnicodeDecodeError):
+            if (folder / SUMMARY).read_text(encoding="utf-8") == summary:
+                return (folder / PAGE).read_text(encoding="utf-8")
+    raise NotFound(f"the page of run {run_id} is not in {runs_folder}: it was made elsewhere")
+
+
 def load_file(path: Path) -> list[Kept]:
     """The result in a ``summary.json``, or in the folder that it is in; or the results in a list of
     summaries, as repeated runs write it.

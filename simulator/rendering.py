@@ -17,4 +17,4 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 @cache
 def _environment() -> Environment:
-    return pages_of("simulator", {"shown": shown})
+    return pages_of("simulator", filters={"shown": shown})

@@ -3,7 +3,7 @@
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,7 @@ from tracker.settings import load_settings
 from tracker.tabular import Format, render
 
 if TYPE_CHECKING:
-    from simulator.archive import Kept, Listed
+    from simulator.archive import Kept
 
 EXIT_MISSED = 99
 """A threshold was not met, or something got worse."""
@@ -58,10 +58,11 @@ def runs(
     Examples: sendtrace runs · sendtrace runs --last 100 --format csv
     """
     from simulator.archive import list_runs
+    from simulator.listing import as_row
 
     zone = load_settings().zone
     with opened(database) as record, record.read() as connection:
-        rows = [_row(each) for each in list_runs(connection, most)]
+        rows = [as_row(each) for each in list_runs(connection, most)]
     if format is Format.TABLE:
         for row in rows:
             started = to_datetime(row["started"]).astimezone(zone)
@@ -72,32 +73,6 @@ def runs(
         for row in rows:
             row["started"] = to_datetime(row["started"]).isoformat()
     print(render(rows, COLUMNS, format))
-
-
-def _row(run: "Listed") -> dict[str, Any]:
-    figures = run.summary.figures if run.summary else {}
-    return {
-        "run": run.id,
-        "started": run.started_at,
-        "scenario": run.scenario,
-        "seed": run.seed,
-        "messages": run.summary.messages if run.summary else None,
-        "seconds": figures.get("seconds"),
-        "throughput": figures.get("throughput"),
-        "to_gateway_p95": figures.get("queued_to_gateway.p95"),
-        "result": _result(run),
-    }
-
-
-def _result(run: "Listed") -> str:
-    """What came of a run, in a word or two."""
-    if run.summary is None:
-        return "no result" if run.series is None else "can't be read"
-    if not run.summary.verdict.proven:
-        return "failed"
-    if run.summary.state != "complete":
-        return f"partial ({run.summary.state})"
-    return "passed" if run.summary.verdict.passed else "threshold missed"
 
 
 @speaks_plainly

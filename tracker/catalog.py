@@ -343,6 +343,18 @@ def load_campaign(connection: Connection, campaign_id: int) -> Campaign:
     return _campaign(row)
 
 
+def load_campaigns(connection: Connection, ids: Sequence[int]) -> list[Campaign]:
+    """Those campaigns of some ids that there are, in the order of their ids."""
+    query = _CAMPAIGN.where(campaigns.c.id.in_(ids)).order_by(campaigns.c.id)
+    return [_campaign(row) for row in connection.execute(query)]
+
+
+def latest_campaigns(connection: Connection, most: int) -> list[int]:
+    """The ids of the campaigns that were recorded last, the latest first."""
+    query = sa.select(campaigns.c.id).order_by(campaigns.c.id.desc()).limit(most)
+    return list(connection.scalars(query))
+
+
 def load_batch(connection: Connection, campaign_id: int, batch: int) -> Batch:
     """A batch with its campaign as they are now; :exc:`NotFound` if there is none."""
     query = _CAMPAIGN.add_columns(batches.c.first, batches.c.size).join(

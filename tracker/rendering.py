@@ -1,17 +1,18 @@
 """Pages, made from templates: those of a floor, and what all pages share, beside this module."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 Filters = Mapping[str, Callable[..., str]]
 
 
-def pages_of(package: str, filters: Filters) -> Environment:
-    """Where the pages of a ``package`` come from. What is not of our own making is escaped, and a
-    name that a template does not know is an error."""
+def pages_of(*packages: str, filters: Filters = MappingProxyType({})) -> Environment:
+    """Where the pages of some ``packages`` come from, and those of the tracker. What is not of our
+    own making is escaped, and a name that a template does not know is an error."""
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package), PackageLoader("tracker")]),
+        loader=ChoiceLoader([PackageLoader(each) for each in (*packages, "tracker")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import ValidationError, field_validator
+from pydantic import SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL
 
@@ -21,6 +21,11 @@ class Settings(BaseSettings):
     broker_url: str | None = None
     timezone: str = "UTC"
     allow_gateways: str = ""
+    token: SecretStr | None = None
+    """What a viewer of the live page, and a gateway that reports, must know."""
+    show_contacts: bool = False
+    """Whether viewers of the live page may see addresses and mobile numbers when they ask to."""
+    flower_url: str | None = None
 
     @field_validator("timezone")
     @classmethod

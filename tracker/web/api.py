@@ -1,0 +1,251 @@
+"""The JSON API: what the pages show, for programs."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, Field
+from starlette.responses import StreamingResponse
+
+from tracker.browsing import Found, find_messages
+from tracker.catalog import Campaign
+from tracker.report import Report
+from tracker.timeline import tell
+from tracker.web import figures
+from tracker.web.desk import Desk
+from tracker.web.masking import mask_email, mask_mobile
+from tracker.web.pages import check_after, opinions, report_of
+from tracker.web.queries import Question
+
+KEEP_ALIVE = 15.0
+"""Seconds after which a stream says that it is still there: proxies close what is silent."""
+
+CampaignId = Annotated[int, Path(description="The campaign's id, as in /api/campaigns.")]
+Number = Annotated[int, Path(description="The message's number within its campaign, from 0.")]
+NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"description": "There is no such campaign or message; `detail` says what there is."}
+}
+
+
+class CampaignModel(BaseModel):
+    """A campaign and how far it is. Times are ISO 8601 in UTC."""
+
+    id: int
+    name: str
+    run: int
+    channel: str
+    state: str = Field(description="running or finished")
+    audience: int
+    settled: int = Field(description="messages that need no more work")
+    attention: list[str] = Field(description="what about it needs attention, in words")
+
+
+class Overview(BaseModel):
+    """The latest campaigns, as of ``at``; ``trouble`` says why the numbers are old, if they are."""
+
+    at: datetime | None
+    trouble: str | None
+    campaigns: list[CampaignModel]
+
+
+class MessageModel(BaseModel):
+    """A message. Contact data is masked unless it was asked for and may be shown."""
+
+    number: int
+    status: str
+    reason: str | None
+    attempt: int
+    customer_id: str
+    email: str | None
+    mobile: str | None
+
+
+class MessagesModel(BaseModel):
+    """A page of messages. ``next`` is the ``after`` of the following page, null at the end; a page
+    of what is rare may have fewer than ``limit``. ``total`` is null where nobody has counted."""
+
+    total: int | None
+    next: int | None
+    messages: list[MessageModel]
+
+
+class Opinion(BaseModel):
+    """What a check says of a message as things are now."""
+
+    step: str
+    check: str
+    reason: str | None
+    looked_at: dict[str, Any]
+    error: str | None
+
+
+def make_api(desk: Desk) -> APIRouter:
+    """The API, made from what is at the ``desk``."""
+    router = APIRouter(prefix="/api")
+    get = partial(router.add_api_route, methods=["GET"])
+
+    def campaigns() -> Overview:
+        """The latest campaigns, the latest first, and those that somebody looks at."""
+        snapshot = desk.live.snapshot
+        reports = [report for _, report in sorted(snapshot.reports.items())][::-1]
+        return Overview(
+            at=snapshot.at,
+            trouble=snapshot.trouble,
+            campaigns=[_campaign(report) for report in reports],
+        )
+
+    def report(campaign_id: CampaignId) -> dict[str, Any]:
+        """The Live Monitoring Report, as `sendtrace report --format json` has it."""
+        _, found = report_of(desk, campaign_id)
+        return found.as_json()
+
+    def messages(campaign_id: CampaignId, asked: Annotated[Question, Query()]) -> MessagesModel:
+        """The messages behind a number of the report, in the order of their numbers."""
+        with desk.reading() as connection:
+            campaign = desk.campaign(connection, campaign_id)
+            check_after(connection, campaign, asked)
+            page = find_messages(
+                desk.database,
+                connection,
+                campaign,
+                asked.wanted(),
+                after=asked.after,
+                most=asked.limit,
+            )
+        shown = desk.shows_contacts(asked.contacts)
+        return MessagesModel(
+            total=page.total,
+            next=page.after,
+            messages=[_message(each, contacts=shown) for each in page.messages],
+        )
+
+    def message(campaign_id: CampaignId, number: Number) -> dict[str, Any]:
+        """The story of one message, as `sendtrace trace --format json` has it."""
+        with desk.reading() as connection:
+            campaign = desk.campaign(connection, campaign_id)
+            return tell(connection, campaign, number).as_json()
+
+    def checks(
+        campaign_id: CampaignId, number: Number, contacts: str | None = None
+    ) -> list[Opinion]:
+        """What every check says of a message as things are now, and the values it looked at."""
+        with desk.reading() as connection:
+            campaign = desk.campaign(connection, campaign_id)
+            tell(connection, campaign, number)
+        shown = desk.shows_contacts(contacts)
+        said = opinions(desk, campaign, number, contacts=shown) or []
+        return [
+            Opinion(
+                step=each.step,
+                check=each.check,
+                reason=each.reason,
+                looked_at={name: _plain(value) for name, value in looked_at.items()},
+                error=each.error,
+            )
+            for each, looked_at in said
+        ]
+
+    def queues() -> dict[str, dict[str, int]] | None:
+        """How deep each queue is, ready and unacked; null where the broker does not say."""
+        return figures.queues(desk.live.snapshot)
+
+    async def events(campaign: Annotated[int | None, Query()] = None) -> StreamingResponse:
+        """Server-sent events: with a `campaign`, its numbers whenever they were read anew, once a
+        second; without one, the overview."""
+        if campaign is not None:
+            report_of(desk, campaign)
+        return StreamingResponse(
+            _stream(desk, campaign), media_type="text/event-stream", headers=NOT_BUFFERED
+        )
+
+    get("/campaigns", campaigns, summary="The campaigns", tags=["campaigns"])
+    get(
+        "/campaigns/{campaign_id}/report",
+        report,
+        summary="The Live Monitoring Report",
+        tags=["campaigns"],
+        responses=NOT_FOUND,
+    )
+    get(
+        "/campaigns/{campaign_id}/messages",
+        messages,
+        summary="Messages behind a number",
+        tags=["messages"],
+        responses=NOT_FOUND,
+    )
+    get(
+        "/campaigns/{campaign_id}/messages/{number}",
+        message,
+        summary="The story of a message",
+        tags=["messages"],
+        responses=NOT_FOUND,
+    )
+    get(
+        "/campaigns/{campaign_id}/messages/{number}/checks",
+        checks,
+        summary="The checks explained",
+        tags=["messages"],
+        responses=NOT_FOUND,
+    )
+    get("/queues", queues, summary="The queues", tags=["operations"])
+    get(
+        "/events",
+        events,
+        summary="Numbers as they change",
+        tags=["operations"],
+        response_class=StreamingResponse,
+    )
+    return router
+
+
+NOT_BUFFERED = {"X-Accel-Buffering": "no"}
+"""Has nginx pass a stream on at once."""
+
+
+def _campaign(report: Report) -> CampaignModel:
+    campaign: Campaign = report.campaign
+    its = figures.progress(report)
+    return CampaignModel(
+        id=campaign.id,
+        name=campaign.name,
+        run=campaign.run_id,
+        channel=campaign.channel,
+        state=its.state,
+        audience=report.audience,
+        settled=report.settled,
+        attention=list(its.attention),
+    )
+
+
+def _message(found: Found, *, contacts: bool) -> MessageModel:
+    email, mobile = found.email, found.mobile
+    if not contacts:
+        email, mobile = email and mask_email(email), mobile and mask_mobile(mobile)
+    return MessageModel(
+        number=found.number,
+        status=found.status.slug,
+        reason=None if found.reason is None else found.reason.slug,
+        attempt=found.attempt,
+        customer_id=found.customer_id,
+        email=email,
+        mobile=mobile,
+    )
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+async def _stream(desk: Desk, campaign_id: int | None) -> AsyncIterator[str]:
+    number, told = -1, ""
+    while True:
+        snapshot = await desk.live.newer(number, KEEP_ALIVE)
+        if snapshot.number <= number:
+            yield ": still here\n\n"
+            continue
+        number = snapshot.number
+        said = desk.bulletins.latest(campaign_id)
+        yield ": nothing new\n\n" if said == told else f"data: {said}\n\n"
+        told = said

@@ -1,0 +1,171 @@
+"""The numbers that everybody looks at: read once a second, however many look."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from anyio.to_thread import run_sync
+from sqlalchemy.exc import SQLAlchemyError
+
+from tracker.catalog import Campaign, latest_campaigns, load_campaigns
+from tracker.database import Database
+from tracker.errors import Unreadable
+from tracker.report import Report, make_reports
+from tracker.web.outside import Depth, Outside
+
+logger = logging.getLogger(__name__)
+
+INTERVAL = 1.0
+"""Seconds between two looks at the record."""
+
+RESTING = 10
+"""Every so many looks those campaigns are read too that have come to their end: late bounces and
+rollups change them."""
+
+MOST_FOLLOWED = 50
+"""The latest campaigns; those before them are followed while somebody looks at them."""
+
+MOST_PINNED = 50
+"""Older campaigns that are followed because somebody has looked at them."""
+
+REMEMBERED = 600
+"""Looks that are remembered: the last ten minutes."""
+
+
+class Moment(NamedTuple):
+    """How many messages of a campaign were somewhere at ``at``, in seconds since 1970."""
+
+    at: float
+    sent: int
+    not_sent: int
+    settled: int
+
+
+class Waiting(NamedTuple):
+    """How deep the queues were at ``at``, in seconds since 1970."""
+
+    at: float
+    depths: Mapping[str, Depth]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What was read at ``at``. ``trouble`` says why nothing newer could be, since ``since``."""
+
+    number: int = 0
+    at: datetime | None = None
+    reports: Mapping[int, Report] = field(default_factory=dict)
+    depths: Mapping[str, Depth] | None = None
+    trouble: str | None = None
+    since: datetime | None = None
+
+
+class Live:
+    """Follows the record. Viewers wait for the next :class:`Snapshot`, and make no query."""
+
+    def __init__(self, database: Database, outside: Outside) -> None:
+        self._database, self._outside = database, outside
+        self._known: dict[int, Campaign] = {}
+        self._pinned: deque[int] = deque(maxlen=MOST_PINNED)
+        self._looks = 0
+        self._changed: asyncio.Event | None = None
+        self._moments: dict[int, deque[Moment]] = {}
+        self.waiting: deque[Waiting] = deque(maxlen=REMEMBERED)
+        self.snapshot = Snapshot()
+
+    async def follow(self) -> None:
+        """Look at the record once a second, until this is cancelled."""
+        while True:
+            began = time.monotonic()
+            snapshot = await run_sync(self._look)
+            self._publish(snapshot)
+            await asyncio.sleep(max(0.0, INTERVAL - (time.monotonic() - began)))
+
+    async def newer(self, number: int, patience: float) -> Snapshot:
+        """The first snapshot after ``number``; the same again after ``patience`` seconds."""
+        if self.snapshot.number <= number:
+            if self._changed is None:
+                self._changed = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), patience)
+        return self.snapshot
+
+    def pin(self, campaign_id: int) -> None:
+        """Follow a campaign that may not be among the latest."""
+        if campaign_id not in self.snapshot.reports and campaign_id not in self._pinned:
+            self._pinned.append(campaign_id)
+
+    def moments(self, campaign_id: int) -> Sequence[Moment]:
+        """The last ten minutes of a campaign, as far as they were seen."""
+        return tuple(self._moments.get(campaign_id, ()))
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    def _look(self) -> Snapshot:
+        before = self.snapshot
+        depths = self._depths()
+        try:
+            reports = self._reports(before.reports)
+        except (SQLAlchemyError, Unreadable, ValueError, TypeError) as error:
+            return replace(
+                before,
+                number=before.number + 1,
+                depths=depths,
+                trouble=self._database.cause(error),
+                since=before.since or datetime.now(UTC),
+            )
+        self._looks += 1
+        at = datetime.now(UTC)
+        self._remember(at.timestamp(), reports, depths)
+        return Snapshot(number=before.number + 1, at=at, reports=reports, depths=depths)
+
+    def _reports(self, before: Mapping[int, Report]) -> dict[int, Report]:
+        with self._database.read() as connection:
+            wanted = {*latest_campaigns(connection, MOST_FOLLOWED), *self._pinned}
+            all_of_them = self._looks % RESTING == 0
+            new = wanted if all_of_them else wanted - self._known.keys()
+            if new:
+                loaded = load_campaigns(connection, sorted(new))
+                self._known |= {each.id: each for each in loaded}
+            now = [
+                self._known[each]
+                for each in sorted(wanted & self._known.keys())
+                if all_of_them or each not in before or not before[each].finished
+            ]
+            found = make_reports(connection, now)
+        kept = {key: report for key, report in before.items() if key in wanted}
+        return kept | {report.campaign.id: report for report in found}
+
+    def _depths(self) -> Mapping[str, Depth] | None:
+        if self._outside.depths is None:
+            return None
+        try:
+            return self._outside.depths()
+        except Exception as error:  # whatever the broker's library raises: it is away
+            logger.debug("the broker does not say how deep its queues are: %s", error)
+            return None
+
+    def _remember(
+        self, at: float, reports: Mapping[int, Report], depths: Mapping[str, Depth] | None
+    ) -> None:
+        for key in self._moments.keys() - reports.keys():
+            del self._moments[key]
+        for key, report in reports.items():
+            moments = self._moments.setdefault(key, deque(maxlen=REMEMBERED))
+            now = Moment(at, report.sent, report.not_sent, report.settled)
+            # What rests is remembered by its ends alone.
+            if len(moments) > 1 and moments[-1][1:] == moments[-2][1:] == now[1:]:
+                moments.pop()
+            moments.append(now)
+        if depths is not None:
+            self.waiting.append(Waiting(at, depths))

@@ -1,0 +1,53 @@
+"""What the live page shows beside the record: other floors of the house hand it in."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from fastapi import APIRouter
+
+from tracker.catalog import Campaign
+
+if TYPE_CHECKING:
+    from tracker.web.desk import Desk
+
+
+class Depth(NamedTuple):
+    """Tasks in a queue: ``ready`` to be taken, and ``unacked``, which a worker holds."""
+
+    ready: int
+    unacked: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opinion:
+    """What a check says of a message now: a ``reason`` in words if it would stop it, and the values
+    that it looked at. Where it gives no verdict, ``error`` says why."""
+
+    step: str
+    check: str
+    reason: str | None
+    looked_at: Mapping[str, object]
+    error: str | None = None
+
+
+class Section(NamedTuple):
+    """A part of the live page that another floor brings: the way to it, and what makes its pages
+    from what is at the desk."""
+
+    label: str
+    address: str
+    make: "Callable[[Desk], APIRouter]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """What is there beside the record. ``depths`` says how deep each queue is, and raises
+    :exc:`OSError` or a library's error where the broker is away; ``explain`` what every check says
+    of a message."""
+
+    depths: Callable[[], Mapping[str, Depth]] | None = None
+    explain: Callable[[Campaign, int], Sequence[Opinion]] | None = None
+    sections: Sequence[Section] = field(default_factory=tuple)
+    templates: Sequence[str] = ()
+    """Packages whose templates the sections use."""

@@ -1,0 +1,153 @@
+"""The pages that people look at."""
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy import Connection
+from starlette.responses import HTMLResponse
+
+from tracker.browsing import find_messages
+from tracker.catalog import Campaign
+from tracker.report import Report, make_reports
+from tracker.report_lines import all_lines, balance_line, is_reason
+from tracker.status import Category, Engagement, Reason, Status
+from tracker.timeline import tell
+from tracker.web import figures
+from tracker.web.desk import Desk
+from tracker.web.live import Snapshot
+from tracker.web.masking import mask_email, mask_mobile, masked
+from tracker.web.queries import QUESTIONS, Question
+
+Asked = Annotated[Question, Query()]
+
+
+def make_pages(desk: Desk) -> APIRouter:
+    """The pages, made from what is at the ``desk``."""
+    router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    add = partial(router.add_api_route, methods=["GET"])
+
+    def overview() -> HTMLResponse:
+        snapshot = desk.live.snapshot
+        shown = [figures.progress(each) for _, each in sorted(snapshot.reports.items())]
+        return desk.page("web/campaigns.html", title="Campaigns", campaigns=shown[::-1])
+
+    def campaign(campaign_id: int) -> HTMLResponse:
+        snapshot, report = report_of(desk, campaign_id)
+        lines = list(all_lines(report, desk.settings.zone))
+        return desk.page(
+            "web/campaign.html",
+            title=report.campaign.name,
+            progress=figures.progress(report),
+            report=report,
+            counts={line.path: line.count for line in lines},
+            lines=lines,
+            is_reason=is_reason,
+            balance=balance_line(report),
+            questions=QUESTIONS,
+            categories=list(Category),
+            throughput=figures.throughput(desk.live.moments(campaign_id)),
+            queues=figures.queues(snapshot),
+        )
+
+    def charts(campaign_id: int) -> HTMLResponse:
+        return HTMLResponse(_charts(desk, campaign_id))
+
+    def messages(campaign_id: int, asked: Asked) -> HTMLResponse:
+        with desk.reading() as connection:
+            found = desk.campaign(connection, campaign_id)
+            check_after(connection, found, asked)
+            page = find_messages(
+                desk.database,
+                connection,
+                found,
+                asked.wanted(),
+                after=asked.after,
+                most=asked.limit,
+            )
+        return desk.page(
+            "web/messages.html",
+            title=f"Messages of {found.name}",
+            campaign=found,
+            asked=asked,
+            page=page,
+            statuses=list(Status),
+            categories={
+                category: [each for each in Reason if each.category is category]
+                for category in Category
+            },
+            engagements=list(Engagement),
+            contacts=desk.shows_contacts(asked.contacts),
+            may_show=desk.settings.show_contacts,
+            mask_email=mask_email,
+            mask_mobile=mask_mobile,
+        )
+
+    def message(campaign_id: int, number: int, contacts: str | None = None) -> HTMLResponse:
+        with desk.reading() as connection:
+            found = desk.campaign(connection, campaign_id)
+            story = tell(connection, found, number)
+        shown = desk.shows_contacts(contacts)
+        return desk.page(
+            "web/message.html",
+            title=f"Message {number} of {found.name}",
+            campaign=found,
+            story=story,
+            address=desk.task_address,
+            opinions=opinions(desk, found, number, contacts=shown),
+            contacts=shown,
+            may_show=desk.settings.show_contacts,
+        )
+
+    add("/", overview)
+    add("/campaigns/{campaign_id:int}", campaign)
+    add("/campaigns/{campaign_id:int}/charts", charts)
+    add("/campaigns/{campaign_id:int}/messages", messages)
+    add("/campaigns/{campaign_id:int}/messages/{number:int}", message)
+    return router
+
+
+def report_of(desk: Desk, campaign_id: int) -> tuple[Snapshot, Report]:
+    """The latest report of a campaign. One that is followed needs no look at the database."""
+    snapshot = desk.live.snapshot
+    report = snapshot.reports.get(campaign_id)
+    if report is None:
+        with desk.reading() as connection:
+            [report] = make_reports(connection, [desk.campaign(connection, campaign_id)])
+        desk.live.pin(campaign_id)
+    return snapshot, report
+
+
+def check_after(connection: Connection, campaign: Campaign, asked: Question) -> None:
+    """Raise the error of a wrong parameter for a page behind the last message."""
+    [report] = make_reports(connection, [campaign])
+    if asked.after >= report.audience and asked.after > 0:
+        raise RequestValidationError(
+            [
+                {
+                    "type": "less_than",
+                    "loc": ("query", "after"),
+                    "msg": f"is behind the last message: the campaign has {report.audience:,}",
+                    "input": asked.after,
+                }
+            ]
+        )
+
+
+def opinions(desk: Desk, campaign: Campaign, number: int, *, contacts: bool) -> Any:
+    """What every check says of a message, None where nobody can be asked."""
+    if desk.outside.explain is None:
+        return None
+    said = desk.outside.explain(campaign, number)
+    return [(each, each.looked_at if contacts else masked(each.looked_at)) for each in said]
+
+
+def _charts(desk: Desk, campaign_id: int) -> str:
+    report_of(desk, campaign_id)
+
+    def draw() -> str:
+        moments, waiting = desk.live.moments(campaign_id), tuple(desk.live.waiting)
+        return desk.render("web/charts.html", charts=figures.charts(moments, waiting))
+
+    return desk.drawings.latest(campaign_id, draw)

@@ -1,0 +1,134 @@
+"""What can be asked about messages, and which question stands behind each number of the report."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+
+from tracker.browsing import BEFORE_ALL, Wanted
+from tracker.status import IN_PROGRESS, SENT, Category, Engagement, Reason, Status
+from tracker.timeline import MOST_NUMBER
+
+PAGE_SIZE, LARGEST_PAGE = 50, 500
+"""Messages of a page, unless it is asked for more, and at most."""
+
+LONGEST_CUSTOMER_ID = 500
+
+Member = Status | Reason | Engagement
+
+
+def _read(kind: type[Member]) -> BeforeValidator:
+    slugs = {each.slug: each for each in kind}
+
+    def read(given: Any) -> Member:
+        if isinstance(given, kind):
+            return given
+        if given not in slugs:
+            raise ValueError(f"there is no {given!r}; expected one of {', '.join(slugs)}")
+        return slugs[given]
+
+    return BeforeValidator(read)
+
+
+def _listed(kind: type[Member]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": [each.slug for each in kind]})
+
+
+_SLUG = PlainSerializer(lambda member: member.slug, return_type=str)
+
+# Members of the vocabulary, that go by their slugs in an address and in the API's description.
+StatusName = Annotated[Status, _read(Status), _SLUG, _listed(Status)]
+ReasonName = Annotated[Reason, _read(Reason), _SLUG, _listed(Reason)]
+EngagementName = Annotated[Engagement, _read(Engagement), _SLUG, _listed(Engagement)]
+
+
+def _without_blanks(given: Any) -> Any:
+    """A form sends what was not filled in as well."""
+    return [each for each in given if each != ""] if isinstance(given, list) else given
+
+
+def _none_if_blank(given: Any) -> Any:
+    return None if given == "" else given
+
+
+class Question(BaseModel):
+    """Which messages to list; several statuses or reasons mean any of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Annotated[list[StatusName], BeforeValidator(_without_blanks)] = Field(
+        default_factory=list, description="Where the messages are."
+    )
+    reason: Annotated[list[ReasonName], BeforeValidator(_without_blanks)] = Field(
+        default_factory=list, description="Why they are Not Sent."
+    )
+    engagement: Annotated[EngagementName | None, BeforeValidator(_none_if_blank)] = Field(
+        None, description="What their recipients did."
+    )
+    customer: Annotated[str | None, BeforeValidator(_none_if_blank)] = Field(
+        None, max_length=LONGEST_CUSTOMER_ID, description="The id of the one customer to look for."
+    )
+    after: int = Field(
+        BEFORE_ALL,
+        ge=BEFORE_ALL,
+        le=MOST_NUMBER,
+        description="The number behind which the page begins: `next` of the page before.",
+    )
+    limit: int = Field(PAGE_SIZE, ge=1, le=LARGEST_PAGE, description="Messages of a page.")
+    contacts: Annotated[Literal["shown"] | None, BeforeValidator(_none_if_blank)] = Field(
+        None, description="Contact data in full, where SENDTRACE_SHOW_CONTACTS allows it."
+    )
+
+    def wanted(self) -> Wanted:
+        """What to look for."""
+        return Wanted(
+            statuses=frozenset(self.status),
+            reasons=frozenset(self.reason),
+            engagement=self.engagement,
+            customer=self.customer,
+        )
+
+    def query(self, **changes: object) -> str:
+        """The same question, with some ``changes``, as the query of an address."""
+        asked = self.model_dump(mode="json", exclude_defaults=True) | changes
+        return urlencode({name: each for name, each in asked.items() if each}, doseq=True)
+
+
+def _having(*statuses: Status) -> dict[str, list[str]]:
+    return {"status": [each.slug for each in sorted(statuses)]}
+
+
+def _questions() -> Mapping[str, str]:
+    of_line: dict[str, dict[str, list[str]]] = {
+        "audience": {},
+        "sent.total": _having(*SENT),
+        "sent.bounced.total": _having(Status.SOFT_BOUNCED, Status.HARD_BOUNCED),
+        "sent.bounced.hard": _having(Status.HARD_BOUNCED),
+        "sent.bounced.soft": _having(Status.SOFT_BOUNCED),
+        "in_progress.total": _having(*IN_PROGRESS),
+        **{f"in_progress.{each.slug}": _having(each) for each in IN_PROGRESS},
+        **{
+            f"sent.{each.slug}": _having(each)
+            for each in (Status.DELIVERED, Status.NOT_DELIVERED, Status.IN_GATEWAY)
+        },
+        **{f"sent.{each.slug}": {"engagement": [each.slug]} for each in Engagement},
+        "not_sent.total": _having(Status.NOT_SENT),
+    }
+    for category in Category:
+        its = [reason for reason in Reason if reason.category is category]
+        of_line[f"not_sent.{category}.total"] = {"reason": [reason.slug for reason in its]}
+        for reason in its:
+            of_line[f"not_sent.{category}.{reason.slug}"] = {"reason": [reason.slug]}
+    return {path: urlencode(asked, doseq=True) for path, asked in of_line.items()}
+
+
+QUESTIONS = _questions()
+"""For each number of the report, by its place in the JSON, the query that lists its messages."""

@@ -1,0 +1,69 @@
+"""Serving the live page."""
+
+import socket
+from contextlib import closing
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from tracker.errors import UsageError
+from tracker.web.security import is_loopback
+
+SHORTEST_TOKEN = 16
+"""Characters of a token: what is shorter can be guessed."""
+
+PATIENCE = 2
+"""Seconds that viewers have to go when the server ends: streams would stay for ever."""
+
+
+def check_address(host: str, token: SecretStr | None) -> None:
+    """Raise :exc:`UsageError` for an address that others can reach without a token, and for a token
+    that can be guessed."""
+    if token is None and not is_loopback(host):
+        raise UsageError(
+            f"--host {host}: others could look, and nobody would ask them for a token; set"
+            " SENDTRACE_TOKEN, or leave --host out to serve this machine alone"
+        )
+    if token is not None and len(token.get_secret_value()) < SHORTEST_TOKEN:
+        raise UsageError(
+            f"SENDTRACE_TOKEN: expected {SHORTEST_TOKEN} characters or more, such as those of"
+            " `openssl rand -hex 32`"
+        )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there; :exc:`UsageError` where that can't be."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(
+            f"{host}:{port} can't be listened on: {why}; choose another with --host and --port"
+        ) from None
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """What to open in a browser."""
+    host, port = bound.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
+
+
+def serve(app: FastAPI, bound: socket.socket) -> None:
+    """Answer until Ctrl-C or SIGTERM."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=PATIENCE,
+    )
+    with closing(bound):
+        uvicorn.Server(config).run([bound])
