@@ -19,6 +19,8 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
+from tests.acceptance.browser import browser as browser
+
 MODULE = (sys.executable, "-m", "simulator")
 SCRIPT = (str(Path(sys.executable).with_name("sendtrace")),)
 

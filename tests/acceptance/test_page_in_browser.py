@@ -1,129 +1,23 @@
 """The page of a real run in a real browser, without a network: what a person would see of it."""
 
 import base64
-import json
-import shutil
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.acceptance.browser import Browser, needs_browser
 from tests.acceptance.conftest import Finished
 
-CHROMIUM = shutil.which("chromium")
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no chromium; apt-get install chromium"
-)
+pytestmark = needs_browser
 
 ENOUGH = 20
 """Pixels of a colour that something which is drawn has for certain."""
-
-
-class Browser:
-    """A Chromium that is told what to do through a pipe, by its DevTools protocol."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self._process = process
-        self._number = 0
-        self._session: str | None = None
-        self.events: list[Any] = []
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.ask("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
-        for domain in ("Page", "Network", "Log"):
-            self.ask(f"{domain}.enable")
-
-    def ask(self, method: str, **told: Any) -> Any:
-        """The answer to a command; what happens meanwhile is kept in ``events``."""
-        self._number += 1
-        command = {"id": self._number, "method": method, "params": told}
-        if self._session is not None:
-            command["sessionId"] = self._session
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command).encode() + b"\0")
-        self._process.stdin.flush()
-        while True:
-            said = self._hear()
-            if said.get("id") == self._number:
-                assert "result" in said, said
-                return said["result"]
-            self.events.append(said)
-
-    def open(self, file: Path) -> None:
-        """Show a page, and come back when it is loaded."""
-        self.events.clear()
-        self.ask("Page.navigate", url=file.as_uri())
-        while not self.happened("Page.loadEventFired"):
-            self.events.append(self._hear())
-
-    def happened(self, method: str) -> list[Any]:
-        return [each["params"] for each in self.events if each.get("method") == method]
-
-    def evaluate(self, expression: str) -> Any:
-        """What an expression of JavaScript, or a promise of it, comes to in the page."""
-        answer = self.ask(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-        )
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def look(self, *, width: int = 1_200, scheme: str = "light", medium: str = "screen") -> None:
-        """Look at the page like this from now on."""
-        self.ask(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=900,
-            deviceScaleFactor=2,
-            mobile=False,
-        )
-        dark_or_light = {"name": "prefers-color-scheme", "value": scheme}
-        self.ask("Emulation.setEmulatedMedia", media=medium, features=[dark_or_light])
-
-    def picture(self, box: dict[str, float]) -> bytes:
-        """What is seen in a box of the page, as PNG."""
-        shot = self.ask(
-            "Page.captureScreenshot", clip={**box, "scale": 1}, captureBeyondViewport=True
-        )
-        return base64.b64decode(shot["data"])
-
-    def _hear(self) -> Any:
-        assert self._process.stdout is not None
-        said = bytearray()
-        while not said.endswith(b"\0"):
-            byte = self._process.stdout.read(1)
-            assert byte, "the browser has gone"
-            said += byte
-        return json.loads(said[:-1])
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser that finds nobody on any network."""
-    command = [
-        *(str(CHROMIUM), "--headless", "--disable-gpu", "--no-first-run", "--no-sandbox"),
-        *("--disable-background-networking", "--hide-scrollbars"),
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--remote-debugging-pipe",
-        f"--user-data-dir={tmp_path_factory.mktemp('browser')}",
-    ]
-    # It hears commands on its third descriptor, and speaks on its fourth.
-    pipes = 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1'
-    with subprocess.Popen(
-        ["sh", "-c", pipes, "chromium", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        browser = Browser(process)
-        yield browser
-        browser.ask("Browser.close")
 
 
 @pytest.fixture
 def page(browser: Browser, on_sqlite: Finished) -> Browser:
     """The page of a finished run, opened by day."""
     browser.look()
-    browser.open(on_sqlite.shell.home / "runs" / "1" / "report.html")
+    browser.open((on_sqlite.shell.home / "runs" / "1" / "report.html").as_uri())
     return browser
 
 

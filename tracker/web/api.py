@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
@@ -96,6 +97,10 @@ def make_api(desk: Desk) -> APIRouter:
             campaigns=[_campaign(report) for report in reports],
         )
 
+    def campaign(campaign_id: CampaignId) -> CampaignModel:
+        """How far a campaign is."""
+        return _campaign(report_of(desk, campaign_id)[1])
+
     def report(campaign_id: CampaignId) -> dict[str, Any]:
         """The Live Monitoring Report, as `sendtrace report --format json` has it."""
         _, found = report_of(desk, campaign_id)
@@ -104,12 +109,12 @@ def make_api(desk: Desk) -> APIRouter:
     def messages(campaign_id: CampaignId, asked: Annotated[Question, Query()]) -> MessagesModel:
         """The messages behind a number of the report, in the order of their numbers."""
         with desk.reading() as connection:
-            campaign = desk.campaign(connection, campaign_id)
-            check_after(connection, campaign, asked)
+            found = desk.campaign(connection, campaign_id)
+            check_after(connection, found, asked)
             page = find_messages(
                 desk.database,
                 connection,
-                campaign,
+                found,
                 asked.wanted(),
                 after=asked.after,
                 most=asked.limit,
@@ -124,18 +129,17 @@ def make_api(desk: Desk) -> APIRouter:
     def message(campaign_id: CampaignId, number: Number) -> dict[str, Any]:
         """The story of one message, as `sendtrace trace --format json` has it."""
         with desk.reading() as connection:
-            campaign = desk.campaign(connection, campaign_id)
-            return tell(connection, campaign, number).as_json()
+            return tell(connection, desk.campaign(connection, campaign_id), number).as_json()
 
     def checks(
         campaign_id: CampaignId, number: Number, contacts: str | None = None
     ) -> list[Opinion]:
         """What every check says of a message as things are now, and the values it looked at."""
         with desk.reading() as connection:
-            campaign = desk.campaign(connection, campaign_id)
-            tell(connection, campaign, number)
+            found = desk.campaign(connection, campaign_id)
+            tell(connection, found, number)
         shown = desk.shows_contacts(contacts)
-        said = opinions(desk, campaign, number, contacts=shown) or []
+        said = opinions(desk, found, number, contacts=shown) or []
         return [
             Opinion(
                 step=each.step,
@@ -151,16 +155,25 @@ def make_api(desk: Desk) -> APIRouter:
         """How deep each queue is, ready and unacked; null where the broker does not say."""
         return figures.queues(desk.live.snapshot)
 
-    async def events(campaign: Annotated[int | None, Query()] = None) -> StreamingResponse:
+    async def events(
+        followed: Annotated[int | None, Query(alias="campaign", description="Its id.")] = None,
+    ) -> StreamingResponse:
         """Server-sent events: with a `campaign`, its numbers whenever they were read anew, once a
         second; without one, the overview."""
-        if campaign is not None:
-            report_of(desk, campaign)
+        if followed is not None:
+            await run_sync(report_of, desk, followed)
         return StreamingResponse(
-            _stream(desk, campaign), media_type="text/event-stream", headers=NOT_BUFFERED
+            _stream(desk, followed), media_type="text/event-stream", headers=NOT_BUFFERED
         )
 
     get("/campaigns", campaigns, summary="The campaigns", tags=["campaigns"])
+    get(
+        "/campaigns/{campaign_id}",
+        campaign,
+        summary="A campaign",
+        tags=["campaigns"],
+        responses=NOT_FOUND,
+    )
     get(
         "/campaigns/{campaign_id}/report",
         report,
@@ -240,7 +253,7 @@ def _plain(value: object) -> object:
 
 async def _stream(desk: Desk, campaign_id: int | None) -> AsyncIterator[str]:
     number, told = -1, ""
-    while True:
+    while not desk.live.ended:
         snapshot = await desk.live.newer(number, KEEP_ALIVE)
         if snapshot.number <= number:
             yield ": still here\n\n"

@@ -43,6 +43,7 @@ def make_app(database: Database, settings: Settings, outside: Outside) -> FastAP
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await live.look()
         following = asyncio.create_task(live.follow())
         try:
             yield
@@ -59,6 +60,7 @@ def make_app(database: Database, settings: Settings, outside: Outside) -> FastAP
         docs_url=None,  # they load their program from another host
         redoc_url=None,
     )
+    app.state.live = live
     app.add_middleware(Defences, open_to_all=settings.token is None)
     app.add_api_route("/static/style.css", lambda: FileResponse(STYLE), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -74,18 +74,29 @@ class Live:
         self._known: dict[int, Campaign] = {}
         self._pinned: deque[int] = deque(maxlen=MOST_PINNED)
         self._looks = 0
+        self._looking = asyncio.Lock()
         self._changed: asyncio.Event | None = None
         self._moments: dict[int, deque[Moment]] = {}
         self.waiting: deque[Waiting] = deque(maxlen=REMEMBERED)
         self.snapshot = Snapshot()
+        self.ended = False
 
     async def follow(self) -> None:
         """Look at the record once a second, until this is cancelled."""
         while True:
             began = time.monotonic()
-            snapshot = await run_sync(self._look)
-            self._publish(snapshot)
+            await self.look()
             await asyncio.sleep(max(0.0, INTERVAL - (time.monotonic() - began)))
+
+    def end(self) -> None:
+        """Let nobody wait any longer."""
+        self.ended = True
+        self._publish(self.snapshot)
+
+    async def look(self) -> None:
+        """Look at the record, and tell who waits for it."""
+        async with self._looking:
+            self._publish(await run_sync(self._look))
 
     async def newer(self, number: int, patience: float) -> Snapshot:
         """The first snapshot after ``number``; the same again after ``patience`` seconds."""

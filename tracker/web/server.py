@@ -1,20 +1,21 @@
 """Serving the live page."""
 
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
 from tracker.errors import UsageError
+from tracker.web.live import Live
 from tracker.web.security import is_loopback
 
 SHORTEST_TOKEN = 16
 """Characters of a token: what is shorter can be guessed."""
 
 PATIENCE = 2
-"""Seconds that viewers have to go when the server ends: streams would stay for ever."""
+"""Seconds that is waited for those who are being answered when the server ends."""
 
 
 def check_address(host: str, token: SecretStr | None) -> None:
@@ -41,6 +42,7 @@ def bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen()  # who comes from now on waits for an answer
     except (OSError, OverflowError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
@@ -56,6 +58,18 @@ def address_of(bound: socket.socket) -> str:
     return f"http://{shown}:{port}"
 
 
+class _Server(uvicorn.Server):
+    """Ends the streams first: they would be waited for, and last for ever."""
+
+    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+        super().__init__(config)
+        self._live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._live.end()
+        await super().shutdown(sockets)
+
+
 def serve(app: FastAPI, bound: socket.socket) -> None:
     """Answer until Ctrl-C or SIGTERM."""
     config = uvicorn.Config(
@@ -65,5 +79,6 @@ def serve(app: FastAPI, bound: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=PATIENCE,
     )
-    with closing(bound):
-        uvicorn.Server(config).run([bound])
+    # Told to end it does so, and then raises the signal again: to end is all that was wanted.
+    with closing(bound), suppress(KeyboardInterrupt):
+        _Server(config, app.state.live).run([bound])
