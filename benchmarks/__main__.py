@@ -18,7 +18,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import floor, judging, pipeline, receipts, reports, results, rollups, table
+from benchmarks import (
+    floor,
+    judging,
+    pipeline,
+    receipts,
+    reports,
+    results,
+    rollups,
+    table,
+    viewers,
+)
 from benchmarks.databases import KINDS, Kind, settings_of, start
 from benchmarks.table import Line
 from simulator import environment
@@ -60,11 +70,12 @@ QUICK = Sizes(
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """Messages a second: through the pipeline, the same without a recorded result, and written
-    plainly."""
+    """Messages a second: through the pipeline, the same without a recorded result, with people at
+    its live page, and written plainly."""
 
     pipeline: float
     unrecorded: float
+    watched: float
     floor: float
 
 
@@ -82,12 +93,14 @@ class Figures:
     receipts: receipts.Timed
     largest: pipeline.Measured
     result: results.Timed
+    waited: viewers.Waited
 
     @property
     def lines(self) -> list[Line]:
         ours = median(each.pipeline for each in self.rounds)
         plain = median(each.floor for each in self.rounds)
         bare = median(each.unrecorded for each in self.rounds)
+        watched = median(each.watched for each in self.rounds)
         single = self.single.throughput
         small, large = self.reports
         size, peaks = self.largest.messages, self.largest.peaks
@@ -97,6 +110,14 @@ class Figures:
             table.throughput_line(
                 name, "pipeline ÷ without recording", ours, bare, table.WANTED_OF_UNRECORDED
             ),
+            table.throughput_line(
+                name,
+                f"pipeline with {viewers.VIEWERS} viewers ÷ without",
+                watched,
+                ours,
+                table.WANTED_OF_UNWATCHED,
+            ),
+            table.answer_line(name, size, self.waited.address, self.waited.seconds),
             table.throughput_line(
                 name, "pipeline ÷ per message", ours, single, table.WANTED_OF_SINGLE
             ),
@@ -152,13 +173,15 @@ class Bench:
         with self._kind.fresh() as url:
             single = self._run(url, self._sizes.single, 1)
         self._say(f"per message: {single.throughput:,.0f}/s")
-        timed, judged, largest, result = list[reports.Timed](), None, None, None
+        timed = list[reports.Timed]()
+        judged, largest, result, waited = None, None, None, None
         for size in self._sizes.reports:
             with self._kind.fresh() as url:
                 largest = self._run(url, size, DEFAULT_BATCH_SIZE, watched=True)
                 timed.append(reports.time_report(url))
                 judged = judged or judging.time_judging(url, size)
                 result = results.time_result(url, largest.scenario)
+                waited = viewers.time_pages(url, self._folder, size)
             self._say(
                 f"{size:,} messages: report {timed[-1].report * 1e3:.2f} ms,"
                 f" GROUP BY {timed[-1].group_by * 1e3:.2f} ms"
@@ -166,6 +189,7 @@ class Bench:
         assert judged is not None
         assert largest is not None
         assert result is not None
+        assert waited is not None
         return Figures(
             database=self._kind.name,
             settings=settings,
@@ -177,6 +201,7 @@ class Bench:
             receipts=self._receipts(),
             largest=largest,
             result=result,
+            waited=waited,
         )
 
     def _roll_up(self, new: int, old: int) -> rollups.Timed:
@@ -205,11 +230,23 @@ class Bench:
             self._say(f"{name}: without recording {bare.throughput:,.0f}/s")
         with (
             self._kind.fresh() as url,
+            viewers.live_page(url, self._folder) as address,
+            viewers.viewers(address),
+        ):
+            watched = self._run(url, self._sizes.pipeline, DEFAULT_BATCH_SIZE)
+            self._say(f"{name}: with viewers {watched.throughput:,.0f}/s")
+        with (
+            self._kind.fresh() as url,
             closing(open_database(load_settings(database_url=url))) as database,
         ):
             plain = self._sizes.pipeline / floor.write(database, rows)
             self._say(f"{name}: floor {plain:,.0f}/s, ratio {moved.throughput / plain:.2f}")
-        return Round(pipeline=moved.throughput, unrecorded=bare.throughput, floor=plain)
+        return Round(
+            pipeline=moved.throughput,
+            unrecorded=bare.throughput,
+            watched=watched.throughput,
+            floor=plain,
+        )
 
     def _run(
         self,
@@ -298,6 +335,9 @@ def _as_text(
         "without recording: --no-record, taking turns with the pipeline; figures and page: exact"
         " percentiles of the largest run and its report.html, in a process that has drawn nothing;",
         "  command: all of `sendtrace simulate`, from its start to its end",
+        f"viewers: {viewers.VIEWERS} streams of the campaign and its charts, taking turns with the"
+        " pipeline; slowest page: of "
+        f"{len(viewers.ADDRESSES)} pages and calls on the largest run, {viewers.CALLS} times each",
         f"report, GROUP BY: medians of {reports.TIMINGS} timings; memory: one run, each process's"
         " own peak, largest pool child",
         f"receipts: {receipts.DUPLICATES:.0%} twice; moves: the compare-and-set and the transitions"

@@ -24,6 +24,12 @@ WANTED_OF_ROLLUP = 0.5
 WANTED_OF_UNRECORDED = 0.95
 """Pipeline ÷ the same without recording its result."""
 
+WANTED_OF_UNWATCHED = 0.95
+"""Pipeline with viewers of its live page ÷ without."""
+
+WANTED_ANSWER = 0.1
+"""Seconds in which any page of the largest run is there, at the 95th percentile."""
+
 WANTED_SHARE_OF_RUN = 0.05
 """Figures and page of the largest run ÷ the command that ran it, in seconds."""
 
@@ -106,6 +112,18 @@ def result_line(database: str, messages: int, figures: float, page: float, comma
         ratio=share,
         wanted=f"< {WANTED_SHARE_OF_RUN:g}",
         reached=share < WANTED_SHARE_OF_RUN,
+    )
+
+
+def answer_line(database: str, messages: int, address: str, seconds: float) -> Line:
+    """How long the slowest page takes, in seconds."""
+    return Line(
+        database=database,
+        measure=f"slowest page, p95, {messages:,}",
+        figure=f"{seconds * 1e3:,.0f} ms",
+        beside=address,
+        wanted=f"< {WANTED_ANSWER * 1e3:.0f} ms",
+        reached=seconds < WANTED_ANSWER,
     )
 
 
