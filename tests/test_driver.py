@@ -35,8 +35,9 @@ class Tasks:
     def __init__(self) -> None:
         self.sent: list[tuple[int, int]] = []
 
-    def send_task(self, _name: str, *, kwargs: dict[str, int], queue: str) -> None:
+    def send_task(self, _name: str, *, kwargs: dict[str, int], kwargsrepr: str, queue: str) -> None:
         assert queue == "queued"
+        assert f"'batch': {kwargs['batch']}" in kwargsrepr
         self.sent.append((kwargs["campaign"], kwargs["batch"]))
 
 

@@ -48,6 +48,11 @@ def task_name(step: Step) -> str:
     return f"workers.{step}"
 
 
+def shown_arguments(campaign_id: int, name: str, batch: int) -> str:
+    """What Flower shows of a task's arguments, and finds it by: ``kwargs:name=diwali-email``."""
+    return repr({"campaign": campaign_id, "batch": batch, "name": name})
+
+
 def broker_client(url: str, *, timeout: float) -> Redis:
     """A client of the broker at a URL as Celery knows it. It tries once, for ``timeout`` seconds.
 

@@ -6,7 +6,7 @@ from functools import cache
 from celery.signals import worker_process_init
 from redis import Redis
 
-from tracker.catalog import Batch, Campaign, load_batch
+from tracker.catalog import Batch, Campaign, load_batch, load_campaign
 from tracker.database import Database, connect, migrate
 from tracker.errors import UsageError
 from tracker.settings import load_settings
@@ -29,6 +29,7 @@ def database() -> Database:
 def settle_in(**_: object) -> None:
     """Begin the life of a pool child: with connections of its own, and a calmer collector."""
     database.cache_clear()
+    name_of.cache_clear()
     _gateway.cache_clear()
     _services.cache_clear()
     _throttle.cache_clear()
@@ -48,6 +49,13 @@ def take_up(campaign: int, batch: int) -> Batch:
     """The batch that a task is about."""
     with database().read() as connection:
         return load_batch(connection, campaign, batch)
+
+
+@cache
+def name_of(campaign: int) -> str:
+    """The name of a campaign, which never changes."""
+    with database().read() as connection:
+        return load_campaign(connection, campaign).name
 
 
 def gateway_of(campaign: Campaign) -> Gateway:

@@ -23,7 +23,7 @@ from workers.app import app
 from workers.checks.base import checks_of
 from workers.following import LONGEST_WAIT, Following
 from workers.gateways.base import GatewayUnavailable
-from workers.queues import ROLLUP, task_name
+from workers.queues import ROLLUP, shown_arguments, task_name
 from workers.services import ServiceUnavailable
 
 logger = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ def send(following: Following | None, campaign: int, batch: int, *, away: int = 
             kwargs={"campaign": campaign, "batch": batch, **told},
             # What waits longer than a task may be silent would be handed to somebody else, too.
             countdown=min(following.wait, LONGEST_WAIT).total_seconds() or None,
+            kwargsrepr=shown_arguments(campaign, runtime.name_of(campaign), batch),
         )
 
 

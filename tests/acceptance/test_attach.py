@@ -93,7 +93,7 @@ def test_a_threshold_on_what_attached_workers_use(shell: Shell, broker: str) -> 
 def test_attach_without_a_broker(shell: Shell) -> None:
     ended = shell.run("simulate", shell.write("s.toml", SCENARIO), "--attach")
     assert ended.returncode == 2
-    assert ended.stderr.startswith("sendtrace: --attach needs a broker;")
+    assert ended.stderr.startswith("sendtrace: --attach needs a broker,")
     assert "SENDTRACE_BROKER_URL" in ended.stderr
     assert shell.recorded("SELECT count(*) FROM runs") == 0
 
