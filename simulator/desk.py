@@ -2,18 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import cache
+
+from celery import Celery
 
 from simulator.broker import Broker
 from simulator.run import open_database
 from simulator.runs_desk import make_runs
-from tracker.catalog import Campaign
+from tracker.catalog import Campaign, load_campaign
 from tracker.database import Database
+from tracker.expectations import Expected
 from tracker.settings import Settings
+from tracker.status import Step
 from tracker.web.app import make_app
 from tracker.web.outside import Depth, Opinion, Outside, Section
 from tracker.web.server import address_of, bind, check_address, serve
 from workers import explanation
 from workers.checks.base import all_checks
+from workers.queues import QUEUE_OF, shown_arguments, task_name
 from workers.trial import Rules
 
 
@@ -30,6 +36,8 @@ def run_desk(settings: Settings, host: str, port: int) -> None:
 def outside(database: Database, settings: Settings) -> Outside:
     """What there is beside the record."""
     broker = Broker(settings.broker_url) if settings.broker_url else None
+    app = Celery("desk", set_as_current=False, config_source="celeryconfig")
+    app.conf.broker_url = settings.broker_url
 
     def depths() -> Mapping[str, Depth]:
         return (
@@ -37,6 +45,21 @@ def outside(database: Database, settings: Settings) -> Outside:
             if broker is None
             else {name: Depth(each.ready, each.unacked) for name, each in broker.depths().items()}
         )
+
+    def remind(campaign_id: int, batch: int, what: Expected, *, alone: bool) -> None:
+        step = Step.DELIVER if what is Expected.RECEIPTS else Step.ENGAGE
+        app.send_task(
+            task_name(step),
+            kwargs={"campaign": campaign_id, "batch": batch, "alone": alone},
+            kwargsrepr=shown_arguments(campaign_id, name_of(campaign_id), batch),
+            queue=QUEUE_OF[step],
+            retry=False,
+        )
+
+    @cache
+    def name_of(campaign_id: int) -> str:
+        with database.read() as connection:
+            return load_campaign(connection, campaign_id).name
 
     def explain(campaign: Campaign, number: int) -> Sequence[Opinion]:
         rules = Rules(campaign=campaign, checks=all_checks())
@@ -54,6 +77,7 @@ def outside(database: Database, settings: Settings) -> Outside:
 
     return Outside(
         depths=None if broker is None else depths,
+        remind=None if broker is None else remind,
         explain=explain,
         sections=(Section("Runs", "/runs", make_runs),),
         templates=("simulator",),

@@ -56,8 +56,11 @@ class Receipt(NamedTuple):
     detail: str | None = None
 
 
-def apply(written: Entry, receipts: Sequence[Receipt]) -> None:
-    """Move the messages of an entry's batch as far as ``receipts`` count, and put down the rest."""
+def apply(written: Entry, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
+    """Move the messages of an entry's batch as far as ``receipts`` count, and put down the rest.
+
+    Returns those that came too early: of an attempt that is not on record yet.
+    """
     campaign = written.batch.campaign
     latest = campaign.clock.now() + int(TOLERANCE / MICROSECOND * max(1.0, campaign.speed))
     nonsensical = _known_nonsense(written)
@@ -86,9 +89,17 @@ def apply(written: Entry, receipts: Sequence[Receipt]) -> None:
     _put_down(written, nonsense, Verdict.UNKNOWN)
     if left:
         left = _apply_late(written, sorted(left, key=_in_time))
-    if left:
-        for verdict, those in _judge(written, left).items():
-            _put_down(written, those, verdict)
+    if not left:
+        return ()
+    early, refused = _judge(written, left)
+    for verdict, those in refused.items():
+        _put_down(written, those, verdict)
+    return early
+
+
+def put_down_unknown(written: Entry, receipts: Sequence[Receipt]) -> None:
+    """Put down receipts as of nothing that we know."""
+    _put_down(written, receipts, Verdict.UNKNOWN)
 
 
 def _known_nonsense(written: Entry) -> set[tuple[int, int, int, Instant]]:
@@ -170,11 +181,15 @@ def _apply_late(written: Entry, receipts: Sequence[Receipt]) -> list[Receipt]:
     return left
 
 
-def _judge(written: Entry, receipts: Sequence[Receipt]) -> dict[Verdict, list[Receipt]]:
-    """Why receipts did not count. Those that were seen before, or come too early, are left out."""
+def _judge(
+    written: Entry, receipts: Sequence[Receipt]
+) -> tuple[list[Receipt], dict[Verdict, list[Receipt]]]:
+    """Receipts that come too early, and why others did not count. Those that were seen before are
+    left out."""
     numbers = sorted({receipt.number for receipt in receipts})
     states = _states(written, numbers)
     recorded = _recorded(written, numbers)
+    early: list[Receipt] = []
     refused: defaultdict[Verdict, list[Receipt]] = defaultdict(list)
     for receipt in receipts:
         status, attempt = states.get(receipt.number, (None, 0))
@@ -185,10 +200,10 @@ def _judge(written: Entry, receipts: Sequence[Receipt]) -> dict[Verdict, list[Re
         elif receipt.attempt == attempt and status in SENT:
             refused[Verdict.DUPLICATE].append(receipt)
         elif receipt.attempt == attempt + 1 and status in BETWEEN_ATTEMPTS:
-            continue  # the gateway has accepted it, and we have yet to write that down
+            early.append(receipt)  # the gateway has it, and we have yet to write that down
         else:
             refused[Verdict.UNKNOWN].append(receipt)
-    return refused
+    return early, refused
 
 
 def _states(written: Entry, numbers: Sequence[int]) -> dict[int, tuple[Status, int]]:

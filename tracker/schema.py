@@ -361,6 +361,23 @@ refused_receipts = Table(
     " apart that say the same.",
 )
 
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("campaign_id", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("kind", String(17), nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
+    CheckConstraint("kind IN ('receipts_due_at', 'engagement_due_at')", name="kind"),
+    Index(None, "campaign_id", "batch"),
+    comment="What a gateway has reported of a batch on its own account, and no step has applied"
+    " yet: a JSON list of receipts, or of engagement. Kind is the column of batches that says it is"
+    " due. received_at is real time.",
+)
+
 tallies = Table(
     "tallies",
     metadata,

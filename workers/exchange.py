@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker import engagement
+from tracker import engagement, inbox
 from tracker.catalog import Batch, Campaign
 from tracker.clock import MICROSECOND
 from tracker.database import Database
 from tracker.expectations import Expected, expect, expect_not_before, outlook
-from tracker.journal import Author, Move, State, entry
-from tracker.receipts import Receipt, apply
+from tracker.journal import Author, Entry, Move, State, entry
+from tracker.receipts import Receipt, apply, put_down_unknown
 from tracker.schema import customers, messages, transitions
 from tracker.status import Channel, Status, Step
 from workers.following import RECEIPT_POLL, Following, bounced_softly_at, next_step, of_batch
@@ -158,15 +158,27 @@ def deliver(database: Database, batch: Batch, gateway: Gateway, by: Author) -> F
     with database.read() as connection:
         known = outlook(connection, batch)
         awaited = _awaited(connection, batch)
+        reported = inbox.holds(connection, batch, Expected.RECEIPTS)
     if awaited or known.receipts_due_at is not None:
         news = gateway.receipts(batch, awaited, started_at)
         # All up to now was told, whatever the gateway says of when there is more.
         again = None if news.again is None else max(news.again, started_at + 1)
-        if news.items or again != known.receipts_due_at:
+        if news.items or again != known.receipts_due_at or reported:
             with entry(database, batch, Step.DELIVER, by, started_at=started_at) as written:
-                apply(written, news.items)
+                told = inbox.take(written, Expected.RECEIPTS)
+                early = apply(written, [*news.items, *told.came])
                 expect_not_before(written, Expected.RECEIPTS, again, as_of=known.as_of)
+                _keep_early(written, told, early)
     return next_step(database, batch, Step.DELIVER)
+
+
+def _keep_early(written: Entry, told: inbox.Taken, early: Sequence[Receipt]) -> None:
+    """Keep receipts that were reported before we knew of the attempt, as long as that may be why.
+    Those that the gateway was asked for come again by themselves."""
+    reported = [receipt for receipt in early if receipt in told.came]
+    waiting = [receipt for receipt in reported if told.may_wait(receipt)]
+    inbox.put_back(written, Expected.RECEIPTS, told, waiting)
+    put_down_unknown(written, [receipt for receipt in reported if not told.may_wait(receipt)])
 
 
 def _awaited(connection: Connection, batch: Batch) -> Mapping[int, Sequence[int]]:
@@ -186,13 +198,21 @@ def engage(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Fo
     with database.read() as connection:
         known = outlook(connection, batch)
         delivered = _delivered(connection, batch)
+        reported = inbox.holds(connection, batch, Expected.ENGAGEMENT)
     since = known.engagement_due_at
     if since is not None:
         news = gateway.engagement(batch, delivered, since, started_at)
-        if news.items or news.again != since:
+        if news.items or news.again != since or reported:
             with entry(database, batch, Step.ENGAGE, by, started_at=started_at) as written:
-                engagement.record(written, news.items)
+                told = inbox.take(written, Expected.ENGAGEMENT)
+                reached = set(delivered.numbers) if told.came else set[int]()
+                counting = [event for event in told.came if event.number in reached]
+                engagement.record(written, [*news.items, *counting])
                 expect_not_before(written, Expected.ENGAGEMENT, news.again, as_of=known.as_of)
+                # Nobody reads what did not arrive; that it did may be written down a little later.
+                rest = [event for event in told.came if event.number not in reached]
+                waiting = [event for event in rest if told.may_wait(event)]
+                inbox.put_back(written, Expected.ENGAGEMENT, told, waiting)
     return next_step(database, batch, Step.ENGAGE)
 
 

@@ -48,13 +48,22 @@ RETRIES = {
 
 
 def step(name: Step) -> Callable[[Callable[..., Following | None]], Task]:
-    """Make a function the task of a step: it repeats what may pass, and sends on what follows."""
+    """Make a function the task of a step: it repeats what may pass, and sends on what follows.
+
+    A task that is ``alone`` sends nothing on: another one of its batch is on the way.
+    """
 
     def decorate(do: Callable[..., Following | None]) -> Task:
-        def run(self: Task, *, campaign: int, batch: int, away: int = 0) -> None:
+        def run(
+            self: Task, *, campaign: int, batch: int, away: int = 0, alone: bool = False
+        ) -> None:
             try:
-                send(do(self, campaign, batch), campaign, batch)
+                following = do(self, campaign, batch)
+                if not alone:
+                    send(following, campaign, batch)
             except GatewayUnavailable as error:
+                if alone:  # the batch's own task comes back
+                    return
                 speed = runtime.take_up(campaign, batch).campaign.speed
                 wait = back_off(away, speed)
                 logger.warning(

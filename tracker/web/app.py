@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from tracker.errors import NotFound, SendtraceError, UsageError
 from tracker.settings import Settings
 from tracker.web.api import make_api
 from tracker.web.desk import Desk
+from tracker.web.doors import make_doors
 from tracker.web.live import Live
 from tracker.web.outside import Outside
 from tracker.web.pages import make_pages
-from tracker.web.security import Defences, viewers
+from tracker.web.security import Defences, reporters, viewers
 
 STATIC = Path(__file__).with_name("static")
 STYLE = Path(__file__).parent.parent / "templates" / "style.css"
@@ -48,9 +49,9 @@ def make_app(database: Database, settings: Settings, outside: Outside) -> FastAP
         try:
             yield
         finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+            # To cancel it would leave a connection behind, in the middle of a question.
+            live.end()
+            await following
 
     app = FastAPI(
         title="sendtrace",
@@ -68,6 +69,7 @@ def make_app(database: Database, settings: Settings, outside: Outside) -> FastAP
     guarded = [Depends(viewers(settings.token))]
     app.include_router(make_pages(desk), dependencies=guarded)
     app.include_router(make_api(desk), dependencies=guarded)
+    app.include_router(make_doors(desk, reporters(settings.token)))
     for section in outside.sections:
         app.include_router(section.make(desk), dependencies=guarded)
     app.add_api_route(

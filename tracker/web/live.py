@@ -78,19 +78,25 @@ class Live:
         self._changed: asyncio.Event | None = None
         self._moments: dict[int, deque[Moment]] = {}
         self.waiting: deque[Waiting] = deque(maxlen=REMEMBERED)
+        self._ending = asyncio.Event()
         self.snapshot = Snapshot()
-        self.ended = False
+
+    @property
+    def ended(self) -> bool:
+        return self._ending.is_set()
 
     async def follow(self) -> None:
-        """Look at the record once a second, until this is cancelled."""
-        while True:
+        """Look at the record once a second, until the end."""
+        while not self.ended:
             began = time.monotonic()
             await self.look()
-            await asyncio.sleep(max(0.0, INTERVAL - (time.monotonic() - began)))
+            with suppress(TimeoutError):
+                left = INTERVAL - (time.monotonic() - began)
+                await asyncio.wait_for(self._ending.wait(), max(0.0, left))
 
     def end(self) -> None:
-        """Let nobody wait any longer."""
-        self.ended = True
+        """Look no more, and let nobody wait any longer."""
+        self._ending.set()
         self._publish(self.snapshot)
 
     async def look(self) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fastapi import APIRouter
 
 from tracker.catalog import Campaign
+from tracker.expectations import Expected
 
 if TYPE_CHECKING:
     from tracker.web.desk import Desk
@@ -31,6 +32,13 @@ class Opinion:
     error: str | None = None
 
 
+class Remind(Protocol):
+    """Has a worker look at what was reported of a batch. ``alone``: the batch has a task of its
+    own on the way, which sees to what follows. Raises whatever the broker's library raises."""
+
+    def __call__(self, campaign_id: int, batch: int, what: Expected, *, alone: bool) -> None: ...
+
+
 class Section(NamedTuple):
     """A part of the live page that another floor brings: the way to it, and what makes its pages
     from what is at the desk."""
@@ -47,6 +55,7 @@ class Outside:
     of a message."""
 
     depths: Callable[[], Mapping[str, Depth]] | None = None
+    remind: Remind | None = None
     explain: Callable[[Campaign, int], Sequence[Opinion]] | None = None
     sections: Sequence[Section] = field(default_factory=tuple)
     templates: Sequence[str] = ()
