@@ -1,0 +1,192 @@
+"""Who works, and what failed: what Celery's workers say of themselves on the broker."""
+
+import ast
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from celery.events.state import State
+
+logger = logging.getLogger(__name__)
+
+SILENT_AFTER = 20.0
+"""Seconds without a heartbeat after which a worker counts as silent: they beat every two."""
+
+FORGOTTEN_AFTER = 3600.0
+"""Seconds after which a silent worker is forgotten."""
+
+MOST_TASKS, MOST_FAILED = 2_000, 200
+"""Tasks whose names are remembered, and failures that are."""
+
+LONGEST_ERROR = 500
+"""Characters of an error that are kept."""
+
+ASK_EVERY = 30.0
+"""Seconds between two questions which queues the workers serve."""
+
+LISTEN = 1.0
+"""Seconds of silence after which it is seen whether to go on."""
+
+LONGEST_PAUSE = 30.0
+"""Seconds between two attempts to reach the broker, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A worker, when it was last heard (seconds since 1970), and the queues it serves as far as
+    that is known."""
+
+    name: str
+    heard_at: float
+    is_there: bool
+    queues: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A task that failed, or that failed and is tried again, ``at`` seconds since 1970. Of its
+    arguments nothing is known but campaign and batch."""
+
+    task: str
+    campaign: int | None
+    batch: int | None
+    error: str
+    worker: str
+    at: float
+    task_id: str
+    again: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presence:
+    """Workers and failures, the latest first. ``deaf_since`` is when the broker went away, None
+    while it is there."""
+
+    workers: Sequence[Seen] = ()
+    failed: Sequence[Failed] = ()
+    deaf_since: float | None = None
+
+
+class Listener:
+    """Listens to the workers in a thread of its own. Use it as a context manager."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._state = State(max_workers_in_memory=1_000, max_tasks_in_memory=MOST_TASKS)
+        self._failed: deque[Failed] = deque(maxlen=MOST_FAILED)
+        self._queues: Mapping[str, Sequence[str]] = {}
+        self._asked_at = 0.0
+        self._deaf_since: float | None = time.time()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+
+    def __enter__(self) -> "Listener":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(10 * LISTEN)
+
+    def snapshot(self) -> Presence:
+        """What is known now."""
+        now = time.time()
+        with self._lock:
+            workers = [
+                Seen(
+                    name=name,
+                    heard_at=worker.timestamp or 0.0,
+                    # One that goes off says so, and its heartbeats are forgotten.
+                    is_there=bool(worker.heartbeats) and now - worker.heartbeats[-1] < SILENT_AFTER,
+                    queues=self._queues.get(name, ()),
+                )
+                for name, worker in sorted(self._state.workers.items())
+                if now - (worker.timestamp or 0.0) < FORGOTTEN_AFTER
+            ]
+            return Presence(
+                workers=tuple(workers),
+                failed=tuple(reversed(self._failed)),
+                deaf_since=self._deaf_since,
+            )
+
+    def _run(self) -> None:
+        pause = LISTEN
+        while not self._ended.is_set():
+            try:
+                self._listen()
+                pause = LISTEN
+            except Exception as error:  # whatever the broker's library raises: it is away
+                logger.debug("the workers can't be heard: %s", error)
+                with self._lock:
+                    self._deaf_since = self._deaf_since or time.time()
+                self._ended.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _listen(self) -> None:
+        with self._app.connection_for_read() as connection:
+            receiver = self._app.events.Receiver(connection, handlers={"*": self._hear})
+            receiver.connect_max_retries = 1  # we try again ourselves, and say since when
+            receiver.on_connection_error = _say_nothing
+            with receiver.consumer_context(wakeup=True) as (channelled, _, _):
+                with self._lock:
+                    self._deaf_since = None
+                while not self._ended.is_set():
+                    with suppress(TimeoutError):
+                        channelled.drain_events(timeout=LISTEN)
+                    if time.monotonic() - self._asked_at > ASK_EVERY:
+                        self._ask(channelled)
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        with self._lock:
+            self._state.event(event)
+            if event["type"] in ("task-failed", "task-retried"):
+                self._failed.append(self._failure(event))
+
+    def _failure(self, event: Mapping[str, Any]) -> Failed:
+        task = self._state.tasks.get(event["uuid"])
+        told = _told(getattr(task, "kwargs", None))
+        return Failed(
+            task=getattr(task, "name", None) or "unknown",
+            campaign=told.get("campaign"),
+            batch=told.get("batch"),
+            error=str(event.get("exception") or "")[:LONGEST_ERROR],
+            worker=str(event.get("hostname", "")),
+            at=float(event.get("timestamp") or time.time()),
+            task_id=str(event["uuid"]),
+            again=event["type"] == "task-retried",
+        )
+
+    def _ask(self, connection: Any) -> None:
+        self._asked_at = time.monotonic()
+        # A connection of its own would be tried for minutes, should the broker go away now.
+        asking = self._app.control.inspect(timeout=LISTEN, connection=connection)
+        answers = asking.active_queues() or {}
+        found = {
+            name: tuple(sorted(queue["name"] for queue in queues))
+            for name, queues in answers.items()
+        }
+        with self._lock:
+            self._queues = {**self._queues, **found}
+
+
+def _say_nothing(*_: object) -> None:
+    """Nobody reads what kombu would say of a broker that is away."""
+
+
+def _told(arguments: object) -> dict[str, int]:
+    """Campaign and batch of a task's arguments as :func:`workers.queues.shown_arguments` shows
+    them; nothing where they say something else."""
+    try:
+        read = ast.literal_eval(str(arguments))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {}
+    if not isinstance(read, dict):
+        return {}
+    return {key: read[key] for key in ("campaign", "batch") if isinstance(read.get(key), int)}
