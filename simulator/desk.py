@@ -1,8 +1,11 @@
 """``sendtrace serve``: the live page, with what this floor and that of the workers bring to it."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from functools import cache
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache, partial
 
 from celery import Celery
 
@@ -15,11 +18,21 @@ from tracker.expectations import Expected
 from tracker.settings import Settings
 from tracker.status import Step
 from tracker.web.app import make_app
-from tracker.web.outside import Depth, Opinion, Outside, Section
+from tracker.web.outside import (
+    Depth,
+    Failed,
+    Opinion,
+    Outside,
+    Presence,
+    Remind,
+    Section,
+    Seen,
+)
 from tracker.web.server import address_of, bind, check_address, serve
 from workers import explanation
 from workers.checks.base import all_checks
-from workers.queues import QUEUE_OF, shown_arguments, task_name
+from workers.presence import Listener
+from workers.queues import QUEUE_OF, QUEUES, shown_arguments, task_name
 from workers.trial import Rules
 
 
@@ -27,24 +40,88 @@ def run_desk(settings: Settings, host: str, port: int) -> None:
     """Serve the live page until Ctrl-C. Raises :exc:`UsageError` where that can't be begun."""
     check_address(host, settings.token)
     settings.prepare_home()
-    with closing(open_database(settings)) as database, closing(bind(host, port)) as bound:
-        app = make_app(database, settings, outside(database, settings))
+    with ExitStack() as stack:
+        database = stack.enter_context(closing(open_database(settings)))
+        bound = stack.enter_context(closing(bind(host, port)))
+        app = make_app(database, settings, stack.enter_context(outside(database, settings)))
         print(f"the live page: {address_of(bound)}", flush=True)
         serve(app, bound)
 
 
-def outside(database: Database, settings: Settings) -> Outside:
-    """What there is beside the record."""
-    broker = Broker(settings.broker_url) if settings.broker_url else None
-    app = Celery("desk", set_as_current=False, config_source="celeryconfig")
-    app.conf.broker_url = settings.broker_url
+@contextmanager
+def outside(database: Database, settings: Settings) -> Iterator[Outside]:
+    """What there is beside the record, for as long as the block lasts."""
+    shown = Outside(
+        explain=partial(_explain, database),
+        queues=QUEUES,
+        help_batch=_help_batch,
+        help_queue=_help_queue,
+        sections=(Section("Runs", "/runs", make_runs),),
+        templates=("simulator",),
+    )
+    if not settings.broker_url:
+        yield shown
+        return
+    broker = Broker(settings.broker_url)
+    with (
+        closing(broker),
+        Celery("desk", set_as_current=False, config_source="celeryconfig") as app,
+    ):
+        app.conf.broker_url = settings.broker_url
+        with Listener(app) as listener:
+            yield replace(
+                shown,
+                depths=partial(_depths, broker),
+                presence=partial(_presence, listener),
+                remind=_reminder(database, app),
+            )
 
-    def depths() -> Mapping[str, Depth]:
-        return (
-            {}
-            if broker is None
-            else {name: Depth(each.ready, each.unacked) for name, each in broker.depths().items()}
+
+def _depths(broker: Broker) -> Mapping[str, Depth]:
+    return {name: Depth(each.ready, each.unacked) for name, each in broker.depths().items()}
+
+
+def _presence(listener: Listener) -> Presence:
+    found = listener.snapshot()
+    deaf = found.deaf_since
+    return Presence(
+        workers=[
+            Seen(
+                name=each.name,
+                heard_at=datetime.fromtimestamp(each.heard_at, UTC),
+                is_there=each.is_there,
+                queues=each.queues,
+            )
+            for each in found.workers
+        ],
+        failed=[
+            Failed(**{**vars(each), "at": datetime.fromtimestamp(each.at, UTC)})
+            for each in found.failed
+        ],
+        deaf_since=None if deaf is None else datetime.fromtimestamp(deaf, UTC),
+    )
+
+
+def _explain(database: Database, campaign: Campaign, number: int) -> Sequence[Opinion]:
+    rules = Rules(campaign=campaign, checks=all_checks())
+    explained = explanation.explain(database, rules, number, campaign.clock.now())
+    return [
+        Opinion(
+            step=each.check.step,
+            check=each.check.name,
+            reason=None if each.reason is None else each.reason.title,
+            looked_at=each.looked_at,
+            error=each.error,
         )
+        for each in explained.opinions
+    ]
+
+
+def _reminder(database: Database, app: Celery) -> Remind:
+    @cache
+    def name_of(campaign_id: int) -> str:
+        with database.read() as connection:
+            return load_campaign(connection, campaign_id).name
 
     def remind(campaign_id: int, batch: int, what: Expected, *, alone: bool) -> None:
         step = Step.DELIVER if what is Expected.RECEIPTS else Step.ENGAGE
@@ -56,29 +133,13 @@ def outside(database: Database, settings: Settings) -> Outside:
             retry=False,
         )
 
-    @cache
-    def name_of(campaign_id: int) -> str:
-        with database.read() as connection:
-            return load_campaign(connection, campaign_id).name
+    return remind
 
-    def explain(campaign: Campaign, number: int) -> Sequence[Opinion]:
-        rules = Rules(campaign=campaign, checks=all_checks())
-        explained = explanation.explain(database, rules, number, campaign.clock.now())
-        return [
-            Opinion(
-                step=each.check.step,
-                check=each.check.name,
-                reason=None if each.reason is None else each.reason.title,
-                looked_at=each.looked_at,
-                error=each.error,
-            )
-            for each in explained.opinions
-        ]
 
-    return Outside(
-        depths=None if broker is None else depths,
-        remind=None if broker is None else remind,
-        explain=explain,
-        sections=(Section("Runs", "/runs", make_runs),),
-        templates=("simulator",),
-    )
+def _help_batch(campaign_id: int, batch: int, step: str) -> str:
+    arguments = json.dumps({"campaign": campaign_id, "batch": batch})
+    return f"celery -A workers.app call {task_name(Step(step))} --kwargs='{arguments}'"
+
+
+def _help_queue(queue: str) -> str:
+    return f"celery -A workers.app worker -Q {queue}"

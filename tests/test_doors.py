@@ -74,9 +74,10 @@ def client(database: Database, settings: Settings, reminded: Reminded) -> Iterat
     def remind(campaign_id: int, batch: int, what: Expected, *, alone: bool) -> None:
         reminded.append((campaign_id, batch, what, alone))
 
-    seen = replace(outside(database, made), remind=remind)
-    with TestClient(make_app(database, made, seen), base_url="http://127.0.0.1") as client:
-        yield client
+    with outside(database, made) as shown:
+        app = make_app(database, made, replace(shown, remind=remind))
+        with TestClient(app, base_url="http://127.0.0.1") as client:
+            yield client
 
 
 @pytest.fixture
@@ -332,8 +333,10 @@ def test_only_who_has_the_token_may_report(batch: Batch, client: TestClient) -> 
 def test_nobody_may_report_where_there_is_no_token(
     batch: Batch, database: Database, settings: Settings
 ) -> None:
-    app = make_app(database, settings, outside(database, settings))
-    with TestClient(app, base_url="http://127.0.0.1") as client:
+    with (
+        outside(database, settings) as shown,
+        TestClient(make_app(database, settings, shown), base_url="http://127.0.0.1") as client,
+    ):
         answer = client.post("/api/receipts", json=[receipt(batch, 0)])
         assert answer.status_code == 401
         assert "SENDTRACE_TOKEN" in answer.json()["detail"]
@@ -363,8 +366,10 @@ def test_a_report_is_taken_while_the_broker_is_away(
     away = settings.model_copy(
         update={"token": SecretStr(TOKEN), "broker_url": "redis://127.0.0.1:1/0"}
     )
-    app = make_app(database, away, outside(database, away))
-    with TestClient(app, base_url="http://127.0.0.1") as client:
+    with (
+        outside(database, away) as shown,
+        TestClient(make_app(database, away, shown), base_url="http://127.0.0.1") as client,
+    ):
         answer = client.post("/api/receipts", json=[receipt(batch, 0)], headers=BEARER)
     assert answer.status_code == 202
     assert answer.json() == {"taken": 1, "batches": 1, "queued": False}

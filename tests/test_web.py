@@ -1,8 +1,10 @@
 """The live page and its API, asked as programs and browsers ask."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 
@@ -10,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from markupsafe import escape
 from pydantic import SecretStr
 
 from simulator.desk import outside
@@ -19,11 +22,14 @@ from tracker.catalog import Batch
 from tracker.database import Database
 from tracker.report import make_reports
 from tracker.report_lines import all_lines
+from tracker.schema import batches
 from tracker.settings import Settings
 from tracker.status import Reason, Status
 from tracker.timeline import tell
 from tracker.web.app import make_app
+from tracker.web.outside import Failed, Presence, Seen
 from tracker.web.queries import QUESTIONS
+from workers.queues import QUEUES
 
 TOKEN = "0123456789abcdef0123456789abcdef"  # noqa: S105  # nobody's
 
@@ -31,12 +37,15 @@ Ask = Callable[..., Any]
 
 
 @contextmanager
-def served(database: Database, settings: Settings, **different: object) -> Iterator[TestClient]:
-    """A client of the live page; ``different`` are settings."""
+def served(
+    database: Database, settings: Settings, beside: Mapping[str, Any] = {}, **different: object
+) -> Iterator[TestClient]:
+    """A client of the live page; ``different`` are settings, ``beside`` is what others show."""
     made = settings.model_copy(update=different)
-    app = make_app(database, made, outside(database, made))
-    with TestClient(app, base_url="http://127.0.0.1:8080") as client:
-        yield client
+    with outside(database, made) as shown:
+        app = make_app(database, made, replace(shown, **beside))
+        with TestClient(app, base_url="http://127.0.0.1:8080") as client:
+            yield client
 
 
 @pytest.fixture
@@ -271,3 +280,51 @@ def test_numbers_are_kept_and_marked_while_the_database_is_away(
         look()
         assert client.get("/api/campaigns").json()["trouble"] is None
         assert client.get("/campaigns/1/messages").status_code == 200
+
+
+def test_what_stands_still_is_shown_with_what_helps(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    with database.write() as connection:
+        connection.execute(sa.update(batches).values(touched_at=0))
+    now = datetime.now(UTC)
+    seen = Presence(
+        workers=[Seen(name="gateway@here", heard_at=now, is_there=True, queues=["gateway"])],
+        failed=[
+            Failed(
+                task="workers.submit",
+                campaign=batch.campaign.id,
+                batch=0,
+                error=f"ValueError({HOSTILE!r})",
+                worker="gateway@here",
+                at=now,
+                task_id="1-2-3",
+                again=False,
+            )
+        ],
+    )
+    with served(database, settings, {"presence": lambda: seen}) as client:
+        page = client.get("/standstill").text
+        found = client.get("/api/standstill").json()
+        overview = client.get("/api/campaigns").json()
+    [standing] = found["batches"]
+    assert (standing["name"], standing["batch"], standing["step"]) == ("spring", 0, "suppress")
+    command = (
+        "celery -A workers.app call workers.suppress"
+        f' --kwargs=\'{{"campaign": {batch.campaign.id}, "batch": 0}}\''
+    )
+    assert standing["command"] == command
+    assert escape(command) in page
+    assert "gateway" not in found["unserved"]
+    assert set(found["unserved"]) == set(QUEUES) - {"gateway"}
+    assert "celery -A workers.app worker -Q about_to_be_sent" in page
+    assert "<script>alert" not in page
+    assert "was given up" in page
+    assert overview["campaigns"][0]["attention"][0] == "1 batch stands still"
+
+
+def test_nobody_listens_without_a_broker(batch: Batch, client: TestClient) -> None:
+    found = client.get("/api/standstill").json()
+    assert (found["workers"], found["failed"], found["unserved"]) == (None, None, [])
+    assert "no broker is configured" in client.get("/standstill").text
+    assert "No batch stands still" in client.get("/standstill").text

@@ -1,6 +1,7 @@
 """The JSON API: what the pages show, for programs."""
 
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
@@ -11,11 +12,12 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from tracker.browsing import Found, find_messages
-from tracker.catalog import Campaign
+from tracker.clock import to_datetime
 from tracker.report import Report
 from tracker.timeline import tell
 from tracker.web import figures
 from tracker.web.desk import Desk
+from tracker.web.live import Snapshot
 from tracker.web.masking import mask_email, mask_mobile
 from tracker.web.pages import check_after, opinions, report_of
 from tracker.web.queries import Question
@@ -82,6 +84,52 @@ class Opinion(BaseModel):
     error: str | None
 
 
+class StandingModel(BaseModel):
+    """A batch that stands still, and the command that sends it on."""
+
+    campaign: int
+    name: str
+    batch: int
+    since: datetime = Field(description="by the clock of its run")
+    seconds: float = Field(description="real seconds")
+    waiting: dict[str, int] = Field(description="messages that need work, by status")
+    step: str
+    command: str | None
+
+
+class WorkerModel(BaseModel):
+    """A worker; ``is_there`` is false for one that went silent."""
+
+    name: str
+    heard_at: datetime
+    is_there: bool
+    queues: list[str]
+
+
+class FailedModel(BaseModel):
+    """A task that failed lately; ``again``: it is tried once more."""
+
+    task: str
+    campaign: int | None
+    batch: int | None
+    error: str
+    worker: str
+    at: datetime
+    task_id: str
+    again: bool
+
+
+class StandstillModel(BaseModel):
+    """What stands still. ``workers`` and ``failed`` are null where nobody listens to them;
+    ``deaf_since``: the broker is away."""
+
+    batches: list[StandingModel]
+    workers: list[WorkerModel] | None
+    failed: list[FailedModel] | None
+    unserved: list[str] = Field(description="queues without a worker")
+    deaf_since: datetime | None
+
+
 def make_api(desk: Desk) -> APIRouter:
     """The API, made from what is at the ``desk``."""
     router = APIRouter(prefix="/api")
@@ -94,12 +142,12 @@ def make_api(desk: Desk) -> APIRouter:
         return Overview(
             at=snapshot.at,
             trouble=snapshot.trouble,
-            campaigns=[_campaign(report) for report in reports],
+            campaigns=[_campaign(snapshot, report) for report in reports],
         )
 
     def campaign(campaign_id: CampaignId) -> CampaignModel:
         """How far a campaign is."""
-        return _campaign(report_of(desk, campaign_id)[1])
+        return _campaign(*report_of(desk, campaign_id))
 
     def report(campaign_id: CampaignId) -> dict[str, Any]:
         """The Live Monitoring Report, as `sendtrace report --format json` has it."""
@@ -150,6 +198,10 @@ def make_api(desk: Desk) -> APIRouter:
             )
             for each, looked_at in said
         ]
+
+    def standstill() -> StandstillModel:
+        """Batches without progress, workers that went silent, tasks that failed lately."""
+        return _standstill(desk)
 
     def queues() -> dict[str, dict[str, int]] | None:
         """How deep each queue is, ready and unacked; null where the broker does not say."""
@@ -202,6 +254,7 @@ def make_api(desk: Desk) -> APIRouter:
         tags=["messages"],
         responses=NOT_FOUND,
     )
+    get("/standstill", standstill, summary="What stands still", tags=["operations"])
     get("/queues", queues, summary="The queues", tags=["operations"])
     get(
         "/events",
@@ -217,9 +270,33 @@ NOT_BUFFERED = {"X-Accel-Buffering": "no"}
 """Has nginx pass a stream on at once."""
 
 
-def _campaign(report: Report) -> CampaignModel:
-    campaign: Campaign = report.campaign
-    its = figures.progress(report)
+def _standstill(desk: Desk) -> StandstillModel:
+    seen = None if desk.outside.presence is None else desk.outside.presence()
+    command = desk.outside.help_batch
+    return StandstillModel(
+        batches=[
+            StandingModel(
+                campaign=each.campaign.id,
+                name=each.campaign.name,
+                batch=each.batch,
+                since=to_datetime(each.since),
+                seconds=each.seconds,
+                waiting={status.slug: count for status, count in each.waiting.items()},
+                step=each.step,
+                command=command and command(each.campaign.id, each.batch, each.step),
+            )
+            for each in desk.live.snapshot.standing
+        ],
+        workers=None if seen is None else [WorkerModel(**asdict(each)) for each in seen.workers],
+        failed=None if seen is None else [FailedModel(**asdict(each)) for each in seen.failed],
+        unserved=desk.unserved(seen),
+        deaf_since=None if seen is None else seen.deaf_since,
+    )
+
+
+def _campaign(snapshot: Snapshot, report: Report) -> CampaignModel:
+    campaign = report.campaign
+    its = figures.progress(snapshot, report)
     return CampaignModel(
         id=campaign.id,
         name=campaign.name,

@@ -32,7 +32,9 @@ class Bulletins:
             return {
                 "at": snapshot.at and snapshot.at.isoformat(),
                 "trouble": snapshot.trouble,
-                "campaigns": {key: _brief(report) for key, report in snapshot.reports.items()},
+                "campaigns": {
+                    key: _brief(snapshot, report) for key, report in snapshot.reports.items()
+                },
             }
         report = snapshot.reports.get(campaign_id)
         if report is None:
@@ -40,8 +42,8 @@ class Bulletins:
         return figures.news(snapshot, report, self._live.moments(campaign_id), self._zone)
 
 
-def _brief(report: Report) -> dict[str, Any]:
-    its = figures.progress(report)
+def _brief(snapshot: Snapshot, report: Report) -> dict[str, Any]:
+    its = figures.progress(snapshot, report)
     return {
         "audience": report.audience,
         "settled": report.settled,

@@ -21,7 +21,7 @@ from tracker.timeline import MOST_NUMBER
 from tracker.web.bulletins import Bulletins
 from tracker.web.drawings import Drawings
 from tracker.web.live import Live
-from tracker.web.outside import Outside
+from tracker.web.outside import Outside, Presence
 
 MOST_NAMED = 5
 """Campaigns that are named to whoever asks for one that is not there."""
@@ -55,6 +55,13 @@ class Desk:
     def shows_contacts(self, asked: str | None) -> bool:
         """Whether a viewer who asks may see contact data."""
         return asked == "shown" and self.settings.show_contacts
+
+    def unserved(self, seen: Presence | None) -> list[str]:
+        """The queues that no worker serves; none where nobody can tell."""
+        if seen is None or seen.deaf_since is not None:
+            return []
+        served = {queue for each in seen.workers if each.is_there for queue in each.queues}
+        return [queue for queue in self.outside.queues if queue not in served]
 
     def task_address(self, task_id: str | None) -> str | None:
         """Where Flower shows a task."""

@@ -13,6 +13,7 @@ from tracker.report import Report
 from tracker.report_lines import all_lines, balance_line
 from tracker.status import Reason, Status
 from tracker.web.live import Moment, Snapshot, Waiting
+from tracker.words import counted
 
 SMOOTHED = 5.0
 """Seconds over which the throughput of now is taken."""
@@ -32,16 +33,19 @@ class Progress:
         return "finished" if self.report.finished else "running"
 
 
-def progress(report: Report, standing: int = 0) -> Progress:
-    """How far a campaign is; ``standing`` of its batches stand still."""
+def progress(snapshot: Snapshot, report: Report) -> Progress:
+    """How far a campaign is, and what about it needs attention."""
     attention = []
+    standing = snapshot.standing_of[report.campaign.id]
     if not report.balanced:
         attention.append("its report does not balance: run sendtrace verify")
     if standing:
-        attention.append(f"{standing:,} of its batches stand still")
+        attention.append(
+            "1 batch stands still" if standing == 1 else f"{standing:,} batches stand still"
+        )
     failed = report.having(Status.NOT_SENT, Reason.TIMEOUT)
     if failed:
-        attention.append(f"{failed:,} messages were given up after a timeout")
+        attention.append(f"given up after a timeout: {counted(failed, 'message')}")
     return Progress(report=report, attention=attention)
 
 

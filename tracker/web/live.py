@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import NamedTuple
 
 from anyio.to_thread import run_sync
@@ -17,6 +18,7 @@ from tracker.catalog import Campaign, latest_campaigns, load_campaigns
 from tracker.database import Database
 from tracker.errors import Unreadable
 from tracker.report import Report, make_reports
+from tracker.standstill import Standing, find_standing, oldest, unfinished
 from tracker.web.outside import Depth, Outside
 
 logger = logging.getLogger(__name__)
@@ -56,14 +58,23 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What was read at ``at``. ``trouble`` says why nothing newer could be, since ``since``."""
+    """What was read at ``at``: reports by campaign, the depth of each queue, batches that stand
+    still, and for how many seconds the oldest message of each stage has been there. ``trouble``
+    says why nothing newer could be, since ``since``."""
 
     number: int = 0
     at: datetime | None = None
     reports: Mapping[int, Report] = field(default_factory=dict)
     depths: Mapping[str, Depth] | None = None
+    standing: Sequence[Standing] = ()
+    ages: Mapping[str, float] = field(default_factory=dict)
     trouble: str | None = None
     since: datetime | None = None
+
+    @cached_property
+    def standing_of(self) -> Counter[int]:
+        """How many batches of each campaign stand still."""
+        return Counter(each.campaign.id for each in self.standing)
 
 
 class Live:
@@ -133,6 +144,9 @@ class Live:
         depths = self._depths()
         try:
             reports = self._reports(before.reports)
+            standing, ages = before.standing, before.ages
+            if self._looks % RESTING == 0:
+                standing, ages = self._what_waits()
         except (SQLAlchemyError, Unreadable, ValueError, TypeError) as error:
             return replace(
                 before,
@@ -144,7 +158,19 @@ class Live:
         self._looks += 1
         at = datetime.now(UTC)
         self._remember(at.timestamp(), reports, depths)
-        return Snapshot(number=before.number + 1, at=at, reports=reports, depths=depths)
+        return Snapshot(
+            number=before.number + 1,
+            at=at,
+            reports=reports,
+            depths=depths,
+            standing=standing,
+            ages=ages,
+        )
+
+    def _what_waits(self) -> tuple[Sequence[Standing], Mapping[str, float]]:
+        with self._database.read() as connection:
+            known = unfinished(connection)
+            return find_standing(connection, known), oldest(connection, known)
 
     def _reports(self, before: Mapping[int, Report]) -> dict[int, Report]:
         with self._database.read() as connection:

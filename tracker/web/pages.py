@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse
 
 from tracker.browsing import find_messages
 from tracker.catalog import Campaign
+from tracker.clock import to_datetime
 from tracker.report import Report, make_reports
 from tracker.report_lines import all_lines, balance_line, is_reason
 from tracker.status import Category, Engagement, Reason, Status
@@ -30,7 +31,7 @@ def make_pages(desk: Desk) -> APIRouter:
 
     def overview() -> HTMLResponse:
         snapshot = desk.live.snapshot
-        shown = [figures.progress(each) for _, each in sorted(snapshot.reports.items())]
+        shown = [figures.progress(snapshot, each) for _, each in sorted(snapshot.reports.items())]
         return desk.page("web/campaigns.html", title="Campaigns", campaigns=shown[::-1])
 
     def campaign(campaign_id: int) -> HTMLResponse:
@@ -39,7 +40,7 @@ def make_pages(desk: Desk) -> APIRouter:
         return desk.page(
             "web/campaign.html",
             title=report.campaign.name,
-            progress=figures.progress(report),
+            progress=figures.progress(snapshot, report),
             report=report,
             counts={line.path: line.count for line in lines},
             lines=lines,
@@ -100,7 +101,21 @@ def make_pages(desk: Desk) -> APIRouter:
             may_show=desk.settings.show_contacts,
         )
 
+    def standstill() -> HTMLResponse:
+        seen = desk.outside.presence() if desk.outside.presence is not None else None
+        return desk.page(
+            "web/standstill.html",
+            title="What stands still",
+            standing=[(each, to_datetime(each.since)) for each in desk.live.snapshot.standing],
+            presence=seen,
+            unserved=desk.unserved(seen),
+            help_batch=desk.outside.help_batch,
+            help_queue=desk.outside.help_queue,
+            address=desk.task_address,
+        )
+
     add("/", overview)
+    add("/standstill", standstill)
     add("/campaigns/{campaign_id:int}", campaign)
     add("/campaigns/{campaign_id:int}/charts", charts)
     add("/campaigns/{campaign_id:int}/messages", messages)
