@@ -22,6 +22,7 @@ from tracker.web.api import make_api
 from tracker.web.desk import Desk
 from tracker.web.doors import make_doors
 from tracker.web.live import Live
+from tracker.web.metrics import CONTENT_TYPE, exposition
 from tracker.web.outside import Outside
 from tracker.web.pages import make_pages
 from tracker.web.security import Defences, reporters, viewers
@@ -69,6 +70,7 @@ def make_app(database: Database, settings: Settings, outside: Outside) -> FastAP
     guarded = [Depends(viewers(settings.token))]
     app.include_router(make_pages(desk), dependencies=guarded)
     app.include_router(make_api(desk), dependencies=guarded)
+    app.add_api_route("/metrics", _metrics(desk), include_in_schema=False, dependencies=guarded)
     app.include_router(make_doors(desk, reporters(settings.token)))
     for section in outside.sections:
         app.include_router(section.make(desk), dependencies=guarded)
@@ -90,6 +92,13 @@ def _health(database: Database) -> Any:
         return JSONResponse({"status": "ok"})
 
     return health
+
+
+def _metrics(desk: Desk) -> Any:
+    def metrics() -> Response:
+        return Response(exposition(desk), media_type=CONTENT_TYPE)
+
+    return metrics
 
 
 def _reference(app: FastAPI, desk: Desk) -> Any:
