@@ -1,0 +1,24 @@
+# One image for every process: workers, beat, Flower, the live page, and simulations.
+FROM python:3.13-slim-trixie AS build
+WORKDIR /src
+COPY requirements.lock pyproject.toml README.md celeryconfig.py ./
+COPY tracker tracker
+COPY workers workers
+COPY simulator simulator
+# What is pinned, as far as the package asks for it: tools for development stay out.
+RUN python -m venv /opt/sendtrace \
+    && /opt/sendtrace/bin/pip install --no-cache-dir --constraint requirements.lock .
+
+FROM python:3.13-slim-trixie
+LABEL org.opencontainers.image.title="sendtrace"
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/sendtrace sendtrace
+COPY --from=build /opt/sendtrace /opt/sendtrace
+COPY scenarios /opt/sendtrace/scenarios
+ENV PATH=/opt/sendtrace/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    SENDTRACE_HOME=/var/lib/sendtrace/home
+USER sendtrace
+RUN mkdir /var/lib/sendtrace/home
+WORKDIR /var/lib/sendtrace
+VOLUME /var/lib/sendtrace/home
+CMD ["sendtrace", "--help"]
