@@ -46,7 +46,10 @@ lock: ## Take the newest versions of everything into requirements.lock, from a f
 docs: $(READY) ## Draw the lifecycle anew from the code
 	$(BIN)/python -m docs.generate
 
+pictures: $(READY) ## Take the pictures in README.md anew; needs Chromium
+	$(BIN)/python -m docs.pictures
+
 clean: ## Remove the environment, caches and recorded runs
 	rm -rf $(VENV) .sendtrace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json
 
-.PHONY: help setup demo test lint bench lock docs clean
+.PHONY: help setup demo test lint bench lock docs pictures clean

@@ -27,6 +27,8 @@ from tracker.settings import Settings
 from tracker.status import Reason, Status
 from tracker.timeline import tell
 from tracker.web.app import make_app
+from tracker.web.desk import shown_value
+from tracker.web.masking import masked
 from tracker.web.outside import Failed, Presence, Seen
 from tracker.web.queries import QUESTIONS
 from workers.queues import QUEUES
@@ -328,3 +330,29 @@ def test_nobody_listens_without_a_broker(batch: Batch, client: TestClient) -> No
     assert (found["workers"], found["failed"], found["unserved"]) == (None, None, [])
     assert "no broker is configured" in client.get("/standstill").text
     assert "No batch stands still" in client.get("/standstill").text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "none"),
+        ((), "none"),
+        (frozenset(), "none"),
+        (True, "yes"),
+        (0, "0"),
+        ("", ""),
+        (("coupon", "last_store"), "coupon, last_store"),
+    ],
+)
+def test_what_a_check_looked_at_is_shown_as_people_write_it(value: object, shown: str) -> None:
+    assert shown_value(value) == shown
+
+
+def test_an_address_within_a_value_is_hidden() -> None:
+    contact = "asha@example.com"
+    shown = masked({"recent": (contact,), "customer.email": contact, "requires": ("coupon",)})
+    assert shown == {
+        "recent": "•••",
+        "customer.email": "a•••@example.com",
+        "requires": ("coupon",),
+    }

@@ -78,7 +78,7 @@ def line_chart(
     looks = drawing.looks(len(series))
     top = min(highest(series), ceiling)
     encoding = {
-        "x": _quantity("x", x_title, float(x[0]), max(float(x[-1]), float(x[0]) + 1)),
+        "x": _quantity("x", x_title, float(x[0]), float(x[-1] if len(x) > 1 else x[0] + 1)),
         "y": _quantity("y", y_title, 0, top, nice=True) | {"axis": _axis_of(series)},
         "color": _by_series([look.colour for look in looks]),
     }

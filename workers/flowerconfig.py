@@ -5,9 +5,11 @@ Flower reads the names that this module defines. What was said on its command li
 
 import os
 
+from flower.views import BaseHandler
 from tornado.options import options
 
 from tracker.settings import load_settings
+from workers.queues import QUEUES
 
 _settings = load_settings()
 _settings.prepare_home()
@@ -36,3 +38,6 @@ tasks_columns = "name,kwargs,state,worker,received,started,runtime,retries,uuid"
 
 # Workers with large batches answer between two tasks.
 inspect_timeout = 2_000.0
+
+# Flower would show the queues of those workers that answered when it was started, by the alphabet.
+BaseHandler.get_active_queue_names = lambda _: list(QUEUES)

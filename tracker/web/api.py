@@ -325,6 +325,8 @@ def _message(found: Found, *, contacts: bool) -> MessageModel:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, tuple | frozenset):
+        return sorted(map(str, value))
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse
 from tracker.catalog import Campaign, latest_campaigns, load_campaigns
 from tracker.database import Database
 from tracker.errors import NotFound
-from tracker.rendering import pages_of
+from tracker.rendering import Filters, pages_of
 from tracker.settings import Settings
 from tracker.timeline import MOST_NUMBER
 from tracker.web.bulletins import Bulletins
@@ -87,7 +87,8 @@ class Desk:
 
     @cached_property
     def _pages(self) -> Environment:
-        return pages_of(*self.outside.templates, filters={"time": shown_time, "share": _share})
+        filters: Filters = {"time": shown_time, "share": _share, "value": shown_value}
+        return pages_of(*self.outside.templates, filters=filters)
 
 
 def shown_time(at: datetime | None) -> str:
@@ -100,5 +101,18 @@ def shown_time(at: datetime | None) -> str:
     )
 
 
+def shown_value(value: object) -> str:
+    """A value that a check looked at, as people write it."""
+    match value:
+        case None | () | frozenset() if not value:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case tuple() | frozenset():
+            return ", ".join(sorted(map(str, value)))
+        case _:
+            return str(value)
+
+
 def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else ""
+    return f"{100 * part / whole:.1f}\N{NO-BREAK SPACE}%" if whole else ""

@@ -1,14 +1,15 @@
 """The numbers of a campaign as the live page shows and moves them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tracker.charts import Chart, line_chart
+from tracker.columns import Column
 from tracker.report import Report
 from tracker.report_lines import all_lines, balance_line
 from tracker.status import Reason, Status
@@ -17,6 +18,9 @@ from tracker.words import counted
 
 SMOOTHED = 5.0
 """Seconds over which the throughput of now is taken."""
+
+FEW_SECONDS = 120.0
+"""Up to so many seconds, what was seen is shown by the second, else by the minute."""
 
 NOTHING_MOVED = "nothing has moved in the last minutes"
 
@@ -90,11 +94,29 @@ def queues(snapshot: Snapshot) -> dict[str, dict[str, int]] | None:
 
 def charts(moments: Sequence[Moment], waiting: Sequence[Waiting]) -> list[Chart]:
     """Throughput and queue depths of the last minutes."""
-    now = max([each.at for each in moments[-1:]] + [each.at for each in waiting[-1:]], default=0.0)
-    return [_throughput_chart(moments, now), _queue_chart(waiting, now)]
+    times = [each.at for each in moments] + [each.at for each in waiting]
+    axis = _Axis.of(min(times, default=0.0), max(times, default=0.0))
+    return [_throughput_chart(moments, axis), _queue_chart(waiting, axis)]
 
 
-def _throughput_chart(moments: Sequence[Moment], now: float) -> Chart:
+class _Axis(NamedTuple):
+    """The time of what was seen: in seconds at first, in minutes later, and 0 at its end."""
+
+    end: float
+    unit: float
+    title: str
+
+    @classmethod
+    def of(cls, begin: float, end: float) -> "_Axis":
+        if end - begin < FEW_SECONDS:
+            return cls(end, 1, "seconds (0 is now)")
+        return cls(end, 60, "minutes (0 is now)")
+
+    def places(self, times: Iterable[float]) -> Column:
+        return (np.array([*times]) - self.end) / self.unit
+
+
+def _throughput_chart(moments: Sequence[Moment], axis: _Axis) -> Chart:
     pairs = list(pairwise(moments))
     seconds = np.array([after.at - before.at for before, after in pairs])
     series = {
@@ -102,10 +124,10 @@ def _throughput_chart(moments: Sequence[Moment], now: float) -> Chart:
         "Not Sent": np.array([after.not_sent - before.not_sent for before, after in pairs])
         / seconds,
     }
-    x = np.array([(after.at - now) / 60 for _, after in pairs])
+    x = axis.places(after.at for _, after in pairs)
     return line_chart(
         "Throughput",
-        "minutes ago",
+        axis.title,
         "messages a second",
         x,
         series,
@@ -113,8 +135,8 @@ def _throughput_chart(moments: Sequence[Moment], now: float) -> Chart:
     )
 
 
-def _queue_chart(waiting: Sequence[Waiting], now: float) -> Chart:
-    x = np.array([(each.at - now) / 60 for each in waiting])
+def _queue_chart(waiting: Sequence[Waiting], axis: _Axis) -> Chart:
+    x = axis.places(each.at for each in waiting)
     names = waiting[-1].depths if waiting else ()
     series = {
         name.replace("_", " "): np.array([sum(each.depths[name]) for each in waiting], np.float64)
@@ -122,7 +144,7 @@ def _queue_chart(waiting: Sequence[Waiting], now: float) -> Chart:
     }
     return line_chart(
         "Tasks in the queues, those that workers hold included",
-        "minutes ago",
+        axis.title,
         "tasks",
         x,
         series,

@@ -26,7 +26,7 @@ def masked(values: Mapping[str, object]) -> dict[str, object]:
 
 def _masked(name: str, value: object) -> object:
     if not isinstance(value, str):
-        return value
+        return HIDDEN if "@" in str(value) else value
     last = name.rpartition(".")[2]
     if last.startswith("mobile"):
         return mask_mobile(value)

@@ -22,7 +22,7 @@ function showTimes(within = document) {
 }
 
 function share(part, whole) {
-  return whole ? `${((100 * part) / whole).toFixed(1)} %` : "";
+  return whole ? `${((100 * part) / whole).toFixed(1)}\u00a0%` : "";
 }
 
 function showAge(at, trouble) {
