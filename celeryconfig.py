@@ -4,7 +4,7 @@ from celery.schedules import crontab
 from kombu import Queue
 
 from tracker.settings import load_settings
-from workers.queues import QUEUE_OF, QUEUES, ROLLUP, UPKEEP, task_name
+from workers.queues import QUEUE_OF, QUEUES, ROLLUP, SWEEP, SWEEP_EVERY, UPKEEP, task_name
 
 _settings = load_settings()
 
@@ -24,11 +24,15 @@ task_queues = [Queue(name) for name in QUEUES]
 task_create_missing_queues = False
 task_default_queue = QUEUES[0]
 task_routes = {task_name(step): {"queue": queue} for step, queue in QUEUE_OF.items()}
-task_routes[ROLLUP] = {"queue": UPKEEP}
+task_routes |= {upkeep: {"queue": UPKEEP} for upkeep in (ROLLUP, SWEEP)}
 
 # By the clock on the wall, in our time zone. A night in which it is never or twice 1 am does no
 # harm: a rollup counts what is new.
-beat_schedule = {"rollup": {"task": ROLLUP, "schedule": crontab(hour=1, minute=0)}}
+beat_schedule = {
+    "rollup": {"task": ROLLUP, "schedule": crontab(hour=1, minute=0)},
+    # One that nobody took before the next one comes is forgotten.
+    "sweep": {"task": SWEEP, "schedule": SWEEP_EVERY, "options": {"expires": SWEEP_EVERY}},
+}
 
 # A task is acknowledged when it is done. One whose process was killed is sent again, as often as
 # its max_retries allow: steps may be repeated. A worker takes no more than it works on.
@@ -46,9 +50,9 @@ task_publish_retry_policy = {
     "interval_max": 2,
 }
 
-# A step on the largest sensible batch takes seconds. The broker hands a task that was not
-# acknowledged to somebody else after visibility_timeout, which must be longer than any task.
-task_soft_time_limit = 90
+# A step on the largest sensible batch takes seconds, and ends itself after a minute (see
+# workers/limits.py); this is for a process that does not even do that. The broker hands a task
+# that was not acknowledged to somebody else after visibility_timeout, which must be longer.
 task_time_limit = 120
 broker_transport_options = {
     "visibility_timeout": 180,

@@ -9,8 +9,12 @@ from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
 from redis.exceptions import RedisError
 
+from simulator.announcement import find_stack
+from tracker.database import Database
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
+from tracker.settings import Settings
 from workers.queues import QUEUES, UNUSABLE, Depth, broker_client, depths, drop_tasks, waiting_tasks
+from workers.recovery import SentOn, sweep
 
 ANSWER_TIMEOUT = 5.0
 """Seconds to wait for a broker, and for workers to say which queues they serve."""
@@ -81,5 +85,32 @@ class Broker:
         """Take the tasks of some campaigns that no worker has out of the queues; how many."""
         return drop_tasks(self._client, campaigns)
 
+    def sweep(
+        self, database: Database, app: Celery, campaign_ids: Collection[int] | None = None
+    ) -> list[SentOn]:
+        """Send on what stands still: see :func:`workers.recovery.sweep`."""
+        return sweep(database, app, self._client, campaign_ids)
+
     def close(self) -> None:
         self._client.close()
+
+
+def configured_broker(settings: Settings, wanted_by: str) -> Broker:
+    """The broker of the settings, or of the stack that runs on them, which must answer.
+
+    Raises :exc:`UsageError` where there is none, or its workers use another database.
+    """
+    stack = None if settings.broker_url else find_stack(settings.home)
+    url = settings.broker_url or (stack and stack["broker"])
+    if not url:
+        raise UsageError(
+            f"{wanted_by} needs a broker, and no `sendtrace up` runs on {settings.home}; start it,"
+            " set SENDTRACE_BROKER_URL or give --broker URL"
+        )
+    if stack and stack["database"] != settings.database:
+        raise UsageError(
+            "the workers of `sendtrace up` use another database; give the same to both"
+        )
+    broker = Broker(url)
+    broker.check_reachable()
+    return broker

@@ -14,6 +14,7 @@ from simulator import checks_cli, ledger_audit
 from simulator.cli import EXIT_INTERRUPTED, end_at_once, on_ending
 from simulator.desk_cli import serve, up
 from simulator.output import check_writable, write
+from simulator.recover_cli import recover
 from simulator.runs_cli import EXIT_MISSED, compare, runs
 from simulator.schema import prepare
 from tracker import audit
@@ -176,6 +177,7 @@ def exit_code(outcome: "Outcome") -> int:
 
 app.command()(up)
 app.command()(serve)
+app.command()(recover)
 app.command()(tracker_cli.report)
 app.command()(tracker_cli.trace)
 app.command()(tracker_cli.rollup)

@@ -33,6 +33,7 @@ class Purpose(StrEnum):
     ENGAGEMENT_DELAY = "engagement delay"
     ENGAGEMENT_SEQUEL = "engagement sequel"
     ENGAGEMENT_AGAIN = "engagement again"
+    DUPLICATE_TASK = "duplicate task"
 
 
 def uniforms(

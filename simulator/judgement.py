@@ -172,6 +172,13 @@ def warnings(result: Result) -> Iterator[str]:
 def notes(result: Result) -> Iterator[str]:
     """What is well to know besides."""
     figures = result.figures
+    for each in result.observed.happened:
+        yield f"At {each.at:.1f} s: {each.told}"
+    missed = len(result.run.scenario.faults) - len(result.observed.happened)
+    if missed:
+        yield f"The run was over before {counted(missed, 'fault')} of its scenario could happen"
+    if result.observed.sent_on:
+        yield f"Batches that stood still and were sent on again: {result.observed.sent_on:,}"
     if figures["gateway.repeats"]:
         yield f"Given to the gateway again, and taken once: {figures['gateway.repeats']:,.0f}"
     outages = any(each.outage for each in result.run.scenario.gateways.values())

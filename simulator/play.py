@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import tzinfo
 
 from celery import Celery
@@ -10,6 +10,7 @@ from celery import Celery
 from simulator.bounds import Foreboding
 from simulator.broker import Broker
 from simulator.driver import Driver
+from simulator.faults import Faults
 from simulator.load import Run
 from simulator.nights import Nights
 from simulator.patience import patiently
@@ -17,6 +18,7 @@ from simulator.progress import Display
 from simulator.results import Observed, State
 from simulator.sampling import Sampler
 from simulator.stack import Worker
+from simulator.sweeper import Sweeper
 from simulator.thresholds import Threshold
 from simulator.watch import Watch
 from tracker.database import Database
@@ -47,7 +49,9 @@ class Play:
         shown: Display,
         *,
         zone: tzinfo,
+        faults: Faults | None = None,
     ) -> None:
+        self._faults = faults
         self._database = database
         self._app = app
         self._run = run
@@ -68,10 +72,17 @@ class Play:
         threshold that can't be met any more ends it at once.
         """
         driver = Driver(self._database, self._app, self._run, batch_size, self._watch.is_settled)
-        sampler = Sampler(self._broker, None if self._worker is None else self._worker.process.pid)
+        sampler = Sampler(self._broker, None if self._worker is None else self._worker.process_id)
         state, aborted = State.COMPLETE, None
         looks, forebodings = _Pace(LOOK), _Pace(FOREBODE)
-        with sampler.running() if recording else nullcontext():
+        ids = [loaded.campaign.id for loaded in self._run.campaigns]
+        sweeper = Sweeper(self._database, self._app, self._broker, ids, self._shown.say)
+        with ExitStack() as stack:
+            if recording:
+                stack.enter_context(sampler.running())
+            stack.enter_context(sweeper.running())
+            if self._faults is not None:
+                stack.enter_context(self._faults.running())
             while True:
                 if is_asked() and state is State.COMPLETE:
                     state = State.INTERRUPTED
@@ -97,13 +108,20 @@ class Play:
         if state is State.COMPLETE:
             self._shown.say("nothing more is to come")
         return Observed(
-            state=state, planned=self._run.size, samples=sampler.samples, aborted=aborted
+            state=state,
+            planned=self._run.size,
+            samples=sampler.samples,
+            aborted=aborted,
+            sent_on=sweeper.sent_on,
+            snapshots=self._watch.snapshots,
+            unbalanced=self._watch.unbalanced,
+            happened=() if self._faults is None else tuple(self._faults.happened),
         )
 
     def _is_over(self, total: int) -> bool:
         """Look how far the messages are, ``total`` in the end, and show it."""
-        if self._worker is not None:
-            self._worker.check()
+        if self._worker is not None and self._worker.keep_alive():
+            self._shown.say("the worker was killed: it is started again")
         standing = self._watch.look(time.monotonic())
         self._nights.look(self._watch.reports)
         self._shown.messages(standing, total, self._arriving())

@@ -10,6 +10,7 @@ import numpy as np
 
 from simulator import ledger_audit
 from simulator.comparison import Comparison, Mishaps, compare
+from simulator.fault_sections import Happened
 from simulator.figures import CPU, MEMORY, THROUGHPUT, Figures
 from simulator.load import Rejects, Run
 from simulator.measuring import measure
@@ -77,13 +78,24 @@ class Observed:
     """What was seen of a run from outside its record.
 
     ``planned`` messages were to be sent; ``samples`` were taken once a second, and ``aborted`` is
-    the threshold for which it was ended.
+    the threshold for which it was ended. Batches were ``sent_on`` so often as they stood still. Of
+    so many ``snapshots`` of reports, some were ``unbalanced``. ``happened`` are the faults.
     """
 
     state: State
     planned: int
     samples: Sequence[Sample] = ()
     aborted: Threshold | None = None
+    sent_on: int = 0
+    snapshots: int = 0
+    unbalanced: Sequence[Report] = ()
+    happened: Sequence[Happened] = ()
+
+    @property
+    def balance(self) -> Finding:
+        """Whether the report balanced whenever it was looked at."""
+        examples = tuple(each.as_json() for each in self.unbalanced[: audit.EXAMPLES])
+        return Finding(SNAPSHOTS_BALANCE, len(self.unbalanced), examples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +220,9 @@ class Result:
                 "thresholds_met": self.thresholds_met,
             },
             "thresholds": [each.as_json() for each in self.thresholds],
+            "faults": [vars(each) for each in self.observed.happened],
+            "recovery": {"sent_on": self.observed.sent_on},
+            "snapshots": self.observed.snapshots,
             "figures": dict(self.figures),
             "rejects": [_rejects_as_json(each) for each in self.run.rejects],
             "campaigns": [report.as_json() for report in self.reports],
@@ -238,6 +253,12 @@ class Result:
             "definition": self.run.scenario.text,
         }
 
+
+SNAPSHOTS_BALANCE = replace(
+    audit.BALANCED,
+    name="snapshots_balance",
+    claim="The report balanced whenever it was looked at during the run.",
+)
 
 BACKLOG_SHARE = 0.2
 """Share of the messages that may be on their way to the gateway when the last one arrives."""
@@ -279,6 +300,7 @@ def judge_run(database: Database, run: Run, observed: Observed, conditions: Cond
             ]
         limited = partial and run.scenario.limits_messages
         findings = audit.check(connection, campaigns, audit.INVARIANTS + ledger_audit.INVARIANTS)
+        findings.append(observed.balance)
         mishaps = sum((each.observed for each in comparisons), Mishaps())
         measured = measure(connection, run, reports, mishaps, observed.samples)
         return Result(

@@ -12,9 +12,9 @@ from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
 
 from simulator import environment
-from simulator.announcement import find_stack
 from simulator.archive import keep
-from simulator.broker import Broker
+from simulator.broker import Broker, configured_broker
+from simulator.faults import Faults, Lines, lines, refuse_elsewhere
 from simulator.figures import CPU, MEMORY
 from simulator.interruption import asked_politely
 from simulator.load import Run, begin, record_run
@@ -24,8 +24,9 @@ from simulator.progress import display
 from simulator.results import Conditions, Result, State, judge_run
 from simulator.scenario import Scenario
 from simulator.schema import prepare
-from simulator.stack import Worker, embedded_broker, local_worker
+from simulator.stack import LocalBroker, Worker, local_worker
 from tracker import catalog
+from tracker.clock import SystemClock
 from tracker.database import Database, check_reachable, connect, migrate
 from tracker.errors import SendtraceError, UsageError
 from tracker.rollup import roll_up
@@ -79,9 +80,14 @@ def simulate(
     :exc:`SendtraceError` where something broke on the way.
     """
     _refuse_what_is_not_read(scenario, options)
+    refuse_elsewhere(scenario, settings, attach=options.attach)
     settings.prepare_home()
     machine = environment.machine(settings.home)
     with ExitStack() as stack:
+        own = None
+        if not (settings.broker_url or options.attach):
+            own = stack.enter_context(OwnStack.of(scenario, settings))
+            settings = own.lines.driver_settings
         database = stack.enter_context(closing(open_database(settings)))
         for kind in scenario.network_gateways:
             check_gateway(kind, "{}", database)
@@ -90,7 +96,7 @@ def simulate(
             Celery("driver", set_as_current=False, config_source="celeryconfig")
         )
         app.conf.task_publish_retry = False  # we wait ourselves, and say so
-        broker, worker = _connect(stack, app, settings, options)
+        broker, worker = _connect(stack, app, settings, options, own)
         stack.enter_context(database.failing_plainly())
         stack.enter_context(broker.failing_plainly())
         bars = stack.enter_context(ExitStack())
@@ -101,18 +107,21 @@ def simulate(
         run = record_run(database, scenario, settings.home, shown.customers)
         for rejects in run.rejects:
             shown.say(f"{rejects.summary}; see {rejects.file}")
-        for block in (_named(run), database.failing_plainly(), broker.failing_plainly()):
+        for block in (_named(database, run), database.failing_plainly(), broker.failing_plainly()):
             stack.enter_context(block)
         if worker is not None:
             worker.wait_until_ready(app)
         is_asked = stack.enter_context(asked_politely())
         run = patiently(partial(begin, database, run))
-        play = Play(database, app, run, broker, worker, shown, zone=settings.zone)
+        faults = None
+        if own is not None and worker is not None and scenario.faults:
+            faults = Faults(run, database, own.broker, worker, own.lines, shown.say)
+        play = Play(database, app, run, broker, worker, shown, zone=settings.zone, faults=faults)
         observed = play.until_it_ends(options.batch_size, is_asked, recording=options.recording)
         shown.say("checking it all")
         patiently(partial(roll_up, database, settings.zone))
-        if observed.state is State.COMPLETE:
-            patiently(partial(_finish, database, run))
+        ended = _finish if observed.state is State.COMPLETE else _give_up
+        patiently(partial(ended, database, run))
         patiently(database.take_stock)
         conditions = Conditions(
             workers=None if options.attach else options.workers,
@@ -142,22 +151,33 @@ def _leave_nothing_to_do(broker: Broker, worker: Worker | None, run: Run) -> Non
         print("attached workers may go on with what they have taken", file=sys.stderr, flush=True)
 
 
+@dataclass(frozen=True)
+class OwnStack:
+    """A broker of our own, and the lines to it and to the database."""
+
+    broker: LocalBroker
+    lines: Lines
+
+    @classmethod
+    @contextmanager
+    def of(cls, scenario: Scenario, settings: Settings) -> Iterator["OwnStack"]:
+        with LocalBroker() as broker, lines(scenario, settings, broker) as led:
+            yield cls(broker, led)
+
+
 def _connect(
-    stack: ExitStack, app: Celery, settings: Settings, options: Options
+    stack: ExitStack, app: Celery, settings: Settings, options: Options, own: OwnStack | None
 ) -> tuple[Broker, Worker | None]:
     """The broker, and a worker of our own unless others are to be used; they end with ``stack``."""
-    if settings.broker_url or options.attach:
-        broker = _configured_broker(settings)
-    else:
-        broker = Broker(stack.enter_context(embedded_broker()))
+    broker = configured_broker(settings, "--attach") if own is None else Broker(own.broker.url)
     stack.callback(broker.close)
     app.conf.broker_url = broker.url
     if options.attach:
         broker.check_workers(app)
         return broker, None
     worker = local_worker(
-        broker=broker.url,
-        database=settings.database,
+        broker=broker.url if own is None else own.lines.workers_broker,
+        database=settings.database if own is None else own.lines.workers_database,
         processes=options.workers,
         log=settings.logs / f"worker-{os.getpid()}.log",
     )
@@ -196,15 +216,23 @@ def _refuse_what_is_not_read(scenario: Scenario, options: Options) -> None:
 
 
 @contextmanager
-def _named(run: Run) -> Iterator[None]:
-    """A block that says, when it comes to no end, which run it was and where to look."""
+def _named(database: Database, run: Run) -> Iterator[None]:
+    """A block that says, when it comes to no end, which run it was and where to look. Nobody goes
+    on with what was interrupted."""
     see = f"sendtrace report --run {run.id}"
     try:
         yield
     except KeyboardInterrupt:
+        with suppress(SQLAlchemyError, SendtraceError):
+            _give_up(database, run)
         raise Interrupted(f"run {run.id} was interrupted; see {see}") from None
     except SendtraceError as error:
         raise RunFailed(f"{error}\nrun {run.id} did not finish; see {see}") from error
+
+
+def _give_up(database: Database, run: Run) -> None:
+    with database.write() as connection:
+        catalog.give_up_run(connection, run.id, SystemClock().now())
 
 
 def _finish(database: Database, run: Run) -> None:
@@ -222,23 +250,6 @@ def open_database(settings: Settings) -> Database:
             prepare(database)
         stack.pop_all()  # it stays open where nothing went wrong
     return database
-
-
-def _configured_broker(settings: Settings) -> Broker:
-    stack = None if settings.broker_url else find_stack(settings.home)
-    url = settings.broker_url or (stack and stack["broker"])
-    if not url:
-        raise UsageError(
-            f"--attach needs a broker, and no `sendtrace up` runs on {settings.home}; start it, set"
-            " SENDTRACE_BROKER_URL or give --broker URL"
-        )
-    if stack and stack["database"] != settings.database:
-        raise UsageError(
-            "the workers of `sendtrace up` use another database; give the same to both"
-        )
-    broker = Broker(url)
-    broker.check_reachable()
-    return broker
 
 
 def _customers(scenario: Scenario) -> int | None:

@@ -3,7 +3,7 @@ workers use of the machine."""
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class Sample:
 class Sampler:
     """Takes samples in a thread of its own: what the driver is busy with does not delay them."""
 
-    def __init__(self, broker: Broker, worker_pid: int | None) -> None:
+    def __init__(self, broker: Broker, worker_pid: Callable[[], int] | None) -> None:
         self._broker = broker
         self._meter = None if worker_pid is None else _Meter(worker_pid)
         self._stop = threading.Event()
@@ -80,10 +80,10 @@ class Sampler:
 
 
 class _Meter:
-    """Reads what a process and those below it use."""
+    """Reads what a worker and its pool use."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, worker_pid: Callable[[], int]) -> None:
+        self._worker_pid = worker_pid
         self._read_at = time.monotonic()
         self._seconds: dict[int, float] = {}
 
@@ -108,7 +108,7 @@ class _Meter:
 
     def _family(self) -> list[psutil.Process]:
         try:
-            parent = psutil.Process(self._pid)
+            parent = psutil.Process(self._worker_pid())
             return [parent, *parent.children(recursive=True)]
         except psutil.Error:
             return []

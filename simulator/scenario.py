@@ -16,6 +16,7 @@ from pydantic import (
 
 from simulator.customer_file import CustomerRecord, check_header, read_customers
 from simulator.fates import Inclination
+from simulator.fault_sections import Fault
 from simulator.figures import TAKEN, is_known_early
 from simulator.sections import (
     Campaign,
@@ -55,6 +56,7 @@ class Scenario(Section):
     services: dict[ServiceName, Service] = Field(default_factory=dict)
     engagement: dict[Channel, Engagement] = Field(default_factory=dict)
     clock: Clock = Clock()
+    faults: tuple[Fault, ...] = ()
     demands: Annotated[dict[str, Demand], BeforeValidator(long_forms)] = Field(
         default_factory=dict, alias="thresholds"
     )

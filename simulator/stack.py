@@ -7,10 +7,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from celery import Celery
@@ -30,6 +30,10 @@ START_TIMEOUT = 60
 PING_TIMEOUT = 0.2
 """Seconds between two questions whether a worker is ready."""
 
+QUICK, MOST_QUICK = 5.0, 3
+"""Seconds within which a worker is killed that has not got anywhere, and how often in a row that
+may happen before it is left alone."""
+
 LOG_TAIL = 5
 """Last lines of a dead worker's log to show: where the cause is said."""
 
@@ -43,95 +47,159 @@ class WorkerDied(SendtraceError):
     """The Celery worker ended while it was needed."""
 
 
-@contextmanager
-def embedded_broker() -> Iterator[str]:
-    """The URL of a Valkey of our own, on a socket that only this user can open."""
-    folder = Path(tempfile.mkdtemp(prefix="sendtrace-"))
-    server = ValkeyServer(port=0, data_dir=folder, unix_socket_path=folder / "broker.sock")
-    try:
+class LocalBroker:
+    """A Valkey of our own, on a socket that only this user can open. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="sendtrace-"))
+        self.socket = self.folder / "broker.sock"
+        self._life = ExitStack()
+        self._life.callback(shutil.rmtree, self.folder, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        return f"redis+socket://{self.socket}"
+
+    def __enter__(self) -> "LocalBroker":
+        try:
+            self._start()
+        except BaseException:
+            self._life.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._life.close()
+
+    def _start(self) -> None:
+        self._server = ValkeyServer(port=0, data_dir=self.folder, unix_socket_path=self.socket)
+        self._life.callback(self._server.terminate)
         # Ctrl-C reaches everything in the terminal's foreground. The broker must outlive it: the
         # driver decides when to stop. A blocked signal stays blocked in a child.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            server.start()
+            self._server.start()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        with guarded(END_BROKER, str(_process_id(server)), str(folder)):
-            yield f"redis+socket://{server.unix_socket_path}"
-    finally:
-        server.terminate()
-        shutil.rmtree(folder, ignore_errors=True)
+        with closing(self.client()) as client:
+            process = int(client.info("server")["process_id"])
+        self._life.enter_context(guarded(END_BROKER, str(process), str(self.folder)))
+
+    def client(self) -> Redis:
+        return Redis(unix_socket_path=str(self.socket))
+
+    def restart(self, *, keep: bool) -> None:
+        """Stop the server and start it again, with what it held or without."""
+        with closing(self.client()) as client:
+            client.shutdown(save=keep, nosave=not keep)
+        self._server.terminate()
+        self._start()
 
 
-def _process_id(server: ValkeyServer) -> int:
-    with closing(Redis(unix_socket_path=str(server.unix_socket_path))) as client:
-        return int(client.info("server")["process_id"])
+@contextmanager
+def embedded_broker() -> Iterator[str]:
+    """The URL of a Valkey of our own."""
+    with LocalBroker() as broker:
+        yield broker.url
 
 
-@dataclass(frozen=True)
 class Worker:
-    """A Celery worker of ours: one process that hands tasks to ``processes`` of its own."""
+    """A Celery worker of ours: one process that hands tasks to some of its own. It is started again
+    when it is killed."""
 
-    process: subprocess.Popen[bytes]
-    name: str
-    log: Path
+    def __init__(self, *, broker: str, database: str, processes: int, log: Path) -> None:
+        self._turn = threading.Lock()
+        self.name = f"run-{os.getpid()}@{socket.gethostname()}"
+        self.log = log
+        self._command = (
+            *(sys.executable, "-m", "celery", "--app", "workers.app", "worker"),
+            *("--concurrency", str(processes), "--queues", ",".join(QUEUES)),
+            *("--hostname", self.name, "--loglevel", "INFO"),
+            *("--without-gossip", "--without-mingle"),
+        )
+        self._environment = {
+            **os.environ,
+            "SENDTRACE_BROKER_URL": broker,
+            "SENDTRACE_DATABASE_URL": database,
+        }
+        self._life = ExitStack()
+        self._quick = 0
+        log.write_bytes(b"")
+        self.process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        self._began = time.monotonic()
+        with self.log.open("ab") as output:
+            process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the driver, which then stops the worker
+            )
+        # What its pool is at goes on for a moment when the worker is killed, and ends with the run.
+        self._life.callback(_stop, process)
+        self._life.enter_context(guarded(END_WORKER, str(process.pid)))
+        return process
+
+    def process_id(self) -> int:
+        """Of the process that is the worker now."""
+        return self.process.pid
 
     def wait_until_ready(self, app: Celery) -> None:
         """Return when the worker takes tasks; :exc:`WorkerDied` if it never will."""
         deadline = time.monotonic() + START_TIMEOUT
         while not app.control.ping([self.name], timeout=PING_TIMEOUT, limit=1):
-            self.check()
+            self.keep_alive()
             if time.monotonic() > deadline:
                 raise WorkerDied(f"the worker is not ready after {START_TIMEOUT} s; see {self.log}")
 
-    def stop(self) -> None:
-        """End it now, after what it is doing."""
-        _stop(self.process)
+    def restart(self) -> None:
+        """Have it end after what it is at, and start it again."""
+        with self._turn:
+            _stop(self.process)
+            self.process = self._start()
 
-    def check(self) -> None:
-        """Raise :exc:`WorkerDied`, with the end of its log, if the worker is gone."""
+    def stop(self) -> None:
+        """End it now, after what it is doing, and all that is left of it."""
+        self._life.close()
+
+    def keep_alive(self) -> bool:
+        """Start the worker again if it was killed, and say whether it was.
+
+        Raises :exc:`WorkerDied`, with the end of its log, if it gave up by itself, or is killed as
+        soon as it starts.
+        """
+        with self._turn:
+            return self._keep_alive()
+
+    def _keep_alive(self) -> bool:
         code = self.process.poll()
         if code is None:
-            return
-        lines = self.log.read_text(errors="replace").strip().splitlines()[-LOG_TAIL:]
-        raise WorkerDied(
-            f"the worker ended with exit code {code}; its log is {self.log}"
-            + "".join(f"\n  {line}" for line in lines)
-        )
+            return False
+        self._quick = self._quick + 1 if time.monotonic() - self._began < QUICK else 0
+        if code >= 0 or self._quick > MOST_QUICK:
+            lines = self.log.read_text(errors="replace").strip().splitlines()[-LOG_TAIL:]
+            raise WorkerDied(
+                f"the worker ended with exit code {code}; its log is {self.log}"
+                + "".join(f"\n  {line}" for line in lines)
+            )
+        self.process = self._start()
+        return True
 
 
 @contextmanager
 def local_worker(*, broker: str, database: str, processes: int, log: Path) -> Iterator[Worker]:
     """A worker for every queue, stopped and reaped at the end, whatever happens."""
-    name = f"run-{os.getpid()}@{socket.gethostname()}"
-    command = [
-        *(sys.executable, "-m", "celery", "--app", "workers.app", "worker"),
-        *("--concurrency", str(processes), "--queues", ",".join(QUEUES)),
-        *("--hostname", name, "--loglevel", "INFO"),
-        *("--without-gossip", "--without-mingle"),
-    ]
-    environment = {
-        **os.environ,
-        "SENDTRACE_BROKER_URL": broker,
-        "SENDTRACE_DATABASE_URL": database,
-    }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the driver, which then stops the worker
-        )
+    worker = Worker(broker=broker, database=database, processes=processes, log=log)
     try:
-        with guarded(END_WORKER, str(process.pid)):
-            yield Worker(process, name, log)
+        yield worker
     finally:
-        _stop(process)
+        worker.stop()
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: "subprocess.Popen[bytes]") -> None:
     """End a worker and its pool: politely, then for certain."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

@@ -44,6 +44,9 @@ class Watch:
         self._moved = self._busy = time.monotonic()
         self._silent = False
         self._by_campaign: dict[str, Standing] = {}
+        self.snapshots = 0
+        self.unbalanced: list[Report] = []
+        """Reports that did not add up, of all that were looked at."""
 
     def await_receipts_only(self) -> None:
         """From now on, wait for what becomes of messages, and not for what recipients do."""
@@ -77,6 +80,8 @@ class Watch:
             expecting = expectations.expecting(
                 connection, [each.id for each in self._campaigns], self._awaited
             )
+        self.snapshots += 1
+        self.unbalanced += [report for report in reports if not report.balanced]
         self._by_campaign = {
             report.campaign.name: Standing.of([report], expecting[report.campaign.id])
             for report in reports

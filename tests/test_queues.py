@@ -23,6 +23,7 @@ from workers.queues import (
     QUEUE_OF,
     QUEUES,
     ROLLUP,
+    SWEEP,
     UNACKED,
     UPKEEP,
     Depth,
@@ -57,7 +58,7 @@ def test_every_declared_queue_is_served() -> None:
 def test_every_task_has_a_step_and_every_step_a_task_and_a_queue() -> None:
     shipped_app.loader.import_default_modules()
     registered = {name for name in shipped_app.tasks if name.startswith("workers.")}
-    assert registered == {ROLLUP, *(task_name(step) for step in STEPS_OF_TASKS)}
+    assert registered == {ROLLUP, SWEEP, *(task_name(step) for step in STEPS_OF_TASKS)}
     assert frozenset(Step) - STEPS_OF_TASKS == {Step.ENQUEUE}, "which the driver does itself"
     assert set(celeryconfig.task_routes) == registered
     for route in celeryconfig.task_routes.values():

@@ -39,7 +39,7 @@ def test_queues_and_processes_are_sampled(broker: Broker, broker_url: str) -> No
         app.conf.broker_url = broker_url
         app.send_task(task_name(Step.SUBMIT), kwargs={"campaign": 1, "batch": 2})
     busy = subprocess.Popen([sys.executable, "-c", BUSY])
-    sampler = Sampler(broker, os.getpid())
+    sampler = Sampler(broker, os.getpid)
     try:
         with sampler.running():
             wait_until(lambda: _most_cpu(sampler) > 0.1, "the busy child is seen")
@@ -68,7 +68,7 @@ def test_what_can_not_be_read_is_absent(
         raise NoBroker("away")
 
     monkeypatch.setattr(broker, "depths", away)
-    sampler = Sampler(broker, None if elsewhere else _gone())
+    sampler = Sampler(broker, None if elsewhere else _gone)
     with sampler.running():
         wait_until(lambda: len(sampler.samples) > 1, "two samples are taken")
     assert {(each.depths, each.usage) for each in sampler.samples} == {(None, None)}

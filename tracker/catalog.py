@@ -80,6 +80,7 @@ class Campaign:
     seed: int | None
     started_at: Instant
     speed: float
+    ahead: int = 0
     kind: str = "promotion"
     channel_enabled: bool = True
     sender: str = ""
@@ -94,7 +95,7 @@ class Campaign:
     @cached_property
     def clock(self) -> Clock:
         """The clock of the campaign's run."""
-        return clock_for(self.started_at, self.speed)
+        return clock_for(self.started_at, self.speed, self.ahead)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +141,12 @@ def begin_run(connection: Connection, run_id: int, at: Instant) -> None:
 def finish_run(connection: Connection, run_id: int, at: Instant) -> None:
     """Note that nothing more will happen in a run."""
     connection.execute(sa.update(runs).where(runs.c.id == run_id).values(finished_at=at))
+
+
+def give_up_run(connection: Connection, run_id: int, at: Instant) -> None:
+    """Note that nobody is to go on with a run that has not finished."""
+    unfinished = (runs.c.id == run_id, runs.c.finished_at.is_(None))
+    connection.execute(sa.update(runs).where(*unfinished).values(given_up_at=at))
 
 
 def record_organization(
@@ -279,6 +286,7 @@ _CAMPAIGN = (
         runs.c.seed,
         runs.c.started_at,
         runs.c.speed,
+        runs.c.ahead,
     )
     .join(organizations, organizations.c.id == campaigns.c.organization_id)
     .join(gateways, gateways.c.id == campaigns.c.gateway_id)
@@ -320,6 +328,7 @@ def _campaign(row: Row[Any]) -> Campaign:
         seed=row.seed,
         started_at=row.started_at,
         speed=row.speed,
+        ahead=row.ahead,
         kind=row.kind,
         channel_enabled=on_channel.enabled,
         sender=row.organization if sender is None else sender,

@@ -42,15 +42,19 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class ScaledClock:
-    """A clock that agrees with the computer's at ``start`` and runs ``speed`` times as fast."""
+    """A clock that agrees with the computer's at ``start`` and runs ``speed`` times as fast; it was
+    put forward by ``ahead`` since."""
 
     start: Instant
     speed: float
+    ahead: int = 0
 
     def now(self) -> Instant:
-        return self.start + int((time.time_ns() // 1000 - self.start) * self.speed)
+        passed = time.time_ns() // 1000 - self.start
+        return self.start + self.ahead + int(passed * self.speed)
 
 
-def clock_for(start: Instant, speed: float) -> Clock:
-    """The clock of a run that began at ``start`` and plays ``speed`` times as fast as life."""
-    return SystemClock() if speed == 1 else ScaledClock(start, speed)
+def clock_for(start: Instant, speed: float, ahead: int = 0) -> Clock:
+    """The clock of a run that began at ``start``, plays ``speed`` times as fast as life, and was
+    put forward by ``ahead`` microseconds."""
+    return SystemClock() if speed == 1 and not ahead else ScaledClock(start, speed, ahead)

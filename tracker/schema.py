@@ -99,8 +99,11 @@ runs = Table(
     Column("finished_at", BigInteger),
     Column("speed", Float, nullable=False, server_default=text("1")),
     Column("definition", Text, nullable=False),
+    Column("ahead", BigInteger, nullable=False, server_default=text("0")),
+    Column("given_up_at", BigInteger),
     CheckConstraint("speed > 0", name="speed"),
-    comment="Campaigns recorded together: one execution of a scenario.",
+    comment="Campaigns recorded together: one execution of a scenario. ahead: microseconds by which"
+    " its clock was put forward. given_up_at: since when nobody is to go on with it.",
 )
 
 organizations = Table(
@@ -249,6 +252,43 @@ steps = Table(
     CheckConstraint(f"step IN ({_words(Step)})", name="step"),
     Index(None, "campaign_id", "batch"),
     comment="One step on one batch that was recorded: who did it, when, and how many it moved.",
+)
+
+recoveries = Table(
+    "recoveries",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("batch", Integer, primary_key=True, autoincrement=False),
+    Column("step", String(16), nullable=False),
+    Column("times", Integer, nullable=False),
+    Column("touched_at", BigInteger, nullable=False),
+    Column("sent_at", BigInteger, nullable=False),
+    ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
+    CheckConstraint(f"step IN ({_words(Step)})", name="step"),
+    sqlite_with_rowid=False,
+    comment="Batches that stood still and were sent on again, as many times as nothing came of it:"
+    " touched_at is the batch's when it was sent last, sent_at is real time.",
+)
+
+parts = Table(
+    "parts",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("batch", Integer, primary_key=True, autoincrement=False),
+    Column("step", String(16), primary_key=True),
+    Column("first", Integer, primary_key=True, autoincrement=False),
+    Column("size", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("error", Text),
+    Column("ended_at", BigInteger),
+    ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
+    CheckConstraint(f"step IN ({_words(Step)})", name="step"),
+    CheckConstraint("size >= 1", name="size"),
+    CheckConstraint("ended_at IS NULL OR size = 1", name="ended_at"),
+    sqlite_with_rowid=False,
+    comment="Message numbers first … first + size - 1 of a batch on which a step is done apart, as"
+    " it came to no end on all: so many tries were begun. What ended was a message that broke every"
+    " try, with the last error that is known.",
 )
 
 messages = Table(

@@ -42,24 +42,31 @@ STAGES = {
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """A batch that stands still ``since`` an instant of its campaign's time, for so many real
-    ``seconds``. ``waiting`` counts its messages that need work; ``step`` is what it needs."""
+    ``seconds``. ``waiting`` counts its messages that need work; ``step`` is what it needs.
+    ``touched_at`` is when a step last changed it."""
 
     campaign: Campaign
     batch: int
     since: Instant
+    touched_at: Instant
     seconds: float
     waiting: Mapping[Status, int]
     step: Step
 
 
 def unfinished(connection: Connection, most: int = MOST_CAMPAIGNS) -> list[Campaign]:
-    """The latest campaigns of which more may come: those of runs that have not finished, and those
-    of which a gateway has reported something that is not applied yet."""
+    """The latest campaigns of which more may come: those of runs that have neither finished nor
+    been given up, and those of which a gateway has reported something that is not applied yet."""
     reported = sa.select(reports.c.campaign_id).distinct()
     query = (
         sa.select(campaigns.c.id)
         .join(runs, runs.c.id == campaigns.c.run_id)
-        .where(sa.or_(runs.c.finished_at.is_(None), campaigns.c.id.in_(reported)))
+        .where(
+            sa.or_(
+                sa.and_(runs.c.finished_at.is_(None), runs.c.given_up_at.is_(None)),
+                campaigns.c.id.in_(reported),
+            )
+        )
         .order_by(campaigns.c.id.desc())
         .limit(most)
     )
@@ -69,46 +76,74 @@ def unfinished(connection: Connection, most: int = MOST_CAMPAIGNS) -> list[Campa
 def find_standing(
     connection: Connection, known: Sequence[Campaign], patience: timedelta = PATIENCE
 ) -> list[Standing]:
-    """The batches of some campaigns that have stood still for longer than ``patience``."""
-    return [each for campaign in known for each in _of_campaign(connection, campaign, patience)]
+    """The batches of some campaigns that have stood still for longer than ``patience``, without
+    those that may just wait in a queue."""
+    found = []
+    for campaign in known:
+        idle = find_idle(connection, [campaign], patience)
+        if idle:
+            found += _without_those_in_line(connection, campaign, idle, patience)
+    return found
 
 
-def _of_campaign(connection: Connection, campaign: Campaign, patience: timedelta) -> list[Standing]:
-    now = campaign.clock.now()
-    latest = now - int(patience / MICROSECOND * campaign.speed)
+def find_idle(
+    connection: Connection, known: Sequence[Campaign], patience: timedelta
+) -> list[Standing]:
+    """The batches of some campaigns that no step has changed for longer than ``patience``, though
+    they need one and wait for nothing. They may wait in a queue: the record can't tell."""
+    return [each for campaign in known for each in _idle_of(connection, campaign, patience)]
+
+
+def _latest(campaign: Campaign, patience: timedelta) -> Instant:
+    return campaign.clock.now() - int(patience / MICROSECOND * campaign.speed)
+
+
+def _idle_of(connection: Connection, campaign: Campaign, patience: timedelta) -> list[Standing]:
+    latest = _latest(campaign, patience)
     rows = _untouched(connection, campaign, latest)
     if not rows:
         return []
     held = _work_left(connection, campaign, [row.batch for row in rows])
-    # A queue is first in, first out: who waits in one that moves has to be overtaken to stand.
-    moves = _touched_since(connection, campaign, latest)
-    overtaking = {
-        status: _last_without(connection, campaign, status) if moves else None for status in STEP_OF
-    }
+    now = campaign.clock.now()
     found = []
     for row in rows:
         waiting = held[row.batch]
         needed = _needed(row, waiting, campaign, latest)
-        if needed is None:
-            continue
-        step, since = needed
-        status = next((each for each, its in STEP_OF.items() if its is step), None)
-        if moves and status in waiting and status in overtaking:
-            last = overtaking[status]
-            if last is None or last < row.batch or campaign.gateway_rate is not None:
-                continue
-        seconds = (now - since) * MICROSECOND.total_seconds() / campaign.speed
-        found.append(
-            Standing(
-                campaign=campaign,
-                batch=row.batch,
-                since=since,
-                seconds=seconds,
-                waiting=waiting,
-                step=step,
+        if needed is not None:
+            step, since = needed
+            found.append(
+                Standing(
+                    campaign=campaign,
+                    batch=row.batch,
+                    since=since,
+                    touched_at=row.touched_at,
+                    seconds=(now - since) * MICROSECOND.total_seconds() / campaign.speed,
+                    waiting=waiting,
+                    step=step,
+                )
             )
-        )
     return found
+
+
+def _without_those_in_line(
+    connection: Connection, campaign: Campaign, idle: Sequence[Standing], patience: timedelta
+) -> list[Standing]:
+    """A queue is first in, first out: who waits in one that moves has to be overtaken to stand."""
+    if not _touched_since(connection, campaign, _latest(campaign, patience)):
+        return list(idle)
+    overtaking = {
+        step: _last_without(connection, campaign, status) for status, step in STEP_OF.items()
+    }
+
+    def stands(each: Standing) -> bool:
+        if not any(
+            step is each.step and status in each.waiting for status, step in STEP_OF.items()
+        ):
+            return True
+        last = overtaking[each.step]
+        return last is not None and last >= each.batch and campaign.gateway_rate is None
+
+    return [each for each in idle if stands(each)]
 
 
 def _untouched(

@@ -25,5 +25,6 @@ def near_words(word: str, known: Sequence[str]) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A count with its noun, which takes an s: "1 row", "1,200 rows"."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+    """A count with its noun, which takes an s: "1 row", "1,200 rows", "2 batches"."""
+    ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{count:,} {noun}{ending}"

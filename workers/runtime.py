@@ -13,6 +13,7 @@ from tracker.settings import load_settings
 from workers import services
 from workers.gateways.base import Gateway
 from workers.gateways.safety import open_gateway
+from workers.limits import limit_memory
 from workers.queues import broker_client
 from workers.throttle import Pace, SharedThrottle, Throttle, Unthrottled
 
@@ -33,12 +34,18 @@ def settle_in(**_: object) -> None:
     _gateway.cache_clear()
     _services.cache_clear()
     _throttle.cache_clear()
-    _broker.cache_clear()
+    broker.cache_clear()
     # What is there by now stays. A batch adds some ten thousand small tuples that live for a moment
     # and hold no cycles: with the default threshold the collector goes through them again and
     # again. Much more than a batch's would keep the lists in forgotten queries too long.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def stay_small(**_: object) -> None:
+    """See to it that a message that eats memory does not take the machine's."""
+    limit_memory()
 
 
 GC_THRESHOLD = 25_000
@@ -79,14 +86,15 @@ def throttle_of(campaign: Campaign) -> Throttle:
 
 @cache
 def _throttle(name: str, rate: int, speed: float) -> Throttle:
-    return SharedThrottle(_broker(), name, Pace(rate=rate, speed=speed))
+    return SharedThrottle(broker(), name, Pace(rate=rate, speed=speed))
 
 
 @cache
-def _broker() -> Redis:
+def broker() -> Redis:
+    """The broker, for what Celery does not do with it."""
     url = load_settings().broker_url
     if not url:
-        raise UsageError("a gateway's rate needs a broker; set SENDTRACE_BROKER_URL")
+        raise UsageError("no broker is configured; set SENDTRACE_BROKER_URL")
     return broker_client(url, timeout=BROKER_TIMEOUT)
 
 

@@ -22,6 +22,7 @@ from workers.candidates import gather
 from workers.checks.base import STEPS, Check, judge
 from workers.following import Following, of_batch
 from workers.handlers import find_handler
+from workers.parts import steps_in_parts
 from workers.services import ServiceName, Services, ask
 
 logger = logging.getLogger(__name__)
@@ -124,12 +125,12 @@ def _missing_check(database: Database, batch: Batch) -> Step | None:
 
 
 def _done(database: Database, batch: Batch) -> set[str]:
-    """The steps that are on record for a batch."""
+    """The steps that are on record for a batch, as far as they were done on all of it."""
     query = sa.select(steps.c.step).where(
         steps.c.campaign_id == batch.campaign.id, steps.c.batch == batch.batch
     )
     with database.read() as connection:
-        return set(connection.scalars(query))
+        return set(connection.scalars(query)) - steps_in_parts(connection, batch)
 
 
 def _stop(written: Entry, numbers: Sequence[int], reason: Reason, at: Instant) -> None:

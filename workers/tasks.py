@@ -3,6 +3,7 @@
 A task carries the key of a batch and no state, so it may be lost, repeated or done twice at once.
 """
 
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -14,16 +15,19 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
+from tracker.catalog import Batch
+from tracker.errors import SendtraceError
 from tracker.journal import Author
 from tracker.rollup import roll_up
 from tracker.settings import load_settings
 from tracker.status import Step
-from workers import exchange, runtime, stages
+from workers import exchange, parts, recovery, runtime, stages
 from workers.app import app
 from workers.checks.base import checks_of
 from workers.following import LONGEST_WAIT, Following
 from workers.gateways.base import GatewayUnavailable
-from workers.queues import ROLLUP, shown_arguments, task_name
+from workers.limits import OutOfTime, limited
+from workers.queues import ROLLUP, SWEEP, shown_arguments, task_name
 from workers.services import ServiceUnavailable
 
 logger = logging.getLogger(__name__)
@@ -47,25 +51,37 @@ RETRIES = {
 }
 
 
-def step(name: Step) -> Callable[[Callable[..., Following | None]], Task]:
-    """Make a function the task of a step: it repeats what may pass, and sends on what follows.
+class BrokenStep(SendtraceError):
+    """A step could not be done on a batch; what broke it is told."""
 
-    A task that is ``alone`` sends nothing on: another one of its batch is on the way.
+
+def step(name: Step) -> Callable[[Callable[[Task, Batch], Following | None]], Task]:
+    """Make a function the task of a step: it repeats what may pass, takes a batch apart that breaks
+    it, and sends on what follows.
+
+    A task that is ``alone`` sends nothing on: another one of its batch is on the way. One that is
+    done ``again`` may have broken its process before.
     """
 
-    def decorate(do: Callable[..., Following | None]) -> Task:
+    def decorate(do: Callable[[Task, Batch], Following | None]) -> Task:
         def run(
-            self: Task, *, campaign: int, batch: int, away: int = 0, alone: bool = False
+            self: Task,
+            *,
+            campaign: int,
+            batch: int,
+            away: int = 0,
+            alone: bool = False,
+            again: bool = False,
         ) -> None:
+            whole = runtime.take_up(campaign, batch)
             try:
-                following = do(self, campaign, batch)
+                following = _done_in_parts(self, name, do, whole, again=again)
                 if not alone:
                     send(following, campaign, batch)
             except GatewayUnavailable as error:
                 if alone:  # the batch's own task comes back
                     return
-                speed = runtime.take_up(campaign, batch).campaign.speed
-                wait = back_off(away, speed)
+                wait = back_off(away, whole.campaign.speed)
                 logger.warning(
                     "the gateway of campaign %d is away (%s); batch %d comes back in %.1f s",
                     *(campaign, error, batch, wait.total_seconds()),
@@ -79,6 +95,44 @@ def step(name: Step) -> Callable[[Callable[..., Following | None]], Task]:
     return decorate
 
 
+def _done_in_parts(
+    task: Task,
+    step: Step,
+    do: Callable[[Task, Batch], Following | None],
+    whole: Batch,
+    *,
+    again: bool,
+) -> Following | None:
+    """Do a step on a batch, or on the next part of one that was taken apart; what follows."""
+    taken = None
+    if step in parts.STEPS:
+        suspicious = again or task.request.retries > 0
+        taken = parts.take(runtime.database(), whole, step, author(task), again=suspicious)
+    batch = whole if taken is None else taken.batch
+    try:
+        with limited(0 if taken is None else taken.halved):
+            following = do(task, batch)
+    except (*PASSING, GatewayUnavailable):
+        if taken is not None:
+            with contextlib.suppress(*PASSING):
+                parts.spare(runtime.database(), batch, step)
+        raise
+    except (Exception, OutOfTime) as error:
+        where = f"{step} of campaign {whole.campaign.id}, messages {batch.first} to {batch.last}"
+        if step in parts.STEPS:
+            parts.put_down(runtime.database(), batch, step, error)
+            send(Following(step, AFTER_BREAKING), whole.campaign.id, whole.batch, again=True)
+        # Celery would end the whole worker for some errors, such as MemoryError.
+        raise BrokenStep(f"{where}: {error!r}") from error
+    if taken is not None and parts.finish(runtime.database(), batch, step):
+        return Following(step)
+    return following
+
+
+AFTER_BREAKING = timedelta(seconds=1)
+"""How long to wait before a step is tried again that broke."""
+
+
 def back_off(away: int, speed: float) -> timedelta:
     """How long to leave a gateway alone that was away ``away`` times before, in real time.
 
@@ -90,13 +144,17 @@ def back_off(away: int, speed: float) -> timedelta:
     return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311  # no secret
 
 
-def send(following: Following | None, campaign: int, batch: int, *, away: int = 0) -> None:
+def send(
+    following: Following | None, campaign: int, batch: int, *, away: int = 0, again: bool = False
+) -> None:
     """Put a batch's next step, if any, into the queue of its stage.
 
-    ``away`` is how often in a row its gateway was not there.
+    ``away`` is how often in a row its gateway was not there; ``again``: the step broke.
     """
     if following is not None:
-        told = {"away": away} if away else {}
+        told: dict[str, int] = {"away": away} if away else {}
+        if again:
+            told["again"] = True
         app.tasks[task_name(following.step)].apply_async(
             kwargs={"campaign": campaign, "batch": batch, **told},
             # What waits longer than a task may be silent would be handed to somebody else, too.
@@ -115,70 +173,81 @@ def is_last_try(task: Task) -> bool:
     return bool(task.request.retries >= task.max_retries)
 
 
-def judge(task: Task, step: Step, campaign: int, batch: int) -> None:
+def judge(task: Task, step: Step, batch: Batch) -> None:
     """Have the checks of a step judge a batch."""
-    work = runtime.take_up(campaign, batch)
     stages.judge_batch(
         runtime.database(),
-        work,
+        batch,
         step,
         checks_of(step),
-        runtime.services_of(work.campaign),
+        runtime.services_of(batch.campaign),
         author(task),
         last_try=is_last_try(task),
     )
 
 
 @step(Step.SUPPRESS)
-def suppress(task: Task, campaign: int, batch: int) -> Following:
+def suppress(task: Task, batch: Batch) -> Following:
     """Stop the messages that may not be sent."""
-    judge(task, Step.SUPPRESS, campaign, batch)
+    judge(task, Step.SUPPRESS, batch)
     return Following(Step.VALIDATE)
 
 
 @step(Step.VALIDATE)
-def validate(task: Task, campaign: int, batch: int) -> Following:
+def validate(task: Task, batch: Batch) -> Following:
     """Stop the messages that lack something they need."""
-    judge(task, Step.VALIDATE, campaign, batch)
+    judge(task, Step.VALIDATE, batch)
     return Following(Step.DISPATCH)
 
 
 @step(Step.DISPATCH)
-def dispatch(task: Task, campaign: int, batch: int) -> Following:
+def dispatch(task: Task, batch: Batch) -> Following:
     """Hand over what is left, as far as credit goes."""
-    work = runtime.take_up(campaign, batch)
-    services = runtime.services_of(work.campaign)
+    services = runtime.services_of(batch.campaign)
     return stages.dispatch(
-        runtime.database(), work, services, author(task), last_try=is_last_try(task)
+        runtime.database(), batch, services, author(task), last_try=is_last_try(task)
     )
 
 
 @step(Step.SUBMIT)
-def submit(task: Task, campaign: int, batch: int) -> Following | None:
+def submit(task: Task, batch: Batch) -> Following | None:
     """Give the gateway what waits for it."""
-    work = runtime.take_up(campaign, batch)
-    gateway = runtime.gateway_of(work.campaign)
-    throttle = runtime.throttle_of(work.campaign)
-    return exchange.submit(runtime.database(), work, gateway, throttle, author(task))
+    gateway = runtime.gateway_of(batch.campaign)
+    throttle = runtime.throttle_of(batch.campaign)
+    return exchange.submit(runtime.database(), batch, gateway, throttle, author(task))
 
 
 @step(Step.DELIVER)
-def deliver(task: Task, campaign: int, batch: int) -> Following | None:
+def deliver(task: Task, batch: Batch) -> Following | None:
     """Take the receipts that are due."""
-    work = runtime.take_up(campaign, batch)
-    gateway = runtime.gateway_of(work.campaign)
-    return exchange.deliver(runtime.database(), work, gateway, author(task))
+    gateway = runtime.gateway_of(batch.campaign)
+    return exchange.deliver(runtime.database(), batch, gateway, author(task))
 
 
 @step(Step.ENGAGE)
-def engage(task: Task, campaign: int, batch: int) -> Following | None:
+def engage(task: Task, batch: Batch) -> Following | None:
     """Record what recipients did with what was delivered."""
-    work = runtime.take_up(campaign, batch)
-    gateway = runtime.gateway_of(work.campaign)
-    return exchange.engage(runtime.database(), work, gateway, author(task))
+    gateway = runtime.gateway_of(batch.campaign)
+    return exchange.engage(runtime.database(), batch, gateway, author(task))
 
 
 @app.task(name=ROLLUP, **RETRIES)  # type: ignore[untyped-decorator]  # Celery comes without types
 def rollup() -> None:
     """Bring the daily counts of engagement up to date."""
     roll_up(runtime.database(), load_settings().zone)
+
+
+@app.task(name=SWEEP, ignore_result=True)  # type: ignore[untyped-decorator]
+def sweep() -> None:
+    """Send on what stands still. It is done again soon, so what is in its way may pass."""
+    try:
+        sent_on = recovery.sweep(runtime.database(), app, runtime.broker())
+    except PASSING as error:
+        logger.warning("the sweep comes to no end: %s", error)
+        return
+    for each in sent_on:
+        logger.warning(
+            "campaign %d, batch %d stood still for %.0f s and is sent on to %s",
+            *(each.standing.campaign.id, each.standing.batch, each.standing.seconds),
+            each.standing.step,
+        )

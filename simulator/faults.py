@@ -1,0 +1,228 @@
+"""What goes wrong in a run on purpose, each at its time."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import sqlalchemy as sa
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from simulator.duplicates import Duplicator
+from simulator.fault_sections import Fault, Happened, Kind
+from simulator.load import Run
+from simulator.proxy import Line, Place
+from simulator.scenario import Scenario
+from simulator.schema import acceptances
+from simulator.stack import LocalBroker, Worker
+from tracker.clock import MICROSECOND
+from tracker.database import Database
+from tracker.errors import UsageError
+from tracker.schema import runs, transitions
+from tracker.settings import Settings
+from tracker.status import Status
+
+LOOK = 0.002
+"""Seconds between two looks whether the gateway has accepted what is not on record."""
+
+LONGEST_WAIT = 60.0
+"""Seconds that are waited for that."""
+
+POSTGRESQL_PORT = 5432
+"""Where PostgreSQL is unless it is said; also part of the name of its sockets."""
+
+
+def refuse_elsewhere(scenario: Scenario, settings: Settings, *, attach: bool) -> None:
+    """Raise :exc:`UsageError` for faults that can't be played here: they need a stack of ours."""
+    if not scenario.faults:
+        return
+    if attach or settings.broker_url:
+        raise UsageError(
+            f"{scenario.path}: faults: they are played on a stack of our own only; leave out"
+            " --attach, --broker and SENDTRACE_BROKER_URL"
+        )
+    pauses = any(fault.kind is Kind.PAUSE for fault in scenario.faults)
+    if pauses and not _is_postgresql(settings):
+        raise UsageError(
+            f"{scenario.path}: faults: a database that is a file can't be silent; expected"
+            " PostgreSQL, see --database"
+        )
+
+
+def _is_postgresql(settings: Settings) -> bool:
+    return sa.make_url(settings.database).get_backend_name() == "postgresql"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a run that can be disturbed, as far as that is to happen: everybody's to the
+    database, and the workers' to broker and database."""
+
+    database: Line | None
+    workers: Sequence[Line]
+    driver_settings: Settings
+    workers_broker: str
+    workers_database: str
+
+
+@contextmanager
+def lines(scenario: Scenario, settings: Settings, broker: LocalBroker) -> Iterator[Lines]:
+    """The lines that a scenario's faults need, for as long as the block lasts."""
+    kinds = {fault.kind for fault in scenario.faults}
+    with ExitStack() as stack:
+
+        def to_database(url: str, name: str) -> tuple[Line, str]:
+            folder = broker.folder / name
+            folder.mkdir(mode=0o700)
+            socket = folder / f".s.PGSQL.{POSTGRESQL_PORT}"
+            line = stack.enter_context(Line(socket, _place_of(url)).running())
+            led = sa.make_url(url).set(host=None, port=POSTGRESQL_PORT, query={"host": str(folder)})
+            return line, led.render_as_string(hide_password=False)
+
+        url, everybody = settings.database, None
+        if Kind.PAUSE in kinds:
+            everybody, url = to_database(url, "everybody")
+        driver_settings = settings.model_copy(update={"database_url": url})
+        theirs: list[Line] = []
+        workers_broker, workers_database = broker.url, url
+        if Kind.PARTITION in kinds:
+            place = Line(broker.folder / "workers.sock", Place(path=broker.socket))
+            theirs.append(stack.enter_context(place.running()))
+            workers_broker = f"redis+socket://{place.path}"
+            if _is_postgresql(settings):
+                line, workers_database = to_database(url, "workers")
+                theirs.append(line)
+        yield Lines(everybody, theirs, driver_settings, workers_broker, workers_database)
+
+
+def _place_of(url: str) -> Place:
+    parsed = sa.make_url(url)
+    host = parsed.query.get("host") or parsed.host or "localhost"
+    port = parsed.port or POSTGRESQL_PORT
+    if isinstance(host, str) and host.startswith("/"):
+        return Place(path=Path(host) / f".s.PGSQL.{port}")
+    return Place(host=str(host), port=port)
+
+
+@dataclass
+class Faults:
+    """Plays the faults of a run, in a thread of its own."""
+
+    run: Run
+    database: Database
+    broker: LocalBroker
+    worker: Worker
+    lines: Lines
+    say: Callable[[str], None]
+    happened: list[Happened] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A block in which they happen; at its end all is well again."""
+        for fault in self.run.scenario.faults:
+            thread = threading.Thread(target=self._play, args=(fault,), name="fault", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join()
+
+    def _now(self) -> float:
+        """Seconds of the run's time."""
+        clock = self.run.campaigns[0].campaign.clock
+        return (clock.now() - self.run.started_at) * MICROSECOND.total_seconds()
+
+    def _play(self, fault: Fault) -> None:
+        while (left := fault.at.total_seconds() - self._now()) > 0:
+            if self._stop.wait(min(left, 0.1)):
+                return
+        self.say(fault.told)
+        at = self._now()
+        self._do(fault)
+        self.happened.append(Happened(told=fault.told, at=at, until=self._now()))
+
+    def _do(self, fault: Fault) -> None:
+        match fault.kind:
+            case Kind.KILL if fault.kill == "worker":
+                psutil.Process(self.worker.process_id()).kill()
+            case Kind.KILL if fault.when is None:
+                self._kill_pool(most=1)
+            case Kind.KILL:
+                self._kill_when_accepted()
+            case Kind.RESTART if fault.restart == "worker":
+                self.worker.restart()
+            case Kind.RESTART:
+                self.broker.restart(keep=fault.data == "kept")
+            case Kind.FLUSH:
+                with closing(self.broker.client()) as client:
+                    client.flushall()
+            case Kind.PAUSE if self.lines.database is not None:
+                self._disturb(fault, [self.lines.database])
+            case Kind.PARTITION:
+                self._disturb(fault, self.lines.workers)
+            case Kind.DUPLICATE_TASKS:
+                with closing(self.broker.client()) as client:
+                    share, seed = fault.duplicate_tasks or 0.0, self.run.scenario.seed
+                    Duplicator(client, share, seed).run_until(self._stop)
+            case Kind.CLOCK:
+                self._put_forward(fault)
+
+    def _disturb(self, fault: Fault, those: Sequence[Line]) -> None:
+        for line in those:
+            if fault.connections == "cut":
+                line.cut()
+            else:
+                line.hold_up()
+        self._stop.wait(fault.lasts.total_seconds())
+        for line in those:
+            line.mend()
+
+    def _kill_pool(self, most: int) -> None:
+        """Kill those of the worker's pool that have worked most."""
+        with suppress(psutil.Error):
+            pool = psutil.Process(self.worker.process_id()).children()
+            for child in sorted(pool, key=_work_done, reverse=True)[:most]:
+                child.kill()
+
+    def _kill_when_accepted(self) -> None:
+        """Kill the pool between the gateway's acceptance of messages and its being recorded."""
+        deadline = time.monotonic() + LONGEST_WAIT
+        while time.monotonic() < deadline and not self._stop.wait(LOOK):
+            with suppress(SQLAlchemyError, RedisError):
+                if self._is_accepted_only():
+                    self._kill_pool(most=len(psutil.Process(self.worker.process_id()).children()))
+                    return
+
+    def _is_accepted_only(self) -> bool:
+        ids = [loaded.campaign.id for loaded in self.run.campaigns]
+        accepted = sa.select(sa.func.count()).where(acceptances.c.campaign_id.in_(ids))
+        recorded = sa.select(sa.func.count()).where(
+            transitions.c.campaign_id.in_(ids), transitions.c.status == Status.IN_GATEWAY
+        )
+        with self.database.read() as connection:
+            # In this order: what is recorded after it was accepted only makes it fewer.
+            return (connection.scalar(accepted) or 0) > (connection.scalar(recorded) or 0)
+
+    def _put_forward(self, fault: Fault) -> None:
+        forward = (fault.clock or timedelta()) // MICROSECOND
+        with self.database.write() as connection:
+            connection.execute(
+                sa.update(runs).where(runs.c.id == self.run.id).values(ahead=runs.c.ahead + forward)
+            )
+
+
+def _work_done(process: psutil.Process) -> float:
+    with suppress(psutil.Error):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0

@@ -1,0 +1,53 @@
+"""The sweep of a run: the driver does what Celery's beat does where there is one."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from celery import Celery
+
+from simulator.broker import Broker
+from simulator.patience import PASSING
+from tracker.database import Database
+from tracker.words import counted
+from workers.queues import SWEEP_EVERY
+
+
+class Sweeper:
+    """Sends on what stands still of some campaigns, in a thread of its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        app: Celery,
+        broker: Broker,
+        campaign_ids: Sequence[int],
+        say: Callable[[str], None],
+    ) -> None:
+        self._database, self._app, self._broker = database, app, broker
+        self._campaign_ids = campaign_ids
+        self._say = say
+        self._stop = threading.Event()
+        self.sent_on = 0
+        """Batches that were sent on so far, each time one was."""
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A block in which nothing is left standing."""
+        thread = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _sweep(self) -> None:
+        while not self._stop.wait(SWEEP_EVERY):
+            try:
+                sent_on = self._broker.sweep(self._database, self._app, self._campaign_ids)
+            except PASSING:
+                continue  # what is away comes back, and so does the sweep
+            if sent_on:
+                self.sent_on += len(sent_on)
+                self._say(f"{counted(len(sent_on), 'batch')} stood still: sent on again")

@@ -1,0 +1,239 @@
+"""A message that breaks its step harms itself only."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import ceil, log2
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from kombu.exceptions import OperationalError
+
+from tests.factory import AUTHOR, READY, Plan, ended, make_batch, move
+from tracker.catalog import Batch
+from tracker.clock import Instant
+from tracker.database import Database
+from tracker.report import make_reports
+from tracker.schema import messages, parts
+from tracker.status import Reason, Status, Step
+from workers import runtime
+from workers.app import app
+from workers.candidates import Candidate
+from workers.checks.base import check
+from workers.gateways.base import Handover, News, Submission
+from workers.limits import OutOfTime
+from workers.parts import TRIES_ALONE, UNHEARD, stopped_by, take
+from workers.queues import task_name
+from workers.tasks import BrokenStep
+from workers.throttle import Unthrottled
+
+SIZE = 100
+
+BOUND = 2 + 2 * ceil(log2(SIZE)) + TRIES_ALONE + 1
+"""Steps on parts of such a batch with one culprit, at the most: all of it twice, both halves each
+time, and the culprit alone."""
+
+
+class Killed(BaseException):
+    """The process is gone: nobody hears of it."""
+
+
+@dataclass
+class Poisoned:
+    """A gateway that one message breaks. All others are accepted once."""
+
+    culprits: Sequence[int]
+    break_down: Callable[[], None]
+    accepted: list[int] = field(default_factory=list)
+    calls: int = 0
+
+    def submit(self, submission: Submission, now: Instant) -> Handover:
+        self.calls += 1
+        if set(self.culprits) & set(submission.numbers):
+            self.break_down()
+        self.accepted += submission.numbers
+        return Handover({now: submission.numbers})
+
+    def receipts(self, *_: object) -> News[Any]:
+        return News([])
+
+    engagement = receipts
+
+
+def die() -> None:
+    raise Killed
+
+
+def fail() -> None:
+    raise ZeroDivisionError("of a gateway's own making")
+
+
+def hang() -> None:
+    raise OutOfTime("not done within 5 s")
+
+
+def eat() -> None:
+    raise MemoryError
+
+
+@pytest.fixture
+def run_all(database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs tasks, one after the other, until none is left; how many those were."""
+    queue: deque[tuple[str, dict[str, Any]]] = deque()
+
+    def apply_async(task: Any, args: Sequence[Any] = (), **options: Any) -> None:
+        queue.append((task.name, options["kwargs"]))
+
+    monkeypatch.setattr("celery.app.task.Task.apply_async", apply_async)
+    monkeypatch.setattr(runtime, "database", lambda: database)
+    monkeypatch.setattr(runtime, "throttle_of", lambda _: Unthrottled())
+    runtime.name_of.cache_clear()
+
+    def run(batch: Batch, step: Step, *, most: int = 500) -> int:
+        queue.append((task_name(step), {"campaign": batch.campaign.id, "batch": batch.batch}))
+        done = 0
+        while queue and done < most:
+            name, told = queue.popleft()
+            done += 1
+            try:
+                app.tasks[name](**told)
+            except Killed:  # Celery sends it again, and says so by its count
+                queue.append((name, {**told, "again": True}))
+            except BrokenStep:
+                pass  # it has sent itself again
+        assert not queue, f"no end after {done} tasks"
+        return done
+
+    return run
+
+
+def status_of(database: Database, batch: Batch) -> dict[int, tuple[Status, int]]:
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.select(messages.c.number, messages.c.status, messages.c.reason).where(
+                messages.c.campaign_id == batch.campaign.id
+            )
+        )
+        return {number: (Status(status), reason) for number, status, reason in rows}
+
+
+@pytest.mark.parametrize("break_down", [die, fail, hang, eat])
+@pytest.mark.parametrize("culprits", [(0,), (63,), (99,), (5, 6), (10, 90)])
+def test_a_message_that_breaks_its_step_is_stopped_and_the_others_go_on(
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    run_all: Callable[..., int],
+    break_down: Callable[[], None],
+    culprits: Sequence[int],
+) -> None:
+    batch = make_batch(database, Plan(size=SIZE))
+    move(database, batch, list(range(SIZE)), READY)
+    gateway = Poisoned(culprits, break_down)
+    monkeypatch.setattr(runtime, "gateway_of", lambda _: gateway)
+    run_all(batch, Step.SUBMIT)
+    assert gateway.calls <= BOUND * len(culprits)
+    assert sorted(gateway.accepted) == [each for each in range(SIZE) if each not in culprits]
+    ends = status_of(database, batch)
+    stopped = (Status.NOT_SENT, Reason.TIMEOUT)
+    assert {number for number, end in ends.items() if end == stopped} == set(culprits)
+    assert set(ends.values()) == {stopped, (Status.IN_GATEWAY, 0)}
+    with database.read() as connection:
+        [report] = make_reports(connection, [batch.campaign])
+        left = connection.execute(sa.select(parts.c.first).where(parts.c.ended_at.is_(None))).all()
+        told = [stopped_by(connection, batch.campaign.id, each) for each in culprits]
+    assert report.balanced
+    assert left == []
+    expected = {die: UNHEARD, fail: "ZeroDivision", hang: "OutOfTime", eat: "MemoryError"}
+    for found in told:
+        assert found is not None
+        step, error = found
+        assert step == Step.SUBMIT
+        assert expected[break_down] in error
+
+
+def test_a_rule_that_kills_its_process_stops_its_message_only(
+    database: Database, monkeypatch: pytest.MonkeyPatch, run_all: Callable[..., int]
+) -> None:
+    batch = make_batch(database, Plan(size=SIZE))
+
+    @check(Reason.UNSUBSCRIBED, step=Step.SUPPRESS, order=1)
+    def deadly(candidate: Candidate, now: datetime) -> bool:
+        """It kills."""
+        if candidate.customer.number == 41:
+            raise Killed
+        return False
+
+    monkeypatch.setattr("workers.tasks.checks_of", lambda _: [deadly])
+    monkeypatch.setattr(runtime, "gateway_of", lambda _: Poisoned((), fail))
+    run_all(batch, Step.SUPPRESS)
+    ends = status_of(database, batch)
+    assert ends.pop(41) == (Status.NOT_SENT, Reason.TIMEOUT)
+    assert set(ends.values()) == {(Status.IN_GATEWAY, 0)}
+
+
+def test_nobody_is_handed_over_while_a_part_is_not_judged(
+    database: Database, monkeypatch: pytest.MonkeyPatch, run_all: Callable[..., int]
+) -> None:
+    batch = make_batch(database, Plan(size=4))
+    for _ in range(2):  # the batch was taken apart, and half of it judged
+        taken = take(database, batch, Step.SUPPRESS, AUTHOR, again=True)
+    assert taken is not None
+    assert taken.batch.size == 2
+    key = {"campaign": batch.campaign.id, "batch": batch.batch}
+    judged: list[tuple[Step, int]] = []
+    monkeypatch.setattr(
+        "workers.stages.judge_batch",
+        lambda _database, part, step, *_, **__: judged.append((step, part.size)),
+    )
+    app.tasks[task_name(Step.SUPPRESS)](**key)
+    assert judged == [(Step.SUPPRESS, 2)]
+    app.tasks[task_name(Step.DISPATCH)](**key)  # somebody's, who comes too early
+    assert {status for status, _ in status_of(database, batch).values()} == {Status.QUEUED}
+
+
+def test_what_passes_is_no_try(
+    database: Database, monkeypatch: pytest.MonkeyPatch, run_all: Callable[..., int]
+) -> None:
+    batch = make_batch(database, Plan(size=4))
+    move(database, batch, [0, 1, 2, 3], READY)
+
+    def away() -> None:
+        raise OperationalError("the broker is away")
+
+    monkeypatch.setattr(runtime, "gateway_of", lambda _: Poisoned((0,), away))
+    key = {"campaign": batch.campaign.id, "batch": batch.batch, "again": True}
+    for _ in range(3):
+        with pytest.raises(OperationalError):
+            app.tasks[task_name(Step.SUBMIT)].run.__wrapped__(**key)
+    with database.read() as connection:
+        assert connection.execute(sa.select(parts.c.size, parts.c.tries)).all() == [(4, 0)]
+
+
+def test_what_was_sent_before_is_not_stopped_and_does_not_keep_the_others(
+    database: Database, monkeypatch: pytest.MonkeyPatch, run_all: Callable[..., int]
+) -> None:
+    batch = make_batch(database, Plan(size=8))
+    numbers = list(range(8))
+    move(database, batch, numbers, READY)
+    move_on = (ended(Status.IN_GATEWAY), ended(Status.SOFT_BOUNCED))
+    bounce(database, batch, [3], move_on)
+    gateway = Poisoned((3,), die)
+    monkeypatch.setattr(runtime, "gateway_of", lambda _: gateway)
+    with pytest.raises(Exception, match="can't be stopped"):
+        run_all(batch, Step.SUBMIT)
+    ends = status_of(database, batch)
+    assert ends.pop(3)[0] is Status.SOFT_BOUNCED
+    assert {status for status, _ in ends.values()} == {Status.IN_GATEWAY}
+
+
+def bounce(database: Database, batch: Batch, numbers: Sequence[int], states: Any) -> None:
+    from tracker.journal import Move, entry
+
+    source = READY
+    for target in states:
+        now = batch.campaign.clock.now()
+        with entry(database, batch, Step.SUBMIT, AUTHOR, started_at=now) as written:
+            written.move(Move(numbers=numbers, source=source, target=target, at=now))
+        source = target

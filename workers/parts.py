@@ -1,0 +1,225 @@
+"""A batch that breaks a step is taken apart, until the message that does it is alone.
+
+What a step that raises or dies had in hand is a *part* of its batch, at first the whole. A part is
+tried again, then halved; a message that breaks every try by itself is stopped, and the others go
+on. Of a process that dies nothing is heard any more, so a try is put down before it begins, but for
+the first one on a batch, of which everyone pays for nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.catalog import Batch
+from tracker.database import Database
+from tracker.errors import SendtraceError
+from tracker.journal import QUEUED, Author, Move, State, entry
+from tracker.schema import batches, messages, parts
+from tracker.status import Reason, Status, Step
+from workers.following import of_batch
+
+STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT)
+"""The steps that can be done on a part. Receipts and engagement are a batch's as a whole."""
+
+TRIES, TRIES_ALONE = 1, 3
+"""Tries that are put down before a part is halved, and before a message by itself is stopped."""
+
+LONGEST_ERROR = 1_000
+"""Characters of an error that are kept."""
+
+
+class Unstoppable(SendtraceError):
+    """A message that breaks a step can't be stopped."""
+
+
+UNHEARD = "the process that worked on it died, or was stopped for taking too long"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a batch on which a step is done apart, after so many ``tries``."""
+
+    first: int
+    size: int
+    tries: int
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A part that was taken up, as a batch that is narrowed down to it, and how often its batch was
+    halved for it."""
+
+    batch: Batch
+    halved: int
+
+
+def open_parts(connection: Connection, batch: Batch, step: Step) -> list[Part]:
+    """The parts of a batch on which a step is still to be done; those that broke it, last."""
+    query = (
+        sa.select(parts.c.first, parts.c.size, parts.c.tries)
+        .where(*_of(batch, step), parts.c.ended_at.is_(None))
+        .order_by(parts.c.tries, parts.c.first)
+    )
+    return [Part(*row) for row in connection.execute(query)]
+
+
+def steps_in_parts(connection: Connection, batch: Batch) -> set[str]:
+    """The steps that are not done yet on all of a batch that was taken apart for them."""
+    query = sa.select(parts.c.step).where(
+        parts.c.campaign_id == batch.campaign.id,
+        parts.c.batch == batch.batch,
+        parts.c.ended_at.is_(None),
+    )
+    return set(connection.scalars(query))
+
+
+def take(database: Database, batch: Batch, step: Step, by: Author, *, again: bool) -> Taken | None:
+    """The part of a batch that is to be worked on now, and put down as tried once more; None for
+    all of it at once, if nothing speaks against that. ``again``: it may have broken before.
+
+    Raises :exc:`Unstoppable` where only a message is left that breaks the step and has to go on.
+    """
+    with database.read() as connection:
+        known = open_parts(connection, batch, step)
+    if not known and not again:
+        return None
+    with database.write() as connection:
+        # Who takes the same up at the same time waits here.
+        part = _next(connection, batch, step)
+        alone = replace(batch, first=part.first, size=1)
+        broken = part.size == 1 and part.tries >= TRIES_ALONE
+        if not broken:
+            _touch(connection, batch)
+            connection.execute(
+                sa.update(parts)
+                .where(*_of(batch, step), parts.c.first == part.first)
+                .values(tries=parts.c.tries + 1)
+            )
+    if broken:
+        _stop(database, alone, step, by)
+        return take(database, batch, step, by, again=False)
+    halved = (batch.size // part.size).bit_length() - 1
+    return Taken(replace(batch, first=part.first, size=part.size), halved)
+
+
+def _next(connection: Connection, batch: Batch, step: Step) -> Part:
+    """The part that comes next; one that has been tried is halved first."""
+    known = open_parts(connection, batch, step)
+    if not known:
+        known = [Part(batch.first, batch.size, 0)]
+        _add(connection, batch, step, known)
+    part = known[0]
+    if part.size == 1 or part.tries < TRIES:
+        return part
+    half = part.size // 2
+    halves = [Part(part.first, half, 0), Part(part.first + half, part.size - half, 0)]
+    _remove(connection, batch, step, part.first)
+    _add(connection, batch, step, halves)
+    return halves[0]
+
+
+def put_down(database: Database, taken: Batch, step: Step, error: BaseException) -> None:
+    """Keep the error that a part was broken by, or all of a batch."""
+    said = repr(error)[:LONGEST_ERROR]
+    with database.write() as connection:
+        _touch(connection, taken)
+        known = sa.update(parts).where(*_of(taken, step), parts.c.first == taken.first)
+        if not connection.execute(known.values(error=said)).rowcount:
+            _add(connection, taken, step, [Part(taken.first, taken.size, 0)], said)
+
+
+def spare(database: Database, taken: Batch, step: Step) -> None:
+    """Take a try back that came to no end for a reason outside, such as a database that is away."""
+    with database.write() as connection:
+        connection.execute(
+            sa.update(parts)
+            .where(*_of(taken, step), parts.c.first == taken.first, parts.c.tries > 0)
+            .values(tries=parts.c.tries - 1)
+        )
+
+
+def finish(database: Database, taken: Batch, step: Step) -> bool:
+    """Note that a step is done on a part; whether others of its batch are left."""
+    with database.write() as connection:
+        _touch(connection, taken)
+        _remove(connection, taken, step, taken.first)
+        return bool(open_parts(connection, taken, step))
+
+
+def _stop(database: Database, alone: Batch, step: Step, by: Author) -> None:
+    """Stop a message that breaks every try by itself; :exc:`Unstoppable` where that can't be."""
+    now = alone.campaign.clock.now()
+    stopped = State(status=Status.NOT_SENT, reason=Reason.TIMEOUT)
+    waiting = State(status=Status.ABOUT_TO_BE_SENT) if step is Step.SUBMIT else QUEUED
+    with entry(database, alone, step, by, started_at=now) as written:
+        written.move(Move(numbers=[alone.first], source=waiting, target=stopped, at=now))
+        if step is Step.SUBMIT and _is_bounced(written.connection, alone):
+            raise Unstoppable(
+                f"message {alone.first} of campaign {alone.campaign.name} breaks {step}, and can't"
+                " be stopped: an earlier attempt of it was sent"
+            )
+        written.connection.execute(
+            sa.update(parts)
+            .where(*_of(alone, step), parts.c.first == alone.first)
+            .values(ended_at=now, error=sa.func.coalesce(parts.c.error, UNHEARD))
+        )
+
+
+def _is_bounced(connection: Connection, alone: Batch) -> bool:
+    status = connection.scalar(sa.select(messages.c.status).where(*of_batch(alone)))
+    return status == Status.SOFT_BOUNCED
+
+
+def stopped_by(connection: Connection, campaign_id: int, number: int) -> tuple[str, str] | None:
+    """The step that a message broke every time, and the error that is known of it."""
+    row = connection.execute(
+        sa.select(parts.c.step, parts.c.error).where(
+            parts.c.campaign_id == campaign_id,
+            parts.c.first == number,
+            parts.c.ended_at.is_not(None),
+        )
+    ).one_or_none()
+    return None if row is None else (row.step, row.error)
+
+
+def _of(batch: Batch, step: Step) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        parts.c.campaign_id == batch.campaign.id,
+        parts.c.batch == batch.batch,
+        parts.c.step == step,
+    )
+
+
+def _touch(connection: Connection, batch: Batch) -> None:
+    """Whoever takes apart is alive: the sweep sees that."""
+    connection.execute(
+        sa.update(batches)
+        .where(batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)
+        .values(touched_at=batch.campaign.clock.now())
+    )
+
+
+def _add(
+    connection: Connection, batch: Batch, step: Step, new: Sequence[Part], error: str | None = None
+) -> None:
+    connection.execute(
+        sa.insert(parts),
+        [
+            {
+                "campaign_id": batch.campaign.id,
+                "batch": batch.batch,
+                "step": step,
+                "first": part.first,
+                "size": part.size,
+                "tries": part.tries,
+                "error": error,
+            }
+            for part in new
+        ],
+    )
+
+
+def _remove(connection: Connection, batch: Batch, step: Step, first: int) -> None:
+    connection.execute(sa.delete(parts).where(*_of(batch, step), parts.c.first == first))
