@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import sqlalchemy as sa
-from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from simulator.duplicates import Duplicator
@@ -198,10 +197,13 @@ class Faults:
         """Kill the pool between the gateway's acceptance of messages and its being recorded."""
         deadline = time.monotonic() + LONGEST_WAIT
         while time.monotonic() < deadline and not self._stop.wait(LOOK):
-            with suppress(SQLAlchemyError, RedisError):
+            with suppress(SQLAlchemyError, psutil.Error):
+                pool = psutil.Process(self.worker.process_id()).children()
                 if self._is_accepted_only():
-                    self._kill_pool(most=len(psutil.Process(self.worker.process_id()).children()))
-                    return
+                    for child in pool:
+                        child.kill()
+                    if self._is_accepted_only():  # else it was too late by a hair
+                        return
 
     def _is_accepted_only(self) -> bool:
         ids = [loaded.campaign.id for loaded in self.run.campaigns]

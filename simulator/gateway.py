@@ -21,7 +21,7 @@ from simulator.fates import (
     deeds,
     together,
 )
-from simulator.magic import forced_by, forced_engagement
+from simulator.magic import POISONS, break_down, forced_by, forced_engagement
 from simulator.schema import prepare
 from simulator.treatment import DUPLICATE, STALE, Treatment, bounces_late, rejections, treat
 from tracker.catalog import Batch, Campaign
@@ -106,6 +106,8 @@ class SimulatedGateway:
         magic = list[tuple[int, int]]()
         for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
             found = forced_by(campaign.channel, recipient)
+            if found in POISONS:
+                break_down(found)
             if found is not None:
                 forced[number - first] = found
                 magic.append((number, found))

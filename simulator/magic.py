@@ -4,7 +4,10 @@ The domain can belong to nobody (RFC 2606), and the mobile numbers are set aside
 Australian regulator (ACMA, "Phone numbers for use in TV shows, films and creative works").
 """
 
+import os
 import re
+import signal
+import time
 from enum import IntEnum
 from types import MappingProxyType
 
@@ -30,6 +33,10 @@ class Magic(IntEnum):
     CLICK = 7
     SPAM = 8
     UNSUBSCRIBE = 9
+    POISON_RAISE = 10
+    POISON_HANG = 11
+    POISON_KILL = 12
+    POISON_MEMORY = 13
 
     @property
     def outcome(self) -> Status:
@@ -65,7 +72,29 @@ MOBILES = MappingProxyType(
 )
 """By E.164 number. SMS has no engagement."""
 
-_LOCAL_PARTS = {each.name.lower(): each for each in Magic}
+_LOCAL_PARTS = {each.name.lower().replace("_", "-"): each for each in Magic}
+
+POISONS = frozenset({Magic.POISON_RAISE, Magic.POISON_HANG, Magic.POISON_KILL, Magic.POISON_MEMORY})
+"""What breaks the gateway before it accepts anything: it ends as Not Sent, and nobody else does."""
+
+
+def break_down(poison: Magic) -> None:
+    """Do to this process what a poison does."""
+    match poison:
+        case Magic.POISON_HANG:
+            while True:
+                time.sleep(1)
+        case Magic.POISON_KILL:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case Magic.POISON_MEMORY:
+            hoard = []
+            while True:
+                hoard.append(bytearray(HELPING))
+    raise RuntimeError("the gateway breaks, as the address asks for")
+
+
+HELPING = 64 << 20
+"""Bytes that are eaten at once."""
 
 
 def forced_engagement(forced: NDArray[np.int8]) -> dict[Engagement, NDArray[np.bool_]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from simulator.customer_file import CustomerRecord
 from simulator.labels import SOUND
-from simulator.magic import forced_by
+from simulator.magic import POISONS, forced_by
 from simulator.sections import Campaign
 from tracker.status import Channel, Reason
 
@@ -88,6 +88,8 @@ def _label(customer: CustomerRecord, campaign: Campaign) -> int:
         return Reason.DATA_MISSING
     address = (customer.email if by_email else customer.mobile_e164) or ""
     forced = forced_by(campaign.channel, address)
+    if forced in POISONS:
+        return Reason.TIMEOUT
     return SOUND if forced is None else -forced
 
 

@@ -71,9 +71,11 @@ class Line:
 
     def _run(self, ready: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.start_unix_server(self._connect, self.path))
+        listening = asyncio.start_unix_server(self._connect, self.path)
+        server = self._loop.run_until_complete(listening)
         ready.set()
         self._loop.run_forever()
+        server.close()
         for call in self._calls:
             call.cancel()
         self._loop.run_until_complete(asyncio.gather(*self._calls, return_exceptions=True))

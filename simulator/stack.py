@@ -48,7 +48,7 @@ class WorkerDied(SendtraceError):
 
 
 class LocalBroker:
-    """A Valkey of our own, on a socket that only this user can open. Use it as a context manager."""
+    """A Valkey of our own, on a socket that only this user can open; a context manager."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sendtrace-"))

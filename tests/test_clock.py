@@ -123,3 +123,10 @@ def test_the_clock_of_a_run_is_the_systems_unless_it_is_sped_up(at: SetTime) -> 
     assert clock_for(NOON, 1) == clock_for(NOON, 1.0) == SystemClock()
     assert clock_for(NOON, 1).now() == NOON + 10
     assert clock_for(NOON, 2).now() == NOON + 20
+
+
+def test_a_clock_that_was_put_forward_is_ahead_whatever_its_speed() -> None:
+    hour = 3_600_000_000
+    for speed in (1, 60):
+        plain, ahead = clock_for(NOON, speed), clock_for(NOON, speed, hour)
+        assert abs(ahead.now() - hour - plain.now()) < 60_000_000

@@ -51,7 +51,7 @@ def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
     """The clock of all runs, and of what the driver waits by."""
     made = Hand(1_700_000_000_000_000)
 
-    def clock_for(_start: Instant, _speed: float) -> Clock:
+    def clock_for(_start: Instant, _speed: float, _ahead: int) -> Clock:
         return made
 
     monkeypatch.setattr("tracker.catalog.clock_for", clock_for)

@@ -78,9 +78,15 @@ def test_the_rollup_goes_into_the_queue_of_upkeep_at_1_am(app: Celery) -> None:
     with app.connection_for_read() as connection:
         app.send_task(ROLLUP)
         assert connection.channel().client.llen(UPKEEP) == 1
-    [scheduled] = celeryconfig.beat_schedule.values()
-    assert scheduled["task"] == ROLLUP
-    assert (scheduled["schedule"].hour, scheduled["schedule"].minute) == ({1}, {0})
+    nightly = celeryconfig.beat_schedule["rollup"]
+    assert nightly["task"] == ROLLUP
+    assert (nightly["schedule"].hour, nightly["schedule"].minute) == ({1}, {0})
+
+
+def test_sweeps_do_not_pile_up_while_nobody_does_them() -> None:
+    sweeping = celeryconfig.beat_schedule["sweep"]
+    assert sweeping["task"] == SWEEP
+    assert sweeping["options"]["expires"] <= sweeping["schedule"]
 
 
 @pytest.fixture
