@@ -33,6 +33,9 @@ lint: $(READY) ## Check style, the order of the floors, and types
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+faults: $(READY) ## Play the fault matrix: what goes wrong, and that nothing is lost; writes faults.json
+	$(BIN)/python -m benchmarks.faults
+
 bench: $(READY) ## Measure the pipeline against its floor; prints a table and writes bench.json
 	$(BIN)/python -m benchmarks
 
@@ -50,6 +53,6 @@ pictures: $(READY) ## Take the pictures in README.md anew; needs Chromium
 	$(BIN)/python -m docs.pictures
 
 clean: ## Remove the environment, caches and recorded runs
-	rm -rf $(VENV) .sendtrace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json
+	rm -rf $(VENV) .sendtrace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json faults.json
 
-.PHONY: help setup demo test lint bench lock docs pictures clean
+.PHONY: help setup demo test lint faults bench lock docs pictures clean

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator import checks_cli, ledger_audit
+from simulator import checks_cli
 from simulator.cli import EXIT_INTERRUPTED, end_at_once, on_ending
 from simulator.desk_cli import serve, up
+from simulator.invariants import INVARIANTS
 from simulator.output import check_writable, write
 from simulator.recover_cli import recover
 from simulator.runs_cli import EXIT_MISSED, compare, runs
 from simulator.schema import prepare
-from tracker import audit
 from tracker import cli as tracker_cli
 from tracker.cli import EXIT_BROKEN, EXIT_WRONG, DatabaseOption, speaks_plainly
 from tracker.report_text import harmless
@@ -181,7 +181,7 @@ app.command()(recover)
 app.command()(tracker_cli.report)
 app.command()(tracker_cli.trace)
 app.command()(tracker_cli.rollup)
-app.command(name="verify")(tracker_cli.verify_with(audit.INVARIANTS + ledger_audit.INVARIANTS))
+app.command(name="verify")(tracker_cli.verify_with(INVARIANTS))
 app.command()(runs)
 app.command()(compare)
 app.add_typer(checks_cli.app, name="checks")

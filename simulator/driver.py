@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from celery import Celery
 
+from simulator.driver_audit import acknowledge
 from simulator.load import Loaded, Run
 from simulator.patience import enqueue_once, patiently
 from tracker.clock import Instant
@@ -86,7 +87,7 @@ class Driver:
 
     def _send(self, sending: "_Sending", size: int) -> None:
         campaign = sending.loaded.campaign
-        patiently(
+        queued = patiently(
             partial(
                 enqueue_once,
                 self._database,
@@ -98,6 +99,7 @@ class Driver:
                 by=DRIVER,
             )
         )
+        patiently(partial(acknowledge, self._database, queued))
         task = {"campaign": campaign.id, "batch": sending.batches}
         queue = QUEUE_OF[Step.SUPPRESS]
         patiently(

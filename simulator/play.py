@@ -121,7 +121,7 @@ class Play:
     def _is_over(self, total: int) -> bool:
         """Look how far the messages are, ``total`` in the end, and show it."""
         if self._worker is not None and self._worker.keep_alive():
-            self._shown.say("the worker was killed: it is started again")
+            self._shown.say("the worker has ended: it is started again")
         standing = self._watch.look(time.monotonic())
         self._nights.look(self._watch.reports)
         self._shown.messages(standing, total, self._arriving())

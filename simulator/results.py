@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from simulator import ledger_audit
 from simulator.comparison import Comparison, Mishaps, compare
 from simulator.fault_sections import Happened
 from simulator.figures import CPU, MEMORY, THROUGHPUT, Figures
+from simulator.invariants import INVARIANTS
 from simulator.load import Rejects, Run
 from simulator.measuring import measure
 from simulator.oracle import allowances
@@ -299,7 +299,7 @@ def judge_run(database: Database, run: Run, observed: Observed, conditions: Cond
                 for comparison, report in zip(comparisons, reports, strict=True)
             ]
         limited = partial and run.scenario.limits_messages
-        findings = audit.check(connection, campaigns, audit.INVARIANTS + ledger_audit.INVARIANTS)
+        findings = audit.check(connection, campaigns, INVARIANTS)
         findings.append(observed.balance)
         mishaps = sum((each.observed for each in comparisons), Mishaps())
         measured = measure(connection, run, reports, mishaps, observed.samples)

@@ -1,5 +1,5 @@
-"""The simulator's own tables, beside the tracker's in the same database: the gateway's ledger, and
-the results of runs."""
+"""The simulator's own tables, beside the tracker's in the same database: what the driver was told,
+the gateway's ledger, and the results of runs."""
 
 from pathlib import Path
 
@@ -101,6 +101,19 @@ results = Table(
     Column("timeseries", Text, nullable=False),
     comment="What came of runs: summary.json and timeseries.csv as texts, by the version of their"
     " schema. Runs that repeat each other are one series, named after the first.",
+)
+
+acknowledged = Table(
+    "driver_acknowledged",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("first", Integer, primary_key=True, autoincrement=False),
+    Column("size", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    CheckConstraint("size >= 1", name="size"),
+    sqlite_with_rowid=False,
+    comment="What the driver was told is queued: message numbers first … first + size - 1, written"
+    " down after the record had taken them. at is real time.",
 )
 
 SQLITE_EXTRAS = (

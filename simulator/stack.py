@@ -31,8 +31,8 @@ PING_TIMEOUT = 0.2
 """Seconds between two questions whether a worker is ready."""
 
 QUICK, MOST_QUICK = 5.0, 3
-"""Seconds within which a worker is killed that has not got anywhere, and how often in a row that
-may happen before it is left alone."""
+"""Seconds within which a worker ends that has not got anywhere, and how often in a row that may
+happen before it is left alone."""
 
 LOG_TAIL = 5
 """Last lines of a dead worker's log to show: where the cause is said."""
@@ -105,7 +105,7 @@ def embedded_broker() -> Iterator[str]:
 
 class Worker:
     """A Celery worker of ours: one process that hands tasks to some of its own. It is started again
-    when it is killed."""
+    when it is killed, or ends otherwise."""
 
     def __init__(self, *, broker: str, database: str, processes: int, log: Path) -> None:
         self._turn = threading.Lock()
@@ -151,7 +151,8 @@ class Worker:
         """Return when the worker takes tasks; :exc:`WorkerDied` if it never will."""
         deadline = time.monotonic() + START_TIMEOUT
         while not app.control.ping([self.name], timeout=PING_TIMEOUT, limit=1):
-            self.keep_alive()
+            if self.process.poll() is not None:
+                raise self._died()
             if time.monotonic() > deadline:
                 raise WorkerDied(f"the worker is not ready after {START_TIMEOUT} s; see {self.log}")
 
@@ -166,27 +167,25 @@ class Worker:
         self._life.close()
 
     def keep_alive(self) -> bool:
-        """Start the worker again if it was killed, and say whether it was.
+        """Start the worker again if it has ended, and say whether it had.
 
-        Raises :exc:`WorkerDied`, with the end of its log, if it gave up by itself, or is killed as
-        soon as it starts.
+        Raises :exc:`WorkerDied` if it ends as soon as it starts, again and again.
         """
         with self._turn:
-            return self._keep_alive()
+            if self.process.poll() is None:
+                return False
+            self._quick = self._quick + 1 if time.monotonic() - self._began < QUICK else 0
+            if self._quick > MOST_QUICK:
+                raise self._died()
+            self.process = self._start()
+            return True
 
-    def _keep_alive(self) -> bool:
-        code = self.process.poll()
-        if code is None:
-            return False
-        self._quick = self._quick + 1 if time.monotonic() - self._began < QUICK else 0
-        if code >= 0 or self._quick > MOST_QUICK:
-            lines = self.log.read_text(errors="replace").strip().splitlines()[-LOG_TAIL:]
-            raise WorkerDied(
-                f"the worker ended with exit code {code}; its log is {self.log}"
-                + "".join(f"\n  {line}" for line in lines)
-            )
-        self.process = self._start()
-        return True
+    def _died(self) -> WorkerDied:
+        lines = self.log.read_text(errors="replace").strip().splitlines()[-LOG_TAIL:]
+        return WorkerDied(
+            f"the worker ended with exit code {self.process.returncode}; its log is {self.log}"
+            + "".join(f"\n  {line}" for line in lines)
+        )
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
-from simulator import ledger, ledger_audit
+from simulator import ledger
 from simulator.comparison import compare
 from simulator.gateway import SimulatedGateway
+from simulator.invariants import INVARIANTS
 from simulator.load import Loaded, Run, record_run
 from simulator.oracle import allowances
 from simulator.run import open_database
@@ -161,9 +162,7 @@ def check_outcome(database: Database, run: Run) -> None:
     loaded: Loaded = run.campaigns[0]
     expected = allowances(run.scenario, [loaded.oracle])[None]
     with database.read() as connection:
-        findings = audit.check(
-            connection, [loaded.campaign], audit.INVARIANTS + ledger_audit.INVARIANTS
-        )
+        findings = audit.check(connection, [loaded.campaign], INVARIANTS)
         [report] = make_reports(connection, [loaded.campaign])
         comparison = compare(connection, loaded, credit_is_scarce=expected.credit_is_scarce)
     assert [finding for finding in findings if not finding.holds] == []

@@ -1,6 +1,5 @@
 """``simulate`` while processes are killed, and while it is told to stop."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,56 +13,11 @@ import pytest
 
 from tests.acceptance.conftest import Finished, Shell, Started, make_scenario, wait_until
 
-BUSY = make_scenario(name="busy", email=4_000, sms=2_000, median="50ms", p99="200ms")
-"""In batches of 100, some seconds of work for two workers."""
-
 SLOW = make_scenario(name="slow", email=300, sms=100, median="30s", p99="40s")
 """Ends long after any test."""
 
 AT_ONCE = 30.0
 """Seconds within which a command that is told to stop has stopped. A worker is given ten."""
-
-
-def _kill_a_child(command: Started, killed: set[int]) -> None:
-    """Kill the pool child that has worked most, and note its id; never one that is dying."""
-    found: list[psutil.Process] = []
-
-    def look() -> bool:
-        found[:] = [each for each in command.worker().children() if each.pid not in killed]
-        return bool(found)
-
-    wait_until(look, "the pool has a child")
-    child = max(found, key=_work_done)
-    child.kill()
-    killed.add(child.pid)
-
-
-def _work_done(process: psutil.Process) -> float:
-    with suppress(psutil.NoSuchProcess):
-        times = process.cpu_times()
-        return float(times.user + times.system)
-    return 0.0
-
-
-@pytest.mark.parametrize("moments", [(300,), (200, 900, 1_800, 2_700)], ids=["once", "often"])
-def test_killed_pool_children_cost_nothing(shell: Shell, moments: tuple[int, ...]) -> None:
-    options = ("--batch-size", "100", "--json", "result.json")
-    command = shell.start("simulate", shell.write("busy.toml", BUSY), *options)
-    killed = set[int]()
-    for moment in moments:
-        wait_until(partial(_more_moved, shell, moment), "messages move")
-        _kill_a_child(command, killed)
-    assert len(killed) == len(moments)
-    assert command.wait() == 0, command.said + command.stdout.read_text()
-    result = json.loads((shell.folder / "result.json").read_text())
-    assert result["verdict"]["passed"]
-    for campaign in result["prediction"]["campaigns"]:
-        assert campaign["as_predicted"] == campaign["messages"]
-    assert shell.living() == []
-
-
-def _more_moved(shell: Shell, than: int) -> bool:
-    return shell.moved() > than
 
 
 def test_told_to_stop(shell: Shell) -> None:
@@ -152,19 +106,6 @@ def test_a_closed_terminal_leaves_nothing_running(shell: Shell) -> None:
     command.process.send_signal(signal.SIGHUP)
     assert command.wait(AT_ONCE) != 0
     wait_until(lambda: not shell.living(), "the worker and the broker have ended", AT_ONCE)
-
-
-def test_a_killed_worker_ends_the_run(shell: Shell) -> None:
-    command = shell.start("simulate", shell.write("slow.toml", SLOW))
-    wait_until(lambda: shell.moved() > 300, "messages move")
-    command.worker().kill()
-    assert command.wait(AT_ONCE) == 1
-    [line] = [each for each in command.said.splitlines() if each.startswith("sendtrace: ")]
-    assert str(shell.home / "logs") in line
-    assert command.said.splitlines()[-1] == ("run 1 did not finish; see sendtrace report --run 1")
-    assert "Traceback" not in command.said
-    assert command.stdout.read_text() == ""
-    _assert_nothing_is_left(shell)
 
 
 def test_a_driver_that_is_killed_takes_its_children_with_it(shell: Shell) -> None:

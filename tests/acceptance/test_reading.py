@@ -190,6 +190,34 @@ TAMPERING = {
         " FROM messages WHERE campaign_id = 1 AND reason <> 0 ORDER BY number LIMIT 1",
         {"accepted_is_recorded": "attempt 1"},
     ),
+    "a transition is there twice": (
+        "INSERT INTO transitions SELECT campaign_id, status, attempt + 1, number, previous, reason,"
+        " at, step_id FROM transitions WHERE campaign_id = 1 AND status = (SELECT min(status) FROM"
+        " transitions WHERE previous IS NOT NULL AND attempt = 1) AND attempt = 1"
+        " ORDER BY number LIMIT 1",
+        {"recorded_is_accepted": "attempt 2", "flow": "", "steps": ""},
+    ),
+    "a transition is forged": (
+        "PRAGMA ignore_check_constraints = ON; UPDATE transitions SET previous = (SELECT"
+        " min(status) FROM transitions WHERE previous IS NULL) WHERE campaign_id = 1 AND number = 42"
+        " AND status = (SELECT status FROM messages WHERE campaign_id = 1 AND number = 42)"
+        " AND previous <> (SELECT min(status) FROM transitions WHERE previous IS NULL)",
+        {"legal_history": "number 42", "flow": ""},
+    ),
+    "a message is gone": (
+        "DELETE FROM messages WHERE campaign_id = 1 AND number = 42",
+        {"acknowledged_settles": "there", "tallies": "batch 0", "flow": ""},
+    ),
+    "a message was never finished": (
+        "DROP TRIGGER messages_legal; UPDATE messages SET status = 1, attempt = 0"
+        " WHERE campaign_id = 1 AND number = (SELECT min(number) FROM messages WHERE"
+        " campaign_id = 1 AND attempt = 1)",
+        {
+            "acknowledged_settles": "unsettled 1",
+            "tallies": "",
+            "flow": "",
+        },
+    ),
     "the gateway's record of a message is gone": (
         "DELETE FROM gateway_ledger WHERE (campaign_id, number, attempt) IN"
         " (SELECT campaign_id, number, attempt FROM gateway_ledger ORDER BY 1, 2, 3 LIMIT 1)",
