@@ -199,7 +199,8 @@ TAMPERING = {
     ),
     "a transition is forged": (
         "PRAGMA ignore_check_constraints = ON; UPDATE transitions SET previous = (SELECT"
-        " min(status) FROM transitions WHERE previous IS NULL) WHERE campaign_id = 1 AND number = 42"
+        " min(status) FROM transitions WHERE previous IS NULL)"
+        " WHERE campaign_id = 1 AND number = 42"
         " AND status = (SELECT status FROM messages WHERE campaign_id = 1 AND number = 42)"
         " AND previous <> (SELECT min(status) FROM transitions WHERE previous IS NULL)",
         {"legal_history": "number 42", "flow": ""},
