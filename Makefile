@@ -36,6 +36,9 @@ lint: $(READY) ## Check style, the order of the floors, and types
 faults: $(READY) ## Play the fault matrix: what goes wrong, and that nothing is lost; writes faults.json
 	$(BIN)/python -m benchmarks.faults
 
+schedules: $(READY) ## Play two thousand random schedules of steps, deaths and sweeps
+	SENDTRACE_TEST_SCHEDULES=2000 $(BIN)/python -m pytest tests/test_schedules.py --timeout 7200
+
 bench: $(READY) ## Measure the pipeline against its floor; prints a table and writes bench.json
 	$(BIN)/python -m benchmarks
 
@@ -55,4 +58,4 @@ pictures: $(READY) ## Take the pictures in README.md anew; needs Chromium
 clean: ## Remove the environment, caches and recorded runs
 	rm -rf $(VENV) .sendtrace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json faults.json
 
-.PHONY: help setup demo test lint faults bench lock docs pictures clean
+.PHONY: help setup demo test lint faults schedules bench lock docs pictures clean

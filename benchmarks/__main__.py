@@ -71,11 +71,12 @@ QUICK = Sizes(
 @dataclass(frozen=True, kw_only=True)
 class Round:
     """Messages a second: through the pipeline, the same without a recorded result, with people at
-    its live page, and written plainly."""
+    its live page, without a sweep, and written plainly."""
 
     pipeline: float
     unrecorded: float
     watched: float
+    unswept: float
     floor: float
 
 
@@ -94,6 +95,10 @@ class Figures:
     largest: pipeline.Measured
     result: results.Timed
     waited: viewers.Waited
+    undisturbed: pipeline.Measured
+    flushed: pipeline.Measured
+    """The same run, with a broker that forgets everything in the middle of it."""
+    went_on_after: float | None
 
     @property
     def lines(self) -> list[Line]:
@@ -101,6 +106,7 @@ class Figures:
         plain = median(each.floor for each in self.rounds)
         bare = median(each.unrecorded for each in self.rounds)
         watched = median(each.watched for each in self.rounds)
+        unswept = median(each.unswept for each in self.rounds)
         single = self.single.throughput
         small, large = self.reports
         size, peaks = self.largest.messages, self.largest.peaks
@@ -116,6 +122,12 @@ class Figures:
                 watched,
                 ours,
                 table.WANTED_OF_UNWATCHED,
+            ),
+            table.throughput_line(
+                name, "pipeline ÷ without sweep", ours, unswept, table.WANTED_OF_UNSWEPT
+            ),
+            table.flush_line(
+                name, self.flushed.command, self.undisturbed.command, self.went_on_after
             ),
             table.answer_line(name, size, self.waited.address, self.waited.seconds),
             table.throughput_line(
@@ -173,6 +185,16 @@ class Bench:
         with self._kind.fresh() as url:
             single = self._run(url, self._sizes.single, 1)
         self._say(f"per message: {single.throughput:,.0f}/s")
+        with self._kind.fresh() as url:
+            undisturbed = self._run(url, self._sizes.pipeline, DEFAULT_BATCH_SIZE)
+        middle = f'{{ at = "{undisturbed.seconds / 2:.1f}s", flush = "broker" }}'
+        with self._kind.fresh() as url:
+            flushed = self._run(url, self._sizes.pipeline, DEFAULT_BATCH_SIZE, faults=middle)
+            went_on_after = pipeline.went_on_after(url, flushed)
+        self._say(
+            f"broker flushed at {undisturbed.seconds / 2:.1f} s: {flushed.seconds:.1f} s instead of"
+            f" {undisturbed.seconds:.1f} s"
+        )
         timed = list[reports.Timed]()
         judged, largest, result, waited = None, None, None, None
         for size in self._sizes.reports:
@@ -202,6 +224,9 @@ class Bench:
             largest=largest,
             result=result,
             waited=waited,
+            undisturbed=undisturbed,
+            flushed=flushed,
+            went_on_after=went_on_after,
         )
 
     def _roll_up(self, new: int, old: int) -> rollups.Timed:
@@ -228,6 +253,9 @@ class Bench:
         with self._kind.fresh() as url:
             bare = self._run(url, self._sizes.pipeline, DEFAULT_BATCH_SIZE, recording=False)
             self._say(f"{name}: without recording {bare.throughput:,.0f}/s")
+        with self._kind.fresh() as url:
+            unswept = self._run(url, self._sizes.pipeline, DEFAULT_BATCH_SIZE, sweeping=False)
+            self._say(f"{name}: without sweep {unswept.throughput:,.0f}/s")
         with (
             self._kind.fresh() as url,
             viewers.live_page(url, self._folder) as address,
@@ -245,6 +273,7 @@ class Bench:
             pipeline=moved.throughput,
             unrecorded=bare.throughput,
             watched=watched.throughput,
+            unswept=unswept.throughput,
             floor=plain,
         )
 
@@ -256,6 +285,8 @@ class Bench:
         *,
         watched: bool = False,
         recording: bool = True,
+        sweeping: bool = True,
+        faults: str = "",
     ) -> pipeline.Measured:
         return pipeline.run(
             url,
@@ -265,6 +296,8 @@ class Bench:
             workers=WORKERS,
             watched=watched,
             recording=recording,
+            sweeping=sweeping,
+            faults=faults,
         )
 
     def _say(self, text: str) -> None:
@@ -335,6 +368,8 @@ def _as_text(
         "without recording: --no-record, taking turns with the pipeline; figures and page: exact"
         " percentiles of the largest run and its report.html, in a process that has drawn nothing;",
         "  command: all of `sendtrace simulate`, from its start to its end",
+        "without sweep: --no-sweep, taking turns with the pipeline; flushed: half-way, whole"
+        " commands",
         f"viewers: {viewers.VIEWERS} streams of the campaign and its charts, taking turns with the"
         " pipeline; slowest page: of "
         f"{len(viewers.ADDRESSES)} pages and calls on the largest run, {viewers.CALLS} times each",

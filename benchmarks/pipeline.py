@@ -5,15 +5,22 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
 
 from benchmarks import memory
+from tracker.database import connect
+from tracker.schema import recoveries, runs
 
 SCENARIO = """\
 name = "benchmark"
 seed = 42
+faults = [{faults}]
 
 [[campaigns]]
 name = "benchmark-email"
@@ -45,6 +52,8 @@ class Measured:
     seconds: float
     command: float
     peaks: memory.Peaks
+    faults: Sequence[Mapping[str, Any]] = ()
+    """What happened in it, as its result has them."""
 
     @property
     def throughput(self) -> float:
@@ -61,18 +70,22 @@ def run(
     workers: int,
     watched: bool = False,
     recording: bool = True,
+    sweeping: bool = True,
+    faults: str = "",
 ) -> Measured:
     """Simulate ``messages`` into the database at ``url``; ``watched``: look at its memory too.
+    ``faults`` are those of the scenario, as its file has them.
 
     Raises :exc:`RunFailed` unless every message ended as predicted.
     """
     scenario, result, log = (folder / f"run.{ending}" for ending in ("toml", "json", "log"))
-    scenario.write_text(SCENARIO.format(messages=messages))
+    scenario.write_text(SCENARIO.format(messages=messages, faults=faults))
     command = [
         *(sys.executable, "-m", "simulator", "simulate", str(scenario)),
         *("--workers", str(workers), "--batch-size", str(batch_size)),
         *("--database", url, "--json", str(result)),
         "--record" if recording else "--no-record",
+        "--sweep" if sweeping else "--no-sweep",
     ]
     environment = {key: value for key, value in os.environ.items() if "SENDTRACE_" not in key}
     environment["SENDTRACE_HOME"] = str(folder / "home")
@@ -88,15 +101,27 @@ def run(
     if code:
         lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
         raise RunFailed("\n".join([f"the run ended with exit code {code}", *lines]))
-    seconds = float(json.loads(result.read_text())["seconds"])
+    told = json.loads(result.read_text())
     return Measured(
         scenario=scenario,
         messages=messages,
         batch_size=batch_size,
-        seconds=seconds,
+        seconds=float(told["seconds"]),
         command=command_seconds,
         peaks=peaks,
+        faults=told["faults"],
     )
+
+
+def went_on_after(url: str, disturbed: Measured) -> float | None:
+    """Seconds from the first fault of a run until a sweep sent on what it had stopped; None where
+    nothing had to be."""
+    with closing(connect(url)) as database, database.read() as connection:
+        sent_at = connection.scalar(sa.select(sa.func.min(recoveries.c.sent_at)))
+        started_at = connection.scalar(sa.select(sa.func.max(runs.c.started_at)))
+    if sent_at is None or started_at is None or not disturbed.faults:
+        return None
+    return float((sent_at - started_at) / 1e6 - disturbed.faults[0]["at"])
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -27,6 +27,12 @@ WANTED_OF_UNRECORDED = 0.95
 WANTED_OF_UNWATCHED = 0.95
 """Pipeline with viewers of its live page ÷ without."""
 
+WANTED_OF_UNSWEPT = 0.97
+"""What is left of the throughput without a sweep."""
+
+WANTED_OF_FLUSHED = 1.5
+"""Times as long as an undisturbed run takes one whose broker forgets everything, at the most."""
+
 WANTED_ANSWER = 0.1
 """Seconds in which any page of the largest run is there, at the 95th percentile."""
 
@@ -112,6 +118,20 @@ def result_line(database: str, messages: int, figures: float, page: float, comma
         ratio=share,
         wanted=f"< {WANTED_SHARE_OF_RUN:g}",
         reached=share < WANTED_SHARE_OF_RUN,
+    )
+
+
+def flush_line(database: str, flushed: float, undisturbed: float, went_on: float | None) -> Line:
+    """Times in seconds: a run whose broker was flushed, the same without, and when it went on."""
+    after = "" if went_on is None else f", goes on after {went_on:.1f} s"
+    return Line(
+        database=database,
+        measure="run with a broker that is flushed ÷ without",
+        figure=f"{flushed:,.1f} s{after}",
+        beside=f"{undisturbed:,.1f} s",
+        ratio=flushed / undisturbed,
+        wanted=f"≤ {WANTED_OF_FLUSHED:g}",
+        reached=flushed / undisturbed <= WANTED_OF_FLUSHED,
     )
 
 

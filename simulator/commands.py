@@ -85,6 +85,9 @@ def simulate(
     record: Annotated[
         bool, typer.Option(help="Keep the result, and sample queues and workers meanwhile.")
     ] = True,
+    sweep: Annotated[
+        bool, typer.Option(help="Send on batches that stand still, as a beat would.")
+    ] = True,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="Write the whole result there."),
@@ -118,7 +121,13 @@ def simulate(
     parsed.refuse_to_overwrite("--json", json_file)
     check_writable("--json", json_file)
     all_checks()  # one that can't be loaded would stop the workers, after much was written
-    options = Options(workers=workers, batch_size=batch_size, attach=attach, recording=record)
+    options = Options(
+        workers=workers,
+        batch_size=batch_size,
+        attach=attach,
+        recording=record,
+        sweeping=sweep,
+    )
     outcomes: list[Outcome] = []
     results: list[Result] = []
 

@@ -64,7 +64,12 @@ class Play:
         self._ends_at = max(loaded.ends_at for loaded in run.campaigns)
 
     def until_it_ends(
-        self, batch_size: int, is_asked: Callable[[], bool], *, recording: bool
+        self,
+        batch_size: int,
+        is_asked: Callable[[], bool],
+        *,
+        recording: bool,
+        sweeping: bool = True,
     ) -> Observed:
         """Send all messages on their way, and wait until every one has settled.
 
@@ -80,7 +85,8 @@ class Play:
         with ExitStack() as stack:
             if recording:
                 stack.enter_context(sampler.running())
-            stack.enter_context(sweeper.running())
+            if sweeping:
+                stack.enter_context(sweeper.running())
             if self._faults is not None:
                 stack.enter_context(self._faults.running())
             while True:

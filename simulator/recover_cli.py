@@ -25,7 +25,7 @@ def recover(
 ) -> None:
     """Send on the batches that stand still, from where the record says they are.
 
-    Celery's beat does so every five seconds, and `simulate` for its own run: this is for a system
+    Celery's beat does so every two seconds, and `simulate` for its own run: this is for a system
     without a beat, or for those who want to see it. It may be done at any time and twice at once.
     What is in a queue or with a worker that lives is left alone; what was sent on before and shows
     no sign of life is left alone longer each time.

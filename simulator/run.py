@@ -49,14 +49,15 @@ class Interrupted(SendtraceError):
 class Options:
     """How to run a scenario, as opposed to what is in it.
 
-    ``recording`` keeps the result, with what is sampled meanwhile. ``series`` is the first of the
-    runs that this one repeats.
+    ``recording`` keeps the result, with what is sampled meanwhile; ``sweeping`` sends on what
+    stands still. ``series`` is the first of the runs that this one repeats.
     """
 
     workers: int
     batch_size: int
     attach: bool
     recording: bool = True
+    sweeping: bool = True
     series: int | None = None
 
 
@@ -117,7 +118,12 @@ def simulate(
         if own is not None and worker is not None and scenario.faults:
             faults = Faults(run, database, own.broker, worker, own.lines, shown.say)
         play = Play(database, app, run, broker, worker, shown, zone=settings.zone, faults=faults)
-        observed = play.until_it_ends(options.batch_size, is_asked, recording=options.recording)
+        observed = play.until_it_ends(
+            options.batch_size,
+            is_asked,
+            recording=options.recording,
+            sweeping=options.sweeping,
+        )
         shown.say("checking it all")
         patiently(partial(roll_up, database, settings.zone))
         ended = _finish if observed.state is State.COMPLETE else _give_up

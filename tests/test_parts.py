@@ -18,13 +18,14 @@ from tracker.database import Database
 from tracker.report import make_reports
 from tracker.schema import messages, parts
 from tracker.status import Reason, Status, Step
+from tracker.timeline import tell
 from workers import runtime
 from workers.app import app
 from workers.candidates import Candidate
 from workers.checks.base import check
 from workers.gateways.base import Handover, News, Submission
 from workers.limits import OutOfTime
-from workers.parts import TRIES_ALONE, UNHEARD, stopped_by, take
+from workers.parts import TRIES_ALONE, UNHEARD, take
 from workers.queues import task_name
 from workers.tasks import BrokenStep
 from workers.throttle import Unthrottled
@@ -142,15 +143,14 @@ def test_a_message_that_breaks_its_step_is_stopped_and_the_others_go_on(
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
         left = connection.execute(sa.select(parts.c.first).where(parts.c.ended_at.is_(None))).all()
-        told = [stopped_by(connection, batch.campaign.id, each) for each in culprits]
+        told = [tell(connection, batch.campaign, each).broke for each in culprits]
     assert report.balanced
     assert left == []
     expected = {die: UNHEARD, fail: "ZeroDivision", hang: "OutOfTime", eat: "MemoryError"}
     for found in told:
         assert found is not None
-        step, error = found
-        assert step == Step.SUBMIT
-        assert expected[break_down] in error
+        assert found.step is Step.SUBMIT
+        assert expected[break_down] in found.error
 
 
 def test_a_rule_that_kills_its_process_stops_its_message_only(

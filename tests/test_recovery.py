@@ -29,7 +29,7 @@ from workers.queues import (
     shown_arguments,
     task_name,
 )
-from workers.recovery import PATIENCE, sweep
+from workers.recovery import LONGEST_PAUSE, PATIENCE, sweep
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_batch_that_never_reached_the_broker_is_sent_from_where_it_is(
 def test_what_was_touched_lately_is_left_alone(
     database: Database, app: Celery, client: Redis
 ) -> None:
-    age(database, make_batch(database), PATIENCE - timedelta(seconds=2))
+    age(database, make_batch(database), PATIENCE / 2)
     assert sweep(database, app, client) == []
 
 
@@ -196,13 +196,13 @@ def test_a_batch_that_shows_no_sign_of_life_is_left_alone_longer_each_time(
     database: Database, app: Celery, client: Redis, still: Batch
 ) -> None:
     pauses = []
-    for expected in range(1, 9):
+    for expected in range(1, 11):
         [sent] = sweep(database, app, client)
         assert sent.times == expected
         client.flushall()
         assert sweep(database, app, client) == [], "not at once"
         pauses.append(_let_time_pass(database, app, client))
-    assert pauses == [SWEEP_EVERY * 2**power for power in range(6)] + [300, 300]
+    assert pauses == [min(LONGEST_PAUSE, SWEEP_EVERY * 2**power) for power in range(10)]
     age(database, still, timedelta(minutes=2))  # it has moved since
     [sent] = sweep(database, app, client)
     assert sent.times == 1

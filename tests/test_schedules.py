@@ -1,37 +1,53 @@
 """Steps in any order, repeated, torn off or never done: what comes of the messages is the same.
 
-The real stages on a real database. A schedule is a list of what is done to two batches, in any
-order whatever; after it every batch is taken to its end, as the sweep would.
+The real stages on a real database. A schedule is what driver, broker, workers and sweep do to two
+batches, in any order whatever; after it the sweep takes every batch to its end. `make schedules`
+plays two thousand of them.
 """
 
+import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import Connection
 
 from simulator import ledger
 from simulator.comparison import compare
+from simulator.driver_audit import acknowledge
 from simulator.gateway import SimulatedGateway
 from simulator.invariants import INVARIANTS
 from simulator.load import Loaded, Run, record_run
 from simulator.oracle import allowances
 from simulator.run import open_database
-from tests.factory import Outrun
-from tests.playing import batches_of, campaign_of, do, scenario_of, settle
+from tests.factory import AUTHOR, PATIENCE, Outrun
+from tests.playing import campaign_of, do, scenario_of, settle
 from tracker import audit
 from tracker.catalog import Batch
 from tracker.database import Database
+from tracker.journal import enqueue
 from tracker.report import make_reports
 from tracker.settings import load_settings
+from tracker.standstill import find_idle
 from tracker.status import Reason, Status, Step
-from workers.following import Following
+from workers.following import Following, next_step
 from workers.gateways.base import Gateway as WorkersGateway
 
 SIZE = 12
@@ -90,23 +106,6 @@ class Act:
 
 STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT, Step.DELIVER)
 
-steps, numbers = st.sampled_from(STEPS), st.integers(0, 1)
-acts = st.one_of(
-    st.builds(Act, steps, numbers, st.booleans()),
-    st.builds(Act, steps, numbers, outrun_by=steps),
-)
-
-in_order = st.builds(
-    lambda batch, length: [Act(step, batch) for step in STEPS[:length]],
-    numbers,
-    st.integers(1, len(STEPS)),
-)
-"""A batch that gets some of the way, so that what comes after finds something to spoil."""
-
-schedules = st.lists(st.one_of(acts.map(lambda act: [act]), in_order), max_size=6).map(
-    lambda parts: [act for part in parts for act in part]
-)
-
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
@@ -129,8 +128,11 @@ def not_to_disk(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA synchronous = OFF")
 
 
-def prepare(database: Database, seed: int, credit: int | None) -> tuple[Run, Worker]:
-    """A campaign of two queued batches, with all that can go wrong and a gateway without delay."""
+def prepare(
+    database: Database, seed: int, credit: int | None, *, batches: int = 2
+) -> tuple[Run, Worker]:
+    """A campaign of two batches, so many of them queued, with all that can go wrong and a gateway
+    without delay."""
     spring = campaign_of(
         audience=2 * SIZE,
         requires=("coupon",),
@@ -154,7 +156,16 @@ def prepare(database: Database, seed: int, credit: int | None) -> tuple[Run, Wor
     run = record_run(database, scenario, Path(), lambda _: None)
     campaign = run.campaigns[0].campaign
     gateway = SimulatedGateway(campaign.gateway_settings, database)
-    return run, Worker(database, gateway, batches_of(database, run.campaigns[0], 2))
+    queued = [queue_batch(database, run, number) for number in range(batches)]
+    return run, Worker(database, gateway, queued)
+
+
+def queue_batch(database: Database, run: Run, number: int) -> Batch:
+    """A batch of the run, queued as the driver does it."""
+    campaign = run.campaigns[0].campaign
+    batch = enqueue(database, campaign, batch=number, first=number * SIZE, size=SIZE, by=AUTHOR)
+    acknowledge(database, batch)
+    return batch
 
 
 def check_outcome(database: Database, run: Run) -> None:
@@ -172,29 +183,129 @@ def check_outcome(database: Database, run: Run) -> None:
     assert report.settled == 2 * SIZE
 
 
-# Without the search for the shortest schedule, which would take longer than a test may.
-@settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    phases=set(Phase) - {Phase.shrink, Phase.explain},
-)
-@given(
-    schedule=schedules,
-    seed=st.integers(0, 1_000),
-    credit=st.one_of(st.none(), st.integers(0, 2 * SIZE)),
-)
-def test_no_schedule_changes_what_becomes_of_a_message(
-    sqlite: Database, schedule: list[Act], seed: int, credit: int | None
-) -> None:
-    run, worker = prepare(sqlite, seed, credit)
-    for act in schedule:
-        worker.act(act)
-    for number in range(2):
-        settle(sqlite, worker.batches[number])
-        for step in STEPS:  # what is settled stays so, whoever comes late
-            worker.do(step, number)
-    check_outcome(sqlite, run)
+class Schedules(RuleBasedStateMachine):
+    """A driver that records batches, a broker that may do anything with tasks, and workers that may
+    die: whatever the order, what becomes of the messages is the same."""
+
+    database: ClassVar[Database]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[tuple[int, Step]] = []
+        """The tasks that the broker has: a batch, and what is to be done to it."""
+
+    @initialize(seed=st.integers(0, 1_000), credit=st.none() | st.integers(0, 2 * SIZE))
+    def begin(self, seed: int, credit: int | None) -> None:
+        self.run, self.worker = prepare(self.database, seed, credit, batches=0)
+
+    @precondition(lambda self: len(self.worker.batches) < 2)
+    @rule(reaches_the_broker=st.booleans())
+    def record(self, reaches_the_broker: bool) -> None:
+        """The driver records the next batch; it may be gone before it has sent it."""
+        number = len(self.worker.batches)
+        self.worker.batches += [queue_batch(self.database, self.run, number)]
+        if reaches_the_broker:
+            self.waiting.append((number, Step.SUPPRESS))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), stays=st.booleans(), goes_on=st.booleans())
+    def work(self, data: st.DataObject, stays: bool, goes_on: bool) -> None:
+        """A task is done. It may be delivered again, and what follows it may be lost."""
+        task = data.draw(st.sampled_from(self.waiting))
+        following = self.worker.do(task[1], task[0])
+        if not stays:
+            self.waiting.remove(task)
+        if following is not None and goes_on:
+            self.waiting.append((task[0], following.step))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), stays=st.booleans())
+    def die(self, data: st.DataObject, stays: bool) -> None:
+        """The worker dies before what it wrote is committed; the gateway keeps what it accepted."""
+        task = data.draw(st.sampled_from(self.waiting))
+        self.worker.act(Act(task[1], task[0], killed=True))
+        if not stays:
+            self.waiting.remove(task)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), by=st.sampled_from(STEPS))
+    def outrun(self, data: st.DataObject, by: Step) -> None:
+        """Somebody does another step on the batch between a task's reading and its writing."""
+        number, step = data.draw(st.sampled_from(self.waiting))
+        self.worker.act(Act(step, number, outrun_by=by))
+
+    @precondition(lambda self: self.worker.batches)
+    @rule(data=st.data(), step=st.sampled_from(STEPS))
+    def stray(self, data: st.DataObject, step: Step) -> None:
+        """A task comes that nobody has sent, such as one of long ago: any step on any batch."""
+        self.worker.do(step, data.draw(st.integers(0, len(self.worker.batches) - 1)))
+
+    @precondition(lambda self: self.worker.batches)
+    @rule(data=st.data(), length=st.integers(1, len(STEPS)))
+    def go_far(self, data: st.DataObject, length: int) -> None:
+        """A batch gets some of the way, so that what comes after finds something to spoil."""
+        number = data.draw(st.integers(0, len(self.worker.batches) - 1))
+        for step in STEPS[:length]:
+            self.worker.do(step, number)
+
+    @rule()
+    def forget(self) -> None:
+        """The broker loses everything."""
+        self.waiting.clear()
+
+    @rule()
+    def sweep(self) -> None:
+        """Batches without a task are sent on from where the record says they are."""
+        known = {number for number, _ in self.waiting}
+        campaign = self.run.campaigns[0].campaign
+        with self.database.read() as connection:
+            idle = find_idle(connection, [campaign], timedelta())
+        self.waiting += [(each.batch, each.step) for each in idle if each.batch not in known]
+
+    @invariant()
+    def the_report_balances(self) -> None:
+        with self.database.read() as connection:
+            [report] = make_reports(connection, [self.run.campaigns[0].campaign])
+        assert report.balanced
+
+    def teardown(self) -> None:
+        if not hasattr(self, "worker"):
+            return
+        while len(self.worker.batches) < 2:
+            self.record(reaches_the_broker=False)
+        self.waiting.clear()
+        deadline = time.monotonic() + PATIENCE
+        while any(next_step(self.database, batch) for batch in self.worker.batches):
+            assert time.monotonic() < deadline, "the sweep takes everything to its end"
+            self.sweep()
+            while self.waiting:
+                number, step = self.waiting.pop()
+                following = self.worker.do(step, number)
+                if following is not None and following.step is not step:
+                    self.waiting.append((number, following.step))
+        for number in range(2):  # what is settled stays so, whoever comes late
+            for step in STEPS:
+                self.worker.do(step, number)
+        check_outcome(self.database, self.run)
+
+
+LONG = int(os.environ.get("SENDTRACE_TEST_SCHEDULES", "0"))
+"""How many schedules `make schedules` asks for. Then the shortest one that fails is looked for."""
+
+
+def test_no_schedule_changes_what_becomes_of_a_message(sqlite: Database) -> None:
+    Schedules.database = sqlite
+    run_state_machine_as_test(
+        Schedules,
+        settings=settings(
+            max_examples=LONG or 25,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=set(Phase) - (set() if LONG else {Phase.shrink, Phase.explain}),
+            print_blob=False,
+        ),
+    )
 
 
 @pytest.mark.parametrize("step", STEPS)

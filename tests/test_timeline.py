@@ -165,6 +165,7 @@ def test_a_story_as_other_programs_read_it(database: Database) -> None:
         "number": 3,
         "customer_id": "c3",
         "batch": 0,
+        "broke": None,
     }
 
 

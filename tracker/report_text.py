@@ -80,6 +80,10 @@ def story_text(story: Story) -> str:
             lines.append(f"{'':<28}{event.reason.slug}: {event.reason.meaning}")
         if event.detail is not None:
             lines.append(f"{'':<28}the gateway said: {event.detail}")
+    if story.broke is not None:
+        lines.append(
+            f"{'':<28}it broke {story.broke.step or 'a step'} every time: {story.broke.error}"
+        )
     return "\n".join(lines)
 
 

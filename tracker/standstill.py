@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from tracker.catalog import Campaign, load_campaigns
 from tracker.clock import MICROSECOND, Instant
-from tracker.schema import batches, campaigns, reports, runs, tallies, transitions
+from tracker.schema import batches, campaigns, recoveries, reports, runs, tallies, transitions
 from tracker.status import Status, Step, is_settled
 
 PATIENCE = timedelta(minutes=2)
@@ -43,7 +43,7 @@ STAGES = {
 class Standing:
     """A batch that stands still ``since`` an instant of its campaign's time, for so many real
     ``seconds``. ``waiting`` counts its messages that need work; ``step`` is what it needs.
-    ``touched_at`` is when a step last changed it."""
+    ``touched_at`` is when a step last changed it, ``sent_on`` how often it was sent on since."""
 
     campaign: Campaign
     batch: int
@@ -52,6 +52,7 @@ class Standing:
     seconds: float
     waiting: Mapping[Status, int]
     step: Step
+    sent_on: int = 0
 
 
 def unfinished(connection: Connection, most: int = MOST_CAMPAIGNS) -> list[Campaign]:
@@ -104,6 +105,7 @@ def _idle_of(connection: Connection, campaign: Campaign, patience: timedelta) ->
     if not rows:
         return []
     held = _work_left(connection, campaign, [row.batch for row in rows])
+    sent_on = _sent_on(connection, campaign)
     now = campaign.clock.now()
     found = []
     for row in rows:
@@ -120,9 +122,18 @@ def _idle_of(connection: Connection, campaign: Campaign, patience: timedelta) ->
                     seconds=(now - since) * MICROSECOND.total_seconds() / campaign.speed,
                     waiting=waiting,
                     step=step,
+                    sent_on=sent_on.get((row.batch, row.touched_at), 0),
                 )
             )
     return found
+
+
+def _sent_on(connection: Connection, campaign: Campaign) -> dict[tuple[int, Instant], int]:
+    """How often batches were sent on, by the batch and when it had been touched last."""
+    query = sa.select(recoveries.c.batch, recoveries.c.touched_at, recoveries.c.times).where(
+        recoveries.c.campaign_id == campaign.id
+    )
+    return {(batch, at): times for batch, at, times in connection.execute(query)}
 
 
 def _without_those_in_line(

@@ -15,6 +15,7 @@ from tracker.schema import (
     batches,
     customers,
     messages,
+    parts,
     steps,
     transition_details,
     transitions,
@@ -52,14 +53,23 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Breakage:
+    """A step that a message broke every time it was tried, and the error that is known of it."""
+
+    step: Step | None
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Story:
-    """What happened to one message, in order."""
+    """What happened to one message, in order; and which step it ``broke``, if it did."""
 
     campaign: Campaign
     number: int
     customer_id: str
     batch: int | None
     events: tuple[Event, ...]
+    broke: Breakage | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -82,6 +92,7 @@ class Story:
                 }
                 for event in self.events
             ],
+            "broke": self.broke and {"step": self.broke.step, "error": self.broke.error},
         }
 
 
@@ -134,7 +145,22 @@ def tell(connection: Connection, campaign: Campaign, number: int) -> Story:
         customer_id=customer_id or "",
         batch=batch,
         events=tuple(_event(row) for row in rows),
+        broke=None if batch is None else _breakage(connection, campaign, batch, number),
     )
+
+
+def _breakage(
+    connection: Connection, campaign: Campaign, batch: int, number: int
+) -> Breakage | None:
+    row = connection.execute(
+        sa.select(parts.c.step, parts.c.error).where(
+            parts.c.campaign_id == campaign.id,
+            parts.c.batch == batch,
+            parts.c.first == number,
+            parts.c.ended_at.is_not(None),
+        )
+    ).first()
+    return None if row is None else Breakage(step=_known(Step, row.step), error=row.error or "")
 
 
 def _same_transition() -> sa.ColumnElement[bool]:

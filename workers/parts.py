@@ -172,18 +172,6 @@ def _is_bounced(connection: Connection, alone: Batch) -> bool:
     return status == Status.SOFT_BOUNCED
 
 
-def stopped_by(connection: Connection, campaign_id: int, number: int) -> tuple[str, str] | None:
-    """The step that a message broke every time, and the error that is known of it."""
-    row = connection.execute(
-        sa.select(parts.c.step, parts.c.error).where(
-            parts.c.campaign_id == campaign_id,
-            parts.c.first == number,
-            parts.c.ended_at.is_not(None),
-        )
-    ).one_or_none()
-    return None if row is None else (row.step, row.error)
-
-
 def _of(batch: Batch, step: Step) -> tuple[sa.ColumnElement[bool], ...]:
     return (
         parts.c.campaign_id == batch.campaign.id,

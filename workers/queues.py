@@ -47,7 +47,7 @@ UNACKED_INDEX = "unacked_index"
 SWEEP = "workers.sweep"
 """The name of the Celery task that sends on batches that stand still."""
 
-SWEEP_EVERY = 5.0
+SWEEP_EVERY = 2.0
 """Seconds between two of them."""
 
 CHUNK = 1_000

@@ -32,7 +32,7 @@ from workers.queues import (
     task_name,
 )
 
-PATIENCE = timedelta(seconds=4)
+PATIENCE = timedelta(seconds=1)
 """Real time for which a batch is left alone: less than between two sweeps, so that what one of them
 has just missed, the next one finds."""
 

@@ -94,6 +94,7 @@ class StandingModel(BaseModel):
     seconds: float = Field(description="real seconds")
     waiting: dict[str, int] = Field(description="messages that need work, by status")
     step: str
+    sent_on: int = Field(description="how often it was sent on since, without a sign of life")
     command: str | None
 
 
@@ -283,6 +284,7 @@ def _standstill(desk: Desk) -> StandstillModel:
                 seconds=each.seconds,
                 waiting={status.slug: count for status, count in each.waiting.items()},
                 step=each.step,
+                sent_on=each.sent_on,
                 command=command and command(each.campaign.id, each.batch, each.step),
             )
             for each in desk.live.snapshot.standing
