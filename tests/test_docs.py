@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from docs.generate import LIFECYCLE, lifecycle
+from simulator.fault_sections import Kind
 from simulator.figures import units
 from simulator.results import RESULT_VERSION, Conditions
 from simulator.scenario import load_scenario
@@ -49,10 +50,21 @@ def test_rule_of_the_readme_is_a_check_and_passes_its_test(
 
 
 def test_package_of_the_readme_has_the_entry() -> None:
-    *_, project = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    [project] = [block for block in blocks if "[project]" in block]
     read = tomllib.loads(project)
     assert read["project"].keys() >= {"name", "version"}
     assert read["project"]["entry-points"][GROUP] == {"left_alone": "acme_rules:left_alone"}
+
+
+def test_faults_of_the_readme_can_be_played(tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    [faults] = [block for block in blocks if block.startswith("faults")]
+    file = tmp_path / "faults.toml"
+    campaign = '[[campaigns]]\nname = "spring"\nchannel = "email"\naudience = 10\n'
+    file.write_text(f'name = "faults"\n{faults}\n{campaign}', encoding="utf-8")
+    told = {fault.kind for fault in load_scenario(file).faults}
+    assert told == set(Kind)
 
 
 def test_keys_that_can_be_set_are_all_told() -> None:

@@ -18,7 +18,7 @@ from tests.test_web import HOSTILE, TOKEN, served
 from tracker.catalog import Batch
 from tracker.database import Database
 from tracker.report import make_reports
-from tracker.schema import batches, transitions
+from tracker.schema import batches, recoveries, transitions
 from tracker.settings import Settings
 from tracker.status import Reason, Status
 from tracker.web.outside import Depth, Failed, Presence, Seen
@@ -166,3 +166,15 @@ def test_alerts_are_on_metrics_that_there_are(client: TestClient) -> None:
         slugs = re.findall(r'reason=~"([^"]*)"', rule["expr"])
         for slug in "|".join(slugs).split("|"):
             assert slug in ("", *(reason.slug for reason in Reason))
+
+
+def test_it_is_told_when_a_sweep_last_sent_something_on(
+    database: Database, settings: Settings
+) -> None:
+    batch = make_busy_batch(database)
+    row = {"campaign_id": batch.campaign.id, "batch": batch.batch, "step": "submit"}
+    with database.write() as connection:
+        sent = {"times": 1, "touched_at": 1, "sent_at": 12_000_000}
+        connection.execute(sa.insert(recoveries).values(**row, **sent))
+    with served(database, settings) as client:
+        assert read(client)["sendtrace_recovery_timestamp_seconds"] == {frozenset(): 12.0}

@@ -157,6 +157,12 @@ def _without_those_in_line(
     return [each for each in idle if stands(each)]
 
 
+def last_recovery(connection: Connection) -> Instant | None:
+    """When a batch was last sent on; real time."""
+    last: Instant | None = connection.scalar(sa.select(sa.func.max(recoveries.c.sent_at)))
+    return last
+
+
 def _untouched(
     connection: Connection, campaign: Campaign, latest: Instant
 ) -> Sequence[sa.Row[Any]]:

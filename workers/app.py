@@ -7,10 +7,11 @@ import logging
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init
+from celery.signals import beat_init, celeryd_init
 
 from tracker.errors import SendtraceError, UsageError
 from workers.checks.base import all_checks
+from workers.queues import SWEEP
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,23 @@ def refuse_what_cannot_work(conf: Any = None, **_: object) -> None:
         all_checks()
     except SendtraceError as error:
         raise SystemExit(f"sendtrace: {error}") from None
+
+
+@beat_init.connect  # type: ignore[untyped-decorator]
+def send_quietly(sender: Any = None, **_: object) -> None:
+    """Have beat's tasks, which are a sweep every two seconds, not shown as sent."""
+    sender.app.conf.task_send_sent_event = False
+
+
+class _NoSweeps(logging.Filter):
+    """Leaves out that a sweep came and went; what it finds is told."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.INFO or SWEEP not in record.getMessage()
+
+
+for _name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
+    logging.getLogger(_name).addFilter(_NoSweeps())
 
 
 def check_configuration(conf: Any) -> None:

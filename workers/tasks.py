@@ -237,7 +237,8 @@ def rollup() -> None:
     roll_up(runtime.database(), load_settings().zone)
 
 
-@app.task(name=SWEEP, ignore_result=True)  # type: ignore[untyped-decorator]
+# One every two seconds would hide everything else in Flower.
+@app.task(name=SWEEP, send_events=False)  # type: ignore[untyped-decorator]
 def sweep() -> None:
     """Send on what stands still. It is done again soon, so what is in its way may pass."""
     try:

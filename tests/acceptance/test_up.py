@@ -16,7 +16,7 @@ import pytest
 
 from tests.acceptance.conftest import Shell, Started, make_scenario, wait_until
 from tracker.status import Step
-from workers.queues import QUEUE_OF, QUEUES, task_name
+from workers.queues import QUEUE_OF, QUEUES, SWEEP, task_name
 
 CREDENTIALS = "operator:let-me-in"
 
@@ -98,6 +98,7 @@ def test_a_run_on_the_stack_and_what_flower_says_of_it(stack: Stack) -> None:
     tasks = stack.flower_says("/api/tasks")
     named = {each["name"] for each in tasks.values()}
     assert named >= {task_name(each) for each in (Step.SUPPRESS, Step.SUBMIT, Step.DELIVER)}
+    assert SWEEP not in named, "one every two seconds would hide all else"
     for each in tasks.values():
         assert each["sent"]
         assert each["started"]

@@ -15,10 +15,11 @@ from anyio.to_thread import run_sync
 from sqlalchemy.exc import SQLAlchemyError
 
 from tracker.catalog import Campaign, latest_campaigns, load_campaigns
+from tracker.clock import Instant
 from tracker.database import Database
 from tracker.errors import Unreadable
 from tracker.report import Report, make_reports
-from tracker.standstill import Standing, find_standing, oldest, unfinished
+from tracker.standstill import Standing, find_standing, last_recovery, oldest, unfinished
 from tracker.web.outside import Depth, Outside
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class Waiting(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """What was read at ``at``: reports by campaign, the depth of each queue, batches that stand
-    still, and for how many seconds the oldest message of each stage has been there. ``trouble``
+    still, for how many seconds the oldest message of each stage has been there, and when a batch
+    was last sent on by a sweep (real time). ``trouble``
     says why nothing newer could be, since ``since``."""
 
     number: int = 0
@@ -68,6 +70,7 @@ class Snapshot:
     depths: Mapping[str, Depth] | None = None
     standing: Sequence[Standing] = ()
     ages: Mapping[str, float] = field(default_factory=dict)
+    recovered_at: Instant | None = None
     trouble: str | None = None
     since: datetime | None = None
 
@@ -75,6 +78,14 @@ class Snapshot:
     def standing_of(self) -> Counter[int]:
         """How many batches of each campaign stand still."""
         return Counter(each.campaign.id for each in self.standing)
+
+
+class _Waits(NamedTuple):
+    """What a snapshot has of what waits."""
+
+    standing: Sequence[Standing]
+    ages: Mapping[str, float]
+    recovered_at: Instant | None
 
 
 class Live:
@@ -144,9 +155,9 @@ class Live:
         depths = self._depths()
         try:
             reports = self._reports(before.reports)
-            standing, ages = before.standing, before.ages
+            waits = _Waits(before.standing, before.ages, before.recovered_at)
             if self._looks % RESTING == 0:
-                standing, ages = self._what_waits()
+                waits = self._what_waits()
         except (SQLAlchemyError, Unreadable, ValueError, TypeError) as error:
             return replace(
                 before,
@@ -163,14 +174,17 @@ class Live:
             at=at,
             reports=reports,
             depths=depths,
-            standing=standing,
-            ages=ages,
+            **waits._asdict(),
         )
 
-    def _what_waits(self) -> tuple[Sequence[Standing], Mapping[str, float]]:
+    def _what_waits(self) -> "_Waits":
         with self._database.read() as connection:
             known = unfinished(connection)
-            return find_standing(connection, known), oldest(connection, known)
+            return _Waits(
+                find_standing(connection, known),
+                oldest(connection, known),
+                last_recovery(connection),
+            )
 
     def _reports(self, before: Mapping[int, Report]) -> dict[int, Report]:
         with self._database.read() as connection:

@@ -61,6 +61,10 @@ class _Reading(Collector):
         for stage, seconds in snapshot.ages.items():
             ages.family.add_metric([stage], seconds)
         yield ages.family
+        if snapshot.recovered_at is not None:
+            yield _Gauge(
+                "recovery_timestamp_seconds", "When a batch that stood still was last sent on."
+            ).value(snapshot.recovered_at * MICROSECOND.total_seconds())
         yield from self._of_broker()
 
     def _of_broker(self) -> Iterator[Any]:
