@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import ROWS, Row, play
+from benchmarks.fault_rows import ROWS, Row
+from benchmarks.faults import play
 
 MESSAGES = 4_000
 """Two seconds of arrivals."""
