@@ -49,6 +49,8 @@ class Row:
     beside: Callable[["Run"], None] | None = None
     small_disk: bool = False
     blast: bool = False
+    arriving: float | None = None
+    """Seconds in which all messages arrive, however many; None for a rate."""
     has_happened: Callable[["Record", Mapping[str, Any]], bool] = lambda _record, _result: True
 
 
@@ -156,8 +158,13 @@ def all_happened(result: Mapping[str, Any]) -> bool:
 ROWS = (
     Row("nothing"),
     Row("pool process killed, 5 times", _times('kill = "pool-child"', 0.5, 1, 1.5, 2, 2.5)),
-    Row("worker killed, 3 times", _times('kill = "worker"', 1, 8, 15), has_happened=_sent_on),
-    Row("worker restarted, twice", _times('restart = "worker"', 1, 6)),
+    Row(
+        "worker killed, 3 times",
+        _times('kill = "worker"', 1, 5, 9),
+        arriving=10,
+        has_happened=_sent_on,
+    ),
+    Row("worker restarted, twice", _times('restart = "worker"', 1, 5), arriving=6),
     Row("broker restarted", _times('restart = "broker"', 1)),
     Row("broker restarted, data lost", _times('restart = "broker", data = "lost"', 1)),
     Row("broker flushed", _times('flush = "broker"', 0.5), blast=True, has_happened=_sent_on),

@@ -82,6 +82,8 @@ channel = "email"
 audience = "poisoned.csv"
 """
     faults = f"faults = [{', '.join(row.faults)}]" if row.faults else ""
+    rate = RATE if row.arriving is None else messages / row.arriving
+    load = '"blast"' if row.blast else f"{{ constant = {rate:g} }}"
     text = f"""
 name = "faults"
 seed = {seed}
@@ -92,7 +94,7 @@ name = "main"
 channel = "email"
 audience = {messages}
 requires = ["coupon"]
-load = {{ shape = {'"blast"' if row.blast else f"{{ constant = {RATE} }}"} }}
+load = {{ shape = {load} }}
 defects = {{ unsubscribed = 0.03, email_missing = 0.01, coupon_expired = 0.02 }}
 {poisoned}
 [gateways.email]
