@@ -23,6 +23,7 @@ KEYS = {
     *("planned", "messages", "seconds", "throughput", "workers", "batch_size", "database"),
     *("timezone", "durability", "machine", "versions", "absent", "verdict", "thresholds"),
     *("figures", "rejects", "campaigns", "prediction", "invariants", "definition"),
+    *("faults", "recovery", "snapshots"),
 }
 
 
