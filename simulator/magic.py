@@ -39,6 +39,11 @@ class Magic(IntEnum):
     POISON_MEMORY = 13
 
     @property
+    def local_part(self) -> str:
+        """What stands before the @ of an address, without a tag."""
+        return self.name.lower().replace("_", "-")
+
+    @property
     def outcome(self) -> Status:
         """What becomes of each attempt; the receipt of a lost one does not come."""
         return _OUTCOMES.get(self, Status.DELIVERED)
@@ -72,7 +77,7 @@ MOBILES = MappingProxyType(
 )
 """By E.164 number. SMS has no engagement."""
 
-_LOCAL_PARTS = {each.name.lower().replace("_", "-"): each for each in Magic}
+_LOCAL_PARTS = {each.local_part: each for each in Magic}
 
 POISONS = frozenset({Magic.POISON_RAISE, Magic.POISON_HANG, Magic.POISON_KILL, Magic.POISON_MEMORY})
 """What breaks the gateway before it accepts anything: it ends as Not Sent, and nobody else does."""
