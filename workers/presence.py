@@ -82,6 +82,7 @@ class Listener:
         self._failed: deque[Failed] = deque(maxlen=MOST_FAILED)
         self._queues: Mapping[str, Sequence[str]] = {}
         self._asked_at = 0.0
+        self._is_asking = False
         self._deaf_since: float | None = time.time()
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -140,8 +141,9 @@ class Listener:
                 while not self._ended.is_set():
                     with suppress(TimeoutError):
                         channelled.drain_events(timeout=LISTEN)
-                    if time.monotonic() - self._asked_at > ASK_EVERY:
-                        self._ask(channelled)
+                    if time.monotonic() - self._asked_at > ASK_EVERY and not self._is_asking:
+                        self._asked_at, self._is_asking = time.monotonic(), True
+                        threading.Thread(target=self._ask, name="asking", daemon=True).start()
 
     def _hear(self, event: dict[str, Any]) -> None:
         with self._lock:
@@ -163,11 +165,15 @@ class Listener:
             again=event["type"] == "task-retried",
         )
 
-    def _ask(self, connection: Any) -> None:
-        self._asked_at = time.monotonic()
-        # A connection of its own would be tried for minutes, should the broker go away now.
-        asking = self._app.control.inspect(timeout=LISTEN, connection=connection)
-        answers = asking.active_queues() or {}
+    def _ask(self) -> None:
+        """In a thread of its own: should the broker go away now, kombu tries until it is back."""
+        try:
+            answers = self._app.control.inspect(timeout=LISTEN).active_queues() or {}
+        except Exception as error:  # as above
+            logger.debug("the workers can't be asked: %s", error)
+            return
+        finally:
+            self._is_asking = False
         found = {
             name: tuple(sorted(queue["name"] for queue in queues))
             for name, queues in answers.items()
