@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from datetime import tzinfo
 
 from celery import Celery
@@ -82,13 +82,11 @@ class Play:
         looks, forebodings = _Pace(LOOK), _Pace(FOREBODE)
         ids = [loaded.campaign.id for loaded in self._run.campaigns]
         sweeper = Sweeper(self._database, self._app, self._broker, ids, self._shown.say)
-        with ExitStack() as stack:
-            if recording:
-                stack.enter_context(sampler.running())
-            if sweeping:
-                stack.enter_context(sweeper.running())
-            if self._faults is not None:
-                stack.enter_context(self._faults.running())
+        with (
+            sampler.running() if recording else nullcontext(),
+            sweeper.running() if sweeping else nullcontext(),
+            nullcontext() if self._faults is None else self._faults.running(),
+        ):
             while True:
                 if is_asked() and state is State.COMPLETE:
                     state = State.INTERRUPTED
@@ -126,8 +124,13 @@ class Play:
 
     def _is_over(self, total: int) -> bool:
         """Look how far the messages are, ``total`` in the end, and show it."""
-        if self._worker is not None and self._worker.keep_alive():
-            self._shown.say("the worker has ended: it is started again")
+        if self._worker is not None:
+            code = self._worker.keep_alive()
+            if code is not None:
+                self._shown.say(
+                    f"the worker ended with exit code {code} and is started again; its log is"
+                    f" {self._worker.log}"
+                )
         standing = self._watch.look(time.monotonic())
         self._nights.look(self._watch.reports)
         self._shown.messages(standing, total, self._arriving())

@@ -3,13 +3,14 @@ workers use of the machine."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import psutil
 from redis.exceptions import RedisError
 
+from simulator.background import beside
 from simulator.broker import Broker
 from workers.queues import Depth
 
@@ -42,21 +43,13 @@ class Sampler:
     def __init__(self, broker: Broker, worker_pid: Callable[[], int] | None) -> None:
         self._broker = broker
         self._meter = None if worker_pid is None else _Meter(worker_pid)
-        self._stop = threading.Event()
         self.samples: list[Sample] = []
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> AbstractContextManager[None]:
         """A block that is sampled; its beginning is second 0."""
-        thread = threading.Thread(target=self._sample, name="sampler", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join()
+        return beside(self._sample, "sampler")
 
-    def _sample(self) -> None:
+    def _sample(self, stop: threading.Event) -> None:
         began = time.monotonic()
         second = 0
         while True:
@@ -69,7 +62,7 @@ class Sampler:
             )
             # A second that was missed, on a machine that slept, has no sample.
             second = max(second, int((time.monotonic() - began) / INTERVAL)) + 1
-            if self._stop.wait(began + second * INTERVAL - time.monotonic()):
+            if stop.wait(began + second * INTERVAL - time.monotonic()):
                 return
 
     def _depths(self) -> Mapping[str, Depth] | None:

@@ -54,7 +54,7 @@ class LocalBroker:
         self.folder = Path(tempfile.mkdtemp(prefix="sendtrace-"))
         self.socket = self.folder / "broker.sock"
         self._life = ExitStack()
-        self._life.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        """What ends the server that runs."""
 
     @property
     def url(self) -> str:
@@ -64,21 +64,22 @@ class LocalBroker:
         try:
             self._start()
         except BaseException:
-            self._life.close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._life.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _start(self) -> None:
-        self._server = ValkeyServer(port=0, data_dir=self.folder, unix_socket_path=self.socket)
-        self._life.callback(self._server.terminate)
+        server = ValkeyServer(port=0, data_dir=self.folder, unix_socket_path=self.socket)
+        self._life.callback(server.terminate)
         # Ctrl-C reaches everything in the terminal's foreground. The broker must outlive it: the
         # driver decides when to stop. A blocked signal stays blocked in a child.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._server.start()
+            server.start()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         with closing(self.client()) as client:
@@ -92,7 +93,7 @@ class LocalBroker:
         """Stop the server and start it again, with what it held or without."""
         with closing(self.client()) as client:
             client.shutdown(save=keep, nosave=not keep)
-        self._server.terminate()
+        self._life.close()
         self._start()
 
 
@@ -123,6 +124,7 @@ class Worker:
             "SENDTRACE_DATABASE_URL": database,
         }
         self._life = ExitStack()
+        """What ends the process that is the worker now, and all that is left of it."""
         self._quick = 0
         log.write_bytes(b"")
         self.process = self._start()
@@ -138,7 +140,6 @@ class Worker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the driver, which then stops the worker
             )
-        # What its pool is at goes on for a moment when the worker is killed, and ends with the run.
         self._life.callback(_stop, process)
         self._life.enter_context(guarded(END_WORKER, str(process.pid)))
         return process
@@ -159,26 +160,28 @@ class Worker:
     def restart(self) -> None:
         """Have it end after what it is at, and start it again."""
         with self._turn:
-            _stop(self.process)
+            self._life.close()
             self.process = self._start()
 
     def stop(self) -> None:
-        """End it now, after what it is doing, and all that is left of it."""
+        """End it now, after what it is doing."""
         self._life.close()
 
-    def keep_alive(self) -> bool:
-        """Start the worker again if it has ended, and say whether it had.
+    def keep_alive(self) -> int | None:
+        """Start the worker again if it has ended, and give the exit code that it had.
 
         Raises :exc:`WorkerDied` if it ends as soon as it starts, again and again.
         """
         with self._turn:
-            if self.process.poll() is None:
-                return False
+            code = self.process.poll()
+            if code is None:
+                return None
             self._quick = self._quick + 1 if time.monotonic() - self._began < QUICK else 0
             if self._quick > MOST_QUICK:
                 raise self._died()
+            self._life.close()
             self.process = self._start()
-            return True
+            return code
 
     def _died(self) -> WorkerDied:
         lines = self.log.read_text(errors="replace").strip().splitlines()[-LOG_TAIL:]

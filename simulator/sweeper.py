@@ -1,11 +1,12 @@
 """The sweep of a run: the driver does what Celery's beat does where there is one."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from celery import Celery
 
+from simulator.background import beside
 from simulator.broker import Broker
 from simulator.patience import PASSING
 from tracker.database import Database
@@ -27,27 +28,22 @@ class Sweeper:
         self._database, self._app, self._broker = database, app, broker
         self._campaign_ids = campaign_ids
         self._say = say
-        self._stop = threading.Event()
         self.sent_on = 0
         """Batches that were sent on so far, each time one was."""
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> AbstractContextManager[None]:
         """A block in which nothing is left standing."""
-        thread = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join()
+        return beside(self._sweep, "sweeper")
 
-    def _sweep(self) -> None:
-        while not self._stop.wait(SWEEP_EVERY):
+    def _sweep(self, stop: threading.Event) -> None:
+        while not stop.wait(SWEEP_EVERY):
             try:
                 sent_on = self._broker.sweep(self._database, self._app, self._campaign_ids)
             except PASSING:
                 continue  # what is away comes back, and so does the sweep
+            except Exception as error:  # such as kombu's own, while the broker goes away
+                self._say(f"the sweep failed, and is done again: {error!r}")
+                continue
             if sent_on:
                 self.sent_on += len(sent_on)
                 self._say(f"{counted(len(sent_on), 'batch')} stood still: sent on again")
