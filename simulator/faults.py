@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import psutil
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from simulator.background import beside
 from simulator.duplicates import Duplicator
 from simulator.fault_sections import Fault, Happened, Kind
 from simulator.load import Run
@@ -26,11 +28,14 @@ from tracker.schema import runs, transitions
 from tracker.settings import Settings
 from tracker.status import Status
 
-LOOK = 0.002
-"""Seconds between two looks whether the gateway has accepted what is not on record."""
+LOOK = 0.1
+"""Seconds between two looks whether it is time for a fault, or whether there is what it harms."""
+
+LOOK_CLOSELY = 0.002
+"""The same, at whether the gateway has accepted what is not on record."""
 
 LONGEST_WAIT = 60.0
-"""Seconds that are waited for that."""
+"""Seconds that a fault waits for what it harms."""
 
 POSTGRESQL_PORT = 5432
 """Where PostgreSQL is unless it is said; also part of the name of its sockets."""
@@ -108,9 +113,13 @@ def _place_of(url: str) -> Place:
     return Place(host=str(host), port=port)
 
 
+class Missed(Exception):
+    """A fault found nothing to harm; says why."""
+
+
 @dataclass
 class Faults:
-    """Plays the faults of a run, in a thread of its own."""
+    """Plays the faults of a run, each in a thread of its own."""
 
     run: Run
     database: Database
@@ -119,45 +128,44 @@ class Faults:
     lines: Lines
     say: Callable[[str], None]
     happened: list[Happened] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """A block in which they happen; at its end all is well again."""
-        for fault in self.run.scenario.faults:
-            thread = threading.Thread(target=self._play, args=(fault,), name="fault", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        try:
+        with ExitStack() as stack:
+            for fault in self.run.scenario.faults:
+                stack.enter_context(beside(partial(self._play, fault), "fault"))
             yield
-        finally:
-            self._stop.set()
-            for thread in self._threads:
-                thread.join()
 
     def _now(self) -> float:
         """Seconds of the run's time."""
         clock = self.run.campaigns[0].campaign.clock
         return (clock.now() - self.run.started_at) * MICROSECOND.total_seconds()
 
-    def _play(self, fault: Fault) -> None:
+    def _play(self, fault: Fault, stop: threading.Event) -> None:
         while (left := fault.at.total_seconds() - self._now()) > 0:
-            if self._stop.wait(min(left, 0.1)):
+            if stop.wait(min(left, LOOK)):
                 return
         self.say(fault.told)
-        at = self._now()
-        self._do(fault)
-        self.happened.append(Happened(told=fault.told, at=at, until=self._now()))
+        at, times, trouble = self._now(), 0, None
+        try:
+            times = self._do(fault, stop)
+        except Exception as error:  # one fault may be in the way of another
+            trouble = str(error) if isinstance(error, Missed) else repr(error)
+            self.say(f"{fault.told}: it did not happen: {trouble}")
+        self.happened.append(
+            Happened(told=fault.told, at=at, until=self._now(), times=times, trouble=trouble)
+        )
 
-    def _do(self, fault: Fault) -> None:
+    def _do(self, fault: Fault, stop: threading.Event) -> int:
+        """Do what goes wrong, and say how many times it did."""
         match fault.kind:
             case Kind.KILL if fault.kill == "worker":
                 psutil.Process(self.worker.process_id()).kill()
             case Kind.KILL if fault.when is None:
-                self._kill_pool(most=1)
+                self._kill_pool_child(stop)
             case Kind.KILL:
-                self._kill_when_accepted()
+                return self._kill_when_accepted(stop)
             case Kind.RESTART if fault.restart == "worker":
                 self.worker.restart()
             case Kind.RESTART:
@@ -166,44 +174,55 @@ class Faults:
                 with closing(self.broker.client()) as client:
                     client.flushall()
             case Kind.PAUSE if self.lines.database is not None:
-                self._disturb(fault, [self.lines.database])
+                self._disturb(fault, [self.lines.database], stop)
             case Kind.PARTITION:
-                self._disturb(fault, self.lines.workers)
+                self._disturb(fault, self.lines.workers, stop)
             case Kind.DUPLICATE_TASKS:
                 with closing(self.broker.client()) as client:
                     share, seed = fault.duplicate_tasks or 0.0, self.run.scenario.seed
-                    Duplicator(client, share, seed).run_until(self._stop)
+                    duplicator = Duplicator(client, share, seed)
+                    duplicator.run_until(stop)
+                    return duplicator.sent
             case Kind.CLOCK:
                 self._put_forward(fault)
+        return 1
 
-    def _disturb(self, fault: Fault, those: Sequence[Line]) -> None:
+    def _disturb(self, fault: Fault, those: Sequence[Line], stop: threading.Event) -> None:
         for line in those:
             if fault.connections == "cut":
                 line.cut()
             else:
                 line.hold_up()
-        self._stop.wait(fault.lasts.total_seconds())
+        stop.wait(fault.lasts.total_seconds() / self.run.scenario.clock.speed)
         for line in those:
             line.mend()
 
-    def _kill_pool(self, most: int) -> None:
-        """Kill those of the worker's pool that have worked most."""
-        with suppress(psutil.Error):
-            pool = psutil.Process(self.worker.process_id()).children()
-            for child in sorted(pool, key=_work_done, reverse=True)[:most]:
-                child.kill()
+    def _pool(self) -> list[psutil.Process]:
+        with suppress(psutil.Error):  # the worker itself may be starting again
+            return psutil.Process(self.worker.process_id()).children()
+        return []
 
-    def _kill_when_accepted(self) -> None:
+    def _kill_pool_child(self, stop: threading.Event) -> None:
+        """Kill the one of the worker's pool that has worked most, as soon as there is one."""
+        for _ in _looks(stop, LOOK):
+            for child in sorted(self._pool(), key=_work_done, reverse=True):
+                with suppress(psutil.Error):
+                    child.kill()
+                    return
+        raise Missed("the worker had no pool process")
+
+    def _kill_when_accepted(self, stop: threading.Event) -> int:
         """Kill the pool between the gateway's acceptance of messages and its being recorded."""
-        deadline = time.monotonic() + LONGEST_WAIT
-        while time.monotonic() < deadline and not self._stop.wait(LOOK):
-            with suppress(SQLAlchemyError, psutil.Error):
-                pool = psutil.Process(self.worker.process_id()).children()
+        for _ in _looks(stop, LOOK_CLOSELY):
+            with suppress(SQLAlchemyError):
+                pool = self._pool()
                 if self._is_accepted_only():
                     for child in pool:
-                        child.kill()
+                        with suppress(psutil.Error):
+                            child.kill()
                     if self._is_accepted_only():  # else it was too late by a hair
-                        return
+                        return len(pool)
+        raise Missed("the gateway had accepted nothing that was not on record")
 
     def _is_accepted_only(self) -> bool:
         ids = [loaded.campaign.id for loaded in self.run.campaigns]
@@ -221,6 +240,15 @@ class Faults:
             connection.execute(
                 sa.update(runs).where(runs.c.id == self.run.id).values(ahead=runs.c.ahead + forward)
             )
+
+
+def _looks(stop: threading.Event, seconds: float) -> Iterator[None]:
+    """Come back every so many seconds, until it is to stop or has taken too long."""
+    deadline = time.monotonic() + LONGEST_WAIT
+    while time.monotonic() < deadline:
+        yield
+        if stop.wait(seconds):
+            return
 
 
 def _work_done(process: psutil.Process) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simulator.comparison import Comparison, Mishaps
+from simulator.fault_sections import Happened
 from simulator.results import Result
 from tracker.audit import Finding
 from tracker.report import Report
@@ -169,11 +170,17 @@ def warnings(result: Result) -> Iterator[str]:
         )
 
 
+def _how(happened: Happened) -> str:
+    if happened.trouble is not None:
+        return f"; it did not happen: {happened.trouble}"
+    return "" if happened.times == 1 else f" ({happened.times:,} times)"
+
+
 def notes(result: Result) -> Iterator[str]:
     """What is well to know besides."""
     figures = result.figures
     for each in result.observed.happened:
-        yield f"At {each.at:.1f} s: {each.told}"
+        yield f"At {each.at:.1f} s: {each.told}{_how(each)}"
     missed = len(result.run.scenario.faults) - len(result.observed.happened)
     if missed:
         yield f"The run was over before {counted(missed, 'fault')} of its scenario could happen"

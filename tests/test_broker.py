@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 import pytest
+import sqlalchemy as sa
 from celery import Celery
 from kombu.utils.functional import fxrange
 from redis import Redis
@@ -17,6 +18,7 @@ from simulator.watch import STANDSTILL, Standstill, Watch
 from tests.factory import Plan, make_batch, make_campaign
 from tracker.database import Database
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
+from tracker.schema import tallies
 from workers.app import app as worker_app
 from workers.queues import QUEUES
 
@@ -179,6 +181,22 @@ def test_tasks_that_somebody_works_on_are_waited_for(
     for each in range(100):
         watch.look(began + each)
     assert len(asked) == 4, "every 21 s"
+    broker.close()
+
+
+def test_a_report_that_does_not_balance_for_a_moment_is_kept(
+    database: Database, broker_url: str
+) -> None:
+    broker = Broker(broker_url)
+    watch = watch_on(database, broker, Celery("test", set_as_current=False))
+    watch.look(0.0)
+    for by in (1, -1):
+        with database.write() as connection:
+            more = sa.update(tallies).where(tallies.c.messages > 0)
+            connection.execute(more.values(messages=tallies.c.messages + by))
+        watch.look(0.0)
+    assert watch.snapshots == 3
+    assert [report.balanced for report in watch.unbalanced] == [False]
     broker.close()
 
 

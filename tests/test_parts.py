@@ -15,8 +15,10 @@ from tests.factory import AUTHOR, READY, Plan, ended, make_batch, move
 from tracker.catalog import Batch
 from tracker.clock import Instant
 from tracker.database import Database
+from tracker.errors import UsageError
+from tracker.journal import Move, entry
 from tracker.report import make_reports
-from tracker.schema import messages, parts
+from tracker.schema import batches, messages, parts
 from tracker.status import Reason, Status, Step
 from tracker.timeline import tell
 from workers import runtime
@@ -25,7 +27,7 @@ from workers.candidates import Candidate
 from workers.checks.base import check
 from workers.gateways.base import Handover, News, Submission
 from workers.limits import OutOfTime
-from workers.parts import TRIES_ALONE, UNHEARD, take
+from workers.parts import MOST_CULPRITS, TRIES_ALONE, UNHEARD, take
 from workers.queues import task_name
 from workers.tasks import BrokenStep
 from workers.throttle import Unthrottled
@@ -211,6 +213,54 @@ def test_what_passes_is_no_try(
         assert connection.execute(sa.select(parts.c.size, parts.c.tries)).all() == [(4, 0)]
 
 
+def test_an_error_of_ours_is_no_message_s_doing(
+    database: Database, monkeypatch: pytest.MonkeyPatch, run_all: Callable[..., int]
+) -> None:
+    batch = make_batch(database, Plan(size=4))
+    move(database, batch, [0, 1, 2, 3], READY)
+
+    def misconfigured() -> None:
+        raise UsageError("there is no such gateway")
+
+    monkeypatch.setattr(runtime, "gateway_of", lambda _: Poisoned((0,), misconfigured))
+    for _ in range(3):
+        with pytest.raises(UsageError):
+            run_all(batch, Step.SUBMIT)
+    with database.read() as connection:
+        assert connection.execute(sa.select(parts)).all() == []
+
+
+def test_a_step_that_all_messages_break_is_what_is_broken(
+    database: Database, monkeypatch: pytest.MonkeyPatch, run_all: Callable[..., int]
+) -> None:
+    """A few are stopped until that is known. The rest waits, and goes on when it is mended."""
+    batch = make_batch(database, Plan(size=SIZE))
+    move(database, batch, list(range(SIZE)), READY)
+    monkeypatch.setattr(runtime, "gateway_of", lambda _: Poisoned(range(SIZE), fail))
+    run_all(batch, Step.SUBMIT)
+    stopped = (Status.NOT_SENT, Reason.TIMEOUT)
+    for _ in range(3):  # the sweep sends it on again, and again it breaks
+        touched_at = touched(database, batch)
+        assert run_all(batch, Step.SUBMIT, most=1) == 1, "not at once"
+        assert touched(database, batch) == touched_at, "the sweep takes its time"
+    ends = list(status_of(database, batch).values())
+    assert ends.count(stopped) == MOST_CULPRITS
+    mended = Poisoned((), fail)
+    monkeypatch.setattr(runtime, "gateway_of", lambda _: mended)
+    run_all(batch, Step.SUBMIT)
+    ends = list(status_of(database, batch).values())
+    assert ends.count(stopped) == MOST_CULPRITS
+    assert ends.count((Status.IN_GATEWAY, 0)) == SIZE - MOST_CULPRITS == len(mended.accepted)
+
+
+def touched(database: Database, batch: Batch) -> Instant:
+    query = sa.select(batches.c.touched_at).where(
+        batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch
+    )
+    with database.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
 def test_what_was_sent_before_is_not_stopped_and_does_not_keep_the_others(
     database: Database, monkeypatch: pytest.MonkeyPatch, run_all: Callable[..., int]
 ) -> None:
@@ -229,8 +279,6 @@ def test_what_was_sent_before_is_not_stopped_and_does_not_keep_the_others(
 
 
 def bounce(database: Database, batch: Batch, numbers: Sequence[int], states: Any) -> None:
-    from tracker.journal import Move, entry
-
     source = READY
     for target in states:
         now = batch.campaign.clock.now()

@@ -37,11 +37,13 @@ LIMIT = 30.0
 
 
 @contextmanager
-def a_worker(folder: Path, broker: str) -> Iterator["subprocess.Popen[bytes]"]:
-    (folder / "program.py").write_text(PROGRAM.format(broker=broker))
+def a_worker(
+    folder: Path, broker: str, *, program: str = PROGRAM, queue: str = "celery"
+) -> Iterator["subprocess.Popen[bytes]"]:
+    (folder / "program.py").write_text(program.format(broker=broker))
     command = [
         *(sys.executable, "-m", "celery", "--app", "program", "worker", "--concurrency", "1"),
-        *("--hostname", "one@here", "--without-gossip", "--without-mingle", "--queues", "celery"),
+        *("--hostname", "one@here", "--without-gossip", "--without-mingle", "--queues", queue),
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

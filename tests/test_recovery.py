@@ -1,10 +1,12 @@
 """The sweep: what stands still is sent on, and nothing else."""
 
 import json
+import time
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from celery import Celery
 from redis import Redis
 
 from tests.factory import READY, Plan, at_once, make_batch, move
+from tests.test_presence import a_worker
 from tests.test_standstill import age
 from tracker import catalog
 from tracker.catalog import Batch
@@ -37,6 +40,7 @@ def client(broker_url: str) -> Iterator[Redis]:
     with closing(broker_client(broker_url, timeout=5)) as opened:
         opened.flushall()
         yield opened
+        opened.flushall()  # it is everybody's
 
 
 @pytest.fixture
@@ -167,6 +171,33 @@ def test_nobody_answers_for_a_worker_that_died(
     send(app, still)
     take("queued")
     taken_long_ago(client)
+    assert len(sweep(database, app, client)) == 1
+
+
+SLOW = """
+import time
+from celery import Celery
+app = Celery("test", broker={broker!r})
+app.conf.task_acks_late = True
+
+@app.task(name="workers.suppress")
+def suppress(campaign, batch):
+    time.sleep(600)
+"""
+
+
+def test_what_a_worker_is_at_for_long_is_left_alone_as_long_as_that_lives(
+    database: Database, app: Celery, client: Redis, still: Batch, tmp_path: Path, broker_url: str
+) -> None:
+    assert task_name(Step.SUPPRESS) in SLOW
+    with a_worker(tmp_path, broker_url, program=SLOW, queue=QUEUE_OF[Step.SUPPRESS]):
+        send(app, still)
+        deadline = time.monotonic() + 30
+        while not client.zcard(UNACKED_INDEX):
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.02)
+        taken_long_ago(client)
+        assert sweep(database, app, client) == []
     assert len(sweep(database, app, client)) == 1
 
 

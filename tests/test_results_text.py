@@ -9,7 +9,7 @@ import pytest
 
 from simulator import judgement
 from simulator.comparison import Difference
-from simulator.results import Result, Withheld
+from simulator.results import Result, Withheld, judge_run
 from simulator.results_text import as_text
 from tests.playing import campaign_of, play, scenario_of
 from tracker.database import Database
@@ -76,3 +76,16 @@ def test_checks_of_other_packages_are_named(result: Result, foreign: Callable[..
     assert "limit, out of credit or stopped by the check spares_the_keen; predicted" in as_text(
         unsure
     )
+
+
+def test_a_report_that_did_not_balance_during_the_run_fails_it(
+    database: Database, tmp_path: Path
+) -> None:
+    result = play(database, scenario_of(campaign_of(audience=20)), tmp_path)
+    assert result.proven
+    observed = replace(result.observed, snapshots=7, unbalanced=result.reports)
+    again = judge_run(database, result.run, observed, result.conditions)
+    [broken] = [finding for finding in again.findings if not finding.holds]
+    assert broken.invariant.name == "snapshots_balance"
+    assert not again.proven
+    assert again.as_json()["verdict"]["invariants_hold"] is False

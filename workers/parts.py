@@ -26,6 +26,10 @@ STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT)
 TRIES, TRIES_ALONE = 1, 3
 """Tries that are put down before a part is halved, and before a message by itself is stopped."""
 
+MOST_CULPRITS = 10
+"""Messages of a batch that are stopped for breaking a step. When there are more, it is rather the
+step that is broken: no more are stopped, and it is tried again less and less often."""
+
 LONGEST_ERROR = 1_000
 """Characters of an error that are kept."""
 
@@ -89,9 +93,11 @@ def take(database: Database, batch: Batch, step: Step, by: Author, *, again: boo
         # Who takes the same up at the same time waits here.
         part = _next(connection, batch, step)
         alone = replace(batch, first=part.first, size=1)
-        broken = part.size == 1 and part.tries >= TRIES_ALONE
+        overrun = _is_overrun(connection, batch, step)
+        broken = part.size == 1 and part.tries >= TRIES_ALONE and not overrun
         if not broken:
-            _touch(connection, batch)
+            if not overrun:
+                _touch(connection, batch)
             connection.execute(
                 sa.update(parts)
                 .where(*_of(batch, step), parts.c.first == part.first)
@@ -120,14 +126,18 @@ def _next(connection: Connection, batch: Batch, step: Step) -> Part:
     return halves[0]
 
 
-def put_down(database: Database, taken: Batch, step: Step, error: BaseException) -> None:
-    """Keep the error that a part was broken by, or all of a batch."""
+def put_down(database: Database, taken: Batch, step: Step, error: BaseException) -> bool:
+    """Keep the error that a part was broken by, or all of a batch; whether it is to be tried again
+    at once, and not by the sweep."""
     said = repr(error)[:LONGEST_ERROR]
     with database.write() as connection:
-        _touch(connection, taken)
+        overrun = _is_overrun(connection, taken, step)
+        if not overrun:
+            _touch(connection, taken)
         known = sa.update(parts).where(*_of(taken, step), parts.c.first == taken.first)
         if not connection.execute(known.values(error=said)).rowcount:
             _add(connection, taken, step, [Part(taken.first, taken.size, 0)], said)
+    return not overrun
 
 
 def spare(database: Database, taken: Batch, step: Step) -> None:
@@ -165,6 +175,11 @@ def _stop(database: Database, alone: Batch, step: Step, by: Author) -> None:
             .where(*_of(alone, step), parts.c.first == alone.first)
             .values(ended_at=now, error=sa.func.coalesce(parts.c.error, UNHEARD))
         )
+
+
+def _is_overrun(connection: Connection, batch: Batch, step: Step) -> bool:
+    ended = sa.select(sa.func.count()).where(*_of(batch, step), parts.c.ended_at.is_not(None))
+    return (connection.scalar(ended) or 0) >= MOST_CULPRITS
 
 
 def _is_bounced(connection: Connection, alone: Batch) -> bool:

@@ -112,15 +112,14 @@ def _done_in_parts(
     try:
         with limited(0 if taken is None else taken.halved):
             following = do(task, batch)
-    except (*PASSING, GatewayUnavailable):
+    except (*PASSING, SendtraceError):  # what is away, or set up wrongly, is no message's doing
         if taken is not None:
             with contextlib.suppress(*PASSING):
                 parts.spare(runtime.database(), batch, step)
         raise
     except (Exception, OutOfTime) as error:
         where = f"{step} of campaign {whole.campaign.id}, messages {batch.first} to {batch.last}"
-        if step in parts.STEPS:
-            parts.put_down(runtime.database(), batch, step, error)
+        if step in parts.STEPS and parts.put_down(runtime.database(), batch, step, error):
             send(Following(step, AFTER_BREAKING), whole.campaign.id, whole.batch, again=True)
         # Celery would end the whole worker for some errors, such as MemoryError.
         raise BrokenStep(f"{where}: {error!r}") from error

@@ -14,8 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
+from simulator.run import open_database
 from tests.acceptance.conftest import Shell, Started, make_scenario, wait_until
+from tests.test_schedules import prepare
+from tracker.settings import load_settings
 from tracker.status import Step
+from workers.following import next_step
 from workers.queues import QUEUE_OF, QUEUES, SWEEP, task_name
 
 CREDENTIALS = "operator:let-me-in"
@@ -145,6 +149,17 @@ def test_what_dies_is_started_again_and_all_is_stopped(stack: Stack) -> None:
     alone = shell.run("simulate", shell.folder / "small.toml", "--attach")
     assert alone.returncode == 2
     assert "no `sendtrace up` runs on" in alone.stderr
+
+
+def test_what_was_recorded_and_never_reached_the_broker_is_swept_up(stack: Stack) -> None:
+    with closing(open_database(load_settings(home=stack.shell.home))) as database:
+        _run, worker = prepare(database, seed=3, credit=None)  # nobody sends its batches
+
+        def is_settled() -> bool:
+            return all(next_step(database, batch) is None for batch in worker.batches)
+
+        assert not is_settled()
+        wait_until(is_settled, "Celery's beat has found it, and the workers have done it")
 
 
 def test_nothing_is_left_when_the_stack_is_killed(stack: Stack) -> None:

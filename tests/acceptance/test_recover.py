@@ -1,0 +1,62 @@
+"""A sweep by hand: what stands still is sent on, and said."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests.acceptance.conftest import Shell
+from tests.factory import make_batch
+from tests.test_standstill import age
+from tracker.database import Database
+from workers.queues import broker_client
+
+
+@pytest.fixture
+def queued(broker_url: str) -> Iterator[Redis]:
+    with closing(broker_client(broker_url, timeout=5)) as client:
+        client.flushall()
+        yield client
+        client.flushall()  # it is everybody's
+
+
+def test_what_stands_still_is_sent_on_once_and_said(
+    shell: Shell, database: Database, broker_url: str, queued: Redis
+) -> None:
+    batch = make_batch(database)
+    age(database, batch, timedelta(minutes=1))
+    url = database.engine.url.render_as_string(hide_password=False)
+    told = ("recover", "--database", url, "--broker", broker_url)
+    ended = shell.run(*told)
+    assert ended.returncode == 0
+    heading, line = ended.stdout.splitlines()
+    assert heading.split()[:3] == ["run", "campaign", "batch"]
+    assert batch.campaign.name in line
+    assert "suppress" in line
+    first, second = ended.stderr.splitlines()[:2]
+    assert first == "1 batch sent on"
+    assert "no worker on" in second
+    assert queued.llen("queued") == 1
+    ended = shell.run(*told)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr == "nothing stands still\n"
+    ended = shell.run(*told, "--format", "json")
+    assert json.loads(ended.stdout) == []
+    assert queued.llen("queued") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [((), "SENDTRACE_BROKER_URL"), (("--broker", "redis://127.0.0.1:1/0"), "does not answer")],
+)
+def test_without_a_broker_nothing_is_sent_on(
+    shell: Shell, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    ended = shell.run("recover", "--database", f"sqlite:///{tmp_path / 'x.db'}", *options)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    [line] = ended.stderr.splitlines()
+    assert said in line
