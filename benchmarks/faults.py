@@ -192,7 +192,7 @@ def _play(
         result is not None
         and all_happened(result)
         and row.has_happened(record, result)
-        and (row.beside is None or run.over_at is not None)
+        and (row.beside is None or run.met)
     )
     passed = code == 0 and hit and record.lost == 0 and record.accepted_twice == 0
     return Outcome(
