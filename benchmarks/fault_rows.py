@@ -145,8 +145,7 @@ def _sweep_at_once(run: Run) -> None:
             )
             for _ in range(RECOVERERS)
         ]
-        if 0 in [sweep.wait() for sweep in sweeps]:
-            run.is_over()
+        run.met |= 0 in [sweep.wait() for sweep in sweeps]
 
 
 def _times(what: str, *moments: float) -> tuple[str, ...]:
