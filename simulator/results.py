@@ -14,7 +14,7 @@ from simulator.figures import CPU, MEMORY, THROUGHPUT, Figures
 from simulator.invariants import INVARIANTS
 from simulator.load import Rejects, Run
 from simulator.measuring import measure
-from simulator.oracle import allowances
+from simulator.oracle import Allowance, allowances
 from simulator.sampling import Sample
 from simulator.thresholds import Judged, Threshold, judge
 from simulator.timeseries import ARRIVALS, Timeseries
@@ -226,31 +226,34 @@ class Result:
             "figures": dict(self.figures),
             "rejects": [_rejects_as_json(each) for each in self.run.rejects],
             "campaigns": [report.as_json() for report in self.reports],
-            "prediction": {
-                "withheld": {name: vars(each) for name, each in self.withheld.items()},
-                "campaigns": [
-                    {
-                        "campaign": loaded.campaign.name,
-                        "messages": each.messages,
-                        "as_predicted": each.as_predicted,
-                        "uncertain": each.uncertain,
-                        "unsettled": each.unsettled,
-                        "engagement": {
-                            kind.slug: count for kind, count in sorted(each.engagement.items())
-                        },
-                        "gateway": {
-                            "predicted": vars(each.expected),
-                            "actual": vars(each.observed),
-                        },
-                        "refusals": {kind.slug: each.engagement[kind] for kind in sorted(REFUSALS)},
-                        "differences": [vars(difference) for difference in each.differences],
-                        "fates": each.fates,
-                    }
-                    for loaded, each in zip(self.run.campaigns, self.comparisons, strict=True)
-                ],
-            },
+            "prediction": self._prediction_as_json(),
             "invariants": [finding.as_json() for finding in self.findings],
             "definition": self.run.scenario.text,
+        }
+
+    def _prediction_as_json(self) -> dict[str, Any]:
+        return {
+            "withheld": {name: vars(each) for name, each in self.withheld.items()},
+            "campaigns": [
+                {
+                    "campaign": loaded.campaign.name,
+                    "messages": each.messages,
+                    "as_predicted": each.as_predicted,
+                    "uncertain": each.uncertain,
+                    "unsettled": each.unsettled,
+                    "engagement": {
+                        kind.slug: count for kind, count in sorted(each.engagement.items())
+                    },
+                    "gateway": {
+                        "predicted": vars(each.expected),
+                        "actual": vars(each.observed),
+                    },
+                    "refusals": {kind.slug: each.engagement[kind] for kind in sorted(REFUSALS)},
+                    "differences": [vars(difference) for difference in each.differences],
+                    "fates": each.fates,
+                }
+                for loaded, each in zip(self.run.campaigns, self.comparisons, strict=True)
+            ],
         }
 
 
@@ -298,7 +301,6 @@ def judge_run(database: Database, run: Run, observed: Observed, conditions: Cond
                 replace(comparison, engagement=report.engagement)
                 for comparison, report in zip(comparisons, reports, strict=True)
             ]
-        limited = partial and run.scenario.limits_messages
         findings = audit.check(connection, campaigns, INVARIANTS)
         findings.append(observed.balance)
         mishaps = sum((each.observed for each in comparisons), Mishaps())
@@ -310,20 +312,30 @@ def judge_run(database: Database, run: Run, observed: Observed, conditions: Cond
             reports=tuple(reports),
             comparisons=tuple(comparisons),
             findings=tuple(findings),
-            withheld={
-                run.scenario.organizations[name].name if name else run.scenario.organization.name: (
-                    Withheld(
-                        # Whom of a part of the messages a limit meets depends on who came first.
-                        predicted=None if limited else allowance.withheld,
-                        actual=sum(
-                            comparison.withheld
-                            for loaded, comparison in zip(run.campaigns, comparisons, strict=True)
-                            if loaded.oracle.campaign.organization == name
-                        ),
-                    )
-                )
-                for name, allowance in expected.items()
-            },
+            withheld=_withheld(run, expected, comparisons, partial=partial),
             thresholds=judge(run.scenario.thresholds, measured.figures, observed.aborted),
             **vars(measured),
         )
+
+
+def _withheld(
+    run: Run,
+    expected: Mapping[str | None, Allowance],
+    comparisons: Sequence[Comparison],
+    *,
+    partial: bool,
+) -> dict[str, Withheld]:
+    """What credit and message limit stopped, by the organization's name."""
+    # Whom of a part of the messages a limit meets depends on who came first.
+    limited = partial and run.scenario.limits_messages
+    return {
+        run.scenario.organizations[name].name if name else run.scenario.organization.name: Withheld(
+            predicted=None if limited else allowance.withheld,
+            actual=sum(
+                comparison.withheld
+                for loaded, comparison in zip(run.campaigns, comparisons, strict=True)
+                if loaded.oracle.campaign.organization == name
+            ),
+        )
+        for name, allowance in expected.items()
+    }

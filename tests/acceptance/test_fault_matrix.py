@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fault_rows import ROWS, Row
-from benchmarks.faults import play
+from benchmarks.fault_runs import play
 
 MESSAGES = 4_000
 """Two seconds of arrivals."""
