@@ -78,8 +78,6 @@ class Play:
         """
         driver = Driver(self._database, self._app, self._run, batch_size, self._watch.is_settled)
         sampler = Sampler(self._broker, None if self._worker is None else self._worker.process_id)
-        state, aborted = State.COMPLETE, None
-        looks, forebodings = _Pace(LOOK), _Pace(FOREBODE)
         ids = [loaded.campaign.id for loaded in self._run.campaigns]
         sweeper = Sweeper(self._database, self._app, self._broker, ids, self._shown.say)
         with (
@@ -87,28 +85,7 @@ class Play:
             sweeper.running() if sweeping else nullcontext(),
             nullcontext() if self._faults is None else self._faults.running(),
         ):
-            while True:
-                if is_asked() and state is State.COMPLETE:
-                    state = State.INTERRUPTED
-                    self._watch.await_receipts_only()
-                    self._shown.say("no more messages are sent")
-                sent = driver.send() if state is State.COMPLETE else 0
-                if looks.is_due():
-                    total = self._run.size if state is State.COMPLETE else driver.sent
-                    if self._is_over(total):
-                        break
-                    looks.done()
-                if self._foreboding and forebodings.is_due():
-                    aborted = patiently(self._forebode)
-                    forebodings.done()
-                    if aborted is not None:
-                        state = State.ABORTED
-                        self._shown.say(
-                            f"{aborted.figure} can't be {aborted.told} any more: the run ends here"
-                        )
-                        break
-                if not sent:
-                    time.sleep(PAUSE)
+            state, aborted = self._drive(driver, is_asked)
         if state is State.COMPLETE:
             self._shown.say("nothing more is to come")
         return Observed(
@@ -121,6 +98,34 @@ class Play:
             unbalanced=self._watch.unbalanced,
             happened=() if self._faults is None else tuple(self._faults.happened),
         )
+
+    def _drive(
+        self, driver: Driver, is_asked: Callable[[], bool]
+    ) -> tuple[State, Threshold | None]:
+        """Send and look in turns until it ends: how it did, and for which threshold."""
+        state = State.COMPLETE
+        looks, forebodings = _Pace(LOOK), _Pace(FOREBODE)
+        while True:
+            if is_asked() and state is State.COMPLETE:
+                state = State.INTERRUPTED
+                self._watch.await_receipts_only()
+                self._shown.say("no more messages are sent")
+            sent = driver.send() if state is State.COMPLETE else 0
+            if looks.is_due():
+                total = self._run.size if state is State.COMPLETE else driver.sent
+                if self._is_over(total):
+                    return state, None
+                looks.done()
+            if self._foreboding and forebodings.is_due():
+                aborted = patiently(self._forebode)
+                forebodings.done()
+                if aborted is not None:
+                    self._shown.say(
+                        f"{aborted.figure} can't be {aborted.told} any more: the run ends here"
+                    )
+                    return State.ABORTED, aborted
+            if not sent:
+                time.sleep(PAUSE)
 
     def _is_over(self, total: int) -> bool:
         """Look how far the messages are, ``total`` in the end, and show it."""

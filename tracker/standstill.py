@@ -142,19 +142,17 @@ def _without_those_in_line(
     """A queue is first in, first out: who waits in one that moves has to be overtaken to stand."""
     if not _touched_since(connection, campaign, _latest(campaign, patience)):
         return list(idle)
-    overtaking = {
-        step: _last_without(connection, campaign, status) for status, step in STEP_OF.items()
-    }
+    last = {step: _last_without(connection, campaign, status) for status, step in STEP_OF.items()}
+    queued = {step: status for status, step in STEP_OF.items()}
 
-    def stands(each: Standing) -> bool:
-        if not any(
-            step is each.step and status in each.waiting for status, step in STEP_OF.items()
-        ):
-            return True
-        last = overtaking[each.step]
-        return last is not None and last >= each.batch and campaign.gateway_rate is None
+    def is_in_line(each: Standing) -> bool:
+        if queued.get(each.step) not in each.waiting:
+            return False  # what bounced, or has receipts to come, comes back at a time of its own
+        overtaker = last[each.step]
+        overtaken = overtaker is not None and overtaker >= each.batch
+        return not overtaken or campaign.gateway_rate is not None
 
-    return [each for each in idle if stands(each)]
+    return [each for each in idle if not is_in_line(each)]
 
 
 def last_recovery(connection: Connection) -> Instant | None:
