@@ -27,7 +27,7 @@ demo: $(READY) ## Run scenarios/demo.toml: 100,000 messages, and the report that
 
 test: $(READY) ## Run all tests, on SQLite and PostgreSQL
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --ignore tests/acceptance
-	$(BIN)/python -m pytest tests/acceptance  # real runs have the machine to themselves
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope tests/acceptance  # a run has its own workers
 
 lint: $(READY) ## Check style, the order of the floors, and types
 	$(BIN)/ruff check .
