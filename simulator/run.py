@@ -124,6 +124,8 @@ def simulate(
             recording=options.recording,
             sweeping=options.sweeping,
         )
+        if worker is not None:
+            worker.tell_to_end()  # that takes it two seconds, in which all is checked
         shown.say("checking it all")
         patiently(partial(roll_up, database, settings.zone))
         ended = _finish if observed.state is State.COMPLETE else _give_up

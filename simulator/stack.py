@@ -125,6 +125,8 @@ class Worker:
         }
         self._life = ExitStack()
         """What ends the process that is the worker now, and all that is left of it."""
+        self._told: subprocess.Popen[bytes] | None = None
+        """The process that knows that it is to end."""
         self._quick = 0
         log.write_bytes(b"")
         self.process = self._start()
@@ -140,7 +142,7 @@ class Worker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the driver, which then stops the worker
             )
-        self._life.callback(_stop, process)
+        self._life.callback(self._end, process)
         self._life.enter_context(guarded(END_WORKER, str(process.pid)))
         return process
 
@@ -163,9 +165,28 @@ class Worker:
             self._life.close()
             self.process = self._start()
 
+    def tell_to_end(self) -> None:
+        """Have it end after what it is at. Who stops it then does not wait as long."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self._told = self.process  # told twice, it breaks off what it is at
+
     def stop(self) -> None:
         """End it now, after what it is doing."""
         self._life.close()
+
+    def _end(self, process: "subprocess.Popen[bytes]") -> None:
+        """End a worker and its pool: politely, then for certain."""
+        if process is not self._told and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            pass
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def keep_alive(self) -> int | None:
         """Start the worker again if it has ended, and give the exit code that it had.
@@ -199,17 +220,3 @@ def local_worker(*, broker: str, database: str, processes: int, log: Path) -> It
         yield worker
     finally:
         worker.stop()
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a worker and its pool: politely, then for certain."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_TIMEOUT)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        pass
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
