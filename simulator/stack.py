@@ -94,6 +94,9 @@ class LocalBroker:
         with closing(self.client()) as client:
             client.shutdown(save=keep, nosave=not keep)
         self._life.close()
+        if not keep:  # what an earlier restart has kept is lost, too
+            for dump in self.folder.glob("*.rdb"):
+                dump.unlink()
         self._start()
 
 

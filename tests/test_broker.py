@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 
 import pytest
@@ -13,7 +14,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from simulator.broker import ANSWER_TIMEOUT, Broker
-from simulator.stack import embedded_broker
+from simulator.stack import LocalBroker, embedded_broker
 from simulator.watch import STANDSTILL, Standstill, Watch
 from tests.factory import Plan, make_batch, make_campaign
 from tracker.database import Database
@@ -221,3 +222,13 @@ def test_no_task_at_the_broker_is_a_standstill(database: Database, broker_url: s
     with pytest.raises(Standstill, match="no task is at the broker"):
         watch.look(began + STANDSTILL + 1)
     broker.close()
+
+
+def test_a_broker_that_loses_its_data_has_nothing_of_an_earlier_restart() -> None:
+    with LocalBroker() as broker:
+        for keep, left in ((True, b"here"), (False, None)):
+            with closing(broker.client()) as client:
+                client.set("word", "here")
+            broker.restart(keep=keep)
+            with closing(broker.client()) as client:
+                assert client.get("word") == left

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil, log2
@@ -11,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
 
-from tests.factory import AUTHOR, READY, Plan, ended, make_batch, move
+from tests.factory import AUTHOR, READY, Plan, at_once, ended, make_batch, move
 from tracker.catalog import Batch
 from tracker.clock import Instant
 from tracker.database import Database
@@ -27,7 +28,15 @@ from workers.candidates import Candidate
 from workers.checks.base import check
 from workers.gateways.base import Handover, News, Submission
 from workers.limits import OutOfTime
-from workers.parts import MOST_CULPRITS, TRIES_ALONE, UNHEARD, take
+from workers.parts import (
+    MOST_CULPRITS,
+    TRIES_ALONE,
+    UNHEARD,
+    finish,
+    open_parts,
+    put_down,
+    take,
+)
 from workers.queues import task_name
 from workers.tasks import BrokenStep
 from workers.throttle import Unthrottled
@@ -213,6 +222,138 @@ def test_what_passes_is_no_try(
         assert connection.execute(sa.select(parts.c.size, parts.c.tries)).all() == [(4, 0)]
 
 
+def open_firsts(database: Database, batch: Batch, step: Step) -> list[tuple[int, int, int]]:
+    with database.read() as connection:
+        known = open_parts(connection, batch, step)
+    return sorted((part.first, part.size, part.tries) for part in known)
+
+
+@pytest.mark.parametrize("culprit", [0, 41, 99])
+def test_a_batch_may_break_again_after_a_message_of_it_was_stopped(
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    run_all: Callable[..., int],
+    culprit: int,
+) -> None:
+    batch = make_batch(database, Plan(size=SIZE))
+    move(database, batch, list(range(SIZE)), READY)
+    both = Poisoned((culprit, 7), fail)
+    monkeypatch.setattr(runtime, "gateway_of", lambda _: Poisoned((culprit,), fail))
+    run_all(batch, Step.SUBMIT)
+    with database.read() as connection:
+        before = tell(connection, batch.campaign, culprit).broke
+    # A task that was lost is sent again, and its process dies, as it may of other things as well.
+    for _ in range(8):
+        taken = take(database, batch, Step.SUBMIT, AUTHOR, again=True)
+        assert taken is not None
+        numbers = range(taken.batch.first, taken.batch.last + 1)
+        assert culprit not in numbers
+    run_all(batch, Step.SUBMIT)
+    assert open_firsts(database, batch, Step.SUBMIT) == []
+    put_down(database, batch, batch, Step.SUBMIT, ZeroDivisionError("another"))
+    with database.read() as connection:
+        assert tell(connection, batch.campaign, culprit).broke == before
+    assert culprit not in both.accepted
+
+
+def test_a_part_is_done_when_nothing_of_it_is_left(
+    database: Database, monkeypatch: pytest.MonkeyPatch, run_all: Callable[..., int]
+) -> None:
+    """A gateway's rate lets some of it go now: that is neither an end nor a try."""
+    batch = make_batch(database, Plan(size=8))
+    move(database, batch, list(range(8)), READY)
+    taken = take(database, batch, Step.SUBMIT, AUTHOR, again=True)
+    assert taken is not None
+    go_on(database, batch, [0, 1, 2], [ended(Status.IN_GATEWAY)])
+    assert finish(database, taken.batch, Step.SUBMIT) is False
+    assert open_firsts(database, batch, Step.SUBMIT) == [(0, 8, 0)]
+    gateway = Poisoned((), fail)
+    monkeypatch.setattr(runtime, "gateway_of", lambda _: gateway)
+    run_all(batch, Step.SUBMIT)
+    assert sorted(gateway.accepted) == [3, 4, 5, 6, 7]
+    assert open_firsts(database, batch, Step.SUBMIT) == []
+
+
+def test_what_others_took_apart_meanwhile_is_not_added_once_more(database: Database) -> None:
+    batch = make_batch(database, Plan(size=8))
+    for _ in range(2):
+        taken = take(database, batch, Step.SUBMIT, AUTHOR, again=True)
+    assert taken is not None
+    put_down(database, batch, batch, Step.SUBMIT, ZeroDivisionError("of one that came late"))
+    put_down(database, batch, taken.batch, Step.SUBMIT, ZeroDivisionError("of it"))
+    finish(database, taken.batch, Step.SUBMIT)
+    assert open_firsts(database, batch, Step.SUBMIT) in ([(4, 4, 0)], [(0, 4, 0), (4, 4, 0)])
+
+
+def test_those_who_take_the_same_batch_at_once_take_turns(database: Database) -> None:
+    batch = make_batch(database, Plan(size=64))
+    for _ in range(3):
+        at_once(
+            *[lambda: take(database, batch, Step.SUPPRESS, AUTHOR, again=True) for _ in range(4)]
+        )
+    known = open_firsts(database, batch, Step.SUPPRESS)
+    covered = [number for first, size, _ in known for number in range(first, first + size)]
+    assert covered == list(range(64)), "each message in one part"
+
+
+@pytest.mark.parametrize(("step", "halved"), [(Step.SUPPRESS, 1), (Step.SUBMIT, 0)])
+def test_a_gateway_has_as_long_for_few_as_for_many(
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    run_all: Callable[..., int],
+    step: Step,
+    halved: int,
+) -> None:
+    """What it has sent when its time is over would be sent again."""
+    batch = make_batch(database, Plan(size=8))
+    if step is Step.SUBMIT:
+        move(database, batch, list(range(8)), READY)
+    take(database, batch, step, AUTHOR, again=True)
+    told: list[int] = []
+
+    def limited(halved: int) -> Any:
+        told.append(halved)
+        return nullcontext()
+
+    monkeypatch.setattr("workers.tasks.limited", limited)
+    monkeypatch.setattr(runtime, "gateway_of", lambda _: Poisoned((), fail))
+    run_all(batch, step)
+    assert told[:2] == [halved, halved]
+
+
+def test_a_try_counts_not_when_the_database_was_away_even_for_saying_so(
+    database: Database, monkeypatch: pytest.MonkeyPatch, run_all: Callable[..., int]
+) -> None:
+    batch = make_batch(database, Plan(size=1))
+    move(database, batch, [0], READY)
+
+    def away(*_: object) -> None:
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(runtime, "gateway_of", lambda _: Poisoned((0,), away))
+    retried: list[dict[str, Any]] = []
+
+    def retry(_task: Any, *, exc: Exception, kwargs: dict[str, Any]) -> Exception:
+        retried.append(kwargs)
+        return exc
+
+    monkeypatch.setattr("celery.app.task.Task.retry", retry)
+    key = {"campaign": batch.campaign.id, "batch": batch.batch, "again": True}
+    submit = app.tasks[task_name(Step.SUBMIT)]
+    spared: dict[str, Any] = {}
+    monkeypatch.setattr("workers.parts.spare", away)
+    for _ in range(5):
+        with pytest.raises(OperationalError):
+            submit.run.__wrapped__(**key, **spared)
+        spared = {"spared": retried[-1]["spared"]}
+    assert spared == {"spared": 0}
+    assert open_firsts(database, batch, Step.SUBMIT) == [(0, 1, 1)]
+    mended = Poisoned((), fail)
+    monkeypatch.setattr(runtime, "gateway_of", lambda _: mended)
+    run_all(batch, Step.SUBMIT)
+    assert mended.accepted == [0]
+
+
 def test_an_error_of_ours_is_no_message_s_doing(
     database: Database, monkeypatch: pytest.MonkeyPatch, run_all: Callable[..., int]
 ) -> None:
@@ -227,7 +368,9 @@ def test_an_error_of_ours_is_no_message_s_doing(
         with pytest.raises(UsageError):
             run_all(batch, Step.SUBMIT)
     with database.read() as connection:
-        assert connection.execute(sa.select(parts)).all() == []
+        [part] = connection.execute(sa.select(parts)).all()
+    assert (part.size, part.tries) == (4, 0)
+    assert "no such gateway" in part.error
 
 
 def test_a_step_that_all_messages_break_is_what_is_broken(
@@ -268,7 +411,7 @@ def test_what_was_sent_before_is_not_stopped_and_does_not_keep_the_others(
     numbers = list(range(8))
     move(database, batch, numbers, READY)
     move_on = (ended(Status.IN_GATEWAY), ended(Status.SOFT_BOUNCED))
-    bounce(database, batch, [3], move_on)
+    go_on(database, batch, [3], move_on)
     gateway = Poisoned((3,), die)
     monkeypatch.setattr(runtime, "gateway_of", lambda _: gateway)
     with pytest.raises(Exception, match="can't be stopped"):
@@ -278,7 +421,7 @@ def test_what_was_sent_before_is_not_stopped_and_does_not_keep_the_others(
     assert {status for status, _ in ends.values()} == {Status.IN_GATEWAY}
 
 
-def bounce(database: Database, batch: Batch, numbers: Sequence[int], states: Any) -> None:
+def go_on(database: Database, batch: Batch, numbers: Sequence[int], states: Any) -> None:
     source = READY
     for target in states:
         now = batch.campaign.clock.now()

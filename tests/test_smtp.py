@@ -26,6 +26,7 @@ from workers import exchange
 from workers.gateways.base import GatewayUnavailable, Submission
 from workers.gateways.safety import Guarded, is_reserved, open_gateway
 from workers.gateways.smtp import SmtpGateway, smtp_settings
+from workers.limits import OutOfTime, limited
 from workers.throttle import Unthrottled
 
 DELIVERED, HARD, SOFT = Status.DELIVERED, Status.HARD_BOUNCED, Status.SOFT_BOUNCED
@@ -165,6 +166,22 @@ def test_a_message_that_breaks_the_connection_harms_only_itself(
     assert states(database, batch) == {0: ended(DELIVERED), 1: ended(SOFT), 2: ended(DELIVERED)}
     assert details(database, batch, 1) == ["4.4.2 the connection was lost"]
     assert len(server.taken) == 2
+
+
+def test_nobody_waits_for_replies_to_a_message_that_was_broken_off(
+    database: Database, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be taken for those to the next one."""
+    serve()
+    monkeypatch.setenv("SENDTRACE_SMTP_TIMEOUT", "10")
+    monkeypatch.setattr("workers.limits.LONGEST_STEP", 0.5)
+    monkeypatch.setattr("workers.limits.SHORTEST_STEP", 0.5)
+    batch = waiting(database, "stall@shop.internal")
+    gateway: Any = open_gateway("smtp", "{}", database)
+    with pytest.raises(OutOfTime), limited(0):
+        do(database, batch, Step.SUBMIT, gateway)
+    assert gateway._gateway._connection is None
+    assert states(database, batch) == {0: READY}
 
 
 def test_what_was_sent_before_the_server_went_is_on_record(

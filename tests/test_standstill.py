@@ -3,6 +3,7 @@
 import time
 from datetime import timedelta
 
+import pytest
 import sqlalchemy as sa
 
 from tests.factory import (
@@ -25,8 +26,9 @@ from tracker.inbox import store
 from tracker.journal import enqueue
 from tracker.receipts import Receipt
 from tracker.schema import batches, runs, transitions
-from tracker.standstill import PATIENCE, Standing, find_standing, oldest, unfinished
+from tracker.standstill import PATIENCE, Standing, find_idle, find_standing, oldest, unfinished
 from tracker.status import Status, Step
+from workers.parts import take
 
 LONG_AGO = 10 * PATIENCE
 
@@ -84,6 +86,30 @@ def test_what_it_needs_follows_from_where_its_messages_are(database: Database) -
     age(database, soft)
     assert standing(database)[-1].step is Step.SUBMIT
     assert standing(database)[-1].waiting == {Status.SOFT_BOUNCED: 10}
+
+
+@pytest.mark.parametrize("step", [Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH])
+def test_what_was_begun_on_parts_comes_first(database: Database, step: Step) -> None:
+    """Else what comes before it would be done again and again, and look like a sign of life."""
+    batch = make_batch(database)
+    take(database, batch, step, AUTHOR, again=True)
+    age(database, batch)
+    [found] = standing(database)
+    assert found.step is step
+
+
+def test_who_is_done_does_not_hide_who_stands(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.standstill.MOST_BATCHES", 1)
+    first, second, _ = three(database, attempts=1)
+    bounced = (READY, in_gateway(1), ended(Status.SOFT_BOUNCED))
+    move(database, first, list(range(10)), *bounced)
+    for each in (first, second):
+        age(database, each)
+    with database.read() as connection:
+        found = find_idle(connection, [first.campaign], PATIENCE)
+    assert [each.batch for each in found] == [second.batch]
 
 
 def test_who_waits_on_purpose_does_not_stand(database: Database) -> None:

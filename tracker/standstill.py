@@ -5,7 +5,7 @@ only slow: whoever sends it on again does no harm.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,16 @@ from sqlalchemy import Connection
 
 from tracker.catalog import Campaign, load_campaigns
 from tracker.clock import MICROSECOND, Instant
-from tracker.schema import batches, campaigns, recoveries, reports, runs, tallies, transitions
+from tracker.schema import (
+    batches,
+    campaigns,
+    parts,
+    recoveries,
+    reports,
+    runs,
+    tallies,
+    transitions,
+)
 from tracker.status import Status, Step, is_settled
 
 PATIENCE = timedelta(minutes=2)
@@ -30,6 +39,9 @@ MOST_BATCHES = 10_000
 
 STEP_OF = {Status.QUEUED: Step.SUPPRESS, Status.ABOUT_TO_BE_SENT: Step.SUBMIT}
 """What a batch needs that has messages on the way to the gateway."""
+
+BEFORE_HANDOVER = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
+"""What is done to queued messages, in this order."""
 
 STAGES = {
     "queued": Status.QUEUED,
@@ -106,11 +118,12 @@ def _idle_of(connection: Connection, campaign: Campaign, patience: timedelta) ->
         return []
     held = _work_left(connection, campaign, [row.batch for row in rows])
     sent_on = _sent_on(connection, campaign)
+    in_parts = _steps_in_parts(connection, campaign)
     now = campaign.clock.now()
     found = []
     for row in rows:
         waiting = held[row.batch]
-        needed = _needed(row, waiting, campaign, latest)
+        needed = _needed(row, waiting, in_parts[row.batch], campaign, latest)
         if needed is not None:
             step, since = needed
             found.append(
@@ -171,7 +184,12 @@ def _untouched(
             tallies.c.campaign_id == batches.c.campaign_id,
             tallies.c.batch == batches.c.batch,
             tallies.c.messages > 0,
-            tallies.c.status.in_([*STEP_OF, Status.SOFT_BOUNCED]),
+            sa.or_(
+                tallies.c.status.in_([*STEP_OF]),
+                sa.and_(
+                    tallies.c.status == Status.SOFT_BOUNCED, tallies.c.attempt < campaign.attempts
+                ),
+            ),
         )
         .correlate(batches)
     )
@@ -211,13 +229,18 @@ def _work_left(
 def _needed(
     row: sa.Row[Any],
     waiting: Mapping[Status, int],
+    in_parts: Collection[Step],
     campaign: Campaign,
     latest: Instant,
 ) -> tuple[Step, Instant] | None:
-    """What a batch needs, and since when; None if it waits for something."""
+    """What a batch needs, and since when; None if it waits for something. Where a step was begun
+    on parts of it, that one comes first."""
     touched_at, receipts_due_at = row.touched_at, row.receipts_due_at
     engagement_due_at = row.engagement_due_at
     candidates = [(step, touched_at) for status, step in STEP_OF.items() if status in waiting]
+    if Status.QUEUED in waiting:
+        begun = [(step, touched_at) for step in BEFORE_HANDOVER if step in in_parts]
+        candidates = begun[:1] + candidates
     if Status.SOFT_BOUNCED in waiting:
         candidates.append((Step.SUBMIT, touched_at + campaign.retry_after))
     if receipts_due_at is not None:
@@ -225,6 +248,17 @@ def _needed(
     if engagement_due_at is not None:
         candidates.append((Step.ENGAGE, max(touched_at, engagement_due_at)))
     return next((each for each in candidates if each[1] < latest), None)
+
+
+def _steps_in_parts(connection: Connection, campaign: Campaign) -> Mapping[int, set[Step]]:
+    """The steps that are not done yet on all of the batches that were taken apart for them."""
+    found: defaultdict[int, set[Step]] = defaultdict(set)
+    query = sa.select(parts.c.batch, parts.c.step).where(
+        parts.c.campaign_id == campaign.id, parts.c.ended_at.is_(None)
+    )
+    for batch, step in connection.execute(query):
+        found[batch].add(Step(step))
+    return found
 
 
 def _touched_since(connection: Connection, campaign: Campaign, latest: Instant) -> bool:

@@ -25,7 +25,7 @@ from workers.gateways.base import Delivered, Gateway, GatewayUnavailable, Submis
 from workers.throttle import Throttle
 
 LONGEST_OFFERING = 20.0
-"""Seconds after which a step offers no more: a task has 90. The rest comes back at once."""
+"""Seconds after which a step offers no more: a step has 60. The rest comes back at once."""
 
 JITTER = 0.25
 """By what share a wait that a gateway asked for is varied, so that not all come back at once."""

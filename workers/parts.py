@@ -63,7 +63,7 @@ def open_parts(connection: Connection, batch: Batch, step: Step) -> list[Part]:
     """The parts of a batch on which a step is still to be done; those that broke it, last."""
     query = (
         sa.select(parts.c.first, parts.c.size, parts.c.tries)
-        .where(*_of(batch, step), parts.c.ended_at.is_(None))
+        .where(*_open(batch, step))
         .order_by(parts.c.tries, parts.c.first)
     )
     return [Part(*row) for row in connection.execute(query)]
@@ -79,9 +79,18 @@ def steps_in_parts(connection: Connection, batch: Batch) -> set[str]:
     return set(connection.scalars(query))
 
 
-def take(database: Database, batch: Batch, step: Step, by: Author, *, again: bool) -> Taken | None:
+def take(
+    database: Database,
+    batch: Batch,
+    step: Step,
+    by: Author,
+    *,
+    again: bool,
+    spared: int | None = None,
+) -> Taken | None:
     """The part of a batch that is to be worked on now, and put down as tried once more; None for
-    all of it at once, if nothing speaks against that. ``again``: it may have broken before.
+    all of it at once, if nothing speaks against that. ``again``: it may have broken before. The
+    part that begins with ``spared`` is given its last try back first.
 
     Raises :exc:`Unstoppable` where only a message is left that breaks the step and has to go on.
     """
@@ -90,17 +99,22 @@ def take(database: Database, batch: Batch, step: Step, by: Author, *, again: boo
     if not known and not again:
         return None
     with database.write() as connection:
-        # Who takes the same up at the same time waits here.
+        _lock(connection, batch)
+        if spared is not None:
+            _give_back(connection, replace(batch, first=spared), step)
         part = _next(connection, batch, step)
+        if part is None:
+            return None
         alone = replace(batch, first=part.first, size=1)
-        overrun = _is_overrun(connection, batch, step)
-        broken = part.size == 1 and part.tries >= TRIES_ALONE and not overrun
+        broken = (
+            part.size == 1
+            and part.tries >= TRIES_ALONE
+            and not _is_overrun(connection, batch, step)
+        )
         if not broken:
-            if not overrun:
-                _touch(connection, batch)
             connection.execute(
                 sa.update(parts)
-                .where(*_of(batch, step), parts.c.first == part.first)
+                .where(*_open(batch, step), parts.c.first == part.first)
                 .values(tries=parts.c.tries + 1)
             )
     if broken:
@@ -110,12 +124,14 @@ def take(database: Database, batch: Batch, step: Step, by: Author, *, again: boo
     return Taken(replace(batch, first=part.first, size=part.size), halved)
 
 
-def _next(connection: Connection, batch: Batch, step: Step) -> Part:
+def _next(connection: Connection, batch: Batch, step: Step) -> Part | None:
     """The part that comes next; one that has been tried is halved first."""
     known = open_parts(connection, batch, step)
     if not known:
-        known = [Part(batch.first, batch.size, 0)]
+        known = _whole(connection, batch, step)
         _add(connection, batch, step, known)
+    if not known:
+        return None
     part = known[0]
     if part.size == 1 or part.tries < TRIES:
         return part
@@ -126,34 +142,63 @@ def _next(connection: Connection, batch: Batch, step: Step) -> Part:
     return halves[0]
 
 
-def put_down(database: Database, taken: Batch, step: Step, error: BaseException) -> bool:
+def _whole(connection: Connection, batch: Batch, step: Step) -> list[Part]:
+    """All of a batch, but for the messages that were stopped for breaking the step."""
+    query = sa.select(parts.c.first).where(*_of(batch, step), parts.c.ended_at.is_not(None))
+    stopped = sorted(connection.scalars(query))
+    begins = [batch.first, *(number + 1 for number in stopped)]
+    ends = [*stopped, batch.last + 1]
+    return [
+        Part(first, end - first, 0) for first, end in zip(begins, ends, strict=True) if first < end
+    ]
+
+
+def put_down(
+    database: Database, whole: Batch, taken: Batch, step: Step, error: BaseException
+) -> bool:
     """Keep the error that a part was broken by, or all of a batch; whether it is to be tried again
     at once, and not by the sweep."""
     said = repr(error)[:LONGEST_ERROR]
     with database.write() as connection:
-        overrun = _is_overrun(connection, taken, step)
+        _lock(connection, whole)
+        overrun = _is_overrun(connection, whole, step)
         if not overrun:
-            _touch(connection, taken)
-        known = sa.update(parts).where(*_of(taken, step), parts.c.first == taken.first)
-        if not connection.execute(known.values(error=said)).rowcount:
-            _add(connection, taken, step, [Part(taken.first, taken.size, 0)], said)
+            _touch(connection, whole)
+        known = sa.update(parts).where(*_open(whole, step), parts.c.first == taken.first)
+        is_known = connection.execute(known.values(error=said)).rowcount
+        # What somebody else has taken apart meanwhile is covered by those parts.
+        if not is_known and not open_parts(connection, whole, step):
+            _add(connection, whole, step, _whole(connection, whole, step), said)
     return not overrun
 
 
 def spare(database: Database, taken: Batch, step: Step) -> None:
-    """Take a try back that came to no end for a reason outside, such as a database that is away."""
+    """Take a try back that came to no end for a reason outside, such as a service that is away."""
     with database.write() as connection:
-        connection.execute(
-            sa.update(parts)
-            .where(*_of(taken, step), parts.c.first == taken.first, parts.c.tries > 0)
-            .values(tries=parts.c.tries - 1)
-        )
+        _give_back(connection, taken, step)
+
+
+def _give_back(connection: Connection, taken: Batch, step: Step) -> None:
+    connection.execute(
+        sa.update(parts)
+        .where(*_open(taken, step), parts.c.first == taken.first, parts.c.tries > 0)
+        .values(tries=parts.c.tries - 1)
+    )
+
+
+SOURCE = {Step.DISPATCH: Status.QUEUED, Step.SUBMIT: Status.ABOUT_TO_BE_SENT}
+"""Where messages stay with which a step was not done, such as those beyond a gateway's rate."""
 
 
 def finish(database: Database, taken: Batch, step: Step) -> bool:
-    """Note that a step is done on a part; whether others of its batch are left."""
+    """Note that a step is done on a part, if it is; whether others of its batch come next."""
     with database.write() as connection:
+        _lock(connection, taken)
         _touch(connection, taken)
+        left = sa.exists().where(*of_batch(taken), messages.c.status == SOURCE.get(step))
+        if step in SOURCE and connection.scalar(sa.select(left)):
+            _give_back(connection, taken, step)
+            return False
         _remove(connection, taken, step, taken.first)
         return bool(open_parts(connection, taken, step))
 
@@ -182,6 +227,19 @@ def _is_overrun(connection: Connection, batch: Batch, step: Step) -> bool:
     return (connection.scalar(ended) or 0) >= MOST_CULPRITS
 
 
+def _open(batch: Batch, step: Step) -> tuple[sa.ColumnElement[bool], ...]:
+    return (*_of(batch, step), parts.c.ended_at.is_(None))
+
+
+def _lock(connection: Connection, batch: Batch) -> None:
+    """Who takes apart the same batch at the same time waits here, until this is committed."""
+    connection.execute(
+        sa.select(batches.c.batch)
+        .where(batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)
+        .with_for_update()
+    )
+
+
 def _is_bounced(connection: Connection, alone: Batch) -> bool:
     status = connection.scalar(sa.select(messages.c.status).where(*of_batch(alone)))
     return status == Status.SOFT_BOUNCED
@@ -207,6 +265,9 @@ def _touch(connection: Connection, batch: Batch) -> None:
 def _add(
     connection: Connection, batch: Batch, step: Step, new: Sequence[Part], error: str | None = None
 ) -> None:
+    if not new:
+        return
+    _touch(connection, batch)
     connection.execute(
         sa.insert(parts),
         [
@@ -225,4 +286,4 @@ def _add(
 
 
 def _remove(connection: Connection, batch: Batch, step: Step, first: int) -> None:
-    connection.execute(sa.delete(parts).where(*_of(batch, step), parts.c.first == first))
+    connection.execute(sa.delete(parts).where(*_open(batch, step), parts.c.first == first))

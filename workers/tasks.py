@@ -3,7 +3,6 @@
 A task carries the key of a batch and no state, so it may be lost, repeated or done twice at once.
 """
 
-import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -60,7 +59,8 @@ def step(name: Step) -> Callable[[Callable[[Task, Batch], Following | None]], Ta
     it, and sends on what follows.
 
     A task that is ``alone`` sends nothing on: another one of its batch is on the way. One that is
-    done ``again`` may have broken its process before.
+    done ``again`` may have broken its process before; on the part that begins with ``spared`` the
+    last try did not count.
     """
 
     def decorate(do: Callable[[Task, Batch], Following | None]) -> Task:
@@ -72,10 +72,11 @@ def step(name: Step) -> Callable[[Callable[[Task, Batch], Following | None]], Ta
             away: int = 0,
             alone: bool = False,
             again: bool = False,
+            spared: int | None = None,
         ) -> None:
             whole = runtime.take_up(campaign, batch)
             try:
-                following = _done_in_parts(self, name, do, whole, again=again)
+                following = _done_in_parts(self, name, do, whole, again=again, spared=spared)
                 if not alone:
                     send(following, campaign, batch)
             except GatewayUnavailable as error:
@@ -102,24 +103,37 @@ def _done_in_parts(
     whole: Batch,
     *,
     again: bool,
+    spared: int | None,
 ) -> Following | None:
     """Do a step on a batch, or on the next part of one that was taken apart; what follows."""
     taken = None
     if step in parts.STEPS:
         suspicious = again or task.request.retries > 0
-        taken = parts.take(runtime.database(), whole, step, author(task), again=suspicious)
+        taken = parts.take(
+            runtime.database(), whole, step, author(task), again=suspicious, spared=spared
+        )
     batch = whole if taken is None else taken.batch
     try:
-        with limited(0 if taken is None else taken.halved):
+        # A gateway has the same time for few: what it has sent by then must not be sent again.
+        with limited(0 if taken is None or step is Step.SUBMIT else taken.halved):
             following = do(task, batch)
-    except (*PASSING, SendtraceError):  # what is away, or set up wrongly, is no message's doing
+    except (*PASSING, GatewayUnavailable) as error:
         if taken is not None:
-            with contextlib.suppress(*PASSING):
+            try:
                 parts.spare(runtime.database(), batch, step)
+            except PASSING:
+                told = {**(task.request.kwargs or {}), "spared": batch.first}
+                raise task.retry(exc=error, kwargs=told) from error
+        raise
+    except SendtraceError as error:  # something is set up wrongly, which is no message's doing
+        if taken is not None:
+            parts.spare(runtime.database(), batch, step)
+        elif step in parts.STEPS:
+            parts.put_down(runtime.database(), whole, batch, step, error)
         raise
     except (Exception, OutOfTime) as error:
         where = f"{step} of campaign {whole.campaign.id}, messages {batch.first} to {batch.last}"
-        if step in parts.STEPS and parts.put_down(runtime.database(), batch, step, error):
+        if step in parts.STEPS and parts.put_down(runtime.database(), whole, batch, step, error):
             send(Following(step, AFTER_BREAKING), whole.campaign.id, whole.batch, again=True)
         # Celery would end the whole worker for some errors, such as MemoryError.
         raise BrokenStep(f"{where}: {error!r}") from error

@@ -35,7 +35,7 @@ KIND = "smtp"
 """Its name among the entry points."""
 
 LONGEST_CALL = 20.0
-"""Seconds after which a call takes no more messages: a task has 90. The rest comes back at once."""
+"""Seconds after which a call takes no more messages: a step has 60. The rest comes back at once."""
 
 IDLE = 5.0
 """Seconds after which a connection is tried before it is used again."""
@@ -205,19 +205,28 @@ class SmtpGateway:
         if not recipient.isascii() and not connection.has_extn("smtputf8"):
             return NO_UTF8
         try:
-            return self._transact(connection, recipient, content)
+            return self._transact_or_hang_up(connection, recipient, content)
         except OSError as error:
-            self._disconnect()
             connection = self._connected()
             if is_fresh or isinstance(error.__context__, TimeoutError):
                 return CONNECTION_LOST
         # The server may have had enough of the old connection, which is not the message's fault.
         try:
-            return self._transact(connection, recipient, content)
+            return self._transact_or_hang_up(connection, recipient, content)
         except OSError:
-            self._disconnect()
             self._connected()
             return CONNECTION_LOST
+
+    def _transact_or_hang_up(
+        self, connection: smtplib.SMTP, recipient: str, content: bytes
+    ) -> Reply:
+        """A transaction. On a connection that was left within one, a later message would take the
+        replies to this one for its own."""
+        try:
+            return self._transact(connection, recipient, content)
+        except BaseException:
+            self._disconnect()
+            raise
 
     def _transact(self, connection: smtplib.SMTP, recipient: str, content: bytes) -> Reply:
         utf8 = () if recipient.isascii() else ("SMTPUTF8",)
