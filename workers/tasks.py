@@ -142,7 +142,7 @@ def _done_in_parts(
     return following
 
 
-AFTER_BREAKING = timedelta(seconds=1)
+AFTER_BREAKING = timedelta(seconds=0.2)
 """How long to wait before a step is tried again that broke."""
 
 
