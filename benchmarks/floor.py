@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 import psycopg
 import sqlalchemy as sa
 
-from tracker.database import Database
-from tracker.schema import messages, transitions
+from tracker.store.database import Database
+from tracker.store.schema import messages, transitions
 
 TABLES = (messages, transitions)
 

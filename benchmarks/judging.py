@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from benchmarks.reports import CAMPAIGN
-from tracker import catalog
-from tracker.catalog import Campaign, CouponSeries
 from tracker.clock import to_datetime
-from tracker.database import Database, connect
+from tracker.record import catalog
+from tracker.record.catalog import Campaign, CouponSeries
+from tracker.store.database import Database, connect
 from workers.candidates import gather
 from workers.checks.base import STEPS, checks_of, judge
-from workers.services import SqlServices
+from workers.services.base import SqlServices
 
 ROUNDS = 3
 

@@ -14,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from benchmarks import memory
-from tracker.database import connect
-from tracker.schema import recoveries, runs
+from tracker.store.database import connect
+from tracker.store.schema import recoveries, runs
 
 SCENARIO = """\
 name = "benchmark"

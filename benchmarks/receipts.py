@@ -13,17 +13,17 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from simulator.load import record_run
-from simulator.run import open_database
-from simulator.scenario import load_scenario
-from tracker import receipts
-from tracker.catalog import Batch, Campaign
-from tracker.database import Database
-from tracker.journal import QUEUED, Author, Move, State, enqueue, entry
-from tracker.receipts import Receipt
-from tracker.schema import messages, transitions
+from simulator.scenario.file import load_scenario
+from simulator.schema import open_database
+from simulator.setup.record import record_run
+from tracker.record import receipts
+from tracker.record.catalog import Batch, Campaign
+from tracker.record.journal import QUEUED, Author, Move, State, enqueue, entry
+from tracker.record.receipts import Receipt
 from tracker.settings import load_settings
 from tracker.status import Status, Step
+from tracker.store.database import Database
+from tracker.store.schema import messages, transitions
 from workers.runtime import GC_THRESHOLD
 
 CHUNK = 10_000

@@ -8,10 +8,10 @@ from statistics import median
 
 import sqlalchemy as sa
 
-from tracker import catalog
-from tracker.database import Database, connect
-from tracker.report import make_reports
-from tracker.schema import messages
+from tracker.queries.report import make_reports
+from tracker.record import catalog
+from tracker.store.database import Database, connect
+from tracker.store.schema import messages
 
 TIMINGS = 7
 """Timings of each side, after one that warms up."""

@@ -7,17 +7,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulator import environment
-from simulator.comparison import Comparison, Mishaps
-from simulator.load import Loaded, Run
-from simulator.measuring import measure
-from simulator.oracle import Oracle
-from simulator.page import result_page
-from simulator.results import Conditions, Observed, Result, State
-from simulator.run import open_database
-from simulator.scenario import load_scenario
-from tracker import catalog
-from tracker.report import Report, make_reports
+from simulator.pages.result_page import result_page
+from simulator.results.measure import measure
+from simulator.results.prediction_check import Comparison, Mishaps
+from simulator.results.result import Conditions, Observed, Result, State
+from simulator.run import environment
+from simulator.scenario.file import load_scenario
+from simulator.schema import open_database
+from simulator.setup.record import Loaded, Run
+from tracker.queries.report import Report, make_reports
+from tracker.record import catalog
 from tracker.settings import load_settings
 
 
@@ -89,7 +88,7 @@ def _agreeing(report: Report) -> Comparison:
 def _run(file: Path, campaigns: list[catalog.Campaign], sizes: list[int]) -> Run:
     scenario = load_scenario(file)
     loaded = (
-        Loaded(campaign=campaign, size=size, oracle=Oracle(scenario, described, size))
+        Loaded(campaign=campaign, plan=described, size=size)
         for campaign, described, size in zip(campaigns, scenario.campaigns, sizes, strict=True)
     )
     return Run(

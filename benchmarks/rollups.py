@@ -11,16 +11,16 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from benchmarks.reports import CAMPAIGN
-from simulator.run import open_database
-from tests.factory import AUTHOR, Plan, make_batch
+from simulator.schema import open_database
+from tests.support.factory import AUTHOR, Plan, make_batch
 from tracker.clock import MICROSECOND
-from tracker.database import Database
-from tracker.engagement import QUARTER, Event, record
-from tracker.journal import entry
-from tracker.rollup import roll_up
-from tracker.schema import engagement_tallies, engagements
+from tracker.record.engagement import QUARTER, Event, record
+from tracker.record.journal import entry
+from tracker.record.rollup import roll_up
 from tracker.settings import load_settings
 from tracker.status import Engagement, Step
+from tracker.store.database import Database
+from tracker.store.schema import engagement_tallies, engagements
 
 TIMINGS = 3
 """Timings of each side, after one that warms up."""

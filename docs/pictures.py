@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.acceptance.browser import CHROMIUM, Browser, open_browser
+from tests.support.browser import CHROMIUM, Browser, open_browser
 
 PICTURES = Path(__file__).parent / "pictures"
 

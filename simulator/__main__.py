@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from simulator.cli import main
+    from simulator.cli.main import main
 
     main()
 except KeyboardInterrupt:  # before the command itself could take it

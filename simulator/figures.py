@@ -7,8 +7,8 @@ of one campaign bears its name in front: ``diwali-email.delivered.share``.
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
-from tracker.latencies import LAG, SPANS, Latencies
-from tracker.report import Report
+from tracker.queries.latencies import LAG, SPANS, Latencies
+from tracker.queries.report import Report
 from tracker.status import Category, Reason, Step, Verdict
 from workers.queues import QUEUES
 
@@ -149,7 +149,7 @@ OF_ALL = frozenset(dict(_common_units()))
 
 
 def is_known_early(figure: str, campaigns: Sequence[str]) -> bool:
-    """Whether anything is known of a figure before the end of a run: see simulator.bounds."""
+    """Whether anything is known of a figure before the end of a run: see simulator.run.abort."""
     _, name = owner(figure, campaigns)
     span, _, percentile = name.partition(".")
     return (
@@ -157,3 +157,27 @@ def is_known_early(figure: str, campaigns: Sequence[str]) -> bool:
         or name in (SECONDS, *LEDGER)
         or (span in LATENCIES and percentile in PERCENTILES)
     )
+
+
+def shown(value: float | None, unit: Unit) -> str:
+    """A figure with its unit; a dash where there is none."""
+    if value is None:
+        return "-"
+    match unit:
+        case Unit.SECONDS:
+            return f"{value:.3f} s" if value < MANY_SECONDS else f"{value:,.1f} s"
+        case Unit.SHARE:
+            return f"{100 * value:.2f} %"
+        case Unit.RATE:
+            return f"{value:,.0f}/s" if value >= MANY else f"{value:,.1f}/s"
+        case Unit.BYTES:
+            return f"{value / 1e6:,.0f} MB"
+        case Unit.CORES:
+            return f"{value:.2f} cores"
+        case _:
+            # A median of several runs may lie between two of them.
+            return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+
+
+MANY_SECONDS, MANY = 100, 1_000
+"""From here on nobody minds the milliseconds, and the tenths."""

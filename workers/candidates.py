@@ -1,19 +1,20 @@
 """Candidates: all that the checks may look at, gathered for many messages at once."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from tracker.catalog import Campaign, Organization
 from tracker.clock import Instant
-from tracker.database import Database
-from tracker.schema import customers
+from tracker.record import allowance
+from tracker.record.catalog import Campaign, Organization
 from tracker.status import Step
-from workers import allowance
-from workers.services import Coupon, ServiceName, Services, Subscription, ask
+from tracker.store.database import Database
+from tracker.store.schema import customers
+from workers.services.base import Coupon, ServiceName, Services, Subscription, ask
 
 
 class Customer(NamedTuple):
@@ -86,7 +87,7 @@ def gather(
 
     What happened after ``until`` is left out, as far as the record can tell.
 
-    Raises :exc:`workers.services.ServiceUnavailable`, but on the ``last_try``.
+    Raises :exc:`workers.services.base.ServiceUnavailable`, but on the ``last_try``.
     """
 
     people = load_customers(database, campaign, numbers)
@@ -141,3 +142,18 @@ def load_customers(
     )
     with database.read() as connection:
         return [*map(Customer._make, connection.execute(query).all())]
+
+
+_REQUIREMENT = re.compile(r"coupon|referral|last_store|profile|membership|(tag|field):\S.*")
+
+
+def known_requirements(requires: Iterable[str]) -> tuple[str, ...]:
+    """The requirements, if each is one; else :exc:`ValueError` that says what was expected."""
+    told = tuple(requires)
+    for each in told:
+        if _REQUIREMENT.fullmatch(each) is None:
+            raise ValueError(
+                f"{each!r} is not known; expected coupon, referral, last_store, profile,"
+                " membership, tag:NAME or field:NAME"
+            )
+    return told

@@ -1,20 +1,7 @@
 """The queues: one a stage, the broker they are in, and how much waits in each."""
 
-import json
-import re
-from base64 import b64decode
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
-from tracker.errors import UsageError
 from tracker.status import Step
 
 QUEUE_OF = MappingProxyType(
@@ -38,27 +25,12 @@ ROLLUP = "workers.rollup"
 QUEUES = (*dict.fromkeys(QUEUE_OF.values()), UPKEEP)
 """Every queue that a worker must serve, in the order of the stages."""
 
-UNACKED = "unacked"
-"""Where kombu's Redis transport keeps the tasks that workers hold: a hash, one field a task."""
-
-UNACKED_INDEX = "unacked_index"
-"""Since when workers hold those: a sorted set, by the seconds since 1970."""
 
 SWEEP = "workers.sweep"
 """The name of the Celery task that sends on batches that stand still."""
 
 SWEEP_EVERY = 2.0
 """Seconds between two of them."""
-
-CHUNK = 1_000
-"""Tasks that are read from the broker at once."""
-
-BATCH = re.compile(rb"'campaign': (\d+), 'batch': (\d+)")
-"""Of which batch a task is: as Celery and we (:func:`shown_arguments`) write its arguments."""
-
-DEPTHS = Path(__file__).with_name("depths.lua")
-
-UNUSABLE = "the broker's URL is not one that can be used; expected redis://HOST:PORT/0"
 
 
 def task_name(step: Step) -> str:
@@ -69,100 +41,3 @@ def task_name(step: Step) -> str:
 def shown_arguments(campaign_id: int, name: str, batch: int) -> str:
     """What Flower shows of a task's arguments, and finds it by: ``kwargs:name=diwali-email``."""
     return repr({"campaign": campaign_id, "batch": batch, "name": name})
-
-
-def broker_client(url: str, *, timeout: float) -> Redis:
-    """A client of the broker at a URL as Celery knows it. It tries once, for ``timeout`` seconds.
-
-    Raises :exc:`UsageError` for what is no Redis or Valkey.
-    """
-    try:
-        return Redis.from_url(
-            url.replace("redis+socket://", "unix://", 1),
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError:
-        raise UsageError(UNUSABLE) from None
-
-
-@dataclass(frozen=True)
-class Depth:
-    """Tasks of one queue: ``ready`` to be taken, and ``unacked``, which a worker holds.
-
-    A worker also holds what it has been told to do a little later.
-    """
-
-    ready: int
-    unacked: int
-
-
-def depths(client: Redis) -> dict[str, Depth]:
-    """How deep each queue is. Raises :exc:`redis.exceptions.RedisError`."""
-    script = client.register_script(DEPTHS.read_text(encoding="utf-8"))
-    counts = iter(script(keys=[UNACKED, *QUEUES]))
-    return {queue: Depth(int(next(counts)), int(next(counts))) for queue in QUEUES}
-
-
-BatchKey = tuple[int, int]
-"""A campaign's id, and a batch of it."""
-
-
-def ready_batches(client: Redis) -> Iterator[BatchKey]:
-    """The batches that have a task in a queue, read bit by bit.
-
-    What comes or goes meanwhile may be seen twice, or not at all.
-    """
-    for queue in QUEUES:
-        first = 0
-        while raws := client.lrange(queue, first, first + CHUNK - 1):
-            yield from filter(None, map(_batch_of, raws))  # type: ignore[arg-type]  # it gives bytes
-            first += CHUNK
-
-
-class Held(NamedTuple):
-    """A task that a worker took at ``since``, in seconds since 1970: its ``id``, its batch, and
-    when it is to be done at the earliest, if that was said."""
-
-    id: str
-    batch: BatchKey
-    since: float
-    eta: float | None
-
-
-def held_tasks(client: Redis) -> Iterator[Held]:
-    """The tasks of batches that workers have taken and not acknowledged, read bit by bit."""
-    since = dict(client.zrange(UNACKED_INDEX, 0, -1, withscores=True))  # type: ignore[arg-type]
-    for tag, raw in client.hscan_iter(UNACKED, count=CHUNK):
-        batch = _batch_of(raw)
-        if batch is not None:
-            headers = json.loads(raw)[0]["headers"]
-            eta = headers.get("eta")
-            yield Held(
-                id=headers["id"],
-                batch=batch,
-                since=float(since.get(tag, 0.0)),
-                eta=None if eta is None else datetime.fromisoformat(eta).timestamp(),
-            )
-
-
-def _batch_of(raw: bytes) -> BatchKey | None:
-    found = BATCH.search(raw)
-    return None if found is None else (int(found[1]), int(found[2]))
-
-
-def drop_tasks(client: Redis, campaigns: Collection[int]) -> int:
-    """Take the ready tasks of some campaigns out of their queues, and say how many those were."""
-    dropped = 0
-    for queue in QUEUES:
-        for raw in client.lrange(queue, 0, -1):
-            _, told, *_ = json.loads(b64decode(json.loads(raw)["body"]))
-            if told.get("campaign") in campaigns:
-                dropped += int(client.lrem(queue, 1, raw))  # type: ignore[arg-type]  # it takes bytes
-    return dropped
-
-
-def waiting_tasks(client: Redis) -> int:
-    """Tasks that the broker knows of: ready in a queue, or held by a worker."""
-    return sum(depth.ready + depth.unacked for depth in depths(client).values())

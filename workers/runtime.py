@@ -6,16 +6,17 @@ from functools import cache
 from celery.signals import worker_process_init
 from redis import Redis
 
-from tracker.catalog import Batch, Campaign, load_batch, load_campaign
-from tracker.database import Database, connect, migrate
 from tracker.errors import UsageError
+from tracker.record.catalog import Batch, Campaign, load_batch, load_campaign
 from tracker.settings import load_settings
-from workers import services
+from tracker.store.database import Database, connect
+from tracker.store.migrate import migrate
 from workers.gateways.base import Gateway
 from workers.gateways.safety import open_gateway
-from workers.limits import limit_memory
-from workers.queues import broker_client
-from workers.throttle import Pace, SharedThrottle, Throttle, Unthrottled
+from workers.gateways.throttle import Pace, SharedThrottle, Throttle, Unthrottled
+from workers.services.base import Services, factory_of
+from workers.steps.limits import limit_memory
+from workers.upkeep.broker import broker_client
 
 
 @cache
@@ -102,11 +103,11 @@ BROKER_TIMEOUT = 5.0
 """Seconds that the broker has for an answer; it takes less than a millisecond."""
 
 
-def services_of(campaign: Campaign) -> services.Services:
+def services_of(campaign: Campaign) -> Services:
     """The services that the campaign's messages need."""
     return _services(campaign.services_kind, campaign.services_settings)
 
 
 @cache
-def _services(kind: str, settings: str) -> services.Services:
-    return services.factory_of(kind)(settings, database())
+def _services(kind: str, settings: str) -> Services:
+    return factory_of(kind)(settings, database())

@@ -14,20 +14,22 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
-from tracker.catalog import Batch
 from tracker.errors import SendtraceError
-from tracker.journal import Author
-from tracker.rollup import roll_up
+from tracker.queries.next_step import LONGEST_WAIT, Following
+from tracker.record.catalog import Batch
+from tracker.record.journal import Author
+from tracker.record.rollup import roll_up
 from tracker.settings import load_settings
 from tracker.status import Step
-from workers import exchange, parts, recovery, runtime, stages
+from workers import runtime
 from workers.app import app
 from workers.checks.base import checks_of
-from workers.following import LONGEST_WAIT, Following
 from workers.gateways.base import GatewayUnavailable
-from workers.limits import OutOfTime, limited
 from workers.queues import ROLLUP, SWEEP, shown_arguments, task_name
-from workers.services import ServiceUnavailable
+from workers.services.base import ServiceUnavailable
+from workers.steps import at_gateway, before_gateway, bisection
+from workers.steps.limits import OutOfTime, limited
+from workers.upkeep import sweep as sweeps
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +109,9 @@ def _done_in_parts(
 ) -> Following | None:
     """Do a step on a batch, or on the next part of one that was taken apart; what follows."""
     taken = None
-    if step in parts.STEPS:
+    if step in bisection.STEPS:
         suspicious = again or task.request.retries > 0
-        taken = parts.take(
+        taken = bisection.take(
             runtime.database(), whole, step, author(task), again=suspicious, spared=spared
         )
     batch = whole if taken is None else taken.batch
@@ -120,24 +122,26 @@ def _done_in_parts(
     except (*PASSING, GatewayUnavailable) as error:
         if taken is not None:
             try:
-                parts.spare(runtime.database(), batch, step)
+                bisection.spare(runtime.database(), batch, step)
             except PASSING:
                 told = {**(task.request.kwargs or {}), "spared": batch.first}
                 raise task.retry(exc=error, kwargs=told) from error
         raise
     except SendtraceError as error:  # something is set up wrongly, which is no message's doing
         if taken is not None:
-            parts.spare(runtime.database(), batch, step)
-        elif step in parts.STEPS:
-            parts.put_down(runtime.database(), whole, batch, step, error)
+            bisection.spare(runtime.database(), batch, step)
+        elif step in bisection.STEPS:
+            bisection.put_down(runtime.database(), whole, batch, step, error)
         raise
     except (Exception, OutOfTime) as error:
         where = f"{step} of campaign {whole.campaign.id}, messages {batch.first} to {batch.last}"
-        if step in parts.STEPS and parts.put_down(runtime.database(), whole, batch, step, error):
+        if step in bisection.STEPS and bisection.put_down(
+            runtime.database(), whole, batch, step, error
+        ):
             send(Following(step, AFTER_BREAKING), whole.campaign.id, whole.batch, again=True)
         # Celery would end the whole worker for some errors, such as MemoryError.
         raise BrokenStep(f"{where}: {error!r}") from error
-    if taken is not None and parts.finish(runtime.database(), batch, step):
+    if taken is not None and bisection.finish(runtime.database(), batch, step):
         return Following(step)
     return following
 
@@ -188,7 +192,7 @@ def is_last_try(task: Task) -> bool:
 
 def judge(task: Task, step: Step, batch: Batch) -> None:
     """Have the checks of a step judge a batch."""
-    stages.judge_batch(
+    before_gateway.judge_batch(
         runtime.database(),
         batch,
         step,
@@ -217,7 +221,7 @@ def validate(task: Task, batch: Batch) -> Following:
 def dispatch(task: Task, batch: Batch) -> Following:
     """Hand over what is left, as far as credit goes."""
     services = runtime.services_of(batch.campaign)
-    return stages.dispatch(
+    return before_gateway.dispatch(
         runtime.database(), batch, services, author(task), last_try=is_last_try(task)
     )
 
@@ -227,21 +231,21 @@ def submit(task: Task, batch: Batch) -> Following | None:
     """Give the gateway what waits for it."""
     gateway = runtime.gateway_of(batch.campaign)
     throttle = runtime.throttle_of(batch.campaign)
-    return exchange.submit(runtime.database(), batch, gateway, throttle, author(task))
+    return at_gateway.submit(runtime.database(), batch, gateway, throttle, author(task))
 
 
 @step(Step.DELIVER)
 def deliver(task: Task, batch: Batch) -> Following | None:
     """Take the receipts that are due."""
     gateway = runtime.gateway_of(batch.campaign)
-    return exchange.deliver(runtime.database(), batch, gateway, author(task))
+    return at_gateway.deliver(runtime.database(), batch, gateway, author(task))
 
 
 @step(Step.ENGAGE)
 def engage(task: Task, batch: Batch) -> Following | None:
     """Record what recipients did with what was delivered."""
     gateway = runtime.gateway_of(batch.campaign)
-    return exchange.engage(runtime.database(), batch, gateway, author(task))
+    return at_gateway.engage(runtime.database(), batch, gateway, author(task))
 
 
 @app.task(name=ROLLUP, **RETRIES)  # type: ignore[untyped-decorator]  # Celery comes without types
@@ -255,7 +259,7 @@ def rollup() -> None:
 def sweep() -> None:
     """Send on what stands still. It is done again soon, so what is in its way may pass."""
     try:
-        sent_on = recovery.sweep(runtime.database(), app, runtime.broker())
+        sent_on = sweeps.sweep(runtime.database(), app, runtime.broker())
     except PASSING as error:
         logger.warning("the sweep comes to no end: %s", error)
         return

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from simulator.stack import embedded_broker
-from tests.acceptance.conftest import Finished, Shell, Started, make_scenario, wait_until
+from simulator.stack.local import embedded_broker
+from tests.support.shell import Finished, Shell, Started, make_scenario, wait_until
 from workers.queues import QUEUES
 
 SCENARIO = make_scenario(email=300, sms=100, median="10ms", p99="20ms")

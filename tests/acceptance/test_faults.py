@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.conftest import Finished, Shell, Started, make_scenario, wait_until
+from tests.support.shell import Finished, Shell, Started, make_scenario, wait_until
 
 SLOW = make_scenario(name="slow", email=300, sms=100, median="30s", p99="40s")
 """Ends long after any test."""

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Finished, Shell, wait_until
-from tests.smtp_server import HOST
-
-SCENARIOS = Path(__file__).parents[2] / "scenarios"
+from tests.support.paths import ROOT, SCENARIOS
+from tests.support.shell import Finished, Shell, wait_until
+from tests.support.smtp_server import HOST
 
 SECOND = 1_000_000
 """Microseconds."""
@@ -116,8 +115,8 @@ def start_server(tmp_path: Path) -> Iterator[Callable[[], Server]]:
 
     def start() -> Server:
         port_file, log = tmp_path / "port", tmp_path / "log"
-        command = [sys.executable, "-m", "tests.smtp_server", str(port_file), str(log)]
-        started.append(subprocess.Popen(command, cwd=Path(__file__).parents[2]))
+        command = [sys.executable, "-m", "tests.support.smtp_server", str(port_file), str(log)]
+        started.append(subprocess.Popen(command, cwd=ROOT))
         wait_until(lambda: port_file.exists() and bool(port_file.read_text()), "it listens")
         return Server(int(port_file.read_text()), log)
 

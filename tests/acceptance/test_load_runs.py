@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from simulator.archive import PAGE, SUMMARY, TIMESERIES
-from tests.acceptance.conftest import SCENARIOS, Finished, Shell, make_scenario, wait_until
+from simulator.results.archive import PAGE, SUMMARY, TIMESERIES
+from tests.support.paths import SCENARIOS
+from tests.support.shell import Finished, Shell, make_scenario, wait_until
 
 RAMP = (SCENARIOS / "ramp.toml").read_text()
 

@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from tests.acceptance.browser import Browser, needs_browser
-from tests.acceptance.conftest import Finished
+from tests.support.browser import Browser, needs_browser
+from tests.support.shell import Finished
 
 pytestmark = needs_browser
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.acceptance.conftest import Shell
-from tests.factory import make_batch
-from tests.test_standstill import age
-from tracker.database import Database
-from workers.queues import broker_client
+from tests.support.factory import age, make_batch
+from tests.support.shell import Shell
+from tracker.store.database import Database
+from workers.upkeep.broker import broker_client
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import SCENARIOS, Shell, make_scenario
+from tests.support.paths import SCENARIOS
+from tests.support.shell import Shell, make_scenario
 from tracker.status import Reason
 
 PYPROJECT = """

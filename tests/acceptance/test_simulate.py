@@ -9,14 +9,8 @@ from pathlib import Path
 import pytest
 
 from simulator.figures import PERCENTILES, units
-from tests.acceptance.conftest import (
-    SCENARIOS,
-    SCRIPT,
-    Finished,
-    Shell,
-    make_scenario,
-    wait_until,
-)
+from tests.support.paths import SCENARIOS
+from tests.support.shell import SCRIPT, Finished, Shell, make_scenario, wait_until
 
 KEYS = {
     *("version", "run", "scenario", "seed", "state", "aborted_for", "started_at", "speed"),

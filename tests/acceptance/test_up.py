@@ -14,21 +14,15 @@ from typing import Any
 import psutil
 import pytest
 
-from simulator.run import open_database
-from tests.acceptance.conftest import Shell, Started, make_scenario, wait_until
-from tests.test_schedules import prepare
+from simulator.schema import open_database
+from tests.support.schedules import prepare
+from tests.support.shell import Shell, Started, free_port, make_scenario, wait_until
+from tracker.queries.next_step import next_step
 from tracker.settings import load_settings
 from tracker.status import Step
-from workers.following import next_step
 from workers.queues import QUEUE_OF, QUEUES, SWEEP, task_name
 
 CREDENTIALS = "operator:let-me-in"
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)

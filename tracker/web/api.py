@@ -11,12 +11,12 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
-from tracker.browsing import Found, find_messages
 from tracker.clock import to_datetime
-from tracker.report import Report
-from tracker.timeline import tell
+from tracker.queries.messages import Found, find_messages
+from tracker.queries.report import Report
+from tracker.queries.timeline import tell
 from tracker.web import figures
-from tracker.web.desk import Desk
+from tracker.web.context import Desk
 from tracker.web.live import Snapshot
 from tracker.web.masking import mask_email, mask_mobile
 from tracker.web.pages import check_after, opinions, report_of

@@ -1,7 +1,7 @@
 """The live page and its API, put together."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from tracker.database import Database
 from tracker.errors import NotFound, SendtraceError, UsageError
 from tracker.settings import Settings
+from tracker.store.database import Database
 from tracker.web.api import make_api
-from tracker.web.desk import Desk
-from tracker.web.doors import make_doors
+from tracker.web.context import Desk, Section
+from tracker.web.inbound import make_doors
 from tracker.web.live import Live
 from tracker.web.metrics import CONTENT_TYPE, exposition
-from tracker.web.outside import Outside
+from tracker.web.monitoring import Outside
 from tracker.web.pages import make_pages
 from tracker.web.security import Defences, reporters, viewers
 
@@ -38,10 +38,12 @@ Times are ISO 8601 in UTC. Errors have a `detail`: 404 says what there is, 422 n
 """
 
 
-def make_app(database: Database, settings: Settings, outside: Outside) -> FastAPI:
+def make_app(
+    database: Database, settings: Settings, outside: Outside, sections: Sequence[Section] = ()
+) -> FastAPI:
     """The live page on the record in ``database``, with what is there ``outside`` of it."""
     live = Live(database, outside)
-    desk = Desk(database=database, settings=settings, outside=outside, live=live)
+    desk = Desk(database=database, settings=settings, outside=outside, live=live, sections=sections)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -72,7 +74,7 @@ def make_app(database: Database, settings: Settings, outside: Outside) -> FastAP
     app.include_router(make_api(desk), dependencies=guarded)
     app.add_api_route("/metrics", _metrics(desk), include_in_schema=False, dependencies=guarded)
     app.include_router(make_doors(desk, reporters(settings.token)))
-    for section in outside.sections:
+    for section in sections:
         app.include_router(section.make(desk), dependencies=guarded)
     app.add_api_route(
         "/api/openapi.json", app.openapi, include_in_schema=False, dependencies=guarded

@@ -1,20 +1,23 @@
 """The numbers of a campaign as the live page shows and moves them."""
 
-from collections.abc import Iterable, Sequence
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from itertools import pairwise
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tracker.charts import Chart, line_chart
-from tracker.columns import Column
-from tracker.report import Report
-from tracker.report_lines import all_lines, balance_line
+from tracker.output.charts import Chart, line_chart
+from tracker.output.report_lines import all_lines, balance_line
+from tracker.output.series import Column
+from tracker.queries.report import Report
 from tracker.status import Reason, Status
-from tracker.web.live import Moment, Snapshot, Waiting
-from tracker.words import counted
+from tracker.text import counted
+from tracker.web.live import Live, Moment, Snapshot, Waiting
 
 SMOOTHED = 5.0
 """Seconds over which the throughput of now is taken."""
@@ -150,3 +153,73 @@ def _queue_chart(waiting: Sequence[Waiting], axis: _Axis) -> Chart:
         series,
         nothing="the queues have been empty" if waiting else "the broker does not say",
     )
+
+
+class Bulletins:
+    """The news of a campaign, or of all of them, as JSON. For one thread: that of the streams."""
+
+    def __init__(self, live: Live, zone: tzinfo) -> None:
+        self._live, self._zone = live, zone
+        self._number = -1
+        self._worded: dict[int | None, str] = {}
+
+    def latest(self, campaign_id: int | None) -> str:
+        """The news of a campaign, of all without one; ``null`` as long as nobody follows it."""
+        snapshot = self._live.snapshot
+        if snapshot.number != self._number:
+            self._number = snapshot.number
+            self._worded.clear()
+        if campaign_id not in self._worded:
+            self._worded[campaign_id] = json.dumps(self._news(snapshot, campaign_id))
+        return self._worded[campaign_id]
+
+    def _news(self, snapshot: Snapshot, campaign_id: int | None) -> dict[str, Any] | None:
+        if campaign_id is None:
+            return {
+                "at": snapshot.at and snapshot.at.isoformat(),
+                "trouble": snapshot.trouble,
+                "campaigns": {
+                    key: _brief(snapshot, report) for key, report in snapshot.reports.items()
+                },
+            }
+        report = snapshot.reports.get(campaign_id)
+        if report is None:
+            return None
+        return news(snapshot, report, self._live.moments(campaign_id), self._zone)
+
+
+def _brief(snapshot: Snapshot, report: Report) -> dict[str, Any]:
+    its = progress(snapshot, report)
+    return {
+        "audience": report.audience,
+        "settled": report.settled,
+        "state": its.state,
+        "attention": list(its.attention),
+    }
+
+
+GOOD_FOR = 5.0
+"""Seconds that a picture is shown before it is drawn again; a picture takes some 20 ms."""
+
+MOST_KEPT = 100
+
+
+class Drawings:
+    """The latest picture of each thing. Safe to use from many threads: who comes while something is
+    being drawn waits for it."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._lock = now, Lock()
+        self._drawn: dict[int, tuple[float, str]] = {}
+
+    def latest(self, key: int, draw: Callable[[], str]) -> str:
+        """The picture of ``key``, made by ``draw`` unless there is one that is new enough."""
+        with self._lock:
+            drawn_at, picture = self._drawn.get(key, (0.0, ""))
+            if not picture or self._now() - drawn_at >= GOOD_FOR:
+                picture = draw()
+                self._drawn.pop(key, None)
+                self._drawn[key] = self._now(), picture
+                while len(self._drawn) > MOST_KEPT:
+                    del self._drawn[next(iter(self._drawn))]
+            return picture

@@ -14,13 +14,13 @@ from typing import NamedTuple
 from anyio.to_thread import run_sync
 from sqlalchemy.exc import SQLAlchemyError
 
-from tracker.catalog import Campaign, latest_campaigns, load_campaigns
 from tracker.clock import Instant
-from tracker.database import Database
 from tracker.errors import Unreadable
-from tracker.report import Report, make_reports
-from tracker.standstill import Standing, find_standing, last_recovery, oldest, unfinished
-from tracker.web.outside import Depth, Outside
+from tracker.queries.report import Report, make_reports
+from tracker.queries.stalled import Standing, find_standing, last_recovery, oldest, unfinished
+from tracker.record.catalog import Campaign, latest_campaigns, load_campaigns
+from tracker.store.database import Database
+from tracker.web.monitoring import Depth, Outside
 
 logger = logging.getLogger(__name__)
 

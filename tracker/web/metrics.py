@@ -12,10 +12,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from tracker.clock import MICROSECOND
-from tracker.report import Report
+from tracker.queries.report import Report
 from tracker.status import LEGAL, Reason, Status
-from tracker.web.desk import Desk
-from tracker.web.outside import Presence
+from tracker.web.context import Desk
+from tracker.web.monitoring import Presence
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

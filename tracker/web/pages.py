@@ -8,15 +8,15 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy import Connection
 from starlette.responses import HTMLResponse
 
-from tracker.browsing import find_messages
-from tracker.catalog import Campaign
 from tracker.clock import to_datetime
-from tracker.report import Report, make_reports
-from tracker.report_lines import all_lines, balance_line, is_reason
+from tracker.output.report_lines import all_lines, balance_line, is_reason
+from tracker.queries.messages import find_messages
+from tracker.queries.report import Report, make_reports
+from tracker.queries.timeline import tell
+from tracker.record.catalog import Campaign
 from tracker.status import Category, Engagement, Reason, Status
-from tracker.timeline import tell
 from tracker.web import figures
-from tracker.web.desk import Desk
+from tracker.web.context import Desk
 from tracker.web.live import Snapshot
 from tracker.web.masking import mask_email, mask_mobile, masked
 from tracker.web.queries import QUESTIONS, Question

@@ -13,9 +13,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from tracker.browsing import BEFORE_ALL, Wanted
+from tracker.queries.messages import BEFORE_ALL, Wanted
+from tracker.queries.timeline import MOST_NUMBER
 from tracker.status import IN_PROGRESS, SENT, Category, Engagement, Reason, Status
-from tracker.timeline import MOST_NUMBER
 
 PAGE_SIZE, LARGEST_PAGE = 50, 500
 """Messages of a page, unless it is asked for more, and at most."""

@@ -23,7 +23,7 @@ from reprlib import repr as shown
 
 from tracker.errors import SendtraceError, UsageError
 from tracker.status import Reason, Step
-from tracker.words import either, near_words
+from tracker.text import either, near_words
 from workers.candidates import Candidate
 
 GROUP = "sendtrace.checks"

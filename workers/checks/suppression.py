@@ -5,7 +5,7 @@ from datetime import datetime
 from tracker.status import Channel, Reason, Step
 from workers.candidates import Candidate
 from workers.checks.base import check
-from workers.services import ServiceName
+from workers.services.base import ServiceName
 
 
 @check(Reason.ORGANIZATION_DISABLED, step=Step.SUPPRESS, order=10)

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from tracker.status import Channel, Reason, Step
 from workers.candidates import Candidate
 from workers.checks.base import check
-from workers.services import ServiceName
+from workers.services.base import ServiceName
 
 
 @check(Reason.EMAIL_MISSING, step=Step.VALIDATE, order=10)

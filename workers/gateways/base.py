@@ -9,13 +9,13 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from tracker.catalog import Batch, Campaign
 from tracker.clock import Instant
-from tracker.database import Database
-from tracker.engagement import Event
 from tracker.errors import SendtraceError, UsageError
-from tracker.receipts import Receipt
+from tracker.record.catalog import Batch, Campaign
+from tracker.record.engagement import Event
+from tracker.record.receipts import Receipt
 from tracker.status import Channel
+from tracker.store.database import Database
 
 GROUP = "sendtrace.gateways"
 

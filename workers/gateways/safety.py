@@ -8,14 +8,14 @@ Domains of RFC 2606 and RFC 6761; mobile numbers that regulators set aside for f
 import re
 from collections.abc import Mapping, Sequence
 
-from tracker.catalog import Batch
 from tracker.clock import Instant
-from tracker.database import Database
-from tracker.engagement import Event
 from tracker.errors import UsageError
-from tracker.receipts import Receipt
+from tracker.record.catalog import Batch
+from tracker.record.engagement import Event
+from tracker.record.receipts import Receipt
 from tracker.settings import load_settings
 from tracker.status import Channel, Status
+from tracker.store.database import Database
 from workers.gateways.base import (
     Delivered,
     Gateway,

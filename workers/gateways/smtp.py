@@ -22,13 +22,13 @@ from typing import ClassVar, NamedTuple
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tracker.catalog import Batch, Campaign
 from tracker.clock import Instant, to_datetime
-from tracker.database import Database
-from tracker.engagement import Event
 from tracker.errors import UsageError
-from tracker.receipts import Receipt
+from tracker.record.catalog import Batch, Campaign
+from tracker.record.engagement import Event
+from tracker.record.receipts import Receipt
 from tracker.status import Channel, Status
+from tracker.store.database import Database
 from workers.gateways.base import Delivered, GatewayUnavailable, Handover, News, Submission
 
 KIND = "smtp"

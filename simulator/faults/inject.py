@@ -1,0 +1,258 @@
+"""What goes wrong in a run on purpose, each at its time."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import psutil
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from simulator.background import beside
+from simulator.faults.duplicates import Duplicator
+from simulator.faults.proxy import Line, Place
+from simulator.scenario.faults import Fault, Happened, Kind
+from simulator.scenario.file import Scenario
+from simulator.schema import acceptances
+from simulator.setup.record import Run
+from simulator.stack.local import LocalBroker, Worker
+from tracker.clock import MICROSECOND
+from tracker.errors import UsageError
+from tracker.settings import Settings
+from tracker.status import Status
+from tracker.store.database import Database
+from tracker.store.schema import runs, transitions
+
+LOOK = 0.1
+"""Seconds between two looks whether it is time for a fault, or whether there is what it harms."""
+
+LOOK_CLOSELY = 0.002
+"""The same, at whether the gateway has accepted what is not on record."""
+
+LONGEST_WAIT = 60.0
+"""Seconds that a fault waits for what it harms."""
+
+POSTGRESQL_PORT = 5432
+"""Where PostgreSQL is unless it is said; also part of the name of its sockets."""
+
+
+def refuse_elsewhere(scenario: Scenario, settings: Settings, *, attach: bool) -> None:
+    """Raise :exc:`UsageError` for faults that can't be played here: they need a stack of ours."""
+    if not scenario.faults:
+        return
+    if attach or settings.broker_url:
+        raise UsageError(
+            f"{scenario.path}: faults: they are played on a stack of our own only; leave out"
+            " --attach, --broker and SENDTRACE_BROKER_URL"
+        )
+    pauses = any(fault.kind is Kind.PAUSE for fault in scenario.faults)
+    if pauses and not _is_postgresql(settings):
+        raise UsageError(
+            f"{scenario.path}: faults: a database that is a file can't be silent; expected"
+            " PostgreSQL, see --database"
+        )
+
+
+def _is_postgresql(settings: Settings) -> bool:
+    return sa.make_url(settings.database).get_backend_name() == "postgresql"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a run that can be disturbed, as far as that is to happen: everybody's to the
+    database, and the workers' to broker and database."""
+
+    database: Line | None
+    workers: Sequence[Line]
+    driver_settings: Settings
+    workers_broker: str
+    workers_database: str
+
+
+@contextmanager
+def lines(scenario: Scenario, settings: Settings, broker: LocalBroker) -> Iterator[Lines]:
+    """The lines that a scenario's faults need, for as long as the block lasts."""
+    kinds = {fault.kind for fault in scenario.faults}
+    with ExitStack() as stack:
+
+        def to_database(url: str, name: str) -> tuple[Line, str]:
+            folder = broker.folder / name
+            folder.mkdir(mode=0o700)
+            socket = folder / f".s.PGSQL.{POSTGRESQL_PORT}"
+            line = stack.enter_context(Line(socket, _place_of(url)).running())
+            led = sa.make_url(url).set(host=None, port=POSTGRESQL_PORT, query={"host": str(folder)})
+            return line, led.render_as_string(hide_password=False)
+
+        url, everybody = settings.database, None
+        if Kind.PAUSE in kinds:
+            everybody, url = to_database(url, "everybody")
+        driver_settings = settings.model_copy(update={"database_url": url})
+        theirs: list[Line] = []
+        workers_broker, workers_database = broker.url, url
+        if Kind.PARTITION in kinds:
+            place = Line(broker.folder / "workers.sock", Place(path=broker.socket))
+            theirs.append(stack.enter_context(place.running()))
+            workers_broker = f"redis+socket://{place.path}"
+            if _is_postgresql(settings):
+                line, workers_database = to_database(url, "workers")
+                theirs.append(line)
+        yield Lines(everybody, theirs, driver_settings, workers_broker, workers_database)
+
+
+def _place_of(url: str) -> Place:
+    parsed = sa.make_url(url)
+    host = parsed.query.get("host") or parsed.host or "localhost"
+    port = parsed.port or POSTGRESQL_PORT
+    if isinstance(host, str) and host.startswith("/"):
+        return Place(path=Path(host) / f".s.PGSQL.{port}")
+    return Place(host=str(host), port=port)
+
+
+class Missed(Exception):
+    """A fault found nothing to harm; says why."""
+
+
+@dataclass
+class Faults:
+    """Plays the faults of a run, each in a thread of its own."""
+
+    run: Run
+    database: Database
+    broker: LocalBroker
+    worker: Worker
+    lines: Lines
+    say: Callable[[str], None]
+    happened: list[Happened] = field(default_factory=list)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A block in which they happen; at its end all is well again."""
+        with ExitStack() as stack:
+            for fault in self.run.scenario.faults:
+                stack.enter_context(beside(partial(self._play, fault), "fault"))
+            yield
+
+    def _now(self) -> float:
+        """Seconds of the run's time."""
+        clock = self.run.campaigns[0].campaign.clock
+        return (clock.now() - self.run.started_at) * MICROSECOND.total_seconds()
+
+    def _play(self, fault: Fault, stop: threading.Event) -> None:
+        while (left := fault.at.total_seconds() - self._now()) > 0:
+            if stop.wait(min(left, LOOK)):
+                return
+        self.say(fault.told)
+        at, times, trouble = self._now(), 0, None
+        try:
+            times = self._do(fault, stop)
+        except Exception as error:  # one fault may be in the way of another
+            trouble = str(error) if isinstance(error, Missed) else repr(error)
+            self.say(f"{fault.told}: it did not happen: {trouble}")
+        self.happened.append(
+            Happened(told=fault.told, at=at, until=self._now(), times=times, trouble=trouble)
+        )
+
+    def _do(self, fault: Fault, stop: threading.Event) -> int:
+        """Do what goes wrong, and say how many times it did."""
+        match fault.kind:
+            case Kind.KILL if fault.kill == "worker":
+                psutil.Process(self.worker.process_id()).kill()
+            case Kind.KILL if fault.when is None:
+                self._kill_pool_child(stop)
+            case Kind.KILL:
+                return self._kill_when_accepted(stop)
+            case Kind.RESTART if fault.restart == "worker":
+                self.worker.restart()
+            case Kind.RESTART:
+                self.broker.restart(keep=fault.data == "kept")
+            case Kind.FLUSH:
+                with closing(self.broker.client()) as client:
+                    client.flushall()
+            case Kind.PAUSE if self.lines.database is not None:
+                self._disturb(fault, [self.lines.database], stop)
+            case Kind.PARTITION:
+                self._disturb(fault, self.lines.workers, stop)
+            case Kind.DUPLICATE_TASKS:
+                with closing(self.broker.client()) as client:
+                    share, seed = fault.duplicate_tasks or 0.0, self.run.scenario.seed
+                    duplicator = Duplicator(client, share, seed)
+                    duplicator.run_until(stop)
+                    return duplicator.sent
+            case Kind.CLOCK:
+                self._put_forward(fault)
+        return 1
+
+    def _disturb(self, fault: Fault, those: Sequence[Line], stop: threading.Event) -> None:
+        for line in those:
+            if fault.connections == "cut":
+                line.cut()
+            else:
+                line.hold_up()
+        stop.wait(fault.lasts.total_seconds() / self.run.scenario.clock.speed)
+        for line in those:
+            line.mend()
+
+    def _pool(self) -> list[psutil.Process]:
+        with suppress(psutil.Error):  # the worker itself may be starting again
+            return psutil.Process(self.worker.process_id()).children()
+        return []
+
+    def _kill_pool_child(self, stop: threading.Event) -> None:
+        """Kill the one of the worker's pool that has worked most, as soon as there is one."""
+        for _ in _looks(stop, LOOK):
+            for child in sorted(self._pool(), key=_work_done, reverse=True):
+                with suppress(psutil.Error):
+                    child.kill()
+                    return
+        raise Missed("the worker had no pool process")
+
+    def _kill_when_accepted(self, stop: threading.Event) -> int:
+        """Kill the pool between the gateway's acceptance of messages and its being recorded."""
+        for _ in _looks(stop, LOOK_CLOSELY):
+            with suppress(SQLAlchemyError):
+                pool = self._pool()
+                if self._is_accepted_only():
+                    for child in pool:
+                        with suppress(psutil.Error):
+                            child.kill()
+                    if self._is_accepted_only():  # else it was too late by a hair
+                        return len(pool)
+        raise Missed("the gateway had accepted nothing that was not on record")
+
+    def _is_accepted_only(self) -> bool:
+        ids = [loaded.campaign.id for loaded in self.run.campaigns]
+        accepted = sa.select(sa.func.count()).where(acceptances.c.campaign_id.in_(ids))
+        recorded = sa.select(sa.func.count()).where(
+            transitions.c.campaign_id.in_(ids), transitions.c.status == Status.IN_GATEWAY
+        )
+        with self.database.read() as connection:
+            # In this order: what is recorded after it was accepted only makes it fewer.
+            return (connection.scalar(accepted) or 0) > (connection.scalar(recorded) or 0)
+
+    def _put_forward(self, fault: Fault) -> None:
+        forward = (fault.clock or timedelta()) // MICROSECOND
+        with self.database.write() as connection:
+            connection.execute(
+                sa.update(runs).where(runs.c.id == self.run.id).values(ahead=runs.c.ahead + forward)
+            )
+
+
+def _looks(stop: threading.Event, seconds: float) -> Iterator[None]:
+    """Come back every so many seconds, until it is to stop or has taken too long."""
+    deadline = time.monotonic() + LONGEST_WAIT
+    while time.monotonic() < deadline:
+        yield
+        if stop.wait(seconds):
+            return
+
+
+def _work_done(process: psutil.Process) -> float:
+    with suppress(psutil.Error):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0

@@ -1,0 +1,71 @@
+"""Which reasons a scenario reaches, and how often, as the oracle predicts it."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from simulator.oracle.oracle import Oracle, allowances
+from simulator.scenario.audience_file import CustomerRecord, read_customers
+from simulator.scenario.file import Scenario
+from simulator.scenario.sections import Campaign
+from simulator.setup.census import Census, Population
+from tracker.clock import SystemClock, to_datetime
+from tracker.status import Reason
+
+HEADINGS = ("category", "reason")
+"""The columns before those of scenarios."""
+
+
+def columns_of(scenarios: Mapping[Path, Scenario]) -> dict[str, Scenario]:
+    """Scenarios by their names, and with their files where a name alone can't be a column."""
+    names = Counter([*HEADINGS, *(each.name for each in scenarios.values())])
+    return {
+        each.name if names[each.name] == 1 else f"{each.name} ({path})": each
+        for path, each in scenarios.items()
+    }
+
+
+def predicted_reasons(scenario: Scenario) -> Counter[Reason]:
+    """How many messages of all campaigns end for each reason.
+
+    Of messages that credit or a message limit withholds, only those are known to be out of credit
+    that no limit would stop.
+    """
+    oracles = foresee(scenario)
+    counts: Counter[Reason] = Counter()
+    for oracle in oracles:
+        for _, fates in oracle.predict():
+            codes, numbers = np.unique(fates.reasons[~fates.sent], return_counts=True)
+            counts.update({Reason(code): int(n) for code, n in zip(codes, numbers, strict=True)})
+    excess = sum(oracle.sendable()[1] for oracle in oracles)
+    withheld = sum(each.withheld or 0 for each in allowances(scenario, oracles).values())
+    counts[Reason.MESSAGE_LIMIT] += excess
+    counts[Reason.OUT_OF_CREDIT] += withheld - excess
+    return counts
+
+
+def foresee(scenario: Scenario) -> list[Oracle]:
+    """The oracles of a scenario's campaigns, before anything of it is recorded."""
+    today = to_datetime(SystemClock().now()).date()
+    populations: dict[str, tuple[int, Population | None]] = {}
+    for campaign in scenario.campaigns:
+        owner = scenario.owner_of(campaign)
+        if owner.name not in populations:
+            if isinstance(owner.audience, int):
+                populations[owner.name] = owner.audience, None
+            else:
+                census = Census(scenario.users_of(owner), today)
+                size = sum(1 for _ in census.watch(_readable(scenario, owner)))
+                populations[owner.name] = size, census.result()
+    return [
+        Oracle(scenario, campaign, *populations[scenario.owner_of(campaign).name])
+        for campaign in scenario.campaigns
+    ]
+
+
+def _readable(scenario: Scenario, owner: Campaign) -> Iterator[CustomerRecord]:
+    for read in read_customers(scenario.file_of(owner)):
+        if isinstance(read, CustomerRecord):
+            yield read

@@ -1,0 +1,340 @@
+"""What all campaigns to an audience will do to some of its customers, one after the other.
+
+The rule book is read here a second time, from labels and draws: no check is asked.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import entry_points
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.scenario.file import Scenario, service_settings
+from simulator.scenario.sections import Campaign
+from simulator.setup.census import Population
+from simulator.world.defects import DEFECTS, SERVICE_OF, SOUND, planted, why_not_plantable
+from simulator.world.forced import forced_engagement
+from simulator.world.gateway_response import rejections, treat
+from simulator.world.outcomes import engaged
+from simulator.world.services import no_answer
+from tracker.status import REFUSALS, Engagement, Reason, Status, Step
+from workers.checks.base import foreign_checks
+from workers.services.base import TRIES
+
+_STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
+
+RULE_BOOK = sorted(Reason, key=lambda reason: (_STEPS.index(reason.step), reason))
+"""Reasons in their order: the first that applies to a message is the one that it gets."""
+
+PLACE = np.full(max(Reason) + 1, len(RULE_BOOK), np.int8)
+PLACE[RULE_BOOK] = np.arange(len(RULE_BOOK))
+"""The place of a reason, by its code, in the rule book. Code 0 stands for none and comes last."""
+
+
+KNOWN_FROM = {
+    Reason.UNSUBSCRIBED: Reason.SUBSCRIPTION_SERVICE,
+    Reason.NDNC: Reason.SUBSCRIPTION_SERVICE,
+    Reason.COUPON_ID_MISSING: Reason.COUPON_ISSUE,
+    Reason.COUPON_DATE_FORMAT: Reason.COUPON_ISSUE,
+    Reason.COUPON_EXPIRED: Reason.COUPON_ISSUE,
+    Reason.COUPON_REDEEMED: Reason.COUPON_ISSUE,
+}
+"""Reasons that are known from a service only, and the reason there is when it has no answer."""
+
+
+@dataclass(frozen=True)
+class Fates:
+    """What messages end as: arrays of one length, of codes of Status and Reason.
+
+    ``instead`` has bits (1 << reason) of what may stop a message in place of that, depending on
+    who comes first. Of an ``uncertain`` one nothing is known. The rest is of every message as if it
+    were sent: ``duplicates`` and ``stale`` are the numbers of receipts that must not count, and
+    ``rejections`` how often the gateway refuses it for now; of ``lost`` ones nothing
+    is heard, and ``late`` ones bounce after delivery. What becomes of an ``unforeseen`` one
+    its gateway alone knows.
+    """
+
+    statuses: NDArray[np.int8]
+    reasons: NDArray[np.int8]
+    attempts: NDArray[np.int8]
+    instead: NDArray[np.int32]
+    uncertain: NDArray[np.bool_]
+    duplicates: NDArray[np.int16]
+    stale: NDArray[np.int16]
+    lost: NDArray[np.bool_]
+    late: NDArray[np.bool_]
+    unforeseen: NDArray[np.bool_]
+    rejections: NDArray[np.int64]
+
+    @classmethod
+    def unsent(cls, reasons: NDArray[np.int8]) -> "Fates":
+        """Of messages that no gateway has seen yet."""
+        count = len(reasons)
+        return cls(
+            statuses=np.full(count, Status.NOT_SENT, np.int8),
+            reasons=reasons,
+            attempts=np.zeros(count, np.int8),
+            instead=np.zeros(count, np.int32),
+            uncertain=np.zeros(count, np.bool_),
+            duplicates=np.zeros(count, np.int16),
+            stale=np.zeros(count, np.int16),
+            lost=np.zeros(count, np.bool_),
+            late=np.zeros(count, np.bool_),
+            unforeseen=np.zeros(count, np.bool_),
+            rejections=np.zeros(count, np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.statuses)
+
+    @property
+    def sent(self) -> NDArray[np.bool_]:
+        return np.asarray(self.statuses != Status.NOT_SENT)
+
+
+@dataclass(frozen=True)
+class _History:
+    """What customers bring from campaigns before: bounces on the channel, messages had, and whether
+    they want no more. ``uncertain`` is where that depended on who came first."""
+
+    hard: NDArray[np.int64]
+    soft: NDArray[np.int64]
+    had: NDArray[np.int64]
+    refused: NDArray[np.bool_]
+    uncertain: NDArray[np.bool_]
+
+
+@dataclass
+class Foresight:
+    """Some customers of an audience, and what all campaigns to it will do to them."""
+
+    scenario: Scenario
+    owner: Campaign
+    population: Population | None
+    first: int
+    count: int
+    credit_is_scarce: bool
+    _fates: dict[str, Fates] = field(default_factory=dict)
+
+    def fates(self, campaign: Campaign) -> Fates:
+        if campaign.name not in self._fates:
+            self._fates[campaign.name] = self._predict(campaign)
+        return self._fates[campaign.name]
+
+    def excess(self, campaign: Campaign) -> int:
+        """Messages too many for the limit, of campaigns side by side of which this is the first."""
+        beside = self._beside(campaign)
+        limit = self.scenario.organization_of(campaign).message_limit
+        group = [each for each in self.scenario.campaigns if each in [campaign, *beside]]
+        if limit is None or not beside or group[0] != campaign:
+            return 0
+        wanted = sum(self.fates(each).sent.astype(np.int64) for each in group)
+        left = limit.count - self._history(campaign).had
+        return int(np.maximum(wanted - left, 0)[np.asarray(wanted) > 0].sum())
+
+    def _predict(self, campaign: Campaign) -> Fates:
+        history = self._history(campaign)
+        organization = self.scenario.organization_of(campaign)
+        reasons = self._reasons(campaign, history)
+        instead = np.zeros(self.count, np.int32)
+        beside = self._beside(campaign)
+        # What each would do if it were alone. That may come before ours, or after.
+        alone = {each.name: self._reasons(each, self._history(each)) for each in beside}
+        if organization.message_limit is not None:
+            left = organization.message_limit.count - history.had
+            _stop(reasons, left <= 0, Reason.MESSAGE_LIMIT)
+            if beside:
+                rivals = sum((each == SOUND).astype(np.int64) for each in alone.values())
+                _may_stop(instead, reasons, rivals >= left, Reason.MESSAGE_LIMIT)
+        fates = replace(
+            self._treated(campaign, reasons), instead=instead, uncertain=history.uncertain
+        )
+        hard, soft = history.hard.copy(), history.soft.copy()
+        for each in beside:
+            if each.channel is campaign.channel:
+                others = self._treated(each, alone[each.name])
+                hard += others.statuses == Status.HARD_BOUNCED
+                soft += others.statuses == Status.SOFT_BOUNCED
+                refuses = self._refusing(each, others.statuses)
+                _may_stop(instead, reasons, refuses, Reason.UNSUBSCRIBED)
+        bounced = hard >= organization.hard_bounce_limit
+        bounced |= soft >= organization.soft_bounce_limit
+        _may_stop(instead, reasons, bounced, Reason.BOUNCED_REPEATEDLY)
+        for check in foreign_checks():
+            instead |= 1 << check.reason
+        if self.credit_is_scarce:
+            instead[fates.sent] |= 1 << Reason.OUT_OF_CREDIT
+        return fates
+
+    def _history(self, campaign: Campaign) -> _History:
+        if self.population is None:
+            hard, soft = np.zeros((2, self.count), np.int64)
+        else:
+            part = slice(self.first, self.first + self.count)
+            hard = self.population.hard_bounces[part].astype(np.int64)
+            soft = self.population.soft_bounces[part].astype(np.int64)
+        had = np.zeros(self.count, np.int64)
+        refused, uncertain = np.zeros((2, self.count), np.bool_)
+        for each in self.scenario.users_of(self.owner):
+            if not self._waits_for(campaign, each):
+                continue
+            earlier = self.fates(each)
+            had += earlier.sent
+            uncertain |= earlier.uncertain | (earlier.instead != 0)
+            uncertain |= earlier.sent & earlier.unforeseen
+            if each.channel is campaign.channel:
+                hard += earlier.statuses == Status.HARD_BOUNCED
+                soft += earlier.statuses == Status.SOFT_BOUNCED
+                soft[(earlier.statuses == Status.DELIVERED) | (earlier.sent & earlier.late)] = 0
+                refused |= self._refusing(each, earlier.statuses)
+        return _History(hard, soft, had, refused, uncertain)
+
+    def engaged(self, campaign: Campaign) -> dict[Engagement, NDArray[np.bool_]]:
+        """Who does what with a message of a campaign that reaches them for good."""
+        does = engaged(
+            self.scenario.inclination_of(campaign),
+            *(self.scenario.seed, campaign.name, self.first, self.count),
+        )
+        forced = self._forced(campaign)
+        if not forced.any():
+            return does
+        by_force = forced_engagement(forced)
+        return {kind: np.where(forced > 0, by_force[kind], does[kind]) for kind in Engagement}
+
+    def _forced(self, campaign: Campaign) -> NDArray[np.int8]:
+        """Return the outcomes that addresses force, as codes of :class:`Magic`; 0 for none."""
+        labels = self._labels(campaign)[0]
+        return np.where(labels < 0, -labels, 0).astype(np.int8)
+
+    def _refusing(self, campaign: Campaign, statuses: NDArray[np.int8]) -> NDArray[np.bool_]:
+        """Who wants no more messages on the channel after this campaign's."""
+        does = self.engaged(campaign)
+        refuses = np.logical_or.reduce([does[kind] for kind in REFUSALS])
+        return np.asarray(refuses & (statuses == Status.DELIVERED))
+
+    def _reasons(self, campaign: Campaign, history: _History) -> NDArray[np.int8]:
+        """The first reason of the rule book that applies, but for credit and the message limit."""
+        organization = self.scenario.organization_of(campaign)
+        on_channel = organization.on(campaign.channel)
+        everybody = np.ones(self.count, np.bool_)
+        reasons = np.full(self.count, SOUND, np.int8)
+        unanswered = self._unanswered(campaign)
+        for labels in self._labels(campaign):
+            for reason in np.unique(labels[labels > SOUND]):
+                # What a service says of a customer is not known where it has no answer.
+                knows = KNOWN_FROM.get(Reason(reason))
+                hidden = unanswered.get(knows, False) if knows else False
+                _stop(reasons, (labels == reason) & ~np.asarray(hidden), Reason(reason))
+        for reason, where in unanswered.items():
+            _stop(reasons, where, reason)
+        sender = campaign.sender if campaign.sender is not None else on_channel.sender
+        if not organization.enabled:
+            _stop(reasons, everybody, Reason.ORGANIZATION_DISABLED)
+        if not on_channel.enabled or sender == "":
+            _stop(reasons, everybody, Reason.CONFIGURATION)
+        bounced = history.hard >= organization.hard_bounce_limit
+        bounced |= history.soft >= organization.soft_bounce_limit
+        _stop(reasons, bounced, Reason.BOUNCED_REPEATEDLY)
+        unknown = unanswered[Reason.SUBSCRIPTION_SERVICE]
+        _stop(reasons, history.refused & ~unknown, Reason.UNSUBSCRIBED)
+        if "coupon" in campaign.requires and not self.scenario.has_active_series(campaign):
+            _stop(reasons, everybody, Reason.COUPON_CONFIGURATION)
+        if not self.scenario.gateway_of(campaign).enabled:
+            _stop(reasons, everybody, Reason.GATEWAY_CONFIGURATION)
+        if campaign.kind not in _installed_handlers():
+            _stop(reasons, everybody, Reason.HANDLER_NOT_FOUND)
+        return reasons
+
+    def _unanswered(self, campaign: Campaign) -> Mapping[Reason, NDArray[np.bool_]]:
+        """For whom a service that the campaign needs has no answer, by the reason that gives."""
+        found = {}
+        settings = service_settings(self.scenario, campaign)
+        for reason, service in SERVICE_OF.items():
+            if why_not_plantable(reason, campaign.channel, campaign.requires) is not None:
+                continue
+            if reason is Reason.TIMEOUT and campaign.kind not in _installed_handlers():
+                continue  # nobody is asked to prepare them
+            found[reason] = np.ones(self.count, np.bool_)
+            for attempt in range(TRIES):
+                found[reason] &= no_answer(
+                    settings, campaign.name, service, attempt, self.first, self.count
+                )
+        return found
+
+    def _labels(self, campaign: Campaign) -> tuple[NDArray[np.int8], ...]:
+        """What is wrong with the customers' own records and with their coupons, as far as the
+        campaign minds."""
+        if self.population is not None:
+            part = slice(self.first, self.first + self.count)
+            labels = self.population.labels[campaign.name]
+            return labels[part], self.population.coupons[campaign.name][part]
+        labels = planted(
+            self.scenario.seed, self.owner.name, self.owner.defects, self.first, self.count
+        )
+        for reason in DEFECTS:
+            why_not = why_not_plantable(reason, campaign.channel, campaign.requires)
+            if why_not is not None or reason in SERVICE_OF:
+                labels[labels == reason] = SOUND
+        return (labels,)
+
+    def _treated(self, campaign: Campaign, reasons: NDArray[np.int8]) -> Fates:
+        """What becomes of messages whom no reason stops, in the hands of the gateway."""
+        forced = self._forced(campaign)
+        fates = Fates.unsent(reasons)
+        waiting = np.ones(self.count, np.bool_)
+        gateway = self.scenario.gateway_of(campaign)
+        fates.unforeseen[:] = not gateway.is_simulated
+        for attempt in range(1, gateway.attempts + 1):
+            drawn = (gateway.behaviour, self.scenario.seed, campaign.name, attempt, self.first)
+            treatment = treat(*drawn, forced)
+            fates.rejections[waiting] += rejections(*drawn, self.count)[waiting]
+            fates.lost[waiting & treatment.lost] = True
+            ends = np.where(treatment.lost, Status.IN_GATEWAY, treatment.outcomes)
+            fates.statuses[waiting], fates.attempts[waiting] = ends[waiting], attempt
+            fates.duplicates[waiting & treatment.duplicate] += 1
+            fates.stale[waiting & treatment.stale] += 1
+            late = waiting & treatment.late
+            fates.late[late], fates.statuses[late] = True, Status.HARD_BOUNCED
+            waiting &= ends == Status.SOFT_BOUNCED
+        stopped = reasons != SOUND
+        fates.statuses[stopped], fates.attempts[stopped] = Status.NOT_SENT, 0
+        return fates
+
+    def _beside(self, campaign: Campaign) -> list[Campaign]:
+        """The campaigns to this audience that run at the same time."""
+        return [
+            each
+            for each in self.scenario.users_of(self.owner)
+            if each != campaign
+            and not self._waits_for(each, campaign)
+            and not self._waits_for(campaign, each)
+        ]
+
+    def _waits_for(self, campaign: Campaign, other: Campaign) -> bool:
+        """Whether a campaign begins after another has settled."""
+        while campaign.after is not None:
+            campaign = self.scenario.campaign(campaign.after)
+            if campaign == other:
+                return True
+        return False
+
+
+def _stop(reasons: NDArray[np.int8], where: NDArray[np.bool_], reason: Reason) -> None:
+    """Give messages a reason, but for those that have one which comes before it."""
+    reasons[where & (PLACE[reasons] > PLACE[reason])] = reason
+
+
+def _may_stop(
+    instead: NDArray[np.int32],
+    reasons: NDArray[np.int8],
+    where: NDArray[np.bool_],
+    reason: Reason,
+) -> None:
+    instead[where & (PLACE[reasons] > PLACE[reason])] |= 1 << reason
+
+
+@cache
+def _installed_handlers() -> frozenset[str]:
+    return frozenset(entry_points(group="sendtrace.handlers").names)

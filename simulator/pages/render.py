@@ -1,0 +1,20 @@
+"""Pages, made from the templates beside this module: one file each, that runs and loads nothing."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment
+
+from simulator.figures import shown
+from tracker.output.render import pages_of
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """A page."""
+    return _environment().get_template(template).render(context)
+
+
+@cache
+def _environment() -> Environment:
+    return pages_of("simulator", filters={"shown": shown})

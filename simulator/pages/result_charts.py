@@ -1,0 +1,170 @@
+"""The charts of a result."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+
+import numpy as np
+
+from simulator import figures
+from simulator.results import timeseries
+from simulator.results.result import Result
+from simulator.results.timeseries import ARRIVALS, IN_FLIGHT, OVER_TIME, SECOND
+from tracker.output.charts import Chart, bar_chart, line_chart, point_chart
+from tracker.output.series import Column
+from tracker.queries.latencies import SPANS, Latencies, Span
+from tracker.queries.report import Report
+from tracker.queries.workload import Workload
+from tracker.status import Reason, Status
+from workers.queues import QUEUES
+
+LEAST = 1e-4
+"""Seconds: what takes less is nothing on the scale of a run."""
+
+IN_STAGES = ("p50", "p95", "p99", "max")
+"""Percentiles that are drawn; more of them would lie on each other."""
+
+MINUTE, HOUR = 60.0, 3600.0
+MANY = 10
+"""Minutes and hours are counted once there are so many of them."""
+
+NO_SAMPLE = "no samples were taken"
+
+
+def charts_over_time(result: Result) -> list[Chart]:
+    """What happened in a run, second by second."""
+    columns = result.curves.columns
+    unit, seconds = _unit_of(columns[SECOND])
+    x_title, x = f"{unit} since the start", columns[SECOND] / seconds
+
+    def chart(
+        title: str,
+        y_title: str,
+        nothing: str,
+        series: Mapping[str, Column],
+        ceiling: float = inf,
+    ) -> Chart:
+        return line_chart(title, x_title, y_title, x, series, nothing=nothing, ceiling=ceiling)
+
+    in_flight = {"in flight": columns[IN_FLIGHT]}
+    return [
+        chart("Arrivals and hand-overs", "messages a second", *_rates(result)),
+        chart("Messages in flight", "messages", "no message was under way", in_flight),
+        *(
+            chart(
+                f"Latency, {span.label}",
+                "seconds" if result.run.scenario.clock.speed == 1 else "seconds of the run's time",
+                "no message came so far",
+                _latencies(columns, span),
+            )
+            for span in OVER_TIME
+        ),
+        chart("Tasks that wait, by queue", "tasks", *_depths(columns, timeseries.ready)),
+        chart("Tasks that workers hold, by queue", "tasks", *_depths(columns, timeseries.unacked)),
+        chart("CPU of the workers", "cores", *_usage(result, figures.CPU, timeseries.CPU)),
+        chart("Memory of the workers", "MB", *_usage(result, figures.MEMORY, timeseries.MEMORY)),
+    ]
+
+
+def _unit_of(seconds: Column) -> tuple[str, float]:
+    """The unit in which so many seconds are read best, and its length in seconds."""
+    if seconds[-1] >= MANY * HOUR:
+        return "hours", HOUR
+    return ("minutes", MINUTE) if seconds[-1] >= MANY * MINUTE else ("seconds", 1.0)
+
+
+def _rates(result: Result) -> tuple[str, dict[str, Column], float]:
+    """Messages a second; why there are none; and where to cut arrivals off: those of a blast would
+    make all else look flat."""
+    columns, interval = result.curves.columns, result.curves.interval
+    moved = {
+        "handed to the gateway": columns[Status.IN_GATEWAY.slug] / interval,
+        "delivered": columns[Status.DELIVERED.slug] / interval,
+    }
+    arrivals = columns[ARRIVALS] / interval
+    highest = max(float(each.max()) for each in moved.values())
+    blast = highest and arrivals.max() > BLAST * highest
+    series = {"arrivals": arrivals, **moved}
+    return "no message arrived", series, ROOM * highest if blast else inf
+
+
+BLAST, ROOM = 4, 1.2
+"""Arrivals are cut off if they are so many times the rest, at so many times the rest."""
+
+
+def _latencies(columns: Mapping[str, Column], span: Span) -> dict[str, Column]:
+    return {
+        percentile: columns[timeseries.latency(span.name, percentile)]
+        for percentile in timeseries.PERCENTILES
+    }
+
+
+def _depths(
+    columns: Mapping[str, Column], name: Callable[[str], str]
+) -> tuple[str, dict[str, Column]]:
+    """Of each queue in which anything was ever seen; and why there is none."""
+    every = {queue: columns[name(queue)] for queue in QUEUES}
+    seen = any(np.isfinite(depth).any() for depth in every.values())
+    why = "every queue was empty when it was looked at" if seen else NO_SAMPLE
+    return why, {queue: depth for queue, depth in every.items() if np.nansum(depth)}
+
+
+def _usage(result: Result, figure: str, name: str) -> tuple[str, dict[str, Column]]:
+    """What the workers use, of memory in megabytes; and why that is not known."""
+    why = result.conditions.absent.get(figure, NO_SAMPLE)
+    column = result.curves.columns[name]
+    return why, {"workers": column / 1e6 if name == timeseries.MEMORY else column}
+
+
+def chart_of_latency(result: Result) -> Chart:
+    """How long each stage took, of all messages."""
+    found = {
+        percentile: _column([result.figures[f"{span.name}.{percentile}"] for span in SPANS])
+        for percentile in IN_STAGES
+    }
+    return point_chart(
+        "Latency by stage",
+        "seconds, on a logarithmic scale",
+        [span.label for span in SPANS],
+        found,
+        least=LEAST,
+        nothing="no message came further than its first status",
+    )
+
+
+def chart_of_steps(workloads: Sequence[Workload]) -> Chart:
+    """What a task of each step spends its time on."""
+    parts = {
+        "waiting": _column([mean(each.waiting) for each in workloads]),
+        "service": _column([mean(each.service) for each in workloads]),
+    }
+    steps = [each.step.value for each in workloads]
+    return bar_chart(
+        "Time of a task, by step", "seconds, the mean of all tasks", steps, parts, nothing=NO_TASK
+    )
+
+
+NO_TASK = "no task has changed anything"
+
+
+def mean(latencies: Latencies) -> float | None:
+    return latencies.seconds / len(latencies) if len(latencies) else None
+
+
+def chart_of_reasons(reports: Sequence[Report]) -> Chart:
+    """Why messages of all campaigns were Not Sent; the most frequent reason first."""
+    counts = {
+        reason: sum(report.having(Status.NOT_SENT, reason) for report in reports)
+        for reason in Reason
+    }
+    occurring = sorted((each for each in Reason if counts[each]), key=lambda each: -counts[each])
+    return bar_chart(
+        "Not Sent by reason",
+        "messages",
+        [reason.title for reason in occurring],
+        {"messages": _column([counts[reason] for reason in occurring])},
+        nothing="every message passed the checks and could be handed over",
+    )
+
+
+def _column(values: Sequence[float | None]) -> Column:
+    return np.array([np.nan if each is None else each for each in values], np.float64)

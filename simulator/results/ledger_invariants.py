@@ -1,0 +1,141 @@
+"""What the simulated gateway's ledger can tell against the tracker's record, as invariants."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from simulator.scenario.sections import SIMULATED
+from simulator.schema import OUTCOMES, acceptances
+from tracker.audit.invariants import Invariant
+from tracker.status import Status
+from tracker.store.schema import campaigns, gateways, messages, transitions
+
+
+def _accepted_is_recorded(ids: Sequence[int]) -> sa.Select[Any]:
+    return (
+        sa.select(
+            acceptances.c.campaign_id,
+            acceptances.c.number,
+            acceptances.c.attempt,
+            messages.c.status,
+        )
+        .outerjoin(
+            transitions,
+            sa.and_(
+                transitions.c.campaign_id == acceptances.c.campaign_id,
+                transitions.c.status == Status.IN_GATEWAY,
+                transitions.c.attempt == acceptances.c.attempt,
+                transitions.c.number == acceptances.c.number,
+            ),
+        )
+        .outerjoin(
+            messages,
+            sa.and_(
+                messages.c.campaign_id == acceptances.c.campaign_id,
+                messages.c.number == acceptances.c.number,
+            ),
+        )
+        .where(
+            acceptances.c.campaign_id.in_(ids),
+            transitions.c.number.is_(None),
+            # Between the gateway's transaction and the journal's, and after a crash there, a
+            # message waits for exactly this attempt. Unknown messages have null here.
+            sa.func.coalesce(sa.not_(_awaits_attempt()), sa.true()),
+        )
+        .order_by(acceptances.c.campaign_id, acceptances.c.number)
+    )
+
+
+def _awaits_attempt() -> sa.ColumnElement[bool]:
+    """Whether a message is to be handed over for the attempt of an acceptance."""
+    attempts = (
+        sa.select(campaigns.c.attempts)
+        .where(campaigns.c.id == acceptances.c.campaign_id)
+        .correlate(acceptances)
+        .scalar_subquery()
+    )
+    return sa.or_(
+        sa.and_(messages.c.status == Status.ABOUT_TO_BE_SENT, acceptances.c.attempt == 1),
+        sa.and_(
+            messages.c.status == Status.SOFT_BOUNCED,
+            messages.c.attempt == acceptances.c.attempt - 1,
+            messages.c.attempt < attempts,
+        ),
+    )
+
+
+def _recorded_is_accepted(ids: Sequence[int]) -> sa.Select[Any]:
+    return (
+        sa.select(transitions.c.campaign_id, transitions.c.number, transitions.c.attempt)
+        .outerjoin(
+            acceptances,
+            sa.and_(
+                acceptances.c.campaign_id == transitions.c.campaign_id,
+                acceptances.c.number == transitions.c.number,
+                acceptances.c.attempt == transitions.c.attempt,
+            ),
+        )
+        .where(
+            transitions.c.campaign_id.in_(_through_us(ids)),
+            transitions.c.status == Status.IN_GATEWAY,
+            acceptances.c.number.is_(None),
+        )
+        .order_by(transitions.c.campaign_id, transitions.c.number)
+    )
+
+
+def _through_us(ids: Sequence[int]) -> sa.Select[tuple[int]]:
+    """The campaigns whose gateway is the simulated one."""
+    return (
+        sa.select(campaigns.c.id)
+        .join(gateways, gateways.c.id == campaigns.c.gateway_id)
+        .where(campaigns.c.id.in_(ids), gateways.c.kind == SIMULATED)
+    )
+
+
+def _outcome_is_recorded(ids: Sequence[int]) -> sa.Select[Any]:
+    # What follows an outcome, such as a late bounce, does not come from the gateway's hands.
+    return (
+        sa.select(
+            transitions.c.campaign_id,
+            transitions.c.number,
+            transitions.c.attempt,
+            transitions.c.status,
+            acceptances.c.outcome,
+        )
+        .join(
+            acceptances,
+            sa.and_(
+                acceptances.c.campaign_id == transitions.c.campaign_id,
+                acceptances.c.number == transitions.c.number,
+                acceptances.c.attempt == transitions.c.attempt,
+            ),
+        )
+        .where(
+            transitions.c.campaign_id.in_(ids),
+            transitions.c.status.in_(OUTCOMES),
+            transitions.c.previous == Status.IN_GATEWAY,
+            transitions.c.status != acceptances.c.outcome,
+        )
+        .order_by(transitions.c.campaign_id, transitions.c.number)
+    )
+
+
+INVARIANTS = (
+    Invariant(
+        "accepted_is_recorded",
+        "What the gateway accepted is on record as handed to it, or still waits to be.",
+        _accepted_is_recorded,
+    ),
+    Invariant(
+        "recorded_is_accepted",
+        "What is on record as handed to the gateway is in the gateway's own ledger.",
+        _recorded_is_accepted,
+    ),
+    Invariant(
+        "outcome_is_recorded",
+        "What is on record as the gateway's answer is the answer in its ledger.",
+        _outcome_is_recorded,
+    ),
+)

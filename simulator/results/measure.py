@@ -1,0 +1,150 @@
+"""The figures of a run, read from the rows in one go."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from simulator import figures
+from simulator.figures import CPU, MEMORY, SECONDS, THROUGHPUT, TIMED_STEPS, Figures
+from simulator.results.prediction_check import Mishaps
+from simulator.results.samples import Sample
+from simulator.results.timeseries import Timeseries, make_timeseries
+from simulator.setup.record import Run
+from simulator.world import ledger
+from tracker.clock import Instant
+from tracker.queries.latencies import (
+    SPANS,
+    TO_GATEWAY,
+    Latencies,
+    Passages,
+    read_passages,
+)
+from tracker.queries.report import Report
+from tracker.queries.workload import Workload, read_workloads
+from tracker.store.schema import steps
+from workers.queues import QUEUES
+
+MOST_POINTS = 300
+"""Intervals that curves are drawn with; a longer run has longer ones."""
+
+INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 86_400)
+"""Seconds that an interval may have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a run's rows and samples come to. ``seconds`` are real, from its first step to its
+    last; ``curves`` is ``timeseries`` at an interval that fits a picture."""
+
+    seconds: float
+    figures: Figures
+    workloads: tuple[Workload, ...]
+    timeseries: Timeseries
+    curves: Timeseries
+
+
+def measure(
+    connection: Connection,
+    run: Run,
+    reports: Sequence[Report],
+    mishaps: Mishaps,
+    samples: Sequence[Sample],
+) -> Measured:
+    """Measure a run, of which ``mishaps`` are known. Percentiles are exact: every message is in
+    them."""
+    campaigns = [loaded.campaign for loaded in run.campaigns]
+    ids, speed = [campaign.id for campaign in campaigns], run.scenario.clock.speed
+    _, ended = _span(connection, ids)
+    seconds = real_seconds(connection, run)
+    each = [read_passages(connection, campaign) for campaign in campaigns]
+    passages = Passages(run.started_at, speed)
+    for its in each:
+        passages.merge(its)
+    workloads = read_workloads(connection, ids, speed)
+    found: dict[str, float | None] = {
+        SECONDS: seconds,
+        **_common(passages, reports, speed),
+        **_gateway(connection, ids, mishaps),
+        **dict(_steps(workloads)),
+        **dict(_sampled(samples)),
+    }
+    for campaign, report, its in zip(campaigns, reports, each, strict=True):
+        # What one campaign has is what the run has, if it has no other.
+        own = _common(its, [report], speed) if len(each) > 1 else None
+        for name in figures.OF_ALL:
+            found[f"{campaign.name}.{name}"] = found[name] if own is None else own[name]
+    rows = int(max(0, ended - run.started_at) / 1e6 / speed) + 1
+    interval = next((n for n in INTERVALS if rows <= n * MOST_POINTS), INTERVALS[-1])
+    timeseries = make_timeseries(passages, samples, rows)
+    return Measured(
+        seconds=seconds,
+        figures={name: found[name] for name in figures.units([each.name for each in campaigns])},
+        workloads=tuple(workloads),
+        timeseries=timeseries,
+        curves=(
+            timeseries
+            if interval == timeseries.interval
+            else make_timeseries(passages, samples, rows, interval)
+        ),
+    )
+
+
+def real_seconds(connection: Connection, run: Run) -> float:
+    """Real seconds from a run's first step to its last one so far."""
+    began, ended = _span(connection, [loaded.campaign.id for loaded in run.campaigns])
+    return (ended - began) / 1e6 / run.scenario.clock.speed
+
+
+def _span(connection: Connection, ids: Sequence[int]) -> tuple[Instant, Instant]:
+    began, ended = connection.execute(
+        sa.select(sa.func.min(steps.c.started_at), sa.func.max(steps.c.finished_at)).where(
+            steps.c.campaign_id.in_(ids)
+        )
+    ).one()
+    return began or 0, ended or 0
+
+
+def _common(passages: Passages, reports: Sequence[Report], speed: float) -> dict[str, float | None]:
+    """The figures that a run has, and each of its campaigns."""
+    found = {THROUGHPUT: _throughput(passages, speed)}
+    found |= dict(figures.with_shares(figures.counts(reports)))
+    for span in SPANS:
+        found |= dict(figures.percentiles(span.name, Latencies(passages.timed(span).took)))
+    return found
+
+
+def _throughput(passages: Passages, speed: float) -> float | None:
+    """Messages that the gateway took, a real second, from the first arrival to the last of them."""
+    handed = len(passages.timed(TO_GATEWAY).took)
+    micros = (passages.last_handover or 0) - (passages.first_arrival or 0)
+    return handed / (micros / 1e6 / speed) if handed and micros > 0 else None
+
+
+def _gateway(
+    connection: Connection, ids: Sequence[int], mishaps: Mishaps
+) -> dict[str, float | None]:
+    counted = {**vars(mishaps), **vars(ledger.counts(connection, ids))}
+    return {f"gateway.{name}": counted[name] for name in figures.GATEWAY}
+
+
+def _steps(workloads: Sequence[Workload]) -> Iterator[tuple[str, float | None]]:
+    for workload in workloads:
+        if workload.step in TIMED_STEPS:
+            name = f"steps.{workload.step}"
+            yield f"{name}.tasks", workload.tasks
+            yield f"{name}.seconds", workload.service.seconds
+            yield from figures.percentiles(f"{name}.waiting", workload.waiting)
+            yield from figures.percentiles(f"{name}.service", workload.service)
+
+
+def _sampled(samples: Sequence[Sample]) -> Iterator[tuple[str, float | None]]:
+    """The most that was seen of each."""
+    depths = [sample.depths for sample in samples if sample.depths is not None]
+    for queue in QUEUES:
+        yield f"queues.{queue}.ready", max((each[queue].ready for each in depths), default=None)
+        yield f"queues.{queue}.unacked", max((each[queue].unacked for each in depths), default=None)
+    usage = [sample.usage for sample in samples if sample.usage is not None]
+    yield CPU, max((each.cpu for each in usage), default=None)
+    yield MEMORY, max((each.memory for each in usage), default=None)

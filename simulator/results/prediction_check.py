@@ -1,0 +1,229 @@
+"""A campaign's messages, and what went wrong on their way, held against what was predicted."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from simulator.oracle.oracle import Oracle
+from simulator.oracle.prediction import Fates
+from simulator.scenario.sections import SIMULATED
+from simulator.setup.record import Loaded
+from simulator.world import ledger
+from tracker.record import receipts
+from tracker.status import FINAL, SENT, Engagement, Reason, Status, Verdict
+from tracker.store.schema import NO_REASON, messages, transitions
+
+EXAMPLES = 5
+"""Messages that differ from their prediction and are named; all are counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mishaps:
+    """How often something went wrong between the gateway and the record of a campaign.
+
+    ``duplicate``, ``stale`` and ``unknown`` receipts did not count. Those of ``lost`` messages
+    never came, and ``late_bounce`` ones bounced after they were delivered. ``refused`` is how often
+    the gateway refused a message for now.
+    """
+
+    duplicate: int = 0
+    stale: int = 0
+    unknown: int = 0
+    lost: int = 0
+    late_bounce: int = 0
+    refused: int = 0
+
+    def __add__(self, other: "Mishaps") -> "Mishaps":
+        return Mishaps(**{name: count + getattr(other, name) for name, count in vars(self).items()})
+
+    def __bool__(self) -> bool:
+        return any(vars(self).values())
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A message that did not end as predicted."""
+
+    number: int
+    predicted: str
+    actual: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A campaign's messages held against their prediction.
+
+    Of the ``unsettled`` ones nothing can be said yet, when a run was ended early.
+    Of the ``uncertain`` ones nothing was known before, as it depended on who came first;
+    ``withheld`` could have been sent but for credit and message limit. ``engagement`` counts who,
+    of those who got theirs, must have done what with it. ``expected`` must have gone
+    wrong with those that were sent, and ``observed`` did. ``fates`` is a digest.
+    """
+
+    messages: int
+    as_predicted: int
+    uncertain: int
+    unsettled: int
+    withheld: int
+    engagement: Counter[Engagement]
+    expected: Mishaps
+    observed: Mishaps
+    differences: tuple[Difference, ...]
+    fates: str
+
+    @property
+    def differing(self) -> int:
+        """Messages that did not end as predicted."""
+        return self.messages - self.as_predicted - self.unsettled
+
+    @property
+    def holds(self) -> bool:
+        """Whether all that has an end has the predicted one, and as much went wrong on its way."""
+        return not self.differing and self.observed == self.expected
+
+
+def compare(
+    connection: Connection,
+    loaded: Loaded,
+    oracle: Oracle,
+    *,
+    credit_is_scarce: bool,
+    unfinished: bool = False,
+) -> Comparison:
+    """Hold every message of a campaign against its prediction.
+
+    Of an ``unfinished`` run only those that are settled; what went wrong is then taken for
+    predicted, as the rest of it may have yet to come.
+    """
+    agreeing, uncertain, withheld, lost, unsettled = 0, 0, 0, 0, 0
+    engagement: Counter[Engagement] = Counter(dict.fromkeys(Engagement, 0))
+    differences, digest = list[Difference](), hashlib.blake2b(digest_size=16)
+    expected = Mishaps()
+    for first, predicted in oracle.predict(credit_is_scarce=credit_is_scarce):
+        actual = _fates(connection, loaded.campaign.id, first, len(predicted))
+        statuses, reasons, attempts = actual
+        for array in actual:
+            digest.update(array.tobytes())
+        same = (
+            (predicted.statuses == statuses)
+            & (predicted.reasons == reasons)
+            & (predicted.attempts == attempts)
+        )
+        stopped_instead = (predicted.instead >> np.maximum(reasons, 0)) & 1 == 1
+        same |= (statuses == Status.NOT_SENT) & stopped_instead
+        in_hands = predicted.sent & predicted.unforeseen
+        same |= in_hands & np.isin(statuses, list(SENT))
+        same |= predicted.uncertain & (statuses != MISSING)
+        if unfinished:
+            waits = _unsettled(statuses, attempts, loaded.campaign.attempts)
+            unsettled += int(np.count_nonzero(waits))
+            # They are neither right nor wrong, and what is in the gateway is not lost.
+            agreeing -= int(np.count_nonzero(waits))
+            same |= waits
+            statuses = np.where(waits, Status.QUEUED, statuses)
+        agreeing += int(np.count_nonzero(same))
+        uncertain += int(np.count_nonzero(predicted.uncertain))
+        allowance = np.isin(reasons, (Reason.OUT_OF_CREDIT, Reason.MESSAGE_LIMIT))
+        withheld += int(np.count_nonzero(predicted.sent & allowance))
+        expected += _expected(predicted, statuses)
+        lost += int(np.count_nonzero(statuses == Status.IN_GATEWAY))
+        does = oracle.engaged(first, len(predicted))
+        # Only of what was delivered and stayed so does anybody hear: the gateway's side of it is
+        # in SimulatedGateway.engagement.
+        reached = statuses == Status.DELIVERED
+        for kind in Engagement:
+            engagement[kind] += int(np.count_nonzero(does[kind] & reached))
+        for place in np.flatnonzero(~same)[: EXAMPLES - len(differences)]:
+            was = (predicted.statuses[place], predicted.reasons[place], predicted.attempts[place])
+            differences.append(
+                Difference(first + int(place), _words(*was), _words(*actual[:, place]))
+            )
+    observed = _observed(connection, loaded.campaign.id, lost)
+    foreseen = loaded.campaign.gateway_kind == SIMULATED and not unfinished
+    return Comparison(
+        messages=loaded.size,
+        as_predicted=agreeing,
+        uncertain=uncertain,
+        unsettled=unsettled,
+        withheld=withheld,
+        engagement=engagement,
+        expected=expected if foreseen else observed,
+        observed=observed,
+        differences=tuple(differences),
+        fates=digest.hexdigest(),
+    )
+
+
+def _expected(predicted: Fates, statuses: NDArray[np.int8]) -> Mishaps:
+    """What must have gone wrong with messages that have these statuses."""
+    sent = np.isin(statuses, list(SENT))
+    late = predicted.late & sent
+    return Mishaps(
+        duplicate=int(predicted.duplicates[sent].sum()),
+        stale=int(predicted.stale[sent].sum()),
+        lost=int(np.count_nonzero(predicted.lost & sent)),
+        late_bounce=int(np.count_nonzero(late)),
+        refused=int(predicted.rejections[sent].sum()),
+    )
+
+
+def _observed(connection: Connection, campaign_id: int, lost: int) -> Mishaps:
+    """What is on record as gone wrong with a campaign."""
+    refused = receipts.refused(connection, [campaign_id])[campaign_id]
+    late = sa.select(sa.func.count()).where(
+        transitions.c.campaign_id == campaign_id,
+        transitions.c.status == Status.HARD_BOUNCED,
+        transitions.c.previous == Status.DELIVERED,
+    )
+    return Mishaps(
+        duplicate=refused[Verdict.DUPLICATE],
+        stale=refused[Verdict.STALE],
+        unknown=refused[Verdict.UNKNOWN],
+        lost=lost,
+        late_bounce=connection.scalar(late) or 0,
+        refused=ledger.refused(connection, [campaign_id]),
+    )
+
+
+def _unsettled(
+    statuses: NDArray[np.int8], attempts: NDArray[np.int8], most_attempts: int
+) -> NDArray[np.bool_]:
+    """Messages that are there, and have yet to come to their end."""
+    settled = np.isin(statuses, list(FINAL))
+    settled |= (statuses == Status.SOFT_BOUNCED) & (attempts >= most_attempts)
+    return np.asarray(~settled & (statuses != MISSING))
+
+
+MISSING = -1
+"""Stands where a message should be and is none."""
+
+
+def _fates(connection: Connection, campaign_id: int, first: int, count: int) -> NDArray[np.int8]:
+    """Status, reason and attempt of messages as they are on record; shape (3, count)."""
+    rows = connection.execute(
+        sa.select(
+            messages.c.number, messages.c.status, messages.c.reason, messages.c.attempt
+        ).where(
+            messages.c.campaign_id == campaign_id,
+            messages.c.number.between(first, first + count - 1),
+        )
+    ).all()
+    states = np.full((3, count), MISSING, np.int8)
+    if rows:
+        columns = np.array(rows, np.int64).T
+        states[:, columns[0] - first] = columns[1:]
+    return states
+
+
+def _words(status: int, reason: int, attempt: int) -> str:
+    if status == MISSING:
+        return "missing"
+    named = Status(status).slug
+    if reason != NO_REASON:
+        return f"{named}: {Reason(reason).slug}"
+    return f"{named} on attempt {attempt}" if attempt else named

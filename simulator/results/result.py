@@ -1,0 +1,343 @@
+"""What came of a run: figures from the rows, and the judgement of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simulator.figures import CPU, MEMORY, THROUGHPUT, Figures
+from simulator.oracle.oracle import Allowance, Oracle, allowances
+from simulator.results.invariants import INVARIANTS
+from simulator.results.measure import measure
+from simulator.results.prediction_check import Comparison, Mishaps, compare
+from simulator.results.samples import Sample
+from simulator.results.timeseries import ARRIVALS, Timeseries
+from simulator.scenario.faults import Happened
+from simulator.scenario.thresholds import Judged, Threshold, judge
+from simulator.setup.record import Rejects, Run
+from tracker.audit import invariants
+from tracker.audit.invariants import Finding
+from tracker.clock import to_datetime
+from tracker.queries.latencies import LAG, TO_GATEWAY
+from tracker.queries.report import Report, make_reports
+from tracker.queries.workload import Workload
+from tracker.status import REFUSALS, Status
+from tracker.store.database import Database
+
+RESULT_VERSION = 2
+"""Version of the JSON result. It changes when a key changes its meaning or goes."""
+
+
+class State(StrEnum):
+    """How far a run got. All but a complete one have a partial result."""
+
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Under which a run was made: with what, besides its scenario."""
+
+    workers: int | None
+    batch_size: int
+    database: str
+    durability: Mapping[str, str]
+    machine: Mapping[str, str]
+    versions: Mapping[str, str]
+    timezone: str
+    log: Path | None = None
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """What can't be known, and why."""
+        if self.workers is not None:
+            return {}
+        why = "the workers were attached: what they use can't be read from here"
+        return dict.fromkeys((CPU, MEMORY), why)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "workers": self.workers,
+            "batch_size": self.batch_size,
+            "database": self.database,
+            "timezone": self.timezone,
+            "durability": dict(self.durability),
+            "machine": dict(self.machine),
+            "versions": dict(self.versions),
+            "absent": self.absent,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What was seen of a run from outside its record.
+
+    ``planned`` messages were to be sent; ``samples`` were taken once a second, and ``aborted`` is
+    the threshold for which it was ended. Batches were ``sent_on`` so often as they stood still. Of
+    so many ``snapshots`` of reports, some were ``unbalanced``. ``happened`` are the faults.
+    """
+
+    state: State
+    planned: int
+    samples: Sequence[Sample] = ()
+    aborted: Threshold | None = None
+    sent_on: int = 0
+    snapshots: int = 0
+    unbalanced: Sequence[Report] = ()
+    happened: Sequence[Happened] = ()
+
+    @property
+    def balance(self) -> Finding:
+        """Whether the report balanced whenever it was looked at."""
+        examples = tuple(each.as_json() for each in self.unbalanced[: invariants.EXAMPLES])
+        return Finding(SNAPSHOTS_BALANCE, len(self.unbalanced), examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withheld:
+    """Messages that credit or message limit stopped; ``predicted`` is None where it was unknown."""
+
+    predicted: int | None
+    actual: int
+
+    @property
+    def as_predicted(self) -> bool:
+        return self.predicted in (None, self.actual)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """All that is known of a run. ``run`` has the campaigns as far as their messages were sent;
+    ``curves`` is ``timeseries`` at an interval that fits a picture."""
+
+    run: Run
+    observed: Observed
+    conditions: Conditions
+    reports: tuple[Report, ...]
+    comparisons: tuple[Comparison, ...]
+    findings: tuple[Finding, ...]
+    withheld: Mapping[str, Withheld]
+    seconds: float
+    figures: Figures
+    workloads: tuple[Workload, ...]
+    thresholds: tuple[Judged, ...]
+    timeseries: Timeseries
+    curves: Timeseries
+
+    @property
+    def partial(self) -> bool:
+        return self.observed.state is not State.COMPLETE
+
+    @property
+    def thresholds_met(self) -> bool:
+        return all(each.passed for each in self.thresholds)
+
+    @property
+    def lags(self) -> bool:
+        """Whether the driver came so late that it shows in the latencies.
+
+        All of a blast is meant to arrive at once, and can't.
+        """
+        least = LEAST_LAG * self.run.scenario.clock.speed
+        for loaded in self.run.campaigns:
+            lag, latency = (
+                self.figures[f"{loaded.campaign.name}.{span.name}.p95"] or 0.0
+                for span in (LAG, TO_GATEWAY)
+            )
+            if not loaded.shape.is_blast and lag > max(least, LAG_SHARE * latency):
+                return True
+        return False
+
+    @property
+    def backlog(self) -> int:
+        """Messages that had not reached the gateway when the last one arrived, if those were so
+        many that the system can't be said to have kept up; 0 otherwise.
+
+        Of a blast nobody expects that.
+        """
+        if any(loaded.shape.is_blast for loaded in self.run.campaigns):
+            return 0
+        columns = self.timeseries.columns
+        waiting = np.cumsum(
+            columns[ARRIVALS] - columns[Status.IN_GATEWAY.slug] - columns[Status.NOT_SENT.slug]
+        )
+        arrived = np.flatnonzero(columns[ARRIVALS])
+        last = int(waiting[arrived[-1]]) if len(arrived) else 0
+        return last if last > BACKLOG_SHARE * self.run.size else 0
+
+    @property
+    def balanced(self) -> bool:
+        return all(report.balanced for report in self.reports)
+
+    @property
+    def as_predicted(self) -> bool:
+        """Every message as the oracle said, as many withheld, who did something, and mishaps."""
+        return all(each.as_predicted for each in self.withheld.values()) and all(
+            comparison.holds and comparison.engagement == report.engagement
+            for comparison, report in zip(self.comparisons, self.reports, strict=True)
+        )
+
+    @property
+    def invariants_hold(self) -> bool:
+        return all(finding.holds for finding in self.findings)
+
+    @property
+    def proven(self) -> bool:
+        """Whether it adds up and is as predicted, as far as it got."""
+        return self.balanced and self.as_predicted and self.invariants_hold
+
+    @property
+    def passed(self) -> bool:
+        return self.proven and self.thresholds_met and not self.partial
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as other programs read it, and as ``summary.json``: see docs/results.md."""
+        aborted = self.observed.aborted
+        return {
+            "version": RESULT_VERSION,
+            "run": self.run.id,
+            "scenario": self.run.scenario.name,
+            "seed": self.run.scenario.seed,
+            "state": self.observed.state.value,
+            "aborted_for": None if aborted is None else f"{aborted.figure} {aborted.told}",
+            "started_at": to_datetime(self.run.started_at).isoformat(),
+            "speed": self.run.scenario.clock.speed,
+            "planned": self.observed.planned,
+            "messages": self.run.size,
+            "seconds": round(self.seconds, 3),
+            "throughput": self.figures[THROUGHPUT],
+            **self.conditions.as_json(),
+            "verdict": {
+                "passed": self.passed,
+                "balanced": self.balanced,
+                "invariants_hold": self.invariants_hold,
+                "as_predicted": self.as_predicted,
+                "thresholds_met": self.thresholds_met,
+            },
+            "thresholds": [each.as_json() for each in self.thresholds],
+            "faults": [vars(each) for each in self.observed.happened],
+            "recovery": {"sent_on": self.observed.sent_on},
+            "snapshots": self.observed.snapshots,
+            "figures": dict(self.figures),
+            "rejects": [_rejects_as_json(each) for each in self.run.rejects],
+            "campaigns": [report.as_json() for report in self.reports],
+            "prediction": self._prediction_as_json(),
+            "invariants": [finding.as_json() for finding in self.findings],
+            "definition": self.run.scenario.text,
+        }
+
+    def _prediction_as_json(self) -> dict[str, Any]:
+        return {
+            "withheld": {name: vars(each) for name, each in self.withheld.items()},
+            "campaigns": [
+                {
+                    "campaign": loaded.campaign.name,
+                    "messages": each.messages,
+                    "as_predicted": each.as_predicted,
+                    "uncertain": each.uncertain,
+                    "unsettled": each.unsettled,
+                    "engagement": {
+                        kind.slug: count for kind, count in sorted(each.engagement.items())
+                    },
+                    "gateway": {
+                        "predicted": vars(each.expected),
+                        "actual": vars(each.observed),
+                    },
+                    "refusals": {kind.slug: each.engagement[kind] for kind in sorted(REFUSALS)},
+                    "differences": [vars(difference) for difference in each.differences],
+                    "fates": each.fates,
+                }
+                for loaded, each in zip(self.run.campaigns, self.comparisons, strict=True)
+            ],
+        }
+
+
+SNAPSHOTS_BALANCE = replace(
+    invariants.BALANCED,
+    name="snapshots_balance",
+    claim="The report balanced whenever it was looked at during the run.",
+)
+
+BACKLOG_SHARE = 0.2
+"""Share of the messages that may be on their way to the gateway when the last one arrives."""
+
+LEAST_LAG, LAG_SHARE = 1.0, 0.1
+"""The driver's lag matters from a real second on that is a tenth of what messages take."""
+
+
+def _rejects_as_json(rejects: Rejects) -> dict[str, Any]:
+    return {
+        "audience": rejects.audience.name,
+        "rows": rejects.count,
+        "file": str(rejects.file),
+    }
+
+
+def judge_run(database: Database, run: Run, observed: Observed, conditions: Conditions) -> Result:
+    """Read a run back from the rows, and hold it against what was predicted and demanded."""
+    partial = observed.state is not State.COMPLETE
+    with database.survey() as connection:
+        reports = make_reports(connection, [loaded.campaign for loaded in run.campaigns])
+        if partial:
+            run = run.as_far_as([report.audience for report in reports])
+        campaigns = [loaded.campaign for loaded in run.campaigns]
+        oracles = [Oracle.of(run.scenario, loaded) for loaded in run.campaigns]
+        expected = allowances(run.scenario, oracles)
+        comparisons = [
+            compare(
+                connection,
+                loaded,
+                oracle,
+                credit_is_scarce=expected[loaded.plan.organization].credit_is_scarce,
+                unfinished=observed.state is State.ABORTED,
+            )
+            for loaded, oracle in zip(run.campaigns, oracles, strict=True)
+        ]
+        if partial:  # what recipients do was not waited for
+            comparisons = [
+                replace(comparison, engagement=report.engagement)
+                for comparison, report in zip(comparisons, reports, strict=True)
+            ]
+        findings = invariants.check(connection, campaigns, INVARIANTS)
+        findings.append(observed.balance)
+        mishaps = sum((each.observed for each in comparisons), Mishaps())
+        measured = measure(connection, run, reports, mishaps, observed.samples)
+        return Result(
+            run=run,
+            observed=observed,
+            conditions=conditions,
+            reports=tuple(reports),
+            comparisons=tuple(comparisons),
+            findings=tuple(findings),
+            withheld=_withheld(run, expected, comparisons, partial=partial),
+            thresholds=judge(run.scenario.thresholds, measured.figures, observed.aborted),
+            **vars(measured),
+        )
+
+
+def _withheld(
+    run: Run,
+    expected: Mapping[str | None, Allowance],
+    comparisons: Sequence[Comparison],
+    *,
+    partial: bool,
+) -> dict[str, Withheld]:
+    """What credit and message limit stopped, by the organization's name."""
+    # Whom of a part of the messages a limit meets depends on who came first.
+    limited = partial and run.scenario.limits_messages
+    return {
+        run.scenario.organizations[name].name if name else run.scenario.organization.name: Withheld(
+            predicted=None if limited else allowance.withheld,
+            actual=sum(
+                comparison.withheld
+                for loaded, comparison in zip(run.campaigns, comparisons, strict=True)
+                if loaded.plan.organization == name
+            ),
+        )
+        for name, allowance in expected.items()
+    }

@@ -1,0 +1,262 @@
+"""Two runs held against each other, figure by figure: what changed, and whether that is more than
+noise.
+
+A run that was repeated (``simulate --repeat``) stands for all of its repetitions: its value is
+their median, and how far they lie apart is its noise. Of a single run the noise is not known, and
+a usual one is assumed.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+from typing import Any
+
+from simulator import figures
+from simulator.figures import COUNTS, LATENCIES, THROUGHPUT, Unit, owner
+from simulator.results.archive import Kept, Summary
+from simulator.results.result import State
+
+COMPARISON_VERSION = 1
+"""Version of the JSON comparison. It changes when a key changes its meaning or goes."""
+
+
+class Verdict(StrEnum):
+    """What a change means."""
+
+    SAME = "same"
+    BETTER = "better"
+    WORSE = "worse"
+    CHANGED = "changed"
+    CONTEXT = "context"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a figure is judged: ``better`` is 1 if more is better, -1 if less is, 0 if neither. The
+    usual noise is a ``share`` of it, and ``least`` in its unit."""
+
+    better: int
+    share: float = 0.0
+    least: float = 0.0
+
+    def usual_band(self, value: float) -> float:
+        return max(self.share * abs(value), self.least)
+
+
+PACE = Rule(better=1, share=0.15)
+LATENCY = Rule(better=-1, share=0.30, least=0.5)
+"""Of a single run; in real seconds."""
+
+EXACT, MORE, LESS = Rule(better=0), Rule(better=1), Rule(better=-1)
+"""What follows from the seed has no noise."""
+
+JUDGED_PERCENTILES = ("p50", "p90", "p95", "p99")
+"""Beyond them a few messages decide. Those are shown, and not judged."""
+
+FLOOR = 0.25
+"""Share of the usual band that the noise of repeated runs comes to at least: a handful of runs
+that happen to agree does not mean that there is none."""
+
+
+def rule_of(figure: str) -> Rule | None:
+    """How a figure of a run or of a campaign is judged; None where it is only shown."""
+    if figure == THROUGHPUT:
+        return PACE
+    span, _, percentile = figure.partition(".")
+    if span in LATENCIES:
+        return LATENCY if percentile in JUDGED_PERCENTILES else None
+    count = figure.removesuffix(".share")
+    if count.startswith("not_sent.system_error"):
+        return LESS
+    if count in ("sent", "delivered"):
+        return MORE
+    return EXACT if count in COUNTS else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A figure before and after; ``band`` is how much it may change by chance, None if nobody
+    knows."""
+
+    figure: str
+    unit: Unit
+    before: float | None
+    after: float | None
+    band: float | None
+    verdict: Verdict
+
+    @property
+    def difference(self) -> float | None:
+        if self.before is None or self.after is None:
+            return None
+        return self.after - self.before
+
+    @property
+    def share(self) -> float | None:
+        """The difference as a share of what it was."""
+        return self.difference / self.before if self.difference and self.before else None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "figure": self.figure,
+            "unit": self.unit.value,
+            "before": self.before,
+            "after": self.after,
+            "difference": self.difference,
+            "noise_band": self.band,
+            "verdict": self.verdict.value,
+        }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that two runs were not made alike in."""
+
+    what: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """Two runs, each with its repetitions behind it, and all that changed from one to the other."""
+
+    before: Sequence[Kept]
+    after: Sequence[Kept]
+    changes: tuple[Change, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def unjudged(self) -> str | None:
+        """Why nothing is judged; None if it is."""
+        for side in (self.before, self.after):
+            if side[0].summary.state is not State.COMPLETE:
+                return f"{side[0].name} is partial ({side[0].summary.state})"
+        return None
+
+    @property
+    def regressions(self) -> list[Change]:
+        """What is worse by more than noise."""
+        if self.unjudged is not None:
+            return []
+        return [change for change in self.changes if change.verdict is Verdict.WORSE]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "version": COMPARISON_VERSION,
+            "before": [each.summary.run for each in self.before],
+            "after": [each.summary.run for each in self.after],
+            "unjudged": self.unjudged,
+            "differences": [vars(each) for each in self.differences],
+            "regressions": [each.figure for each in self.regressions],
+            "changes": [each.as_json() for each in self.changes],
+        }
+
+
+def contrast(before: Sequence[Kept], after: Sequence[Kept]) -> Contrast:
+    """Hold a run against an earlier one; each comes with the runs that repeat it, if any. Two that
+    repeat each other are held against each other alone."""
+    if {each.name for each in before} & {each.name for each in after}:
+        before, after = before[:1], after[:1]
+    sides = [_campaigns(before[0]), _campaigns(after[0])]
+    # A single campaign's figures are the run's, and one that is in one run only has nothing to be
+    # held against.
+    both = [name for name in sides[0] if name in sides[1]] if max(map(len, sides)) > 1 else []
+    return Contrast(
+        before=before,
+        after=after,
+        changes=tuple(
+            _change(figure, owner(figure, both)[1], unit, before, after)
+            for figure, unit in figures.units(both).items()
+        ),
+        differences=tuple(_differences(before[0].summary, after[0].summary)),
+    )
+
+
+def _campaigns(kept: Kept) -> list[str]:
+    return [each.campaign for each in kept.summary.campaigns]
+
+
+def _change(
+    figure: str, name: str, unit: Unit, before: Sequence[Kept], after: Sequence[Kept]
+) -> Change:
+    values = [_values(figure, side) for side in (before, after)]
+    was, now = (median(each) if each else None for each in values)
+    rule = rule_of(name)
+    band = None
+    if rule is not None:
+        # A latency is in the run's own time.
+        speed = before[0].summary.speed if rule is LATENCY else 1.0
+        band = _band(rule, speed, was, values)
+    return Change(
+        figure=figure,
+        unit=unit,
+        before=was,
+        after=now,
+        band=band,
+        verdict=_verdict(rule, band, was, now),
+    )
+
+
+def _values(figure: str, runs: Sequence[Kept]) -> list[float]:
+    found = (run.summary.figures.get(figure) for run in runs)
+    return [value for value in found if value is not None]
+
+
+def _band(rule: Rule, speed: float, was: float | None, values: Sequence[list[float]]) -> float:
+    usual = rule.usual_band((was or 0.0) / speed) * speed
+    spreads = [max(each) - min(each) for each in values if len(each) > 1]
+    return max(*spreads, FLOOR * usual) if spreads else usual
+
+
+def _verdict(
+    rule: Rule | None, band: float | None, was: float | None, now: float | None
+) -> Verdict:
+    if rule is None or band is None:
+        return Verdict.CONTEXT
+    if was is None and now is None:
+        return Verdict.SAME
+    if was is None or now is None:
+        # Where there is no throughput and no latency, nothing gets anywhere.
+        return Verdict.WORSE if now is None else Verdict.BETTER
+    if abs(now - was) <= band:
+        return Verdict.SAME
+    if not rule.better:
+        return Verdict.CHANGED
+    return Verdict.BETTER if (now - was) * rule.better > 0 else Verdict.WORSE
+
+
+CIRCUMSTANCES = ("scenario", "seed", "state", "speed", "workers", "batch_size", "database")
+DETAILS = ("durability", "machine", "versions")
+
+
+def _differences(before: Summary, after: Summary) -> Iterator[Difference]:
+    for what in CIRCUMSTANCES:
+        said = [_said(getattr(each, what)) for each in (before, after)]
+        if said[0] != said[1]:
+            yield Difference(what.replace("_", " "), *said)
+    for table in DETAILS:
+        old, new = getattr(before, table), getattr(after, table)
+        for what in dict.fromkeys((*old, *new)):
+            if old.get(what) != new.get(what) and what not in CHANGING:
+                yield Difference(f"{table}: {what}", _said(old.get(what)), _said(new.get(what)))
+    for line in _definition_changes(before.definition, after.definition):
+        mark, text = line[0], line[1:].strip()
+        if text:
+            yield Difference("scenario file", *((text, "") if mark == "-" else ("", text)))
+
+
+CHANGING = frozenset({"load before"})
+"""What is never twice the same."""
+
+
+def _definition_changes(before: str, after: str) -> list[str]:
+    """The lines of the scenario file that were taken out (``-``) or came in (``+``)."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
+    return [line for line in list(lines)[2:] if not line.startswith("@@")]
+
+
+def _said(value: object) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,135 @@
+"""A run over time: for each second, or a few, what came in, what moved, and how long it took.
+
+What happened to messages is from their transitions, exact; what is seen once a second (queues,
+workers) is from samples. Seconds are real ones from the beginning of the run.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.results.samples import Sample
+from tracker.output.series import Column
+from tracker.queries.latencies import TO_FINAL, TO_GATEWAY, Passages, Timed, rank
+from tracker.status import Status
+from workers.queues import QUEUES
+
+OVER_TIME = (TO_GATEWAY, TO_FINAL)
+"""Spans whose percentiles are given for each interval, of what was over in it."""
+
+PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0}
+
+SECOND, ARRIVALS, IN_FLIGHT = "second", "arrivals", "in_flight"
+CPU, MEMORY = "workers_cpu", "workers_memory"
+
+
+def ready(queue: str) -> str:
+    return f"{queue}_ready"
+
+
+def unacked(queue: str) -> str:
+    return f"{queue}_unacked"
+
+
+def latency(span: str, percentile: str) -> str:
+    return f"{span}_{percentile}"
+
+
+@dataclass(frozen=True)
+class Timeseries:
+    """Columns of one length by their names, a row for each ``interval`` of so many seconds.
+
+    Counts are of the whole interval, depths the deepest in it, and ``in_flight`` is at its end.
+    """
+
+    interval: int
+    columns: Mapping[str, Column]
+
+    def as_csv(self) -> str:
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(self.columns)
+        for row in zip(*self.columns.values(), strict=True):
+            writer.writerow([_shown(value) for value in row])
+        return out.getvalue()
+
+
+def _shown(value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return str(int(value)) if value == int(value) else f"{value:.6g}"
+
+
+def read_csv(text: str) -> Timeseries:
+    """What :meth:`Timeseries.as_csv` wrote. Raises :exc:`ValueError` for anything else."""
+    names, *rows = csv.reader(io.StringIO(text))
+    cells = [[float(cell) if cell else np.nan for cell in row] for row in rows]
+    table = np.array(cells, np.float64).reshape(-1, len(names))
+    columns = dict(zip(names, table.T, strict=True))
+    seconds = columns[SECOND]
+    return Timeseries(int(seconds[1] - seconds[0]) if len(seconds) > 1 else 1, columns)
+
+
+def make_timeseries(
+    passages: Passages, samples: Sequence[Sample], seconds: int, interval: int = 1
+) -> Timeseries:
+    """The series of a run that took so many ``seconds``, with what was sampled meanwhile.
+
+    What is said to lie behind the end, by a gateway whose clock is wrong, counts in the last row.
+    """
+    rows = -(-seconds // interval)
+
+    def counted(counts: NDArray[np.int64]) -> Column:
+        row = np.minimum(np.arange(len(counts)) // interval, rows - 1)
+        return np.asarray(np.bincount(row, weights=counts, minlength=rows), np.float64)
+
+    entered = {status: counted(passages.entered(status)) for status in Status}
+    settled = counted(np.bincount(passages.timed(TO_FINAL).second))
+    columns: dict[str, Column] = {
+        SECOND: np.arange(rows, dtype=np.float64) * interval,
+        ARRIVALS: entered[Status.QUEUED],
+        **{each.slug: entered[each] for each in Status if each is not Status.QUEUED},
+        IN_FLIGHT: np.cumsum(entered[Status.QUEUED] - settled),
+        **_sampled(samples, rows, interval),
+    }
+    for span in OVER_TIME:
+        for name, column in _percentiles(passages.timed(span), rows, interval).items():
+            columns[latency(span.name, name)] = column
+    return Timeseries(interval, columns)
+
+
+def _sampled(samples: Sequence[Sample], rows: int, interval: int) -> dict[str, Column]:
+    names = [each(queue) for queue in QUEUES for each in (ready, unacked)]
+    columns = {name: np.full(rows, np.nan) for name in (*names, CPU, MEMORY)}
+    for sample in samples:
+        row = sample.second // interval
+        if row >= rows:
+            continue
+        seen: dict[str, float] = {}
+        for queue, depth in (sample.depths or {}).items():
+            seen |= {ready(queue): depth.ready, unacked(queue): depth.unacked}
+        if sample.usage is not None:
+            seen |= {CPU: sample.usage.cpu, MEMORY: sample.usage.memory}
+        for name, value in seen.items():
+            columns[name][row] = np.fmax(columns[name][row], value)
+    return columns
+
+
+def _percentiles(timed: Timed, rows: int, interval: int) -> dict[str, Column]:
+    """Percentiles, in seconds, of what was over in each interval."""
+    row = np.minimum(timed.second // interval, rows - 1)
+    order = np.lexsort((timed.took, row))
+    took = timed.took[order]
+    bounds = np.searchsorted(row[order], np.arange(rows + 1))
+    first, count = bounds[:-1], np.diff(bounds)
+    found = {}
+    for name, percent in PERCENTILES.items():
+        column = np.full(len(count), np.nan)
+        some = count > 0
+        column[some] = took[(first + rank(percent, count) - 1)[some]] / 1e6
+        found[name] = column
+    return found

@@ -1,0 +1,215 @@
+"""The judgement of a result in words: what was checked, what came of it, and what to beware of."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from simulator.results.prediction_check import Comparison, Mishaps
+from simulator.results.result import Result
+from simulator.scenario.faults import Happened
+from tracker.audit.invariants import Finding
+from tracker.output.report_text import finding_lines
+from tracker.queries.report import Report
+from tracker.status import Reason
+from tracker.text import counted, either
+from workers.checks.base import foreign_checks
+
+
+class Checked(NamedTuple):
+    """Something that was checked: whether it is as it should be, and in words what it came to."""
+
+    holds: bool
+    name: str
+    told: str
+    more: tuple[str, ...] = ()
+
+
+def check_campaign(report: Report, comparison: Comparison) -> Iterator[Checked]:
+    """A campaign held against its prediction."""
+    yield Checked(
+        not comparison.differing,
+        "as predicted",
+        _agreement(comparison.as_predicted, comparison.messages, comparison.unsettled),
+        tuple(_reservations(comparison)),
+    )
+    if comparison.engagement != report.engagement:
+        differing = ", ".join(
+            f"{count:,} {kind.slug}, but is {report.engagement[kind]:,}"
+            for kind, count in sorted(comparison.engagement.items())
+            if count != report.engagement[kind]
+        )
+        yield Checked(False, "engagement", f"predicted {differing}")
+    observed, expected = comparison.observed, comparison.expected
+    if observed or expected:
+        more = () if observed == expected else (f"predicted {_counts(expected)}",)
+        yield Checked(observed == expected, "gateway", _counts(observed), more)
+
+
+def _agreement(agreeing: int, messages: int, unsettled: int) -> str:
+    if not unsettled:
+        return f"{agreeing:,} of {messages:,} messages"
+    return f"{agreeing:,} of {messages - unsettled:,} messages; {unsettled:,} had not settled yet"
+
+
+def _reservations(comparison: Comparison) -> Iterator[str]:
+    if comparison.uncertain:
+        yield f"of {comparison.uncertain:,} of them it depended on {_unforeseen()}"
+    for each in comparison.differences:
+        yield f"message {each.number}: predicted {each.predicted}, but is {each.actual}"
+
+
+def _counts(mishaps: Mishaps) -> str:
+    said = (f"{count:,} {name.replace('_', ' ')}" for name, count in vars(mishaps).items() if count)
+    return " · ".join(said) or "nothing"
+
+
+def check_all(result: Result) -> Iterator[Checked]:
+    """Everything that a run is judged by, its campaigns together."""
+    wrong = [each.campaign.name for each in result.reports if not each.balanced]
+    told = f"the sums of {', '.join(wrong)} do not add up" if wrong else "every sum adds up"
+    yield Checked(result.balanced, "balanced", told)
+    yield _predicted(result)
+    yield from check_run(result)
+    if result.thresholds:
+        met = sum(each.passed for each in result.thresholds)
+        told = f"{met} of {len(result.thresholds)} met"
+        yield Checked(result.thresholds_met, "thresholds", told)
+
+
+def check_run(result: Result) -> Iterator[Checked]:
+    """What is true or false of a run as a whole, but for its thresholds."""
+    for organization, withheld in result.withheld.items():
+        if withheld.predicted or withheld.actual:
+            known = "not known" if withheld.predicted is None else f"{withheld.predicted:,}"
+            told = (
+                f"{withheld.actual:,} of {organization}, {either(_withholders())};"
+                f" predicted {known}"
+            )
+            yield Checked(withheld.as_predicted, "withheld", told)
+    holding = sum(finding.holds for finding in result.findings)
+    more = tuple(line for each in result.findings if not each.holds for line in _broken(each))
+    told = f"{holding} of {len(result.findings)} hold"
+    yield Checked(result.invariants_hold, "invariants", told, more)
+
+
+def _predicted(result: Result) -> Checked:
+    """All campaigns' checks against their prediction in one, which names those that failed."""
+    agreeing = sum(each.as_predicted for each in result.comparisons)
+    unsettled = sum(each.unsettled for each in result.comparisons)
+    differing = [
+        report.campaign.name
+        for report, comparison in zip(result.reports, result.comparisons, strict=True)
+        if not all(each.holds for each in check_campaign(report, comparison))
+    ]
+    more = (f"what differs is below, at {', '.join(differing)}",) if differing else ()
+    told = _agreement(agreeing, result.run.size, unsettled)
+    return Checked(not differing, "as predicted", told, more)
+
+
+def _broken(finding: Finding) -> list[str]:
+    first, *others = finding_lines(finding)
+    return [" ".join(first.split()), *(each.strip() for each in others)]
+
+
+def why_partial(result: Result) -> str | None:
+    """Why a result is partial, and how far it got; None for a complete one."""
+    if not result.partial:
+        return None
+    sent = f"{result.run.size:,} of {result.observed.planned:,} messages were sent"
+    aborted = result.observed.aborted
+    if aborted is not None:
+        return f"aborted as {aborted.figure} could not be {aborted.told}; {sent}"
+    return f"interrupted; {sent}"
+
+
+def last_word(result: Result, log: Path | None = None) -> str:
+    """Why a run passed, or failed and where to see more of it: there may be a ``log``."""
+    if not result.proven:
+        places = [*_where_to_look(result), *([] if log is None else [f"the workers' log, {log}"])]
+        return f"see {'; '.join(places)}"
+    missed = sum(not each.passed for each in result.thresholds)
+    said = []
+    why = why_partial(result)
+    if why is not None:
+        said.append(f"partial: {why}")
+    if missed:
+        said.append(f"{counted(missed, 'threshold')} of {len(result.thresholds)} not met")
+    if said:
+        return "; ".join(said)
+    met = ", thresholds met" if result.thresholds else ""
+    return f"balanced, invariants hold, every message as predicted{met}"
+
+
+def _where_to_look(result: Result) -> Iterator[str]:
+    """The commands that say more of what went wrong."""
+    run = f"--run {result.run.id}"
+    differing = [
+        f"sendtrace trace {report.campaign.name} {comparison.differences[0].number} {run}"
+        for report, comparison in zip(result.reports, result.comparisons, strict=True)
+        if comparison.differences
+    ]
+    if not result.invariants_hold:
+        yield f"sendtrace verify {run}"
+    yield from differing[:1]
+    if result.invariants_hold and not differing:
+        yield f"sendtrace report {run}"
+
+
+def warnings(result: Result) -> Iterator[str]:
+    """What whoever reads the figures has to know."""
+    if result.lags:
+        yield (
+            "The driver lagged behind the arrivals, from which latencies count: it could not record"
+            " messages as fast as they were to come. See driver_lag; a lower rate, a faster"
+            " database or an idler machine would help"
+        )
+    if result.backlog:
+        yield (
+            f"The system did not keep up: {result.backlog:,} of {result.run.size:,} messages had"
+            " not reached the gateway when the last one arrived"
+        )
+
+
+def _how(happened: Happened) -> str:
+    if happened.trouble is not None:
+        return f"; it did not happen: {happened.trouble}"
+    return "" if happened.times == 1 else f" ({happened.times:,} times)"
+
+
+def notes(result: Result) -> Iterator[str]:
+    """What is well to know besides."""
+    figures = result.figures
+    for each in result.observed.happened:
+        yield f"At {each.at:.1f} s: {each.told}{_how(each)}"
+    missed = len(result.run.scenario.faults) - len(result.observed.happened)
+    if missed:
+        yield f"The run was over before {counted(missed, 'fault')} of its scenario could happen"
+    if result.observed.sent_on:
+        yield f"Batches that stood still and were sent on again: {result.observed.sent_on:,}"
+    if figures["gateway.repeats"]:
+        yield f"Given to the gateway again, and taken once: {figures['gateway.repeats']:,.0f}"
+    outages = any(each.outage for each in result.run.scenario.gateways.values())
+    if outages and not figures["gateway.refused_calls"]:
+        yield "No call fell into a gateway's outage: nothing was under way at the time"
+    if figures["gateway.refused_calls"]:
+        yield f"Calls on the gateway while it was away: {figures['gateway.refused_calls']:,.0f}"
+    if result.conditions.absent:
+        yield f"Not known: {', '.join(result.conditions.absent)}, as workers were attached"
+
+
+def _unforeseen() -> str:
+    """What an oracle that knows the rule book can't tell."""
+    names = [check.name for check in foreign_checks()]
+    if not names:
+        return "who came first"
+    return f"who came first, or on checks of other packages ({', '.join(names)})"
+
+
+def _withholders() -> list[str]:
+    """What gives a message the reason of the limit or of credit."""
+    allowances = (Reason.MESSAGE_LIMIT, Reason.OUT_OF_CREDIT)
+    foreign = [each for each in foreign_checks() if each.reason in allowances]
+    return [
+        *("over its message limit", "out of credit"),
+        *(f"stopped by the check {each.name}" for each in foreign),
+    ]

@@ -1,0 +1,194 @@
+"""Progress, on stderr: bars on a terminal, a plain line every few seconds elsewhere."""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+)
+
+from tracker.output.report_text import harmless
+from tracker.queries.report import Report
+from tracker.status import Status
+
+PLAIN_INTERVAL = 2.0
+"""Seconds between two plain lines."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many messages are past each stage."""
+
+    recorded: int
+    checked: int
+    handed_over: int
+    settled: int
+    in_work: int = 0
+    """Messages that somebody has yet to do something with."""
+    expecting: int = 0
+    """Batches of which the gateway has more to tell: receipts, or what recipients do."""
+
+    @classmethod
+    def of(cls, reports: Sequence[Report], expecting: int = 0) -> "Standing":
+        recorded = sum(report.audience for report in reports)
+        checked = recorded - sum(report.having(Status.QUEUED) for report in reports)
+        ready = sum(report.having(Status.ABOUT_TO_BE_SENT) for report in reports)
+        settled = sum(report.settled for report in reports)
+        in_work = sum(report.in_work for report in reports)
+        return cls(recorded, checked, checked - ready, settled, in_work, expecting)
+
+    def is_over(self, total: int) -> bool:
+        """Whether ``total`` messages are recorded, and nothing more will happen to any."""
+        return self.recorded == total and not self.in_work and not self.expecting
+
+
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def say(self, text: str) -> None:
+        """A line about what is going on."""
+
+    def customers(self, more: int) -> None:
+        """``more`` customers were recorded."""
+
+    def messages(self, standing: Standing, total: int, arriving: float = 0.0) -> None:
+        """The messages, ``total`` in the end, are this far; the last ones have yet to arrive for
+        so many seconds."""
+
+
+@contextmanager
+def display(customers: int | None) -> Iterator[Display]:
+    """A display for a run of so many customers; None where their number is not known yet."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[outlook]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield _Bars(bars, customers)
+
+
+class _Bars:
+    def __init__(self, bars: Progress, customers: int | None) -> None:
+        self._bars = bars
+        self._outlook = _Outlook()
+        self._customers = bars.add_task("Customers", total=customers, outlook="")
+        self._stages = [
+            bars.add_task(name, total=None, visible=False, outlook="")
+            for name in ("Queued", "About to be sent", "Gateway", "Settled")
+        ]
+
+    def say(self, text: str) -> None:
+        self._bars.console.print(harmless(text), markup=False, highlight=False, style="dim")
+
+    def customers(self, more: int) -> None:
+        self._bars.advance(self._customers, more)
+
+    def messages(self, standing: Standing, total: int, arriving: float = 0.0) -> None:
+        self._bars.update(self._customers, visible=False)
+        self._outlook.look(standing, total, arriving)
+        self._bars.update(self._stages[-1], outlook=self._outlook.text)
+        past = (standing.recorded, standing.checked, standing.handed_over, standing.settled)
+        for task, count in zip(self._stages, past, strict=True):
+            self._bars.update(task, completed=count, total=total, visible=True)
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._customers = 0
+        self._outlook = _Outlook()
+        self._said = time.monotonic()
+
+    def say(self, text: str) -> None:
+        print(harmless(text), file=sys.stderr, flush=True)
+
+    def customers(self, more: int) -> None:
+        self._customers += more
+        if self._due():
+            self.say(f"{self._customers:,} customers recorded")
+
+    def messages(self, standing: Standing, total: int, arriving: float = 0.0) -> None:
+        self._outlook.look(standing, total, arriving)
+        if self._due():
+            self.say(
+                f"{self._outlook.seconds:4.0f} s  queued {standing.recorded:,}"
+                f" · checked {standing.checked:,} · handed over {standing.handed_over:,}"
+                f" · settled {standing.settled:,} of {total:,}"
+                + (f" ({self._outlook.text})" if self._outlook.text else "")
+            )
+
+    def _due(self) -> bool:
+        due = time.monotonic() - self._said >= PLAIN_INTERVAL
+        if due:
+            self._said = time.monotonic()
+        return due
+
+
+class _Outlook:
+    """How fast a run is, and how long it will still take.
+
+    At the rate of the last seconds, not of the whole run: arrivals may come and go. What has yet to
+    arrive can't settle before.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+        self._began = time.monotonic()
+        self.text = ""
+
+    @property
+    def seconds(self) -> float:
+        """Since the first look."""
+        return time.monotonic() - self._began
+
+    def look(self, standing: Standing, total: int, arriving: float) -> None:
+        """Take in how far the messages are."""
+        now = time.monotonic()
+        if not self._seen:
+            self._began = now
+        self._seen.append((now, standing.settled))
+        while len(self._seen) > 2 and now - self._seen[0][0] > RECENTLY:
+            self._seen.popleft()
+        if standing.recorded == total and not standing.in_work:
+            self.text = (
+                f"waiting for receipts and engagement of {standing.expecting:,} batches"
+                if standing.expecting
+                else ""
+            )
+            return
+        since, settled = self._seen[0]
+        rate = (standing.settled - settled) / (now - since) if now > since else 0.0
+        # While messages still arrive, the rate is theirs: only what waits has to be worked off.
+        to_do = standing.recorded - standing.settled if arriving else total - standing.settled
+        left = arriving + (to_do / rate if rate else 0.0)
+        parts = [f"{rate:,.0f}/s"] if rate else []
+        parts += [f"about {_duration(left)} left"] if left else []
+        self.text = ", ".join(parts)
+
+
+RECENTLY = 10.0
+"""Seconds whose rate is taken for that of the seconds to come."""
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

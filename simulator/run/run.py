@@ -1,0 +1,256 @@
+"""One run, from its first row to its verdict."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from celery import Celery
+from sqlalchemy.exc import SQLAlchemyError
+
+from simulator.faults.inject import Faults, Lines, lines, refuse_elsewhere
+from simulator.figures import CPU, MEMORY
+from simulator.results.archive import keep
+from simulator.results.result import Conditions, Result, State, judge_run
+from simulator.retry import patiently
+from simulator.run import environment
+from simulator.run.play import Play
+from simulator.run.progress import display
+from simulator.run.shutdown import asked_politely
+from simulator.scenario.file import Scenario
+from simulator.schema import open_database
+from simulator.setup.record import Run, begin, record_run
+from simulator.stack.broker import Broker, configured_broker
+from simulator.stack.local import LocalBroker, Worker, local_worker
+from tracker.clock import SystemClock
+from tracker.errors import SendtraceError, UsageError
+from tracker.record import catalog
+from tracker.record.rollup import roll_up
+from tracker.settings import Settings
+from tracker.store.database import Database
+from tracker.text import counted
+from workers.gateways.safety import check_gateway
+
+
+class RunFailed(SendtraceError):
+    """A run that had begun came to no end."""
+
+
+class Interrupted(SendtraceError):
+    """A run was told to stop."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to run a scenario, as opposed to what is in it.
+
+    ``recording`` keeps the result, with what is sampled meanwhile; ``sweeping`` sends on what
+    stands still. ``series`` is the first of the runs that this one repeats.
+    """
+
+    workers: int
+    batch_size: int
+    attach: bool
+    recording: bool = True
+    sweeping: bool = True
+    series: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The result of a run, and the ``page`` that shows it. Without one it was not to be recorded,
+    or that failed for the reason that ``trouble`` gives. ``asked``: to come to an end."""
+
+    result: Result
+    page: Path | None = None
+    trouble: str | None = None
+    asked: bool = False
+
+
+def simulate(
+    scenario: Scenario, settings: Settings, options: Options, tell: Callable[[Result], None]
+) -> Outcome:
+    """Play a scenario through real workers, judge what came of it, ``tell`` and keep it.
+
+    Raises :exc:`UsageError`, before anything is written, where it can't be played, and
+    :exc:`SendtraceError` where something broke on the way.
+    """
+    _refuse_what_is_not_read(scenario, options)
+    refuse_elsewhere(scenario, settings, attach=options.attach)
+    settings.prepare_home()
+    machine = environment.machine(settings.home)
+    with ExitStack() as stack:
+        own = None
+        if not (settings.broker_url or options.attach):
+            own = stack.enter_context(OwnStack.of(scenario, settings))
+            settings = own.lines.driver_settings
+        database = stack.enter_context(closing(open_database(settings)))
+        for kind in scenario.network_gateways:
+            check_gateway(kind, "{}", database)
+        # An app of this run's own: it holds connections to the run's broker.
+        app = stack.enter_context(
+            Celery("driver", set_as_current=False, config_source="celeryconfig")
+        )
+        app.conf.task_publish_retry = False  # we wait ourselves, and say so
+        broker, worker = _connect(stack, app, settings, options, own)
+        stack.enter_context(database.failing_plainly())
+        stack.enter_context(broker.failing_plainly())
+        bars = stack.enter_context(ExitStack())
+        shown = bars.enter_context(display(_customers(scenario)))
+        left = patiently(broker.waiting_tasks)
+        if left:
+            shown.say(f"the broker holds {counted(left, 'task')} of before, which are done as well")
+        run = record_run(database, scenario, settings.home, shown.customers)
+        for rejects in run.rejects:
+            shown.say(f"{rejects.summary}; see {rejects.file}")
+        for block in (_named(database, run), database.failing_plainly(), broker.failing_plainly()):
+            stack.enter_context(block)
+        if worker is not None:
+            worker.wait_until_ready(app)
+        is_asked = stack.enter_context(asked_politely())
+        run = patiently(partial(begin, database, run))
+        faults = None
+        if own is not None and worker is not None and scenario.faults:
+            faults = Faults(run, database, own.broker, worker, own.lines, shown.say)
+        play = Play(database, app, run, broker, worker, shown, zone=settings.zone, faults=faults)
+        observed = play.until_it_ends(
+            options.batch_size,
+            is_asked,
+            recording=options.recording,
+            sweeping=options.sweeping,
+        )
+        if worker is not None:
+            worker.tell_to_end()  # that takes it two seconds, in which all is checked
+        shown.say("checking it all")
+        patiently(partial(roll_up, database, settings.zone))
+        ended = _finish if observed.state is State.COMPLETE else _give_up
+        patiently(partial(ended, database, run))
+        patiently(database.take_stock)
+        conditions = Conditions(
+            workers=None if options.attach else options.workers,
+            batch_size=options.batch_size,
+            database=database.engine.dialect.name,
+            durability=database.durability(),
+            machine=machine,
+            versions=environment.versions(),
+            timezone=settings.timezone,
+            log=None if worker is None else worker.log,
+        )
+        result = patiently(partial(judge_run, database, run, observed, conditions))
+        bars.close()
+        tell(result)
+        outcome = _keep(database, result, options)
+        if observed.state is State.ABORTED:
+            _leave_nothing_to_do(broker, worker, run)
+        return replace(outcome, asked=is_asked())
+
+
+def _leave_nothing_to_do(broker: Broker, worker: Worker | None, run: Run) -> None:
+    """Have nobody go on with a run that was aborted, as far as that is in our hands."""
+    if worker is not None:
+        worker.stop()
+    broker.drop_tasks([loaded.campaign.id for loaded in run.campaigns])
+    if worker is None:
+        print("attached workers may go on with what they have taken", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class OwnStack:
+    """A broker of our own, and the lines to it and to the database."""
+
+    broker: LocalBroker
+    lines: Lines
+
+    @classmethod
+    @contextmanager
+    def of(cls, scenario: Scenario, settings: Settings) -> Iterator["OwnStack"]:
+        with LocalBroker() as broker, lines(scenario, settings, broker) as led:
+            yield cls(broker, led)
+
+
+def _connect(
+    stack: ExitStack, app: Celery, settings: Settings, options: Options, own: OwnStack | None
+) -> tuple[Broker, Worker | None]:
+    """The broker, and a worker of our own unless others are to be used; they end with ``stack``."""
+    broker = configured_broker(settings, "--attach") if own is None else Broker(own.broker.url)
+    stack.callback(broker.close)
+    app.conf.broker_url = broker.url
+    if options.attach:
+        broker.check_workers(app)
+        return broker, None
+    worker = local_worker(
+        broker=broker.url if own is None else own.lines.workers_broker,
+        database=settings.database if own is None else own.lines.workers_database,
+        processes=options.workers,
+        log=settings.logs / f"worker-{os.getpid()}.log",
+    )
+    return broker, stack.enter_context(worker)
+
+
+def _keep(database: Database, result: Result, options: Options) -> Outcome:
+    """Keep a result, if it is to be kept. It is not lost, and is told, where that can't be done."""
+    if not options.recording:
+        with suppress(OSError):  # it holds rejected rows
+            result.run.folder.rmdir()
+        return Outcome(result=result)
+    from simulator.pages.result_page import result_page  # loads the chart library
+
+    try:
+        page = patiently(partial(keep, database, result, result_page, series=options.series))
+    except OSError as error:
+        where = error.filename or result.run.folder
+        return Outcome(result=result, trouble=f"{where}: {error.strerror}")
+    except SQLAlchemyError as error:
+        return Outcome(result=result, trouble=f"the database: {database.cause(error)}")
+    return Outcome(result=result, page=page)
+
+
+def _refuse_what_is_not_read(scenario: Scenario, options: Options) -> None:
+    """Raise :exc:`UsageError` for thresholds on what will not be sampled."""
+    for threshold in scenario.thresholds:
+        of_workers = threshold.figure in (CPU, MEMORY)
+        why = None
+        if of_workers and options.attach:
+            why = "what attached workers use can't be read from here; run without --attach"
+        elif not options.recording and (of_workers or threshold.figure.startswith("queues.")):
+            why = "is sampled where the result is recorded; run without --no-record"
+        if why is not None:
+            raise UsageError(
+                f'{scenario.path}: thresholds."{threshold.figure}": {why}, or leave it out'
+            )
+
+
+@contextmanager
+def _named(database: Database, run: Run) -> Iterator[None]:
+    """A block that says, when it comes to no end, which run it was and where to look. Nobody goes
+    on with what was interrupted."""
+    see = f"sendtrace report --run {run.id}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        with suppress(SQLAlchemyError, SendtraceError):
+            _give_up(database, run)
+        raise Interrupted(f"run {run.id} was interrupted; see {see}") from None
+    except SendtraceError as error:
+        raise RunFailed(f"{error}\nrun {run.id} did not finish; see {see}") from error
+
+
+def _give_up(database: Database, run: Run) -> None:
+    with database.write() as connection:
+        catalog.give_up_run(connection, run.id, SystemClock().now())
+
+
+def _finish(database: Database, run: Run) -> None:
+    with database.write() as connection:
+        catalog.finish_run(connection, run.id, run.campaigns[0].campaign.clock.now())
+
+
+def _customers(scenario: Scenario) -> int | None:
+    audiences = [each.audience for each in scenario.campaigns if each.same_as is None]
+    sizes = [size for size in audiences if isinstance(size, int)]
+    return sum(sizes) if len(sizes) == len(audiences) else None

@@ -1,0 +1,124 @@
+"""The part of a scenario file that says what is to go wrong: ``[[faults]]``."""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from simulator.scenario.errors import shown
+from simulator.scenario.values import (
+    Duration,
+    DurationAboveZero,
+    Section,
+    Share,
+    duration_above_zero,
+)
+
+
+def _forward(value: object) -> timedelta:
+    if not isinstance(value, str) or re.match(r"\+\s*\d", value) is None:
+        raise ValueError(f'{shown(value)} puts no clock forward; expected one like "+1h"')
+    return duration_above_zero(value[1:].strip())
+
+
+class Kind(StrEnum):
+    """What goes wrong; a key of the file."""
+
+    KILL = "kill"
+    RESTART = "restart"
+    FLUSH = "flush"
+    PAUSE = "pause"
+    PARTITION = "partition"
+    DUPLICATE_TASKS = "duplicate_tasks"
+    CLOCK = "clock"
+
+
+LASTING = frozenset({Kind.PAUSE, Kind.PARTITION})
+"""What comes to an end by itself."""
+
+
+class Fault(Section):
+    """Something that goes wrong ``at`` a time of the run: exactly one of the kinds."""
+
+    at: Duration
+    kill: Literal["worker", "pool-child"] | None = None
+    restart: Literal["broker", "worker"] | None = None
+    flush: Literal["broker"] | None = None
+    pause: Literal["database"] | None = None
+    partition: Literal["workers"] | None = None
+    duplicate_tasks: Share | None = None
+    clock: Annotated[timedelta | None, BeforeValidator(_forward)] = None
+    for_: DurationAboveZero | None = Field(None, alias="for")
+    when: Literal["accepted"] | None = None
+    data: Literal["kept", "lost"] = "kept"
+    connections: Literal["stalled", "cut"] = "stalled"
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        kinds = [kind for kind in Kind if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise ValueError(
+                f"says {' and '.join(kinds) or 'nothing that goes wrong'}; expected one of"
+                f" {', '.join(Kind)}"
+            )
+        if (self.kind in LASTING) != (self.for_ is not None):
+            wanted = 'is missing; expected one like "5s"' if self.for_ is None else "has no meaning"
+            raise ValueError(f"for: {wanted} with {self.kind}")
+        for key, default, kind, what in (
+            ("when", None, Kind.KILL, "pool-child"),
+            ("data", "kept", Kind.RESTART, "broker"),
+            ("connections", "stalled", Kind.PARTITION, "workers"),
+        ):
+            if getattr(self, key) != default and getattr(self, kind) != what:
+                raise ValueError(f'{key}: has no meaning without {kind} = "{what}"')
+        return self
+
+    @property
+    def lasts(self) -> timedelta:
+        """How long it lasts, if that was said."""
+        return self.for_ or timedelta()
+
+    @property
+    def kind(self) -> Kind:
+        return next(kind for kind in Kind if getattr(self, kind) is not None)
+
+    @property
+    def told(self) -> str:
+        """What goes wrong, in words."""
+        match self.kind:
+            case Kind.KILL if self.when is not None:
+                return "pool processes are killed after the gateway has accepted"
+            case Kind.KILL:
+                return f"a {self.kill} is killed"
+            case Kind.RESTART:
+                lost = ", its data is lost" if self.data == "lost" else ""
+                return f"the {self.restart} is restarted{lost}"
+            case Kind.FLUSH:
+                return "the broker forgets everything"
+            case Kind.PAUSE:
+                return f"the database is silent for {_seconds(self.lasts)}"
+            case Kind.PARTITION:
+                return f"the workers' connections are {self.connections} for {_seconds(self.lasts)}"
+            case Kind.DUPLICATE_TASKS:
+                return f"{self.duplicate_tasks:.0%} of tasks are delivered twice from now on"
+            case Kind.CLOCK:
+                return f"the run's clock is put forward by {_seconds(self.clock or timedelta())}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Happened:
+    """A fault that happened ``at`` so many seconds of the run, and was over at ``until``. It did so
+    ``times``, such as on so many tasks; if it could not, ``trouble`` says why."""
+
+    told: str
+    at: float
+    until: float
+    times: int = 1
+    trouble: str | None = None
+
+
+def _seconds(duration: timedelta) -> str:
+    return f"{duration.total_seconds():g} s"

@@ -1,0 +1,294 @@
+"""The tables that a scenario file is made of, each checked by itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
+
+from simulator.scenario.errors import shown
+from simulator.scenario.load import Load
+from simulator.scenario.values import Bounces, Count, Duration, Name, Section, Share, text
+from simulator.world.defects import PLANTABLE, why_not_plantable
+from simulator.world.outcomes import Behaviour, Inclination, Unreliability
+from simulator.world.services import Failures
+from tracker.record.allowance import HIGHEST_LIMIT, MOST_DAYS
+from tracker.status import Channel, Reason
+from tracker.text import near_words
+from workers.candidates import known_requirements
+from workers.gateways.base import installed
+
+MOST_MESSAGES = 100_000_000
+"""More messages than a campaign can sensibly have: a slip of the keyboard."""
+
+
+def _add_up(what: str, shares: Mapping[str, float]) -> None:
+    total = sum(shares.values())
+    if total > 1 + 1e-9:
+        raise ValueError(f"{what}: the shares add up to {total:g}; expected no more than 1")
+
+
+@dataclass(frozen=True)
+class SameAs:
+    """The audience of another campaign: the same customers."""
+
+    campaign: str
+
+
+def _audience(value: object) -> int | Path | SameAs:
+    if isinstance(value, dict):
+        if set(value) != {"same_as"} or not isinstance(value["same_as"], str):
+            raise ValueError(f'{shown(value)} is no audience; expected {{ same_as = "CAMPAIGN" }}')
+        return SameAs(value["same_as"])
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= MOST_MESSAGES:
+            raise ValueError(
+                f"{value:,} is out of range; expected 1 to {MOST_MESSAGES:,} customers"
+            )
+        return value
+    if not isinstance(value, str):
+        raise ValueError(
+            f'{shown(value)} is no audience; expected a number, a file like "customers.csv"'
+            ' or { same_as = "CAMPAIGN" }'
+        )
+    if not value or "\0" in value:
+        raise ValueError(f"{value!r} is not the name of a file")
+    return Path(value)
+
+
+class MessageLimit(Section):
+    count: Annotated[int, Field(ge=1, le=HIGHEST_LIMIT, strict=True)]
+    days: Annotated[int, Field(ge=1, le=MOST_DAYS, strict=True)]
+
+
+class ChannelSettings(Section):
+    """What an organization does on a channel; without a sender it uses its name."""
+
+    enabled: Annotated[bool, Field(strict=True)] = True
+    sender: str | None = None
+
+
+class Organization(Section):
+    name: Annotated[str, AfterValidator(text)] = "Acme Retail"
+    enabled: Annotated[bool, Field(strict=True)] = True
+    credit: Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)] | None = None
+    message_limit: MessageLimit | None = None
+    hard_bounce_limit: Bounces = 1
+    soft_bounce_limit: Bounces = 3
+    email: ChannelSettings = ChannelSettings()
+    sms: ChannelSettings = ChannelSettings()
+
+    def on(self, channel: Channel) -> ChannelSettings:
+        return self.email if channel is Channel.EMAIL else self.sms
+
+
+class Campaign(Section):
+    name: Name
+    channel: Channel
+    audience: Annotated[int | Path | SameAs, PlainValidator(_audience)]
+    after: str | None = None
+    organization: str | None = None
+    gateway: str | None = None
+    kind: Name = "promotion"
+    sender: str | None = None
+    coupon_series: str | None = None
+    requires: tuple[str, ...] = ()
+    defects: dict[str, Share] = Field(default_factory=dict)
+    load: Load = Load()
+
+    @property
+    def same_as(self) -> str | None:
+        """The campaign whose customers this one is for, too."""
+        return self.audience.campaign if isinstance(self.audience, SameAs) else None
+
+    @field_validator("requires")
+    @classmethod
+    def _known_requirements(cls, requires: tuple[str, ...]) -> tuple[str, ...]:
+        return known_requirements(requires)
+
+    @model_validator(mode="after")
+    def _defects_fit(self) -> Self:
+        if self.defects and not isinstance(self.audience, int):
+            raise ValueError("defects are planted where customers are made: audience = NUMBER")
+        for slug in self.defects:
+            if slug not in {reason.slug for reason in PLANTABLE}:
+                raise ValueError(
+                    f"defects.{slug}: no customer can be made to fail for that reason"
+                    + near_words(slug, [reason.slug for reason in PLANTABLE])
+                )
+            why_not = why_not_plantable(Reason[slug.upper()], self.channel, self.requires)
+            if why_not:
+                raise ValueError(f"defects.{slug}: {why_not}")
+        _add_up("defects", self.defects)
+        return self
+
+
+class Latency(Section):
+    median: Duration
+    p99: Duration
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.p99 < self.median:
+            raise ValueError("p99 is below the median")
+        if self.p99 and not self.median:
+            raise ValueError("the median is 0 and p99 is not; expected both above 0, or neither")
+        return self
+
+
+AT_ONCE = Latency.model_construct(median=timedelta(), p99=timedelta())
+
+
+class Receipts(Section):
+    """How a gateway's receipts go wrong: shares of attempts, and of what is delivered for
+    ``late_bounce``."""
+
+    duplicate: Share = 0.0
+    stale: Share = 0.0
+    lost: Share = 0.0
+    late_bounce: Share = 0.0
+
+
+class Outage(Section):
+    """A time, from the beginning of the run on, in which something can't be reached."""
+
+    start: Duration = Field(alias="from")
+    end: Duration = Field(alias="to")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError("it ends before it begins; expected `to` to be later than `from`")
+        return self
+
+    @property
+    def span(self) -> tuple[timedelta, timedelta]:
+        return self.start, self.end
+
+
+class Slow(Outage):
+    """A time in which latencies are ``factor`` times as long."""
+
+    factor: Annotated[float, Field(ge=1, le=1_000_000, strict=True)]
+
+
+SIMULATED = "simulated"
+
+
+def _kind(kind: str) -> str:
+    if kind not in installed():
+        raise ValueError(f"there is no gateway of kind {kind!r}{near_words(kind, installed())}")
+    return kind
+
+
+class Gateway(Section):
+    """What takes messages over. All but the first five keys say how a simulated one behaves."""
+
+    kind: Annotated[str, AfterValidator(_kind)] = SIMULATED
+    enabled: Annotated[bool, Field(strict=True)] = True
+    attempts: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
+    rate: Count | None = None
+    retry_after: Duration | None = None
+    latency: Latency = AT_ONCE
+    hard_bounce: Share = 0.0
+    soft_bounce: Share = 0.0
+    not_delivered: Share = 0.0
+    receipts: Receipts = Receipts()
+    outage: Outage | None = None
+    slow: Slow | None = None
+    reject_rate: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = 0.0
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        outcomes = ("hard_bounce", "soft_bounce", "not_delivered")
+        _add_up(", ".join(outcomes), {each: getattr(self, each) for each in outcomes})
+        return self
+
+    @model_validator(mode="after")
+    def _behaves_as_it_does(self) -> Self:
+        """Nobody can tell a real gateway what to do."""
+        ours = {"kind", "enabled", "attempts", "rate", "retry_after"}
+        told = sorted(self.model_fields_set - ours)
+        if told and not self.is_simulated:
+            raise ValueError(
+                f"{told[0]}: is for simulated gateways, and this one is of kind {self.kind}"
+            )
+        return self
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.kind == SIMULATED
+
+    @property
+    def rest(self) -> timedelta:
+        """How long what bounced softly waits for its next attempt: a real server wants a minute."""
+        usual = timedelta() if self.is_simulated else timedelta(minutes=1)
+        return usual if self.retry_after is None else self.retry_after
+
+    @property
+    def behaviour(self) -> Behaviour:
+        return Behaviour(
+            median=self.latency.median,
+            p99=self.latency.p99,
+            hard_bounce=self.hard_bounce,
+            soft_bounce=self.soft_bounce,
+            not_delivered=self.not_delivered,
+            attempts=self.attempts,
+            reject_rate=self.reject_rate,
+            receipts=Unreliability(**self.receipts.model_dump()),
+        )
+
+
+class Engagement(Section):
+    open: Share = 0.0
+    click: Share = 0.0
+    spam: Share = 0.0
+    unsubscribe: Share = 0.0
+    machine_open: Share = 0.0
+    again: Share = 0.0
+    delay: Latency = AT_ONCE
+
+    @model_validator(mode="after")
+    def _imply_each_other(self) -> Self:
+        if not self.unsubscribe <= self.click <= self.open:
+            raise ValueError(
+                "who unsubscribes has clicked, and who clicks has opened;"
+                " expected unsubscribe <= click <= open"
+            )
+        return self
+
+    @property
+    def inclination(self) -> Inclination:
+        return Inclination(
+            open=self.open,
+            click=self.click,
+            spam=self.spam,
+            unsubscribe=self.unsubscribe,
+            machine_open=self.machine_open,
+            again=self.again,
+            median=self.delay.median,
+            p99=self.delay.p99,
+        )
+
+
+class Service(Section):
+    """How a service fails: for a share of what it is asked, each time, and all of it for a time."""
+
+    error_rate: Share = 0.0
+    outage: Outage | None = None
+
+    @property
+    def failures(self) -> Failures:
+        return Failures(
+            error_rate=self.error_rate, outage=self.outage.span if self.outage else None
+        )
+
+
+class CouponSeries(Section):
+    active: Annotated[bool, Field(strict=True)] = True
+
+
+class Clock(Section):
+    speed: Annotated[float, Field(gt=0, le=100_000, strict=True)] = 1.0

@@ -1,0 +1,87 @@
+"""What the values of a scenario file are made of: durations, shares, rates, counts, names."""
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from simulator.scenario.errors import shown
+from tracker.record.receipts import MOST_BOUNCES
+
+LONGEST = timedelta(days=365)
+"""No latency is longer."""
+
+LOWEST_RATE, HIGHEST_RATE = 0.001, 10_000_000
+"""Messages a second: one in a quarter of an hour, and more than any broker takes."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)", re.ASCII)
+_UNITS = {
+    "us": timedelta(microseconds=1),
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+
+
+def duration(value: object) -> timedelta:
+    """A duration as a scenario says it; :exc:`ValueError` for what is none."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'{shown(value)} is no duration; expected one like "800ms", "4s" or "2m"')
+    amount, unit = float(match[1]), _UNITS[match[2]]
+    if amount > LONGEST / unit:
+        raise ValueError(f"{value} is longer than {LONGEST.days} days")
+    return amount * unit
+
+
+def text(value: str) -> str:
+    """A text that is there; :exc:`ValueError` for what can't be shown."""
+    if not value or "\0" in value:
+        raise ValueError(f"{value!r} is not a text that can be shown")
+    return value
+
+
+def duration_above_zero(value: object) -> timedelta:
+    """The same, for what can't take no time."""
+    found = duration(value)
+    if not found:
+        raise ValueError(f"{value} is no time at all; expected a duration above 0")
+    return found
+
+
+def rate(value: object) -> float:
+    """Messages a second, 0 for none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{shown(value)} is not a number; expected messages a second, like 2_000")
+    if value and not LOWEST_RATE <= value <= HIGHEST_RATE:
+        raise ValueError(
+            f"{value} is out of range; expected {LOWEST_RATE} to {HIGHEST_RATE:,} messages a second"
+        )
+    return float(value)
+
+
+def rate_above_zero(value: object) -> float:
+    """The same, for what has to come to an end."""
+    found = rate(value)
+    if not found:
+        raise ValueError("0 messages a second would never arrive; expected a rate above 0")
+    return found
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+DurationAboveZero = Annotated[timedelta, BeforeValidator(duration_above_zero)]
+Rate = Annotated[float, BeforeValidator(rate)]
+RateAboveZero = Annotated[float, BeforeValidator(rate_above_zero)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
+Bounces = Annotated[int, Field(ge=1, le=MOST_BOUNCES, strict=True)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Section(BaseModel):
+    """A table of the file. Keys that it does not name are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,106 @@
+"""What the oracle knows of imported customers, noted while they are read: a few bytes each.
+
+The rules stand here a second time, plainly, and not as the checks have them.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.scenario.audience_file import CustomerRecord
+from simulator.scenario.sections import Campaign
+from simulator.world.defects import SOUND
+from simulator.world.forced import POISONS, forced_by
+from tracker.status import Channel, Reason
+
+MOST = 32_767
+"""More bounces are not counted: the highest that an int16 holds."""
+
+
+@dataclass(frozen=True)
+class Population:
+    """Arrays with a place for each customer. By campaign, ``labels`` say what is wrong with a
+    record, bounces apart, and ``coupons`` what is wrong with a coupon. A label below zero says what
+    the address of a sound customer forces: a code of :class:`Magic`, negated."""
+
+    labels: Mapping[str, NDArray[np.int8]]
+    coupons: Mapping[str, NDArray[np.int8]]
+    hard_bounces: NDArray[np.int16]
+    soft_bounces: NDArray[np.int16]
+
+
+class Census:
+    """Takes down customers on their way into the record, for the campaigns that they are for."""
+
+    def __init__(self, campaigns: Sequence[Campaign], today: date) -> None:
+        self._campaigns = campaigns
+        self._today = today
+        self._labels = {each.name: bytearray() for each in campaigns}
+        self._coupons = {each.name: bytearray() for each in campaigns}
+        self._bounces: list[tuple[int, int]] = []
+
+    def watch(self, customers: Iterable[CustomerRecord]) -> Iterator[CustomerRecord]:
+        """Hand customers on, and take them down."""
+        for customer in customers:
+            for campaign in self._campaigns:
+                self._labels[campaign.name].append(_label(customer, campaign) & 0xFF)
+                coupon = _coupon_label(customer, self._today)
+                self._coupons[campaign.name].append(
+                    coupon if "coupon" in campaign.requires else SOUND
+                )
+            hard, soft = customer.hard_bounces_email, customer.soft_bounces_email
+            self._bounces.append((min(hard, MOST), min(soft, MOST)))
+            yield customer
+
+    def result(self) -> Population:
+        hard, soft = np.array(self._bounces, np.int16).reshape(-1, 2).T
+        labels, coupons = (
+            {name: np.frombuffer(each, np.int8) for name, each in taken.items()}
+            for taken in (self._labels, self._coupons)
+        )
+        return Population(labels, coupons, hard, soft)
+
+
+def _label(customer: CustomerRecord, campaign: Campaign) -> int:
+    """What is wrong with a customer: the first that applies, in the order of the rule book."""
+    by_email = campaign.channel is Channel.EMAIL
+    needs = set(campaign.requires)
+    if customer.unsubscribed_email if by_email else customer.unsubscribed_sms:
+        return Reason.UNSUBSCRIBED
+    if not by_email and customer.ndnc:
+        return Reason.NDNC
+    if by_email and customer.email is None:
+        return Reason.EMAIL_MISSING
+    if not by_email and customer.mobile_e164 is None:
+        return Reason.MOBILE_MISSING_OR_INVALID
+    if "membership" in needs and not customer.loyalty_member:
+        return Reason.NOT_IN_LOYALTY_PROGRAM
+    has = {
+        "last_store": customer.last_store is not None,
+        "profile": customer.profile is not None,
+        **{key: bool(value) for key, value in json.loads(customer.custom).items()},
+    }
+    if any(not has.get(each, False) for each in needs - {"membership", "coupon", "referral"}):
+        return Reason.DATA_MISSING
+    address = (customer.email if by_email else customer.mobile_e164) or ""
+    forced = forced_by(campaign.channel, address)
+    if forced in POISONS:
+        return Reason.TIMEOUT
+    return SOUND if forced is None else -forced
+
+
+def _coupon_label(customer: CustomerRecord, today: date) -> int:
+    if customer.coupon_id is None:
+        return Reason.COUPON_ID_MISSING
+    if customer.coupon_expires is not None:
+        try:
+            expires = date.fromisoformat(customer.coupon_expires)
+        except ValueError:
+            return Reason.COUPON_DATE_FORMAT
+        if expires < today:
+            return Reason.COUPON_EXPIRED
+    return Reason.COUPON_REDEEMED if customer.coupon_redeemed else SOUND

@@ -1,0 +1,71 @@
+"""A scenario's customers judged by all checks, with nothing sent and nothing stored for good."""
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from simulator.scenario.file import Scenario
+from simulator.schema import open_database
+from simulator.setup.record import Rejects, record_run
+from tracker.settings import Settings
+from tracker.status import Reason
+from tracker.store.database import Database
+from tracker.store.schema import customers
+from workers.checks.base import all_checks
+from workers.rules.rejudge import CHUNK, Rules, Troubles, verdicts
+from workers.services.base import factory_of
+
+
+def judge_customers(
+    scenario: Scenario, folder: Path, say: Callable[[str], None]
+) -> Iterator[tuple[str, str, Reason | None]]:
+    """Campaign, customer id and verdict of every customer of every campaign.
+
+    ``folder`` holds the customers meanwhile; whoever gives it takes it away. ``say`` is told of
+    rows that could not be read and, at the end, of checks that gave no verdict.
+    """
+    settings = Settings(home=folder, database_url=None)
+    settings.prepare_home()
+    with closing(open_database(settings)) as database:
+        # What is away for a time costs time only, and is of no interest here.
+        calm = scenario.model_copy(update={"services": scenario.services_without_outages})
+        run = record_run(database, calm, folder, lambda _: None)
+        for rejects in run.rejects:
+            say(f"{rejects.summary}; {_first(rejects)}")
+        checks, troubles = all_checks(), Troubles()
+        for loaded in run.campaigns:
+            campaign = loaded.campaign
+            rules = Rules(campaign=campaign, checks=checks)
+            services = factory_of(campaign.services_kind)(campaign.services_settings, database)
+            for first in range(0, loaded.size, CHUNK):
+                ids = _customer_ids(database, campaign.audience_id, first)
+                now = campaign.clock.now()
+                stopped = verdicts(database, rules, services, list(ids), now, troubles)
+                for number, customer_id in ids.items():
+                    yield campaign.name, customer_id, stopped.get(number)
+        for line in troubles.lines():
+            say(line)
+
+
+def _first(rejects: Rejects) -> str:
+    """The first rejected row: their file goes with the folder."""
+    with rejects.file.open(encoding="utf-8", newline="") as file:
+        line, cause, _ = next(islice(csv.reader(file), 1, None))
+    return f"the first is line {line}: {cause}"
+
+
+def _customer_ids(database: Database, audience_id: int, first: int) -> dict[int, str]:
+    query = (
+        sa.select(customers.c.number, customers.c.customer_id)
+        .where(
+            customers.c.audience_id == audience_id,
+            customers.c.number.between(first, first + CHUNK - 1),
+        )
+        .order_by(customers.c.number)
+    )
+    with database.read() as connection:
+        return dict(connection.execute(query).all())

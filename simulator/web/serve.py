@@ -1,0 +1,138 @@
+"""``sendtrace serve``: the live page, with what this floor and that of the workers bring to it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache, partial
+
+from celery import Celery
+
+from simulator.schema import open_database
+from simulator.stack.broker import Broker
+from simulator.web.runs import make_runs
+from tracker.record.catalog import Campaign, load_campaign
+from tracker.record.due import Expected
+from tracker.settings import Settings
+from tracker.status import Step
+from tracker.store.database import Database
+from tracker.web.app import make_app
+from tracker.web.context import Section
+from tracker.web.monitoring import Depth, Failed, Opinion, Outside, Presence, Remind, Seen
+from tracker.web.server import address_of, bind, check_address, serve
+from workers.checks.base import all_checks
+from workers.queues import QUEUE_OF, QUEUES, shown_arguments, task_name
+from workers.rules import explain
+from workers.rules.rejudge import Rules
+from workers.upkeep.presence import Listener
+
+RUNS = Section("Runs", "/runs", make_runs, templates="simulator")
+
+
+def run_desk(settings: Settings, host: str, port: int) -> None:
+    """Serve the live page until Ctrl-C. Raises :exc:`UsageError` where that can't be begun."""
+    check_address(host, settings.token)
+    settings.prepare_home()
+    with ExitStack() as stack:
+        database = stack.enter_context(closing(open_database(settings)))
+        bound = stack.enter_context(closing(bind(host, port)))
+        monitoring = stack.enter_context(outside(database, settings))
+        app = make_app(database, settings, monitoring, (RUNS,))
+        print(f"the live page: {address_of(bound)}", flush=True)
+        serve(app, bound)
+
+
+@contextmanager
+def outside(database: Database, settings: Settings) -> Iterator[Outside]:
+    """What there is beside the record, for as long as the block lasts."""
+    shown = Outside(
+        explain=partial(_explain, database),
+        queues=QUEUES,
+        help_batch=_help_batch,
+        help_queue=_help_queue,
+    )
+    if not settings.broker_url:
+        yield shown
+        return
+    broker = Broker(settings.broker_url)
+    with (
+        closing(broker),
+        Celery("desk", set_as_current=False, config_source="celeryconfig") as app,
+    ):
+        app.conf.broker_url = settings.broker_url
+        with Listener(app) as listener:
+            yield replace(
+                shown,
+                depths=partial(_depths, broker),
+                presence=partial(_presence, listener),
+                remind=_reminder(database, app),
+            )
+
+
+def _depths(broker: Broker) -> Mapping[str, Depth]:
+    return {name: Depth(each.ready, each.unacked) for name, each in broker.depths().items()}
+
+
+def _presence(listener: Listener) -> Presence:
+    found = listener.snapshot()
+    deaf = found.deaf_since
+    return Presence(
+        workers=[
+            Seen(
+                name=each.name,
+                heard_at=datetime.fromtimestamp(each.heard_at, UTC),
+                is_there=each.is_there,
+                queues=each.queues,
+            )
+            for each in found.workers
+        ],
+        failed=[
+            Failed(**{**vars(each), "at": datetime.fromtimestamp(each.at, UTC)})
+            for each in found.failed
+        ],
+        deaf_since=None if deaf is None else datetime.fromtimestamp(deaf, UTC),
+    )
+
+
+def _explain(database: Database, campaign: Campaign, number: int) -> Sequence[Opinion]:
+    rules = Rules(campaign=campaign, checks=all_checks())
+    explained = explain.explain(database, rules, number, campaign.clock.now())
+    return [
+        Opinion(
+            step=each.check.step,
+            check=each.check.name,
+            reason=None if each.reason is None else each.reason.title,
+            looked_at=each.looked_at,
+            error=each.error,
+        )
+        for each in explained.opinions
+    ]
+
+
+def _reminder(database: Database, app: Celery) -> Remind:
+    @cache
+    def name_of(campaign_id: int) -> str:
+        with database.read() as connection:
+            return load_campaign(connection, campaign_id).name
+
+    def remind(campaign_id: int, batch: int, what: Expected, *, alone: bool) -> None:
+        step = Step.DELIVER if what is Expected.RECEIPTS else Step.ENGAGE
+        app.send_task(
+            task_name(step),
+            kwargs={"campaign": campaign_id, "batch": batch, "alone": alone},
+            kwargsrepr=shown_arguments(campaign_id, name_of(campaign_id), batch),
+            queue=QUEUE_OF[step],
+            retry=False,
+        )
+
+    return remind
+
+
+def _help_batch(campaign_id: int, batch: int, step: str) -> str:
+    arguments = json.dumps({"campaign": campaign_id, "batch": batch})
+    return f"celery -A workers.app call {task_name(Step(step))} --kwargs='{arguments}'"
+
+
+def _help_queue(queue: str) -> str:
+    return f"celery -A workers.app worker -Q {queue}"

@@ -1,0 +1,97 @@
+"""Services that fail as a scenario wants it, before the workers' own that answer."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from simulator.draws import Purpose, uniforms
+from simulator.world.defects import SERVICE_OF, planted
+from tracker.clock import MICROSECOND, Instant
+from tracker.record.catalog import Campaign
+from tracker.store.database import Database
+from workers.services.base import (
+    Answers,
+    Service,
+    ServiceName,
+    ServiceUnavailable,
+    SqlServices,
+)
+
+KIND = "simulated"
+"""Their name among the entry points."""
+
+REASON_OF = {service: reason for reason, service in SERVICE_OF.items()}
+
+
+class Failures(BaseModel):
+    """How a service fails: ``outage`` is a time from the beginning of the run on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    error_rate: float = 0.0
+    outage: tuple[timedelta, timedelta] | None = None
+
+
+class Settings(BaseModel):
+    """What is recorded of simulated services. ``audience`` is the campaign for which the customers
+    were made, and ``defects`` what was planted in them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seed: int
+    audience: str
+    defects: Mapping[str, float] = {}
+    failures: Mapping[ServiceName, Failures] = {}
+
+
+def no_answer(
+    settings: Settings, campaign: str, name: ServiceName, attempt: int, first: int, count: int
+) -> NDArray[np.bool_]:
+    """For which of the customers ``first`` … a service has no answer, the ``attempt``-th time.
+
+    A pure function of the seed, which both the services, in a worker, and the oracle ask.
+    """
+    labels = planted(settings.seed, settings.audience, settings.defects, first, count)
+    without: NDArray[np.bool_] = labels == REASON_OF[name]
+    rate = settings.failures.get(name, Failures()).error_rate
+    if rate:
+        drawn = uniforms(settings.seed, campaign, Purpose(name), first, count, attempt)[:, 0]
+        without |= drawn < rate
+    return without
+
+
+class SimulatedServices:
+    """The services of the workers, behind failures that follow from the seed and the clock."""
+
+    def __init__(self, settings: str, database: Database) -> None:
+        self._settings = Settings.model_validate_json(settings)
+        self._real = SqlServices("", database)
+
+    def find(self, name: ServiceName) -> Service:
+        answer = self._real.find(name)
+        settings = self._settings
+        outage = settings.failures.get(name, Failures()).outage
+
+        def fail_or_answer(
+            campaign: Campaign, numbers: Sequence[int], attempt: int, now: Instant
+        ) -> Answers:
+            since_start = (now - campaign.started_at) * MICROSECOND
+            if outage is not None and outage[0] <= since_start < outage[1]:
+                raise ServiceUnavailable(f"the {name} service is away")
+            if not numbers:
+                return Answers({})
+            first = min(numbers)
+            without = no_answer(
+                settings, campaign.name, name, attempt, first, max(numbers) - first + 1
+            )
+            if not without.any():
+                return answer(campaign, numbers, attempt, now)
+            failed = {number for number in numbers if without[number - first]}
+            rest = [number for number in numbers if number not in failed]
+            said = answer(campaign, rest, attempt, now)
+            return Answers(said.found, failed.union(said.failed))
+
+        return fail_or_answer

@@ -1,0 +1,423 @@
+"""Labels, customers, checks and the oracle: what is planted is made, judged and foretold."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from simulator.oracle.oracle import Oracle, allowances
+from simulator.scenario.audience_file import CustomerRecord
+from simulator.scenario.sections import Campaign, Gateway
+from simulator.schema import open_database
+from simulator.setup.census import Census, Population
+from simulator.setup.record import Loaded, record_run
+from simulator.world.defects import (
+    DEFECTS,
+    PLANTABLE,
+    SERVICE_OF,
+    SOUND,
+    planted,
+    why_not_plantable,
+)
+from simulator.world.forced import Magic
+from simulator.world.gateway import Settings, SimulatedGateway
+from tests.support.factory import (
+    AUTHOR,
+    READY,
+    Plan,
+    ended,
+    make_batch,
+    make_campaign,
+    move,
+    states,
+    stopped,
+)
+from tests.support.playing import TOGETHER, batches_of, campaign_of, do, scenario_of
+from tracker.record.journal import State, enqueue
+from tracker.settings import load_settings
+from tracker.status import Channel, Reason, Status
+from tracker.store.database import Database
+from tracker.store.schema import NO_REASON
+from workers.checks.base import STEPS, checks_of
+from workers.gateways.throttle import Unthrottled
+from workers.services.base import Answers, Service, ServiceName, SqlServices
+from workers.steps import at_gateway, before_gateway
+
+EVERYTHING = (
+    *("coupon", "referral", "last_store", "profile", "membership", "tag:city", "field:size"),
+)
+
+DELIVERED, SOFT = Status.DELIVERED, Status.SOFT_BOUNCED
+
+GOOD = "anna@example.com"
+
+SOUND_RECORD = CustomerRecord(
+    customer_id="c0",
+    email=GOOD,
+    mobile="+447700900000",
+    mobile_e164="+447700900000",
+    loyalty_member=True,
+    unsubscribed_email=False,
+    unsubscribed_sms=False,
+    ndnc=False,
+    hard_bounces_email=0,
+    soft_bounces_email=0,
+    hard_bounces_sms=0,
+    soft_bounces_sms=0,
+    last_store="Store 1",
+    profile="standard",
+    coupon_id="CPN-0",
+    coupon_expires="2099-12-31",
+    coupon_redeemed=False,
+    custom='{"tag:city": "yes", "field:size": "yes"}',
+)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.services.base.PAUSES", (0.0, 0.0))
+
+
+def checked(database: Database, loaded: Loaded) -> Counter[object]:
+    """The states of a campaign's messages after all that can stop them."""
+    [batch] = batches_of(database, loaded)
+    for step in TOGETHER:
+        do(database, batch, step)
+    return Counter(states(database, batch).values())
+
+
+PLANTS = [
+    (reason, channel)
+    for reason in PLANTABLE
+    for channel in Channel
+    if why_not_plantable(reason, channel, EVERYTHING) is None
+]
+
+
+def test_every_defect_can_be_planted_somewhere() -> None:
+    assert {reason for reason, _ in PLANTS} == set(DEFECTS)
+    assert {(reason, channel) for reason in DEFECTS for channel in Channel} - {*PLANTS} == {
+        (Reason.EMAIL_MISSING, Channel.SMS),
+        (Reason.NDNC, Channel.EMAIL),
+        (Reason.MOBILE_MISSING_OR_INVALID, Channel.EMAIL),
+    }
+
+
+@pytest.mark.parametrize(
+    ("reason", "channel"), PLANTS, ids=[f"{reason.slug}-{channel}" for reason, channel in PLANTS]
+)
+def test_the_stages_find_the_defect_and_no_other(
+    database: Database, tmp_path: Path, reason: Reason, channel: Channel
+) -> None:
+    campaign = campaign_of(channel=channel, requires=EVERYTHING, defects={reason.slug: 1.0})
+    scenario = scenario_of(campaign)
+    [loaded] = record_run(database, scenario, tmp_path, lambda _: None).campaigns
+    assert checked(database, loaded) == {stopped(reason): 5}
+    [(_, fates)] = Oracle.of(scenario, loaded).predict()
+    assert fates.reasons.tolist() == [reason] * 5
+    assert fates.statuses.tolist() == [Status.NOT_SENT] * 5
+
+
+@pytest.mark.parametrize("channel", Channel)
+def test_customers_without_a_defect_pass_every_check(
+    database: Database, tmp_path: Path, channel: Channel
+) -> None:
+    scenario = scenario_of(campaign_of(channel=channel, requires=EVERYTHING))
+    [loaded] = record_run(database, scenario, tmp_path, lambda _: None).campaigns
+    assert checked(database, loaded) == {READY: 5}
+    assert Oracle.of(scenario, loaded).sendable() == (5, 0)
+
+
+class Failing(SqlServices):
+    """The services of the workers, which have no answer for those with a planted failure."""
+
+    def find(self, name: ServiceName) -> Service:
+        without = {place for place, reason in enumerate(DEFECTS) if SERVICE_OF.get(reason) == name}
+        answer = super().find(name)
+        return lambda campaign, numbers, attempt, now: Answers(
+            answer(campaign, numbers, attempt, now).found, without & {*numbers}
+        )
+
+
+NEEDS = ((), EVERYTHING, ("coupon", "membership"), *((each,) for each in EVERYTHING))
+
+
+@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("requires", NEEDS, ids=" ".join)
+def test_a_defect_can_be_planted_exactly_where_it_stops_a_message(
+    sqlite: Database, requires: Sequence[str], channel: Channel
+) -> None:
+    sound = {**asdict(SOUND_RECORD)}
+    people = {
+        place: {**sound, "customer_id": f"c{place}", **defect}
+        for place, defect in enumerate(DEFECTS.values())
+    }
+    plan = Plan(channel=channel, requires=requires, size=len(people))
+    batch = make_batch(sqlite, plan, people)
+    services = Failing("", sqlite)
+    for step in STEPS:
+        before_gateway.judge_batch(sqlite, batch, step, checks_of(step), services, AUTHOR)
+    before_gateway.dispatch(sqlite, batch, services, AUTHOR)
+    assert [*states(sqlite, batch).values()] == [
+        stopped(reason) if why_not_plantable(reason, channel, requires) is None else READY
+        for reason in DEFECTS
+    ]
+
+
+def test_shares_are_those_that_were_asked_for() -> None:
+    count = 100_000
+    defects = {"unsubscribed": 0.03, "coupon_expired": 0.2, "email_missing": 0.001}
+    labels = Counter(planted(42, "spring", defects, 0, count).tolist())
+    assert labels.keys() == {*(Reason[slug.upper()] for slug in defects), SOUND}
+    for slug, share in defects.items():
+        found = labels[Reason[slug.upper()]] / count
+        assert found == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / count))
+
+
+@pytest.mark.parametrize(
+    ("defects", "expected"),
+    [
+        pytest.param({}, {SOUND}, id="none"),
+        pytest.param({"unsubscribed": 0.0}, {SOUND}, id="share of 0"),
+        pytest.param({"unsubscribed": 1.0}, {Reason.UNSUBSCRIBED}, id="share of 1"),
+        pytest.param(
+            {"unsubscribed": 0.5, "ndnc": 0.5}, {Reason.UNSUBSCRIBED, Reason.NDNC}, id="adding up"
+        ),
+    ],
+)
+def test_labels_at_the_ends(defects: dict[str, float], expected: set[int]) -> None:
+    labels = planted(42, "spring", defects, 17, 2_000)
+    assert set(labels.tolist()) == expected
+    assert np.array_equal(labels[100:], planted(42, "spring", defects, 117, 1_900))
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """One database for all examples: each makes a campaign of its own in it."""
+    home = tmp_path_factory.mktemp("oracle")
+    url = f"sqlite:///{home / 'oracle.db'}"
+    with closing(open_database(load_settings(home=home, database_url=url))) as opened:
+        yield opened
+
+
+TODAY = datetime.now(UTC).date()
+DAYS = [str(TODAY + timedelta(days)) for days in (-400, -1, 0, 1, 400)]
+
+texts = st.sampled_from(["x", "x", "x", None])  # an import makes nothing of an empty cell
+counts = st.sampled_from([*[0] * 6, 1, 2, 3, 7, 99_999])
+seldom = st.sampled_from([*[False] * 6, True])
+
+people = st.builds(
+    lambda hard, soft, **different: replace(
+        SOUND_RECORD,
+        hard_bounces_email=hard,
+        hard_bounces_sms=hard,
+        soft_bounces_email=soft,
+        soft_bounces_sms=soft,
+        **different,
+    ),
+    hard=counts,
+    soft=counts,
+    email=st.sampled_from([*[GOOD] * 6, None, "anna", "a@b", "a b@example.com"]),
+    mobile_e164=st.sampled_from([*["+447700900000"] * 3, None]),
+    loyalty_member=seldom.map(lambda flag: not flag),
+    unsubscribed_email=seldom,
+    unsubscribed_sms=seldom,
+    ndnc=seldom,
+    last_store=texts,
+    profile=texts,
+    coupon_id=texts,
+    coupon_expires=st.sampled_from([None, "soon", "31/12/2031", "2027-02-30", *DAYS]),
+    coupon_redeemed=seldom,
+    custom=st.dictionaries(
+        st.sampled_from(["tag:city", "field:size", "tag:other"]), st.just("x")
+    ).map(json.dumps),
+)
+
+
+def census_of(records: Sequence[CustomerRecord], campaign: Campaign) -> Population:
+    """What the oracle notes of imported customers."""
+    census = Census([campaign], TODAY)
+    assert [*census.watch(records)] == records, "they are handed on as they are"
+    return census.result()
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    audience=st.lists(people, min_size=1, max_size=20),
+    channel=st.sampled_from(Channel),
+    requires=st.lists(st.sampled_from(EVERYTHING), unique=True),
+    limits=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+)
+@example(
+    audience=[replace(SOUND_RECORD, coupon_expires=day) for day in DAYS],
+    channel=Channel.EMAIL,
+    requires=["coupon"],
+    limits=(1, 3),
+)
+@example(
+    audience=[replace(SOUND_RECORD, custom="{}")],
+    channel=Channel.EMAIL,
+    requires=["tag:city"],
+    limits=(1, 3),
+)
+def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
+    sqlite: Database,
+    audience: list[CustomerRecord],
+    channel: Channel,
+    requires: list[str],
+    limits: tuple[int, int],
+) -> None:
+    described = campaign_of(channel=channel, requires=tuple(requires))
+    scenario = scenario_of(
+        described,
+        organization={"hard_bounce_limit": limits[0], "soft_bounce_limit": limits[1]},
+    )
+    oracle = Oracle(scenario, described, len(audience), census_of(audience, described))
+    [(_, fates)] = oracle.predict()
+
+    records = {
+        number: {**asdict(each), "customer_id": f"c{number}"}
+        for number, each in enumerate(audience)
+    }
+    plan = Plan(channel=channel, requires=requires, size=len(audience))
+    campaign = make_campaign(sqlite, plan, records)
+    campaign = replace(
+        campaign,
+        organization=replace(
+            campaign.organization, hard_bounce_limit=limits[0], soft_bounce_limit=limits[1]
+        ),
+    )
+    batch = enqueue(sqlite, campaign, batch=0, first=0, size=len(audience), by=AUTHOR)
+    services = SqlServices("", sqlite)
+    for step in STEPS:
+        before_gateway.judge_batch(sqlite, batch, step, checks_of(step), services, AUTHOR)
+    found = [state.reason or SOUND for state in states(sqlite, batch).values()]
+    assert fates.reasons.tolist() == found
+
+
+@pytest.mark.parametrize(
+    ("channel", "email", "label", "end"),
+    [
+        pytest.param(
+            Channel.EMAIL, "anna", -Magic.BOUNCE, ended(Status.HARD_BOUNCED), id="malformed"
+        ),
+        pytest.param(Channel.EMAIL, GOOD, SOUND, ended(SOFT, 3), id="well-formed"),
+        pytest.param(Channel.SMS, "anna", SOUND, ended(SOFT, 3), id="of no matter"),
+    ],
+)
+def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
+    database: Database, channel: Channel, email: str, label: int, end: State
+) -> None:
+    bouncing = Gateway(soft_bounce=1.0, attempts=3)
+    plan = Plan(
+        channel=channel,
+        size=1,
+        gateway_settings=Settings(seed=42, behaviour=bouncing.behaviour).model_dump_json(),
+    )
+    batch = make_batch(database, plan, {0: {"email": email}})
+    gateway = SimulatedGateway(plan.gateway_settings, database)
+    move(database, batch, [0], READY)
+    for _ in range(3):
+        at_gateway.submit(database, batch, gateway, Unthrottled(), AUTHOR)
+        at_gateway.deliver(database, batch, gateway, AUTHOR)
+    assert states(database, batch) == {0: end}
+
+    described = campaign_of(channel=channel)
+    scenario = scenario_of(described, gateways={channel: bouncing})
+    population = census_of([replace(SOUND_RECORD, email=email)], described)
+    assert population.labels["spring"].tolist() == [label]
+    [(_, fates)] = Oracle(scenario, described, 1, population).predict()
+    assert (fates.statuses[0], fates.attempts[0]) == (end.status, end.attempt)
+    assert fates.reasons[0] == NO_REASON
+
+
+@pytest.mark.parametrize(
+    ("gateway", "expected"),
+    [
+        pytest.param(Gateway(), {(DELIVERED, 1)}, id="delivered"),
+        pytest.param(Gateway(hard_bounce=1.0), {(Status.HARD_BOUNCED, 1)}, id="hard"),
+        pytest.param(Gateway(not_delivered=1.0), {(Status.NOT_DELIVERED, 1)}, id="lost"),
+        pytest.param(Gateway(soft_bounce=1.0, attempts=4), {(SOFT, 4)}, id="soft"),
+        pytest.param(
+            Gateway(soft_bounce=0.5, attempts=2),
+            {(DELIVERED, 1), (DELIVERED, 2), (SOFT, 2)},
+            id="soft, then delivered",
+        ),
+    ],
+)
+def test_the_oracle_follows_a_message_through_its_attempts(
+    gateway: Gateway, expected: set[tuple[Status, int]]
+) -> None:
+    campaign = campaign_of(audience=200)
+    scenario = scenario_of(campaign, gateways={"email": gateway})
+    [(first, fates)] = Oracle(scenario, campaign, 200).predict()
+    assert (first, len(fates)) == (0, 200)
+    found = zip(fates.statuses.tolist(), fates.attempts.tolist(), strict=True)
+    assert set(found) == expected
+    assert set(fates.reasons.tolist()) == {NO_REASON}
+
+
+@pytest.mark.parametrize("imported", [False, True], ids=["generated", "imported"])
+def test_predictions_do_not_depend_on_their_chunks(
+    monkeypatch: pytest.MonkeyPatch, imported: bool
+) -> None:
+    campaign = campaign_of(
+        audience=100, requires=("coupon",), defects={"unsubscribed": 0.3, "coupon_issue": 0.1}
+    )
+    later = campaign_of("later", audience={"same_as": "spring"}, after="spring")
+    scenario = scenario_of(
+        campaign,
+        later,
+        gateways={"email": {"soft_bounce": 0.3, "hard_bounce": 0.1}},
+        services={"subscription": {"error_rate": 0.5}},
+    )
+    labels = np.resize(
+        np.array([SOUND, -Magic.BOUNCE, Reason.NDNC, SOUND, SOUND, SOUND], np.int8), 100
+    )
+    coupons = np.resize(np.array([SOUND] * 6 + [Reason.COUPON_EXPIRED], np.int8), 100)
+    hard, soft = np.resize(np.array([0] * 8 + [9], np.int16), 100), np.zeros(100, np.int16)
+    by_name = (
+        dict.fromkeys(["spring", "later"], labels),
+        dict.fromkeys(["spring", "later"], coupons),
+    )
+    population = Population(*by_name, hard, soft) if imported else None
+    for each in (campaign, later):
+        oracle = Oracle(scenario, each, 100, population)
+        monkeypatch.setattr("simulator.oracle.oracle.CHUNK", 50_000)
+        [(_, whole)] = oracle.predict()
+        monkeypatch.setattr("simulator.oracle.oracle.CHUNK", 31)
+        chunks = list(oracle.predict())
+        assert [first for first, _ in chunks] == [0, 31, 62, 93]
+        for field in ("statuses", "reasons", "attempts", "instead", "uncertain"):
+            joined = np.concatenate([getattr(fates, field) for _, fates in chunks])
+            assert np.array_equal(joined, getattr(whole, field))
+
+
+@pytest.mark.parametrize(
+    ("credit", "sizes", "expected"),
+    [
+        pytest.param(None, [10, 5], 0, id="unlimited"),
+        pytest.param(20, [10, 5], 0, id="enough"),
+        pytest.param(15, [10, 5], 0, id="just enough"),
+        pytest.param(12, [10, 5], 3, id="short"),
+        pytest.param(0, [10, 5], 15, id="none"),
+        pytest.param(2, [1], 0, id="one alone"),
+    ],
+)
+def test_how_many_lack_credit(credit: int | None, sizes: list[int], expected: int) -> None:
+    campaigns = {size: campaign_of(f"c{size}", audience=size) for size in sizes}
+    scenario = scenario_of(*campaigns.values(), organization={"credit": credit})
+    oracles = [Oracle(scenario, campaign, size) for size, campaign in campaigns.items()]
+    [allowance] = allowances(scenario, oracles).values()
+    assert (allowance.withheld, allowance.credit_is_scarce) == (expected, expected > 0)

@@ -1,0 +1,48 @@
+"""The page of a comparison: the verdict, every change, both curves, and nothing that runs."""
+
+import numpy as np
+
+from simulator.pages.comparison_page import contrast_page
+from simulator.results.archive import Kept
+from simulator.results.run_comparison import contrast
+from simulator.results.timeseries import Timeseries
+from tests.support.results import kept
+
+HOSTILE = "</code><script>alert(1)</script>"
+
+
+def with_curve(run: Kept, *in_flight: float) -> Kept:
+    columns = {
+        "second": np.arange(len(in_flight), dtype=np.float64),
+        "in_flight": np.array(in_flight, np.float64),
+    }
+    return Kept(name=run.name, summary=run.summary, timeseries=Timeseries(1, columns))
+
+
+def test_what_is_on_the_page() -> None:
+    before = with_curve(kept(), 1, 5, 3)
+    after = with_curve(kept(2, {"queued_to_final.p95": 20.0}, definition=HOSTILE), 2, 9, 8, 1)
+    page = contrast_page(contrast([before], [after]))
+    assert "✘ 1 regression: queued_to_final.p95" in page
+    assert "+10.000 s (+100 %)" in page
+    assert page.count("<svg") >= 1
+    assert "Messages in flight" in page
+    assert "Nothing to draw: neither run has any." in page
+    assert "<script" not in page
+    assert "&lt;/code&gt;&lt;script&gt;" in page
+    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\';' in page
+
+
+def test_a_partial_run_is_not_judged() -> None:
+    page = contrast_page(contrast([kept()], [kept(2, {"throughput": 1.0}, state="interrupted")]))
+    assert "! nothing is judged: run 2 is partial (interrupted)" in page
+    assert "Beware: the run after: partial: interrupted." in page
+    assert 'class="banner fail"' not in page
+
+
+def test_runs_without_curves() -> None:
+    page = contrast_page(contrast([kept(1), kept(2), kept(3)], [kept(9)]))
+    assert "✔ no regression" in page
+    assert "median of 3 runs" in page
+    assert "<svg" not in page.split('id="curves"')[1]
+    assert "Nothing: same scenario" in page

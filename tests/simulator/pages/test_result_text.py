@@ -1,0 +1,91 @@
+"""The result of a run as people read it: where to look, and who may be the cause."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from simulator.pages.result_text import as_text
+from simulator.results import verdict
+from simulator.results.prediction_check import Difference
+from simulator.results.result import Result, Withheld, judge_run
+from tests.support.playing import campaign_of, play, scenario_of
+from tracker.status import Reason, Step
+from tracker.store.database import Database
+from workers.candidates import Candidate
+from workers.checks.base import Check, check
+
+
+@check(Reason.MESSAGE_LIMIT, step=Step.SUPPRESS, order=65)
+def spares_the_keen(candidate: Candidate, now: datetime) -> bool:
+    """Is another package's."""
+    return False
+
+
+@pytest.fixture
+def result(database: Database, tmp_path: Path) -> Result:
+    return play(database, scenario_of(campaign_of("spring")), tmp_path)
+
+
+@pytest.fixture
+def foreign(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has checks of other packages installed."""
+
+    def install(*checks: Check) -> None:
+        monkeypatch.setattr(verdict, "foreign_checks", lambda: checks)
+
+    return install
+
+
+def differing(result: Result) -> Result:
+    [comparison] = result.comparisons
+    differences = (Difference(3, "delivered", "not_sent: timeout"),)
+    return replace(
+        result, comparisons=(replace(comparison, as_predicted=4, differences=differences),)
+    )
+
+
+def test_who_failed_is_told_where_to_look(result: Result, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    conditions = replace(result.conditions, log=log)
+    failed = as_text(replace(differing(result), conditions=conditions)).splitlines()[-1]
+    run = f"--run {result.run.id}"
+    assert failed == (
+        f"✘ failed          see sendtrace trace spring 3 {run}; the workers' log, {log}"
+    )
+    [first, *others] = result.findings
+    broken = replace(differing(result), findings=(replace(first, wrong=1), *others))
+    assert f"see sendtrace verify {run}; sendtrace trace" in as_text(broken).splitlines()[-1]
+
+
+def test_checks_of_other_packages_are_named(result: Result, foreign: Callable[..., None]) -> None:
+    [comparison] = result.comparisons
+    unsure = replace(
+        result,
+        comparisons=(replace(comparison, uncertain=2),),
+        withheld={"Acme": Withheld(predicted=None, actual=5)},
+    )
+    assert "it depended on who came first\n" in as_text(unsure)
+    assert "of Acme, over its message limit or out of credit; predicted not known" in as_text(
+        unsure
+    )
+    foreign(spares_the_keen)
+    assert "who came first, or on checks of other packages (spares_the_keen)" in as_text(unsure)
+    assert "limit, out of credit or stopped by the check spares_the_keen; predicted" in as_text(
+        unsure
+    )
+
+
+def test_a_report_that_did_not_balance_during_the_run_fails_it(
+    database: Database, tmp_path: Path
+) -> None:
+    result = play(database, scenario_of(campaign_of(audience=20)), tmp_path)
+    assert result.proven
+    observed = replace(result.observed, snapshots=7, unbalanced=result.reports)
+    again = judge_run(database, result.run, observed, result.conditions)
+    [broken] = [finding for finding in again.findings if not finding.holds]
+    assert broken.invariant.name == "snapshots_balance"
+    assert not again.proven
+    assert again.as_json()["verdict"]["invariants_hold"] is False

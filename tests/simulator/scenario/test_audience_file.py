@@ -1,0 +1,492 @@
+"""An audience file: every rule of its header, its rows and its mobile numbers."""
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from simulator.scenario.audience_file import (
+    MAX_CELL,
+    MAX_ID,
+    MAX_LINE,
+    MAX_LINES,
+    CustomerRecord,
+    Rejected,
+    RejectFile,
+    check_header,
+    read_customers,
+)
+from tests.support.paths import SCENARIOS
+from tracker.errors import UsageError
+from tracker.status import Channel
+
+SHIPPED = SCENARIOS / "customers.csv"
+
+PLAIN = CustomerRecord(
+    customer_id="C1",
+    email=None,
+    mobile=None,
+    mobile_e164=None,
+    loyalty_member=False,
+    unsubscribed_email=False,
+    unsubscribed_sms=False,
+    ndnc=False,
+    hard_bounces_email=0,
+    soft_bounces_email=0,
+    hard_bounces_sms=0,
+    soft_bounces_sms=0,
+    last_store=None,
+    profile=None,
+    coupon_id=None,
+    coupon_expires=None,
+    coupon_redeemed=False,
+    custom="{}",
+)
+"""What is imported of a row that has nothing but its customer_id."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audience.csv"
+
+
+def rows_of(path: Path, content: str | bytes) -> list[CustomerRecord | Rejected]:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return list(read_customers(path))
+
+
+def ids(rows: Sequence[CustomerRecord | Rejected]) -> list[str]:
+    return [row.customer_id for row in rows if isinstance(row, CustomerRecord)]
+
+
+def rejects(rows: Sequence[CustomerRecord | Rejected]) -> list[Rejected]:
+    return [row for row in rows if isinstance(row, Rejected)]
+
+
+def only_customer(path: Path, columns: str, cells: str) -> CustomerRecord:
+    (row,) = rows_of(path, f"customer_id,{columns}\nC1,{cells}\n")
+    assert isinstance(row, CustomerRecord)
+    return row
+
+
+def only_reject(path: Path, columns: str, cells: str) -> Rejected:
+    (row,) = rows_of(path, f"customer_id,{columns}\nC1,{cells}\n")
+    assert isinstance(row, Rejected)
+    return row
+
+
+def test_a_row_is_imported_as_it_stands(path: Path) -> None:
+    header = (
+        "customer_id,email,mobile,region,loyalty_member,unsubscribed,ndnc,hard_bounces,"
+        "soft_bounces,last_store,profile,coupon_id,coupon_expires,coupon_redeemed,"
+        "tag:language,field:Birth Day\n"
+    )
+    row = (
+        'C1,ana@example.com,07700 900123,GB,yes,sms,1,1,2,"Leeds, ""The Light""",Zoë,'
+        "CP-9,2031-01-31,TRUE,pt,1 May\n"
+    )
+    assert rows_of(path, header + row) == [
+        CustomerRecord(
+            customer_id="C1",
+            email="ana@example.com",
+            mobile="07700 900123",
+            mobile_e164="+447700900123",
+            loyalty_member=True,
+            unsubscribed_email=False,
+            unsubscribed_sms=True,
+            ndnc=True,
+            hard_bounces_email=1,
+            soft_bounces_email=2,
+            hard_bounces_sms=1,
+            soft_bounces_sms=2,
+            last_store='Leeds, "The Light"',
+            profile="Zoë",
+            coupon_id="CP-9",
+            coupon_expires="2031-01-31",
+            coupon_redeemed=True,
+            custom='{"field:Birth Day": "1 May", "tag:language": "pt"}',
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "customer_id\nC1\n",
+        "customer_id\nC1",
+        "customer_id\r\nC1\r\n",
+        "customer_id\rC1\r",
+        "customer_id\r\nC1\n",
+        "\ufeffcustomer_id\nC1\n",
+        '\ufeff"customer_id"\n"C1"\n',
+        " CUSTOMER_ID \n  C1\t\n",
+        "customer_id\n\n \t\nC1\n\r\n\n",
+    ],
+)
+def test_line_ends_byte_order_mark_space_and_blank_lines(path: Path, content: str) -> None:
+    assert rows_of(path, content) == [PLAIN]
+
+
+def test_blank_cells_are_absent(path: Path) -> None:
+    header = (
+        "customer_id,email,mobile,region,loyalty_member,unsubscribed,ndnc,hard_bounces,"
+        "soft_bounces,last_store,profile,coupon_id,coupon_expires,coupon_redeemed,tag:a,field:b\n"
+    )
+    assert rows_of(path, f"{header}C1{', ' * 15}\n") == [PLAIN]
+
+
+@pytest.mark.parametrize("column", ["loyalty_member", "ndnc", "coupon_redeemed"])
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        *((text, True) for text in ("yes", "YES", "Yes", "true", "True", "TRUE", "1", " yes ")),
+        *((text, False) for text in ("no", "NO", "No", "false", "False", "FALSE", "0", "", " ")),
+    ],
+)
+def test_booleans(path: Path, column: str, cell: str, value: bool) -> None:
+    assert getattr(only_customer(path, column, cell), column) is value
+
+
+@pytest.mark.parametrize(
+    ("cell", "email", "sms"),
+    [
+        ("", False, False),
+        ("email", True, False),
+        ("SMS", False, True),
+        ("Both", True, True),
+    ],
+)
+def test_unsubscribed(path: Path, cell: str, email: bool, sms: bool) -> None:
+    customer = only_customer(path, "unsubscribed", cell)
+    assert (customer.unsubscribed_email, customer.unsubscribed_sms) == (email, sms)
+
+
+@pytest.mark.parametrize("column", ["hard_bounces", "soft_bounces"])
+@pytest.mark.parametrize(
+    ("cell", "count"), [("", 0), ("0", 0), ("007", 7), (" 3 ", 3), ("999999999", 999_999_999)]
+)
+def test_bounces(path: Path, column: str, cell: str, count: int) -> None:
+    customer = only_customer(path, column, cell)
+    by_channel = [getattr(customer, f"{column}_{channel}") for channel in Channel]
+    assert by_channel == [count, count]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["ana@@example", "no-at-sign", "@example.com", "a b@example.com", "jürgen@example.de"],
+)
+def test_malformed_addresses_are_kept(path: Path, address: str) -> None:
+    assert only_customer(path, "email", address).email == address
+
+
+@pytest.mark.parametrize(
+    ("mobile", "region", "e164"),
+    [
+        ("07700 900123", "GB", "+447700900123"),
+        ("07700 900123", " gb ", "+447700900123"),
+        ("(07700) 900-123", "GB", "+447700900123"),
+        ("0044 7700 900123", "GB", "+447700900123"),
+        ("011 44 7700 900123", "US", "+447700900123"),
+        ("+44 7700 900123", "", "+447700900123"),
+        ("+44 (0)7700 900123", "US", "+447700900123"),
+        ("+44 7700 900123", "XX", "+447700900123"),
+        ("0044 7700 900123", "", "+447700900123"),
+        ("00447700900123", "XX", "+447700900123"),
+        ("(202) 555-0143", "US", "+12025550143"),
+        ("0491 570 006", "AU", "+61491570006"),
+        ("07700 900123", "", None),
+        ("07700 900123", "XX", None),
+        ("07700 900123", "UK", None),
+        ("12", "GB", None),
+        ("n/a", "GB", None),
+        ("00", "", None),
+        ("+", "GB", None),
+        ("7.7009E+09", "GB", None),
+        ("0" * 300, "GB", None),
+        ("+49 1512 34567890123", "", None),  # possible in Germany, but 17 digits
+        ("ana@example.com", "GB", None),
+    ],
+)
+def test_mobile_numbers(path: Path, mobile: str, region: str, e164: str | None) -> None:
+    customer = only_customer(path, "mobile,region", f"{mobile},{region}")
+    assert (customer.mobile, customer.mobile_e164) == (mobile, e164)
+
+
+def test_a_mobile_number_without_a_region_column(path: Path) -> None:
+    assert only_customer(path, "mobile", "+447700900123").mobile_e164 == "+447700900123"
+    assert only_customer(path, "mobile", "07700900123").mobile_e164 is None
+
+
+def test_custom_data_keeps_names_and_leaves_out_blanks(path: Path) -> None:
+    columns = "tag:b,TAG:B,Tag:Field:C,Field: spaced,field:a:b,tag:none,field:quote"
+    custom = only_customer(path, columns, 'x,y,w,ü, z ,  ,"say ""hi"""').custom
+    assert json.loads(custom) == {
+        "tag:b": "x",
+        "tag:B": "y",
+        "tag:Field:C": "w",
+        "field: spaced": "ü",
+        "field:a:b": "z",
+        "field:quote": 'say "hi"',
+    }
+    assert list(json.loads(custom)) == sorted(json.loads(custom))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_quoted_line_ends_belong_to_the_cell(path: Path, end: str) -> None:
+    content = (
+        f'customer_id,last_store{end}C1,"Leeds{end}{end}The ""Light"""{end}C2,York{end}C2,{end}'
+    )
+    one, two, duplicate = rows_of(path, content)
+    assert isinstance(one, CustomerRecord)
+    assert one.last_store == f'Leeds{end}{end}The "Light"'
+    assert ids([two]) == ["C2"]
+    assert duplicate == Rejected(6, "duplicate customer_id; line 5 has the same", "C2,")
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "cause"),
+    [
+        ("email,profile", "a@example.com", "2 cells; expected 3, as in the header"),
+        ("email", "a@example.com,x", "3 cells; expected 2, as in the header"),
+        ("ndnc", "maybe", "ndnc is 'maybe'; expected yes, no, true, false, 1, 0 or nothing"),
+        ("ndnc", "y", "ndnc is 'y'; expected yes"),
+        ("loyalty_member", "2", "loyalty_member is '2'; expected yes"),
+        ("coupon_redeemed", "01", "coupon_redeemed is '01'; expected yes"),
+        ("unsubscribed", "yes", "unsubscribed is 'yes'; expected email, sms, both or nothing"),
+        ("hard_bounces", "-1", "hard_bounces is '-1'; expected a whole number"),
+        ("soft_bounces", "1.5", "soft_bounces is '1.5'; expected a whole number"),
+        ("soft_bounces", "two", "soft_bounces is 'two'; expected a whole number"),
+        ("soft_bounces", "²", "soft_bounces is '²'; expected a whole number"),
+        ("soft_bounces", "٣", "soft_bounces is '٣'; expected a whole number"),
+        ("hard_bounces", "9" * 10, "hard_bounces is '9999999999'; expected a whole number"),
+        ("hard_bounces", "9" * 9_000, "expected a whole number"),
+        ("email", "a\0b@example.com", "a NUL character; expected UTF-8 text"),
+        ("profile", "x" * (MAX_CELL + 1), "a cell is too long; expected at most 10,000"),
+        ("profile", '"gold"en', "unbalanced quote; expected"),
+        ("profile", '"gold', "unbalanced quote; expected"),
+    ],
+)
+def test_rows_that_are_rejected(path: Path, columns: str, cells: str, cause: str) -> None:
+    rejected = only_reject(path, columns, cells)
+    assert cause in rejected.cause
+    assert (rejected.line, rejected.text) == (2, f"C1,{cells}")
+
+
+@pytest.mark.parametrize(
+    ("cell", "cause"),
+    [
+        ("", "no customer_id; expected 1 to 255 characters"),
+        ("  ", "no customer_id; expected 1 to 255 characters"),
+        ("x" * (MAX_ID + 1), "customer_id is too long; expected 1 to 255 characters"),
+    ],
+)
+def test_customer_ids_that_are_rejected(path: Path, cell: str, cause: str) -> None:
+    rows = rows_of(path, f"customer_id,email\n{cell},a@example.com\nC2,\n")
+    assert rejects(rows) == [Rejected(2, cause, f"{cell},a@example.com")]
+    assert ids(rows) == ["C2"]
+
+
+def test_limits_are_inclusive(path: Path) -> None:
+    longest = rows_of(path, f"customer_id,profile\n{'i' * MAX_ID},{'x' * MAX_CELL}\n")
+    assert ids(longest) == ["i" * MAX_ID]
+
+
+def test_a_rejected_row_does_not_take_its_customer_id(path: Path) -> None:
+    rows = rows_of(path, "customer_id,ndnc\nC1,perhaps\n C1 ,no\nc1,no\nC1,yes\n")
+    assert ids(rows) == ["C1", "c1"]
+    assert [(each.line, each.cause) for each in rejects(rows)] == [
+        (2, "ndnc is 'perhaps'; expected yes, no, true, false, 1, 0 or nothing"),
+        (5, "duplicate customer_id; line 3 has the same"),
+    ]
+
+
+def test_bytes_that_are_not_utf_8(path: Path) -> None:
+    rows = rows_of(path, b"customer_id,profile\nC1,Zo\xeb\nC2,Zo\xc3\xab\nC3,\xed\xa0\x80\n")
+    assert ids(rows) == ["C2"]
+    assert rejects(rows) == [
+        Rejected(2, "the byte 0xEB is not UTF-8; expected UTF-8 text", "C1,Zo\udceb"),
+        Rejected(4, "the byte 0xED is not UTF-8; expected UTF-8 text", "C3,\udced\udca0\udc80"),
+    ]
+
+
+GOOD = (
+    'A{0},a{0}@example.com,"Leeds, Headrow",gold\n',
+    'B{0},,"York\nShambles",\n',
+    "C{0},c{0}@example.com,Bath,silver\n",
+    '"D{0}","","","say ""hi"""\n',
+)
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("first", range(4))
+def test_a_stray_quote_costs_its_own_line_only(path: Path, place: int, first: int) -> None:
+    """In any cell, before any of the good rows, and at the end of the file."""
+    cells = ["X", "x@example.com", "Hull", "gold"]
+    cells[place] = f'"{cells[place]}'
+    stray = ",".join(cells)
+    good = [row.format(number) for number in range(60) for row in GOOD][first:]
+    rows = rows_of(path, f"customer_id,email,last_store,profile\n{stray}\n{''.join(good)}")
+    assert len(ids(rows)) == len(good)
+    assert [(each.line, each.text) for each in rejects(rows)] == [(2, stray)]
+    assert rejects(rows)[0].cause.startswith("unbalanced quote")
+    rows = rows_of(path, f"customer_id,email,last_store,profile\n{''.join(good)}{stray}")
+    assert len(ids(rows)) == len(good)
+    assert [each.text for each in rejects(rows)] == [stray]
+
+
+def test_a_second_stray_quote_does_not_hide_the_rows_between(path: Path) -> None:
+    """Together the two would make one row with the right number of cells."""
+    content = 'customer_id,email,ndnc\nC1,"a@example.com,no\nC2,,no\nC3,c@example.com",no\nC4,,\n'
+    rows = rows_of(path, content)
+    assert ids(rows) == ["C2", "C3", "C4"]
+    assert [(each.line, each.text) for each in rejects(rows)] == [(2, 'C1,"a@example.com,no')]
+
+
+def test_how_far_a_row_may_reach(path: Path) -> None:
+    row = 'customer_id,profile\nC1,"{}"\nC2,\n'
+    assert ids(rows_of(path, row.format("x\n" * (MAX_LINES - 1)))) == ["C1", "C2"]
+    rows = rows_of(path, row.format("x\n" * MAX_LINES))
+    assert ids(rows) == ["C2"]
+    assert rejects(rows)[0].cause.startswith("unbalanced quote")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_line_without_end_is_cut_short(path: Path, end: str) -> None:
+    line = "C1," + "x" * (3 * MAX_LINE)
+    rows = rows_of(path, f"customer_id,profile{end}{line}{end}C2,{end}C2,{end}")
+    assert ids(rows) == ["C2"]
+    too_long, duplicate = rejects(rows)
+    assert too_long.cause == "the row is too long; expected at most 65,536 characters"
+    assert line.startswith(too_long.text)
+    assert len(too_long.text) <= MAX_LINE + 1
+    assert duplicate.line == 4
+
+
+@given(body=st.binary() | st.text('ab",\n\r\0 ').map(str.encode))
+@example(body=b'"')
+@example(body=b'x",y,"z\n' * 300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_row_stops_the_import(path: Path, body: bytes) -> None:
+    rows = rows_of(path, b"customer_id,profile\nfirst,\n" + body + b"\nlast\xff,\n")
+    assert ids(rows)[0] == "first"
+    lines = [row.line for row in rejects(rows)]
+    assert lines == sorted(set(lines))
+    assert "last" in rejects(rows)[-1].text
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"", "the first line is empty; expected the names of the columns"),
+        (b"\xef\xbb\xbf", "the first line is empty"),
+        (b"\ncustomer_id\n", "the first line is empty"),
+        (b",,\n", "the first line is empty"),
+        (b"email,mobile\n", "no column customer_id among email, mobile; it is required"),
+        (b"customer_id,e-mail\n", r"unknown column 'e-mail' \(did you mean email\?\); expected"),
+        (b"customer_id,Soft_Bounce\n", r"'Soft_Bounce' \(did you mean soft_bounces"),
+        (b"customer_id,quux\n", "unknown column 'quux'; expected customer_id, email, .*tag:NAME"),
+        (b"customer_id;email\n", "unknown column 'customer_id;email'.*with commas between"),
+        (b"customer_id,tag:\n", "unknown column 'tag:'"),
+        (b"customer_id,field: \n", "unknown column 'field:'"),
+        (b"customer_id,my-tag:x\n", "unknown column 'my-tag:x'"),
+        (b"customer_id,email,EMAIL \n", "column 'email' is there twice; expected each column once"),
+        (b"customer_id,tag:x,Tag:x\n", "column 'tag:x' is there twice"),
+        (b"customer_id,,email\n", "column 2 has no name; expected one for every column"),
+        (b"customer_id,email,\n", "column 3 has no name"),
+        (b'customer_id,"email\n', "unbalanced quote"),
+        (b"customer_id,tag:\xe9\n", "the byte 0xE9 is not UTF-8"),
+        ("customer_id\n".encode("utf-16"), "not UTF-8"),
+        ("customer_id\n".encode("utf-16-le"), "NUL"),
+        (b"customer_id,tag:" + b"x" * MAX_LINE, "too long"),
+    ],
+)
+def test_headers_that_stop_the_import(path: Path, header: bytes, message: str) -> None:
+    path.write_bytes(header)
+    with pytest.raises(UsageError, match=message) as raised:
+        check_header(path)
+    assert str(raised.value).startswith(f"{path}: can't read the header: ")
+    assert "\n" not in str(raised.value)
+    with pytest.raises(UsageError, match=message):
+        next(read_customers(path))
+
+
+def test_only_the_header_is_checked(path: Path) -> None:
+    path.write_bytes(b"Email,customer_id\n\xff\0")
+    check_header(path)
+
+
+def test_a_header_alone_is_an_audience_of_none(path: Path) -> None:
+    assert rows_of(path, "customer_id,email") == []
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    for path, message in [
+        (tmp_path / "nowhere.csv", "No such file or directory"),
+        (tmp_path / "nowhere" / "audience.csv", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+    ]:
+        with pytest.raises(UsageError, match=message) as raised:
+            check_header(path)
+        assert str(path) in str(raised.value)
+        with pytest.raises(UsageError, match=message):
+            next(read_customers(path))
+
+
+def test_rows_are_read_as_they_are_asked_for(path: Path) -> None:
+    path.write_text("customer_id\n" + "".join(f"C{number}\n" for number in range(100_000)))
+    with path.open("r+") as file:
+        rows = read_customers(path)
+        assert ids([next(rows)]) == ["C0"]
+        file.truncate(len("customer_id\nC0\nC1\n"))
+        assert len(list(rows)) < 99_999
+
+
+def test_rejects_are_written_with_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.csv"
+    with RejectFile(path) as file:
+        assert (file.count, path.exists()) == (0, False)
+        file.add(Rejected(2, "broken, badly", 'C1,"Zo\udceb'))
+        file.add(Rejected(9, "torn", "C2,a\r\nb\rc"))
+        assert file.count == 2
+    with path.open(encoding="utf-8", newline="") as written:
+        assert list(csv.reader(written)) == [
+            ["line", "cause", "row"],
+            ["2", "broken, badly", 'C1,"Zo\\udceb'],
+            ["9", "torn", "C2,a\r\nb\rc"],
+        ]
+
+
+def test_no_rejects_no_file(tmp_path: Path) -> None:
+    with RejectFile(tmp_path / "rejects.csv") as file:
+        pass
+    assert (file.count, list(tmp_path.iterdir())) == (0, [])
+
+
+def test_rejects_that_can_not_be_written(tmp_path: Path) -> None:
+    with (
+        RejectFile(tmp_path / "nowhere" / "rejects.csv") as file,
+        pytest.raises(UsageError, match=r"can't write rejects to .*: No such file"),
+    ):
+        file.add(Rejected(2, "torn", "C1"))
+
+
+def test_the_shipped_export() -> None:
+    rows = list(read_customers(SHIPPED))
+    customers = [row for row in rows if isinstance(row, CustomerRecord)]
+    causes = [each.cause for each in rejects(rows)]
+    assert (len(rows), len(customers)) == (2_000, 1_974)
+    assert sum(cause.startswith("duplicate customer_id") for cause in causes) == 14
+    assert sum(cause.startswith("unbalanced quote") for cause in causes) == 2
+    assert sum("is not UTF-8" in cause for cause in causes) == 2
+    assert sum(each.email is None for each in customers) == 90
+    assert sum(each.mobile is None for each in customers) == 142
+    assert sum(each.mobile_e164 is None for each in customers) == 328
+    assert sum(each.last_store is None for each in customers) == 146
+    assert sum(each.loyalty_member for each in customers) == 1_382
+    fiction = re.compile(r"\+447700900\d{3}|\+1\d{3}55501\d\d|\+61491570\d{3}")
+    assert all(fiction.fullmatch(each.mobile_e164) for each in customers if each.mobile_e164)

@@ -1,0 +1,95 @@
+"""The faults of a scenario file, and who may ask for them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator.faults.inject import refuse_elsewhere
+from simulator.scenario.faults import Fault, Kind
+from simulator.scenario.file import InvalidScenario, load_scenario
+from tests.support.playing import campaign_of, scenario_of
+from tracker.errors import UsageError
+from tracker.settings import load_settings
+
+SCENARIO = """
+name = "faulty"
+[[campaigns]]
+name = "spring"
+channel = "email"
+audience = 10
+[[faults]]
+"""
+
+GOOD: list[tuple[dict[str, Any], Kind]] = [
+    ({"at": "5s", "kill": "worker"}, Kind.KILL),
+    ({"at": "0s", "kill": "pool-child"}, Kind.KILL),
+    ({"at": "0s", "kill": "pool-child", "when": "accepted"}, Kind.KILL),
+    ({"at": "1m", "restart": "broker"}, Kind.RESTART),
+    ({"at": "1m", "restart": "broker", "data": "lost"}, Kind.RESTART),
+    ({"at": "1m", "restart": "worker"}, Kind.RESTART),
+    ({"at": "1s", "flush": "broker"}, Kind.FLUSH),
+    ({"at": "1s", "pause": "database", "for": "5s"}, Kind.PAUSE),
+    ({"at": "1s", "partition": "workers", "for": "10s"}, Kind.PARTITION),
+    (
+        {"at": "1s", "partition": "workers", "for": "10s", "connections": "cut"},
+        Kind.PARTITION,
+    ),
+    ({"at": "1s", "duplicate_tasks": 0.05}, Kind.DUPLICATE_TASKS),
+    ({"at": "1s", "clock": "+1h"}, Kind.CLOCK),
+]
+
+
+@pytest.mark.parametrize(("told", "kind"), GOOD)
+def test_faults_that_can_be_played(told: dict[str, Any], kind: Kind) -> None:
+    fault = Fault.model_validate(told)
+    assert fault.kind is kind
+    assert len(fault.told) > 10
+
+
+@pytest.mark.parametrize(
+    ("told", "wrong"),
+    [
+        ('kill = "worker"', r"faults\[0\].at: is missing"),
+        ('at = "5s"', r"faults\[0\].*nothing that goes wrong; expected one of kill"),
+        ('at = "5s"\nkill = "worker"\nflush = "broker"', r"says kill and flush"),
+        ('at = "5s"\nkill = "database"', r"faults\[0\].kill"),
+        ('at = "5s"\npause = "database"', r"for: is missing"),
+        ('at = "5s"\nflush = "broker"\nfor = "1s"', r"for: has no meaning with flush"),
+        ('at = "5s"\nflush = "broker"\ndata = "lost"', r"data: has no meaning without restart"),
+        ('at = "5s"\nkill = "worker"\nwhen = "accepted"', r"when: has no meaning without kill"),
+        ('at = "5s"\nclock = "1h"', r'puts no clock forward; expected one like "\+1h"'),
+        ('at = "5s"\nclock = "-1h"', r"puts no clock forward"),
+        ('at = "5s"\nduplicate_tasks = 1.5', r"faults\[0\].duplicate_tasks"),
+        ('at = "soon"\nkill = "worker"', r"faults\[0\].at: 'soon' is no duration"),
+        ('at = "5s"\nexplode = "all"', r"faults\[0\].explode: unknown key"),
+    ],
+)
+def test_faults_that_make_no_sense_are_refused(tmp_path: Path, told: str, wrong: str) -> None:
+    file = tmp_path / "faulty.toml"
+    file.write_text(SCENARIO + told + "\n")
+    with pytest.raises(InvalidScenario, match=wrong) as caught:
+        load_scenario(file)
+    assert str(caught.value).startswith(f"{file}: ")
+
+
+FLUSH = {"at": "1s", "flush": "broker"}
+PAUSE = {"at": "1s", "pause": "database", "for": "5s"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "settings", "attach", "wrong"),
+    [
+        (FLUSH, {}, True, "on a stack of our own only"),
+        (FLUSH, {"broker_url": "redis://localhost:6379/0"}, False, "on a stack of our own only"),
+        (PAUSE, {}, False, "a database that is a file can't be silent"),
+    ],
+)
+def test_they_are_played_on_a_stack_of_our_own(
+    tmp_path: Path, fault: dict[str, Any], settings: dict[str, Any], attach: bool, wrong: str
+) -> None:
+    scenario = scenario_of(campaign_of(), faults=(fault,))
+    with pytest.raises(UsageError, match=wrong):
+        refuse_elsewhere(scenario, load_settings(home=tmp_path, **settings), attach=attach)
+    quiet = scenario_of(campaign_of())
+    refuse_elsewhere(quiet, load_settings(home=tmp_path, **settings), attach=attach)

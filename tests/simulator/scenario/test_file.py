@@ -1,0 +1,391 @@
+"""The scenario file: what is understood, and in which words all else is refused."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from simulator.scenario.file import Scenario, load_scenario
+from simulator.scenario.sections import Gateway, Latency
+from tests.support.paths import SCENARIOS
+from tests.support.scenarios import assert_says, refusal
+from tracker.status import Channel
+
+SHIPPED = sorted(SCENARIOS.glob("*.toml"))
+
+SAMPLE = """\
+name = "festive-sale"
+seed = 42
+
+[organization]
+name = "Acme Retail"
+credit = 500_000                     # messages; absent: unlimited
+message_limit = { count = 3, days = 1 }
+
+[[campaigns]]
+name = "diwali-email"
+channel = "email"
+audience = 60_000                    # or audience = "customers.csv", beside the scenario
+requires = ["coupon", "last_store"]  # coupon, last_store, profile, tag:NAME, field:NAME, membership
+
+[campaigns.defects]                  # share of the audience made to fail each check
+unsubscribed = 0.03
+email_missing = 0.01
+coupon_expired = 0.02
+
+[gateways.email]
+latency = { median = "800ms", p99 = "4s" }
+hard_bounce = 0.02
+soft_bounce = 0.03                   # a share of each attempt
+attempts = 3
+not_delivered = 0.005
+rate = 5_000                         # messages a second; absent: unlimited
+
+[engagement.email]
+open = 0.35
+click = 0.06
+spam = 0.001
+unsubscribe = 0.004
+
+[clock]
+speed = 1
+"""
+
+
+def toml(top: str = "", campaign: str = "", /, **values: str | None) -> str:
+    """A scenario with one campaign, with more lines at the top or in the campaign.
+
+    ``values`` are what is said of the campaign, as TOML; None leaves a key out.
+    """
+    usual: dict[str, str | None] = {"name": '"diwali"', "channel": '"email"', "audience": "10"}
+    said = [f"{key} = {value}" for key, value in (usual | values).items() if value is not None]
+    return "\n".join(['name = "sale"', top, "[[campaigns]]", *said, campaign])
+
+
+def latency(median: str, p99: str) -> str:
+    """What is said of a gateway's latency."""
+    return f"gateways.sms.latency = {{ median = '{median}', p99 = '{p99}' }}"
+
+
+def span(key: str, start: str, end: str, *more: str) -> str:
+    inner = ", ".join([f"from = '{start}'", f"to = '{end}'", *more])
+    return f"gateways.sms.{key} = {{ {inner} }}"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "sale.toml"
+
+
+def load(file: Path, text: str) -> Scenario:
+    file.write_text(text)
+    return load_scenario(file)
+
+
+def test_the_sample_of_the_design_is_understood(file: Path) -> None:
+    scenario = load(file, SAMPLE)
+    [campaign] = scenario.campaigns
+    assert (scenario.name, scenario.seed, scenario.clock.speed) == ("festive-sale", 42, 1)
+    assert (campaign.name, campaign.channel) == ("diwali-email", Channel.EMAIL)
+    assert campaign.audience == 60_000
+    assert campaign.requires == ("coupon", "last_store")
+    assert campaign.defects == {"unsubscribed": 0.03, "email_missing": 0.01, "coupon_expired": 0.02}
+    assert scenario.organization.credit == 500_000
+    assert scenario.gateway_of(campaign) == Gateway(
+        latency=Latency.model_validate({"median": "800ms", "p99": "4s"}),
+        hard_bounce=0.02,
+        soft_bounce=0.03,
+        not_delivered=0.005,
+        attempts=3,
+        rate=5_000,
+    )
+    assert scenario.text == SAMPLE
+
+
+def test_the_least_that_can_be_said(file: Path) -> None:
+    scenario = load(file, toml())
+    assert scenario.seed == 0
+    assert scenario.organization.credit is None
+    assert scenario.gateway_of(scenario.campaigns[0]) == Gateway()
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(file: Path) -> None:
+    file.write_text(toml(), encoding="utf-8-sig")
+    assert load_scenario(file).name == "sale"
+
+
+def test_a_seed_of_the_command_line_wins(file: Path) -> None:
+    file.write_text(toml("seed = 1"))
+    assert load_scenario(file, seed=7).seed == 7
+    assert load_scenario(file, seed=0).seed == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0s", timedelta()),
+        ("250us", timedelta(microseconds=250)),
+        ("800ms", timedelta(milliseconds=800)),
+        ("1.5 s", timedelta(seconds=1.5)),
+        ("2m", timedelta(minutes=2)),
+        ("1h", timedelta(hours=1)),
+    ],
+)
+def test_durations(file: Path, text: str, expected: timedelta) -> None:
+    scenario = load(file, toml(latency(text, text)))
+    assert scenario.gateways[Channel.SMS].behaviour.median == expected
+
+
+def test_an_audience_file_lies_beside_the_scenario(file: Path) -> None:
+    (file.parent / "people.csv").write_text("customer_id,email\n1,a@example.com\n")
+    scenario = load(file, toml(audience='"people.csv"'))
+    assert scenario.campaigns[0].audience == Path("people.csv")
+
+
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda path: str(path.name))
+def test_shipped_scenarios_load(shipped: Path) -> None:
+    assert load_scenario(shipped).campaigns
+
+
+WRONG = {
+    "a text": ("3", "1.5", "true", "[]", "{}"),
+    "a whole number": ('"3"', "1.5", "true", "[]", "{}"),
+    "a number": ('"0.5"', "true", "[]", "{}"),
+    "neither true nor false": ("1", '"yes"', "[]"),
+    "a table": ("3", "true", '"x"', "[1]"),
+    "a list": ("3", "true", '"x"', "{}"),
+    'expected one like "800ms", "4s" or "2m"': ("3", "true", '"800"', '"-1s"', '"1 day"', "[]"),
+    "expected 'email' or 'sms'": ("3", "true", '"fax"', '"EMAIL"', "[]"),
+    'expected a number, a file like "customers.csv"': ("1.5", "true", "[]"),
+}
+"""What is expected, and values that are something else."""
+
+KINDS = {
+    "name": "a text",
+    "seed": "a whole number",
+    "organization": "a table",
+    "organization.name": "a text",
+    "organization.enabled": "neither true nor false",
+    "organization.credit": "a whole number",
+    "organization.hard_bounce_limit": "a whole number",
+    "organization.message_limit": "a table",
+    "organization.message_limit.days": "a whole number",
+    "campaigns": "a list",
+    "campaigns[0].name": "a text",
+    "campaigns[0].channel": "expected 'email' or 'sms'",
+    "campaigns[0].audience": 'expected a number, a file like "customers.csv"',
+    "campaigns[0].requires": "a list",
+    "campaigns[0].requires[0]": "a text",
+    "campaigns[0].defects": "a table",
+    "campaigns[0].defects.unsubscribed": "a number",
+    "gateways": "a table",
+    "gateways.email": "a table",
+    "gateways.email.latency": "a table",
+    "gateways.email.latency.median": 'expected one like "800ms", "4s" or "2m"',
+    "gateways.email.hard_bounce": "a number",
+    "gateways.email.attempts": "a whole number",
+    "gateways.email.rate": "a whole number",
+    "engagement": "a table",
+    "engagement.email.open": "a number",
+    "clock": "a table",
+    "clock.speed": "a number",
+}
+"""Keys, and what is expected of each."""
+
+
+def mistyped(key: str, value: str) -> str:
+    """A scenario that says ``value`` for a key."""
+    if key == "name":
+        return toml().replace('name = "sale"', f"name = {value}")
+    if key == "campaigns":
+        return f'name = "sale"\ncampaigns = {value}'
+    if not key.startswith("campaigns[0]."):
+        return toml(f"{key} = {value}")
+    key = key.removeprefix("campaigns[0].")
+    if key == "requires[0]":
+        return toml(requires=f"[{value}]")
+    return toml("", f"{key} = {value}") if "." in key else toml("", "", **{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        pytest.param(key, value, id=f"{key}={value}")
+        for key, kind in KINDS.items()
+        for value in WRONG[kind]
+    ],
+)
+def test_values_of_a_wrong_type_are_named_with_what_was_expected(
+    file: Path, key: str, value: str
+) -> None:
+    file.write_text(mistyped(key, value))
+    assert_says(refusal(file), file, f"{key}: ", KINDS[key])
+
+
+BAD = (
+    ("seeed = 1", "seeed", "did you mean seed?"),
+    ("colours.red = 1", "colours", "expected one of name, seed, organization"),
+    ("load.rate = 1", "load", "unknown key"),
+    ("path = 'x'", "path", "unknown key"),
+    ("clock.sped = 1", "clock.sped", "did you mean speed?"),
+    ("gateways.email.hard_bounc = 0.1", "gateways.email.hard_bounc", "mean hard_bounce?"),
+    ("gateways.sms.latency.p95 = '1s'", "gateways.sms.latency.p95", "did you mean p99?"),
+    ("organization.name = ''", "organization.name", "a text that can be shown"),
+    (r'organization.name = "a\u0000"', "organization.name", "a text that can be shown"),
+    ("organization.credit = -1", "organization.credit", "greater than or equal to 0"),
+    (f"organization.credit = {2**63}", "organization.credit", "out of range"),
+    ("organization.hard_bounce_limit = 0", "organization.hard_bounce_limit", "equal to 1"),
+    (f"organization.hard_bounce_limit = {2**31}", "organization.hard_bounce_limit", "range"),
+    ("organization.message_limit = { count = 1 }", "organization.message_limit.days", "missing"),
+    ("gateways.fax.attempts = 1", "gateways.fax", "no campaign uses it"),
+    ("gateways.sms.attempts = 0", "gateways.sms.attempts", "greater than or equal to 1"),
+    ("gateways.sms.attempts = 101", "gateways.sms.attempts", "less than or equal to 100"),
+    ("gateways.sms.rate = 0", "gateways.sms.rate", "greater than or equal to 1"),
+    ("gateways.sms.hard_bounce = 1.5", "gateways.sms.hard_bounce", "a share from 0 to 1"),
+    ("gateways.sms.soft_bounce = nan", "gateways.sms.soft_bounce", "a share from 0 to 1"),
+    ("gateways.sms = { hard_bounce = 0.6, soft_bounce = 0.5 }", "gateways.sms", "up to 1.1;"),
+    ("gateways.sms.latency.median = '2s'", "gateways.sms.latency.p99", "is missing"),
+    (latency("2s", "1s"), "gateways.sms.latency", "p99 is below the median"),
+    (latency("0s", "1s"), "gateways.sms.latency", "median"),
+    (latency("1s", "9999999999999999h"), "gateways.sms.latency.p99", "longer than 365 days"),
+    ("gateways.sms.reject_rate = 1.0", "gateways.sms.reject_rate", "less than 1"),
+    ("gateways.sms.receipts.lost = 1.5", "gateways.sms.receipts.lost", "a share from 0 to 1"),
+    ("gateways.sms.receipts.lots = 0.1", "gateways.sms.receipts.lots", "did you mean lost?"),
+    ("gateways.sms.receipts = 0.1", "gateways.sms.receipts", "is not a table"),
+    (span("outage", "5s", "5s"), "gateways.sms.outage", "ends before it begins"),
+    ("gateways.sms.outage.from = '5s'", "gateways.sms.outage.to", "is missing"),
+    (span("slow", "5s", "2s", "factor = 2"), "gateways.sms.slow", "ends before it begins"),
+    (span("slow", "5s", "6s", "factor = 0.5"), "gateways.sms.slow.factor", "or equal to 1"),
+    (span("slow", "5s", "6s"), "gateways.sms.slow.factor", "is missing"),
+    ("engagement.email.open = -0.1", "engagement.email.open", "a share from 0 to 1"),
+    ("engagement.email.machine_open = 1.1", "engagement.email.machine_open", "from 0 to 1"),
+    ("engagement.email.again = 1.1", "engagement.email.again", "a share from 0 to 1"),
+    (
+        "engagement.email.delay = { median = '2h', p99 = '1h' }",
+        *("engagement.email.delay", "p99 is below the median"),
+    ),
+    ("engagement.email.delay.median = '2h'", "engagement.email.delay.p99", "is missing"),
+    ("engagement.email.opne = 0.1", "engagement.email.opne", "did you mean open?"),
+    ("engagement.sms.open = 0.1", "engagement", "expected email"),
+    ("clock.speed = 0", "clock.speed", "greater than 0"),
+    ("clock.speed = inf", "clock.speed", "100,000"),
+    ("seed = -1", "seed", "greater than or equal to 0"),
+    (f"seed = {2**63}", "seed", "less than 9,223,372,036,854,775,808"),
+    (f"seed = {10**30}", "seed", "out of range"),
+    ("seed =", "is not TOML", "line 2"),
+    ("seed = 1\nseed = 2", "is not TOML", "line 3"),
+)
+"""Lines at the top of a scenario, the key that is at fault, and what was expected of it."""
+
+BAD_CAMPAIGNS = (
+    ("audiance = 3", "audiance", "did you mean audience?"),
+    ("path = 'x'", "path", "unknown key"),
+    ("name = 2026-11-24", "name", "is not a text"),
+    ("name = 'a b'", "name", "expected letters, digits"),
+    ("name = ''", "name", "expected letters, digits"),
+    (f"name = '{'x' * 101}'", "name", "100 at most"),
+    (r'name = "a\n"', "name", "expected letters, digits"),
+    ("channel = 'fax'", "channel", "expected 'email' or 'sms'"),
+    ("audience = 0", "audience", "expected 1 to 100,000,000 customers"),
+    ("audience = -5", "audience", "expected 1 to 100,000,000 customers"),
+    ("audience = 100_000_001", "audience", "expected 1 to 100,000,000 customers"),
+    ("audience = 'nobody.csv'", "audience", "nobody.csv"),
+    ("audience = 'strange.csv'", "audience", "expected customer_id"),
+    ("audience = '.'", "audience", "expected"),
+    ("audience = ''", "audience", "is not the name of a file"),
+    (r'audience = "\u0000"', "audience", "is not the name of a file"),
+    ("requires = ['cupon']", "requires", "expected coupon, referral, last_store"),
+    ("requires = ['tag:']", "requires", "tag:NAME"),
+    ("defects = { unsubscribed = 0.7, email_missing = 0.4 }", "defects", "up to 1.1;"),
+    ("defects.unsubscribed = 3", "defects.unsubscribed", "a share from 0 to 1"),
+    ("defects.unsubscribe = 0.1", "defects.unsubscribe", "did you mean unsubscribed?"),
+    (
+        "defects.out_of_credit = 0.1",
+        "defects.out_of_credit",
+        "expected one of 15, such as unsubscribed",
+    ),
+    ("defects.ndnc = 0.1", "defects.ndnc", "concerns sms only"),
+    ("defects.coupon_expired = 0.1", "defects.coupon_expired", 'requires = ["coupon"]'),
+    ("defects.data_missing = 0.1", "defects.data_missing", "needs last_store, profile"),
+    ("audience = 'people.csv'\ndefects.ndnc = 0.1", "defects", "where customers are made"),
+)
+"""The same for lines of a campaign."""
+
+TWINS = "[[campaigns]]\nname = 'a'\nchannel = 'sms'\naudience = 1\n" * 2
+
+BAD_WHOLES = (
+    (TWINS, "name", "is missing"),
+    ("name = 'x'", "campaigns", "is missing"),
+    ("name = 'x'\ncampaigns = []", "campaigns", "expected at least one"),
+    ("name = 'x'\n[campaigns]\nname = 'c'", "campaigns", "is not a list"),
+    ("name = 'x'\n" + TWINS, "campaigns", "'a'; expected different names"),
+    (toml(audience=None), "campaigns[0].audience", "is missing"),
+    (toml(channel=None), "campaigns[0].channel", "is missing"),
+)
+"""The same for whole scenarios."""
+
+
+@pytest.mark.parametrize(("line", "key", "expected"), BAD, ids=[bad[0][:60] for bad in BAD])
+def test_a_bad_line_is_refused_in_plain_words(
+    file: Path, line: str, key: str, expected: str
+) -> None:
+    file.write_text(toml(line))
+    assert_says(refusal(file), file, key, expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "expected"), BAD_CAMPAIGNS, ids=[bad[0][:60] for bad in BAD_CAMPAIGNS]
+)
+def test_a_bad_campaign_is_refused_in_plain_words(
+    file: Path, line: str, key: str, expected: str
+) -> None:
+    (file.parent / "people.csv").write_text("customer_id,email\n1,a@example.com\n")
+    (file.parent / "strange.csv").write_text("customer_id,shoe size\n")
+    file.write_text(toml("", line, **{line.split(" = ")[0]: None}))
+    message = refusal(file).replace("campaigns[0]: ", "campaigns[0].")
+    assert_says(message, file, f"campaigns[0].{key}", expected)
+
+
+@pytest.mark.parametrize(("text", "key", "expected"), BAD_WHOLES)
+def test_a_bad_whole_is_refused_in_plain_words(
+    file: Path, text: str, key: str, expected: str
+) -> None:
+    file.write_text(text)
+    assert_says(refusal(file), file, key, expected)
+
+
+def test_a_number_that_python_does_not_read(file: Path) -> None:
+    file.write_text(toml(f"seed = {'9' * 5_000}"))
+    assert str(file) in refusal(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(toml("seed = -1"), id="of the scenario"),
+        pytest.param(toml("gateways.sms.attempts = 0"), id="of a table"),
+        pytest.param(toml(channel='"fax"'), id="of a campaign"),
+    ],
+)
+def test_one_mistake_is_told_once(file: Path, text: str) -> None:
+    file.write_text(text)
+    assert len(refusal(file).split("\n")) == 1, "the others are not mistakes"
+
+
+def test_all_mistakes_are_told_at_once(file: Path) -> None:
+    file.write_text(toml("seed = -1\nclock.sped = 2\ngateways.sms.attempts = 0"))
+    told = {line.split(": ")[1] for line in refusal(file).split("\n")}
+    assert told == {"seed", "clock.sped", "gateways.sms.attempts"}
+
+
+def test_a_file_that_is_not_there(file: Path) -> None:
+    assert refusal(file) == f"{file}: can't be read: No such file or directory"
+
+
+def test_a_folder_is_no_scenario(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == f"{tmp_path}: can't be read: Is a directory"
+
+
+def test_a_file_that_is_not_utf_8(file: Path) -> None:
+    file.write_bytes(toml().encode() + b"# caf\xe9")
+    assert refusal(file) == f"{file}: is not UTF-8 text"

@@ -1,0 +1,225 @@
+"""What surrounds the campaigns in a scenario file, and the names by which they refer to it."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from simulator.scenario.file import Scenario, load_scenario
+from simulator.scenario.sections import ChannelSettings, Gateway, MessageLimit, Organization, SameAs
+from simulator.world.services import Failures
+from tests.support.scenarios import assert_says, refusal
+from tracker.status import Channel, Reason
+from workers.services.base import ServiceName
+
+WORLD = """\
+name = "world"
+
+[organization]
+message_limit = { count = 3, days = 7 }
+email = { sender = "Acme Mail" }
+
+[organizations.prepaid]
+name = "Prepaid"
+credit = 10
+sms = { enabled = false }
+
+[coupon_series.spring]
+[coupon_series.stale]
+active = false
+
+[gateways.email]
+attempts = 2
+[gateways.slow]
+enabled = false
+
+[services.coupon]
+error_rate = 0.25
+outage = { from = "1s", to = "1m" }
+[services.handler]
+
+[[campaigns]]
+name = "one"
+channel = "email"
+audience = 10
+requires = ["coupon", "referral"]
+coupon_series = "spring"
+defects = { coupon_issue = 0.1, referral_service = 0.1, timeout = 0.1, subscription_service = 0.1 }
+
+[[campaigns]]
+name = "two"
+channel = "sms"
+audience = { same_as = "one" }
+after = "one"
+gateway = "slow"
+kind = "fax"
+sender = "Me"
+
+[[campaigns]]
+name = "three"
+channel = "email"
+audience = { same_as = "two" }
+requires = ["coupon"]
+coupon_series = "stale"
+
+[[campaigns]]
+name = "four"
+channel = "sms"
+audience = "people.csv"
+organization = "prepaid"
+
+[[campaigns]]
+name = "five"
+channel = "email"
+audience = "people.csv"
+
+[[campaigns]]
+name = "six"
+channel = "email"
+audience = "people.csv"
+organization = "prepaid"
+after = "two"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "people.csv").write_text("customer_id,email\n1,a@example.com\n")
+    return tmp_path / "world.toml"
+
+
+@pytest.fixture
+def world(file: Path) -> Scenario:
+    file.write_text(WORLD)
+    return load_scenario(file)
+
+
+def test_what_is_said_of_campaigns(world: Scenario) -> None:
+    one, two, three, four, _, six = world.campaigns
+    assert (one.same_as, two.same_as, three.same_as, four.same_as) == (None, "one", "two", None)
+    assert two.audience == SameAs("one")
+    assert [each.after for each in world.campaigns] == [None, "one", None, None, None, "two"]
+    assert (one.kind, two.kind) == ("promotion", "fax")
+    assert (one.sender, two.sender) == (None, "Me")
+    assert set(one.defects) == {
+        *(Reason.COUPON_ISSUE.slug, Reason.REFERRAL_SERVICE.slug),
+        *(Reason.TIMEOUT.slug, Reason.SUBSCRIPTION_SERVICE.slug),
+    }
+    assert [world.has_active_series(each) for each in (one, two, three)] == [True, True, False]
+    assert world.campaign("six") is six
+
+
+def test_who_sends_to_whom_and_by_which_way(world: Scenario) -> None:
+    one, two, _, four, *_ = world.campaigns
+    assert world.organization_of(one) == Organization(
+        message_limit=MessageLimit(count=3, days=7), email=ChannelSettings(sender="Acme Mail")
+    )
+    prepaid = world.organization_of(four)
+    assert (prepaid.name, prepaid.credit, prepaid.message_limit) == ("Prepaid", 10, None)
+    assert prepaid.on(Channel.SMS) == ChannelSettings(enabled=False)
+    assert prepaid.on(Channel.EMAIL) == ChannelSettings()
+    assert world.gateway_of(one).attempts == 2
+    assert world.gateway_of(two) == Gateway(enabled=False)
+    assert world.gateway_of(four) == Gateway(), "its channel's, of which nothing is said"
+
+
+def test_whose_customers_they_are(world: Scenario, file: Path) -> None:
+    owners = [world.owner_of(each).name for each in world.campaigns]
+    assert owners == ["one", "one", "one", "four", "five", "four"], "one file, two organizations"
+    assert world.file_of(world.campaign("five")) == file.parent / "people.csv"
+
+
+def test_how_services_fail(world: Scenario) -> None:
+    coupon, handler = (world.services[name] for name in (ServiceName.COUPON, ServiceName.HANDLER))
+    away = timedelta(seconds=1), timedelta(minutes=1)
+    assert coupon.failures == Failures(error_rate=0.25, outage=away)
+    assert handler.failures == Failures()
+
+
+BAD_LINES = (
+    # what stands in the file, what stands there instead, the key at fault, what was expected
+    ('same_as = "one"', 'same_as = "on"', "campaigns[1].audience.same_as", "did you mean one"),
+    ('same_as = "one"', 'same_as = "two"', "campaigns[1].audience.same_as", "no campaign before"),
+    ('same_as = "one"', 'same_as = "six"', "campaigns[1].audience.same_as", "expected one of one"),
+    ('same_as = "one"', "same_as = 3", "campaigns[1].audience", "same_as = "),
+    ('same_as = "one"', 'like = "one"', "campaigns[1].audience", "same_as = "),
+    ('same_as = "one"', "", "campaigns[1].audience", "same_as = "),
+    ('after = "one"', 'after = "noe"', "campaigns[1].after", "did you mean one"),
+    ('after = "one"', 'after = "two"', "campaigns[1].after", "no campaign before it called 'two'"),
+    ('after = "one"', "after = 1", "campaigns[1].after", "is not a text"),
+    ('gateway = "slow"', 'gateway = "slw"', "campaigns[1].gateway", "did you mean slow"),
+    ('gateway = "slow"', 'gateway = "email"', "gateways.slow", "no campaign uses it"),
+    ('kind = "fax"', 'kind = ""', "campaigns[1].kind", "expected letters, digits"),
+    ('sender = "Me"', "sender = 3", "campaigns[1].sender", "is not a text"),
+    ('series = "stale"', 'series = "stael"', "campaigns[2].coupon_series", "did you mean stale"),
+    ('coupon_series = "stale"', "", "coupon_series.stale", "no campaign uses it"),
+    ("[coupon_series.stale]", "[coupon_series.'']", "coupon_series", "expected letters, digits"),
+    ("active = false", "active = 0", "coupon_series.stale.active", "neither true nor false"),
+    ("active = false", "activ = false", "coupon_series.stale.activ", "did you mean active"),
+    (
+        'organization = "prepaid"\n\n',
+        'organization = "prepayed"\n\n',
+        "campaigns[3].organization",
+        "did you mean prepaid",
+    ),
+    (
+        'audience = "people.csv"\norganization = "prepaid"\nafter',
+        'audience = { same_as = "one" }\norganization = "prepaid"\nafter',
+        "campaigns[5].audience",
+        "another organization's",
+    ),
+    (
+        "[organizations.prepaid]",
+        "[organizations.idle]\n[organizations.prepaid]",
+        "organizations.idle",
+        "no campaign uses it",
+    ),
+    ("credit = 10", "credit = -1", "organizations.prepaid.credit", "greater than or equal to 0"),
+    ("credit = 10", "credti = 10", "organizations.prepaid.credti", "did you mean credit"),
+    ("count = 3", "count = 0", "organization.message_limit.count", "greater than or equal to 1"),
+    ("days = 7", "days = '7'", "organization.message_limit.days", "is not a whole number"),
+    ("days = 7", "days = 36501", "organization.message_limit.days", "less than or equal to 36,500"),
+    ("enabled = false }", "enabled = 'no' }", "organizations.prepaid.sms.enabled", "neither true"),
+    ('sender = "Acme Mail"', "sendr = 'x'", "organization.email.sendr", "did you mean sender"),
+    ("[services.coupon]", "[services.cupon]", "services.cupon", "expected"),
+    ("error_rate = 0.25", "error_rate = 1.1", "services.coupon.error_rate", "a share from 0 to 1"),
+    (
+        "error_rate = 0.25",
+        "eror_rate = 0.1",
+        "services.coupon.eror_rate",
+        "did you mean error_rate",
+    ),
+    ('to = "1m"', 'to = "1s"', "services.coupon.outage", "later than `from`"),
+    ('to = "1m"', 'to = "soon"', "services.coupon.outage.to", 'expected one like "800ms"'),
+    (', to = "1m"', "", "services.coupon.outage.to", "is missing"),
+    ('requires = ["coupon", "referral"]', "", "campaigns[0].defects.coupon_issue", '["coupon"]'),
+    ('"coupon", "referral"', '"coupon"', "campaigns[0].defects.referral_service", '["referral"]'),
+    (
+        'audience = { same_as = "two" }',
+        'audience = { same_as = "two" }\ndefects = { unsubscribed = 0.1 }',
+        "campaigns[2].defects",
+        "where customers are made",
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "key", "expected"),
+    BAD_LINES,
+    ids=[f"{key} {instead[:40]}" for _, instead, key, _ in BAD_LINES],
+)
+def test_what_leads_nowhere_is_refused_in_plain_words(
+    file: Path, line: str, instead: str, key: str, expected: str
+) -> None:
+    assert line in WORLD
+    file.write_text(WORLD.replace(line, instead, 1))
+    message = refusal(file)
+    for place in range(6):
+        message = message.replace(f"campaigns[{place}]: ", f"campaigns[{place}].")
+    assert_says(message, file, key, expected)
+
+
+def test_a_campaign_can_not_wait_for_itself_or_in_a_circle(file: Path) -> None:
+    circle = WORLD.replace("audience = 10\n", 'audience = 10\nafter = "two"\n')
+    file.write_text(circle)
+    assert_says(refusal(file), file, "campaigns[0].after", "no campaign before it called 'two'")

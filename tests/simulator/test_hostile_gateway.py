@@ -1,0 +1,184 @@
+"""A simulated gateway at its worst: what becomes of the messages is still known before."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from simulator.results.prediction_check import Mishaps
+from simulator.schema import acceptances
+from simulator.world import ledger
+from simulator.world.gateway import Settings, SimulatedGateway, Slowness
+from simulator.world.gateway_response import MOST_REJECTIONS, rejections
+from simulator.world.outcomes import Behaviour
+from tests.support.factory import READY, Plan, in_gateway, make_batch, move, states
+from tests.support.playing import assert_passed, campaign_of, do, play, scenario_of
+from tracker.clock import MICROSECOND, Instant
+from tracker.record.catalog import Batch
+from tracker.status import Status, Step
+from tracker.store.database import Database
+from workers.gateways.base import GatewayUnavailable, Submission
+
+HOSTILE = {
+    "hard_bounce": 0.05,
+    "soft_bounce": 0.3,
+    "not_delivered": 0.05,
+    "reject_rate": 0.2,
+    "receipts": {"duplicate": 0.2, "stale": 0.3, "lost": 0.05, "late_bounce": 0.1},
+}
+SECOND = timedelta(seconds=1) // MICROSECOND
+
+
+def test_everything_at_once_ends_as_predicted(database: Database, tmp_path: Path) -> None:
+    scenario = scenario_of(campaign_of(audience=600), gateways={"email": HOSTILE})
+    result = play(database, scenario, tmp_path)
+    assert_passed(result)
+    [comparison] = result.comparisons
+    observed = comparison.observed
+    assert observed == comparison.expected
+    [report] = result.reports
+    assert observed.lost == report.having(Status.IN_GATEWAY)
+    for name in ("duplicate", "stale", "lost", "late_bounce", "refused"):
+        assert getattr(observed, name) > 10, name
+    assert observed.unknown == 0
+
+
+@pytest.mark.parametrize("kind", ["duplicate", "stale", "lost", "late_bounce"])
+def test_each_mishap_alone(database: Database, tmp_path: Path, kind: str) -> None:
+    gateway = {"soft_bounce": 0.3, "receipts": {kind: 0.2}}
+    result = play(
+        database, scenario_of(campaign_of(audience=200), gateways={"email": gateway}), tmp_path
+    )
+    assert_passed(result)
+    [comparison] = result.comparisons
+    assert {name for name, count in vars(comparison.observed).items() if count} == {kind}
+
+
+@pytest.mark.parametrize("wrong", [{"duplicate": 1}, {"stale": 1}, {"unknown": 1}, {"lost": 1}])
+def test_a_mishap_that_was_not_predicted_fails_the_run(
+    database: Database, tmp_path: Path, wrong: dict[str, int]
+) -> None:
+    result = play(database, scenario_of(campaign_of(audience=10)), tmp_path)
+    assert result.passed
+    [comparison] = result.comparisons
+    spoiled = replace(comparison, observed=comparison.observed + Mishaps(**wrong))
+    assert not replace(result, comparisons=(spoiled,)).passed
+
+
+def test_campaigns_after_one_another_remember_late_bounces(
+    database: Database, tmp_path: Path
+) -> None:
+    first = campaign_of("first", audience=300)
+    second = campaign_of("second", audience={"same_as": "first"}, after="first")
+    gateway = {"soft_bounce": 0.2, "receipts": {"late_bounce": 0.3, "lost": 0.1}}
+    result = play(database, scenario_of(first, second, gateways={"email": gateway}), tmp_path)
+    assert_passed(result)
+    one, two = result.reports
+    assert two.not_sent == one.having(Status.HARD_BOUNCED) > 50
+
+
+def gateway_of(database: Database, batch: Batch, **different: object) -> SimulatedGateway:
+    settings = Settings(seed=1, behaviour=Behaviour()).model_copy(update=different)
+    return SimulatedGateway(settings.model_dump_json(), database)
+
+
+def offered(batch: Batch, numbers: range, attempt: int = 1) -> Submission:
+    recipients = [f"c{number}@example.com" for number in numbers]
+    return Submission(
+        campaign=batch.campaign, attempt=attempt, numbers=numbers, recipients=recipients
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "away"), [(0, False), (4.9, False), (5, True), (19.9, True), (20, False)]
+)
+def test_an_outage_has_a_beginning_and_an_end(database: Database, after: float, away: bool) -> None:
+    batch = make_batch(database, Plan(size=3))
+    gateway = gateway_of(database, batch, outage=(timedelta(seconds=5), timedelta(seconds=20)))
+    now = batch.campaign.started_at + int(after * SECOND)
+    calls: list[Callable[[], object]] = [
+        lambda: gateway.submit(offered(batch, range(3)), now),
+        lambda: gateway.receipts(batch, {1: [0]}, now),
+    ]
+    for call in calls:
+        if away:
+            with pytest.raises(GatewayUnavailable):
+                call()
+        else:
+            call()
+    with database.read() as connection:
+        counts = ledger.counts(connection, [batch.campaign.id])
+        accepted = connection.scalar(sa.select(sa.func.count()).select_from(acceptances))
+    assert (counts.refused_calls, accepted) == ((2, 0) if away else (0, 3))
+
+
+def test_a_slow_gateway_takes_longer_with_what_it_accepts_then(database: Database) -> None:
+    batch = make_batch(database, Plan(size=40))
+    behaviour = Behaviour(median=timedelta(seconds=1), p99=timedelta(seconds=3))
+    slow = Slowness(span=(timedelta(seconds=10), timedelta(seconds=20)), factor=5)
+    gateway = gateway_of(database, batch, behaviour=behaviour, slow=slow)
+    plain = gateway_of(database, batch, behaviour=behaviour)
+    began = batch.campaign.started_at
+    gateway.submit(offered(batch, range(20)), began)
+    gateway.submit(offered(batch, range(20, 40)), began + 10 * SECOND)
+    found = latencies(database)
+    with database.write() as connection:
+        connection.execute(sa.delete(acceptances))
+    plain.submit(offered(batch, range(40)), began)
+    usual = latencies(database)
+    assert {number: found[number] for number in range(20)} == {
+        number: usual[number] for number in range(20)
+    }
+    for number in range(20, 40):
+        assert found[number] == pytest.approx(5 * usual[number], abs=1)
+
+
+def latencies(database: Database) -> dict[int, Instant]:
+    query = sa.select(acceptances.c.number, acceptances.c.due_at - acceptances.c.accepted_at)
+    with database.read() as connection:
+        return dict(map(tuple, connection.execute(query)))
+
+
+def test_what_is_refused_for_now_is_taken_later(database: Database) -> None:
+    behaviour = Behaviour(reject_rate=0.5)
+    settings = Settings(seed=1, behaviour=behaviour).model_dump_json()
+    batch = make_batch(database, Plan(size=100, gateway_settings=settings))
+    move(database, batch, range(100), READY)
+    drawn = rejections(behaviour, 1, "spring", 1, 0, 100)
+    for offer in range(int(drawn.max()) + 1):
+        following = do(database, batch, Step.SUBMIT)
+        there = [number for number, state in states(database, batch).items() if state == READY]
+        assert there == np.flatnonzero(drawn > offer).tolist()
+        assert following is not None
+        if there:
+            assert following.step is Step.SUBMIT
+            assert 0.7 < following.wait.total_seconds() < 1.3
+    assert set(states(database, batch).values()) == {in_gateway()}
+    with database.read() as connection:
+        assert ledger.counts(connection, [batch.campaign.id]).refused == drawn.sum()
+
+
+def test_refusals_are_as_many_as_was_asked_for() -> None:
+    drawn = rejections(Behaviour(reject_rate=0.3), 7, "spring", 1, 0, 100_000)
+    often = Counter(drawn.tolist())
+    assert often[0] / 100_000 == pytest.approx(0.7, abs=0.01)
+    assert often[1] / 100_000 == pytest.approx(0.21, abs=0.01)
+    assert (
+        rejections(Behaviour(reject_rate=0.999), 7, "spring", 1, 0, 1_000).max() <= MOST_REJECTIONS
+    )
+    assert not rejections(Behaviour(), 7, "spring", 1, 0, 10).any()
+
+
+def test_what_was_accepted_is_never_refused(database: Database) -> None:
+    """A worker that died after the gateway's acceptance offers it again."""
+    batch = make_batch(database, Plan(size=50))
+    gateway = gateway_of(database, batch, behaviour=Behaviour(reject_rate=0.5))
+    now = batch.campaign.clock.now()
+    first = gateway.submit(offered(batch, range(50)), now)
+    again = gateway.submit(offered(batch, range(50)), now + 1)
+    assert set(first.accepted[now]) <= set(again.accepted[now])

@@ -1,0 +1,345 @@
+"""Whole scenarios through the real stages: each message ends as the oracle said before."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator.results.result import Result
+from tests.support.playing import assert_passed, campaign_of, play, scenario_of
+from tracker.status import Channel, Reason, Status
+from tracker.store.database import Database
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.services.base.PAUSES", (0.0, 0.0))
+
+
+def stopped(result: Result, campaign: str) -> dict[Reason, int]:
+    """How many messages of a campaign were stopped, by reason."""
+    [report] = [each for each in result.reports if each.campaign.name == campaign]
+    return {
+        reason: report.having(Status.NOT_SENT, reason)
+        for reason in Reason
+        if report.having(Status.NOT_SENT, reason)
+    }
+
+
+BOUNCING = {"hard_bounce": 0.2, "soft_bounce": 0.4, "not_delivered": 0.1, "attempts": 2}
+
+
+@pytest.mark.parametrize(
+    ("campaign", "world", "reason"),
+    [
+        pytest.param(
+            {},
+            {"organization": {"enabled": False, "credit": 0}},
+            Reason.ORGANIZATION_DISABLED,
+            id="organization disabled",
+        ),
+        pytest.param(
+            {"channel": "sms"},
+            {"organization": {"sms": {"enabled": False}}},
+            Reason.CONFIGURATION,
+            id="channel off",
+        ),
+        pytest.param({"sender": ""}, {}, Reason.CONFIGURATION, id="no sender"),
+        pytest.param(
+            {},
+            {"organization": {"email": {"sender": ""}}},
+            Reason.CONFIGURATION,
+            id="organization has no sender",
+        ),
+        pytest.param(
+            {"coupon_series": "old", "requires": ("coupon",)},
+            {"coupon_series": {"old": {"active": False}}},
+            Reason.COUPON_CONFIGURATION,
+            id="series is over",
+        ),
+        pytest.param(
+            {"gateway": "retired"},
+            {"gateways": {"retired": {"enabled": False}}},
+            Reason.GATEWAY_CONFIGURATION,
+            id="gateway not in use",
+        ),
+        pytest.param({"kind": "fax"}, {}, Reason.HANDLER_NOT_FOUND, id="no handler"),
+        pytest.param(
+            {}, {"organization": {"credit": 0}}, Reason.OUT_OF_CREDIT, id="no credit at all"
+        ),
+    ],
+)
+def test_what_stops_a_whole_campaign(
+    database: Database,
+    tmp_path: Path,
+    campaign: dict[str, Any],
+    world: dict[str, Any],
+    reason: Reason,
+) -> None:
+    result = play(database, scenario_of(campaign_of(**campaign), **world), tmp_path)
+    assert_passed(result)
+    assert stopped(result, "spring") == {reason: 5}
+
+
+@pytest.mark.parametrize(
+    ("campaign", "world"),
+    [
+        pytest.param(
+            {"sender": "Acme"},
+            {"organization": {"email": {"sender": ""}}},
+            id="a sender of its own",
+        ),
+        pytest.param({}, {"organization": {"sms": {"enabled": False}}}, id="other channel off"),
+        pytest.param(
+            {"coupon_series": "old"},
+            {"coupon_series": {"old": {"active": False}}},
+            id="no coupon needed",
+        ),
+        pytest.param({}, {"gateways": {"sms": {"enabled": False}}}, id="other gateway not in use"),
+        pytest.param({"audience": 5}, {"organization": {"credit": 5}}, id="just enough credit"),
+        pytest.param(
+            {}, {"organization": {"message_limit": {"count": 1, "days": 1}}}, id="first message"
+        ),
+    ],
+)
+def test_what_stops_nobody(
+    database: Database, tmp_path: Path, campaign: dict[str, Any], world: dict[str, Any]
+) -> None:
+    result = play(database, scenario_of(campaign_of(**campaign), **world), tmp_path)
+    assert_passed(result)
+    assert stopped(result, "spring") == {}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_bounces_of_one_campaign_are_minded_by_those_after_it(
+    database: Database, tmp_path: Path, seed: int
+) -> None:
+    """By way of an SMS, which has bounces of its own, and to a third campaign."""
+    scenario = scenario_of(
+        campaign_of("one", audience=120),
+        campaign_of("aside", channel=Channel.SMS, audience={"same_as": "one"}, after="one"),
+        campaign_of("two", audience={"same_as": "one"}, after="aside"),
+        campaign_of("three", audience={"same_as": "two"}, after="two"),
+        campaign_of("four", audience={"same_as": "two"}, after="three"),
+        seed=seed,
+        organization={"hard_bounce_limit": 2, "soft_bounce_limit": 2},
+        gateways={"email": BOUNCING, "sms": BOUNCING},
+    )
+    result = play(database, scenario, tmp_path)
+    assert_passed(result)
+    assert [each.uncertain for each in result.comparisons] == [0] * 5
+    counts = [sum(stopped(result, name).values()) for name in ("one", "aside", "two")]
+    assert counts == [0, 0, 0], "one bounce is none too many"
+    assert stopped(result, "three").keys() == stopped(result, "four").keys()
+    assert set(stopped(result, "four")) == {Reason.BOUNCED_REPEATEDLY}
+    assert sum(stopped(result, "three").values()) < sum(stopped(result, "four").values())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_message_limit_stops_later_campaigns(
+    database: Database, tmp_path: Path, count: int
+) -> None:
+    names = ("one", "two", "three")
+    scenario = scenario_of(
+        campaign_of("one", audience=40, defects={"unsubscribed": 0.2}),
+        campaign_of("two", channel="sms", audience={"same_as": "one"}, after="one"),
+        campaign_of("three", audience={"same_as": "one"}, after="two"),
+        organization={"message_limit": {"count": count, "days": 1}},
+        gateways={"email": BOUNCING | {"soft_bounce": 0.0}},
+    )
+    result = play(database, scenario, tmp_path)
+    assert_passed(result)
+    limited = [Reason.MESSAGE_LIMIT in stopped(result, name) for name in names]
+    assert limited == [False, count < 2, count < 3]
+    assert [each.uncertain for each in result.comparisons] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "side_by_side",
+    [
+        pytest.param((), id="one after the other"),
+        pytest.param(("one", "two", "three"), id="together"),
+        pytest.param(("three", "two"), id="the last together and first"),
+        pytest.param(("two",), id="the second first"),
+    ],
+)
+@pytest.mark.parametrize(("count", "credit"), [(1, None), (2, 25), (3, None)])
+def test_campaigns_side_by_side_share_limit_and_credit(
+    database: Database,
+    tmp_path: Path,
+    side_by_side: Sequence[str],
+    count: int,
+    credit: int | None,
+) -> None:
+    size = 30
+    scenario = scenario_of(
+        campaign_of("one", audience=size, requires=("coupon",), defects={"coupon_redeemed": 0.3}),
+        campaign_of("two", audience={"same_as": "one"}),
+        campaign_of("three", channel="sms", audience={"same_as": "one"}),
+        organization={"message_limit": {"count": count, "days": 1}, "credit": credit},
+        services={"handler": {"error_rate": 0.5}},
+    )
+    result = play(database, scenario, tmp_path, side_by_side=side_by_side)
+    assert_passed(result)
+    [withheld] = result.withheld.values()
+    assert withheld.predicted is not None
+    assert (withheld.actual > 0) is (count < 3)
+
+
+@pytest.mark.parametrize("side_by_side", [(), ("one", "two"), ("two",)])
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_campaign_after_some_side_by_side_is_known_where_it_can_be(
+    database: Database, tmp_path: Path, side_by_side: Sequence[str], limited: bool
+) -> None:
+    limit = {"message_limit": {"count": 2, "days": 1}} if limited else {}
+    scenario = scenario_of(
+        campaign_of("one", audience=60, defects={"unsubscribed": 0.2}),
+        campaign_of("two", audience={"same_as": "one"}),
+        campaign_of("three", audience={"same_as": "one"}, after="two"),
+        organization={"hard_bounce_limit": 1, **limit},
+        gateways={"email": {"hard_bounce": 0.3}},
+    )
+    result = play(database, scenario, tmp_path, side_by_side=side_by_side)
+    assert_passed(result)
+
+
+@pytest.mark.parametrize("world", [{"message_limit": {"count": 2, "days": 1}}, {"credit": 50}])
+def test_bounces_among_campaigns_side_by_side_change_how_many_are_withheld(
+    database: Database, tmp_path: Path, world: dict[str, Any]
+) -> None:
+    scenario = scenario_of(
+        campaign_of("one", audience=30),
+        campaign_of("two", audience={"same_as": "one"}),
+        campaign_of("three", audience={"same_as": "one"}),
+        organization=world,
+        gateways={"email": {"hard_bounce": 0.3}},
+    )
+    assert_passed(play(database, scenario, tmp_path))
+
+
+@pytest.mark.parametrize("world", [{"hard_bounce_limit": 2}, {"soft_bounce_limit": 2}])
+def test_bounces_of_campaigns_side_by_side_add_up(
+    database: Database, tmp_path: Path, world: dict[str, int]
+) -> None:
+    scenario = scenario_of(
+        campaign_of("one", audience=60),
+        campaign_of("two", audience={"same_as": "one"}),
+        campaign_of("three", audience={"same_as": "one"}),
+        organization={"hard_bounce_limit": 9, "soft_bounce_limit": 9} | world,
+        gateways={"email": {"hard_bounce": 0.3, "soft_bounce": 0.4, "attempts": 1}},
+    )
+    assert_passed(play(database, scenario, tmp_path))
+
+
+ALL_SERVICES = ("subscription", "coupon", "referral", "handler")
+
+
+@pytest.mark.parametrize("failing", [*((name,) for name in ALL_SERVICES), ALL_SERVICES])
+def test_services_fail_for_those_that_were_foretold(
+    database: Database, tmp_path: Path, failing: Sequence[str]
+) -> None:
+    scenario = scenario_of(
+        campaign_of("one", audience=80, requires=("coupon", "referral")),
+        campaign_of("two", audience={"same_as": "one"}, after="one"),
+        services={name: {"error_rate": 0.6} for name in failing},
+    )
+    result = play(database, scenario, tmp_path)
+    assert_passed(result)
+    reasons = {
+        "subscription": Reason.SUBSCRIPTION_SERVICE,
+        "coupon": Reason.COUPON_ISSUE,
+        "referral": Reason.REFERRAL_SERVICE,
+        "handler": Reason.TIMEOUT,
+    }
+    assert set(stopped(result, "one")) == {reasons[name] for name in failing}
+    others = {"coupon", "referral"}
+    assert set(stopped(result, "two")) == {reasons[name] for name in {*failing} - others}
+
+
+@pytest.mark.parametrize(
+    ("service", "defect", "seen", "instead"),
+    [
+        ("coupon", "coupon_id_missing", Reason.COUPON_ID_MISSING, Reason.COUPON_ISSUE),
+        ("coupon", "coupon_date_format", Reason.COUPON_DATE_FORMAT, Reason.COUPON_ISSUE),
+        ("coupon", "coupon_expired", Reason.COUPON_EXPIRED, Reason.COUPON_ISSUE),
+        ("coupon", "coupon_redeemed", Reason.COUPON_REDEEMED, Reason.COUPON_ISSUE),
+        ("subscription", "unsubscribed", Reason.UNSUBSCRIBED, Reason.SUBSCRIPTION_SERVICE),
+        ("subscription", "ndnc", Reason.NDNC, Reason.SUBSCRIPTION_SERVICE),
+        ("coupon", "email_missing", Reason.EMAIL_MISSING, None),
+        ("subscription", "bounced_repeatedly", Reason.BOUNCED_REPEATEDLY, None),
+    ],
+)
+def test_a_service_that_fails_hides_what_it_would_have_said(
+    database: Database,
+    tmp_path: Path,
+    service: str,
+    defect: str,
+    seen: Reason,
+    instead: Reason | None,
+) -> None:
+    campaign = campaign_of(
+        channel="sms" if seen is Reason.NDNC else "email",
+        audience=40,
+        requires=("coupon",),
+        defects={defect: 1.0},
+    )
+    scenario = scenario_of(campaign, services={service: {"error_rate": 0.7}})
+    result = play(database, scenario, tmp_path)
+    assert_passed(result)
+    assert set(stopped(result, "spring")) == {seen, instead} - {None}
+
+
+CUSTOMERS = """\
+customer_id,email,mobile,unsubscribed,ndnc,hard_bounces,soft_bounces,coupon_id,coupon_expires,loyalty_member
+1,a1@example.com,+447700900001,,,0,0,C1,2099-01-01,yes
+2,a2@example.com,+447700900002,both,,0,0,C2,2099-01-01,yes
+3,a3@example.com,+447700900003,sms,,0,2,C3,2099-01-01,yes
+4,a4@example.com,+447700900004,,yes,0,0,C4,,yes
+5,,,,,0,0,C5,2099-01-01,yes
+6,malformed,12,,,0,0,C6,2099-01-01,yes
+7,a7@example.com,+447700900007,,,1,0,C7,2099-01-01,yes
+8,a8@example.com,+447700900008,,,0,3,C8,2099-01-01,yes
+9,a9@example.com,+447700900009,,,0,0,,2099-01-01,yes
+10,a10@example.com,+447700900010,,,0,0,C10,soon,yes
+11,a11@example.com,+447700900011,,,0,0,C11,2020-01-01,yes
+12,a12@example.com,+447700900012,,,0,0,C12,2099-01-01,no
+not a row
+"""
+
+
+@pytest.mark.parametrize("error_rate", [0.0, 0.6])
+def test_imported_customers_end_as_foretold(
+    database: Database, tmp_path: Path, error_rate: float
+) -> None:
+    (tmp_path / "people.csv").write_text(CUSTOMERS)
+    needs = ("coupon", "membership")
+    scenario = scenario_of(
+        campaign_of("one", audience="people.csv", requires=needs),
+        campaign_of("two", audience="people.csv", after="one"),
+        campaign_of("three", audience={"same_as": "two"}, channel="sms", after="two"),
+        campaign_of("four", audience={"same_as": "one"}, after="one"),
+        path=tmp_path / "test.toml",
+        gateways={"email": {"soft_bounce": 0.5, "attempts": 1}},
+        services={"coupon": {"error_rate": error_rate}, "subscription": {"error_rate": error_rate}},
+    )
+    result = play(database, scenario, tmp_path)
+    assert_passed(result)
+    assert [report.audience for report in result.reports] == [12] * 4
+    assert [rejects.count for rejects in result.run.rejects] == [1]
+    if not error_rate:
+        assert stopped(result, "one") == {
+            Reason.UNSUBSCRIBED: 1,
+            Reason.BOUNCED_REPEATEDLY: 2,
+            Reason.EMAIL_MISSING: 1,
+            Reason.COUPON_ID_MISSING: 1,
+            Reason.COUPON_DATE_FORMAT: 1,
+            Reason.COUPON_EXPIRED: 1,
+            Reason.NOT_IN_LOYALTY_PROGRAM: 1,
+        }
+        assert stopped(result, "three") == {
+            Reason.UNSUBSCRIBED: 2,
+            Reason.NDNC: 1,
+            Reason.BOUNCED_REPEATEDLY: 2,
+            Reason.MOBILE_MISSING_OR_INVALID: 2,
+        }

@@ -1,0 +1,151 @@
+"""What recipients do: in the shares and after the delays that were asked for, and to an end."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from simulator.world.gateway import Settings, SimulatedGateway
+from simulator.world.outcomes import (
+    FARTHEST,
+    MOMENT,
+    MOST_AGAIN,
+    P99,
+    Deeds,
+    Inclination,
+    deeds,
+    engaged,
+)
+from tests.support.factory import SPRING
+from tests.support.playing import campaign_of, scenario_of
+from tracker.record.catalog import Batch
+from tracker.record.engagement import Event
+from tracker.status import IMPLIES, Engagement
+from tracker.store.database import Database
+from workers.gateways.base import Delivered
+
+DRAWS = 100_000
+HOUR = 3_600_000_000
+OPENED, CLICKED = Engagement.OPENED, Engagement.CLICKED
+
+KEEN = Inclination(
+    open=0.4,
+    click=0.1,
+    spam=0.02,
+    unsubscribe=0.03,
+    machine_open=0.1,
+    again=0.2,
+    median=timedelta(hours=2),
+    p99=timedelta(hours=12),
+)
+
+
+def firsts(done: Deeds, kind: Engagement) -> NDArray[np.float64]:
+    """When each of the recipients did something first; infinity is never."""
+    found = np.full(DRAWS, np.inf)
+    of_it = done.kinds == kind
+    np.minimum.at(found, done.places[of_it], done.after[of_it].astype(float))
+    return found
+
+
+@pytest.fixture(scope="module")
+def done() -> Deeds:
+    return deeds(KEEN, 42, "spring", 0, DRAWS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    [*zip(sorted(Engagement), (0.4, 0.1, 0.02, 0.03, 0.1), strict=True)],
+)
+def test_shares_are_those_that_were_asked_for(done: Deeds, kind: Engagement, share: float) -> None:
+    does = np.isfinite(firsts(done, kind))
+    assert does.mean() == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / DRAWS))
+    assert np.array_equal(does, engaged(KEEN, 42, "spring", 0, DRAWS)[kind])
+
+
+def test_delays_have_median_and_p99_and_an_end(done: Deeds) -> None:
+    for kind in (OPENED, Engagement.SPAM):
+        delays = firsts(done, kind)
+        delays = delays[np.isfinite(delays)]
+        assert np.percentile(delays, 50) == pytest.approx(2 * HOUR, rel=0.08)
+        assert np.percentile(delays, 99) == pytest.approx(12 * HOUR, rel=0.15)
+        assert delays.max() <= 2 * HOUR * 6 ** (FARTHEST / P99)
+    assert done.after.min() >= 0
+
+
+def test_machines_open_within_a_second(done: Deeds) -> None:
+    assert done.after[done.kinds == Engagement.MACHINE_OPENED].max() <= 1_000_000
+
+
+def test_what_is_implied_came_before_and_shortly(done: Deeds) -> None:
+    for kind, others in IMPLIES.items():
+        does = np.isfinite(firsts(done, kind))
+        for other in others:
+            gap = firsts(done, kind)[does] - firsts(done, other)[does]
+            assert (gap >= 0).all()
+            assert (gap <= 2 * MOMENT + 1).all()
+
+
+@pytest.mark.parametrize("kind", [OPENED, CLICKED])
+def test_a_share_does_it_again_and_is_told_apart(done: Deeds, kind: Engagement) -> None:
+    times = np.bincount(done.places[done.kinds == kind], minlength=DRAWS)
+    assert times.max() <= 1 + MOST_AGAIN
+    assert (times > 1).sum() / (times > 0).sum() == pytest.approx(0.2, abs=0.02)
+    events = set(zip(*(column.tolist() for column in done), strict=True))
+    assert len(events) == len(done.places)
+
+
+def test_without_a_delay_people_act_at_once() -> None:
+    at_once = deeds(Inclination(open=0.5, click=0.5, unsubscribe=0.5), 42, "spring", 0, 1_000)
+    assert set(at_once.after.tolist()) == {0}
+
+
+def test_deeds_do_not_depend_on_the_batch(done: Deeds) -> None:
+    part = deeds(KEEN, 42, "spring", 100, 50)
+    inside = (done.places >= 100) & (done.places < 150)
+    expected = [done.places[inside] - 100, done.kinds[inside], done.after[inside]]
+    assert sorted(zip(*part, strict=True)) == sorted(zip(*expected, strict=True))
+
+
+def test_the_gateway_tells_each_event_once_in_any_steps(database: Database) -> None:
+    settings = Settings.model_validate(
+        {"seed": 42, "behaviour": {}, "inclination": KEEN.model_dump()}
+    )
+    gateway = SimulatedGateway(settings.model_dump_json(), database)
+    batch = Batch(campaign=SPRING, batch=0, first=0, size=1_000)
+    delivered = Delivered(range(10, 1_000, 2), range(0, 495_000, 1_000))
+    whole = gateway.engagement(batch, delivered, 0, 1_000 * HOUR)
+    assert whole.again is None
+    told: list[Event] = []
+    since = 0
+    for now in range(0, 100 * HOUR, HOUR):
+        news = gateway.engagement(batch, delivered, since, now)
+        assert all(since <= event.at <= now for event in news.items)
+        told += news.items
+        if news.again is None:
+            break
+        assert now < news.again
+        since = news.again
+    assert sorted(told) == sorted(whole.items)
+    done = deeds(KEEN, 42, SPRING.name, 10, 990)
+    assert len(told) == (done.places % 2 == 0).sum()
+    assert not gateway.engagement(batch, Delivered([], []), 0, HOUR).items
+
+
+def test_the_keys_of_a_scenario_say_who_does_what_and_when() -> None:
+    said = {
+        "open": 0.4,
+        "click": 0.1,
+        "spam": 0.02,
+        "unsubscribe": 0.03,
+        "machine_open": 0.1,
+        "again": 0.2,
+        "delay": {"median": "2h", "p99": "0.5d"},
+    }
+    campaign = campaign_of(load={"start": "1d"})
+    scenario = scenario_of(campaign, engagement={"email": said})
+    assert scenario.inclination_of(campaign) == KEEN
+    assert campaign.load.start == timedelta(days=1)
+    assert KEEN.engages
+    assert not Inclination(again=0.5, median=timedelta(1), p99=timedelta(1)).engages

@@ -1,0 +1,107 @@
+"""Recipients that force an outcome, and addresses that are none."""
+
+from pathlib import Path
+
+import pytest
+
+from simulator.world.forced import DOMAIN, MOBILES, POISONS, Magic, forced_by
+from tests.support.paths import README
+from tests.support.playing import assert_passed, campaign_of, play, scenario_of
+from tracker.status import Channel, Status
+from tracker.store.database import Database
+from workers.checks.mobile import international
+
+
+@pytest.mark.parametrize("magic", Magic)
+@pytest.mark.parametrize("tag", ["", "+7", "+a+b"])
+def test_a_name_forces_an_outcome_at_the_reserved_domain_only(magic: Magic, tag: str) -> None:
+    name = magic.local_part
+    assert forced_by(Channel.EMAIL, f"{name}{tag}@{DOMAIN}") is magic
+    assert forced_by(Channel.EMAIL, f"{name.title()}{tag}@{DOMAIN.upper()}") is magic
+    assert forced_by(Channel.EMAIL, f"{name}{tag}@example.com") is None
+    assert forced_by(Channel.EMAIL, f"x{name}{tag}@{DOMAIN}") is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "anna@example.com",
+        "anna.smith+sale@mail.example.co.uk",
+        "o'brien@example.com",
+        "søren@example.dk",
+        "anna@münchen.example",
+        "1@2.3",
+    ],
+)
+def test_good_addresses(address: str) -> None:
+    assert forced_by(Channel.EMAIL, address) is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "anna",
+        "@example.com",
+        "anna@",
+        "anna@example",
+        "anna@.com",
+        "anna@example.",
+        "anna@example..com",
+        "anna@shop@example.com",
+        "anna smith@example.com",
+        "anna@exam ple.com",
+        "anna@example.com\n",
+        " anna@example.com",
+    ],
+)
+def test_malformed_addresses(address: str) -> None:
+    assert forced_by(Channel.EMAIL, address) is Magic.BOUNCE
+
+
+@pytest.mark.parametrize("number", ["+447700900000", "anna"])
+def test_numbers_are_never_malformed(number: str) -> None:
+    """What is no possible number was stopped by the checks."""
+    assert forced_by(Channel.SMS, number) is None
+
+
+def test_magic_recipients_end_as_their_address_says(database: Database, tmp_path: Path) -> None:
+    addresses = [f"{magic.local_part}@{DOMAIN}" for magic in Magic if magic not in POISONS]
+    (tmp_path / "people.csv").write_text(
+        "customer_id,email\n" + "".join(f"{each},{each}\n" for each in addresses)
+    )
+    gateway = {
+        "hard_bounce": 0.3,
+        "soft_bounce": 0.3,
+        "receipts": {"lost": 0.9, "late_bounce": 0.9},
+    }
+    scenario = scenario_of(
+        campaign_of(audience="people.csv"),
+        path=tmp_path / "magic.toml",
+        gateways={"email": gateway},
+    )
+    result = play(database, scenario, tmp_path)
+    assert_passed(result)
+    [report] = result.reports
+    assert {status: report.having(status) for status in Status if report.having(status)} == {
+        Status.HARD_BOUNCED: 1,
+        Status.SOFT_BOUNCED: 1,
+        Status.NOT_DELIVERED: 1,
+        Status.IN_GATEWAY: 1,
+        Status.DELIVERED: 5,
+    }
+
+
+@pytest.mark.parametrize(("number", "magic"), MOBILES.items())
+def test_magic_numbers_are_possible_ones(number: str, magic: Magic) -> None:
+    """Else the checks would stop them before the gateway sees them."""
+    assert international(number) == number
+    assert forced_by(Channel.SMS, number) is magic
+
+
+def test_the_readme_lists_them_all() -> None:
+    text = README.read_text()
+    for magic in Magic:
+        assert f"`{magic.local_part}@{DOMAIN}`" in text
+    for number in MOBILES:
+        assert f"`{number}`" in text

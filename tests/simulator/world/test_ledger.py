@@ -1,0 +1,289 @@
+"""The gateway's ledger: one acceptance an attempt, and what it holds against the record."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from simulator.results import ledger_invariants
+from simulator.schema import acceptances
+from simulator.world import ledger
+from tests.support.factory import AUTHOR, READY, Plan, ended, in_gateway, make_batch, move, stopped
+from tracker.audit import invariants
+from tracker.audit.invariants import Finding
+from tracker.clock import Instant
+from tracker.record.catalog import Batch
+from tracker.record.journal import Move, State, entry
+from tracker.status import Reason, Status, Step
+from tracker.store.database import Database
+
+DELIVERED, SOFT, HARD = Status.DELIVERED, Status.SOFT_BOUNCED, Status.HARD_BOUNCED
+
+
+def accept(
+    database: Database,
+    numbers: Sequence[int],
+    outcome: Status,
+    *,
+    at: Instant,
+    campaign: int = 1,
+    attempt: int = 1,
+    latency: int = 10,
+) -> dict[int, Instant]:
+    """Have messages accepted which all end alike, ``latency`` after that."""
+    offer = ledger.Offer(
+        campaign_id=campaign,
+        attempt=attempt,
+        numbers=numbers,
+        outcomes=[outcome] * len(numbers),
+        due_at=[at + latency] * len(numbers),
+        rejections=[0] * len(numbers),
+    )
+    return dict(ledger.decide(database, offer, at).earlier)
+
+
+Row = tuple[int, int, int, Instant, int, Instant, int]
+
+
+def rows(database: Database) -> list[Row]:
+    """Campaign, number, attempt, accepted_at, outcome, due_at and repeats of all acceptances."""
+    query = sa.select(acceptances).order_by(*acceptances.primary_key)
+    with database.read() as connection:
+        return [(*row,) for row in connection.execute(query)]
+
+
+def repeats(database: Database, *campaigns: int) -> int:
+    with database.read() as connection:
+        return ledger.counts(connection, campaigns).repeats
+
+
+def test_the_first_acceptance_stands(database: Database) -> None:
+    assert accept(database, [1, 2], DELIVERED, at=100) == {}
+    assert accept(database, [2, 3], HARD, at=200) == {2: 100}
+    assert accept(database, [3, 2, 1], SOFT, at=300, latency=0) == {1: 100, 2: 100, 3: 200}
+    assert rows(database) == [
+        (1, 1, 1, 100, DELIVERED, 110, 1),
+        (1, 2, 1, 100, DELIVERED, 110, 2),
+        (1, 3, 1, 200, HARD, 210, 1),
+    ]
+    assert repeats(database, 1) == 4
+
+
+def test_another_attempt_or_campaign_is_another_acceptance(database: Database) -> None:
+    accept(database, [1], SOFT, at=100)
+    assert accept(database, [1], DELIVERED, at=200, attempt=2) == {}
+    assert accept(database, [1], HARD, at=300, campaign=2) == {}
+    assert accept(database, [1], HARD, at=400, campaign=2) == {1: 300}
+    assert rows(database) == [
+        (1, 1, 1, 100, SOFT, 110, 0),
+        (1, 1, 2, 200, DELIVERED, 210, 0),
+        (2, 1, 1, 300, HARD, 310, 1),
+    ]
+    assert (repeats(database, 1), repeats(database, 2), repeats(database, 1, 2)) == (0, 1, 1)
+    assert repeats(database) == 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "latency"),
+    [
+        pytest.param(Status.IN_GATEWAY, 0, id="no outcome"),
+        pytest.param(Status.NOT_SENT, 0, id="not sent"),
+        pytest.param(DELIVERED, -1, id="before it was accepted"),
+    ],
+)
+def test_the_table_refuses_nonsense(database: Database, outcome: Status, latency: int) -> None:
+    with pytest.raises(sa.exc.IntegrityError):
+        accept(database, [1], outcome, at=100, latency=latency)
+    assert rows(database) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "out", "next_due"),
+    [
+        pytest.param(99, [], 110, id="too early"),
+        pytest.param(109, [], 110, id="a microsecond too early"),
+        pytest.param(110, [(1, SOFT, 110)], 160, id="just now"),
+        pytest.param(10_000, [(1, SOFT, 110), (2, HARD, 160)], None, id="all"),
+    ],
+)
+def test_receipts_are_out_when_they_are_due(
+    database: Database,
+    now: Instant,
+    out: list[tuple[int, int, Instant]],
+    next_due: Instant | None,
+) -> None:
+    accept(database, [1], SOFT, at=100)
+    accept(database, [1], DELIVERED, at=200, attempt=2)
+    accept(database, [2, 3], HARD, at=150)
+    accept(database, [1, 2], HARD, at=0, campaign=2)
+    answers = ledger.answers(database, 1, 1, [1, 2, 4], now)
+    assert (sorted(answers.out), answers.next_due) == (out, next_due)
+
+
+def submitted(database: Database) -> Batch:
+    """A batch of which 0 was submitted once and 1 twice; 2 was not sent, and 3 is queued."""
+    batch = make_batch(database, Plan(size=4))
+    accept(database, [0, 1], SOFT, at=100, campaign=batch.campaign.id)
+    accept(database, [1], DELIVERED, at=200, campaign=batch.campaign.id, attempt=2)
+    move(database, batch, [0], READY, in_gateway())
+    move(database, batch, [1], READY, in_gateway(), ended(SOFT), in_gateway(2))
+    move(database, batch, [2], stopped(Reason.UNSUBSCRIBED))
+    return batch
+
+
+def findings(database: Database, batch: Batch) -> dict[str, Finding]:
+    with database.read() as connection:
+        found = invariants.check(connection, [batch.campaign], ledger_invariants.INVARIANTS)
+    return {each.invariant.name: each for each in found}
+
+
+def test_the_invariants_hold_where_ledger_and_record_agree(database: Database) -> None:
+    batch = submitted(database)
+    accept(database, [0], HARD, at=900, campaign=batch.campaign.id)  # a repeat is no matter
+    assert all(finding.holds for finding in findings(database, batch).values())
+
+
+def test_what_still_waits_for_the_attempt_that_was_accepted_is_no_contradiction(
+    database: Database,
+) -> None:
+    """So it is between the gateway's commit and the journal's, and after a crash there."""
+    batch = submitted(database)
+    move(database, batch, [3], READY)
+    accept(database, [3], DELIVERED, at=300, campaign=batch.campaign.id)
+    move_on(database, batch, 0, in_gateway(), ended(SOFT))
+    accept(database, [0], DELIVERED, at=300, campaign=batch.campaign.id, attempt=2)
+    assert all(finding.holds for finding in findings(database, batch).values())
+
+
+@pytest.mark.parametrize(
+    ("states", "attempt"),
+    [
+        pytest.param([READY], 2, id="a second attempt before the first"),
+        pytest.param([READY, in_gateway(), ended(SOFT)], 3, id="a third before the second"),
+        pytest.param(
+            [READY, *(s for n in (1, 2, 3) for s in (in_gateway(n), ended(SOFT, n)))],
+            4,
+            id="an attempt more than there are",
+        ),
+    ],
+)
+def test_an_attempt_that_nobody_waits_for_is_a_contradiction(
+    database: Database, states: list[State], attempt: int
+) -> None:
+    batch = make_batch(database, Plan(size=1))
+    move(database, batch, [0], *states)
+    for each in range(1, attempt):
+        if len(states) > 1:
+            accept(database, [0], SOFT, at=100, campaign=batch.campaign.id, attempt=each)
+    if len(states) == 3:
+        with database.write() as connection:
+            forget(0, 2)(connection, batch)
+    accept(database, [0], SOFT, at=200, campaign=batch.campaign.id, attempt=attempt)
+    found = findings(database, batch)
+    assert [name for name, each in found.items() if not each.holds] == ["accepted_is_recorded"]
+    assert found["accepted_is_recorded"].wrong == 1
+
+
+def test_the_outcome_on_record_is_that_of_the_ledger(database: Database) -> None:
+    batch = make_batch(database, Plan(size=3))
+    accept(database, [0, 1], DELIVERED, at=100, campaign=batch.campaign.id)
+    move(database, batch, [0, 1], READY, in_gateway(), ended(DELIVERED))
+    move_on(database, batch, 0, ended(DELIVERED), ended(HARD))
+    assert all(finding.holds for finding in findings(database, batch).values()), "late is legal"
+    accept(database, [2], DELIVERED, at=100, campaign=batch.campaign.id)
+    move(database, batch, [2], READY, in_gateway(), ended(HARD))
+    found = findings(database, batch)
+    assert [name for name, each in found.items() if not each.holds] == ["outcome_is_recorded"]
+    assert found["outcome_is_recorded"].examples == (
+        {
+            "campaign_id": batch.campaign.id,
+            "number": 2,
+            "attempt": 1,
+            "status": HARD,
+            "outcome": DELIVERED,
+        },
+    )
+
+
+def move_on(database: Database, batch: Batch, number: int, source: State, target: State) -> None:
+    now = batch.campaign.clock.now()
+    with entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as written:
+        assert written.move(Move(numbers=[number], source=source, target=target, at=now))
+
+
+def accepted_too_many(number: int, attempt: int) -> Callable[[Connection, Batch], object]:
+    return lambda connection, batch: connection.execute(
+        sa.insert(acceptances).values(
+            campaign_id=batch.campaign.id,
+            number=number,
+            attempt=attempt,
+            accepted_at=1,
+            outcome=DELIVERED,
+            due_at=1,
+        )
+    )
+
+
+def forget(number: int, attempt: int) -> Callable[[Connection, Batch], object]:
+    return lambda connection, batch: connection.execute(
+        sa.delete(acceptances).filter_by(
+            campaign_id=batch.campaign.id, number=number, attempt=attempt
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("breaks", "invariant", "example"),
+    [
+        pytest.param(
+            accepted_too_many(2, 1),
+            "accepted_is_recorded",
+            {"number": 2, "attempt": 1, "status": Status.NOT_SENT},
+            id="accepted, though Not Sent",
+        ),
+        pytest.param(
+            accepted_too_many(3, 1),
+            "accepted_is_recorded",
+            {"number": 3, "attempt": 1, "status": Status.QUEUED},
+            id="accepted, though queued",
+        ),
+        pytest.param(
+            accepted_too_many(0, 2),
+            "accepted_is_recorded",
+            {"number": 0, "attempt": 2, "status": Status.IN_GATEWAY},
+            id="accepted once more",
+        ),
+        pytest.param(
+            accepted_too_many(99, 1),
+            "accepted_is_recorded",
+            {"number": 99, "attempt": 1, "status": None},
+            id="accepted, though unknown",
+        ),
+        pytest.param(
+            forget(0, 1),
+            "recorded_is_accepted",
+            {"number": 0, "attempt": 1},
+            id="recorded, but never accepted",
+        ),
+        pytest.param(
+            forget(1, 2),
+            "recorded_is_accepted",
+            {"number": 1, "attempt": 2},
+            id="second attempt never accepted",
+        ),
+    ],
+)
+def test_what_contradicts_an_invariant_is_found(
+    database: Database,
+    breaks: Callable[[Connection, Batch], object],
+    invariant: str,
+    example: dict[str, object],
+) -> None:
+    batch = submitted(database)
+    with database.write() as connection:
+        breaks(connection, batch)
+    found = findings(database, batch)
+    assert [name for name, finding in found.items() if not finding.holds] == [invariant]
+    assert found[invariant].wrong == 1
+    assert found[invariant].examples == ({"campaign_id": batch.campaign.id, **example},)

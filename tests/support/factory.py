@@ -1,0 +1,371 @@
+"""Coherent rows for tests: a campaign with customers, and messages in the states wanted."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from threading import Barrier, Thread
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.audit import invariants
+from tracker.clock import MICROSECOND, Instant, SystemClock
+from tracker.queries import stalled
+from tracker.record import catalog
+from tracker.record.catalog import Batch, Campaign, CouponSeries, Organization
+from tracker.record.journal import QUEUED, Author, Move, State, enqueue, entry
+from tracker.status import Channel, Reason, Status, Step
+from tracker.store.database import Database, connect
+from tracker.store.schema import batches, customers, messages, tallies
+from workers.services.base import Answers, Service, ServiceName, ServiceUnavailable
+
+T = TypeVar("T")
+
+PATIENCE = 30
+"""Seconds after which work that should take a moment is taken to hang."""
+
+AUTHOR = Author(worker="test", task_id="task-1")
+READY = State(status=Status.ABOUT_TO_BE_SENT)
+
+ACME = Organization(
+    id=1, name="Acme", enabled=True, credit=None, hard_bounce_limit=1, soft_bounce_limit=3
+)
+SPRING = Campaign(
+    id=1,
+    run_id=1,
+    name="spring",
+    channel=Channel.EMAIL,
+    requires=(),
+    attempts=3,
+    audience_id=1,
+    organization=ACME,
+    gateway_id=1,
+    gateway_kind="simulated",
+    gateway_settings="{}",
+    seed=1,
+    started_at=0,
+    speed=1.0,
+    sender="Acme",
+    coupon_series=CouponSeries(name="spring", active=True),
+)
+"""A campaign that is on no record, for what only looks at it."""
+
+
+def in_gateway(attempt: int = 1) -> State:
+    """The state of a message on an attempt."""
+    return State(status=Status.IN_GATEWAY, attempt=attempt)
+
+
+def ended(status: Status, attempt: int = 1) -> State:
+    """The state of a message of whose attempt the gateway has said something."""
+    return State(status=status, attempt=attempt)
+
+
+def stopped(reason: Reason) -> State:
+    """The state of a message that is Not Sent for a reason."""
+    return State(status=Status.NOT_SENT, reason=reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a campaign for a test is like."""
+
+    name: str = "spring"
+    channel: Channel = Channel.EMAIL
+    size: int = 10
+    requires: Sequence[str] = ()
+    attempts: int = 3
+    credit: int | None = None
+    enabled: bool = True
+    message_limit: int | None = None
+    kind: str = "promotion"
+    gateway_kind: str = "simulated"
+    gateway_settings: str = '{"seed": 1, "behaviour": {"attempts": 3}}'
+    tracks_engagement: bool = False
+
+
+def make_campaign(
+    database: Database, plan: Plan | None = None, people: Mapping[int, Mapping[str, object]] = {}
+) -> Campaign:
+    """A campaign in a run of its own, whose customers have all they need but for ``people``.
+
+    ``people`` says what is different about the customer of a number.
+    """
+    plan = plan or Plan()
+    with database.write() as connection:
+        run_id = catalog.record_run(
+            connection,
+            scenario="test",
+            seed=1,
+            started_at=SystemClock().now(),
+            speed=1.0,
+            definition="",
+        )
+        organization_id = catalog.record_organization(
+            connection,
+            run_id,
+            name="Acme",
+            enabled=plan.enabled,
+            credit=plan.credit,
+            hard_bounce_limit=1,
+            soft_bounce_limit=3,
+            message_limit=plan.message_limit,
+        )
+        gateway_id = catalog.record_gateway(
+            connection, run_id, kind=plan.gateway_kind, settings=plan.gateway_settings
+        )
+        audience_id = catalog.record_audience(connection, organization_id, "test")
+        sound = [_sound_customer(audience_id, number) for number in range(plan.size)]
+        plain = [values for number, values in enumerate(sound) if number not in people]
+        if plain:
+            connection.execute(sa.insert(customers), plain)
+        for number, different in people.items():
+            connection.execute(sa.insert(customers).values({**sound[number], **different}))
+        catalog.record_coupon_series(connection, organization_id, name="spring", active=True)
+        campaign_id = catalog.record_campaign(
+            connection,
+            run_id,
+            organization_id=organization_id,
+            audience_id=audience_id,
+            gateway_id=gateway_id,
+            name=plan.name,
+            channel=plan.channel,
+            requires=plan.requires,
+            attempts=plan.attempts,
+            kind=plan.kind,
+            tracks_engagement=plan.tracks_engagement,
+            series="spring",
+        )
+        return catalog.load_campaign(connection, campaign_id)
+
+
+def make_sibling(
+    database: Database, campaign: Campaign, name: str, channel: Channel = Channel.EMAIL
+) -> Campaign:
+    """Another campaign of a campaign's organization, to the same customers."""
+    with database.write() as connection:
+        campaign_id = catalog.record_campaign(
+            connection,
+            campaign.run_id,
+            organization_id=campaign.organization.id,
+            audience_id=campaign.audience_id,
+            gateway_id=campaign.gateway_id,
+            name=name,
+            channel=channel,
+            requires=campaign.requires,
+            attempts=campaign.attempts,
+        )
+        return catalog.load_campaign(connection, campaign_id)
+
+
+def _sound_customer(audience_id: int, number: int) -> dict[str, object]:
+    return {
+        "audience_id": audience_id,
+        "number": number,
+        "customer_id": f"c{number}",
+        "email": f"customer{number}@example.com",
+        "mobile": "+447700900000",
+        "mobile_e164": "+447700900000",
+        "loyalty_member": True,
+        "last_store": "Store 1",
+        "profile": "standard",
+    }
+
+
+def make_batch(
+    database: Database, plan: Plan | None = None, people: Mapping[int, Mapping[str, object]] = {}
+) -> Batch:
+    """A campaign's only batch, all of it queued."""
+    plan = plan or Plan()
+    campaign = make_campaign(database, plan, people)
+    return enqueue(database, campaign, batch=0, first=0, size=plan.size, by=AUTHOR)
+
+
+def move(
+    database: Database,
+    batch: Batch,
+    numbers: Sequence[int],
+    *states: State,
+    step: Step = Step.DISPATCH,
+) -> None:
+    """Take messages from queued through ``states``, one journal entry each."""
+    source = QUEUED
+    for target in states:
+        now = batch.campaign.clock.now()
+        with entry(database, batch, step, AUTHOR, started_at=now) as written:
+            moved = written.move(Move(numbers=numbers, source=source, target=target, at=now))
+        assert moved == numbers, "the factory moves only what is there"
+        source = target
+
+
+def make_busy_batch(database: Database, plan: Plan | None = None) -> Batch:
+    """A batch of 22 messages that are in every status, by every way that leads there.
+
+    0-1 queued · 2-4 about to be sent · 5 in the gateway · 6-9 delivered · 10 hard bounced, 11 late
+    · 12-13 soft bounced, waiting · 14 in the gateway again · 15 soft bounced thrice · 16 not
+    delivered · 17 and 18 unsubscribed, 19 without an address, 20 disabled, 21 timed out
+    """
+    batch = make_batch(database, plan or Plan(size=22))
+    soft, hard, delivered = Status.SOFT_BOUNCED, Status.HARD_BOUNCED, Status.DELIVERED
+    unsubscribed, timeout = stopped(Reason.UNSUBSCRIBED), stopped(Reason.TIMEOUT)
+    disabled, no_address = stopped(Reason.ORGANIZATION_DISABLED), stopped(Reason.EMAIL_MISSING)
+    for step, moves in (
+        (Step.SUPPRESS, [([17, 18], QUEUED, unsubscribed), ([20], QUEUED, disabled)]),
+        (Step.VALIDATE, [([19], QUEUED, no_address)]),
+        (Step.DISPATCH, [(range(2, 17), QUEUED, READY), ([21], QUEUED, timeout)]),
+        (Step.SUBMIT, [(range(5, 17), READY, in_gateway(1))]),
+        (
+            Step.DELIVER,
+            [
+                ([6, 7, 8, 9, 11], in_gateway(1), ended(delivered)),
+                ([10], in_gateway(1), ended(hard)),
+                ([12, 13, 14, 15], in_gateway(1), ended(soft, 1)),
+                ([16], in_gateway(1), ended(Status.NOT_DELIVERED)),
+            ],
+        ),
+        (Step.SUBMIT, [([14, 15], ended(soft, 1), in_gateway(2))]),
+        (
+            Step.DELIVER,
+            [([15], in_gateway(2), ended(soft, 2)), ([11], ended(delivered), ended(hard))],
+        ),
+        (Step.SUBMIT, [([15], ended(soft, 2), in_gateway(3))]),
+        (Step.DELIVER, [([15], in_gateway(3), ended(soft, 3))]),
+    ):
+        now = batch.campaign.clock.now()
+        with entry(database, batch, step, AUTHOR, started_at=now) as written:
+            for numbers, source, target in moves:
+                request = Move(numbers=numbers, source=source, target=target, at=now)
+                assert written.move(request) == numbers, "the factory moves what is there"
+    return batch
+
+
+def states(database: Database, batch: Batch) -> dict[int, State]:
+    """What the record says of each message of a batch, by its number."""
+    query = sa.select(messages).where(
+        messages.c.campaign_id == batch.campaign.id,
+        messages.c.number.between(batch.first, batch.last),
+    )
+    with database.read() as connection:
+        rows = connection.execute(query.order_by(messages.c.number)).all()
+    return {row.number: _state(row.status, row.attempt, row.reason) for row in rows}
+
+
+def tallied(database: Database, batch: Batch) -> Counter[State]:
+    """A batch's tallies, but for those that are zero."""
+    query = sa.select(tallies).where(
+        tallies.c.campaign_id == batch.campaign.id,
+        tallies.c.batch == batch.batch,
+        tallies.c.messages > 0,
+    )
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+    return Counter({_state(row.status, row.attempt, row.reason): row.messages for row in rows})
+
+
+def _state(status: int, attempt: int, reason: int) -> State:
+    return State(status=_STATUSES[status], attempt=attempt, reason=_REASONS.get(reason))
+
+
+_STATUSES = {int(status): status for status in Status}
+_REASONS = {int(reason): reason for reason in Reason}
+
+
+def broken(database: Database, *campaigns: Campaign) -> list[str]:
+    """The invariants that do not hold, by name."""
+    with database.read() as connection:
+        findings = invariants.check(connection, campaigns, invariants.INVARIANTS)
+    return [finding.invariant.name for finding in findings if not finding.holds]
+
+
+def at_once(*works: Callable[[], T]) -> list[T]:
+    """What came of works that began at the same time; raises what one of them raised.
+
+    The threads are daemons: one that hangs is a :exc:`TimeoutError` here, and keeps nobody waiting.
+    """
+    barrier = Barrier(len(works))
+    futures: list[Future[T]] = [Future() for _ in works]
+
+    def begin(work: Callable[[], T], future: Future[T]) -> None:
+        try:
+            barrier.wait(timeout=PATIENCE)
+            future.set_result(work())
+        except Exception as error:
+            future.set_exception(error)
+
+    for work, future in zip(works, futures, strict=True):
+        Thread(target=begin, args=(work, future), daemon=True).start()
+    return [future.result(timeout=PATIENCE) for future in futures]
+
+
+@contextmanager
+def disturbed(database: Database, work: Iterator[object]) -> Iterator[Database]:
+    """Another way into a database, on which some more ``work`` is done after each statement."""
+    url = database.engine.url.render_as_string(hide_password=False)
+    with closing(connect(url)) as reader:
+        sa.event.listen(reader.engine, "after_cursor_execute", lambda *_: next(work, None))
+        yield reader
+
+
+@dataclass
+class ScriptedServices:
+    """Services that answer what they are told to, and note what they are asked.
+
+    ``says`` has what each does each time that it is asked: fails for some numbers, or is away.
+    """
+
+    says: Mapping[ServiceName, Sequence[Collection[int] | ServiceUnavailable]] = field(
+        default_factory=dict
+    )
+    found: Mapping[ServiceName, Mapping[int, object]] = field(default_factory=dict)
+    asked: list[tuple[ServiceName, int, list[int]]] = field(default_factory=list)
+
+    def find(self, name: ServiceName) -> Service:
+        def answer(_: Campaign, numbers: Sequence[int], attempt: int, _now: Instant) -> Answers:
+            self.asked.append((name, attempt, [*numbers]))
+            script = self.says.get(name, ())
+            said = script[attempt] if attempt < len(script) else ()
+            if isinstance(said, ServiceUnavailable):
+                raise said
+            failed = {*said} & {*numbers}
+            known = self.found.get(name, {})
+            return Answers({each: known[each] for each in known if each not in failed}, failed)
+
+        return answer
+
+
+def enqueueing(database: Database, campaign: Campaign, size: int = 1) -> Iterator[Batch]:
+    """Enqueues one more batch of a campaign each time that it is asked."""
+    for batch in range(1_000):
+        yield enqueue(database, campaign, batch=batch, first=batch * size, size=size, by=AUTHOR)
+
+
+@dataclass(frozen=True)
+class Outrun(Database):
+    """A database in which, before our next write, somebody else is quicker."""
+
+    others: list[Callable[[], object]]
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        while self.others:
+            self.others.pop()()
+        with super().write() as connection:
+            yield connection
+
+
+LONG_AGO = 10 * stalled.PATIENCE
+
+
+def age(database: Database, batch: Batch, by: timedelta = LONG_AGO, **columns: int | None) -> None:
+    """Let a batch have been touched so long ago, with other ``columns`` than it has."""
+    touched_at = batch.campaign.clock.now() - by // MICROSECOND
+    with database.write() as connection:
+        connection.execute(
+            sa.update(batches)
+            .where(batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)
+            .values(touched_at=touched_at, **columns)
+        )

@@ -1,0 +1,141 @@
+"""Plays scenarios through the real stages on a real database, without Celery, in any order."""
+
+from collections.abc import Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator.results.result import Conditions, Observed, Result, State, judge_run
+from simulator.scenario.file import Scenario
+from simulator.scenario.sections import Campaign
+from simulator.setup.record import Loaded, Run, record_run
+from tests.support.factory import AUTHOR
+from tracker.queries.next_step import Following, next_step
+from tracker.record.catalog import Batch, load_batch
+from tracker.record.journal import enqueue
+from tracker.record.rollup import roll_up
+from tracker.status import Channel, Step
+from tracker.store.database import Database
+from workers.checks.base import checks_of
+from workers.gateways import base as gateways
+from workers.gateways.throttle import Unthrottled
+from workers.services.base import factory_of
+from workers.steps import at_gateway, before_gateway
+
+ENOUGH = 100
+"""Steps in which a batch settles for certain: attempts, times the steps of one."""
+
+
+def scenario_of(*campaigns: Campaign, seed: int = 42, **different: Any) -> Scenario:
+    """A scenario of some campaigns that is ``different`` in some keys."""
+    values: dict[str, Any] = {"name": "test", "path": Path("test.toml"), "text": ""}
+    return Scenario(**(values | different), seed=seed, campaigns=campaigns)
+
+
+def campaign_of(name: str = "spring", **different: Any) -> Campaign:
+    """A campaign by email to five customers, but for what is ``different``; keys as in the file."""
+    values: dict[str, Any] = {"name": name, "channel": Channel.EMAIL, "audience": 5}
+    return Campaign.model_validate(values | different)
+
+
+def do(
+    database: Database,
+    batch: Batch,
+    step: Step,
+    gateway: gateways.Gateway | None = None,
+) -> Following | None:
+    """A step on a batch, as its task would do it, and what follows it."""
+    with database.read() as connection:
+        batch = load_batch(connection, batch.campaign.id, batch.batch)
+    campaign = batch.campaign
+    asked = factory_of(campaign.services_kind)(campaign.services_settings, database)
+    gateway = gateway or gateways.factory_of(campaign.gateway_kind)(
+        campaign.gateway_settings, database
+    )
+    match step:
+        case Step.SUPPRESS | Step.VALIDATE:
+            before_gateway.judge_batch(database, batch, step, checks_of(step), asked, AUTHOR)
+            return Following(Step.VALIDATE if step is Step.SUPPRESS else Step.DISPATCH)
+        case Step.DISPATCH:
+            return before_gateway.dispatch(database, batch, asked, AUTHOR)
+        case Step.SUBMIT:
+            return at_gateway.submit(database, batch, gateway, Unthrottled(), AUTHOR)
+        case Step.DELIVER:
+            return at_gateway.deliver(database, batch, gateway, AUTHOR)
+        case Step.ENGAGE:
+            return at_gateway.engage(database, batch, gateway, AUTHOR)
+        case _:
+            pytest.fail(f"{step} is nothing to do")
+
+
+def settle(database: Database, batch: Batch) -> None:
+    """Do what follows until nothing does."""
+    following = next_step(database, batch)
+    for _ in range(ENOUGH):
+        if following is None:
+            return
+        following = do(database, batch, following.step)
+    pytest.fail(f"batch {batch.batch} does not settle; {following} would follow")
+
+
+def batches_of(database: Database, loaded: Loaded, number: int = 1) -> list[Batch]:
+    """All of a campaign, queued in a number of batches."""
+    bounds = [loaded.size * place // number for place in range(number + 1)]
+    return [
+        enqueue(
+            database,
+            loaded.campaign,
+            batch=place,
+            first=first,
+            size=bounds[place + 1] - first,
+            by=AUTHOR,
+        )
+        for place, first in enumerate(bounds[:-1])
+    ]
+
+
+TOGETHER = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
+
+
+def play(
+    database: Database, scenario: Scenario, folder: Path, *, side_by_side: Sequence[str] = ()
+) -> Result:
+    """Play a scenario to its end, one campaign after the other, and judge what came of it.
+
+    Those that are ``side_by_side`` do each step together, until they are handed over.
+    """
+    run = record_run(database, scenario, folder, lambda _: None)
+    queued = {loaded.campaign.name: batches_of(database, loaded) for loaded in run.campaigns}
+    for step in TOGETHER:
+        for name in side_by_side:
+            for batch in queued[name]:
+                do(database, batch, step)
+    for batches in queued.values():
+        for batch in batches:
+            settle(database, batch)
+    return judged(database, run)
+
+
+def judged(database: Database, run: Run) -> Result:
+    roll_up(database, UTC)
+    conditions = Conditions(
+        workers=None,
+        batch_size=run.size,
+        database=database.engine.dialect.name,
+        durability={},
+        machine={},
+        versions={},
+        timezone="UTC",
+    )
+    observed = Observed(state=State.COMPLETE, planned=run.size)
+    return judge_run(database, run, observed, conditions)
+
+
+def assert_passed(result: Result) -> None:
+    """Every message ended as predicted, as many were withheld, and no invariant is broken."""
+    assert [each.differences for each in result.comparisons] == [()] * len(result.comparisons)
+    assert [finding for finding in result.findings if not finding.holds] == []
+    assert all(each.as_predicted for each in result.withheld.values()), result.withheld
+    assert result.passed

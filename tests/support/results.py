@@ -1,0 +1,47 @@
+"""Results of runs, as the archive returns them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from simulator.figures import units
+from simulator.results.archive import Kept, Summary
+from simulator.results.timeseries import Timeseries
+
+FIGURES = {
+    **dict.fromkeys(units(["spring"]), 0.0),
+    "throughput": 1_000.0,
+    "delivered": 90.0,
+    "queued_to_gateway.p95": 2.0,
+    "queued_to_final.p95": 10.0,
+    "gateway_to_outcome.p99": 0.2,
+}
+
+
+NOTHING: Mapping[str, float | None] = {}
+
+
+def kept(run: int = 1, /, figures: Mapping[str, float | None] = NOTHING, **different: Any) -> Kept:
+    summary = {
+        "run": run,
+        "scenario": "test",
+        "seed": 1,
+        "state": "complete",
+        "speed": 1,
+        "messages": 100,
+        "workers": None,
+        "batch_size": 10,
+        "database": "sqlite",
+        "durability": {},
+        "machine": {"load before": str(run)},
+        "versions": {},
+        "started_at": "2026-11-25T01:02:03+00:00",
+        "verdict": dict.fromkeys(("passed", "balanced", "invariants_hold", "as_predicted"), True),
+        "campaigns": [{"campaign": "spring"}],
+        "figures": {**FIGURES, **figures},
+        "definition": "a = 1\nb = 2\n",
+    }
+    return Kept(
+        name=f"run {run}",
+        summary=Summary.model_validate(summary | different),
+        timeseries=Timeseries(1, {}),
+    )

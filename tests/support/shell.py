@@ -1,0 +1,273 @@
+"""The real command at a prompt of its own, in folders of its own."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.support.browser import browser as browser
+
+MODULE = (sys.executable, "-m", "simulator")
+
+
+SCRIPT = (str(Path(sys.executable).with_name("sendtrace")),)
+
+
+POLL = 0.02
+"""Seconds between two looks whether a condition has come true."""
+
+
+def make_scenario(
+    *,
+    name: str = "small",
+    email: int = 1_500,
+    sms: int = 700,
+    median: str = "200ms",
+    p99: str = "400ms",
+    credit: int | None = None,
+) -> str:
+    """A scenario with two campaigns, in which every kind of ending occurs."""
+    return f"""
+name = "{name}"
+seed = 11
+
+[organization]
+name = "Acme Retail"
+{"" if credit is None else f"credit = {credit}"}
+
+[[campaigns]]
+name = "spring-email"
+channel = "email"
+audience = {email}
+requires = ["coupon"]
+
+[campaigns.defects]
+unsubscribed = 0.05
+email_missing = 0.03
+coupon_expired = 0.02
+
+[[campaigns]]
+name = "spring-sms"
+channel = "sms"
+audience = {sms}
+requires = ["membership"]
+
+[campaigns.defects]
+ndnc = 0.06
+not_in_loyalty_program = 0.04
+
+[gateways.email]
+latency = {{ median = "{median}", p99 = "{p99}" }}
+hard_bounce = 0.02
+soft_bounce = 0.1
+not_delivered = 0.01
+
+[gateways.sms]
+latency = {{ median = "{median}", p99 = "{p99}" }}
+hard_bounce = 0.01
+soft_bounce = 0.1
+"""
+
+
+def wait_until(condition: Callable[[], bool], what: str, limit: float = 40.0) -> None:
+    """Return as soon as ``condition`` is true; fail if it is not within ``limit`` seconds."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {limit:.0f} s: {what}"
+        time.sleep(POLL)
+
+
+class Shell:
+    """Somebody at a prompt, in a folder, with a state folder and a folder for temporary files."""
+
+    def __init__(self, folder: Path, scratch: Path, **settings: str) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.scratch = scratch
+        self._started: list[Started] = []
+        outside = {
+            name: value for name, value in os.environ.items() if not name.startswith("SENDTRACE_")
+        }
+        self.environment = {
+            **outside,
+            "SENDTRACE_HOME": str(self.home),
+            "TMPDIR": str(scratch),
+            **settings,
+        }
+
+    @property
+    def database(self) -> Path:
+        return self.home / "sendtrace.db"
+
+    def write(self, name: str, text: str) -> Path:
+        file = self.folder / name
+        file.write_text(text)
+        return file
+
+    def run(
+        self,
+        *arguments: str | Path,
+        program: tuple[str, ...] = MODULE,
+        limit: float = 90.0,
+        settings: Mapping[str, str] = {},
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end; ``settings`` are more environment variables."""
+        return subprocess.run(
+            [*program, *map(str, arguments)],
+            cwd=self.folder,
+            env={**self.environment, **settings},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            check=False,
+        )
+
+    def start(
+        self,
+        *arguments: str | Path,
+        program: tuple[str, ...] = MODULE,
+        label: str = "command",
+        ignored: frozenset[signal.Signals] = frozenset(),
+        settings: Mapping[str, str] = {},
+    ) -> "Started":
+        """Start a command in a session of its own, as a terminal would."""
+
+        def set_signals() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
+            for each in ignored:
+                signal.signal(each, signal.SIG_IGN)
+
+        stdout, stderr = self.folder / f"{label}.out", self.folder / f"{label}.err"
+        with stdout.open("w") as out, stderr.open("w") as err:
+            process = subprocess.Popen(
+                [*program, *map(str, arguments)],
+                cwd=self.folder,
+                env={**self.environment, **settings},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                preexec_fn=set_signals,
+            )
+        self._started.append(Started(process, stdout, stderr))
+        return self._started[-1]
+
+    def reports(self, *arguments: str) -> Any:
+        """What ``report`` says, as data."""
+        ended = self.run("report", *arguments, "--format", "json")
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    def living(self) -> list[psutil.Process]:
+        """What was started here and still runs: drivers, brokers by their sockets, workers by
+        their names, which have the driver's id in them.
+        """
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            words = " ".join(process.cmdline())
+            return process.status() != psutil.STATUS_ZOMBIE and (
+                str(self.scratch) in words
+                or any(
+                    process.pid == each.process.pid or f"run-{each.process.pid}@" in words
+                    for each in self._started
+                )
+            )
+        except psutil.Error:
+            return False
+
+    def recorded(self, query: str) -> int:
+        """A number from the SQLite database, also while others write it; 0 while it is not made."""
+        try:
+            with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
+                [number] = connection.execute(query).fetchone()
+        except sqlite3.OperationalError:
+            return 0
+        return int(number)
+
+    def moved(self) -> int:
+        """How many messages of the last run have left the first status."""
+        return self.recorded(
+            "SELECT count(*) FROM messages_by_name WHERE status <> 'queued'"
+            " AND run = (SELECT max(id) FROM runs)"
+        )
+
+    def clean_up(self) -> None:
+        """End what a test that failed has left behind."""
+        for process in self.living():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        for started in self._started:
+            started.process.kill()
+            started.process.wait()
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command that was started, and the files that its output goes to."""
+
+    process: "subprocess.Popen[bytes]"
+    stdout: Path
+    stderr: Path
+
+    def wait(self, limit: float = 90.0) -> int:
+        """The exit code."""
+        return self.process.wait(limit)
+
+    @property
+    def said(self) -> str:
+        return self.stderr.read_text()
+
+    def worker(self) -> psutil.Process:
+        """The Celery worker of the command, above its pool."""
+        [worker] = [
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if "celery" in " ".join(child.cmdline())
+        ]
+        return worker
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended: where, what it said, and its result."""
+
+    shell: Shell
+    stdout: str
+    stderr: str
+    result: Any
+
+    @classmethod
+    def of(
+        cls, shell: Shell, *arguments: str | Path, settings: Mapping[str, str] = {}
+    ) -> "Finished":
+        """Run ``simulate``, which must pass."""
+        file = shell.folder / "result.json"
+        ended = shell.run("simulate", *arguments, "--json", file, settings=settings)
+        assert ended.returncode == 0, ended.stderr + ended.stdout
+        return cls(shell, ended.stdout, ended.stderr, json.loads(file.read_text()))
+
+    @property
+    def fates(self) -> dict[str, str]:
+        """The digest of what became of every message, by campaign."""
+        campaigns = self.result["prediction"]["campaigns"]
+        return {each["campaign"]: each["fates"] for each in campaigns}
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port: int = server.getsockname()[1]
+        return port

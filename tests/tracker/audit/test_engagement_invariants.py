@@ -1,0 +1,72 @@
+"""Each invariant of engagement is broken on purpose, and is then the one that is named."""
+
+from datetime import UTC
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, report
+from tests.support.factory import Plan, broken, make_batch
+from tracker.record.engagement import Event
+from tracker.record.rollup import roll_up
+from tracker.store.database import Database
+from tracker.store.schema import engagement_days, engagement_tallies, engagements
+
+
+def event(kind: int, number: int, at: int) -> Any:
+    return sa.insert(engagements).values(campaign_id=1, kind=kind, number=number, at=at)
+
+
+def gone(kind: int, number: int) -> Any:
+    return sa.delete(engagements).where(engagements.c.kind == kind, engagements.c.number == number)
+
+
+@pytest.mark.parametrize(
+    ("tampering", "named"),
+    [
+        pytest.param(event(OPENED, 7, 5), ["engagement_tallies"], id="an event is forged"),
+        pytest.param(event(OPENED, 1, 9_000_000_000), [], id="one opens once more"),
+        pytest.param(
+            event(OPENED, 1, -1_800_000_000), ["engagement_tallies"], id="one opened before"
+        ),
+        pytest.param(gone(UNSUBSCRIBED, 3), ["engagement_tallies"], id="an event is deleted"),
+        pytest.param(
+            gone(OPENED, 2), ["engagement_tallies", "implied_engagement"], id="an open is deleted"
+        ),
+        pytest.param(
+            gone(CLICKED, 3), ["engagement_tallies", "implied_engagement"], id="a click is deleted"
+        ),
+        pytest.param(
+            sa.update(engagement_tallies).values(recipients=engagement_tallies.c.recipients + 1),
+            ["engagement_tallies"],
+            id="tallies count more",
+        ),
+        pytest.param(
+            sa.update(engagement_tallies).values(batch=1),
+            ["engagement_tallies"],
+            id="tallies are another batch's",
+        ),
+        pytest.param(
+            sa.update(engagement_tallies).values(rolled=0),
+            ["engagement_days"],
+            id="the rollup is forgotten",
+        ),
+        pytest.param(
+            sa.update(engagement_days).values(recipients=engagement_days.c.recipients + 1),
+            ["engagement_days"],
+            id="days count more",
+        ),
+        pytest.param(sa.delete(engagement_days), ["engagement_days"], id="the days are lost"),
+    ],
+)
+def test_what_was_tampered_with_is_named(
+    database: Database, tampering: Any, named: list[str]
+) -> None:
+    batch = make_batch(database, Plan(size=10))
+    report(database, batch, [Event(1, OPENED, 5), Event(2, CLICKED, 6), Event(3, UNSUBSCRIBED, 7)])
+    roll_up(database, UTC)
+    assert not broken(database, batch.campaign)
+    with database.write() as connection:
+        connection.execute(tampering)
+    assert broken(database, batch.campaign) == named

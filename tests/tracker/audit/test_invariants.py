@@ -1,0 +1,468 @@
+"""Each invariant is broken on purpose, and is then the one that is named, with the wrong rows."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.support.factory import (
+    AUTHOR,
+    READY,
+    Plan,
+    disturbed,
+    enqueueing,
+    make_busy_batch,
+    make_campaign,
+    move,
+)
+from tests.support.tampering import lawless
+from tracker.audit.invariants import BALANCED, EXAMPLES, INVARIANTS, Finding, check
+from tracker.audit.messages import SKEW
+from tracker.record.catalog import Campaign
+from tracker.record.journal import enqueue
+from tracker.store.database import Database
+from tracker.store.schema import batches, customers, messages, runs, steps, tallies, transitions
+
+SHOWN = {
+    "batches_follow": ("batch", "first", "expected_first"),
+    "audience_covered": ("customers", "messages"),
+    "customers": ("number",),
+    "one_reason": ("number", "status", "reason"),
+    "tallies": ("status", "reason", "attempt", "messages", "tallied"),
+    "last_transition": ("number", "status", "attempt", "reason", "recorded_reason"),
+    "legal_history": ("number", "previous", "status", "attempt"),
+    "flow": ("status", "attempt", "entered", "left", "there"),
+    "steps": ("transitions", "moved"),
+    "report_balances": ("audience",),
+}
+"""What is looked at of the wrong rows of each invariant."""
+
+Wrong = dict[str, list[tuple[int | None, ...] | None]]
+
+
+def findings_on(database: Database, *campaigns: Campaign) -> list[Finding]:
+    with database.read() as connection:
+        return check(connection, campaigns, INVARIANTS)
+
+
+def wrong(findings: Sequence[Finding]) -> Wrong:
+    """The rows that are named, of each invariant that does not hold."""
+    return {
+        finding.invariant.name: [
+            None
+            if "unreadable" in example
+            else tuple(example[key] for key in SHOWN[finding.invariant.name])
+            for example in finding.examples
+        ]
+        for finding in findings
+        if not finding.holds
+    }
+
+
+LAST_STEP = sa.select(sa.func.max(steps.c.id)).scalar_subquery()
+COUNTED = sa.update(steps).where(steps.c.id == LAST_STEP).values(moved=steps.c.moved + 1)
+"""The last step says that it moved one more: a forgery of a transition that thinks of the steps."""
+
+
+def forged(number: int, previous: int | None, status: int, attempt: int, reason: int = 0) -> Any:
+    return sa.insert(transitions).values(
+        campaign_id=1,
+        number=number,
+        previous=previous,
+        status=status,
+        attempt=attempt,
+        reason=reason,
+        at=sa.select(sa.func.max(transitions.c.at)).scalar_subquery(),
+        step_id=LAST_STEP,
+    )
+
+
+def gone(number: int, **state: int) -> Any:
+    of_it = [transitions.c[column] == value for column, value in state.items()]
+    return sa.delete(transitions).where(transitions.c.number == number, *of_it)
+
+
+def entered(number: int, status: int, *, seconds: int) -> Any:
+    """The message entered a status so much later."""
+    of_it = (transitions.c.number == number, transitions.c.status == status)
+    later = transitions.c.at + sa.literal(seconds * 1_000_000, sa.BigInteger)
+    return sa.update(transitions).where(*of_it).values(at=later)
+
+
+FINISHED = sa.update(runs).values(finished_at=1)
+LATE_BOUNCE = sa.and_(transitions.c.previous == 6, transitions.c.status == 7)
+
+
+def message(number: int, **values: int) -> Any:
+    return sa.update(messages).where(messages.c.number == number).values(**values)
+
+
+def tally(status: int, count: int, reason: int = 0) -> Any:
+    chosen = (tallies.c.status == status, tallies.c.reason == reason)
+    return sa.update(tallies).where(*chosen).values(messages=count)
+
+
+@pytest.mark.parametrize(
+    ("tampering", "named"),
+    [
+        pytest.param(
+            [gone(6, status=6)],
+            {
+                "last_transition": [(6, 6, 1, 0, None)],
+                "flow": [(3, 1, 12, 10, 1), (6, 1, 4, 1, 4)],
+                "steps": [(10, 11)],
+            },
+            id="a last transition is deleted",
+        ),
+        pytest.param(
+            [gone(6, status=3)],
+            {
+                "legal_history": [(6, 3, 6, 1)],
+                "flow": [(1, 0, 15, 11, 3), (3, 1, 11, 11, 1)],
+                "steps": [(11, 12)],
+            },
+            id="a transition is deleted from the middle",
+        ),
+        pytest.param(
+            [gone(0, status=0)],
+            {
+                "last_transition": [(0, 0, 0, 0, None)],
+                "flow": [(0, 0, 21, 20, 2)],
+                "steps": [(21, 22)],
+            },
+            id="a first transition is deleted",
+        ),
+        pytest.param(
+            [forged(0, 0, 2, 0, reason=3), COUNTED],
+            {"flow": [(0, 0, 22, 21, 2), (2, 0, 6, 0, 5)]},
+            id="a legal transition is forged, with its step",
+        ),
+        pytest.param(
+            [forged(0, 0, 2, 0, reason=3)],
+            {"flow": [(0, 0, 22, 21, 2), (2, 0, 6, 0, 5)], "steps": [(2, 1)]},
+            id="a legal transition is forged",
+        ),
+        pytest.param(
+            [forged(0, 3, 6, 1), COUNTED],
+            {
+                "legal_history": [(0, 3, 6, 1)],
+                "flow": [(3, 1, 12, 12, 1), (6, 1, 6, 1, 4)],
+            },
+            id="a legal transition is forged from where the message never was",
+        ),
+        pytest.param(
+            [forged(6, 6, 4, 1), COUNTED],
+            {
+                "legal_history": [(6, 6, 4, 1)],
+                "flow": [(4, 1, 5, 2, 2), (6, 1, 5, 2, 4)],
+            },
+            id="an illegal transition is forged",
+        ),
+        pytest.param(
+            [forged(0, None, 1, 0), COUNTED],
+            {"legal_history": [(0, None, 1, 0)], "flow": [(1, 0, 16, 12, 3)]},
+            id="a second beginning is forged",
+        ),
+        pytest.param(
+            [sa.update(transitions).where(transitions.c.reason == 8).values(reason=9)],
+            {"last_transition": [(19, 2, 0, 8, 9)]},
+            id="a transition has another reason",
+        ),
+        pytest.param(
+            [sa.update(transitions).where(transitions.c.number == 0).values(step_id=999)],
+            {"steps": [(21, 22), (1, 0)]},
+            id="a transition is of no step",
+        ),
+        pytest.param(
+            [COUNTED], {"steps": [(1, 2)]}, id="a step says that it moved one more than it did"
+        ),
+        pytest.param(
+            [tally(6, 5)],
+            {"tallies": [(6, 0, 1, 4, 5)], "report_balances": [(22,)]},
+            id="a tally is larger",
+        ),
+        pytest.param(
+            [tally(6, 3), tally(7, 3)],
+            {"tallies": [(6, 0, 1, 4, 3), (7, 0, 1, 2, 3)]},
+            id="a tally is larger and another smaller",
+        ),
+        pytest.param(
+            [sa.delete(tallies).where(tallies.c.reason == 8)],
+            {"tallies": [(2, 8, 0, 1, 0)], "report_balances": [(22,)]},
+            id="a tally is deleted",
+        ),
+        pytest.param(
+            [message(0, status=1)],
+            {
+                "tallies": [(0, 0, 0, 1, 2), (1, 0, 0, 4, 3)],
+                "last_transition": [(0, 1, 0, 0, None)],
+                "flow": [(0, 0, 22, 20, 1), (1, 0, 15, 12, 4)],
+            },
+            id="a message is moved on behind the journal's back",
+        ),
+        pytest.param(
+            [message(6, status=1, attempt=0), tally(1, 4), tally(6, 3)],
+            {"flow": [(1, 0, 15, 12, 4), (6, 1, 5, 1, 3)]},
+            id="a message is moved back, with its tallies",
+        ),
+        pytest.param(
+            [message(5, attempt=2)],
+            {
+                "tallies": [(3, 0, 1, 0, 1), (3, 0, 2, 2, 1)],
+                "last_transition": [(5, 3, 2, 0, None)],
+                "flow": [(3, 1, 12, 11, 0), (3, 2, 2, 1, 2)],
+            },
+            id="a message is on another attempt",
+        ),
+        pytest.param(
+            [message(6, status=7), message(10, status=6)],
+            {"last_transition": [(6, 7, 1, 0, None), (10, 6, 1, 0, None)]},
+            id="two messages are exchanged",
+        ),
+        pytest.param(
+            [message(6, reason=3)],
+            {
+                "one_reason": [(6, 6, 3)],
+                "tallies": [(6, 0, 1, 3, 4), (6, 3, 1, 1, 0)],
+                "last_transition": [(6, 6, 1, 3, 0)],
+            },
+            id="a delivered message has a reason",
+        ),
+        pytest.param(
+            [message(17, reason=0)],
+            {
+                "one_reason": [(17, 2, 0)],
+                "tallies": [(2, 0, 0, 1, 0), (2, 3, 0, 1, 2)],
+                "last_transition": [(17, 2, 0, 0, 3)],
+            },
+            id="a message that is not sent has no reason",
+        ),
+        pytest.param(
+            [sa.delete(messages).where(messages.c.number == 6)],
+            {"tallies": [(6, 0, 1, 3, 4)], "flow": [(6, 1, 5, 1, 3)]},
+            id="a message is deleted",
+        ),
+        pytest.param(
+            [
+                sa.delete(messages).where(messages.c.number == 0),
+                gone(0),
+                tally(0, 1),
+                sa.update(steps).where(steps.c.step == "enqueue").values(moved=21),
+            ],
+            {"report_balances": [(22,)]},
+            id="a message is deleted with all its traces but one",
+        ),
+        pytest.param(
+            [sa.insert(messages).values(campaign_id=1, number=22, status=0)],
+            {
+                "customers": [(22,)],
+                "last_transition": [(22, 0, 0, 0, None)],
+                "flow": [(0, 0, 22, 20, 3)],
+            },
+            id="a message is forged",
+        ),
+        pytest.param(
+            [
+                sa.update(transitions)
+                .where(transitions.c.number == 6, transitions.c.status == 3)
+                .values(reason=3)
+            ],
+            {"legal_history": [(6, 1, 3, 1)]},
+            id="a transition on the way has a reason",
+        ),
+        pytest.param(
+            [entered(6, 6, seconds=-10)],
+            {"legal_history": [(6, 3, 6, 1)]},
+            id="a message was delivered before it was handed over",
+        ),
+        pytest.param(
+            [entered(11, 7, seconds=3_000_000_000)],
+            {"steps": [(2, 2)]},
+            id="a late bounce is in a future that nobody could know",
+        ),
+        pytest.param(
+            [sa.delete(customers).where(customers.c.number == 21)],
+            {"customers": [(21,)]},
+            id="a customer is deleted",
+        ),
+        pytest.param(
+            [FINISHED, sa.insert(customers).values(audience_id=1, number=22, customer_id="new")],
+            {"audience_covered": [(23, 22)]},
+            id="a customer of a finished run was never written to",
+        ),
+        pytest.param(
+            [
+                FINISHED,
+                *(sa.delete(table) for table in (transitions, tallies, messages, steps, batches)),
+            ],
+            {"audience_covered": [(22, 0)]},
+            id="all that a finished run did is deleted",
+        ),
+        pytest.param(
+            [sa.update(tallies).where(tallies.c.status == 6).values(status=99)],
+            {
+                "tallies": [(6, 0, 1, 4, 0), (99, 0, 1, 0, 4)],
+                "report_balances": [None],
+            },
+            id="a tally has an unknown status",
+        ),
+        pytest.param(
+            [sa.update(transitions).where(transitions.c.reason == 8).values(reason=99)],
+            {"last_transition": [(19, 2, 0, 8, 99)]},
+            id="a transition has an unknown reason",
+        ),
+        pytest.param(
+            [sa.update(transitions).where(LATE_BOUNCE).values(previous=99)],
+            {
+                "legal_history": [(11, 99, 7, 1)],
+                "flow": [(6, 1, 5, 0, 4), (99, 1, 0, 1, 0)],
+            },
+            id="a transition comes from an unknown status",
+        ),
+        pytest.param(
+            [sa.update(batches).values(first=1)],
+            {"batches_follow": [(0, 1, 0)], "tallies": [(0, 0, 0, 1, 2)]},
+            id="the first batch does not begin at 0",
+        ),
+        pytest.param(
+            [sa.update(batches).values(size=23)],
+            {"report_balances": [(23,)]},
+            id="the last batch is larger",
+        ),
+        pytest.param(
+            [sa.update(batches).values(size=21)],
+            {"tallies": [(2, 18, 0, 0, 1)], "report_balances": [(21,)]},
+            id="the last batch is smaller",
+        ),
+    ],
+)
+def test_what_was_tampered_with_is_found_and_named(
+    database: Database, tampering: list[sa.Executable], named: Wrong
+) -> None:
+    campaign = make_busy_batch(database).campaign
+    with lawless(database) as connection:
+        for statement in tampering:
+            connection.execute(statement)
+    findings = findings_on(database, campaign)
+    assert wrong(findings) == named
+    assert {each.invariant.name: each.wrong for each in findings if each.wrong} == {
+        name: len(rows) for name, rows in named.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        pytest.param({"first": 3}, [(1, 3, 4), (2, 8, 7)], id="overlap"),
+        pytest.param({"first": 5}, [(1, 5, 4), (2, 8, 9)], id="gap"),
+        pytest.param({"size": 3}, [(2, 8, 7)], id="shorter"),
+        pytest.param({"size": 5}, [(2, 8, 9)], id="longer"),
+    ],
+)
+def test_batches_that_do_not_follow_each_other_are_named(
+    database: Database, values: dict[str, int], named: list[tuple[int, ...]]
+) -> None:
+    campaign = make_campaign(database, Plan(size=12))
+    for number in range(3):
+        enqueue(database, campaign, batch=number, first=number * 4, size=4, by=AUTHOR)
+    assert wrong(findings_on(database, campaign)) == {}
+    with database.write() as connection:
+        connection.execute(sa.update(batches).where(batches.c.batch == 1).values(**values))
+    assert wrong(findings_on(database, campaign))["batches_follow"] == named
+
+
+def test_findings_can_be_read_by_other_programs(database: Database) -> None:
+    campaign = make_busy_batch(database).campaign
+    with database.write() as connection:
+        connection.execute(COUNTED)
+        connection.execute(tally(6, 5))
+        step_id = connection.scalar(sa.select(LAST_STEP))
+    read = json.loads(json.dumps([each.as_json() for each in findings_on(database, campaign)]))
+    found = {finding["invariant"]: finding for finding in read}
+    assert found["steps"] == {
+        "invariant": "steps",
+        "claim": "Every step made as many transitions as it says, and none that happened after it.",
+        "holds": False,
+        "wrong": 1,
+        "examples": [
+            {
+                "campaign_id": campaign.id,
+                "step_id": step_id,
+                "transitions": 1,
+                "moved": 2,
+                "microseconds_too_late": found["steps"]["examples"][0]["microseconds_too_late"],
+            }
+        ],
+    }
+    assert found["steps"]["examples"][0]["microseconds_too_late"] <= 0
+    assert found["tallies"]["examples"][0]["tallied"] == 5
+    assert (found["flow"]["holds"], found["flow"]["examples"]) == (True, [])
+
+
+def test_more_than_five_wrong_rows_are_counted_but_five_are_named(database: Database) -> None:
+    campaign = make_busy_batch(database).campaign
+    with database.write() as connection:
+        connection.execute(sa.delete(transitions).where(transitions.c.status == 0))
+    found = {finding.invariant.name: finding for finding in findings_on(database, campaign)}
+    assert EXAMPLES == 5
+    assert found["legal_history"].wrong == 20, "all but the two that are still queued"
+    assert [row["number"] for row in found["legal_history"].examples] == [2, 3, 4, 5, 6]
+    assert [row["number"] for row in found["last_transition"].examples] == [0, 1]
+    assert found["last_transition"].wrong == 2
+
+
+def test_a_sound_database_has_no_finding(database: Database) -> None:
+    busy = make_busy_batch(database).campaign
+    empty = make_campaign(database, Plan(name="empty"))
+    batched = make_campaign(database, Plan(name="batched", size=7))
+    for number, (first, size) in enumerate([(0, 3), (3, 3), (6, 1)]):
+        batch = enqueue(database, batched, batch=number, first=first, size=size, by=AUTHOR)
+        move(database, batch, [first], READY)
+    findings = findings_on(database, busy, empty, batched)
+    assert [finding.invariant for finding in findings] == [*INVARIANTS, BALANCED]
+    assert wrong(findings) == {}
+    assert all(finding.holds and finding.examples == () for finding in findings)
+
+
+def test_what_is_written_while_it_is_looked_at_is_no_finding(database: Database) -> None:
+    campaign = make_campaign(database, Plan(size=50))
+    work = enqueueing(database, campaign)
+    next(work)
+    with disturbed(database, work) as reader, reader.read() as connection:
+        findings = check(connection, [campaign], INVARIANTS)
+    assert wrong(findings) == {}
+    assert next(work).batch > len(INVARIANTS), "it was disturbed after each query"
+
+
+def test_clocks_of_two_computers_may_differ_a_little(database: Database) -> None:
+    campaign = make_busy_batch(database).campaign
+    queued = sa.update(transitions).where(transitions.c.status == 0)
+    with database.write() as connection:
+        connection.execute(queued.values(at=transitions.c.at + SKEW // 2))
+    assert wrong(findings_on(database, campaign)) == {}
+    with database.write() as connection:
+        connection.execute(sa.update(runs).values(speed=60))
+        connection.execute(queued.values(at=transitions.c.at + 30 * SKEW))
+    assert wrong(findings_on(database, campaign)) == {}, "an hour of the run is a minute"
+
+
+def test_only_the_campaigns_asked_for_are_looked_at(database: Database) -> None:
+    tampered = make_busy_batch(database).campaign
+    sound = make_busy_batch(database, Plan(name="summer", size=22)).campaign
+    with database.write() as connection:
+        connection.execute(tally(0, 9).where(tallies.c.campaign_id == tampered.id))
+        connection.execute(gone(0).where(transitions.c.campaign_id == tampered.id))
+    assert wrong(findings_on(database, sound)) == {}
+    both = findings_on(database, sound, tampered)
+    assert {row["campaign_id"] for finding in both for row in finding.examples} == {tampered.id}
+    assert not all(finding.holds for finding in both)
+    assert wrong(findings_on(database)) == {}
+
+
+def test_every_invariant_is_broken_by_some_test_above() -> None:
+    of_engagement = {"engagement_tallies", "engagement_days", "implied_engagement"}
+    names = [invariant.name for invariant in (*INVARIANTS, BALANCED)]
+    assert sorted(names) == sorted({*SHOWN, *of_engagement}), "the latter in test_miscounts"
+    assert all(invariant.claim.endswith(".") for invariant in INVARIANTS)

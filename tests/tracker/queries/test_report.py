@@ -1,0 +1,450 @@
+"""The Live Monitoring Report: the contract's keys, its arithmetic, its proof and its words."""
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.support.contract import CONTRACT
+from tests.support.factory import (
+    AUTHOR,
+    READY,
+    Plan,
+    disturbed,
+    ended,
+    enqueueing,
+    in_gateway,
+    make_batch,
+    make_busy_batch,
+    make_campaign,
+    move,
+    stopped,
+)
+from tests.support.tampering import lawless
+from tracker.clock import SystemClock
+from tracker.errors import NotFound, Unreadable
+from tracker.output.report_text import as_csv, as_text, harmless
+from tracker.queries.report import Report, make_reports
+from tracker.record import catalog
+from tracker.record.catalog import Campaign, Organization
+from tracker.record.journal import QUEUED, enqueue
+from tracker.status import Channel, Reason, Status
+from tracker.store.database import Database
+from tracker.store.schema import batches, tallies
+
+NOTHING: dict[str, Any] = {
+    "campaign": "spring",
+    "channel": "email",
+    "audience": 0,
+    "sent": {
+        "total": 0,
+        "delivered": 0,
+        "bounced": {"total": 0, "hard": 0, "soft": 0},
+        "not_delivered": 0,
+        "in_gateway": 0,
+        "opened": 0,
+        "clicked": 0,
+        "spam": 0,
+        "unsubscribed": 0,
+        "engagement_as_of": None,
+    },
+    "not_sent": {
+        "total": 0,
+        **{
+            category: {"total": 0, **{slug: 0 for its, slug, _ in CONTRACT if its == category}}
+            for category in ("internally_suppressed", "incomplete_or_invalid", "system_error")
+        },
+    },
+    "in_progress": {"total": 0, "queued": 0, "about_to_be_sent": 0},
+    "balanced": True,
+}
+
+DESIGNED = Counter(
+    {
+        ended(Status.DELIVERED): 49_871,
+        ended(Status.HARD_BOUNCED): 1_042,
+        ended(Status.SOFT_BOUNCED, 3): 943,
+        ended(Status.NOT_DELIVERED): 258,
+        stopped(Reason.UNSUBSCRIBED): 1_800,
+        stopped(Reason.NDNC): 1_800,
+        stopped(Reason.MOBILE_MISSING_OR_INVALID): 4_286,
+    }
+)
+"""The example of the design, where it leaves out some reasons."""
+
+
+def report_on(database: Database, campaign: Campaign) -> Report:
+    with database.read() as connection:
+        [report] = make_reports(connection, [campaign])
+    return report
+
+
+def overlaid(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with some values of its leaves changed; no key may be new."""
+    assert base.keys() >= changes.keys()
+    return {
+        key: overlaid(value, changes[key]) if isinstance(changes.get(key), dict)
+        else changes.get(key, value)
+        for key, value in base.items()
+    }  # fmt: skip
+
+
+def test_a_campaign_without_messages_has_every_key_and_every_slug(database: Database) -> None:
+    report = report_on(database, make_campaign(database))
+    assert report.as_json() == NOTHING
+    assert json.dumps(report.as_json()) == json.dumps(NOTHING), "in the design's order"
+
+
+def test_a_campaign_with_messages_in_every_status(database: Database) -> None:
+    batch = make_busy_batch(database)
+    report = report_on(database, batch.campaign)
+    assert report.as_json() == overlaid(
+        NOTHING,
+        {
+            "audience": 22,
+            "sent": {
+                "total": 12,
+                "delivered": 4,
+                "bounced": {"total": 5, "hard": 2, "soft": 3},
+                "not_delivered": 1,
+                "in_gateway": 2,
+            },
+            "not_sent": {
+                "total": 5,
+                "internally_suppressed": {
+                    "total": 3,
+                    "organization_disabled": 1,
+                    "unsubscribed": 2,
+                },
+                "incomplete_or_invalid": {"total": 1, "email_missing": 1},
+                "system_error": {"total": 1, "timeout": 1},
+            },
+            "in_progress": {"total": 5, "queued": 2, "about_to_be_sent": 3},
+        },
+    )
+    assert report.undecided == 3
+    assert report.settled == 13, "5 not sent, 4 delivered, 2 hard, 1 soft for good, 1 undelivered"
+
+
+@pytest.mark.parametrize("reason", [pytest.param(reason, id=reason.slug) for reason in Reason])
+def test_every_reason_is_counted_under_its_slug_in_its_category(reason: Reason) -> None:
+    report = Report(CAMPAIGN, 7, Counter({stopped(reason): 3, QUEUED: 4}))
+    changes = {"total": 3, reason.category.value: {"total": 3, reason.slug: 3}}
+    assert report.as_json()["not_sent"] == overlaid(NOTHING["not_sent"], changes)
+    assert report.balanced
+
+
+CAMPAIGN = Campaign(
+    id=1,
+    run_id=3,
+    name="diwali-email",
+    channel=Channel.EMAIL,
+    requires=(),
+    attempts=3,
+    audience_id=1,
+    organization=Organization(
+        id=1, name="Acme", enabled=True, credit=None, hard_bounce_limit=1, soft_bounce_limit=3
+    ),
+    gateway_id=1,
+    gateway_kind="simulated",
+    gateway_settings="{}",
+    seed=42,
+    started_at=0,
+    speed=1,
+)
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        pytest.param(
+            sa.update(tallies).where(tallies.c.status == 6).values(messages=5), id="a tally more"
+        ),
+        pytest.param(
+            sa.update(tallies).where(tallies.c.status == 0).values(messages=1), id="a tally less"
+        ),
+        pytest.param(sa.delete(tallies).where(tallies.c.reason == 8), id="a tally gone"),
+        pytest.param(sa.update(batches).values(size=23), id="a batch that is larger"),
+        pytest.param(sa.update(batches).values(size=21), id="a batch that is smaller"),
+    ],
+)
+def test_a_report_on_rows_that_were_tampered_with_is_not_balanced(
+    database: Database, tampering: sa.Executable
+) -> None:
+    batch = make_busy_batch(database)
+    assert report_on(database, batch.campaign).balanced
+    with database.write() as connection:
+        connection.execute(tampering)
+    report = report_on(database, batch.campaign)
+    assert not report.balanced
+    assert report.as_json()["balanced"] is False
+
+
+def test_each_campaign_has_a_report_of_its_own_in_the_order_asked(database: Database) -> None:
+    one = make_batch(database, Plan(name="one", size=2))
+    two = make_batch(database, Plan(name="two", size=3))
+    move(database, two, [0, 1], READY)
+    with database.read() as connection:
+        reports = make_reports(connection, [two.campaign, one.campaign])
+        assert make_reports(connection, []) == []
+    assert [(each.campaign.name, each.audience, each.counts) for each in reports] == [
+        ("two", 3, {QUEUED: 1, READY: 2}),
+        ("one", 2, {QUEUED: 2}),
+    ]
+
+
+def test_every_snapshot_is_balanced_while_messages_are_enqueued_and_moved(
+    database: Database,
+) -> None:
+    size, number = 10, 100
+    campaign = make_campaign(database, Plan(size=size * number))
+    seen_enough = Event()
+
+    def work() -> None:
+        for each in range(number):
+            batch = enqueue(database, campaign, batch=each, first=each * size, size=size, by=AUTHOR)
+            move(database, batch, range(batch.first, batch.first + 4), stopped(Reason.NDNC))
+            rest = range(batch.first + 4, batch.last + 1)
+            move(database, batch, rest, READY, in_gateway(), ended(Status.DELIVERED))
+            if seen_enough.is_set():
+                break
+
+    writer = Thread(target=work)
+    writer.start()
+    seen: set[str] = set()
+    try:
+        while writer.is_alive() and len(seen) < 15:
+            report = report_on(database, campaign)
+            assert report.balanced, as_text(report)
+            assert report.audience % size == 0
+            seen.add(repr(report.as_json()))
+    finally:
+        seen_enough.set()
+        writer.join()
+    assert len(seen) >= 15, "too few snapshots to tell"
+    last = report_on(database, campaign)
+    assert last.balanced
+    assert last.settled == last.audience
+
+
+def test_a_report_is_of_one_instant_whatever_is_written_meanwhile(database: Database) -> None:
+    campaign = make_campaign(database, Plan(size=20))
+    work = enqueueing(database, campaign)
+    with disturbed(database, work) as reader, reader.read() as connection:
+        before = make_reports(connection, [campaign])
+        assert before[0].balanced
+        assert make_reports(connection, [campaign]) == before
+    assert report_on(database, campaign).audience > before[0].audience + 1
+
+
+def test_the_text_says_it_in_the_words_of_the_design(database: Database) -> None:
+    batch = make_busy_batch(database)
+    text = as_text(report_on(database, batch.campaign))
+    assert re.sub(r"(?<=\S) +", " ", text) == GOLDEN.format(run=batch.campaign.run_id)
+
+
+GOLDEN = """\
+Live Monitoring Report spring · email · run {run} · seed 1 · not finished
+
+Audience 22
+Sent 12 54.5 %
+  Delivered 4
+  Bounced 5
+    Hard 2
+    Soft 3
+  Not delivered 1
+  In gateway 2
+  Marked as spam 0
+  Marked unsubscribed 0
+Not Sent 5 22.7 %
+  Internally Suppressed List 3
+    Unsubscribed 2
+    Organization disabled 1
+  Incomplete/Invalid Information 1
+    Email address missing 1
+  System Error 1
+    Timeout 1
+In Progress 5 22.7 %
+  Queued 2
+  About to be Sent 3
+
+✔ balanced 22 = 12 + 5 + 5 and 12 = 4 + 5 + 1 + 2"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Live Monitoring Report   diwali-email · email · run 3 · seed 42",
+        "Audience                                60,000",
+        "  Delivered                             49,871",
+        "    Hard                                 1,042",
+        "  Not delivered                            258",
+        "    Unsubscribed                         1,800",
+        "  Incomplete/Invalid Information         4,286",
+        "  System Error                               0",
+        "  About to be Sent                           0",
+        "✔ balanced      60,000 = 52,114 + 7,886 + 0   and   52,114 = 49,871 + 1,985 + 258 + 0",
+    ],
+)
+def test_lines_of_the_designs_example(line: str) -> None:
+    assert line in as_text(Report(CAMPAIGN, 60_000, DESIGNED)).splitlines()
+
+
+@pytest.mark.parametrize("reason", [pytest.param(reason, id=reason.slug) for reason in Reason])
+def test_the_counts_stand_in_one_column_whatever_the_reason(reason: Reason) -> None:
+    text = as_text(Report(CAMPAIGN, 1_234, Counter({stopped(reason): 1_234})))
+    [line] = [line for line in text.splitlines() if reason.title in line]
+    assert line.endswith(" 1,234")
+    assert len(line) == len("Audience                                60,000")
+
+
+def test_the_heading_marks_a_run_that_was_not_brought_to_its_end(database: Database) -> None:
+    def marked(campaign: Campaign) -> bool:
+        return "not finished" in as_text(report_on(database, campaign)).splitlines()[0]
+
+    assert marked(make_campaign(database))
+    batch = make_batch(database, Plan(size=2))
+    move(database, batch, [0], stopped(Reason.NDNC))
+    assert marked(batch.campaign)
+    with database.write() as connection:
+        catalog.finish_run(connection, batch.campaign.run_id, 1)
+    assert not marked(batch.campaign)
+    settled = make_batch(database, Plan(size=1))
+    move(database, settled, [0], stopped(Reason.NDNC))
+    assert not marked(settled.campaign)
+
+
+@pytest.mark.parametrize(
+    "values", [{"status": 99}, {"reason": 99}, {"attempt": "x"}, {"messages": 2**63 - 1}], ids=str
+)
+def test_a_tally_that_says_what_no_journal_writes_is_named(
+    database: Database, values: dict[str, Any]
+) -> None:
+    batch = make_busy_batch(database)
+    one = sa.update(tallies).where(tallies.c.reason == Reason.EMAIL_MISSING)
+    try:
+        with lawless(database) as connection:
+            connection.execute(one.values(values))
+    except sa.exc.DBAPIError:
+        assert database.is_postgresql, "a column holds numbers of its size"
+        return
+    said = f"campaign {batch.campaign.id} has a tally that can't be read"
+    if "messages" in values:
+        assert not report_on(database, batch.campaign).balanced
+    else:
+        with pytest.raises(Unreadable, match=said) as unreadable:
+            report_on(database, batch.campaign)
+        assert unreadable.value.exit_code == 1
+
+
+def test_what_a_terminal_would_obey_is_shown_as_it_is_written() -> None:
+    named = replace(CAMPAIGN, name="\x1b[31mred\u202e\n")
+    text = harmless(as_text(Report(named, 60_000, DESIGNED)))
+    assert r"\x1b[31mred\u202e" in text
+    assert {each for each in text if not each.isprintable()} == {"\n"}
+    assert "✔ balanced" in text
+
+
+def test_a_text_that_does_not_add_up_says_so() -> None:
+    text = as_text(Report(CAMPAIGN, 60_001, DESIGNED))
+    assert "✘ unbalanced    60,001 ≟ 52,114 + 7,886 + 0" in text
+    assert "✔" not in text
+
+
+def test_the_csv_has_a_column_for_every_path_of_the_json(database: Database) -> None:
+    campaigns = [make_busy_batch(database).campaign, make_campaign(database, Plan(name="later"))]
+    with database.read() as connection:
+        reports = make_reports(connection, campaigns)
+    rows = list(csv.DictReader(io.StringIO(as_csv(reports))))
+    assert list(rows[0]) == COLUMNS
+    assert [row["campaign"] for row in rows] == ["spring", "later"]
+    first = rows[0]
+    assert first["sent.bounced.soft"] == "3"
+    assert first["not_sent.internally_suppressed.unsubscribed"] == "2"
+    assert (first["sent.engagement_as_of"], first["balanced"]) == ("", "True")
+    assert "\r" not in as_csv(reports)
+
+
+COLUMNS = [
+    *("campaign", "channel", "audience", "sent.total", "sent.delivered"),
+    *("sent.bounced.total", "sent.bounced.hard", "sent.bounced.soft"),
+    *("sent.not_delivered", "sent.in_gateway", "sent.opened", "sent.clicked", "sent.spam"),
+    *("sent.unsubscribed", "sent.engagement_as_of", "not_sent.total"),
+    *(
+        f"not_sent.{category}.{column}"
+        for category in ("internally_suppressed", "incomplete_or_invalid", "system_error")
+        for column in ("total", *(slug for its, slug, _ in CONTRACT if its == category))
+    ),
+    *("in_progress.total", "in_progress.queued", "in_progress.about_to_be_sent", "balanced"),
+]
+
+
+def find(database: Database, name: str | None = None, run: int | None = None) -> list[Campaign]:
+    with database.read() as connection:
+        return catalog.find_campaigns(connection, name, run)
+
+
+def test_campaigns_are_found_in_the_latest_run_that_has_them(database: Database) -> None:
+    spring = make_campaign(database, Plan(name="spring"))
+    again = make_campaign(database, Plan(name="spring"))
+    summer = make_campaign(database, Plan(name="summer"))
+    assert find(database) == [summer]
+    assert find(database, "spring") == [again]
+    assert find(database, "spring", spring.run_id) == [spring]
+    assert find(database, run=spring.run_id) == [spring]
+
+
+def test_a_run_that_has_no_campaign_yet_does_not_hide_the_one_before(database: Database) -> None:
+    """So it is while the audience of a new run is being recorded."""
+    campaign = make_campaign(database)
+    with database.write() as connection:
+        catalog.record_run(
+            connection,
+            scenario="test",
+            seed=None,
+            started_at=SystemClock().now(),
+            speed=1,
+            definition="",
+        )
+    assert find(database) == [campaign]
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "said"),
+    [
+        pytest.param("sprong", None, "no campaign 'sprong'; did you mean spring", id="near"),
+        pytest.param("xyz", None, "no campaign 'xyz'; did you mean autumn", id="far"),
+        pytest.param(None, 99, "no run 99$", id="unknown run"),
+        pytest.param("spring", 99, "there is no run 99$", id="known name, unknown run"),
+        pytest.param(None, 3_000_000_000, "no run 3000000000", id="a run beyond 32 bits"),
+    ],
+)
+def test_what_is_not_found_is_named_with_what_is_near(
+    database: Database, name: str | None, run: int | None, said: str
+) -> None:
+    for known in ("spring", "autumn"):
+        make_campaign(database, Plan(name=known, size=1))
+    with pytest.raises(NotFound, match=said) as unknown:
+        find(database, name, run)
+    assert unknown.value.exit_code == 2
+
+
+def test_a_name_that_is_in_another_run_is_not_offered_again(database: Database) -> None:
+    make_campaign(database, Plan(name="spring"))
+    other = make_campaign(database, Plan(name="autumn"))
+    with pytest.raises(NotFound) as unknown:
+        find(database, "spring", other.run_id)
+    assert "did you mean spring" not in str(unknown.value)
+
+
+@pytest.mark.parametrize("name", [pytest.param(None, id="any"), pytest.param("spring", id="one")])
+def test_nothing_recorded_is_said(database: Database, name: str | None) -> None:
+    with pytest.raises(NotFound, match="nothing is recorded yet"):
+        find(database, name)

@@ -1,0 +1,135 @@
+"""Engagement as it is recorded: each event once, what it implies, and tallies that are counts."""
+
+from collections import Counter
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.engagement import CLICKED, OPENED, SPAM, report
+from tests.support.factory import AUTHOR, Plan, broken, make_campaign
+from tracker.record.catalog import Batch, Campaign
+from tracker.record.engagement import QUARTER, Event, on_record
+from tracker.record.journal import enqueue
+from tracker.status import IMPLIES, REFUSALS, Engagement
+from tracker.store.database import Database
+from tracker.store.schema import customers, engagement_tallies, engagements
+
+
+def make_batches(database: Database, size: int = 6) -> tuple[Campaign, list[Batch]]:
+    """A campaign of which each batch has half of the messages."""
+    campaign = make_campaign(database, Plan(size=size))
+    half = size // 2
+    return campaign, [
+        enqueue(database, campaign, batch=place, first=place * half, size=half, by=AUTHOR)
+        for place in range(2)
+    ]
+
+
+def recorded(database: Database, campaign: Campaign) -> set[Event]:
+    query = sa.select(engagements.c.number, engagements.c.kind, engagements.c.at).where(
+        engagements.c.campaign_id == campaign.id
+    )
+    with database.read() as connection:
+        return {
+            Event(number, Engagement(kind), at) for number, kind, at in connection.execute(query)
+        }
+
+
+def tallied(database: Database, campaign: Campaign) -> Counter[tuple[int, int, int]]:
+    """Recipients by batch, kind and quarter, as the tallies say."""
+    query = sa.select(engagement_tallies).where(engagement_tallies.c.campaign_id == campaign.id)
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+    return +Counter({(row.batch, row.kind, row.quarter): row.recipients for row in rows})
+
+
+def recount(events: set[Event], half: int = 3) -> Counter[tuple[int, int, int]]:
+    """The same from events."""
+    firsts: dict[tuple[int, int], int] = {}
+    for number, kind, at in events:
+        firsts[number, kind] = min(at, firsts.get((number, kind), at))
+    return Counter(
+        (int(number >= half), int(kind), at // QUARTER) for (number, kind), at in firsts.items()
+    )
+
+
+EVENTS = st.lists(
+    st.builds(
+        Event,
+        st.integers(0, 5),
+        st.sampled_from(Engagement),
+        st.integers(0, 3 * QUARTER).map(lambda at: at - at % (QUARTER // 2)),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(reports=st.lists(EVENTS, max_size=4), data=st.data())
+def test_tallies_are_a_recount_whatever_is_reported_in_whatever_order(
+    database: Database, reports: list[list[Event]], data: st.DataObject
+) -> None:
+    campaign, batches = make_batches(database)
+    twin, twins = make_batches(database)
+    for events in reports:
+        for batch in batches:
+            report(database, batch, events)
+    # The same, in another order and some of it twice.
+    again = data.draw(st.permutations(reports + reports[:2]))
+    for events in again:
+        for batch in twins:
+            report(database, batch, data.draw(st.permutations(events)))
+    assert tallied(database, campaign) == recount(recorded(database, campaign))
+    assert tallied(database, twin) == tallied(database, campaign)
+    assert {event for events in reports for event in events} <= recorded(database, campaign)
+    assert not broken(database, campaign, twin)
+
+
+@pytest.mark.parametrize("kind", IMPLIES)
+def test_what_is_implied_is_recorded_at_the_same_instant(
+    database: Database, kind: Engagement
+) -> None:
+    campaign, [batch, _] = make_batches(database)
+    report(database, batch, [Event(1, kind, 5)])
+    assert recorded(database, campaign) == {Event(1, each, 5) for each in {kind, *IMPLIES[kind]}}
+
+
+def test_who_has_opened_by_then_needs_no_implied_open(database: Database) -> None:
+    campaign, [batch, _] = make_batches(database)
+    report(database, batch, [Event(1, OPENED, 4)])
+    report(database, batch, [Event(1, CLICKED, 5), Event(2, CLICKED, 7), Event(2, OPENED, 6)])
+    assert recorded(database, campaign) == {
+        *(Event(1, OPENED, 4), Event(1, CLICKED, 5)),
+        *(Event(2, OPENED, 6), Event(2, CLICKED, 7)),
+    }
+
+
+def test_an_earlier_event_that_is_reported_late_moves_the_recipient(database: Database) -> None:
+    campaign, [batch, _] = make_batches(database)
+    report(database, batch, [Event(1, OPENED, 9 * QUARTER)])
+    report(database, batch, [Event(1, OPENED, 2 * QUARTER)])
+    assert tallied(database, campaign) == Counter({(0, OPENED, 2): 1})
+
+
+def test_what_other_batches_recipients_do_is_not_the_entrys(database: Database) -> None:
+    campaign, [batch, _] = make_batches(database)
+    report(database, batch, [Event(5, OPENED, 1), Event(99, OPENED, 1), Event(-1, SPAM, 1)])
+    assert not recorded(database, campaign)
+
+
+@pytest.mark.parametrize("kind", Engagement)
+def test_refusals_change_the_customer_and_the_report_at_once(
+    database: Database, kind: Engagement
+) -> None:
+    campaign, [batch, _] = make_batches(database)
+    report(database, batch, [Event(1, kind, 5), Event(1, kind, 6)])
+    refused = sa.select(customers.c.number).where(customers.c.unsubscribed_email)
+    with database.read() as connection:
+        assert connection.scalars(refused).all() == ([1] if kind in REFUSALS else [])
+        live = on_record(connection, [campaign.id])[campaign.id]
+    assert live.recipients == (Counter({kind: 1}) if kind in REFUSALS else Counter())
+    assert live.as_of is None

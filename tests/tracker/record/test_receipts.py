@@ -1,0 +1,240 @@
+"""Receipts as they really come: which of them count, and that the others are put down, once."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.factory import (
+    AUTHOR,
+    READY,
+    Plan,
+    broken,
+    ended,
+    in_gateway,
+    make_batch,
+    make_campaign,
+    move,
+    states,
+    stopped,
+)
+from tracker.clock import MICROSECOND
+from tracker.queries import timeline
+from tracker.record import receipts
+from tracker.record.catalog import Batch
+from tracker.record.due import outlook
+from tracker.record.journal import QUEUED, State, enqueue, entry
+from tracker.record.receipts import MOST, Receipt
+from tracker.status import Reason, Status, Step, Verdict
+from tracker.store.database import Database
+from tracker.store.schema import refused_receipts
+
+DELIVERED, HARD, SOFT = Status.DELIVERED, Status.HARD_BOUNCED, Status.SOFT_BOUNCED
+DUPLICATE, STALE, UNKNOWN = Verdict.DUPLICATE, Verdict.STALE, Verdict.UNKNOWN
+ON_SECOND = (READY, in_gateway(), ended(SOFT), in_gateway(2))
+
+
+def take(database: Database, batch: Batch, *said: Receipt) -> None:
+    started_at = batch.campaign.clock.now()
+    with entry(database, batch, Step.DELIVER, AUTHOR, started_at=started_at) as written:
+        receipts.apply(written, said)
+
+
+def refused(database: Database, batch: Batch) -> Counter[Verdict]:
+    with database.read() as connection:
+        return receipts.refused(connection, [batch.campaign.id])[batch.campaign.id]
+
+
+@pytest.mark.parametrize(
+    ("history", "said", "expected", "verdicts"),
+    [
+        pytest.param(ON_SECOND, [(2, DELIVERED, 0)], ended(DELIVERED, 2), [], id="counts"),
+        pytest.param(
+            ON_SECOND,
+            [(2, DELIVERED, 0), (2, DELIVERED, 1)],
+            ended(DELIVERED, 2),
+            [DUPLICATE],
+            id="twice",
+        ),
+        pytest.param(
+            ON_SECOND,
+            [(2, DELIVERED, 0), (2, DELIVERED, 1), (2, DELIVERED, 2)],
+            ended(DELIVERED, 2),
+            [DUPLICATE, DUPLICATE],
+            id="three times",
+        ),
+        pytest.param(ON_SECOND, [(1, SOFT, 2)], in_gateway(2), [STALE], id="of an earlier attempt"),
+        pytest.param(ON_SECOND, [(1, SOFT, 0)], in_gateway(2), [], id="what was applied before"),
+        pytest.param(ON_SECOND, [(1, DELIVERED, 0)], in_gateway(2), [STALE], id="another outcome"),
+        pytest.param(ON_SECOND, [(3, DELIVERED, 0)], in_gateway(2), [UNKNOWN], id="next attempt"),
+        pytest.param(ON_SECOND, [(0, DELIVERED, 0)], in_gateway(2), [UNKNOWN], id="attempt 0"),
+        pytest.param(ON_SECOND, [(2, 99, 0)], in_gateway(2), [UNKNOWN], id="no such status"),
+        pytest.param(ON_SECOND, [(2, Status.QUEUED, 0)], in_gateway(2), [UNKNOWN], id="no outcome"),
+        pytest.param(
+            ON_SECOND,
+            [(2, DELIVERED, 0), (2, HARD, 0)],
+            ended(HARD, 2),
+            [],
+            id="a late bounce",
+        ),
+        pytest.param(
+            (*ON_SECOND, ended(DELIVERED, 2)),
+            [(2, HARD, 0), (2, HARD, 1)],
+            ended(HARD, 2),
+            [DUPLICATE],
+            id="a late bounce twice",
+        ),
+        pytest.param(
+            (*ON_SECOND, ended(DELIVERED, 2)),
+            [(1, HARD, 0)],
+            ended(DELIVERED, 2),
+            [STALE],
+            id="a late bounce of an earlier attempt",
+        ),
+        pytest.param(
+            (*ON_SECOND, ended(HARD, 2)),
+            [(2, DELIVERED, 0)],
+            ended(HARD, 2),
+            [DUPLICATE],
+            id="delivered after all",
+        ),
+        pytest.param((READY,), [(1, DELIVERED, 0)], READY, [], id="accepted, not yet on record"),
+        pytest.param((READY,), [(2, DELIVERED, 0)], READY, [UNKNOWN], id="never accepted"),
+        pytest.param((), [(1, DELIVERED, 0)], QUEUED, [UNKNOWN], id="never handed over"),
+        pytest.param(
+            (stopped(Reason.NDNC),),
+            [(1, DELIVERED, 0)],
+            stopped(Reason.NDNC),
+            [UNKNOWN],
+            id="not sent",
+        ),
+    ],
+)
+def test_what_counts_and_what_does_not(
+    database: Database,
+    history: Sequence[State],
+    said: Sequence[tuple[int, int, int]],
+    expected: State,
+    verdicts: Sequence[Verdict],
+) -> None:
+    batch = make_batch(database, Plan(size=2))
+    move(database, batch, [1], *history)
+    now = batch.campaign.clock.now()
+    given = [Receipt(1, attempt, status, now, copy) for attempt, status, copy in said]
+    for _ in range(3):  # what is seen again is not counted again
+        take(database, batch, *given)
+        assert states(database, batch) == {0: QUEUED, 1: expected}
+        assert refused(database, batch) == Counter(verdicts)
+    assert broken(database, batch.campaign) == []
+
+
+def test_a_receipt_of_another_campaign_is_unknown(database: Database) -> None:
+    ours, theirs = make_batch(database, Plan(size=2)), make_batch(database, Plan(size=5))
+    move(database, theirs, [4], READY, in_gateway())
+    take(database, ours, Receipt(4, 1, DELIVERED, 7))
+    assert states(database, theirs)[4] == in_gateway()
+    assert refused(database, ours) == {UNKNOWN: 1}
+    assert refused(database, theirs) == {}
+
+
+def test_a_receipt_of_another_batch_is_unknown(database: Database) -> None:
+    campaign = make_campaign(database, Plan(size=4))
+    one, two = (
+        enqueue(database, campaign, batch=place, first=2 * place, size=2, by=AUTHOR)
+        for place in range(2)
+    )
+    move(database, two, [3], READY, in_gateway())
+    take(database, one, Receipt(3, 1, DELIVERED, 7))
+    assert states(database, two)[3] == in_gateway()
+    assert refused(database, one) == {UNKNOWN: 1}
+
+
+@pytest.mark.parametrize(("ahead", "counts"), [(4, True), (6, False)])
+def test_a_clock_may_be_some_minutes_ahead(database: Database, ahead: int, counts: bool) -> None:
+    batch = make_batch(database, Plan(size=1))
+    move(database, batch, [0], READY, in_gateway())
+    at = batch.campaign.clock.now() + timedelta(minutes=ahead) // MICROSECOND
+    take(database, batch, Receipt(0, 1, DELIVERED, at))
+    assert states(database, batch)[0] == (ended(DELIVERED) if counts else in_gateway())
+    assert refused(database, batch) == ({} if counts else {UNKNOWN: 1})
+
+
+def test_whatever_a_receipt_says_can_be_put_down(database: Database) -> None:
+    batch = make_batch(database, Plan(size=1))
+    huge = 10**30
+    take(database, batch, Receipt(-huge, huge, huge, huge), Receipt(0, 40_000, DELIVERED, -huge))
+    with database.read() as connection:
+        query = sa.select(refused_receipts).order_by(refused_receipts.c.number)
+        found = [(*row[1:],) for row in connection.execute(query)]
+    assert found == [
+        (-MOST, MOST, MOST, 0, MOST, UNKNOWN),
+        (0, 40_000, DELIVERED, 0, -MOST, UNKNOWN),
+    ]
+
+
+def test_what_else_was_said_is_kept_with_the_transition(database: Database) -> None:
+    batch = make_batch(database, Plan(size=2))
+    move(database, batch, [0, 1], READY, in_gateway())
+    said = [Receipt(0, 1, HARD, 7, detail="5.1.1"), Receipt(1, 1, DELIVERED, 7)]
+    take(database, batch, *said, Receipt(0, 1, HARD, 7, 1, "4.0.0"))
+    with database.read() as connection:
+        story = timeline.tell(connection, batch.campaign, 0)
+    assert [(event.status, event.detail) for event in story.events[-2:]] == [
+        (Status.IN_GATEWAY, None),
+        (HARD, "5.1.1"),
+    ]
+
+
+@pytest.mark.parametrize("tracks", [True, False])
+def test_engagement_is_expected_from_the_first_delivery_on(
+    database: Database, tracks: bool
+) -> None:
+    batch = make_batch(database, Plan(size=3, tracks_engagement=tracks))
+    move(database, batch, [0, 1, 2], READY, in_gateway())
+    due = []
+    for receipt in (
+        Receipt(0, 1, HARD, 5),
+        Receipt(1, 1, DELIVERED, 30),
+        Receipt(2, 1, DELIVERED, 20),
+    ):
+        take(database, batch, receipt)
+        with database.read() as connection:
+            due.append(outlook(connection, batch).engagement_due_at)
+    assert due == ([None, 30, 20] if tracks else [None] * 3)
+
+
+OUTCOMES = st.sampled_from(sorted(receipts.OUTCOMES))
+ORIGINALS = st.lists(
+    st.builds(
+        Receipt, st.integers(0, 4), st.integers(1, 2), OUTCOMES, st.integers(1, 50), st.just(0)
+    ),
+    max_size=8,
+    unique_by=lambda receipt: (receipt.number, receipt.attempt, receipt.status),
+)
+SAID = st.tuples(ORIGINALS, st.integers(0, 2)).map(
+    lambda drawn: [each._replace(copy=copy) for each in drawn[0] for copy in range(drawn[1] + 1)]
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(said=SAID, again=st.lists(st.integers(0, 23), max_size=6))
+def test_receipts_in_any_number_of_parts_leave_the_record_sound(
+    database: Database, said: list[Receipt], again: list[int]
+) -> None:
+    batch = make_batch(database, Plan(size=4))
+    move(database, batch, [0, 1], READY, in_gateway())
+    move(database, batch, [2, 3], *ON_SECOND)
+    for receipt in said:
+        take(database, batch, receipt)
+    before, counted = states(database, batch), refused(database, batch)
+    take(database, batch, *(said[place] for place in again if place < len(said)))
+    take(database, batch, *said)
+    assert states(database, batch) == before
+    assert refused(database, batch) == counted
+    assert broken(database, batch.campaign) == []

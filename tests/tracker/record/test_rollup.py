@@ -1,0 +1,235 @@
+"""The rollup: each recipient on one local day, however often, whenever and wherever it is done."""
+
+from collections import Counter
+from datetime import UTC, date, datetime
+from threading import Thread
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import sqlalchemy as sa
+
+from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, report
+from tests.support.factory import Plan, at_once, broken, make_batch
+from tracker.clock import from_datetime
+from tracker.queries.report import make_reports
+from tracker.record import rollup
+from tracker.record.catalog import Batch
+from tracker.record.engagement import Event
+from tracker.record.rollup import recount, roll_up
+from tracker.status import Engagement
+from tracker.store.database import Database
+from tracker.store.schema import campaigns, engagement_days, engagement_tallies, runs
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def days(database: Database, kind: Engagement = OPENED) -> dict[str, int]:
+    query = sa.select(engagement_days.c.day, engagement_days.c.recipients).where(
+        engagement_days.c.kind == kind, engagement_days.c.recipients != 0
+    )
+    with database.read() as connection:
+        return dict(connection.execute(query).all())
+
+
+def at(text: str, number: int = 1, kind: Engagement = OPENED) -> Event:
+    """An event at an instant of UTC."""
+    return Event(number, kind, from_datetime(datetime.fromisoformat(text).replace(tzinfo=UTC)))
+
+
+@pytest.fixture
+def batch(database: Database) -> Batch:
+    made = make_batch(database, Plan(size=10))
+    with database.write() as connection:
+        connection.execute(sa.update(campaigns).values(tracks_engagement=True))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment", "day"),
+    [
+        ("UTC", "2026-11-24 23:59:59.999999", "2026-11-24"),
+        ("UTC", "2026-11-25 00:00", "2026-11-25"),
+        # Germany: the night of 23 hours, and the one of 25.
+        ("Europe/Berlin", "2026-03-28 22:59", "2026-03-28"),
+        ("Europe/Berlin", "2026-03-28 23:00", "2026-03-29"),
+        ("Europe/Berlin", "2026-03-29 21:59", "2026-03-29"),
+        ("Europe/Berlin", "2026-03-29 22:00", "2026-03-30"),
+        ("Europe/Berlin", "2026-10-24 21:59", "2026-10-24"),
+        ("Europe/Berlin", "2026-10-24 22:00", "2026-10-25"),
+        ("Europe/Berlin", "2026-10-25 22:59", "2026-10-25"),
+        ("Europe/Berlin", "2026-10-25 23:00", "2026-10-26"),
+        ("America/New_York", "2026-11-01 03:59", "2026-10-31"),
+        ("America/New_York", "2026-11-02 04:59", "2026-11-01"),
+        ("America/New_York", "2026-11-02 05:00", "2026-11-02"),
+        # Chile and others change at midnight, so a day begins at 1 am.
+        ("America/Santiago", "2026-09-06 03:59", "2026-09-05"),
+        ("America/Santiago", "2026-09-06 04:00", "2026-09-06"),
+        ("Asia/Kolkata", "2026-11-24 18:29", "2026-11-24"),
+        ("Asia/Kolkata", "2026-11-24 18:30", "2026-11-25"),
+        ("Asia/Kathmandu", "2026-11-24 18:14", "2026-11-24"),
+        ("Asia/Kathmandu", "2026-11-24 18:15", "2026-11-25"),
+    ],
+)
+def test_an_event_counts_on_its_local_day(
+    database: Database, batch: Batch, zone: str, moment: str, day: str
+) -> None:
+    report(database, batch, [at(moment)])
+    roll_up(database, ZoneInfo(zone))
+    assert days(database) == {day: 1}
+    recount(database, date.fromisoformat(day), ZoneInfo(zone))
+    assert days(database) == {day: 1}
+    assert not broken(database, batch.campaign)
+
+
+def test_the_report_stands_as_of_the_last_rollup(database: Database, batch: Batch) -> None:
+    def opened() -> tuple[int, int]:
+        with database.read() as connection:
+            [made] = make_reports(connection, [batch.campaign])
+        said = made.as_json()["sent"]
+        return said["opened"], said["clicked"]
+
+    report(database, batch, [at("2026-11-24 12:00"), at("2026-11-24 13:00", 2, CLICKED)])
+    assert opened() == (0, 0)
+    [done] = roll_up(database, UTC)
+    assert done.changes == Counter({OPENED: 2, CLICKED: 1})
+    assert opened() == (2, 1)
+    report(database, batch, [at("2026-11-24 12:30"), at("2026-11-24 14:00", 3)])
+    report(database, batch, [at("2026-11-24 15:00", 4, Engagement.MACHINE_OPENED)])
+    assert opened() == (2, 1)
+    roll_up(database, UTC)
+    assert opened() == (3, 1)
+
+
+def test_twice_changes_nothing_and_late_events_go_to_their_own_day(
+    database: Database, batch: Batch
+) -> None:
+    report(database, batch, [at("2026-11-24 12:00"), at("2026-11-25 12:00", 2)])
+    roll_up(database, UTC)
+    roll_up(database, UTC)
+    assert days(database) == {"2026-11-24": 1, "2026-11-25": 1}
+    report(database, batch, [at("2026-11-23 12:00", 3), at("2026-11-24 12:00", 2)])
+    roll_up(database, UTC)
+    assert days(database) == {"2026-11-23": 1, "2026-11-24": 2}
+    assert not broken(database, batch.campaign)
+
+
+def test_a_rollup_that_fails_half_way_leaves_nothing_behind(
+    database: Database, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(database, batch, [at("2026-11-24 12:00")])
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the power is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rollup, "_stamp", fail)
+        with pytest.raises(RuntimeError, match="power"):
+            roll_up(database, UTC)
+    assert days(database) == {}
+    assert not broken(database, batch.campaign)
+    roll_up(database, UTC)
+    assert days(database) == {"2026-11-24": 1}
+
+
+def test_at_once_and_while_events_come_in(database: Database, batch: Batch) -> None:
+    def come_in() -> None:
+        for number in range(10):
+            report(database, batch, [at(f"2026-11-24 12:0{number}", number, UNSUBSCRIBED)])
+
+    def roll() -> None:
+        for _ in range(5):
+            roll_up(database, UTC)
+
+    at_once(come_in, roll, roll)
+    roll_up(database, UTC)
+    assert days(database) == days(database, UNSUBSCRIBED) == {"2026-11-24": 10}
+    assert not broken(database, batch.campaign)
+
+
+def test_what_comes_in_while_it_is_rolled_up_is_counted_next_time(
+    database: Database, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(database, batch, [at("2026-11-24 12:00", 1)])
+    late = Thread(target=report, args=(database, batch, [at("2026-11-24 12:00", 2)]))
+    add = rollup._new
+
+    def slowly(*arguments: Any) -> Any:
+        found = add(*arguments)
+        late.start()
+        late.join(0.3)  # it waits for us, so it does not end
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rollup, "_new", slowly)
+        roll_up(database, UTC)
+    late.join()
+    roll_up(database, UTC)
+    assert days(database) == {"2026-11-24": 2}
+    assert not broken(database, batch.campaign)
+
+
+def test_what_is_over_and_has_nothing_new_keeps_its_time(database: Database, batch: Batch) -> None:
+    report(database, batch, [at("2026-11-24 12:00")])
+    [first] = roll_up(database, UTC)
+    [second] = roll_up(database, UTC)
+    assert second.as_of > first.as_of
+    assert not second.changes
+    with database.write() as connection:
+        connection.execute(sa.update(runs).values(finished_at=1))
+    assert roll_up(database, UTC) == []
+    report(database, batch, [at("2026-11-24 12:00", 2)])
+    [third] = roll_up(database, UTC)
+    assert third.as_of > second.as_of
+
+
+def test_a_clock_beyond_all_dates_is_no_error(database: Database, batch: Batch) -> None:
+    """As that of a run that was given up long ago, and played fast."""
+    with database.write() as connection:
+        connection.execute(sa.update(runs).values(started_at=0, speed=100_000))
+    [done] = roll_up(database, UTC)
+    with database.read() as connection:
+        [made] = make_reports(connection, [batch.campaign])
+    assert made.engagement_as_of == done.as_of
+    assert made.as_json()["sent"]["engagement_as_of"].startswith("9999-12-31")
+
+
+def test_a_changed_time_zone_keeps_the_sum_and_a_recount_sets_the_days_right(
+    database: Database, batch: Batch
+) -> None:
+    report(database, batch, [at("2026-11-24 23:30"), at("2026-11-25 12:00", 2)])
+    roll_up(database, UTC)
+    report(database, batch, [at("2026-11-24 23:45", 3)])
+    roll_up(database, BERLIN)
+    assert days(database) == {"2026-11-24": 1, "2026-11-25": 2}
+    assert not broken(database, batch.campaign)
+    recount(database, date(2026, 11, 25), BERLIN)
+    assert days(database) == {"2026-11-25": 3}
+    assert not broken(database, batch.campaign)
+
+
+def test_taking_from_a_day_that_another_zone_counted_adds_all_up_anew(
+    database: Database, batch: Batch
+) -> None:
+    report(database, batch, [at("2026-11-24 23:30")])
+    roll_up(database, UTC)
+    report(database, batch, [at("2026-11-24 12:00")])
+    roll_up(database, BERLIN)
+    assert days(database) == {"2026-11-24": 1}
+    assert not broken(database, batch.campaign)
+
+
+def test_a_recount_corrects_tallies_and_days_from_the_events(
+    database: Database, batch: Batch
+) -> None:
+    report(database, batch, [at("2026-11-24 12:00"), at("2026-11-24 18:00", 2)])
+    roll_up(database, UTC)
+    with database.write() as connection:
+        connection.execute(sa.update(engagement_tallies).values(recipients=7))
+        connection.execute(sa.update(engagement_days).values(recipients=9))
+    assert broken(database, batch.campaign) == ["engagement_tallies", "engagement_days"]
+    assert recount(database, date(2026, 11, 23), UTC) == []
+    [done] = recount(database, date(2026, 11, 24), UTC)
+    assert done.changes == Counter({OPENED: -7})
+    assert days(database) == {"2026-11-24": 2}
+    assert not broken(database, batch.campaign)

@@ -1,0 +1,480 @@
+"""What a database promises, whichever it is: one snapshot, all or nothing, and plain errors."""
+
+import os
+import re
+import socket
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
+from pathlib import Path
+from subprocess import PIPE, STDOUT, Popen
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from simulator.schema import open_database, prepare
+from tests.support.factory import (
+    AUTHOR,
+    PATIENCE,
+    READY,
+    Plan,
+    at_once,
+    make_batch,
+    make_busy_batch,
+)
+from tracker.errors import DatabaseFailed, DatabaseTooNew, DatabaseUnreachable, UsageError
+from tracker.record import catalog
+from tracker.record.journal import QUEUED, Move, entry
+from tracker.settings import Settings, load_settings
+from tracker.status import Step
+from tracker.store.database import Database, check_reachable, connect
+from tracker.store.migrate import migrate
+from tracker.store.schema import messages, runs
+
+FAR = 2**62
+FULL = 2
+
+a_run = sa.insert(runs).values(scenario="s", started_at=0, definition="")
+count_runs = sa.select(sa.func.count()).select_from(runs)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pytest.param({"number": [3, 1, 2]}, id="one column"),
+        pytest.param({"number": [3, 1], "at": [-1, FAR]}, id="two columns"),
+        pytest.param({"number": [3, 1], "outcome": [4, 4], "at": [0, 7]}, id="three columns"),
+        pytest.param({"number": []}, id="one column, empty"),
+        pytest.param({"number": [], "at": []}, id="two columns, empty"),
+        pytest.param({"number": range(20_000)}, id="one column, large"),
+        pytest.param({"number": range(20_000), "at": range(FAR, FAR + 20_000)}, id="large"),
+    ],
+)
+def test_lists_are_a_table(database: Database, columns: dict[str, list[int]]) -> None:
+    listed = database.rows(**columns)
+    with database.read() as connection:
+        rows = connection.execute(sa.select(*(listed.c[name] for name in columns))).all()
+    assert sorted(map(tuple, rows)) == sorted(zip(*columns.values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "found"),
+    [
+        pytest.param([7, 2, 2, 99], [2, 7], id="some, one twice, one that is not there"),
+        pytest.param([], [], id="none"),
+        pytest.param(range(-10_000, 10_000), range(10), id="very many"),
+    ],
+)
+def test_among_is_true_of_the_numbers_listed(
+    database: Database, numbers: list[int], found: list[int]
+) -> None:
+    make_batch(database, Plan(size=10))
+    chosen = sa.select(messages.c.number).where(database.among(messages.c.number, numbers))
+    with database.read() as connection:
+        assert sorted(connection.scalars(chosen)) == list(found)
+
+
+def test_a_reader_sees_one_snapshot_while_another_writes(database: Database) -> None:
+    with database.write() as writer:
+        writer.execute(a_run)
+    with database.read() as reader:
+        before = reader.scalar(count_runs)
+        with database.write() as writer:
+            writer.execute(a_run)
+        assert (before, reader.scalar(count_runs)) == (1, 1)
+    with database.read() as reader:
+        assert reader.scalar(count_runs) == 2
+
+
+def test_a_reader_does_not_see_what_is_not_committed(database: Database) -> None:
+    with database.write() as writer:
+        writer.execute(a_run)
+        with database.read() as reader:
+            assert reader.scalar(count_runs) == 0
+
+
+def test_nothing_is_left_of_what_is_written_while_reading(database: Database) -> None:
+    try:
+        with database.read() as connection:
+            connection.execute(a_run)
+    except sa.exc.DBAPIError:
+        assert database.is_postgresql, "PostgreSQL refuses at once"
+    with database.read() as connection:
+        assert connection.scalar(count_runs) == 0
+
+
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [
+        pytest.param(lambda _: 1 // 0, ZeroDivisionError, id="an error of ours"),
+        pytest.param(lambda it: it.execute(a_run.values(speed=0)), IntegrityError, id="a refusal"),
+    ],
+)
+def test_an_error_takes_back_all_that_was_written(
+    database: Database, last: Callable[[sa.Connection], object], error: type[Exception]
+) -> None:
+    def write() -> None:
+        with database.write() as connection:
+            connection.execute(a_run)
+            last(connection)
+
+    with pytest.raises(error):
+        write()
+    with database.write() as connection:
+        assert connection.scalar(count_runs) == 0
+        connection.execute(a_run)
+    with database.read() as connection:
+        assert connection.scalar(count_runs) == 1
+
+
+def test_writers_wait_for_each_other(database: Database) -> None:
+    """A read before the write must not make the write fail: the lock is taken at the start."""
+    add = sa.update(runs).values(seed=runs.c.seed + 1)
+    with database.write() as connection:
+        connection.execute(a_run.values(seed=0))
+
+    def write() -> None:
+        for _ in range(10):
+            with database.write() as connection:
+                connection.scalar(count_runs)
+                connection.execute(add)
+
+    at_once(*[write] * 4)
+    with database.read() as connection:
+        assert connection.scalar(sa.select(runs.c.seed)) == 40
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        pytest.param("", "can't be read", id="empty"),
+        pytest.param("sendtrace.db", "can't be read", id="a path"),
+        pytest.param("postgresql://u:s3cret@host:port/db", "can't be read", id="port in letters"),
+        pytest.param("mysql://u:s3cret@host/db", "no support for mysql", id="mysql"),
+        pytest.param("sqlite://", "needs a file", id="sqlite without a file"),
+        pytest.param("sqlite:///:memory:", "needs a file", id="sqlite in memory"),
+        pytest.param("sqlite:///file::memory:?uri=true", "needs a file", id="in memory by URI"),
+        pytest.param("sqlite:///file:x?mode=memory&uri=true", "needs a file", id="memory mode"),
+    ],
+)
+def test_a_url_that_can_not_be_one_is_a_usage_error(url: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as refused:
+        connect(url)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def closed_port() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param("postgresql://ana:s3cr%40t%2F@{at}/db", id="plain"),
+        pytest.param("postgres://ana:s3cr%40t%2F@{at}/db", id="short scheme"),
+        pytest.param("postgresql://{at}/db?user=ana&password=s3cr%40t%2F", id="in the query"),
+        pytest.param("postgresql://ana:s3cr%40t%2F@{at}/db?nonsense=1", id="unknown option"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_named_without_its_password(
+    closed_port: int, form: str
+) -> None:
+    started = time.monotonic()
+    with closing(connect(form.format(at=f"127.0.0.1:{closed_port}"))) as database:
+        assert "s3cr" not in database.shown_url
+        with pytest.raises(DatabaseUnreachable) as unreachable:
+            check_reachable(database)
+        assert database.shown_url in str(unreachable.value)
+    assert time.monotonic() - started < 10
+    assert f"127.0.0.1:{closed_port}/db" in str(unreachable.value)
+    assert "s3cr" not in str(unreachable.value)
+    assert unreachable.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "cause"),
+    [
+        pytest.param("missing/sendtrace.db", "unable to open database file", id="no folder"),
+        pytest.param("letter.txt", "file is not a database", id="another kind of file"),
+    ],
+)
+def test_a_file_that_is_no_database_is_unreachable(tmp_path: Path, path: str, cause: str) -> None:
+    (tmp_path / "letter.txt").write_text("Dear Sir or Madam, " * 100)
+    with (
+        closing(connect(f"sqlite:///{tmp_path / path}")) as database,
+        pytest.raises(DatabaseUnreachable, match=cause),
+    ):
+        check_reachable(database)
+    assert (tmp_path / "letter.txt").read_text() == "Dear Sir or Madam, " * 100
+
+
+def test_a_server_without_that_database_is_unreachable(postgresql_url: str) -> None:
+    url = sa.make_url(postgresql_url).set(database="nowhere")
+    with (
+        closing(connect(url.render_as_string(hide_password=False))) as database,
+        pytest.raises(DatabaseUnreachable, match='"nowhere" does not exist'),
+    ):
+        check_reachable(database)
+
+
+@pytest.fixture
+def on_sqlite(home: Path) -> Iterator[Database]:
+    """An empty SQLite database with all tables."""
+    settings = load_settings(home=home)
+    settings.prepare_home()
+    with closing(open_database(settings)) as opened:
+        yield opened
+
+
+def test_sqlite_commits_reach_the_disk_and_readers_never_wait(on_sqlite: Database) -> None:
+    pragmas = ("journal_mode", "synchronous", "foreign_keys")
+    with on_sqlite.read() as one, on_sqlite.write() as other:
+        for connection in (one, other):
+            said = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
+            assert said == ["wal", FULL, 1]
+
+
+def test_sqlite_waits_for_who_is_making_the_same_file(tmp_path: Path) -> None:
+    """Switching a new file to WAL fails at once, whatever the timeout, while another writes it."""
+    path = tmp_path / "sendtrace.db"
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+        closing(connect(f"sqlite:///{path}")) as database,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE theirs (x)")
+        reached = threads.submit(check_reachable, database)
+        wait([reached], timeout=0.5)
+        other.execute("COMMIT")
+        reached.result(timeout=PATIENCE)
+
+
+@contextmanager
+def executed(database: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Every statement that is executed within the block, with its parameters."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, statement: str, parameters: Any, *rest: object) -> None:
+        seen.append((statement, parameters))
+
+    sa.event.listen(database.engine, "before_cursor_execute", note)
+    yield seen
+    sa.event.remove(database.engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize(
+    "at", [pytest.param(5, id="one instant"), pytest.param([5, 6, 7], id="an instant each")]
+)
+def test_sqlite_looks_a_moving_message_up_by_its_whole_key(
+    on_sqlite: Database, at: int | list[int]
+) -> None:
+    batch = make_batch(on_sqlite)
+    with (
+        executed(on_sqlite) as statements,
+        entry(on_sqlite, batch, Step.DISPATCH, AUTHOR, started_at=0) as written,
+    ):
+        written.move(Move(numbers=[1, 2, 3], source=QUEUED, target=READY, at=at))
+    lines = [
+        line.detail
+        for statement, parameters in statements
+        if not isinstance(parameters, list)
+        for line in _plan(on_sqlite, statement, parameters)
+    ]
+    scans = [line for line in lines if re.match(r"SCAN (?!\w+ VIRTUAL|listed)", line)]
+    looks = [line for line in lines if re.match(r"\w+ messages\b", line)]
+    assert not scans
+    assert looks
+    assert {line.partition(" USING ")[2] for line in looks} == {
+        "PRIMARY KEY (campaign_id=? AND number=?)"
+    }
+
+
+def test_sqlite_joins_a_list_with_messages_by_their_whole_key(on_sqlite: Database) -> None:
+    """Without the statistics that the migration plants it would read the whole campaign."""
+    listed = on_sqlite.rows(number=[1, 2, 3], at=[4, 5, 6])
+    query = sa.select(messages.c.number, listed.c.at).where(
+        messages.c.campaign_id == 1, messages.c.number == listed.c.number
+    )
+    with executed(on_sqlite) as statements, on_sqlite.read() as connection:
+        connection.execute(query)
+    statement, parameters = statements[-1]
+    looks = [line.detail for line in _plan(on_sqlite, statement, parameters)]
+    assert "SEARCH messages USING PRIMARY KEY (campaign_id=? AND number=?)" in looks
+
+
+def _plan(database: Database, statement: str, parameters: Any) -> Sequence[sa.Row[Any]]:
+    with database.read() as connection:
+        return connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+
+
+def test_sqlite_moves_nine_times_as_many_with_about_nine_times_the_work(
+    on_sqlite: Database,
+) -> None:
+    """The work is what the database's virtual machine counts, a tick a thousand instructions."""
+    batch = make_batch(on_sqlite, Plan(size=5_000))
+    ticks: list[int] = []
+    work = []
+    for numbers in (range(500), range(500, 5_000)):
+        ticks.clear()
+        with entry(on_sqlite, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
+            driver: Any = written.connection.connection.driver_connection
+            driver.set_progress_handler(lambda: ticks.append(1), 1_000)
+            written.move(Move(numbers=numbers, source=QUEUED, target=READY, at=1))
+            driver.set_progress_handler(None, 0)
+        work.append(len(ticks))
+    assert work[0] > 0
+    assert work[1] < 18 * work[0]
+
+
+def test_migrating_again_changes_nothing(database: Database, settings: Settings) -> None:
+    batch = make_busy_batch(database)
+    migrate(database)
+    prepare(database)
+    open_database(settings).close()
+    with database.read() as connection:
+        assert catalog.load_batch(connection, batch.campaign.id, 0) == batch
+
+
+@pytest.fixture
+def fresh(settings: Settings) -> Settings:
+    """Settings whose database has no table yet."""
+    with closing(connect(settings.database)) as opened:
+        if opened.is_postgresql:
+            with opened.write() as connection:
+                connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+                connection.execute(sa.text("CREATE SCHEMA public"))
+    return settings
+
+
+def assert_works(settings: Settings) -> None:
+    with closing(open_database(settings)) as database:
+        make_busy_batch(database)
+
+
+def test_threads_that_migrate_at_once_all_succeed(fresh: Settings) -> None:
+    at_once(*[lambda: open_database(fresh).close()] * 4)
+    assert_works(fresh)
+
+
+MIGRATE = """
+import sys
+from simulator.run.run import open_database
+from tracker.settings import load_settings
+settings = load_settings(database_url=sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+open_database(settings).close()
+"""
+
+
+def test_processes_that_migrate_at_once_all_succeed(fresh: Settings) -> None:
+    command = [sys.executable, "-c", MIGRATE, fresh.database]
+    processes = [
+        Popen(command, stdin=PIPE, stdout=PIPE, stderr=STDOUT, text=True) for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    ends = [(process.communicate(timeout=60)[0], process.returncode) for process in processes]
+    assert ends == [("", 0)] * 2
+    assert_works(fresh)
+
+
+@pytest.mark.parametrize("floor", ["tracker", "simulator"])
+def test_a_database_of_a_newer_version_is_refused(database: Database, floor: str) -> None:
+    forged = sa.text(f"UPDATE {floor}_version SET version_num = '9999'")  # noqa: S608  # our words
+    with database.write() as connection:
+        connection.execute(forged)
+    with pytest.raises(DatabaseTooNew) as refused:
+        migrate(database) if floor == "tracker" else prepare(database)
+    message = str(refused.value)
+    newest = {"tracker": "0005", "simulator": "0004"}[floor]
+    assert f"its {floor} tables are at 9999, this version knows {newest}" in message
+    assert "was made by a newer version of sendtrace" in message
+    assert database.shown_url in message
+    assert refused.value.exit_code == 2
+
+
+def test_who_only_reads_makes_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"typo\.db does not exist"):
+        connect(f"sqlite:///{tmp_path / 'typo.db'}", reading=True)
+    with pytest.raises(UsageError, match=r"a typo\.db does not exist"):
+        connect(f"sqlite:///file:{tmp_path}/a%2520typo.db?mode=rw&uri=true", reading=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """A block without the rights of root, who may write anything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield
+    if root:
+        os.seteuid(0)
+
+
+def test_a_file_in_a_folder_that_may_not_be_written_can_be_read() -> None:
+    with tempfile.TemporaryDirectory(prefix="sendtrace ro%") as name:
+        file = Path(name) / "sendtrace.db"
+        url = sa.URL.create("sqlite", database=str(file)).render_as_string()
+        settings = load_settings(database_url=url)
+        with closing(open_database(settings)) as database, database.write() as connection:
+            connection.execute(a_run)
+        file.chmod(0o444)
+        file.parent.chmod(0o555)
+        with somebody_else(), closing(connect(url, reading=True)) as database:
+            check_reachable(database)
+            migrate(database)
+            with database.read() as connection:
+                assert connection.scalar(count_runs) == 1
+            with pytest.raises(sa.exc.OperationalError), database.write() as connection:
+                connection.execute(a_run)
+        assert [each.name for each in file.parent.iterdir()] == [file.name]
+        file.parent.chmod(0o755)
+
+
+def test_options_in_the_url_are_not_lost(postgresql_url: str) -> None:
+    url = sa.make_url(postgresql_url).update_query_dict({"options": "-c search_path=elsewhere"})
+    with (
+        closing(connect(url.render_as_string(hide_password=False))) as database,
+        database.read() as connection,
+    ):
+        shown = [
+            connection.exec_driver_sql(f"SHOW {setting}").scalar()
+            for setting in ("search_path", "enable_seqscan", "jit")
+        ]
+    assert shown == ["elsewhere", "off", "off"]
+
+
+def test_a_failure_is_one_line_without_secrets(database: Database) -> None:
+    url = sa.make_url("postgresql+psycopg://ana:s3cret@host/db")
+    plain = Database(sa.create_engine(url))
+    with pytest.raises(DatabaseFailed) as failed, plain.failing_plainly():
+        raise sa.exc.OperationalError("SELECT 1", {}, Exception("no s3cret here\nsecond line"))
+    assert str(failed.value).endswith(" failed: no *** here")
+    assert "s3cret" not in str(failed.value)
+    with (
+        pytest.raises(DatabaseFailed) as failed,
+        database.failing_plainly(),
+        database.read() as connection,
+    ):
+        connection.exec_driver_sql("SELECT 1 FROM nowhere")
+    assert "\n" not in str(failed.value)
+    assert "nowhere" in str(failed.value)
+    assert failed.value.exit_code == 1

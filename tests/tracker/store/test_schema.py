@@ -1,0 +1,383 @@
+"""What must never be recorded is refused, on both databases, whoever writes it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from simulator import schema as simulator_schema
+from tests.support.contract import ARROWS
+from tests.support.factory import AUTHOR, Plan, make_batch, make_busy_batch, make_campaign
+from tracker.record import catalog
+from tracker.record.journal import enqueue
+from tracker.settings import Settings
+from tracker.status import Channel, Reason, Status
+from tracker.store import schema
+from tracker.store.database import Database, connect
+from tracker.store.migrate import migrate
+from tracker.store.schema import (
+    NO_REASON,
+    batches,
+    campaigns,
+    customers,
+    messages,
+    organizations,
+    runs,
+    steps,
+    tallies,
+    transitions,
+)
+
+PROGRESSING = {Status.QUEUED, Status.ABOUT_TO_BE_SENT, Status.NOT_SENT}
+REASON_CODES = range(-1, 25)
+ARROW_CODES = {(Status[a.upper()], Status[b.upper()]) for a, b in ARROWS}
+
+
+@contextmanager
+def undone(connection: Connection) -> Iterator[None]:
+    """Whatever the block writes is taken back, so that the next case finds the same rows."""
+    savepoint = connection.begin_nested()
+    try:
+        yield
+    finally:
+        savepoint.rollback()
+
+
+def accepts(connection: Connection, *statements: sa.Executable) -> bool:
+    """Whether the database takes statements; false only where it is a constraint that refuses."""
+    with undone(connection):
+        try:
+            for statement in statements:
+                connection.execute(statement)
+        except IntegrityError:
+            return False
+    return True
+
+
+def sound_state(status: Status) -> dict[str, int]:
+    """The columns of a state that may be, but for how it came about."""
+    return {
+        "status": status,
+        "reason": Reason.TIMEOUT if status is Status.NOT_SENT else NO_REASON,
+        "attempt": 0 if status in PROGRESSING else 1,
+    }
+
+
+def transition_from(previous: Status | None, **state: int) -> sa.Insert:
+    return sa.insert(transitions).values(
+        campaign_id=1, number=1, previous=previous, at=0, step_id=1, **state
+    )
+
+
+def message_in(**state: int) -> sa.Insert:
+    return sa.insert(messages).values(campaign_id=1, number=1, **state)
+
+
+def tally_of(count: int, **state: int) -> sa.Insert:
+    return sa.insert(tallies).values(campaign_id=1, batch=0, messages=count, **state)
+
+
+def test_the_only_transitions_that_are_taken_are_those_of_the_drawing(database: Database) -> None:
+    with database.write() as connection:
+        taken = {
+            (previous, status)
+            for previous in (None, *Status)
+            for status in Status
+            if accepts(connection, transition_from(previous, **sound_state(status)))
+        }
+    assert taken == {(None, Status.QUEUED), *ARROW_CODES}
+
+
+def test_the_only_changes_of_a_message_that_are_taken_are_those_of_the_drawing(
+    database: Database,
+) -> None:
+    with database.write() as connection:
+        assert all(accepts(connection, message_in(**sound_state(status))) for status in Status)
+        taken = {
+            (source, target)
+            for source in Status
+            for target in Status
+            if accepts(
+                connection,
+                message_in(**sound_state(source)),
+                sa.update(messages).values(**sound_state(target)),
+            )
+        }
+    assert taken == ARROW_CODES
+
+
+def test_one_illegal_change_among_legal_ones_refuses_them_all(database: Database) -> None:
+    make_busy_batch(database)
+    chosen = messages.c.number.in_([2, 6])
+    with pytest.raises(IntegrityError, match="illegal change"), database.write() as connection:
+        connection.execute(sa.update(messages).where(chosen).values(status=2, reason=3, attempt=0))
+    with database.read() as connection:
+        assert sorted(connection.scalars(sa.select(messages.c.status).where(chosen))) == [1, 6]
+
+
+@pytest.mark.parametrize("table", ["messages", "transitions", "tallies"])
+def test_a_reason_stands_with_not_sent_and_with_nothing_else(
+    database: Database, table: str
+) -> None:
+    with database.write() as connection:
+        taken = {
+            (status, reason)
+            for status in Status
+            for reason in REASON_CODES
+            if accepts(connection, _row(table, {**sound_state(status), "reason": reason}))
+        }
+    reasons = {(Status.NOT_SENT, int(reason)) for reason in Reason}
+    others = {(status, NO_REASON) for status in Status if status is not Status.NOT_SENT}
+    assert taken == reasons | others
+
+
+@pytest.mark.parametrize("table", ["messages", "transitions", "tallies"])
+def test_only_who_was_handed_to_the_gateway_has_an_attempt(database: Database, table: str) -> None:
+    with database.write() as connection:
+        taken = {
+            (status, attempt)
+            for status in Status
+            for attempt in (-1, 0, 1, 2)
+            if accepts(connection, _row(table, {**sound_state(status), "attempt": attempt}))
+        }
+    sent = {(status, attempt) for status in set(Status) - PROGRESSING for attempt in (1, 2)}
+    assert taken == sent | {(status, 0) for status in PROGRESSING}
+
+
+@pytest.mark.parametrize("table", ["messages", "transitions", "tallies"])
+def test_a_status_that_is_none_is_refused(database: Database, table: str) -> None:
+    with database.write() as connection:
+        for status in (-1, 8):
+            state = {"status": status, "reason": NO_REASON, "attempt": 1}
+            assert not accepts(connection, _row(table, state))
+
+
+def _row(table: str, state: dict[str, int]) -> sa.Insert:
+    """A row in a state, for a table that has states."""
+    if table == "messages":
+        return message_in(**state)
+    if table == "tallies":
+        return tally_of(1, **state)
+    before: dict[int, Status | None] = {
+        Status[target.upper()]: Status[source.upper()] for source, target in sorted(ARROWS)
+    }
+    return transition_from(before.get(state["status"]), **state)
+
+
+def test_a_message_enters_a_status_once_an_attempt(database: Database) -> None:
+    first = transition_from(Status.ABOUT_TO_BE_SENT, **sound_state(Status.IN_GATEWAY))
+    state = {"status": Status.IN_GATEWAY, "reason": NO_REASON, "attempt": 2}
+    with database.write() as connection:
+        assert not accepts(connection, first, first), "the same attempt"
+        assert accepts(connection, first, transition_from(Status.SOFT_BOUNCED, **state))
+
+
+SOUND = sound_state(Status.QUEUED)
+
+
+IMPOSSIBLE = {
+    "negative tally": tally_of(-1, **SOUND),
+    "tally below zero": sa.update(tallies).values(messages=tallies.c.messages - 11),
+    "negative credit": sa.update(organizations).values(credit=-1),
+    "credit below zero": sa.update(organizations).values(credit=organizations.c.credit - 6),
+    "a clock that stands still": sa.update(runs).values(speed=0),
+    "no attempt": sa.update(campaigns).values(attempts=0),
+    "unknown channel": sa.update(campaigns).values(channel="fax"),
+    "unknown gateway": sa.update(campaigns).values(gateway_id=99),
+    "empty batch": sa.update(batches).values(size=0),
+    "batch before the first message": sa.update(batches).values(first=-1),
+    "unknown step": sa.update(steps).values(step="sweep"),
+    "step on no batch": sa.update(steps).values(batch=7),
+    "a customer twice": sa.update(customers).values(customer_id="c1"),
+    "negative hard bounces": sa.update(customers).values(hard_bounces_email=-1),
+    "negative soft bounces": sa.update(customers).values(soft_bounces_email=-1),
+    "unknown audience": sa.update(customers).values(audience_id=9),
+    "message without a status": sa.update(messages).values(status=None),
+    "a campaign that has batches goes": sa.delete(campaigns),
+}
+
+JUST_POSSIBLE = {
+    "tally of zero": tally_of(0, **sound_state(Status.ABOUT_TO_BE_SENT)),
+    "last credit": sa.update(organizations).values(credit=organizations.c.credit - 5),
+    "unlimited credit": sa.update(organizations).values(credit=None),
+    "no bounce": sa.update(customers).values(hard_bounces_email=0, soft_bounces_email=0),
+    "batch of one message": sa.update(batches).values(first=0, size=1),
+}
+
+
+def test_what_can_not_be_is_refused_and_what_just_can_be_is_not(database: Database) -> None:
+    make_batch(database, Plan(size=10, credit=5))
+    with database.write() as connection:
+        taken = {
+            name
+            for name, statement in {**IMPOSSIBLE, **JUST_POSSIBLE}.items()
+            if accepts(connection, statement)
+        }
+    assert taken == set(JUST_POSSIBLE)
+
+
+def test_a_run_has_one_campaign_of_a_name_and_two_runs_have_two(database: Database) -> None:
+    campaign = make_campaign(database, Plan(name="spring"))
+    make_campaign(database, Plan(name="spring"))
+    with pytest.raises(IntegrityError), database.write() as connection:
+        catalog.record_campaign(
+            connection,
+            campaign.run_id,
+            organization_id=campaign.organization.id,
+            audience_id=campaign.audience_id,
+            gateway_id=campaign.gateway_id,
+            name="spring",
+            channel=Channel.SMS,
+            requires=(),
+            attempts=1,
+        )
+
+
+def test_a_batch_is_recorded_once(database: Database) -> None:
+    campaign = make_campaign(database, Plan(size=10))
+    enqueue(database, campaign, batch=0, first=0, size=5, by=AUTHOR)
+    with pytest.raises(IntegrityError):
+        enqueue(database, campaign, batch=0, first=5, size=5, by=AUTHOR)
+    with pytest.raises(IntegrityError):
+        enqueue(database, campaign, batch=1, first=4, size=5, by=AUTHOR)
+
+
+def test_the_views_speak_in_slugs(database: Database) -> None:
+    batch = make_busy_batch(database)
+    seen = {"campaign": "spring", "run": batch.campaign.run_id}
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.text("SELECT * FROM messages_by_name WHERE number IN (0, 15, 19) ORDER BY number")
+        ).mappings()
+        assert [dict(row) for row in rows] == [
+            {**seen, "number": 0, "attempt": 0, "status": "queued", "reason": None},
+            {**seen, "number": 15, "attempt": 3, "status": "soft_bounced", "reason": None},
+            {**seen, "number": 19, "attempt": 0, "status": "not_sent", "reason": "email_missing"},
+        ]
+        changes = connection.execute(
+            sa.text(
+                "SELECT campaign, run, number, attempt, previous, status, reason"
+                " FROM transitions_by_name WHERE number IN (11, 17)"
+                " ORDER BY number, step_id"
+            )
+        ).all()
+    named = ("spring", batch.campaign.run_id)
+    assert [tuple(row) for row in changes] == [
+        (*named, 11, 0, None, "queued", None),
+        (*named, 11, 0, "queued", "about_to_be_sent", None),
+        (*named, 11, 1, "about_to_be_sent", "in_gateway", None),
+        (*named, 11, 1, "in_gateway", "delivered", None),
+        (*named, 11, 1, "delivered", "hard_bounced", None),
+        (*named, 17, 0, None, "queued", None),
+        (*named, 17, 0, "queued", "not_sent", "unsubscribed"),
+    ]
+
+
+def test_the_views_have_a_slug_for_every_code(database: Database) -> None:
+    campaign = make_campaign(database)
+    states = [sound_state(status) for status in Status]
+    states += [{**sound_state(Status.NOT_SENT), "reason": reason} for reason in Reason]
+    with database.write() as connection:
+        rows = [
+            {"campaign_id": campaign.id, "number": n, **state} for n, state in enumerate(states)
+        ]
+        connection.execute(sa.insert(messages), rows)
+        shown = connection.execute(sa.text("SELECT status, reason FROM messages_by_name")).all()
+    assert {status for status, _ in shown} == {status.slug for status in Status}
+    assert {reason for _, reason in shown} == {None, *(reason.slug for reason in Reason)}
+
+
+@pytest.fixture
+def fresh(settings: Settings) -> Iterator[Database]:
+    """A database without any table."""
+    opened = connect(settings.database)
+    empty(opened)
+    yield opened
+    opened.close()
+
+
+def empty(database: Database) -> None:
+    """Take everything out of a database."""
+    if database.is_postgresql:
+        with database.write() as connection:
+            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sa.text("CREATE SCHEMA public"))
+    else:
+        database.close()
+        for file in Path(str(database.engine.url.database)).parent.glob("sendtrace.db*"):
+            file.unlink()
+
+
+VERSION_TABLES = ("tracker_version", "simulator_version")
+
+POSTGRESQL_DESCRIPTIONS = (
+    "SELECT table_name, ordinal_position, column_name, data_type, character_maximum_length,"
+    " is_nullable, column_default FROM information_schema.columns WHERE table_schema = 'public'",
+    "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+    " WHERE connamespace = 'public'::regnamespace",
+    "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+    "SELECT proname, pg_get_functiondef(oid) FROM pg_proc"
+    " WHERE pronamespace = 'public'::regnamespace",
+    "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'",
+    "SELECT relname, relkind::text, reloptions::text, obj_description(oid, 'pg_class')"
+    " FROM pg_class WHERE relnamespace = 'public'::regnamespace",
+)
+
+
+def description(database: Database) -> set[tuple[object, ...]]:
+    """All that a database says of what is in it, but for the migrations' own tables."""
+    with database.read() as connection:
+        if database.is_postgresql:
+            described = [
+                tuple(row)
+                for query in POSTGRESQL_DESCRIPTIONS
+                for row in connection.execute(sa.text(query))
+            ]
+        else:
+            made = connection.execute(
+                sa.text("SELECT tbl_name, type, name, sql FROM sqlite_master")
+            )
+            planted = connection.execute(sa.text("SELECT tbl, idx, stat FROM sqlite_stat1"))
+            described = [(*row[:3], *parts(row.sql)) for row in made]
+            described += [tuple(row) for row in planted]
+    return {row for row in described if not str(row[0]).startswith(VERSION_TABLES)}
+
+
+def parts(sql: str | None) -> list[str]:
+    """A definition's columns, in their order, and then its constraints, which have none."""
+    text = " ".join((sql or "").split())
+    if not text.startswith("CREATE TABLE"):
+        return [text]
+    head, _, rest = text.partition("(")
+    body, _, tail = rest.rpartition(")")
+    depth, pieces = 0, [""]
+    for letter in body:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == "," and not depth:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    pieces = [piece.strip() for piece in pieces]
+    return [head, *sorted(pieces, key=lambda each: each if "CONSTRAINT" in each else ""), tail]
+
+
+def test_migrations_make_what_the_metadata_says(fresh: Database) -> None:
+    migrate(fresh)
+    simulator_schema.prepare(fresh)
+    migrated = description(fresh)
+    empty(fresh)
+    with fresh.write() as connection:
+        schema.metadata.create_all(connection)
+        simulator_schema.metadata.create_all(connection)
+        for statement in () if fresh.is_postgresql else simulator_schema.SQLITE_EXTRAS:
+            connection.exec_driver_sql(statement)
+    assert {row[0] for row in migrated} > {
+        *schema.metadata.tables,
+        *simulator_schema.metadata.tables,
+    }
+    assert migrated == description(fresh)

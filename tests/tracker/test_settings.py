@@ -1,0 +1,151 @@
+"""Where things are kept: told, else from the environment, else in the state folder."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tracker.errors import UsageError
+from tracker.settings import load_settings
+from tracker.store.database import check_reachable, connect
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "SENDTRACE_HOME": "/from/environment",
+        "SENDTRACE_DATABASE_URL": "sqlite:////environment.db",
+        "SENDTRACE_BROKER_URL": "redis://environment:6379/0",
+        "SENDTRACE_TIMEZONE": "Asia/Kolkata",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_without_a_word_all_is_in_a_folder_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert settings.home == Path(".sendtrace")
+    assert settings.logs == Path(".sendtrace/logs")
+    assert settings.database == f"sqlite:///{tmp_path}/.sendtrace/sendtrace.db"
+    assert (settings.database_url, settings.broker_url) == (None, None)
+    assert settings.timezone == "UTC"
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_environment_says_where() -> None:
+    settings = load_settings()
+    assert settings.home == Path("/from/environment")
+    assert settings.database == "sqlite:////environment.db"
+    assert settings.broker_url == "redis://environment:6379/0"
+    assert settings.timezone == "Asia/Kolkata"
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        pytest.param("home", Path("/told"), id="home"),
+        pytest.param("database_url", "sqlite:////told.db", id="database"),
+        pytest.param("broker_url", "redis://told:1/0", id="broker"),
+        pytest.param("timezone", "Europe/London", id="time zone"),
+    ],
+)
+def test_what_is_told_wins_and_leaves_the_rest(option: str, told: object) -> None:
+    assert load_settings(**{option: told}) == load_settings().model_copy(update={option: told})
+    assert getattr(load_settings(**{option: told}), option) == told
+
+
+@pytest.mark.usefixtures("environment")
+def test_told_nothing_is_not_told() -> None:
+    assert load_settings(home=None, database_url=None, timezone=None) == load_settings()
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SENDTRACE_HOME", "SENDTRACE_DATABASE_URL", "SENDTRACE_TIMEZONE"):
+        monkeypatch.setenv(name, "")
+    settings = load_settings()
+    assert (settings.home, settings.timezone) == (Path(".sendtrace"), "UTC")
+    assert settings.database_url is None
+
+
+def test_the_environment_is_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENDTRACE_HOME", "/one")
+    assert load_settings().home == Path("/one")
+    monkeypatch.setenv("SENDTRACE_HOME", "/two")
+    assert load_settings().home == Path("/two")
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        pytest.param("Mars/Olympus", id="unheard of"),
+        pytest.param("Asia", id="a continent"),
+        pytest.param("../etc/passwd", id="a path"),
+        pytest.param("/etc/localtime", id="an absolute path"),
+        pytest.param("x" * 300, id="very long"),
+    ],
+)
+@pytest.mark.parametrize("told", [pytest.param(True, id="told"), pytest.param(False, id="set")])
+def test_a_zone_that_does_not_exist_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, zone: str, told: bool
+) -> None:
+    if not told:
+        monkeypatch.setenv("SENDTRACE_TIMEZONE", zone)
+    with pytest.raises(UsageError) as refused:
+        load_settings(timezone=zone if told else None)
+    assert str(refused.value) == (
+        f"SENDTRACE_TIMEZONE: {zone!r} is no time zone; expected a name like Asia/Kolkata"
+    )
+    assert refused.value.exit_code == 2
+
+
+def test_the_state_folder_is_made_with_its_logs_and_nothing_else(home: Path) -> None:
+    settings = load_settings(home=home / "deep" / "down")
+    settings.prepare_home()
+    settings.prepare_home()
+    assert [path.name for path in settings.home.iterdir()] == ["logs"]
+
+
+def test_what_is_in_the_state_folder_stays(home: Path) -> None:
+    settings = load_settings(home=home)
+    settings.prepare_home()
+    (settings.logs / "worker.log").write_text("hello")
+    settings.prepare_home()
+    assert (settings.logs / "worker.log").read_text() == "hello"
+
+
+@pytest.mark.parametrize(
+    ("below", "cause"),
+    [
+        pytest.param("letter.txt/home", "Not a directory", id="below a file"),
+        pytest.param("letter.txt", "File exists", id="a file itself"),
+        pytest.param("half", "File exists", id="a file where the logs go"),
+    ],
+)
+def test_a_folder_that_can_not_be_written_is_a_usage_error(
+    tmp_path: Path, below: str, cause: str
+) -> None:
+    (tmp_path / "letter.txt").write_text("hello")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "logs").write_text("hello")
+    with pytest.raises(UsageError) as refused:
+        load_settings(home=tmp_path / below).prepare_home()
+    assert str(refused.value) == (
+        f"the state folder {tmp_path / below} can't be written: {cause};"
+        " choose another with SENDTRACE_HOME"
+    )
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["home", "a b", "50%25", "Zoë", "what?", "a#b", "x@y:z"])
+def test_the_default_database_is_in_the_state_folder_whatever_it_is_called(
+    tmp_path: Path, name: str
+) -> None:
+    settings = load_settings(home=tmp_path / name)
+    settings.prepare_home()
+    with closing(connect(settings.database)) as database:
+        check_reachable(database)
+    assert (tmp_path / name / "sendtrace.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]

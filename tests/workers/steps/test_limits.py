@@ -1,0 +1,84 @@
+"""What takes too long or too much memory; in a process of its own where it would end ours."""
+
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+from workers.steps import limits
+from workers.steps.limits import LONGEST_STEP, SHORTEST_STEP, OutOfTime, limited
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LONGEST_STEP", 0.2)
+    monkeypatch.setattr(limits, "SHORTEST_STEP", 0.1)
+
+
+def test_what_takes_too_long_is_broken_off_and_nobody_takes_the_error_for_his_own() -> None:
+    began = time.monotonic()
+
+    def wait_for_ever() -> None:
+        while True:
+            with suppress(Exception):  # as around a check, which may raise anything
+                time.sleep(10)
+
+    with pytest.raises(OutOfTime, match=r"not done within 0\.2 s"), limited(0):
+        wait_for_ever()
+    assert time.monotonic() - began < 5
+
+
+def test_a_part_has_less_time_but_never_too_little() -> None:
+    for halved, seconds in ((1, "0.1"), (5, "0.1")):
+        with pytest.raises(OutOfTime, match=seconds), limited(halved):
+            time.sleep(10)
+    assert LONGEST_STEP > SHORTEST_STEP > 1
+
+
+def test_what_is_done_in_time_leaves_no_timer_behind() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with limited(0):
+        pass
+    time.sleep(0.3)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def run(program: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_process_that_hears_nothing_is_ended_and_says_where_it_was() -> None:
+    ended = run(
+        "import re\n"
+        "from workers import limits\n"
+        "limits.LONGEST_STEP = limits.SHORTEST_STEP = 0.2\n"
+        "limits.GRACE = 0.3\n"
+        "def hopeless():\n"
+        "    re.fullmatch('(a+)+b', 'a' * 60)\n"
+        "with limits.limited(0):\n"
+        "    hopeless()\n"
+    )
+    assert ended.returncode == 1
+    assert "in hopeless" in ended.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory can't be limited like this")
+def test_a_process_that_eats_memory_has_an_error() -> None:
+    ended = run(
+        "from workers import limits\n"
+        "limits.MEMORY = 200 << 20\n"
+        "limits.limit_memory()\n"
+        "hoard = [bytearray(50 << 20)]\n"
+        "try:\n"
+        "    while True:\n"
+        "        hoard.append(bytearray(50 << 20))\n"
+        "except MemoryError:\n"
+        "    print(len(hoard))\n"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert 1 <= int(ended.stdout) <= 4

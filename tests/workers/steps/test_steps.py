@@ -1,0 +1,538 @@
+"""Each step alone, on small batches: what it moves, what it leaves alone, what comes next."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import combinations
+
+import pytest
+import sqlalchemy as sa
+
+from simulator.schema import acceptances
+from simulator.world import ledger
+from simulator.world.gateway import SimulatedGateway
+from tests.support.factory import (
+    AUTHOR,
+    READY,
+    Outrun,
+    Plan,
+    ScriptedServices,
+    ended,
+    in_gateway,
+    make_batch,
+    make_busy_batch,
+    make_campaign,
+    make_sibling,
+    move,
+    states,
+    stopped,
+)
+from tracker.clock import Instant
+from tracker.queries.next_step import Following, next_step
+from tracker.record.catalog import Batch, Campaign
+from tracker.record.due import Expected, expect
+from tracker.record.engagement import Event
+from tracker.record.journal import QUEUED, State, enqueue, entry
+from tracker.record.receipts import Receipt
+from tracker.status import Channel, Reason, Status, Step
+from tracker.store.database import Database
+from tracker.store.schema import organizations, steps, transitions
+from workers.candidates import Candidate
+from workers.checks.base import check as make_check
+from workers.checks.base import checks_of, in_order
+from workers.gateways.base import Gateway, GatewayUnavailable, Handover, News, Submission
+from workers.gateways.throttle import Grant, Throttle, Unthrottled
+from workers.services.base import TRIES, ServiceName, Services, ServiceUnavailable, SqlServices
+from workers.steps import at_gateway, before_gateway
+
+OUT_OF_CREDIT = stopped(Reason.OUT_OF_CREDIT)
+UNSUBSCRIBED = stopped(Reason.UNSUBSCRIBED)
+
+
+def judge(database: Database, batch: Batch, step: Step) -> None:
+    before_gateway.judge_batch(
+        database, batch, step, checks_of(step), SqlServices("", database), AUTHOR
+    )
+
+
+def dispatch(
+    database: Database, batch: Batch, services: Services | None = None, *, last_try: bool = False
+) -> Following:
+    services = services or SqlServices("", database)
+    return before_gateway.dispatch(database, batch, services, AUTHOR, last_try=last_try)
+
+
+def submit(
+    database: Database, batch: Batch, gateway: Gateway, throttle: Throttle | None = None
+) -> Following | None:
+    return at_gateway.submit(database, batch, gateway, throttle or Unthrottled(), AUTHOR)
+
+
+def check(database: Database, *batches: Batch) -> None:
+    """Do what comes before dispatch."""
+    for batch in batches:
+        judge(database, batch, Step.SUPPRESS)
+        judge(database, batch, Step.VALIDATE)
+
+
+def credit_left(database: Database, campaign: Campaign) -> int | None:
+    query = sa.select(organizations.c.credit).filter_by(id=campaign.organization.id)
+    with database.read() as connection:
+        return connection.scalar(query)
+
+
+def moved_by(database: Database, step: Step) -> list[int]:
+    """How many messages each entry of a step moved."""
+    with database.read() as connection:
+        query = sa.select(steps.c.moved).where(steps.c.step == step).order_by(steps.c.id)
+        return list(connection.scalars(query))
+
+
+def moments(database: Database, batch: Batch, target: State) -> dict[int, Instant]:
+    """When each message came into a state."""
+    query = sa.select(transitions.c.number, transitions.c.at).filter_by(
+        campaign_id=batch.campaign.id, status=target.status, attempt=target.attempt
+    )
+    with database.read() as connection:
+        return dict(map(tuple, connection.execute(query)))
+
+
+@dataclass
+class ScriptedGateway:
+    """A gateway that accepts what it is told to, and says what it is told to."""
+
+    receipts_given: Sequence[Receipt] = ()
+    accepts: Callable[[Submission], Mapping[Instant, Sequence[int]]] | None = None
+    again: Instant | None = None
+    submissions: list[Submission] = field(default_factory=list)
+    asked: list[Mapping[int, Sequence[int]]] = field(default_factory=list)
+
+    def submit(self, submission: Submission, now: Instant) -> Handover:
+        self.submissions.append(submission)
+        return Handover(self.accepts(submission) if self.accepts else {now: submission.numbers})
+
+    def receipts(
+        self, _: Batch, awaited: Mapping[int, Sequence[int]], _now: Instant
+    ) -> News[Receipt]:
+        self.asked.append(awaited)
+        return News(self.receipts_given, self.again)
+
+    def engagement(self, *_: object) -> News[Event]:
+        return News(())
+
+
+def test_judging_stops_queued_messages_by_reason(database: Database) -> None:
+    people: dict[int, dict[str, object]] = {
+        1: {"unsubscribed_email": True},
+        2: {"hard_bounces_email": 1, "email": None},
+        3: {"email": None},
+        4: {"unsubscribed_email": True},
+        5: {"unsubscribed_email": True, "email": None},
+    }
+    batch = make_batch(database, Plan(size=6), people)
+    move(database, batch, [4], READY)
+    bounced = stopped(Reason.BOUNCED_REPEATEDLY)
+    suppressed = dict(enumerate([QUEUED, UNSUBSCRIBED, bounced, QUEUED, READY, UNSUBSCRIBED]))
+
+    judge(database, batch, Step.SUPPRESS)
+    assert states(database, batch) == suppressed
+    judge(database, batch, Step.VALIDATE)
+    assert states(database, batch) == suppressed | {3: stopped(Reason.EMAIL_MISSING)}
+    check(database, batch)
+    assert states(database, batch) == suppressed | {3: stopped(Reason.EMAIL_MISSING)}
+    assert moved_by(database, Step.SUPPRESS) == [3, 0]
+    assert moved_by(database, Step.VALIDATE) == [1, 0]
+
+
+def test_judging_keeps_to_its_batch(database: Database) -> None:
+    everybody = {number: {"unsubscribed_email": True} for number in range(6)}
+    campaign = make_campaign(database, Plan(size=6), everybody)
+    one = enqueue(database, campaign, batch=0, first=0, size=3, by=AUTHOR)
+    two = enqueue(database, campaign, batch=1, first=3, size=3, by=AUTHOR)
+    judge(database, one, Step.SUPPRESS)
+    found = states(database, one) | states(database, two)
+    assert found == dict(enumerate([UNSUBSCRIBED] * 3 + [QUEUED] * 3))
+
+
+def test_a_check_that_raises_is_told_once_a_batch(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    @make_check(Reason.NDNC, step=Step.SUPPRESS, order=1)
+    def odd(candidate: Candidate, now: datetime) -> bool:
+        """Can't say anything about odd numbers."""
+        if candidate.number % 2:
+            raise ZeroDivisionError(candidate.number)
+        return False
+
+    batch = make_batch(database, Plan(size=4), {2: {"unsubscribed_email": True}})
+    checks = in_order([*checks_of(Step.SUPPRESS), odd])
+    services = SqlServices("", database)
+    before_gateway.judge_batch(database, batch, Step.SUPPRESS, checks, services, AUTHOR)
+    timeout = stopped(Reason.TIMEOUT)
+    assert [*states(database, batch).values()] == [QUEUED, timeout, UNSUBSCRIBED, timeout]
+    [told] = caplog.records
+    assert told.getMessage() == "check odd raised for 2 messages of spring, batch 0"
+    assert told.exc_info is not None
+    assert told.exc_info[0] is ZeroDivisionError
+
+
+def test_judging_does_not_undo_what_happened_meanwhile(database: Database) -> None:
+    batch = make_batch(database, Plan(size=2), {0: {"unsubscribed_email": True}})
+    outrun = Outrun(database.engine, [lambda: move(database, batch, [0], READY)])
+    judge(outrun, batch, Step.SUPPRESS)
+    assert states(database, batch) == {0: READY, 1: QUEUED}
+
+
+@pytest.mark.parametrize(
+    ("credit", "sent", "left"),
+    [
+        pytest.param(None, 8, None, id="unlimited"),
+        pytest.param(20, 8, 12, id="enough"),
+        pytest.param(8, 8, 0, id="just enough"),
+        pytest.param(5, 5, 0, id="short"),
+        pytest.param(0, 0, 0, id="none"),
+    ],
+)
+def test_dispatch_goes_as_far_as_credit(
+    database: Database, credit: int | None, sent: int, left: int | None
+) -> None:
+    people = {number: {"unsubscribed_email": True} for number in (0, 5)}
+    batch = make_batch(database, Plan(size=10, credit=credit), people)
+    check(database, batch)
+    for _ in range(2):
+        assert dispatch(database, batch) == Following(Step.SUBMIT)
+        counts = Counter(states(database, batch).values())
+        assert counts == Counter({READY: sent, OUT_OF_CREDIT: 8 - sent, UNSUBSCRIBED: 2})
+        assert credit_left(database, batch.campaign) == left
+
+
+TIMEOUT, NO_HANDLER = stopped(Reason.TIMEOUT), stopped(Reason.HANDLER_NOT_FOUND)
+LIMITED = stopped(Reason.MESSAGE_LIMIT)
+AWAY = ServiceUnavailable("the handler is away")
+
+
+@pytest.mark.parametrize(
+    ("kind", "says", "asked", "expected"),
+    [
+        pytest.param("promotion", [], 1, [READY, READY, READY], id="all are ready"),
+        pytest.param("promotion", [[1, 2], [2]], 3, [READY, READY, READY], id="ready in the end"),
+        pytest.param("promotion", [[1]] * TRIES, TRIES, [READY, TIMEOUT, READY], id="timeout"),
+        pytest.param("fax", [], 0, [NO_HANDLER] * 3, id="no handler"),
+    ],
+)
+def test_dispatch_hands_over_what_somebody_prepared(
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    says: Sequence[Sequence[int]],
+    asked: int,
+    expected: list[State],
+) -> None:
+    monkeypatch.setattr("workers.services.base.PAUSES", (0.0, 0.0))
+    batch = make_batch(database, Plan(size=3, kind=kind, credit=3))
+    check(database, batch)
+    services = ScriptedServices({ServiceName.HANDLER: says})
+    assert dispatch(database, batch, services) == Following(Step.SUBMIT)
+    assert [*states(database, batch).values()] == expected
+    assert len(services.asked) == asked
+    assert credit_left(database, batch.campaign) == 3 - expected.count(READY)
+
+
+def test_dispatch_waits_for_a_handler_that_is_away_but_not_for_ever(database: Database) -> None:
+    batch = make_batch(database, Plan(size=2))
+    check(database, batch)
+    services = ScriptedServices({ServiceName.HANDLER: [AWAY]})
+    with pytest.raises(ServiceUnavailable):
+        dispatch(database, batch, services)
+    assert {*states(database, batch).values()} == {QUEUED}
+    dispatch(database, batch, services, last_try=True)
+    assert {*states(database, batch).values()} == {TIMEOUT}
+
+
+@pytest.mark.parametrize(
+    ("limit", "channel", "expected"),
+    [
+        pytest.param(None, Channel.EMAIL, [READY, READY, READY], id="unlimited"),
+        pytest.param(2, Channel.EMAIL, [READY, READY, READY], id="one more"),
+        pytest.param(1, Channel.EMAIL, [LIMITED, READY, LIMITED], id="had it"),
+        pytest.param(1, Channel.SMS, [LIMITED, READY, LIMITED], id="on another channel, too"),
+    ],
+)
+def test_dispatch_minds_messages_that_were_handed_over_since_the_check(
+    database: Database, limit: int | None, channel: Channel, expected: list[State]
+) -> None:
+    first = make_batch(database, Plan(size=3, message_limit=limit), {1: {"email": None}})
+    sibling = make_sibling(database, first.campaign, "second", channel)
+    second = enqueue(database, sibling, batch=0, first=0, size=3, by=AUTHOR)
+    if channel is Channel.EMAIL:
+        expected = [*expected[:1], stopped(Reason.EMAIL_MISSING), *expected[2:]]
+    check(database, first, second)
+    dispatch(database, first)
+    for _ in range(2):
+        dispatch(database, second)
+        assert [*states(database, second).values()] == expected
+
+
+def test_dispatch_sends_nobody_who_was_not_checked(database: Database) -> None:
+    """Steps may come in any order, also before the checks."""
+    batch = make_batch(database, Plan(size=2), {0: {"unsubscribed_email": True}})
+    for missing in (Step.SUPPRESS, Step.VALIDATE):
+        assert dispatch(database, batch) == Following(missing)
+        assert READY not in states(database, batch).values()
+        judge(database, batch, missing)
+    assert dispatch(database, batch) == Following(Step.SUBMIT)
+    assert states(database, batch) == {0: UNSUBSCRIBED, 1: READY}
+
+
+@pytest.mark.parametrize(
+    ("channel", "attempts", "expected"),
+    [
+        pytest.param(Channel.EMAIL, 3, {1: [2, 3, 4], 2: [12, 13]}, id="email, attempts left"),
+        pytest.param(Channel.SMS, 2, {1: [2, 3, 4], 2: [12, 13]}, id="sms, one attempt left"),
+        pytest.param(Channel.EMAIL, 1, {1: [2, 3, 4]}, id="no attempt left"),
+    ],
+)
+def test_submit_takes_what_waits_for_the_gateway(
+    database: Database, channel: Channel, attempts: int, expected: dict[int, list[int]]
+) -> None:
+    batch = make_busy_batch(database, Plan(size=22, channel=channel, attempts=attempts))
+    before, gateway = states(database, batch), ScriptedGateway()
+    for following in (Step.DELIVER, Step.SUPPRESS):  # at first there is something to submit
+        assert submit(database, batch, gateway) == Following(following)
+        assert {each.attempt: [*each.numbers] for each in gateway.submissions} == expected
+        assert len(gateway.submissions) == len(expected)
+    for attempt, taken in expected.items():
+        before |= dict.fromkeys(taken, in_gateway(attempt))
+    assert states(database, batch) == before
+    for each in gateway.submissions:
+        assert each.campaign == batch.campaign
+        addresses = [f"customer{number}@example.com" for number in each.numbers]
+        numbers = ["+447700900000"] * len(each.numbers)
+        assert [*each.recipients] == (addresses if channel is Channel.EMAIL else numbers)
+
+
+def test_submit_moves_only_what_the_gateway_accepted(database: Database) -> None:
+    batch = make_batch(database, Plan(size=4))
+    move(database, batch, [0, 1, 2, 3], READY)
+    gateway = ScriptedGateway(accepts=lambda _: {1_000: [2], 2_000: [0]})
+    submit(database, batch, gateway)
+    assert states(database, batch) == {0: in_gateway(), 1: READY, 2: in_gateway(), 3: READY}
+    assert moments(database, batch, in_gateway()) == {2: 1_000, 0: 2_000}
+
+
+def test_submit_leaves_messages_alone_while_the_gateway_is_away(database: Database) -> None:
+    def nobody_there(_: Submission) -> Mapping[Instant, Sequence[int]]:
+        raise GatewayUnavailable
+
+    batch = make_busy_batch(database)
+    before, gateway = states(database, batch), ScriptedGateway(accepts=nobody_there)
+    with pytest.raises(GatewayUnavailable):
+        submit(database, batch, gateway)
+    assert states(database, batch) == before
+
+
+@dataclass
+class Granting:
+    """A throttle that lets so many pass."""
+
+    messages: int
+    wait: timedelta
+
+    def take(self, _batch: Batch, _wanted: int) -> Grant:
+        return Grant(self.messages, self.wait)
+
+
+class Choosy:
+    """A gateway that takes every other message, and wants to be left alone with the rest."""
+
+    def submit(self, submission: Submission, now: Instant) -> Handover:
+        return Handover({now: submission.numbers[::2]}, wait=timedelta(seconds=40))
+
+    def receipts(self, *_: object) -> News[Receipt]:
+        return News(())
+
+    def engagement(self, *_: object) -> News[Event]:
+        return News(())
+
+
+@pytest.mark.parametrize(
+    ("granted", "least", "most"),
+    [
+        pytest.param(4, 0.1, 0.1, id="others are in line: its turn comes anyway"),
+        pytest.param(6, 30, 50, id="all were offered: those that were refused wait"),
+        pytest.param(0, 0.1, 0.1, id="nobody's turn"),
+    ],
+)
+def test_who_is_refused_does_not_hold_up_the_others(
+    database: Database, granted: int, least: float, most: float
+) -> None:
+    batch = make_batch(database, Plan(size=6))
+    move(database, batch, range(6), READY)
+    throttle = Granting(granted, timedelta(milliseconds=100))
+    following = submit(database, batch, Choosy(), throttle)
+    assert following is not None
+    assert following.step is Step.SUBMIT
+    assert least <= following.wait.total_seconds() <= most
+    there = [number for number, state in states(database, batch).items() if state != READY]
+    assert there == [*range(0, granted, 2)]
+
+
+@pytest.mark.parametrize(
+    ("expected", "step"),
+    [(Expected.RECEIPTS, Step.DELIVER), (Expected.ENGAGEMENT, Step.ENGAGE)],
+)
+def test_a_batch_that_waits_for_its_turn_neglects_nothing(
+    database: Database, expected: Expected, step: Step
+) -> None:
+    batch = make_batch(database, Plan(size=2))
+    move(database, batch, range(2), READY)
+    now = batch.campaign.clock.now()
+    with entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as written:
+        expect(written, expected, now - 2_000_000)
+    throttle = Granting(0, timedelta(seconds=1))
+    assert submit(database, batch, ScriptedGateway(), throttle) == Following(step)
+
+
+def test_what_was_handed_over_before_the_gateway_went_is_written_down(database: Database) -> None:
+    """First attempts were accepted, and then nothing more."""
+
+    def first_only(offer: Submission) -> Mapping[Instant, Sequence[int]]:
+        if offer.attempt > 1:
+            raise GatewayUnavailable
+        return {1_000: offer.numbers}
+
+    batch = make_batch(database, Plan(size=3))
+    move(database, batch, [0, 1], READY)
+    move(database, batch, [2], READY, in_gateway(), ended(Status.SOFT_BOUNCED))
+    following = submit(database, batch, ScriptedGateway(accepts=first_only))
+    assert states(database, batch) == {
+        0: in_gateway(),
+        1: in_gateway(),
+        2: ended(Status.SOFT_BOUNCED),
+    }
+    assert following == Following(Step.SUBMIT)
+
+
+def test_a_message_is_accepted_once_however_often_it_is_submitted(database: Database) -> None:
+    """A worker died after the gateway had accepted 1 and 2, and before that was on record."""
+    batch = make_batch(database, Plan(size=4))
+    move(database, batch, [0, 1, 2, 3], READY)
+    gateway = SimulatedGateway(batch.campaign.gateway_settings, database)
+    submission = Submission(
+        campaign=batch.campaign, attempt=1, numbers=[1, 2], recipients=["a@b.example"] * 2
+    )
+    first = batch.campaign.clock.now() - 60_000_000
+    gateway.submit(submission, first)
+
+    submit(database, batch, gateway)
+    assert set(states(database, batch).values()) == {in_gateway()}
+    accepted = moments(database, batch, in_gateway())
+    assert (accepted[1], accepted[2]) == (first, first)
+    assert min(accepted[0], accepted[3]) > first
+    with database.read() as connection:
+        rows = connection.execute(sa.select(acceptances.c.number, acceptances.c.repeats)).all()
+        assert sorted(map(tuple, rows)) == [(0, 0), (1, 1), (2, 1), (3, 0)]
+        assert ledger.counts(connection, [batch.campaign.id]).repeats == 2
+
+
+ON_SECOND = ended(Status.SOFT_BOUNCED), in_gateway(2)
+
+
+@pytest.mark.parametrize(
+    ("receipts", "expected"),
+    [
+        pytest.param([(0, 2, Status.DELIVERED)], ended(Status.DELIVERED, 2), id="delivered"),
+        pytest.param([(0, 2, Status.HARD_BOUNCED)], ended(Status.HARD_BOUNCED, 2), id="hard"),
+        pytest.param([(0, 2, Status.SOFT_BOUNCED)], ended(Status.SOFT_BOUNCED, 2), id="soft"),
+        pytest.param([(0, 2, Status.NOT_DELIVERED)], ended(Status.NOT_DELIVERED, 2), id="lost"),
+        pytest.param([], in_gateway(2), id="nothing yet"),
+        pytest.param([(0, 1, Status.DELIVERED)], in_gateway(2), id="stale"),
+        pytest.param([(0, 3, Status.DELIVERED)], in_gateway(2), id="attempt to come"),
+        pytest.param([(0, 2, Status.QUEUED)], in_gateway(2), id="queued is no outcome"),
+        pytest.param([(0, 2, Status.ABOUT_TO_BE_SENT)], in_gateway(2), id="ready is none"),
+        pytest.param([(0, 2, Status.NOT_SENT)], in_gateway(2), id="not sent is none"),
+        pytest.param([(0, 2, Status.IN_GATEWAY)], in_gateway(2), id="in gateway is none"),
+        pytest.param(
+            [(7, 1, Status.DELIVERED), (-1, 2, Status.DELIVERED)], in_gateway(2), id="unknown"
+        ),
+        pytest.param(
+            [(0, 1, Status.HARD_BOUNCED), (0, 2, Status.DELIVERED), (0, 2, Status.DELIVERED)],
+            ended(Status.DELIVERED, 2),
+            id="stale and duplicate",
+        ),
+        pytest.param(
+            [(0, 2, Status.NOT_DELIVERED), (0, 2, Status.DELIVERED)],
+            ended(Status.NOT_DELIVERED, 2),
+            id="contradictory",
+        ),
+    ],
+)
+def test_only_receipts_that_count_are_applied(
+    database: Database, receipts: list[tuple[int, int, Status]], expected: State
+) -> None:
+    batch = make_batch(database, Plan(size=3))
+    move(database, batch, [0], READY, in_gateway(), *ON_SECOND)
+    move(database, batch, [1], READY)
+    begun = batch.campaign.clock.now()
+    answers = [Receipt(*receipt, at) for at, receipt in enumerate(receipts, begun)]
+    answers += [Receipt(1, 0, Status.DELIVERED, 7), Receipt(2, 1, Status.DELIVERED, 7)]
+    gateway = ScriptedGateway(answers)
+
+    at_gateway.deliver(database, batch, gateway, AUTHOR)
+    assert states(database, batch) == {0: expected, 1: READY, 2: QUEUED}
+    assert gateway.asked == [{2: [0]}]
+    if expected != in_gateway(2):
+        counted = next(each for each in answers if each[:3] == (0, 2, expected.status))
+        assert moments(database, batch, expected) == {0: counted.at}
+    assert moved_by(database, Step.DELIVER) == [int(expected != in_gateway(2))]
+
+
+def test_receipts_are_asked_for_only_where_some_are_outstanding(database: Database) -> None:
+    busy, gateway = make_busy_batch(database), ScriptedGateway()
+    assert at_gateway.deliver(database, busy, gateway, AUTHOR) == Following(Step.SUPPRESS)
+    assert gateway.asked == [{1: [5], 2: [14]}]
+    queued = make_batch(database, Plan(size=1))
+    assert at_gateway.deliver(database, queued, gateway, AUTHOR) == Following(Step.SUPPRESS)
+    assert len(gateway.asked) == 1
+
+
+SUBMITTED = READY, in_gateway()
+WAYS: dict[str, tuple[State, ...]] = {
+    "queued": (),
+    "ready": (READY,),
+    "not sent": (UNSUBSCRIBED,),
+    "in gateway": SUBMITTED,
+    "in gateway again": (*SUBMITTED, *ON_SECOND),
+    "soft bounced": (*SUBMITTED, ended(Status.SOFT_BOUNCED)),
+    "soft bounced for good": (*SUBMITTED, *ON_SECOND, ended(Status.SOFT_BOUNCED, 2)),
+    "not delivered": (*SUBMITTED, ended(Status.NOT_DELIVERED)),
+    "delivered": (*SUBMITTED, ended(Status.DELIVERED)),
+    "hard bounced": (*SUBMITTED, ended(Status.HARD_BOUNCED)),
+    "hard bounced late": (*SUBMITTED, ended(Status.DELIVERED), ended(Status.HARD_BOUNCED)),
+}
+"""Ways of a message of which two attempts are allowed."""
+
+MIXES = [mix for count in (1, 2, len(WAYS)) for mix in combinations(WAYS, count)]
+
+
+def what_follows(mix: Sequence[str]) -> Following | None:
+    """The step nearest the beginning that a message of the batch waits for."""
+    if "queued" in mix:
+        return Following(Step.SUPPRESS)
+    if {"ready", "soft bounced"} & {*mix}:
+        return Following(Step.SUBMIT)
+    return None
+
+
+def test_what_follows_is_what_some_message_waits_for(database: Database) -> None:
+    size = len(WAYS)
+    campaign = make_campaign(database, Plan(size=size * len(MIXES), attempts=2))
+    found = {}
+    for place, mix in enumerate(MIXES):
+        first = place * size
+        batch = enqueue(database, campaign, batch=place, first=first, size=len(mix), by=AUTHOR)
+        for number, way in enumerate(mix, first):
+            move(database, batch, [number], *WAYS[way])
+        found[mix] = next_step(database, batch)
+    assert found == {mix: what_follows(mix) for mix in MIXES}

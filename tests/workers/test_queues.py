@@ -1,0 +1,226 @@
+"""The queues: each is declared, served and fed; what waits in them; and the settings they need."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from importlib import import_module
+from runpy import run_path
+from typing import Any
+
+import fakeredis
+import pytest
+from celery import Celery
+from kombu.exceptions import ContentDisallowed, EncodeError
+from redis import Redis
+
+import celeryconfig
+from simulator.stack.broker import Broker
+from tracker.errors import UsageError
+from tracker.status import Step
+from workers.app import app as shipped_app
+from workers.app import check_configuration, refuse_what_cannot_work
+from workers.queues import QUEUE_OF, QUEUES, ROLLUP, SWEEP, UPKEEP, task_name
+from workers.upkeep.broker import UNACKED, Depth, depths, waiting_tasks
+
+STEPS_OF_TASKS = frozenset(QUEUE_OF)
+
+
+@pytest.fixture
+def app(broker_url: str) -> Iterator[Celery]:
+    """An app with the shipped settings, on a broker of which the queues are empty."""
+    broker = Redis.from_url(broker_url.replace("redis+socket://", "unix://"))
+    broker.flushdb()
+    with Celery("test", set_as_current=False, config_source="celeryconfig") as made:
+        made.conf.broker_url = broker_url
+        yield made
+    broker.flushdb()
+    broker.close()
+
+
+def test_every_declared_queue_is_served() -> None:
+    declared = [queue.name for queue in celeryconfig.task_queues]
+    assert sorted(declared) == sorted(QUEUES)
+    assert len(set(declared)) == len(declared)
+    assert celeryconfig.task_default_queue in QUEUES
+    assert celeryconfig.task_create_missing_queues is False
+
+
+def test_every_task_has_a_step_and_every_step_a_task_and_a_queue() -> None:
+    shipped_app.loader.import_default_modules()
+    registered = {name for name in shipped_app.tasks if name.startswith("workers.")}
+    assert registered == {ROLLUP, SWEEP, *(task_name(step) for step in STEPS_OF_TASKS)}
+    assert frozenset(Step) - STEPS_OF_TASKS == {Step.ENQUEUE}, "which the driver does itself"
+    assert set(celeryconfig.task_routes) == registered
+    for route in celeryconfig.task_routes.values():
+        assert route["queue"] in QUEUES
+
+
+@pytest.mark.parametrize("step", QUEUE_OF)
+def test_a_task_goes_into_the_queue_of_its_stage(app: Celery, step: Step) -> None:
+    with app.connection_for_read() as connection:
+        client = connection.channel().client
+        app.send_task(task_name(step), kwargs={"campaign": 1, "batch": 2})
+        lengths = {queue: client.llen(queue) for queue in QUEUES}
+    assert lengths == {queue: int(queue == QUEUE_OF[step]) for queue in QUEUES}
+
+
+def test_the_rollup_goes_into_the_queue_of_upkeep_at_1_am(app: Celery) -> None:
+    with app.connection_for_read() as connection:
+        app.send_task(ROLLUP)
+        assert connection.channel().client.llen(UPKEEP) == 1
+    nightly = celeryconfig.beat_schedule["rollup"]
+    assert nightly["task"] == ROLLUP
+    assert (nightly["schedule"].hour, nightly["schedule"].minute) == ({1}, {0})
+
+
+def test_sweeps_do_not_pile_up_while_nobody_does_them() -> None:
+    sweeping = celeryconfig.beat_schedule["sweep"]
+    assert sweeping["task"] == SWEEP
+    assert sweeping["options"]["expires"] <= sweeping["schedule"]
+
+
+@pytest.fixture
+def client() -> Iterator[fakeredis.FakeRedis]:
+    with closing(fakeredis.FakeRedis()) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("ready", "held", "expected"),
+    [
+        pytest.param({}, {}, {}, id="nothing"),
+        pytest.param({"queued": 2}, {}, {"queued": Depth(2, 0)}, id="ready"),
+        pytest.param({}, {"gateway": 3}, {"gateway": Depth(0, 3)}, id="held"),
+        pytest.param(
+            {"queued": 2, "gateway": 1},
+            {"gateway": 3, "delivery": 1},
+            {"queued": Depth(2, 0), "gateway": Depth(1, 3), "delivery": Depth(0, 1)},
+            id="both",
+        ),
+        pytest.param({"another": 9}, {"another": 9}, {}, id="somebody else's"),
+    ],
+)
+def test_depths_are_those_ready_and_those_held(
+    client: fakeredis.FakeRedis,
+    ready: dict[str, int],
+    held: dict[str, int],
+    expected: dict[str, Depth],
+) -> None:
+    for queue, count in ready.items():
+        client.lpush(queue, *range(count))
+    for queue, count in held.items():
+        for number in range(count):
+            # As kombu has it. What a task says must not be taken for its queue.
+            task = json.dumps([{"body": '", "upkeep"]'}, "", queue])
+            client.hset(UNACKED, f"{queue}-{number}", task)
+    nothing = dict.fromkeys(QUEUES, Depth(0, 0))
+    assert depths(client) == nothing | expected
+    assert waiting_tasks(client) == sum(each.ready + each.unacked for each in expected.values())
+
+
+def test_the_tasks_of_some_campaigns_are_dropped(app: Celery, broker_url: str) -> None:
+    broker = Broker(broker_url)
+    for step in QUEUE_OF:
+        for campaign in (1, 2, 2):
+            app.send_task(task_name(step), kwargs={"campaign": campaign, "batch": 7})
+    app.send_task(ROLLUP)
+    assert broker.drop_tasks({2, 3}) == 2 * len(QUEUE_OF)
+    assert broker.waiting_tasks() == len(QUEUE_OF) + 1
+    assert broker.drop_tasks({2, 3}) == 0
+    broker.close()
+
+
+def test_a_real_broker_is_asked_where_its_tasks_are(app: Celery, broker_url: str) -> None:
+    broker = Broker(broker_url)
+    assert broker.waiting_tasks() == 0
+    for step in QUEUE_OF:
+        app.send_task(task_name(step), kwargs={"campaign": 1, "batch": 2})
+    assert broker.waiting_tasks() == len(QUEUE_OF)
+    with app.connection_for_read() as connection:
+        channel = connection.channel()
+        held = channel.basic_get(QUEUE_OF[Step.SUPPRESS])
+        assert channel.client.hlen(UNACKED) == 1
+        assert broker.waiting_tasks() == len(QUEUE_OF), "a task that is worked on is not lost"
+        assert broker.depths()[QUEUE_OF[Step.SUPPRESS]] == Depth(ready=2, unacked=1)
+        channel.basic_ack(held.delivery_tag)
+        assert broker.waiting_tasks() == len(QUEUE_OF) - 1
+    broker.close()
+
+
+def test_the_shipped_settings_are_accepted(app: Celery) -> None:
+    check_configuration(app.conf)
+    refuse_what_cannot_work(conf=app.conf)
+
+
+def no_broker(conf: Any) -> None:
+    conf.broker_url = None
+
+
+def empty_broker(conf: Any) -> None:
+    conf.broker_url = ""
+
+
+def visible_as_long_as_a_task_may_take(conf: Any) -> None:
+    conf.broker_transport_options = {"visibility_timeout": conf.task_time_limit}
+
+
+def visible_too_early(conf: Any) -> None:
+    conf.task_time_limit = 3_601
+    conf.broker_transport_options = {}  # Celery's own timeout is an hour
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (no_broker, ["SENDTRACE_BROKER_URL"]),
+        (empty_broker, ["SENDTRACE_BROKER_URL"]),
+        (visible_as_long_as_a_task_may_take, ["visibility_timeout (120 s)", "(120 s)"]),
+        (visible_too_early, ["visibility_timeout (3600 s)", "task_time_limit (3601 s)"]),
+    ],
+)
+def test_settings_that_lose_or_repeat_messages_are_refused(
+    app: Celery, spoil: Callable[[Any], None], expected: list[str]
+) -> None:
+    spoil(app.conf)
+    with pytest.raises(UsageError) as caught:
+        check_configuration(app.conf)
+    for part in expected:
+        assert part in str(caught.value)
+    with pytest.raises(SystemExit, match="sendtrace: "):
+        refuse_what_cannot_work(conf=app.conf)
+
+
+@pytest.mark.parametrize("url", [None, "redis://broker.example:6379/0"])
+def test_the_broker_comes_from_the_environment_alone(
+    monkeypatch: pytest.MonkeyPatch, url: str | None
+) -> None:
+    """Without a setting there is none, and not one on this machine by chance."""
+    if url is not None:
+        monkeypatch.setenv("SENDTRACE_BROKER_URL", url)
+    assert run_path(celeryconfig.__file__)["broker_url"] == url
+
+
+def test_nothing_but_json_goes_in_and_out(app: Celery) -> None:
+    assert celeryconfig.accept_content == ["json"]
+    assert app.conf.task_serializer == "json"
+    assert [*app.conf.accept_content] == ["json"]
+    with pytest.raises(EncodeError):
+        app.send_task(task_name(Step.SUPPRESS), kwargs={"campaign": object()})
+    app.send_task(task_name(Step.SUPPRESS), kwargs={"campaign": 1, "batch": 2})
+    with app.connection_for_read() as connection:
+        sent = connection.channel().basic_get(QUEUE_OF[Step.SUPPRESS])
+        assert sent.content_type == "application/json"
+
+
+@pytest.mark.parametrize("serializer", ["pickle", "yaml", "msgpack"])
+def test_what_is_not_json_is_not_read(app: Celery, serializer: str) -> None:
+    serialization: Any = import_module("kombu.serialization")
+    accepted = serialization.prepare_accept_content(app.conf.accept_content)
+    encoder = serialization.registry.name_to_type
+    with pytest.raises(ContentDisallowed):
+        serialization.loads(b"", encoder[serializer], "binary", accept=accepted)
+
+
+def test_no_result_is_kept(app: Celery) -> None:
+    assert celeryconfig.task_ignore_result is True
+    assert app.conf.result_backend is None

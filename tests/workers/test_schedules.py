@@ -1,0 +1,237 @@
+"""Steps in any order, repeated, torn off or never done: what comes of the messages is the same.
+
+The real stages on a real database. A schedule is what driver, broker, workers and sweep do to two
+batches, in any order whatever; after it the sweep takes every batch to its end. `make schedules`
+plays two thousand of them.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import ClassVar
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from simulator.oracle.oracle import Oracle, allowances
+from simulator.results.invariants import INVARIANTS
+from simulator.results.prediction_check import compare
+from simulator.schema import open_database
+from simulator.setup.record import Loaded, Run
+from simulator.world import ledger
+from tests.support.factory import PATIENCE
+from tests.support.playing import settle
+from tests.support.schedules import SIZE, Act, prepare, queue_batch
+from tracker.audit import invariants
+from tracker.queries.next_step import next_step
+from tracker.queries.report import make_reports
+from tracker.queries.stalled import find_idle
+from tracker.settings import load_settings
+from tracker.status import Reason, Status, Step
+from tracker.store.database import Database
+
+STILL = 0.5
+"""Seconds for which a sweep may find nothing though something is left: here nothing has to wait.
+Short, as many schedules that fail are played until the shortest one is found."""
+
+STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT, Step.DELIVER)
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """One database for all schedules: each makes a run of its own in it."""
+    home = tmp_path_factory.mktemp("schedules")
+    url = f"sqlite:///{home / 'schedules.db'}"
+    with closing(open_database(load_settings(home=home, database_url=url))) as opened:
+        sa.event.listen(opened.engine, "connect", not_to_disk)
+        opened.engine.dispose()
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.services.base.PAUSES", (0.0, 0.0))
+
+
+def not_to_disk(connection: sqlite3.Connection, _record: object) -> None:
+    """Killed workers leave their machine running, so nothing need outlive that."""
+    connection.execute("PRAGMA synchronous = OFF")
+
+
+def check_outcome(database: Database, run: Run) -> None:
+    """Hold what came of a run against every invariant and the oracle."""
+    loaded: Loaded = run.campaigns[0]
+    oracle = Oracle.of(run.scenario, loaded)
+    expected = allowances(run.scenario, [oracle])[None]
+    with database.read() as connection:
+        findings = invariants.check(connection, [loaded.campaign], INVARIANTS)
+        [report] = make_reports(connection, [loaded.campaign])
+        scarce = expected.credit_is_scarce
+        comparison = compare(connection, loaded, oracle, credit_is_scarce=scarce)
+    assert [finding for finding in findings if not finding.holds] == []
+    assert comparison.differences == ()
+    assert comparison.as_predicted == comparison.messages == 2 * SIZE
+    assert report.having(Status.NOT_SENT, Reason.OUT_OF_CREDIT) == expected.withheld
+    assert report.settled == 2 * SIZE
+
+
+class Schedules(RuleBasedStateMachine):
+    """A driver that records batches, a broker that may do anything with tasks, and workers that may
+    die: whatever the order, what becomes of the messages is the same."""
+
+    database: ClassVar[Database]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[tuple[int, Step]] = []
+        """The tasks that the broker has: a batch, and what is to be done to it."""
+
+    @initialize(seed=st.integers(0, 1_000), credit=st.none() | st.integers(0, 2 * SIZE))
+    def begin(self, seed: int, credit: int | None) -> None:
+        self.run, self.worker = prepare(self.database, seed, credit, batches=0)
+
+    @precondition(lambda self: len(self.worker.batches) < 2)
+    @rule(reaches_the_broker=st.booleans())
+    def record(self, reaches_the_broker: bool) -> None:
+        """The driver records the next batch; it may be gone before it has sent it."""
+        number = len(self.worker.batches)
+        self.worker.batches += [queue_batch(self.database, self.run, number)]
+        if reaches_the_broker:
+            self.waiting.append((number, Step.SUPPRESS))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), stays=st.booleans(), goes_on=st.booleans())
+    def work(self, data: st.DataObject, stays: bool, goes_on: bool) -> None:
+        """A task is done. It may be delivered again, and what follows it may be lost."""
+        task = data.draw(st.sampled_from(self.waiting))
+        following = self.worker.do(task[1], task[0])
+        if not stays:
+            self.waiting.remove(task)
+        if following is not None and goes_on:
+            self.waiting.append((task[0], following.step))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), stays=st.booleans())
+    def die(self, data: st.DataObject, stays: bool) -> None:
+        """The worker dies before what it wrote is committed; the gateway keeps what it accepted."""
+        task = data.draw(st.sampled_from(self.waiting))
+        self.worker.act(Act(task[1], task[0], killed=True))
+        if not stays:
+            self.waiting.remove(task)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), by=st.sampled_from(STEPS))
+    def outrun(self, data: st.DataObject, by: Step) -> None:
+        """Somebody does another step on the batch between a task's reading and its writing."""
+        number, step = data.draw(st.sampled_from(self.waiting))
+        self.worker.act(Act(step, number, outrun_by=by))
+
+    @precondition(lambda self: self.worker.batches)
+    @rule(data=st.data(), step=st.sampled_from(STEPS))
+    def stray(self, data: st.DataObject, step: Step) -> None:
+        """A task comes that nobody has sent, such as one of long ago: any step on any batch."""
+        self.worker.do(step, data.draw(st.integers(0, len(self.worker.batches) - 1)))
+
+    @precondition(lambda self: self.worker.batches)
+    @rule(data=st.data(), length=st.integers(1, len(STEPS)))
+    def go_far(self, data: st.DataObject, length: int) -> None:
+        """A batch gets some of the way, so that what comes after finds something to spoil."""
+        number = data.draw(st.integers(0, len(self.worker.batches) - 1))
+        for step in STEPS[:length]:
+            self.worker.do(step, number)
+
+    @rule()
+    def forget(self) -> None:
+        """The broker loses everything."""
+        self.waiting.clear()
+
+    @rule()
+    def sweep(self) -> None:
+        """Batches without a task are sent on from where the record says they are."""
+        known = {number for number, _ in self.waiting}
+        campaign = self.run.campaigns[0].campaign
+        with self.database.read() as connection:
+            idle = find_idle(connection, [campaign], timedelta())
+        self.waiting += [(each.batch, each.step) for each in idle if each.batch not in known]
+
+    @invariant()
+    def the_report_balances(self) -> None:
+        with self.database.read() as connection:
+            [report] = make_reports(connection, [self.run.campaigns[0].campaign])
+        assert report.balanced
+
+    def teardown(self) -> None:
+        if not hasattr(self, "worker"):
+            return
+        while len(self.worker.batches) < 2:
+            self.record(reaches_the_broker=False)
+        self.waiting.clear()
+        moved = time.monotonic()
+        deadline = moved + PATIENCE
+        while any(next_step(self.database, batch) for batch in self.worker.batches):
+            self.sweep()
+            now = time.monotonic()
+            moved = now if self.waiting else moved
+            assert now < min(deadline, moved + STILL), "the sweep takes everything to its end"
+            while self.waiting:
+                number, step = self.waiting.pop()
+                following = self.worker.do(step, number)
+                if following is not None and following.step is not step:
+                    self.waiting.append((number, following.step))
+        for number in range(2):  # what is settled stays so, whoever comes late
+            for step in STEPS:
+                self.worker.do(step, number)
+        check_outcome(self.database, self.run)
+
+
+LONG = int(os.environ.get("SENDTRACE_TEST_SCHEDULES", "0"))
+"""How many schedules `make schedules` asks for. Then the shortest one that fails is looked for."""
+
+
+def test_no_schedule_changes_what_becomes_of_a_message(sqlite: Database) -> None:
+    Schedules.database = sqlite
+    run_state_machine_as_test(
+        Schedules,
+        settings=settings(
+            max_examples=LONG or 25,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=set(Phase) - (set() if LONG else {Phase.shrink, Phase.explain}),
+            print_blob=False,
+        ),
+    )
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_dies_before_its_commit_leaves_no_trace(sqlite: Database, step: Step) -> None:
+    """Else the schedules above would prove less than they say."""
+    run, worker = prepare(sqlite, 7, None)
+    for earlier in STEPS[: STEPS.index(step)]:
+        worker.do(earlier, 0)
+    campaign = run.campaigns[0].campaign
+    with sqlite.read() as connection:
+        before = make_reports(connection, [campaign])[0].as_json()
+    worker.act(Act(step, 0, killed=True))
+    with sqlite.read() as connection:
+        assert make_reports(connection, [campaign])[0].as_json() == before
+        again = ledger.counts(connection, [campaign.id]).repeats
+    for number in range(2):
+        settle(sqlite, worker.batches[number])
+    check_outcome(sqlite, run)
+    with sqlite.read() as connection:
+        repeats = ledger.counts(connection, [campaign.id]).repeats
+    assert (again, repeats > 0) == (0, step is Step.SUBMIT)

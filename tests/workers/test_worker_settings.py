@@ -1,0 +1,86 @@
+"""Settings of workers, each shown by a real worker that has them from ``celeryconfig``."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from tests.support.celery_worker import a_worker
+from workers.queues import QUEUES
+from workers.upkeep.broker import UNACKED, broker_client
+
+PROGRAM = """
+import time
+from pathlib import Path
+from celery import Celery
+app = Celery("test", config_source="celeryconfig")
+app.conf.broker_url = {broker!r}
+
+@app.task(name="workers.suppress")
+def suppress():
+    Path("begun").touch()
+    time.sleep(600)
+"""
+
+LIMIT = 60.0
+"""Seconds in which anything here must happen."""
+
+
+@pytest.fixture
+def client(broker_url: str) -> Iterator[Redis]:
+    with closing(broker_client(broker_url, timeout=5)) as opened:
+        opened.flushall()
+        yield opened
+        opened.flushall()  # it is everybody's
+
+
+@pytest.fixture
+def app(broker_url: str) -> Iterator[Celery]:
+    with Celery("test", set_as_current=False, config_source="celeryconfig") as made:
+        made.conf.broker_url = broker_url
+        yield made
+
+
+def wait_until(condition: Callable[[], bool], folder: Path) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, (folder / "log").read_text()
+        time.sleep(0.02)
+
+
+def send(app: Celery, number: int, eta: datetime | None = None) -> None:
+    with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
+        for _ in range(number):
+            app.send_task("workers.suppress", queue=QUEUES[0], eta=eta, producer=producer)
+
+
+def look_again(app: Celery) -> None:
+    """Return when the worker has been round: what it would take by now, it has taken."""
+    for _ in range(2):
+        assert app.control.ping(timeout=LIMIT, limit=1)
+
+
+def test_a_worker_takes_one_task_at_a_time_and_leaves_the_rest_to_others(
+    app: Celery, client: Redis, tmp_path: Path, broker_url: str
+) -> None:
+    send(app, 6)
+    with a_worker(tmp_path, broker_url, program=PROGRAM, queue=QUEUES[0]):
+        wait_until((tmp_path / "begun").exists, tmp_path)
+        look_again(app)
+        assert (client.hlen(UNACKED), client.llen(QUEUES[0])) == (1, 5)
+
+
+def test_a_worker_holds_only_so_many_tasks_that_wait_for_their_time(
+    app: Celery, client: Redis, tmp_path: Path, broker_url: str
+) -> None:
+    most = app.conf.worker_eta_task_limit
+    send(app, most + 50, datetime.now(UTC) + timedelta(hours=1))
+    with a_worker(tmp_path, broker_url, program=PROGRAM, queue=QUEUES[0]):
+        wait_until(lambda: client.hlen(UNACKED) >= most, tmp_path)
+        look_again(app)
+        assert (client.hlen(UNACKED), client.llen(QUEUES[0])) == (most, 50)

@@ -1,0 +1,106 @@
+"""Who works and what failed, heard of a real worker on a real Valkey."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+
+from simulator.stack.local import embedded_broker
+from tests.support.celery_worker import a_worker
+from workers.queues import shown_arguments
+from workers.upkeep import presence
+from workers.upkeep.presence import Listener, Presence
+
+LIMIT = 30.0
+"""Seconds in which anything here must happen."""
+
+
+@pytest.fixture
+def listener(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+    monkeypatch.setattr(presence, "ASK_EVERY", 0.5)
+    with Celery("listening", broker=broker_url, set_as_current=False) as app, Listener(app) as made:
+        yield made
+
+
+def seen(listener: Listener, condition: Callable[[Presence], bool]) -> Presence:
+    deadline = time.monotonic() + LIMIT
+    while not condition(listener.snapshot()):
+        assert time.monotonic() < deadline, listener.snapshot()
+        time.sleep(0.02)
+    return listener.snapshot()
+
+
+def test_a_worker_is_seen_and_so_is_that_it_fell_silent(
+    listener: Listener, tmp_path: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with a_worker(tmp_path, broker_url) as process:
+        found = seen(listener, lambda it: any(each.is_there for each in it.workers))
+        assert [each.name for each in found.workers] == ["one@here"]
+        found = seen(listener, lambda it: bool(it.workers[0].queues))
+        assert found.workers[0].queues == ("celery",)
+        assert found.deaf_since is None
+        monkeypatch.setattr(presence, "SILENT_AFTER", 5.0)
+        os.killpg(process.pid, signal.SIGKILL)
+        found = seen(listener, lambda it: not it.workers[0].is_there)
+        assert [each.name for each in found.workers] == ["one@here"], "it is still known"
+
+
+def test_tasks_that_fail_are_seen_without_what_they_are_not_to_tell(
+    listener: Listener, tmp_path: Path, broker_url: str
+) -> None:
+    with (
+        a_worker(tmp_path, broker_url),
+        Celery("asking", broker=broker_url, set_as_current=False) as app,
+    ):
+        seen(listener, lambda it: any(each.is_there for each in it.workers))
+        for name, batch in (("workers.fails", 3), ("workers.tries", 4)):
+            app.send_task(
+                name,
+                kwargs={"campaign": 7, "batch": batch},
+                kwargsrepr=shown_arguments(7, "O'Neill", batch),
+            )
+        found = seen(listener, lambda it: len(it.failed) >= 3)
+    by_task = {(each.task, each.again): each for each in found.failed}
+    failed = by_task["workers.fails", False]
+    assert (failed.campaign, failed.batch, failed.worker) == (7, 3, "one@here")
+    assert len(failed.error) == presence.LONGEST_ERROR
+    again = by_task["workers.tries", True]
+    assert (again.batch, again.error) == (4, "OSError('away')")
+    assert ("workers.tries", False) in by_task
+    assert [each.at for each in found.failed] == sorted(
+        (each.at for each in found.failed), reverse=True
+    )
+
+
+def test_a_broker_that_goes_away_is_noticed_and_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "LONGEST_PAUSE", 0.2)
+    with embedded_broker() as url:
+        app = Celery("listening", broker=url, set_as_current=False)
+        listening = Listener(app)
+        listening.__enter__()
+        try:
+            seen(listening, lambda it: it.deaf_since is None)
+        except BaseException:
+            listening.__exit__()
+            raise
+    try:
+        found = seen(listening, lambda it: it.deaf_since is not None)
+        assert found.deaf_since is not None
+        assert found.deaf_since <= time.time()
+    finally:
+        listening.__exit__()
+        app.close()
+    assert not listening._thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    "told", [None, "", "{'campaign': 1", "[1]", "{'campaign': 'x'}", "(" * 500, "..."]
+)
+def test_arguments_that_say_something_else(told: object) -> None:
+    assert presence._told(told) == {}

@@ -1,0 +1,275 @@
+"""The sweep: what stands still is sent on, and nothing else."""
+
+import json
+import time
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from celery import Celery
+from redis import Redis
+
+from tests.support.celery_worker import a_worker
+from tests.support.factory import READY, Plan, age, at_once, make_batch, move
+from tracker.record import catalog
+from tracker.record.catalog import Batch
+from tracker.status import Step
+from tracker.store.database import Database
+from tracker.store.schema import batches, recoveries
+from workers.queues import QUEUE_OF, QUEUES, SWEEP_EVERY, shown_arguments, task_name
+from workers.upkeep import sweep as sweep_module
+from workers.upkeep.broker import UNACKED_INDEX, broker_client
+from workers.upkeep.sweep import LONGEST_PAUSE, PATIENCE, sweep
+
+
+@pytest.fixture
+def client(broker_url: str) -> Iterator[Redis]:
+    with closing(broker_client(broker_url, timeout=5)) as opened:
+        opened.flushall()
+        yield opened
+        opened.flushall()  # it is everybody's
+
+
+@pytest.fixture
+def app(broker_url: str) -> Iterator[Celery]:
+    with Celery("test", set_as_current=False, config_source="celeryconfig") as made:
+        made.conf.broker_url = broker_url
+        yield made
+
+
+@pytest.fixture
+def still(database: Database) -> Batch:
+    """A batch of which nothing has been heard for a minute."""
+    batch = make_batch(database)
+    age(database, batch, timedelta(minutes=1))
+    return batch
+
+
+def tasks(client: Redis) -> list[tuple[str, Any]]:
+    """The queue and the arguments of every task that is ready."""
+    found = []
+    for queue in QUEUES:
+        for raw in client.lrange(queue, 0, -1):
+            _, told, *_ = json.loads(b64decode(json.loads(raw)["body"]))
+            found.append((queue, told))
+    return found
+
+
+def send(app: Celery, batch: Batch, step: Step = Step.SUPPRESS, **options: Any) -> None:
+    key = {"campaign": batch.campaign.id, "batch": batch.batch}
+    app.send_task(
+        task_name(step),
+        kwargs=key,
+        kwargsrepr=shown_arguments(batch.campaign.id, "x", batch.batch),
+        queue=QUEUE_OF[step],
+        **options,
+    )
+
+
+@pytest.fixture
+def take(app: Celery) -> Iterator[Any]:
+    """Takes the next task of a queue, as a worker does that never acknowledges it."""
+    with app.connection_for_read() as connection:
+
+        def one(queue: str) -> None:
+            channel = connection.channel()
+            assert channel.basic_get(queue) is not None
+
+        yield one
+
+
+def test_a_batch_that_never_reached_the_broker_is_sent_from_where_it_is(
+    database: Database, app: Celery, client: Redis, still: Batch
+) -> None:
+    [sent] = sweep(database, app, client)
+    assert (sent.standing.batch, sent.times) == (still.batch, 1)
+    key = {"campaign": still.campaign.id, "batch": still.batch, "again": True}
+    assert tasks(client) == [("queued", key)]
+    handed = make_batch(database)
+    move(database, handed, list(range(10)), READY)
+    age(database, handed, timedelta(minutes=1))
+    sweep(database, app, client)
+    there = {"campaign": handed.campaign.id, "batch": handed.batch, "again": True}
+    assert ("about_to_be_sent", there) in tasks(client)
+    assert len(tasks(client)) == 2
+
+
+def test_what_was_touched_lately_is_left_alone(
+    database: Database, app: Celery, client: Redis
+) -> None:
+    age(database, make_batch(database), PATIENCE / 2)
+    assert sweep(database, app, client) == []
+
+
+def test_what_waits_in_a_queue_is_left_alone_however_long_that_is(
+    database: Database, app: Celery, client: Redis, still: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.upkeep.broker.CHUNK", 3)
+    send(app, still)
+    other = make_batch(database)
+    for _ in range(10):
+        send(app, other)
+    assert sweep(database, app, client) == []
+    client.flushall()
+    assert len(sweep(database, app, client)) == 1
+
+
+def test_what_a_worker_has_taken_just_now_is_left_alone(
+    database: Database, app: Celery, client: Redis, still: Batch, take: Any
+) -> None:
+    send(app, still)
+    take("queued")
+    assert tasks(client) == []
+    assert sweep(database, app, client) == []
+
+
+def taken_long_ago(client: Redis) -> None:
+    for tag in client.zrange(UNACKED_INDEX, 0, -1):
+        client.zadd(UNACKED_INDEX, {str(tag, "ascii"): 1_000})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_a_worker_took_long_ago_is_sent_on_if_none_has_it(
+    database: Database,
+    app: Celery,
+    client: Redis,
+    still: Batch,
+    take: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    is_there: bool,
+) -> None:
+    send(app, still)
+    take("queued")
+    taken_long_ago(client)
+    asked: list[str] = []
+
+    def at_work(_app: Celery, ids: list[str]) -> set[str]:
+        asked.extend(ids)
+        return set(ids) if is_there else set()
+
+    monkeypatch.setattr(sweep_module, "_at_work", at_work)
+    assert len(sweep(database, app, client)) == (0 if is_there else 1)
+    assert len(asked) == 1
+
+
+def test_nobody_answers_for_a_worker_that_died(
+    database: Database, app: Celery, client: Redis, still: Batch, take: Any
+) -> None:
+    send(app, still)
+    take("queued")
+    taken_long_ago(client)
+    assert len(sweep(database, app, client)) == 1
+
+
+SLOW = """
+import time
+from celery import Celery
+app = Celery("test", broker={broker!r})
+app.conf.task_acks_late = True
+
+@app.task(name="workers.suppress")
+def suppress(campaign, batch):
+    time.sleep(600)
+"""
+
+
+def test_what_a_worker_is_at_for_long_is_left_alone_as_long_as_that_lives(
+    database: Database, app: Celery, client: Redis, still: Batch, tmp_path: Path, broker_url: str
+) -> None:
+    assert task_name(Step.SUPPRESS) in SLOW
+    with a_worker(tmp_path, broker_url, program=SLOW, queue=QUEUE_OF[Step.SUPPRESS]):
+        send(app, still)
+        deadline = time.monotonic() + 30
+        while not client.zcard(UNACKED_INDEX):
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.02)
+        taken_long_ago(client)
+        assert sweep(database, app, client) == []
+    assert len(sweep(database, app, client)) == 1
+
+
+def test_what_waits_on_purpose_is_left_alone_until_its_time_has_come(
+    database: Database, app: Celery, client: Redis, still: Batch, take: Any
+) -> None:
+    send(app, still, eta=datetime.now(UTC) + timedelta(seconds=30))
+    take("queued")
+    taken_long_ago(client)
+    assert sweep(database, app, client) == []
+    client.flushall()
+    send(app, still, eta=datetime.now(UTC) - timedelta(seconds=30))
+    take("queued")
+    taken_long_ago(client)
+    assert len(sweep(database, app, client)) == 1
+
+
+def test_two_sweeps_at_once_send_once(
+    database: Database, app: Celery, client: Redis, still: Batch
+) -> None:
+    done = at_once(*[lambda: sweep(database, app, client) for _ in range(4)])
+    assert sum(map(len, done)) >= 1
+    assert len(tasks(client)) == 1
+
+
+def test_a_batch_that_shows_no_sign_of_life_is_left_alone_longer_each_time(
+    database: Database, app: Celery, client: Redis, still: Batch
+) -> None:
+    pauses = []
+    for expected in range(1, 11):
+        [sent] = sweep(database, app, client)
+        assert sent.times == expected
+        client.flushall()
+        assert sweep(database, app, client) == [], "not at once"
+        pauses.append(_let_time_pass(database, app, client))
+    assert pauses == [min(LONGEST_PAUSE, SWEEP_EVERY * 2**power) for power in range(10)]
+    age(database, still, timedelta(minutes=2))  # it has moved since
+    [sent] = sweep(database, app, client)
+    assert sent.times == 1
+
+
+def _let_time_pass(database: Database, app: Celery, client: Redis) -> float:
+    """Put the last sending back, until it may be done again; by how many seconds."""
+    back = 0.0
+    while back < 400:
+        back += SWEEP_EVERY
+        with database.write() as connection:
+            before = connection.execute(sa.select(recoveries)).one()
+            long_ago = before.sent_at - int(SWEEP_EVERY * 1e6)
+            connection.execute(sa.update(recoveries).values(sent_at=long_ago))
+        with database.read() as connection:
+            row = connection.execute(sa.select(recoveries)).one()
+        if datetime.now(UTC).timestamp() * 1e6 - row.sent_at >= sweep_module._pause(row.times):
+            return back
+    return back
+
+
+def test_runs_that_finished_or_were_given_up_are_left_alone(
+    database: Database, app: Celery, client: Redis, still: Batch
+) -> None:
+    with database.write() as connection:
+        catalog.give_up_run(connection, still.campaign.run_id, 1)
+    assert sweep(database, app, client) == []
+
+
+def test_only_the_campaigns_asked_for_are_sent_on(
+    database: Database, app: Celery, client: Redis, still: Batch
+) -> None:
+    other = make_batch(database, Plan(name="other"))
+    age(database, other, timedelta(minutes=1))
+    [sent] = sweep(database, app, client, [other.campaign.id])
+    assert sent.standing.campaign.id == other.campaign.id
+
+
+def test_a_clock_that_was_put_forward_makes_nothing_stand_still(
+    database: Database, app: Celery, client: Redis
+) -> None:
+    batch = make_batch(database)
+    send(app, batch)
+    with database.write() as connection:
+        long_ago = batches.c.touched_at - 3_600_000_000
+        connection.execute(sa.update(batches).values(touched_at=long_ago))
+    assert sweep(database, app, client) == []

@@ -1,0 +1,110 @@
+"""Reports and stories as people read them: on a terminal, and as a table for spreadsheets."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from datetime import UTC, tzinfo
+from typing import Any
+
+from tracker.audit.invariants import Finding
+from tracker.output.report_lines import Line, balance_line, report_lines
+from tracker.queries.report import Report
+from tracker.queries.timeline import Event, Story
+
+LABEL_WIDTH = 34
+COUNT_WIDTH = 12
+
+
+def harmless(text: str) -> str:
+    """What a person reads, without characters that a terminal obeys: names come from anywhere."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text
+    )
+
+
+def as_text(report: Report, *, heading: str = "Live Monitoring Report", zone: tzinfo = UTC) -> str:
+    """The whole report of a campaign, several lines, without a line end after the last.
+
+    Days and hours are those of ``zone``.
+    """
+    campaign = report.campaign
+    seed = "" if campaign.seed is None else f" · seed {campaign.seed}"
+    state = "" if report.finished else " · not finished"
+    lines = [
+        f"{heading}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}{state}",
+        "",
+        *map(_shown, report_lines(report, zone)),
+        "",
+        balance_line(report),
+    ]
+    return "\n".join(lines)
+
+
+def _shown(line: Line) -> str:
+    text = f"{'  ' * line.level + line.label:<{LABEL_WIDTH}}{line.count:>{COUNT_WIDTH},}"
+    if line.share is not None:
+        text += f"{100 * line.share:8.1f} %"
+    return text + (f"{'':13}{line.note}" if line.note else "")
+
+
+def as_csv(reports: Sequence[Report]) -> str:
+    """One row a campaign; the columns are the paths of the JSON report."""
+    rows = [dict(_flat(report.as_json())) for report in reports]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=[*rows[0]], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _flat(value: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            yield from _flat(inner, f"{prefix}{key}.")
+        else:
+            yield prefix + key, inner
+
+
+def story_text(story: Story) -> str:
+    """What happened to one message; several lines, without a line end after the last."""
+    batch = "-" if story.batch is None else story.batch
+    lines = [
+        f"{story.campaign.name} {story.number} · customer {story.customer_id}"
+        f" · batch {batch} · run {story.campaign.run_id}",
+        "",
+        f"{'time (UTC)':<28}{'status':<18}{'attempt':>7}  {'step':<10}{'worker':<22}task",
+    ]
+    for event in story.events:
+        lines.append(_event_line(event))
+        if event.reason is not None:
+            lines.append(f"{'':<28}{event.reason.slug}: {event.reason.meaning}")
+        if event.detail is not None:
+            lines.append(f"{'':<28}the gateway said: {event.detail}")
+    if story.broke is not None:
+        lines.append(
+            f"{'':<28}it broke {story.broke.step or 'a step'} every time: {story.broke.error}"
+        )
+    return "\n".join(lines)
+
+
+def _event_line(event: Event) -> str:
+    at = "" if event.at is None else f"{event.at:%Y-%m-%d %H:%M:%S.%f}"
+    attempt = str(event.attempt or "")
+    return (
+        f"{at:<28}{event.status.slug:<18}{attempt:>7}  {event.step or '':<10}"
+        f"{event.worker or '':<22}{event.task_id or '-'}"
+    )
+
+
+def finding_lines(finding: Finding) -> list[str]:
+    """A finding as a person reads it: one line, and one for each wrong row that is named."""
+    if finding.holds:
+        return [f"✔ {finding.invariant.name:<22}{finding.invariant.claim}"]
+    lines = [f"✘ {finding.invariant.name:<22}{finding.invariant.claim}"]
+    lines.append(f"    {finding.wrong:,} wrong; the first:")
+    lines += [f"    {_row(example)}" for example in finding.examples]
+    return lines
+
+
+def _row(example: dict[str, Any]) -> str:
+    return " · ".join(f"{key} {value}" for key, value in example.items() if value != {})

@@ -1,0 +1,99 @@
+"""From when on a batch's gateway may have more to tell of it: receipts, and engagement.
+
+A batch that expects something is not done with, and whoever looks after it knows when to ask next.
+What is expected is written in the same entry as what it follows from, so it can't be forgotten.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.clock import Instant
+from tracker.record.catalog import Batch
+from tracker.record.journal import Entry
+from tracker.store.schema import batches, steps
+
+
+class Expected(StrEnum):
+    """What a batch expects, by the column that says from when on."""
+
+    RECEIPTS = "receipts_due_at"
+    ENGAGEMENT = "engagement_due_at"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What a batch expects, as known by its step ``as_of``; None is nothing more."""
+
+    as_of: int
+    receipts_due_at: Instant | None
+    engagement_due_at: Instant | None
+
+
+def outlook(connection: Connection, batch: Batch) -> Outlook:
+    """What a batch expects. Read it together with what the next answer is to be held against."""
+    latest = (
+        sa.select(sa.func.max(steps.c.id))
+        .where(steps.c.campaign_id == batch.campaign.id, steps.c.batch == batch.batch)
+        .scalar_subquery()
+    )
+    as_of, receipts_due_at, engagement_due_at = connection.execute(
+        sa.select(latest, batches.c.receipts_due_at, batches.c.engagement_due_at).where(*_of(batch))
+    ).one()
+    return Outlook(
+        as_of=as_of, receipts_due_at=receipts_due_at, engagement_due_at=engagement_due_at
+    )
+
+
+def expect(written: Entry, what: Expected, due: Instant) -> None:
+    """More may come from ``due`` on, or from when it is expected already, if that is earlier."""
+    column = batches.c[what]
+    earlier = sa.case((column < due, column), else_=due)
+    written.connection.execute(
+        sa.update(batches).where(*_of(written.batch)).values({column: earlier})
+    )
+
+
+def expect_not_before(written: Entry, what: Expected, due: Instant | None, *, as_of: int) -> None:
+    """More comes from ``due`` on and not before, or never, as far as was known by step ``as_of``.
+
+    Where the batch went on since then, its newer expectations stand.
+    """
+    newer = sa.select(steps.c.id).where(
+        steps.c.campaign_id == written.batch.campaign.id,
+        steps.c.batch == written.batch.batch,
+        steps.c.id > as_of,
+        steps.c.id < written.step_id,
+    )
+    if written.connection.scalar(sa.select(newer.exists())):
+        if due is not None:
+            expect(written, what, due)
+    else:
+        written.connection.execute(
+            sa.update(batches).where(*_of(written.batch)).values({batches.c[what]: due})
+        )
+
+
+def expecting(
+    connection: Connection,
+    campaign_ids: Sequence[int],
+    what: Collection[Expected] = frozenset(Expected),
+) -> Counter[int]:
+    """By campaign, how many batches expect some of ``what``."""
+    query = (
+        sa.select(batches.c.campaign_id, sa.func.count())
+        .where(
+            batches.c.campaign_id.in_(campaign_ids),
+            sa.or_(*(batches.c[each].is_not(None) for each in what)),
+        )
+        .group_by(batches.c.campaign_id)
+    )
+    return Counter(dict(connection.execute(query).all()))
+
+
+def _of(batch: Batch) -> tuple[sa.ColumnElement[bool], ...]:
+    return (batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)

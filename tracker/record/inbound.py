@@ -1,0 +1,230 @@
+"""What gateways have reported on their own account, kept until a step of the batch applies it.
+
+A report is acknowledged when it is in the database: the task that is sent for it may be lost. The
+batch notes that it has something due, so whoever looks after it next finds the report.
+"""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.clock import MICROSECOND
+from tracker.record.catalog import Batch, Campaign
+from tracker.record.due import Expected, expect
+from tracker.record.engagement import Event
+from tracker.record.journal import Entry
+from tracker.record.receipts import Receipt
+from tracker.status import IN_PROGRESS, Engagement, Status
+from tracker.store.arrays import read_columns
+from tracker.store.database import Database
+from tracker.store.schema import batches, reports, tallies
+
+PATIENCE = timedelta(minutes=10)
+"""How long a report waits, in real time, for what it is about: that its message was handed over, or
+delivered, may be written down after the gateway has spoken of it."""
+
+POLL = timedelta(seconds=1)
+"""How long a report that came too early is left alone, in real time."""
+
+Item = Receipt | Event
+Key = tuple[int, int]
+"""A campaign's id and a batch."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Items that were taken out of the inbox, each with the real instant at which it came."""
+
+    came: Mapping[Any, int]
+
+    def may_wait(self, item: Item) -> bool:
+        """Whether an item has not waited for long."""
+        return self.came[item] > _now() - PATIENCE // MICROSECOND
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """Batches for which something was stored; ``idle`` are those that had nothing else to do, so
+    that no task will come to them by itself."""
+
+    busy: Sequence[Key]
+    idle: Sequence[Key]
+
+
+def store(
+    database: Database,
+    what: Expected,
+    reported: Mapping[int, Sequence[Item]],
+    known: Sequence[Campaign],
+) -> Stored:
+    """Keep what was ``reported`` of messages of ``known`` campaigns, by the ids of these.
+
+    A message that its campaign does not have is kept with the campaign's first batch, which will
+    put it down as unknown. Campaigns without any batch are left out.
+    """
+    by_batch: dict[Key, list[Item]] = {}
+    with database.read() as connection:
+        for campaign in known:
+            for batch, items in _by_batch(connection, campaign, reported[campaign.id]).items():
+                by_batch[campaign.id, batch] = items
+    clocks = {campaign.id: campaign.clock for campaign in known}
+    received_at = _now()
+    with database.write() as connection:
+        # In one order, so that two reports can't wait for each other.
+        keys = sorted(by_batch)
+        idle = _idle(connection, keys, known)
+        for campaign_id, batch in keys:
+            due = clocks[campaign_id].now()
+            column = batches.c[what]
+            connection.execute(
+                sa.update(batches)
+                .where(batches.c.campaign_id == campaign_id, batches.c.batch == batch)
+                .values({column: sa.case((column < due, column), else_=due)})
+            )
+        if keys:
+            connection.execute(
+                sa.insert(reports),
+                [
+                    {
+                        "campaign_id": campaign_id,
+                        "batch": batch,
+                        "kind": what.value,
+                        "received_at": received_at,
+                        "body": json.dumps(by_batch[campaign_id, batch]),
+                    }
+                    for campaign_id, batch in keys
+                ],
+            )
+    return Stored(busy=[key for key in keys if key not in idle], idle=sorted(idle))
+
+
+def _by_batch(
+    connection: Connection, campaign: Campaign, items: Sequence[Item]
+) -> dict[int, list[Item]]:
+    number, first, size = read_columns(
+        connection,
+        sa.select(batches.c.batch, batches.c.first, batches.c.size).where(
+            batches.c.campaign_id == campaign.id
+        ),
+    )
+    if not len(number):
+        return {}
+    order = np.argsort(first)
+    last = (first + size - 1)[order]
+    wanted = np.array([min(max(item.number, -1), MOST) for item in items], np.int64)
+    place = np.searchsorted(last, wanted)
+    there = (wanted >= 0) & (place < len(last))
+    batch = np.where(there, number[order][np.minimum(place, len(last) - 1)], number[order][0])
+    found: defaultdict[int, list[Item]] = defaultdict(list)
+    for each, item in zip(batch.tolist(), items, strict=True):
+        found[each].append(item)
+    return found
+
+
+MOST = 2**62
+
+
+def _idle(connection: Connection, keys: Sequence[Key], known: Sequence[Campaign]) -> set[Key]:
+    """Which batches expect nothing, and have no message that needs work: no task is under way."""
+    attempts = {campaign.id: campaign.attempts for campaign in known}
+    idle: set[Key] = set()
+    for campaign_id in sorted({campaign_id for campaign_id, _ in keys}):
+        at_work = (
+            sa.exists()
+            .where(
+                tallies.c.campaign_id == batches.c.campaign_id,
+                tallies.c.batch == batches.c.batch,
+                tallies.c.messages > 0,
+                sa.or_(
+                    tallies.c.status.in_(IN_PROGRESS),
+                    sa.and_(
+                        tallies.c.status == Status.SOFT_BOUNCED,
+                        tallies.c.attempt < attempts[campaign_id],
+                    ),
+                ),
+            )
+            .correlate(batches)
+        )
+        query = sa.select(batches.c.batch).where(
+            batches.c.campaign_id == campaign_id,
+            batches.c.receipts_due_at.is_(None),
+            batches.c.engagement_due_at.is_(None),
+            ~at_work,
+        )
+        idle |= {(campaign_id, batch) for batch in connection.scalars(query)}
+    return idle & set(keys)
+
+
+def holds(connection: Connection, batch: Batch, what: Expected) -> bool:
+    """Whether something was reported of a batch and not applied yet."""
+    there = sa.select(reports.c.id).where(*_of(batch, what)).exists()
+    return bool(connection.scalar(sa.select(there)))
+
+
+def take(written: Entry, what: Expected) -> Taken:
+    """Take all that was reported of an entry's batch out of the inbox. Whoever reports now waits
+    until the entry is written."""
+    rows = written.connection.execute(
+        sa.select(reports.c.id, reports.c.received_at, reports.c.body)
+        .where(*_of(written.batch, what))
+        .order_by(reports.c.id)
+    ).all()
+    came: dict[Item, int] = {}
+    if rows:
+        taken = reports.c.id.in_([row.id for row in rows])
+        written.connection.execute(sa.delete(reports).where(taken))
+    for row in rows:
+        for values in json.loads(row.body):
+            came.setdefault(_item(what, values), row.received_at)
+    return Taken(came)
+
+
+def put_back(written: Entry, what: Expected, taken: Taken, items: Sequence[Item]) -> None:
+    """Keep items that were ``taken`` and came too early, for a second look a little later."""
+    if not items:
+        return
+    by_age: defaultdict[int, list[Item]] = defaultdict(list)
+    for item in items:
+        by_age[taken.came[item]].append(item)
+    written.connection.execute(
+        sa.insert(reports),
+        [
+            {
+                "campaign_id": written.batch.campaign.id,
+                "batch": written.batch.batch,
+                "kind": what.value,
+                "received_at": came,
+                "body": json.dumps(those),
+            }
+            for came, those in by_age.items()
+        ],
+    )
+    campaign = written.batch.campaign
+    expect(written, what, campaign.clock.now() + int(POLL / MICROSECOND * campaign.speed))
+
+
+def _item(what: Expected, values: Sequence[Any]) -> Item:
+    if what is Expected.RECEIPTS:
+        return Receipt(*values)
+    number, kind, at = values
+    return Event(number, Engagement(kind), at)
+
+
+def _of(batch: Batch, what: Expected) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        reports.c.campaign_id == batch.campaign.id,
+        reports.c.batch == batch.batch,
+        reports.c.kind == what.value,
+    )
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000

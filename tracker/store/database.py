@@ -1,0 +1,234 @@
+"""The database: an engine from a URL, and the one place where SQLite and PostgreSQL differ."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.sql.expression import FromClause
+
+from tracker.errors import DatabaseFailed, DatabaseUnreachable, UsageError
+from tracker.store.postgresql import OPTIONS, BigintArrayDumper, bigint_array
+from tracker.store.sqlite import sqlite_engine
+
+CONNECT_TIMEOUT = 5
+"""Seconds to wait for a database server before calling it unreachable."""
+
+
+DURABILITY = {
+    "sqlite": ("journal_mode", "synchronous"),
+    "postgresql": (
+        *("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method"),
+        *("shared_buffers", "max_wal_size", "server_version"),
+    ),
+}
+"""Settings that say what a commit is worth, and so what it costs."""
+
+SYNCHRONOUS = ("off", "normal", "full", "extra")
+"""What SQLite means by 0, 1, 2, 3."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of sendtrace's. Cheap to share between threads, not between processes."""
+
+    engine: Engine
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self.engine.dialect.name == "postgresql"
+
+    @property
+    def shown_url(self) -> str:
+        """The URL, fit to be shown: its password masked, wherever it stands."""
+        url = self.engine.url
+        if "password" in url.query:
+            url = url.update_query_dict({"password": "***"})
+        return url.render_as_string(hide_password=True)
+
+    def cause(self, error: Exception) -> str:
+        """The first line of what a driver said, fit to be shown."""
+        said = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+        cause = said.splitlines()[0] if said else type(error).__name__
+        for secret in (self.engine.url.password, self.engine.url.query.get("password")):
+            if secret:
+                cause = cause.replace(str(secret), "***")
+        return cause
+
+    def durability(self) -> dict[str, str]:
+        """What the database says of its own durability and version."""
+        ask = "SHOW" if self.is_postgresql else "PRAGMA"
+        with self.read() as connection:
+            said = {
+                name: str(connection.scalar(sa.text(f"{ask} {name}")))
+                for name in DURABILITY[self.engine.dialect.name]
+            }
+        if not self.is_postgresql:
+            said["synchronous"] = SYNCHRONOUS[int(said["synchronous"])]
+            said["sqlite_version"] = sqlite3.sqlite_version
+        return said
+
+    @contextmanager
+    def failing_plainly(self) -> Iterator[None]:
+        """A block in which a driver's error becomes one clear :exc:`DatabaseFailed`."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise DatabaseFailed(
+                f"the database {self.shown_url} failed: {self.cause(error)}"
+            ) from error
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one snapshot of everything, and writes nothing."""
+        with self.engine.connect() as connection:
+            if self.is_postgresql:
+                connection = connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+            yield connection
+
+    @contextmanager
+    def survey(self) -> Iterator[Connection]:
+        """A :meth:`read` for questions about whole tables, such as the audit's."""
+        with self.read() as connection:
+            if self.is_postgresql:
+                # Right after a run PostgreSQL has no statistics of its tables yet, takes them for
+                # small, and would compare each row with each. Other joins don't depend on that.
+                for setting in (
+                    "enable_nestloop = off",
+                    "enable_seqscan = on",
+                    "work_mem = '64MB'",
+                ):
+                    connection.execute(sa.text(f"SET LOCAL {setting}"))
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: committed at the end, rolled back if the block raises."""
+        with self._writing.connect() as connection, connection.begin():
+            yield connection
+
+    def keep_to_oneself(self, connection: Connection, table: Table) -> None:
+        """Let nobody else write to a table until the transaction ends: wait for those who do.
+
+        SQLite has one writer at a time anyway.
+        """
+        if self.is_postgresql:
+            connection.execute(sa.text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
+
+    def take_stock(self) -> None:
+        """Have PostgreSQL look at how large its tables have become, for better plans from now on.
+
+        It does so by itself, but not in the first minute. SQLite was told at migration.
+        """
+        if self.is_postgresql:
+            with self.write() as connection:
+                connection.execute(sa.text("ANALYZE"))
+
+    @cached_property
+    def _writing(self) -> Engine:
+        """The same engine and pool, for connections that will write."""
+        return self.engine.execution_options(sqlite_immediate=True, preserve_rowcount=True)
+
+    def rows(self, **columns: Sequence[int]) -> FromClause:
+        """Lists of whole numbers, all of one length, as a table with those columns."""
+        if self.is_postgresql:
+            arrays = (bigint_array(values) for values in columns.values())
+            named = (sa.column(column, sa.BigInteger) for column in columns)
+            return sa.func.unnest(*arrays).table_valued(*named, name="listed").render_derived()
+        if len(columns) == 1:
+            [(column, values)] = columns.items()
+            each = sa.func.json_each(json.dumps(list(values))).table_valued("value")
+            return sa.select(each.c.value.label(column)).subquery("listed")
+        listed = json.dumps(list(zip(*columns.values(), strict=True)))
+        each = sa.func.json_each(listed).table_valued("value")
+        return sa.select(
+            *(
+                sa.func.json_extract(each.c.value, f"$[{place}]", type_=sa.BigInteger).label(column)
+                for place, column in enumerate(columns)
+            )
+        ).subquery("listed")
+
+    def among(
+        self, column: sa.ColumnElement[int], numbers: Sequence[int]
+    ) -> sa.ColumnElement[bool]:
+        """Whether ``column`` is one of ``numbers``, however many: a look into an index for each.
+
+        A join with :meth:`rows` would say the same, but how it is done depends on what the
+        database believes of tables that were empty a minute ago. This leaves it no choice.
+        """
+        if self.is_postgresql:
+            return column == sa.any_(bigint_array(numbers))
+        each = sa.func.json_each(json.dumps(list(numbers))).table_valued("value")
+        return column.in_(sa.select(each.c.value))
+
+    def upsert(self, table: Table) -> "postgresql.Insert | sqlite.Insert":
+        """An INSERT that knows ON CONFLICT."""
+        return postgresql.insert(table) if self.is_postgresql else sqlite.insert(table)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def connect(url: str, *, reading: bool = False) -> Database:
+    """The database at ``url``, not yet contacted; :exc:`UsageError` if it can't be one.
+
+    Who is only ``reading`` does not make a SQLite file, and may read one that can't be written.
+    """
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, ValueError):
+        raise UsageError(
+            "the database URL can't be read; expected sqlite:///FILE or"
+            " postgresql://USER:PASSWORD@HOST/NAME"
+        ) from None
+    if backend in ("postgresql", "postgres"):
+        engine = sa.create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT,
+                "application_name": "sendtrace",
+                # A plan that was prepared while a table was nearly empty reads all of it, and
+                # would go on doing so when it has grown. Planning anew costs little a batch,
+                # and whoever means whole tables says so: see survey().
+                "prepare_threshold": None,
+                "options": f"{OPTIONS} {_text(parsed.query.get('options', ''))}".strip(),
+            },
+        )
+
+        @sa.event.listens_for(engine, "connect")
+        def adapt(connection: psycopg.Connection, _record: object) -> None:
+            connection.adapters.register_dumper(np.ndarray, BigintArrayDumper)
+
+        return Database(engine)
+    if backend == "sqlite":
+        return Database(sqlite_engine(parsed.set(drivername="sqlite+pysqlite"), reading))
+    raise UsageError(f"no support for {backend} databases; expected sqlite or postgresql")
+
+
+def _text(option: str | Sequence[str]) -> str:
+    """An option of a URL, which may be given several times."""
+    return option if isinstance(option, str) else " ".join(option)
+
+
+def check_reachable(database: Database) -> None:
+    """Raise :exc:`DatabaseUnreachable`, with the URL (password masked) and the cause, or return."""
+    try:
+        with database.engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+    except (DBAPIError, OSError) as error:
+        raise DatabaseUnreachable(
+            f"the database {database.shown_url} can't be used: {database.cause(error)}"
+        ) from None

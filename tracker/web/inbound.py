@@ -1,0 +1,235 @@
+"""The doors in: gateways report what became of messages, and what recipients did with them.
+
+What is reported is kept in the database and applied by the workers' steps, as all else is.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Annotated, Any, Literal
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+
+from tracker.clock import from_datetime
+from tracker.queries.timeline import MOST_NUMBER
+from tracker.record.catalog import latest_campaigns, load_campaigns
+from tracker.record.due import Expected
+from tracker.record.engagement import Event
+from tracker.record.inbound import Item, Stored, store
+from tracker.record.receipts import LONGEST_DETAIL, MOST, Receipt
+from tracker.status import Engagement, Status
+from tracker.web.context import MOST_NAMED, Desk
+from tracker.web.monitoring import Remind
+from tracker.web.security import Guard
+
+MOST_ITEMS = 10_000
+"""Items of one report."""
+
+LARGEST_BODY = 4_000_000
+"""Bytes of one report."""
+
+RATE, BURST = 50, 100
+"""Reports a second that are taken, and at once: a million items in two seconds is a lot."""
+
+MOST_PROBLEMS = 20
+"""Problems of a report that are told; who made one such report has made them all."""
+
+
+class _Reported(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    campaign: int = Field(ge=1, le=MOST_NUMBER, description="the campaign's id")
+    number: int = Field(ge=0, le=MOST, description="the message's number in its campaign")
+    at: Annotated[AwareDatetime, Field(strict=False)] = Field(
+        description="when it happened, ISO 8601 with a zone, by the clock of the campaign's run"
+    )
+
+
+class ReceiptIn(_Reported):
+    """What became of an attempt at a message."""
+
+    attempt: int = Field(ge=1, le=MOST, description="as the gateway was given it")
+    status: Literal["delivered", "hard_bounced", "soft_bounced", "not_delivered"]
+    detail: str | None = Field(
+        None, max_length=10 * LONGEST_DETAIL, description="what else was said, such as 5.1.1"
+    )
+
+    def item(self) -> Receipt:
+        status = Status[self.status.upper()]
+        at = from_datetime(self.at)
+        return Receipt(self.number, self.attempt, int(status), at, 0, _storable(self.detail))
+
+
+class EngagementIn(_Reported):
+    """What a recipient did with a message that had arrived."""
+
+    kind: Literal["opened", "clicked", "spam", "unsubscribed"]
+
+    def item(self) -> Event:
+        return Event(self.number, Engagement[self.kind.upper()], from_datetime(self.at))
+
+
+class Taken(BaseModel):
+    """How many items were taken, of how many batches. ``queued``: whether workers have been told;
+    if the broker is away they find the report when they next look at its batches."""
+
+    taken: int
+    batches: int
+    queued: bool
+
+
+class Allowance:
+    """So many calls a second, and no more than a burst at once."""
+
+    def __init__(
+        self, rate: float, burst: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rate, self._burst, self._now = rate, burst, now
+        self._left, self._at = burst, now()
+        self._lock = Lock()
+
+    def take(self) -> float:
+        """Take one; how many seconds to wait if there is none, else 0."""
+        with self._lock:
+            now = self._now()
+            self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+            self._at = now
+            if self._left >= 1:
+                self._left -= 1
+                return 0.0
+            return (1 - self._left) / self._rate
+
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "A bearer token is needed."},
+    413: {"description": f"More than {MOST_ITEMS:,} items, or than {LARGEST_BODY:,} bytes."},
+    415: {"description": "Something else than application/json."},
+    422: {"description": "An item can't be read, or its campaign is not known; nothing is taken."},
+    429: {"description": f"More than {RATE} reports a second; Retry-After says when."},
+}
+
+
+def make_doors(desk: Desk, guard: Guard) -> APIRouter:
+    """The doors in, for those whom ``guard`` lets pass."""
+    router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["doors in"])
+    allowance = Allowance(RATE, BURST)
+
+    def door(
+        path: str, model: type[ReceiptIn] | type[EngagementIn], what: Expected, summary: str
+    ) -> None:
+        adapter = TypeAdapter(list[model])  # type: ignore[valid-type]  # it is one of two classes
+
+        async def take(request: Request) -> Taken:
+            wait = allowance.take()
+            if wait:
+                retry = {"Retry-After": str(int(wait) + 1)}
+                raise HTTPException(429, "too many reports at once", retry)
+            body = await _body(request)
+            return await run_sync(_take, desk, adapter, body, what)
+
+        take.__doc__ = model.__doc__
+        schema = adapter.json_schema(ref_template="#/components/schemas/{model}")
+        items = {**schema, "minItems": 1, "maxItems": MOST_ITEMS}
+        body = {"required": True, "content": {"application/json": {"schema": items}}}
+        router.add_api_route(
+            path,
+            take,
+            methods=["POST"],
+            status_code=202,
+            summary=summary,
+            description=f"{model.__doc__} A list of 1 to {MOST_ITEMS:,}; reporting the same twice"
+            " changes nothing. It is applied by the workers, a moment later.",
+            responses=ANSWERS,
+            openapi_extra={"requestBody": body},
+        )
+
+    door("/receipts", ReceiptIn, Expected.RECEIPTS, "Report what became of messages")
+    door("/engagement", EngagementIn, Expected.ENGAGEMENT, "Report what recipients did")
+    return router
+
+
+async def _body(request: Request) -> bytes:
+    """What was sent, as far as it is JSON and not too large: it is not read any further."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise HTTPException(415, "expected application/json")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST_BODY:
+            raise HTTPException(413, f"expected {LARGEST_BODY:,} bytes at most")
+    return bytes(body)
+
+
+def _take(desk: Desk, adapter: TypeAdapter[Any], body: bytes, what: Expected) -> Taken:
+    try:
+        read = adapter.validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(_problems(error)) from None
+    if len(read) > MOST_ITEMS:
+        raise HTTPException(413, f"expected {MOST_ITEMS:,} items at most")
+    if not read:
+        raise _wrong(["body"], "expected one item at least")
+    reported: defaultdict[int, list[Item]] = defaultdict(list)
+    for each in read:
+        reported[each.campaign].append(each.item())
+    with desk.reading() as connection:
+        known = load_campaigns(connection, sorted(reported))
+        unknown = reported.keys() - {campaign.id for campaign in known}
+        if unknown:
+            there = load_campaigns(connection, latest_campaigns(connection, MOST_NAMED))
+            place = next(n for n, each in enumerate(read) if each.campaign in unknown)
+            named = ", ".join(f"{each.id} ({each.name})" for each in there) or "none"
+            raise _wrong(
+                ["body", place, "campaign"],
+                f"there is no campaign {read[place].campaign}; the latest are {named}",
+            )
+    stored = store(desk.database, what, reported, known)
+    return Taken(
+        taken=len(read),
+        batches=len(stored.busy) + len(stored.idle),
+        queued=_remind(desk.outside.remind, stored, what),
+    )
+
+
+def _remind(remind: Remind | None, stored: Stored, what: Expected) -> bool:
+    """Tell the workers of what was stored, as far as the broker is there."""
+    if remind is None:
+        return False
+    try:
+        for key in stored.idle:
+            remind(*key, what, alone=False)
+        for key in stored.busy:
+            remind(*key, what, alone=True)
+    except Exception:  # whatever the broker's library raises: it is away
+        return False
+    return True
+
+
+def _storable(text: str | None) -> str | None:
+    """A text that every database can hold."""
+    return text and text.replace("\0", "").encode(errors="replace").decode()
+
+
+def _problems(error: ValidationError) -> list[dict[str, Any]]:
+    return [
+        {"type": each["type"], "loc": ("body", *each["loc"]), "msg": each["msg"]}
+        for each in error.errors(include_url=False, include_input=False, include_context=False)[
+            :MOST_PROBLEMS
+        ]
+    ]
+
+
+def _wrong(place: Sequence[str | int], told: str) -> RequestValidationError:
+    return RequestValidationError([{"type": "value_error", "loc": tuple(place), "msg": told}])

@@ -1,0 +1,144 @@
+"""One message explained: what every check says of it, and the values that each looked at."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, is_dataclass
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.clock import Instant, to_datetime
+from tracker.errors import NotFound
+from tracker.record.catalog import Campaign
+from tracker.status import Reason, Status
+from tracker.store.database import Database
+from tracker.store.schema import NO_REASON, customers, messages
+from tracker.text import either
+from workers.candidates import Candidate, gather
+from workers.checks.base import STEPS, Check, judge
+from workers.rules.rejudge import CHUNK, Rules, customer_id_of
+from workers.services.base import factory_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opinion:
+    """What one check says of a candidate: the ``reason`` that it would give, if it speaks, and the
+    values that it looked at. Where it gives no verdict, ``error`` says why."""
+
+    check: Check
+    reason: Reason | None
+    looked_at: Mapping[str, object]
+    error: str | None = None
+
+    @property
+    def stops(self) -> bool:
+        return self.reason is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What all checks say of a message. ``reason`` is the outcome, and ``by`` whose word it is.
+
+    ``recorded`` is what the record says became of it, None where there is no message yet.
+    """
+
+    campaign: Campaign
+    number: int
+    customer_id: str
+    opinions: Sequence[Opinion]
+    reason: Reason | None
+    by: str | None
+    recorded: str | None
+
+
+def explain(database: Database, rules: Rules, number: int, now: Instant) -> Explanation:
+    """What every check says of a message, not only the first that speaks."""
+    campaign = rules.campaign
+    services = factory_of(campaign.services_kind)(campaign.services_settings, database)
+    with database.read() as connection:
+        customer_id = customer_id_of(connection, campaign, number)
+        recorded = _recorded(connection, campaign, number)
+    opinions: list[Opinion] = []
+    for step in STEPS:
+        [candidate] = gather(
+            database, campaign, [number], step, services, now, last_try=True, until=now
+        )
+        checks = (check for check in rules.checks if check.step is step)
+        opinions += (_opinion(check, candidate, now) for check in checks)
+    speaking = next((each for each in opinions if each.stops), None)
+    return Explanation(
+        campaign=campaign,
+        number=number,
+        customer_id=customer_id,
+        opinions=opinions,
+        reason=None if speaking is None else speaking.reason,
+        by=None if speaking is None else speaking.check.name,
+        recorded=recorded,
+    )
+
+
+def _opinion(check: Check, candidate: Candidate, now: Instant) -> Opinion:
+    result = judge([candidate], [check], to_datetime(now))
+    error = next((repr(each) for each in result.errors.values()), None)
+    looked_at: dict[str, object] = {}
+    watched: Any = _Watched(candidate, "", looked_at)
+    with suppress(Exception):  # the verdict is known; this is for the values alone
+        check.rule(watched, to_datetime(now))
+    reason = next(iter(result.stopped), None)
+    return Opinion(check=check, reason=reason, looked_at=looked_at, error=error)
+
+
+class _Watched:
+    """Stands for a candidate, or a part of one, and notes which values are read."""
+
+    def __init__(self, real: object, path: str, seen: dict[str, object]) -> None:
+        self._real, self._path, self._seen = real, path, seen
+
+    def __getattr__(self, name: str) -> object:
+        value = getattr(self._real, name)
+        path = f"{self._path}{name}"
+        if callable(value):
+            return partial(self._called, value, path)
+        if is_dataclass(value) or (isinstance(value, tuple) and hasattr(value, "_fields")):
+            return _Watched(value, f"{path}.", self._seen)
+        self._seen[path] = value
+        return value
+
+    def _called(self, method: Any, path: str, *arguments: object, **named: object) -> object:
+        value: object = method(*arguments, **named)
+        told = [*map(repr, arguments), *(f"{name}={each!r}" for name, each in named.items())]
+        self._seen[f"{path}({', '.join(told)})"] = value
+        return value
+
+
+def find_number(connection: Connection, campaign: Campaign, customer_id: str) -> int:
+    """The number of a customer; :exc:`NotFound`, with the nearest ids, if there is none."""
+    in_audience = customers.c.audience_id == campaign.audience_id
+    number: int | None = connection.scalar(
+        sa.select(customers.c.number).where(in_audience, customers.c.customer_id == customer_id)
+    )
+    if number is not None:
+        return number
+    some = connection.scalars(
+        sa.select(customers.c.customer_id)
+        .where(in_audience, customers.c.customer_id.startswith(customer_id[:2], autoescape=True))
+        .limit(CHUNK)
+    ).all()
+    near = get_close_matches(customer_id, some, n=3)
+    hint = f"; did you mean {either(near)}?" if near else ""
+    raise NotFound(f"campaign {campaign.name} has no customer {customer_id!r}{hint}")
+
+
+def _recorded(connection: Connection, campaign: Campaign, number: int) -> str | None:
+    row = connection.execute(
+        sa.select(messages.c.status, messages.c.reason, messages.c.attempt).where(
+            messages.c.campaign_id == campaign.id, messages.c.number == number
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    status = Status(row.status).slug
+    return status if row.reason == NO_REASON else f"{status}: {Reason(row.reason).slug}"

@@ -1,0 +1,186 @@
+"""What the workers ask of other systems: subscriptions, coupons, referrals, and the preparation of
+messages. Which implementation a campaign uses is an entry of the group ``sendtrace.services``.
+
+A service answers for many customers at once. Where it has no answer for some of them, they are
+asked for again after a pause, and given up in the end; the others are not kept waiting. Where it
+can't be reached at all it raises :exc:`ServiceUnavailable`, and the whole step is repeated later.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib.metadata import entry_points
+from typing import NamedTuple, Protocol
+
+import sqlalchemy as sa
+
+from tracker.clock import Instant
+from tracker.errors import SendtraceError, UsageError
+from tracker.record.catalog import Campaign
+from tracker.store.database import Database
+from tracker.store.schema import customers
+from workers.services.handlers import find_handler
+
+GROUP = "sendtrace.services"
+
+PAUSES = (0.05, 0.2)
+"""Seconds before a service is asked again for those it had no answer for. Real time."""
+
+TRIES = len(PAUSES) + 1
+"""How often a step asks a service for a customer before it gives up."""
+
+
+class ServiceUnavailable(SendtraceError):
+    """A service can't be reached for now; the step that needs it is tried again."""
+
+
+class ServiceName(StrEnum):
+    """The services there are."""
+
+    SUBSCRIPTION = "subscription"
+    COUPON = "coupon"
+    REFERRAL = "referral"
+    HANDLER = "handler"
+
+
+class Subscription(NamedTuple):
+    """What a customer allows on the campaign's channel."""
+
+    unsubscribed: bool = False
+    ndnc: bool = False
+
+
+class Coupon(NamedTuple):
+    """A customer's coupon of the campaign's series. ``expires`` is a text, as it was recorded."""
+
+    coupon_id: str | None = None
+    expires: str | None = None
+    redeemed: bool = False
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a service says: by customer, where it has something to say; and whom it failed for."""
+
+    found: Mapping[int, object]
+    failed: Collection[int] = ()
+
+
+Service = Callable[[Campaign, Sequence[int], int, Instant], Answers]
+"""Answers for the customers of these numbers of a campaign's audience. The third argument counts,
+from 0, how often a step has asked; the fourth is the time. Raises :exc:`ServiceUnavailable`."""
+
+
+class Services(Protocol):
+    """Finds the service of a name."""
+
+    def find(self, name: ServiceName) -> Service: ...
+
+
+ServicesFactory = Callable[[str, Database], Services]
+"""Makes services from their settings, as they are recorded, and the database."""
+
+
+@cache
+def factory_of(kind: str) -> ServicesFactory:
+    """The installed services called ``kind``; :exc:`UsageError` if there are none."""
+    found = entry_points(group=GROUP)
+    if kind not in found.names:
+        known = ", ".join(sorted(found.names)) or "none"
+        raise UsageError(f"there are no services of kind {kind!r}; installed: {known}")
+    factory: ServicesFactory = found[kind].load()
+    return factory
+
+
+def ask(
+    services: Services,
+    name: ServiceName,
+    campaign: Campaign,
+    numbers: Sequence[int],
+    *,
+    last_try: bool,
+) -> Answers:
+    """Ask a service with patience; ``failed`` are those for whom it had no answer to the end.
+
+    Raises :exc:`ServiceUnavailable`, but on the ``last_try`` of a step: then it failed for all, and
+    nobody waits between the questions any more.
+    """
+    service, found, left = services.find(name), dict[int, object](), numbers
+    for attempt, pause in enumerate((*PAUSES, 0)):
+        try:
+            answers = service(campaign, left, attempt, campaign.clock.now())
+        except ServiceUnavailable:
+            if not last_try:
+                raise
+            break
+        found.update(answers.found)
+        left = list(answers.failed)
+        if not left:
+            break
+        if not last_try:
+            time.sleep(pause)
+    return Answers(found, frozenset(left))
+
+
+class SqlServices:
+    """The services as the organization's own records answer for them."""
+
+    def __init__(self, _settings: str, database: Database) -> None:
+        self._database = database
+
+    def find(self, name: ServiceName) -> Service:
+        return {
+            ServiceName.SUBSCRIPTION: self._subscriptions,
+            ServiceName.COUPON: self._coupons,
+            ServiceName.REFERRAL: self._referrals,
+            ServiceName.HANDLER: _prepare,
+        }[name]
+
+    def _subscriptions(
+        self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
+    ) -> Answers:
+        """A :class:`Subscription` for those who do not allow everything."""
+        unsubscribed = customers.c[f"unsubscribed_{campaign.channel}"]
+        query = sa.select(customers.c.number, unsubscribed, customers.c.ndnc).where(
+            *self._of(campaign, numbers), sa.or_(unsubscribed, customers.c.ndnc)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return Answers({number: Subscription(*said) for number, *said in rows})
+
+    def _coupons(
+        self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
+    ) -> Answers:
+        """A :class:`Coupon` for everybody."""
+        query = sa.select(
+            customers.c.number,
+            customers.c.coupon_id,
+            customers.c.coupon_expires,
+            customers.c.coupon_redeemed,
+        ).where(*self._of(campaign, numbers))
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return Answers({number: Coupon(*said) for number, *said in rows})
+
+    def _referrals(
+        self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
+    ) -> Answers:
+        """A referral code, which is a text, for everybody."""
+        query = sa.select(customers.c.number, customers.c.customer_id)
+        with self._database.read() as connection:
+            rows = connection.execute(query.where(*self._of(campaign, numbers))).all()
+        return Answers({number: f"R-{customer_id}" for number, customer_id in rows})
+
+    def _of(self, campaign: Campaign, numbers: Sequence[int]) -> Sequence[sa.ColumnElement[bool]]:
+        return (
+            customers.c.audience_id == campaign.audience_id,
+            self._database.among(customers.c.number, numbers),
+        )
+
+
+def _prepare(campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant) -> Answers:
+    """Have the campaign's messages prepared; failed are those that were not ready in time."""
+    handler = find_handler(campaign.kind)
+    return Answers({}, () if handler is None else handler(campaign, numbers))

@@ -1,0 +1,233 @@
+"""The steps in which workers and gateways deal with each other: hand over, receipts, engagement.
+
+Plain functions, without Celery, as those of :mod:`workers.steps.before_gateway` are.
+"""
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.clock import MICROSECOND
+from tracker.queries.next_step import (
+    RECEIPT_POLL,
+    Following,
+    bounced_softly_at,
+    next_step,
+    of_batch,
+)
+from tracker.record import engagement, inbound
+from tracker.record.catalog import Batch, Campaign
+from tracker.record.due import Expected, expect, expect_not_before, outlook
+from tracker.record.journal import Author, Entry, Move, State, entry
+from tracker.record.receipts import Receipt, apply, put_down_unknown
+from tracker.status import Channel, Status, Step
+from tracker.store.database import Database
+from tracker.store.schema import customers, messages, transitions
+from workers.gateways.base import Delivered, Gateway, GatewayUnavailable, Submission
+from workers.gateways.throttle import Throttle
+
+LONGEST_OFFERING = 20.0
+"""Seconds after which a step offers no more: a step has 60. The rest comes back at once."""
+
+JITTER = 0.25
+"""By what share a wait that a gateway asked for is varied, so that not all come back at once."""
+
+
+def submit(
+    database: Database, batch: Batch, gateway: Gateway, throttle: Throttle, by: Author
+) -> Following | None:
+    """Offer the gateway what waits for it: first attempts, and those that bounced softly.
+
+    Only as much as its rate allows at the moment: the rest of a batch comes back later, and keeps
+    no worker waiting.
+    """
+    campaign = batch.campaign
+    started_at = campaign.clock.now()
+    waiting = _waiting(database, batch)
+    wanted = sum(len(submission.numbers) for _, submission in waiting)
+    if not wanted:
+        return next_step(database, batch)
+    grant = throttle.take(batch, wanted)
+    began, handed = time.monotonic(), 0
+    accepted: list[Move] = []
+    receipts: list[Receipt] = []
+    wait = grant.wait
+    for source, submission in _no_more_than(grant.messages, waiting):
+        if time.monotonic() - began > LONGEST_OFFERING:
+            break
+        target = State(status=Status.IN_GATEWAY, attempt=submission.attempt)
+        try:
+            handover = gateway.submit(submission, campaign.clock.now())
+        except GatewayUnavailable:
+            if not accepted:
+                raise
+            break  # what was handed over before that is written down first
+        for at, numbers in handover.accepted.items():
+            accepted.append(Move(numbers=numbers, source=source, target=target, at=at))
+            handed += len(numbers)
+        receipts += handover.receipts
+        if grant.messages >= wanted:  # else its turn comes anyway, and others need not wait
+            wait = max(wait, handover.wait * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+    if accepted:
+        with entry(database, batch, Step.SUBMIT, by, started_at=started_at) as written:
+            for move in accepted:
+                written.move(move)
+            apply(written, receipts)
+            expect(written, Expected.RECEIPTS, started_at)
+    if handed == wanted:
+        return Following(Step.DELIVER)
+    overdue = _overdue(database, batch)
+    return Following(Step.SUBMIT, wait) if overdue is None else Following(overdue)
+
+
+def _no_more_than(
+    most: int, waiting: Sequence[tuple[State, Submission]]
+) -> Iterator[tuple[State, Submission]]:
+    """The first ``most`` messages of what waits."""
+    for source, submission in waiting:
+        if most <= 0:
+            return
+        yield source, submission.first(most)
+        most -= len(submission.numbers)
+
+
+def _overdue(database: Database, batch: Batch) -> Step | None:
+    """What has waited for a while: a batch that is handed over bit by bit lets neither receipts nor
+    engagement wait for its end."""
+    with database.read() as connection:
+        known = outlook(connection, batch)
+    campaign = batch.campaign
+    patience = int(RECEIPT_POLL / MICROSECOND * campaign.speed)
+    dues = ((known.receipts_due_at, Step.DELIVER), (known.engagement_due_at, Step.ENGAGE))
+    for due, step in dues:
+        if due is not None and due + patience <= campaign.clock.now():
+            return step
+    return None
+
+
+def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]:
+    campaign = batch.campaign
+    recipient = customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
+    waiting = sa.select(messages.c.status, messages.c.attempt, messages.c.number).where(
+        *of_batch(batch),
+        sa.or_(
+            messages.c.status == Status.ABOUT_TO_BE_SENT,
+            sa.and_(
+                messages.c.status == Status.SOFT_BOUNCED,
+                messages.c.attempt < campaign.attempts,
+                _has_rested(campaign),
+            ),
+        ),
+    )
+    with database.read() as connection:
+        rows = connection.execute(waiting.order_by(messages.c.number)).all()
+        everyone = [number for _, _, number in rows]
+        recipients = connection.scalars(
+            sa.select(recipient)
+            .where(
+                customers.c.audience_id == campaign.audience_id,
+                database.among(customers.c.number, everyone),
+            )
+            .order_by(customers.c.number)
+        ).all()
+    groups: defaultdict[tuple[int, int], tuple[list[int], list[str]]]
+    groups = defaultdict(lambda: ([], []))
+    for (status, attempt, number), address in zip(rows, recipients, strict=True):
+        numbers, addresses = groups[status, attempt]
+        numbers.append(number)
+        addresses.append(address)
+    return [
+        (
+            State(status=Status(status), attempt=attempt),
+            Submission(
+                campaign=campaign, attempt=attempt + 1, numbers=numbers, recipients=addresses
+            ),
+        )
+        for (status, attempt), (numbers, addresses) in groups.items()
+    ]
+
+
+def _has_rested(campaign: Campaign) -> sa.ColumnElement[bool]:
+    """Whether it is time to offer a message again that bounced softly."""
+    if not campaign.retry_after:
+        return sa.true()
+    return bounced_softly_at() <= campaign.clock.now() - campaign.retry_after
+
+
+def deliver(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following | None:
+    """Take the receipts that are out, and see what the batch still waits for."""
+    started_at = batch.campaign.clock.now()
+    with database.read() as connection:
+        known = outlook(connection, batch)
+        awaited = _awaited(connection, batch)
+        reported = inbound.holds(connection, batch, Expected.RECEIPTS)
+    if awaited or known.receipts_due_at is not None:
+        news = gateway.receipts(batch, awaited, started_at)
+        # All up to now was told, whatever the gateway says of when there is more.
+        again = None if news.again is None else max(news.again, started_at + 1)
+        if news.items or again != known.receipts_due_at or reported:
+            with entry(database, batch, Step.DELIVER, by, started_at=started_at) as written:
+                told = inbound.take(written, Expected.RECEIPTS)
+                early = apply(written, [*news.items, *told.came])
+                expect_not_before(written, Expected.RECEIPTS, again, as_of=known.as_of)
+                _keep_early(written, told, early)
+    return next_step(database, batch, Step.DELIVER)
+
+
+def _keep_early(written: Entry, told: inbound.Taken, early: Sequence[Receipt]) -> None:
+    """Keep receipts that were reported before we knew of the attempt, as long as that may be why.
+    Those that the gateway was asked for come again by themselves."""
+    reported = [receipt for receipt in early if receipt in told.came]
+    waiting = [receipt for receipt in reported if told.may_wait(receipt)]
+    inbound.put_back(written, Expected.RECEIPTS, told, waiting)
+    put_down_unknown(written, [receipt for receipt in reported if not told.may_wait(receipt)])
+
+
+def _awaited(connection: Connection, batch: Batch) -> Mapping[int, Sequence[int]]:
+    """The messages that are in the gateway, by their attempt."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    query = sa.select(messages.c.attempt, messages.c.number).where(
+        *of_batch(batch), messages.c.status == Status.IN_GATEWAY
+    )
+    for attempt, number in connection.execute(query.order_by(messages.c.number)):
+        found[attempt].append(number)
+    return found
+
+
+def engage(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following | None:
+    """Record what recipients did with their messages since this was done last."""
+    started_at = batch.campaign.clock.now()
+    with database.read() as connection:
+        known = outlook(connection, batch)
+        delivered = _delivered(connection, batch)
+        reported = inbound.holds(connection, batch, Expected.ENGAGEMENT)
+    since = known.engagement_due_at
+    if since is not None:
+        news = gateway.engagement(batch, delivered, since, started_at)
+        if news.items or news.again != since or reported:
+            with entry(database, batch, Step.ENGAGE, by, started_at=started_at) as written:
+                told = inbound.take(written, Expected.ENGAGEMENT)
+                reached = set(delivered.numbers) if told.came else set[int]()
+                counting = [event for event in told.came if event.number in reached]
+                engagement.record(written, [*news.items, *counting])
+                expect_not_before(written, Expected.ENGAGEMENT, news.again, as_of=known.as_of)
+                # Nobody reads what did not arrive; that it did may be written down a little later.
+                rest = [event for event in told.came if event.number not in reached]
+                waiting = [event for event in rest if told.may_wait(event)]
+                inbound.put_back(written, Expected.ENGAGEMENT, told, waiting)
+    return next_step(database, batch, Step.ENGAGE)
+
+
+def _delivered(connection: Connection, batch: Batch) -> Delivered:
+    query = sa.select(transitions.c.number, transitions.c.at).where(
+        transitions.c.campaign_id == batch.campaign.id,
+        transitions.c.status == Status.DELIVERED,
+        transitions.c.attempt.in_(range(1, batch.campaign.attempts + 1)),
+        transitions.c.number.between(batch.first, batch.last),
+    )
+    rows = connection.execute(query.order_by(transitions.c.number)).all()
+    return Delivered([number for number, _ in rows], [at for _, at in rows])

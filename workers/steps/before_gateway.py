@@ -1,0 +1,138 @@
+"""What the steps before the gateway do to a batch.
+
+Plain functions, without Celery: read the messages that are in the status the step serves, decide
+outside any transaction that writes, then have the journal move them. A step that finds nothing to
+do does nothing, so each may be repeated. It returns what the batch needs next.
+"""
+
+import logging
+from collections.abc import Collection, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.clock import Instant, to_datetime
+from tracker.queries.next_step import Following, of_batch
+from tracker.record import allowance
+from tracker.record.catalog import Batch
+from tracker.record.journal import QUEUED, Author, Entry, Move, State, entry
+from tracker.status import Reason, Status, Step
+from tracker.store.database import Database
+from tracker.store.schema import messages, steps
+from workers.candidates import gather
+from workers.checks.base import STEPS, Check, judge
+from workers.services.base import ServiceName, Services, ask
+from workers.services.handlers import find_handler
+from workers.steps.bisection import steps_in_parts
+
+logger = logging.getLogger(__name__)
+
+READY = State(status=Status.ABOUT_TO_BE_SENT)
+
+
+def judge_batch(
+    database: Database,
+    batch: Batch,
+    step: Step,
+    checks: Sequence[Check],
+    services: Services,
+    by: Author,
+    *,
+    last_try: bool = False,
+) -> None:
+    """Stop the queued messages that one of the checks speaks against.
+
+    Raises :exc:`workers.services.base.ServiceUnavailable`, but on the ``last_try``.
+    """
+    started_at = batch.campaign.clock.now()
+    with database.read() as connection:
+        numbers = _queued(connection, batch)
+    candidates = gather(
+        database, batch.campaign, numbers, step, services, started_at, last_try=last_try
+    )
+    verdicts = judge(candidates, checks, to_datetime(started_at))
+    for name, count in verdicts.broken.items():
+        logger.error(
+            "check %s raised for %d messages of %s, batch %d",
+            *(name, count, batch.campaign.name, batch.batch),
+            exc_info=verdicts.errors[name],
+        )
+    with entry(database, batch, step, by, started_at=started_at) as written:
+        for reason, stopped in verdicts.stopped.items():
+            _stop(written, stopped, reason, started_at)
+
+
+def _queued(connection: Connection, batch: Batch) -> Sequence[int]:
+    return connection.scalars(
+        sa.select(messages.c.number)
+        .where(*of_batch(batch), messages.c.status == Status.QUEUED)
+        .order_by(messages.c.number)
+    ).all()
+
+
+def dispatch(
+    database: Database, batch: Batch, services: Services, by: Author, *, last_try: bool = False
+) -> Following:
+    """Hand over what passed every check, as far as limits and the organization's credit go.
+
+    Raises :exc:`workers.services.base.ServiceUnavailable`, but on the ``last_try``.
+    """
+    campaign = batch.campaign
+    started_at = campaign.clock.now()
+    unchecked = _missing_check(database, batch)
+    if unchecked is not None:
+        return Following(unchecked)
+    unready, why = _unready(database, batch, services, last_try)
+    organization = campaign.organization
+    with entry(database, batch, Step.DISPATCH, by, started_at=started_at) as written:
+        # Read within the entry, so that the allowance is counted for exactly those who use it.
+        numbers = _queued(written.connection, batch)
+        credit = None
+        if organization.credit is not None or organization.message_limit is not None:
+            credit = allowance.lock(written.connection, organization.id)
+        if organization.message_limit is not None:
+            had = allowance.recent(written.connection, database, campaign, numbers, started_at)
+            limited = {each for each, count in had.items() if count >= organization.message_limit}
+            _stop(written, sorted(limited), Reason.MESSAGE_LIMIT, started_at)
+            numbers = [number for number in numbers if number not in limited]
+        if unready:
+            _stop(written, [each for each in numbers if each in unready], why, started_at)
+            numbers = [number for number in numbers if number not in unready]
+        if credit is not None:
+            _stop(written, numbers[credit:], Reason.OUT_OF_CREDIT, started_at)
+            numbers = numbers[:credit]
+            allowance.take_credit(written.connection, organization.id, len(numbers))
+        written.move(Move(numbers=numbers, source=QUEUED, target=READY, at=started_at))
+    return Following(Step.SUBMIT)
+
+
+def _unready(
+    database: Database, batch: Batch, services: Services, last_try: bool
+) -> tuple[Collection[int], Reason]:
+    """Queued messages that nobody could prepare, and why."""
+    with database.read() as connection:
+        numbers = _queued(connection, batch)
+    if find_handler(batch.campaign.kind) is None:
+        return frozenset(numbers), Reason.HANDLER_NOT_FOUND
+    said = ask(services, ServiceName.HANDLER, batch.campaign, numbers, last_try=last_try)
+    return said.failed, Reason.TIMEOUT
+
+
+def _missing_check(database: Database, batch: Batch) -> Step | None:
+    """The first step that has not judged the batch yet: nobody is handed over unchecked."""
+    done = _done(database, batch)
+    return next((step for step in STEPS if step not in done), None)
+
+
+def _done(database: Database, batch: Batch) -> set[str]:
+    """The steps that are on record for a batch, as far as they were done on all of it."""
+    query = sa.select(steps.c.step).where(
+        steps.c.campaign_id == batch.campaign.id, steps.c.batch == batch.batch
+    )
+    with database.read() as connection:
+        return set(connection.scalars(query)) - steps_in_parts(connection, batch)
+
+
+def _stop(written: Entry, numbers: Sequence[int], reason: Reason, at: Instant) -> None:
+    target = State(status=Status.NOT_SENT, reason=reason)
+    written.move(Move(numbers=numbers, source=QUEUED, target=target, at=at))

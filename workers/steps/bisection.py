@@ -1,0 +1,289 @@
+"""A batch that breaks a step is taken apart, until the message that does it is alone.
+
+What a step that raises or dies had in hand is a *part* of its batch, at first the whole. A part is
+tried again, then halved; a message that breaks every try by itself is stopped, and the others go
+on. Of a process that dies nothing is heard any more, so a try is put down before it begins, but for
+the first one on a batch, of which everyone pays for nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.errors import SendtraceError
+from tracker.queries.next_step import of_batch
+from tracker.record.catalog import Batch
+from tracker.record.journal import QUEUED, Author, Move, State, entry
+from tracker.status import Reason, Status, Step
+from tracker.store.database import Database
+from tracker.store.schema import batches, messages, parts
+
+STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT)
+"""The steps that can be done on a part. Receipts and engagement are a batch's as a whole."""
+
+TRIES, TRIES_ALONE = 1, 3
+"""Tries that are put down before a part is halved, and before a message by itself is stopped."""
+
+MOST_CULPRITS = 10
+"""Messages of a batch that are stopped for breaking a step. When there are more, it is rather the
+step that is broken: no more are stopped, and it is tried again less and less often."""
+
+LONGEST_ERROR = 1_000
+"""Characters of an error that are kept."""
+
+
+class Unstoppable(SendtraceError):
+    """A message that breaks a step can't be stopped."""
+
+
+UNHEARD = "the process that worked on it died, or was stopped for taking too long"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a batch on which a step is done apart, after so many ``tries``."""
+
+    first: int
+    size: int
+    tries: int
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A part that was taken up, as a batch that is narrowed down to it, and how often its batch was
+    halved for it."""
+
+    batch: Batch
+    halved: int
+
+
+def open_parts(connection: Connection, batch: Batch, step: Step) -> list[Part]:
+    """The parts of a batch on which a step is still to be done; those that broke it, last."""
+    query = (
+        sa.select(parts.c.first, parts.c.size, parts.c.tries)
+        .where(*_open(batch, step))
+        .order_by(parts.c.tries, parts.c.first)
+    )
+    return [Part(*row) for row in connection.execute(query)]
+
+
+def steps_in_parts(connection: Connection, batch: Batch) -> set[str]:
+    """The steps that are not done yet on all of a batch that was taken apart for them."""
+    query = sa.select(parts.c.step).where(
+        parts.c.campaign_id == batch.campaign.id,
+        parts.c.batch == batch.batch,
+        parts.c.ended_at.is_(None),
+    )
+    return set(connection.scalars(query))
+
+
+def take(
+    database: Database,
+    batch: Batch,
+    step: Step,
+    by: Author,
+    *,
+    again: bool,
+    spared: int | None = None,
+) -> Taken | None:
+    """The part of a batch that is to be worked on now, and put down as tried once more; None for
+    all of it at once, if nothing speaks against that. ``again``: it may have broken before. The
+    part that begins with ``spared`` is given its last try back first.
+
+    Raises :exc:`Unstoppable` where only a message is left that breaks the step and has to go on.
+    """
+    with database.read() as connection:
+        known = open_parts(connection, batch, step)
+    if not known and not again:
+        return None
+    with database.write() as connection:
+        _lock(connection, batch)
+        if spared is not None:
+            _give_back(connection, replace(batch, first=spared), step)
+        part = _next(connection, batch, step)
+        if part is None:
+            return None
+        alone = replace(batch, first=part.first, size=1)
+        broken = (
+            part.size == 1
+            and part.tries >= TRIES_ALONE
+            and not _is_overrun(connection, batch, step)
+        )
+        if not broken:
+            connection.execute(
+                sa.update(parts)
+                .where(*_open(batch, step), parts.c.first == part.first)
+                .values(tries=parts.c.tries + 1)
+            )
+    if broken:
+        _stop(database, alone, step, by)
+        return take(database, batch, step, by, again=False)
+    halved = (batch.size // part.size).bit_length() - 1
+    return Taken(replace(batch, first=part.first, size=part.size), halved)
+
+
+def _next(connection: Connection, batch: Batch, step: Step) -> Part | None:
+    """The part that comes next; one that has been tried is halved first."""
+    known = open_parts(connection, batch, step)
+    if not known:
+        known = _whole(connection, batch, step)
+        _add(connection, batch, step, known)
+    if not known:
+        return None
+    part = known[0]
+    if part.size == 1 or part.tries < TRIES:
+        return part
+    half = part.size // 2
+    halves = [Part(part.first, half, 0), Part(part.first + half, part.size - half, 0)]
+    _remove(connection, batch, step, part.first)
+    _add(connection, batch, step, halves)
+    return halves[0]
+
+
+def _whole(connection: Connection, batch: Batch, step: Step) -> list[Part]:
+    """All of a batch, but for the messages that were stopped for breaking the step."""
+    query = sa.select(parts.c.first).where(*_of(batch, step), parts.c.ended_at.is_not(None))
+    stopped = sorted(connection.scalars(query))
+    begins = [batch.first, *(number + 1 for number in stopped)]
+    ends = [*stopped, batch.last + 1]
+    return [
+        Part(first, end - first, 0) for first, end in zip(begins, ends, strict=True) if first < end
+    ]
+
+
+def put_down(
+    database: Database, whole: Batch, taken: Batch, step: Step, error: BaseException
+) -> bool:
+    """Keep the error that a part was broken by, or all of a batch; whether it is to be tried again
+    at once, and not by the sweep."""
+    said = repr(error)[:LONGEST_ERROR]
+    with database.write() as connection:
+        _lock(connection, whole)
+        overrun = _is_overrun(connection, whole, step)
+        if not overrun:
+            _touch(connection, whole)
+        known = sa.update(parts).where(*_open(whole, step), parts.c.first == taken.first)
+        is_known = connection.execute(known.values(error=said)).rowcount
+        # What somebody else has taken apart meanwhile is covered by those parts.
+        if not is_known and not open_parts(connection, whole, step):
+            _add(connection, whole, step, _whole(connection, whole, step), said)
+    return not overrun
+
+
+def spare(database: Database, taken: Batch, step: Step) -> None:
+    """Take a try back that came to no end for a reason outside, such as a service that is away."""
+    with database.write() as connection:
+        _give_back(connection, taken, step)
+
+
+def _give_back(connection: Connection, taken: Batch, step: Step) -> None:
+    connection.execute(
+        sa.update(parts)
+        .where(*_open(taken, step), parts.c.first == taken.first, parts.c.tries > 0)
+        .values(tries=parts.c.tries - 1)
+    )
+
+
+SOURCE = {Step.DISPATCH: Status.QUEUED, Step.SUBMIT: Status.ABOUT_TO_BE_SENT}
+"""Where messages stay with which a step was not done, such as those beyond a gateway's rate."""
+
+
+def finish(database: Database, taken: Batch, step: Step) -> bool:
+    """Note that a step is done on a part, if it is; whether others of its batch come next."""
+    with database.write() as connection:
+        _lock(connection, taken)
+        _touch(connection, taken)
+        left = sa.exists().where(*of_batch(taken), messages.c.status == SOURCE.get(step))
+        if step in SOURCE and connection.scalar(sa.select(left)):
+            _give_back(connection, taken, step)
+            return False
+        _remove(connection, taken, step, taken.first)
+        return bool(open_parts(connection, taken, step))
+
+
+def _stop(database: Database, alone: Batch, step: Step, by: Author) -> None:
+    """Stop a message that breaks every try by itself; :exc:`Unstoppable` where that can't be."""
+    now = alone.campaign.clock.now()
+    stopped = State(status=Status.NOT_SENT, reason=Reason.TIMEOUT)
+    waiting = State(status=Status.ABOUT_TO_BE_SENT) if step is Step.SUBMIT else QUEUED
+    with entry(database, alone, step, by, started_at=now) as written:
+        written.move(Move(numbers=[alone.first], source=waiting, target=stopped, at=now))
+        if step is Step.SUBMIT and _is_bounced(written.connection, alone):
+            raise Unstoppable(
+                f"message {alone.first} of campaign {alone.campaign.name} breaks {step}, and can't"
+                " be stopped: an earlier attempt of it was sent"
+            )
+        written.connection.execute(
+            sa.update(parts)
+            .where(*_of(alone, step), parts.c.first == alone.first)
+            .values(ended_at=now, error=sa.func.coalesce(parts.c.error, UNHEARD))
+        )
+
+
+def _is_overrun(connection: Connection, batch: Batch, step: Step) -> bool:
+    ended = sa.select(sa.func.count()).where(*_of(batch, step), parts.c.ended_at.is_not(None))
+    return (connection.scalar(ended) or 0) >= MOST_CULPRITS
+
+
+def _open(batch: Batch, step: Step) -> tuple[sa.ColumnElement[bool], ...]:
+    return (*_of(batch, step), parts.c.ended_at.is_(None))
+
+
+def _lock(connection: Connection, batch: Batch) -> None:
+    """Who takes apart the same batch at the same time waits here, until this is committed."""
+    connection.execute(
+        sa.select(batches.c.batch)
+        .where(batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)
+        .with_for_update()
+    )
+
+
+def _is_bounced(connection: Connection, alone: Batch) -> bool:
+    status = connection.scalar(sa.select(messages.c.status).where(*of_batch(alone)))
+    return status == Status.SOFT_BOUNCED
+
+
+def _of(batch: Batch, step: Step) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        parts.c.campaign_id == batch.campaign.id,
+        parts.c.batch == batch.batch,
+        parts.c.step == step,
+    )
+
+
+def _touch(connection: Connection, batch: Batch) -> None:
+    """Whoever takes apart is alive: the sweep sees that."""
+    connection.execute(
+        sa.update(batches)
+        .where(batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)
+        .values(touched_at=batch.campaign.clock.now())
+    )
+
+
+def _add(
+    connection: Connection, batch: Batch, step: Step, new: Sequence[Part], error: str | None = None
+) -> None:
+    if not new:
+        return
+    _touch(connection, batch)
+    connection.execute(
+        sa.insert(parts),
+        [
+            {
+                "campaign_id": batch.campaign.id,
+                "batch": batch.batch,
+                "step": step,
+                "first": part.first,
+                "size": part.size,
+                "tries": part.tries,
+                "error": error,
+            }
+            for part in new
+        ],
+    )
+
+
+def _remove(connection: Connection, batch: Batch, step: Step, first: int) -> None:
+    connection.execute(sa.delete(parts).where(*_open(batch, step), parts.c.first == first))

@@ -1,0 +1,176 @@
+"""The sweep: batches that stand still are sent on from where the record says they are.
+
+A batch stands still when it needs a step, waits for nothing, and no task of it is in a queue or
+with a worker that lives. Whoever sweeps may be wrong about that, and others may sweep at the same
+time: a task too many finds nothing to do.
+"""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from celery import Celery
+from redis import Redis
+from sqlalchemy import Connection
+
+from tracker.clock import MICROSECOND, SystemClock
+from tracker.queries.stalled import Standing, find_idle, unfinished
+from tracker.record.catalog import load_campaigns
+from tracker.store.database import Database
+from tracker.store.schema import recoveries
+from workers.queues import QUEUE_OF, SWEEP_EVERY, shown_arguments, task_name
+from workers.upkeep.broker import BatchKey, Held, held_tasks, ready_batches
+
+PATIENCE = timedelta(seconds=1)
+"""Real time for which a batch is left alone: less than between two sweeps, so that what one of them
+has just missed, the next one finds."""
+
+ANSWER = 1.0
+"""Seconds that workers have to say which tasks they are at."""
+
+LONGEST_PAUSE = 300.0
+"""Seconds after which a batch is sent on again though nothing ever comes of it. The first time it
+is a sweep later, then twice as long each time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentOn:
+    """A batch that stood still and was sent on, the ``times``-th time in a row without a sign of
+    life."""
+
+    standing: Standing
+    times: int
+
+
+def sweep(
+    database: Database, app: Celery, client: Redis, campaign_ids: Collection[int] | None = None
+) -> list[SentOn]:
+    """Send on what stands still, of some campaigns or of all that are under way.
+
+    Raises what database and broker raise; what was sent by then is sent.
+    """
+    with database.read() as connection:
+        known = (
+            unfinished(connection)
+            if campaign_ids is None
+            else load_campaigns(connection, list(campaign_ids))
+        )
+        idle = find_idle(connection, known, PATIENCE)
+    if not idle:
+        return []
+    under_way = _under_way(app, client, {_key(each) for each in idle})
+    standing = [each for each in idle if _key(each) not in under_way]
+    sent_on = _claim(database, standing) if standing else []
+    for each in sent_on:
+        _send(app, each.standing)
+    return sent_on
+
+
+def _key(standing: Standing) -> BatchKey:
+    return standing.campaign.id, standing.batch
+
+
+def _under_way(app: Celery, client: Redis, batches: set[BatchKey]) -> set[BatchKey]:
+    """Those of some batches that have a task somewhere."""
+    found = set[BatchKey]()
+    for batch in ready_batches(client):
+        if batch in batches:
+            found.add(batch)
+        if found == batches:  # a long queue: there is nothing more to find out
+            return found
+    now, asked = time.time(), dict[str, BatchKey]()
+    for held in held_tasks(client):
+        if held.batch in batches - found:
+            if _is_fresh(held, now):
+                found.add(held.batch)
+            else:
+                asked[held.id] = held.batch
+    if asked:
+        found |= {asked[task_id] for task_id in _at_work(app, list(asked))}
+    return found
+
+
+def _is_fresh(held: Held, now: float) -> bool:
+    """Whether a task was taken just now, or is not to be done before now."""
+    return now - max(held.since, held.eta or 0.0) < PATIENCE.total_seconds()
+
+
+def _at_work(app: Celery, task_ids: Sequence[str]) -> set[str]:
+    """Those of some tasks that a worker says it has: one that died holds them for minutes more."""
+    answers = app.control.inspect(timeout=ANSWER).query_task(*task_ids) or {}
+    return {task_id for tasks in answers.values() for task_id in tasks}
+
+
+def _claim(database: Database, standing: Sequence[Standing]) -> list[SentOn]:
+    """Note what is sent on now: not what somebody else is sending, and not what was sent lately
+    without any sign of life since."""
+    now = SystemClock().now()
+    with database.write() as connection:
+        known = _recoveries(connection, {each.campaign.id for each in standing})
+        claimed = []
+        for each in standing:
+            before = known.get(_key(each))
+            alike = before is not None and before.touched_at == each.touched_at
+            times = before.times + 1 if before is not None and alike else 1
+            if before is not None and alike and now - before.sent_at < _pause(before.times):
+                continue
+            if _note(database, connection, each, times, now, before):
+                claimed.append(SentOn(standing=each, times=times))
+        return claimed
+
+
+def _recoveries(
+    connection: Connection, campaign_ids: Collection[int]
+) -> Mapping[BatchKey, sa.Row[Any]]:
+    rows = connection.execute(
+        sa.select(recoveries).where(recoveries.c.campaign_id.in_(campaign_ids))
+    )
+    return {(row.campaign_id, row.batch): row for row in rows}
+
+
+def _pause(times: int) -> int:
+    """Microseconds to leave a batch alone that was sent on so often."""
+    seconds = min(LONGEST_PAUSE, SWEEP_EVERY * 2.0 ** min(times - 1, 10))
+    return int(timedelta(seconds=seconds) / MICROSECOND)
+
+
+def _note(
+    database: Database,
+    connection: Connection,
+    standing: Standing,
+    times: int,
+    now: int,
+    before: sa.Row[Any] | None,
+) -> bool:
+    """Write down that a batch is sent on, unless somebody else did so since ``before`` was read."""
+    values = {
+        "step": standing.step,
+        "times": times,
+        "touched_at": standing.touched_at,
+        "sent_at": now,
+    }
+    key = (
+        recoveries.c.campaign_id == standing.campaign.id,
+        recoveries.c.batch == standing.batch,
+    )
+    if before is None:
+        new = {"campaign_id": standing.campaign.id, "batch": standing.batch, **values}
+        insert = database.upsert(recoveries).on_conflict_do_nothing()
+        return bool(connection.execute(insert.values(new)).rowcount)
+    as_it_was = recoveries.c.sent_at == before.sent_at
+    update = sa.update(recoveries).where(*key, as_it_was).values(values)
+    return bool(connection.execute(update).rowcount)
+
+
+def _send(app: Celery, standing: Standing) -> None:
+    campaign, batch = standing.campaign, standing.batch
+    app.send_task(
+        task_name(standing.step),
+        kwargs={"campaign": campaign.id, "batch": batch, "again": True},
+        kwargsrepr=shown_arguments(campaign.id, campaign.name, batch),
+        queue=QUEUE_OF[standing.step],
+        retry=False,
+    )
