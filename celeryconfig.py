@@ -4,7 +4,15 @@ from celery.schedules import crontab
 from kombu import Queue
 
 from tracker.settings import load_settings
-from workers.queues import QUEUE_OF, QUEUES, ROLLUP, SWEEP, SWEEP_EVERY, UPKEEP, task_name
+from workers.queues import (
+    QUEUE_BY_STEP,
+    QUEUES,
+    ROLLUP_TASK,
+    SWEEP_INTERVAL_SECONDS,
+    SWEEP_TASK,
+    UPKEEP_QUEUE,
+    task_name,
+)
 
 _settings = load_settings()
 
@@ -23,15 +31,19 @@ result_expires = None  # so there is nothing to clean up, either
 task_queues = [Queue(name) for name in QUEUES]
 task_create_missing_queues = False
 task_default_queue = QUEUES[0]
-task_routes = {task_name(step): {"queue": queue} for step, queue in QUEUE_OF.items()}
-task_routes |= {upkeep: {"queue": UPKEEP} for upkeep in (ROLLUP, SWEEP)}
+task_routes = {task_name(step): {"queue": queue} for step, queue in QUEUE_BY_STEP.items()}
+task_routes |= {upkeep: {"queue": UPKEEP_QUEUE} for upkeep in (ROLLUP_TASK, SWEEP_TASK)}
 
 # By the clock on the wall, in our time zone. A night in which it is never or twice 1 am does no
 # harm: a rollup counts what is new.
 beat_schedule = {
-    "rollup": {"task": ROLLUP, "schedule": crontab(hour=1, minute=0)},
+    "rollup": {"task": ROLLUP_TASK, "schedule": crontab(hour=1, minute=0)},
     # One that nobody took before the next one comes is forgotten.
-    "sweep": {"task": SWEEP, "schedule": SWEEP_EVERY, "options": {"expires": SWEEP_EVERY}},
+    "sweep": {
+        "task": SWEEP_TASK,
+        "schedule": SWEEP_INTERVAL_SECONDS,
+        "options": {"expires": SWEEP_INTERVAL_SECONDS},
+    },
 }
 
 # A task is acknowledged when it is done. One whose process was killed is sent again, as often as

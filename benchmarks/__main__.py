@@ -15,25 +15,34 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import floor, judging, pipeline, receipts, reports, results, rollups, viewers
-from benchmarks.databases import KINDS, Kind, settings_of, start
-from benchmarks.figures import FULL, QUICK, WORKERS, Figures, Round, Sizes, as_json, as_text
+from benchmarks.databases import KINDS, Kind, read_durability, start
+from benchmarks.figures import (
+    FULL,
+    QUICK,
+    WORKER_COUNT,
+    BenchmarkSizes,
+    Figures,
+    RoundThroughputs,
+    as_json,
+    as_text,
+)
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from simulator.run import environment
 from simulator.schema import open_database
 from tracker.settings import load_settings
 
 
-class Bench:
+class Benchmark:
     """The measurements on one kind of database, one after the other."""
 
-    def __init__(self, kind: Kind, folder: Path, sizes: Sizes) -> None:
+    def __init__(self, kind: Kind, folder: Path, sizes: BenchmarkSizes) -> None:
         self._kind = kind
         self._folder = folder
         self._sizes = sizes
 
     def measure(self, rounds: int) -> Figures:
         with self._kind.fresh() as url:
-            settings = settings_of(url)
+            settings = read_durability(url)
         taken = [self._round(f"round {number} of {rounds}") for number in range(1, rounds + 1)]
         with self._kind.fresh() as url:
             single = self._run(url, self._sizes.single, 1)
@@ -72,8 +81,8 @@ class Bench:
             single=single,
             reports=timed,
             judging=judged,
-            rollups=[self._roll_up(new, old) for new, old in self._sizes.rollups],
-            receipts=self._receipts(),
+            rollups=[self._time_rollup(new, old) for new, old in self._sizes.rollups],
+            receipts=self._time_receipts(),
             largest=largest,
             result=result,
             waited=waited,
@@ -82,7 +91,7 @@ class Bench:
             went_on_after=went_on_after,
         )
 
-    def _roll_up(self, new: int, old: int) -> rollups.Timed:
+    def _time_rollup(self, new: int, old: int) -> rollups.Timed:
         with self._kind.fresh() as url:
             timed = rollups.time_rollup(url, new, old)
         self._say(
@@ -91,27 +100,27 @@ class Bench:
         )
         return timed
 
-    def _receipts(self) -> receipts.Timed:
+    def _time_receipts(self) -> receipts.Timed:
         with self._kind.fresh() as url:
             timed = receipts.time_receipts(url, self._folder, self._sizes.receipts)
         self._say(f"receipts: {timed.applied:,.0f}/s, moves: {timed.floor:,.0f}/s")
         return timed
 
-    def _round(self, name: str) -> Round:
+    def _round(self, name: str) -> RoundThroughputs:
         with self._kind.fresh() as url:
             moved = self._run(url, self._sizes.pipeline, DEFAULT_BATCH_SIZE)
             self._say(f"{name}: pipeline {moved.throughput:,.0f}/s")
             with closing(open_database(load_settings(database_url=url))) as database:
-                rows = floor.left_behind(database, DEFAULT_BATCH_SIZE)
+                rows = floor.read_rows(database, DEFAULT_BATCH_SIZE)
         with self._kind.fresh() as url:
-            bare = self._run(url, self._sizes.pipeline, DEFAULT_BATCH_SIZE, recording=False)
+            bare = self._run(url, self._sizes.pipeline, DEFAULT_BATCH_SIZE, should_record=False)
             self._say(f"{name}: without recording {bare.throughput:,.0f}/s")
         with self._kind.fresh() as url:
             unswept = self._run(url, self._sizes.pipeline, DEFAULT_BATCH_SIZE, sweeping=False)
             self._say(f"{name}: without sweep {unswept.throughput:,.0f}/s")
         with (
             self._kind.fresh() as url,
-            viewers.live_page(url, self._folder) as address,
+            viewers.serve_live_page(url, self._folder) as address,
             viewers.viewers(address),
         ):
             watched = self._run(url, self._sizes.pipeline, DEFAULT_BATCH_SIZE)
@@ -122,7 +131,7 @@ class Bench:
         ):
             plain = self._sizes.pipeline / floor.write(database, rows)
             self._say(f"{name}: floor {plain:,.0f}/s, ratio {moved.throughput / plain:.2f}")
-        return Round(
+        return RoundThroughputs(
             pipeline=moved.throughput,
             unrecorded=bare.throughput,
             watched=watched.throughput,
@@ -137,7 +146,7 @@ class Bench:
         batch_size: int,
         *,
         watched: bool = False,
-        recording: bool = True,
+        should_record: bool = True,
         sweeping: bool = True,
         faults: str = "",
     ) -> pipeline.Measured:
@@ -146,9 +155,9 @@ class Bench:
             self._folder,
             messages=size,
             batch_size=batch_size,
-            workers=WORKERS,
+            workers=WORKER_COUNT,
             watched=watched,
-            recording=recording,
+            should_record=should_record,
             sweeping=sweeping,
             faults=faults,
         )
@@ -172,7 +181,7 @@ def main() -> None:
         described = environment.machine(folder) | environment.versions()
         for kind in [options.only] if options.only else KINDS:
             with start(kind, folder) as started:
-                figures.append(Bench(started, folder, sizes).measure(options.rounds))
+                figures.append(Benchmark(started, folder, sizes).measure(options.rounds))
     seconds = time.monotonic() - began
     print(as_text(figures, described, sizes, options.rounds, seconds))
     written = as_json(figures, described, sizes, seconds)

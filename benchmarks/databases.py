@@ -32,12 +32,12 @@ def start(name: str, folder: Path) -> Iterator[Kind]:
         return
     server = get_server(folder / "pg", cleanup_mode="delete")
     try:
-        yield Kind(name, _databases_of(server))
+        yield Kind(name, _postgresql_databases(server))
     finally:
         server.cleanup()
 
 
-def settings_of(url: str) -> dict[str, str]:
+def read_durability(url: str) -> dict[str, str]:
     """What a database says of its durability, asked over a connection as workers have them."""
     with closing(connect(url)) as database:
         return database.durability()
@@ -59,7 +59,7 @@ def _files(folder: Path) -> Callable[[], AbstractContextManager[str]]:
     return fresh
 
 
-def _databases_of(
+def _postgresql_databases(
     server: PostgresServer,
 ) -> Callable[[], AbstractContextManager[str]]:
     numbers = itertools.count()

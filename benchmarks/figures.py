@@ -10,12 +10,12 @@ from benchmarks import judging, pipeline, receipts, reports, results, rollups, t
 from benchmarks.table import Line
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 
-WORKERS = 2
+WORKER_COUNT = 2
 """Worker processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
+class BenchmarkSizes:
     """How many messages each measurement is made with."""
 
     pipeline: int
@@ -26,14 +26,14 @@ class Sizes:
     receipts: int
 
 
-FULL = Sizes(
+FULL = BenchmarkSizes(
     pipeline=200_000,
     single=2_000,
     reports=(100_000, 1_000_000),
     rollups=((1_000_000, 1_000_000), (1_000_000, 10_000_000)),
     receipts=1_000_000,
 )
-QUICK = Sizes(
+QUICK = BenchmarkSizes(
     pipeline=20_000,
     single=100,
     reports=(10_000, 50_000),
@@ -43,7 +43,7 @@ QUICK = Sizes(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Round:
+class RoundThroughputs:
     """Messages a second: through the pipeline, the same without a recorded result, with people at
     its live page, without a sweep, and written plainly."""
 
@@ -60,7 +60,7 @@ class Figures:
 
     database: str
     settings: dict[str, str]
-    rounds: list[Round]
+    rounds: list[RoundThroughputs]
     single: pipeline.Measured
     reports: list[reports.Timed]
     judging: judging.Timed
@@ -68,7 +68,7 @@ class Figures:
     receipts: receipts.Timed
     largest: pipeline.Measured
     result: results.Timed
-    waited: viewers.Waited
+    waited: viewers.SlowestPage
     undisturbed: pipeline.Measured
     flushed: pipeline.Measured
     """The same run, with a broker that forgets everything in the middle of it."""
@@ -86,26 +86,26 @@ class Figures:
         size, peaks = self.largest.messages, self.largest.peaks
         name = self.database
         return [
-            table.throughput_line(name, "pipeline ÷ floor", ours, plain, table.WANTED_OF_FLOOR),
+            table.throughput_line(name, "pipeline ÷ floor", ours, plain, table.MIN_RATIO_TO_FLOOR),
             table.throughput_line(
-                name, "pipeline ÷ without recording", ours, bare, table.WANTED_OF_UNRECORDED
+                name, "pipeline ÷ without recording", ours, bare, table.MIN_RATIO_TO_UNRECORDED
             ),
             table.throughput_line(
                 name,
-                f"pipeline with {viewers.VIEWERS} viewers ÷ without",
+                f"pipeline with {viewers.VIEWER_COUNT} viewers ÷ without",
                 watched,
                 ours,
-                table.WANTED_OF_UNWATCHED,
+                table.MIN_RATIO_TO_UNWATCHED,
             ),
             table.throughput_line(
-                name, "pipeline ÷ without sweep", ours, unswept, table.WANTED_OF_UNSWEPT
+                name, "pipeline ÷ without sweep", ours, unswept, table.MIN_RATIO_TO_UNSWEPT
             ),
             table.flush_line(
                 name, self.flushed.command, self.undisturbed.command, self.went_on_after
             ),
             table.answer_line(name, size, self.waited.address, self.waited.seconds),
             table.throughput_line(
-                name, "pipeline ÷ per message", ours, single, table.WANTED_OF_SINGLE
+                name, "pipeline ÷ per message", ours, single, table.MIN_RATIO_TO_SINGLE
             ),
             table.result_line(
                 name,
@@ -119,18 +119,18 @@ class Figures:
                 "judging ÷ loading candidates",
                 self.judging.judged,
                 self.judging.loaded,
-                table.WANTED_OF_LOADING,
+                table.MIN_RATIO_TO_LOADING,
             ),
             table.report_line(name, small.messages, small.report, small.group_by, None),
             table.report_line(
-                name, large.messages, large.report, large.group_by, table.WANTED_OF_GROUP_BY
+                name, large.messages, large.report, large.group_by, table.MIN_RATIO_TO_GROUP_BY
             ),
             table.throughput_line(
                 name,
                 f"receipts ÷ moves, {self.receipts.messages:,}",
                 self.receipts.applied,
                 self.receipts.floor,
-                table.WANTED_OF_MOVES,
+                table.MIN_RATIO_TO_MOVES,
             ),
             *(
                 table.rollup_line(name, each.new, each.old, each.rollup, each.group_by)
@@ -147,15 +147,15 @@ class Figures:
 def as_text(
     figures: Sequence[Figures],
     described: dict[str, str],
-    sizes: Sizes,
+    sizes: BenchmarkSizes,
     rounds: int,
     seconds: float,
 ) -> str:
     lines = [line for each in figures for line in each.lines]
     notes = [
-        *(f"{each.database}: {_pairs(each.settings)}" for each in figures),
-        f"machine: {_pairs(described)}",
-        f"batch size {DEFAULT_BATCH_SIZE:,}, {WORKERS} worker processes; throughputs: medians of"
+        *(f"{each.database}: {_format_pairs(each.settings)}" for each in figures),
+        f"machine: {_format_pairs(described)}",
+        f"batch size {DEFAULT_BATCH_SIZE:,}, {WORKER_COUNT} worker processes; throughputs: medians of"
         f" {rounds} interleaved rounds",
         f"pipeline: {sizes.pipeline:,} email messages, no defects, gateway latency 0; timed by its"
         " rows, from the first",
@@ -170,15 +170,15 @@ def as_text(
         "  command: all of `sendtrace simulate`, from its start to its end",
         "without sweep: --no-sweep, taking turns with the pipeline; flushed: half-way, whole"
         " commands",
-        f"viewers: {viewers.VIEWERS} streams of the campaign and its charts, taking turns with the"
+        f"viewers: {viewers.VIEWER_COUNT} streams of the campaign and its charts, taking turns with the"
         " pipeline; slowest page: of "
-        f"{len(viewers.ADDRESSES)} pages and calls on the largest run, {viewers.CALLS} times each",
-        f"report, GROUP BY: medians of {reports.TIMINGS} timings; memory: one run, each process's"
+        f"{len(viewers.PAGE_PATHS)} pages and calls on the largest run, {viewers.CALLS_PER_PATH} times each",
+        f"report, GROUP BY: medians of {reports.TIMING_COUNT} timings; memory: one run, each process's"
         " own peak, largest pool child",
-        f"receipts: {receipts.DUPLICATES:.0%} twice; moves: the compare-and-set and the transitions"
+        f"receipts: {receipts.DUPLICATE_SHARE:.0%} twice; moves: the compare-and-set and the transitions"
         " alone; in turns, one process",
-        f"rollup: {rollups.TIMINGS} timings each; a GROUP BY over the new events by kind and day;"
-        f" recorded: {rollups.REPORTED} events at a time, one process",
+        f"rollup: {rollups.TIMING_COUNT} timings each; a GROUP BY over the new events by kind and day;"
+        f" recorded: {rollups.EVENTS_PER_ENTRY} events at a time, one process",
         f"all of it took {seconds:.0f} s",
     ]
     if sizes != FULL:
@@ -186,19 +186,19 @@ def as_text(
     return "\n".join([table.as_text(lines), "", *notes])
 
 
-def _pairs(said: dict[str, str]) -> str:
+def _format_pairs(said: dict[str, str]) -> str:
     return ", ".join(f"{key} {value}" for key, value in said.items())
 
 
 def as_json(
-    figures: Sequence[Figures], described: dict[str, str], sizes: Sizes, seconds: float
+    figures: Sequence[Figures], described: dict[str, str], sizes: BenchmarkSizes, seconds: float
 ) -> dict[str, Any]:
     return {
         "version": 1,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "machine": described,
-        "workers": WORKERS,
+        "workers": WORKER_COUNT,
         "batch_size": DEFAULT_BATCH_SIZE,
         "sizes": asdict(sizes),
         "databases": [

@@ -15,16 +15,16 @@ from tracker.store.schema import messages, transitions
 
 TABLES = (messages, transitions)
 
-Rows = dict[str, list[tuple[int, ...]]]
+TableRows = dict[str, list[tuple[int, ...]]]
 
 
-def left_behind(database: Database, batch_size: int) -> list[Rows]:
+def read_rows(database: Database, batch_size: int) -> list[TableRows]:
     """The rows of all messages and transitions, batch by batch."""
-    batches: list[Rows] = []
+    batches: list[TableRows] = []
     with database.read() as connection:
         last = connection.scalar(sa.select(sa.func.max(messages.c.number))) or 0
         for first in range(0, last + 1, batch_size):
-            rows: Rows = {}
+            rows: TableRows = {}
             for table in TABLES:
                 order = [table.c.number, *(c for c in table.primary_key if c.name != "number")]
                 query = sa.select(table).where(
@@ -37,7 +37,7 @@ def left_behind(database: Database, batch_size: int) -> list[Rows]:
     return batches
 
 
-def write(database: Database, batches: Sequence[Rows]) -> float:
+def write(database: Database, batches: Sequence[TableRows]) -> float:
     """Write the rows into an empty database; seconds that it took."""
     began = time.perf_counter()
     for rows in batches:

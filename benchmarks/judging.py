@@ -15,12 +15,12 @@ from workers.candidates import gather
 from workers.checks.base import STEPS, checks_of, judge
 from workers.services.base import SqlServices
 
-ROUNDS = 3
+ROUND_COUNT = 3
 
 CHUNK = 10_000
 """Candidates at a time: a batch."""
 
-DEMANDING = ("coupon", "referral", "membership", "last_store", "profile")
+DEMANDING_REQUIREMENTS = ("coupon", "referral", "membership", "last_store", "profile")
 """What the campaign requires, so that every check has something to look at."""
 
 
@@ -39,9 +39,11 @@ def time_judging(url: str, candidates: int) -> Timed:
         with database.read() as connection:
             campaign = catalog.load_campaign(connection, CAMPAIGN)
         demanding = replace(
-            campaign, requires=DEMANDING, coupon_series=CouponSeries(name="any", active=True)
+            campaign,
+            requires=DEMANDING_REQUIREMENTS,
+            coupon_series=CouponSeries(name="any", active=True),
         )
-        times = [_round(database, demanding, candidates) for _ in range(1 + ROUNDS)][1:]
+        times = [_round(database, demanding, candidates) for _ in range(1 + ROUND_COUNT)][1:]
     return Timed(
         candidates=candidates,
         loaded=candidates / median(loading for loading, _ in times),

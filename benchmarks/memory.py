@@ -42,14 +42,14 @@ def _look(pid: int, peaks: Peaks) -> None:
         return
     for process in family:
         try:
-            role, peak = _role(process, pid), _peak(process)
+            role, peak = _find_role(process, pid), _read_peak(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
         if role and peak:
             peaks[role] = max(peaks.get(role, 0), peak)
 
 
-def _role(process: psutil.Process, driver: int) -> str | None:
+def _find_role(process: psutil.Process, driver: int) -> str | None:
     """What a process is; None for one that has not become anything yet."""
     if process.pid == driver:
         return "driver"
@@ -58,7 +58,7 @@ def _role(process: psutil.Process, driver: int) -> str | None:
     return "broker" if "valkey" in process.name() else None
 
 
-def _peak(process: psutil.Process) -> int:
+def _read_peak(process: psutil.Process) -> int:
     """The largest resident size so far, in bytes; where that is not kept, the present one."""
     try:
         status = Path(f"/proc/{process.pid}/status").read_text()

@@ -32,7 +32,7 @@ audience = {messages}
 STOP_TIMEOUT = 30
 """Seconds that an interrupted run has to end its workers and its broker."""
 
-LOG_TAIL = 15
+LOG_TAIL_LINES = 15
 """Last lines to show of a run that failed."""
 
 
@@ -69,7 +69,7 @@ def run(
     batch_size: int,
     workers: int,
     watched: bool = False,
-    recording: bool = True,
+    should_record: bool = True,
     sweeping: bool = True,
     faults: str = "",
 ) -> Measured:
@@ -84,7 +84,7 @@ def run(
         *(sys.executable, "-m", "simulator", "simulate", str(scenario)),
         *("--workers", str(workers), "--batch-size", str(batch_size)),
         *("--database", url, "--json", str(result)),
-        "--record" if recording else "--no-record",
+        "--record" if should_record else "--no-record",
         "--sweep" if sweeping else "--no-sweep",
     ]
     environment = {key: value for key, value in os.environ.items() if "SENDTRACE_" not in key}
@@ -99,7 +99,7 @@ def run(
             _stop(process)
     command_seconds = time.monotonic() - began
     if code:
-        lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
+        lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         raise RunFailed("\n".join([f"the run ended with exit code {code}", *lines]))
     told = json.loads(result.read_text())
     return Measured(

@@ -18,7 +18,7 @@ from simulator.schema import open_database
 from simulator.setup.record import record_run
 from tracker.record import receipts
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.journal import QUEUED, Author, Move, State, enqueue, entry
+from tracker.record.journal import QUEUED, Author, Move, State, enqueue_batch, entry
 from tracker.record.receipts import Receipt
 from tracker.settings import load_settings
 from tracker.status import Status, Step
@@ -29,7 +29,7 @@ from workers.runtime import GC_THRESHOLD
 CHUNK = 10_000
 """Messages at a time: a batch."""
 
-DUPLICATES = 0.05
+DUPLICATE_SHARE = 0.05
 """Share of the receipts that come twice."""
 
 AUTHOR = Author(worker="benchmark")
@@ -68,25 +68,25 @@ def time_receipts(url: str, folder: Path, size: int) -> Timed:
     scenario.write_text(SCENARIO.format(messages=size))
     with closing(open_database(load_settings(database_url=url))) as database:
         run = record_run(database, load_scenario(scenario), folder, lambda _: None)
-        ours, theirs = ([*_in_gateway(database, each.campaign, size)] for each in run.campaigns)
-        database.take_stock()
+        ours, theirs = ([*_submit_batches(database, each.campaign, size)] for each in run.campaigns)
+        database.analyze()
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)  # as in a worker
         applied = floor = 0.0
         for one, other in zip(ours, theirs, strict=True):
             floor += _time(_move, database, other)
-            applied += _time(_apply, database, one, _said(one))
-    said = size + int(size * DUPLICATES)
+            applied += _time(_apply_receipts, database, one, _said(one))
+    said = size + int(size * DUPLICATE_SHARE)
     return Timed(messages=size, applied=said / applied, floor=size / floor)
 
 
-def _in_gateway(database: Database, campaign: Campaign, size: int) -> Sequence[Batch]:
+def _submit_batches(database: Database, campaign: Campaign, size: int) -> Sequence[Batch]:
     """Batches whose messages are all in the gateway."""
     made = []
     for place, first in enumerate(range(0, size, CHUNK)):
         count = min(CHUNK, size - first)
-        batch = enqueue(database, campaign, batch=place, first=first, size=count, by=AUTHOR)
+        batch = enqueue_batch(database, campaign, batch=place, first=first, size=count, by=AUTHOR)
         now = campaign.clock.now()
         with entry(database, batch, Step.SUBMIT, AUTHOR, started_at=now) as written:
             for source, target in ((QUEUED, READY), (READY, IN_GATEWAY)):
@@ -99,7 +99,7 @@ def _in_gateway(database: Database, campaign: Campaign, size: int) -> Sequence[B
 def _said(batch: Batch) -> list[Receipt]:
     now = batch.campaign.clock.now()
     numbers = range(batch.first, batch.last + 1)
-    twice = numbers[: int(batch.size * DUPLICATES)]
+    twice = numbers[: int(batch.size * DUPLICATE_SHARE)]
     return [
         *(Receipt(number, 1, Status.DELIVERED, now) for number in numbers),
         *(Receipt(number, 1, Status.DELIVERED, now, 1) for number in twice),
@@ -112,10 +112,10 @@ def _time(work: Callable[..., None], *arguments: object) -> float:
     return time.perf_counter() - began
 
 
-def _apply(database: Database, batch: Batch, said: Sequence[Receipt]) -> None:
+def _apply_receipts(database: Database, batch: Batch, said: Sequence[Receipt]) -> None:
     started_at = batch.campaign.clock.now()
     with entry(database, batch, Step.DELIVER, AUTHOR, started_at=started_at) as written:
-        receipts.apply(written, said)
+        receipts.apply_receipts(written, said)
 
 
 def _move(database: Database, batch: Batch) -> None:

@@ -13,7 +13,7 @@ from tracker.record import catalog
 from tracker.store.database import Database, connect
 from tracker.store.schema import messages
 
-TIMINGS = 7
+TIMING_COUNT = 7
 """Timings of each side, after one that warms up."""
 
 CAMPAIGN = 1
@@ -30,14 +30,14 @@ class Timed:
 
 
 def time_report(url: str) -> Timed:
-    """Time both sides in turn. The query may use the database's best plan: see ``survey()``."""
+    """Time both sides in turn. The query may use the database's best plan: see ``read_only_analytics()``."""
     with closing(connect(url)) as database:
-        database.take_stock()
+        database.analyze()
         with database.read() as connection:
             campaign = catalog.load_campaign(connection, CAMPAIGN)
         counted = 0
         report, group_by = list[float](), list[float]()
-        for _ in range(1 + TIMINGS):
+        for _ in range(1 + TIMING_COUNT):
             seconds, audience = _time_report(database, campaign)
             report.append(seconds)
             seconds, counted = _time_group_by(database)
@@ -57,7 +57,7 @@ def _time_group_by(database: Database) -> tuple[float, int]:
         .where(messages.c.campaign_id == CAMPAIGN)
         .group_by(messages.c.status, messages.c.reason)
     )
-    with database.survey() as connection:
+    with database.read_only_analytics() as connection:
         return _time(lambda: sum(row[2] for row in connection.execute(query)))
 
 

@@ -7,14 +7,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulator.pages.result_page import result_page
+from simulator.pages.result_page import render_result_page
 from simulator.results.measure import measure
-from simulator.results.prediction_check import Comparison, Mishaps
-from simulator.results.result import Conditions, Observed, Result, State
+from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck
+from simulator.results.result import Result, RunConditions, RunObservations, State
 from simulator.run import environment
 from simulator.scenario.file import load_scenario
 from simulator.schema import open_database
-from simulator.setup.record import Loaded, Run
+from simulator.setup.record import Run, RunCampaign
 from tracker.queries.report import Report, make_reports
 from tracker.record import catalog
 from tracker.settings import load_settings
@@ -37,17 +37,17 @@ def time_result(url: str, scenario: Path) -> Timed:
 
 def _time(url: str, scenario: Path) -> Timed:
     with closing(open_database(load_settings(database_url=url))) as database:
-        with database.survey() as connection:
+        with database.read_only_analytics() as connection:
             campaigns = catalog.find_campaigns(connection)
             reports = make_reports(connection, campaigns)
             run = _run(scenario, campaigns, [report.audience for report in reports])
             began = time.perf_counter()
-            measured = measure(connection, run, reports, Mishaps(), [])
+            measured = measure(connection, run, reports, GatewayAnomalies(), [])
             figures = time.perf_counter() - began
         result = Result(
             run=run,
-            observed=Observed(state=State.COMPLETE, planned=run.size),
-            conditions=Conditions(
+            observed=RunObservations(state=State.COMPLETE, planned=run.size),
+            conditions=RunConditions(
                 workers=None,
                 batch_size=1,
                 database=database.engine.dialect.name,
@@ -57,29 +57,29 @@ def _time(url: str, scenario: Path) -> Timed:
                 timezone="UTC",
             ),
             reports=tuple(reports),
-            comparisons=tuple(map(_agreeing, reports)),
+            comparisons=tuple(map(_make_matching_check, reports)),
             findings=(),
             withheld={},
             thresholds=(),
             **vars(measured),
         )
         began = time.perf_counter()
-        result_page(result)
+        render_result_page(result)
         page = time.perf_counter() - began
     return Timed(messages=run.size, figures=figures, page=page)
 
 
-def _agreeing(report: Report) -> Comparison:
+def _make_matching_check(report: Report) -> PredictionCheck:
     """That all is as predicted: to find out is not what is measured."""
-    return Comparison(
+    return PredictionCheck(
         messages=report.audience,
         as_predicted=report.audience,
         uncertain=0,
         unsettled=0,
         withheld=0,
         engagement=report.engagement,
-        expected=Mishaps(),
-        observed=Mishaps(),
+        expected=GatewayAnomalies(),
+        observed=GatewayAnomalies(),
         differences=(),
         fates="",
     )
@@ -88,7 +88,7 @@ def _agreeing(report: Report) -> Comparison:
 def _run(file: Path, campaigns: list[catalog.Campaign], sizes: list[int]) -> Run:
     scenario = load_scenario(file)
     loaded = (
-        Loaded(campaign=campaign, plan=described, size=size)
+        RunCampaign(campaign=campaign, plan=described, size=size)
         for campaign, described, size in zip(campaigns, scenario.campaigns, sizes, strict=True)
     )
     return Run(

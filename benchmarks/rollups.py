@@ -14,15 +14,15 @@ from benchmarks.reports import CAMPAIGN
 from simulator.schema import open_database
 from tests.support.factory import AUTHOR, Plan, make_batch
 from tracker.clock import MICROSECOND
-from tracker.record.engagement import QUARTER, Event, record
+from tracker.record.engagement import QUARTER_MICROSECONDS, Event, record
 from tracker.record.journal import entry
-from tracker.record.rollup import roll_up
+from tracker.record.rollup import roll_up_engagement
 from tracker.settings import load_settings
 from tracker.status import Engagement, Step
 from tracker.store.database import Database
 from tracker.store.schema import engagement_tallies, engagements
 
-TIMINGS = 3
+TIMING_COUNT = 3
 """Timings of each side, after one that warms up."""
 
 BATCH = 10_000
@@ -30,10 +30,10 @@ BATCH = 10_000
 
 DAY = timedelta(days=1) // MICROSECOND
 
-BEGIN = 1_795_478_400_000_000
+FIRST_DAY_START = 1_795_478_400_000_000
 """2026-11-24 00:00 UTC."""
 
-REPORTED = 100
+EVENTS_PER_ENTRY = 100
 """Events at a time that are recorded as workers do it."""
 
 
@@ -56,14 +56,14 @@ def time_rollup(url: str, new: int, old: int) -> Timed:
         with database.write() as connection:
             for day in range(-(old // new), 1):
                 _open(database, connection, day, new)
-        roll_up(database, UTC)
-        database.take_stock()
+        roll_up_engagement(database, UTC)
+        database.analyze()
         rollup, group_by = list[float](), list[float]()
-        for _ in range(1 + TIMINGS):
+        for _ in range(1 + TIMING_COUNT):
             with database.write() as connection:
-                today = engagement_tallies.c.quarter >= BEGIN // QUARTER
+                today = engagement_tallies.c.quarter >= FIRST_DAY_START // QUARTER_MICROSECONDS
                 connection.execute(sa.update(engagement_tallies).where(today).values(rolled=0))
-            rollup.append(_time(lambda: roll_up(database, UTC)))
+            rollup.append(_time(lambda: roll_up_engagement(database, UTC)))
             group_by.append(_time_group_by(database, new))
     return Timed(
         new=new,
@@ -77,11 +77,14 @@ def time_rollup(url: str, new: int, old: int) -> Timed:
 def _time_recording(database: Database) -> float:
     batch = make_batch(database, Plan(size=BATCH))
     opened = Engagement.OPENED
-    events = [Event(number, opened, BEGIN + number * QUARTER // 100) for number in range(BATCH)]
+    events = [
+        Event(number, opened, FIRST_DAY_START + number * QUARTER_MICROSECONDS // 100)
+        for number in range(BATCH)
+    ]
     began = time.perf_counter()
-    for first in range(0, BATCH, REPORTED):
+    for first in range(0, BATCH, EVENTS_PER_ENTRY):
         with entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as written:
-            record(written, events[first : first + REPORTED])
+            record(written, events[first : first + EVENTS_PER_ENTRY])
     seconds = time.perf_counter() - began
     with database.write() as connection:
         connection.execute(sa.delete(engagements))
@@ -98,7 +101,7 @@ def _open(database: Database, connection: Connection, day: int, events: int) -> 
         else f"WITH RECURSIVE s(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s LIMIT {events})"  # noqa: S608
         " SELECT n FROM s"
     )
-    begin = BEGIN + day * DAY
+    begin = FIRST_DAY_START + day * DAY
     connection.execute(
         sa.text(
             "INSERT INTO engagements (campaign_id, kind, number, at)"  # noqa: S608
@@ -110,9 +113,9 @@ def _open(database: Database, connection: Connection, day: int, events: int) -> 
     connection.execute(
         sa.text(
             "INSERT INTO engagement_tallies (campaign_id, batch, kind, quarter, recipients)"  # noqa: S608
-            f" SELECT campaign_id, number / {BATCH}, kind, at / {QUARTER}, count(*)"
+            f" SELECT campaign_id, number / {BATCH}, kind, at / {QUARTER_MICROSECONDS}, count(*)"
             f" FROM engagements WHERE campaign_id = {campaign}"
-            f" GROUP BY campaign_id, number / {BATCH}, kind, at / {QUARTER}"
+            f" GROUP BY campaign_id, number / {BATCH}, kind, at / {QUARTER_MICROSECONDS}"
         )
     )
 
@@ -129,7 +132,7 @@ def _time_group_by(database: Database, new: int) -> float:
         counted = sum(row[2] for row in connection.execute(query))
         assert counted == new, "the new events are counted"
 
-    with database.survey() as connection:
+    with database.read_only_analytics() as connection:
         return _time(ask)
 
 

@@ -3,43 +3,43 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WANTED_OF_FLOOR = 0.35
+MIN_RATIO_TO_FLOOR = 0.35
 """Pipeline ÷ floor: what moving messages may cost beside writing down where they ended."""
 
-WANTED_OF_SINGLE = 100.0
+MIN_RATIO_TO_SINGLE = 100.0
 """Pipeline ÷ the same with a task a message."""
 
-WANTED_OF_GROUP_BY = 10.0
+MIN_RATIO_TO_GROUP_BY = 10.0
 """Counting the messages ÷ the report, in seconds, on the largest run."""
 
-WANTED_OF_LOADING = 1.0
+MIN_RATIO_TO_LOADING = 1.0
 """Judging ÷ loading, in candidates a second: rules cost no more than looking people up."""
 
-WANTED_OF_MOVES = 0.5
+MIN_RATIO_TO_MOVES = 0.5
 """Receipts applied ÷ messages only moved, both a second."""
 
-WANTED_OF_ROLLUP = 0.5
+MIN_ROLLUP_RATIO = 0.5
 """Counting new events with a GROUP BY ÷ rolling them up, in seconds, however many are old."""
 
-WANTED_OF_UNRECORDED = 0.95
+MIN_RATIO_TO_UNRECORDED = 0.95
 """Pipeline ÷ the same without recording its result."""
 
-WANTED_OF_UNWATCHED = 0.95
+MIN_RATIO_TO_UNWATCHED = 0.95
 """Pipeline with viewers of its live page ÷ without."""
 
-WANTED_OF_UNSWEPT = 0.97
+MIN_RATIO_TO_UNSWEPT = 0.97
 """What is left of the throughput without a sweep."""
 
-WANTED_OF_FLUSHED = 1.5
+MAX_FLUSH_RATIO = 1.5
 """Times as long as an undisturbed run takes one whose broker forgets everything, at the most."""
 
-WANTED_ANSWER = 0.1
+MAX_PAGE_SECONDS = 0.1
 """Seconds in which any page of the largest run is there, at the 95th percentile."""
 
-WANTED_SHARE_OF_RUN = 0.05
+MAX_RESULT_SHARE = 0.05
 """Figures and page of the largest run ÷ the command that ran it, in seconds."""
 
-WANTED_MEMORY = 300e6
+MAX_PROCESS_BYTES = 300e6
 """Bytes that the driver and each process of the worker stay under."""
 
 HEADER = ("database", "measure", "figure", "beside", "ratio", "wanted", "")
@@ -102,8 +102,8 @@ def rollup_line(database: str, new: int, old: int, rollup: float, group_by: floa
         figure=f"{rollup * 1e3:,.2f} ms",
         beside=f"{group_by * 1e3:,.2f} ms",
         ratio=group_by / rollup,
-        wanted=f"≥ {WANTED_OF_ROLLUP:g}",
-        reached=group_by / rollup >= WANTED_OF_ROLLUP,
+        wanted=f"≥ {MIN_ROLLUP_RATIO:g}",
+        reached=group_by / rollup >= MIN_ROLLUP_RATIO,
     )
 
 
@@ -116,8 +116,8 @@ def result_line(database: str, messages: int, figures: float, page: float, comma
         figure=f"{figures:,.2f} + {page:,.2f} s",
         beside=f"{command:,.1f} s",
         ratio=share,
-        wanted=f"< {WANTED_SHARE_OF_RUN:g}",
-        reached=share < WANTED_SHARE_OF_RUN,
+        wanted=f"< {MAX_RESULT_SHARE:g}",
+        reached=share < MAX_RESULT_SHARE,
     )
 
 
@@ -130,8 +130,8 @@ def flush_line(database: str, flushed: float, undisturbed: float, went_on: float
         figure=f"{flushed:,.1f} s{after}",
         beside=f"{undisturbed:,.1f} s",
         ratio=flushed / undisturbed,
-        wanted=f"≤ {WANTED_OF_FLUSHED:g}",
-        reached=flushed / undisturbed <= WANTED_OF_FLUSHED,
+        wanted=f"≤ {MAX_FLUSH_RATIO:g}",
+        reached=flushed / undisturbed <= MAX_FLUSH_RATIO,
     )
 
 
@@ -142,8 +142,8 @@ def answer_line(database: str, messages: int, address: str, seconds: float) -> L
         measure=f"slowest page, p95, {messages:,}",
         figure=f"{seconds * 1e3:,.0f} ms",
         beside=address,
-        wanted=f"< {WANTED_ANSWER * 1e3:.0f} ms",
-        reached=seconds < WANTED_ANSWER,
+        wanted=f"< {MAX_PAGE_SECONDS * 1e3:.0f} ms",
+        reached=seconds < MAX_PAGE_SECONDS,
     )
 
 
@@ -160,8 +160,8 @@ def memory_line(
         database=database,
         measure=f"peak memory {role}, {messages:,}",
         figure="not seen" if peak is None else f"{peak / 1e6:,.0f} MB",
-        wanted=f"< {WANTED_MEMORY / 1e6:.0f} MB" if limited else "",
-        reached=peak is not None and peak < WANTED_MEMORY if limited else None,
+        wanted=f"< {MAX_PROCESS_BYTES / 1e6:.0f} MB" if limited else "",
+        reached=peak is not None and peak < MAX_PROCESS_BYTES if limited else None,
     )
 
 

@@ -14,18 +14,18 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-VIEWERS = 10
+VIEWER_COUNT = 10
 
 CHARTS_EVERY = 5.0
 """Seconds between two looks at the charts, as the page's own program has it."""
 
-CALLS = 60
+CALLS_PER_PATH = 60
 """Calls of each address, of which the 95th percentile is taken."""
 
 PATIENCE = 30.0
 """Seconds that an answer may take at most."""
 
-ADDRESSES = (
+PAGE_PATHS = (
     "/",
     "/campaigns/1",
     "/campaigns/1/charts",
@@ -48,8 +48,8 @@ ADDRESSES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waited:
-    """The slowest of :data:`ADDRESSES`, by the 95th percentile, in seconds."""
+class SlowestPage:
+    """The slowest of :data:`PAGE_PATHS`, by the 95th percentile, in seconds."""
 
     messages: int
     address: str
@@ -57,7 +57,7 @@ class Waited:
 
 
 @contextmanager
-def live_page(url: str, folder: Path) -> Iterator[str]:
+def serve_live_page(url: str, folder: Path) -> Iterator[str]:
     """The live page on a database, in a process of its own, and its address."""
     environment = {key: value for key, value in os.environ.items() if "SENDTRACE_" not in key}
     environment["SENDTRACE_HOME"] = str(folder / "home")
@@ -71,7 +71,7 @@ def live_page(url: str, folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def viewers(address: str, count: int = VIEWERS) -> Iterator[None]:
+def viewers(address: str, count: int = VIEWER_COUNT) -> Iterator[None]:
     """So many people look at the first campaign, as soon as there is one."""
     gone = threading.Event()
     each = [threading.Thread(target=_look, args=(address, gone), daemon=True) for _ in range(count)]
@@ -97,21 +97,21 @@ def _look(address: str, gone: threading.Event) -> None:
                     ask(address, "/campaigns/1/charts")
 
 
-def time_pages(url: str, folder: Path, messages: int) -> Waited:
+def time_pages(url: str, folder: Path, messages: int) -> SlowestPage:
     """How long somebody waits for the slowest page on an idle machine."""
-    with live_page(url, folder) as address:
+    with serve_live_page(url, folder) as address:
         numbers = {"middle": messages // 2, "late": messages * 9 // 10}
         times = {
-            path: _percentile(address, path)
-            for path in (each.format(**numbers) for each in ADDRESSES)
+            path: _measure_percentile(address, path)
+            for path in (each.format(**numbers) for each in PAGE_PATHS)
         }
     slowest = max(times, key=lambda each: times[each])
-    return Waited(messages=messages, address=slowest, seconds=times[slowest])
+    return SlowestPage(messages=messages, address=slowest, seconds=times[slowest])
 
 
-def _percentile(address: str, path: str) -> float:
+def _measure_percentile(address: str, path: str) -> float:
     ask(address, path)
-    taken: Sequence[float] = [ask(address, path) for _ in range(CALLS)]
+    taken: Sequence[float] = [ask(address, path) for _ in range(CALLS_PER_PATH)]
     return float(np.percentile(taken, 95))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from tracker.status import FINAL, LATE, LEGAL, Category, Reason, Status
+from tracker.status import FINAL_STATUSES, LATE, LEGAL_TRANSITIONS, Category, Reason, Status
 
 LIFECYCLE = Path(__file__).parent / "lifecycle.md"
 
@@ -20,11 +20,11 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "```mermaid"
     yield "stateDiagram-v2"
-    for source, targets in LEGAL.items():
+    for source, targets in LEGAL_TRANSITIONS.items():
         for target in sorted(targets):
             late = " : late" if (source, target) in LATE else ""
             yield f"    {source.slug if source is not None else '[*]'} --> {target.slug}{late}"
-    for status in sorted(FINAL):
+    for status in sorted(FINAL_STATUSES):
         yield f"    {status.slug} --> [*]"
     yield f"    {Status.SOFT_BOUNCED.slug} --> [*] : no attempt left"
     yield "```"

@@ -20,7 +20,7 @@ from fault_matrix.rows import ROWS
 from fault_matrix.runs import Outcome, play
 
 
-def play_named(name: str, kind: str, seed: int, messages: int) -> Outcome:
+def run_named_row(name: str, kind: str, seed: int, messages: int) -> Outcome:
     """Play the row of a name in a folder of its own."""
     [row] = [each for each in ROWS if each.name == name]
     with tempfile.TemporaryDirectory(prefix="st-faults-") as folder:
@@ -102,7 +102,7 @@ def main() -> None:
     outcomes: list[Outcome] = []
     began = time.monotonic()
     with ProcessPoolExecutor(told.jobs, get_context("spawn")) as pool:
-        runs = [pool.submit(play_named, *each, told.messages) for each in plays]
+        runs = [pool.submit(run_named_row, *each, told.messages) for each in plays]
         for place, each in enumerate(as_completed(runs), 1):
             outcome = each.result()
             outcomes.append(outcome)

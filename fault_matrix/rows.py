@@ -24,12 +24,12 @@ POISONS = ("poison-raise", "poison-kill", "poison-memory")
 AWAY = 5.0
 """Seconds for which a database is away, or its disk full."""
 
-RECOVERERS = 3
+CONCURRENT_SWEEPS = 3
 """Sweeps by hand that are done at once, beside the run's own."""
 
 
 @dataclass(frozen=True)
-class Record:
+class RecordCounts:
     """What the rows say of a finished run, counted."""
 
     messages: int
@@ -37,7 +37,7 @@ class Record:
     repeats: int
     accepted_twice: int
     sent_on: int
-    broken_by: int
+    poison_messages: int
     """Messages that were stopped as they broke a step."""
 
 
@@ -56,7 +56,7 @@ class Row:
     blast: bool = False
     arriving: float | None = None
     """Seconds in which all messages arrive, however many; None for a rate."""
-    has_happened: "Evidence" = lambda _record, _result: True
+    has_happened: "FaultEvidence" = lambda _record, _result: True
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Run:
         self.over_at = time.time()
         self.met = self.process.poll() is None
 
-    def wait_until_it_moves(self) -> None:
+    def wait_for_first_move(self) -> None:
         """Return when messages of the run have left the first status."""
         with closing(connect(self.url)) as database:
             while self.process.poll() is None and not _moved(database):
@@ -101,7 +101,7 @@ def _moved(database: Database) -> bool:
 
 def _stop_database(run: Run) -> None:
     """PostgreSQL is stopped and started again; SQLite's file is locked for as long."""
-    run.wait_until_it_moves()
+    run.wait_for_first_move()
     if run.server is not None:
         run.server.stop()
         time.sleep(AWAY)
@@ -117,7 +117,7 @@ def _stop_database(run: Run) -> None:
 
 def _fill_disk(run: Run) -> None:
     """The disk of the database is full for a while."""
-    run.wait_until_it_moves()
+    run.wait_for_first_move()
     ballast = Path(str(sa.make_url(run.url).database)).parent / "ballast"
     with ballast.open("wb") as file, suppress(OSError):
         while True:
@@ -128,9 +128,9 @@ def _fill_disk(run: Run) -> None:
     run.is_over()
 
 
-def _sweep_at_once(run: Run) -> None:
+def _sweep_concurrently(run: Run) -> None:
     """Sweeps by hand, several at once and again and again, beside the run's own."""
-    run.wait_until_it_moves()
+    run.wait_for_first_move()
     while run.process.poll() is None:
         worker = run.worker
         if worker is None:
@@ -143,36 +143,36 @@ def _sweep_at_once(run: Run) -> None:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            for _ in range(RECOVERERS)
+            for _ in range(CONCURRENT_SWEEPS)
         ]
         run.met |= 0 in [sweep.wait() for sweep in sweeps]
 
 
-def _times(what: str, *moments: float) -> tuple[str, ...]:
+def _schedule_fault(what: str, *moments: float) -> tuple[str, ...]:
     return tuple(f'{{ at = "{moment:g}s", {what} }}' for moment in moments)
 
 
-Evidence = Callable[["Record", Mapping[str, Any]], bool]
+FaultEvidence = Callable[["RecordCounts", Mapping[str, Any]], bool]
 
 
-def _sent_on(record: "Record", _result: Mapping[str, Any]) -> bool:
+def _sent_on(record: "RecordCounts", _result: Mapping[str, Any]) -> bool:
     return record.sent_on > 0
 
 
-def _repeated(record: "Record", _result: Mapping[str, Any]) -> bool:
+def _has_repeats(record: "RecordCounts", _result: Mapping[str, Any]) -> bool:
     return record.repeats > 0
 
 
-def _poisoned(record: "Record", _result: Mapping[str, Any]) -> bool:
-    return record.broken_by == len(POISONS)
+def _has_stopped_poison(record: "RecordCounts", _result: Mapping[str, Any]) -> bool:
+    return record.poison_messages == len(POISONS)
 
 
-def _above(figure: str, least: float) -> Evidence:
+def _require_figure_above(figure: str, least: float) -> FaultEvidence:
     """A figure of the result shows it: it is larger than it would be else."""
     return lambda _record, result: (result["figures"][figure] or 0) > least
 
 
-def all_happened(result: Mapping[str, Any]) -> bool:
+def has_every_fault_happened(result: Mapping[str, Any]) -> bool:
     """Whether every fault of a run's scenario happened before it was over."""
     planned = tomllib.loads(result["definition"]).get("faults", [])
     happened = [each for each in result["faults"] if each["times"] and not each["trouble"]]
@@ -181,52 +181,63 @@ def all_happened(result: Mapping[str, Any]) -> bool:
 
 ROWS = (
     Row("nothing"),
-    Row("pool process killed, 5 times", _times('kill = "pool-child"', 0.5, 1, 1.5, 2, 2.5)),
+    Row(
+        "pool process killed, 5 times", _schedule_fault('kill = "pool-child"', 0.5, 1, 1.5, 2, 2.5)
+    ),
     Row(
         "worker killed, 3 times",
-        _times('kill = "worker"', 1, 5, 9),
+        _schedule_fault('kill = "worker"', 1, 5, 9),
         arriving=10,
         has_happened=_sent_on,
     ),
-    Row("worker restarted, twice", _times('restart = "worker"', 1, 5), arriving=6),
-    Row("broker restarted", _times('restart = "broker"', 1)),
-    Row("broker restarted, data lost", _times('restart = "broker", data = "lost"', 1)),
-    Row("broker flushed", _times('flush = "broker"', 0.5), blast=True, has_happened=_sent_on),
+    Row("worker restarted, twice", _schedule_fault('restart = "worker"', 1, 5), arriving=6),
+    Row("broker restarted", _schedule_fault('restart = "broker"', 1)),
+    Row("broker restarted, data lost", _schedule_fault('restart = "broker", data = "lost"', 1)),
+    Row(
+        "broker flushed",
+        _schedule_fault('flush = "broker"', 0.5),
+        blast=True,
+        has_happened=_sent_on,
+    ),
     Row("database stopped 5 s", beside=_stop_database),
-    Row("database silent 5 s", _times('pause = "database", for = "5s"', 1), only="postgresql"),
+    Row(
+        "database silent 5 s",
+        _schedule_fault('pause = "database", for = "5s"', 1),
+        only="postgresql",
+    ),
     Row(
         "connections cut 10 s",
-        _times('partition = "workers", connections = "cut", for = "10s"', 1),
+        _schedule_fault('partition = "workers", connections = "cut", for = "10s"', 1),
     ),
-    Row("connections stalled 10 s", _times('partition = "workers", for = "10s"', 1)),
+    Row("connections stalled 10 s", _schedule_fault('partition = "workers", for = "10s"', 1)),
     Row(
         "5 % of tasks twice",
-        _times("duplicate_tasks = 0.05", 0),
+        _schedule_fault("duplicate_tasks = 0.05", 0),
     ),
-    Row("poisonous messages", poisoned=True, has_happened=_poisoned),
-    Row("clock put forward 1 h", _times('clock = "+1h"', 1)),
+    Row("poisonous messages", poisoned=True, has_happened=_has_stopped_poison),
+    Row("clock put forward 1 h", _schedule_fault('clock = "+1h"', 1)),
     Row(
         "gateway 10 times slower",
         gateway='slow = { from = "1s", to = "3s", factor = 10 }',
         # Of 20,000 messages the slowest one takes some 2.5 s without.
-        has_happened=_above("main.gateway_to_outcome.max", 5.0),
+        has_happened=_require_figure_above("main.gateway_to_outcome.max", 5.0),
     ),
     Row(
         "gateway refuses 30 %",
         gateway="reject_rate = 0.3",
-        has_happened=_above("gateway.refused", 0),
+        has_happened=_require_figure_above("gateway.refused", 0),
     ),
     Row(
         "killed between acceptance and commit",
-        _times('kill = "pool-child", when = "accepted"', 0.5, 2),
-        has_happened=_repeated,
+        _schedule_fault('kill = "pool-child", when = "accepted"', 0.5, 2),
+        has_happened=_has_repeats,
     ),
     Row("disk full 5 s", only="sqlite", beside=_fill_disk, small_disk=True),
     Row(
         "sweeps at once, broker flushed",
-        _times('flush = "broker"', 0.5),
+        _schedule_fault('flush = "broker"', 0.5),
         blast=True,
-        beside=_sweep_at_once,
+        beside=_sweep_concurrently,
         has_happened=_sent_on,
     ),
 )

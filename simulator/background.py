@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-LONGEST_END = 15.0
+JOIN_TIMEOUT_SECONDS = 15.0
 """Seconds that is waited for work that is to end. What waits for a broker that never comes back has
 no end, and must not keep the command from its own."""
 
@@ -19,4 +19,4 @@ def beside(work: Callable[[threading.Event], None], name: str) -> Iterator[None]
         yield
     finally:
         stop.set()
-        thread.join(LONGEST_END)
+        thread.join(JOIN_TIMEOUT_SECONDS)

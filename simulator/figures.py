@@ -7,7 +7,7 @@ of one campaign bears its name in front: ``diwali-email.delivered.share``.
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
-from tracker.queries.latencies import LAG, SPANS, Latencies
+from tracker.queries.latencies import DRIVER_LAG, SPANS, Latencies
 from tracker.queries.report import Report
 from tracker.status import Category, Reason, Step, Verdict
 from workers.queues import QUEUES
@@ -31,10 +31,10 @@ class Unit(StrEnum):
     BYTES = "bytes"
 
 
-ALL = "messages"
+MESSAGE_TOTAL = "messages"
 
 COUNTS = (
-    *(ALL, "sent", "delivered", "bounced", "bounced.hard", "bounced.soft"),
+    *(MESSAGE_TOTAL, "sent", "delivered", "bounced", "bounced.hard", "bounced.soft"),
     *("not_delivered", "in_gateway", "opened", "clicked", "spam", "unsubscribed", "not_sent"),
     *(f"not_sent.{category}" for category in Category),
     *(f"not_sent.{reason.category}.{reason.slug}" for reason in Reason),
@@ -42,16 +42,16 @@ COUNTS = (
 )
 """Figures that count messages, of a campaign or of all."""
 
-_KEPT = ("repeats", "refused", "refused_calls")
+_LEDGER_COUNTS = ("repeats", "refused", "refused_calls")
 
-GATEWAY = (
-    *_KEPT,
+GATEWAY_COUNTS = (
+    *_LEDGER_COUNTS,
     *(verdict.value for verdict in Verdict),
     *("lost", "late_bounce"),
 )
 """Figures below ``gateway``: how often something went wrong there."""
 
-LEDGER = frozenset(f"gateway.{name}" for name in _KEPT)
+LEDGER = frozenset(f"gateway.{name}" for name in _LEDGER_COUNTS)
 """Those that the gateway keeps itself: they never become less."""
 
 THROUGHPUT, SECONDS = "throughput", "seconds"
@@ -62,11 +62,11 @@ CPU, MEMORY = "workers.cpu", "workers.memory"
 TIMED_STEPS = tuple(step for step in Step if step is not Step.ENQUEUE)
 
 
-def units(campaigns: Sequence[str]) -> dict[str, Unit]:
+def list_figure_units(campaigns: Sequence[str]) -> dict[str, Unit]:
     """Every figure that a run of these campaigns has, in order, with its unit."""
     of_all = dict(_common_units())
     found = {SECONDS: Unit.SECONDS, **of_all}
-    found |= {f"gateway.{name}": Unit.TIMES for name in GATEWAY}
+    found |= {f"gateway.{name}": Unit.TIMES for name in GATEWAY_COUNTS}
     for step in TIMED_STEPS:
         found |= {f"steps.{step}.tasks": Unit.TASKS, f"steps.{step}.seconds": Unit.SECONDS}
         for part in ("waiting", "service"):
@@ -84,14 +84,14 @@ def _common_units() -> Iterator[tuple[str, Unit]]:
     yield THROUGHPUT, Unit.RATE
     for name in COUNTS:
         yield name, Unit.MESSAGES
-        if name != ALL:
+        if name != MESSAGE_TOTAL:
             yield f"{name}.share", Unit.SHARE
     for span in SPANS:
         for name in PERCENTILES:
             yield f"{span.name}.{name}", Unit.SECONDS
 
 
-TAKEN = frozenset(name.split(".")[0] for name in units(()))
+RESERVED_NAMES = frozenset(name.split(".")[0] for name in list_figure_units(()))
 """Names that no campaign may have, as its figures could be taken for others."""
 
 
@@ -102,7 +102,7 @@ def counts(reports: Sequence[Report]) -> dict[str, int]:
         for name, count in _flat(report.as_json()):
             if name in found:
                 found[name] += count
-    found[ALL] = sum(report.audience for report in reports)
+    found[MESSAGE_TOTAL] = sum(report.audience for report in reports)
     return found
 
 
@@ -117,22 +117,22 @@ def _flat(value: Mapping[str, object], above: str = "") -> Iterator[tuple[str, i
             yield name, inner
 
 
-def with_shares(found: Mapping[str, int]) -> Iterator[tuple[str, float | None]]:
+def add_shares(found: Mapping[str, int]) -> Iterator[tuple[str, float | None]]:
     """Counts, and each as a share of all messages."""
-    total = found[ALL]
+    total = found[MESSAGE_TOTAL]
     for name, count in found.items():
         yield name, count
-        if name != ALL:
+        if name != MESSAGE_TOTAL:
             yield f"{name}.share", count / total if total else None
 
 
-def percentiles(name: str, latencies: Latencies) -> Iterator[tuple[str, float | None]]:
+def percentile_figures(name: str, latencies: Latencies) -> Iterator[tuple[str, float | None]]:
     """The percentiles of latencies, as figures below ``name``."""
     for figure, percent in PERCENTILES.items():
         yield f"{name}.{figure}", latencies.percentile(percent)
 
 
-LATENCIES = frozenset(span.name for span in SPANS) - {LAG.name}
+LATENCY_SPANS = frozenset(span.name for span in SPANS) - {DRIVER_LAG.name}
 """Spans that messages go through; the lag is the driver's."""
 
 
@@ -140,12 +140,12 @@ def owner(figure: str, campaigns: Sequence[str]) -> tuple[str | None, str]:
     """The campaign that a figure is of, None for a figure of the whole run, and its name there."""
     for campaign in campaigns:
         name = figure.removeprefix(f"{campaign}.")
-        if name != figure and name in OF_ALL:
+        if name != figure and name in COMMON_FIGURES:
             return campaign, name
     return None, figure
 
 
-OF_ALL = frozenset(dict(_common_units()))
+COMMON_FIGURES = frozenset(dict(_common_units()))
 
 
 def is_known_early(figure: str, campaigns: Sequence[str]) -> bool:
@@ -155,7 +155,7 @@ def is_known_early(figure: str, campaigns: Sequence[str]) -> bool:
     return (
         name.removesuffix(".share") in COUNTS
         or name in (SECONDS, *LEDGER)
-        or (span in LATENCIES and percentile in PERCENTILES)
+        or (span in LATENCY_SPANS and percentile in PERCENTILES)
     )
 
 
@@ -165,7 +165,7 @@ def shown(value: float | None, unit: Unit) -> str:
         return "-"
     match unit:
         case Unit.SECONDS:
-            return f"{value:.3f} s" if value < MANY_SECONDS else f"{value:,.1f} s"
+            return f"{value:.3f} s" if value < COARSE_SECONDS else f"{value:,.1f} s"
         case Unit.SHARE:
             return f"{100 * value:.2f} %"
         case Unit.RATE:
@@ -179,5 +179,5 @@ def shown(value: float | None, unit: Unit) -> str:
             return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
 
 
-MANY_SECONDS, MANY = 100, 1_000
+COARSE_SECONDS, MANY = 100, 1_000
 """From here on nobody minds the milliseconds, and the tenths."""

@@ -21,7 +21,7 @@ PAUSE = 0.5
 """Seconds between two tries."""
 
 
-def patiently(work: Callable[[], T]) -> T:
+def retry_transient(work: Callable[[], T]) -> T:
     """What ``work`` returns, which is repeated as long as only what passes is in its way.
 
     Says once, on stderr, that it waits. Raises what is still in the way after :data:`LIMIT`.

@@ -18,14 +18,14 @@ from sqlalchemy import (
 )
 
 from tracker.settings import Settings
-from tracker.status import LEGAL, Status
+from tracker.status import LEGAL_TRANSITIONS, Status
 from tracker.store.database import Database, check_reachable, connect
 from tracker.store.migrate import migrate
 from tracker.store.schema import metadata as tracker_metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
 
-OUTCOMES = LEGAL[Status.IN_GATEWAY]
+OUTCOMES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
 
 metadata = MetaData(naming_convention=tracker_metadata.naming_convention)
 
@@ -106,7 +106,7 @@ results = Table(
     " schema. Runs that repeat each other are one series, named after the first.",
 )
 
-acknowledged = Table(
+driver_acknowledgements = Table(
     "driver_acknowledged",
     metadata,
     Column("campaign_id", Integer, primary_key=True, autoincrement=False),

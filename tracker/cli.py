@@ -19,24 +19,30 @@ from sqlalchemy import Connection
 
 from tracker.audit.invariants import Invariant, check
 from tracker.clock import to_datetime
-from tracker.errors import SendtraceError, Unreadable, UsageError
-from tracker.output.report_text import as_csv, as_text, finding_lines, harmless, story_text
+from tracker.errors import SendtraceError, UnreadableRecord, UsageError
+from tracker.output.report_text import (
+    as_csv,
+    as_text,
+    escape_control_characters,
+    format_finding,
+    format_timeline,
+)
 from tracker.queries import timeline
 from tracker.queries.report import Report, make_reports
 from tracker.record import catalog
 from tracker.record import rollup as rollups
-from tracker.record.rollup import RolledUp
+from tracker.record.rollup import CampaignRollup
 from tracker.settings import load_settings
 from tracker.store.database import Database, check_reachable, connect
 from tracker.store.migrate import migrate
 
-WATCH_INTERVAL = 1.0
+WATCH_INTERVAL_SECONDS = 1.0
 """Seconds between two reports of ``report --watch``."""
 
-EXIT_BROKEN = 1
-EXIT_WRONG = 3
+EXIT_FAILURE = 1
+EXIT_INVARIANT_VIOLATED = 3
 EXIT_INTERRUPTED = 130
-EXIT_UNREAD = 141
+EXIT_BROKEN_PIPE = 141
 """As shells have it for a command whose reader has gone: 128 + SIGPIPE."""
 
 P = ParamSpec("P")
@@ -62,18 +68,18 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-class Form(StrEnum):
+class TableOrJson(StrEnum):
     """What has no rows and columns has no csv."""
 
     TABLE = "table"
     JSON = "json"
 
 
-PREPARATIONS: list[Callable[[Database], None]] = [migrate]
+DATABASE_MIGRATIONS: list[Callable[[Database], None]] = [migrate]
 """What is done to a database before it is read: each floor that has tables in it adds its own."""
 
 
-def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
+def exit_on_error(command: Callable[P, R]) -> Callable[P, R]:
     """Turn errors that a person can cause into one message and the right exit code."""
 
     @wraps(command)
@@ -85,25 +91,28 @@ def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
         except typer.Exit:
             raise
         except SendtraceError as error:
-            print(f"sendtrace: {harmless(str(error))}", file=sys.stderr)
+            print(f"sendtrace: {escape_control_characters(str(error))}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             print("sendtrace: interrupted", file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
-            _give_up_stdout()
-            raise typer.Exit(EXIT_UNREAD) from None
+            _discard_stdout()
+            raise typer.Exit(EXIT_BROKEN_PIPE) from None
         except OSError as error:
-            _give_up_stdout()
+            _discard_stdout()
             where = f"{error.filename}: " if error.filename else ""
-            print(harmless(f"sendtrace: {where}{error.strerror or error}"), file=sys.stderr)
-            raise typer.Exit(EXIT_BROKEN) from None
+            print(
+                escape_control_characters(f"sendtrace: {where}{error.strerror or error}"),
+                file=sys.stderr,
+            )
+            raise typer.Exit(EXIT_FAILURE) from None
         return result
 
     return wrapped
 
 
-def _give_up_stdout() -> None:
+def _discard_stdout() -> None:
     """Nobody reads it, or nothing fits: what is left in it must not be tried again at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -122,23 +131,23 @@ def opened(url: str | None) -> Iterator[Database]:
     with closing(connect(settings.database, reading=True)) as database:
         check_reachable(database)
         with database.failing_plainly():
-            for prepare in PREPARATIONS:
+            for prepare in DATABASE_MIGRATIONS:
                 prepare(database)
             yield database
 
 
-def campaigns_of(
+def find_selected_campaigns(
     connection: Connection, name: str | None, run: int | None
 ) -> list[catalog.Campaign]:
-    """The campaigns that a command was told; :exc:`Unreadable` where a row of theirs is damaged."""
+    """The campaigns that a command was told; :exc:`UnreadableRecord` where a row of theirs is damaged."""
     try:
         return catalog.find_campaigns(connection, name, run)
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         which = "campaigns" if name is None else f"campaign {name}"
-        raise Unreadable(f"the record of {which} can't be read: {error}") from None
+        raise UnreadableRecord(f"the record of {which} can't be read: {error}") from None
 
 
-@speaks_plainly
+@exit_on_error
 def report(
     campaign: Campaign = None,
     run: RunOption = None,
@@ -153,41 +162,43 @@ def report(
     """
     with opened(database) as record:
         if not watch:
-            print(_rendered(_reports(record, campaign, run), format))
+            print(_render_reports(_reports(record, campaign, run), format))
         elif format is Format.TABLE and sys.stdout.isatty():
             with Live(console=Console(), auto_refresh=False, screen=True) as live:
                 while True:
-                    shown = _rendered(_reports(record, campaign, run), format)
+                    shown = _render_reports(_reports(record, campaign, run), format)
                     live.update(Text(shown, no_wrap=True), refresh=True)
-                    time.sleep(WATCH_INTERVAL)
+                    time.sleep(WATCH_INTERVAL_SECONDS)
         else:
             while True:
-                print(_rendered(_reports(record, campaign, run), format), flush=True)
-                time.sleep(WATCH_INTERVAL)
+                print(_render_reports(_reports(record, campaign, run), format), flush=True)
+                time.sleep(WATCH_INTERVAL_SECONDS)
 
 
 def _reports(database: Database, campaign: str | None, run: int | None) -> list[Report]:
     with database.read() as connection:
-        return make_reports(connection, campaigns_of(connection, campaign, run))
+        return make_reports(connection, find_selected_campaigns(connection, campaign, run))
 
 
-def _rendered(reports: Sequence[Report], format: Format) -> str:
+def _render_reports(reports: Sequence[Report], format: Format) -> str:
     match format:
         case Format.JSON:
             return json.dumps([report.as_json() for report in reports], indent=2)
         case Format.CSV:
-            return harmless(as_csv(reports).rstrip("\n"))
+            return escape_control_characters(as_csv(reports).rstrip("\n"))
         case Format.TABLE:
             zone = load_settings().zone
-            return harmless("\n\n\n".join(as_text(report, zone=zone) for report in reports))
+            return escape_control_characters(
+                "\n\n\n".join(as_text(report, zone=zone) for report in reports)
+            )
 
 
-@speaks_plainly
+@exit_on_error
 def trace(
     campaign: Annotated[str, typer.Argument(help="The campaign's name.")],
     number: Annotated[int, typer.Argument(help="The message's number, from 0.")],
     run: RunOption = None,
-    format: Annotated[Form, typer.Option(help="How to print it.")] = Form.TABLE,
+    format: Annotated[TableOrJson, typer.Option(help="How to print it.")] = TableOrJson.TABLE,
     database: DatabaseOption = None,
 ) -> None:
     """Tell the story of one message: every change of its status, and who made it.
@@ -195,15 +206,15 @@ def trace(
     Example: sendtrace trace diwali-email 4711
     """
     with opened(database) as record, record.read() as connection:
-        [found] = campaigns_of(connection, campaign, run)
+        [found] = find_selected_campaigns(connection, campaign, run)
         story = timeline.tell(connection, found, number)
-    if format is Form.JSON:
+    if format is TableOrJson.JSON:
         print(json.dumps(story.as_json(), indent=2))
     else:
-        print(harmless(story_text(story)))
+        print(escape_control_characters(format_timeline(story)))
 
 
-@speaks_plainly
+@exit_on_error
 def rollup(
     day: Annotated[
         str | None,
@@ -221,34 +232,34 @@ def rollup(
     Examples: sendtrace rollup · sendtrace rollup --date 2026-11-24
     """
     zone = load_settings().zone
-    wanted = None if day is None else _date(day)
+    wanted = None if day is None else _parse_day(day)
     with opened(database) as record:
         done = (
-            rollups.roll_up(record, zone)
+            rollups.roll_up_engagement(record, zone)
             if wanted is None
             else rollups.recount(record, wanted, zone)
         )
     for each in done:
-        print(harmless(rolled_up_line(each, zone)))
+        print(escape_control_characters(format_rollup_line(each, zone)))
     if not done:
         print("nothing to roll up")
 
 
-EARLIEST, LATEST = date(1970, 1, 2), date(9998, 12, 31)
+EARLIEST_DAY, LATEST = date(1970, 1, 2), date(9998, 12, 31)
 """Days that begin and end at instants that can be recorded, in every time zone."""
 
 
-def _date(text: str) -> date:
+def _parse_day(text: str) -> date:
     try:
         found = date.fromisoformat(text)
     except ValueError:
         found = date.min
-    if not EARLIEST <= found <= LATEST:
+    if not EARLIEST_DAY <= found <= LATEST:
         raise UsageError(f"--date {text}: is no day; expected one like 2026-11-24")
     return found
 
 
-def rolled_up_line(each: RolledUp, zone: tzinfo) -> str:
+def format_rollup_line(each: CampaignRollup, zone: tzinfo) -> str:
     """What a rollup changed of a campaign, in one line."""
     changes = ", ".join(
         f"{count:+,} {kind.slug}" for kind, count in sorted(each.changes.items()) if count
@@ -259,29 +270,29 @@ def rolled_up_line(each: RolledUp, zone: tzinfo) -> str:
     )
 
 
-def verify_with(invariants: Sequence[Invariant]) -> Callable[..., None]:
+def make_verify_command(invariants: Sequence[Invariant]) -> Callable[..., None]:
     """The command that checks ``invariants``: each floor of the house brings its own."""
 
-    @speaks_plainly
+    @exit_on_error
     def verify(
         campaign: Campaign = None,
         run: RunOption = None,
-        format: Annotated[Form, typer.Option(help="How to print it.")] = Form.TABLE,
+        format: Annotated[TableOrJson, typer.Option(help="How to print it.")] = TableOrJson.TABLE,
         database: DatabaseOption = None,
     ) -> None:
         """Check the invariants against the rows; exit 3 and name the first rows that are wrong.
 
         Examples: sendtrace verify · sendtrace verify diwali-email --format json
         """
-        with opened(database) as record, record.survey() as connection:
-            found = campaigns_of(connection, campaign, run)
+        with opened(database) as record, record.read_only_analytics() as connection:
+            found = find_selected_campaigns(connection, campaign, run)
             findings = check(connection, found, invariants)
-        if format is Form.JSON:
+        if format is TableOrJson.JSON:
             print(json.dumps([finding.as_json() for finding in findings], indent=2))
         else:
-            lines = (line for finding in findings for line in finding_lines(finding))
-            print(harmless("\n".join(lines)))
+            lines = (line for finding in findings for line in format_finding(finding))
+            print(escape_control_characters("\n".join(lines)))
         if not all(finding.holds for finding in findings):
-            raise typer.Exit(EXIT_WRONG)
+            raise typer.Exit(EXIT_INVARIANT_VIOLATED)
 
     return verify

@@ -25,7 +25,7 @@ class DatabaseFailed(SendtraceError):
     """The database stopped answering, or refused what it was asked."""
 
 
-class Unreadable(SendtraceError):
+class UnreadableRecord(SendtraceError):
     """A row says what this version of sendtrace never writes."""
 
 

@@ -20,7 +20,7 @@ class Channel(StrEnum):
 
 
 class Step(StrEnum):
-    """What is done to a batch. All but ``enqueue`` are Celery tasks, named ``workers.STEP``."""
+    """What is done to a batch. All but ``enqueue_batch`` are Celery tasks, named ``workers.STEP``."""
 
     ENQUEUE = "enqueue"
     SUPPRESS = "suppress"
@@ -56,7 +56,7 @@ class Status(IntEnum):
         return self.name.lower()
 
 
-LEGAL: Mapping[Status | None, frozenset[Status]] = MappingProxyType(
+LEGAL_TRANSITIONS: Mapping[Status | None, frozenset[Status]] = MappingProxyType(
     {
         None: frozenset({Status.QUEUED}),
         Status.QUEUED: frozenset({Status.ABOUT_TO_BE_SENT, Status.NOT_SENT}),
@@ -77,31 +77,33 @@ LATE = frozenset({(Status.DELIVERED, Status.HARD_BOUNCED)})
 """Legal changes that nobody waits for: the outside world may still bring them about."""
 
 
-def _reachable(start: Status) -> frozenset[Status]:
+def _find_reachable_statuses(start: Status) -> frozenset[Status]:
     found = {start}
     frontier = [start]
     while frontier:
-        for following in LEGAL[frontier.pop()] - found:
+        for following in LEGAL_TRANSITIONS[frontier.pop()] - found:
             found.add(following)
             frontier.append(following)
     return frozenset(found)
 
 
-SENT = _reachable(Status.IN_GATEWAY)
+SENT_STATUSES = _find_reachable_statuses(Status.IN_GATEWAY)
 """Statuses of a message that a gateway has accepted."""
 
-IN_PROGRESS = frozenset(Status) - SENT - {Status.NOT_SENT}
+IN_PROGRESS_STATUSES = frozenset(Status) - SENT_STATUSES - {Status.NOT_SENT}
 """Statuses of a message that is still on its way to the gateway."""
 
-FINAL = frozenset(
-    status for status in Status if all((status, following) in LATE for following in LEGAL[status])
+FINAL_STATUSES = frozenset(
+    status
+    for status in Status
+    if all((status, following) in LATE for following in LEGAL_TRANSITIONS[status])
 )
 """Statuses that nothing is waiting to change. A soft bounce is final only with no attempt left."""
 
 
 def is_settled(status: Status, attempt: int, attempts: int) -> bool:
     """Whether a message needs no more work, of the ``attempts`` that its campaign allows."""
-    return status in FINAL or (status is Status.SOFT_BOUNCED and attempt >= attempts)
+    return status in FINAL_STATUSES or (status is Status.SOFT_BOUNCED and attempt >= attempts)
 
 
 class Verdict(StrEnum):
@@ -129,7 +131,7 @@ class Engagement(IntEnum):
         return self.name.lower()
 
 
-IMPLIES: Mapping[Engagement, frozenset[Engagement]] = MappingProxyType(
+IMPLIED_ENGAGEMENTS: Mapping[Engagement, frozenset[Engagement]] = MappingProxyType(
     {
         Engagement.CLICKED: frozenset({Engagement.OPENED}),
         Engagement.UNSUBSCRIBED: frozenset({Engagement.CLICKED, Engagement.OPENED}),
@@ -137,7 +139,7 @@ IMPLIES: Mapping[Engagement, frozenset[Engagement]] = MappingProxyType(
 )
 """What a recipient must have done before."""
 
-REFUSALS = frozenset({Engagement.SPAM, Engagement.UNSUBSCRIBED})
+OPT_OUTS = frozenset({Engagement.SPAM, Engagement.UNSUBSCRIBED})
 """After these a customer gets no more messages on the channel."""
 
 

@@ -6,21 +6,21 @@ from difflib import get_close_matches
 MOST_NAMED = 12
 """Words that are all named where none is near; of more, the first few are."""
 
-FEW = 3
+MAX_SUGGESTIONS = 3
 
 
-def either(words: Sequence[str]) -> str:
+def join_with_or(words: Sequence[str]) -> str:
     """Words to choose from: "a, b or c"."""
     return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
-def near_words(word: str, known: Sequence[str]) -> str:
+def suggest_similar(word: str, known: Sequence[str]) -> str:
     """What somebody who wrote ``word`` may have meant, to be put behind a message."""
-    near = get_close_matches(word, known, n=FEW)
+    near = get_close_matches(word, known, n=MAX_SUGGESTIONS)
     if near:
-        return f"; did you mean {either(near)}?"
+        return f"; did you mean {join_with_or(near)}?"
     if len(known) > MOST_NAMED:
-        return f"; expected one of {len(known)}, such as {either(known[:FEW])}"
+        return f"; expected one of {len(known)}, such as {join_with_or(known[:MAX_SUGGESTIONS])}"
     return f"; expected one of {', '.join(known)}" if known else ""
 
 

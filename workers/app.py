@@ -11,7 +11,7 @@ from celery.signals import beat_init, celeryd_init
 
 from tracker.errors import SendtraceError, UsageError
 from workers.checks.base import all_checks
-from workers.queues import SWEEP
+from workers.queues import SWEEP_TASK
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ app.config_from_object("celeryconfig")
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery comes without types
-def refuse_what_cannot_work(conf: Any = None, **_: object) -> None:
+def exit_if_misconfigured(conf: Any = None, **_: object) -> None:
     """Stop a worker before it starts, with one clear message, where it could only do harm."""
     try:
         check_configuration(conf)
@@ -30,20 +30,20 @@ def refuse_what_cannot_work(conf: Any = None, **_: object) -> None:
 
 
 @beat_init.connect  # type: ignore[untyped-decorator]
-def send_quietly(sender: Any = None, **_: object) -> None:
+def disable_sent_events(sender: Any = None, **_: object) -> None:
     """Have beat's tasks, which are a sweep every two seconds, not shown as sent."""
     sender.app.conf.task_send_sent_event = False
 
 
-class _NoSweeps(logging.Filter):
+class _SweepLogFilter(logging.Filter):
     """Leaves out that a sweep came and went; what it finds is told."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno > logging.INFO or SWEEP not in record.getMessage()
+        return record.levelno > logging.INFO or SWEEP_TASK not in record.getMessage()
 
 
 for _name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
-    logging.getLogger(_name).addFilter(_NoSweeps())
+    logging.getLogger(_name).addFilter(_SweepLogFilter())
 
 
 def check_configuration(conf: Any) -> None:

@@ -43,7 +43,7 @@ class Customer(NamedTuple):
 
 
 SUBSCRIBED = Subscription()
-NOBODY: Mapping[int, int] = MappingProxyType({})
+NO_RECENT_MESSAGES: Mapping[int, int] = MappingProxyType({})
 
 
 class Candidate(NamedTuple):
@@ -80,22 +80,22 @@ def gather(
     services: Services,
     now: Instant,
     *,
-    last_try: bool = False,
+    is_last_try: bool = False,
     until: Instant | None = None,
 ) -> list[Candidate]:
     """The candidates ``numbers``, with what the checks of a step need to know of them at ``now``.
 
     What happened after ``until`` is left out, as far as the record can tell.
 
-    Raises :exc:`workers.services.base.ServiceUnavailable`, but on the ``last_try``.
+    Raises :exc:`workers.services.base.ServiceUnavailable`, but on the ``is_last_try``.
     """
 
     people = load_customers(database, campaign, numbers)
     answers = {
-        name: ask(services, name, campaign, numbers, last_try=last_try)
-        for name in _asked_in(step, campaign)
+        name: ask(services, name, campaign, numbers, is_last_try=is_last_try)
+        for name in _required_services(step, campaign)
     }
-    recent = NOBODY
+    recent = NO_RECENT_MESSAGES
     if step is Step.SUPPRESS and campaign.organization.message_limit is not None:
         with database.read() as connection:
             recent = allowance.recent(connection, database, campaign, numbers, now, until=until)
@@ -116,7 +116,7 @@ def gather(
     ]
 
 
-def _asked_in(step: Step, campaign: Campaign) -> list[ServiceName]:
+def _required_services(step: Step, campaign: Campaign) -> list[ServiceName]:
     """The services whose answers the checks of a step look at."""
     if step is Step.SUPPRESS:
         return [ServiceName.SUBSCRIPTION]
@@ -147,7 +147,7 @@ def load_customers(
 _REQUIREMENT = re.compile(r"coupon|referral|last_store|profile|membership|(tag|field):\S.*")
 
 
-def known_requirements(requires: Iterable[str]) -> tuple[str, ...]:
+def validate_requirements(requires: Iterable[str]) -> tuple[str, ...]:
     """The requirements, if each is one; else :exc:`ValueError` that says what was expected."""
     told = tuple(requires)
     for each in told:

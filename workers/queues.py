@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 from tracker.status import Step
 
-QUEUE_OF = MappingProxyType(
+QUEUE_BY_STEP = MappingProxyType(
     {
         Step.SUPPRESS: "queued",
         Step.VALIDATE: "queued",
@@ -16,20 +16,20 @@ QUEUE_OF = MappingProxyType(
 )
 """The queue that a step's tasks are sent to."""
 
-UPKEEP = "upkeep"
+UPKEEP_QUEUE = "upkeep"
 """The queue of what is done for all campaigns from time to time."""
 
-ROLLUP = "workers.rollup"
+ROLLUP_TASK = "workers.rollup"
 """The name of the Celery task that rolls engagement up."""
 
-QUEUES = (*dict.fromkeys(QUEUE_OF.values()), UPKEEP)
+QUEUES = (*dict.fromkeys(QUEUE_BY_STEP.values()), UPKEEP_QUEUE)
 """Every queue that a worker must serve, in the order of the stages."""
 
 
-SWEEP = "workers.sweep"
+SWEEP_TASK = "workers.sweep"
 """The name of the Celery task that sends on batches that stand still."""
 
-SWEEP_EVERY = 2.0
+SWEEP_INTERVAL_SECONDS = 2.0
 """Seconds between two of them."""
 
 
@@ -38,6 +38,6 @@ def task_name(step: Step) -> str:
     return f"workers.{step}"
 
 
-def shown_arguments(campaign_id: int, name: str, batch: int) -> str:
+def format_task_arguments(campaign_id: int, name: str, batch: int) -> str:
     """What Flower shows of a task's arguments, and finds it by: ``kwargs:name=diwali-email``."""
     return repr({"campaign": campaign_id, "batch": batch, "name": name})

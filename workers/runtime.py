@@ -13,10 +13,10 @@ from tracker.store.database import Database, connect
 from tracker.store.migrate import migrate
 from workers.gateways.base import Gateway
 from workers.gateways.safety import open_gateway
-from workers.gateways.throttle import Pace, SharedThrottle, Throttle, Unthrottled
+from workers.gateways.throttle import RateLimit, SharedThrottle, Throttle, UnlimitedThrottle
 from workers.services.base import Services, factory_of
 from workers.steps.limits import limit_memory
-from workers.upkeep.broker import broker_client
+from workers.upkeep.broker import make_broker_client
 
 
 @cache
@@ -28,13 +28,13 @@ def database() -> Database:
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]  # Celery comes without types
-def settle_in(**_: object) -> None:
+def set_up_pool_process(**_: object) -> None:
     """Begin the life of a pool child: with connections of its own, and a calmer collector."""
     database.cache_clear()
     name_of.cache_clear()
     _gateway.cache_clear()
-    _services.cache_clear()
-    _throttle.cache_clear()
+    _cached_services.cache_clear()
+    _cached_throttle.cache_clear()
     broker.cache_clear()
     # What is there by now stays. A batch adds some ten thousand small tuples that live for a moment
     # and hold no cycles: with the default threshold the collector goes through them again and
@@ -44,7 +44,7 @@ def settle_in(**_: object) -> None:
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
-def stay_small(**_: object) -> None:
+def limit_pool_process_memory(**_: object) -> None:
     """See to it that a message that eats memory does not take the machine's."""
     limit_memory()
 
@@ -53,7 +53,7 @@ GC_THRESHOLD = 25_000
 """New objects between two runs of the garbage collector: about one run a step."""
 
 
-def take_up(campaign: int, batch: int) -> Batch:
+def load_task_batch(campaign: int, batch: int) -> Batch:
     """The batch that a task is about."""
     with database().read() as connection:
         return load_batch(connection, campaign, batch)
@@ -79,15 +79,15 @@ def _gateway(_gateway_id: int, kind: str, settings: str) -> Gateway:
 def throttle_of(campaign: Campaign) -> Throttle:
     """What holds the campaign's gateway to its rate."""
     if campaign.gateway_rate is None:
-        return Unthrottled()
+        return UnlimitedThrottle()
     # Ids are of one database, and a broker may serve several: the run's start tells them apart.
     name = f"{campaign.started_at}:{campaign.gateway_id}"
-    return _throttle(name, campaign.gateway_rate, campaign.speed)
+    return _cached_throttle(name, campaign.gateway_rate, campaign.speed)
 
 
 @cache
-def _throttle(name: str, rate: int, speed: float) -> Throttle:
-    return SharedThrottle(broker(), name, Pace(rate=rate, speed=speed))
+def _cached_throttle(name: str, rate: int, speed: float) -> Throttle:
+    return SharedThrottle(broker(), name, RateLimit(rate=rate, speed=speed))
 
 
 @cache
@@ -96,18 +96,18 @@ def broker() -> Redis:
     url = load_settings().broker_url
     if not url:
         raise UsageError("no broker is configured; set SENDTRACE_BROKER_URL")
-    return broker_client(url, timeout=BROKER_TIMEOUT)
+    return make_broker_client(url, timeout=BROKER_TIMEOUT_SECONDS)
 
 
-BROKER_TIMEOUT = 5.0
+BROKER_TIMEOUT_SECONDS = 5.0
 """Seconds that the broker has for an answer; it takes less than a millisecond."""
 
 
 def services_of(campaign: Campaign) -> Services:
     """The services that the campaign's messages need."""
-    return _services(campaign.services_kind, campaign.services_settings)
+    return _cached_services(campaign.services_kind, campaign.services_settings)
 
 
 @cache
-def _services(kind: str, settings: str) -> Services:
+def _cached_services(kind: str, settings: str) -> Services:
     return factory_of(kind)(settings, database())

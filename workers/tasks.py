@@ -15,20 +15,20 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
 from tracker.errors import SendtraceError
-from tracker.queries.next_step import LONGEST_WAIT, Following
+from tracker.queries.next_step import LONGEST_WAIT, NextStep
 from tracker.record.catalog import Batch
 from tracker.record.journal import Author
-from tracker.record.rollup import roll_up
+from tracker.record.rollup import roll_up_engagement
 from tracker.settings import load_settings
 from tracker.status import Step
 from workers import runtime
 from workers.app import app
 from workers.checks.base import checks_of
 from workers.gateways.base import GatewayUnavailable
-from workers.queues import ROLLUP, SWEEP, shown_arguments, task_name
+from workers.queues import ROLLUP_TASK, SWEEP_TASK, format_task_arguments, task_name
 from workers.services.base import ServiceUnavailable
 from workers.steps import at_gateway, before_gateway, bisection
-from workers.steps.limits import OutOfTime, limited
+from workers.steps.limits import StepTimeout, limited
 from workers.upkeep import sweep as sweeps
 
 logger = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ PASSING = (OperationalError, BrokerError, RedisError, ServiceUnavailable)
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds of the campaign's time between two calls on a gateway that is away."""
 
-SHORTEST_WAIT = 0.1
+MIN_BACKOFF_SECONDS = 0.1
 """Seconds of real time that this comes to at least, however fast the campaign's time runs."""
 
 
-RETRIES = {
+RETRY_POLICY = {
     "autoretry_for": PASSING,
     "retry_backoff": 1,
     "retry_backoff_max": 30,
@@ -52,11 +52,11 @@ RETRIES = {
 }
 
 
-class BrokenStep(SendtraceError):
+class StepExecutionError(SendtraceError):
     """A step could not be done on a batch; what broke it is told."""
 
 
-def step(name: Step) -> Callable[[Callable[[Task, Batch], Following | None]], Task]:
+def step(name: Step) -> Callable[[Callable[[Task, Batch], NextStep | None]], Task]:
     """Make a function the task of a step: it repeats what may pass, takes a batch apart that breaks
     it, and sends on what follows.
 
@@ -65,7 +65,7 @@ def step(name: Step) -> Callable[[Callable[[Task, Batch], Following | None]], Ta
     last try did not count.
     """
 
-    def decorate(do: Callable[[Task, Batch], Following | None]) -> Task:
+    def decorate(do: Callable[[Task, Batch], NextStep | None]) -> Task:
         def run(
             self: Task,
             *,
@@ -76,37 +76,37 @@ def step(name: Step) -> Callable[[Callable[[Task, Batch], Following | None]], Ta
             again: bool = False,
             spared: int | None = None,
         ) -> None:
-            whole = runtime.take_up(campaign, batch)
+            whole = runtime.load_task_batch(campaign, batch)
             try:
-                following = _done_in_parts(self, name, do, whole, again=again, spared=spared)
+                following = _run_step(self, name, do, whole, again=again, spared=spared)
                 if not alone:
                     send(following, campaign, batch)
             except GatewayUnavailable as error:
                 if alone:  # the batch's own task comes back
                     return
-                wait = back_off(away, whole.campaign.speed)
+                wait = compute_backoff(away, whole.campaign.speed)
                 logger.warning(
                     "the gateway of campaign %d is away (%s); batch %d comes back in %.1f s",
                     *(campaign, error, batch, wait.total_seconds()),
                 )
-                send(Following(name, wait), campaign, batch, away=away + 1)
+                send(NextStep(name, wait), campaign, batch, away=away + 1)
 
         run.__doc__ = do.__doc__
-        task: Task = app.task(run, name=task_name(name), bind=True, **RETRIES)
+        task: Task = app.task(run, name=task_name(name), bind=True, **RETRY_POLICY)
         return task
 
     return decorate
 
 
-def _done_in_parts(
+def _run_step(
     task: Task,
     step: Step,
-    do: Callable[[Task, Batch], Following | None],
+    do: Callable[[Task, Batch], NextStep | None],
     whole: Batch,
     *,
     again: bool,
     spared: int | None,
-) -> Following | None:
+) -> NextStep | None:
     """Do a step on a batch, or on the next part of one that was taken apart; what follows."""
     taken = None
     if step in bisection.STEPS:
@@ -122,47 +122,47 @@ def _done_in_parts(
     except (*PASSING, GatewayUnavailable) as error:
         if taken is not None:
             try:
-                bisection.spare(runtime.database(), batch, step)
+                bisection.refund_try(runtime.database(), batch, step)
             except PASSING:
                 told = {**(task.request.kwargs or {}), "spared": batch.first}
                 raise task.retry(exc=error, kwargs=told) from error
         raise
     except SendtraceError as error:  # something is set up wrongly, which is no message's doing
         if taken is not None:
-            bisection.spare(runtime.database(), batch, step)
+            bisection.refund_try(runtime.database(), batch, step)
         elif step in bisection.STEPS:
-            bisection.put_down(runtime.database(), whole, batch, step, error)
+            bisection.record_failure(runtime.database(), whole, batch, step, error)
         raise
-    except (Exception, OutOfTime) as error:
+    except (Exception, StepTimeout) as error:
         where = f"{step} of campaign {whole.campaign.id}, messages {batch.first} to {batch.last}"
-        if step in bisection.STEPS and bisection.put_down(
+        if step in bisection.STEPS and bisection.record_failure(
             runtime.database(), whole, batch, step, error
         ):
-            send(Following(step, AFTER_BREAKING), whole.campaign.id, whole.batch, again=True)
+            send(NextStep(step, FAILED_STEP_DELAY), whole.campaign.id, whole.batch, again=True)
         # Celery would end the whole worker for some errors, such as MemoryError.
-        raise BrokenStep(f"{where}: {error!r}") from error
-    if taken is not None and bisection.finish(runtime.database(), batch, step):
-        return Following(step)
+        raise StepExecutionError(f"{where}: {error!r}") from error
+    if taken is not None and bisection.complete_segment(runtime.database(), batch, step):
+        return NextStep(step)
     return following
 
 
-AFTER_BREAKING = timedelta(seconds=0.2)
+FAILED_STEP_DELAY = timedelta(seconds=0.2)
 """How long to wait before a step is tried again that broke."""
 
 
-def back_off(away: int, speed: float) -> timedelta:
+def compute_backoff(away: int, speed: float) -> timedelta:
     """How long to leave a gateway alone that was away ``away`` times before, in real time.
 
     Twice as long each time, and never the same for all: who waited together does not come back
     together. There is no last time: outages end, and nothing is lost by waiting.
     """
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(away, 10)) / speed
-    longest = max(2 * SHORTEST_WAIT, longest)
+    longest = max(2 * MIN_BACKOFF_SECONDS, longest)
     return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311  # no secret
 
 
 def send(
-    following: Following | None, campaign: int, batch: int, *, away: int = 0, again: bool = False
+    following: NextStep | None, campaign: int, batch: int, *, away: int = 0, again: bool = False
 ) -> None:
     """Put a batch's next step, if any, into the queue of its stage.
 
@@ -176,7 +176,7 @@ def send(
             kwargs={"campaign": campaign, "batch": batch, **told},
             # What waits longer than a task may be silent would be handed to somebody else, too.
             countdown=min(following.wait, LONGEST_WAIT).total_seconds() or None,
-            kwargsrepr=shown_arguments(campaign, runtime.name_of(campaign), batch),
+            kwargsrepr=format_task_arguments(campaign, runtime.name_of(campaign), batch),
         )
 
 
@@ -199,35 +199,35 @@ def judge(task: Task, step: Step, batch: Batch) -> None:
         checks_of(step),
         runtime.services_of(batch.campaign),
         author(task),
-        last_try=is_last_try(task),
+        is_last_try=is_last_try(task),
     )
 
 
 @step(Step.SUPPRESS)
-def suppress(task: Task, batch: Batch) -> Following:
+def suppress(task: Task, batch: Batch) -> NextStep:
     """Stop the messages that may not be sent."""
     judge(task, Step.SUPPRESS, batch)
-    return Following(Step.VALIDATE)
+    return NextStep(Step.VALIDATE)
 
 
 @step(Step.VALIDATE)
-def validate(task: Task, batch: Batch) -> Following:
+def validate(task: Task, batch: Batch) -> NextStep:
     """Stop the messages that lack something they need."""
     judge(task, Step.VALIDATE, batch)
-    return Following(Step.DISPATCH)
+    return NextStep(Step.DISPATCH)
 
 
 @step(Step.DISPATCH)
-def dispatch(task: Task, batch: Batch) -> Following:
+def dispatch(task: Task, batch: Batch) -> NextStep:
     """Hand over what is left, as far as credit goes."""
     services = runtime.services_of(batch.campaign)
     return before_gateway.dispatch(
-        runtime.database(), batch, services, author(task), last_try=is_last_try(task)
+        runtime.database(), batch, services, author(task), is_last_try=is_last_try(task)
     )
 
 
 @step(Step.SUBMIT)
-def submit(task: Task, batch: Batch) -> Following | None:
+def submit(task: Task, batch: Batch) -> NextStep | None:
     """Give the gateway what waits for it."""
     gateway = runtime.gateway_of(batch.campaign)
     throttle = runtime.throttle_of(batch.campaign)
@@ -235,27 +235,27 @@ def submit(task: Task, batch: Batch) -> Following | None:
 
 
 @step(Step.DELIVER)
-def deliver(task: Task, batch: Batch) -> Following | None:
+def deliver(task: Task, batch: Batch) -> NextStep | None:
     """Take the receipts that are due."""
     gateway = runtime.gateway_of(batch.campaign)
     return at_gateway.deliver(runtime.database(), batch, gateway, author(task))
 
 
 @step(Step.ENGAGE)
-def engage(task: Task, batch: Batch) -> Following | None:
+def engage(task: Task, batch: Batch) -> NextStep | None:
     """Record what recipients did with what was delivered."""
     gateway = runtime.gateway_of(batch.campaign)
     return at_gateway.engage(runtime.database(), batch, gateway, author(task))
 
 
-@app.task(name=ROLLUP, **RETRIES)  # type: ignore[untyped-decorator]  # Celery comes without types
+@app.task(name=ROLLUP_TASK, **RETRY_POLICY)  # type: ignore[untyped-decorator]  # Celery comes without types
 def rollup() -> None:
     """Bring the daily counts of engagement up to date."""
-    roll_up(runtime.database(), load_settings().zone)
+    roll_up_engagement(runtime.database(), load_settings().zone)
 
 
 # One every two seconds would hide everything else in Flower.
-@app.task(name=SWEEP, send_events=False)  # type: ignore[untyped-decorator]
+@app.task(name=SWEEP_TASK, send_events=False)  # type: ignore[untyped-decorator]
 def sweep() -> None:
     """Send on what stands still. It is done again soon, so what is in its way may pass."""
     try:

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from tracker.cli import speaks_plainly
+from tracker.cli import exit_on_error
 from tracker.errors import UsageError
 from tracker.output.tables import Format, Row, render
 from tracker.status import Reason
 from workers.rules import cli as workers_cli
-from workers.rules.cli import FormatOption, note, verdict_word
+from workers.rules.cli import FormatOption, format_verdict, note
 
 app = typer.Typer(
     help="List, explain and try the checks that may stop a message.",
@@ -28,7 +28,7 @@ app.command("diff")(workers_cli.diff)
 
 
 @app.command("try")
-@speaks_plainly
+@exit_on_error
 def try_scenario(
     scenario: Annotated[Path, typer.Option(metavar="SCENARIO.toml", help="Whom to judge.")],
     audience: Annotated[
@@ -58,7 +58,7 @@ def try_scenario(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sendtrace-")))
         write = _writer(stack, verdicts)
         for campaign, customer_id, reason in judge_customers(parsed, folder, note):
-            verdict = verdict_word(reason)
+            verdict = format_verdict(reason)
             counts[campaign, verdict] += 1
             write(campaign, customer_id, verdict)
     order = [campaign.name for campaign in parsed.campaigns]
@@ -85,7 +85,7 @@ def _writer(stack: ExitStack, file: Path | None) -> Any:
 
 
 @app.command()
-@speaks_plainly
+@exit_on_error
 def coverage(
     scenarios: Annotated[
         list[Path], typer.Argument(metavar="SCENARIO.toml…", help="Scenarios to look at.")
@@ -96,19 +96,21 @@ def coverage(
 
     Example: sendtrace checks coverage scenarios/*.toml
     """
-    from simulator.oracle.coverage import HEADINGS, columns_of, predicted_reasons
+    from simulator.oracle.coverage import HEADINGS, count_predicted_reasons, scenarios_by_column
     from simulator.scenario.file import load_scenario
 
     parsed = {path: load_scenario(path) for path in scenarios}
-    reached = {name: predicted_reasons(each) for name, each in columns_of(parsed).items()}
-    rows = list(_reached(reached))
+    reached = {
+        name: count_predicted_reasons(each) for name, each in scenarios_by_column(parsed).items()
+    }
+    rows = list(_build_coverage_rows(reached))
     print(render(rows, (*HEADINGS, *reached), format))
     if format is Format.TABLE:
         count = sum(any(each[reason] for each in reached.values()) for reason in Reason)
         print(f"\n{count} of {len(Reason)} reasons are reached")
 
 
-def _reached(reached: dict[str, Counter[Reason]]) -> Iterator[Row]:
+def _build_coverage_rows(reached: dict[str, Counter[Reason]]) -> Iterator[Row]:
     for reason in sorted(Reason, key=lambda each: (each.category, each)):
         counts = {name: each[reason] for name, each in reached.items()}
         yield {"category": reason.category.value, "reason": reason.slug, **counts}

@@ -4,18 +4,18 @@ import io
 import signal
 import sys
 
-from simulator.cli.signals import end_at_once, on_ending
+from simulator.cli.signals import exit_immediately, set_shutdown_handler
 
 
 def main() -> None:
     """Run the command line."""
-    on_ending(end_at_once)
+    set_shutdown_handler(exit_immediately)
     from simulator.cli.simulate import app
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows a ? for a ✔
-    on_ending(signal.default_int_handler)
+    set_shutdown_handler(signal.default_int_handler)
     app(prog_name="sendtrace")
 
 

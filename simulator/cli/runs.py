@@ -9,20 +9,20 @@ import typer
 
 from simulator.cli.output import check_writable, write
 from simulator.figures import Unit, shown
-from tracker.cli import DatabaseOption, Form, opened, speaks_plainly
+from tracker.cli import DatabaseOption, TableOrJson, exit_on_error, opened
 from tracker.clock import to_datetime
 from tracker.errors import NotFound, UsageError
-from tracker.output.report_text import harmless
+from tracker.output.report_text import escape_control_characters
 from tracker.output.tables import Format, render
 from tracker.settings import load_settings
 
 if TYPE_CHECKING:
-    from simulator.results.archive import Kept
+    from simulator.results.archive import StoredResult
 
-EXIT_MISSED = 99
+EXIT_THRESHOLD_MISSED = 99
 """A threshold was not met, or something got worse."""
 
-MOST_DIGITS = 18
+MAX_RUN_ID_DIGITS = 18
 """Digits that the number of a run may have."""
 
 LATEST = 20
@@ -34,14 +34,14 @@ COLUMNS = (
 )
 
 
-UNITS = {
+COLUMN_UNITS = {
     "seconds": Unit.SECONDS,
     "throughput": Unit.RATE,
     "to_gateway_p95": Unit.SECONDS,
 }
 
 
-@speaks_plainly
+@exit_on_error
 def runs(
     most: Annotated[
         int,
@@ -56,16 +56,16 @@ def runs(
 
     Examples: sendtrace runs · sendtrace runs --last 100 --format csv
     """
-    from simulator.results.archive import as_row, list_runs
+    from simulator.results.archive import list_runs, make_run_row
 
     zone = load_settings().zone
     with opened(database) as record, record.read() as connection:
-        rows = [as_row(each) for each in list_runs(connection, most)]
+        rows = [make_run_row(each) for each in list_runs(connection, most)]
     if format is Format.TABLE:
         for row in rows:
             started = to_datetime(row["started"]).astimezone(zone)
             row["started"] = f"{started:%Y-%m-%d %H:%M:%S}"
-            for column, unit in UNITS.items():
+            for column, unit in COLUMN_UNITS.items():
                 row[column] = shown(row[column], unit)
     else:
         for row in rows:
@@ -73,7 +73,7 @@ def runs(
     print(render(rows, COLUMNS, format))
 
 
-@speaks_plainly
+@exit_on_error
 def compare(
     before: Annotated[
         str, typer.Argument(metavar="RUN", help="A run's number, or its summary.json.")
@@ -82,7 +82,7 @@ def compare(
     everything: Annotated[
         bool, typer.Option("--all", help="All figures, also those that are not judged.")
     ] = False,
-    format: Annotated[Form, typer.Option(help="How to print it.")] = Form.TABLE,
+    format: Annotated[TableOrJson, typer.Option(help="How to print it.")] = TableOrJson.TABLE,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page with both curves there.")
     ] = None,
@@ -109,39 +109,39 @@ def compare(
             raise UsageError(f"--html {html}: is read here; expected another file to write")
     check_writable("--html", html)
     with ExitStack() as stack:
-        found = contrast(*(_load(stack, run, database) for run in (before, after)))
-    if fail and found.unjudged is not None:
-        raise UsageError(f"nothing can be judged: {found.unjudged}; expected complete runs")
+        found = contrast(*(_load_runs(stack, run, database) for run in (before, after)))
+    if fail and found.unjudged_reason is not None:
+        raise UsageError(f"nothing can be judged: {found.unjudged_reason}; expected complete runs")
     if html is not None:
         from simulator.pages.comparison_page import contrast_page
 
         write("--html", html, contrast_page(found))
-    if format is Form.JSON:
+    if format is TableOrJson.JSON:
         print(json.dumps(found.as_json(), indent=2))
     else:
-        print(harmless(as_text(found, everything=everything)))
+        print(escape_control_characters(as_text(found, everything=everything)))
     if fail and found.regressions:
-        raise typer.Exit(EXIT_MISSED)
+        raise typer.Exit(EXIT_THRESHOLD_MISSED)
 
 
-def _load(stack: ExitStack, run: str, url: str | None) -> "list[Kept]":
+def _load_runs(stack: ExitStack, run: str, url: str | None) -> "list[StoredResult]":
     """A run with its repetitions, by its number or by its file."""
-    from simulator.results.archive import load_file, load_series
+    from simulator.results.archive import load_repeated_results, load_result_file
 
     if run.isdecimal():
-        if len(run) > MOST_DIGITS:
-            raise NotFound(f"run {run[:MOST_DIGITS]}… does not exist; see sendtrace runs")
+        if len(run) > MAX_RUN_ID_DIGITS:
+            raise NotFound(f"run {run[:MAX_RUN_ID_DIGITS]}… does not exist; see sendtrace runs")
         connection = stack.enter_context(stack.enter_context(opened(url)).read())
-        return load_series(connection, int(run))
-    if not _is_there(Path(run)):
+        return load_repeated_results(connection, int(run))
+    if not _path_exists(Path(run)):
         raise UsageError(
             f"{run}: is neither the number of a run nor a file; see sendtrace runs for those there"
             " are"
         )
-    return load_file(Path(run))
+    return load_result_file(Path(run))
 
 
-def _is_there(path: Path) -> bool:
+def _path_exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError:  # a name that is too long

@@ -12,14 +12,14 @@ import typer
 
 from simulator.cli import checks
 from simulator.cli.output import check_writable, write
-from simulator.cli.runs import EXIT_MISSED, compare, runs
-from simulator.cli.signals import EXIT_INTERRUPTED, end_at_once, on_ending
+from simulator.cli.runs import EXIT_THRESHOLD_MISSED, compare, runs
+from simulator.cli.signals import EXIT_INTERRUPTED, exit_immediately, set_shutdown_handler
 from simulator.cli.stack import recover, serve, up
 from simulator.results.invariants import INVARIANTS
 from simulator.schema import prepare
 from tracker import cli as tracker_cli
-from tracker.cli import EXIT_BROKEN, EXIT_WRONG, DatabaseOption, speaks_plainly
-from tracker.output.report_text import harmless
+from tracker.cli import EXIT_FAILURE, EXIT_INVARIANT_VIOLATED, DatabaseOption, exit_on_error
+from tracker.output.report_text import escape_control_characters
 from tracker.settings import load_settings
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def sendtrace(
 
 
 @app.command()
-@speaks_plainly
+@exit_on_error
 def simulate(
     scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="What to simulate.")],
     seed: Annotated[
@@ -106,25 +106,25 @@ def simulate(
     sendtrace simulate sale.toml --seed 7 --workers 4 --json result.json ·
     sendtrace simulate sale.toml --repeat 5
     """
-    on_ending(end_at_once)
-    from simulator.pages.result_text import as_text, spread_text
+    set_shutdown_handler(exit_immediately)
+    from simulator.pages.result_text import as_text, format_spread
     from simulator.results.result import Result
-    from simulator.run.run import Options, Outcome, simulate
+    from simulator.run.run import Outcome, RunOptions, simulate
     from simulator.scenario.file import load_scenario
     from workers.checks.base import all_checks
 
     # From now on there is something to clean up.
-    on_ending(signal.default_int_handler)
+    set_shutdown_handler(signal.default_int_handler)
     parsed = load_scenario(scenario, seed=seed)
     settings = load_settings(database_url=database, broker_url=broker)
     parsed.refuse_to_overwrite("--json", json_file)
     check_writable("--json", json_file)
     all_checks()  # one that can't be loaded would stop the workers, after much was written
-    options = Options(
+    options = RunOptions(
         workers=workers,
         batch_size=batch_size,
         attach=attach,
-        recording=record,
+        should_record=record,
         sweeping=sweep,
     )
     outcomes: list[Outcome] = []
@@ -132,7 +132,7 @@ def simulate(
 
     def tell(result: Result) -> None:
         results.append(result)
-        print(harmless(as_text(result, settings.zone)), flush=True)
+        print(escape_control_characters(as_text(result, settings.zone)), flush=True)
 
     try:
         for number in range(1, repeat + 1):
@@ -140,7 +140,7 @@ def simulate(
                 print(f"{number} of {repeat}", file=sys.stderr, flush=True)
             outcome = simulate(parsed, settings, options, tell)
             outcomes.append(outcome)
-            _say_where(outcome)
+            _print_result_location(outcome)
             options = replace(options, series=options.series or outcome.result.run.id)
             if outcome.result.partial or outcome.asked:
                 break
@@ -149,23 +149,29 @@ def simulate(
             said = [each.as_json() for each in results]
             write("--json", json_file, json.dumps(said if repeat > 1 else said[0], indent=2) + "\n")
     if len(results) > 1:
-        print(harmless(spread_text(results)), flush=True)
-    code = max(map(exit_code, outcomes), key=WORST.index)
+        print(escape_control_characters(format_spread(results)), flush=True)
+    code = max(map(exit_code, outcomes), key=EXIT_CODES_BY_SEVERITY.index)
     if code:
         raise typer.Exit(code)
 
 
-def _say_where(outcome: "Outcome") -> None:
+def _print_result_location(outcome: "Outcome") -> None:
     """Say where the result is, or why it is nowhere."""
     run = f"run {outcome.result.run.id}"
     if outcome.trouble is not None:
         told = f"sendtrace: the result of {run} can't be kept: {outcome.trouble}"
-        print(harmless(told), file=sys.stderr, flush=True)
+        print(escape_control_characters(told), file=sys.stderr, flush=True)
     elif outcome.page is not None:
-        print(harmless(f"{run}: {outcome.page}"), file=sys.stderr, flush=True)
+        print(escape_control_characters(f"{run}: {outcome.page}"), file=sys.stderr, flush=True)
 
 
-WORST = (0, EXIT_MISSED, EXIT_INTERRUPTED, EXIT_BROKEN, EXIT_WRONG)
+EXIT_CODES_BY_SEVERITY = (
+    0,
+    EXIT_THRESHOLD_MISSED,
+    EXIT_INTERRUPTED,
+    EXIT_FAILURE,
+    EXIT_INVARIANT_VIOLATED,
+)
 """Exit codes of runs that came to an end, the worst last."""
 
 
@@ -175,12 +181,12 @@ def exit_code(outcome: "Outcome") -> int:
 
     result = outcome.result
     if not result.proven:
-        return EXIT_WRONG
+        return EXIT_INVARIANT_VIOLATED
     if outcome.trouble is not None:
-        return EXIT_BROKEN
+        return EXIT_FAILURE
     if outcome.asked or result.observed.state is State.INTERRUPTED:
         return EXIT_INTERRUPTED
-    return 0 if result.passed else EXIT_MISSED
+    return 0 if result.passed else EXIT_THRESHOLD_MISSED
 
 
 app.command()(up)
@@ -189,8 +195,8 @@ app.command()(recover)
 app.command()(tracker_cli.report)
 app.command()(tracker_cli.trace)
 app.command()(tracker_cli.rollup)
-app.command(name="verify")(tracker_cli.verify_with(INVARIANTS))
+app.command(name="verify")(tracker_cli.make_verify_command(INVARIANTS))
 app.command()(runs)
 app.command()(compare)
 app.add_typer(checks.app, name="checks")
-tracker_cli.PREPARATIONS.append(prepare)
+tracker_cli.DATABASE_MIGRATIONS.append(prepare)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli import DatabaseOption, speaks_plainly
+from tracker.cli import DatabaseOption, exit_on_error
 from tracker.errors import UsageError
-from tracker.output.report_text import harmless
+from tracker.output.report_text import escape_control_characters
 from tracker.output.tables import Format, Row, render
 from tracker.settings import load_settings
 from tracker.text import counted
@@ -22,7 +22,7 @@ BrokerOption = Annotated[
 ]
 
 
-@speaks_plainly
+@exit_on_error
 def up(
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, max=256, help="Processes for each stage.")
@@ -48,13 +48,13 @@ def up(
     Examples: sendtrace up · sendtrace up --workers 4 --port 9000 ·
     sendtrace up --database postgresql://sendtrace@localhost/sendtrace
     """
-    from simulator.stack.up import Ports, run_stack
+    from simulator.stack.up import StackPorts, run_stack
 
     settings = load_settings(database_url=database, broker_url=broker)
-    run_stack(settings, Ports(host=host, web=port, flower=flower_port), workers)
+    run_stack(settings, StackPorts(host=host, web=port, flower=flower_port), workers)
 
 
-@speaks_plainly
+@exit_on_error
 def serve(
     host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0: any.")] = 8080,
@@ -69,15 +69,15 @@ def serve(
     Examples: sendtrace serve · sendtrace serve --port 9000 ·
     SENDTRACE_TOKEN=$(openssl rand -hex 32) sendtrace serve --host 0.0.0.0
     """
-    from simulator.web.serve import run_desk
+    from simulator.web.serve import serve_live_page
 
-    run_desk(load_settings(database_url=database, broker_url=broker), host, port)
+    serve_live_page(load_settings(database_url=database, broker_url=broker), host, port)
 
 
 COLUMNS = ("run", "campaign", "batch", "messages", "step", "stood_still", "times")
 
 
-@speaks_plainly
+@exit_on_error
 def recover(
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
     database: DatabaseOption = None,
@@ -95,11 +95,11 @@ def recover(
     from celery import Celery
 
     from simulator.schema import open_database
-    from simulator.stack.broker import configured_broker
+    from simulator.stack.broker import open_configured_broker
 
     settings = load_settings(database_url=database, broker_url=broker)
     with (
-        closing(configured_broker(settings, "recover")) as queues,
+        closing(open_configured_broker(settings, "recover")) as queues,
         closing(open_database(settings)) as record,
         Celery("recover", set_as_current=False, config_source="celeryconfig") as app,
         record.failing_plainly(),
@@ -127,4 +127,4 @@ def recover(
             try:
                 queues.check_workers(app)
             except UsageError as error:
-                print(f"but {harmless(str(error))}", file=sys.stderr)
+                print(f"but {escape_control_characters(str(error))}", file=sys.stderr)

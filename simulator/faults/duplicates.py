@@ -9,18 +9,18 @@ from uuid import uuid4
 from redis import Redis
 from redis.exceptions import RedisError
 
-from simulator.draws import Purpose, uniforms
+from simulator.draws import Purpose, draw_uniforms
 from workers.queues import QUEUES
-from workers.upkeep.broker import UNACKED
+from workers.upkeep.broker import UNACKED_KEY
 
 LOOK = 0.01
 """Seconds between two looks at the queues. What is taken within that is seen with its worker."""
 
-NEXT = 1_000
+MAX_SCANNED_TASKS = 1_000
 """Tasks of a queue that are looked at: those that come next."""
 
 
-class Duplicator:
+class TaskDuplicator:
     """Puts a ``share`` of the tasks into their queues once more, each when it is first seen."""
 
     def __init__(self, client: Redis, share: float, seed: int) -> None:
@@ -39,11 +39,11 @@ class Duplicator:
 
     def look(self) -> None:
         """Draw for each task that was not seen before, and send some of them again."""
-        for queue, message in self._tasks():
+        for queue, message in self._read_tasks():
             task_id = message["headers"]["id"]
             if task_id in self._seen:
                 continue
-            drawn = uniforms(self._seed, "", Purpose.DUPLICATE_TASK, len(self._seen), 1)
+            drawn = draw_uniforms(self._seed, "", Purpose.DUPLICATE_TASK, len(self._seen), 1)
             self._seen.add(task_id)
             if drawn[0, 0] < self._share:
                 # Each delivery has a tag of its own, by which it is acknowledged.
@@ -51,11 +51,11 @@ class Duplicator:
                 self._client.lpush(queue, json.dumps(message))
                 self.sent += 1
 
-    def _tasks(self) -> Iterator[tuple[str, Any]]:
+    def _read_tasks(self) -> Iterator[tuple[str, Any]]:
         """The queue and the message of the tasks that wait, and of those that workers hold."""
         for queue in QUEUES:
-            for raw in self._client.lrange(queue, -NEXT, -1):
+            for raw in self._client.lrange(queue, -MAX_SCANNED_TASKS, -1):
                 yield queue, json.loads(raw)
-        for raw in self._client.hvals(UNACKED):
+        for raw in self._client.hvals(UNACKED_KEY):
             message, _, queue = json.loads(raw)
             yield queue, message

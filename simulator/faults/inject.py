@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from simulator.background import beside
-from simulator.faults.duplicates import Duplicator
-from simulator.faults.proxy import Line, Place
-from simulator.scenario.faults import Fault, Happened, Kind
+from simulator.faults.duplicates import TaskDuplicator
+from simulator.faults.proxy import Line, Upstream
+from simulator.scenario.faults import FaultSection, InjectedFault, Kind
 from simulator.scenario.file import Scenario
 from simulator.schema import acceptances
 from simulator.setup.record import Run
@@ -31,7 +31,7 @@ from tracker.store.schema import runs, transitions
 LOOK = 0.1
 """Seconds between two looks whether it is time for a fault, or whether there is what it harms."""
 
-LOOK_CLOSELY = 0.002
+ACCEPTANCE_POLL_SECONDS = 0.002
 """The same, at whether the gateway has accepted what is not on record."""
 
 LONGEST_WAIT = 60.0
@@ -41,7 +41,7 @@ POSTGRESQL_PORT = 5432
 """Where PostgreSQL is unless it is said; also part of the name of its sockets."""
 
 
-def refuse_elsewhere(scenario: Scenario, settings: Settings, *, attach: bool) -> None:
+def reject_unsupported_faults(scenario: Scenario, settings: Settings, *, attach: bool) -> None:
     """Raise :exc:`UsageError` for faults that can't be played here: they need a stack of ours."""
     if not scenario.faults:
         return
@@ -63,7 +63,7 @@ def _is_postgresql(settings: Settings) -> bool:
 
 
 @dataclass(frozen=True)
-class Lines:
+class FaultProxies:
     """The lines of a run that can be disturbed, as far as that is to happen: everybody's to the
     database, and the workers' to broker and database."""
 
@@ -75,7 +75,7 @@ class Lines:
 
 
 @contextmanager
-def lines(scenario: Scenario, settings: Settings, broker: LocalBroker) -> Iterator[Lines]:
+def lines(scenario: Scenario, settings: Settings, broker: LocalBroker) -> Iterator[FaultProxies]:
     """The lines that a scenario's faults need, for as long as the block lasts."""
     kinds = {fault.kind for fault in scenario.faults}
     with ExitStack() as stack:
@@ -84,7 +84,7 @@ def lines(scenario: Scenario, settings: Settings, broker: LocalBroker) -> Iterat
             folder = broker.folder / name
             folder.mkdir(mode=0o700)
             socket = folder / f".s.PGSQL.{POSTGRESQL_PORT}"
-            line = stack.enter_context(Line(socket, _place_of(url)).running())
+            line = stack.enter_context(Line(socket, _parse_upstream(url)).running())
             led = sa.make_url(url).set(host=None, port=POSTGRESQL_PORT, query={"host": str(folder)})
             return line, led.render_as_string(hide_password=False)
 
@@ -95,39 +95,39 @@ def lines(scenario: Scenario, settings: Settings, broker: LocalBroker) -> Iterat
         theirs: list[Line] = []
         workers_broker, workers_database = broker.url, url
         if Kind.PARTITION in kinds:
-            place = Line(broker.folder / "workers.sock", Place(path=broker.socket))
+            place = Line(broker.folder / "workers.sock", Upstream(path=broker.socket))
             theirs.append(stack.enter_context(place.running()))
             workers_broker = f"redis+socket://{place.path}"
             if _is_postgresql(settings):
                 line, workers_database = to_database(url, "workers")
                 theirs.append(line)
-        yield Lines(everybody, theirs, driver_settings, workers_broker, workers_database)
+        yield FaultProxies(everybody, theirs, driver_settings, workers_broker, workers_database)
 
 
-def _place_of(url: str) -> Place:
+def _parse_upstream(url: str) -> Upstream:
     parsed = sa.make_url(url)
     host = parsed.query.get("host") or parsed.host or "localhost"
     port = parsed.port or POSTGRESQL_PORT
     if isinstance(host, str) and host.startswith("/"):
-        return Place(path=Path(host) / f".s.PGSQL.{port}")
-    return Place(host=str(host), port=port)
+        return Upstream(path=Path(host) / f".s.PGSQL.{port}")
+    return Upstream(host=str(host), port=port)
 
 
-class Missed(Exception):
+class FaultTargetMissing(Exception):
     """A fault found nothing to harm; says why."""
 
 
 @dataclass
-class Faults:
+class FaultInjector:
     """Plays the faults of a run, each in a thread of its own."""
 
     run: Run
     database: Database
     broker: LocalBroker
     worker: Worker
-    lines: Lines
+    lines: FaultProxies
     say: Callable[[str], None]
-    happened: list[Happened] = field(default_factory=list)
+    happened: list[InjectedFault] = field(default_factory=list)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -142,22 +142,22 @@ class Faults:
         clock = self.run.campaigns[0].campaign.clock
         return (clock.now() - self.run.started_at) * MICROSECOND.total_seconds()
 
-    def _play(self, fault: Fault, stop: threading.Event) -> None:
+    def _play(self, fault: FaultSection, stop: threading.Event) -> None:
         while (left := fault.at.total_seconds() - self._now()) > 0:
             if stop.wait(min(left, LOOK)):
                 return
         self.say(fault.told)
         at, times, trouble = self._now(), 0, None
         try:
-            times = self._do(fault, stop)
+            times = self._inject(fault, stop)
         except Exception as error:  # one fault may be in the way of another
-            trouble = str(error) if isinstance(error, Missed) else repr(error)
+            trouble = str(error) if isinstance(error, FaultTargetMissing) else repr(error)
             self.say(f"{fault.told}: it did not happen: {trouble}")
         self.happened.append(
-            Happened(told=fault.told, at=at, until=self._now(), times=times, trouble=trouble)
+            InjectedFault(told=fault.told, at=at, until=self._now(), times=times, trouble=trouble)
         )
 
-    def _do(self, fault: Fault, stop: threading.Event) -> int:
+    def _inject(self, fault: FaultSection, stop: threading.Event) -> int:
         """Do what goes wrong, and say how many times it did."""
         match fault.kind:
             case Kind.KILL if fault.kill == "worker":
@@ -165,7 +165,7 @@ class Faults:
             case Kind.KILL if fault.when is None:
                 self._kill_pool_child(stop)
             case Kind.KILL:
-                return self._kill_when_accepted(stop)
+                return self._kill_pool_after_acceptance(stop)
             case Kind.RESTART if fault.restart == "worker":
                 self.worker.restart()
             case Kind.RESTART:
@@ -174,30 +174,32 @@ class Faults:
                 with closing(self.broker.client()) as client:
                     client.flushall()
             case Kind.PAUSE if self.lines.database is not None:
-                self._disturb(fault, [self.lines.database], stop)
+                self._disrupt_connections(fault, [self.lines.database], stop)
             case Kind.PARTITION:
-                self._disturb(fault, self.lines.workers, stop)
+                self._disrupt_connections(fault, self.lines.workers, stop)
             case Kind.DUPLICATE_TASKS:
                 with closing(self.broker.client()) as client:
                     share, seed = fault.duplicate_tasks or 0.0, self.run.scenario.seed
-                    duplicator = Duplicator(client, share, seed)
+                    duplicator = TaskDuplicator(client, share, seed)
                     duplicator.run_until(stop)
                     return duplicator.sent
             case Kind.CLOCK:
-                self._put_forward(fault)
+                self._advance_clock(fault)
         return 1
 
-    def _disturb(self, fault: Fault, those: Sequence[Line], stop: threading.Event) -> None:
+    def _disrupt_connections(
+        self, fault: FaultSection, those: Sequence[Line], stop: threading.Event
+    ) -> None:
         for line in those:
             if fault.connections == "cut":
-                line.cut()
+                line.disconnect()
             else:
-                line.hold_up()
-        stop.wait(fault.lasts.total_seconds() / self.run.scenario.clock.speed)
+                line.stall()
+        stop.wait(fault.duration.total_seconds() / self.run.scenario.clock.speed)
         for line in those:
-            line.mend()
+            line.resume()
 
-    def _pool(self) -> list[psutil.Process]:
+    def _find_pool_processes(self) -> list[psutil.Process]:
         with suppress(psutil.Error):  # the worker itself may be starting again
             return psutil.Process(self.worker.process_id()).children()
         return []
@@ -205,26 +207,26 @@ class Faults:
     def _kill_pool_child(self, stop: threading.Event) -> None:
         """Kill the one of the worker's pool that has worked most, as soon as there is one."""
         for _ in _looks(stop, LOOK):
-            for child in sorted(self._pool(), key=_work_done, reverse=True):
+            for child in sorted(self._find_pool_processes(), key=_read_cpu_seconds, reverse=True):
                 with suppress(psutil.Error):
                     child.kill()
                     return
-        raise Missed("the worker had no pool process")
+        raise FaultTargetMissing("the worker had no pool process")
 
-    def _kill_when_accepted(self, stop: threading.Event) -> int:
+    def _kill_pool_after_acceptance(self, stop: threading.Event) -> int:
         """Kill the pool between the gateway's acceptance of messages and its being recorded."""
-        for _ in _looks(stop, LOOK_CLOSELY):
+        for _ in _looks(stop, ACCEPTANCE_POLL_SECONDS):
             with suppress(SQLAlchemyError):
-                pool = self._pool()
-                if self._is_accepted_only():
+                pool = self._find_pool_processes()
+                if self._has_unrecorded_acceptance():
                     for child in pool:
                         with suppress(psutil.Error):
                             child.kill()
-                    if self._is_accepted_only():  # else it was too late by a hair
+                    if self._has_unrecorded_acceptance():  # else it was too late by a hair
                         return len(pool)
-        raise Missed("the gateway had accepted nothing that was not on record")
+        raise FaultTargetMissing("the gateway had accepted nothing that was not on record")
 
-    def _is_accepted_only(self) -> bool:
+    def _has_unrecorded_acceptance(self) -> bool:
         ids = [loaded.campaign.id for loaded in self.run.campaigns]
         accepted = sa.select(sa.func.count()).where(acceptances.c.campaign_id.in_(ids))
         recorded = sa.select(sa.func.count()).where(
@@ -234,7 +236,7 @@ class Faults:
             # In this order: what is recorded after it was accepted only makes it fewer.
             return (connection.scalar(accepted) or 0) > (connection.scalar(recorded) or 0)
 
-    def _put_forward(self, fault: Fault) -> None:
+    def _advance_clock(self, fault: FaultSection) -> None:
         forward = (fault.clock or timedelta()) // MICROSECOND
         with self.database.write() as connection:
             connection.execute(
@@ -251,7 +253,7 @@ def _looks(stop: threading.Event, seconds: float) -> Iterator[None]:
             return
 
 
-def _work_done(process: psutil.Process) -> float:
+def _read_cpu_seconds(process: psutil.Process) -> float:
     with suppress(psutil.Error):
         times = process.cpu_times()
         return float(times.user + times.system)

@@ -11,7 +11,7 @@ CHUNK = 64 * 1024
 """Bytes that are passed on at once."""
 
 
-class Place(NamedTuple):
+class Upstream(NamedTuple):
     """Where a server listens: at a Unix socket, or at a port of a host."""
 
     path: Path | None = None
@@ -25,13 +25,13 @@ class Line:
     Its methods may be called from any thread.
     """
 
-    def __init__(self, path: Path, place: Place) -> None:
-        self.path, self._place = path, place
+    def __init__(self, path: Path, place: Upstream) -> None:
+        self.path, self._upstream = path, place
         self._loop = asyncio.new_event_loop()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._forwarding = asyncio.Event()
+        self._forwarding.set()
         self._open = True
-        self._calls: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
 
     @contextmanager
     def running(self) -> Iterator["Line"]:
@@ -46,26 +46,26 @@ class Line:
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
 
-    def hold_up(self) -> None:
+    def stall(self) -> None:
         """From now on nothing comes through, and nobody is told."""
-        self._loop.call_soon_threadsafe(self._flowing.clear)
+        self._loop.call_soon_threadsafe(self._forwarding.clear)
 
-    def cut(self) -> None:
+    def disconnect(self) -> None:
         """End what is connected, and from now on let nobody in."""
 
         def end() -> None:
             self._open = False
-            for call in self._calls:
+            for call in self._connections:
                 call.cancel()
 
         self._loop.call_soon_threadsafe(end)
 
-    def mend(self) -> None:
+    def resume(self) -> None:
         """Let everything through again."""
 
         def restore() -> None:
             self._open = True
-            self._flowing.set()
+            self._forwarding.set()
 
         self._loop.call_soon_threadsafe(restore)
 
@@ -76,26 +76,26 @@ class Line:
         ready.set()
         self._loop.run_forever()
         server.close()
-        for call in self._calls:
+        for call in self._connections:
             call.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._calls, return_exceptions=True))
+        self._loop.run_until_complete(asyncio.gather(*self._connections, return_exceptions=True))
         self._loop.close()
 
     def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        call = self._loop.create_task(self._serve(reader, writer))
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        call = self._loop.create_task(self._relay(reader, writer))
+        self._connections.add(call)
+        call.add_done_callback(self._connections.discard)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = None
         try:
-            await self._flowing.wait()
+            await self._forwarding.wait()
             if self._open:
-                answers, there = await self._reach()
+                answers, there = await self._connect_upstream()
                 await asyncio.wait(
                     [
-                        asyncio.create_task(self._pass_on(reader, there)),
-                        asyncio.create_task(self._pass_on(answers, writer)),
+                        asyncio.create_task(self._forward(reader, there)),
+                        asyncio.create_task(self._forward(answers, writer)),
                     ],
                     return_when=asyncio.FIRST_COMPLETED,
                 )
@@ -106,14 +106,14 @@ class Line:
                 if each is not None:
                     each.transport.abort()
 
-    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._place.path is not None:
-            return await asyncio.open_unix_connection(self._place.path)
-        return await asyncio.open_connection(self._place.host, self._place.port)
+    async def _connect_upstream(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._upstream.path is not None:
+            return await asyncio.open_unix_connection(self._upstream.path)
+        return await asyncio.open_connection(self._upstream.host, self._upstream.port)
 
-    async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await source.read(CHUNK):
-                await self._flowing.wait()
+                await self._forwarding.wait()
                 target.write(data)
                 await target.drain()

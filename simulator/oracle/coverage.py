@@ -10,7 +10,7 @@ from simulator.oracle.oracle import Oracle, allowances
 from simulator.scenario.audience_file import CustomerRecord, read_customers
 from simulator.scenario.file import Scenario
 from simulator.scenario.sections import Campaign
-from simulator.setup.census import Census, Population
+from simulator.setup.census import AudienceScanner, ImportedAudience
 from tracker.clock import SystemClock, to_datetime
 from tracker.status import Reason
 
@@ -18,7 +18,7 @@ HEADINGS = ("category", "reason")
 """The columns before those of scenarios."""
 
 
-def columns_of(scenarios: Mapping[Path, Scenario]) -> dict[str, Scenario]:
+def scenarios_by_column(scenarios: Mapping[Path, Scenario]) -> dict[str, Scenario]:
     """Scenarios by their names, and with their files where a name alone can't be a column."""
     names = Counter([*HEADINGS, *(each.name for each in scenarios.values())])
     return {
@@ -27,13 +27,13 @@ def columns_of(scenarios: Mapping[Path, Scenario]) -> dict[str, Scenario]:
     }
 
 
-def predicted_reasons(scenario: Scenario) -> Counter[Reason]:
+def count_predicted_reasons(scenario: Scenario) -> Counter[Reason]:
     """How many messages of all campaigns end for each reason.
 
     Of messages that credit or a message limit withholds, only those are known to be out of credit
     that no limit would stop.
     """
-    oracles = foresee(scenario)
+    oracles = build_oracles(scenario)
     counts: Counter[Reason] = Counter()
     for oracle in oracles:
         for _, fates in oracle.predict():
@@ -46,26 +46,26 @@ def predicted_reasons(scenario: Scenario) -> Counter[Reason]:
     return counts
 
 
-def foresee(scenario: Scenario) -> list[Oracle]:
+def build_oracles(scenario: Scenario) -> list[Oracle]:
     """The oracles of a scenario's campaigns, before anything of it is recorded."""
     today = to_datetime(SystemClock().now()).date()
-    populations: dict[str, tuple[int, Population | None]] = {}
+    populations: dict[str, tuple[int, ImportedAudience | None]] = {}
     for campaign in scenario.campaigns:
-        owner = scenario.owner_of(campaign)
+        owner = scenario.audience_owner_of(campaign)
         if owner.name not in populations:
             if isinstance(owner.audience, int):
                 populations[owner.name] = owner.audience, None
             else:
-                census = Census(scenario.users_of(owner), today)
-                size = sum(1 for _ in census.watch(_readable(scenario, owner)))
+                census = AudienceScanner(scenario.campaigns_sharing_audience(owner), today)
+                size = sum(1 for _ in census.watch(_read_valid_customers(scenario, owner)))
                 populations[owner.name] = size, census.result()
     return [
-        Oracle(scenario, campaign, *populations[scenario.owner_of(campaign).name])
+        Oracle(scenario, campaign, *populations[scenario.audience_owner_of(campaign).name])
         for campaign in scenario.campaigns
     ]
 
 
-def _readable(scenario: Scenario, owner: Campaign) -> Iterator[CustomerRecord]:
-    for read in read_customers(scenario.file_of(owner)):
+def _read_valid_customers(scenario: Scenario, owner: Campaign) -> Iterator[CustomerRecord]:
+    for read in read_customers(scenario.audience_file_of(owner)):
         if isinstance(read, CustomerRecord):
             yield read

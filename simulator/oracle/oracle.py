@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.oracle.prediction import Fates, Foresight
+from simulator.oracle.prediction import AudiencePrediction, PredictedOutcomes
 from simulator.scenario.file import Scenario
 from simulator.scenario.sections import Campaign
-from simulator.setup.census import Population
-from simulator.setup.record import Loaded
+from simulator.setup.census import ImportedAudience
+from simulator.setup.record import RunCampaign
 from tracker.status import Engagement, Reason
-from workers.checks.base import foreign_checks
+from workers.checks.base import third_party_checks
 
 CHUNK = 50_000
 """Messages that are predicted at a time: what bounds the memory."""
@@ -32,27 +32,27 @@ class Oracle:
     scenario: Scenario
     campaign: Campaign
     size: int
-    population: Population | None = None
+    population: ImportedAudience | None = None
 
     @classmethod
-    def of(cls, scenario: Scenario, loaded: Loaded) -> "Oracle":
+    def of(cls, scenario: Scenario, loaded: RunCampaign) -> "Oracle":
         """Return the oracle of a campaign that is recorded."""
         return cls(scenario, loaded.plan, loaded.size, loaded.population)
 
-    def predict(self, *, credit_is_scarce: bool = False) -> Iterator[tuple[int, Fates]]:
+    def predict(self, *, credit_is_scarce: bool = False) -> Iterator[tuple[int, PredictedOutcomes]]:
         """The fates of all messages, chunk by chunk, each with the number of its first message."""
-        for first, chunk in self._chunks(credit_is_scarce):
+        for first, chunk in self._predict_chunks(credit_is_scarce):
             yield first, chunk.fates(self.campaign)
 
     def engaged(self, first: int, count: int) -> dict[Engagement, NDArray[np.bool_]]:
         """Who of the customers ``first`` … does what with a message that is delivered."""
-        return self._foresight(first, count).engaged(self.campaign)
+        return self._predict_chunk(first, count).engaged(self.campaign)
 
     def sendable(self) -> tuple[int, int]:
         """How many messages only an allowance can stop, and how many of those it will stop because
         of the message limit. The latter are counted for the first of campaigns side by side."""
         sendable = excess = 0
-        for _, chunk in self._chunks():
+        for _, chunk in self._predict_chunks():
             sendable += int(np.count_nonzero(chunk.fates(self.campaign).sent))
             excess += chunk.excess(self.campaign)
         return sendable, excess
@@ -60,18 +60,24 @@ class Oracle:
     def is_certain(self) -> bool:
         """Whether it is known of every message if anything but an allowance stops it."""
         allowance = (1 << Reason.MESSAGE_LIMIT) | (1 << Reason.OUT_OF_CREDIT)
-        predicted = (chunk.fates(self.campaign) for _, chunk in self._chunks())
+        predicted = (chunk.fates(self.campaign) for _, chunk in self._predict_chunks())
         return not any(
             fates.uncertain.any() or (fates.instead & ~allowance).any() for fates in predicted
         )
 
-    def _chunks(self, credit_is_scarce: bool = False) -> Iterator[tuple[int, Foresight]]:
+    def _predict_chunks(
+        self, credit_is_scarce: bool = False
+    ) -> Iterator[tuple[int, AudiencePrediction]]:
         for first in range(0, self.size, CHUNK):
-            yield first, self._foresight(first, min(CHUNK, self.size - first), credit_is_scarce)
+            yield first, self._predict_chunk(first, min(CHUNK, self.size - first), credit_is_scarce)
 
-    def _foresight(self, first: int, count: int, credit_is_scarce: bool = False) -> Foresight:
-        owner = self.scenario.owner_of(self.campaign)
-        return Foresight(self.scenario, owner, self.population, first, count, credit_is_scarce)
+    def _predict_chunk(
+        self, first: int, count: int, credit_is_scarce: bool = False
+    ) -> AudiencePrediction:
+        owner = self.scenario.audience_owner_of(self.campaign)
+        return AudiencePrediction(
+            self.scenario, owner, self.population, first, count, credit_is_scarce
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +100,7 @@ def allowances(scenario: Scenario, oracles: Sequence[Oracle]) -> Mapping[str | N
         credit = scenario.organization_of(of_it[0].campaign).credit
         scarce = credit is not None and sendable - excess > credit
         handed = min(sendable - excess, credit) if credit is not None else sendable - excess
-        certain = not foreign_checks() and all(oracle.is_certain() for oracle in of_it)
+        certain = not third_party_checks() and all(oracle.is_certain() for oracle in of_it)
         if scarce and any(oracle.campaign.after for oracle in of_it):
             certain = False
         found[name] = Allowance(

@@ -11,29 +11,29 @@ from importlib.metadata import entry_points
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.scenario.file import Scenario, service_settings
+from simulator.scenario.file import Scenario, build_service_settings
 from simulator.scenario.sections import Campaign
-from simulator.setup.census import Population
-from simulator.world.defects import DEFECTS, SERVICE_OF, SOUND, planted, why_not_plantable
-from simulator.world.forced import forced_engagement
-from simulator.world.gateway_response import rejections, treat
+from simulator.setup.census import ImportedAudience
+from simulator.world.defects import DEFECTS, SERVICE_BY_REASON, SOUND, explain_unplantable, planted
+from simulator.world.forced import derive_forced_engagement
+from simulator.world.gateway_response import draw_gateway_responses, rejections
 from simulator.world.outcomes import engaged
-from simulator.world.services import no_answer
-from tracker.status import REFUSALS, Engagement, Reason, Status, Step
-from workers.checks.base import foreign_checks
+from simulator.world.services import draw_unanswered
+from tracker.status import OPT_OUTS, Engagement, Reason, Status, Step
+from workers.checks.base import third_party_checks
 from workers.services.base import TRIES
 
 _STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
 
-RULE_BOOK = sorted(Reason, key=lambda reason: (_STEPS.index(reason.step), reason))
+REASONS_BY_PRECEDENCE = sorted(Reason, key=lambda reason: (_STEPS.index(reason.step), reason))
 """Reasons in their order: the first that applies to a message is the one that it gets."""
 
-PLACE = np.full(max(Reason) + 1, len(RULE_BOOK), np.int8)
-PLACE[RULE_BOOK] = np.arange(len(RULE_BOOK))
+PLACE = np.full(max(Reason) + 1, len(REASONS_BY_PRECEDENCE), np.int8)
+PLACE[REASONS_BY_PRECEDENCE] = np.arange(len(REASONS_BY_PRECEDENCE))
 """The place of a reason, by its code, in the rule book. Code 0 stands for none and comes last."""
 
 
-KNOWN_FROM = {
+UNANSWERED_REASON = {
     Reason.UNSUBSCRIBED: Reason.SUBSCRIPTION_SERVICE,
     Reason.NDNC: Reason.SUBSCRIPTION_SERVICE,
     Reason.COUPON_ID_MISSING: Reason.COUPON_ISSUE,
@@ -45,7 +45,7 @@ KNOWN_FROM = {
 
 
 @dataclass(frozen=True)
-class Fates:
+class PredictedOutcomes:
     """What messages end as: arrays of one length, of codes of Status and Reason.
 
     ``instead`` has bits (1 << reason) of what may stop a message in place of that, depending on
@@ -69,7 +69,7 @@ class Fates:
     rejections: NDArray[np.int64]
 
     @classmethod
-    def unsent(cls, reasons: NDArray[np.int8]) -> "Fates":
+    def unsent(cls, reasons: NDArray[np.int8]) -> "PredictedOutcomes":
         """Of messages that no gateway has seen yet."""
         count = len(reasons)
         return cls(
@@ -95,7 +95,7 @@ class Fates:
 
 
 @dataclass(frozen=True)
-class _History:
+class _CustomerHistory:
     """What customers bring from campaigns before: bounces on the channel, messages had, and whether
     they want no more. ``uncertain`` is where that depended on who came first."""
 
@@ -107,68 +107,70 @@ class _History:
 
 
 @dataclass
-class Foresight:
+class AudiencePrediction:
     """Some customers of an audience, and what all campaigns to it will do to them."""
 
     scenario: Scenario
     owner: Campaign
-    population: Population | None
+    population: ImportedAudience | None
     first: int
     count: int
     credit_is_scarce: bool
-    _fates: dict[str, Fates] = field(default_factory=dict)
+    _fates: dict[str, PredictedOutcomes] = field(default_factory=dict)
 
-    def fates(self, campaign: Campaign) -> Fates:
+    def fates(self, campaign: Campaign) -> PredictedOutcomes:
         if campaign.name not in self._fates:
-            self._fates[campaign.name] = self._predict(campaign)
+            self._fates[campaign.name] = self._compute_outcomes(campaign)
         return self._fates[campaign.name]
 
     def excess(self, campaign: Campaign) -> int:
         """Messages too many for the limit, of campaigns side by side of which this is the first."""
-        beside = self._beside(campaign)
+        beside = self._find_concurrent_campaigns(campaign)
         limit = self.scenario.organization_of(campaign).message_limit
         group = [each for each in self.scenario.campaigns if each in [campaign, *beside]]
         if limit is None or not beside or group[0] != campaign:
             return 0
         wanted = sum(self.fates(each).sent.astype(np.int64) for each in group)
-        left = limit.count - self._history(campaign).had
+        left = limit.count - self._compute_history(campaign).had
         return int(np.maximum(wanted - left, 0)[np.asarray(wanted) > 0].sum())
 
-    def _predict(self, campaign: Campaign) -> Fates:
-        history = self._history(campaign)
+    def _compute_outcomes(self, campaign: Campaign) -> PredictedOutcomes:
+        history = self._compute_history(campaign)
         organization = self.scenario.organization_of(campaign)
-        reasons = self._reasons(campaign, history)
+        reasons = self._find_reasons(campaign, history)
         instead = np.zeros(self.count, np.int32)
-        beside = self._beside(campaign)
+        beside = self._find_concurrent_campaigns(campaign)
         # What each would do if it were alone. That may come before ours, or after.
-        alone = {each.name: self._reasons(each, self._history(each)) for each in beside}
+        alone = {
+            each.name: self._find_reasons(each, self._compute_history(each)) for each in beside
+        }
         if organization.message_limit is not None:
             left = organization.message_limit.count - history.had
             _stop(reasons, left <= 0, Reason.MESSAGE_LIMIT)
             if beside:
                 rivals = sum((each == SOUND).astype(np.int64) for each in alone.values())
-                _may_stop(instead, reasons, rivals >= left, Reason.MESSAGE_LIMIT)
+                _add_possible_reason(instead, reasons, rivals >= left, Reason.MESSAGE_LIMIT)
         fates = replace(
-            self._treated(campaign, reasons), instead=instead, uncertain=history.uncertain
+            self._predict_delivery(campaign, reasons), instead=instead, uncertain=history.uncertain
         )
         hard, soft = history.hard.copy(), history.soft.copy()
         for each in beside:
             if each.channel is campaign.channel:
-                others = self._treated(each, alone[each.name])
+                others = self._predict_delivery(each, alone[each.name])
                 hard += others.statuses == Status.HARD_BOUNCED
                 soft += others.statuses == Status.SOFT_BOUNCED
-                refuses = self._refusing(each, others.statuses)
-                _may_stop(instead, reasons, refuses, Reason.UNSUBSCRIBED)
+                refuses = self._find_opted_out(each, others.statuses)
+                _add_possible_reason(instead, reasons, refuses, Reason.UNSUBSCRIBED)
         bounced = hard >= organization.hard_bounce_limit
         bounced |= soft >= organization.soft_bounce_limit
-        _may_stop(instead, reasons, bounced, Reason.BOUNCED_REPEATEDLY)
-        for check in foreign_checks():
+        _add_possible_reason(instead, reasons, bounced, Reason.BOUNCED_REPEATEDLY)
+        for check in third_party_checks():
             instead |= 1 << check.reason
         if self.credit_is_scarce:
             instead[fates.sent] |= 1 << Reason.OUT_OF_CREDIT
         return fates
 
-    def _history(self, campaign: Campaign) -> _History:
+    def _compute_history(self, campaign: Campaign) -> _CustomerHistory:
         if self.population is None:
             hard, soft = np.zeros((2, self.count), np.int64)
         else:
@@ -177,7 +179,7 @@ class Foresight:
             soft = self.population.soft_bounces[part].astype(np.int64)
         had = np.zeros(self.count, np.int64)
         refused, uncertain = np.zeros((2, self.count), np.bool_)
-        for each in self.scenario.users_of(self.owner):
+        for each in self.scenario.campaigns_sharing_audience(self.owner):
             if not self._waits_for(campaign, each):
                 continue
             earlier = self.fates(each)
@@ -188,43 +190,43 @@ class Foresight:
                 hard += earlier.statuses == Status.HARD_BOUNCED
                 soft += earlier.statuses == Status.SOFT_BOUNCED
                 soft[(earlier.statuses == Status.DELIVERED) | (earlier.sent & earlier.late)] = 0
-                refused |= self._refusing(each, earlier.statuses)
-        return _History(hard, soft, had, refused, uncertain)
+                refused |= self._find_opted_out(each, earlier.statuses)
+        return _CustomerHistory(hard, soft, had, refused, uncertain)
 
     def engaged(self, campaign: Campaign) -> dict[Engagement, NDArray[np.bool_]]:
         """Who does what with a message of a campaign that reaches them for good."""
         does = engaged(
-            self.scenario.inclination_of(campaign),
+            self.scenario.engagement_rates_of(campaign),
             *(self.scenario.seed, campaign.name, self.first, self.count),
         )
         forced = self._forced(campaign)
         if not forced.any():
             return does
-        by_force = forced_engagement(forced)
+        by_force = derive_forced_engagement(forced)
         return {kind: np.where(forced > 0, by_force[kind], does[kind]) for kind in Engagement}
 
     def _forced(self, campaign: Campaign) -> NDArray[np.int8]:
-        """Return the outcomes that addresses force, as codes of :class:`Magic`; 0 for none."""
+        """Return the outcomes that addresses force, as codes of :class:`ForcedOutcome`; 0 for none."""
         labels = self._labels(campaign)[0]
         return np.where(labels < 0, -labels, 0).astype(np.int8)
 
-    def _refusing(self, campaign: Campaign, statuses: NDArray[np.int8]) -> NDArray[np.bool_]:
+    def _find_opted_out(self, campaign: Campaign, statuses: NDArray[np.int8]) -> NDArray[np.bool_]:
         """Who wants no more messages on the channel after this campaign's."""
         does = self.engaged(campaign)
-        refuses = np.logical_or.reduce([does[kind] for kind in REFUSALS])
+        refuses = np.logical_or.reduce([does[kind] for kind in OPT_OUTS])
         return np.asarray(refuses & (statuses == Status.DELIVERED))
 
-    def _reasons(self, campaign: Campaign, history: _History) -> NDArray[np.int8]:
+    def _find_reasons(self, campaign: Campaign, history: _CustomerHistory) -> NDArray[np.int8]:
         """The first reason of the rule book that applies, but for credit and the message limit."""
         organization = self.scenario.organization_of(campaign)
         on_channel = organization.on(campaign.channel)
         everybody = np.ones(self.count, np.bool_)
         reasons = np.full(self.count, SOUND, np.int8)
-        unanswered = self._unanswered(campaign)
+        unanswered = self._find_unanswered(campaign)
         for labels in self._labels(campaign):
             for reason in np.unique(labels[labels > SOUND]):
                 # What a service says of a customer is not known where it has no answer.
-                knows = KNOWN_FROM.get(Reason(reason))
+                knows = UNANSWERED_REASON.get(Reason(reason))
                 hidden = unanswered.get(knows, False) if knows else False
                 _stop(reasons, (labels == reason) & ~np.asarray(hidden), Reason(reason))
         for reason, where in unanswered.items():
@@ -247,18 +249,18 @@ class Foresight:
             _stop(reasons, everybody, Reason.HANDLER_NOT_FOUND)
         return reasons
 
-    def _unanswered(self, campaign: Campaign) -> Mapping[Reason, NDArray[np.bool_]]:
+    def _find_unanswered(self, campaign: Campaign) -> Mapping[Reason, NDArray[np.bool_]]:
         """For whom a service that the campaign needs has no answer, by the reason that gives."""
         found = {}
-        settings = service_settings(self.scenario, campaign)
-        for reason, service in SERVICE_OF.items():
-            if why_not_plantable(reason, campaign.channel, campaign.requires) is not None:
+        settings = build_service_settings(self.scenario, campaign)
+        for reason, service in SERVICE_BY_REASON.items():
+            if explain_unplantable(reason, campaign.channel, campaign.requires) is not None:
                 continue
             if reason is Reason.TIMEOUT and campaign.kind not in _installed_handlers():
                 continue  # nobody is asked to prepare them
             found[reason] = np.ones(self.count, np.bool_)
             for attempt in range(TRIES):
-                found[reason] &= no_answer(
+                found[reason] &= draw_unanswered(
                     settings, campaign.name, service, attempt, self.first, self.count
                 )
         return found
@@ -274,21 +276,21 @@ class Foresight:
             self.scenario.seed, self.owner.name, self.owner.defects, self.first, self.count
         )
         for reason in DEFECTS:
-            why_not = why_not_plantable(reason, campaign.channel, campaign.requires)
-            if why_not is not None or reason in SERVICE_OF:
+            why_not = explain_unplantable(reason, campaign.channel, campaign.requires)
+            if why_not is not None or reason in SERVICE_BY_REASON:
                 labels[labels == reason] = SOUND
         return (labels,)
 
-    def _treated(self, campaign: Campaign, reasons: NDArray[np.int8]) -> Fates:
+    def _predict_delivery(self, campaign: Campaign, reasons: NDArray[np.int8]) -> PredictedOutcomes:
         """What becomes of messages whom no reason stops, in the hands of the gateway."""
         forced = self._forced(campaign)
-        fates = Fates.unsent(reasons)
+        fates = PredictedOutcomes.unsent(reasons)
         waiting = np.ones(self.count, np.bool_)
         gateway = self.scenario.gateway_of(campaign)
         fates.unforeseen[:] = not gateway.is_simulated
         for attempt in range(1, gateway.attempts + 1):
             drawn = (gateway.behaviour, self.scenario.seed, campaign.name, attempt, self.first)
-            treatment = treat(*drawn, forced)
+            treatment = draw_gateway_responses(*drawn, forced)
             fates.rejections[waiting] += rejections(*drawn, self.count)[waiting]
             fates.lost[waiting & treatment.lost] = True
             ends = np.where(treatment.lost, Status.IN_GATEWAY, treatment.outcomes)
@@ -302,11 +304,11 @@ class Foresight:
         fates.statuses[stopped], fates.attempts[stopped] = Status.NOT_SENT, 0
         return fates
 
-    def _beside(self, campaign: Campaign) -> list[Campaign]:
+    def _find_concurrent_campaigns(self, campaign: Campaign) -> list[Campaign]:
         """The campaigns to this audience that run at the same time."""
         return [
             each
-            for each in self.scenario.users_of(self.owner)
+            for each in self.scenario.campaigns_sharing_audience(self.owner)
             if each != campaign
             and not self._waits_for(each, campaign)
             and not self._waits_for(campaign, each)
@@ -326,7 +328,7 @@ def _stop(reasons: NDArray[np.int8], where: NDArray[np.bool_], reason: Reason) -
     reasons[where & (PLACE[reasons] > PLACE[reason])] = reason
 
 
-def _may_stop(
+def _add_possible_reason(
     instead: NDArray[np.int32],
     reasons: NDArray[np.int8],
     where: NDArray[np.bool_],

@@ -7,38 +7,38 @@ import numpy as np
 from simulator.pages.comparison_text import (
     HEADER,
     cells,
-    is_worth_showing,
-    noise_words,
+    describe_noise,
+    describe_verdict,
+    is_shown_by_default,
     reservations,
-    verdict_words,
 )
 from simulator.pages.render import render
 from simulator.results import timeseries
-from simulator.results.archive import Kept
-from simulator.results.run_comparison import Contrast
-from simulator.results.timeseries import ARRIVALS, IN_FLIGHT, OVER_TIME, Timeseries
+from simulator.results.archive import StoredResult
+from simulator.results.run_comparison import RunComparison
+from simulator.results.timeseries import ARRIVALS, IN_FLIGHT, TIMESERIES_SPANS, Timeseries
 from tracker.output.charts import Chart, Table, line_chart
 from tracker.output.series import Column
 from tracker.status import Status
 
-PERCENTILE = "p95"
+CHARTED_PERCENTILE = "p95"
 """Of the percentiles over time, the one that is drawn: three of two runs would be too many."""
 
 NOTHING = "neither run has any"
 
 
-def contrast_page(contrast: Contrast) -> str:
+def contrast_page(contrast: RunComparison) -> str:
     """The page of a comparison, as HTML."""
     return render(
         "contrast.html",
         {
             "title": f"{contrast.before[0].name} and {contrast.after[0].name}",
             "contrast": contrast,
-            "verdict": verdict_words(contrast),
-            "noise": noise_words(contrast),
+            "verdict": describe_verdict(contrast),
+            "noise": describe_noise(contrast),
             "changes": Table(
                 HEADER,
-                tuple(cells(each) for each in contrast.changes if is_worth_showing(each)),
+                tuple(cells(each) for each in contrast.changes if is_shown_by_default(each)),
             ),
             "everything": Table(
                 HEADER,
@@ -55,7 +55,7 @@ def contrast_page(contrast: Contrast) -> str:
     )
 
 
-def _charts(before: Kept, after: Kept) -> Iterator[Chart]:
+def _charts(before: StoredResult, after: StoredResult) -> Iterator[Chart]:
     sides = {"before": before.timeseries, "after": after.timeseries}
     for title, y_title, name in (
         ("Arrivals", "messages a second", ARRIVALS),
@@ -63,19 +63,19 @@ def _charts(before: Kept, after: Kept) -> Iterator[Chart]:
         ("Messages in flight", "messages", IN_FLIGHT),
         *(
             (
-                f"Latency, {span.label}, {PERCENTILE}",
+                f"Latency, {span.label}, {CHARTED_PERCENTILE}",
                 "seconds" if before.summary.speed == 1 else "seconds of the run's time",
-                timeseries.latency(span.name, PERCENTILE),
+                timeseries.latency(span.name, CHARTED_PERCENTILE),
             )
-            for span in OVER_TIME
+            for span in TIMESERIES_SPANS
         ),
         ("CPU of the workers", "cores", timeseries.CPU),
     ):
-        x, series = _side_by_side(sides, name)
+        x, series = _align_columns(sides, name)
         yield line_chart(title, "seconds since the start", y_title, x, series, nothing=NOTHING)
 
 
-def _side_by_side(sides: Mapping[str, Timeseries], name: str) -> tuple[Column, dict[str, Column]]:
+def _align_columns(sides: Mapping[str, Timeseries], name: str) -> tuple[Column, dict[str, Column]]:
     """A column of both series, the shorter one filled up with nothing."""
     columns = {side: series.columns.get(name, np.zeros(0)) for side, series in sides.items()}
     rows = max(1, *(len(column) for column in columns.values()))

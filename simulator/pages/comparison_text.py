@@ -3,12 +3,19 @@
 from collections.abc import Iterator, Sequence
 
 from simulator.figures import Unit, shown
-from simulator.results.archive import Kept
+from simulator.results.archive import StoredResult
 from simulator.results.result import State
-from simulator.results.run_comparison import FLOOR, LATENCY, PACE, Change, Contrast, Verdict
+from simulator.results.run_comparison import (
+    LATENCY_RULE,
+    MIN_NOISE_SHARE,
+    THROUGHPUT_RULE,
+    FigureChange,
+    RunComparison,
+    Verdict,
+)
 from tracker.text import counted
 
-MOST_DIFFERENCES = 12
+MAX_NAMED_DIFFERENCES = 12
 """Ways in which two runs differ that are named."""
 
 MOST_NAMED = 8
@@ -16,27 +23,27 @@ MOST_NAMED = 8
 
 HEADER = ("figure", "before", "after", "change", "noise", "verdict")
 
-MARKS = {Verdict.WORSE: "✘ worse", Verdict.BETTER: "✔ better", Verdict.CHANGED: "≠ changed"}
+VERDICT_MARKS = {Verdict.WORSE: "✘ worse", Verdict.BETTER: "✔ better", Verdict.CHANGED: "≠ changed"}
 
 
-def as_text(contrast: Contrast, *, everything: bool = False) -> str:
+def as_text(contrast: RunComparison, *, everything: bool = False) -> str:
     """Several lines, without a line end after the last: the figures that are judged and those that
     changed; ``everything`` is all that have a value."""
     return "\n".join(_lines(contrast, everything))
 
 
-def _lines(contrast: Contrast, everything: bool) -> Iterator[str]:
+def _lines(contrast: RunComparison, everything: bool) -> Iterator[str]:
     yield f"before   {_run(contrast.before)}"
     yield f"after    {_run(contrast.after)}"
-    for each in contrast.differences[:MOST_DIFFERENCES]:
+    for each in contrast.differences[:MAX_NAMED_DIFFERENCES]:
         yield f"differs  {each.what}: {each.before or '-'} → {each.after or '-'}"
-    more = len(contrast.differences) - MOST_DIFFERENCES
+    more = len(contrast.differences) - MAX_NAMED_DIFFERENCES
     if more > 0:
         yield f"         and in {more:,} more ways: see --format json, or --html FILE"
     yield ""
     rows: list[tuple[str, ...]] = [HEADER]
     for change in contrast.changes:
-        if (change.before or change.after) if everything else is_worth_showing(change):
+        if (change.before or change.after) if everything else is_shown_by_default(change):
             rows.append(cells(change))
     widths = [max(len(row[place]) for row in rows) for place in range(len(HEADER))]
     for row in rows:
@@ -46,11 +53,11 @@ def _lines(contrast: Contrast, everything: bool) -> Iterator[str]:
         )
         yield "  ".join(placed).rstrip()
     yield ""
-    yield noise_words(contrast)
-    yield verdict_words(contrast)
+    yield describe_noise(contrast)
+    yield describe_verdict(contrast)
 
 
-def _run(runs: Sequence[Kept]) -> str:
+def _run(runs: Sequence[StoredResult]) -> str:
     summary = runs[0].summary
     repeated = f", median of {len(runs)} runs" if len(runs) > 1 else ""
     return (
@@ -60,7 +67,7 @@ def _run(runs: Sequence[Kept]) -> str:
     )
 
 
-def reservations(run: Kept) -> Iterator[str]:
+def reservations(run: StoredResult) -> Iterator[str]:
     """What speaks against comparing with a run at all."""
     if run.summary.state is not State.COMPLETE:
         yield f"partial: {run.summary.state}"
@@ -68,21 +75,21 @@ def reservations(run: Kept) -> Iterator[str]:
         yield "failed: not as predicted, or an invariant is broken"
 
 
-def is_worth_showing(change: Change) -> bool:
+def is_shown_by_default(change: FigureChange) -> bool:
     """Whether a change is shown to somebody who has not asked for all: what is judged, and counts
     that changed."""
     if change.unit is Unit.SHARE:
         return False  # the count says it
-    if change.verdict in MARKS:
+    if change.verdict in VERDICT_MARKS:
         return True
     judged = change.verdict is Verdict.SAME
     return judged and change.unit in (Unit.SECONDS, Unit.RATE) and bool(change.before)
 
 
-def cells(change: Change) -> tuple[str, ...]:
+def cells(change: FigureChange) -> tuple[str, ...]:
     """A change as a row below :data:`HEADER`."""
     difference = change.difference
-    by = "-" if difference is None else _signed(difference, change.unit)
+    by = "-" if difference is None else _format_signed(difference, change.unit)
     if change.share is not None and change.unit is not Unit.SHARE:
         by += f" ({100 * change.share:+.0f} %)"
     band = "" if change.band is None else f"± {shown(change.band, change.unit)}"
@@ -92,35 +99,35 @@ def cells(change: Change) -> tuple[str, ...]:
         shown(change.after, change.unit),
         by,
         band,
-        MARKS.get(change.verdict, ""),
+        VERDICT_MARKS.get(change.verdict, ""),
     )
 
 
-def _signed(difference: float, unit: Unit) -> str:
+def _format_signed(difference: float, unit: Unit) -> str:
     text = shown(abs(difference), unit)
     return f"{'-' if difference < 0 else '+'}{text}" if difference else text
 
 
-def noise_words(contrast: Contrast) -> str:
+def describe_noise(contrast: RunComparison) -> str:
     """Where the noise bands come from."""
     single = [side for side in (contrast.before, contrast.after) if len(side) == 1]
     if len(single) == 2:
         return (
-            f"Noise: the usual one of single runs, {PACE.share:.0%} of a throughput,"
-            f" {LATENCY.share:.0%} of a latency and {LATENCY.least:g} s at least;"
+            f"Noise: the usual one of single runs, {THROUGHPUT_RULE.share:.0%} of a throughput,"
+            f" {LATENCY_RULE.share:.0%} of a latency and {LATENCY_RULE.least:g} s at least;"
             " simulate --repeat N measures it"
         )
     return (
         "Noise: how far the repeated runs lie apart, but at least"
-        f" {FLOOR * PACE.share:.1%} of a throughput, {FLOOR * LATENCY.share:.1%} of a latency or"
-        f" {FLOOR * LATENCY.least:g} s"
+        f" {MIN_NOISE_SHARE * THROUGHPUT_RULE.share:.1%} of a throughput, {MIN_NOISE_SHARE * LATENCY_RULE.share:.1%} of a latency or"
+        f" {MIN_NOISE_SHARE * LATENCY_RULE.least:g} s"
     )
 
 
-def verdict_words(contrast: Contrast) -> str:
+def describe_verdict(contrast: RunComparison) -> str:
     """The last word: whether anything is worse."""
-    if contrast.unjudged is not None:
-        return f"! nothing is judged: {contrast.unjudged}"
+    if contrast.unjudged_reason is not None:
+        return f"! nothing is judged: {contrast.unjudged_reason}"
     worse = [change.figure for change in contrast.regressions]
     if not worse:
         return "✔ no regression"

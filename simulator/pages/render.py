@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment
 
 from simulator.figures import shown
-from tracker.output.render import pages_of
+from tracker.output.render import make_template_environment
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -17,4 +17,4 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 @cache
 def _environment() -> Environment:
-    return pages_of("simulator", filters={"shown": shown})
+    return make_template_environment("simulator", filters={"shown": shown})

@@ -8,7 +8,7 @@ import numpy as np
 from simulator import figures
 from simulator.results import timeseries
 from simulator.results.result import Result
-from simulator.results.timeseries import ARRIVALS, IN_FLIGHT, OVER_TIME, SECOND
+from simulator.results.timeseries import ARRIVALS, IN_FLIGHT, SECOND, TIMESERIES_SPANS
 from tracker.output.charts import Chart, bar_chart, line_chart, point_chart
 from tracker.output.series import Column
 from tracker.queries.latencies import SPANS, Latencies, Span
@@ -17,23 +17,23 @@ from tracker.queries.workload import Workload
 from tracker.status import Reason, Status
 from workers.queues import QUEUES
 
-LEAST = 1e-4
+MIN_LATENCY_SECONDS = 1e-4
 """Seconds: what takes less is nothing on the scale of a run."""
 
-IN_STAGES = ("p50", "p95", "p99", "max")
+CHARTED_PERCENTILES = ("p50", "p95", "p99", "max")
 """Percentiles that are drawn; more of them would lie on each other."""
 
 MINUTE, HOUR = 60.0, 3600.0
 MANY = 10
 """Minutes and hours are counted once there are so many of them."""
 
-NO_SAMPLE = "no samples were taken"
+NO_SAMPLES = "no samples were taken"
 
 
-def charts_over_time(result: Result) -> list[Chart]:
+def time_charts(result: Result) -> list[Chart]:
     """What happened in a run, second by second."""
     columns = result.curves.columns
-    unit, seconds = _unit_of(columns[SECOND])
+    unit, seconds = _choose_time_unit(columns[SECOND])
     x_title, x = f"{unit} since the start", columns[SECOND] / seconds
 
     def chart(
@@ -41,9 +41,9 @@ def charts_over_time(result: Result) -> list[Chart]:
         y_title: str,
         nothing: str,
         series: Mapping[str, Column],
-        ceiling: float = inf,
+        y_limit: float = inf,
     ) -> Chart:
-        return line_chart(title, x_title, y_title, x, series, nothing=nothing, ceiling=ceiling)
+        return line_chart(title, x_title, y_title, x, series, nothing=nothing, y_limit=y_limit)
 
     in_flight = {"in flight": columns[IN_FLIGHT]}
     return [
@@ -56,7 +56,7 @@ def charts_over_time(result: Result) -> list[Chart]:
                 "no message came so far",
                 _latencies(columns, span),
             )
-            for span in OVER_TIME
+            for span in TIMESERIES_SPANS
         ),
         chart("Tasks that wait, by queue", "tasks", *_depths(columns, timeseries.ready)),
         chart("Tasks that workers hold, by queue", "tasks", *_depths(columns, timeseries.unacked)),
@@ -65,7 +65,7 @@ def charts_over_time(result: Result) -> list[Chart]:
     ]
 
 
-def _unit_of(seconds: Column) -> tuple[str, float]:
+def _choose_time_unit(seconds: Column) -> tuple[str, float]:
     """The unit in which so many seconds are read best, and its length in seconds."""
     if seconds[-1] >= MANY * HOUR:
         return "hours", HOUR
@@ -84,10 +84,10 @@ def _rates(result: Result) -> tuple[str, dict[str, Column], float]:
     highest = max(float(each.max()) for each in moved.values())
     blast = highest and arrivals.max() > BLAST * highest
     series = {"arrivals": arrivals, **moved}
-    return "no message arrived", series, ROOM * highest if blast else inf
+    return "no message arrived", series, ARRIVAL_LIMIT_RATIO * highest if blast else inf
 
 
-BLAST, ROOM = 4, 1.2
+BLAST, ARRIVAL_LIMIT_RATIO = 4, 1.2
 """Arrivals are cut off if they are so many times the rest, at so many times the rest."""
 
 
@@ -104,53 +104,53 @@ def _depths(
     """Of each queue in which anything was ever seen; and why there is none."""
     every = {queue: columns[name(queue)] for queue in QUEUES}
     seen = any(np.isfinite(depth).any() for depth in every.values())
-    why = "every queue was empty when it was looked at" if seen else NO_SAMPLE
+    why = "every queue was empty when it was looked at" if seen else NO_SAMPLES
     return why, {queue: depth for queue, depth in every.items() if np.nansum(depth)}
 
 
 def _usage(result: Result, figure: str, name: str) -> tuple[str, dict[str, Column]]:
     """What the workers use, of memory in megabytes; and why that is not known."""
-    why = result.conditions.absent.get(figure, NO_SAMPLE)
+    why = result.conditions.unavailable_figures.get(figure, NO_SAMPLES)
     column = result.curves.columns[name]
     return why, {"workers": column / 1e6 if name == timeseries.MEMORY else column}
 
 
-def chart_of_latency(result: Result) -> Chart:
+def latency_chart(result: Result) -> Chart:
     """How long each stage took, of all messages."""
     found = {
-        percentile: _column([result.figures[f"{span.name}.{percentile}"] for span in SPANS])
-        for percentile in IN_STAGES
+        percentile: _to_column([result.figures[f"{span.name}.{percentile}"] for span in SPANS])
+        for percentile in CHARTED_PERCENTILES
     }
     return point_chart(
         "Latency by stage",
         "seconds, on a logarithmic scale",
         [span.label for span in SPANS],
         found,
-        least=LEAST,
+        least=MIN_LATENCY_SECONDS,
         nothing="no message came further than its first status",
     )
 
 
-def chart_of_steps(workloads: Sequence[Workload]) -> Chart:
+def steps_chart(workloads: Sequence[Workload]) -> Chart:
     """What a task of each step spends its time on."""
     parts = {
-        "waiting": _column([mean(each.waiting) for each in workloads]),
-        "service": _column([mean(each.service) for each in workloads]),
+        "waiting": _to_column([mean(each.waiting) for each in workloads]),
+        "service": _to_column([mean(each.service) for each in workloads]),
     }
     steps = [each.step.value for each in workloads]
     return bar_chart(
-        "Time of a task, by step", "seconds, the mean of all tasks", steps, parts, nothing=NO_TASK
+        "Time of a task, by step", "seconds, the mean of all tasks", steps, parts, nothing=NO_TASKS
     )
 
 
-NO_TASK = "no task has changed anything"
+NO_TASKS = "no task has changed anything"
 
 
 def mean(latencies: Latencies) -> float | None:
     return latencies.seconds / len(latencies) if len(latencies) else None
 
 
-def chart_of_reasons(reports: Sequence[Report]) -> Chart:
+def reasons_chart(reports: Sequence[Report]) -> Chart:
     """Why messages of all campaigns were Not Sent; the most frequent reason first."""
     counts = {
         reason: sum(report.having(Status.NOT_SENT, reason) for report in reports)
@@ -161,10 +161,10 @@ def chart_of_reasons(reports: Sequence[Report]) -> Chart:
         "Not Sent by reason",
         "messages",
         [reason.title for reason in occurring],
-        {"messages": _column([counts[reason] for reason in occurring])},
+        {"messages": _to_column([counts[reason] for reason in occurring])},
         nothing="every message passed the checks and could be handed over",
     )
 
 
-def _column(values: Sequence[float | None]) -> Column:
+def _to_column(values: Sequence[float | None]) -> Column:
     return np.array([np.nan if each is None else each for each in values], np.float64)

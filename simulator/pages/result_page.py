@@ -11,16 +11,16 @@ from simulator.pages import result_charts
 from simulator.pages.render import render
 from simulator.results import verdict
 from simulator.results.result import Result
-from simulator.results.verdict import Checked
+from simulator.results.verdict import VerdictItem
 from tracker.clock import to_datetime
 from tracker.output.charts import Table
 from tracker.output.report_lines import Line, balance_line, report_lines
-from tracker.queries.latencies import SPANS, TO_FINAL, TO_GATEWAY
+from tracker.queries.latencies import QUEUED_TO_FINAL, QUEUED_TO_GATEWAY, SPANS
 from tracker.queries.report import Report
 from tracker.queries.workload import Workload
 
 
-def result_page(result: Result) -> str:
+def render_result_page(result: Result) -> str:
     """The page of a run that has ended, as HTML."""
     workloads = [each for each in result.workloads if each.step in TIMED_STEPS and each.tasks]
     return render(
@@ -31,20 +31,20 @@ def result_page(result: Result) -> str:
             "started": f"{to_datetime(result.run.started_at):%Y-%m-%d %H:%M:%S} UTC",
             "why_partial": verdict.why_partial(result),
             "last_word": verdict.last_word(result),
-            "checks": list(verdict.check_all(result)),
+            "checks": list(verdict.check_result(result)),
             "warnings": [
                 *verdict.warnings(result),
                 *(each.summary for each in result.run.rejects),
             ],
             "notes": list(verdict.notes(result)),
             "tiles": list(_tiles(result)),
-            "charts": result_charts.charts_over_time(result),
+            "charts": result_charts.time_charts(result),
             "latency": _latency_table(result),
-            "latency_chart": result_charts.chart_of_latency(result),
+            "latency_chart": result_charts.latency_chart(result),
             "steps": _steps_table(workloads),
-            "steps_chart": result_charts.chart_of_steps(workloads),
+            "steps_chart": result_charts.steps_chart(workloads),
             "campaigns": list(_campaigns(result)),
-            "reasons_chart": result_charts.chart_of_reasons(result.reports),
+            "reasons_chart": result_charts.reasons_chart(result.reports),
             "command": _command(result),
             "settings": _settings(result),
         },
@@ -63,9 +63,9 @@ def _tiles(result: Result) -> Iterator[Tile]:
     figures = result.figures
     yield Tile("messages", f"{result.run.size:,}", f"in {result.seconds:,.1f} s")
     yield Tile("throughput", shown(figures[THROUGHPUT], Unit.RATE), "to the gateway")
-    for span in (TO_GATEWAY, TO_FINAL):
+    for span in (QUEUED_TO_GATEWAY, QUEUED_TO_FINAL):
         latency = shown(figures[f"{span.name}.p95"], Unit.SECONDS)
-        note = "95 % took no longer" if span is TO_GATEWAY else "Not Sent included"
+        note = "95 % took no longer" if span is QUEUED_TO_GATEWAY else "Not Sent included"
         yield Tile(f"{span.label}, p95", latency, note)
     delivered = f"{figures['delivered'] or 0:,.0f} messages"
     yield Tile("delivered", shown(figures["delivered.share"], Unit.SHARE), delivered)
@@ -112,19 +112,19 @@ def _steps_table(workloads: list[Workload]) -> Table:
     )
 
 
-class ToldCampaign(NamedTuple):
+class CampaignPageSection(NamedTuple):
     """A campaign's report, the line that proves it, and how it compares to its prediction."""
 
     report: Report
     lines: list[Line]
     balance: str
-    checks: list[Checked]
+    checks: list[VerdictItem]
 
 
-def _campaigns(result: Result) -> Iterator[ToldCampaign]:
+def _campaigns(result: Result) -> Iterator[CampaignPageSection]:
     zone: tzinfo = ZoneInfo(result.conditions.timezone)
     for report, comparison in zip(result.reports, result.comparisons, strict=True):
-        yield ToldCampaign(
+        yield CampaignPageSection(
             report,
             list(report_lines(report, zone)),
             balance_line(report),

@@ -70,13 +70,13 @@ def _verdict(result: Result) -> Iterator[str]:
         yield f"{_mark(each.holds)} {each.name:<16}{each.told}"
     for finding in result.findings:
         if not finding.holds:
-            yield from report_text.finding_lines(finding)
+            yield from report_text.format_finding(finding)
     yield from _thresholds(result)
     word = "passed" if result.passed else "failed"
     yield f"{_mark(result.passed)} {word:<16}{last_word(result, result.conditions.log)}"
 
 
-def spread_text(results: Sequence[Result]) -> str:
+def format_spread(results: Sequence[Result]) -> str:
     """How far runs that repeat each other lie apart, in what is judged of two: several lines."""
     figures = [
         (THROUGHPUT, Unit.RATE),

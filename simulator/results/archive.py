@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection
 
 from simulator.results.result import RESULT_VERSION, Result, State
-from simulator.results.timeseries import Timeseries, read_csv
+from simulator.results.timeseries import Timeseries, parse_timeseries
 from simulator.scenario.errors import problems, shown
 from simulator.schema import results
 from tracker.clock import Instant
@@ -26,18 +26,18 @@ from tracker.errors import NotFound, UsageError
 from tracker.store.database import Database
 from tracker.store.schema import runs
 
-SUMMARY, TIMESERIES, PAGE = "summary.json", "timeseries.csv", "report.html"
+SUMMARY_FILE, TIMESERIES_FILE, PAGE_FILE = "summary.json", "timeseries.csv", "report.html"
 
 
-MOST_RUN = 2**31 - 1
+MAX_RUN_ID = 2**31 - 1
 """The largest number that the column holds; a person may type any."""
 
 
-class OtherVersion(UsageError):
+class UnsupportedResultVersion(UsageError):
     """A result was written by another version of sendtrace, and can't be read by this one."""
 
 
-class Summary(BaseModel):
+class RunSummary(BaseModel):
     """What is read of a ``summary.json``, which ``docs/results.md`` explains."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -75,16 +75,16 @@ class Summary(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class StoredResult:
     """A result as it was kept."""
 
     name: str
-    summary: Summary
+    summary: RunSummary
     timeseries: Timeseries
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
+class ListedRun:
     """A run in the list of runs; ``summary`` is None if it has no result that can be read: it came
     to no end, or in another version."""
 
@@ -93,7 +93,7 @@ class Listed:
     seed: int | None
     started_at: Instant
     series: int | None
-    summary: Summary | None
+    summary: RunSummary | None
 
 
 def keep(
@@ -124,14 +124,14 @@ def keep(
             )
             .on_conflict_do_nothing()
         )
-    _write(result.run.folder / SUMMARY, summary)
-    _write(result.run.folder / TIMESERIES, timeseries)
-    page = result.run.folder / PAGE
-    _write(page, make_page(result))
+    _write_atomically(result.run.folder / SUMMARY_FILE, summary)
+    _write_atomically(result.run.folder / TIMESERIES_FILE, timeseries)
+    page = result.run.folder / PAGE_FILE
+    _write_atomically(page, make_page(result))
     return page
 
 
-def _write(file: Path, text: str) -> None:
+def _write_atomically(file: Path, text: str) -> None:
     """Write a file, all of it or nothing."""
     aside = file.with_name(f"{file.name}.part")
     # What a file is called may be no text; it is told all the same.
@@ -139,7 +139,7 @@ def _write(file: Path, text: str) -> None:
     aside.replace(file)
 
 
-def list_runs(connection: Connection, most: int | None = None) -> list[Listed]:
+def list_runs(connection: Connection, most: int | None = None) -> list[ListedRun]:
     """The runs on record, the latest first, ``most`` of them."""
     query = (
         sa.select(
@@ -151,44 +151,44 @@ def list_runs(connection: Connection, most: int | None = None) -> list[Listed]:
         .limit(most)
     )
     return [
-        Listed(
+        ListedRun(
             id=row.id,
             scenario=row.scenario,
             seed=row.seed,
             started_at=row.started_at,
             series=row.series,
-            summary=_summary(row.summary) if row.version == RESULT_VERSION else None,
+            summary=_parse_summary(row.summary) if row.version == RESULT_VERSION else None,
         )
         for row in connection.execute(query)
     ]
 
 
-def _summary(text: str) -> Summary | None:
+def _parse_summary(text: str) -> RunSummary | None:
     """A summary, if it can be read: a list is not given up for one of its rows."""
     with suppress(ValidationError):
-        return Summary.model_validate_json(text)
+        return RunSummary.model_validate_json(text)
     return None
 
 
-def load_series(connection: Connection, run_id: int) -> list[Kept]:
+def load_repeated_results(connection: Connection, run_id: int) -> list[StoredResult]:
     """The result of a run, and those of the runs that repeat it: it comes first.
 
     Raises :exc:`NotFound` where there is no such run or it has no result, and
-    :exc:`OtherVersion`.
+    :exc:`UnsupportedResultVersion`.
     """
-    if run_id > MOST_RUN:
+    if run_id > MAX_RUN_ID:
         raise NotFound(f"run {run_id} does not exist; see sendtrace runs")
     row = connection.execute(sa.select(results).where(results.c.run_id == run_id)).one_or_none()
     if row is None:
         known = connection.scalar(sa.select(runs.c.id).where(runs.c.id == run_id)) is not None
         why = "has no result: it came to no end, or was not recorded"
         raise NotFound(f"run {run_id} {why if known else 'does not exist'}; see sendtrace runs")
-    kept = _kept(f"run {run_id}", row.summary, row.timeseries)
+    kept = _parse_result(f"run {run_id}", row.summary, row.timeseries)
     if kept.summary.state is not State.COMPLETE:
         return [kept]
     others = sa.select(results).where(results.c.series == row.series, results.c.run_id != run_id)
     repeated = (
-        _kept(f"run {each.run_id}", each.summary, each.timeseries)
+        _parse_result(f"run {each.run_id}", each.summary, each.timeseries)
         for each in connection.execute(others.order_by(results.c.run_id))
     )
     # A run that was ended early repeats no other.
@@ -196,16 +196,16 @@ def load_series(connection: Connection, run_id: int) -> list[Kept]:
 
 
 def load_summary(connection: Connection, run_id: int) -> str:
-    """The ``summary.json`` of a run. Raises :exc:`NotFound` as :func:`load_series` does."""
+    """The ``summary.json`` of a run. Raises :exc:`NotFound` as :func:`load_repeated_results` does."""
     found = sa.select(results.c.summary).where(results.c.run_id == run_id)
-    summary: str | None = connection.scalar(found) if run_id <= MOST_RUN else None
+    summary: str | None = connection.scalar(found) if run_id <= MAX_RUN_ID else None
     if summary is None:
-        load_series(connection, run_id)  # says what is wrong
+        load_repeated_results(connection, run_id)  # says what is wrong
         raise NotFound(f"run {run_id} has no result")
     return summary
 
 
-def load_page(connection: Connection, run_id: int, home: Path) -> str:
+def load_result_page(connection: Connection, run_id: int, home: Path) -> str:
     """The page of a run, from its folder in ``home``: that with the same result.
 
     Raises :exc:`NotFound` where there is none, such as for a run of another machine.
@@ -214,19 +214,19 @@ def load_page(connection: Connection, run_id: int, home: Path) -> str:
     runs_folder = home / "runs"
     for folder in (runs_folder / str(run_id), *sorted(runs_folder.glob(f"{run_id}.*"))):
         with suppress(OSError, UnicodeDecodeError):
-            if (folder / SUMMARY).read_text(encoding="utf-8") == summary:
-                return (folder / PAGE).read_text(encoding="utf-8")
+            if (folder / SUMMARY_FILE).read_text(encoding="utf-8") == summary:
+                return (folder / PAGE_FILE).read_text(encoding="utf-8")
     raise NotFound(f"the page of run {run_id} is not in {runs_folder}: it was made elsewhere")
 
 
-def load_file(path: Path) -> list[Kept]:
+def load_result_file(path: Path) -> list[StoredResult]:
     """The result in a ``summary.json``, or in the folder that it is in; or the results in a list of
     summaries, as repeated runs write it.
 
-    Raises :exc:`UsageError` for what is none, and :exc:`OtherVersion`.
+    Raises :exc:`UsageError` for what is none, and :exc:`UnsupportedResultVersion`.
     """
-    file = path / SUMMARY if path.is_dir() else path
-    beside = file.with_name(TIMESERIES)
+    file = path / SUMMARY_FILE if path.is_dir() else path
+    beside = file.with_name(TIMESERIES_FILE)
     text = _text(file)
     try:
         several = json.loads(text)
@@ -234,9 +234,10 @@ def load_file(path: Path) -> list[Kept]:
         raise UsageError(f"{path}: is no summary of a run") from None
     if isinstance(several, list) and several:
         return [
-            _kept(f"{path}[{place}]", json.dumps(each), "") for place, each in enumerate(several)
+            _parse_result(f"{path}[{place}]", json.dumps(each), "")
+            for place, each in enumerate(several)
         ]
-    return [_kept(str(path), text, _text(beside) if beside.exists() else "")]
+    return [_parse_result(str(path), text, _text(beside) if beside.exists() else "")]
 
 
 def _text(file: Path) -> str:
@@ -250,33 +251,33 @@ def _text(file: Path) -> str:
         raise UsageError(f"{file}: is not UTF-8 text") from None
 
 
-def _kept(name: str, summary: str, timeseries: str) -> Kept:
+def _parse_result(name: str, summary: str, timeseries: str) -> StoredResult:
     try:
         version = json.loads(summary)["version"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise UsageError(f"{name}: is no summary of a run") from None
     if version != RESULT_VERSION:
-        raise OtherVersion(
+        raise UnsupportedResultVersion(
             f"{name}: its result has version {shown(version)}, and this sendtrace reads"
             f" {RESULT_VERSION}; run the scenario again, or use the sendtrace that made it"
         )
     try:
-        read = Summary.model_validate_json(summary)
+        read = RunSummary.model_validate_json(summary)
     except ValidationError as error:
-        wrong = "; ".join(problems(error, Summary)[:MOST_PROBLEMS])
+        wrong = "; ".join(problems(error, RunSummary)[:MOST_PROBLEMS])
         raise UsageError(f"{name}: is no summary of a run: {wrong}") from None
     try:
-        series = read_csv(timeseries) if timeseries else Timeseries(1, {})
+        series = parse_timeseries(timeseries) if timeseries else Timeseries(1, {})
     except (ValueError, KeyError, OverflowError, csv.Error) as error:
         raise UsageError(f"{name}: its timeseries can't be read: {error}") from None
-    return Kept(name=name, summary=read, timeseries=series)
+    return StoredResult(name=name, summary=read, timeseries=series)
 
 
 MOST_PROBLEMS = 3
 """Keys that are wrong in a summary, and are named."""
 
 
-def as_row(run: Listed) -> dict[str, Any]:
+def make_run_row(run: ListedRun) -> dict[str, Any]:
     """A run as a list of runs has it; what is not known is None."""
     figures = run.summary.figures if run.summary else {}
     return {
@@ -288,11 +289,11 @@ def as_row(run: Listed) -> dict[str, Any]:
         "seconds": figures.get("seconds"),
         "throughput": figures.get("throughput"),
         "to_gateway_p95": figures.get("queued_to_gateway.p95"),
-        "result": result_words(run),
+        "result": describe_result(run),
     }
 
 
-def result_words(run: Listed) -> str:
+def describe_result(run: ListedRun) -> str:
     """What came of a run, in a word or two."""
     if run.summary is None:
         return "no result" if run.series is None else "can't be read"

@@ -5,16 +5,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from simulator.schema import acknowledged
+from simulator.schema import driver_acknowledgements
 from tracker.audit.invariants import Invariant
-from tracker.status import IN_PROGRESS, Status
+from tracker.status import IN_PROGRESS_STATUSES, Status
 from tracker.store.schema import campaigns, messages, runs
 
 
-def _acknowledged_settles(ids: Sequence[int]) -> sa.Select[Any]:
+def _select_unsettled_acknowledged(ids: Sequence[int]) -> sa.Select[Any]:
     """What was acknowledged and is not there, or has not settled though its run has finished."""
     moving = sa.or_(
-        messages.c.status.in_(IN_PROGRESS),
+        messages.c.status.in_(IN_PROGRESS_STATUSES),
         sa.and_(
             messages.c.status == Status.SOFT_BOUNCED, messages.c.attempt < campaigns.c.attempts
         ),
@@ -25,27 +25,32 @@ def _acknowledged_settles(ids: Sequence[int]) -> sa.Select[Any]:
     )
     return (
         sa.select(
-            acknowledged.c.campaign_id,
-            acknowledged.c.first,
-            acknowledged.c.size,
+            driver_acknowledgements.c.campaign_id,
+            driver_acknowledgements.c.first,
+            driver_acknowledgements.c.size,
             there.label("there"),
             unsettled.label("unsettled"),
         )
-        .join(campaigns, campaigns.c.id == acknowledged.c.campaign_id)
+        .join(campaigns, campaigns.c.id == driver_acknowledgements.c.campaign_id)
         .join(runs, runs.c.id == campaigns.c.run_id)
         .outerjoin(
             messages,
             sa.and_(
-                messages.c.campaign_id == acknowledged.c.campaign_id,
+                messages.c.campaign_id == driver_acknowledgements.c.campaign_id,
                 messages.c.number.between(
-                    acknowledged.c.first, acknowledged.c.first + acknowledged.c.size - 1
+                    driver_acknowledgements.c.first,
+                    driver_acknowledgements.c.first + driver_acknowledgements.c.size - 1,
                 ),
             ),
         )
-        .where(acknowledged.c.campaign_id.in_(ids))
-        .group_by(acknowledged.c.campaign_id, acknowledged.c.first, acknowledged.c.size)
-        .having(sa.or_(there != acknowledged.c.size, unsettled > 0))
-        .order_by(acknowledged.c.campaign_id, acknowledged.c.first)
+        .where(driver_acknowledgements.c.campaign_id.in_(ids))
+        .group_by(
+            driver_acknowledgements.c.campaign_id,
+            driver_acknowledgements.c.first,
+            driver_acknowledgements.c.size,
+        )
+        .having(sa.or_(there != driver_acknowledgements.c.size, unsettled > 0))
+        .order_by(driver_acknowledgements.c.campaign_id, driver_acknowledgements.c.first)
     )
 
 
@@ -53,6 +58,6 @@ INVARIANTS = (
     Invariant(
         "acknowledged_settles",
         "What the driver was told is queued is there, and has settled when its run has finished.",
-        _acknowledged_settles,
+        _select_unsettled_acknowledged,
     ),
 )

@@ -5,14 +5,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from simulator.scenario.sections import SIMULATED
+from simulator.scenario.sections import SIMULATED_GATEWAY_KIND
 from simulator.schema import OUTCOMES, acceptances
 from tracker.audit.invariants import Invariant
 from tracker.status import Status
 from tracker.store.schema import campaigns, gateways, messages, transitions
 
 
-def _accepted_is_recorded(ids: Sequence[int]) -> sa.Select[Any]:
+def _select_unrecorded_acceptances(ids: Sequence[int]) -> sa.Select[Any]:
     return (
         sa.select(
             acceptances.c.campaign_id,
@@ -41,13 +41,13 @@ def _accepted_is_recorded(ids: Sequence[int]) -> sa.Select[Any]:
             transitions.c.number.is_(None),
             # Between the gateway's transaction and the journal's, and after a crash there, a
             # message waits for exactly this attempt. Unknown messages have null here.
-            sa.func.coalesce(sa.not_(_awaits_attempt()), sa.true()),
+            sa.func.coalesce(sa.not_(_is_awaiting_attempt()), sa.true()),
         )
         .order_by(acceptances.c.campaign_id, acceptances.c.number)
     )
 
 
-def _awaits_attempt() -> sa.ColumnElement[bool]:
+def _is_awaiting_attempt() -> sa.ColumnElement[bool]:
     """Whether a message is to be handed over for the attempt of an acceptance."""
     attempts = (
         sa.select(campaigns.c.attempts)
@@ -65,7 +65,7 @@ def _awaits_attempt() -> sa.ColumnElement[bool]:
     )
 
 
-def _recorded_is_accepted(ids: Sequence[int]) -> sa.Select[Any]:
+def _select_unaccepted_handovers(ids: Sequence[int]) -> sa.Select[Any]:
     return (
         sa.select(transitions.c.campaign_id, transitions.c.number, transitions.c.attempt)
         .outerjoin(
@@ -77,7 +77,7 @@ def _recorded_is_accepted(ids: Sequence[int]) -> sa.Select[Any]:
             ),
         )
         .where(
-            transitions.c.campaign_id.in_(_through_us(ids)),
+            transitions.c.campaign_id.in_(_select_simulated_campaigns(ids)),
             transitions.c.status == Status.IN_GATEWAY,
             acceptances.c.number.is_(None),
         )
@@ -85,16 +85,16 @@ def _recorded_is_accepted(ids: Sequence[int]) -> sa.Select[Any]:
     )
 
 
-def _through_us(ids: Sequence[int]) -> sa.Select[tuple[int]]:
+def _select_simulated_campaigns(ids: Sequence[int]) -> sa.Select[tuple[int]]:
     """The campaigns whose gateway is the simulated one."""
     return (
         sa.select(campaigns.c.id)
         .join(gateways, gateways.c.id == campaigns.c.gateway_id)
-        .where(campaigns.c.id.in_(ids), gateways.c.kind == SIMULATED)
+        .where(campaigns.c.id.in_(ids), gateways.c.kind == SIMULATED_GATEWAY_KIND)
     )
 
 
-def _outcome_is_recorded(ids: Sequence[int]) -> sa.Select[Any]:
+def _select_wrong_outcomes(ids: Sequence[int]) -> sa.Select[Any]:
     # What follows an outcome, such as a late bounce, does not come from the gateway's hands.
     return (
         sa.select(
@@ -126,16 +126,16 @@ INVARIANTS = (
     Invariant(
         "accepted_is_recorded",
         "What the gateway accepted is on record as handed to it, or still waits to be.",
-        _accepted_is_recorded,
+        _select_unrecorded_acceptances,
     ),
     Invariant(
         "recorded_is_accepted",
         "What is on record as handed to the gateway is in the gateway's own ledger.",
-        _recorded_is_accepted,
+        _select_unaccepted_handovers,
     ),
     Invariant(
         "outcome_is_recorded",
         "What is on record as the gateway's answer is the answer in its ledger.",
-        _outcome_is_recorded,
+        _select_wrong_outcomes,
     ),
 )

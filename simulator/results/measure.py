@@ -8,18 +8,18 @@ from sqlalchemy import Connection
 
 from simulator import figures
 from simulator.figures import CPU, MEMORY, SECONDS, THROUGHPUT, TIMED_STEPS, Figures
-from simulator.results.prediction_check import Mishaps
+from simulator.results.prediction_check import GatewayAnomalies
 from simulator.results.samples import Sample
 from simulator.results.timeseries import Timeseries, make_timeseries
 from simulator.setup.record import Run
 from simulator.world import ledger
 from tracker.clock import Instant
 from tracker.queries.latencies import (
+    QUEUED_TO_GATEWAY,
     SPANS,
-    TO_GATEWAY,
     Latencies,
-    Passages,
-    read_passages,
+    TransitionTimes,
+    read_transition_times,
 )
 from tracker.queries.report import Report
 from tracker.queries.workload import Workload, read_workloads
@@ -29,7 +29,24 @@ from workers.queues import QUEUES
 MOST_POINTS = 300
 """Intervals that curves are drawn with; a longer run has longer ones."""
 
-INTERVALS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 86_400)
+CURVE_INTERVALS_SECONDS = (
+    1,
+    2,
+    5,
+    10,
+    15,
+    30,
+    60,
+    120,
+    300,
+    600,
+    900,
+    1_800,
+    3_600,
+    7_200,
+    21_600,
+    86_400,
+)
 """Seconds that an interval may have."""
 
 
@@ -49,38 +66,43 @@ def measure(
     connection: Connection,
     run: Run,
     reports: Sequence[Report],
-    mishaps: Mishaps,
+    mishaps: GatewayAnomalies,
     samples: Sequence[Sample],
 ) -> Measured:
     """Measure a run, of which ``mishaps`` are known. Percentiles are exact: every message is in
     them."""
     campaigns = [loaded.campaign for loaded in run.campaigns]
     ids, speed = [campaign.id for campaign in campaigns], run.scenario.clock.speed
-    _, ended = _span(connection, ids)
-    seconds = real_seconds(connection, run)
-    each = [read_passages(connection, campaign) for campaign in campaigns]
-    passages = Passages(run.started_at, speed)
+    _, ended = _read_step_span(connection, ids)
+    seconds = read_elapsed_seconds(connection, run)
+    each = [read_transition_times(connection, campaign) for campaign in campaigns]
+    passages = TransitionTimes(run.started_at, speed)
     for its in each:
         passages.merge(its)
     workloads = read_workloads(connection, ids, speed)
     found: dict[str, float | None] = {
         SECONDS: seconds,
-        **_common(passages, reports, speed),
+        **_common_figures(passages, reports, speed),
         **_gateway(connection, ids, mishaps),
-        **dict(_steps(workloads)),
+        **dict(_step_figures(workloads)),
         **dict(_sampled(samples)),
     }
     for campaign, report, its in zip(campaigns, reports, each, strict=True):
         # What one campaign has is what the run has, if it has no other.
-        own = _common(its, [report], speed) if len(each) > 1 else None
-        for name in figures.OF_ALL:
+        own = _common_figures(its, [report], speed) if len(each) > 1 else None
+        for name in figures.COMMON_FIGURES:
             found[f"{campaign.name}.{name}"] = found[name] if own is None else own[name]
     rows = int(max(0, ended - run.started_at) / 1e6 / speed) + 1
-    interval = next((n for n in INTERVALS if rows <= n * MOST_POINTS), INTERVALS[-1])
+    interval = next(
+        (n for n in CURVE_INTERVALS_SECONDS if rows <= n * MOST_POINTS), CURVE_INTERVALS_SECONDS[-1]
+    )
     timeseries = make_timeseries(passages, samples, rows)
     return Measured(
         seconds=seconds,
-        figures={name: found[name] for name in figures.units([each.name for each in campaigns])},
+        figures={
+            name: found[name]
+            for name in figures.list_figure_units([each.name for each in campaigns])
+        },
         workloads=tuple(workloads),
         timeseries=timeseries,
         curves=(
@@ -91,13 +113,13 @@ def measure(
     )
 
 
-def real_seconds(connection: Connection, run: Run) -> float:
+def read_elapsed_seconds(connection: Connection, run: Run) -> float:
     """Real seconds from a run's first step to its last one so far."""
-    began, ended = _span(connection, [loaded.campaign.id for loaded in run.campaigns])
+    began, ended = _read_step_span(connection, [loaded.campaign.id for loaded in run.campaigns])
     return (ended - began) / 1e6 / run.scenario.clock.speed
 
 
-def _span(connection: Connection, ids: Sequence[int]) -> tuple[Instant, Instant]:
+def _read_step_span(connection: Connection, ids: Sequence[int]) -> tuple[Instant, Instant]:
     began, ended = connection.execute(
         sa.select(sa.func.min(steps.c.started_at), sa.func.max(steps.c.finished_at)).where(
             steps.c.campaign_id.in_(ids)
@@ -106,37 +128,39 @@ def _span(connection: Connection, ids: Sequence[int]) -> tuple[Instant, Instant]
     return began or 0, ended or 0
 
 
-def _common(passages: Passages, reports: Sequence[Report], speed: float) -> dict[str, float | None]:
+def _common_figures(
+    passages: TransitionTimes, reports: Sequence[Report], speed: float
+) -> dict[str, float | None]:
     """The figures that a run has, and each of its campaigns."""
-    found = {THROUGHPUT: _throughput(passages, speed)}
-    found |= dict(figures.with_shares(figures.counts(reports)))
+    found = {THROUGHPUT: _compute_throughput(passages, speed)}
+    found |= dict(figures.add_shares(figures.counts(reports)))
     for span in SPANS:
-        found |= dict(figures.percentiles(span.name, Latencies(passages.timed(span).took)))
+        found |= dict(figures.percentile_figures(span.name, Latencies(passages.timed(span).took)))
     return found
 
 
-def _throughput(passages: Passages, speed: float) -> float | None:
+def _compute_throughput(passages: TransitionTimes, speed: float) -> float | None:
     """Messages that the gateway took, a real second, from the first arrival to the last of them."""
-    handed = len(passages.timed(TO_GATEWAY).took)
+    handed = len(passages.timed(QUEUED_TO_GATEWAY).took)
     micros = (passages.last_handover or 0) - (passages.first_arrival or 0)
     return handed / (micros / 1e6 / speed) if handed and micros > 0 else None
 
 
 def _gateway(
-    connection: Connection, ids: Sequence[int], mishaps: Mishaps
+    connection: Connection, ids: Sequence[int], mishaps: GatewayAnomalies
 ) -> dict[str, float | None]:
     counted = {**vars(mishaps), **vars(ledger.counts(connection, ids))}
-    return {f"gateway.{name}": counted[name] for name in figures.GATEWAY}
+    return {f"gateway.{name}": counted[name] for name in figures.GATEWAY_COUNTS}
 
 
-def _steps(workloads: Sequence[Workload]) -> Iterator[tuple[str, float | None]]:
+def _step_figures(workloads: Sequence[Workload]) -> Iterator[tuple[str, float | None]]:
     for workload in workloads:
         if workload.step in TIMED_STEPS:
             name = f"steps.{workload.step}"
             yield f"{name}.tasks", workload.tasks
             yield f"{name}.seconds", workload.service.seconds
-            yield from figures.percentiles(f"{name}.waiting", workload.waiting)
-            yield from figures.percentiles(f"{name}.service", workload.service)
+            yield from figures.percentile_figures(f"{name}.waiting", workload.waiting)
+            yield from figures.percentile_figures(f"{name}.service", workload.service)
 
 
 def _sampled(samples: Sequence[Sample]) -> Iterator[tuple[str, float | None]]:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from simulator.oracle.oracle import Oracle
-from simulator.oracle.prediction import Fates
-from simulator.scenario.sections import SIMULATED
-from simulator.setup.record import Loaded
+from simulator.oracle.prediction import PredictedOutcomes
+from simulator.scenario.sections import SIMULATED_GATEWAY_KIND
+from simulator.setup.record import RunCampaign
 from simulator.world import ledger
 from tracker.record import receipts
-from tracker.status import FINAL, SENT, Engagement, Reason, Status, Verdict
+from tracker.status import FINAL_STATUSES, SENT_STATUSES, Engagement, Reason, Status, Verdict
 from tracker.store.schema import NO_REASON, messages, transitions
 
 EXAMPLES = 5
@@ -23,7 +23,7 @@ EXAMPLES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mishaps:
+class GatewayAnomalies:
     """How often something went wrong between the gateway and the record of a campaign.
 
     ``duplicate``, ``stale`` and ``unknown`` receipts did not count. Those of ``lost`` messages
@@ -38,8 +38,10 @@ class Mishaps:
     late_bounce: int = 0
     refused: int = 0
 
-    def __add__(self, other: "Mishaps") -> "Mishaps":
-        return Mishaps(**{name: count + getattr(other, name) for name, count in vars(self).items()})
+    def __add__(self, other: "GatewayAnomalies") -> "GatewayAnomalies":
+        return GatewayAnomalies(
+            **{name: count + getattr(other, name) for name, count in vars(self).items()}
+        )
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
@@ -55,7 +57,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class PredictionCheck:
     """A campaign's messages held against their prediction.
 
     Of the ``unsettled`` ones nothing can be said yet, when a run was ended early.
@@ -71,8 +73,8 @@ class Comparison:
     unsettled: int
     withheld: int
     engagement: Counter[Engagement]
-    expected: Mishaps
-    observed: Mishaps
+    expected: GatewayAnomalies
+    observed: GatewayAnomalies
     differences: tuple[Difference, ...]
     fates: str
 
@@ -89,12 +91,12 @@ class Comparison:
 
 def compare(
     connection: Connection,
-    loaded: Loaded,
+    loaded: RunCampaign,
     oracle: Oracle,
     *,
     credit_is_scarce: bool,
     unfinished: bool = False,
-) -> Comparison:
+) -> PredictionCheck:
     """Hold every message of a campaign against its prediction.
 
     Of an ``unfinished`` run only those that are settled; what went wrong is then taken for
@@ -103,7 +105,7 @@ def compare(
     agreeing, uncertain, withheld, lost, unsettled = 0, 0, 0, 0, 0
     engagement: Counter[Engagement] = Counter(dict.fromkeys(Engagement, 0))
     differences, digest = list[Difference](), hashlib.blake2b(digest_size=16)
-    expected = Mishaps()
+    expected = GatewayAnomalies()
     for first, predicted in oracle.predict(credit_is_scarce=credit_is_scarce):
         actual = _fates(connection, loaded.campaign.id, first, len(predicted))
         statuses, reasons, attempts = actual
@@ -117,10 +119,10 @@ def compare(
         stopped_instead = (predicted.instead >> np.maximum(reasons, 0)) & 1 == 1
         same |= (statuses == Status.NOT_SENT) & stopped_instead
         in_hands = predicted.sent & predicted.unforeseen
-        same |= in_hands & np.isin(statuses, list(SENT))
-        same |= predicted.uncertain & (statuses != MISSING)
+        same |= in_hands & np.isin(statuses, list(SENT_STATUSES))
+        same |= predicted.uncertain & (statuses != MISSING_STATUS)
         if unfinished:
-            waits = _unsettled(statuses, attempts, loaded.campaign.attempts)
+            waits = _find_unsettled(statuses, attempts, loaded.campaign.attempts)
             unsettled += int(np.count_nonzero(waits))
             # They are neither right nor wrong, and what is in the gateway is not lost.
             agreeing -= int(np.count_nonzero(waits))
@@ -130,7 +132,7 @@ def compare(
         uncertain += int(np.count_nonzero(predicted.uncertain))
         allowance = np.isin(reasons, (Reason.OUT_OF_CREDIT, Reason.MESSAGE_LIMIT))
         withheld += int(np.count_nonzero(predicted.sent & allowance))
-        expected += _expected(predicted, statuses)
+        expected += _count_expected_anomalies(predicted, statuses)
         lost += int(np.count_nonzero(statuses == Status.IN_GATEWAY))
         does = oracle.engaged(first, len(predicted))
         # Only of what was delivered and stayed so does anybody hear: the gateway's side of it is
@@ -143,9 +145,9 @@ def compare(
             differences.append(
                 Difference(first + int(place), _words(*was), _words(*actual[:, place]))
             )
-    observed = _observed(connection, loaded.campaign.id, lost)
-    foreseen = loaded.campaign.gateway_kind == SIMULATED and not unfinished
-    return Comparison(
+    observed = _count_observed_anomalies(connection, loaded.campaign.id, lost)
+    foreseen = loaded.campaign.gateway_kind == SIMULATED_GATEWAY_KIND and not unfinished
+    return PredictionCheck(
         messages=loaded.size,
         as_predicted=agreeing,
         uncertain=uncertain,
@@ -159,11 +161,13 @@ def compare(
     )
 
 
-def _expected(predicted: Fates, statuses: NDArray[np.int8]) -> Mishaps:
+def _count_expected_anomalies(
+    predicted: PredictedOutcomes, statuses: NDArray[np.int8]
+) -> GatewayAnomalies:
     """What must have gone wrong with messages that have these statuses."""
-    sent = np.isin(statuses, list(SENT))
+    sent = np.isin(statuses, list(SENT_STATUSES))
     late = predicted.late & sent
-    return Mishaps(
+    return GatewayAnomalies(
         duplicate=int(predicted.duplicates[sent].sum()),
         stale=int(predicted.stale[sent].sum()),
         lost=int(np.count_nonzero(predicted.lost & sent)),
@@ -172,7 +176,9 @@ def _expected(predicted: Fates, statuses: NDArray[np.int8]) -> Mishaps:
     )
 
 
-def _observed(connection: Connection, campaign_id: int, lost: int) -> Mishaps:
+def _count_observed_anomalies(
+    connection: Connection, campaign_id: int, lost: int
+) -> GatewayAnomalies:
     """What is on record as gone wrong with a campaign."""
     refused = receipts.refused(connection, [campaign_id])[campaign_id]
     late = sa.select(sa.func.count()).where(
@@ -180,7 +186,7 @@ def _observed(connection: Connection, campaign_id: int, lost: int) -> Mishaps:
         transitions.c.status == Status.HARD_BOUNCED,
         transitions.c.previous == Status.DELIVERED,
     )
-    return Mishaps(
+    return GatewayAnomalies(
         duplicate=refused[Verdict.DUPLICATE],
         stale=refused[Verdict.STALE],
         unknown=refused[Verdict.UNKNOWN],
@@ -190,16 +196,16 @@ def _observed(connection: Connection, campaign_id: int, lost: int) -> Mishaps:
     )
 
 
-def _unsettled(
+def _find_unsettled(
     statuses: NDArray[np.int8], attempts: NDArray[np.int8], most_attempts: int
 ) -> NDArray[np.bool_]:
     """Messages that are there, and have yet to come to their end."""
-    settled = np.isin(statuses, list(FINAL))
+    settled = np.isin(statuses, list(FINAL_STATUSES))
     settled |= (statuses == Status.SOFT_BOUNCED) & (attempts >= most_attempts)
-    return np.asarray(~settled & (statuses != MISSING))
+    return np.asarray(~settled & (statuses != MISSING_STATUS))
 
 
-MISSING = -1
+MISSING_STATUS = -1
 """Stands where a message should be and is none."""
 
 
@@ -213,7 +219,7 @@ def _fates(connection: Connection, campaign_id: int, first: int, count: int) -> 
             messages.c.number.between(first, first + count - 1),
         )
     ).all()
-    states = np.full((3, count), MISSING, np.int8)
+    states = np.full((3, count), MISSING_STATUS, np.int8)
     if rows:
         columns = np.array(rows, np.int64).T
         states[:, columns[0] - first] = columns[1:]
@@ -221,7 +227,7 @@ def _fates(connection: Connection, campaign_id: int, first: int, count: int) -> 
 
 
 def _words(status: int, reason: int, attempt: int) -> str:
-    if status == MISSING:
+    if status == MISSING_STATUS:
         return "missing"
     named = Status(status).slug
     if reason != NO_REASON:

@@ -12,19 +12,19 @@ from simulator.figures import CPU, MEMORY, THROUGHPUT, Figures
 from simulator.oracle.oracle import Allowance, Oracle, allowances
 from simulator.results.invariants import INVARIANTS
 from simulator.results.measure import measure
-from simulator.results.prediction_check import Comparison, Mishaps, compare
+from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck, compare
 from simulator.results.samples import Sample
 from simulator.results.timeseries import ARRIVALS, Timeseries
-from simulator.scenario.faults import Happened
-from simulator.scenario.thresholds import Judged, Threshold, judge
-from simulator.setup.record import Rejects, Run
+from simulator.scenario.faults import InjectedFault
+from simulator.scenario.thresholds import Threshold, ThresholdResult, judge
+from simulator.setup.record import AudienceRejects, Run
 from tracker.audit import invariants
-from tracker.audit.invariants import Finding
+from tracker.audit.invariants import InvariantResult
 from tracker.clock import to_datetime
-from tracker.queries.latencies import LAG, TO_GATEWAY
+from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY
 from tracker.queries.report import Report, make_reports
 from tracker.queries.workload import Workload
-from tracker.status import REFUSALS, Status
+from tracker.status import OPT_OUTS, Status
 from tracker.store.database import Database
 
 RESULT_VERSION = 2
@@ -40,7 +40,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conditions:
+class RunConditions:
     """Under which a run was made: with what, besides its scenario."""
 
     workers: int | None
@@ -53,7 +53,7 @@ class Conditions:
     log: Path | None = None
 
     @property
-    def absent(self) -> dict[str, str]:
+    def unavailable_figures(self) -> dict[str, str]:
         """What can't be known, and why."""
         if self.workers is not None:
             return {}
@@ -69,17 +69,17 @@ class Conditions:
             "durability": dict(self.durability),
             "machine": dict(self.machine),
             "versions": dict(self.versions),
-            "absent": self.absent,
+            "absent": self.unavailable_figures,
         }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observed:
+class RunObservations:
     """What was seen of a run from outside its record.
 
     ``planned`` messages were to be sent; ``samples`` were taken once a second, and ``aborted`` is
     the threshold for which it was ended. Batches were ``sent_on`` so often as they stood still. Of
-    so many ``snapshots`` of reports, some were ``unbalanced``. ``happened`` are the faults.
+    so many ``snapshot_count`` of reports, some were ``unbalanced``. ``happened`` are the faults.
     """
 
     state: State
@@ -87,19 +87,19 @@ class Observed:
     samples: Sequence[Sample] = ()
     aborted: Threshold | None = None
     sent_on: int = 0
-    snapshots: int = 0
+    snapshot_count: int = 0
     unbalanced: Sequence[Report] = ()
-    happened: Sequence[Happened] = ()
+    happened: Sequence[InjectedFault] = ()
 
     @property
-    def balance(self) -> Finding:
+    def balance(self) -> InvariantResult:
         """Whether the report balanced whenever it was looked at."""
         examples = tuple(each.as_json() for each in self.unbalanced[: invariants.EXAMPLES])
-        return Finding(SNAPSHOTS_BALANCE, len(self.unbalanced), examples)
+        return InvariantResult(SNAPSHOTS_BALANCE, len(self.unbalanced), examples)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Withheld:
+class WithheldMessages:
     """Messages that credit or message limit stopped; ``predicted`` is None where it was unknown."""
 
     predicted: int | None
@@ -116,16 +116,16 @@ class Result:
     ``curves`` is ``timeseries`` at an interval that fits a picture."""
 
     run: Run
-    observed: Observed
-    conditions: Conditions
+    observed: RunObservations
+    conditions: RunConditions
     reports: tuple[Report, ...]
-    comparisons: tuple[Comparison, ...]
-    findings: tuple[Finding, ...]
-    withheld: Mapping[str, Withheld]
+    comparisons: tuple[PredictionCheck, ...]
+    findings: tuple[InvariantResult, ...]
+    withheld: Mapping[str, WithheldMessages]
     seconds: float
     figures: Figures
     workloads: tuple[Workload, ...]
-    thresholds: tuple[Judged, ...]
+    thresholds: tuple[ThresholdResult, ...]
     timeseries: Timeseries
     curves: Timeseries
 
@@ -134,7 +134,7 @@ class Result:
         return self.observed.state is not State.COMPLETE
 
     @property
-    def thresholds_met(self) -> bool:
+    def has_met_thresholds(self) -> bool:
         return all(each.passed for each in self.thresholds)
 
     @property
@@ -143,13 +143,13 @@ class Result:
 
         All of a blast is meant to arrive at once, and can't.
         """
-        least = LEAST_LAG * self.run.scenario.clock.speed
+        least = MIN_LAG_SECONDS * self.run.scenario.clock.speed
         for loaded in self.run.campaigns:
             lag, latency = (
                 self.figures[f"{loaded.campaign.name}.{span.name}.p95"] or 0.0
-                for span in (LAG, TO_GATEWAY)
+                for span in (DRIVER_LAG, QUEUED_TO_GATEWAY)
             )
-            if not loaded.shape.is_blast and lag > max(least, LAG_SHARE * latency):
+            if not loaded.shape.is_blast and lag > max(least, MIN_LAG_SHARE * latency):
                 return True
         return False
 
@@ -168,7 +168,7 @@ class Result:
         )
         arrived = np.flatnonzero(columns[ARRIVALS])
         last = int(waiting[arrived[-1]]) if len(arrived) else 0
-        return last if last > BACKLOG_SHARE * self.run.size else 0
+        return last if last > MAX_BACKLOG_SHARE * self.run.size else 0
 
     @property
     def balanced(self) -> bool:
@@ -193,7 +193,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        return self.proven and self.thresholds_met and not self.partial
+        return self.proven and self.has_met_thresholds and not self.partial
 
     def as_json(self) -> dict[str, Any]:
         """The result as other programs read it, and as ``summary.json``: see docs/results.md."""
@@ -217,12 +217,12 @@ class Result:
                 "balanced": self.balanced,
                 "invariants_hold": self.invariants_hold,
                 "as_predicted": self.as_predicted,
-                "thresholds_met": self.thresholds_met,
+                "thresholds_met": self.has_met_thresholds,
             },
             "thresholds": [each.as_json() for each in self.thresholds],
             "faults": [vars(each) for each in self.observed.happened],
             "recovery": {"sent_on": self.observed.sent_on},
-            "snapshots": self.observed.snapshots,
+            "snapshots": self.observed.snapshot_count,
             "figures": dict(self.figures),
             "rejects": [_rejects_as_json(each) for each in self.run.rejects],
             "campaigns": [report.as_json() for report in self.reports],
@@ -248,7 +248,7 @@ class Result:
                         "predicted": vars(each.expected),
                         "actual": vars(each.observed),
                     },
-                    "refusals": {kind.slug: each.engagement[kind] for kind in sorted(REFUSALS)},
+                    "refusals": {kind.slug: each.engagement[kind] for kind in sorted(OPT_OUTS)},
                     "differences": [vars(difference) for difference in each.differences],
                     "fates": each.fates,
                 }
@@ -258,19 +258,19 @@ class Result:
 
 
 SNAPSHOTS_BALANCE = replace(
-    invariants.BALANCED,
+    invariants.REPORT_BALANCES,
     name="snapshots_balance",
     claim="The report balanced whenever it was looked at during the run.",
 )
 
-BACKLOG_SHARE = 0.2
+MAX_BACKLOG_SHARE = 0.2
 """Share of the messages that may be on their way to the gateway when the last one arrives."""
 
-LEAST_LAG, LAG_SHARE = 1.0, 0.1
+MIN_LAG_SECONDS, MIN_LAG_SHARE = 1.0, 0.1
 """The driver's lag matters from a real second on that is a tenth of what messages take."""
 
 
-def _rejects_as_json(rejects: Rejects) -> dict[str, Any]:
+def _rejects_as_json(rejects: AudienceRejects) -> dict[str, Any]:
     return {
         "audience": rejects.audience.name,
         "rows": rejects.count,
@@ -278,13 +278,15 @@ def _rejects_as_json(rejects: Rejects) -> dict[str, Any]:
     }
 
 
-def judge_run(database: Database, run: Run, observed: Observed, conditions: Conditions) -> Result:
+def judge_run(
+    database: Database, run: Run, observed: RunObservations, conditions: RunConditions
+) -> Result:
     """Read a run back from the rows, and hold it against what was predicted and demanded."""
     partial = observed.state is not State.COMPLETE
-    with database.survey() as connection:
+    with database.read_only_analytics() as connection:
         reports = make_reports(connection, [loaded.campaign for loaded in run.campaigns])
         if partial:
-            run = run.as_far_as([report.audience for report in reports])
+            run = run.limited_to([report.audience for report in reports])
         campaigns = [loaded.campaign for loaded in run.campaigns]
         oracles = [Oracle.of(run.scenario, loaded) for loaded in run.campaigns]
         expected = allowances(run.scenario, oracles)
@@ -305,7 +307,7 @@ def judge_run(database: Database, run: Run, observed: Observed, conditions: Cond
             ]
         findings = invariants.check(connection, campaigns, INVARIANTS)
         findings.append(observed.balance)
-        mishaps = sum((each.observed for each in comparisons), Mishaps())
+        mishaps = sum((each.observed for each in comparisons), GatewayAnomalies())
         measured = measure(connection, run, reports, mishaps, observed.samples)
         return Result(
             run=run,
@@ -314,24 +316,26 @@ def judge_run(database: Database, run: Run, observed: Observed, conditions: Cond
             reports=tuple(reports),
             comparisons=tuple(comparisons),
             findings=tuple(findings),
-            withheld=_withheld(run, expected, comparisons, partial=partial),
+            withheld=_count_withheld(run, expected, comparisons, partial=partial),
             thresholds=judge(run.scenario.thresholds, measured.figures, observed.aborted),
             **vars(measured),
         )
 
 
-def _withheld(
+def _count_withheld(
     run: Run,
     expected: Mapping[str | None, Allowance],
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[PredictionCheck],
     *,
     partial: bool,
-) -> dict[str, Withheld]:
+) -> dict[str, WithheldMessages]:
     """What credit and message limit stopped, by the organization's name."""
     # Whom of a part of the messages a limit meets depends on who came first.
-    limited = partial and run.scenario.limits_messages
+    limited = partial and run.scenario.has_message_limits
     return {
-        run.scenario.organizations[name].name if name else run.scenario.organization.name: Withheld(
+        run.scenario.organizations[name].name
+        if name
+        else run.scenario.organization.name: WithheldMessages(
             predicted=None if limited else allowance.withheld,
             actual=sum(
                 comparison.withheld

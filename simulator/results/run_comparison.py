@@ -14,8 +14,8 @@ from statistics import median
 from typing import Any
 
 from simulator import figures
-from simulator.figures import COUNTS, LATENCIES, THROUGHPUT, Unit, owner
-from simulator.results.archive import Kept, Summary
+from simulator.figures import COUNTS, LATENCY_SPANS, THROUGHPUT, Unit, owner
+from simulator.results.archive import RunSummary, StoredResult
 from simulator.results.result import State
 
 COMPARISON_VERSION = 1
@@ -34,49 +34,53 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """How a figure is judged: ``better`` is 1 if more is better, -1 if less is, 0 if neither. The
+    """How a figure is judged: ``direction`` is 1 if more is better, -1 if less is, 0 if neither. The
     usual noise is a ``share`` of it, and ``least`` in its unit."""
 
-    better: int
+    direction: int
     share: float = 0.0
     least: float = 0.0
 
-    def usual_band(self, value: float) -> float:
+    def default_noise_band(self, value: float) -> float:
         return max(self.share * abs(value), self.least)
 
 
-PACE = Rule(better=1, share=0.15)
-LATENCY = Rule(better=-1, share=0.30, least=0.5)
+THROUGHPUT_RULE = Rule(direction=1, share=0.15)
+LATENCY_RULE = Rule(direction=-1, share=0.30, least=0.5)
 """Of a single run; in real seconds."""
 
-EXACT, MORE, LESS = Rule(better=0), Rule(better=1), Rule(better=-1)
+EXACT_RULE, MORE_IS_BETTER, LESS_IS_BETTER = (
+    Rule(direction=0),
+    Rule(direction=1),
+    Rule(direction=-1),
+)
 """What follows from the seed has no noise."""
 
 JUDGED_PERCENTILES = ("p50", "p90", "p95", "p99")
 """Beyond them a few messages decide. Those are shown, and not judged."""
 
-FLOOR = 0.25
+MIN_NOISE_SHARE = 0.25
 """Share of the usual band that the noise of repeated runs comes to at least: a handful of runs
 that happen to agree does not mean that there is none."""
 
 
-def rule_of(figure: str) -> Rule | None:
+def find_rule(figure: str) -> Rule | None:
     """How a figure of a run or of a campaign is judged; None where it is only shown."""
     if figure == THROUGHPUT:
-        return PACE
+        return THROUGHPUT_RULE
     span, _, percentile = figure.partition(".")
-    if span in LATENCIES:
-        return LATENCY if percentile in JUDGED_PERCENTILES else None
+    if span in LATENCY_SPANS:
+        return LATENCY_RULE if percentile in JUDGED_PERCENTILES else None
     count = figure.removesuffix(".share")
     if count.startswith("not_sent.system_error"):
-        return LESS
+        return LESS_IS_BETTER
     if count in ("sent", "delivered"):
-        return MORE
-    return EXACT if count in COUNTS else None
+        return MORE_IS_BETTER
+    return EXACT_RULE if count in COUNTS else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class FigureChange:
     """A figure before and after; ``band`` is how much it may change by chance, None if nobody
     knows."""
 
@@ -120,16 +124,16 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contrast:
+class RunComparison:
     """Two runs, each with its repetitions behind it, and all that changed from one to the other."""
 
-    before: Sequence[Kept]
-    after: Sequence[Kept]
-    changes: tuple[Change, ...]
+    before: Sequence[StoredResult]
+    after: Sequence[StoredResult]
+    changes: tuple[FigureChange, ...]
     differences: tuple[Difference, ...]
 
     @property
-    def unjudged(self) -> str | None:
+    def unjudged_reason(self) -> str | None:
         """Why nothing is judged; None if it is."""
         for side in (self.before, self.after):
             if side[0].summary.state is not State.COMPLETE:
@@ -137,9 +141,9 @@ class Contrast:
         return None
 
     @property
-    def regressions(self) -> list[Change]:
+    def regressions(self) -> list[FigureChange]:
         """What is worse by more than noise."""
-        if self.unjudged is not None:
+        if self.unjudged_reason is not None:
             return []
         return [change for change in self.changes if change.verdict is Verdict.WORSE]
 
@@ -148,14 +152,14 @@ class Contrast:
             "version": COMPARISON_VERSION,
             "before": [each.summary.run for each in self.before],
             "after": [each.summary.run for each in self.after],
-            "unjudged": self.unjudged,
+            "unjudged": self.unjudged_reason,
             "differences": [vars(each) for each in self.differences],
             "regressions": [each.figure for each in self.regressions],
             "changes": [each.as_json() for each in self.changes],
         }
 
 
-def contrast(before: Sequence[Kept], after: Sequence[Kept]) -> Contrast:
+def contrast(before: Sequence[StoredResult], after: Sequence[StoredResult]) -> RunComparison:
     """Hold a run against an earlier one; each comes with the runs that repeat it, if any. Two that
     repeat each other are held against each other alone."""
     if {each.name for each in before} & {each.name for each in after}:
@@ -164,33 +168,37 @@ def contrast(before: Sequence[Kept], after: Sequence[Kept]) -> Contrast:
     # A single campaign's figures are the run's, and one that is in one run only has nothing to be
     # held against.
     both = [name for name in sides[0] if name in sides[1]] if max(map(len, sides)) > 1 else []
-    return Contrast(
+    return RunComparison(
         before=before,
         after=after,
         changes=tuple(
-            _change(figure, owner(figure, both)[1], unit, before, after)
-            for figure, unit in figures.units(both).items()
+            _compare_figure(figure, owner(figure, both)[1], unit, before, after)
+            for figure, unit in figures.list_figure_units(both).items()
         ),
-        differences=tuple(_differences(before[0].summary, after[0].summary)),
+        differences=tuple(_find_differences(before[0].summary, after[0].summary)),
     )
 
 
-def _campaigns(kept: Kept) -> list[str]:
+def _campaigns(kept: StoredResult) -> list[str]:
     return [each.campaign for each in kept.summary.campaigns]
 
 
-def _change(
-    figure: str, name: str, unit: Unit, before: Sequence[Kept], after: Sequence[Kept]
-) -> Change:
-    values = [_values(figure, side) for side in (before, after)]
+def _compare_figure(
+    figure: str,
+    name: str,
+    unit: Unit,
+    before: Sequence[StoredResult],
+    after: Sequence[StoredResult],
+) -> FigureChange:
+    values = [_figure_values(figure, side) for side in (before, after)]
     was, now = (median(each) if each else None for each in values)
-    rule = rule_of(name)
+    rule = find_rule(name)
     band = None
     if rule is not None:
         # A latency is in the run's own time.
-        speed = before[0].summary.speed if rule is LATENCY else 1.0
-        band = _band(rule, speed, was, values)
-    return Change(
+        speed = before[0].summary.speed if rule is LATENCY_RULE else 1.0
+        band = _noise_band(rule, speed, was, values)
+    return FigureChange(
         figure=figure,
         unit=unit,
         before=was,
@@ -200,15 +208,17 @@ def _change(
     )
 
 
-def _values(figure: str, runs: Sequence[Kept]) -> list[float]:
+def _figure_values(figure: str, runs: Sequence[StoredResult]) -> list[float]:
     found = (run.summary.figures.get(figure) for run in runs)
     return [value for value in found if value is not None]
 
 
-def _band(rule: Rule, speed: float, was: float | None, values: Sequence[list[float]]) -> float:
-    usual = rule.usual_band((was or 0.0) / speed) * speed
+def _noise_band(
+    rule: Rule, speed: float, was: float | None, values: Sequence[list[float]]
+) -> float:
+    usual = rule.default_noise_band((was or 0.0) / speed) * speed
     spreads = [max(each) - min(each) for each in values if len(each) > 1]
-    return max(*spreads, FLOOR * usual) if spreads else usual
+    return max(*spreads, MIN_NOISE_SHARE * usual) if spreads else usual
 
 
 def _verdict(
@@ -223,24 +233,24 @@ def _verdict(
         return Verdict.WORSE if now is None else Verdict.BETTER
     if abs(now - was) <= band:
         return Verdict.SAME
-    if not rule.better:
+    if not rule.direction:
         return Verdict.CHANGED
-    return Verdict.BETTER if (now - was) * rule.better > 0 else Verdict.WORSE
+    return Verdict.BETTER if (now - was) * rule.direction > 0 else Verdict.WORSE
 
 
-CIRCUMSTANCES = ("scenario", "seed", "state", "speed", "workers", "batch_size", "database")
-DETAILS = ("durability", "machine", "versions")
+COMPARED_SETTINGS = ("scenario", "seed", "state", "speed", "workers", "batch_size", "database")
+COMPARED_TABLES = ("durability", "machine", "versions")
 
 
-def _differences(before: Summary, after: Summary) -> Iterator[Difference]:
-    for what in CIRCUMSTANCES:
+def _find_differences(before: RunSummary, after: RunSummary) -> Iterator[Difference]:
+    for what in COMPARED_SETTINGS:
         said = [_said(getattr(each, what)) for each in (before, after)]
         if said[0] != said[1]:
             yield Difference(what.replace("_", " "), *said)
-    for table in DETAILS:
+    for table in COMPARED_TABLES:
         old, new = getattr(before, table), getattr(after, table)
         for what in dict.fromkeys((*old, *new)):
-            if old.get(what) != new.get(what) and what not in CHANGING:
+            if old.get(what) != new.get(what) and what not in VOLATILE_DETAILS:
                 yield Difference(f"{table}: {what}", _said(old.get(what)), _said(new.get(what)))
     for line in _definition_changes(before.definition, after.definition):
         mark, text = line[0], line[1:].strip()
@@ -248,7 +258,7 @@ def _differences(before: Summary, after: Summary) -> Iterator[Difference]:
             yield Difference("scenario file", *((text, "") if mark == "-" else ("", text)))
 
 
-CHANGING = frozenset({"load before"})
+VOLATILE_DETAILS = frozenset({"load before"})
 """What is never twice the same."""
 
 

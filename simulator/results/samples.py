@@ -7,7 +7,7 @@ from workers.upkeep.broker import Depth
 
 
 @dataclass(frozen=True, kw_only=True)
-class Usage:
+class ResourceUsage:
     """What a worker and its pool use: ``cpu`` in cores, on average since the sample before;
     ``memory`` resident bytes, pages that processes share counted in each."""
 
@@ -22,4 +22,4 @@ class Sample:
 
     second: int
     depths: Mapping[str, Depth] | None
-    usage: Usage | None
+    usage: ResourceUsage | None

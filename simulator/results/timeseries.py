@@ -14,11 +14,17 @@ from numpy.typing import NDArray
 
 from simulator.results.samples import Sample
 from tracker.output.series import Column
-from tracker.queries.latencies import TO_FINAL, TO_GATEWAY, Passages, Timed, rank
+from tracker.queries.latencies import (
+    QUEUED_TO_FINAL,
+    QUEUED_TO_GATEWAY,
+    Timed,
+    TransitionTimes,
+    rank,
+)
 from tracker.status import Status
 from workers.queues import QUEUES
 
-OVER_TIME = (TO_GATEWAY, TO_FINAL)
+TIMESERIES_SPANS = (QUEUED_TO_GATEWAY, QUEUED_TO_FINAL)
 """Spans whose percentiles are given for each interval, of what was over in it."""
 
 PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0}
@@ -64,7 +70,7 @@ def _shown(value: float) -> str:
     return str(int(value)) if value == int(value) else f"{value:.6g}"
 
 
-def read_csv(text: str) -> Timeseries:
+def parse_timeseries(text: str) -> Timeseries:
     """What :meth:`Timeseries.as_csv` wrote. Raises :exc:`ValueError` for anything else."""
     names, *rows = csv.reader(io.StringIO(text))
     cells = [[float(cell) if cell else np.nan for cell in row] for row in rows]
@@ -75,7 +81,7 @@ def read_csv(text: str) -> Timeseries:
 
 
 def make_timeseries(
-    passages: Passages, samples: Sequence[Sample], seconds: int, interval: int = 1
+    passages: TransitionTimes, samples: Sequence[Sample], seconds: int, interval: int = 1
 ) -> Timeseries:
     """The series of a run that took so many ``seconds``, with what was sampled meanwhile.
 
@@ -88,7 +94,7 @@ def make_timeseries(
         return np.asarray(np.bincount(row, weights=counts, minlength=rows), np.float64)
 
     entered = {status: counted(passages.entered(status)) for status in Status}
-    settled = counted(np.bincount(passages.timed(TO_FINAL).second))
+    settled = counted(np.bincount(passages.timed(QUEUED_TO_FINAL).second))
     columns: dict[str, Column] = {
         SECOND: np.arange(rows, dtype=np.float64) * interval,
         ARRIVALS: entered[Status.QUEUED],
@@ -96,8 +102,8 @@ def make_timeseries(
         IN_FLIGHT: np.cumsum(entered[Status.QUEUED] - settled),
         **_sampled(samples, rows, interval),
     }
-    for span in OVER_TIME:
-        for name, column in _percentiles(passages.timed(span), rows, interval).items():
+    for span in TIMESERIES_SPANS:
+        for name, column in _percentile_columns(passages.timed(span), rows, interval).items():
             columns[latency(span.name, name)] = column
     return Timeseries(interval, columns)
 
@@ -119,7 +125,7 @@ def _sampled(samples: Sequence[Sample], rows: int, interval: int) -> dict[str, C
     return columns
 
 
-def _percentiles(timed: Timed, rows: int, interval: int) -> dict[str, Column]:
+def _percentile_columns(timed: Timed, rows: int, interval: int) -> dict[str, Column]:
     """Percentiles, in seconds, of what was over in each interval."""
     row = np.minimum(timed.second // interval, rows - 1)
     order = np.lexsort((timed.took, row))

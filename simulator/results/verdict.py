@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from simulator.results.prediction_check import Comparison, Mishaps
+from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck
 from simulator.results.result import Result
-from simulator.scenario.faults import Happened
-from tracker.audit.invariants import Finding
-from tracker.output.report_text import finding_lines
+from simulator.scenario.faults import InjectedFault
+from tracker.audit.invariants import InvariantResult
+from tracker.output.report_text import format_finding
 from tracker.queries.report import Report
 from tracker.status import Reason
-from tracker.text import counted, either
-from workers.checks.base import foreign_checks
+from tracker.text import counted, join_with_or
+from workers.checks.base import third_party_checks
 
 
-class Checked(NamedTuple):
+class VerdictItem(NamedTuple):
     """Something that was checked: whether it is as it should be, and in words what it came to."""
 
     holds: bool
@@ -24,13 +24,13 @@ class Checked(NamedTuple):
     more: tuple[str, ...] = ()
 
 
-def check_campaign(report: Report, comparison: Comparison) -> Iterator[Checked]:
+def check_campaign(report: Report, comparison: PredictionCheck) -> Iterator[VerdictItem]:
     """A campaign held against its prediction."""
-    yield Checked(
+    yield VerdictItem(
         not comparison.differing,
         "as predicted",
-        _agreement(comparison.as_predicted, comparison.messages, comparison.unsettled),
-        tuple(_reservations(comparison)),
+        _format_agreement(comparison.as_predicted, comparison.messages, comparison.unsettled),
+        tuple(_describe_differences(comparison)),
     )
     if comparison.engagement != report.engagement:
         differing = ", ".join(
@@ -38,61 +38,66 @@ def check_campaign(report: Report, comparison: Comparison) -> Iterator[Checked]:
             for kind, count in sorted(comparison.engagement.items())
             if count != report.engagement[kind]
         )
-        yield Checked(False, "engagement", f"predicted {differing}")
+        yield VerdictItem(False, "engagement", f"predicted {differing}")
     observed, expected = comparison.observed, comparison.expected
     if observed or expected:
-        more = () if observed == expected else (f"predicted {_counts(expected)}",)
-        yield Checked(observed == expected, "gateway", _counts(observed), more)
+        more = () if observed == expected else (f"predicted {_format_anomalies(expected)}",)
+        yield VerdictItem(observed == expected, "gateway", _format_anomalies(observed), more)
 
 
-def _agreement(agreeing: int, messages: int, unsettled: int) -> str:
+def _format_agreement(agreeing: int, messages: int, unsettled: int) -> str:
     if not unsettled:
         return f"{agreeing:,} of {messages:,} messages"
     return f"{agreeing:,} of {messages - unsettled:,} messages; {unsettled:,} had not settled yet"
 
 
-def _reservations(comparison: Comparison) -> Iterator[str]:
+def _describe_differences(comparison: PredictionCheck) -> Iterator[str]:
     if comparison.uncertain:
-        yield f"of {comparison.uncertain:,} of them it depended on {_unforeseen()}"
+        yield f"of {comparison.uncertain:,} of them it depended on {_describe_uncertainty()}"
     for each in comparison.differences:
         yield f"message {each.number}: predicted {each.predicted}, but is {each.actual}"
 
 
-def _counts(mishaps: Mishaps) -> str:
+def _format_anomalies(mishaps: GatewayAnomalies) -> str:
     said = (f"{count:,} {name.replace('_', ' ')}" for name, count in vars(mishaps).items() if count)
     return " · ".join(said) or "nothing"
 
 
-def check_all(result: Result) -> Iterator[Checked]:
+def check_result(result: Result) -> Iterator[VerdictItem]:
     """Everything that a run is judged by, its campaigns together."""
     wrong = [each.campaign.name for each in result.reports if not each.balanced]
     told = f"the sums of {', '.join(wrong)} do not add up" if wrong else "every sum adds up"
-    yield Checked(result.balanced, "balanced", told)
-    yield _predicted(result)
+    yield VerdictItem(result.balanced, "balanced", told)
+    yield _check_predictions(result)
     yield from check_run(result)
     if result.thresholds:
         met = sum(each.passed for each in result.thresholds)
         told = f"{met} of {len(result.thresholds)} met"
-        yield Checked(result.thresholds_met, "thresholds", told)
+        yield VerdictItem(result.has_met_thresholds, "thresholds", told)
 
 
-def check_run(result: Result) -> Iterator[Checked]:
+def check_run(result: Result) -> Iterator[VerdictItem]:
     """What is true or false of a run as a whole, but for its thresholds."""
     for organization, withheld in result.withheld.items():
         if withheld.predicted or withheld.actual:
             known = "not known" if withheld.predicted is None else f"{withheld.predicted:,}"
             told = (
-                f"{withheld.actual:,} of {organization}, {either(_withholders())};"
+                f"{withheld.actual:,} of {organization}, {join_with_or(_list_withholding_causes())};"
                 f" predicted {known}"
             )
-            yield Checked(withheld.as_predicted, "withheld", told)
+            yield VerdictItem(withheld.as_predicted, "withheld", told)
     holding = sum(finding.holds for finding in result.findings)
-    more = tuple(line for each in result.findings if not each.holds for line in _broken(each))
+    more = tuple(
+        line
+        for each in result.findings
+        if not each.holds
+        for line in _format_broken_invariant(each)
+    )
     told = f"{holding} of {len(result.findings)} hold"
-    yield Checked(result.invariants_hold, "invariants", told, more)
+    yield VerdictItem(result.invariants_hold, "invariants", told, more)
 
 
-def _predicted(result: Result) -> Checked:
+def _check_predictions(result: Result) -> VerdictItem:
     """All campaigns' checks against their prediction in one, which names those that failed."""
     agreeing = sum(each.as_predicted for each in result.comparisons)
     unsettled = sum(each.unsettled for each in result.comparisons)
@@ -102,12 +107,12 @@ def _predicted(result: Result) -> Checked:
         if not all(each.holds for each in check_campaign(report, comparison))
     ]
     more = (f"what differs is below, at {', '.join(differing)}",) if differing else ()
-    told = _agreement(agreeing, result.run.size, unsettled)
-    return Checked(not differing, "as predicted", told, more)
+    told = _format_agreement(agreeing, result.run.size, unsettled)
+    return VerdictItem(not differing, "as predicted", told, more)
 
 
-def _broken(finding: Finding) -> list[str]:
-    first, *others = finding_lines(finding)
+def _format_broken_invariant(finding: InvariantResult) -> list[str]:
+    first, *others = format_finding(finding)
     return [" ".join(first.split()), *(each.strip() for each in others)]
 
 
@@ -125,7 +130,10 @@ def why_partial(result: Result) -> str | None:
 def last_word(result: Result, log: Path | None = None) -> str:
     """Why a run passed, or failed and where to see more of it: there may be a ``log``."""
     if not result.proven:
-        places = [*_where_to_look(result), *([] if log is None else [f"the workers' log, {log}"])]
+        places = [
+            *_suggest_commands(result),
+            *([] if log is None else [f"the workers' log, {log}"]),
+        ]
         return f"see {'; '.join(places)}"
     missed = sum(not each.passed for each in result.thresholds)
     said = []
@@ -140,7 +148,7 @@ def last_word(result: Result, log: Path | None = None) -> str:
     return f"balanced, invariants hold, every message as predicted{met}"
 
 
-def _where_to_look(result: Result) -> Iterator[str]:
+def _suggest_commands(result: Result) -> Iterator[str]:
     """The commands that say more of what went wrong."""
     run = f"--run {result.run.id}"
     differing = [
@@ -170,7 +178,7 @@ def warnings(result: Result) -> Iterator[str]:
         )
 
 
-def _how(happened: Happened) -> str:
+def _format_occurrence(happened: InjectedFault) -> str:
     if happened.trouble is not None:
         return f"; it did not happen: {happened.trouble}"
     return "" if happened.times == 1 else f" ({happened.times:,} times)"
@@ -180,7 +188,7 @@ def notes(result: Result) -> Iterator[str]:
     """What is well to know besides."""
     figures = result.figures
     for each in result.observed.happened:
-        yield f"At {each.at:.1f} s: {each.told}{_how(each)}"
+        yield f"At {each.at:.1f} s: {each.told}{_format_occurrence(each)}"
     missed = len(result.run.scenario.faults) - len(result.observed.happened)
     if missed:
         yield f"The run was over before {counted(missed, 'fault')} of its scenario could happen"
@@ -193,22 +201,22 @@ def notes(result: Result) -> Iterator[str]:
         yield "No call fell into a gateway's outage: nothing was under way at the time"
     if figures["gateway.refused_calls"]:
         yield f"Calls on the gateway while it was away: {figures['gateway.refused_calls']:,.0f}"
-    if result.conditions.absent:
-        yield f"Not known: {', '.join(result.conditions.absent)}, as workers were attached"
+    if result.conditions.unavailable_figures:
+        yield f"Not known: {', '.join(result.conditions.unavailable_figures)}, as workers were attached"
 
 
-def _unforeseen() -> str:
+def _describe_uncertainty() -> str:
     """What an oracle that knows the rule book can't tell."""
-    names = [check.name for check in foreign_checks()]
+    names = [check.name for check in third_party_checks()]
     if not names:
         return "who came first"
     return f"who came first, or on checks of other packages ({', '.join(names)})"
 
 
-def _withholders() -> list[str]:
+def _list_withholding_causes() -> list[str]:
     """What gives a message the reason of the limit or of credit."""
     allowances = (Reason.MESSAGE_LIMIT, Reason.OUT_OF_CREDIT)
-    foreign = [each for each in foreign_checks() if each.reason in allowances]
+    foreign = [each for each in third_party_checks() if each.reason in allowances]
     return [
         *("over its message limit", "out of credit"),
         *(f"stopped by the check {each.name}" for each in foreign),

@@ -9,19 +9,19 @@ import numpy as np
 from celery import Celery
 from sqlalchemy.exc import IntegrityError
 
-from simulator.retry import patiently
-from simulator.schema import acknowledged
-from simulator.setup.record import Loaded, Run
+from simulator.retry import retry_transient
+from simulator.schema import driver_acknowledgements
+from simulator.setup.record import Run, RunCampaign
 from tracker.clock import Instant, SystemClock
 from tracker.record.catalog import Batch, Campaign, load_batch
-from tracker.record.journal import Author, enqueue
+from tracker.record.journal import Author, enqueue_batch
 from tracker.status import Step
 from tracker.store.database import Database
-from workers.queues import QUEUE_OF, shown_arguments, task_name
+from workers.queues import QUEUE_BY_STEP, format_task_arguments, task_name
 
-DRIVER = Author(worker="driver")
+DRIVER_AUTHOR = Author(worker="driver")
 
-COLLECTING = 0.25
+BATCH_COLLECTION_SECONDS = 0.25
 """Seconds of real time for which arrivals are collected into one batch, unless it is full before.
 A batch costs some milliseconds at each step, however small it is: with four a second that is a few
 hundredths of a core, and a message waits an eighth of a second for its batch."""
@@ -42,32 +42,32 @@ class Driver:
         app: Celery,
         run: Run,
         batch_size: int,
-        is_settled: Callable[[Loaded], bool],
+        is_settled: Callable[[RunCampaign], bool],
     ) -> None:
         self._database = database
         self._app = app
         self._batch_size = batch_size
         self._is_settled = is_settled
-        self._by_name = {loaded.campaign.name: loaded for loaded in run.campaigns}
+        self._campaigns_by_name = {loaded.campaign.name: loaded for loaded in run.campaigns}
         self._waiting = list(run.campaigns)
-        self._sending: deque[_Sending] = deque()
+        self._active_campaigns: deque[_CampaignProgress] = deque()
         self.sent = 0
 
     def send(self) -> int:
         """Send a batch of what has arrived, and say how many messages that were; 0: none has."""
-        self._begin()
-        for _ in range(len(self._sending)):
-            sending = self._sending.popleft()
+        self._begin_due_campaigns()
+        for _ in range(len(self._active_campaigns)):
+            sending = self._active_campaigns.popleft()
             due = sending.due(self._batch_size)
             if due:
                 self._send(sending, due)
             if not sending.is_done:
-                self._sending.append(sending)  # behind the others: campaigns take turns
+                self._active_campaigns.append(sending)  # behind the others: campaigns take turns
             if due:
                 return due
         return 0
 
-    def _begin(self) -> None:
+    def _begin_due_campaigns(self) -> None:
         """Begin the campaigns whose time has come."""
         for loaded in list(self._waiting):
             now = loaded.campaign.clock.now()
@@ -76,20 +76,20 @@ class Driver:
                 continue
             if after is None:
                 begins_at = loaded.begins_at
-            elif self._is_sent(after) and self._is_settled(self._by_name[after]):
+            elif self._is_fully_sent(after) and self._is_settled(self._campaigns_by_name[after]):
                 begins_at = now
             else:
                 continue
             self._waiting.remove(loaded)
-            self._sending.append(_Sending(loaded, begins_at))
+            self._active_campaigns.append(_CampaignProgress(loaded, begins_at))
 
-    def _is_sent(self, name: str) -> bool:
-        unsent = [*self._waiting, *(each.loaded for each in self._sending)]
+    def _is_fully_sent(self, name: str) -> bool:
+        unsent = [*self._waiting, *(each.loaded for each in self._active_campaigns)]
         return all(each.campaign.name != name for each in unsent)
 
-    def _send(self, sending: "_Sending", size: int) -> None:
+    def _send(self, sending: "_CampaignProgress", size: int) -> None:
         campaign = sending.loaded.campaign
-        queued = patiently(
+        queued = retry_transient(
             partial(
                 enqueue_once,
                 self._database,
@@ -98,34 +98,34 @@ class Driver:
                 first=sending.sent,
                 size=size,
                 at=sending.arrivals(size),
-                by=DRIVER,
+                by=DRIVER_AUTHOR,
             )
         )
-        patiently(partial(acknowledge, self._database, queued))
+        retry_transient(partial(record_acknowledgement, self._database, queued))
         task = {"campaign": campaign.id, "batch": sending.batches}
-        queue = QUEUE_OF[Step.SUPPRESS]
-        patiently(
+        queue = QUEUE_BY_STEP[Step.SUPPRESS]
+        retry_transient(
             partial(
                 self._app.send_task,
                 task_name(Step.SUPPRESS),
                 kwargs=task,
-                kwargsrepr=shown_arguments(campaign.id, campaign.name, sending.batches),
+                kwargsrepr=format_task_arguments(campaign.id, campaign.name, sending.batches),
                 queue=queue,
             )
         )
-        sending.was_sent(size)
+        sending.record_sent(size)
         self.sent += size
 
 
-class _Sending:
+class _CampaignProgress:
     """How far a campaign is that began at ``begins_at``."""
 
-    def __init__(self, loaded: Loaded, begins_at: Instant) -> None:
+    def __init__(self, loaded: RunCampaign, begins_at: Instant) -> None:
         self.loaded = loaded
         self.sent = self.batches = 0
         self._shape = loaded.shape
         self._begins_at = begins_at
-        self._last = time.monotonic() - COLLECTING
+        self._last = time.monotonic() - BATCH_COLLECTION_SECONDS
 
     @property
     def is_done(self) -> bool:
@@ -138,7 +138,7 @@ class _Sending:
         left = self.loaded.size - self.sent
         due = min(arrived - self.sent, left)
         full = due >= min(most, left)
-        if due > 0 and (full or time.monotonic() - self._last >= COLLECTING):
+        if due > 0 and (full or time.monotonic() - self._last >= BATCH_COLLECTION_SECONDS):
             return min(due, most)
         return 0
 
@@ -151,17 +151,17 @@ class _Sending:
         instants: list[Instant] = at.tolist()
         return instants
 
-    def was_sent(self, size: int) -> None:
+    def record_sent(self, size: int) -> None:
         self.sent += size
         self.batches += 1
         self._last = time.monotonic()
 
 
-def acknowledge(database: Database, batch: Batch) -> None:
+def record_acknowledgement(database: Database, batch: Batch) -> None:
     """Put down that a batch was queued, in a transaction of its own; once, however often told."""
     with database.write() as connection:
         connection.execute(
-            database.upsert(acknowledged)
+            database.upsert(driver_acknowledgements)
             .values(
                 campaign_id=batch.campaign.id,
                 first=batch.first,
@@ -184,7 +184,7 @@ def enqueue_once(
 ) -> Batch:
     """Record a batch, unless it is on record: nobody knows whether a lost commit took place."""
     try:
-        return enqueue(database, campaign, batch=batch, first=first, size=size, by=by, at=at)
+        return enqueue_batch(database, campaign, batch=batch, first=first, size=size, by=by, at=at)
     except IntegrityError:
         with database.read() as connection:
             recorded = load_batch(connection, campaign.id, batch)

@@ -6,13 +6,13 @@ from functools import partial
 
 from celery import Celery
 
-from simulator.retry import patiently
-from simulator.run.progress import Display
+from simulator.retry import retry_transient
+from simulator.run.progress import ProgressDisplay
 from simulator.setup.record import Run
 from tracker.clock import Instant, from_datetime, to_datetime
 from tracker.queries.report import Report
 from tracker.status import Engagement
-from workers.queues import ROLLUP, UPKEEP
+from workers.queues import ROLLUP_TASK, UPKEEP_QUEUE
 
 HOUR = time(1)
 """When a day is rolled up, by the clock on the wall."""
@@ -28,14 +28,14 @@ def next_one_am(now: Instant, zone: tzinfo) -> Instant:
     return next(each for each in candidates if each > now)
 
 
-class Nights:
+class NightlyRollups:
     """Has the workers roll up at each simulated 1 am, and says what is on record then."""
 
-    def __init__(self, app: Celery, run: Run, zone: tzinfo, shown: Display) -> None:
+    def __init__(self, app: Celery, run: Run, zone: tzinfo, shown: ProgressDisplay) -> None:
         self._app = app
         self._zone = zone
         self._shown = shown
-        self._tracked = {
+        self._tracked_campaign_ids = {
             loaded.campaign.id for loaded in run.campaigns if loaded.campaign.tracks_engagement
         }
         self._clock = run.campaigns[0].campaign.clock
@@ -44,14 +44,14 @@ class Nights:
 
     def look(self, reports: Sequence[Report]) -> None:
         """Send the task if it is time, and say what came of it once it is done."""
-        if not self._tracked:
+        if not self._tracked_campaign_ids:
             return
         now = self._clock.now()
         if now >= self._next:
-            patiently(partial(self._app.send_task, ROLLUP, queue=UPKEEP))
+            retry_transient(partial(self._app.send_task, ROLLUP_TASK, queue=UPKEEP_QUEUE))
             self._awaited = self._next
             self._next = next_one_am(now, self._zone)
-        tracked = [report for report in reports if report.campaign.id in self._tracked]
+        tracked = [report for report in reports if report.campaign.id in self._tracked_campaign_ids]
         if self._awaited is not None and all(
             (report.engagement_as_of or 0) >= self._awaited for report in tracked
         ):

@@ -7,16 +7,16 @@ from datetime import tzinfo
 
 from celery import Celery
 
-from simulator.faults.inject import Faults
-from simulator.results.result import Observed, State
-from simulator.retry import patiently
-from simulator.run.abort import Foreboding
+from simulator.faults.inject import FaultInjector
+from simulator.results.result import RunObservations, State
+from simulator.retry import retry_transient
+from simulator.run.abort import AbortCheck
 from simulator.run.driver import Driver
-from simulator.run.nightly import Nights
-from simulator.run.progress import Display
+from simulator.run.nightly import NightlyRollups
+from simulator.run.progress import ProgressDisplay
 from simulator.run.sampling import Sampler
 from simulator.run.sweeper import Sweeper
-from simulator.run.watch import Watch
+from simulator.run.watch import ProgressWatch
 from simulator.scenario.thresholds import Threshold
 from simulator.setup.record import Run
 from simulator.stack.broker import Broker
@@ -29,14 +29,14 @@ PAUSE = 0.02
 LOOK = 0.1
 """Seconds between two looks at how far the messages are, if a look costs next to nothing."""
 
-FOREBODE = 1.0
+ABORT_CHECK_INTERVAL_SECONDS = 1.0
 """The same, at whether the thresholds can still be met."""
 
-LOOKING_SHARE = 5
+MIN_PAUSE_FACTOR = 5
 """Times as long as a look took is not looked again: in long runs one takes longer."""
 
 
-class Play:
+class RunPlayer:
     """Plays a run that has begun. Without a ``worker`` of ours those of others do the work."""
 
     def __init__(
@@ -46,10 +46,10 @@ class Play:
         run: Run,
         broker: Broker,
         worker: Worker | None,
-        shown: Display,
+        shown: ProgressDisplay,
         *,
         zone: tzinfo,
-        faults: Faults | None = None,
+        faults: FaultInjector | None = None,
     ) -> None:
         self._faults = faults
         self._database = database
@@ -58,19 +58,21 @@ class Play:
         self._broker = broker
         self._worker = worker
         self._shown = shown
-        self._nights = Nights(app, run, zone, shown)
-        self._watch = Watch(database, [loaded.campaign for loaded in run.campaigns], broker, app)
-        self._foreboding = Foreboding(run)
-        self._ends_at = max(loaded.ends_at for loaded in run.campaigns)
+        self._nightly_rollups = NightlyRollups(app, run, zone, shown)
+        self._watch = ProgressWatch(
+            database, [loaded.campaign for loaded in run.campaigns], broker, app
+        )
+        self._abort_check = AbortCheck(run)
+        self._last_arrival_at = max(loaded.last_arrival_at for loaded in run.campaigns)
 
-    def until_it_ends(
+    def play(
         self,
         batch_size: int,
         is_asked: Callable[[], bool],
         *,
-        recording: bool,
+        should_record: bool,
         sweeping: bool = True,
-    ) -> Observed:
+    ) -> RunObservations:
         """Send all messages on their way, and wait until every one has settled.
 
         Once it ``is_asked`` to end no more are sent, and what is under way is waited for. A
@@ -81,30 +83,30 @@ class Play:
         ids = [loaded.campaign.id for loaded in self._run.campaigns]
         sweeper = Sweeper(self._database, self._app, self._broker, ids, self._shown.say)
         with (
-            sampler.running() if recording else nullcontext(),
+            sampler.running() if should_record else nullcontext(),
             sweeper.running() if sweeping else nullcontext(),
             nullcontext() if self._faults is None else self._faults.running(),
         ):
-            state, aborted = self._drive(driver, is_asked)
+            state, aborted = self._send_until_settled(driver, is_asked)
         if state is State.COMPLETE:
             self._shown.say("nothing more is to come")
-        return Observed(
+        return RunObservations(
             state=state,
             planned=self._run.size,
             samples=sampler.samples,
             aborted=aborted,
             sent_on=sweeper.sent_on,
-            snapshots=self._watch.snapshots,
+            snapshot_count=self._watch.snapshot_count,
             unbalanced=self._watch.unbalanced,
             happened=() if self._faults is None else tuple(self._faults.happened),
         )
 
-    def _drive(
+    def _send_until_settled(
         self, driver: Driver, is_asked: Callable[[], bool]
     ) -> tuple[State, Threshold | None]:
         """Send and look in turns until it ends: how it did, and for which threshold."""
         state = State.COMPLETE
-        looks, forebodings = _Pace(LOOK), _Pace(FOREBODE)
+        looks, forebodings = _PollTimer(LOOK), _PollTimer(ABORT_CHECK_INTERVAL_SECONDS)
         while True:
             if is_asked() and state is State.COMPLETE:
                 state = State.INTERRUPTED
@@ -113,11 +115,11 @@ class Play:
             sent = driver.send() if state is State.COMPLETE else 0
             if looks.is_due():
                 total = self._run.size if state is State.COMPLETE else driver.sent
-                if self._is_over(total):
+                if self._refresh_progress(total):
                     return state, None
                 looks.done()
-            if self._foreboding and forebodings.is_due():
-                aborted = patiently(self._forebode)
+            if self._abort_check and forebodings.is_due():
+                aborted = retry_transient(self._find_unreachable_threshold)
                 forebodings.done()
                 if aborted is not None:
                     self._shown.say(
@@ -127,41 +129,43 @@ class Play:
             if not sent:
                 time.sleep(PAUSE)
 
-    def _is_over(self, total: int) -> bool:
+    def _refresh_progress(self, total: int) -> bool:
         """Look how far the messages are, ``total`` in the end, and show it."""
         if self._worker is not None:
-            code = self._worker.keep_alive()
+            code = self._worker.restart_if_dead()
             if code is not None:
                 self._shown.say(
                     f"the worker ended with exit code {code} and is started again; its log is"
                     f" {self._worker.log}"
                 )
         standing = self._watch.look(time.monotonic())
-        self._nights.look(self._watch.reports)
-        self._shown.messages(standing, total, self._arriving())
+        self._nightly_rollups.look(self._watch.reports)
+        self._shown.messages(standing, total, self._seconds_until_last_arrival())
         return standing.is_over(total)
 
-    def _arriving(self) -> float:
+    def _seconds_until_last_arrival(self) -> float:
         """Real seconds until the last message has arrived, as far as that is known."""
         clock = self._run.campaigns[0].campaign.clock
-        return max(0.0, (self._ends_at - clock.now()) / 1e6 / self._run.scenario.clock.speed)
+        return max(
+            0.0, (self._last_arrival_at - clock.now()) / 1e6 / self._run.scenario.clock.speed
+        )
 
-    def _forebode(self) -> Threshold | None:
+    def _find_unreachable_threshold(self) -> Threshold | None:
         with self._database.read() as connection:
-            return self._foreboding.look(connection, self._watch.reports)
+            return self._abort_check.look(connection, self._watch.reports)
 
 
-class _Pace:
+class _PollTimer:
     """When to look again: after so many seconds, and never for more than a share of the time."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._began = self._due = time.monotonic()
+        self._started_at = self._due = time.monotonic()
 
     def is_due(self) -> bool:
-        self._began = time.monotonic()
-        return self._began >= self._due
+        self._started_at = time.monotonic()
+        return self._started_at >= self._due
 
     def done(self) -> None:
         now = time.monotonic()
-        self._due = now + max(self._seconds, LOOKING_SHARE * (now - self._began))
+        self._due = now + max(self._seconds, MIN_PAUSE_FACTOR * (now - self._started_at))

@@ -17,11 +17,11 @@ from rich.progress import (
     TextColumn,
 )
 
-from tracker.output.report_text import harmless
+from tracker.output.report_text import escape_control_characters
 from tracker.queries.report import Report
 from tracker.status import Status
 
-PLAIN_INTERVAL = 2.0
+PLAIN_LINE_INTERVAL_SECONDS = 2.0
 """Seconds between two plain lines."""
 
 
@@ -31,7 +31,7 @@ class Standing:
 
     recorded: int
     checked: int
-    handed_over: int
+    accepted: int
     settled: int
     in_work: int = 0
     """Messages that somebody has yet to do something with."""
@@ -52,7 +52,7 @@ class Standing:
         return self.recorded == total and not self.in_work and not self.expecting
 
 
-class Display(Protocol):
+class ProgressDisplay(Protocol):
     """Where progress is shown."""
 
     def say(self, text: str) -> None:
@@ -67,11 +67,11 @@ class Display(Protocol):
 
 
 @contextmanager
-def display(customers: int | None) -> Iterator[Display]:
+def open_display(customers: int | None) -> Iterator[ProgressDisplay]:
     """A display for a run of so many customers; None where their number is not known yet."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines()
+        yield _LineDisplay()
         return
     columns = (
         TextColumn("{task.description:<22}"),
@@ -81,42 +81,44 @@ def display(customers: int | None) -> Iterator[Display]:
         TextColumn("{task.fields[outlook]}"),
     )
     with Progress(*columns, console=console, transient=True) as bars:
-        yield _Bars(bars, customers)
+        yield _BarDisplay(bars, customers)
 
 
-class _Bars:
+class _BarDisplay:
     def __init__(self, bars: Progress, customers: int | None) -> None:
         self._bars = bars
-        self._outlook = _Outlook()
+        self._estimate = _TimeEstimate()
         self._customers = bars.add_task("Customers", total=customers, outlook="")
-        self._stages = [
+        self._stage_tasks = [
             bars.add_task(name, total=None, visible=False, outlook="")
             for name in ("Queued", "About to be sent", "Gateway", "Settled")
         ]
 
     def say(self, text: str) -> None:
-        self._bars.console.print(harmless(text), markup=False, highlight=False, style="dim")
+        self._bars.console.print(
+            escape_control_characters(text), markup=False, highlight=False, style="dim"
+        )
 
     def customers(self, more: int) -> None:
         self._bars.advance(self._customers, more)
 
     def messages(self, standing: Standing, total: int, arriving: float = 0.0) -> None:
         self._bars.update(self._customers, visible=False)
-        self._outlook.look(standing, total, arriving)
-        self._bars.update(self._stages[-1], outlook=self._outlook.text)
-        past = (standing.recorded, standing.checked, standing.handed_over, standing.settled)
-        for task, count in zip(self._stages, past, strict=True):
+        self._estimate.look(standing, total, arriving)
+        self._bars.update(self._stage_tasks[-1], outlook=self._estimate.text)
+        past = (standing.recorded, standing.checked, standing.accepted, standing.settled)
+        for task, count in zip(self._stage_tasks, past, strict=True):
             self._bars.update(task, completed=count, total=total, visible=True)
 
 
-class _Lines:
+class _LineDisplay:
     def __init__(self) -> None:
         self._customers = 0
-        self._outlook = _Outlook()
+        self._estimate = _TimeEstimate()
         self._said = time.monotonic()
 
     def say(self, text: str) -> None:
-        print(harmless(text), file=sys.stderr, flush=True)
+        print(escape_control_characters(text), file=sys.stderr, flush=True)
 
     def customers(self, more: int) -> None:
         self._customers += more
@@ -124,23 +126,23 @@ class _Lines:
             self.say(f"{self._customers:,} customers recorded")
 
     def messages(self, standing: Standing, total: int, arriving: float = 0.0) -> None:
-        self._outlook.look(standing, total, arriving)
+        self._estimate.look(standing, total, arriving)
         if self._due():
             self.say(
-                f"{self._outlook.seconds:4.0f} s  queued {standing.recorded:,}"
-                f" · checked {standing.checked:,} · handed over {standing.handed_over:,}"
+                f"{self._estimate.seconds:4.0f} s  queued {standing.recorded:,}"
+                f" · checked {standing.checked:,} · handed over {standing.accepted:,}"
                 f" · settled {standing.settled:,} of {total:,}"
-                + (f" ({self._outlook.text})" if self._outlook.text else "")
+                + (f" ({self._estimate.text})" if self._estimate.text else "")
             )
 
     def _due(self) -> bool:
-        due = time.monotonic() - self._said >= PLAIN_INTERVAL
+        due = time.monotonic() - self._said >= PLAIN_LINE_INTERVAL_SECONDS
         if due:
             self._said = time.monotonic()
         return due
 
 
-class _Outlook:
+class _TimeEstimate:
     """How fast a run is, and how long it will still take.
 
     At the rate of the last seconds, not of the whole run: arrivals may come and go. What has yet to
@@ -149,21 +151,21 @@ class _Outlook:
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self.text = ""
 
     @property
     def seconds(self) -> float:
         """Since the first look."""
-        return time.monotonic() - self._began
+        return time.monotonic() - self._started_at
 
     def look(self, standing: Standing, total: int, arriving: float) -> None:
         """Take in how far the messages are."""
         now = time.monotonic()
         if not self._seen:
-            self._began = now
+            self._started_at = now
         self._seen.append((now, standing.settled))
-        while len(self._seen) > 2 and now - self._seen[0][0] > RECENTLY:
+        while len(self._seen) > 2 and now - self._seen[0][0] > RATE_WINDOW_SECONDS:
             self._seen.popleft()
         if standing.recorded == total and not standing.in_work:
             self.text = (
@@ -178,15 +180,15 @@ class _Outlook:
         to_do = standing.recorded - standing.settled if arriving else total - standing.settled
         left = arriving + (to_do / rate if rate else 0.0)
         parts = [f"{rate:,.0f}/s"] if rate else []
-        parts += [f"about {_duration(left)} left"] if left else []
+        parts += [f"about {_format_duration(left)} left"] if left else []
         self.text = ", ".join(parts)
 
 
-RECENTLY = 10.0
+RATE_WINDOW_SECONDS = 10.0
 """Seconds whose rate is taken for that of the seconds to come."""
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

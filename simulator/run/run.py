@@ -11,24 +11,24 @@ from pathlib import Path
 from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
 
-from simulator.faults.inject import Faults, Lines, lines, refuse_elsewhere
+from simulator.faults.inject import FaultInjector, FaultProxies, lines, reject_unsupported_faults
 from simulator.figures import CPU, MEMORY
 from simulator.results.archive import keep
-from simulator.results.result import Conditions, Result, State, judge_run
-from simulator.retry import patiently
+from simulator.results.result import Result, RunConditions, State, judge_run
+from simulator.retry import retry_transient
 from simulator.run import environment
-from simulator.run.play import Play
-from simulator.run.progress import display
-from simulator.run.shutdown import asked_politely
+from simulator.run.play import RunPlayer
+from simulator.run.progress import open_display
+from simulator.run.shutdown import catch_shutdown_request
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
 from simulator.setup.record import Run, begin, record_run
-from simulator.stack.broker import Broker, configured_broker
-from simulator.stack.local import LocalBroker, Worker, local_worker
+from simulator.stack.broker import Broker, open_configured_broker
+from simulator.stack.local import LocalBroker, Worker, start_local_worker
 from tracker.clock import SystemClock
 from tracker.errors import SendtraceError, UsageError
 from tracker.record import catalog
-from tracker.record.rollup import roll_up
+from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
 from tracker.store.database import Database
 from tracker.text import counted
@@ -39,24 +39,24 @@ class RunFailed(SendtraceError):
     """A run that had begun came to no end."""
 
 
-class Interrupted(SendtraceError):
+class RunInterrupted(SendtraceError):
     """A run was told to stop."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class RunOptions:
     """How to run a scenario, as opposed to what is in it.
 
-    ``recording`` keeps the result, with what is sampled meanwhile; ``sweeping`` sends on what
+    ``should_record`` keeps the result, with what is sampled meanwhile; ``sweeping`` sends on what
     stands still. ``series`` is the first of the runs that this one repeats.
     """
 
     workers: int
     batch_size: int
     attach: bool
-    recording: bool = True
+    should_record: bool = True
     sweeping: bool = True
     series: int | None = None
 
@@ -73,21 +73,21 @@ class Outcome:
 
 
 def simulate(
-    scenario: Scenario, settings: Settings, options: Options, tell: Callable[[Result], None]
+    scenario: Scenario, settings: Settings, options: RunOptions, tell: Callable[[Result], None]
 ) -> Outcome:
     """Play a scenario through real workers, judge what came of it, ``tell`` and keep it.
 
     Raises :exc:`UsageError`, before anything is written, where it can't be played, and
     :exc:`SendtraceError` where something broke on the way.
     """
-    _refuse_what_is_not_read(scenario, options)
-    refuse_elsewhere(scenario, settings, attach=options.attach)
+    _reject_unsampled_thresholds(scenario, options)
+    reject_unsupported_faults(scenario, settings, attach=options.attach)
     settings.prepare_home()
     machine = environment.machine(settings.home)
     with ExitStack() as stack:
         own = None
         if not (settings.broker_url or options.attach):
-            own = stack.enter_context(OwnStack.of(scenario, settings))
+            own = stack.enter_context(LocalStack.of(scenario, settings))
             settings = own.lines.driver_settings
         database = stack.enter_context(closing(open_database(settings)))
         for kind in scenario.network_gateways:
@@ -101,8 +101,8 @@ def simulate(
         stack.enter_context(database.failing_plainly())
         stack.enter_context(broker.failing_plainly())
         bars = stack.enter_context(ExitStack())
-        shown = bars.enter_context(display(_customers(scenario)))
-        left = patiently(broker.waiting_tasks)
+        shown = bars.enter_context(open_display(_customers(scenario)))
+        left = retry_transient(broker.waiting_tasks)
         if left:
             shown.say(f"the broker holds {counted(left, 'task')} of before, which are done as well")
         run = record_run(database, scenario, settings.home, shown.customers)
@@ -112,26 +112,28 @@ def simulate(
             stack.enter_context(block)
         if worker is not None:
             worker.wait_until_ready(app)
-        is_asked = stack.enter_context(asked_politely())
-        run = patiently(partial(begin, database, run))
+        is_asked = stack.enter_context(catch_shutdown_request())
+        run = retry_transient(partial(begin, database, run))
         faults = None
         if own is not None and worker is not None and scenario.faults:
-            faults = Faults(run, database, own.broker, worker, own.lines, shown.say)
-        play = Play(database, app, run, broker, worker, shown, zone=settings.zone, faults=faults)
-        observed = play.until_it_ends(
+            faults = FaultInjector(run, database, own.broker, worker, own.lines, shown.say)
+        play = RunPlayer(
+            database, app, run, broker, worker, shown, zone=settings.zone, faults=faults
+        )
+        observed = play.play(
             options.batch_size,
             is_asked,
-            recording=options.recording,
+            should_record=options.should_record,
             sweeping=options.sweeping,
         )
         if worker is not None:
-            worker.tell_to_end()  # that takes it two seconds, in which all is checked
+            worker.request_stop()  # that takes it two seconds, in which all is checked
         shown.say("checking it all")
-        patiently(partial(roll_up, database, settings.zone))
-        ended = _finish if observed.state is State.COMPLETE else _give_up
-        patiently(partial(ended, database, run))
-        patiently(database.take_stock)
-        conditions = Conditions(
+        retry_transient(partial(roll_up_engagement, database, settings.zone))
+        ended = _finish if observed.state is State.COMPLETE else _abandon_run
+        retry_transient(partial(ended, database, run))
+        retry_transient(database.analyze)
+        conditions = RunConditions(
             workers=None if options.attach else options.workers,
             batch_size=options.batch_size,
             database=database.engine.dialect.name,
@@ -141,16 +143,16 @@ def simulate(
             timezone=settings.timezone,
             log=None if worker is None else worker.log,
         )
-        result = patiently(partial(judge_run, database, run, observed, conditions))
+        result = retry_transient(partial(judge_run, database, run, observed, conditions))
         bars.close()
         tell(result)
         outcome = _keep(database, result, options)
         if observed.state is State.ABORTED:
-            _leave_nothing_to_do(broker, worker, run)
+            _discard_remaining_tasks(broker, worker, run)
         return replace(outcome, asked=is_asked())
 
 
-def _leave_nothing_to_do(broker: Broker, worker: Worker | None, run: Run) -> None:
+def _discard_remaining_tasks(broker: Broker, worker: Worker | None, run: Run) -> None:
     """Have nobody go on with a run that was aborted, as far as that is in our hands."""
     if worker is not None:
         worker.stop()
@@ -160,30 +162,30 @@ def _leave_nothing_to_do(broker: Broker, worker: Worker | None, run: Run) -> Non
 
 
 @dataclass(frozen=True)
-class OwnStack:
+class LocalStack:
     """A broker of our own, and the lines to it and to the database."""
 
     broker: LocalBroker
-    lines: Lines
+    lines: FaultProxies
 
     @classmethod
     @contextmanager
-    def of(cls, scenario: Scenario, settings: Settings) -> Iterator["OwnStack"]:
+    def of(cls, scenario: Scenario, settings: Settings) -> Iterator["LocalStack"]:
         with LocalBroker() as broker, lines(scenario, settings, broker) as led:
             yield cls(broker, led)
 
 
 def _connect(
-    stack: ExitStack, app: Celery, settings: Settings, options: Options, own: OwnStack | None
+    stack: ExitStack, app: Celery, settings: Settings, options: RunOptions, own: LocalStack | None
 ) -> tuple[Broker, Worker | None]:
     """The broker, and a worker of our own unless others are to be used; they end with ``stack``."""
-    broker = configured_broker(settings, "--attach") if own is None else Broker(own.broker.url)
+    broker = open_configured_broker(settings, "--attach") if own is None else Broker(own.broker.url)
     stack.callback(broker.close)
     app.conf.broker_url = broker.url
     if options.attach:
         broker.check_workers(app)
         return broker, None
-    worker = local_worker(
+    worker = start_local_worker(
         broker=broker.url if own is None else own.lines.workers_broker,
         database=settings.database if own is None else own.lines.workers_database,
         processes=options.workers,
@@ -192,16 +194,18 @@ def _connect(
     return broker, stack.enter_context(worker)
 
 
-def _keep(database: Database, result: Result, options: Options) -> Outcome:
+def _keep(database: Database, result: Result, options: RunOptions) -> Outcome:
     """Keep a result, if it is to be kept. It is not lost, and is told, where that can't be done."""
-    if not options.recording:
+    if not options.should_record:
         with suppress(OSError):  # it holds rejected rows
             result.run.folder.rmdir()
         return Outcome(result=result)
-    from simulator.pages.result_page import result_page  # loads the chart library
+    from simulator.pages.result_page import render_result_page  # loads the chart library
 
     try:
-        page = patiently(partial(keep, database, result, result_page, series=options.series))
+        page = retry_transient(
+            partial(keep, database, result, render_result_page, series=options.series)
+        )
     except OSError as error:
         where = error.filename or result.run.folder
         return Outcome(result=result, trouble=f"{where}: {error.strerror}")
@@ -210,14 +214,14 @@ def _keep(database: Database, result: Result, options: Options) -> Outcome:
     return Outcome(result=result, page=page)
 
 
-def _refuse_what_is_not_read(scenario: Scenario, options: Options) -> None:
+def _reject_unsampled_thresholds(scenario: Scenario, options: RunOptions) -> None:
     """Raise :exc:`UsageError` for thresholds on what will not be sampled."""
     for threshold in scenario.thresholds:
         of_workers = threshold.figure in (CPU, MEMORY)
         why = None
         if of_workers and options.attach:
             why = "what attached workers use can't be read from here; run without --attach"
-        elif not options.recording and (of_workers or threshold.figure.startswith("queues.")):
+        elif not options.should_record and (of_workers or threshold.figure.startswith("queues.")):
             why = "is sampled where the result is recorded; run without --no-record"
         if why is not None:
             raise UsageError(
@@ -234,13 +238,13 @@ def _named(database: Database, run: Run) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         with suppress(SQLAlchemyError, SendtraceError):
-            _give_up(database, run)
-        raise Interrupted(f"run {run.id} was interrupted; see {see}") from None
+            _abandon_run(database, run)
+        raise RunInterrupted(f"run {run.id} was interrupted; see {see}") from None
     except SendtraceError as error:
         raise RunFailed(f"{error}\nrun {run.id} did not finish; see {see}") from error
 
 
-def _give_up(database: Database, run: Run) -> None:
+def _abandon_run(database: Database, run: Run) -> None:
     with database.write() as connection:
         catalog.give_up_run(connection, run.id, SystemClock().now())
 

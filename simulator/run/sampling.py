@@ -10,7 +10,7 @@ import psutil
 from redis.exceptions import RedisError
 
 from simulator.background import beside
-from simulator.results.samples import Sample, Usage
+from simulator.results.samples import ResourceUsage, Sample
 from simulator.stack.broker import Broker
 from workers.upkeep.broker import Depth
 
@@ -23,7 +23,7 @@ class Sampler:
 
     def __init__(self, broker: Broker, worker_pid: Callable[[], int] | None) -> None:
         self._broker = broker
-        self._meter = None if worker_pid is None else _Meter(worker_pid)
+        self._meter = None if worker_pid is None else _UsageMeter(worker_pid)
         self.samples: list[Sample] = []
 
     def running(self) -> AbstractContextManager[None]:
@@ -53,7 +53,7 @@ class Sampler:
             return None
 
 
-class _Meter:
+class _UsageMeter:
     """Reads what a worker and its pool use."""
 
     def __init__(self, worker_pid: Callable[[], int]) -> None:
@@ -61,11 +61,11 @@ class _Meter:
         self._read_at = time.monotonic()
         self._seconds: dict[int, float] = {}
 
-    def read(self) -> Usage | None:
+    def read(self) -> ResourceUsage | None:
         now = time.monotonic()
         seconds: dict[int, float] = {}
         memory = 0
-        for process in self._family():
+        for process in self._list_processes():
             try:
                 with process.oneshot():
                     times = process.cpu_times()
@@ -78,9 +78,9 @@ class _Meter:
         self._seconds, self._read_at = seconds, now
         if not seconds:
             return None
-        return Usage(cpu=max(0.0, used) / elapsed if elapsed else 0.0, memory=memory)
+        return ResourceUsage(cpu=max(0.0, used) / elapsed if elapsed else 0.0, memory=memory)
 
-    def _family(self) -> list[psutil.Process]:
+    def _list_processes(self) -> list[psutil.Process]:
         try:
             parent = psutil.Process(self._worker_pid())
             return [parent, *parent.children(recursive=True)]

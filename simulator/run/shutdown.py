@@ -5,11 +5,13 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-HEARD = b"finishing what is under way, and keeping the result; Ctrl-C again stops at once\n"
+SHUTDOWN_NOTICE = (
+    b"finishing what is under way, and keeping the result; Ctrl-C again stops at once\n"
+)
 
 
 @contextmanager
-def asked_politely() -> Iterator[Callable[[], bool]]:
+def catch_shutdown_request() -> Iterator[Callable[[], bool]]:
     """A block that the first Ctrl-C only asks to come to an end; a second one ends it at once.
 
     It is given what says whether it was asked.
@@ -19,7 +21,7 @@ def asked_politely() -> Iterator[Callable[[], bool]]:
     def ask(_signal: int, _frame: object) -> None:
         nonlocal asked
         asked = True
-        os.write(2, HEARD)  # a handler may come in the middle of any other output
+        os.write(2, SHUTDOWN_NOTICE)  # a handler may come in the middle of any other output
         signal.signal(signal.SIGINT, before)
 
     before = signal.getsignal(signal.SIGINT)

@@ -11,7 +11,7 @@ from simulator.retry import PASSING
 from simulator.stack.broker import Broker
 from tracker.store.database import Database
 from tracker.text import counted
-from workers.queues import SWEEP_EVERY
+from workers.queues import SWEEP_INTERVAL_SECONDS
 
 
 class Sweeper:
@@ -33,10 +33,10 @@ class Sweeper:
 
     def running(self) -> AbstractContextManager[None]:
         """A block in which nothing is left standing."""
-        return beside(self._sweep, "sweeper")
+        return beside(self._sweep_periodically, "sweeper")
 
-    def _sweep(self, stop: threading.Event) -> None:
-        while not stop.wait(SWEEP_EVERY):
+    def _sweep_periodically(self, stop: threading.Event) -> None:
+        while not stop.wait(SWEEP_INTERVAL_SECONDS):
             try:
                 sent_on = self._broker.sweep(self._database, self._app, self._campaign_ids)
             except PASSING:

@@ -5,26 +5,26 @@ from collections.abc import Collection, Sequence
 
 from celery import Celery
 
-from simulator.retry import patiently
+from simulator.retry import retry_transient
 from simulator.run.progress import Standing
-from simulator.setup.record import Loaded
+from simulator.setup.record import RunCampaign
 from simulator.stack.broker import Broker
 from tracker.errors import SendtraceError, UsageError
 from tracker.queries.report import Report, make_reports
 from tracker.record import due
 from tracker.record.catalog import Campaign
-from tracker.record.due import Expected
+from tracker.record.due import DueKind
 from tracker.store.database import Database
 
-STANDSTILL = 20.0
+STALLED_AFTER_SECONDS = 20.0
 """Seconds without any progress, after which the broker is asked for tasks and for workers."""
 
 
-class Standstill(SendtraceError):
+class RunStalled(SendtraceError):
     """Messages are unsettled, and nothing is on its way that would settle them."""
 
 
-class Watch:
+class ProgressWatch:
     """Looks how far the messages are, and notices when they stand still."""
 
     def __init__(
@@ -38,39 +38,46 @@ class Watch:
         self._campaigns = campaigns
         self._broker = broker
         self._app = app
-        self._awaited: Collection[Expected] = frozenset(Expected)
+        self._awaited: Collection[DueKind] = frozenset(DueKind)
         self.reports: list[Report] = []
-        self._standing = Standing(0, 0, 0, 0)
-        self._moved = self._busy = time.monotonic()
-        self._silent = False
-        self._by_campaign: dict[str, Standing] = {}
-        self.snapshots = 0
+        self._progress = Standing(0, 0, 0, 0)
+        self._moved = self._busy_at = time.monotonic()
+        self._is_missing_workers = False
+        self._progress_by_campaign: dict[str, Standing] = {}
+        self.snapshot_count = 0
         self.unbalanced: list[Report] = []
         """Reports that did not add up, of all that were looked at."""
 
     def await_receipts_only(self) -> None:
         """From now on, wait for what becomes of messages, and not for what recipients do."""
-        self._awaited = frozenset({Expected.RECEIPTS})
+        self._awaited = frozenset({DueKind.RECEIPTS})
 
-    def is_settled(self, loaded: Loaded) -> bool:
+    def is_settled(self, loaded: RunCampaign) -> bool:
         """Whether a campaign whose messages are all recorded was settled at the last look."""
-        standing = self._by_campaign.get(loaded.campaign.name)
+        standing = self._progress_by_campaign.get(loaded.campaign.name)
         return standing is not None and standing.is_over(loaded.size)
 
     def look(self, now: float) -> Standing:
-        """How far the messages are; :exc:`Standstill` if they will not get any further."""
-        standing = patiently(self._look)
-        if standing != self._standing:
-            self._standing, self._moved, self._busy, self._silent = standing, now, now, False
+        """How far the messages are; :exc:`RunStalled` if they will not get any further."""
+        standing = retry_transient(self._look)
+        if standing != self._progress:
+            self._progress, self._moved, self._busy_at, self._is_missing_workers = (
+                standing,
+                now,
+                now,
+                False,
+            )
         elif not standing.in_work and not standing.expecting:
-            self._moved = self._busy = now  # nothing is to move: more messages have yet to arrive
-        elif patiently(self._broker.waiting_tasks):
-            self._busy = now
-            if now - self._moved > STANDSTILL:
+            self._moved = self._busy_at = (
+                now  # nothing is to move: more messages have yet to arrive
+            )
+        elif retry_transient(self._broker.waiting_tasks):
+            self._busy_at = now
+            if now - self._moved > STALLED_AFTER_SECONDS:
                 self._moved = now
                 self._check_workers()
-        elif now - self._busy > STANDSTILL:
-            raise Standstill(self._stand_still("nothing has moved and no task is at the broker"))
+        elif now - self._busy_at > STALLED_AFTER_SECONDS:
+            raise RunStalled(self._describe_stall("nothing has moved and no task is at the broker"))
         return standing
 
     def _look(self) -> Standing:
@@ -80,9 +87,9 @@ class Watch:
             expecting = due.expecting(
                 connection, [each.id for each in self._campaigns], self._awaited
             )
-        self.snapshots += 1
+        self.snapshot_count += 1
         self.unbalanced += [report for report in reports if not report.balanced]
-        self._by_campaign = {
+        self._progress_by_campaign = {
             report.campaign.name: Standing.of([report], expecting[report.campaign.id])
             for report in reports
         }
@@ -93,14 +100,14 @@ class Watch:
         try:
             self._broker.check_workers(self._app)
         except UsageError as error:
-            if self._silent:
-                raise Standstill(
-                    self._stand_still(f"nothing has moved, though tasks wait; {error}")
+            if self._is_missing_workers:
+                raise RunStalled(
+                    self._describe_stall(f"nothing has moved, though tasks wait; {error}")
                 ) from None
-            self._silent = True
+            self._is_missing_workers = True
         else:
-            self._silent = False
+            self._is_missing_workers = False
 
-    def _stand_still(self, why: str) -> str:
-        left = self._standing.recorded - self._standing.settled
-        return f"{left:,} messages stand still: for {STANDSTILL:.0f} s {why}"
+    def _describe_stall(self, why: str) -> str:
+        left = self._progress.recorded - self._progress.settled
+        return f"{left:,} messages stand still: for {STALLED_AFTER_SECONDS:.0f} s {why}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Piece:
+class LoadPhase:
     """So many seconds in which the rate, in messages a second, goes evenly ``rate`` … ``to``."""
 
     seconds: float
@@ -27,14 +27,14 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Shape:
+class ArrivalShape:
     """Pieces in their order; the rate at the end of the last one holds on.
 
     Without pieces it is a blast: everything arrives at once. All times are seconds from the
     beginning of the campaign on.
     """
 
-    pieces: Sequence[Piece] = ()
+    pieces: Sequence[LoadPhase] = ()
 
     @property
     def is_blast(self) -> bool:
@@ -87,25 +87,25 @@ class Shape:
         )
 
 
-BLAST = Shape()
+BLAST = ArrivalShape()
 
 
-def constant(rate: float) -> Shape:
+def constant(rate: float) -> ArrivalShape:
     """Always the same rate."""
-    return Shape((Piece(1.0, rate, rate),))
+    return ArrivalShape((LoadPhase(1.0, rate, rate),))
 
 
-def ramp(start: float, end: float, over: float) -> Shape:
+def ramp(start: float, end: float, over: float) -> ArrivalShape:
     """From one rate to another within so many seconds."""
-    return Shape((Piece(over, start, end),))
+    return ArrivalShape((LoadPhase(over, start, end),))
 
 
-def steps(levels: Sequence[tuple[float, float]]) -> Shape:
+def steps(levels: Sequence[tuple[float, float]]) -> ArrivalShape:
     """Rates, each held for so many seconds; the last one holds on."""
-    return Shape(tuple(Piece(seconds, rate, rate) for rate, seconds in levels))
+    return ArrivalShape(tuple(LoadPhase(seconds, rate, rate) for rate, seconds in levels))
 
 
-def spike(base: float, peak: float, at: float, seconds: float) -> Shape:
+def spike(base: float, peak: float, at: float, seconds: float) -> ArrivalShape:
     """A rate, but for a peak that begins ``at`` and lasts so many seconds."""
-    before = (Piece(at, base, base),) if at else ()
-    return Shape((*before, Piece(seconds, peak, peak), Piece(1.0, base, base)))
+    before = (LoadPhase(at, base, base),) if at else ()
+    return ArrivalShape((*before, LoadPhase(seconds, peak, peak), LoadPhase(1.0, base, base)))

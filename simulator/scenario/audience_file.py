@@ -1,7 +1,7 @@
 """Customers from an audience file: CSV in UTF-8 with a header row, as other systems export it.
 
 A header that can't be understood is a :exc:`UsageError`, before anything else is read. A row that
-can't be read is handed out as :class:`Rejected`, between the customers, and stops nothing.
+can't be read is handed out as :class:`RejectedRow`, between the customers, and stops nothing.
 """
 
 import csv
@@ -16,27 +16,37 @@ from pathlib import Path
 from typing import TextIO
 
 from tracker.errors import UsageError
-from workers.checks.mobile import international
+from workers.checks.mobile import to_e164
 
-ONE_LINE = (  # a line break in one of these comes from a stray quote
+SINGLE_LINE_COLUMNS = (  # a line break in one of these comes from a stray quote
     *("customer_id", "email", "mobile", "region", "loyalty_member", "unsubscribed", "ndnc"),
     *("hard_bounces", "soft_bounces", "coupon_id", "coupon_expires", "coupon_redeemed"),
 )
-COLUMNS = (*ONE_LINE, "last_store", "profile")
+COLUMNS = (*SINGLE_LINE_COLUMNS, "last_store", "profile")
 
-MAX_LINE = 65_536  # characters, so that a file without line ends can't fill the memory
-MAX_LINES = 100  # in one row; bounds how far a quote that is never closed makes us read ahead
-MAX_CELL = 10_000  # characters, far above what a message has room for
-MAX_ID = 255  # characters of a customer_id; PostgreSQL can't index more than 2,704 bytes
-MAX_DIGITS = 9  # of a count, so that it fits the database's 32 bits
+MAX_LINE_CHARACTERS = 65_536  # characters, so that a file without line ends can't fill the memory
+MAX_ROW_LINES = 100  # in one row; bounds how far a quote that is never closed makes us read ahead
+MAX_CELL_CHARACTERS = 10_000  # characters, far above what a message has room for
+MAX_ID_CHARACTERS = 255  # characters of a customer_id; PostgreSQL can't index more than 2,704 bytes
+MAX_COUNT_DIGITS = 9  # of a count, so that it fits the database's 32 bits
 
-_CUSTOM = re.compile(r"^(tag|field):(?=.)", re.IGNORECASE)
+_CUSTOM_COLUMN_PREFIX = re.compile(r"^(tag|field):(?=.)", re.IGNORECASE)
 _LINE_BREAK = re.compile(r"[\r\n]")
-_FLAG = {"": False, "yes": True, "no": False, "true": True, "false": False, "1": True, "0": False}
-_NO_EMAIL = {"": False, "email": True, "sms": False, "both": True}
-_NO_SMS = {"": False, "email": False, "sms": True, "both": True}
-_UNBALANCED = "unbalanced quote; expected a quoted cell to end in a quote, and quotes in it doubled"
-_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+_FLAG_VALUES = {
+    "": False,
+    "yes": True,
+    "no": False,
+    "true": True,
+    "false": False,
+    "1": True,
+    "0": False,
+}
+_EMAIL_OPT_OUT_VALUES = {"": False, "email": True, "sms": False, "both": True}
+_SMS_OPT_OUT_VALUES = {"": False, "email": False, "sms": True, "both": True}
+_UNBALANCED_QUOTE = (
+    "unbalanced quote; expected a quoted cell to end in a quote, and quotes in it doubled"
+)
+_encode_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +76,7 @@ class CustomerRecord:
 
 
 @dataclass(frozen=True)
-class Rejected:
+class RejectedRow:
     """A row that can't be read: the line (from 1) where it begins, why, and how it stood there.
 
     In ``text``, bytes that are not UTF-8 are surrogates (PEP 383), and a long line is cut short.
@@ -85,7 +95,7 @@ class RejectFile(ExitStack):
         self.path = path
         self.count = 0
 
-    def add(self, rejected: Rejected) -> None:
+    def add(self, rejected: RejectedRow) -> None:
         """Write a row down; :exc:`UsageError` if the file can't be made."""
         if not self.count:
             try:
@@ -100,20 +110,20 @@ class RejectFile(ExitStack):
 
 def check_header(path: Path) -> None:
     """Raise :exc:`UsageError` if the file can't be read or its header can't be understood."""
-    with _opened(path):
+    with _open_audience_file(path):
         pass
 
 
-def read_customers(path: Path) -> Iterator[CustomerRecord | Rejected]:
+def read_customers(path: Path) -> Iterator[CustomerRecord | RejectedRow]:
     """Each row in the file's order, without blank lines. Only the ids seen are held in memory.
 
     :exc:`UsageError` as from :func:`check_header`, when the first row is asked for.
     """
-    with _opened(path) as (file, columns):
+    with _open_audience_file(path) as (file, columns):
         first_line: dict[str, int] = {}
-        for line, text, cells, fault in _rows(file, columns):
+        for line, text, cells, fault in _read_rows(file, columns):
             try:
-                _require_text(text)
+                _validate_text(text)
                 if fault:
                     raise _RowError(fault)
                 customer = _customer(dict(zip(columns, map(str.strip, cells), strict=True)))
@@ -121,7 +131,7 @@ def read_customers(path: Path) -> Iterator[CustomerRecord | Rejected]:
                 if first != line:
                     raise _RowError(f"duplicate customer_id; line {first} has the same")
             except _RowError as error:
-                yield Rejected(line, str(error), text.removesuffix("\n").removesuffix("\r"))
+                yield RejectedRow(line, str(error), text.removesuffix("\n").removesuffix("\r"))
             else:
                 yield customer
 
@@ -131,33 +141,33 @@ class _RowError(Exception):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[TextIO, Sequence[str]]]:
+def _open_audience_file(path: Path) -> Iterator[tuple[TextIO, Sequence[str]]]:
     """The file, at its second line, and its columns."""
     try:
         # newline="" leaves line ends as they are: within quotes they belong to the cell.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            yield file, _columns(file.readline(MAX_LINE + 1))
+            yield file, _parse_header(file.readline(MAX_LINE_CHARACTERS + 1))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; expected an audience file (CSV)") from None
     except _RowError as error:
         raise UsageError(f"{path}: can't read the header: {error}") from None
 
 
-def _columns(header: str) -> Sequence[str]:
+def _parse_header(header: str) -> Sequence[str]:
     """The columns' names: fixed ones in lower case, those of tags and fields as they stand."""
-    _require_text(header)
+    _validate_text(header)
     try:
         names = [name.strip() for name in next(csv.reader([header], strict=True), [])]
     except csv.Error:
-        raise _RowError(_UNBALANCED) from None
+        raise _RowError(_UNBALANCED_QUOTE) from None
     names = [name.lower() if name.lower() in COLUMNS else name for name in names]
-    names = [_CUSTOM.sub(lambda prefix: prefix[0].lower(), name) for name in names]
+    names = [_CUSTOM_COLUMN_PREFIX.sub(lambda prefix: prefix[0].lower(), name) for name in names]
     if not any(names):
         raise _RowError("the first line is empty; expected the names of the columns")
     for place, name in enumerate(names):
         if not name:
             raise _RowError(f"column {place + 1} has no name; expected one for every column")
-        if name not in COLUMNS and not _CUSTOM.match(name):
+        if name not in COLUMNS and not _CUSTOM_COLUMN_PREFIX.match(name):
             near = " or ".join(get_close_matches(name.lower(), COLUMNS))
             hint = f" (did you mean {near}?)" if near else ""
             known = ", ".join((*COLUMNS, "tag:NAME or field:NAME, with commas between them"))
@@ -169,7 +179,7 @@ def _columns(header: str) -> Sequence[str]:
     return names
 
 
-def _rows(
+def _read_rows(
     file: TextIO, columns: Sequence[str]
 ) -> Iterator[tuple[int, str, Sequence[str], str | None]]:
     """Number of the first line, text, cells, and what is wrong with the cells, of each row.
@@ -182,7 +192,9 @@ def _rows(
     taken: list[str] = []
 
     def take() -> Iterator[str]:
-        while len(taken) < MAX_LINES and (line := ahead.popleft() if ahead else _read_line(file)):
+        while len(taken) < MAX_ROW_LINES and (
+            line := ahead.popleft() if ahead else _read_line(file)
+        ):
             taken.append(line)
             yield line
 
@@ -193,9 +205,9 @@ def _rows(
             cells = []
         if not taken:
             return
-        fault = _fault(columns, cells, taken)
+        fault = _find_row_error(columns, cells, taken)
         if fault and len(taken) > 1:
-            fault = _UNBALANCED
+            fault = _UNBALANCED_QUOTE
             ahead.extendleft(reversed(taken[1:]))
             del taken[1:]
         text = "".join(taken)
@@ -206,29 +218,33 @@ def _rows(
 
 
 def _read_line(file: TextIO) -> str:
-    line = rest = file.readline(MAX_LINE + 1)
-    while len(rest) > MAX_LINE and not rest.endswith("\n"):
-        rest = file.readline(MAX_LINE + 1)
+    line = rest = file.readline(MAX_LINE_CHARACTERS + 1)
+    while len(rest) > MAX_LINE_CHARACTERS and not rest.endswith("\n"):
+        rest = file.readline(MAX_LINE_CHARACTERS + 1)
     return line
 
 
-def _fault(columns: Sequence[str], cells: Sequence[str], lines: Sequence[str]) -> str | None:
+def _find_row_error(
+    columns: Sequence[str], cells: Sequence[str], lines: Sequence[str]
+) -> str | None:
     """What is wrong with the cells that were read from some lines."""
     if not cells:
-        return _UNBALANCED
+        return _UNBALANCED_QUOTE
     if len(cells) != len(columns):
         return f"{len(cells)} cells; expected {len(columns)}, as in the header"
-    if max(map(len, cells)) > MAX_CELL:
-        return f"a cell is too long; expected at most {MAX_CELL:,} characters"
+    if max(map(len, cells)) > MAX_CELL_CHARACTERS:
+        return f"a cell is too long; expected at most {MAX_CELL_CHARACTERS:,} characters"
     single = (
-        cell.strip() for column, cell in zip(columns, cells, strict=True) if column in ONE_LINE
+        cell.strip()
+        for column, cell in zip(columns, cells, strict=True)
+        if column in SINGLE_LINE_COLUMNS
     )
-    return _UNBALANCED if len(lines) > 1 and any(map(_LINE_BREAK.search, single)) else None
+    return _UNBALANCED_QUOTE if len(lines) > 1 and any(map(_LINE_BREAK.search, single)) else None
 
 
-def _require_text(text: str) -> None:
-    if len(text) > MAX_LINE:
-        raise _RowError(f"the row is too long; expected at most {MAX_LINE:,} characters")
+def _validate_text(text: str) -> None:
+    if len(text) > MAX_LINE_CHARACTERS:
+        raise _RowError(f"the row is too long; expected at most {MAX_LINE_CHARACTERS:,} characters")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -241,20 +257,20 @@ def _require_text(text: str) -> None:
 def _customer(row: Mapping[str, str]) -> CustomerRecord:
     get = row.get
     customer_id = row["customer_id"]
-    if not 0 < len(customer_id) <= MAX_ID:
+    if not 0 < len(customer_id) <= MAX_ID_CHARACTERS:
         wrong = "customer_id is too long" if customer_id else "no customer_id"
-        raise _RowError(f"{wrong}; expected 1 to {MAX_ID} characters")
+        raise _RowError(f"{wrong}; expected 1 to {MAX_ID_CHARACTERS} characters")
     mobile = get("mobile")
     hard_bounces, soft_bounces = _count(row, "hard_bounces"), _count(row, "soft_bounces")
     return CustomerRecord(
         customer_id=customer_id,
         email=get("email") or None,
         mobile=mobile or None,
-        mobile_e164=international(mobile, get("region", "")) if mobile else None,
-        loyalty_member=_meaning(row, "loyalty_member", _FLAG),
-        unsubscribed_email=_meaning(row, "unsubscribed", _NO_EMAIL),
-        unsubscribed_sms=_meaning(row, "unsubscribed", _NO_SMS),
-        ndnc=_meaning(row, "ndnc", _FLAG),
+        mobile_e164=to_e164(mobile, get("region", "")) if mobile else None,
+        loyalty_member=_parse_choice(row, "loyalty_member", _FLAG_VALUES),
+        unsubscribed_email=_parse_choice(row, "unsubscribed", _EMAIL_OPT_OUT_VALUES),
+        unsubscribed_sms=_parse_choice(row, "unsubscribed", _SMS_OPT_OUT_VALUES),
+        ndnc=_parse_choice(row, "ndnc", _FLAG_VALUES),
         hard_bounces_email=hard_bounces,
         soft_bounces_email=soft_bounces,
         hard_bounces_sms=hard_bounces,
@@ -263,12 +279,12 @@ def _customer(row: Mapping[str, str]) -> CustomerRecord:
         profile=get("profile") or None,
         coupon_id=get("coupon_id") or None,
         coupon_expires=get("coupon_expires") or None,
-        coupon_redeemed=_meaning(row, "coupon_redeemed", _FLAG),
-        custom=_encode({name: cell for name, cell in row.items() if cell and ":" in name}),
+        coupon_redeemed=_parse_choice(row, "coupon_redeemed", _FLAG_VALUES),
+        custom=_encode_json({name: cell for name, cell in row.items() if cell and ":" in name}),
     )
 
 
-def _meaning(row: Mapping[str, str], column: str, meanings: Mapping[str, bool]) -> bool:
+def _parse_choice(row: Mapping[str, str], column: str, meanings: Mapping[str, bool]) -> bool:
     text = row.get(column, "")
     try:
         return meanings[text.lower()]
@@ -279,6 +295,6 @@ def _meaning(row: Mapping[str, str], column: str, meanings: Mapping[str, bool]) 
 
 def _count(row: Mapping[str, str], column: str) -> int:
     text = row.get(column) or "0"
-    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
+    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_COUNT_DIGITS):
         raise _RowError(f"{column} is {text[:80]!r}; expected a whole number, 0 or more")
     return int(text)

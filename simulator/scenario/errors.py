@@ -5,26 +5,26 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from tracker.text import near_words
+from tracker.text import suggest_similar
 
 SHARE_LIMITS = {("greater_than_equal", 0.0), ("less_than_equal", 1.0)}
 
-MOST_SHOWN = 60
+MAX_VALUE_CHARACTERS = 60
 """Characters of a wrong value that are shown."""
 
 
 def problems(error: ValidationError, top: type[BaseModel]) -> list[str]:
     """One line a key that is wrong in a file that should be a ``top``."""
-    return [_explain(each, top) for each in _distinct(error.errors())]
+    return [_explain(each, top) for each in _first_error_per_key(error.errors())]
 
 
 def shown(value: object) -> str:
     """A value as it may have stood in the file, cut short."""
     shown = repr(value) if isinstance(value, str | int | float) else str(value)
-    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
+    return shown if len(shown) <= MAX_VALUE_CHARACTERS else f"{shown[:MAX_VALUE_CHARACTERS]}…"
 
 
-def _distinct(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+def _first_error_per_key(errors: list[ErrorDetails]) -> list[ErrorDetails]:
     """One problem a key."""
     return list({_key(error): error for error in reversed(errors)}.values())[::-1]
 
@@ -44,7 +44,7 @@ def _explain(error: ErrorDetails, top: type[BaseModel]) -> str:
     match error["type"]:
         case "extra_forbidden":
             known = _known_keys(error["loc"], top)
-            return f"{key}: unknown key{near_words(str(error['loc'][-1]), known)}"
+            return f"{key}: unknown key{suggest_similar(str(error['loc'][-1]), known)}"
         case "missing":
             return f"{key}: is missing"
         case "value_error":
@@ -87,7 +87,7 @@ def _known_keys(place: tuple[int | str, ...], top: type[BaseModel]) -> list[str]
     for part in place[:-1]:
         fields = {field.alias or key: field for key, field in section.model_fields.items()}
         field = fields.get(str(part))
-        section = next(iter(_models_in(field.annotation if field else section)), section)
+        section = next(iter(_find_models(field.annotation if field else section)), section)
     return [
         field.alias or key
         for key, field in section.model_fields.items()
@@ -95,7 +95,7 @@ def _known_keys(place: tuple[int | str, ...], top: type[BaseModel]) -> list[str]
     ]
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def _find_models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+    return [model for argument in get_args(annotation) for model in _find_models(argument)]

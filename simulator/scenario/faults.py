@@ -11,17 +11,17 @@ from pydantic import BeforeValidator, Field, model_validator
 from simulator.scenario.errors import shown
 from simulator.scenario.values import (
     Duration,
-    DurationAboveZero,
+    PositiveDuration,
     Section,
     Share,
-    duration_above_zero,
+    parse_positive_duration,
 )
 
 
-def _forward(value: object) -> timedelta:
+def _parse_clock_advance(value: object) -> timedelta:
     if not isinstance(value, str) or re.match(r"\+\s*\d", value) is None:
         raise ValueError(f'{shown(value)} puts no clock forward; expected one like "+1h"')
-    return duration_above_zero(value[1:].strip())
+    return parse_positive_duration(value[1:].strip())
 
 
 class Kind(StrEnum):
@@ -40,7 +40,7 @@ LASTING = frozenset({Kind.PAUSE, Kind.PARTITION})
 """What comes to an end by itself."""
 
 
-class Fault(Section):
+class FaultSection(Section):
     """Something that goes wrong ``at`` a time of the run: exactly one of the kinds."""
 
     at: Duration
@@ -50,14 +50,14 @@ class Fault(Section):
     pause: Literal["database"] | None = None
     partition: Literal["workers"] | None = None
     duplicate_tasks: Share | None = None
-    clock: Annotated[timedelta | None, BeforeValidator(_forward)] = None
-    for_: DurationAboveZero | None = Field(None, alias="for")
+    clock: Annotated[timedelta | None, BeforeValidator(_parse_clock_advance)] = None
+    for_: PositiveDuration | None = Field(None, alias="for")
     when: Literal["accepted"] | None = None
     data: Literal["kept", "lost"] = "kept"
     connections: Literal["stalled", "cut"] = "stalled"
 
     @model_validator(mode="after")
-    def _is_one_thing(self) -> Self:
+    def _validate_single_kind(self) -> Self:
         kinds = [kind for kind in Kind if getattr(self, kind) is not None]
         if len(kinds) != 1:
             raise ValueError(
@@ -77,7 +77,7 @@ class Fault(Section):
         return self
 
     @property
-    def lasts(self) -> timedelta:
+    def duration(self) -> timedelta:
         """How long it lasts, if that was said."""
         return self.for_ or timedelta()
 
@@ -99,9 +99,11 @@ class Fault(Section):
             case Kind.FLUSH:
                 return "the broker forgets everything"
             case Kind.PAUSE:
-                return f"the database is silent for {_seconds(self.lasts)}"
+                return f"the database is silent for {_seconds(self.duration)}"
             case Kind.PARTITION:
-                return f"the workers' connections are {self.connections} for {_seconds(self.lasts)}"
+                return (
+                    f"the workers' connections are {self.connections} for {_seconds(self.duration)}"
+                )
             case Kind.DUPLICATE_TASKS:
                 return f"{self.duplicate_tasks:.0%} of tasks are delivered twice from now on"
             case Kind.CLOCK:
@@ -109,7 +111,7 @@ class Fault(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Happened:
+class InjectedFault:
     """A fault that happened ``at`` so many seconds of the run, and was over at ``until``. It did so
     ``times``, such as on so many tasks; if it could not, ``trouble`` says why."""
 

@@ -14,10 +14,10 @@ from pydantic import (
     model_validator,
 )
 
-from simulator.figures import TAKEN, is_known_early
+from simulator.figures import RESERVED_NAMES, is_known_early
 from simulator.scenario.audience_file import CustomerRecord, check_header, read_customers
 from simulator.scenario.errors import problems, shown
-from simulator.scenario.faults import Fault
+from simulator.scenario.faults import FaultSection
 from simulator.scenario.sections import (
     Campaign,
     Clock,
@@ -27,14 +27,14 @@ from simulator.scenario.sections import (
     Organization,
     Service,
 )
-from simulator.scenario.thresholds import Demand, Threshold, long_forms, parse
+from simulator.scenario.thresholds import Threshold, ThresholdSection, expand_thresholds, parse
 from simulator.scenario.values import Name, Section
-from simulator.world.outcomes import Inclination
+from simulator.world.outcomes import EngagementRates
 from simulator.world.services import Settings as ServiceSettings
 from tracker.errors import UsageError
 from tracker.status import Channel
-from tracker.text import near_words
-from workers.gateways.base import channels_of, reaches_people
+from tracker.text import suggest_similar
+from workers.gateways.base import can_reach_people, supported_channels
 from workers.services.base import ServiceName
 
 
@@ -57,8 +57,8 @@ class Scenario(Section):
     services: dict[ServiceName, Service] = Field(default_factory=dict)
     engagement: dict[Channel, Engagement] = Field(default_factory=dict)
     clock: Clock = Clock()
-    faults: tuple[Fault, ...] = ()
-    demands: Annotated[dict[str, Demand], BeforeValidator(long_forms)] = Field(
+    faults: tuple[FaultSection, ...] = ()
+    demands: Annotated[dict[str, ThresholdSection], BeforeValidator(expand_thresholds)] = Field(
         default_factory=dict, alias="thresholds"
     )
 
@@ -70,26 +70,28 @@ class Scenario(Section):
 
     @field_validator("campaigns")
     @classmethod
-    def _names_differ(cls, campaigns: tuple[Campaign, ...]) -> tuple[Campaign, ...]:
+    def _validate_campaign_names(cls, campaigns: tuple[Campaign, ...]) -> tuple[Campaign, ...]:
         if not campaigns:
             raise ValueError("is empty; expected at least one")
         names = [campaign.name for campaign in campaigns]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two campaigns are called {name!r}; expected different names")
-            if name in TAKEN:
+            if name in RESERVED_NAMES:
                 raise ValueError(f"{name!r} is the name of a figure; expected another name")
         return campaigns
 
     @field_validator("engagement")
     @classmethod
-    def _by_email(cls, engagement: dict[Channel, Engagement]) -> dict[Channel, Engagement]:
+    def _validate_engagement_channels(
+        cls, engagement: dict[Channel, Engagement]
+    ) -> dict[Channel, Engagement]:
         if Channel.SMS in engagement:
             raise ValueError("sms has no engagement; expected email")
         return engagement
 
     @model_validator(mode="after")
-    def _names_lead_somewhere(self) -> Self:
+    def _validate_references(self) -> Self:
         earlier: list[Campaign] = []
         for place, campaign in enumerate(self.campaigns):
             for key, name, known in (
@@ -103,34 +105,38 @@ class Scenario(Section):
                     what = "no campaign before it" if key[0] == "a" else "none"
                     raise ValueError(
                         f"campaigns[{place}].{key}: there is {what} called {shown(name)}"
-                        + near_words(name, known)
+                        + suggest_similar(name, known)
                     )
             earlier.append(campaign)
-            if self.organization_of(campaign) != self.organization_of(self.owner_of(campaign)):
+            if self.organization_of(campaign) != self.organization_of(
+                self.audience_owner_of(campaign)
+            ):
                 raise ValueError(
                     f"campaigns[{place}].audience: the customers are another organization's;"
                     " expected the same organization"
                 )
-        self._gateways_fit()
-        self._nothing_is_idle()
+        self._validate_gateways()
+        self._validate_all_used()
         _ = self.thresholds  # says what is wrong with them
         return self
 
-    def _gateways_fit(self) -> None:
+    def _validate_gateways(self) -> None:
         """People who were made up have no real gateway, and not every gateway serves a channel."""
         for place, campaign in enumerate(self.campaigns):
             kind = self.gateway_of(campaign).kind
-            if campaign.channel not in channels_of(kind):
+            if campaign.channel not in supported_channels(kind):
                 raise ValueError(
                     f"campaigns[{place}].channel: the gateway {kind} takes no {campaign.channel}"
                 )
-            if reaches_people(kind) and isinstance(self.owner_of(campaign).audience, int):
+            if can_reach_people(kind) and isinstance(
+                self.audience_owner_of(campaign).audience, int
+            ):
                 raise ValueError(
                     f"campaigns[{place}].audience: the customers are made up, and the gateway"
                     f" {kind} reaches people outside; expected a file"
                 )
 
-    def _nothing_is_idle(self) -> None:
+    def _validate_all_used(self) -> None:
         """A name that nobody uses is a slip of the keyboard."""
         for key, there, used in (
             ("organizations", self.organizations, {each.organization for each in self.campaigns}),
@@ -147,7 +153,7 @@ class Scenario(Section):
         return self.organization if named is None else self.organizations[named]
 
     @property
-    def limits_messages(self) -> bool:
+    def has_message_limits(self) -> bool:
         """Whether any organization limits how many messages a customer may have."""
         organizations = (self.organization_of(campaign) for campaign in self.campaigns)
         return any(each.message_limit is not None for each in organizations)
@@ -160,24 +166,24 @@ class Scenario(Section):
     def network_gateways(self) -> list[str]:
         """The kinds of gateways in use that reach people outside."""
         kinds = {self.gateway_of(campaign).kind for campaign in self.campaigns}
-        return sorted(kind for kind in kinds if reaches_people(kind))
+        return sorted(kind for kind in kinds if can_reach_people(kind))
 
     def has_active_series(self, campaign: Campaign) -> bool:
         """Whether a campaign's coupons can be given out; without a name they always can."""
         named = campaign.coupon_series
         return named is None or self.coupon_series[named].active
 
-    def inclination_of(self, campaign: Campaign) -> Inclination:
+    def engagement_rates_of(self, campaign: Campaign) -> EngagementRates:
         """What the recipients of a campaign do with it."""
         return self.engagement.get(campaign.channel, Engagement()).inclination
 
-    def may_engage(self, campaign: Campaign) -> bool:
+    def can_engage(self, campaign: Campaign) -> bool:
         """Whether anybody may do anything with a campaign: addresses in a file may force it."""
         by_email = campaign.channel is Channel.EMAIL and self.gateway_of(campaign).is_simulated
-        imported = isinstance(self.owner_of(campaign).audience, Path)
-        return by_email and (imported or self.inclination_of(campaign).engages)
+        imported = isinstance(self.audience_owner_of(campaign).audience, Path)
+        return by_email and (imported or self.engagement_rates_of(campaign).has_engagement)
 
-    def owner_of(self, campaign: Campaign) -> Campaign:
+    def audience_owner_of(self, campaign: Campaign) -> Campaign:
         """The campaign for which a campaign's customers were made or imported.
 
         Campaigns of one organization that name one file share its customers.
@@ -192,9 +198,9 @@ class Scenario(Section):
             if (each.audience, each.organization) == (campaign.audience, campaign.organization)
         )
 
-    def users_of(self, owner: Campaign) -> list[Campaign]:
+    def campaigns_sharing_audience(self, owner: Campaign) -> list[Campaign]:
         """The campaigns that are for the customers of one of them, in the order of the file."""
-        return [each for each in self.campaigns if self.owner_of(each) == owner]
+        return [each for each in self.campaigns if self.audience_owner_of(each) == owner]
 
     @property
     def services_without_outages(self) -> dict[ServiceName, Service]:
@@ -202,7 +208,7 @@ class Scenario(Section):
             name: each.model_copy(update={"outage": None}) for name, each in self.services.items()
         }
 
-    def file_of(self, campaign: Campaign) -> Path:
+    def audience_file_of(self, campaign: Campaign) -> Path:
         """The audience file of a campaign, which lies beside the scenario."""
         return self.path.parent / str(campaign.audience)
 
@@ -210,7 +216,7 @@ class Scenario(Section):
     def files(self) -> list[Path]:
         """What it was read from: its own file, and those of audiences."""
         audiences = (each for each in self.campaigns if isinstance(each.audience, Path))
-        return [self.path, *map(self.file_of, audiences)]
+        return [self.path, *map(self.audience_file_of, audiences)]
 
     def refuse_to_overwrite(self, option: str, file: Path | None) -> None:
         """Raise :exc:`UsageError` if what an option names, to be written, is one of the files."""
@@ -228,7 +234,7 @@ def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None 
 
     Raises :exc:`InvalidScenario` that names the file, the key and what was expected.
     """
-    _check_regular(path)
+    _require_regular_file(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
         raw = tomllib.loads(text)
@@ -256,30 +262,30 @@ def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None 
         raise InvalidScenario("\n".join(f"{path}: {each}" for each in wrong)) from None
     for place, campaign in enumerate(scenario.campaigns):
         if isinstance(campaign.audience, Path):
-            file = scenario.file_of(campaign)
+            file = scenario.audience_file_of(campaign)
             try:
-                _check_regular(file)
+                _require_regular_file(file)
                 check_header(file)
-                _check_somebody(file)
+                _require_customers(file)
             except UsageError as error:
                 raise InvalidScenario(f"{path}: campaigns[{place}].audience: {error}") from None
     return scenario
 
 
-def _check_regular(path: Path) -> None:
+def _require_regular_file(path: Path) -> None:
     """A pipe would keep us waiting, and a device fill the memory."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InvalidScenario(f"{path}: is not a regular file")
 
 
-def _check_somebody(file: Path) -> None:
+def _require_customers(file: Path) -> None:
     if not any(isinstance(read, CustomerRecord) for read in read_customers(file)):
         raise UsageError(f"{file}: no row could be read as a customer")
 
 
-def service_settings(scenario: Scenario, campaign: Campaign) -> ServiceSettings:
+def build_service_settings(scenario: Scenario, campaign: Campaign) -> ServiceSettings:
     """How the services fail for a campaign."""
-    owner = scenario.owner_of(campaign)
+    owner = scenario.audience_owner_of(campaign)
     return ServiceSettings(
         seed=scenario.seed,
         audience=owner.name,

@@ -6,34 +6,34 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from simulator.scenario import arrivals
-from simulator.scenario.arrivals import Shape
+from simulator.scenario.arrivals import ArrivalShape
 from simulator.scenario.errors import shown
-from simulator.scenario.values import Duration, DurationAboveZero, Rate, RateAboveZero, Section
+from simulator.scenario.values import Duration, PositiveDuration, PositiveRate, Rate, Section
 
 
-class Ramp(Section):
+class RampSection(Section):
     start: Rate = Field(alias="from")
-    end: RateAboveZero = Field(alias="to")
-    over: DurationAboveZero
+    end: PositiveRate = Field(alias="to")
+    over: PositiveDuration
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> ArrivalShape:
         return arrivals.ramp(self.start, self.end, self.over.total_seconds())
 
 
-class Level(Section):
+class StepSection(Section):
     rate: Rate
-    for_: DurationAboveZero = Field(alias="for")
+    for_: PositiveDuration = Field(alias="for")
 
 
-class Spike(Section):
-    base: RateAboveZero
-    peak: RateAboveZero
+class SpikeSection(Section):
+    base: PositiveRate
+    peak: PositiveRate
     at: Duration
-    for_: DurationAboveZero = Field(alias="for")
+    for_: PositiveDuration = Field(alias="for")
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> ArrivalShape:
         return arrivals.spike(
             self.base, self.peak, self.at.total_seconds(), self.for_.total_seconds()
         )
@@ -42,17 +42,19 @@ class Spike(Section):
 BLAST = "blast"
 
 
-class LoadShape(Section):
+class ShapeSection(Section):
     """One of the shapes in which messages arrive, or none for a blast."""
 
-    constant: RateAboveZero | None = None
-    ramp: Ramp | None = None
-    steps: tuple[Level, ...] | None = None
-    spike: Spike | None = None
+    constant: PositiveRate | None = None
+    ramp: RampSection | None = None
+    steps: tuple[StepSection, ...] | None = None
+    spike: SpikeSection | None = None
 
     @field_validator("steps")
     @classmethod
-    def _come_to_an_end(cls, steps: tuple[Level, ...] | None) -> tuple[Level, ...] | None:
+    def _validate_steps(
+        cls, steps: tuple[StepSection, ...] | None
+    ) -> tuple[StepSection, ...] | None:
         if steps is not None and not steps:
             raise ValueError("is empty; expected at least one { rate, for }")
         if steps is not None and not steps[-1].rate:
@@ -60,7 +62,7 @@ class LoadShape(Section):
         return steps
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> ArrivalShape:
         if self.constant is not None:
             return arrivals.constant(self.constant)
         if self.steps is not None:
@@ -69,33 +71,33 @@ class LoadShape(Section):
         return told.shape if told else arrivals.BLAST
 
 
-SHAPES = (
+SHAPE_SYNTAX = (
     '"blast", { constant = RATE }, { ramp = { from, to, over } }, { steps = [{ rate, for }] }'
     " or { spike = { base, peak, at, for } }"
 )
 
 
-def _load_shape(value: object) -> object:
+def _parse_shape(value: object) -> object:
     if value == BLAST:
-        return LoadShape()
+        return ShapeSection()
     if isinstance(value, dict) and len(value) == 1:
         return value
-    if isinstance(value, dict) and value.keys() <= LoadShape.model_fields.keys() and value:
+    if isinstance(value, dict) and value.keys() <= ShapeSection.model_fields.keys() and value:
         raise ValueError(f"{' and '.join(value)} at once; expected one shape")
-    raise ValueError(f"{shown(value)} is no shape; expected {SHAPES}")
+    raise ValueError(f"{shown(value)} is no shape; expected {SHAPE_SYNTAX}")
 
 
-class Load(Section):
+class LoadSection(Section):
     """When a campaign begins, from the beginning of the run on, and in what shape its messages
     arrive; in simulated time."""
 
     start: Duration = timedelta()
-    shape: Annotated[LoadShape, BeforeValidator(_load_shape)] = LoadShape()
+    shape: Annotated[ShapeSection, BeforeValidator(_parse_shape)] = ShapeSection()
 
     @model_validator(mode="before")
     @classmethod
-    def _shapes_are_in_shape(cls, value: object) -> object:
+    def _validate_shape_nesting(cls, value: object) -> object:
         if isinstance(value, dict):
-            for name in value.keys() & LoadShape.model_fields.keys():
+            for name in value.keys() & ShapeSection.model_fields.keys():
                 raise ValueError(f"{name}: expected it in shape = {{ {name} = … }}")
         return value

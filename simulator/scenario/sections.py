@@ -9,22 +9,22 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
 
 from simulator.scenario.errors import shown
-from simulator.scenario.load import Load
-from simulator.scenario.values import Bounces, Count, Duration, Name, Section, Share, text
-from simulator.world.defects import PLANTABLE, why_not_plantable
-from simulator.world.outcomes import Behaviour, Inclination, Unreliability
-from simulator.world.services import Failures
-from tracker.record.allowance import HIGHEST_LIMIT, MOST_DAYS
+from simulator.scenario.load import LoadSection
+from simulator.scenario.values import BounceLimit, Count, Duration, Name, Section, Share, text
+from simulator.world.defects import PLANTABLE_REASONS, explain_unplantable
+from simulator.world.outcomes import EngagementRates, GatewayBehaviour, ReceiptFaultRates
+from simulator.world.services import ServiceFailures
+from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
 from tracker.status import Channel, Reason
-from tracker.text import near_words
-from workers.candidates import known_requirements
+from tracker.text import suggest_similar
+from workers.candidates import validate_requirements
 from workers.gateways.base import installed
 
-MOST_MESSAGES = 100_000_000
+MAX_CAMPAIGN_MESSAGES = 100_000_000
 """More messages than a campaign can sensibly have: a slip of the keyboard."""
 
 
-def _add_up(what: str, shares: Mapping[str, float]) -> None:
+def _validate_share_sum(what: str, shares: Mapping[str, float]) -> None:
     total = sum(shares.values())
     if total > 1 + 1e-9:
         raise ValueError(f"{what}: the shares add up to {total:g}; expected no more than 1")
@@ -43,9 +43,9 @@ def _audience(value: object) -> int | Path | SameAs:
             raise ValueError(f'{shown(value)} is no audience; expected {{ same_as = "CAMPAIGN" }}')
         return SameAs(value["same_as"])
     if isinstance(value, int) and not isinstance(value, bool):
-        if not 1 <= value <= MOST_MESSAGES:
+        if not 1 <= value <= MAX_CAMPAIGN_MESSAGES:
             raise ValueError(
-                f"{value:,} is out of range; expected 1 to {MOST_MESSAGES:,} customers"
+                f"{value:,} is out of range; expected 1 to {MAX_CAMPAIGN_MESSAGES:,} customers"
             )
         return value
     if not isinstance(value, str):
@@ -58,9 +58,9 @@ def _audience(value: object) -> int | Path | SameAs:
     return Path(value)
 
 
-class MessageLimit(Section):
-    count: Annotated[int, Field(ge=1, le=HIGHEST_LIMIT, strict=True)]
-    days: Annotated[int, Field(ge=1, le=MOST_DAYS, strict=True)]
+class MessageLimitSection(Section):
+    count: Annotated[int, Field(ge=1, le=MAX_MESSAGE_LIMIT, strict=True)]
+    days: Annotated[int, Field(ge=1, le=MAX_MESSAGE_LIMIT_DAYS, strict=True)]
 
 
 class ChannelSettings(Section):
@@ -74,9 +74,9 @@ class Organization(Section):
     name: Annotated[str, AfterValidator(text)] = "Acme Retail"
     enabled: Annotated[bool, Field(strict=True)] = True
     credit: Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)] | None = None
-    message_limit: MessageLimit | None = None
-    hard_bounce_limit: Bounces = 1
-    soft_bounce_limit: Bounces = 3
+    message_limit: MessageLimitSection | None = None
+    hard_bounce_limit: BounceLimit = 1
+    soft_bounce_limit: BounceLimit = 3
     email: ChannelSettings = ChannelSettings()
     sms: ChannelSettings = ChannelSettings()
 
@@ -96,7 +96,7 @@ class Campaign(Section):
     coupon_series: str | None = None
     requires: tuple[str, ...] = ()
     defects: dict[str, Share] = Field(default_factory=dict)
-    load: Load = Load()
+    load: LoadSection = LoadSection()
 
     @property
     def same_as(self) -> str | None:
@@ -105,23 +105,23 @@ class Campaign(Section):
 
     @field_validator("requires")
     @classmethod
-    def _known_requirements(cls, requires: tuple[str, ...]) -> tuple[str, ...]:
-        return known_requirements(requires)
+    def _validate_requirements(cls, requires: tuple[str, ...]) -> tuple[str, ...]:
+        return validate_requirements(requires)
 
     @model_validator(mode="after")
-    def _defects_fit(self) -> Self:
+    def _validate_defects(self) -> Self:
         if self.defects and not isinstance(self.audience, int):
             raise ValueError("defects are planted where customers are made: audience = NUMBER")
         for slug in self.defects:
-            if slug not in {reason.slug for reason in PLANTABLE}:
+            if slug not in {reason.slug for reason in PLANTABLE_REASONS}:
                 raise ValueError(
                     f"defects.{slug}: no customer can be made to fail for that reason"
-                    + near_words(slug, [reason.slug for reason in PLANTABLE])
+                    + suggest_similar(slug, [reason.slug for reason in PLANTABLE_REASONS])
                 )
-            why_not = why_not_plantable(Reason[slug.upper()], self.channel, self.requires)
+            why_not = explain_unplantable(Reason[slug.upper()], self.channel, self.requires)
             if why_not:
                 raise ValueError(f"defects.{slug}: {why_not}")
-        _add_up("defects", self.defects)
+        _validate_share_sum("defects", self.defects)
         return self
 
 
@@ -130,7 +130,7 @@ class Latency(Section):
     p99: Duration
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _validate_order(self) -> Self:
         if self.p99 < self.median:
             raise ValueError("p99 is below the median")
         if self.p99 and not self.median:
@@ -141,7 +141,7 @@ class Latency(Section):
 AT_ONCE = Latency.model_construct(median=timedelta(), p99=timedelta())
 
 
-class Receipts(Section):
+class ReceiptsSection(Section):
     """How a gateway's receipts go wrong: shares of attempts, and of what is delivered for
     ``late_bounce``."""
 
@@ -151,14 +151,14 @@ class Receipts(Section):
     late_bounce: Share = 0.0
 
 
-class Outage(Section):
+class OutageSection(Section):
     """A time, from the beginning of the run on, in which something can't be reached."""
 
     start: Duration = Field(alias="from")
     end: Duration = Field(alias="to")
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _validate_order(self) -> Self:
         if self.end <= self.start:
             raise ValueError("it ends before it begins; expected `to` to be later than `from`")
         return self
@@ -168,25 +168,27 @@ class Outage(Section):
         return self.start, self.end
 
 
-class Slow(Outage):
+class SlowSection(OutageSection):
     """A time in which latencies are ``factor`` times as long."""
 
     factor: Annotated[float, Field(ge=1, le=1_000_000, strict=True)]
 
 
-SIMULATED = "simulated"
+SIMULATED_GATEWAY_KIND = "simulated"
 
 
 def _kind(kind: str) -> str:
     if kind not in installed():
-        raise ValueError(f"there is no gateway of kind {kind!r}{near_words(kind, installed())}")
+        raise ValueError(
+            f"there is no gateway of kind {kind!r}{suggest_similar(kind, installed())}"
+        )
     return kind
 
 
 class Gateway(Section):
     """What takes messages over. All but the first five keys say how a simulated one behaves."""
 
-    kind: Annotated[str, AfterValidator(_kind)] = SIMULATED
+    kind: Annotated[str, AfterValidator(_kind)] = SIMULATED_GATEWAY_KIND
     enabled: Annotated[bool, Field(strict=True)] = True
     attempts: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
     rate: Count | None = None
@@ -195,19 +197,19 @@ class Gateway(Section):
     hard_bounce: Share = 0.0
     soft_bounce: Share = 0.0
     not_delivered: Share = 0.0
-    receipts: Receipts = Receipts()
-    outage: Outage | None = None
-    slow: Slow | None = None
+    receipts: ReceiptsSection = ReceiptsSection()
+    outage: OutageSection | None = None
+    slow: SlowSection | None = None
     reject_rate: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = 0.0
 
     @model_validator(mode="after")
-    def _shares_fit(self) -> Self:
+    def _validate_shares(self) -> Self:
         outcomes = ("hard_bounce", "soft_bounce", "not_delivered")
-        _add_up(", ".join(outcomes), {each: getattr(self, each) for each in outcomes})
+        _validate_share_sum(", ".join(outcomes), {each: getattr(self, each) for each in outcomes})
         return self
 
     @model_validator(mode="after")
-    def _behaves_as_it_does(self) -> Self:
+    def _validate_simulated_keys(self) -> Self:
         """Nobody can tell a real gateway what to do."""
         ours = {"kind", "enabled", "attempts", "rate", "retry_after"}
         told = sorted(self.model_fields_set - ours)
@@ -219,7 +221,7 @@ class Gateway(Section):
 
     @property
     def is_simulated(self) -> bool:
-        return self.kind == SIMULATED
+        return self.kind == SIMULATED_GATEWAY_KIND
 
     @property
     def rest(self) -> timedelta:
@@ -228,8 +230,8 @@ class Gateway(Section):
         return usual if self.retry_after is None else self.retry_after
 
     @property
-    def behaviour(self) -> Behaviour:
-        return Behaviour(
+    def behaviour(self) -> GatewayBehaviour:
+        return GatewayBehaviour(
             median=self.latency.median,
             p99=self.latency.p99,
             hard_bounce=self.hard_bounce,
@@ -237,7 +239,7 @@ class Gateway(Section):
             not_delivered=self.not_delivered,
             attempts=self.attempts,
             reject_rate=self.reject_rate,
-            receipts=Unreliability(**self.receipts.model_dump()),
+            receipts=ReceiptFaultRates(**self.receipts.model_dump()),
         )
 
 
@@ -251,7 +253,7 @@ class Engagement(Section):
     delay: Latency = AT_ONCE
 
     @model_validator(mode="after")
-    def _imply_each_other(self) -> Self:
+    def _validate_rates(self) -> Self:
         if not self.unsubscribe <= self.click <= self.open:
             raise ValueError(
                 "who unsubscribes has clicked, and who clicks has opened;"
@@ -260,8 +262,8 @@ class Engagement(Section):
         return self
 
     @property
-    def inclination(self) -> Inclination:
-        return Inclination(
+    def inclination(self) -> EngagementRates:
+        return EngagementRates(
             open=self.open,
             click=self.click,
             spam=self.spam,
@@ -277,11 +279,11 @@ class Service(Section):
     """How a service fails: for a share of what it is asked, each time, and all of it for a time."""
 
     error_rate: Share = 0.0
-    outage: Outage | None = None
+    outage: OutageSection | None = None
 
     @property
-    def failures(self) -> Failures:
-        return Failures(
+    def failures(self) -> ServiceFailures:
+        return ServiceFailures(
             error_rate=self.error_rate, outage=self.outage.span if self.outage else None
         )
 

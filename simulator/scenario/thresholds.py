@@ -10,21 +10,21 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from simulator.figures import Figures, Unit, units
+from simulator.figures import Figures, Unit, list_figure_units
 from simulator.scenario.errors import shown
 from simulator.scenario.values import Section, duration
-from tracker.text import near_words
+from tracker.text import suggest_similar
 
 RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
     {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 )
 
-_DEMAND = re.compile(r"\s*(<=|>=|==|<|>)\s*([^<>=\s].*?)\s*")
+_THRESHOLD_PATTERN = re.compile(r"\s*(<=|>=|==|<|>)\s*([^<>=\s].*?)\s*")
 _NUMBER = re.compile(r"\d+(?:_\d+)*(?:\.\d+)?(?:e[+-]?\d+)?", re.ASCII)
-MOST_BYTES = 1e18
-_BYTES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "B": 1.0}
+MAX_BYTES = 1e18
+_BYTE_UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "B": 1.0}
 
-EXPECTED = {
+LIMIT_FORMATS = {
     Unit.SECONDS: 'a duration like "800ms" or "2s"',
     Unit.SHARE: 'a share like "0.9" or "90 %"',
     Unit.BYTES: 'a size like "300MB"',
@@ -33,7 +33,7 @@ EXPECTED = {
 """What a limit of a unit looks like; of all others it is a plain number."""
 
 
-class Demand(Section):
+class ThresholdSection(Section):
     """A threshold in its long form. With ``abort`` the run ends once it can't be met any more; None
     is where that is known, if all are to."""
 
@@ -41,7 +41,7 @@ class Demand(Section):
     abort: Annotated[bool, Field(strict=True)] | None = False
 
 
-def long_forms(value: object) -> object:
+def expand_thresholds(value: object) -> object:
     """The table of thresholds, each in its long form. ``abort = true`` beside them is for all that
     anything is known of before the end."""
     if not isinstance(value, dict):
@@ -50,10 +50,10 @@ def long_forms(value: object) -> object:
     abort = told.pop("abort", False)
     if not isinstance(abort, bool):
         raise ValueError(f"abort: {shown(abort)} is neither true nor false")
-    return {figure: _long_form(figure, each, abort) for figure, each in told.items()}
+    return {figure: _expand_threshold(figure, each, abort) for figure, each in told.items()}
 
 
-def _long_form(figure: str, told: object, abort: bool) -> object:
+def _expand_threshold(figure: str, told: object, abort: bool) -> object:
     usual = {"abort": None if abort else False}
     if isinstance(told, str):
         return {**usual, "is": told}
@@ -94,16 +94,16 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A threshold, held against the figure that came out; it may have been ``given_up`` before."""
+class ThresholdResult:
+    """A threshold, held against the figure that came out; it may have been ``has_aborted_run`` before."""
 
     threshold: Threshold
     value: float | None
-    given_up: bool = False
+    has_aborted_run: bool = False
 
     @property
     def passed(self) -> bool:
-        return not self.given_up and self.threshold.is_met_by(self.value)
+        return not self.has_aborted_run and self.threshold.is_met_by(self.value)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -117,27 +117,33 @@ class Judged:
 
 def judge(
     thresholds: Sequence[Threshold], figures: Figures, aborted: Threshold | None = None
-) -> tuple[Judged, ...]:
+) -> tuple[ThresholdResult, ...]:
     """Hold each threshold against its figure. One for which the run was ``aborted`` is not met,
     whatever the figure of what was done until then."""
-    return tuple(Judged(each, figures[each.figure], each == aborted) for each in thresholds)
+    return tuple(
+        ThresholdResult(each, figures[each.figure], each == aborted) for each in thresholds
+    )
 
 
 def parse(
-    demands: Mapping[str, Demand], campaigns: Sequence[str], can_abort: Callable[[str], bool]
+    demands: Mapping[str, ThresholdSection],
+    campaigns: Sequence[str],
+    can_abort: Callable[[str], bool],
 ) -> tuple[Threshold, ...]:
     """The thresholds on a run of these campaigns.
 
     Raises :exc:`ValueError`, with the figure, for what is not known or can't be read, and for an
     ``abort`` on a figure that can't be told before the end.
     """
-    known = units(campaigns)
+    known = list_figure_units(campaigns)
     found = []
     for figure, demand in demands.items():
         where = f'thresholds."{figure}"'
         unit = known.get(figure)
         if unit is None:
-            raise ValueError(f"{where}: there is no such figure{near_words(figure, list(known))}")
+            raise ValueError(
+                f"{where}: there is no such figure{suggest_similar(figure, list(known))}"
+            )
         if demand.abort and not can_abort(figure):
             raise ValueError(
                 f"{where}: is not known before the end of a run; expected no abort = true"
@@ -160,21 +166,21 @@ def parse(
 
 
 def _read(told: str, unit: Unit) -> tuple[str, float]:
-    match = _DEMAND.fullmatch(told)
+    match = _THRESHOLD_PATTERN.fullmatch(told)
     if match is None:
         raise ValueError(
             f"{shown(told)} is no threshold; expected one of {' '.join(RELATIONS)} and a limit,"
             ' like "< 2s"'
         )
     relation, limit = match.groups()
-    value = _limit(limit, unit)
+    value = _parse_limit(limit, unit)
     if value is None:
-        expected = EXPECTED.get(unit, 'a number like "100"')
+        expected = LIMIT_FORMATS.get(unit, 'a number like "100"')
         raise ValueError(f"{shown(limit)} is no limit for {unit.value}; expected {expected}")
     return relation, value
 
 
-def _limit(text: str, unit: Unit) -> float | None:
+def _parse_limit(text: str, unit: Unit) -> float | None:
     match unit:
         case Unit.SECONDS:
             try:
@@ -190,10 +196,10 @@ def _limit(text: str, unit: Unit) -> float | None:
         case Unit.RATE:
             return _number(text.removesuffix("/s").rstrip())
         case Unit.BYTES:
-            for ending, factor in _BYTES.items():
+            for ending, factor in _BYTE_UNITS.items():
                 if text.endswith(ending):
                     size = _number(text.removesuffix(ending).rstrip())
-                    return None if size is None or size > MOST_BYTES else size * factor
+                    return None if size is None or size > MAX_BYTES else size * factor
             return None
         case _:
             return _number(text)

@@ -7,16 +7,16 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from simulator.scenario.errors import shown
-from tracker.record.receipts import MOST_BOUNCES
+from tracker.record.receipts import MAX_BOUNCE_LIMIT
 
 LONGEST = timedelta(days=365)
 """No latency is longer."""
 
-LOWEST_RATE, HIGHEST_RATE = 0.001, 10_000_000
+MIN_RATE, MAX_RATE = 0.001, 10_000_000
 """Messages a second: one in a quarter of an hour, and more than any broker takes."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)", re.ASCII)
-_UNITS = {
+_DURATION_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)", re.ASCII)
+_DURATION_UNITS = {
     "us": timedelta(microseconds=1),
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -28,10 +28,10 @@ _UNITS = {
 
 def duration(value: object) -> timedelta:
     """A duration as a scenario says it; :exc:`ValueError` for what is none."""
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    match = _DURATION_PATTERN.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f'{shown(value)} is no duration; expected one like "800ms", "4s" or "2m"')
-    amount, unit = float(match[1]), _UNITS[match[2]]
+    amount, unit = float(match[1]), _DURATION_UNITS[match[2]]
     if amount > LONGEST / unit:
         raise ValueError(f"{value} is longer than {LONGEST.days} days")
     return amount * unit
@@ -44,7 +44,7 @@ def text(value: str) -> str:
     return value
 
 
-def duration_above_zero(value: object) -> timedelta:
+def parse_positive_duration(value: object) -> timedelta:
     """The same, for what can't take no time."""
     found = duration(value)
     if not found:
@@ -56,14 +56,14 @@ def rate(value: object) -> float:
     """Messages a second, 0 for none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{shown(value)} is not a number; expected messages a second, like 2_000")
-    if value and not LOWEST_RATE <= value <= HIGHEST_RATE:
+    if value and not MIN_RATE <= value <= MAX_RATE:
         raise ValueError(
-            f"{value} is out of range; expected {LOWEST_RATE} to {HIGHEST_RATE:,} messages a second"
+            f"{value} is out of range; expected {MIN_RATE} to {MAX_RATE:,} messages a second"
         )
     return float(value)
 
 
-def rate_above_zero(value: object) -> float:
+def parse_positive_rate(value: object) -> float:
     """The same, for what has to come to an end."""
     found = rate(value)
     if not found:
@@ -72,12 +72,12 @@ def rate_above_zero(value: object) -> float:
 
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
-DurationAboveZero = Annotated[timedelta, BeforeValidator(duration_above_zero)]
+PositiveDuration = Annotated[timedelta, BeforeValidator(parse_positive_duration)]
 Rate = Annotated[float, BeforeValidator(rate)]
-RateAboveZero = Annotated[float, BeforeValidator(rate_above_zero)]
+PositiveRate = Annotated[float, BeforeValidator(parse_positive_rate)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
-Bounces = Annotated[int, Field(ge=1, le=MOST_BOUNCES, strict=True)]
+BounceLimit = Annotated[int, Field(ge=1, le=MAX_BOUNCE_LIMIT, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 

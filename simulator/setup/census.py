@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from simulator.scenario.audience_file import CustomerRecord
 from simulator.scenario.sections import Campaign
 from simulator.world.defects import SOUND
-from simulator.world.forced import POISONS, forced_by
+from simulator.world.forced import POISONS, find_forced_outcome
 from tracker.status import Channel, Reason
 
 MOST = 32_767
@@ -22,10 +22,10 @@ MOST = 32_767
 
 
 @dataclass(frozen=True)
-class Population:
+class ImportedAudience:
     """Arrays with a place for each customer. By campaign, ``labels`` say what is wrong with a
     record, bounces apart, and ``coupons`` what is wrong with a coupon. A label below zero says what
-    the address of a sound customer forces: a code of :class:`Magic`, negated."""
+    the address of a sound customer forces: a code of :class:`ForcedOutcome`, negated."""
 
     labels: Mapping[str, NDArray[np.int8]]
     coupons: Mapping[str, NDArray[np.int8]]
@@ -33,7 +33,7 @@ class Population:
     soft_bounces: NDArray[np.int16]
 
 
-class Census:
+class AudienceScanner:
     """Takes down customers on their way into the record, for the campaigns that they are for."""
 
     def __init__(self, campaigns: Sequence[Campaign], today: date) -> None:
@@ -47,8 +47,8 @@ class Census:
         """Hand customers on, and take them down."""
         for customer in customers:
             for campaign in self._campaigns:
-                self._labels[campaign.name].append(_label(customer, campaign) & 0xFF)
-                coupon = _coupon_label(customer, self._today)
+                self._labels[campaign.name].append(_find_record_defect(customer, campaign) & 0xFF)
+                coupon = _find_coupon_defect(customer, self._today)
                 self._coupons[campaign.name].append(
                     coupon if "coupon" in campaign.requires else SOUND
                 )
@@ -56,16 +56,16 @@ class Census:
             self._bounces.append((min(hard, MOST), min(soft, MOST)))
             yield customer
 
-    def result(self) -> Population:
+    def result(self) -> ImportedAudience:
         hard, soft = np.array(self._bounces, np.int16).reshape(-1, 2).T
         labels, coupons = (
             {name: np.frombuffer(each, np.int8) for name, each in taken.items()}
             for taken in (self._labels, self._coupons)
         )
-        return Population(labels, coupons, hard, soft)
+        return ImportedAudience(labels, coupons, hard, soft)
 
 
-def _label(customer: CustomerRecord, campaign: Campaign) -> int:
+def _find_record_defect(customer: CustomerRecord, campaign: Campaign) -> int:
     """What is wrong with a customer: the first that applies, in the order of the rule book."""
     by_email = campaign.channel is Channel.EMAIL
     needs = set(campaign.requires)
@@ -87,13 +87,13 @@ def _label(customer: CustomerRecord, campaign: Campaign) -> int:
     if any(not has.get(each, False) for each in needs - {"membership", "coupon", "referral"}):
         return Reason.DATA_MISSING
     address = (customer.email if by_email else customer.mobile_e164) or ""
-    forced = forced_by(campaign.channel, address)
+    forced = find_forced_outcome(campaign.channel, address)
     if forced in POISONS:
         return Reason.TIMEOUT
     return SOUND if forced is None else -forced
 
 
-def _coupon_label(customer: CustomerRecord, today: date) -> int:
+def _find_coupon_defect(customer: CustomerRecord, today: date) -> int:
     if customer.coupon_id is None:
         return Reason.COUPON_ID_MISSING
     if customer.coupon_expires is not None:

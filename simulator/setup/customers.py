@@ -10,7 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from simulator.scenario.audience_file import CustomerRecord, RejectFile, read_customers
-from simulator.setup.census import Census
+from simulator.setup.census import AudienceScanner
 from simulator.world.defects import DEFECTS, SOUND, planted
 from tracker.status import Reason
 from tracker.store.database import Database
@@ -45,11 +45,11 @@ def generate(
         with database.write() as connection:
             for label in np.unique(labels):
                 numbers = (np.flatnonzero(labels == label) + first).tolist()
-                connection.execute(_insert_alike(database, audience_id, numbers, label, requires))
+                connection.execute(_build_insert(database, audience_id, numbers, label, requires))
         progress(count)
 
 
-def _insert_alike(
+def _build_insert(
     database: Database,
     audience_id: int,
     numbers: Sequence[int],
@@ -85,18 +85,18 @@ def _insert_alike(
     return sa.insert(customers).from_select([*columns], sa.select(*values).select_from(made))
 
 
-def import_file(
+def import_customers(
     database: Database,
     audience_id: int,
     file: Path,
     *,
-    census: Census,
+    census: AudienceScanner,
     rejects: RejectFile,
     progress: Progress,
 ) -> int:
     """Record the customers of a file; how many. Rows that can't be read go to ``rejects``."""
     recorded = 0
-    for records in _in_chunks(census.watch(_readable(file, rejects))):
+    for records in _split_into_chunks(census.watch(_read_valid_customers(file, rejects))):
         rows = [
             {"audience_id": audience_id, "number": number, **asdict(record)}
             for number, record in enumerate(records, recorded)
@@ -108,7 +108,7 @@ def import_file(
     return recorded
 
 
-def _readable(file: Path, rejects: RejectFile) -> Iterator[CustomerRecord]:
+def _read_valid_customers(file: Path, rejects: RejectFile) -> Iterator[CustomerRecord]:
     for read in read_customers(file):
         if isinstance(read, CustomerRecord):
             yield read
@@ -116,6 +116,6 @@ def _readable(file: Path, rejects: RejectFile) -> Iterator[CustomerRecord]:
             rejects.add(read)
 
 
-def _in_chunks(records: Iterator[CustomerRecord]) -> Iterator[list[CustomerRecord]]:
+def _split_into_chunks(records: Iterator[CustomerRecord]) -> Iterator[list[CustomerRecord]]:
     while chunk := list(islice(records, CHUNK)):
         yield chunk

@@ -10,13 +10,13 @@ import sqlalchemy as sa
 
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
-from simulator.setup.record import Rejects, record_run
+from simulator.setup.record import AudienceRejects, record_run
 from tracker.settings import Settings
 from tracker.status import Reason
 from tracker.store.database import Database
 from tracker.store.schema import customers
 from workers.checks.base import all_checks
-from workers.rules.rejudge import CHUNK, Rules, Troubles, verdicts
+from workers.rules.rejudge import CHUNK, CheckErrors, Rules, verdicts
 from workers.services.base import factory_of
 
 
@@ -35,14 +35,14 @@ def judge_customers(
         calm = scenario.model_copy(update={"services": scenario.services_without_outages})
         run = record_run(database, calm, folder, lambda _: None)
         for rejects in run.rejects:
-            say(f"{rejects.summary}; {_first(rejects)}")
-        checks, troubles = all_checks(), Troubles()
+            say(f"{rejects.summary}; {_describe_first_reject(rejects)}")
+        checks, troubles = all_checks(), CheckErrors()
         for loaded in run.campaigns:
             campaign = loaded.campaign
             rules = Rules(campaign=campaign, checks=checks)
             services = factory_of(campaign.services_kind)(campaign.services_settings, database)
             for first in range(0, loaded.size, CHUNK):
-                ids = _customer_ids(database, campaign.audience_id, first)
+                ids = _read_customer_ids(database, campaign.audience_id, first)
                 now = campaign.clock.now()
                 stopped = verdicts(database, rules, services, list(ids), now, troubles)
                 for number, customer_id in ids.items():
@@ -51,14 +51,14 @@ def judge_customers(
             say(line)
 
 
-def _first(rejects: Rejects) -> str:
+def _describe_first_reject(rejects: AudienceRejects) -> str:
     """The first rejected row: their file goes with the folder."""
     with rejects.file.open(encoding="utf-8", newline="") as file:
         line, cause, _ = next(islice(csv.reader(file), 1, None))
     return f"the first is line {line}: {cause}"
 
 
-def _customer_ids(database: Database, audience_id: int, first: int) -> dict[int, str]:
+def _read_customer_ids(database: Database, audience_id: int, first: int) -> dict[int, str]:
     query = (
         sa.select(customers.c.number, customers.c.customer_id)
         .where(

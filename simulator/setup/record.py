@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simulator.scenario import sections as world
-from simulator.scenario.arrivals import Shape
+from simulator.scenario.arrivals import ArrivalShape
 from simulator.scenario.audience_file import RejectFile
-from simulator.scenario.file import Scenario, service_settings
+from simulator.scenario.file import Scenario, build_service_settings
 from simulator.setup import customers
-from simulator.setup.census import Census, Population
+from simulator.setup.census import AudienceScanner, ImportedAudience
 from simulator.setup.customers import Progress
-from simulator.setup.run_folder import claim_folder
+from simulator.setup.run_folder import create_run_folder
 from simulator.world import services
-from simulator.world.gateway import Settings, Slowness
+from simulator.world.gateway import Settings, SlowPeriod
 from tracker.clock import MICROSECOND, Instant, SystemClock, to_datetime
 from tracker.errors import UsageError
 from tracker.record import catalog
@@ -21,12 +21,12 @@ from tracker.status import Channel
 from tracker.store.database import Database
 from tracker.text import counted
 
-DEFAULT_SERIES = "default"
+DEFAULT_COUPON_SERIES = "default"
 """The coupon series of campaigns that give coupons and do not say of which series."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rejects:
+class AudienceRejects:
     """Rows of an audience file that could not be read, and where they were put."""
 
     audience: Path
@@ -39,7 +39,7 @@ class Rejects:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaded:
+class RunCampaign:
     """A campaign that is ready to be sent: as recorded, and as its scenario plans it.
 
     ``population`` is that of an imported audience.
@@ -48,7 +48,7 @@ class Loaded:
     campaign: catalog.Campaign
     plan: world.Campaign
     size: int
-    population: Population | None = None
+    population: ImportedAudience | None = None
 
     @property
     def begins_at(self) -> Instant:
@@ -56,7 +56,7 @@ class Loaded:
         return self.campaign.started_at + self.plan.load.start // MICROSECOND
 
     @property
-    def ends_at(self) -> Instant:
+    def last_arrival_at(self) -> Instant:
         """When the last of its messages arrives, if it waits for no other campaign."""
         if not self.size:
             return self.begins_at
@@ -64,7 +64,7 @@ class Loaded:
         return self.begins_at + round(float(last) * 1e6)
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> ArrivalShape:
         """In which its messages arrive."""
         return self.plan.load.shape.shape
 
@@ -76,8 +76,8 @@ class Run:
 
     id: int
     scenario: Scenario
-    campaigns: tuple[Loaded, ...]
-    rejects: tuple[Rejects, ...]
+    campaigns: tuple[RunCampaign, ...]
+    rejects: tuple[AudienceRejects, ...]
     folder: Path
 
     @property
@@ -85,7 +85,7 @@ class Run:
         """When its clock started."""
         return self.campaigns[0].campaign.started_at
 
-    def as_far_as(self, sizes: Sequence[int]) -> "Run":
+    def limited_to(self, sizes: Sequence[int]) -> "Run":
         """The same run, had each campaign so many messages only."""
         campaigns = (
             replace(loaded, size=size) for loaded, size in zip(self.campaigns, sizes, strict=True)
@@ -109,8 +109,8 @@ def record_run(database: Database, scenario: Scenario, home: Path, progress: Pro
             speed=scenario.clock.speed,
             definition=scenario.text,
         )
-    folder = claim_folder(home, run_id)
-    recorder = _Recorder(database, scenario, run_id, folder, progress)
+    folder = create_run_folder(home, run_id)
+    recorder = _RunRecorder(database, scenario, run_id, folder, progress)
     loaded = [recorder.record(each) for each in scenario.campaigns]
     return Run(
         id=run_id,
@@ -134,13 +134,13 @@ def begin(database: Database, run: Run) -> Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Audience:
+class _RecordedAudience:
     id: int
     size: int
-    population: Population | None = None
+    population: ImportedAudience | None = None
 
 
-class _Recorder:
+class _RunRecorder:
     """Records campaigns one after the other, and what they have in common only once."""
 
     def __init__(
@@ -159,13 +159,13 @@ class _Recorder:
         self._organizations: dict[str | None, int] = {}
         self._gateways: dict[str, int] = {}
         self._series: set[tuple[int, str]] = set()
-        self._audiences: dict[str, _Audience] = {}
-        self.rejects: list[Rejects] = []
+        self._audiences: dict[str, _RecordedAudience] = {}
+        self.rejects: list[AudienceRejects] = []
 
-    def record(self, campaign: world.Campaign) -> Loaded:
-        organization_id = self._organization(campaign)
+    def record(self, campaign: world.Campaign) -> RunCampaign:
+        organization_id = self._record_organization(campaign)
         gateway_id = self._gateway(campaign)
-        series = self._coupon_series(campaign, organization_id)
+        series = self._record_coupon_series(campaign, organization_id)
         audience = self._audience(campaign, organization_id)
         with self._database.write() as connection:
             campaign_id = catalog.record_campaign(
@@ -182,15 +182,17 @@ class _Recorder:
                 sender=campaign.sender,
                 series=series,
                 services_kind=services.KIND,
-                services_settings=service_settings(self._scenario, campaign).model_dump_json(),
-                tracks_engagement=self._scenario.may_engage(campaign),
+                services_settings=build_service_settings(
+                    self._scenario, campaign
+                ).model_dump_json(),
+                tracks_engagement=self._scenario.can_engage(campaign),
             )
             recorded = catalog.load_campaign(connection, campaign_id)
-        return Loaded(
+        return RunCampaign(
             campaign=recorded, plan=campaign, size=audience.size, population=audience.population
         )
 
-    def _organization(self, campaign: world.Campaign) -> int:
+    def _record_organization(self, campaign: world.Campaign) -> int:
         key = campaign.organization
         if key not in self._organizations:
             organization = self._scenario.organization_of(campaign)
@@ -224,9 +226,9 @@ class _Recorder:
             settings = Settings(
                 seed=self._scenario.seed,
                 behaviour=gateway.behaviour,
-                inclination=self._scenario.inclination_of(campaign),
+                inclination=self._scenario.engagement_rates_of(campaign),
                 outage=outage.span if outage else None,
-                slow=Slowness(span=slow.span, factor=slow.factor) if slow else None,
+                slow=SlowPeriod(span=slow.span, factor=slow.factor) if slow else None,
             )
             with self._database.write() as connection:
                 self._gateways[key] = catalog.record_gateway(
@@ -240,10 +242,10 @@ class _Recorder:
                 )
         return self._gateways[key]
 
-    def _coupon_series(self, campaign: world.Campaign, organization_id: int) -> str | None:
+    def _record_coupon_series(self, campaign: world.Campaign, organization_id: int) -> str | None:
         if "coupon" not in campaign.requires:
             return None
-        name = campaign.coupon_series or DEFAULT_SERIES
+        name = campaign.coupon_series or DEFAULT_COUPON_SERIES
         if (organization_id, name) not in self._series:
             active = self._scenario.has_active_series(campaign)
             with self._database.write() as connection:
@@ -251,24 +253,26 @@ class _Recorder:
             self._series.add((organization_id, name))
         return name
 
-    def _audience(self, campaign: world.Campaign, organization_id: int) -> _Audience:
-        owner = self._scenario.owner_of(campaign)
+    def _audience(self, campaign: world.Campaign, organization_id: int) -> _RecordedAudience:
+        owner = self._scenario.audience_owner_of(campaign)
         if owner.name not in self._audiences:
-            audience_id = self._new_audience(organization_id, owner)
+            audience_id = self._insert_audience(organization_id, owner)
             self._audiences[owner.name] = (
-                self._generate(owner, audience_id, owner.audience)
+                self._generate_audience(owner, audience_id, owner.audience)
                 if isinstance(owner.audience, int)
-                else self._import(owner, audience_id)
+                else self._import_audience(owner, audience_id)
             )
         return self._audiences[owner.name]
 
-    def _new_audience(self, organization_id: int, owner: world.Campaign) -> int:
+    def _insert_audience(self, organization_id: int, owner: world.Campaign) -> int:
         made = isinstance(owner.audience, int)
         source = f"generated for {owner.name}" if made else str(owner.audience)
         with self._database.write() as connection:
             return catalog.record_audience(connection, organization_id, source)
 
-    def _generate(self, owner: world.Campaign, audience_id: int, size: int) -> _Audience:
+    def _generate_audience(
+        self, owner: world.Campaign, audience_id: int, size: int
+    ) -> _RecordedAudience:
         customers.generate(
             self._database,
             audience_id,
@@ -276,19 +280,24 @@ class _Recorder:
             seed=self._scenario.seed,
             campaign=owner.name,
             requires=[
-                needed for each in self._scenario.users_of(owner) for needed in each.requires
+                needed
+                for each in self._scenario.campaigns_sharing_audience(owner)
+                for needed in each.requires
             ],
             defects=owner.defects,
             progress=self._progress,
         )
-        return _Audience(id=audience_id, size=size)
+        return _RecordedAudience(id=audience_id, size=size)
 
-    def _import(self, owner: world.Campaign, audience_id: int) -> _Audience:
-        file = self._scenario.file_of(owner)
+    def _import_audience(self, owner: world.Campaign, audience_id: int) -> _RecordedAudience:
+        file = self._scenario.audience_file_of(owner)
         rejects_path = self._folder / f"{file.stem}.{audience_id}.rejects.csv"
-        census = Census(self._scenario.users_of(owner), to_datetime(SystemClock().now()).date())
+        census = AudienceScanner(
+            self._scenario.campaigns_sharing_audience(owner),
+            to_datetime(SystemClock().now()).date(),
+        )
         with RejectFile(rejects_path) as rejects:
-            size = customers.import_file(
+            size = customers.import_customers(
                 self._database,
                 audience_id,
                 file,
@@ -297,8 +306,10 @@ class _Recorder:
                 progress=self._progress,
             )
         if rejects.count:
-            self.rejects.append(Rejects(audience=file, count=rejects.count, file=rejects_path))
+            self.rejects.append(
+                AudienceRejects(audience=file, count=rejects.count, file=rejects_path)
+            )
         if not size:
             see = f"; see {rejects_path}" if rejects.count else ""
             raise UsageError(f"{file}: no row could be read as a customer{see}")
-        return _Audience(id=audience_id, size=size, population=census.result())
+        return _RecordedAudience(id=audience_id, size=size, population=census.result())

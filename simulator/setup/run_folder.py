@@ -4,7 +4,7 @@ from itertools import count
 from pathlib import Path
 
 
-def claim_folder(home: Path, run_id: int) -> Path:
+def create_run_folder(home: Path, run_id: int) -> Path:
     """Make the folder of a run: ``runs/ID``; where another database's run of this number has taken
     that, ``runs/ID.2`` and so on."""
     for number in count(1):

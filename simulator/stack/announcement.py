@@ -15,7 +15,7 @@ FILE = "up.json"
 
 
 @contextmanager
-def announced(home: Path, told: dict[str, Any]) -> Iterator[None]:
+def announce_stack(home: Path, told: dict[str, Any]) -> Iterator[None]:
     """A block in which others may read what is ``told``. Raises :exc:`UsageError` where another
     stack already runs on the same state folder."""
     path = home / FILE

@@ -14,8 +14,15 @@ from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
 from tracker.settings import Settings
 from tracker.store.database import Database
 from workers.queues import QUEUES
-from workers.upkeep.broker import UNUSABLE, Depth, broker_client, depths, drop_tasks, waiting_tasks
-from workers.upkeep.sweep import SentOn, sweep
+from workers.upkeep.broker import (
+    INVALID_BROKER_URL,
+    Depth,
+    depths,
+    drop_tasks,
+    make_broker_client,
+    waiting_tasks,
+)
+from workers.upkeep.sweep import RequeuedBatch, sweep
 
 ANSWER_TIMEOUT = 5.0
 """Seconds to wait for a broker, and for workers to say which queues they serve."""
@@ -29,8 +36,8 @@ class Broker:
         try:
             self.shown_url = maybe_sanitize_url(url)
         except ValueError:
-            raise UsageError(UNUSABLE) from None
-        self._client = broker_client(url, timeout=ANSWER_TIMEOUT)
+            raise UsageError(INVALID_BROKER_URL) from None
+        self._client = make_broker_client(url, timeout=ANSWER_TIMEOUT)
 
     def check_reachable(self) -> None:
         """Raise :exc:`BrokerUnreachable`, with the cause, or return."""
@@ -38,7 +45,7 @@ class Broker:
             self._client.ping()
         except (RedisError, OSError) as error:
             raise BrokerUnreachable(
-                f"the broker {self.shown_url} does not answer: {self._cause(error)}"
+                f"the broker {self.shown_url} does not answer: {self._format_cause(error)}"
             ) from None
 
     def check_workers(self, app: Celery) -> None:
@@ -47,7 +54,7 @@ class Broker:
             answers = app.control.inspect(timeout=ANSWER_TIMEOUT / 2).active_queues() or {}
         except (OperationalError, OSError) as error:
             raise BrokerUnreachable(
-                f"the broker {self.shown_url} does not answer: {self._cause(error)}"
+                f"the broker {self.shown_url} does not answer: {self._format_cause(error)}"
             ) from None
         served = {queue["name"] for queues in answers.values() for queue in queues}
         missing = [queue for queue in QUEUES if queue not in served]
@@ -64,10 +71,10 @@ class Broker:
             yield
         except (RedisError, OperationalError) as error:
             raise BrokerFailed(
-                f"the broker {self.shown_url} failed: {self._cause(error)}"
+                f"the broker {self.shown_url} failed: {self._format_cause(error)}"
             ) from error
 
-    def _cause(self, error: Exception) -> str:
+    def _format_cause(self, error: Exception) -> str:
         """The first line of what was said, fit to be shown."""
         said = str(error).strip()
         cause = said.splitlines()[0] if said else type(error).__name__
@@ -88,7 +95,7 @@ class Broker:
 
     def sweep(
         self, database: Database, app: Celery, campaign_ids: Collection[int] | None = None
-    ) -> list[SentOn]:
+    ) -> list[RequeuedBatch]:
         """Send on what stands still: see :func:`workers.upkeep.sweep.sweep`."""
         return sweep(database, app, self._client, campaign_ids)
 
@@ -96,7 +103,7 @@ class Broker:
         self._client.close()
 
 
-def configured_broker(settings: Settings, wanted_by: str) -> Broker:
+def open_configured_broker(settings: Settings, wanted_by: str) -> Broker:
     """The broker of the settings, or of the stack that runs on them, which must answer.
 
     Raises :exc:`UsageError` where there is none, or its workers use another database.

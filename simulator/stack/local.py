@@ -30,16 +30,16 @@ START_TIMEOUT = 60
 PING_TIMEOUT = 0.2
 """Seconds between two questions whether a worker is ready."""
 
-QUICK, MOST_QUICK = 5.0, 3
+QUICK, MAX_QUICK_EXITS = 5.0, 3
 """Seconds within which a worker ends that has not got anywhere, and how often in a row that may
 happen before it is left alone."""
 
-LOG_TAIL = 5
+LOG_TAIL_LINES = 5
 """Last lines of a dead worker's log to show: where the cause is said."""
 
 
-END_BROKER = 'kill -KILL "$1"; rm -rf "$2"'
-END_WORKER = f'kill -TERM "$1"; sleep {STOP_TIMEOUT}; kill -KILL -"$1"'
+KILL_BROKER_SCRIPT = 'kill -KILL "$1"; rm -rf "$2"'
+KILL_WORKER_SCRIPT = f'kill -TERM "$1"; sleep {STOP_TIMEOUT}; kill -KILL -"$1"'
 """What a shell does to a child of ours after a ``kill -9`` that left us no time to."""
 
 
@@ -53,7 +53,7 @@ class LocalBroker:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sendtrace-"))
         self.socket = self.folder / "broker.sock"
-        self._life = ExitStack()
+        self._cleanup = ExitStack()
         """What ends the server that runs."""
 
     @property
@@ -69,12 +69,12 @@ class LocalBroker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._life.close()
+        self._cleanup.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _start(self) -> None:
         server = ValkeyServer(port=0, data_dir=self.folder, unix_socket_path=self.socket)
-        self._life.callback(server.terminate)
+        self._cleanup.callback(server.terminate)
         # Ctrl-C reaches everything in the terminal's foreground. The broker must outlive it: the
         # driver decides when to stop. A blocked signal stays blocked in a child.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -84,7 +84,7 @@ class LocalBroker:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         with closing(self.client()) as client:
             process = int(client.info("server")["process_id"])
-        self._life.enter_context(guarded(END_BROKER, str(process), str(self.folder)))
+        self._cleanup.enter_context(guarded(KILL_BROKER_SCRIPT, str(process), str(self.folder)))
 
     def client(self) -> Redis:
         return Redis(unix_socket_path=str(self.socket))
@@ -93,7 +93,7 @@ class LocalBroker:
         """Stop the server and start it again, with what it held or without."""
         with closing(self.client()) as client:
             client.shutdown(save=keep, nosave=not keep)
-        self._life.close()
+        self._cleanup.close()
         if not keep:  # what an earlier restart has kept is lost, too
             for dump in self.folder.glob("*.rdb"):
                 dump.unlink()
@@ -101,7 +101,7 @@ class LocalBroker:
 
 
 @contextmanager
-def embedded_broker() -> Iterator[str]:
+def start_embedded_broker() -> Iterator[str]:
     """The URL of a Valkey of our own."""
     with LocalBroker() as broker:
         yield broker.url
@@ -112,7 +112,7 @@ class Worker:
     when it is killed, or ends otherwise."""
 
     def __init__(self, *, broker: str, database: str, processes: int, log: Path) -> None:
-        self._turn = threading.Lock()
+        self._restart_lock = threading.Lock()
         self.name = f"run-{os.getpid()}@{socket.gethostname()}"
         self.log = log
         self._command = (
@@ -126,16 +126,16 @@ class Worker:
             "SENDTRACE_BROKER_URL": broker,
             "SENDTRACE_DATABASE_URL": database,
         }
-        self._life = ExitStack()
+        self._cleanup = ExitStack()
         """What ends the process that is the worker now, and all that is left of it."""
         self._told: subprocess.Popen[bytes] | None = None
         """The process that knows that it is to end."""
-        self._quick = 0
+        self._quick_exits = 0
         log.write_bytes(b"")
         self.process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         with self.log.open("ab") as output:
             process = subprocess.Popen(
                 self._command,
@@ -145,8 +145,8 @@ class Worker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the driver, which then stops the worker
             )
-        self._life.callback(self._end, process)
-        self._life.enter_context(guarded(END_WORKER, str(process.pid)))
+        self._cleanup.callback(self._stop_process, process)
+        self._cleanup.enter_context(guarded(KILL_WORKER_SCRIPT, str(process.pid)))
         return process
 
     def process_id(self) -> int:
@@ -158,17 +158,17 @@ class Worker:
         deadline = time.monotonic() + START_TIMEOUT
         while not app.control.ping([self.name], timeout=PING_TIMEOUT, limit=1):
             if self.process.poll() is not None:
-                raise self._died()
+                raise self._make_died_error()
             if time.monotonic() > deadline:
                 raise WorkerDied(f"the worker is not ready after {START_TIMEOUT} s; see {self.log}")
 
     def restart(self) -> None:
         """Have it end after what it is at, and start it again."""
-        with self._turn:
-            self._life.close()
+        with self._restart_lock:
+            self._cleanup.close()
             self.process = self._start()
 
-    def tell_to_end(self) -> None:
+    def request_stop(self) -> None:
         """Have it end after what it is at. Who stops it then does not wait as long."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -176,9 +176,9 @@ class Worker:
 
     def stop(self) -> None:
         """End it now, after what it is doing."""
-        self._life.close()
+        self._cleanup.close()
 
-    def _end(self, process: "subprocess.Popen[bytes]") -> None:
+    def _stop_process(self, process: "subprocess.Popen[bytes]") -> None:
         """End a worker and its pool: politely, then for certain."""
         if process is not self._told and process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -191,24 +191,26 @@ class Worker:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def keep_alive(self) -> int | None:
+    def restart_if_dead(self) -> int | None:
         """Start the worker again if it has ended, and give the exit code that it had.
 
         Raises :exc:`WorkerDied` if it ends as soon as it starts, again and again.
         """
-        with self._turn:
+        with self._restart_lock:
             code = self.process.poll()
             if code is None:
                 return None
-            self._quick = self._quick + 1 if time.monotonic() - self._began < QUICK else 0
-            if self._quick > MOST_QUICK:
-                raise self._died()
-            self._life.close()
+            self._quick_exits = (
+                self._quick_exits + 1 if time.monotonic() - self._started_at < QUICK else 0
+            )
+            if self._quick_exits > MAX_QUICK_EXITS:
+                raise self._make_died_error()
+            self._cleanup.close()
             self.process = self._start()
             return code
 
-    def _died(self) -> WorkerDied:
-        lines = self.log.read_text(errors="replace").strip().splitlines()[-LOG_TAIL:]
+    def _make_died_error(self) -> WorkerDied:
+        lines = self.log.read_text(errors="replace").strip().splitlines()[-LOG_TAIL_LINES:]
         return WorkerDied(
             f"the worker ended with exit code {self.process.returncode}; its log is {self.log}"
             + "".join(f"\n  {line}" for line in lines)
@@ -216,7 +218,9 @@ class Worker:
 
 
 @contextmanager
-def local_worker(*, broker: str, database: str, processes: int, log: Path) -> Iterator[Worker]:
+def start_local_worker(
+    *, broker: str, database: str, processes: int, log: Path
+) -> Iterator[Worker]:
     """A worker for every queue, stopped and reaped at the end, whatever happens."""
     worker = Worker(broker=broker, database=database, processes=processes, log=log)
     try:

@@ -16,15 +16,15 @@ from simulator.stack.watchdog import guarded
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a child that died is started again: twice as long each time."""
 
-LONG_LIFE = 60.0
+STABLE_AFTER_SECONDS = 60.0
 """Seconds after which a child that died had lived: its next pause is the first one again."""
 
-LARGEST_LOG = 10_000_000
+MAX_LOG_BYTES = 10_000_000
 """Bytes of a log at which it is put aside when its child is started; one that was is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Child:
+class ChildProcess:
     """What is to be kept running. ``patience`` is how many seconds it has to end when it is told
     to."""
 
@@ -35,13 +35,13 @@ class Child:
     patience: float = 10.0
 
 
-class _Running:
+class _RunningChild:
     """A child that was started, and a shell that ends it should we be no more."""
 
-    def __init__(self, child: Child, ended: Callable[["_Running"], None]) -> None:
+    def __init__(self, child: ChildProcess, ended: Callable[["_RunningChild"], None]) -> None:
         self.child = child
         self.began = time.monotonic()
-        _put_aside(child.log)
+        _rotate_log(child.log)
         with child.log.open("ab") as output:
             self.process = subprocess.Popen(
                 child.command,
@@ -52,15 +52,15 @@ class _Running:
                 start_new_session=True,  # Ctrl-C is for us, who then stop the children in order
             )
         last_will = f'kill -TERM "$1"; sleep {child.patience:g}; kill -KILL -"$1"'
-        self._guard = ExitStack()
-        self._guard.enter_context(guarded(last_will, str(self.process.pid)))
-        threading.Thread(target=self._wait, args=(ended,), daemon=True).start()
+        self._watchdog = ExitStack()
+        self._watchdog.enter_context(guarded(last_will, str(self.process.pid)))
+        threading.Thread(target=self._wait_for_exit, args=(ended,), daemon=True).start()
 
-    def _wait(self, ended: Callable[["_Running"], None]) -> None:
+    def _wait_for_exit(self, ended: Callable[["_RunningChild"], None]) -> None:
         self.process.wait()
         ended(self)
 
-    def tell_to_end(self) -> None:
+    def request_stop(self) -> None:
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
 
@@ -71,12 +71,12 @@ class _Running:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self._guard.close()
+        self._watchdog.close()
 
 
-def _put_aside(log: Path) -> None:
+def _rotate_log(log: Path) -> None:
     with suppress(FileNotFoundError):
-        if log.stat().st_size > LARGEST_LOG:
+        if log.stat().st_size > MAX_LOG_BYTES:
             log.replace(log.with_suffix(".old.log"))
 
 
@@ -87,12 +87,14 @@ class Supervisor:
     those of a group at once.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Child]], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, groups: Sequence[Sequence[ChildProcess]], say: Callable[[str], None]
+    ) -> None:
         self._groups, self._say = groups, say
-        self._running: dict[str, _Running] = {}
-        self._ended: queue.Queue[_Running] = queue.Queue()
-        self._pauses: dict[str, float] = {}
-        self._due: dict[str, tuple[float, Child]] = {}
+        self._running: dict[str, _RunningChild] = {}
+        self._ended: queue.Queue[_RunningChild] = queue.Queue()
+        self._restart_delays: dict[str, float] = {}
+        self._due: dict[str, tuple[float, ChildProcess]] = {}
 
     def start(self) -> None:
         """Start all children."""
@@ -100,8 +102,8 @@ class Supervisor:
             for child in group:
                 self._start(child)
 
-    def _start(self, child: Child) -> None:
-        self._running[child.name] = _Running(child, self._ended.put)
+    def _start(self, child: ChildProcess) -> None:
+        self._running[child.name] = _RunningChild(child, self._ended.put)
 
     def watch(self, most: float | None = None) -> None:
         """Wait for the next child that dies or is due, ``most`` seconds at the longest, and see to
@@ -117,13 +119,17 @@ class Supervisor:
                 self._start(child)
                 self._say(f"{name} is started again")
 
-    def _note(self, dead: _Running) -> None:
+    def _note(self, dead: _RunningChild) -> None:
         child = dead.child
         dead.end(0)
         self._running.pop(child.name, None)
         lived = time.monotonic() - dead.began
-        pause = FIRST_PAUSE if lived > LONG_LIFE else self._pauses.get(child.name, FIRST_PAUSE)
-        self._pauses[child.name] = min(2 * pause, LONGEST_PAUSE)
+        pause = (
+            FIRST_PAUSE
+            if lived > STABLE_AFTER_SECONDS
+            else self._restart_delays.get(child.name, FIRST_PAUSE)
+        )
+        self._restart_delays[child.name] = min(2 * pause, LONGEST_PAUSE)
         self._due[child.name] = time.monotonic() + pause, child
         self._say(
             f"{child.name} ended with exit code {dead.process.returncode}; it is started again in"
@@ -137,7 +143,7 @@ class Supervisor:
             for group in reversed(self._groups):
                 running = [self._running[each.name] for each in group if each.name in self._running]
                 for each in running:
-                    each.tell_to_end()
+                    each.request_stop()
                 deadline = time.monotonic() + max((each.patience for each in group), default=0.0)
                 for each in running:
                     each.end(max(0.0, deadline - time.monotonic()))

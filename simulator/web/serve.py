@@ -11,26 +11,26 @@ from celery import Celery
 
 from simulator.schema import open_database
 from simulator.stack.broker import Broker
-from simulator.web.runs import make_runs
+from simulator.web.runs import make_runs_router
 from tracker.record.catalog import Campaign, load_campaign
-from tracker.record.due import Expected
+from tracker.record.due import DueKind
 from tracker.settings import Settings
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.web.app import make_app
 from tracker.web.context import Section
-from tracker.web.monitoring import Depth, Failed, Opinion, Outside, Presence, Remind, Seen
-from tracker.web.server import address_of, bind, check_address, serve
+from tracker.web.monitoring import Depth, Failed, Monitoring, NotifyWorkers, Opinion, Presence, Seen
+from tracker.web.server import bind, check_address, serve, socket_url
 from workers.checks.base import all_checks
-from workers.queues import QUEUE_OF, QUEUES, shown_arguments, task_name
+from workers.queues import QUEUE_BY_STEP, QUEUES, format_task_arguments, task_name
 from workers.rules import explain
 from workers.rules.rejudge import Rules
-from workers.upkeep.presence import Listener
+from workers.upkeep.presence import WorkerListener
 
-RUNS = Section("Runs", "/runs", make_runs, templates="simulator")
+RUNS = Section("Runs", "/runs", make_runs_router, template_packages="simulator")
 
 
-def run_desk(settings: Settings, host: str, port: int) -> None:
+def serve_live_page(settings: Settings, host: str, port: int) -> None:
     """Serve the live page until Ctrl-C. Raises :exc:`UsageError` where that can't be begun."""
     check_address(host, settings.token)
     settings.prepare_home()
@@ -39,18 +39,18 @@ def run_desk(settings: Settings, host: str, port: int) -> None:
         bound = stack.enter_context(closing(bind(host, port)))
         monitoring = stack.enter_context(outside(database, settings))
         app = make_app(database, settings, monitoring, (RUNS,))
-        print(f"the live page: {address_of(bound)}", flush=True)
+        print(f"the live page: {socket_url(bound)}", flush=True)
         serve(app, bound)
 
 
 @contextmanager
-def outside(database: Database, settings: Settings) -> Iterator[Outside]:
+def outside(database: Database, settings: Settings) -> Iterator[Monitoring]:
     """What there is beside the record, for as long as the block lasts."""
-    shown = Outside(
+    shown = Monitoring(
         explain=partial(_explain, database),
         queues=QUEUES,
-        help_batch=_help_batch,
-        help_queue=_help_queue,
+        help_batch=_requeue_command,
+        help_queue=_worker_command,
     )
     if not settings.broker_url:
         yield shown
@@ -61,12 +61,12 @@ def outside(database: Database, settings: Settings) -> Iterator[Outside]:
         Celery("desk", set_as_current=False, config_source="celeryconfig") as app,
     ):
         app.conf.broker_url = settings.broker_url
-        with Listener(app) as listener:
+        with WorkerListener(app) as listener:
             yield replace(
                 shown,
                 depths=partial(_depths, broker),
-                presence=partial(_presence, listener),
-                remind=_reminder(database, app),
+                presence=partial(_read_worker_activity, listener),
+                remind=_make_notifier(database, app),
             )
 
 
@@ -74,7 +74,7 @@ def _depths(broker: Broker) -> Mapping[str, Depth]:
     return {name: Depth(each.ready, each.unacked) for name, each in broker.depths().items()}
 
 
-def _presence(listener: Listener) -> Presence:
+def _read_worker_activity(listener: WorkerListener) -> Presence:
     found = listener.snapshot()
     deaf = found.deaf_since
     return Presence(
@@ -110,29 +110,29 @@ def _explain(database: Database, campaign: Campaign, number: int) -> Sequence[Op
     ]
 
 
-def _reminder(database: Database, app: Celery) -> Remind:
+def _make_notifier(database: Database, app: Celery) -> NotifyWorkers:
     @cache
     def name_of(campaign_id: int) -> str:
         with database.read() as connection:
             return load_campaign(connection, campaign_id).name
 
-    def remind(campaign_id: int, batch: int, what: Expected, *, alone: bool) -> None:
-        step = Step.DELIVER if what is Expected.RECEIPTS else Step.ENGAGE
+    def remind(campaign_id: int, batch: int, what: DueKind, *, alone: bool) -> None:
+        step = Step.DELIVER if what is DueKind.RECEIPTS else Step.ENGAGE
         app.send_task(
             task_name(step),
             kwargs={"campaign": campaign_id, "batch": batch, "alone": alone},
-            kwargsrepr=shown_arguments(campaign_id, name_of(campaign_id), batch),
-            queue=QUEUE_OF[step],
+            kwargsrepr=format_task_arguments(campaign_id, name_of(campaign_id), batch),
+            queue=QUEUE_BY_STEP[step],
             retry=False,
         )
 
     return remind
 
 
-def _help_batch(campaign_id: int, batch: int, step: str) -> str:
+def _requeue_command(campaign_id: int, batch: int, step: str) -> str:
     arguments = json.dumps({"campaign": campaign_id, "batch": batch})
     return f"celery -A workers.app call {task_name(Step(step))} --kwargs='{arguments}'"
 
 
-def _help_queue(queue: str) -> str:
+def _worker_command(queue: str) -> str:
     return f"celery -A workers.app worker -Q {queue}"

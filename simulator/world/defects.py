@@ -9,15 +9,15 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.draws import Purpose, uniforms
-from tracker.record.receipts import MOST_BOUNCES
+from simulator.draws import Purpose, draw_uniforms
+from tracker.record.receipts import MAX_BOUNCE_LIMIT
 from tracker.status import Channel, Reason
 from workers.services.base import ServiceName
 
 SOUND = 0
 """The label of a customer with whom nothing is wrong. All others are codes of :class:`Reason`."""
 
-NO_NUMBER = "12"
+INVALID_MOBILE = "12"
 """A mobile number that is none."""
 
 DEFECTS: Mapping[Reason, Mapping[str, object]] = MappingProxyType(
@@ -25,12 +25,12 @@ DEFECTS: Mapping[Reason, Mapping[str, object]] = MappingProxyType(
         Reason.UNSUBSCRIBED: {"unsubscribed_email": True, "unsubscribed_sms": True},
         Reason.NDNC: {"ndnc": True},
         Reason.BOUNCED_REPEATEDLY: {
-            f"{kind}_bounces_{channel}": MOST_BOUNCES
+            f"{kind}_bounces_{channel}": MAX_BOUNCE_LIMIT
             for kind in ("hard", "soft")
             for channel in Channel
         },
         Reason.EMAIL_MISSING: {"email": None},
-        Reason.MOBILE_MISSING_OR_INVALID: {"mobile": NO_NUMBER, "mobile_e164": None},
+        Reason.MOBILE_MISSING_OR_INVALID: {"mobile": INVALID_MOBILE, "mobile_e164": None},
         Reason.NOT_IN_LOYALTY_PROGRAM: {"loyalty_member": False},
         Reason.COUPON_ID_MISSING: {"coupon_id": None},
         Reason.COUPON_DATE_FORMAT: {"coupon_expires": "end of season"},
@@ -46,7 +46,7 @@ DEFECTS: Mapping[Reason, Mapping[str, object]] = MappingProxyType(
 )
 """What a customer's record says instead, to fail the check of a reason and no other."""
 
-SERVICE_OF: Mapping[Reason, ServiceName] = MappingProxyType(
+SERVICE_BY_REASON: Mapping[Reason, ServiceName] = MappingProxyType(
     {
         Reason.TIMEOUT: ServiceName.HANDLER,
         Reason.COUPON_ISSUE: ServiceName.COUPON,
@@ -56,14 +56,14 @@ SERVICE_OF: Mapping[Reason, ServiceName] = MappingProxyType(
 )
 """The service whose failure gives a reason."""
 
-PLANTABLE = tuple(sorted(DEFECTS))
+PLANTABLE_REASONS = tuple(sorted(DEFECTS))
 
-_ONLY_ON = {
+_CHANNEL_BY_REASON = {
     Reason.EMAIL_MISSING: Channel.EMAIL,
     Reason.NDNC: Channel.SMS,
     Reason.MOBILE_MISSING_OR_INVALID: Channel.SMS,
 }
-_COUPON = {
+_COUPON_REASONS = {
     Reason.COUPON_ISSUE,
     Reason.COUPON_ID_MISSING,
     Reason.COUPON_DATE_FORMAT,
@@ -72,11 +72,11 @@ _COUPON = {
 }
 
 
-def why_not_plantable(reason: Reason, channel: Channel, requires: Sequence[str]) -> str | None:
+def explain_unplantable(reason: Reason, channel: Channel, requires: Sequence[str]) -> str | None:
     """Why a campaign would send to customers with this defect all the same, if it would."""
-    if _ONLY_ON.get(reason, channel) is not channel:
-        return f"concerns {_ONLY_ON[reason]} only, and the campaign is {channel}"
-    if reason in _COUPON and "coupon" not in requires:
+    if _CHANNEL_BY_REASON.get(reason, channel) is not channel:
+        return f"concerns {_CHANNEL_BY_REASON[reason]} only, and the campaign is {channel}"
+    if reason in _COUPON_REASONS and "coupon" not in requires:
         return 'needs requires = ["coupon"]'
     if reason is Reason.NOT_IN_LOYALTY_PROGRAM and "membership" not in requires:
         return 'needs requires = ["membership"]'
@@ -93,6 +93,6 @@ def planted(
     """The labels of the customers ``first`` … of a generated audience; shape (count,)."""
     if not defects:
         return np.full(count, SOUND, np.int8)
-    drawn = uniforms(seed, campaign, Purpose.LABEL, first, count)[:, 0]
+    drawn = draw_uniforms(seed, campaign, Purpose.DEFECT, first, count)[:, 0]
     codes = np.array([*(Reason[slug.upper()] for slug in defects), SOUND], np.int8)
     return np.asarray(codes[np.searchsorted(np.cumsum([*defects.values()]), drawn, side="right")])

@@ -14,14 +14,14 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.status import IMPLIES, Channel, Engagement, Status
+from tracker.status import IMPLIED_ENGAGEMENTS, Channel, Engagement, Status
 
-DOMAIN = "simulator.example"
+FORCED_OUTCOME_DOMAIN = "simulator.example"
 
-_ADDRESS = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+_EMAIL_PATTERN = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
-class Magic(IntEnum):
+class ForcedOutcome(IntEnum):
     """What an address forces. Codes are what the gateway writes down."""
 
     BOUNCE = 1
@@ -46,84 +46,91 @@ class Magic(IntEnum):
     @property
     def outcome(self) -> Status:
         """What becomes of each attempt; the receipt of a lost one does not come."""
-        return _OUTCOMES.get(self, Status.DELIVERED)
+        return _STATUS_BY_OUTCOME.get(self, Status.DELIVERED)
 
 
-_OUTCOMES = MappingProxyType(
+_STATUS_BY_OUTCOME = MappingProxyType(
     {
-        Magic.BOUNCE: Status.HARD_BOUNCED,
-        Magic.SOFTBOUNCE: Status.SOFT_BOUNCED,
-        Magic.NOTDELIVERED: Status.NOT_DELIVERED,
+        ForcedOutcome.BOUNCE: Status.HARD_BOUNCED,
+        ForcedOutcome.SOFTBOUNCE: Status.SOFT_BOUNCED,
+        ForcedOutcome.NOTDELIVERED: Status.NOT_DELIVERED,
     }
 )
 
-_ENGAGEMENTS = MappingProxyType(
+_ENGAGEMENT_BY_OUTCOME = MappingProxyType(
     {
-        Magic.OPEN: Engagement.OPENED,
-        Magic.CLICK: Engagement.CLICKED,
-        Magic.SPAM: Engagement.SPAM,
-        Magic.UNSUBSCRIBE: Engagement.UNSUBSCRIBED,
+        ForcedOutcome.OPEN: Engagement.OPENED,
+        ForcedOutcome.CLICK: Engagement.CLICKED,
+        ForcedOutcome.SPAM: Engagement.SPAM,
+        ForcedOutcome.UNSUBSCRIBE: Engagement.UNSUBSCRIBED,
     }
 )
 
-MOBILES = MappingProxyType(
+OUTCOME_BY_MOBILE = MappingProxyType(
     {
-        "+61491570156": Magic.BOUNCE,
-        "+61491570157": Magic.SOFTBOUNCE,
-        "+61491570158": Magic.NOTDELIVERED,
-        "+61491570159": Magic.LOST,
-        "+61491570110": Magic.DELIVERED,
+        "+61491570156": ForcedOutcome.BOUNCE,
+        "+61491570157": ForcedOutcome.SOFTBOUNCE,
+        "+61491570158": ForcedOutcome.NOTDELIVERED,
+        "+61491570159": ForcedOutcome.LOST,
+        "+61491570110": ForcedOutcome.DELIVERED,
     }
 )
 """By E.164 number. SMS has no engagement."""
 
-_LOCAL_PARTS = {each.local_part: each for each in Magic}
+_OUTCOME_BY_LOCAL_PART = {each.local_part: each for each in ForcedOutcome}
 
-POISONS = frozenset({Magic.POISON_RAISE, Magic.POISON_HANG, Magic.POISON_KILL, Magic.POISON_MEMORY})
+POISONS = frozenset(
+    {
+        ForcedOutcome.POISON_RAISE,
+        ForcedOutcome.POISON_HANG,
+        ForcedOutcome.POISON_KILL,
+        ForcedOutcome.POISON_MEMORY,
+    }
+)
 """What breaks the gateway before it accepts anything: it ends as Not Sent, and nobody else does."""
 
 
-def break_down(poison: Magic) -> None:
+def break_down(poison: ForcedOutcome) -> None:
     """Do to this process what a poison does."""
     match poison:
-        case Magic.POISON_HANG:
+        case ForcedOutcome.POISON_HANG:
             while True:
                 time.sleep(1)
-        case Magic.POISON_KILL:
+        case ForcedOutcome.POISON_KILL:
             os.kill(os.getpid(), signal.SIGKILL)
-        case Magic.POISON_MEMORY:
+        case ForcedOutcome.POISON_MEMORY:
             hoard = []
             while True:
-                hoard.append(bytearray(HELPING))
+                hoard.append(bytearray(MEMORY_CHUNK_BYTES))
     raise RuntimeError("the gateway breaks, as the address asks for")
 
 
-HELPING = 64 << 20
+MEMORY_CHUNK_BYTES = 64 << 20
 """Bytes that are eaten at once."""
 
 
-def forced_engagement(forced: NDArray[np.int8]) -> dict[Engagement, NDArray[np.bool_]]:
-    """Who does what because the address forces it; ``forced`` are codes of :class:`Magic` or 0.
+def derive_forced_engagement(forced: NDArray[np.int8]) -> dict[Engagement, NDArray[np.bool_]]:
+    """Who does what because the address forces it; ``forced`` are codes of :class:`ForcedOutcome` or 0.
 
     Arrays of one length. Who clicks has opened, and who unsubscribes has clicked.
     """
     does = {kind: np.zeros(len(forced), np.bool_) for kind in Engagement}
-    for magic, kind in _ENGAGEMENTS.items():
-        for done in {kind, *IMPLIES.get(kind, ())}:
+    for magic, kind in _ENGAGEMENT_BY_OUTCOME.items():
+        for done in {kind, *IMPLIED_ENGAGEMENTS.get(kind, ())}:
             does[done] |= forced == magic
     return does
 
 
-def forced_by(channel: Channel, recipient: str) -> Magic | None:
+def find_forced_outcome(channel: Channel, recipient: str) -> ForcedOutcome | None:
     """What a recipient forces: ``bounce@simulator.example``, or ``bounce+7@…`` to have many.
 
     With an address that is none a gateway can do nothing: it bounces for good.
     """
     if channel is Channel.SMS:
-        return MOBILES.get(recipient)
-    if _ADDRESS.fullmatch(recipient) is None:
-        return Magic.BOUNCE
+        return OUTCOME_BY_MOBILE.get(recipient)
+    if _EMAIL_PATTERN.fullmatch(recipient) is None:
+        return ForcedOutcome.BOUNCE
     local, _, domain = recipient.rpartition("@")
-    if domain.lower() != DOMAIN:
+    if domain.lower() != FORCED_OUTCOME_DOMAIN:
         return None
-    return _LOCAL_PARTS.get(local.partition("+")[0].lower())
+    return _OUTCOME_BY_LOCAL_PART.get(local.partition("+")[0].lower())

@@ -13,22 +13,27 @@ from pydantic import BaseModel, ConfigDict
 
 from simulator.schema import prepare
 from simulator.world import ledger
-from simulator.world.forced import POISONS, break_down, forced_by, forced_engagement
+from simulator.world.forced import (
+    POISONS,
+    break_down,
+    derive_forced_engagement,
+    find_forced_outcome,
+)
 from simulator.world.gateway_response import (
     DUPLICATE,
     STALE,
-    Treatment,
-    bounces_late,
+    GatewayResponses,
+    draw_gateway_responses,
+    draw_late_bounces,
     rejections,
-    treat,
 )
 from simulator.world.outcomes import (
     LONGEST,
-    Behaviour,
-    Inclination,
-    Unreliability,
+    EngagementRates,
+    GatewayBehaviour,
+    ReceiptFaultRates,
     at_once,
-    deeds,
+    draw_engagement_events,
     together,
 )
 from tracker.clock import MICROSECOND, Instant
@@ -37,16 +42,22 @@ from tracker.record.engagement import Event
 from tracker.record.receipts import Receipt
 from tracker.status import Engagement, Status
 from tracker.store.database import Database
-from workers.gateways.base import Delivered, GatewayUnavailable, Handover, News, Submission
+from workers.gateways.base import (
+    Delivered,
+    GatewayUnavailable,
+    PollResult,
+    Submission,
+    SubmissionResult,
+)
 
 Span = tuple[timedelta, timedelta]
 """A time, from the beginning of the run on."""
 
-REJECTED_FOR = timedelta(seconds=1)
+REJECTION_RETRY_DELAY = timedelta(seconds=1)
 """How long to let the gateway be before offering it again what it refused."""
 
 
-class Slowness(BaseModel):
+class SlowPeriod(BaseModel):
     """A time in which latencies are ``factor`` times as long."""
 
     model_config = ConfigDict(frozen=True)
@@ -65,10 +76,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     seed: int
-    behaviour: Behaviour
-    inclination: Inclination = Inclination()
+    behaviour: GatewayBehaviour
+    inclination: EngagementRates = EngagementRates()
     outage: Span | None = None
-    slow: Slowness | None = None
+    slow: SlowPeriod | None = None
 
 
 class SimulatedGateway:
@@ -81,28 +92,30 @@ class SimulatedGateway:
         self._database = database
         prepare(database)
 
-    def submit(self, submission: Submission, now: Instant) -> Handover:
+    def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
         """Accept all but what it refuses for now. What was accepted before keeps its moment,
         outcome and receipts."""
         campaign = submission.campaign
-        self._answer_the_call(campaign, now)
-        decision = ledger.decide(self._database, self._offer(submission, now), now)
+        self._raise_if_unavailable(campaign, now)
+        decision = ledger.record_acceptance(
+            self._database, self._plan_submission(submission, now), now
+        )
         if not decision.earlier and not decision.refused:
-            return Handover({now: submission.numbers})
+            return SubmissionResult({now: submission.numbers})
         accepted: defaultdict[Instant, list[int]] = defaultdict(list)
         for number in submission.numbers:
             if number not in decision.refused:
                 accepted[decision.earlier.get(number, now)].append(number)
-        wait = REJECTED_FOR / campaign.speed if decision.refused else timedelta()
-        return Handover(accepted, wait=wait)
+        wait = REJECTION_RETRY_DELAY / campaign.speed if decision.refused else timedelta()
+        return SubmissionResult(accepted, wait=wait)
 
-    def _answer_the_call(self, campaign: Campaign, now: Instant) -> None:
+    def _raise_if_unavailable(self, campaign: Campaign, now: Instant) -> None:
         """Raise :exc:`GatewayUnavailable` during an outage, which is put down."""
-        if self._settings.outage is not None and _within(self._settings.outage, campaign, now):
-            ledger.refuse_call(self._database, campaign.id, now)
+        if self._settings.outage is not None and _is_within(self._settings.outage, campaign, now):
+            ledger.record_refused_call(self._database, campaign.id, now)
             raise GatewayUnavailable("the simulated gateway is away")
 
-    def _offer(self, submission: Submission, now: Instant) -> ledger.Offer:
+    def _plan_submission(self, submission: Submission, now: Instant) -> ledger.SubmissionPlan:
         """What the gateway decides on each message of a submission."""
         settings, campaign, attempt = self._settings, submission.campaign, submission.attempt
         numbers = np.asarray(submission.numbers, np.int64)
@@ -112,41 +125,41 @@ class SimulatedGateway:
         forced = np.zeros(int(numbers.max()) - first + 1, np.int8)
         magic = list[tuple[int, int]]()
         for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
-            found = forced_by(campaign.channel, recipient)
+            found = find_forced_outcome(campaign.channel, recipient)
             if found in POISONS:
                 break_down(found)
             if found is not None:
                 forced[number - first] = found
                 magic.append((number, found))
-        treatment = treat(*drawn, forced)
+        treatment = draw_gateway_responses(*drawn, forced)
         latencies = treatment.latencies[here]
-        if settings.slow is not None and _within(settings.slow.span, campaign, now):
+        if settings.slow is not None and _is_within(settings.slow.span, campaign, now):
             latencies = np.minimum(latencies * settings.slow.factor, LONGEST).astype(np.int64)
         due_at = latencies + now
-        return ledger.Offer(
+        return ledger.SubmissionPlan(
             campaign_id=campaign.id,
             attempt=attempt,
             numbers=submission.numbers,
             outcomes=treatment.outcomes[here].tolist(),
             due_at=np.where(treatment.lost[here], ledger.NEVER, due_at).tolist(),
             rejections=rejections(*drawn, len(forced))[here].tolist(),
-            notices=list(_notices(treatment, numbers, here, attempt, settings, due_at)),
+            notices=list(_build_notices(treatment, numbers, here, attempt, settings, due_at)),
             magic=magic,
         )
 
     def receipts(
         self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
-    ) -> News[Receipt]:
+    ) -> PollResult[Receipt]:
         """The answers that are out by ``now``, and what else is said of a batch."""
-        self._answer_the_call(batch.campaign, now)
+        self._raise_if_unavailable(batch.campaign, now)
         receipts: list[Receipt] = []
         dues: list[Instant | None] = []
         for attempt, numbers in awaited.items():
             answers = ledger.answers(self._database, batch.campaign.id, attempt, numbers, now)
             receipts += (Receipt(each, attempt, status, at) for each, status, at in answers.out)
             dues.append(answers.next_due)
-        if self._settings.behaviour.receipts != Unreliability():
-            out, next_due = ledger.noticed(
+        if self._settings.behaviour.receipts != ReceiptFaultRates():
+            out, next_due = ledger.read_notices(
                 self._database, batch.campaign.id, batch.first, batch.last, now
             )
             receipts += (
@@ -154,31 +167,31 @@ class SimulatedGateway:
                 for each in out
             )
             dues.append(next_due)
-        return News(receipts, min((due for due in dues if due is not None), default=None))
+        return PollResult(receipts, min((due for due in dues if due is not None), default=None))
 
     def engagement(
         self, batch: Batch, delivered: Delivered, since: Instant, now: Instant
-    ) -> News[Event]:
+    ) -> PollResult[Event]:
         """What the recipients did from ``since`` to ``now``: each has done it all in advance."""
-        self._answer_the_call(batch.campaign, now)
+        self._raise_if_unavailable(batch.campaign, now)
         if not delivered.numbers:
-            return News([])
+            return PollResult([])
         settings, campaign = self._settings, batch.campaign
         first = min(delivered.numbers)
         count = max(delivered.numbers) - first + 1
         delivered_at = np.full(count, NEVER_REACHED)
         delivered_at[np.asarray(delivered.numbers) - first] = delivered.at
         forced = self._forced(batch, first, count)
-        late = bounces_late(settings.behaviour, settings.seed, campaign.name, first, count)
+        late = draw_late_bounces(settings.behaviour, settings.seed, campaign.name, first, count)
         # Of what comes back as undeliverable after all nobody hears. The prediction's side of it is
         # in simulator.results.prediction_check.
         delivered_at[late & (forced == 0)] = NEVER_REACHED
         done = together(
             (
-                deeds(settings.inclination, settings.seed, campaign.name, first, count).only(
-                    forced == 0
-                ),
-                at_once(forced_engagement(forced)),
+                draw_engagement_events(
+                    settings.inclination, settings.seed, campaign.name, first, count
+                ).only(forced == 0),
+                at_once(derive_forced_engagement(forced)),
             )
         )
         reached = delivered_at[done.places] != NEVER_REACHED
@@ -191,7 +204,7 @@ class SimulatedGateway:
             strict=True,
         )
         later = at[at > now]
-        return News(
+        return PollResult(
             [Event(number, Engagement(kind), instant) for number, kind, instant in events],
             int(later.min()) if len(later) else None,
         )
@@ -205,12 +218,12 @@ class SimulatedGateway:
         return forced
 
 
-def _within(span: Span, campaign: Campaign, now: Instant) -> bool:
+def _is_within(span: Span, campaign: Campaign, now: Instant) -> bool:
     return span[0] <= (now - campaign.started_at) * MICROSECOND < span[1]
 
 
-def _notices(
-    treatment: Treatment,
+def _build_notices(
+    treatment: GatewayResponses,
     numbers: NDArray[np.int64],
     here: NDArray[np.int64],
     attempt: int,
@@ -218,7 +231,7 @@ def _notices(
     due_at: NDArray[np.int64],
 ) -> Iterator[ledger.Notice]:
     """What is said beside the outcomes that are due at ``due_at``."""
-    if settings.behaviour.receipts == Unreliability():
+    if settings.behaviour.receipts == ReceiptFaultRates():
         return
     statuses = treatment.outcomes[here]
     # What bounced softly is soon sent again. A copy that came after that would be a stale one.

@@ -9,24 +9,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.draws import Purpose, uniforms
-from simulator.world.forced import Magic
-from simulator.world.outcomes import Behaviour, Unreliability, latencies, outcomes
+from simulator.draws import Purpose, draw_uniforms
+from simulator.world.forced import ForcedOutcome
+from simulator.world.outcomes import GatewayBehaviour, ReceiptFaultRates, latencies, outcomes
 from tracker.status import Status
 
-MOST_REJECTIONS = 100
+MAX_REJECTIONS = 100
 """A message is refused no more often before it is accepted."""
 
 DUPLICATE, STALE = 1, 2
 """What tells a copy of a receipt, and one of the attempt before, from the receipt itself."""
 
-_FORCED = np.zeros(max(Magic) + 1, np.int8)
-for _each in Magic:
-    _FORCED[_each] = _each.outcome
+_FORCED_STATUS_CODES = np.zeros(max(ForcedOutcome) + 1, np.int8)
+for _each in ForcedOutcome:
+    _FORCED_STATUS_CODES[_each] = _each.outcome
 
 
 @dataclass(frozen=True)
-class Treatment:
+class GatewayResponses:
     """What becomes of messages on an attempt: codes of :class:`Status`, after microseconds.
 
     The receipt of a ``lost`` one never comes. That of a ``duplicate`` comes twice; after that of a
@@ -44,52 +44,52 @@ class Treatment:
     late_delays: NDArray[np.int64]
 
 
-def treat(
-    behaviour: Behaviour,
+def draw_gateway_responses(
+    behaviour: GatewayBehaviour,
     seed: int,
     campaign: str,
     attempt: int,
     first: int,
     forced: NDArray[np.int8],
-) -> Treatment:
-    """How messages are treated; ``forced`` holds codes of :class:`Magic`, 0 for most."""
+) -> GatewayResponses:
+    """How messages are treated; ``forced`` holds codes of :class:`ForcedOutcome`, 0 for most."""
     count = len(forced)
     drawn, after = outcomes(behaviour, seed, campaign, attempt, first, count)
     bound = forced > 0
-    ends = np.where(bound, _FORCED[forced], drawn)
+    ends = np.where(bound, _FORCED_STATUS_CODES[forced], drawn)
     shares = behaviour.receipts
     nobody = np.zeros(count, np.bool_)
-    lost, duplicate, stale, late = nobody | (forced == Magic.LOST), nobody, nobody, nobody
+    lost, duplicate, stale, late = nobody | (forced == ForcedOutcome.LOST), nobody, nobody, nobody
     copy_delays = late_delays = np.zeros(count, np.int64)
-    if shares != Unreliability():
-        of_attempt = uniforms(seed, campaign, Purpose.MISHAP, first, count, attempt)
-        delays = uniforms(seed, campaign, Purpose.COPY_DELAY, first, count, attempt)
-        of_message = uniforms(seed, campaign, Purpose.LATE_BOUNCE, first, count)
+    if shares != ReceiptFaultRates():
+        of_attempt = draw_uniforms(seed, campaign, Purpose.RECEIPT_FAULT, first, count, attempt)
+        delays = draw_uniforms(seed, campaign, Purpose.COPY_DELAY, first, count, attempt)
+        of_message = draw_uniforms(seed, campaign, Purpose.LATE_BOUNCE, first, count)
         lost = lost | ((of_attempt[:, 0] < shares.lost) & ~bound)
         duplicate = (of_attempt[:, 1] < shares.duplicate) & ~lost
         stale = (of_attempt[:, 2] < shares.stale) & np.bool_(attempt > 1)
         copy_delays = latencies(behaviour, delays[:, 0], delays[:, 1])
-        late = bounces_late(behaviour, seed, campaign, first, count)
+        late = draw_late_bounces(behaviour, seed, campaign, first, count)
         late = late & (ends == Status.DELIVERED) & ~lost & ~bound
         late_delays = latencies(behaviour, of_message[:, 1], of_message[:, 2]) + 1
-    return Treatment(ends, after, lost, duplicate, stale, copy_delays, late, late_delays)
+    return GatewayResponses(ends, after, lost, duplicate, stale, copy_delays, late, late_delays)
 
 
-def bounces_late(
-    behaviour: Behaviour, seed: int, campaign: str, first: int, count: int
+def draw_late_bounces(
+    behaviour: GatewayBehaviour, seed: int, campaign: str, first: int, count: int
 ) -> NDArray[np.bool_]:
     """Which messages bounce after they were delivered, if nothing forces another outcome."""
-    drawn = uniforms(seed, campaign, Purpose.LATE_BOUNCE, first, count)
+    drawn = draw_uniforms(seed, campaign, Purpose.LATE_BOUNCE, first, count)
     return np.asarray(drawn[:, 0] < behaviour.receipts.late_bounce)
 
 
 def rejections(
-    behaviour: Behaviour, seed: int, campaign: str, attempt: int, first: int, count: int
+    behaviour: GatewayBehaviour, seed: int, campaign: str, attempt: int, first: int, count: int
 ) -> NDArray[np.int64]:
     """How often the gateway refuses each message for now, before it accepts it on an attempt."""
     if not behaviour.reject_rate:
         return np.zeros(count, np.int64)
-    drawn = uniforms(seed, campaign, Purpose.REJECTION, first, count, attempt)[:, 0]
+    drawn = draw_uniforms(seed, campaign, Purpose.REJECTION, first, count, attempt)[:, 0]
     # Independent refusals, one after the other: their number is geometrically distributed.
     times = np.floor(np.log1p(-drawn) / np.log(behaviour.reject_rate))
-    return np.asarray(np.minimum(times, MOST_REJECTIONS), np.int64)
+    return np.asarray(np.minimum(times, MAX_REJECTIONS), np.int64)

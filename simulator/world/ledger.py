@@ -32,7 +32,7 @@ class Notice(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
+class SubmissionPlan:
     """Messages of a campaign on one attempt, and what the gateway would decide on each.
 
     ``due_at`` is :data:`NEVER` where the receipt is lost. ``rejections`` are how often each is
@@ -50,26 +50,26 @@ class Offer:
     magic: Sequence[tuple[int, int]] = ()
 
 
-class Decision(NamedTuple):
+class AcceptanceResult(NamedTuple):
     """Those that had been accepted before, and when; and those that are refused for now."""
 
     earlier: Mapping[int, Instant]
     refused: AbstractSet[int]
 
 
-def decide(database: Database, offer: Offer, at: Instant) -> Decision:
+def record_acceptance(database: Database, offer: SubmissionPlan, at: Instant) -> AcceptanceResult:
     """Write down what is accepted now; all but what the decision names."""
     try:
-        return _decide(database, offer, at)
+        return _record_acceptance(database, offer, at)
     except IntegrityError:
         # Somebody was offered the same at the same time. Theirs is there to be seen by now.
-        return _decide(database, offer, at)
+        return _record_acceptance(database, offer, at)
 
 
-def _decide(database: Database, offer: Offer, at: Instant) -> Decision:
+def _record_acceptance(database: Database, offer: SubmissionPlan, at: Instant) -> AcceptanceResult:
     # Looked up first and then inserted plainly: on PostgreSQL an INSERT that is prepared for
     # conflicts costs almost twice as much, and there are hardly ever any.
-    known = _offered(database, acceptances, offer)
+    known = _match_submission(database, acceptances, offer)
     with database.write() as connection:
         found = connection.execute(
             sa.select(acceptances.c.number, acceptances.c.accepted_at).where(*known)
@@ -83,7 +83,7 @@ def _decide(database: Database, offer: Offer, at: Instant) -> Decision:
         out = earlier.keys() | refused
         places = [place for place, number in enumerate(offer.numbers) if number not in out]
         if places:
-            _accept(database, connection, offer, places, at)
+            _insert_acceptances(database, connection, offer, places, at)
         for table, rows in ((notices, offer.notices), (magic, offer.magic)):
             columns = [column.name for column in table.c][1:]
             new = [
@@ -93,10 +93,12 @@ def _decide(database: Database, offer: Offer, at: Instant) -> Decision:
             ]
             if new:
                 connection.execute(database.upsert(table).on_conflict_do_nothing(), new)
-    return Decision(earlier, refused)
+    return AcceptanceResult(earlier, refused)
 
 
-def _offered(database: Database, table: Table, offer: Offer) -> tuple[sa.ColumnElement[bool], ...]:
+def _match_submission(
+    database: Database, table: Table, offer: SubmissionPlan
+) -> tuple[sa.ColumnElement[bool], ...]:
     return (
         table.c.campaign_id == offer.campaign_id,
         table.c.attempt == offer.attempt,
@@ -104,8 +106,12 @@ def _offered(database: Database, table: Table, offer: Offer) -> tuple[sa.ColumnE
     )
 
 
-def _accept(
-    database: Database, connection: Connection, offer: Offer, places: Sequence[int], at: Instant
+def _insert_acceptances(
+    database: Database,
+    connection: Connection,
+    offer: SubmissionPlan,
+    places: Sequence[int],
+    at: Instant,
 ) -> None:
     if len(places) < len(offer.numbers):
         offer = replace(
@@ -131,14 +137,14 @@ def _accept(
 
 
 def _refuse(
-    database: Database, connection: Connection, offer: Offer, earlier: Container[int]
+    database: Database, connection: Connection, offer: SubmissionPlan, earlier: Container[int]
 ) -> AbstractSet[int]:
     """Who is to be refused once more; that is written down."""
     if not any(offer.rejections):
         return frozenset()
     found = connection.execute(
         sa.select(rejections.c.number, rejections.c.times).where(
-            *_offered(database, rejections, offer)
+            *_match_submission(database, rejections, offer)
         )
     )
     had = dict(found.all())
@@ -168,7 +174,7 @@ def _refuse(
     return refused
 
 
-def refuse_call(database: Database, campaign_id: int, at: Instant) -> None:
+def record_refused_call(database: Database, campaign_id: int, at: Instant) -> None:
     """Write down that the gateway was called while it was away."""
     with database.write() as connection:
         connection.execute(sa.insert(refused_calls).values(campaign_id=campaign_id, at=at))
@@ -206,7 +212,7 @@ def answers(
     return Answers([tuple(row) for row in out], next_due)
 
 
-def noticed(
+def read_notices(
     database: Database, campaign_id: int, first: int, last: int, now: Instant
 ) -> tuple[Sequence[Notice], Instant | None]:
     """What is out by ``now`` beside the outcomes, of messages ``first`` … ``last``, and when there
@@ -231,7 +237,7 @@ def forced(database: Database, campaign_id: int, first: int, last: int) -> dict[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
+class LedgerCounts:
     """``repeats``: how often the gateway was given something that it had accepted before.
     ``refused``: how often it refused a message for now. ``refused_calls``: how often it was
     called while it was away."""
@@ -249,14 +255,14 @@ def refused(connection: sa.Connection, campaign_ids: Sequence[int]) -> int:
     return int(connection.scalar(times) or 0)
 
 
-def counts(connection: sa.Connection, campaign_ids: Sequence[int]) -> Counts:
+def counts(connection: sa.Connection, campaign_ids: Sequence[int]) -> LedgerCounts:
     """What the gateway has counted of campaigns."""
 
     def total(what: sa.ColumnElement[int], table: Table) -> int:
         query = sa.select(what).where(table.c.campaign_id.in_(campaign_ids))
         return int(connection.scalar(query) or 0)
 
-    return Counts(
+    return LedgerCounts(
         repeats=total(sa.func.sum(acceptances.c.repeats), acceptances),
         refused=refused(connection, campaign_ids),
         refused_calls=total(sa.func.count(), refused_calls),

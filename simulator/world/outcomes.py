@@ -13,32 +13,32 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from simulator.draws import Purpose, normals, uniforms
+from simulator.draws import Purpose, draw_uniforms, uniforms_to_normals
 from tracker.status import Engagement, Status
 
-P99 = NormalDist().inv_cdf(0.99)
+P99_Z_SCORE = NormalDist().inv_cdf(0.99)
 """How many standard deviations the 99th percentile lies above the median."""
 
 LONGEST = timedelta(days=3_650) / timedelta(microseconds=1)
 """Microseconds after which a drawn latency is cut off, so that instants stay within 64 bits."""
 
-MOST_EXPONENT = 600.0
+MAX_EXPONENT = 600.0
 """Beyond some 709 the exponential of a double is infinite."""
 
-FARTHEST = 3.0
+MAX_DELAY_SIGMAS = 3.0
 """Standard deviations beyond which nobody's delay lies, so that a run comes to its end."""
 
-MOMENT = timedelta(minutes=1) / timedelta(microseconds=1)
+FOLLOW_UP_WINDOW_US = timedelta(minutes=1) / timedelta(microseconds=1)
 """Microseconds within which a click follows its open, and an unsubscribe its click."""
 
-MACHINE = timedelta(seconds=1) / timedelta(microseconds=1)
+MACHINE_OPEN_WINDOW_US = timedelta(seconds=1) / timedelta(microseconds=1)
 """Microseconds within which a machine opens what was delivered."""
 
-MOST_AGAIN = 3
+MAX_REPEATS = 3
 """How often a recipient does the same again, at most."""
 
 
-class Unreliability(BaseModel):
+class ReceiptFaultRates(BaseModel):
     """How receipts go wrong: shares of attempts, and of what is delivered for ``late_bounce``."""
 
     model_config = ConfigDict(frozen=True)
@@ -49,7 +49,7 @@ class Unreliability(BaseModel):
     late_bounce: float = 0.0
 
 
-class Behaviour(BaseModel):
+class GatewayBehaviour(BaseModel):
     """What a simulated gateway does with what it accepts, as shares of each attempt."""
 
     model_config = ConfigDict(frozen=True)
@@ -61,17 +61,17 @@ class Behaviour(BaseModel):
     not_delivered: float = 0.0
     attempts: int = 1
     reject_rate: float = 0.0
-    receipts: Unreliability = Unreliability()
+    receipts: ReceiptFaultRates = ReceiptFaultRates()
 
 
 def outcomes(
-    behaviour: Behaviour, seed: int, campaign: str, attempt: int, first: int, count: int
+    behaviour: GatewayBehaviour, seed: int, campaign: str, attempt: int, first: int, count: int
 ) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     """What becomes of messages ``first`` … on an attempt, and after how many microseconds.
 
     Both arrays have the shape (count,); the first holds codes of :class:`Status`.
     """
-    drawn = uniforms(seed, campaign, Purpose.FATE, first, count, attempt)
+    drawn = draw_uniforms(seed, campaign, Purpose.OUTCOME, first, count, attempt)
     shares = np.cumsum([behaviour.hard_bounce, behaviour.soft_bounce, behaviour.not_delivered])
     codes = np.array(
         [Status.HARD_BOUNCED, Status.SOFT_BOUNCED, Status.NOT_DELIVERED, Status.DELIVERED], np.int8
@@ -81,18 +81,20 @@ def outcomes(
 
 
 def latencies(
-    behaviour: Behaviour, one: NDArray[np.float64], two: NDArray[np.float64]
+    behaviour: GatewayBehaviour, one: NDArray[np.float64], two: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Log-normal latencies in microseconds, through the behaviour's median and p99."""
     median = behaviour.median / timedelta(microseconds=1)
     if not median:
         return np.zeros(len(one), np.int64)
-    sigma = np.log(behaviour.p99 / behaviour.median) / P99
-    drawn = np.rint(median * np.exp(np.minimum(sigma * normals(one, two), MOST_EXPONENT)))
+    sigma = np.log(behaviour.p99 / behaviour.median) / P99_Z_SCORE
+    drawn = np.rint(
+        median * np.exp(np.minimum(sigma * uniforms_to_normals(one, two), MAX_EXPONENT))
+    )
     return np.asarray(np.minimum(drawn, LONGEST), np.int64)
 
 
-class Inclination(BaseModel):
+class EngagementRates(BaseModel):
     """Shares of those whom a message reaches: who opens, clicks, marks as spam, unsubscribes.
 
     ``again`` is the share of those who open, or click, and then do it once more; of these the same
@@ -112,20 +114,20 @@ class Inclination(BaseModel):
     p99: timedelta = timedelta()
 
     @property
-    def engages(self) -> bool:
+    def has_engagement(self) -> bool:
         """Whether anybody does anything at all."""
         return max(self.open, self.spam, self.machine_open) > 0
 
 
 def engaged(
-    inclination: Inclination, seed: int, campaign: str, first: int, count: int
+    inclination: EngagementRates, seed: int, campaign: str, first: int, count: int
 ) -> dict[Engagement, NDArray[np.bool_]]:
     """Who of the recipients ``first`` … does what with a message; arrays of the shape (count,).
 
     One draw decides on all that implies each other: who unsubscribes has clicked, who clicks has
     opened.
     """
-    drawn = uniforms(seed, campaign, Purpose.ENGAGEMENT, first, count)
+    drawn = draw_uniforms(seed, campaign, Purpose.ENGAGEMENT, first, count)
     return {
         Engagement.OPENED: drawn[:, 0] < inclination.open,
         Engagement.CLICKED: drawn[:, 0] < inclination.click,
@@ -135,7 +137,7 @@ def engaged(
     }
 
 
-class Deeds(NamedTuple):
+class EngagementEvents(NamedTuple):
     """What recipients do, as arrays of one length, one element an event.
 
     ``places`` count from the first of the recipients, ``kinds`` are codes of :class:`Engagement`,
@@ -146,67 +148,71 @@ class Deeds(NamedTuple):
     kinds: NDArray[np.int8]
     after: NDArray[np.int64]
 
-    def only(self, those: NDArray[np.bool_]) -> "Deeds":
+    def only(self, those: NDArray[np.bool_]) -> "EngagementEvents":
         """What ``those`` of the recipients do."""
         here = those[self.places]
-        return Deeds(self.places[here], self.kinds[here], self.after[here])
+        return EngagementEvents(self.places[here], self.kinds[here], self.after[here])
 
 
-def together(parts: Iterable[Deeds]) -> Deeds:
+def together(parts: Iterable[EngagementEvents]) -> EngagementEvents:
     """All that some recipients do."""
-    return Deeds(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return EngagementEvents(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def at_once(does: Mapping[Engagement, NDArray[np.bool_]]) -> Deeds:
+def at_once(does: Mapping[Engagement, NDArray[np.bool_]]) -> EngagementEvents:
     """What recipients do as soon as a message is delivered."""
-    return together(_part(who, kind, np.zeros(len(who))) for kind, who in does.items())
+    return together(_build_events(who, kind, np.zeros(len(who))) for kind, who in does.items())
 
 
-def deeds(inclination: Inclination, seed: int, campaign: str, first: int, count: int) -> Deeds:
+def draw_engagement_events(
+    inclination: EngagementRates, seed: int, campaign: str, first: int, count: int
+) -> EngagementEvents:
     """All that the recipients ``first`` … will ever do, in no order."""
     place = (first, count)
     does = engaged(inclination, seed, campaign, *place)
-    delays = uniforms(seed, campaign, Purpose.ENGAGEMENT_DELAY, *place)
-    sequel = uniforms(seed, campaign, Purpose.ENGAGEMENT_SEQUEL, *place)
+    delays = draw_uniforms(seed, campaign, Purpose.ENGAGEMENT_DELAY, *place)
+    sequel = draw_uniforms(seed, campaign, Purpose.ENGAGEMENT_FOLLOW_UP, *place)
     median = inclination.median / timedelta(microseconds=1)
-    moment = min(MOMENT, median)
-    opened = _delays(inclination, delays[:, 0], delays[:, 1])
+    moment = min(FOLLOW_UP_WINDOW_US, median)
+    opened = _draw_delays(inclination, delays[:, 0], delays[:, 1])
     clicked = opened + moment * sequel[:, 0]
     when = {
         Engagement.OPENED: opened,
         Engagement.CLICKED: clicked,
         Engagement.UNSUBSCRIBED: clicked + moment * sequel[:, 1],
-        Engagement.SPAM: _delays(inclination, delays[:, 2], delays[:, 3]),
-        Engagement.MACHINE_OPENED: MACHINE * sequel[:, 2],
+        Engagement.SPAM: _draw_delays(inclination, delays[:, 2], delays[:, 3]),
+        Engagement.MACHINE_OPENED: MACHINE_OPEN_WINDOW_US * sequel[:, 2],
     }
-    parts = [_part(does[kind], kind, after) for kind, after in when.items()]
-    for time in range(1, MOST_AGAIN + 1) if inclination.again else ():
-        drawn = uniforms(seed, campaign, Purpose.ENGAGEMENT_AGAIN, *place, attempt=time)
+    parts = [_build_events(does[kind], kind, after) for kind, after in when.items()]
+    for time in range(1, MAX_REPEATS + 1) if inclination.again else ():
+        drawn = draw_uniforms(seed, campaign, Purpose.ENGAGEMENT_REPEAT, *place, attempt=time)
         for column, kind in enumerate((Engagement.OPENED, Engagement.CLICKED)):
             does[kind] = does[kind] & (drawn[:, column] < inclination.again)
             # An event is told from others by its instant: the same moment again would be the same.
             when[kind] = when[kind] + 1 + median * drawn[:, 2 + column]
-            parts.append(_part(does[kind], kind, when[kind]))
+            parts.append(_build_events(does[kind], kind, when[kind]))
     return together(parts)
 
 
-def _part(does: NDArray[np.bool_], kind: Engagement, after: NDArray[np.float64]) -> Deeds:
+def _build_events(
+    does: NDArray[np.bool_], kind: Engagement, after: NDArray[np.float64]
+) -> EngagementEvents:
     places = np.flatnonzero(does)
     instants = np.rint(np.minimum(after[places], LONGEST)).astype(np.int64)
-    return Deeds(places, np.full(len(places), kind, np.int8), instants)
+    return EngagementEvents(places, np.full(len(places), kind, np.int8), instants)
 
 
-def _delays(
-    inclination: Inclination, one: NDArray[np.float64], two: NDArray[np.float64]
+def _draw_delays(
+    inclination: EngagementRates, one: NDArray[np.float64], two: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Log-normal delays in microseconds, through median and p99.
 
-    What of the normal distribution lies above :data:`FARTHEST` (0.13 %) is reflected there.
+    What of the normal distribution lies above :data:`MAX_DELAY_SIGMAS` (0.13 %) is reflected there.
     """
     median = inclination.median / timedelta(microseconds=1)
     if not median:
         return np.zeros(len(one))
-    drawn = normals(one, two)
-    drawn = np.where(drawn > FARTHEST, 2 * FARTHEST - drawn, drawn)
-    sigma = np.log(inclination.p99 / inclination.median) / P99
-    return np.asarray(median * np.exp(np.minimum(sigma * drawn, MOST_EXPONENT)))
+    drawn = uniforms_to_normals(one, two)
+    drawn = np.where(drawn > MAX_DELAY_SIGMAS, 2 * MAX_DELAY_SIGMAS - drawn, drawn)
+    sigma = np.log(inclination.p99 / inclination.median) / P99_Z_SCORE
+    return np.asarray(median * np.exp(np.minimum(sigma * drawn, MAX_EXPONENT)))

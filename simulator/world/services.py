@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from simulator.draws import Purpose, uniforms
-from simulator.world.defects import SERVICE_OF, planted
+from simulator.draws import Purpose, draw_uniforms
+from simulator.world.defects import SERVICE_BY_REASON, planted
 from tracker.clock import MICROSECOND, Instant
 from tracker.record.catalog import Campaign
 from tracker.store.database import Database
@@ -23,10 +23,10 @@ from workers.services.base import (
 KIND = "simulated"
 """Their name among the entry points."""
 
-REASON_OF = {service: reason for reason, service in SERVICE_OF.items()}
+REASON_BY_SERVICE = {service: reason for reason, service in SERVICE_BY_REASON.items()}
 
 
-class Failures(BaseModel):
+class ServiceFailures(BaseModel):
     """How a service fails: ``outage`` is a time from the beginning of the run on."""
 
     model_config = ConfigDict(frozen=True)
@@ -44,10 +44,10 @@ class Settings(BaseModel):
     seed: int
     audience: str
     defects: Mapping[str, float] = {}
-    failures: Mapping[ServiceName, Failures] = {}
+    failures: Mapping[ServiceName, ServiceFailures] = {}
 
 
-def no_answer(
+def draw_unanswered(
     settings: Settings, campaign: str, name: ServiceName, attempt: int, first: int, count: int
 ) -> NDArray[np.bool_]:
     """For which of the customers ``first`` … a service has no answer, the ``attempt``-th time.
@@ -55,10 +55,10 @@ def no_answer(
     A pure function of the seed, which both the services, in a worker, and the oracle ask.
     """
     labels = planted(settings.seed, settings.audience, settings.defects, first, count)
-    without: NDArray[np.bool_] = labels == REASON_OF[name]
-    rate = settings.failures.get(name, Failures()).error_rate
+    without: NDArray[np.bool_] = labels == REASON_BY_SERVICE[name]
+    rate = settings.failures.get(name, ServiceFailures()).error_rate
     if rate:
-        drawn = uniforms(settings.seed, campaign, Purpose(name), first, count, attempt)[:, 0]
+        drawn = draw_uniforms(settings.seed, campaign, Purpose(name), first, count, attempt)[:, 0]
         without |= drawn < rate
     return without
 
@@ -73,7 +73,7 @@ class SimulatedServices:
     def find(self, name: ServiceName) -> Service:
         answer = self._real.find(name)
         settings = self._settings
-        outage = settings.failures.get(name, Failures()).outage
+        outage = settings.failures.get(name, ServiceFailures()).outage
 
         def fail_or_answer(
             campaign: Campaign, numbers: Sequence[int], attempt: int, now: Instant
@@ -84,7 +84,7 @@ class SimulatedServices:
             if not numbers:
                 return Answers({})
             first = min(numbers)
-            without = no_answer(
+            without = draw_unanswered(
                 settings, campaign.name, name, attempt, first, max(numbers) - first + 1
             )
             if not without.any():

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from simulator.stack.local import embedded_broker
+from simulator.stack.local import start_embedded_broker
 from tests.support.shell import Finished, Shell, Started, make_scenario, wait_until
 from workers.queues import QUEUES
 
@@ -17,7 +17,7 @@ WORKER = (sys.executable, "-m", "celery", "-A", "workers.app", "worker")
 @pytest.fixture
 def broker() -> Iterator[str]:
     """The URL of an empty Valkey of the test's own."""
-    with embedded_broker() as url:
+    with start_embedded_broker() as url:
         yield url
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from simulator.results.archive import PAGE, SUMMARY, TIMESERIES
+from simulator.results.archive import PAGE_FILE, SUMMARY_FILE, TIMESERIES_FILE
 from tests.support.paths import SCENARIOS
 from tests.support.shell import Finished, Shell, make_scenario, wait_until
 
 RAMP = (SCENARIOS / "ramp.toml").read_text()
 
-FILES = {SUMMARY, TIMESERIES, PAGE}
+FILES = {SUMMARY_FILE, TIMESERIES_FILE, PAGE_FILE}
 
 
 STEADY = """
@@ -63,7 +63,7 @@ def test_the_ramp_passes_with_its_thresholds(ramp: Finished) -> None:
 
 def test_arrivals_follow_the_shape(ramp: Finished) -> None:
     figures = ramp.result["figures"]
-    rows = list(csv.DictReader(io.StringIO((folder(ramp) / TIMESERIES).read_text())))
+    rows = list(csv.DictReader(io.StringIO((folder(ramp) / TIMESERIES_FILE).read_text())))
     arrivals = [int(row["arrivals"]) for row in rows]
     assert sum(arrivals) == ramp.result["messages"] == figures["messages"]
     [load] = [line for line in RAMP.splitlines() if line.startswith("load = ")]
@@ -76,7 +76,7 @@ def test_arrivals_follow_the_shape(ramp: Finished) -> None:
 
 
 def test_the_series_agrees_with_the_report(ramp: Finished) -> None:
-    rows = list(csv.DictReader(io.StringIO((folder(ramp) / TIMESERIES).read_text())))
+    rows = list(csv.DictReader(io.StringIO((folder(ramp) / TIMESERIES_FILE).read_text())))
     [report] = ramp.result["campaigns"]
     total = {name: sum(int(row[name]) for row in rows) for name in ("delivered", "not_sent")}
     assert total["delivered"] == report["sent"]["delivered"]
@@ -90,11 +90,11 @@ def test_the_series_agrees_with_the_report(ramp: Finished) -> None:
 
 def test_the_result_is_kept(ramp: Finished) -> None:
     assert {each.name for each in folder(ramp).iterdir()} == FILES
-    assert json.loads((folder(ramp) / SUMMARY).read_text()) == ramp.result
+    assert json.loads((folder(ramp) / SUMMARY_FILE).read_text()) == ramp.result
     assert ramp.result["definition"] == RAMP
     assert ramp.result["absent"] == {}
     assert ramp.result["durability"]["synchronous"] == "full"
-    assert str(folder(ramp) / PAGE) in ramp.stderr
+    assert str(folder(ramp) / PAGE_FILE) in ramp.stderr
     [listed] = json.loads(ramp.shell.run("runs", "--format", "json").stdout)[-1:]
     assert (listed["run"], listed["scenario"], listed["result"]) == (1, "ramp", "passed")
 
@@ -128,7 +128,7 @@ def test_comparisons(shell: Shell) -> None:
 
     page = shell.folder / "change.html"
     runs = shell.home / "runs"
-    written = shell.run("compare", runs / "1", runs / "3" / SUMMARY, "--html", page)
+    written = shell.run("compare", runs / "1", runs / "3" / SUMMARY_FILE, "--html", page)
     assert written.returncode == 0, "unless it is asked to fail"
     assert "✘ 8 regressions: " in written.stdout
     assert "<svg" in page.read_text()
@@ -166,7 +166,7 @@ def test_interrupted_once_it_finishes_what_is_under_way(shell: Shell) -> None:
     command.process.send_signal(signal.SIGINT)
     assert command.wait() == 130, command.said
     said = command.stdout.read_text()
-    result = json.loads((shell.home / "runs" / "1" / SUMMARY).read_text())
+    result = json.loads((shell.home / "runs" / "1" / SUMMARY_FILE).read_text())
     sent = result["messages"]
     assert 50 < sent < result["planned"] == 2_010
     assert result["state"] == "interrupted"
@@ -188,7 +188,7 @@ def test_a_threshold_that_can_not_be_met_any_more_ends_the_run(shell: Shell) -> 
     thresholds = '[thresholds]\nabort = true\n"not_sent.share" = "<= 0.01"\n'
     ended = shell.run("simulate", shell.write("slow.toml", f"{SLOW}\n{thresholds}"))
     assert ended.returncode == 99, ended.stdout + ended.stderr
-    result = json.loads((shell.home / "runs" / "1" / SUMMARY).read_text())
+    result = json.loads((shell.home / "runs" / "1" / SUMMARY_FILE).read_text())
     assert (result["state"], result["aborted_for"]) == ("aborted", "not_sent.share <= 0.01")
     assert result["messages"] < result["planned"]
     assert result["verdict"]["invariants_hold"]

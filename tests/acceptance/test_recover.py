@@ -12,12 +12,12 @@ from redis import Redis
 from tests.support.factory import age, make_batch
 from tests.support.shell import Shell
 from tracker.store.database import Database
-from workers.upkeep.broker import broker_client
+from workers.upkeep.broker import make_broker_client
 
 
 @pytest.fixture
 def queued(broker_url: str) -> Iterator[Redis]:
-    with closing(broker_client(broker_url, timeout=5)) as client:
+    with closing(make_broker_client(broker_url, timeout=5)) as client:
         client.flushall()
         yield client
         client.flushall()  # it is everybody's

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.figures import PERCENTILES, units
+from simulator.figures import PERCENTILES, list_figure_units
 from tests.support.paths import SCENARIOS
 from tests.support.shell import SCRIPT, Finished, Shell, make_scenario, wait_until
 
@@ -45,7 +45,7 @@ def test_the_result_has_every_key(finished: Finished) -> None:
         "passed": True,
     }
     figures = result["figures"]
-    assert list(figures) == list(units(["spring-email", "spring-sms"]))
+    assert list(figures) == list(list_figure_units(["spring-email", "spring-sms"]))
     for span in ("queued_to_gateway", "queued_to_final", "gateway_to_outcome"):
         of_it = [figures[f"{span}.{name}"] for name in PERCENTILES]
         assert of_it == sorted(of_it)

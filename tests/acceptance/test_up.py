@@ -20,7 +20,7 @@ from tests.support.shell import Shell, Started, free_port, make_scenario, wait_u
 from tracker.queries.next_step import next_step
 from tracker.settings import load_settings
 from tracker.status import Step
-from workers.queues import QUEUE_OF, QUEUES, SWEEP, task_name
+from workers.queues import QUEUE_BY_STEP, QUEUES, SWEEP_TASK, task_name
 
 CREDENTIALS = "operator:let-me-in"
 
@@ -96,7 +96,7 @@ def test_a_run_on_the_stack_and_what_flower_says_of_it(stack: Stack) -> None:
     tasks = stack.flower_says("/api/tasks")
     named = {each["name"] for each in tasks.values()}
     assert named >= {task_name(each) for each in (Step.SUPPRESS, Step.SUBMIT, Step.DELIVER)}
-    assert SWEEP not in named, "one every two seconds would hide all else"
+    assert SWEEP_TASK not in named, "one every two seconds would hide all else"
     for each in tasks.values():
         assert each["sent"]
         assert each["started"]
@@ -105,8 +105,8 @@ def test_a_run_on_the_stack_and_what_flower_says_of_it(stack: Stack) -> None:
         assert len(told) < 80
         assert "@example.com" not in json.dumps(each)
     submitted = [each for each in tasks.values() if each["name"] == task_name(Step.SUBMIT)]
-    assert {each["routing_key"] for each in submitted} == {QUEUE_OF[Step.SUBMIT]}
-    assert {each["worker"].partition("@")[0] for each in submitted} == {QUEUE_OF[Step.SUBMIT]}
+    assert {each["routing_key"] for each in submitted} == {QUEUE_BY_STEP[Step.SUBMIT]}
+    assert {each["worker"].partition("@")[0] for each in submitted} == {QUEUE_BY_STEP[Step.SUBMIT]}
     of_sms = stack.flower_says("/api/tasks?search=kwargs:name=spring-sms")
     assert 0 < len(of_sms) < len(tasks)
     assert all("spring-sms" in each["kwargs"] for each in of_sms.values())

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from docs.generate import LIFECYCLE, lifecycle
-from simulator.figures import units
-from simulator.results.result import RESULT_VERSION, Conditions
+from simulator.figures import list_figure_units
+from simulator.results.result import RESULT_VERSION, RunConditions
 from simulator.scenario.faults import Kind
 from simulator.scenario.file import load_scenario
 from workers.candidates import Candidate
 from workers.checks.base import GROUP
-from workers.rules.changes import SETTINGS
+from workers.rules.changes import CHANGEABLE_SETTINGS
 from workers.rules.cli import diff
 from workers.rules.pytest_plugin import Judge
 
@@ -69,7 +69,7 @@ def test_faults_of_the_readme_can_be_played(tmp_path: Path) -> None:
 
 def test_keys_that_can_be_set_are_all_told() -> None:
     for text in (README.read_text(encoding="utf-8"), diff.__doc__ or ""):
-        assert all(key in text for key in SETTINGS)
+        assert all(key in text for key in CHANGEABLE_SETTINGS)
 
 
 @pytest.mark.parametrize("path", sorted(Path("scenarios").glob("*.toml")), ids=lambda p: p.stem)
@@ -82,10 +82,10 @@ def test_results_are_documented_key_by_key() -> None:
     text = Path("docs/results.md").read_text(encoding="utf-8")
     assert f"describes version {RESULT_VERSION}." in text
     told = re.findall(r"`([^`]+)`", text)
-    keys = {field.name for field in fields(Conditions)} - {"log"}
+    keys = {field.name for field in fields(RunConditions)} - {"log"}
     assert keys | {"verdict", "thresholds", "figures", "definition", "state"} <= set(told)
     patterns = [_PLACEHOLDER.sub("[a-z0-9_.]+", re.escape(each)) for each in told]
-    for figure in units([]):
+    for figure in list_figure_units([]):
         name = figure.removesuffix(".share")
         assert any(re.fullmatch(pattern, name) for pattern in patterns), figure
 

@@ -7,28 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.draws import DRAWS_A_MESSAGE, Purpose, normals, uniforms
+from simulator.draws import DRAWS_PER_MESSAGE, Purpose, draw_uniforms, uniforms_to_normals
 
 LARGEST_SEED = 2**63 - 1
 
 GOLDEN = [
     pytest.param(
-        (42, "diwali-email", Purpose.FATE, 0, 1),
+        (42, "diwali-email", Purpose.OUTCOME, 0, 1),
         [0.8365048428749302, 0.3929432253354913, 0.9199086331883568, 0.9080633131246391],
         id="first message",
     ),
     pytest.param(
-        (42, "diwali-email", Purpose.FATE, 1_000_000, 2),
+        (42, "diwali-email", Purpose.OUTCOME, 1_000_000, 2),
         [0.27133368711800543, 0.6637551335143619, 0.17295061334728756, 0.41773269457081974],
         id="millionth message, second attempt",
     ),
     pytest.param(
-        (0, "a", Purpose.LABEL, 7, 0),
+        (0, "a", Purpose.DEFECT, 7, 0),
         [0.8293186374572104, 0.9472546128018371, 0.8489352601983384, 0.30717250121994444],
         id="no seed",
     ),
     pytest.param(
-        (LARGEST_SEED, "Grüße", Purpose.LABEL, 0, 0),
+        (LARGEST_SEED, "Grüße", Purpose.DEFECT, 0, 0),
         [0.6301081439056319, 0.11947100968529689, 0.09738196670863453, 0.7737774265120797],
         id="largest seed",
     ),
@@ -39,7 +39,7 @@ GOLDEN = [
 def test_draws_never_change(key: tuple[int, str, Purpose, int, int], expected: list[float]) -> None:
     """Who has the seed has the run: that must survive every upgrade."""
     seed, campaign, purpose, number, attempt = key
-    drawn = uniforms(seed, campaign, purpose, number, 1, attempt)
+    drawn = draw_uniforms(seed, campaign, purpose, number, 1, attempt)
     assert drawn.tolist() == [expected]
 
 
@@ -53,8 +53,8 @@ attempts = st.integers(0, 100)
 def test_draws_are_four_a_message_from_0_to_below_1(
     seed: int, campaign: str, purpose: Purpose, attempt: int, first: int, count: int
 ) -> None:
-    drawn = uniforms(seed, campaign, purpose, first, count, attempt)
-    assert drawn.shape == (count, DRAWS_A_MESSAGE)
+    drawn = draw_uniforms(seed, campaign, purpose, first, count, attempt)
+    assert drawn.shape == (count, DRAWS_PER_MESSAGE)
     assert drawn.dtype == np.float64
     assert ((drawn >= 0) & (drawn < 1)).all()
 
@@ -68,14 +68,14 @@ def test_draws_are_four_a_message_from_0_to_below_1(
 def test_it_does_not_matter_how_messages_are_batched(
     seed: int, campaign: str, first: int, sizes: list[int]
 ) -> None:
-    whole = uniforms(seed, campaign, Purpose.FATE, first, sum(sizes), 1)
+    whole = draw_uniforms(seed, campaign, Purpose.OUTCOME, first, sum(sizes), 1)
     starts = np.cumsum([first, *sizes[:-1]]).tolist()
     batches = [
-        uniforms(seed, campaign, Purpose.FATE, start, size, 1)
+        draw_uniforms(seed, campaign, Purpose.OUTCOME, start, size, 1)
         for start, size in zip(starts, sizes, strict=True)
     ]
     singles = [
-        uniforms(seed, campaign, Purpose.FATE, number, 1, 1)
+        draw_uniforms(seed, campaign, Purpose.OUTCOME, number, 1, 1)
         for number in range(first, first + sum(sizes))
     ]
     assert np.array_equal(np.concatenate(batches), whole)
@@ -85,43 +85,45 @@ def test_it_does_not_matter_how_messages_are_batched(
 @pytest.mark.parametrize(
     ("seed", "campaign", "purpose", "attempt"),
     [
-        pytest.param(8, "spring", Purpose.FATE, 1, id="seed"),
-        pytest.param(7 + 2**32, "spring", Purpose.FATE, 1, id="seed beyond 32 bits"),
-        pytest.param(LARGEST_SEED, "spring", Purpose.FATE, 1, id="largest seed"),
-        pytest.param(7, "spring2", Purpose.FATE, 1, id="campaign"),
-        pytest.param(7, "spring", Purpose.LABEL, 1, id="purpose"),
-        pytest.param(7, "spring", Purpose.FATE, 2, id="attempt"),
-        pytest.param(7, "spring", Purpose.FATE, 11, id="attempt that begins alike"),
+        pytest.param(8, "spring", Purpose.OUTCOME, 1, id="seed"),
+        pytest.param(7 + 2**32, "spring", Purpose.OUTCOME, 1, id="seed beyond 32 bits"),
+        pytest.param(LARGEST_SEED, "spring", Purpose.OUTCOME, 1, id="largest seed"),
+        pytest.param(7, "spring2", Purpose.OUTCOME, 1, id="campaign"),
+        pytest.param(7, "spring", Purpose.DEFECT, 1, id="purpose"),
+        pytest.param(7, "spring", Purpose.OUTCOME, 2, id="attempt"),
+        pytest.param(7, "spring", Purpose.OUTCOME, 11, id="attempt that begins alike"),
     ],
 )
 def test_all_else_draws_otherwise(seed: int, campaign: str, purpose: Purpose, attempt: int) -> None:
     count = 5_000
-    drawn = uniforms(7, "spring", Purpose.FATE, 0, count, 1)[:, 0]
-    other = uniforms(seed, campaign, purpose, 0, count, attempt)[:, 0]
+    drawn = draw_uniforms(7, "spring", Purpose.OUTCOME, 0, count, 1)[:, 0]
+    other = draw_uniforms(seed, campaign, purpose, 0, count, attempt)[:, 0]
     assert not np.isin(other, drawn).any(), "no stream is a stretch of another"
     correlation = np.corrcoef(drawn, other)[0, 1]
     assert abs(correlation) < 4 / np.sqrt(count)
 
 
 def test_neighbouring_seeds_and_messages_have_nothing_in_common() -> None:
-    largest = uniforms(LARGEST_SEED, "spring", Purpose.FATE, 0, 100)
-    assert not np.isin(largest, uniforms(LARGEST_SEED - 1, "spring", Purpose.FATE, 0, 100)).any()
-    drawn = uniforms(7, "spring", Purpose.FATE, 0, 5_000)
+    largest = draw_uniforms(LARGEST_SEED, "spring", Purpose.OUTCOME, 0, 100)
+    assert not np.isin(
+        largest, draw_uniforms(LARGEST_SEED - 1, "spring", Purpose.OUTCOME, 0, 100)
+    ).any()
+    drawn = draw_uniforms(7, "spring", Purpose.OUTCOME, 0, 5_000)
     assert len(np.unique(drawn)) == drawn.size
 
 
 def test_draws_are_uniform() -> None:
     count = 100_000
-    for place in range(DRAWS_A_MESSAGE):
-        drawn = uniforms(7, "spring", Purpose.FATE, 0, count)[:, place]
+    for place in range(DRAWS_PER_MESSAGE):
+        drawn = draw_uniforms(7, "spring", Purpose.OUTCOME, 0, count)[:, place]
         shares = np.histogram(drawn, bins=10, range=(0, 1))[0] / count
         assert shares == pytest.approx(0.1, abs=4 * np.sqrt(0.1 * 0.9 / count))
 
 
 def test_normals_are_standard_normal() -> None:
     count = 200_000
-    drawn = uniforms(7, "spring", Purpose.FATE, 0, count)
-    normal = normals(drawn[:, 1], drawn[:, 2])
+    drawn = draw_uniforms(7, "spring", Purpose.OUTCOME, 0, count)
+    normal = uniforms_to_normals(drawn[:, 1], drawn[:, 2])
     assert normal.mean() == pytest.approx(0, abs=4 / np.sqrt(count))
     assert normal.var() == pytest.approx(1, abs=4 * np.sqrt(2 / count))
     for share in (0.01, 0.16, 0.5, 0.84, 0.99):
@@ -131,5 +133,5 @@ def test_normals_are_standard_normal() -> None:
 
 def test_normals_are_finite_at_the_ends_of_the_interval() -> None:
     ends = np.array([0.0, 1 - 2.0**-53])
-    assert np.isfinite(normals(ends, ends)).all()
-    assert np.isfinite(normals(ends, ends[::-1])).all()
+    assert np.isfinite(uniforms_to_normals(ends, ends)).all()
+    assert np.isfinite(uniforms_to_normals(ends, ends[::-1])).all()

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from simulator.results.prediction_check import Mishaps
+from simulator.results.prediction_check import GatewayAnomalies
 from simulator.schema import acceptances
 from simulator.world import ledger
-from simulator.world.gateway import Settings, SimulatedGateway, Slowness
-from simulator.world.gateway_response import MOST_REJECTIONS, rejections
-from simulator.world.outcomes import Behaviour
+from simulator.world.gateway import Settings, SimulatedGateway, SlowPeriod
+from simulator.world.gateway_response import MAX_REJECTIONS, rejections
+from simulator.world.outcomes import GatewayBehaviour
 from tests.support.factory import READY, Plan, in_gateway, make_batch, move, states
 from tests.support.playing import assert_passed, campaign_of, do, play, scenario_of
 from tracker.clock import MICROSECOND, Instant
@@ -66,7 +66,7 @@ def test_a_mishap_that_was_not_predicted_fails_the_run(
     result = play(database, scenario_of(campaign_of(audience=10)), tmp_path)
     assert result.passed
     [comparison] = result.comparisons
-    spoiled = replace(comparison, observed=comparison.observed + Mishaps(**wrong))
+    spoiled = replace(comparison, observed=comparison.observed + GatewayAnomalies(**wrong))
     assert not replace(result, comparisons=(spoiled,)).passed
 
 
@@ -83,7 +83,7 @@ def test_campaigns_after_one_another_remember_late_bounces(
 
 
 def gateway_of(database: Database, batch: Batch, **different: object) -> SimulatedGateway:
-    settings = Settings(seed=1, behaviour=Behaviour()).model_copy(update=different)
+    settings = Settings(seed=1, behaviour=GatewayBehaviour()).model_copy(update=different)
     return SimulatedGateway(settings.model_dump_json(), database)
 
 
@@ -119,8 +119,8 @@ def test_an_outage_has_a_beginning_and_an_end(database: Database, after: float, 
 
 def test_a_slow_gateway_takes_longer_with_what_it_accepts_then(database: Database) -> None:
     batch = make_batch(database, Plan(size=40))
-    behaviour = Behaviour(median=timedelta(seconds=1), p99=timedelta(seconds=3))
-    slow = Slowness(span=(timedelta(seconds=10), timedelta(seconds=20)), factor=5)
+    behaviour = GatewayBehaviour(median=timedelta(seconds=1), p99=timedelta(seconds=3))
+    slow = SlowPeriod(span=(timedelta(seconds=10), timedelta(seconds=20)), factor=5)
     gateway = gateway_of(database, batch, behaviour=behaviour, slow=slow)
     plain = gateway_of(database, batch, behaviour=behaviour)
     began = batch.campaign.started_at
@@ -145,7 +145,7 @@ def latencies(database: Database) -> dict[int, Instant]:
 
 
 def test_what_is_refused_for_now_is_taken_later(database: Database) -> None:
-    behaviour = Behaviour(reject_rate=0.5)
+    behaviour = GatewayBehaviour(reject_rate=0.5)
     settings = Settings(seed=1, behaviour=behaviour).model_dump_json()
     batch = make_batch(database, Plan(size=100, gateway_settings=settings))
     move(database, batch, range(100), READY)
@@ -164,20 +164,21 @@ def test_what_is_refused_for_now_is_taken_later(database: Database) -> None:
 
 
 def test_refusals_are_as_many_as_was_asked_for() -> None:
-    drawn = rejections(Behaviour(reject_rate=0.3), 7, "spring", 1, 0, 100_000)
+    drawn = rejections(GatewayBehaviour(reject_rate=0.3), 7, "spring", 1, 0, 100_000)
     often = Counter(drawn.tolist())
     assert often[0] / 100_000 == pytest.approx(0.7, abs=0.01)
     assert often[1] / 100_000 == pytest.approx(0.21, abs=0.01)
     assert (
-        rejections(Behaviour(reject_rate=0.999), 7, "spring", 1, 0, 1_000).max() <= MOST_REJECTIONS
+        rejections(GatewayBehaviour(reject_rate=0.999), 7, "spring", 1, 0, 1_000).max()
+        <= MAX_REJECTIONS
     )
-    assert not rejections(Behaviour(), 7, "spring", 1, 0, 10).any()
+    assert not rejections(GatewayBehaviour(), 7, "spring", 1, 0, 10).any()
 
 
 def test_what_was_accepted_is_never_refused(database: Database) -> None:
     """A worker that died after the gateway's acceptance offers it again."""
     batch = make_batch(database, Plan(size=50))
-    gateway = gateway_of(database, batch, behaviour=Behaviour(reject_rate=0.5))
+    gateway = gateway_of(database, batch, behaviour=GatewayBehaviour(reject_rate=0.5))
     now = batch.campaign.clock.now()
     first = gateway.submit(offered(batch, range(50)), now)
     again = gateway.submit(offered(batch, range(50)), now + 1)

@@ -14,7 +14,7 @@ from tracker.store.database import Database
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.services.base.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
 
 
 def stopped(result: Result, campaign: str) -> dict[Reason, int]:

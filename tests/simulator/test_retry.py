@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from redis.exceptions import ConnectionError as NoBroker
 
 from simulator import retry
-from simulator.retry import patiently
+from simulator.retry import retry_transient
 from simulator.run.driver import enqueue_once
 from tests.support.factory import AUTHOR, Plan, broken, make_campaign
 from tracker.clock import SystemClock
@@ -34,7 +34,7 @@ def test_what_passes_is_waited_for_and_said_once(
             raise tries.pop()
         return 7
 
-    assert patiently(work) == 7
+    assert retry_transient(work) == 7
     assert capsys.readouterr().err == f"the {what} does not answer; waiting for it\n"
 
 
@@ -45,7 +45,7 @@ def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AWAY
 
     with pytest.raises(sa.exc.OperationalError):
-        patiently(work)
+        retry_transient(work)
 
 
 def test_other_errors_are_not_waited_for() -> None:
@@ -56,7 +56,7 @@ def test_other_errors_are_not_waited_for() -> None:
         raise sa.exc.IntegrityError("INSERT", {}, Exception("twice"))
 
     with pytest.raises(sa.exc.IntegrityError):
-        patiently(work)
+        retry_transient(work)
     assert tries == [1]
 
 

@@ -17,7 +17,7 @@ from tracker.clock import MICROSECOND, Instant, SystemClock
 from tracker.queries import stalled
 from tracker.record import catalog
 from tracker.record.catalog import Batch, Campaign, CouponSeries, Organization
-from tracker.record.journal import QUEUED, Author, Move, State, enqueue, entry
+from tracker.record.journal import QUEUED, Author, Move, State, enqueue_batch, entry
 from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database, connect
 from tracker.store.schema import batches, customers, messages, tallies
@@ -182,7 +182,7 @@ def make_batch(
     """A campaign's only batch, all of it queued."""
     plan = plan or Plan()
     campaign = make_campaign(database, plan, people)
-    return enqueue(database, campaign, batch=0, first=0, size=plan.size, by=AUTHOR)
+    return enqueue_batch(database, campaign, batch=0, first=0, size=plan.size, by=AUTHOR)
 
 
 def move(
@@ -340,7 +340,9 @@ class ScriptedServices:
 def enqueueing(database: Database, campaign: Campaign, size: int = 1) -> Iterator[Batch]:
     """Enqueues one more batch of a campaign each time that it is asked."""
     for batch in range(1_000):
-        yield enqueue(database, campaign, batch=batch, first=batch * size, size=size, by=AUTHOR)
+        yield enqueue_batch(
+            database, campaign, batch=batch, first=batch * size, size=size, by=AUTHOR
+        )
 
 
 @dataclass(frozen=True)

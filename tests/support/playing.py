@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from simulator.results.result import Conditions, Observed, Result, State, judge_run
+from simulator.results.result import Result, RunConditions, RunObservations, State, judge_run
 from simulator.scenario.file import Scenario
 from simulator.scenario.sections import Campaign
-from simulator.setup.record import Loaded, Run, record_run
+from simulator.setup.record import Run, RunCampaign, record_run
 from tests.support.factory import AUTHOR
-from tracker.queries.next_step import Following, next_step
+from tracker.queries.next_step import NextStep, next_step
 from tracker.record.catalog import Batch, load_batch
-from tracker.record.journal import enqueue
-from tracker.record.rollup import roll_up
+from tracker.record.journal import enqueue_batch
+from tracker.record.rollup import roll_up_engagement
 from tracker.status import Channel, Step
 from tracker.store.database import Database
 from workers.checks.base import checks_of
 from workers.gateways import base as gateways
-from workers.gateways.throttle import Unthrottled
+from workers.gateways.throttle import UnlimitedThrottle
 from workers.services.base import factory_of
 from workers.steps import at_gateway, before_gateway
 
@@ -45,7 +45,7 @@ def do(
     batch: Batch,
     step: Step,
     gateway: gateways.Gateway | None = None,
-) -> Following | None:
+) -> NextStep | None:
     """A step on a batch, as its task would do it, and what follows it."""
     with database.read() as connection:
         batch = load_batch(connection, batch.campaign.id, batch.batch)
@@ -57,11 +57,11 @@ def do(
     match step:
         case Step.SUPPRESS | Step.VALIDATE:
             before_gateway.judge_batch(database, batch, step, checks_of(step), asked, AUTHOR)
-            return Following(Step.VALIDATE if step is Step.SUPPRESS else Step.DISPATCH)
+            return NextStep(Step.VALIDATE if step is Step.SUPPRESS else Step.DISPATCH)
         case Step.DISPATCH:
             return before_gateway.dispatch(database, batch, asked, AUTHOR)
         case Step.SUBMIT:
-            return at_gateway.submit(database, batch, gateway, Unthrottled(), AUTHOR)
+            return at_gateway.submit(database, batch, gateway, UnlimitedThrottle(), AUTHOR)
         case Step.DELIVER:
             return at_gateway.deliver(database, batch, gateway, AUTHOR)
         case Step.ENGAGE:
@@ -80,11 +80,11 @@ def settle(database: Database, batch: Batch) -> None:
     pytest.fail(f"batch {batch.batch} does not settle; {following} would follow")
 
 
-def batches_of(database: Database, loaded: Loaded, number: int = 1) -> list[Batch]:
+def batches_of(database: Database, loaded: RunCampaign, number: int = 1) -> list[Batch]:
     """All of a campaign, queued in a number of batches."""
     bounds = [loaded.size * place // number for place in range(number + 1)]
     return [
-        enqueue(
+        enqueue_batch(
             database,
             loaded.campaign,
             batch=place,
@@ -119,8 +119,8 @@ def play(
 
 
 def judged(database: Database, run: Run) -> Result:
-    roll_up(database, UTC)
-    conditions = Conditions(
+    roll_up_engagement(database, UTC)
+    conditions = RunConditions(
         workers=None,
         batch_size=run.size,
         database=database.engine.dialect.name,
@@ -129,7 +129,7 @@ def judged(database: Database, run: Run) -> Result:
         versions={},
         timezone="UTC",
     )
-    observed = Observed(state=State.COMPLETE, planned=run.size)
+    observed = RunObservations(state=State.COMPLETE, planned=run.size)
     return judge_run(database, run, observed, conditions)
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from simulator.figures import units
-from simulator.results.archive import Kept, Summary
+from simulator.figures import list_figure_units
+from simulator.results.archive import RunSummary, StoredResult
 from simulator.results.timeseries import Timeseries
 
 FIGURES = {
-    **dict.fromkeys(units(["spring"]), 0.0),
+    **dict.fromkeys(list_figure_units(["spring"]), 0.0),
     "throughput": 1_000.0,
     "delivered": 90.0,
     "queued_to_gateway.p95": 2.0,
@@ -20,7 +20,9 @@ FIGURES = {
 NOTHING: Mapping[str, float | None] = {}
 
 
-def kept(run: int = 1, /, figures: Mapping[str, float | None] = NOTHING, **different: Any) -> Kept:
+def kept(
+    run: int = 1, /, figures: Mapping[str, float | None] = NOTHING, **different: Any
+) -> StoredResult:
     summary = {
         "run": run,
         "scenario": "test",
@@ -40,8 +42,8 @@ def kept(run: int = 1, /, figures: Mapping[str, float | None] = NOTHING, **diffe
         "figures": {**FIGURES, **figures},
         "definition": "a = 1\nb = 2\n",
     }
-    return Kept(
+    return StoredResult(
         name=f"run {run}",
-        summary=Summary.model_validate(summary | different),
+        summary=RunSummary.model_validate(summary | different),
         timeseries=Timeseries(1, {}),
     )

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from simulator.run.driver import acknowledge
+from simulator.run.driver import record_acknowledgement
 from simulator.setup.record import Run, record_run
 from simulator.world.gateway import SimulatedGateway
 from tests.support.factory import AUTHOR, Outrun
 from tests.support.playing import campaign_of, do, scenario_of
-from tracker.queries.next_step import Following
+from tracker.queries.next_step import NextStep
 from tracker.record.catalog import Batch
-from tracker.record.journal import enqueue
+from tracker.record.journal import enqueue_batch
 from tracker.status import Step
 from tracker.store.database import Database
 from workers.gateways.base import Gateway as WorkersGateway
@@ -46,7 +46,7 @@ class Worker:
     gateway: WorkersGateway
     batches: list[Batch]
 
-    def do(self, step: Step, number: int, database: Database | None = None) -> Following | None:
+    def do(self, step: Step, number: int, database: Database | None = None) -> NextStep | None:
         """A step on a batch, and what follows it."""
         return do(database or self.database, self.batches[number], step, self.gateway)
 
@@ -108,6 +108,8 @@ def prepare(
 def queue_batch(database: Database, run: Run, number: int) -> Batch:
     """A batch of the run, queued as the driver does it."""
     campaign = run.campaigns[0].campaign
-    batch = enqueue(database, campaign, batch=number, first=number * SIZE, size=SIZE, by=AUTHOR)
-    acknowledge(database, batch)
+    batch = enqueue_batch(
+        database, campaign, batch=number, first=number * SIZE, size=SIZE, by=AUTHOR
+    )
+    record_acknowledgement(database, batch)
     return batch

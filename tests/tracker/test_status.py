@@ -4,10 +4,10 @@ import pytest
 
 from tests.support.contract import ARROWS, CONTRACT, STATUSES
 from tracker.status import (
-    FINAL,
-    IN_PROGRESS,
-    LEGAL,
-    SENT,
+    FINAL_STATUSES,
+    IN_PROGRESS_STATUSES,
+    LEGAL_TRANSITIONS,
+    SENT_STATUSES,
     Category,
     Reason,
     Status,
@@ -30,30 +30,30 @@ def test_the_statuses_are_those_of_the_drawing_and_keep_their_codes() -> None:
     ],
 )
 def test_a_change_is_legal_if_it_is_drawn(source: Status, target: Status) -> None:
-    assert (target in LEGAL[source]) is ((source.slug, target.slug) in ARROWS)
+    assert (target in LEGAL_TRANSITIONS[source]) is ((source.slug, target.slug) in ARROWS)
 
 
 def test_a_message_begins_queued() -> None:
-    assert LEGAL[None] == {Status.QUEUED}
+    assert LEGAL_TRANSITIONS[None] == {Status.QUEUED}
 
 
 def test_the_mapping_speaks_of_every_status_and_of_nothing_else() -> None:
-    assert set(LEGAL) == {None, *Status}
+    assert set(LEGAL_TRANSITIONS) == {None, *Status}
 
 
 def test_the_mapping_can_not_be_changed() -> None:
     with pytest.raises(TypeError):
-        LEGAL[Status.NOT_SENT] = frozenset(Status)  # type: ignore[index]  # that is the point
+        LEGAL_TRANSITIONS[Status.NOT_SENT] = frozenset(Status)  # type: ignore[index]  # that is the point
 
 
 @pytest.mark.parametrize(
     ("derived", "slugs"),
     [
-        pytest.param(FINAL, "not_sent delivered hard_bounced not_delivered", id="final"),
+        pytest.param(FINAL_STATUSES, "not_sent delivered hard_bounced not_delivered", id="final"),
         pytest.param(
-            SENT, "in_gateway soft_bounced not_delivered delivered hard_bounced", id="sent"
+            SENT_STATUSES, "in_gateway soft_bounced not_delivered delivered hard_bounced", id="sent"
         ),
-        pytest.param(IN_PROGRESS, "queued about_to_be_sent", id="in progress"),
+        pytest.param(IN_PROGRESS_STATUSES, "queued about_to_be_sent", id="in progress"),
     ],
 )
 def test_sets_of_statuses(derived: frozenset[Status], slugs: str) -> None:
@@ -61,7 +61,7 @@ def test_sets_of_statuses(derived: frozenset[Status], slugs: str) -> None:
 
 
 def test_sent_not_sent_and_in_progress_divide_the_statuses() -> None:
-    parts = [*SENT, *IN_PROGRESS, Status.NOT_SENT]
+    parts = [*SENT_STATUSES, *IN_PROGRESS_STATUSES, Status.NOT_SENT]
     assert sorted(parts) == sorted(Status)
 
 

@@ -18,11 +18,11 @@ from simulator.stack.broker import Broker
 from tracker.errors import UsageError
 from tracker.status import Step
 from workers.app import app as shipped_app
-from workers.app import check_configuration, refuse_what_cannot_work
-from workers.queues import QUEUE_OF, QUEUES, ROLLUP, SWEEP, UPKEEP, task_name
-from workers.upkeep.broker import UNACKED, Depth, depths, waiting_tasks
+from workers.app import check_configuration, exit_if_misconfigured
+from workers.queues import QUEUE_BY_STEP, QUEUES, ROLLUP_TASK, SWEEP_TASK, UPKEEP_QUEUE, task_name
+from workers.upkeep.broker import UNACKED_KEY, Depth, depths, waiting_tasks
 
-STEPS_OF_TASKS = frozenset(QUEUE_OF)
+STEPS_OF_TASKS = frozenset(QUEUE_BY_STEP)
 
 
 @pytest.fixture
@@ -48,34 +48,34 @@ def test_every_declared_queue_is_served() -> None:
 def test_every_task_has_a_step_and_every_step_a_task_and_a_queue() -> None:
     shipped_app.loader.import_default_modules()
     registered = {name for name in shipped_app.tasks if name.startswith("workers.")}
-    assert registered == {ROLLUP, SWEEP, *(task_name(step) for step in STEPS_OF_TASKS)}
+    assert registered == {ROLLUP_TASK, SWEEP_TASK, *(task_name(step) for step in STEPS_OF_TASKS)}
     assert frozenset(Step) - STEPS_OF_TASKS == {Step.ENQUEUE}, "which the driver does itself"
     assert set(celeryconfig.task_routes) == registered
     for route in celeryconfig.task_routes.values():
         assert route["queue"] in QUEUES
 
 
-@pytest.mark.parametrize("step", QUEUE_OF)
+@pytest.mark.parametrize("step", QUEUE_BY_STEP)
 def test_a_task_goes_into_the_queue_of_its_stage(app: Celery, step: Step) -> None:
     with app.connection_for_read() as connection:
         client = connection.channel().client
         app.send_task(task_name(step), kwargs={"campaign": 1, "batch": 2})
         lengths = {queue: client.llen(queue) for queue in QUEUES}
-    assert lengths == {queue: int(queue == QUEUE_OF[step]) for queue in QUEUES}
+    assert lengths == {queue: int(queue == QUEUE_BY_STEP[step]) for queue in QUEUES}
 
 
 def test_the_rollup_goes_into_the_queue_of_upkeep_at_1_am(app: Celery) -> None:
     with app.connection_for_read() as connection:
-        app.send_task(ROLLUP)
-        assert connection.channel().client.llen(UPKEEP) == 1
+        app.send_task(ROLLUP_TASK)
+        assert connection.channel().client.llen(UPKEEP_QUEUE) == 1
     nightly = celeryconfig.beat_schedule["rollup"]
-    assert nightly["task"] == ROLLUP
+    assert nightly["task"] == ROLLUP_TASK
     assert (nightly["schedule"].hour, nightly["schedule"].minute) == ({1}, {0})
 
 
 def test_sweeps_do_not_pile_up_while_nobody_does_them() -> None:
     sweeping = celeryconfig.beat_schedule["sweep"]
-    assert sweeping["task"] == SWEEP
+    assert sweeping["task"] == SWEEP_TASK
     assert sweeping["options"]["expires"] <= sweeping["schedule"]
 
 
@@ -112,7 +112,7 @@ def test_depths_are_those_ready_and_those_held(
         for number in range(count):
             # As kombu has it. What a task says must not be taken for its queue.
             task = json.dumps([{"body": '", "upkeep"]'}, "", queue])
-            client.hset(UNACKED, f"{queue}-{number}", task)
+            client.hset(UNACKED_KEY, f"{queue}-{number}", task)
     nothing = dict.fromkeys(QUEUES, Depth(0, 0))
     assert depths(client) == nothing | expected
     assert waiting_tasks(client) == sum(each.ready + each.unacked for each in expected.values())
@@ -120,12 +120,12 @@ def test_depths_are_those_ready_and_those_held(
 
 def test_the_tasks_of_some_campaigns_are_dropped(app: Celery, broker_url: str) -> None:
     broker = Broker(broker_url)
-    for step in QUEUE_OF:
+    for step in QUEUE_BY_STEP:
         for campaign in (1, 2, 2):
             app.send_task(task_name(step), kwargs={"campaign": campaign, "batch": 7})
-    app.send_task(ROLLUP)
-    assert broker.drop_tasks({2, 3}) == 2 * len(QUEUE_OF)
-    assert broker.waiting_tasks() == len(QUEUE_OF) + 1
+    app.send_task(ROLLUP_TASK)
+    assert broker.drop_tasks({2, 3}) == 2 * len(QUEUE_BY_STEP)
+    assert broker.waiting_tasks() == len(QUEUE_BY_STEP) + 1
     assert broker.drop_tasks({2, 3}) == 0
     broker.close()
 
@@ -133,23 +133,23 @@ def test_the_tasks_of_some_campaigns_are_dropped(app: Celery, broker_url: str) -
 def test_a_real_broker_is_asked_where_its_tasks_are(app: Celery, broker_url: str) -> None:
     broker = Broker(broker_url)
     assert broker.waiting_tasks() == 0
-    for step in QUEUE_OF:
+    for step in QUEUE_BY_STEP:
         app.send_task(task_name(step), kwargs={"campaign": 1, "batch": 2})
-    assert broker.waiting_tasks() == len(QUEUE_OF)
+    assert broker.waiting_tasks() == len(QUEUE_BY_STEP)
     with app.connection_for_read() as connection:
         channel = connection.channel()
-        held = channel.basic_get(QUEUE_OF[Step.SUPPRESS])
-        assert channel.client.hlen(UNACKED) == 1
-        assert broker.waiting_tasks() == len(QUEUE_OF), "a task that is worked on is not lost"
-        assert broker.depths()[QUEUE_OF[Step.SUPPRESS]] == Depth(ready=2, unacked=1)
+        held = channel.basic_get(QUEUE_BY_STEP[Step.SUPPRESS])
+        assert channel.client.hlen(UNACKED_KEY) == 1
+        assert broker.waiting_tasks() == len(QUEUE_BY_STEP), "a task that is worked on is not lost"
+        assert broker.depths()[QUEUE_BY_STEP[Step.SUPPRESS]] == Depth(ready=2, unacked=1)
         channel.basic_ack(held.delivery_tag)
-        assert broker.waiting_tasks() == len(QUEUE_OF) - 1
+        assert broker.waiting_tasks() == len(QUEUE_BY_STEP) - 1
     broker.close()
 
 
 def test_the_shipped_settings_are_accepted(app: Celery) -> None:
     check_configuration(app.conf)
-    refuse_what_cannot_work(conf=app.conf)
+    exit_if_misconfigured(conf=app.conf)
 
 
 def no_broker(conf: Any) -> None:
@@ -187,7 +187,7 @@ def test_settings_that_lose_or_repeat_messages_are_refused(
     for part in expected:
         assert part in str(caught.value)
     with pytest.raises(SystemExit, match="sendtrace: "):
-        refuse_what_cannot_work(conf=app.conf)
+        exit_if_misconfigured(conf=app.conf)
 
 
 @pytest.mark.parametrize("url", [None, "redis://broker.example:6379/0"])
@@ -208,7 +208,7 @@ def test_nothing_but_json_goes_in_and_out(app: Celery) -> None:
         app.send_task(task_name(Step.SUPPRESS), kwargs={"campaign": object()})
     app.send_task(task_name(Step.SUPPRESS), kwargs={"campaign": 1, "batch": 2})
     with app.connection_for_read() as connection:
-        sent = connection.channel().basic_get(QUEUE_OF[Step.SUPPRESS])
+        sent = connection.channel().basic_get(QUEUE_BY_STEP[Step.SUPPRESS])
         assert sent.content_type == "application/json"
 
 

@@ -30,7 +30,7 @@ from simulator.oracle.oracle import Oracle, allowances
 from simulator.results.invariants import INVARIANTS
 from simulator.results.prediction_check import compare
 from simulator.schema import open_database
-from simulator.setup.record import Loaded, Run
+from simulator.setup.record import Run, RunCampaign
 from simulator.world import ledger
 from tests.support.factory import PATIENCE
 from tests.support.playing import settle
@@ -38,7 +38,7 @@ from tests.support.schedules import SIZE, Act, prepare, queue_batch
 from tracker.audit import invariants
 from tracker.queries.next_step import next_step
 from tracker.queries.report import make_reports
-from tracker.queries.stalled import find_idle
+from tracker.queries.stalled import find_idle_batches
 from tracker.settings import load_settings
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
@@ -63,7 +63,7 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.services.base.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
 
 
 def not_to_disk(connection: sqlite3.Connection, _record: object) -> None:
@@ -73,7 +73,7 @@ def not_to_disk(connection: sqlite3.Connection, _record: object) -> None:
 
 def check_outcome(database: Database, run: Run) -> None:
     """Hold what came of a run against every invariant and the oracle."""
-    loaded: Loaded = run.campaigns[0]
+    loaded: RunCampaign = run.campaigns[0]
     oracle = Oracle.of(run.scenario, loaded)
     expected = allowances(run.scenario, [oracle])[None]
     with database.read() as connection:
@@ -164,7 +164,7 @@ class Schedules(RuleBasedStateMachine):
         known = {number for number, _ in self.waiting}
         campaign = self.run.campaigns[0].campaign
         with self.database.read() as connection:
-            idle = find_idle(connection, [campaign], timedelta())
+            idle = find_idle_batches(connection, [campaign], timedelta())
         self.waiting += [(each.batch, each.step) for each in idle if each.batch not in known]
 
     @invariant()

@@ -12,7 +12,7 @@ from redis import Redis
 
 from tests.support.celery_worker import a_worker
 from workers.queues import QUEUES
-from workers.upkeep.broker import UNACKED, broker_client
+from workers.upkeep.broker import UNACKED_KEY, make_broker_client
 
 PROGRAM = """
 import time
@@ -33,7 +33,7 @@ LIMIT = 60.0
 
 @pytest.fixture
 def client(broker_url: str) -> Iterator[Redis]:
-    with closing(broker_client(broker_url, timeout=5)) as opened:
+    with closing(make_broker_client(broker_url, timeout=5)) as opened:
         opened.flushall()
         yield opened
         opened.flushall()  # it is everybody's
@@ -72,7 +72,7 @@ def test_a_worker_takes_one_task_at_a_time_and_leaves_the_rest_to_others(
     with a_worker(tmp_path, broker_url, program=PROGRAM, queue=QUEUES[0]):
         wait_until((tmp_path / "begun").exists, tmp_path)
         look_again(app)
-        assert (client.hlen(UNACKED), client.llen(QUEUES[0])) == (1, 5)
+        assert (client.hlen(UNACKED_KEY), client.llen(QUEUES[0])) == (1, 5)
 
 
 def test_a_worker_holds_only_so_many_tasks_that_wait_for_their_time(
@@ -81,6 +81,6 @@ def test_a_worker_holds_only_so_many_tasks_that_wait_for_their_time(
     most = app.conf.worker_eta_task_limit
     send(app, most + 50, datetime.now(UTC) + timedelta(hours=1))
     with a_worker(tmp_path, broker_url, program=PROGRAM, queue=QUEUES[0]):
-        wait_until(lambda: client.hlen(UNACKED) >= most, tmp_path)
+        wait_until(lambda: client.hlen(UNACKED_KEY) >= most, tmp_path)
         look_again(app)
-        assert (client.hlen(UNACKED), client.llen(QUEUES[0])) == (most, 50)
+        assert (client.hlen(UNACKED_KEY), client.llen(QUEUES[0])) == (most, 50)

@@ -6,13 +6,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Select
 
-from tracker.record.engagement import tallies_of_events
-from tracker.status import IMPLIES
+from tracker.record.engagement import event_tallies_query
+from tracker.status import IMPLIED_ENGAGEMENTS
 from tracker.store.schema import engagement_days, engagement_tallies, engagements
 
 
-def engagement_tallies_are_counts(ids: Sequence[int]) -> Select[Any]:
-    counted = tallies_of_events(engagements.c.campaign_id.in_(ids)).subquery("counted")
+def find_wrong_engagement_tallies(ids: Sequence[int]) -> Select[Any]:
+    counted = event_tallies_query(engagements.c.campaign_id.in_(ids)).subquery("counted")
     key = ("campaign_id", "batch", "kind", "quarter")
     tallied = sa.select(
         *(engagement_tallies.c[each] for each in key),
@@ -22,10 +22,10 @@ def engagement_tallies_are_counts(ids: Sequence[int]) -> Select[Any]:
     there = sa.select(
         *(counted.c[each] for each in key), counted.c.recipients, sa.literal(0).label("tallied")
     )
-    return _differing(sa.union_all(there, tallied), key, "recipients", "tallied")
+    return _differing_sums(sa.union_all(there, tallied), key, "recipients", "tallied")
 
 
-def engagement_days_are_what_was_rolled_up(ids: Sequence[int]) -> Select[Any]:
+def find_wrong_engagement_days(ids: Sequence[int]) -> Select[Any]:
     key = ("campaign_id", "kind")
     days = sa.select(
         *(engagement_days.c[each] for each in key),
@@ -37,10 +37,10 @@ def engagement_days_are_what_was_rolled_up(ids: Sequence[int]) -> Select[Any]:
         sa.literal(0),
         engagement_tallies.c.rolled,
     ).where(engagement_tallies.c.campaign_id.in_(ids))
-    return _differing(sa.union_all(days, rolled), key, "in_days", "rolled")
+    return _differing_sums(sa.union_all(days, rolled), key, "in_days", "rolled")
 
 
-def _differing(
+def _differing_sums(
     both: sa.CompoundSelect[Any], key: Sequence[str], one: str, other: str
 ) -> Select[Any]:
     """The sums of two columns, by ``key``, where they differ."""
@@ -55,7 +55,7 @@ def _differing(
     )
 
 
-def came_without_what_they_imply(ids: Sequence[int]) -> Select[Any]:
+def find_missing_implied_events(ids: Sequence[int]) -> Select[Any]:
     before = engagements.alias("before")
     lacking = sa.or_(
         *(
@@ -70,12 +70,14 @@ def came_without_what_they_imply(ids: Sequence[int]) -> Select[Any]:
                 )
                 .exists(),
             )
-            for kind, others in IMPLIES.items()
+            for kind, others in IMPLIED_ENGAGEMENTS.items()
             for other in others
         )
     )
     return (
         sa.select(engagements.c.campaign_id, engagements.c.number, engagements.c.kind)
-        .where(engagements.c.campaign_id.in_(ids), engagements.c.kind.in_(IMPLIES), lacking)
+        .where(
+            engagements.c.campaign_id.in_(ids), engagements.c.kind.in_(IMPLIED_ENGAGEMENTS), lacking
+        )
         .order_by(engagements.c.campaign_id, engagements.c.number)
     )

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, RowMapping, Select
 
 from tracker.audit import engagement, messages
-from tracker.errors import Unreadable
+from tracker.errors import UnreadableRecord
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Campaign
 
@@ -33,7 +33,7 @@ class Invariant:
 
 
 @dataclass(frozen=True)
-class Finding:
+class InvariantResult:
     """What came of looking: the number of wrong rows, and the first of them."""
 
     invariant: Invariant
@@ -56,46 +56,48 @@ class Finding:
 
 def check(
     connection: Connection, campaigns: Sequence[Campaign], invariants: Sequence[Invariant]
-) -> list[Finding]:
+) -> list[InvariantResult]:
     """Look for what contradicts ``invariants``, in one snapshot if ``connection`` sees one."""
     ids = [campaign.id for campaign in campaigns]
     findings = [_look(connection, invariant, ids) for invariant in invariants]
-    unbalanced = tuple(_unbalanced(connection, campaigns))
-    return [*findings, Finding(BALANCED, len(unbalanced), unbalanced[:EXAMPLES])]
+    unbalanced = tuple(_find_unbalanced_reports(connection, campaigns))
+    return [*findings, InvariantResult(REPORT_BALANCES, len(unbalanced), unbalanced[:EXAMPLES])]
 
 
-def _unbalanced(connection: Connection, campaigns: Sequence[Campaign]) -> Iterator[dict[str, Any]]:
+def _find_unbalanced_reports(
+    connection: Connection, campaigns: Sequence[Campaign]
+) -> Iterator[dict[str, Any]]:
     for campaign in campaigns:
         try:
             [report] = make_reports(connection, [campaign])
-        except Unreadable as error:
+        except UnreadableRecord as error:
             yield {"campaign_id": campaign.id, "unreadable": str(error)}
         else:
             if not report.balanced:
                 yield {"campaign_id": campaign.id, **report.as_json()}
 
 
-def _look(connection: Connection, invariant: Invariant, ids: Sequence[int]) -> Finding:
+def _look(connection: Connection, invariant: Invariant, ids: Sequence[int]) -> InvariantResult:
     query = invariant.query(ids)
     rows = connection.execute(query.limit(EXAMPLES + 1)).mappings().all()
     wrong = len(rows)
     if wrong > EXAMPLES:
         wrong = connection.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
-    return Finding(invariant, wrong, tuple(_plain(row) for row in rows[:EXAMPLES]))
+    return InvariantResult(invariant, wrong, tuple(_plain(row) for row in rows[:EXAMPLES]))
 
 
 def _plain(row: RowMapping) -> dict[str, Any]:
     """A row as JSON can show it: PostgreSQL's sums are decimals, and SQLite holds anything."""
-    return {key: _plain_value(value) for key, value in row.items()}
+    return {key: _value_as_json(value) for key, value in row.items()}
 
 
-def _plain_value(value: object) -> object:
+def _value_as_json(value: object) -> object:
     if isinstance(value, Decimal):
         return int(value)
     return value if value is None or isinstance(value, int | float | str) else str(value)
 
 
-BALANCED = Invariant(
+REPORT_BALANCES = Invariant(
     "report_balances",
     "Audience = Sent + Not Sent + In Progress, and Sent = Delivered + Bounced + X.",
     lambda _: sa.select(sa.null()).where(sa.false()),
@@ -105,61 +107,61 @@ INVARIANTS = (
     Invariant(
         "batches_follow",
         "The batches of a campaign cover its message numbers from 0, without gap or overlap.",
-        messages.batches_follow_each_other,
+        messages.find_batch_gaps_and_overlaps,
     ),
     Invariant(
         "audience_covered",
         "A campaign of a finished run has a message for each customer of its audience.",
-        messages.finished_runs_cover_their_audiences,
+        messages.find_uncovered_audiences,
     ),
     Invariant(
         "customers",
         "Every message has its customer.",
-        messages.messages_have_customers,
+        messages.find_messages_without_customer,
     ),
     Invariant(
         "one_reason",
         "A message that is Not Sent has one reason, any other has none.",
-        messages.one_reason_if_not_sent,
+        messages.find_wrong_reasons,
     ),
     Invariant(
         "tallies",
         "Every batch's tallies are the counts of its messages.",
-        messages.tallies_are_counts,
+        messages.find_wrong_tallies,
     ),
     Invariant(
         "last_transition",
         "Every message is in the state, and for the reason, of a transition of its own.",
-        messages.last_transition_is_state,
+        messages.find_states_without_transition,
     ),
     Invariant(
         "legal_history",
         "Every transition is legal, and starts where and when an earlier one of the message ended.",
-        messages.came_from_where_it_was,
+        messages.find_illegal_transitions,
     ),
     Invariant(
         "flow",
         "As many messages are in a state as entered it and did not leave it.",
-        messages.entered_less_left_is_there,
+        messages.find_unbalanced_flows,
     ),
     Invariant(
         "steps",
         "Every step made as many transitions as it says, and none that happened after it.",
-        messages.steps_moved_what_they_say,
+        messages.find_miscounted_steps,
     ),
     Invariant(
         "engagement_tallies",
         "Every batch's engagement tallies are the counts of its recipients' first events.",
-        engagement.engagement_tallies_are_counts,
+        engagement.find_wrong_engagement_tallies,
     ),
     Invariant(
         "engagement_days",
         "The days of a campaign count whom its tallies say were rolled up.",
-        engagement.engagement_days_are_what_was_rolled_up,
+        engagement.find_wrong_engagement_days,
     ),
     Invariant(
         "implied_engagement",
         "Who clicked had opened, and who unsubscribed had clicked.",
-        engagement.came_without_what_they_imply,
+        engagement.find_missing_implied_events,
     ),
 )

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Select
 
-from tracker.status import IN_PROGRESS, LEGAL, Reason, Status
+from tracker.status import IN_PROGRESS_STATUSES, LEGAL_TRANSITIONS, Reason, Status
 from tracker.store.schema import (
     NO_REASON,
     batches,
@@ -26,14 +26,14 @@ from tracker.store.schema import (
 NOTHING = -1
 """Stands for the status before the first."""
 
-SKEW = 1_000_000
+MAX_CLOCK_SKEW_MICROSECONDS = 1_000_000
 """Microseconds of real time by which the clocks of two workers' computers may differ."""
 
 
-def _skew(ids: Sequence[int]) -> sa.ScalarSelect[Any]:
+def _scaled_clock_skew(ids: Sequence[int]) -> sa.ScalarSelect[Any]:
     """The same in the campaigns' own time, which may run faster."""
     return (
-        sa.select(SKEW * sa.func.max(runs.c.speed))
+        sa.select(MAX_CLOCK_SKEW_MICROSECONDS * sa.func.max(runs.c.speed))
         .join(campaigns, campaigns.c.run_id == runs.c.id)
         .where(campaigns.c.id.in_(ids))
         .scalar_subquery()
@@ -43,13 +43,13 @@ def _skew(ids: Sequence[int]) -> sa.ScalarSelect[Any]:
 def _previous_attempt() -> sa.ColumnElement[int]:
     """The attempt that a message was on in the status it came from."""
     return sa.case(
-        (transitions.c.previous.in_(IN_PROGRESS), 0),
+        (transitions.c.previous.in_(IN_PROGRESS_STATUSES), 0),
         (transitions.c.status == Status.IN_GATEWAY, transitions.c.attempt - 1),
         else_=transitions.c.attempt,
     )
 
 
-def tallies_are_counts(ids: Sequence[int]) -> Select[Any]:
+def find_wrong_tallies(ids: Sequence[int]) -> Select[Any]:
     state = ("status", "reason", "attempt")
     counted = (
         sa.select(
@@ -88,7 +88,7 @@ def tallies_are_counts(ids: Sequence[int]) -> Select[Any]:
     )
 
 
-def last_transition_is_state(ids: Sequence[int]) -> Select[Any]:
+def find_states_without_transition(ids: Sequence[int]) -> Select[Any]:
     return (
         sa.select(
             messages.c.campaign_id,
@@ -118,7 +118,7 @@ def last_transition_is_state(ids: Sequence[int]) -> Select[Any]:
     )
 
 
-def entered_less_left_is_there(ids: Sequence[int]) -> Select[Any]:
+def find_unbalanced_flows(ids: Sequence[int]) -> Select[Any]:
     none = sa.literal(0)
     entered = (
         sa.select(
@@ -163,7 +163,7 @@ def entered_less_left_is_there(ids: Sequence[int]) -> Select[Any]:
     )
 
 
-def came_from_where_it_was(ids: Sequence[int]) -> Select[Any]:
+def find_illegal_transitions(ids: Sequence[int]) -> Select[Any]:
     earlier = transitions.alias("earlier")
     legal = sa.or_(
         *(
@@ -173,7 +173,7 @@ def came_from_where_it_was(ids: Sequence[int]) -> Select[Any]:
                 == (NOTHING if source is None else source),
                 transitions.c.status.in_(targets),
             )
-            for source, targets in LEGAL.items()
+            for source, targets in LEGAL_TRANSITIONS.items()
             if targets
         )
     )
@@ -201,7 +201,7 @@ def came_from_where_it_was(ids: Sequence[int]) -> Select[Any]:
             sa.or_(
                 sa.not_(legal),
                 sa.and_(transitions.c.previous.is_not(None), earlier.c.number.is_(None)),
-                transitions.c.at < earlier.c.at - _skew(ids),
+                transitions.c.at < earlier.c.at - _scaled_clock_skew(ids),
                 sa.and_(transitions.c.status != Status.NOT_SENT, transitions.c.reason != NO_REASON),
             ),
         )
@@ -209,7 +209,7 @@ def came_from_where_it_was(ids: Sequence[int]) -> Select[Any]:
     )
 
 
-def steps_moved_what_they_say(ids: Sequence[int]) -> Select[Any]:
+def find_miscounted_steps(ids: Sequence[int]) -> Select[Any]:
     none = sa.literal(0, sa.BigInteger)
     moved = (
         sa.select(
@@ -238,12 +238,12 @@ def steps_moved_what_they_say(ids: Sequence[int]) -> Select[Any]:
             (last_at - finished_at).label("microseconds_too_late"),
         )
         .group_by(*key)
-        .having(sa.or_(there != claimed, last_at > finished_at + _skew(ids)))
+        .having(sa.or_(there != claimed, last_at > finished_at + _scaled_clock_skew(ids)))
         .order_by(*key)
     )
 
 
-def one_reason_if_not_sent(ids: Sequence[int]) -> Select[Any]:
+def find_wrong_reasons(ids: Sequence[int]) -> Select[Any]:
     stopped = messages.c.status == Status.NOT_SENT
     return (
         sa.select(messages.c.campaign_id, messages.c.number, messages.c.status, messages.c.reason)
@@ -258,7 +258,7 @@ def one_reason_if_not_sent(ids: Sequence[int]) -> Select[Any]:
     )
 
 
-def batches_follow_each_other(ids: Sequence[int]) -> Select[Any]:
+def find_batch_gaps_and_overlaps(ids: Sequence[int]) -> Select[Any]:
     end = batches.c.first + batches.c.size
     before = (
         sa.func.lag(end, 1, 0)
@@ -273,7 +273,7 @@ def batches_follow_each_other(ids: Sequence[int]) -> Select[Any]:
     return sa.select(lined_up).where(lined_up.c.first != lined_up.c.expected_first)
 
 
-def finished_runs_cover_their_audiences(ids: Sequence[int]) -> Select[Any]:
+def find_uncovered_audiences(ids: Sequence[int]) -> Select[Any]:
     audiences = sa.select(campaigns.c.audience_id).where(campaigns.c.id.in_(ids))
     people = (
         sa.select(customers.c.audience_id, sa.func.count().label("customers"))
@@ -303,7 +303,7 @@ def finished_runs_cover_their_audiences(ids: Sequence[int]) -> Select[Any]:
     )
 
 
-def messages_have_customers(ids: Sequence[int]) -> Select[Any]:
+def find_messages_without_customer(ids: Sequence[int]) -> Select[Any]:
     # A difference of sets is one, whatever a planner believes of the tables; a join may not be.
     there = sa.select(messages.c.campaign_id, messages.c.number).where(
         messages.c.campaign_id.in_(ids)

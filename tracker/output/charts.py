@@ -13,16 +13,16 @@ from tracker.output import svg
 from tracker.output.series import (
     Column,
     Series,
-    all_whole,
-    any_known,
+    downsample,
+    has_only_integers,
+    has_values,
     highest,
-    only_alone,
-    stretch,
-    thinned,
+    isolated_points,
+    rows_per_bucket,
     told,
 )
 
-MOST_POINTS, MOST_ROWS = 300, 60
+MOST_POINTS, MAX_TABLE_ROWS = 300, 60
 """What is longer is drawn, and put in its table, as the highest of each stretch."""
 
 
@@ -67,50 +67,51 @@ def line_chart(
     series: Series,
     *,
     nothing: str,
-    ceiling: float = inf,
+    y_limit: float = inf,
 ) -> Chart:
     """A line for each of the series, from zero up; it is broken where a value is missing, and cut
-    off above a ``ceiling``."""
+    off above a ``y_limit``."""
     table = _table(x_title, x, series)
     if not highest(series):
         return Chart(title, None, (), table, nothing)
-    x, series = thinned(x, series, MOST_POINTS)
+    x, series = downsample(x, series, MOST_POINTS)
     looks = svg.looks(len(series))
-    top = min(highest(series), ceiling)
+    top = min(highest(series), y_limit)
     encoding = {
-        "x": _quantity("x", x_title, float(x[0]), float(x[-1] if len(x) > 1 else x[0] + 1)),
-        "y": _quantity("y", y_title, 0, top, nice=True) | {"axis": _axis_of(series)},
-        "color": _by_series([look.colour for look in looks]),
+        "x": _linear_encoding("x", x_title, float(x[0]), float(x[-1] if len(x) > 1 else x[0] + 1)),
+        "y": _linear_encoding("y", y_title, 0, top, nice=True) | {"axis": _tick_options(series)},
+        "color": _series_encoding([look.colour for look in looks]),
     }
     lines = {
-        "data": {"values": _long(x.tolist(), series)},
+        "data": {"values": _to_records(x.tolist(), series)},
         "mark": {"type": "line", "strokeWidth": 1.8, "strokeJoin": "round"},
-        "encoding": encoding | {"strokeDash": _by_series([list(look.dashes) for look in looks])},
+        "encoding": encoding
+        | {"strokeDash": _series_encoding([list(look.dashes) for look in looks])},
     }
-    points = _long(x.tolist(), {key: only_alone(of) for key, of in series.items()})
+    points = _to_records(x.tolist(), {key: isolated_points(of) for key, of in series.items()})
     alone = {
         "data": {"values": [point for point in points if point["y"] is not None]},
         "mark": {"type": "point", "filled": True, "size": 22, "opacity": 1},
         "encoding": encoding,
     }
     spec = {
-        "height": svg.HEIGHT,
+        "height": svg.CHART_HEIGHT,
         "autosize": {"type": "fit", "contains": "padding"},
         "layer": [lines, alone],
     }
     picture = svg.draw(spec, f"{title}: {y_title}, over {x_title}")
-    keys = _keys(series, svg.line_samples)
-    return Chart(title, picture, keys, table, nothing, _cut_off(series, ceiling))
+    keys = _keys(series, svg.line_swatches)
+    return Chart(title, picture, keys, table, nothing, _clipping_note(series, y_limit))
 
 
-def _axis_of(series: Series) -> dict[str, Any]:
+def _tick_options(series: Series) -> dict[str, Any]:
     """Where everything is whole, so are the ticks."""
-    return {"tickMinStep": 1} if all_whole(series) else {}
+    return {"tickMinStep": 1} if has_only_integers(series) else {}
 
 
-def _cut_off(series: Series, ceiling: float) -> str:
+def _clipping_note(series: Series, y_limit: float) -> str:
     peaks = {key: highest({key: of}) for key, of in series.items()}
-    above = [f"{key}, up to {peak:,.0f}" for key, peak in peaks.items() if peak > ceiling]
+    above = [f"{key}, up to {peak:,.0f}" for key, peak in peaks.items() if peak > y_limit]
     return f"Cut off above: {'; '.join(above)}." if above else ""
 
 
@@ -122,16 +123,18 @@ def bar_chart(
     if not highest(parts):
         return Chart(title, None, (), table, nothing)
     sums = np.nansum([*parts.values()], axis=0)
-    colours = _by_series([look.colour for look in svg.looks(len(parts))])
-    x = _quantity("y", x_title, 0, float(sums.max()) * ROOM_FOR_SUM) | {"axis": {"tickCount": 6}}
+    colours = _series_encoding([look.colour for look in svg.looks(len(parts))])
+    x = _linear_encoding("y", x_title, 0, float(sums.max()) * TOTAL_LABEL_HEADROOM) | {
+        "axis": {"tickCount": 6}
+    }
     bars = {
-        "data": {"values": _long(labels, parts)},
+        "data": {"values": _to_records(labels, parts)},
         "mark": {"type": "bar", "strokeWidth": 1},
         "encoding": {
             "x": x | {"stack": "zero"},
             "color": colours,
             "stroke": colours,
-            "fillOpacity": _by_series(svg.opacities(len(parts))),
+            "fillOpacity": _series_encoding(svg.bar_opacities(len(parts))),
             "order": {"field": "series", "type": "ordinal"},
         },
     }
@@ -141,12 +144,12 @@ def bar_chart(
         "mark": {"type": "text", "align": "left", "dx": 4, "color": "currentColor"},
         "encoding": {"x": x, "text": {"field": "told", "type": "nominal"}},
     }
-    picture = svg.draw(_in_rows(labels, [bars, ends]), f"{title}: {x_title}")
-    keys = _keys(parts, svg.bar_samples) if len(parts) > 1 else ()
+    picture = svg.draw(_row_layout(labels, [bars, ends]), f"{title}: {x_title}")
+    keys = _keys(parts, svg.bar_swatches) if len(parts) > 1 else ()
     return Chart(title, picture, keys, table, nothing)
 
 
-ROOM_FOR_SUM = 1.15
+TOTAL_LABEL_HEADROOM = 1.15
 """How much longer than the longest bar the axis is: the sum is behind it."""
 
 
@@ -162,30 +165,32 @@ def point_chart(
     """A point of each of the series in a row for each label, on a logarithmic scale; what is less
     than ``least`` is drawn there."""
     table = _table("", labels, series)
-    if not any_known(series):
+    if not has_values(series):
         return Chart(title, None, (), table, nothing)
     values = {key: np.maximum(of, least) for key, of in series.items()}
-    x = _decades(x_title, [float(each) for of in values.values() for each in of[~np.isnan(of)]])
+    x = _log_encoding(
+        x_title, [float(each) for of in values.values() for each in of[~np.isnan(of)]]
+    )
     looks = svg.looks(len(series))
     points = {
-        "data": {"values": _long(labels, values)},
+        "data": {"values": _to_records(labels, values)},
         "mark": {"type": "point", "filled": True, "size": 55, "opacity": 1},
         "encoding": {
             "x": x,
-            "color": _by_series([look.colour for look in looks]),
-            "shape": _by_series([look.shape for look in looks]),
+            "color": _series_encoding([look.colour for look in looks]),
+            "shape": _series_encoding([look.shape for look in looks]),
         },
     }
     reach = {
-        "data": {"values": _long(labels, values)},
+        "data": {"values": _to_records(labels, values)},
         "mark": {"type": "rule", "color": "var(--axis)"},
         "encoding": {"x": x | {"aggregate": "min"}, "x2": {"field": "y", "aggregate": "max"}},
     }
-    picture = svg.draw(_in_rows(labels, [reach, points]), f"{title}: {x_title}")
-    return Chart(title, picture, _keys(series, svg.point_samples), table, nothing)
+    picture = svg.draw(_row_layout(labels, [reach, points]), f"{title}: {x_title}")
+    return Chart(title, picture, _keys(series, svg.point_swatches), table, nothing)
 
 
-def _quantity(
+def _linear_encoding(
     field: str, title: str, low: float, high: float, *, nice: bool = False
 ) -> dict[str, Any]:
     # What lies beyond is drawn at the edge. To clip it, Vega would use ids, which a page with
@@ -194,7 +199,7 @@ def _quantity(
     return {"field": field, "type": "quantitative", "title": title, "scale": scale}
 
 
-def _decades(title: str, values: Sequence[float]) -> dict[str, Any]:
+def _log_encoding(title: str, values: Sequence[float]) -> dict[str, Any]:
     """A logarithmic axis on which positive values have room, with a tick for each power of ten."""
     low = floor(log10(min(values)))
     high = max(ceil(log10(max(values))), low + 1)
@@ -207,7 +212,7 @@ def _decades(title: str, values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _by_series(scale: Sequence[object]) -> dict[str, Any]:
+def _series_encoding(scale: Sequence[object]) -> dict[str, Any]:
     """What each series has of a property: what it means is told beside the picture."""
     return {
         "field": "series",
@@ -217,7 +222,7 @@ def _by_series(scale: Sequence[object]) -> dict[str, Any]:
     }
 
 
-def _in_rows(labels: Sequence[str], layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _row_layout(labels: Sequence[str], layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Layers with a row for each label, in the order of these."""
     y = {
         "field": "x",
@@ -227,12 +232,12 @@ def _in_rows(labels: Sequence[str], layers: Sequence[Mapping[str, Any]]) -> dict
         "axis": {
             "domain": False,
             "ticks": False,
-            "labelLimit": svg.WIDTH // 2,
-            "minExtent": svg.LETTER * max(map(len, labels)),
+            "labelLimit": svg.CHART_WIDTH // 2,
+            "minExtent": svg.LETTER_WIDTH * max(map(len, labels)),
         },
     }
     return {
-        "height": {"step": svg.BAR},
+        "height": {"step": svg.BAR_HEIGHT},
         "autosize": {"type": "fit-x", "contains": "padding"},
         "encoding": {"y": y},
         "layer": layers,
@@ -243,7 +248,7 @@ def _keys(series: Series, samples: Callable[[int], Iterable[Markup]]) -> tuple[K
     return tuple(map(Key, series, samples(len(series))))
 
 
-def _long(x: Sequence[object], series: Series) -> list[dict[str, Any]]:
+def _to_records(x: Sequence[object], series: Series) -> list[dict[str, Any]]:
     """A row for each value, as Vega-Lite wants them; None breaks a line."""
     return [
         {"x": at, "y": None if np.isnan(value) else value, "series": place}
@@ -255,10 +260,10 @@ def _long(x: Sequence[object], series: Series) -> list[dict[str, Any]]:
 def _table(heading: str, x: Column | Sequence[str], series: Series) -> Table:
     note = ""
     if isinstance(x, np.ndarray):
-        many = stretch(len(x), MOST_ROWS)
+        many = rows_per_bucket(len(x), MAX_TABLE_ROWS)
         if many > 1:
             note = f"Each row has the highest of {many} values in succession."
-        x, series = thinned(x, series, MOST_ROWS)
+        x, series = downsample(x, series, MAX_TABLE_ROWS)
         x = told(x)
     rows = zip(x, *map(told, series.values()), strict=True)
     return Table((heading, *series), tuple(rows), note)

@@ -5,10 +5,12 @@ from types import MappingProxyType
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-Filters = Mapping[str, Callable[..., str]]
+TemplateFilters = Mapping[str, Callable[..., str]]
 
 
-def pages_of(*packages: str, filters: Filters = MappingProxyType({})) -> Environment:
+def make_template_environment(
+    *packages: str, filters: TemplateFilters = MappingProxyType({})
+) -> Environment:
     """Where the pages of some ``packages`` come from, and those of the tracker. What is not of our
     own making is escaped, and a name that a template does not know is an error."""
     environment = Environment(

@@ -29,7 +29,7 @@ class Line:
 def report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[Line]:
     """All lines of a report, from its audience to what is in progress; reasons by their counts,
     without those that are nobody's."""
-    for line in all_lines(report, zone):
+    for line in all_report_lines(report, zone):
         if line.count or not is_reason(line):
             yield line
 
@@ -38,7 +38,7 @@ def is_reason(line: Line) -> bool:
     return line.level == 2 and line.path.startswith("not_sent.")
 
 
-def all_lines(report: Report, zone: tzinfo = UTC) -> Iterator[Line]:
+def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[Line]:
     """The same with every reason there is."""
 
     def part(label: str, path: str, count: int, meaning: str) -> Line:
@@ -63,7 +63,7 @@ def all_lines(report: Report, zone: tzinfo = UTC) -> Iterator[Line]:
     yield part("Sent", "sent.total", report.sent, "Accepted by the gateway, whatever came after.")
     yield having(1, "Delivered", "sent.delivered", Status.DELIVERED)
     if report.campaign.tracks_engagement:
-        note = _as_of(report, zone)
+        note = _engagement_note(report, zone)
         yield engaged(2, "Opened", Engagement.OPENED, "Recipients who opened it.", note)
         yield engaged(2, "Clicked", Engagement.CLICKED, "Recipients who clicked a link in it.")
     yield Line(
@@ -81,27 +81,27 @@ def all_lines(report: Report, zone: tzinfo = UTC) -> Iterator[Line]:
     yield engaged(1, "Marked unsubscribed", Engagement.UNSUBSCRIBED, "Recipients who left.")
     yield part("Not Sent", "not_sent.total", report.not_sent, Status.NOT_SENT.meaning)
     for category in Category:
-        yield from _of_category(report, category)
+        yield from _category_lines(report, category)
     yield part("In Progress", "in_progress.total", report.in_progress, "On the way to the gateway.")
     yield having(1, "Queued", "in_progress.queued", Status.QUEUED)
     yield having(1, "About to be Sent", "in_progress.about_to_be_sent", Status.ABOUT_TO_BE_SENT)
 
 
-_MEANING = {
+_CATEGORY_MEANINGS = {
     Category.INTERNALLY_SUPPRESSED: "May not be sent.",
     Category.INCOMPLETE_OR_INVALID: "Lacks something that it needs.",
     Category.SYSTEM_ERROR: "Something on our side failed, also after retries.",
 }
 
 
-def _of_category(report: Report, category: Category) -> Iterator[Line]:
+def _category_lines(report: Report, category: Category) -> Iterator[Line]:
     counts = report.within(category)
     path = f"not_sent.{category}"
     yield Line(
         level=1,
         label=category.heading,
         path=f"{path}.total",
-        meaning=_MEANING[category],
+        meaning=_CATEGORY_MEANINGS[category],
         count=sum(counts.values()),
     )
 
@@ -118,7 +118,7 @@ def _of_category(report: Report, category: Category) -> Iterator[Line]:
         )
 
 
-def _as_of(report: Report, zone: tzinfo) -> str:
+def _engagement_note(report: Report, zone: tzinfo) -> str:
     if report.engagement_as_of is None:
         return "before the first rollup"
     return f"as of {to_datetime(report.engagement_as_of).astimezone(zone):%-d %b %H:%M}"

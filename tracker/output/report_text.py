@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, tzinfo
 from typing import Any
 
-from tracker.audit.invariants import Finding
+from tracker.audit.invariants import InvariantResult
 from tracker.output.report_lines import Line, balance_line, report_lines
 from tracker.queries.report import Report
-from tracker.queries.timeline import Event, Story
+from tracker.queries.timeline import Event, MessageTimeline
 
 LABEL_WIDTH = 34
 COUNT_WIDTH = 12
 
 
-def harmless(text: str) -> str:
+def escape_control_characters(text: str) -> str:
     """What a person reads, without characters that a terminal obeys: names come from anywhere."""
     return "".join(
         each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text
@@ -65,7 +65,7 @@ def _flat(value: dict[str, object], prefix: str = "") -> Iterator[tuple[str, obj
             yield prefix + key, inner
 
 
-def story_text(story: Story) -> str:
+def format_timeline(story: MessageTimeline) -> str:
     """What happened to one message; several lines, without a line end after the last."""
     batch = "-" if story.batch is None else story.batch
     lines = [
@@ -75,7 +75,7 @@ def story_text(story: Story) -> str:
         f"{'time (UTC)':<28}{'status':<18}{'attempt':>7}  {'step':<10}{'worker':<22}task",
     ]
     for event in story.events:
-        lines.append(_event_line(event))
+        lines.append(_format_event(event))
         if event.reason is not None:
             lines.append(f"{'':<28}{event.reason.slug}: {event.reason.meaning}")
         if event.detail is not None:
@@ -87,7 +87,7 @@ def story_text(story: Story) -> str:
     return "\n".join(lines)
 
 
-def _event_line(event: Event) -> str:
+def _format_event(event: Event) -> str:
     at = "" if event.at is None else f"{event.at:%Y-%m-%d %H:%M:%S.%f}"
     attempt = str(event.attempt or "")
     return (
@@ -96,7 +96,7 @@ def _event_line(event: Event) -> str:
     )
 
 
-def finding_lines(finding: Finding) -> list[str]:
+def format_finding(finding: InvariantResult) -> list[str]:
     """A finding as a person reads it: one line, and one for each wrong row that is named."""
     if finding.holds:
         return [f"✔ {finding.invariant.name:<22}{finding.invariant.claim}"]

@@ -12,7 +12,7 @@ Column = NDArray[np.float64]
 Series = Mapping[str, Column]
 """Columns of one length by what they are called."""
 
-TINY = 0.01
+MIN_FOR_THREE_DECIMALS = 0.01
 """Below it three decimal places say too little."""
 
 
@@ -21,28 +21,28 @@ def highest(series: Series) -> float:
     return max((float(np.nanmax(of)) for of in series.values() if np.isfinite(of).any()), default=0)
 
 
-def any_known(series: Series) -> bool:
+def has_values(series: Series) -> bool:
     """Whether there is any value."""
     return any(np.isfinite(column).any() for column in series.values())
 
 
-def all_whole(series: Series) -> bool:
+def has_only_integers(series: Series) -> bool:
     """Whether every value is a whole number."""
-    return all(_is_whole(column) for column in series.values())
+    return all(_is_integral(column) for column in series.values())
 
 
-def stretch(rows: int, most: int) -> int:
+def rows_per_bucket(rows: int, most: int) -> int:
     """How many of so many rows have to go into one, for ``most`` to be left."""
     return max(1, ceil(rows / most))
 
 
-def thinned(x: Column, series: Series, most: int) -> tuple[Column, dict[str, Column]]:
+def downsample(x: Column, series: Series, most: int) -> tuple[Column, dict[str, Column]]:
     """At most so many rows: the highest values of each stretch, so that no peak is lost."""
-    starts = np.arange(0, len(x), stretch(len(x), most))
+    starts = np.arange(0, len(x), rows_per_bucket(len(x), most))
     return x[starts], {key: np.fmax.reduceat(of, starts) for key, of in series.items()}
 
 
-def only_alone(column: Column) -> Column:
+def isolated_points(column: Column) -> Column:
     """The values of which no line can be drawn, as they have no neighbour."""
     known = np.isfinite(np.concatenate([[np.nan], column, [np.nan]]))
     return np.where(known[1:-1] & ~known[:-2] & ~known[2:], column, np.nan)
@@ -52,10 +52,10 @@ def told(column: Column) -> list[str]:
     """Numbers with as many decimal places as their column needs: none, three, or six for tiny
     ones. A dash is none."""
     known = column[np.isfinite(column)]
-    places = 0 if _is_whole(column) else 3 if known.max() >= TINY else 6
+    places = 0 if _is_integral(column) else 3 if known.max() >= MIN_FOR_THREE_DECIMALS else 6
     return [f"{value:,.{places}f}" if np.isfinite(value) else "-" for value in column.tolist()]
 
 
-def _is_whole(column: Column) -> bool:
+def _is_integral(column: Column) -> bool:
     known = column[np.isfinite(column)]
     return bool((known == np.rint(known)).all())

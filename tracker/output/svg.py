@@ -15,16 +15,16 @@ from markupsafe import Markup
 VEGA_LITE = "6.4"
 """The version that our specifications are for; vl-convert has several."""
 
-WIDTH, HEIGHT, BAR = 440, 210, 22
+CHART_WIDTH, CHART_HEIGHT, BAR_HEIGHT = 440, 210, 22
 """Pixels of a chart, and of a row of bars, at its nominal size; pages scale it. It is as small as
 this so that its text can still be read when a page is as narrow as a phone."""
 
-LETTER = 6.7
+LETTER_WIDTH = 6.7
 """Pixels that a letter of a label takes at most, on average: a page's font may be wider, and on a
 phone larger, than the one that Vega measures."""
 
 
-class Look(NamedTuple):
+class SeriesStyle(NamedTuple):
     """How a series is told from others; ``shape`` as Vega-Lite calls it, and as a path."""
 
     colour: str
@@ -33,15 +33,15 @@ class Look(NamedTuple):
     path: str
 
 
-LOOKS = (
-    Look("var(--series-1)", (1, 0), "circle", "M18,5A4,4 0 1 1 10,5A4,4 0 1 1 18,5Z"),
-    Look("var(--series-2)", (7, 3), "square", "M10.5,1.5H17.5V8.5H10.5Z"),
-    Look("var(--series-3)", (2, 2), "triangle-up", "M14,0.5L18.5,9H9.5Z"),
-    Look("var(--series-4)", (9, 3, 2, 3), "diamond", "M14,0L19,5L14,10L9,5Z"),
-    Look("var(--series-5)", (4, 2), "triangle-down", "M14,9.5L18.5,1H9.5Z"),
+SERIES_STYLES = (
+    SeriesStyle("var(--series-1)", (1, 0), "circle", "M18,5A4,4 0 1 1 10,5A4,4 0 1 1 18,5Z"),
+    SeriesStyle("var(--series-2)", (7, 3), "square", "M10.5,1.5H17.5V8.5H10.5Z"),
+    SeriesStyle("var(--series-3)", (2, 2), "triangle-up", "M14,0.5L18.5,9H9.5Z"),
+    SeriesStyle("var(--series-4)", (9, 3, 2, 3), "diamond", "M14,0L19,5L14,10L9,5Z"),
+    SeriesStyle("var(--series-5)", (4, 2), "triangle-down", "M14,9.5L18.5,1H9.5Z"),
 )
 
-CONFIG: Mapping[str, Any] = {
+VEGA_CONFIG: Mapping[str, Any] = {
     "aria": False,
     "font": "sans-serif",
     "background": None,
@@ -59,17 +59,17 @@ CONFIG: Mapping[str, Any] = {
 }
 
 
-def looks(count: int) -> list[Look]:
+def looks(count: int) -> list[SeriesStyle]:
     """The looks of so many series; after the last one they begin again."""
-    return [LOOKS[place % len(LOOKS)] for place in range(count)]
+    return [SERIES_STYLES[place % len(SERIES_STYLES)] for place in range(count)]
 
 
-def opacities(count: int) -> list[float]:
+def bar_opacities(count: int) -> list[float]:
     """How full the parts of a bar are, from its beginning: the last one is solid."""
     return [1 - 0.75 * (count - 1 - place) / max(count - 1, 1) for place in range(count)]
 
 
-def line_samples(count: int) -> Iterable[Markup]:
+def line_swatches(count: int) -> Iterable[Markup]:
     for look in looks(count):
         dashes = " ".join(map(str, look.dashes))
         yield _sample(
@@ -78,15 +78,15 @@ def line_samples(count: int) -> Iterable[Markup]:
         )
 
 
-def bar_samples(count: int) -> Iterable[Markup]:
-    for look, opacity in zip(looks(count), opacities(count), strict=True):
+def bar_swatches(count: int) -> Iterable[Markup]:
+    for look, opacity in zip(looks(count), bar_opacities(count), strict=True):
         yield _sample(
             f'<rect x="7.5" y="0.5" width="14" height="9" fill="{look.colour}"'
             f' fill-opacity="{opacity:.2g}" stroke="{look.colour}"/>'
         )
 
 
-def point_samples(count: int) -> Iterable[Markup]:
+def point_swatches(count: int) -> Iterable[Markup]:
     for look in looks(count):
         yield _sample(f'<path d="{look.path}" fill="{look.colour}"/>')
 
@@ -98,15 +98,17 @@ def _sample(shape: str) -> Markup:
 
 
 def draw(spec: Mapping[str, Any], label: str) -> Markup:
-    """A Vega-Lite specification as an SVG picture, ``WIDTH`` wide, for those who can't see it
+    """A Vega-Lite specification as an SVG picture, ``CHART_WIDTH`` wide, for those who can't see it
     called ``label``."""
     # It takes long to load, and only those who want a picture should wait for it.
     import vl_convert
 
-    svg = vl_convert.vegalite_to_svg({"width": WIDTH, **spec}, VEGA_LITE, config=dict(CONFIG))
+    svg = vl_convert.vegalite_to_svg(
+        {"width": CHART_WIDTH, **spec}, VEGA_LITE, config=dict(VEGA_CONFIG)
+    )
     head, body = svg.split(">", 1)
     [box] = _VIEW_BOX.findall(head)
-    body = _ATTRIBUTE.sub(lambda found: _NUMBER.sub(r"\1", found[0]), body)
+    body = _NUMERIC_ATTRIBUTE.sub(lambda found: _NUMBER.sub(r"\1", found[0]), body)
     return Markup(  # noqa: S704  # Vega escapes what it writes
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" {box} role="img"'
         f' aria-label="{html.escape(label)}">{body}'
@@ -114,6 +116,6 @@ def draw(spec: Mapping[str, Any], label: str) -> Markup:
 
 
 _VIEW_BOX = re.compile(r'viewBox="[^"]*"')
-_ATTRIBUTE = re.compile(r' (?:d|transform|x2|y2|width|height)="[^"]*"')
+_NUMERIC_ATTRIBUTE = re.compile(r' (?:d|transform|x2|y2|width|height)="[^"]*"')
 _NUMBER = re.compile(r"(\.\d\d)\d+")
 """A hundredth of a pixel is all that can be seen; Vega writes them to sixteen places."""

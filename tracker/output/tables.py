@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from tracker.output.report_text import harmless
+from tracker.output.report_text import escape_control_characters
 
 Row = Mapping[str, object]
 
@@ -29,7 +29,10 @@ def render(rows: Sequence[Row], columns: Sequence[str], format: Format) -> str:
             writer.writerows([_text(row[column]) for column in columns] for row in rows)
             return out.getvalue().rstrip("\n")
         case Format.TABLE:
-            cells = [[harmless(_shown(row[column])) for column in columns] for row in rows]
+            cells = [
+                [escape_control_characters(_shown(row[column])) for column in columns]
+                for row in rows
+            ]
             return _table(cells, columns)
 
 

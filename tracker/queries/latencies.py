@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant
 from tracker.record.catalog import Campaign
-from tracker.status import LEGAL, SENT, Status, Step, is_settled
+from tracker.status import LEGAL_TRANSITIONS, SENT_STATUSES, Status, Step, is_settled
 from tracker.store.arrays import read_columns
 from tracker.store.schema import steps, tallies, transitions
 
@@ -34,14 +34,21 @@ class Span(NamedTuple):
     label: str
 
 
-TO_READY = Span("queued_to_about_to_be_sent", "queued → about to be sent")
+QUEUED_TO_READY = Span("queued_to_about_to_be_sent", "queued → about to be sent")
 READY_TO_GATEWAY = Span("about_to_be_sent_to_gateway", "about to be sent → gateway")
-TO_OUTCOME = Span("gateway_to_outcome", "gateway → outcome")
-TO_GATEWAY = Span("queued_to_gateway", "queued → gateway")
-TO_FINAL = Span("queued_to_final", "queued → final")
-LAG = Span("driver_lag", "arrival → recorded")
+GATEWAY_TO_OUTCOME = Span("gateway_to_outcome", "gateway → outcome")
+QUEUED_TO_GATEWAY = Span("queued_to_gateway", "queued → gateway")
+QUEUED_TO_FINAL = Span("queued_to_final", "queued → final")
+DRIVER_LAG = Span("driver_lag", "arrival → recorded")
 
-SPANS = (TO_READY, READY_TO_GATEWAY, TO_OUTCOME, TO_GATEWAY, TO_FINAL, LAG)
+SPANS = (
+    QUEUED_TO_READY,
+    READY_TO_GATEWAY,
+    GATEWAY_TO_OUTCOME,
+    QUEUED_TO_GATEWAY,
+    QUEUED_TO_FINAL,
+    DRIVER_LAG,
+)
 """All spans. Each attempt has its own from the gateway to its outcome; the others begin once. To
 the gateway is to its first acceptance, and final is what needs no more work. The lag is how long
 after a message's arrival it was recorded."""
@@ -80,17 +87,17 @@ def rank(percent: float, count: int | NDArray[np.int64]) -> NDArray[np.int64]:
     """The place, from 1, of the smallest of ``count`` values that ``percent`` of them do not
     exceed."""
     # 99.9 % of 1,000 is 999.0000000000001, which is meant to be 999.
-    exact = np.ceil(percent / 100 * np.asarray(count) - RANK_ERROR)
+    exact = np.ceil(percent / 100 * np.asarray(count) - RANK_EPSILON)
     return np.asarray(np.maximum(exact, 1), np.int64)
 
 
-RANK_ERROR = 1e-6
+RANK_EPSILON = 1e-6
 
-Entries = Mapping[tuple[Status, int], NDArray[np.int64]]
+EntryTimes = Mapping[tuple[Status, int], NDArray[np.int64]]
 """When each message of a chunk entered a status on an attempt, or :data:`NEVER`."""
 
 
-class Passages:
+class TransitionTimes:
     """How messages went from status to status, as far as they are by now, in a run that ``begun``
     at an instant of its own time, which passes ``speed`` times as fast as real time.
 
@@ -98,9 +105,9 @@ class Passages:
     """
 
     def __init__(self, begun: Instant, speed: float) -> None:
-        self._begun, self._speed = begun, speed
+        self._started_at, self._speed = begun, speed
         self._spans: dict[Span, list[Timed]] = {span: [] for span in SPANS}
-        self._entered: dict[Status, NDArray[np.int64]] = {
+        self._entered_per_second: dict[Status, NDArray[np.int64]] = {
             each: np.zeros(0, np.int64) for each in Status
         }
         self.first_arrival: Instant | None = None
@@ -119,46 +126,46 @@ class Passages:
 
         What a gateway, whose clock may be wrong, says was before the beginning counts as of then.
         """
-        return self._entered[status]
+        return self._entered_per_second[status]
 
-    def add(self, entries: Entries, attempts: int, recorded: NDArray[np.int64]) -> None:
+    def add(self, entries: EntryTimes, attempts: int, recorded: NDArray[np.int64]) -> None:
         """Take in a chunk of messages that were ``recorded`` at these instants."""
         for (status, _), at in entries.items():
-            counts = np.bincount(self._second(at[at != NEVER]))
-            self._entered[status] = _sum(self._entered[status], counts)
+            counts = np.bincount(self._real_second(at[at != NEVER]))
+            self._entered_per_second[status] = _add_counts(self._entered_per_second[status], counts)
         unknown = np.full(len(recorded), NEVER)
         queued = entries.get((Status.QUEUED, 0), unknown)
         ready = entries.get((Status.ABOUT_TO_BE_SENT, 0), unknown)
         handed = entries.get((Status.IN_GATEWAY, 1), unknown)
-        self._take(TO_READY, queued, ready)
+        self._take(QUEUED_TO_READY, queued, ready)
         self._take(READY_TO_GATEWAY, ready, handed)
-        self._take(TO_GATEWAY, queued, handed)
-        self._take(LAG, queued, recorded)
-        self._take(TO_FINAL, queued, _final(entries, attempts, unknown))
+        self._take(QUEUED_TO_GATEWAY, queued, handed)
+        self._take(DRIVER_LAG, queued, recorded)
+        self._take(QUEUED_TO_FINAL, queued, _final_times(entries, attempts, unknown))
         for (status, attempt), accepted in entries.items():
             if status is Status.IN_GATEWAY:
-                self._take(TO_OUTCOME, accepted, _outcome(entries, attempt, unknown))
-        self._extend(queued[queued != NEVER], handed[handed != NEVER])
+                self._take(GATEWAY_TO_OUTCOME, accepted, _outcome(entries, attempt, unknown))
+        self._update_ends(queued[queued != NEVER], handed[handed != NEVER])
 
-    def merge(self, other: "Passages") -> None:
+    def merge(self, other: "TransitionTimes") -> None:
         """Take in all of another campaign's of the same run."""
         for span, timed in other._spans.items():
             self._spans[span] += timed
-        for status, counts in other._entered.items():
-            self._entered[status] = _sum(self._entered[status], counts)
+        for status, counts in other._entered_per_second.items():
+            self._entered_per_second[status] = _add_counts(self._entered_per_second[status], counts)
         ends = ((each,) if each else () for each in (other.first_arrival, other.last_handover))
-        self._extend(*(np.array(each, np.int64) for each in ends))
+        self._update_ends(*(np.array(each, np.int64) for each in ends))
 
-    def _extend(self, arrivals: NDArray[np.int64], handovers: NDArray[np.int64]) -> None:
+    def _update_ends(self, arrivals: NDArray[np.int64], handovers: NDArray[np.int64]) -> None:
         if len(arrivals):
             first = int(arrivals.min())
             self.first_arrival = min(self.first_arrival or first, first)
         if len(handovers):
             self.last_handover = max(self.last_handover or 0, int(handovers.max()))
 
-    def _second(self, at: NDArray[np.int64]) -> NDArray[np.uint32]:
-        real = (at - self._begun) / (1e6 * self._speed)
-        return np.asarray(np.clip(real, 0, MOST_SECONDS).astype(np.uint32))
+    def _real_second(self, at: NDArray[np.int64]) -> NDArray[np.uint32]:
+        real = (at - self._started_at) / (1e6 * self._speed)
+        return np.asarray(np.clip(real, 0, MAX_RUN_SECONDS).astype(np.uint32))
 
     def _take(self, span: Span, begun: NDArray[np.int64], ended: NDArray[np.int64]) -> None:
         through = (begun != NEVER) & (ended != NEVER)
@@ -168,14 +175,14 @@ class Passages:
             # A wrong clock may make it negative. Nearly always half of the room will do.
             small = int(took.min()) >= 0 and int(took.max()) < 2**32
             numbers: Numbers = took.astype(np.uint32) if small else took
-            self._spans[span].append(Timed(numbers, self._second(end)))
+            self._spans[span].append(Timed(numbers, self._real_second(end)))
 
 
-MOST_SECONDS = 10_000_000
+MAX_RUN_SECONDS = 10_000_000
 """A gateway whose clock is further ahead than that is not followed."""
 
 
-def _sum(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+def _add_counts(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
     """The sum of counts of which the shorter ones go on with zeros."""
     total = np.zeros(max(len(one), len(other)), np.int64)
     total[: len(one)] += one
@@ -183,45 +190,47 @@ def _sum(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
     return total
 
 
-def _final(entries: Entries, attempts: int, never: NDArray[np.int64]) -> NDArray[np.int64]:
+def _final_times(entries: EntryTimes, attempts: int, never: NDArray[np.int64]) -> NDArray[np.int64]:
     """When messages entered the last status that needs no more work; late bounces come last."""
     found = [at for (status, k), at in entries.items() if is_settled(status, k, attempts)]
     return np.asarray(np.maximum.reduce([never, *found]))
 
 
-def _outcome(entries: Entries, attempt: int, never: NDArray[np.int64]) -> NDArray[np.int64]:
+def _outcome(entries: EntryTimes, attempt: int, never: NDArray[np.int64]) -> NDArray[np.int64]:
     """When the gateway first said what became of an attempt."""
-    outcomes = [entries.get((each, attempt), never) for each in LEGAL[Status.IN_GATEWAY]]
+    outcomes = [
+        entries.get((each, attempt), never) for each in LEGAL_TRANSITIONS[Status.IN_GATEWAY]
+    ]
     latest = np.iinfo(np.int64).max
     first = np.minimum.reduce([np.where(at == NEVER, latest, at) for at in outcomes])
     return np.asarray(np.where(first == latest, NEVER, first))
 
 
-def read_passages(
+def read_transition_times(
     connection: Connection, campaign: Campaign, first: int = 0, count: int | None = None
-) -> Passages:
+) -> TransitionTimes:
     """The passages of a campaign's messages ``first`` …, all of them if no ``count`` is given."""
     recorded = _recorded(connection, campaign)
     size = int(recorded.last[-1]) + 1 if len(recorded.last) else 0
     end = size if count is None else min(first + count, size)
-    attempts = _attempts(connection, campaign)
-    passages = Passages(campaign.started_at, campaign.speed)
+    attempts = _read_max_attempt(connection, campaign)
+    passages = TransitionTimes(campaign.started_at, campaign.speed)
     for begin in range(first, end, CHUNK):
         length = min(CHUNK, end - begin)
-        entries = _entries(connection, campaign.id, attempts, begin, length)
+        entries = _read_entry_times(connection, campaign.id, attempts, begin, length)
         batch = np.searchsorted(recorded.last, np.arange(begin, begin + length))
         passages.add(entries, campaign.attempts, recorded.at[batch])
     return passages
 
 
-class _Recorded(NamedTuple):
+class _BatchTimes(NamedTuple):
     """The last message of each batch, ascending, and when that batch was recorded."""
 
     last: NDArray[np.int64]
     at: NDArray[np.int64]
 
 
-def _recorded(connection: Connection, campaign: Campaign) -> _Recorded:
+def _recorded(connection: Connection, campaign: Campaign) -> _BatchTimes:
     batches, sizes, at = read_columns(
         connection,
         sa.select(steps.c.batch, steps.c.moved, steps.c.finished_at).where(
@@ -229,21 +238,21 @@ def _recorded(connection: Connection, campaign: Campaign) -> _Recorded:
         ),
     )
     order = np.argsort(batches)
-    return _Recorded(np.cumsum(sizes[order]) - 1, at[order])
+    return _BatchTimes(np.cumsum(sizes[order]) - 1, at[order])
 
 
-def _attempts(connection: Connection, campaign: Campaign) -> int:
+def _read_max_attempt(connection: Connection, campaign: Campaign) -> int:
     """The highest attempt that any message is on."""
     highest = sa.select(sa.func.max(tallies.c.attempt)).where(tallies.c.campaign_id == campaign.id)
     return connection.scalar(highest) or 0
 
 
-def _entries(
+def _read_entry_times(
     connection: Connection, campaign_id: int, attempts: int, first: int, count: int
-) -> Entries:
+) -> EntryTimes:
     entries: dict[tuple[Status, int], NDArray[np.int64]] = {}
     for status in Status:
-        for attempt in range(1, attempts + 1) if status in SENT else (0,):
+        for attempt in range(1, attempts + 1) if status in SENT_STATUSES else (0,):
             numbers, at = read_columns(
                 connection,
                 sa.select(transitions.c.number, transitions.c.at).where(

@@ -16,16 +16,16 @@ from tracker.status import Engagement, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema import NO_REASON, batches, customers, engagements, messages, tallies
 
-MOST_LOOKED_AT = 250_000
+MAX_SCANNED_MESSAGES = 250_000
 """Messages that are looked at for one page, but at least those of a batch. A page of what is rare
 may so be short, and is there in time; the next one goes on where it ended."""
 
-BEFORE_ALL = -1
+BEFORE_FIRST = -1
 """The key before the first message."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class MessageFilter:
     """Which messages are looked for: those in any of the ``statuses``, Not Sent for any of the
     ``reasons``, whose recipients did what ``engagement`` says, and the one to ``customer``. What is
     empty or None does not matter."""
@@ -36,7 +36,7 @@ class Wanted:
     customer: str | None = None
 
 
-class Found(NamedTuple):
+class MessageRow(NamedTuple):
     """A message, where it is, and to whom it goes."""
 
     number: int
@@ -49,11 +49,11 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class MessagePage:
     """Messages in the order of their numbers. ``after`` is the key to go on from, None at the end;
     ``total`` is how many there are on all pages, None where nobody has counted them."""
 
-    messages: Sequence[Found]
+    messages: Sequence[MessageRow]
     after: int | None
     total: int | None
 
@@ -62,21 +62,21 @@ def find_messages(
     database: Database,
     connection: Connection,
     campaign: Campaign,
-    wanted: Wanted,
+    wanted: MessageFilter,
     *,
-    after: int = BEFORE_ALL,
+    after: int = BEFORE_FIRST,
     most: int,
-) -> Page:
+) -> MessagePage:
     """The first ``most`` messages behind number ``after`` that are as ``wanted``."""
     if wanted.customer is not None:
-        return _of_customer(database, connection, campaign, wanted)
+        return _find_by_customer(database, connection, campaign, wanted)
     if wanted.engagement is not None:
-        return _engaged(database, connection, campaign, wanted, after, most)
+        return _find_by_engagement(database, connection, campaign, wanted, after, most)
     numbers: list[int] = []
     reached: int | None = None
     looked_at = 0
-    for first, last in _holding(connection, campaign, wanted, after):
-        if looked_at and looked_at + last - first >= MOST_LOOKED_AT:
+    for first, last in _find_matching_batches(connection, campaign, wanted, after):
+        if looked_at and looked_at + last - first >= MAX_SCANNED_MESSAGES:
             reached = first - 1
             break
         looked_at += last - first + 1
@@ -85,7 +85,7 @@ def find_messages(
             .where(
                 messages.c.campaign_id == campaign.id,
                 messages.c.number.between(max(first, after + 1), last),
-                *_as_wanted(messages, wanted),
+                *_filter_conditions(messages, wanted),
             )
             .order_by(messages.c.number)
             .limit(most + 1 - len(numbers))
@@ -93,15 +93,15 @@ def find_messages(
         if len(numbers) > most:
             reached = numbers[most - 1]
             break
-    return Page(
-        messages=_described(database, connection, campaign, numbers[:most]),
+    return MessagePage(
+        messages=_read_message_rows(database, connection, campaign, numbers[:most]),
         after=reached,
         total=_count(connection, campaign, wanted),
     )
 
 
-def _holding(
-    connection: Connection, campaign: Campaign, wanted: Wanted, after: int
+def _find_matching_batches(
+    connection: Connection, campaign: Campaign, wanted: MessageFilter, after: int
 ) -> Iterator[tuple[int, int]]:
     """First and last number of the batches, in order, that hold what is wanted behind ``after``."""
     last = batches.c.first + batches.c.size - 1
@@ -111,7 +111,7 @@ def _holding(
             tallies.c.campaign_id == batches.c.campaign_id,
             tallies.c.batch == batches.c.batch,
             tallies.c.messages > 0,
-            *_as_wanted(tallies, wanted),
+            *_filter_conditions(tallies, wanted),
         )
         .correlate(batches)
     )
@@ -124,30 +124,30 @@ def _holding(
         yield row[0], row[1]
 
 
-def _as_wanted(table: sa.Table, wanted: Wanted) -> Iterator[sa.ColumnElement[bool]]:
+def _filter_conditions(table: sa.Table, wanted: MessageFilter) -> Iterator[sa.ColumnElement[bool]]:
     if wanted.statuses:
         yield table.c.status.in_(wanted.statuses)
     if wanted.reasons:
         yield table.c.reason.in_(wanted.reasons)
 
 
-def _count(connection: Connection, campaign: Campaign, wanted: Wanted) -> int:
+def _count(connection: Connection, campaign: Campaign, wanted: MessageFilter) -> int:
     found = connection.scalar(
         sa.select(sa.func.sum(tallies.c.messages)).where(
-            tallies.c.campaign_id == campaign.id, *_as_wanted(tallies, wanted)
+            tallies.c.campaign_id == campaign.id, *_filter_conditions(tallies, wanted)
         )
     )
     return int(found or 0)
 
 
-def _engaged(
+def _find_by_engagement(
     database: Database,
     connection: Connection,
     campaign: Campaign,
-    wanted: Wanted,
+    wanted: MessageFilter,
     after: int,
     most: int,
-) -> Page:
+) -> MessagePage:
     """Engagement is kept in the order of kind and number: it is found at once."""
     query = (
         sa.select(engagements.c.number)
@@ -161,35 +161,35 @@ def _engaged(
         .limit(most + 1)
     )
     numbers = list(connection.scalars(query))
-    return Page(
-        messages=_described(database, connection, campaign, numbers[:most]),
+    return MessagePage(
+        messages=_read_message_rows(database, connection, campaign, numbers[:most]),
         after=numbers[most - 1] if len(numbers) > most else None,
         total=None,
     )
 
 
-def _of_customer(
-    database: Database, connection: Connection, campaign: Campaign, wanted: Wanted
-) -> Page:
+def _find_by_customer(
+    database: Database, connection: Connection, campaign: Campaign, wanted: MessageFilter
+) -> MessagePage:
     number = connection.scalar(
         sa.select(customers.c.number).where(
             customers.c.customer_id == wanted.customer,
             customers.c.audience_id == campaign.audience_id,
         )
     )
-    found = [] if number is None else _described(database, connection, campaign, [number])
+    found = [] if number is None else _read_message_rows(database, connection, campaign, [number])
     fitting = [
         each
         for each in found
         if (not wanted.statuses or each.status in wanted.statuses)
         and (not wanted.reasons or each.reason in wanted.reasons)
     ]
-    return Page(messages=fitting, after=None, total=len(fitting))
+    return MessagePage(messages=fitting, after=None, total=len(fitting))
 
 
-def _described(
+def _read_message_rows(
     database: Database, connection: Connection, campaign: Campaign, numbers: Sequence[int]
-) -> list[Found]:
+) -> list[MessageRow]:
     if not numbers:
         return []
     query = (
@@ -213,7 +213,7 @@ def _described(
         .order_by(messages.c.number)
     )
     return [
-        Found(
+        MessageRow(
             number=row.number,
             status=Status(row.status),
             reason=None if row.reason == NO_REASON else Reason(row.reason),

@@ -14,7 +14,7 @@ from tracker.status import Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import messages, tallies, transitions
 
-RECEIPT_POLL = timedelta(seconds=1)
+MIN_POLL_INTERVAL = timedelta(seconds=1)
 """How long to let a gateway be before asking again. Real time: it bounds the load of asking."""
 
 LONGEST_WAIT = timedelta(minutes=1)
@@ -22,14 +22,14 @@ LONGEST_WAIT = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
-class Following:
+class NextStep:
     """The step that a batch needs next, and how long to wait before it."""
 
     step: Step
     wait: timedelta = timedelta()
 
 
-def next_step(database: Database, batch: Batch, done: Step | None = None) -> Following | None:
+def next_step(database: Database, batch: Batch, done: Step | None = None) -> NextStep | None:
     """What a batch needs next, from what the record says of it; None if it expects nothing more.
 
     ``done`` is the step that was just done: the gateway is not asked the same without end.
@@ -48,12 +48,12 @@ def next_step(database: Database, batch: Batch, done: Step | None = None) -> Fol
         )
         next_attempt_at = None
         if waits_for_attempt and batch.campaign.retry_after:
-            next_attempt_at = _next_attempt_at(connection, batch)
+            next_attempt_at = _read_next_attempt_time(connection, batch)
     statuses = {status for status, _ in held}
     if Status.QUEUED in statuses:
-        return Following(Step.SUPPRESS)
+        return NextStep(Step.SUPPRESS)
     if Status.ABOUT_TO_BE_SENT in statuses or (waits_for_attempt and next_attempt_at is None):
-        return Following(Step.SUBMIT)
+        return NextStep(Step.SUBMIT)
     dues = [
         (due, step)
         for due, step in (
@@ -68,15 +68,15 @@ def next_step(database: Database, batch: Batch, done: Step | None = None) -> Fol
     due, step = min(dues, key=itemgetter(0))
     left = (due - batch.campaign.clock.now()) / batch.campaign.speed * MICROSECOND
     asked_already = done is step or (done, step) == (Step.ENGAGE, Step.DELIVER)
-    least = RECEIPT_POLL if asked_already else timedelta()
-    return Following(step, min(max(left, least), LONGEST_WAIT))
+    least = MIN_POLL_INTERVAL if asked_already else timedelta()
+    return NextStep(step, min(max(left, least), LONGEST_WAIT))
 
 
-def _next_attempt_at(connection: Connection, batch: Batch) -> Instant | None:
+def _read_next_attempt_time(connection: Connection, batch: Batch) -> Instant | None:
     """When the first message that bounced softly is to be offered again."""
     first: Instant | None = connection.scalar(
-        sa.select(sa.func.min(bounced_softly_at())).where(
-            *of_batch(batch),
+        sa.select(sa.func.min(soft_bounce_time())).where(
+            *batch_conditions(batch),
             messages.c.status == Status.SOFT_BOUNCED,
             messages.c.attempt < batch.campaign.attempts,
         )
@@ -84,7 +84,7 @@ def _next_attempt_at(connection: Connection, batch: Batch) -> Instant | None:
     return None if first is None else first + batch.campaign.retry_after
 
 
-def bounced_softly_at() -> sa.ScalarSelect[Instant]:
+def soft_bounce_time() -> sa.ScalarSelect[Instant]:
     """When a message came into its last soft bounce."""
     return (
         sa.select(transitions.c.at)
@@ -99,7 +99,7 @@ def bounced_softly_at() -> sa.ScalarSelect[Instant]:
     )
 
 
-def of_batch(batch: Batch) -> tuple[sa.ColumnElement[bool], ...]:
+def batch_conditions(batch: Batch) -> tuple[sa.ColumnElement[bool], ...]:
     """Which messages are a batch's."""
     return (
         messages.c.campaign_id == batch.campaign.id,

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_datetime
-from tracker.errors import Unreadable
+from tracker.errors import UnreadableRecord
 from tracker.record.catalog import Campaign
 from tracker.record.engagement import on_record
 from tracker.record.journal import State
 from tracker.status import (
-    IN_PROGRESS,
-    SENT,
+    IN_PROGRESS_STATUSES,
+    SENT_STATUSES,
     Category,
     Engagement,
     Reason,
@@ -35,14 +35,14 @@ class Report:
 
     ``audience`` counts the messages that were recorded, from their batches; ``counts`` what became
     of them, from the tallies. That the two agree is not assumed anywhere: see :attr:`balanced`.
-    ``run_finished`` says whether the campaign's run was brought to its end. ``engagement`` counts
+    ``is_run_finished`` says whether the campaign's run was brought to its end. ``engagement`` counts
     recipients: refusals as they are, all else as of the last rollup.
     """
 
     campaign: Campaign
     audience: int
     counts: Counter[State]
-    run_finished: bool = False
+    is_run_finished: bool = False
     engagement: Counter[Engagement] = field(default_factory=Counter)
     engagement_as_of: Instant | None = None
 
@@ -64,7 +64,7 @@ class Report:
 
     @property
     def sent(self) -> int:
-        return sum(self.having(status) for status in SENT)
+        return sum(self.having(status) for status in SENT_STATUSES)
 
     @property
     def not_sent(self) -> int:
@@ -72,7 +72,7 @@ class Report:
 
     @property
     def in_progress(self) -> int:
-        return sum(self.having(status) for status in IN_PROGRESS)
+        return sum(self.having(status) for status in IN_PROGRESS_STATUSES)
 
     @property
     def delivered(self) -> int:
@@ -104,7 +104,7 @@ class Report:
     @property
     def finished(self) -> bool:
         """Whether nothing more is expected to happen, but what comes late."""
-        return self.run_finished or self.settled == self.audience > 0
+        return self.is_run_finished or self.settled == self.audience > 0
 
     @property
     def balanced(self) -> bool:
@@ -144,7 +144,7 @@ class Report:
             },
             "not_sent": {
                 "total": self.not_sent,
-                **{category.value: self._category(category) for category in Category},
+                **{category.value: self._category_as_json(category) for category in Category},
             },
             "in_progress": {
                 "total": self.in_progress,
@@ -154,7 +154,7 @@ class Report:
             "balanced": self.balanced,
         }
 
-    def _category(self, category: Category) -> dict[str, int]:
+    def _category_as_json(self, category: Category) -> dict[str, int]:
         counts = self.within(category)
         return {
             "total": sum(counts.values()),
@@ -165,7 +165,7 @@ class Report:
 def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[Report]:
     """The reports of campaigns, all of the same instant if the connection sees one snapshot.
 
-    Raises :exc:`Unreadable` for a tally that says what no journal writes.
+    Raises :exc:`UnreadableRecord` for a tally that says what no journal writes.
     """
     audience: Counter[int] = Counter()
     counts: dict[int, Counter[State]] = {campaign.id: Counter() for campaign in campaigns}
@@ -180,7 +180,7 @@ def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[
             else:
                 counts[row.campaign_id][_state(row)] = number
         except (ValueError, TypeError, OverflowError) as error:
-            raise Unreadable(
+            raise UnreadableRecord(
                 f"campaign {row.campaign_id} has a tally that can't be read: {error}"
             ) from None
     engaged = on_record(connection, list(counts))

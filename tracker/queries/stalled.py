@@ -31,19 +31,19 @@ PATIENCE = timedelta(minutes=2)
 """Real time for which a batch may be left alone: a task may take that long, or be put off by half
 of it."""
 
-MOST_CAMPAIGNS = 100
+MAX_CAMPAIGNS = 100
 """The latest campaigns that are not finished: runs that were broken off stay among them."""
 
-MOST_BATCHES = 10_000
+MAX_BATCHES_PER_CAMPAIGN = 10_000
 """Batches of a campaign that are looked at."""
 
-STEP_OF = {Status.QUEUED: Step.SUPPRESS, Status.ABOUT_TO_BE_SENT: Step.SUBMIT}
+STEP_BY_STATUS = {Status.QUEUED: Step.SUPPRESS, Status.ABOUT_TO_BE_SENT: Step.SUBMIT}
 """What a batch needs that has messages on the way to the gateway."""
 
-BEFORE_HANDOVER = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
+STEPS_BEFORE_GATEWAY = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
 """What is done to queued messages, in this order."""
 
-STAGES = {
+STATUS_BY_STAGE = {
     "queued": Status.QUEUED,
     "about_to_be_sent": Status.ABOUT_TO_BE_SENT,
     "gateway": Status.IN_GATEWAY,
@@ -67,7 +67,7 @@ class Standing:
     sent_on: int = 0
 
 
-def unfinished(connection: Connection, most: int = MOST_CAMPAIGNS) -> list[Campaign]:
+def unfinished(connection: Connection, most: int = MAX_CAMPAIGNS) -> list[Campaign]:
     """The latest campaigns of which more may come: those of runs that have neither finished nor
     been given up, and those of which a gateway has reported something that is not applied yet."""
     reported = sa.select(reports.c.campaign_id).distinct()
@@ -86,44 +86,48 @@ def unfinished(connection: Connection, most: int = MOST_CAMPAIGNS) -> list[Campa
     return load_campaigns(connection, connection.scalars(query).all())
 
 
-def find_standing(
+def find_stalled_batches(
     connection: Connection, known: Sequence[Campaign], patience: timedelta = PATIENCE
 ) -> list[Standing]:
     """The batches of some campaigns that have stood still for longer than ``patience``, without
     those that may just wait in a queue."""
     found = []
     for campaign in known:
-        idle = find_idle(connection, [campaign], patience)
+        idle = find_idle_batches(connection, [campaign], patience)
         if idle:
-            found += _without_those_in_line(connection, campaign, idle, patience)
+            found += _exclude_waiting_in_queue(connection, campaign, idle, patience)
     return found
 
 
-def find_idle(
+def find_idle_batches(
     connection: Connection, known: Sequence[Campaign], patience: timedelta
 ) -> list[Standing]:
     """The batches of some campaigns that no step has changed for longer than ``patience``, though
     they need one and wait for nothing. They may wait in a queue: the record can't tell."""
-    return [each for campaign in known for each in _idle_of(connection, campaign, patience)]
+    return [
+        each for campaign in known for each in _find_idle_batches_of(connection, campaign, patience)
+    ]
 
 
-def _latest(campaign: Campaign, patience: timedelta) -> Instant:
+def _idle_cutoff(campaign: Campaign, patience: timedelta) -> Instant:
     return campaign.clock.now() - int(patience / MICROSECOND * campaign.speed)
 
 
-def _idle_of(connection: Connection, campaign: Campaign, patience: timedelta) -> list[Standing]:
-    latest = _latest(campaign, patience)
-    rows = _untouched(connection, campaign, latest)
+def _find_idle_batches_of(
+    connection: Connection, campaign: Campaign, patience: timedelta
+) -> list[Standing]:
+    latest = _idle_cutoff(campaign, patience)
+    rows = _read_untouched_batches(connection, campaign, latest)
     if not rows:
         return []
-    held = _work_left(connection, campaign, [row.batch for row in rows])
+    held = _count_pending_messages(connection, campaign, [row.batch for row in rows])
     sent_on = _sent_on(connection, campaign)
-    in_parts = _steps_in_parts(connection, campaign)
+    in_parts = _read_bisected_steps(connection, campaign)
     now = campaign.clock.now()
     found = []
     for row in rows:
         waiting = held[row.batch]
-        needed = _needed(row, waiting, in_parts[row.batch], campaign, latest)
+        needed = _needed_step(row, waiting, in_parts[row.batch], campaign, latest)
         if needed is not None:
             step, since = needed
             found.append(
@@ -149,14 +153,17 @@ def _sent_on(connection: Connection, campaign: Campaign) -> dict[tuple[int, Inst
     return {(batch, at): times for batch, at, times in connection.execute(query)}
 
 
-def _without_those_in_line(
+def _exclude_waiting_in_queue(
     connection: Connection, campaign: Campaign, idle: Sequence[Standing], patience: timedelta
 ) -> list[Standing]:
     """A queue is first in, first out: who waits in one that moves has to be overtaken to stand."""
-    if not _touched_since(connection, campaign, _latest(campaign, patience)):
+    if not _has_step_since(connection, campaign, _idle_cutoff(campaign, patience)):
         return list(idle)
-    last = {step: _last_without(connection, campaign, status) for status, step in STEP_OF.items()}
-    queued = {step: status for status, step in STEP_OF.items()}
+    last = {
+        step: _find_last_batch_without(connection, campaign, status)
+        for status, step in STEP_BY_STATUS.items()
+    }
+    queued = {step: status for status, step in STEP_BY_STATUS.items()}
 
     def is_in_line(each: Standing) -> bool:
         if queued.get(each.step) not in each.waiting:
@@ -168,13 +175,13 @@ def _without_those_in_line(
     return [each for each in idle if not is_in_line(each)]
 
 
-def last_recovery(connection: Connection) -> Instant | None:
+def read_last_requeue_time(connection: Connection) -> Instant | None:
     """When a batch was last sent on; real time."""
     last: Instant | None = connection.scalar(sa.select(sa.func.max(recoveries.c.sent_at)))
     return last
 
 
-def _untouched(
+def _read_untouched_batches(
     connection: Connection, campaign: Campaign, latest: Instant
 ) -> Sequence[sa.Row[Any]]:
     """Batches that no step has changed since ``latest``, as far as work may be left in them."""
@@ -185,7 +192,7 @@ def _untouched(
             tallies.c.batch == batches.c.batch,
             tallies.c.messages > 0,
             sa.or_(
-                tallies.c.status.in_([*STEP_OF]),
+                tallies.c.status.in_([*STEP_BY_STATUS]),
                 sa.and_(
                     tallies.c.status == Status.SOFT_BOUNCED, tallies.c.attempt < campaign.attempts
                 ),
@@ -202,12 +209,12 @@ def _untouched(
             sa.or_(at_work, *(each < latest for each in due)),
         )
         .order_by(batches.c.batch)
-        .limit(MOST_BATCHES)
+        .limit(MAX_BATCHES_PER_CAMPAIGN)
     )
     return connection.execute(query).all()
 
 
-def _work_left(
+def _count_pending_messages(
     connection: Connection, campaign: Campaign, those: Sequence[int]
 ) -> Mapping[int, Counter[Status]]:
     """How many messages of each batch need work, by status."""
@@ -226,7 +233,7 @@ def _work_left(
     return found
 
 
-def _needed(
+def _needed_step(
     row: sa.Row[Any],
     waiting: Mapping[Status, int],
     in_parts: Collection[Step],
@@ -237,9 +244,11 @@ def _needed(
     on parts of it, that one comes first."""
     touched_at, receipts_due_at = row.touched_at, row.receipts_due_at
     engagement_due_at = row.engagement_due_at
-    candidates = [(step, touched_at) for status, step in STEP_OF.items() if status in waiting]
+    candidates = [
+        (step, touched_at) for status, step in STEP_BY_STATUS.items() if status in waiting
+    ]
     if Status.QUEUED in waiting:
-        begun = [(step, touched_at) for step in BEFORE_HANDOVER if step in in_parts]
+        begun = [(step, touched_at) for step in STEPS_BEFORE_GATEWAY if step in in_parts]
         candidates = begun[:1] + candidates
     if Status.SOFT_BOUNCED in waiting:
         candidates.append((Step.SUBMIT, touched_at + campaign.retry_after))
@@ -250,7 +259,7 @@ def _needed(
     return next((each for each in candidates if each[1] < latest), None)
 
 
-def _steps_in_parts(connection: Connection, campaign: Campaign) -> Mapping[int, set[Step]]:
+def _read_bisected_steps(connection: Connection, campaign: Campaign) -> Mapping[int, set[Step]]:
     """The steps that are not done yet on all of the batches that were taken apart for them."""
     found: defaultdict[int, set[Step]] = defaultdict(set)
     query = sa.select(parts.c.batch, parts.c.step).where(
@@ -261,12 +270,14 @@ def _steps_in_parts(connection: Connection, campaign: Campaign) -> Mapping[int, 
     return found
 
 
-def _touched_since(connection: Connection, campaign: Campaign, latest: Instant) -> bool:
+def _has_step_since(connection: Connection, campaign: Campaign, latest: Instant) -> bool:
     there = sa.exists().where(batches.c.campaign_id == campaign.id, batches.c.touched_at >= latest)
     return bool(connection.scalar(sa.select(there)))
 
 
-def _last_without(connection: Connection, campaign: Campaign, status: Status) -> int | None:
+def _find_last_batch_without(
+    connection: Connection, campaign: Campaign, status: Status
+) -> int | None:
     """The last batch of a campaign that has no message in a status (any more)."""
     held = (
         sa.exists()
@@ -288,14 +299,14 @@ def _last_without(connection: Connection, campaign: Campaign, status: Status) ->
     return last
 
 
-def oldest(connection: Connection, known: Sequence[Campaign]) -> dict[str, float]:
+def read_oldest_message_ages(connection: Connection, known: Sequence[Campaign]) -> dict[str, float]:
     """For how many real seconds the first message of some campaigns has been in each stage; stages
     without messages are left out. It is the first of the first batch that has any there: it may
     have left while others of its batch stay."""
     found: dict[str, float] = {}
     for campaign in known:
-        for stage, status in STAGES.items():
-            since = _oldest_of(connection, campaign, status)
+        for stage, status in STATUS_BY_STAGE.items():
+            since = _read_oldest_arrival(connection, campaign, status)
             if since is not None:
                 age = campaign.clock.now() - since
                 seconds = max(0.0, age * MICROSECOND.total_seconds() / campaign.speed)
@@ -303,7 +314,9 @@ def oldest(connection: Connection, known: Sequence[Campaign]) -> dict[str, float
     return found
 
 
-def _oldest_of(connection: Connection, campaign: Campaign, status: Status) -> Instant | None:
+def _read_oldest_arrival(
+    connection: Connection, campaign: Campaign, status: Status
+) -> Instant | None:
     first = connection.execute(
         sa.select(batches.c.first, batches.c.size, tallies.c.attempt)
         .join(

@@ -22,7 +22,7 @@ from tracker.store.schema import (
     transitions,
 )
 
-MOST_NUMBER = 2**31 - 1
+MAX_NUMBER = 2**31 - 1
 """The largest number that the column holds; a person may type any."""
 
 
@@ -53,7 +53,7 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Breakage:
+class StepFailure:
     """A step that a message broke every time it was tried, and the error that is known of it."""
 
     step: Step | None
@@ -61,7 +61,7 @@ class Breakage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Story:
+class MessageTimeline:
     """What happened to one message, in order; and which step it ``broke``, if it did."""
 
     campaign: Campaign
@@ -69,7 +69,7 @@ class Story:
     customer_id: str
     batch: int | None
     events: tuple[Event, ...]
-    broke: Breakage | None = None
+    broke: StepFailure | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -96,17 +96,17 @@ class Story:
         }
 
 
-def tell(connection: Connection, campaign: Campaign, number: int) -> Story:
+def tell(connection: Connection, campaign: Campaign, number: int) -> MessageTimeline:
     """The story of message ``number``; :exc:`NotFound`, with the numbers that there are."""
     attempt = None
-    if 0 <= number <= MOST_NUMBER:
+    if 0 <= number <= MAX_NUMBER:
         attempt = connection.scalar(
             sa.select(messages.c.attempt).where(
                 messages.c.campaign_id == campaign.id, messages.c.number == number
             )
         )
     if attempt is None:
-        raise NotFound(_no_such_message(connection, campaign, number))
+        raise NotFound(_not_found_message(connection, campaign, number))
     # Every status and attempt is named, so that each is one look into the primary key.
     rows = connection.execute(
         sa.select(
@@ -118,7 +118,7 @@ def tell(connection: Connection, campaign: Campaign, number: int) -> Story:
             transition_details.c.detail,
         )
         .outerjoin(steps, steps.c.id == transitions.c.step_id)
-        .outerjoin(transition_details, _same_transition())
+        .outerjoin(transition_details, _transition_join_condition())
         .where(
             transitions.c.campaign_id == campaign.id,
             transitions.c.status.in_(Status),
@@ -139,19 +139,19 @@ def tell(connection: Connection, campaign: Campaign, number: int) -> Story:
             batches.c.first + batches.c.size > number,
         )
     )
-    return Story(
+    return MessageTimeline(
         campaign=campaign,
         number=number,
         customer_id=customer_id or "",
         batch=batch,
-        events=tuple(_event(row) for row in rows),
-        broke=None if batch is None else _breakage(connection, campaign, batch, number),
+        events=tuple(_event_from_row(row) for row in rows),
+        broke=None if batch is None else _read_step_failure(connection, campaign, batch, number),
     )
 
 
-def _breakage(
+def _read_step_failure(
     connection: Connection, campaign: Campaign, batch: int, number: int
-) -> Breakage | None:
+) -> StepFailure | None:
     row = connection.execute(
         sa.select(parts.c.step, parts.c.error).where(
             parts.c.campaign_id == campaign.id,
@@ -160,10 +160,10 @@ def _breakage(
             parts.c.ended_at.is_not(None),
         )
     ).first()
-    return None if row is None else Breakage(step=_known(Step, row.step), error=row.error or "")
+    return None if row is None else StepFailure(step=_known(Step, row.step), error=row.error or "")
 
 
-def _same_transition() -> sa.ColumnElement[bool]:
+def _transition_join_condition() -> sa.ColumnElement[bool]:
     key = ("campaign_id", "number", "attempt", "status")
     return sa.and_(*(transition_details.c[each] == transitions.c[each] for each in key))
 
@@ -174,7 +174,7 @@ def _last_attempt(campaign: Campaign, attempt: object) -> int:
     return min(max(said, campaign.attempts), MOST_ATTEMPTS)
 
 
-def _event(row: Row[Any]) -> Event:
+def _event_from_row(row: Row[Any]) -> Event:
     return Event(
         at=_known(to_datetime, row.at),
         recorded_at=_known(to_datetime, row.finished_at),
@@ -196,7 +196,7 @@ def _known(read: Callable[[Any], T], value: object) -> T | None:
         return None
 
 
-def _no_such_message(connection: Connection, campaign: Campaign, number: int) -> str:
+def _not_found_message(connection: Connection, campaign: Campaign, number: int) -> str:
     last = connection.scalar(
         sa.select(sa.func.max(messages.c.number)).where(messages.c.campaign_id == campaign.id)
     )

@@ -13,7 +13,7 @@ from tracker.status import Step
 from tracker.store.arrays import read_columns
 from tracker.store.schema import steps
 
-CODE = {step: code for code, step in enumerate(Step)}
+STEP_CODES = {step: code for code, step in enumerate(Step)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,9 @@ def read_workloads(
     codes, moved, waiting, service = read_columns(
         connection,
         sa.select(
-            sa.case(*((steps.c.step == step.value, code) for step, code in CODE.items())).label(
-                "code"
-            ),
+            sa.case(
+                *((steps.c.step == step.value, code) for step, code in STEP_CODES.items())
+            ).label("code"),
             steps.c.moved,
             (steps.c.started_at - before).label("waiting"),
             (steps.c.finished_at - steps.c.started_at).label("service"),
@@ -51,7 +51,7 @@ def read_workloads(
     )
     found = []
     for step in Step:
-        of = codes == CODE[step]
+        of = codes == STEP_CODES[step]
         found.append(
             Workload(
                 step=step,

@@ -16,14 +16,14 @@ from tracker.status import Status
 from tracker.store.database import Database
 from tracker.store.schema import campaigns, organizations, transitions
 
-HIGHEST_LIMIT = 2**31 - 1
+MAX_MESSAGE_LIMIT = 2**31 - 1
 """No message limit is higher: what the database holds."""
 
-MOST_DAYS = 36_500
+MAX_MESSAGE_LIMIT_DAYS = 36_500
 """No period of a message limit is longer: a hundred years are within what a time can be."""
 
 
-def lock(connection: Connection, organization_id: int) -> int | None:
+def lock_organization(connection: Connection, organization_id: int) -> int | None:
     """Make others who hand over for an organization wait until the transaction ends; its credit."""
     credit: int | None = connection.execute(
         sa.select(organizations.c.credit)
@@ -33,8 +33,8 @@ def lock(connection: Connection, organization_id: int) -> int | None:
     return credit
 
 
-def take_credit(connection: Connection, organization_id: int, messages: int) -> None:
-    """Take credit, of which there must be enough; call :func:`lock` before."""
+def charge_credit(connection: Connection, organization_id: int, messages: int) -> None:
+    """Take credit, of which there must be enough; call :func:`lock_organization` before."""
     connection.execute(
         sa.update(organizations)
         .where(organizations.c.id == organization_id)

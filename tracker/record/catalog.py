@@ -265,7 +265,7 @@ def _insert(connection: Connection, table: sa.Table, **values: object) -> int:
     return key
 
 
-_CAMPAIGN = (
+_CAMPAIGN_QUERY = (
     sa.select(
         campaigns,
         organizations.c.name.label("organization"),
@@ -346,7 +346,7 @@ def _campaign(row: Row[Any]) -> Campaign:
 
 def load_campaign(connection: Connection, campaign_id: int) -> Campaign:
     """A campaign as it is now; :exc:`NotFound` if there is none."""
-    row = connection.execute(_CAMPAIGN.where(campaigns.c.id == campaign_id)).one_or_none()
+    row = connection.execute(_CAMPAIGN_QUERY.where(campaigns.c.id == campaign_id)).one_or_none()
     if row is None:
         raise NotFound(f"there is no campaign with the id {campaign_id}")
     return _campaign(row)
@@ -354,11 +354,11 @@ def load_campaign(connection: Connection, campaign_id: int) -> Campaign:
 
 def load_campaigns(connection: Connection, ids: Sequence[int]) -> list[Campaign]:
     """Those campaigns of some ids that there are, in the order of their ids."""
-    query = _CAMPAIGN.where(campaigns.c.id.in_(ids)).order_by(campaigns.c.id)
+    query = _CAMPAIGN_QUERY.where(campaigns.c.id.in_(ids)).order_by(campaigns.c.id)
     return [_campaign(row) for row in connection.execute(query)]
 
 
-def latest_campaigns(connection: Connection, most: int) -> list[int]:
+def find_latest_campaign_ids(connection: Connection, most: int) -> list[int]:
     """The ids of the campaigns that were recorded last, the latest first."""
     query = sa.select(campaigns.c.id).order_by(campaigns.c.id.desc()).limit(most)
     return list(connection.scalars(query))
@@ -366,7 +366,7 @@ def latest_campaigns(connection: Connection, most: int) -> list[int]:
 
 def load_batch(connection: Connection, campaign_id: int, batch: int) -> Batch:
     """A batch with its campaign as they are now; :exc:`NotFound` if there is none."""
-    query = _CAMPAIGN.add_columns(batches.c.first, batches.c.size).join(
+    query = _CAMPAIGN_QUERY.add_columns(batches.c.first, batches.c.size).join(
         batches, batches.c.campaign_id == campaigns.c.id
     )
     row = connection.execute(
@@ -377,7 +377,7 @@ def load_batch(connection: Connection, campaign_id: int, batch: int) -> Batch:
     return Batch(campaign=_campaign(row), batch=batch, first=row.first, size=row.size)
 
 
-def latest_run(connection: Connection) -> int | None:
+def find_latest_run_id(connection: Connection) -> int | None:
     """The id of the last run of which a campaign is recorded."""
     latest: int | None = connection.scalar(sa.select(sa.func.max(campaigns.c.run_id)))
     return latest
@@ -390,7 +390,7 @@ def find_campaigns(
 
     Raises :exc:`NotFound`, with the nearest names, where nothing fits.
     """
-    query = _CAMPAIGN.order_by(campaigns.c.id)
+    query = _CAMPAIGN_QUERY.order_by(campaigns.c.id)
     if name is not None:
         query = query.where(campaigns.c.name == name)
         if run is None:
@@ -398,25 +398,25 @@ def find_campaigns(
                 sa.select(sa.func.max(campaigns.c.run_id)).where(campaigns.c.name == name)
             )
     elif run is None:
-        run = latest_run(connection)
-    found = [_campaign(row) for row in connection.execute(query.where(_of_run(run)))]
+        run = find_latest_run_id(connection)
+    found = [_campaign(row) for row in connection.execute(query.where(_run_condition(run)))]
     if not found:
-        raise NotFound(_nothing_found(connection, name, run))
+        raise NotFound(_not_found_message(connection, name, run))
     return found
 
 
-def _of_run(run: int | None) -> sa.ColumnElement[bool]:
+def _run_condition(run: int | None) -> sa.ColumnElement[bool]:
     return campaigns.c.run_id == sa.literal(run, sa.BigInteger)  # a person may type any number
 
 
-def _nothing_found(connection: Connection, name: str | None, run: int | None) -> str:
-    of_run = sa.select(sa.exists().where(_of_run(run)))
+def _not_found_message(connection: Connection, name: str | None, run: int | None) -> str:
+    of_run = sa.select(sa.exists().where(_run_condition(run)))
     if run is not None and (name is None or not connection.scalar(of_run)):
         return f"there is no run {run}"
     if name is None:
         return "nothing is recorded yet"
     names = sa.select(campaigns.c.name).distinct()
-    known = connection.scalars(names if run is None else names.where(_of_run(run))).all()
+    known = connection.scalars(names if run is None else names.where(_run_condition(run))).all()
     near = get_close_matches(name, known, n=3) or sorted(known)[:3]
     hint = f"; did you mean {' or '.join(near)}?" if near else "; nothing is recorded yet"
     return f"there is no campaign {name!r}" + ("" if run is None else f" in run {run}") + hint

@@ -18,7 +18,7 @@ from tracker.record.journal import Entry
 from tracker.store.schema import batches, steps
 
 
-class Expected(StrEnum):
+class DueKind(StrEnum):
     """What a batch expects, by the column that says from when on."""
 
     RECEIPTS = "receipts_due_at"
@@ -26,7 +26,7 @@ class Expected(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class DueTimes:
     """What a batch expects, as known by its step ``as_of``; None is nothing more."""
 
     as_of: int
@@ -34,7 +34,7 @@ class Outlook:
     engagement_due_at: Instant | None
 
 
-def outlook(connection: Connection, batch: Batch) -> Outlook:
+def outlook(connection: Connection, batch: Batch) -> DueTimes:
     """What a batch expects. Read it together with what the next answer is to be held against."""
     latest = (
         sa.select(sa.func.max(steps.c.id))
@@ -44,12 +44,12 @@ def outlook(connection: Connection, batch: Batch) -> Outlook:
     as_of, receipts_due_at, engagement_due_at = connection.execute(
         sa.select(latest, batches.c.receipts_due_at, batches.c.engagement_due_at).where(*_of(batch))
     ).one()
-    return Outlook(
+    return DueTimes(
         as_of=as_of, receipts_due_at=receipts_due_at, engagement_due_at=engagement_due_at
     )
 
 
-def expect(written: Entry, what: Expected, due: Instant) -> None:
+def mark_due(written: Entry, what: DueKind, due: Instant) -> None:
     """More may come from ``due`` on, or from when it is expected already, if that is earlier."""
     column = batches.c[what]
     earlier = sa.case((column < due, column), else_=due)
@@ -58,7 +58,7 @@ def expect(written: Entry, what: Expected, due: Instant) -> None:
     )
 
 
-def expect_not_before(written: Entry, what: Expected, due: Instant | None, *, as_of: int) -> None:
+def replace_due_time(written: Entry, what: DueKind, due: Instant | None, *, as_of: int) -> None:
     """More comes from ``due`` on and not before, or never, as far as was known by step ``as_of``.
 
     Where the batch went on since then, its newer expectations stand.
@@ -71,7 +71,7 @@ def expect_not_before(written: Entry, what: Expected, due: Instant | None, *, as
     )
     if written.connection.scalar(sa.select(newer.exists())):
         if due is not None:
-            expect(written, what, due)
+            mark_due(written, what, due)
     else:
         written.connection.execute(
             sa.update(batches).where(*_of(written.batch)).values({batches.c[what]: due})
@@ -81,7 +81,7 @@ def expect_not_before(written: Entry, what: Expected, due: Instant | None, *, as
 def expecting(
     connection: Connection,
     campaign_ids: Sequence[int],
-    what: Collection[Expected] = frozenset(Expected),
+    what: Collection[DueKind] = frozenset(DueKind),
 ) -> Counter[int]:
     """By campaign, how many batches expect some of ``what``."""
     query = (

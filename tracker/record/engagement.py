@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import MICROSECOND, Instant
 from tracker.record.journal import Entry
-from tracker.status import IMPLIES, REFUSALS, Engagement
+from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement
 from tracker.store.schema import (
     batches,
     campaigns,
@@ -26,10 +26,10 @@ from tracker.store.schema import (
     engagements,
 )
 
-QUARTER = timedelta(minutes=15) // MICROSECOND
+QUARTER_MICROSECONDS = timedelta(minutes=15) // MICROSECOND
 """Microseconds of a quarter of an hour: every time zone's days begin with one."""
 
-First = tuple[int, int]
+RecipientAction = tuple[int, int]
 """A kind and a number: what a recipient does for the first time only once."""
 
 
@@ -51,17 +51,17 @@ def record(written: Entry, events: Sequence[Event]) -> None:
     events = [event for event in events if batch.first <= event.number <= batch.last]
     if not events:
         return
-    before = _firsts(written, sorted({event.number for event in events}))
+    before = _read_first_times(written, sorted({event.number for event in events}))
     after = dict(before)
     for number, kind, at in events:
         after[kind, number] = min(at, after.get((kind, number), at))
-    implied = _implied(events, after)
+    implied = _add_implied_events(events, after)
     _insert(written, [*events, *implied])
-    _tally(written, before, after)
+    _update_tallies(written, before, after)
     _refuse(written, events)
 
 
-def _firsts(written: Entry, numbers: Sequence[int]) -> dict[First, Instant]:
+def _read_first_times(written: Entry, numbers: Sequence[int]) -> dict[RecipientAction, Instant]:
     """When recipients did something for the first time, as far as it is on record."""
     query = (
         sa.select(engagements.c.kind, engagements.c.number, sa.func.min(engagements.c.at))
@@ -75,11 +75,13 @@ def _firsts(written: Entry, numbers: Sequence[int]) -> dict[First, Instant]:
     return {(kind, number): at for kind, number, at in written.connection.execute(query)}
 
 
-def _implied(events: Iterable[Event], firsts: dict[First, Instant]) -> list[Event]:
+def _add_implied_events(
+    events: Iterable[Event], firsts: dict[RecipientAction, Instant]
+) -> list[Event]:
     """Events that must have happened and were not reported; adds them to ``firsts``."""
     found = []
     for number, kind, at in sorted(events, key=itemgetter(2)):
-        for other in IMPLIES.get(kind, ()):
+        for other in IMPLIED_ENGAGEMENTS.get(kind, ()):
             if at < firsts.get((other, number), at + 1):
                 firsts[other, number] = at
                 found.append(Event(number, other, at))
@@ -103,15 +105,19 @@ def _insert(written: Entry, events: Sequence[Event]) -> None:
     )
 
 
-def _tally(written: Entry, before: Mapping[First, Instant], after: Mapping[First, Instant]) -> None:
+def _update_tallies(
+    written: Entry,
+    before: Mapping[RecipientAction, Instant],
+    after: Mapping[RecipientAction, Instant],
+) -> None:
     """Count recipients in the quarter of their first event, and no longer in a later one."""
     changes: Counter[tuple[int, int]] = Counter()
     for first, at in after.items():
         earlier = before.get(first)
         if at != earlier:
-            changes[first[0], at // QUARTER] += 1
+            changes[first[0], at // QUARTER_MICROSECONDS] += 1
             if earlier is not None:
-                changes[first[0], earlier // QUARTER] -= 1
+                changes[first[0], earlier // QUARTER_MICROSECONDS] -= 1
     batch = {"campaign_id": written.batch.campaign.id, "batch": written.batch.batch}
     more = [
         batch | {"kind": kind, "quarter": quarter, "recipients": count}
@@ -143,7 +149,7 @@ def _tally(written: Entry, before: Mapping[First, Instant], after: Mapping[First
 
 def _refuse(written: Entry, events: Iterable[Event]) -> None:
     campaign = written.batch.campaign
-    refusing = sorted({event.number for event in events if event.kind in REFUSALS})
+    refusing = sorted({event.number for event in events if event.kind in OPT_OUTS})
     if refusing:
         written.connection.execute(
             sa.update(customers)
@@ -155,7 +161,7 @@ def _refuse(written: Entry, events: Iterable[Event]) -> None:
         )
 
 
-def tallies_of_events(*those: sa.ColumnElement[bool]) -> sa.Select[Any]:
+def event_tallies_query(*those: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """What tallies must be (campaign, batch, kind, quarter, recipients), from the events of
     ``those`` campaigns: conditions on ``engagements``."""
     key = (engagements.c.campaign_id, engagements.c.kind, engagements.c.number)
@@ -165,7 +171,7 @@ def tallies_of_events(*those: sa.ColumnElement[bool]) -> sa.Select[Any]:
         .group_by(*key)
         .subquery("firsts")
     )
-    quarter = (firsts.c.at // sa.literal(QUARTER, sa.BigInteger)).label("quarter")
+    quarter = (firsts.c.at // sa.literal(QUARTER_MICROSECONDS, sa.BigInteger)).label("quarter")
     tally = (firsts.c.campaign_id, batches.c.batch, firsts.c.kind, quarter)
     return (
         sa.select(*tally, sa.func.count().label("recipients"))
@@ -181,14 +187,16 @@ def tallies_of_events(*those: sa.ColumnElement[bool]) -> sa.Select[Any]:
     )
 
 
-class Engaged(NamedTuple):
+class EngagementCounts(NamedTuple):
     """How many recipients of a campaign did what. ``as_of``: when its days were rolled up last."""
 
     recipients: Counter[Engagement]
     as_of: Instant | None
 
 
-def on_record(connection: Connection, campaign_ids: Sequence[int]) -> Mapping[int, Engaged]:
+def on_record(
+    connection: Connection, campaign_ids: Sequence[int]
+) -> Mapping[int, EngagementCounts]:
     """What a report says, by campaign: refusals as they are, all else as of the last rollup."""
     as_of = dict(
         connection.execute(
@@ -197,9 +205,9 @@ def on_record(connection: Connection, campaign_ids: Sequence[int]) -> Mapping[in
             )
         ).all()
     )
-    found = {each: Engaged(Counter(), as_of.get(each)) for each in campaign_ids}
-    live = engagement_tallies.c.kind.in_(REFUSALS)
-    rolled = engagement_days.c.kind.not_in(REFUSALS)
+    found = {each: EngagementCounts(Counter(), as_of.get(each)) for each in campaign_ids}
+    live = engagement_tallies.c.kind.in_(OPT_OUTS)
+    rolled = engagement_days.c.kind.not_in(OPT_OUTS)
     for table, wanted in ((engagement_tallies, live), (engagement_days, rolled)):
         query = (
             sa.select(table.c.campaign_id, table.c.kind, sa.func.sum(table.c.recipients))

@@ -18,11 +18,11 @@ from sqlalchemy import Connection
 
 from tracker.clock import MICROSECOND
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.due import Expected, expect
+from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import Event
 from tracker.record.journal import Entry
 from tracker.record.receipts import Receipt
-from tracker.status import IN_PROGRESS, Engagement, Status
+from tracker.status import IN_PROGRESS_STATUSES, Engagement, Status
 from tracker.store.arrays import read_columns
 from tracker.store.database import Database
 from tracker.store.schema import batches, reports, tallies
@@ -34,7 +34,7 @@ delivered, may be written down after the gateway has spoken of it."""
 POLL = timedelta(seconds=1)
 """How long a report that came too early is left alone, in real time."""
 
-Item = Receipt | Event
+ReportItem = Receipt | Event
 Key = tuple[int, int]
 """A campaign's id and a batch."""
 
@@ -45,13 +45,13 @@ class Taken:
 
     came: Mapping[Any, int]
 
-    def may_wait(self, item: Item) -> bool:
+    def can_wait(self, item: ReportItem) -> bool:
         """Whether an item has not waited for long."""
         return self.came[item] > _now() - PATIENCE // MICROSECOND
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredReports:
     """Batches for which something was stored; ``idle`` are those that had nothing else to do, so
     that no task will come to them by itself."""
 
@@ -61,26 +61,28 @@ class Stored:
 
 def store(
     database: Database,
-    what: Expected,
-    reported: Mapping[int, Sequence[Item]],
+    what: DueKind,
+    reported: Mapping[int, Sequence[ReportItem]],
     known: Sequence[Campaign],
-) -> Stored:
+) -> StoredReports:
     """Keep what was ``reported`` of messages of ``known`` campaigns, by the ids of these.
 
     A message that its campaign does not have is kept with the campaign's first batch, which will
     put it down as unknown. Campaigns without any batch are left out.
     """
-    by_batch: dict[Key, list[Item]] = {}
+    by_batch: dict[Key, list[ReportItem]] = {}
     with database.read() as connection:
         for campaign in known:
-            for batch, items in _by_batch(connection, campaign, reported[campaign.id]).items():
+            for batch, items in _group_by_batch(
+                connection, campaign, reported[campaign.id]
+            ).items():
                 by_batch[campaign.id, batch] = items
     clocks = {campaign.id: campaign.clock for campaign in known}
     received_at = _now()
     with database.write() as connection:
         # In one order, so that two reports can't wait for each other.
         keys = sorted(by_batch)
-        idle = _idle(connection, keys, known)
+        idle = _find_idle_batches(connection, keys, known)
         for campaign_id, batch in keys:
             due = clocks[campaign_id].now()
             column = batches.c[what]
@@ -103,12 +105,12 @@ def store(
                     for campaign_id, batch in keys
                 ],
             )
-    return Stored(busy=[key for key in keys if key not in idle], idle=sorted(idle))
+    return StoredReports(busy=[key for key in keys if key not in idle], idle=sorted(idle))
 
 
-def _by_batch(
-    connection: Connection, campaign: Campaign, items: Sequence[Item]
-) -> dict[int, list[Item]]:
+def _group_by_batch(
+    connection: Connection, campaign: Campaign, items: Sequence[ReportItem]
+) -> dict[int, list[ReportItem]]:
     number, first, size = read_columns(
         connection,
         sa.select(batches.c.batch, batches.c.first, batches.c.size).where(
@@ -123,7 +125,7 @@ def _by_batch(
     place = np.searchsorted(last, wanted)
     there = (wanted >= 0) & (place < len(last))
     batch = np.where(there, number[order][np.minimum(place, len(last) - 1)], number[order][0])
-    found: defaultdict[int, list[Item]] = defaultdict(list)
+    found: defaultdict[int, list[ReportItem]] = defaultdict(list)
     for each, item in zip(batch.tolist(), items, strict=True):
         found[each].append(item)
     return found
@@ -132,7 +134,9 @@ def _by_batch(
 MOST = 2**62
 
 
-def _idle(connection: Connection, keys: Sequence[Key], known: Sequence[Campaign]) -> set[Key]:
+def _find_idle_batches(
+    connection: Connection, keys: Sequence[Key], known: Sequence[Campaign]
+) -> set[Key]:
     """Which batches expect nothing, and have no message that needs work: no task is under way."""
     attempts = {campaign.id: campaign.attempts for campaign in known}
     idle: set[Key] = set()
@@ -144,7 +148,7 @@ def _idle(connection: Connection, keys: Sequence[Key], known: Sequence[Campaign]
                 tallies.c.batch == batches.c.batch,
                 tallies.c.messages > 0,
                 sa.or_(
-                    tallies.c.status.in_(IN_PROGRESS),
+                    tallies.c.status.in_(IN_PROGRESS_STATUSES),
                     sa.and_(
                         tallies.c.status == Status.SOFT_BOUNCED,
                         tallies.c.attempt < attempts[campaign_id],
@@ -163,13 +167,13 @@ def _idle(connection: Connection, keys: Sequence[Key], known: Sequence[Campaign]
     return idle & set(keys)
 
 
-def holds(connection: Connection, batch: Batch, what: Expected) -> bool:
+def holds(connection: Connection, batch: Batch, what: DueKind) -> bool:
     """Whether something was reported of a batch and not applied yet."""
     there = sa.select(reports.c.id).where(*_of(batch, what)).exists()
     return bool(connection.scalar(sa.select(there)))
 
 
-def take(written: Entry, what: Expected) -> Taken:
+def take(written: Entry, what: DueKind) -> Taken:
     """Take all that was reported of an entry's batch out of the inbox. Whoever reports now waits
     until the entry is written."""
     rows = written.connection.execute(
@@ -177,21 +181,21 @@ def take(written: Entry, what: Expected) -> Taken:
         .where(*_of(written.batch, what))
         .order_by(reports.c.id)
     ).all()
-    came: dict[Item, int] = {}
+    came: dict[ReportItem, int] = {}
     if rows:
         taken = reports.c.id.in_([row.id for row in rows])
         written.connection.execute(sa.delete(reports).where(taken))
     for row in rows:
         for values in json.loads(row.body):
-            came.setdefault(_item(what, values), row.received_at)
+            came.setdefault(_parse_item(what, values), row.received_at)
     return Taken(came)
 
 
-def put_back(written: Entry, what: Expected, taken: Taken, items: Sequence[Item]) -> None:
+def release_items(written: Entry, what: DueKind, taken: Taken, items: Sequence[ReportItem]) -> None:
     """Keep items that were ``taken`` and came too early, for a second look a little later."""
     if not items:
         return
-    by_age: defaultdict[int, list[Item]] = defaultdict(list)
+    by_age: defaultdict[int, list[ReportItem]] = defaultdict(list)
     for item in items:
         by_age[taken.came[item]].append(item)
     written.connection.execute(
@@ -208,17 +212,17 @@ def put_back(written: Entry, what: Expected, taken: Taken, items: Sequence[Item]
         ],
     )
     campaign = written.batch.campaign
-    expect(written, what, campaign.clock.now() + int(POLL / MICROSECOND * campaign.speed))
+    mark_due(written, what, campaign.clock.now() + int(POLL / MICROSECOND * campaign.speed))
 
 
-def _item(what: Expected, values: Sequence[Any]) -> Item:
-    if what is Expected.RECEIPTS:
+def _parse_item(what: DueKind, values: Sequence[Any]) -> ReportItem:
+    if what is DueKind.RECEIPTS:
         return Receipt(*values)
     number, kind, at = values
     return Event(number, Engagement(kind), at)
 
 
-def _of(batch: Batch, what: Expected) -> tuple[sa.ColumnElement[bool], ...]:
+def _of(batch: Batch, what: DueKind) -> tuple[sa.ColumnElement[bool], ...]:
     return (
         reports.c.campaign_id == batch.campaign.id,
         reports.c.batch == batch.batch,

@@ -99,14 +99,14 @@ class Entry:
         ).rowcount
         moved: Sequence[int] = ()
         if count:
-            moved = move.numbers if count == len(move.numbers) else self._moved_now(move)
+            moved = move.numbers if count == len(move.numbers) else self._read_moved_numbers(move)
             self._write_transitions(move, moved)
         self.moved += count
         self._changes[move.source] -= count
         self._changes[move.target] += count
         return moved
 
-    def _moved_now(self, move: Move) -> Sequence[int]:
+    def _read_moved_numbers(self, move: Move) -> Sequence[int]:
         """Which of ``move.numbers`` just got to its target: those without a transition to it."""
         had_been_there = (
             sa.select(transitions.c.number)
@@ -139,25 +139,25 @@ class Entry:
                 instants = [when[number] for number in moved]
             listed = self.database.rows(number=moved, at=instants)
             at = listed.c.at
-            if min(instants) < self._last_arrival(move.source, moved):
-                at = self._not_before(move.source, listed)
+            if min(instants) < self._read_latest_arrival(move.source, moved):
+                at = self._not_before_arrival(move.source, listed)
         self.connection.execute(
             sa.insert(transitions).from_select(
                 list(transitions.c),
                 sa.select(
                     sa.literal(self.batch.campaign.id, sa.Integer),
-                    _code(move.target.status),
-                    _code(move.target.attempt),
+                    _smallint_literal(move.target.status),
+                    _smallint_literal(move.target.attempt),
                     listed.c.number,
-                    _code(move.source.status),
-                    _code(move.target.reason or NO_REASON),
+                    _smallint_literal(move.source.status),
+                    _smallint_literal(move.target.reason or NO_REASON),
                     at,
                     sa.literal(self.step_id, sa.Integer),
                 ),
             )
         )
 
-    def _last_arrival(self, state: State, numbers: Sequence[int]) -> Instant:
+    def _read_latest_arrival(self, state: State, numbers: Sequence[int]) -> Instant:
         """When the last of the messages around ``numbers`` got to a state."""
         latest: Instant | None = self.connection.scalar(
             sa.select(sa.func.max(transitions.c.at)).where(
@@ -169,7 +169,7 @@ class Entry:
         )
         return latest or 0
 
-    def _not_before(self, source: State, listed: sa.FromClause) -> sa.ColumnElement[int]:
+    def _not_before_arrival(self, source: State, listed: sa.FromClause) -> sa.ColumnElement[int]:
         """When ``listed`` messages moved, as told by somebody whose clock may be wrong: nothing
         happens before what it follows."""
         came = transitions.alias("came")
@@ -229,7 +229,7 @@ class Entry:
             )
 
 
-def _code(value: int) -> sa.ColumnElement[int]:
+def _smallint_literal(value: int) -> sa.ColumnElement[int]:
     return sa.literal(int(value), sa.SmallInteger)
 
 
@@ -252,7 +252,7 @@ def entry(
         written._finish()
 
 
-def enqueue(
+def enqueue_batch(
     database: Database,
     campaign: Campaign,
     *,
@@ -280,7 +280,9 @@ def enqueue(
             sa.insert(messages).from_select(
                 [messages.c.campaign_id, messages.c.number, messages.c.status],
                 sa.select(
-                    sa.literal(campaign.id, sa.Integer), customers.c.number, _code(QUEUED.status)
+                    sa.literal(campaign.id, sa.Integer),
+                    customers.c.number,
+                    _smallint_literal(QUEUED.status),
                 ).where(
                     customers.c.audience_id == campaign.audience_id,
                     customers.c.number.between(first, queued.last),
@@ -332,8 +334,8 @@ def _write_arrivals(
             sa.select(
                 sa.literal(batch.campaign.id, sa.Integer),
                 numbers.c.number,
-                _code(QUEUED.status),
-                _code(QUEUED.attempt),
+                _smallint_literal(QUEUED.status),
+                _smallint_literal(QUEUED.attempt),
                 arrived,
                 sa.literal(step_id, sa.Integer),
             ),

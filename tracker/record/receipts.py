@@ -15,9 +15,9 @@ from sqlalchemy import Connection
 
 from tracker.clock import MICROSECOND, Instant
 from tracker.record import due
-from tracker.record.due import Expected
+from tracker.record.due import DueKind
 from tracker.record.journal import Entry, Move, State
-from tracker.status import LATE, LEGAL, SENT, Status, Verdict
+from tracker.status import LATE, LEGAL_TRANSITIONS, SENT_STATUSES, Status, Verdict
 from tracker.store.schema import (
     customers,
     messages,
@@ -26,15 +26,15 @@ from tracker.store.schema import (
     transitions,
 )
 
-OUTCOMES = LEGAL[Status.IN_GATEWAY]
+OUTCOMES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
 """What may become of an attempt."""
 
-BETWEEN_ATTEMPTS = frozenset(
-    source for source, targets in LEGAL.items() if Status.IN_GATEWAY in targets
+SUBMITTABLE_STATUSES = frozenset(
+    source for source, targets in LEGAL_TRANSITIONS.items() if Status.IN_GATEWAY in targets
 )
 """Statuses of a message that waits to be handed over."""
 
-TOLERANCE = timedelta(minutes=5)
+MAX_CLOCK_LEAD = timedelta(minutes=5)
 """How far a gateway's clock may be ahead of ours, in real time."""
 
 MOST_ATTEMPTS = 2**15 - 1
@@ -42,7 +42,7 @@ MOST_ATTEMPTS = 2**15 - 1
 
 MOST = 2**63 - 1
 
-LONGEST_DETAIL = 500
+MAX_DETAIL_LENGTH = 500
 """Characters that are kept of what else was said."""
 
 
@@ -61,20 +61,20 @@ class Receipt(NamedTuple):
     detail: str | None = None
 
 
-def apply(written: Entry, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
+def apply_receipts(written: Entry, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
     """Move the messages of an entry's batch as far as ``receipts`` count, and put down the rest.
 
     Returns those that came too early: of an attempt that is not on record yet.
     """
     campaign = written.batch.campaign
-    latest = campaign.clock.now() + int(TOLERANCE / MICROSECOND * max(1.0, campaign.speed))
-    nonsensical = _known_nonsense(written)
+    latest = campaign.clock.now() + int(MAX_CLOCK_LEAD / MICROSECOND * max(1.0, campaign.speed))
+    nonsensical = _read_unknown_receipts(written)
     first, last = written.batch.first, written.batch.last
     groups: defaultdict[tuple[int, int], list[Receipt]] = defaultdict(list)
     seen: set[tuple[int, int]] = set()
     left: list[Receipt] = []
     nonsense: list[Receipt] = []
-    for receipt in sorted(receipts, key=_in_time):
+    for receipt in sorted(receipts, key=_receipt_order):
         number, attempt, status, at, _, _ = receipt
         if not (
             first <= number <= last
@@ -91,23 +91,23 @@ def apply(written: Entry, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
             groups[attempt, status].append(receipt)
     for group in groups.values():
         left += _move(written, Status.IN_GATEWAY, group)
-    _put_down(written, nonsense, Verdict.UNKNOWN)
+    _record_refused_receipts(written, nonsense, Verdict.UNKNOWN)
     if left:
-        left = _apply_late(written, sorted(left, key=_in_time))
+        left = _apply_late_receipts(written, sorted(left, key=_receipt_order))
     if not left:
         return ()
-    early, refused = _judge(written, left)
+    early, refused = _classify_receipts(written, left)
     for verdict, those in refused.items():
-        _put_down(written, those, verdict)
+        _record_refused_receipts(written, those, verdict)
     return early
 
 
-def put_down_unknown(written: Entry, receipts: Sequence[Receipt]) -> None:
+def record_unknown_receipts(written: Entry, receipts: Sequence[Receipt]) -> None:
     """Put down receipts as of nothing that we know."""
-    _put_down(written, receipts, Verdict.UNKNOWN)
+    _record_refused_receipts(written, receipts, Verdict.UNKNOWN)
 
 
-def _known_nonsense(written: Entry) -> set[tuple[int, int, int, Instant]]:
+def _read_unknown_receipts(written: Entry) -> set[tuple[int, int, int, Instant]]:
     """What was refused as unknown stays refused, though its time may have come."""
     rows = written.connection.execute(
         sa.select(
@@ -121,7 +121,7 @@ def _known_nonsense(written: Entry) -> set[tuple[int, int, int, Instant]]:
     return {(number, attempt, status, at) for number, attempt, status, at in rows}
 
 
-_in_time = itemgetter(Receipt._fields.index("at"), Receipt._fields.index("copy"))
+_receipt_order = itemgetter(Receipt._fields.index("at"), Receipt._fields.index("copy"))
 
 
 def _move(written: Entry, source: Status, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
@@ -145,21 +145,21 @@ def _move(written: Entry, source: Status, receipts: Sequence[Receipt]) -> Sequen
         there = set(moved)
         left = [receipt for receipt in receipts if receipt.number not in there]
         receipts = [receipt for receipt in receipts if receipt.number in there]
-    note_outcome(written, status, attempt, moved)
-    _note_details(written, receipts)
+    update_bounce_counts(written, status, attempt, moved)
+    _record_details(written, receipts)
     if status is Status.DELIVERED and written.batch.campaign.tracks_engagement:
-        due.expect(written, Expected.ENGAGEMENT, min(each.at for each in receipts))
+        due.mark_due(written, DueKind.ENGAGEMENT, min(each.at for each in receipts))
     return left
 
 
-def _note_details(written: Entry, receipts: Iterable[Receipt]) -> None:
+def _record_details(written: Entry, receipts: Iterable[Receipt]) -> None:
     said = [
         {
             "campaign_id": written.batch.campaign.id,
             "number": receipt.number,
             "attempt": receipt.attempt,
             "status": receipt.status,
-            "detail": receipt.detail.replace("\0", "")[:LONGEST_DETAIL],
+            "detail": receipt.detail.replace("\0", "")[:MAX_DETAIL_LENGTH],
         }
         for receipt in receipts
         if receipt.detail
@@ -168,7 +168,7 @@ def _note_details(written: Entry, receipts: Iterable[Receipt]) -> None:
         written.connection.execute(sa.insert(transition_details), said)
 
 
-def _apply_late(written: Entry, receipts: Sequence[Receipt]) -> list[Receipt]:
+def _apply_late_receipts(written: Entry, receipts: Sequence[Receipt]) -> list[Receipt]:
     """Make the changes that nobody waits for; the receipts that bring none about."""
     left = list(receipts)
     for source, target in LATE:
@@ -186,7 +186,7 @@ def _apply_late(written: Entry, receipts: Sequence[Receipt]) -> list[Receipt]:
     return left
 
 
-def _judge(
+def _classify_receipts(
     written: Entry, receipts: Sequence[Receipt]
 ) -> tuple[list[Receipt], dict[Verdict, list[Receipt]]]:
     """Receipts that come too early, and why others did not count. Those that were seen before are
@@ -202,9 +202,9 @@ def _judge(
             continue  # it is what brought the message there
         if receipt.attempt < attempt:
             refused[Verdict.STALE].append(receipt)
-        elif receipt.attempt == attempt and status in SENT:
+        elif receipt.attempt == attempt and status in SENT_STATUSES:
             refused[Verdict.DUPLICATE].append(receipt)
-        elif receipt.attempt == attempt + 1 and status in BETWEEN_ATTEMPTS:
+        elif receipt.attempt == attempt + 1 and status in SUBMITTABLE_STATUSES:
             early.append(receipt)  # the gateway has it, and we have yet to write that down
         else:
             refused[Verdict.UNKNOWN].append(receipt)
@@ -234,7 +234,7 @@ def _recorded(written: Entry, numbers: Sequence[int]) -> set[tuple[int, int, int
     return {(number, status, attempt) for number, status, attempt in rows}
 
 
-def _put_down(written: Entry, receipts: Sequence[Receipt], verdict: Verdict) -> None:
+def _record_refused_receipts(written: Entry, receipts: Sequence[Receipt], verdict: Verdict) -> None:
     if not receipts:
         return
     said = {
@@ -278,11 +278,13 @@ def refused(connection: Connection, campaign_ids: Sequence[int]) -> Mapping[int,
     return found
 
 
-MOST_BOUNCES = 1_000
+MAX_BOUNCE_LIMIT = 1_000
 """More bounces than any organization puts up with."""
 
 
-def note_outcome(written: Entry, status: Status, attempt: int, numbers: Sequence[int]) -> None:
+def update_bounce_counts(
+    written: Entry, status: Status, attempt: int, numbers: Sequence[int]
+) -> None:
     """Note in the customers' records that messages to them ended with ``status``.
 
     Call it with those that an entry has just moved, so that each counts once. A hard bounce counts,

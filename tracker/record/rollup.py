@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import EPOCH, MICROSECOND, Instant, from_datetime
 from tracker.record import catalog
-from tracker.record.engagement import QUARTER, tallies_of_events
+from tracker.record.engagement import QUARTER_MICROSECONDS, event_tallies_query
 from tracker.status import Engagement
 from tracker.store.database import Database
 from tracker.store.schema import (
@@ -34,12 +34,12 @@ from tracker.store.schema import (
 LATEST = from_datetime(datetime.max.replace(tzinfo=UTC))
 """What a run that was given up long ago and played fast takes for now may be no date any more."""
 
-Days = Counter[tuple[int, str, int]]
+DayCounts = Counter[tuple[int, str, int]]
 """Recipients by campaign, local day and kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RolledUp:
+class CampaignRollup:
     """What a rollup changed of a campaign: recipients more (or fewer) than before."""
 
     campaign: catalog.Campaign
@@ -47,14 +47,14 @@ class RolledUp:
     as_of: Instant
 
 
-def roll_up(database: Database, zone: tzinfo) -> list[RolledUp]:
+def roll_up_engagement(database: Database, zone: tzinfo) -> list[CampaignRollup]:
     """Bring the days up to date with everything that is on record.
 
     All of it or nothing: it may be repeated, done twice at once, or fail half-way.
     """
     with database.write() as connection:
-        database.keep_to_oneself(connection, engagement_tallies)
-        changes = _new(connection, zone)
+        database.lock_table(connection, engagement_tallies)
+        changes = _read_new_counts(connection, zone)
         connection.execute(
             sa.update(engagement_tallies)
             .where(_IS_NEW)
@@ -62,36 +62,36 @@ def roll_up(database: Database, zone: tzinfo) -> list[RolledUp]:
         )
         torn = _add(database, connection, changes)
         if torn:
-            _add_up_anew(connection, sorted(torn), zone)
-        return _stamp(connection, _by_kind(changes))
+            _rebuild_days(connection, sorted(torn), zone)
+        return _record_rollup_time(connection, _sum_by_kind(changes))
 
 
 _IS_NEW = engagement_tallies.c.recipients != engagement_tallies.c.rolled
 
 
-def _new(connection: Connection, zone: tzinfo) -> Days:
+def _read_new_counts(connection: Connection, zone: tzinfo) -> DayCounts:
     """What the days lack."""
     more = sa.func.sum(engagement_tallies.c.recipients - engagement_tallies.c.rolled)
-    return _by_day(connection, _quarters(more).where(_IS_NEW), zone)
+    return _read_counts_by_day(connection, _quarter_counts_query(more).where(_IS_NEW), zone)
 
 
-def _quarters(figure: sa.ColumnElement[int]) -> sa.Select[Any]:
+def _quarter_counts_query(figure: sa.ColumnElement[int]) -> sa.Select[Any]:
     key = [engagement_tallies.c[each] for each in ("campaign_id", "kind", "quarter")]
     return sa.select(*key, figure).group_by(*key)
 
 
-def _by_day(connection: Connection, query: sa.Select[Any], zone: tzinfo) -> Days:
+def _read_counts_by_day(connection: Connection, query: sa.Select[Any], zone: tzinfo) -> DayCounts:
     days: dict[int, str] = {}
-    found: Days = Counter()
+    found: DayCounts = Counter()
     for campaign_id, kind, quarter, recipients in connection.execute(query):
         if quarter not in days:
-            begins = EPOCH + quarter * QUARTER * MICROSECOND
+            begins = EPOCH + quarter * QUARTER_MICROSECONDS * MICROSECOND
             days[quarter] = begins.astimezone(zone).date().isoformat()
         found[campaign_id, days[quarter], kind] += int(recipients)
     return found
 
 
-def _add(database: Database, connection: Connection, changes: Days) -> set[int]:
+def _add(database: Database, connection: Connection, changes: DayCounts) -> set[int]:
     """Change the days; the campaigns of which that can't be.
 
     A day has fewer than are to be taken away if it was counted under another time zone.
@@ -128,11 +128,11 @@ def _add(database: Database, connection: Connection, changes: Days) -> set[int]:
     return torn
 
 
-def _add_up_anew(connection: Connection, campaign_ids: Sequence[int], zone: tzinfo) -> None:
+def _rebuild_days(connection: Connection, campaign_ids: Sequence[int], zone: tzinfo) -> None:
     """Count all days of campaigns from their tallies."""
     total = sa.func.sum(engagement_tallies.c.recipients)
     of_them = engagement_tallies.c.campaign_id.in_(campaign_ids)
-    days = _by_day(connection, _quarters(total).where(of_them), zone)
+    days = _read_counts_by_day(connection, _quarter_counts_query(total).where(of_them), zone)
     connection.execute(
         sa.delete(engagement_days).where(engagement_days.c.campaign_id.in_(campaign_ids))
     )
@@ -151,14 +151,16 @@ def _add_up_anew(connection: Connection, campaign_ids: Sequence[int], zone: tzin
     )
 
 
-def _by_kind(changes: Days) -> dict[int, Counter[Engagement]]:
+def _sum_by_kind(changes: DayCounts) -> dict[int, Counter[Engagement]]:
     found: defaultdict[int, Counter[Engagement]] = defaultdict(Counter)
     for (campaign_id, _, kind), count in changes.items():
         found[campaign_id][Engagement(kind)] += count
     return found
 
 
-def _stamp(connection: Connection, changes: Mapping[int, Counter[Engagement]]) -> list[RolledUp]:
+def _record_rollup_time(
+    connection: Connection, changes: Mapping[int, Counter[Engagement]]
+) -> list[CampaignRollup]:
     """Note when it was, for what changed and for what may yet change: campaigns under way."""
     under_way = sa.and_(campaigns.c.tracks_engagement, runs.c.finished_at.is_(None))
     concerned = connection.scalars(
@@ -175,63 +177,69 @@ def _stamp(connection: Connection, changes: Mapping[int, Counter[Engagement]]) -
             sa.update(campaigns).where(campaigns.c.id == campaign_id).values(engagement_as_of=as_of)
         )
         changed = changes.get(campaign_id, Counter())
-        done.append(RolledUp(campaign=campaign, changes=changed, as_of=as_of))
+        done.append(CampaignRollup(campaign=campaign, changes=changed, as_of=as_of))
     return done
 
 
-def recount(database: Database, day: date, zone: tzinfo) -> list[RolledUp]:
+def recount(database: Database, day: date, zone: tzinfo) -> list[CampaignRollup]:
     """Count a local day from the events themselves, then all days of its campaigns anew.
 
     Campaigns of which nothing is known on that day, neither events nor counts, are left alone.
     """
-    quarters = _quarters_of(day, zone)
+    quarters = _quarters_of_day(day, zone)
     with database.read() as connection:
-        concerned = _concerned(connection, day, quarters)  # reads all events: nobody waits for that
+        concerned = _find_affected_campaigns(
+            connection, day, quarters
+        )  # reads all events: nobody waits for that
     with database.write() as connection:
-        database.keep_to_oneself(connection, engagement_tallies)
-        before = _sums(connection, concerned)
+        database.lock_table(connection, engagement_tallies)
+        before = _read_totals(connection, concerned)
         of_day = sa.and_(
             engagement_tallies.c.campaign_id.in_(concerned),
             engagement_tallies.c.quarter.between(quarters.start, quarters.stop - 1),
         )
         connection.execute(sa.delete(engagement_tallies).where(of_day))
-        found = tallies_of_events(engagements.c.campaign_id.in_(concerned)).subquery()
+        found = event_tallies_query(engagements.c.campaign_id.in_(concerned)).subquery()
         connection.execute(
             sa.insert(engagement_tallies).from_select(
                 ["campaign_id", "batch", "kind", "quarter", "recipients"],
                 sa.select(found).where(found.c.quarter.between(quarters.start, quarters.stop - 1)),
             )
         )
-        _add_up_anew(connection, concerned, zone)
-        changes = _sums(connection, concerned)
+        _rebuild_days(connection, concerned, zone)
+        changes = _read_totals(connection, concerned)
         for campaign_id, counts in changes.items():
             counts.subtract(before[campaign_id])
-        return [each for each in _stamp(connection, changes) if each.campaign.id in changes]
+        return [
+            each for each in _record_rollup_time(connection, changes) if each.campaign.id in changes
+        ]
 
 
-def _quarters_of(day: date, zone: tzinfo) -> range:
+def _quarters_of_day(day: date, zone: tzinfo) -> range:
     begins, ends = (
-        from_datetime(datetime.combine(each, time(), zone).astimezone(UTC)) // QUARTER
+        from_datetime(datetime.combine(each, time(), zone).astimezone(UTC)) // QUARTER_MICROSECONDS
         for each in (day, day + timedelta(days=1))
     )
     return range(begins, ends)
 
 
-def _concerned(connection: Connection, day: date, quarters: range) -> list[int]:
+def _find_affected_campaigns(connection: Connection, day: date, quarters: range) -> list[int]:
     known = (
         sa.select(engagement_days.c.campaign_id).where(engagement_days.c.day == day.isoformat()),
         sa.select(engagement_tallies.c.campaign_id).where(
             engagement_tallies.c.quarter.between(quarters.start, quarters.stop - 1)
         ),
         sa.select(engagements.c.campaign_id).where(
-            engagements.c.at >= quarters.start * QUARTER,
-            engagements.c.at < quarters.stop * QUARTER,
+            engagements.c.at >= quarters.start * QUARTER_MICROSECONDS,
+            engagements.c.at < quarters.stop * QUARTER_MICROSECONDS,
         ),
     )
     return sorted(connection.scalars(sa.union(*known)))
 
 
-def _sums(connection: Connection, campaign_ids: Sequence[int]) -> dict[int, Counter[Engagement]]:
+def _read_totals(
+    connection: Connection, campaign_ids: Sequence[int]
+) -> dict[int, Counter[Engagement]]:
     found: dict[int, Counter[Engagement]] = {each: Counter() for each in campaign_ids}
     query = sa.select(
         engagement_days.c.campaign_id, engagement_days.c.kind, engagement_days.c.recipients

@@ -19,14 +19,14 @@ def read_columns(connection: Connection, query: "sa.Select[Any]") -> list[NDArra
     rows = query.subquery()
     raw = connection.connection.driver_connection
     if isinstance(raw, psycopg.Connection):
-        return _from_bytes(raw, connection, rows)
+        return _read_postgresql_columns(raw, connection, rows)
     texts = connection.execute(
         sa.select(*(sa.func.group_concat(each, ",") for each in rows.c))
     ).one()
     return [np.fromstring(text or "", np.int64, sep=",") for text in texts]
 
 
-def _from_bytes(
+def _read_postgresql_columns(
     raw: "psycopg.Connection[Any]", connection: Connection, rows: sa.Subquery
 ) -> list[NDArray[np.int64]]:
     joined = sa.select(

@@ -17,14 +17,14 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.expression import FromClause
 
 from tracker.errors import DatabaseFailed, DatabaseUnreachable, UsageError
-from tracker.store.postgresql import OPTIONS, BigintArrayDumper, bigint_array
-from tracker.store.sqlite import sqlite_engine
+from tracker.store.postgresql import POSTGRESQL_OPTIONS, BigintArrayDumper, bigint_array
+from tracker.store.sqlite import create_sqlite_engine
 
-CONNECT_TIMEOUT = 5
+CONNECT_TIMEOUT_SECONDS = 5
 """Seconds to wait for a database server before calling it unreachable."""
 
 
-DURABILITY = {
+DURABILITY_SETTINGS = {
     "sqlite": ("journal_mode", "synchronous"),
     "postgresql": (
         *("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method"),
@@ -33,7 +33,7 @@ DURABILITY = {
 }
 """Settings that say what a commit is worth, and so what it costs."""
 
-SYNCHRONOUS = ("off", "normal", "full", "extra")
+SQLITE_SYNCHRONOUS_LEVELS = ("off", "normal", "full", "extra")
 """What SQLite means by 0, 1, 2, 3."""
 
 
@@ -70,10 +70,10 @@ class Database:
         with self.read() as connection:
             said = {
                 name: str(connection.scalar(sa.text(f"{ask} {name}")))
-                for name in DURABILITY[self.engine.dialect.name]
+                for name in DURABILITY_SETTINGS[self.engine.dialect.name]
             }
         if not self.is_postgresql:
-            said["synchronous"] = SYNCHRONOUS[int(said["synchronous"])]
+            said["synchronous"] = SQLITE_SYNCHRONOUS_LEVELS[int(said["synchronous"])]
             said["sqlite_version"] = sqlite3.sqlite_version
         return said
 
@@ -98,7 +98,7 @@ class Database:
             yield connection
 
     @contextmanager
-    def survey(self) -> Iterator[Connection]:
+    def read_only_analytics(self) -> Iterator[Connection]:
         """A :meth:`read` for questions about whole tables, such as the audit's."""
         with self.read() as connection:
             if self.is_postgresql:
@@ -115,10 +115,10 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end, rolled back if the block raises."""
-        with self._writing.connect() as connection, connection.begin():
+        with self._write_engine.connect() as connection, connection.begin():
             yield connection
 
-    def keep_to_oneself(self, connection: Connection, table: Table) -> None:
+    def lock_table(self, connection: Connection, table: Table) -> None:
         """Let nobody else write to a table until the transaction ends: wait for those who do.
 
         SQLite has one writer at a time anyway.
@@ -126,7 +126,7 @@ class Database:
         if self.is_postgresql:
             connection.execute(sa.text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
 
-    def take_stock(self) -> None:
+    def analyze(self) -> None:
         """Have PostgreSQL look at how large its tables have become, for better plans from now on.
 
         It does so by itself, but not in the first minute. SQLite was told at migration.
@@ -136,7 +136,7 @@ class Database:
                 connection.execute(sa.text("ANALYZE"))
 
     @cached_property
-    def _writing(self) -> Engine:
+    def _write_engine(self) -> Engine:
         """The same engine and pool, for connections that will write."""
         return self.engine.execution_options(sqlite_immediate=True, preserve_rowcount=True)
 
@@ -198,13 +198,13 @@ def connect(url: str, *, reading: bool = False) -> Database:
             parsed.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
             connect_args={
-                "connect_timeout": CONNECT_TIMEOUT,
+                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
                 "application_name": "sendtrace",
                 # A plan that was prepared while a table was nearly empty reads all of it, and
                 # would go on doing so when it has grown. Planning anew costs little a batch,
                 # and whoever means whole tables says so: see survey().
                 "prepare_threshold": None,
-                "options": f"{OPTIONS} {_text(parsed.query.get('options', ''))}".strip(),
+                "options": f"{POSTGRESQL_OPTIONS} {_text(parsed.query.get('options', ''))}".strip(),
             },
         )
 
@@ -214,7 +214,7 @@ def connect(url: str, *, reading: bool = False) -> Database:
 
         return Database(engine)
     if backend == "sqlite":
-        return Database(sqlite_engine(parsed.set(drivername="sqlite+pysqlite"), reading))
+        return Database(create_sqlite_engine(parsed.set(drivername="sqlite+pysqlite"), reading))
     raise UsageError(f"no support for {backend} databases; expected sqlite or postgresql")
 
 

@@ -36,12 +36,12 @@ def migrate(
     head = scripts.get_current_head()
     version_table = f"{floor}_version"
     with database.read() as connection:
-        if _revision(connection, version_table) == head:
+        if _read_revision(connection, version_table) == head:
             return
     with database.write() as connection:
         if database.is_postgresql:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-        current = _revision(connection, version_table)
+        current = _read_revision(connection, version_table)
         if current is not None and current not in {
             each.revision for each in scripts.walk_revisions()
         }:
@@ -55,6 +55,6 @@ def migrate(
     database.engine.dispose()  # SQLite reads its planner's statistics when a connection is made
 
 
-def _revision(connection: Connection, version_table: str) -> str | None:
+def _read_revision(connection: Connection, version_table: str) -> str | None:
     context = MigrationContext.configure(connection, opts={"version_table": version_table})
     return context.get_current_revision()

@@ -7,7 +7,7 @@ import psycopg
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-OPTIONS = "-c enable_seqscan=off -c jit=off"
+POSTGRESQL_OPTIONS = "-c enable_seqscan=off -c jit=off"
 """PostgreSQL's settings for our sessions; those in the URL come after them, and win."""
 
 

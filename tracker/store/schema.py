@@ -30,7 +30,16 @@ from sqlalchemy import (
     true,
 )
 
-from tracker.status import IN_PROGRESS, LEGAL, Channel, Engagement, Reason, Status, Step, Verdict
+from tracker.status import (
+    IN_PROGRESS_STATUSES,
+    LEGAL_TRANSITIONS,
+    Channel,
+    Engagement,
+    Reason,
+    Status,
+    Step,
+    Verdict,
+)
 
 NO_REASON = 0
 """Stands in the reason column of everything that is not Not Sent."""
@@ -46,7 +55,7 @@ metadata = MetaData(
 )
 
 
-def _codes(codes: Iterable[int]) -> str:
+def _sql_code_list(codes: Iterable[int]) -> str:
     return ", ".join(str(int(code)) for code in sorted(codes))
 
 
@@ -54,38 +63,38 @@ def _words(words: Iterable[str]) -> str:
     return ", ".join(f"'{word}'" for word in words)
 
 
-def _following(previous: str, status: str) -> str:
+def _legal_change_sql(previous: str, status: str) -> str:
     """SQL that is true where ``status`` may follow ``previous`` (which must not be null)."""
     cases = " ".join(
-        f"WHEN {source} THEN {status} IN ({_codes(targets)})"
-        for source, targets in LEGAL.items()
+        f"WHEN {source} THEN {status} IN ({_sql_code_list(targets)})"
+        for source, targets in LEGAL_TRANSITIONS.items()
         if source is not None and targets
     )
     return f"CASE {previous} {cases} ELSE 1 = 0 END"
 
 
-def _legal_transition() -> str:
-    beginnings = f"status IN ({_codes(LEGAL[None])})"
-    changes = _following("previous", "status")
+def _legal_transition_sql() -> str:
+    beginnings = f"status IN ({_sql_code_list(LEGAL_TRANSITIONS[None])})"
+    changes = _legal_change_sql("previous", "status")
     return f"CASE WHEN previous IS NULL THEN {beginnings} ELSE {changes} END"
 
 
-_STATUS = f"status IN ({_codes(Status)})"
-_REASON = (
-    f"(status = {Status.NOT_SENT:d} AND reason IN ({_codes(Reason)}))"
+_VALID_STATUS = f"status IN ({_sql_code_list(Status)})"
+_VALID_REASON = (
+    f"(status = {Status.NOT_SENT:d} AND reason IN ({_sql_code_list(Reason)}))"
     f" OR (status <> {Status.NOT_SENT:d} AND reason = {NO_REASON})"
 )
-_ATTEMPT = (
-    f"(status IN ({_codes({*IN_PROGRESS, Status.NOT_SENT})}) AND attempt = 0)"
-    f" OR (status NOT IN ({_codes({*IN_PROGRESS, Status.NOT_SENT})}) AND attempt >= 1)"
+_VALID_ATTEMPT = (
+    f"(status IN ({_sql_code_list({*IN_PROGRESS_STATUSES, Status.NOT_SENT})}) AND attempt = 0)"
+    f" OR (status NOT IN ({_sql_code_list({*IN_PROGRESS_STATUSES, Status.NOT_SENT})}) AND attempt >= 1)"
 )
 
 
 def _state_checks() -> list[CheckConstraint]:
     return [
-        CheckConstraint(_STATUS, name="status"),
-        CheckConstraint(_REASON, name="reason"),
-        CheckConstraint(_ATTEMPT, name="attempt"),
+        CheckConstraint(_VALID_STATUS, name="status"),
+        CheckConstraint(_VALID_REASON, name="reason"),
+        CheckConstraint(_VALID_ATTEMPT, name="attempt"),
     ]
 
 
@@ -319,7 +328,7 @@ transitions = Table(
     Column("at", BigInteger, nullable=False),
     Column("step_id", Integer, nullable=False),
     *_state_checks(),
-    CheckConstraint(_legal_transition(), name="legal"),
+    CheckConstraint(_legal_transition_sql(), name="legal"),
     sqlite_with_rowid=False,
     comment="Every change of a status, once: a message enters a status once an attempt.",
 )
@@ -331,7 +340,7 @@ engagements = Table(
     Column("kind", SmallInteger, primary_key=True, autoincrement=False),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("at", BigInteger, primary_key=True, autoincrement=False),
-    CheckConstraint(f"kind IN ({_codes(Engagement)})", name="kind"),
+    CheckConstraint(f"kind IN ({_sql_code_list(Engagement)})", name="kind"),
     sqlite_with_rowid=False,
     comment="What recipients did with delivered messages, each event once.",
 )
@@ -345,7 +354,7 @@ engagement_tallies = Table(
     Column("quarter", Integer, primary_key=True, autoincrement=False),
     Column("recipients", Integer, nullable=False),
     Column("rolled", Integer, nullable=False, server_default=text("0")),
-    CheckConstraint(f"kind IN ({_codes(Engagement)})", name="kind"),
+    CheckConstraint(f"kind IN ({_sql_code_list(Engagement)})", name="kind"),
     CheckConstraint("recipients >= 0", name="recipients"),
     Index(
         "engagement_tallies_new_idx",
@@ -365,7 +374,7 @@ engagement_days = Table(
     Column("day", String(10), primary_key=True),
     Column("kind", SmallInteger, primary_key=True, autoincrement=False),
     Column("recipients", Integer, nullable=False),
-    CheckConstraint(f"kind IN ({_codes(Engagement)})", name="kind"),
+    CheckConstraint(f"kind IN ({_sql_code_list(Engagement)})", name="kind"),
     CheckConstraint("recipients >= 0", name="recipients"),
     sqlite_with_rowid=False,
     comment="The rollup: how many recipients did something for the first time on a local day, as"
@@ -436,7 +445,7 @@ tallies = Table(
 
 # A CHECK sees one row, not the change from one to the next, so the refusal of illegal changes
 # of a message needs a trigger. Its condition is an expression, which costs next to nothing.
-ILLEGAL_CHANGE = f"NOT ({_following('OLD.status', 'NEW.status')})"
+ILLEGAL_CHANGE = f"NOT ({_legal_change_sql('OLD.status', 'NEW.status')})"
 
 POSTGRESQL_EXTRAS = (
     """\
@@ -498,12 +507,12 @@ SQLITE_EXTRAS += (
 )
 
 
-def _after_tables(statements: Iterable[str], dialect: str | None = None) -> None:
+def _execute_after_create(statements: Iterable[str], dialect: str | None = None) -> None:
     for statement in statements:
         ddl = DDL(statement)  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
         event.listen(metadata, "after_create", ddl.execute_if(dialect=dialect))
 
 
-_after_tables(POSTGRESQL_EXTRAS, "postgresql")
-_after_tables(SQLITE_EXTRAS, "sqlite")
-_after_tables(VIEWS)
+_execute_after_create(POSTGRESQL_EXTRAS, "postgresql")
+_execute_after_create(SQLITE_EXTRAS, "sqlite")
+_execute_after_create(VIEWS)

@@ -11,19 +11,19 @@ from sqlalchemy import Connection, Engine
 
 from tracker.errors import UsageError
 
-BUSY_TIMEOUT = 30
+BUSY_TIMEOUT_SECONDS = 30
 """Seconds that a SQLite writer waits for its turn. Writers hold the lock for some 0.1 s."""
 
-BUSY_PAUSE = 0.01
+BUSY_RETRY_SECONDS = 0.01
 """Seconds between two tries of what SQLite does not wait for by itself."""
 
-OLDEST_SQLITE = (3, 35)
+MIN_SQLITE_VERSION = (3, 35)
 """The first with RETURNING."""
 
 
-def sqlite_engine(url: sa.URL, reading: bool) -> Engine:
+def create_sqlite_engine(url: sa.URL, reading: bool) -> Engine:
     """What opens a SQLite file as :func:`tracker.store.database.connect` says."""
-    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+    if sqlite3.sqlite_version_info < MIN_SQLITE_VERSION:
         raise UsageError(
             f"Python's SQLite is {sqlite3.sqlite_version}; sendtrace needs 3.35 or newer"
         )
@@ -32,20 +32,20 @@ def sqlite_engine(url: sa.URL, reading: bool) -> Engine:
         raise UsageError("a SQLite database needs a file: workers are processes of their own")
     read_only = False
     if reading:
-        file = _file_of(name)
+        file = _sqlite_file(name)
         if not file.exists():
             raise UsageError(f"the database {file} does not exist")
         read_only = not all(map(_is_writable, (file, file.absolute().parent)))
         if read_only:
-            url = _read_only(file)
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT})
+            url = _read_only_url(file)
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # transactions begin below, not by the driver's guess
         if read_only:
             return
-        _use_write_ahead_log(connection)
+        _enable_write_ahead_log(connection)
         for pragma in (
             "synchronous = FULL",  # a commit is on the disk, as with PostgreSQL's defaults
             "foreign_keys = ON",
@@ -63,7 +63,7 @@ def sqlite_engine(url: sa.URL, reading: bool) -> Engine:
     return engine
 
 
-def _file_of(name: str) -> Path:
+def _sqlite_file(name: str) -> Path:
     """The file that SQLite opens, given one, or a URI."""
     uri = name.startswith("file:")
     return Path(unquote(urlsplit(name).path) if uri else name)
@@ -74,7 +74,7 @@ def _is_writable(path: Path) -> bool:
     return os.access(path, os.W_OK, effective_ids=effective)
 
 
-def _read_only(file: Path) -> sa.URL:
+def _read_only_url(file: Path) -> sa.URL:
     """The URL of a file that can't be written, or whose folder can't: the log has no place there.
 
     Without a log nobody else writes either, and SQLite may be told that the file does not change.
@@ -88,9 +88,9 @@ def _read_only(file: Path) -> sa.URL:
     )
 
 
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+def _enable_write_ahead_log(connection: sqlite3.Connection) -> None:
     """Set the journal's mode. SQLite does not wait here by itself while others make the file."""
-    deadline = time.monotonic() + BUSY_TIMEOUT
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -99,4 +99,4 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
             locked = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
             if not locked or time.monotonic() > deadline:
                 raise
-            time.sleep(BUSY_PAUSE)
+            time.sleep(BUSY_RETRY_SECONDS)

@@ -12,22 +12,22 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from tracker.clock import to_datetime
-from tracker.queries.messages import Found, find_messages
+from tracker.queries.messages import MessageRow, find_messages
 from tracker.queries.report import Report
 from tracker.queries.timeline import tell
 from tracker.web import figures
-from tracker.web.context import Desk
+from tracker.web.context import WebContext
 from tracker.web.live import Snapshot
 from tracker.web.masking import mask_email, mask_mobile
-from tracker.web.pages import check_after, opinions, report_of
-from tracker.web.queries import Question
+from tracker.web.pages import check_page_start, find_report, opinions
+from tracker.web.queries import MessageQuery
 
-KEEP_ALIVE = 15.0
+KEEP_ALIVE_SECONDS = 15.0
 """Seconds after which a stream says that it is still there: proxies close what is silent."""
 
 CampaignId = Annotated[int, Path(description="The campaign's id, as in /api/campaigns.")]
 Number = Annotated[int, Path(description="The message's number within its campaign, from 0.")]
-NOT_FOUND: dict[int | str, dict[str, Any]] = {
+NOT_FOUND_RESPONSE: dict[int | str, dict[str, Any]] = {
     404: {"description": "There is no such campaign or message; `detail` says what there is."}
 }
 
@@ -45,7 +45,7 @@ class CampaignModel(BaseModel):
     attention: list[str] = Field(description="what about it needs attention, in words")
 
 
-class Overview(BaseModel):
+class OverviewModel(BaseModel):
     """The latest campaigns, as of ``at``; ``trouble`` says why the numbers are old, if they are."""
 
     at: datetime | None
@@ -84,7 +84,7 @@ class Opinion(BaseModel):
     error: str | None
 
 
-class StandingModel(BaseModel):
+class StalledBatchModel(BaseModel):
     """A batch that stands still, and the command that sends it on."""
 
     campaign: int
@@ -107,7 +107,7 @@ class WorkerModel(BaseModel):
     queues: list[str]
 
 
-class FailedModel(BaseModel):
+class FailedTaskModel(BaseModel):
     """A task that failed lately; ``again``: it is tried once more."""
 
     task: str
@@ -120,27 +120,27 @@ class FailedModel(BaseModel):
     again: bool
 
 
-class StandstillModel(BaseModel):
+class OperationsModel(BaseModel):
     """What stands still. ``workers`` and ``failed`` are null where nobody listens to them;
     ``deaf_since``: the broker is away."""
 
-    batches: list[StandingModel]
+    batches: list[StalledBatchModel]
     workers: list[WorkerModel] | None
-    failed: list[FailedModel] | None
+    failed: list[FailedTaskModel] | None
     unserved: list[str] = Field(description="queues without a worker")
     deaf_since: datetime | None
 
 
-def make_api(desk: Desk) -> APIRouter:
+def make_api_router(desk: WebContext) -> APIRouter:
     """The API, made from what is at the ``desk``."""
     router = APIRouter(prefix="/api")
     get = partial(router.add_api_route, methods=["GET"])
 
-    def campaigns() -> Overview:
+    def campaigns() -> OverviewModel:
         """The latest campaigns, the latest first, and those that somebody looks at."""
         snapshot = desk.live.snapshot
         reports = [report for _, report in sorted(snapshot.reports.items())][::-1]
-        return Overview(
+        return OverviewModel(
             at=snapshot.at,
             trouble=snapshot.trouble,
             campaigns=[_campaign(snapshot, report) for report in reports],
@@ -148,18 +148,18 @@ def make_api(desk: Desk) -> APIRouter:
 
     def campaign(campaign_id: CampaignId) -> CampaignModel:
         """How far a campaign is."""
-        return _campaign(*report_of(desk, campaign_id))
+        return _campaign(*find_report(desk, campaign_id))
 
     def report(campaign_id: CampaignId) -> dict[str, Any]:
         """The Live Monitoring Report, as `sendtrace report --format json` has it."""
-        _, found = report_of(desk, campaign_id)
+        _, found = find_report(desk, campaign_id)
         return found.as_json()
 
-    def messages(campaign_id: CampaignId, asked: Annotated[Question, Query()]) -> MessagesModel:
+    def messages(campaign_id: CampaignId, asked: Annotated[MessageQuery, Query()]) -> MessagesModel:
         """The messages behind a number of the report, in the order of their numbers."""
         with desk.reading() as connection:
             found = desk.campaign(connection, campaign_id)
-            check_after(connection, found, asked)
+            check_page_start(connection, found, asked)
             page = find_messages(
                 desk.database,
                 connection,
@@ -168,7 +168,7 @@ def make_api(desk: Desk) -> APIRouter:
                 after=asked.after,
                 most=asked.limit,
             )
-        shown = desk.shows_contacts(asked.contacts)
+        shown = desk.can_show_contacts(asked.contacts)
         return MessagesModel(
             total=page.total,
             next=page.after,
@@ -187,7 +187,7 @@ def make_api(desk: Desk) -> APIRouter:
         with desk.reading() as connection:
             found = desk.campaign(connection, campaign_id)
             tell(connection, found, number)
-        shown = desk.shows_contacts(contacts)
+        shown = desk.can_show_contacts(contacts)
         said = opinions(desk, found, number, contacts=shown) or []
         return [
             Opinion(
@@ -200,9 +200,9 @@ def make_api(desk: Desk) -> APIRouter:
             for each, looked_at in said
         ]
 
-    def standstill() -> StandstillModel:
+    def standstill() -> OperationsModel:
         """Batches without progress, workers that went silent, tasks that failed lately."""
-        return _standstill(desk)
+        return _operations_model(desk)
 
     def queues() -> dict[str, dict[str, int]] | None:
         """How deep each queue is, ready and unacked; null where the broker does not say."""
@@ -214,9 +214,11 @@ def make_api(desk: Desk) -> APIRouter:
         """Server-sent events: with a `campaign`, its numbers whenever they were read anew, once a
         second; without one, the overview."""
         if followed is not None:
-            await run_sync(report_of, desk, followed)
+            await run_sync(find_report, desk, followed)
         return StreamingResponse(
-            _stream(desk, followed), media_type="text/event-stream", headers=NOT_BUFFERED
+            _stream_events(desk, followed),
+            media_type="text/event-stream",
+            headers=NO_BUFFERING_HEADERS,
         )
 
     get("/campaigns", campaigns, summary="The campaigns", tags=["campaigns"])
@@ -225,35 +227,35 @@ def make_api(desk: Desk) -> APIRouter:
         campaign,
         summary="A campaign",
         tags=["campaigns"],
-        responses=NOT_FOUND,
+        responses=NOT_FOUND_RESPONSE,
     )
     get(
         "/campaigns/{campaign_id}/report",
         report,
         summary="The Live Monitoring Report",
         tags=["campaigns"],
-        responses=NOT_FOUND,
+        responses=NOT_FOUND_RESPONSE,
     )
     get(
         "/campaigns/{campaign_id}/messages",
         messages,
         summary="Messages behind a number",
         tags=["messages"],
-        responses=NOT_FOUND,
+        responses=NOT_FOUND_RESPONSE,
     )
     get(
         "/campaigns/{campaign_id}/messages/{number}",
         message,
         summary="The story of a message",
         tags=["messages"],
-        responses=NOT_FOUND,
+        responses=NOT_FOUND_RESPONSE,
     )
     get(
         "/campaigns/{campaign_id}/messages/{number}/checks",
         checks,
         summary="The checks explained",
         tags=["messages"],
-        responses=NOT_FOUND,
+        responses=NOT_FOUND_RESPONSE,
     )
     get("/standstill", standstill, summary="What stands still", tags=["operations"])
     get("/queues", queues, summary="The queues", tags=["operations"])
@@ -267,16 +269,16 @@ def make_api(desk: Desk) -> APIRouter:
     return router
 
 
-NOT_BUFFERED = {"X-Accel-Buffering": "no"}
+NO_BUFFERING_HEADERS = {"X-Accel-Buffering": "no"}
 """Has nginx pass a stream on at once."""
 
 
-def _standstill(desk: Desk) -> StandstillModel:
+def _operations_model(desk: WebContext) -> OperationsModel:
     seen = None if desk.outside.presence is None else desk.outside.presence()
     command = desk.outside.help_batch
-    return StandstillModel(
+    return OperationsModel(
         batches=[
-            StandingModel(
+            StalledBatchModel(
                 campaign=each.campaign.id,
                 name=each.campaign.name,
                 batch=each.batch,
@@ -290,7 +292,7 @@ def _standstill(desk: Desk) -> StandstillModel:
             for each in desk.live.snapshot.standing
         ],
         workers=None if seen is None else [WorkerModel(**asdict(each)) for each in seen.workers],
-        failed=None if seen is None else [FailedModel(**asdict(each)) for each in seen.failed],
+        failed=None if seen is None else [FailedTaskModel(**asdict(each)) for each in seen.failed],
         unserved=desk.unserved(seen),
         deaf_since=None if seen is None else seen.deaf_since,
     )
@@ -311,7 +313,7 @@ def _campaign(snapshot: Snapshot, report: Report) -> CampaignModel:
     )
 
 
-def _message(found: Found, *, contacts: bool) -> MessageModel:
+def _message(found: MessageRow, *, contacts: bool) -> MessageModel:
     email, mobile = found.email, found.mobile
     if not contacts:
         email, mobile = email and mask_email(email), mobile and mask_mobile(mobile)
@@ -332,10 +334,10 @@ def _plain(value: object) -> object:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-async def _stream(desk: Desk, campaign_id: int | None) -> AsyncIterator[str]:
+async def _stream_events(desk: WebContext, campaign_id: int | None) -> AsyncIterator[str]:
     number, told = -1, ""
     while not desk.live.ended:
-        snapshot = await desk.live.newer(number, KEEP_ALIVE)
+        snapshot = await desk.live.newer(number, KEEP_ALIVE_SECONDS)
         if snapshot.number <= number:
             yield ": still here\n\n"
             continue

@@ -18,20 +18,20 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from tracker.errors import NotFound, SendtraceError, UsageError
 from tracker.settings import Settings
 from tracker.store.database import Database
-from tracker.web.api import make_api
-from tracker.web.context import Desk, Section
-from tracker.web.inbound import make_doors
+from tracker.web.api import make_api_router
+from tracker.web.context import Section, WebContext
+from tracker.web.inbound import make_inbound_router
 from tracker.web.live import Live
-from tracker.web.metrics import CONTENT_TYPE, exposition
-from tracker.web.monitoring import Outside
-from tracker.web.pages import make_pages
-from tracker.web.security import Defences, reporters, viewers
+from tracker.web.metrics import METRICS_CONTENT_TYPE, render_metrics
+from tracker.web.monitoring import Monitoring
+from tracker.web.pages import make_page_router
+from tracker.web.security import SecurityMiddleware, make_reporter_guard, viewers
 
-STATIC = Path(__file__).with_name("static")
-STYLE = Path(__file__).parent.parent / "templates" / "style.css"
+STATIC_FOLDER = Path(__file__).with_name("static")
+STYLESHEET = Path(__file__).parent.parent / "templates" / "style.css"
 """The style of all pages: those that are one file have it in them."""
 
-DESCRIPTION = """\
+API_DESCRIPTION = """\
 What `sendtrace` records, for programs. Where a token is set, it is given as a bearer token.
 
 Times are ISO 8601 in UTC. Errors have a `detail`: 404 says what there is, 422 names the parameter.
@@ -39,16 +39,18 @@ Times are ISO 8601 in UTC. Errors have a `detail`: 404 says what there is, 422 n
 
 
 def make_app(
-    database: Database, settings: Settings, outside: Outside, sections: Sequence[Section] = ()
+    database: Database, settings: Settings, outside: Monitoring, sections: Sequence[Section] = ()
 ) -> FastAPI:
     """The live page on the record in ``database``, with what is there ``outside`` of it."""
     live = Live(database, outside)
-    desk = Desk(database=database, settings=settings, outside=outside, live=live, sections=sections)
+    desk = WebContext(
+        database=database, settings=settings, outside=outside, live=live, sections=sections
+    )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await live.look()
-        following = asyncio.create_task(live.follow())
+        following = asyncio.create_task(live.run())
         try:
             yield
         finally:
@@ -58,33 +60,39 @@ def make_app(
 
     app = FastAPI(
         title="sendtrace",
-        description=DESCRIPTION,
+        description=API_DESCRIPTION,
         lifespan=lifespan,
         openapi_url=None,  # with the token only: see below
         docs_url=None,  # they load their program from another host
         redoc_url=None,
     )
     app.state.live = live
-    app.add_middleware(Defences, open_to_all=settings.token is None)
-    app.add_api_route("/static/style.css", lambda: FileResponse(STYLE), include_in_schema=False)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.add_api_route("/health", _health(database), include_in_schema=False)
+    app.add_middleware(SecurityMiddleware, is_anonymous_allowed=settings.token is None)
+    app.add_api_route(
+        "/static/style.css", lambda: FileResponse(STYLESHEET), include_in_schema=False
+    )
+    app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
+    app.add_api_route("/health", _health_endpoint(database), include_in_schema=False)
     guarded = [Depends(viewers(settings.token))]
-    app.include_router(make_pages(desk), dependencies=guarded)
-    app.include_router(make_api(desk), dependencies=guarded)
-    app.add_api_route("/metrics", _metrics(desk), include_in_schema=False, dependencies=guarded)
-    app.include_router(make_doors(desk, reporters(settings.token)))
+    app.include_router(make_page_router(desk), dependencies=guarded)
+    app.include_router(make_api_router(desk), dependencies=guarded)
+    app.add_api_route(
+        "/metrics", _metrics_endpoint(desk), include_in_schema=False, dependencies=guarded
+    )
+    app.include_router(make_inbound_router(desk, make_reporter_guard(settings.token)))
     for section in sections:
         app.include_router(section.make(desk), dependencies=guarded)
     app.add_api_route(
         "/api/openapi.json", app.openapi, include_in_schema=False, dependencies=guarded
     )
-    app.add_api_route("/api", _reference(app, desk), include_in_schema=False, dependencies=guarded)
-    _say_what_is_wrong(app, desk)
+    app.add_api_route(
+        "/api", _reference_endpoint(app, desk), include_in_schema=False, dependencies=guarded
+    )
+    _add_error_handlers(app, desk)
     return app
 
 
-def _health(database: Database) -> Any:
+def _health_endpoint(database: Database) -> Any:
     def health() -> Response:
         try:
             with database.engine.connect() as connection:
@@ -96,21 +104,21 @@ def _health(database: Database) -> Any:
     return health
 
 
-def _metrics(desk: Desk) -> Any:
+def _metrics_endpoint(desk: WebContext) -> Any:
     def metrics() -> Response:
-        return Response(exposition(desk), media_type=CONTENT_TYPE)
+        return Response(render_metrics(desk), media_type=METRICS_CONTENT_TYPE)
 
     return metrics
 
 
-def _reference(app: FastAPI, desk: Desk) -> Any:
+def _reference_endpoint(app: FastAPI, desk: WebContext) -> Any:
     def reference() -> Response:
         return desk.page("web/reference.html", title="API", schema=app.openapi())
 
     return reference
 
 
-def _say_what_is_wrong(app: FastAPI, desk: Desk) -> None:
+def _add_error_handlers(app: FastAPI, desk: WebContext) -> None:
     """Have programs told in JSON, and people on a page, what is wrong."""
 
     def told(request: Request, status: int, heading: str, problems: list[str]) -> Response:

@@ -14,29 +14,29 @@ from sqlalchemy import Connection
 from starlette.responses import HTMLResponse
 
 from tracker.errors import NotFound
-from tracker.output.render import Filters, pages_of
-from tracker.queries.timeline import MOST_NUMBER
-from tracker.record.catalog import Campaign, latest_campaigns, load_campaigns
+from tracker.output.render import TemplateFilters, make_template_environment
+from tracker.queries.timeline import MAX_NUMBER
+from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
 from tracker.settings import Settings
 from tracker.store.database import Database
-from tracker.web.figures import Bulletins, Drawings
+from tracker.web.figures import ChartCache, LiveUpdates
 from tracker.web.live import Live
-from tracker.web.monitoring import Outside, Presence
+from tracker.web.monitoring import Monitoring, Presence
 
 MOST_NAMED = 5
 """Campaigns that are named to whoever asks for one that is not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desk:
+class WebContext:
     """The record, its latest numbers, and all that is there beside it."""
 
     database: Database
     settings: Settings
-    outside: Outside
+    outside: Monitoring
     live: Live
     sections: Sequence["Section"] = ()
-    drawings: Drawings = field(default_factory=Drawings)
+    drawings: ChartCache = field(default_factory=ChartCache)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -45,15 +45,15 @@ class Desk:
 
     def campaign(self, connection: Connection, campaign_id: int) -> Campaign:
         """A campaign; :exc:`NotFound`, with some of those that there are."""
-        found = load_campaigns(connection, [campaign_id]) if campaign_id <= MOST_NUMBER else []
+        found = load_campaigns(connection, [campaign_id]) if campaign_id <= MAX_NUMBER else []
         if found:
             return found[0]
-        there = load_campaigns(connection, latest_campaigns(connection, MOST_NAMED))
+        there = load_campaigns(connection, find_latest_campaign_ids(connection, MOST_NAMED))
         named = ", ".join(f"{each.id} ({each.name}, run {each.run_id})" for each in there)
         latest = f"the latest are {named}" if named else "nothing is recorded yet"
         raise NotFound(f"there is no campaign {campaign_id}; {latest}")
 
-    def shows_contacts(self, asked: str | None) -> bool:
+    def can_show_contacts(self, asked: str | None) -> bool:
         """Whether a viewer who asks may see contact data."""
         return asked == "shown" and self.settings.show_contacts
 
@@ -64,7 +64,7 @@ class Desk:
         served = {queue for each in seen.workers if each.is_there for queue in each.queues}
         return [queue for queue in self.outside.queues if queue not in served]
 
-    def task_address(self, task_id: str | None) -> str | None:
+    def task_url(self, task_id: str | None) -> str | None:
         """Where Flower shows a task."""
         if self.settings.flower_url is None or not task_id:
             return None
@@ -80,19 +80,21 @@ class Desk:
             "snapshot": self.live.snapshot,
             "flower_url": self.settings.flower_url,
         }
-        return self._pages.get_template(template).render({**shared, **context})
+        return self._template_environment.get_template(template).render({**shared, **context})
 
     @cached_property
-    def bulletins(self) -> Bulletins:
-        return Bulletins(self.live, self.settings.zone)
+    def bulletins(self) -> LiveUpdates:
+        return LiveUpdates(self.live, self.settings.zone)
 
     @cached_property
-    def _pages(self) -> Environment:
-        filters: Filters = {"time": shown_time, "share": _share, "value": shown_value}
-        return pages_of(*(each.templates for each in self.sections), filters=filters)
+    def _template_environment(self) -> Environment:
+        filters: TemplateFilters = {"time": format_time, "share": _share, "value": format_value}
+        return make_template_environment(
+            *(each.template_packages for each in self.sections), filters=filters
+        )
 
 
-def shown_time(at: datetime | None) -> str:
+def format_time(at: datetime | None) -> str:
     """A moment as the page's program puts it into the viewer's zone; in UTC without one."""
     if at is None:
         return Markup('<span class="aside">unknown</span>')
@@ -102,7 +104,7 @@ def shown_time(at: datetime | None) -> str:
     )
 
 
-def shown_value(value: object) -> str:
+def format_value(value: object) -> str:
     """A value that a check looked at, as people write it."""
     match value:
         case None | () | frozenset() if not value:
@@ -121,9 +123,9 @@ def _share(part: int, whole: int) -> str:
 
 class Section(NamedTuple):
     """A part of the live page that another floor brings: the way to it, and what makes its pages
-    from what is at the desk. ``templates`` is the package whose templates those pages use."""
+    from what is at the desk. ``template_packages`` is the package whose templates those pages use."""
 
     label: str
     address: str
-    make: Callable[[Desk], APIRouter]
-    templates: str
+    make: Callable[[WebContext], APIRouter]
+    template_packages: str

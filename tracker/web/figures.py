@@ -12,20 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tracker.output.charts import Chart, line_chart
-from tracker.output.report_lines import all_lines, balance_line
+from tracker.output.report_lines import all_report_lines, balance_line
 from tracker.output.series import Column
 from tracker.queries.report import Report
 from tracker.status import Reason, Status
 from tracker.text import counted
-from tracker.web.live import Live, Moment, Snapshot, Waiting
+from tracker.web.live import Live, ProgressSample, Snapshot, Waiting
 
-SMOOTHED = 5.0
+THROUGHPUT_WINDOW_SECONDS = 5.0
 """Seconds over which the throughput of now is taken."""
 
-FEW_SECONDS = 120.0
+SECONDS_AXIS_LIMIT = 120.0
 """Up to so many seconds, what was seen is shown by the second, else by the minute."""
 
-NOTHING_MOVED = "nothing has moved in the last minutes"
+NO_MOVEMENT = "nothing has moved in the last minutes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Progress:
 def progress(snapshot: Snapshot, report: Report) -> Progress:
     """How far a campaign is, and what about it needs attention."""
     attention = []
-    standing = snapshot.standing_of[report.campaign.id]
+    standing = snapshot.stalled_counts[report.campaign.id]
     if not report.balanced:
         attention.append("its report does not balance: run sendtrace verify")
     if standing:
@@ -56,23 +56,25 @@ def progress(snapshot: Snapshot, report: Report) -> Progress:
     return Progress(report=report, attention=attention)
 
 
-def throughput(moments: Sequence[Moment]) -> float | None:
+def throughput(moments: Sequence[ProgressSample]) -> float | None:
     """Messages a second to the gateway, over the last seconds."""
     if len(moments) < 2:
         return None
     last = moments[-1]
-    since = next((each for each in moments if each.at >= last.at - SMOOTHED), moments[0])
+    since = next(
+        (each for each in moments if each.at >= last.at - THROUGHPUT_WINDOW_SECONDS), moments[0]
+    )
     if since.at >= last.at:
         since = moments[-2]
     return (last.sent - since.sent) / (last.at - since.at)
 
 
 def news(
-    snapshot: Snapshot, report: Report, moments: Sequence[Moment], zone: tzinfo
+    snapshot: Snapshot, report: Report, moments: Sequence[ProgressSample], zone: tzinfo
 ) -> dict[str, Any]:
     """What moves on the page of a campaign, as its program reads it."""
     rate = throughput(moments)
-    lines = list(all_lines(report, zone))
+    lines = list(all_report_lines(report, zone))
     return {
         "at": snapshot.at and snapshot.at.isoformat(),
         "trouble": snapshot.trouble,
@@ -95,14 +97,14 @@ def queues(snapshot: Snapshot) -> dict[str, dict[str, int]] | None:
     return {name: depth._asdict() for name, depth in snapshot.depths.items()}
 
 
-def charts(moments: Sequence[Moment], waiting: Sequence[Waiting]) -> list[Chart]:
+def charts(moments: Sequence[ProgressSample], waiting: Sequence[Waiting]) -> list[Chart]:
     """Throughput and queue depths of the last minutes."""
     times = [each.at for each in moments] + [each.at for each in waiting]
-    axis = _Axis.of(min(times, default=0.0), max(times, default=0.0))
+    axis = _TimeAxis.of(min(times, default=0.0), max(times, default=0.0))
     return [_throughput_chart(moments, axis), _queue_chart(waiting, axis)]
 
 
-class _Axis(NamedTuple):
+class _TimeAxis(NamedTuple):
     """The time of what was seen: in seconds at first, in minutes later, and 0 at its end."""
 
     end: float
@@ -110,8 +112,8 @@ class _Axis(NamedTuple):
     title: str
 
     @classmethod
-    def of(cls, begin: float, end: float) -> "_Axis":
-        if end - begin < FEW_SECONDS:
+    def of(cls, begin: float, end: float) -> "_TimeAxis":
+        if end - begin < SECONDS_AXIS_LIMIT:
             return cls(end, 1, "seconds (0 is now)")
         return cls(end, 60, "minutes (0 is now)")
 
@@ -119,7 +121,7 @@ class _Axis(NamedTuple):
         return (np.array([*times]) - self.end) / self.unit
 
 
-def _throughput_chart(moments: Sequence[Moment], axis: _Axis) -> Chart:
+def _throughput_chart(moments: Sequence[ProgressSample], axis: _TimeAxis) -> Chart:
     pairs = list(pairwise(moments))
     seconds = np.array([after.at - before.at for before, after in pairs])
     series = {
@@ -134,11 +136,11 @@ def _throughput_chart(moments: Sequence[Moment], axis: _Axis) -> Chart:
         "messages a second",
         x,
         series,
-        nothing=NOTHING_MOVED,
+        nothing=NO_MOVEMENT,
     )
 
 
-def _queue_chart(waiting: Sequence[Waiting], axis: _Axis) -> Chart:
+def _queue_chart(waiting: Sequence[Waiting], axis: _TimeAxis) -> Chart:
     x = axis.places(each.at for each in waiting)
     names = waiting[-1].depths if waiting else ()
     series = {
@@ -155,31 +157,34 @@ def _queue_chart(waiting: Sequence[Waiting], axis: _Axis) -> Chart:
     )
 
 
-class Bulletins:
+class LiveUpdates:
     """The news of a campaign, or of all of them, as JSON. For one thread: that of the streams."""
 
     def __init__(self, live: Live, zone: tzinfo) -> None:
         self._live, self._zone = live, zone
         self._number = -1
-        self._worded: dict[int | None, str] = {}
+        self._json_by_campaign: dict[int | None, str] = {}
 
     def latest(self, campaign_id: int | None) -> str:
         """The news of a campaign, of all without one; ``null`` as long as nobody follows it."""
         snapshot = self._live.snapshot
         if snapshot.number != self._number:
             self._number = snapshot.number
-            self._worded.clear()
-        if campaign_id not in self._worded:
-            self._worded[campaign_id] = json.dumps(self._news(snapshot, campaign_id))
-        return self._worded[campaign_id]
+            self._json_by_campaign.clear()
+        if campaign_id not in self._json_by_campaign:
+            self._json_by_campaign[campaign_id] = json.dumps(
+                self._make_update(snapshot, campaign_id)
+            )
+        return self._json_by_campaign[campaign_id]
 
-    def _news(self, snapshot: Snapshot, campaign_id: int | None) -> dict[str, Any] | None:
+    def _make_update(self, snapshot: Snapshot, campaign_id: int | None) -> dict[str, Any] | None:
         if campaign_id is None:
             return {
                 "at": snapshot.at and snapshot.at.isoformat(),
                 "trouble": snapshot.trouble,
                 "campaigns": {
-                    key: _brief(snapshot, report) for key, report in snapshot.reports.items()
+                    key: _progress_json(snapshot, report)
+                    for key, report in snapshot.reports.items()
                 },
             }
         report = snapshot.reports.get(campaign_id)
@@ -188,7 +193,7 @@ class Bulletins:
         return news(snapshot, report, self._live.moments(campaign_id), self._zone)
 
 
-def _brief(snapshot: Snapshot, report: Report) -> dict[str, Any]:
+def _progress_json(snapshot: Snapshot, report: Report) -> dict[str, Any]:
     its = progress(snapshot, report)
     return {
         "audience": report.audience,
@@ -198,28 +203,28 @@ def _brief(snapshot: Snapshot, report: Report) -> dict[str, Any]:
     }
 
 
-GOOD_FOR = 5.0
+CHART_MAX_AGE_SECONDS = 5.0
 """Seconds that a picture is shown before it is drawn again; a picture takes some 20 ms."""
 
-MOST_KEPT = 100
+MAX_CACHED_CHARTS = 100
 
 
-class Drawings:
+class ChartCache:
     """The latest picture of each thing. Safe to use from many threads: who comes while something is
     being drawn waits for it."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now, self._lock = now, Lock()
-        self._drawn: dict[int, tuple[float, str]] = {}
+        self._charts: dict[int, tuple[float, str]] = {}
 
     def latest(self, key: int, draw: Callable[[], str]) -> str:
         """The picture of ``key``, made by ``draw`` unless there is one that is new enough."""
         with self._lock:
-            drawn_at, picture = self._drawn.get(key, (0.0, ""))
-            if not picture or self._now() - drawn_at >= GOOD_FOR:
+            drawn_at, picture = self._charts.get(key, (0.0, ""))
+            if not picture or self._now() - drawn_at >= CHART_MAX_AGE_SECONDS:
                 picture = draw()
-                self._drawn.pop(key, None)
-                self._drawn[key] = self._now(), picture
-                while len(self._drawn) > MOST_KEPT:
-                    del self._drawn[next(iter(self._drawn))]
+                self._charts.pop(key, None)
+                self._charts[key] = self._now(), picture
+                while len(self._charts) > MAX_CACHED_CHARTS:
+                    del self._charts[next(iter(self._charts))]
             return picture

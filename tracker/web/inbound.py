@@ -22,47 +22,47 @@ from pydantic import (
 )
 
 from tracker.clock import from_datetime
-from tracker.queries.timeline import MOST_NUMBER
-from tracker.record.catalog import latest_campaigns, load_campaigns
-from tracker.record.due import Expected
+from tracker.queries.timeline import MAX_NUMBER
+from tracker.record.catalog import find_latest_campaign_ids, load_campaigns
+from tracker.record.due import DueKind
 from tracker.record.engagement import Event
-from tracker.record.inbound import Item, Stored, store
-from tracker.record.receipts import LONGEST_DETAIL, MOST, Receipt
+from tracker.record.inbound import ReportItem, StoredReports, store
+from tracker.record.receipts import MAX_DETAIL_LENGTH, MOST, Receipt
 from tracker.status import Engagement, Status
-from tracker.web.context import MOST_NAMED, Desk
-from tracker.web.monitoring import Remind
-from tracker.web.security import Guard
+from tracker.web.context import MOST_NAMED, WebContext
+from tracker.web.monitoring import NotifyWorkers
+from tracker.web.security import AccessGuard
 
-MOST_ITEMS = 10_000
+MAX_REPORT_ITEMS = 10_000
 """Items of one report."""
 
-LARGEST_BODY = 4_000_000
+MAX_REPORT_BYTES = 4_000_000
 """Bytes of one report."""
 
-RATE, BURST = 50, 100
+RATE, REPORT_BURST = 50, 100
 """Reports a second that are taken, and at once: a million items in two seconds is a lot."""
 
 MOST_PROBLEMS = 20
 """Problems of a report that are told; who made one such report has made them all."""
 
 
-class _Reported(BaseModel):
+class _InboundItem(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    campaign: int = Field(ge=1, le=MOST_NUMBER, description="the campaign's id")
+    campaign: int = Field(ge=1, le=MAX_NUMBER, description="the campaign's id")
     number: int = Field(ge=0, le=MOST, description="the message's number in its campaign")
     at: Annotated[AwareDatetime, Field(strict=False)] = Field(
         description="when it happened, ISO 8601 with a zone, by the clock of the campaign's run"
     )
 
 
-class ReceiptIn(_Reported):
+class ReceiptIn(_InboundItem):
     """What became of an attempt at a message."""
 
     attempt: int = Field(ge=1, le=MOST, description="as the gateway was given it")
     status: Literal["delivered", "hard_bounced", "soft_bounced", "not_delivered"]
     detail: str | None = Field(
-        None, max_length=10 * LONGEST_DETAIL, description="what else was said, such as 5.1.1"
+        None, max_length=10 * MAX_DETAIL_LENGTH, description="what else was said, such as 5.1.1"
     )
 
     def item(self) -> Receipt:
@@ -71,7 +71,7 @@ class ReceiptIn(_Reported):
         return Receipt(self.number, self.attempt, int(status), at, 0, _storable(self.detail))
 
 
-class EngagementIn(_Reported):
+class EngagementIn(_InboundItem):
     """What a recipient did with a message that had arrived."""
 
     kind: Literal["opened", "clicked", "spam", "unsubscribed"]
@@ -96,37 +96,39 @@ class Allowance:
         self, rate: float, burst: float, now: Callable[[], float] = time.monotonic
     ) -> None:
         self._rate, self._burst, self._now = rate, burst, now
-        self._left, self._at = burst, now()
+        self._tokens, self._refilled_at = burst, now()
         self._lock = Lock()
 
     def take(self) -> float:
         """Take one; how many seconds to wait if there is none, else 0."""
         with self._lock:
             now = self._now()
-            self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-            self._at = now
-            if self._left >= 1:
-                self._left -= 1
+            self._tokens = min(self._burst, self._tokens + (now - self._refilled_at) * self._rate)
+            self._refilled_at = now
+            if self._tokens >= 1:
+                self._tokens -= 1
                 return 0.0
-            return (1 - self._left) / self._rate
+            return (1 - self._tokens) / self._rate
 
 
-ANSWERS: dict[int | str, dict[str, Any]] = {
+INBOUND_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"description": "A bearer token is needed."},
-    413: {"description": f"More than {MOST_ITEMS:,} items, or than {LARGEST_BODY:,} bytes."},
+    413: {
+        "description": f"More than {MAX_REPORT_ITEMS:,} items, or than {MAX_REPORT_BYTES:,} bytes."
+    },
     415: {"description": "Something else than application/json."},
     422: {"description": "An item can't be read, or its campaign is not known; nothing is taken."},
     429: {"description": f"More than {RATE} reports a second; Retry-After says when."},
 }
 
 
-def make_doors(desk: Desk, guard: Guard) -> APIRouter:
+def make_inbound_router(desk: WebContext, guard: AccessGuard) -> APIRouter:
     """The doors in, for those whom ``guard`` lets pass."""
     router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["doors in"])
-    allowance = Allowance(RATE, BURST)
+    allowance = Allowance(RATE, REPORT_BURST)
 
     def door(
-        path: str, model: type[ReceiptIn] | type[EngagementIn], what: Expected, summary: str
+        path: str, model: type[ReceiptIn] | type[EngagementIn], what: DueKind, summary: str
     ) -> None:
         adapter = TypeAdapter(list[model])  # type: ignore[valid-type]  # it is one of two classes
 
@@ -135,12 +137,12 @@ def make_doors(desk: Desk, guard: Guard) -> APIRouter:
             if wait:
                 retry = {"Retry-After": str(int(wait) + 1)}
                 raise HTTPException(429, "too many reports at once", retry)
-            body = await _body(request)
+            body = await _read_body(request)
             return await run_sync(_take, desk, adapter, body, what)
 
         take.__doc__ = model.__doc__
         schema = adapter.json_schema(ref_template="#/components/schemas/{model}")
-        items = {**schema, "minItems": 1, "maxItems": MOST_ITEMS}
+        items = {**schema, "minItems": 1, "maxItems": MAX_REPORT_ITEMS}
         body = {"required": True, "content": {"application/json": {"schema": items}}}
         router.add_api_route(
             path,
@@ -148,18 +150,18 @@ def make_doors(desk: Desk, guard: Guard) -> APIRouter:
             methods=["POST"],
             status_code=202,
             summary=summary,
-            description=f"{model.__doc__} A list of 1 to {MOST_ITEMS:,}; reporting the same twice"
+            description=f"{model.__doc__} A list of 1 to {MAX_REPORT_ITEMS:,}; reporting the same twice"
             " changes nothing. It is applied by the workers, a moment later.",
-            responses=ANSWERS,
+            responses=INBOUND_RESPONSES,
             openapi_extra={"requestBody": body},
         )
 
-    door("/receipts", ReceiptIn, Expected.RECEIPTS, "Report what became of messages")
-    door("/engagement", EngagementIn, Expected.ENGAGEMENT, "Report what recipients did")
+    door("/receipts", ReceiptIn, DueKind.RECEIPTS, "Report what became of messages")
+    door("/engagement", EngagementIn, DueKind.ENGAGEMENT, "Report what recipients did")
     return router
 
 
-async def _body(request: Request) -> bytes:
+async def _read_body(request: Request) -> bytes:
     """What was sent, as far as it is JSON and not too large: it is not read any further."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -167,31 +169,31 @@ async def _body(request: Request) -> bytes:
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > LARGEST_BODY:
-            raise HTTPException(413, f"expected {LARGEST_BODY:,} bytes at most")
+        if len(body) > MAX_REPORT_BYTES:
+            raise HTTPException(413, f"expected {MAX_REPORT_BYTES:,} bytes at most")
     return bytes(body)
 
 
-def _take(desk: Desk, adapter: TypeAdapter[Any], body: bytes, what: Expected) -> Taken:
+def _take(desk: WebContext, adapter: TypeAdapter[Any], body: bytes, what: DueKind) -> Taken:
     try:
         read = adapter.validate_json(body)
     except ValidationError as error:
-        raise RequestValidationError(_problems(error)) from None
-    if len(read) > MOST_ITEMS:
-        raise HTTPException(413, f"expected {MOST_ITEMS:,} items at most")
+        raise RequestValidationError(_problem_details(error)) from None
+    if len(read) > MAX_REPORT_ITEMS:
+        raise HTTPException(413, f"expected {MAX_REPORT_ITEMS:,} items at most")
     if not read:
-        raise _wrong(["body"], "expected one item at least")
-    reported: defaultdict[int, list[Item]] = defaultdict(list)
+        raise _validation_error(["body"], "expected one item at least")
+    reported: defaultdict[int, list[ReportItem]] = defaultdict(list)
     for each in read:
         reported[each.campaign].append(each.item())
     with desk.reading() as connection:
         known = load_campaigns(connection, sorted(reported))
         unknown = reported.keys() - {campaign.id for campaign in known}
         if unknown:
-            there = load_campaigns(connection, latest_campaigns(connection, MOST_NAMED))
+            there = load_campaigns(connection, find_latest_campaign_ids(connection, MOST_NAMED))
             place = next(n for n, each in enumerate(read) if each.campaign in unknown)
             named = ", ".join(f"{each.id} ({each.name})" for each in there) or "none"
-            raise _wrong(
+            raise _validation_error(
                 ["body", place, "campaign"],
                 f"there is no campaign {read[place].campaign}; the latest are {named}",
             )
@@ -199,11 +201,11 @@ def _take(desk: Desk, adapter: TypeAdapter[Any], body: bytes, what: Expected) ->
     return Taken(
         taken=len(read),
         batches=len(stored.busy) + len(stored.idle),
-        queued=_remind(desk.outside.remind, stored, what),
+        queued=_notify_workers(desk.outside.remind, stored, what),
     )
 
 
-def _remind(remind: Remind | None, stored: Stored, what: Expected) -> bool:
+def _notify_workers(remind: NotifyWorkers | None, stored: StoredReports, what: DueKind) -> bool:
     """Tell the workers of what was stored, as far as the broker is there."""
     if remind is None:
         return False
@@ -222,7 +224,7 @@ def _storable(text: str | None) -> str | None:
     return text and text.replace("\0", "").encode(errors="replace").decode()
 
 
-def _problems(error: ValidationError) -> list[dict[str, Any]]:
+def _problem_details(error: ValidationError) -> list[dict[str, Any]]:
     return [
         {"type": each["type"], "loc": ("body", *each["loc"]), "msg": each["msg"]}
         for each in error.errors(include_url=False, include_input=False, include_context=False)[
@@ -231,5 +233,5 @@ def _problems(error: ValidationError) -> list[dict[str, Any]]:
     ]
 
 
-def _wrong(place: Sequence[str | int], told: str) -> RequestValidationError:
+def _validation_error(place: Sequence[str | int], told: str) -> RequestValidationError:
     return RequestValidationError([{"type": "value_error", "loc": tuple(place), "msg": told}])

@@ -15,33 +15,39 @@ from anyio.to_thread import run_sync
 from sqlalchemy.exc import SQLAlchemyError
 
 from tracker.clock import Instant
-from tracker.errors import Unreadable
+from tracker.errors import UnreadableRecord
 from tracker.queries.report import Report, make_reports
-from tracker.queries.stalled import Standing, find_standing, last_recovery, oldest, unfinished
-from tracker.record.catalog import Campaign, latest_campaigns, load_campaigns
+from tracker.queries.stalled import (
+    Standing,
+    find_stalled_batches,
+    read_last_requeue_time,
+    read_oldest_message_ages,
+    unfinished,
+)
+from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
 from tracker.store.database import Database
-from tracker.web.monitoring import Depth, Outside
+from tracker.web.monitoring import Depth, Monitoring
 
 logger = logging.getLogger(__name__)
 
 INTERVAL = 1.0
 """Seconds between two looks at the record."""
 
-RESTING = 10
+FULL_REFRESH_EVERY = 10
 """Every so many looks those campaigns are read too that have come to their end: late bounces and
 rollups change them."""
 
-MOST_FOLLOWED = 50
+MAX_FOLLOWED_CAMPAIGNS = 50
 """The latest campaigns; those before them are followed while somebody looks at them."""
 
-MOST_PINNED = 50
+MAX_PINNED_CAMPAIGNS = 50
 """Older campaigns that are followed because somebody has looked at them."""
 
-REMEMBERED = 600
+HISTORY_LENGTH = 600
 """Looks that are remembered: the last ten minutes."""
 
 
-class Moment(NamedTuple):
+class ProgressSample(NamedTuple):
     """How many messages of a campaign were somewhere at ``at``, in seconds since 1970."""
 
     at: float
@@ -75,12 +81,12 @@ class Snapshot:
     since: datetime | None = None
 
     @cached_property
-    def standing_of(self) -> Counter[int]:
+    def stalled_counts(self) -> Counter[int]:
         """How many batches of each campaign stand still."""
         return Counter(each.campaign.id for each in self.standing)
 
 
-class _Waits(NamedTuple):
+class _StalledWork(NamedTuple):
     """What a snapshot has of what waits."""
 
     standing: Sequence[Standing]
@@ -91,39 +97,39 @@ class _Waits(NamedTuple):
 class Live:
     """Follows the record. Viewers wait for the next :class:`Snapshot`, and make no query."""
 
-    def __init__(self, database: Database, outside: Outside) -> None:
-        self._database, self._outside = database, outside
+    def __init__(self, database: Database, outside: Monitoring) -> None:
+        self._database, self._monitoring = database, outside
         self._known: dict[int, Campaign] = {}
-        self._pinned: deque[int] = deque(maxlen=MOST_PINNED)
+        self._pinned: deque[int] = deque(maxlen=MAX_PINNED_CAMPAIGNS)
         self._looks = 0
-        self._looking = asyncio.Lock()
+        self._refresh_lock = asyncio.Lock()
         self._changed: asyncio.Event | None = None
-        self._moments: dict[int, deque[Moment]] = {}
-        self.waiting: deque[Waiting] = deque(maxlen=REMEMBERED)
-        self._ending = asyncio.Event()
+        self._progress_histories: dict[int, deque[ProgressSample]] = {}
+        self.waiting: deque[Waiting] = deque(maxlen=HISTORY_LENGTH)
+        self._stop_event = asyncio.Event()
         self.snapshot = Snapshot()
 
     @property
     def ended(self) -> bool:
-        return self._ending.is_set()
+        return self._stop_event.is_set()
 
-    async def follow(self) -> None:
+    async def run(self) -> None:
         """Look at the record once a second, until the end."""
         while not self.ended:
             began = time.monotonic()
             await self.look()
             with suppress(TimeoutError):
                 left = INTERVAL - (time.monotonic() - began)
-                await asyncio.wait_for(self._ending.wait(), max(0.0, left))
+                await asyncio.wait_for(self._stop_event.wait(), max(0.0, left))
 
     def end(self) -> None:
         """Look no more, and let nobody wait any longer."""
-        self._ending.set()
+        self._stop_event.set()
         self._publish(self.snapshot)
 
     async def look(self) -> None:
         """Look at the record, and tell who waits for it."""
-        async with self._looking:
+        async with self._refresh_lock:
             self._publish(await run_sync(self._look))
 
     async def newer(self, number: int, patience: float) -> Snapshot:
@@ -140,9 +146,9 @@ class Live:
         if campaign_id not in self.snapshot.reports and campaign_id not in self._pinned:
             self._pinned.append(campaign_id)
 
-    def moments(self, campaign_id: int) -> Sequence[Moment]:
+    def moments(self, campaign_id: int) -> Sequence[ProgressSample]:
         """The last ten minutes of a campaign, as far as they were seen."""
-        return tuple(self._moments.get(campaign_id, ()))
+        return tuple(self._progress_histories.get(campaign_id, ()))
 
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -155,10 +161,10 @@ class Live:
         depths = self._depths()
         try:
             reports = self._reports(before.reports)
-            waits = _Waits(before.standing, before.ages, before.recovered_at)
-            if self._looks % RESTING == 0:
-                waits = self._what_waits()
-        except (SQLAlchemyError, Unreadable, ValueError, TypeError) as error:
+            waits = _StalledWork(before.standing, before.ages, before.recovered_at)
+            if self._looks % FULL_REFRESH_EVERY == 0:
+                waits = self._read_stalled_work()
+        except (SQLAlchemyError, UnreadableRecord, ValueError, TypeError) as error:
             return replace(
                 before,
                 number=before.number + 1,
@@ -168,7 +174,7 @@ class Live:
             )
         self._looks += 1
         at = datetime.now(UTC)
-        self._remember(at.timestamp(), reports, depths)
+        self._append_history(at.timestamp(), reports, depths)
         return Snapshot(
             number=before.number + 1,
             at=at,
@@ -177,19 +183,19 @@ class Live:
             **waits._asdict(),
         )
 
-    def _what_waits(self) -> "_Waits":
+    def _read_stalled_work(self) -> "_StalledWork":
         with self._database.read() as connection:
             known = unfinished(connection)
-            return _Waits(
-                find_standing(connection, known),
-                oldest(connection, known),
-                last_recovery(connection),
+            return _StalledWork(
+                find_stalled_batches(connection, known),
+                read_oldest_message_ages(connection, known),
+                read_last_requeue_time(connection),
             )
 
     def _reports(self, before: Mapping[int, Report]) -> dict[int, Report]:
         with self._database.read() as connection:
-            wanted = {*latest_campaigns(connection, MOST_FOLLOWED), *self._pinned}
-            all_of_them = self._looks % RESTING == 0
+            wanted = {*find_latest_campaign_ids(connection, MAX_FOLLOWED_CAMPAIGNS), *self._pinned}
+            all_of_them = self._looks % FULL_REFRESH_EVERY == 0
             new = wanted if all_of_them else wanted - self._known.keys()
             if new:
                 loaded = load_campaigns(connection, sorted(new))
@@ -204,22 +210,22 @@ class Live:
         return kept | {report.campaign.id: report for report in found}
 
     def _depths(self) -> Mapping[str, Depth] | None:
-        if self._outside.depths is None:
+        if self._monitoring.depths is None:
             return None
         try:
-            return self._outside.depths()
+            return self._monitoring.depths()
         except Exception as error:  # whatever the broker's library raises: it is away
             logger.debug("the broker does not say how deep its queues are: %s", error)
             return None
 
-    def _remember(
+    def _append_history(
         self, at: float, reports: Mapping[int, Report], depths: Mapping[str, Depth] | None
     ) -> None:
-        for key in self._moments.keys() - reports.keys():
-            del self._moments[key]
+        for key in self._progress_histories.keys() - reports.keys():
+            del self._progress_histories[key]
         for key, report in reports.items():
-            moments = self._moments.setdefault(key, deque(maxlen=REMEMBERED))
-            now = Moment(at, report.sent, report.not_sent, report.settled)
+            moments = self._progress_histories.setdefault(key, deque(maxlen=HISTORY_LENGTH))
+            now = ProgressSample(at, report.sent, report.not_sent, report.settled)
             # What rests is remembered by its ends alone.
             if len(moments) > 1 and moments[-1][1:] == moments[-2][1:] == now[1:]:
                 moments.pop()

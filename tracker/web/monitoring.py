@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tracker.record.catalog import Campaign
-from tracker.record.due import Expected
+from tracker.record.due import DueKind
 
 if TYPE_CHECKING:
     pass
@@ -65,15 +65,15 @@ class Presence:
     deaf_since: datetime | None = None
 
 
-class Remind(Protocol):
+class NotifyWorkers(Protocol):
     """Has a worker look at what was reported of a batch. ``alone``: the batch has a task of its
     own on the way, which sees to what follows. Raises whatever the broker's library raises."""
 
-    def __call__(self, campaign_id: int, batch: int, what: Expected, *, alone: bool) -> None: ...
+    def __call__(self, campaign_id: int, batch: int, what: DueKind, *, alone: bool) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outside:
+class Monitoring:
     """What is there beside the record.
 
     ``depths`` says how deep each queue is, and raises whatever the broker's library raises;
@@ -87,5 +87,5 @@ class Outside:
     queues: Sequence[str] = ()
     help_batch: Callable[[int, int, str], str] | None = None
     help_queue: Callable[[str], str] | None = None
-    remind: Remind | None = None
+    remind: NotifyWorkers | None = None
     explain: Callable[[Campaign, int], Sequence[Opinion]] | None = None

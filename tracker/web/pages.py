@@ -9,22 +9,22 @@ from sqlalchemy import Connection
 from starlette.responses import HTMLResponse
 
 from tracker.clock import to_datetime
-from tracker.output.report_lines import all_lines, balance_line, is_reason
+from tracker.output.report_lines import all_report_lines, balance_line, is_reason
 from tracker.queries.messages import find_messages
 from tracker.queries.report import Report, make_reports
 from tracker.queries.timeline import tell
 from tracker.record.catalog import Campaign
 from tracker.status import Category, Engagement, Reason, Status
 from tracker.web import figures
-from tracker.web.context import Desk
+from tracker.web.context import WebContext
 from tracker.web.live import Snapshot
-from tracker.web.masking import mask_email, mask_mobile, masked
-from tracker.web.queries import QUESTIONS, Question
+from tracker.web.masking import mask_contacts, mask_email, mask_mobile
+from tracker.web.queries import LINE_QUERIES, MessageQuery
 
-Asked = Annotated[Question, Query()]
+MessageQueryParameter = Annotated[MessageQuery, Query()]
 
 
-def make_pages(desk: Desk) -> APIRouter:
+def make_page_router(desk: WebContext) -> APIRouter:
     """The pages, made from what is at the ``desk``."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     add = partial(router.add_api_route, methods=["GET"])
@@ -35,8 +35,8 @@ def make_pages(desk: Desk) -> APIRouter:
         return desk.page("web/campaigns.html", title="Campaigns", campaigns=shown[::-1])
 
     def campaign(campaign_id: int) -> HTMLResponse:
-        snapshot, report = report_of(desk, campaign_id)
-        lines = list(all_lines(report, desk.settings.zone))
+        snapshot, report = find_report(desk, campaign_id)
+        lines = list(all_report_lines(report, desk.settings.zone))
         return desk.page(
             "web/campaign.html",
             title=report.campaign.name,
@@ -46,7 +46,7 @@ def make_pages(desk: Desk) -> APIRouter:
             lines=lines,
             is_reason=is_reason,
             balance=balance_line(report),
-            questions=QUESTIONS,
+            questions=LINE_QUERIES,
             categories=list(Category),
             throughput=figures.throughput(desk.live.moments(campaign_id)),
             queues=figures.queues(snapshot),
@@ -55,10 +55,10 @@ def make_pages(desk: Desk) -> APIRouter:
     def charts(campaign_id: int) -> HTMLResponse:
         return HTMLResponse(_charts(desk, campaign_id))
 
-    def messages(campaign_id: int, asked: Asked) -> HTMLResponse:
+    def messages(campaign_id: int, asked: MessageQueryParameter) -> HTMLResponse:
         with desk.reading() as connection:
             found = desk.campaign(connection, campaign_id)
-            check_after(connection, found, asked)
+            check_page_start(connection, found, asked)
             page = find_messages(
                 desk.database,
                 connection,
@@ -79,7 +79,7 @@ def make_pages(desk: Desk) -> APIRouter:
                 for category in Category
             },
             engagements=list(Engagement),
-            contacts=desk.shows_contacts(asked.contacts),
+            contacts=desk.can_show_contacts(asked.contacts),
             may_show=desk.settings.show_contacts,
             mask_email=mask_email,
             mask_mobile=mask_mobile,
@@ -89,13 +89,13 @@ def make_pages(desk: Desk) -> APIRouter:
         with desk.reading() as connection:
             found = desk.campaign(connection, campaign_id)
             story = tell(connection, found, number)
-        shown = desk.shows_contacts(contacts)
+        shown = desk.can_show_contacts(contacts)
         return desk.page(
             "web/message.html",
             title=f"Message {number} of {found.name}",
             campaign=found,
             story=story,
-            address=desk.task_address,
+            address=desk.task_url,
             opinions=opinions(desk, found, number, contacts=shown),
             contacts=shown,
             may_show=desk.settings.show_contacts,
@@ -111,7 +111,7 @@ def make_pages(desk: Desk) -> APIRouter:
             unserved=desk.unserved(seen),
             help_batch=desk.outside.help_batch,
             help_queue=desk.outside.help_queue,
-            address=desk.task_address,
+            address=desk.task_url,
         )
 
     add("/", overview)
@@ -123,7 +123,7 @@ def make_pages(desk: Desk) -> APIRouter:
     return router
 
 
-def report_of(desk: Desk, campaign_id: int) -> tuple[Snapshot, Report]:
+def find_report(desk: WebContext, campaign_id: int) -> tuple[Snapshot, Report]:
     """The latest report of a campaign. One that is followed needs no look at the database."""
     snapshot = desk.live.snapshot
     report = snapshot.reports.get(campaign_id)
@@ -134,7 +134,7 @@ def report_of(desk: Desk, campaign_id: int) -> tuple[Snapshot, Report]:
     return snapshot, report
 
 
-def check_after(connection: Connection, campaign: Campaign, asked: Question) -> None:
+def check_page_start(connection: Connection, campaign: Campaign, asked: MessageQuery) -> None:
     """Raise the error of a wrong parameter for a page behind the last message."""
     [report] = make_reports(connection, [campaign])
     if asked.after >= report.audience and asked.after > 0:
@@ -150,16 +150,16 @@ def check_after(connection: Connection, campaign: Campaign, asked: Question) -> 
         )
 
 
-def opinions(desk: Desk, campaign: Campaign, number: int, *, contacts: bool) -> Any:
+def opinions(desk: WebContext, campaign: Campaign, number: int, *, contacts: bool) -> Any:
     """What every check says of a message, None where nobody can be asked."""
     if desk.outside.explain is None:
         return None
     said = desk.outside.explain(campaign, number)
-    return [(each, each.looked_at if contacts else masked(each.looked_at)) for each in said]
+    return [(each, each.looked_at if contacts else mask_contacts(each.looked_at)) for each in said]
 
 
-def _charts(desk: Desk, campaign_id: int) -> str:
-    report_of(desk, campaign_id)
+def _charts(desk: WebContext, campaign_id: int) -> str:
+    find_report(desk, campaign_id)
 
     def draw() -> str:
         moments, waiting = desk.live.moments(campaign_id), tuple(desk.live.waiting)

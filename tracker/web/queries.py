@@ -13,22 +13,22 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from tracker.queries.messages import BEFORE_ALL, Wanted
-from tracker.queries.timeline import MOST_NUMBER
-from tracker.status import IN_PROGRESS, SENT, Category, Engagement, Reason, Status
+from tracker.queries.messages import BEFORE_FIRST, MessageFilter
+from tracker.queries.timeline import MAX_NUMBER
+from tracker.status import IN_PROGRESS_STATUSES, SENT_STATUSES, Category, Engagement, Reason, Status
 
-PAGE_SIZE, LARGEST_PAGE = 50, 500
+PAGE_SIZE, MAX_PAGE_SIZE = 50, 500
 """Messages of a page, unless it is asked for more, and at most."""
 
-LONGEST_CUSTOMER_ID = 500
+MAX_CUSTOMER_ID_LENGTH = 500
 
-Member = Status | Reason | Engagement
+SlugEnum = Status | Reason | Engagement
 
 
-def _read(kind: type[Member]) -> BeforeValidator:
+def _read(kind: type[SlugEnum]) -> BeforeValidator:
     slugs = {each.slug: each for each in kind}
 
-    def read(given: Any) -> Member:
+    def read(given: Any) -> SlugEnum:
         if isinstance(given, kind):
             return given
         if given not in slugs:
@@ -38,58 +38,60 @@ def _read(kind: type[Member]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-def _listed(kind: type[Member]) -> WithJsonSchema:
+def _slug_schema(kind: type[SlugEnum]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "enum": [each.slug for each in kind]})
 
 
-_SLUG = PlainSerializer(lambda member: member.slug, return_type=str)
+_SERIALIZE_SLUG = PlainSerializer(lambda member: member.slug, return_type=str)
 
 # Members of the vocabulary, that go by their slugs in an address and in the API's description.
-StatusName = Annotated[Status, _read(Status), _SLUG, _listed(Status)]
-ReasonName = Annotated[Reason, _read(Reason), _SLUG, _listed(Reason)]
-EngagementName = Annotated[Engagement, _read(Engagement), _SLUG, _listed(Engagement)]
+StatusName = Annotated[Status, _read(Status), _SERIALIZE_SLUG, _slug_schema(Status)]
+ReasonName = Annotated[Reason, _read(Reason), _SERIALIZE_SLUG, _slug_schema(Reason)]
+EngagementName = Annotated[Engagement, _read(Engagement), _SERIALIZE_SLUG, _slug_schema(Engagement)]
 
 
-def _without_blanks(given: Any) -> Any:
+def _drop_blanks(given: Any) -> Any:
     """A form sends what was not filled in as well."""
     return [each for each in given if each != ""] if isinstance(given, list) else given
 
 
-def _none_if_blank(given: Any) -> Any:
+def _blank_to_none(given: Any) -> Any:
     return None if given == "" else given
 
 
-class Question(BaseModel):
+class MessageQuery(BaseModel):
     """Which messages to list; several statuses or reasons mean any of them."""
 
     model_config = ConfigDict(extra="forbid")
 
-    status: Annotated[list[StatusName], BeforeValidator(_without_blanks)] = Field(
+    status: Annotated[list[StatusName], BeforeValidator(_drop_blanks)] = Field(
         default_factory=list, description="Where the messages are."
     )
-    reason: Annotated[list[ReasonName], BeforeValidator(_without_blanks)] = Field(
+    reason: Annotated[list[ReasonName], BeforeValidator(_drop_blanks)] = Field(
         default_factory=list, description="Why they are Not Sent."
     )
-    engagement: Annotated[EngagementName | None, BeforeValidator(_none_if_blank)] = Field(
+    engagement: Annotated[EngagementName | None, BeforeValidator(_blank_to_none)] = Field(
         None, description="What their recipients did."
     )
-    customer: Annotated[str | None, BeforeValidator(_none_if_blank)] = Field(
-        None, max_length=LONGEST_CUSTOMER_ID, description="The id of the one customer to look for."
+    customer: Annotated[str | None, BeforeValidator(_blank_to_none)] = Field(
+        None,
+        max_length=MAX_CUSTOMER_ID_LENGTH,
+        description="The id of the one customer to look for.",
     )
     after: int = Field(
-        BEFORE_ALL,
-        ge=BEFORE_ALL,
-        le=MOST_NUMBER,
+        BEFORE_FIRST,
+        ge=BEFORE_FIRST,
+        le=MAX_NUMBER,
         description="The number behind which the page begins: `next` of the page before.",
     )
-    limit: int = Field(PAGE_SIZE, ge=1, le=LARGEST_PAGE, description="Messages of a page.")
-    contacts: Annotated[Literal["shown"] | None, BeforeValidator(_none_if_blank)] = Field(
+    limit: int = Field(PAGE_SIZE, ge=1, le=MAX_PAGE_SIZE, description="Messages of a page.")
+    contacts: Annotated[Literal["shown"] | None, BeforeValidator(_blank_to_none)] = Field(
         None, description="Contact data in full, where SENDTRACE_SHOW_CONTACTS allows it."
     )
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> MessageFilter:
         """What to look for."""
-        return Wanted(
+        return MessageFilter(
             statuses=frozenset(self.status),
             reasons=frozenset(self.reason),
             engagement=self.engagement,
@@ -102,25 +104,25 @@ class Question(BaseModel):
         return urlencode({name: each for name, each in asked.items() if each}, doseq=True)
 
 
-def _having(*statuses: Status) -> dict[str, list[str]]:
+def _status_query(*statuses: Status) -> dict[str, list[str]]:
     return {"status": [each.slug for each in sorted(statuses)]}
 
 
-def _questions() -> Mapping[str, str]:
+def _make_line_queries() -> Mapping[str, str]:
     of_line: dict[str, dict[str, list[str]]] = {
         "audience": {},
-        "sent.total": _having(*SENT),
-        "sent.bounced.total": _having(Status.SOFT_BOUNCED, Status.HARD_BOUNCED),
-        "sent.bounced.hard": _having(Status.HARD_BOUNCED),
-        "sent.bounced.soft": _having(Status.SOFT_BOUNCED),
-        "in_progress.total": _having(*IN_PROGRESS),
-        **{f"in_progress.{each.slug}": _having(each) for each in IN_PROGRESS},
+        "sent.total": _status_query(*SENT_STATUSES),
+        "sent.bounced.total": _status_query(Status.SOFT_BOUNCED, Status.HARD_BOUNCED),
+        "sent.bounced.hard": _status_query(Status.HARD_BOUNCED),
+        "sent.bounced.soft": _status_query(Status.SOFT_BOUNCED),
+        "in_progress.total": _status_query(*IN_PROGRESS_STATUSES),
+        **{f"in_progress.{each.slug}": _status_query(each) for each in IN_PROGRESS_STATUSES},
         **{
-            f"sent.{each.slug}": _having(each)
+            f"sent.{each.slug}": _status_query(each)
             for each in (Status.DELIVERED, Status.NOT_DELIVERED, Status.IN_GATEWAY)
         },
         **{f"sent.{each.slug}": {"engagement": [each.slug]} for each in Engagement},
-        "not_sent.total": _having(Status.NOT_SENT),
+        "not_sent.total": _status_query(Status.NOT_SENT),
     }
     for category in Category:
         its = [reason for reason in Reason if reason.category is category]
@@ -130,5 +132,5 @@ def _questions() -> Mapping[str, str]:
     return {path: urlencode(asked, doseq=True) for path, asked in of_line.items()}
 
 
-QUESTIONS = _questions()
+LINE_QUERIES = _make_line_queries()
 """For each number of the report, by its place in the JSON, the query that lists its messages."""

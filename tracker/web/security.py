@@ -12,20 +12,20 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 """What a page may load and do."""
 
-ONE_FILE = {
+SELF_CONTAINED_PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:;"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 """For a page that is one file, with its style in it, and runs nothing."""
 
-HEADERS = {
-    "Content-Security-Policy": POLICY,
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -34,9 +34,9 @@ HEADERS = {
 }
 """Sent with every answer that does not say otherwise."""
 
-LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
-Guard = Callable[[Request], None]
+AccessGuard = Callable[[Request], None]
 
 
 def is_loopback(host: str) -> bool:
@@ -47,17 +47,17 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def is_token(token: SecretStr, told: str) -> bool:
+def is_valid_token(token: SecretStr, told: str) -> bool:
     """Whether somebody knows the token; it takes as long for one that is nearly right."""
     return secrets.compare_digest(told.encode(), token.get_secret_value().encode())
 
 
-def viewers(token: SecretStr | None) -> Guard:
+def viewers(token: SecretStr | None) -> AccessGuard:
     """Who may look: everybody where there is no ``token``, which only loopback allows. Programs
     give it as a bearer token, browsers as the password of any user."""
 
     def guard(request: Request) -> None:
-        if token is not None and not is_token(token, _told(request)):
+        if token is not None and not is_valid_token(token, _told(request)):
             raise HTTPException(
                 401,
                 "a token is needed: as a bearer token, or as the password of any user",
@@ -67,7 +67,7 @@ def viewers(token: SecretStr | None) -> Guard:
     return guard
 
 
-def reporters(token: SecretStr | None) -> Guard:
+def make_reporter_guard(token: SecretStr | None) -> AccessGuard:
     """Who may report: programs that give the ``token`` as a bearer token. A browser never does so
     by itself, whatever page it is on."""
 
@@ -78,53 +78,53 @@ def reporters(token: SecretStr | None) -> Guard:
                 "nobody may report: set SENDTRACE_TOKEN where sendtrace serve runs",
                 {"WWW-Authenticate": "Bearer"},
             )
-        if not is_token(token, _bearer(request)):
+        if not is_valid_token(token, _read_bearer_token(request)):
             raise HTTPException(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
 
     return guard
 
 
 def _told(request: Request) -> str:
-    scheme, value = _authorization(request)
+    scheme, value = _parse_authorization(request)
     if scheme != "basic":
-        return _bearer(request)
+        return _read_bearer_token(request)
     try:
         return base64.b64decode(value, validate=True).decode().partition(":")[2]
     except (binascii.Error, UnicodeDecodeError):
         return ""
 
 
-def _bearer(request: Request) -> str:
-    scheme, value = _authorization(request)
+def _read_bearer_token(request: Request) -> str:
+    scheme, value = _parse_authorization(request)
     return value if scheme == "bearer" else ""
 
 
-def _authorization(request: Request) -> tuple[str, str]:
+def _parse_authorization(request: Request) -> tuple[str, str]:
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     return scheme.lower(), value.strip()
 
 
-class Defences:
+class SecurityMiddleware:
     """Refuses what other sites have a browser ask for, and hosts that are none of ours; tells
     browsers what our pages may do.
 
-    Without a token (``open_to_all``) only a name of this machine is a host of ours: another site's
+    Without a token (``is_anonymous_allowed``) only a name of this machine is a host of ours: another site's
     name, made to mean this machine, would let that site read everything.
     """
 
-    def __init__(self, app: ASGIApp, *, open_to_all: bool) -> None:
-        self._app, self._open_to_all = app, open_to_all
+    def __init__(self, app: ASGIApp, *, is_anonymous_allowed: bool) -> None:
+        self._app, self._is_anonymous_allowed = app, is_anonymous_allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refused = self._refusal(Headers(scope=scope), scope["method"])
+        refused = self._find_refusal(Headers(scope=scope), scope["method"])
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -133,9 +133,9 @@ class Defences:
             answer = PlainTextResponse(*refused)
         await answer(scope, receive, guarded)
 
-    def _refusal(self, headers: Headers, method: str) -> tuple[str, int] | None:
+    def _find_refusal(self, headers: Headers, method: str) -> tuple[str, int] | None:
         host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
-        if self._open_to_all and host.strip("[]") not in LOCAL_NAMES:
+        if self._is_anonymous_allowed and host.strip("[]") not in LOCAL_HOSTS:
             return "this is no host of ours\n", 421
         site = headers.get("sec-fetch-site", "none")
         visits = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"

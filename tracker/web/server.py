@@ -11,7 +11,7 @@ from tracker.errors import UsageError
 from tracker.web.live import Live
 from tracker.web.security import is_loopback
 
-SHORTEST_TOKEN = 16
+MIN_TOKEN_LENGTH = 16
 """Characters of a token: what is shorter can be guessed."""
 
 PATIENCE = 2
@@ -26,9 +26,9 @@ def check_address(host: str, token: SecretStr | None) -> None:
             f"--host {host}: others could look, and nobody would ask them for a token; set"
             " SENDTRACE_TOKEN, or leave --host out to serve this machine alone"
         )
-    if token is not None and len(token.get_secret_value()) < SHORTEST_TOKEN:
+    if token is not None and len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
         raise UsageError(
-            f"SENDTRACE_TOKEN: expected {SHORTEST_TOKEN} characters or more, such as those of"
+            f"SENDTRACE_TOKEN: expected {MIN_TOKEN_LENGTH} characters or more, such as those of"
             " `openssl rand -hex 32`"
         )
 
@@ -51,14 +51,14 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def address_of(bound: socket.socket) -> str:
+def socket_url(bound: socket.socket) -> str:
     """What to open in a browser."""
     host, port = bound.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}"
 
 
-class _Server(uvicorn.Server):
+class _LiveServer(uvicorn.Server):
     """Ends the streams first: they would be waited for, and last for ever."""
 
     def __init__(self, config: uvicorn.Config, live: Live) -> None:
@@ -81,4 +81,4 @@ def serve(app: FastAPI, bound: socket.socket) -> None:
     )
     # Told to end it does so, and then raises the signal again: to end is all that was wanted.
     with closing(bound), suppress(KeyboardInterrupt):
-        _Server(config, app.state.live).run([bound])
+        _LiveServer(config, app.state.live).run([bound])

@@ -23,7 +23,7 @@ from reprlib import repr as shown
 
 from tracker.errors import SendtraceError, UsageError
 from tracker.status import Reason, Step
-from tracker.text import either, near_words
+from tracker.text import join_with_or, suggest_similar
 from workers.candidates import Candidate
 
 GROUP = "sendtrace.checks"
@@ -31,14 +31,14 @@ GROUP = "sendtrace.checks"
 STEPS = (Step.SUPPRESS, Step.VALIDATE)
 """The steps that judge, in their order."""
 
-BROKEN = Reason.TIMEOUT
+FAILED_CHECK_REASON = Reason.TIMEOUT
 """The reason of a message on which a check gave no verdict: nobody knows whether it may be sent."""
 
 Rule = Callable[[Candidate, datetime], bool]
 """True where it speaks against sending. The time is aware, in UTC."""
 
 
-class NoVerdict(SendtraceError):
+class InvalidVerdict(SendtraceError):
     """A rule said neither True nor False."""
 
 
@@ -76,7 +76,10 @@ def check(reason: Reason | str, *, step: Step | str, order: int) -> Callable[[Ru
     def decorate(rule: Rule) -> Check:
         try:
             return Check(
-                reason=_reason(reason), step=_step(step), order=_order(order), rule=_askable(rule)
+                reason=_parse_reason(reason),
+                step=_parse_step(step),
+                order=_validate_order(order),
+                rule=_validate_rule(rule),
             )
         except UsageError as error:
             name = getattr(rule, "__name__", repr(rule))
@@ -85,28 +88,28 @@ def check(reason: Reason | str, *, step: Step | str, order: int) -> Callable[[Ru
     return decorate
 
 
-def _reason(told: Reason | str) -> Reason:
+def _parse_reason(told: Reason | str) -> Reason:
     if isinstance(told, Reason):
         return told
     known = {each.slug: each for each in Reason}
     if told not in known:
-        raise UsageError(f"unknown reason {told!r}{near_words(str(told), [*known])}")
+        raise UsageError(f"unknown reason {told!r}{suggest_similar(str(told), [*known])}")
     return known[told]
 
 
-def _step(told: Step | str) -> Step:
+def _parse_step(told: Step | str) -> Step:
     if told not in STEPS:
-        raise UsageError(f"there is no step {str(told)!r}; expected {either(STEPS)}")
+        raise UsageError(f"there is no step {str(told)!r}; expected {join_with_or(STEPS)}")
     return Step(told)
 
 
-def _order(told: object) -> int:
+def _validate_order(told: object) -> int:
     if not isinstance(told, int) or isinstance(told, bool):
         raise UsageError(f"the order {told!r} is no whole number; expected one like 35")
     return told
 
 
-def _askable(rule: Rule) -> Rule:
+def _validate_rule(rule: Rule) -> Rule:
     if not inspect.isfunction(rule):
         raise UsageError("is no function; expected def NAME(candidate, now)")
     if inspect.iscoroutinefunction(rule):
@@ -124,7 +127,7 @@ def _askable(rule: Rule) -> Rule:
 
 
 @cache
-def _installed() -> Mapping[str, tuple[EntryPoint, Check]]:
+def _load_installed_checks() -> Mapping[str, tuple[EntryPoint, Check]]:
     found: dict[str, tuple[EntryPoint, Check]] = {}
     for entry in entry_points(group=GROUP):
         loaded = load_check(entry)
@@ -142,19 +145,19 @@ def all_checks() -> tuple[Check, ...]:
     Raises :exc:`UsageError` that names the entry point where one can't be loaded, is no check, or
     has the name of another.
     """
-    return in_order(check for _, check in _installed().values())
+    return sort_checks(check for _, check in _load_installed_checks().values())
 
 
-def foreign_checks() -> tuple[Check, ...]:
+def third_party_checks() -> tuple[Check, ...]:
     """Those of the installed checks that other packages brought."""
-    return in_order(
+    return sort_checks(
         check
-        for entry, check in _installed().values()
+        for entry, check in _load_installed_checks().values()
         if entry.dist is not None and entry.dist.name != "sendtrace"
     )
 
 
-def in_order(checks: Iterable[Check]) -> tuple[Check, ...]:
+def sort_checks(checks: Iterable[Check]) -> tuple[Check, ...]:
     """Checks in the order in which they are asked."""
     return tuple(sorted(checks, key=lambda each: each.rank))
 
@@ -171,7 +174,7 @@ def load_check(entry: EntryPoint, told: str | None = None) -> Check:
     try:
         loaded = entry.load()
     except (Exception, SystemExit) as error:  # whatever somebody's module does on import
-        raise UsageError(f"{told} can't be loaded: {_why(error)}") from error
+        raise UsageError(f"{told} can't be loaded: {_describe_load_error(error)}") from error
     if not isinstance(loaded, Check):
         raise UsageError(
             f"{told} is no check; decorate the function with"
@@ -180,7 +183,7 @@ def load_check(entry: EntryPoint, told: str | None = None) -> Check:
     return loaded
 
 
-def _why(error: BaseException) -> str:
+def _describe_load_error(error: BaseException) -> str:
     """What went wrong in somebody's module, also where the error itself says little."""
     match error:
         case UsageError():
@@ -190,7 +193,7 @@ def _why(error: BaseException) -> str:
         case AttributeError(name=str(name)) if error.obj is not None:
             known = [each for each in dir(error.obj) if not each.startswith("_")]
             where = getattr(error.obj, "__name__", type(error.obj).__name__)
-            return f"{where} has no {name}{near_words(name, known)}"
+            return f"{where} has no {name}{suggest_similar(name, known)}"
         case _:
             return f"{type(error).__name__}: {error}"
 
@@ -220,13 +223,13 @@ def judge(candidates: Iterable[Candidate], checks: Sequence[Check], now: datetim
                 said = rule(candidate, now)
                 if said:
                     if said is not True:
-                        raise NoVerdict(
+                        raise InvalidVerdict(
                             f"{rule.__name__} returned {shown(said)}; expected True or False"
                         )
                     stopped[reason.value].append(candidate.customer.number)
                     break
         except (Exception, SystemExit) as error:  # somebody's rule may raise anything
-            stopped[BROKEN.value].append(candidate.customer.number)
+            stopped[FAILED_CHECK_REASON.value].append(candidate.customer.number)
             verdicts.broken[rule.__name__] += 1
             verdicts.errors.setdefault(rule.__name__, error)
     verdicts.stopped.update((Reason(code), numbers) for code, numbers in stopped.items())

@@ -46,13 +46,13 @@ def coupon_date_format(candidate: Candidate, now: datetime) -> bool:
     """The coupon's expiry is there and is no date like 2026-12-31."""
     if candidate.coupon is None or not candidate.coupon.expires:
         return False
-    return _day(candidate.coupon.expires) is None
+    return _parse_date(candidate.coupon.expires) is None
 
 
 @check(Reason.COUPON_EXPIRED, step=Step.VALIDATE, order=70)
 def coupon_expired(candidate: Candidate, now: datetime) -> bool:
     """The day on which the coupon expires, in UTC, is over."""
-    day = None if candidate.coupon is None else _day(candidate.coupon.expires)
+    day = None if candidate.coupon is None else _parse_date(candidate.coupon.expires)
     return day is not None and day < now.date()
 
 
@@ -99,7 +99,7 @@ def referral_service(candidate: Candidate, now: datetime) -> bool:
     return ServiceName.REFERRAL in candidate.failed
 
 
-def _day(text: str | None) -> date | None:
+def _parse_date(text: str | None) -> date | None:
     try:
         return date.fromisoformat(text or "")
     except ValueError:

@@ -58,7 +58,7 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Handover:
+class SubmissionResult:
     """What a gateway did with a submission.
 
     ``accepted`` are the numbers that it has accepted, by the moment at which it first did;
@@ -75,7 +75,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class News(Generic[T]):
+class PollResult(Generic[T]):
     """What a gateway has to tell by now, and from when on there is more; None is never."""
 
     items: Sequence[T]
@@ -92,13 +92,13 @@ class Delivered(NamedTuple):
 class Gateway(Protocol):
     """Takes messages over for delivery. All its methods raise :exc:`GatewayUnavailable`."""
 
-    def submit(self, submission: Submission, now: Instant) -> Handover:
+    def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
         """Offer messages to the gateway."""
         ...
 
     def receipts(
         self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
-    ) -> News[Receipt]:
+    ) -> PollResult[Receipt]:
         """What the gateway has to say by ``now`` of a batch.
 
         ``awaited`` are the numbers whose outcome is not known, by their attempt. What is said of
@@ -108,7 +108,7 @@ class Gateway(Protocol):
 
     def engagement(
         self, batch: Batch, delivered: Delivered, since: Instant, now: Instant
-    ) -> News[Event]:
+    ) -> PollResult[Event]:
         """What recipients of a batch did with delivered messages, from ``since`` to ``now``.
 
         Asked only of campaigns that track engagement.
@@ -139,11 +139,11 @@ def factory_of(kind: str) -> GatewayFactory:
     return factory
 
 
-def reaches_people(kind: str) -> bool:
+def can_reach_people(kind: str) -> bool:
     """Whether a gateway sends to people outside."""
     return bool(getattr(factory_of(kind), "network", True))
 
 
-def channels_of(kind: str) -> frozenset[Channel]:
+def supported_channels(kind: str) -> frozenset[Channel]:
     """The channels that a gateway serves."""
     return frozenset(getattr(factory_of(kind), "channels", Channel))

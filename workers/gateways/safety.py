@@ -20,21 +20,21 @@ from workers.gateways.base import (
     Delivered,
     Gateway,
     GatewayUnavailable,
-    Handover,
-    News,
+    PollResult,
     Submission,
+    SubmissionResult,
+    can_reach_people,
     factory_of,
-    reaches_people,
 )
 
-TOP_LEVELS = frozenset({"test", "example", "invalid", "localhost"})
-DOMAINS = frozenset({"example.com", "example.net", "example.org"})
+RESERVED_TOP_LEVEL_DOMAINS = frozenset({"test", "example", "invalid", "localhost"})
+RESERVED_DOMAINS = frozenset({"example.com", "example.net", "example.org"})
 
 _NUMBER = re.compile(
     r"\+447700900\d{3}|\+61491570(006|110|156|157|158|159|313|737)|\+1\d{3}55501\d{2}"
 )
 
-REFUSED = "reserved for documentation and fiction; not sent"
+RESERVED_RECIPIENT_DETAIL = "reserved for documentation and fiction; not sent"
 
 
 def is_reserved(channel: Channel, recipient: str) -> bool:
@@ -42,10 +42,10 @@ def is_reserved(channel: Channel, recipient: str) -> bool:
     if channel is Channel.SMS:
         return _NUMBER.fullmatch(recipient) is not None
     labels = recipient.rpartition("@")[2].strip().rstrip(".").lower().split(".")
-    return labels[-1] in TOP_LEVELS or ".".join(labels[-2:]) in DOMAINS
+    return labels[-1] in RESERVED_TOP_LEVEL_DOMAINS or ".".join(labels[-2:]) in RESERVED_DOMAINS
 
 
-class Guarded:
+class GuardedGateway:
     """A gateway that never sees what is for nobody: that bounces for good without it."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -55,7 +55,7 @@ class Guarded:
         """Have the gateway see if it can be used, where it knows how."""
         getattr(self._gateway, "check", lambda: None)()
 
-    def submit(self, submission: Submission, now: Instant) -> Handover:
+    def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
         """Offer what is for somebody; say that the rest was accepted, and bounced."""
         channel, attempt = submission.campaign.channel, submission.attempt
         everybody = list(zip(submission.numbers, submission.recipients, strict=True))
@@ -63,26 +63,26 @@ class Guarded:
         if not nobodies:
             return self._gateway.submit(submission, now)
         bounced = [
-            Receipt(number, attempt, Status.HARD_BOUNCED, now, detail=REFUSED)
+            Receipt(number, attempt, Status.HARD_BOUNCED, now, detail=RESERVED_RECIPIENT_DETAIL)
             for number in nobodies
         ]
         rest = submission.without(nobodies)
         if not rest.numbers:
-            return Handover({now: nobodies}, bounced)
+            return SubmissionResult({now: nobodies}, bounced)
         done = self._gateway.submit(rest, now)
         accepted = dict(done.accepted)
         accepted[now] = [*accepted.get(now, ()), *nobodies]
-        return Handover(accepted, [*done.receipts, *bounced], done.wait)
+        return SubmissionResult(accepted, [*done.receipts, *bounced], done.wait)
 
     def receipts(
         self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
-    ) -> News[Receipt]:
+    ) -> PollResult[Receipt]:
         """What the gateway says."""
         return self._gateway.receipts(batch, awaited, now)
 
     def engagement(
         self, batch: Batch, delivered: Delivered, since: Instant, now: Instant
-    ) -> News[Event]:
+    ) -> PollResult[Event]:
         """What the gateway says."""
         return self._gateway.engagement(batch, delivered, since, now)
 
@@ -94,7 +94,7 @@ def check_gateway(kind: str, settings: str, database: Database) -> None:
     """
     gateway = open_gateway(kind, settings, database)
     try:
-        if isinstance(gateway, Guarded):
+        if isinstance(gateway, GuardedGateway):
             gateway.check()
     except GatewayUnavailable as error:
         raise UsageError(str(error)) from None
@@ -103,11 +103,11 @@ def check_gateway(kind: str, settings: str, database: Database) -> None:
 def open_gateway(kind: str, settings: str, database: Database) -> Gateway:
     """A gateway, guarded if it reaches people; :exc:`UsageError` where it may not be used."""
     factory = factory_of(kind)
-    if not reaches_people(kind):
+    if not can_reach_people(kind):
         return factory(settings, database)
     if kind not in load_settings().allowed_gateways:
         raise UsageError(
             f"the gateway {kind} reaches people outside; to allow it set"
             f" SENDTRACE_ALLOW_GATEWAYS={kind}"
         )
-    return Guarded(factory(settings, database))
+    return GuardedGateway(factory(settings, database))

@@ -11,28 +11,28 @@ from redis import Redis
 
 from tracker.record.catalog import Batch
 
-KEY = "sendtrace:rate:{name}:{part}"
+REDIS_KEY = "sendtrace:rate:{name}:{part}"
 """Where the state of a throttle is in the broker; what is there is explained in throttle.lua."""
 
 PARTS = ("state", "line", "grants", "again")
 
-PORTION = 0.07
+TURN_SHARE = 0.07
 """What a turn is good for, as a part of what a window takes: some fifteen turns a window, and a few
 questions more that come too soon. A grant is one and a half of it at most, to catch up."""
 
-MARGIN = 0.06
+EXCESS_SHARE = 0.06
 """By how much a window may exceed the rate, to make up for what came late. To a tenth, that leaves
 a grant that is accepted late."""
 
-SLACK = 0.02
+WINDOW_SLACK = 0.02
 """By how much the window that is held is longer than a second: messages are accepted some
 milliseconds after they were granted, and not always as many."""
 
-LEEWAY = 0.05
+INTERVAL_LEEWAY = 0.05
 """By how much turns are further apart where no window can exceed the rate, so that tasks come at
 different times and yet not in vain: half a timer's precision, see ``worker_timer_precision``."""
 
-ARREARS = 0.5
+MAX_CATCH_UP_WINDOWS = 0.5
 """Windows of unused time that are made up for, if somebody waited."""
 
 GRACE = timedelta(milliseconds=250)
@@ -42,17 +42,17 @@ GRACE = timedelta(milliseconds=250)
 PAUSE = timedelta(milliseconds=50)
 """The least time between two questions of a batch that got nothing."""
 
-SPREAD = timedelta(milliseconds=200)
+PROBE_INTERVAL = timedelta(milliseconds=200)
 """How often, if turns are rarer, one of those who wait looks for what the dead have left."""
 
 LONGEST = timedelta(minutes=1)
 """The longest time that a batch is told to wait: well within the broker's visibility timeout, after
 which it would hand the waiting task to somebody else, too."""
 
-LIFE = timedelta(minutes=10)
+STATE_TTL = timedelta(minutes=10)
 """How long a gateway is remembered after the last question."""
 
-ROUNDING = 1e-9
+ROUNDING_TOLERANCE = 1e-9
 """What a product of floats may fall short of a whole number."""
 
 MICROSECONDS = 1e6
@@ -78,7 +78,7 @@ class Throttle(Protocol):
         ...
 
 
-class Unthrottled:
+class UnlimitedThrottle:
     """Lets everything pass."""
 
     def take(self, _batch: Batch, wanted: int) -> Grant:
@@ -87,7 +87,7 @@ class Unthrottled:
 
 
 @dataclass(frozen=True)
-class Pace:
+class RateLimit:
     """A gateway's ``rate``, in messages per simulated second, in a run of ``speed`` simulated
     seconds a second: in real time, and in portions that workers can keep up with.
 
@@ -115,17 +115,17 @@ class Pace:
 
         From ten messages on that is one at least; fewer have to keep strictly to their share.
         """
-        return max(MARGIN * self.messages, min(self.messages / 10, 1.0))
+        return max(EXCESS_SHARE * self.messages, min(self.messages / 10, 1.0))
 
     @property
     def limit(self) -> int:
         """The messages that a window may have at most."""
-        return max(1, floor(self.messages + self.excess + ROUNDING))
+        return max(1, floor(self.messages + self.excess + ROUNDING_TOLERANCE))
 
     @property
     def window(self) -> float:
         """Microseconds for which :attr:`limit` holds."""
-        return self.seconds * (1 + SLACK) * MICROSECONDS
+        return self.seconds * (1 + WINDOW_SLACK) * MICROSECONDS
 
     @property
     def interval(self) -> float:
@@ -133,24 +133,27 @@ class Pace:
         share = self.seconds * MICROSECONDS / self.messages
         if self.limit > self.messages:
             return share
-        return max(share, self.window * (1 + LEEWAY) / self.limit)
+        return max(share, self.window * (1 + INTERVAL_LEEWAY) / self.limit)
 
     @property
-    def portion(self) -> int:
+    def messages_per_turn(self) -> int:
         """The messages that a turn is good for."""
-        return max(1, ceil(PORTION * self.messages))
+        return max(1, ceil(TURN_SHARE * self.messages))
 
     @cached_property
     def arguments(self) -> tuple[float, ...]:
         """What throttle.lua wants to know of it, from ARGV[3] on."""
         return (
             self.interval,
-            self.portion,
+            self.messages_per_turn,
             self.window,
             self.limit,
-            self.seconds * ARREARS * MICROSECONDS,
-            *(each.total_seconds() * MICROSECONDS for each in (GRACE, PAUSE, SPREAD, LONGEST)),
-            max(LIFE.total_seconds(), 10 * self.seconds) * MICROSECONDS,
+            self.seconds * MAX_CATCH_UP_WINDOWS * MICROSECONDS,
+            *(
+                each.total_seconds() * MICROSECONDS
+                for each in (GRACE, PAUSE, PROBE_INTERVAL, LONGEST)
+            ),
+            max(STATE_TTL.total_seconds(), 10 * self.seconds) * MICROSECONDS,
         )
 
 
@@ -173,9 +176,9 @@ class SharedThrottle:
     ``name`` is the gateway's among all that use the broker.
     """
 
-    def __init__(self, client: Redis, name: str, pace: Pace) -> None:
-        self._keys = [KEY.format(name=name, part=part) for part in PARTS]
-        self._pace = pace
+    def __init__(self, client: Redis, name: str, rate_limit: RateLimit) -> None:
+        self._keys = [REDIS_KEY.format(name=name, part=part) for part in PARTS]
+        self._rate_limit = rate_limit
         # Loads itself again where the broker has forgotten it.
         self._script = client.register_script(
             Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")
@@ -186,5 +189,7 @@ class SharedThrottle:
         if wanted <= 0:
             return Grant(0)
         who = f"{batch.campaign.id}:{batch.batch}"
-        granted, wait = self._script(keys=self._keys, args=[who, wanted, *self._pace.arguments])
+        granted, wait = self._script(
+            keys=self._keys, args=[who, wanted, *self._rate_limit.arguments]
+        )
         return Grant(int(granted), timedelta(microseconds=int(wait)))

@@ -9,40 +9,42 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from tracker.errors import UsageError
-from tracker.record.allowance import HIGHEST_LIMIT, MOST_DAYS
+from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
 from tracker.record.catalog import Campaign
-from tracker.record.receipts import MOST_BOUNCES
-from tracker.text import near_words
-from workers.candidates import known_requirements
-from workers.checks.base import GROUP, Check, in_order, load_check
+from tracker.record.receipts import MAX_BOUNCE_LIMIT
+from tracker.text import suggest_similar
+from workers.candidates import validate_requirements
+from workers.checks.base import GROUP, Check, load_check, sort_checks
 from workers.rules.rejudge import Rules
 
 
-def changed_rules(
+def apply_rule_changes(
     rules: Rules, *, settings: Sequence[str], without: Sequence[str], extra: Sequence[str]
 ) -> Rules:
     """Other rules: ``settings`` like "message_limit.count=2", ``without`` names of checks, and
     ``extra`` like "module:function". :exc:`UsageError` where one of them makes no sense."""
     campaign = rules.campaign
     for each in settings:
-        campaign = _with_setting(campaign, each)
+        campaign = _apply_setting(campaign, each)
     names = [check.name for check in rules.checks]
     for name in without:
         if name not in names:
-            raise UsageError(f"--without {name}: there is no such check{near_words(name, names)}")
+            raise UsageError(
+                f"--without {name}: there is no such check{suggest_similar(name, names)}"
+            )
     checks = {check.name: check for check in rules.checks if check.name not in without}
     for place in extra:
-        added = _imported(place)
+        added = _import_check(place)
         if added.name in checks:
             raise UsageError(
                 f"--with {place}: there is a check {added.name} already; leave that out with"
                 f" --without {added.name}"
             )
         checks[added.name] = added
-    return Rules(campaign=campaign, checks=in_order(checks.values()))
+    return Rules(campaign=campaign, checks=sort_checks(checks.values()))
 
 
-def idle_settings(rules: Rules, settings: Sequence[str]) -> list[str]:
+def find_ineffective_settings(rules: Rules, settings: Sequence[str]) -> list[str]:
     """What was set, and changes nothing: a sentence each."""
     if rules.campaign.organization.message_limit is not None:
         return []
@@ -63,35 +65,37 @@ def _whole(most: int) -> Callable[[str], int]:
     return read
 
 
-def _flag(text: str) -> bool:
+def _parse_boolean(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError("expected true or false")
     return text == "true"
 
 
-def _requirements(text: str) -> tuple[str, ...]:
-    return known_requirements(each for each in text.split(",") if each)
+def _parse_requirements(text: str) -> tuple[str, ...]:
+    return validate_requirements(each for each in text.split(",") if each)
 
 
-SETTINGS: Mapping[str, tuple[str, Any]] = {
-    "enabled": ("organization.enabled", _flag),
-    "message_limit.count": ("organization.message_limit", _whole(HIGHEST_LIMIT)),
-    "message_limit.days": ("organization.message_limit_days", _whole(MOST_DAYS)),
-    "hard_bounce_limit": ("organization.hard_bounce_limit", _whole(MOST_BOUNCES)),
-    "soft_bounce_limit": ("organization.soft_bounce_limit", _whole(MOST_BOUNCES)),
+CHANGEABLE_SETTINGS: Mapping[str, tuple[str, Any]] = {
+    "enabled": ("organization.enabled", _parse_boolean),
+    "message_limit.count": ("organization.message_limit", _whole(MAX_MESSAGE_LIMIT)),
+    "message_limit.days": ("organization.message_limit_days", _whole(MAX_MESSAGE_LIMIT_DAYS)),
+    "hard_bounce_limit": ("organization.hard_bounce_limit", _whole(MAX_BOUNCE_LIMIT)),
+    "soft_bounce_limit": ("organization.soft_bounce_limit", _whole(MAX_BOUNCE_LIMIT)),
     "sender": ("sender", str),
-    "requires": ("requires", _requirements),
+    "requires": ("requires", _parse_requirements),
 }
 """What ``--set`` can change: where it stands, and how it is read."""
 
 
-def _with_setting(campaign: Campaign, text: str) -> Campaign:
+def _apply_setting(campaign: Campaign, text: str) -> Campaign:
     key, equals, value = text.partition("=")
-    if key not in SETTINGS:
-        raise UsageError(f"--set {text}: unknown key {key!r}{near_words(key, [*SETTINGS])}")
+    if key not in CHANGEABLE_SETTINGS:
+        raise UsageError(
+            f"--set {text}: unknown key {key!r}{suggest_similar(key, [*CHANGEABLE_SETTINGS])}"
+        )
     if not equals:
         raise UsageError(f"--set {text}: expected {key}=VALUE")
-    path, read = SETTINGS[key]
+    path, read = CHANGEABLE_SETTINGS[key]
     try:
         read_value = read(value)
     except ValueError as error:
@@ -102,7 +106,7 @@ def _with_setting(campaign: Campaign, text: str) -> Campaign:
     return replace(campaign, organization=replace(campaign.organization, **{name: read_value}))
 
 
-def _imported(place: str) -> Check:
+def _import_check(place: str) -> Check:
     if re.fullmatch(r"[\w.]+:[\w.]+", place) is None:
         raise UsageError(f"--with {place}: expected MODULE:FUNCTION, as in acme_rules:left_alone")
     if os.getcwd() not in sys.path:  # as with python -m, also where a script started us

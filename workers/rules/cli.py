@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli import DatabaseOption, RunOption, opened, speaks_plainly
+from tracker.cli import DatabaseOption, RunOption, exit_on_error, opened
 from tracker.errors import UsageError
-from tracker.output.report_text import harmless
+from tracker.output.report_text import escape_control_characters
 from tracker.output.tables import Format, Row, render
 from tracker.record import catalog
 from tracker.status import Reason
 from tracker.text import counted
 from workers.checks.base import all_checks
-from workers.rules.changes import changed_rules, idle_settings
-from workers.rules.explain import Explanation, explain, find_number
+from workers.rules.changes import apply_rule_changes, find_ineffective_settings
+from workers.rules.explain import Explanation, explain, find_message_number
 from workers.rules.rejudge import Difference, Rules, compare
 
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print it.")]
@@ -24,7 +24,7 @@ CampaignOption = Annotated[
 ]
 
 
-@speaks_plainly
+@exit_on_error
 def list_checks(format: FormatOption = Format.TABLE) -> None:
     """List the installed checks in the order in which they are asked.
 
@@ -44,7 +44,7 @@ def list_checks(format: FormatOption = Format.TABLE) -> None:
     print(render(rows, ("step", "order", "check", "reason", "category", "rule"), format))
 
 
-@speaks_plainly
+@exit_on_error
 def explain_message(
     campaign: CampaignOption,
     customer: Annotated[
@@ -67,10 +67,10 @@ def explain_message(
         with record.read() as connection:
             [found] = catalog.find_campaigns(connection, campaign, run)
             if customer is not None:
-                message = find_number(connection, found, customer)
+                message = find_message_number(connection, found, customer)
         rules = Rules(campaign=found, checks=all_checks())
         explanation = explain(record, rules, message or 0, found.clock.now())
-    rows = _opinions(explanation)
+    rows = _evaluation_rows(explanation)
     if format is Format.JSON:
         print(json.dumps({**_outcome(explanation), "checks": rows}, indent=2, default=str))
         return
@@ -79,7 +79,7 @@ def explain_message(
         print(_told(explanation))
 
 
-def _opinions(explanation: Explanation) -> list[Row]:
+def _evaluation_rows(explanation: Explanation) -> list[Row]:
     return [
         {
             "step": each.check.step.value,
@@ -117,7 +117,7 @@ def _told(explanation: Explanation) -> str:
     )
 
 
-@speaks_plainly
+@exit_on_error
 def diff(
     campaign: CampaignOption,
     settings: Annotated[
@@ -148,10 +148,10 @@ def diff(
         with record.read() as connection:
             [found] = catalog.find_campaigns(connection, campaign, run)
         before = Rules(campaign=found, checks=all_checks())
-        after = changed_rules(
+        after = apply_rule_changes(
             before, settings=settings or (), without=without or (), extra=extra or ()
         )
-        for each in idle_settings(after, settings or ()):
+        for each in find_ineffective_settings(after, settings or ()):
             note(each)
         difference = compare(record, before, after)
     rows = _changes(difference)
@@ -161,19 +161,19 @@ def diff(
         print(f"\n{changed:,} of {difference.judged:,} verdicts change")
     for each in difference.troubles.lines():
         note(each)
-    if difference.unlike_record:
+    if difference.record_mismatches:
         note(
-            f"{counted(difference.unlike_record, 'verdict')} would not be as on record, even with"
+            f"{counted(difference.record_mismatches, 'verdict')} would not be as on record, even with"
             " nothing changed: customers or installed checks have changed since"
         )
 
 
 def note(text: str) -> None:
     """Say something beside the result, which programs may read."""
-    print(f"note: {harmless(text)}", file=sys.stderr)
+    print(f"note: {escape_control_characters(text)}", file=sys.stderr)
 
 
-def verdict_word(reason: Reason | None) -> str:
+def format_verdict(reason: Reason | None) -> str:
     """A verdict as tables and files have it."""
     return "passes" if reason is None else reason.slug
 
@@ -181,8 +181,8 @@ def verdict_word(reason: Reason | None) -> str:
 def _changes(difference: Difference) -> list[Row]:
     return [
         {
-            "from": verdict_word(old),
-            "to": verdict_word(new),
+            "from": format_verdict(old),
+            "to": format_verdict(new),
             "messages": count,
             "customers": ", ".join(difference.samples[old, new]),
         }

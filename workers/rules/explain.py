@@ -16,10 +16,10 @@ from tracker.record.catalog import Campaign
 from tracker.status import Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema import NO_REASON, customers, messages
-from tracker.text import either
+from tracker.text import join_with_or
 from workers.candidates import Candidate, gather
 from workers.checks.base import STEPS, Check, judge
-from workers.rules.rejudge import CHUNK, Rules, customer_id_of
+from workers.rules.rejudge import CHUNK, Rules, find_customer_id
 from workers.services.base import factory_of
 
 
@@ -59,15 +59,15 @@ def explain(database: Database, rules: Rules, number: int, now: Instant) -> Expl
     campaign = rules.campaign
     services = factory_of(campaign.services_kind)(campaign.services_settings, database)
     with database.read() as connection:
-        customer_id = customer_id_of(connection, campaign, number)
+        customer_id = find_customer_id(connection, campaign, number)
         recorded = _recorded(connection, campaign, number)
     opinions: list[Opinion] = []
     for step in STEPS:
         [candidate] = gather(
-            database, campaign, [number], step, services, now, last_try=True, until=now
+            database, campaign, [number], step, services, now, is_last_try=True, until=now
         )
         checks = (check for check in rules.checks if check.step is step)
-        opinions += (_opinion(check, candidate, now) for check in checks)
+        opinions += (_evaluate_check(check, candidate, now) for check in checks)
     speaking = next((each for each in opinions if each.stops), None)
     return Explanation(
         campaign=campaign,
@@ -80,18 +80,18 @@ def explain(database: Database, rules: Rules, number: int, now: Instant) -> Expl
     )
 
 
-def _opinion(check: Check, candidate: Candidate, now: Instant) -> Opinion:
+def _evaluate_check(check: Check, candidate: Candidate, now: Instant) -> Opinion:
     result = judge([candidate], [check], to_datetime(now))
     error = next((repr(each) for each in result.errors.values()), None)
     looked_at: dict[str, object] = {}
-    watched: Any = _Watched(candidate, "", looked_at)
+    watched: Any = _RecordingProxy(candidate, "", looked_at)
     with suppress(Exception):  # the verdict is known; this is for the values alone
         check.rule(watched, to_datetime(now))
     reason = next(iter(result.stopped), None)
     return Opinion(check=check, reason=reason, looked_at=looked_at, error=error)
 
 
-class _Watched:
+class _RecordingProxy:
     """Stands for a candidate, or a part of one, and notes which values are read."""
 
     def __init__(self, real: object, path: str, seen: dict[str, object]) -> None:
@@ -101,20 +101,20 @@ class _Watched:
         value = getattr(self._real, name)
         path = f"{self._path}{name}"
         if callable(value):
-            return partial(self._called, value, path)
+            return partial(self._record_call, value, path)
         if is_dataclass(value) or (isinstance(value, tuple) and hasattr(value, "_fields")):
-            return _Watched(value, f"{path}.", self._seen)
+            return _RecordingProxy(value, f"{path}.", self._seen)
         self._seen[path] = value
         return value
 
-    def _called(self, method: Any, path: str, *arguments: object, **named: object) -> object:
+    def _record_call(self, method: Any, path: str, *arguments: object, **named: object) -> object:
         value: object = method(*arguments, **named)
         told = [*map(repr, arguments), *(f"{name}={each!r}" for name, each in named.items())]
         self._seen[f"{path}({', '.join(told)})"] = value
         return value
 
 
-def find_number(connection: Connection, campaign: Campaign, customer_id: str) -> int:
+def find_message_number(connection: Connection, campaign: Campaign, customer_id: str) -> int:
     """The number of a customer; :exc:`NotFound`, with the nearest ids, if there is none."""
     in_audience = customers.c.audience_id == campaign.audience_id
     number: int | None = connection.scalar(
@@ -128,7 +128,7 @@ def find_number(connection: Connection, campaign: Campaign, customer_id: str) ->
         .limit(CHUNK)
     ).all()
     near = get_close_matches(customer_id, some, n=3)
-    hint = f"; did you mean {either(near)}?" if near else ""
+    hint = f"; did you mean {join_with_or(near)}?" if near else ""
     raise NotFound(f"campaign {campaign.name} has no customer {customer_id!r}{hint}")
 
 

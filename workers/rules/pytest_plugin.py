@@ -50,7 +50,7 @@ def judge() -> Judge:
     error itself comes out: in a test that is what one wants to see.
     """
     from workers.candidates import Candidate
-    from workers.checks.base import STEPS, Check, all_checks, in_order
+    from workers.checks.base import STEPS, Check, all_checks, sort_checks
     from workers.checks.base import judge as judge_all
 
     def judge_one(candidate: "Candidate", *extra: "Check", now: datetime = NOON) -> "Reason | None":
@@ -61,7 +61,7 @@ def judge() -> Judge:
             raise TypeError(f"{candidate!r} is no candidate; ask for the fixture and call it")
         if now.tzinfo is None:
             raise TypeError(f"now={now!r} has no time zone; expected one, such as tzinfo=UTC")
-        checks = in_order({check.name: check for check in (*all_checks(), *extra)}.values())
+        checks = sort_checks({check.name: check for check in (*all_checks(), *extra)}.values())
         for step in STEPS:
             verdicts = judge_all([candidate], [each for each in checks if each.step is step], now)
             for error in verdicts.errors.values():

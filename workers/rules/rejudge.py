@@ -17,16 +17,16 @@ from tracker.store.database import Database
 from tracker.store.schema import NO_REASON, customers, messages, steps
 from tracker.text import counted
 from workers.candidates import gather
-from workers.checks.base import BROKEN, STEPS, Check, Verdicts, judge
+from workers.checks.base import FAILED_CHECK_REASON, STEPS, Check, Verdicts, judge
 from workers.services.base import Services, factory_of
 
 CHUNK = 10_000
 """Messages that are judged at a time: what bounds the memory."""
 
-HIGHEST_NUMBER = 2**31 - 1
+MAX_MESSAGE_NUMBER = 2**31 - 1
 """The highest number that the database can hold of a message."""
 
-SAMPLES = 3
+SAMPLES_PER_CHANGE = 3
 """Customers that are named for a change of verdicts."""
 
 
@@ -39,7 +39,7 @@ class Rules:
 
 
 @dataclass
-class Troubles:
+class CheckErrors:
     """Checks that gave no verdict: on how many messages, and the first error of each."""
 
     broken: Counter[str] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ class Troubles:
     def lines(self) -> list[str]:
         return [
             f"the check {name} failed on {counted(count, 'message')}, first with"
-            f" {self.errors[name]!r}; workers stop those for {BROKEN.slug}"
+            f" {self.errors[name]!r}; workers stop those for {FAILED_CHECK_REASON.slug}"
             for name, count in self.broken.most_common()
         ]
 
@@ -63,21 +63,21 @@ def verdicts(
     services: Services,
     numbers: Sequence[int],
     now: Instant,
-    troubles: Troubles,
+    troubles: CheckErrors,
 ) -> dict[int, Reason]:
     """The reasons of those whom the checks stop, step by step, as the workers go. Checks that give
     no verdict are noted among the ``troubles``."""
     stopped: dict[int, Reason] = {}
     for step in STEPS:
         left = [number for number in numbers if number not in stopped]
-        judged = _judged(database, rules, services, step, left, now)
+        judged = _judge_step(database, rules, services, step, left, now)
         troubles.note(judged)
         for reason, those in judged.stopped.items():
             stopped.update(dict.fromkeys(those, reason))
     return stopped
 
 
-def _judged(
+def _judge_step(
     database: Database,
     rules: Rules,
     services: Services,
@@ -86,7 +86,7 @@ def _judged(
     now: Instant,
 ) -> Verdicts:
     candidates = gather(
-        database, rules.campaign, numbers, step, services, now, last_try=True, until=now
+        database, rules.campaign, numbers, step, services, now, is_last_try=True, until=now
     )
     checks = [check for check in rules.checks if check.step is step]
     return judge(candidates, checks, to_datetime(now))
@@ -101,10 +101,10 @@ class Difference:
     samples: defaultdict[tuple[Reason | None, Reason | None], list[str]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    unlike_record: int = 0
+    record_mismatches: int = 0
     """Messages that today's customers and installed checks, with nothing changed, would give
     another verdict than is on record."""
-    troubles: Troubles = field(default_factory=Troubles)
+    troubles: CheckErrors = field(default_factory=CheckErrors)
 
 
 def compare(database: Database, before: Rules, after: Rules) -> Difference:
@@ -114,8 +114,8 @@ def compare(database: Database, before: Rules, after: Rules) -> Difference:
     """
     campaign = before.campaign
     services = factory_of(campaign.services_kind)(campaign.services_settings, database)
-    found, troubles_before, troubles_after = Difference(), Troubles(), Troubles()
-    for numbers, recorded, judged_at in _recorded_chunks(database, campaign):
+    found, troubles_before, troubles_after = Difference(), CheckErrors(), CheckErrors()
+    for numbers, recorded, judged_at in _read_recorded_chunks(database, campaign):
         old = verdicts(database, before, services, numbers, judged_at, troubles_before)
         new = verdicts(database, after, services, numbers, judged_at, troubles_after)
         found.judged += len(numbers)
@@ -126,17 +126,17 @@ def compare(database: Database, before: Rules, after: Rules) -> Difference:
                 changed[number] = change
             on_record = recorded.get(number)
             if on_record in {check.reason for check in before.checks} | {None}:
-                found.unlike_record += change[0] is not on_record
+                found.record_mismatches += change[0] is not on_record
         found.changes.update(changed.values())
         _add_samples(database, campaign, found, changed)
-    found.troubles = Troubles(
+    found.troubles = CheckErrors(
         troubles_before.broken | troubles_after.broken,  # most of them are the same check's
         troubles_before.errors | troubles_after.errors,
     )
     return found
 
 
-def _recorded_chunks(
+def _read_recorded_chunks(
     database: Database, campaign: Campaign
 ) -> Iterator[tuple[Sequence[int], Mapping[int, Reason], Instant]]:
     """Message numbers, the reasons on record, and when the campaign was judged, chunk by chunk."""
@@ -165,18 +165,20 @@ def _add_samples(
     changed: Mapping[int, tuple[Reason | None, Reason | None]],
 ) -> None:
     wanted = {
-        number: change for number, change in changed.items() if len(found.samples[change]) < SAMPLES
+        number: change
+        for number, change in changed.items()
+        if len(found.samples[change]) < SAMPLES_PER_CHANGE
     }
     with database.read() as connection:
         for number, change in wanted.items():
-            if len(found.samples[change]) < SAMPLES:
-                found.samples[change].append(customer_id_of(connection, campaign, number))
+            if len(found.samples[change]) < SAMPLES_PER_CHANGE:
+                found.samples[change].append(find_customer_id(connection, campaign, number))
 
 
-def customer_id_of(connection: Connection, campaign: Campaign, number: int) -> str:
+def find_customer_id(connection: Connection, campaign: Campaign, number: int) -> str:
     """Who a message is for; :exc:`NotFound` if there is no such message."""
     found: str | None = None
-    if 0 <= number <= HIGHEST_NUMBER:  # somebody may type anything
+    if 0 <= number <= MAX_MESSAGE_NUMBER:  # somebody may type anything
         found = connection.scalar(
             sa.select(customers.c.customer_id).where(
                 customers.c.audience_id == campaign.audience_id, customers.c.number == number

@@ -7,9 +7,9 @@ from typing import Any
 
 from tracker.record.catalog import Campaign, CouponSeries, Organization
 from tracker.status import Channel
-from tracker.text import either, near_words
-from workers.candidates import Candidate, Customer, known_requirements
-from workers.checks.mobile import international
+from tracker.text import join_with_or, suggest_similar
+from workers.candidates import Candidate, Customer, validate_requirements
+from workers.checks.mobile import to_e164
 from workers.services.base import Coupon, Subscription
 
 ACME = Organization(
@@ -35,7 +35,7 @@ SPRING = Campaign(
     coupon_series=CouponSeries(name="spring", active=True),
 )
 
-ANNA = Customer(
+VALID_CUSTOMER = Customer(
     number=0,
     customer_id="c0",
     email="anna@example.com",
@@ -68,11 +68,11 @@ def specimen(**different: Any) -> Candidate:
     """
     given: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     for name, value in different.items():
-        given[_part_of(name)][name] = value
+        given[_find_part(name)][name] = value
     organization = replace(ACME, **given["organization"])
     campaign = replace(SPRING, organization=organization, **_campaign(given["campaign"]))
     return Candidate(
-        customer=ANNA._replace(**_customer(given["customer"])),
+        customer=VALID_CUSTOMER._replace(**_customer(given["customer"])),
         campaign=campaign,
         subscription=Subscription(**given["subscription"]),
         coupon=COUPON._replace(**given["coupon"]) if "coupon" in campaign.requires else None,
@@ -83,13 +83,15 @@ def specimen(**different: Any) -> Candidate:
 def _campaign(given: Mapping[str, Any]) -> dict[str, Any]:
     read = dict(given)
     if "channel" in read and read["channel"] not in [*Channel]:
-        raise ValueError(f"there is no channel {read['channel']!r}; expected {either([*Channel])}")
+        raise ValueError(
+            f"there is no channel {read['channel']!r}; expected {join_with_or([*Channel])}"
+        )
     if "channel" in read:
         read["channel"] = Channel(read["channel"])
     if isinstance(read.get("requires"), str):
         raise TypeError(f"requires={read['requires']!r} is one text; expected a tuple of them")
     if "requires" in read:
-        read["requires"] = known_requirements(read["requires"])
+        read["requires"] = validate_requirements(read["requires"])
     return read
 
 
@@ -98,13 +100,13 @@ def _customer(given: Mapping[str, Any]) -> dict[str, Any]:
     if "mobile" in read:
         if not isinstance(read["mobile"], str | None):
             raise TypeError(f"mobile={read['mobile']!r}: expected a text or None")
-        read.setdefault("mobile_e164", international(read["mobile"] or ""))
+        read.setdefault("mobile_e164", to_e164(read["mobile"] or ""))
     if "custom" in read:
-        read["custom"] = _custom(read["custom"])
+        read["custom"] = _encode_custom_data(read["custom"])
     return read
 
 
-def _custom(given: object) -> str:
+def _encode_custom_data(given: object) -> str:
     """Custom data as it is recorded: the text of a JSON object."""
     try:
         values = json.loads(given) if isinstance(given, str) else given
@@ -115,9 +117,9 @@ def _custom(given: object) -> str:
     return json.dumps(values)
 
 
-def _part_of(name: str) -> str:
+def _find_part(name: str) -> str:
     for part, names in PARTS.items():
         if name in names:
             return part
     known = [each for names in PARTS.values() for each in names]
-    raise TypeError(f"a candidate has no {name!r}{near_words(name, known)}")
+    raise TypeError(f"a candidate has no {name!r}{suggest_similar(name, known)}")

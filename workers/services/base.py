@@ -25,10 +25,10 @@ from workers.services.handlers import find_handler
 
 GROUP = "sendtrace.services"
 
-PAUSES = (0.05, 0.2)
+RETRY_DELAYS_SECONDS = (0.05, 0.2)
 """Seconds before a service is asked again for those it had no answer for. Real time."""
 
-TRIES = len(PAUSES) + 1
+TRIES = len(RETRY_DELAYS_SECONDS) + 1
 """How often a step asks a service for a customer before it gives up."""
 
 
@@ -100,26 +100,26 @@ def ask(
     campaign: Campaign,
     numbers: Sequence[int],
     *,
-    last_try: bool,
+    is_last_try: bool,
 ) -> Answers:
     """Ask a service with patience; ``failed`` are those for whom it had no answer to the end.
 
-    Raises :exc:`ServiceUnavailable`, but on the ``last_try`` of a step: then it failed for all, and
+    Raises :exc:`ServiceUnavailable`, but on the ``is_last_try`` of a step: then it failed for all, and
     nobody waits between the questions any more.
     """
     service, found, left = services.find(name), dict[int, object](), numbers
-    for attempt, pause in enumerate((*PAUSES, 0)):
+    for attempt, pause in enumerate((*RETRY_DELAYS_SECONDS, 0)):
         try:
             answers = service(campaign, left, attempt, campaign.clock.now())
         except ServiceUnavailable:
-            if not last_try:
+            if not is_last_try:
                 raise
             break
         found.update(answers.found)
         left = list(answers.failed)
         if not left:
             break
-        if not last_try:
+        if not is_last_try:
             time.sleep(pause)
     return Answers(found, frozenset(left))
 
@@ -132,13 +132,13 @@ class SqlServices:
 
     def find(self, name: ServiceName) -> Service:
         return {
-            ServiceName.SUBSCRIPTION: self._subscriptions,
+            ServiceName.SUBSCRIPTION: self._load_subscriptions,
             ServiceName.COUPON: self._coupons,
-            ServiceName.REFERRAL: self._referrals,
-            ServiceName.HANDLER: _prepare,
+            ServiceName.REFERRAL: self._load_referrals,
+            ServiceName.HANDLER: _prepare_messages,
         }[name]
 
-    def _subscriptions(
+    def _load_subscriptions(
         self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
     ) -> Answers:
         """A :class:`Subscription` for those who do not allow everything."""
@@ -164,7 +164,7 @@ class SqlServices:
             rows = connection.execute(query).all()
         return Answers({number: Coupon(*said) for number, *said in rows})
 
-    def _referrals(
+    def _load_referrals(
         self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
     ) -> Answers:
         """A referral code, which is a text, for everybody."""
@@ -180,7 +180,9 @@ class SqlServices:
         )
 
 
-def _prepare(campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant) -> Answers:
+def _prepare_messages(
+    campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
+) -> Answers:
     """Have the campaign's messages prepared; failed are those that were not ready in time."""
     handler = find_handler(campaign.kind)
     return Answers({}, () if handler is None else handler(campaign, numbers))

@@ -13,24 +13,24 @@ from sqlalchemy import Connection
 
 from tracker.clock import MICROSECOND
 from tracker.queries.next_step import (
-    RECEIPT_POLL,
-    Following,
-    bounced_softly_at,
+    MIN_POLL_INTERVAL,
+    NextStep,
+    batch_conditions,
     next_step,
-    of_batch,
+    soft_bounce_time,
 )
 from tracker.record import engagement, inbound
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.due import Expected, expect, expect_not_before, outlook
+from tracker.record.due import DueKind, mark_due, outlook, replace_due_time
 from tracker.record.journal import Author, Entry, Move, State, entry
-from tracker.record.receipts import Receipt, apply, put_down_unknown
+from tracker.record.receipts import Receipt, apply_receipts, record_unknown_receipts
 from tracker.status import Channel, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import customers, messages, transitions
 from workers.gateways.base import Delivered, Gateway, GatewayUnavailable, Submission
 from workers.gateways.throttle import Throttle
 
-LONGEST_OFFERING = 20.0
+MAX_SUBMIT_SECONDS = 20.0
 """Seconds after which a step offers no more: a step has 60. The rest comes back at once."""
 
 JITTER = 0.25
@@ -39,7 +39,7 @@ JITTER = 0.25
 
 def submit(
     database: Database, batch: Batch, gateway: Gateway, throttle: Throttle, by: Author
-) -> Following | None:
+) -> NextStep | None:
     """Offer the gateway what waits for it: first attempts, and those that bounced softly.
 
     Only as much as its rate allows at the moment: the rest of a batch comes back later, and keeps
@@ -56,8 +56,8 @@ def submit(
     accepted: list[Move] = []
     receipts: list[Receipt] = []
     wait = grant.wait
-    for source, submission in _no_more_than(grant.messages, waiting):
-        if time.monotonic() - began > LONGEST_OFFERING:
+    for source, submission in _limit_submissions(grant.messages, waiting):
+        if time.monotonic() - began > MAX_SUBMIT_SECONDS:
             break
         target = State(status=Status.IN_GATEWAY, attempt=submission.attempt)
         try:
@@ -76,15 +76,15 @@ def submit(
         with entry(database, batch, Step.SUBMIT, by, started_at=started_at) as written:
             for move in accepted:
                 written.move(move)
-            apply(written, receipts)
-            expect(written, Expected.RECEIPTS, started_at)
+            apply_receipts(written, receipts)
+            mark_due(written, DueKind.RECEIPTS, started_at)
     if handed == wanted:
-        return Following(Step.DELIVER)
-    overdue = _overdue(database, batch)
-    return Following(Step.SUBMIT, wait) if overdue is None else Following(overdue)
+        return NextStep(Step.DELIVER)
+    overdue = _find_overdue_poll(database, batch)
+    return NextStep(Step.SUBMIT, wait) if overdue is None else NextStep(overdue)
 
 
-def _no_more_than(
+def _limit_submissions(
     most: int, waiting: Sequence[tuple[State, Submission]]
 ) -> Iterator[tuple[State, Submission]]:
     """The first ``most`` messages of what waits."""
@@ -95,13 +95,13 @@ def _no_more_than(
         most -= len(submission.numbers)
 
 
-def _overdue(database: Database, batch: Batch) -> Step | None:
+def _find_overdue_poll(database: Database, batch: Batch) -> Step | None:
     """What has waited for a while: a batch that is handed over bit by bit lets neither receipts nor
     engagement wait for its end."""
     with database.read() as connection:
         known = outlook(connection, batch)
     campaign = batch.campaign
-    patience = int(RECEIPT_POLL / MICROSECOND * campaign.speed)
+    patience = int(MIN_POLL_INTERVAL / MICROSECOND * campaign.speed)
     dues = ((known.receipts_due_at, Step.DELIVER), (known.engagement_due_at, Step.ENGAGE))
     for due, step in dues:
         if due is not None and due + patience <= campaign.clock.now():
@@ -113,13 +113,13 @@ def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]
     campaign = batch.campaign
     recipient = customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
     waiting = sa.select(messages.c.status, messages.c.attempt, messages.c.number).where(
-        *of_batch(batch),
+        *batch_conditions(batch),
         sa.or_(
             messages.c.status == Status.ABOUT_TO_BE_SENT,
             sa.and_(
                 messages.c.status == Status.SOFT_BOUNCED,
                 messages.c.attempt < campaign.attempts,
-                _has_rested(campaign),
+                _is_retry_due(campaign),
             ),
         ),
     )
@@ -151,74 +151,76 @@ def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]
     ]
 
 
-def _has_rested(campaign: Campaign) -> sa.ColumnElement[bool]:
+def _is_retry_due(campaign: Campaign) -> sa.ColumnElement[bool]:
     """Whether it is time to offer a message again that bounced softly."""
     if not campaign.retry_after:
         return sa.true()
-    return bounced_softly_at() <= campaign.clock.now() - campaign.retry_after
+    return soft_bounce_time() <= campaign.clock.now() - campaign.retry_after
 
 
-def deliver(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following | None:
+def deliver(database: Database, batch: Batch, gateway: Gateway, by: Author) -> NextStep | None:
     """Take the receipts that are out, and see what the batch still waits for."""
     started_at = batch.campaign.clock.now()
     with database.read() as connection:
         known = outlook(connection, batch)
         awaited = _awaited(connection, batch)
-        reported = inbound.holds(connection, batch, Expected.RECEIPTS)
+        reported = inbound.holds(connection, batch, DueKind.RECEIPTS)
     if awaited or known.receipts_due_at is not None:
         news = gateway.receipts(batch, awaited, started_at)
         # All up to now was told, whatever the gateway says of when there is more.
         again = None if news.again is None else max(news.again, started_at + 1)
         if news.items or again != known.receipts_due_at or reported:
             with entry(database, batch, Step.DELIVER, by, started_at=started_at) as written:
-                told = inbound.take(written, Expected.RECEIPTS)
-                early = apply(written, [*news.items, *told.came])
-                expect_not_before(written, Expected.RECEIPTS, again, as_of=known.as_of)
-                _keep_early(written, told, early)
+                told = inbound.take(written, DueKind.RECEIPTS)
+                early = apply_receipts(written, [*news.items, *told.came])
+                replace_due_time(written, DueKind.RECEIPTS, again, as_of=known.as_of)
+                _store_early_receipts(written, told, early)
     return next_step(database, batch, Step.DELIVER)
 
 
-def _keep_early(written: Entry, told: inbound.Taken, early: Sequence[Receipt]) -> None:
+def _store_early_receipts(written: Entry, told: inbound.Taken, early: Sequence[Receipt]) -> None:
     """Keep receipts that were reported before we knew of the attempt, as long as that may be why.
     Those that the gateway was asked for come again by themselves."""
     reported = [receipt for receipt in early if receipt in told.came]
-    waiting = [receipt for receipt in reported if told.may_wait(receipt)]
-    inbound.put_back(written, Expected.RECEIPTS, told, waiting)
-    put_down_unknown(written, [receipt for receipt in reported if not told.may_wait(receipt)])
+    waiting = [receipt for receipt in reported if told.can_wait(receipt)]
+    inbound.release_items(written, DueKind.RECEIPTS, told, waiting)
+    record_unknown_receipts(
+        written, [receipt for receipt in reported if not told.can_wait(receipt)]
+    )
 
 
 def _awaited(connection: Connection, batch: Batch) -> Mapping[int, Sequence[int]]:
     """The messages that are in the gateway, by their attempt."""
     found: defaultdict[int, list[int]] = defaultdict(list)
     query = sa.select(messages.c.attempt, messages.c.number).where(
-        *of_batch(batch), messages.c.status == Status.IN_GATEWAY
+        *batch_conditions(batch), messages.c.status == Status.IN_GATEWAY
     )
     for attempt, number in connection.execute(query.order_by(messages.c.number)):
         found[attempt].append(number)
     return found
 
 
-def engage(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Following | None:
+def engage(database: Database, batch: Batch, gateway: Gateway, by: Author) -> NextStep | None:
     """Record what recipients did with their messages since this was done last."""
     started_at = batch.campaign.clock.now()
     with database.read() as connection:
         known = outlook(connection, batch)
         delivered = _delivered(connection, batch)
-        reported = inbound.holds(connection, batch, Expected.ENGAGEMENT)
+        reported = inbound.holds(connection, batch, DueKind.ENGAGEMENT)
     since = known.engagement_due_at
     if since is not None:
         news = gateway.engagement(batch, delivered, since, started_at)
         if news.items or news.again != since or reported:
             with entry(database, batch, Step.ENGAGE, by, started_at=started_at) as written:
-                told = inbound.take(written, Expected.ENGAGEMENT)
+                told = inbound.take(written, DueKind.ENGAGEMENT)
                 reached = set(delivered.numbers) if told.came else set[int]()
                 counting = [event for event in told.came if event.number in reached]
                 engagement.record(written, [*news.items, *counting])
-                expect_not_before(written, Expected.ENGAGEMENT, news.again, as_of=known.as_of)
+                replace_due_time(written, DueKind.ENGAGEMENT, news.again, as_of=known.as_of)
                 # Nobody reads what did not arrive; that it did may be written down a little later.
                 rest = [event for event in told.came if event.number not in reached]
-                waiting = [event for event in rest if told.may_wait(event)]
-                inbound.put_back(written, Expected.ENGAGEMENT, told, waiting)
+                waiting = [event for event in rest if told.can_wait(event)]
+                inbound.release_items(written, DueKind.ENGAGEMENT, told, waiting)
     return next_step(database, batch, Step.ENGAGE)
 
 

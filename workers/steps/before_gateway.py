@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_datetime
-from tracker.queries.next_step import Following, of_batch
+from tracker.queries.next_step import NextStep, batch_conditions
 from tracker.record import allowance
 from tracker.record.catalog import Batch
 from tracker.record.journal import QUEUED, Author, Entry, Move, State, entry
@@ -23,7 +23,7 @@ from workers.candidates import gather
 from workers.checks.base import STEPS, Check, judge
 from workers.services.base import ServiceName, Services, ask
 from workers.services.handlers import find_handler
-from workers.steps.bisection import steps_in_parts
+from workers.steps.bisection import load_bisected_steps
 
 logger = logging.getLogger(__name__)
 
@@ -38,17 +38,17 @@ def judge_batch(
     services: Services,
     by: Author,
     *,
-    last_try: bool = False,
+    is_last_try: bool = False,
 ) -> None:
     """Stop the queued messages that one of the checks speaks against.
 
-    Raises :exc:`workers.services.base.ServiceUnavailable`, but on the ``last_try``.
+    Raises :exc:`workers.services.base.ServiceUnavailable`, but on the ``is_last_try``.
     """
     started_at = batch.campaign.clock.now()
     with database.read() as connection:
-        numbers = _queued(connection, batch)
+        numbers = _load_queued_numbers(connection, batch)
     candidates = gather(
-        database, batch.campaign, numbers, step, services, started_at, last_try=last_try
+        database, batch.campaign, numbers, step, services, started_at, is_last_try=is_last_try
     )
     verdicts = judge(candidates, checks, to_datetime(started_at))
     for name, count in verdicts.broken.items():
@@ -62,34 +62,34 @@ def judge_batch(
             _stop(written, stopped, reason, started_at)
 
 
-def _queued(connection: Connection, batch: Batch) -> Sequence[int]:
+def _load_queued_numbers(connection: Connection, batch: Batch) -> Sequence[int]:
     return connection.scalars(
         sa.select(messages.c.number)
-        .where(*of_batch(batch), messages.c.status == Status.QUEUED)
+        .where(*batch_conditions(batch), messages.c.status == Status.QUEUED)
         .order_by(messages.c.number)
     ).all()
 
 
 def dispatch(
-    database: Database, batch: Batch, services: Services, by: Author, *, last_try: bool = False
-) -> Following:
+    database: Database, batch: Batch, services: Services, by: Author, *, is_last_try: bool = False
+) -> NextStep:
     """Hand over what passed every check, as far as limits and the organization's credit go.
 
-    Raises :exc:`workers.services.base.ServiceUnavailable`, but on the ``last_try``.
+    Raises :exc:`workers.services.base.ServiceUnavailable`, but on the ``is_last_try``.
     """
     campaign = batch.campaign
     started_at = campaign.clock.now()
-    unchecked = _missing_check(database, batch)
+    unchecked = _find_unjudged_step(database, batch)
     if unchecked is not None:
-        return Following(unchecked)
-    unready, why = _unready(database, batch, services, last_try)
+        return NextStep(unchecked)
+    unready, why = _find_unprepared_messages(database, batch, services, is_last_try)
     organization = campaign.organization
     with entry(database, batch, Step.DISPATCH, by, started_at=started_at) as written:
         # Read within the entry, so that the allowance is counted for exactly those who use it.
-        numbers = _queued(written.connection, batch)
+        numbers = _load_queued_numbers(written.connection, batch)
         credit = None
         if organization.credit is not None or organization.message_limit is not None:
-            credit = allowance.lock(written.connection, organization.id)
+            credit = allowance.lock_organization(written.connection, organization.id)
         if organization.message_limit is not None:
             had = allowance.recent(written.connection, database, campaign, numbers, started_at)
             limited = {each for each, count in had.items() if count >= organization.message_limit}
@@ -101,36 +101,36 @@ def dispatch(
         if credit is not None:
             _stop(written, numbers[credit:], Reason.OUT_OF_CREDIT, started_at)
             numbers = numbers[:credit]
-            allowance.take_credit(written.connection, organization.id, len(numbers))
+            allowance.charge_credit(written.connection, organization.id, len(numbers))
         written.move(Move(numbers=numbers, source=QUEUED, target=READY, at=started_at))
-    return Following(Step.SUBMIT)
+    return NextStep(Step.SUBMIT)
 
 
-def _unready(
-    database: Database, batch: Batch, services: Services, last_try: bool
+def _find_unprepared_messages(
+    database: Database, batch: Batch, services: Services, is_last_try: bool
 ) -> tuple[Collection[int], Reason]:
     """Queued messages that nobody could prepare, and why."""
     with database.read() as connection:
-        numbers = _queued(connection, batch)
+        numbers = _load_queued_numbers(connection, batch)
     if find_handler(batch.campaign.kind) is None:
         return frozenset(numbers), Reason.HANDLER_NOT_FOUND
-    said = ask(services, ServiceName.HANDLER, batch.campaign, numbers, last_try=last_try)
+    said = ask(services, ServiceName.HANDLER, batch.campaign, numbers, is_last_try=is_last_try)
     return said.failed, Reason.TIMEOUT
 
 
-def _missing_check(database: Database, batch: Batch) -> Step | None:
+def _find_unjudged_step(database: Database, batch: Batch) -> Step | None:
     """The first step that has not judged the batch yet: nobody is handed over unchecked."""
-    done = _done(database, batch)
+    done = _load_completed_steps(database, batch)
     return next((step for step in STEPS if step not in done), None)
 
 
-def _done(database: Database, batch: Batch) -> set[str]:
+def _load_completed_steps(database: Database, batch: Batch) -> set[str]:
     """The steps that are on record for a batch, as far as they were done on all of it."""
     query = sa.select(steps.c.step).where(
         steps.c.campaign_id == batch.campaign.id, steps.c.batch == batch.batch
     )
     with database.read() as connection:
-        return set(connection.scalars(query)) - steps_in_parts(connection, batch)
+        return set(connection.scalars(query)) - load_bisected_steps(connection, batch)
 
 
 def _stop(written: Entry, numbers: Sequence[int], reason: Reason, at: Instant) -> None:

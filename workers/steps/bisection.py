@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.errors import SendtraceError
-from tracker.queries.next_step import of_batch
+from tracker.queries.next_step import batch_conditions
 from tracker.record.catalog import Batch
 from tracker.record.journal import QUEUED, Author, Move, State, entry
 from tracker.status import Reason, Status, Step
@@ -23,26 +23,26 @@ from tracker.store.schema import batches, messages, parts
 STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT)
 """The steps that can be done on a part. Receipts and engagement are a batch's as a whole."""
 
-TRIES, TRIES_ALONE = 1, 3
+TRIES, MAX_MESSAGE_TRIES = 1, 3
 """Tries that are put down before a part is halved, and before a message by itself is stopped."""
 
-MOST_CULPRITS = 10
+MAX_POISON_MESSAGES = 10
 """Messages of a batch that are stopped for breaking a step. When there are more, it is rather the
 step that is broken: no more are stopped, and it is tried again less and less often."""
 
-LONGEST_ERROR = 1_000
+MAX_ERROR_LENGTH = 1_000
 """Characters of an error that are kept."""
 
 
-class Unstoppable(SendtraceError):
+class UnblockableMessage(SendtraceError):
     """A message that breaks a step can't be stopped."""
 
 
-UNHEARD = "the process that worked on it died, or was stopped for taking too long"
+PROCESS_DIED = "the process that worked on it died, or was stopped for taking too long"
 
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """A part of a batch on which a step is done apart, after so many ``tries``."""
 
     first: int
@@ -59,17 +59,17 @@ class Taken:
     halved: int
 
 
-def open_parts(connection: Connection, batch: Batch, step: Step) -> list[Part]:
+def load_open_segments(connection: Connection, batch: Batch, step: Step) -> list[Segment]:
     """The parts of a batch on which a step is still to be done; those that broke it, last."""
     query = (
         sa.select(parts.c.first, parts.c.size, parts.c.tries)
         .where(*_open(batch, step))
         .order_by(parts.c.tries, parts.c.first)
     )
-    return [Part(*row) for row in connection.execute(query)]
+    return [Segment(*row) for row in connection.execute(query)]
 
 
-def steps_in_parts(connection: Connection, batch: Batch) -> set[str]:
+def load_bisected_steps(connection: Connection, batch: Batch) -> set[str]:
     """The steps that are not done yet on all of a batch that was taken apart for them."""
     query = sa.select(parts.c.step).where(
         parts.c.campaign_id == batch.campaign.id,
@@ -92,24 +92,24 @@ def take(
     all of it at once, if nothing speaks against that. ``again``: it may have broken before. The
     part that begins with ``spared`` is given its last try back first.
 
-    Raises :exc:`Unstoppable` where only a message is left that breaks the step and has to go on.
+    Raises :exc:`UnblockableMessage` where only a message is left that breaks the step and has to go on.
     """
     with database.read() as connection:
-        known = open_parts(connection, batch, step)
+        known = load_open_segments(connection, batch, step)
     if not known and not again:
         return None
     with database.write() as connection:
         _lock(connection, batch)
         if spared is not None:
-            _give_back(connection, replace(batch, first=spared), step)
+            _refund_try(connection, replace(batch, first=spared), step)
         part = _next(connection, batch, step)
         if part is None:
             return None
         alone = replace(batch, first=part.first, size=1)
         broken = (
             part.size == 1
-            and part.tries >= TRIES_ALONE
-            and not _is_overrun(connection, batch, step)
+            and part.tries >= MAX_MESSAGE_TRIES
+            and not _has_too_many_poison_messages(connection, batch, step)
         )
         if not broken:
             connection.execute(
@@ -124,9 +124,9 @@ def take(
     return Taken(replace(batch, first=part.first, size=part.size), halved)
 
 
-def _next(connection: Connection, batch: Batch, step: Step) -> Part | None:
+def _next(connection: Connection, batch: Batch, step: Step) -> Segment | None:
     """The part that comes next; one that has been tried is halved first."""
-    known = open_parts(connection, batch, step)
+    known = load_open_segments(connection, batch, step)
     if not known:
         known = _whole(connection, batch, step)
         _add(connection, batch, step, known)
@@ -136,49 +136,51 @@ def _next(connection: Connection, batch: Batch, step: Step) -> Part | None:
     if part.size == 1 or part.tries < TRIES:
         return part
     half = part.size // 2
-    halves = [Part(part.first, half, 0), Part(part.first + half, part.size - half, 0)]
-    _remove(connection, batch, step, part.first)
+    halves = [Segment(part.first, half, 0), Segment(part.first + half, part.size - half, 0)]
+    _delete_segment(connection, batch, step, part.first)
     _add(connection, batch, step, halves)
     return halves[0]
 
 
-def _whole(connection: Connection, batch: Batch, step: Step) -> list[Part]:
+def _whole(connection: Connection, batch: Batch, step: Step) -> list[Segment]:
     """All of a batch, but for the messages that were stopped for breaking the step."""
     query = sa.select(parts.c.first).where(*_of(batch, step), parts.c.ended_at.is_not(None))
     stopped = sorted(connection.scalars(query))
     begins = [batch.first, *(number + 1 for number in stopped)]
     ends = [*stopped, batch.last + 1]
     return [
-        Part(first, end - first, 0) for first, end in zip(begins, ends, strict=True) if first < end
+        Segment(first, end - first, 0)
+        for first, end in zip(begins, ends, strict=True)
+        if first < end
     ]
 
 
-def put_down(
+def record_failure(
     database: Database, whole: Batch, taken: Batch, step: Step, error: BaseException
 ) -> bool:
     """Keep the error that a part was broken by, or all of a batch; whether it is to be tried again
     at once, and not by the sweep."""
-    said = repr(error)[:LONGEST_ERROR]
+    said = repr(error)[:MAX_ERROR_LENGTH]
     with database.write() as connection:
         _lock(connection, whole)
-        overrun = _is_overrun(connection, whole, step)
+        overrun = _has_too_many_poison_messages(connection, whole, step)
         if not overrun:
-            _touch(connection, whole)
+            _touch_batch(connection, whole)
         known = sa.update(parts).where(*_open(whole, step), parts.c.first == taken.first)
         is_known = connection.execute(known.values(error=said)).rowcount
         # What somebody else has taken apart meanwhile is covered by those parts.
-        if not is_known and not open_parts(connection, whole, step):
+        if not is_known and not load_open_segments(connection, whole, step):
             _add(connection, whole, step, _whole(connection, whole, step), said)
     return not overrun
 
 
-def spare(database: Database, taken: Batch, step: Step) -> None:
+def refund_try(database: Database, taken: Batch, step: Step) -> None:
     """Take a try back that came to no end for a reason outside, such as a service that is away."""
     with database.write() as connection:
-        _give_back(connection, taken, step)
+        _refund_try(connection, taken, step)
 
 
-def _give_back(connection: Connection, taken: Batch, step: Step) -> None:
+def _refund_try(connection: Connection, taken: Batch, step: Step) -> None:
     connection.execute(
         sa.update(parts)
         .where(*_open(taken, step), parts.c.first == taken.first, parts.c.tries > 0)
@@ -186,45 +188,47 @@ def _give_back(connection: Connection, taken: Batch, step: Step) -> None:
     )
 
 
-SOURCE = {Step.DISPATCH: Status.QUEUED, Step.SUBMIT: Status.ABOUT_TO_BE_SENT}
+SOURCE_STATUS = {Step.DISPATCH: Status.QUEUED, Step.SUBMIT: Status.ABOUT_TO_BE_SENT}
 """Where messages stay with which a step was not done, such as those beyond a gateway's rate."""
 
 
-def finish(database: Database, taken: Batch, step: Step) -> bool:
+def complete_segment(database: Database, taken: Batch, step: Step) -> bool:
     """Note that a step is done on a part, if it is; whether others of its batch come next."""
     with database.write() as connection:
         _lock(connection, taken)
-        _touch(connection, taken)
-        left = sa.exists().where(*of_batch(taken), messages.c.status == SOURCE.get(step))
-        if step in SOURCE and connection.scalar(sa.select(left)):
-            _give_back(connection, taken, step)
+        _touch_batch(connection, taken)
+        left = sa.exists().where(
+            *batch_conditions(taken), messages.c.status == SOURCE_STATUS.get(step)
+        )
+        if step in SOURCE_STATUS and connection.scalar(sa.select(left)):
+            _refund_try(connection, taken, step)
             return False
-        _remove(connection, taken, step, taken.first)
-        return bool(open_parts(connection, taken, step))
+        _delete_segment(connection, taken, step, taken.first)
+        return bool(load_open_segments(connection, taken, step))
 
 
 def _stop(database: Database, alone: Batch, step: Step, by: Author) -> None:
-    """Stop a message that breaks every try by itself; :exc:`Unstoppable` where that can't be."""
+    """Stop a message that breaks every try by itself; :exc:`UnblockableMessage` where that can't be."""
     now = alone.campaign.clock.now()
     stopped = State(status=Status.NOT_SENT, reason=Reason.TIMEOUT)
     waiting = State(status=Status.ABOUT_TO_BE_SENT) if step is Step.SUBMIT else QUEUED
     with entry(database, alone, step, by, started_at=now) as written:
         written.move(Move(numbers=[alone.first], source=waiting, target=stopped, at=now))
-        if step is Step.SUBMIT and _is_bounced(written.connection, alone):
-            raise Unstoppable(
+        if step is Step.SUBMIT and _is_soft_bounced(written.connection, alone):
+            raise UnblockableMessage(
                 f"message {alone.first} of campaign {alone.campaign.name} breaks {step}, and can't"
                 " be stopped: an earlier attempt of it was sent"
             )
         written.connection.execute(
             sa.update(parts)
             .where(*_of(alone, step), parts.c.first == alone.first)
-            .values(ended_at=now, error=sa.func.coalesce(parts.c.error, UNHEARD))
+            .values(ended_at=now, error=sa.func.coalesce(parts.c.error, PROCESS_DIED))
         )
 
 
-def _is_overrun(connection: Connection, batch: Batch, step: Step) -> bool:
+def _has_too_many_poison_messages(connection: Connection, batch: Batch, step: Step) -> bool:
     ended = sa.select(sa.func.count()).where(*_of(batch, step), parts.c.ended_at.is_not(None))
-    return (connection.scalar(ended) or 0) >= MOST_CULPRITS
+    return (connection.scalar(ended) or 0) >= MAX_POISON_MESSAGES
 
 
 def _open(batch: Batch, step: Step) -> tuple[sa.ColumnElement[bool], ...]:
@@ -240,8 +244,8 @@ def _lock(connection: Connection, batch: Batch) -> None:
     )
 
 
-def _is_bounced(connection: Connection, alone: Batch) -> bool:
-    status = connection.scalar(sa.select(messages.c.status).where(*of_batch(alone)))
+def _is_soft_bounced(connection: Connection, alone: Batch) -> bool:
+    status = connection.scalar(sa.select(messages.c.status).where(*batch_conditions(alone)))
     return status == Status.SOFT_BOUNCED
 
 
@@ -253,7 +257,7 @@ def _of(batch: Batch, step: Step) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
-def _touch(connection: Connection, batch: Batch) -> None:
+def _touch_batch(connection: Connection, batch: Batch) -> None:
     """Whoever takes apart is alive: the sweep sees that."""
     connection.execute(
         sa.update(batches)
@@ -263,11 +267,15 @@ def _touch(connection: Connection, batch: Batch) -> None:
 
 
 def _add(
-    connection: Connection, batch: Batch, step: Step, new: Sequence[Part], error: str | None = None
+    connection: Connection,
+    batch: Batch,
+    step: Step,
+    new: Sequence[Segment],
+    error: str | None = None,
 ) -> None:
     if not new:
         return
-    _touch(connection, batch)
+    _touch_batch(connection, batch)
     connection.execute(
         sa.insert(parts),
         [
@@ -285,5 +293,5 @@ def _add(
     )
 
 
-def _remove(connection: Connection, batch: Batch, step: Step, first: int) -> None:
+def _delete_segment(connection: Connection, batch: Batch, step: Step, first: int) -> None:
     connection.execute(sa.delete(parts).where(*_open(batch, step), parts.c.first == first))

@@ -10,7 +10,7 @@ from types import FrameType
 
 import psutil
 
-LONGEST_STEP, SHORTEST_STEP = 60.0, 5.0
+MAX_STEP_SECONDS, MIN_STEP_SECONDS = 60.0, 5.0
 """Seconds that a step has on a whole batch, and at the least on a part of it: half as many each
 time it was halved."""
 
@@ -22,21 +22,21 @@ MEMORY = 2 << 30
 """Bytes by which a process may grow: some twenty times what a batch of 10,000 takes."""
 
 
-class OutOfTime(BaseException):
+class StepTimeout(BaseException):
     """A step has taken too long. No Exception, so that nobody on the way takes it for his own."""
 
 
 @contextmanager
 def limited(halved: int) -> Iterator[None]:
-    """A block that is broken off with :exc:`OutOfTime` when its time is over; what can't be broken
+    """A block that is broken off with :exc:`StepTimeout` when its time is over; what can't be broken
     off ends the process, and its stack is in the log."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's: a worker that uses threads has Celery's limit only
         return
-    seconds = max(SHORTEST_STEP, LONGEST_STEP / 2**halved)
+    seconds = max(MIN_STEP_SECONDS, MAX_STEP_SECONDS / 2**halved)
 
     def end(_signal: int, _frame: FrameType | None) -> None:
-        raise OutOfTime(f"not done within {seconds:g} s")
+        raise StepTimeout(f"not done within {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, end)
     left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)  # somebody else's, as of a test

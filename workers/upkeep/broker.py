@@ -16,11 +16,11 @@ from redis.retry import Retry
 from tracker.errors import UsageError
 from workers.queues import QUEUES
 
-UNACKED = "unacked"
+UNACKED_KEY = "unacked"
 """Where kombu's Redis transport keeps the tasks that workers hold: a hash, one field a task."""
 
 
-UNACKED_INDEX = "unacked_index"
+UNACKED_INDEX_KEY = "unacked_index"
 """Since when workers hold those: a sorted set, by the seconds since 1970."""
 
 
@@ -29,16 +29,16 @@ CHUNK = 1_000
 
 
 BATCH = re.compile(rb"'campaign': (\d+), 'batch': (\d+)")
-"""Of which batch a task is: as Celery and we (:func:`shown_arguments`) write its arguments."""
+"""Of which batch a task is: as Celery and we (:func:`format_task_arguments`) write its arguments."""
 
 
 DEPTHS = Path(__file__).with_name("depths.lua")
 
 
-UNUSABLE = "the broker's URL is not one that can be used; expected redis://HOST:PORT/0"
+INVALID_BROKER_URL = "the broker's URL is not one that can be used; expected redis://HOST:PORT/0"
 
 
-def broker_client(url: str, *, timeout: float) -> Redis:
+def make_broker_client(url: str, *, timeout: float) -> Redis:
     """A client of the broker at a URL as Celery knows it. It tries once, for ``timeout`` seconds.
 
     Raises :exc:`UsageError` for what is no Redis or Valkey.
@@ -51,7 +51,7 @@ def broker_client(url: str, *, timeout: float) -> Redis:
             retry=Retry(NoBackoff(), 0),
         )
     except ValueError:
-        raise UsageError(UNUSABLE) from None
+        raise UsageError(INVALID_BROKER_URL) from None
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Depth:
 def depths(client: Redis) -> dict[str, Depth]:
     """How deep each queue is. Raises :exc:`redis.exceptions.RedisError`."""
     script = client.register_script(DEPTHS.read_text(encoding="utf-8"))
-    counts = iter(script(keys=[UNACKED, *QUEUES]))
+    counts = iter(script(keys=[UNACKED_KEY, *QUEUES]))
     return {queue: Depth(int(next(counts)), int(next(counts))) for queue in QUEUES}
 
 
@@ -76,7 +76,7 @@ BatchKey = tuple[int, int]
 """A campaign's id, and a batch of it."""
 
 
-def ready_batches(client: Redis) -> Iterator[BatchKey]:
+def read_ready_batches(client: Redis) -> Iterator[BatchKey]:
     """The batches that have a task in a queue, read bit by bit.
 
     What comes or goes meanwhile may be seen twice, or not at all.
@@ -84,11 +84,11 @@ def ready_batches(client: Redis) -> Iterator[BatchKey]:
     for queue in QUEUES:
         first = 0
         while raws := client.lrange(queue, first, first + CHUNK - 1):
-            yield from filter(None, map(_batch_of, raws))  # type: ignore[arg-type]  # it gives bytes
+            yield from filter(None, map(_parse_batch_key, raws))  # type: ignore[arg-type]  # it gives bytes
             first += CHUNK
 
 
-class Held(NamedTuple):
+class HeldTask(NamedTuple):
     """A task that a worker took at ``since``, in seconds since 1970: its ``id``, its batch, and
     when it is to be done at the earliest, if that was said."""
 
@@ -98,15 +98,15 @@ class Held(NamedTuple):
     eta: float | None
 
 
-def held_tasks(client: Redis) -> Iterator[Held]:
+def read_held_tasks(client: Redis) -> Iterator[HeldTask]:
     """The tasks of batches that workers have taken and not acknowledged, read bit by bit."""
-    since = dict(client.zrange(UNACKED_INDEX, 0, -1, withscores=True))  # type: ignore[arg-type]
-    for tag, raw in client.hscan_iter(UNACKED, count=CHUNK):
-        batch = _batch_of(raw)
+    since = dict(client.zrange(UNACKED_INDEX_KEY, 0, -1, withscores=True))  # type: ignore[arg-type]
+    for tag, raw in client.hscan_iter(UNACKED_KEY, count=CHUNK):
+        batch = _parse_batch_key(raw)
         if batch is not None:
             headers = json.loads(raw)[0]["headers"]
             eta = headers.get("eta")
-            yield Held(
+            yield HeldTask(
                 id=headers["id"],
                 batch=batch,
                 since=float(since.get(tag, 0.0)),
@@ -114,7 +114,7 @@ def held_tasks(client: Redis) -> Iterator[Held]:
             )
 
 
-def _batch_of(raw: bytes) -> BatchKey | None:
+def _parse_batch_key(raw: bytes) -> BatchKey | None:
     found = BATCH.search(raw)
     return None if found is None else (int(found[1]), int(found[2]))
 

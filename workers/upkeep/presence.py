@@ -18,19 +18,19 @@ logger = logging.getLogger(__name__)
 SILENT_AFTER = 20.0
 """Seconds without a heartbeat after which a worker counts as silent: they beat every two."""
 
-FORGOTTEN_AFTER = 3600.0
+FORGET_AFTER_SECONDS = 3600.0
 """Seconds after which a silent worker is forgotten."""
 
-MOST_TASKS, MOST_FAILED = 2_000, 200
+MAX_TASKS, MAX_FAILURES = 2_000, 200
 """Tasks whose names are remembered, and failures that are."""
 
-LONGEST_ERROR = 500
+MAX_ERROR_LENGTH = 500
 """Characters of an error that are kept."""
 
-ASK_EVERY = 30.0
+INSPECT_INTERVAL_SECONDS = 30.0
 """Seconds between two questions which queues the workers serve."""
 
-LISTEN = 1.0
+LISTEN_TIMEOUT_SECONDS = 1.0
 """Seconds of silence after which it is seen whether to go on."""
 
 LONGEST_PAUSE = 30.0
@@ -73,28 +73,28 @@ class Presence:
     deaf_since: float | None = None
 
 
-class Listener:
+class WorkerListener:
     """Listens to the workers in a thread of its own. Use it as a context manager."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._state = State(max_workers_in_memory=1_000, max_tasks_in_memory=MOST_TASKS)
-        self._failed: deque[Failed] = deque(maxlen=MOST_FAILED)
+        self._state = State(max_workers_in_memory=1_000, max_tasks_in_memory=MAX_TASKS)
+        self._failed: deque[Failed] = deque(maxlen=MAX_FAILURES)
         self._queues: Mapping[str, Sequence[str]] = {}
-        self._asked_at = 0.0
-        self._is_asking = False
-        self._deaf_since: float | None = time.time()
+        self._inspected_at = 0.0
+        self._is_inspecting = False
+        self._disconnected_since: float | None = time.time()
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
-    def __enter__(self) -> "Listener":
+    def __enter__(self) -> "WorkerListener":
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join(10 * LISTEN)
+        self._thread.join(10 * LISTEN_TIMEOUT_SECONDS)
 
     def snapshot(self) -> Presence:
         """What is known now."""
@@ -109,24 +109,24 @@ class Listener:
                     queues=self._queues.get(name, ()),
                 )
                 for name, worker in sorted(self._state.workers.items())
-                if now - (worker.timestamp or 0.0) < FORGOTTEN_AFTER
+                if now - (worker.timestamp or 0.0) < FORGET_AFTER_SECONDS
             ]
             return Presence(
                 workers=tuple(workers),
                 failed=tuple(reversed(self._failed)),
-                deaf_since=self._deaf_since,
+                deaf_since=self._disconnected_since,
             )
 
     def _run(self) -> None:
-        pause = LISTEN
+        pause = LISTEN_TIMEOUT_SECONDS
         while not self._ended.is_set():
             try:
                 self._listen()
-                pause = LISTEN
+                pause = LISTEN_TIMEOUT_SECONDS
             except Exception as error:  # whatever the broker's library raises: it is away
                 logger.debug("the workers can't be heard: %s", error)
                 with self._lock:
-                    self._deaf_since = self._deaf_since or time.time()
+                    self._disconnected_since = self._disconnected_since or time.time()
                 self._ended.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -134,46 +134,53 @@ class Listener:
         with self._app.connection_for_read() as connection:
             receiver = self._app.events.Receiver(connection, handlers={"*": self._hear})
             receiver.connect_max_retries = 1  # we try again ourselves, and say since when
-            receiver.on_connection_error = _say_nothing
+            receiver.on_connection_error = _ignore_connection_error
             with receiver.consumer_context(wakeup=True) as (channelled, _, _):
                 with self._lock:
-                    self._deaf_since = None
+                    self._disconnected_since = None
                 while not self._ended.is_set():
                     with suppress(TimeoutError):
-                        channelled.drain_events(timeout=LISTEN)
-                    if time.monotonic() - self._asked_at > ASK_EVERY and not self._is_asking:
-                        self._asked_at, self._is_asking = time.monotonic(), True
-                        threading.Thread(target=self._ask, name="asking", daemon=True).start()
+                        channelled.drain_events(timeout=LISTEN_TIMEOUT_SECONDS)
+                    if (
+                        time.monotonic() - self._inspected_at > INSPECT_INTERVAL_SECONDS
+                        and not self._is_inspecting
+                    ):
+                        self._inspected_at, self._is_inspecting = time.monotonic(), True
+                        threading.Thread(
+                            target=self._inspect_queues, name="asking", daemon=True
+                        ).start()
 
     def _hear(self, event: dict[str, Any]) -> None:
         with self._lock:
             self._state.event(event)
             if event["type"] in ("task-failed", "task-retried"):
-                self._failed.append(self._failure(event))
+                self._failed.append(self._build_failure(event))
 
-    def _failure(self, event: Mapping[str, Any]) -> Failed:
+    def _build_failure(self, event: Mapping[str, Any]) -> Failed:
         task = self._state.tasks.get(event["uuid"])
         told = _told(getattr(task, "kwargs", None))
         return Failed(
             task=getattr(task, "name", None) or "unknown",
             campaign=told.get("campaign"),
             batch=told.get("batch"),
-            error=str(event.get("exception") or "")[:LONGEST_ERROR],
+            error=str(event.get("exception") or "")[:MAX_ERROR_LENGTH],
             worker=str(event.get("hostname", "")),
             at=float(event.get("timestamp") or time.time()),
             task_id=str(event["uuid"]),
             again=event["type"] == "task-retried",
         )
 
-    def _ask(self) -> None:
+    def _inspect_queues(self) -> None:
         """In a thread of its own: should the broker go away now, kombu tries until it is back."""
         try:
-            answers = self._app.control.inspect(timeout=LISTEN).active_queues() or {}
+            answers = (
+                self._app.control.inspect(timeout=LISTEN_TIMEOUT_SECONDS).active_queues() or {}
+            )
         except Exception as error:  # as above
             logger.debug("the workers can't be asked: %s", error)
             return
         finally:
-            self._is_asking = False
+            self._is_inspecting = False
         found = {
             name: tuple(sorted(queue["name"] for queue in queues))
             for name, queues in answers.items()
@@ -182,12 +189,12 @@ class Listener:
             self._queues = {**self._queues, **found}
 
 
-def _say_nothing(*_: object) -> None:
+def _ignore_connection_error(*_: object) -> None:
     """Nobody reads what kombu would say of a broker that is away."""
 
 
 def _told(arguments: object) -> dict[str, int]:
-    """Campaign and batch of a task's arguments as :func:`workers.queues.shown_arguments` shows
+    """Campaign and batch of a task's arguments as :func:`workers.queues.format_task_arguments` shows
     them; nothing where they say something else."""
     try:
         read = ast.literal_eval(str(arguments))

@@ -17,18 +17,18 @@ from redis import Redis
 from sqlalchemy import Connection
 
 from tracker.clock import MICROSECOND, SystemClock
-from tracker.queries.stalled import Standing, find_idle, unfinished
+from tracker.queries.stalled import Standing, find_idle_batches, unfinished
 from tracker.record.catalog import load_campaigns
 from tracker.store.database import Database
 from tracker.store.schema import recoveries
-from workers.queues import QUEUE_OF, SWEEP_EVERY, shown_arguments, task_name
-from workers.upkeep.broker import BatchKey, Held, held_tasks, ready_batches
+from workers.queues import QUEUE_BY_STEP, SWEEP_INTERVAL_SECONDS, format_task_arguments, task_name
+from workers.upkeep.broker import BatchKey, HeldTask, read_held_tasks, read_ready_batches
 
 PATIENCE = timedelta(seconds=1)
 """Real time for which a batch is left alone: less than between two sweeps, so that what one of them
 has just missed, the next one finds."""
 
-ANSWER = 1.0
+INSPECT_TIMEOUT_SECONDS = 1.0
 """Seconds that workers have to say which tasks they are at."""
 
 LONGEST_PAUSE = 300.0
@@ -37,7 +37,7 @@ is a sweep later, then twice as long each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentOn:
+class RequeuedBatch:
     """A batch that stood still and was sent on, the ``times``-th time in a row without a sign of
     life."""
 
@@ -47,7 +47,7 @@ class SentOn:
 
 def sweep(
     database: Database, app: Celery, client: Redis, campaign_ids: Collection[int] | None = None
-) -> list[SentOn]:
+) -> list[RequeuedBatch]:
     """Send on what stands still, of some campaigns or of all that are under way.
 
     Raises what database and broker raise; what was sent by then is sent.
@@ -58,12 +58,12 @@ def sweep(
             if campaign_ids is None
             else load_campaigns(connection, list(campaign_ids))
         )
-        idle = find_idle(connection, known, PATIENCE)
+        idle = find_idle_batches(connection, known, PATIENCE)
     if not idle:
         return []
-    under_way = _under_way(app, client, {_key(each) for each in idle})
+    under_way = _find_batches_in_progress(app, client, {_key(each) for each in idle})
     standing = [each for each in idle if _key(each) not in under_way]
-    sent_on = _claim(database, standing) if standing else []
+    sent_on = _claim_batches(database, standing) if standing else []
     for each in sent_on:
         _send(app, each.standing)
     return sent_on
@@ -73,56 +73,60 @@ def _key(standing: Standing) -> BatchKey:
     return standing.campaign.id, standing.batch
 
 
-def _under_way(app: Celery, client: Redis, batches: set[BatchKey]) -> set[BatchKey]:
+def _find_batches_in_progress(app: Celery, client: Redis, batches: set[BatchKey]) -> set[BatchKey]:
     """Those of some batches that have a task somewhere."""
     found = set[BatchKey]()
-    for batch in ready_batches(client):
+    for batch in read_ready_batches(client):
         if batch in batches:
             found.add(batch)
         if found == batches:  # a long queue: there is nothing more to find out
             return found
     now, asked = time.time(), dict[str, BatchKey]()
-    for held in held_tasks(client):
+    for held in read_held_tasks(client):
         if held.batch in batches - found:
-            if _is_fresh(held, now):
+            if _is_recent(held, now):
                 found.add(held.batch)
             else:
                 asked[held.id] = held.batch
     if asked:
-        found |= {asked[task_id] for task_id in _at_work(app, list(asked))}
+        found |= {asked[task_id] for task_id in _find_live_tasks(app, list(asked))}
     return found
 
 
-def _is_fresh(held: Held, now: float) -> bool:
+def _is_recent(held: HeldTask, now: float) -> bool:
     """Whether a task was taken just now, or is not to be done before now."""
     return now - max(held.since, held.eta or 0.0) < PATIENCE.total_seconds()
 
 
-def _at_work(app: Celery, task_ids: Sequence[str]) -> set[str]:
+def _find_live_tasks(app: Celery, task_ids: Sequence[str]) -> set[str]:
     """Those of some tasks that a worker says it has: one that died holds them for minutes more."""
-    answers = app.control.inspect(timeout=ANSWER).query_task(*task_ids) or {}
+    answers = app.control.inspect(timeout=INSPECT_TIMEOUT_SECONDS).query_task(*task_ids) or {}
     return {task_id for tasks in answers.values() for task_id in tasks}
 
 
-def _claim(database: Database, standing: Sequence[Standing]) -> list[SentOn]:
+def _claim_batches(database: Database, standing: Sequence[Standing]) -> list[RequeuedBatch]:
     """Note what is sent on now: not what somebody else is sending, and not what was sent lately
     without any sign of life since."""
     now = SystemClock().now()
     with database.write() as connection:
-        known = _recoveries(connection, {each.campaign.id for each in standing})
+        known = _load_recoveries(connection, {each.campaign.id for each in standing})
         claimed = []
         for each in standing:
             before = known.get(_key(each))
             alike = before is not None and before.touched_at == each.touched_at
             times = before.times + 1 if before is not None and alike else 1
-            if before is not None and alike and now - before.sent_at < _pause(before.times):
+            if (
+                before is not None
+                and alike
+                and now - before.sent_at < _requeue_interval(before.times)
+            ):
                 continue
             if _note(database, connection, each, times, now, before):
-                claimed.append(SentOn(standing=each, times=times))
+                claimed.append(RequeuedBatch(standing=each, times=times))
         return claimed
 
 
-def _recoveries(
+def _load_recoveries(
     connection: Connection, campaign_ids: Collection[int]
 ) -> Mapping[BatchKey, sa.Row[Any]]:
     rows = connection.execute(
@@ -131,9 +135,9 @@ def _recoveries(
     return {(row.campaign_id, row.batch): row for row in rows}
 
 
-def _pause(times: int) -> int:
+def _requeue_interval(times: int) -> int:
     """Microseconds to leave a batch alone that was sent on so often."""
-    seconds = min(LONGEST_PAUSE, SWEEP_EVERY * 2.0 ** min(times - 1, 10))
+    seconds = min(LONGEST_PAUSE, SWEEP_INTERVAL_SECONDS * 2.0 ** min(times - 1, 10))
     return int(timedelta(seconds=seconds) / MICROSECOND)
 
 
@@ -170,7 +174,7 @@ def _send(app: Celery, standing: Standing) -> None:
     app.send_task(
         task_name(standing.step),
         kwargs={"campaign": campaign.id, "batch": batch, "again": True},
-        kwargsrepr=shown_arguments(campaign.id, campaign.name, batch),
-        queue=QUEUE_OF[standing.step],
+        kwargsrepr=format_task_arguments(campaign.id, campaign.name, batch),
+        queue=QUEUE_BY_STEP[standing.step],
         retry=False,
     )

@@ -10,21 +10,23 @@ from typing import Any
 import pytest
 
 from simulator.faults import inject
-from simulator.faults.inject import Faults, Lines
-from simulator.scenario.faults import Happened
+from simulator.faults.inject import FaultInjector, FaultProxies
+from simulator.scenario.faults import InjectedFault
 from simulator.setup.record import begin, record_run
 from tests.support.playing import campaign_of, scenario_of
 from tracker.settings import load_settings
 from tracker.store.database import Database
 
 
-def play(database: Database, folder: Path, worker: int, *told: dict[str, Any]) -> list[Happened]:
+def play(
+    database: Database, folder: Path, worker: int, *told: dict[str, Any]
+) -> list[InjectedFault]:
     """Play faults on a worker with a process id until all have happened."""
     scenario = scenario_of(campaign_of(audience=10), faults=list(told))
     run = begin(database, record_run(database, scenario, folder, lambda _: None))
     stub: Any = SimpleNamespace(process_id=lambda: worker)
-    nowhere = Lines(None, [], load_settings(), "", "")
-    played = Faults(run, database, stub, stub, nowhere, lambda _: None)
+    nowhere = FaultProxies(None, [], load_settings(), "", "")
+    played = FaultInjector(run, database, stub, stub, nowhere, lambda _: None)
     with played.running():
         deadline = time.monotonic() + 20
         while len(played.happened) < len(told):

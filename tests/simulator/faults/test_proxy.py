@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.faults.proxy import Line, Place
+from simulator.faults.proxy import Line, Upstream
 
 PATIENCE = 5.0
 
@@ -33,13 +33,13 @@ def line(
 ) -> Iterator[Line]:
     folder = tmp_path_factory.mktemp("l")
     if request.param == "unix":
-        place = Place(path=folder / "s")
+        place = Upstream(path=folder / "s")
         server = socket.socket(socket.AF_UNIX)
         server.bind(str(place.path))
         server.listen()
     else:
         server = socket.create_server(("127.0.0.1", 0))
-        place = Place(host="127.0.0.1", port=server.getsockname()[1])
+        place = Upstream(host="127.0.0.1", port=server.getsockname()[1])
     with closing(server):
         threading.Thread(target=answer_all, args=(server,), daemon=True).start()
         with Line(folder / "line", place).running() as running:
@@ -79,14 +79,14 @@ def test_what_is_said_comes_through(call: Callable[[], socket.socket]) -> None:
 def test_what_is_held_up_comes_through_later(line: Line, call: Callable[[], socket.socket]) -> None:
     there = call()
     assert says(there, b"before") == b"before"
-    line.hold_up()
+    line.stall()
     newcomer = call()
     for each in (there, newcomer):
         each.sendall(b"held")
         each.settimeout(0.2)
         with pytest.raises(TimeoutError):
             each.recv(1024)
-    line.mend()
+    line.resume()
     for each in (there, newcomer):
         each.settimeout(PATIENCE)
         assert each.recv(1024) == b"held"
@@ -97,19 +97,19 @@ def test_what_is_cut_has_to_be_connected_anew(
 ) -> None:
     there = call()
     assert says(there, b"before") == b"before"
-    line.cut()
+    line.disconnect()
     with suppress(ConnectionError):
         assert there.recv(1024) == b""
     newcomer = call()
     with suppress(ConnectionError):
         newcomer.sendall(b"hello")
         assert newcomer.recv(1024) == b""
-    line.mend()
+    line.resume()
     assert says(call(), b"after") == b"after"
 
 
 def test_a_server_that_is_away_ends_the_call(tmp_path: Path) -> None:
-    lead = Line(tmp_path / "line", Place(path=tmp_path / "nobody"))
+    lead = Line(tmp_path / "line", Upstream(path=tmp_path / "nobody"))
     with lead.running() as line, closing(socket.socket(socket.AF_UNIX)) as call:
         call.settimeout(PATIENCE)
         call.connect(str(line.path))

@@ -17,17 +17,17 @@ from simulator.oracle.oracle import Oracle, allowances
 from simulator.scenario.audience_file import CustomerRecord
 from simulator.scenario.sections import Campaign, Gateway
 from simulator.schema import open_database
-from simulator.setup.census import Census, Population
-from simulator.setup.record import Loaded, record_run
+from simulator.setup.census import AudienceScanner, ImportedAudience
+from simulator.setup.record import RunCampaign, record_run
 from simulator.world.defects import (
     DEFECTS,
-    PLANTABLE,
-    SERVICE_OF,
+    PLANTABLE_REASONS,
+    SERVICE_BY_REASON,
     SOUND,
+    explain_unplantable,
     planted,
-    why_not_plantable,
 )
-from simulator.world.forced import Magic
+from simulator.world.forced import ForcedOutcome
 from simulator.world.gateway import Settings, SimulatedGateway
 from tests.support.factory import (
     AUTHOR,
@@ -41,13 +41,13 @@ from tests.support.factory import (
     stopped,
 )
 from tests.support.playing import TOGETHER, batches_of, campaign_of, do, scenario_of
-from tracker.record.journal import State, enqueue
+from tracker.record.journal import State, enqueue_batch
 from tracker.settings import load_settings
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema import NO_REASON
 from workers.checks.base import STEPS, checks_of
-from workers.gateways.throttle import Unthrottled
+from workers.gateways.throttle import UnlimitedThrottle
 from workers.services.base import Answers, Service, ServiceName, SqlServices
 from workers.steps import at_gateway, before_gateway
 
@@ -83,10 +83,10 @@ SOUND_RECORD = CustomerRecord(
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.services.base.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
 
 
-def checked(database: Database, loaded: Loaded) -> Counter[object]:
+def checked(database: Database, loaded: RunCampaign) -> Counter[object]:
     """The states of a campaign's messages after all that can stop them."""
     [batch] = batches_of(database, loaded)
     for step in TOGETHER:
@@ -96,9 +96,9 @@ def checked(database: Database, loaded: Loaded) -> Counter[object]:
 
 PLANTS = [
     (reason, channel)
-    for reason in PLANTABLE
+    for reason in PLANTABLE_REASONS
     for channel in Channel
-    if why_not_plantable(reason, channel, EVERYTHING) is None
+    if explain_unplantable(reason, channel, EVERYTHING) is None
 ]
 
 
@@ -140,7 +140,9 @@ class Failing(SqlServices):
     """The services of the workers, which have no answer for those with a planted failure."""
 
     def find(self, name: ServiceName) -> Service:
-        without = {place for place, reason in enumerate(DEFECTS) if SERVICE_OF.get(reason) == name}
+        without = {
+            place for place, reason in enumerate(DEFECTS) if SERVICE_BY_REASON.get(reason) == name
+        }
         answer = super().find(name)
         return lambda campaign, numbers, attempt, now: Answers(
             answer(campaign, numbers, attempt, now).found, without & {*numbers}
@@ -167,7 +169,7 @@ def test_a_defect_can_be_planted_exactly_where_it_stops_a_message(
         before_gateway.judge_batch(sqlite, batch, step, checks_of(step), services, AUTHOR)
     before_gateway.dispatch(sqlite, batch, services, AUTHOR)
     assert [*states(sqlite, batch).values()] == [
-        stopped(reason) if why_not_plantable(reason, channel, requires) is None else READY
+        stopped(reason) if explain_unplantable(reason, channel, requires) is None else READY
         for reason in DEFECTS
     ]
 
@@ -243,9 +245,9 @@ people = st.builds(
 )
 
 
-def census_of(records: Sequence[CustomerRecord], campaign: Campaign) -> Population:
+def census_of(records: Sequence[CustomerRecord], campaign: Campaign) -> ImportedAudience:
     """What the oracle notes of imported customers."""
-    census = Census([campaign], TODAY)
+    census = AudienceScanner([campaign], TODAY)
     assert [*census.watch(records)] == records, "they are handed on as they are"
     return census.result()
 
@@ -298,7 +300,7 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
             campaign.organization, hard_bounce_limit=limits[0], soft_bounce_limit=limits[1]
         ),
     )
-    batch = enqueue(sqlite, campaign, batch=0, first=0, size=len(audience), by=AUTHOR)
+    batch = enqueue_batch(sqlite, campaign, batch=0, first=0, size=len(audience), by=AUTHOR)
     services = SqlServices("", sqlite)
     for step in STEPS:
         before_gateway.judge_batch(sqlite, batch, step, checks_of(step), services, AUTHOR)
@@ -310,7 +312,7 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     ("channel", "email", "label", "end"),
     [
         pytest.param(
-            Channel.EMAIL, "anna", -Magic.BOUNCE, ended(Status.HARD_BOUNCED), id="malformed"
+            Channel.EMAIL, "anna", -ForcedOutcome.BOUNCE, ended(Status.HARD_BOUNCED), id="malformed"
         ),
         pytest.param(Channel.EMAIL, GOOD, SOUND, ended(SOFT, 3), id="well-formed"),
         pytest.param(Channel.SMS, "anna", SOUND, ended(SOFT, 3), id="of no matter"),
@@ -329,7 +331,7 @@ def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
     gateway = SimulatedGateway(plan.gateway_settings, database)
     move(database, batch, [0], READY)
     for _ in range(3):
-        at_gateway.submit(database, batch, gateway, Unthrottled(), AUTHOR)
+        at_gateway.submit(database, batch, gateway, UnlimitedThrottle(), AUTHOR)
         at_gateway.deliver(database, batch, gateway, AUTHOR)
     assert states(database, batch) == {0: end}
 
@@ -383,7 +385,7 @@ def test_predictions_do_not_depend_on_their_chunks(
         services={"subscription": {"error_rate": 0.5}},
     )
     labels = np.resize(
-        np.array([SOUND, -Magic.BOUNCE, Reason.NDNC, SOUND, SOUND, SOUND], np.int8), 100
+        np.array([SOUND, -ForcedOutcome.BOUNCE, Reason.NDNC, SOUND, SOUND, SOUND], np.int8), 100
     )
     coupons = np.resize(np.array([SOUND] * 6 + [Reason.COUPON_EXPIRED], np.int8), 100)
     hard, soft = np.resize(np.array([0] * 8 + [9], np.int16), 100), np.zeros(100, np.int16)
@@ -391,7 +393,7 @@ def test_predictions_do_not_depend_on_their_chunks(
         dict.fromkeys(["spring", "later"], labels),
         dict.fromkeys(["spring", "later"], coupons),
     )
-    population = Population(*by_name, hard, soft) if imported else None
+    population = ImportedAudience(*by_name, hard, soft) if imported else None
     for each in (campaign, later):
         oracle = Oracle(scenario, each, 100, population)
         monkeypatch.setattr("simulator.oracle.oracle.CHUNK", 50_000)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from simulator.pages.comparison_page import contrast_page
-from simulator.results.archive import Kept
+from simulator.results.archive import StoredResult
 from simulator.results.run_comparison import contrast
 from simulator.results.timeseries import Timeseries
 from tests.support.results import kept
@@ -11,12 +11,12 @@ from tests.support.results import kept
 HOSTILE = "</code><script>alert(1)</script>"
 
 
-def with_curve(run: Kept, *in_flight: float) -> Kept:
+def with_curve(run: StoredResult, *in_flight: float) -> StoredResult:
     columns = {
         "second": np.arange(len(in_flight), dtype=np.float64),
         "in_flight": np.array(in_flight, np.float64),
     }
-    return Kept(name=run.name, summary=run.summary, timeseries=Timeseries(1, columns))
+    return StoredResult(name=run.name, summary=run.summary, timeseries=Timeseries(1, columns))
 
 
 def test_what_is_on_the_page() -> None:

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from simulator.pages.result_page import result_page
-from simulator.results.result import Result, State, Withheld
+from simulator.pages.result_page import render_result_page
+from simulator.results.result import Result, State, WithheldMessages
 from simulator.results.timeseries import SECOND, Timeseries
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
@@ -88,7 +88,7 @@ def sampled(result: Result) -> Result:
 
 @pytest.fixture(scope="module")
 def page(result: Result) -> str:
-    return result_page(result)
+    return render_result_page(result)
 
 
 def words(page: str) -> str:
@@ -141,7 +141,7 @@ def test_it_is_proper_html(page: str) -> None:
 
 
 def test_it_loads_and_runs_nothing(sampled: Result) -> None:
-    page = result_page(sampled)
+    page = render_result_page(sampled)
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     assert f'<meta http-equiv="Content-Security-Policy" content="{policy}">' in page
     rest = page.replace('xmlns="http://www.w3.org/2000/svg"', "")
@@ -175,7 +175,7 @@ def test_each_threshold_has_its_figure(page: str) -> None:
 
 
 def test_who_passed_did_so(database: Database, tmp_path: Path) -> None:
-    said = words(result_page(play(database, scenario(thresholds={}), tmp_path)))
+    said = words(render_result_page(play(database, scenario(thresholds={}), tmp_path)))
     assert "✔ Passed balanced, invariants hold, every message as predicted" in said
     assert "it has no thresholds" in said
 
@@ -184,7 +184,7 @@ def test_who_passed_did_so(database: Database, tmp_path: Path) -> None:
 def test_a_partial_result_says_so(result: Result, state: State) -> None:
     aborted = result.thresholds[1].threshold if state is State.ABORTED else None
     observed = replace(result.observed, state=state, planned=1_000, aborted=aborted)
-    said = words(result_page(replace(result, observed=observed)))
+    said = words(render_result_page(replace(result, observed=observed)))
     assert f"UTC partial: {state}" in said
     why = "aborted as queued_to_final.p95 could not be < 0s" if aborted else "interrupted"
     assert f"Partial result: {why}; 80 of 1,000 messages were sent." in said
@@ -194,7 +194,7 @@ def test_a_partial_result_says_so(result: Result, state: State) -> None:
 def test_what_differs_is_told(result: Result) -> None:
     first, second = result.comparisons
     differing = replace(result, comparisons=(first, replace(second, as_predicted=19)))
-    said = words(result_page(differing))
+    said = words(render_result_page(differing))
     assert "79 of 80 messages what differs is below, at summer" in said
     assert "19 of 20 messages" in said
     assert f"✘ Failed see sendtrace report --run {result.run.id}" in said
@@ -203,7 +203,7 @@ def test_what_differs_is_told(result: Result) -> None:
 def test_a_broken_invariant_is_told(result: Result) -> None:
     first, *others = result.findings
     broken = replace(first, wrong=7, examples=({"number": 3},))
-    said = words(result_page(replace(result, findings=(broken, *others))))
+    said = words(render_result_page(replace(result, findings=(broken, *others))))
     assert f"{len(others)} of {len(others) + 1} hold" in said
     assert first.invariant.claim in said
     assert "7 wrong; the first: number 3" in said
@@ -219,7 +219,7 @@ def test_what_to_beware_of_is_said(result: Result) -> None:
     )
     lagging = replace(result, figures={**result.figures, **slow}, run=run)
     assert lagging.lags
-    assert "The driver lagged behind the arrivals" in words(result_page(lagging))
+    assert "The driver lagged behind the arrivals" in words(render_result_page(lagging))
 
 
 @pytest.mark.parametrize(("handed", "left"), [(20, 40), (48, 0)])
@@ -234,7 +234,7 @@ def test_that_the_system_did_not_keep_up_is_said(result: Result, handed: int, le
     late = replace(result, run=run, timeseries=series, curves=series)
     assert late.backlog == left
     said = f"The system did not keep up: {left} of 60 messages had not reached the gateway"
-    assert (said in words(result_page(late))) == bool(left)
+    assert (said in words(render_result_page(late))) == bool(left)
 
 
 def test_what_is_not_known_is_said(page: str) -> None:
@@ -270,7 +270,7 @@ CHARTS = (
 
 
 def test_each_chart_is_a_picture_with_axes_and_data(sampled: Result) -> None:
-    figures = figures_of(result_page(sampled))
+    figures = figures_of(render_result_page(sampled))
     assert tuple(map(heading, figures)) == CHARTS
     for figure in figures:
         [svg] = re.findall(r'<svg xmlns[^>]* class="chart".*?</svg>', figure, re.S)
@@ -285,7 +285,7 @@ def test_each_chart_is_a_picture_with_axes_and_data(sampled: Result) -> None:
 
 
 def test_a_picture_has_the_units_of_its_axes(sampled: Result) -> None:
-    figures = {heading(each): words(each) for each in figures_of(result_page(sampled))}
+    figures = {heading(each): words(each) for each in figures_of(render_result_page(sampled))}
     for title, unit in zip(
         CHARTS,
         ("messages a second", "messages", "seconds", "seconds", "tasks", "tasks", "cores", "MB"),
@@ -297,7 +297,7 @@ def test_a_picture_has_the_units_of_its_axes(sampled: Result) -> None:
 
 def test_a_long_run_is_drawn_in_minutes(sampled: Result) -> None:
     columns = {**sampled.curves.columns, SECOND: np.arange(5.0) * 300}
-    said = words(result_page(replace(sampled, curves=Timeseries(300, columns))))
+    said = words(render_result_page(replace(sampled, curves=Timeseries(300, columns))))
     assert "Each value is of 300 seconds." in said
     assert "minutes since the start" in said
 
@@ -345,7 +345,7 @@ def test_it_says_how_to_repeat_it(page: str) -> None:
 
 
 def test_own_workers_are_counted(sampled: Result) -> None:
-    assert "--seed 42 --workers 3 --batch-size 80" in words(result_page(sampled))
+    assert "--seed 42 --workers 3 --batch-size 80" in words(render_result_page(sampled))
 
 
 def test_what_comes_from_outside_is_escaped(
@@ -354,10 +354,10 @@ def test_what_comes_from_outside_is_escaped(
     bad = "</pre><script>alert('1')</script>\"&amp;"
     hostile = play(database, scenario(text=bad, path=Path(f"x/{bad}.toml")), tmp_path)
     machine = {bad: bad}
-    page = result_page(
+    page = render_result_page(
         replace(
             hostile,
-            withheld={bad: Withheld(predicted=1, actual=2)},
+            withheld={bad: WithheldMessages(predicted=1, actual=2)},
             conditions=replace(hostile.conditions, machine=machine, database=bad),
         )
     )
@@ -369,7 +369,7 @@ def test_what_comes_from_outside_is_escaped(
 
 def test_a_run_of_nothing_has_a_page(database: Database, tmp_path: Path) -> None:
     run = record_run(database, scenario(), tmp_path, lambda _: None)
-    said = words(result_page(judged(database, run)))
+    said = words(render_result_page(judged(database, run)))
     assert said.count("Nothing to draw: ") == len(CHARTS)
     assert "Nothing to draw: no message arrived." in said
     assert "Audience 0 Sent 0 Delivered 0" in said
@@ -383,6 +383,6 @@ def test_values_that_are_not_known_are_no_problem(result: Result) -> None:
         figures=dict.fromkeys(result.figures),
         workloads=(),
     )
-    said = words(result_page(nothing))
+    said = words(render_result_page(nothing))
     assert said.count("Nothing to draw: ") == len(CHARTS) - 1
     assert "throughput - to the gateway" in said

@@ -10,7 +10,7 @@ import pytest
 from simulator.pages.result_text import as_text
 from simulator.results import verdict
 from simulator.results.prediction_check import Difference
-from simulator.results.result import Result, Withheld, judge_run
+from simulator.results.result import Result, WithheldMessages, judge_run
 from tests.support.playing import campaign_of, play, scenario_of
 from tracker.status import Reason, Step
 from tracker.store.database import Database
@@ -34,7 +34,7 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Has checks of other packages installed."""
 
     def install(*checks: Check) -> None:
-        monkeypatch.setattr(verdict, "foreign_checks", lambda: checks)
+        monkeypatch.setattr(verdict, "third_party_checks", lambda: checks)
 
     return install
 
@@ -65,7 +65,7 @@ def test_checks_of_other_packages_are_named(result: Result, foreign: Callable[..
     unsure = replace(
         result,
         comparisons=(replace(comparison, uncertain=2),),
-        withheld={"Acme": Withheld(predicted=None, actual=5)},
+        withheld={"Acme": WithheldMessages(predicted=None, actual=5)},
     )
     assert "it depended on who came first\n" in as_text(unsure)
     assert "of Acme, over its message limit or out of credit; predicted not known" in as_text(
@@ -83,7 +83,7 @@ def test_a_report_that_did_not_balance_during_the_run_fails_it(
 ) -> None:
     result = play(database, scenario_of(campaign_of(audience=20)), tmp_path)
     assert result.proven
-    observed = replace(result.observed, snapshots=7, unbalanced=result.reports)
+    observed = replace(result.observed, snapshot_count=7, unbalanced=result.reports)
     again = judge_run(database, result.run, observed, result.conditions)
     [broken] = [finding for finding in again.findings if not finding.holds]
     assert broken.invariant.name == "snapshots_balance"

@@ -7,10 +7,17 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from simulator.results.archive import OtherVersion, Summary, keep, list_runs, load_file, load_series
+from simulator.results.archive import (
+    RunSummary,
+    UnsupportedResultVersion,
+    keep,
+    list_runs,
+    load_repeated_results,
+    load_result_file,
+)
 from simulator.results.result import RESULT_VERSION, Result, State
 from simulator.schema import results
-from simulator.setup.run_folder import claim_folder
+from simulator.setup.run_folder import create_run_folder
 from tests.support.factory import make_campaign
 from tests.support.playing import campaign_of, play, scenario_of
 from tracker.errors import NotFound, UsageError
@@ -31,9 +38,13 @@ def test_what_is_kept_is_found_again(database: Database, result: Result, tmp_pat
     assert page == tmp_path / "runs" / str(result.run.id) / "report.html"
     assert page.read_text() == "<page>"
     with database.read() as connection:
-        [kept] = load_series(connection, result.run.id)
-    for found in (kept, *load_file(page.parent), *load_file(page.with_name("summary.json"))):
-        assert found.summary == Summary.model_validate_json(json.dumps(result.as_json()))
+        [kept] = load_repeated_results(connection, result.run.id)
+    for found in (
+        kept,
+        *load_result_file(page.parent),
+        *load_result_file(page.with_name("summary.json")),
+    ):
+        assert found.summary == RunSummary.model_validate_json(json.dumps(result.as_json()))
         assert found.summary.figures["delivered"] == 5
         assert found.timeseries.columns["arrivals"].sum() == 5
     assert kept.name == f"run {result.run.id}"
@@ -50,7 +61,7 @@ def test_runs_that_repeat_each_other_are_one_series(
         keep(database, again, page_of, series=first)
     with database.read() as connection:
         for run in range(first, first + 3):
-            names = [each.name for each in load_series(connection, run)]
+            names = [each.name for each in load_repeated_results(connection, run)]
             assert names[0] == f"run {run}", "the one that was asked for comes first"
             assert len(names) == 3
 
@@ -65,7 +76,7 @@ def test_a_run_that_was_ended_early_repeats_no_other(
     keep(database, partial, page_of, series=first)
     with database.read() as connection:
         for run in (first, first + 1):
-            assert [each.name for each in load_series(connection, run)] == [f"run {run}"]
+            assert [each.name for each in load_repeated_results(connection, run)] == [f"run {run}"]
 
 
 def test_the_list_has_runs_without_a_result_too(
@@ -77,10 +88,10 @@ def test_the_list_has_runs_without_a_result_too(
         listed = list_runs(connection)
         assert [each.id for each in list_runs(connection, 1)] == [unfinished]
         with pytest.raises(NotFound, match="has no result: it came to no end"):
-            load_series(connection, unfinished)
+            load_repeated_results(connection, unfinished)
         for unknown in (4_711, 10**30):
             with pytest.raises(NotFound, match=r"does not exist; see sendtrace runs"):
-                load_series(connection, unknown)
+                load_repeated_results(connection, unknown)
     assert [(each.id, each.summary is None) for each in listed] == [
         (unfinished, True),
         (result.run.id, False),
@@ -96,13 +107,13 @@ def test_a_result_of_another_version(database: Database, result: Result, tmp_pat
         connection.execute(sa.update(results).values(version=1, summary=other))
     said = "its result has version 1, and this sendtrace reads 2; run the scenario again"
     with database.read() as connection:
-        with pytest.raises(OtherVersion, match=said):
-            load_series(connection, result.run.id)
+        with pytest.raises(UnsupportedResultVersion, match=said):
+            load_repeated_results(connection, result.run.id)
         [listed] = list_runs(connection)
     assert listed.summary is None
     assert listed.series == result.run.id
-    with pytest.raises(OtherVersion, match=said):
-        load_file(file)
+    with pytest.raises(UnsupportedResultVersion, match=said):
+        load_result_file(file)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +133,9 @@ def test_a_file_that_is_no_summary(tmp_path: Path, name: str, text: str | None) 
     if text is not None:
         file.write_text(text)
     with pytest.raises(UsageError, match=rf"{name}.*(is no summary of a run|can't be read)"):
-        load_file(file)
+        load_result_file(file)
     with pytest.raises(UsageError):
-        load_file(tmp_path)
+        load_result_file(tmp_path)
 
 
 def test_a_damaged_series_beside_a_summary(
@@ -135,9 +146,9 @@ def test_a_damaged_series_beside_a_summary(
     for damaged in ("second,arrivals\n0,lots\n", "second\n0\ninf\n", "arrivals\n1\n"):
         series.write_text(damaged)
         with pytest.raises(UsageError, match="timeseries can't be read"):
-            load_file(result.run.folder)
+            load_result_file(result.run.folder)
     series.unlink()
-    [kept] = load_file(result.run.folder)
+    [kept] = load_result_file(result.run.folder)
     assert kept.timeseries.columns == {}
 
 
@@ -146,12 +157,12 @@ def test_a_list_of_summaries_is_a_series(
 ) -> None:
     file = tmp_path / "results.json"
     file.write_text(json.dumps([result.as_json()] * 3))
-    names = [each.name for each in load_file(file)]
+    names = [each.name for each in load_result_file(file)]
     assert names == [f"{file}[0]", f"{file}[1]", f"{file}[2]"]
 
 
 def test_the_folder_of_another_databases_run_is_left_alone(tmp_path: Path) -> None:
-    claimed = [claim_folder(tmp_path, 7) for _ in range(3)]
+    claimed = [create_run_folder(tmp_path, 7) for _ in range(3)]
     assert [each.name for each in claimed] == ["7", "7.2", "7.3"]
     (tmp_path / "runs" / "8").write_text("a file")
-    assert claim_folder(tmp_path, 8).name == "8.2"
+    assert create_run_folder(tmp_path, 8).name == "8.2"

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from simulator.figures import units
+from simulator.figures import list_figure_units
 from simulator.pages.comparison_text import as_text
-from simulator.results.run_comparison import Change, Contrast, Verdict, contrast
+from simulator.results.run_comparison import FigureChange, RunComparison, Verdict, contrast
 from tests.support.results import kept
 
 
-def change(found: Contrast, figure: str) -> Change:
+def change(found: RunComparison, figure: str) -> FigureChange:
     [of_it] = [each for each in found.changes if each.figure == figure]
     return of_it
 
@@ -83,7 +83,7 @@ def test_a_single_campaign_is_the_run() -> None:
     found = contrast([kept()], [kept(2, worse)])
     assert [each.figure for each in found.regressions] == ["queued_to_final.p95"]
     two = [{"campaign": "spring"}, {"campaign": "summer"}]
-    figures = dict.fromkeys(units(["spring", "summer"]), 1.0)
+    figures = dict.fromkeys(list_figure_units(["spring", "summer"]), 1.0)
     before = kept(1, figures, campaigns=two)
     after = kept(2, {**figures, "summer.queued_to_final.p95": 9.0}, campaigns=two)
     assert [each.figure for each in contrast([before], [after]).regressions] == [

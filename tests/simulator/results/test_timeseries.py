@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from simulator.results.samples import Sample, Usage
-from simulator.results.timeseries import Timeseries, make_timeseries, read_csv
-from tracker.queries.latencies import Passages
+from simulator.results.samples import ResourceUsage, Sample
+from simulator.results.timeseries import Timeseries, make_timeseries, parse_timeseries
+from tracker.queries.latencies import TransitionTimes
 from tracker.status import Status
 from workers.queues import QUEUES
 from workers.upkeep.broker import Depth
@@ -18,9 +18,9 @@ def micros(*seconds: float) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 
 @pytest.fixture
-def passages() -> Passages:
+def passages() -> TransitionTimes:
     """Four messages: three delivered, at once, after a second and after three; one stays queued."""
-    made = Passages(BEGUN, 1.0)
+    made = TransitionTimes(BEGUN, 1.0)
     made.add(
         {
             (Status.QUEUED, 0): micros(0.1, 0.2, 1.5, 1.6),
@@ -41,7 +41,7 @@ def column(series: Timeseries, name: str) -> list[float | None]:
     return [None if np.isnan(each) else each for each in series.columns[name].tolist()]
 
 
-def test_a_row_a_second(passages: Passages) -> None:
+def test_a_row_a_second(passages: TransitionTimes) -> None:
     series = make_timeseries(passages, [], 5)
     assert column(series, "second") == [0, 1, 2, 3, 4]
     assert column(series, "arrivals") == [2, 2, 0, 0, 0]
@@ -54,7 +54,7 @@ def test_a_row_a_second(passages: Passages) -> None:
     assert column(series, "queued_ready") == [None] * 5
 
 
-def test_longer_intervals_are_exact_too(passages: Passages) -> None:
+def test_longer_intervals_are_exact_too(passages: TransitionTimes) -> None:
     series = make_timeseries(passages, [], 5, 2)
     assert column(series, "second") == [0, 2, 4]
     assert column(series, "arrivals") == [4, 0, 0]
@@ -63,12 +63,12 @@ def test_longer_intervals_are_exact_too(passages: Passages) -> None:
     assert column(series, "queued_to_final_p99") == [1.0, None, 3.0]
 
 
-def test_samples_are_put_where_they_were_taken(passages: Passages) -> None:
+def test_samples_are_put_where_they_were_taken(passages: TransitionTimes) -> None:
     deeper = {**DEPTHS, "queued": Depth(9, 0)}
     samples = [
-        Sample(second=0, depths=DEPTHS, usage=Usage(cpu=0.5, memory=10)),
+        Sample(second=0, depths=DEPTHS, usage=ResourceUsage(cpu=0.5, memory=10)),
         Sample(second=1, depths=deeper, usage=None),
-        Sample(second=3, depths=None, usage=Usage(cpu=1.5, memory=30)),
+        Sample(second=3, depths=None, usage=ResourceUsage(cpu=1.5, memory=30)),
         Sample(second=99, depths=deeper, usage=None),
     ]
     series = make_timeseries(passages, samples, 5)
@@ -81,30 +81,30 @@ def test_samples_are_put_where_they_were_taken(passages: Passages) -> None:
 
 
 def test_a_faster_clock_and_a_wrong_one() -> None:
-    passages = Passages(BEGUN, 100.0)
+    passages = TransitionTimes(BEGUN, 100.0)
     passages.add({(Status.QUEUED, 0): micros(-5, 0, 100, 150, 900)}, 1, micros(0, 0, 0, 0, 0))
     series = make_timeseries(passages, [], 3)
     assert column(series, "arrivals") == [2, 2, 1], "what lies outside is in the first or the last"
 
 
-def test_csv_there_and_back(passages: Passages) -> None:
-    samples = [Sample(second=1, depths=DEPTHS, usage=Usage(cpu=0.123456789, memory=10**9))]
+def test_csv_there_and_back(passages: TransitionTimes) -> None:
+    samples = [Sample(second=1, depths=DEPTHS, usage=ResourceUsage(cpu=0.123456789, memory=10**9))]
     series = make_timeseries(passages, samples, 5)
     text = series.as_csv()
     header, first, second, *_ = text.splitlines()
     assert header.startswith("second,arrivals,about_to_be_sent,not_sent,in_gateway,")
     assert first.startswith("0,2,")
     assert ",0.123457,1000000000," in second
-    back = read_csv(text)
+    back = parse_timeseries(text)
     assert list(back.columns) == list(series.columns)
     assert back.interval == 1
     for name, values in series.columns.items():
         np.testing.assert_allclose(back.columns[name], values, rtol=1e-5)
     with pytest.raises(ValueError, match="could not convert"):
-        read_csv("second,arrivals\n0,many\n")
+        parse_timeseries("second,arrivals\n0,many\n")
 
 
 def test_a_run_without_anything() -> None:
-    series = make_timeseries(Passages(BEGUN, 1.0), [], 1)
+    series = make_timeseries(TransitionTimes(BEGUN, 1.0), [], 1)
     assert column(series, "arrivals") == [0]
     assert column(series, "queued_to_final_p50") == [None]

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.figures import Unit
-from simulator.run.abort import Foreboding
-from simulator.run.driver import DRIVER
+from simulator.run.abort import AbortCheck
+from simulator.run.driver import DRIVER_AUTHOR
 from simulator.scenario.file import Scenario
 from simulator.scenario.thresholds import Threshold
 from simulator.setup.record import Run, record_run
 from tests.support.playing import batches_of, campaign_of, do, scenario_of, settle
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Batch
-from tracker.record.journal import enqueue
+from tracker.record.journal import enqueue_batch
 from tracker.status import Step
 from tracker.store.database import Database
 
@@ -31,7 +31,7 @@ def demanding(**thresholds: str) -> Scenario:
 
 
 def forebode(database: Database, run: Run) -> str | None:
-    foreboding = Foreboding(run)
+    foreboding = AbortCheck(run)
     assert foreboding
     with database.read() as connection:
         reports = make_reports(connection, [loaded.campaign for loaded in run.campaigns])
@@ -88,10 +88,12 @@ def test_latencies_of_batches_on_their_way_are_not_known(
 ) -> None:
     scenario = demanding(queued_to_gateway__max="< 1ms")
     run = record_run(database, scenario, tmp_path, lambda _: None)
-    foreboding = Foreboding(run)
+    foreboding = AbortCheck(run)
     campaigns = [loaded.campaign for loaded in run.campaigns]
     long_ago = campaigns[0].clock.now() - 10_000_000
-    batch = enqueue(database, campaigns[0], batch=0, first=0, size=SIZE, by=DRIVER, at=long_ago)
+    batch = enqueue_batch(
+        database, campaigns[0], batch=0, first=0, size=SIZE, by=DRIVER_AUTHOR, at=long_ago
+    )
     found = []
     for step in (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT, Step.DELIVER):
         do(database, batch, step)

@@ -6,14 +6,14 @@ import pytest
 from rich.console import Console
 
 from simulator.run import progress
-from simulator.run.progress import display
+from simulator.run.progress import open_display
 
 NAME = "[red]\x1b[31m[/none]\u202e.csv: 3 rows"
 SHOWN = r"[red]\x1b[31m[/none]\u202e.csv: 3 rows"
 
 
 def test_names_are_harmless_as_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with display(10) as shown:
+    with open_display(10) as shown:
         shown.say(NAME)
     assert capsys.readouterr().err == f"{SHOWN}\n"
 
@@ -23,7 +23,7 @@ def test_names_are_harmless_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(
         progress, "Console", lambda **_: Console(file=out, force_terminal=True, width=200)
     )
-    with display(10) as shown:
+    with open_display(10) as shown:
         shown.say(NAME)
     assert SHOWN in out.getvalue()
     assert "\u202e" not in out.getvalue()

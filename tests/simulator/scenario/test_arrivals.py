@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.scenario.arrivals import BLAST, Piece, Shape, constant, ramp, spike, steps
+from simulator.scenario.arrivals import BLAST, ArrivalShape, LoadPhase, constant, ramp, spike, steps
 
 RATES = st.floats(0.01, 5_000)
 SECONDS = st.floats(0.05, 100)
@@ -32,7 +32,7 @@ SECONDS = st.floats(0.05, 100)
         pytest.param(spike(10, 20, 0, 1), {20: 1.0, 30: 2.0}, id="spike at once"),
     ],
 )
-def test_arrivals(shape: Shape, expected: dict[int, float]) -> None:
+def test_arrivals(shape: ArrivalShape, expected: dict[int, float]) -> None:
     for number, seconds in expected.items():
         [arrival] = shape.arrivals(number, 1)
         assert arrival == pytest.approx(seconds, abs=1e-9), number
@@ -49,7 +49,9 @@ shapes = st.one_of(
 
 
 @given(shapes, st.integers(0, 50_000), st.integers(1, 500))
-def test_what_has_arrived_is_what_arrives_by_then(shape: Shape, first: int, count: int) -> None:
+def test_what_has_arrived_is_what_arrives_by_then(
+    shape: ArrivalShape, first: int, count: int
+) -> None:
     arrivals = shape.arrivals(first, count)
     assert np.all(np.isfinite(arrivals))
     assert np.all(arrivals >= 0)
@@ -61,7 +63,7 @@ def test_what_has_arrived_is_what_arrives_by_then(shape: Shape, first: int, coun
 
 
 @given(shapes, st.floats(0, 300))
-def test_nothing_has_arrived_before_its_time(shape: Shape, seconds: float) -> None:
+def test_nothing_has_arrived_before_its_time(shape: ArrivalShape, seconds: float) -> None:
     arrived = shape.arrived(seconds)
     if arrived:
         assert shape.arrivals(arrived - 1, 1)[0] <= seconds
@@ -80,7 +82,7 @@ def test_nothing_has_arrived_before_the_beginning() -> None:
 
 
 def test_a_shape_is_the_same_however_it_is_cut() -> None:
-    shape = Shape((Piece(2, 100, 300), Piece(1, 0, 0), Piece(3, 300, 50)))
+    shape = ArrivalShape((LoadPhase(2, 100, 300), LoadPhase(1, 0, 0), LoadPhase(3, 300, 50)))
     whole = shape.arrivals(0, 2_000)
     parts = [shape.arrivals(first, 250) for first in range(0, 2_000, 250)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from simulator.scenario.audience_file import (
-    MAX_CELL,
-    MAX_ID,
-    MAX_LINE,
-    MAX_LINES,
+    MAX_CELL_CHARACTERS,
+    MAX_ID_CHARACTERS,
+    MAX_LINE_CHARACTERS,
+    MAX_ROW_LINES,
     CustomerRecord,
-    Rejected,
+    RejectedRow,
     RejectFile,
     check_header,
     read_customers,
@@ -55,17 +55,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "audience.csv"
 
 
-def rows_of(path: Path, content: str | bytes) -> list[CustomerRecord | Rejected]:
+def rows_of(path: Path, content: str | bytes) -> list[CustomerRecord | RejectedRow]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return list(read_customers(path))
 
 
-def ids(rows: Sequence[CustomerRecord | Rejected]) -> list[str]:
+def ids(rows: Sequence[CustomerRecord | RejectedRow]) -> list[str]:
     return [row.customer_id for row in rows if isinstance(row, CustomerRecord)]
 
 
-def rejects(rows: Sequence[CustomerRecord | Rejected]) -> list[Rejected]:
-    return [row for row in rows if isinstance(row, Rejected)]
+def rejects(rows: Sequence[CustomerRecord | RejectedRow]) -> list[RejectedRow]:
+    return [row for row in rows if isinstance(row, RejectedRow)]
 
 
 def only_customer(path: Path, columns: str, cells: str) -> CustomerRecord:
@@ -74,9 +74,9 @@ def only_customer(path: Path, columns: str, cells: str) -> CustomerRecord:
     return row
 
 
-def only_reject(path: Path, columns: str, cells: str) -> Rejected:
+def only_reject(path: Path, columns: str, cells: str) -> RejectedRow:
     (row,) = rows_of(path, f"customer_id,{columns}\nC1,{cells}\n")
-    assert isinstance(row, Rejected)
+    assert isinstance(row, RejectedRow)
     return row
 
 
@@ -245,7 +245,7 @@ def test_quoted_line_ends_belong_to_the_cell(path: Path, end: str) -> None:
     assert isinstance(one, CustomerRecord)
     assert one.last_store == f'Leeds{end}{end}The "Light"'
     assert ids([two]) == ["C2"]
-    assert duplicate == Rejected(6, "duplicate customer_id; line 5 has the same", "C2,")
+    assert duplicate == RejectedRow(6, "duplicate customer_id; line 5 has the same", "C2,")
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_quoted_line_ends_belong_to_the_cell(path: Path, end: str) -> None:
         ("hard_bounces", "9" * 10, "hard_bounces is '9999999999'; expected a whole number"),
         ("hard_bounces", "9" * 9_000, "expected a whole number"),
         ("email", "a\0b@example.com", "a NUL character; expected UTF-8 text"),
-        ("profile", "x" * (MAX_CELL + 1), "a cell is too long; expected at most 10,000"),
+        ("profile", "x" * (MAX_CELL_CHARACTERS + 1), "a cell is too long; expected at most 10,000"),
         ("profile", '"gold"en', "unbalanced quote; expected"),
         ("profile", '"gold', "unbalanced quote; expected"),
     ],
@@ -282,18 +282,20 @@ def test_rows_that_are_rejected(path: Path, columns: str, cells: str, cause: str
     [
         ("", "no customer_id; expected 1 to 255 characters"),
         ("  ", "no customer_id; expected 1 to 255 characters"),
-        ("x" * (MAX_ID + 1), "customer_id is too long; expected 1 to 255 characters"),
+        ("x" * (MAX_ID_CHARACTERS + 1), "customer_id is too long; expected 1 to 255 characters"),
     ],
 )
 def test_customer_ids_that_are_rejected(path: Path, cell: str, cause: str) -> None:
     rows = rows_of(path, f"customer_id,email\n{cell},a@example.com\nC2,\n")
-    assert rejects(rows) == [Rejected(2, cause, f"{cell},a@example.com")]
+    assert rejects(rows) == [RejectedRow(2, cause, f"{cell},a@example.com")]
     assert ids(rows) == ["C2"]
 
 
 def test_limits_are_inclusive(path: Path) -> None:
-    longest = rows_of(path, f"customer_id,profile\n{'i' * MAX_ID},{'x' * MAX_CELL}\n")
-    assert ids(longest) == ["i" * MAX_ID]
+    longest = rows_of(
+        path, f"customer_id,profile\n{'i' * MAX_ID_CHARACTERS},{'x' * MAX_CELL_CHARACTERS}\n"
+    )
+    assert ids(longest) == ["i" * MAX_ID_CHARACTERS]
 
 
 def test_a_rejected_row_does_not_take_its_customer_id(path: Path) -> None:
@@ -309,8 +311,8 @@ def test_bytes_that_are_not_utf_8(path: Path) -> None:
     rows = rows_of(path, b"customer_id,profile\nC1,Zo\xeb\nC2,Zo\xc3\xab\nC3,\xed\xa0\x80\n")
     assert ids(rows) == ["C2"]
     assert rejects(rows) == [
-        Rejected(2, "the byte 0xEB is not UTF-8; expected UTF-8 text", "C1,Zo\udceb"),
-        Rejected(4, "the byte 0xED is not UTF-8; expected UTF-8 text", "C3,\udced\udca0\udc80"),
+        RejectedRow(2, "the byte 0xEB is not UTF-8; expected UTF-8 text", "C1,Zo\udceb"),
+        RejectedRow(4, "the byte 0xED is not UTF-8; expected UTF-8 text", "C3,\udced\udca0\udc80"),
     ]
 
 
@@ -349,21 +351,21 @@ def test_a_second_stray_quote_does_not_hide_the_rows_between(path: Path) -> None
 
 def test_how_far_a_row_may_reach(path: Path) -> None:
     row = 'customer_id,profile\nC1,"{}"\nC2,\n'
-    assert ids(rows_of(path, row.format("x\n" * (MAX_LINES - 1)))) == ["C1", "C2"]
-    rows = rows_of(path, row.format("x\n" * MAX_LINES))
+    assert ids(rows_of(path, row.format("x\n" * (MAX_ROW_LINES - 1)))) == ["C1", "C2"]
+    rows = rows_of(path, row.format("x\n" * MAX_ROW_LINES))
     assert ids(rows) == ["C2"]
     assert rejects(rows)[0].cause.startswith("unbalanced quote")
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_line_without_end_is_cut_short(path: Path, end: str) -> None:
-    line = "C1," + "x" * (3 * MAX_LINE)
+    line = "C1," + "x" * (3 * MAX_LINE_CHARACTERS)
     rows = rows_of(path, f"customer_id,profile{end}{line}{end}C2,{end}C2,{end}")
     assert ids(rows) == ["C2"]
     too_long, duplicate = rejects(rows)
     assert too_long.cause == "the row is too long; expected at most 65,536 characters"
     assert line.startswith(too_long.text)
-    assert len(too_long.text) <= MAX_LINE + 1
+    assert len(too_long.text) <= MAX_LINE_CHARACTERS + 1
     assert duplicate.line == 4
 
 
@@ -402,7 +404,7 @@ def test_no_row_stops_the_import(path: Path, body: bytes) -> None:
         (b"customer_id,tag:\xe9\n", "the byte 0xE9 is not UTF-8"),
         ("customer_id\n".encode("utf-16"), "not UTF-8"),
         ("customer_id\n".encode("utf-16-le"), "NUL"),
-        (b"customer_id,tag:" + b"x" * MAX_LINE, "too long"),
+        (b"customer_id,tag:" + b"x" * MAX_LINE_CHARACTERS, "too long"),
     ],
 )
 def test_headers_that_stop_the_import(path: Path, header: bytes, message: str) -> None:
@@ -450,8 +452,8 @@ def test_rejects_are_written_with_the_first(tmp_path: Path) -> None:
     path = tmp_path / "rejects.csv"
     with RejectFile(path) as file:
         assert (file.count, path.exists()) == (0, False)
-        file.add(Rejected(2, "broken, badly", 'C1,"Zo\udceb'))
-        file.add(Rejected(9, "torn", "C2,a\r\nb\rc"))
+        file.add(RejectedRow(2, "broken, badly", 'C1,"Zo\udceb'))
+        file.add(RejectedRow(9, "torn", "C2,a\r\nb\rc"))
         assert file.count == 2
     with path.open(encoding="utf-8", newline="") as written:
         assert list(csv.reader(written)) == [
@@ -472,7 +474,7 @@ def test_rejects_that_can_not_be_written(tmp_path: Path) -> None:
         RejectFile(tmp_path / "nowhere" / "rejects.csv") as file,
         pytest.raises(UsageError, match=r"can't write rejects to .*: No such file"),
     ):
-        file.add(Rejected(2, "torn", "C1"))
+        file.add(RejectedRow(2, "torn", "C1"))
 
 
 def test_the_shipped_export() -> None:

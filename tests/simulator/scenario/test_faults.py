@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from simulator.faults.inject import refuse_elsewhere
-from simulator.scenario.faults import Fault, Kind
+from simulator.faults.inject import reject_unsupported_faults
+from simulator.scenario.faults import FaultSection, Kind
 from simulator.scenario.file import InvalidScenario, load_scenario
 from tests.support.playing import campaign_of, scenario_of
 from tracker.errors import UsageError
@@ -42,7 +42,7 @@ GOOD: list[tuple[dict[str, Any], Kind]] = [
 
 @pytest.mark.parametrize(("told", "kind"), GOOD)
 def test_faults_that_can_be_played(told: dict[str, Any], kind: Kind) -> None:
-    fault = Fault.model_validate(told)
+    fault = FaultSection.model_validate(told)
     assert fault.kind is kind
     assert len(fault.told) > 10
 
@@ -90,6 +90,6 @@ def test_they_are_played_on_a_stack_of_our_own(
 ) -> None:
     scenario = scenario_of(campaign_of(), faults=(fault,))
     with pytest.raises(UsageError, match=wrong):
-        refuse_elsewhere(scenario, load_settings(home=tmp_path, **settings), attach=attach)
+        reject_unsupported_faults(scenario, load_settings(home=tmp_path, **settings), attach=attach)
     quiet = scenario_of(campaign_of())
-    refuse_elsewhere(quiet, load_settings(home=tmp_path, **settings), attach=attach)
+    reject_unsupported_faults(quiet, load_settings(home=tmp_path, **settings), attach=attach)

@@ -6,8 +6,14 @@ from pathlib import Path
 import pytest
 
 from simulator.scenario.file import Scenario, load_scenario
-from simulator.scenario.sections import ChannelSettings, Gateway, MessageLimit, Organization, SameAs
-from simulator.world.services import Failures
+from simulator.scenario.sections import (
+    ChannelSettings,
+    Gateway,
+    MessageLimitSection,
+    Organization,
+    SameAs,
+)
+from simulator.world.services import ServiceFailures
 from tests.support.scenarios import assert_says, refusal
 from tracker.status import Channel, Reason
 from workers.services.base import ServiceName
@@ -112,7 +118,8 @@ def test_what_is_said_of_campaigns(world: Scenario) -> None:
 def test_who_sends_to_whom_and_by_which_way(world: Scenario) -> None:
     one, two, _, four, *_ = world.campaigns
     assert world.organization_of(one) == Organization(
-        message_limit=MessageLimit(count=3, days=7), email=ChannelSettings(sender="Acme Mail")
+        message_limit=MessageLimitSection(count=3, days=7),
+        email=ChannelSettings(sender="Acme Mail"),
     )
     prepaid = world.organization_of(four)
     assert (prepaid.name, prepaid.credit, prepaid.message_limit) == ("Prepaid", 10, None)
@@ -124,16 +131,16 @@ def test_who_sends_to_whom_and_by_which_way(world: Scenario) -> None:
 
 
 def test_whose_customers_they_are(world: Scenario, file: Path) -> None:
-    owners = [world.owner_of(each).name for each in world.campaigns]
+    owners = [world.audience_owner_of(each).name for each in world.campaigns]
     assert owners == ["one", "one", "one", "four", "five", "four"], "one file, two organizations"
-    assert world.file_of(world.campaign("five")) == file.parent / "people.csv"
+    assert world.audience_file_of(world.campaign("five")) == file.parent / "people.csv"
 
 
 def test_how_services_fail(world: Scenario) -> None:
     coupon, handler = (world.services[name] for name in (ServiceName.COUPON, ServiceName.HANDLER))
     away = timedelta(seconds=1), timedelta(minutes=1)
-    assert coupon.failures == Failures(error_rate=0.25, outage=away)
-    assert handler.failures == Failures()
+    assert coupon.failures == ServiceFailures(error_rate=0.25, outage=away)
+    assert handler.failures == ServiceFailures()
 
 
 BAD_LINES = (

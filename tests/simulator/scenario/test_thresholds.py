@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.figures import TAKEN, Unit, units
+from simulator.figures import RESERVED_NAMES, Unit, list_figure_units
 from simulator.scenario.file import InvalidScenario, Scenario, load_scenario
 from simulator.scenario.thresholds import Threshold, judge
 
@@ -119,7 +119,7 @@ def test_what_the_run_was_aborted_for_is_not_met(tmp_path: Path) -> None:
 
 
 def test_a_campaign_can_not_be_called_like_a_figure(tmp_path: Path) -> None:
-    assert {"sent", "gateway", "throughput", "steps"} <= TAKEN
+    assert {"sent", "gateway", "throughput", "steps"} <= RESERVED_NAMES
     file = tmp_path / "test.toml"
     file.write_text(SCENARIO.format(thresholds="").replace("diwali-email", "sent"))
     with pytest.raises(InvalidScenario, match="campaigns: 'sent' is the name of a figure"):
@@ -127,7 +127,7 @@ def test_a_campaign_can_not_be_called_like_a_figure(tmp_path: Path) -> None:
 
 
 def test_figures_of_campaigns_bear_their_names() -> None:
-    known = units(["one", "two"])
+    known = list_figure_units(["one", "two"])
     assert known["one.queued_to_gateway.p95"] is Unit.SECONDS
     assert known["two.not_sent.system_error.share"] is Unit.SHARE
     assert "one.seconds" not in known

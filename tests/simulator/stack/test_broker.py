@@ -13,9 +13,9 @@ from kombu.utils.functional import fxrange
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from simulator.run.watch import STANDSTILL, Standstill, Watch
+from simulator.run.watch import STALLED_AFTER_SECONDS, ProgressWatch, RunStalled
 from simulator.stack.broker import ANSWER_TIMEOUT, Broker
-from simulator.stack.local import LocalBroker, embedded_broker
+from simulator.stack.local import LocalBroker, start_embedded_broker
 from tests.support.factory import Plan, make_batch, make_campaign
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
 from tracker.store.database import Database
@@ -145,15 +145,15 @@ def test_a_failure_of_the_broker_is_one_line_without_its_password() -> None:
     assert failed.value.exit_code == 1
 
 
-def watch_on(database: Database, broker: Broker, app: Celery) -> Watch:
+def watch_on(database: Database, broker: Broker, app: Celery) -> ProgressWatch:
     """What watches a run of one campaign, of which a message is on record."""
     campaign = make_batch(database, Plan(size=1)).campaign
-    return Watch(database, [campaign], broker, app)
+    return ProgressWatch(database, [campaign], broker, app)
 
 
 def test_tasks_that_nobody_works_on_are_a_standstill(database: Database) -> None:
     with (
-        embedded_broker() as url,
+        start_embedded_broker() as url,
         Redis.from_url(url.replace("redis+socket", "unix")) as client,
         Celery("test", set_as_current=False, broker=url) as app,
     ):
@@ -162,11 +162,11 @@ def test_tasks_that_nobody_works_on_are_a_standstill(database: Database) -> None
         watch = watch_on(database, broker, app)
         began = time.monotonic()
         watch.look(began)
-        watch.look(began + STANDSTILL)
-        watch.look(began + STANDSTILL + 1)  # nobody answers, which may be a chance
-        watch.look(began + 2 * STANDSTILL)
-        with pytest.raises(Standstill, match=r"1 messages stand still: .* no worker on"):
-            watch.look(began + 2 * STANDSTILL + 2)
+        watch.look(began + STALLED_AFTER_SECONDS)
+        watch.look(began + STALLED_AFTER_SECONDS + 1)  # nobody answers, which may be a chance
+        watch.look(began + 2 * STALLED_AFTER_SECONDS)
+        with pytest.raises(RunStalled, match=r"1 messages stand still: .* no worker on"):
+            watch.look(began + 2 * STALLED_AFTER_SECONDS + 2)
         broker.close()
 
 
@@ -196,7 +196,7 @@ def test_a_report_that_does_not_balance_for_a_moment_is_kept(
             more = sa.update(tallies).where(tallies.c.messages > 0)
             connection.execute(more.values(messages=tallies.c.messages + by))
         watch.look(0.0)
-    assert watch.snapshots == 3
+    assert watch.snapshot_count == 3
     assert [report.balanced for report in watch.unbalanced] == [False]
     broker.close()
 
@@ -206,7 +206,7 @@ def test_a_campaign_whose_messages_have_yet_to_arrive_is_no_standstill(
 ) -> None:
     broker = Broker(broker_url)
     campaign = make_campaign(database, Plan(size=1))
-    watch = Watch(database, [campaign], broker, Celery("test", set_as_current=False))
+    watch = ProgressWatch(database, [campaign], broker, Celery("test", set_as_current=False))
     began = time.monotonic()
     for each in range(100):
         watch.look(began + each)
@@ -218,9 +218,9 @@ def test_no_task_at_the_broker_is_a_standstill(database: Database, broker_url: s
     watch = watch_on(database, broker, Celery("test", set_as_current=False))
     began = time.monotonic()
     watch.look(began)
-    watch.look(began + STANDSTILL)
-    with pytest.raises(Standstill, match="no task is at the broker"):
-        watch.look(began + STANDSTILL + 1)
+    watch.look(began + STALLED_AFTER_SECONDS)
+    with pytest.raises(RunStalled, match="no task is at the broker"):
+        watch.look(began + STALLED_AFTER_SECONDS + 1)
     broker.close()
 
 

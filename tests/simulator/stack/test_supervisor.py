@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from simulator.stack import supervisor
-from simulator.stack.announcement import announced, find_stack
-from simulator.stack.supervisor import Child, Supervisor
+from simulator.stack.announcement import announce_stack, find_stack
+from simulator.stack.supervisor import ChildProcess, Supervisor
 from tracker.errors import UsageError
 
 LIMIT = 20.0
@@ -37,8 +37,10 @@ def said() -> list[str]:
     return []
 
 
-def child(folder: Path, name: str, program: str, *arguments: str, patience: float = 10.0) -> Child:
-    return Child(
+def child(
+    folder: Path, name: str, program: str, *arguments: str, patience: float = 10.0
+) -> ChildProcess:
+    return ChildProcess(
         name=name,
         command=[sys.executable, "-c", program, *arguments],
         log=folder / f"{name}.log",
@@ -47,7 +49,7 @@ def child(folder: Path, name: str, program: str, *arguments: str, patience: floa
 
 
 @contextmanager
-def kept(groups: list[list[Child]], said: list[str]) -> Iterator[Supervisor]:
+def kept(groups: list[list[ChildProcess]], said: list[str]) -> Iterator[Supervisor]:
     made = Supervisor(groups, said.append)
     made.start()
     try:
@@ -100,7 +102,7 @@ def test_who_lived_long_is_started_again_soon(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(supervisor, "LONG_LIFE", 0.0)
+    monkeypatch.setattr(supervisor, "STABLE_AFTER_SECONDS", 0.0)
     with kept([[child(tmp_path, "one", "pass")]], said) as made:
         watch_until(made, lambda: len(said) >= 6)
     assert all("again in 0.01 s" in line for line in said if "ended" in line)
@@ -141,7 +143,7 @@ def test_interrupted_while_it_stops_it_ends_them_at_once(tmp_path: Path, said: l
 def test_a_large_log_is_put_aside(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "LARGEST_LOG", 3)
+    monkeypatch.setattr(supervisor, "MAX_LOG_BYTES", 3)
     (tmp_path / "one.log").write_text("of before")
     with kept([[child(tmp_path, "one", LONG)]], said):
         assert (tmp_path / "one.old.log").read_text() == "of before"
@@ -150,11 +152,11 @@ def test_a_large_log_is_put_aside(
 
 def test_where_a_stack_is_can_be_read_while_it_lives(tmp_path: Path) -> None:
     assert find_stack(tmp_path) is None
-    with announced(tmp_path, {"broker": "redis://here"}):
+    with announce_stack(tmp_path, {"broker": "redis://here"}):
         found = find_stack(tmp_path)
         assert found == {"pid": os.getpid(), "broker": "redis://here"}
         assert (tmp_path / "up.json").stat().st_mode & 0o077 == 0
-        with pytest.raises(UsageError, match="a stack already runs"), announced(tmp_path, {}):
+        with pytest.raises(UsageError, match="a stack already runs"), announce_stack(tmp_path, {}):
             pass
         assert find_stack(tmp_path) == found
     assert find_stack(tmp_path) is None
@@ -163,5 +165,5 @@ def test_where_a_stack_is_can_be_read_while_it_lives(tmp_path: Path) -> None:
 def test_what_a_stack_left_behind_is_no_stack(tmp_path: Path) -> None:
     (tmp_path / "up.json").write_text('{"broker": "redis://gone"}')
     assert find_stack(tmp_path) is None
-    with announced(tmp_path, {"broker": "redis://here"}):
+    with announce_stack(tmp_path, {"broker": "redis://here"}):
         assert (find_stack(tmp_path) or {})["broker"] == "redis://here"

@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 
 from simulator.world.gateway import Settings, SimulatedGateway
 from simulator.world.outcomes import (
-    FARTHEST,
-    MOMENT,
-    MOST_AGAIN,
-    P99,
-    Deeds,
-    Inclination,
-    deeds,
+    FOLLOW_UP_WINDOW_US,
+    MAX_DELAY_SIGMAS,
+    MAX_REPEATS,
+    P99_Z_SCORE,
+    EngagementEvents,
+    EngagementRates,
+    draw_engagement_events,
     engaged,
 )
 from tests.support.factory import SPRING
 from tests.support.playing import campaign_of, scenario_of
 from tracker.record.catalog import Batch
 from tracker.record.engagement import Event
-from tracker.status import IMPLIES, Engagement
+from tracker.status import IMPLIED_ENGAGEMENTS, Engagement
 from tracker.store.database import Database
 from workers.gateways.base import Delivered
 
@@ -29,7 +29,7 @@ DRAWS = 100_000
 HOUR = 3_600_000_000
 OPENED, CLICKED = Engagement.OPENED, Engagement.CLICKED
 
-KEEN = Inclination(
+KEEN = EngagementRates(
     open=0.4,
     click=0.1,
     spam=0.02,
@@ -41,7 +41,7 @@ KEEN = Inclination(
 )
 
 
-def firsts(done: Deeds, kind: Engagement) -> NDArray[np.float64]:
+def firsts(done: EngagementEvents, kind: Engagement) -> NDArray[np.float64]:
     """When each of the recipients did something first; infinity is never."""
     found = np.full(DRAWS, np.inf)
     of_it = done.kinds == kind
@@ -50,59 +50,63 @@ def firsts(done: Deeds, kind: Engagement) -> NDArray[np.float64]:
 
 
 @pytest.fixture(scope="module")
-def done() -> Deeds:
-    return deeds(KEEN, 42, "spring", 0, DRAWS)
+def done() -> EngagementEvents:
+    return draw_engagement_events(KEEN, 42, "spring", 0, DRAWS)
 
 
 @pytest.mark.parametrize(
     ("kind", "share"),
     [*zip(sorted(Engagement), (0.4, 0.1, 0.02, 0.03, 0.1), strict=True)],
 )
-def test_shares_are_those_that_were_asked_for(done: Deeds, kind: Engagement, share: float) -> None:
+def test_shares_are_those_that_were_asked_for(
+    done: EngagementEvents, kind: Engagement, share: float
+) -> None:
     does = np.isfinite(firsts(done, kind))
     assert does.mean() == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / DRAWS))
     assert np.array_equal(does, engaged(KEEN, 42, "spring", 0, DRAWS)[kind])
 
 
-def test_delays_have_median_and_p99_and_an_end(done: Deeds) -> None:
+def test_delays_have_median_and_p99_and_an_end(done: EngagementEvents) -> None:
     for kind in (OPENED, Engagement.SPAM):
         delays = firsts(done, kind)
         delays = delays[np.isfinite(delays)]
         assert np.percentile(delays, 50) == pytest.approx(2 * HOUR, rel=0.08)
         assert np.percentile(delays, 99) == pytest.approx(12 * HOUR, rel=0.15)
-        assert delays.max() <= 2 * HOUR * 6 ** (FARTHEST / P99)
+        assert delays.max() <= 2 * HOUR * 6 ** (MAX_DELAY_SIGMAS / P99_Z_SCORE)
     assert done.after.min() >= 0
 
 
-def test_machines_open_within_a_second(done: Deeds) -> None:
+def test_machines_open_within_a_second(done: EngagementEvents) -> None:
     assert done.after[done.kinds == Engagement.MACHINE_OPENED].max() <= 1_000_000
 
 
-def test_what_is_implied_came_before_and_shortly(done: Deeds) -> None:
-    for kind, others in IMPLIES.items():
+def test_what_is_implied_came_before_and_shortly(done: EngagementEvents) -> None:
+    for kind, others in IMPLIED_ENGAGEMENTS.items():
         does = np.isfinite(firsts(done, kind))
         for other in others:
             gap = firsts(done, kind)[does] - firsts(done, other)[does]
             assert (gap >= 0).all()
-            assert (gap <= 2 * MOMENT + 1).all()
+            assert (gap <= 2 * FOLLOW_UP_WINDOW_US + 1).all()
 
 
 @pytest.mark.parametrize("kind", [OPENED, CLICKED])
-def test_a_share_does_it_again_and_is_told_apart(done: Deeds, kind: Engagement) -> None:
+def test_a_share_does_it_again_and_is_told_apart(done: EngagementEvents, kind: Engagement) -> None:
     times = np.bincount(done.places[done.kinds == kind], minlength=DRAWS)
-    assert times.max() <= 1 + MOST_AGAIN
+    assert times.max() <= 1 + MAX_REPEATS
     assert (times > 1).sum() / (times > 0).sum() == pytest.approx(0.2, abs=0.02)
     events = set(zip(*(column.tolist() for column in done), strict=True))
     assert len(events) == len(done.places)
 
 
 def test_without_a_delay_people_act_at_once() -> None:
-    at_once = deeds(Inclination(open=0.5, click=0.5, unsubscribe=0.5), 42, "spring", 0, 1_000)
+    at_once = draw_engagement_events(
+        EngagementRates(open=0.5, click=0.5, unsubscribe=0.5), 42, "spring", 0, 1_000
+    )
     assert set(at_once.after.tolist()) == {0}
 
 
-def test_deeds_do_not_depend_on_the_batch(done: Deeds) -> None:
-    part = deeds(KEEN, 42, "spring", 100, 50)
+def test_deeds_do_not_depend_on_the_batch(done: EngagementEvents) -> None:
+    part = draw_engagement_events(KEEN, 42, "spring", 100, 50)
     inside = (done.places >= 100) & (done.places < 150)
     expected = [done.places[inside] - 100, done.kinds[inside], done.after[inside]]
     assert sorted(zip(*part, strict=True)) == sorted(zip(*expected, strict=True))
@@ -128,7 +132,7 @@ def test_the_gateway_tells_each_event_once_in_any_steps(database: Database) -> N
         assert now < news.again
         since = news.again
     assert sorted(told) == sorted(whole.items)
-    done = deeds(KEEN, 42, SPRING.name, 10, 990)
+    done = draw_engagement_events(KEEN, 42, SPRING.name, 10, 990)
     assert len(told) == (done.places % 2 == 0).sum()
     assert not gateway.engagement(batch, Delivered([], []), 0, HOUR).items
 
@@ -145,7 +149,7 @@ def test_the_keys_of_a_scenario_say_who_does_what_and_when() -> None:
     }
     campaign = campaign_of(load={"start": "1d"})
     scenario = scenario_of(campaign, engagement={"email": said})
-    assert scenario.inclination_of(campaign) == KEEN
+    assert scenario.engagement_rates_of(campaign) == KEEN
     assert campaign.load.start == timedelta(days=1)
-    assert KEEN.engages
-    assert not Inclination(again=0.5, median=timedelta(1), p99=timedelta(1)).engages
+    assert KEEN.has_engagement
+    assert not EngagementRates(again=0.5, median=timedelta(1), p99=timedelta(1)).has_engagement

@@ -4,22 +4,33 @@ from pathlib import Path
 
 import pytest
 
-from simulator.world.forced import DOMAIN, MOBILES, POISONS, Magic, forced_by
+from simulator.world.forced import (
+    FORCED_OUTCOME_DOMAIN,
+    OUTCOME_BY_MOBILE,
+    POISONS,
+    ForcedOutcome,
+    find_forced_outcome,
+)
 from tests.support.paths import README
 from tests.support.playing import assert_passed, campaign_of, play, scenario_of
 from tracker.status import Channel, Status
 from tracker.store.database import Database
-from workers.checks.mobile import international
+from workers.checks.mobile import to_e164
 
 
-@pytest.mark.parametrize("magic", Magic)
+@pytest.mark.parametrize("magic", ForcedOutcome)
 @pytest.mark.parametrize("tag", ["", "+7", "+a+b"])
-def test_a_name_forces_an_outcome_at_the_reserved_domain_only(magic: Magic, tag: str) -> None:
+def test_a_name_forces_an_outcome_at_the_reserved_domain_only(
+    magic: ForcedOutcome, tag: str
+) -> None:
     name = magic.local_part
-    assert forced_by(Channel.EMAIL, f"{name}{tag}@{DOMAIN}") is magic
-    assert forced_by(Channel.EMAIL, f"{name.title()}{tag}@{DOMAIN.upper()}") is magic
-    assert forced_by(Channel.EMAIL, f"{name}{tag}@example.com") is None
-    assert forced_by(Channel.EMAIL, f"x{name}{tag}@{DOMAIN}") is None
+    assert find_forced_outcome(Channel.EMAIL, f"{name}{tag}@{FORCED_OUTCOME_DOMAIN}") is magic
+    assert (
+        find_forced_outcome(Channel.EMAIL, f"{name.title()}{tag}@{FORCED_OUTCOME_DOMAIN.upper()}")
+        is magic
+    )
+    assert find_forced_outcome(Channel.EMAIL, f"{name}{tag}@example.com") is None
+    assert find_forced_outcome(Channel.EMAIL, f"x{name}{tag}@{FORCED_OUTCOME_DOMAIN}") is None
 
 
 @pytest.mark.parametrize(
@@ -34,7 +45,7 @@ def test_a_name_forces_an_outcome_at_the_reserved_domain_only(magic: Magic, tag:
     ],
 )
 def test_good_addresses(address: str) -> None:
-    assert forced_by(Channel.EMAIL, address) is None
+    assert find_forced_outcome(Channel.EMAIL, address) is None
 
 
 @pytest.mark.parametrize(
@@ -56,17 +67,21 @@ def test_good_addresses(address: str) -> None:
     ],
 )
 def test_malformed_addresses(address: str) -> None:
-    assert forced_by(Channel.EMAIL, address) is Magic.BOUNCE
+    assert find_forced_outcome(Channel.EMAIL, address) is ForcedOutcome.BOUNCE
 
 
 @pytest.mark.parametrize("number", ["+447700900000", "anna"])
 def test_numbers_are_never_malformed(number: str) -> None:
     """What is no possible number was stopped by the checks."""
-    assert forced_by(Channel.SMS, number) is None
+    assert find_forced_outcome(Channel.SMS, number) is None
 
 
 def test_magic_recipients_end_as_their_address_says(database: Database, tmp_path: Path) -> None:
-    addresses = [f"{magic.local_part}@{DOMAIN}" for magic in Magic if magic not in POISONS]
+    addresses = [
+        f"{magic.local_part}@{FORCED_OUTCOME_DOMAIN}"
+        for magic in ForcedOutcome
+        if magic not in POISONS
+    ]
     (tmp_path / "people.csv").write_text(
         "customer_id,email\n" + "".join(f"{each},{each}\n" for each in addresses)
     )
@@ -92,16 +107,16 @@ def test_magic_recipients_end_as_their_address_says(database: Database, tmp_path
     }
 
 
-@pytest.mark.parametrize(("number", "magic"), MOBILES.items())
-def test_magic_numbers_are_possible_ones(number: str, magic: Magic) -> None:
+@pytest.mark.parametrize(("number", "magic"), OUTCOME_BY_MOBILE.items())
+def test_magic_numbers_are_possible_ones(number: str, magic: ForcedOutcome) -> None:
     """Else the checks would stop them before the gateway sees them."""
-    assert international(number) == number
-    assert forced_by(Channel.SMS, number) is magic
+    assert to_e164(number) == number
+    assert find_forced_outcome(Channel.SMS, number) is magic
 
 
 def test_the_readme_lists_them_all() -> None:
     text = README.read_text()
-    for magic in Magic:
-        assert f"`{magic.local_part}@{DOMAIN}`" in text
-    for number in MOBILES:
+    for magic in ForcedOutcome:
+        assert f"`{magic.local_part}@{FORCED_OUTCOME_DOMAIN}`" in text
+    for number in OUTCOME_BY_MOBILE:
         assert f"`{number}`" in text

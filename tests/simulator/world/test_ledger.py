@@ -11,7 +11,7 @@ from simulator.schema import acceptances
 from simulator.world import ledger
 from tests.support.factory import AUTHOR, READY, Plan, ended, in_gateway, make_batch, move, stopped
 from tracker.audit import invariants
-from tracker.audit.invariants import Finding
+from tracker.audit.invariants import InvariantResult
 from tracker.clock import Instant
 from tracker.record.catalog import Batch
 from tracker.record.journal import Move, State, entry
@@ -32,7 +32,7 @@ def accept(
     latency: int = 10,
 ) -> dict[int, Instant]:
     """Have messages accepted which all end alike, ``latency`` after that."""
-    offer = ledger.Offer(
+    offer = ledger.SubmissionPlan(
         campaign_id=campaign,
         attempt=attempt,
         numbers=numbers,
@@ -40,7 +40,7 @@ def accept(
         due_at=[at + latency] * len(numbers),
         rejections=[0] * len(numbers),
     )
-    return dict(ledger.decide(database, offer, at).earlier)
+    return dict(ledger.record_acceptance(database, offer, at).earlier)
 
 
 Row = tuple[int, int, int, Instant, int, Instant, int]
@@ -132,7 +132,7 @@ def submitted(database: Database) -> Batch:
     return batch
 
 
-def findings(database: Database, batch: Batch) -> dict[str, Finding]:
+def findings(database: Database, batch: Batch) -> dict[str, InvariantResult]:
     with database.read() as connection:
         found = invariants.check(connection, [batch.campaign], ledger_invariants.INVARIANTS)
     return {each.invariant.name: each for each in found}

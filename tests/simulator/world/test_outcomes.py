@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.world.outcomes import Behaviour, outcomes
+from simulator.world.outcomes import GatewayBehaviour, outcomes
 from tracker.status import Status
 
 DRAWS = 200_000
 
-FICKLE = Behaviour(
+FICKLE = GatewayBehaviour(
     median=timedelta(milliseconds=800),
     p99=timedelta(seconds=4),
     hard_bounce=0.1,
@@ -37,7 +37,7 @@ FICKLE = Behaviour(
 def test_shares_are_those_of_the_behaviour(
     hard: float, soft: float, lost: float, attempt: int
 ) -> None:
-    behaviour = Behaviour(hard_bounce=hard, soft_bounce=soft, not_delivered=lost)
+    behaviour = GatewayBehaviour(hard_bounce=hard, soft_bounce=soft, not_delivered=lost)
     statuses, _ = outcomes(behaviour, 42, "spring", attempt, 0, DRAWS)
     wanted = {
         Status.HARD_BOUNCED: hard,
@@ -67,7 +67,7 @@ def test_latencies_have_the_median_and_the_99th_percentile() -> None:
     ],
 )
 def test_latencies_without_spread(median: int, p99: int, expected: set[int]) -> None:
-    behaviour = Behaviour(
+    behaviour = GatewayBehaviour(
         median=timedelta(microseconds=median), p99=timedelta(microseconds=p99), soft_bounce=0.5
     )
     _, micros = outcomes(behaviour, 42, "spring", 1, 0, 1_000)
@@ -75,7 +75,7 @@ def test_latencies_without_spread(median: int, p99: int, expected: set[int]) -> 
 
 
 def test_latencies_fit_the_ledger_however_far_they_spread() -> None:
-    widest = Behaviour(median=timedelta(microseconds=1), p99=timedelta(days=365))
+    widest = GatewayBehaviour(median=timedelta(microseconds=1), p99=timedelta(days=365))
     _, micros = outcomes(widest, 42, "spring", 1, 0, DRAWS)
     assert (micros >= 0).all()
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, report
 from tests.support.factory import Plan, broken, make_batch
 from tracker.record.engagement import Event
-from tracker.record.rollup import roll_up
+from tracker.record.rollup import roll_up_engagement
 from tracker.store.database import Database
 from tracker.store.schema import engagement_days, engagement_tallies, engagements
 
@@ -65,7 +65,7 @@ def test_what_was_tampered_with_is_named(
 ) -> None:
     batch = make_batch(database, Plan(size=10))
     report(database, batch, [Event(1, OPENED, 5), Event(2, CLICKED, 6), Event(3, UNSUBSCRIBED, 7)])
-    roll_up(database, UTC)
+    roll_up_engagement(database, UTC)
     assert not broken(database, batch.campaign)
     with database.write() as connection:
         connection.execute(tampering)

@@ -18,10 +18,10 @@ from tests.support.factory import (
     move,
 )
 from tests.support.tampering import lawless
-from tracker.audit.invariants import BALANCED, EXAMPLES, INVARIANTS, Finding, check
-from tracker.audit.messages import SKEW
+from tracker.audit.invariants import EXAMPLES, INVARIANTS, REPORT_BALANCES, InvariantResult, check
+from tracker.audit.messages import MAX_CLOCK_SKEW_MICROSECONDS
 from tracker.record.catalog import Campaign
-from tracker.record.journal import enqueue
+from tracker.record.journal import enqueue_batch
 from tracker.store.database import Database
 from tracker.store.schema import batches, customers, messages, runs, steps, tallies, transitions
 
@@ -42,12 +42,12 @@ SHOWN = {
 Wrong = dict[str, list[tuple[int | None, ...] | None]]
 
 
-def findings_on(database: Database, *campaigns: Campaign) -> list[Finding]:
+def findings_on(database: Database, *campaigns: Campaign) -> list[InvariantResult]:
     with database.read() as connection:
         return check(connection, campaigns, INVARIANTS)
 
 
-def wrong(findings: Sequence[Finding]) -> Wrong:
+def wrong(findings: Sequence[InvariantResult]) -> Wrong:
     """The rows that are named, of each invariant that does not hold."""
     return {
         finding.invariant.name: [
@@ -366,7 +366,7 @@ def test_batches_that_do_not_follow_each_other_are_named(
 ) -> None:
     campaign = make_campaign(database, Plan(size=12))
     for number in range(3):
-        enqueue(database, campaign, batch=number, first=number * 4, size=4, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=number, first=number * 4, size=4, by=AUTHOR)
     assert wrong(findings_on(database, campaign)) == {}
     with database.write() as connection:
         connection.execute(sa.update(batches).where(batches.c.batch == 1).values(**values))
@@ -418,10 +418,10 @@ def test_a_sound_database_has_no_finding(database: Database) -> None:
     empty = make_campaign(database, Plan(name="empty"))
     batched = make_campaign(database, Plan(name="batched", size=7))
     for number, (first, size) in enumerate([(0, 3), (3, 3), (6, 1)]):
-        batch = enqueue(database, batched, batch=number, first=first, size=size, by=AUTHOR)
+        batch = enqueue_batch(database, batched, batch=number, first=first, size=size, by=AUTHOR)
         move(database, batch, [first], READY)
     findings = findings_on(database, busy, empty, batched)
-    assert [finding.invariant for finding in findings] == [*INVARIANTS, BALANCED]
+    assert [finding.invariant for finding in findings] == [*INVARIANTS, REPORT_BALANCES]
     assert wrong(findings) == {}
     assert all(finding.holds and finding.examples == () for finding in findings)
 
@@ -440,11 +440,11 @@ def test_clocks_of_two_computers_may_differ_a_little(database: Database) -> None
     campaign = make_busy_batch(database).campaign
     queued = sa.update(transitions).where(transitions.c.status == 0)
     with database.write() as connection:
-        connection.execute(queued.values(at=transitions.c.at + SKEW // 2))
+        connection.execute(queued.values(at=transitions.c.at + MAX_CLOCK_SKEW_MICROSECONDS // 2))
     assert wrong(findings_on(database, campaign)) == {}
     with database.write() as connection:
         connection.execute(sa.update(runs).values(speed=60))
-        connection.execute(queued.values(at=transitions.c.at + 30 * SKEW))
+        connection.execute(queued.values(at=transitions.c.at + 30 * MAX_CLOCK_SKEW_MICROSECONDS))
     assert wrong(findings_on(database, campaign)) == {}, "an hour of the run is a minute"
 
 
@@ -463,6 +463,6 @@ def test_only_the_campaigns_asked_for_are_looked_at(database: Database) -> None:
 
 def test_every_invariant_is_broken_by_some_test_above() -> None:
     of_engagement = {"engagement_tallies", "engagement_days", "implied_engagement"}
-    names = [invariant.name for invariant in (*INVARIANTS, BALANCED)]
+    names = [invariant.name for invariant in (*INVARIANTS, REPORT_BALANCES)]
     assert sorted(names) == sorted({*SHOWN, *of_engagement}), "the latter in test_miscounts"
     assert all(invariant.claim.endswith(".") for invariant in INVARIANTS)

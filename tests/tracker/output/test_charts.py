@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tracker.output.charts import Chart, bar_chart, line_chart, point_chart
-from tracker.output.series import Column, thinned
+from tracker.output.series import Column, downsample
 
 NAN = np.nan
 SVG = "{http://www.w3.org/2000/svg}"
@@ -17,9 +17,9 @@ def column(*values: float) -> Column:
     return np.array(values, np.float64)
 
 
-def lines(x: Column, ceiling: float = np.inf, **series: Column) -> Chart:
+def lines(x: Column, y_limit: float = np.inf, **series: Column) -> Chart:
     return line_chart(
-        "Speed", "seconds", "messages", x, series, nothing="no message came", ceiling=ceiling
+        "Speed", "seconds", "messages", x, series, nothing="no message came", y_limit=y_limit
     )
 
 
@@ -82,7 +82,7 @@ def test_one_second_is_drawn() -> None:
 
 def test_pictures_on_one_page_do_not_share_names() -> None:
     charts = (
-        lines(column(0, 1), ceiling=1, a=column(1, 2)),
+        lines(column(0, 1), y_limit=1, a=column(1, 2)),
         bar_chart("B", "s", ["x"], {"a": column(1)}, nothing=""),
         point_chart("P", "s", ["x"], {"a": column(1)}, least=0.1, nothing=""),
     )
@@ -90,11 +90,11 @@ def test_pictures_on_one_page_do_not_share_names() -> None:
 
 
 def test_what_is_above_the_ceiling_is_cut_off_and_told() -> None:
-    chart = lines(column(0, 1), ceiling=10, blast=column(50_000, 0), rest=column(0, 9))
+    chart = lines(column(0, 1), y_limit=10, blast=column(50_000, 0), rest=column(0, 9))
     assert chart.note == "Cut off above: blast, up to 50,000."
     assert "10" in texts(chart)
     assert "50,000" not in texts(chart)
-    assert lines(column(0, 1), ceiling=10, rest=column(0, 9)).note == ""
+    assert lines(column(0, 1), y_limit=10, rest=column(0, 9)).note == ""
 
 
 @pytest.mark.parametrize("values", [(NAN, NAN), (0, 0)])
@@ -114,7 +114,7 @@ def test_a_point_chart_of_nothing_is_not_drawn() -> None:
 def test_no_peak_is_lost() -> None:
     x, values = np.arange(1_000.0), np.zeros(1_000)
     values[777] = 5
-    short, series = thinned(x, {"a": values, "b": np.full(1_000, NAN)}, 60)
+    short, series = downsample(x, {"a": values, "b": np.full(1_000, NAN)}, 60)
     assert len(short) <= 60
     assert series["a"].max() == 5
     assert short[series["a"].argmax()] <= 777

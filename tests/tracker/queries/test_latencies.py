@@ -12,18 +12,18 @@ from tests.support.factory import AUTHOR, READY, Plan, ended, in_gateway, make_c
 from tracker.clock import Instant
 from tracker.queries import latencies
 from tracker.queries.latencies import (
-    LAG,
+    DRIVER_LAG,
+    GATEWAY_TO_OUTCOME,
+    QUEUED_TO_FINAL,
+    QUEUED_TO_GATEWAY,
+    QUEUED_TO_READY,
     READY_TO_GATEWAY,
-    TO_FINAL,
-    TO_GATEWAY,
-    TO_OUTCOME,
-    TO_READY,
     Latencies,
-    Passages,
-    read_passages,
+    TransitionTimes,
+    read_transition_times,
 )
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.journal import QUEUED, Move, State, enqueue, entry
+from tracker.record.journal import QUEUED, Move, State, enqueue_batch, entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 
@@ -48,7 +48,7 @@ def campaign(database: Database) -> Campaign:
     then for good; 3 is delivered and bounces late; 4 is in the gateway."""
     made = make_campaign(database, Plan(size=5, attempts=2))
     arrivals = [START + number * 1_000_000 for number in range(5)]
-    batch = enqueue(database, made, batch=0, first=0, size=5, by=AUTHOR, at=arrivals)
+    batch = enqueue_batch(database, made, batch=0, first=0, size=5, by=AUTHOR, at=arrivals)
     bounced, delivered = ended(Status.SOFT_BOUNCED), ended(Status.DELIVERED)
     refused = stopped(Reason.UNSUBSCRIBED)
     for numbers, source, target, seconds in (
@@ -66,48 +66,48 @@ def campaign(database: Database) -> Campaign:
     return made
 
 
-def seconds(passages: Passages, span: latencies.Span) -> list[float]:
+def seconds(passages: TransitionTimes, span: latencies.Span) -> list[float]:
     return sorted((passages.timed(span).took / 1e6).tolist())
 
 
 def test_each_span_is_from_the_transitions(database: Database, campaign: Campaign) -> None:
     with database.read() as connection:
-        passages = read_passages(connection, replace(campaign, started_at=START))
-    assert seconds(passages, TO_READY) == [6, 7, 8, 9]
+        passages = read_transition_times(connection, replace(campaign, started_at=START))
+    assert seconds(passages, QUEUED_TO_READY) == [6, 7, 8, 9]
     assert seconds(passages, READY_TO_GATEWAY) == [2, 2, 2, 2]
-    assert seconds(passages, TO_GATEWAY) == [8, 9, 10, 11]
-    assert seconds(passages, TO_OUTCOME) == [1, 3, 3, 8], "each attempt has its own"
-    assert seconds(passages, TO_FINAL) == [7, 12, 22, 37], "a late bounce is the end"
-    assert len(passages.timed(LAG).took) == 5
+    assert seconds(passages, QUEUED_TO_GATEWAY) == [8, 9, 10, 11]
+    assert seconds(passages, GATEWAY_TO_OUTCOME) == [1, 3, 3, 8], "each attempt has its own"
+    assert seconds(passages, QUEUED_TO_FINAL) == [7, 12, 22, 37], "a late bounce is the end"
+    assert len(passages.timed(DRIVER_LAG).took) == 5
     assert passages.entered(Status.QUEUED).sum() == 5
     assert passages.entered(Status.IN_GATEWAY).sum() == 5
     assert passages.entered(Status.HARD_BOUNCED).sum() == 2
     assert passages.first_arrival == START
     assert passages.last_handover == START + 12_000_000, "first attempts only"
-    assert sorted(passages.timed(TO_OUTCOME).second.tolist()) == [13, 15, 20, 24]
+    assert sorted(passages.timed(GATEWAY_TO_OUTCOME).second.tolist()) == [13, 15, 20, 24]
     assert np.flatnonzero(passages.entered(Status.HARD_BOUNCED)).tolist() == [24, 40]
 
 
 def test_a_part_of_the_messages(database: Database, campaign: Campaign) -> None:
     with database.read() as connection:
-        passages = read_passages(connection, campaign, 1, 2)
-        nothing = read_passages(connection, campaign, 5, 10)
-    assert seconds(passages, TO_GATEWAY) == [10, 11]
-    assert seconds(passages, TO_FINAL) == [12, 22]
-    assert seconds(nothing, TO_FINAL) == []
+        passages = read_transition_times(connection, campaign, 1, 2)
+        nothing = read_transition_times(connection, campaign, 5, 10)
+    assert seconds(passages, QUEUED_TO_GATEWAY) == [10, 11]
+    assert seconds(passages, QUEUED_TO_FINAL) == [12, 22]
+    assert seconds(nothing, QUEUED_TO_FINAL) == []
 
 
 def test_chunks_make_no_difference(
     database: Database, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with database.read() as connection:
-        whole = read_passages(connection, campaign)
+        whole = read_transition_times(connection, campaign)
         monkeypatch.setattr(latencies, "CHUNK", 2)
-        parts = read_passages(connection, campaign)
+        parts = read_transition_times(connection, campaign)
     for span in latencies.SPANS:
         assert seconds(parts, span) == seconds(whole, span)
     parts.merge(whole)
-    assert seconds(parts, TO_GATEWAY) == sorted(2 * seconds(whole, TO_GATEWAY))
+    assert seconds(parts, QUEUED_TO_GATEWAY) == sorted(2 * seconds(whole, QUEUED_TO_GATEWAY))
     assert parts.entered(Status.DELIVERED).sum() == 4
     assert parts.last_handover == whole.last_handover
 
@@ -117,18 +117,18 @@ def test_the_lag_is_from_the_arrival_to_the_record(database: Database) -> None:
     now = campaign.clock.now()
     for batch, late in enumerate((2_000_000, 50_000_000)):
         at = [now - late] * 3
-        enqueue(database, campaign, batch=batch, first=3 * batch, size=3, by=AUTHOR, at=at)
+        enqueue_batch(database, campaign, batch=batch, first=3 * batch, size=3, by=AUTHOR, at=at)
     with database.read() as connection:
-        lags = seconds(read_passages(connection, campaign), LAG)
+        lags = seconds(read_transition_times(connection, campaign), DRIVER_LAG)
     assert [round(lag / 10) for lag in lags] == [0, 0, 0, 5, 5, 5]
     assert min(lags) >= 2
 
 
 def test_a_campaign_without_messages(database: Database) -> None:
     with database.read() as connection:
-        passages = read_passages(connection, make_campaign(database))
+        passages = read_transition_times(connection, make_campaign(database))
     assert all(seconds(passages, span) == [] for span in latencies.SPANS)
-    assert Latencies(passages.timed(TO_FINAL).took).percentile(50) is None
+    assert Latencies(passages.timed(QUEUED_TO_FINAL).took).percentile(50) is None
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=300), st.floats(0.1, 100))

@@ -16,10 +16,10 @@ from tests.support.factory import (
     stopped,
 )
 from tracker.queries import messages
-from tracker.queries.messages import Found, Page, Wanted, find_messages
+from tracker.queries.messages import MessageFilter, MessagePage, MessageRow, find_messages
 from tracker.record.catalog import Batch
 from tracker.record.engagement import Event, record
-from tracker.record.journal import enqueue, entry
+from tracker.record.journal import enqueue_batch, entry
 from tracker.status import Engagement, Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import tallies
@@ -27,8 +27,10 @@ from tracker.store.schema import tallies
 MOST = 3
 
 
-def pages(database: Database, batch: Batch, wanted: Wanted, most: int = MOST) -> Iterator[Page]:
-    after: int | None = messages.BEFORE_ALL
+def pages(
+    database: Database, batch: Batch, wanted: MessageFilter, most: int = MOST
+) -> Iterator[MessagePage]:
+    after: int | None = messages.BEFORE_FIRST
     while after is not None:
         with database.read() as connection:
             page = find_messages(
@@ -38,20 +40,22 @@ def pages(database: Database, batch: Batch, wanted: Wanted, most: int = MOST) ->
         after = page.after
 
 
-def listed(database: Database, batch: Batch, wanted: Wanted) -> list[Found]:
+def listed(database: Database, batch: Batch, wanted: MessageFilter) -> list[MessageRow]:
     return [each for page in pages(database, batch, wanted) for each in page.messages]
 
 
 WANTED = [
-    Wanted(statuses=frozenset(some)) for size in (1, 2) for some in combinations(Status, size)
-] + [Wanted(reasons=frozenset({reason})) for reason in Reason]
+    MessageFilter(statuses=frozenset(some))
+    for size in (1, 2)
+    for some in combinations(Status, size)
+] + [MessageFilter(reasons=frozenset({reason})) for reason in Reason]
 
 
 def test_every_filter_finds_what_a_look_at_every_message_finds(database: Database) -> None:
     make_busy_batch(database)  # of another campaign
     batch = make_busy_batch(database)
     there = states(database, batch)
-    for wanted in [Wanted(), *WANTED]:
+    for wanted in [MessageFilter(), *WANTED]:
         expected = [
             number
             for number, state in there.items()
@@ -72,9 +76,9 @@ def test_every_filter_finds_what_a_look_at_every_message_finds(database: Databas
 
 def test_pages_are_full_but_for_the_last(database: Database) -> None:
     batch = make_busy_batch(database)
-    sizes = [len(page.messages) for page in pages(database, batch, Wanted(), most=5)]
+    sizes = [len(page.messages) for page in pages(database, batch, MessageFilter(), most=5)]
     assert sizes == [5, 5, 5, 5, 2]
-    exact = [len(page.messages) for page in pages(database, batch, Wanted(), most=11)]
+    exact = [len(page.messages) for page in pages(database, batch, MessageFilter(), most=11)]
     assert exact == [11, 11], "no empty page behind a last one that is full"
 
 
@@ -83,7 +87,7 @@ def scattered(database: Database) -> Batch:
     """Forty batches of five messages; the fourth of every tenth batch is unsubscribed."""
     campaign = make_campaign(database, Plan(size=200))
     first, *others = [
-        enqueue(database, campaign, batch=number, first=5 * number, size=5, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=number, first=5 * number, size=5, by=AUTHOR)
         for number in range(40)
     ]
     for batch in others[9::10]:
@@ -98,15 +102,15 @@ def scattered(database: Database) -> Batch:
 
 
 def test_what_is_rare_is_found_batch_by_batch(database: Database, scattered: Batch) -> None:
-    found = listed(database, scattered, Wanted(reasons=frozenset({Reason.UNSUBSCRIBED})))
+    found = listed(database, scattered, MessageFilter(reasons=frozenset({Reason.UNSUBSCRIBED})))
     assert [each.number for each in found] == [53, 103, 153]
 
 
 def test_a_page_looks_at_no_more_than_so_many_messages(
     database: Database, scattered: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messages, "MOST_LOOKED_AT", 10)
-    wanted = Wanted(reasons=frozenset({Reason.UNSUBSCRIBED}))
+    monkeypatch.setattr(messages, "MAX_SCANNED_MESSAGES", 10)
+    wanted = MessageFilter(reasons=frozenset({Reason.UNSUBSCRIBED}))
     [first, second] = pages(database, scattered, wanted)
     assert [each.number for each in (*first.messages, *second.messages)] == [53, 103, 153]
     assert len(first.messages) == 2
@@ -118,17 +122,17 @@ def test_batches_without_what_is_wanted_are_not_looked_at(
 ) -> None:
     with database.write() as connection:  # a tally that says there is none hides what is there
         connection.execute(sa.update(tallies).where(tallies.c.batch == 20).values(messages=0))
-    found = listed(database, scattered, Wanted(reasons=frozenset({Reason.UNSUBSCRIBED})))
+    found = listed(database, scattered, MessageFilter(reasons=frozenset({Reason.UNSUBSCRIBED})))
     assert [each.number for each in found] == [53, 153]
 
 
 def test_the_message_of_a_customer(database: Database) -> None:
     batch = make_busy_batch(database)
     unsubscribed = frozenset({Reason.UNSUBSCRIBED})
-    assert [each.number for each in listed(database, batch, Wanted(customer="c17"))] == [17]
-    assert listed(database, batch, Wanted(customer="c17", reasons=unsubscribed))
-    assert not listed(database, batch, Wanted(customer="c16", reasons=unsubscribed))
-    assert not listed(database, batch, Wanted(customer="nobody' OR 1=1"))
+    assert [each.number for each in listed(database, batch, MessageFilter(customer="c17"))] == [17]
+    assert listed(database, batch, MessageFilter(customer="c17", reasons=unsubscribed))
+    assert not listed(database, batch, MessageFilter(customer="c16", reasons=unsubscribed))
+    assert not listed(database, batch, MessageFilter(customer="nobody' OR 1=1"))
 
 
 def test_recipients_who_did_something(database: Database) -> None:
@@ -138,7 +142,7 @@ def test_recipients_who_did_something(database: Database) -> None:
         clicked = [Event(number, Engagement.CLICKED, now) for number in (6, 8)]
         record(written, [*clicked, Event(6, Engagement.CLICKED, now + 1)])
     of_kind: Callable[[Engagement], list[int]] = lambda kind: [  # noqa: E731
-        each.number for each in listed(database, batch, Wanted(engagement=kind))
+        each.number for each in listed(database, batch, MessageFilter(engagement=kind))
     ]
     assert of_kind(Engagement.CLICKED) == [6, 8]
     assert of_kind(Engagement.OPENED) == [6, 8]

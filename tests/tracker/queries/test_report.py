@@ -29,12 +29,12 @@ from tests.support.factory import (
 )
 from tests.support.tampering import lawless
 from tracker.clock import SystemClock
-from tracker.errors import NotFound, Unreadable
-from tracker.output.report_text import as_csv, as_text, harmless
+from tracker.errors import NotFound, UnreadableRecord
+from tracker.output.report_text import as_csv, as_text, escape_control_characters
 from tracker.queries.report import Report, make_reports
 from tracker.record import catalog
 from tracker.record.catalog import Campaign, Organization
-from tracker.record.journal import QUEUED, enqueue
+from tracker.record.journal import QUEUED, enqueue_batch
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema import batches, tallies
@@ -209,7 +209,9 @@ def test_every_snapshot_is_balanced_while_messages_are_enqueued_and_moved(
 
     def work() -> None:
         for each in range(number):
-            batch = enqueue(database, campaign, batch=each, first=each * size, size=size, by=AUTHOR)
+            batch = enqueue_batch(
+                database, campaign, batch=each, first=each * size, size=size, by=AUTHOR
+            )
             move(database, batch, range(batch.first, batch.first + 4), stopped(Reason.NDNC))
             rest = range(batch.first + 4, batch.last + 1)
             move(database, batch, rest, READY, in_gateway(), ended(Status.DELIVERED))
@@ -339,14 +341,14 @@ def test_a_tally_that_says_what_no_journal_writes_is_named(
     if "messages" in values:
         assert not report_on(database, batch.campaign).balanced
     else:
-        with pytest.raises(Unreadable, match=said) as unreadable:
+        with pytest.raises(UnreadableRecord, match=said) as unreadable:
             report_on(database, batch.campaign)
         assert unreadable.value.exit_code == 1
 
 
 def test_what_a_terminal_would_obey_is_shown_as_it_is_written() -> None:
     named = replace(CAMPAIGN, name="\x1b[31mred\u202e\n")
-    text = harmless(as_text(Report(named, 60_000, DESIGNED)))
+    text = escape_control_characters(as_text(Report(named, 60_000, DESIGNED)))
     assert r"\x1b[31mred\u202e" in text
     assert {each for each in text if not each.isprintable()} == {"\n"}
     assert "✔ balanced" in text

@@ -20,12 +20,19 @@ from tests.support.factory import (
     move,
 )
 from tracker.clock import MICROSECOND
-from tracker.queries.stalled import PATIENCE, Standing, find_idle, find_standing, oldest, unfinished
+from tracker.queries.stalled import (
+    PATIENCE,
+    Standing,
+    find_idle_batches,
+    find_stalled_batches,
+    read_oldest_message_ages,
+    unfinished,
+)
 from tracker.record import catalog
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.due import Expected
+from tracker.record.due import DueKind
 from tracker.record.inbound import store
-from tracker.record.journal import enqueue
+from tracker.record.journal import enqueue_batch
 from tracker.record.receipts import Receipt
 from tracker.status import Status, Step
 from tracker.store.database import Database
@@ -35,13 +42,13 @@ from workers.steps.bisection import take
 
 def standing(database: Database) -> list[Standing]:
     with database.read() as connection:
-        return find_standing(connection, unfinished(connection))
+        return find_stalled_batches(connection, unfinished(connection))
 
 
 def three(database: Database, **different: object) -> list[Batch]:
     campaign = make_campaign(database, Plan(size=30, **different))  # type: ignore[arg-type]
     return [
-        enqueue(database, campaign, batch=number, first=10 * number, size=10, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=number, first=10 * number, size=10, by=AUTHOR)
         for number in range(3)
     ]
 
@@ -90,14 +97,14 @@ def test_what_was_begun_on_parts_comes_first(database: Database, step: Step) -> 
 def test_who_is_done_does_not_hide_who_stands(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tracker.queries.stalled.MOST_BATCHES", 1)
+    monkeypatch.setattr("tracker.queries.stalled.MAX_BATCHES_PER_CAMPAIGN", 1)
     first, second, _ = three(database, attempts=1)
     bounced = (READY, in_gateway(1), ended(Status.SOFT_BOUNCED))
     move(database, first, list(range(10)), *bounced)
     for each in (first, second):
         age(database, each)
     with database.read() as connection:
-        found = find_idle(connection, [first.campaign], PATIENCE)
+        found = find_idle_batches(connection, [first.campaign], PATIENCE)
     assert [each.batch for each in found] == [second.batch]
 
 
@@ -168,7 +175,7 @@ def test_runs_that_finished_are_left_alone_but_for_what_is_reported(database: Da
     age(database, batch)
     assert standing(database) == []
     receipt = Receipt(0, 1, int(Status.DELIVERED), 0)
-    store(database, Expected.RECEIPTS, {batch.campaign.id: [receipt]}, [batch.campaign])
+    store(database, DueKind.RECEIPTS, {batch.campaign.id: [receipt]}, [batch.campaign])
     age(database, batch)
     assert [each.batch for each in standing(database)] == [0]
 
@@ -182,7 +189,7 @@ def test_the_oldest_message_of_each_stage(database: Database) -> None:
                 sa.update(transitions).where(transitions.c.status == status).values(at=at)
             )
     with database.read() as connection:
-        found = oldest(connection, unfinished(connection))
+        found = read_oldest_message_ages(connection, unfinished(connection))
     assert {stage: round(seconds, -1) for stage, seconds in found.items()} == {
         "queued": 300,
         "about_to_be_sent": 0,
@@ -194,7 +201,7 @@ def test_it_is_quick_with_many_batches(database: Database) -> None:
     campaigns: list[Campaign] = [make_campaign(database, Plan(size=100)) for _ in range(3)]
     for campaign in campaigns:
         for number in range(100):
-            enqueue(database, campaign, batch=number, first=number, size=1, by=AUTHOR)
+            enqueue_batch(database, campaign, batch=number, first=number, size=1, by=AUTHOR)
     counted = []
 
     def count(*_: object) -> None:

@@ -21,10 +21,10 @@ from tests.support.factory import (
 from tests.support.tampering import lawless
 from tracker.clock import from_datetime
 from tracker.errors import NotFound
-from tracker.output.report_text import story_text as told_text
-from tracker.queries.timeline import Event, Story, tell
+from tracker.output.report_text import format_timeline as told_text
+from tracker.queries.timeline import Event, MessageTimeline, tell
 from tracker.record.catalog import Batch
-from tracker.record.journal import QUEUED, Author, Move, State, enqueue, entry
+from tracker.record.journal import QUEUED, Author, Move, State, enqueue_batch, entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import batches, messages, transitions
@@ -35,7 +35,7 @@ NOON = 1_700_000_000_000_000
 WORKER = Author(worker="worker@host", task_id="t-9")
 
 
-def story_of(database: Database, batch: Batch, number: int) -> Story:
+def story_of(database: Database, batch: Batch, number: int) -> MessageTimeline:
     with database.read() as connection:
         return tell(connection, batch.campaign, number)
 
@@ -133,7 +133,7 @@ def test_a_story_is_of_one_message_of_one_campaign(database: Database) -> None:
 def test_a_story_names_the_batch_that_the_message_is_in(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=9))
     made = [
-        enqueue(database, campaign, batch=each, first=first, size=size, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=each, first=first, size=size, by=AUTHOR)
         for each, (first, size) in enumerate([(0, 4), (4, 1), (5, 4)])
     ]
     found = [story_of(database, made[0], number).batch for number in range(9)]

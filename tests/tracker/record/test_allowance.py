@@ -23,7 +23,7 @@ from tests.support.factory import (
 )
 from tracker.record import allowance
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.journal import QUEUED, Move, enqueue, entry
+from tracker.record.journal import QUEUED, Move, enqueue_batch, entry
 from tracker.status import Channel, Reason, Step
 from tracker.store.database import Database
 from tracker.store.schema import organizations
@@ -63,7 +63,7 @@ def counted(database: Database, batches: Sequence[Batch]) -> Counter[object]:
 
 def batches_of(database: Database, *campaigns: Campaign, size: int) -> list[Batch]:
     return [
-        enqueue(database, campaign, batch=0, first=0, size=size, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=0, first=0, size=size, by=AUTHOR)
         for campaign in campaigns
     ]
 
@@ -74,7 +74,7 @@ def test_batches_that_are_dispatched_at_once_share_the_credit(
 ) -> None:
     campaign = make_campaign(database, Plan(size=20, credit=credit))
     batches = [
-        enqueue(database, campaign, batch=place, first=10 * place, size=10, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=place, first=10 * place, size=10, by=AUTHOR)
         for place in range(2)
     ]
     check(database, *batches)

@@ -14,8 +14,8 @@ from tracker.record.receipts import Receipt
 from tracker.status import Channel, Status
 from tracker.store.database import Database
 from tracker.store.schema import customers
-from workers.gateways.base import Handover, News, Submission
-from workers.gateways.throttle import Unthrottled
+from workers.gateways.base import PollResult, Submission, SubmissionResult
+from workers.gateways.throttle import UnlimitedThrottle
 from workers.steps import at_gateway
 
 HARD, SOFT, DELIVERED = Status.HARD_BOUNCED, Status.SOFT_BOUNCED, Status.DELIVERED
@@ -31,18 +31,20 @@ class Answering:
     attempt: int
     numbers: Sequence[int] = range(100)
 
-    def submit(self, submission: Submission, now: Instant) -> Handover:
-        return Handover({now: submission.numbers})
+    def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
+        return SubmissionResult({now: submission.numbers})
 
     def receipts(
         self, _: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
-    ) -> News[Receipt]:
+    ) -> PollResult[Receipt]:
         asked = (number for numbers in awaited.values() for number in numbers)
         answered = [number for number in asked if number in self.numbers]
-        return News([Receipt(number, self.attempt, self.outcome, now) for number in answered] * 2)
+        return PollResult(
+            [Receipt(number, self.attempt, self.outcome, now) for number in answered] * 2
+        )
 
-    def engagement(self, *_: object) -> News[Event]:
-        return News(())
+    def engagement(self, *_: object) -> PollResult[Event]:
+        return PollResult(())
 
 
 def bounces(database: Database, batch: Batch, channel: Channel) -> list[tuple[int, int]]:
@@ -93,7 +95,7 @@ def test_the_end_of_a_message_is_noted_once_on_its_channel(
 def move_again(database: Database, batch: Batch) -> None:
     """Have a batch's messages bounce softly and be submitted again."""
     at_gateway.deliver(database, batch, Answering(SOFT, 1), AUTHOR)
-    at_gateway.submit(database, batch, Answering(SOFT, 2), Unthrottled(), AUTHOR)
+    at_gateway.submit(database, batch, Answering(SOFT, 2), UnlimitedThrottle(), AUTHOR)
 
 
 @pytest.mark.parametrize(("outcome", "expected"), [(HARD, (1, 0)), (SOFT, (0, 1))])

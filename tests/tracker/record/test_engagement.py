@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tests.support.engagement import CLICKED, OPENED, SPAM, report
 from tests.support.factory import AUTHOR, Plan, broken, make_campaign
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.engagement import QUARTER, Event, on_record
-from tracker.record.journal import enqueue
-from tracker.status import IMPLIES, REFUSALS, Engagement
+from tracker.record.engagement import QUARTER_MICROSECONDS, Event, on_record
+from tracker.record.journal import enqueue_batch
+from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement
 from tracker.store.database import Database
 from tracker.store.schema import customers, engagement_tallies, engagements
 
@@ -22,7 +22,7 @@ def make_batches(database: Database, size: int = 6) -> tuple[Campaign, list[Batc
     campaign = make_campaign(database, Plan(size=size))
     half = size // 2
     return campaign, [
-        enqueue(database, campaign, batch=place, first=place * half, size=half, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=place, first=place * half, size=half, by=AUTHOR)
         for place in range(2)
     ]
 
@@ -51,7 +51,8 @@ def recount(events: set[Event], half: int = 3) -> Counter[tuple[int, int, int]]:
     for number, kind, at in events:
         firsts[number, kind] = min(at, firsts.get((number, kind), at))
     return Counter(
-        (int(number >= half), int(kind), at // QUARTER) for (number, kind), at in firsts.items()
+        (int(number >= half), int(kind), at // QUARTER_MICROSECONDS)
+        for (number, kind), at in firsts.items()
     )
 
 
@@ -60,7 +61,9 @@ EVENTS = st.lists(
         Event,
         st.integers(0, 5),
         st.sampled_from(Engagement),
-        st.integers(0, 3 * QUARTER).map(lambda at: at - at % (QUARTER // 2)),
+        st.integers(0, 3 * QUARTER_MICROSECONDS).map(
+            lambda at: at - at % (QUARTER_MICROSECONDS // 2)
+        ),
     ),
     max_size=12,
 )
@@ -89,13 +92,15 @@ def test_tallies_are_a_recount_whatever_is_reported_in_whatever_order(
     assert not broken(database, campaign, twin)
 
 
-@pytest.mark.parametrize("kind", IMPLIES)
+@pytest.mark.parametrize("kind", IMPLIED_ENGAGEMENTS)
 def test_what_is_implied_is_recorded_at_the_same_instant(
     database: Database, kind: Engagement
 ) -> None:
     campaign, [batch, _] = make_batches(database)
     report(database, batch, [Event(1, kind, 5)])
-    assert recorded(database, campaign) == {Event(1, each, 5) for each in {kind, *IMPLIES[kind]}}
+    assert recorded(database, campaign) == {
+        Event(1, each, 5) for each in {kind, *IMPLIED_ENGAGEMENTS[kind]}
+    }
 
 
 def test_who_has_opened_by_then_needs_no_implied_open(database: Database) -> None:
@@ -110,8 +115,8 @@ def test_who_has_opened_by_then_needs_no_implied_open(database: Database) -> Non
 
 def test_an_earlier_event_that_is_reported_late_moves_the_recipient(database: Database) -> None:
     campaign, [batch, _] = make_batches(database)
-    report(database, batch, [Event(1, OPENED, 9 * QUARTER)])
-    report(database, batch, [Event(1, OPENED, 2 * QUARTER)])
+    report(database, batch, [Event(1, OPENED, 9 * QUARTER_MICROSECONDS)])
+    report(database, batch, [Event(1, OPENED, 2 * QUARTER_MICROSECONDS)])
     assert tallied(database, campaign) == Counter({(0, OPENED, 2): 1})
 
 
@@ -129,7 +134,7 @@ def test_refusals_change_the_customer_and_the_report_at_once(
     report(database, batch, [Event(1, kind, 5), Event(1, kind, 6)])
     refused = sa.select(customers.c.number).where(customers.c.unsubscribed_email)
     with database.read() as connection:
-        assert connection.scalars(refused).all() == ([1] if kind in REFUSALS else [])
+        assert connection.scalars(refused).all() == ([1] if kind in OPT_OUTS else [])
         live = on_record(connection, [campaign.id])[campaign.id]
-    assert live.recipients == (Counter({kind: 1}) if kind in REFUSALS else Counter())
+    assert live.recipients == (Counter({kind: 1}) if kind in OPT_OUTS else Counter())
     assert live.as_of is None

@@ -27,7 +27,7 @@ from tests.support.factory import (
 )
 from tracker.record import catalog
 from tracker.record.catalog import Batch
-from tracker.record.journal import QUEUED, Author, JournalError, Move, State, enqueue, entry
+from tracker.record.journal import QUEUED, Author, JournalError, Move, State, enqueue_batch, entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import NO_REASON, batches, metadata, steps, transitions
@@ -58,7 +58,7 @@ def test_enqueue_records_messages_transitions_tallies_step_and_batch(database: D
     campaign = make_campaign(database, Plan(size=10))
     by = Author(worker="driver@host", task_id="t-1")
     begun = campaign.clock.now()
-    batch = enqueue(database, campaign, batch=3, first=4, size=2, by=by)
+    batch = enqueue_batch(database, campaign, batch=3, first=4, size=2, by=by)
     assert batch == Batch(campaign=campaign, batch=3, first=4, size=2)
     step = last_step(database)
     key, at, step_id = campaign.id, step["started_at"], step["id"]
@@ -89,7 +89,7 @@ def test_enqueue_of_more_than_there_are_customers_leaves_nothing(
     campaign = make_campaign(database, Plan(size=10))
     before = everything(database)
     with pytest.raises(JournalError, match=said):
-        enqueue(database, campaign, batch=0, first=first, size=size, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=0, first=first, size=size, by=AUTHOR)
     assert everything(database) == before == {name: [] for name in TABLES}
 
 
@@ -101,10 +101,10 @@ def test_enqueue_of_what_is_enqueued_leaves_nothing(
     database: Database, batch: int, first: int
 ) -> None:
     campaign = make_campaign(database, Plan(size=10))
-    enqueue(database, campaign, batch=0, first=0, size=5, by=AUTHOR)
+    enqueue_batch(database, campaign, batch=0, first=0, size=5, by=AUTHOR)
     before = everything(database)
     with pytest.raises(IntegrityError):
-        enqueue(database, campaign, batch=batch, first=first, size=5, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=batch, first=first, size=5, by=AUTHOR)
     assert everything(database) == before
 
 
@@ -123,8 +123,8 @@ def test_campaigns_of_one_audience_have_messages_of_their_own(database: Database
             attempts=1,
         )
         other = catalog.load_campaign(connection, other_id)
-    one = enqueue(database, campaign, batch=0, first=0, size=3, by=AUTHOR)
-    two = enqueue(database, other, batch=0, first=0, size=3, by=AUTHOR)
+    one = enqueue_batch(database, campaign, batch=0, first=0, size=3, by=AUTHOR)
+    two = enqueue_batch(database, other, batch=0, first=0, size=3, by=AUTHOR)
     move(database, one, [0, 1], READY)
     assert tallied(database, one) == {QUEUED: 1, READY: 2}
     assert tallied(database, two) == {QUEUED: 3}
@@ -339,7 +339,7 @@ def moving(
 def make_batches(database: Database, number: int, size: int) -> list[Batch]:
     campaign = make_campaign(database, Plan(size=number * size))
     return [
-        enqueue(database, campaign, batch=each, first=each * size, size=size, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=each, first=each * size, size=size, by=AUTHOR)
         for each in range(number)
     ]
 

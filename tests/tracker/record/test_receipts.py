@@ -27,7 +27,7 @@ from tracker.queries import timeline
 from tracker.record import receipts
 from tracker.record.catalog import Batch
 from tracker.record.due import outlook
-from tracker.record.journal import QUEUED, State, enqueue, entry
+from tracker.record.journal import QUEUED, State, enqueue_batch, entry
 from tracker.record.receipts import MOST, Receipt
 from tracker.status import Reason, Status, Step, Verdict
 from tracker.store.database import Database
@@ -41,7 +41,7 @@ ON_SECOND = (READY, in_gateway(), ended(SOFT), in_gateway(2))
 def take(database: Database, batch: Batch, *said: Receipt) -> None:
     started_at = batch.campaign.clock.now()
     with entry(database, batch, Step.DELIVER, AUTHOR, started_at=started_at) as written:
-        receipts.apply(written, said)
+        receipts.apply_receipts(written, said)
 
 
 def refused(database: Database, batch: Batch) -> Counter[Verdict]:
@@ -144,7 +144,7 @@ def test_a_receipt_of_another_campaign_is_unknown(database: Database) -> None:
 def test_a_receipt_of_another_batch_is_unknown(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=4))
     one, two = (
-        enqueue(database, campaign, batch=place, first=2 * place, size=2, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=place, first=2 * place, size=2, by=AUTHOR)
         for place in range(2)
     )
     move(database, two, [3], READY, in_gateway())

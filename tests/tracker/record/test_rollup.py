@@ -16,7 +16,7 @@ from tracker.queries.report import make_reports
 from tracker.record import rollup
 from tracker.record.catalog import Batch
 from tracker.record.engagement import Event
-from tracker.record.rollup import recount, roll_up
+from tracker.record.rollup import recount, roll_up_engagement
 from tracker.status import Engagement
 from tracker.store.database import Database
 from tracker.store.schema import campaigns, engagement_days, engagement_tallies, runs
@@ -75,7 +75,7 @@ def test_an_event_counts_on_its_local_day(
     database: Database, batch: Batch, zone: str, moment: str, day: str
 ) -> None:
     report(database, batch, [at(moment)])
-    roll_up(database, ZoneInfo(zone))
+    roll_up_engagement(database, ZoneInfo(zone))
     assert days(database) == {day: 1}
     recount(database, date.fromisoformat(day), ZoneInfo(zone))
     assert days(database) == {day: 1}
@@ -91,13 +91,13 @@ def test_the_report_stands_as_of_the_last_rollup(database: Database, batch: Batc
 
     report(database, batch, [at("2026-11-24 12:00"), at("2026-11-24 13:00", 2, CLICKED)])
     assert opened() == (0, 0)
-    [done] = roll_up(database, UTC)
+    [done] = roll_up_engagement(database, UTC)
     assert done.changes == Counter({OPENED: 2, CLICKED: 1})
     assert opened() == (2, 1)
     report(database, batch, [at("2026-11-24 12:30"), at("2026-11-24 14:00", 3)])
     report(database, batch, [at("2026-11-24 15:00", 4, Engagement.MACHINE_OPENED)])
     assert opened() == (2, 1)
-    roll_up(database, UTC)
+    roll_up_engagement(database, UTC)
     assert opened() == (3, 1)
 
 
@@ -105,11 +105,11 @@ def test_twice_changes_nothing_and_late_events_go_to_their_own_day(
     database: Database, batch: Batch
 ) -> None:
     report(database, batch, [at("2026-11-24 12:00"), at("2026-11-25 12:00", 2)])
-    roll_up(database, UTC)
-    roll_up(database, UTC)
+    roll_up_engagement(database, UTC)
+    roll_up_engagement(database, UTC)
     assert days(database) == {"2026-11-24": 1, "2026-11-25": 1}
     report(database, batch, [at("2026-11-23 12:00", 3), at("2026-11-24 12:00", 2)])
-    roll_up(database, UTC)
+    roll_up_engagement(database, UTC)
     assert days(database) == {"2026-11-23": 1, "2026-11-24": 2}
     assert not broken(database, batch.campaign)
 
@@ -123,12 +123,12 @@ def test_a_rollup_that_fails_half_way_leaves_nothing_behind(
         raise RuntimeError("the power is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(rollup, "_stamp", fail)
+        patched.setattr(rollup, "_record_rollup_time", fail)
         with pytest.raises(RuntimeError, match="power"):
-            roll_up(database, UTC)
+            roll_up_engagement(database, UTC)
     assert days(database) == {}
     assert not broken(database, batch.campaign)
-    roll_up(database, UTC)
+    roll_up_engagement(database, UTC)
     assert days(database) == {"2026-11-24": 1}
 
 
@@ -139,10 +139,10 @@ def test_at_once_and_while_events_come_in(database: Database, batch: Batch) -> N
 
     def roll() -> None:
         for _ in range(5):
-            roll_up(database, UTC)
+            roll_up_engagement(database, UTC)
 
     at_once(come_in, roll, roll)
-    roll_up(database, UTC)
+    roll_up_engagement(database, UTC)
     assert days(database) == days(database, UNSUBSCRIBED) == {"2026-11-24": 10}
     assert not broken(database, batch.campaign)
 
@@ -152,7 +152,7 @@ def test_what_comes_in_while_it_is_rolled_up_is_counted_next_time(
 ) -> None:
     report(database, batch, [at("2026-11-24 12:00", 1)])
     late = Thread(target=report, args=(database, batch, [at("2026-11-24 12:00", 2)]))
-    add = rollup._new
+    add = rollup._read_new_counts
 
     def slowly(*arguments: Any) -> Any:
         found = add(*arguments)
@@ -161,25 +161,25 @@ def test_what_comes_in_while_it_is_rolled_up_is_counted_next_time(
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(rollup, "_new", slowly)
-        roll_up(database, UTC)
+        patched.setattr(rollup, "_read_new_counts", slowly)
+        roll_up_engagement(database, UTC)
     late.join()
-    roll_up(database, UTC)
+    roll_up_engagement(database, UTC)
     assert days(database) == {"2026-11-24": 2}
     assert not broken(database, batch.campaign)
 
 
 def test_what_is_over_and_has_nothing_new_keeps_its_time(database: Database, batch: Batch) -> None:
     report(database, batch, [at("2026-11-24 12:00")])
-    [first] = roll_up(database, UTC)
-    [second] = roll_up(database, UTC)
+    [first] = roll_up_engagement(database, UTC)
+    [second] = roll_up_engagement(database, UTC)
     assert second.as_of > first.as_of
     assert not second.changes
     with database.write() as connection:
         connection.execute(sa.update(runs).values(finished_at=1))
-    assert roll_up(database, UTC) == []
+    assert roll_up_engagement(database, UTC) == []
     report(database, batch, [at("2026-11-24 12:00", 2)])
-    [third] = roll_up(database, UTC)
+    [third] = roll_up_engagement(database, UTC)
     assert third.as_of > second.as_of
 
 
@@ -187,7 +187,7 @@ def test_a_clock_beyond_all_dates_is_no_error(database: Database, batch: Batch) 
     """As that of a run that was given up long ago, and played fast."""
     with database.write() as connection:
         connection.execute(sa.update(runs).values(started_at=0, speed=100_000))
-    [done] = roll_up(database, UTC)
+    [done] = roll_up_engagement(database, UTC)
     with database.read() as connection:
         [made] = make_reports(connection, [batch.campaign])
     assert made.engagement_as_of == done.as_of
@@ -198,9 +198,9 @@ def test_a_changed_time_zone_keeps_the_sum_and_a_recount_sets_the_days_right(
     database: Database, batch: Batch
 ) -> None:
     report(database, batch, [at("2026-11-24 23:30"), at("2026-11-25 12:00", 2)])
-    roll_up(database, UTC)
+    roll_up_engagement(database, UTC)
     report(database, batch, [at("2026-11-24 23:45", 3)])
-    roll_up(database, BERLIN)
+    roll_up_engagement(database, BERLIN)
     assert days(database) == {"2026-11-24": 1, "2026-11-25": 2}
     assert not broken(database, batch.campaign)
     recount(database, date(2026, 11, 25), BERLIN)
@@ -212,9 +212,9 @@ def test_taking_from_a_day_that_another_zone_counted_adds_all_up_anew(
     database: Database, batch: Batch
 ) -> None:
     report(database, batch, [at("2026-11-24 23:30")])
-    roll_up(database, UTC)
+    roll_up_engagement(database, UTC)
     report(database, batch, [at("2026-11-24 12:00")])
-    roll_up(database, BERLIN)
+    roll_up_engagement(database, BERLIN)
     assert days(database) == {"2026-11-24": 1}
     assert not broken(database, batch.campaign)
 
@@ -223,7 +223,7 @@ def test_a_recount_corrects_tallies_and_days_from_the_events(
     database: Database, batch: Batch
 ) -> None:
     report(database, batch, [at("2026-11-24 12:00"), at("2026-11-24 18:00", 2)])
-    roll_up(database, UTC)
+    roll_up_engagement(database, UTC)
     with database.write() as connection:
         connection.execute(sa.update(engagement_tallies).values(recipients=7))
         connection.execute(sa.update(engagement_days).values(recipients=9))

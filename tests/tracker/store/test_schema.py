@@ -13,7 +13,7 @@ from simulator import schema as simulator_schema
 from tests.support.contract import ARROWS
 from tests.support.factory import AUTHOR, Plan, make_batch, make_busy_batch, make_campaign
 from tracker.record import catalog
-from tracker.record.journal import enqueue
+from tracker.record.journal import enqueue_batch
 from tracker.settings import Settings
 from tracker.status import Channel, Reason, Status
 from tracker.store import schema
@@ -239,11 +239,11 @@ def test_a_run_has_one_campaign_of_a_name_and_two_runs_have_two(database: Databa
 
 def test_a_batch_is_recorded_once(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=10))
-    enqueue(database, campaign, batch=0, first=0, size=5, by=AUTHOR)
+    enqueue_batch(database, campaign, batch=0, first=0, size=5, by=AUTHOR)
     with pytest.raises(IntegrityError):
-        enqueue(database, campaign, batch=0, first=5, size=5, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=0, first=5, size=5, by=AUTHOR)
     with pytest.raises(IntegrityError):
-        enqueue(database, campaign, batch=1, first=4, size=5, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=1, first=4, size=5, by=AUTHOR)
 
 
 def test_the_views_speak_in_slugs(database: Database) -> None:

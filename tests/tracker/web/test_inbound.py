@@ -29,17 +29,17 @@ from tracker.queries.report import make_reports
 from tracker.queries.timeline import tell
 from tracker.record import inbound, receipts
 from tracker.record.catalog import Batch
-from tracker.record.due import Expected
+from tracker.record.due import DueKind
 from tracker.record.engagement import on_record
-from tracker.record.journal import Move, enqueue, entry
-from tracker.record.rollup import roll_up
+from tracker.record.journal import Move, enqueue_batch, entry
+from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
 from tracker.status import Engagement, Status, Step, Verdict
 from tracker.store.database import Database
 from tracker.store.schema import batches, reports
 from tracker.web.app import make_app
-from tracker.web.inbound import BURST, LARGEST_BODY, MOST_ITEMS, Allowance
-from workers.gateways.base import News
+from tracker.web.inbound import MAX_REPORT_BYTES, MAX_REPORT_ITEMS, REPORT_BURST, Allowance
+from workers.gateways.base import PollResult
 from workers.steps import at_gateway
 
 TOKEN = "0123456789abcdef0123456789abcdef"  # noqa: S105  # nobody's
@@ -52,14 +52,14 @@ class Silent:
     def submit(self, *_: object) -> Any:
         raise NotImplementedError
 
-    def receipts(self, *_: object) -> News[Any]:
-        return News([], None)
+    def receipts(self, *_: object) -> PollResult[Any]:
+        return PollResult([], None)
 
-    def engagement(self, *_: object) -> News[Any]:
-        return News([], None)
+    def engagement(self, *_: object) -> PollResult[Any]:
+        return PollResult([], None)
 
 
-Reminded = list[tuple[int, int, Expected, bool]]
+Reminded = list[tuple[int, int, DueKind, bool]]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def reminded() -> Reminded:
 def client(database: Database, settings: Settings, reminded: Reminded) -> Iterator[TestClient]:
     made = settings.model_copy(update={"token": SecretStr(TOKEN)})
 
-    def remind(campaign_id: int, batch: int, what: Expected, *, alone: bool) -> None:
+    def remind(campaign_id: int, batch: int, what: DueKind, *, alone: bool) -> None:
         reminded.append((campaign_id, batch, what, alone))
 
     with outside(database, made) as shown:
@@ -121,7 +121,7 @@ def test_what_is_reported_is_applied_by_the_step(
     assert answer.status_code == 202, answer.text
     assert answer.json() == {"taken": 6, "batches": 1, "queued": True}
     assert states(database, batch)[0] == in_gateway(1), "nothing moves before the step"
-    assert reminded == [(batch.campaign.id, 0, Expected.RECEIPTS, True)]
+    assert reminded == [(batch.campaign.id, 0, DueKind.RECEIPTS, True)]
     deliver(database, batch)
     found = [state.status for state in states(database, batch).values()]
     assert found[:7] == [
@@ -220,7 +220,7 @@ def test_each_message_is_told_to_its_own_batch(
 ) -> None:
     campaign = make_campaign(database, Plan(size=30))
     made = [
-        enqueue(database, campaign, batch=number, first=10 * number, size=10, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=number, first=10 * number, size=10, by=AUTHOR)
         for number in range(3)
     ]
     for each in made:
@@ -248,7 +248,7 @@ def test_engagement_is_recorded_of_what_arrived(
     assert client.post("/api/engagement", json=told, headers=BEARER).status_code == 202
     at_gateway.engage(database, batch, Silent(), AUTHOR)
     at_gateway.engage(database, batch, Silent(), AUTHOR)
-    roll_up(database, UTC)
+    roll_up_engagement(database, UTC)
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
         counted, _ = on_record(connection, [batch.campaign.id])[batch.campaign.id]
@@ -311,10 +311,10 @@ def test_hostile_text_is_kept_as_far_as_it_can_be(
 
 
 def test_limits(batch: Batch, client: TestClient) -> None:
-    many = [receipt(batch, 0)] * (MOST_ITEMS + 1)
+    many = [receipt(batch, 0)] * (MAX_REPORT_ITEMS + 1)
     assert client.post("/api/receipts", json=many, headers=BEARER).status_code == 413
     headers = {**BEARER, "Content-Type": "application/json"}
-    large = b"[" + b" " * LARGEST_BODY + b"]"
+    large = b"[" + b" " * MAX_REPORT_BYTES + b"]"
     assert client.post("/api/receipts", content=large, headers=headers).status_code == 413
     plain = {**BEARER, "Content-Type": "text/plain"}
     assert client.post("/api/receipts", content="[]", headers=plain).status_code == 415
@@ -343,7 +343,9 @@ def test_nobody_may_report_where_there_is_no_token(
 
 
 def test_who_reports_too_often_is_told_to_wait(batch: Batch, client: TestClient) -> None:
-    answers = [client.post("/api/receipts", json=[], headers=BEARER) for _ in range(3 * BURST)]
+    answers = [
+        client.post("/api/receipts", json=[], headers=BEARER) for _ in range(3 * REPORT_BURST)
+    ]
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused
     assert refused[0].headers["Retry-After"] == "1"

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from simulator.schema import open_database
 from tests.support.factory import Plan, make_busy_batch, make_campaign
 from tests.support.web import HOSTILE, TOKEN, served
-from tracker.output.report_lines import all_lines
+from tracker.output.report_lines import all_report_lines
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import tell
 from tracker.record.catalog import Batch
@@ -24,10 +24,10 @@ from tracker.settings import Settings
 from tracker.status import Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema import batches
-from tracker.web.context import shown_value
-from tracker.web.masking import masked
+from tracker.web.context import format_value
+from tracker.web.masking import mask_contacts
 from tracker.web.monitoring import Failed, Presence, Seen
-from tracker.web.queries import QUESTIONS
+from tracker.web.queries import LINE_QUERIES
 from workers.queues import QUEUES
 
 Ask = Callable[..., Any]
@@ -66,8 +66,8 @@ def test_each_number_of_the_report_leads_to_so_many_messages(
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
     page = client.get(f"/campaigns/{batch.campaign.id}").text
-    for line in all_lines(report):
-        address = f"/campaigns/{batch.campaign.id}/messages?{QUESTIONS[line.path]}"
+    for line in all_report_lines(report):
+        address = f"/campaigns/{batch.campaign.id}/messages?{LINE_QUERIES[line.path]}"
         assert address.replace("&", "&amp;") in page, line.path
         found = client.get(f"/api{address}").json()
         assert len(found["messages"]) == line.count, line.path
@@ -135,9 +135,9 @@ def test_what_customers_typed_is_text(database: Database, settings: Settings) ->
     people = {0: {"customer_id": HOSTILE, "email": f"{HOSTILE}@example.com"}}
     campaign = make_campaign(database, Plan(name=HOSTILE, size=1), people)
     from tests.support.factory import AUTHOR
-    from tracker.record.journal import enqueue
+    from tracker.record.journal import enqueue_batch
 
-    enqueue(database, campaign, batch=0, first=0, size=1, by=AUTHOR)
+    enqueue_batch(database, campaign, batch=0, first=0, size=1, by=AUTHOR)
     with served(database, settings, show_contacts=True) as client:
         for address in (
             "/",
@@ -325,12 +325,14 @@ def test_nobody_listens_without_a_broker(batch: Batch, client: TestClient) -> No
     ],
 )
 def test_what_a_check_looked_at_is_shown_as_people_write_it(value: object, shown: str) -> None:
-    assert shown_value(value) == shown
+    assert format_value(value) == shown
 
 
 def test_an_address_within_a_value_is_hidden() -> None:
     contact = "asha@example.com"
-    shown = masked({"recent": (contact,), "customer.email": contact, "requires": ("coupon",)})
+    shown = mask_contacts(
+        {"recent": (contact,), "customer.email": contact, "requires": ("coupon",)}
+    )
     assert shown == {
         "recent": "•••",
         "customer.email": "a•••@example.com",

@@ -146,7 +146,7 @@ def test_what_is_no_verdict_is_an_error(said: Any) -> None:
 
     made = check(Reason.NDNC, step="suppress", order=1)(talkative)
     verdicts = judge([SOUND], [made], NIGHT)
-    assert verdicts.stopped == {base.BROKEN: [0]}
+    assert verdicts.stopped == {base.FAILED_CHECK_REASON: [0]}
     assert str(verdicts.errors["talkative"]) == (
         f"talkative returned {shown(said)}; expected True or False"
     )
@@ -158,15 +158,15 @@ def test_a_rule_that_ends_the_program_ends_nothing() -> None:
         raise SystemExit(3)
 
     made = check(Reason.NDNC, step="suppress", order=1)(final)
-    assert judge([SOUND], [made], NIGHT).stopped == {base.BROKEN: [0]}
+    assert judge([SOUND], [made], NIGHT).stopped == {base.FAILED_CHECK_REASON: [0]}
 
 
 @pytest.fixture
 def forget() -> Iterator[None]:
     """Have the installed checks looked up anew, in the test and after it."""
-    base._installed.cache_clear()
+    base._load_installed_checks.cache_clear()
     yield
-    base._installed.cache_clear()
+    base._load_installed_checks.cache_clear()
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def install(
         (metadata / "entry_points.txt").write_text("\n".join(lines))
         monkeypatch.syspath_prepend(tmp_path)
         sys.modules.pop("extra", None)
-        base._installed.cache_clear()
+        base._load_installed_checks.cache_clear()
 
     yield package
     monkeypatch.undo()
@@ -286,7 +286,7 @@ def test_a_worker_does_not_start_with_a_broken_check(install: Callable[..., None
         broker_transport_options={"visibility_timeout": 7_200},
         task_time_limit=60,
     )
-    app.refuse_what_cannot_work(conf=conf)
+    app.exit_if_misconfigured(conf=conf)
     install("", broken="extra:no_such_check")
     with pytest.raises(SystemExit, match=r"sendtrace: the check broken .* can't be loaded"):
-        app.refuse_what_cannot_work(conf=conf)
+        app.exit_if_misconfigured(conf=conf)

@@ -13,14 +13,14 @@ from tracker.record.catalog import CouponSeries
 from tracker.status import Channel, Reason, Step
 from workers.candidates import Candidate, Customer
 from workers.checks.base import (
-    BROKEN,
+    FAILED_CHECK_REASON,
     Check,
     Verdicts,
     all_checks,
     check,
     checks_of,
-    in_order,
     judge,
+    sort_checks,
 )
 from workers.rules.pytest_plugin import Judge
 from workers.rules.valid_candidate import ACME, SPRING, specimen
@@ -288,12 +288,18 @@ def of_numbers(*numbers: int, **different: Any) -> list[Candidate]:
 @pytest.mark.parametrize(
     ("batch", "checks", "stopped", "broken"),
     [
-        pytest.param(of_numbers(0, 1, 2, 3), [odd], {BROKEN: [1, 3]}, {"odd": 2}, id="two of four"),
+        pytest.param(
+            of_numbers(0, 1, 2, 3),
+            [odd],
+            {FAILED_CHECK_REASON: [1, 3]},
+            {"odd": 2},
+            id="two of four",
+        ),
         pytest.param(of_numbers(0, 2), [odd], {}, {}, id="of nobody"),
         pytest.param(
             of_numbers(0, 1, hard_bounces=1),
             [odd, INSTALLED["bounced_repeatedly"]],
-            {Reason.BOUNCED_REPEATEDLY: [0], BROKEN: [1]},
+            {Reason.BOUNCED_REPEATEDLY: [0], FAILED_CHECK_REASON: [1]},
             {"odd": 1},
             id="others speak of its batch mates",
         ),
@@ -312,8 +318,8 @@ def test_a_check_that_raises_makes_its_message_a_system_error(
     stopped: dict[Reason, list[int]],
     broken: dict[str, int],
 ) -> None:
-    verdicts = judge(batch, in_order(checks), NOW)
-    assert BROKEN is Reason.TIMEOUT
+    verdicts = judge(batch, sort_checks(checks), NOW)
+    assert FAILED_CHECK_REASON is Reason.TIMEOUT
     assert (verdicts.stopped, verdicts.broken) == (stopped, broken)
     assert {name: type(error) for name, error in verdicts.errors.items()} == dict.fromkeys(
         broken, ZeroDivisionError

@@ -23,11 +23,11 @@ from tracker.status import Channel, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import customers
 from workers.gateways.base import GatewayUnavailable, Submission
-from workers.gateways.safety import Guarded, is_reserved, open_gateway
-from workers.gateways.smtp import SmtpGateway, smtp_settings
-from workers.gateways.throttle import Unthrottled
+from workers.gateways.safety import GuardedGateway, is_reserved, open_gateway
+from workers.gateways.smtp import SmtpGateway, load_smtp_settings
+from workers.gateways.throttle import UnlimitedThrottle
 from workers.steps import at_gateway
-from workers.steps.limits import OutOfTime, limited
+from workers.steps.limits import StepTimeout, limited
 
 DELIVERED, HARD, SOFT = Status.DELIVERED, Status.HARD_BOUNCED, Status.SOFT_BOUNCED
 
@@ -181,11 +181,11 @@ def test_nobody_waits_for_replies_to_a_message_that_was_broken_off(
     """They would be taken for those to the next one."""
     serve()
     monkeypatch.setenv("SENDTRACE_SMTP_TIMEOUT", "10")
-    monkeypatch.setattr("workers.steps.limits.LONGEST_STEP", 0.5)
-    monkeypatch.setattr("workers.steps.limits.SHORTEST_STEP", 0.5)
+    monkeypatch.setattr("workers.steps.limits.MAX_STEP_SECONDS", 0.5)
+    monkeypatch.setattr("workers.steps.limits.MIN_STEP_SECONDS", 0.5)
     batch = waiting(database, "stall@shop.internal")
     gateway: Any = open_gateway("smtp", "{}", database)
-    with pytest.raises(OutOfTime), limited(0):
+    with pytest.raises(StepTimeout), limited(0):
         do(database, batch, Step.SUBMIT, gateway)
     assert gateway._gateway._connection is None
     assert states(database, batch) == {0: READY}
@@ -266,7 +266,7 @@ def test_the_server_may_want_to_know_who_we_are(
         with pytest.raises(GatewayUnavailable) as caught:
             do(database, batch, Step.SUBMIT, gateway)
         assert password not in str(caught.value)
-    assert password not in repr(smtp_settings())
+    assert password not in repr(load_smtp_settings())
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_settings_that_make_no_sense_are_named(
         if text is not None:
             monkeypatch.setenv(f"SENDTRACE_SMTP_{each}", text)
     with pytest.raises(UsageError, match=said):
-        smtp_settings()
+        load_smtp_settings()
 
 
 def test_a_password_is_not_shown_to_the_network(
@@ -312,7 +312,7 @@ def test_a_gateway_that_reaches_people_must_be_allowed_by_name(
         with pytest.raises(UsageError, match="SENDTRACE_ALLOW_GATEWAYS=smtp"):
             open_gateway("smtp", "{}", database)
     monkeypatch.setenv("SENDTRACE_ALLOW_GATEWAYS", "other, smtp")
-    assert isinstance(open_gateway("smtp", "{}", database), Guarded)
+    assert isinstance(open_gateway("smtp", "{}", database), GuardedGateway)
 
 
 @pytest.mark.parametrize(
@@ -369,10 +369,10 @@ def test_what_bounced_softly_rests_before_it_is_offered_again(
     batch = waiting(database, "defer@shop.internal")
     batch = replace(batch, campaign=replace(batch.campaign, retry_after=60_000_000))
     gateway = open_gateway("smtp", "{}", database)
-    at_gateway.submit(database, batch, gateway, Unthrottled(), AUTHOR)
+    at_gateway.submit(database, batch, gateway, UnlimitedThrottle(), AUTHOR)
     assert states(database, batch) == {0: ended(SOFT)}
     for _ in range(2):
-        following = at_gateway.submit(database, batch, gateway, Unthrottled(), AUTHOR)
+        following = at_gateway.submit(database, batch, gateway, UnlimitedThrottle(), AUTHOR)
         if following is not None and following.step is Step.DELIVER:
             following = at_gateway.deliver(database, batch, gateway, AUTHOR)
         assert following is not None
@@ -380,6 +380,6 @@ def test_what_bounced_softly_rests_before_it_is_offered_again(
         assert 55 < following.wait.total_seconds() <= 60
     assert server.taken == []
     rested = replace(batch, campaign=replace(batch.campaign, retry_after=1))
-    at_gateway.submit(database, rested, gateway, Unthrottled(), AUTHOR)
+    at_gateway.submit(database, rested, gateway, UnlimitedThrottle(), AUTHOR)
     assert states(database, batch) == {0: ended(DELIVERED, 2)}
     assert in_gateway() not in states(database, batch).values()

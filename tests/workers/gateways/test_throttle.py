@@ -23,8 +23,8 @@ from tests.support.factory import PATIENCE, SPRING
 from tracker.errors import UsageError
 from tracker.record.catalog import Batch
 from workers import runtime, tasks
-from workers.gateways.throttle import LONGEST, Grant, Pace, SharedThrottle, Unthrottled
-from workers.upkeep.broker import broker_client
+from workers.gateways.throttle import LONGEST, Grant, RateLimit, SharedThrottle, UnlimitedThrottle
+from workers.upkeep.broker import make_broker_client
 
 SIZE = 10_000
 """Messages of a batch."""
@@ -55,7 +55,7 @@ class Broker:
     client: Redis = field(default_factory=FakeRedis)
 
     def throttle(self, rate: int, speed: float = 1.0, name: str = "1") -> SharedThrottle:
-        return SharedThrottle(self.client, name, Pace(rate=rate, speed=speed))
+        return SharedThrottle(self.client, name, RateLimit(rate=rate, speed=speed))
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_a_broker_that_forgets_everything_grants_one_portion_too_many(
     broker: Broker, rate: int
 ) -> None:
     played = play(broker, broker.throttle(rate), 20, 10, at={4.1: broker.client.flushall})
-    assert played.busiest() <= Pace(rate=rate).limit + Pace(rate=rate).portion
+    assert played.busiest() <= RateLimit(rate=rate).limit + RateLimit(rate=rate).messages_per_turn
     assert played.mean() >= LOWEST * rate
 
 
@@ -282,13 +282,13 @@ def test_nothing_wanted_is_nothing_asked(broker: Broker) -> None:
 @pytest.fixture
 def settled() -> Iterator[None]:
     """A worker process without anything of another test."""
-    runtime.settle_in()
+    runtime.set_up_pool_process()
     yield
-    runtime.settle_in()
+    runtime.set_up_pool_process()
 
 
 def test_without_a_rate_no_broker_is_asked(settled: None) -> None:
-    assert isinstance(runtime.throttle_of(SPRING), Unthrottled)
+    assert isinstance(runtime.throttle_of(SPRING), UnlimitedThrottle)
 
 
 def test_a_rate_needs_a_broker(settled: None) -> None:
@@ -323,8 +323,8 @@ def hammer(url: str, numbers: range, rate: int, seconds: float) -> list[tuple[fl
     """Ask for some batches in real time: when, and how many messages were granted."""
     answers: list[tuple[float, int]] = []
     timer = Event()
-    with closing(broker_client(url, timeout=5)) as client:
-        throttle = SharedThrottle(client, "hammered", Pace(rate=rate))
+    with closing(make_broker_client(url, timeout=5)) as client:
+        throttle = SharedThrottle(client, "hammered", RateLimit(rate=rate))
         agenda = [(time.time(), number) for number in numbers]
         until = time.time() + seconds
         while agenda[0][0] < until:
@@ -340,7 +340,7 @@ def hammer(url: str, numbers: range, rate: int, seconds: float) -> list[tuple[fl
 def test_processes_that_ask_a_real_broker_keep_to_the_rate(broker_url: str, rate: int) -> None:
     processes, batches, seconds = 4, 10, 3
     context = get_context("spawn")
-    with closing(broker_client(broker_url, timeout=5)) as client:
+    with closing(make_broker_client(broker_url, timeout=5)) as client:
         for key in client.scan_iter("sendtrace:rate:hammered:*"):
             client.delete(key)
     with ProcessPoolExecutor(

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from simulator.cli.simulate import app
-from simulator.oracle.coverage import columns_of, predicted_reasons
+from simulator.oracle.coverage import count_predicted_reasons, scenarios_by_column
 from simulator.scenario.file import load_scenario
 from simulator.setup import dry_run
 from simulator.setup.dry_run import judge_customers
@@ -21,7 +21,7 @@ from tests.support.factory import Plan, make_batch, move, stopped
 from tests.support.paths import SCENARIOS
 from tracker.errors import NotFound, UsageError
 from tracker.output.tables import Format, render
-from tracker.record.allowance import MOST_DAYS
+from tracker.record.allowance import MAX_MESSAGE_LIMIT_DAYS
 from tracker.record.catalog import Campaign
 from tracker.settings import Settings
 from tracker.status import Reason, Step
@@ -29,8 +29,8 @@ from tracker.store.database import Database
 from workers.candidates import Candidate
 from workers.checks.base import all_checks, check
 from workers.rules import rejudge
-from workers.rules.changes import changed_rules, idle_settings
-from workers.rules.explain import explain, find_number
+from workers.rules.changes import apply_rule_changes, find_ineffective_settings
+from workers.rules.explain import explain, find_message_number
 from workers.rules.rejudge import Rules, compare
 
 
@@ -110,9 +110,9 @@ def test_a_customer_is_found_by_id_or_the_nearest_are_named(
     database: Database, campaign: Campaign
 ) -> None:
     with database.read() as connection:
-        assert find_number(connection, campaign, "c7") == 7
+        assert find_message_number(connection, campaign, "c7") == 7
         with pytest.raises(NotFound, match=r"no customer 'c77'; did you mean .*c7"):
-            find_number(connection, campaign, "c77")
+            find_message_number(connection, campaign, "c77")
 
 
 @pytest.mark.parametrize("number", [10, -1, 2**70 - 1])
@@ -124,7 +124,7 @@ def test_a_message_that_there_is_not_is_said_so(
 
 
 def test_a_campaign_is_judged_again(database: Database, rules: Rules) -> None:
-    after = changed_rules(
+    after = apply_rule_changes(
         rules,
         settings=["hard_bounce_limit=2"],
         without=["unsubscribed"],
@@ -140,7 +140,9 @@ def test_a_campaign_is_judged_again(database: Database, rules: Rules) -> None:
         }
     )
     assert found.samples[None, Reason.CONFIGURATION] == ["c3"]
-    assert found.unlike_record == 1, "number 4 is on record as queued, and would be suppressed now"
+    assert found.record_mismatches == 1, (
+        "number 4 is on record as queued, and would be suppressed now"
+    )
 
 
 def test_under_the_same_rules_nothing_changes(database: Database, rules: Rules) -> None:
@@ -150,7 +152,7 @@ def test_under_the_same_rules_nothing_changes(database: Database, rules: Rules) 
 def test_chunks_do_not_matter(
     database: Database, rules: Rules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after = changed_rules(rules, settings=["enabled=false"], without=[], extra=[])
+    after = apply_rule_changes(rules, settings=["enabled=false"], without=[], extra=[])
     whole = compare(database, rules, after)
     monkeypatch.setattr(rejudge, "CHUNK", 3)
     assert compare(database, rules, after) == whole
@@ -192,19 +194,19 @@ def test_changes_that_make_no_sense(
     rules: Rules, changes: dict[str, list[str]], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        changed_rules(rules, **{"settings": [], "without": [], "extra": [], **changes})
+        apply_rule_changes(rules, **{"settings": [], "without": [], "extra": [], **changes})
 
 
 def test_the_longest_period_can_be_looked_back_on(database: Database, rules: Rules) -> None:
-    settings = ["message_limit.count=1", f"message_limit.days={MOST_DAYS}"]
-    after = changed_rules(rules, settings=settings, without=[], extra=[])
+    settings = ["message_limit.count=1", f"message_limit.days={MAX_MESSAGE_LIMIT_DAYS}"]
+    after = apply_rule_changes(rules, settings=settings, without=[], extra=[])
     assert not compare(database, rules, after).changes
 
 
 def test_days_of_no_limit_are_noted(rules: Rules) -> None:
     def noted(*settings: str) -> list[str]:
-        return idle_settings(
-            changed_rules(rules, settings=settings, without=[], extra=[]), settings
+        return find_ineffective_settings(
+            apply_rule_changes(rules, settings=settings, without=[], extra=[]), settings
         )
 
     [said] = noted("message_limit.days=7")
@@ -221,12 +223,12 @@ def test_a_module_of_the_current_folder_is_found(
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    after = changed_rules(rules, settings=[], without=[], extra=["from_here:rule"])
+    after = apply_rule_changes(rules, settings=[], without=[], extra=["from_here:rule"])
     assert "not_on_tuesdays" in [each.name for each in after.checks]
 
 
 def test_a_check_that_raises_is_named_in_a_comparison(database: Database, rules: Rules) -> None:
-    after = changed_rules(
+    after = apply_rule_changes(
         rules, settings=[], without=[], extra=["tests.workers.rules.test_rule_tools:fragile"]
     )
     found = compare(database, rules, after)
@@ -267,9 +269,9 @@ def test_scenarios_of_one_name_are_told_apart(tmp_path: Path) -> None:
     sale = load_scenario(SCENARIOS / "demo.toml")
     odd = sale.model_copy(update={"name": "reason"})
     one, two, three = (tmp_path / name for name in ("one.toml", "two.toml", "three.toml"))
-    columns = columns_of({one: sale, two: sale, three: odd})
+    columns = scenarios_by_column({one: sale, two: sale, three: odd})
     assert list(columns) == [f"{sale.name} ({one})", f"{sale.name} ({two})", f"reason ({three})"]
-    assert list(columns_of({one: sale})) == [sale.name]
+    assert list(scenarios_by_column({one: sale})) == [sale.name]
 
 
 @pytest.mark.parametrize("name", ["sale.toml", "people.csv"])
@@ -312,7 +314,7 @@ def test_a_dry_run_says_what_is_foretold(tmp_path: Path) -> None:
     scenario = load_scenario(SCENARIOS / "from-csv.toml")
     judged = list(judge_customers(scenario, tmp_path, print))
     counts = Counter(reason for _, _, reason in judged if reason is not None)
-    assert counts == +predicted_reasons(scenario)
+    assert counts == +count_predicted_reasons(scenario)
     assert len(judged) == 2 * 1_974
     assert len({customer for _, customer, _ in judged}) == 1_974
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from simulator.world.services import Failures, Settings, SimulatedServices, no_answer
+from simulator.world.services import ServiceFailures, Settings, SimulatedServices, draw_unanswered
 from tests.support.factory import (
     AUTHOR,
     SPRING,
@@ -48,7 +48,7 @@ REFERRAL, SUBSCRIPTION = ServiceName.REFERRAL, ServiceName.SUBSCRIPTION
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.services.base.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
 
 
 Script = Sequence[Collection[int] | ServiceUnavailable]
@@ -67,10 +67,10 @@ Script = Sequence[Collection[int] | ServiceUnavailable]
 )
 @pytest.mark.parametrize("last_try", [False, True])
 def test_who_has_no_answer_is_asked_for_again(
-    says: Script, asked: list[list[int]], found: set[int], failed: set[int], last_try: bool
+    says: Script, asked: list[list[int]], found: set[int], failed: set[int], is_last_try: bool
 ) -> None:
     services = ScriptedServices({COUPON: says}, {COUPON: {each: Coupon("C") for each in (1, 2, 3)}})
-    answers = ask(services, COUPON, SPRING, [1, 2, 3], last_try=last_try)
+    answers = ask(services, COUPON, SPRING, [1, 2, 3], is_last_try=is_last_try)
     assert services.asked == [(COUPON, attempt, left) for attempt, left in enumerate(asked)]
     assert ({*answers.found}, {*answers.failed}) == (found, failed)
 
@@ -87,8 +87,8 @@ def test_a_service_that_is_away_has_the_step_repeated_but_on_the_last_try(
 ) -> None:
     services = ScriptedServices({COUPON: says})
     with pytest.raises(ServiceUnavailable, match="coupon service is away"):
-        ask(services, COUPON, SPRING, [1, 2, 3], last_try=False)
-    answers = ask(services, COUPON, SPRING, [1, 2, 3], last_try=True)
+        ask(services, COUPON, SPRING, [1, 2, 3], is_last_try=False)
+    answers = ask(services, COUPON, SPRING, [1, 2, 3], is_last_try=True)
     assert {*answers.failed} == failed
 
 
@@ -99,7 +99,9 @@ REASONS = {
 }
 
 
-def judge(database: Database, services: Services, step: Step, *, last_try: bool = False) -> object:
+def judge(
+    database: Database, services: Services, step: Step, *, is_last_try: bool = False
+) -> object:
     """The reasons that the checks of a step give to four customers, by number."""
     people: dict[int, dict[str, object]] = {
         number: {"coupon_id": "C", "custom": "{}"} for number in range(4)
@@ -109,7 +111,7 @@ def judge(database: Database, services: Services, step: Step, *, last_try: bool 
     assert set(before.values()) == {QUEUED}
     try:
         before_gateway.judge_batch(
-            database, batch, step, checks_of(step), services, AUTHOR, last_try=last_try
+            database, batch, step, checks_of(step), services, AUTHOR, is_last_try=is_last_try
         )
     except ServiceUnavailable:
         assert states(database, batch) == before, "nothing is decided"
@@ -136,7 +138,7 @@ def test_a_step_waits_for_a_service_that_is_away_and_gives_up_at_last(
     with pytest.raises(ServiceUnavailable):
         judge(database, services, step)
     everybody = dict.fromkeys(range(4), stopped(reason))
-    assert judge(database, services, step, last_try=True) == everybody
+    assert judge(database, services, step, is_last_try=True) == everybody
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ def simulated(database: Database, name: ServiceName, **failures: object) -> Serv
         seed=42,
         audience="spring",
         defects={"coupon_issue": 0.2, "coupon_expired": 0.3},
-        failures={name: Failures.model_validate(failures)},
+        failures={name: ServiceFailures.model_validate(failures)},
     )
     return SimulatedServices(settings.model_dump_json(), database).find(name)
 
@@ -247,11 +249,13 @@ def test_simulated_services_have_no_answer_for_those_that_the_draws_say(
         seed=42,
         audience="spring",
         defects={"coupon_issue": 0.2, "coupon_expired": 0.3},
-        failures={COUPON: Failures(error_rate=rate)},
+        failures={COUPON: ServiceFailures(error_rate=rate)},
     )
-    always = no_answer(settings.model_copy(update={"failures": {}}), "spring", COUPON, 0, 0, size)
+    always = draw_unanswered(
+        settings.model_copy(update={"failures": {}}), "spring", COUPON, 0, 0, size
+    )
     for attempt in range(2):
-        expected = no_answer(settings, "spring", COUPON, attempt, 0, size)
+        expected = draw_unanswered(settings, "spring", COUPON, attempt, 0, size)
         answers = service(campaign, range(size), attempt, campaign.started_at)
         assert {*answers.failed} == {*expected.nonzero()[0].tolist()}
         assert {*answers.found} == {*range(size)} - {*answers.failed}

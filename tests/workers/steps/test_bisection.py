@@ -26,24 +26,24 @@ from workers import runtime
 from workers.app import app
 from workers.candidates import Candidate
 from workers.checks.base import check
-from workers.gateways.base import Handover, News, Submission
-from workers.gateways.throttle import Unthrottled
+from workers.gateways.base import PollResult, Submission, SubmissionResult
+from workers.gateways.throttle import UnlimitedThrottle
 from workers.queues import task_name
 from workers.steps.bisection import (
-    MOST_CULPRITS,
-    TRIES_ALONE,
-    UNHEARD,
-    finish,
-    open_parts,
-    put_down,
+    MAX_MESSAGE_TRIES,
+    MAX_POISON_MESSAGES,
+    PROCESS_DIED,
+    complete_segment,
+    load_open_segments,
+    record_failure,
     take,
 )
-from workers.steps.limits import OutOfTime
-from workers.tasks import BrokenStep
+from workers.steps.limits import StepTimeout
+from workers.tasks import StepExecutionError
 
 SIZE = 100
 
-BOUND = 2 + 2 * ceil(log2(SIZE)) + TRIES_ALONE + 1
+BOUND = 2 + 2 * ceil(log2(SIZE)) + MAX_MESSAGE_TRIES + 1
 """Steps on parts of such a batch with one culprit, at the most: all of it twice, both halves each
 time, and the culprit alone."""
 
@@ -61,15 +61,15 @@ class Poisoned:
     accepted: list[int] = field(default_factory=list)
     calls: int = 0
 
-    def submit(self, submission: Submission, now: Instant) -> Handover:
+    def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
         self.calls += 1
         if set(self.culprits) & set(submission.numbers):
             self.break_down()
         self.accepted += submission.numbers
-        return Handover({now: submission.numbers})
+        return SubmissionResult({now: submission.numbers})
 
-    def receipts(self, *_: object) -> News[Any]:
-        return News([])
+    def receipts(self, *_: object) -> PollResult[Any]:
+        return PollResult([])
 
     engagement = receipts
 
@@ -83,7 +83,7 @@ def fail() -> None:
 
 
 def hang() -> None:
-    raise OutOfTime("not done within 5 s")
+    raise StepTimeout("not done within 5 s")
 
 
 def eat() -> None:
@@ -100,7 +100,7 @@ def run_all(database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[...
 
     monkeypatch.setattr("celery.app.task.Task.apply_async", apply_async)
     monkeypatch.setattr(runtime, "database", lambda: database)
-    monkeypatch.setattr(runtime, "throttle_of", lambda _: Unthrottled())
+    monkeypatch.setattr(runtime, "throttle_of", lambda _: UnlimitedThrottle())
     runtime.name_of.cache_clear()
 
     def run(batch: Batch, step: Step, *, most: int = 500) -> int:
@@ -113,7 +113,7 @@ def run_all(database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[...
                 app.tasks[name](**told)
             except Killed:  # Celery sends it again, and says so by its count
                 queue.append((name, {**told, "again": True}))
-            except BrokenStep:
+            except StepExecutionError:
                 pass  # it has sent itself again
         assert not queue, f"no end after {done} tasks"
         return done
@@ -157,7 +157,7 @@ def test_a_message_that_breaks_its_step_is_stopped_and_the_others_go_on(
         told = [tell(connection, batch.campaign, each).broke for each in culprits]
     assert report.balanced
     assert left == []
-    expected = {die: UNHEARD, fail: "ZeroDivision", hang: "OutOfTime", eat: "MemoryError"}
+    expected = {die: PROCESS_DIED, fail: "ZeroDivision", hang: "StepTimeout", eat: "MemoryError"}
     for found in told:
         assert found is not None
         assert found.step is Step.SUBMIT
@@ -224,7 +224,7 @@ def test_what_passes_is_no_try(
 
 def open_firsts(database: Database, batch: Batch, step: Step) -> list[tuple[int, int, int]]:
     with database.read() as connection:
-        known = open_parts(connection, batch, step)
+        known = load_open_segments(connection, batch, step)
     return sorted((part.first, part.size, part.tries) for part in known)
 
 
@@ -250,7 +250,7 @@ def test_a_batch_may_break_again_after_a_message_of_it_was_stopped(
         assert culprit not in numbers
     run_all(batch, Step.SUBMIT)
     assert open_firsts(database, batch, Step.SUBMIT) == []
-    put_down(database, batch, batch, Step.SUBMIT, ZeroDivisionError("another"))
+    record_failure(database, batch, batch, Step.SUBMIT, ZeroDivisionError("another"))
     with database.read() as connection:
         assert tell(connection, batch.campaign, culprit).broke == before
     assert culprit not in both.accepted
@@ -265,7 +265,7 @@ def test_a_part_is_done_when_nothing_of_it_is_left(
     taken = take(database, batch, Step.SUBMIT, AUTHOR, again=True)
     assert taken is not None
     go_on(database, batch, [0, 1, 2], [ended(Status.IN_GATEWAY)])
-    assert finish(database, taken.batch, Step.SUBMIT) is False
+    assert complete_segment(database, taken.batch, Step.SUBMIT) is False
     assert open_firsts(database, batch, Step.SUBMIT) == [(0, 8, 0)]
     gateway = Poisoned((), fail)
     monkeypatch.setattr(runtime, "gateway_of", lambda _: gateway)
@@ -279,8 +279,10 @@ def test_what_others_took_apart_meanwhile_is_not_added_once_more(database: Datab
     for _ in range(2):
         taken = take(database, batch, Step.SUPPRESS, AUTHOR, again=True)
     assert taken is not None
-    assert finish(database, taken.batch, Step.SUPPRESS) is True
-    put_down(database, batch, batch, Step.SUPPRESS, ZeroDivisionError("of one that came late"))
+    assert complete_segment(database, taken.batch, Step.SUPPRESS) is True
+    record_failure(
+        database, batch, batch, Step.SUPPRESS, ZeroDivisionError("of one that came late")
+    )
     assert open_firsts(database, batch, Step.SUPPRESS) == [(4, 4, 0)]
 
 
@@ -340,7 +342,7 @@ def test_a_try_counts_not_when_the_database_was_away_even_for_saying_so(
     key = {"campaign": batch.campaign.id, "batch": batch.batch, "again": True}
     submit = app.tasks[task_name(Step.SUBMIT)]
     spared: dict[str, Any] = {}
-    monkeypatch.setattr("workers.steps.bisection.spare", away)
+    monkeypatch.setattr("workers.steps.bisection.refund_try", away)
     for _ in range(5):
         with pytest.raises(OperationalError):
             submit.run.__wrapped__(**key, **spared)
@@ -386,13 +388,13 @@ def test_a_step_that_all_messages_break_is_what_is_broken(
         assert run_all(batch, Step.SUBMIT, most=1) == 1, "not at once"
         assert touched(database, batch) == touched_at, "the sweep takes its time"
     ends = list(status_of(database, batch).values())
-    assert ends.count(stopped) == MOST_CULPRITS
+    assert ends.count(stopped) == MAX_POISON_MESSAGES
     mended = Poisoned((), fail)
     monkeypatch.setattr(runtime, "gateway_of", lambda _: mended)
     run_all(batch, Step.SUBMIT)
     ends = list(status_of(database, batch).values())
-    assert ends.count(stopped) == MOST_CULPRITS
-    assert ends.count((Status.IN_GATEWAY, 0)) == SIZE - MOST_CULPRITS == len(mended.accepted)
+    assert ends.count(stopped) == MAX_POISON_MESSAGES
+    assert ends.count((Status.IN_GATEWAY, 0)) == SIZE - MAX_POISON_MESSAGES == len(mended.accepted)
 
 
 def touched(database: Database, batch: Batch) -> Instant:

@@ -29,20 +29,26 @@ from tests.support.factory import (
     stopped,
 )
 from tracker.clock import Instant
-from tracker.queries.next_step import Following, next_step
+from tracker.queries.next_step import NextStep, next_step
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.due import Expected, expect
+from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import Event
-from tracker.record.journal import QUEUED, State, enqueue, entry
+from tracker.record.journal import QUEUED, State, enqueue_batch, entry
 from tracker.record.receipts import Receipt
 from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import organizations, steps, transitions
 from workers.candidates import Candidate
 from workers.checks.base import check as make_check
-from workers.checks.base import checks_of, in_order
-from workers.gateways.base import Gateway, GatewayUnavailable, Handover, News, Submission
-from workers.gateways.throttle import Grant, Throttle, Unthrottled
+from workers.checks.base import checks_of, sort_checks
+from workers.gateways.base import (
+    Gateway,
+    GatewayUnavailable,
+    PollResult,
+    Submission,
+    SubmissionResult,
+)
+from workers.gateways.throttle import Grant, Throttle, UnlimitedThrottle
 from workers.services.base import TRIES, ServiceName, Services, ServiceUnavailable, SqlServices
 from workers.steps import at_gateway, before_gateway
 
@@ -57,16 +63,16 @@ def judge(database: Database, batch: Batch, step: Step) -> None:
 
 
 def dispatch(
-    database: Database, batch: Batch, services: Services | None = None, *, last_try: bool = False
-) -> Following:
+    database: Database, batch: Batch, services: Services | None = None, *, is_last_try: bool = False
+) -> NextStep:
     services = services or SqlServices("", database)
-    return before_gateway.dispatch(database, batch, services, AUTHOR, last_try=last_try)
+    return before_gateway.dispatch(database, batch, services, AUTHOR, is_last_try=is_last_try)
 
 
 def submit(
     database: Database, batch: Batch, gateway: Gateway, throttle: Throttle | None = None
-) -> Following | None:
-    return at_gateway.submit(database, batch, gateway, throttle or Unthrottled(), AUTHOR)
+) -> NextStep | None:
+    return at_gateway.submit(database, batch, gateway, throttle or UnlimitedThrottle(), AUTHOR)
 
 
 def check(database: Database, *batches: Batch) -> None:
@@ -108,18 +114,20 @@ class ScriptedGateway:
     submissions: list[Submission] = field(default_factory=list)
     asked: list[Mapping[int, Sequence[int]]] = field(default_factory=list)
 
-    def submit(self, submission: Submission, now: Instant) -> Handover:
+    def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
         self.submissions.append(submission)
-        return Handover(self.accepts(submission) if self.accepts else {now: submission.numbers})
+        return SubmissionResult(
+            self.accepts(submission) if self.accepts else {now: submission.numbers}
+        )
 
     def receipts(
         self, _: Batch, awaited: Mapping[int, Sequence[int]], _now: Instant
-    ) -> News[Receipt]:
+    ) -> PollResult[Receipt]:
         self.asked.append(awaited)
-        return News(self.receipts_given, self.again)
+        return PollResult(self.receipts_given, self.again)
 
-    def engagement(self, *_: object) -> News[Event]:
-        return News(())
+    def engagement(self, *_: object) -> PollResult[Event]:
+        return PollResult(())
 
 
 def test_judging_stops_queued_messages_by_reason(database: Database) -> None:
@@ -148,8 +156,8 @@ def test_judging_stops_queued_messages_by_reason(database: Database) -> None:
 def test_judging_keeps_to_its_batch(database: Database) -> None:
     everybody = {number: {"unsubscribed_email": True} for number in range(6)}
     campaign = make_campaign(database, Plan(size=6), everybody)
-    one = enqueue(database, campaign, batch=0, first=0, size=3, by=AUTHOR)
-    two = enqueue(database, campaign, batch=1, first=3, size=3, by=AUTHOR)
+    one = enqueue_batch(database, campaign, batch=0, first=0, size=3, by=AUTHOR)
+    two = enqueue_batch(database, campaign, batch=1, first=3, size=3, by=AUTHOR)
     judge(database, one, Step.SUPPRESS)
     found = states(database, one) | states(database, two)
     assert found == dict(enumerate([UNSUBSCRIBED] * 3 + [QUEUED] * 3))
@@ -166,7 +174,7 @@ def test_a_check_that_raises_is_told_once_a_batch(
         return False
 
     batch = make_batch(database, Plan(size=4), {2: {"unsubscribed_email": True}})
-    checks = in_order([*checks_of(Step.SUPPRESS), odd])
+    checks = sort_checks([*checks_of(Step.SUPPRESS), odd])
     services = SqlServices("", database)
     before_gateway.judge_batch(database, batch, Step.SUPPRESS, checks, services, AUTHOR)
     timeout = stopped(Reason.TIMEOUT)
@@ -201,7 +209,7 @@ def test_dispatch_goes_as_far_as_credit(
     batch = make_batch(database, Plan(size=10, credit=credit), people)
     check(database, batch)
     for _ in range(2):
-        assert dispatch(database, batch) == Following(Step.SUBMIT)
+        assert dispatch(database, batch) == NextStep(Step.SUBMIT)
         counts = Counter(states(database, batch).values())
         assert counts == Counter({READY: sent, OUT_OF_CREDIT: 8 - sent, UNSUBSCRIBED: 2})
         assert credit_left(database, batch.campaign) == left
@@ -229,11 +237,11 @@ def test_dispatch_hands_over_what_somebody_prepared(
     asked: int,
     expected: list[State],
 ) -> None:
-    monkeypatch.setattr("workers.services.base.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
     batch = make_batch(database, Plan(size=3, kind=kind, credit=3))
     check(database, batch)
     services = ScriptedServices({ServiceName.HANDLER: says})
-    assert dispatch(database, batch, services) == Following(Step.SUBMIT)
+    assert dispatch(database, batch, services) == NextStep(Step.SUBMIT)
     assert [*states(database, batch).values()] == expected
     assert len(services.asked) == asked
     assert credit_left(database, batch.campaign) == 3 - expected.count(READY)
@@ -246,7 +254,7 @@ def test_dispatch_waits_for_a_handler_that_is_away_but_not_for_ever(database: Da
     with pytest.raises(ServiceUnavailable):
         dispatch(database, batch, services)
     assert {*states(database, batch).values()} == {QUEUED}
-    dispatch(database, batch, services, last_try=True)
+    dispatch(database, batch, services, is_last_try=True)
     assert {*states(database, batch).values()} == {TIMEOUT}
 
 
@@ -264,7 +272,7 @@ def test_dispatch_minds_messages_that_were_handed_over_since_the_check(
 ) -> None:
     first = make_batch(database, Plan(size=3, message_limit=limit), {1: {"email": None}})
     sibling = make_sibling(database, first.campaign, "second", channel)
-    second = enqueue(database, sibling, batch=0, first=0, size=3, by=AUTHOR)
+    second = enqueue_batch(database, sibling, batch=0, first=0, size=3, by=AUTHOR)
     if channel is Channel.EMAIL:
         expected = [*expected[:1], stopped(Reason.EMAIL_MISSING), *expected[2:]]
     check(database, first, second)
@@ -278,10 +286,10 @@ def test_dispatch_sends_nobody_who_was_not_checked(database: Database) -> None:
     """Steps may come in any order, also before the checks."""
     batch = make_batch(database, Plan(size=2), {0: {"unsubscribed_email": True}})
     for missing in (Step.SUPPRESS, Step.VALIDATE):
-        assert dispatch(database, batch) == Following(missing)
+        assert dispatch(database, batch) == NextStep(missing)
         assert READY not in states(database, batch).values()
         judge(database, batch, missing)
-    assert dispatch(database, batch) == Following(Step.SUBMIT)
+    assert dispatch(database, batch) == NextStep(Step.SUBMIT)
     assert states(database, batch) == {0: UNSUBSCRIBED, 1: READY}
 
 
@@ -299,7 +307,7 @@ def test_submit_takes_what_waits_for_the_gateway(
     batch = make_busy_batch(database, Plan(size=22, channel=channel, attempts=attempts))
     before, gateway = states(database, batch), ScriptedGateway()
     for following in (Step.DELIVER, Step.SUPPRESS):  # at first there is something to submit
-        assert submit(database, batch, gateway) == Following(following)
+        assert submit(database, batch, gateway) == NextStep(following)
         assert {each.attempt: [*each.numbers] for each in gateway.submissions} == expected
         assert len(gateway.submissions) == len(expected)
     for attempt, taken in expected.items():
@@ -346,14 +354,14 @@ class Granting:
 class Choosy:
     """A gateway that takes every other message, and wants to be left alone with the rest."""
 
-    def submit(self, submission: Submission, now: Instant) -> Handover:
-        return Handover({now: submission.numbers[::2]}, wait=timedelta(seconds=40))
+    def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
+        return SubmissionResult({now: submission.numbers[::2]}, wait=timedelta(seconds=40))
 
-    def receipts(self, *_: object) -> News[Receipt]:
-        return News(())
+    def receipts(self, *_: object) -> PollResult[Receipt]:
+        return PollResult(())
 
-    def engagement(self, *_: object) -> News[Event]:
-        return News(())
+    def engagement(self, *_: object) -> PollResult[Event]:
+        return PollResult(())
 
 
 @pytest.mark.parametrize(
@@ -380,18 +388,18 @@ def test_who_is_refused_does_not_hold_up_the_others(
 
 @pytest.mark.parametrize(
     ("expected", "step"),
-    [(Expected.RECEIPTS, Step.DELIVER), (Expected.ENGAGEMENT, Step.ENGAGE)],
+    [(DueKind.RECEIPTS, Step.DELIVER), (DueKind.ENGAGEMENT, Step.ENGAGE)],
 )
 def test_a_batch_that_waits_for_its_turn_neglects_nothing(
-    database: Database, expected: Expected, step: Step
+    database: Database, expected: DueKind, step: Step
 ) -> None:
     batch = make_batch(database, Plan(size=2))
     move(database, batch, range(2), READY)
     now = batch.campaign.clock.now()
     with entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as written:
-        expect(written, expected, now - 2_000_000)
+        mark_due(written, expected, now - 2_000_000)
     throttle = Granting(0, timedelta(seconds=1))
-    assert submit(database, batch, ScriptedGateway(), throttle) == Following(step)
+    assert submit(database, batch, ScriptedGateway(), throttle) == NextStep(step)
 
 
 def test_what_was_handed_over_before_the_gateway_went_is_written_down(database: Database) -> None:
@@ -411,7 +419,7 @@ def test_what_was_handed_over_before_the_gateway_went_is_written_down(database: 
         1: in_gateway(),
         2: ended(Status.SOFT_BOUNCED),
     }
-    assert following == Following(Step.SUBMIT)
+    assert following == NextStep(Step.SUBMIT)
 
 
 def test_a_message_is_accepted_once_however_often_it_is_submitted(database: Database) -> None:
@@ -490,10 +498,10 @@ def test_only_receipts_that_count_are_applied(
 
 def test_receipts_are_asked_for_only_where_some_are_outstanding(database: Database) -> None:
     busy, gateway = make_busy_batch(database), ScriptedGateway()
-    assert at_gateway.deliver(database, busy, gateway, AUTHOR) == Following(Step.SUPPRESS)
+    assert at_gateway.deliver(database, busy, gateway, AUTHOR) == NextStep(Step.SUPPRESS)
     assert gateway.asked == [{1: [5], 2: [14]}]
     queued = make_batch(database, Plan(size=1))
-    assert at_gateway.deliver(database, queued, gateway, AUTHOR) == Following(Step.SUPPRESS)
+    assert at_gateway.deliver(database, queued, gateway, AUTHOR) == NextStep(Step.SUPPRESS)
     assert len(gateway.asked) == 1
 
 
@@ -516,12 +524,12 @@ WAYS: dict[str, tuple[State, ...]] = {
 MIXES = [mix for count in (1, 2, len(WAYS)) for mix in combinations(WAYS, count)]
 
 
-def what_follows(mix: Sequence[str]) -> Following | None:
+def what_follows(mix: Sequence[str]) -> NextStep | None:
     """The step nearest the beginning that a message of the batch waits for."""
     if "queued" in mix:
-        return Following(Step.SUPPRESS)
+        return NextStep(Step.SUPPRESS)
     if {"ready", "soft bounced"} & {*mix}:
-        return Following(Step.SUBMIT)
+        return NextStep(Step.SUBMIT)
     return None
 
 
@@ -531,7 +539,9 @@ def test_what_follows_is_what_some_message_waits_for(database: Database) -> None
     found = {}
     for place, mix in enumerate(MIXES):
         first = place * size
-        batch = enqueue(database, campaign, batch=place, first=first, size=len(mix), by=AUTHOR)
+        batch = enqueue_batch(
+            database, campaign, batch=place, first=first, size=len(mix), by=AUTHOR
+        )
         for number, way in enumerate(mix, first):
             move(database, batch, [number], *WAYS[way])
         found[mix] = next_step(database, batch)

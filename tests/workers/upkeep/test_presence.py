@@ -9,24 +9,27 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from simulator.stack.local import embedded_broker
+from simulator.stack.local import start_embedded_broker
 from tests.support.celery_worker import a_worker
-from workers.queues import shown_arguments
+from workers.queues import format_task_arguments
 from workers.upkeep import presence
-from workers.upkeep.presence import Listener, Presence
+from workers.upkeep.presence import Presence, WorkerListener
 
 LIMIT = 30.0
 """Seconds in which anything here must happen."""
 
 
 @pytest.fixture
-def listener(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
-    monkeypatch.setattr(presence, "ASK_EVERY", 0.5)
-    with Celery("listening", broker=broker_url, set_as_current=False) as app, Listener(app) as made:
+def listener(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerListener]:
+    monkeypatch.setattr(presence, "INSPECT_INTERVAL_SECONDS", 0.5)
+    with (
+        Celery("listening", broker=broker_url, set_as_current=False) as app,
+        WorkerListener(app) as made,
+    ):
         yield made
 
 
-def seen(listener: Listener, condition: Callable[[Presence], bool]) -> Presence:
+def seen(listener: WorkerListener, condition: Callable[[Presence], bool]) -> Presence:
     deadline = time.monotonic() + LIMIT
     while not condition(listener.snapshot()):
         assert time.monotonic() < deadline, listener.snapshot()
@@ -35,7 +38,7 @@ def seen(listener: Listener, condition: Callable[[Presence], bool]) -> Presence:
 
 
 def test_a_worker_is_seen_and_so_is_that_it_fell_silent(
-    listener: Listener, tmp_path: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch
+    listener: WorkerListener, tmp_path: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with a_worker(tmp_path, broker_url) as process:
         found = seen(listener, lambda it: any(each.is_there for each in it.workers))
@@ -50,7 +53,7 @@ def test_a_worker_is_seen_and_so_is_that_it_fell_silent(
 
 
 def test_tasks_that_fail_are_seen_without_what_they_are_not_to_tell(
-    listener: Listener, tmp_path: Path, broker_url: str
+    listener: WorkerListener, tmp_path: Path, broker_url: str
 ) -> None:
     with (
         a_worker(tmp_path, broker_url),
@@ -61,13 +64,13 @@ def test_tasks_that_fail_are_seen_without_what_they_are_not_to_tell(
             app.send_task(
                 name,
                 kwargs={"campaign": 7, "batch": batch},
-                kwargsrepr=shown_arguments(7, "O'Neill", batch),
+                kwargsrepr=format_task_arguments(7, "O'Neill", batch),
             )
         found = seen(listener, lambda it: len(it.failed) >= 3)
     by_task = {(each.task, each.again): each for each in found.failed}
     failed = by_task["workers.fails", False]
     assert (failed.campaign, failed.batch, failed.worker) == (7, 3, "one@here")
-    assert len(failed.error) == presence.LONGEST_ERROR
+    assert len(failed.error) == presence.MAX_ERROR_LENGTH
     again = by_task["workers.tries", True]
     assert (again.batch, again.error) == (4, "OSError('away')")
     assert ("workers.tries", False) in by_task
@@ -80,9 +83,9 @@ def test_a_broker_that_goes_away_is_noticed_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "LONGEST_PAUSE", 0.2)
-    with embedded_broker() as url:
+    with start_embedded_broker() as url:
         app = Celery("listening", broker=url, set_as_current=False)
-        listening = Listener(app)
+        listening = WorkerListener(app)
         listening.__enter__()
         try:
             seen(listening, lambda it: it.deaf_since is None)

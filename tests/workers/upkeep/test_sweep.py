@@ -21,15 +21,21 @@ from tracker.record.catalog import Batch
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.store.schema import batches, recoveries
-from workers.queues import QUEUE_OF, QUEUES, SWEEP_EVERY, shown_arguments, task_name
+from workers.queues import (
+    QUEUE_BY_STEP,
+    QUEUES,
+    SWEEP_INTERVAL_SECONDS,
+    format_task_arguments,
+    task_name,
+)
 from workers.upkeep import sweep as sweep_module
-from workers.upkeep.broker import UNACKED_INDEX, broker_client
+from workers.upkeep.broker import UNACKED_INDEX_KEY, make_broker_client
 from workers.upkeep.sweep import LONGEST_PAUSE, PATIENCE, sweep
 
 
 @pytest.fixture
 def client(broker_url: str) -> Iterator[Redis]:
-    with closing(broker_client(broker_url, timeout=5)) as opened:
+    with closing(make_broker_client(broker_url, timeout=5)) as opened:
         opened.flushall()
         yield opened
         opened.flushall()  # it is everybody's
@@ -65,8 +71,8 @@ def send(app: Celery, batch: Batch, step: Step = Step.SUPPRESS, **options: Any) 
     app.send_task(
         task_name(step),
         kwargs=key,
-        kwargsrepr=shown_arguments(batch.campaign.id, "x", batch.batch),
-        queue=QUEUE_OF[step],
+        kwargsrepr=format_task_arguments(batch.campaign.id, "x", batch.batch),
+        queue=QUEUE_BY_STEP[step],
         **options,
     )
 
@@ -129,8 +135,8 @@ def test_what_a_worker_has_taken_just_now_is_left_alone(
 
 
 def taken_long_ago(client: Redis) -> None:
-    for tag in client.zrange(UNACKED_INDEX, 0, -1):
-        client.zadd(UNACKED_INDEX, {str(tag, "ascii"): 1_000})  # type: ignore[arg-type]
+    for tag in client.zrange(UNACKED_INDEX_KEY, 0, -1):
+        client.zadd(UNACKED_INDEX_KEY, {str(tag, "ascii"): 1_000})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -152,7 +158,7 @@ def test_what_a_worker_took_long_ago_is_sent_on_if_none_has_it(
         asked.extend(ids)
         return set(ids) if is_there else set()
 
-    monkeypatch.setattr(sweep_module, "_at_work", at_work)
+    monkeypatch.setattr(sweep_module, "_find_live_tasks", at_work)
     assert len(sweep(database, app, client)) == (0 if is_there else 1)
     assert len(asked) == 1
 
@@ -182,10 +188,10 @@ def test_what_a_worker_is_at_for_long_is_left_alone_as_long_as_that_lives(
     database: Database, app: Celery, client: Redis, still: Batch, tmp_path: Path, broker_url: str
 ) -> None:
     assert task_name(Step.SUPPRESS) in SLOW
-    with a_worker(tmp_path, broker_url, program=SLOW, queue=QUEUE_OF[Step.SUPPRESS]):
+    with a_worker(tmp_path, broker_url, program=SLOW, queue=QUEUE_BY_STEP[Step.SUPPRESS]):
         send(app, still)
         deadline = time.monotonic() + 30
-        while not client.zcard(UNACKED_INDEX):
+        while not client.zcard(UNACKED_INDEX_KEY):
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.02)
         taken_long_ago(client)
@@ -225,7 +231,7 @@ def test_a_batch_that_shows_no_sign_of_life_is_left_alone_longer_each_time(
         client.flushall()
         assert sweep(database, app, client) == [], "not at once"
         pauses.append(_let_time_pass(database, app, client))
-    assert pauses == [min(LONGEST_PAUSE, SWEEP_EVERY * 2**power) for power in range(10)]
+    assert pauses == [min(LONGEST_PAUSE, SWEEP_INTERVAL_SECONDS * 2**power) for power in range(10)]
     age(database, still, timedelta(minutes=2))  # it has moved since
     [sent] = sweep(database, app, client)
     assert sent.times == 1
@@ -235,14 +241,16 @@ def _let_time_pass(database: Database, app: Celery, client: Redis) -> float:
     """Put the last sending back, until it may be done again; by how many seconds."""
     back = 0.0
     while back < 400:
-        back += SWEEP_EVERY
+        back += SWEEP_INTERVAL_SECONDS
         with database.write() as connection:
             before = connection.execute(sa.select(recoveries)).one()
-            long_ago = before.sent_at - int(SWEEP_EVERY * 1e6)
+            long_ago = before.sent_at - int(SWEEP_INTERVAL_SECONDS * 1e6)
             connection.execute(sa.update(recoveries).values(sent_at=long_ago))
         with database.read() as connection:
             row = connection.execute(sa.select(recoveries)).one()
-        if datetime.now(UTC).timestamp() * 1e6 - row.sent_at >= sweep_module._pause(row.times):
+        if datetime.now(UTC).timestamp() * 1e6 - row.sent_at >= sweep_module._requeue_interval(
+            row.times
+        ):
             return back
     return back
 
