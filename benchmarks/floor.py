@@ -53,9 +53,9 @@ def write(database: Database, batches: Sequence[TableRows]) -> float:
                     places = ", ".join("?" * len(table.columns))
                     sql = f"INSERT INTO {table.name} VALUES ({places})"  # noqa: S608  # our names
                     assert raw is not None
-                    raw.executemany(sql, _each(rows[table.name]))
+                    raw.executemany(sql, _iterate_rows(rows[table.name]))
     return time.perf_counter() - began
 
 
-def _each(rows: list[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+def _iterate_rows(rows: list[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
     yield from rows

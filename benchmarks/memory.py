@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-INTERVAL = 0.2
+POLL_INTERVAL_SECONDS = 0.2
 """Seconds between two looks. Where the system keeps the peak itself, none is missed by that."""
 
 Peaks = dict[str, int]
@@ -16,14 +16,14 @@ Peaks = dict[str, int]
 
 
 @contextmanager
-def watch(pid: int) -> Iterator[Peaks]:
+def watch_memory(pid: int) -> Iterator[Peaks]:
     """Watch a driver and all processes below it while the block runs."""
     peaks: Peaks = {}
     done = threading.Event()
 
     def look_now_and_then() -> None:
-        while not done.wait(INTERVAL):
-            _look(pid, peaks)
+        while not done.wait(POLL_INTERVAL_SECONDS):
+            _update_peaks(pid, peaks)
 
     watcher = threading.Thread(target=look_now_and_then, daemon=True)
     watcher.start()
@@ -34,7 +34,7 @@ def watch(pid: int) -> Iterator[Peaks]:
         watcher.join()
 
 
-def _look(pid: int, peaks: Peaks) -> None:
+def _update_peaks(pid: int, peaks: Peaks) -> None:
     try:
         driver = psutil.Process(pid)
         family = [driver, *driver.children(recursive=True)]

@@ -36,12 +36,12 @@ LOG_TAIL_LINES = 15
 """Last lines to show of a run that failed."""
 
 
-class RunFailed(Exception):
+class BenchmarkRunFailed(Exception):
     """A run broke, or did not end as predicted: there is nothing to measure."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class PipelineMeasurement:
     """A finished run of a ``scenario``. ``seconds`` are from its first row to its last message
     settled; ``command`` also has the customers made before, and all that is checked and kept after:
     what who started it waits."""
@@ -70,13 +70,13 @@ def run(
     workers: int,
     watched: bool = False,
     should_record: bool = True,
-    sweeping: bool = True,
+    should_sweep: bool = True,
     faults: str = "",
-) -> Measured:
+) -> PipelineMeasurement:
     """Simulate ``messages`` into the database at ``url``; ``watched``: look at its memory too.
     ``faults`` are those of the scenario, as its file has them.
 
-    Raises :exc:`RunFailed` unless every message ended as predicted.
+    Raises :exc:`BenchmarkRunFailed` unless every message ended as predicted.
     """
     scenario, result, log = (folder / f"run.{ending}" for ending in ("toml", "json", "log"))
     scenario.write_text(SCENARIO.format(messages=messages, faults=faults))
@@ -85,7 +85,7 @@ def run(
         *("--workers", str(workers), "--batch-size", str(batch_size)),
         *("--database", url, "--json", str(result)),
         "--record" if should_record else "--no-record",
-        "--sweep" if sweeping else "--no-sweep",
+        "--sweep" if should_sweep else "--no-sweep",
     ]
     environment = {key: value for key, value in os.environ.items() if "SENDTRACE_" not in key}
     environment["SENDTRACE_HOME"] = str(folder / "home")
@@ -93,16 +93,20 @@ def run(
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
-            with memory.watch(process.pid) if watched else nullcontext(memory.Peaks()) as peaks:
+            with (
+                memory.watch_memory(process.pid)
+                if watched
+                else nullcontext(memory.Peaks()) as peaks
+            ):
                 code = process.wait()
         finally:
-            _stop(process)
+            _stop_process(process)
     command_seconds = time.monotonic() - began
     if code:
         lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-        raise RunFailed("\n".join([f"the run ended with exit code {code}", *lines]))
+        raise BenchmarkRunFailed("\n".join([f"the run ended with exit code {code}", *lines]))
     told = json.loads(result.read_text())
-    return Measured(
+    return PipelineMeasurement(
         scenario=scenario,
         messages=messages,
         batch_size=batch_size,
@@ -113,7 +117,7 @@ def run(
     )
 
 
-def went_on_after(url: str, disturbed: Measured) -> float | None:
+def went_on_after(url: str, disturbed: PipelineMeasurement) -> float | None:
     """Seconds from the first fault of a run until a sweep sent on what it had stopped; None where
     nothing had to be."""
     with closing(connect(url)) as database, database.read() as connection:
@@ -124,7 +128,7 @@ def went_on_after(url: str, disturbed: Measured) -> float | None:
     return float((sent_at - started_at) / 1e6 - disturbed.faults[0]["at"])
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop_process(process: subprocess.Popen[bytes]) -> None:
     """End a run that was not waited for: it stops its own processes when it is asked to."""
     if process.poll() is None:
         process.terminate()

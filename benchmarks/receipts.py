@@ -26,7 +26,7 @@ from tracker.store.database import Database
 from tracker.store.schema import messages, transitions
 from workers.runtime import GC_THRESHOLD
 
-CHUNK = 10_000
+BATCH_SIZE = 10_000
 """Messages at a time: a batch."""
 
 DUPLICATE_SHARE = 0.05
@@ -75,8 +75,8 @@ def time_receipts(url: str, folder: Path, size: int) -> Timed:
         gc.set_threshold(GC_THRESHOLD)  # as in a worker
         applied = floor = 0.0
         for one, other in zip(ours, theirs, strict=True):
-            floor += _time(_move, database, other)
-            applied += _time(_apply_receipts, database, one, _said(one))
+            floor += _time_call(_move_messages, database, other)
+            applied += _time_call(_apply_receipts, database, one, _make_receipts(one))
     said = size + int(size * DUPLICATE_SHARE)
     return Timed(messages=size, applied=said / applied, floor=size / floor)
 
@@ -84,8 +84,8 @@ def time_receipts(url: str, folder: Path, size: int) -> Timed:
 def _submit_batches(database: Database, campaign: Campaign, size: int) -> Sequence[Batch]:
     """Batches whose messages are all in the gateway."""
     made = []
-    for place, first in enumerate(range(0, size, CHUNK)):
-        count = min(CHUNK, size - first)
+    for place, first in enumerate(range(0, size, BATCH_SIZE)):
+        count = min(BATCH_SIZE, size - first)
         batch = enqueue_batch(database, campaign, batch=place, first=first, size=count, by=AUTHOR)
         now = campaign.clock.now()
         with entry(database, batch, Step.SUBMIT, AUTHOR, started_at=now) as written:
@@ -96,7 +96,7 @@ def _submit_batches(database: Database, campaign: Campaign, size: int) -> Sequen
     return made
 
 
-def _said(batch: Batch) -> list[Receipt]:
+def _make_receipts(batch: Batch) -> list[Receipt]:
     now = batch.campaign.clock.now()
     numbers = range(batch.first, batch.last + 1)
     twice = numbers[: int(batch.size * DUPLICATE_SHARE)]
@@ -106,7 +106,7 @@ def _said(batch: Batch) -> list[Receipt]:
     ]
 
 
-def _time(work: Callable[..., None], *arguments: object) -> float:
+def _time_call(work: Callable[..., None], *arguments: object) -> float:
     began = time.perf_counter()
     work(*arguments)
     return time.perf_counter() - began
@@ -118,7 +118,7 @@ def _apply_receipts(database: Database, batch: Batch, said: Sequence[Receipt]) -
         receipts.apply_receipts(written, said)
 
 
-def _move(database: Database, batch: Batch) -> None:
+def _move_messages(database: Database, batch: Batch) -> None:
     campaign, now = batch.campaign.id, batch.campaign.clock.now()
     numbers = range(batch.first, batch.last + 1)
     with database.write() as connection:
@@ -126,7 +126,7 @@ def _move(database: Database, batch: Batch) -> None:
             sa.update(messages)
             .where(
                 messages.c.campaign_id == campaign,
-                database.among(messages.c.number, numbers),
+                database.in_list(messages.c.number, numbers),
                 messages.c.status == IN_GATEWAY.status,
                 messages.c.attempt == IN_GATEWAY.attempt,
             )

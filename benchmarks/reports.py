@@ -16,7 +16,7 @@ from tracker.store.schema import messages
 TIMING_COUNT = 7
 """Timings of each side, after one that warms up."""
 
-CAMPAIGN = 1
+CAMPAIGN_ID = 1
 """The only campaign of a fresh database."""
 
 
@@ -34,7 +34,7 @@ def time_report(url: str) -> Timed:
     with closing(connect(url)) as database:
         database.analyze()
         with database.read() as connection:
-            campaign = catalog.load_campaign(connection, CAMPAIGN)
+            campaign = catalog.load_campaign(connection, CAMPAIGN_ID)
         counted = 0
         report, group_by = list[float](), list[float]()
         for _ in range(1 + TIMING_COUNT):
@@ -48,20 +48,20 @@ def time_report(url: str) -> Timed:
 
 def _time_report(database: Database, campaign: catalog.Campaign) -> tuple[float, int]:
     with database.read() as connection:
-        return _time(lambda: make_reports(connection, [campaign])[0].audience)
+        return _time_call(lambda: make_reports(connection, [campaign])[0].audience)
 
 
 def _time_group_by(database: Database) -> tuple[float, int]:
     query = (
         sa.select(messages.c.status, messages.c.reason, sa.func.count())
-        .where(messages.c.campaign_id == CAMPAIGN)
+        .where(messages.c.campaign_id == CAMPAIGN_ID)
         .group_by(messages.c.status, messages.c.reason)
     )
     with database.read_only_analytics() as connection:
-        return _time(lambda: sum(row[2] for row in connection.execute(query)))
+        return _time_call(lambda: sum(row[2] for row in connection.execute(query)))
 
 
-def _time(ask: Callable[[], int]) -> tuple[float, int]:
+def _time_call(ask: Callable[[], int]) -> tuple[float, int]:
     began = time.perf_counter()
     answer = ask()
     return time.perf_counter() - began, answer

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulator.pages.result_page import render_result_page
-from simulator.results.measure import measure
+from simulator.results.measure import measure_run
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck
-from simulator.results.result import Result, RunConditions, RunObservations, State
+from simulator.results.result import RunConditions, RunObservations, RunResult, RunState
 from simulator.run import environment
 from simulator.scenario.file import load_scenario
 from simulator.schema import open_database
@@ -32,21 +32,21 @@ class Timed:
 def time_result(url: str, scenario: Path) -> Timed:
     """Time the latest run in a database, of a ``scenario``, in a process that has drawn nothing."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-        return fresh.submit(_time, url, scenario).result()
+        return fresh.submit(_time_result, url, scenario).result()
 
 
-def _time(url: str, scenario: Path) -> Timed:
+def _time_result(url: str, scenario: Path) -> Timed:
     with closing(open_database(load_settings(database_url=url))) as database:
         with database.read_only_analytics() as connection:
             campaigns = catalog.find_campaigns(connection)
             reports = make_reports(connection, campaigns)
-            run = _run(scenario, campaigns, [report.audience for report in reports])
+            run = _load_run(scenario, campaigns, [report.audience for report in reports])
             began = time.perf_counter()
-            measured = measure(connection, run, reports, GatewayAnomalies(), [])
+            measured = measure_run(connection, run, reports, GatewayAnomalies(), [])
             figures = time.perf_counter() - began
-        result = Result(
+        result = RunResult(
             run=run,
-            observed=RunObservations(state=State.COMPLETE, planned=run.size),
+            observed=RunObservations(state=RunState.COMPLETE, planned=run.size),
             conditions=RunConditions(
                 workers=None,
                 batch_size=1,
@@ -81,11 +81,11 @@ def _make_matching_check(report: Report) -> PredictionCheck:
         expected=GatewayAnomalies(),
         observed=GatewayAnomalies(),
         differences=(),
-        fates="",
+        outcome_digest="",
     )
 
 
-def _run(file: Path, campaigns: list[catalog.Campaign], sizes: list[int]) -> Run:
+def _load_run(file: Path, campaigns: list[catalog.Campaign], sizes: list[int]) -> Run:
     scenario = load_scenario(file)
     loaded = (
         RunCampaign(campaign=campaign, plan=described, size=size)

@@ -10,11 +10,11 @@ from statistics import median
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from benchmarks.reports import CAMPAIGN
+from benchmarks.reports import CAMPAIGN_ID
 from simulator.schema import open_database
 from tests.support.factory import AUTHOR, Plan, make_batch
 from tracker.clock import MICROSECOND
-from tracker.record.engagement import QUARTER_MICROSECONDS, Event, record
+from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, record
 from tracker.record.journal import entry
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import load_settings
@@ -25,10 +25,10 @@ from tracker.store.schema import engagement_tallies, engagements
 TIMING_COUNT = 3
 """Timings of each side, after one that warms up."""
 
-BATCH = 10_000
+BATCH_SIZE = 10_000
 """Messages of a batch; half of them are opened, each once."""
 
-DAY = timedelta(days=1) // MICROSECOND
+DAY_MICROSECONDS = timedelta(days=1) // MICROSECOND
 
 FIRST_DAY_START = 1_795_478_400_000_000
 """2026-11-24 00:00 UTC."""
@@ -55,7 +55,7 @@ def time_rollup(url: str, new: int, old: int) -> Timed:
         recorded = _time_recording(database)
         with database.write() as connection:
             for day in range(-(old // new), 1):
-                _open(database, connection, day, new)
+                _insert_opens(database, connection, day, new)
         roll_up_engagement(database, UTC)
         database.analyze()
         rollup, group_by = list[float](), list[float]()
@@ -63,7 +63,7 @@ def time_rollup(url: str, new: int, old: int) -> Timed:
             with database.write() as connection:
                 today = engagement_tallies.c.quarter >= FIRST_DAY_START // QUARTER_MICROSECONDS
                 connection.execute(sa.update(engagement_tallies).where(today).values(rolled=0))
-            rollup.append(_time(lambda: roll_up_engagement(database, UTC)))
+            rollup.append(_time_call(lambda: roll_up_engagement(database, UTC)))
             group_by.append(_time_group_by(database, new))
     return Timed(
         new=new,
@@ -75,56 +75,56 @@ def time_rollup(url: str, new: int, old: int) -> Timed:
 
 
 def _time_recording(database: Database) -> float:
-    batch = make_batch(database, Plan(size=BATCH))
+    batch = make_batch(database, Plan(size=BATCH_SIZE))
     opened = Engagement.OPENED
     events = [
-        Event(number, opened, FIRST_DAY_START + number * QUARTER_MICROSECONDS // 100)
-        for number in range(BATCH)
+        EngagementEvent(number, opened, FIRST_DAY_START + number * QUARTER_MICROSECONDS // 100)
+        for number in range(BATCH_SIZE)
     ]
     began = time.perf_counter()
-    for first in range(0, BATCH, EVENTS_PER_ENTRY):
+    for first in range(0, BATCH_SIZE, EVENTS_PER_ENTRY):
         with entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as written:
             record(written, events[first : first + EVENTS_PER_ENTRY])
     seconds = time.perf_counter() - began
     with database.write() as connection:
         connection.execute(sa.delete(engagements))
         connection.execute(sa.delete(engagement_tallies))
-    return BATCH / seconds
+    return BATCH_SIZE / seconds
 
 
-def _open(database: Database, connection: Connection, day: int, events: int) -> None:
+def _insert_opens(database: Database, connection: Connection, day: int, events: int) -> None:
     """Have every second message of a campaign of its own opened in the course of a day."""
-    campaign = CAMPAIGN - day
+    campaign = CAMPAIGN_ID - day
     series = (
         f"SELECT generate_series AS n FROM generate_series(0, {events - 1})"  # noqa: S608
         if database.is_postgresql
         else f"WITH RECURSIVE s(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s LIMIT {events})"  # noqa: S608
         " SELECT n FROM s"
     )
-    begin = FIRST_DAY_START + day * DAY
+    begin = FIRST_DAY_START + day * DAY_MICROSECONDS
     connection.execute(
         sa.text(
             "INSERT INTO engagements (campaign_id, kind, number, at)"  # noqa: S608
             f" SELECT {campaign}, {Engagement.OPENED:d}, n * 2,"
-            f" CAST({begin} AS BIGINT) + (CAST(n AS BIGINT) * 7919 * 1000003) % {DAY}"
+            f" CAST({begin} AS BIGINT) + (CAST(n AS BIGINT) * 7919 * 1000003) % {DAY_MICROSECONDS}"
             f" FROM ({series}) AS numbers"
         )
     )
     connection.execute(
         sa.text(
             "INSERT INTO engagement_tallies (campaign_id, batch, kind, quarter, recipients)"  # noqa: S608
-            f" SELECT campaign_id, number / {BATCH}, kind, at / {QUARTER_MICROSECONDS}, count(*)"
+            f" SELECT campaign_id, number / {BATCH_SIZE}, kind, at / {QUARTER_MICROSECONDS}, count(*)"
             f" FROM engagements WHERE campaign_id = {campaign}"
-            f" GROUP BY campaign_id, number / {BATCH}, kind, at / {QUARTER_MICROSECONDS}"
+            f" GROUP BY campaign_id, number / {BATCH_SIZE}, kind, at / {QUARTER_MICROSECONDS}"
         )
     )
 
 
 def _time_group_by(database: Database, new: int) -> float:
-    day = (engagements.c.at // DAY).label("day")
+    day = (engagements.c.at // DAY_MICROSECONDS).label("day")
     query = (
         sa.select(engagements.c.kind, day, sa.func.count())
-        .where(engagements.c.campaign_id == CAMPAIGN)
+        .where(engagements.c.campaign_id == CAMPAIGN_ID)
         .group_by(engagements.c.kind, day)
     )
 
@@ -133,10 +133,10 @@ def _time_group_by(database: Database, new: int) -> float:
         assert counted == new, "the new events are counted"
 
     with database.read_only_analytics() as connection:
-        return _time(ask)
+        return _time_call(ask)
 
 
-def _time(work: Callable[[], object]) -> float:
+def _time_call(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began

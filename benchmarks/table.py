@@ -46,7 +46,7 @@ HEADER = ("database", "measure", "figure", "beside", "ratio", "wanted", "")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class TableLine:
     """One line of the table. ``reached`` is None where nothing was wanted."""
 
     database: str
@@ -65,9 +65,11 @@ class Line:
         return (*cells, self.wanted, verdict)
 
 
-def throughput_line(database: str, measure: str, ours: float, theirs: float, wanted: float) -> Line:
+def throughput_line(
+    database: str, measure: str, ours: float, theirs: float, wanted: float
+) -> TableLine:
     """Two throughputs in messages a second, the one divided by the other."""
-    return Line(
+    return TableLine(
         database=database,
         measure=measure,
         figure=f"{ours:,.0f}/s",
@@ -80,10 +82,10 @@ def throughput_line(database: str, measure: str, ours: float, theirs: float, wan
 
 def report_line(
     database: str, messages: int, report: float, group_by: float, wanted: float | None
-) -> Line:
+) -> TableLine:
     """Two times in seconds: how many times faster the report is than counting."""
     ratio = group_by / report
-    return Line(
+    return TableLine(
         database=database,
         measure=f"GROUP BY ÷ report, {messages:,}",
         figure=f"{report * 1e3:,.2f} ms",
@@ -94,9 +96,9 @@ def report_line(
     )
 
 
-def rollup_line(database: str, new: int, old: int, rollup: float, group_by: float) -> Line:
+def rollup_line(database: str, new: int, old: int, rollup: float, group_by: float) -> TableLine:
     """Two times in seconds: how many times faster the rollup is than counting the events."""
-    return Line(
+    return TableLine(
         database=database,
         measure=f"GROUP BY ÷ rollup, {new:,} new of {new + old:,}",
         figure=f"{rollup * 1e3:,.2f} ms",
@@ -107,10 +109,12 @@ def rollup_line(database: str, new: int, old: int, rollup: float, group_by: floa
     )
 
 
-def result_line(database: str, messages: int, figures: float, page: float, command: float) -> Line:
+def result_line(
+    database: str, messages: int, figures: float, page: float, command: float
+) -> TableLine:
     """Times in seconds: what share of a run its figures and its page take, as who waits sees it."""
     share = (figures + page) / command
-    return Line(
+    return TableLine(
         database=database,
         measure=f"figures and page ÷ command, {messages:,}",
         figure=f"{figures:,.2f} + {page:,.2f} s",
@@ -121,10 +125,12 @@ def result_line(database: str, messages: int, figures: float, page: float, comma
     )
 
 
-def flush_line(database: str, flushed: float, undisturbed: float, went_on: float | None) -> Line:
+def flush_line(
+    database: str, flushed: float, undisturbed: float, went_on: float | None
+) -> TableLine:
     """Times in seconds: a run whose broker was flushed, the same without, and when it went on."""
     after = "" if went_on is None else f", goes on after {went_on:.1f} s"
-    return Line(
+    return TableLine(
         database=database,
         measure="run with a broker that is flushed ÷ without",
         figure=f"{flushed:,.1f} s{after}",
@@ -135,9 +141,9 @@ def flush_line(database: str, flushed: float, undisturbed: float, went_on: float
     )
 
 
-def answer_line(database: str, messages: int, address: str, seconds: float) -> Line:
+def answer_line(database: str, messages: int, address: str, seconds: float) -> TableLine:
     """How long the slowest page takes, in seconds."""
-    return Line(
+    return TableLine(
         database=database,
         measure=f"slowest page, p95, {messages:,}",
         figure=f"{seconds * 1e3:,.0f} ms",
@@ -147,16 +153,16 @@ def answer_line(database: str, messages: int, address: str, seconds: float) -> L
     )
 
 
-def recording_line(database: str, recorded: float) -> Line:
+def recording_line(database: str, recorded: float) -> TableLine:
     """Events a second that one process records."""
-    return Line(database=database, measure="events recorded", figure=f"{recorded:,.0f}/s")
+    return TableLine(database=database, measure="events recorded", figure=f"{recorded:,.0f}/s")
 
 
 def memory_line(
     database: str, role: str, messages: int, peak: int | None, *, limited: bool
-) -> Line:
+) -> TableLine:
     """A peak in bytes, shown in MB of a million bytes; None: no such process was seen."""
-    return Line(
+    return TableLine(
         database=database,
         measure=f"peak memory {role}, {messages:,}",
         figure="not seen" if peak is None else f"{peak / 1e6:,.0f} MB",
@@ -165,7 +171,7 @@ def memory_line(
     )
 
 
-def as_text(lines: Sequence[Line]) -> str:
+def as_text(lines: Sequence[TableLine]) -> str:
     """The lines under their header, in columns."""
     rows = [HEADER, *(line.cells for line in lines)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(HEADER))]

@@ -16,13 +16,13 @@ import numpy as np
 
 VIEWER_COUNT = 10
 
-CHARTS_EVERY = 5.0
+CHART_INTERVAL_SECONDS = 5.0
 """Seconds between two looks at the charts, as the page's own program has it."""
 
 CALLS_PER_PATH = 60
 """Calls of each address, of which the 95th percentile is taken."""
 
-PATIENCE = 30.0
+ANSWER_TIMEOUT_SECONDS = 30.0
 """Seconds that an answer may take at most."""
 
 PAGE_PATHS = (
@@ -74,7 +74,10 @@ def serve_live_page(url: str, folder: Path) -> Iterator[str]:
 def viewers(address: str, count: int = VIEWER_COUNT) -> Iterator[None]:
     """So many people look at the first campaign, as soon as there is one."""
     gone = threading.Event()
-    each = [threading.Thread(target=_look, args=(address, gone), daemon=True) for _ in range(count)]
+    each = [
+        threading.Thread(target=_view_pages, args=(address, gone), daemon=True)
+        for _ in range(count)
+    ]
     for viewer in each:
         viewer.start()
     try:
@@ -82,19 +85,19 @@ def viewers(address: str, count: int = VIEWER_COUNT) -> Iterator[None]:
     finally:
         gone.set()
         for viewer in each:
-            viewer.join(PATIENCE)
+            viewer.join(ANSWER_TIMEOUT_SECONDS)
 
 
-def _look(address: str, gone: threading.Event) -> None:
+def _view_pages(address: str, gone: threading.Event) -> None:
     while not gone.wait(0.5):
         with suppress(OSError, http.client.HTTPException), closing(_connect(address)) as stream:
             stream.request("GET", "/api/events?campaign=1")
             answer = stream.getresponse()
             drawn_at = 0.0
             while answer.status == http.client.OK and not gone.is_set() and answer.readline():
-                if time.monotonic() - drawn_at > CHARTS_EVERY:
+                if time.monotonic() - drawn_at > CHART_INTERVAL_SECONDS:
                     drawn_at = time.monotonic()
-                    ask(address, "/campaigns/1/charts")
+                    time_request(address, "/campaigns/1/charts")
 
 
 def time_pages(url: str, folder: Path, messages: int) -> SlowestPage:
@@ -110,12 +113,12 @@ def time_pages(url: str, folder: Path, messages: int) -> SlowestPage:
 
 
 def _measure_percentile(address: str, path: str) -> float:
-    ask(address, path)
-    taken: Sequence[float] = [ask(address, path) for _ in range(CALLS_PER_PATH)]
+    time_request(address, path)
+    taken: Sequence[float] = [time_request(address, path) for _ in range(CALLS_PER_PATH)]
     return float(np.percentile(taken, 95))
 
 
-def ask(address: str, path: str) -> float:
+def time_request(address: str, path: str) -> float:
     """Seconds until a page was there, all of it."""
     began = time.perf_counter()
     with closing(_connect(address)) as connection:
@@ -128,4 +131,6 @@ def ask(address: str, path: str) -> float:
 
 def _connect(address: str) -> http.client.HTTPConnection:
     parts = urlsplit(address)
-    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
+    return http.client.HTTPConnection(
+        parts.hostname or "", parts.port, timeout=ANSWER_TIMEOUT_SECONDS
+    )

@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from tracker.status import FINAL_STATUSES, LATE, LEGAL_TRANSITIONS, Category, Reason, Status
+from tracker.status import (
+    FINAL_STATUSES,
+    LATE_TRANSITIONS,
+    LEGAL_TRANSITIONS,
+    Category,
+    Reason,
+    Status,
+)
 
 LIFECYCLE = Path(__file__).parent / "lifecycle.md"
 
@@ -22,7 +29,7 @@ def _lines() -> Iterator[str]:
     yield "stateDiagram-v2"
     for source, targets in LEGAL_TRANSITIONS.items():
         for target in sorted(targets):
-            late = " : late" if (source, target) in LATE else ""
+            late = " : late" if (source, target) in LATE_TRANSITIONS else ""
             yield f"    {source.slug if source is not None else '[*]'} --> {target.slug}{late}"
     for status in sorted(FINAL_STATUSES):
         yield f"    {status.slug} --> [*]"

@@ -16,15 +16,15 @@ from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
-from fault_matrix.rows import ROWS
-from fault_matrix.runs import Outcome, play
+from fault_matrix.rows import FAULT_ROWS
+from fault_matrix.runs import FaultRunOutcome, run_row
 
 
-def run_named_row(name: str, kind: str, seed: int, messages: int) -> Outcome:
+def run_named_row(name: str, kind: str, seed: int, messages: int) -> FaultRunOutcome:
     """Play the row of a name in a folder of its own."""
-    [row] = [each for each in ROWS if each.name == name]
+    [row] = [each for each in FAULT_ROWS if each.name == name]
     with tempfile.TemporaryDirectory(prefix="st-faults-") as folder:
-        return play(row, kind, seed, messages, Path(folder))
+        return run_row(row, kind, seed, messages, Path(folder))
 
 
 HEADINGS = (
@@ -40,7 +40,7 @@ HEADINGS = (
 )
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
+def format_table(outcomes: Sequence[FaultRunOutcome]) -> str:
     """A line for each row and database; of several seeds the sum, and the longest recovery."""
     lines: list[tuple[str, ...]] = [HEADINGS]
     for name, kind in dict.fromkeys((each.row, each.database) for each in outcomes):
@@ -89,7 +89,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, default=Path("faults.json"), metavar="FILE")
     told = parser.parse_args()
-    rows = [row for row in ROWS if told.only is None or told.only in row.name]
+    rows = [row for row in FAULT_ROWS if told.only is None or told.only in row.name]
     if not rows:
         parser.error(f"--only {told.only}: no row has that in its name")
     plays = [
@@ -99,7 +99,7 @@ def main() -> None:
         for seed in range(1, told.seeds + 1)
         if row.only in (None, kind)
     ]
-    outcomes: list[Outcome] = []
+    outcomes: list[FaultRunOutcome] = []
     began = time.monotonic()
     with ProcessPoolExecutor(told.jobs, get_context("spawn")) as pool:
         runs = [pool.submit(run_named_row, *each, told.messages) for each in plays]
@@ -117,9 +117,9 @@ def main() -> None:
             if not outcome.passed:
                 print(outcome.told, file=sys.stderr, flush=True)
             told.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=2) + "\n")
-    order = [row.name for row in ROWS]
+    order = [row.name for row in FAULT_ROWS]
     outcomes.sort(key=lambda each: (each.database != "sqlite", order.index(each.row), each.seed))
-    print(table(outcomes))
+    print(format_table(outcomes))
     if not all(each.passed for each in outcomes):
         sys.exit(3)
 

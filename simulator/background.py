@@ -10,7 +10,7 @@ no end, and must not keep the command from its own."""
 
 
 @contextmanager
-def beside(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
+def run_in_background(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
     """A block beside which ``work`` goes on. It is told by an event when the block has ended."""
     stop = threading.Event()
     thread = threading.Thread(target=work, args=(stop,), name=name, daemon=True)

@@ -16,7 +16,7 @@ DRAWS_PER_MESSAGE = 4
 """Philox yields four 64-bit numbers a block; each message has a block of its own."""
 
 
-class Purpose(StrEnum):
+class DrawPurpose(StrEnum):
     """What a draw decides. Draws for different purposes have nothing to do with each other."""
 
     DEFECT = "label"
@@ -37,7 +37,7 @@ class Purpose(StrEnum):
 
 
 def draw_uniforms(
-    seed: int, campaign: str, purpose: Purpose, first: int, count: int, attempt: int = 0
+    seed: int, campaign: str, purpose: DrawPurpose, first: int, count: int, attempt: int = 0
 ) -> NDArray[np.float64]:
     """Numbers in [0, 1) for messages ``first`` … ``first + count - 1``; shape (count, 4)."""
     source = f"{campaign}\0{purpose}\0{attempt}".encode()

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from tracker.queries.latencies import DRIVER_LAG, SPANS, Latencies
 from tracker.queries.report import Report
-from tracker.status import Category, Reason, Step, Verdict
+from tracker.status import Category, Reason, ReceiptVerdict, Step
 from workers.queues import QUEUES
 
 Figures = Mapping[str, float | None]
@@ -33,7 +33,7 @@ class Unit(StrEnum):
 
 MESSAGE_TOTAL = "messages"
 
-COUNTS = (
+MESSAGE_COUNTS = (
     *(MESSAGE_TOTAL, "sent", "delivered", "bounced", "bounced.hard", "bounced.soft"),
     *("not_delivered", "in_gateway", "opened", "clicked", "spam", "unsubscribed", "not_sent"),
     *(f"not_sent.{category}" for category in Category),
@@ -46,12 +46,12 @@ _LEDGER_COUNTS = ("repeats", "refused", "refused_calls")
 
 GATEWAY_COUNTS = (
     *_LEDGER_COUNTS,
-    *(verdict.value for verdict in Verdict),
+    *(verdict.value for verdict in ReceiptVerdict),
     *("lost", "late_bounce"),
 )
 """Figures below ``gateway``: how often something went wrong there."""
 
-LEDGER = frozenset(f"gateway.{name}" for name in _LEDGER_COUNTS)
+LEDGER_FIGURES = frozenset(f"gateway.{name}" for name in _LEDGER_COUNTS)
 """Those that the gateway keeps itself: they never become less."""
 
 THROUGHPUT, SECONDS = "throughput", "seconds"
@@ -82,7 +82,7 @@ def list_figure_units(campaigns: Sequence[str]) -> dict[str, Unit]:
 def _common_units() -> Iterator[tuple[str, Unit]]:
     """Figures that a run has and each of its campaigns has, too."""
     yield THROUGHPUT, Unit.RATE
-    for name in COUNTS:
+    for name in MESSAGE_COUNTS:
         yield name, Unit.MESSAGES
         if name != MESSAGE_TOTAL:
             yield f"{name}.share", Unit.SHARE
@@ -96,22 +96,22 @@ RESERVED_NAMES = frozenset(name.split(".")[0] for name in list_figure_units(()))
 
 
 def counts(reports: Sequence[Report]) -> dict[str, int]:
-    """The figures of :data:`COUNTS` of campaigns together."""
-    found = dict.fromkeys(COUNTS, 0)
+    """The figures of :data:`MESSAGE_COUNTS` of campaigns together."""
+    found = dict.fromkeys(MESSAGE_COUNTS, 0)
     for report in reports:
-        for name, count in _flat(report.as_json()):
+        for name, count in _flatten_counts(report.as_json()):
             if name in found:
                 found[name] += count
     found[MESSAGE_TOTAL] = sum(report.audience for report in reports)
     return found
 
 
-def _flat(value: Mapping[str, object], above: str = "") -> Iterator[tuple[str, int]]:
+def _flatten_counts(value: Mapping[str, object], above: str = "") -> Iterator[tuple[str, int]]:
     for key, inner in value.items():
         name = above + key
         if isinstance(inner, dict):
             # What was sent is what most figures are about, and goes without saying.
-            yield from _flat(inner, "" if name == "sent" else f"{name}.")
+            yield from _flatten_counts(inner, "" if name == "sent" else f"{name}.")
             yield name, inner["total"]
         elif isinstance(inner, int):
             yield name, inner
@@ -136,7 +136,7 @@ LATENCY_SPANS = frozenset(span.name for span in SPANS) - {DRIVER_LAG.name}
 """Spans that messages go through; the lag is the driver's."""
 
 
-def owner(figure: str, campaigns: Sequence[str]) -> tuple[str | None, str]:
+def split_figure_name(figure: str, campaigns: Sequence[str]) -> tuple[str | None, str]:
     """The campaign that a figure is of, None for a figure of the whole run, and its name there."""
     for campaign in campaigns:
         name = figure.removeprefix(f"{campaign}.")
@@ -150,16 +150,16 @@ COMMON_FIGURES = frozenset(dict(_common_units()))
 
 def is_known_early(figure: str, campaigns: Sequence[str]) -> bool:
     """Whether anything is known of a figure before the end of a run: see simulator.run.abort."""
-    _, name = owner(figure, campaigns)
+    _, name = split_figure_name(figure, campaigns)
     span, _, percentile = name.partition(".")
     return (
-        name.removesuffix(".share") in COUNTS
-        or name in (SECONDS, *LEDGER)
+        name.removesuffix(".share") in MESSAGE_COUNTS
+        or name in (SECONDS, *LEDGER_FIGURES)
         or (span in LATENCY_SPANS and percentile in PERCENTILES)
     )
 
 
-def shown(value: float | None, unit: Unit) -> str:
+def format_figure(value: float | None, unit: Unit) -> str:
     """A figure with its unit; a dash where there is none."""
     if value is None:
         return "-"
@@ -169,7 +169,7 @@ def shown(value: float | None, unit: Unit) -> str:
         case Unit.SHARE:
             return f"{100 * value:.2f} %"
         case Unit.RATE:
-            return f"{value:,.0f}/s" if value >= MANY else f"{value:,.1f}/s"
+            return f"{value:,.0f}/s" if value >= COARSE_RATE else f"{value:,.1f}/s"
         case Unit.BYTES:
             return f"{value / 1e6:,.0f} MB"
         case Unit.CORES:
@@ -179,5 +179,5 @@ def shown(value: float | None, unit: Unit) -> str:
             return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
 
 
-COARSE_SECONDS, MANY = 100, 1_000
+COARSE_SECONDS, COARSE_RATE = 100, 1_000
 """From here on nobody minds the milliseconds, and the tenths."""

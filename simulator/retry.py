@@ -11,30 +11,30 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 T = TypeVar("T")
 
-PASSING = (OperationalError, InterfaceError, BrokerError, RedisError, ConnectionError)
+TRANSIENT_ERRORS = (OperationalError, InterfaceError, BrokerError, RedisError, ConnectionError)
 """Troubles that pass. A worker repeats its tasks after the same."""
 
-LIMIT = 60.0
+RETRY_LIMIT_SECONDS = 60.0
 """Seconds after which a trouble has not passed."""
 
-PAUSE = 0.5
+RETRY_PAUSE_SECONDS = 0.5
 """Seconds between two tries."""
 
 
 def retry_transient(work: Callable[[], T]) -> T:
     """What ``work`` returns, which is repeated as long as only what passes is in its way.
 
-    Says once, on stderr, that it waits. Raises what is still in the way after :data:`LIMIT`.
+    Says once, on stderr, that it waits. Raises what is still in the way after :data:`RETRY_LIMIT_SECONDS`.
     """
     deadline = None
     while True:
         try:
             return work()
-        except PASSING as error:
+        except TRANSIENT_ERRORS as error:
             if deadline is None:
-                deadline = time.monotonic() + LIMIT
+                deadline = time.monotonic() + RETRY_LIMIT_SECONDS
                 what = "broker" if isinstance(error, BrokerError | RedisError) else "database"
                 print(f"the {what} does not answer; waiting for it", file=sys.stderr, flush=True)
             elif time.monotonic() > deadline:
                 raise
-            time.sleep(PAUSE)
+            time.sleep(RETRY_PAUSE_SECONDS)

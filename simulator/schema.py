@@ -25,7 +25,7 @@ from tracker.store.schema import metadata as tracker_metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
 
-OUTCOMES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
+GATEWAY_OUTCOMES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
 
 metadata = MetaData(naming_convention=tracker_metadata.naming_convention)
 
@@ -40,7 +40,8 @@ acceptances = Table(
     Column("due_at", BigInteger),
     Column("repeats", Integer, nullable=False, server_default=sa.text("0")),
     CheckConstraint(
-        f"outcome IN ({', '.join(str(int(status)) for status in sorted(OUTCOMES))})", name="outcome"
+        f"outcome IN ({', '.join(str(int(status)) for status in sorted(GATEWAY_OUTCOMES))})",
+        name="outcome",
     ),
     CheckConstraint("due_at >= accepted_at", name="due_at"),
     sqlite_with_rowid=False,
@@ -119,14 +120,14 @@ driver_acknowledgements = Table(
     " down after the record had taken them. at is real time.",
 )
 
-SQLITE_EXTRAS = (
+SQLITE_LEDGER_STATISTICS = (
     "INSERT INTO sqlite_stat1 (tbl, idx, stat)"
     " VALUES ('gateway_ledger', 'gateway_ledger', '1000000 100000 2 1')",
 )
 """The ledger's row in SQLite's planner statistics; see tracker.store.schema.SQLITE_STATISTICS."""
 
 
-def prepare(database: Database) -> None:
+def migrate_simulator_tables(database: Database) -> None:
     """Bring the simulator's tables up to date."""
     migrate(database, "simulator", MIGRATIONS)
 
@@ -138,6 +139,6 @@ def open_database(settings: Settings) -> Database:
         check_reachable(database)
         with database.failing_plainly():
             migrate(database)
-            prepare(database)
+            migrate_simulator_tables(database)
         stack.pop_all()  # it stays open where nothing went wrong
     return database

@@ -17,14 +17,14 @@ from rich.live import Live
 from rich.text import Text
 from sqlalchemy import Connection
 
-from tracker.audit.invariants import Invariant, check
+from tracker.audit.invariants import Invariant, check_invariants
 from tracker.clock import to_datetime
 from tracker.errors import SendtraceError, UnreadableRecord, UsageError
 from tracker.output.report_text import (
-    as_csv,
     as_text,
     escape_control_characters,
     format_finding,
+    format_reports_csv,
     format_timeline,
 )
 from tracker.queries import timeline
@@ -62,7 +62,7 @@ DatabaseOption = Annotated[
 ]
 
 
-class Format(StrEnum):
+class ReportFormat(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
@@ -119,7 +119,7 @@ def _discard_stdout() -> None:
 
 
 @contextmanager
-def opened(url: str | None) -> Iterator[Database]:
+def open_database(url: str | None) -> Iterator[Database]:
     """The database that a command was told, or that is configured, its tables up to date."""
     settings = load_settings(database_url=url)
     try:
@@ -128,7 +128,7 @@ def opened(url: str | None) -> Iterator[Database]:
         raise UsageError(f"SENDTRACE_HOME can't be read: {error.strerror}") from None
     if not there:
         raise UsageError(f"nothing is recorded in {settings.home}; run sendtrace simulate first")
-    with closing(connect(settings.database, reading=True)) as database:
+    with closing(connect(settings.database, must_exist=True)) as database:
         check_reachable(database)
         with database.failing_plainly():
             for prepare in DATABASE_MIGRATIONS:
@@ -151,7 +151,7 @@ def find_selected_campaigns(
 def report(
     campaign: Campaign = None,
     run: RunOption = None,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
+    format: Annotated[ReportFormat, typer.Option(help="How to print it.")] = ReportFormat.TABLE,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat it until Ctrl-C.")] = False,
     database: DatabaseOption = None,
 ) -> None:
@@ -160,33 +160,38 @@ def report(
     Examples: sendtrace report · sendtrace report diwali-email --watch ·
     sendtrace report --format json | jq '.[].sent.total'
     """
-    with opened(database) as record:
+    with open_database(database) as record:
         if not watch:
-            print(_render_reports(_reports(record, campaign, run), format))
-        elif format is Format.TABLE and sys.stdout.isatty():
+            print(_render_reports(_read_selected_reports(record, campaign, run), format))
+        elif format is ReportFormat.TABLE and sys.stdout.isatty():
             with Live(console=Console(), auto_refresh=False, screen=True) as live:
                 while True:
-                    shown = _render_reports(_reports(record, campaign, run), format)
+                    shown = _render_reports(_read_selected_reports(record, campaign, run), format)
                     live.update(Text(shown, no_wrap=True), refresh=True)
                     time.sleep(WATCH_INTERVAL_SECONDS)
         else:
             while True:
-                print(_render_reports(_reports(record, campaign, run), format), flush=True)
+                print(
+                    _render_reports(_read_selected_reports(record, campaign, run), format),
+                    flush=True,
+                )
                 time.sleep(WATCH_INTERVAL_SECONDS)
 
 
-def _reports(database: Database, campaign: str | None, run: int | None) -> list[Report]:
+def _read_selected_reports(
+    database: Database, campaign: str | None, run: int | None
+) -> list[Report]:
     with database.read() as connection:
         return make_reports(connection, find_selected_campaigns(connection, campaign, run))
 
 
-def _render_reports(reports: Sequence[Report], format: Format) -> str:
+def _render_reports(reports: Sequence[Report], format: ReportFormat) -> str:
     match format:
-        case Format.JSON:
+        case ReportFormat.JSON:
             return json.dumps([report.as_json() for report in reports], indent=2)
-        case Format.CSV:
-            return escape_control_characters(as_csv(reports).rstrip("\n"))
-        case Format.TABLE:
+        case ReportFormat.CSV:
+            return escape_control_characters(format_reports_csv(reports).rstrip("\n"))
+        case ReportFormat.TABLE:
             zone = load_settings().zone
             return escape_control_characters(
                 "\n\n\n".join(as_text(report, zone=zone) for report in reports)
@@ -205,9 +210,9 @@ def trace(
 
     Example: sendtrace trace diwali-email 4711
     """
-    with opened(database) as record, record.read() as connection:
+    with open_database(database) as record, record.read() as connection:
         [found] = find_selected_campaigns(connection, campaign, run)
-        story = timeline.tell(connection, found, number)
+        story = timeline.read_timeline(connection, found, number)
     if format is TableOrJson.JSON:
         print(json.dumps(story.as_json(), indent=2))
     else:
@@ -233,11 +238,11 @@ def rollup(
     """
     zone = load_settings().zone
     wanted = None if day is None else _parse_day(day)
-    with opened(database) as record:
+    with open_database(database) as record:
         done = (
             rollups.roll_up_engagement(record, zone)
             if wanted is None
-            else rollups.recount(record, wanted, zone)
+            else rollups.recount_day(record, wanted, zone)
         )
     for each in done:
         print(escape_control_characters(format_rollup_line(each, zone)))
@@ -245,7 +250,7 @@ def rollup(
         print("nothing to roll up")
 
 
-EARLIEST_DAY, LATEST = date(1970, 1, 2), date(9998, 12, 31)
+EARLIEST_DAY, LATEST_DAY = date(1970, 1, 2), date(9998, 12, 31)
 """Days that begin and end at instants that can be recorded, in every time zone."""
 
 
@@ -254,7 +259,7 @@ def _parse_day(text: str) -> date:
         found = date.fromisoformat(text)
     except ValueError:
         found = date.min
-    if not EARLIEST_DAY <= found <= LATEST:
+    if not EARLIEST_DAY <= found <= LATEST_DAY:
         raise UsageError(f"--date {text}: is no day; expected one like 2026-11-24")
     return found
 
@@ -284,9 +289,9 @@ def make_verify_command(invariants: Sequence[Invariant]) -> Callable[..., None]:
 
         Examples: sendtrace verify · sendtrace verify diwali-email --format json
         """
-        with opened(database) as record, record.read_only_analytics() as connection:
+        with open_database(database) as record, record.read_only_analytics() as connection:
             found = find_selected_campaigns(connection, campaign, run)
-            findings = check(connection, found, invariants)
+            findings = check_invariants(connection, found, invariants)
         if format is TableOrJson.JSON:
             print(json.dumps([finding.as_json() for finding in findings], indent=2))
         else:

@@ -54,7 +54,7 @@ class ScaledClock:
         return self.start + self.ahead + int(passed * self.speed)
 
 
-def clock_for(start: Instant, speed: float, ahead: int = 0) -> Clock:
+def make_clock(start: Instant, speed: float, ahead: int = 0) -> Clock:
     """The clock of a run that began at ``start``, plays ``speed`` times as fast as life, and was
     put forward by ``ahead`` microseconds."""
     return SystemClock() if speed == 1 and not ahead else ScaledClock(start, speed, ahead)

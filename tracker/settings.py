@@ -75,10 +75,10 @@ class Settings(BaseSettings):
             ) from None
 
 
-def load_settings(**told: object) -> Settings:
-    """The settings; what a command was ``told`` wins over the environment, None means not told."""
+def load_settings(**overrides: object) -> Settings:
+    """The settings; what a command was ``overrides`` wins over the environment, None means not told."""
     try:
-        return Settings(**{key: value for key, value in told.items() if value is not None})  # type: ignore[arg-type]  # pydantic checks the values
+        return Settings(**{key: value for key, value in overrides.items() if value is not None})  # type: ignore[arg-type]  # pydantic checks the values
     except ValidationError as error:
         problem = error.errors()[0]
         name = "SENDTRACE_" + "_".join(str(part) for part in problem["loc"]).upper()

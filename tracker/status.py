@@ -73,7 +73,7 @@ LEGAL_TRANSITIONS: Mapping[Status | None, frozenset[Status]] = MappingProxyType(
 )
 """Which statuses may follow which. ``None`` stands for a message that does not exist yet."""
 
-LATE = frozenset({(Status.DELIVERED, Status.HARD_BOUNCED)})
+LATE_TRANSITIONS = frozenset({(Status.DELIVERED, Status.HARD_BOUNCED)})
 """Legal changes that nobody waits for: the outside world may still bring them about."""
 
 
@@ -96,7 +96,7 @@ IN_PROGRESS_STATUSES = frozenset(Status) - SENT_STATUSES - {Status.NOT_SENT}
 FINAL_STATUSES = frozenset(
     status
     for status in Status
-    if all((status, following) in LATE for following in LEGAL_TRANSITIONS[status])
+    if all((status, following) in LATE_TRANSITIONS for following in LEGAL_TRANSITIONS[status])
 )
 """Statuses that nothing is waiting to change. A soft bounce is final only with no attempt left."""
 
@@ -106,7 +106,7 @@ def is_settled(status: Status, attempt: int, attempts: int) -> bool:
     return status in FINAL_STATUSES or (status is Status.SOFT_BOUNCED and attempt >= attempts)
 
 
-class Verdict(StrEnum):
+class ReceiptVerdict(StrEnum):
     """Why a receipt does not count."""
 
     DUPLICATE = "duplicate"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-MOST_NAMED = 12
+MAX_LISTED_CHOICES = 12
 """Words that are all named where none is near; of more, the first few are."""
 
 MAX_SUGGESTIONS = 3
@@ -19,12 +19,12 @@ def suggest_similar(word: str, known: Sequence[str]) -> str:
     near = get_close_matches(word, known, n=MAX_SUGGESTIONS)
     if near:
         return f"; did you mean {join_with_or(near)}?"
-    if len(known) > MOST_NAMED:
+    if len(known) > MAX_LISTED_CHOICES:
         return f"; expected one of {len(known)}, such as {join_with_or(known[:MAX_SUGGESTIONS])}"
     return f"; expected one of {', '.join(known)}" if known else ""
 
 
-def counted(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """A count with its noun, which takes an s: "1 row", "1,200 rows", "2 batches"."""
     ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
     return f"{count:,} {noun}{ending}"

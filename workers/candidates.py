@@ -14,7 +14,7 @@ from tracker.record.catalog import Campaign, Organization
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.store.schema import customers
-from workers.services.base import Coupon, ServiceName, Services, Subscription, ask
+from workers.services.base import Coupon, ServiceName, Services, Subscription, call_service
 
 
 class Customer(NamedTuple):
@@ -72,7 +72,7 @@ class Candidate(NamedTuple):
         return self.campaign.organization
 
 
-def gather(
+def load_candidates(
     database: Database,
     campaign: Campaign,
     numbers: Sequence[int],
@@ -92,7 +92,7 @@ def gather(
 
     people = load_customers(database, campaign, numbers)
     answers = {
-        name: ask(services, name, campaign, numbers, is_last_try=is_last_try)
+        name: call_service(services, name, campaign, numbers, is_last_try=is_last_try)
         for name in _required_services(step, campaign)
     }
     recent = NO_RECENT_MESSAGES
@@ -136,7 +136,7 @@ def load_customers(
         sa.select(*columns)
         .where(
             customers.c.audience_id == campaign.audience_id,
-            database.among(customers.c.number, numbers),
+            database.in_list(customers.c.number, numbers),
         )
         .order_by(customers.c.number)
     )

@@ -31,8 +31,8 @@ def database() -> Database:
 def set_up_pool_process(**_: object) -> None:
     """Begin the life of a pool child: with connections of its own, and a calmer collector."""
     database.cache_clear()
-    name_of.cache_clear()
-    _gateway.cache_clear()
+    campaign_name.cache_clear()
+    _cached_gateway.cache_clear()
     _cached_services.cache_clear()
     _cached_throttle.cache_clear()
     broker.cache_clear()
@@ -60,7 +60,7 @@ def load_task_batch(campaign: int, batch: int) -> Batch:
 
 
 @cache
-def name_of(campaign: int) -> str:
+def campaign_name(campaign: int) -> str:
     """The name of a campaign, which never changes."""
     with database().read() as connection:
         return load_campaign(connection, campaign).name
@@ -68,11 +68,11 @@ def name_of(campaign: int) -> str:
 
 def gateway_of(campaign: Campaign) -> Gateway:
     """The gateway that takes over the campaign's messages."""
-    return _gateway(campaign.gateway_id, campaign.gateway_kind, campaign.gateway_settings)
+    return _cached_gateway(campaign.gateway_id, campaign.gateway_kind, campaign.gateway_settings)
 
 
 @cache
-def _gateway(_gateway_id: int, kind: str, settings: str) -> Gateway:
+def _cached_gateway(_gateway_id: int, kind: str, settings: str) -> Gateway:
     return open_gateway(kind, settings, database())
 
 

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
 from tracker.errors import SendtraceError
-from tracker.queries.next_step import LONGEST_WAIT, NextStep
+from tracker.queries.next_step import MAX_COUNTDOWN, NextStep
 from tracker.record.catalog import Batch
 from tracker.record.journal import Author
 from tracker.record.rollup import roll_up_engagement
@@ -28,15 +28,15 @@ from workers.gateways.base import GatewayUnavailable
 from workers.queues import ROLLUP_TASK, SWEEP_TASK, format_task_arguments, task_name
 from workers.services.base import ServiceUnavailable
 from workers.steps import at_gateway, before_gateway, bisection
-from workers.steps.limits import StepTimeout, limited
+from workers.steps.limits import StepTimeout, limit_step_time
 from workers.upkeep import sweep as sweeps
 
 logger = logging.getLogger(__name__)
 
-PASSING = (OperationalError, BrokerError, RedisError, ServiceUnavailable)
+TRANSIENT_ERRORS = (OperationalError, BrokerError, RedisError, ServiceUnavailable)
 """Troubles that pass: a database that restarts or is busy, a broker or a service that is away."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 30.0
 """Seconds of the campaign's time between two calls on a gateway that is away."""
 
 MIN_BACKOFF_SECONDS = 0.1
@@ -44,7 +44,7 @@ MIN_BACKOFF_SECONDS = 0.1
 
 
 RETRY_POLICY = {
-    "autoretry_for": PASSING,
+    "autoretry_for": TRANSIENT_ERRORS,
     "retry_backoff": 1,
     "retry_backoff_max": 30,
     "max_retries": 20,
@@ -60,38 +60,42 @@ def step(name: Step) -> Callable[[Callable[[Task, Batch], NextStep | None]], Tas
     """Make a function the task of a step: it repeats what may pass, takes a batch apart that breaks
     it, and sends on what follows.
 
-    A task that is ``alone`` sends nothing on: another one of its batch is on the way. One that is
-    done ``again`` may have broken its process before; on the part that begins with ``spared`` the
+    A task that is ``is_one_off`` sends nothing on: another one of its batch is on the way. One that is
+    done ``is_retry`` may have broken its process before; on the part that begins with ``refund_first`` the
     last try did not count.
     """
 
-    def decorate(do: Callable[[Task, Batch], NextStep | None]) -> Task:
+    def decorate(run_on_batch: Callable[[Task, Batch], NextStep | None]) -> Task:
         def run(
             self: Task,
             *,
             campaign: int,
             batch: int,
-            away: int = 0,
-            alone: bool = False,
-            again: bool = False,
-            spared: int | None = None,
+            unavailable_count: int = 0,
+            is_one_off: bool = False,
+            is_retry: bool = False,
+            refund_first: int | None = None,
         ) -> None:
             whole = runtime.load_task_batch(campaign, batch)
             try:
-                following = _run_step(self, name, do, whole, again=again, spared=spared)
-                if not alone:
-                    send(following, campaign, batch)
+                following = _run_step(
+                    self, name, run_on_batch, whole, is_retry=is_retry, refund_first=refund_first
+                )
+                if not is_one_off:
+                    enqueue_next_step(following, campaign, batch)
             except GatewayUnavailable as error:
-                if alone:  # the batch's own task comes back
+                if is_one_off:  # the batch's own task comes back
                     return
-                wait = compute_backoff(away, whole.campaign.speed)
+                wait = compute_backoff(unavailable_count, whole.campaign.speed)
                 logger.warning(
                     "the gateway of campaign %d is away (%s); batch %d comes back in %.1f s",
                     *(campaign, error, batch, wait.total_seconds()),
                 )
-                send(NextStep(name, wait), campaign, batch, away=away + 1)
+                enqueue_next_step(
+                    NextStep(name, wait), campaign, batch, unavailable_count=unavailable_count + 1
+                )
 
-        run.__doc__ = do.__doc__
+        run.__doc__ = run_on_batch.__doc__
         task: Task = app.task(run, name=task_name(name), bind=True, **RETRY_POLICY)
         return task
 
@@ -101,44 +105,51 @@ def step(name: Step) -> Callable[[Callable[[Task, Batch], NextStep | None]], Tas
 def _run_step(
     task: Task,
     step: Step,
-    do: Callable[[Task, Batch], NextStep | None],
+    run_on_batch: Callable[[Task, Batch], NextStep | None],
     whole: Batch,
     *,
-    again: bool,
-    spared: int | None,
+    is_retry: bool,
+    refund_first: int | None,
 ) -> NextStep | None:
     """Do a step on a batch, or on the next part of one that was taken apart; what follows."""
     taken = None
-    if step in bisection.STEPS:
-        suspicious = again or task.request.retries > 0
-        taken = bisection.take(
-            runtime.database(), whole, step, author(task), again=suspicious, spared=spared
+    if step in bisection.BISECTABLE_STEPS:
+        suspicious = is_retry or task.request.retries > 0
+        taken = bisection.claim_segment(
+            runtime.database(),
+            whole,
+            step,
+            author(task),
+            is_retry=suspicious,
+            refund_first=refund_first,
         )
     batch = whole if taken is None else taken.batch
     try:
         # A gateway has the same time for few: what it has sent by then must not be sent again.
-        with limited(0 if taken is None or step is Step.SUBMIT else taken.halved):
-            following = do(task, batch)
-    except (*PASSING, GatewayUnavailable) as error:
+        with limit_step_time(0 if taken is None or step is Step.SUBMIT else taken.halvings):
+            following = run_on_batch(task, batch)
+    except (*TRANSIENT_ERRORS, GatewayUnavailable) as error:
         if taken is not None:
             try:
                 bisection.refund_try(runtime.database(), batch, step)
-            except PASSING:
+            except TRANSIENT_ERRORS:
                 told = {**(task.request.kwargs or {}), "spared": batch.first}
                 raise task.retry(exc=error, kwargs=told) from error
         raise
     except SendtraceError as error:  # something is set up wrongly, which is no message's doing
         if taken is not None:
             bisection.refund_try(runtime.database(), batch, step)
-        elif step in bisection.STEPS:
+        elif step in bisection.BISECTABLE_STEPS:
             bisection.record_failure(runtime.database(), whole, batch, step, error)
         raise
     except (Exception, StepTimeout) as error:
         where = f"{step} of campaign {whole.campaign.id}, messages {batch.first} to {batch.last}"
-        if step in bisection.STEPS and bisection.record_failure(
+        if step in bisection.BISECTABLE_STEPS and bisection.record_failure(
             runtime.database(), whole, batch, step, error
         ):
-            send(NextStep(step, FAILED_STEP_DELAY), whole.campaign.id, whole.batch, again=True)
+            enqueue_next_step(
+                NextStep(step, FAILED_STEP_DELAY), whole.campaign.id, whole.batch, is_retry=True
+            )
         # Celery would end the whole worker for some errors, such as MemoryError.
         raise StepExecutionError(f"{where}: {error!r}") from error
     if taken is not None and bisection.complete_segment(runtime.database(), batch, step):
@@ -150,33 +161,40 @@ FAILED_STEP_DELAY = timedelta(seconds=0.2)
 """How long to wait before a step is tried again that broke."""
 
 
-def compute_backoff(away: int, speed: float) -> timedelta:
-    """How long to leave a gateway alone that was away ``away`` times before, in real time.
+def compute_backoff(unavailable_count: int, speed: float) -> timedelta:
+    """How long to leave a gateway alone that was away ``unavailable_count`` times before, in real time.
 
     Twice as long each time, and never the same for all: who waited together does not come back
     together. There is no last time: outages end, and nothing is lost by waiting.
     """
-    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(away, 10)) / speed
+    longest = (
+        min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(unavailable_count, 10)) / speed
+    )
     longest = max(2 * MIN_BACKOFF_SECONDS, longest)
     return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311  # no secret
 
 
-def send(
-    following: NextStep | None, campaign: int, batch: int, *, away: int = 0, again: bool = False
+def enqueue_next_step(
+    following: NextStep | None,
+    campaign: int,
+    batch: int,
+    *,
+    unavailable_count: int = 0,
+    is_retry: bool = False,
 ) -> None:
     """Put a batch's next step, if any, into the queue of its stage.
 
-    ``away`` is how often in a row its gateway was not there; ``again``: the step broke.
+    ``unavailable_count`` is how often in a row its gateway was not there; ``is_retry``: the step broke.
     """
     if following is not None:
-        told: dict[str, int] = {"away": away} if away else {}
-        if again:
+        told: dict[str, int] = {"away": unavailable_count} if unavailable_count else {}
+        if is_retry:
             told["again"] = True
         app.tasks[task_name(following.step)].apply_async(
             kwargs={"campaign": campaign, "batch": batch, **told},
             # What waits longer than a task may be silent would be handed to somebody else, too.
-            countdown=min(following.wait, LONGEST_WAIT).total_seconds() or None,
-            kwargsrepr=format_task_arguments(campaign, runtime.name_of(campaign), batch),
+            countdown=min(following.delay, MAX_COUNTDOWN).total_seconds() or None,
+            kwargsrepr=format_task_arguments(campaign, runtime.campaign_name(campaign), batch),
         )
 
 
@@ -190,7 +208,7 @@ def is_last_try(task: Task) -> bool:
     return bool(task.request.retries >= task.max_retries)
 
 
-def judge(task: Task, step: Step, batch: Batch) -> None:
+def judge_step(task: Task, step: Step, batch: Batch) -> None:
     """Have the checks of a step judge a batch."""
     before_gateway.judge_batch(
         runtime.database(),
@@ -206,14 +224,14 @@ def judge(task: Task, step: Step, batch: Batch) -> None:
 @step(Step.SUPPRESS)
 def suppress(task: Task, batch: Batch) -> NextStep:
     """Stop the messages that may not be sent."""
-    judge(task, Step.SUPPRESS, batch)
+    judge_step(task, Step.SUPPRESS, batch)
     return NextStep(Step.VALIDATE)
 
 
 @step(Step.VALIDATE)
 def validate(task: Task, batch: Batch) -> NextStep:
     """Stop the messages that lack something they need."""
-    judge(task, Step.VALIDATE, batch)
+    judge_step(task, Step.VALIDATE, batch)
     return NextStep(Step.DISPATCH)
 
 
@@ -260,7 +278,7 @@ def sweep() -> None:
     """Send on what stands still. It is done again soon, so what is in its way may pass."""
     try:
         sent_on = sweeps.sweep(runtime.database(), app, runtime.broker())
-    except PASSING as error:
+    except TRANSIENT_ERRORS as error:
         logger.warning("the sweep comes to no end: %s", error)
         return
     for each in sent_on:

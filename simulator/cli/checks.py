@@ -12,10 +12,10 @@ import typer
 
 from tracker.cli import exit_on_error
 from tracker.errors import UsageError
-from tracker.output.tables import Format, Row, render
+from tracker.output.tables import Row, RowFormat, format_rows
 from tracker.status import Reason
 from workers.rules import cli as workers_cli
-from workers.rules.cli import FormatOption, format_verdict, note
+from workers.rules.cli import FormatOption, format_verdict, print_note
 
 app = typer.Typer(
     help="List, explain and try the checks that may stop a message.",
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 app.command("list")(workers_cli.list_checks)
 app.command("explain")(workers_cli.explain_message)
-app.command("diff")(workers_cli.diff)
+app.command("diff")(workers_cli.diff_rules)
 
 
 @app.command("try")
@@ -37,7 +37,7 @@ def try_scenario(
     verdicts: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Write each customer's verdict there.")
     ] = None,
-    format: FormatOption = Format.TABLE,
+    format: FormatOption = RowFormat.TABLE,
 ) -> None:
     """Have all checks judge a scenario's customers, with nothing sent and nothing stored.
 
@@ -56,8 +56,8 @@ def try_scenario(
     counts: Counter[tuple[str, str]] = Counter()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sendtrace-")))
-        write = _writer(stack, verdicts)
-        for campaign, customer_id, reason in judge_customers(parsed, folder, note):
+        write = _open_verdict_writer(stack, verdicts)
+        for campaign, customer_id, reason in judge_customers(parsed, folder, print_note):
             verdict = format_verdict(reason)
             counts[campaign, verdict] += 1
             write(campaign, customer_id, verdict)
@@ -68,10 +68,10 @@ def try_scenario(
             counts.items(), key=lambda each: (order.index(each[0][0]), -each[1])
         )
     ]
-    print(render(rows, ("campaign", "verdict", "customers"), format))
+    print(format_rows(rows, ("campaign", "verdict", "customers"), format))
 
 
-def _writer(stack: ExitStack, file: Path | None) -> Any:
+def _open_verdict_writer(stack: ExitStack, file: Path | None) -> Any:
     """What writes a line of the file of verdicts, if one is wanted."""
     if file is None:
         return lambda *_: None
@@ -90,13 +90,17 @@ def coverage(
     scenarios: Annotated[
         list[Path], typer.Argument(metavar="SCENARIO.toml…", help="Scenarios to look at.")
     ],
-    format: FormatOption = Format.TABLE,
+    format: FormatOption = RowFormat.TABLE,
 ) -> None:
     """Tell which reasons scenarios reach, from their predictions: nothing is run.
 
     Example: sendtrace checks coverage scenarios/*.toml
     """
-    from simulator.oracle.coverage import HEADINGS, count_predicted_reasons, scenarios_by_column
+    from simulator.oracle.coverage import (
+        LEADING_COLUMNS,
+        count_predicted_reasons,
+        scenarios_by_column,
+    )
     from simulator.scenario.file import load_scenario
 
     parsed = {path: load_scenario(path) for path in scenarios}
@@ -104,8 +108,8 @@ def coverage(
         name: count_predicted_reasons(each) for name, each in scenarios_by_column(parsed).items()
     }
     rows = list(_build_coverage_rows(reached))
-    print(render(rows, (*HEADINGS, *reached), format))
-    if format is Format.TABLE:
+    print(format_rows(rows, (*LEADING_COLUMNS, *reached), format))
+    if format is RowFormat.TABLE:
         count = sum(any(each[reason] for each in reached.values()) for reason in Reason)
         print(f"\n{count} of {len(Reason)} reasons are reached")
 

@@ -21,7 +21,7 @@ def check_writable(option: str, file: Path | None) -> None:
         raise UsageError(f"{option} {file}: can't be written: {error.strerror}") from None
 
 
-def write(option: str, file: Path, text: str) -> None:
+def write_output(option: str, file: Path, text: str) -> None:
     """Write what came of it; :exc:`SendtraceError` if that can't be done any more."""
     try:
         file.write_text(text, encoding="utf-8", errors="replace")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator.cli.output import check_writable, write
-from simulator.figures import Unit, shown
-from tracker.cli import DatabaseOption, TableOrJson, exit_on_error, opened
+from simulator.cli.output import check_writable, write_output
+from simulator.figures import Unit, format_figure
+from tracker.cli import DatabaseOption, TableOrJson, exit_on_error, open_database
 from tracker.clock import to_datetime
 from tracker.errors import NotFound, UsageError
 from tracker.output.report_text import escape_control_characters
-from tracker.output.tables import Format, render
+from tracker.output.tables import RowFormat, format_rows
 from tracker.settings import load_settings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ EXIT_THRESHOLD_MISSED = 99
 MAX_RUN_ID_DIGITS = 18
 """Digits that the number of a run may have."""
 
-LATEST = 20
+DEFAULT_RUN_COUNT = 20
 """Runs that are listed unless it is told how many."""
 
 COLUMNS = (
@@ -48,8 +48,8 @@ def runs(
         typer.Option(
             "--last", metavar="N", min=1, max=1_000_000, help="How many, the latest first."
         ),
-    ] = LATEST,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
+    ] = DEFAULT_RUN_COUNT,
+    format: Annotated[RowFormat, typer.Option(help="How to print it.")] = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
     """List the runs on record, the latest first, and what came of each.
@@ -59,18 +59,18 @@ def runs(
     from simulator.results.archive import list_runs, make_run_row
 
     zone = load_settings().zone
-    with opened(database) as record, record.read() as connection:
+    with open_database(database) as record, record.read() as connection:
         rows = [make_run_row(each) for each in list_runs(connection, most)]
-    if format is Format.TABLE:
+    if format is RowFormat.TABLE:
         for row in rows:
             started = to_datetime(row["started"]).astimezone(zone)
             row["started"] = f"{started:%Y-%m-%d %H:%M:%S}"
             for column, unit in COLUMN_UNITS.items():
-                row[column] = shown(row[column], unit)
+                row[column] = format_figure(row[column], unit)
     else:
         for row in rows:
             row["started"] = to_datetime(row["started"]).isoformat()
-    print(render(rows, COLUMNS, format))
+    print(format_rows(rows, COLUMNS, format))
 
 
 @exit_on_error
@@ -101,25 +101,25 @@ def compare(
     Examples: sendtrace compare 3 7 · sendtrace compare 3 7 --html change.html ·
     sendtrace compare baseline/summary.json 7 --fail-on-regression
     """
-    from simulator.pages.comparison_text import as_text
-    from simulator.results.run_comparison import contrast
+    from simulator.pages.comparison_text import format_run_comparison
+    from simulator.results.run_comparison import compare_runs
 
     for each in (before, after):
         if html is not None and html in (Path(each), Path(each) / "summary.json"):
             raise UsageError(f"--html {html}: is read here; expected another file to write")
     check_writable("--html", html)
     with ExitStack() as stack:
-        found = contrast(*(_load_runs(stack, run, database) for run in (before, after)))
+        found = compare_runs(*(_load_runs(stack, run, database) for run in (before, after)))
     if fail and found.unjudged_reason is not None:
         raise UsageError(f"nothing can be judged: {found.unjudged_reason}; expected complete runs")
     if html is not None:
         from simulator.pages.comparison_page import contrast_page
 
-        write("--html", html, contrast_page(found))
+        write_output("--html", html, contrast_page(found))
     if format is TableOrJson.JSON:
         print(json.dumps(found.as_json(), indent=2))
     else:
-        print(escape_control_characters(as_text(found, everything=everything)))
+        print(escape_control_characters(format_run_comparison(found, everything=everything)))
     if fail and found.regressions:
         raise typer.Exit(EXIT_THRESHOLD_MISSED)
 
@@ -131,7 +131,7 @@ def _load_runs(stack: ExitStack, run: str, url: str | None) -> "list[StoredResul
     if run.isdecimal():
         if len(run) > MAX_RUN_ID_DIGITS:
             raise NotFound(f"run {run[:MAX_RUN_ID_DIGITS]}… does not exist; see sendtrace runs")
-        connection = stack.enter_context(stack.enter_context(opened(url)).read())
+        connection = stack.enter_context(stack.enter_context(open_database(url)).read())
         return load_repeated_results(connection, int(run))
     if not _path_exists(Path(run)):
         raise UsageError(

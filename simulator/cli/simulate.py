@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simulator.cli import checks
-from simulator.cli.output import check_writable, write
+from simulator.cli.output import check_writable, write_output
 from simulator.cli.runs import EXIT_THRESHOLD_MISSED, compare, runs
 from simulator.cli.signals import EXIT_INTERRUPTED, exit_immediately, set_shutdown_handler
 from simulator.cli.stack import recover, serve, up
 from simulator.results.invariants import INVARIANTS
-from simulator.schema import prepare
+from simulator.schema import migrate_simulator_tables
 from tracker import cli as tracker_cli
 from tracker.cli import EXIT_FAILURE, EXIT_INVARIANT_VIOLATED, DatabaseOption, exit_on_error
 from tracker.output.report_text import escape_control_characters
 from tracker.settings import load_settings
 
 if TYPE_CHECKING:
-    from simulator.run.run import Outcome
+    from simulator.run.run import RunOutcome
 
 DEFAULT_WORKERS = 2
 DEFAULT_BATCH_SIZE = 10_000
@@ -108,8 +108,8 @@ def simulate(
     """
     set_shutdown_handler(exit_immediately)
     from simulator.pages.result_text import as_text, format_spread
-    from simulator.results.result import Result
-    from simulator.run.run import Outcome, RunOptions, simulate
+    from simulator.results.result import RunResult
+    from simulator.run.run import RunOptions, RunOutcome, simulate
     from simulator.scenario.file import load_scenario
     from workers.checks.base import all_checks
 
@@ -125,12 +125,12 @@ def simulate(
         batch_size=batch_size,
         attach=attach,
         should_record=record,
-        sweeping=sweep,
+        should_sweep=sweep,
     )
-    outcomes: list[Outcome] = []
-    results: list[Result] = []
+    outcomes: list[RunOutcome] = []
+    results: list[RunResult] = []
 
-    def tell(result: Result) -> None:
+    def tell(result: RunResult) -> None:
         results.append(result)
         print(escape_control_characters(as_text(result, settings.zone)), flush=True)
 
@@ -142,24 +142,26 @@ def simulate(
             outcomes.append(outcome)
             _print_result_location(outcome)
             options = replace(options, series=options.series or outcome.result.run.id)
-            if outcome.result.partial or outcome.asked:
+            if outcome.result.partial or outcome.is_shutdown_requested:
                 break
     finally:
         if json_file is not None and results:
             said = [each.as_json() for each in results]
-            write("--json", json_file, json.dumps(said if repeat > 1 else said[0], indent=2) + "\n")
+            write_output(
+                "--json", json_file, json.dumps(said if repeat > 1 else said[0], indent=2) + "\n"
+            )
     if len(results) > 1:
         print(escape_control_characters(format_spread(results)), flush=True)
-    code = max(map(exit_code, outcomes), key=EXIT_CODES_BY_SEVERITY.index)
+    code = max(map(choose_exit_code, outcomes), key=EXIT_CODES_BY_SEVERITY.index)
     if code:
         raise typer.Exit(code)
 
 
-def _print_result_location(outcome: "Outcome") -> None:
+def _print_result_location(outcome: "RunOutcome") -> None:
     """Say where the result is, or why it is nowhere."""
     run = f"run {outcome.result.run.id}"
-    if outcome.trouble is not None:
-        told = f"sendtrace: the result of {run} can't be kept: {outcome.trouble}"
+    if outcome.archive_error is not None:
+        told = f"sendtrace: the result of {run} can't be kept: {outcome.archive_error}"
         print(escape_control_characters(told), file=sys.stderr, flush=True)
     elif outcome.page is not None:
         print(escape_control_characters(f"{run}: {outcome.page}"), file=sys.stderr, flush=True)
@@ -175,16 +177,16 @@ EXIT_CODES_BY_SEVERITY = (
 """Exit codes of runs that came to an end, the worst last."""
 
 
-def exit_code(outcome: "Outcome") -> int:
+def choose_exit_code(outcome: "RunOutcome") -> int:
     """What a run means to whoever started it."""
-    from simulator.results.result import State
+    from simulator.results.result import RunState
 
     result = outcome.result
-    if not result.proven:
+    if not result.is_proven:
         return EXIT_INVARIANT_VIOLATED
-    if outcome.trouble is not None:
+    if outcome.archive_error is not None:
         return EXIT_FAILURE
-    if outcome.asked or result.observed.state is State.INTERRUPTED:
+    if outcome.is_shutdown_requested or result.observed.state is RunState.INTERRUPTED:
         return EXIT_INTERRUPTED
     return 0 if result.passed else EXIT_THRESHOLD_MISSED
 
@@ -199,4 +201,4 @@ app.command(name="verify")(tracker_cli.make_verify_command(INVARIANTS))
 app.command()(runs)
 app.command()(compare)
 app.add_typer(checks.app, name="checks")
-tracker_cli.DATABASE_MIGRATIONS.append(prepare)
+tracker_cli.DATABASE_MIGRATIONS.append(migrate_simulator_tables)

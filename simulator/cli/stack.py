@@ -9,9 +9,9 @@ import typer
 from tracker.cli import DatabaseOption, exit_on_error
 from tracker.errors import UsageError
 from tracker.output.report_text import escape_control_characters
-from tracker.output.tables import Format, Row, render
+from tracker.output.tables import Row, RowFormat, format_rows
 from tracker.settings import load_settings
-from tracker.text import counted
+from tracker.text import pluralize
 
 HostOption = Annotated[
     str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; others need a token.")
@@ -51,7 +51,7 @@ def up(
     from simulator.stack.up import StackPorts, run_stack
 
     settings = load_settings(database_url=database, broker_url=broker)
-    run_stack(settings, StackPorts(host=host, web=port, flower=flower_port), workers)
+    run_stack(settings, StackPorts(host=host, web=port, flower_port=flower_port), workers)
 
 
 @exit_on_error
@@ -79,7 +79,7 @@ COLUMNS = ("run", "campaign", "batch", "messages", "step", "stood_still", "times
 
 @exit_on_error
 def recover(
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
+    format: Annotated[RowFormat, typer.Option(help="How to print it.")] = RowFormat.TABLE,
     database: DatabaseOption = None,
     broker: BrokerOption = None,
 ) -> None:
@@ -119,9 +119,9 @@ def recover(
             }
             for each in sent_on
         ]
-        if rows or format is not Format.TABLE:
-            print(render(rows, COLUMNS, format), flush=True)
-        said = f"{counted(len(rows), 'batch')} sent on" if rows else "nothing stands still"
+        if rows or format is not RowFormat.TABLE:
+            print(format_rows(rows, COLUMNS, format), flush=True)
+        said = f"{pluralize(len(rows), 'batch')} sent on" if rows else "nothing stands still"
         print(said, file=sys.stderr, flush=True)
         if rows:
             try:

@@ -13,14 +13,14 @@ import psutil
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from simulator.background import beside
+from simulator.background import run_in_background
 from simulator.faults.duplicates import TaskDuplicator
-from simulator.faults.proxy import Line, Upstream
-from simulator.scenario.faults import FaultSection, InjectedFault, Kind
+from simulator.faults.proxy import SocketProxy, Upstream
+from simulator.scenario.faults import FaultKind, FaultSection, InjectedFault
 from simulator.scenario.file import Scenario
 from simulator.schema import acceptances
 from simulator.setup.record import Run
-from simulator.stack.local import LocalBroker, Worker
+from simulator.stack.local import LocalBroker, LocalWorker
 from tracker.clock import MICROSECOND
 from tracker.errors import UsageError
 from tracker.settings import Settings
@@ -28,13 +28,13 @@ from tracker.status import Status
 from tracker.store.database import Database
 from tracker.store.schema import runs, transitions
 
-LOOK = 0.1
+POLL_SECONDS = 0.1
 """Seconds between two looks whether it is time for a fault, or whether there is what it harms."""
 
 ACCEPTANCE_POLL_SECONDS = 0.002
 """The same, at whether the gateway has accepted what is not on record."""
 
-LONGEST_WAIT = 60.0
+TARGET_TIMEOUT_SECONDS = 60.0
 """Seconds that a fault waits for what it harms."""
 
 POSTGRESQL_PORT = 5432
@@ -50,7 +50,7 @@ def reject_unsupported_faults(scenario: Scenario, settings: Settings, *, attach:
             f"{scenario.path}: faults: they are played on a stack of our own only; leave out"
             " --attach, --broker and SENDTRACE_BROKER_URL"
         )
-    pauses = any(fault.kind is Kind.PAUSE for fault in scenario.faults)
+    pauses = any(fault.kind is FaultKind.PAUSE for fault in scenario.faults)
     if pauses and not _is_postgresql(settings):
         raise UsageError(
             f"{scenario.path}: faults: a database that is a file can't be silent; expected"
@@ -67,8 +67,8 @@ class FaultProxies:
     """The lines of a run that can be disturbed, as far as that is to happen: everybody's to the
     database, and the workers' to broker and database."""
 
-    database: Line | None
-    workers: Sequence[Line]
+    database: SocketProxy | None
+    workers: Sequence[SocketProxy]
     driver_settings: Settings
     workers_broker: str
     workers_database: str
@@ -80,22 +80,22 @@ def lines(scenario: Scenario, settings: Settings, broker: LocalBroker) -> Iterat
     kinds = {fault.kind for fault in scenario.faults}
     with ExitStack() as stack:
 
-        def to_database(url: str, name: str) -> tuple[Line, str]:
+        def to_database(url: str, name: str) -> tuple[SocketProxy, str]:
             folder = broker.folder / name
             folder.mkdir(mode=0o700)
             socket = folder / f".s.PGSQL.{POSTGRESQL_PORT}"
-            line = stack.enter_context(Line(socket, _parse_upstream(url)).running())
+            line = stack.enter_context(SocketProxy(socket, _parse_upstream(url)).running())
             led = sa.make_url(url).set(host=None, port=POSTGRESQL_PORT, query={"host": str(folder)})
             return line, led.render_as_string(hide_password=False)
 
         url, everybody = settings.database, None
-        if Kind.PAUSE in kinds:
+        if FaultKind.PAUSE in kinds:
             everybody, url = to_database(url, "everybody")
         driver_settings = settings.model_copy(update={"database_url": url})
-        theirs: list[Line] = []
+        theirs: list[SocketProxy] = []
         workers_broker, workers_database = broker.url, url
-        if Kind.PARTITION in kinds:
-            place = Line(broker.folder / "workers.sock", Upstream(path=broker.socket))
+        if FaultKind.PARTITION in kinds:
+            place = SocketProxy(broker.folder / "workers.sock", Upstream(path=broker.socket))
             theirs.append(stack.enter_context(place.running()))
             workers_broker = f"redis+socket://{place.path}"
             if _is_postgresql(settings):
@@ -124,9 +124,9 @@ class FaultInjector:
     run: Run
     database: Database
     broker: LocalBroker
-    worker: Worker
+    worker: LocalWorker
     lines: FaultProxies
-    say: Callable[[str], None]
+    print_line: Callable[[str], None]
     happened: list[InjectedFault] = field(default_factory=list)
 
     @contextmanager
@@ -134,61 +134,65 @@ class FaultInjector:
         """A block in which they happen; at its end all is well again."""
         with ExitStack() as stack:
             for fault in self.run.scenario.faults:
-                stack.enter_context(beside(partial(self._play, fault), "fault"))
+                stack.enter_context(
+                    run_in_background(partial(self._inject_when_due, fault), "fault")
+                )
             yield
 
-    def _now(self) -> float:
+    def _elapsed_seconds(self) -> float:
         """Seconds of the run's time."""
         clock = self.run.campaigns[0].campaign.clock
         return (clock.now() - self.run.started_at) * MICROSECOND.total_seconds()
 
-    def _play(self, fault: FaultSection, stop: threading.Event) -> None:
-        while (left := fault.at.total_seconds() - self._now()) > 0:
-            if stop.wait(min(left, LOOK)):
+    def _inject_when_due(self, fault: FaultSection, stop: threading.Event) -> None:
+        while (left := fault.at.total_seconds() - self._elapsed_seconds()) > 0:
+            if stop.wait(min(left, POLL_SECONDS)):
                 return
-        self.say(fault.told)
-        at, times, trouble = self._now(), 0, None
+        self.print_line(fault.told)
+        at, times, trouble = self._elapsed_seconds(), 0, None
         try:
             times = self._inject(fault, stop)
         except Exception as error:  # one fault may be in the way of another
             trouble = str(error) if isinstance(error, FaultTargetMissing) else repr(error)
-            self.say(f"{fault.told}: it did not happen: {trouble}")
+            self.print_line(f"{fault.told}: it did not happen: {trouble}")
         self.happened.append(
-            InjectedFault(told=fault.told, at=at, until=self._now(), times=times, trouble=trouble)
+            InjectedFault(
+                told=fault.told, at=at, until=self._elapsed_seconds(), times=times, trouble=trouble
+            )
         )
 
     def _inject(self, fault: FaultSection, stop: threading.Event) -> int:
         """Do what goes wrong, and say how many times it did."""
         match fault.kind:
-            case Kind.KILL if fault.kill == "worker":
+            case FaultKind.KILL if fault.kill == "worker":
                 psutil.Process(self.worker.process_id()).kill()
-            case Kind.KILL if fault.when is None:
+            case FaultKind.KILL if fault.when is None:
                 self._kill_pool_child(stop)
-            case Kind.KILL:
+            case FaultKind.KILL:
                 return self._kill_pool_after_acceptance(stop)
-            case Kind.RESTART if fault.restart == "worker":
+            case FaultKind.RESTART if fault.restart == "worker":
                 self.worker.restart()
-            case Kind.RESTART:
+            case FaultKind.RESTART:
                 self.broker.restart(keep=fault.data == "kept")
-            case Kind.FLUSH:
+            case FaultKind.FLUSH:
                 with closing(self.broker.client()) as client:
                     client.flushall()
-            case Kind.PAUSE if self.lines.database is not None:
+            case FaultKind.PAUSE if self.lines.database is not None:
                 self._disrupt_connections(fault, [self.lines.database], stop)
-            case Kind.PARTITION:
+            case FaultKind.PARTITION:
                 self._disrupt_connections(fault, self.lines.workers, stop)
-            case Kind.DUPLICATE_TASKS:
+            case FaultKind.DUPLICATE_TASKS:
                 with closing(self.broker.client()) as client:
                     share, seed = fault.duplicate_tasks or 0.0, self.run.scenario.seed
                     duplicator = TaskDuplicator(client, share, seed)
                     duplicator.run_until(stop)
-                    return duplicator.sent
-            case Kind.CLOCK:
+                    return duplicator.duplicated_count
+            case FaultKind.CLOCK:
                 self._advance_clock(fault)
         return 1
 
     def _disrupt_connections(
-        self, fault: FaultSection, those: Sequence[Line], stop: threading.Event
+        self, fault: FaultSection, those: Sequence[SocketProxy], stop: threading.Event
     ) -> None:
         for line in those:
             if fault.connections == "cut":
@@ -206,7 +210,7 @@ class FaultInjector:
 
     def _kill_pool_child(self, stop: threading.Event) -> None:
         """Kill the one of the worker's pool that has worked most, as soon as there is one."""
-        for _ in _looks(stop, LOOK):
+        for _ in _poll_until_timeout(stop, POLL_SECONDS):
             for child in sorted(self._find_pool_processes(), key=_read_cpu_seconds, reverse=True):
                 with suppress(psutil.Error):
                     child.kill()
@@ -215,7 +219,7 @@ class FaultInjector:
 
     def _kill_pool_after_acceptance(self, stop: threading.Event) -> int:
         """Kill the pool between the gateway's acceptance of messages and its being recorded."""
-        for _ in _looks(stop, ACCEPTANCE_POLL_SECONDS):
+        for _ in _poll_until_timeout(stop, ACCEPTANCE_POLL_SECONDS):
             with suppress(SQLAlchemyError):
                 pool = self._find_pool_processes()
                 if self._has_unrecorded_acceptance():
@@ -244,9 +248,9 @@ class FaultInjector:
             )
 
 
-def _looks(stop: threading.Event, seconds: float) -> Iterator[None]:
+def _poll_until_timeout(stop: threading.Event, seconds: float) -> Iterator[None]:
     """Come back every so many seconds, until it is to stop or has taken too long."""
-    deadline = time.monotonic() + LONGEST_WAIT
+    deadline = time.monotonic() + TARGET_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         yield
         if stop.wait(seconds):

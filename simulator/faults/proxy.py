@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-CHUNK = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 """Bytes that are passed on at once."""
 
 
@@ -19,7 +19,7 @@ class Upstream(NamedTuple):
     port: int = 0
 
 
-class Line:
+class SocketProxy:
     """A Unix socket at ``path`` that leads to a server at a ``place``. Use it as a context manager.
 
     Its methods may be called from any thread.
@@ -30,11 +30,11 @@ class Line:
         self._loop = asyncio.new_event_loop()
         self._forwarding = asyncio.Event()
         self._forwarding.set()
-        self._open = True
+        self._accepting = True
         self._connections: set[asyncio.Task[None]] = set()
 
     @contextmanager
-    def running(self) -> Iterator["Line"]:
+    def running(self) -> Iterator["SocketProxy"]:
         """A block in which the line is there."""
         ready = threading.Event()
         thread = threading.Thread(target=self._run, args=(ready,), name="line", daemon=True)
@@ -54,7 +54,7 @@ class Line:
         """End what is connected, and from now on let nobody in."""
 
         def end() -> None:
-            self._open = False
+            self._accepting = False
             for call in self._connections:
                 call.cancel()
 
@@ -64,14 +64,14 @@ class Line:
         """Let everything through again."""
 
         def restore() -> None:
-            self._open = True
+            self._accepting = True
             self._forwarding.set()
 
         self._loop.call_soon_threadsafe(restore)
 
     def _run(self, ready: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
-        listening = asyncio.start_unix_server(self._connect, self.path)
+        listening = asyncio.start_unix_server(self._handle_connection, self.path)
         server = self._loop.run_until_complete(listening)
         ready.set()
         self._loop.run_forever()
@@ -81,7 +81,9 @@ class Line:
         self._loop.run_until_complete(asyncio.gather(*self._connections, return_exceptions=True))
         self._loop.close()
 
-    def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _handle_connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         call = self._loop.create_task(self._relay(reader, writer))
         self._connections.add(call)
         call.add_done_callback(self._connections.discard)
@@ -90,7 +92,7 @@ class Line:
         there = None
         try:
             await self._forwarding.wait()
-            if self._open:
+            if self._accepting:
                 answers, there = await self._connect_upstream()
                 await asyncio.wait(
                     [
@@ -113,7 +115,7 @@ class Line:
 
     async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            while data := await source.read(CHUNK):
+            while data := await source.read(CHUNK_BYTES):
                 await self._forwarding.wait()
                 target.write(data)
                 await target.drain()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simulator.oracle.oracle import Oracle, allowances
+from simulator.oracle.oracle import Oracle, predict_withheld
 from simulator.scenario.audience_file import CustomerRecord, read_customers
 from simulator.scenario.file import Scenario
 from simulator.scenario.sections import Campaign
@@ -14,13 +14,13 @@ from simulator.setup.census import AudienceScanner, ImportedAudience
 from tracker.clock import SystemClock, to_datetime
 from tracker.status import Reason
 
-HEADINGS = ("category", "reason")
+LEADING_COLUMNS = ("category", "reason")
 """The columns before those of scenarios."""
 
 
 def scenarios_by_column(scenarios: Mapping[Path, Scenario]) -> dict[str, Scenario]:
     """Scenarios by their names, and with their files where a name alone can't be a column."""
-    names = Counter([*HEADINGS, *(each.name for each in scenarios.values())])
+    names = Counter([*LEADING_COLUMNS, *(each.name for each in scenarios.values())])
     return {
         each.name if names[each.name] == 1 else f"{each.name} ({path})": each
         for path, each in scenarios.items()
@@ -40,7 +40,7 @@ def count_predicted_reasons(scenario: Scenario) -> Counter[Reason]:
             codes, numbers = np.unique(fates.reasons[~fates.sent], return_counts=True)
             counts.update({Reason(code): int(n) for code, n in zip(codes, numbers, strict=True)})
     excess = sum(oracle.sendable()[1] for oracle in oracles)
-    withheld = sum(each.withheld or 0 for each in allowances(scenario, oracles).values())
+    withheld = sum(each.withheld or 0 for each in predict_withheld(scenario, oracles).values())
     counts[Reason.MESSAGE_LIMIT] += excess
     counts[Reason.OUT_OF_CREDIT] += withheld - excess
     return counts
@@ -57,8 +57,8 @@ def build_oracles(scenario: Scenario) -> list[Oracle]:
                 populations[owner.name] = owner.audience, None
             else:
                 census = AudienceScanner(scenario.campaigns_sharing_audience(owner), today)
-                size = sum(1 for _ in census.watch(_read_valid_customers(scenario, owner)))
-                populations[owner.name] = size, census.result()
+                size = sum(1 for _ in census.scan(_read_valid_customers(scenario, owner)))
+                populations[owner.name] = size, census.build_imported_audience()
     return [
         Oracle(scenario, campaign, *populations[scenario.audience_owner_of(campaign).name])
         for campaign in scenario.campaigns

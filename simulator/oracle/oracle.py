@@ -21,7 +21,7 @@ from simulator.setup.record import RunCampaign
 from tracker.status import Engagement, Reason
 from workers.checks.base import third_party_checks
 
-CHUNK = 50_000
+CHUNK_MESSAGES = 50_000
 """Messages that are predicted at a time: what bounds the memory."""
 
 
@@ -68,8 +68,13 @@ class Oracle:
     def _predict_chunks(
         self, credit_is_scarce: bool = False
     ) -> Iterator[tuple[int, AudiencePrediction]]:
-        for first in range(0, self.size, CHUNK):
-            yield first, self._predict_chunk(first, min(CHUNK, self.size - first), credit_is_scarce)
+        for first in range(0, self.size, CHUNK_MESSAGES):
+            yield (
+                first,
+                self._predict_chunk(
+                    first, min(CHUNK_MESSAGES, self.size - first), credit_is_scarce
+                ),
+            )
 
     def _predict_chunk(
         self, first: int, count: int, credit_is_scarce: bool = False
@@ -81,7 +86,7 @@ class Oracle:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Allowance:
+class WithheldPrediction:
     """What credit and message limit will withhold, of one organization: how many, not which.
 
     ``withheld`` is None where it can't be told.
@@ -91,9 +96,11 @@ class Allowance:
     credit_is_scarce: bool
 
 
-def allowances(scenario: Scenario, oracles: Sequence[Oracle]) -> Mapping[str | None, Allowance]:
+def predict_withheld(
+    scenario: Scenario, oracles: Sequence[Oracle]
+) -> Mapping[str | None, WithheldPrediction]:
     """By the name under which a campaign knows its organization."""
-    found: dict[str | None, Allowance] = {}
+    found: dict[str | None, WithheldPrediction] = {}
     for name in {oracle.campaign.organization for oracle in oracles}:
         of_it = [oracle for oracle in oracles if oracle.campaign.organization == name]
         sendable, excess = (sum(each) for each in zip(*(o.sendable() for o in of_it), strict=True))
@@ -103,7 +110,7 @@ def allowances(scenario: Scenario, oracles: Sequence[Oracle]) -> Mapping[str | N
         certain = not third_party_checks() and all(oracle.is_certain() for oracle in of_it)
         if scarce and any(oracle.campaign.after for oracle in of_it):
             certain = False
-        found[name] = Allowance(
+        found[name] = WithheldPrediction(
             withheld=sendable - handed if certain else None, credit_is_scarce=scarce
         )
     return found

@@ -14,22 +14,28 @@ from numpy.typing import NDArray
 from simulator.scenario.file import Scenario, build_service_settings
 from simulator.scenario.sections import Campaign
 from simulator.setup.census import ImportedAudience
-from simulator.world.defects import DEFECTS, SERVICE_BY_REASON, SOUND, explain_unplantable, planted
+from simulator.world.defects import (
+    DEFECT_FIELDS,
+    NO_DEFECT,
+    SERVICE_BY_REASON,
+    draw_defects,
+    explain_unplantable,
+)
 from simulator.world.forced import derive_forced_engagement
 from simulator.world.gateway_response import draw_gateway_responses, rejections
 from simulator.world.outcomes import engaged
 from simulator.world.services import draw_unanswered
 from tracker.status import OPT_OUTS, Engagement, Reason, Status, Step
 from workers.checks.base import third_party_checks
-from workers.services.base import TRIES
+from workers.services.base import MAX_SERVICE_CALLS
 
 _STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
 
 REASONS_BY_PRECEDENCE = sorted(Reason, key=lambda reason: (_STEPS.index(reason.step), reason))
 """Reasons in their order: the first that applies to a message is the one that it gets."""
 
-PLACE = np.full(max(Reason) + 1, len(REASONS_BY_PRECEDENCE), np.int8)
-PLACE[REASONS_BY_PRECEDENCE] = np.arange(len(REASONS_BY_PRECEDENCE))
+PRECEDENCE = np.full(max(Reason) + 1, len(REASONS_BY_PRECEDENCE), np.int8)
+PRECEDENCE[REASONS_BY_PRECEDENCE] = np.arange(len(REASONS_BY_PRECEDENCE))
 """The place of a reason, by its code, in the rule book. Code 0 stands for none and comes last."""
 
 
@@ -69,7 +75,7 @@ class PredictedOutcomes:
     rejections: NDArray[np.int64]
 
     @classmethod
-    def unsent(cls, reasons: NDArray[np.int8]) -> "PredictedOutcomes":
+    def not_sent(cls, reasons: NDArray[np.int8]) -> "PredictedOutcomes":
         """Of messages that no gateway has seen yet."""
         count = len(reasons)
         return cls(
@@ -116,12 +122,12 @@ class AudiencePrediction:
     first: int
     count: int
     credit_is_scarce: bool
-    _fates: dict[str, PredictedOutcomes] = field(default_factory=dict)
+    _outcomes: dict[str, PredictedOutcomes] = field(default_factory=dict)
 
     def fates(self, campaign: Campaign) -> PredictedOutcomes:
-        if campaign.name not in self._fates:
-            self._fates[campaign.name] = self._compute_outcomes(campaign)
-        return self._fates[campaign.name]
+        if campaign.name not in self._outcomes:
+            self._outcomes[campaign.name] = self._compute_outcomes(campaign)
+        return self._outcomes[campaign.name]
 
     def excess(self, campaign: Campaign) -> int:
         """Messages too many for the limit, of campaigns side by side of which this is the first."""
@@ -146,9 +152,9 @@ class AudiencePrediction:
         }
         if organization.message_limit is not None:
             left = organization.message_limit.count - history.had
-            _stop(reasons, left <= 0, Reason.MESSAGE_LIMIT)
+            _assign_reason(reasons, left <= 0, Reason.MESSAGE_LIMIT)
             if beside:
-                rivals = sum((each == SOUND).astype(np.int64) for each in alone.values())
+                rivals = sum((each == NO_DEFECT).astype(np.int64) for each in alone.values())
                 _add_possible_reason(instead, reasons, rivals >= left, Reason.MESSAGE_LIMIT)
         fates = replace(
             self._predict_delivery(campaign, reasons), instead=instead, uncertain=history.uncertain
@@ -199,15 +205,15 @@ class AudiencePrediction:
             self.scenario.engagement_rates_of(campaign),
             *(self.scenario.seed, campaign.name, self.first, self.count),
         )
-        forced = self._forced(campaign)
+        forced = self._forced_outcomes(campaign)
         if not forced.any():
             return does
         by_force = derive_forced_engagement(forced)
         return {kind: np.where(forced > 0, by_force[kind], does[kind]) for kind in Engagement}
 
-    def _forced(self, campaign: Campaign) -> NDArray[np.int8]:
+    def _forced_outcomes(self, campaign: Campaign) -> NDArray[np.int8]:
         """Return the outcomes that addresses force, as codes of :class:`ForcedOutcome`; 0 for none."""
-        labels = self._labels(campaign)[0]
+        labels = self._find_defects(campaign)[0]
         return np.where(labels < 0, -labels, 0).astype(np.int8)
 
     def _find_opted_out(self, campaign: Campaign, statuses: NDArray[np.int8]) -> NDArray[np.bool_]:
@@ -219,34 +225,34 @@ class AudiencePrediction:
     def _find_reasons(self, campaign: Campaign, history: _CustomerHistory) -> NDArray[np.int8]:
         """The first reason of the rule book that applies, but for credit and the message limit."""
         organization = self.scenario.organization_of(campaign)
-        on_channel = organization.on(campaign.channel)
+        on_channel = organization.channel_section(campaign.channel)
         everybody = np.ones(self.count, np.bool_)
-        reasons = np.full(self.count, SOUND, np.int8)
+        reasons = np.full(self.count, NO_DEFECT, np.int8)
         unanswered = self._find_unanswered(campaign)
-        for labels in self._labels(campaign):
-            for reason in np.unique(labels[labels > SOUND]):
+        for labels in self._find_defects(campaign):
+            for reason in np.unique(labels[labels > NO_DEFECT]):
                 # What a service says of a customer is not known where it has no answer.
                 knows = UNANSWERED_REASON.get(Reason(reason))
                 hidden = unanswered.get(knows, False) if knows else False
-                _stop(reasons, (labels == reason) & ~np.asarray(hidden), Reason(reason))
+                _assign_reason(reasons, (labels == reason) & ~np.asarray(hidden), Reason(reason))
         for reason, where in unanswered.items():
-            _stop(reasons, where, reason)
+            _assign_reason(reasons, where, reason)
         sender = campaign.sender if campaign.sender is not None else on_channel.sender
         if not organization.enabled:
-            _stop(reasons, everybody, Reason.ORGANIZATION_DISABLED)
+            _assign_reason(reasons, everybody, Reason.ORGANIZATION_DISABLED)
         if not on_channel.enabled or sender == "":
-            _stop(reasons, everybody, Reason.CONFIGURATION)
+            _assign_reason(reasons, everybody, Reason.CONFIGURATION)
         bounced = history.hard >= organization.hard_bounce_limit
         bounced |= history.soft >= organization.soft_bounce_limit
-        _stop(reasons, bounced, Reason.BOUNCED_REPEATEDLY)
+        _assign_reason(reasons, bounced, Reason.BOUNCED_REPEATEDLY)
         unknown = unanswered[Reason.SUBSCRIPTION_SERVICE]
-        _stop(reasons, history.refused & ~unknown, Reason.UNSUBSCRIBED)
+        _assign_reason(reasons, history.refused & ~unknown, Reason.UNSUBSCRIBED)
         if "coupon" in campaign.requires and not self.scenario.has_active_series(campaign):
-            _stop(reasons, everybody, Reason.COUPON_CONFIGURATION)
+            _assign_reason(reasons, everybody, Reason.COUPON_CONFIGURATION)
         if not self.scenario.gateway_of(campaign).enabled:
-            _stop(reasons, everybody, Reason.GATEWAY_CONFIGURATION)
+            _assign_reason(reasons, everybody, Reason.GATEWAY_CONFIGURATION)
         if campaign.kind not in _installed_handlers():
-            _stop(reasons, everybody, Reason.HANDLER_NOT_FOUND)
+            _assign_reason(reasons, everybody, Reason.HANDLER_NOT_FOUND)
         return reasons
 
     def _find_unanswered(self, campaign: Campaign) -> Mapping[Reason, NDArray[np.bool_]]:
@@ -259,32 +265,32 @@ class AudiencePrediction:
             if reason is Reason.TIMEOUT and campaign.kind not in _installed_handlers():
                 continue  # nobody is asked to prepare them
             found[reason] = np.ones(self.count, np.bool_)
-            for attempt in range(TRIES):
+            for attempt in range(MAX_SERVICE_CALLS):
                 found[reason] &= draw_unanswered(
                     settings, campaign.name, service, attempt, self.first, self.count
                 )
         return found
 
-    def _labels(self, campaign: Campaign) -> tuple[NDArray[np.int8], ...]:
+    def _find_defects(self, campaign: Campaign) -> tuple[NDArray[np.int8], ...]:
         """What is wrong with the customers' own records and with their coupons, as far as the
         campaign minds."""
         if self.population is not None:
             part = slice(self.first, self.first + self.count)
             labels = self.population.labels[campaign.name]
             return labels[part], self.population.coupons[campaign.name][part]
-        labels = planted(
+        labels = draw_defects(
             self.scenario.seed, self.owner.name, self.owner.defects, self.first, self.count
         )
-        for reason in DEFECTS:
+        for reason in DEFECT_FIELDS:
             why_not = explain_unplantable(reason, campaign.channel, campaign.requires)
             if why_not is not None or reason in SERVICE_BY_REASON:
-                labels[labels == reason] = SOUND
+                labels[labels == reason] = NO_DEFECT
         return (labels,)
 
     def _predict_delivery(self, campaign: Campaign, reasons: NDArray[np.int8]) -> PredictedOutcomes:
         """What becomes of messages whom no reason stops, in the hands of the gateway."""
-        forced = self._forced(campaign)
-        fates = PredictedOutcomes.unsent(reasons)
+        forced = self._forced_outcomes(campaign)
+        fates = PredictedOutcomes.not_sent(reasons)
         waiting = np.ones(self.count, np.bool_)
         gateway = self.scenario.gateway_of(campaign)
         fates.unforeseen[:] = not gateway.is_simulated
@@ -300,7 +306,7 @@ class AudiencePrediction:
             late = waiting & treatment.late
             fates.late[late], fates.statuses[late] = True, Status.HARD_BOUNCED
             waiting &= ends == Status.SOFT_BOUNCED
-        stopped = reasons != SOUND
+        stopped = reasons != NO_DEFECT
         fates.statuses[stopped], fates.attempts[stopped] = Status.NOT_SENT, 0
         return fates
 
@@ -323,9 +329,9 @@ class AudiencePrediction:
         return False
 
 
-def _stop(reasons: NDArray[np.int8], where: NDArray[np.bool_], reason: Reason) -> None:
+def _assign_reason(reasons: NDArray[np.int8], where: NDArray[np.bool_], reason: Reason) -> None:
     """Give messages a reason, but for those that have one which comes before it."""
-    reasons[where & (PLACE[reasons] > PLACE[reason])] = reason
+    reasons[where & (PRECEDENCE[reasons] > PRECEDENCE[reason])] = reason
 
 
 def _add_possible_reason(
@@ -334,7 +340,7 @@ def _add_possible_reason(
     where: NDArray[np.bool_],
     reason: Reason,
 ) -> None:
-    instead[where & (PLACE[reasons] > PLACE[reason])] |= 1 << reason
+    instead[where & (PRECEDENCE[reasons] > PRECEDENCE[reason])] |= 1 << reason
 
 
 @cache

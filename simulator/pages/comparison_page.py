@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from simulator.pages.comparison_text import (
-    HEADER,
-    cells,
+    TABLE_HEADER,
     describe_noise,
     describe_verdict,
+    find_caveats,
+    format_change,
     is_shown_by_default,
-    reservations,
 )
 from simulator.pages.render import render
 from simulator.results import timeseries
@@ -24,7 +24,7 @@ from tracker.status import Status
 CHARTED_PERCENTILE = "p95"
 """Of the percentiles over time, the one that is drawn: three of two runs would be too many."""
 
-NOTHING = "neither run has any"
+NO_VALUES = "neither run has any"
 
 
 def contrast_page(contrast: RunComparison) -> str:
@@ -37,18 +37,22 @@ def contrast_page(contrast: RunComparison) -> str:
             "verdict": describe_verdict(contrast),
             "noise": describe_noise(contrast),
             "changes": Table(
-                HEADER,
-                tuple(cells(each) for each in contrast.changes if is_shown_by_default(each)),
+                TABLE_HEADER,
+                tuple(
+                    format_change(each) for each in contrast.changes if is_shown_by_default(each)
+                ),
             ),
             "everything": Table(
-                HEADER,
-                tuple(cells(each) for each in contrast.changes if each.before or each.after),
+                TABLE_HEADER,
+                tuple(
+                    format_change(each) for each in contrast.changes if each.before or each.after
+                ),
             ),
             "sides": [("before", contrast.before), ("after", contrast.after)],
             "reservations": [
                 f"the run {side}: {each}"
                 for side, runs in (("before", contrast.before), ("after", contrast.after))
-                for each in reservations(runs[0])
+                for each in find_caveats(runs[0])
             ],
             "charts": list(_charts(contrast.before[0], contrast.after[0])),
         },
@@ -65,14 +69,16 @@ def _charts(before: StoredResult, after: StoredResult) -> Iterator[Chart]:
             (
                 f"Latency, {span.label}, {CHARTED_PERCENTILE}",
                 "seconds" if before.summary.speed == 1 else "seconds of the run's time",
-                timeseries.latency(span.name, CHARTED_PERCENTILE),
+                timeseries.latency_column(span.name, CHARTED_PERCENTILE),
             )
             for span in TIMESERIES_SPANS
         ),
         ("CPU of the workers", "cores", timeseries.CPU),
     ):
         x, series = _align_columns(sides, name)
-        yield line_chart(title, "seconds since the start", y_title, x, series, nothing=NOTHING)
+        yield line_chart(
+            title, "seconds since the start", y_title, x, series, empty_reason=NO_VALUES
+        )
 
 
 def _align_columns(sides: Mapping[str, Timeseries], name: str) -> tuple[Column, dict[str, Column]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from simulator.figures import shown
+from simulator.figures import format_figure
 from tracker.output.render import make_template_environment
 
 
@@ -17,4 +17,4 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 @cache
 def _environment() -> Environment:
-    return make_template_environment("simulator", filters={"shown": shown})
+    return make_template_environment("simulator", filters={"shown": format_figure})

@@ -7,7 +7,7 @@ import numpy as np
 
 from simulator import figures
 from simulator.results import timeseries
-from simulator.results.result import Result
+from simulator.results.result import RunResult
 from simulator.results.timeseries import ARRIVALS, IN_FLIGHT, SECOND, TIMESERIES_SPANS
 from tracker.output.charts import Chart, bar_chart, line_chart, point_chart
 from tracker.output.series import Column
@@ -24,13 +24,13 @@ CHARTED_PERCENTILES = ("p50", "p95", "p99", "max")
 """Percentiles that are drawn; more of them would lie on each other."""
 
 MINUTE, HOUR = 60.0, 3600.0
-MANY = 10
+MIN_UNIT_COUNT = 10
 """Minutes and hours are counted once there are so many of them."""
 
 NO_SAMPLES = "no samples were taken"
 
 
-def time_charts(result: Result) -> list[Chart]:
+def time_charts(result: RunResult) -> list[Chart]:
     """What happened in a run, second by second."""
     columns = result.curves.columns
     unit, seconds = _choose_time_unit(columns[SECOND])
@@ -39,11 +39,13 @@ def time_charts(result: Result) -> list[Chart]:
     def chart(
         title: str,
         y_title: str,
-        nothing: str,
+        empty_reason: str,
         series: Mapping[str, Column],
         y_limit: float = inf,
     ) -> Chart:
-        return line_chart(title, x_title, y_title, x, series, nothing=nothing, y_limit=y_limit)
+        return line_chart(
+            title, x_title, y_title, x, series, empty_reason=empty_reason, y_limit=y_limit
+        )
 
     in_flight = {"in flight": columns[IN_FLIGHT]}
     return [
@@ -67,12 +69,12 @@ def time_charts(result: Result) -> list[Chart]:
 
 def _choose_time_unit(seconds: Column) -> tuple[str, float]:
     """The unit in which so many seconds are read best, and its length in seconds."""
-    if seconds[-1] >= MANY * HOUR:
+    if seconds[-1] >= MIN_UNIT_COUNT * HOUR:
         return "hours", HOUR
-    return ("minutes", MINUTE) if seconds[-1] >= MANY * MINUTE else ("seconds", 1.0)
+    return ("minutes", MINUTE) if seconds[-1] >= MIN_UNIT_COUNT * MINUTE else ("seconds", 1.0)
 
 
-def _rates(result: Result) -> tuple[str, dict[str, Column], float]:
+def _rates(result: RunResult) -> tuple[str, dict[str, Column], float]:
     """Messages a second; why there are none; and where to cut arrivals off: those of a blast would
     make all else look flat."""
     columns, interval = result.curves.columns, result.curves.interval
@@ -82,18 +84,18 @@ def _rates(result: Result) -> tuple[str, dict[str, Column], float]:
     }
     arrivals = columns[ARRIVALS] / interval
     highest = max(float(each.max()) for each in moved.values())
-    blast = highest and arrivals.max() > BLAST * highest
+    blast = highest and arrivals.max() > ARRIVAL_PEAK_RATIO * highest
     series = {"arrivals": arrivals, **moved}
     return "no message arrived", series, ARRIVAL_LIMIT_RATIO * highest if blast else inf
 
 
-BLAST, ARRIVAL_LIMIT_RATIO = 4, 1.2
+ARRIVAL_PEAK_RATIO, ARRIVAL_LIMIT_RATIO = 4, 1.2
 """Arrivals are cut off if they are so many times the rest, at so many times the rest."""
 
 
 def _latencies(columns: Mapping[str, Column], span: Span) -> dict[str, Column]:
     return {
-        percentile: columns[timeseries.latency(span.name, percentile)]
+        percentile: columns[timeseries.latency_column(span.name, percentile)]
         for percentile in timeseries.PERCENTILES
     }
 
@@ -108,14 +110,14 @@ def _depths(
     return why, {queue: depth for queue, depth in every.items() if np.nansum(depth)}
 
 
-def _usage(result: Result, figure: str, name: str) -> tuple[str, dict[str, Column]]:
+def _usage(result: RunResult, figure: str, name: str) -> tuple[str, dict[str, Column]]:
     """What the workers use, of memory in megabytes; and why that is not known."""
     why = result.conditions.unavailable_figures.get(figure, NO_SAMPLES)
     column = result.curves.columns[name]
     return why, {"workers": column / 1e6 if name == timeseries.MEMORY else column}
 
 
-def latency_chart(result: Result) -> Chart:
+def latency_chart(result: RunResult) -> Chart:
     """How long each stage took, of all messages."""
     found = {
         percentile: _to_column([result.figures[f"{span.name}.{percentile}"] for span in SPANS])
@@ -126,27 +128,31 @@ def latency_chart(result: Result) -> Chart:
         "seconds, on a logarithmic scale",
         [span.label for span in SPANS],
         found,
-        least=MIN_LATENCY_SECONDS,
-        nothing="no message came further than its first status",
+        min_value=MIN_LATENCY_SECONDS,
+        empty_reason="no message came further than its first status",
     )
 
 
 def steps_chart(workloads: Sequence[Workload]) -> Chart:
     """What a task of each step spends its time on."""
     parts = {
-        "waiting": _to_column([mean(each.waiting) for each in workloads]),
-        "service": _to_column([mean(each.service) for each in workloads]),
+        "waiting": _to_column([mean_seconds(each.waiting) for each in workloads]),
+        "service": _to_column([mean_seconds(each.service) for each in workloads]),
     }
     steps = [each.step.value for each in workloads]
     return bar_chart(
-        "Time of a task, by step", "seconds, the mean of all tasks", steps, parts, nothing=NO_TASKS
+        "Time of a task, by step",
+        "seconds, the mean of all tasks",
+        steps,
+        parts,
+        empty_reason=NO_TASKS,
     )
 
 
 NO_TASKS = "no task has changed anything"
 
 
-def mean(latencies: Latencies) -> float | None:
+def mean_seconds(latencies: Latencies) -> float | None:
     return latencies.seconds / len(latencies) if len(latencies) else None
 
 
@@ -162,7 +168,7 @@ def reasons_chart(reports: Sequence[Report]) -> Chart:
         "messages",
         [reason.title for reason in occurring],
         {"messages": _to_column([counts[reason] for reason in occurring])},
-        nothing="every message passed the checks and could be handed over",
+        empty_reason="every message passed the checks and could be handed over",
     )
 
 

@@ -4,20 +4,26 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, tzinfo
 from statistics import median
 
-from simulator.figures import THROUGHPUT, Unit, shown
-from simulator.results.result import Result
-from simulator.results.verdict import check_campaign, check_run, last_word, notes, warnings
+from simulator.figures import THROUGHPUT, Unit, format_figure
+from simulator.results.result import RunResult
+from simulator.results.verdict import (
+    check_campaign,
+    check_run,
+    format_conclusion,
+    list_notes,
+    list_warnings,
+)
 from tracker.output import report_text
 from tracker.queries.latencies import SPANS
-from tracker.text import counted
+from tracker.text import pluralize
 
 
-def as_text(result: Result, zone: tzinfo = UTC) -> str:
+def as_text(result: RunResult, zone: tzinfo = UTC) -> str:
     """Reports, figures and verdict; several lines, without a line end after the last."""
     return "\n".join(_lines(result, zone))
 
 
-def _lines(result: Result, zone: tzinfo) -> Iterator[str]:
+def _lines(result: RunResult, zone: tzinfo) -> Iterator[str]:
     for report, comparison in zip(result.reports, result.comparisons, strict=True):
         yield report_text.as_text(report, zone=zone)
         for each in check_campaign(report, comparison):
@@ -34,7 +40,7 @@ def _mark(holds: bool) -> str:
     return "✔" if holds else "✘"
 
 
-def _figures(result: Result) -> Iterator[str]:
+def _figures(result: RunResult) -> Iterator[str]:
     figures, conditions = result.figures, result.conditions
     many = "attached workers" if conditions.workers is None else f"{conditions.workers} workers"
     yield (
@@ -46,26 +52,27 @@ def _figures(result: Result) -> Iterator[str]:
     yield f"{'Latency':<28}" + "".join(f"{name:>11}" for name in LATENCY_COLUMNS) + own_time
     for span in SPANS:
         yield f"{span.label:<28}" + "".join(
-            f"{shown(figures[f'{span.name}.{name}'], Unit.SECONDS):>11}" for name in LATENCY_COLUMNS
+            f"{format_figure(figures[f'{span.name}.{name}'], Unit.SECONDS):>11}"
+            for name in LATENCY_COLUMNS
         )
-    yield from (f"! {each}" for each in warnings(result))
-    yield from notes(result)
+    yield from (f"! {each}" for each in list_warnings(result))
+    yield from list_notes(result)
 
 
 LATENCY_COLUMNS = ("p50", "p95", "p99", "p99.9", "max")
 
 
-def _thresholds(result: Result) -> Iterator[str]:
+def _thresholds(result: RunResult) -> Iterator[str]:
     width = max((len(each.threshold.figure) for each in result.thresholds), default=0)
     for each in result.thresholds:
         threshold = each.threshold
         yield (
             f"{_mark(each.passed)} threshold       {threshold.figure:<{width}}"
-            f"   {shown(each.value, threshold.unit)}   {threshold.told}"
+            f"   {format_figure(each.value, threshold.unit)}   {threshold.told}"
         )
 
 
-def _verdict(result: Result) -> Iterator[str]:
+def _verdict(result: RunResult) -> Iterator[str]:
     for each in check_run(result):
         yield f"{_mark(each.holds)} {each.name:<16}{each.told}"
     for finding in result.findings:
@@ -73,19 +80,19 @@ def _verdict(result: Result) -> Iterator[str]:
             yield from report_text.format_finding(finding)
     yield from _thresholds(result)
     word = "passed" if result.passed else "failed"
-    yield f"{_mark(result.passed)} {word:<16}{last_word(result, result.conditions.log)}"
+    yield f"{_mark(result.passed)} {word:<16}{format_conclusion(result, result.conditions.log)}"
 
 
-def format_spread(results: Sequence[Result]) -> str:
+def format_spread(results: Sequence[RunResult]) -> str:
     """How far runs that repeat each other lie apart, in what is judged of two: several lines."""
     figures = [
         (THROUGHPUT, Unit.RATE),
         *((f"{span.name}.p95", Unit.SECONDS) for span in SPANS),
     ]
-    lines = [f"{counted(len(results), 'run'):<33}{'median':>12}{'least':>12}{'most':>12}"]
+    lines = [f"{pluralize(len(results), 'run'):<33}{'median':>12}{'least':>12}{'most':>12}"]
     for figure, unit in figures:
         found = [value for each in results if (value := each.figures[figure]) is not None]
         if found:
-            shares = (shown(of(found), unit) for of in (median, min, max))
+            shares = (format_figure(of(found), unit) for of in (median, min, max))
             lines.append(f"{figure:<33}" + "".join(f"{share:>12}" for share in shares))
     return "\n".join(lines)

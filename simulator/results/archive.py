@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection
 
-from simulator.results.result import RESULT_VERSION, Result, State
+from simulator.results.result import RESULT_VERSION, RunResult, RunState
 from simulator.results.timeseries import Timeseries, parse_timeseries
-from simulator.scenario.errors import problems, shown
+from simulator.scenario.errors import format_validation_errors, shown
 from simulator.schema import results
 from tracker.clock import Instant
 from tracker.errors import NotFound, UsageError
@@ -52,13 +52,13 @@ class RunSummary(BaseModel):
         as_predicted: bool
 
         @property
-        def proven(self) -> bool:
+        def is_proven(self) -> bool:
             return self.balanced and self.invariants_hold and self.as_predicted
 
     run: int
     scenario: str
     seed: int | None
-    state: State
+    state: RunState
     started_at: datetime
     speed: Annotated[float, Field(gt=0)]
     messages: int
@@ -96,10 +96,10 @@ class ListedRun:
     summary: RunSummary | None
 
 
-def keep(
+def store_result(
     database: Database,
-    result: Result,
-    make_page: Callable[[Result], str],
+    result: RunResult,
+    make_page: Callable[[RunResult], str],
     *,
     series: int | None = None,
 ) -> Path:
@@ -139,8 +139,8 @@ def _write_atomically(file: Path, text: str) -> None:
     aside.replace(file)
 
 
-def list_runs(connection: Connection, most: int | None = None) -> list[ListedRun]:
-    """The runs on record, the latest first, ``most`` of them."""
+def list_runs(connection: Connection, limit: int | None = None) -> list[ListedRun]:
+    """The runs on record, the latest first, ``limit`` of them."""
     query = (
         sa.select(
             *(runs.c.id, runs.c.scenario, runs.c.seed, runs.c.started_at),
@@ -148,7 +148,7 @@ def list_runs(connection: Connection, most: int | None = None) -> list[ListedRun
         )
         .outerjoin(results, results.c.run_id == runs.c.id)
         .order_by(runs.c.id.desc())
-        .limit(most)
+        .limit(limit)
     )
     return [
         ListedRun(
@@ -184,7 +184,7 @@ def load_repeated_results(connection: Connection, run_id: int) -> list[StoredRes
         why = "has no result: it came to no end, or was not recorded"
         raise NotFound(f"run {run_id} {why if known else 'does not exist'}; see sendtrace runs")
     kept = _parse_result(f"run {run_id}", row.summary, row.timeseries)
-    if kept.summary.state is not State.COMPLETE:
+    if kept.summary.state is not RunState.COMPLETE:
         return [kept]
     others = sa.select(results).where(results.c.series == row.series, results.c.run_id != run_id)
     repeated = (
@@ -192,7 +192,7 @@ def load_repeated_results(connection: Connection, run_id: int) -> list[StoredRes
         for each in connection.execute(others.order_by(results.c.run_id))
     )
     # A run that was ended early repeats no other.
-    return [kept, *(each for each in repeated if each.summary.state is State.COMPLETE)]
+    return [kept, *(each for each in repeated if each.summary.state is RunState.COMPLETE)]
 
 
 def load_summary(connection: Connection, run_id: int) -> str:
@@ -227,7 +227,7 @@ def load_result_file(path: Path) -> list[StoredResult]:
     """
     file = path / SUMMARY_FILE if path.is_dir() else path
     beside = file.with_name(TIMESERIES_FILE)
-    text = _text(file)
+    text = _read_text(file)
     try:
         several = json.loads(text)
     except (ValueError, RecursionError):
@@ -237,10 +237,10 @@ def load_result_file(path: Path) -> list[StoredResult]:
             _parse_result(f"{path}[{place}]", json.dumps(each), "")
             for place, each in enumerate(several)
         ]
-    return [_parse_result(str(path), text, _text(beside) if beside.exists() else "")]
+    return [_parse_result(str(path), text, _read_text(beside) if beside.exists() else "")]
 
 
-def _text(file: Path) -> str:
+def _read_text(file: Path) -> str:
     if file.exists() and not file.is_file():
         raise UsageError(f"{file}: is not a regular file")
     try:
@@ -264,7 +264,7 @@ def _parse_result(name: str, summary: str, timeseries: str) -> StoredResult:
     try:
         read = RunSummary.model_validate_json(summary)
     except ValidationError as error:
-        wrong = "; ".join(problems(error, RunSummary)[:MOST_PROBLEMS])
+        wrong = "; ".join(format_validation_errors(error, RunSummary)[:MAX_NAMED_PROBLEMS])
         raise UsageError(f"{name}: is no summary of a run: {wrong}") from None
     try:
         series = parse_timeseries(timeseries) if timeseries else Timeseries(1, {})
@@ -273,7 +273,7 @@ def _parse_result(name: str, summary: str, timeseries: str) -> StoredResult:
     return StoredResult(name=name, summary=read, timeseries=series)
 
 
-MOST_PROBLEMS = 3
+MAX_NAMED_PROBLEMS = 3
 """Keys that are wrong in a summary, and are named."""
 
 
@@ -297,7 +297,7 @@ def describe_result(run: ListedRun) -> str:
     """What came of a run, in a word or two."""
     if run.summary is None:
         return "no result" if run.series is None else "can't be read"
-    if not run.summary.verdict.proven:
+    if not run.summary.verdict.is_proven:
         return "failed"
     if run.summary.state != "complete":
         return f"partial ({run.summary.state})"

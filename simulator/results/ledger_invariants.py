@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from simulator.scenario.sections import SIMULATED_GATEWAY_KIND
-from simulator.schema import OUTCOMES, acceptances
+from simulator.schema import GATEWAY_OUTCOMES, acceptances
 from tracker.audit.invariants import Invariant
 from tracker.status import Status
 from tracker.store.schema import campaigns, gateways, messages, transitions
@@ -114,7 +114,7 @@ def _select_wrong_outcomes(ids: Sequence[int]) -> sa.Select[Any]:
         )
         .where(
             transitions.c.campaign_id.in_(ids),
-            transitions.c.status.in_(OUTCOMES),
+            transitions.c.status.in_(GATEWAY_OUTCOMES),
             transitions.c.previous == Status.IN_GATEWAY,
             transitions.c.status != acceptances.c.outcome,
         )

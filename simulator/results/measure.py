@@ -26,7 +26,7 @@ from tracker.queries.workload import Workload, read_workloads
 from tracker.store.schema import steps
 from workers.queues import QUEUES
 
-MOST_POINTS = 300
+MAX_CURVE_POINTS = 300
 """Intervals that curves are drawn with; a longer run has longer ones."""
 
 CURVE_INTERVALS_SECONDS = (
@@ -51,7 +51,7 @@ CURVE_INTERVALS_SECONDS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class RunMeasurements:
     """What a run's rows and samples come to. ``seconds`` are real, from its first step to its
     last; ``curves`` is ``timeseries`` at an interval that fits a picture."""
 
@@ -62,13 +62,13 @@ class Measured:
     curves: Timeseries
 
 
-def measure(
+def measure_run(
     connection: Connection,
     run: Run,
     reports: Sequence[Report],
     mishaps: GatewayAnomalies,
     samples: Sequence[Sample],
-) -> Measured:
+) -> RunMeasurements:
     """Measure a run, of which ``mishaps`` are known. Percentiles are exact: every message is in
     them."""
     campaigns = [loaded.campaign for loaded in run.campaigns]
@@ -83,9 +83,9 @@ def measure(
     found: dict[str, float | None] = {
         SECONDS: seconds,
         **_common_figures(passages, reports, speed),
-        **_gateway(connection, ids, mishaps),
+        **_gateway_figures(connection, ids, mishaps),
         **dict(_step_figures(workloads)),
-        **dict(_sampled(samples)),
+        **dict(_sampled_figures(samples)),
     }
     for campaign, report, its in zip(campaigns, reports, each, strict=True):
         # What one campaign has is what the run has, if it has no other.
@@ -94,10 +94,11 @@ def measure(
             found[f"{campaign.name}.{name}"] = found[name] if own is None else own[name]
     rows = int(max(0, ended - run.started_at) / 1e6 / speed) + 1
     interval = next(
-        (n for n in CURVE_INTERVALS_SECONDS if rows <= n * MOST_POINTS), CURVE_INTERVALS_SECONDS[-1]
+        (n for n in CURVE_INTERVALS_SECONDS if rows <= n * MAX_CURVE_POINTS),
+        CURVE_INTERVALS_SECONDS[-1],
     )
     timeseries = make_timeseries(passages, samples, rows)
-    return Measured(
+    return RunMeasurements(
         seconds=seconds,
         figures={
             name: found[name]
@@ -146,7 +147,7 @@ def _compute_throughput(passages: TransitionTimes, speed: float) -> float | None
     return handed / (micros / 1e6 / speed) if handed and micros > 0 else None
 
 
-def _gateway(
+def _gateway_figures(
     connection: Connection, ids: Sequence[int], mishaps: GatewayAnomalies
 ) -> dict[str, float | None]:
     counted = {**vars(mishaps), **vars(ledger.counts(connection, ids))}
@@ -163,7 +164,7 @@ def _step_figures(workloads: Sequence[Workload]) -> Iterator[tuple[str, float | 
             yield from figures.percentile_figures(f"{name}.service", workload.service)
 
 
-def _sampled(samples: Sequence[Sample]) -> Iterator[tuple[str, float | None]]:
+def _sampled_figures(samples: Sequence[Sample]) -> Iterator[tuple[str, float | None]]:
     """The most that was seen of each."""
     depths = [sample.depths for sample in samples if sample.depths is not None]
     for queue in QUEUES:

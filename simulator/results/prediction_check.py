@@ -15,10 +15,10 @@ from simulator.scenario.sections import SIMULATED_GATEWAY_KIND
 from simulator.setup.record import RunCampaign
 from simulator.world import ledger
 from tracker.record import receipts
-from tracker.status import FINAL_STATUSES, SENT_STATUSES, Engagement, Reason, Status, Verdict
+from tracker.status import FINAL_STATUSES, SENT_STATUSES, Engagement, Reason, ReceiptVerdict, Status
 from tracker.store.schema import NO_REASON, messages, transitions
 
-EXAMPLES = 5
+MAX_EXAMPLES = 5
 """Messages that differ from their prediction and are named; all are counted."""
 
 
@@ -48,7 +48,7 @@ class GatewayAnomalies:
 
 
 @dataclass(frozen=True)
-class Difference:
+class MessageDifference:
     """A message that did not end as predicted."""
 
     number: int
@@ -64,7 +64,7 @@ class PredictionCheck:
     Of the ``uncertain`` ones nothing was known before, as it depended on who came first;
     ``withheld`` could have been sent but for credit and message limit. ``engagement`` counts who,
     of those who got theirs, must have done what with it. ``expected`` must have gone
-    wrong with those that were sent, and ``observed`` did. ``fates`` is a digest.
+    wrong with those that were sent, and ``observed`` did. ``outcome_digest`` is a digest.
     """
 
     messages: int
@@ -75,8 +75,8 @@ class PredictionCheck:
     engagement: Counter[Engagement]
     expected: GatewayAnomalies
     observed: GatewayAnomalies
-    differences: tuple[Difference, ...]
-    fates: str
+    differences: tuple[MessageDifference, ...]
+    outcome_digest: str
 
     @property
     def differing(self) -> int:
@@ -89,25 +89,25 @@ class PredictionCheck:
         return not self.differing and self.observed == self.expected
 
 
-def compare(
+def check_prediction(
     connection: Connection,
     loaded: RunCampaign,
     oracle: Oracle,
     *,
     credit_is_scarce: bool,
-    unfinished: bool = False,
+    is_unfinished: bool = False,
 ) -> PredictionCheck:
     """Hold every message of a campaign against its prediction.
 
-    Of an ``unfinished`` run only those that are settled; what went wrong is then taken for
+    Of an ``is_unfinished`` run only those that are settled; what went wrong is then taken for
     predicted, as the rest of it may have yet to come.
     """
     agreeing, uncertain, withheld, lost, unsettled = 0, 0, 0, 0, 0
     engagement: Counter[Engagement] = Counter(dict.fromkeys(Engagement, 0))
-    differences, digest = list[Difference](), hashlib.blake2b(digest_size=16)
+    differences, digest = list[MessageDifference](), hashlib.blake2b(digest_size=16)
     expected = GatewayAnomalies()
     for first, predicted in oracle.predict(credit_is_scarce=credit_is_scarce):
-        actual = _fates(connection, loaded.campaign.id, first, len(predicted))
+        actual = _read_outcomes(connection, loaded.campaign.id, first, len(predicted))
         statuses, reasons, attempts = actual
         for array in actual:
             digest.update(array.tobytes())
@@ -121,7 +121,7 @@ def compare(
         in_hands = predicted.sent & predicted.unforeseen
         same |= in_hands & np.isin(statuses, list(SENT_STATUSES))
         same |= predicted.uncertain & (statuses != MISSING_STATUS)
-        if unfinished:
+        if is_unfinished:
             waits = _find_unsettled(statuses, attempts, loaded.campaign.attempts)
             unsettled += int(np.count_nonzero(waits))
             # They are neither right nor wrong, and what is in the gateway is not lost.
@@ -140,13 +140,15 @@ def compare(
         reached = statuses == Status.DELIVERED
         for kind in Engagement:
             engagement[kind] += int(np.count_nonzero(does[kind] & reached))
-        for place in np.flatnonzero(~same)[: EXAMPLES - len(differences)]:
+        for place in np.flatnonzero(~same)[: MAX_EXAMPLES - len(differences)]:
             was = (predicted.statuses[place], predicted.reasons[place], predicted.attempts[place])
             differences.append(
-                Difference(first + int(place), _words(*was), _words(*actual[:, place]))
+                MessageDifference(
+                    first + int(place), _format_outcome(*was), _format_outcome(*actual[:, place])
+                )
             )
     observed = _count_observed_anomalies(connection, loaded.campaign.id, lost)
-    foreseen = loaded.campaign.gateway_kind == SIMULATED_GATEWAY_KIND and not unfinished
+    foreseen = loaded.campaign.gateway_kind == SIMULATED_GATEWAY_KIND and not is_unfinished
     return PredictionCheck(
         messages=loaded.size,
         as_predicted=agreeing,
@@ -157,7 +159,7 @@ def compare(
         expected=expected if foreseen else observed,
         observed=observed,
         differences=tuple(differences),
-        fates=digest.hexdigest(),
+        outcome_digest=digest.hexdigest(),
     )
 
 
@@ -187,9 +189,9 @@ def _count_observed_anomalies(
         transitions.c.previous == Status.DELIVERED,
     )
     return GatewayAnomalies(
-        duplicate=refused[Verdict.DUPLICATE],
-        stale=refused[Verdict.STALE],
-        unknown=refused[Verdict.UNKNOWN],
+        duplicate=refused[ReceiptVerdict.DUPLICATE],
+        stale=refused[ReceiptVerdict.STALE],
+        unknown=refused[ReceiptVerdict.UNKNOWN],
         lost=lost,
         late_bounce=connection.scalar(late) or 0,
         refused=ledger.refused(connection, [campaign_id]),
@@ -209,7 +211,9 @@ MISSING_STATUS = -1
 """Stands where a message should be and is none."""
 
 
-def _fates(connection: Connection, campaign_id: int, first: int, count: int) -> NDArray[np.int8]:
+def _read_outcomes(
+    connection: Connection, campaign_id: int, first: int, count: int
+) -> NDArray[np.int8]:
     """Status, reason and attempt of messages as they are on record; shape (3, count)."""
     rows = connection.execute(
         sa.select(
@@ -226,7 +230,7 @@ def _fates(connection: Connection, campaign_id: int, first: int, count: int) -> 
     return states
 
 
-def _words(status: int, reason: int, attempt: int) -> str:
+def _format_outcome(status: int, reason: int, attempt: int) -> str:
     if status == MISSING_STATUS:
         return "missing"
     named = Status(status).slug

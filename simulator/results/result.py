@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from simulator.figures import CPU, MEMORY, THROUGHPUT, Figures
-from simulator.oracle.oracle import Allowance, Oracle, allowances
+from simulator.oracle.oracle import Oracle, WithheldPrediction, predict_withheld
 from simulator.results.invariants import INVARIANTS
-from simulator.results.measure import measure
-from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck, compare
+from simulator.results.measure import measure_run
+from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck, check_prediction
 from simulator.results.samples import Sample
 from simulator.results.timeseries import ARRIVALS, Timeseries
 from simulator.scenario.faults import InjectedFault
-from simulator.scenario.thresholds import Threshold, ThresholdResult, judge
+from simulator.scenario.thresholds import Threshold, ThresholdResult, evaluate_thresholds
 from simulator.setup.record import AudienceRejects, Run
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
@@ -31,7 +31,7 @@ RESULT_VERSION = 2
 """Version of the JSON result. It changes when a key changes its meaning or goes."""
 
 
-class State(StrEnum):
+class RunState(StrEnum):
     """How far a run got. All but a complete one have a partial result."""
 
     COMPLETE = "complete"
@@ -78,24 +78,26 @@ class RunObservations:
     """What was seen of a run from outside its record.
 
     ``planned`` messages were to be sent; ``samples`` were taken once a second, and ``aborted`` is
-    the threshold for which it was ended. Batches were ``sent_on`` so often as they stood still. Of
-    so many ``snapshot_count`` of reports, some were ``unbalanced``. ``happened`` are the faults.
+    the threshold for which it was ended. Batches were ``requeued_count`` so often as they stood still. Of
+    so many ``snapshot_count`` of reports, some were ``unbalanced_reports``. ``happened`` are the faults.
     """
 
-    state: State
+    state: RunState
     planned: int
     samples: Sequence[Sample] = ()
     aborted: Threshold | None = None
-    sent_on: int = 0
+    requeued_count: int = 0
     snapshot_count: int = 0
-    unbalanced: Sequence[Report] = ()
+    unbalanced_reports: Sequence[Report] = ()
     happened: Sequence[InjectedFault] = ()
 
     @property
-    def balance(self) -> InvariantResult:
+    def balance_finding(self) -> InvariantResult:
         """Whether the report balanced whenever it was looked at."""
-        examples = tuple(each.as_json() for each in self.unbalanced[: invariants.EXAMPLES])
-        return InvariantResult(SNAPSHOTS_BALANCE, len(self.unbalanced), examples)
+        examples = tuple(
+            each.as_json() for each in self.unbalanced_reports[: invariants.MAX_EXAMPLES]
+        )
+        return InvariantResult(SNAPSHOTS_BALANCE, len(self.unbalanced_reports), examples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ class WithheldMessages:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class RunResult:
     """All that is known of a run. ``run`` has the campaigns as far as their messages were sent;
     ``curves`` is ``timeseries`` at an interval that fits a picture."""
 
@@ -131,14 +133,14 @@ class Result:
 
     @property
     def partial(self) -> bool:
-        return self.observed.state is not State.COMPLETE
+        return self.observed.state is not RunState.COMPLETE
 
     @property
     def has_met_thresholds(self) -> bool:
         return all(each.passed for each in self.thresholds)
 
     @property
-    def lags(self) -> bool:
+    def has_driver_lag(self) -> bool:
         """Whether the driver came so late that it shows in the latencies.
 
         All of a blast is meant to arrive at once, and can't.
@@ -183,17 +185,17 @@ class Result:
         )
 
     @property
-    def invariants_hold(self) -> bool:
+    def has_intact_invariants(self) -> bool:
         return all(finding.holds for finding in self.findings)
 
     @property
-    def proven(self) -> bool:
+    def is_proven(self) -> bool:
         """Whether it adds up and is as predicted, as far as it got."""
-        return self.balanced and self.as_predicted and self.invariants_hold
+        return self.balanced and self.as_predicted and self.has_intact_invariants
 
     @property
     def passed(self) -> bool:
-        return self.proven and self.has_met_thresholds and not self.partial
+        return self.is_proven and self.has_met_thresholds and not self.partial
 
     def as_json(self) -> dict[str, Any]:
         """The result as other programs read it, and as ``summary.json``: see docs/results.md."""
@@ -215,13 +217,13 @@ class Result:
             "verdict": {
                 "passed": self.passed,
                 "balanced": self.balanced,
-                "invariants_hold": self.invariants_hold,
+                "invariants_hold": self.has_intact_invariants,
                 "as_predicted": self.as_predicted,
                 "thresholds_met": self.has_met_thresholds,
             },
             "thresholds": [each.as_json() for each in self.thresholds],
             "faults": [vars(each) for each in self.observed.happened],
-            "recovery": {"sent_on": self.observed.sent_on},
+            "recovery": {"sent_on": self.observed.requeued_count},
             "snapshots": self.observed.snapshot_count,
             "figures": dict(self.figures),
             "rejects": [_rejects_as_json(each) for each in self.run.rejects],
@@ -250,7 +252,7 @@ class Result:
                     },
                     "refusals": {kind.slug: each.engagement[kind] for kind in sorted(OPT_OUTS)},
                     "differences": [vars(difference) for difference in each.differences],
-                    "fates": each.fates,
+                    "fates": each.outcome_digest,
                 }
                 for loaded, each in zip(self.run.campaigns, self.comparisons, strict=True)
             ],
@@ -280,23 +282,23 @@ def _rejects_as_json(rejects: AudienceRejects) -> dict[str, Any]:
 
 def judge_run(
     database: Database, run: Run, observed: RunObservations, conditions: RunConditions
-) -> Result:
+) -> RunResult:
     """Read a run back from the rows, and hold it against what was predicted and demanded."""
-    partial = observed.state is not State.COMPLETE
+    partial = observed.state is not RunState.COMPLETE
     with database.read_only_analytics() as connection:
         reports = make_reports(connection, [loaded.campaign for loaded in run.campaigns])
         if partial:
             run = run.limited_to([report.audience for report in reports])
         campaigns = [loaded.campaign for loaded in run.campaigns]
         oracles = [Oracle.of(run.scenario, loaded) for loaded in run.campaigns]
-        expected = allowances(run.scenario, oracles)
+        expected = predict_withheld(run.scenario, oracles)
         comparisons = [
-            compare(
+            check_prediction(
                 connection,
                 loaded,
                 oracle,
                 credit_is_scarce=expected[loaded.plan.organization].credit_is_scarce,
-                unfinished=observed.state is State.ABORTED,
+                is_unfinished=observed.state is RunState.ABORTED,
             )
             for loaded, oracle in zip(run.campaigns, oracles, strict=True)
         ]
@@ -305,11 +307,11 @@ def judge_run(
                 replace(comparison, engagement=report.engagement)
                 for comparison, report in zip(comparisons, reports, strict=True)
             ]
-        findings = invariants.check(connection, campaigns, INVARIANTS)
-        findings.append(observed.balance)
+        findings = invariants.check_invariants(connection, campaigns, INVARIANTS)
+        findings.append(observed.balance_finding)
         mishaps = sum((each.observed for each in comparisons), GatewayAnomalies())
-        measured = measure(connection, run, reports, mishaps, observed.samples)
-        return Result(
+        measured = measure_run(connection, run, reports, mishaps, observed.samples)
+        return RunResult(
             run=run,
             observed=observed,
             conditions=conditions,
@@ -317,14 +319,16 @@ def judge_run(
             comparisons=tuple(comparisons),
             findings=tuple(findings),
             withheld=_count_withheld(run, expected, comparisons, partial=partial),
-            thresholds=judge(run.scenario.thresholds, measured.figures, observed.aborted),
+            thresholds=evaluate_thresholds(
+                run.scenario.thresholds, measured.figures, observed.aborted
+            ),
             **vars(measured),
         )
 
 
 def _count_withheld(
     run: Run,
-    expected: Mapping[str | None, Allowance],
+    expected: Mapping[str | None, WithheldPrediction],
     comparisons: Sequence[PredictionCheck],
     *,
     partial: bool,

@@ -14,15 +14,15 @@ from statistics import median
 from typing import Any
 
 from simulator import figures
-from simulator.figures import COUNTS, LATENCY_SPANS, THROUGHPUT, Unit, owner
+from simulator.figures import LATENCY_SPANS, MESSAGE_COUNTS, THROUGHPUT, Unit, split_figure_name
 from simulator.results.archive import RunSummary, StoredResult
-from simulator.results.result import State
+from simulator.results.result import RunState
 
 COMPARISON_VERSION = 1
 """Version of the JSON comparison. It changes when a key changes its meaning or goes."""
 
 
-class Verdict(StrEnum):
+class ChangeVerdict(StrEnum):
     """What a change means."""
 
     SAME = "same"
@@ -33,26 +33,26 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Rule:
+class FigureRule:
     """How a figure is judged: ``direction`` is 1 if more is better, -1 if less is, 0 if neither. The
-    usual noise is a ``share`` of it, and ``least`` in its unit."""
+    usual noise is a ``share`` of it, and ``min_noise`` in its unit."""
 
     direction: int
     share: float = 0.0
-    least: float = 0.0
+    min_noise: float = 0.0
 
     def default_noise_band(self, value: float) -> float:
-        return max(self.share * abs(value), self.least)
+        return max(self.share * abs(value), self.min_noise)
 
 
-THROUGHPUT_RULE = Rule(direction=1, share=0.15)
-LATENCY_RULE = Rule(direction=-1, share=0.30, least=0.5)
+THROUGHPUT_RULE = FigureRule(direction=1, share=0.15)
+LATENCY_RULE = FigureRule(direction=-1, share=0.30, min_noise=0.5)
 """Of a single run; in real seconds."""
 
 EXACT_RULE, MORE_IS_BETTER, LESS_IS_BETTER = (
-    Rule(direction=0),
-    Rule(direction=1),
-    Rule(direction=-1),
+    FigureRule(direction=0),
+    FigureRule(direction=1),
+    FigureRule(direction=-1),
 )
 """What follows from the seed has no noise."""
 
@@ -64,7 +64,7 @@ MIN_NOISE_SHARE = 0.25
 that happen to agree does not mean that there is none."""
 
 
-def find_rule(figure: str) -> Rule | None:
+def find_rule(figure: str) -> FigureRule | None:
     """How a figure of a run or of a campaign is judged; None where it is only shown."""
     if figure == THROUGHPUT:
         return THROUGHPUT_RULE
@@ -76,7 +76,7 @@ def find_rule(figure: str) -> Rule | None:
         return LESS_IS_BETTER
     if count in ("sent", "delivered"):
         return MORE_IS_BETTER
-    return EXACT_RULE if count in COUNTS else None
+    return EXACT_RULE if count in MESSAGE_COUNTS else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class FigureChange:
     before: float | None
     after: float | None
     band: float | None
-    verdict: Verdict
+    verdict: ChangeVerdict
 
     @property
     def difference(self) -> float | None:
@@ -115,7 +115,7 @@ class FigureChange:
 
 
 @dataclass(frozen=True)
-class Difference:
+class RunDifference:
     """Something that two runs were not made alike in."""
 
     what: str
@@ -130,13 +130,13 @@ class RunComparison:
     before: Sequence[StoredResult]
     after: Sequence[StoredResult]
     changes: tuple[FigureChange, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[RunDifference, ...]
 
     @property
     def unjudged_reason(self) -> str | None:
         """Why nothing is judged; None if it is."""
         for side in (self.before, self.after):
-            if side[0].summary.state is not State.COMPLETE:
+            if side[0].summary.state is not RunState.COMPLETE:
                 return f"{side[0].name} is partial ({side[0].summary.state})"
         return None
 
@@ -145,7 +145,7 @@ class RunComparison:
         """What is worse by more than noise."""
         if self.unjudged_reason is not None:
             return []
-        return [change for change in self.changes if change.verdict is Verdict.WORSE]
+        return [change for change in self.changes if change.verdict is ChangeVerdict.WORSE]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -159,12 +159,12 @@ class RunComparison:
         }
 
 
-def contrast(before: Sequence[StoredResult], after: Sequence[StoredResult]) -> RunComparison:
+def compare_runs(before: Sequence[StoredResult], after: Sequence[StoredResult]) -> RunComparison:
     """Hold a run against an earlier one; each comes with the runs that repeat it, if any. Two that
     repeat each other are held against each other alone."""
     if {each.name for each in before} & {each.name for each in after}:
         before, after = before[:1], after[:1]
-    sides = [_campaigns(before[0]), _campaigns(after[0])]
+    sides = [_campaign_names(before[0]), _campaign_names(after[0])]
     # A single campaign's figures are the run's, and one that is in one run only has nothing to be
     # held against.
     both = [name for name in sides[0] if name in sides[1]] if max(map(len, sides)) > 1 else []
@@ -172,14 +172,14 @@ def contrast(before: Sequence[StoredResult], after: Sequence[StoredResult]) -> R
         before=before,
         after=after,
         changes=tuple(
-            _compare_figure(figure, owner(figure, both)[1], unit, before, after)
+            _compare_figure(figure, split_figure_name(figure, both)[1], unit, before, after)
             for figure, unit in figures.list_figure_units(both).items()
         ),
         differences=tuple(_find_differences(before[0].summary, after[0].summary)),
     )
 
 
-def _campaigns(kept: StoredResult) -> list[str]:
+def _campaign_names(kept: StoredResult) -> list[str]:
     return [each.campaign for each in kept.summary.campaigns]
 
 
@@ -204,7 +204,7 @@ def _compare_figure(
         before=was,
         after=now,
         band=band,
-        verdict=_verdict(rule, band, was, now),
+        verdict=_judge_change(rule, band, was, now),
     )
 
 
@@ -214,48 +214,50 @@ def _figure_values(figure: str, runs: Sequence[StoredResult]) -> list[float]:
 
 
 def _noise_band(
-    rule: Rule, speed: float, was: float | None, values: Sequence[list[float]]
+    rule: FigureRule, speed: float, was: float | None, values: Sequence[list[float]]
 ) -> float:
     usual = rule.default_noise_band((was or 0.0) / speed) * speed
     spreads = [max(each) - min(each) for each in values if len(each) > 1]
     return max(*spreads, MIN_NOISE_SHARE * usual) if spreads else usual
 
 
-def _verdict(
-    rule: Rule | None, band: float | None, was: float | None, now: float | None
-) -> Verdict:
+def _judge_change(
+    rule: FigureRule | None, band: float | None, was: float | None, now: float | None
+) -> ChangeVerdict:
     if rule is None or band is None:
-        return Verdict.CONTEXT
+        return ChangeVerdict.CONTEXT
     if was is None and now is None:
-        return Verdict.SAME
+        return ChangeVerdict.SAME
     if was is None or now is None:
         # Where there is no throughput and no latency, nothing gets anywhere.
-        return Verdict.WORSE if now is None else Verdict.BETTER
+        return ChangeVerdict.WORSE if now is None else ChangeVerdict.BETTER
     if abs(now - was) <= band:
-        return Verdict.SAME
+        return ChangeVerdict.SAME
     if not rule.direction:
-        return Verdict.CHANGED
-    return Verdict.BETTER if (now - was) * rule.direction > 0 else Verdict.WORSE
+        return ChangeVerdict.CHANGED
+    return ChangeVerdict.BETTER if (now - was) * rule.direction > 0 else ChangeVerdict.WORSE
 
 
 COMPARED_SETTINGS = ("scenario", "seed", "state", "speed", "workers", "batch_size", "database")
 COMPARED_TABLES = ("durability", "machine", "versions")
 
 
-def _find_differences(before: RunSummary, after: RunSummary) -> Iterator[Difference]:
+def _find_differences(before: RunSummary, after: RunSummary) -> Iterator[RunDifference]:
     for what in COMPARED_SETTINGS:
-        said = [_said(getattr(each, what)) for each in (before, after)]
+        said = [_format_detail(getattr(each, what)) for each in (before, after)]
         if said[0] != said[1]:
-            yield Difference(what.replace("_", " "), *said)
+            yield RunDifference(what.replace("_", " "), *said)
     for table in COMPARED_TABLES:
         old, new = getattr(before, table), getattr(after, table)
         for what in dict.fromkeys((*old, *new)):
             if old.get(what) != new.get(what) and what not in VOLATILE_DETAILS:
-                yield Difference(f"{table}: {what}", _said(old.get(what)), _said(new.get(what)))
+                yield RunDifference(
+                    f"{table}: {what}", _format_detail(old.get(what)), _format_detail(new.get(what))
+                )
     for line in _definition_changes(before.definition, after.definition):
         mark, text = line[0], line[1:].strip()
         if text:
-            yield Difference("scenario file", *((text, "") if mark == "-" else ("", text)))
+            yield RunDifference("scenario file", *((text, "") if mark == "-" else ("", text)))
 
 
 VOLATILE_DETAILS = frozenset({"load before"})
@@ -268,5 +270,5 @@ def _definition_changes(before: str, after: str) -> list[str]:
     return [line for line in list(lines)[2:] if not line.startswith("@@")]
 
 
-def _said(value: object) -> str:
+def _format_detail(value: object) -> str:
     return "-" if value is None else str(value)

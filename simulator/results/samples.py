@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workers.upkeep.broker import Depth
+from workers.upkeep.broker import BrokerDepth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,5 +21,5 @@ class Sample:
     the queues while the broker is away, the usage of workers elsewhere."""
 
     second: int
-    depths: Mapping[str, Depth] | None
+    depths: Mapping[str, BrokerDepth] | None
     usage: ResourceUsage | None

@@ -19,7 +19,7 @@ from tracker.queries.latencies import (
     QUEUED_TO_GATEWAY,
     Timed,
     TransitionTimes,
-    rank,
+    percentile_rank,
 )
 from tracker.status import Status
 from workers.queues import QUEUES
@@ -41,7 +41,7 @@ def unacked(queue: str) -> str:
     return f"{queue}_unacked"
 
 
-def latency(span: str, percentile: str) -> str:
+def latency_column(span: str, percentile: str) -> str:
     return f"{span}_{percentile}"
 
 
@@ -60,11 +60,11 @@ class Timeseries:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(self.columns)
         for row in zip(*self.columns.values(), strict=True):
-            writer.writerow([_shown(value) for value in row])
+            writer.writerow([_format_cell(value) for value in row])
         return out.getvalue()
 
 
-def _shown(value: float) -> str:
+def _format_cell(value: float) -> str:
     if np.isnan(value):
         return ""
     return str(int(value)) if value == int(value) else f"{value:.6g}"
@@ -100,15 +100,15 @@ def make_timeseries(
         ARRIVALS: entered[Status.QUEUED],
         **{each.slug: entered[each] for each in Status if each is not Status.QUEUED},
         IN_FLIGHT: np.cumsum(entered[Status.QUEUED] - settled),
-        **_sampled(samples, rows, interval),
+        **_sample_columns(samples, rows, interval),
     }
     for span in TIMESERIES_SPANS:
         for name, column in _percentile_columns(passages.timed(span), rows, interval).items():
-            columns[latency(span.name, name)] = column
+            columns[latency_column(span.name, name)] = column
     return Timeseries(interval, columns)
 
 
-def _sampled(samples: Sequence[Sample], rows: int, interval: int) -> dict[str, Column]:
+def _sample_columns(samples: Sequence[Sample], rows: int, interval: int) -> dict[str, Column]:
     names = [each(queue) for queue in QUEUES for each in (ready, unacked)]
     columns = {name: np.full(rows, np.nan) for name in (*names, CPU, MEMORY)}
     for sample in samples:
@@ -136,6 +136,6 @@ def _percentile_columns(timed: Timed, rows: int, interval: int) -> dict[str, Col
     for name, percent in PERCENTILES.items():
         column = np.full(len(count), np.nan)
         some = count > 0
-        column[some] = took[(first + rank(percent, count) - 1)[some]] / 1e6
+        column[some] = took[(first + percentile_rank(percent, count) - 1)[some]] / 1e6
         found[name] = column
     return found

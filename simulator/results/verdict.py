@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck
-from simulator.results.result import Result
+from simulator.results.result import RunResult
 from simulator.scenario.faults import InjectedFault
 from tracker.audit.invariants import InvariantResult
 from tracker.output.report_text import format_finding
 from tracker.queries.report import Report
 from tracker.status import Reason
-from tracker.text import counted, join_with_or
+from tracker.text import join_with_or, pluralize
 from workers.checks.base import third_party_checks
 
 
@@ -63,7 +63,7 @@ def _format_anomalies(mishaps: GatewayAnomalies) -> str:
     return " · ".join(said) or "nothing"
 
 
-def check_result(result: Result) -> Iterator[VerdictItem]:
+def check_result(result: RunResult) -> Iterator[VerdictItem]:
     """Everything that a run is judged by, its campaigns together."""
     wrong = [each.campaign.name for each in result.reports if not each.balanced]
     told = f"the sums of {', '.join(wrong)} do not add up" if wrong else "every sum adds up"
@@ -76,7 +76,7 @@ def check_result(result: Result) -> Iterator[VerdictItem]:
         yield VerdictItem(result.has_met_thresholds, "thresholds", told)
 
 
-def check_run(result: Result) -> Iterator[VerdictItem]:
+def check_run(result: RunResult) -> Iterator[VerdictItem]:
     """What is true or false of a run as a whole, but for its thresholds."""
     for organization, withheld in result.withheld.items():
         if withheld.predicted or withheld.actual:
@@ -94,10 +94,10 @@ def check_run(result: Result) -> Iterator[VerdictItem]:
         for line in _format_broken_invariant(each)
     )
     told = f"{holding} of {len(result.findings)} hold"
-    yield VerdictItem(result.invariants_hold, "invariants", told, more)
+    yield VerdictItem(result.has_intact_invariants, "invariants", told, more)
 
 
-def _check_predictions(result: Result) -> VerdictItem:
+def _check_predictions(result: RunResult) -> VerdictItem:
     """All campaigns' checks against their prediction in one, which names those that failed."""
     agreeing = sum(each.as_predicted for each in result.comparisons)
     unsettled = sum(each.unsettled for each in result.comparisons)
@@ -116,7 +116,7 @@ def _format_broken_invariant(finding: InvariantResult) -> list[str]:
     return [" ".join(first.split()), *(each.strip() for each in others)]
 
 
-def why_partial(result: Result) -> str | None:
+def explain_partial(result: RunResult) -> str | None:
     """Why a result is partial, and how far it got; None for a complete one."""
     if not result.partial:
         return None
@@ -127,9 +127,9 @@ def why_partial(result: Result) -> str | None:
     return f"interrupted; {sent}"
 
 
-def last_word(result: Result, log: Path | None = None) -> str:
+def format_conclusion(result: RunResult, log: Path | None = None) -> str:
     """Why a run passed, or failed and where to see more of it: there may be a ``log``."""
-    if not result.proven:
+    if not result.is_proven:
         places = [
             *_suggest_commands(result),
             *([] if log is None else [f"the workers' log, {log}"]),
@@ -137,18 +137,18 @@ def last_word(result: Result, log: Path | None = None) -> str:
         return f"see {'; '.join(places)}"
     missed = sum(not each.passed for each in result.thresholds)
     said = []
-    why = why_partial(result)
+    why = explain_partial(result)
     if why is not None:
         said.append(f"partial: {why}")
     if missed:
-        said.append(f"{counted(missed, 'threshold')} of {len(result.thresholds)} not met")
+        said.append(f"{pluralize(missed, 'threshold')} of {len(result.thresholds)} not met")
     if said:
         return "; ".join(said)
     met = ", thresholds met" if result.thresholds else ""
     return f"balanced, invariants hold, every message as predicted{met}"
 
 
-def _suggest_commands(result: Result) -> Iterator[str]:
+def _suggest_commands(result: RunResult) -> Iterator[str]:
     """The commands that say more of what went wrong."""
     run = f"--run {result.run.id}"
     differing = [
@@ -156,16 +156,16 @@ def _suggest_commands(result: Result) -> Iterator[str]:
         for report, comparison in zip(result.reports, result.comparisons, strict=True)
         if comparison.differences
     ]
-    if not result.invariants_hold:
+    if not result.has_intact_invariants:
         yield f"sendtrace verify {run}"
     yield from differing[:1]
-    if result.invariants_hold and not differing:
+    if result.has_intact_invariants and not differing:
         yield f"sendtrace report {run}"
 
 
-def warnings(result: Result) -> Iterator[str]:
+def list_warnings(result: RunResult) -> Iterator[str]:
     """What whoever reads the figures has to know."""
-    if result.lags:
+    if result.has_driver_lag:
         yield (
             "The driver lagged behind the arrivals, from which latencies count: it could not record"
             " messages as fast as they were to come. See driver_lag; a lower rate, a faster"
@@ -184,16 +184,16 @@ def _format_occurrence(happened: InjectedFault) -> str:
     return "" if happened.times == 1 else f" ({happened.times:,} times)"
 
 
-def notes(result: Result) -> Iterator[str]:
+def list_notes(result: RunResult) -> Iterator[str]:
     """What is well to know besides."""
     figures = result.figures
     for each in result.observed.happened:
         yield f"At {each.at:.1f} s: {each.told}{_format_occurrence(each)}"
     missed = len(result.run.scenario.faults) - len(result.observed.happened)
     if missed:
-        yield f"The run was over before {counted(missed, 'fault')} of its scenario could happen"
-    if result.observed.sent_on:
-        yield f"Batches that stood still and were sent on again: {result.observed.sent_on:,}"
+        yield f"The run was over before {pluralize(missed, 'fault')} of its scenario could happen"
+    if result.observed.requeued_count:
+        yield f"Batches that stood still and were sent on again: {result.observed.requeued_count:,}"
     if figures["gateway.repeats"]:
         yield f"Given to the gateway again, and taken once: {figures['gateway.repeats']:,.0f}"
     outages = any(each.outage for each in result.run.scenario.gateways.values())

@@ -12,14 +12,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from simulator.figures import (
-    COUNTS,
     LATENCY_SPANS,
-    LEDGER,
+    LEDGER_FIGURES,
+    MESSAGE_COUNTS,
     MESSAGE_TOTAL,
     PERCENTILES,
     SECONDS,
     counts,
-    owner,
+    split_figure_name,
 )
 from simulator.results.measure import read_elapsed_seconds
 from simulator.scenario.thresholds import Threshold
@@ -29,9 +29,9 @@ from tracker.queries.latencies import (
     GATEWAY_TO_OUTCOME,
     QUEUED_TO_FINAL,
     SPANS,
-    Numbers,
+    IntegerArray,
     Span,
-    rank,
+    percentile_rank,
     read_transition_times,
 )
 from tracker.queries.report import Report
@@ -43,7 +43,7 @@ FigureRange = tuple[float, float]
 
 NON_DECREASING_COUNTS = frozenset(
     name
-    for name in COUNTS
+    for name in MESSAGE_COUNTS
     if name.split(".")[0] in ("sent", "not_sent", "not_delivered", "opened", "clicked")
 ) | {"bounced.hard", "spam", "unsubscribed", MESSAGE_TOTAL}
 """Counts that never become less."""
@@ -61,7 +61,7 @@ class AbortCheck:
         self._run = run
         self._thresholds = [each for each in run.scenario.thresholds if each.abort]
         self._campaign_names = [loaded.campaign.name for loaded in run.campaigns]
-        self._known = {
+        self._latencies_by_campaign = {
             loaded.campaign.name: _FinishedLatencies(loaded, self._spans(loaded.campaign.name))
             for loaded in run.campaigns
         }
@@ -72,13 +72,15 @@ class AbortCheck:
 
     def _spans(self, campaign: str) -> set[Span]:
         """The spans of a campaign that thresholds are on."""
-        figures = (owner(each.figure, self._campaign_names) for each in self._thresholds)
+        figures = (
+            split_figure_name(each.figure, self._campaign_names) for each in self._thresholds
+        )
         names = (name.partition(".")[0] for of, name in figures if of in (None, campaign))
         return {SPANS_BY_NAME[name] for name in names if name in SPANS_BY_NAME}
 
     def look(self, connection: Connection, reports: Sequence[Report]) -> Threshold | None:
         """The first threshold that can't be met any more, with the run as far as ``reports``."""
-        for known in self._known.values():
+        for known in self._latencies_by_campaign.values():
             known.read_finished_batches(connection)
         for threshold in self._thresholds:
             least, most = self._compute_range(connection, threshold.figure, reports)
@@ -89,7 +91,7 @@ class AbortCheck:
     def _compute_range(
         self, connection: Connection, figure: str, reports: Sequence[Report]
     ) -> FigureRange:
-        campaign, name = owner(figure, self._campaign_names)
+        campaign, name = split_figure_name(figure, self._campaign_names)
         pairs = [
             (loaded, report)
             for loaded, report in zip(self._run.campaigns, reports, strict=True)
@@ -99,20 +101,20 @@ class AbortCheck:
         planned = sum(loaded.size for loaded, _ in pairs)
         span, _, percentile = name.partition(".")
         if span in SPANS_BY_NAME and percentile in PERCENTILES:
-            known = [self._known[loaded.campaign.name] for loaded, _ in pairs]
+            known = [self._latencies_by_campaign[loaded.campaign.name] for loaded, _ in pairs]
             return _compute_min_percentile(known, span, PERCENTILES[percentile], of, planned), inf
         if name == SECONDS:
             return read_elapsed_seconds(connection, self._run), inf
-        if name in LEDGER:
+        if name in LEDGER_FIGURES:
             found = ledger.counts(connection, [each.campaign.id for each in of])
             return float(getattr(found, name.removeprefix("gateway."))), inf
         count = name.removesuffix(".share")
-        least, most = _count(count, of, planned)
+        least, most = _compute_count_range(count, of, planned)
         per = planned if count != name else 1
         return least / per, most / per
 
 
-def _count(name: str, reports: Sequence[Report], planned: int) -> FigureRange:
+def _compute_count_range(name: str, reports: Sequence[Report], planned: int) -> FigureRange:
     now = counts(reports)[name]
     to_be_recorded = planned - sum(report.audience for report in reports)
     undecided = to_be_recorded + sum(report.in_progress for report in reports)
@@ -140,7 +142,7 @@ def _compute_min_percentile(
     elif span == QUEUED_TO_FINAL.name:
         most = planned
     most = max(most, len(took))
-    place = int(rank(percent, most)) - (most - len(took)) - 1
+    place = int(percentile_rank(percent, most)) - (most - len(took)) - 1
     return float(np.partition(took, place)[place]) / 1e6 if place >= 0 else 0.0
 
 
@@ -150,14 +152,14 @@ class _FinishedLatencies:
 
     def __init__(self, loaded: RunCampaign, spans: Collection[Span]) -> None:
         self._loaded = loaded
-        self._durations: dict[str, list[Numbers]] = {span.name: [] for span in spans}
+        self._durations: dict[str, list[IntegerArray]] = {span.name: [] for span in spans}
         self._spans = {
             settled: [span for span in spans if (span in SPANS_AFTER_ACCEPTANCE) == settled]
             for settled in (False, True)
         }
-        self._read: dict[bool, set[int]] = {False: set(), True: set()}
+        self._read_batches: dict[bool, set[int]] = {False: set(), True: set()}
 
-    def took(self, span: str) -> Numbers:
+    def took(self, span: str) -> IntegerArray:
         """Microseconds."""
         return np.concatenate([np.empty(0, np.uint32), *self._durations[span]])
 
@@ -171,7 +173,7 @@ class _FinishedLatencies:
         for settled, spans in self._spans.items():
             if not spans:
                 continue
-            read = self._read[settled]
+            read = self._read_batches[settled]
             out = read | self._find_unfinished_batches(connection, settled)
             through = [(first, size) for batch, first, size in rows if batch not in out]
             read |= {batch for batch, _, _ in rows if batch not in out}

@@ -26,7 +26,7 @@ BATCH_COLLECTION_SECONDS = 0.25
 A batch costs some milliseconds at each step, however small it is: with four a second that is a few
 hundredths of a core, and a message waits an eighth of a second for its batch."""
 
-MICROSECONDS = 1e6
+MICROSECONDS_PER_SECOND = 1e6
 """In a second."""
 
 
@@ -49,18 +49,18 @@ class Driver:
         self._batch_size = batch_size
         self._is_settled = is_settled
         self._campaigns_by_name = {loaded.campaign.name: loaded for loaded in run.campaigns}
-        self._waiting = list(run.campaigns)
+        self._waiting_campaigns = list(run.campaigns)
         self._active_campaigns: deque[_CampaignProgress] = deque()
-        self.sent = 0
+        self.messages_sent = 0
 
-    def send(self) -> int:
+    def send_due_batch(self) -> int:
         """Send a batch of what has arrived, and say how many messages that were; 0: none has."""
         self._begin_due_campaigns()
         for _ in range(len(self._active_campaigns)):
             sending = self._active_campaigns.popleft()
             due = sending.due(self._batch_size)
             if due:
-                self._send(sending, due)
+                self._send_batch(sending, due)
             if not sending.is_done:
                 self._active_campaigns.append(sending)  # behind the others: campaigns take turns
             if due:
@@ -69,7 +69,7 @@ class Driver:
 
     def _begin_due_campaigns(self) -> None:
         """Begin the campaigns whose time has come."""
-        for loaded in list(self._waiting):
+        for loaded in list(self._waiting_campaigns):
             now = loaded.campaign.clock.now()
             after = loaded.plan.after
             if now < loaded.begins_at:
@@ -80,41 +80,41 @@ class Driver:
                 begins_at = now
             else:
                 continue
-            self._waiting.remove(loaded)
+            self._waiting_campaigns.remove(loaded)
             self._active_campaigns.append(_CampaignProgress(loaded, begins_at))
 
     def _is_fully_sent(self, name: str) -> bool:
-        unsent = [*self._waiting, *(each.loaded for each in self._active_campaigns)]
+        unsent = [*self._waiting_campaigns, *(each.loaded for each in self._active_campaigns)]
         return all(each.campaign.name != name for each in unsent)
 
-    def _send(self, sending: "_CampaignProgress", size: int) -> None:
+    def _send_batch(self, sending: "_CampaignProgress", size: int) -> None:
         campaign = sending.loaded.campaign
         queued = retry_transient(
             partial(
                 enqueue_once,
                 self._database,
                 campaign,
-                batch=sending.batches,
-                first=sending.sent,
+                batch=sending.batches_sent,
+                first=sending.messages_sent,
                 size=size,
                 at=sending.arrivals(size),
                 by=DRIVER_AUTHOR,
             )
         )
         retry_transient(partial(record_acknowledgement, self._database, queued))
-        task = {"campaign": campaign.id, "batch": sending.batches}
+        task = {"campaign": campaign.id, "batch": sending.batches_sent}
         queue = QUEUE_BY_STEP[Step.SUPPRESS]
         retry_transient(
             partial(
                 self._app.send_task,
                 task_name(Step.SUPPRESS),
                 kwargs=task,
-                kwargsrepr=format_task_arguments(campaign.id, campaign.name, sending.batches),
+                kwargsrepr=format_task_arguments(campaign.id, campaign.name, sending.batches_sent),
                 queue=queue,
             )
         )
         sending.record_sent(size)
-        self.sent += size
+        self.messages_sent += size
 
 
 class _CampaignProgress:
@@ -122,23 +122,23 @@ class _CampaignProgress:
 
     def __init__(self, loaded: RunCampaign, begins_at: Instant) -> None:
         self.loaded = loaded
-        self.sent = self.batches = 0
+        self.messages_sent = self.batches_sent = 0
         self._shape = loaded.shape
         self._begins_at = begins_at
-        self._last = time.monotonic() - BATCH_COLLECTION_SECONDS
+        self._last_sent_at = time.monotonic() - BATCH_COLLECTION_SECONDS
 
     @property
     def is_done(self) -> bool:
-        return self.sent == self.loaded.size
+        return self.messages_sent == self.loaded.size
 
     def due(self, most: int) -> int:
         """How many messages to send now, ``most`` at the most; 0 while more are collected."""
         now = self.loaded.campaign.clock.now()
-        arrived = self._shape.arrived((now - self._begins_at) / MICROSECONDS)
-        left = self.loaded.size - self.sent
-        due = min(arrived - self.sent, left)
+        arrived = self._shape.arrived((now - self._begins_at) / MICROSECONDS_PER_SECOND)
+        left = self.loaded.size - self.messages_sent
+        due = min(arrived - self.messages_sent, left)
         full = due >= min(most, left)
-        if due > 0 and (full or time.monotonic() - self._last >= BATCH_COLLECTION_SECONDS):
+        if due > 0 and (full or time.monotonic() - self._last_sent_at >= BATCH_COLLECTION_SECONDS):
             return min(due, most)
         return 0
 
@@ -146,15 +146,15 @@ class _CampaignProgress:
         """When the next ``size`` messages were meant to arrive."""
         if self._shape.is_blast:
             return self._begins_at
-        seconds = self._shape.arrivals(self.sent, size)
-        at = self._begins_at + np.rint(seconds * MICROSECONDS).astype(np.int64)
+        seconds = self._shape.arrivals(self.messages_sent, size)
+        at = self._begins_at + np.rint(seconds * MICROSECONDS_PER_SECOND).astype(np.int64)
         instants: list[Instant] = at.tolist()
         return instants
 
     def record_sent(self, size: int) -> None:
-        self.sent += size
-        self.batches += 1
-        self._last = time.monotonic()
+        self.messages_sent += size
+        self.batches_sent += 1
+        self._last_sent_at = time.monotonic()
 
 
 def record_acknowledgement(database: Database, batch: Batch) -> None:

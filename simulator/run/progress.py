@@ -26,7 +26,7 @@ PLAIN_LINE_INTERVAL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunProgress:
     """How many messages are past each stage."""
 
     recorded: int
@@ -39,7 +39,7 @@ class Standing:
     """Batches of which the gateway has more to tell: receipts, or what recipients do."""
 
     @classmethod
-    def of(cls, reports: Sequence[Report], expecting: int = 0) -> "Standing":
+    def from_reports(cls, reports: Sequence[Report], expecting: int = 0) -> "RunProgress":
         recorded = sum(report.audience for report in reports)
         checked = recorded - sum(report.having(Status.QUEUED) for report in reports)
         ready = sum(report.having(Status.ABOUT_TO_BE_SENT) for report in reports)
@@ -47,7 +47,7 @@ class Standing:
         in_work = sum(report.in_work for report in reports)
         return cls(recorded, checked, checked - ready, settled, in_work, expecting)
 
-    def is_over(self, total: int) -> bool:
+    def is_complete(self, total: int) -> bool:
         """Whether ``total`` messages are recorded, and nothing more will happen to any."""
         return self.recorded == total and not self.in_work and not self.expecting
 
@@ -55,13 +55,13 @@ class Standing:
 class ProgressDisplay(Protocol):
     """Where progress is shown."""
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """A line about what is going on."""
 
     def customers(self, more: int) -> None:
         """``more`` customers were recorded."""
 
-    def messages(self, standing: Standing, total: int, arriving: float = 0.0) -> None:
+    def update_messages(self, standing: RunProgress, total: int, arriving: float = 0.0) -> None:
         """The messages, ``total`` in the end, are this far; the last ones have yet to arrive for
         so many seconds."""
 
@@ -94,7 +94,7 @@ class _BarDisplay:
             for name in ("Queued", "About to be sent", "Gateway", "Settled")
         ]
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self._bars.console.print(
             escape_control_characters(text), markup=False, highlight=False, style="dim"
         )
@@ -102,9 +102,9 @@ class _BarDisplay:
     def customers(self, more: int) -> None:
         self._bars.advance(self._customers, more)
 
-    def messages(self, standing: Standing, total: int, arriving: float = 0.0) -> None:
+    def update_messages(self, standing: RunProgress, total: int, arriving: float = 0.0) -> None:
         self._bars.update(self._customers, visible=False)
-        self._estimate.look(standing, total, arriving)
+        self._estimate.update(standing, total, arriving)
         self._bars.update(self._stage_tasks[-1], outlook=self._estimate.text)
         past = (standing.recorded, standing.checked, standing.accepted, standing.settled)
         for task, count in zip(self._stage_tasks, past, strict=True):
@@ -115,30 +115,30 @@ class _LineDisplay:
     def __init__(self) -> None:
         self._customers = 0
         self._estimate = _TimeEstimate()
-        self._said = time.monotonic()
+        self._printed_at = time.monotonic()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         print(escape_control_characters(text), file=sys.stderr, flush=True)
 
     def customers(self, more: int) -> None:
         self._customers += more
-        if self._due():
-            self.say(f"{self._customers:,} customers recorded")
+        if self._is_due():
+            self.log(f"{self._customers:,} customers recorded")
 
-    def messages(self, standing: Standing, total: int, arriving: float = 0.0) -> None:
-        self._estimate.look(standing, total, arriving)
-        if self._due():
-            self.say(
+    def update_messages(self, standing: RunProgress, total: int, arriving: float = 0.0) -> None:
+        self._estimate.update(standing, total, arriving)
+        if self._is_due():
+            self.log(
                 f"{self._estimate.seconds:4.0f} s  queued {standing.recorded:,}"
                 f" · checked {standing.checked:,} · handed over {standing.accepted:,}"
                 f" · settled {standing.settled:,} of {total:,}"
                 + (f" ({self._estimate.text})" if self._estimate.text else "")
             )
 
-    def _due(self) -> bool:
-        due = time.monotonic() - self._said >= PLAIN_LINE_INTERVAL_SECONDS
+    def _is_due(self) -> bool:
+        due = time.monotonic() - self._printed_at >= PLAIN_LINE_INTERVAL_SECONDS
         if due:
-            self._said = time.monotonic()
+            self._printed_at = time.monotonic()
         return due
 
 
@@ -150,7 +150,7 @@ class _TimeEstimate:
     """
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
+        self._settled_samples: deque[tuple[float, int]] = deque()
         self._started_at = time.monotonic()
         self.text = ""
 
@@ -159,14 +159,17 @@ class _TimeEstimate:
         """Since the first look."""
         return time.monotonic() - self._started_at
 
-    def look(self, standing: Standing, total: int, arriving: float) -> None:
+    def update(self, standing: RunProgress, total: int, arriving: float) -> None:
         """Take in how far the messages are."""
         now = time.monotonic()
-        if not self._seen:
+        if not self._settled_samples:
             self._started_at = now
-        self._seen.append((now, standing.settled))
-        while len(self._seen) > 2 and now - self._seen[0][0] > RATE_WINDOW_SECONDS:
-            self._seen.popleft()
+        self._settled_samples.append((now, standing.settled))
+        while (
+            len(self._settled_samples) > 2
+            and now - self._settled_samples[0][0] > RATE_WINDOW_SECONDS
+        ):
+            self._settled_samples.popleft()
         if standing.recorded == total and not standing.in_work:
             self.text = (
                 f"waiting for receipts and engagement of {standing.expecting:,} batches"
@@ -174,7 +177,7 @@ class _TimeEstimate:
                 else ""
             )
             return
-        since, settled = self._seen[0]
+        since, settled = self._settled_samples[0]
         rate = (standing.settled - settled) / (now - since) if now > since else 0.0
         # While messages still arrive, the rate is theirs: only what waits has to be worked off.
         to_do = standing.recorded - standing.settled if arriving else total - standing.settled

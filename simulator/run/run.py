@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from simulator.faults.inject import FaultInjector, FaultProxies, lines, reject_unsupported_faults
 from simulator.figures import CPU, MEMORY
-from simulator.results.archive import keep
-from simulator.results.result import Result, RunConditions, State, judge_run
+from simulator.results.archive import store_result
+from simulator.results.result import RunConditions, RunResult, RunState, judge_run
 from simulator.retry import retry_transient
 from simulator.run import environment
 from simulator.run.play import RunPlayer
@@ -22,16 +22,16 @@ from simulator.run.progress import open_display
 from simulator.run.shutdown import catch_shutdown_request
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
-from simulator.setup.record import Run, begin, record_run
+from simulator.setup.record import Run, record_run, start_run
 from simulator.stack.broker import Broker, open_configured_broker
-from simulator.stack.local import LocalBroker, Worker, start_local_worker
+from simulator.stack.local import LocalBroker, LocalWorker, start_local_worker
 from tracker.clock import SystemClock
 from tracker.errors import SendtraceError, UsageError
 from tracker.record import catalog
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
 from tracker.store.database import Database
-from tracker.text import counted
+from tracker.text import pluralize
 from workers.gateways.safety import check_gateway
 
 
@@ -49,7 +49,7 @@ class RunInterrupted(SendtraceError):
 class RunOptions:
     """How to run a scenario, as opposed to what is in it.
 
-    ``should_record`` keeps the result, with what is sampled meanwhile; ``sweeping`` sends on what
+    ``should_record`` keeps the result, with what is sampled meanwhile; ``should_sweep`` sends on what
     stands still. ``series`` is the first of the runs that this one repeats.
     """
 
@@ -57,24 +57,24 @@ class RunOptions:
     batch_size: int
     attach: bool
     should_record: bool = True
-    sweeping: bool = True
+    should_sweep: bool = True
     series: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class RunOutcome:
     """The result of a run, and the ``page`` that shows it. Without one it was not to be recorded,
-    or that failed for the reason that ``trouble`` gives. ``asked``: to come to an end."""
+    or that failed for the reason that ``archive_error`` gives. ``is_shutdown_requested``: to come to an end."""
 
-    result: Result
+    result: RunResult
     page: Path | None = None
-    trouble: str | None = None
-    asked: bool = False
+    archive_error: str | None = None
+    is_shutdown_requested: bool = False
 
 
 def simulate(
-    scenario: Scenario, settings: Settings, options: RunOptions, tell: Callable[[Result], None]
-) -> Outcome:
+    scenario: Scenario, settings: Settings, options: RunOptions, tell: Callable[[RunResult], None]
+) -> RunOutcome:
     """Play a scenario through real workers, judge what came of it, ``tell`` and keep it.
 
     Raises :exc:`UsageError`, before anything is written, where it can't be played, and
@@ -87,7 +87,7 @@ def simulate(
     with ExitStack() as stack:
         own = None
         if not (settings.broker_url or options.attach):
-            own = stack.enter_context(LocalStack.of(scenario, settings))
+            own = stack.enter_context(LocalStack.start(scenario, settings))
             settings = own.lines.driver_settings
         database = stack.enter_context(closing(open_database(settings)))
         for kind in scenario.network_gateways:
@@ -97,26 +97,32 @@ def simulate(
             Celery("driver", set_as_current=False, config_source="celeryconfig")
         )
         app.conf.task_publish_retry = False  # we wait ourselves, and say so
-        broker, worker = _connect(stack, app, settings, options, own)
+        broker, worker = _open_broker_and_worker(stack, app, settings, options, own)
         stack.enter_context(database.failing_plainly())
         stack.enter_context(broker.failing_plainly())
         bars = stack.enter_context(ExitStack())
-        shown = bars.enter_context(open_display(_customers(scenario)))
+        shown = bars.enter_context(open_display(_count_customers(scenario)))
         left = retry_transient(broker.waiting_tasks)
         if left:
-            shown.say(f"the broker holds {counted(left, 'task')} of before, which are done as well")
+            shown.log(
+                f"the broker holds {pluralize(left, 'task')} of before, which are done as well"
+            )
         run = record_run(database, scenario, settings.home, shown.customers)
         for rejects in run.rejects:
-            shown.say(f"{rejects.summary}; see {rejects.file}")
-        for block in (_named(database, run), database.failing_plainly(), broker.failing_plainly()):
+            shown.log(f"{rejects.summary}; see {rejects.file}")
+        for block in (
+            _add_run_to_errors(database, run),
+            database.failing_plainly(),
+            broker.failing_plainly(),
+        ):
             stack.enter_context(block)
         if worker is not None:
             worker.wait_until_ready(app)
         is_asked = stack.enter_context(catch_shutdown_request())
-        run = retry_transient(partial(begin, database, run))
+        run = retry_transient(partial(start_run, database, run))
         faults = None
         if own is not None and worker is not None and scenario.faults:
-            faults = FaultInjector(run, database, own.broker, worker, own.lines, shown.say)
+            faults = FaultInjector(run, database, own.broker, worker, own.lines, shown.log)
         play = RunPlayer(
             database, app, run, broker, worker, shown, zone=settings.zone, faults=faults
         )
@@ -124,13 +130,13 @@ def simulate(
             options.batch_size,
             is_asked,
             should_record=options.should_record,
-            sweeping=options.sweeping,
+            should_sweep=options.should_sweep,
         )
         if worker is not None:
             worker.request_stop()  # that takes it two seconds, in which all is checked
-        shown.say("checking it all")
+        shown.log("checking it all")
         retry_transient(partial(roll_up_engagement, database, settings.zone))
-        ended = _finish if observed.state is State.COMPLETE else _abandon_run
+        ended = _finish_run if observed.state is RunState.COMPLETE else _abandon_run
         retry_transient(partial(ended, database, run))
         retry_transient(database.analyze)
         conditions = RunConditions(
@@ -146,13 +152,13 @@ def simulate(
         result = retry_transient(partial(judge_run, database, run, observed, conditions))
         bars.close()
         tell(result)
-        outcome = _keep(database, result, options)
-        if observed.state is State.ABORTED:
+        outcome = _archive_result(database, result, options)
+        if observed.state is RunState.ABORTED:
             _discard_remaining_tasks(broker, worker, run)
-        return replace(outcome, asked=is_asked())
+        return replace(outcome, is_shutdown_requested=is_asked())
 
 
-def _discard_remaining_tasks(broker: Broker, worker: Worker | None, run: Run) -> None:
+def _discard_remaining_tasks(broker: Broker, worker: LocalWorker | None, run: Run) -> None:
     """Have nobody go on with a run that was aborted, as far as that is in our hands."""
     if worker is not None:
         worker.stop()
@@ -170,14 +176,14 @@ class LocalStack:
 
     @classmethod
     @contextmanager
-    def of(cls, scenario: Scenario, settings: Settings) -> Iterator["LocalStack"]:
+    def start(cls, scenario: Scenario, settings: Settings) -> Iterator["LocalStack"]:
         with LocalBroker() as broker, lines(scenario, settings, broker) as led:
             yield cls(broker, led)
 
 
-def _connect(
+def _open_broker_and_worker(
     stack: ExitStack, app: Celery, settings: Settings, options: RunOptions, own: LocalStack | None
-) -> tuple[Broker, Worker | None]:
+) -> tuple[Broker, LocalWorker | None]:
     """The broker, and a worker of our own unless others are to be used; they end with ``stack``."""
     broker = open_configured_broker(settings, "--attach") if own is None else Broker(own.broker.url)
     stack.callback(broker.close)
@@ -194,24 +200,24 @@ def _connect(
     return broker, stack.enter_context(worker)
 
 
-def _keep(database: Database, result: Result, options: RunOptions) -> Outcome:
+def _archive_result(database: Database, result: RunResult, options: RunOptions) -> RunOutcome:
     """Keep a result, if it is to be kept. It is not lost, and is told, where that can't be done."""
     if not options.should_record:
         with suppress(OSError):  # it holds rejected rows
             result.run.folder.rmdir()
-        return Outcome(result=result)
+        return RunOutcome(result=result)
     from simulator.pages.result_page import render_result_page  # loads the chart library
 
     try:
         page = retry_transient(
-            partial(keep, database, result, render_result_page, series=options.series)
+            partial(store_result, database, result, render_result_page, series=options.series)
         )
     except OSError as error:
         where = error.filename or result.run.folder
-        return Outcome(result=result, trouble=f"{where}: {error.strerror}")
+        return RunOutcome(result=result, archive_error=f"{where}: {error.strerror}")
     except SQLAlchemyError as error:
-        return Outcome(result=result, trouble=f"the database: {database.cause(error)}")
-    return Outcome(result=result, page=page)
+        return RunOutcome(result=result, archive_error=f"the database: {database.cause(error)}")
+    return RunOutcome(result=result, page=page)
 
 
 def _reject_unsampled_thresholds(scenario: Scenario, options: RunOptions) -> None:
@@ -230,7 +236,7 @@ def _reject_unsampled_thresholds(scenario: Scenario, options: RunOptions) -> Non
 
 
 @contextmanager
-def _named(database: Database, run: Run) -> Iterator[None]:
+def _add_run_to_errors(database: Database, run: Run) -> Iterator[None]:
     """A block that says, when it comes to no end, which run it was and where to look. Nobody goes
     on with what was interrupted."""
     see = f"sendtrace report --run {run.id}"
@@ -249,12 +255,12 @@ def _abandon_run(database: Database, run: Run) -> None:
         catalog.give_up_run(connection, run.id, SystemClock().now())
 
 
-def _finish(database: Database, run: Run) -> None:
+def _finish_run(database: Database, run: Run) -> None:
     with database.write() as connection:
         catalog.finish_run(connection, run.id, run.campaigns[0].campaign.clock.now())
 
 
-def _customers(scenario: Scenario) -> int | None:
+def _count_customers(scenario: Scenario) -> int | None:
     audiences = [each.audience for each in scenario.campaigns if each.same_as is None]
     sizes = [size for size in audiences if isinstance(size, int)]
     return sum(sizes) if len(sizes) == len(audiences) else None

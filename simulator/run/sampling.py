@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager
 import psutil
 from redis.exceptions import RedisError
 
-from simulator.background import beside
+from simulator.background import run_in_background
 from simulator.results.samples import ResourceUsage, Sample
 from simulator.stack.broker import Broker
-from workers.upkeep.broker import Depth
+from workers.upkeep.broker import BrokerDepth
 
-INTERVAL = 1.0
+SAMPLE_INTERVAL_SECONDS = 1.0
 """Seconds between two samples."""
 
 
@@ -28,25 +28,25 @@ class Sampler:
 
     def running(self) -> AbstractContextManager[None]:
         """A block that is sampled; its beginning is second 0."""
-        return beside(self._sample, "sampler")
+        return run_in_background(self._take_samples, "sampler")
 
-    def _sample(self, stop: threading.Event) -> None:
+    def _take_samples(self, stop: threading.Event) -> None:
         began = time.monotonic()
         second = 0
         while True:
             self.samples.append(
                 Sample(
                     second=second,
-                    depths=self._depths(),
+                    depths=self._read_depths(),
                     usage=None if self._meter is None else self._meter.read(),
                 )
             )
             # A second that was missed, on a machine that slept, has no sample.
-            second = max(second, int((time.monotonic() - began) / INTERVAL)) + 1
-            if stop.wait(began + second * INTERVAL - time.monotonic()):
+            second = max(second, int((time.monotonic() - began) / SAMPLE_INTERVAL_SECONDS)) + 1
+            if stop.wait(began + second * SAMPLE_INTERVAL_SECONDS - time.monotonic()):
                 return
 
-    def _depths(self) -> Mapping[str, Depth] | None:
+    def _read_depths(self) -> Mapping[str, BrokerDepth] | None:
         try:
             return self._broker.depths()
         except RedisError:
@@ -59,7 +59,7 @@ class _UsageMeter:
     def __init__(self, worker_pid: Callable[[], int]) -> None:
         self._worker_pid = worker_pid
         self._read_at = time.monotonic()
-        self._seconds: dict[int, float] = {}
+        self._cpu_seconds: dict[int, float] = {}
 
     def read(self) -> ResourceUsage | None:
         now = time.monotonic()
@@ -73,9 +73,9 @@ class _UsageMeter:
             except psutil.Error:
                 continue
             seconds[process.pid] = times.user + times.system
-        used = sum(each - self._seconds.get(pid, each) for pid, each in seconds.items())
+        used = sum(each - self._cpu_seconds.get(pid, each) for pid, each in seconds.items())
         elapsed = now - self._read_at
-        self._seconds, self._read_at = seconds, now
+        self._cpu_seconds, self._read_at = seconds, now
         if not seconds:
             return None
         return ResourceUsage(cpu=max(0.0, used) / elapsed if elapsed else 0.0, memory=memory)

@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager
 
 from celery import Celery
 
-from simulator.background import beside
-from simulator.retry import PASSING
+from simulator.background import run_in_background
+from simulator.retry import TRANSIENT_ERRORS
 from simulator.stack.broker import Broker
 from tracker.store.database import Database
-from tracker.text import counted
+from tracker.text import pluralize
 from workers.queues import SWEEP_INTERVAL_SECONDS
 
 
@@ -27,23 +27,23 @@ class Sweeper:
     ) -> None:
         self._database, self._app, self._broker = database, app, broker
         self._campaign_ids = campaign_ids
-        self._say = say
-        self.sent_on = 0
+        self._log = say
+        self.requeued_count = 0
         """Batches that were sent on so far, each time one was."""
 
     def running(self) -> AbstractContextManager[None]:
         """A block in which nothing is left standing."""
-        return beside(self._sweep_periodically, "sweeper")
+        return run_in_background(self._sweep_periodically, "sweeper")
 
     def _sweep_periodically(self, stop: threading.Event) -> None:
         while not stop.wait(SWEEP_INTERVAL_SECONDS):
             try:
-                sent_on = self._broker.sweep(self._database, self._app, self._campaign_ids)
-            except PASSING:
+                requeued_count = self._broker.sweep(self._database, self._app, self._campaign_ids)
+            except TRANSIENT_ERRORS:
                 continue  # what is away comes back, and so does the sweep
             except Exception as error:  # such as kombu's own, while the broker goes away
-                self._say(f"the sweep failed, and is done again: {error!r}")
+                self._log(f"the sweep failed, and is done again: {error!r}")
                 continue
-            if sent_on:
-                self.sent_on += len(sent_on)
-                self._say(f"{counted(len(sent_on), 'batch')} stood still: sent on again")
+            if requeued_count:
+                self.requeued_count += len(requeued_count)
+                self._log(f"{pluralize(len(requeued_count), 'batch')} stood still: sent on again")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from celery import Celery
 
 from simulator.retry import retry_transient
-from simulator.run.progress import Standing
+from simulator.run.progress import RunProgress
 from simulator.setup.record import RunCampaign
 from simulator.stack.broker import Broker
 from tracker.errors import SendtraceError, UsageError
@@ -38,62 +38,62 @@ class ProgressWatch:
         self._campaigns = campaigns
         self._broker = broker
         self._app = app
-        self._awaited: Collection[DueKind] = frozenset(DueKind)
+        self._awaited_kinds: Collection[DueKind] = frozenset(DueKind)
         self.reports: list[Report] = []
-        self._progress = Standing(0, 0, 0, 0)
-        self._moved = self._busy_at = time.monotonic()
+        self._progress = RunProgress(0, 0, 0, 0)
+        self._moved_at = self._busy_at = time.monotonic()
         self._is_missing_workers = False
-        self._progress_by_campaign: dict[str, Standing] = {}
+        self._progress_by_campaign: dict[str, RunProgress] = {}
         self.snapshot_count = 0
-        self.unbalanced: list[Report] = []
+        self.unbalanced_reports: list[Report] = []
         """Reports that did not add up, of all that were looked at."""
 
     def await_receipts_only(self) -> None:
         """From now on, wait for what becomes of messages, and not for what recipients do."""
-        self._awaited = frozenset({DueKind.RECEIPTS})
+        self._awaited_kinds = frozenset({DueKind.RECEIPTS})
 
     def is_settled(self, loaded: RunCampaign) -> bool:
         """Whether a campaign whose messages are all recorded was settled at the last look."""
         standing = self._progress_by_campaign.get(loaded.campaign.name)
-        return standing is not None and standing.is_over(loaded.size)
+        return standing is not None and standing.is_complete(loaded.size)
 
-    def look(self, now: float) -> Standing:
+    def look(self, now: float) -> RunProgress:
         """How far the messages are; :exc:`RunStalled` if they will not get any further."""
-        standing = retry_transient(self._look)
+        standing = retry_transient(self._read_progress)
         if standing != self._progress:
-            self._progress, self._moved, self._busy_at, self._is_missing_workers = (
+            self._progress, self._moved_at, self._busy_at, self._is_missing_workers = (
                 standing,
                 now,
                 now,
                 False,
             )
         elif not standing.in_work and not standing.expecting:
-            self._moved = self._busy_at = (
+            self._moved_at = self._busy_at = (
                 now  # nothing is to move: more messages have yet to arrive
             )
         elif retry_transient(self._broker.waiting_tasks):
             self._busy_at = now
-            if now - self._moved > STALLED_AFTER_SECONDS:
-                self._moved = now
+            if now - self._moved_at > STALLED_AFTER_SECONDS:
+                self._moved_at = now
                 self._check_workers()
         elif now - self._busy_at > STALLED_AFTER_SECONDS:
             raise RunStalled(self._describe_stall("nothing has moved and no task is at the broker"))
         return standing
 
-    def _look(self) -> Standing:
+    def _read_progress(self) -> RunProgress:
         with self._database.read() as connection:
             reports = make_reports(connection, self._campaigns)
             self.reports = reports
             expecting = due.expecting(
-                connection, [each.id for each in self._campaigns], self._awaited
+                connection, [each.id for each in self._campaigns], self._awaited_kinds
             )
         self.snapshot_count += 1
-        self.unbalanced += [report for report in reports if not report.balanced]
+        self.unbalanced_reports += [report for report in reports if not report.balanced]
         self._progress_by_campaign = {
-            report.campaign.name: Standing.of([report], expecting[report.campaign.id])
+            report.campaign.name: RunProgress.from_reports([report], expecting[report.campaign.id])
             for report in reports
         }
-        return Standing.of(reports, expecting.total())
+        return RunProgress.from_reports(reports, expecting.total())
 
     def _check_workers(self) -> None:
         """Find out whether anybody is there to work on what waits; once is no proof."""

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class LoadPhase:
-    """So many seconds in which the rate, in messages a second, goes evenly ``rate`` … ``to``."""
+    """So many seconds in which the rate, in messages a second, goes evenly ``rate`` … ``end_rate``."""
 
     seconds: float
     rate: float
-    to: float
+    end_rate: float
 
     @property
     def messages(self) -> float:
         """How many arrive meanwhile."""
-        return self.seconds * (self.rate + self.to) / 2
+        return self.seconds * (self.rate + self.end_rate) / 2
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,18 @@ class ArrivalShape:
     beginning of the campaign on.
     """
 
-    pieces: Sequence[LoadPhase] = ()
+    phases: Sequence[LoadPhase] = ()
 
     @property
     def is_blast(self) -> bool:
-        return not self.pieces
+        return not self.phases
 
     def arrivals(self, first: int, count: int) -> NDArray[np.float64]:
         """When the messages ``first`` … ``first + count - 1`` arrive: seconds, ascending."""
         if self.is_blast:
             return np.zeros(count)
         numbers = np.arange(first, first + count, dtype=np.float64)
-        begins, arrived, rates, slopes = self._table
+        begins, arrived, rates, slopes = self._phase_table
         # Where two pieces meet, or nothing arrives for a while, the message is the later one's.
         piece = np.searchsorted(arrived, numbers, side="right") - 1
         more, rate, slope = numbers - arrived[piece], rates[piece], slopes[piece]
@@ -61,7 +61,7 @@ class ArrivalShape:
             return 0
         if self.is_blast:
             return 2**62
-        begins, arrived, rates, slopes = self._table
+        begins, arrived, rates, slopes = self._phase_table
         piece = int(np.searchsorted(begins, seconds, side="right")) - 1
         since = seconds - begins[piece]
         reached = arrived[piece] + rates[piece] * since + slopes[piece] * since * since / 2
@@ -71,17 +71,17 @@ class ArrivalShape:
         return int(reached) + int(latest <= seconds)
 
     @cached_property
-    def _table(self) -> NDArray[np.float64]:
+    def _phase_table(self) -> NDArray[np.float64]:
         """Rows: when each piece begins, how many had arrived by then, its rate, and by how much
         that changes a second. The last column is what comes after the pieces."""
-        lengths = [piece.seconds for piece in self.pieces]
-        messages = [piece.messages for piece in self.pieces]
-        slopes = [(piece.to - piece.rate) / piece.seconds for piece in self.pieces]
+        lengths = [piece.seconds for piece in self.phases]
+        messages = [piece.messages for piece in self.phases]
+        slopes = [(piece.end_rate - piece.rate) / piece.seconds for piece in self.phases]
         return np.array(
             [
                 np.cumsum([0.0, *lengths]),
                 np.cumsum([0.0, *messages]),
-                [*(piece.rate for piece in self.pieces), self.pieces[-1].to],
+                [*(piece.rate for piece in self.phases), self.phases[-1].end_rate],
                 [*slopes, 0.0],
             ]
         )

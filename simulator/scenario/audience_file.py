@@ -126,7 +126,7 @@ def read_customers(path: Path) -> Iterator[CustomerRecord | RejectedRow]:
                 _validate_text(text)
                 if fault:
                     raise _RowError(fault)
-                customer = _customer(dict(zip(columns, map(str.strip, cells), strict=True)))
+                customer = _parse_customer(dict(zip(columns, map(str.strip, cells), strict=True)))
                 first = first_line.setdefault(customer.customer_id, line)
                 if first != line:
                     raise _RowError(f"duplicate customer_id; line {first} has the same")
@@ -254,14 +254,17 @@ def _validate_text(text: str) -> None:
         raise _RowError("a NUL character; expected UTF-8 text")
 
 
-def _customer(row: Mapping[str, str]) -> CustomerRecord:
+def _parse_customer(row: Mapping[str, str]) -> CustomerRecord:
     get = row.get
     customer_id = row["customer_id"]
     if not 0 < len(customer_id) <= MAX_ID_CHARACTERS:
         wrong = "customer_id is too long" if customer_id else "no customer_id"
         raise _RowError(f"{wrong}; expected 1 to {MAX_ID_CHARACTERS} characters")
     mobile = get("mobile")
-    hard_bounces, soft_bounces = _count(row, "hard_bounces"), _count(row, "soft_bounces")
+    hard_bounces, soft_bounces = (
+        _parse_count(row, "hard_bounces"),
+        _parse_count(row, "soft_bounces"),
+    )
     return CustomerRecord(
         customer_id=customer_id,
         email=get("email") or None,
@@ -293,7 +296,7 @@ def _parse_choice(row: Mapping[str, str], column: str, meanings: Mapping[str, bo
         raise _RowError(f"{column} is {text[:80]!r}; expected {expected} or nothing") from None
 
 
-def _count(row: Mapping[str, str], column: str) -> int:
+def _parse_count(row: Mapping[str, str], column: str) -> int:
     text = row.get(column) or "0"
     if not (text.isascii() and text.isdecimal() and len(text) <= MAX_COUNT_DIGITS):
         raise _RowError(f"{column} is {text[:80]!r}; expected a whole number, 0 or more")

@@ -13,9 +13,9 @@ MAX_VALUE_CHARACTERS = 60
 """Characters of a wrong value that are shown."""
 
 
-def problems(error: ValidationError, top: type[BaseModel]) -> list[str]:
+def format_validation_errors(error: ValidationError, top: type[BaseModel]) -> list[str]:
     """One line a key that is wrong in a file that should be a ``top``."""
-    return [_explain(each, top) for each in _first_error_per_key(error.errors())]
+    return [_format_error(each, top) for each in _first_error_per_key(error.errors())]
 
 
 def shown(value: object) -> str:
@@ -26,10 +26,10 @@ def shown(value: object) -> str:
 
 def _first_error_per_key(errors: list[ErrorDetails]) -> list[ErrorDetails]:
     """One problem a key."""
-    return list({_key(error): error for error in reversed(errors)}.values())[::-1]
+    return list({_format_key(error): error for error in reversed(errors)}.values())[::-1]
 
 
-def _key(error: ErrorDetails) -> str:
+def _format_key(error: ErrorDetails) -> str:
     key = ""
     for part in error["loc"]:
         if isinstance(part, int):
@@ -39,8 +39,8 @@ def _key(error: ErrorDetails) -> str:
     return key
 
 
-def _explain(error: ErrorDetails, top: type[BaseModel]) -> str:
-    key, value, context = _key(error), error["input"], error.get("ctx", {})
+def _format_error(error: ErrorDetails, top: type[BaseModel]) -> str:
+    key, value, context = _format_key(error), error["input"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
             known = _known_keys(error["loc"], top)

@@ -12,7 +12,7 @@ from simulator.scenario.errors import shown
 from simulator.scenario.values import (
     Duration,
     PositiveDuration,
-    Section,
+    ScenarioSection,
     Share,
     parse_positive_duration,
 )
@@ -24,7 +24,7 @@ def _parse_clock_advance(value: object) -> timedelta:
     return parse_positive_duration(value[1:].strip())
 
 
-class Kind(StrEnum):
+class FaultKind(StrEnum):
     """What goes wrong; a key of the file."""
 
     KILL = "kill"
@@ -36,11 +36,11 @@ class Kind(StrEnum):
     CLOCK = "clock"
 
 
-LASTING = frozenset({Kind.PAUSE, Kind.PARTITION})
+KINDS_WITH_DURATION = frozenset({FaultKind.PAUSE, FaultKind.PARTITION})
 """What comes to an end by itself."""
 
 
-class FaultSection(Section):
+class FaultSection(ScenarioSection):
     """Something that goes wrong ``at`` a time of the run: exactly one of the kinds."""
 
     at: Duration
@@ -58,19 +58,19 @@ class FaultSection(Section):
 
     @model_validator(mode="after")
     def _validate_single_kind(self) -> Self:
-        kinds = [kind for kind in Kind if getattr(self, kind) is not None]
+        kinds = [kind for kind in FaultKind if getattr(self, kind) is not None]
         if len(kinds) != 1:
             raise ValueError(
                 f"says {' and '.join(kinds) or 'nothing that goes wrong'}; expected one of"
-                f" {', '.join(Kind)}"
+                f" {', '.join(FaultKind)}"
             )
-        if (self.kind in LASTING) != (self.for_ is not None):
+        if (self.kind in KINDS_WITH_DURATION) != (self.for_ is not None):
             wanted = 'is missing; expected one like "5s"' if self.for_ is None else "has no meaning"
             raise ValueError(f"for: {wanted} with {self.kind}")
         for key, default, kind, what in (
-            ("when", None, Kind.KILL, "pool-child"),
-            ("data", "kept", Kind.RESTART, "broker"),
-            ("connections", "stalled", Kind.PARTITION, "workers"),
+            ("when", None, FaultKind.KILL, "pool-child"),
+            ("data", "kept", FaultKind.RESTART, "broker"),
+            ("connections", "stalled", FaultKind.PARTITION, "workers"),
         ):
             if getattr(self, key) != default and getattr(self, kind) != what:
                 raise ValueError(f'{key}: has no meaning without {kind} = "{what}"')
@@ -82,32 +82,30 @@ class FaultSection(Section):
         return self.for_ or timedelta()
 
     @property
-    def kind(self) -> Kind:
-        return next(kind for kind in Kind if getattr(self, kind) is not None)
+    def kind(self) -> FaultKind:
+        return next(kind for kind in FaultKind if getattr(self, kind) is not None)
 
     @property
     def told(self) -> str:
         """What goes wrong, in words."""
         match self.kind:
-            case Kind.KILL if self.when is not None:
+            case FaultKind.KILL if self.when is not None:
                 return "pool processes are killed after the gateway has accepted"
-            case Kind.KILL:
+            case FaultKind.KILL:
                 return f"a {self.kill} is killed"
-            case Kind.RESTART:
+            case FaultKind.RESTART:
                 lost = ", its data is lost" if self.data == "lost" else ""
                 return f"the {self.restart} is restarted{lost}"
-            case Kind.FLUSH:
+            case FaultKind.FLUSH:
                 return "the broker forgets everything"
-            case Kind.PAUSE:
-                return f"the database is silent for {_seconds(self.duration)}"
-            case Kind.PARTITION:
-                return (
-                    f"the workers' connections are {self.connections} for {_seconds(self.duration)}"
-                )
-            case Kind.DUPLICATE_TASKS:
+            case FaultKind.PAUSE:
+                return f"the database is silent for {_format_seconds(self.duration)}"
+            case FaultKind.PARTITION:
+                return f"the workers' connections are {self.connections} for {_format_seconds(self.duration)}"
+            case FaultKind.DUPLICATE_TASKS:
                 return f"{self.duplicate_tasks:.0%} of tasks are delivered twice from now on"
-            case Kind.CLOCK:
-                return f"the run's clock is put forward by {_seconds(self.clock or timedelta())}"
+            case FaultKind.CLOCK:
+                return f"the run's clock is put forward by {_format_seconds(self.clock or timedelta())}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,5 +120,5 @@ class InjectedFault:
     trouble: str | None = None
 
 
-def _seconds(duration: timedelta) -> str:
+def _format_seconds(duration: timedelta) -> str:
     return f"{duration.total_seconds():g} s"

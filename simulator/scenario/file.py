@@ -16,21 +16,26 @@ from pydantic import (
 
 from simulator.figures import RESERVED_NAMES, is_known_early
 from simulator.scenario.audience_file import CustomerRecord, check_header, read_customers
-from simulator.scenario.errors import problems, shown
+from simulator.scenario.errors import format_validation_errors, shown
 from simulator.scenario.faults import FaultSection
 from simulator.scenario.sections import (
     Campaign,
-    Clock,
-    CouponSeries,
-    Engagement,
-    Gateway,
-    Organization,
-    Service,
+    ClockSection,
+    CouponSeriesSection,
+    EngagementSection,
+    GatewaySection,
+    OrganizationSection,
+    ServiceSection,
 )
-from simulator.scenario.thresholds import Threshold, ThresholdSection, expand_thresholds, parse
-from simulator.scenario.values import Name, Section
+from simulator.scenario.thresholds import (
+    Threshold,
+    ThresholdSection,
+    expand_thresholds,
+    parse_thresholds,
+)
+from simulator.scenario.values import Name, ScenarioSection
 from simulator.world.outcomes import EngagementRates
-from simulator.world.services import Settings as ServiceSettings
+from simulator.world.services import SimulatedServicesSettings as ServiceSettings
 from tracker.errors import UsageError
 from tracker.status import Channel
 from tracker.text import suggest_similar
@@ -42,31 +47,33 @@ class InvalidScenario(UsageError):
     """The scenario file does not describe something that can be run."""
 
 
-class Scenario(Section):
+class Scenario(ScenarioSection):
     """What to simulate. ``path`` is the file it came from, ``text`` its contents."""
 
     path: Path = Field(exclude=True)
     text: str = Field(exclude=True)
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
-    organization: Organization = Organization()
-    organizations: dict[Name, Organization] = Field(default_factory=dict)
+    organization: OrganizationSection = OrganizationSection()
+    organizations: dict[Name, OrganizationSection] = Field(default_factory=dict)
     campaigns: tuple[Campaign, ...]
-    gateways: dict[Name, Gateway] = Field(default_factory=dict)
-    coupon_series: dict[Name, CouponSeries] = Field(default_factory=dict)
-    services: dict[ServiceName, Service] = Field(default_factory=dict)
-    engagement: dict[Channel, Engagement] = Field(default_factory=dict)
-    clock: Clock = Clock()
+    gateways: dict[Name, GatewaySection] = Field(default_factory=dict)
+    coupon_series: dict[Name, CouponSeriesSection] = Field(default_factory=dict)
+    services: dict[ServiceName, ServiceSection] = Field(default_factory=dict)
+    engagement: dict[Channel, EngagementSection] = Field(default_factory=dict)
+    clock: ClockSection = ClockSection()
     faults: tuple[FaultSection, ...] = ()
-    demands: Annotated[dict[str, ThresholdSection], BeforeValidator(expand_thresholds)] = Field(
-        default_factory=dict, alias="thresholds"
-    )
+    threshold_sections: Annotated[
+        dict[str, ThresholdSection], BeforeValidator(expand_thresholds)
+    ] = Field(default_factory=dict, alias="thresholds")
 
     @cached_property
     def thresholds(self) -> tuple[Threshold, ...]:
         """What is demanded of the figures of the result."""
         names = [campaign.name for campaign in self.campaigns]
-        return parse(self.demands, names, lambda figure: is_known_early(figure, names))
+        return parse_thresholds(
+            self.threshold_sections, names, lambda figure: is_known_early(figure, names)
+        )
 
     @field_validator("campaigns")
     @classmethod
@@ -84,8 +91,8 @@ class Scenario(Section):
     @field_validator("engagement")
     @classmethod
     def _validate_engagement_channels(
-        cls, engagement: dict[Channel, Engagement]
-    ) -> dict[Channel, Engagement]:
+        cls, engagement: dict[Channel, EngagementSection]
+    ) -> dict[Channel, EngagementSection]:
         if Channel.SMS in engagement:
             raise ValueError("sms has no engagement; expected email")
         return engagement
@@ -147,7 +154,7 @@ class Scenario(Section):
                 if name not in used:
                     raise ValueError(f"{key}.{name}: no campaign uses it")
 
-    def organization_of(self, campaign: Campaign) -> Organization:
+    def organization_of(self, campaign: Campaign) -> OrganizationSection:
         """Who sends a campaign."""
         named = campaign.organization
         return self.organization if named is None else self.organizations[named]
@@ -158,9 +165,9 @@ class Scenario(Section):
         organizations = (self.organization_of(campaign) for campaign in self.campaigns)
         return any(each.message_limit is not None for each in organizations)
 
-    def gateway_of(self, campaign: Campaign) -> Gateway:
+    def gateway_of(self, campaign: Campaign) -> GatewaySection:
         """What takes a campaign's messages over: the gateway that it names, or its channel's."""
-        return self.gateways.get(campaign.gateway or campaign.channel, Gateway())
+        return self.gateways.get(campaign.gateway or campaign.channel, GatewaySection())
 
     @property
     def network_gateways(self) -> list[str]:
@@ -175,7 +182,7 @@ class Scenario(Section):
 
     def engagement_rates_of(self, campaign: Campaign) -> EngagementRates:
         """What the recipients of a campaign do with it."""
-        return self.engagement.get(campaign.channel, Engagement()).inclination
+        return self.engagement.get(campaign.channel, EngagementSection()).rates
 
     def can_engage(self, campaign: Campaign) -> bool:
         """Whether anybody may do anything with a campaign: addresses in a file may force it."""
@@ -203,7 +210,7 @@ class Scenario(Section):
         return [each for each in self.campaigns if self.audience_owner_of(each) == owner]
 
     @property
-    def services_without_outages(self) -> dict[ServiceName, Service]:
+    def services_without_outages(self) -> dict[ServiceName, ServiceSection]:
         return {
             name: each.model_copy(update={"outage": None}) for name, each in self.services.items()
         }
@@ -213,7 +220,7 @@ class Scenario(Section):
         return self.path.parent / str(campaign.audience)
 
     @property
-    def files(self) -> list[Path]:
+    def source_files(self) -> list[Path]:
         """What it was read from: its own file, and those of audiences."""
         audiences = (each for each in self.campaigns if isinstance(each.audience, Path))
         return [self.path, *map(self.audience_file_of, audiences)]
@@ -221,7 +228,7 @@ class Scenario(Section):
     def refuse_to_overwrite(self, option: str, file: Path | None) -> None:
         """Raise :exc:`UsageError` if what an option names, to be written, is one of the files."""
         with suppress(OSError):  # what can't be looked at, can't be written either
-            if file is not None and any(file.samefile(each) for each in self.files):
+            if file is not None and any(file.samefile(each) for each in self.source_files):
                 raise UsageError(f"{option} {file}: is read here; expected another file to write")
 
     def campaign(self, name: str) -> Campaign:
@@ -258,7 +265,7 @@ def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None 
     try:
         scenario = Scenario(path=path, text=text, **raw)
     except ValidationError as error:
-        wrong = problems(error, Scenario)
+        wrong = format_validation_errors(error, Scenario)
         raise InvalidScenario("\n".join(f"{path}: {each}" for each in wrong)) from None
     for place, campaign in enumerate(scenario.campaigns):
         if isinstance(campaign.audience, Path):

@@ -8,10 +8,16 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from simulator.scenario import arrivals
 from simulator.scenario.arrivals import ArrivalShape
 from simulator.scenario.errors import shown
-from simulator.scenario.values import Duration, PositiveDuration, PositiveRate, Rate, Section
+from simulator.scenario.values import (
+    Duration,
+    PositiveDuration,
+    PositiveRate,
+    Rate,
+    ScenarioSection,
+)
 
 
-class RampSection(Section):
+class RampSection(ScenarioSection):
     start: Rate = Field(alias="from")
     end: PositiveRate = Field(alias="to")
     over: PositiveDuration
@@ -21,12 +27,12 @@ class RampSection(Section):
         return arrivals.ramp(self.start, self.end, self.over.total_seconds())
 
 
-class StepSection(Section):
+class StepSection(ScenarioSection):
     rate: Rate
     for_: PositiveDuration = Field(alias="for")
 
 
-class SpikeSection(Section):
+class SpikeSection(ScenarioSection):
     base: PositiveRate
     peak: PositiveRate
     at: Duration
@@ -42,7 +48,7 @@ class SpikeSection(Section):
 BLAST = "blast"
 
 
-class ShapeSection(Section):
+class ShapeSection(ScenarioSection):
     """One of the shapes in which messages arrive, or none for a blast."""
 
     constant: PositiveRate | None = None
@@ -87,7 +93,7 @@ def _parse_shape(value: object) -> object:
     raise ValueError(f"{shown(value)} is no shape; expected {SHAPE_SYNTAX}")
 
 
-class LoadSection(Section):
+class LoadSection(ScenarioSection):
     """When a campaign begins, from the beginning of the run on, and in what shape its messages
     arrive; in simulated time."""
 

@@ -10,7 +10,15 @@ from pydantic import AfterValidator, Field, PlainValidator, field_validator, mod
 
 from simulator.scenario.errors import shown
 from simulator.scenario.load import LoadSection
-from simulator.scenario.values import BounceLimit, Count, Duration, Name, Section, Share, text
+from simulator.scenario.values import (
+    BounceLimit,
+    Count,
+    Duration,
+    Name,
+    ScenarioSection,
+    Share,
+    validate_text,
+)
 from simulator.world.defects import PLANTABLE_REASONS, explain_unplantable
 from simulator.world.outcomes import EngagementRates, GatewayBehaviour, ReceiptFaultRates
 from simulator.world.services import ServiceFailures
@@ -18,7 +26,7 @@ from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
 from tracker.status import Channel, Reason
 from tracker.text import suggest_similar
 from workers.candidates import validate_requirements
-from workers.gateways.base import installed
+from workers.gateways.base import find_gateway_kinds
 
 MAX_CAMPAIGN_MESSAGES = 100_000_000
 """More messages than a campaign can sensibly have: a slip of the keyboard."""
@@ -37,7 +45,7 @@ class SameAs:
     campaign: str
 
 
-def _audience(value: object) -> int | Path | SameAs:
+def _parse_audience(value: object) -> int | Path | SameAs:
     if isinstance(value, dict):
         if set(value) != {"same_as"} or not isinstance(value["same_as"], str):
             raise ValueError(f'{shown(value)} is no audience; expected {{ same_as = "CAMPAIGN" }}')
@@ -58,36 +66,36 @@ def _audience(value: object) -> int | Path | SameAs:
     return Path(value)
 
 
-class MessageLimitSection(Section):
+class MessageLimitSection(ScenarioSection):
     count: Annotated[int, Field(ge=1, le=MAX_MESSAGE_LIMIT, strict=True)]
     days: Annotated[int, Field(ge=1, le=MAX_MESSAGE_LIMIT_DAYS, strict=True)]
 
 
-class ChannelSettings(Section):
+class ChannelSection(ScenarioSection):
     """What an organization does on a channel; without a sender it uses its name."""
 
     enabled: Annotated[bool, Field(strict=True)] = True
     sender: str | None = None
 
 
-class Organization(Section):
-    name: Annotated[str, AfterValidator(text)] = "Acme Retail"
+class OrganizationSection(ScenarioSection):
+    name: Annotated[str, AfterValidator(validate_text)] = "Acme Retail"
     enabled: Annotated[bool, Field(strict=True)] = True
     credit: Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)] | None = None
     message_limit: MessageLimitSection | None = None
     hard_bounce_limit: BounceLimit = 1
     soft_bounce_limit: BounceLimit = 3
-    email: ChannelSettings = ChannelSettings()
-    sms: ChannelSettings = ChannelSettings()
+    email: ChannelSection = ChannelSection()
+    sms: ChannelSection = ChannelSection()
 
-    def on(self, channel: Channel) -> ChannelSettings:
+    def channel_section(self, channel: Channel) -> ChannelSection:
         return self.email if channel is Channel.EMAIL else self.sms
 
 
-class Campaign(Section):
+class Campaign(ScenarioSection):
     name: Name
     channel: Channel
-    audience: Annotated[int | Path | SameAs, PlainValidator(_audience)]
+    audience: Annotated[int | Path | SameAs, PlainValidator(_parse_audience)]
     after: str | None = None
     organization: str | None = None
     gateway: str | None = None
@@ -125,7 +133,7 @@ class Campaign(Section):
         return self
 
 
-class Latency(Section):
+class LatencySection(ScenarioSection):
     median: Duration
     p99: Duration
 
@@ -138,10 +146,10 @@ class Latency(Section):
         return self
 
 
-AT_ONCE = Latency.model_construct(median=timedelta(), p99=timedelta())
+NO_LATENCY = LatencySection.model_construct(median=timedelta(), p99=timedelta())
 
 
-class ReceiptsSection(Section):
+class ReceiptsSection(ScenarioSection):
     """How a gateway's receipts go wrong: shares of attempts, and of what is delivered for
     ``late_bounce``."""
 
@@ -151,7 +159,7 @@ class ReceiptsSection(Section):
     late_bounce: Share = 0.0
 
 
-class OutageSection(Section):
+class OutageSection(ScenarioSection):
     """A time, from the beginning of the run on, in which something can't be reached."""
 
     start: Duration = Field(alias="from")
@@ -177,23 +185,23 @@ class SlowSection(OutageSection):
 SIMULATED_GATEWAY_KIND = "simulated"
 
 
-def _kind(kind: str) -> str:
-    if kind not in installed():
+def _validate_gateway_kind(kind: str) -> str:
+    if kind not in find_gateway_kinds():
         raise ValueError(
-            f"there is no gateway of kind {kind!r}{suggest_similar(kind, installed())}"
+            f"there is no gateway of kind {kind!r}{suggest_similar(kind, find_gateway_kinds())}"
         )
     return kind
 
 
-class Gateway(Section):
+class GatewaySection(ScenarioSection):
     """What takes messages over. All but the first five keys say how a simulated one behaves."""
 
-    kind: Annotated[str, AfterValidator(_kind)] = SIMULATED_GATEWAY_KIND
+    kind: Annotated[str, AfterValidator(_validate_gateway_kind)] = SIMULATED_GATEWAY_KIND
     enabled: Annotated[bool, Field(strict=True)] = True
     attempts: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
     rate: Count | None = None
     retry_after: Duration | None = None
-    latency: Latency = AT_ONCE
+    latency: LatencySection = NO_LATENCY
     hard_bounce: Share = 0.0
     soft_bounce: Share = 0.0
     not_delivered: Share = 0.0
@@ -224,7 +232,7 @@ class Gateway(Section):
         return self.kind == SIMULATED_GATEWAY_KIND
 
     @property
-    def rest(self) -> timedelta:
+    def retry_delay(self) -> timedelta:
         """How long what bounced softly waits for its next attempt: a real server wants a minute."""
         usual = timedelta() if self.is_simulated else timedelta(minutes=1)
         return usual if self.retry_after is None else self.retry_after
@@ -243,14 +251,14 @@ class Gateway(Section):
         )
 
 
-class Engagement(Section):
+class EngagementSection(ScenarioSection):
     open: Share = 0.0
     click: Share = 0.0
     spam: Share = 0.0
     unsubscribe: Share = 0.0
     machine_open: Share = 0.0
     again: Share = 0.0
-    delay: Latency = AT_ONCE
+    delay: LatencySection = NO_LATENCY
 
     @model_validator(mode="after")
     def _validate_rates(self) -> Self:
@@ -262,7 +270,7 @@ class Engagement(Section):
         return self
 
     @property
-    def inclination(self) -> EngagementRates:
+    def rates(self) -> EngagementRates:
         return EngagementRates(
             open=self.open,
             click=self.click,
@@ -275,7 +283,7 @@ class Engagement(Section):
         )
 
 
-class Service(Section):
+class ServiceSection(ScenarioSection):
     """How a service fails: for a share of what it is asked, each time, and all of it for a time."""
 
     error_rate: Share = 0.0
@@ -288,9 +296,9 @@ class Service(Section):
         )
 
 
-class CouponSeries(Section):
+class CouponSeriesSection(ScenarioSection):
     active: Annotated[bool, Field(strict=True)] = True
 
 
-class Clock(Section):
+class ClockSection(ScenarioSection):
     speed: Annotated[float, Field(gt=0, le=100_000, strict=True)] = 1.0

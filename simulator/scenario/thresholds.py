@@ -12,7 +12,7 @@ from pydantic import Field
 
 from simulator.figures import Figures, Unit, list_figure_units
 from simulator.scenario.errors import shown
-from simulator.scenario.values import Section, duration
+from simulator.scenario.values import ScenarioSection, parse_duration
 from tracker.text import suggest_similar
 
 RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
@@ -20,7 +20,7 @@ RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
 )
 
 _THRESHOLD_PATTERN = re.compile(r"\s*(<=|>=|==|<|>)\s*([^<>=\s].*?)\s*")
-_NUMBER = re.compile(r"\d+(?:_\d+)*(?:\.\d+)?(?:e[+-]?\d+)?", re.ASCII)
+_NUMBER_PATTERN = re.compile(r"\d+(?:_\d+)*(?:\.\d+)?(?:e[+-]?\d+)?", re.ASCII)
 MAX_BYTES = 1e18
 _BYTE_UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "B": 1.0}
 
@@ -33,7 +33,7 @@ LIMIT_FORMATS = {
 """What a limit of a unit looks like; of all others it is a plain number."""
 
 
-class ThresholdSection(Section):
+class ThresholdSection(ScenarioSection):
     """A threshold in its long form. With ``abort`` the run ends once it can't be met any more; None
     is where that is known, if all are to."""
 
@@ -115,7 +115,7 @@ class ThresholdResult:
         }
 
 
-def judge(
+def evaluate_thresholds(
     thresholds: Sequence[Threshold], figures: Figures, aborted: Threshold | None = None
 ) -> tuple[ThresholdResult, ...]:
     """Hold each threshold against its figure. One for which the run was ``aborted`` is not met,
@@ -125,7 +125,7 @@ def judge(
     )
 
 
-def parse(
+def parse_thresholds(
     demands: Mapping[str, ThresholdSection],
     campaigns: Sequence[str],
     can_abort: Callable[[str], bool],
@@ -149,7 +149,7 @@ def parse(
                 f"{where}: is not known before the end of a run; expected no abort = true"
             )
         try:
-            relation, limit = _read(demand.is_, unit)
+            relation, limit = _parse_expression(demand.is_, unit)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         found.append(
@@ -165,7 +165,7 @@ def parse(
     return tuple(found)
 
 
-def _read(told: str, unit: Unit) -> tuple[str, float]:
+def _parse_expression(told: str, unit: Unit) -> tuple[str, float]:
     match = _THRESHOLD_PATTERN.fullmatch(told)
     if match is None:
         raise ValueError(
@@ -184,27 +184,27 @@ def _parse_limit(text: str, unit: Unit) -> float | None:
     match unit:
         case Unit.SECONDS:
             try:
-                return duration(text).total_seconds()
+                return parse_duration(text).total_seconds()
             except ValueError:
                 return None
         case Unit.SHARE:
             percent = text.endswith("%")
-            share = _number(text.removesuffix("%").rstrip())
+            share = _parse_number(text.removesuffix("%").rstrip())
             if share is not None and percent:
                 share /= 100
             return share if share is not None and share <= 1 else None
         case Unit.RATE:
-            return _number(text.removesuffix("/s").rstrip())
+            return _parse_number(text.removesuffix("/s").rstrip())
         case Unit.BYTES:
             for ending, factor in _BYTE_UNITS.items():
                 if text.endswith(ending):
-                    size = _number(text.removesuffix(ending).rstrip())
+                    size = _parse_number(text.removesuffix(ending).rstrip())
                     return None if size is None or size > MAX_BYTES else size * factor
             return None
         case _:
-            return _number(text)
+            return _parse_number(text)
 
 
-def _number(text: str) -> float | None:
-    number = float(text.replace("_", "")) if _NUMBER.fullmatch(text) else inf
+def _parse_number(text: str) -> float | None:
+    number = float(text.replace("_", "")) if _NUMBER_PATTERN.fullmatch(text) else inf
     return number if isfinite(number) else None

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from simulator.scenario.errors import shown
 from tracker.record.receipts import MAX_BOUNCE_LIMIT
 
-LONGEST = timedelta(days=365)
+MAX_DURATION = timedelta(days=365)
 """No latency is longer."""
 
 MIN_RATE, MAX_RATE = 0.001, 10_000_000
@@ -26,18 +26,18 @@ _DURATION_UNITS = {
 }
 
 
-def duration(value: object) -> timedelta:
+def parse_duration(value: object) -> timedelta:
     """A duration as a scenario says it; :exc:`ValueError` for what is none."""
     match = _DURATION_PATTERN.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f'{shown(value)} is no duration; expected one like "800ms", "4s" or "2m"')
     amount, unit = float(match[1]), _DURATION_UNITS[match[2]]
-    if amount > LONGEST / unit:
-        raise ValueError(f"{value} is longer than {LONGEST.days} days")
+    if amount > MAX_DURATION / unit:
+        raise ValueError(f"{value} is longer than {MAX_DURATION.days} days")
     return amount * unit
 
 
-def text(value: str) -> str:
+def validate_text(value: str) -> str:
     """A text that is there; :exc:`ValueError` for what can't be shown."""
     if not value or "\0" in value:
         raise ValueError(f"{value!r} is not a text that can be shown")
@@ -46,13 +46,13 @@ def text(value: str) -> str:
 
 def parse_positive_duration(value: object) -> timedelta:
     """The same, for what can't take no time."""
-    found = duration(value)
+    found = parse_duration(value)
     if not found:
         raise ValueError(f"{value} is no time at all; expected a duration above 0")
     return found
 
 
-def rate(value: object) -> float:
+def parse_rate(value: object) -> float:
     """Messages a second, 0 for none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{shown(value)} is not a number; expected messages a second, like 2_000")
@@ -65,15 +65,15 @@ def rate(value: object) -> float:
 
 def parse_positive_rate(value: object) -> float:
     """The same, for what has to come to an end."""
-    found = rate(value)
+    found = parse_rate(value)
     if not found:
         raise ValueError("0 messages a second would never arrive; expected a rate above 0")
     return found
 
 
-Duration = Annotated[timedelta, BeforeValidator(duration)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[timedelta, BeforeValidator(parse_positive_duration)]
-Rate = Annotated[float, BeforeValidator(rate)]
+Rate = Annotated[float, BeforeValidator(parse_rate)]
 PositiveRate = Annotated[float, BeforeValidator(parse_positive_rate)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
@@ -81,7 +81,7 @@ BounceLimit = Annotated[int, Field(ge=1, le=MAX_BOUNCE_LIMIT, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
-class Section(BaseModel):
+class ScenarioSection(BaseModel):
     """A table of the file. Keys that it does not name are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

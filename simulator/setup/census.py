@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from simulator.scenario.audience_file import CustomerRecord
 from simulator.scenario.sections import Campaign
-from simulator.world.defects import SOUND
-from simulator.world.forced import POISONS, find_forced_outcome
+from simulator.world.defects import NO_DEFECT
+from simulator.world.forced import POISON_OUTCOMES, find_forced_outcome
 from tracker.status import Channel, Reason
 
-MOST = 32_767
+MAX_COUNTED_BOUNCES = 32_767
 """More bounces are not counted: the highest that an int16 holds."""
 
 
@@ -43,20 +43,20 @@ class AudienceScanner:
         self._coupons = {each.name: bytearray() for each in campaigns}
         self._bounces: list[tuple[int, int]] = []
 
-    def watch(self, customers: Iterable[CustomerRecord]) -> Iterator[CustomerRecord]:
+    def scan(self, customers: Iterable[CustomerRecord]) -> Iterator[CustomerRecord]:
         """Hand customers on, and take them down."""
         for customer in customers:
             for campaign in self._campaigns:
                 self._labels[campaign.name].append(_find_record_defect(customer, campaign) & 0xFF)
                 coupon = _find_coupon_defect(customer, self._today)
                 self._coupons[campaign.name].append(
-                    coupon if "coupon" in campaign.requires else SOUND
+                    coupon if "coupon" in campaign.requires else NO_DEFECT
                 )
             hard, soft = customer.hard_bounces_email, customer.soft_bounces_email
-            self._bounces.append((min(hard, MOST), min(soft, MOST)))
+            self._bounces.append((min(hard, MAX_COUNTED_BOUNCES), min(soft, MAX_COUNTED_BOUNCES)))
             yield customer
 
-    def result(self) -> ImportedAudience:
+    def build_imported_audience(self) -> ImportedAudience:
         hard, soft = np.array(self._bounces, np.int16).reshape(-1, 2).T
         labels, coupons = (
             {name: np.frombuffer(each, np.int8) for name, each in taken.items()}
@@ -88,9 +88,9 @@ def _find_record_defect(customer: CustomerRecord, campaign: Campaign) -> int:
         return Reason.DATA_MISSING
     address = (customer.email if by_email else customer.mobile_e164) or ""
     forced = find_forced_outcome(campaign.channel, address)
-    if forced in POISONS:
+    if forced in POISON_OUTCOMES:
         return Reason.TIMEOUT
-    return SOUND if forced is None else -forced
+    return NO_DEFECT if forced is None else -forced
 
 
 def _find_coupon_defect(customer: CustomerRecord, today: date) -> int:
@@ -103,4 +103,4 @@ def _find_coupon_defect(customer: CustomerRecord, today: date) -> int:
             return Reason.COUPON_DATE_FORMAT
         if expires < today:
             return Reason.COUPON_EXPIRED
-    return Reason.COUPON_REDEEMED if customer.coupon_redeemed else SOUND
+    return Reason.COUPON_REDEEMED if customer.coupon_redeemed else NO_DEFECT

@@ -11,19 +11,19 @@ import sqlalchemy as sa
 
 from simulator.scenario.audience_file import CustomerRecord, RejectFile, read_customers
 from simulator.setup.census import AudienceScanner
-from simulator.world.defects import DEFECTS, SOUND, planted
+from simulator.world.defects import DEFECT_FIELDS, NO_DEFECT, draw_defects
 from tracker.status import Reason
 from tracker.store.database import Database
 from tracker.store.schema import customers
 
-CHUNK = 10_000
+CHUNK_CUSTOMERS = 10_000
 """Customers that are recorded in one transaction."""
 
-Progress = Callable[[int], None]
+ProgressCallback = Callable[[int], None]
 """Told of customers as they are recorded: how many more."""
 
 
-def generate(
+def generate_customers(
     database: Database,
     audience_id: int,
     size: int,
@@ -32,16 +32,16 @@ def generate(
     campaign: str,
     requires: Sequence[str],
     defects: Mapping[str, float],
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> None:
     """Record ``size`` customers who have all that the campaign needs, but for those with a defect.
 
     Their addresses lie in a domain, and their numbers in a range, that belong to nobody
     (RFC 2606; Ofcom's numbers for drama).
     """
-    for first in range(0, size, CHUNK):
-        count = min(CHUNK, size - first)
-        labels = planted(seed, campaign, defects, first, count)
+    for first in range(0, size, CHUNK_CUSTOMERS):
+        count = min(CHUNK_CUSTOMERS, size - first)
+        labels = draw_defects(seed, campaign, defects, first, count)
         with database.write() as connection:
             for label in np.unique(labels):
                 numbers = (np.flatnonzero(labels == label) + first).tolist()
@@ -76,8 +76,8 @@ def _build_insert(
         "coupon_expires": "2099-12-31",
         "custom": json.dumps(custom),
     }
-    if label != SOUND:
-        columns |= DEFECTS[Reason(label)]
+    if label != NO_DEFECT:
+        columns |= DEFECT_FIELDS[Reason(label)]
     values = [
         value if isinstance(value, sa.ColumnElement) else sa.literal(value, customers.c[name].type)
         for name, value in columns.items()
@@ -92,11 +92,11 @@ def import_customers(
     *,
     census: AudienceScanner,
     rejects: RejectFile,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> int:
     """Record the customers of a file; how many. Rows that can't be read go to ``rejects``."""
     recorded = 0
-    for records in _split_into_chunks(census.watch(_read_valid_customers(file, rejects))):
+    for records in _split_into_chunks(census.scan(_read_valid_customers(file, rejects))):
         rows = [
             {"audience_id": audience_id, "number": number, **asdict(record)}
             for number, record in enumerate(records, recorded)
@@ -117,5 +117,5 @@ def _read_valid_customers(file: Path, rejects: RejectFile) -> Iterator[CustomerR
 
 
 def _split_into_chunks(records: Iterator[CustomerRecord]) -> Iterator[list[CustomerRecord]]:
-    while chunk := list(islice(records, CHUNK)):
+    while chunk := list(islice(records, CHUNK_CUSTOMERS)):
         yield chunk

@@ -16,7 +16,7 @@ from tracker.status import Reason
 from tracker.store.database import Database
 from tracker.store.schema import customers
 from workers.checks.base import all_checks
-from workers.rules.rejudge import CHUNK, CheckErrors, Rules, verdicts
+from workers.rules.rejudge import MESSAGES_PER_CHUNK, CheckErrors, Rules, verdicts
 from workers.services.base import factory_of
 
 
@@ -41,13 +41,13 @@ def judge_customers(
             campaign = loaded.campaign
             rules = Rules(campaign=campaign, checks=checks)
             services = factory_of(campaign.services_kind)(campaign.services_settings, database)
-            for first in range(0, loaded.size, CHUNK):
+            for first in range(0, loaded.size, MESSAGES_PER_CHUNK):
                 ids = _read_customer_ids(database, campaign.audience_id, first)
                 now = campaign.clock.now()
                 stopped = verdicts(database, rules, services, list(ids), now, troubles)
                 for number, customer_id in ids.items():
                     yield campaign.name, customer_id, stopped.get(number)
-        for line in troubles.lines():
+        for line in troubles.format_lines():
             say(line)
 
 
@@ -63,7 +63,7 @@ def _read_customer_ids(database: Database, audience_id: int, first: int) -> dict
         sa.select(customers.c.number, customers.c.customer_id)
         .where(
             customers.c.audience_id == audience_id,
-            customers.c.number.between(first, first + CHUNK - 1),
+            customers.c.number.between(first, first + MESSAGES_PER_CHUNK - 1),
         )
         .order_by(customers.c.number)
     )

@@ -10,16 +10,16 @@ from simulator.scenario.audience_file import RejectFile
 from simulator.scenario.file import Scenario, build_service_settings
 from simulator.setup import customers
 from simulator.setup.census import AudienceScanner, ImportedAudience
-from simulator.setup.customers import Progress
+from simulator.setup.customers import ProgressCallback
 from simulator.setup.run_folder import create_run_folder
 from simulator.world import services
-from simulator.world.gateway import Settings, SlowPeriod
+from simulator.world.gateway import SimulatedGatewaySettings, SlowPeriod
 from tracker.clock import MICROSECOND, Instant, SystemClock, to_datetime
 from tracker.errors import UsageError
 from tracker.record import catalog
 from tracker.status import Channel
 from tracker.store.database import Database
-from tracker.text import counted
+from tracker.text import pluralize
 
 DEFAULT_COUPON_SERIES = "default"
 """The coupon series of campaigns that give coupons and do not say of which series."""
@@ -35,7 +35,7 @@ class AudienceRejects:
 
     @property
     def summary(self) -> str:
-        return f"{self.audience.name}: {counted(self.count, 'row')} could not be read"
+        return f"{self.audience.name}: {pluralize(self.count, 'row')} could not be read"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,9 @@ class Run:
         return sum(loaded.size for loaded in self.campaigns)
 
 
-def record_run(database: Database, scenario: Scenario, home: Path, progress: Progress) -> Run:
+def record_run(
+    database: Database, scenario: Scenario, home: Path, progress: ProgressCallback
+) -> Run:
     """Record all that a run needs before its first message; rejected rows go below ``home``."""
     with database.write() as connection:
         run_id = catalog.record_run(
@@ -111,7 +113,7 @@ def record_run(database: Database, scenario: Scenario, home: Path, progress: Pro
         )
     folder = create_run_folder(home, run_id)
     recorder = _RunRecorder(database, scenario, run_id, folder, progress)
-    loaded = [recorder.record(each) for each in scenario.campaigns]
+    loaded = [recorder.record_campaign(each) for each in scenario.campaigns]
     return Run(
         id=run_id,
         scenario=scenario,
@@ -121,7 +123,7 @@ def record_run(database: Database, scenario: Scenario, home: Path, progress: Pro
     )
 
 
-def begin(database: Database, run: Run) -> Run:
+def start_run(database: Database, run: Run) -> Run:
     """Have a run that is recorded begin now: its clock starts when everything is ready."""
     now = SystemClock().now()
     with database.write() as connection:
@@ -149,7 +151,7 @@ class _RunRecorder:
         scenario: Scenario,
         run_id: int,
         folder: Path,
-        progress: Progress,
+        progress: ProgressCallback,
     ) -> None:
         self._database = database
         self._scenario = scenario
@@ -162,11 +164,11 @@ class _RunRecorder:
         self._audiences: dict[str, _RecordedAudience] = {}
         self.rejects: list[AudienceRejects] = []
 
-    def record(self, campaign: world.Campaign) -> RunCampaign:
+    def record_campaign(self, campaign: world.Campaign) -> RunCampaign:
         organization_id = self._record_organization(campaign)
-        gateway_id = self._gateway(campaign)
+        gateway_id = self._record_gateway(campaign)
         series = self._record_coupon_series(campaign, organization_id)
-        audience = self._audience(campaign, organization_id)
+        audience = self._record_audience(campaign, organization_id)
         with self._database.write() as connection:
             campaign_id = catalog.record_campaign(
                 connection,
@@ -181,7 +183,7 @@ class _RunRecorder:
                 kind=campaign.kind,
                 sender=campaign.sender,
                 series=series,
-                services_kind=services.KIND,
+                services_kind=services.SIMULATED_SERVICES_KIND,
                 services_settings=build_service_settings(
                     self._scenario, campaign
                 ).model_dump_json(),
@@ -210,20 +212,20 @@ class _RunRecorder:
                     message_limit_days=1 if limit is None else limit.days,
                     channels={
                         channel: catalog.ChannelSettings(
-                            enabled=organization.on(channel).enabled,
-                            sender=organization.on(channel).sender,
+                            enabled=organization.channel_section(channel).enabled,
+                            sender=organization.channel_section(channel).sender,
                         )
                         for channel in Channel
                     },
                 )
         return self._organizations[key]
 
-    def _gateway(self, campaign: world.Campaign) -> int:
+    def _record_gateway(self, campaign: world.Campaign) -> int:
         key = f"{campaign.gateway or campaign.channel} {campaign.channel}"
         if key not in self._gateways:
             gateway = self._scenario.gateway_of(campaign)
             outage, slow = gateway.outage, gateway.slow
-            settings = Settings(
+            settings = SimulatedGatewaySettings(
                 seed=self._scenario.seed,
                 behaviour=gateway.behaviour,
                 inclination=self._scenario.engagement_rates_of(campaign),
@@ -238,7 +240,7 @@ class _RunRecorder:
                     settings=settings.model_dump_json() if gateway.is_simulated else "{}",
                     enabled=gateway.enabled,
                     rate=gateway.rate,
-                    retry_after=gateway.rest // MICROSECOND,
+                    retry_after=gateway.retry_delay // MICROSECOND,
                 )
         return self._gateways[key]
 
@@ -253,7 +255,7 @@ class _RunRecorder:
             self._series.add((organization_id, name))
         return name
 
-    def _audience(self, campaign: world.Campaign, organization_id: int) -> _RecordedAudience:
+    def _record_audience(self, campaign: world.Campaign, organization_id: int) -> _RecordedAudience:
         owner = self._scenario.audience_owner_of(campaign)
         if owner.name not in self._audiences:
             audience_id = self._insert_audience(organization_id, owner)
@@ -273,7 +275,7 @@ class _RunRecorder:
     def _generate_audience(
         self, owner: world.Campaign, audience_id: int, size: int
     ) -> _RecordedAudience:
-        customers.generate(
+        customers.generate_customers(
             self._database,
             audience_id,
             size,
@@ -312,4 +314,6 @@ class _RunRecorder:
         if not size:
             see = f"; see {rejects_path}" if rejects.count else ""
             raise UsageError(f"{file}: no row could be read as a customer{see}")
-        return _RecordedAudience(id=audience_id, size=size, population=census.result())
+        return _RecordedAudience(
+            id=audience_id, size=size, population=census.build_imported_audience()
+        )

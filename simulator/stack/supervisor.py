@@ -11,9 +11,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simulator.stack.watchdog import guarded
+from simulator.stack.watchdog import start_watchdog
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+MIN_RESTART_DELAY_SECONDS, MAX_RESTART_DELAY_SECONDS = 1.0, 30.0
 """Seconds before a child that died is started again: twice as long each time."""
 
 STABLE_AFTER_SECONDS = 60.0
@@ -40,7 +40,7 @@ class _RunningChild:
 
     def __init__(self, child: ChildProcess, ended: Callable[["_RunningChild"], None]) -> None:
         self.child = child
-        self.began = time.monotonic()
+        self.started_at = time.monotonic()
         _rotate_log(child.log)
         with child.log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -53,7 +53,7 @@ class _RunningChild:
             )
         last_will = f'kill -TERM "$1"; sleep {child.patience:g}; kill -KILL -"$1"'
         self._watchdog = ExitStack()
-        self._watchdog.enter_context(guarded(last_will, str(self.process.pid)))
+        self._watchdog.enter_context(start_watchdog(last_will, str(self.process.pid)))
         threading.Thread(target=self._wait_for_exit, args=(ended,), daemon=True).start()
 
     def _wait_for_exit(self, ended: Callable[["_RunningChild"], None]) -> None:
@@ -64,7 +64,7 @@ class _RunningChild:
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
 
-    def end(self, patience: float) -> None:
+    def wait_or_kill(self, patience: float) -> None:
         """See to it that nothing is left of it, at once or after so many seconds."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(patience)
@@ -90,11 +90,11 @@ class Supervisor:
     def __init__(
         self, groups: Sequence[Sequence[ChildProcess]], say: Callable[[str], None]
     ) -> None:
-        self._groups, self._say = groups, say
+        self._groups, self._log = groups, say
         self._running: dict[str, _RunningChild] = {}
-        self._ended: queue.Queue[_RunningChild] = queue.Queue()
+        self._exited: queue.Queue[_RunningChild] = queue.Queue()
         self._restart_delays: dict[str, float] = {}
-        self._due: dict[str, tuple[float, ChildProcess]] = {}
+        self._due_restarts: dict[str, tuple[float, ChildProcess]] = {}
 
     def start(self) -> None:
         """Start all children."""
@@ -103,42 +103,42 @@ class Supervisor:
                 self._start(child)
 
     def _start(self, child: ChildProcess) -> None:
-        self._running[child.name] = _RunningChild(child, self._ended.put)
+        self._running[child.name] = _RunningChild(child, self._exited.put)
 
-    def watch(self, most: float | None = None) -> None:
+    def restart_dead_children(self, most: float | None = None) -> None:
         """Wait for the next child that dies or is due, ``most`` seconds at the longest, and see to
         it."""
         now = time.monotonic()
         waits = [most] if most is not None else []
-        waits += [max(0.0, at - now) for at, _ in self._due.values()]
+        waits += [max(0.0, at - now) for at, _ in self._due_restarts.values()]
         with suppress(queue.Empty):
-            self._note(self._ended.get(timeout=min(waits, default=None)))
-        for name, (at, child) in list(self._due.items()):
+            self._schedule_restart(self._exited.get(timeout=min(waits, default=None)))
+        for name, (at, child) in list(self._due_restarts.items()):
             if at <= time.monotonic():
-                del self._due[name]
+                del self._due_restarts[name]
                 self._start(child)
-                self._say(f"{name} is started again")
+                self._log(f"{name} is started again")
 
-    def _note(self, dead: _RunningChild) -> None:
+    def _schedule_restart(self, dead: _RunningChild) -> None:
         child = dead.child
-        dead.end(0)
+        dead.wait_or_kill(0)
         self._running.pop(child.name, None)
-        lived = time.monotonic() - dead.began
+        lived = time.monotonic() - dead.started_at
         pause = (
-            FIRST_PAUSE
+            MIN_RESTART_DELAY_SECONDS
             if lived > STABLE_AFTER_SECONDS
-            else self._restart_delays.get(child.name, FIRST_PAUSE)
+            else self._restart_delays.get(child.name, MIN_RESTART_DELAY_SECONDS)
         )
-        self._restart_delays[child.name] = min(2 * pause, LONGEST_PAUSE)
-        self._due[child.name] = time.monotonic() + pause, child
-        self._say(
+        self._restart_delays[child.name] = min(2 * pause, MAX_RESTART_DELAY_SECONDS)
+        self._due_restarts[child.name] = time.monotonic() + pause, child
+        self._log(
             f"{child.name} ended with exit code {dead.process.returncode}; it is started again in"
             f" {pause:g} s; its log is {child.log}"
         )
 
     def stop(self) -> None:
         """Stop all children, the last group first; interrupted, at once."""
-        self._due.clear()
+        self._due_restarts.clear()
         try:
             for group in reversed(self._groups):
                 running = [self._running[each.name] for each in group if each.name in self._running]
@@ -146,9 +146,9 @@ class Supervisor:
                     each.request_stop()
                 deadline = time.monotonic() + max((each.patience for each in group), default=0.0)
                 for each in running:
-                    each.end(max(0.0, deadline - time.monotonic()))
+                    each.wait_or_kill(max(0.0, deadline - time.monotonic()))
                     del self._running[each.child.name]
         finally:
             for each in self._running.values():
-                each.end(0)
+                each.wait_or_kill(0)
             self._running.clear()

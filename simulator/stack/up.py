@@ -19,7 +19,7 @@ from simulator.schema import open_database
 from simulator.stack.announcement import announce_stack
 from simulator.stack.broker import Broker
 from simulator.stack.supervisor import ChildProcess, Supervisor
-from simulator.stack.watchdog import guarded
+from simulator.stack.watchdog import start_watchdog
 from tracker.errors import BrokerUnreachable, SendtraceError
 from tracker.settings import Settings
 from tracker.web.server import bind, check_address
@@ -28,7 +28,7 @@ from workers.queues import QUEUES
 START_TIMEOUT = 90
 """Seconds that the stack has to be ready: some ten on an idle machine."""
 
-LOOK = 0.25
+READY_POLL_SECONDS = 0.25
 """Seconds between two looks whether it is."""
 
 WORKER_STOP_SECONDS = 30.0
@@ -47,11 +47,11 @@ class StackPorts:
 
     host: str
     web: int
-    flower: int
+    flower_port: int
 
     @property
     def flower_url(self) -> str:
-        return f"http://127.0.0.1:{self.flower}"
+        return f"http://127.0.0.1:{self.flower_port}"
 
     @property
     def web_url(self) -> str:
@@ -64,7 +64,7 @@ def run_stack(settings: Settings, ports: StackPorts, processes: int) -> None:
     check_address(ports.host, settings.token)
     settings.prepare_home()
     with ExitStack() as stack:
-        for host, port in ((ports.host, ports.web), ("127.0.0.1", ports.flower)):
+        for host, port in ((ports.host, ports.web), ("127.0.0.1", ports.flower_port)):
             bind(host, port).close()  # another's port is told before anything is started
         open_database(settings).close()
         own = None if settings.broker_url else stack.enter_context(_create_broker_socket())
@@ -74,16 +74,18 @@ def run_stack(settings: Settings, ports: StackPorts, processes: int) -> None:
         stack.enter_context(announce_stack(settings.home, told))
         if own is None:
             broker.check_reachable()
-        supervisor = Supervisor(list(_groups(settings, ports, url, own, processes)), _say)
+        supervisor = Supervisor(
+            list(_child_groups(settings, ports, url, own, processes)), _print_event
+        )
         # Twice told to end, it ends at once; once, in order.
         stack.callback(supervisor.stop)
-        stack.callback(_say, "stopping; Ctrl-C again stops at once")
+        stack.callback(_print_event, "stopping; Ctrl-C again stops at once")
         supervisor.start()
         _wait_until_ready(supervisor, broker, ports)
         _print_addresses(settings, ports, own)
         with suppress(KeyboardInterrupt):
             while True:
-                supervisor.watch()
+                supervisor.restart_dead_children()
 
 
 @contextmanager
@@ -91,13 +93,13 @@ def _create_broker_socket() -> Iterator[Path]:
     """A socket that only this user can open. Its path is short, as it must be."""
     folder = Path(tempfile.mkdtemp(prefix="sendtrace-"))
     try:
-        with guarded('sleep 60; rm -rf "$1"', str(folder)):
+        with start_watchdog('sleep 60; rm -rf "$1"', str(folder)):
             yield folder / "broker.sock"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _groups(
+def _child_groups(
     settings: Settings, ports: StackPorts, broker: str, own: Path | None, processes: int
 ) -> Iterator[Sequence[ChildProcess]]:
     """The children, in the order in which they need each other."""
@@ -121,7 +123,7 @@ def _groups(
     if own is not None:
         data = home / "broker"
         data.mkdir(exist_ok=True)
-        yield [child("broker", *_server(own, data))]
+        yield [child("broker", *_broker_command(own, data))]
     celery = (sys.executable, "-m", "celery", "--app", "workers.app")
     # A worker for each stage: one that is slow leaves the others alone.
     yield [
@@ -137,7 +139,11 @@ def _groups(
     yield [
         child("beat", *celery, "beat", "--schedule", str(home / "beat"), "--pidfile", ""),
         child(
-            "flower", *celery, "flower", f"--conf={FLOWER_CONFIG_PATH}", f"--port={ports.flower}"
+            "flower",
+            *celery,
+            "flower",
+            f"--conf={FLOWER_CONFIG_PATH}",
+            f"--port={ports.flower_port}",
         ),
         child(
             "web",
@@ -152,7 +158,7 @@ def worker_node_name(queue: str) -> str:
     return f"{queue}@{socket.gethostname()}"
 
 
-def _server(own: Path, data: Path) -> Sequence[str]:
+def _broker_command(own: Path, data: Path) -> Sequence[str]:
     return (
         str(_binary.get_binary_path()),
         *("--port", "0", "--unixsocket", str(own), "--unixsocketperm", "700"),
@@ -168,12 +174,12 @@ def _wait_until_ready(supervisor: Supervisor, broker: Broker, ports: StackPorts)
         checks: list[tuple[str, Callable[[], bool]]] = [
             ("the broker", lambda: _is_broker_reachable(broker)),
             ("the live page", lambda: _is_listening(ports.host, ports.web)),
-            ("Flower", lambda: _is_listening("127.0.0.1", ports.flower)),
+            ("Flower", lambda: _is_listening("127.0.0.1", ports.flower_port)),
             ("the workers", lambda: _has_all_workers(app)),
         ]
         for name, is_ready in checks:
             while not is_ready():
-                supervisor.watch(LOOK)
+                supervisor.restart_dead_children(READY_POLL_SECONDS)
                 if time.monotonic() > deadline:
                     raise StackNotReady(
                         f"{name} came to nothing in {START_TIMEOUT} s; see the logs"
@@ -220,5 +226,5 @@ def _print_addresses(settings: Settings, ports: StackPorts, own: Path | None) ->
     print("\n".join(lines), flush=True)
 
 
-def _say(line: str) -> None:
+def _print_event(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def guarded(last_will: str, *arguments: str) -> Iterator[None]:
+def start_watchdog(last_will: str, *arguments: str) -> Iterator[None]:
     """Have a shell carry out ``last_will`` should this process die within the block.
 
     It waits for the end of its input, which comes when we close the pipe, or are no more.

@@ -16,14 +16,14 @@ from simulator.results.archive import (
     load_summary,
     make_run_row,
 )
-from simulator.results.run_comparison import RunComparison, contrast
+from simulator.results.run_comparison import RunComparison, compare_runs
 from tracker.clock import to_datetime
 from tracker.web.context import WebContext
 from tracker.web.security import SELF_CONTAINED_PAGE_HEADERS
 
 MAX_LISTED_RUNS = 200
 
-Run = Annotated[int, Query(description="The run's number.")]
+RunNumber = Annotated[int, Query(description="The run's number.")]
 
 
 def make_runs_router(desk: WebContext) -> APIRouter:
@@ -32,7 +32,7 @@ def make_runs_router(desk: WebContext) -> APIRouter:
     get = partial(router.add_api_route, methods=["GET"])
 
     def listed() -> list[ListedRun]:
-        with desk.reading() as connection:
+        with desk.read() as connection:
             return list_runs(connection, MAX_LISTED_RUNS)
 
     def overview() -> Response:
@@ -40,14 +40,14 @@ def make_runs_router(desk: WebContext) -> APIRouter:
         return desk.page("runs.html", title="Runs", runs=rows)
 
     def page(run: int) -> Response:
-        with desk.reading() as connection:
+        with desk.read() as connection:
             text = load_result_page(connection, run, desk.settings.home)
         return HTMLResponse(text, headers=SELF_CONTAINED_PAGE_HEADERS)
 
     def comparison(before: str = "", after: str = "") -> Response:
         if not (before.isdecimal() and after.isdecimal()):
             return RedirectResponse("/runs")
-        with desk.reading() as connection:
+        with desk.read() as connection:
             found = _compare_runs(connection, int(before), int(after))
         return HTMLResponse(contrast_page(found), headers=SELF_CONTAINED_PAGE_HEADERS)
 
@@ -60,12 +60,12 @@ def make_runs_router(desk: WebContext) -> APIRouter:
 
     def run_json(run: int) -> Response:
         """The result of a run: its summary.json, which docs/results.md explains."""
-        with desk.reading() as connection:
+        with desk.read() as connection:
             return Response(load_summary(connection, run), media_type="application/json")
 
-    def comparison_json(before: Run, after: Run) -> dict[str, Any]:
+    def comparison_json(before: RunNumber, after: RunNumber) -> dict[str, Any]:
         """Two runs compared figure by figure, as `sendtrace compare --format json` has it."""
-        with desk.reading() as connection:
+        with desk.read() as connection:
             return _compare_runs(connection, before, after).as_json()
 
     pages: dict[str, Any] = {"include_in_schema": False, "response_class": HTMLResponse}
@@ -89,6 +89,6 @@ def make_runs_router(desk: WebContext) -> APIRouter:
 
 
 def _compare_runs(connection: Connection, before: int, after: int) -> RunComparison:
-    return contrast(
+    return compare_runs(
         load_repeated_results(connection, before), load_repeated_results(connection, after)
     )

@@ -18,8 +18,16 @@ from tracker.settings import Settings
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.web.app import make_app
-from tracker.web.context import Section
-from tracker.web.monitoring import Depth, Failed, Monitoring, NotifyWorkers, Opinion, Presence, Seen
+from tracker.web.context import WebSection
+from tracker.web.monitoring import (
+    CheckVerdict,
+    FailedTask,
+    Monitoring,
+    NotifyWorkers,
+    QueueDepth,
+    WorkerActivity,
+    WorkerInfo,
+)
 from tracker.web.server import bind, check_address, serve, socket_url
 from workers.checks.base import all_checks
 from workers.queues import QUEUE_BY_STEP, QUEUES, format_task_arguments, task_name
@@ -27,7 +35,7 @@ from workers.rules import explain
 from workers.rules.rejudge import Rules
 from workers.upkeep.presence import WorkerListener
 
-RUNS = Section("Runs", "/runs", make_runs_router, template_packages="simulator")
+RUNS = WebSection("Runs", "/runs", make_runs_router, template_packages="simulator")
 
 
 def serve_live_page(settings: Settings, host: str, port: int) -> None:
@@ -47,7 +55,7 @@ def serve_live_page(settings: Settings, host: str, port: int) -> None:
 def outside(database: Database, settings: Settings) -> Iterator[Monitoring]:
     """What there is beside the record, for as long as the block lasts."""
     shown = Monitoring(
-        explain=partial(_explain, database),
+        explain=partial(_explain_checks, database),
         queues=QUEUES,
         help_batch=_requeue_command,
         help_queue=_worker_command,
@@ -64,22 +72,22 @@ def outside(database: Database, settings: Settings) -> Iterator[Monitoring]:
         with WorkerListener(app) as listener:
             yield replace(
                 shown,
-                depths=partial(_depths, broker),
+                depths=partial(_read_queue_depths, broker),
                 presence=partial(_read_worker_activity, listener),
                 remind=_make_notifier(database, app),
             )
 
 
-def _depths(broker: Broker) -> Mapping[str, Depth]:
-    return {name: Depth(each.ready, each.unacked) for name, each in broker.depths().items()}
+def _read_queue_depths(broker: Broker) -> Mapping[str, QueueDepth]:
+    return {name: QueueDepth(each.ready, each.unacked) for name, each in broker.depths().items()}
 
 
-def _read_worker_activity(listener: WorkerListener) -> Presence:
+def _read_worker_activity(listener: WorkerListener) -> WorkerActivity:
     found = listener.snapshot()
-    deaf = found.deaf_since
-    return Presence(
+    deaf = found.disconnected_since
+    return WorkerActivity(
         workers=[
-            Seen(
+            WorkerInfo(
                 name=each.name,
                 heard_at=datetime.fromtimestamp(each.heard_at, UTC),
                 is_there=each.is_there,
@@ -88,25 +96,25 @@ def _read_worker_activity(listener: WorkerListener) -> Presence:
             for each in found.workers
         ],
         failed=[
-            Failed(**{**vars(each), "at": datetime.fromtimestamp(each.at, UTC)})
+            FailedTask(**{**vars(each), "at": datetime.fromtimestamp(each.at, UTC)})
             for each in found.failed
         ],
         deaf_since=None if deaf is None else datetime.fromtimestamp(deaf, UTC),
     )
 
 
-def _explain(database: Database, campaign: Campaign, number: int) -> Sequence[Opinion]:
+def _explain_checks(database: Database, campaign: Campaign, number: int) -> Sequence[CheckVerdict]:
     rules = Rules(campaign=campaign, checks=all_checks())
     explained = explain.explain(database, rules, number, campaign.clock.now())
     return [
-        Opinion(
+        CheckVerdict(
             step=each.check.step,
             check=each.check.name,
             reason=None if each.reason is None else each.reason.title,
             looked_at=each.looked_at,
             error=each.error,
         )
-        for each in explained.opinions
+        for each in explained.evaluations
     ]
 
 

@@ -9,18 +9,18 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.draws import Purpose, draw_uniforms
+from simulator.draws import DrawPurpose, draw_uniforms
 from tracker.record.receipts import MAX_BOUNCE_LIMIT
 from tracker.status import Channel, Reason
 from workers.services.base import ServiceName
 
-SOUND = 0
+NO_DEFECT = 0
 """The label of a customer with whom nothing is wrong. All others are codes of :class:`Reason`."""
 
 INVALID_MOBILE = "12"
 """A mobile number that is none."""
 
-DEFECTS: Mapping[Reason, Mapping[str, object]] = MappingProxyType(
+DEFECT_FIELDS: Mapping[Reason, Mapping[str, object]] = MappingProxyType(
     {
         Reason.UNSUBSCRIBED: {"unsubscribed_email": True, "unsubscribed_sms": True},
         Reason.NDNC: {"ndnc": True},
@@ -56,7 +56,7 @@ SERVICE_BY_REASON: Mapping[Reason, ServiceName] = MappingProxyType(
 )
 """The service whose failure gives a reason."""
 
-PLANTABLE_REASONS = tuple(sorted(DEFECTS))
+PLANTABLE_REASONS = tuple(sorted(DEFECT_FIELDS))
 
 _CHANNEL_BY_REASON = {
     Reason.EMAIL_MISSING: Channel.EMAIL,
@@ -87,12 +87,12 @@ def explain_unplantable(reason: Reason, channel: Channel, requires: Sequence[str
     return None
 
 
-def planted(
+def draw_defects(
     seed: int, campaign: str, defects: Mapping[str, float], first: int, count: int
 ) -> NDArray[np.int8]:
     """The labels of the customers ``first`` … of a generated audience; shape (count,)."""
     if not defects:
-        return np.full(count, SOUND, np.int8)
-    drawn = draw_uniforms(seed, campaign, Purpose.DEFECT, first, count)[:, 0]
-    codes = np.array([*(Reason[slug.upper()] for slug in defects), SOUND], np.int8)
+        return np.full(count, NO_DEFECT, np.int8)
+    drawn = draw_uniforms(seed, campaign, DrawPurpose.DEFECT, first, count)[:, 0]
+    codes = np.array([*(Reason[slug.upper()] for slug in defects), NO_DEFECT], np.int8)
     return np.asarray(codes[np.searchsorted(np.cumsum([*defects.values()]), drawn, side="right")])

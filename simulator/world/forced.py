@@ -44,7 +44,7 @@ class ForcedOutcome(IntEnum):
         return self.name.lower().replace("_", "-")
 
     @property
-    def outcome(self) -> Status:
+    def status(self) -> Status:
         """What becomes of each attempt; the receipt of a lost one does not come."""
         return _STATUS_BY_OUTCOME.get(self, Status.DELIVERED)
 
@@ -79,7 +79,7 @@ OUTCOME_BY_MOBILE = MappingProxyType(
 
 _OUTCOME_BY_LOCAL_PART = {each.local_part: each for each in ForcedOutcome}
 
-POISONS = frozenset(
+POISON_OUTCOMES = frozenset(
     {
         ForcedOutcome.POISON_RAISE,
         ForcedOutcome.POISON_HANG,
@@ -90,7 +90,7 @@ POISONS = frozenset(
 """What breaks the gateway before it accepts anything: it ends as Not Sent, and nobody else does."""
 
 
-def break_down(poison: ForcedOutcome) -> None:
+def trigger_poison(poison: ForcedOutcome) -> None:
     """Do to this process what a poison does."""
     match poison:
         case ForcedOutcome.POISON_HANG:

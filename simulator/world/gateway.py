@@ -11,46 +11,46 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from simulator.schema import prepare
+from simulator.schema import migrate_simulator_tables
 from simulator.world import ledger
 from simulator.world.forced import (
-    POISONS,
-    break_down,
+    POISON_OUTCOMES,
     derive_forced_engagement,
     find_forced_outcome,
+    trigger_poison,
 )
 from simulator.world.gateway_response import (
-    DUPLICATE,
-    STALE,
+    DUPLICATE_COPY,
+    STALE_COPY,
     GatewayResponses,
     draw_gateway_responses,
     draw_late_bounces,
     rejections,
 )
 from simulator.world.outcomes import (
-    LONGEST,
+    MAX_LATENCY_US,
     EngagementRates,
     GatewayBehaviour,
     ReceiptFaultRates,
-    at_once,
+    build_immediate_events,
+    concatenate_events,
     draw_engagement_events,
-    together,
 )
 from tracker.clock import MICROSECOND, Instant
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.engagement import Event
+from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.status import Engagement, Status
 from tracker.store.database import Database
 from workers.gateways.base import (
-    Delivered,
+    DeliveredMessages,
     GatewayUnavailable,
     PollResult,
     Submission,
     SubmissionResult,
 )
 
-Span = tuple[timedelta, timedelta]
+TimeWindow = tuple[timedelta, timedelta]
 """A time, from the beginning of the run on."""
 
 REJECTION_RETRY_DELAY = timedelta(seconds=1)
@@ -62,7 +62,7 @@ class SlowPeriod(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    span: Span
+    span: TimeWindow
     factor: float
 
 
@@ -70,7 +70,7 @@ NEVER_REACHED = np.int64(-(2**62))
 """Stands for the moment at which a message reached nobody."""
 
 
-class Settings(BaseModel):
+class SimulatedGatewaySettings(BaseModel):
     """What is recorded of a simulated gateway. It is away during its ``outage``."""
 
     model_config = ConfigDict(frozen=True)
@@ -78,7 +78,7 @@ class Settings(BaseModel):
     seed: int
     behaviour: GatewayBehaviour
     inclination: EngagementRates = EngagementRates()
-    outage: Span | None = None
+    outage: TimeWindow | None = None
     slow: SlowPeriod | None = None
 
 
@@ -88,9 +88,9 @@ class SimulatedGateway:
     network = False
 
     def __init__(self, settings: str, database: Database) -> None:
-        self._settings = Settings.model_validate_json(settings)
+        self._settings = SimulatedGatewaySettings.model_validate_json(settings)
         self._database = database
-        prepare(database)
+        migrate_simulator_tables(database)
 
     def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
         """Accept all but what it refuses for now. What was accepted before keeps its moment,
@@ -106,8 +106,8 @@ class SimulatedGateway:
         for number in submission.numbers:
             if number not in decision.refused:
                 accepted[decision.earlier.get(number, now)].append(number)
-        wait = REJECTION_RETRY_DELAY / campaign.speed if decision.refused else timedelta()
-        return SubmissionResult(accepted, wait=wait)
+        delay = REJECTION_RETRY_DELAY / campaign.speed if decision.refused else timedelta()
+        return SubmissionResult(accepted, delay=delay)
 
     def _raise_if_unavailable(self, campaign: Campaign, now: Instant) -> None:
         """Raise :exc:`GatewayUnavailable` during an outage, which is put down."""
@@ -126,22 +126,24 @@ class SimulatedGateway:
         magic = list[tuple[int, int]]()
         for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
             found = find_forced_outcome(campaign.channel, recipient)
-            if found in POISONS:
-                break_down(found)
+            if found in POISON_OUTCOMES:
+                trigger_poison(found)
             if found is not None:
                 forced[number - first] = found
                 magic.append((number, found))
         treatment = draw_gateway_responses(*drawn, forced)
         latencies = treatment.latencies[here]
         if settings.slow is not None and _is_within(settings.slow.span, campaign, now):
-            latencies = np.minimum(latencies * settings.slow.factor, LONGEST).astype(np.int64)
+            latencies = np.minimum(latencies * settings.slow.factor, MAX_LATENCY_US).astype(
+                np.int64
+            )
         due_at = latencies + now
         return ledger.SubmissionPlan(
             campaign_id=campaign.id,
             attempt=attempt,
             numbers=submission.numbers,
             outcomes=treatment.outcomes[here].tolist(),
-            due_at=np.where(treatment.lost[here], ledger.NEVER, due_at).tolist(),
+            due_at=np.where(treatment.lost[here], ledger.NEVER_DUE, due_at).tolist(),
             rejections=rejections(*drawn, len(forced))[here].tolist(),
             notices=list(_build_notices(treatment, numbers, here, attempt, settings, due_at)),
             magic=magic,
@@ -170,8 +172,8 @@ class SimulatedGateway:
         return PollResult(receipts, min((due for due in dues if due is not None), default=None))
 
     def engagement(
-        self, batch: Batch, delivered: Delivered, since: Instant, now: Instant
-    ) -> PollResult[Event]:
+        self, batch: Batch, delivered: DeliveredMessages, since: Instant, now: Instant
+    ) -> PollResult[EngagementEvent]:
         """What the recipients did from ``since`` to ``now``: each has done it all in advance."""
         self._raise_if_unavailable(batch.campaign, now)
         if not delivered.numbers:
@@ -181,17 +183,17 @@ class SimulatedGateway:
         count = max(delivered.numbers) - first + 1
         delivered_at = np.full(count, NEVER_REACHED)
         delivered_at[np.asarray(delivered.numbers) - first] = delivered.at
-        forced = self._forced(batch, first, count)
+        forced = self._read_forced_outcomes(batch, first, count)
         late = draw_late_bounces(settings.behaviour, settings.seed, campaign.name, first, count)
         # Of what comes back as undeliverable after all nobody hears. The prediction's side of it is
         # in simulator.results.prediction_check.
         delivered_at[late & (forced == 0)] = NEVER_REACHED
-        done = together(
+        done = concatenate_events(
             (
                 draw_engagement_events(
                     settings.inclination, settings.seed, campaign.name, first, count
-                ).only(forced == 0),
-                at_once(derive_forced_engagement(forced)),
+                ).select(forced == 0),
+                build_immediate_events(derive_forced_engagement(forced)),
             )
         )
         reached = delivered_at[done.places] != NEVER_REACHED
@@ -205,11 +207,14 @@ class SimulatedGateway:
         )
         later = at[at > now]
         return PollResult(
-            [Event(number, Engagement(kind), instant) for number, kind, instant in events],
+            [
+                EngagementEvent(number, Engagement(kind), instant)
+                for number, kind, instant in events
+            ],
             int(later.min()) if len(later) else None,
         )
 
-    def _forced(self, batch: Batch, first: int, count: int) -> NDArray[np.int8]:
+    def _read_forced_outcomes(self, batch: Batch, first: int, count: int) -> NDArray[np.int8]:
         """What the addresses of recipients force, as was noted when their messages came in."""
         forced = np.zeros(count, np.int8)
         found = ledger.forced(self._database, batch.campaign.id, first, first + count - 1)
@@ -218,7 +223,7 @@ class SimulatedGateway:
         return forced
 
 
-def _is_within(span: Span, campaign: Campaign, now: Instant) -> bool:
+def _is_within(span: TimeWindow, campaign: Campaign, now: Instant) -> bool:
     return span[0] <= (now - campaign.started_at) * MICROSECOND < span[1]
 
 
@@ -227,7 +232,7 @@ def _build_notices(
     numbers: NDArray[np.int64],
     here: NDArray[np.int64],
     attempt: int,
-    settings: Settings,
+    settings: SimulatedGatewaySettings,
     due_at: NDArray[np.int64],
 ) -> Iterator[ledger.Notice]:
     """What is said beside the outcomes that are due at ``due_at``."""
@@ -240,13 +245,15 @@ def _build_notices(
     late_at = due_at + treatment.late_delays[here]
     for place in np.flatnonzero(treatment.duplicate[here]):
         yield ledger.Notice(
-            *(int(numbers[place]), attempt, int(statuses[place])), DUPLICATE, int(copied_at[place])
+            *(int(numbers[place]), attempt, int(statuses[place])),
+            DUPLICATE_COPY,
+            int(copied_at[place]),
         )
     stale_at = due_at + treatment.copy_delays[here]
     for place in np.flatnonzero(treatment.stale[here]):
         yield ledger.Notice(
             *(int(numbers[place]), attempt - 1, int(Status.SOFT_BOUNCED)),
-            STALE,
+            STALE_COPY,
             int(stale_at[place]),
         )
     for place in np.flatnonzero(treatment.late[here]):

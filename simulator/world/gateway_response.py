@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.draws import Purpose, draw_uniforms
+from simulator.draws import DrawPurpose, draw_uniforms
 from simulator.world.forced import ForcedOutcome
 from simulator.world.outcomes import GatewayBehaviour, ReceiptFaultRates, latencies, outcomes
 from tracker.status import Status
@@ -17,12 +17,12 @@ from tracker.status import Status
 MAX_REJECTIONS = 100
 """A message is refused no more often before it is accepted."""
 
-DUPLICATE, STALE = 1, 2
+DUPLICATE_COPY, STALE_COPY = 1, 2
 """What tells a copy of a receipt, and one of the attempt before, from the receipt itself."""
 
 _FORCED_STATUS_CODES = np.zeros(max(ForcedOutcome) + 1, np.int8)
 for _each in ForcedOutcome:
-    _FORCED_STATUS_CODES[_each] = _each.outcome
+    _FORCED_STATUS_CODES[_each] = _each.status
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def draw_gateway_responses(
     lost, duplicate, stale, late = nobody | (forced == ForcedOutcome.LOST), nobody, nobody, nobody
     copy_delays = late_delays = np.zeros(count, np.int64)
     if shares != ReceiptFaultRates():
-        of_attempt = draw_uniforms(seed, campaign, Purpose.RECEIPT_FAULT, first, count, attempt)
-        delays = draw_uniforms(seed, campaign, Purpose.COPY_DELAY, first, count, attempt)
-        of_message = draw_uniforms(seed, campaign, Purpose.LATE_BOUNCE, first, count)
+        of_attempt = draw_uniforms(seed, campaign, DrawPurpose.RECEIPT_FAULT, first, count, attempt)
+        delays = draw_uniforms(seed, campaign, DrawPurpose.COPY_DELAY, first, count, attempt)
+        of_message = draw_uniforms(seed, campaign, DrawPurpose.LATE_BOUNCE, first, count)
         lost = lost | ((of_attempt[:, 0] < shares.lost) & ~bound)
         duplicate = (of_attempt[:, 1] < shares.duplicate) & ~lost
         stale = (of_attempt[:, 2] < shares.stale) & np.bool_(attempt > 1)
@@ -79,7 +79,7 @@ def draw_late_bounces(
     behaviour: GatewayBehaviour, seed: int, campaign: str, first: int, count: int
 ) -> NDArray[np.bool_]:
     """Which messages bounce after they were delivered, if nothing forces another outcome."""
-    drawn = draw_uniforms(seed, campaign, Purpose.LATE_BOUNCE, first, count)
+    drawn = draw_uniforms(seed, campaign, DrawPurpose.LATE_BOUNCE, first, count)
     return np.asarray(drawn[:, 0] < behaviour.receipts.late_bounce)
 
 
@@ -89,7 +89,7 @@ def rejections(
     """How often the gateway refuses each message for now, before it accepts it on an attempt."""
     if not behaviour.reject_rate:
         return np.zeros(count, np.int64)
-    drawn = draw_uniforms(seed, campaign, Purpose.REJECTION, first, count, attempt)[:, 0]
+    drawn = draw_uniforms(seed, campaign, DrawPurpose.REJECTION, first, count, attempt)[:, 0]
     # Independent refusals, one after the other: their number is geometrically distributed.
     times = np.floor(np.log1p(-drawn) / np.log(behaviour.reject_rate))
     return np.asarray(np.minimum(times, MAX_REJECTIONS), np.int64)

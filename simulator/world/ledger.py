@@ -17,7 +17,7 @@ from simulator.schema import acceptances, magic, notices, refused_calls, rejecti
 from tracker.clock import Instant
 from tracker.store.database import Database
 
-NEVER: Instant = -1
+NEVER_DUE: Instant = -1
 """Stands for the instant at which a lost receipt is due."""
 
 
@@ -35,7 +35,7 @@ class Notice(NamedTuple):
 class SubmissionPlan:
     """Messages of a campaign on one attempt, and what the gateway would decide on each.
 
-    ``due_at`` is :data:`NEVER` where the receipt is lost. ``rejections`` are how often each is
+    ``due_at`` is :data:`NEVER_DUE` where the receipt is lost. ``rejections`` are how often each is
     refused before it is accepted. ``notices`` and ``magic`` are rows of their
     tables, without the campaign, of any of the messages.
     """
@@ -79,7 +79,7 @@ def _record_acceptance(database: Database, offer: SubmissionPlan, at: Instant) -
             connection.execute(
                 sa.update(acceptances).where(*known).values(repeats=acceptances.c.repeats + 1)
             )
-        refused = _refuse(database, connection, offer, earlier)
+        refused = _record_rejections(database, connection, offer, earlier)
         out = earlier.keys() | refused
         places = [place for place, number in enumerate(offer.numbers) if number not in out]
         if places:
@@ -102,7 +102,7 @@ def _match_submission(
     return (
         table.c.campaign_id == offer.campaign_id,
         table.c.attempt == offer.attempt,
-        database.among(table.c.number, offer.numbers),
+        database.in_list(table.c.number, offer.numbers),
     )
 
 
@@ -130,13 +130,13 @@ def _insert_acceptances(
                 sa.literal(offer.attempt, SmallInteger),
                 sa.literal(at, BigInteger),
                 rows.c.outcome,
-                sa.func.nullif(rows.c.due_at, NEVER),
+                sa.func.nullif(rows.c.due_at, NEVER_DUE),
             ),
         )
     )
 
 
-def _refuse(
+def _record_rejections(
     database: Database, connection: Connection, offer: SubmissionPlan, earlier: Container[int]
 ) -> AbstractSet[int]:
     """Who is to be refused once more; that is written down."""
@@ -180,7 +180,7 @@ def record_refused_call(database: Database, campaign_id: int, at: Instant) -> No
         connection.execute(sa.insert(refused_calls).values(campaign_id=campaign_id, at=at))
 
 
-class Answers(NamedTuple):
+class DueReceipts(NamedTuple):
     """(number, outcome, due_at) of the receipts that are out, and when the next one is due."""
 
     out: Sequence[tuple[int, int, Instant]]
@@ -189,12 +189,12 @@ class Answers(NamedTuple):
 
 def answers(
     database: Database, campaign_id: int, attempt: int, numbers: Sequence[int], now: Instant
-) -> Answers:
+) -> DueReceipts:
     """What there is to say by ``now`` of messages that were accepted on an attempt."""
     asked = (
         acceptances.c.campaign_id == campaign_id,
         acceptances.c.attempt == attempt,
-        database.among(acceptances.c.number, numbers),
+        database.in_list(acceptances.c.number, numbers),
     )
     with database.read() as connection:
         out = connection.execute(
@@ -209,7 +209,7 @@ def answers(
                     *asked, acceptances.c.due_at > now
                 )
             )
-    return Answers([tuple(row) for row in out], next_due)
+    return DueReceipts([tuple(row) for row in out], next_due)
 
 
 def read_notices(

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from simulator.draws import Purpose, draw_uniforms, uniforms_to_normals
+from simulator.draws import DrawPurpose, draw_uniforms, uniforms_to_normals
 from tracker.status import Engagement, Status
 
 P99_Z_SCORE = NormalDist().inv_cdf(0.99)
 """How many standard deviations the 99th percentile lies above the median."""
 
-LONGEST = timedelta(days=3_650) / timedelta(microseconds=1)
+MAX_LATENCY_US = timedelta(days=3_650) / timedelta(microseconds=1)
 """Microseconds after which a drawn latency is cut off, so that instants stay within 64 bits."""
 
 MAX_EXPONENT = 600.0
@@ -71,7 +71,7 @@ def outcomes(
 
     Both arrays have the shape (count,); the first holds codes of :class:`Status`.
     """
-    drawn = draw_uniforms(seed, campaign, Purpose.OUTCOME, first, count, attempt)
+    drawn = draw_uniforms(seed, campaign, DrawPurpose.OUTCOME, first, count, attempt)
     shares = np.cumsum([behaviour.hard_bounce, behaviour.soft_bounce, behaviour.not_delivered])
     codes = np.array(
         [Status.HARD_BOUNCED, Status.SOFT_BOUNCED, Status.NOT_DELIVERED, Status.DELIVERED], np.int8
@@ -91,7 +91,7 @@ def latencies(
     drawn = np.rint(
         median * np.exp(np.minimum(sigma * uniforms_to_normals(one, two), MAX_EXPONENT))
     )
-    return np.asarray(np.minimum(drawn, LONGEST), np.int64)
+    return np.asarray(np.minimum(drawn, MAX_LATENCY_US), np.int64)
 
 
 class EngagementRates(BaseModel):
@@ -127,7 +127,7 @@ def engaged(
     One draw decides on all that implies each other: who unsubscribes has clicked, who clicks has
     opened.
     """
-    drawn = draw_uniforms(seed, campaign, Purpose.ENGAGEMENT, first, count)
+    drawn = draw_uniforms(seed, campaign, DrawPurpose.ENGAGEMENT, first, count)
     return {
         Engagement.OPENED: drawn[:, 0] < inclination.open,
         Engagement.CLICKED: drawn[:, 0] < inclination.click,
@@ -148,20 +148,22 @@ class EngagementEvents(NamedTuple):
     kinds: NDArray[np.int8]
     after: NDArray[np.int64]
 
-    def only(self, those: NDArray[np.bool_]) -> "EngagementEvents":
+    def select(self, those: NDArray[np.bool_]) -> "EngagementEvents":
         """What ``those`` of the recipients do."""
         here = those[self.places]
         return EngagementEvents(self.places[here], self.kinds[here], self.after[here])
 
 
-def together(parts: Iterable[EngagementEvents]) -> EngagementEvents:
+def concatenate_events(parts: Iterable[EngagementEvents]) -> EngagementEvents:
     """All that some recipients do."""
     return EngagementEvents(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def at_once(does: Mapping[Engagement, NDArray[np.bool_]]) -> EngagementEvents:
+def build_immediate_events(does: Mapping[Engagement, NDArray[np.bool_]]) -> EngagementEvents:
     """What recipients do as soon as a message is delivered."""
-    return together(_build_events(who, kind, np.zeros(len(who))) for kind, who in does.items())
+    return concatenate_events(
+        _build_events(who, kind, np.zeros(len(who))) for kind, who in does.items()
+    )
 
 
 def draw_engagement_events(
@@ -170,8 +172,8 @@ def draw_engagement_events(
     """All that the recipients ``first`` … will ever do, in no order."""
     place = (first, count)
     does = engaged(inclination, seed, campaign, *place)
-    delays = draw_uniforms(seed, campaign, Purpose.ENGAGEMENT_DELAY, *place)
-    sequel = draw_uniforms(seed, campaign, Purpose.ENGAGEMENT_FOLLOW_UP, *place)
+    delays = draw_uniforms(seed, campaign, DrawPurpose.ENGAGEMENT_DELAY, *place)
+    sequel = draw_uniforms(seed, campaign, DrawPurpose.ENGAGEMENT_FOLLOW_UP, *place)
     median = inclination.median / timedelta(microseconds=1)
     moment = min(FOLLOW_UP_WINDOW_US, median)
     opened = _draw_delays(inclination, delays[:, 0], delays[:, 1])
@@ -185,20 +187,20 @@ def draw_engagement_events(
     }
     parts = [_build_events(does[kind], kind, after) for kind, after in when.items()]
     for time in range(1, MAX_REPEATS + 1) if inclination.again else ():
-        drawn = draw_uniforms(seed, campaign, Purpose.ENGAGEMENT_REPEAT, *place, attempt=time)
+        drawn = draw_uniforms(seed, campaign, DrawPurpose.ENGAGEMENT_REPEAT, *place, attempt=time)
         for column, kind in enumerate((Engagement.OPENED, Engagement.CLICKED)):
             does[kind] = does[kind] & (drawn[:, column] < inclination.again)
             # An event is told from others by its instant: the same moment again would be the same.
             when[kind] = when[kind] + 1 + median * drawn[:, 2 + column]
             parts.append(_build_events(does[kind], kind, when[kind]))
-    return together(parts)
+    return concatenate_events(parts)
 
 
 def _build_events(
     does: NDArray[np.bool_], kind: Engagement, after: NDArray[np.float64]
 ) -> EngagementEvents:
     places = np.flatnonzero(does)
-    instants = np.rint(np.minimum(after[places], LONGEST)).astype(np.int64)
+    instants = np.rint(np.minimum(after[places], MAX_LATENCY_US)).astype(np.int64)
     return EngagementEvents(places, np.full(len(places), kind, np.int8), instants)
 
 

@@ -7,20 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from simulator.draws import Purpose, draw_uniforms
-from simulator.world.defects import SERVICE_BY_REASON, planted
+from simulator.draws import DrawPurpose, draw_uniforms
+from simulator.world.defects import SERVICE_BY_REASON, draw_defects
 from tracker.clock import MICROSECOND, Instant
 from tracker.record.catalog import Campaign
 from tracker.store.database import Database
 from workers.services.base import (
-    Answers,
     Service,
+    ServiceAnswers,
     ServiceName,
     ServiceUnavailable,
     SqlServices,
 )
 
-KIND = "simulated"
+SIMULATED_SERVICES_KIND = "simulated"
 """Their name among the entry points."""
 
 REASON_BY_SERVICE = {service: reason for reason, service in SERVICE_BY_REASON.items()}
@@ -35,7 +35,7 @@ class ServiceFailures(BaseModel):
     outage: tuple[timedelta, timedelta] | None = None
 
 
-class Settings(BaseModel):
+class SimulatedServicesSettings(BaseModel):
     """What is recorded of simulated services. ``audience`` is the campaign for which the customers
     were made, and ``defects`` what was planted in them."""
 
@@ -48,17 +48,24 @@ class Settings(BaseModel):
 
 
 def draw_unanswered(
-    settings: Settings, campaign: str, name: ServiceName, attempt: int, first: int, count: int
+    settings: SimulatedServicesSettings,
+    campaign: str,
+    name: ServiceName,
+    attempt: int,
+    first: int,
+    count: int,
 ) -> NDArray[np.bool_]:
     """For which of the customers ``first`` … a service has no answer, the ``attempt``-th time.
 
     A pure function of the seed, which both the services, in a worker, and the oracle ask.
     """
-    labels = planted(settings.seed, settings.audience, settings.defects, first, count)
+    labels = draw_defects(settings.seed, settings.audience, settings.defects, first, count)
     without: NDArray[np.bool_] = labels == REASON_BY_SERVICE[name]
     rate = settings.failures.get(name, ServiceFailures()).error_rate
     if rate:
-        drawn = draw_uniforms(settings.seed, campaign, Purpose(name), first, count, attempt)[:, 0]
+        drawn = draw_uniforms(settings.seed, campaign, DrawPurpose(name), first, count, attempt)[
+            :, 0
+        ]
         without |= drawn < rate
     return without
 
@@ -67,7 +74,7 @@ class SimulatedServices:
     """The services of the workers, behind failures that follow from the seed and the clock."""
 
     def __init__(self, settings: str, database: Database) -> None:
-        self._settings = Settings.model_validate_json(settings)
+        self._settings = SimulatedServicesSettings.model_validate_json(settings)
         self._real = SqlServices("", database)
 
     def find(self, name: ServiceName) -> Service:
@@ -77,12 +84,12 @@ class SimulatedServices:
 
         def fail_or_answer(
             campaign: Campaign, numbers: Sequence[int], attempt: int, now: Instant
-        ) -> Answers:
+        ) -> ServiceAnswers:
             since_start = (now - campaign.started_at) * MICROSECOND
             if outage is not None and outage[0] <= since_start < outage[1]:
                 raise ServiceUnavailable(f"the {name} service is away")
             if not numbers:
-                return Answers({})
+                return ServiceAnswers({})
             first = min(numbers)
             without = draw_unanswered(
                 settings, campaign.name, name, attempt, first, max(numbers) - first + 1
@@ -92,6 +99,6 @@ class SimulatedServices:
             failed = {number for number in numbers if without[number - first]}
             rest = [number for number in numbers if number not in failed]
             said = answer(campaign, rest, attempt, now)
-            return Answers(said.found, failed.union(said.failed))
+            return ServiceAnswers(said.found, failed.union(said.failed))
 
         return fail_or_answer

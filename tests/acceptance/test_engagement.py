@@ -40,7 +40,7 @@ class Snapshot:
 
 def look(connection: Connection) -> Snapshot:
     campaigns = catalog.find_campaigns(connection)
-    findings = invariants.check(connection, campaigns, RIGHT)
+    findings = invariants.check_invariants(connection, campaigns, RIGHT)
     report = make_reports(connection, campaigns)[0]
     recounted = connection.scalar(
         sa.select(sa.func.count(engagements.c.number.distinct())).where(
@@ -70,7 +70,7 @@ def test_three_days(shell: Shell) -> None:
             seen.append(look(connection))
         return run.process.poll() is not None
 
-    with closing(connect(f"sqlite:///{shell.database}", reading=True)) as database:
+    with closing(connect(f"sqlite:///{shell.database}", must_exist=True)) as database:
         wait_until(ended, "the end of the run", limit=90)
         with database.read() as connection:
             started_at = catalog.find_campaigns(connection)[0].started_at

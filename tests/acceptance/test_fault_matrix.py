@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fault_matrix.rows import ROWS, Row
-from fault_matrix.runs import play
+from fault_matrix.rows import FAULT_ROWS, FaultRow
+from fault_matrix.runs import run_row
 
 MESSAGES = 4_000
 """Two seconds of arrivals."""
@@ -13,10 +13,12 @@ MESSAGES = 4_000
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    "row", [each for each in ROWS if each.only != "postgresql"], ids=lambda row: row.name
+    "row", [each for each in FAULT_ROWS if each.only != "postgresql"], ids=lambda row: row.name
 )
-def test_nothing_is_lost_and_nothing_sent_twice(row: Row, scratch: Path, tmp_path: Path) -> None:
-    outcome = play(row, "sqlite", 1, MESSAGES, tmp_path)
+def test_nothing_is_lost_and_nothing_sent_twice(
+    row: FaultRow, scratch: Path, tmp_path: Path
+) -> None:
+    outcome = run_row(row, "sqlite", 1, MESSAGES, tmp_path)
     if outcome.skipped:
         pytest.skip(outcome.skipped)
     assert outcome.passed, outcome.told or outcome

@@ -12,12 +12,12 @@ import pytest
 from docs.generate import LIFECYCLE, lifecycle
 from simulator.figures import list_figure_units
 from simulator.results.result import RESULT_VERSION, RunConditions
-from simulator.scenario.faults import Kind
+from simulator.scenario.faults import FaultKind
 from simulator.scenario.file import load_scenario
 from workers.candidates import Candidate
-from workers.checks.base import GROUP
+from workers.checks.base import CHECKS_GROUP
 from workers.rules.changes import CHANGEABLE_SETTINGS
-from workers.rules.cli import diff
+from workers.rules.cli import diff_rules
 from workers.rules.pytest_plugin import Judge
 
 README = Path("README.md")
@@ -54,7 +54,7 @@ def test_package_of_the_readme_has_the_entry() -> None:
     [project] = [block for block in blocks if "[project]" in block]
     read = tomllib.loads(project)
     assert read["project"].keys() >= {"name", "version"}
-    assert read["project"]["entry-points"][GROUP] == {"left_alone": "acme_rules:left_alone"}
+    assert read["project"]["entry-points"][CHECKS_GROUP] == {"left_alone": "acme_rules:left_alone"}
 
 
 def test_faults_of_the_readme_can_be_played(tmp_path: Path) -> None:
@@ -64,11 +64,11 @@ def test_faults_of_the_readme_can_be_played(tmp_path: Path) -> None:
     campaign = '[[campaigns]]\nname = "spring"\nchannel = "email"\naudience = 10\n'
     file.write_text(f'name = "faults"\n{faults}\n{campaign}', encoding="utf-8")
     told = {fault.kind for fault in load_scenario(file).faults}
-    assert told == set(Kind)
+    assert told == set(FaultKind)
 
 
 def test_keys_that_can_be_set_are_all_told() -> None:
-    for text in (README.read_text(encoding="utf-8"), diff.__doc__ or ""):
+    for text in (README.read_text(encoding="utf-8"), diff_rules.__doc__ or ""):
         assert all(key in text for key in CHANGEABLE_SETTINGS)
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from simulator.results.prediction_check import GatewayAnomalies
 from simulator.schema import acceptances
 from simulator.world import ledger
-from simulator.world.gateway import Settings, SimulatedGateway, SlowPeriod
+from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings, SlowPeriod
 from simulator.world.gateway_response import MAX_REJECTIONS, rejections
 from simulator.world.outcomes import GatewayBehaviour
 from tests.support.factory import READY, Plan, in_gateway, make_batch, move, states
@@ -83,7 +83,9 @@ def test_campaigns_after_one_another_remember_late_bounces(
 
 
 def gateway_of(database: Database, batch: Batch, **different: object) -> SimulatedGateway:
-    settings = Settings(seed=1, behaviour=GatewayBehaviour()).model_copy(update=different)
+    settings = SimulatedGatewaySettings(seed=1, behaviour=GatewayBehaviour()).model_copy(
+        update=different
+    )
     return SimulatedGateway(settings.model_dump_json(), database)
 
 
@@ -146,7 +148,7 @@ def latencies(database: Database) -> dict[int, Instant]:
 
 def test_what_is_refused_for_now_is_taken_later(database: Database) -> None:
     behaviour = GatewayBehaviour(reject_rate=0.5)
-    settings = Settings(seed=1, behaviour=behaviour).model_dump_json()
+    settings = SimulatedGatewaySettings(seed=1, behaviour=behaviour).model_dump_json()
     batch = make_batch(database, Plan(size=100, gateway_settings=settings))
     move(database, batch, range(100), READY)
     drawn = rejections(behaviour, 1, "spring", 1, 0, 100)
@@ -157,7 +159,7 @@ def test_what_is_refused_for_now_is_taken_later(database: Database) -> None:
         assert following is not None
         if there:
             assert following.step is Step.SUBMIT
-            assert 0.7 < following.wait.total_seconds() < 1.3
+            assert 0.7 < following.delay.total_seconds() < 1.3
     assert set(states(database, batch).values()) == {in_gateway()}
     with database.read() as connection:
         assert ledger.counts(connection, [batch.campaign.id]).refused == drawn.sum()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simulator.results.result import Result
+from simulator.results.result import RunResult
 from tests.support.playing import assert_passed, campaign_of, play, scenario_of
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
@@ -17,7 +17,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
 
 
-def stopped(result: Result, campaign: str) -> dict[Reason, int]:
+def stopped(result: RunResult, campaign: str) -> dict[Reason, int]:
     """How many messages of a campaign were stopped, by reason."""
     [report] = [each for each in result.reports if each.campaign.name == campaign]
     return {

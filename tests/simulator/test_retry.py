@@ -18,7 +18,7 @@ AWAY = sa.exc.OperationalError("SELECT 1", {}, Exception("away"))
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "PAUSE", 0.001)
+    monkeypatch.setattr(retry, "RETRY_PAUSE_SECONDS", 0.001)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_what_passes_is_waited_for_and_said_once(
 
 
 def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "LIMIT", 0.02)
+    monkeypatch.setattr(retry, "RUN_TIMEOUT_SECONDS", 0.02)
 
     def work() -> None:
         raise AWAY

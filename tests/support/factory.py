@@ -21,11 +21,11 @@ from tracker.record.journal import QUEUED, Author, Move, State, enqueue_batch, e
 from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database, connect
 from tracker.store.schema import batches, customers, messages, tallies
-from workers.services.base import Answers, Service, ServiceName, ServiceUnavailable
+from workers.services.base import Service, ServiceAnswers, ServiceName, ServiceUnavailable
 
 T = TypeVar("T")
 
-PATIENCE = 30
+TIMEOUT_SECONDS = 30
 """Seconds after which work that should take a moment is taken to hang."""
 
 AUTHOR = Author(worker="test", task_id="task-1")
@@ -277,7 +277,7 @@ _REASONS = {int(reason): reason for reason in Reason}
 def broken(database: Database, *campaigns: Campaign) -> list[str]:
     """The invariants that do not hold, by name."""
     with database.read() as connection:
-        findings = invariants.check(connection, campaigns, invariants.INVARIANTS)
+        findings = invariants.check_invariants(connection, campaigns, invariants.INVARIANTS)
     return [finding.invariant.name for finding in findings if not finding.holds]
 
 
@@ -291,14 +291,14 @@ def at_once(*works: Callable[[], T]) -> list[T]:
 
     def begin(work: Callable[[], T], future: Future[T]) -> None:
         try:
-            barrier.wait(timeout=PATIENCE)
+            barrier.wait(timeout=TIMEOUT_SECONDS)
             future.set_result(work())
         except Exception as error:
             future.set_exception(error)
 
     for work, future in zip(works, futures, strict=True):
         Thread(target=begin, args=(work, future), daemon=True).start()
-    return [future.result(timeout=PATIENCE) for future in futures]
+    return [future.result(timeout=TIMEOUT_SECONDS) for future in futures]
 
 
 @contextmanager
@@ -324,7 +324,9 @@ class ScriptedServices:
     asked: list[tuple[ServiceName, int, list[int]]] = field(default_factory=list)
 
     def find(self, name: ServiceName) -> Service:
-        def answer(_: Campaign, numbers: Sequence[int], attempt: int, _now: Instant) -> Answers:
+        def answer(
+            _: Campaign, numbers: Sequence[int], attempt: int, _now: Instant
+        ) -> ServiceAnswers:
             self.asked.append((name, attempt, [*numbers]))
             script = self.says.get(name, ())
             said = script[attempt] if attempt < len(script) else ()
@@ -332,7 +334,9 @@ class ScriptedServices:
                 raise said
             failed = {*said} & {*numbers}
             known = self.found.get(name, {})
-            return Answers({each: known[each] for each in known if each not in failed}, failed)
+            return ServiceAnswers(
+                {each: known[each] for each in known if each not in failed}, failed
+            )
 
         return answer
 
@@ -359,7 +363,7 @@ class Outrun(Database):
             yield connection
 
 
-LONG_AGO = 10 * stalled.PATIENCE
+LONG_AGO = 10 * stalled.STALLED_AFTER
 
 
 def age(database: Database, batch: Batch, by: timedelta = LONG_AGO, **columns: int | None) -> None:

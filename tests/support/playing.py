@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from simulator.results.result import Result, RunConditions, RunObservations, State, judge_run
+from simulator.results.result import RunConditions, RunObservations, RunResult, RunState, judge_run
 from simulator.scenario.file import Scenario
 from simulator.scenario.sections import Campaign
 from simulator.setup.record import Run, RunCampaign, record_run
@@ -101,7 +101,7 @@ TOGETHER = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
 
 def play(
     database: Database, scenario: Scenario, folder: Path, *, side_by_side: Sequence[str] = ()
-) -> Result:
+) -> RunResult:
     """Play a scenario to its end, one campaign after the other, and judge what came of it.
 
     Those that are ``side_by_side`` do each step together, until they are handed over.
@@ -118,7 +118,7 @@ def play(
     return judged(database, run)
 
 
-def judged(database: Database, run: Run) -> Result:
+def judged(database: Database, run: Run) -> RunResult:
     roll_up_engagement(database, UTC)
     conditions = RunConditions(
         workers=None,
@@ -129,11 +129,11 @@ def judged(database: Database, run: Run) -> Result:
         versions={},
         timezone="UTC",
     )
-    observed = RunObservations(state=State.COMPLETE, planned=run.size)
+    observed = RunObservations(state=RunState.COMPLETE, planned=run.size)
     return judge_run(database, run, observed, conditions)
 
 
-def assert_passed(result: Result) -> None:
+def assert_passed(result: RunResult) -> None:
     """Every message ended as predicted, as many were withheld, and no invariant is broken."""
     assert [each.differences for each in result.comparisons] == [()] * len(result.comparisons)
     assert [finding for finding in result.findings if not finding.holds] == []

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tracker.clock import ScaledClock, SystemClock, clock_for, from_datetime, to_datetime
+from tracker.clock import ScaledClock, SystemClock, from_datetime, make_clock, to_datetime
 
 NOON = 1_764_072_000_000_000
 """2025-11-25 12:00 UTC, in microseconds."""
@@ -120,13 +120,13 @@ def test_a_scaled_clock_never_goes_back(speed: float, ages: list[int]) -> None:
 
 def test_the_clock_of_a_run_is_the_systems_unless_it_is_sped_up(at: SetTime) -> None:
     at(NOON + 10)
-    assert clock_for(NOON, 1) == clock_for(NOON, 1.0) == SystemClock()
-    assert clock_for(NOON, 1).now() == NOON + 10
-    assert clock_for(NOON, 2).now() == NOON + 20
+    assert make_clock(NOON, 1) == make_clock(NOON, 1.0) == SystemClock()
+    assert make_clock(NOON, 1).now() == NOON + 10
+    assert make_clock(NOON, 2).now() == NOON + 20
 
 
 def test_a_clock_that_was_put_forward_is_ahead_whatever_its_speed() -> None:
     hour = 3_600_000_000
     for speed in (1, 60):
-        plain, ahead = clock_for(NOON, speed), clock_for(NOON, speed, hour)
+        plain, ahead = make_clock(NOON, speed), make_clock(NOON, speed, hour)
         assert abs(ahead.now() - hour - plain.now()) < 60_000_000

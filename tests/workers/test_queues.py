@@ -20,7 +20,7 @@ from tracker.status import Step
 from workers.app import app as shipped_app
 from workers.app import check_configuration, exit_if_misconfigured
 from workers.queues import QUEUE_BY_STEP, QUEUES, ROLLUP_TASK, SWEEP_TASK, UPKEEP_QUEUE, task_name
-from workers.upkeep.broker import UNACKED_KEY, Depth, depths, waiting_tasks
+from workers.upkeep.broker import UNACKED_KEY, BrokerDepth, depths, waiting_tasks
 
 STEPS_OF_TASKS = frozenset(QUEUE_BY_STEP)
 
@@ -89,12 +89,16 @@ def client() -> Iterator[fakeredis.FakeRedis]:
     ("ready", "held", "expected"),
     [
         pytest.param({}, {}, {}, id="nothing"),
-        pytest.param({"queued": 2}, {}, {"queued": Depth(2, 0)}, id="ready"),
-        pytest.param({}, {"gateway": 3}, {"gateway": Depth(0, 3)}, id="held"),
+        pytest.param({"queued": 2}, {}, {"queued": BrokerDepth(2, 0)}, id="ready"),
+        pytest.param({}, {"gateway": 3}, {"gateway": BrokerDepth(0, 3)}, id="held"),
         pytest.param(
             {"queued": 2, "gateway": 1},
             {"gateway": 3, "delivery": 1},
-            {"queued": Depth(2, 0), "gateway": Depth(1, 3), "delivery": Depth(0, 1)},
+            {
+                "queued": BrokerDepth(2, 0),
+                "gateway": BrokerDepth(1, 3),
+                "delivery": BrokerDepth(0, 1),
+            },
             id="both",
         ),
         pytest.param({"another": 9}, {"another": 9}, {}, id="somebody else's"),
@@ -104,7 +108,7 @@ def test_depths_are_those_ready_and_those_held(
     client: fakeredis.FakeRedis,
     ready: dict[str, int],
     held: dict[str, int],
-    expected: dict[str, Depth],
+    expected: dict[str, BrokerDepth],
 ) -> None:
     for queue, count in ready.items():
         client.lpush(queue, *range(count))
@@ -113,7 +117,7 @@ def test_depths_are_those_ready_and_those_held(
             # As kombu has it. What a task says must not be taken for its queue.
             task = json.dumps([{"body": '", "upkeep"]'}, "", queue])
             client.hset(UNACKED_KEY, f"{queue}-{number}", task)
-    nothing = dict.fromkeys(QUEUES, Depth(0, 0))
+    nothing = dict.fromkeys(QUEUES, BrokerDepth(0, 0))
     assert depths(client) == nothing | expected
     assert waiting_tasks(client) == sum(each.ready + each.unacked for each in expected.values())
 
@@ -141,7 +145,7 @@ def test_a_real_broker_is_asked_where_its_tasks_are(app: Celery, broker_url: str
         held = channel.basic_get(QUEUE_BY_STEP[Step.SUPPRESS])
         assert channel.client.hlen(UNACKED_KEY) == 1
         assert broker.waiting_tasks() == len(QUEUE_BY_STEP), "a task that is worked on is not lost"
-        assert broker.depths()[QUEUE_BY_STEP[Step.SUPPRESS]] == Depth(ready=2, unacked=1)
+        assert broker.depths()[QUEUE_BY_STEP[Step.SUPPRESS]] == BrokerDepth(ready=2, unacked=1)
         channel.basic_ack(held.delivery_tag)
         assert broker.waiting_tasks() == len(QUEUE_BY_STEP) - 1
     broker.close()

@@ -26,13 +26,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from simulator.oracle.oracle import Oracle, allowances
+from simulator.oracle.oracle import Oracle, predict_withheld
 from simulator.results.invariants import INVARIANTS
-from simulator.results.prediction_check import compare
+from simulator.results.prediction_check import check_prediction
 from simulator.schema import open_database
 from simulator.setup.record import Run, RunCampaign
 from simulator.world import ledger
-from tests.support.factory import PATIENCE
+from tests.support.factory import TIMEOUT_SECONDS
 from tests.support.playing import settle
 from tests.support.schedules import SIZE, Act, prepare, queue_batch
 from tracker.audit import invariants
@@ -75,12 +75,12 @@ def check_outcome(database: Database, run: Run) -> None:
     """Hold what came of a run against every invariant and the oracle."""
     loaded: RunCampaign = run.campaigns[0]
     oracle = Oracle.of(run.scenario, loaded)
-    expected = allowances(run.scenario, [oracle])[None]
+    expected = predict_withheld(run.scenario, [oracle])[None]
     with database.read() as connection:
-        findings = invariants.check(connection, [loaded.campaign], INVARIANTS)
+        findings = invariants.check_invariants(connection, [loaded.campaign], INVARIANTS)
         [report] = make_reports(connection, [loaded.campaign])
         scarce = expected.credit_is_scarce
-        comparison = compare(connection, loaded, oracle, credit_is_scarce=scarce)
+        comparison = check_prediction(connection, loaded, oracle, credit_is_scarce=scarce)
     assert [finding for finding in findings if not finding.holds] == []
     assert comparison.differences == ()
     assert comparison.as_predicted == comparison.messages == 2 * SIZE
@@ -180,7 +180,7 @@ class Schedules(RuleBasedStateMachine):
             self.record(reaches_the_broker=False)
         self.waiting.clear()
         moved = time.monotonic()
-        deadline = moved + PATIENCE
+        deadline = moved + TIMEOUT_SECONDS
         while any(next_step(self.database, batch) for batch in self.worker.batches):
             self.sweep()
             now = time.monotonic()

@@ -16,10 +16,10 @@ from tracker.errors import UnreadableRecord
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Campaign
 
-EXAMPLES = 5
+MAX_EXAMPLES = 5
 """Wrong rows that are named; all are counted."""
 
-Query = Callable[[Sequence[int]], "Select[Any]"]
+InvariantQuery = Callable[[Sequence[int]], "Select[Any]"]
 """From the ids of campaigns to the rows of theirs that are wrong."""
 
 
@@ -29,7 +29,7 @@ class Invariant:
 
     name: str
     claim: str
-    query: Query
+    query: InvariantQuery
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class InvariantResult:
         }
 
 
-def check(
+def check_invariants(
     connection: Connection, campaigns: Sequence[Campaign], invariants: Sequence[Invariant]
 ) -> list[InvariantResult]:
     """Look for what contradicts ``invariants``, in one snapshot if ``connection`` sees one."""
     ids = [campaign.id for campaign in campaigns]
-    findings = [_look(connection, invariant, ids) for invariant in invariants]
+    findings = [_check_invariant(connection, invariant, ids) for invariant in invariants]
     unbalanced = tuple(_find_unbalanced_reports(connection, campaigns))
-    return [*findings, InvariantResult(REPORT_BALANCES, len(unbalanced), unbalanced[:EXAMPLES])]
+    return [*findings, InvariantResult(REPORT_BALANCES, len(unbalanced), unbalanced[:MAX_EXAMPLES])]
 
 
 def _find_unbalanced_reports(
@@ -77,16 +77,20 @@ def _find_unbalanced_reports(
                 yield {"campaign_id": campaign.id, **report.as_json()}
 
 
-def _look(connection: Connection, invariant: Invariant, ids: Sequence[int]) -> InvariantResult:
+def _check_invariant(
+    connection: Connection, invariant: Invariant, ids: Sequence[int]
+) -> InvariantResult:
     query = invariant.query(ids)
-    rows = connection.execute(query.limit(EXAMPLES + 1)).mappings().all()
+    rows = connection.execute(query.limit(MAX_EXAMPLES + 1)).mappings().all()
     wrong = len(rows)
-    if wrong > EXAMPLES:
+    if wrong > MAX_EXAMPLES:
         wrong = connection.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
-    return InvariantResult(invariant, wrong, tuple(_plain(row) for row in rows[:EXAMPLES]))
+    return InvariantResult(
+        invariant, wrong, tuple(_row_as_json(row) for row in rows[:MAX_EXAMPLES])
+    )
 
 
-def _plain(row: RowMapping) -> dict[str, Any]:
+def _row_as_json(row: RowMapping) -> dict[str, Any]:
     """A row as JSON can show it: PostgreSQL's sums are decimals, and SQLite holds anything."""
     return {key: _value_as_json(value) for key, value in row.items()}
 

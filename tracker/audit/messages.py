@@ -23,7 +23,7 @@ from tracker.store.schema import (
     transitions,
 )
 
-NOTHING = -1
+NO_STATUS = -1
 """Stands for the status before the first."""
 
 MAX_CLOCK_SKEW_MICROSECONDS = 1_000_000
@@ -169,8 +169,8 @@ def find_illegal_transitions(ids: Sequence[int]) -> Select[Any]:
         *(
             sa.and_(
                 # NULL is made a number: to compare with it would be neither true nor false.
-                sa.func.coalesce(transitions.c.previous, NOTHING)
-                == (NOTHING if source is None else source),
+                sa.func.coalesce(transitions.c.previous, NO_STATUS)
+                == (NO_STATUS if source is None else source),
                 transitions.c.status.in_(targets),
             )
             for source, targets in LEGAL_TRANSITIONS.items()

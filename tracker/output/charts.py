@@ -14,24 +14,24 @@ from tracker.output.series import (
     Column,
     Series,
     downsample,
+    format_column,
     has_only_integers,
     has_values,
-    highest,
     isolated_points,
+    max_value,
     rows_per_bucket,
-    told,
 )
 
-MOST_POINTS, MAX_TABLE_ROWS = 300, 60
+MAX_CHART_POINTS, MAX_TABLE_ROWS = 300, 60
 """What is longer is drawn, and put in its table, as the highest of each stretch."""
 
 
 @dataclass(frozen=True)
-class Key:
+class LegendItem:
     """What a series is called, and a sample of how it looks."""
 
     label: str
-    sample: Markup
+    swatch: Markup
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ class Table:
 class Chart:
     """A picture with its title, what its series mean where they need be told, and its data.
 
-    ``svg`` is None where there is nothing to see, for the reason that ``nothing`` gives. ``note``
+    ``svg`` is None where there is nothing to see, for the reason that ``empty_reason`` gives. ``note``
     says what the picture leaves out.
     """
 
     title: str
     svg: Markup | None
-    keys: tuple[Key, ...]
+    keys: tuple[LegendItem, ...]
     table: Table
-    nothing: str
+    empty_reason: str
     note: str = ""
 
 
@@ -66,17 +66,17 @@ def line_chart(
     x: Column,
     series: Series,
     *,
-    nothing: str,
+    empty_reason: str,
     y_limit: float = inf,
 ) -> Chart:
     """A line for each of the series, from zero up; it is broken where a value is missing, and cut
     off above a ``y_limit``."""
-    table = _table(x_title, x, series)
-    if not highest(series):
-        return Chart(title, None, (), table, nothing)
-    x, series = downsample(x, series, MOST_POINTS)
+    table = _make_data_table(x_title, x, series)
+    if not max_value(series):
+        return Chart(title, None, (), table, empty_reason)
+    x, series = downsample(x, series, MAX_CHART_POINTS)
     looks = svg.looks(len(series))
-    top = min(highest(series), y_limit)
+    top = min(max_value(series), y_limit)
     encoding = {
         "x": _linear_encoding("x", x_title, float(x[0]), float(x[-1] if len(x) > 1 else x[0] + 1)),
         "y": _linear_encoding("y", y_title, 0, top, nice=True) | {"axis": _tick_options(series)},
@@ -99,9 +99,9 @@ def line_chart(
         "autosize": {"type": "fit", "contains": "padding"},
         "layer": [lines, alone],
     }
-    picture = svg.draw(spec, f"{title}: {y_title}, over {x_title}")
-    keys = _keys(series, svg.line_swatches)
-    return Chart(title, picture, keys, table, nothing, _clipping_note(series, y_limit))
+    picture = svg.render_svg(spec, f"{title}: {y_title}, over {x_title}")
+    keys = _make_legend(series, svg.line_swatches)
+    return Chart(title, picture, keys, table, empty_reason, _clipping_note(series, y_limit))
 
 
 def _tick_options(series: Series) -> dict[str, Any]:
@@ -110,18 +110,18 @@ def _tick_options(series: Series) -> dict[str, Any]:
 
 
 def _clipping_note(series: Series, y_limit: float) -> str:
-    peaks = {key: highest({key: of}) for key, of in series.items()}
+    peaks = {key: max_value({key: of}) for key, of in series.items()}
     above = [f"{key}, up to {peak:,.0f}" for key, peak in peaks.items() if peak > y_limit]
     return f"Cut off above: {'; '.join(above)}." if above else ""
 
 
 def bar_chart(
-    title: str, x_title: str, labels: Sequence[str], parts: Series, *, nothing: str
+    title: str, x_title: str, labels: Sequence[str], parts: Series, *, empty_reason: str
 ) -> Chart:
     """A bar for each label: its parts one behind the other, and their sum at its end."""
-    table = _table("", labels, parts)
-    if not highest(parts):
-        return Chart(title, None, (), table, nothing)
+    table = _make_data_table("", labels, parts)
+    if not max_value(parts):
+        return Chart(title, None, (), table, empty_reason)
     sums = np.nansum([*parts.values()], axis=0)
     colours = _series_encoding([look.colour for look in svg.looks(len(parts))])
     x = _linear_encoding("y", x_title, 0, float(sums.max()) * TOTAL_LABEL_HEADROOM) | {
@@ -138,15 +138,15 @@ def bar_chart(
             "order": {"field": "series", "type": "ordinal"},
         },
     }
-    ended = zip(labels, sums.tolist(), told(sums), strict=True)
+    ended = zip(labels, sums.tolist(), format_column(sums), strict=True)
     ends = {
         "data": {"values": [{"x": label, "y": sum_, "told": said} for label, sum_, said in ended]},
         "mark": {"type": "text", "align": "left", "dx": 4, "color": "currentColor"},
         "encoding": {"x": x, "text": {"field": "told", "type": "nominal"}},
     }
-    picture = svg.draw(_row_layout(labels, [bars, ends]), f"{title}: {x_title}")
-    keys = _keys(parts, svg.bar_swatches) if len(parts) > 1 else ()
-    return Chart(title, picture, keys, table, nothing)
+    picture = svg.render_svg(_row_layout(labels, [bars, ends]), f"{title}: {x_title}")
+    keys = _make_legend(parts, svg.bar_swatches) if len(parts) > 1 else ()
+    return Chart(title, picture, keys, table, empty_reason)
 
 
 TOTAL_LABEL_HEADROOM = 1.15
@@ -159,15 +159,15 @@ def point_chart(
     labels: Sequence[str],
     series: Series,
     *,
-    least: float,
-    nothing: str,
+    min_value: float,
+    empty_reason: str,
 ) -> Chart:
     """A point of each of the series in a row for each label, on a logarithmic scale; what is less
-    than ``least`` is drawn there."""
-    table = _table("", labels, series)
+    than ``min_value`` is drawn there."""
+    table = _make_data_table("", labels, series)
     if not has_values(series):
-        return Chart(title, None, (), table, nothing)
-    values = {key: np.maximum(of, least) for key, of in series.items()}
+        return Chart(title, None, (), table, empty_reason)
+    values = {key: np.maximum(of, min_value) for key, of in series.items()}
     x = _log_encoding(
         x_title, [float(each) for of in values.values() for each in of[~np.isnan(of)]]
     )
@@ -186,8 +186,8 @@ def point_chart(
         "mark": {"type": "rule", "color": "var(--axis)"},
         "encoding": {"x": x | {"aggregate": "min"}, "x2": {"field": "y", "aggregate": "max"}},
     }
-    picture = svg.draw(_row_layout(labels, [reach, points]), f"{title}: {x_title}")
-    return Chart(title, picture, _keys(series, svg.point_swatches), table, nothing)
+    picture = svg.render_svg(_row_layout(labels, [reach, points]), f"{title}: {x_title}")
+    return Chart(title, picture, _make_legend(series, svg.point_swatches), table, empty_reason)
 
 
 def _linear_encoding(
@@ -244,8 +244,10 @@ def _row_layout(labels: Sequence[str], layers: Sequence[Mapping[str, Any]]) -> d
     }
 
 
-def _keys(series: Series, samples: Callable[[int], Iterable[Markup]]) -> tuple[Key, ...]:
-    return tuple(map(Key, series, samples(len(series))))
+def _make_legend(
+    series: Series, samples: Callable[[int], Iterable[Markup]]
+) -> tuple[LegendItem, ...]:
+    return tuple(map(LegendItem, series, samples(len(series))))
 
 
 def _to_records(x: Sequence[object], series: Series) -> list[dict[str, Any]]:
@@ -257,13 +259,13 @@ def _to_records(x: Sequence[object], series: Series) -> list[dict[str, Any]]:
     ]
 
 
-def _table(heading: str, x: Column | Sequence[str], series: Series) -> Table:
+def _make_data_table(heading: str, x: Column | Sequence[str], series: Series) -> Table:
     note = ""
     if isinstance(x, np.ndarray):
         many = rows_per_bucket(len(x), MAX_TABLE_ROWS)
         if many > 1:
             note = f"Each row has the highest of {many} values in succession."
         x, series = downsample(x, series, MAX_TABLE_ROWS)
-        x = told(x)
-    rows = zip(x, *map(told, series.values()), strict=True)
+        x = format_column(x)
+    rows = zip(x, *map(format_column, series.values()), strict=True)
     return Table((heading, *series), tuple(rows), note)

@@ -20,9 +20,9 @@ def make_template_environment(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({"count": _count, **filters})
+    environment.filters.update({"count": _format_count, **filters})
     return environment
 
 
-def _count(number: int) -> str:
+def _format_count(number: int) -> str:
     return f"{number:,}"

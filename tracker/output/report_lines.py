@@ -10,7 +10,7 @@ from tracker.status import Category, Engagement, Reason, Status
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class ReportLine:
     """A line of the report: how deep below its heading, and its ``share`` of the audience or a
     ``note``, if it has one.
 
@@ -26,7 +26,7 @@ class Line:
     note: str = ""
 
 
-def report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[Line]:
+def report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
     """All lines of a report, from its audience to what is in progress; reasons by their counts,
     without those that are nobody's."""
     for line in all_report_lines(report, zone):
@@ -34,26 +34,32 @@ def report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[Line]:
             yield line
 
 
-def is_reason(line: Line) -> bool:
+def is_reason(line: ReportLine) -> bool:
     return line.level == 2 and line.path.startswith("not_sent.")
 
 
-def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[Line]:
+def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
     """The same with every reason there is."""
 
-    def part(label: str, path: str, count: int, meaning: str) -> Line:
+    def part(label: str, path: str, count: int, meaning: str) -> ReportLine:
         share = count / report.audience if report.audience else None
-        return Line(level=0, label=label, path=path, meaning=meaning, count=count, share=share)
+        return ReportLine(
+            level=0, label=label, path=path, meaning=meaning, count=count, share=share
+        )
 
-    def engaged(level: int, label: str, kind: Engagement, meaning: str, note: str = "") -> Line:
+    def engaged(
+        level: int, label: str, kind: Engagement, meaning: str, note: str = ""
+    ) -> ReportLine:
         count, path = report.engagement[kind], f"sent.{kind.slug}"
-        return Line(level=level, label=label, path=path, meaning=meaning, count=count, note=note)
+        return ReportLine(
+            level=level, label=label, path=path, meaning=meaning, count=count, note=note
+        )
 
-    def having(level: int, label: str, path: str, status: Status) -> Line:
+    def having(level: int, label: str, path: str, status: Status) -> ReportLine:
         count, meaning = report.having(status), status.meaning
-        return Line(level=level, label=label, path=path, meaning=meaning, count=count)
+        return ReportLine(level=level, label=label, path=path, meaning=meaning, count=count)
 
-    yield Line(
+    yield ReportLine(
         level=0,
         label="Audience",
         path="audience",
@@ -66,7 +72,7 @@ def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[Line]:
         note = _engagement_note(report, zone)
         yield engaged(2, "Opened", Engagement.OPENED, "Recipients who opened it.", note)
         yield engaged(2, "Clicked", Engagement.CLICKED, "Recipients who clicked a link in it.")
-    yield Line(
+    yield ReportLine(
         level=1,
         label="Bounced",
         path="sent.bounced.total",
@@ -94,10 +100,10 @@ _CATEGORY_MEANINGS = {
 }
 
 
-def _category_lines(report: Report, category: Category) -> Iterator[Line]:
-    counts = report.within(category)
+def _category_lines(report: Report, category: Category) -> Iterator[ReportLine]:
+    counts = report.count_by_reason(category)
     path = f"not_sent.{category}"
-    yield Line(
+    yield ReportLine(
         level=1,
         label=category.heading,
         path=f"{path}.total",
@@ -109,7 +115,7 @@ def _category_lines(report: Report, category: Category) -> Iterator[Line]:
         return -item[1], item[0]
 
     for reason, count in sorted(counts.items(), key=most_first):
-        yield Line(
+        yield ReportLine(
             level=2,
             label=reason.title,
             path=f"{path}.{reason.slug}",

@@ -7,9 +7,9 @@ from datetime import UTC, tzinfo
 from typing import Any
 
 from tracker.audit.invariants import InvariantResult
-from tracker.output.report_lines import Line, balance_line, report_lines
+from tracker.output.report_lines import ReportLine, balance_line, report_lines
 from tracker.queries.report import Report
-from tracker.queries.timeline import Event, MessageTimeline
+from tracker.queries.timeline import MessageTimeline, TimelineEvent
 
 LABEL_WIDTH = 34
 COUNT_WIDTH = 12
@@ -33,23 +33,23 @@ def as_text(report: Report, *, heading: str = "Live Monitoring Report", zone: tz
     lines = [
         f"{heading}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}{state}",
         "",
-        *map(_shown, report_lines(report, zone)),
+        *map(_format_line, report_lines(report, zone)),
         "",
         balance_line(report),
     ]
     return "\n".join(lines)
 
 
-def _shown(line: Line) -> str:
+def _format_line(line: ReportLine) -> str:
     text = f"{'  ' * line.level + line.label:<{LABEL_WIDTH}}{line.count:>{COUNT_WIDTH},}"
     if line.share is not None:
         text += f"{100 * line.share:8.1f} %"
     return text + (f"{'':13}{line.note}" if line.note else "")
 
 
-def as_csv(reports: Sequence[Report]) -> str:
+def format_reports_csv(reports: Sequence[Report]) -> str:
     """One row a campaign; the columns are the paths of the JSON report."""
-    rows = [dict(_flat(report.as_json())) for report in reports]
+    rows = [dict(_flatten(report.as_json())) for report in reports]
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=[*rows[0]], lineterminator="\n")
     writer.writeheader()
@@ -57,10 +57,10 @@ def as_csv(reports: Sequence[Report]) -> str:
     return out.getvalue()
 
 
-def _flat(value: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flatten(value: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, inner in value.items():
         if isinstance(inner, dict):
-            yield from _flat(inner, f"{prefix}{key}.")
+            yield from _flatten(inner, f"{prefix}{key}.")
         else:
             yield prefix + key, inner
 
@@ -87,7 +87,7 @@ def format_timeline(story: MessageTimeline) -> str:
     return "\n".join(lines)
 
 
-def _format_event(event: Event) -> str:
+def _format_event(event: TimelineEvent) -> str:
     at = "" if event.at is None else f"{event.at:%Y-%m-%d %H:%M:%S.%f}"
     attempt = str(event.attempt or "")
     return (
@@ -102,9 +102,9 @@ def format_finding(finding: InvariantResult) -> list[str]:
         return [f"✔ {finding.invariant.name:<22}{finding.invariant.claim}"]
     lines = [f"✘ {finding.invariant.name:<22}{finding.invariant.claim}"]
     lines.append(f"    {finding.wrong:,} wrong; the first:")
-    lines += [f"    {_row(example)}" for example in finding.examples]
+    lines += [f"    {_format_example(example)}" for example in finding.examples]
     return lines
 
 
-def _row(example: dict[str, Any]) -> str:
+def _format_example(example: dict[str, Any]) -> str:
     return " · ".join(f"{key} {value}" for key, value in example.items() if value != {})

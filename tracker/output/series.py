@@ -16,7 +16,7 @@ MIN_FOR_THREE_DECIMALS = 0.01
 """Below it three decimal places say too little."""
 
 
-def highest(series: Series) -> float:
+def max_value(series: Series) -> float:
     """The highest value of all; 0 if there is none."""
     return max((float(np.nanmax(of)) for of in series.values() if np.isfinite(of).any()), default=0)
 
@@ -31,14 +31,14 @@ def has_only_integers(series: Series) -> bool:
     return all(_is_integral(column) for column in series.values())
 
 
-def rows_per_bucket(rows: int, most: int) -> int:
-    """How many of so many rows have to go into one, for ``most`` to be left."""
-    return max(1, ceil(rows / most))
+def rows_per_bucket(rows: int, max_rows: int) -> int:
+    """How many of so many rows have to go into one, for ``max_rows`` to be left."""
+    return max(1, ceil(rows / max_rows))
 
 
-def downsample(x: Column, series: Series, most: int) -> tuple[Column, dict[str, Column]]:
+def downsample(x: Column, series: Series, max_rows: int) -> tuple[Column, dict[str, Column]]:
     """At most so many rows: the highest values of each stretch, so that no peak is lost."""
-    starts = np.arange(0, len(x), rows_per_bucket(len(x), most))
+    starts = np.arange(0, len(x), rows_per_bucket(len(x), max_rows))
     return x[starts], {key: np.fmax.reduceat(of, starts) for key, of in series.items()}
 
 
@@ -48,7 +48,7 @@ def isolated_points(column: Column) -> Column:
     return np.where(known[1:-1] & ~known[:-2] & ~known[2:], column, np.nan)
 
 
-def told(column: Column) -> list[str]:
+def format_column(column: Column) -> list[str]:
     """Numbers with as many decimal places as their column needs: none, three, or six for tiny
     ones. A dash is none."""
     known = column[np.isfinite(column)]

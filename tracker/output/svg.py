@@ -72,7 +72,7 @@ def bar_opacities(count: int) -> list[float]:
 def line_swatches(count: int) -> Iterable[Markup]:
     for look in looks(count):
         dashes = " ".join(map(str, look.dashes))
-        yield _sample(
+        yield _swatch(
             f'<path d="M0,5H28" stroke="{look.colour}" stroke-width="2"'
             f' stroke-dasharray="{dashes}"/>'
         )
@@ -80,7 +80,7 @@ def line_swatches(count: int) -> Iterable[Markup]:
 
 def bar_swatches(count: int) -> Iterable[Markup]:
     for look, opacity in zip(looks(count), bar_opacities(count), strict=True):
-        yield _sample(
+        yield _swatch(
             f'<rect x="7.5" y="0.5" width="14" height="9" fill="{look.colour}"'
             f' fill-opacity="{opacity:.2g}" stroke="{look.colour}"/>'
         )
@@ -88,16 +88,16 @@ def bar_swatches(count: int) -> Iterable[Markup]:
 
 def point_swatches(count: int) -> Iterable[Markup]:
     for look in looks(count):
-        yield _sample(f'<path d="{look.path}" fill="{look.colour}"/>')
+        yield _swatch(f'<path d="{look.path}" fill="{look.colour}"/>')
 
 
-def _sample(shape: str) -> Markup:
+def _swatch(shape: str) -> Markup:
     """How a series looks, as a small picture."""
     head = '<svg class="sample" viewBox="0 0 28 10" aria-hidden="true">'
     return Markup(f"{head}{shape}</svg>")  # noqa: S704  # nothing in it is from outside
 
 
-def draw(spec: Mapping[str, Any], label: str) -> Markup:
+def render_svg(spec: Mapping[str, Any], label: str) -> Markup:
     """A Vega-Lite specification as an SVG picture, ``CHART_WIDTH`` wide, for those who can't see it
     called ``label``."""
     # It takes long to load, and only those who want a picture should wait for it.
@@ -108,7 +108,7 @@ def draw(spec: Mapping[str, Any], label: str) -> Markup:
     )
     head, body = svg.split(">", 1)
     [box] = _VIEW_BOX.findall(head)
-    body = _NUMERIC_ATTRIBUTE.sub(lambda found: _NUMBER.sub(r"\1", found[0]), body)
+    body = _NUMERIC_ATTRIBUTE.sub(lambda found: _LONG_DECIMAL.sub(r"\1", found[0]), body)
     return Markup(  # noqa: S704  # Vega escapes what it writes
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" {box} role="img"'
         f' aria-label="{html.escape(label)}">{body}'
@@ -117,5 +117,5 @@ def draw(spec: Mapping[str, Any], label: str) -> Markup:
 
 _VIEW_BOX = re.compile(r'viewBox="[^"]*"')
 _NUMERIC_ATTRIBUTE = re.compile(r' (?:d|transform|x2|y2|width|height)="[^"]*"')
-_NUMBER = re.compile(r"(\.\d\d)\d+")
+_LONG_DECIMAL = re.compile(r"(\.\d\d)\d+")
 """A hundredth of a pixel is all that can be seen; Vega writes them to sixteen places."""

@@ -11,32 +11,32 @@ from tracker.output.report_text import escape_control_characters
 Row = Mapping[str, object]
 
 
-class Format(StrEnum):
+class RowFormat(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
 
 
-def render(rows: Sequence[Row], columns: Sequence[str], format: Format) -> str:
+def format_rows(rows: Sequence[Row], columns: Sequence[str], format: RowFormat) -> str:
     """Rows in a format, without a line end after the last; ``columns`` are in their order."""
     match format:
-        case Format.JSON:
+        case RowFormat.JSON:
             return json.dumps([dict(row) for row in rows], indent=2, default=str)
-        case Format.CSV:
+        case RowFormat.CSV:
             out = io.StringIO()
             writer = csv.writer(out, lineterminator="\n")
             writer.writerow(columns)
-            writer.writerows([_text(row[column]) for column in columns] for row in rows)
+            writer.writerows([_format_value(row[column]) for column in columns] for row in rows)
             return out.getvalue().rstrip("\n")
-        case Format.TABLE:
+        case RowFormat.TABLE:
             cells = [
-                [escape_control_characters(_shown(row[column])) for column in columns]
+                [escape_control_characters(_format_cell(row[column])) for column in columns]
                 for row in rows
             ]
-            return _table(cells, columns)
+            return _format_table(cells, columns)
 
 
-def _table(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
+def _format_table(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
     """Columns side by side; those of numbers to the right."""
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     numeric = [
@@ -53,13 +53,17 @@ def _table(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _text(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, Mapping):
-        return "; ".join(f"{key}={_text(each)}" for key, each in value.items())
+        return "; ".join(f"{key}={_format_value(each)}" for key, each in value.items())
     if isinstance(value, tuple | list | frozenset):
-        return ", ".join(map(_text, sorted(value, key=str)))
+        return ", ".join(map(_format_value, sorted(value, key=str)))
     return "" if value is None else str(value)
 
 
-def _shown(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+def _format_cell(value: object) -> str:
+    return (
+        f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else _format_value(value)
+    )

@@ -17,14 +17,14 @@ from tracker.status import LEGAL_TRANSITIONS, SENT_STATUSES, Status, Step, is_se
 from tracker.store.arrays import read_columns
 from tracker.store.schema import steps, tallies, transitions
 
-CHUNK = 25_000
+MESSAGES_PER_CHUNK = 25_000
 """Messages that are read at a time: what bounds the memory."""
 
-NEVER = np.int64(-1)
+NOT_ENTERED = np.int64(-1)
 """Stands where a message has not entered a status."""
 
 
-Numbers = NDArray[np.int64] | NDArray[np.uint32]
+IntegerArray = NDArray[np.int64] | NDArray[np.uint32]
 
 
 class Span(NamedTuple):
@@ -58,14 +58,14 @@ class Timed(NamedTuple):
     """What took how long, in microseconds, and in which real second of the run it was over: arrays
     of one length, of whole numbers as small as they may be."""
 
-    took: Numbers
-    second: Numbers
+    took: IntegerArray
+    second: IntegerArray
 
 
 class Latencies:
     """Latencies of many messages, in ascending order."""
 
-    def __init__(self, micros: Numbers) -> None:
+    def __init__(self, micros: IntegerArray) -> None:
         self._micros = np.sort(micros)
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ class Latencies:
         """The smallest latency, in seconds, that ``percent`` of the messages do not exceed."""
         if not len(self._micros):
             return None
-        return float(self._micros[int(rank(percent, len(self._micros))) - 1]) / 1e6
+        return float(self._micros[int(percentile_rank(percent, len(self._micros))) - 1]) / 1e6
 
     @property
     def seconds(self) -> float:
@@ -83,7 +83,7 @@ class Latencies:
         return float(self._micros.sum()) / 1e6
 
 
-def rank(percent: float, count: int | NDArray[np.int64]) -> NDArray[np.int64]:
+def percentile_rank(percent: float, count: int | NDArray[np.int64]) -> NDArray[np.int64]:
     """The place, from 1, of the smallest of ``count`` values that ``percent`` of them do not
     exceed."""
     # 99.9 % of 1,000 is 999.0000000000001, which is meant to be 999.
@@ -94,7 +94,7 @@ def rank(percent: float, count: int | NDArray[np.int64]) -> NDArray[np.int64]:
 RANK_EPSILON = 1e-6
 
 EntryTimes = Mapping[tuple[Status, int], NDArray[np.int64]]
-"""When each message of a chunk entered a status on an attempt, or :data:`NEVER`."""
+"""When each message of a chunk entered a status on an attempt, or :data:`NOT_ENTERED`."""
 
 
 class TransitionTimes:
@@ -131,21 +131,23 @@ class TransitionTimes:
     def add(self, entries: EntryTimes, attempts: int, recorded: NDArray[np.int64]) -> None:
         """Take in a chunk of messages that were ``recorded`` at these instants."""
         for (status, _), at in entries.items():
-            counts = np.bincount(self._real_second(at[at != NEVER]))
+            counts = np.bincount(self._real_second(at[at != NOT_ENTERED]))
             self._entered_per_second[status] = _add_counts(self._entered_per_second[status], counts)
-        unknown = np.full(len(recorded), NEVER)
+        unknown = np.full(len(recorded), NOT_ENTERED)
         queued = entries.get((Status.QUEUED, 0), unknown)
         ready = entries.get((Status.ABOUT_TO_BE_SENT, 0), unknown)
         handed = entries.get((Status.IN_GATEWAY, 1), unknown)
-        self._take(QUEUED_TO_READY, queued, ready)
-        self._take(READY_TO_GATEWAY, ready, handed)
-        self._take(QUEUED_TO_GATEWAY, queued, handed)
-        self._take(DRIVER_LAG, queued, recorded)
-        self._take(QUEUED_TO_FINAL, queued, _final_times(entries, attempts, unknown))
+        self._add_span(QUEUED_TO_READY, queued, ready)
+        self._add_span(READY_TO_GATEWAY, ready, handed)
+        self._add_span(QUEUED_TO_GATEWAY, queued, handed)
+        self._add_span(DRIVER_LAG, queued, recorded)
+        self._add_span(QUEUED_TO_FINAL, queued, _final_times(entries, attempts, unknown))
         for (status, attempt), accepted in entries.items():
             if status is Status.IN_GATEWAY:
-                self._take(GATEWAY_TO_OUTCOME, accepted, _outcome(entries, attempt, unknown))
-        self._update_ends(queued[queued != NEVER], handed[handed != NEVER])
+                self._add_span(
+                    GATEWAY_TO_OUTCOME, accepted, _outcome_times(entries, attempt, unknown)
+                )
+        self._update_ends(queued[queued != NOT_ENTERED], handed[handed != NOT_ENTERED])
 
     def merge(self, other: "TransitionTimes") -> None:
         """Take in all of another campaign's of the same run."""
@@ -167,14 +169,14 @@ class TransitionTimes:
         real = (at - self._started_at) / (1e6 * self._speed)
         return np.asarray(np.clip(real, 0, MAX_RUN_SECONDS).astype(np.uint32))
 
-    def _take(self, span: Span, begun: NDArray[np.int64], ended: NDArray[np.int64]) -> None:
-        through = (begun != NEVER) & (ended != NEVER)
+    def _add_span(self, span: Span, begun: NDArray[np.int64], ended: NDArray[np.int64]) -> None:
+        through = (begun != NOT_ENTERED) & (ended != NOT_ENTERED)
         if through.any():
             end = ended[through]
             took = end - begun[through]
             # A wrong clock may make it negative. Nearly always half of the room will do.
             small = int(took.min()) >= 0 and int(took.max()) < 2**32
-            numbers: Numbers = took.astype(np.uint32) if small else took
+            numbers: IntegerArray = took.astype(np.uint32) if small else took
             self._spans[span].append(Timed(numbers, self._real_second(end)))
 
 
@@ -196,29 +198,31 @@ def _final_times(entries: EntryTimes, attempts: int, never: NDArray[np.int64]) -
     return np.asarray(np.maximum.reduce([never, *found]))
 
 
-def _outcome(entries: EntryTimes, attempt: int, never: NDArray[np.int64]) -> NDArray[np.int64]:
+def _outcome_times(
+    entries: EntryTimes, attempt: int, never: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """When the gateway first said what became of an attempt."""
     outcomes = [
         entries.get((each, attempt), never) for each in LEGAL_TRANSITIONS[Status.IN_GATEWAY]
     ]
     latest = np.iinfo(np.int64).max
-    first = np.minimum.reduce([np.where(at == NEVER, latest, at) for at in outcomes])
-    return np.asarray(np.where(first == latest, NEVER, first))
+    first = np.minimum.reduce([np.where(at == NOT_ENTERED, latest, at) for at in outcomes])
+    return np.asarray(np.where(first == latest, NOT_ENTERED, first))
 
 
 def read_transition_times(
     connection: Connection, campaign: Campaign, first: int = 0, count: int | None = None
 ) -> TransitionTimes:
     """The passages of a campaign's messages ``first`` …, all of them if no ``count`` is given."""
-    recorded = _recorded(connection, campaign)
-    size = int(recorded.last[-1]) + 1 if len(recorded.last) else 0
+    recorded = _read_batch_times(connection, campaign)
+    size = int(recorded.last_number[-1]) + 1 if len(recorded.last_number) else 0
     end = size if count is None else min(first + count, size)
     attempts = _read_max_attempt(connection, campaign)
     passages = TransitionTimes(campaign.started_at, campaign.speed)
-    for begin in range(first, end, CHUNK):
-        length = min(CHUNK, end - begin)
+    for begin in range(first, end, MESSAGES_PER_CHUNK):
+        length = min(MESSAGES_PER_CHUNK, end - begin)
         entries = _read_entry_times(connection, campaign.id, attempts, begin, length)
-        batch = np.searchsorted(recorded.last, np.arange(begin, begin + length))
+        batch = np.searchsorted(recorded.last_number, np.arange(begin, begin + length))
         passages.add(entries, campaign.attempts, recorded.at[batch])
     return passages
 
@@ -226,11 +230,11 @@ def read_transition_times(
 class _BatchTimes(NamedTuple):
     """The last message of each batch, ascending, and when that batch was recorded."""
 
-    last: NDArray[np.int64]
+    last_number: NDArray[np.int64]
     at: NDArray[np.int64]
 
 
-def _recorded(connection: Connection, campaign: Campaign) -> _BatchTimes:
+def _read_batch_times(connection: Connection, campaign: Campaign) -> _BatchTimes:
     batches, sizes, at = read_columns(
         connection,
         sa.select(steps.c.batch, steps.c.moved, steps.c.finished_at).where(
@@ -263,7 +267,7 @@ def _read_entry_times(
                 ),
             )
             if len(numbers):
-                entered = np.full(count, NEVER)
+                entered = np.full(count, NOT_ENTERED)
                 entered[numbers - first] = at
                 entries[status, attempt] = entered
     return entries

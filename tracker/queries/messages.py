@@ -96,7 +96,7 @@ def find_messages(
     return MessagePage(
         messages=_read_message_rows(database, connection, campaign, numbers[:most]),
         after=reached,
-        total=_count(connection, campaign, wanted),
+        total=_count_matches(connection, campaign, wanted),
     )
 
 
@@ -131,7 +131,7 @@ def _filter_conditions(table: sa.Table, wanted: MessageFilter) -> Iterator[sa.Co
         yield table.c.reason.in_(wanted.reasons)
 
 
-def _count(connection: Connection, campaign: Campaign, wanted: MessageFilter) -> int:
+def _count_matches(connection: Connection, campaign: Campaign, wanted: MessageFilter) -> int:
     found = connection.scalar(
         sa.select(sa.func.sum(tallies.c.messages)).where(
             tallies.c.campaign_id == campaign.id, *_filter_conditions(tallies, wanted)
@@ -209,7 +209,7 @@ def _read_message_rows(
                 customers.c.number == messages.c.number,
             ),
         )
-        .where(messages.c.campaign_id == campaign.id, database.among(messages.c.number, numbers))
+        .where(messages.c.campaign_id == campaign.id, database.in_list(messages.c.number, numbers))
         .order_by(messages.c.number)
     )
     return [

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import MICROSECOND, Instant
 from tracker.record.catalog import Batch
-from tracker.record.due import outlook
+from tracker.record.due import read_due_times
 from tracker.status import Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import messages, tallies, transitions
@@ -17,7 +17,7 @@ from tracker.store.schema import messages, tallies, transitions
 MIN_POLL_INTERVAL = timedelta(seconds=1)
 """How long to let a gateway be before asking again. Real time: it bounds the load of asking."""
 
-LONGEST_WAIT = timedelta(minutes=1)
+MAX_COUNTDOWN = timedelta(minutes=1)
 """How long a task may wait at a worker. Real time."""
 
 
@@ -26,13 +26,13 @@ class NextStep:
     """The step that a batch needs next, and how long to wait before it."""
 
     step: Step
-    wait: timedelta = timedelta()
+    delay: timedelta = timedelta()
 
 
-def next_step(database: Database, batch: Batch, done: Step | None = None) -> NextStep | None:
+def next_step(database: Database, batch: Batch, completed: Step | None = None) -> NextStep | None:
     """What a batch needs next, from what the record says of it; None if it expects nothing more.
 
-    ``done`` is the step that was just done: the gateway is not asked the same without end.
+    ``completed`` is the step that was just done: the gateway is not asked the same without end.
     """
     query = sa.select(tallies.c.status, tallies.c.attempt).where(
         tallies.c.campaign_id == batch.campaign.id,
@@ -41,7 +41,7 @@ def next_step(database: Database, batch: Batch, done: Step | None = None) -> Nex
     )
     with database.read() as connection:
         held = {(Status(status), attempt) for status, attempt in connection.execute(query)}
-        known = outlook(connection, batch)
+        known = read_due_times(connection, batch)
         waits_for_attempt = any(
             status is Status.SOFT_BOUNCED and attempt < batch.campaign.attempts
             for status, attempt in held
@@ -67,9 +67,9 @@ def next_step(database: Database, batch: Batch, done: Step | None = None) -> Nex
         return None
     due, step = min(dues, key=itemgetter(0))
     left = (due - batch.campaign.clock.now()) / batch.campaign.speed * MICROSECOND
-    asked_already = done is step or (done, step) == (Step.ENGAGE, Step.DELIVER)
+    asked_already = completed is step or (completed, step) == (Step.ENGAGE, Step.DELIVER)
     least = MIN_POLL_INTERVAL if asked_already else timedelta()
-    return NextStep(step, min(max(left, least), LONGEST_WAIT))
+    return NextStep(step, min(max(left, least), MAX_COUNTDOWN))
 
 
 def _read_next_attempt_time(connection: Connection, batch: Batch) -> Instant | None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from tracker.clock import Instant, to_datetime
 from tracker.errors import UnreadableRecord
 from tracker.record.catalog import Campaign
-from tracker.record.engagement import on_record
+from tracker.record.engagement import read_engagement_counts
 from tracker.record.journal import State
 from tracker.status import (
     IN_PROGRESS_STATUSES,
@@ -54,7 +54,7 @@ class Report:
             if state.status is status and reason in (None, state.reason)
         )
 
-    def within(self, category: Category) -> dict[Reason, int]:
+    def count_by_reason(self, category: Category) -> dict[Reason, int]:
         """Messages Not Sent by each reason of a category."""
         return {
             reason: self.having(Status.NOT_SENT, reason)
@@ -109,7 +109,7 @@ class Report:
     @property
     def balanced(self) -> bool:
         """Audience = Sent + Not Sent + In Progress, and Sent = Delivered + Bounced + X."""
-        by_reason = sum(sum(self.within(category).values()) for category in Category)
+        by_reason = sum(sum(self.count_by_reason(category).values()) for category in Category)
         return (
             self.audience == self.sent + self.not_sent + self.in_progress
             and self.sent == self.delivered + self.bounced + self.undecided
@@ -155,7 +155,7 @@ class Report:
         }
 
     def _category_as_json(self, category: Category) -> dict[str, int]:
-        counts = self.within(category)
+        counts = self.count_by_reason(category)
         return {
             "total": sum(counts.values()),
             **{reason.slug: count for reason, count in counts.items()},
@@ -170,7 +170,7 @@ def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[
     audience: Counter[int] = Counter()
     counts: dict[int, Counter[State]] = {campaign.id: Counter() for campaign in campaigns}
     finished: set[int] = set()
-    for row in connection.execute(_states(list(counts))):
+    for row in connection.execute(_state_counts_query(list(counts))):
         try:
             number = int(row.messages or 0)
             if row.status is None:
@@ -178,19 +178,19 @@ def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[
                 if row.finished_at is not None:
                     finished.add(row.campaign_id)
             else:
-                counts[row.campaign_id][_state(row)] = number
+                counts[row.campaign_id][_state_from_row(row)] = number
         except (ValueError, TypeError, OverflowError) as error:
             raise UnreadableRecord(
                 f"campaign {row.campaign_id} has a tally that can't be read: {error}"
             ) from None
-    engaged = on_record(connection, list(counts))
+    engaged = read_engagement_counts(connection, list(counts))
     return [
         Report(each, audience[each.id], counts[each.id], each.id in finished, *engaged[each.id])
         for each in campaigns
     ]
 
 
-def _states(wanted: Sequence[int]) -> sa.CompoundSelect[Any]:
+def _state_counts_query(wanted: Sequence[int]) -> sa.CompoundSelect[Any]:
     """Rows of tallies, summed; and for each campaign one without a status: what was recorded."""
     states = (
         sa.select(
@@ -221,7 +221,7 @@ def _states(wanted: Sequence[int]) -> sa.CompoundSelect[Any]:
     return sa.union_all(states, recorded)
 
 
-def _state(row: sa.Row[Any]) -> State:
+def _state_from_row(row: sa.Row[Any]) -> State:
     return State(
         status=Status(row.status),
         attempt=int(row.attempt),

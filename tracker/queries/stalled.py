@@ -27,7 +27,7 @@ from tracker.store.schema import (
     transitions,
 )
 
-PATIENCE = timedelta(minutes=2)
+STALLED_AFTER = timedelta(minutes=2)
 """Real time for which a batch may be left alone: a task may take that long, or be put off by half
 of it."""
 
@@ -67,7 +67,7 @@ class Standing:
     sent_on: int = 0
 
 
-def unfinished(connection: Connection, most: int = MAX_CAMPAIGNS) -> list[Campaign]:
+def find_unfinished_campaigns(connection: Connection, most: int = MAX_CAMPAIGNS) -> list[Campaign]:
     """The latest campaigns of which more may come: those of runs that have neither finished nor
     been given up, and those of which a gateway has reported something that is not applied yet."""
     reported = sa.select(reports.c.campaign_id).distinct()
@@ -87,7 +87,7 @@ def unfinished(connection: Connection, most: int = MAX_CAMPAIGNS) -> list[Campai
 
 
 def find_stalled_batches(
-    connection: Connection, known: Sequence[Campaign], patience: timedelta = PATIENCE
+    connection: Connection, known: Sequence[Campaign], patience: timedelta = STALLED_AFTER
 ) -> list[Standing]:
     """The batches of some campaigns that have stood still for longer than ``patience``, without
     those that may just wait in a queue."""
@@ -121,7 +121,7 @@ def _find_idle_batches_of(
     if not rows:
         return []
     held = _count_pending_messages(connection, campaign, [row.batch for row in rows])
-    sent_on = _sent_on(connection, campaign)
+    sent_on = _read_requeue_counts(connection, campaign)
     in_parts = _read_bisected_steps(connection, campaign)
     now = campaign.clock.now()
     found = []
@@ -145,7 +145,9 @@ def _find_idle_batches_of(
     return found
 
 
-def _sent_on(connection: Connection, campaign: Campaign) -> dict[tuple[int, Instant], int]:
+def _read_requeue_counts(
+    connection: Connection, campaign: Campaign
+) -> dict[tuple[int, Instant], int]:
     """How often batches were sent on, by the batch and when it had been touched last."""
     query = sa.select(recoveries.c.batch, recoveries.c.touched_at, recoveries.c.times).where(
         recoveries.c.campaign_id == campaign.id

@@ -26,14 +26,14 @@ MAX_NUMBER = 2**31 - 1
 """The largest number that the column holds; a person may type any."""
 
 
-MOST_ATTEMPTS = 1_000
+MAX_ATTEMPTS = 1_000
 """As many are looked for, whatever a row says."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event:
+class TimelineEvent:
     """A change of a message's status. ``at`` is when it happened, ``recorded_at`` when we knew,
     ``detail`` what else the gateway said.
 
@@ -68,7 +68,7 @@ class MessageTimeline:
     number: int
     customer_id: str
     batch: int | None
-    events: tuple[Event, ...]
+    events: tuple[TimelineEvent, ...]
     broke: StepFailure | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class MessageTimeline:
         }
 
 
-def tell(connection: Connection, campaign: Campaign, number: int) -> MessageTimeline:
+def read_timeline(connection: Connection, campaign: Campaign, number: int) -> MessageTimeline:
     """The story of message ``number``; :exc:`NotFound`, with the numbers that there are."""
     attempt = None
     if 0 <= number <= MAX_NUMBER:
@@ -160,7 +160,11 @@ def _read_step_failure(
             parts.c.ended_at.is_not(None),
         )
     ).first()
-    return None if row is None else StepFailure(step=_known(Step, row.step), error=row.error or "")
+    return (
+        None
+        if row is None
+        else StepFailure(step=_parse_or_none(Step, row.step), error=row.error or "")
+    )
 
 
 def _transition_join_condition() -> sa.ColumnElement[bool]:
@@ -171,24 +175,24 @@ def _transition_join_condition() -> sa.ColumnElement[bool]:
 def _last_attempt(campaign: Campaign, attempt: object) -> int:
     """The last attempt to look for; the message itself may say anything."""
     said = attempt if isinstance(attempt, int) else 0
-    return min(max(said, campaign.attempts), MOST_ATTEMPTS)
+    return min(max(said, campaign.attempts), MAX_ATTEMPTS)
 
 
-def _event_from_row(row: Row[Any]) -> Event:
-    return Event(
-        at=_known(to_datetime, row.at),
-        recorded_at=_known(to_datetime, row.finished_at),
+def _event_from_row(row: Row[Any]) -> TimelineEvent:
+    return TimelineEvent(
+        at=_parse_or_none(to_datetime, row.at),
+        recorded_at=_parse_or_none(to_datetime, row.finished_at),
         status=Status(row.status),
-        reason=_known(Reason, row.reason),
+        reason=_parse_or_none(Reason, row.reason),
         attempt=row.attempt,
-        step=_known(Step, row.step),
+        step=_parse_or_none(Step, row.step),
         worker=row.worker,
         task_id=row.task_id,
         detail=row.detail,
     )
 
 
-def _known(read: Callable[[Any], T], value: object) -> T | None:
+def _parse_or_none(read: Callable[[Any], T], value: object) -> T | None:
     """What ``value`` means, None if it means nothing."""
     try:
         return None if value is None else read(value)

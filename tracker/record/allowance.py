@@ -70,7 +70,7 @@ def recent(
                 transitions.c.campaign_id == sibling,
                 transitions.c.status == Status.ABOUT_TO_BE_SENT,
                 transitions.c.attempt == 0,
-                database.among(transitions.c.number, numbers),
+                database.in_list(transitions.c.number, numbers),
                 transitions.c.at > now - period // MICROSECOND,
                 *(() if until is None else (transitions.c.at <= until,)),
             )

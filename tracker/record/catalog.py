@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from tracker.clock import Clock, Instant, clock_for
+from tracker.clock import Clock, Instant, make_clock
 from tracker.errors import NotFound
 from tracker.status import Channel
 from tracker.store.schema import (
@@ -95,7 +95,7 @@ class Campaign:
     @cached_property
     def clock(self) -> Clock:
         """The clock of the campaign's run."""
-        return clock_for(self.started_at, self.speed, self.ahead)
+        return make_clock(self.started_at, self.speed, self.ahead)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ def record_run(
     definition: str,
 ) -> int:
     """A new run's id."""
-    return _insert(
+    return _insert_row(
         connection,
         runs,
         scenario=scenario,
@@ -163,7 +163,7 @@ def record_organization(
     channels: Mapping[Channel, ChannelSettings] = MappingProxyType({}),
 ) -> int:
     """A new organization's id."""
-    return _insert(
+    return _insert_row(
         connection,
         organizations,
         run_id=run_id,
@@ -199,7 +199,7 @@ def record_gateway(
 ) -> int:
     """A new gateway's id. ``settings`` is for the gateway alone to understand; it takes ``rate``
     messages a second, and soft bounces again after so many microseconds."""
-    return _insert(
+    return _insert_row(
         connection,
         gateways,
         run_id=run_id,
@@ -213,7 +213,7 @@ def record_gateway(
 
 def record_audience(connection: Connection, organization_id: int, source: str) -> int:
     """A new audience's id, without customers yet."""
-    return _insert(connection, audiences, organization_id=organization_id, source=source)
+    return _insert_row(connection, audiences, organization_id=organization_id, source=source)
 
 
 def record_campaign(
@@ -238,7 +238,7 @@ def record_campaign(
 
     Without a sender it has its organization's; ``series`` is the name of a coupon series.
     """
-    return _insert(
+    return _insert_row(
         connection,
         campaigns,
         run_id=run_id,
@@ -258,7 +258,7 @@ def record_campaign(
     )
 
 
-def _insert(connection: Connection, table: sa.Table, **values: object) -> int:
+def _insert_row(connection: Connection, table: sa.Table, **values: object) -> int:
     key: int = connection.execute(
         sa.insert(table).values(values).returning(table.c.id)
     ).scalar_one()
@@ -301,7 +301,7 @@ _CAMPAIGN_QUERY = (
 )
 
 
-def _campaign(row: Row[Any]) -> Campaign:
+def _campaign_from_row(row: Row[Any]) -> Campaign:
     on_channel = ChannelSettings(**json.loads(row.channels).get(row.channel, {}))
     sender = on_channel.sender if row.sender is None else row.sender
     return Campaign(
@@ -349,13 +349,13 @@ def load_campaign(connection: Connection, campaign_id: int) -> Campaign:
     row = connection.execute(_CAMPAIGN_QUERY.where(campaigns.c.id == campaign_id)).one_or_none()
     if row is None:
         raise NotFound(f"there is no campaign with the id {campaign_id}")
-    return _campaign(row)
+    return _campaign_from_row(row)
 
 
 def load_campaigns(connection: Connection, ids: Sequence[int]) -> list[Campaign]:
     """Those campaigns of some ids that there are, in the order of their ids."""
     query = _CAMPAIGN_QUERY.where(campaigns.c.id.in_(ids)).order_by(campaigns.c.id)
-    return [_campaign(row) for row in connection.execute(query)]
+    return [_campaign_from_row(row) for row in connection.execute(query)]
 
 
 def find_latest_campaign_ids(connection: Connection, most: int) -> list[int]:
@@ -374,7 +374,7 @@ def load_batch(connection: Connection, campaign_id: int, batch: int) -> Batch:
     ).one_or_none()
     if row is None:
         raise NotFound(f"campaign {campaign_id} has no batch {batch}")
-    return Batch(campaign=_campaign(row), batch=batch, first=row.first, size=row.size)
+    return Batch(campaign=_campaign_from_row(row), batch=batch, first=row.first, size=row.size)
 
 
 def find_latest_run_id(connection: Connection) -> int | None:
@@ -399,7 +399,9 @@ def find_campaigns(
             )
     elif run is None:
         run = find_latest_run_id(connection)
-    found = [_campaign(row) for row in connection.execute(query.where(_run_condition(run)))]
+    found = [
+        _campaign_from_row(row) for row in connection.execute(query.where(_run_condition(run)))
+    ]
     if not found:
         raise NotFound(_not_found_message(connection, name, run))
     return found

@@ -34,7 +34,7 @@ class DueTimes:
     engagement_due_at: Instant | None
 
 
-def outlook(connection: Connection, batch: Batch) -> DueTimes:
+def read_due_times(connection: Connection, batch: Batch) -> DueTimes:
     """What a batch expects. Read it together with what the next answer is to be held against."""
     latest = (
         sa.select(sa.func.max(steps.c.id))

@@ -33,7 +33,7 @@ RecipientAction = tuple[int, int]
 """A kind and a number: what a recipient does for the first time only once."""
 
 
-class Event(NamedTuple):
+class EngagementEvent(NamedTuple):
     """A recipient did something with a message."""
 
     number: int
@@ -41,7 +41,7 @@ class Event(NamedTuple):
     at: Instant
 
 
-def record(written: Entry, events: Sequence[Event]) -> None:
+def record(written: Entry, events: Sequence[EngagementEvent]) -> None:
     """Record events of an entry's batch, each once however often it is reported.
 
     What an event implies is recorded with it, at the same instant, unless the recipient has done it
@@ -56,9 +56,9 @@ def record(written: Entry, events: Sequence[Event]) -> None:
     for number, kind, at in events:
         after[kind, number] = min(at, after.get((kind, number), at))
     implied = _add_implied_events(events, after)
-    _insert(written, [*events, *implied])
+    _insert_events(written, [*events, *implied])
     _update_tallies(written, before, after)
-    _refuse(written, events)
+    _opt_out_customers(written, events)
 
 
 def _read_first_times(written: Entry, numbers: Sequence[int]) -> dict[RecipientAction, Instant]:
@@ -68,7 +68,7 @@ def _read_first_times(written: Entry, numbers: Sequence[int]) -> dict[RecipientA
         .where(
             engagements.c.campaign_id == written.batch.campaign.id,
             engagements.c.kind.in_(Engagement),
-            written.database.among(engagements.c.number, numbers),
+            written.database.in_list(engagements.c.number, numbers),
         )
         .group_by(engagements.c.kind, engagements.c.number)
     )
@@ -76,19 +76,19 @@ def _read_first_times(written: Entry, numbers: Sequence[int]) -> dict[RecipientA
 
 
 def _add_implied_events(
-    events: Iterable[Event], firsts: dict[RecipientAction, Instant]
-) -> list[Event]:
+    events: Iterable[EngagementEvent], firsts: dict[RecipientAction, Instant]
+) -> list[EngagementEvent]:
     """Events that must have happened and were not reported; adds them to ``firsts``."""
     found = []
     for number, kind, at in sorted(events, key=itemgetter(2)):
         for other in IMPLIED_ENGAGEMENTS.get(kind, ()):
             if at < firsts.get((other, number), at + 1):
                 firsts[other, number] = at
-                found.append(Event(number, other, at))
+                found.append(EngagementEvent(number, other, at))
     return found
 
 
-def _insert(written: Entry, events: Sequence[Event]) -> None:
+def _insert_events(written: Entry, events: Sequence[EngagementEvent]) -> None:
     numbers, kinds, instants = zip(*events, strict=True)
     listed = written.database.rows(number=numbers, kind=kinds, at=instants)
     written.connection.execute(
@@ -147,7 +147,7 @@ def _update_tallies(
             )
 
 
-def _refuse(written: Entry, events: Iterable[Event]) -> None:
+def _opt_out_customers(written: Entry, events: Iterable[EngagementEvent]) -> None:
     campaign = written.batch.campaign
     refusing = sorted({event.number for event in events if event.kind in OPT_OUTS})
     if refusing:
@@ -155,7 +155,7 @@ def _refuse(written: Entry, events: Iterable[Event]) -> None:
             sa.update(customers)
             .where(
                 customers.c.audience_id == campaign.audience_id,
-                written.database.among(customers.c.number, refusing),
+                written.database.in_list(customers.c.number, refusing),
             )
             .values({customers.c[f"unsubscribed_{campaign.channel}"]: True})
         )
@@ -194,7 +194,7 @@ class EngagementCounts(NamedTuple):
     as_of: Instant | None
 
 
-def on_record(
+def read_engagement_counts(
     connection: Connection, campaign_ids: Sequence[int]
 ) -> Mapping[int, EngagementCounts]:
     """What a report says, by campaign: refusals as they are, all else as of the last rollup."""

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from tracker.clock import MICROSECOND
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind, mark_due
-from tracker.record.engagement import Event
+from tracker.record.engagement import EngagementEvent
 from tracker.record.journal import Entry
 from tracker.record.receipts import Receipt
 from tracker.status import IN_PROGRESS_STATUSES, Engagement, Status
@@ -27,15 +27,15 @@ from tracker.store.arrays import read_columns
 from tracker.store.database import Database
 from tracker.store.schema import batches, reports, tallies
 
-PATIENCE = timedelta(minutes=10)
+MAX_REPORT_WAIT = timedelta(minutes=10)
 """How long a report waits, in real time, for what it is about: that its message was handed over, or
 delivered, may be written down after the gateway has spoken of it."""
 
-POLL = timedelta(seconds=1)
+REPORT_RETRY_DELAY = timedelta(seconds=1)
 """How long a report that came too early is left alone, in real time."""
 
-ReportItem = Receipt | Event
-Key = tuple[int, int]
+ReportItem = Receipt | EngagementEvent
+BatchKey = tuple[int, int]
 """A campaign's id and a batch."""
 
 
@@ -47,7 +47,7 @@ class Taken:
 
     def can_wait(self, item: ReportItem) -> bool:
         """Whether an item has not waited for long."""
-        return self.came[item] > _now() - PATIENCE // MICROSECOND
+        return self.came[item] > _real_now() - MAX_REPORT_WAIT // MICROSECOND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,30 +55,30 @@ class StoredReports:
     """Batches for which something was stored; ``idle`` are those that had nothing else to do, so
     that no task will come to them by itself."""
 
-    busy: Sequence[Key]
-    idle: Sequence[Key]
+    busy_batches: Sequence[BatchKey]
+    idle: Sequence[BatchKey]
 
 
 def store(
     database: Database,
     what: DueKind,
-    reported: Mapping[int, Sequence[ReportItem]],
+    items_by_campaign: Mapping[int, Sequence[ReportItem]],
     known: Sequence[Campaign],
 ) -> StoredReports:
-    """Keep what was ``reported`` of messages of ``known`` campaigns, by the ids of these.
+    """Keep what was ``items_by_campaign`` of messages of ``known`` campaigns, by the ids of these.
 
     A message that its campaign does not have is kept with the campaign's first batch, which will
     put it down as unknown. Campaigns without any batch are left out.
     """
-    by_batch: dict[Key, list[ReportItem]] = {}
+    by_batch: dict[BatchKey, list[ReportItem]] = {}
     with database.read() as connection:
         for campaign in known:
             for batch, items in _group_by_batch(
-                connection, campaign, reported[campaign.id]
+                connection, campaign, items_by_campaign[campaign.id]
             ).items():
                 by_batch[campaign.id, batch] = items
     clocks = {campaign.id: campaign.clock for campaign in known}
-    received_at = _now()
+    received_at = _real_now()
     with database.write() as connection:
         # In one order, so that two reports can't wait for each other.
         keys = sorted(by_batch)
@@ -105,7 +105,7 @@ def store(
                     for campaign_id, batch in keys
                 ],
             )
-    return StoredReports(busy=[key for key in keys if key not in idle], idle=sorted(idle))
+    return StoredReports(busy_batches=[key for key in keys if key not in idle], idle=sorted(idle))
 
 
 def _group_by_batch(
@@ -121,7 +121,7 @@ def _group_by_batch(
         return {}
     order = np.argsort(first)
     last = (first + size - 1)[order]
-    wanted = np.array([min(max(item.number, -1), MOST) for item in items], np.int64)
+    wanted = np.array([min(max(item.number, -1), MAX_NUMBER) for item in items], np.int64)
     place = np.searchsorted(last, wanted)
     there = (wanted >= 0) & (place < len(last))
     batch = np.where(there, number[order][np.minimum(place, len(last) - 1)], number[order][0])
@@ -131,15 +131,15 @@ def _group_by_batch(
     return found
 
 
-MOST = 2**62
+MAX_NUMBER = 2**62
 
 
 def _find_idle_batches(
-    connection: Connection, keys: Sequence[Key], known: Sequence[Campaign]
-) -> set[Key]:
+    connection: Connection, keys: Sequence[BatchKey], known: Sequence[Campaign]
+) -> set[BatchKey]:
     """Which batches expect nothing, and have no message that needs work: no task is under way."""
     attempts = {campaign.id: campaign.attempts for campaign in known}
-    idle: set[Key] = set()
+    idle: set[BatchKey] = set()
     for campaign_id in sorted({campaign_id for campaign_id, _ in keys}):
         at_work = (
             sa.exists()
@@ -212,14 +212,16 @@ def release_items(written: Entry, what: DueKind, taken: Taken, items: Sequence[R
         ],
     )
     campaign = written.batch.campaign
-    mark_due(written, what, campaign.clock.now() + int(POLL / MICROSECOND * campaign.speed))
+    mark_due(
+        written, what, campaign.clock.now() + int(REPORT_RETRY_DELAY / MICROSECOND * campaign.speed)
+    )
 
 
 def _parse_item(what: DueKind, values: Sequence[Any]) -> ReportItem:
     if what is DueKind.RECEIPTS:
         return Receipt(*values)
     number, kind, at = values
-    return Event(number, Engagement(kind), at)
+    return EngagementEvent(number, Engagement(kind), at)
 
 
 def _of(batch: Batch, what: DueKind) -> tuple[sa.ColumnElement[bool], ...]:
@@ -230,5 +232,5 @@ def _of(batch: Batch, what: DueKind) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
-def _now() -> int:
+def _real_now() -> int:
     return time.time_ns() // 1_000

@@ -87,7 +87,7 @@ class Entry:
             sa.update(messages)
             .where(
                 messages.c.campaign_id == self.batch.campaign.id,
-                self.database.among(messages.c.number, move.numbers),
+                self.database.in_list(messages.c.number, move.numbers),
                 messages.c.status == move.source.status,
                 messages.c.attempt == move.source.attempt,
             )
@@ -121,7 +121,7 @@ class Entry:
         return self.connection.scalars(
             sa.select(messages.c.number).where(
                 messages.c.campaign_id == self.batch.campaign.id,
-                self.database.among(messages.c.number, move.numbers),
+                self.database.in_list(messages.c.number, move.numbers),
                 messages.c.status == move.target.status,
                 messages.c.attempt == move.target.attempt,
                 ~had_been_there,

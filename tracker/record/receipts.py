@@ -17,7 +17,13 @@ from tracker.clock import MICROSECOND, Instant
 from tracker.record import due
 from tracker.record.due import DueKind
 from tracker.record.journal import Entry, Move, State
-from tracker.status import LATE, LEGAL_TRANSITIONS, SENT_STATUSES, Status, Verdict
+from tracker.status import (
+    LATE_TRANSITIONS,
+    LEGAL_TRANSITIONS,
+    SENT_STATUSES,
+    ReceiptVerdict,
+    Status,
+)
 from tracker.store.schema import (
     customers,
     messages,
@@ -37,10 +43,10 @@ SUBMITTABLE_STATUSES = frozenset(
 MAX_CLOCK_LEAD = timedelta(minutes=5)
 """How far a gateway's clock may be ahead of ours, in real time."""
 
-MOST_ATTEMPTS = 2**15 - 1
+MAX_ATTEMPT = 2**15 - 1
 """The largest number of an attempt that the record can hold."""
 
-MOST = 2**63 - 1
+MAX_BIGINT = 2**63 - 1
 
 MAX_DETAIL_LENGTH = 500
 """Characters that are kept of what else was said."""
@@ -79,7 +85,7 @@ def apply_receipts(written: Entry, receipts: Sequence[Receipt]) -> Sequence[Rece
         if not (
             first <= number <= last
             and status in OUTCOMES
-            and 1 <= attempt <= MOST_ATTEMPTS
+            and 1 <= attempt <= MAX_ATTEMPT
             and at <= latest
             and (number, attempt, status, at) not in nonsensical
         ):
@@ -90,8 +96,8 @@ def apply_receipts(written: Entry, receipts: Sequence[Receipt]) -> Sequence[Rece
             seen.add((number, attempt))
             groups[attempt, status].append(receipt)
     for group in groups.values():
-        left += _move(written, Status.IN_GATEWAY, group)
-    _record_refused_receipts(written, nonsense, Verdict.UNKNOWN)
+        left += _move_messages(written, Status.IN_GATEWAY, group)
+    _record_refused_receipts(written, nonsense, ReceiptVerdict.UNKNOWN)
     if left:
         left = _apply_late_receipts(written, sorted(left, key=_receipt_order))
     if not left:
@@ -104,7 +110,7 @@ def apply_receipts(written: Entry, receipts: Sequence[Receipt]) -> Sequence[Rece
 
 def record_unknown_receipts(written: Entry, receipts: Sequence[Receipt]) -> None:
     """Put down receipts as of nothing that we know."""
-    _record_refused_receipts(written, receipts, Verdict.UNKNOWN)
+    _record_refused_receipts(written, receipts, ReceiptVerdict.UNKNOWN)
 
 
 def _read_unknown_receipts(written: Entry) -> set[tuple[int, int, int, Instant]]:
@@ -115,7 +121,7 @@ def _read_unknown_receipts(written: Entry) -> set[tuple[int, int, int, Instant]]
         ).where(
             refused_receipts.c.campaign_id == written.batch.campaign.id,
             refused_receipts.c.number.between(written.batch.first, written.batch.last),
-            refused_receipts.c.verdict == Verdict.UNKNOWN,
+            refused_receipts.c.verdict == ReceiptVerdict.UNKNOWN,
         )
     )
     return {(number, attempt, status, at) for number, attempt, status, at in rows}
@@ -124,7 +130,9 @@ def _read_unknown_receipts(written: Entry) -> set[tuple[int, int, int, Instant]]
 _receipt_order = itemgetter(Receipt._fields.index("at"), Receipt._fields.index("copy"))
 
 
-def _move(written: Entry, source: Status, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
+def _move_messages(
+    written: Entry, source: Status, receipts: Sequence[Receipt]
+) -> Sequence[Receipt]:
     """Move messages from ``source`` as their receipts say, which agree on attempt and status.
 
     Returns the receipts of those that are not there.
@@ -171,7 +179,7 @@ def _record_details(written: Entry, receipts: Iterable[Receipt]) -> None:
 def _apply_late_receipts(written: Entry, receipts: Sequence[Receipt]) -> list[Receipt]:
     """Make the changes that nobody waits for; the receipts that bring none about."""
     left = list(receipts)
-    for source, target in LATE:
+    for source, target in LATE_TRANSITIONS:
         groups: defaultdict[int, dict[int, Receipt]] = defaultdict(dict)
         rest = []
         for receipt in left:
@@ -181,64 +189,66 @@ def _apply_late_receipts(written: Entry, receipts: Sequence[Receipt]) -> list[Re
                 rest.append(receipt)
         for group in groups.values():
             if group:
-                rest += _move(written, source, list(group.values()))
+                rest += _move_messages(written, source, list(group.values()))
         left = rest
     return left
 
 
 def _classify_receipts(
     written: Entry, receipts: Sequence[Receipt]
-) -> tuple[list[Receipt], dict[Verdict, list[Receipt]]]:
+) -> tuple[list[Receipt], dict[ReceiptVerdict, list[Receipt]]]:
     """Receipts that come too early, and why others did not count. Those that were seen before are
     left out."""
     numbers = sorted({receipt.number for receipt in receipts})
-    states = _states(written, numbers)
-    recorded = _recorded(written, numbers)
+    states = _read_states(written, numbers)
+    recorded = _read_recorded_outcomes(written, numbers)
     early: list[Receipt] = []
-    refused: defaultdict[Verdict, list[Receipt]] = defaultdict(list)
+    refused: defaultdict[ReceiptVerdict, list[Receipt]] = defaultdict(list)
     for receipt in receipts:
         status, attempt = states.get(receipt.number, (None, 0))
         if not receipt.copy and (receipt.number, receipt.status, receipt.attempt) in recorded:
             continue  # it is what brought the message there
         if receipt.attempt < attempt:
-            refused[Verdict.STALE].append(receipt)
+            refused[ReceiptVerdict.STALE].append(receipt)
         elif receipt.attempt == attempt and status in SENT_STATUSES:
-            refused[Verdict.DUPLICATE].append(receipt)
+            refused[ReceiptVerdict.DUPLICATE].append(receipt)
         elif receipt.attempt == attempt + 1 and status in SUBMITTABLE_STATUSES:
             early.append(receipt)  # the gateway has it, and we have yet to write that down
         else:
-            refused[Verdict.UNKNOWN].append(receipt)
+            refused[ReceiptVerdict.UNKNOWN].append(receipt)
     return early, refused
 
 
-def _states(written: Entry, numbers: Sequence[int]) -> dict[int, tuple[Status, int]]:
+def _read_states(written: Entry, numbers: Sequence[int]) -> dict[int, tuple[Status, int]]:
     rows = written.connection.execute(
         sa.select(messages.c.number, messages.c.status, messages.c.attempt).where(
             messages.c.campaign_id == written.batch.campaign.id,
-            written.database.among(messages.c.number, numbers),
+            written.database.in_list(messages.c.number, numbers),
         )
     )
     return {number: (Status(status), attempt) for number, status, attempt in rows}
 
 
-def _recorded(written: Entry, numbers: Sequence[int]) -> set[tuple[int, int, int]]:
+def _read_recorded_outcomes(written: Entry, numbers: Sequence[int]) -> set[tuple[int, int, int]]:
     """(number, status, attempt) of the outcomes on record."""
     rows = written.connection.execute(
         sa.select(transitions.c.number, transitions.c.status, transitions.c.attempt).where(
             transitions.c.campaign_id == written.batch.campaign.id,
             transitions.c.status.in_(OUTCOMES),
             transitions.c.attempt.in_(range(1, written.batch.campaign.attempts + 1)),
-            written.database.among(transitions.c.number, numbers),
+            written.database.in_list(transitions.c.number, numbers),
         )
     )
     return {(number, status, attempt) for number, status, attempt in rows}
 
 
-def _record_refused_receipts(written: Entry, receipts: Sequence[Receipt], verdict: Verdict) -> None:
+def _record_refused_receipts(
+    written: Entry, receipts: Sequence[Receipt], verdict: ReceiptVerdict
+) -> None:
     if not receipts:
         return
     said = {
-        name: [_storable(value) for value in values]
+        name: [_clamp_to_bigint(value) for value in values]
         for name, values in zip(
             ("number", "attempt", "status", "at", "copy"),
             zip(*(receipt[:5] for receipt in receipts), strict=True),
@@ -260,21 +270,23 @@ def _record_refused_receipts(written: Entry, receipts: Sequence[Receipt], verdic
     )
 
 
-def _storable(number: int) -> int:
+def _clamp_to_bigint(number: int) -> int:
     """The nearest number that the record can hold: a receipt may say anything."""
-    return max(-MOST, min(number, MOST))
+    return max(-MAX_BIGINT, min(number, MAX_BIGINT))
 
 
-def refused(connection: Connection, campaign_ids: Sequence[int]) -> Mapping[int, Counter[Verdict]]:
+def refused(
+    connection: Connection, campaign_ids: Sequence[int]
+) -> Mapping[int, Counter[ReceiptVerdict]]:
     """By campaign, how many receipts did not count, and why."""
-    found: dict[int, Counter[Verdict]] = {each: Counter() for each in campaign_ids}
+    found: dict[int, Counter[ReceiptVerdict]] = {each: Counter() for each in campaign_ids}
     query = (
         sa.select(refused_receipts.c.campaign_id, refused_receipts.c.verdict, sa.func.count())
         .where(refused_receipts.c.campaign_id.in_(campaign_ids))
         .group_by(refused_receipts.c.campaign_id, refused_receipts.c.verdict)
     )
     for campaign_id, verdict, count in connection.execute(query):
-        found[campaign_id][Verdict(verdict)] = count
+        found[campaign_id][ReceiptVerdict(verdict)] = count
     return found
 
 
@@ -295,7 +307,7 @@ def update_bounce_counts(
     soft = customers.c[f"soft_bounces_{campaign.channel}"]
     change = sa.update(customers).where(
         customers.c.audience_id == campaign.audience_id,
-        written.database.among(customers.c.number, numbers),
+        written.database.in_list(customers.c.number, numbers),
     )
     if status is Status.HARD_BOUNCED:
         change = change.values({hard: hard + 1})

@@ -5,7 +5,7 @@ its cost grows with what is new. A quarter of an hour belongs to the day that it
 configured time zone, on nights of 23 or 25 hours, too.
 
 Whoever rolls up under another time zone than before counts new events by the new zone and leaves
-the days that were counted before as they are: their sum stays right. :func:`recount` counts all
+the days that were counted before as they are: their sum stays right. :func:`recount_day` counts all
 days of the campaigns of a day anew, by the zone of now.
 """
 
@@ -31,7 +31,7 @@ from tracker.store.schema import (
     runs,
 )
 
-LATEST = from_datetime(datetime.max.replace(tzinfo=UTC))
+LATEST_INSTANT = from_datetime(datetime.max.replace(tzinfo=UTC))
 """What a run that was given up long ago and played fast takes for now may be no date any more."""
 
 DayCounts = Counter[tuple[int, str, int]]
@@ -60,7 +60,7 @@ def roll_up_engagement(database: Database, zone: tzinfo) -> list[CampaignRollup]
             .where(_IS_NEW)
             .values(rolled=engagement_tallies.c.recipients)
         )
-        torn = _add(database, connection, changes)
+        torn = _add_to_days(database, connection, changes)
         if torn:
             _rebuild_days(connection, sorted(torn), zone)
         return _record_rollup_time(connection, _sum_by_kind(changes))
@@ -91,7 +91,7 @@ def _read_counts_by_day(connection: Connection, query: sa.Select[Any], zone: tzi
     return found
 
 
-def _add(database: Database, connection: Connection, changes: DayCounts) -> set[int]:
+def _add_to_days(database: Database, connection: Connection, changes: DayCounts) -> set[int]:
     """Change the days; the campaigns of which that can't be.
 
     A day has fewer than are to be taken away if it was counted under another time zone.
@@ -172,7 +172,7 @@ def _record_rollup_time(
     done = []
     for campaign_id in concerned:
         campaign = catalog.load_campaign(connection, campaign_id)
-        as_of = min(campaign.clock.now(), LATEST)
+        as_of = min(campaign.clock.now(), LATEST_INSTANT)
         connection.execute(
             sa.update(campaigns).where(campaigns.c.id == campaign_id).values(engagement_as_of=as_of)
         )
@@ -181,7 +181,7 @@ def _record_rollup_time(
     return done
 
 
-def recount(database: Database, day: date, zone: tzinfo) -> list[CampaignRollup]:
+def recount_day(database: Database, day: date, zone: tzinfo) -> list[CampaignRollup]:
     """Count a local day from the events themselves, then all days of its campaigns anew.
 
     Campaigns of which nothing is known on that day, neither events nor counts, are left alone.

@@ -48,7 +48,7 @@ class Database:
         return self.engine.dialect.name == "postgresql"
 
     @property
-    def shown_url(self) -> str:
+    def redacted_url(self) -> str:
         """The URL, fit to be shown: its password masked, wherever it stands."""
         url = self.engine.url
         if "password" in url.query:
@@ -84,7 +84,7 @@ class Database:
             yield
         except SQLAlchemyError as error:
             raise DatabaseFailed(
-                f"the database {self.shown_url} failed: {self.cause(error)}"
+                f"the database {self.redacted_url} failed: {self.cause(error)}"
             ) from error
 
     @contextmanager
@@ -159,7 +159,7 @@ class Database:
             )
         ).subquery("listed")
 
-    def among(
+    def in_list(
         self, column: sa.ColumnElement[int], numbers: Sequence[int]
     ) -> sa.ColumnElement[bool]:
         """Whether ``column`` is one of ``numbers``, however many: a look into an index for each.
@@ -180,10 +180,10 @@ class Database:
         self.engine.dispose()
 
 
-def connect(url: str, *, reading: bool = False) -> Database:
+def connect(url: str, *, must_exist: bool = False) -> Database:
     """The database at ``url``, not yet contacted; :exc:`UsageError` if it can't be one.
 
-    Who is only ``reading`` does not make a SQLite file, and may read one that can't be written.
+    Who is only ``must_exist`` does not make a SQLite file, and may read one that can't be written.
     """
     try:
         parsed = make_url(url)
@@ -204,7 +204,7 @@ def connect(url: str, *, reading: bool = False) -> Database:
                 # would go on doing so when it has grown. Planning anew costs little a batch,
                 # and whoever means whole tables says so: see survey().
                 "prepare_threshold": None,
-                "options": f"{POSTGRESQL_OPTIONS} {_text(parsed.query.get('options', ''))}".strip(),
+                "options": f"{POSTGRESQL_OPTIONS} {_join_url_option(parsed.query.get('options', ''))}".strip(),
             },
         )
 
@@ -214,11 +214,11 @@ def connect(url: str, *, reading: bool = False) -> Database:
 
         return Database(engine)
     if backend == "sqlite":
-        return Database(create_sqlite_engine(parsed.set(drivername="sqlite+pysqlite"), reading))
+        return Database(create_sqlite_engine(parsed.set(drivername="sqlite+pysqlite"), must_exist))
     raise UsageError(f"no support for {backend} databases; expected sqlite or postgresql")
 
 
-def _text(option: str | Sequence[str]) -> str:
+def _join_url_option(option: str | Sequence[str]) -> str:
     """An option of a URL, which may be given several times."""
     return option if isinstance(option, str) else " ".join(option)
 
@@ -230,5 +230,5 @@ def check_reachable(database: Database) -> None:
             connection.execute(sa.text("SELECT 1"))
     except (DBAPIError, OSError) as error:
         raise DatabaseUnreachable(
-            f"the database {database.shown_url} can't be used: {database.cause(error)}"
+            f"the database {database.redacted_url} can't be used: {database.cause(error)}"
         ) from None

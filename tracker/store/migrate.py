@@ -21,9 +21,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def migrate(
-    database: Database, floor: str = "tracker", versions: Path = MIGRATIONS / "versions"
+    database: Database, layer: str = "tracker", versions: Path = MIGRATIONS / "versions"
 ) -> None:
-    """Bring the tables of one ``floor`` of the house up to date, once, whoever comes first.
+    """Bring the tables of one ``layer`` of the house up to date, once, whoever comes first.
 
     ``versions`` is the folder of that floor's alembic migrations. Raises :exc:`DatabaseTooNew`
     for a database that a newer version of sendtrace has migrated.
@@ -34,7 +34,7 @@ def migrate(
     config.set_main_option("path_separator", "newline")
     scripts = ScriptDirectory.from_config(config)
     head = scripts.get_current_head()
-    version_table = f"{floor}_version"
+    version_table = f"{layer}_version"
     with database.read() as connection:
         if _read_revision(connection, version_table) == head:
             return
@@ -46,8 +46,8 @@ def migrate(
             each.revision for each in scripts.walk_revisions()
         }:
             raise DatabaseTooNew(
-                f"the database {database.shown_url} was made by a newer version of sendtrace"
-                f" (its {floor} tables are at {current}, this version knows {head});"
+                f"the database {database.redacted_url} was made by a newer version of sendtrace"
+                f" (its {layer} tables are at {current}, this version knows {head});"
                 " update sendtrace or use another database"
             )
         config.attributes.update(connection=connection, version_table=version_table)

@@ -36,9 +36,9 @@ from tracker.status import (
     Channel,
     Engagement,
     Reason,
+    ReceiptVerdict,
     Status,
     Step,
-    Verdict,
 )
 
 NO_REASON = 0
@@ -59,7 +59,7 @@ def _sql_code_list(codes: Iterable[int]) -> str:
     return ", ".join(str(int(code)) for code in sorted(codes))
 
 
-def _words(words: Iterable[str]) -> str:
+def _sql_string_list(words: Iterable[str]) -> str:
     return ", ".join(f"'{word}'" for word in words)
 
 
@@ -219,7 +219,7 @@ campaigns = Table(
     Column("engagement_as_of", BigInteger),
     UniqueConstraint("run_id", "name"),
     Index(None, "name"),
-    CheckConstraint(f"channel IN ({_words(Channel)})", name="channel"),
+    CheckConstraint(f"channel IN ({_sql_string_list(Channel)})", name="channel"),
     CheckConstraint("attempts >= 1", name="attempts"),
     comment="One message to one audience over one channel. requires is a JSON list. Kind and"
     " services_kind are names of entry points in sendtrace.handlers and sendtrace.services;"
@@ -258,7 +258,7 @@ steps = Table(
     Column("finished_at", BigInteger, nullable=False),
     Column("moved", Integer, nullable=False),
     ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
-    CheckConstraint(f"step IN ({_words(Step)})", name="step"),
+    CheckConstraint(f"step IN ({_sql_string_list(Step)})", name="step"),
     Index(None, "campaign_id", "batch"),
     comment="One step on one batch that was recorded: who did it, when, and how many it moved.",
 )
@@ -273,7 +273,7 @@ recoveries = Table(
     Column("touched_at", BigInteger, nullable=False),
     Column("sent_at", BigInteger, nullable=False),
     ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
-    CheckConstraint(f"step IN ({_words(Step)})", name="step"),
+    CheckConstraint(f"step IN ({_sql_string_list(Step)})", name="step"),
     sqlite_with_rowid=False,
     comment="Batches that stood still and were sent on again, as many times as nothing came of it:"
     " touched_at is the batch's when it was sent last, sent_at is real time.",
@@ -291,7 +291,7 @@ parts = Table(
     Column("error", Text),
     Column("ended_at", BigInteger),
     ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
-    CheckConstraint(f"step IN ({_words(Step)})", name="step"),
+    CheckConstraint(f"step IN ({_sql_string_list(Step)})", name="step"),
     CheckConstraint("size >= 1", name="size"),
     CheckConstraint("ended_at IS NULL OR size = 1", name="ended_at"),
     sqlite_with_rowid=False,
@@ -404,7 +404,7 @@ refused_receipts = Table(
     Column("copy", BigInteger, primary_key=True, autoincrement=False),
     Column("at", BigInteger, nullable=False),
     Column("verdict", String(9), nullable=False),
-    CheckConstraint(f"verdict IN ({_words(Verdict)})", name="verdict"),
+    CheckConstraint(f"verdict IN ({_sql_string_list(ReceiptVerdict)})", name="verdict"),
     sqlite_with_rowid=False,
     comment="Receipts that did not count, each once, as the gateway gave them; copy tells those"
     " apart that say the same.",
@@ -470,7 +470,7 @@ BEGIN SELECT RAISE(ABORT, 'illegal change of status'); END
 )
 
 
-def _named(column: str, members: Iterable[Status | Reason]) -> str:
+def _names_by_code_sql(column: str, members: Iterable[Status | Reason]) -> str:
     cases = " ".join(f"WHEN {member:d} THEN '{member.slug}'" for member in members)
     return f"CASE {column} {cases} END"
 
@@ -479,14 +479,14 @@ VIEWS = (
     f"""\
 CREATE VIEW messages_by_name AS
 SELECT campaigns.name AS campaign, campaigns.run_id AS run, messages.number, attempt,
-    {_named("status", Status)} AS status, {_named("reason", Reason)} AS reason
+    {_names_by_code_sql("status", Status)} AS status, {_names_by_code_sql("reason", Reason)} AS reason
 FROM messages JOIN campaigns ON campaigns.id = messages.campaign_id
 """,
     f"""\
 CREATE VIEW transitions_by_name AS
 SELECT campaigns.name AS campaign, campaigns.run_id AS run, number, attempt,
-    {_named("previous", Status)} AS previous, {_named("status", Status)} AS status,
-    {_named("reason", Reason)} AS reason, at AS microseconds_utc, step_id
+    {_names_by_code_sql("previous", Status)} AS previous, {_names_by_code_sql("status", Status)} AS status,
+    {_names_by_code_sql("reason", Reason)} AS reason, at AS microseconds_utc, step_id
 FROM transitions JOIN campaigns ON campaigns.id = transitions.campaign_id
 """,
 )

@@ -21,7 +21,7 @@ MIN_SQLITE_VERSION = (3, 35)
 """The first with RETURNING."""
 
 
-def create_sqlite_engine(url: sa.URL, reading: bool) -> Engine:
+def create_sqlite_engine(url: sa.URL, must_exist: bool) -> Engine:
     """What opens a SQLite file as :func:`tracker.store.database.connect` says."""
     if sqlite3.sqlite_version_info < MIN_SQLITE_VERSION:
         raise UsageError(
@@ -31,7 +31,7 @@ def create_sqlite_engine(url: sa.URL, reading: bool) -> Engine:
     if ":memory:" in name or url.query.get("mode") == "memory":
         raise UsageError("a SQLite database needs a file: workers are processes of their own")
     read_only = False
-    if reading:
+    if must_exist:
         file = _sqlite_file(name)
         if not file.exists():
             raise UsageError(f"the database {file} does not exist")

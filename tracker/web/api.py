@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from tracker.clock import to_datetime
 from tracker.queries.messages import MessageRow, find_messages
 from tracker.queries.report import Report
-from tracker.queries.timeline import tell
+from tracker.queries.timeline import read_timeline
 from tracker.web import figures
 from tracker.web.context import WebContext
 from tracker.web.live import Snapshot
@@ -26,7 +26,9 @@ KEEP_ALIVE_SECONDS = 15.0
 """Seconds after which a stream says that it is still there: proxies close what is silent."""
 
 CampaignId = Annotated[int, Path(description="The campaign's id, as in /api/campaigns.")]
-Number = Annotated[int, Path(description="The message's number within its campaign, from 0.")]
+MessageNumber = Annotated[
+    int, Path(description="The message's number within its campaign, from 0.")
+]
 NOT_FOUND_RESPONSE: dict[int | str, dict[str, Any]] = {
     404: {"description": "There is no such campaign or message; `detail` says what there is."}
 }
@@ -74,7 +76,7 @@ class MessagesModel(BaseModel):
     messages: list[MessageModel]
 
 
-class Opinion(BaseModel):
+class CheckVerdictModel(BaseModel):
     """What a check says of a message as things are now."""
 
     step: str
@@ -143,12 +145,12 @@ def make_api_router(desk: WebContext) -> APIRouter:
         return OverviewModel(
             at=snapshot.at,
             trouble=snapshot.trouble,
-            campaigns=[_campaign(snapshot, report) for report in reports],
+            campaigns=[_campaign_model(snapshot, report) for report in reports],
         )
 
     def campaign(campaign_id: CampaignId) -> CampaignModel:
         """How far a campaign is."""
-        return _campaign(*find_report(desk, campaign_id))
+        return _campaign_model(*find_report(desk, campaign_id))
 
     def report(campaign_id: CampaignId) -> dict[str, Any]:
         """The Live Monitoring Report, as `sendtrace report --format json` has it."""
@@ -157,14 +159,14 @@ def make_api_router(desk: WebContext) -> APIRouter:
 
     def messages(campaign_id: CampaignId, asked: Annotated[MessageQuery, Query()]) -> MessagesModel:
         """The messages behind a number of the report, in the order of their numbers."""
-        with desk.reading() as connection:
+        with desk.read() as connection:
             found = desk.campaign(connection, campaign_id)
             check_page_start(connection, found, asked)
             page = find_messages(
                 desk.database,
                 connection,
                 found,
-                asked.wanted(),
+                asked.to_filter(),
                 after=asked.after,
                 most=asked.limit,
             )
@@ -172,29 +174,31 @@ def make_api_router(desk: WebContext) -> APIRouter:
         return MessagesModel(
             total=page.total,
             next=page.after,
-            messages=[_message(each, contacts=shown) for each in page.messages],
+            messages=[_message_model(each, contacts=shown) for each in page.messages],
         )
 
-    def message(campaign_id: CampaignId, number: Number) -> dict[str, Any]:
+    def message(campaign_id: CampaignId, number: MessageNumber) -> dict[str, Any]:
         """The story of one message, as `sendtrace trace --format json` has it."""
-        with desk.reading() as connection:
-            return tell(connection, desk.campaign(connection, campaign_id), number).as_json()
+        with desk.read() as connection:
+            return read_timeline(
+                connection, desk.campaign(connection, campaign_id), number
+            ).as_json()
 
     def checks(
-        campaign_id: CampaignId, number: Number, contacts: str | None = None
-    ) -> list[Opinion]:
+        campaign_id: CampaignId, number: MessageNumber, contacts: str | None = None
+    ) -> list[CheckVerdictModel]:
         """What every check says of a message as things are now, and the values it looked at."""
-        with desk.reading() as connection:
+        with desk.read() as connection:
             found = desk.campaign(connection, campaign_id)
-            tell(connection, found, number)
+            read_timeline(connection, found, number)
         shown = desk.can_show_contacts(contacts)
         said = opinions(desk, found, number, contacts=shown) or []
         return [
-            Opinion(
+            CheckVerdictModel(
                 step=each.step,
                 check=each.check,
                 reason=each.reason,
-                looked_at={name: _plain(value) for name, value in looked_at.items()},
+                looked_at={name: _to_json_value(value) for name, value in looked_at.items()},
                 error=each.error,
             )
             for each, looked_at in said
@@ -298,7 +302,7 @@ def _operations_model(desk: WebContext) -> OperationsModel:
     )
 
 
-def _campaign(snapshot: Snapshot, report: Report) -> CampaignModel:
+def _campaign_model(snapshot: Snapshot, report: Report) -> CampaignModel:
     campaign = report.campaign
     its = figures.progress(snapshot, report)
     return CampaignModel(
@@ -313,7 +317,7 @@ def _campaign(snapshot: Snapshot, report: Report) -> CampaignModel:
     )
 
 
-def _message(found: MessageRow, *, contacts: bool) -> MessageModel:
+def _message_model(found: MessageRow, *, contacts: bool) -> MessageModel:
     email, mobile = found.email, found.mobile
     if not contacts:
         email, mobile = email and mask_email(email), mobile and mask_mobile(mobile)
@@ -328,7 +332,7 @@ def _message(found: MessageRow, *, contacts: bool) -> MessageModel:
     )
 
 
-def _plain(value: object) -> object:
+def _to_json_value(value: object) -> object:
     if isinstance(value, tuple | frozenset):
         return sorted(map(str, value))
     return value if isinstance(value, str | int | float | bool | None) else str(value)
@@ -336,12 +340,12 @@ def _plain(value: object) -> object:
 
 async def _stream_events(desk: WebContext, campaign_id: int | None) -> AsyncIterator[str]:
     number, told = -1, ""
-    while not desk.live.ended:
-        snapshot = await desk.live.newer(number, KEEP_ALIVE_SECONDS)
+    while not desk.live.is_stopped:
+        snapshot = await desk.live.wait_for_newer(number, KEEP_ALIVE_SECONDS)
         if snapshot.number <= number:
             yield ": still here\n\n"
             continue
         number = snapshot.number
-        said = desk.bulletins.latest(campaign_id)
+        said = desk.bulletins.get(campaign_id)
         yield ": nothing new\n\n" if said == told else f"data: {said}\n\n"
         told = said

@@ -19,13 +19,13 @@ from tracker.errors import NotFound, SendtraceError, UsageError
 from tracker.settings import Settings
 from tracker.store.database import Database
 from tracker.web.api import make_api_router
-from tracker.web.context import Section, WebContext
+from tracker.web.context import WebContext, WebSection
 from tracker.web.inbound import make_inbound_router
-from tracker.web.live import Live
+from tracker.web.live import LiveFeed
 from tracker.web.metrics import METRICS_CONTENT_TYPE, render_metrics
 from tracker.web.monitoring import Monitoring
 from tracker.web.pages import make_page_router
-from tracker.web.security import SecurityMiddleware, make_reporter_guard, viewers
+from tracker.web.security import SecurityMiddleware, make_reporter_guard, make_viewer_guard
 
 STATIC_FOLDER = Path(__file__).with_name("static")
 STYLESHEET = Path(__file__).parent.parent / "templates" / "style.css"
@@ -39,10 +39,10 @@ Times are ISO 8601 in UTC. Errors have a `detail`: 404 says what there is, 422 n
 
 
 def make_app(
-    database: Database, settings: Settings, outside: Monitoring, sections: Sequence[Section] = ()
+    database: Database, settings: Settings, outside: Monitoring, sections: Sequence[WebSection] = ()
 ) -> FastAPI:
     """The live page on the record in ``database``, with what is there ``outside`` of it."""
-    live = Live(database, outside)
+    live = LiveFeed(database, outside)
     desk = WebContext(
         database=database, settings=settings, outside=outside, live=live, sections=sections
     )
@@ -55,7 +55,7 @@ def make_app(
             yield
         finally:
             # To cancel it would leave a connection behind, in the middle of a question.
-            live.end()
+            live.stop()
             await following
 
     app = FastAPI(
@@ -73,7 +73,7 @@ def make_app(
     )
     app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
     app.add_api_route("/health", _health_endpoint(database), include_in_schema=False)
-    guarded = [Depends(viewers(settings.token))]
+    guarded = [Depends(make_viewer_guard(settings.token))]
     app.include_router(make_page_router(desk), dependencies=guarded)
     app.include_router(make_api_router(desk), dependencies=guarded)
     app.add_api_route(
@@ -81,7 +81,7 @@ def make_app(
     )
     app.include_router(make_inbound_router(desk, make_reporter_guard(settings.token)))
     for section in sections:
-        app.include_router(section.make(desk), dependencies=guarded)
+        app.include_router(section.make_router(desk), dependencies=guarded)
     app.add_api_route(
         "/api/openapi.json", app.openapi, include_in_schema=False, dependencies=guarded
     )

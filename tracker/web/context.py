@@ -20,10 +20,10 @@ from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_camp
 from tracker.settings import Settings
 from tracker.store.database import Database
 from tracker.web.figures import ChartCache, LiveUpdates
-from tracker.web.live import Live
-from tracker.web.monitoring import Monitoring, Presence
+from tracker.web.live import LiveFeed
+from tracker.web.monitoring import Monitoring, WorkerActivity
 
-MOST_NAMED = 5
+MAX_NAMED_CAMPAIGNS = 5
 """Campaigns that are named to whoever asks for one that is not there."""
 
 
@@ -34,12 +34,12 @@ class WebContext:
     database: Database
     settings: Settings
     outside: Monitoring
-    live: Live
-    sections: Sequence["Section"] = ()
+    live: LiveFeed
+    sections: Sequence["WebSection"] = ()
     drawings: ChartCache = field(default_factory=ChartCache)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def read(self) -> Iterator[Connection]:
         with self.database.read() as connection:
             yield connection
 
@@ -48,7 +48,9 @@ class WebContext:
         found = load_campaigns(connection, [campaign_id]) if campaign_id <= MAX_NUMBER else []
         if found:
             return found[0]
-        there = load_campaigns(connection, find_latest_campaign_ids(connection, MOST_NAMED))
+        there = load_campaigns(
+            connection, find_latest_campaign_ids(connection, MAX_NAMED_CAMPAIGNS)
+        )
         named = ", ".join(f"{each.id} ({each.name}, run {each.run_id})" for each in there)
         latest = f"the latest are {named}" if named else "nothing is recorded yet"
         raise NotFound(f"there is no campaign {campaign_id}; {latest}")
@@ -57,7 +59,7 @@ class WebContext:
         """Whether a viewer who asks may see contact data."""
         return asked == "shown" and self.settings.show_contacts
 
-    def unserved(self, seen: Presence | None) -> list[str]:
+    def unserved(self, seen: WorkerActivity | None) -> list[str]:
         """The queues that no worker serves; none where nobody can tell."""
         if seen is None or seen.deaf_since is not None:
             return []
@@ -88,7 +90,11 @@ class WebContext:
 
     @cached_property
     def _template_environment(self) -> Environment:
-        filters: TemplateFilters = {"time": format_time, "share": _share, "value": format_value}
+        filters: TemplateFilters = {
+            "time": format_time,
+            "share": _format_share,
+            "value": format_value,
+        }
         return make_template_environment(
             *(each.template_packages for each in self.sections), filters=filters
         )
@@ -117,15 +123,15 @@ def format_value(value: object) -> str:
             return str(value)
 
 
-def _share(part: int, whole: int) -> str:
+def _format_share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f}\N{NO-BREAK SPACE}%" if whole else ""
 
 
-class Section(NamedTuple):
+class WebSection(NamedTuple):
     """A part of the live page that another floor brings: the way to it, and what makes its pages
     from what is at the desk. ``template_packages`` is the package whose templates those pages use."""
 
     label: str
-    address: str
-    make: Callable[[WebContext], APIRouter]
+    path: str
+    make_router: Callable[[WebContext], APIRouter]
     template_packages: str

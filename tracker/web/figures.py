@@ -16,8 +16,8 @@ from tracker.output.report_lines import all_report_lines, balance_line
 from tracker.output.series import Column
 from tracker.queries.report import Report
 from tracker.status import Reason, Status
-from tracker.text import counted
-from tracker.web.live import Live, ProgressSample, Snapshot, Waiting
+from tracker.text import pluralize
+from tracker.web.live import LiveFeed, ProgressSample, QueueSample, Snapshot
 
 THROUGHPUT_WINDOW_SECONDS = 5.0
 """Seconds over which the throughput of now is taken."""
@@ -29,7 +29,7 @@ NO_MOVEMENT = "nothing has moved in the last minutes"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class CampaignProgress:
     """How far a campaign is, and what about it needs attention."""
 
     report: Report
@@ -40,7 +40,7 @@ class Progress:
         return "finished" if self.report.finished else "running"
 
 
-def progress(snapshot: Snapshot, report: Report) -> Progress:
+def progress(snapshot: Snapshot, report: Report) -> CampaignProgress:
     """How far a campaign is, and what about it needs attention."""
     attention = []
     standing = snapshot.stalled_counts[report.campaign.id]
@@ -52,8 +52,8 @@ def progress(snapshot: Snapshot, report: Report) -> Progress:
         )
     failed = report.having(Status.NOT_SENT, Reason.TIMEOUT)
     if failed:
-        attention.append(f"given up after a timeout: {counted(failed, 'message')}")
-    return Progress(report=report, attention=attention)
+        attention.append(f"given up after a timeout: {pluralize(failed, 'message')}")
+    return CampaignProgress(report=report, attention=attention)
 
 
 def throughput(moments: Sequence[ProgressSample]) -> float | None:
@@ -69,7 +69,7 @@ def throughput(moments: Sequence[ProgressSample]) -> float | None:
     return (last.sent - since.sent) / (last.at - since.at)
 
 
-def news(
+def make_campaign_update(
     snapshot: Snapshot, report: Report, moments: Sequence[ProgressSample], zone: tzinfo
 ) -> dict[str, Any]:
     """What moves on the page of a campaign, as its program reads it."""
@@ -97,10 +97,10 @@ def queues(snapshot: Snapshot) -> dict[str, dict[str, int]] | None:
     return {name: depth._asdict() for name, depth in snapshot.depths.items()}
 
 
-def charts(moments: Sequence[ProgressSample], waiting: Sequence[Waiting]) -> list[Chart]:
+def charts(moments: Sequence[ProgressSample], waiting: Sequence[QueueSample]) -> list[Chart]:
     """Throughput and queue depths of the last minutes."""
     times = [each.at for each in moments] + [each.at for each in waiting]
-    axis = _TimeAxis.of(min(times, default=0.0), max(times, default=0.0))
+    axis = _TimeAxis.for_range(min(times, default=0.0), max(times, default=0.0))
     return [_throughput_chart(moments, axis), _queue_chart(waiting, axis)]
 
 
@@ -112,12 +112,12 @@ class _TimeAxis(NamedTuple):
     title: str
 
     @classmethod
-    def of(cls, begin: float, end: float) -> "_TimeAxis":
+    def for_range(cls, begin: float, end: float) -> "_TimeAxis":
         if end - begin < SECONDS_AXIS_LIMIT:
             return cls(end, 1, "seconds (0 is now)")
         return cls(end, 60, "minutes (0 is now)")
 
-    def places(self, times: Iterable[float]) -> Column:
+    def positions(self, times: Iterable[float]) -> Column:
         return (np.array([*times]) - self.end) / self.unit
 
 
@@ -129,19 +129,19 @@ def _throughput_chart(moments: Sequence[ProgressSample], axis: _TimeAxis) -> Cha
         "Not Sent": np.array([after.not_sent - before.not_sent for before, after in pairs])
         / seconds,
     }
-    x = axis.places(after.at for _, after in pairs)
+    x = axis.positions(after.at for _, after in pairs)
     return line_chart(
         "Throughput",
         axis.title,
         "messages a second",
         x,
         series,
-        nothing=NO_MOVEMENT,
+        empty_reason=NO_MOVEMENT,
     )
 
 
-def _queue_chart(waiting: Sequence[Waiting], axis: _TimeAxis) -> Chart:
-    x = axis.places(each.at for each in waiting)
+def _queue_chart(waiting: Sequence[QueueSample], axis: _TimeAxis) -> Chart:
+    x = axis.positions(each.at for each in waiting)
     names = waiting[-1].depths if waiting else ()
     series = {
         name.replace("_", " "): np.array([sum(each.depths[name]) for each in waiting], np.float64)
@@ -153,19 +153,19 @@ def _queue_chart(waiting: Sequence[Waiting], axis: _TimeAxis) -> Chart:
         "tasks",
         x,
         series,
-        nothing="the queues have been empty" if waiting else "the broker does not say",
+        empty_reason="the queues have been empty" if waiting else "the broker does not say",
     )
 
 
 class LiveUpdates:
     """The news of a campaign, or of all of them, as JSON. For one thread: that of the streams."""
 
-    def __init__(self, live: Live, zone: tzinfo) -> None:
+    def __init__(self, live: LiveFeed, zone: tzinfo) -> None:
         self._live, self._zone = live, zone
         self._number = -1
         self._json_by_campaign: dict[int | None, str] = {}
 
-    def latest(self, campaign_id: int | None) -> str:
+    def get(self, campaign_id: int | None) -> str:
         """The news of a campaign, of all without one; ``null`` as long as nobody follows it."""
         snapshot = self._live.snapshot
         if snapshot.number != self._number:
@@ -190,7 +190,7 @@ class LiveUpdates:
         report = snapshot.reports.get(campaign_id)
         if report is None:
             return None
-        return news(snapshot, report, self._live.moments(campaign_id), self._zone)
+        return make_campaign_update(snapshot, report, self._live.moments(campaign_id), self._zone)
 
 
 def _progress_json(snapshot: Snapshot, report: Report) -> dict[str, Any]:
@@ -217,7 +217,7 @@ class ChartCache:
         self._now, self._lock = now, Lock()
         self._charts: dict[int, tuple[float, str]] = {}
 
-    def latest(self, key: int, draw: Callable[[], str]) -> str:
+    def get(self, key: int, draw: Callable[[], str]) -> str:
         """The picture of ``key``, made by ``draw`` unless there is one that is new enough."""
         with self._lock:
             drawn_at, picture = self._charts.get(key, (0.0, ""))

@@ -25,11 +25,11 @@ from tracker.clock import from_datetime
 from tracker.queries.timeline import MAX_NUMBER
 from tracker.record.catalog import find_latest_campaign_ids, load_campaigns
 from tracker.record.due import DueKind
-from tracker.record.engagement import Event
+from tracker.record.engagement import EngagementEvent
 from tracker.record.inbound import ReportItem, StoredReports, store
-from tracker.record.receipts import MAX_DETAIL_LENGTH, MOST, Receipt
+from tracker.record.receipts import MAX_BIGINT, MAX_DETAIL_LENGTH, Receipt
 from tracker.status import Engagement, Status
-from tracker.web.context import MOST_NAMED, WebContext
+from tracker.web.context import MAX_NAMED_CAMPAIGNS, WebContext
 from tracker.web.monitoring import NotifyWorkers
 from tracker.web.security import AccessGuard
 
@@ -39,10 +39,10 @@ MAX_REPORT_ITEMS = 10_000
 MAX_REPORT_BYTES = 4_000_000
 """Bytes of one report."""
 
-RATE, REPORT_BURST = 50, 100
+REPORTS_PER_SECOND, REPORT_BURST = 50, 100
 """Reports a second that are taken, and at once: a million items in two seconds is a lot."""
 
-MOST_PROBLEMS = 20
+MAX_REPORTED_PROBLEMS = 20
 """Problems of a report that are told; who made one such report has made them all."""
 
 
@@ -50,7 +50,7 @@ class _InboundItem(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     campaign: int = Field(ge=1, le=MAX_NUMBER, description="the campaign's id")
-    number: int = Field(ge=0, le=MOST, description="the message's number in its campaign")
+    number: int = Field(ge=0, le=MAX_BIGINT, description="the message's number in its campaign")
     at: Annotated[AwareDatetime, Field(strict=False)] = Field(
         description="when it happened, ISO 8601 with a zone, by the clock of the campaign's run"
     )
@@ -59,16 +59,18 @@ class _InboundItem(BaseModel):
 class ReceiptIn(_InboundItem):
     """What became of an attempt at a message."""
 
-    attempt: int = Field(ge=1, le=MOST, description="as the gateway was given it")
+    attempt: int = Field(ge=1, le=MAX_BIGINT, description="as the gateway was given it")
     status: Literal["delivered", "hard_bounced", "soft_bounced", "not_delivered"]
     detail: str | None = Field(
         None, max_length=10 * MAX_DETAIL_LENGTH, description="what else was said, such as 5.1.1"
     )
 
-    def item(self) -> Receipt:
+    def to_item(self) -> Receipt:
         status = Status[self.status.upper()]
         at = from_datetime(self.at)
-        return Receipt(self.number, self.attempt, int(status), at, 0, _storable(self.detail))
+        return Receipt(
+            self.number, self.attempt, int(status), at, 0, _strip_unstorable(self.detail)
+        )
 
 
 class EngagementIn(_InboundItem):
@@ -76,11 +78,11 @@ class EngagementIn(_InboundItem):
 
     kind: Literal["opened", "clicked", "spam", "unsubscribed"]
 
-    def item(self) -> Event:
-        return Event(self.number, Engagement[self.kind.upper()], from_datetime(self.at))
+    def to_item(self) -> EngagementEvent:
+        return EngagementEvent(self.number, Engagement[self.kind.upper()], from_datetime(self.at))
 
 
-class Taken(BaseModel):
+class InboundResult(BaseModel):
     """How many items were taken, of how many batches. ``queued``: whether workers have been told;
     if the broker is away they find the report when they next look at its batches."""
 
@@ -89,7 +91,7 @@ class Taken(BaseModel):
     queued: bool
 
 
-class Allowance:
+class RateLimiter:
     """So many calls a second, and no more than a burst at once."""
 
     def __init__(
@@ -118,27 +120,29 @@ INBOUND_RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     415: {"description": "Something else than application/json."},
     422: {"description": "An item can't be read, or its campaign is not known; nothing is taken."},
-    429: {"description": f"More than {RATE} reports a second; Retry-After says when."},
+    429: {
+        "description": f"More than {REPORTS_PER_SECOND} reports a second; Retry-After says when."
+    },
 }
 
 
 def make_inbound_router(desk: WebContext, guard: AccessGuard) -> APIRouter:
     """The doors in, for those whom ``guard`` lets pass."""
     router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["doors in"])
-    allowance = Allowance(RATE, REPORT_BURST)
+    allowance = RateLimiter(REPORTS_PER_SECOND, REPORT_BURST)
 
     def door(
         path: str, model: type[ReceiptIn] | type[EngagementIn], what: DueKind, summary: str
     ) -> None:
         adapter = TypeAdapter(list[model])  # type: ignore[valid-type]  # it is one of two classes
 
-        async def take(request: Request) -> Taken:
+        async def take(request: Request) -> InboundResult:
             wait = allowance.take()
             if wait:
                 retry = {"Retry-After": str(int(wait) + 1)}
                 raise HTTPException(429, "too many reports at once", retry)
             body = await _read_body(request)
-            return await run_sync(_take, desk, adapter, body, what)
+            return await run_sync(_store_report, desk, adapter, body, what)
 
         take.__doc__ = model.__doc__
         schema = adapter.json_schema(ref_template="#/components/schemas/{model}")
@@ -174,7 +178,9 @@ async def _read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _take(desk: WebContext, adapter: TypeAdapter[Any], body: bytes, what: DueKind) -> Taken:
+def _store_report(
+    desk: WebContext, adapter: TypeAdapter[Any], body: bytes, what: DueKind
+) -> InboundResult:
     try:
         read = adapter.validate_json(body)
     except ValidationError as error:
@@ -185,12 +191,14 @@ def _take(desk: WebContext, adapter: TypeAdapter[Any], body: bytes, what: DueKin
         raise _validation_error(["body"], "expected one item at least")
     reported: defaultdict[int, list[ReportItem]] = defaultdict(list)
     for each in read:
-        reported[each.campaign].append(each.item())
-    with desk.reading() as connection:
+        reported[each.campaign].append(each.to_item())
+    with desk.read() as connection:
         known = load_campaigns(connection, sorted(reported))
         unknown = reported.keys() - {campaign.id for campaign in known}
         if unknown:
-            there = load_campaigns(connection, find_latest_campaign_ids(connection, MOST_NAMED))
+            there = load_campaigns(
+                connection, find_latest_campaign_ids(connection, MAX_NAMED_CAMPAIGNS)
+            )
             place = next(n for n, each in enumerate(read) if each.campaign in unknown)
             named = ", ".join(f"{each.id} ({each.name})" for each in there) or "none"
             raise _validation_error(
@@ -198,9 +206,9 @@ def _take(desk: WebContext, adapter: TypeAdapter[Any], body: bytes, what: DueKin
                 f"there is no campaign {read[place].campaign}; the latest are {named}",
             )
     stored = store(desk.database, what, reported, known)
-    return Taken(
+    return InboundResult(
         taken=len(read),
-        batches=len(stored.busy) + len(stored.idle),
+        batches=len(stored.busy_batches) + len(stored.idle),
         queued=_notify_workers(desk.outside.remind, stored, what),
     )
 
@@ -212,14 +220,14 @@ def _notify_workers(remind: NotifyWorkers | None, stored: StoredReports, what: D
     try:
         for key in stored.idle:
             remind(*key, what, alone=False)
-        for key in stored.busy:
+        for key in stored.busy_batches:
             remind(*key, what, alone=True)
     except Exception:  # whatever the broker's library raises: it is away
         return False
     return True
 
 
-def _storable(text: str | None) -> str | None:
+def _strip_unstorable(text: str | None) -> str | None:
     """A text that every database can hold."""
     return text and text.replace("\0", "").encode(errors="replace").decode()
 
@@ -228,7 +236,7 @@ def _problem_details(error: ValidationError) -> list[dict[str, Any]]:
     return [
         {"type": each["type"], "loc": ("body", *each["loc"]), "msg": each["msg"]}
         for each in error.errors(include_url=False, include_input=False, include_context=False)[
-            :MOST_PROBLEMS
+            :MAX_REPORTED_PROBLEMS
         ]
     ]
 

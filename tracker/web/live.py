@@ -20,17 +20,17 @@ from tracker.queries.report import Report, make_reports
 from tracker.queries.stalled import (
     Standing,
     find_stalled_batches,
+    find_unfinished_campaigns,
     read_last_requeue_time,
     read_oldest_message_ages,
-    unfinished,
 )
 from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
 from tracker.store.database import Database
-from tracker.web.monitoring import Depth, Monitoring
+from tracker.web.monitoring import Monitoring, QueueDepth
 
 logger = logging.getLogger(__name__)
 
-INTERVAL = 1.0
+REFRESH_INTERVAL_SECONDS = 1.0
 """Seconds between two looks at the record."""
 
 FULL_REFRESH_EVERY = 10
@@ -56,11 +56,11 @@ class ProgressSample(NamedTuple):
     settled: int
 
 
-class Waiting(NamedTuple):
+class QueueSample(NamedTuple):
     """How deep the queues were at ``at``, in seconds since 1970."""
 
     at: float
-    depths: Mapping[str, Depth]
+    depths: Mapping[str, QueueDepth]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,17 +68,17 @@ class Snapshot:
     """What was read at ``at``: reports by campaign, the depth of each queue, batches that stand
     still, for how many seconds the oldest message of each stage has been there, and when a batch
     was last sent on by a sweep (real time). ``trouble``
-    says why nothing newer could be, since ``since``."""
+    says why nothing newer could be, since ``database_error_since``."""
 
     number: int = 0
     at: datetime | None = None
     reports: Mapping[int, Report] = field(default_factory=dict)
-    depths: Mapping[str, Depth] | None = None
+    depths: Mapping[str, QueueDepth] | None = None
     standing: Sequence[Standing] = ()
     ages: Mapping[str, float] = field(default_factory=dict)
     recovered_at: Instant | None = None
     trouble: str | None = None
-    since: datetime | None = None
+    database_error_since: datetime | None = None
 
     @cached_property
     def stalled_counts(self) -> Counter[int]:
@@ -94,35 +94,35 @@ class _StalledWork(NamedTuple):
     recovered_at: Instant | None
 
 
-class Live:
+class LiveFeed:
     """Follows the record. Viewers wait for the next :class:`Snapshot`, and make no query."""
 
     def __init__(self, database: Database, outside: Monitoring) -> None:
         self._database, self._monitoring = database, outside
-        self._known: dict[int, Campaign] = {}
+        self._campaigns: dict[int, Campaign] = {}
         self._pinned: deque[int] = deque(maxlen=MAX_PINNED_CAMPAIGNS)
-        self._looks = 0
+        self._refresh_count = 0
         self._refresh_lock = asyncio.Lock()
         self._changed: asyncio.Event | None = None
         self._progress_histories: dict[int, deque[ProgressSample]] = {}
-        self.waiting: deque[Waiting] = deque(maxlen=HISTORY_LENGTH)
+        self.waiting: deque[QueueSample] = deque(maxlen=HISTORY_LENGTH)
         self._stop_event = asyncio.Event()
         self.snapshot = Snapshot()
 
     @property
-    def ended(self) -> bool:
+    def is_stopped(self) -> bool:
         return self._stop_event.is_set()
 
     async def run(self) -> None:
         """Look at the record once a second, until the end."""
-        while not self.ended:
+        while not self.is_stopped:
             began = time.monotonic()
             await self.look()
             with suppress(TimeoutError):
-                left = INTERVAL - (time.monotonic() - began)
+                left = REFRESH_INTERVAL_SECONDS - (time.monotonic() - began)
                 await asyncio.wait_for(self._stop_event.wait(), max(0.0, left))
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Look no more, and let nobody wait any longer."""
         self._stop_event.set()
         self._publish(self.snapshot)
@@ -130,15 +130,15 @@ class Live:
     async def look(self) -> None:
         """Look at the record, and tell who waits for it."""
         async with self._refresh_lock:
-            self._publish(await run_sync(self._look))
+            self._publish(await run_sync(self._read_snapshot))
 
-    async def newer(self, number: int, patience: float) -> Snapshot:
-        """The first snapshot after ``number``; the same again after ``patience`` seconds."""
+    async def wait_for_newer(self, number: int, timeout: float) -> Snapshot:
+        """The first snapshot after ``number``; the same again after ``timeout`` seconds."""
         if self.snapshot.number <= number:
             if self._changed is None:
                 self._changed = asyncio.Event()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), patience)
+                await asyncio.wait_for(self._changed.wait(), timeout)
         return self.snapshot
 
     def pin(self, campaign_id: int) -> None:
@@ -156,13 +156,13 @@ class Live:
             self._changed.set()
             self._changed = None
 
-    def _look(self) -> Snapshot:
+    def _read_snapshot(self) -> Snapshot:
         before = self.snapshot
-        depths = self._depths()
+        depths = self._read_queue_depths()
         try:
-            reports = self._reports(before.reports)
+            reports = self._read_reports(before.reports)
             waits = _StalledWork(before.standing, before.ages, before.recovered_at)
-            if self._looks % FULL_REFRESH_EVERY == 0:
+            if self._refresh_count % FULL_REFRESH_EVERY == 0:
                 waits = self._read_stalled_work()
         except (SQLAlchemyError, UnreadableRecord, ValueError, TypeError) as error:
             return replace(
@@ -170,9 +170,9 @@ class Live:
                 number=before.number + 1,
                 depths=depths,
                 trouble=self._database.cause(error),
-                since=before.since or datetime.now(UTC),
+                database_error_since=before.database_error_since or datetime.now(UTC),
             )
-        self._looks += 1
+        self._refresh_count += 1
         at = datetime.now(UTC)
         self._append_history(at.timestamp(), reports, depths)
         return Snapshot(
@@ -185,31 +185,31 @@ class Live:
 
     def _read_stalled_work(self) -> "_StalledWork":
         with self._database.read() as connection:
-            known = unfinished(connection)
+            known = find_unfinished_campaigns(connection)
             return _StalledWork(
                 find_stalled_batches(connection, known),
                 read_oldest_message_ages(connection, known),
                 read_last_requeue_time(connection),
             )
 
-    def _reports(self, before: Mapping[int, Report]) -> dict[int, Report]:
+    def _read_reports(self, before: Mapping[int, Report]) -> dict[int, Report]:
         with self._database.read() as connection:
             wanted = {*find_latest_campaign_ids(connection, MAX_FOLLOWED_CAMPAIGNS), *self._pinned}
-            all_of_them = self._looks % FULL_REFRESH_EVERY == 0
-            new = wanted if all_of_them else wanted - self._known.keys()
+            all_of_them = self._refresh_count % FULL_REFRESH_EVERY == 0
+            new = wanted if all_of_them else wanted - self._campaigns.keys()
             if new:
                 loaded = load_campaigns(connection, sorted(new))
-                self._known |= {each.id: each for each in loaded}
+                self._campaigns |= {each.id: each for each in loaded}
             now = [
-                self._known[each]
-                for each in sorted(wanted & self._known.keys())
+                self._campaigns[each]
+                for each in sorted(wanted & self._campaigns.keys())
                 if all_of_them or each not in before or not before[each].finished
             ]
             found = make_reports(connection, now)
         kept = {key: report for key, report in before.items() if key in wanted}
         return kept | {report.campaign.id: report for report in found}
 
-    def _depths(self) -> Mapping[str, Depth] | None:
+    def _read_queue_depths(self) -> Mapping[str, QueueDepth] | None:
         if self._monitoring.depths is None:
             return None
         try:
@@ -219,7 +219,7 @@ class Live:
             return None
 
     def _append_history(
-        self, at: float, reports: Mapping[int, Report], depths: Mapping[str, Depth] | None
+        self, at: float, reports: Mapping[int, Report], depths: Mapping[str, QueueDepth] | None
     ) -> None:
         for key in self._progress_histories.keys() - reports.keys():
             del self._progress_histories[key]
@@ -231,4 +231,4 @@ class Live:
                 moments.pop()
             moments.append(now)
         if depths is not None:
-            self.waiting.append(Waiting(at, depths))
+            self.waiting.append(QueueSample(at, depths))

@@ -15,7 +15,7 @@ from tracker.clock import MICROSECOND
 from tracker.queries.report import Report
 from tracker.status import LEGAL_TRANSITIONS, Reason, Status
 from tracker.web.context import WebContext
-from tracker.web.monitoring import Presence
+from tracker.web.monitoring import WorkerActivity
 
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -86,7 +86,7 @@ class _SnapshotCollector(Collector):
             yield from _collect_workers(outside.presence(), outside.queues)
 
 
-def _collect_workers(seen: Presence, queues: Sequence[str]) -> Iterator[Any]:
+def _collect_workers(seen: WorkerActivity, queues: Sequence[str]) -> Iterator[Any]:
     states = Counter("there" if each.is_there else "silent" for each in seen.workers)
     workers = _CampaignGauge("workers", "Workers by whether they have been heard lately.", "state")
     for state in ("there", "silent"):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     pass
 
 
-class Depth(NamedTuple):
+class QueueDepth(NamedTuple):
     """Tasks in a queue: ``ready`` to be taken, and ``unacked``, which a worker holds."""
 
     ready: int
@@ -20,7 +20,7 @@ class Depth(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opinion:
+class CheckVerdict:
     """What a check says of a message now: a ``reason`` in words if it would stop it, and the values
     that it looked at. Where it gives no verdict, ``error`` says why."""
 
@@ -32,7 +32,7 @@ class Opinion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class WorkerInfo:
     """A worker, when it was last heard, and the queues it serves as far as that is known."""
 
     name: str
@@ -42,7 +42,7 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failed:
+class FailedTask:
     """A task that failed; ``again``: it is tried once more."""
 
     task: str
@@ -56,12 +56,12 @@ class Failed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Presence:
+class WorkerActivity:
     """Workers, and the tasks that failed lately, the latest first. ``deaf_since``: nobody has been
     heard since then, as the broker is away."""
 
-    workers: Sequence[Seen] = ()
-    failed: Sequence[Failed] = ()
+    workers: Sequence[WorkerInfo] = ()
+    failed: Sequence[FailedTask] = ()
     deaf_since: datetime | None = None
 
 
@@ -82,10 +82,10 @@ class Monitoring:
     a step, ``help_queue`` the one that starts a worker for a queue.
     """
 
-    depths: Callable[[], Mapping[str, Depth]] | None = None
-    presence: Callable[[], Presence] | None = None
+    depths: Callable[[], Mapping[str, QueueDepth]] | None = None
+    presence: Callable[[], WorkerActivity] | None = None
     queues: Sequence[str] = ()
     help_batch: Callable[[int, int, str], str] | None = None
     help_queue: Callable[[str], str] | None = None
     remind: NotifyWorkers | None = None
-    explain: Callable[[Campaign, int], Sequence[Opinion]] | None = None
+    explain: Callable[[Campaign, int], Sequence[CheckVerdict]] | None = None

@@ -12,7 +12,7 @@ from tracker.clock import to_datetime
 from tracker.output.report_lines import all_report_lines, balance_line, is_reason
 from tracker.queries.messages import find_messages
 from tracker.queries.report import Report, make_reports
-from tracker.queries.timeline import tell
+from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Campaign
 from tracker.status import Category, Engagement, Reason, Status
 from tracker.web import figures
@@ -53,17 +53,17 @@ def make_page_router(desk: WebContext) -> APIRouter:
         )
 
     def charts(campaign_id: int) -> HTMLResponse:
-        return HTMLResponse(_charts(desk, campaign_id))
+        return HTMLResponse(_render_charts(desk, campaign_id))
 
     def messages(campaign_id: int, asked: MessageQueryParameter) -> HTMLResponse:
-        with desk.reading() as connection:
+        with desk.read() as connection:
             found = desk.campaign(connection, campaign_id)
             check_page_start(connection, found, asked)
             page = find_messages(
                 desk.database,
                 connection,
                 found,
-                asked.wanted(),
+                asked.to_filter(),
                 after=asked.after,
                 most=asked.limit,
             )
@@ -86,9 +86,9 @@ def make_page_router(desk: WebContext) -> APIRouter:
         )
 
     def message(campaign_id: int, number: int, contacts: str | None = None) -> HTMLResponse:
-        with desk.reading() as connection:
+        with desk.read() as connection:
             found = desk.campaign(connection, campaign_id)
-            story = tell(connection, found, number)
+            story = read_timeline(connection, found, number)
         shown = desk.can_show_contacts(contacts)
         return desk.page(
             "web/message.html",
@@ -128,7 +128,7 @@ def find_report(desk: WebContext, campaign_id: int) -> tuple[Snapshot, Report]:
     snapshot = desk.live.snapshot
     report = snapshot.reports.get(campaign_id)
     if report is None:
-        with desk.reading() as connection:
+        with desk.read() as connection:
             [report] = make_reports(connection, [desk.campaign(connection, campaign_id)])
         desk.live.pin(campaign_id)
     return snapshot, report
@@ -158,11 +158,11 @@ def opinions(desk: WebContext, campaign: Campaign, number: int, *, contacts: boo
     return [(each, each.looked_at if contacts else mask_contacts(each.looked_at)) for each in said]
 
 
-def _charts(desk: WebContext, campaign_id: int) -> str:
+def _render_charts(desk: WebContext, campaign_id: int) -> str:
     find_report(desk, campaign_id)
 
     def draw() -> str:
         moments, waiting = desk.live.moments(campaign_id), tuple(desk.live.waiting)
         return desk.render("web/charts.html", charts=figures.charts(moments, waiting))
 
-    return desk.drawings.latest(campaign_id, draw)
+    return desk.drawings.get(campaign_id, draw)

@@ -25,7 +25,7 @@ MAX_CUSTOMER_ID_LENGTH = 500
 SlugEnum = Status | Reason | Engagement
 
 
-def _read(kind: type[SlugEnum]) -> BeforeValidator:
+def _slug_parser(kind: type[SlugEnum]) -> BeforeValidator:
     slugs = {each.slug: each for each in kind}
 
     def read(given: Any) -> SlugEnum:
@@ -45,9 +45,11 @@ def _slug_schema(kind: type[SlugEnum]) -> WithJsonSchema:
 _SERIALIZE_SLUG = PlainSerializer(lambda member: member.slug, return_type=str)
 
 # Members of the vocabulary, that go by their slugs in an address and in the API's description.
-StatusName = Annotated[Status, _read(Status), _SERIALIZE_SLUG, _slug_schema(Status)]
-ReasonName = Annotated[Reason, _read(Reason), _SERIALIZE_SLUG, _slug_schema(Reason)]
-EngagementName = Annotated[Engagement, _read(Engagement), _SERIALIZE_SLUG, _slug_schema(Engagement)]
+StatusName = Annotated[Status, _slug_parser(Status), _SERIALIZE_SLUG, _slug_schema(Status)]
+ReasonName = Annotated[Reason, _slug_parser(Reason), _SERIALIZE_SLUG, _slug_schema(Reason)]
+EngagementName = Annotated[
+    Engagement, _slug_parser(Engagement), _SERIALIZE_SLUG, _slug_schema(Engagement)
+]
 
 
 def _drop_blanks(given: Any) -> Any:
@@ -89,7 +91,7 @@ class MessageQuery(BaseModel):
         None, description="Contact data in full, where SENDTRACE_SHOW_CONTACTS allows it."
     )
 
-    def wanted(self) -> MessageFilter:
+    def to_filter(self) -> MessageFilter:
         """What to look for."""
         return MessageFilter(
             statuses=frozenset(self.status),
@@ -98,7 +100,7 @@ class MessageQuery(BaseModel):
             customer=self.customer,
         )
 
-    def query(self, **changes: object) -> str:
+    def to_query_string(self, **changes: object) -> str:
         """The same question, with some ``changes``, as the query of an address."""
         asked = self.model_dump(mode="json", exclude_defaults=True) | changes
         return urlencode({name: each for name, each in asked.items() if each}, doseq=True)

@@ -52,12 +52,12 @@ def is_valid_token(token: SecretStr, told: str) -> bool:
     return secrets.compare_digest(told.encode(), token.get_secret_value().encode())
 
 
-def viewers(token: SecretStr | None) -> AccessGuard:
+def make_viewer_guard(token: SecretStr | None) -> AccessGuard:
     """Who may look: everybody where there is no ``token``, which only loopback allows. Programs
     give it as a bearer token, browsers as the password of any user."""
 
     def guard(request: Request) -> None:
-        if token is not None and not is_valid_token(token, _told(request)):
+        if token is not None and not is_valid_token(token, _read_token(request)):
             raise HTTPException(
                 401,
                 "a token is needed: as a bearer token, or as the password of any user",
@@ -84,7 +84,7 @@ def make_reporter_guard(token: SecretStr | None) -> AccessGuard:
     return guard
 
 
-def _told(request: Request) -> str:
+def _read_token(request: Request) -> str:
     scheme, value = _parse_authorization(request)
     if scheme != "basic":
         return _read_bearer_token(request)

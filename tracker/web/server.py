@@ -8,13 +8,13 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from tracker.errors import UsageError
-from tracker.web.live import Live
+from tracker.web.live import LiveFeed
 from tracker.web.security import is_loopback
 
 MIN_TOKEN_LENGTH = 16
 """Characters of a token: what is shorter can be guessed."""
 
-PATIENCE = 2
+SHUTDOWN_TIMEOUT_SECONDS = 2
 """Seconds that is waited for those who are being answered when the server ends."""
 
 
@@ -61,12 +61,12 @@ def socket_url(bound: socket.socket) -> str:
 class _LiveServer(uvicorn.Server):
     """Ends the streams first: they would be waited for, and last for ever."""
 
-    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+    def __init__(self, config: uvicorn.Config, live: LiveFeed) -> None:
         super().__init__(config)
         self._live = live
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._live.end()
+        self._live.stop()
         await super().shutdown(sockets)
 
 
@@ -77,7 +77,7 @@ def serve(app: FastAPI, bound: socket.socket) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=PATIENCE,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_SECONDS,
     )
     # Told to end it does so, and then raises the signal again: to end is all that was wanted.
     with closing(bound), suppress(KeyboardInterrupt):

@@ -26,9 +26,9 @@ from tracker.status import Reason, Step
 from tracker.text import join_with_or, suggest_similar
 from workers.candidates import Candidate
 
-GROUP = "sendtrace.checks"
+CHECKS_GROUP = "sendtrace.checks"
 
-STEPS = (Step.SUPPRESS, Step.VALIDATE)
+CHECK_STEPS = (Step.SUPPRESS, Step.VALIDATE)
 """The steps that judge, in their order."""
 
 FAILED_CHECK_REASON = Reason.TIMEOUT
@@ -61,9 +61,9 @@ class Check:
         return (self.rule.__doc__ or "").strip().splitlines()[0]
 
     @property
-    def rank(self) -> tuple[int, int, str]:
+    def sort_key(self) -> tuple[int, int, str]:
         """Checks in this order are asked one after the other."""
-        return STEPS.index(self.step), self.order, self.name
+        return CHECK_STEPS.index(self.step), self.order, self.name
 
 
 def check(reason: Reason | str, *, step: Step | str, order: int) -> Callable[[Rule], Check]:
@@ -98,8 +98,8 @@ def _parse_reason(told: Reason | str) -> Reason:
 
 
 def _parse_step(told: Step | str) -> Step:
-    if told not in STEPS:
-        raise UsageError(f"there is no step {str(told)!r}; expected {join_with_or(STEPS)}")
+    if told not in CHECK_STEPS:
+        raise UsageError(f"there is no step {str(told)!r}; expected {join_with_or(CHECK_STEPS)}")
     return Step(told)
 
 
@@ -129,7 +129,7 @@ def _validate_rule(rule: Rule) -> Rule:
 @cache
 def _load_installed_checks() -> Mapping[str, tuple[EntryPoint, Check]]:
     found: dict[str, tuple[EntryPoint, Check]] = {}
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(group=CHECKS_GROUP):
         loaded = load_check(entry)
         other, _ = found.setdefault(loaded.name, (entry, loaded))
         if other is not entry:
@@ -159,7 +159,7 @@ def third_party_checks() -> tuple[Check, ...]:
 
 def sort_checks(checks: Iterable[Check]) -> tuple[Check, ...]:
     """Checks in the order in which they are asked."""
-    return tuple(sorted(checks, key=lambda each: each.rank))
+    return tuple(sorted(checks, key=lambda each: each.sort_key))
 
 
 def checks_of(step: Step) -> tuple[Check, ...]:
@@ -200,11 +200,11 @@ def _describe_load_error(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Whom the checks stopped: message numbers by reason. ``broken`` counts, by check, the messages
+    """Whom the checks stopped: message numbers by reason. ``failure_counts`` counts, by check, the messages
     for which it gave no verdict, and ``errors`` has the first error of each."""
 
-    stopped: dict[Reason, list[int]]
-    broken: Counter[str] = field(default_factory=Counter)
+    blocked: dict[Reason, list[int]]
+    failure_counts: Counter[str] = field(default_factory=Counter)
     errors: dict[str, BaseException] = field(default_factory=dict)
 
 
@@ -215,7 +215,7 @@ def judge(candidates: Iterable[Candidate], checks: Sequence[Check], now: datetim
     nothing else.
     """
     rules = [(each.reason, each.rule) for each in checks]
-    stopped: defaultdict[int, list[int]] = defaultdict(list)
+    blocked: defaultdict[int, list[int]] = defaultdict(list)
     verdicts = Verdicts({})
     for candidate in candidates:
         try:
@@ -226,11 +226,11 @@ def judge(candidates: Iterable[Candidate], checks: Sequence[Check], now: datetim
                         raise InvalidVerdict(
                             f"{rule.__name__} returned {shown(said)}; expected True or False"
                         )
-                    stopped[reason.value].append(candidate.customer.number)
+                    blocked[reason.value].append(candidate.customer.number)
                     break
         except (Exception, SystemExit) as error:  # somebody's rule may raise anything
-            stopped[FAILED_CHECK_REASON.value].append(candidate.customer.number)
-            verdicts.broken[rule.__name__] += 1
+            blocked[FAILED_CHECK_REASON.value].append(candidate.customer.number)
+            verdicts.failure_counts[rule.__name__] += 1
             verdicts.errors.setdefault(rule.__name__, error)
-    verdicts.stopped.update((Reason(code), numbers) for code, numbers in stopped.items())
+    verdicts.blocked.update((Reason(code), numbers) for code, numbers in blocked.items())
     return verdicts

@@ -12,12 +12,12 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from tracker.clock import Instant
 from tracker.errors import SendtraceError, UsageError
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.engagement import Event
+from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.status import Channel
 from tracker.store.database import Database
 
-GROUP = "sendtrace.gateways"
+GATEWAYS_GROUP = "sendtrace.gateways"
 
 
 class GatewayUnavailable(SendtraceError):
@@ -63,12 +63,12 @@ class SubmissionResult:
 
     ``accepted`` are the numbers that it has accepted, by the moment at which it first did;
     ``receipts`` what it can say of them at once. What it did not accept it refused for now: that
-    may be offered again after ``wait``, which is real time.
+    may be offered again after ``delay``, which is real time.
     """
 
     accepted: Mapping[Instant, Sequence[int]]
     receipts: Sequence[Receipt] = ()
-    wait: timedelta = timedelta()
+    delay: timedelta = timedelta()
 
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class PollResult(Generic[T]):
     again: Instant | None = None
 
 
-class Delivered(NamedTuple):
+class DeliveredMessages(NamedTuple):
     """Messages that were delivered, and when each was."""
 
     numbers: Sequence[int]
@@ -107,8 +107,8 @@ class Gateway(Protocol):
         ...
 
     def engagement(
-        self, batch: Batch, delivered: Delivered, since: Instant, now: Instant
-    ) -> PollResult[Event]:
+        self, batch: Batch, delivered: DeliveredMessages, since: Instant, now: Instant
+    ) -> PollResult[EngagementEvent]:
         """What recipients of a batch did with delivered messages, from ``since`` to ``now``.
 
         Asked only of campaigns that track engagement.
@@ -124,18 +124,18 @@ does not say; and ``channels``, which else are all.
 """
 
 
-def installed() -> list[str]:
+def find_gateway_kinds() -> list[str]:
     """The kinds of gateways that there are."""
-    return sorted(entry_points(group=GROUP).names)
+    return sorted(entry_points(group=GATEWAYS_GROUP).names)
 
 
 @cache
 def factory_of(kind: str) -> GatewayFactory:
     """The installed gateway called ``kind``; :exc:`UsageError` if there is none."""
-    if kind not in installed():
-        known = ", ".join(installed()) or "none"
+    if kind not in find_gateway_kinds():
+        known = ", ".join(find_gateway_kinds()) or "none"
         raise UsageError(f"there is no gateway of kind {kind!r}; installed: {known}")
-    factory: GatewayFactory = entry_points(group=GROUP)[kind].load()
+    factory: GatewayFactory = entry_points(group=GATEWAYS_GROUP)[kind].load()
     return factory
 
 

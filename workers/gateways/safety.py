@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from tracker.clock import Instant
 from tracker.errors import UsageError
 from tracker.record.catalog import Batch
-from tracker.record.engagement import Event
+from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.settings import load_settings
 from tracker.status import Channel, Status
 from tracker.store.database import Database
 from workers.gateways.base import (
-    Delivered,
+    DeliveredMessages,
     Gateway,
     GatewayUnavailable,
     PollResult,
@@ -30,7 +30,7 @@ from workers.gateways.base import (
 RESERVED_TOP_LEVEL_DOMAINS = frozenset({"test", "example", "invalid", "localhost"})
 RESERVED_DOMAINS = frozenset({"example.com", "example.net", "example.org"})
 
-_NUMBER = re.compile(
+_RESERVED_NUMBER = re.compile(
     r"\+447700900\d{3}|\+61491570(006|110|156|157|158|159|313|737)|\+1\d{3}55501\d{2}"
 )
 
@@ -40,7 +40,7 @@ RESERVED_RECIPIENT_DETAIL = "reserved for documentation and fiction; not sent"
 def is_reserved(channel: Channel, recipient: str) -> bool:
     """Whether a recipient can be nobody's."""
     if channel is Channel.SMS:
-        return _NUMBER.fullmatch(recipient) is not None
+        return _RESERVED_NUMBER.fullmatch(recipient) is not None
     labels = recipient.rpartition("@")[2].strip().rstrip(".").lower().split(".")
     return labels[-1] in RESERVED_TOP_LEVEL_DOMAINS or ".".join(labels[-2:]) in RESERVED_DOMAINS
 
@@ -72,7 +72,7 @@ class GuardedGateway:
         done = self._gateway.submit(rest, now)
         accepted = dict(done.accepted)
         accepted[now] = [*accepted.get(now, ()), *nobodies]
-        return SubmissionResult(accepted, [*done.receipts, *bounced], done.wait)
+        return SubmissionResult(accepted, [*done.receipts, *bounced], done.delay)
 
     def receipts(
         self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
@@ -81,8 +81,8 @@ class GuardedGateway:
         return self._gateway.receipts(batch, awaited, now)
 
     def engagement(
-        self, batch: Batch, delivered: Delivered, since: Instant, now: Instant
-    ) -> PollResult[Event]:
+        self, batch: Batch, delivered: DeliveredMessages, since: Instant, now: Instant
+    ) -> PollResult[EngagementEvent]:
         """What the gateway says."""
         return self._gateway.engagement(batch, delivered, since, now)
 

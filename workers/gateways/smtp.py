@@ -25,19 +25,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tracker.clock import Instant, to_datetime
 from tracker.errors import UsageError
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.engagement import Event
+from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.status import Channel, Status
 from tracker.store.database import Database
 from workers.gateways.base import (
-    Delivered,
+    DeliveredMessages,
     GatewayUnavailable,
     PollResult,
     Submission,
     SubmissionResult,
 )
 
-KIND = "smtp"
+GATEWAY_KIND = "smtp"
 """Its name among the entry points."""
 
 MAX_CALL_SECONDS = 20.0
@@ -118,7 +118,7 @@ class SmtpReply(NamedTuple):
     text: str
 
     @classmethod
-    def of(cls, said: tuple[int, bytes]) -> "SmtpReply":
+    def from_response(cls, said: tuple[int, bytes]) -> "SmtpReply":
         lines = said[1].decode("ascii", "replace").splitlines()
         return cls(said[0], lines[0].strip() if lines else "")
 
@@ -194,8 +194,8 @@ class SmtpGateway:
         return PollResult(())
 
     def engagement(
-        self, _batch: Batch, _delivered: Delivered, _since: Instant, _now: Instant
-    ) -> PollResult[Event]:
+        self, _batch: Batch, _delivered: DeliveredMessages, _since: Instant, _now: Instant
+    ) -> PollResult[EngagementEvent]:
         """Nothing: a server does not know."""
         return PollResult(())
 
@@ -207,7 +207,7 @@ class SmtpGateway:
         if _MAILBOX.fullmatch(recipient) is None:
             return INVALID_ADDRESS_REPLY
         try:
-            content = self._message(campaign, number, recipient)
+            content = self._build_message(campaign, number, recipient)
         except (ValueError, IndexError, AttributeError):  # the email package's parser gave up
             return INVALID_ADDRESS_REPLY
         is_fresh = self._connection is None
@@ -240,17 +240,19 @@ class SmtpGateway:
 
     def _transact(self, connection: smtplib.SMTP, recipient: str, content: bytes) -> SmtpReply:
         utf8 = () if recipient.isascii() else ("SMTPUTF8",)
-        reply = SmtpReply.of(connection.mail(self._settings.from_, utf8))
+        reply = SmtpReply.from_response(connection.mail(self._settings.from_, utf8))
         if not reply.is_success:
             # That is about us, not about the message.
             self._disconnect()
             raise GatewayUnavailable(f"the SMTP server refuses the sender: {reply.detail}")
-        reply = SmtpReply.of(connection.rcpt(recipient))
+        reply = SmtpReply.from_response(connection.rcpt(recipient))
         if reply.is_success:
             try:
-                reply = SmtpReply.of(connection.data(content))
+                reply = SmtpReply.from_response(connection.data(content))
             except smtplib.SMTPDataError as error:
-                reply = SmtpReply.of((error.smtp_code, _text(error).encode()))
+                reply = SmtpReply.from_response(
+                    (error.smtp_code, _decode_error_text(error).encode())
+                )
         self._last_used_at = time.monotonic()
         if reply.code == CONNECTION_LOST_REPLY.code:
             self._disconnect()
@@ -269,7 +271,7 @@ class SmtpGateway:
             and time.monotonic() - self._last_used_at > PROBE_AFTER_IDLE_SECONDS
         ):
             try:
-                is_there = SmtpReply.of(self._connection.noop()).is_success
+                is_there = SmtpReply.from_response(self._connection.noop()).is_success
             except OSError:
                 is_there = False
             if not is_there:
@@ -302,7 +304,7 @@ class SmtpGateway:
                 failing.pop_all()
         except OSError as error:
             raise GatewayUnavailable(
-                f"the SMTP server {host}:{port} can't be used: {_said(error)}"
+                f"the SMTP server {host}:{port} can't be used: {_describe_error(error)}"
             ) from None
         return connection
 
@@ -315,7 +317,7 @@ class SmtpGateway:
             self._connection.close()
             self._connection = None
 
-    def _message(self, campaign: Campaign, number: int, recipient: str) -> bytes:
+    def _build_message(self, campaign: Campaign, number: int, recipient: str) -> bytes:
         message = EmailMessage(policy=WIRE_FORMAT.clone(utf8=not recipient.isascii()))
         name = "".join(each if each.isprintable() else " " for each in campaign.sender)
         message["Subject"] = campaign.name
@@ -341,13 +343,13 @@ class SmtpGateway:
         return self._settings.from_.rpartition("@")[2]
 
 
-def _said(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """What went wrong, without what we told the server."""
     if isinstance(error, smtplib.SMTPResponseException):
-        return f"{error.smtp_code} {_text(error)}"
+        return f"{error.smtp_code} {_decode_error_text(error)}"
     return str(error) or type(error).__name__
 
 
-def _text(error: smtplib.SMTPResponseException) -> str:
+def _decode_error_text(error: smtplib.SMTPResponseException) -> str:
     said = error.smtp_error
     return said.decode("ascii", "replace") if isinstance(said, bytes) else said

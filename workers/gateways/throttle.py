@@ -14,7 +14,7 @@ from tracker.record.catalog import Batch
 REDIS_KEY = "sendtrace:rate:{name}:{part}"
 """Where the state of a throttle is in the broker; what is there is explained in throttle.lua."""
 
-PARTS = ("state", "line", "grants", "again")
+KEY_PARTS = ("state", "line", "grants", "again")
 
 TURN_SHARE = 0.07
 """What a turn is good for, as a part of what a window takes: some fifteen turns a window, and a few
@@ -35,17 +35,17 @@ different times and yet not in vain: half a timer's precision, see ``worker_time
 MAX_CATCH_UP_WINDOWS = 0.5
 """Windows of unused time that are made up for, if somebody waited."""
 
-GRACE = timedelta(milliseconds=250)
+TURN_GRACE = timedelta(milliseconds=250)
 """How long others leave to a late task what belongs to it: the timers of workers alone, see
 ``worker_timer_precision``, are late by up to 100 ms."""
 
-PAUSE = timedelta(milliseconds=50)
+MIN_RETRY_DELAY = timedelta(milliseconds=50)
 """The least time between two questions of a batch that got nothing."""
 
 PROBE_INTERVAL = timedelta(milliseconds=200)
 """How often, if turns are rarer, one of those who wait looks for what the dead have left."""
 
-LONGEST = timedelta(minutes=1)
+MAX_DELAY = timedelta(minutes=1)
 """The longest time that a batch is told to wait: well within the broker's visibility timeout, after
 which it would hand the waiting task to somebody else, too."""
 
@@ -55,7 +55,7 @@ STATE_TTL = timedelta(minutes=10)
 ROUNDING_TOLERANCE = 1e-9
 """What a product of floats may fall short of a whole number."""
 
-MICROSECONDS = 1e6
+MICROSECONDS_PER_SECOND = 1e6
 """In a second."""
 
 
@@ -63,11 +63,11 @@ MICROSECONDS = 1e6
 class Grant:
     """How many messages may be handed over now, and how long to wait before asking for more.
 
-    ``wait`` is real time.
+    ``delay`` is real time.
     """
 
     messages: int
-    wait: timedelta = timedelta()
+    delay: timedelta = timedelta()
 
 
 class Throttle(Protocol):
@@ -100,17 +100,17 @@ class RateLimit:
     speed: float = 1.0
 
     @property
-    def seconds(self) -> float:
+    def window_seconds(self) -> float:
         """The real seconds of a window."""
         return max(1.0, 1 / self.speed)
 
     @property
     def messages(self) -> float:
         """The messages that a window is good for."""
-        return self.rate * self.speed * self.seconds
+        return self.rate * self.speed * self.window_seconds
 
     @property
-    def excess(self) -> float:
+    def allowed_excess(self) -> float:
         """By how many messages a window may exceed its share: never by more than a tenth of it.
 
         From ten messages on that is one at least; fewer have to keep strictly to their share.
@@ -118,22 +118,22 @@ class RateLimit:
         return max(EXCESS_SHARE * self.messages, min(self.messages / 10, 1.0))
 
     @property
-    def limit(self) -> int:
+    def window_limit(self) -> int:
         """The messages that a window may have at most."""
-        return max(1, floor(self.messages + self.excess + ROUNDING_TOLERANCE))
+        return max(1, floor(self.messages + self.allowed_excess + ROUNDING_TOLERANCE))
 
     @property
-    def window(self) -> float:
-        """Microseconds for which :attr:`limit` holds."""
-        return self.seconds * (1 + WINDOW_SLACK) * MICROSECONDS
+    def window_microseconds(self) -> float:
+        """Microseconds for which :attr:`window_limit` holds."""
+        return self.window_seconds * (1 + WINDOW_SLACK) * MICROSECONDS_PER_SECOND
 
     @property
-    def interval(self) -> float:
+    def interval_microseconds(self) -> float:
         """Microseconds that the gateway takes for a message."""
-        share = self.seconds * MICROSECONDS / self.messages
-        if self.limit > self.messages:
+        share = self.window_seconds * MICROSECONDS_PER_SECOND / self.messages
+        if self.window_limit > self.messages:
             return share
-        return max(share, self.window * (1 + INTERVAL_LEEWAY) / self.limit)
+        return max(share, self.window_microseconds * (1 + INTERVAL_LEEWAY) / self.window_limit)
 
     @property
     def messages_per_turn(self) -> int:
@@ -141,19 +141,19 @@ class RateLimit:
         return max(1, ceil(TURN_SHARE * self.messages))
 
     @cached_property
-    def arguments(self) -> tuple[float, ...]:
+    def script_arguments(self) -> tuple[float, ...]:
         """What throttle.lua wants to know of it, from ARGV[3] on."""
         return (
-            self.interval,
+            self.interval_microseconds,
             self.messages_per_turn,
-            self.window,
-            self.limit,
-            self.seconds * MAX_CATCH_UP_WINDOWS * MICROSECONDS,
+            self.window_microseconds,
+            self.window_limit,
+            self.window_seconds * MAX_CATCH_UP_WINDOWS * MICROSECONDS_PER_SECOND,
             *(
-                each.total_seconds() * MICROSECONDS
-                for each in (GRACE, PAUSE, PROBE_INTERVAL, LONGEST)
+                each.total_seconds() * MICROSECONDS_PER_SECOND
+                for each in (TURN_GRACE, MIN_RETRY_DELAY, PROBE_INTERVAL, MAX_DELAY)
             ),
-            max(STATE_TTL.total_seconds(), 10 * self.seconds) * MICROSECONDS,
+            max(STATE_TTL.total_seconds(), 10 * self.window_seconds) * MICROSECONDS_PER_SECOND,
         )
 
 
@@ -177,7 +177,7 @@ class SharedThrottle:
     """
 
     def __init__(self, client: Redis, name: str, rate_limit: RateLimit) -> None:
-        self._keys = [REDIS_KEY.format(name=name, part=part) for part in PARTS]
+        self._keys = [REDIS_KEY.format(name=name, part=part) for part in KEY_PARTS]
         self._rate_limit = rate_limit
         # Loads itself again where the broker has forgotten it.
         self._script = client.register_script(
@@ -190,6 +190,6 @@ class SharedThrottle:
             return Grant(0)
         who = f"{batch.campaign.id}:{batch.batch}"
         granted, wait = self._script(
-            keys=self._keys, args=[who, wanted, *self._rate_limit.arguments]
+            keys=self._keys, args=[who, wanted, *self._rate_limit.script_arguments]
         )
         return Grant(int(granted), timedelta(microseconds=int(wait)))

@@ -14,7 +14,7 @@ from tracker.record.catalog import Campaign
 from tracker.record.receipts import MAX_BOUNCE_LIMIT
 from tracker.text import suggest_similar
 from workers.candidates import validate_requirements
-from workers.checks.base import GROUP, Check, load_check, sort_checks
+from workers.checks.base import CHECKS_GROUP, Check, load_check, sort_checks
 from workers.rules.rejudge import Rules
 
 
@@ -55,7 +55,7 @@ def find_ineffective_settings(rules: Rules, settings: Sequence[str]) -> list[str
     ]
 
 
-def _whole(most: int) -> Callable[[str], int]:
+def _make_number_parser(most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         digits = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
         if not (digits and 1 <= int(text) <= most):
@@ -77,10 +77,13 @@ def _parse_requirements(text: str) -> tuple[str, ...]:
 
 CHANGEABLE_SETTINGS: Mapping[str, tuple[str, Any]] = {
     "enabled": ("organization.enabled", _parse_boolean),
-    "message_limit.count": ("organization.message_limit", _whole(MAX_MESSAGE_LIMIT)),
-    "message_limit.days": ("organization.message_limit_days", _whole(MAX_MESSAGE_LIMIT_DAYS)),
-    "hard_bounce_limit": ("organization.hard_bounce_limit", _whole(MAX_BOUNCE_LIMIT)),
-    "soft_bounce_limit": ("organization.soft_bounce_limit", _whole(MAX_BOUNCE_LIMIT)),
+    "message_limit.count": ("organization.message_limit", _make_number_parser(MAX_MESSAGE_LIMIT)),
+    "message_limit.days": (
+        "organization.message_limit_days",
+        _make_number_parser(MAX_MESSAGE_LIMIT_DAYS),
+    ),
+    "hard_bounce_limit": ("organization.hard_bounce_limit", _make_number_parser(MAX_BOUNCE_LIMIT)),
+    "soft_bounce_limit": ("organization.soft_bounce_limit", _make_number_parser(MAX_BOUNCE_LIMIT)),
     "sender": ("sender", str),
     "requires": ("requires", _parse_requirements),
 }
@@ -111,4 +114,4 @@ def _import_check(place: str) -> Check:
         raise UsageError(f"--with {place}: expected MODULE:FUNCTION, as in acme_rules:left_alone")
     if os.getcwd() not in sys.path:  # as with python -m, also where a script started us
         sys.path.insert(0, os.getcwd())
-    return load_check(EntryPoint(place, place, GROUP), told=f"--with {place}:")
+    return load_check(EntryPoint(place, place, CHECKS_GROUP), told=f"--with {place}:")

@@ -6,26 +6,26 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli import DatabaseOption, RunOption, exit_on_error, opened
+from tracker.cli import DatabaseOption, RunOption, exit_on_error, open_database
 from tracker.errors import UsageError
 from tracker.output.report_text import escape_control_characters
-from tracker.output.tables import Format, Row, render
+from tracker.output.tables import Row, RowFormat, format_rows
 from tracker.record import catalog
 from tracker.status import Reason
-from tracker.text import counted
+from tracker.text import pluralize
 from workers.checks.base import all_checks
 from workers.rules.changes import apply_rule_changes, find_ineffective_settings
 from workers.rules.explain import Explanation, explain, find_message_number
-from workers.rules.rejudge import Difference, Rules, compare
+from workers.rules.rejudge import Rules, VerdictDiff, compare_rules
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How to print it.")]
+FormatOption = Annotated[RowFormat, typer.Option("--format", help="How to print it.")]
 CampaignOption = Annotated[
     str, typer.Option("--campaign", metavar="NAME", help="A recorded campaign.")
 ]
 
 
 @exit_on_error
-def list_checks(format: FormatOption = Format.TABLE) -> None:
+def list_checks(format: FormatOption = RowFormat.TABLE) -> None:
     """List the installed checks in the order in which they are asked.
 
     Example: sendtrace checks list --format csv
@@ -41,7 +41,7 @@ def list_checks(format: FormatOption = Format.TABLE) -> None:
         }
         for check in all_checks()
     ]
-    print(render(rows, ("step", "order", "check", "reason", "category", "rule"), format))
+    print(format_rows(rows, ("step", "order", "check", "reason", "category", "rule"), format))
 
 
 @exit_on_error
@@ -54,7 +54,7 @@ def explain_message(
         int | None, typer.Option("--message", metavar="NUMBER", help="Or the message's number.")
     ] = None,
     run: RunOption = None,
-    format: FormatOption = Format.TABLE,
+    format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
     """Show what every check says of one message, and the values that it looked at.
@@ -63,7 +63,7 @@ def explain_message(
     """
     if (customer is None) == (message is None):
         raise UsageError("expected either --customer ID or --message NUMBER")
-    with opened(database) as record:
+    with open_database(database) as record:
         with record.read() as connection:
             [found] = catalog.find_campaigns(connection, campaign, run)
             if customer is not None:
@@ -71,12 +71,14 @@ def explain_message(
         rules = Rules(campaign=found, checks=all_checks())
         explanation = explain(record, rules, message or 0, found.clock.now())
     rows = _evaluation_rows(explanation)
-    if format is Format.JSON:
-        print(json.dumps({**_outcome(explanation), "checks": rows}, indent=2, default=str))
+    if format is RowFormat.JSON:
+        print(
+            json.dumps({**_explanation_to_json(explanation), "checks": rows}, indent=2, default=str)
+        )
         return
-    print(render(rows, ("step", "order", "check", "verdict", "looked at"), format))
-    if format is Format.TABLE:
-        print(_told(explanation))
+    print(format_rows(rows, ("step", "order", "check", "verdict", "looked at"), format))
+    if format is RowFormat.TABLE:
+        print(_format_outcome(explanation))
 
 
 def _evaluation_rows(explanation: Explanation) -> list[Row]:
@@ -88,37 +90,37 @@ def _evaluation_rows(explanation: Explanation) -> list[Row]:
             "verdict": each.error or (each.reason.slug if each.reason else "-"),
             "looked at": each.looked_at,
         }
-        for each in explanation.opinions
+        for each in explanation.evaluations
     ]
 
 
-def _outcome(explanation: Explanation) -> dict[str, object]:
+def _explanation_to_json(explanation: Explanation) -> dict[str, object]:
     return {
         "campaign": explanation.campaign.name,
         "message": explanation.number,
         "customer": explanation.customer_id,
         "reason": None if explanation.reason is None else explanation.reason.slug,
-        "by": explanation.by,
-        "recorded": explanation.recorded,
+        "by": explanation.blocking_check,
+        "recorded": explanation.recorded_outcome,
     }
 
 
-def _told(explanation: Explanation) -> str:
+def _format_outcome(explanation: Explanation) -> str:
     reason = explanation.reason
     outcome = (
         "no check speaks against sending it"
         if reason is None
-        else f"Not Sent: {reason.slug}, by the check {explanation.by}"
+        else f"Not Sent: {reason.slug}, by the check {explanation.blocking_check}"
     )
-    recorded = explanation.recorded or "not on record yet"
+    recorded_outcome = explanation.recorded_outcome or "not on record yet"
     return (
         f"\n{explanation.campaign.name} {explanation.number}, customer {explanation.customer_id}\n"
-        f"judged now:  {outcome}\non record:   {recorded}"
+        f"judged now:  {outcome}\non record:   {recorded_outcome}"
     )
 
 
 @exit_on_error
-def diff(
+def diff_rules(
     campaign: CampaignOption,
     settings: Annotated[
         list[str] | None,
@@ -132,7 +134,7 @@ def diff(
         typer.Option("--with", metavar="MODULE:FUNCTION", help="Ask one more check."),
     ] = None,
     run: RunOption = None,
-    format: FormatOption = Format.TABLE,
+    format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
     """Judge a recorded campaign again under changed rules: which verdicts would change?
@@ -144,7 +146,7 @@ def diff(
     Examples: sendtrace checks diff --campaign sale --without ndnc ·
     sendtrace checks diff --campaign sale --set message_limit.count=2 --with acme.rules:quiet_hours
     """
-    with opened(database) as record:
+    with open_database(database) as record:
         with record.read() as connection:
             [found] = catalog.find_campaigns(connection, campaign, run)
         before = Rules(campaign=found, checks=all_checks())
@@ -152,23 +154,23 @@ def diff(
             before, settings=settings or (), without=without or (), extra=extra or ()
         )
         for each in find_ineffective_settings(after, settings or ()):
-            note(each)
-        difference = compare(record, before, after)
-    rows = _changes(difference)
-    print(render(rows, ("from", "to", "messages", "customers"), format))
-    if format is Format.TABLE:
+            print_note(each)
+        difference = compare_rules(record, before, after)
+    rows = _change_rows(difference)
+    print(format_rows(rows, ("from", "to", "messages", "customers"), format))
+    if format is RowFormat.TABLE:
         changed = sum(difference.changes.values())
         print(f"\n{changed:,} of {difference.judged:,} verdicts change")
-    for each in difference.troubles.lines():
-        note(each)
+    for each in difference.check_errors.format_lines():
+        print_note(each)
     if difference.record_mismatches:
-        note(
-            f"{counted(difference.record_mismatches, 'verdict')} would not be as on record, even with"
+        print_note(
+            f"{pluralize(difference.record_mismatches, 'verdict')} would not be as on record, even with"
             " nothing changed: customers or installed checks have changed since"
         )
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Say something beside the result, which programs may read."""
     print(f"note: {escape_control_characters(text)}", file=sys.stderr)
 
@@ -178,7 +180,7 @@ def format_verdict(reason: Reason | None) -> str:
     return "passes" if reason is None else reason.slug
 
 
-def _changes(difference: Difference) -> list[Row]:
+def _change_rows(difference: VerdictDiff) -> list[Row]:
     return [
         {
             "from": format_verdict(old),

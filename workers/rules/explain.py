@@ -17,14 +17,14 @@ from tracker.status import Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema import NO_REASON, customers, messages
 from tracker.text import join_with_or
-from workers.candidates import Candidate, gather
-from workers.checks.base import STEPS, Check, judge
-from workers.rules.rejudge import CHUNK, Rules, find_customer_id
+from workers.candidates import Candidate, load_candidates
+from workers.checks.base import CHECK_STEPS, Check, judge
+from workers.rules.rejudge import MESSAGES_PER_CHUNK, Rules, find_customer_id
 from workers.services.base import factory_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opinion:
+class CheckEvaluation:
     """What one check says of a candidate: the ``reason`` that it would give, if it speaks, and the
     values that it looked at. Where it gives no verdict, ``error`` says why."""
 
@@ -34,24 +34,24 @@ class Opinion:
     error: str | None = None
 
     @property
-    def stops(self) -> bool:
+    def is_blocking(self) -> bool:
         return self.reason is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What all checks say of a message. ``reason`` is the outcome, and ``by`` whose word it is.
+    """What all checks say of a message. ``reason`` is the outcome, and ``blocking_check`` whose word it is.
 
-    ``recorded`` is what the record says became of it, None where there is no message yet.
+    ``recorded_outcome`` is what the record says became of it, None where there is no message yet.
     """
 
     campaign: Campaign
     number: int
     customer_id: str
-    opinions: Sequence[Opinion]
+    evaluations: Sequence[CheckEvaluation]
     reason: Reason | None
-    by: str | None
-    recorded: str | None
+    blocking_check: str | None
+    recorded_outcome: str | None
 
 
 def explain(database: Database, rules: Rules, number: int, now: Instant) -> Explanation:
@@ -60,57 +60,57 @@ def explain(database: Database, rules: Rules, number: int, now: Instant) -> Expl
     services = factory_of(campaign.services_kind)(campaign.services_settings, database)
     with database.read() as connection:
         customer_id = find_customer_id(connection, campaign, number)
-        recorded = _recorded(connection, campaign, number)
-    opinions: list[Opinion] = []
-    for step in STEPS:
-        [candidate] = gather(
+        recorded_outcome = _load_recorded_outcome(connection, campaign, number)
+    evaluations: list[CheckEvaluation] = []
+    for step in CHECK_STEPS:
+        [candidate] = load_candidates(
             database, campaign, [number], step, services, now, is_last_try=True, until=now
         )
         checks = (check for check in rules.checks if check.step is step)
-        opinions += (_evaluate_check(check, candidate, now) for check in checks)
-    speaking = next((each for each in opinions if each.stops), None)
+        evaluations += (_evaluate_check(check, candidate, now) for check in checks)
+    speaking = next((each for each in evaluations if each.is_blocking), None)
     return Explanation(
         campaign=campaign,
         number=number,
         customer_id=customer_id,
-        opinions=opinions,
+        evaluations=evaluations,
         reason=None if speaking is None else speaking.reason,
-        by=None if speaking is None else speaking.check.name,
-        recorded=recorded,
+        blocking_check=None if speaking is None else speaking.check.name,
+        recorded_outcome=recorded_outcome,
     )
 
 
-def _evaluate_check(check: Check, candidate: Candidate, now: Instant) -> Opinion:
+def _evaluate_check(check: Check, candidate: Candidate, now: Instant) -> CheckEvaluation:
     result = judge([candidate], [check], to_datetime(now))
     error = next((repr(each) for each in result.errors.values()), None)
     looked_at: dict[str, object] = {}
     watched: Any = _RecordingProxy(candidate, "", looked_at)
     with suppress(Exception):  # the verdict is known; this is for the values alone
         check.rule(watched, to_datetime(now))
-    reason = next(iter(result.stopped), None)
-    return Opinion(check=check, reason=reason, looked_at=looked_at, error=error)
+    reason = next(iter(result.blocked), None)
+    return CheckEvaluation(check=check, reason=reason, looked_at=looked_at, error=error)
 
 
 class _RecordingProxy:
     """Stands for a candidate, or a part of one, and notes which values are read."""
 
     def __init__(self, real: object, path: str, seen: dict[str, object]) -> None:
-        self._real, self._path, self._seen = real, path, seen
+        self._target, self._path, self._values_read = real, path, seen
 
     def __getattr__(self, name: str) -> object:
-        value = getattr(self._real, name)
+        value = getattr(self._target, name)
         path = f"{self._path}{name}"
         if callable(value):
             return partial(self._record_call, value, path)
         if is_dataclass(value) or (isinstance(value, tuple) and hasattr(value, "_fields")):
-            return _RecordingProxy(value, f"{path}.", self._seen)
-        self._seen[path] = value
+            return _RecordingProxy(value, f"{path}.", self._values_read)
+        self._values_read[path] = value
         return value
 
     def _record_call(self, method: Any, path: str, *arguments: object, **named: object) -> object:
         value: object = method(*arguments, **named)
         told = [*map(repr, arguments), *(f"{name}={each!r}" for name, each in named.items())]
-        self._seen[f"{path}({', '.join(told)})"] = value
+        self._values_read[f"{path}({', '.join(told)})"] = value
         return value
 
 
@@ -125,14 +125,14 @@ def find_message_number(connection: Connection, campaign: Campaign, customer_id:
     some = connection.scalars(
         sa.select(customers.c.customer_id)
         .where(in_audience, customers.c.customer_id.startswith(customer_id[:2], autoescape=True))
-        .limit(CHUNK)
+        .limit(MESSAGES_PER_CHUNK)
     ).all()
     near = get_close_matches(customer_id, some, n=3)
     hint = f"; did you mean {join_with_or(near)}?" if near else ""
     raise NotFound(f"campaign {campaign.name} has no customer {customer_id!r}{hint}")
 
 
-def _recorded(connection: Connection, campaign: Campaign, number: int) -> str | None:
+def _load_recorded_outcome(connection: Connection, campaign: Campaign, number: int) -> str | None:
     row = connection.execute(
         sa.select(messages.c.status, messages.c.reason, messages.c.attempt).where(
             messages.c.campaign_id == campaign.id, messages.c.number == number

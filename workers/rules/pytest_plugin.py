@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from workers.candidates import Candidate
     from workers.checks.base import Check
 
-NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
+DEFAULT_NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 """When judgement is passed, unless a test says when."""
 
 
@@ -22,7 +22,7 @@ class Judge(Protocol):
     """Gives a candidate's reason, or None, as the workers would; see :func:`judge`."""
 
     def __call__(
-        self, candidate: "Candidate", *extra: "Check", now: datetime = NOON
+        self, candidate: "Candidate", *extra: "Check", now: datetime = DEFAULT_NOW
     ) -> "Reason | None": ...
 
 
@@ -50,10 +50,12 @@ def judge() -> Judge:
     error itself comes out: in a test that is what one wants to see.
     """
     from workers.candidates import Candidate
-    from workers.checks.base import STEPS, Check, all_checks, sort_checks
+    from workers.checks.base import CHECK_STEPS, Check, all_checks, sort_checks
     from workers.checks.base import judge as judge_all
 
-    def judge_one(candidate: "Candidate", *extra: "Check", now: datetime = NOON) -> "Reason | None":
+    def judge_one(
+        candidate: "Candidate", *extra: "Check", now: datetime = DEFAULT_NOW
+    ) -> "Reason | None":
         for each in extra:
             if not isinstance(each, Check):
                 raise TypeError(f"{each!r} is no check; decorate the function with @check(…)")
@@ -62,11 +64,11 @@ def judge() -> Judge:
         if now.tzinfo is None:
             raise TypeError(f"now={now!r} has no time zone; expected one, such as tzinfo=UTC")
         checks = sort_checks({check.name: check for check in (*all_checks(), *extra)}.values())
-        for step in STEPS:
+        for step in CHECK_STEPS:
             verdicts = judge_all([candidate], [each for each in checks if each.step is step], now)
             for error in verdicts.errors.values():
                 raise error
-            for reason in verdicts.stopped:
+            for reason in verdicts.blocked:
                 return reason
         return None
 

@@ -15,12 +15,12 @@ from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
 from tracker.store.schema import NO_REASON, customers, messages, steps
-from tracker.text import counted
-from workers.candidates import gather
-from workers.checks.base import FAILED_CHECK_REASON, STEPS, Check, Verdicts, judge
+from tracker.text import pluralize
+from workers.candidates import load_candidates
+from workers.checks.base import CHECK_STEPS, FAILED_CHECK_REASON, Check, Verdicts, judge
 from workers.services.base import Services, factory_of
 
-CHUNK = 10_000
+MESSAGES_PER_CHUNK = 10_000
 """Messages that are judged at a time: what bounds the memory."""
 
 MAX_MESSAGE_NUMBER = 2**31 - 1
@@ -42,18 +42,18 @@ class Rules:
 class CheckErrors:
     """Checks that gave no verdict: on how many messages, and the first error of each."""
 
-    broken: Counter[str] = field(default_factory=Counter)
+    failure_counts: Counter[str] = field(default_factory=Counter)
     errors: dict[str, BaseException] = field(default_factory=dict)
 
-    def note(self, verdicts: Verdicts) -> None:
-        self.broken += verdicts.broken
+    def add(self, verdicts: Verdicts) -> None:
+        self.failure_counts += verdicts.failure_counts
         self.errors = verdicts.errors | self.errors
 
-    def lines(self) -> list[str]:
+    def format_lines(self) -> list[str]:
         return [
-            f"the check {name} failed on {counted(count, 'message')}, first with"
+            f"the check {name} failed on {pluralize(count, 'message')}, first with"
             f" {self.errors[name]!r}; workers stop those for {FAILED_CHECK_REASON.slug}"
-            for name, count in self.broken.most_common()
+            for name, count in self.failure_counts.most_common()
         ]
 
 
@@ -63,18 +63,18 @@ def verdicts(
     services: Services,
     numbers: Sequence[int],
     now: Instant,
-    troubles: CheckErrors,
+    check_errors: CheckErrors,
 ) -> dict[int, Reason]:
     """The reasons of those whom the checks stop, step by step, as the workers go. Checks that give
-    no verdict are noted among the ``troubles``."""
-    stopped: dict[int, Reason] = {}
-    for step in STEPS:
-        left = [number for number in numbers if number not in stopped]
+    no verdict are noted among the ``check_errors``."""
+    blocked: dict[int, Reason] = {}
+    for step in CHECK_STEPS:
+        left = [number for number in numbers if number not in blocked]
         judged = _judge_step(database, rules, services, step, left, now)
-        troubles.note(judged)
-        for reason, those in judged.stopped.items():
-            stopped.update(dict.fromkeys(those, reason))
-    return stopped
+        check_errors.add(judged)
+        for reason, those in judged.blocked.items():
+            blocked.update(dict.fromkeys(those, reason))
+    return blocked
 
 
 def _judge_step(
@@ -85,7 +85,7 @@ def _judge_step(
     numbers: Sequence[int],
     now: Instant,
 ) -> Verdicts:
-    candidates = gather(
+    candidates = load_candidates(
         database, rules.campaign, numbers, step, services, now, is_last_try=True, until=now
     )
     checks = [check for check in rules.checks if check.step is step]
@@ -93,7 +93,7 @@ def _judge_step(
 
 
 @dataclass
-class Difference:
+class VerdictDiff:
     """How verdicts on a campaign's messages change: (from, to) with counts and some customers."""
 
     judged: int = 0
@@ -104,17 +104,17 @@ class Difference:
     record_mismatches: int = 0
     """Messages that today's customers and installed checks, with nothing changed, would give
     another verdict than is on record."""
-    troubles: CheckErrors = field(default_factory=CheckErrors)
+    check_errors: CheckErrors = field(default_factory=CheckErrors)
 
 
-def compare(database: Database, before: Rules, after: Rules) -> Difference:
+def compare_rules(database: Database, before: Rules, after: Rules) -> VerdictDiff:
     """Judge a recorded campaign again, by two sets of rules, as of when it was judged.
 
     The customers are as they are now: what has happened to them since counts for both.
     """
     campaign = before.campaign
     services = factory_of(campaign.services_kind)(campaign.services_settings, database)
-    found, troubles_before, troubles_after = Difference(), CheckErrors(), CheckErrors()
+    found, troubles_before, troubles_after = VerdictDiff(), CheckErrors(), CheckErrors()
     for numbers, recorded, judged_at in _read_recorded_chunks(database, campaign):
         old = verdicts(database, before, services, numbers, judged_at, troubles_before)
         new = verdicts(database, after, services, numbers, judged_at, troubles_after)
@@ -129,8 +129,9 @@ def compare(database: Database, before: Rules, after: Rules) -> Difference:
                 found.record_mismatches += change[0] is not on_record
         found.changes.update(changed.values())
         _add_samples(database, campaign, found, changed)
-    found.troubles = CheckErrors(
-        troubles_before.broken | troubles_after.broken,  # most of them are the same check's
+    found.check_errors = CheckErrors(
+        troubles_before.failure_counts
+        | troubles_after.failure_counts,  # most of them are the same check's
         troubles_before.errors | troubles_after.errors,
     )
     return found
@@ -148,9 +149,9 @@ def _read_recorded_chunks(
                 steps.c.campaign_id == campaign.id, steps.c.step == Step.SUPPRESS
             )
         )
-    for first in range(0, -1 if last is None else last + 1, CHUNK):
+    for first in range(0, -1 if last is None else last + 1, MESSAGES_PER_CHUNK):
         query = sa.select(messages.c.number, messages.c.reason).where(
-            of_it, messages.c.number.between(first, first + CHUNK - 1)
+            of_it, messages.c.number.between(first, first + MESSAGES_PER_CHUNK - 1)
         )
         with database.read() as connection:
             rows = connection.execute(query.order_by(messages.c.number)).all()
@@ -161,7 +162,7 @@ def _read_recorded_chunks(
 def _add_samples(
     database: Database,
     campaign: Campaign,
-    found: Difference,
+    found: VerdictDiff,
     changed: Mapping[int, tuple[Reason | None, Reason | None]],
 ) -> None:
     wanted = {

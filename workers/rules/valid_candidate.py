@@ -12,11 +12,11 @@ from workers.candidates import Candidate, Customer, validate_requirements
 from workers.checks.mobile import to_e164
 from workers.services.base import Coupon, Subscription
 
-ACME = Organization(
+VALID_ORGANIZATION = Organization(
     id=1, name="Acme Retail", enabled=True, credit=None, hard_bounce_limit=1, soft_bounce_limit=3
 )
 
-SPRING = Campaign(
+VALID_CAMPAIGN = Campaign(
     id=1,
     run_id=1,
     name="spring",
@@ -24,7 +24,7 @@ SPRING = Campaign(
     requires=(),
     attempts=1,
     audience_id=1,
-    organization=ACME,
+    organization=VALID_ORGANIZATION,
     gateway_id=1,
     gateway_kind="simulated",
     gateway_settings="{}",
@@ -46,9 +46,9 @@ VALID_CUSTOMER = Customer(
     profile="standard",
 )
 
-COUPON = Coupon(coupon_id="CPN-0", expires="2099-12-31")
+VALID_COUPON = Coupon(coupon_id="CPN-0", expires="2099-12-31")
 
-PARTS: Mapping[str, tuple[str, ...]] = {
+FIELDS_BY_PART: Mapping[str, tuple[str, ...]] = {
     "customer": Customer._fields,
     "subscription": Subscription._fields,
     "coupon": Coupon._fields,
@@ -59,28 +59,30 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 """The parts of a candidate and their fields. A field is looked for in this order."""
 
 
-def specimen(**different: Any) -> Candidate:
-    """A candidate whom no check speaks against, but for what is ``different``.
+def specimen(**overrides: Any) -> Candidate:
+    """A candidate whom no check speaks against, but for what is ``overrides``.
 
     The coupon and the referral are there if the campaign requires them. The ``mobile`` is read as a
     number in international form; ``custom`` may be a dictionary. :exc:`TypeError` or
     :exc:`ValueError` where something is no part of a candidate, or can't be.
     """
-    given: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
-    for name, value in different.items():
+    given: dict[str, dict[str, Any]] = {part: {} for part in FIELDS_BY_PART}
+    for name, value in overrides.items():
         given[_find_part(name)][name] = value
-    organization = replace(ACME, **given["organization"])
-    campaign = replace(SPRING, organization=organization, **_campaign(given["campaign"]))
+    organization = replace(VALID_ORGANIZATION, **given["organization"])
+    campaign = replace(
+        VALID_CAMPAIGN, organization=organization, **_parse_campaign_fields(given["campaign"])
+    )
     return Candidate(
-        customer=VALID_CUSTOMER._replace(**_customer(given["customer"])),
+        customer=VALID_CUSTOMER._replace(**_parse_customer_fields(given["customer"])),
         campaign=campaign,
         subscription=Subscription(**given["subscription"]),
-        coupon=COUPON._replace(**given["coupon"]) if "coupon" in campaign.requires else None,
+        coupon=VALID_COUPON._replace(**given["coupon"]) if "coupon" in campaign.requires else None,
         referral="R-c0" if "referral" in campaign.requires else None,
     )._replace(**given["candidate"])
 
 
-def _campaign(given: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_campaign_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     read = dict(given)
     if "channel" in read and read["channel"] not in [*Channel]:
         raise ValueError(
@@ -95,7 +97,7 @@ def _campaign(given: Mapping[str, Any]) -> dict[str, Any]:
     return read
 
 
-def _customer(given: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_customer_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     read = dict(given)
     if "mobile" in read:
         if not isinstance(read["mobile"], str | None):
@@ -118,8 +120,8 @@ def _encode_custom_data(given: object) -> str:
 
 
 def _find_part(name: str) -> str:
-    for part, names in PARTS.items():
+    for part, names in FIELDS_BY_PART.items():
         if name in names:
             return part
-    known = [each for names in PARTS.values() for each in names]
+    known = [each for names in FIELDS_BY_PART.values() for each in names]
     raise TypeError(f"a candidate has no {name!r}{suggest_similar(name, known)}")

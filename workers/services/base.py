@@ -23,12 +23,12 @@ from tracker.store.database import Database
 from tracker.store.schema import customers
 from workers.services.handlers import find_handler
 
-GROUP = "sendtrace.services"
+SERVICES_GROUP = "sendtrace.services"
 
 RETRY_DELAYS_SECONDS = (0.05, 0.2)
 """Seconds before a service is asked again for those it had no answer for. Real time."""
 
-TRIES = len(RETRY_DELAYS_SECONDS) + 1
+MAX_SERVICE_CALLS = len(RETRY_DELAYS_SECONDS) + 1
 """How often a step asks a service for a customer before it gives up."""
 
 
@@ -61,14 +61,14 @@ class Coupon(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answers:
+class ServiceAnswers:
     """What a service says: by customer, where it has something to say; and whom it failed for."""
 
     found: Mapping[int, object]
     failed: Collection[int] = ()
 
 
-Service = Callable[[Campaign, Sequence[int], int, Instant], Answers]
+Service = Callable[[Campaign, Sequence[int], int, Instant], ServiceAnswers]
 """Answers for the customers of these numbers of a campaign's audience. The third argument counts,
 from 0, how often a step has asked; the fourth is the time. Raises :exc:`ServiceUnavailable`."""
 
@@ -86,7 +86,7 @@ ServicesFactory = Callable[[str, Database], Services]
 @cache
 def factory_of(kind: str) -> ServicesFactory:
     """The installed services called ``kind``; :exc:`UsageError` if there are none."""
-    found = entry_points(group=GROUP)
+    found = entry_points(group=SERVICES_GROUP)
     if kind not in found.names:
         known = ", ".join(sorted(found.names)) or "none"
         raise UsageError(f"there are no services of kind {kind!r}; installed: {known}")
@@ -94,14 +94,14 @@ def factory_of(kind: str) -> ServicesFactory:
     return factory
 
 
-def ask(
+def call_service(
     services: Services,
     name: ServiceName,
     campaign: Campaign,
     numbers: Sequence[int],
     *,
     is_last_try: bool,
-) -> Answers:
+) -> ServiceAnswers:
     """Ask a service with patience; ``failed`` are those for whom it had no answer to the end.
 
     Raises :exc:`ServiceUnavailable`, but on the ``is_last_try`` of a step: then it failed for all, and
@@ -121,7 +121,7 @@ def ask(
             break
         if not is_last_try:
             time.sleep(pause)
-    return Answers(found, frozenset(left))
+    return ServiceAnswers(found, frozenset(left))
 
 
 class SqlServices:
@@ -133,56 +133,60 @@ class SqlServices:
     def find(self, name: ServiceName) -> Service:
         return {
             ServiceName.SUBSCRIPTION: self._load_subscriptions,
-            ServiceName.COUPON: self._coupons,
+            ServiceName.COUPON: self._load_coupons,
             ServiceName.REFERRAL: self._load_referrals,
             ServiceName.HANDLER: _prepare_messages,
         }[name]
 
     def _load_subscriptions(
         self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
-    ) -> Answers:
+    ) -> ServiceAnswers:
         """A :class:`Subscription` for those who do not allow everything."""
         unsubscribed = customers.c[f"unsubscribed_{campaign.channel}"]
         query = sa.select(customers.c.number, unsubscribed, customers.c.ndnc).where(
-            *self._of(campaign, numbers), sa.or_(unsubscribed, customers.c.ndnc)
+            *self._customer_conditions(campaign, numbers), sa.or_(unsubscribed, customers.c.ndnc)
         )
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return Answers({number: Subscription(*said) for number, *said in rows})
+        return ServiceAnswers({number: Subscription(*said) for number, *said in rows})
 
-    def _coupons(
+    def _load_coupons(
         self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
-    ) -> Answers:
+    ) -> ServiceAnswers:
         """A :class:`Coupon` for everybody."""
         query = sa.select(
             customers.c.number,
             customers.c.coupon_id,
             customers.c.coupon_expires,
             customers.c.coupon_redeemed,
-        ).where(*self._of(campaign, numbers))
+        ).where(*self._customer_conditions(campaign, numbers))
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return Answers({number: Coupon(*said) for number, *said in rows})
+        return ServiceAnswers({number: Coupon(*said) for number, *said in rows})
 
     def _load_referrals(
         self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
-    ) -> Answers:
+    ) -> ServiceAnswers:
         """A referral code, which is a text, for everybody."""
         query = sa.select(customers.c.number, customers.c.customer_id)
         with self._database.read() as connection:
-            rows = connection.execute(query.where(*self._of(campaign, numbers))).all()
-        return Answers({number: f"R-{customer_id}" for number, customer_id in rows})
+            rows = connection.execute(
+                query.where(*self._customer_conditions(campaign, numbers))
+            ).all()
+        return ServiceAnswers({number: f"R-{customer_id}" for number, customer_id in rows})
 
-    def _of(self, campaign: Campaign, numbers: Sequence[int]) -> Sequence[sa.ColumnElement[bool]]:
+    def _customer_conditions(
+        self, campaign: Campaign, numbers: Sequence[int]
+    ) -> Sequence[sa.ColumnElement[bool]]:
         return (
             customers.c.audience_id == campaign.audience_id,
-            self._database.among(customers.c.number, numbers),
+            self._database.in_list(customers.c.number, numbers),
         )
 
 
 def _prepare_messages(
     campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
-) -> Answers:
+) -> ServiceAnswers:
     """Have the campaign's messages prepared; failed are those that were not ready in time."""
     handler = find_handler(campaign.kind)
-    return Answers({}, () if handler is None else handler(campaign, numbers))
+    return ServiceAnswers({}, () if handler is None else handler(campaign, numbers))

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 
 from tracker.record.catalog import Campaign
 
-GROUP = "sendtrace.handlers"
+HANDLERS_GROUP = "sendtrace.handlers"
 
 Handler = Callable[[Campaign, Sequence[int]], Collection[int]]
 """Prepares messages of a campaign; returns the numbers of those that were not ready in time."""
@@ -18,7 +18,7 @@ Handler = Callable[[Campaign, Sequence[int]], Collection[int]]
 @cache
 def find_handler(kind: str) -> Handler | None:
     """The installed handler for a kind of message, if there is one."""
-    found = entry_points(group=GROUP)
+    found = entry_points(group=HANDLERS_GROUP)
     handler: Handler | None = found[kind].load() if kind in found.names else None
     return handler
 

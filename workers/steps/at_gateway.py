@@ -21,13 +21,13 @@ from tracker.queries.next_step import (
 )
 from tracker.record import engagement, inbound
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.due import DueKind, mark_due, outlook, replace_due_time
+from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_time
 from tracker.record.journal import Author, Entry, Move, State, entry
 from tracker.record.receipts import Receipt, apply_receipts, record_unknown_receipts
 from tracker.status import Channel, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import customers, messages, transitions
-from workers.gateways.base import Delivered, Gateway, GatewayUnavailable, Submission
+from workers.gateways.base import DeliveredMessages, Gateway, GatewayUnavailable, Submission
 from workers.gateways.throttle import Throttle
 
 MAX_SUBMIT_SECONDS = 20.0
@@ -38,7 +38,7 @@ JITTER = 0.25
 
 
 def submit(
-    database: Database, batch: Batch, gateway: Gateway, throttle: Throttle, by: Author
+    database: Database, batch: Batch, gateway: Gateway, throttle: Throttle, author: Author
 ) -> NextStep | None:
     """Offer the gateway what waits for it: first attempts, and those that bounced softly.
 
@@ -47,7 +47,7 @@ def submit(
     """
     campaign = batch.campaign
     started_at = campaign.clock.now()
-    waiting = _waiting(database, batch)
+    waiting = _load_submissions(database, batch)
     wanted = sum(len(submission.numbers) for _, submission in waiting)
     if not wanted:
         return next_step(database, batch)
@@ -55,7 +55,7 @@ def submit(
     began, handed = time.monotonic(), 0
     accepted: list[Move] = []
     receipts: list[Receipt] = []
-    wait = grant.wait
+    delay = grant.delay
     for source, submission in _limit_submissions(grant.messages, waiting):
         if time.monotonic() - began > MAX_SUBMIT_SECONDS:
             break
@@ -71,9 +71,9 @@ def submit(
             handed += len(numbers)
         receipts += handover.receipts
         if grant.messages >= wanted:  # else its turn comes anyway, and others need not wait
-            wait = max(wait, handover.wait * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+            delay = max(delay, handover.delay * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
     if accepted:
-        with entry(database, batch, Step.SUBMIT, by, started_at=started_at) as written:
+        with entry(database, batch, Step.SUBMIT, author, started_at=started_at) as written:
             for move in accepted:
                 written.move(move)
             apply_receipts(written, receipts)
@@ -81,7 +81,7 @@ def submit(
     if handed == wanted:
         return NextStep(Step.DELIVER)
     overdue = _find_overdue_poll(database, batch)
-    return NextStep(Step.SUBMIT, wait) if overdue is None else NextStep(overdue)
+    return NextStep(Step.SUBMIT, delay) if overdue is None else NextStep(overdue)
 
 
 def _limit_submissions(
@@ -99,7 +99,7 @@ def _find_overdue_poll(database: Database, batch: Batch) -> Step | None:
     """What has waited for a while: a batch that is handed over bit by bit lets neither receipts nor
     engagement wait for its end."""
     with database.read() as connection:
-        known = outlook(connection, batch)
+        known = read_due_times(connection, batch)
     campaign = batch.campaign
     patience = int(MIN_POLL_INTERVAL / MICROSECOND * campaign.speed)
     dues = ((known.receipts_due_at, Step.DELIVER), (known.engagement_due_at, Step.ENGAGE))
@@ -109,7 +109,7 @@ def _find_overdue_poll(database: Database, batch: Batch) -> Step | None:
     return None
 
 
-def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]:
+def _load_submissions(database: Database, batch: Batch) -> list[tuple[State, Submission]]:
     campaign = batch.campaign
     recipient = customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
     waiting = sa.select(messages.c.status, messages.c.attempt, messages.c.number).where(
@@ -130,7 +130,7 @@ def _waiting(database: Database, batch: Batch) -> list[tuple[State, Submission]]
             sa.select(recipient)
             .where(
                 customers.c.audience_id == campaign.audience_id,
-                database.among(customers.c.number, everyone),
+                database.in_list(customers.c.number, everyone),
             )
             .order_by(customers.c.number)
         ).all()
@@ -158,19 +158,19 @@ def _is_retry_due(campaign: Campaign) -> sa.ColumnElement[bool]:
     return soft_bounce_time() <= campaign.clock.now() - campaign.retry_after
 
 
-def deliver(database: Database, batch: Batch, gateway: Gateway, by: Author) -> NextStep | None:
+def deliver(database: Database, batch: Batch, gateway: Gateway, author: Author) -> NextStep | None:
     """Take the receipts that are out, and see what the batch still waits for."""
     started_at = batch.campaign.clock.now()
     with database.read() as connection:
-        known = outlook(connection, batch)
-        awaited = _awaited(connection, batch)
+        known = read_due_times(connection, batch)
+        awaited = _load_awaited_numbers(connection, batch)
         reported = inbound.holds(connection, batch, DueKind.RECEIPTS)
     if awaited or known.receipts_due_at is not None:
         news = gateway.receipts(batch, awaited, started_at)
         # All up to now was told, whatever the gateway says of when there is more.
         again = None if news.again is None else max(news.again, started_at + 1)
         if news.items or again != known.receipts_due_at or reported:
-            with entry(database, batch, Step.DELIVER, by, started_at=started_at) as written:
+            with entry(database, batch, Step.DELIVER, author, started_at=started_at) as written:
                 told = inbound.take(written, DueKind.RECEIPTS)
                 early = apply_receipts(written, [*news.items, *told.came])
                 replace_due_time(written, DueKind.RECEIPTS, again, as_of=known.as_of)
@@ -189,7 +189,7 @@ def _store_early_receipts(written: Entry, told: inbound.Taken, early: Sequence[R
     )
 
 
-def _awaited(connection: Connection, batch: Batch) -> Mapping[int, Sequence[int]]:
+def _load_awaited_numbers(connection: Connection, batch: Batch) -> Mapping[int, Sequence[int]]:
     """The messages that are in the gateway, by their attempt."""
     found: defaultdict[int, list[int]] = defaultdict(list)
     query = sa.select(messages.c.attempt, messages.c.number).where(
@@ -200,18 +200,18 @@ def _awaited(connection: Connection, batch: Batch) -> Mapping[int, Sequence[int]
     return found
 
 
-def engage(database: Database, batch: Batch, gateway: Gateway, by: Author) -> NextStep | None:
+def engage(database: Database, batch: Batch, gateway: Gateway, author: Author) -> NextStep | None:
     """Record what recipients did with their messages since this was done last."""
     started_at = batch.campaign.clock.now()
     with database.read() as connection:
-        known = outlook(connection, batch)
-        delivered = _delivered(connection, batch)
+        known = read_due_times(connection, batch)
+        delivered = _load_delivered_messages(connection, batch)
         reported = inbound.holds(connection, batch, DueKind.ENGAGEMENT)
     since = known.engagement_due_at
     if since is not None:
         news = gateway.engagement(batch, delivered, since, started_at)
         if news.items or news.again != since or reported:
-            with entry(database, batch, Step.ENGAGE, by, started_at=started_at) as written:
+            with entry(database, batch, Step.ENGAGE, author, started_at=started_at) as written:
                 told = inbound.take(written, DueKind.ENGAGEMENT)
                 reached = set(delivered.numbers) if told.came else set[int]()
                 counting = [event for event in told.came if event.number in reached]
@@ -224,7 +224,7 @@ def engage(database: Database, batch: Batch, gateway: Gateway, by: Author) -> Ne
     return next_step(database, batch, Step.ENGAGE)
 
 
-def _delivered(connection: Connection, batch: Batch) -> Delivered:
+def _load_delivered_messages(connection: Connection, batch: Batch) -> DeliveredMessages:
     query = sa.select(transitions.c.number, transitions.c.at).where(
         transitions.c.campaign_id == batch.campaign.id,
         transitions.c.status == Status.DELIVERED,
@@ -232,4 +232,4 @@ def _delivered(connection: Connection, batch: Batch) -> Delivered:
         transitions.c.number.between(batch.first, batch.last),
     )
     rows = connection.execute(query.order_by(transitions.c.number)).all()
-    return Delivered([number for number, _ in rows], [at for _, at in rows])
+    return DeliveredMessages([number for number, _ in rows], [at for _, at in rows])

@@ -19,15 +19,15 @@ from tracker.record.journal import QUEUED, Author, Entry, Move, State, entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import messages, steps
-from workers.candidates import gather
-from workers.checks.base import STEPS, Check, judge
-from workers.services.base import ServiceName, Services, ask
+from workers.candidates import load_candidates
+from workers.checks.base import CHECK_STEPS, Check, judge
+from workers.services.base import ServiceName, Services, call_service
 from workers.services.handlers import find_handler
 from workers.steps.bisection import load_bisected_steps
 
 logger = logging.getLogger(__name__)
 
-READY = State(status=Status.ABOUT_TO_BE_SENT)
+ABOUT_TO_BE_SENT = State(status=Status.ABOUT_TO_BE_SENT)
 
 
 def judge_batch(
@@ -36,7 +36,7 @@ def judge_batch(
     step: Step,
     checks: Sequence[Check],
     services: Services,
-    by: Author,
+    author: Author,
     *,
     is_last_try: bool = False,
 ) -> None:
@@ -47,19 +47,19 @@ def judge_batch(
     started_at = batch.campaign.clock.now()
     with database.read() as connection:
         numbers = _load_queued_numbers(connection, batch)
-    candidates = gather(
+    candidates = load_candidates(
         database, batch.campaign, numbers, step, services, started_at, is_last_try=is_last_try
     )
     verdicts = judge(candidates, checks, to_datetime(started_at))
-    for name, count in verdicts.broken.items():
+    for name, count in verdicts.failure_counts.items():
         logger.error(
             "check %s raised for %d messages of %s, batch %d",
             *(name, count, batch.campaign.name, batch.batch),
             exc_info=verdicts.errors[name],
         )
-    with entry(database, batch, step, by, started_at=started_at) as written:
-        for reason, stopped in verdicts.stopped.items():
-            _stop(written, stopped, reason, started_at)
+    with entry(database, batch, step, author, started_at=started_at) as written:
+        for reason, blocked in verdicts.blocked.items():
+            _mark_not_sent(written, blocked, reason, started_at)
 
 
 def _load_queued_numbers(connection: Connection, batch: Batch) -> Sequence[int]:
@@ -71,7 +71,12 @@ def _load_queued_numbers(connection: Connection, batch: Batch) -> Sequence[int]:
 
 
 def dispatch(
-    database: Database, batch: Batch, services: Services, by: Author, *, is_last_try: bool = False
+    database: Database,
+    batch: Batch,
+    services: Services,
+    author: Author,
+    *,
+    is_last_try: bool = False,
 ) -> NextStep:
     """Hand over what passed every check, as far as limits and the organization's credit go.
 
@@ -84,7 +89,7 @@ def dispatch(
         return NextStep(unchecked)
     unready, why = _find_unprepared_messages(database, batch, services, is_last_try)
     organization = campaign.organization
-    with entry(database, batch, Step.DISPATCH, by, started_at=started_at) as written:
+    with entry(database, batch, Step.DISPATCH, author, started_at=started_at) as written:
         # Read within the entry, so that the allowance is counted for exactly those who use it.
         numbers = _load_queued_numbers(written.connection, batch)
         credit = None
@@ -93,16 +98,16 @@ def dispatch(
         if organization.message_limit is not None:
             had = allowance.recent(written.connection, database, campaign, numbers, started_at)
             limited = {each for each, count in had.items() if count >= organization.message_limit}
-            _stop(written, sorted(limited), Reason.MESSAGE_LIMIT, started_at)
+            _mark_not_sent(written, sorted(limited), Reason.MESSAGE_LIMIT, started_at)
             numbers = [number for number in numbers if number not in limited]
         if unready:
-            _stop(written, [each for each in numbers if each in unready], why, started_at)
+            _mark_not_sent(written, [each for each in numbers if each in unready], why, started_at)
             numbers = [number for number in numbers if number not in unready]
         if credit is not None:
-            _stop(written, numbers[credit:], Reason.OUT_OF_CREDIT, started_at)
+            _mark_not_sent(written, numbers[credit:], Reason.OUT_OF_CREDIT, started_at)
             numbers = numbers[:credit]
             allowance.charge_credit(written.connection, organization.id, len(numbers))
-        written.move(Move(numbers=numbers, source=QUEUED, target=READY, at=started_at))
+        written.move(Move(numbers=numbers, source=QUEUED, target=ABOUT_TO_BE_SENT, at=started_at))
     return NextStep(Step.SUBMIT)
 
 
@@ -114,14 +119,16 @@ def _find_unprepared_messages(
         numbers = _load_queued_numbers(connection, batch)
     if find_handler(batch.campaign.kind) is None:
         return frozenset(numbers), Reason.HANDLER_NOT_FOUND
-    said = ask(services, ServiceName.HANDLER, batch.campaign, numbers, is_last_try=is_last_try)
+    said = call_service(
+        services, ServiceName.HANDLER, batch.campaign, numbers, is_last_try=is_last_try
+    )
     return said.failed, Reason.TIMEOUT
 
 
 def _find_unjudged_step(database: Database, batch: Batch) -> Step | None:
     """The first step that has not judged the batch yet: nobody is handed over unchecked."""
     done = _load_completed_steps(database, batch)
-    return next((step for step in STEPS if step not in done), None)
+    return next((step for step in CHECK_STEPS if step not in done), None)
 
 
 def _load_completed_steps(database: Database, batch: Batch) -> set[str]:
@@ -133,6 +140,6 @@ def _load_completed_steps(database: Database, batch: Batch) -> set[str]:
         return set(connection.scalars(query)) - load_bisected_steps(connection, batch)
 
 
-def _stop(written: Entry, numbers: Sequence[int], reason: Reason, at: Instant) -> None:
+def _mark_not_sent(written: Entry, numbers: Sequence[int], reason: Reason, at: Instant) -> None:
     target = State(status=Status.NOT_SENT, reason=reason)
     written.move(Move(numbers=numbers, source=QUEUED, target=target, at=at))

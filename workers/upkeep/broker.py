@@ -24,15 +24,15 @@ UNACKED_INDEX_KEY = "unacked_index"
 """Since when workers hold those: a sorted set, by the seconds since 1970."""
 
 
-CHUNK = 1_000
+TASKS_PER_READ = 1_000
 """Tasks that are read from the broker at once."""
 
 
-BATCH = re.compile(rb"'campaign': (\d+), 'batch': (\d+)")
+BATCH_PATTERN = re.compile(rb"'campaign': (\d+), 'batch': (\d+)")
 """Of which batch a task is: as Celery and we (:func:`format_task_arguments`) write its arguments."""
 
 
-DEPTHS = Path(__file__).with_name("depths.lua")
+DEPTHS_SCRIPT = Path(__file__).with_name("depths.lua")
 
 
 INVALID_BROKER_URL = "the broker's URL is not one that can be used; expected redis://HOST:PORT/0"
@@ -55,7 +55,7 @@ def make_broker_client(url: str, *, timeout: float) -> Redis:
 
 
 @dataclass(frozen=True)
-class Depth:
+class BrokerDepth:
     """Tasks of one queue: ``ready`` to be taken, and ``unacked``, which a worker holds.
 
     A worker also holds what it has been told to do a little later.
@@ -65,11 +65,11 @@ class Depth:
     unacked: int
 
 
-def depths(client: Redis) -> dict[str, Depth]:
+def depths(client: Redis) -> dict[str, BrokerDepth]:
     """How deep each queue is. Raises :exc:`redis.exceptions.RedisError`."""
-    script = client.register_script(DEPTHS.read_text(encoding="utf-8"))
+    script = client.register_script(DEPTHS_SCRIPT.read_text(encoding="utf-8"))
     counts = iter(script(keys=[UNACKED_KEY, *QUEUES]))
-    return {queue: Depth(int(next(counts)), int(next(counts))) for queue in QUEUES}
+    return {queue: BrokerDepth(int(next(counts)), int(next(counts))) for queue in QUEUES}
 
 
 BatchKey = tuple[int, int]
@@ -83,25 +83,25 @@ def read_ready_batches(client: Redis) -> Iterator[BatchKey]:
     """
     for queue in QUEUES:
         first = 0
-        while raws := client.lrange(queue, first, first + CHUNK - 1):
+        while raws := client.lrange(queue, first, first + TASKS_PER_READ - 1):
             yield from filter(None, map(_parse_batch_key, raws))  # type: ignore[arg-type]  # it gives bytes
-            first += CHUNK
+            first += TASKS_PER_READ
 
 
 class HeldTask(NamedTuple):
-    """A task that a worker took at ``since``, in seconds since 1970: its ``id``, its batch, and
+    """A task that a worker took at ``held_since``, in seconds since 1970: its ``id``, its batch, and
     when it is to be done at the earliest, if that was said."""
 
     id: str
     batch: BatchKey
-    since: float
+    held_since: float
     eta: float | None
 
 
 def read_held_tasks(client: Redis) -> Iterator[HeldTask]:
     """The tasks of batches that workers have taken and not acknowledged, read bit by bit."""
-    since = dict(client.zrange(UNACKED_INDEX_KEY, 0, -1, withscores=True))  # type: ignore[arg-type]
-    for tag, raw in client.hscan_iter(UNACKED_KEY, count=CHUNK):
+    held_since = dict(client.zrange(UNACKED_INDEX_KEY, 0, -1, withscores=True))  # type: ignore[arg-type]
+    for tag, raw in client.hscan_iter(UNACKED_KEY, count=TASKS_PER_READ):
         batch = _parse_batch_key(raw)
         if batch is not None:
             headers = json.loads(raw)[0]["headers"]
@@ -109,13 +109,13 @@ def read_held_tasks(client: Redis) -> Iterator[HeldTask]:
             yield HeldTask(
                 id=headers["id"],
                 batch=batch,
-                since=float(since.get(tag, 0.0)),
+                held_since=float(held_since.get(tag, 0.0)),
                 eta=None if eta is None else datetime.fromisoformat(eta).timestamp(),
             )
 
 
 def _parse_batch_key(raw: bytes) -> BatchKey | None:
-    found = BATCH.search(raw)
+    found = BATCH_PATTERN.search(raw)
     return None if found is None else (int(found[1]), int(found[2]))
 
 

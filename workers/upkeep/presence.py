@@ -15,7 +15,7 @@ from celery.events.state import State
 
 logger = logging.getLogger(__name__)
 
-SILENT_AFTER = 20.0
+SILENT_AFTER_SECONDS = 20.0
 """Seconds without a heartbeat after which a worker counts as silent: they beat every two."""
 
 FORGET_AFTER_SECONDS = 3600.0
@@ -33,12 +33,12 @@ INSPECT_INTERVAL_SECONDS = 30.0
 LISTEN_TIMEOUT_SECONDS = 1.0
 """Seconds of silence after which it is seen whether to go on."""
 
-LONGEST_PAUSE = 30.0
+MAX_RECONNECT_SECONDS = 30.0
 """Seconds between two attempts to reach the broker, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class WorkerHeartbeat:
     """A worker, when it was last heard (seconds since 1970), and the queues it serves as far as
     that is known."""
 
@@ -49,7 +49,7 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failed:
+class FailedTaskEvent:
     """A task that failed, or that failed and is tried again, ``at`` seconds since 1970. Of its
     arguments nothing is known but campaign and batch."""
 
@@ -64,13 +64,13 @@ class Failed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Presence:
-    """Workers and failures, the latest first. ``deaf_since`` is when the broker went away, None
+class PresenceSnapshot:
+    """Workers and failures, the latest first. ``disconnected_since`` is when the broker went away, None
     while it is there."""
 
-    workers: Sequence[Seen] = ()
-    failed: Sequence[Failed] = ()
-    deaf_since: float | None = None
+    workers: Sequence[WorkerHeartbeat] = ()
+    failed: Sequence[FailedTaskEvent] = ()
+    disconnected_since: float | None = None
 
 
 class WorkerListener:
@@ -79,12 +79,12 @@ class WorkerListener:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._state = State(max_workers_in_memory=1_000, max_tasks_in_memory=MAX_TASKS)
-        self._failed: deque[Failed] = deque(maxlen=MAX_FAILURES)
+        self._failed: deque[FailedTaskEvent] = deque(maxlen=MAX_FAILURES)
         self._queues: Mapping[str, Sequence[str]] = {}
         self._inspected_at = 0.0
         self._is_inspecting = False
         self._disconnected_since: float | None = time.time()
-        self._ended = threading.Event()
+        self._stop_requested = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
@@ -93,33 +93,34 @@ class WorkerListener:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self._stop_requested.set()
         self._thread.join(10 * LISTEN_TIMEOUT_SECONDS)
 
-    def snapshot(self) -> Presence:
+    def snapshot(self) -> PresenceSnapshot:
         """What is known now."""
         now = time.time()
         with self._lock:
             workers = [
-                Seen(
+                WorkerHeartbeat(
                     name=name,
                     heard_at=worker.timestamp or 0.0,
                     # One that goes off says so, and its heartbeats are forgotten.
-                    is_there=bool(worker.heartbeats) and now - worker.heartbeats[-1] < SILENT_AFTER,
+                    is_there=bool(worker.heartbeats)
+                    and now - worker.heartbeats[-1] < SILENT_AFTER_SECONDS,
                     queues=self._queues.get(name, ()),
                 )
                 for name, worker in sorted(self._state.workers.items())
                 if now - (worker.timestamp or 0.0) < FORGET_AFTER_SECONDS
             ]
-            return Presence(
+            return PresenceSnapshot(
                 workers=tuple(workers),
                 failed=tuple(reversed(self._failed)),
-                deaf_since=self._disconnected_since,
+                disconnected_since=self._disconnected_since,
             )
 
     def _run(self) -> None:
         pause = LISTEN_TIMEOUT_SECONDS
-        while not self._ended.is_set():
+        while not self._stop_requested.is_set():
             try:
                 self._listen()
                 pause = LISTEN_TIMEOUT_SECONDS
@@ -127,18 +128,18 @@ class WorkerListener:
                 logger.debug("the workers can't be heard: %s", error)
                 with self._lock:
                     self._disconnected_since = self._disconnected_since or time.time()
-                self._ended.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                self._stop_requested.wait(pause)
+                pause = min(2 * pause, MAX_RECONNECT_SECONDS)
 
     def _listen(self) -> None:
         with self._app.connection_for_read() as connection:
-            receiver = self._app.events.Receiver(connection, handlers={"*": self._hear})
+            receiver = self._app.events.Receiver(connection, handlers={"*": self._handle_event})
             receiver.connect_max_retries = 1  # we try again ourselves, and say since when
             receiver.on_connection_error = _ignore_connection_error
             with receiver.consumer_context(wakeup=True) as (channelled, _, _):
                 with self._lock:
                     self._disconnected_since = None
-                while not self._ended.is_set():
+                while not self._stop_requested.is_set():
                     with suppress(TimeoutError):
                         channelled.drain_events(timeout=LISTEN_TIMEOUT_SECONDS)
                     if (
@@ -150,16 +151,16 @@ class WorkerListener:
                             target=self._inspect_queues, name="asking", daemon=True
                         ).start()
 
-    def _hear(self, event: dict[str, Any]) -> None:
+    def _handle_event(self, event: dict[str, Any]) -> None:
         with self._lock:
             self._state.event(event)
             if event["type"] in ("task-failed", "task-retried"):
                 self._failed.append(self._build_failure(event))
 
-    def _build_failure(self, event: Mapping[str, Any]) -> Failed:
+    def _build_failure(self, event: Mapping[str, Any]) -> FailedTaskEvent:
         task = self._state.tasks.get(event["uuid"])
-        told = _told(getattr(task, "kwargs", None))
-        return Failed(
+        told = _parse_arguments(getattr(task, "kwargs", None))
+        return FailedTaskEvent(
             task=getattr(task, "name", None) or "unknown",
             campaign=told.get("campaign"),
             batch=told.get("batch"),
@@ -193,7 +194,7 @@ def _ignore_connection_error(*_: object) -> None:
     """Nobody reads what kombu would say of a broker that is away."""
 
 
-def _told(arguments: object) -> dict[str, int]:
+def _parse_arguments(arguments: object) -> dict[str, int]:
     """Campaign and batch of a task's arguments as :func:`workers.queues.format_task_arguments` shows
     them; nothing where they say something else."""
     try:

@@ -17,21 +17,21 @@ from redis import Redis
 from sqlalchemy import Connection
 
 from tracker.clock import MICROSECOND, SystemClock
-from tracker.queries.stalled import Standing, find_idle_batches, unfinished
+from tracker.queries.stalled import Standing, find_idle_batches, find_unfinished_campaigns
 from tracker.record.catalog import load_campaigns
 from tracker.store.database import Database
 from tracker.store.schema import recoveries
 from workers.queues import QUEUE_BY_STEP, SWEEP_INTERVAL_SECONDS, format_task_arguments, task_name
 from workers.upkeep.broker import BatchKey, HeldTask, read_held_tasks, read_ready_batches
 
-PATIENCE = timedelta(seconds=1)
+STALLED_AFTER = timedelta(seconds=1)
 """Real time for which a batch is left alone: less than between two sweeps, so that what one of them
 has just missed, the next one finds."""
 
 INSPECT_TIMEOUT_SECONDS = 1.0
 """Seconds that workers have to say which tasks they are at."""
 
-LONGEST_PAUSE = 300.0
+MAX_REQUEUE_INTERVAL_SECONDS = 300.0
 """Seconds after which a batch is sent on again though nothing ever comes of it. The first time it
 is a sweep later, then twice as long each time."""
 
@@ -54,22 +54,22 @@ def sweep(
     """
     with database.read() as connection:
         known = (
-            unfinished(connection)
+            find_unfinished_campaigns(connection)
             if campaign_ids is None
             else load_campaigns(connection, list(campaign_ids))
         )
-        idle = find_idle_batches(connection, known, PATIENCE)
+        idle = find_idle_batches(connection, known, STALLED_AFTER)
     if not idle:
         return []
-    under_way = _find_batches_in_progress(app, client, {_key(each) for each in idle})
-    standing = [each for each in idle if _key(each) not in under_way]
+    under_way = _find_batches_in_progress(app, client, {_batch_key(each) for each in idle})
+    standing = [each for each in idle if _batch_key(each) not in under_way]
     sent_on = _claim_batches(database, standing) if standing else []
     for each in sent_on:
-        _send(app, each.standing)
+        _requeue_batch(app, each.standing)
     return sent_on
 
 
-def _key(standing: Standing) -> BatchKey:
+def _batch_key(standing: Standing) -> BatchKey:
     return standing.campaign.id, standing.batch
 
 
@@ -95,7 +95,7 @@ def _find_batches_in_progress(app: Celery, client: Redis, batches: set[BatchKey]
 
 def _is_recent(held: HeldTask, now: float) -> bool:
     """Whether a task was taken just now, or is not to be done before now."""
-    return now - max(held.since, held.eta or 0.0) < PATIENCE.total_seconds()
+    return now - max(held.held_since, held.eta or 0.0) < STALLED_AFTER.total_seconds()
 
 
 def _find_live_tasks(app: Celery, task_ids: Sequence[str]) -> set[str]:
@@ -112,7 +112,7 @@ def _claim_batches(database: Database, standing: Sequence[Standing]) -> list[Req
         known = _load_recoveries(connection, {each.campaign.id for each in standing})
         claimed = []
         for each in standing:
-            before = known.get(_key(each))
+            before = known.get(_batch_key(each))
             alike = before is not None and before.touched_at == each.touched_at
             times = before.times + 1 if before is not None and alike else 1
             if (
@@ -121,7 +121,7 @@ def _claim_batches(database: Database, standing: Sequence[Standing]) -> list[Req
                 and now - before.sent_at < _requeue_interval(before.times)
             ):
                 continue
-            if _note(database, connection, each, times, now, before):
+            if _record_requeue(database, connection, each, times, now, before):
                 claimed.append(RequeuedBatch(standing=each, times=times))
         return claimed
 
@@ -137,11 +137,11 @@ def _load_recoveries(
 
 def _requeue_interval(times: int) -> int:
     """Microseconds to leave a batch alone that was sent on so often."""
-    seconds = min(LONGEST_PAUSE, SWEEP_INTERVAL_SECONDS * 2.0 ** min(times - 1, 10))
+    seconds = min(MAX_REQUEUE_INTERVAL_SECONDS, SWEEP_INTERVAL_SECONDS * 2.0 ** min(times - 1, 10))
     return int(timedelta(seconds=seconds) / MICROSECOND)
 
 
-def _note(
+def _record_requeue(
     database: Database,
     connection: Connection,
     standing: Standing,
@@ -169,7 +169,7 @@ def _note(
     return bool(connection.execute(update).rowcount)
 
 
-def _send(app: Celery, standing: Standing) -> None:
+def _requeue_batch(app: Celery, standing: Standing) -> None:
     campaign, batch = standing.campaign, standing.batch
     app.send_task(
         task_name(standing.step),

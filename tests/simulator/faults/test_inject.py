@@ -12,7 +12,7 @@ import pytest
 from simulator.faults import inject
 from simulator.faults.inject import FaultInjector, FaultProxies
 from simulator.scenario.faults import InjectedFault
-from simulator.setup.record import begin, record_run
+from simulator.setup.record import record_run, start_run
 from tests.support.playing import campaign_of, scenario_of
 from tracker.settings import load_settings
 from tracker.store.database import Database
@@ -23,7 +23,7 @@ def play(
 ) -> list[InjectedFault]:
     """Play faults on a worker with a process id until all have happened."""
     scenario = scenario_of(campaign_of(audience=10), faults=list(told))
-    run = begin(database, record_run(database, scenario, folder, lambda _: None))
+    run = start_run(database, record_run(database, scenario, folder, lambda _: None))
     stub: Any = SimpleNamespace(process_id=lambda: worker)
     nowhere = FaultProxies(None, [], load_settings(), "", "")
     played = FaultInjector(run, database, stub, stub, nowhere, lambda _: None)
@@ -60,7 +60,7 @@ def test_a_fault_that_can_not_happen_says_why(
     fault: dict[str, Any],
     why: str,
 ) -> None:
-    monkeypatch.setattr(inject, "LONGEST_WAIT", 0.3)
+    monkeypatch.setattr(inject, "TARGET_TIMEOUT_SECONDS", 0.3)
     [happened] = play(database, tmp_path, gone, {"at": "0s", **fault})
     assert happened.times == 0
     assert happened.trouble is not None

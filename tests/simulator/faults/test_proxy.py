@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.faults.proxy import Line, Upstream
+from simulator.faults.proxy import SocketProxy, Upstream
 
 PATIENCE = 5.0
 
@@ -30,7 +30,7 @@ def answer_all(server: socket.socket) -> None:
 @pytest.fixture(params=["unix", "tcp"])
 def line(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Line]:
+) -> Iterator[SocketProxy]:
     folder = tmp_path_factory.mktemp("l")
     if request.param == "unix":
         place = Upstream(path=folder / "s")
@@ -42,12 +42,12 @@ def line(
         place = Upstream(host="127.0.0.1", port=server.getsockname()[1])
     with closing(server):
         threading.Thread(target=answer_all, args=(server,), daemon=True).start()
-        with Line(folder / "line", place).running() as running:
+        with SocketProxy(folder / "line", place).running() as running:
             yield running
 
 
 @pytest.fixture
-def call(line: Line) -> Iterator[Callable[[], socket.socket]]:
+def call(line: SocketProxy) -> Iterator[Callable[[], socket.socket]]:
     made: list[socket.socket] = []
 
     def connect() -> socket.socket:
@@ -76,7 +76,9 @@ def test_what_is_said_comes_through(call: Callable[[], socket.socket]) -> None:
         heard += len(one.recv(65_536))
 
 
-def test_what_is_held_up_comes_through_later(line: Line, call: Callable[[], socket.socket]) -> None:
+def test_what_is_held_up_comes_through_later(
+    line: SocketProxy, call: Callable[[], socket.socket]
+) -> None:
     there = call()
     assert says(there, b"before") == b"before"
     line.stall()
@@ -93,7 +95,7 @@ def test_what_is_held_up_comes_through_later(line: Line, call: Callable[[], sock
 
 
 def test_what_is_cut_has_to_be_connected_anew(
-    line: Line, call: Callable[[], socket.socket]
+    line: SocketProxy, call: Callable[[], socket.socket]
 ) -> None:
     there = call()
     assert says(there, b"before") == b"before"
@@ -109,7 +111,7 @@ def test_what_is_cut_has_to_be_connected_anew(
 
 
 def test_a_server_that_is_away_ends_the_call(tmp_path: Path) -> None:
-    lead = Line(tmp_path / "line", Upstream(path=tmp_path / "nobody"))
+    lead = SocketProxy(tmp_path / "line", Upstream(path=tmp_path / "nobody"))
     with lead.running() as line, closing(socket.socket(socket.AF_UNIX)) as call:
         call.settimeout(PATIENCE)
         call.connect(str(line.path))

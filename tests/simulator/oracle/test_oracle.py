@@ -13,22 +13,22 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from simulator.oracle.oracle import Oracle, allowances
+from simulator.oracle.oracle import Oracle, predict_withheld
 from simulator.scenario.audience_file import CustomerRecord
-from simulator.scenario.sections import Campaign, Gateway
+from simulator.scenario.sections import Campaign, GatewaySection
 from simulator.schema import open_database
 from simulator.setup.census import AudienceScanner, ImportedAudience
 from simulator.setup.record import RunCampaign, record_run
 from simulator.world.defects import (
-    DEFECTS,
+    DEFECT_FIELDS,
+    NO_DEFECT,
     PLANTABLE_REASONS,
     SERVICE_BY_REASON,
-    SOUND,
+    draw_defects,
     explain_unplantable,
-    planted,
 )
 from simulator.world.forced import ForcedOutcome
-from simulator.world.gateway import Settings, SimulatedGateway
+from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings
 from tests.support.factory import (
     AUTHOR,
     READY,
@@ -46,9 +46,9 @@ from tracker.settings import load_settings
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema import NO_REASON
-from workers.checks.base import STEPS, checks_of
+from workers.checks.base import CHECK_STEPS, checks_of
 from workers.gateways.throttle import UnlimitedThrottle
-from workers.services.base import Answers, Service, ServiceName, SqlServices
+from workers.services.base import Service, ServiceAnswers, ServiceName, SqlServices
 from workers.steps import at_gateway, before_gateway
 
 EVERYTHING = (
@@ -103,8 +103,8 @@ PLANTS = [
 
 
 def test_every_defect_can_be_planted_somewhere() -> None:
-    assert {reason for reason, _ in PLANTS} == set(DEFECTS)
-    assert {(reason, channel) for reason in DEFECTS for channel in Channel} - {*PLANTS} == {
+    assert {reason for reason, _ in PLANTS} == set(DEFECT_FIELDS)
+    assert {(reason, channel) for reason in DEFECT_FIELDS for channel in Channel} - {*PLANTS} == {
         (Reason.EMAIL_MISSING, Channel.SMS),
         (Reason.NDNC, Channel.EMAIL),
         (Reason.MOBILE_MISSING_OR_INVALID, Channel.EMAIL),
@@ -141,10 +141,12 @@ class Failing(SqlServices):
 
     def find(self, name: ServiceName) -> Service:
         without = {
-            place for place, reason in enumerate(DEFECTS) if SERVICE_BY_REASON.get(reason) == name
+            place
+            for place, reason in enumerate(DEFECT_FIELDS)
+            if SERVICE_BY_REASON.get(reason) == name
         }
         answer = super().find(name)
-        return lambda campaign, numbers, attempt, now: Answers(
+        return lambda campaign, numbers, attempt, now: ServiceAnswers(
             answer(campaign, numbers, attempt, now).found, without & {*numbers}
         )
 
@@ -160,25 +162,25 @@ def test_a_defect_can_be_planted_exactly_where_it_stops_a_message(
     sound = {**asdict(SOUND_RECORD)}
     people = {
         place: {**sound, "customer_id": f"c{place}", **defect}
-        for place, defect in enumerate(DEFECTS.values())
+        for place, defect in enumerate(DEFECT_FIELDS.values())
     }
     plan = Plan(channel=channel, requires=requires, size=len(people))
     batch = make_batch(sqlite, plan, people)
     services = Failing("", sqlite)
-    for step in STEPS:
+    for step in CHECK_STEPS:
         before_gateway.judge_batch(sqlite, batch, step, checks_of(step), services, AUTHOR)
     before_gateway.dispatch(sqlite, batch, services, AUTHOR)
     assert [*states(sqlite, batch).values()] == [
         stopped(reason) if explain_unplantable(reason, channel, requires) is None else READY
-        for reason in DEFECTS
+        for reason in DEFECT_FIELDS
     ]
 
 
 def test_shares_are_those_that_were_asked_for() -> None:
     count = 100_000
     defects = {"unsubscribed": 0.03, "coupon_expired": 0.2, "email_missing": 0.001}
-    labels = Counter(planted(42, "spring", defects, 0, count).tolist())
-    assert labels.keys() == {*(Reason[slug.upper()] for slug in defects), SOUND}
+    labels = Counter(draw_defects(42, "spring", defects, 0, count).tolist())
+    assert labels.keys() == {*(Reason[slug.upper()] for slug in defects), NO_DEFECT}
     for slug, share in defects.items():
         found = labels[Reason[slug.upper()]] / count
         assert found == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / count))
@@ -187,8 +189,8 @@ def test_shares_are_those_that_were_asked_for() -> None:
 @pytest.mark.parametrize(
     ("defects", "expected"),
     [
-        pytest.param({}, {SOUND}, id="none"),
-        pytest.param({"unsubscribed": 0.0}, {SOUND}, id="share of 0"),
+        pytest.param({}, {NO_DEFECT}, id="none"),
+        pytest.param({"unsubscribed": 0.0}, {NO_DEFECT}, id="share of 0"),
         pytest.param({"unsubscribed": 1.0}, {Reason.UNSUBSCRIBED}, id="share of 1"),
         pytest.param(
             {"unsubscribed": 0.5, "ndnc": 0.5}, {Reason.UNSUBSCRIBED, Reason.NDNC}, id="adding up"
@@ -196,9 +198,9 @@ def test_shares_are_those_that_were_asked_for() -> None:
     ],
 )
 def test_labels_at_the_ends(defects: dict[str, float], expected: set[int]) -> None:
-    labels = planted(42, "spring", defects, 17, 2_000)
+    labels = draw_defects(42, "spring", defects, 17, 2_000)
     assert set(labels.tolist()) == expected
-    assert np.array_equal(labels[100:], planted(42, "spring", defects, 117, 1_900))
+    assert np.array_equal(labels[100:], draw_defects(42, "spring", defects, 117, 1_900))
 
 
 @pytest.fixture(scope="module")
@@ -248,8 +250,8 @@ people = st.builds(
 def census_of(records: Sequence[CustomerRecord], campaign: Campaign) -> ImportedAudience:
     """What the oracle notes of imported customers."""
     census = AudienceScanner([campaign], TODAY)
-    assert [*census.watch(records)] == records, "they are handed on as they are"
-    return census.result()
+    assert [*census.scan(records)] == records, "they are handed on as they are"
+    return census.build_imported_audience()
 
 
 @settings(
@@ -302,9 +304,9 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     )
     batch = enqueue_batch(sqlite, campaign, batch=0, first=0, size=len(audience), by=AUTHOR)
     services = SqlServices("", sqlite)
-    for step in STEPS:
+    for step in CHECK_STEPS:
         before_gateway.judge_batch(sqlite, batch, step, checks_of(step), services, AUTHOR)
-    found = [state.reason or SOUND for state in states(sqlite, batch).values()]
+    found = [state.reason or NO_DEFECT for state in states(sqlite, batch).values()]
     assert fates.reasons.tolist() == found
 
 
@@ -314,18 +316,20 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
         pytest.param(
             Channel.EMAIL, "anna", -ForcedOutcome.BOUNCE, ended(Status.HARD_BOUNCED), id="malformed"
         ),
-        pytest.param(Channel.EMAIL, GOOD, SOUND, ended(SOFT, 3), id="well-formed"),
-        pytest.param(Channel.SMS, "anna", SOUND, ended(SOFT, 3), id="of no matter"),
+        pytest.param(Channel.EMAIL, GOOD, NO_DEFECT, ended(SOFT, 3), id="well-formed"),
+        pytest.param(Channel.SMS, "anna", NO_DEFECT, ended(SOFT, 3), id="of no matter"),
     ],
 )
 def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
     database: Database, channel: Channel, email: str, label: int, end: State
 ) -> None:
-    bouncing = Gateway(soft_bounce=1.0, attempts=3)
+    bouncing = GatewaySection(soft_bounce=1.0, attempts=3)
     plan = Plan(
         channel=channel,
         size=1,
-        gateway_settings=Settings(seed=42, behaviour=bouncing.behaviour).model_dump_json(),
+        gateway_settings=SimulatedGatewaySettings(
+            seed=42, behaviour=bouncing.behaviour
+        ).model_dump_json(),
     )
     batch = make_batch(database, plan, {0: {"email": email}})
     gateway = SimulatedGateway(plan.gateway_settings, database)
@@ -347,19 +351,19 @@ def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
 @pytest.mark.parametrize(
     ("gateway", "expected"),
     [
-        pytest.param(Gateway(), {(DELIVERED, 1)}, id="delivered"),
-        pytest.param(Gateway(hard_bounce=1.0), {(Status.HARD_BOUNCED, 1)}, id="hard"),
-        pytest.param(Gateway(not_delivered=1.0), {(Status.NOT_DELIVERED, 1)}, id="lost"),
-        pytest.param(Gateway(soft_bounce=1.0, attempts=4), {(SOFT, 4)}, id="soft"),
+        pytest.param(GatewaySection(), {(DELIVERED, 1)}, id="delivered"),
+        pytest.param(GatewaySection(hard_bounce=1.0), {(Status.HARD_BOUNCED, 1)}, id="hard"),
+        pytest.param(GatewaySection(not_delivered=1.0), {(Status.NOT_DELIVERED, 1)}, id="lost"),
+        pytest.param(GatewaySection(soft_bounce=1.0, attempts=4), {(SOFT, 4)}, id="soft"),
         pytest.param(
-            Gateway(soft_bounce=0.5, attempts=2),
+            GatewaySection(soft_bounce=0.5, attempts=2),
             {(DELIVERED, 1), (DELIVERED, 2), (SOFT, 2)},
             id="soft, then delivered",
         ),
     ],
 )
 def test_the_oracle_follows_a_message_through_its_attempts(
-    gateway: Gateway, expected: set[tuple[Status, int]]
+    gateway: GatewaySection, expected: set[tuple[Status, int]]
 ) -> None:
     campaign = campaign_of(audience=200)
     scenario = scenario_of(campaign, gateways={"email": gateway})
@@ -385,9 +389,13 @@ def test_predictions_do_not_depend_on_their_chunks(
         services={"subscription": {"error_rate": 0.5}},
     )
     labels = np.resize(
-        np.array([SOUND, -ForcedOutcome.BOUNCE, Reason.NDNC, SOUND, SOUND, SOUND], np.int8), 100
+        np.array(
+            [NO_DEFECT, -ForcedOutcome.BOUNCE, Reason.NDNC, NO_DEFECT, NO_DEFECT, NO_DEFECT],
+            np.int8,
+        ),
+        100,
     )
-    coupons = np.resize(np.array([SOUND] * 6 + [Reason.COUPON_EXPIRED], np.int8), 100)
+    coupons = np.resize(np.array([NO_DEFECT] * 6 + [Reason.COUPON_EXPIRED], np.int8), 100)
     hard, soft = np.resize(np.array([0] * 8 + [9], np.int16), 100), np.zeros(100, np.int16)
     by_name = (
         dict.fromkeys(["spring", "later"], labels),
@@ -396,9 +404,9 @@ def test_predictions_do_not_depend_on_their_chunks(
     population = ImportedAudience(*by_name, hard, soft) if imported else None
     for each in (campaign, later):
         oracle = Oracle(scenario, each, 100, population)
-        monkeypatch.setattr("simulator.oracle.oracle.CHUNK", 50_000)
+        monkeypatch.setattr("simulator.oracle.oracle.BATCH_SIZE", 50_000)
         [(_, whole)] = oracle.predict()
-        monkeypatch.setattr("simulator.oracle.oracle.CHUNK", 31)
+        monkeypatch.setattr("simulator.oracle.oracle.BATCH_SIZE", 31)
         chunks = list(oracle.predict())
         assert [first for first, _ in chunks] == [0, 31, 62, 93]
         for field in ("statuses", "reasons", "attempts", "instead", "uncertain"):
@@ -421,5 +429,5 @@ def test_how_many_lack_credit(credit: int | None, sizes: list[int], expected: in
     campaigns = {size: campaign_of(f"c{size}", audience=size) for size in sizes}
     scenario = scenario_of(*campaigns.values(), organization={"credit": credit})
     oracles = [Oracle(scenario, campaign, size) for size, campaign in campaigns.items()]
-    [allowance] = allowances(scenario, oracles).values()
+    [allowance] = predict_withheld(scenario, oracles).values()
     assert (allowance.withheld, allowance.credit_is_scarce) == (expected, expected > 0)

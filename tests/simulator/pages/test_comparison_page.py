@@ -4,7 +4,7 @@ import numpy as np
 
 from simulator.pages.comparison_page import contrast_page
 from simulator.results.archive import StoredResult
-from simulator.results.run_comparison import contrast
+from simulator.results.run_comparison import compare_runs
 from simulator.results.timeseries import Timeseries
 from tests.support.results import kept
 
@@ -22,7 +22,7 @@ def with_curve(run: StoredResult, *in_flight: float) -> StoredResult:
 def test_what_is_on_the_page() -> None:
     before = with_curve(kept(), 1, 5, 3)
     after = with_curve(kept(2, {"queued_to_final.p95": 20.0}, definition=HOSTILE), 2, 9, 8, 1)
-    page = contrast_page(contrast([before], [after]))
+    page = contrast_page(compare_runs([before], [after]))
     assert "✘ 1 regression: queued_to_final.p95" in page
     assert "+10.000 s (+100 %)" in page
     assert page.count("<svg") >= 1
@@ -34,14 +34,16 @@ def test_what_is_on_the_page() -> None:
 
 
 def test_a_partial_run_is_not_judged() -> None:
-    page = contrast_page(contrast([kept()], [kept(2, {"throughput": 1.0}, state="interrupted")]))
+    page = contrast_page(
+        compare_runs([kept()], [kept(2, {"throughput": 1.0}, state="interrupted")])
+    )
     assert "! nothing is judged: run 2 is partial (interrupted)" in page
     assert "Beware: the run after: partial: interrupted." in page
     assert 'class="banner fail"' not in page
 
 
 def test_runs_without_curves() -> None:
-    page = contrast_page(contrast([kept(1), kept(2), kept(3)], [kept(9)]))
+    page = contrast_page(compare_runs([kept(1), kept(2), kept(3)], [kept(9)]))
     assert "✔ no regression" in page
     assert "median of 3 runs" in page
     assert "<svg" not in page.split('id="curves"')[1]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from simulator.pages.result_page import render_result_page
-from simulator.results.result import Result, State, WithheldMessages
+from simulator.results.result import RunResult, RunState, WithheldMessages
 from simulator.results.timeseries import SECOND, Timeseries
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
@@ -59,7 +59,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="module")
-def result(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Result:
+def result(database: Database, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """A result with figures, reasons and thresholds. It has no samples, as nobody took any."""
     played = play(database, scenario(), tmp_path_factory.mktemp("rejects"))
     conditions = replace(
@@ -72,7 +72,7 @@ def result(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Resu
 
 
 @pytest.fixture(scope="module")
-def sampled(result: Result) -> Result:
+def sampled(result: RunResult) -> RunResult:
     """The same, had its queues and workers been looked at."""
     columns = {
         name: np.resize(column, 5) if np.nansum(column) else np.arange(5.0)
@@ -87,7 +87,7 @@ def sampled(result: Result) -> Result:
 
 
 @pytest.fixture(scope="module")
-def page(result: Result) -> str:
+def page(result: RunResult) -> str:
     return render_result_page(result)
 
 
@@ -140,7 +140,7 @@ def test_it_is_proper_html(page: str) -> None:
     assert all(next_ - heading <= 1 for heading, next_ in steps)
 
 
-def test_it_loads_and_runs_nothing(sampled: Result) -> None:
+def test_it_loads_and_runs_nothing(sampled: RunResult) -> None:
     page = render_result_page(sampled)
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     assert f'<meta http-equiv="Content-Security-Policy" content="{policy}">' in page
@@ -151,7 +151,7 @@ def test_it_loads_and_runs_nothing(sampled: Result) -> None:
     assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', rest))
 
 
-def test_it_says_of_which_run_it_is(result: Result, page: str) -> None:
+def test_it_says_of_which_run_it_is(result: RunResult, page: str) -> None:
     said = words(page)
     assert said.startswith(f"two-seasons · run {result.run.id} · sendtrace")
     assert "seed 42" in said
@@ -180,9 +180,9 @@ def test_who_passed_did_so(database: Database, tmp_path: Path) -> None:
     assert "it has no thresholds" in said
 
 
-@pytest.mark.parametrize("state", [State.INTERRUPTED, State.ABORTED])
-def test_a_partial_result_says_so(result: Result, state: State) -> None:
-    aborted = result.thresholds[1].threshold if state is State.ABORTED else None
+@pytest.mark.parametrize("state", [RunState.INTERRUPTED, RunState.ABORTED])
+def test_a_partial_result_says_so(result: RunResult, state: RunState) -> None:
+    aborted = result.thresholds[1].threshold if state is RunState.ABORTED else None
     observed = replace(result.observed, state=state, planned=1_000, aborted=aborted)
     said = words(render_result_page(replace(result, observed=observed)))
     assert f"UTC partial: {state}" in said
@@ -191,7 +191,7 @@ def test_a_partial_result_says_so(result: Result, state: State) -> None:
     assert f"✘ Failed partial: {why}" in said
 
 
-def test_what_differs_is_told(result: Result) -> None:
+def test_what_differs_is_told(result: RunResult) -> None:
     first, second = result.comparisons
     differing = replace(result, comparisons=(first, replace(second, as_predicted=19)))
     said = words(render_result_page(differing))
@@ -200,7 +200,7 @@ def test_what_differs_is_told(result: Result) -> None:
     assert f"✘ Failed see sendtrace report --run {result.run.id}" in said
 
 
-def test_a_broken_invariant_is_told(result: Result) -> None:
+def test_a_broken_invariant_is_told(result: RunResult) -> None:
     first, *others = result.findings
     broken = replace(first, wrong=7, examples=({"number": 3},))
     said = words(render_result_page(replace(result, findings=(broken, *others))))
@@ -209,7 +209,7 @@ def test_a_broken_invariant_is_told(result: Result) -> None:
     assert "7 wrong; the first: number 3" in said
 
 
-def test_what_to_beware_of_is_said(result: Result) -> None:
+def test_what_to_beware_of_is_said(result: RunResult) -> None:
     slow = {"spring.driver_lag.p95": 3.0, "spring.queued_to_gateway.p95": 4.0}
     [first, *others] = result.run.campaigns
     paced = campaign_of("spring", audience=60, load={"shape": {"constant": 10}})
@@ -218,12 +218,12 @@ def test_what_to_beware_of_is_said(result: Result) -> None:
         campaigns=(replace(first, plan=paced), *others),
     )
     lagging = replace(result, figures={**result.figures, **slow}, run=run)
-    assert lagging.lags
+    assert lagging.has_driver_lag
     assert "The driver lagged behind the arrivals" in words(render_result_page(lagging))
 
 
 @pytest.mark.parametrize(("handed", "left"), [(20, 40), (48, 0)])
-def test_that_the_system_did_not_keep_up_is_said(result: Result, handed: int, left: int) -> None:
+def test_that_the_system_did_not_keep_up_is_said(result: RunResult, handed: int, left: int) -> None:
     paced = campaign_of("spring", audience=60, load={"shape": {"constant": 10}})
     [first, *_] = result.run.campaigns
     loaded = replace(first, size=60, plan=paced)
@@ -244,7 +244,7 @@ def test_what_is_not_known_is_said(page: str) -> None:
     assert said.count("Nothing to draw: the workers were attached: what they use") == 2
 
 
-def test_the_key_figures_are_large(result: Result, page: str) -> None:
+def test_the_key_figures_are_large(result: RunResult, page: str) -> None:
     [tiles] = re.findall(r'<dl class="tiles">.*?</dl>', page, re.S)
     assert re.findall(r"<dt>(.*?)</dt>", tiles) == [
         *("messages", "throughput", "queued → gateway, p95", "queued → final, p95", "delivered"),
@@ -269,7 +269,7 @@ CHARTS = (
 )
 
 
-def test_each_chart_is_a_picture_with_axes_and_data(sampled: Result) -> None:
+def test_each_chart_is_a_picture_with_axes_and_data(sampled: RunResult) -> None:
     figures = figures_of(render_result_page(sampled))
     assert tuple(map(heading, figures)) == CHARTS
     for figure in figures:
@@ -284,7 +284,7 @@ def test_each_chart_is_a_picture_with_axes_and_data(sampled: Result) -> None:
         assert "<td" in figure
 
 
-def test_a_picture_has_the_units_of_its_axes(sampled: Result) -> None:
+def test_a_picture_has_the_units_of_its_axes(sampled: RunResult) -> None:
     figures = {heading(each): words(each) for each in figures_of(render_result_page(sampled))}
     for title, unit in zip(
         CHARTS,
@@ -295,14 +295,14 @@ def test_a_picture_has_the_units_of_its_axes(sampled: Result) -> None:
         assert "seconds since the start" in figures[title]
 
 
-def test_a_long_run_is_drawn_in_minutes(sampled: Result) -> None:
+def test_a_long_run_is_drawn_in_minutes(sampled: RunResult) -> None:
     columns = {**sampled.curves.columns, SECOND: np.arange(5.0) * 300}
     said = words(render_result_page(replace(sampled, curves=Timeseries(300, columns))))
     assert "Each value is of 300 seconds." in said
     assert "minutes since the start" in said
 
 
-def test_latencies_of_all_stages_are_exact(result: Result, page: str) -> None:
+def test_latencies_of_all_stages_are_exact(result: RunResult, page: str) -> None:
     said = words(page)
     assert "stage p50 p90 p95 p99 p99.9 max" in said
     for span in SPANS:
@@ -311,14 +311,14 @@ def test_latencies_of_all_stages_are_exact(result: Result, page: str) -> None:
         assert re.search(rf"{span.label}( \d+\.\d+ s){{4}} {value:.3f} s", said)
 
 
-def test_each_step_says_what_it_took(result: Result, page: str) -> None:
+def test_each_step_says_what_it_took(result: RunResult, page: str) -> None:
     for each in result.workloads:
         if each.step != "enqueue" and each.tasks:
             row = rf">{each.step.value}</th>.*?>{each.tasks}</td>.*?>{each.moved}</td>"
             assert re.search(row, page)
 
 
-def test_the_report_is_in_its_wording(result: Result, page: str) -> None:
+def test_the_report_is_in_its_wording(result: RunResult, page: str) -> None:
     said = words(page)
     for report in result.reports:
         for line in report_lines(report):
@@ -344,12 +344,12 @@ def test_it_says_how_to_repeat_it(page: str) -> None:
         assert f"{name} {value}" in said
 
 
-def test_own_workers_are_counted(sampled: Result) -> None:
+def test_own_workers_are_counted(sampled: RunResult) -> None:
     assert "--seed 42 --workers 3 --batch-size 80" in words(render_result_page(sampled))
 
 
 def test_what_comes_from_outside_is_escaped(
-    result: Result, database: Database, tmp_path: Path
+    result: RunResult, database: Database, tmp_path: Path
 ) -> None:
     bad = "</pre><script>alert('1')</script>\"&amp;"
     hostile = play(database, scenario(text=bad, path=Path(f"x/{bad}.toml")), tmp_path)
@@ -375,7 +375,7 @@ def test_a_run_of_nothing_has_a_page(database: Database, tmp_path: Path) -> None
     assert "Audience 0 Sent 0 Delivered 0" in said
 
 
-def test_values_that_are_not_known_are_no_problem(result: Result) -> None:
+def test_values_that_are_not_known_are_no_problem(result: RunResult) -> None:
     unknown = {name: np.full(1, np.nan) for name in result.curves.columns} | {SECOND: np.zeros(1)}
     nothing = replace(
         result,

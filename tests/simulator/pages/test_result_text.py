@@ -9,8 +9,8 @@ import pytest
 
 from simulator.pages.result_text import as_text
 from simulator.results import verdict
-from simulator.results.prediction_check import Difference
-from simulator.results.result import Result, WithheldMessages, judge_run
+from simulator.results.prediction_check import MessageDifference
+from simulator.results.result import RunResult, WithheldMessages, judge_run
 from tests.support.playing import campaign_of, play, scenario_of
 from tracker.status import Reason, Step
 from tracker.store.database import Database
@@ -25,7 +25,7 @@ def spares_the_keen(candidate: Candidate, now: datetime) -> bool:
 
 
 @pytest.fixture
-def result(database: Database, tmp_path: Path) -> Result:
+def result(database: Database, tmp_path: Path) -> RunResult:
     return play(database, scenario_of(campaign_of("spring")), tmp_path)
 
 
@@ -39,15 +39,15 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return install
 
 
-def differing(result: Result) -> Result:
+def differing(result: RunResult) -> RunResult:
     [comparison] = result.comparisons
-    differences = (Difference(3, "delivered", "not_sent: timeout"),)
+    differences = (MessageDifference(3, "delivered", "not_sent: timeout"),)
     return replace(
         result, comparisons=(replace(comparison, as_predicted=4, differences=differences),)
     )
 
 
-def test_who_failed_is_told_where_to_look(result: Result, tmp_path: Path) -> None:
+def test_who_failed_is_told_where_to_look(result: RunResult, tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     conditions = replace(result.conditions, log=log)
     failed = as_text(replace(differing(result), conditions=conditions)).splitlines()[-1]
@@ -60,7 +60,9 @@ def test_who_failed_is_told_where_to_look(result: Result, tmp_path: Path) -> Non
     assert f"see sendtrace verify {run}; sendtrace trace" in as_text(broken).splitlines()[-1]
 
 
-def test_checks_of_other_packages_are_named(result: Result, foreign: Callable[..., None]) -> None:
+def test_checks_of_other_packages_are_named(
+    result: RunResult, foreign: Callable[..., None]
+) -> None:
     [comparison] = result.comparisons
     unsure = replace(
         result,
@@ -82,10 +84,10 @@ def test_a_report_that_did_not_balance_during_the_run_fails_it(
     database: Database, tmp_path: Path
 ) -> None:
     result = play(database, scenario_of(campaign_of(audience=20)), tmp_path)
-    assert result.proven
-    observed = replace(result.observed, snapshot_count=7, unbalanced=result.reports)
+    assert result.is_proven
+    observed = replace(result.observed, snapshot_count=7, unbalanced_reports=result.reports)
     again = judge_run(database, result.run, observed, result.conditions)
     [broken] = [finding for finding in again.findings if not finding.holds]
     assert broken.invariant.name == "snapshots_balance"
-    assert not again.proven
+    assert not again.is_proven
     assert again.as_json()["verdict"]["invariants_hold"] is False

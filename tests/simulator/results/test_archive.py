@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from simulator.results.archive import (
     RunSummary,
     UnsupportedResultVersion,
-    keep,
     list_runs,
     load_repeated_results,
     load_result_file,
+    store_result,
 )
-from simulator.results.result import RESULT_VERSION, Result, State
+from simulator.results.result import RESULT_VERSION, RunResult, RunState
 from simulator.schema import results
 from simulator.setup.run_folder import create_run_folder
 from tests.support.factory import make_campaign
@@ -24,17 +24,17 @@ from tracker.errors import NotFound, UsageError
 from tracker.store.database import Database
 
 
-def page_of(_result: Result) -> str:
+def page_of(_result: RunResult) -> str:
     return "<page>"
 
 
 @pytest.fixture
-def result(database: Database, tmp_path: Path) -> Result:
+def result(database: Database, tmp_path: Path) -> RunResult:
     return play(database, scenario_of(campaign_of(), text="name = 'ä'\n"), tmp_path)
 
 
-def test_what_is_kept_is_found_again(database: Database, result: Result, tmp_path: Path) -> None:
-    page = keep(database, result, page_of)
+def test_what_is_kept_is_found_again(database: Database, result: RunResult, tmp_path: Path) -> None:
+    page = store_result(database, result, page_of)
     assert page == tmp_path / "runs" / str(result.run.id) / "report.html"
     assert page.read_text() == "<page>"
     with database.read() as connection:
@@ -52,13 +52,13 @@ def test_what_is_kept_is_found_again(database: Database, result: Result, tmp_pat
 
 
 def test_runs_that_repeat_each_other_are_one_series(
-    database: Database, result: Result, tmp_path: Path
+    database: Database, result: RunResult, tmp_path: Path
 ) -> None:
     first = result.run.id
-    keep(database, result, page_of)
+    store_result(database, result, page_of)
     for run in (first + 1, first + 2):
         again = replace(result, run=replace(result.run, id=run))
-        keep(database, again, page_of, series=first)
+        store_result(database, again, page_of, series=first)
     with database.read() as connection:
         for run in range(first, first + 3):
             names = [each.name for each in load_repeated_results(connection, run)]
@@ -67,22 +67,22 @@ def test_runs_that_repeat_each_other_are_one_series(
 
 
 def test_a_run_that_was_ended_early_repeats_no_other(
-    database: Database, result: Result, tmp_path: Path
+    database: Database, result: RunResult, tmp_path: Path
 ) -> None:
     first = result.run.id
-    keep(database, result, page_of)
-    observed = replace(result.observed, state=State.INTERRUPTED)
+    store_result(database, result, page_of)
+    observed = replace(result.observed, state=RunState.INTERRUPTED)
     partial = replace(result, run=replace(result.run, id=first + 1), observed=observed)
-    keep(database, partial, page_of, series=first)
+    store_result(database, partial, page_of, series=first)
     with database.read() as connection:
         for run in (first, first + 1):
             assert [each.name for each in load_repeated_results(connection, run)] == [f"run {run}"]
 
 
 def test_the_list_has_runs_without_a_result_too(
-    database: Database, result: Result, tmp_path: Path
+    database: Database, result: RunResult, tmp_path: Path
 ) -> None:
-    keep(database, result, page_of)
+    store_result(database, result, page_of)
     unfinished = make_campaign(database).run_id
     with database.read() as connection:
         listed = list_runs(connection)
@@ -98,8 +98,8 @@ def test_the_list_has_runs_without_a_result_too(
     ]
 
 
-def test_a_result_of_another_version(database: Database, result: Result, tmp_path: Path) -> None:
-    keep(database, result, page_of)
+def test_a_result_of_another_version(database: Database, result: RunResult, tmp_path: Path) -> None:
+    store_result(database, result, page_of)
     file = result.run.folder / "summary.json"
     other = json.dumps(json.loads(file.read_text()) | {"version": 1})
     file.write_text(other)
@@ -139,9 +139,9 @@ def test_a_file_that_is_no_summary(tmp_path: Path, name: str, text: str | None) 
 
 
 def test_a_damaged_series_beside_a_summary(
-    database: Database, result: Result, tmp_path: Path
+    database: Database, result: RunResult, tmp_path: Path
 ) -> None:
-    keep(database, result, page_of)
+    store_result(database, result, page_of)
     series = result.run.folder / "timeseries.csv"
     for damaged in ("second,arrivals\n0,lots\n", "second\n0\ninf\n", "arrivals\n1\n"):
         series.write_text(damaged)
@@ -153,7 +153,7 @@ def test_a_damaged_series_beside_a_summary(
 
 
 def test_a_list_of_summaries_is_a_series(
-    database: Database, result: Result, tmp_path: Path
+    database: Database, result: RunResult, tmp_path: Path
 ) -> None:
     file = tmp_path / "results.json"
     file.write_text(json.dumps([result.as_json()] * 3))

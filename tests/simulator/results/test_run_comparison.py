@@ -5,8 +5,13 @@ import json
 import pytest
 
 from simulator.figures import list_figure_units
-from simulator.pages.comparison_text import as_text
-from simulator.results.run_comparison import FigureChange, RunComparison, Verdict, contrast
+from simulator.pages.comparison_text import format_run_comparison
+from simulator.results.run_comparison import (
+    ChangeVerdict,
+    FigureChange,
+    RunComparison,
+    compare_runs,
+)
 from tests.support.results import kept
 
 
@@ -18,61 +23,68 @@ def change(found: RunComparison, figure: str) -> FigureChange:
 @pytest.mark.parametrize(
     ("figure", "after", "verdict"),
     [
-        ("throughput", 851.0, Verdict.SAME),
-        ("throughput", 840.0, Verdict.WORSE),
-        ("throughput", 1_200.0, Verdict.BETTER),
-        ("queued_to_gateway.p95", 2.59, Verdict.SAME),
-        ("queued_to_gateway.p95", 2.61, Verdict.WORSE),
-        ("queued_to_gateway.p95", 1.3, Verdict.BETTER),
-        ("gateway_to_outcome.p99", 0.69, Verdict.SAME),
-        ("gateway_to_outcome.p99", 0.71, Verdict.WORSE),
-        ("queued_to_final.max", 99.0, Verdict.CONTEXT),
-        ("queued_to_final.p99.9", 99.0, Verdict.CONTEXT),
-        ("driver_lag.p95", 99.0, Verdict.CONTEXT),
-        ("seconds", 99.0, Verdict.CONTEXT),
-        ("delivered", 89.0, Verdict.WORSE),
-        ("delivered.share", 0.1, Verdict.BETTER),
-        ("bounced", 1.0, Verdict.CHANGED),
-        ("not_sent.system_error.timeout", 1.0, Verdict.WORSE),
-        ("queued_to_final.p95", None, Verdict.WORSE),
-        ("throughput", None, Verdict.WORSE),
+        ("throughput", 851.0, ChangeVerdict.SAME),
+        ("throughput", 840.0, ChangeVerdict.WORSE),
+        ("throughput", 1_200.0, ChangeVerdict.BETTER),
+        ("queued_to_gateway.p95", 2.59, ChangeVerdict.SAME),
+        ("queued_to_gateway.p95", 2.61, ChangeVerdict.WORSE),
+        ("queued_to_gateway.p95", 1.3, ChangeVerdict.BETTER),
+        ("gateway_to_outcome.p99", 0.69, ChangeVerdict.SAME),
+        ("gateway_to_outcome.p99", 0.71, ChangeVerdict.WORSE),
+        ("queued_to_final.max", 99.0, ChangeVerdict.CONTEXT),
+        ("queued_to_final.p99.9", 99.0, ChangeVerdict.CONTEXT),
+        ("driver_lag.p95", 99.0, ChangeVerdict.CONTEXT),
+        ("seconds", 99.0, ChangeVerdict.CONTEXT),
+        ("delivered", 89.0, ChangeVerdict.WORSE),
+        ("delivered.share", 0.1, ChangeVerdict.BETTER),
+        ("bounced", 1.0, ChangeVerdict.CHANGED),
+        ("not_sent.system_error.timeout", 1.0, ChangeVerdict.WORSE),
+        ("queued_to_final.p95", None, ChangeVerdict.WORSE),
+        ("throughput", None, ChangeVerdict.WORSE),
     ],
 )
 def test_single_runs_have_the_usual_noise(
-    figure: str, after: float | None, verdict: Verdict
+    figure: str, after: float | None, verdict: ChangeVerdict
 ) -> None:
-    found = contrast([kept()], [kept(2, {figure: after})])
+    found = compare_runs([kept()], [kept(2, {figure: after})])
     assert change(found, figure).verdict is verdict
     others = {each.verdict for each in found.changes if each.figure != figure}
-    assert others <= {Verdict.SAME, Verdict.CONTEXT}
-    assert [each.figure for each in found.regressions] == [figure] * (verdict is Verdict.WORSE)
+    assert others <= {ChangeVerdict.SAME, ChangeVerdict.CONTEXT}
+    assert [each.figure for each in found.regressions] == [figure] * (
+        verdict is ChangeVerdict.WORSE
+    )
 
 
 def test_repeated_runs_show_their_noise() -> None:
     before = [kept(each, {"queued_to_final.p95": 10.0 + each}) for each in (1, 2, 5)]
     figure = "queued_to_final.p95"
-    found = change(contrast(before, [kept(9, {figure: 15.9})]), figure)
+    found = change(compare_runs(before, [kept(9, {figure: 15.9})]), figure)
     assert (found.before, found.after, found.band) == (12.0, 15.9, 4.0)
-    assert found.verdict is Verdict.SAME
-    assert change(contrast(before, [kept(9, {figure: 16.1})]), figure).verdict is Verdict.WORSE
+    assert found.verdict is ChangeVerdict.SAME
+    assert (
+        change(compare_runs(before, [kept(9, {figure: 16.1})]), figure).verdict
+        is ChangeVerdict.WORSE
+    )
     steady = [kept(each) for each in (1, 2, 3)]
-    found = change(contrast(steady, [kept(9, {figure: 10.7})]), figure)
+    found = change(compare_runs(steady, [kept(9, {figure: 10.7})]), figure)
     assert found.band == 0.75, "a quarter of the usual noise at least"
-    assert found.verdict is Verdict.SAME
+    assert found.verdict is ChangeVerdict.SAME
 
 
 def test_runs_that_repeat_each_other_are_held_against_each_other_alone() -> None:
     one, two = kept(1), kept(2, {"throughput": 100.0})
-    found = contrast([one, two], [two, one])
+    found = compare_runs([one, two], [two, one])
     assert (found.before, found.after) == ([one], [two])
     assert [each.figure for each in found.regressions] == ["throughput"]
 
 
 def test_what_speaks_against_comparing_is_told() -> None:
     verdict = {"passed": False, "balanced": True, "invariants_hold": True, "as_predicted": False}
-    partial = contrast([kept(1, state="aborted")], [kept(2, {"throughput": 1.0}, verdict=verdict)])
+    partial = compare_runs(
+        [kept(1, state="aborted")], [kept(2, {"throughput": 1.0}, verdict=verdict)]
+    )
     assert partial.regressions == []
-    text = as_text(partial)
+    text = format_run_comparison(partial)
     assert "· partial: aborted" in text
     assert text.endswith("! nothing is judged: run 1 is partial (aborted)")
     assert "· failed: not as predicted, or an invariant is broken" in text
@@ -80,26 +92,26 @@ def test_what_speaks_against_comparing_is_told() -> None:
 
 def test_a_single_campaign_is_the_run() -> None:
     worse = {"queued_to_final.p95": 20.0, "spring.queued_to_final.p95": 20.0}
-    found = contrast([kept()], [kept(2, worse)])
+    found = compare_runs([kept()], [kept(2, worse)])
     assert [each.figure for each in found.regressions] == ["queued_to_final.p95"]
     two = [{"campaign": "spring"}, {"campaign": "summer"}]
     figures = dict.fromkeys(list_figure_units(["spring", "summer"]), 1.0)
     before = kept(1, figures, campaigns=two)
     after = kept(2, {**figures, "summer.queued_to_final.p95": 9.0}, campaigns=two)
-    assert [each.figure for each in contrast([before], [after]).regressions] == [
+    assert [each.figure for each in compare_runs([before], [after]).regressions] == [
         "summer.queued_to_final.p95"
     ]
 
 
 def test_the_noise_of_a_fast_clock_is_in_its_own_time() -> None:
     after = kept(2, {"gateway_to_outcome.p99": 40.0}, speed=100)
-    found = contrast([kept(1, speed=100)], [after])
-    assert change(found, "gateway_to_outcome.p99").verdict is Verdict.SAME
+    found = compare_runs([kept(1, speed=100)], [after])
+    assert change(found, "gateway_to_outcome.p99").verdict is ChangeVerdict.SAME
 
 
 def test_what_the_runs_were_not_made_alike_in_is_told() -> None:
     after = kept(2, seed=2, workers=4, state="interrupted", definition="a = 1\nb = 3\n")
-    found = contrast([kept()], [after])
+    found = compare_runs([kept()], [after])
     told = {(each.what, each.before, each.after) for each in found.differences}
     assert told == {
         ("seed", "1", "2"),
@@ -108,14 +120,14 @@ def test_what_the_runs_were_not_made_alike_in_is_told() -> None:
         ("scenario file", "b = 2", ""),
         ("scenario file", "", "b = 3"),
     }
-    text = as_text(found)
+    text = format_run_comparison(found)
     assert "differs  seed: 1 → 2" in text
     assert "partial: interrupted" in text
 
 
 def test_as_text_and_as_json() -> None:
-    found = contrast([kept()], [kept(2, {"queued_to_final.p95": 20.0, "bounced": 8.0})])
-    text = as_text(found)
+    found = compare_runs([kept()], [kept(2, {"queued_to_final.p95": 20.0, "bounced": 8.0})])
+    text = format_run_comparison(found)
     [line] = [each for each in text.splitlines() if each.startswith("queued_to_final.p95")]
     assert line.split() == [
         *("queued_to_final.p95", "10.000", "s", "20.000", "s", "+10.000", "s", "(+100", "%)"),
@@ -129,4 +141,4 @@ def test_as_text_and_as_json() -> None:
     assert (said["before"], said["after"]) == ([1], [2])
     [one] = [each for each in said["changes"] if each["figure"] == "bounced"]
     assert (one["difference"], one["noise_band"], one["verdict"]) == (8.0, 0.0, "changed")
-    assert as_text(contrast([kept()], [kept(2)])).endswith("✔ no regression")
+    assert format_run_comparison(compare_runs([kept()], [kept(2)])).endswith("✔ no regression")

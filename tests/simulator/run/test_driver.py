@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from simulator.run.driver import Driver
-from simulator.setup.record import Run, begin, record_run
+from simulator.setup.record import Run, record_run, start_run
 from tests.support.playing import campaign_of, scenario_of
 from tracker.clock import Clock, Instant
 from tracker.status import Status
@@ -33,12 +33,12 @@ class Tasks:
     """Stands for a Celery app: what is sent goes nowhere, and is remembered."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[int, int]] = []
+        self.messages_sent: list[tuple[int, int]] = []
 
     def send_task(self, _name: str, *, kwargs: dict[str, int], kwargsrepr: str, queue: str) -> None:
         assert queue == "queued"
         assert f"'batch': {kwargs['batch']}" in kwargsrepr
-        self.sent.append((kwargs["campaign"], kwargs["batch"]))
+        self.messages_sent.append((kwargs["campaign"], kwargs["batch"]))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
     def clock_for(_start: Instant, _speed: float, _ahead: int) -> Clock:
         return made
 
-    monkeypatch.setattr("tracker.record.catalog.clock_for", clock_for)
+    monkeypatch.setattr("tracker.record.catalog.make_clock", clock_for)
     monkeypatch.setattr("simulator.setup.record.SystemClock", lambda: made)
     monkeypatch.setattr("simulator.run.driver.time.monotonic", lambda: made.at / 1e6)
     return made
@@ -62,7 +62,7 @@ def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
 
 def started(database: Database, folder: Path, *campaigns: dict[str, Any]) -> Run:
     scenario = scenario_of(*(campaign_of(**{"audience": 100, **each}) for each in campaigns))
-    return begin(database, record_run(database, scenario, folder, lambda _: None))
+    return start_run(database, record_run(database, scenario, folder, lambda _: None))
 
 
 def arrivals(database: Database, run: Run, place: int = 0) -> list[float]:
@@ -81,12 +81,12 @@ def test_a_blast_is_sent_at_once_and_arrives_when_it_begins(
 ) -> None:
     run = started(database, tmp_path, {"load": {"start": "2s"}})
     driven = Driver(database, tasks, run, 30, lambda _: False)
-    assert driven.send() == 0
+    assert driven.send_due_batch() == 0
     hand.turn(5)
-    assert [driven.send() for _ in range(5)] == [30, 30, 30, 10, 0]
-    assert driven.sent == 100
+    assert [driven.send_due_batch() for _ in range(5)] == [30, 30, 30, 10, 0]
+    assert driven.messages_sent == 100
     assert arrivals(database, run) == [2.0] * 100, "the driver's lag is no reason to arrive later"
-    assert [batch for _, batch in tasks.sent] == [0, 1, 2, 3]
+    assert [batch for _, batch in tasks.messages_sent] == [0, 1, 2, 3]
 
 
 def test_a_shape_is_sent_as_it_arrives(
@@ -94,15 +94,15 @@ def test_a_shape_is_sent_as_it_arrives(
 ) -> None:
     run = started(database, tmp_path, {"load": {"shape": {"constant": 10}}})
     driven = Driver(database, tasks, run, 30, lambda _: False)
-    assert driven.send() == 1, "the first arrives at once"
+    assert driven.send_due_batch() == 1, "the first arrives at once"
     hand.turn(0.2)
-    assert driven.send() == 0, "two are there, and more are collected"
+    assert driven.send_due_batch() == 0, "two are there, and more are collected"
     hand.turn(0.11)
-    assert driven.send() == 3
+    assert driven.send_due_batch() == 3
     hand.turn(6)
-    assert [driven.send() for _ in range(3)] == [30, 30, 0], "late: full batches at once"
+    assert [driven.send_due_batch() for _ in range(3)] == [30, 30, 0], "late: full batches at once"
     hand.turn(100)
-    assert [driven.send() for _ in range(3)] == [30, 6, 0]
+    assert [driven.send_due_batch() for _ in range(3)] == [30, 6, 0]
     np.testing.assert_allclose(arrivals(database, run), np.arange(100) / 10)
     with database.read() as connection:
         sizes = connection.scalars(sa.select(batches.c.size).order_by(batches.c.batch)).all()
@@ -112,10 +112,10 @@ def test_a_shape_is_sent_as_it_arrives(
 def test_campaigns_take_turns(database: Database, tmp_path: Path, tasks: Tasks, hand: Hand) -> None:
     run = started(database, tmp_path, {"name": "one"}, {"name": "two"})
     driven = Driver(database, tasks, run, 50, lambda _: False)
-    while driven.send():
+    while driven.send_due_batch():
         pass
     one, two = (loaded.campaign.id for loaded in run.campaigns)
-    assert tasks.sent == [(one, 0), (two, 0), (one, 1), (two, 1)]
+    assert tasks.messages_sent == [(one, 0), (two, 0), (one, 1), (two, 1)]
 
 
 def test_a_campaign_that_waits_for_another_arrives_once_that_is_settled(
@@ -132,8 +132,8 @@ def test_a_campaign_that_waits_for_another_arrives_once_that_is_settled(
         50,
         lambda loaded: loaded.campaign.name in settled,
     )
-    assert [driven.send() for _ in range(3)] == [50, 50, 0]
+    assert [driven.send_due_batch() for _ in range(3)] == [50, 50, 0]
     hand.turn(7)
     settled.add("one")
-    assert [driven.send() for _ in range(2)] == [2, 0]
+    assert [driven.send_due_batch() for _ in range(2)] == [2, 0]
     assert arrivals(database, run, 1) == [7.0, 7.0]

@@ -14,7 +14,7 @@ SHOWN = r"[red]\x1b[31m[/none]\u202e.csv: 3 rows"
 
 def test_names_are_harmless_as_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with open_display(10) as shown:
-        shown.say(NAME)
+        shown.log(NAME)
     assert capsys.readouterr().err == f"{SHOWN}\n"
 
 
@@ -24,6 +24,6 @@ def test_names_are_harmless_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> No
         progress, "Console", lambda **_: Console(file=out, force_terminal=True, width=200)
     )
     with open_display(10) as shown:
-        shown.say(NAME)
+        shown.log(NAME)
     assert SHOWN in out.getvalue()
     assert "\u202e" not in out.getvalue()

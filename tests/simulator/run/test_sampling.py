@@ -16,14 +16,14 @@ from simulator.stack.broker import Broker
 from tests.support.shell import wait_until
 from tracker.status import Step
 from workers.queues import task_name
-from workers.upkeep.broker import Depth
+from workers.upkeep.broker import BrokerDepth
 
 BUSY = "while True: pass"
 
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "INTERVAL", 0.05)
+    monkeypatch.setattr(sampling, "POLL_INTERVAL_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_queues_and_processes_are_sampled(broker: Broker, broker_url: str) -> No
     assert [each.second for each in later] == sorted({each.second for each in later})
     assert later[0].second >= 1
     assert first.depths is not None
-    assert first.depths["about_to_be_sent"] == Depth(ready=1, unacked=0)
+    assert first.depths["about_to_be_sent"] == BrokerDepth(ready=1, unacked=0)
     assert first.usage is not None
     assert first.usage.memory > 10_000_000
 
@@ -82,7 +82,7 @@ def _gone() -> int:
 
 
 def test_sampling_ends_with_its_block(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "INTERVAL", 3_600.0)
+    monkeypatch.setattr(sampling, "POLL_INTERVAL_SECONDS", 3_600.0)
     asked = Event()
     monkeypatch.setattr(broker, "depths", asked.set)
     sampler = Sampler(broker, None)

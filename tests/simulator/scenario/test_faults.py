@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from simulator.faults.inject import reject_unsupported_faults
-from simulator.scenario.faults import FaultSection, Kind
+from simulator.scenario.faults import FaultKind, FaultSection
 from simulator.scenario.file import InvalidScenario, load_scenario
 from tests.support.playing import campaign_of, scenario_of
 from tracker.errors import UsageError
@@ -21,27 +21,27 @@ audience = 10
 [[faults]]
 """
 
-GOOD: list[tuple[dict[str, Any], Kind]] = [
-    ({"at": "5s", "kill": "worker"}, Kind.KILL),
-    ({"at": "0s", "kill": "pool-child"}, Kind.KILL),
-    ({"at": "0s", "kill": "pool-child", "when": "accepted"}, Kind.KILL),
-    ({"at": "1m", "restart": "broker"}, Kind.RESTART),
-    ({"at": "1m", "restart": "broker", "data": "lost"}, Kind.RESTART),
-    ({"at": "1m", "restart": "worker"}, Kind.RESTART),
-    ({"at": "1s", "flush": "broker"}, Kind.FLUSH),
-    ({"at": "1s", "pause": "database", "for": "5s"}, Kind.PAUSE),
-    ({"at": "1s", "partition": "workers", "for": "10s"}, Kind.PARTITION),
+GOOD: list[tuple[dict[str, Any], FaultKind]] = [
+    ({"at": "5s", "kill": "worker"}, FaultKind.KILL),
+    ({"at": "0s", "kill": "pool-child"}, FaultKind.KILL),
+    ({"at": "0s", "kill": "pool-child", "when": "accepted"}, FaultKind.KILL),
+    ({"at": "1m", "restart": "broker"}, FaultKind.RESTART),
+    ({"at": "1m", "restart": "broker", "data": "lost"}, FaultKind.RESTART),
+    ({"at": "1m", "restart": "worker"}, FaultKind.RESTART),
+    ({"at": "1s", "flush": "broker"}, FaultKind.FLUSH),
+    ({"at": "1s", "pause": "database", "for": "5s"}, FaultKind.PAUSE),
+    ({"at": "1s", "partition": "workers", "for": "10s"}, FaultKind.PARTITION),
     (
         {"at": "1s", "partition": "workers", "for": "10s", "connections": "cut"},
-        Kind.PARTITION,
+        FaultKind.PARTITION,
     ),
-    ({"at": "1s", "duplicate_tasks": 0.05}, Kind.DUPLICATE_TASKS),
-    ({"at": "1s", "clock": "+1h"}, Kind.CLOCK),
+    ({"at": "1s", "duplicate_tasks": 0.05}, FaultKind.DUPLICATE_TASKS),
+    ({"at": "1s", "clock": "+1h"}, FaultKind.CLOCK),
 ]
 
 
 @pytest.mark.parametrize(("told", "kind"), GOOD)
-def test_faults_that_can_be_played(told: dict[str, Any], kind: Kind) -> None:
+def test_faults_that_can_be_played(told: dict[str, Any], kind: FaultKind) -> None:
     fault = FaultSection.model_validate(told)
     assert fault.kind is kind
     assert len(fault.told) > 10

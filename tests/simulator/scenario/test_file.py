@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from simulator.scenario.file import Scenario, load_scenario
-from simulator.scenario.sections import Gateway, Latency
+from simulator.scenario.sections import GatewaySection, LatencySection
 from tests.support.paths import SCENARIOS
 from tests.support.scenarios import assert_says, refusal
 from tracker.status import Channel
@@ -91,8 +91,8 @@ def test_the_sample_of_the_design_is_understood(file: Path) -> None:
     assert campaign.requires == ("coupon", "last_store")
     assert campaign.defects == {"unsubscribed": 0.03, "email_missing": 0.01, "coupon_expired": 0.02}
     assert scenario.organization.credit == 500_000
-    assert scenario.gateway_of(campaign) == Gateway(
-        latency=Latency.model_validate({"median": "800ms", "p99": "4s"}),
+    assert scenario.gateway_of(campaign) == GatewaySection(
+        latency=LatencySection.model_validate({"median": "800ms", "p99": "4s"}),
         hard_bounce=0.02,
         soft_bounce=0.03,
         not_delivered=0.005,
@@ -106,7 +106,7 @@ def test_the_least_that_can_be_said(file: Path) -> None:
     scenario = load(file, toml())
     assert scenario.seed == 0
     assert scenario.organization.credit is None
-    assert scenario.gateway_of(scenario.campaigns[0]) == Gateway()
+    assert scenario.gateway_of(scenario.campaigns[0]) == GatewaySection()
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(file: Path) -> None:

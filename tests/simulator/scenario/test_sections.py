@@ -7,10 +7,10 @@ import pytest
 
 from simulator.scenario.file import Scenario, load_scenario
 from simulator.scenario.sections import (
-    ChannelSettings,
-    Gateway,
+    ChannelSection,
+    GatewaySection,
     MessageLimitSection,
-    Organization,
+    OrganizationSection,
     SameAs,
 )
 from simulator.world.services import ServiceFailures
@@ -117,17 +117,17 @@ def test_what_is_said_of_campaigns(world: Scenario) -> None:
 
 def test_who_sends_to_whom_and_by_which_way(world: Scenario) -> None:
     one, two, _, four, *_ = world.campaigns
-    assert world.organization_of(one) == Organization(
+    assert world.organization_of(one) == OrganizationSection(
         message_limit=MessageLimitSection(count=3, days=7),
-        email=ChannelSettings(sender="Acme Mail"),
+        email=ChannelSection(sender="Acme Mail"),
     )
     prepaid = world.organization_of(four)
     assert (prepaid.name, prepaid.credit, prepaid.message_limit) == ("Prepaid", 10, None)
-    assert prepaid.on(Channel.SMS) == ChannelSettings(enabled=False)
-    assert prepaid.on(Channel.EMAIL) == ChannelSettings()
+    assert prepaid.channel_section(Channel.SMS) == ChannelSection(enabled=False)
+    assert prepaid.channel_section(Channel.EMAIL) == ChannelSection()
     assert world.gateway_of(one).attempts == 2
-    assert world.gateway_of(two) == Gateway(enabled=False)
-    assert world.gateway_of(four) == Gateway(), "its channel's, of which nothing is said"
+    assert world.gateway_of(two) == GatewaySection(enabled=False)
+    assert world.gateway_of(four) == GatewaySection(), "its channel's, of which nothing is said"
 
 
 def test_whose_customers_they_are(world: Scenario, file: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from simulator.figures import RESERVED_NAMES, Unit, list_figure_units
 from simulator.scenario.file import InvalidScenario, Scenario, load_scenario
-from simulator.scenario.thresholds import Threshold, judge
+from simulator.scenario.thresholds import Threshold, evaluate_thresholds
 
 SCENARIO = """
 name = "test"
@@ -101,7 +101,9 @@ def test_what_is_judged(tmp_path: Path) -> None:
     thresholds = scenario(
         tmp_path, '"delivered" = ">= 4"\n"bounced" = "== 0"\n"queued_to_final.max" = "< 1s"'
     ).thresholds
-    judged = judge(thresholds, {"delivered": 4, "bounced": 1, "queued_to_final.max": None})
+    judged = evaluate_thresholds(
+        thresholds, {"delivered": 4, "bounced": 1, "queued_to_final.max": None}
+    )
     assert [each.passed for each in judged] == [True, False, False], "no value is not well"
     assert judged[1].as_json() == {
         "figure": "bounced",
@@ -114,7 +116,7 @@ def test_what_is_judged(tmp_path: Path) -> None:
 
 def test_what_the_run_was_aborted_for_is_not_met(tmp_path: Path) -> None:
     thresholds = scenario(tmp_path, '"seconds" = "< 10s"\n"sent" = "> 1"').thresholds
-    judged = judge(thresholds, {"seconds": 9.0, "sent": 5}, thresholds[0])
+    judged = evaluate_thresholds(thresholds, {"seconds": 9.0, "sent": 5}, thresholds[0])
     assert [each.passed for each in judged] == [False, True]
 
 

@@ -197,7 +197,7 @@ def test_a_report_that_does_not_balance_for_a_moment_is_kept(
             connection.execute(more.values(messages=tallies.c.messages + by))
         watch.look(0.0)
     assert watch.snapshot_count == 3
-    assert [report.balanced for report in watch.unbalanced] == [False]
+    assert [report.balanced for report in watch.unbalanced_reports] == [False]
     broker.close()
 
 

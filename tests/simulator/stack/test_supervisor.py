@@ -70,7 +70,7 @@ def watch_until(made: Supervisor, condition: "object") -> None:
     deadline = time.monotonic() + LIMIT
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
-        made.watch(0.05)
+        made.restart_dead_children(0.05)
 
 
 def test_a_child_that_dies_is_started_again(tmp_path: Path, said: list[str]) -> None:
@@ -88,8 +88,8 @@ def test_a_child_that_dies_is_started_again(tmp_path: Path, said: list[str]) -> 
 def test_pauses_grow_while_it_dies_young(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 0.03)
+    monkeypatch.setattr(supervisor, "MIN_RESTART_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(supervisor, "MAX_RESTART_DELAY_SECONDS", 0.03)
     with kept([[child(tmp_path, "one", "raise SystemExit(7)")]], said) as made:
         watch_until(made, lambda: len(said) >= 9)
     deaths = [line for line in said if "ended" in line]
@@ -101,7 +101,7 @@ def test_pauses_grow_while_it_dies_young(
 def test_who_lived_long_is_started_again_soon(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(supervisor, "MIN_RESTART_DELAY_SECONDS", 0.01)
     monkeypatch.setattr(supervisor, "STABLE_AFTER_SECONDS", 0.0)
     with kept([[child(tmp_path, "one", "pass")]], said) as made:
         watch_until(made, lambda: len(said) >= 6)
@@ -119,7 +119,7 @@ def test_groups_are_stopped_in_the_opposite_order(tmp_path: Path, said: list[str
 
 def test_who_does_not_end_is_ended(tmp_path: Path, said: list[str]) -> None:
     with kept([[child(tmp_path, "one", STUBBORN, patience=0.2)]], said) as made:
-        made.watch(0.3)
+        made.restart_dead_children(0.3)
     assert children(STUBBORN) == []
 
 
@@ -129,7 +129,7 @@ def test_interrupted_while_it_stops_it_ends_them_at_once(tmp_path: Path, said: l
         said.append,
     )
     made.start()
-    made.watch(0.3)
+    made.restart_dead_children(0.3)
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.3)
     try:

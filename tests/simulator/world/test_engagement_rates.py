@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from simulator.world.gateway import Settings, SimulatedGateway
+from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings
 from simulator.world.outcomes import (
     FOLLOW_UP_WINDOW_US,
     MAX_DELAY_SIGMAS,
@@ -20,10 +20,10 @@ from simulator.world.outcomes import (
 from tests.support.factory import SPRING
 from tests.support.playing import campaign_of, scenario_of
 from tracker.record.catalog import Batch
-from tracker.record.engagement import Event
+from tracker.record.engagement import EngagementEvent
 from tracker.status import IMPLIED_ENGAGEMENTS, Engagement
 from tracker.store.database import Database
-from workers.gateways.base import Delivered
+from workers.gateways.base import DeliveredMessages
 
 DRAWS = 100_000
 HOUR = 3_600_000_000
@@ -113,15 +113,15 @@ def test_deeds_do_not_depend_on_the_batch(done: EngagementEvents) -> None:
 
 
 def test_the_gateway_tells_each_event_once_in_any_steps(database: Database) -> None:
-    settings = Settings.model_validate(
+    settings = SimulatedGatewaySettings.model_validate(
         {"seed": 42, "behaviour": {}, "inclination": KEEN.model_dump()}
     )
     gateway = SimulatedGateway(settings.model_dump_json(), database)
     batch = Batch(campaign=SPRING, batch=0, first=0, size=1_000)
-    delivered = Delivered(range(10, 1_000, 2), range(0, 495_000, 1_000))
+    delivered = DeliveredMessages(range(10, 1_000, 2), range(0, 495_000, 1_000))
     whole = gateway.engagement(batch, delivered, 0, 1_000 * HOUR)
     assert whole.again is None
-    told: list[Event] = []
+    told: list[EngagementEvent] = []
     since = 0
     for now in range(0, 100 * HOUR, HOUR):
         news = gateway.engagement(batch, delivered, since, now)
@@ -134,7 +134,7 @@ def test_the_gateway_tells_each_event_once_in_any_steps(database: Database) -> N
     assert sorted(told) == sorted(whole.items)
     done = draw_engagement_events(KEEN, 42, SPRING.name, 10, 990)
     assert len(told) == (done.places % 2 == 0).sum()
-    assert not gateway.engagement(batch, Delivered([], []), 0, HOUR).items
+    assert not gateway.engagement(batch, DeliveredMessages([], []), 0, HOUR).items
 
 
 def test_the_keys_of_a_scenario_say_who_does_what_and_when() -> None:

@@ -7,7 +7,7 @@ import pytest
 from simulator.world.forced import (
     FORCED_OUTCOME_DOMAIN,
     OUTCOME_BY_MOBILE,
-    POISONS,
+    POISON_OUTCOMES,
     ForcedOutcome,
     find_forced_outcome,
 )
@@ -80,7 +80,7 @@ def test_magic_recipients_end_as_their_address_says(database: Database, tmp_path
     addresses = [
         f"{magic.local_part}@{FORCED_OUTCOME_DOMAIN}"
         for magic in ForcedOutcome
-        if magic not in POISONS
+        if magic not in POISON_OUTCOMES
     ]
     (tmp_path / "people.csv").write_text(
         "customer_id,email\n" + "".join(f"{each},{each}\n" for each in addresses)

@@ -134,7 +134,9 @@ def submitted(database: Database) -> Batch:
 
 def findings(database: Database, batch: Batch) -> dict[str, InvariantResult]:
     with database.read() as connection:
-        found = invariants.check(connection, [batch.campaign], ledger_invariants.INVARIANTS)
+        found = invariants.check_invariants(
+            connection, [batch.campaign], ledger_invariants.INVARIANTS
+        )
     return {each.invariant.name: each for each in found}
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, report
 from tests.support.factory import Plan, broken, make_batch
-from tracker.record.engagement import Event
+from tracker.record.engagement import EngagementEvent
 from tracker.record.rollup import roll_up_engagement
 from tracker.store.database import Database
 from tracker.store.schema import engagement_days, engagement_tallies, engagements
@@ -64,7 +64,15 @@ def test_what_was_tampered_with_is_named(
     database: Database, tampering: Any, named: list[str]
 ) -> None:
     batch = make_batch(database, Plan(size=10))
-    report(database, batch, [Event(1, OPENED, 5), Event(2, CLICKED, 6), Event(3, UNSUBSCRIBED, 7)])
+    report(
+        database,
+        batch,
+        [
+            EngagementEvent(1, OPENED, 5),
+            EngagementEvent(2, CLICKED, 6),
+            EngagementEvent(3, UNSUBSCRIBED, 7),
+        ],
+    )
     roll_up_engagement(database, UTC)
     assert not broken(database, batch.campaign)
     with database.write() as connection:

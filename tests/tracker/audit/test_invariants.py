@@ -18,7 +18,13 @@ from tests.support.factory import (
     move,
 )
 from tests.support.tampering import lawless
-from tracker.audit.invariants import EXAMPLES, INVARIANTS, REPORT_BALANCES, InvariantResult, check
+from tracker.audit.invariants import (
+    INVARIANTS,
+    MAX_EXAMPLES,
+    REPORT_BALANCES,
+    InvariantResult,
+    check_invariants,
+)
 from tracker.audit.messages import MAX_CLOCK_SKEW_MICROSECONDS
 from tracker.record.catalog import Campaign
 from tracker.record.journal import enqueue_batch
@@ -44,7 +50,7 @@ Wrong = dict[str, list[tuple[int | None, ...] | None]]
 
 def findings_on(database: Database, *campaigns: Campaign) -> list[InvariantResult]:
     with database.read() as connection:
-        return check(connection, campaigns, INVARIANTS)
+        return check_invariants(connection, campaigns, INVARIANTS)
 
 
 def wrong(findings: Sequence[InvariantResult]) -> Wrong:
@@ -406,7 +412,7 @@ def test_more_than_five_wrong_rows_are_counted_but_five_are_named(database: Data
     with database.write() as connection:
         connection.execute(sa.delete(transitions).where(transitions.c.status == 0))
     found = {finding.invariant.name: finding for finding in findings_on(database, campaign)}
-    assert EXAMPLES == 5
+    assert MAX_EXAMPLES == 5
     assert found["legal_history"].wrong == 20, "all but the two that are still queued"
     assert [row["number"] for row in found["legal_history"].examples] == [2, 3, 4, 5, 6]
     assert [row["number"] for row in found["last_transition"].examples] == [0, 1]
@@ -431,7 +437,7 @@ def test_what_is_written_while_it_is_looked_at_is_no_finding(database: Database)
     work = enqueueing(database, campaign)
     next(work)
     with disturbed(database, work) as reader, reader.read() as connection:
-        findings = check(connection, [campaign], INVARIANTS)
+        findings = check_invariants(connection, [campaign], INVARIANTS)
     assert wrong(findings) == {}
     assert next(work).batch > len(INVARIANTS), "it was disturbed after each query"
 

@@ -19,7 +19,7 @@ def column(*values: float) -> Column:
 
 def lines(x: Column, y_limit: float = np.inf, **series: Column) -> Chart:
     return line_chart(
-        "Speed", "seconds", "messages", x, series, nothing="no message came", y_limit=y_limit
+        "Speed", "seconds", "messages", x, series, empty_reason="no message came", y_limit=y_limit
     )
 
 
@@ -64,7 +64,7 @@ def test_lines_differ_in_colour_and_in_dashes() -> None:
     assert [colour for colour, _ in drawn] == [f"var(--series-{n})" for n in (1, 2, 3)]
     assert len({dashes for _, dashes in drawn}) == 3
     for (colour, _), key in zip(drawn, chart.keys, strict=True):
-        assert f'stroke="{colour}"' in key.sample
+        assert f'stroke="{colour}"' in key.swatch
 
 
 def test_a_missing_value_breaks_a_line_and_one_alone_is_a_point() -> None:
@@ -83,8 +83,8 @@ def test_one_second_is_drawn() -> None:
 def test_pictures_on_one_page_do_not_share_names() -> None:
     charts = (
         lines(column(0, 1), y_limit=1, a=column(1, 2)),
-        bar_chart("B", "s", ["x"], {"a": column(1)}, nothing=""),
-        point_chart("P", "s", ["x"], {"a": column(1)}, least=0.1, nothing=""),
+        bar_chart("B", "s", ["x"], {"a": column(1)}, empty_reason=""),
+        point_chart("P", "s", ["x"], {"a": column(1)}, min_value=0.1, empty_reason=""),
     )
     assert [each for chart in charts for each in picture(chart).iter() if each.get("id")] == []
 
@@ -100,15 +100,15 @@ def test_what_is_above_the_ceiling_is_cut_off_and_told() -> None:
 @pytest.mark.parametrize("values", [(NAN, NAN), (0, 0)])
 def test_nothing_is_not_drawn(values: tuple[float, float]) -> None:
     chart = lines(column(0, 1), a=column(*values))
-    assert (chart.svg, chart.nothing) == (None, "no message came")
+    assert (chart.svg, chart.empty_reason) == (None, "no message came")
     assert lines(column(0, 1)).svg is None
-    assert bar_chart("B", "s", ["x", "y"], {"a": column(*values)}, nothing="none").svg is None
-    assert bar_chart("B", "s", [], {"a": column()}, nothing="none").svg is None
+    assert bar_chart("B", "s", ["x", "y"], {"a": column(*values)}, empty_reason="none").svg is None
+    assert bar_chart("B", "s", [], {"a": column()}, empty_reason="none").svg is None
 
 
 def test_a_point_chart_of_nothing_is_not_drawn() -> None:
     unknown = {"p50": column(NAN)}
-    assert point_chart("P", "s", ["x"], unknown, least=0.1, nothing="none").svg is None
+    assert point_chart("P", "s", ["x"], unknown, min_value=0.1, empty_reason="none").svg is None
 
 
 def test_no_peak_is_lost() -> None:
@@ -142,7 +142,7 @@ def test_a_table_has_the_places_that_a_column_needs() -> None:
 
 def test_bars_have_their_parts_and_their_sums() -> None:
     parts = {"waiting": column(0.25, 1.0), "service": column(0.5, NAN)}
-    chart = bar_chart("Time", "seconds", ["suppress", "validate"], parts, nothing="no task")
+    chart = bar_chart("Time", "seconds", ["suppress", "validate"], parts, empty_reason="no task")
     assert {"suppress", "validate", "0.750", "1.000", "seconds"} <= set(texts(chart))
     assert [key.label for key in chart.keys] == ["waiting", "service"]
     looks = {(each.get("fill"), each.get("fill-opacity")) for each in marks(chart, "rect")}
@@ -151,14 +151,16 @@ def test_bars_have_their_parts_and_their_sums() -> None:
 
 
 def test_bars_of_one_part_need_no_legend() -> None:
-    chart = bar_chart("Reasons", "messages", ["NDNC", "Timeout"], {"n": column(5, 3)}, nothing="")
+    chart = bar_chart(
+        "Reasons", "messages", ["NDNC", "Timeout"], {"n": column(5, 3)}, empty_reason=""
+    )
     assert chart.keys == ()
     assert [text for text in texts(chart) if text in ("NDNC", "Timeout")] == ["NDNC", "Timeout"]
 
 
 def test_points_are_on_a_logarithmic_scale() -> None:
     series = {"p50": column(0.02, 0), "max": column(300, NAN)}
-    chart = point_chart("Latency", "seconds", ["a", "b"], series, least=0.001, nothing="")
+    chart = point_chart("Latency", "seconds", ["a", "b"], series, min_value=0.001, empty_reason="")
     assert {"0.001", "0.1", "1,000", "seconds"} <= set(texts(chart))
     # What is zero has no place on such a scale, and stands at its beginning.
     places = [each.get("transform", "") for each in marks(chart, "symbol")]
@@ -171,9 +173,9 @@ def test_what_comes_from_outside_is_escaped() -> None:
     bad = '</svg><script>alert("1")</script>'
     x, series = column(0, 1), {bad: column(1, 2)}
     for chart in (
-        line_chart(bad, bad, bad, x, series, nothing=""),
-        bar_chart(bad, bad, [bad], {bad: column(1)}, nothing=""),
-        point_chart(bad, bad, [bad], {bad: column(1)}, least=0.1, nothing=""),
+        line_chart(bad, bad, bad, x, series, empty_reason=""),
+        bar_chart(bad, bad, [bad], {bad: column(1)}, empty_reason=""),
+        point_chart(bad, bad, [bad], {bad: column(1)}, min_value=0.1, empty_reason=""),
     ):
         assert "<script" not in str(chart.svg)
         assert any("<script>" in text for text in texts(chart)), "it is there as text"

@@ -18,7 +18,7 @@ from tests.support.factory import (
 from tracker.queries import messages
 from tracker.queries.messages import MessageFilter, MessagePage, MessageRow, find_messages
 from tracker.record.catalog import Batch
-from tracker.record.engagement import Event, record
+from tracker.record.engagement import EngagementEvent, record
 from tracker.record.journal import enqueue_batch, entry
 from tracker.status import Engagement, Reason, Status, Step
 from tracker.store.database import Database
@@ -139,8 +139,8 @@ def test_recipients_who_did_something(database: Database) -> None:
     batch = make_busy_batch(database)
     now = batch.campaign.clock.now()
     with entry(database, batch, Step.ENGAGE, AUTHOR, started_at=now) as written:
-        clicked = [Event(number, Engagement.CLICKED, now) for number in (6, 8)]
-        record(written, [*clicked, Event(6, Engagement.CLICKED, now + 1)])
+        clicked = [EngagementEvent(number, Engagement.CLICKED, now) for number in (6, 8)]
+        record(written, [*clicked, EngagementEvent(6, Engagement.CLICKED, now + 1)])
     of_kind: Callable[[Engagement], list[int]] = lambda kind: [  # noqa: E731
         each.number for each in listed(database, batch, MessageFilter(engagement=kind))
     ]

@@ -30,7 +30,7 @@ from tests.support.factory import (
 from tests.support.tampering import lawless
 from tracker.clock import SystemClock
 from tracker.errors import NotFound, UnreadableRecord
-from tracker.output.report_text import as_csv, as_text, escape_control_characters
+from tracker.output.report_text import as_text, escape_control_characters, format_reports_csv
 from tracker.queries.report import Report, make_reports
 from tracker.record import catalog
 from tracker.record.catalog import Campaign, Organization
@@ -364,14 +364,14 @@ def test_the_csv_has_a_column_for_every_path_of_the_json(database: Database) -> 
     campaigns = [make_busy_batch(database).campaign, make_campaign(database, Plan(name="later"))]
     with database.read() as connection:
         reports = make_reports(connection, campaigns)
-    rows = list(csv.DictReader(io.StringIO(as_csv(reports))))
+    rows = list(csv.DictReader(io.StringIO(format_reports_csv(reports))))
     assert list(rows[0]) == COLUMNS
     assert [row["campaign"] for row in rows] == ["spring", "later"]
     first = rows[0]
     assert first["sent.bounced.soft"] == "3"
     assert first["not_sent.internally_suppressed.unsubscribed"] == "2"
     assert (first["sent.engagement_as_of"], first["balanced"]) == ("", "True")
-    assert "\r" not in as_csv(reports)
+    assert "\r" not in format_reports_csv(reports)
 
 
 COLUMNS = [

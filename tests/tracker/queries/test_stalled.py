@@ -21,12 +21,12 @@ from tests.support.factory import (
 )
 from tracker.clock import MICROSECOND
 from tracker.queries.stalled import (
-    PATIENCE,
+    STALLED_AFTER,
     Standing,
     find_idle_batches,
     find_stalled_batches,
+    find_unfinished_campaigns,
     read_oldest_message_ages,
-    unfinished,
 )
 from tracker.record import catalog
 from tracker.record.catalog import Batch, Campaign
@@ -37,12 +37,12 @@ from tracker.record.receipts import Receipt
 from tracker.status import Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import runs, transitions
-from workers.steps.bisection import take
+from workers.steps.bisection import claim_segment
 
 
 def standing(database: Database) -> list[Standing]:
     with database.read() as connection:
-        return find_stalled_batches(connection, unfinished(connection))
+        return find_stalled_batches(connection, find_unfinished_campaigns(connection))
 
 
 def three(database: Database, **different: object) -> list[Batch]:
@@ -88,7 +88,7 @@ def test_what_it_needs_follows_from_where_its_messages_are(database: Database) -
 def test_what_was_begun_on_parts_comes_first(database: Database, step: Step) -> None:
     """Else what comes before it would be done again and again, and look like a sign of life."""
     batch = make_batch(database)
-    take(database, batch, step, AUTHOR, again=True)
+    claim_segment(database, batch, step, AUTHOR, is_retry=True)
     age(database, batch)
     [found] = standing(database)
     assert found.step is step
@@ -104,7 +104,7 @@ def test_who_is_done_does_not_hide_who_stands(
     for each in (first, second):
         age(database, each)
     with database.read() as connection:
-        found = find_idle_batches(connection, [first.campaign], PATIENCE)
+        found = find_idle_batches(connection, [first.campaign], STALLED_AFTER)
     assert [each.batch for each in found] == [second.batch]
 
 
@@ -189,7 +189,7 @@ def test_the_oldest_message_of_each_stage(database: Database) -> None:
                 sa.update(transitions).where(transitions.c.status == status).values(at=at)
             )
     with database.read() as connection:
-        found = read_oldest_message_ages(connection, unfinished(connection))
+        found = read_oldest_message_ages(connection, find_unfinished_campaigns(connection))
     assert {stage: round(seconds, -1) for stage, seconds in found.items()} == {
         "queued": 300,
         "about_to_be_sent": 0,

@@ -22,7 +22,7 @@ from tests.support.tampering import lawless
 from tracker.clock import from_datetime
 from tracker.errors import NotFound
 from tracker.output.report_text import format_timeline as told_text
-from tracker.queries.timeline import Event, MessageTimeline, tell
+from tracker.queries.timeline import MessageTimeline, TimelineEvent, read_timeline
 from tracker.record.catalog import Batch
 from tracker.record.journal import QUEUED, Author, Move, State, enqueue_batch, entry
 from tracker.status import Reason, Status, Step
@@ -37,7 +37,7 @@ WORKER = Author(worker="worker@host", task_id="t-9")
 
 def story_of(database: Database, batch: Batch, number: int) -> MessageTimeline:
     with database.read() as connection:
-        return tell(connection, batch.campaign, number)
+        return read_timeline(connection, batch.campaign, number)
 
 
 def play(
@@ -53,7 +53,7 @@ def play(
         source = target
 
 
-def told(events: Sequence[Event]) -> list[tuple[str | None, str, int, str | None]]:
+def told(events: Sequence[TimelineEvent]) -> list[tuple[str | None, str, int, str | None]]:
     return [(each.step, each.status.slug, each.attempt, each.worker) for each in events]
 
 
@@ -217,4 +217,4 @@ def test_an_unknown_number_is_not_found_and_the_range_is_said(
 def test_a_campaign_without_messages_has_no_story(database: Database) -> None:
     campaign = make_campaign(database)
     with database.read() as connection, pytest.raises(NotFound, match="it has none yet"):
-        tell(connection, campaign, 0)
+        read_timeline(connection, campaign, 0)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from tests.support.factory import AUTHOR, READY, Outrun, Plan, in_gateway, make_batch, move
 from tracker.clock import Instant
 from tracker.record.catalog import Batch
-from tracker.record.engagement import Event
+from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.status import Channel, Status
 from tracker.store.database import Database
@@ -43,7 +43,7 @@ class Answering:
             [Receipt(number, self.attempt, self.outcome, now) for number in answered] * 2
         )
 
-    def engagement(self, *_: object) -> PollResult[Event]:
+    def engagement(self, *_: object) -> PollResult[EngagementEvent]:
         return PollResult(())
 
 

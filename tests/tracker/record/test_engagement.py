@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.engagement import CLICKED, OPENED, SPAM, report
 from tests.support.factory import AUTHOR, Plan, broken, make_campaign
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.engagement import QUARTER_MICROSECONDS, Event, on_record
+from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, read_engagement_counts
 from tracker.record.journal import enqueue_batch
 from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement
 from tracker.store.database import Database
@@ -27,13 +27,14 @@ def make_batches(database: Database, size: int = 6) -> tuple[Campaign, list[Batc
     ]
 
 
-def recorded(database: Database, campaign: Campaign) -> set[Event]:
+def recorded(database: Database, campaign: Campaign) -> set[EngagementEvent]:
     query = sa.select(engagements.c.number, engagements.c.kind, engagements.c.at).where(
         engagements.c.campaign_id == campaign.id
     )
     with database.read() as connection:
         return {
-            Event(number, Engagement(kind), at) for number, kind, at in connection.execute(query)
+            EngagementEvent(number, Engagement(kind), at)
+            for number, kind, at in connection.execute(query)
         }
 
 
@@ -45,7 +46,7 @@ def tallied(database: Database, campaign: Campaign) -> Counter[tuple[int, int, i
     return +Counter({(row.batch, row.kind, row.quarter): row.recipients for row in rows})
 
 
-def recount(events: set[Event], half: int = 3) -> Counter[tuple[int, int, int]]:
+def recount(events: set[EngagementEvent], half: int = 3) -> Counter[tuple[int, int, int]]:
     """The same from events."""
     firsts: dict[tuple[int, int], int] = {}
     for number, kind, at in events:
@@ -58,7 +59,7 @@ def recount(events: set[Event], half: int = 3) -> Counter[tuple[int, int, int]]:
 
 EVENTS = st.lists(
     st.builds(
-        Event,
+        EngagementEvent,
         st.integers(0, 5),
         st.sampled_from(Engagement),
         st.integers(0, 3 * QUARTER_MICROSECONDS).map(
@@ -74,7 +75,7 @@ EVENTS = st.lists(
 )
 @given(reports=st.lists(EVENTS, max_size=4), data=st.data())
 def test_tallies_are_a_recount_whatever_is_reported_in_whatever_order(
-    database: Database, reports: list[list[Event]], data: st.DataObject
+    database: Database, reports: list[list[EngagementEvent]], data: st.DataObject
 ) -> None:
     campaign, batches = make_batches(database)
     twin, twins = make_batches(database)
@@ -97,32 +98,48 @@ def test_what_is_implied_is_recorded_at_the_same_instant(
     database: Database, kind: Engagement
 ) -> None:
     campaign, [batch, _] = make_batches(database)
-    report(database, batch, [Event(1, kind, 5)])
+    report(database, batch, [EngagementEvent(1, kind, 5)])
     assert recorded(database, campaign) == {
-        Event(1, each, 5) for each in {kind, *IMPLIED_ENGAGEMENTS[kind]}
+        EngagementEvent(1, each, 5) for each in {kind, *IMPLIED_ENGAGEMENTS[kind]}
     }
 
 
 def test_who_has_opened_by_then_needs_no_implied_open(database: Database) -> None:
     campaign, [batch, _] = make_batches(database)
-    report(database, batch, [Event(1, OPENED, 4)])
-    report(database, batch, [Event(1, CLICKED, 5), Event(2, CLICKED, 7), Event(2, OPENED, 6)])
+    report(database, batch, [EngagementEvent(1, OPENED, 4)])
+    report(
+        database,
+        batch,
+        [
+            EngagementEvent(1, CLICKED, 5),
+            EngagementEvent(2, CLICKED, 7),
+            EngagementEvent(2, OPENED, 6),
+        ],
+    )
     assert recorded(database, campaign) == {
-        *(Event(1, OPENED, 4), Event(1, CLICKED, 5)),
-        *(Event(2, OPENED, 6), Event(2, CLICKED, 7)),
+        *(EngagementEvent(1, OPENED, 4), EngagementEvent(1, CLICKED, 5)),
+        *(EngagementEvent(2, OPENED, 6), EngagementEvent(2, CLICKED, 7)),
     }
 
 
 def test_an_earlier_event_that_is_reported_late_moves_the_recipient(database: Database) -> None:
     campaign, [batch, _] = make_batches(database)
-    report(database, batch, [Event(1, OPENED, 9 * QUARTER_MICROSECONDS)])
-    report(database, batch, [Event(1, OPENED, 2 * QUARTER_MICROSECONDS)])
+    report(database, batch, [EngagementEvent(1, OPENED, 9 * QUARTER_MICROSECONDS)])
+    report(database, batch, [EngagementEvent(1, OPENED, 2 * QUARTER_MICROSECONDS)])
     assert tallied(database, campaign) == Counter({(0, OPENED, 2): 1})
 
 
 def test_what_other_batches_recipients_do_is_not_the_entrys(database: Database) -> None:
     campaign, [batch, _] = make_batches(database)
-    report(database, batch, [Event(5, OPENED, 1), Event(99, OPENED, 1), Event(-1, SPAM, 1)])
+    report(
+        database,
+        batch,
+        [
+            EngagementEvent(5, OPENED, 1),
+            EngagementEvent(99, OPENED, 1),
+            EngagementEvent(-1, SPAM, 1),
+        ],
+    )
     assert not recorded(database, campaign)
 
 
@@ -131,10 +148,10 @@ def test_refusals_change_the_customer_and_the_report_at_once(
     database: Database, kind: Engagement
 ) -> None:
     campaign, [batch, _] = make_batches(database)
-    report(database, batch, [Event(1, kind, 5), Event(1, kind, 6)])
+    report(database, batch, [EngagementEvent(1, kind, 5), EngagementEvent(1, kind, 6)])
     refused = sa.select(customers.c.number).where(customers.c.unsubscribed_email)
     with database.read() as connection:
         assert connection.scalars(refused).all() == ([1] if kind in OPT_OUTS else [])
-        live = on_record(connection, [campaign.id])[campaign.id]
+        live = read_engagement_counts(connection, [campaign.id])[campaign.id]
     assert live.recipients == (Counter({kind: 1}) if kind in OPT_OUTS else Counter())
     assert live.as_of is None

@@ -26,15 +26,15 @@ from tracker.clock import MICROSECOND
 from tracker.queries import timeline
 from tracker.record import receipts
 from tracker.record.catalog import Batch
-from tracker.record.due import outlook
+from tracker.record.due import read_due_times
 from tracker.record.journal import QUEUED, State, enqueue_batch, entry
-from tracker.record.receipts import MOST, Receipt
-from tracker.status import Reason, Status, Step, Verdict
+from tracker.record.receipts import MAX_BIGINT, Receipt
+from tracker.status import Reason, ReceiptVerdict, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import refused_receipts
 
 DELIVERED, HARD, SOFT = Status.DELIVERED, Status.HARD_BOUNCED, Status.SOFT_BOUNCED
-DUPLICATE, STALE, UNKNOWN = Verdict.DUPLICATE, Verdict.STALE, Verdict.UNKNOWN
+DUPLICATE, STALE, UNKNOWN = ReceiptVerdict.DUPLICATE, ReceiptVerdict.STALE, ReceiptVerdict.UNKNOWN
 ON_SECOND = (READY, in_gateway(), ended(SOFT), in_gateway(2))
 
 
@@ -44,7 +44,7 @@ def take(database: Database, batch: Batch, *said: Receipt) -> None:
         receipts.apply_receipts(written, said)
 
 
-def refused(database: Database, batch: Batch) -> Counter[Verdict]:
+def refused(database: Database, batch: Batch) -> Counter[ReceiptVerdict]:
     with database.read() as connection:
         return receipts.refused(connection, [batch.campaign.id])[batch.campaign.id]
 
@@ -119,7 +119,7 @@ def test_what_counts_and_what_does_not(
     history: Sequence[State],
     said: Sequence[tuple[int, int, int]],
     expected: State,
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[ReceiptVerdict],
 ) -> None:
     batch = make_batch(database, Plan(size=2))
     move(database, batch, [1], *history)
@@ -171,8 +171,8 @@ def test_whatever_a_receipt_says_can_be_put_down(database: Database) -> None:
         query = sa.select(refused_receipts).order_by(refused_receipts.c.number)
         found = [(*row[1:],) for row in connection.execute(query)]
     assert found == [
-        (-MOST, MOST, MOST, 0, MOST, UNKNOWN),
-        (0, 40_000, DELIVERED, 0, -MOST, UNKNOWN),
+        (-MAX_BIGINT, MAX_BIGINT, MAX_BIGINT, 0, MAX_BIGINT, UNKNOWN),
+        (0, 40_000, DELIVERED, 0, -MAX_BIGINT, UNKNOWN),
     ]
 
 
@@ -182,7 +182,7 @@ def test_what_else_was_said_is_kept_with_the_transition(database: Database) -> N
     said = [Receipt(0, 1, HARD, 7, detail="5.1.1"), Receipt(1, 1, DELIVERED, 7)]
     take(database, batch, *said, Receipt(0, 1, HARD, 7, 1, "4.0.0"))
     with database.read() as connection:
-        story = timeline.tell(connection, batch.campaign, 0)
+        story = timeline.read_timeline(connection, batch.campaign, 0)
     assert [(event.status, event.detail) for event in story.events[-2:]] == [
         (Status.IN_GATEWAY, None),
         (HARD, "5.1.1"),
@@ -203,7 +203,7 @@ def test_engagement_is_expected_from_the_first_delivery_on(
     ):
         take(database, batch, receipt)
         with database.read() as connection:
-            due.append(outlook(connection, batch).engagement_due_at)
+            due.append(read_due_times(connection, batch).engagement_due_at)
     assert due == ([None, 30, 20] if tracks else [None] * 3)
 
 

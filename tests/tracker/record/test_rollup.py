@@ -15,8 +15,8 @@ from tracker.clock import from_datetime
 from tracker.queries.report import make_reports
 from tracker.record import rollup
 from tracker.record.catalog import Batch
-from tracker.record.engagement import Event
-from tracker.record.rollup import recount, roll_up_engagement
+from tracker.record.engagement import EngagementEvent
+from tracker.record.rollup import recount_day, roll_up_engagement
 from tracker.status import Engagement
 from tracker.store.database import Database
 from tracker.store.schema import campaigns, engagement_days, engagement_tallies, runs
@@ -32,9 +32,11 @@ def days(database: Database, kind: Engagement = OPENED) -> dict[str, int]:
         return dict(connection.execute(query).all())
 
 
-def at(text: str, number: int = 1, kind: Engagement = OPENED) -> Event:
+def at(text: str, number: int = 1, kind: Engagement = OPENED) -> EngagementEvent:
     """An event at an instant of UTC."""
-    return Event(number, kind, from_datetime(datetime.fromisoformat(text).replace(tzinfo=UTC)))
+    return EngagementEvent(
+        number, kind, from_datetime(datetime.fromisoformat(text).replace(tzinfo=UTC))
+    )
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_an_event_counts_on_its_local_day(
     report(database, batch, [at(moment)])
     roll_up_engagement(database, ZoneInfo(zone))
     assert days(database) == {day: 1}
-    recount(database, date.fromisoformat(day), ZoneInfo(zone))
+    recount_day(database, date.fromisoformat(day), ZoneInfo(zone))
     assert days(database) == {day: 1}
     assert not broken(database, batch.campaign)
 
@@ -203,7 +205,7 @@ def test_a_changed_time_zone_keeps_the_sum_and_a_recount_sets_the_days_right(
     roll_up_engagement(database, BERLIN)
     assert days(database) == {"2026-11-24": 1, "2026-11-25": 2}
     assert not broken(database, batch.campaign)
-    recount(database, date(2026, 11, 25), BERLIN)
+    recount_day(database, date(2026, 11, 25), BERLIN)
     assert days(database) == {"2026-11-25": 3}
     assert not broken(database, batch.campaign)
 
@@ -228,8 +230,8 @@ def test_a_recount_corrects_tallies_and_days_from_the_events(
         connection.execute(sa.update(engagement_tallies).values(recipients=7))
         connection.execute(sa.update(engagement_days).values(recipients=9))
     assert broken(database, batch.campaign) == ["engagement_tallies", "engagement_days"]
-    assert recount(database, date(2026, 11, 23), UTC) == []
-    [done] = recount(database, date(2026, 11, 24), UTC)
+    assert recount_day(database, date(2026, 11, 23), UTC) == []
+    [done] = recount_day(database, date(2026, 11, 24), UTC)
     assert done.changes == Counter({OPENED: -7})
     assert days(database) == {"2026-11-24": 2}
     assert not broken(database, batch.campaign)

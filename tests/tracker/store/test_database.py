@@ -18,11 +18,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from simulator.schema import open_database, prepare
+from simulator.schema import migrate_simulator_tables, open_database
 from tests.support.factory import (
     AUTHOR,
-    PATIENCE,
     READY,
+    TIMEOUT_SECONDS,
     Plan,
     at_once,
     make_batch,
@@ -75,7 +75,7 @@ def test_among_is_true_of_the_numbers_listed(
     database: Database, numbers: list[int], found: list[int]
 ) -> None:
     make_batch(database, Plan(size=10))
-    chosen = sa.select(messages.c.number).where(database.among(messages.c.number, numbers))
+    chosen = sa.select(messages.c.number).where(database.in_list(messages.c.number, numbers))
     with database.read() as connection:
         assert sorted(connection.scalars(chosen)) == list(found)
 
@@ -191,10 +191,10 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(
 ) -> None:
     started = time.monotonic()
     with closing(connect(form.format(at=f"127.0.0.1:{closed_port}"))) as database:
-        assert "s3cr" not in database.shown_url
+        assert "s3cr" not in database.redacted_url
         with pytest.raises(DatabaseUnreachable) as unreachable:
             check_reachable(database)
-        assert database.shown_url in str(unreachable.value)
+        assert database.redacted_url in str(unreachable.value)
     assert time.monotonic() - started < 10
     assert f"127.0.0.1:{closed_port}/db" in str(unreachable.value)
     assert "s3cr" not in str(unreachable.value)
@@ -257,7 +257,7 @@ def test_sqlite_waits_for_who_is_making_the_same_file(tmp_path: Path) -> None:
         reached = threads.submit(check_reachable, database)
         wait([reached], timeout=0.5)
         other.execute("COMMIT")
-        reached.result(timeout=PATIENCE)
+        reached.result(timeout=TIMEOUT_SECONDS)
 
 
 @contextmanager
@@ -340,7 +340,7 @@ def test_sqlite_moves_nine_times_as_many_with_about_nine_times_the_work(
 def test_migrating_again_changes_nothing(database: Database, settings: Settings) -> None:
     batch = make_busy_batch(database)
     migrate(database)
-    prepare(database)
+    migrate_simulator_tables(database)
     open_database(settings).close()
     with database.read() as connection:
         assert catalog.load_batch(connection, batch.campaign.id, 0) == batch
@@ -401,20 +401,20 @@ def test_a_database_of_a_newer_version_is_refused(database: Database, floor: str
     with database.write() as connection:
         connection.execute(forged)
     with pytest.raises(DatabaseTooNew) as refused:
-        migrate(database) if floor == "tracker" else prepare(database)
+        migrate(database) if floor == "tracker" else migrate_simulator_tables(database)
     message = str(refused.value)
     newest = {"tracker": "0005", "simulator": "0004"}[floor]
     assert f"its {floor} tables are at 9999, this version knows {newest}" in message
     assert "was made by a newer version of sendtrace" in message
-    assert database.shown_url in message
+    assert database.redacted_url in message
     assert refused.value.exit_code == 2
 
 
 def test_who_only_reads_makes_no_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"typo\.db does not exist"):
-        connect(f"sqlite:///{tmp_path / 'typo.db'}", reading=True)
+        connect(f"sqlite:///{tmp_path / 'typo.db'}", must_exist=True)
     with pytest.raises(UsageError, match=r"a typo\.db does not exist"):
-        connect(f"sqlite:///file:{tmp_path}/a%2520typo.db?mode=rw&uri=true", reading=True)
+        connect(f"sqlite:///file:{tmp_path}/a%2520typo.db?mode=rw&uri=true", must_exist=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -438,7 +438,7 @@ def test_a_file_in_a_folder_that_may_not_be_written_can_be_read() -> None:
             connection.execute(a_run)
         file.chmod(0o444)
         file.parent.chmod(0o555)
-        with somebody_else(), closing(connect(url, reading=True)) as database:
+        with somebody_else(), closing(connect(url, must_exist=True)) as database:
             check_reachable(database)
             migrate(database)
             with database.read() as connection:

@@ -368,13 +368,13 @@ def parts(sql: str | None) -> list[str]:
 
 def test_migrations_make_what_the_metadata_says(fresh: Database) -> None:
     migrate(fresh)
-    simulator_schema.prepare(fresh)
+    simulator_schema.migrate_simulator_tables(fresh)
     migrated = description(fresh)
     empty(fresh)
     with fresh.write() as connection:
         schema.metadata.create_all(connection)
         simulator_schema.metadata.create_all(connection)
-        for statement in () if fresh.is_postgresql else simulator_schema.SQLITE_EXTRAS:
+        for statement in () if fresh.is_postgresql else simulator_schema.SQLITE_LEDGER_STATISTICS:
             connection.exec_driver_sql(statement)
     assert {row[0] for row in migrated} > {
         *schema.metadata.tables,

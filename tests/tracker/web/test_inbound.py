@@ -26,19 +26,19 @@ from tests.support.factory import (
 )
 from tracker.clock import to_datetime
 from tracker.queries.report import make_reports
-from tracker.queries.timeline import tell
+from tracker.queries.timeline import read_timeline
 from tracker.record import inbound, receipts
 from tracker.record.catalog import Batch
 from tracker.record.due import DueKind
-from tracker.record.engagement import on_record
+from tracker.record.engagement import read_engagement_counts
 from tracker.record.journal import Move, enqueue_batch, entry
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
-from tracker.status import Engagement, Status, Step, Verdict
+from tracker.status import Engagement, ReceiptVerdict, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import batches, reports
 from tracker.web.app import make_app
-from tracker.web.inbound import MAX_REPORT_BYTES, MAX_REPORT_ITEMS, REPORT_BURST, Allowance
+from tracker.web.inbound import MAX_REPORT_BYTES, MAX_REPORT_ITEMS, REPORT_BURST, RateLimiter
 from workers.gateways.base import PollResult
 from workers.steps import at_gateway
 
@@ -190,7 +190,7 @@ def test_receipts_that_do_not_count_are_put_down(
     deliver(database, batch)
     with database.read() as connection:
         found = receipts.refused(connection, [batch.campaign.id])[batch.campaign.id]
-    assert found == {Verdict.DUPLICATE: 1, Verdict.UNKNOWN: 3}
+    assert found == {ReceiptVerdict.DUPLICATE: 1, ReceiptVerdict.UNKNOWN: 3}
 
 
 def test_a_receipt_that_comes_before_the_handover_is_on_record_waits(
@@ -207,12 +207,12 @@ def test_a_receipt_that_comes_before_the_handover_is_on_record_waits(
     deliver(database, batch)
     assert states(database, batch)[8].status is Status.DELIVERED
     client.post("/api/receipts", json=[receipt(batch, 9)], headers=BEARER)
-    monkeypatch.setattr(inbound, "PATIENCE", -inbound.PATIENCE)
+    monkeypatch.setattr(inbound, "ANSWER_TIMEOUT_SECONDS", -inbound.MAX_REPORT_WAIT)
     deliver(database, batch)
     assert left(database) == 0, "it does not wait for ever"
     with database.read() as connection:
         found = receipts.refused(connection, [batch.campaign.id])[batch.campaign.id]
-    assert found == {Verdict.UNKNOWN: 1}
+    assert found == {ReceiptVerdict.UNKNOWN: 1}
 
 
 def test_each_message_is_told_to_its_own_batch(
@@ -251,7 +251,7 @@ def test_engagement_is_recorded_of_what_arrived(
     roll_up_engagement(database, UTC)
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
-        counted, _ = on_record(connection, [batch.campaign.id])[batch.campaign.id]
+        counted, _ = read_engagement_counts(connection, [batch.campaign.id])[batch.campaign.id]
     assert counted[Engagement.OPENED] == 2
     assert counted[Engagement.CLICKED] == 2
     assert report.engagement[Engagement.UNSUBSCRIBED] == 1
@@ -307,7 +307,7 @@ def test_hostile_text_is_kept_as_far_as_it_can_be(
         assert answer.status_code == code, answer.text
     deliver(database, batch)
     with database.read() as connection:
-        assert tell(connection, batch.campaign, 0).events[-1].detail == "ab<script>"
+        assert read_timeline(connection, batch.campaign, 0).events[-1].detail == "ab<script>"
 
 
 def test_limits(batch: Batch, client: TestClient) -> None:
@@ -354,7 +354,7 @@ def test_who_reports_too_often_is_told_to_wait(batch: Batch, client: TestClient)
 def test_an_allowance_fills_up_again() -> None:
     now = [0.0]
     clock: Callable[[], float] = lambda: now[0]  # noqa: E731
-    allowance = Allowance(2, 3, clock)
+    allowance = RateLimiter(2, 3, clock)
     assert [allowance.take() for _ in range(4)] == [0, 0, 0, 0.5]
     now[0] += 0.5
     assert [allowance.take() for _ in range(2)] == [0, 0.5]

@@ -21,18 +21,18 @@ from tracker.settings import Settings
 from tracker.status import Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema import batches, recoveries, transitions
-from tracker.web.monitoring import Depth, Failed, Presence, Seen
+from tracker.web.monitoring import FailedTask, QueueDepth, WorkerActivity, WorkerInfo
 
 ALERTS = ROOT / "docs" / "alerts.yml"
 
 NOW = datetime.now(UTC)
-PRESENCE = Presence(
+PRESENCE = WorkerActivity(
     workers=[
-        Seen(name="a@here", heard_at=NOW, is_there=True, queues=["gateway", "queued"]),
-        Seen(name="b@here", heard_at=NOW, is_there=False, queues=["delivery"]),
+        WorkerInfo(name="a@here", heard_at=NOW, is_there=True, queues=["gateway", "queued"]),
+        WorkerInfo(name="b@here", heard_at=NOW, is_there=False, queues=["delivery"]),
     ],
     failed=[
-        Failed(
+        FailedTask(
             task="workers.submit",
             campaign=1,
             batch=0,
@@ -45,7 +45,7 @@ PRESENCE = Presence(
         for again in (True, False)
     ],
 )
-BESIDE = {"presence": lambda: PRESENCE, "depths": lambda: {"gateway": Depth(3, 2)}}
+BESIDE = {"presence": lambda: PRESENCE, "depths": lambda: {"gateway": QueueDepth(3, 2)}}
 
 Samples = dict[str, dict[frozenset[tuple[str, str]], float]]
 

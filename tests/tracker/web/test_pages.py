@@ -18,7 +18,7 @@ from tests.support.factory import Plan, make_busy_batch, make_campaign
 from tests.support.web import HOSTILE, TOKEN, served
 from tracker.output.report_lines import all_report_lines
 from tracker.queries.report import make_reports
-from tracker.queries.timeline import tell
+from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Batch
 from tracker.settings import Settings
 from tracker.status import Reason, Status
@@ -26,7 +26,7 @@ from tracker.store.database import Database
 from tracker.store.schema import batches
 from tracker.web.context import format_value
 from tracker.web.masking import mask_contacts
-from tracker.web.monitoring import Failed, Presence, Seen
+from tracker.web.monitoring import FailedTask, WorkerActivity, WorkerInfo
 from tracker.web.queries import LINE_QUERIES
 from workers.queues import QUEUES
 
@@ -89,7 +89,7 @@ def test_a_message_has_its_story_and_its_checks(
 ) -> None:
     address = f"/campaigns/{batch.campaign.id}/messages/17"
     with database.read() as connection:
-        story = tell(connection, batch.campaign, 17)
+        story = read_timeline(connection, batch.campaign, 17)
     with served(database, settings, flower_url="http://flower:5555/") as client:
         assert client.get(f"/api{address}").json() == story.as_json()
         page = client.get(address).text
@@ -270,10 +270,10 @@ def test_what_stands_still_is_shown_with_what_helps(
     with database.write() as connection:
         connection.execute(sa.update(batches).values(touched_at=0))
     now = datetime.now(UTC)
-    seen = Presence(
-        workers=[Seen(name="gateway@here", heard_at=now, is_there=True, queues=["gateway"])],
+    seen = WorkerActivity(
+        workers=[WorkerInfo(name="gateway@here", heard_at=now, is_there=True, queues=["gateway"])],
         failed=[
-            Failed(
+            FailedTask(
                 task="workers.submit",
                 campaign=batch.campaign.id,
                 batch=0,

@@ -20,7 +20,7 @@ from tracker.status import Reason, Step
 from workers import app
 from workers.candidates import Candidate, Customer
 from workers.checks import base
-from workers.checks.base import GROUP, Check, all_checks, check, checks_of, judge
+from workers.checks.base import CHECKS_GROUP, Check, all_checks, check, checks_of, judge
 from workers.services.base import Subscription
 
 NIGHT = datetime.fromisoformat("2026-11-24T23:59:00+00:00")
@@ -57,7 +57,7 @@ def blind(now: datetime) -> bool:
 
 def test_every_entry_of_the_project_is_the_check_of_its_name() -> None:
     project = tomllib.loads(PYPROJECT.read_text())["project"]
-    entries = project["entry-points"][GROUP]
+    entries = project["entry-points"][CHECKS_GROUP]
     assert entries, "there are checks"
     for name, value in entries.items():
         module, _, attribute = value.partition(":")
@@ -69,8 +69,10 @@ def test_every_entry_of_the_project_is_the_check_of_its_name() -> None:
 
 
 def test_checks_are_asked_in_the_order_of_their_reasons() -> None:
-    assert [each.rank for each in all_checks()] == sorted(each.rank for each in all_checks())
-    for step in base.STEPS:
+    assert [each.sort_key for each in all_checks()] == sorted(
+        each.sort_key for each in all_checks()
+    )
+    for step in base.CHECK_STEPS:
         asked = checks_of(step)
         assert [each.order for each in asked] == [*range(10, 10 * len(asked) + 1, 10)]
         assert [each.reason for each in asked] == sorted(each.reason for each in asked)
@@ -146,7 +148,7 @@ def test_what_is_no_verdict_is_an_error(said: Any) -> None:
 
     made = check(Reason.NDNC, step="suppress", order=1)(talkative)
     verdicts = judge([SOUND], [made], NIGHT)
-    assert verdicts.stopped == {base.FAILED_CHECK_REASON: [0]}
+    assert verdicts.blocked == {base.FAILED_CHECK_REASON: [0]}
     assert str(verdicts.errors["talkative"]) == (
         f"talkative returned {shown(said)}; expected True or False"
     )
@@ -158,7 +160,7 @@ def test_a_rule_that_ends_the_program_ends_nothing() -> None:
         raise SystemExit(3)
 
     made = check(Reason.NDNC, step="suppress", order=1)(final)
-    assert judge([SOUND], [made], NIGHT).stopped == {base.FAILED_CHECK_REASON: [0]}
+    assert judge([SOUND], [made], NIGHT).blocked == {base.FAILED_CHECK_REASON: [0]}
 
 
 @pytest.fixture
@@ -180,7 +182,7 @@ def install(
         metadata = tmp_path / "extra-1.0.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: extra\nVersion: 1.0\n")
-        lines = [f"[{GROUP}]", *(f"{name} = {value}" for name, value in entries.items())]
+        lines = [f"[{CHECKS_GROUP}]", *(f"{name} = {value}" for name, value in entries.items())]
         (metadata / "entry_points.txt").write_text("\n".join(lines))
         monkeypatch.syspath_prepend(tmp_path)
         sys.modules.pop("extra", None)
@@ -210,7 +212,7 @@ def test_a_check_is_added_by_a_function_and_an_entry(install: Callable[..., None
     before = judge([SOUND], checks_of(Step.SUPPRESS), NIGHT)
     install(EXTRA, night="extra:night")
     after = judge([SOUND], checks_of(Step.SUPPRESS), NIGHT)
-    assert (before.stopped, after.stopped) == ({}, {Reason.CONFIGURATION: [0]})
+    assert (before.blocked, after.blocked) == ({}, {Reason.CONFIGURATION: [0]})
     assert "night" not in [each.name for each in checks_of(Step.VALIDATE)]
 
 
@@ -272,7 +274,7 @@ def test_an_entry_that_is_no_check_is_named(
 
 def test_two_checks_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch, forget: None) -> None:
     twins = [
-        EntryPoint(name, f"workers.checks.suppression:{attribute}", GROUP)
+        EntryPoint(name, f"workers.checks.suppression:{attribute}", CHECKS_GROUP)
         for name, attribute in [("one", "ndnc"), ("other", "unsubscribed"), ("again", "ndnc")]
     ]
     monkeypatch.setattr(base, "entry_points", lambda **_: EntryPoints(twins))

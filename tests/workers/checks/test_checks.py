@@ -23,7 +23,7 @@ from workers.checks.base import (
     sort_checks,
 )
 from workers.rules.pytest_plugin import Judge
-from workers.rules.valid_candidate import ACME, SPRING, specimen
+from workers.rules.valid_candidate import VALID_CAMPAIGN, VALID_ORGANIZATION, specimen
 from workers.services.base import Coupon, ServiceName, Subscription
 
 NOW = datetime(2026, 11, 24, 23, 59, tzinfo=UTC)
@@ -200,7 +200,11 @@ needs = st.lists(
 
 organizations = st.builds(
     lambda enabled, hard, soft, limit: replace(
-        ACME, enabled=enabled, hard_bounce_limit=hard, soft_bounce_limit=soft, message_limit=limit
+        VALID_ORGANIZATION,
+        enabled=enabled,
+        hard_bounce_limit=hard,
+        soft_bounce_limit=soft,
+        message_limit=limit,
     ),
     mostly,
     st.integers(1, 5),
@@ -209,13 +213,15 @@ organizations = st.builds(
 )
 
 campaigns = st.builds(
-    lambda requires, **different: replace(SPRING, requires=tuple(requires), **different),
+    lambda requires, **different: replace(VALID_CAMPAIGN, requires=tuple(requires), **different),
     requires=needs,
     channel=st.sampled_from(Channel),
     organization=organizations,
     channel_enabled=mostly,
     sender=st.sampled_from(["Acme", "Acme", ""]),
-    coupon_series=st.sampled_from([SPRING.coupon_series, SPRING.coupon_series, STALE, None]),
+    coupon_series=st.sampled_from(
+        [VALID_CAMPAIGN.coupon_series, VALID_CAMPAIGN.coupon_series, STALE, None]
+    ),
     gateway_enabled=mostly,
 )
 
@@ -249,14 +255,14 @@ def test_the_first_reason_that_speaks_is_the_only_verdict(
     verdicts = judge(batch, checks, NOW)
 
     given_reasons: dict[int, Reason] = {}
-    for reason, numbers in verdicts.stopped.items():
+    for reason, numbers in verdicts.blocked.items():
         for number in numbers:
             assert number not in given_reasons, "a message has one reason"
             given_reasons[number] = reason
     for candidate in batch:
         speaking = [check.reason for check in checks if check.rule(candidate, NOW)]
         assert given_reasons.get(candidate.number) == min(speaking, default=None)
-    assert (verdicts.broken, verdicts.errors) == ({}, {})
+    assert (verdicts.failure_counts, verdicts.errors) == ({}, {})
 
 
 @judging_steps
@@ -264,12 +270,12 @@ def test_the_first_reason_that_speaks_is_the_only_verdict(
 def test_a_verdict_does_not_depend_on_batch_mates(
     step: Step, batch: list[Candidate], data: st.DataObject
 ) -> None:
-    together = judge(batch, checks_of(step), NOW).stopped
+    together = judge(batch, checks_of(step), NOW).blocked
     for candidate in batch:
         number = candidate.number
-        alone = judge([candidate], checks_of(step), NOW).stopped
+        alone = judge([candidate], checks_of(step), NOW).blocked
         assert alone == {reason: [number] for reason, all_ in together.items() if number in all_}
-    shuffled = judge(data.draw(st.permutations(batch)), checks_of(step), NOW).stopped
+    shuffled = judge(data.draw(st.permutations(batch)), checks_of(step), NOW).blocked
     assert {reason: sorted(numbers) for reason, numbers in shuffled.items()} == together
 
 
@@ -315,16 +321,16 @@ def of_numbers(*numbers: int, **different: Any) -> list[Candidate]:
 def test_a_check_that_raises_makes_its_message_a_system_error(
     batch: list[Candidate],
     checks: list[Check],
-    stopped: dict[Reason, list[int]],
-    broken: dict[str, int],
+    blocked: dict[Reason, list[int]],
+    failure_counts: dict[str, int],
 ) -> None:
     verdicts = judge(batch, sort_checks(checks), NOW)
     assert FAILED_CHECK_REASON is Reason.TIMEOUT
-    assert (verdicts.stopped, verdicts.broken) == (stopped, broken)
+    assert (verdicts.blocked, verdicts.failure_counts) == (blocked, failure_counts)
     assert {name: type(error) for name, error in verdicts.errors.items()} == dict.fromkeys(
-        broken, ZeroDivisionError
+        failure_counts, ZeroDivisionError
     )
-    if broken:
+    if failure_counts:
         assert verdicts.errors["odd"].args == (1,), "the first"
 
 

@@ -27,7 +27,7 @@ from workers.gateways.safety import GuardedGateway, is_reserved, open_gateway
 from workers.gateways.smtp import SmtpGateway, load_smtp_settings
 from workers.gateways.throttle import UnlimitedThrottle
 from workers.steps import at_gateway
-from workers.steps.limits import StepTimeout, limited
+from workers.steps.limits import StepTimeout, limit_step_time
 
 DELIVERED, HARD, SOFT = Status.DELIVERED, Status.HARD_BOUNCED, Status.SOFT_BOUNCED
 
@@ -94,7 +94,7 @@ def waiting(database: Database, *addresses: str, attempts: int = 2) -> Batch:
 
 def details(database: Database, batch: Batch, number: int) -> list[str | None]:
     with database.read() as connection:
-        story = timeline.tell(connection, batch.campaign, number)
+        story = timeline.read_timeline(connection, batch.campaign, number)
     return [event.detail for event in story.events if event.detail]
 
 
@@ -185,7 +185,7 @@ def test_nobody_waits_for_replies_to_a_message_that_was_broken_off(
     monkeypatch.setattr("workers.steps.limits.MIN_STEP_SECONDS", 0.5)
     batch = waiting(database, "stall@shop.internal")
     gateway: Any = open_gateway("smtp", "{}", database)
-    with pytest.raises(StepTimeout), limited(0):
+    with pytest.raises(StepTimeout), limit_step_time(0):
         do(database, batch, Step.SUBMIT, gateway)
     assert gateway._gateway._connection is None
     assert states(database, batch) == {0: READY}
@@ -377,7 +377,7 @@ def test_what_bounced_softly_rests_before_it_is_offered_again(
             following = at_gateway.deliver(database, batch, gateway, AUTHOR)
         assert following is not None
         assert following.step is Step.SUBMIT
-        assert 55 < following.wait.total_seconds() <= 60
+        assert 55 < following.delay.total_seconds() <= 60
     assert server.taken == []
     rested = replace(batch, campaign=replace(batch.campaign, retry_after=1))
     at_gateway.submit(database, rested, gateway, UnlimitedThrottle(), AUTHOR)

@@ -19,11 +19,11 @@ from fakeredis.commands_mixins import server_mixin
 from redis import Redis
 from redis.exceptions import RedisError
 
-from tests.support.factory import PATIENCE, SPRING
+from tests.support.factory import SPRING, TIMEOUT_SECONDS
 from tracker.errors import UsageError
 from tracker.record.catalog import Batch
 from workers import runtime, tasks
-from workers.gateways.throttle import LONGEST, Grant, RateLimit, SharedThrottle, UnlimitedThrottle
+from workers.gateways.throttle import MAX_DELAY, Grant, RateLimit, SharedThrottle, UnlimitedThrottle
 from workers.upkeep.broker import make_broker_client
 
 SIZE = 10_000
@@ -145,7 +145,7 @@ def play(
             played.got[number] = played.got.get(number, 0) + grant.messages
             left[number] -= grant.messages
         if left[number]:
-            again = now + grant.wait.total_seconds() + chance.uniform(0.002, late)
+            again = now + grant.delay.total_seconds() + chance.uniform(0.002, late)
             heappush(agenda, (again, number))
     return played
 
@@ -214,7 +214,10 @@ def test_a_broker_that_forgets_everything_grants_one_portion_too_many(
     broker: Broker, rate: int
 ) -> None:
     played = play(broker, broker.throttle(rate), 20, 10, at={4.1: broker.client.flushall})
-    assert played.busiest() <= RateLimit(rate=rate).limit + RateLimit(rate=rate).messages_per_turn
+    assert (
+        played.busiest()
+        <= RateLimit(rate=rate).window_limit + RateLimit(rate=rate).messages_per_turn
+    )
     assert played.mean() >= LOWEST * rate
 
 
@@ -232,17 +235,17 @@ def test_who_comes_early_or_twice_keeps_their_place(broker: Broker) -> None:
     told = throttle.take(second, SIZE)
     assert told.messages == 0
     broker.now += 0.01
-    assert throttle.take(second, SIZE) == Grant(0, told.wait - timedelta(milliseconds=10))
-    assert throttle.take(second, SIZE) == Grant(0, told.wait - timedelta(milliseconds=10))
-    broker.now += told.wait.total_seconds()
+    assert throttle.take(second, SIZE) == Grant(0, told.delay - timedelta(milliseconds=10))
+    assert throttle.take(second, SIZE) == Grant(0, told.delay - timedelta(milliseconds=10))
+    broker.now += told.delay.total_seconds()
     assert throttle.take(second, SIZE).messages
     assert throttle.take(second, SIZE).messages == 0
 
 
 def test_nobody_is_told_to_wait_longer_than_the_broker_has_patience(broker: Broker) -> None:
     throttle = broker.throttle(1)
-    waits = [throttle.take(batch_of(number), SIZE).wait for number in range(400)]
-    assert max(waits) == LONGEST
+    waits = [throttle.take(batch_of(number), SIZE).delay for number in range(400)]
+    assert max(waits) == MAX_DELAY
 
 
 def test_gateways_of_other_names_are_others(broker: Broker) -> None:
@@ -311,12 +314,12 @@ def test_a_gateway_has_one_throttle_for_all_its_campaigns(
 
 
 def test_trouble_with_the_broker_passes() -> None:
-    assert issubclass(RedisError, tasks.PASSING)
+    assert issubclass(RedisError, tasks.TRANSIENT_ERRORS)
 
 
 def together(barrier: Barrier) -> None:
     """Begin when all have begun."""
-    barrier.wait(PATIENCE)
+    barrier.wait(TIMEOUT_SECONDS)
 
 
 def hammer(url: str, numbers: range, rate: int, seconds: float) -> list[tuple[float, int]]:
@@ -332,7 +335,7 @@ def hammer(url: str, numbers: range, rate: int, seconds: float) -> list[tuple[fl
             timer.wait(max(0, due - time.time()))
             grant = throttle.take(batch_of(number), SIZE)
             answers.append((time.time(), grant.messages))
-            heappush(agenda, (time.time() + grant.wait.total_seconds(), number))
+            heappush(agenda, (time.time() + grant.delay.total_seconds(), number))
     return answers
 
 
@@ -348,7 +351,7 @@ def test_processes_that_ask_a_real_broker_keep_to_the_rate(broker_url: str, rate
     ) as pool:
         parts = [range(each * batches, (each + 1) * batches) for each in range(processes)]
         futures = [pool.submit(hammer, broker_url, part, rate, seconds) for part in parts]
-        answers = [answer for each in futures for answer in each.result(PATIENCE)]
+        answers = [answer for each in futures for answer in each.result(TIMEOUT_SECONDS)]
     granted = sum(messages for _, messages in answers)
     assert busiest(answers, 1.0) <= HIGHEST * rate
     assert granted >= LOWEST * rate * seconds

@@ -20,7 +20,7 @@ from simulator.setup.dry_run import judge_customers
 from tests.support.factory import Plan, make_batch, move, stopped
 from tests.support.paths import SCENARIOS
 from tracker.errors import NotFound, UsageError
-from tracker.output.tables import Format, render
+from tracker.output.tables import RowFormat, format_rows
 from tracker.record.allowance import MAX_MESSAGE_LIMIT_DAYS
 from tracker.record.catalog import Campaign
 from tracker.settings import Settings
@@ -31,7 +31,7 @@ from workers.checks.base import all_checks, check
 from workers.rules import rejudge
 from workers.rules.changes import apply_rule_changes, find_ineffective_settings
 from workers.rules.explain import explain, find_message_number
-from workers.rules.rejudge import Rules, compare
+from workers.rules.rejudge import Rules, compare_rules
 
 
 @check(Reason.CONFIGURATION, step=Step.SUPPRESS, order=1)
@@ -70,11 +70,11 @@ def rules(campaign: Campaign) -> Rules:
 
 def test_a_message_is_explained_by_every_check(database: Database, rules: Rules) -> None:
     found = explain(database, rules, 2, rules.campaign.clock.now())
-    assert [each.check.name for each in found.opinions] == [each.name for each in all_checks()]
-    assert [each.check.name for each in found.opinions if each.stops] == ["unsubscribed"]
-    assert (found.reason, found.by) == (Reason.UNSUBSCRIBED, "unsubscribed")
-    assert found.recorded == "not_sent: unsubscribed"
-    looked_at = {each.check.name: each.looked_at for each in found.opinions}
+    assert [each.check.name for each in found.evaluations] == [each.name for each in all_checks()]
+    assert [each.check.name for each in found.evaluations if each.is_blocking] == ["unsubscribed"]
+    assert (found.reason, found.blocking_check) == (Reason.UNSUBSCRIBED, "unsubscribed")
+    assert found.recorded_outcome == "not_sent: unsubscribed"
+    looked_at = {each.check.name: each.looked_at for each in found.evaluations}
     assert looked_at["unsubscribed"] == {"subscription.unsubscribed": True}
     assert looked_at["bounced_repeatedly"] == {
         "customer.hard_bounces": 0,
@@ -86,7 +86,7 @@ def test_a_message_is_explained_by_every_check(database: Database, rules: Rules)
 
 def test_who_is_in_order_is_explained_too(database: Database, rules: Rules) -> None:
     found = explain(database, rules, 0, rules.campaign.clock.now())
-    assert (found.reason, found.by, found.recorded) == (None, None, "queued")
+    assert (found.reason, found.blocking_check, found.recorded_outcome) == (None, None, "queued")
 
 
 def test_what_is_asked_for_by_name_is_looked_at(database: Database, rules: Rules) -> None:
@@ -96,14 +96,14 @@ def test_what_is_asked_for_by_name_is_looked_at(database: Database, rules: Rules
         return candidate.customer.value(name="tag:city") == "Ulm"
 
     found = explain(database, replace(rules, checks=[wordy]), 0, rules.campaign.clock.now())
-    assert found.opinions[0].looked_at == {"customer.value(name='tag:city')": None}
+    assert found.evaluations[0].looked_at == {"customer.value(name='tag:city')": None}
 
 
 def test_a_check_that_raises_is_explained(database: Database, rules: Rules) -> None:
     with_it = replace(rules, checks=[fragile, *rules.checks])
     found = explain(database, with_it, 5, rules.campaign.clock.now())
-    assert found.opinions[0].error == "LookupError('c5')"
-    assert (found.reason, found.by) == (Reason.TIMEOUT, "fragile")
+    assert found.evaluations[0].error == "LookupError('c5')"
+    assert (found.reason, found.blocking_check) == (Reason.TIMEOUT, "fragile")
 
 
 def test_a_customer_is_found_by_id_or_the_nearest_are_named(
@@ -130,7 +130,7 @@ def test_a_campaign_is_judged_again(database: Database, rules: Rules) -> None:
         without=["unsubscribed"],
         extra=["tests.workers.rules.test_rule_tools:not_on_tuesdays"],
     )
-    found = compare(database, rules, after)
+    found = compare_rules(database, rules, after)
     assert found.judged == 10
     assert found.changes == Counter(
         {
@@ -146,16 +146,16 @@ def test_a_campaign_is_judged_again(database: Database, rules: Rules) -> None:
 
 
 def test_under_the_same_rules_nothing_changes(database: Database, rules: Rules) -> None:
-    assert not compare(database, rules, rules).changes
+    assert not compare_rules(database, rules, rules).changes
 
 
 def test_chunks_do_not_matter(
     database: Database, rules: Rules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     after = apply_rule_changes(rules, settings=["enabled=false"], without=[], extra=[])
-    whole = compare(database, rules, after)
-    monkeypatch.setattr(rejudge, "CHUNK", 3)
-    assert compare(database, rules, after) == whole
+    whole = compare_rules(database, rules, after)
+    monkeypatch.setattr(rejudge, "BATCH_SIZE", 3)
+    assert compare_rules(database, rules, after) == whole
     assert whole.changes[None, Reason.ORGANIZATION_DISABLED] == 7
 
 
@@ -200,7 +200,7 @@ def test_changes_that_make_no_sense(
 def test_the_longest_period_can_be_looked_back_on(database: Database, rules: Rules) -> None:
     settings = ["message_limit.count=1", f"message_limit.days={MAX_MESSAGE_LIMIT_DAYS}"]
     after = apply_rule_changes(rules, settings=settings, without=[], extra=[])
-    assert not compare(database, rules, after).changes
+    assert not compare_rules(database, rules, after).changes
 
 
 def test_days_of_no_limit_are_noted(rules: Rules) -> None:
@@ -231,13 +231,13 @@ def test_a_check_that_raises_is_named_in_a_comparison(database: Database, rules:
     after = apply_rule_changes(
         rules, settings=[], without=[], extra=["tests.workers.rules.test_rule_tools:fragile"]
     )
-    found = compare(database, rules, after)
+    found = compare_rules(database, rules, after)
     assert found.changes[None, Reason.TIMEOUT] == 7
-    [line] = found.troubles.lines()
+    [line] = found.check_errors.format_lines()
     assert line.startswith("the check fragile failed on 10 messages, first with LookupError('c0')")
 
 
-@pytest.mark.parametrize("format", Format)
+@pytest.mark.parametrize("format", RowFormat)
 def test_notes_stand_beside_a_result_that_programs_read(
     campaign: Campaign, settings: Settings, format: str
 ) -> None:
@@ -307,7 +307,7 @@ def test_nothing_is_written_where_a_check_cannot_be_loaded(
 
 
 def test_names_in_tables_do_not_rule_the_terminal() -> None:
-    assert "\x1b" not in render([{"name": "\x1b[31mred"}], ("name",), Format.TABLE)
+    assert "\x1b" not in format_rows([{"name": "\x1b[31mred"}], ("name",), RowFormat.TABLE)
 
 
 def test_a_dry_run_says_what_is_foretold(tmp_path: Path) -> None:
@@ -336,17 +336,19 @@ ROWS: list[dict[str, object]] = [
 
 
 def test_rows_as_a_table() -> None:
-    assert render(ROWS, ("name", "count"), Format.TABLE).splitlines() == [
+    assert format_rows(ROWS, ("name", "count"), RowFormat.TABLE).splitlines() == [
         "name           count",
         "one            1,234",
         'two, "quoted"      7',
     ]
-    assert render([], ("name", "count"), Format.TABLE) == "name  count"
+    assert format_rows([], ("name", "count"), RowFormat.TABLE) == "name  count"
 
 
 def test_rows_for_programs() -> None:
-    assert json.loads(render(ROWS, ("name",), Format.JSON))[0]["count"] == 1_234
-    read = list(csv.reader(io.StringIO(render(ROWS, ("name", "count", "values"), Format.CSV))))
+    assert json.loads(format_rows(ROWS, ("name",), RowFormat.JSON))[0]["count"] == 1_234
+    read = list(
+        csv.reader(io.StringIO(format_rows(ROWS, ("name", "count", "values"), RowFormat.CSV)))
+    )
     assert read == [
         ["name", "count", "values"],
         ["one", "1234", "a=; b=1, 2"],

@@ -7,7 +7,12 @@ from functools import partial
 
 import pytest
 
-from simulator.world.services import ServiceFailures, Settings, SimulatedServices, draw_unanswered
+from simulator.world.services import (
+    ServiceFailures,
+    SimulatedServices,
+    SimulatedServicesSettings,
+    draw_unanswered,
+)
 from tests.support.factory import (
     AUTHOR,
     SPRING,
@@ -22,20 +27,20 @@ from tracker.record.catalog import Campaign
 from tracker.record.journal import QUEUED
 from tracker.status import Channel, Reason, Step
 from tracker.store.database import Database
-from workers.candidates import SUBSCRIBED, Candidate, gather
+from workers.candidates import SUBSCRIBED, Candidate, load_candidates
 from workers.checks.base import checks_of
 from workers.services import handlers
 from workers.services.base import (
-    TRIES,
-    Answers,
+    MAX_SERVICE_CALLS,
     Coupon,
     Service,
+    ServiceAnswers,
     ServiceName,
     Services,
     ServiceUnavailable,
     SqlServices,
     Subscription,
-    ask,
+    call_service,
     factory_of,
 )
 from workers.steps import before_gateway
@@ -61,7 +66,9 @@ Script = Sequence[Collection[int] | ServiceUnavailable]
         pytest.param([[2]], [[1, 2, 3], [2]], {1, 2, 3}, set(), id="one later"),
         pytest.param([[1, 2], [2]], [[1, 2, 3], [1, 2], [2]], {1, 2, 3}, set(), id="in the end"),
         pytest.param([[2], [2], [2]], [[1, 2, 3], [2], [2]], {1, 3}, {2}, id="one never"),
-        pytest.param([[1, 2, 3]] * 9, [[1, 2, 3]] * TRIES, set(), {1, 2, 3}, id="none ever"),
+        pytest.param(
+            [[1, 2, 3]] * 9, [[1, 2, 3]] * MAX_SERVICE_CALLS, set(), {1, 2, 3}, id="none ever"
+        ),
         pytest.param([[9]], [[1, 2, 3]], {1, 2, 3}, set(), id="another"),
     ],
 )
@@ -70,7 +77,7 @@ def test_who_has_no_answer_is_asked_for_again(
     says: Script, asked: list[list[int]], found: set[int], failed: set[int], is_last_try: bool
 ) -> None:
     services = ScriptedServices({COUPON: says}, {COUPON: {each: Coupon("C") for each in (1, 2, 3)}})
-    answers = ask(services, COUPON, SPRING, [1, 2, 3], is_last_try=is_last_try)
+    answers = call_service(services, COUPON, SPRING, [1, 2, 3], is_last_try=is_last_try)
     assert services.asked == [(COUPON, attempt, left) for attempt, left in enumerate(asked)]
     assert ({*answers.found}, {*answers.failed}) == (found, failed)
 
@@ -87,8 +94,8 @@ def test_a_service_that_is_away_has_the_step_repeated_but_on_the_last_try(
 ) -> None:
     services = ScriptedServices({COUPON: says})
     with pytest.raises(ServiceUnavailable, match="coupon service is away"):
-        ask(services, COUPON, SPRING, [1, 2, 3], is_last_try=False)
-    answers = ask(services, COUPON, SPRING, [1, 2, 3], is_last_try=True)
+        call_service(services, COUPON, SPRING, [1, 2, 3], is_last_try=False)
+    answers = call_service(services, COUPON, SPRING, [1, 2, 3], is_last_try=True)
     assert {*answers.failed} == failed
 
 
@@ -157,7 +164,7 @@ def test_only_services_that_the_step_needs_are_asked(
 ) -> None:
     campaign = make_batch(database, Plan(size=3, requires=requires)).campaign
     services = ScriptedServices()
-    found = gather(database, campaign, range(3), step, services, campaign.clock.now())
+    found = load_candidates(database, campaign, range(3), step, services, campaign.clock.now())
     assert [(name, numbers) for name, _, numbers in services.asked] == [
         (name, [0, 1, 2]) for name in asked
     ]
@@ -191,7 +198,7 @@ def test_a_candidate_has_what_was_said_of_its_customer(database: Database) -> No
     for channel in Channel:
         plan = Plan(size=4, channel=channel, requires=("coupon", "referral"))
         campaign = make_batch(database, plan, people).campaign
-        look = partial(gather, database, campaign, range(4))
+        look = partial(load_candidates, database, campaign, range(4))
         found: list[Candidate] = look(Step.SUPPRESS, services, campaign.clock.now())
         assert [
             (each.subscription, each.customer.hard_bounces, each.customer.soft_bounces)
@@ -213,7 +220,7 @@ def test_who_is_not_ready_in_time(monkeypatch: pytest.MonkeyPatch, kind: str) ->
     )
     prepare = SqlServices("", None).find(HANDLER)  # type: ignore[arg-type]  # it reads nothing
     campaign = replace(SPRING, kind=kind)
-    expected = Answers({}, [2, 3] if kind == "promotion" else ())
+    expected = ServiceAnswers({}, [2, 3] if kind == "promotion" else ())
     assert prepare(campaign, [0, 1, 2, 3], 0, 0) == expected
 
 
@@ -228,7 +235,7 @@ def test_which_handlers_and_services_are_installed() -> None:
 
 
 def simulated(database: Database, name: ServiceName, **failures: object) -> Service:
-    settings = Settings(
+    settings = SimulatedServicesSettings(
         seed=42,
         audience="spring",
         defects={"coupon_issue": 0.2, "coupon_expired": 0.3},
@@ -245,7 +252,7 @@ def test_simulated_services_have_no_answer_for_those_that_the_draws_say(
     people: dict[int, dict[str, object]] = {3: {"coupon_id": "C3"}}
     campaign = make_batch(database, Plan(size=size), people).campaign
     service = simulated(database, COUPON, error_rate=rate)
-    settings = Settings(
+    settings = SimulatedServicesSettings(
         seed=42,
         audience="spring",
         defects={"coupon_issue": 0.2, "coupon_expired": 0.3},

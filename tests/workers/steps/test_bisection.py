@@ -16,7 +16,7 @@ from tests.support.factory import AUTHOR, READY, Plan, at_once, ended, make_batc
 from tracker.clock import Instant
 from tracker.errors import UsageError
 from tracker.queries.report import make_reports
-from tracker.queries.timeline import tell
+from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Batch
 from tracker.record.journal import Move, entry
 from tracker.status import Reason, Status, Step
@@ -33,10 +33,10 @@ from workers.steps.bisection import (
     MAX_MESSAGE_TRIES,
     MAX_POISON_MESSAGES,
     PROCESS_DIED,
+    claim_segment,
     complete_segment,
     load_open_segments,
     record_failure,
-    take,
 )
 from workers.steps.limits import StepTimeout
 from workers.tasks import StepExecutionError
@@ -101,7 +101,7 @@ def run_all(database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     monkeypatch.setattr("celery.app.task.Task.apply_async", apply_async)
     monkeypatch.setattr(runtime, "database", lambda: database)
     monkeypatch.setattr(runtime, "throttle_of", lambda _: UnlimitedThrottle())
-    runtime.name_of.cache_clear()
+    runtime.campaign_name.cache_clear()
 
     def run(batch: Batch, step: Step, *, most: int = 500) -> int:
         queue.append((task_name(step), {"campaign": batch.campaign.id, "batch": batch.batch}))
@@ -154,7 +154,7 @@ def test_a_message_that_breaks_its_step_is_stopped_and_the_others_go_on(
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
         left = connection.execute(sa.select(parts.c.first).where(parts.c.ended_at.is_(None))).all()
-        told = [tell(connection, batch.campaign, each).broke for each in culprits]
+        told = [read_timeline(connection, batch.campaign, each).broke for each in culprits]
     assert report.balanced
     assert left == []
     expected = {die: PROCESS_DIED, fail: "ZeroDivision", hang: "StepTimeout", eat: "MemoryError"}
@@ -189,7 +189,7 @@ def test_nobody_is_handed_over_while_a_part_is_not_judged(
 ) -> None:
     batch = make_batch(database, Plan(size=4))
     for _ in range(2):  # the batch was taken apart, and half of it judged
-        taken = take(database, batch, Step.SUPPRESS, AUTHOR, again=True)
+        taken = claim_segment(database, batch, Step.SUPPRESS, AUTHOR, is_retry=True)
     assert taken is not None
     assert taken.batch.size == 2
     key = {"campaign": batch.campaign.id, "batch": batch.batch}
@@ -241,10 +241,10 @@ def test_a_batch_may_break_again_after_a_message_of_it_was_stopped(
     monkeypatch.setattr(runtime, "gateway_of", lambda _: Poisoned((culprit,), fail))
     run_all(batch, Step.SUBMIT)
     with database.read() as connection:
-        before = tell(connection, batch.campaign, culprit).broke
+        before = read_timeline(connection, batch.campaign, culprit).broke
     # A task that was lost is sent again, and its process dies, as it may of other things as well.
     for _ in range(8):
-        taken = take(database, batch, Step.SUBMIT, AUTHOR, again=True)
+        taken = claim_segment(database, batch, Step.SUBMIT, AUTHOR, is_retry=True)
         assert taken is not None
         numbers = range(taken.batch.first, taken.batch.last + 1)
         assert culprit not in numbers
@@ -252,7 +252,7 @@ def test_a_batch_may_break_again_after_a_message_of_it_was_stopped(
     assert open_firsts(database, batch, Step.SUBMIT) == []
     record_failure(database, batch, batch, Step.SUBMIT, ZeroDivisionError("another"))
     with database.read() as connection:
-        assert tell(connection, batch.campaign, culprit).broke == before
+        assert read_timeline(connection, batch.campaign, culprit).broke == before
     assert culprit not in both.accepted
 
 
@@ -262,7 +262,7 @@ def test_a_part_is_done_when_nothing_of_it_is_left(
     """A gateway's rate lets some of it go now: that is neither an end nor a try."""
     batch = make_batch(database, Plan(size=8))
     move(database, batch, list(range(8)), READY)
-    taken = take(database, batch, Step.SUBMIT, AUTHOR, again=True)
+    taken = claim_segment(database, batch, Step.SUBMIT, AUTHOR, is_retry=True)
     assert taken is not None
     go_on(database, batch, [0, 1, 2], [ended(Status.IN_GATEWAY)])
     assert complete_segment(database, taken.batch, Step.SUBMIT) is False
@@ -277,7 +277,7 @@ def test_a_part_is_done_when_nothing_of_it_is_left(
 def test_what_others_took_apart_meanwhile_is_not_added_once_more(database: Database) -> None:
     batch = make_batch(database, Plan(size=8))
     for _ in range(2):
-        taken = take(database, batch, Step.SUPPRESS, AUTHOR, again=True)
+        taken = claim_segment(database, batch, Step.SUPPRESS, AUTHOR, is_retry=True)
     assert taken is not None
     assert complete_segment(database, taken.batch, Step.SUPPRESS) is True
     record_failure(
@@ -290,7 +290,10 @@ def test_those_who_take_the_same_batch_at_once_take_turns(database: Database) ->
     batch = make_batch(database, Plan(size=64))
     for _ in range(3):
         at_once(
-            *[lambda: take(database, batch, Step.SUPPRESS, AUTHOR, again=True) for _ in range(4)]
+            *[
+                lambda: claim_segment(database, batch, Step.SUPPRESS, AUTHOR, is_retry=True)
+                for _ in range(4)
+            ]
         )
     known = open_firsts(database, batch, Step.SUPPRESS)
     covered = [number for first, size, _ in known for number in range(first, first + size)]
@@ -309,14 +312,14 @@ def test_a_gateway_has_as_long_for_few_as_for_many(
     batch = make_batch(database, Plan(size=8))
     if step is Step.SUBMIT:
         move(database, batch, list(range(8)), READY)
-    take(database, batch, step, AUTHOR, again=True)
+    claim_segment(database, batch, step, AUTHOR, is_retry=True)
     told: list[int] = []
 
     def limited(halved: int) -> Any:
         told.append(halved)
         return nullcontext()
 
-    monkeypatch.setattr("workers.tasks.limited", limited)
+    monkeypatch.setattr("workers.tasks.limit_step_time", limited)
     monkeypatch.setattr(runtime, "gateway_of", lambda _: Poisoned((), fail))
     run_all(batch, step)
     assert told[:2] == [halved, halved]

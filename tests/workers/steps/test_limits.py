@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from workers.steps import limits
-from workers.steps.limits import MAX_STEP_SECONDS, MIN_STEP_SECONDS, StepTimeout, limited
+from workers.steps.limits import MAX_STEP_SECONDS, MIN_STEP_SECONDS, StepTimeout, limit_step_time
 
 
 @pytest.fixture(autouse=True)
@@ -26,21 +26,21 @@ def test_what_takes_too_long_is_broken_off_and_nobody_takes_the_error_for_his_ow
             with suppress(Exception):  # as around a check, which may raise anything
                 time.sleep(10)
 
-    with pytest.raises(StepTimeout, match=r"not done within 0\.2 s"), limited(0):
+    with pytest.raises(StepTimeout, match=r"not done within 0\.2 s"), limit_step_time(0):
         wait_for_ever()
     assert time.monotonic() - began < 5
 
 
 def test_a_part_has_less_time_but_never_too_little() -> None:
     for halved, seconds in ((1, "0.1"), (5, "0.1")):
-        with pytest.raises(StepTimeout, match=seconds), limited(halved):
+        with pytest.raises(StepTimeout, match=seconds), limit_step_time(halved):
             time.sleep(10)
     assert MAX_STEP_SECONDS > MIN_STEP_SECONDS > 1
 
 
 def test_what_is_done_in_time_leaves_no_timer_behind() -> None:
     before = signal.getsignal(signal.SIGALRM)
-    with limited(0):
+    with limit_step_time(0):
         pass
     time.sleep(0.3)
     assert signal.getsignal(signal.SIGALRM) is before

@@ -32,7 +32,7 @@ from tracker.clock import Instant
 from tracker.queries.next_step import NextStep, next_step
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind, mark_due
-from tracker.record.engagement import Event
+from tracker.record.engagement import EngagementEvent
 from tracker.record.journal import QUEUED, State, enqueue_batch, entry
 from tracker.record.receipts import Receipt
 from tracker.status import Channel, Reason, Status, Step
@@ -49,7 +49,13 @@ from workers.gateways.base import (
     SubmissionResult,
 )
 from workers.gateways.throttle import Grant, Throttle, UnlimitedThrottle
-from workers.services.base import TRIES, ServiceName, Services, ServiceUnavailable, SqlServices
+from workers.services.base import (
+    MAX_SERVICE_CALLS,
+    ServiceName,
+    Services,
+    ServiceUnavailable,
+    SqlServices,
+)
 from workers.steps import at_gateway, before_gateway
 
 OUT_OF_CREDIT = stopped(Reason.OUT_OF_CREDIT)
@@ -126,7 +132,7 @@ class ScriptedGateway:
         self.asked.append(awaited)
         return PollResult(self.receipts_given, self.again)
 
-    def engagement(self, *_: object) -> PollResult[Event]:
+    def engagement(self, *_: object) -> PollResult[EngagementEvent]:
         return PollResult(())
 
 
@@ -225,7 +231,13 @@ AWAY = ServiceUnavailable("the handler is away")
     [
         pytest.param("promotion", [], 1, [READY, READY, READY], id="all are ready"),
         pytest.param("promotion", [[1, 2], [2]], 3, [READY, READY, READY], id="ready in the end"),
-        pytest.param("promotion", [[1]] * TRIES, TRIES, [READY, TIMEOUT, READY], id="timeout"),
+        pytest.param(
+            "promotion",
+            [[1]] * MAX_SERVICE_CALLS,
+            MAX_SERVICE_CALLS,
+            [READY, TIMEOUT, READY],
+            id="timeout",
+        ),
         pytest.param("fax", [], 0, [NO_HANDLER] * 3, id="no handler"),
     ],
 )
@@ -345,22 +357,22 @@ class Granting:
     """A throttle that lets so many pass."""
 
     messages: int
-    wait: timedelta
+    delay: timedelta
 
     def take(self, _batch: Batch, _wanted: int) -> Grant:
-        return Grant(self.messages, self.wait)
+        return Grant(self.messages, self.delay)
 
 
 class Choosy:
     """A gateway that takes every other message, and wants to be left alone with the rest."""
 
     def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
-        return SubmissionResult({now: submission.numbers[::2]}, wait=timedelta(seconds=40))
+        return SubmissionResult({now: submission.numbers[::2]}, delay=timedelta(seconds=40))
 
     def receipts(self, *_: object) -> PollResult[Receipt]:
         return PollResult(())
 
-    def engagement(self, *_: object) -> PollResult[Event]:
+    def engagement(self, *_: object) -> PollResult[EngagementEvent]:
         return PollResult(())
 
 
@@ -381,7 +393,7 @@ def test_who_is_refused_does_not_hold_up_the_others(
     following = submit(database, batch, Choosy(), throttle)
     assert following is not None
     assert following.step is Step.SUBMIT
-    assert least <= following.wait.total_seconds() <= most
+    assert least <= following.delay.total_seconds() <= most
     there = [number for number, state in states(database, batch).items() if state != READY]
     assert there == [*range(0, granted, 2)]
 

@@ -13,7 +13,7 @@ from simulator.stack.local import start_embedded_broker
 from tests.support.celery_worker import a_worker
 from workers.queues import format_task_arguments
 from workers.upkeep import presence
-from workers.upkeep.presence import Presence, WorkerListener
+from workers.upkeep.presence import PresenceSnapshot, WorkerListener
 
 LIMIT = 30.0
 """Seconds in which anything here must happen."""
@@ -29,7 +29,9 @@ def listener(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worke
         yield made
 
 
-def seen(listener: WorkerListener, condition: Callable[[Presence], bool]) -> Presence:
+def seen(
+    listener: WorkerListener, condition: Callable[[PresenceSnapshot], bool]
+) -> PresenceSnapshot:
     deadline = time.monotonic() + LIMIT
     while not condition(listener.snapshot()):
         assert time.monotonic() < deadline, listener.snapshot()
@@ -45,8 +47,8 @@ def test_a_worker_is_seen_and_so_is_that_it_fell_silent(
         assert [each.name for each in found.workers] == ["one@here"]
         found = seen(listener, lambda it: bool(it.workers[0].queues))
         assert found.workers[0].queues == ("celery",)
-        assert found.deaf_since is None
-        monkeypatch.setattr(presence, "SILENT_AFTER", 5.0)
+        assert found.disconnected_since is None
+        monkeypatch.setattr(presence, "SILENT_AFTER_SECONDS", 5.0)
         os.killpg(process.pid, signal.SIGKILL)
         found = seen(listener, lambda it: not it.workers[0].is_there)
         assert [each.name for each in found.workers] == ["one@here"], "it is still known"
@@ -82,20 +84,20 @@ def test_tasks_that_fail_are_seen_without_what_they_are_not_to_tell(
 def test_a_broker_that_goes_away_is_noticed_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence, "LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(presence, "MAX_RESTART_DELAY_SECONDS", 0.2)
     with start_embedded_broker() as url:
         app = Celery("listening", broker=url, set_as_current=False)
         listening = WorkerListener(app)
         listening.__enter__()
         try:
-            seen(listening, lambda it: it.deaf_since is None)
+            seen(listening, lambda it: it.disconnected_since is None)
         except BaseException:
             listening.__exit__()
             raise
     try:
-        found = seen(listening, lambda it: it.deaf_since is not None)
-        assert found.deaf_since is not None
-        assert found.deaf_since <= time.time()
+        found = seen(listening, lambda it: it.disconnected_since is not None)
+        assert found.disconnected_since is not None
+        assert found.disconnected_since <= time.time()
     finally:
         listening.__exit__()
         app.close()
@@ -106,4 +108,4 @@ def test_a_broker_that_goes_away_is_noticed_and_found_again(
     "told", [None, "", "{'campaign': 1", "[1]", "{'campaign': 'x'}", "(" * 500, "..."]
 )
 def test_arguments_that_say_something_else(told: object) -> None:
-    assert presence._told(told) == {}
+    assert presence._parse_arguments(told) == {}

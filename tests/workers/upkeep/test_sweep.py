@@ -30,7 +30,7 @@ from workers.queues import (
 )
 from workers.upkeep import sweep as sweep_module
 from workers.upkeep.broker import UNACKED_INDEX_KEY, make_broker_client
-from workers.upkeep.sweep import LONGEST_PAUSE, PATIENCE, sweep
+from workers.upkeep.sweep import MAX_REQUEUE_INTERVAL_SECONDS, STALLED_AFTER, sweep
 
 
 @pytest.fixture
@@ -108,14 +108,14 @@ def test_a_batch_that_never_reached_the_broker_is_sent_from_where_it_is(
 def test_what_was_touched_lately_is_left_alone(
     database: Database, app: Celery, client: Redis
 ) -> None:
-    age(database, make_batch(database), PATIENCE / 2)
+    age(database, make_batch(database), STALLED_AFTER / 2)
     assert sweep(database, app, client) == []
 
 
 def test_what_waits_in_a_queue_is_left_alone_however_long_that_is(
     database: Database, app: Celery, client: Redis, still: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.upkeep.broker.CHUNK", 3)
+    monkeypatch.setattr("workers.upkeep.broker.BATCH_SIZE", 3)
     send(app, still)
     other = make_batch(database)
     for _ in range(10):
@@ -231,7 +231,9 @@ def test_a_batch_that_shows_no_sign_of_life_is_left_alone_longer_each_time(
         client.flushall()
         assert sweep(database, app, client) == [], "not at once"
         pauses.append(_let_time_pass(database, app, client))
-    assert pauses == [min(LONGEST_PAUSE, SWEEP_INTERVAL_SECONDS * 2**power) for power in range(10)]
+    assert pauses == [
+        min(MAX_REQUEUE_INTERVAL_SECONDS, SWEEP_INTERVAL_SECONDS * 2**power) for power in range(10)
+    ]
     age(database, still, timedelta(minutes=2))  # it has moved since
     [sent] = sweep(database, app, client)
     assert sent.times == 1
