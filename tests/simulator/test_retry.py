@@ -39,7 +39,7 @@ def test_what_passes_is_waited_for_and_said_once(
 
 
 def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "RUN_TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr(retry, "RETRY_LIMIT_SECONDS", 0.02)
 
     def work() -> None:
         raise AWAY

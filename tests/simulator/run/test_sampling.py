@@ -23,7 +23,7 @@ BUSY = "while True: pass"
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "POLL_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(sampling, "SAMPLE_INTERVAL_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def _gone() -> int:
 
 
 def test_sampling_ends_with_its_block(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "POLL_INTERVAL_SECONDS", 3_600.0)
+    monkeypatch.setattr(sampling, "SAMPLE_INTERVAL_SECONDS", 3_600.0)
     asked = Event()
     monkeypatch.setattr(broker, "depths", asked.set)
     sampler = Sampler(broker, None)
