@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workers.upkeep.broker import BrokerDepth
+from tracker.monitoring import QueueDepth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,5 +21,5 @@ class Sample:
     the queues while the broker is away, the usage of workers elsewhere."""
 
     second: int
-    depths: Mapping[str, BrokerDepth] | None
+    depths: Mapping[str, QueueDepth] | None
     usage: ResourceUsage | None

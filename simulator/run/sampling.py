@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from simulator.background import run_in_background
 from simulator.results.samples import ResourceUsage, Sample
 from simulator.stack.broker import Broker
-from workers.upkeep.broker import BrokerDepth
+from tracker.monitoring import QueueDepth
 
 SAMPLE_INTERVAL_SECONDS = 1.0
 """Seconds between two samples."""
@@ -46,7 +46,7 @@ class Sampler:
             if stop.wait(began + second * SAMPLE_INTERVAL_SECONDS - time.monotonic()):
                 return
 
-    def _read_depths(self) -> Mapping[str, BrokerDepth] | None:
+    def _read_depths(self) -> Mapping[str, QueueDepth] | None:
         try:
             return self._broker.depths()
         except RedisError:

@@ -11,12 +11,12 @@ from redis.exceptions import RedisError
 
 from simulator.stack.announcement import find_stack
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
+from tracker.monitoring import QueueDepth
 from tracker.settings import Settings
 from tracker.store.database import Database
 from workers.queues import QUEUES
 from workers.upkeep.broker import (
     INVALID_BROKER_URL,
-    BrokerDepth,
     depths,
     drop_tasks,
     make_broker_client,
@@ -85,7 +85,7 @@ class Broker:
         """Tasks that are queued or being worked on."""
         return waiting_tasks(self._client)
 
-    def depths(self) -> dict[str, BrokerDepth]:
+    def depths(self) -> dict[str, QueueDepth]:
         """How deep each queue is."""
         return depths(self._client)
 

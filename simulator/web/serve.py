@@ -1,10 +1,9 @@
 """``sendtrace serve``: the live page, with what this floor and that of the workers bring to it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cache, partial
 
 from celery import Celery
@@ -12,6 +11,7 @@ from celery import Celery
 from simulator.schema import open_database
 from simulator.stack.broker import Broker
 from simulator.web.runs import make_runs_router
+from tracker.monitoring import CheckVerdict
 from tracker.record.catalog import Campaign, load_campaign
 from tracker.record.due import DueKind
 from tracker.settings import Settings
@@ -19,15 +19,7 @@ from tracker.status import Step
 from tracker.store.database import Database
 from tracker.web.app import make_app
 from tracker.web.context import WebSection
-from tracker.web.monitoring import (
-    CheckVerdict,
-    FailedTask,
-    Monitoring,
-    NotifyWorkers,
-    QueueDepth,
-    WorkerActivity,
-    WorkerInfo,
-)
+from tracker.web.monitoring import Monitoring, NotifyWorkers
 from tracker.web.server import bind, check_address, serve, socket_url
 from workers.checks.base import all_checks
 from workers.queues import QUEUE_BY_STEP, QUEUES, format_task_arguments, task_name
@@ -72,50 +64,15 @@ def outside(database: Database, settings: Settings) -> Iterator[Monitoring]:
         with WorkerListener(app) as listener:
             yield replace(
                 shown,
-                depths=partial(_read_queue_depths, broker),
-                presence=partial(_read_worker_activity, listener),
+                depths=broker.depths,
+                presence=listener.snapshot,
                 remind=_make_notifier(database, app),
             )
 
 
-def _read_queue_depths(broker: Broker) -> Mapping[str, QueueDepth]:
-    return {name: QueueDepth(each.ready, each.unacked) for name, each in broker.depths().items()}
-
-
-def _read_worker_activity(listener: WorkerListener) -> WorkerActivity:
-    found = listener.snapshot()
-    deaf = found.disconnected_since
-    return WorkerActivity(
-        workers=[
-            WorkerInfo(
-                name=each.name,
-                heard_at=datetime.fromtimestamp(each.heard_at, UTC),
-                is_there=each.is_there,
-                queues=each.queues,
-            )
-            for each in found.workers
-        ],
-        failed=[
-            FailedTask(**{**vars(each), "at": datetime.fromtimestamp(each.at, UTC)})
-            for each in found.failed
-        ],
-        deaf_since=None if deaf is None else datetime.fromtimestamp(deaf, UTC),
-    )
-
-
 def _explain_checks(database: Database, campaign: Campaign, number: int) -> Sequence[CheckVerdict]:
     rules = Rules(campaign=campaign, checks=all_checks())
-    explained = explain.explain(database, rules, number, campaign.clock.now())
-    return [
-        CheckVerdict(
-            step=each.check.step,
-            check=each.check.name,
-            reason=None if each.reason is None else each.reason.title,
-            looked_at=each.looked_at,
-            error=each.error,
-        )
-        for each in explained.evaluations
-    ]
+    return explain.explain(database, rules, number, campaign.clock.now()).verdicts
 
 
 def _make_notifier(database: Database, app: Celery) -> NotifyWorkers:

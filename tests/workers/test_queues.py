@@ -16,11 +16,12 @@ from redis import Redis
 import celeryconfig
 from simulator.stack.broker import Broker
 from tracker.errors import UsageError
+from tracker.monitoring import QueueDepth
 from tracker.status import Step
 from workers.app import app as shipped_app
 from workers.app import check_configuration, exit_if_misconfigured
 from workers.queues import QUEUE_BY_STEP, QUEUES, ROLLUP_TASK, SWEEP_TASK, UPKEEP_QUEUE, task_name
-from workers.upkeep.broker import UNACKED_KEY, BrokerDepth, depths, waiting_tasks
+from workers.upkeep.broker import UNACKED_KEY, depths, waiting_tasks
 
 STEPS_OF_TASKS = frozenset(QUEUE_BY_STEP)
 
@@ -89,15 +90,15 @@ def client() -> Iterator[fakeredis.FakeRedis]:
     ("ready", "held", "expected"),
     [
         pytest.param({}, {}, {}, id="nothing"),
-        pytest.param({"queued": 2}, {}, {"queued": BrokerDepth(2, 0)}, id="ready"),
-        pytest.param({}, {"gateway": 3}, {"gateway": BrokerDepth(0, 3)}, id="held"),
+        pytest.param({"queued": 2}, {}, {"queued": QueueDepth(2, 0)}, id="ready"),
+        pytest.param({}, {"gateway": 3}, {"gateway": QueueDepth(0, 3)}, id="held"),
         pytest.param(
             {"queued": 2, "gateway": 1},
             {"gateway": 3, "delivery": 1},
             {
-                "queued": BrokerDepth(2, 0),
-                "gateway": BrokerDepth(1, 3),
-                "delivery": BrokerDepth(0, 1),
+                "queued": QueueDepth(2, 0),
+                "gateway": QueueDepth(1, 3),
+                "delivery": QueueDepth(0, 1),
             },
             id="both",
         ),
@@ -108,7 +109,7 @@ def test_depths_are_those_ready_and_those_held(
     client: fakeredis.FakeRedis,
     ready: dict[str, int],
     held: dict[str, int],
-    expected: dict[str, BrokerDepth],
+    expected: dict[str, QueueDepth],
 ) -> None:
     for queue, count in ready.items():
         client.lpush(queue, *range(count))
@@ -117,7 +118,7 @@ def test_depths_are_those_ready_and_those_held(
             # As kombu has it. What a task says must not be taken for its queue.
             task = json.dumps([{"body": '", "upkeep"]'}, "", queue])
             client.hset(UNACKED_KEY, f"{queue}-{number}", task)
-    nothing = dict.fromkeys(QUEUES, BrokerDepth(0, 0))
+    nothing = dict.fromkeys(QUEUES, QueueDepth(0, 0))
     assert depths(client) == nothing | expected
     assert waiting_tasks(client) == sum(each.ready + each.unacked for each in expected.values())
 
@@ -145,7 +146,7 @@ def test_a_real_broker_is_asked_where_its_tasks_are(app: Celery, broker_url: str
         held = channel.basic_get(QUEUE_BY_STEP[Step.SUPPRESS])
         assert channel.client.hlen(UNACKED_KEY) == 1
         assert broker.waiting_tasks() == len(QUEUE_BY_STEP), "a task that is worked on is not lost"
-        assert broker.depths()[QUEUE_BY_STEP[Step.SUPPRESS]] == BrokerDepth(ready=2, unacked=1)
+        assert broker.depths()[QUEUE_BY_STEP[Step.SUPPRESS]] == QueueDepth(ready=2, unacked=1)
         channel.basic_ack(held.delivery_tag)
         assert broker.waiting_tasks() == len(QUEUE_BY_STEP) - 1
     broker.close()

@@ -1,7 +1,6 @@
 """The JSON API: what the pages show, for programs."""
 
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from tracker.clock import to_datetime
+from tracker.monitoring import FailedTask, WorkerInfo
 from tracker.queries.messages import MessageRow, find_messages
 from tracker.queries.report import Report
 from tracker.queries.timeline import read_timeline
@@ -197,7 +197,7 @@ def make_api_router(desk: WebContext) -> APIRouter:
             CheckVerdictModel(
                 step=each.step,
                 check=each.check,
-                reason=each.reason,
+                reason=None if each.reason is None else each.reason.title,
                 looked_at={name: _to_json_value(value) for name, value in looked_at.items()},
                 error=each.error,
             )
@@ -295,10 +295,32 @@ def _operations_model(desk: WebContext) -> OperationsModel:
             )
             for each in desk.live.snapshot.standing
         ],
-        workers=None if seen is None else [WorkerModel(**asdict(each)) for each in seen.workers],
-        failed=None if seen is None else [FailedTaskModel(**asdict(each)) for each in seen.failed],
+        workers=None if seen is None else [_worker_model(each) for each in seen.workers],
+        failed=None if seen is None else [_failed_task_model(each) for each in seen.failed],
         unserved=desk.unserved(seen),
-        deaf_since=None if seen is None else seen.deaf_since,
+        deaf_since=None if seen is None else seen.disconnected_since,
+    )
+
+
+def _worker_model(worker: WorkerInfo) -> WorkerModel:
+    return WorkerModel(
+        name=worker.name,
+        heard_at=worker.heard_at,
+        is_there=worker.is_online,
+        queues=list(worker.queues),
+    )
+
+
+def _failed_task_model(failure: FailedTask) -> FailedTaskModel:
+    return FailedTaskModel(
+        task=failure.task,
+        campaign=failure.campaign,
+        batch=failure.batch,
+        error=failure.error,
+        worker=failure.worker,
+        at=failure.at,
+        task_id=failure.task_id,
+        again=failure.will_retry,
     )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from starlette.responses import HTMLResponse
 
 from tracker.errors import NotFound
+from tracker.monitoring import WorkerActivity
 from tracker.output.render import TemplateFilters, make_template_environment
 from tracker.queries.timeline import MAX_NUMBER
 from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
@@ -21,7 +22,7 @@ from tracker.settings import Settings
 from tracker.store.database import Database
 from tracker.web.figures import ChartCache, LiveUpdates
 from tracker.web.live import LiveFeed
-from tracker.web.monitoring import Monitoring, WorkerActivity
+from tracker.web.monitoring import Monitoring
 
 MAX_NAMED_CAMPAIGNS = 5
 """Campaigns that are named to whoever asks for one that is not there."""
@@ -61,9 +62,9 @@ class WebContext:
 
     def unserved(self, seen: WorkerActivity | None) -> list[str]:
         """The queues that no worker serves; none where nobody can tell."""
-        if seen is None or seen.deaf_since is not None:
+        if seen is None or seen.disconnected_since is not None:
             return []
-        served = {queue for each in seen.workers if each.is_there for queue in each.queues}
+        served = {queue for each in seen.workers if each.is_online for queue in each.queues}
         return [queue for queue in self.outside.queues if queue not in served]
 
     def task_url(self, task_id: str | None) -> str | None:

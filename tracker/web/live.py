@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tracker.clock import Instant
 from tracker.errors import UnreadableRecord
+from tracker.monitoring import QueueDepth
 from tracker.queries.report import Report, make_reports
 from tracker.queries.stalled import (
     Standing,
@@ -26,7 +27,7 @@ from tracker.queries.stalled import (
 )
 from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
 from tracker.store.database import Database
-from tracker.web.monitoring import Monitoring, QueueDepth
+from tracker.web.monitoring import Monitoring
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from tracker.clock import MICROSECOND
+from tracker.monitoring import WorkerActivity
 from tracker.queries.report import Report
 from tracker.status import LEGAL_TRANSITIONS, Reason, Status
 from tracker.web.context import WebContext
-from tracker.web.monitoring import WorkerActivity
 
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -87,18 +87,18 @@ class _SnapshotCollector(Collector):
 
 
 def _collect_workers(seen: WorkerActivity, queues: Sequence[str]) -> Iterator[Any]:
-    states = Counter("there" if each.is_there else "silent" for each in seen.workers)
+    states = Counter("there" if each.is_online else "silent" for each in seen.workers)
     workers = _CampaignGauge("workers", "Workers by whether they have been heard lately.", "state")
     for state in ("there", "silent"):
         workers.family.add_metric([state], states[state])
     yield workers.family
-    served = Counter(queue for each in seen.workers if each.is_there for queue in each.queues)
+    served = Counter(queue for each in seen.workers if each.is_online for queue in each.queues)
     serving = _CampaignGauge("queue_workers", "Workers that serve a queue.", "queue")
     for queue in queues:
         serving.family.add_metric([queue], served[queue])
     yield serving.family
     failed = _CampaignGauge("recent_failures", "Tasks among the last failures that were given up.")
-    yield failed.value(sum(not each.again for each in seen.failed))
+    yield failed.value(sum(not each.will_retry for each in seen.failed))
 
 
 def _collect_campaigns(reports: Sequence[Report]) -> Iterator[Any]:

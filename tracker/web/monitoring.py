@@ -2,67 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Protocol
 
+from tracker.monitoring import CheckVerdict, QueueDepth, WorkerActivity
 from tracker.record.catalog import Campaign
 from tracker.record.due import DueKind
-
-if TYPE_CHECKING:
-    pass
-
-
-class QueueDepth(NamedTuple):
-    """Tasks in a queue: ``ready`` to be taken, and ``unacked``, which a worker holds."""
-
-    ready: int
-    unacked: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckVerdict:
-    """What a check says of a message now: a ``reason`` in words if it would stop it, and the values
-    that it looked at. Where it gives no verdict, ``error`` says why."""
-
-    step: str
-    check: str
-    reason: str | None
-    looked_at: Mapping[str, object]
-    error: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerInfo:
-    """A worker, when it was last heard, and the queues it serves as far as that is known."""
-
-    name: str
-    heard_at: datetime
-    is_there: bool
-    queues: Sequence[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailedTask:
-    """A task that failed; ``again``: it is tried once more."""
-
-    task: str
-    campaign: int | None
-    batch: int | None
-    error: str
-    worker: str
-    at: datetime
-    task_id: str
-    again: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerActivity:
-    """Workers, and the tasks that failed lately, the latest first. ``deaf_since``: nobody has been
-    heard since then, as the broker is away."""
-
-    workers: Sequence[WorkerInfo] = ()
-    failed: Sequence[FailedTask] = ()
-    deaf_since: datetime | None = None
 
 
 class NotifyWorkers(Protocol):

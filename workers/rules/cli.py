@@ -70,7 +70,7 @@ def explain_message(
                 message = find_message_number(connection, found, customer)
         rules = Rules(campaign=found, checks=all_checks())
         explanation = explain(record, rules, message or 0, found.clock.now())
-    rows = _evaluation_rows(explanation)
+    rows = _verdict_rows(explanation)
     if format is RowFormat.JSON:
         print(
             json.dumps({**_explanation_to_json(explanation), "checks": rows}, indent=2, default=str)
@@ -81,16 +81,16 @@ def explain_message(
         print(_format_outcome(explanation))
 
 
-def _evaluation_rows(explanation: Explanation) -> list[Row]:
+def _verdict_rows(explanation: Explanation) -> list[Row]:
     return [
         {
-            "step": each.check.step.value,
-            "order": each.check.order,
-            "check": each.check.name,
+            "step": each.step.value,
+            "order": each.order,
+            "check": each.check,
             "verdict": each.error or (each.reason.slug if each.reason else "-"),
             "looked at": each.looked_at,
         }
-        for each in explanation.evaluations
+        for each in explanation.verdicts
     ]
 
 

@@ -1,6 +1,6 @@
 """One message explained: what every check says of it, and the values that each looked at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_datetime
 from tracker.errors import NotFound
+from tracker.monitoring import CheckVerdict
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Status
 from tracker.store.database import Database
@@ -24,21 +25,6 @@ from workers.services.base import factory_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckEvaluation:
-    """What one check says of a candidate: the ``reason`` that it would give, if it speaks, and the
-    values that it looked at. Where it gives no verdict, ``error`` says why."""
-
-    check: Check
-    reason: Reason | None
-    looked_at: Mapping[str, object]
-    error: str | None = None
-
-    @property
-    def is_blocking(self) -> bool:
-        return self.reason is not None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Explanation:
     """What all checks say of a message. ``reason`` is the outcome, and ``blocking_check`` whose word it is.
 
@@ -48,7 +34,7 @@ class Explanation:
     campaign: Campaign
     number: int
     customer_id: str
-    evaluations: Sequence[CheckEvaluation]
+    verdicts: Sequence[CheckVerdict]
     reason: Reason | None
     blocking_check: str | None
     recorded_outcome: str | None
@@ -61,26 +47,26 @@ def explain(database: Database, rules: Rules, number: int, now: Instant) -> Expl
     with database.read() as connection:
         customer_id = find_customer_id(connection, campaign, number)
         recorded_outcome = _load_recorded_outcome(connection, campaign, number)
-    evaluations: list[CheckEvaluation] = []
+    verdicts: list[CheckVerdict] = []
     for step in CHECK_STEPS:
         [candidate] = load_candidates(
             database, campaign, [number], step, services, now, is_last_try=True, until=now
         )
         checks = (check for check in rules.checks if check.step is step)
-        evaluations += (_evaluate_check(check, candidate, now) for check in checks)
-    speaking = next((each for each in evaluations if each.is_blocking), None)
+        verdicts += (_judge_with_check(check, candidate, now) for check in checks)
+    blocking = next((each for each in verdicts if each.is_blocking), None)
     return Explanation(
         campaign=campaign,
         number=number,
         customer_id=customer_id,
-        evaluations=evaluations,
-        reason=None if speaking is None else speaking.reason,
-        blocking_check=None if speaking is None else speaking.check.name,
+        verdicts=verdicts,
+        reason=None if blocking is None else blocking.reason,
+        blocking_check=None if blocking is None else blocking.check,
         recorded_outcome=recorded_outcome,
     )
 
 
-def _evaluate_check(check: Check, candidate: Candidate, now: Instant) -> CheckEvaluation:
+def _judge_with_check(check: Check, candidate: Candidate, now: Instant) -> CheckVerdict:
     result = judge([candidate], [check], to_datetime(now))
     error = next((repr(each) for each in result.errors.values()), None)
     looked_at: dict[str, object] = {}
@@ -88,7 +74,14 @@ def _evaluate_check(check: Check, candidate: Candidate, now: Instant) -> CheckEv
     with suppress(Exception):  # the verdict is known; this is for the values alone
         check.rule(watched, to_datetime(now))
     reason = next(iter(result.blocked), None)
-    return CheckEvaluation(check=check, reason=reason, looked_at=looked_at, error=error)
+    return CheckVerdict(
+        step=check.step,
+        order=check.order,
+        check=check.name,
+        reason=reason,
+        looked_at=looked_at,
+        error=error,
+    )
 
 
 class _RecordingProxy:

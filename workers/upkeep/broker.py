@@ -4,7 +4,6 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tracker.errors import UsageError
+from tracker.monitoring import QueueDepth
 from workers.queues import QUEUES
 
 UNACKED_KEY = "unacked"
@@ -54,22 +54,11 @@ def make_broker_client(url: str, *, timeout: float) -> Redis:
         raise UsageError(INVALID_BROKER_URL) from None
 
 
-@dataclass(frozen=True)
-class BrokerDepth:
-    """Tasks of one queue: ``ready`` to be taken, and ``unacked``, which a worker holds.
-
-    A worker also holds what it has been told to do a little later.
-    """
-
-    ready: int
-    unacked: int
-
-
-def depths(client: Redis) -> dict[str, BrokerDepth]:
+def depths(client: Redis) -> dict[str, QueueDepth]:
     """How deep each queue is. Raises :exc:`redis.exceptions.RedisError`."""
     script = client.register_script(DEPTHS_SCRIPT.read_text(encoding="utf-8"))
     counts = iter(script(keys=[UNACKED_KEY, *QUEUES]))
-    return {queue: BrokerDepth(int(next(counts)), int(next(counts))) for queue in QUEUES}
+    return {queue: QueueDepth(int(next(counts)), int(next(counts))) for queue in QUEUES}
 
 
 BatchKey = tuple[int, int]

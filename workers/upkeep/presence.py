@@ -7,11 +7,13 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery
 from celery.events.state import State
+
+from tracker.monitoring import FailedTask, WorkerActivity, WorkerInfo
 
 logger = logging.getLogger(__name__)
 
@@ -37,53 +39,17 @@ MAX_RECONNECT_SECONDS = 30.0
 """Seconds between two attempts to reach the broker, at most."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerHeartbeat:
-    """A worker, when it was last heard (seconds since 1970), and the queues it serves as far as
-    that is known."""
-
-    name: str
-    heard_at: float
-    is_there: bool
-    queues: Sequence[str] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailedTaskEvent:
-    """A task that failed, or that failed and is tried again, ``at`` seconds since 1970. Of its
-    arguments nothing is known but campaign and batch."""
-
-    task: str
-    campaign: int | None
-    batch: int | None
-    error: str
-    worker: str
-    at: float
-    task_id: str
-    again: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class PresenceSnapshot:
-    """Workers and failures, the latest first. ``disconnected_since`` is when the broker went away, None
-    while it is there."""
-
-    workers: Sequence[WorkerHeartbeat] = ()
-    failed: Sequence[FailedTaskEvent] = ()
-    disconnected_since: float | None = None
-
-
 class WorkerListener:
     """Listens to the workers in a thread of its own. Use it as a context manager."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._state = State(max_workers_in_memory=1_000, max_tasks_in_memory=MAX_TASKS)
-        self._failed: deque[FailedTaskEvent] = deque(maxlen=MAX_FAILURES)
+        self._failed: deque[FailedTask] = deque(maxlen=MAX_FAILURES)
         self._queues: Mapping[str, Sequence[str]] = {}
         self._inspected_at = 0.0
         self._is_inspecting = False
-        self._disconnected_since: float | None = time.time()
+        self._disconnected_since: datetime | None = datetime.now(UTC)
         self._stop_requested = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -96,23 +62,23 @@ class WorkerListener:
         self._stop_requested.set()
         self._thread.join(10 * LISTEN_TIMEOUT_SECONDS)
 
-    def snapshot(self) -> PresenceSnapshot:
+    def snapshot(self) -> WorkerActivity:
         """What is known now."""
         now = time.time()
         with self._lock:
             workers = [
-                WorkerHeartbeat(
+                WorkerInfo(
                     name=name,
-                    heard_at=worker.timestamp or 0.0,
+                    heard_at=datetime.fromtimestamp(worker.timestamp or 0.0, UTC),
                     # One that goes off says so, and its heartbeats are forgotten.
-                    is_there=bool(worker.heartbeats)
+                    is_online=bool(worker.heartbeats)
                     and now - worker.heartbeats[-1] < SILENT_AFTER_SECONDS,
                     queues=self._queues.get(name, ()),
                 )
                 for name, worker in sorted(self._state.workers.items())
                 if now - (worker.timestamp or 0.0) < FORGET_AFTER_SECONDS
             ]
-            return PresenceSnapshot(
+            return WorkerActivity(
                 workers=tuple(workers),
                 failed=tuple(reversed(self._failed)),
                 disconnected_since=self._disconnected_since,
@@ -127,7 +93,7 @@ class WorkerListener:
             except Exception as error:  # whatever the broker's library raises: it is away
                 logger.debug("the workers can't be heard: %s", error)
                 with self._lock:
-                    self._disconnected_since = self._disconnected_since or time.time()
+                    self._disconnected_since = self._disconnected_since or datetime.now(UTC)
                 self._stop_requested.wait(pause)
                 pause = min(2 * pause, MAX_RECONNECT_SECONDS)
 
@@ -157,18 +123,18 @@ class WorkerListener:
             if event["type"] in ("task-failed", "task-retried"):
                 self._failed.append(self._build_failure(event))
 
-    def _build_failure(self, event: Mapping[str, Any]) -> FailedTaskEvent:
+    def _build_failure(self, event: Mapping[str, Any]) -> FailedTask:
         task = self._state.tasks.get(event["uuid"])
         told = _parse_arguments(getattr(task, "kwargs", None))
-        return FailedTaskEvent(
+        return FailedTask(
             task=getattr(task, "name", None) or "unknown",
             campaign=told.get("campaign"),
             batch=told.get("batch"),
             error=str(event.get("exception") or "")[:MAX_ERROR_LENGTH],
             worker=str(event.get("hostname", "")),
-            at=float(event.get("timestamp") or time.time()),
+            at=datetime.fromtimestamp(float(event.get("timestamp") or time.time()), UTC),
             task_id=str(event["uuid"]),
-            again=event["type"] == "task-retried",
+            will_retry=event["type"] == "task-retried",
         )
 
     def _inspect_queues(self) -> None:

@@ -5,10 +5,10 @@ import pytest
 
 from simulator.results.samples import ResourceUsage, Sample
 from simulator.results.timeseries import Timeseries, make_timeseries, parse_timeseries
+from tracker.monitoring import QueueDepth
 from tracker.queries.latencies import TransitionTimes
 from tracker.status import Status
 from workers.queues import QUEUES
-from workers.upkeep.broker import BrokerDepth
 
 BEGUN = 1_000_000_000
 
@@ -34,7 +34,7 @@ def passages() -> TransitionTimes:
     return made
 
 
-DEPTHS = dict.fromkeys(QUEUES, BrokerDepth(2, 1))
+DEPTHS = dict.fromkeys(QUEUES, QueueDepth(2, 1))
 
 
 def column(series: Timeseries, name: str) -> list[float | None]:
@@ -64,7 +64,7 @@ def test_longer_intervals_are_exact_too(passages: TransitionTimes) -> None:
 
 
 def test_samples_are_put_where_they_were_taken(passages: TransitionTimes) -> None:
-    deeper = {**DEPTHS, "queued": BrokerDepth(9, 0)}
+    deeper = {**DEPTHS, "queued": QueueDepth(9, 0)}
     samples = [
         Sample(second=0, depths=DEPTHS, usage=ResourceUsage(cpu=0.5, memory=10)),
         Sample(second=1, depths=deeper, usage=None),

@@ -14,9 +14,9 @@ from simulator.run import sampling
 from simulator.run.sampling import Sampler
 from simulator.stack.broker import Broker
 from tests.support.shell import wait_until
+from tracker.monitoring import QueueDepth
 from tracker.status import Step
 from workers.queues import task_name
-from workers.upkeep.broker import BrokerDepth
 
 BUSY = "while True: pass"
 
@@ -52,7 +52,7 @@ def test_queues_and_processes_are_sampled(broker: Broker, broker_url: str) -> No
     assert [each.second for each in later] == sorted({each.second for each in later})
     assert later[0].second >= 1
     assert first.depths is not None
-    assert first.depths["about_to_be_sent"] == BrokerDepth(ready=1, unacked=0)
+    assert first.depths["about_to_be_sent"] == QueueDepth(ready=1, unacked=0)
     assert first.usage is not None
     assert first.usage.memory > 10_000_000
 

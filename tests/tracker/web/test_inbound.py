@@ -207,7 +207,7 @@ def test_a_receipt_that_comes_before_the_handover_is_on_record_waits(
     deliver(database, batch)
     assert states(database, batch)[8].status is Status.DELIVERED
     client.post("/api/receipts", json=[receipt(batch, 9)], headers=BEARER)
-    monkeypatch.setattr(inbound, "ANSWER_TIMEOUT_SECONDS", -inbound.MAX_REPORT_WAIT)
+    monkeypatch.setattr(inbound, "MAX_REPORT_WAIT", -inbound.MAX_REPORT_WAIT)
     deliver(database, batch)
     assert left(database) == 0, "it does not wait for ever"
     with database.read() as connection:

@@ -15,21 +15,21 @@ from ruamel.yaml import YAML
 from tests.support.factory import Plan, make_busy_batch
 from tests.support.paths import ROOT
 from tests.support.web import HOSTILE, TOKEN, served
+from tracker.monitoring import FailedTask, QueueDepth, WorkerActivity, WorkerInfo
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Batch
 from tracker.settings import Settings
 from tracker.status import Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema import batches, recoveries, transitions
-from tracker.web.monitoring import FailedTask, QueueDepth, WorkerActivity, WorkerInfo
 
 ALERTS = ROOT / "docs" / "alerts.yml"
 
 NOW = datetime.now(UTC)
 PRESENCE = WorkerActivity(
     workers=[
-        WorkerInfo(name="a@here", heard_at=NOW, is_there=True, queues=["gateway", "queued"]),
-        WorkerInfo(name="b@here", heard_at=NOW, is_there=False, queues=["delivery"]),
+        WorkerInfo(name="a@here", heard_at=NOW, is_online=True, queues=["gateway", "queued"]),
+        WorkerInfo(name="b@here", heard_at=NOW, is_online=False, queues=["delivery"]),
     ],
     failed=[
         FailedTask(
@@ -40,7 +40,7 @@ PRESENCE = WorkerActivity(
             worker="a@here",
             at=NOW,
             task_id=str(again),
-            again=again,
+            will_retry=again,
         )
         for again in (True, False)
     ],

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from simulator.schema import open_database
 from tests.support.factory import Plan, make_busy_batch, make_campaign
 from tests.support.web import HOSTILE, TOKEN, served
+from tracker.monitoring import FailedTask, WorkerActivity, WorkerInfo
 from tracker.output.report_lines import all_report_lines
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
@@ -26,7 +27,6 @@ from tracker.store.database import Database
 from tracker.store.schema import batches
 from tracker.web.context import format_value
 from tracker.web.masking import mask_contacts
-from tracker.web.monitoring import FailedTask, WorkerActivity, WorkerInfo
 from tracker.web.queries import LINE_QUERIES
 from workers.queues import QUEUES
 
@@ -271,7 +271,7 @@ def test_what_stands_still_is_shown_with_what_helps(
         connection.execute(sa.update(batches).values(touched_at=0))
     now = datetime.now(UTC)
     seen = WorkerActivity(
-        workers=[WorkerInfo(name="gateway@here", heard_at=now, is_there=True, queues=["gateway"])],
+        workers=[WorkerInfo(name="gateway@here", heard_at=now, is_online=True, queues=["gateway"])],
         failed=[
             FailedTask(
                 task="workers.submit",
@@ -281,7 +281,7 @@ def test_what_stands_still_is_shown_with_what_helps(
                 worker="gateway@here",
                 at=now,
                 task_id="1-2-3",
-                again=False,
+                will_retry=False,
             )
         ],
     )

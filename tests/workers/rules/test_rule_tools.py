@@ -70,11 +70,11 @@ def rules(campaign: Campaign) -> Rules:
 
 def test_a_message_is_explained_by_every_check(database: Database, rules: Rules) -> None:
     found = explain(database, rules, 2, rules.campaign.clock.now())
-    assert [each.check.name for each in found.evaluations] == [each.name for each in all_checks()]
-    assert [each.check.name for each in found.evaluations if each.is_blocking] == ["unsubscribed"]
+    assert [each.check for each in found.verdicts] == [each.name for each in all_checks()]
+    assert [each.check for each in found.verdicts if each.is_blocking] == ["unsubscribed"]
     assert (found.reason, found.blocking_check) == (Reason.UNSUBSCRIBED, "unsubscribed")
     assert found.recorded_outcome == "not_sent: unsubscribed"
-    looked_at = {each.check.name: each.looked_at for each in found.evaluations}
+    looked_at = {each.check: each.looked_at for each in found.verdicts}
     assert looked_at["unsubscribed"] == {"subscription.unsubscribed": True}
     assert looked_at["bounced_repeatedly"] == {
         "customer.hard_bounces": 0,
@@ -96,13 +96,13 @@ def test_what_is_asked_for_by_name_is_looked_at(database: Database, rules: Rules
         return candidate.customer.value(name="tag:city") == "Ulm"
 
     found = explain(database, replace(rules, checks=[wordy]), 0, rules.campaign.clock.now())
-    assert found.evaluations[0].looked_at == {"customer.value(name='tag:city')": None}
+    assert found.verdicts[0].looked_at == {"customer.value(name='tag:city')": None}
 
 
 def test_a_check_that_raises_is_explained(database: Database, rules: Rules) -> None:
     with_it = replace(rules, checks=[fragile, *rules.checks])
     found = explain(database, with_it, 5, rules.campaign.clock.now())
-    assert found.evaluations[0].error == "LookupError('c5')"
+    assert found.verdicts[0].error == "LookupError('c5')"
     assert (found.reason, found.blocking_check) == (Reason.TIMEOUT, "fragile")
 
 

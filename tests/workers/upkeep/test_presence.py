@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from celery import Celery
 
 from simulator.stack.local import start_embedded_broker
 from tests.support.celery_worker import a_worker
+from tracker.monitoring import WorkerActivity
 from workers.queues import format_task_arguments
 from workers.upkeep import presence
-from workers.upkeep.presence import PresenceSnapshot, WorkerListener
+from workers.upkeep.presence import WorkerListener
 
 LIMIT = 30.0
 """Seconds in which anything here must happen."""
@@ -29,9 +31,7 @@ def listener(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worke
         yield made
 
 
-def seen(
-    listener: WorkerListener, condition: Callable[[PresenceSnapshot], bool]
-) -> PresenceSnapshot:
+def seen(listener: WorkerListener, condition: Callable[[WorkerActivity], bool]) -> WorkerActivity:
     deadline = time.monotonic() + LIMIT
     while not condition(listener.snapshot()):
         assert time.monotonic() < deadline, listener.snapshot()
@@ -43,14 +43,14 @@ def test_a_worker_is_seen_and_so_is_that_it_fell_silent(
     listener: WorkerListener, tmp_path: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with a_worker(tmp_path, broker_url) as process:
-        found = seen(listener, lambda it: any(each.is_there for each in it.workers))
+        found = seen(listener, lambda it: any(each.is_online for each in it.workers))
         assert [each.name for each in found.workers] == ["one@here"]
         found = seen(listener, lambda it: bool(it.workers[0].queues))
         assert found.workers[0].queues == ("celery",)
         assert found.disconnected_since is None
         monkeypatch.setattr(presence, "SILENT_AFTER_SECONDS", 5.0)
         os.killpg(process.pid, signal.SIGKILL)
-        found = seen(listener, lambda it: not it.workers[0].is_there)
+        found = seen(listener, lambda it: not it.workers[0].is_online)
         assert [each.name for each in found.workers] == ["one@here"], "it is still known"
 
 
@@ -61,7 +61,7 @@ def test_tasks_that_fail_are_seen_without_what_they_are_not_to_tell(
         a_worker(tmp_path, broker_url),
         Celery("asking", broker=broker_url, set_as_current=False) as app,
     ):
-        seen(listener, lambda it: any(each.is_there for each in it.workers))
+        seen(listener, lambda it: any(each.is_online for each in it.workers))
         for name, batch in (("workers.fails", 3), ("workers.tries", 4)):
             app.send_task(
                 name,
@@ -69,7 +69,7 @@ def test_tasks_that_fail_are_seen_without_what_they_are_not_to_tell(
                 kwargsrepr=format_task_arguments(7, "O'Neill", batch),
             )
         found = seen(listener, lambda it: len(it.failed) >= 3)
-    by_task = {(each.task, each.again): each for each in found.failed}
+    by_task = {(each.task, each.will_retry): each for each in found.failed}
     failed = by_task["workers.fails", False]
     assert (failed.campaign, failed.batch, failed.worker) == (7, 3, "one@here")
     assert len(failed.error) == presence.MAX_ERROR_LENGTH
@@ -84,7 +84,7 @@ def test_tasks_that_fail_are_seen_without_what_they_are_not_to_tell(
 def test_a_broker_that_goes_away_is_noticed_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence, "MAX_RESTART_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr(presence, "MAX_RECONNECT_SECONDS", 0.2)
     with start_embedded_broker() as url:
         app = Celery("listening", broker=url, set_as_current=False)
         listening = WorkerListener(app)
@@ -97,7 +97,7 @@ def test_a_broker_that_goes_away_is_noticed_and_found_again(
     try:
         found = seen(listening, lambda it: it.disconnected_since is not None)
         assert found.disconnected_since is not None
-        assert found.disconnected_since <= time.time()
+        assert found.disconnected_since <= datetime.now(UTC)
     finally:
         listening.__exit__()
         app.close()

@@ -1,0 +1,97 @@
+"""Types that describe the stack around the database: queues, workers, failed tasks and checks.
+
+The workers' monitoring fills them in; the live page, the API, the metrics and the command line show them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from tracker.status import Reason, Step
+
+
+class QueueDepth(NamedTuple):
+    """The tasks of one queue.
+
+    Attributes:
+        ready: tasks that wait for a worker.
+        unacked: tasks that a worker holds, those that it was given with a countdown included.
+    """
+
+    ready: int
+    unacked: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerInfo:
+    """A Celery worker.
+
+    Attributes:
+        heard_at: time of its last event, in UTC.
+        is_online: whether its heartbeats still arrive.
+        queues: the queues that it serves; empty until it has answered an inspection.
+    """
+
+    name: str
+    heard_at: datetime
+    is_online: bool
+    queues: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedTask:
+    """A task that failed.
+
+    Attributes:
+        campaign: the campaign's id, None if the task's arguments could not be read.
+        batch: the batch of the campaign, None likewise.
+        at: time of the failure, in UTC.
+        will_retry: whether Celery runs the task again.
+    """
+
+    task: str
+    campaign: int | None
+    batch: int | None
+    error: str
+    worker: str
+    at: datetime
+    task_id: str
+    will_retry: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerActivity:
+    """The workers and their recent failures, the latest failure first.
+
+    Attributes:
+        disconnected_since: time in UTC since when the broker has not answered, None while it does.
+    """
+
+    workers: Sequence[WorkerInfo] = ()
+    failed: Sequence[FailedTask] = ()
+    disconnected_since: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckVerdict:
+    """The verdict of one check on one message.
+
+    Attributes:
+        order: the check's position within its step.
+        reason: the reason with which the check blocks the message, None if the message passes.
+        looked_at: the values that the check read, by their names.
+        error: the exception that the check raised instead of a verdict, None otherwise.
+    """
+
+    step: Step
+    order: int
+    check: str
+    reason: Reason | None
+    looked_at: Mapping[str, object]
+    error: str | None = None
+
+    @property
+    def is_blocking(self) -> bool:
+        """Whether the check blocks the message."""
+        return self.reason is not None
