@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from benchmarks import memory
+from tracker.clock import to_seconds
 from tracker.store.database import connect
 from tracker.store.schema import recoveries, runs
 
@@ -125,7 +126,7 @@ def went_on_after(url: str, disturbed: PipelineMeasurement) -> float | None:
         started_at = connection.scalar(sa.select(sa.func.max(runs.c.started_at)))
     if sent_at is None or started_at is None or not disturbed.faults:
         return None
-    return float((sent_at - started_at) / 1e6 - disturbed.faults[0]["at"])
+    return float(to_seconds(sent_at - started_at) - disturbed.faults[0]["at"])
 
 
 def _stop_process(process: subprocess.Popen[bytes]) -> None:

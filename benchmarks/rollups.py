@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from benchmarks.reports import CAMPAIGN_ID
 from simulator.schema import open_database
 from tests.support.factory import AUTHOR, Plan, make_batch
-from tracker.clock import MICROSECOND
+from tracker.clock import to_microseconds
 from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, record
 from tracker.record.journal import entry
 from tracker.record.rollup import roll_up_engagement
@@ -28,7 +28,7 @@ TIMING_COUNT = 3
 BATCH_SIZE = 10_000
 """Messages of a batch; half of them are opened, each once."""
 
-DAY_MICROSECONDS = timedelta(days=1) // MICROSECOND
+DAY_MICROSECONDS = to_microseconds(timedelta(days=1))
 
 FIRST_DAY_START = 1_795_478_400_000_000
 """2026-11-24 00:00 UTC."""

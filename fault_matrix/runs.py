@@ -25,6 +25,7 @@ from fault_matrix.rows import (
     RecordCounts,
     has_every_fault_happened,
 )
+from tracker.clock import from_seconds, to_seconds
 from tracker.status import FINAL_STATUSES, Status
 from tracker.store.database import Database, connect
 
@@ -274,7 +275,7 @@ def _find_fault_end(run: FaultRun, result: Mapping[str, Any] | None) -> float | 
     with closing(connect(run.url)) as database, database.read() as connection:
         started_at = connection.scalar(sa.text("SELECT max(started_at) FROM runs")) or 0
     lasting = [each["until"] for each in result["faults"] if "from now on" not in each["told"]]
-    return started_at / 1e6 + max(lasting) if lasting else None
+    return to_seconds(started_at) + max(lasting) if lasting else None
 
 
 def _measure_recovery(database: Database, over_at: float) -> float | None:
@@ -288,6 +289,6 @@ def _measure_recovery(database: Database, over_at: float) -> float | None:
                 " AND q.status = :queued AND q.attempt = 0"
                 " WHERE e.status <> :queued AND q.at <= :over"
             ),
-            {"queued": int(Status.QUEUED), "over": int(over_at * 1e6)},
+            {"queued": int(Status.QUEUED), "over": from_seconds(over_at)},
         )
-    return None if last is None else round(max(0.0, (last - ahead) / 1e6 - over_at), 1)
+    return None if last is None else round(max(0.0, to_seconds(last - ahead) - over_at), 1)

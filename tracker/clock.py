@@ -1,60 +1,115 @@
-"""Time: one clock for everything that happens in a run.
+"""Instants, durations and clocks. Units of time are converted here and nowhere else.
 
-Instants are whole microseconds since 1970-01-01 UTC, as plain integers: exact, ordered, the
-same in both databases and cheap a million times over. People see aware datetimes in UTC.
+An instant is a whole number of microseconds since 1970-01-01 00:00 UTC, as a plain integer: exact,
+ordered, the same in both databases, and cheap for millions of rows. People see aware datetimes.
+
+A run has a clock of its own, which passes `speed` times as fast as real time.
 """
 
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Instant = int
 """Microseconds since 1970-01-01 00:00 UTC."""
 
-MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+MICROSECONDS_PER_SECOND = 1e6
+
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def to_datetime(instant: Instant) -> datetime:
-    """The same moment as an aware datetime in UTC."""
+    """Return an instant as an aware datetime in UTC."""
     return EPOCH + timedelta(microseconds=instant)
 
 
 def from_datetime(moment: datetime) -> Instant:
-    """The same moment as an instant; ``moment`` must be aware."""
-    return (moment - EPOCH) // MICROSECOND
+    """Return an aware datetime as an instant."""
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def to_microseconds(duration: timedelta) -> int:
+    """Return a duration in microseconds."""
+    return duration // _MICROSECOND
+
+
+def from_seconds(seconds: float) -> int:
+    """Return a number of seconds in microseconds, rounded."""
+    return round(seconds * MICROSECONDS_PER_SECOND)
+
+
+def to_timedelta(microseconds: float) -> timedelta:
+    """Return a number of microseconds as a duration, rounded to a whole one."""
+    return timedelta(microseconds=microseconds)
+
+
+@overload
+def to_seconds(microseconds: float) -> float: ...
+@overload
+def to_seconds(microseconds: "NDArray[np.integer]") -> "NDArray[np.float64]": ...
+def to_seconds(microseconds: Any) -> Any:
+    """Return microseconds, one number or an array of them, in seconds."""
+    return microseconds / MICROSECONDS_PER_SECOND
+
+
+@overload
+def to_real_seconds(microseconds: float, speed: float) -> float: ...
+@overload
+def to_real_seconds(microseconds: "NDArray[np.integer]", speed: float) -> "NDArray[np.float64]": ...
+def to_real_seconds(microseconds: Any, speed: float) -> Any:
+    """Return microseconds of a run's clock, one number or an array of them, in real seconds."""
+    return microseconds / (MICROSECONDS_PER_SECOND * speed)
+
+
+def to_run_microseconds(duration: timedelta, speed: float) -> int:
+    """Return how many microseconds pass on a run's clock during a real duration."""
+    return int(duration / _MICROSECOND * speed)
 
 
 class Clock(Protocol):
-    """What tells the time."""
+    """A source of the current time."""
 
-    def now(self) -> Instant: ...
+    def now(self) -> Instant:
+        """Return the current instant."""
+        ...
 
 
 @dataclass(frozen=True)
 class SystemClock:
-    """The computer's own time."""
+    """The computer's own clock."""
 
     def now(self) -> Instant:
+        """Return the current instant."""
         return time.time_ns() // 1000
 
 
 @dataclass(frozen=True)
 class ScaledClock:
-    """A clock that agrees with the computer's at ``start`` and runs ``speed`` times as fast; it was
-    put forward by ``ahead`` since."""
+    """A run's clock. It agrees with the computer's at `start` and runs `speed` times as fast.
+
+    Attributes:
+        start: the instant at which both clocks agree.
+        speed: microseconds of this clock per real microsecond.
+        ahead: microseconds by which a fault has put this clock forward since.
+    """
 
     start: Instant
     speed: float
     ahead: int = 0
 
     def now(self) -> Instant:
-        passed = time.time_ns() // 1000 - self.start
-        return self.start + self.ahead + int(passed * self.speed)
+        """Return the current instant of the run."""
+        elapsed = SystemClock().now() - self.start
+        return self.start + self.ahead + int(elapsed * self.speed)
 
 
 def make_clock(start: Instant, speed: float, ahead: int = 0) -> Clock:
-    """The clock of a run that began at ``start``, plays ``speed`` times as fast as life, and was
-    put forward by ``ahead`` microseconds."""
+    """Return the clock of a run; see `ScaledClock` for the parameters."""
     return SystemClock() if speed == 1 and not ahead else ScaledClock(start, speed, ahead)

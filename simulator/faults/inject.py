@@ -21,7 +21,7 @@ from simulator.scenario.file import Scenario
 from simulator.schema import acceptances
 from simulator.setup.record import Run
 from simulator.stack.local import LocalBroker, LocalWorker
-from tracker.clock import MICROSECOND
+from tracker.clock import to_microseconds, to_seconds
 from tracker.errors import UsageError
 from tracker.settings import Settings
 from tracker.status import Status
@@ -142,7 +142,7 @@ class FaultInjector:
     def _elapsed_seconds(self) -> float:
         """Seconds of the run's time."""
         clock = self.run.campaigns[0].campaign.clock
-        return (clock.now() - self.run.started_at) * MICROSECOND.total_seconds()
+        return to_seconds(clock.now() - self.run.started_at)
 
     def _inject_when_due(self, fault: FaultSection, stop: threading.Event) -> None:
         while (left := fault.at.total_seconds() - self._elapsed_seconds()) > 0:
@@ -241,7 +241,7 @@ class FaultInjector:
             return (connection.scalar(accepted) or 0) > (connection.scalar(recorded) or 0)
 
     def _advance_clock(self, fault: FaultSection) -> None:
-        forward = (fault.clock or timedelta()) // MICROSECOND
+        forward = to_microseconds(fault.clock or timedelta())
         with self.database.write() as connection:
             connection.execute(
                 sa.update(runs).where(runs.c.id == self.run.id).values(ahead=runs.c.ahead + forward)

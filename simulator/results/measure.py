@@ -13,7 +13,7 @@ from simulator.results.samples import Sample
 from simulator.results.timeseries import Timeseries, make_timeseries
 from simulator.setup.record import Run
 from simulator.world import ledger
-from tracker.clock import Instant
+from tracker.clock import Instant, to_real_seconds
 from tracker.queries.latencies import (
     QUEUED_TO_GATEWAY,
     SPANS,
@@ -92,7 +92,7 @@ def measure_run(
         own = _common_figures(its, [report], speed) if len(each) > 1 else None
         for name in figures.COMMON_FIGURES:
             found[f"{campaign.name}.{name}"] = found[name] if own is None else own[name]
-    rows = int(max(0, ended - run.started_at) / 1e6 / speed) + 1
+    rows = int(to_real_seconds(max(0, ended - run.started_at), speed)) + 1
     interval = next(
         (n for n in CURVE_INTERVALS_SECONDS if rows <= n * MAX_CURVE_POINTS),
         CURVE_INTERVALS_SECONDS[-1],
@@ -117,7 +117,7 @@ def measure_run(
 def read_elapsed_seconds(connection: Connection, run: Run) -> float:
     """Real seconds from a run's first step to its last one so far."""
     began, ended = _read_step_span(connection, [loaded.campaign.id for loaded in run.campaigns])
-    return (ended - began) / 1e6 / run.scenario.clock.speed
+    return to_real_seconds(ended - began, run.scenario.clock.speed)
 
 
 def _read_step_span(connection: Connection, ids: Sequence[int]) -> tuple[Instant, Instant]:
@@ -144,7 +144,7 @@ def _compute_throughput(passages: TransitionTimes, speed: float) -> float | None
     """Messages that the gateway took, a real second, from the first arrival to the last of them."""
     handed = len(passages.timed(QUEUED_TO_GATEWAY).took)
     micros = (passages.last_handover or 0) - (passages.first_arrival or 0)
-    return handed / (micros / 1e6 / speed) if handed and micros > 0 else None
+    return handed / to_real_seconds(micros, speed) if handed and micros > 0 else None
 
 
 def _gateway_figures(

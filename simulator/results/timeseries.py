@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.results.samples import Sample
+from tracker.clock import to_seconds
 from tracker.output.series import Column
 from tracker.queries.latencies import (
     QUEUED_TO_FINAL,
@@ -136,6 +137,6 @@ def _percentile_columns(timed: Timed, rows: int, interval: int) -> dict[str, Col
     for name, percent in PERCENTILES.items():
         column = np.full(len(count), np.nan)
         some = count > 0
-        column[some] = took[(first + percentile_rank(percent, count) - 1)[some]] / 1e6
+        column[some] = to_seconds(took[(first + percentile_rank(percent, count) - 1)[some]])
         found[name] = column
     return found

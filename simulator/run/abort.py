@@ -25,6 +25,7 @@ from simulator.results.measure import read_elapsed_seconds
 from simulator.scenario.thresholds import Threshold
 from simulator.setup.record import Run, RunCampaign
 from simulator.world import ledger
+from tracker.clock import to_seconds
 from tracker.queries.latencies import (
     GATEWAY_TO_OUTCOME,
     QUEUED_TO_FINAL,
@@ -143,7 +144,7 @@ def _compute_min_percentile(
         most = planned
     most = max(most, len(took))
     place = int(percentile_rank(percent, most)) - (most - len(took)) - 1
-    return float(np.partition(took, place)[place]) / 1e6 if place >= 0 else 0.0
+    return to_seconds(float(np.partition(took, place)[place])) if place >= 0 else 0.0
 
 
 class _FinishedLatencies:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from simulator.retry import retry_transient
 from simulator.schema import driver_acknowledgements
 from simulator.setup.record import Run, RunCampaign
-from tracker.clock import Instant, SystemClock
+from tracker.clock import MICROSECONDS_PER_SECOND, Instant, SystemClock, to_seconds
 from tracker.record.catalog import Batch, Campaign, load_batch
 from tracker.record.journal import Author, enqueue_batch
 from tracker.status import Step
@@ -25,9 +25,6 @@ BATCH_COLLECTION_SECONDS = 0.25
 """Seconds of real time for which arrivals are collected into one batch, unless it is full before.
 A batch costs some milliseconds at each step, however small it is: with four a second that is a few
 hundredths of a core, and a message waits an eighth of a second for its batch."""
-
-MICROSECONDS_PER_SECOND = 1e6
-"""In a second."""
 
 
 class Driver:
@@ -134,7 +131,7 @@ class _CampaignProgress:
     def due(self, most: int) -> int:
         """How many messages to send now, ``most`` at the most; 0 while more are collected."""
         now = self.loaded.campaign.clock.now()
-        arrived = self._shape.arrived((now - self._begins_at) / MICROSECONDS_PER_SECOND)
+        arrived = self._shape.arrived(to_seconds(now - self._begins_at))
         left = self.loaded.size - self.messages_sent
         due = min(arrived - self.messages_sent, left)
         full = due >= min(most, left)

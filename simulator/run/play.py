@@ -21,6 +21,7 @@ from simulator.scenario.thresholds import Threshold
 from simulator.setup.record import Run
 from simulator.stack.broker import Broker
 from simulator.stack.local import LocalWorker
+from tracker.clock import to_real_seconds
 from tracker.store.database import Database
 
 IDLE_SLEEP_SECONDS = 0.02
@@ -150,7 +151,8 @@ class RunPlayer:
         """Real seconds until the last message has arrived, as far as that is known."""
         clock = self._run.campaigns[0].campaign.clock
         return max(
-            0.0, (self._last_arrival_at - clock.now()) / 1e6 / self._run.scenario.clock.speed
+            0.0,
+            to_real_seconds(self._last_arrival_at - clock.now(), self._run.scenario.clock.speed),
         )
 
     def _find_unreachable_threshold(self) -> Threshold | None:

@@ -14,7 +14,7 @@ from simulator.setup.customers import ProgressCallback
 from simulator.setup.run_folder import create_run_folder
 from simulator.world import services
 from simulator.world.gateway import SimulatedGatewaySettings, SlowPeriod
-from tracker.clock import MICROSECOND, Instant, SystemClock, to_datetime
+from tracker.clock import Instant, SystemClock, from_seconds, to_datetime, to_microseconds
 from tracker.errors import UsageError
 from tracker.record import catalog
 from tracker.status import Channel
@@ -53,7 +53,7 @@ class RunCampaign:
     @property
     def begins_at(self) -> Instant:
         """Before this none of its messages arrives."""
-        return self.campaign.started_at + self.plan.load.start // MICROSECOND
+        return self.campaign.started_at + to_microseconds(self.plan.load.start)
 
     @property
     def last_arrival_at(self) -> Instant:
@@ -61,7 +61,7 @@ class RunCampaign:
         if not self.size:
             return self.begins_at
         [last] = self.shape.arrivals(self.size - 1, 1)
-        return self.begins_at + round(float(last) * 1e6)
+        return self.begins_at + from_seconds(float(last))
 
     @property
     def shape(self) -> ArrivalShape:
@@ -240,7 +240,7 @@ class _RunRecorder:
                     settings=settings.model_dump_json() if gateway.is_simulated else "{}",
                     enabled=gateway.enabled,
                     rate=gateway.rate,
-                    retry_after=gateway.retry_delay // MICROSECOND,
+                    retry_after=to_microseconds(gateway.retry_delay),
                 )
         return self._gateways[key]
 

@@ -36,7 +36,7 @@ from simulator.world.outcomes import (
     concatenate_events,
     draw_engagement_events,
 )
-from tracker.clock import MICROSECOND, Instant
+from tracker.clock import Instant, to_timedelta
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
@@ -224,7 +224,7 @@ class SimulatedGateway:
 
 
 def _is_within(span: TimeWindow, campaign: Campaign, now: Instant) -> bool:
-    return span[0] <= (now - campaign.started_at) * MICROSECOND < span[1]
+    return span[0] <= to_timedelta(now - campaign.started_at) < span[1]
 
 
 def _build_notices(

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from simulator.draws import DrawPurpose, draw_uniforms, uniforms_to_normals
+from tracker.clock import to_microseconds
 from tracker.status import Engagement, Status
 
 P99_Z_SCORE = NormalDist().inv_cdf(0.99)
 """How many standard deviations the 99th percentile lies above the median."""
 
-MAX_LATENCY_US = timedelta(days=3_650) / timedelta(microseconds=1)
+MAX_LATENCY_US = to_microseconds(timedelta(days=3_650))
 """Microseconds after which a drawn latency is cut off, so that instants stay within 64 bits."""
 
 MAX_EXPONENT = 600.0
@@ -28,10 +29,10 @@ MAX_EXPONENT = 600.0
 MAX_DELAY_SIGMAS = 3.0
 """Standard deviations beyond which nobody's delay lies, so that a run comes to its end."""
 
-FOLLOW_UP_WINDOW_US = timedelta(minutes=1) / timedelta(microseconds=1)
+FOLLOW_UP_WINDOW_US = to_microseconds(timedelta(minutes=1))
 """Microseconds within which a click follows its open, and an unsubscribe its click."""
 
-MACHINE_OPEN_WINDOW_US = timedelta(seconds=1) / timedelta(microseconds=1)
+MACHINE_OPEN_WINDOW_US = to_microseconds(timedelta(seconds=1))
 """Microseconds within which a machine opens what was delivered."""
 
 MAX_REPEATS = 3
@@ -84,7 +85,7 @@ def latencies(
     behaviour: GatewayBehaviour, one: NDArray[np.float64], two: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Log-normal latencies in microseconds, through the behaviour's median and p99."""
-    median = behaviour.median / timedelta(microseconds=1)
+    median = to_microseconds(behaviour.median)
     if not median:
         return np.zeros(len(one), np.int64)
     sigma = np.log(behaviour.p99 / behaviour.median) / P99_Z_SCORE
@@ -174,7 +175,7 @@ def draw_engagement_events(
     does = engaged(inclination, seed, campaign, *place)
     delays = draw_uniforms(seed, campaign, DrawPurpose.ENGAGEMENT_DELAY, *place)
     sequel = draw_uniforms(seed, campaign, DrawPurpose.ENGAGEMENT_FOLLOW_UP, *place)
-    median = inclination.median / timedelta(microseconds=1)
+    median = to_microseconds(inclination.median)
     moment = min(FOLLOW_UP_WINDOW_US, median)
     opened = _draw_delays(inclination, delays[:, 0], delays[:, 1])
     clicked = opened + moment * sequel[:, 0]
@@ -211,7 +212,7 @@ def _draw_delays(
 
     What of the normal distribution lies above :data:`MAX_DELAY_SIGMAS` (0.13 %) is reflected there.
     """
-    median = inclination.median / timedelta(microseconds=1)
+    median = to_microseconds(inclination.median)
     if not median:
         return np.zeros(len(one))
     drawn = uniforms_to_normals(one, two)

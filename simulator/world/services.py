@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from simulator.draws import DrawPurpose, draw_uniforms
 from simulator.world.defects import SERVICE_BY_REASON, draw_defects
-from tracker.clock import MICROSECOND, Instant
+from tracker.clock import Instant, to_timedelta
 from tracker.record.catalog import Campaign
 from tracker.store.database import Database
 from workers.services.base import (
@@ -85,7 +85,7 @@ class SimulatedServices:
         def fail_or_answer(
             campaign: Campaign, numbers: Sequence[int], attempt: int, now: Instant
         ) -> ServiceAnswers:
-            since_start = (now - campaign.started_at) * MICROSECOND
+            since_start = to_timedelta(now - campaign.started_at)
             if outage is not None and outage[0] <= since_start < outage[1]:
                 raise ServiceUnavailable(f"the {name} service is away")
             if not numbers:

@@ -12,7 +12,7 @@ from simulator.run.nightly import next_one_am
 from tests.support.paths import SCENARIOS
 from tests.support.shell import Finished, Shell, wait_until
 from tracker.audit import engagement, invariants
-from tracker.clock import Instant
+from tracker.clock import Instant, to_timedelta
 from tracker.queries.report import make_reports
 from tracker.record import catalog
 from tracker.status import Engagement
@@ -84,7 +84,7 @@ def test_three_days(shell: Shell) -> None:
     expected = started_at
     for moment in nights:
         expected = next_one_am(expected, UTC)
-        late = timedelta(microseconds=moment - expected)
+        late = to_timedelta(moment - expected)
         assert timedelta() <= late < DAY / 2, "a rollup is at 1 am, or soon after"
     assert len(nights) >= 2
     assert run.said.count("rolled up at ") >= 2

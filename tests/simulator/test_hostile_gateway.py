@@ -18,7 +18,7 @@ from simulator.world.gateway_response import MAX_REJECTIONS, rejections
 from simulator.world.outcomes import GatewayBehaviour
 from tests.support.factory import READY, Plan, in_gateway, make_batch, move, states
 from tests.support.playing import assert_passed, campaign_of, do, play, scenario_of
-from tracker.clock import MICROSECOND, Instant
+from tracker.clock import Instant, from_seconds
 from tracker.record.catalog import Batch
 from tracker.status import Status, Step
 from tracker.store.database import Database
@@ -31,7 +31,7 @@ HOSTILE = {
     "reject_rate": 0.2,
     "receipts": {"duplicate": 0.2, "stale": 0.3, "lost": 0.05, "late_bounce": 0.1},
 }
-SECOND = timedelta(seconds=1) // MICROSECOND
+SECOND = from_seconds(1)
 
 
 def test_everything_at_once_ends_as_predicted(database: Database, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.audit import invariants
-from tracker.clock import MICROSECOND, Instant, SystemClock
+from tracker.clock import Instant, SystemClock, to_microseconds
 from tracker.queries import stalled
 from tracker.record import catalog
 from tracker.record.catalog import Batch, Campaign, CouponSeries, Organization
@@ -368,7 +368,7 @@ LONG_AGO = 10 * stalled.STALLED_AFTER
 
 def age(database: Database, batch: Batch, by: timedelta = LONG_AGO, **columns: int | None) -> None:
     """Let a batch have been touched so long ago, with other ``columns`` than it has."""
-    touched_at = batch.campaign.clock.now() - by // MICROSECOND
+    touched_at = batch.campaign.clock.now() - to_microseconds(by)
     with database.write() as connection:
         connection.execute(
             sa.update(batches)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from tracker.clock import Instant
+from tracker.clock import Instant, to_real_seconds, to_seconds
 from tracker.record.catalog import Campaign
 from tracker.status import LEGAL_TRANSITIONS, SENT_STATUSES, Status, Step, is_settled
 from tracker.store.arrays import read_columns
@@ -75,12 +75,12 @@ class Latencies:
         """The smallest latency, in seconds, that ``percent`` of the messages do not exceed."""
         if not len(self._micros):
             return None
-        return float(self._micros[int(percentile_rank(percent, len(self._micros))) - 1]) / 1e6
+        return to_seconds(float(self._micros[int(percentile_rank(percent, len(self._micros))) - 1]))
 
     @property
     def seconds(self) -> float:
         """All of them together."""
-        return float(self._micros.sum()) / 1e6
+        return to_seconds(float(self._micros.sum()))
 
 
 def percentile_rank(percent: float, count: int | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -166,7 +166,7 @@ class TransitionTimes:
             self.last_handover = max(self.last_handover or 0, int(handovers.max()))
 
     def _real_second(self, at: NDArray[np.int64]) -> NDArray[np.uint32]:
-        real = (at - self._started_at) / (1e6 * self._speed)
+        real = to_real_seconds(at - self._started_at, self._speed)
         return np.asarray(np.clip(real, 0, MAX_RUN_SECONDS).astype(np.uint32))
 
     def _add_span(self, span: Span, begun: NDArray[np.int64], ended: NDArray[np.int64]) -> None:

@@ -7,7 +7,7 @@ from operator import itemgetter
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import MICROSECOND, Instant
+from tracker.clock import Instant, to_timedelta
 from tracker.record.catalog import Batch
 from tracker.record.due import read_due_times
 from tracker.status import Status, Step
@@ -66,7 +66,7 @@ def next_step(database: Database, batch: Batch, completed: Step | None = None) -
     if not dues:
         return None
     due, step = min(dues, key=itemgetter(0))
-    left = (due - batch.campaign.clock.now()) / batch.campaign.speed * MICROSECOND
+    left = to_timedelta((due - batch.campaign.clock.now()) / batch.campaign.speed)
     asked_already = completed is step or (completed, step) == (Step.ENGAGE, Step.DELIVER)
     least = MIN_POLL_INTERVAL if asked_already else timedelta()
     return NextStep(step, min(max(left, least), MAX_COUNTDOWN))

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import MICROSECOND, Instant
+from tracker.clock import Instant, to_real_seconds, to_run_microseconds
 from tracker.record.catalog import Campaign, load_campaigns
 from tracker.status import Status, Step, is_settled
 from tracker.store.schema import (
@@ -110,7 +110,7 @@ def find_idle_batches(
 
 
 def _idle_cutoff(campaign: Campaign, patience: timedelta) -> Instant:
-    return campaign.clock.now() - int(patience / MICROSECOND * campaign.speed)
+    return campaign.clock.now() - to_run_microseconds(patience, campaign.speed)
 
 
 def _find_idle_batches_of(
@@ -136,7 +136,7 @@ def _find_idle_batches_of(
                     batch=row.batch,
                     since=since,
                     touched_at=row.touched_at,
-                    seconds=(now - since) * MICROSECOND.total_seconds() / campaign.speed,
+                    seconds=to_real_seconds(now - since, campaign.speed),
                     waiting=waiting,
                     step=step,
                     sent_on=sent_on.get((row.batch, row.touched_at), 0),
@@ -311,7 +311,7 @@ def read_oldest_message_ages(connection: Connection, known: Sequence[Campaign]) 
             since = _read_oldest_arrival(connection, campaign, status)
             if since is not None:
                 age = campaign.clock.now() - since
-                seconds = max(0.0, age * MICROSECOND.total_seconds() / campaign.speed)
+                seconds = max(0.0, to_real_seconds(age, campaign.speed))
                 found[stage] = max(found.get(stage, 0.0), seconds)
     return found
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import MICROSECOND, Instant
+from tracker.clock import Instant, to_microseconds
 from tracker.record.catalog import Campaign
 from tracker.status import Status
 from tracker.store.database import Database
@@ -71,7 +71,7 @@ def recent(
                 transitions.c.status == Status.ABOUT_TO_BE_SENT,
                 transitions.c.attempt == 0,
                 database.in_list(transitions.c.number, numbers),
-                transitions.c.at > now - period // MICROSECOND,
+                transitions.c.at > now - to_microseconds(period),
                 *(() if until is None else (transitions.c.at <= until,)),
             )
         )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import MICROSECOND, Instant
+from tracker.clock import Instant, to_microseconds
 from tracker.record.journal import Entry
 from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement
 from tracker.store.schema import (
@@ -26,7 +26,7 @@ from tracker.store.schema import (
     engagements,
 )
 
-QUARTER_MICROSECONDS = timedelta(minutes=15) // MICROSECOND
+QUARTER_MICROSECONDS = to_microseconds(timedelta(minutes=15))
 """Microseconds of a quarter of an hour: every time zone's days begin with one."""
 
 RecipientAction = tuple[int, int]

@@ -5,7 +5,6 @@ batch notes that it has something due, so whoever looks after it next finds the 
 """
 
 import json
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import MICROSECOND
+from tracker.clock import SystemClock, to_microseconds, to_run_microseconds
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import EngagementEvent
@@ -47,7 +46,7 @@ class Taken:
 
     def can_wait(self, item: ReportItem) -> bool:
         """Whether an item has not waited for long."""
-        return self.came[item] > _real_now() - MAX_REPORT_WAIT // MICROSECOND
+        return self.came[item] > SystemClock().now() - to_microseconds(MAX_REPORT_WAIT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,7 @@ def store(
             ).items():
                 by_batch[campaign.id, batch] = items
     clocks = {campaign.id: campaign.clock for campaign in known}
-    received_at = _real_now()
+    received_at = SystemClock().now()
     with database.write() as connection:
         # In one order, so that two reports can't wait for each other.
         keys = sorted(by_batch)
@@ -213,7 +212,9 @@ def release_items(written: Entry, what: DueKind, taken: Taken, items: Sequence[R
     )
     campaign = written.batch.campaign
     mark_due(
-        written, what, campaign.clock.now() + int(REPORT_RETRY_DELAY / MICROSECOND * campaign.speed)
+        written,
+        what,
+        campaign.clock.now() + to_run_microseconds(REPORT_RETRY_DELAY, campaign.speed),
     )
 
 
@@ -230,7 +231,3 @@ def _of(batch: Batch, what: DueKind) -> tuple[sa.ColumnElement[bool], ...]:
         reports.c.batch == batch.batch,
         reports.c.kind == what.value,
     )
-
-
-def _real_now() -> int:
-    return time.time_ns() // 1_000

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import MICROSECOND, Instant
+from tracker.clock import Instant, to_run_microseconds
 from tracker.record import due
 from tracker.record.due import DueKind
 from tracker.record.journal import Entry, Move, State
@@ -73,7 +73,7 @@ def apply_receipts(written: Entry, receipts: Sequence[Receipt]) -> Sequence[Rece
     Returns those that came too early: of an attempt that is not on record yet.
     """
     campaign = written.batch.campaign
-    latest = campaign.clock.now() + int(MAX_CLOCK_LEAD / MICROSECOND * max(1.0, campaign.speed))
+    latest = campaign.clock.now() + to_run_microseconds(MAX_CLOCK_LEAD, max(1.0, campaign.speed))
     nonsensical = _read_unknown_receipts(written)
     first, last = written.batch.first, written.batch.last
     groups: defaultdict[tuple[int, int], list[Receipt]] = defaultdict(list)

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import EPOCH, MICROSECOND, Instant, from_datetime
+from tracker.clock import Instant, from_datetime, to_datetime
 from tracker.record import catalog
 from tracker.record.engagement import QUARTER_MICROSECONDS, event_tallies_query
 from tracker.status import Engagement
@@ -85,7 +85,7 @@ def _read_counts_by_day(connection: Connection, query: sa.Select[Any], zone: tzi
     found: DayCounts = Counter()
     for campaign_id, kind, quarter, recipients in connection.execute(query):
         if quarter not in days:
-            begins = EPOCH + quarter * QUARTER_MICROSECONDS * MICROSECOND
+            begins = to_datetime(quarter * QUARTER_MICROSECONDS)
             days[quarter] = begins.astimezone(zone).date().isoformat()
         found[campaign_id, days[quarter], kind] += int(recipients)
     return found

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from tracker.clock import MICROSECOND
+from tracker.clock import to_seconds
 from tracker.monitoring import WorkerActivity
 from tracker.queries.report import Report
 from tracker.status import LEGAL_TRANSITIONS, Reason, Status
@@ -64,7 +64,7 @@ class _SnapshotCollector(Collector):
         if snapshot.recovered_at is not None:
             yield _CampaignGauge(
                 "recovery_timestamp_seconds", "When a batch that stood still was last sent on."
-            ).value(snapshot.recovered_at * MICROSECOND.total_seconds())
+            ).value(to_seconds(snapshot.recovered_at))
         yield from self._collect_broker()
 
     def _collect_broker(self) -> Iterator[Any]:
@@ -130,7 +130,7 @@ def _collect_campaigns(reports: Sequence[Report]) -> Iterator[Any]:
             if count:
                 not_sent.family.add_metric([*whose, reason.slug], count)
         if report.engagement_as_of is not None:
-            rolled_up.add(report, report.engagement_as_of * MICROSECOND.total_seconds())
+            rolled_up.add(report, to_seconds(report.engagement_as_of))
     yield from (messages.family, not_sent.family, entered, rolled_up.family)
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from redis import Redis
 
+from tracker.clock import MICROSECONDS_PER_SECOND, to_timedelta
 from tracker.record.catalog import Batch
 
 REDIS_KEY = "sendtrace:rate:{name}:{part}"
@@ -54,9 +55,6 @@ STATE_TTL = timedelta(minutes=10)
 
 ROUNDING_TOLERANCE = 1e-9
 """What a product of floats may fall short of a whole number."""
-
-MICROSECONDS_PER_SECOND = 1e6
-"""In a second."""
 
 
 @dataclass(frozen=True)
@@ -192,4 +190,4 @@ class SharedThrottle:
         granted, wait = self._script(
             keys=self._keys, args=[who, wanted, *self._rate_limit.script_arguments]
         )
-        return Grant(int(granted), timedelta(microseconds=int(wait)))
+        return Grant(int(granted), to_timedelta(int(wait)))

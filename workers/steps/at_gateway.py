@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import MICROSECOND
+from tracker.clock import to_run_microseconds
 from tracker.queries.next_step import (
     MIN_POLL_INTERVAL,
     NextStep,
@@ -101,7 +101,7 @@ def _find_overdue_poll(database: Database, batch: Batch) -> Step | None:
     with database.read() as connection:
         known = read_due_times(connection, batch)
     campaign = batch.campaign
-    patience = int(MIN_POLL_INTERVAL / MICROSECOND * campaign.speed)
+    patience = to_run_microseconds(MIN_POLL_INTERVAL, campaign.speed)
     dues = ((known.receipts_due_at, Step.DELIVER), (known.engagement_due_at, Step.ENGAGE))
     for due, step in dues:
         if due is not None and due + patience <= campaign.clock.now():

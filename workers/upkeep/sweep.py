@@ -16,7 +16,7 @@ from celery import Celery
 from redis import Redis
 from sqlalchemy import Connection
 
-from tracker.clock import MICROSECOND, SystemClock
+from tracker.clock import SystemClock, from_seconds
 from tracker.queries.stalled import Standing, find_idle_batches, find_unfinished_campaigns
 from tracker.record.catalog import load_campaigns
 from tracker.store.database import Database
@@ -138,7 +138,7 @@ def _load_recoveries(
 def _requeue_interval(times: int) -> int:
     """Microseconds to leave a batch alone that was sent on so often."""
     seconds = min(MAX_REQUEUE_INTERVAL_SECONDS, SWEEP_INTERVAL_SECONDS * 2.0 ** min(times - 1, 10))
-    return int(timedelta(seconds=seconds) / MICROSECOND)
+    return from_seconds(seconds)
 
 
 def _record_requeue(

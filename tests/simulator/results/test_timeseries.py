@@ -5,6 +5,7 @@ import pytest
 
 from simulator.results.samples import ResourceUsage, Sample
 from simulator.results.timeseries import Timeseries, make_timeseries, parse_timeseries
+from tracker.clock import from_seconds
 from tracker.monitoring import QueueDepth
 from tracker.queries.latencies import TransitionTimes
 from tracker.status import Status
@@ -14,7 +15,7 @@ BEGUN = 1_000_000_000
 
 
 def micros(*seconds: float) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.array([BEGUN + round(1e6 * each) for each in seconds], np.int64)
+    return np.array([BEGUN + from_seconds(each) for each in seconds], np.int64)
 
 
 @pytest.fixture

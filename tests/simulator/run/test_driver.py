@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from simulator.run.driver import Driver
 from simulator.setup.record import Run, record_run, start_run
 from tests.support.playing import campaign_of, scenario_of
-from tracker.clock import Clock, Instant
+from tracker.clock import Clock, Instant, from_seconds, to_seconds
 from tracker.status import Status
 from tracker.store.database import Database
 from tracker.store.schema import batches, transitions
@@ -26,7 +26,7 @@ class Hand:
         return self.at
 
     def turn(self, seconds: float) -> None:
-        self.at += round(1e6 * seconds)
+        self.at += from_seconds(seconds)
 
 
 class Tasks:
@@ -56,7 +56,7 @@ def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
 
     monkeypatch.setattr("tracker.record.catalog.make_clock", clock_for)
     monkeypatch.setattr("simulator.setup.record.SystemClock", lambda: made)
-    monkeypatch.setattr("simulator.run.driver.time.monotonic", lambda: made.at / 1e6)
+    monkeypatch.setattr("simulator.run.driver.time.monotonic", lambda: to_seconds(made.at))
     return made
 
 
@@ -73,7 +73,7 @@ def arrivals(database: Database, run: Run, place: int = 0) -> list[float]:
     )
     with database.read() as connection:
         at = connection.scalars(query.order_by(transitions.c.number)).all()
-    return [(each - run.started_at) / 1e6 for each in at]
+    return [to_seconds(each - run.started_at) for each in at]
 
 
 def test_a_blast_is_sent_at_once_and_arrives_when_it_begins(

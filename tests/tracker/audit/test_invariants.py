@@ -26,6 +26,7 @@ from tracker.audit.invariants import (
     check_invariants,
 )
 from tracker.audit.messages import MAX_CLOCK_SKEW_MICROSECONDS
+from tracker.clock import from_seconds
 from tracker.record.catalog import Campaign
 from tracker.record.journal import enqueue_batch
 from tracker.store.database import Database
@@ -93,7 +94,7 @@ def gone(number: int, **state: int) -> Any:
 def entered(number: int, status: int, *, seconds: int) -> Any:
     """The message entered a status so much later."""
     of_it = (transitions.c.number == number, transitions.c.status == status)
-    later = transitions.c.at + sa.literal(seconds * 1_000_000, sa.BigInteger)
+    later = transitions.c.at + sa.literal(from_seconds(seconds), sa.BigInteger)
     return sa.update(transitions).where(*of_it).values(at=later)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.factory import AUTHOR, READY, Plan, ended, in_gateway, make_campaign, stopped
-from tracker.clock import Instant
+from tracker.clock import Instant, from_seconds, to_seconds
 from tracker.queries import latencies
 from tracker.queries.latencies import (
     DRIVER_LAG,
@@ -47,7 +47,7 @@ def campaign(database: Database) -> Campaign:
     """Five messages that arrive a second apart: 0 is Not Sent; 1 is delivered; 2 bounces softly,
     then for good; 3 is delivered and bounces late; 4 is in the gateway."""
     made = make_campaign(database, Plan(size=5, attempts=2))
-    arrivals = [START + number * 1_000_000 for number in range(5)]
+    arrivals = [START + from_seconds(number) for number in range(5)]
     batch = enqueue_batch(database, made, batch=0, first=0, size=5, by=AUTHOR, at=arrivals)
     bounced, delivered = ended(Status.SOFT_BOUNCED), ended(Status.DELIVERED)
     refused = stopped(Reason.UNSUBSCRIBED)
@@ -62,12 +62,12 @@ def campaign(database: Database) -> Campaign:
         ([2], in_gateway(2), ended(Status.HARD_BOUNCED, 2), 24),
         ([3], delivered, ended(Status.HARD_BOUNCED), 40),
     ):
-        moved(database, batch, numbers, source, target, START + seconds * 1_000_000)
+        moved(database, batch, numbers, source, target, START + from_seconds(seconds))
     return made
 
 
 def seconds(passages: TransitionTimes, span: latencies.Span) -> list[float]:
-    return sorted((passages.timed(span).took / 1e6).tolist())
+    return sorted(to_seconds(passages.timed(span).took).tolist())
 
 
 def test_each_span_is_from_the_transitions(database: Database, campaign: Campaign) -> None:
@@ -137,7 +137,7 @@ def test_a_percentile_is_the_smallest_that_so_many_do_not_exceed(
 ) -> None:
     found = Latencies(np.array(micros)).percentile(percent)
     assert found is not None
-    value = round(found * 1e6)
+    value = from_seconds(found)
     assert value in micros
     not_exceeding = sum(each <= value for each in micros)
     fewer = sum(each < value for each in micros)

@@ -19,7 +19,7 @@ from tests.support.factory import (
     make_campaign,
     move,
 )
-from tracker.clock import MICROSECOND
+from tracker.clock import from_seconds, to_microseconds
 from tracker.queries.stalled import (
     STALLED_AFTER,
     Standing,
@@ -70,7 +70,7 @@ def test_what_it_needs_follows_from_where_its_messages_are(database: Database) -
     age(database, batch)
     assert [each.step for each in standing(database)] == [Step.SUBMIT]
     now = batch.campaign.clock.now()
-    long_ago = now - LONG_AGO // MICROSECOND
+    long_ago = now - to_microseconds(LONG_AGO)
     other = make_batch(database, Plan(name="other"))
     move(database, other, numbers, READY, in_gateway(1))
     age(database, other, receipts_due_at=long_ago)
@@ -114,7 +114,7 @@ def test_who_waits_on_purpose_does_not_stand(database: Database) -> None:
     move(database, batch, numbers, READY, in_gateway(1))
     age(database, batch)
     assert standing(database) == [], "it waits for receipts that nobody has promised"
-    later = batch.campaign.clock.now() + timedelta(hours=1) // MICROSECOND
+    later = batch.campaign.clock.now() + to_microseconds(timedelta(hours=1))
     age(database, batch, receipts_due_at=later)
     assert standing(database) == []
 
@@ -156,7 +156,7 @@ def test_behind_a_gateway_with_a_rate_batches_wait_for_their_turn(database: Data
 def test_time_is_that_of_the_run(database: Database) -> None:
     batch = make_batch(database)
     with database.write() as connection:
-        hour_ago = batch.campaign.clock.now() - timedelta(hours=1) // MICROSECOND
+        hour_ago = batch.campaign.clock.now() - to_microseconds(timedelta(hours=1))
         connection.execute(sa.update(runs).values(speed=3600.0, started_at=hour_ago))
     with database.read() as connection:
         campaign = catalog.load_campaign(connection, batch.campaign.id)
@@ -184,7 +184,7 @@ def test_the_oldest_message_of_each_stage(database: Database) -> None:
     batch = make_busy_batch(database)
     with database.write() as connection:
         for status, seconds in ((Status.QUEUED, 300), (Status.IN_GATEWAY, 100)):
-            at = batch.campaign.clock.now() - timedelta(seconds=seconds) // MICROSECOND
+            at = batch.campaign.clock.now() - from_seconds(seconds)
             connection.execute(
                 sa.update(transitions).where(transitions.c.status == status).values(at=at)
             )

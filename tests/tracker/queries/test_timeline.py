@@ -19,7 +19,7 @@ from tests.support.factory import (
     stopped,
 )
 from tests.support.tampering import lawless
-from tracker.clock import from_datetime
+from tracker.clock import from_datetime, from_seconds
 from tracker.errors import NotFound
 from tracker.output.report_text import format_timeline as told_text
 from tracker.queries.timeline import MessageTimeline, TimelineEvent, read_timeline
@@ -46,7 +46,7 @@ def play(
     """Move one message through states; the n-th happens n seconds after the first."""
     source = QUEUED
     for second, (step, target) in enumerate(scenes):
-        at = NOON + second * 1_000_000
+        at = NOON + from_seconds(second)
         with entry(database, batch, step, WORKER, started_at=at) as written:
             request = Move(numbers=[number], source=source, target=target, at=at)
             assert written.move(request) == [number]

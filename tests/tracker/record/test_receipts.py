@@ -22,7 +22,7 @@ from tests.support.factory import (
     states,
     stopped,
 )
-from tracker.clock import MICROSECOND
+from tracker.clock import to_microseconds
 from tracker.queries import timeline
 from tracker.record import receipts
 from tracker.record.catalog import Batch
@@ -157,7 +157,7 @@ def test_a_receipt_of_another_batch_is_unknown(database: Database) -> None:
 def test_a_clock_may_be_some_minutes_ahead(database: Database, ahead: int, counts: bool) -> None:
     batch = make_batch(database, Plan(size=1))
     move(database, batch, [0], READY, in_gateway())
-    at = batch.campaign.clock.now() + timedelta(minutes=ahead) // MICROSECOND
+    at = batch.campaign.clock.now() + to_microseconds(timedelta(minutes=ahead))
     take(database, batch, Receipt(0, 1, DELIVERED, at))
     assert states(database, batch)[0] == (ended(DELIVERED) if counts else in_gateway())
     assert refused(database, batch) == ({} if counts else {UNKNOWN: 1})

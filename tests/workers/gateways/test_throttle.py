@@ -20,6 +20,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.support.factory import SPRING, TIMEOUT_SECONDS
+from tracker.clock import SystemClock
 from tracker.errors import UsageError
 from tracker.record.catalog import Batch
 from workers import runtime, tasks
@@ -303,7 +304,7 @@ def test_a_gateway_has_one_throttle_for_all_its_campaigns(
     settled: None, monkeypatch: pytest.MonkeyPatch, broker_url: str
 ) -> None:
     monkeypatch.setenv("SENDTRACE_BROKER_URL", broker_url)
-    limited = replace(SPRING, gateway_rate=1, started_at=time.time_ns() // 1000)
+    limited = replace(SPRING, gateway_rate=1, started_at=SystemClock().now())
     other = replace(limited, id=2, name="summer")
     of_another_database = replace(limited, started_at=limited.started_at + 1)
     took = [

@@ -22,6 +22,7 @@ from tests.support.factory import (
     states,
     stopped,
 )
+from tracker.clock import from_seconds
 from tracker.errors import UsageError
 from tracker.record.catalog import Campaign
 from tracker.record.journal import QUEUED
@@ -283,7 +284,7 @@ def test_a_simulated_outage_is_a_time_since_the_beginning_of_the_run(
     campaign = make_batch(database, Plan(size=2)).campaign
     outage = timedelta(seconds=1), timedelta(seconds=4)
     service = simulated(database, SUBSCRIPTION, outage=outage)
-    now = campaign.started_at + round(seconds * 1e6)
+    now = campaign.started_at + from_seconds(seconds)
     if away:
         with pytest.raises(ServiceUnavailable, match="the subscription service is away"):
             service(campaign, [0, 1], 0, now)

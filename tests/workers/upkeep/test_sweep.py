@@ -16,6 +16,7 @@ from redis import Redis
 
 from tests.support.celery_worker import a_worker
 from tests.support.factory import READY, Plan, age, at_once, make_batch, move
+from tracker.clock import SystemClock, from_seconds
 from tracker.record import catalog
 from tracker.record.catalog import Batch
 from tracker.status import Step
@@ -246,13 +247,11 @@ def _let_time_pass(database: Database, app: Celery, client: Redis) -> float:
         back += SWEEP_INTERVAL_SECONDS
         with database.write() as connection:
             before = connection.execute(sa.select(recoveries)).one()
-            long_ago = before.sent_at - int(SWEEP_INTERVAL_SECONDS * 1e6)
+            long_ago = before.sent_at - from_seconds(SWEEP_INTERVAL_SECONDS)
             connection.execute(sa.update(recoveries).values(sent_at=long_ago))
         with database.read() as connection:
             row = connection.execute(sa.select(recoveries)).one()
-        if datetime.now(UTC).timestamp() * 1e6 - row.sent_at >= sweep_module._requeue_interval(
-            row.times
-        ):
+        if SystemClock().now() - row.sent_at >= sweep_module._requeue_interval(row.times):
             return back
     return back
 
