@@ -12,7 +12,7 @@ from tracker.record import catalog
 from tracker.record.catalog import Campaign, CouponSeries
 from tracker.store.database import Database, connect
 from workers.candidates import load_candidates
-from workers.checks.base import CHECK_STEPS, checks_of, judge
+from workers.checks.base import CHECK_STEPS, checks_of, judge_candidates
 from workers.services.base import SqlServices
 
 ROUND_COUNT = 3
@@ -62,7 +62,7 @@ def _time_round(database: Database, campaign: Campaign, candidates: int) -> tupl
             began = time.perf_counter()
             gathered = load_candidates(database, campaign, numbers, step, services, now)
             loaded = time.perf_counter()
-            verdicts = judge(gathered, checks_of(step), to_datetime(now))
+            verdicts = judge_candidates(gathered, checks_of(step), to_datetime(now))
             judging += time.perf_counter() - loaded
             loading += loaded - began
             assert not verdicts.blocked, "nothing is wrong with anybody, so every check is asked"

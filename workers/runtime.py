@@ -14,7 +14,7 @@ from tracker.store.migrate import migrate
 from workers.gateways.base import Gateway
 from workers.gateways.safety import open_gateway
 from workers.gateways.throttle import RateLimit, SharedThrottle, Throttle, UnlimitedThrottle
-from workers.services.base import Services, factory_of
+from workers.services.base import Services, load_services_factory
 from workers.steps.limits import limit_memory
 from workers.upkeep.broker import make_broker_client
 
@@ -110,4 +110,4 @@ def services_of(campaign: Campaign) -> Services:
 
 @cache
 def _cached_services(kind: str, settings: str) -> Services:
-    return factory_of(kind)(settings, database())
+    return load_services_factory(kind)(settings, database())

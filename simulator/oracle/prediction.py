@@ -6,7 +6,6 @@ The rule book is read here a second time, from labels and draws: no check is ask
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import entry_points
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from simulator.world.outcomes import engaged
 from simulator.world.services import draw_unanswered
 from tracker.status import OPT_OUTS, Engagement, Reason, Status, Step
 from workers.checks.base import third_party_checks
+from workers.plugins import PluginGroup, list_plugin_names
 from workers.services.base import MAX_SERVICE_CALLS
 
 _STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
@@ -345,4 +345,4 @@ def _add_possible_reason(
 
 @cache
 def _installed_handlers() -> frozenset[str]:
-    return frozenset(entry_points(group="sendtrace.handlers").names)
+    return frozenset(list_plugin_names(PluginGroup.HANDLERS))

@@ -39,7 +39,7 @@ from simulator.world.services import SimulatedServicesSettings as ServiceSetting
 from tracker.errors import UsageError
 from tracker.status import Channel
 from tracker.text import suggest_similar
-from workers.gateways.base import can_reach_people, supported_channels
+from workers.gateways.base import load_gateway_kind
 from workers.services.base import ServiceName
 
 
@@ -131,11 +131,12 @@ class Scenario(ScenarioSection):
         """People who were made up have no real gateway, and not every gateway serves a channel."""
         for place, campaign in enumerate(self.campaigns):
             kind = self.gateway_of(campaign).kind
-            if campaign.channel not in supported_channels(kind):
+            gateway = load_gateway_kind(kind)
+            if campaign.channel not in gateway.channels:
                 raise ValueError(
                     f"campaigns[{place}].channel: the gateway {kind} takes no {campaign.channel}"
                 )
-            if can_reach_people(kind) and isinstance(
+            if gateway.reaches_people and isinstance(
                 self.audience_owner_of(campaign).audience, int
             ):
                 raise ValueError(
@@ -173,7 +174,7 @@ class Scenario(ScenarioSection):
     def network_gateways(self) -> list[str]:
         """The kinds of gateways in use that reach people outside."""
         kinds = {self.gateway_of(campaign).kind for campaign in self.campaigns}
-        return sorted(kind for kind in kinds if can_reach_people(kind))
+        return sorted(kind for kind in kinds if load_gateway_kind(kind).reaches_people)
 
     def has_active_series(self, campaign: Campaign) -> bool:
         """Whether a campaign's coupons can be given out; without a name they always can."""

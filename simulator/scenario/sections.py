@@ -26,7 +26,7 @@ from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
 from tracker.status import Channel, Reason
 from tracker.text import suggest_similar
 from workers.candidates import validate_requirements
-from workers.gateways.base import find_gateway_kinds
+from workers.plugins import PluginGroup, list_plugin_names
 
 MAX_CAMPAIGN_MESSAGES = 100_000_000
 """More messages than a campaign can sensibly have: a slip of the keyboard."""
@@ -186,10 +186,9 @@ SIMULATED_GATEWAY_KIND = "simulated"
 
 
 def _validate_gateway_kind(kind: str) -> str:
-    if kind not in find_gateway_kinds():
-        raise ValueError(
-            f"there is no gateway of kind {kind!r}{suggest_similar(kind, find_gateway_kinds())}"
-        )
+    kinds = list_plugin_names(PluginGroup.GATEWAYS)
+    if kind not in kinds:
+        raise ValueError(f"unknown gateway {kind!r}{suggest_similar(kind, kinds)}")
     return kind
 
 

@@ -17,7 +17,7 @@ from tracker.store.database import Database
 from tracker.store.schema import customers
 from workers.checks.base import all_checks
 from workers.rules.rejudge import MESSAGES_PER_CHUNK, CheckErrors, Rules, verdicts
-from workers.services.base import factory_of
+from workers.services.base import load_services_factory
 
 
 def judge_customers(
@@ -40,7 +40,9 @@ def judge_customers(
         for loaded in run.campaigns:
             campaign = loaded.campaign
             rules = Rules(campaign=campaign, checks=checks)
-            services = factory_of(campaign.services_kind)(campaign.services_settings, database)
+            services = load_services_factory(campaign.services_kind)(
+                campaign.services_settings, database
+            )
             for first in range(0, loaded.size, MESSAGES_PER_CHUNK):
                 ids = _read_customer_ids(database, campaign.audience_id, first)
                 now = campaign.clock.now()

@@ -126,7 +126,10 @@ def test_a_run_does_not_begin_with_a_rule_that_cannot_be_loaded(shell: Shell, ac
     scenario = shell.write("small.toml", make_scenario(email=40, sms=20))
     ran = shell.run("simulate", scenario, settings={"PYTHONPATH": str(acme)})
     assert ran.returncode == 2
-    assert "even_numbers (acme_rules:even_numbers) can't be loaded" in ran.stderr
+    assert (
+        "check even_numbers (acme_rules:even_numbers, from acme-rules 1.0): import failed"
+        in ran.stderr
+    )
     assert "Traceback" not in ran.stderr
     assert not shell.home.exists()
 

@@ -15,7 +15,7 @@ from simulator.results.result import RESULT_VERSION, RunConditions
 from simulator.scenario.faults import FaultKind
 from simulator.scenario.file import load_scenario
 from workers.candidates import Candidate
-from workers.checks.base import CHECKS_GROUP
+from workers.plugins import PluginGroup
 from workers.rules.changes import CHANGEABLE_SETTINGS
 from workers.rules.cli import diff_rules
 from workers.rules.pytest_plugin import Judge
@@ -54,7 +54,9 @@ def test_package_of_the_readme_has_the_entry() -> None:
     [project] = [block for block in blocks if "[project]" in block]
     read = tomllib.loads(project)
     assert read["project"].keys() >= {"name", "version"}
-    assert read["project"]["entry-points"][CHECKS_GROUP] == {"left_alone": "acme_rules:left_alone"}
+    assert read["project"]["entry-points"][PluginGroup.CHECKS] == {
+        "left_alone": "acme_rules:left_alone"
+    }
 
 
 def test_faults_of_the_readme_can_be_played(tmp_path: Path) -> None:

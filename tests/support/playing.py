@@ -21,7 +21,7 @@ from tracker.store.database import Database
 from workers.checks.base import checks_of
 from workers.gateways import base as gateways
 from workers.gateways.throttle import UnlimitedThrottle
-from workers.services.base import factory_of
+from workers.services.base import load_services_factory
 from workers.steps import at_gateway, before_gateway
 
 ENOUGH = 100
@@ -50,8 +50,8 @@ def do(
     with database.read() as connection:
         batch = load_batch(connection, batch.campaign.id, batch.batch)
     campaign = batch.campaign
-    asked = factory_of(campaign.services_kind)(campaign.services_settings, database)
-    gateway = gateway or gateways.factory_of(campaign.gateway_kind)(
+    asked = load_services_factory(campaign.services_kind)(campaign.services_settings, database)
+    gateway = gateway or gateways.load_gateway_kind(campaign.gateway_kind).factory(
         campaign.gateway_settings, database
     )
     match step:

@@ -1,50 +1,63 @@
-"""What a check is, which checks there are, and how they judge.
+"""Define checks, find the installed ones, and let them judge candidates.
 
-A check is a pure function of a candidate and the time. It says whether it speaks against sending,
-and names its reason, its step and its place there. The first that speaks gives the message its
-reason.
+A check is a pure function of a candidate and the time. It returns True to block the message. Its
+decorator names the reason that it gives, its step, and its position in the step. The first check
+that blocks a message gives the message its reason.
 
     @check(Reason.NDNC, step=Step.SUPPRESS, order=40)
     def ndnc(candidate: Candidate, now: datetime) -> bool:
-        "The customer is on the National Do Not Call list, and the campaign is an SMS."
+        "Block SMS to customers on the National Do Not Call list."
         return candidate.campaign.channel is Channel.SMS and candidate.subscription.ndnc
 
-An entry in the group ``sendtrace.checks`` of a package's entry points makes it take part.
+A distribution installs a check with an entry in the entry-point group `sendtrace.checks`.
 """
 
 import inspect
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from reprlib import repr as shown
+from importlib.metadata import EntryPoint
+from reprlib import repr as shorten
 
 from tracker.errors import SendtraceError, UsageError
 from tracker.status import Reason, Step
 from tracker.text import join_with_or, suggest_similar
 from workers.candidates import Candidate
-
-CHECKS_GROUP = "sendtrace.checks"
+from workers.plugins import (
+    PluginGroup,
+    describe_plugin,
+    find_plugins,
+    import_plugin,
+    is_third_party,
+    require_parameters,
+)
 
 CHECK_STEPS = (Step.SUPPRESS, Step.VALIDATE)
-"""The steps that judge, in their order."""
+"""The steps that run checks, in their order."""
 
 FAILED_CHECK_REASON = Reason.TIMEOUT
-"""The reason of a message on which a check gave no verdict: nobody knows whether it may be sent."""
+"""The reason of a message whose check failed: without a verdict it must not be sent."""
 
 Rule = Callable[[Candidate, datetime], bool]
-"""True where it speaks against sending. The time is aware, in UTC."""
+"""Returns True to block the message. The time is aware, in UTC."""
 
 
 class InvalidVerdict(SendtraceError):
-    """A rule said neither True nor False."""
+    """A rule returned neither True nor False."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A rule, the reason that it gives, and when it is asked: lower orders first."""
+    """A rule with the reason that it gives and its position.
+
+    Attributes:
+        reason: the reason of the messages that it blocks.
+        step: the step that runs it.
+        order: its position in the step; lower numbers run first.
+        rule: the decorated function.
+    """
 
     reason: Reason
     step: Step
@@ -53,6 +66,7 @@ class Check:
 
     @property
     def name(self) -> str:
+        """The name of the decorated function."""
         return self.rule.__name__
 
     @property
@@ -62,15 +76,21 @@ class Check:
 
     @property
     def sort_key(self) -> tuple[int, int, str]:
-        """Checks in this order are asked one after the other."""
+        """The position among all checks. Equal positions are ordered by name."""
         return CHECK_STEPS.index(self.step), self.order, self.name
 
 
 def check(reason: Reason | str, *, step: Step | str, order: int) -> Callable[[Rule], Check]:
-    """Make a rule a check: with ``reason`` (or its slug), in ``step``, at the place ``order``.
+    """Turn a rule into a check.
 
-    The shipped checks stand at 10, 20, 30 … of their step. Raises :exc:`UsageError` where the
-    reason or the step is none, the order is no whole number, or the rule can't be asked.
+    Args:
+        reason: the reason that the check gives, or its slug.
+        step: `suppress` or `validate`.
+        order: the position in the step. The shipped checks have 10, 20, 30 and so on.
+
+    Raises:
+        UsageError: the reason or the step is unknown, the order is not an integer, or the decorated
+            object is not a plain function of (candidate, now) with a docstring.
     """
 
     def decorate(rule: Rule) -> Check:
@@ -82,153 +102,141 @@ def check(reason: Reason | str, *, step: Step | str, order: int) -> Callable[[Ru
                 rule=_validate_rule(rule),
             )
         except UsageError as error:
-            name = getattr(rule, "__name__", repr(rule))
+            name = rule.__name__ if inspect.isfunction(rule) else repr(rule)
             raise UsageError(f"check {name}: {error}") from None
 
     return decorate
 
 
-def _parse_reason(told: Reason | str) -> Reason:
-    if isinstance(told, Reason):
-        return told
-    known = {each.slug: each for each in Reason}
-    if told not in known:
-        raise UsageError(f"unknown reason {told!r}{suggest_similar(str(told), [*known])}")
-    return known[told]
+def _parse_reason(reason: Reason | str) -> Reason:
+    if isinstance(reason, Reason):
+        return reason
+    by_slug = {each.slug: each for each in Reason}
+    if reason not in by_slug:
+        raise UsageError(f"unknown reason {reason!r}{suggest_similar(str(reason), [*by_slug])}")
+    return by_slug[reason]
 
 
-def _parse_step(told: Step | str) -> Step:
-    if told not in CHECK_STEPS:
-        raise UsageError(f"there is no step {str(told)!r}; expected {join_with_or(CHECK_STEPS)}")
-    return Step(told)
+def _parse_step(step: Step | str) -> Step:
+    if step not in CHECK_STEPS:
+        raise UsageError(f"unknown step {str(step)!r}; expected {join_with_or(CHECK_STEPS)}")
+    return Step(step)
 
 
-def _validate_order(told: object) -> int:
-    if not isinstance(told, int) or isinstance(told, bool):
-        raise UsageError(f"the order {told!r} is no whole number; expected one like 35")
-    return told
+def _validate_order(order: object) -> int:
+    if not isinstance(order, int) or isinstance(order, bool):
+        raise UsageError(f"order: got {order!r}; expected an integer, such as 35")
+    return order
 
 
 def _validate_rule(rule: Rule) -> Rule:
     if not inspect.isfunction(rule):
-        raise UsageError("is no function; expected def NAME(candidate, now)")
+        raise UsageError(f"got {type(rule).__name__}; expected a function (candidate, now)")
     if inspect.iscoroutinefunction(rule):
-        raise UsageError("is an async function, which nobody awaits; expected a plain def")
+        raise UsageError("got an async function; expected a plain def")
     if inspect.isgeneratorfunction(rule):
-        raise UsageError("yields; expected a function that returns True or False")
-    try:
-        inspect.signature(rule).bind(None, None)
-    except TypeError:
-        taken = inspect.signature(rule)
-        raise UsageError(f"takes {taken}; expected (candidate, now)") from None
+        raise UsageError("got a generator function; expected one that returns True or False")
+    require_parameters(rule, ("candidate", "now"))
     if not (rule.__doc__ or "").strip():
-        raise UsageError("has no docstring; expected a line that says its rule")
+        raise UsageError("missing docstring; expected one line that states the rule")
     return rule
 
 
 @cache
-def _load_installed_checks() -> Mapping[str, tuple[EntryPoint, Check]]:
-    found: dict[str, tuple[EntryPoint, Check]] = {}
-    for entry in entry_points(group=CHECKS_GROUP):
-        loaded = load_check(entry)
-        other, _ = found.setdefault(loaded.name, (entry, loaded))
-        if other is not entry:
-            raise UsageError(
-                f"two checks are called {loaded.name}: {other.value} and {entry.value}"
-            )
-    return found
-
-
 def all_checks() -> tuple[Check, ...]:
-    """The installed checks in the order in which they are asked.
+    """Return the installed checks in the order in which they run.
 
-    Raises :exc:`UsageError` that names the entry point where one can't be loaded, is no check, or
-    has the name of another.
+    Raises:
+        UsageError: an entry point can't be loaded, is not a check, or has the name of another one.
+            The message names it.
     """
-    return sort_checks(check for _, check in _load_installed_checks().values())
+    entries: dict[str, EntryPoint] = {}
+    checks: list[Check] = []
+    for entry in find_plugins(PluginGroup.CHECKS):
+        loaded = load_check(entry)
+        if loaded.name in entries:
+            raise UsageError(
+                f"two checks are named {loaded.name}: {describe_plugin(entries[loaded.name])}"
+                f" and {describe_plugin(entry)}"
+            )
+        entries[loaded.name] = entry
+        checks.append(loaded)
+    return sort_checks(checks)
 
 
 def third_party_checks() -> tuple[Check, ...]:
-    """Those of the installed checks that other packages brought."""
-    return sort_checks(
-        check
-        for entry, check in _load_installed_checks().values()
-        if entry.dist is not None and entry.dist.name != "sendtrace"
-    )
-
-
-def sort_checks(checks: Iterable[Check]) -> tuple[Check, ...]:
-    """Checks in the order in which they are asked."""
-    return tuple(sorted(checks, key=lambda each: each.sort_key))
+    """Return the installed checks of distributions other than sendtrace, in their order."""
+    entries = find_plugins(PluginGroup.CHECKS)
+    return sort_checks(load_check(entry) for entry in entries if is_third_party(entry))
 
 
 def checks_of(step: Step) -> tuple[Check, ...]:
-    """The installed checks of a step, in the order in which they are asked."""
-    return tuple(each for each in all_checks() if each.step is step)
+    """Return the installed checks of a step in the order in which they run."""
+    return tuple(check for check in all_checks() if check.step is step)
 
 
-def load_check(entry: EntryPoint, told: str | None = None) -> Check:
-    """The check behind an entry point; :exc:`UsageError` if there is none, that names the entry or
-    says how somebody ``told`` us of it."""
-    told = told or f"the check {entry.name} ({entry.value})"
-    try:
-        loaded = entry.load()
-    except (Exception, SystemExit) as error:  # whatever somebody's module does on import
-        raise UsageError(f"{told} can't be loaded: {_describe_load_error(error)}") from error
+def sort_checks(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Return checks in the order in which they run."""
+    return tuple(sorted(checks, key=lambda check: check.sort_key))
+
+
+def load_check(entry: EntryPoint, *, source: str | None = None) -> Check:
+    """Import the check that an entry point refers to.
+
+    Args:
+        entry: the entry point.
+        source: where its reference comes from, for error messages. Default: the distribution.
+
+    Raises:
+        UsageError: the import fails, or the object is not a check.
+    """
+    loaded = import_plugin(entry, source=source)
     if not isinstance(loaded, Check):
         raise UsageError(
-            f"{told} is no check; decorate the function with"
-            " @check(REASON, step=STEP, order=NUMBER)"
+            f"{source or describe_plugin(entry)}: got {type(loaded).__name__}; expected a function"
+            " decorated with @check(REASON, step=STEP, order=NUMBER)"
         )
     return loaded
 
 
-def _describe_load_error(error: BaseException) -> str:
-    """What went wrong in somebody's module, also where the error itself says little."""
-    match error:
-        case UsageError():
-            return str(error)
-        case SystemExit():
-            return f"it ends the program when it is imported, with sys.exit({error.code!r})"
-        case AttributeError(name=str(name)) if error.obj is not None:
-            known = [each for each in dir(error.obj) if not each.startswith("_")]
-            where = getattr(error.obj, "__name__", type(error.obj).__name__)
-            return f"{where} has no {name}{suggest_similar(name, known)}"
-        case _:
-            return f"{type(error).__name__}: {error}"
-
-
 @dataclass(frozen=True)
 class Verdicts:
-    """Whom the checks stopped: message numbers by reason. ``failure_counts`` counts, by check, the messages
-    for which it gave no verdict, and ``errors`` has the first error of each."""
+    """What checks decided about candidates.
+
+    Attributes:
+        blocked: the numbers of blocked messages by reason.
+        failure_counts: the number of messages on which each check failed, by its name.
+        errors: the first error of each check that failed, by its name.
+    """
 
     blocked: dict[Reason, list[int]]
     failure_counts: Counter[str] = field(default_factory=Counter)
     errors: dict[str, BaseException] = field(default_factory=dict)
 
 
-def judge(candidates: Iterable[Candidate], checks: Sequence[Check], now: datetime) -> Verdicts:
-    """Ask the checks, in their order, about each candidate.
+def judge_candidates(
+    candidates: Iterable[Candidate], checks: Sequence[Check], now: datetime
+) -> Verdicts:
+    """Run checks on each candidate, in their order, until one blocks it.
 
-    A check that raises, or says what is no verdict, makes its message a system error, and stops
-    nothing else.
+    A check that raises, or that returns neither True nor False, blocks its message with
+    `FAILED_CHECK_REASON` and affects no other message.
     """
-    rules = [(each.reason, each.rule) for each in checks]
+    rules = [(check.reason, check.rule) for check in checks]
     blocked: defaultdict[int, list[int]] = defaultdict(list)
     verdicts = Verdicts({})
     for candidate in candidates:
         try:
             for reason, rule in rules:
-                said = rule(candidate, now)
-                if said:
-                    if said is not True:
+                verdict = rule(candidate, now)
+                if verdict:
+                    if verdict is not True:
                         raise InvalidVerdict(
-                            f"{rule.__name__} returned {shown(said)}; expected True or False"
+                            f"{rule.__name__} returned {shorten(verdict)}; expected True or False"
                         )
                     blocked[reason.value].append(candidate.customer.number)
                     break
-        except (Exception, SystemExit) as error:  # somebody's rule may raise anything
+        except (Exception, SystemExit) as error:  # a rule of another package may raise anything
             blocked[FAILED_CHECK_REASON.value].append(candidate.customer.number)
             verdicts.failure_counts[rule.__name__] += 1
             verdicts.errors.setdefault(rule.__name__, error)

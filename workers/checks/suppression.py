@@ -1,4 +1,4 @@
-"""Checks of the step ``suppress``: may this customer be written to at all?"""
+"""Suppression checks: may this message be sent to this customer at all?"""
 
 from datetime import datetime
 
@@ -10,25 +10,25 @@ from workers.services.base import ServiceName
 
 @check(Reason.ORGANIZATION_DISABLED, step=Step.SUPPRESS, order=10)
 def organization_disabled(candidate: Candidate, now: datetime) -> bool:
-    """The organization is disabled."""
+    """Block every message of a disabled organization."""
     return not candidate.campaign.organization.enabled
 
 
 @check(Reason.CONFIGURATION, step=Step.SUPPRESS, order=20)
 def configuration(candidate: Candidate, now: datetime) -> bool:
-    """The organization has the channel off, or there is no sender's name for it."""
+    """Block if the organization has disabled the channel or has no sender name for it."""
     return not (candidate.campaign.channel_enabled and candidate.campaign.sender)
 
 
 @check(Reason.UNSUBSCRIBED, step=Step.SUPPRESS, order=30)
 def unsubscribed(candidate: Candidate, now: datetime) -> bool:
-    """The customer unsubscribed from marketing on the campaign's channel."""
+    """Block if the customer unsubscribed from marketing on the campaign's channel."""
     return candidate.subscription is not None and candidate.subscription.unsubscribed
 
 
 @check(Reason.NDNC, step=Step.SUPPRESS, order=40)
 def ndnc(candidate: Candidate, now: datetime) -> bool:
-    """The customer is on the National Do Not Call list, and the campaign is an SMS."""
+    """Block SMS to customers on the National Do Not Call list."""
     return (
         candidate.campaign.channel is Channel.SMS
         and candidate.subscription is not None
@@ -38,7 +38,7 @@ def ndnc(candidate: Candidate, now: datetime) -> bool:
 
 @check(Reason.BOUNCED_REPEATEDLY, step=Step.SUPPRESS, order=50)
 def bounced_repeatedly(candidate: Candidate, now: datetime) -> bool:
-    """Earlier messages on the channel bounced as often as the organization puts up with."""
+    """Block if hard or soft bounces on the channel have reached the organization's limit."""
     customer, organization = candidate.customer, candidate.campaign.organization
     return (
         customer.hard_bounces >= organization.hard_bounce_limit
@@ -48,12 +48,12 @@ def bounced_repeatedly(candidate: Candidate, now: datetime) -> bool:
 
 @check(Reason.MESSAGE_LIMIT, step=Step.SUPPRESS, order=60)
 def message_limit(candidate: Candidate, now: datetime) -> bool:
-    """The customer has had as many messages in the period as the organization allows."""
+    """Block if the customer has reached the organization's message limit for the period."""
     limit = candidate.campaign.organization.message_limit
     return limit is not None and candidate.recent >= limit
 
 
 @check(Reason.SUBSCRIPTION_SERVICE, step=Step.SUPPRESS, order=70)
 def subscription_service(candidate: Candidate, now: datetime) -> bool:
-    """The subscription service had no answer for the customer, also when asked again."""
+    """Block if the subscription service gave no answer for the customer after retries."""
     return ServiceName.SUBSCRIPTION in candidate.failed

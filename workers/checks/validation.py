@@ -1,4 +1,4 @@
-"""Checks of the step ``validate``: is everything there that the message needs?"""
+"""Validation checks: is all the data that the message needs present and usable?"""
 
 from datetime import date, datetime
 
@@ -10,25 +10,28 @@ from workers.services.base import ServiceName
 
 @check(Reason.EMAIL_MISSING, step=Step.VALIDATE, order=10)
 def email_missing(candidate: Candidate, now: datetime) -> bool:
-    """The customer has no email address. A malformed one is for the gateway to bounce."""
+    """Block email to customers without an email address.
+
+    The gateway bounces a malformed address.
+    """
     return candidate.campaign.channel is Channel.EMAIL and not candidate.customer.email
 
 
 @check(Reason.MOBILE_MISSING_OR_INVALID, step=Step.VALIDATE, order=20)
 def mobile_missing_or_invalid(candidate: Candidate, now: datetime) -> bool:
-    """The customer has no mobile number, or not a possible one."""
+    """Block SMS to customers without a valid mobile number."""
     return candidate.campaign.channel is Channel.SMS and not candidate.customer.mobile_e164
 
 
 @check(Reason.NOT_IN_LOYALTY_PROGRAM, step=Step.VALIDATE, order=30)
 def not_in_loyalty_program(candidate: Candidate, now: datetime) -> bool:
-    """The campaign is for members of the loyalty program, and the customer is none."""
+    """Block if the campaign requires membership and the customer is not a loyalty member."""
     return "membership" in candidate.campaign.requires and not candidate.customer.loyalty_member
 
 
 @check(Reason.COUPON_CONFIGURATION, step=Step.VALIDATE, order=40)
 def coupon_configuration(candidate: Candidate, now: datetime) -> bool:
-    """The campaign gives a coupon of a series that does not exist or is not active."""
+    """Block if the campaign requires a coupon and its series is missing or inactive."""
     if "coupon" not in candidate.campaign.requires:
         return False
     series = candidate.campaign.coupon_series
@@ -37,13 +40,13 @@ def coupon_configuration(candidate: Candidate, now: datetime) -> bool:
 
 @check(Reason.COUPON_ID_MISSING, step=Step.VALIDATE, order=50)
 def coupon_id_missing(candidate: Candidate, now: datetime) -> bool:
-    """The campaign gives a coupon, and the customer has none."""
+    """Block if the campaign requires a coupon and the customer has no coupon id."""
     return candidate.coupon is not None and not candidate.coupon.coupon_id
 
 
 @check(Reason.COUPON_DATE_FORMAT, step=Step.VALIDATE, order=60)
 def coupon_date_format(candidate: Candidate, now: datetime) -> bool:
-    """The coupon's expiry is there and is no date like 2026-12-31."""
+    """Block if the coupon's expiry date is present and not in the format YYYY-MM-DD."""
     if candidate.coupon is None or not candidate.coupon.expires:
         return False
     return _parse_date(candidate.coupon.expires) is None
@@ -51,51 +54,51 @@ def coupon_date_format(candidate: Candidate, now: datetime) -> bool:
 
 @check(Reason.COUPON_EXPIRED, step=Step.VALIDATE, order=70)
 def coupon_expired(candidate: Candidate, now: datetime) -> bool:
-    """The day on which the coupon expires, in UTC, is over."""
+    """Block if the coupon's expiry date has passed, in UTC."""
     day = None if candidate.coupon is None else _parse_date(candidate.coupon.expires)
     return day is not None and day < now.date()
 
 
 @check(Reason.COUPON_REDEEMED, step=Step.VALIDATE, order=80)
 def coupon_redeemed(candidate: Candidate, now: datetime) -> bool:
-    """The coupon was redeemed."""
+    """Block if the coupon has been redeemed."""
     return candidate.coupon is not None and candidate.coupon.redeemed
 
 
 @check(Reason.DATA_MISSING, step=Step.VALIDATE, order=90)
 def data_missing(candidate: Candidate, now: datetime) -> bool:
-    """A last shopped store, profile, tag or field that the campaign needs is absent."""
+    """Block if a last store, profile, tag or field that the campaign requires is missing."""
     customer = candidate.customer
-    for needed in candidate.campaign.requires:
-        match needed:
+    for requirement in candidate.campaign.requires:
+        match requirement:
             case "last_store":
-                present = customer.last_store
+                value = customer.last_store
             case "profile":
-                present = customer.profile
+                value = customer.profile
             case "membership" | "coupon" | "referral":
                 continue
             case _:  # tag:NAME or field:NAME
-                present = customer.value(needed)
-        if not present:
+                value = customer.value(requirement)
+        if not value:
             return True
     return False
 
 
 @check(Reason.GATEWAY_CONFIGURATION, step=Step.VALIDATE, order=100)
 def gateway_configuration(candidate: Candidate, now: datetime) -> bool:
-    """The campaign's gateway is not in use."""
+    """Block if the campaign's gateway is disabled."""
     return not candidate.campaign.gateway_enabled
 
 
 @check(Reason.COUPON_ISSUE, step=Step.VALIDATE, order=110)
 def coupon_issue(candidate: Candidate, now: datetime) -> bool:
-    """The coupon service had no answer for the customer, also when asked again."""
+    """Block if the coupon service gave no answer for the customer after retries."""
     return ServiceName.COUPON in candidate.failed
 
 
 @check(Reason.REFERRAL_SERVICE, step=Step.VALIDATE, order=120)
 def referral_service(candidate: Candidate, now: datetime) -> bool:
-    """The referral service had no answer for the customer, also when asked again."""
+    """Block if the referral service gave no answer for the customer after retries."""
     return ServiceName.REFERRAL in candidate.failed
 
 

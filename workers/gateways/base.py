@@ -6,8 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
-from importlib.metadata import entry_points
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from tracker.clock import Instant
 from tracker.errors import SendtraceError, UsageError
@@ -16,8 +15,7 @@ from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.status import Channel
 from tracker.store.database import Database
-
-GATEWAYS_GROUP = "sendtrace.gateways"
+from workers.plugins import PluginGroup, load_plugin
 
 
 class GatewayUnavailable(SendtraceError):
@@ -117,33 +115,53 @@ class Gateway(Protocol):
 
 
 GatewayFactory = Callable[[str, Database], Gateway]
-"""Makes a gateway from its settings, as they are recorded, and the database.
-
-It may say what it is for: ``network``, whether it reaches people outside, which is assumed where it
-does not say; and ``channels``, which else are all.
-"""
+"""Makes a gateway from its recorded settings (JSON text) and the database."""
 
 
-def find_gateway_kinds() -> list[str]:
-    """The kinds of gateways that there are."""
-    return sorted(entry_points(group=GATEWAYS_GROUP).names)
+@runtime_checkable
+class DeclaresNetwork(Protocol):
+    """A gateway factory that states whether its gateway reaches people outside."""
+
+    network: bool
+
+
+@runtime_checkable
+class DeclaresChannels(Protocol):
+    """A gateway factory that states which channels its gateway serves."""
+
+    channels: Collection[Channel]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayKind:
+    """An installed kind of gateway.
+
+    Attributes:
+        factory: makes a gateway of this kind.
+        reaches_people: whether it sends to people outside; True unless the factory has an
+            attribute `network` that is False.
+        channels: the channels that it serves; all unless the factory has an attribute `channels`.
+    """
+
+    factory: GatewayFactory
+    reaches_people: bool
+    channels: frozenset[Channel]
 
 
 @cache
-def factory_of(kind: str) -> GatewayFactory:
-    """The installed gateway called ``kind``; :exc:`UsageError` if there is none."""
-    if kind not in find_gateway_kinds():
-        known = ", ".join(find_gateway_kinds()) or "none"
-        raise UsageError(f"there is no gateway of kind {kind!r}; installed: {known}")
-    factory: GatewayFactory = entry_points(group=GATEWAYS_GROUP)[kind].load()
-    return factory
-
-
-def can_reach_people(kind: str) -> bool:
-    """Whether a gateway sends to people outside."""
-    return bool(getattr(factory_of(kind), "network", True))
-
-
-def supported_channels(kind: str) -> frozenset[Channel]:
-    """The channels that a gateway serves."""
-    return frozenset(getattr(factory_of(kind), "channels", Channel))
+def load_gateway_kind(name: str) -> GatewayKind:
+    """Return the installed gateway called `name`; raise `UsageError` if it can't be loaded."""
+    factory = load_plugin(PluginGroup.GATEWAYS, name, parameters=("settings", "database"))
+    channels = factory.channels if isinstance(factory, DeclaresChannels) else Channel
+    try:
+        served = frozenset(Channel(channel) for channel in channels)
+    except (TypeError, ValueError):
+        expected = ", ".join(Channel)
+        raise UsageError(
+            f"gateway {name}: channels: got {channels!r}; expected a set of {expected}"
+        ) from None
+    return GatewayKind(
+        factory=factory,
+        reaches_people=not isinstance(factory, DeclaresNetwork) or factory.network,
+        channels=served,
+    )

@@ -23,8 +23,7 @@ from workers.gateways.base import (
     PollResult,
     Submission,
     SubmissionResult,
-    can_reach_people,
-    factory_of,
+    load_gateway_kind,
 )
 
 RESERVED_TOP_LEVEL_DOMAINS = frozenset({"test", "example", "invalid", "localhost"})
@@ -102,12 +101,12 @@ def check_gateway(kind: str, settings: str, database: Database) -> None:
 
 def open_gateway(kind: str, settings: str, database: Database) -> Gateway:
     """A gateway, guarded if it reaches people; :exc:`UsageError` where it may not be used."""
-    factory = factory_of(kind)
-    if not can_reach_people(kind):
-        return factory(settings, database)
+    gateway_kind = load_gateway_kind(kind)
+    if not gateway_kind.reaches_people:
+        return gateway_kind.factory(settings, database)
     if kind not in load_settings().allowed_gateways:
         raise UsageError(
             f"the gateway {kind} reaches people outside; to allow it set"
             f" SENDTRACE_ALLOW_GATEWAYS={kind}"
         )
-    return GuardedGateway(factory(settings, database))
+    return GuardedGateway(gateway_kind.factory(settings, database))

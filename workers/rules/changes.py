@@ -14,7 +14,8 @@ from tracker.record.catalog import Campaign
 from tracker.record.receipts import MAX_BOUNCE_LIMIT
 from tracker.text import suggest_similar
 from workers.candidates import validate_requirements
-from workers.checks.base import CHECKS_GROUP, Check, load_check, sort_checks
+from workers.checks.base import Check, load_check, sort_checks
+from workers.plugins import PluginGroup
 from workers.rules.rejudge import Rules
 
 
@@ -114,4 +115,4 @@ def _import_check(place: str) -> Check:
         raise UsageError(f"--with {place}: expected MODULE:FUNCTION, as in acme_rules:left_alone")
     if os.getcwd() not in sys.path:  # as with python -m, also where a script started us
         sys.path.insert(0, os.getcwd())
-    return load_check(EntryPoint(place, place, CHECKS_GROUP), told=f"--with {place}:")
+    return load_check(EntryPoint(place, place, PluginGroup.CHECKS), source=f"--with {place}")

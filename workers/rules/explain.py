@@ -19,9 +19,9 @@ from tracker.store.database import Database
 from tracker.store.schema import NO_REASON, customers, messages
 from tracker.text import join_with_or
 from workers.candidates import Candidate, load_candidates
-from workers.checks.base import CHECK_STEPS, Check, judge
+from workers.checks.base import CHECK_STEPS, Check, judge_candidates
 from workers.rules.rejudge import MESSAGES_PER_CHUNK, Rules, find_customer_id
-from workers.services.base import factory_of
+from workers.services.base import load_services_factory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Explanation:
 def explain(database: Database, rules: Rules, number: int, now: Instant) -> Explanation:
     """What every check says of a message, not only the first that speaks."""
     campaign = rules.campaign
-    services = factory_of(campaign.services_kind)(campaign.services_settings, database)
+    services = load_services_factory(campaign.services_kind)(campaign.services_settings, database)
     with database.read() as connection:
         customer_id = find_customer_id(connection, campaign, number)
         recorded_outcome = _load_recorded_outcome(connection, campaign, number)
@@ -67,7 +67,7 @@ def explain(database: Database, rules: Rules, number: int, now: Instant) -> Expl
 
 
 def _judge_with_check(check: Check, candidate: Candidate, now: Instant) -> CheckVerdict:
-    result = judge([candidate], [check], to_datetime(now))
+    result = judge_candidates([candidate], [check], to_datetime(now))
     error = next((repr(each) for each in result.errors.values()), None)
     looked_at: dict[str, object] = {}
     watched: Any = _RecordingProxy(candidate, "", looked_at)

@@ -36,9 +36,9 @@ def candidate() -> "Callable[..., Candidate]":
     campaign requires is not there by itself: ``candidate(requires=("tag:city",),
     custom={"tag:city": "Ulm"})``. A keyword that there is not is a :exc:`TypeError`.
     """
-    from workers.rules.valid_candidate import specimen
+    from workers.rules.valid_candidate import make_valid_candidate
 
-    return specimen
+    return make_valid_candidate
 
 
 @pytest.fixture
@@ -50,8 +50,7 @@ def judge() -> Judge:
     error itself comes out: in a test that is what one wants to see.
     """
     from workers.candidates import Candidate
-    from workers.checks.base import CHECK_STEPS, Check, all_checks, sort_checks
-    from workers.checks.base import judge as judge_all
+    from workers.checks.base import CHECK_STEPS, Check, all_checks, judge_candidates, sort_checks
 
     def judge_one(
         candidate: "Candidate", *extra: "Check", now: datetime = DEFAULT_NOW
@@ -65,7 +64,9 @@ def judge() -> Judge:
             raise TypeError(f"now={now!r} has no time zone; expected one, such as tzinfo=UTC")
         checks = sort_checks({check.name: check for check in (*all_checks(), *extra)}.values())
         for step in CHECK_STEPS:
-            verdicts = judge_all([candidate], [each for each in checks if each.step is step], now)
+            verdicts = judge_candidates(
+                [candidate], [each for each in checks if each.step is step], now
+            )
             for error in verdicts.errors.values():
                 raise error
             for reason in verdicts.blocked:

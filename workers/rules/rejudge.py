@@ -17,8 +17,8 @@ from tracker.store.database import Database
 from tracker.store.schema import NO_REASON, customers, messages, steps
 from tracker.text import pluralize
 from workers.candidates import load_candidates
-from workers.checks.base import CHECK_STEPS, FAILED_CHECK_REASON, Check, Verdicts, judge
-from workers.services.base import Services, factory_of
+from workers.checks.base import CHECK_STEPS, FAILED_CHECK_REASON, Check, Verdicts, judge_candidates
+from workers.services.base import Services, load_services_factory
 
 MESSAGES_PER_CHUNK = 10_000
 """Messages that are judged at a time: what bounds the memory."""
@@ -89,7 +89,7 @@ def _judge_step(
         database, rules.campaign, numbers, step, services, now, is_last_try=True, until=now
     )
     checks = [check for check in rules.checks if check.step is step]
-    return judge(candidates, checks, to_datetime(now))
+    return judge_candidates(candidates, checks, to_datetime(now))
 
 
 @dataclass
@@ -113,7 +113,7 @@ def compare_rules(database: Database, before: Rules, after: Rules) -> VerdictDif
     The customers are as they are now: what has happened to them since counts for both.
     """
     campaign = before.campaign
-    services = factory_of(campaign.services_kind)(campaign.services_settings, database)
+    services = load_services_factory(campaign.services_kind)(campaign.services_settings, database)
     found, troubles_before, troubles_after = VerdictDiff(), CheckErrors(), CheckErrors()
     for numbers, recorded, judged_at in _read_recorded_chunks(database, campaign):
         old = verdicts(database, before, services, numbers, judged_at, troubles_before)

@@ -59,7 +59,7 @@ FIELDS_BY_PART: Mapping[str, tuple[str, ...]] = {
 """The parts of a candidate and their fields. A field is looked for in this order."""
 
 
-def specimen(**overrides: Any) -> Candidate:
+def make_valid_candidate(**overrides: Any) -> Candidate:
     """A candidate whom no check speaks against, but for what is ``overrides``.
 
     The coupon and the referral are there if the campaign requires them. The ``mobile`` is read as a

@@ -11,19 +11,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from importlib.metadata import entry_points
 from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
 
 from tracker.clock import Instant
-from tracker.errors import SendtraceError, UsageError
+from tracker.errors import SendtraceError
 from tracker.record.catalog import Campaign
 from tracker.store.database import Database
 from tracker.store.schema import customers
+from workers.plugins import PluginGroup, load_plugin
 from workers.services.handlers import find_handler
-
-SERVICES_GROUP = "sendtrace.services"
 
 RETRY_DELAYS_SECONDS = (0.05, 0.2)
 """Seconds before a service is asked again for those it had no answer for. Real time."""
@@ -84,13 +82,11 @@ ServicesFactory = Callable[[str, Database], Services]
 
 
 @cache
-def factory_of(kind: str) -> ServicesFactory:
-    """The installed services called ``kind``; :exc:`UsageError` if there are none."""
-    found = entry_points(group=SERVICES_GROUP)
-    if kind not in found.names:
-        known = ", ".join(sorted(found.names)) or "none"
-        raise UsageError(f"there are no services of kind {kind!r}; installed: {known}")
-    factory: ServicesFactory = found[kind].load()
+def load_services_factory(kind: str) -> ServicesFactory:
+    """Return the installed services called `kind`; raise `UsageError` if there are none."""
+    factory: ServicesFactory = load_plugin(
+        PluginGroup.SERVICES, kind, parameters=("settings", "database")
+    )
     return factory
 
 

@@ -5,11 +5,9 @@ A handler is an entry of the group ``sendtrace.handlers``; its name is the campa
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
-from importlib.metadata import entry_points
 
 from tracker.record.catalog import Campaign
-
-HANDLERS_GROUP = "sendtrace.handlers"
+from workers.plugins import PluginGroup, list_plugin_names, load_plugin
 
 Handler = Callable[[Campaign, Sequence[int]], Collection[int]]
 """Prepares messages of a campaign; returns the numbers of those that were not ready in time."""
@@ -18,8 +16,9 @@ Handler = Callable[[Campaign, Sequence[int]], Collection[int]]
 @cache
 def find_handler(kind: str) -> Handler | None:
     """The installed handler for a kind of message, if there is one."""
-    found = entry_points(group=HANDLERS_GROUP)
-    handler: Handler | None = found[kind].load() if kind in found.names else None
+    if kind not in list_plugin_names(PluginGroup.HANDLERS):
+        return None
+    handler: Handler = load_plugin(PluginGroup.HANDLERS, kind, parameters=("campaign", "numbers"))
     return handler
 
 

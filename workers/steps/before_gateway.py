@@ -20,7 +20,7 @@ from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import messages, steps
 from workers.candidates import load_candidates
-from workers.checks.base import CHECK_STEPS, Check, judge
+from workers.checks.base import CHECK_STEPS, Check, judge_candidates
 from workers.services.base import ServiceName, Services, call_service
 from workers.services.handlers import find_handler
 from workers.steps.bisection import load_bisected_steps
@@ -50,7 +50,7 @@ def judge_batch(
     candidates = load_candidates(
         database, batch.campaign, numbers, step, services, started_at, is_last_try=is_last_try
     )
-    verdicts = judge(candidates, checks, to_datetime(started_at))
+    verdicts = judge_candidates(candidates, checks, to_datetime(started_at))
     for name, count in verdicts.failure_counts.items():
         logger.error(
             "check %s raised for %d messages of %s, batch %d",

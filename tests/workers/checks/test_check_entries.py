@@ -1,13 +1,12 @@
-"""How a check is added: the decorator, the entry point, and what is said where one is wrong."""
+"""How a check is added: the decorator, the entry point, and the errors for a wrong one."""
 
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from importlib import import_module
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
-from reprlib import repr as shown
+from reprlib import repr as shorten
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,17 +14,27 @@ import pytest
 
 from tests.support.factory import SPRING
 from tests.support.paths import PYPROJECT
+from tests.support.plugins import plugin_installer
 from tracker.errors import UsageError
 from tracker.status import Reason, Step
 from workers import app
 from workers.candidates import Candidate, Customer
-from workers.checks import base
-from workers.checks.base import CHECKS_GROUP, Check, all_checks, check, checks_of, judge
+from workers.checks.base import (
+    CHECK_STEPS,
+    FAILED_CHECK_REASON,
+    Check,
+    all_checks,
+    check,
+    checks_of,
+    judge_candidates,
+    third_party_checks,
+)
+from workers.plugins import PluginGroup
 from workers.services.base import Subscription
 
 NIGHT = datetime.fromisoformat("2026-11-24T23:59:00+00:00")
 
-SOUND = Candidate(Customer(0, "c0", email="anna@example.com"), SPRING, Subscription())
+VALID_CANDIDATE = Candidate(Customer(0, "c0", email="anna@example.com"), SPRING, Subscription())
 
 
 def undocumented(candidate: Candidate, now: datetime) -> bool:
@@ -33,51 +42,52 @@ def undocumented(candidate: Candidate, now: datetime) -> bool:
 
 
 def rule(candidate: Candidate, now: datetime) -> bool:
-    """Speak against nobody.
+    """Block no message.
 
-    This is of no interest.
+    The summary leaves this line out.
     """
     return False
 
 
-async def hasty(candidate: Candidate, now: datetime) -> bool:
-    """Is never awaited."""
+async def asynchronous(candidate: Candidate, now: datetime) -> bool:
+    """Return a coroutine, which is true."""
     return False
 
 
-def lazy(candidate: Candidate, now: datetime) -> Iterator[bool]:
-    """Is a generator, which is always true."""
+def generator(candidate: Candidate, now: datetime) -> Iterator[bool]:
+    """Return a generator, which is true."""
     yield False
 
 
-def blind(now: datetime) -> bool:
-    """Sees no candidate."""
+def one_parameter(now: datetime) -> bool:
+    """Take no candidate."""
     return False
 
 
-def test_every_entry_of_the_project_is_the_check_of_its_name() -> None:
+def test_every_entry_point_of_the_project_is_a_check_of_its_name() -> None:
     project = tomllib.loads(PYPROJECT.read_text())["project"]
-    entries = project["entry-points"][CHECKS_GROUP]
-    assert entries, "there are checks"
+    entries = project["entry-points"][PluginGroup.CHECKS]
+    assert entries, "the project has entry points for checks"
     for name, value in entries.items():
         module, _, attribute = value.partition(":")
         check = getattr(import_module(module), attribute)
         assert isinstance(check, Check)
         assert (name, name) == (check.reason.slug, check.name)
-    installed = {each.name for each in all_checks()}
-    assert set(entries) == installed, "install the project anew, its entries have changed"
+    installed = {check.name for check in all_checks()}
+    assert set(entries) == installed, "the entry points have changed; install the project again"
+    assert third_party_checks() == ()
 
 
-def test_checks_are_asked_in_the_order_of_their_reasons() -> None:
-    assert [each.sort_key for each in all_checks()] == sorted(
-        each.sort_key for each in all_checks()
-    )
-    for step in base.CHECK_STEPS:
-        asked = checks_of(step)
-        assert [each.order for each in asked] == [*range(10, 10 * len(asked) + 1, 10)]
-        assert [each.reason for each in asked] == sorted(each.reason for each in asked)
-        assert {each.reason.step for each in asked} - {step} <= {Step.DISPATCH}
-        assert all(each.summary.endswith(".") for each in asked)
+def test_checks_run_in_the_order_of_their_reasons() -> None:
+    sort_keys = [check.sort_key for check in all_checks()]
+    assert sort_keys == sorted(sort_keys)
+    for step in CHECK_STEPS:
+        checks = checks_of(step)
+        assert [check.order for check in checks] == [*range(10, 10 * len(checks) + 1, 10)]
+        assert [check.reason for check in checks] == sorted(check.reason for check in checks)
+        assert {check.reason.step for check in checks} - {step} <= {Step.DISPATCH}
+        assert all(check.summary.startswith("Block ") for check in checks)
+        assert all(check.summary.endswith(".") for check in checks)
 
 
 @pytest.mark.parametrize("reason", ["ndnc", Reason.NDNC])
@@ -85,200 +95,197 @@ def test_checks_are_asked_in_the_order_of_their_reasons() -> None:
 def test_the_decorator_makes_a_check(reason: Reason | str, step: Step | str) -> None:
     made = check(reason, step=step, order=45)(rule)
     assert made == Check(reason=Reason.NDNC, step=Step.SUPPRESS, order=45, rule=rule)
-    assert (made.name, made.summary) == ("rule", "Speak against nobody.")
+    assert (made.name, made.summary) == ("rule", "Block no message.")
 
 
 @pytest.mark.parametrize(
-    ("reason", "step", "decorated", "words"),
+    ("reason", "step", "decorated", "message"),
     [
         pytest.param(
             "unsubscibed",
             "suppress",
             rule,
-            "check rule: unknown reason 'unsubscibed'; did you mean unsubscribed",
-            id="slip of the keyboard",
+            "check rule: unknown reason 'unsubscibed'; did you mean unsubscribed?",
+            id="misspelled reason",
         ),
         pytest.param(
-            *("zzz", "suppress", rule),
+            "zzz",
+            "suppress",
+            rule,
             "'zzz'; expected one of 22, such as organization_disabled, configuration or",
-            id="far from all",
+            id="unknown reason",
         ),
         pytest.param(
             Reason.NDNC,
             "supress",
             rule,
-            "check rule: there is no step 'supress'; expected suppress or validate",
-            id="no such step",
-        ),
-        pytest.param(Reason.NDNC, Step.DISPATCH, rule, "no step 'dispatch'", id="does not judge"),
-        pytest.param(
-            Reason.NDNC, "suppress", undocumented, "check undocumented: has no docstring", id="mute"
+            "check rule: unknown step 'supress'; expected suppress or validate",
+            id="unknown step",
         ),
         pytest.param(
-            *(Reason.NDNC, "suppress", hasty, "check hasty: is an async function"), id="async"
+            Reason.NDNC,
+            Step.DISPATCH,
+            rule,
+            "check rule: unknown step 'dispatch'; expected suppress or validate",
+            id="step without checks",
         ),
-        pytest.param(Reason.NDNC, "suppress", lazy, "check lazy: yields", id="generator"),
         pytest.param(
-            *(Reason.NDNC, "suppress", blind),
-            "check blind: takes (now: datetime.datetime) -> bool; expected (candidate, now)",
+            Reason.NDNC,
+            "suppress",
+            undocumented,
+            "check undocumented: missing docstring; expected one line that states the rule",
+            id="no docstring",
+        ),
+        pytest.param(
+            Reason.NDNC,
+            "suppress",
+            asynchronous,
+            "check asynchronous: got an async function; expected a plain def",
+            id="async",
+        ),
+        pytest.param(
+            Reason.NDNC,
+            "suppress",
+            generator,
+            "check generator: got a generator function; expected one that returns True or False",
+            id="generator",
+        ),
+        pytest.param(
+            Reason.NDNC,
+            "suppress",
+            one_parameter,
+            "check one_parameter: got signature (now: datetime.datetime) -> bool;"
+            " expected (candidate, now)",
             id="one parameter",
         ),
-        pytest.param(Reason.NDNC, "suppress", 3, "check 3: is no function", id="no function"),
+        pytest.param(
+            Reason.NDNC,
+            "suppress",
+            3,
+            "check 3: got int; expected a function (candidate, now)",
+            id="not a function",
+        ),
     ],
 )
-def test_the_decorator_says_what_is_wrong(
-    reason: Reason | str, step: Step | str, decorated: Any, words: str
+def test_the_decorator_refuses_a_wrong_check(
+    reason: Reason | str, step: Step | str, decorated: Any, message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
         check(reason, step=step, order=1)(decorated)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("order", ["x", None, 1.5, True])
-def test_an_order_is_a_whole_number(order: Any) -> None:
-    with pytest.raises(UsageError, match=r"check rule: the order .* is no whole number"):
+def test_an_order_must_be_an_integer(order: Any) -> None:
+    with pytest.raises(UsageError, match=r"check rule: order: got .*; expected an integer"):
         check(Reason.NDNC, step="suppress", order=order)(rule)
 
 
-@pytest.mark.parametrize("said", ["a word", 1, object(), [0]])
-def test_what_is_no_verdict_is_an_error(said: Any) -> None:
+@pytest.mark.parametrize("returned", ["a word", 1, object(), [0]])
+def test_a_rule_must_return_true_or_false(returned: Any) -> None:
     def talkative(candidate: Candidate, now: datetime) -> Any:
-        """Says something else."""
-        return said
+        """Return something else."""
+        return returned
 
     made = check(Reason.NDNC, step="suppress", order=1)(talkative)
-    verdicts = judge([SOUND], [made], NIGHT)
-    assert verdicts.blocked == {base.FAILED_CHECK_REASON: [0]}
+    verdicts = judge_candidates([VALID_CANDIDATE], [made], NIGHT)
+    assert verdicts.blocked == {FAILED_CHECK_REASON: [0]}
     assert str(verdicts.errors["talkative"]) == (
-        f"talkative returned {shown(said)}; expected True or False"
+        f"talkative returned {shorten(returned)}; expected True or False"
     )
 
 
-def test_a_rule_that_ends_the_program_ends_nothing() -> None:
+def test_a_rule_cannot_end_the_process() -> None:
     def final(candidate: Candidate, now: datetime) -> bool:
-        """Goes too far."""
+        """End the process."""
         raise SystemExit(3)
 
     made = check(Reason.NDNC, step="suppress", order=1)(final)
-    assert judge([SOUND], [made], NIGHT).blocked == {base.FAILED_CHECK_REASON: [0]}
+    verdicts = judge_candidates([VALID_CANDIDATE], [made], NIGHT)
+    assert verdicts.blocked == {FAILED_CHECK_REASON: [0]}
 
 
 @pytest.fixture
-def forget() -> Iterator[None]:
-    """Have the installed checks looked up anew, in the test and after it."""
-    base._load_installed_checks.cache_clear()
-    yield
-    base._load_installed_checks.cache_clear()
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    with plugin_installer(tmp_path, monkeypatch) as installer:
+        yield installer
 
 
-@pytest.fixture
-def install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget: None
-) -> Iterator[Callable[..., None]]:
-    """Install a package with a module ``extra`` of some source and with entries for checks."""
-
-    def package(source: str, **entries: str) -> None:
-        (tmp_path / "extra.py").write_text(source)
-        metadata = tmp_path / "extra-1.0.dist-info"
-        metadata.mkdir()
-        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: extra\nVersion: 1.0\n")
-        lines = [f"[{CHECKS_GROUP}]", *(f"{name} = {value}" for name, value in entries.items())]
-        (metadata / "entry_points.txt").write_text("\n".join(lines))
-        monkeypatch.syspath_prepend(tmp_path)
-        sys.modules.pop("extra", None)
-        base._load_installed_checks.cache_clear()
-
-    yield package
-    monkeypatch.undo()
-    sys.modules.pop("extra", None)
-
-
-EXTRA = """\
+EXTRA_MODULE = """\
 from workers.checks.base import check
 
 @check("configuration", step="suppress", order=25)
 def night(candidate, now):
-    "It is too late in the evening."
+    "Block messages after 23:00."
     return now.hour >= 23
 
 @check("data_missing", step="suppress", order=10)
 def another(candidate, now):
-    "Nobody."
+    "Block no message."
     return False
 """
 
 
-def test_a_check_is_added_by_a_function_and_an_entry(install: Callable[..., None]) -> None:
-    before = judge([SOUND], checks_of(Step.SUPPRESS), NIGHT)
-    install(EXTRA, night="extra:night")
-    after = judge([SOUND], checks_of(Step.SUPPRESS), NIGHT)
+def test_a_function_and_an_entry_point_add_a_check(install: Callable[..., None]) -> None:
+    before = judge_candidates([VALID_CANDIDATE], checks_of(Step.SUPPRESS), NIGHT)
+    install(EXTRA_MODULE, night="extra:night")
+    after = judge_candidates([VALID_CANDIDATE], checks_of(Step.SUPPRESS), NIGHT)
     assert (before.blocked, after.blocked) == ({}, {Reason.CONFIGURATION: [0]})
-    assert "night" not in [each.name for each in checks_of(Step.VALIDATE)]
+    assert "night" not in [check.name for check in checks_of(Step.VALIDATE)]
+    assert [check.name for check in third_party_checks()] == ["night"]
 
 
-def test_an_added_check_is_asked_at_its_place(install: Callable[..., None]) -> None:
-    install(EXTRA, night="extra:night", another="extra:another")
-    asked = [each.name for each in checks_of(Step.SUPPRESS)]
-    assert asked[:5] == [
-        *("another", "organization_disabled"),  # at one place, by their names
-        *("configuration", "night", "unsubscribed"),
-    ]
+def test_an_added_check_runs_at_its_position(install: Callable[..., None]) -> None:
+    install(EXTRA_MODULE, night="extra:night", another="extra:another")
+    names = [check.name for check in checks_of(Step.SUPPRESS)]
+    at_position_10 = ["another", "organization_disabled"]
+    assert names[:5] == [*at_position_10, "configuration", "night", "unsubscribed"]
 
 
 @pytest.mark.parametrize(
-    ("value", "source", "words"),
+    ("source", "problem"),
     [
-        pytest.param("no_such_module:check", "", "No module named", id="no such module"),
-        pytest.param("extra:nihgt", EXTRA, "has no nihgt; did you mean night?", id="no such name"),
+        pytest.param("", "import failed: extra has no 'night'", id="no such name"),
         pytest.param(
-            *("extra:plain", "def plain(candidate, now): return True", "decorate the function"),
+            "def night(candidate, now): return True",
+            "got function; expected a function decorated with @check(REASON,",
             id="not decorated",
         ),
-        pytest.param("extra:CHECKS", "CHECKS = 3", "is no check", id="no function"),
-        pytest.param("extra:check", "def check(:", "SyntaxError", id="syntax error"),
+        pytest.param("night = 3", "got int; expected a function decorated", id="not a function"),
         pytest.param(
-            *("extra:check", "raise ValueError('no file')", "ValueError: no file"),
-            id="fails on import",
+            EXTRA_MODULE.replace("suppress", "sup"),
+            "import failed: check night: unknown step 'sup'",
+            id="unknown step",
         ),
         pytest.param(
-            *("extra:check", "import sys; sys.exit(4)", "ends the program when it is imported"),
-            id="ends the program",
-        ),
-        pytest.param(
-            *("extra:night", EXTRA.replace("suppress", "sup"), "check night: there is no step"),
-            id="wrongly decorated",
-        ),
-        pytest.param(
-            *("extra:night", EXTRA.replace("25", "'x'"), "check night: the order 'x'"),
-            id="no number",
-        ),
-        pytest.param(
-            "extra:night",
-            EXTRA.replace('"configuration"', "Reason.CONFIGURATOIN").replace(
+            EXTRA_MODULE.replace('"configuration"', "Reason.CONFIGURATOIN").replace(
                 "from", "from tracker.status import Reason\nfrom", 1
             ),
-            "Reason has no CONFIGURATOIN; did you mean CONFIGURATION",
-            id="no such reason",
+            "import failed: Reason has no 'CONFIGURATOIN'; did you mean CONFIGURATION",
+            id="unknown reason",
         ),
     ],
 )
-def test_an_entry_that_is_no_check_is_named(
-    install: Callable[..., None], value: str, source: str, words: str
+def test_an_entry_point_that_is_not_a_check_is_named(
+    install: Callable[..., None], source: str, problem: str
 ) -> None:
-    install(source, broken=value)
+    install(source, broken="extra:night")
     with pytest.raises(UsageError) as caught:
         all_checks()
-    for each in ("broken", value, words):
-        assert each in str(caught.value)
+    assert f"check broken (extra:night, from extra 1.0): {problem}" in str(caught.value)
 
 
-def test_two_checks_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch, forget: None) -> None:
-    twins = [
-        EntryPoint(name, f"workers.checks.suppression:{attribute}", CHECKS_GROUP)
+def test_two_checks_of_one_name_are_refused(
+    monkeypatch: pytest.MonkeyPatch, install: Callable[..., None]
+) -> None:
+    entries = [
+        EntryPoint(name, f"workers.checks.suppression:{attribute}", PluginGroup.CHECKS)
         for name, attribute in [("one", "ndnc"), ("other", "unsubscribed"), ("again", "ndnc")]
     ]
-    monkeypatch.setattr(base, "entry_points", lambda **_: EntryPoints(twins))
-    with pytest.raises(UsageError, match=r"two checks are called ndnc: .*:ndnc and .*:ndnc"):
+    monkeypatch.setattr("workers.plugins.entry_points", lambda **_: EntryPoints(entries))
+    with pytest.raises(
+        UsageError, match=r"two checks are named ndnc: check one .* and check again"
+    ):
         all_checks()
 
 
@@ -290,5 +297,5 @@ def test_a_worker_does_not_start_with_a_broken_check(install: Callable[..., None
     )
     app.exit_if_misconfigured(conf=conf)
     install("", broken="extra:no_such_check")
-    with pytest.raises(SystemExit, match=r"sendtrace: the check broken .* can't be loaded"):
+    with pytest.raises(SystemExit, match=r"sendtrace: check broken .* import failed"):
         app.exit_if_misconfigured(conf=conf)

@@ -1,4 +1,4 @@
-"""The checks: what each speaks against, and that a message gets exactly one verdict."""
+"""The checks: what each of them blocks, and that a message gets exactly one verdict."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,11 +19,11 @@ from workers.checks.base import (
     all_checks,
     check,
     checks_of,
-    judge,
+    judge_candidates,
     sort_checks,
 )
 from workers.rules.pytest_plugin import Judge
-from workers.rules.valid_candidate import VALID_CAMPAIGN, VALID_ORGANIZATION, specimen
+from workers.rules.valid_candidate import VALID_CAMPAIGN, VALID_ORGANIZATION, make_valid_candidate
 from workers.services.base import Coupon, ServiceName, Subscription
 
 NOW = datetime(2026, 11, 24, 23, 59, tzinfo=UTC)
@@ -33,141 +33,145 @@ Make = Callable[..., Candidate]
 
 @dataclass(frozen=True)
 class Example:
-    """What is different about a candidate, and whether the check ``check`` speaks against it."""
+    """A valid candidate with some overrides, and whether the check `check` blocks it."""
 
     check: str
     title: str
-    speaks: bool
-    different: dict[str, Any]
+    is_blocked: bool
+    overrides: dict[str, Any]
 
 
-def against(check: str, title: str, **different: Any) -> Example:
-    return Example(check, title, True, different)
+def blocks(check: str, title: str, **overrides: Any) -> Example:
+    return Example(check, title, True, overrides)
 
 
-def nothing(check: str, title: str, **different: Any) -> Example:
-    return Example(check, title, False, different)
+def passes(check: str, title: str, **overrides: Any) -> Example:
+    return Example(check, title, False, overrides)
 
 
-def coupon(**different: Any) -> dict[str, Any]:
-    """A campaign that gives coupons, of which the customer's is ``different``."""
-    return {"requires": ("coupon",), **different}
+def coupon(**overrides: Any) -> dict[str, Any]:
+    """Return overrides for a campaign that requires a coupon."""
+    return {"requires": ("coupon",), **overrides}
 
 
 def failing(service: ServiceName) -> dict[str, Any]:
-    """A service has no answer."""
+    """Return overrides for a candidate for whom a service gave no answer."""
     return {"requires": ("coupon", "referral"), "failed": frozenset({service})}
 
 
-STALE = CouponSeries(name="last-year", active=False)
+INACTIVE_SERIES = CouponSeries(name="last-year", active=False)
 
-PATIENT = {"hard_bounce_limit": 5, "soft_bounce_limit": 9}
+HIGH_LIMITS = {"hard_bounce_limit": 5, "soft_bounce_limit": 9}
 
 EXAMPLES = (
-    nothing("organization_disabled", "enabled"),
-    against("organization_disabled", "disabled", enabled=False),
-    nothing("configuration", "all in order"),
-    against("configuration", "channel off", channel_enabled=False),
-    against("configuration", "no sender", channel="sms", sender=""),
-    nothing("unsubscribed", "subscribed"),
-    against("unsubscribed", "email", unsubscribed=True),
-    against("unsubscribed", "sms", channel="sms", unsubscribed=True),
-    nothing("unsubscribed", "nobody knows", subscription=None),
-    against("ndnc", "sms to a listed number", channel="sms", ndnc=True),
-    nothing("ndnc", "sms to an unlisted number", channel="sms"),
-    nothing("ndnc", "nobody knows", channel="sms", subscription=None),
-    nothing("ndnc", "email", ndnc=True),
-    nothing("bounced_repeatedly", "never"),
-    against("bounced_repeatedly", "1 hard", hard_bounces=1),
-    nothing("bounced_repeatedly", "2 soft", soft_bounces=2),
-    against("bounced_repeatedly", "3 soft", soft_bounces=3),
-    nothing(
-        "bounced_repeatedly", "fewer than one takes", **PATIENT, hard_bounces=4, soft_bounces=8
+    passes("organization_disabled", "enabled"),
+    blocks("organization_disabled", "disabled", enabled=False),
+    passes("configuration", "channel on, sender set"),
+    blocks("configuration", "channel off", channel_enabled=False),
+    blocks("configuration", "no sender", channel="sms", sender=""),
+    passes("unsubscribed", "subscribed"),
+    blocks("unsubscribed", "email", unsubscribed=True),
+    blocks("unsubscribed", "sms", channel="sms", unsubscribed=True),
+    passes("unsubscribed", "subscription unknown", subscription=None),
+    blocks("ndnc", "sms to a listed number", channel="sms", ndnc=True),
+    passes("ndnc", "sms to an unlisted number", channel="sms"),
+    passes("ndnc", "subscription unknown", channel="sms", subscription=None),
+    passes("ndnc", "email", ndnc=True),
+    passes("bounced_repeatedly", "never"),
+    blocks("bounced_repeatedly", "1 hard", hard_bounces=1),
+    passes("bounced_repeatedly", "2 soft", soft_bounces=2),
+    blocks("bounced_repeatedly", "3 soft", soft_bounces=3),
+    passes("bounced_repeatedly", "below the limits", **HIGH_LIMITS, hard_bounces=4, soft_bounces=8),
+    blocks("bounced_repeatedly", "soft limit reached", **HIGH_LIMITS, soft_bounces=9),
+    passes("message_limit", "unlimited", recent=99),
+    passes("message_limit", "one below the limit", message_limit=2, recent=1),
+    blocks("message_limit", "limit reached", message_limit=2, recent=2),
+    blocks("message_limit", "limit exceeded", channel="sms", message_limit=2, recent=3),
+    passes("subscription_service", "answered"),
+    passes("subscription_service", "another failed", **failing(ServiceName.COUPON)),
+    blocks("subscription_service", "failed", **failing(ServiceName.SUBSCRIPTION)),
+    blocks("email_missing", "none", email=None),
+    blocks("email_missing", "empty", email=""),
+    passes("email_missing", "malformed is not missing", email="anna"),
+    passes("email_missing", "sms", channel="sms", email=None),
+    blocks("mobile_missing_or_invalid", "none", channel="sms", mobile=None, mobile_e164=None),
+    blocks("mobile_missing_or_invalid", "no number", channel="sms", mobile="12", mobile_e164=None),
+    passes("mobile_missing_or_invalid", "possible", channel="sms"),
+    passes("mobile_missing_or_invalid", "email", mobile_e164=None),
+    blocks(
+        "not_in_loyalty_program", "not a member", requires=("membership",), loyalty_member=False
     ),
-    against("bounced_repeatedly", "as many soft ones as one takes", **PATIENT, soft_bounces=9),
-    nothing("message_limit", "unlimited", recent=99),
-    nothing("message_limit", "one to go", message_limit=2, recent=1),
-    against("message_limit", "had them all", message_limit=2, recent=2),
-    against("message_limit", "had more", channel="sms", message_limit=2, recent=3),
-    nothing("subscription_service", "answered"),
-    nothing("subscription_service", "another failed", **failing(ServiceName.COUPON)),
-    against("subscription_service", "failed", **failing(ServiceName.SUBSCRIPTION)),
-    against("email_missing", "none", email=None),
-    against("email_missing", "empty", email=""),
-    nothing("email_missing", "malformed is not missing", email="anna"),
-    nothing("email_missing", "sms", channel="sms", email=None),
-    against("mobile_missing_or_invalid", "none", channel="sms", mobile=None, mobile_e164=None),
-    against("mobile_missing_or_invalid", "no number", channel="sms", mobile="12", mobile_e164=None),
-    nothing("mobile_missing_or_invalid", "possible", channel="sms"),
-    nothing("mobile_missing_or_invalid", "email", mobile_e164=None),
-    against("not_in_loyalty_program", "no member", requires=("membership",), loyalty_member=False),
-    nothing("not_in_loyalty_program", "member", requires=("membership",)),
-    nothing("not_in_loyalty_program", "for everybody", requires=("coupon",), loyalty_member=False),
-    against("coupon_configuration", "no such series", **coupon(coupon_series=None)),
-    against("coupon_configuration", "series is over", **coupon(coupon_series=STALE)),
-    nothing("coupon_configuration", "active", **coupon()),
-    nothing("coupon_configuration", "not needed", coupon_series=None),
-    against("coupon_id_missing", "none", **coupon(coupon_id=None)),
-    nothing("coupon_id_missing", "one", **coupon()),
-    nothing("coupon_id_missing", "not needed", coupon_id=None),
-    against("coupon_date_format", "words", **coupon(expires="end of season")),
-    against("coupon_date_format", "day first", **coupon(expires="31/12/2031")),
-    against("coupon_date_format", "no such day", **coupon(expires="2027-02-29")),
-    nothing("coupon_date_format", "a date", **coupon()),
-    nothing("coupon_date_format", "past is a date", **coupon(expires="2020-01-31")),
-    nothing("coupon_date_format", "never expires", **coupon(expires=None)),
-    nothing("coupon_date_format", "not needed", expires="soon"),
-    against("coupon_expired", "yesterday", **coupon(expires="2026-11-23")),
-    nothing("coupon_expired", "its last day", **coupon(expires="2026-11-24")),
-    nothing("coupon_expired", "never expires", **coupon(expires=None)),
-    nothing("coupon_expired", "no date", **coupon(expires="soon")),
-    nothing("coupon_expired", "not needed", expires="2020-01-31"),
-    against("coupon_redeemed", "redeemed", **coupon(redeemed=True)),
-    nothing("coupon_redeemed", "not yet", **coupon()),
-    nothing("coupon_redeemed", "not needed", redeemed=True),
-    against("data_missing", "no store", requires=("last_store",), last_store=None),
-    nothing("data_missing", "a store", requires=("last_store",)),
-    against("data_missing", "no profile", requires=("profile",), profile=None),
-    nothing("data_missing", "a profile", requires=("profile",)),
-    against("data_missing", "no tag", requires=("tag:city",)),
-    against("data_missing", "empty tag", requires=("tag:city",), custom='{"tag:city":""}'),
-    nothing("data_missing", "a tag", requires=("tag:city",), custom='{"tag:city":"X"}'),
-    against("data_missing", "tag is no field", requires=("field:a",), custom='{"tag:a":"X"}'),
-    against("data_missing", "one of two", channel="sms", requires=("last_store", "field:size")),
-    nothing("data_missing", "needs none", requires=("coupon", "membership", "referral")),
-    nothing("data_missing", "not needed", last_store=None, profile=None),
-    nothing("gateway_configuration", "in use"),
-    against("gateway_configuration", "not in use", gateway_enabled=False),
-    nothing("coupon_issue", "answered", **coupon()),
-    nothing("coupon_issue", "another failed", **failing(ServiceName.REFERRAL)),
-    against("coupon_issue", "failed", **failing(ServiceName.COUPON)),
-    nothing("referral_service", "answered", requires=("referral",)),
-    nothing("referral_service", "another failed", **failing(ServiceName.SUBSCRIPTION)),
-    against("referral_service", "failed", **failing(ServiceName.REFERRAL)),
+    passes("not_in_loyalty_program", "member", requires=("membership",)),
+    passes(
+        "not_in_loyalty_program",
+        "membership not required",
+        requires=("coupon",),
+        loyalty_member=False,
+    ),
+    blocks("coupon_configuration", "unknown series", **coupon(coupon_series=None)),
+    blocks("coupon_configuration", "inactive series", **coupon(coupon_series=INACTIVE_SERIES)),
+    passes("coupon_configuration", "active", **coupon()),
+    passes("coupon_configuration", "not required", coupon_series=None),
+    blocks("coupon_id_missing", "none", **coupon(coupon_id=None)),
+    passes("coupon_id_missing", "one", **coupon()),
+    passes("coupon_id_missing", "not required", coupon_id=None),
+    blocks("coupon_date_format", "words", **coupon(expires="end of season")),
+    blocks("coupon_date_format", "day first", **coupon(expires="31/12/2031")),
+    blocks("coupon_date_format", "impossible date", **coupon(expires="2027-02-29")),
+    passes("coupon_date_format", "a date", **coupon()),
+    passes("coupon_date_format", "past date", **coupon(expires="2020-01-31")),
+    passes("coupon_date_format", "never expires", **coupon(expires=None)),
+    passes("coupon_date_format", "not required", expires="soon"),
+    blocks("coupon_expired", "yesterday", **coupon(expires="2026-11-23")),
+    passes("coupon_expired", "last day", **coupon(expires="2026-11-24")),
+    passes("coupon_expired", "never expires", **coupon(expires=None)),
+    passes("coupon_expired", "not a date", **coupon(expires="soon")),
+    passes("coupon_expired", "not required", expires="2020-01-31"),
+    blocks("coupon_redeemed", "redeemed", **coupon(redeemed=True)),
+    passes("coupon_redeemed", "not yet", **coupon()),
+    passes("coupon_redeemed", "not required", redeemed=True),
+    blocks("data_missing", "no store", requires=("last_store",), last_store=None),
+    passes("data_missing", "a store", requires=("last_store",)),
+    blocks("data_missing", "no profile", requires=("profile",), profile=None),
+    passes("data_missing", "a profile", requires=("profile",)),
+    blocks("data_missing", "no tag", requires=("tag:city",)),
+    blocks("data_missing", "empty tag", requires=("tag:city",), custom='{"tag:city":""}'),
+    passes("data_missing", "a tag", requires=("tag:city",), custom='{"tag:city":"X"}'),
+    blocks("data_missing", "tag instead of field", requires=("field:a",), custom='{"tag:a":"X"}'),
+    blocks("data_missing", "one of two", channel="sms", requires=("last_store", "field:size")),
+    passes("data_missing", "no data required", requires=("coupon", "membership", "referral")),
+    passes("data_missing", "not required", last_store=None, profile=None),
+    passes("gateway_configuration", "enabled"),
+    blocks("gateway_configuration", "disabled", gateway_enabled=False),
+    passes("coupon_issue", "answered", **coupon()),
+    passes("coupon_issue", "another failed", **failing(ServiceName.REFERRAL)),
+    blocks("coupon_issue", "failed", **failing(ServiceName.COUPON)),
+    passes("referral_service", "answered", requires=("referral",)),
+    passes("referral_service", "another failed", **failing(ServiceName.SUBSCRIPTION)),
+    blocks("referral_service", "failed", **failing(ServiceName.REFERRAL)),
 )
 
 
-INSTALLED = {each.name: each for each in all_checks()}
+INSTALLED = {check.name: check for check in all_checks()}
 
-NO_CHECKS = {Reason.OUT_OF_CREDIT, Reason.TIMEOUT, Reason.HANDLER_NOT_FOUND}
-"""Reasons that no check gives, but the step dispatch."""
+DISPATCH_REASONS = {Reason.OUT_OF_CREDIT, Reason.TIMEOUT, Reason.HANDLER_NOT_FOUND}
+"""Reasons that the step `dispatch` gives, not a check."""
 
 
 @pytest.mark.parametrize(
-    "example", EXAMPLES, ids=[f"{each.check}-{each.title}" for each in EXAMPLES]
+    "example", EXAMPLES, ids=[f"{example.check}-{example.title}" for example in EXAMPLES]
 )
-def test_a_check_speaks_against_what_it_is_for(
-    example: Example, candidate: Make, judge: Judge
-) -> None:
-    check, made = INSTALLED[example.check], candidate(**example.different)
-    assert check.rule(made, NOW) is example.speaks
-    assert (judge(made, now=NOW) is check.reason) is example.speaks
+def test_a_check_blocks_its_examples_alone(example: Example, candidate: Make, judge: Judge) -> None:
+    check, made = INSTALLED[example.check], candidate(**example.overrides)
+    assert check.rule(made, NOW) is example.is_blocked
+    assert (judge(made, now=NOW) is check.reason) is example.is_blocked
 
 
 def test_every_reason_has_examples_of_both_kinds() -> None:
-    for speaks in (True, False):
-        assert {each.check for each in EXAMPLES if each.speaks is speaks} == set(INSTALLED)
-    assert {each.reason for each in INSTALLED.values()} == {*Reason} - NO_CHECKS
+    for is_blocked in (True, False):
+        covered = {example.check for example in EXAMPLES if example.is_blocked is is_blocked}
+        assert covered == set(INSTALLED)
+    assert {check.reason for check in INSTALLED.values()} == {*Reason} - DISPATCH_REASONS
 
 
 texts = st.sampled_from([None, "", "x"])
@@ -190,7 +194,7 @@ customers = st.builds(
     custom=st.sampled_from(["{}", '{"tag:a":"x"}', '{"field:a":"x"}']),
 )
 
-needs = st.lists(
+requirements = st.lists(
     st.sampled_from(
         ["coupon", "referral", "membership", "last_store", "profile", "tag:a", "field:a"]
     ),
@@ -213,14 +217,14 @@ organizations = st.builds(
 )
 
 campaigns = st.builds(
-    lambda requires, **different: replace(VALID_CAMPAIGN, requires=tuple(requires), **different),
-    requires=needs,
+    lambda requires, **fields: replace(VALID_CAMPAIGN, requires=tuple(requires), **fields),
+    requires=requirements,
     channel=st.sampled_from(Channel),
     organization=organizations,
     channel_enabled=mostly,
     sender=st.sampled_from(["Acme", "Acme", ""]),
     coupon_series=st.sampled_from(
-        [VALID_CAMPAIGN.coupon_series, VALID_CAMPAIGN.coupon_series, STALE, None]
+        [VALID_CAMPAIGN.coupon_series, VALID_CAMPAIGN.coupon_series, INACTIVE_SERIES, None]
     ),
     gateway_enabled=mostly,
 )
@@ -238,21 +242,21 @@ candidates = st.builds(
 
 batches = st.lists(candidates, min_size=1, max_size=12).map(
     lambda batch: [
-        each._replace(customer=each.customer._replace(number=number))
-        for number, each in enumerate(batch)
+        candidate._replace(customer=candidate.customer._replace(number=number))
+        for number, candidate in enumerate(batch)
     ]
 )
 
-judging_steps = pytest.mark.parametrize("step", [Step.SUPPRESS, Step.VALIDATE])
+each_step = pytest.mark.parametrize("step", [Step.SUPPRESS, Step.VALIDATE])
 
 
-@judging_steps
+@each_step
 @given(batch=batches)
-def test_the_first_reason_that_speaks_is_the_only_verdict(
+def test_the_first_check_that_blocks_gives_the_only_reason(
     step: Step, batch: list[Candidate]
 ) -> None:
     checks = checks_of(step)
-    verdicts = judge(batch, checks, NOW)
+    verdicts = judge_candidates(batch, checks, NOW)
 
     given_reasons: dict[int, Reason] = {}
     for reason, numbers in verdicts.blocked.items():
@@ -260,79 +264,81 @@ def test_the_first_reason_that_speaks_is_the_only_verdict(
             assert number not in given_reasons, "a message has one reason"
             given_reasons[number] = reason
     for candidate in batch:
-        speaking = [check.reason for check in checks if check.rule(candidate, NOW)]
-        assert given_reasons.get(candidate.number) == min(speaking, default=None)
+        blocking = [check.reason for check in checks if check.rule(candidate, NOW)]
+        assert given_reasons.get(candidate.number) == min(blocking, default=None)
     assert (verdicts.failure_counts, verdicts.errors) == ({}, {})
 
 
-@judging_steps
+@each_step
 @given(batch=batches, data=st.data())
 def test_a_verdict_does_not_depend_on_batch_mates(
     step: Step, batch: list[Candidate], data: st.DataObject
 ) -> None:
-    together = judge(batch, checks_of(step), NOW).blocked
+    together = judge_candidates(batch, checks_of(step), NOW).blocked
     for candidate in batch:
         number = candidate.number
-        alone = judge([candidate], checks_of(step), NOW).blocked
-        assert alone == {reason: [number] for reason, all_ in together.items() if number in all_}
-    shuffled = judge(data.draw(st.permutations(batch)), checks_of(step), NOW).blocked
+        alone = judge_candidates([candidate], checks_of(step), NOW).blocked
+        assert alone == {
+            reason: [number] for reason, blocked in together.items() if number in blocked
+        }
+    shuffled = judge_candidates(data.draw(st.permutations(batch)), checks_of(step), NOW).blocked
     assert {reason: sorted(numbers) for reason, numbers in shuffled.items()} == together
 
 
 @check(Reason.NDNC, step=Step.SUPPRESS, order=35)
 def odd(candidate: Candidate, now: datetime) -> bool:
-    """Can't say anything about odd numbers."""
+    """Fail on odd numbers."""
     if candidate.number % 2:
         raise ZeroDivisionError(candidate.number)
     return False
 
 
-def of_numbers(*numbers: int, **different: Any) -> list[Candidate]:
-    return [specimen(number=number, **different) for number in numbers]
+def make_batch(*numbers: int, **overrides: Any) -> list[Candidate]:
+    return [make_valid_candidate(number=number, **overrides) for number in numbers]
 
 
 @pytest.mark.parametrize(
-    ("batch", "checks", "stopped", "broken"),
+    ("batch", "checks", "blocked", "failure_counts"),
     [
         pytest.param(
-            of_numbers(0, 1, 2, 3),
+            make_batch(0, 1, 2, 3),
             [odd],
             {FAILED_CHECK_REASON: [1, 3]},
             {"odd": 2},
             id="two of four",
         ),
-        pytest.param(of_numbers(0, 2), [odd], {}, {}, id="of nobody"),
+        pytest.param(make_batch(0, 2), [odd], {}, {}, id="none fails"),
         pytest.param(
-            of_numbers(0, 1, hard_bounces=1),
+            make_batch(0, 1, hard_bounces=1),
             [odd, INSTALLED["bounced_repeatedly"]],
             {Reason.BOUNCED_REPEATEDLY: [0], FAILED_CHECK_REASON: [1]},
             {"odd": 1},
-            id="others speak of its batch mates",
+            id="another check blocks a batch mate",
         ),
         pytest.param(
-            of_numbers(1, hard_bounces=1),
+            make_batch(1, hard_bounces=1),
             [replace(odd, order=55), INSTALLED["bounced_repeatedly"]],
             {Reason.BOUNCED_REPEATEDLY: [1]},
             {},
-            id="one before it has spoken",
+            id="an earlier check blocks",
         ),
     ],
 )
-def test_a_check_that_raises_makes_its_message_a_system_error(
+def test_a_check_that_raises_blocks_its_message_as_a_system_error(
     batch: list[Candidate],
     checks: list[Check],
     blocked: dict[Reason, list[int]],
     failure_counts: dict[str, int],
 ) -> None:
-    verdicts = judge(batch, sort_checks(checks), NOW)
+    verdicts = judge_candidates(batch, sort_checks(checks), NOW)
     assert FAILED_CHECK_REASON is Reason.TIMEOUT
     assert (verdicts.blocked, verdicts.failure_counts) == (blocked, failure_counts)
     assert {name: type(error) for name, error in verdicts.errors.items()} == dict.fromkeys(
         failure_counts, ZeroDivisionError
     )
     if failure_counts:
-        assert verdicts.errors["odd"].args == (1,), "the first"
+        assert verdicts.errors["odd"].args == (1,), "the first error is kept"
 
 
-def test_nobody_is_judged() -> None:
-    assert judge([], all_checks(), NOW) == Verdicts({})
+def test_an_empty_batch_has_no_verdicts() -> None:
+    assert judge_candidates([], all_checks(), NOW) == Verdicts({})

@@ -23,7 +23,6 @@ from tests.support.factory import (
     stopped,
 )
 from tracker.clock import from_seconds
-from tracker.errors import UsageError
 from tracker.record.catalog import Campaign
 from tracker.record.journal import QUEUED
 from tracker.status import Channel, Reason, Step
@@ -42,7 +41,7 @@ from workers.services.base import (
     SqlServices,
     Subscription,
     call_service,
-    factory_of,
+    load_services_factory,
 )
 from workers.steps import before_gateway
 
@@ -73,7 +72,7 @@ Script = Sequence[Collection[int] | ServiceUnavailable]
         pytest.param([[9]], [[1, 2, 3]], {1, 2, 3}, set(), id="another"),
     ],
 )
-@pytest.mark.parametrize("last_try", [False, True])
+@pytest.mark.parametrize("is_last_try", [False, True])
 def test_who_has_no_answer_is_asked_for_again(
     says: Script, asked: list[list[int]], found: set[int], failed: set[int], is_last_try: bool
 ) -> None:
@@ -229,10 +228,8 @@ def test_which_handlers_and_services_are_installed() -> None:
     assert handlers.find_handler("promotion") is handlers.promotion
     assert handlers.promotion(SPRING, [1, 2]) == ()
     assert handlers.find_handler("fax") is None
-    assert factory_of("sql") is SqlServices
-    assert factory_of("simulated") is SimulatedServices
-    with pytest.raises(UsageError, match="no services of kind 'soap'; installed: simulated, sql"):
-        factory_of("soap")
+    assert load_services_factory("sql") is SqlServices
+    assert load_services_factory("simulated") is SimulatedServices
 
 
 def simulated(database: Database, name: ServiceName, **failures: object) -> Service:

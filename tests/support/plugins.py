@@ -1,0 +1,45 @@
+"""Install small packages that bring plugins, for one test."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from workers.checks.base import all_checks
+from workers.gateways.base import load_gateway_kind
+from workers.plugins import PluginGroup
+from workers.services.base import load_services_factory
+from workers.services.handlers import find_handler
+
+MODULE = "extra"
+"""The module of the installed package, and the name of its distribution."""
+
+
+@contextmanager
+def plugin_installer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., None]]:
+    """Yield a function that installs a distribution with one module and entry points of a group."""
+
+    def install(source: str, group: PluginGroup = PluginGroup.CHECKS, **entries: str) -> None:
+        (folder / f"{MODULE}.py").write_text(source)
+        metadata = folder / f"{MODULE}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {MODULE}\nVersion: 1.0\n")
+        lines = [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+        (metadata / "entry_points.txt").write_text("\n".join(lines))
+        monkeypatch.syspath_prepend(folder)
+        _forget_plugins()
+
+    _forget_plugins()
+    yield install
+    monkeypatch.undo()
+    _forget_plugins()
+
+
+def _forget_plugins() -> None:
+    sys.modules.pop(MODULE, None)
+    for loader in (all_checks, load_gateway_kind, load_services_factory, find_handler):
+        loader.cache_clear()
