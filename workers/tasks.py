@@ -133,7 +133,7 @@ def _run_step(
             try:
                 bisection.refund_try(runtime.database(), batch, step)
             except TRANSIENT_ERRORS:
-                told = {**(task.request.kwargs or {}), "spared": batch.first}
+                told = {**(task.request.kwargs or {}), "refund_first": batch.first}
                 raise task.retry(exc=error, kwargs=told) from error
         raise
     except SendtraceError as error:  # something is set up wrongly, which is no message's doing
@@ -187,9 +187,9 @@ def enqueue_next_step(
     ``unavailable_count`` is how often in a row its gateway was not there; ``is_retry``: the step broke.
     """
     if following is not None:
-        told: dict[str, int] = {"away": unavailable_count} if unavailable_count else {}
+        told: dict[str, int] = {"unavailable_count": unavailable_count} if unavailable_count else {}
         if is_retry:
-            told["again"] = True
+            told["is_retry"] = True
         app.tasks[task_name(following.step)].apply_async(
             kwargs={"campaign": campaign, "batch": batch, **told},
             # What waits longer than a task may be silent would be handed to somebody else, too.

@@ -85,7 +85,7 @@ def _make_notifier(database: Database, app: Celery) -> NotifyWorkers:
         step = Step.DELIVER if what is DueKind.RECEIPTS else Step.ENGAGE
         app.send_task(
             task_name(step),
-            kwargs={"campaign": campaign_id, "batch": batch, "alone": alone},
+            kwargs={"campaign": campaign_id, "batch": batch, "is_one_off": alone},
             kwargsrepr=format_task_arguments(campaign_id, name_of(campaign_id), batch),
             queue=QUEUE_BY_STEP[step],
             retry=False,

@@ -55,8 +55,8 @@ def test_a_batch_comes_back_however_often_its_gateway_was_away(
 
     monkeypatch.setattr("celery.app.task.Task.apply_async", apply_async)
     key = {"campaign": batch.campaign.id, "batch": batch.batch}
-    told = {"away": away} if away else {}
+    told = {"unavailable_count": away} if away else {}
     app.tasks[task_name(step)](**key, **told)
     [(name, options)] = sent
-    assert (name, options["kwargs"]) == (task_name(step), {**key, "away": away + 1})
+    assert (name, options["kwargs"]) == (task_name(step), {**key, "unavailable_count": away + 1})
     assert 0.5 <= options["countdown"] <= MAX_BACKOFF_SECONDS

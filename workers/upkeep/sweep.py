@@ -173,7 +173,7 @@ def _requeue_batch(app: Celery, standing: Standing) -> None:
     campaign, batch = standing.campaign, standing.batch
     app.send_task(
         task_name(standing.step),
-        kwargs={"campaign": campaign.id, "batch": batch, "again": True},
+        kwargs={"campaign": campaign.id, "batch": batch, "is_retry": True},
         kwargsrepr=format_task_arguments(campaign.id, campaign.name, batch),
         queue=QUEUE_BY_STEP[standing.step],
         retry=False,

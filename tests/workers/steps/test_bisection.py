@@ -112,7 +112,7 @@ def run_all(database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[...
             try:
                 app.tasks[name](**told)
             except Killed:  # Celery sends it again, and says so by its count
-                queue.append((name, {**told, "again": True}))
+                queue.append((name, {**told, "is_retry": True}))
             except StepExecutionError:
                 pass  # it has sent itself again
         assert not queue, f"no end after {done} tasks"
@@ -214,7 +214,7 @@ def test_what_passes_is_no_try(
         raise OperationalError("the broker is away")
 
     monkeypatch.setattr(runtime, "gateway_of", lambda _: Poisoned((0,), away))
-    key = {"campaign": batch.campaign.id, "batch": batch.batch, "again": True}
+    key = {"campaign": batch.campaign.id, "batch": batch.batch, "is_retry": True}
     for _ in range(3):
         with pytest.raises(OperationalError):
             app.tasks[task_name(Step.SUBMIT)].run.__wrapped__(**key)
@@ -342,15 +342,15 @@ def test_a_try_counts_not_when_the_database_was_away_even_for_saying_so(
         return exc
 
     monkeypatch.setattr("celery.app.task.Task.retry", retry)
-    key = {"campaign": batch.campaign.id, "batch": batch.batch, "again": True}
+    key = {"campaign": batch.campaign.id, "batch": batch.batch, "is_retry": True}
     submit = app.tasks[task_name(Step.SUBMIT)]
     spared: dict[str, Any] = {}
     monkeypatch.setattr("workers.steps.bisection.refund_try", away)
     for _ in range(5):
         with pytest.raises(OperationalError):
             submit.run.__wrapped__(**key, **spared)
-        spared = {"spared": retried[-1]["spared"]}
-    assert spared == {"spared": 0}
+        spared = {"refund_first": retried[-1]["refund_first"]}
+    assert spared == {"refund_first": 0}
     assert open_firsts(database, batch, Step.SUBMIT) == [(0, 1, 1)]
     mended = Poisoned((), fail)
     monkeypatch.setattr(runtime, "gateway_of", lambda _: mended)

@@ -55,12 +55,12 @@ def run(program: str) -> "subprocess.CompletedProcess[str]":
 def test_a_process_that_hears_nothing_is_ended_and_says_where_it_was() -> None:
     ended = run(
         "import re\n"
-        "from workers import limits\n"
-        "limits.LONGEST_STEP = limits.SHORTEST_STEP = 0.2\n"
-        "limits.GRACE = 0.3\n"
+        "from workers.steps import limits\n"
+        "limits.MAX_STEP_SECONDS = limits.MIN_STEP_SECONDS = 0.2\n"
+        "limits.KILL_GRACE_SECONDS = 0.3\n"
         "def hopeless():\n"
         "    re.fullmatch('(a+)+b', 'a' * 60)\n"
-        "with limits.limited(0):\n"
+        "with limits.limit_step_time(0):\n"
         "    hopeless()\n"
     )
     assert ended.returncode == 1
@@ -70,8 +70,8 @@ def test_a_process_that_hears_nothing_is_ended_and_says_where_it_was() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory can't be limited like this")
 def test_a_process_that_eats_memory_has_an_error() -> None:
     ended = run(
-        "from workers import limits\n"
-        "limits.MEMORY = 200 << 20\n"
+        "from workers.steps import limits\n"
+        "limits.MAX_MEMORY_GROWTH_BYTES = 200 << 20\n"
         "limits.limit_memory()\n"
         "hoard = [bytearray(50 << 20)]\n"
         "try:\n"

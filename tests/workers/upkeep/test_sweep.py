@@ -95,13 +95,13 @@ def test_a_batch_that_never_reached_the_broker_is_sent_from_where_it_is(
 ) -> None:
     [sent] = sweep(database, app, client)
     assert (sent.standing.batch, sent.times) == (still.batch, 1)
-    key = {"campaign": still.campaign.id, "batch": still.batch, "again": True}
+    key = {"campaign": still.campaign.id, "batch": still.batch, "is_retry": True}
     assert tasks(client) == [("queued", key)]
     handed = make_batch(database)
     move(database, handed, list(range(10)), READY)
     age(database, handed, timedelta(minutes=1))
     sweep(database, app, client)
-    there = {"campaign": handed.campaign.id, "batch": handed.batch, "again": True}
+    there = {"campaign": handed.campaign.id, "batch": handed.batch, "is_retry": True}
     assert ("about_to_be_sent", there) in tasks(client)
     assert len(tasks(client)) == 2
 
@@ -116,7 +116,7 @@ def test_what_was_touched_lately_is_left_alone(
 def test_what_waits_in_a_queue_is_left_alone_however_long_that_is(
     database: Database, app: Celery, client: Redis, still: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.upkeep.broker.BATCH_SIZE", 3)
+    monkeypatch.setattr("workers.upkeep.broker.TASKS_PER_READ", 3)
     send(app, still)
     other = make_batch(database)
     for _ in range(10):
