@@ -188,7 +188,7 @@ def main() -> None:
     figures = list[DatabaseFigures]()
     with tempfile.TemporaryDirectory(prefix="sendtrace-bench-") as name:
         folder = Path(name)
-        described = environment.machine(folder) | environment.versions()
+        described = environment.describe_machine(folder) | environment.read_versions()
         for kind in [options.only] if options.only else DATABASE_KINDS:
             with start_database(kind, folder) as started:
                 figures.append(Benchmark(started, folder, sizes).measure(options.rounds))

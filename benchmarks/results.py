@@ -46,19 +46,19 @@ def _time_result(url: str, scenario: Path) -> Timed:
             figures = time.perf_counter() - began
         result = RunResult(
             run=run,
-            observed=RunObservations(state=RunState.COMPLETE, planned=run.size),
+            observations=RunObservations(state=RunState.COMPLETE, planned=run.size),
             conditions=RunConditions(
                 workers=None,
                 batch_size=1,
                 database=database.engine.dialect.name,
                 durability=database.durability(),
                 machine={},
-                versions=environment.versions(),
+                versions=environment.read_versions(),
                 timezone="UTC",
             ),
             reports=tuple(reports),
-            comparisons=tuple(map(_make_matching_check, reports)),
-            findings=(),
+            prediction_checks=tuple(map(_make_matching_check, reports)),
+            invariant_results=(),
             withheld={},
             thresholds=(),
             **vars(measured),
@@ -73,13 +73,13 @@ def _make_matching_check(report: Report) -> PredictionCheck:
     """That all is as predicted: to find out is not what is measured."""
     return PredictionCheck(
         messages=report.audience,
-        as_predicted=report.audience,
+        matching=report.audience,
         uncertain=0,
         unsettled=0,
         withheld=0,
-        engagement=report.engagement,
-        expected=GatewayAnomalies(),
-        observed=GatewayAnomalies(),
+        expected_engagement=report.engagement,
+        expected_anomalies=GatewayAnomalies(),
+        observed_anomalies=GatewayAnomalies(),
         differences=(),
         outcome_digest="",
     )

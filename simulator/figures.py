@@ -54,9 +54,9 @@ GATEWAY_COUNTS = (
 LEDGER_FIGURES = frozenset(f"gateway.{name}" for name in _LEDGER_COUNTS)
 """Those that the gateway keeps itself: they never become less."""
 
-THROUGHPUT, SECONDS = "throughput", "seconds"
+THROUGHPUT, RUN_SECONDS = "throughput", "seconds"
 
-CPU, MEMORY = "workers.cpu", "workers.memory"
+WORKERS_CPU, WORKERS_MEMORY = "workers.cpu", "workers.memory"
 """What the workers use at most. They are known of our own workers only."""
 
 TIMED_STEPS = tuple(step for step in Step if step is not Step.ENQUEUE)
@@ -65,7 +65,7 @@ TIMED_STEPS = tuple(step for step in Step if step is not Step.ENQUEUE)
 def list_figure_units(campaigns: Sequence[str]) -> dict[str, Unit]:
     """Every figure that a run of these campaigns has, in order, with its unit."""
     of_all = dict(_common_units())
-    found = {SECONDS: Unit.SECONDS, **of_all}
+    found = {RUN_SECONDS: Unit.SECONDS, **of_all}
     found |= {f"gateway.{name}": Unit.TIMES for name in GATEWAY_COUNTS}
     for step in TIMED_STEPS:
         found |= {f"steps.{step}.tasks": Unit.TASKS, f"steps.{step}.seconds": Unit.SECONDS}
@@ -73,7 +73,7 @@ def list_figure_units(campaigns: Sequence[str]) -> dict[str, Unit]:
             found |= {f"steps.{step}.{part}.{name}": Unit.SECONDS for name in PERCENTILES}
     for queue in QUEUES:
         found |= {f"queues.{queue}.ready": Unit.TASKS, f"queues.{queue}.unacked": Unit.TASKS}
-    found |= {CPU: Unit.CORES, MEMORY: Unit.BYTES}
+    found |= {WORKERS_CPU: Unit.CORES, WORKERS_MEMORY: Unit.BYTES}
     for campaign in campaigns:
         found |= {f"{campaign}.{name}": unit for name, unit in of_all.items()}
     return found
@@ -95,7 +95,7 @@ RESERVED_NAMES = frozenset(name.split(".")[0] for name in list_figure_units(()))
 """Names that no campaign may have, as its figures could be taken for others."""
 
 
-def counts(reports: Sequence[Report]) -> dict[str, int]:
+def count_messages(reports: Sequence[Report]) -> dict[str, int]:
     """The figures of :data:`MESSAGE_COUNTS` of campaigns together."""
     found = dict.fromkeys(MESSAGE_COUNTS, 0)
     for report in reports:
@@ -154,7 +154,7 @@ def is_known_early(figure: str, campaigns: Sequence[str]) -> bool:
     span, _, percentile = name.partition(".")
     return (
         name.removesuffix(".share") in MESSAGE_COUNTS
-        or name in (SECONDS, *LEDGER_FIGURES)
+        or name in (RUN_SECONDS, *LEDGER_FIGURES)
         or (span in LATENCY_SPANS and percentile in PERCENTILES)
     )
 

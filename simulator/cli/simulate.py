@@ -142,7 +142,7 @@ def simulate(
             outcomes.append(outcome)
             _print_result_location(outcome)
             options = replace(options, series=options.series or outcome.result.run.id)
-            if outcome.result.partial or outcome.is_shutdown_requested:
+            if outcome.result.is_partial or outcome.is_shutdown_requested:
                 break
     finally:
         if json_file is not None and results:
@@ -186,9 +186,9 @@ def choose_exit_code(outcome: "RunOutcome") -> int:
         return EXIT_INVARIANT_VIOLATED
     if outcome.archive_error is not None:
         return EXIT_FAILURE
-    if outcome.is_shutdown_requested or result.observed.state is RunState.INTERRUPTED:
+    if outcome.is_shutdown_requested or result.observations.state is RunState.INTERRUPTED:
         return EXIT_INTERRUPTED
-    return 0 if result.passed else EXIT_THRESHOLD_MISSED
+    return 0 if result.has_passed else EXIT_THRESHOLD_MISSED
 
 
 app.command()(up)

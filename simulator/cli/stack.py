@@ -103,7 +103,7 @@ def recover(
         closing(open_database(settings)) as record,
         Celery("recover", set_as_current=False, config_source="celeryconfig") as app,
         record.failing_plainly(),
-        queues.failing_plainly(),
+        queues.readable_errors(),
     ):
         app.conf.broker_url = queues.url
         sent_on = queues.sweep(record, app)

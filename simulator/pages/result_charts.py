@@ -62,8 +62,12 @@ def time_charts(result: RunResult) -> list[Chart]:
         ),
         chart("Tasks that wait, by queue", "tasks", *_depths(columns, timeseries.ready)),
         chart("Tasks that workers hold, by queue", "tasks", *_depths(columns, timeseries.unacked)),
-        chart("CPU of the workers", "cores", *_usage(result, figures.CPU, timeseries.CPU)),
-        chart("Memory of the workers", "MB", *_usage(result, figures.MEMORY, timeseries.MEMORY)),
+        chart("CPU of the workers", "cores", *_usage(result, figures.WORKERS_CPU, timeseries.CPU)),
+        chart(
+            "Memory of the workers",
+            "MB",
+            *_usage(result, figures.WORKERS_MEMORY, timeseries.MEMORY),
+        ),
     ]
 
 

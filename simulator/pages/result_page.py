@@ -123,7 +123,7 @@ class CampaignPageSection(NamedTuple):
 
 def _campaign_sections(result: RunResult) -> Iterator[CampaignPageSection]:
     zone: tzinfo = ZoneInfo(result.conditions.timezone)
-    for report, comparison in zip(result.reports, result.comparisons, strict=True):
+    for report, comparison in zip(result.reports, result.prediction_checks, strict=True):
         yield CampaignPageSection(
             report,
             list(report_lines(report, zone)),

@@ -24,11 +24,11 @@ def as_text(result: RunResult, zone: tzinfo = UTC) -> str:
 
 
 def _lines(result: RunResult, zone: tzinfo) -> Iterator[str]:
-    for report, comparison in zip(result.reports, result.comparisons, strict=True):
+    for report, comparison in zip(result.reports, result.prediction_checks, strict=True):
         yield report_text.as_text(report, zone=zone)
         for each in check_campaign(report, comparison):
-            yield f"{_mark(each.holds)} {each.name:<14}{each.told}"
-            yield from (f"    {more}" for more in each.more)
+            yield f"{_mark(each.is_ok)} {each.name:<14}{each.summary}"
+            yield from (f"    {more}" for more in each.details)
         yield ""
         yield ""
     yield from _figures(result)
@@ -74,13 +74,13 @@ def _thresholds(result: RunResult) -> Iterator[str]:
 
 def _verdict(result: RunResult) -> Iterator[str]:
     for each in check_run(result):
-        yield f"{_mark(each.holds)} {each.name:<16}{each.told}"
-    for finding in result.findings:
+        yield f"{_mark(each.is_ok)} {each.name:<16}{each.summary}"
+    for finding in result.invariant_results:
         if not finding.holds:
             yield from report_text.format_finding(finding)
     yield from _thresholds(result)
-    word = "passed" if result.passed else "failed"
-    yield f"{_mark(result.passed)} {word:<16}{format_conclusion(result, result.conditions.log)}"
+    word = "passed" if result.has_passed else "failed"
+    yield f"{_mark(result.has_passed)} {word:<16}{format_conclusion(result, result.conditions.log)}"
 
 
 def format_spread(results: Sequence[RunResult]) -> str:

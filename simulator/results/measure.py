@@ -7,7 +7,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from simulator import figures
-from simulator.figures import CPU, MEMORY, SECONDS, THROUGHPUT, TIMED_STEPS, Figures
+from simulator.figures import (
+    RUN_SECONDS,
+    THROUGHPUT,
+    TIMED_STEPS,
+    WORKERS_CPU,
+    WORKERS_MEMORY,
+    Figures,
+)
 from simulator.results.prediction_check import GatewayAnomalies
 from simulator.results.samples import Sample
 from simulator.results.timeseries import Timeseries, make_timeseries
@@ -81,7 +88,7 @@ def measure_run(
         passages.merge(its)
     workloads = read_workloads(connection, ids, speed)
     found: dict[str, float | None] = {
-        SECONDS: seconds,
+        RUN_SECONDS: seconds,
         **_common_figures(passages, reports, speed),
         **_gateway_figures(connection, ids, mishaps),
         **dict(_step_figures(workloads)),
@@ -134,7 +141,7 @@ def _common_figures(
 ) -> dict[str, float | None]:
     """The figures that a run has, and each of its campaigns."""
     found = {THROUGHPUT: _compute_throughput(passages, speed)}
-    found |= dict(figures.add_shares(figures.counts(reports)))
+    found |= dict(figures.add_shares(figures.count_messages(reports)))
     for span in SPANS:
         found |= dict(figures.percentile_figures(span.name, Latencies(passages.timed(span).took)))
     return found
@@ -171,5 +178,5 @@ def _sampled_figures(samples: Sequence[Sample]) -> Iterator[tuple[str, float | N
         yield f"queues.{queue}.ready", max((each[queue].ready for each in depths), default=None)
         yield f"queues.{queue}.unacked", max((each[queue].unacked for each in depths), default=None)
     usage = [sample.usage for sample in samples if sample.usage is not None]
-    yield CPU, max((each.cpu for each in usage), default=None)
-    yield MEMORY, max((each.memory for each in usage), default=None)
+    yield WORKERS_CPU, max((each.cpu for each in usage), default=None)
+    yield WORKERS_MEMORY, max((each.memory for each in usage), default=None)

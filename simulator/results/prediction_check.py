@@ -68,25 +68,25 @@ class PredictionCheck:
     """
 
     messages: int
-    as_predicted: int
+    matching: int
     uncertain: int
     unsettled: int
     withheld: int
-    engagement: Counter[Engagement]
-    expected: GatewayAnomalies
-    observed: GatewayAnomalies
+    expected_engagement: Counter[Engagement]
+    expected_anomalies: GatewayAnomalies
+    observed_anomalies: GatewayAnomalies
     differences: tuple[MessageDifference, ...]
     outcome_digest: str
 
     @property
     def differing(self) -> int:
         """Messages that did not end as predicted."""
-        return self.messages - self.as_predicted - self.unsettled
+        return self.messages - self.matching - self.unsettled
 
     @property
-    def holds(self) -> bool:
+    def is_as_predicted(self) -> bool:
         """Whether all that has an end has the predicted one, and as much went wrong on its way."""
-        return not self.differing and self.observed == self.expected
+        return not self.differing and self.observed_anomalies == self.expected_anomalies
 
 
 def check_prediction(
@@ -151,13 +151,13 @@ def check_prediction(
     foreseen = loaded.campaign.gateway_kind == SIMULATED_GATEWAY_KIND and not is_unfinished
     return PredictionCheck(
         messages=loaded.size,
-        as_predicted=agreeing,
+        matching=agreeing,
         uncertain=uncertain,
         unsettled=unsettled,
         withheld=withheld,
-        engagement=engagement,
-        expected=expected if foreseen else observed,
-        observed=observed,
+        expected_engagement=engagement,
+        expected_anomalies=expected if foreseen else observed,
+        observed_anomalies=observed,
         differences=tuple(differences),
         outcome_digest=digest.hexdigest(),
     )

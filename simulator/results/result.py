@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.figures import CPU, MEMORY, THROUGHPUT, Figures
+from simulator.figures import THROUGHPUT, WORKERS_CPU, WORKERS_MEMORY, Figures
 from simulator.oracle.oracle import Oracle, WithheldPrediction, predict_withheld
 from simulator.results.invariants import INVARIANTS
 from simulator.results.measure import measure_run
@@ -58,7 +58,7 @@ class RunConditions:
         if self.workers is not None:
             return {}
         why = "the workers were attached: what they use can't be read from here"
-        return dict.fromkeys((CPU, MEMORY), why)
+        return dict.fromkeys((WORKERS_CPU, WORKERS_MEMORY), why)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -77,19 +77,19 @@ class RunConditions:
 class RunObservations:
     """What was seen of a run from outside its record.
 
-    ``planned`` messages were to be sent; ``samples`` were taken once a second, and ``aborted`` is
+    ``planned`` messages were to be sent; ``samples`` were taken once a second, and ``aborted_by`` is
     the threshold for which it was ended. Batches were ``requeued_count`` so often as they stood still. Of
-    so many ``snapshot_count`` of reports, some were ``unbalanced_reports``. ``happened`` are the faults.
+    so many ``snapshot_count`` of reports, some were ``unbalanced_reports``. ``injected_faults`` are the faults.
     """
 
     state: RunState
     planned: int
     samples: Sequence[Sample] = ()
-    aborted: Threshold | None = None
+    aborted_by: Threshold | None = None
     requeued_count: int = 0
     snapshot_count: int = 0
     unbalanced_reports: Sequence[Report] = ()
-    happened: Sequence[InjectedFault] = ()
+    injected_faults: Sequence[InjectedFault] = ()
 
     @property
     def balance_finding(self) -> InvariantResult:
@@ -108,7 +108,7 @@ class WithheldMessages:
     actual: int
 
     @property
-    def as_predicted(self) -> bool:
+    def is_as_predicted(self) -> bool:
         return self.predicted in (None, self.actual)
 
 
@@ -118,11 +118,11 @@ class RunResult:
     ``curves`` is ``timeseries`` at an interval that fits a picture."""
 
     run: Run
-    observed: RunObservations
+    observations: RunObservations
     conditions: RunConditions
     reports: tuple[Report, ...]
-    comparisons: tuple[PredictionCheck, ...]
-    findings: tuple[InvariantResult, ...]
+    prediction_checks: tuple[PredictionCheck, ...]
+    invariant_results: tuple[InvariantResult, ...]
     withheld: Mapping[str, WithheldMessages]
     seconds: float
     figures: Figures
@@ -132,8 +132,8 @@ class RunResult:
     curves: Timeseries
 
     @property
-    def partial(self) -> bool:
-        return self.observed.state is not RunState.COMPLETE
+    def is_partial(self) -> bool:
+        return self.observations.state is not RunState.COMPLETE
 
     @property
     def has_met_thresholds(self) -> bool:
@@ -173,63 +173,63 @@ class RunResult:
         return last if last > MAX_BACKLOG_SHARE * self.run.size else 0
 
     @property
-    def balanced(self) -> bool:
+    def is_balanced(self) -> bool:
         return all(report.balanced for report in self.reports)
 
     @property
-    def as_predicted(self) -> bool:
+    def is_as_predicted(self) -> bool:
         """Every message as the oracle said, as many withheld, who did something, and mishaps."""
-        return all(each.as_predicted for each in self.withheld.values()) and all(
-            comparison.holds and comparison.engagement == report.engagement
-            for comparison, report in zip(self.comparisons, self.reports, strict=True)
+        return all(each.is_as_predicted for each in self.withheld.values()) and all(
+            comparison.is_as_predicted and comparison.expected_engagement == report.engagement
+            for comparison, report in zip(self.prediction_checks, self.reports, strict=True)
         )
 
     @property
     def has_intact_invariants(self) -> bool:
-        return all(finding.holds for finding in self.findings)
+        return all(finding.holds for finding in self.invariant_results)
 
     @property
     def is_proven(self) -> bool:
         """Whether it adds up and is as predicted, as far as it got."""
-        return self.balanced and self.as_predicted and self.has_intact_invariants
+        return self.is_balanced and self.is_as_predicted and self.has_intact_invariants
 
     @property
-    def passed(self) -> bool:
-        return self.is_proven and self.has_met_thresholds and not self.partial
+    def has_passed(self) -> bool:
+        return self.is_proven and self.has_met_thresholds and not self.is_partial
 
     def as_json(self) -> dict[str, Any]:
         """The result as other programs read it, and as ``summary.json``: see docs/results.md."""
-        aborted = self.observed.aborted
+        aborted = self.observations.aborted_by
         return {
             "version": RESULT_VERSION,
             "run": self.run.id,
             "scenario": self.run.scenario.name,
             "seed": self.run.scenario.seed,
-            "state": self.observed.state.value,
+            "state": self.observations.state.value,
             "aborted_for": None if aborted is None else f"{aborted.figure} {aborted.told}",
             "started_at": to_datetime(self.run.started_at).isoformat(),
             "speed": self.run.scenario.clock.speed,
-            "planned": self.observed.planned,
+            "planned": self.observations.planned,
             "messages": self.run.size,
             "seconds": round(self.seconds, 3),
             "throughput": self.figures[THROUGHPUT],
             **self.conditions.as_json(),
             "verdict": {
-                "passed": self.passed,
-                "balanced": self.balanced,
+                "passed": self.has_passed,
+                "balanced": self.is_balanced,
                 "invariants_hold": self.has_intact_invariants,
-                "as_predicted": self.as_predicted,
+                "as_predicted": self.is_as_predicted,
                 "thresholds_met": self.has_met_thresholds,
             },
             "thresholds": [each.as_json() for each in self.thresholds],
-            "faults": [vars(each) for each in self.observed.happened],
-            "recovery": {"sent_on": self.observed.requeued_count},
-            "snapshots": self.observed.snapshot_count,
+            "faults": [vars(each) for each in self.observations.injected_faults],
+            "recovery": {"sent_on": self.observations.requeued_count},
+            "snapshots": self.observations.snapshot_count,
             "figures": dict(self.figures),
             "rejects": [_rejects_as_json(each) for each in self.run.rejects],
             "campaigns": [report.as_json() for report in self.reports],
             "prediction": self._prediction_as_json(),
-            "invariants": [finding.as_json() for finding in self.findings],
+            "invariants": [finding.as_json() for finding in self.invariant_results],
             "definition": self.run.scenario.text,
         }
 
@@ -240,21 +240,23 @@ class RunResult:
                 {
                     "campaign": loaded.campaign.name,
                     "messages": each.messages,
-                    "as_predicted": each.as_predicted,
+                    "as_predicted": each.matching,
                     "uncertain": each.uncertain,
                     "unsettled": each.unsettled,
                     "engagement": {
-                        kind.slug: count for kind, count in sorted(each.engagement.items())
+                        kind.slug: count for kind, count in sorted(each.expected_engagement.items())
                     },
                     "gateway": {
-                        "predicted": vars(each.expected),
-                        "actual": vars(each.observed),
+                        "predicted": vars(each.expected_anomalies),
+                        "actual": vars(each.observed_anomalies),
                     },
-                    "refusals": {kind.slug: each.engagement[kind] for kind in sorted(OPT_OUTS)},
+                    "refusals": {
+                        kind.slug: each.expected_engagement[kind] for kind in sorted(OPT_OUTS)
+                    },
                     "differences": [vars(difference) for difference in each.differences],
                     "fates": each.outcome_digest,
                 }
-                for loaded, each in zip(self.run.campaigns, self.comparisons, strict=True)
+                for loaded, each in zip(self.run.campaigns, self.prediction_checks, strict=True)
             ],
         }
 
@@ -304,23 +306,23 @@ def judge_run(
         ]
         if partial:  # what recipients do was not waited for
             comparisons = [
-                replace(comparison, engagement=report.engagement)
+                replace(comparison, expected_engagement=report.engagement)
                 for comparison, report in zip(comparisons, reports, strict=True)
             ]
         findings = invariants.check_invariants(connection, campaigns, INVARIANTS)
         findings.append(observed.balance_finding)
-        mishaps = sum((each.observed for each in comparisons), GatewayAnomalies())
+        mishaps = sum((each.observed_anomalies for each in comparisons), GatewayAnomalies())
         measured = measure_run(connection, run, reports, mishaps, observed.samples)
         return RunResult(
             run=run,
-            observed=observed,
+            observations=observed,
             conditions=conditions,
             reports=tuple(reports),
-            comparisons=tuple(comparisons),
-            findings=tuple(findings),
+            prediction_checks=tuple(comparisons),
+            invariant_results=tuple(findings),
             withheld=_count_withheld(run, expected, comparisons, partial=partial),
             thresholds=evaluate_thresholds(
-                run.scenario.thresholds, measured.figures, observed.aborted
+                run.scenario.thresholds, measured.figures, observed.aborted_by
             ),
             **vars(measured),
         )

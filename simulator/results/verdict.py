@@ -18,10 +18,10 @@ from workers.checks.base import third_party_checks
 class VerdictItem(NamedTuple):
     """Something that was checked: whether it is as it should be, and in words what it came to."""
 
-    holds: bool
+    is_ok: bool
     name: str
-    told: str
-    more: tuple[str, ...] = ()
+    summary: str
+    details: tuple[str, ...] = ()
 
 
 def check_campaign(report: Report, comparison: PredictionCheck) -> Iterator[VerdictItem]:
@@ -29,17 +29,17 @@ def check_campaign(report: Report, comparison: PredictionCheck) -> Iterator[Verd
     yield VerdictItem(
         not comparison.differing,
         "as predicted",
-        _format_agreement(comparison.as_predicted, comparison.messages, comparison.unsettled),
+        _format_agreement(comparison.matching, comparison.messages, comparison.unsettled),
         tuple(_describe_differences(comparison)),
     )
-    if comparison.engagement != report.engagement:
+    if comparison.expected_engagement != report.engagement:
         differing = ", ".join(
             f"{count:,} {kind.slug}, but is {report.engagement[kind]:,}"
-            for kind, count in sorted(comparison.engagement.items())
+            for kind, count in sorted(comparison.expected_engagement.items())
             if count != report.engagement[kind]
         )
         yield VerdictItem(False, "engagement", f"predicted {differing}")
-    observed, expected = comparison.observed, comparison.expected
+    observed, expected = comparison.observed_anomalies, comparison.expected_anomalies
     if observed or expected:
         more = () if observed == expected else (f"predicted {_format_anomalies(expected)}",)
         yield VerdictItem(observed == expected, "gateway", _format_anomalies(observed), more)
@@ -67,7 +67,7 @@ def check_result(result: RunResult) -> Iterator[VerdictItem]:
     """Everything that a run is judged by, its campaigns together."""
     wrong = [each.campaign.name for each in result.reports if not each.balanced]
     told = f"the sums of {', '.join(wrong)} do not add up" if wrong else "every sum adds up"
-    yield VerdictItem(result.balanced, "balanced", told)
+    yield VerdictItem(result.is_balanced, "balanced", told)
     yield _check_predictions(result)
     yield from check_run(result)
     if result.thresholds:
@@ -85,26 +85,26 @@ def check_run(result: RunResult) -> Iterator[VerdictItem]:
                 f"{withheld.actual:,} of {organization}, {join_with_or(_list_withholding_causes())};"
                 f" predicted {known}"
             )
-            yield VerdictItem(withheld.as_predicted, "withheld", told)
-    holding = sum(finding.holds for finding in result.findings)
+            yield VerdictItem(withheld.is_as_predicted, "withheld", told)
+    holding = sum(finding.holds for finding in result.invariant_results)
     more = tuple(
         line
-        for each in result.findings
+        for each in result.invariant_results
         if not each.holds
         for line in _format_broken_invariant(each)
     )
-    told = f"{holding} of {len(result.findings)} hold"
+    told = f"{holding} of {len(result.invariant_results)} hold"
     yield VerdictItem(result.has_intact_invariants, "invariants", told, more)
 
 
 def _check_predictions(result: RunResult) -> VerdictItem:
     """All campaigns' checks against their prediction in one, which names those that failed."""
-    agreeing = sum(each.as_predicted for each in result.comparisons)
-    unsettled = sum(each.unsettled for each in result.comparisons)
+    agreeing = sum(each.matching for each in result.prediction_checks)
+    unsettled = sum(each.unsettled for each in result.prediction_checks)
     differing = [
         report.campaign.name
-        for report, comparison in zip(result.reports, result.comparisons, strict=True)
-        if not all(each.holds for each in check_campaign(report, comparison))
+        for report, comparison in zip(result.reports, result.prediction_checks, strict=True)
+        if not all(each.is_ok for each in check_campaign(report, comparison))
     ]
     more = (f"what differs is below, at {', '.join(differing)}",) if differing else ()
     told = _format_agreement(agreeing, result.run.size, unsettled)
@@ -118,10 +118,10 @@ def _format_broken_invariant(finding: InvariantResult) -> list[str]:
 
 def explain_partial(result: RunResult) -> str | None:
     """Why a result is partial, and how far it got; None for a complete one."""
-    if not result.partial:
+    if not result.is_partial:
         return None
-    sent = f"{result.run.size:,} of {result.observed.planned:,} messages were sent"
-    aborted = result.observed.aborted
+    sent = f"{result.run.size:,} of {result.observations.planned:,} messages were sent"
+    aborted = result.observations.aborted_by
     if aborted is not None:
         return f"aborted as {aborted.figure} could not be {aborted.told}; {sent}"
     return f"interrupted; {sent}"
@@ -153,7 +153,7 @@ def _suggest_commands(result: RunResult) -> Iterator[str]:
     run = f"--run {result.run.id}"
     differing = [
         f"sendtrace trace {report.campaign.name} {comparison.differences[0].number} {run}"
-        for report, comparison in zip(result.reports, result.comparisons, strict=True)
+        for report, comparison in zip(result.reports, result.prediction_checks, strict=True)
         if comparison.differences
     ]
     if not result.has_intact_invariants:
@@ -187,13 +187,13 @@ def _format_occurrence(happened: InjectedFault) -> str:
 def list_notes(result: RunResult) -> Iterator[str]:
     """What is well to know besides."""
     figures = result.figures
-    for each in result.observed.happened:
+    for each in result.observations.injected_faults:
         yield f"At {each.at:.1f} s: {each.told}{_format_occurrence(each)}"
-    missed = len(result.run.scenario.faults) - len(result.observed.happened)
+    missed = len(result.run.scenario.faults) - len(result.observations.injected_faults)
     if missed:
         yield f"The run was over before {pluralize(missed, 'fault')} of its scenario could happen"
-    if result.observed.requeued_count:
-        yield f"Batches that stood still and were sent on again: {result.observed.requeued_count:,}"
+    if result.observations.requeued_count:
+        yield f"Batches that stood still and were sent on again: {result.observations.requeued_count:,}"
     if figures["gateway.repeats"]:
         yield f"Given to the gateway again, and taken once: {figures['gateway.repeats']:,.0f}"
     outages = any(each.outage for each in result.run.scenario.gateways.values())

@@ -17,8 +17,8 @@ from simulator.figures import (
     MESSAGE_COUNTS,
     MESSAGE_TOTAL,
     PERCENTILES,
-    SECONDS,
-    counts,
+    RUN_SECONDS,
+    count_messages,
     split_figure_name,
 )
 from simulator.results.measure import read_elapsed_seconds
@@ -104,7 +104,7 @@ class AbortCheck:
         if span in SPANS_BY_NAME and percentile in PERCENTILES:
             known = [self._latencies_by_campaign[loaded.campaign.name] for loaded, _ in pairs]
             return _compute_min_percentile(known, span, PERCENTILES[percentile], of, planned), inf
-        if name == SECONDS:
+        if name == RUN_SECONDS:
             return read_elapsed_seconds(connection, self._run), inf
         if name in LEDGER_FIGURES:
             found = ledger.counts(connection, [each.campaign.id for each in of])
@@ -116,7 +116,7 @@ class AbortCheck:
 
 
 def _compute_count_range(name: str, reports: Sequence[Report], planned: int) -> FigureRange:
-    now = counts(reports)[name]
+    now = count_messages(reports)[name]
     to_be_recorded = planned - sum(report.audience for report in reports)
     undecided = to_be_recorded + sum(report.in_progress for report in reports)
     unsettled = planned - sum(report.settled for report in reports)

@@ -13,7 +13,7 @@ REPORTED_PACKAGES = (
 )
 
 
-def machine(folder: Path) -> dict[str, str]:
+def describe_machine(folder: Path) -> dict[str, str]:
     """This machine, its load before anything is measured, and the file system below ``folder``."""
     return {
         "cores": str(_count_cores()),
@@ -24,7 +24,7 @@ def machine(folder: Path) -> dict[str, str]:
     }
 
 
-def versions() -> dict[str, str]:
+def read_versions() -> dict[str, str]:
     """What is installed."""
     return {
         "python": platform.python_version(),

@@ -95,11 +95,11 @@ class RunPlayer:
             state=state,
             planned=self._run.size,
             samples=sampler.samples,
-            aborted=aborted,
+            aborted_by=aborted,
             requeued_count=sweeper.requeued_count,
             snapshot_count=self._watch.snapshot_count,
             unbalanced_reports=self._watch.unbalanced_reports,
-            happened=() if self._faults is None else tuple(self._faults.happened),
+            injected_faults=() if self._faults is None else tuple(self._faults.happened),
         )
 
     def _send_until_settled(

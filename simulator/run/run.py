@@ -12,7 +12,7 @@ from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
 
 from simulator.faults.inject import FaultInjector, FaultProxies, lines, reject_unsupported_faults
-from simulator.figures import CPU, MEMORY
+from simulator.figures import WORKERS_CPU, WORKERS_MEMORY
 from simulator.results.archive import store_result
 from simulator.results.result import RunConditions, RunResult, RunState, judge_run
 from simulator.retry import retry_transient
@@ -83,7 +83,7 @@ def simulate(
     _reject_unsampled_thresholds(scenario, options)
     reject_unsupported_faults(scenario, settings, attach=options.attach)
     settings.prepare_home()
-    machine = environment.machine(settings.home)
+    machine = environment.describe_machine(settings.home)
     with ExitStack() as stack:
         own = None
         if not (settings.broker_url or options.attach):
@@ -99,10 +99,10 @@ def simulate(
         app.conf.task_publish_retry = False  # we wait ourselves, and say so
         broker, worker = _open_broker_and_worker(stack, app, settings, options, own)
         stack.enter_context(database.failing_plainly())
-        stack.enter_context(broker.failing_plainly())
+        stack.enter_context(broker.readable_errors())
         bars = stack.enter_context(ExitStack())
         shown = bars.enter_context(open_display(_count_customers(scenario)))
-        left = retry_transient(broker.waiting_tasks)
+        left = retry_transient(broker.count_waiting_tasks)
         if left:
             shown.log(
                 f"the broker holds {pluralize(left, 'task')} of before, which are done as well"
@@ -113,7 +113,7 @@ def simulate(
         for block in (
             _add_run_to_errors(database, run),
             database.failing_plainly(),
-            broker.failing_plainly(),
+            broker.readable_errors(),
         ):
             stack.enter_context(block)
         if worker is not None:
@@ -145,7 +145,7 @@ def simulate(
             database=database.engine.dialect.name,
             durability=database.durability(),
             machine=machine,
-            versions=environment.versions(),
+            versions=environment.read_versions(),
             timezone=settings.timezone,
             log=None if worker is None else worker.log,
         )
@@ -223,7 +223,7 @@ def _archive_result(database: Database, result: RunResult, options: RunOptions) 
 def _reject_unsampled_thresholds(scenario: Scenario, options: RunOptions) -> None:
     """Raise :exc:`UsageError` for thresholds on what will not be sampled."""
     for threshold in scenario.thresholds:
-        of_workers = threshold.figure in (CPU, MEMORY)
+        of_workers = threshold.figure in (WORKERS_CPU, WORKERS_MEMORY)
         why = None
         if of_workers and options.attach:
             why = "what attached workers use can't be read from here; run without --attach"

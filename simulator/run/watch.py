@@ -71,7 +71,7 @@ class ProgressWatch:
             self._moved_at = self._busy_at = (
                 now  # nothing is to move: more messages have yet to arrive
             )
-        elif retry_transient(self._broker.waiting_tasks):
+        elif retry_transient(self._broker.count_waiting_tasks):
             self._busy_at = now
             if now - self._moved_at > STALLED_AFTER_SECONDS:
                 self._moved_at = now

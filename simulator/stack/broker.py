@@ -34,7 +34,7 @@ class Broker:
     def __init__(self, url: str) -> None:
         self.url = url
         try:
-            self.shown_url = maybe_sanitize_url(url)
+            self.redacted_url = maybe_sanitize_url(url)
         except ValueError:
             raise UsageError(INVALID_BROKER_URL) from None
         self._client = make_broker_client(url, timeout=ANSWER_TIMEOUT)
@@ -45,7 +45,7 @@ class Broker:
             self._client.ping()
         except (RedisError, OSError) as error:
             raise BrokerUnreachable(
-                f"the broker {self.shown_url} does not answer: {self._format_cause(error)}"
+                f"the broker {self.redacted_url} does not answer: {self._format_cause(error)}"
             ) from None
 
     def check_workers(self, app: Celery) -> None:
@@ -54,24 +54,24 @@ class Broker:
             answers = app.control.inspect(timeout=ANSWER_TIMEOUT / 2).active_queues() or {}
         except (OperationalError, OSError) as error:
             raise BrokerUnreachable(
-                f"the broker {self.shown_url} does not answer: {self._format_cause(error)}"
+                f"the broker {self.redacted_url} does not answer: {self._format_cause(error)}"
             ) from None
         served = {queue["name"] for queues in answers.values() for queue in queues}
         missing = [queue for queue in QUEUES if queue not in served]
         if missing:
             raise UsageError(
-                f"no worker on {self.shown_url} serves {', '.join(missing)}; start one with\n"
+                f"no worker on {self.redacted_url} serves {', '.join(missing)}; start one with\n"
                 f"  celery -A workers.app worker -Q {','.join(QUEUES)}"
             )
 
     @contextmanager
-    def failing_plainly(self) -> Iterator[None]:
+    def readable_errors(self) -> Iterator[None]:
         """A block in which an error of the broker's becomes one clear :exc:`BrokerFailed`."""
         try:
             yield
         except (RedisError, OperationalError) as error:
             raise BrokerFailed(
-                f"the broker {self.shown_url} failed: {self._format_cause(error)}"
+                f"the broker {self.redacted_url} failed: {self._format_cause(error)}"
             ) from error
 
     def _format_cause(self, error: Exception) -> str:
@@ -81,7 +81,7 @@ class Broker:
         secret = urlsplit(self.url).password
         return cause.replace(unquote(secret), "***").replace(secret, "***") if secret else cause
 
-    def waiting_tasks(self) -> int:
+    def count_waiting_tasks(self) -> int:
         """Tasks that are queued or being worked on."""
         return waiting_tasks(self._client)
 

@@ -38,9 +38,9 @@ def test_everything_at_once_ends_as_predicted(database: Database, tmp_path: Path
     scenario = scenario_of(campaign_of(audience=600), gateways={"email": HOSTILE})
     result = play(database, scenario, tmp_path)
     assert_passed(result)
-    [comparison] = result.comparisons
-    observed = comparison.observed
-    assert observed == comparison.expected
+    [comparison] = result.prediction_checks
+    observed = comparison.observed_anomalies
+    assert observed == comparison.expected_anomalies
     [report] = result.reports
     assert observed.lost == report.having(Status.IN_GATEWAY)
     for name in ("duplicate", "stale", "lost", "late_bounce", "refused"):
@@ -55,8 +55,8 @@ def test_each_mishap_alone(database: Database, tmp_path: Path, kind: str) -> Non
         database, scenario_of(campaign_of(audience=200), gateways={"email": gateway}), tmp_path
     )
     assert_passed(result)
-    [comparison] = result.comparisons
-    assert {name for name, count in vars(comparison.observed).items() if count} == {kind}
+    [comparison] = result.prediction_checks
+    assert {name for name, count in vars(comparison.observed_anomalies).items() if count} == {kind}
 
 
 @pytest.mark.parametrize("wrong", [{"duplicate": 1}, {"stale": 1}, {"unknown": 1}, {"lost": 1}])
@@ -64,10 +64,12 @@ def test_a_mishap_that_was_not_predicted_fails_the_run(
     database: Database, tmp_path: Path, wrong: dict[str, int]
 ) -> None:
     result = play(database, scenario_of(campaign_of(audience=10)), tmp_path)
-    assert result.passed
-    [comparison] = result.comparisons
-    spoiled = replace(comparison, observed=comparison.observed + GatewayAnomalies(**wrong))
-    assert not replace(result, comparisons=(spoiled,)).passed
+    assert result.has_passed
+    [comparison] = result.prediction_checks
+    spoiled = replace(
+        comparison, observed_anomalies=comparison.observed_anomalies + GatewayAnomalies(**wrong)
+    )
+    assert not replace(result, prediction_checks=(spoiled,)).has_passed
 
 
 def test_campaigns_after_one_another_remember_late_bounces(

@@ -128,7 +128,7 @@ def test_bounces_of_one_campaign_are_minded_by_those_after_it(
     )
     result = play(database, scenario, tmp_path)
     assert_passed(result)
-    assert [each.uncertain for each in result.comparisons] == [0] * 5
+    assert [each.uncertain for each in result.prediction_checks] == [0] * 5
     counts = [sum(stopped(result, name).values()) for name in ("one", "aside", "two")]
     assert counts == [0, 0, 0], "one bounce is none too many"
     assert stopped(result, "three").keys() == stopped(result, "four").keys()
@@ -152,7 +152,7 @@ def test_the_message_limit_stops_later_campaigns(
     assert_passed(result)
     limited = [Reason.MESSAGE_LIMIT in stopped(result, name) for name in names]
     assert limited == [False, count < 2, count < 3]
-    assert [each.uncertain for each in result.comparisons] == [0, 0, 0]
+    assert [each.uncertain for each in result.prediction_checks] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,9 @@ def judged(database: Database, run: Run) -> RunResult:
 
 def assert_passed(result: RunResult) -> None:
     """Every message ended as predicted, as many were withheld, and no invariant is broken."""
-    assert [each.differences for each in result.comparisons] == [()] * len(result.comparisons)
-    assert [finding for finding in result.findings if not finding.holds] == []
-    assert all(each.as_predicted for each in result.withheld.values()), result.withheld
-    assert result.passed
+    assert [each.differences for each in result.prediction_checks] == [()] * len(
+        result.prediction_checks
+    )
+    assert [finding for finding in result.invariant_results if not finding.holds] == []
+    assert all(each.is_as_predicted for each in result.withheld.values()), result.withheld
+    assert result.has_passed

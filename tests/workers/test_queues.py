@@ -130,25 +130,27 @@ def test_the_tasks_of_some_campaigns_are_dropped(app: Celery, broker_url: str) -
             app.send_task(task_name(step), kwargs={"campaign": campaign, "batch": 7})
     app.send_task(ROLLUP_TASK)
     assert broker.drop_tasks({2, 3}) == 2 * len(QUEUE_BY_STEP)
-    assert broker.waiting_tasks() == len(QUEUE_BY_STEP) + 1
+    assert broker.count_waiting_tasks() == len(QUEUE_BY_STEP) + 1
     assert broker.drop_tasks({2, 3}) == 0
     broker.close()
 
 
 def test_a_real_broker_is_asked_where_its_tasks_are(app: Celery, broker_url: str) -> None:
     broker = Broker(broker_url)
-    assert broker.waiting_tasks() == 0
+    assert broker.count_waiting_tasks() == 0
     for step in QUEUE_BY_STEP:
         app.send_task(task_name(step), kwargs={"campaign": 1, "batch": 2})
-    assert broker.waiting_tasks() == len(QUEUE_BY_STEP)
+    assert broker.count_waiting_tasks() == len(QUEUE_BY_STEP)
     with app.connection_for_read() as connection:
         channel = connection.channel()
         held = channel.basic_get(QUEUE_BY_STEP[Step.SUPPRESS])
         assert channel.client.hlen(UNACKED_KEY) == 1
-        assert broker.waiting_tasks() == len(QUEUE_BY_STEP), "a task that is worked on is not lost"
+        assert broker.count_waiting_tasks() == len(QUEUE_BY_STEP), (
+            "a task that is worked on is not lost"
+        )
         assert broker.depths()[QUEUE_BY_STEP[Step.SUPPRESS]] == QueueDepth(ready=2, unacked=1)
         channel.basic_ack(held.delivery_tag)
-        assert broker.waiting_tasks() == len(QUEUE_BY_STEP) - 1
+        assert broker.count_waiting_tasks() == len(QUEUE_BY_STEP) - 1
     broker.close()
 
 

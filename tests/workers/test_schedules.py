@@ -83,7 +83,7 @@ def check_outcome(database: Database, run: Run) -> None:
         comparison = check_prediction(connection, loaded, oracle, credit_is_scarce=scarce)
     assert [finding for finding in findings if not finding.holds] == []
     assert comparison.differences == ()
-    assert comparison.as_predicted == comparison.messages == 2 * SIZE
+    assert comparison.matching == comparison.messages == 2 * SIZE
     assert report.having(Status.NOT_SENT, Reason.OUT_OF_CREDIT) == expected.withheld
     assert report.settled == 2 * SIZE
 

@@ -183,8 +183,8 @@ def test_who_passed_did_so(database: Database, tmp_path: Path) -> None:
 @pytest.mark.parametrize("state", [RunState.INTERRUPTED, RunState.ABORTED])
 def test_a_partial_result_says_so(result: RunResult, state: RunState) -> None:
     aborted = result.thresholds[1].threshold if state is RunState.ABORTED else None
-    observed = replace(result.observed, state=state, planned=1_000, aborted=aborted)
-    said = words(render_result_page(replace(result, observed=observed)))
+    observed = replace(result.observations, state=state, planned=1_000, aborted_by=aborted)
+    said = words(render_result_page(replace(result, observations=observed)))
     assert f"UTC partial: {state}" in said
     why = "aborted as queued_to_final.p95 could not be < 0s" if aborted else "interrupted"
     assert f"Partial result: {why}; 80 of 1,000 messages were sent." in said
@@ -192,8 +192,8 @@ def test_a_partial_result_says_so(result: RunResult, state: RunState) -> None:
 
 
 def test_what_differs_is_told(result: RunResult) -> None:
-    first, second = result.comparisons
-    differing = replace(result, comparisons=(first, replace(second, as_predicted=19)))
+    first, second = result.prediction_checks
+    differing = replace(result, prediction_checks=(first, replace(second, matching=19)))
     said = words(render_result_page(differing))
     assert "79 of 80 messages what differs is below, at summer" in said
     assert "19 of 20 messages" in said
@@ -201,9 +201,9 @@ def test_what_differs_is_told(result: RunResult) -> None:
 
 
 def test_a_broken_invariant_is_told(result: RunResult) -> None:
-    first, *others = result.findings
+    first, *others = result.invariant_results
     broken = replace(first, wrong=7, examples=({"number": 3},))
-    said = words(render_result_page(replace(result, findings=(broken, *others))))
+    said = words(render_result_page(replace(result, invariant_results=(broken, *others))))
     assert f"{len(others)} of {len(others) + 1} hold" in said
     assert first.invariant.claim in said
     assert "7 wrong; the first: number 3" in said

@@ -40,10 +40,10 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def differing(result: RunResult) -> RunResult:
-    [comparison] = result.comparisons
+    [comparison] = result.prediction_checks
     differences = (MessageDifference(3, "delivered", "not_sent: timeout"),)
     return replace(
-        result, comparisons=(replace(comparison, as_predicted=4, differences=differences),)
+        result, prediction_checks=(replace(comparison, matching=4, differences=differences),)
     )
 
 
@@ -55,18 +55,18 @@ def test_who_failed_is_told_where_to_look(result: RunResult, tmp_path: Path) -> 
     assert failed == (
         f"✘ failed          see sendtrace trace spring 3 {run}; the workers' log, {log}"
     )
-    [first, *others] = result.findings
-    broken = replace(differing(result), findings=(replace(first, wrong=1), *others))
+    [first, *others] = result.invariant_results
+    broken = replace(differing(result), invariant_results=(replace(first, wrong=1), *others))
     assert f"see sendtrace verify {run}; sendtrace trace" in as_text(broken).splitlines()[-1]
 
 
 def test_checks_of_other_packages_are_named(
     result: RunResult, foreign: Callable[..., None]
 ) -> None:
-    [comparison] = result.comparisons
+    [comparison] = result.prediction_checks
     unsure = replace(
         result,
-        comparisons=(replace(comparison, uncertain=2),),
+        prediction_checks=(replace(comparison, uncertain=2),),
         withheld={"Acme": WithheldMessages(predicted=None, actual=5)},
     )
     assert "it depended on who came first\n" in as_text(unsure)
@@ -85,9 +85,9 @@ def test_a_report_that_did_not_balance_during_the_run_fails_it(
 ) -> None:
     result = play(database, scenario_of(campaign_of(audience=20)), tmp_path)
     assert result.is_proven
-    observed = replace(result.observed, snapshot_count=7, unbalanced_reports=result.reports)
+    observed = replace(result.observations, snapshot_count=7, unbalanced_reports=result.reports)
     again = judge_run(database, result.run, observed, result.conditions)
-    [broken] = [finding for finding in again.findings if not finding.holds]
+    [broken] = [finding for finding in again.invariant_results if not finding.holds]
     assert broken.invariant.name == "snapshots_balance"
     assert not again.is_proven
     assert again.as_json()["verdict"]["invariants_hold"] is False

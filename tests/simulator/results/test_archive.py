@@ -71,8 +71,8 @@ def test_a_run_that_was_ended_early_repeats_no_other(
 ) -> None:
     first = result.run.id
     store_result(database, result, page_of)
-    observed = replace(result.observed, state=RunState.INTERRUPTED)
-    partial = replace(result, run=replace(result.run, id=first + 1), observed=observed)
+    observed = replace(result.observations, state=RunState.INTERRUPTED)
+    partial = replace(result, run=replace(result.run, id=first + 1), observations=observed)
     store_result(database, partial, page_of, series=first)
     with database.read() as connection:
         for run in (first, first + 1):

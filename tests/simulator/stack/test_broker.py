@@ -85,7 +85,7 @@ def test_a_broker_that_does_not_answer_is_named_without_its_password(
     broker.close()
     assert f"127.0.0.1:{number}" in str(caught.value)
     assert "does not answer" in str(caught.value)
-    for shown in (str(caught.value), broker.shown_url):
+    for shown in (str(caught.value), broker.redacted_url):
         assert PASSWORD not in shown
     assert caught.value.exit_code == 2
 
@@ -115,7 +115,7 @@ def test_a_broker_without_workers_is_refused_with_the_queues_to_serve(broker_url
     for queue in QUEUES:
         assert queue in str(caught.value)
     assert f"-Q {','.join(QUEUES)}" in str(caught.value)
-    assert broker.shown_url in str(caught.value)
+    assert broker.redacted_url in str(caught.value)
 
 
 def test_a_broker_that_is_gone_is_not_mistaken_for_one_without_workers(closed_port: int) -> None:
@@ -138,10 +138,10 @@ def test_the_next_task_of_a_batch_is_sent_for_half_a_minute() -> None:
 
 def test_a_failure_of_the_broker_is_one_line_without_its_password() -> None:
     broker = Broker(f"redis://:{PASSWORD}@127.0.0.1:1/0")
-    with pytest.raises(BrokerFailed) as failed, broker.failing_plainly():
+    with pytest.raises(BrokerFailed) as failed, broker.readable_errors():
         raise ResponseError(f"OOM, says {PASSWORD}\nand more")
     broker.close()
-    assert str(failed.value) == f"the broker {broker.shown_url} failed: OOM, says ***"
+    assert str(failed.value) == f"the broker {broker.redacted_url} failed: OOM, says ***"
     assert failed.value.exit_code == 1
 
 
@@ -175,7 +175,7 @@ def test_tasks_that_somebody_works_on_are_waited_for(
 ) -> None:
     asked: list[Celery] = []
     broker = Broker(broker_url)
-    monkeypatch.setattr(broker, "waiting_tasks", lambda: 1)
+    monkeypatch.setattr(broker, "count_waiting_tasks", lambda: 1)
     monkeypatch.setattr(broker, "check_workers", asked.append)
     watch = watch_on(database, broker, Celery("test", set_as_current=False))
     began = time.monotonic()
