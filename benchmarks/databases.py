@@ -40,7 +40,7 @@ def start_database(name: str, folder: Path) -> Iterator[DatabaseKind]:
 def read_durability(url: str) -> dict[str, str]:
     """What a database says of its durability, asked over a connection as workers have them."""
     with closing(connect(url)) as database:
-        return database.durability()
+        return database.read_durability_settings()
 
 
 def _sqlite_files(folder: Path) -> Callable[[], AbstractContextManager[str]]:

@@ -18,7 +18,7 @@ from simulator.schema import open_database
 from simulator.setup.record import record_run
 from tracker.record import receipts
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.journal import QUEUED, Author, Move, State, enqueue_batch, entry
+from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
 from tracker.record.receipts import Receipt
 from tracker.settings import load_settings
 from tracker.status import Status, Step
@@ -86,10 +86,12 @@ def _submit_batches(database: Database, campaign: Campaign, size: int) -> Sequen
     made = []
     for place, first in enumerate(range(0, size, BATCH_SIZE)):
         count = min(BATCH_SIZE, size - first)
-        batch = enqueue_batch(database, campaign, batch=place, first=first, size=count, by=AUTHOR)
+        batch = enqueue_batch(
+            database, campaign, batch=place, first=first, size=count, author=AUTHOR
+        )
         now = campaign.clock.now()
-        with entry(database, batch, Step.SUBMIT, AUTHOR, started_at=now) as written:
-            for source, target in ((QUEUED, READY), (READY, IN_GATEWAY)):
+        with open_entry(database, batch, Step.SUBMIT, AUTHOR, started_at=now) as written:
+            for source, target in ((QUEUED_STATE, READY), (READY, IN_GATEWAY)):
                 numbers = range(first, first + count)
                 written.move(Move(numbers=numbers, source=source, target=target, at=now))
         made.append(batch)
@@ -114,7 +116,7 @@ def _time_call(work: Callable[..., None], *arguments: object) -> float:
 
 def _apply_receipts(database: Database, batch: Batch, said: Sequence[Receipt]) -> None:
     started_at = batch.campaign.clock.now()
-    with entry(database, batch, Step.DELIVER, AUTHOR, started_at=started_at) as written:
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=started_at) as written:
         receipts.apply_receipts(written, said)
 
 
@@ -132,7 +134,7 @@ def _move_messages(database: Database, batch: Batch) -> None:
             )
             .values(status=DELIVERED.status)
         )
-        listed = database.rows(number=numbers)
+        listed = database.table_from_columns(number=numbers)
         values = (campaign, DELIVERED.status, 1)
         connection.execute(
             sa.insert(transitions).from_select(

@@ -51,7 +51,7 @@ def _time_result(url: str, scenario: Path) -> Timed:
                 workers=None,
                 batch_size=1,
                 database=database.engine.dialect.name,
-                durability=database.durability(),
+                durability=database.read_durability_settings(),
                 machine={},
                 versions=environment.read_versions(),
                 timezone="UTC",

@@ -14,8 +14,8 @@ from benchmarks.reports import CAMPAIGN_ID
 from simulator.schema import open_database
 from tests.support.factory import AUTHOR, Plan, make_batch
 from tracker.clock import to_microseconds
-from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, record
-from tracker.record.journal import entry
+from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, record_engagement
+from tracker.record.journal import open_entry
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import load_settings
 from tracker.status import Engagement, Step
@@ -83,8 +83,8 @@ def _time_recording(database: Database) -> float:
     ]
     began = time.perf_counter()
     for first in range(0, BATCH_SIZE, EVENTS_PER_ENTRY):
-        with entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as written:
-            record(written, events[first : first + EVENTS_PER_ENTRY])
+        with open_entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as written:
+            record_engagement(written, events[first : first + EVENTS_PER_ENTRY])
     seconds = time.perf_counter() - began
     with database.write() as connection:
         connection.execute(sa.delete(engagements))

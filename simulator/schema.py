@@ -135,9 +135,9 @@ def migrate_simulator_tables(database: Database) -> None:
 def open_database(settings: Settings) -> Database:
     """The configured database, reachable and its tables up to date."""
     with ExitStack() as stack:
-        database = stack.enter_context(closing(connect(settings.database)))
+        database = stack.enter_context(closing(connect(settings.resolved_database_url)))
         check_reachable(database)
-        with database.failing_plainly():
+        with database.readable_errors():
             migrate(database)
             migrate_simulator_tables(database)
         stack.pop_all()  # it stays open where nothing went wrong

@@ -128,9 +128,9 @@ def open_database(url: str | None) -> Iterator[Database]:
         raise UsageError(f"SENDTRACE_HOME can't be read: {error.strerror}") from None
     if not there:
         raise UsageError(f"nothing is recorded in {settings.home}; run sendtrace simulate first")
-    with closing(connect(settings.database, must_exist=True)) as database:
+    with closing(connect(settings.resolved_database_url, must_exist=True)) as database:
         check_reachable(database)
-        with database.failing_plainly():
+        with database.readable_errors():
             for prepare in DATABASE_MIGRATIONS:
                 prepare(database)
             yield database

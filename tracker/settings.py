@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         return frozenset(self.allow_gateways.replace(",", " ").split())
 
     @property
-    def database(self) -> str:
+    def resolved_database_url(self) -> str:
         """The database's URL: what was configured, else a SQLite file in ``home``."""
         file = str(self.home.absolute() / "sendtrace.db")
         return self.database_url or URL.create("sqlite", database=file).render_as_string(

@@ -98,7 +98,9 @@ def load_candidates(
     recent = NO_RECENT_MESSAGES
     if step is Step.SUPPRESS and campaign.organization.message_limit is not None:
         with database.read() as connection:
-            recent = allowance.recent(connection, database, campaign, numbers, now, until=until)
+            recent = allowance.count_recent_messages(
+                connection, database, campaign, numbers, now, until=until
+            )
     usual = SUBSCRIBED if step is Step.SUPPRESS else None
     particular = {*recent}.union(*((*each.found, *each.failed) for each in answers.values()))
 

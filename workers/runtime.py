@@ -22,7 +22,7 @@ from workers.upkeep.broker import make_broker_client
 @cache
 def database() -> Database:
     """The database of this process, its tables up to date."""
-    opened = connect(load_settings().database)
+    opened = connect(load_settings().resolved_database_url)
     migrate(opened)
     return opened
 

@@ -102,7 +102,7 @@ def recover(
         closing(open_configured_broker(settings, "recover")) as queues,
         closing(open_database(settings)) as record,
         Celery("recover", set_as_current=False, config_source="celeryconfig") as app,
-        record.failing_plainly(),
+        record.readable_errors(),
         queues.readable_errors(),
     ):
         app.conf.broker_url = queues.url

@@ -59,7 +59,7 @@ def reject_unsupported_faults(scenario: Scenario, settings: Settings, *, attach:
 
 
 def _is_postgresql(settings: Settings) -> bool:
-    return sa.make_url(settings.database).get_backend_name() == "postgresql"
+    return sa.make_url(settings.resolved_database_url).get_backend_name() == "postgresql"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def lines(scenario: Scenario, settings: Settings, broker: LocalBroker) -> Iterat
             led = sa.make_url(url).set(host=None, port=POSTGRESQL_PORT, query={"host": str(folder)})
             return line, led.render_as_string(hide_password=False)
 
-        url, everybody = settings.database, None
+        url, everybody = settings.resolved_database_url, None
         if FaultKind.PAUSE in kinds:
             everybody, url = to_database(url, "everybody")
         driver_settings = settings.model_copy(update={"database_url": url})

@@ -182,7 +182,7 @@ def _count_observed_anomalies(
     connection: Connection, campaign_id: int, lost: int
 ) -> GatewayAnomalies:
     """What is on record as gone wrong with a campaign."""
-    refused = receipts.refused(connection, [campaign_id])[campaign_id]
+    refused = receipts.count_refused_receipts(connection, [campaign_id])[campaign_id]
     late = sa.select(sa.func.count()).where(
         transitions.c.campaign_id == campaign_id,
         transitions.c.status == Status.HARD_BOUNCED,

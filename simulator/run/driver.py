@@ -181,7 +181,9 @@ def enqueue_once(
 ) -> Batch:
     """Record a batch, unless it is on record: nobody knows whether a lost commit took place."""
     try:
-        return enqueue_batch(database, campaign, batch=batch, first=first, size=size, by=by, at=at)
+        return enqueue_batch(
+            database, campaign, batch=batch, first=first, size=size, author=by, at=at
+        )
     except IntegrityError:
         with database.read() as connection:
             recorded = load_batch(connection, campaign.id, batch)

@@ -98,7 +98,7 @@ def simulate(
         )
         app.conf.task_publish_retry = False  # we wait ourselves, and say so
         broker, worker = _open_broker_and_worker(stack, app, settings, options, own)
-        stack.enter_context(database.failing_plainly())
+        stack.enter_context(database.readable_errors())
         stack.enter_context(broker.readable_errors())
         bars = stack.enter_context(ExitStack())
         shown = bars.enter_context(open_display(_count_customers(scenario)))
@@ -112,7 +112,7 @@ def simulate(
             shown.log(f"{rejects.summary}; see {rejects.file}")
         for block in (
             _add_run_to_errors(database, run),
-            database.failing_plainly(),
+            database.readable_errors(),
             broker.readable_errors(),
         ):
             stack.enter_context(block)
@@ -143,7 +143,7 @@ def simulate(
             workers=None if options.attach else options.workers,
             batch_size=options.batch_size,
             database=database.engine.dialect.name,
-            durability=database.durability(),
+            durability=database.read_durability_settings(),
             machine=machine,
             versions=environment.read_versions(),
             timezone=settings.timezone,
@@ -193,7 +193,7 @@ def _open_broker_and_worker(
         return broker, None
     worker = start_local_worker(
         broker=broker.url if own is None else own.lines.workers_broker,
-        database=settings.database if own is None else own.lines.workers_database,
+        database=settings.resolved_database_url if own is None else own.lines.workers_database,
         processes=options.workers,
         log=settings.logs / f"worker-{os.getpid()}.log",
     )
@@ -216,7 +216,9 @@ def _archive_result(database: Database, result: RunResult, options: RunOptions) 
         where = error.filename or result.run.folder
         return RunOutcome(result=result, archive_error=f"{where}: {error.strerror}")
     except SQLAlchemyError as error:
-        return RunOutcome(result=result, archive_error=f"the database: {database.cause(error)}")
+        return RunOutcome(
+            result=result, archive_error=f"the database: {database.summarize_error(error)}"
+        )
     return RunOutcome(result=result, page=page)
 
 

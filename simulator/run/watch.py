@@ -84,7 +84,7 @@ class ProgressWatch:
         with self._database.read() as connection:
             reports = make_reports(connection, self._campaigns)
             self.reports = reports
-            expecting = due.expecting(
+            expecting = due.count_waiting_batches(
                 connection, [each.id for each in self._campaigns], self._awaited_kinds
             )
         self.snapshot_count += 1

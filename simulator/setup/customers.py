@@ -57,7 +57,7 @@ def _build_insert(
     requires: Sequence[str],
 ) -> sa.Insert:
     """Customers who differ by nothing but their number."""
-    made = database.rows(number=numbers)
+    made = database.table_from_columns(number=numbers)
     number = made.c.number
     text = sa.cast(number, sa.Text)
     mobile = sa.literal("+447700") + sa.cast(900_000 + number % 1_000, sa.Text)

@@ -115,7 +115,7 @@ def open_configured_broker(settings: Settings, wanted_by: str) -> Broker:
             f"{wanted_by} needs a broker, and no `sendtrace up` runs on {settings.home}; start it,"
             " set SENDTRACE_BROKER_URL or give --broker URL"
         )
-    if stack and stack["database"] != settings.database:
+    if stack and stack["database"] != settings.resolved_database_url:
         raise UsageError(
             "the workers of `sendtrace up` use another database; give the same to both"
         )

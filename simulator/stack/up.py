@@ -70,7 +70,7 @@ def run_stack(settings: Settings, ports: StackPorts, processes: int) -> None:
         own = None if settings.broker_url else stack.enter_context(_create_broker_socket())
         url = settings.broker_url or f"redis+socket://{own}"
         broker = stack.enter_context(closing(Broker(url)))
-        told = {"broker": url, "database": settings.database}
+        told = {"broker": url, "database": settings.resolved_database_url}
         stack.enter_context(announce_stack(settings.home, told))
         if own is None:
             broker.check_reachable()
@@ -107,7 +107,7 @@ def _child_groups(
     environment = {
         "SENDTRACE_HOME": str(home),
         "SENDTRACE_BROKER_URL": broker,
-        "SENDTRACE_DATABASE_URL": settings.database,
+        "SENDTRACE_DATABASE_URL": settings.resolved_database_url,
         "SENDTRACE_FLOWER_URL": ports.flower_url,
     }
 

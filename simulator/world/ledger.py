@@ -120,7 +120,9 @@ def _insert_acceptances(
             outcomes=[offer.outcomes[place] for place in places],
             due_at=[offer.due_at[place] for place in places],
         )
-    rows = database.rows(number=offer.numbers, outcome=offer.outcomes, due_at=offer.due_at)
+    rows = database.table_from_columns(
+        number=offer.numbers, outcome=offer.outcomes, due_at=offer.due_at
+    )
     connection.execute(
         sa.insert(acceptances).from_select(
             ("campaign_id", "number", "attempt", "accepted_at", "outcome", "due_at"),

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from tests.support.factory import AUTHOR
 from tracker.record.catalog import Batch
-from tracker.record.engagement import EngagementEvent, record
-from tracker.record.journal import entry
+from tracker.record.engagement import EngagementEvent, record_engagement
+from tracker.record.journal import open_entry
 from tracker.status import Engagement, Step
 from tracker.store.database import Database
 
@@ -16,5 +16,5 @@ SPAM, UNSUBSCRIBED = Engagement.SPAM, Engagement.UNSUBSCRIBED
 
 
 def report(database: Database, batch: Batch, events: Sequence[EngagementEvent]) -> None:
-    with entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as written:
-        record(written, events)
+    with open_entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as written:
+        record_engagement(written, events)

@@ -17,7 +17,7 @@ from tracker.clock import Instant, SystemClock, to_microseconds
 from tracker.queries import stalled
 from tracker.record import catalog
 from tracker.record.catalog import Batch, Campaign, CouponSeries, Organization
-from tracker.record.journal import QUEUED, Author, Move, State, enqueue_batch, entry
+from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
 from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database, connect
 from tracker.store.schema import batches, customers, messages, tallies
@@ -182,7 +182,7 @@ def make_batch(
     """A campaign's only batch, all of it queued."""
     plan = plan or Plan()
     campaign = make_campaign(database, plan, people)
-    return enqueue_batch(database, campaign, batch=0, first=0, size=plan.size, by=AUTHOR)
+    return enqueue_batch(database, campaign, batch=0, first=0, size=plan.size, author=AUTHOR)
 
 
 def move(
@@ -193,10 +193,10 @@ def move(
     step: Step = Step.DISPATCH,
 ) -> None:
     """Take messages from queued through ``states``, one journal entry each."""
-    source = QUEUED
+    source = QUEUED_STATE
     for target in states:
         now = batch.campaign.clock.now()
-        with entry(database, batch, step, AUTHOR, started_at=now) as written:
+        with open_entry(database, batch, step, AUTHOR, started_at=now) as written:
             moved = written.move(Move(numbers=numbers, source=source, target=target, at=now))
         assert moved == numbers, "the factory moves only what is there"
         source = target
@@ -214,9 +214,9 @@ def make_busy_batch(database: Database, plan: Plan | None = None) -> Batch:
     unsubscribed, timeout = stopped(Reason.UNSUBSCRIBED), stopped(Reason.TIMEOUT)
     disabled, no_address = stopped(Reason.ORGANIZATION_DISABLED), stopped(Reason.EMAIL_MISSING)
     for step, moves in (
-        (Step.SUPPRESS, [([17, 18], QUEUED, unsubscribed), ([20], QUEUED, disabled)]),
-        (Step.VALIDATE, [([19], QUEUED, no_address)]),
-        (Step.DISPATCH, [(range(2, 17), QUEUED, READY), ([21], QUEUED, timeout)]),
+        (Step.SUPPRESS, [([17, 18], QUEUED_STATE, unsubscribed), ([20], QUEUED_STATE, disabled)]),
+        (Step.VALIDATE, [([19], QUEUED_STATE, no_address)]),
+        (Step.DISPATCH, [(range(2, 17), QUEUED_STATE, READY), ([21], QUEUED_STATE, timeout)]),
         (Step.SUBMIT, [(range(5, 17), READY, in_gateway(1))]),
         (
             Step.DELIVER,
@@ -236,7 +236,7 @@ def make_busy_batch(database: Database, plan: Plan | None = None) -> Batch:
         (Step.DELIVER, [([15], in_gateway(3), ended(soft, 3))]),
     ):
         now = batch.campaign.clock.now()
-        with entry(database, batch, step, AUTHOR, started_at=now) as written:
+        with open_entry(database, batch, step, AUTHOR, started_at=now) as written:
             for numbers, source, target in moves:
                 request = Move(numbers=numbers, source=source, target=target, at=now)
                 assert written.move(request) == numbers, "the factory moves what is there"
@@ -345,7 +345,7 @@ def enqueueing(database: Database, campaign: Campaign, size: int = 1) -> Iterato
     """Enqueues one more batch of a campaign each time that it is asked."""
     for batch in range(1_000):
         yield enqueue_batch(
-            database, campaign, batch=batch, first=batch * size, size=size, by=AUTHOR
+            database, campaign, batch=batch, first=batch * size, size=size, author=AUTHOR
         )
 
 

@@ -90,7 +90,7 @@ def batches_of(database: Database, loaded: RunCampaign, number: int = 1) -> list
             batch=place,
             first=first,
             size=bounds[place + 1] - first,
-            by=AUTHOR,
+            author=AUTHOR,
         )
         for place, first in enumerate(bounds[:-1])
     ]

@@ -109,7 +109,7 @@ def queue_batch(database: Database, run: Run, number: int) -> Batch:
     """A batch of the run, queued as the driver does it."""
     campaign = run.campaigns[0].campaign
     batch = enqueue_batch(
-        database, campaign, batch=number, first=number * SIZE, size=SIZE, by=AUTHOR
+        database, campaign, batch=number, first=number * SIZE, size=SIZE, author=AUTHOR
     )
     record_acknowledgement(database, batch)
     return batch

@@ -28,7 +28,7 @@ def test_without_a_word_all_is_in_a_folder_here(
     settings = load_settings()
     assert settings.home == Path(".sendtrace")
     assert settings.logs == Path(".sendtrace/logs")
-    assert settings.database == f"sqlite:///{tmp_path}/.sendtrace/sendtrace.db"
+    assert settings.resolved_database_url == f"sqlite:///{tmp_path}/.sendtrace/sendtrace.db"
     assert (settings.database_url, settings.broker_url) == (None, None)
     assert settings.timezone == "UTC"
 
@@ -37,7 +37,7 @@ def test_without_a_word_all_is_in_a_folder_here(
 def test_the_environment_says_where() -> None:
     settings = load_settings()
     assert settings.home == Path("/from/environment")
-    assert settings.database == "sqlite:////environment.db"
+    assert settings.resolved_database_url == "sqlite:////environment.db"
     assert settings.broker_url == "redis://environment:6379/0"
     assert settings.timezone == "Asia/Kolkata"
 
@@ -145,7 +145,7 @@ def test_the_default_database_is_in_the_state_folder_whatever_it_is_called(
 ) -> None:
     settings = load_settings(home=tmp_path / name)
     settings.prepare_home()
-    with closing(connect(settings.database)) as database:
+    with closing(connect(settings.resolved_database_url)) as database:
         check_reachable(database)
     assert (tmp_path / name / "sendtrace.db").is_file()
     assert [path.name for path in tmp_path.iterdir()] == [name]

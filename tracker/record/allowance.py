@@ -42,7 +42,7 @@ def charge_credit(connection: Connection, organization_id: int, messages: int) -
     )
 
 
-def recent(
+def count_recent_messages(
     connection: Connection,
     database: Database,
     campaign: Campaign,

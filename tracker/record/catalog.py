@@ -358,9 +358,9 @@ def load_campaigns(connection: Connection, ids: Sequence[int]) -> list[Campaign]
     return [_campaign_from_row(row) for row in connection.execute(query)]
 
 
-def find_latest_campaign_ids(connection: Connection, most: int) -> list[int]:
+def find_latest_campaign_ids(connection: Connection, limit: int) -> list[int]:
     """The ids of the campaigns that were recorded last, the latest first."""
-    query = sa.select(campaigns.c.id).order_by(campaigns.c.id.desc()).limit(most)
+    query = sa.select(campaigns.c.id).order_by(campaigns.c.id.desc()).limit(limit)
     return list(connection.scalars(query))
 
 

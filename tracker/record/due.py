@@ -27,9 +27,9 @@ class DueKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class DueTimes:
-    """What a batch expects, as known by its step ``as_of``; None is nothing more."""
+    """What a batch expects, as known by its step ``last_step_id``; None is nothing more."""
 
-    as_of: int
+    last_step_id: int
     receipts_due_at: Instant | None
     engagement_due_at: Instant | None
 
@@ -41,59 +41,67 @@ def read_due_times(connection: Connection, batch: Batch) -> DueTimes:
         .where(steps.c.campaign_id == batch.campaign.id, steps.c.batch == batch.batch)
         .scalar_subquery()
     )
-    as_of, receipts_due_at, engagement_due_at = connection.execute(
-        sa.select(latest, batches.c.receipts_due_at, batches.c.engagement_due_at).where(*_of(batch))
+    last_step_id, receipts_due_at, engagement_due_at = connection.execute(
+        sa.select(latest, batches.c.receipts_due_at, batches.c.engagement_due_at).where(
+            *_batch_conditions(batch)
+        )
     ).one()
     return DueTimes(
-        as_of=as_of, receipts_due_at=receipts_due_at, engagement_due_at=engagement_due_at
+        last_step_id=last_step_id,
+        receipts_due_at=receipts_due_at,
+        engagement_due_at=engagement_due_at,
     )
 
 
-def mark_due(written: Entry, what: DueKind, due: Instant) -> None:
+def mark_due(written: Entry, due_kind: DueKind, due: Instant) -> None:
     """More may come from ``due`` on, or from when it is expected already, if that is earlier."""
-    column = batches.c[what]
+    column = batches.c[due_kind]
     earlier = sa.case((column < due, column), else_=due)
     written.connection.execute(
-        sa.update(batches).where(*_of(written.batch)).values({column: earlier})
+        sa.update(batches).where(*_batch_conditions(written.batch)).values({column: earlier})
     )
 
 
-def replace_due_time(written: Entry, what: DueKind, due: Instant | None, *, as_of: int) -> None:
-    """More comes from ``due`` on and not before, or never, as far as was known by step ``as_of``.
+def replace_due_time(
+    written: Entry, due_kind: DueKind, due: Instant | None, *, last_step_id: int
+) -> None:
+    """More comes from ``due`` on and not before, or never, as far as was known by step ``last_step_id``.
 
     Where the batch went on since then, its newer expectations stand.
     """
     newer = sa.select(steps.c.id).where(
         steps.c.campaign_id == written.batch.campaign.id,
         steps.c.batch == written.batch.batch,
-        steps.c.id > as_of,
+        steps.c.id > last_step_id,
         steps.c.id < written.step_id,
     )
     if written.connection.scalar(sa.select(newer.exists())):
         if due is not None:
-            mark_due(written, what, due)
+            mark_due(written, due_kind, due)
     else:
         written.connection.execute(
-            sa.update(batches).where(*_of(written.batch)).values({batches.c[what]: due})
+            sa.update(batches)
+            .where(*_batch_conditions(written.batch))
+            .values({batches.c[due_kind]: due})
         )
 
 
-def expecting(
+def count_waiting_batches(
     connection: Connection,
     campaign_ids: Sequence[int],
-    what: Collection[DueKind] = frozenset(DueKind),
+    due_kinds: Collection[DueKind] = frozenset(DueKind),
 ) -> Counter[int]:
     """By campaign, how many batches expect some of ``what``."""
     query = (
         sa.select(batches.c.campaign_id, sa.func.count())
         .where(
             batches.c.campaign_id.in_(campaign_ids),
-            sa.or_(*(batches.c[each].is_not(None) for each in what)),
+            sa.or_(*(batches.c[each].is_not(None) for each in due_kinds)),
         )
         .group_by(batches.c.campaign_id)
     )
     return Counter(dict(connection.execute(query).all()))
 
 
-def _of(batch: Batch) -> tuple[sa.ColumnElement[bool], ...]:
+def _batch_conditions(batch: Batch) -> tuple[sa.ColumnElement[bool], ...]:
     return (batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)

@@ -41,7 +41,7 @@ class EngagementEvent(NamedTuple):
     at: Instant
 
 
-def record(written: Entry, events: Sequence[EngagementEvent]) -> None:
+def record_engagement(written: Entry, events: Sequence[EngagementEvent]) -> None:
     """Record events of an entry's batch, each once however often it is reported.
 
     What an event implies is recorded with it, at the same instant, unless the recipient has done it
@@ -90,7 +90,7 @@ def _add_implied_events(
 
 def _insert_events(written: Entry, events: Sequence[EngagementEvent]) -> None:
     numbers, kinds, instants = zip(*events, strict=True)
-    listed = written.database.rows(number=numbers, kind=kinds, at=instants)
+    listed = written.database.table_from_columns(number=numbers, kind=kinds, at=instants)
     written.connection.execute(
         written.database.upsert(engagements)
         .from_select(

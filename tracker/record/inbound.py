@@ -39,14 +39,14 @@ BatchKey = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Taken:
+class ClaimedReports:
     """Items that were taken out of the inbox, each with the real instant at which it came."""
 
-    came: Mapping[Any, int]
+    received_at: Mapping[Any, int]
 
     def can_wait(self, item: ReportItem) -> bool:
         """Whether an item has not waited for long."""
-        return self.came[item] > SystemClock().now() - to_microseconds(MAX_REPORT_WAIT)
+        return self.received_at[item] > SystemClock().now() - to_microseconds(MAX_REPORT_WAIT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +55,14 @@ class StoredReports:
     that no task will come to them by itself."""
 
     busy_batches: Sequence[BatchKey]
-    idle: Sequence[BatchKey]
+    idle_batches: Sequence[BatchKey]
 
 
-def store(
+def store_reports(
     database: Database,
-    what: DueKind,
+    due_kind: DueKind,
     items_by_campaign: Mapping[int, Sequence[ReportItem]],
-    known: Sequence[Campaign],
+    campaigns: Sequence[Campaign],
 ) -> StoredReports:
     """Keep what was ``items_by_campaign`` of messages of ``known`` campaigns, by the ids of these.
 
@@ -71,20 +71,20 @@ def store(
     """
     by_batch: dict[BatchKey, list[ReportItem]] = {}
     with database.read() as connection:
-        for campaign in known:
+        for campaign in campaigns:
             for batch, items in _group_by_batch(
                 connection, campaign, items_by_campaign[campaign.id]
             ).items():
                 by_batch[campaign.id, batch] = items
-    clocks = {campaign.id: campaign.clock for campaign in known}
+    clocks = {campaign.id: campaign.clock for campaign in campaigns}
     received_at = SystemClock().now()
     with database.write() as connection:
         # In one order, so that two reports can't wait for each other.
         keys = sorted(by_batch)
-        idle = _find_idle_batches(connection, keys, known)
+        idle = _find_idle_batches(connection, keys, campaigns)
         for campaign_id, batch in keys:
             due = clocks[campaign_id].now()
-            column = batches.c[what]
+            column = batches.c[due_kind]
             connection.execute(
                 sa.update(batches)
                 .where(batches.c.campaign_id == campaign_id, batches.c.batch == batch)
@@ -97,14 +97,16 @@ def store(
                     {
                         "campaign_id": campaign_id,
                         "batch": batch,
-                        "kind": what.value,
+                        "kind": due_kind.value,
                         "received_at": received_at,
                         "body": json.dumps(by_batch[campaign_id, batch]),
                     }
                     for campaign_id, batch in keys
                 ],
             )
-    return StoredReports(busy_batches=[key for key in keys if key not in idle], idle=sorted(idle))
+    return StoredReports(
+        busy_batches=[key for key in keys if key not in idle], idle_batches=sorted(idle)
+    )
 
 
 def _group_by_batch(
@@ -134,10 +136,10 @@ MAX_NUMBER = 2**62
 
 
 def _find_idle_batches(
-    connection: Connection, keys: Sequence[BatchKey], known: Sequence[Campaign]
+    connection: Connection, keys: Sequence[BatchKey], campaigns: Sequence[Campaign]
 ) -> set[BatchKey]:
     """Which batches expect nothing, and have no message that needs work: no task is under way."""
-    attempts = {campaign.id: campaign.attempts for campaign in known}
+    attempts = {campaign.id: campaign.attempts for campaign in campaigns}
     idle: set[BatchKey] = set()
     for campaign_id in sorted({campaign_id for campaign_id, _ in keys}):
         at_work = (
@@ -166,18 +168,18 @@ def _find_idle_batches(
     return idle & set(keys)
 
 
-def holds(connection: Connection, batch: Batch, what: DueKind) -> bool:
+def has_unapplied_reports(connection: Connection, batch: Batch, due_kind: DueKind) -> bool:
     """Whether something was reported of a batch and not applied yet."""
-    there = sa.select(reports.c.id).where(*_of(batch, what)).exists()
+    there = sa.select(reports.c.id).where(*_report_conditions(batch, due_kind)).exists()
     return bool(connection.scalar(sa.select(there)))
 
 
-def take(written: Entry, what: DueKind) -> Taken:
+def claim_reports(written: Entry, due_kind: DueKind) -> ClaimedReports:
     """Take all that was reported of an entry's batch out of the inbox. Whoever reports now waits
     until the entry is written."""
     rows = written.connection.execute(
         sa.select(reports.c.id, reports.c.received_at, reports.c.body)
-        .where(*_of(written.batch, what))
+        .where(*_report_conditions(written.batch, due_kind))
         .order_by(reports.c.id)
     ).all()
     came: dict[ReportItem, int] = {}
@@ -186,24 +188,26 @@ def take(written: Entry, what: DueKind) -> Taken:
         written.connection.execute(sa.delete(reports).where(taken))
     for row in rows:
         for values in json.loads(row.body):
-            came.setdefault(_parse_item(what, values), row.received_at)
-    return Taken(came)
+            came.setdefault(_parse_item(due_kind, values), row.received_at)
+    return ClaimedReports(came)
 
 
-def release_items(written: Entry, what: DueKind, taken: Taken, items: Sequence[ReportItem]) -> None:
+def release_items(
+    written: Entry, due_kind: DueKind, claimed: ClaimedReports, items: Sequence[ReportItem]
+) -> None:
     """Keep items that were ``taken`` and came too early, for a second look a little later."""
     if not items:
         return
     by_age: defaultdict[int, list[ReportItem]] = defaultdict(list)
     for item in items:
-        by_age[taken.came[item]].append(item)
+        by_age[claimed.received_at[item]].append(item)
     written.connection.execute(
         sa.insert(reports),
         [
             {
                 "campaign_id": written.batch.campaign.id,
                 "batch": written.batch.batch,
-                "kind": what.value,
+                "kind": due_kind.value,
                 "received_at": came,
                 "body": json.dumps(those),
             }
@@ -213,21 +217,21 @@ def release_items(written: Entry, what: DueKind, taken: Taken, items: Sequence[R
     campaign = written.batch.campaign
     mark_due(
         written,
-        what,
+        due_kind,
         campaign.clock.now() + to_run_microseconds(REPORT_RETRY_DELAY, campaign.speed),
     )
 
 
-def _parse_item(what: DueKind, values: Sequence[Any]) -> ReportItem:
-    if what is DueKind.RECEIPTS:
+def _parse_item(due_kind: DueKind, values: Sequence[Any]) -> ReportItem:
+    if due_kind is DueKind.RECEIPTS:
         return Receipt(*values)
     number, kind, at = values
     return EngagementEvent(number, Engagement(kind), at)
 
 
-def _of(batch: Batch, what: DueKind) -> tuple[sa.ColumnElement[bool], ...]:
+def _report_conditions(batch: Batch, due_kind: DueKind) -> tuple[sa.ColumnElement[bool], ...]:
     return (
         reports.c.campaign_id == batch.campaign.id,
         reports.c.batch == batch.batch,
-        reports.c.kind == what.value,
+        reports.c.kind == due_kind.value,
     )

@@ -43,7 +43,7 @@ class State:
     reason: Reason | None = None
 
 
-QUEUED = State(status=Status.QUEUED)
+QUEUED_STATE = State(status=Status.QUEUED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,14 +130,14 @@ class Entry:
 
     def _write_transitions(self, move: Move, moved: Sequence[int]) -> None:
         if isinstance(move.at, int):
-            listed = self.database.rows(number=moved)
+            listed = self.database.table_from_columns(number=moved)
             at: sa.ColumnElement[int] = sa.literal(move.at, sa.BigInteger)
         else:
             instants = move.at
             if moved is not move.numbers:
                 when = dict(zip(move.numbers, move.at, strict=True))
                 instants = [when[number] for number in moved]
-            listed = self.database.rows(number=moved, at=instants)
+            listed = self.database.table_from_columns(number=moved, at=instants)
             at = listed.c.at
             if min(instants) < self._read_latest_arrival(move.source, moved):
                 at = self._not_before_arrival(move.source, listed)
@@ -234,8 +234,8 @@ def _smallint_literal(value: int) -> sa.ColumnElement[int]:
 
 
 @contextmanager
-def entry(
-    database: Database, batch: Batch, step: Step, by: Author, *, started_at: Instant
+def open_entry(
+    database: Database, batch: Batch, step: Step, author: Author, *, started_at: Instant
 ) -> Iterator[Entry]:
     """Write down a step that began at ``started_at``: all of it at the end, or nothing."""
     with database.write() as connection:
@@ -246,7 +246,7 @@ def entry(
             .where(batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)
             .values(touched_at=batch.campaign.clock.now())
         )
-        step_id = _insert_step(connection, batch, step, by, started_at)
+        step_id = _insert_step(connection, batch, step, author, started_at)
         written = Entry(database, connection, batch, step_id)
         yield written
         written._finish()
@@ -259,7 +259,7 @@ def enqueue_batch(
     batch: int,
     first: int,
     size: int,
-    by: Author,
+    author: Author,
     at: Instant | Sequence[Instant] | None = None,
 ) -> Batch:
     """Record ``size`` messages from ``first`` on as queued, one a customer of the audience.
@@ -275,14 +275,14 @@ def enqueue_batch(
                 campaign_id=campaign.id, batch=batch, first=first, size=size, touched_at=now
             )
         )
-        step_id = _insert_step(connection, queued, Step.ENQUEUE, by, now)
+        step_id = _insert_step(connection, queued, Step.ENQUEUE, author, now)
         created = connection.execute(
             sa.insert(messages).from_select(
                 [messages.c.campaign_id, messages.c.number, messages.c.status],
                 sa.select(
                     sa.literal(campaign.id, sa.Integer),
                     customers.c.number,
-                    _smallint_literal(QUEUED.status),
+                    _smallint_literal(QUEUED_STATE.status),
                 ).where(
                     customers.c.audience_id == campaign.audience_id,
                     customers.c.number.between(first, queued.last),
@@ -296,7 +296,7 @@ def enqueue_batch(
             )
         _write_arrivals(database, connection, queued, step_id, now if at is None else at)
         fresh = Entry(database, connection, queued, step_id, moved=size)
-        fresh._changes[QUEUED] += size
+        fresh._changes[QUEUED_STATE] += size
         fresh._finish()
     return queued
 
@@ -319,7 +319,9 @@ def _write_arrivals(
         )
         arrived: sa.ColumnElement[int] = sa.literal(at, sa.BigInteger)
     else:
-        numbers = database.rows(number=range(batch.first, batch.first + batch.size), at=at)
+        numbers = database.table_from_columns(
+            number=range(batch.first, batch.first + batch.size), at=at
+        )
         arrived = numbers.c.at
     connection.execute(
         sa.insert(transitions).from_select(
@@ -334,8 +336,8 @@ def _write_arrivals(
             sa.select(
                 sa.literal(batch.campaign.id, sa.Integer),
                 numbers.c.number,
-                _smallint_literal(QUEUED.status),
-                _smallint_literal(QUEUED.attempt),
+                _smallint_literal(QUEUED_STATE.status),
+                _smallint_literal(QUEUED_STATE.attempt),
                 arrived,
                 sa.literal(step_id, sa.Integer),
             ),
@@ -347,7 +349,7 @@ def _insert_step(
     connection: Connection,
     batch: Batch,
     step: Step,
-    by: Author,
+    author: Author,
     started_at: Instant,
 ) -> int:
     step_id: int = connection.execute(
@@ -356,8 +358,8 @@ def _insert_step(
             campaign_id=batch.campaign.id,
             batch=batch.batch,
             step=step,
-            task_id=by.task_id,
-            worker=by.worker,
+            task_id=author.task_id,
+            worker=author.worker,
             started_at=started_at,
             finished_at=batch.campaign.clock.now(),
             moved=0,

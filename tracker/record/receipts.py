@@ -32,7 +32,7 @@ from tracker.store.schema import (
     transitions,
 )
 
-OUTCOMES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
+OUTCOME_STATUSES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
 """What may become of an attempt."""
 
 SUBMITTABLE_STATUSES = frozenset(
@@ -84,7 +84,7 @@ def apply_receipts(written: Entry, receipts: Sequence[Receipt]) -> Sequence[Rece
         number, attempt, status, at, _, _ = receipt
         if not (
             first <= number <= last
-            and status in OUTCOMES
+            and status in OUTCOME_STATUSES
             and 1 <= attempt <= MAX_ATTEMPT
             and at <= latest
             and (number, attempt, status, at) not in nonsensical
@@ -234,7 +234,7 @@ def _read_recorded_outcomes(written: Entry, numbers: Sequence[int]) -> set[tuple
     rows = written.connection.execute(
         sa.select(transitions.c.number, transitions.c.status, transitions.c.attempt).where(
             transitions.c.campaign_id == written.batch.campaign.id,
-            transitions.c.status.in_(OUTCOMES),
+            transitions.c.status.in_(OUTCOME_STATUSES),
             transitions.c.attempt.in_(range(1, written.batch.campaign.attempts + 1)),
             written.database.in_list(transitions.c.number, numbers),
         )
@@ -255,7 +255,7 @@ def _record_refused_receipts(
             strict=True,
         )
     }
-    listed = written.database.rows(**said)
+    listed = written.database.table_from_columns(**said)
     written.connection.execute(
         written.database.upsert(refused_receipts)
         .from_select(
@@ -275,7 +275,7 @@ def _clamp_to_bigint(number: int) -> int:
     return max(-MAX_BIGINT, min(number, MAX_BIGINT))
 
 
-def refused(
+def count_refused_receipts(
     connection: Connection, campaign_ids: Sequence[int]
 ) -> Mapping[int, Counter[ReceiptVerdict]]:
     """By campaign, how many receipts did not count, and why."""

@@ -55,7 +55,7 @@ class Database:
             url = url.update_query_dict({"password": "***"})
         return url.render_as_string(hide_password=True)
 
-    def cause(self, error: Exception) -> str:
+    def summarize_error(self, error: Exception) -> str:
         """The first line of what a driver said, fit to be shown."""
         said = str(error.orig if isinstance(error, DBAPIError) else error).strip()
         cause = said.splitlines()[0] if said else type(error).__name__
@@ -64,7 +64,7 @@ class Database:
                 cause = cause.replace(str(secret), "***")
         return cause
 
-    def durability(self) -> dict[str, str]:
+    def read_durability_settings(self) -> dict[str, str]:
         """What the database says of its own durability and version."""
         ask = "SHOW" if self.is_postgresql else "PRAGMA"
         with self.read() as connection:
@@ -78,13 +78,13 @@ class Database:
         return said
 
     @contextmanager
-    def failing_plainly(self) -> Iterator[None]:
+    def readable_errors(self) -> Iterator[None]:
         """A block in which a driver's error becomes one clear :exc:`DatabaseFailed`."""
         try:
             yield
         except SQLAlchemyError as error:
             raise DatabaseFailed(
-                f"the database {self.redacted_url} failed: {self.cause(error)}"
+                f"the database {self.redacted_url} failed: {self.summarize_error(error)}"
             ) from error
 
     @contextmanager
@@ -140,7 +140,7 @@ class Database:
         """The same engine and pool, for connections that will write."""
         return self.engine.execution_options(sqlite_immediate=True, preserve_rowcount=True)
 
-    def rows(self, **columns: Sequence[int]) -> FromClause:
+    def table_from_columns(self, **columns: Sequence[int]) -> FromClause:
         """Lists of whole numbers, all of one length, as a table with those columns."""
         if self.is_postgresql:
             arrays = (bigint_array(values) for values in columns.values())
@@ -230,5 +230,5 @@ def check_reachable(database: Database) -> None:
             connection.execute(sa.text("SELECT 1"))
     except (DBAPIError, OSError) as error:
         raise DatabaseUnreachable(
-            f"the database {database.redacted_url} can't be used: {database.cause(error)}"
+            f"the database {database.redacted_url} can't be used: {database.summarize_error(error)}"
         ) from None

@@ -138,7 +138,7 @@ def _add_error_handlers(app: FastAPI, desk: WebContext) -> None:
         return told(request, 422, "That can't be asked", [str(error)])
 
     async def away(request: Request, error: SQLAlchemyError) -> Response:
-        cause = desk.database.cause(error)
+        cause = desk.database.summarize_error(error)
         return told(request, 503, "The database is away", [cause, "This page comes back by itself"])
 
     async def invalid(request: Request, error: RequestValidationError) -> Response:

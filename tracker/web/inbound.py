@@ -26,7 +26,7 @@ from tracker.queries.timeline import MAX_NUMBER
 from tracker.record.catalog import find_latest_campaign_ids, load_campaigns
 from tracker.record.due import DueKind
 from tracker.record.engagement import EngagementEvent
-from tracker.record.inbound import ReportItem, StoredReports, store
+from tracker.record.inbound import ReportItem, StoredReports, store_reports
 from tracker.record.receipts import MAX_BIGINT, MAX_DETAIL_LENGTH, Receipt
 from tracker.status import Engagement, Status
 from tracker.web.context import MAX_NAMED_CAMPAIGNS, WebContext
@@ -205,10 +205,10 @@ def _store_report(
                 ["body", place, "campaign"],
                 f"there is no campaign {read[place].campaign}; the latest are {named}",
             )
-    stored = store(desk.database, what, reported, known)
+    stored = store_reports(desk.database, what, reported, known)
     return InboundResult(
         taken=len(read),
-        batches=len(stored.busy_batches) + len(stored.idle),
+        batches=len(stored.busy_batches) + len(stored.idle_batches),
         queued=_notify_workers(desk.outside.remind, stored, what),
     )
 
@@ -218,7 +218,7 @@ def _notify_workers(remind: NotifyWorkers | None, stored: StoredReports, what: D
     if remind is None:
         return False
     try:
-        for key in stored.idle:
+        for key in stored.idle_batches:
             remind(*key, what, alone=False)
         for key in stored.busy_batches:
             remind(*key, what, alone=True)

@@ -170,7 +170,7 @@ class LiveFeed:
                 before,
                 number=before.number + 1,
                 depths=depths,
-                trouble=self._database.cause(error),
+                trouble=self._database.summarize_error(error),
                 database_error_since=before.database_error_since or datetime.now(UTC),
             )
         self._refresh_count += 1

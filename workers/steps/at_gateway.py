@@ -22,7 +22,7 @@ from tracker.queries.next_step import (
 from tracker.record import engagement, inbound
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_time
-from tracker.record.journal import Author, Entry, Move, State, entry
+from tracker.record.journal import Author, Entry, Move, State, open_entry
 from tracker.record.receipts import Receipt, apply_receipts, record_unknown_receipts
 from tracker.status import Channel, Status, Step
 from tracker.store.database import Database
@@ -73,7 +73,7 @@ def submit(
         if grant.messages >= wanted:  # else its turn comes anyway, and others need not wait
             delay = max(delay, handover.delay * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
     if accepted:
-        with entry(database, batch, Step.SUBMIT, author, started_at=started_at) as written:
+        with open_entry(database, batch, Step.SUBMIT, author, started_at=started_at) as written:
             for move in accepted:
                 written.move(move)
             apply_receipts(written, receipts)
@@ -164,24 +164,28 @@ def deliver(database: Database, batch: Batch, gateway: Gateway, author: Author) 
     with database.read() as connection:
         known = read_due_times(connection, batch)
         awaited = _load_awaited_numbers(connection, batch)
-        reported = inbound.holds(connection, batch, DueKind.RECEIPTS)
+        reported = inbound.has_unapplied_reports(connection, batch, DueKind.RECEIPTS)
     if awaited or known.receipts_due_at is not None:
         news = gateway.receipts(batch, awaited, started_at)
         # All up to now was told, whatever the gateway says of when there is more.
         again = None if news.again is None else max(news.again, started_at + 1)
         if news.items or again != known.receipts_due_at or reported:
-            with entry(database, batch, Step.DELIVER, author, started_at=started_at) as written:
-                told = inbound.take(written, DueKind.RECEIPTS)
-                early = apply_receipts(written, [*news.items, *told.came])
-                replace_due_time(written, DueKind.RECEIPTS, again, as_of=known.as_of)
+            with open_entry(
+                database, batch, Step.DELIVER, author, started_at=started_at
+            ) as written:
+                told = inbound.claim_reports(written, DueKind.RECEIPTS)
+                early = apply_receipts(written, [*news.items, *told.received_at])
+                replace_due_time(written, DueKind.RECEIPTS, again, last_step_id=known.last_step_id)
                 _store_early_receipts(written, told, early)
     return next_step(database, batch, Step.DELIVER)
 
 
-def _store_early_receipts(written: Entry, told: inbound.Taken, early: Sequence[Receipt]) -> None:
+def _store_early_receipts(
+    written: Entry, told: inbound.ClaimedReports, early: Sequence[Receipt]
+) -> None:
     """Keep receipts that were reported before we knew of the attempt, as long as that may be why.
     Those that the gateway was asked for come again by themselves."""
-    reported = [receipt for receipt in early if receipt in told.came]
+    reported = [receipt for receipt in early if receipt in told.received_at]
     waiting = [receipt for receipt in reported if told.can_wait(receipt)]
     inbound.release_items(written, DueKind.RECEIPTS, told, waiting)
     record_unknown_receipts(
@@ -206,19 +210,21 @@ def engage(database: Database, batch: Batch, gateway: Gateway, author: Author) -
     with database.read() as connection:
         known = read_due_times(connection, batch)
         delivered = _load_delivered_messages(connection, batch)
-        reported = inbound.holds(connection, batch, DueKind.ENGAGEMENT)
+        reported = inbound.has_unapplied_reports(connection, batch, DueKind.ENGAGEMENT)
     since = known.engagement_due_at
     if since is not None:
         news = gateway.engagement(batch, delivered, since, started_at)
         if news.items or news.again != since or reported:
-            with entry(database, batch, Step.ENGAGE, author, started_at=started_at) as written:
-                told = inbound.take(written, DueKind.ENGAGEMENT)
-                reached = set(delivered.numbers) if told.came else set[int]()
-                counting = [event for event in told.came if event.number in reached]
-                engagement.record(written, [*news.items, *counting])
-                replace_due_time(written, DueKind.ENGAGEMENT, news.again, as_of=known.as_of)
+            with open_entry(database, batch, Step.ENGAGE, author, started_at=started_at) as written:
+                told = inbound.claim_reports(written, DueKind.ENGAGEMENT)
+                reached = set(delivered.numbers) if told.received_at else set[int]()
+                counting = [event for event in told.received_at if event.number in reached]
+                engagement.record_engagement(written, [*news.items, *counting])
+                replace_due_time(
+                    written, DueKind.ENGAGEMENT, news.again, last_step_id=known.last_step_id
+                )
                 # Nobody reads what did not arrive; that it did may be written down a little later.
-                rest = [event for event in told.came if event.number not in reached]
+                rest = [event for event in told.received_at if event.number not in reached]
                 waiting = [event for event in rest if told.can_wait(event)]
                 inbound.release_items(written, DueKind.ENGAGEMENT, told, waiting)
     return next_step(database, batch, Step.ENGAGE)

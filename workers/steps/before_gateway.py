@@ -15,7 +15,7 @@ from tracker.clock import Instant, to_datetime
 from tracker.queries.next_step import NextStep, batch_conditions
 from tracker.record import allowance
 from tracker.record.catalog import Batch
-from tracker.record.journal import QUEUED, Author, Entry, Move, State, entry
+from tracker.record.journal import QUEUED_STATE, Author, Entry, Move, State, open_entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import messages, steps
@@ -57,7 +57,7 @@ def judge_batch(
             *(name, count, batch.campaign.name, batch.batch),
             exc_info=verdicts.errors[name],
         )
-    with entry(database, batch, step, author, started_at=started_at) as written:
+    with open_entry(database, batch, step, author, started_at=started_at) as written:
         for reason, blocked in verdicts.blocked.items():
             _mark_not_sent(written, blocked, reason, started_at)
 
@@ -89,14 +89,16 @@ def dispatch(
         return NextStep(unchecked)
     unready, why = _find_unprepared_messages(database, batch, services, is_last_try)
     organization = campaign.organization
-    with entry(database, batch, Step.DISPATCH, author, started_at=started_at) as written:
+    with open_entry(database, batch, Step.DISPATCH, author, started_at=started_at) as written:
         # Read within the entry, so that the allowance is counted for exactly those who use it.
         numbers = _load_queued_numbers(written.connection, batch)
         credit = None
         if organization.credit is not None or organization.message_limit is not None:
             credit = allowance.lock_organization(written.connection, organization.id)
         if organization.message_limit is not None:
-            had = allowance.recent(written.connection, database, campaign, numbers, started_at)
+            had = allowance.count_recent_messages(
+                written.connection, database, campaign, numbers, started_at
+            )
             limited = {each for each, count in had.items() if count >= organization.message_limit}
             _mark_not_sent(written, sorted(limited), Reason.MESSAGE_LIMIT, started_at)
             numbers = [number for number in numbers if number not in limited]
@@ -107,7 +109,9 @@ def dispatch(
             _mark_not_sent(written, numbers[credit:], Reason.OUT_OF_CREDIT, started_at)
             numbers = numbers[:credit]
             allowance.charge_credit(written.connection, organization.id, len(numbers))
-        written.move(Move(numbers=numbers, source=QUEUED, target=ABOUT_TO_BE_SENT, at=started_at))
+        written.move(
+            Move(numbers=numbers, source=QUEUED_STATE, target=ABOUT_TO_BE_SENT, at=started_at)
+        )
     return NextStep(Step.SUBMIT)
 
 
@@ -142,4 +146,4 @@ def _load_completed_steps(database: Database, batch: Batch) -> set[str]:
 
 def _mark_not_sent(written: Entry, numbers: Sequence[int], reason: Reason, at: Instant) -> None:
     target = State(status=Status.NOT_SENT, reason=reason)
-    written.move(Move(numbers=numbers, source=QUEUED, target=target, at=at))
+    written.move(Move(numbers=numbers, source=QUEUED_STATE, target=target, at=at))

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from tracker.errors import SendtraceError
 from tracker.queries.next_step import batch_conditions
 from tracker.record.catalog import Batch
-from tracker.record.journal import QUEUED, Author, Move, State, entry
+from tracker.record.journal import QUEUED_STATE, Author, Move, State, open_entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import batches, messages, parts
@@ -221,8 +221,8 @@ def _mark_not_sent(database: Database, alone: Batch, step: Step, author: Author)
     """Stop a message that breaks every try by itself; :exc:`UnblockableMessage` where that can't be."""
     now = alone.campaign.clock.now()
     stopped = State(status=Status.NOT_SENT, reason=Reason.TIMEOUT)
-    waiting = State(status=Status.ABOUT_TO_BE_SENT) if step is Step.SUBMIT else QUEUED
-    with entry(database, alone, step, author, started_at=now) as written:
+    waiting = State(status=Status.ABOUT_TO_BE_SENT) if step is Step.SUBMIT else QUEUED_STATE
+    with open_entry(database, alone, step, author, started_at=now) as written:
         written.move(Move(numbers=[alone.first], source=waiting, target=stopped, at=now))
         if step is Step.SUBMIT and _is_soft_bounced(written.connection, alone):
             raise UnblockableMessage(

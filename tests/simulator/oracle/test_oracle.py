@@ -302,7 +302,7 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
             campaign.organization, hard_bounce_limit=limits[0], soft_bounce_limit=limits[1]
         ),
     )
-    batch = enqueue_batch(sqlite, campaign, batch=0, first=0, size=len(audience), by=AUTHOR)
+    batch = enqueue_batch(sqlite, campaign, batch=0, first=0, size=len(audience), author=AUTHOR)
     services = SqlServices("", sqlite)
     for step in CHECK_STEPS:
         before_gateway.judge_batch(sqlite, batch, step, checks_of(step), services, AUTHOR)

@@ -92,7 +92,7 @@ def test_latencies_of_batches_on_their_way_are_not_known(
     campaigns = [loaded.campaign for loaded in run.campaigns]
     long_ago = campaigns[0].clock.now() - 10_000_000
     batch = enqueue_batch(
-        database, campaigns[0], batch=0, first=0, size=SIZE, by=DRIVER_AUTHOR, at=long_ago
+        database, campaigns[0], batch=0, first=0, size=SIZE, author=DRIVER_AUTHOR, at=long_ago
     )
     found = []
     for step in (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT, Step.DELIVER):

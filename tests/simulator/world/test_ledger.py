@@ -14,7 +14,7 @@ from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
 from tracker.clock import Instant
 from tracker.record.catalog import Batch
-from tracker.record.journal import Move, State, entry
+from tracker.record.journal import Move, State, open_entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 
@@ -210,7 +210,7 @@ def test_the_outcome_on_record_is_that_of_the_ledger(database: Database) -> None
 
 def move_on(database: Database, batch: Batch, number: int, source: State, target: State) -> None:
     now = batch.campaign.clock.now()
-    with entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as written:
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as written:
         assert written.move(Move(numbers=[number], source=source, target=target, at=now))
 
 

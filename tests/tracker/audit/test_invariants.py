@@ -373,7 +373,7 @@ def test_batches_that_do_not_follow_each_other_are_named(
 ) -> None:
     campaign = make_campaign(database, Plan(size=12))
     for number in range(3):
-        enqueue_batch(database, campaign, batch=number, first=number * 4, size=4, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=number, first=number * 4, size=4, author=AUTHOR)
     assert wrong(findings_on(database, campaign)) == {}
     with database.write() as connection:
         connection.execute(sa.update(batches).where(batches.c.batch == 1).values(**values))
@@ -425,7 +425,9 @@ def test_a_sound_database_has_no_finding(database: Database) -> None:
     empty = make_campaign(database, Plan(name="empty"))
     batched = make_campaign(database, Plan(name="batched", size=7))
     for number, (first, size) in enumerate([(0, 3), (3, 3), (6, 1)]):
-        batch = enqueue_batch(database, batched, batch=number, first=first, size=size, by=AUTHOR)
+        batch = enqueue_batch(
+            database, batched, batch=number, first=first, size=size, author=AUTHOR
+        )
         move(database, batch, [first], READY)
     findings = findings_on(database, busy, empty, batched)
     assert [finding.invariant for finding in findings] == [*INVARIANTS, REPORT_BALANCES]

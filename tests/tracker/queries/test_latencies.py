@@ -23,7 +23,7 @@ from tracker.queries.latencies import (
     read_transition_times,
 )
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.journal import QUEUED, Move, State, enqueue_batch, entry
+from tracker.record.journal import QUEUED_STATE, Move, State, enqueue_batch, open_entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 
@@ -38,7 +38,7 @@ def moved(
     target: State,
     at: Instant | Sequence[Instant],
 ) -> None:
-    with entry(database, batch, Step.DELIVER, AUTHOR, started_at=START) as written:
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=START) as written:
         written.move(Move(numbers=numbers, source=source, target=target, at=at))
 
 
@@ -48,12 +48,12 @@ def campaign(database: Database) -> Campaign:
     then for good; 3 is delivered and bounces late; 4 is in the gateway."""
     made = make_campaign(database, Plan(size=5, attempts=2))
     arrivals = [START + from_seconds(number) for number in range(5)]
-    batch = enqueue_batch(database, made, batch=0, first=0, size=5, by=AUTHOR, at=arrivals)
+    batch = enqueue_batch(database, made, batch=0, first=0, size=5, author=AUTHOR, at=arrivals)
     bounced, delivered = ended(Status.SOFT_BOUNCED), ended(Status.DELIVERED)
     refused = stopped(Reason.UNSUBSCRIBED)
     for numbers, source, target, seconds in (
-        ([0], QUEUED, refused, 7),
-        ([1, 2, 3, 4], QUEUED, READY, 10),
+        ([0], QUEUED_STATE, refused, 7),
+        ([1, 2, 3, 4], QUEUED_STATE, READY, 10),
         ([1, 2, 3, 4], READY, in_gateway(1), 12),
         ([1], in_gateway(1), delivered, 13),
         ([2], in_gateway(1), bounced, 15),
@@ -117,7 +117,9 @@ def test_the_lag_is_from_the_arrival_to_the_record(database: Database) -> None:
     now = campaign.clock.now()
     for batch, late in enumerate((2_000_000, 50_000_000)):
         at = [now - late] * 3
-        enqueue_batch(database, campaign, batch=batch, first=3 * batch, size=3, by=AUTHOR, at=at)
+        enqueue_batch(
+            database, campaign, batch=batch, first=3 * batch, size=3, author=AUTHOR, at=at
+        )
     with database.read() as connection:
         lags = seconds(read_transition_times(connection, campaign), DRIVER_LAG)
     assert [round(lag / 10) for lag in lags] == [0, 0, 0, 5, 5, 5]

@@ -18,8 +18,8 @@ from tests.support.factory import (
 from tracker.queries import messages
 from tracker.queries.messages import MessageFilter, MessagePage, MessageRow, find_messages
 from tracker.record.catalog import Batch
-from tracker.record.engagement import EngagementEvent, record
-from tracker.record.journal import enqueue_batch, entry
+from tracker.record.engagement import EngagementEvent, record_engagement
+from tracker.record.journal import enqueue_batch, open_entry
 from tracker.status import Engagement, Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import tallies
@@ -87,7 +87,7 @@ def scattered(database: Database) -> Batch:
     """Forty batches of five messages; the fourth of every tenth batch is unsubscribed."""
     campaign = make_campaign(database, Plan(size=200))
     first, *others = [
-        enqueue_batch(database, campaign, batch=number, first=5 * number, size=5, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=number, first=5 * number, size=5, author=AUTHOR)
         for number in range(40)
     ]
     for batch in others[9::10]:
@@ -138,9 +138,9 @@ def test_the_message_of_a_customer(database: Database) -> None:
 def test_recipients_who_did_something(database: Database) -> None:
     batch = make_busy_batch(database)
     now = batch.campaign.clock.now()
-    with entry(database, batch, Step.ENGAGE, AUTHOR, started_at=now) as written:
+    with open_entry(database, batch, Step.ENGAGE, AUTHOR, started_at=now) as written:
         clicked = [EngagementEvent(number, Engagement.CLICKED, now) for number in (6, 8)]
-        record(written, [*clicked, EngagementEvent(6, Engagement.CLICKED, now + 1)])
+        record_engagement(written, [*clicked, EngagementEvent(6, Engagement.CLICKED, now + 1)])
     of_kind: Callable[[Engagement], list[int]] = lambda kind: [  # noqa: E731
         each.number for each in listed(database, batch, MessageFilter(engagement=kind))
     ]

@@ -34,7 +34,7 @@ from tracker.output.report_text import as_text, escape_control_characters, forma
 from tracker.queries.report import Report, make_reports
 from tracker.record import catalog
 from tracker.record.catalog import Campaign, Organization
-from tracker.record.journal import QUEUED, enqueue_batch
+from tracker.record.journal import QUEUED_STATE, enqueue_batch
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema import batches, tallies
@@ -135,7 +135,7 @@ def test_a_campaign_with_messages_in_every_status(database: Database) -> None:
 
 @pytest.mark.parametrize("reason", [pytest.param(reason, id=reason.slug) for reason in Reason])
 def test_every_reason_is_counted_under_its_slug_in_its_category(reason: Reason) -> None:
-    report = Report(CAMPAIGN, 7, Counter({stopped(reason): 3, QUEUED: 4}))
+    report = Report(CAMPAIGN, 7, Counter({stopped(reason): 3, QUEUED_STATE: 4}))
     changes = {"total": 3, reason.category.value: {"total": 3, reason.slug: 3}}
     assert report.as_json()["not_sent"] == overlaid(NOTHING["not_sent"], changes)
     assert report.balanced
@@ -195,8 +195,8 @@ def test_each_campaign_has_a_report_of_its_own_in_the_order_asked(database: Data
         reports = make_reports(connection, [two.campaign, one.campaign])
         assert make_reports(connection, []) == []
     assert [(each.campaign.name, each.audience, each.counts) for each in reports] == [
-        ("two", 3, {QUEUED: 1, READY: 2}),
-        ("one", 2, {QUEUED: 2}),
+        ("two", 3, {QUEUED_STATE: 1, READY: 2}),
+        ("one", 2, {QUEUED_STATE: 2}),
     ]
 
 
@@ -210,7 +210,7 @@ def test_every_snapshot_is_balanced_while_messages_are_enqueued_and_moved(
     def work() -> None:
         for each in range(number):
             batch = enqueue_batch(
-                database, campaign, batch=each, first=each * size, size=size, by=AUTHOR
+                database, campaign, batch=each, first=each * size, size=size, author=AUTHOR
             )
             move(database, batch, range(batch.first, batch.first + 4), stopped(Reason.NDNC))
             rest = range(batch.first + 4, batch.last + 1)

@@ -31,7 +31,7 @@ from tracker.queries.stalled import (
 from tracker.record import catalog
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind
-from tracker.record.inbound import store
+from tracker.record.inbound import store_reports
 from tracker.record.journal import enqueue_batch
 from tracker.record.receipts import Receipt
 from tracker.status import Status, Step
@@ -48,7 +48,7 @@ def standing(database: Database) -> list[Standing]:
 def three(database: Database, **different: object) -> list[Batch]:
     campaign = make_campaign(database, Plan(size=30, **different))  # type: ignore[arg-type]
     return [
-        enqueue_batch(database, campaign, batch=number, first=10 * number, size=10, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=number, first=10 * number, size=10, author=AUTHOR)
         for number in range(3)
     ]
 
@@ -175,7 +175,7 @@ def test_runs_that_finished_are_left_alone_but_for_what_is_reported(database: Da
     age(database, batch)
     assert standing(database) == []
     receipt = Receipt(0, 1, int(Status.DELIVERED), 0)
-    store(database, DueKind.RECEIPTS, {batch.campaign.id: [receipt]}, [batch.campaign])
+    store_reports(database, DueKind.RECEIPTS, {batch.campaign.id: [receipt]}, [batch.campaign])
     age(database, batch)
     assert [each.batch for each in standing(database)] == [0]
 
@@ -201,7 +201,7 @@ def test_it_is_quick_with_many_batches(database: Database) -> None:
     campaigns: list[Campaign] = [make_campaign(database, Plan(size=100)) for _ in range(3)]
     for campaign in campaigns:
         for number in range(100):
-            enqueue_batch(database, campaign, batch=number, first=number, size=1, by=AUTHOR)
+            enqueue_batch(database, campaign, batch=number, first=number, size=1, author=AUTHOR)
     counted = []
 
     def count(*_: object) -> None:

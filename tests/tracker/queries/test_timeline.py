@@ -24,7 +24,7 @@ from tracker.errors import NotFound
 from tracker.output.report_text import format_timeline as told_text
 from tracker.queries.timeline import MessageTimeline, TimelineEvent, read_timeline
 from tracker.record.catalog import Batch
-from tracker.record.journal import QUEUED, Author, Move, State, enqueue_batch, entry
+from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import batches, messages, transitions
@@ -44,10 +44,10 @@ def play(
     database: Database, batch: Batch, number: int, scenes: Sequence[tuple[Step, State]]
 ) -> None:
     """Move one message through states; the n-th happens n seconds after the first."""
-    source = QUEUED
+    source = QUEUED_STATE
     for second, (step, target) in enumerate(scenes):
         at = NOON + from_seconds(second)
-        with entry(database, batch, step, WORKER, started_at=at) as written:
+        with open_entry(database, batch, step, WORKER, started_at=at) as written:
             request = Move(numbers=[number], source=source, target=target, at=at)
             assert written.move(request) == [number]
         source = target
@@ -133,7 +133,7 @@ def test_a_story_is_of_one_message_of_one_campaign(database: Database) -> None:
 def test_a_story_names_the_batch_that_the_message_is_in(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=9))
     made = [
-        enqueue_batch(database, campaign, batch=each, first=first, size=size, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=each, first=first, size=size, author=AUTHOR)
         for each, (first, size) in enumerate([(0, 4), (4, 1), (5, 4)])
     ]
     found = [story_of(database, made[0], number).batch for number in range(9)]

@@ -23,7 +23,7 @@ from tests.support.factory import (
 )
 from tracker.record import allowance
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.journal import QUEUED, Move, enqueue_batch, entry
+from tracker.record.journal import QUEUED_STATE, Move, enqueue_batch, open_entry
 from tracker.status import Channel, Reason, Step
 from tracker.store.database import Database
 from tracker.store.schema import organizations
@@ -63,7 +63,7 @@ def counted(database: Database, batches: Sequence[Batch]) -> Counter[object]:
 
 def batches_of(database: Database, *campaigns: Campaign, size: int) -> list[Batch]:
     return [
-        enqueue_batch(database, campaign, batch=0, first=0, size=size, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=0, first=0, size=size, author=AUTHOR)
         for campaign in campaigns
     ]
 
@@ -74,7 +74,7 @@ def test_batches_that_are_dispatched_at_once_share_the_credit(
 ) -> None:
     campaign = make_campaign(database, Plan(size=20, credit=credit))
     batches = [
-        enqueue_batch(database, campaign, batch=place, first=10 * place, size=10, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=place, first=10 * place, size=10, author=AUTHOR)
         for place in range(2)
     ]
     check(database, *batches)
@@ -165,12 +165,12 @@ def test_what_was_handed_over_within_the_period_counts(
     second, third = (make_sibling(database, first, name) for name in ("second", "third"))
     [batch, own, _] = batches_of(database, first, second, third, size=4)
     at = first.clock.now() - ago
-    with entry(database, batch, Step.DISPATCH, AUTHOR, started_at=at) as written:
-        written.move(Move(numbers=[0, 2], source=QUEUED, target=READY, at=at))
+    with open_entry(database, batch, Step.DISPATCH, AUTHOR, started_at=at) as written:
+        written.move(Move(numbers=[0, 2], source=QUEUED_STATE, target=READY, at=at))
     move(database, own, [1], READY)  # of the campaign itself: a customer has one message of it
     now = first.clock.now()
     with database.read() as connection:
-        recent = partial(allowance.recent, connection, database)
+        recent = partial(allowance.count_recent_messages, connection, database)
         assert recent(second, range(4), now) == counts
         assert recent(third, range(4), now) == {**counts, 1: 1}
         assert recent(second, [1, 3], now) == {}

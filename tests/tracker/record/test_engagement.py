@@ -22,7 +22,7 @@ def make_batches(database: Database, size: int = 6) -> tuple[Campaign, list[Batc
     campaign = make_campaign(database, Plan(size=size))
     half = size // 2
     return campaign, [
-        enqueue_batch(database, campaign, batch=place, first=place * half, size=half, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=place, first=place * half, size=half, author=AUTHOR)
         for place in range(2)
     ]
 

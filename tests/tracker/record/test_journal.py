@@ -27,7 +27,15 @@ from tests.support.factory import (
 )
 from tracker.record import catalog
 from tracker.record.catalog import Batch
-from tracker.record.journal import QUEUED, Author, JournalError, Move, State, enqueue_batch, entry
+from tracker.record.journal import (
+    QUEUED_STATE,
+    Author,
+    JournalError,
+    Move,
+    State,
+    enqueue_batch,
+    open_entry,
+)
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import NO_REASON, batches, metadata, steps, transitions
@@ -58,7 +66,7 @@ def test_enqueue_records_messages_transitions_tallies_step_and_batch(database: D
     campaign = make_campaign(database, Plan(size=10))
     by = Author(worker="driver@host", task_id="t-1")
     begun = campaign.clock.now()
-    batch = enqueue_batch(database, campaign, batch=3, first=4, size=2, by=by)
+    batch = enqueue_batch(database, campaign, batch=3, first=4, size=2, author=by)
     assert batch == Batch(campaign=campaign, batch=3, first=4, size=2)
     step = last_step(database)
     key, at, step_id = campaign.id, step["started_at"], step["id"]
@@ -89,7 +97,7 @@ def test_enqueue_of_more_than_there_are_customers_leaves_nothing(
     campaign = make_campaign(database, Plan(size=10))
     before = everything(database)
     with pytest.raises(JournalError, match=said):
-        enqueue_batch(database, campaign, batch=0, first=first, size=size, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=0, first=first, size=size, author=AUTHOR)
     assert everything(database) == before == {name: [] for name in TABLES}
 
 
@@ -101,10 +109,10 @@ def test_enqueue_of_what_is_enqueued_leaves_nothing(
     database: Database, batch: int, first: int
 ) -> None:
     campaign = make_campaign(database, Plan(size=10))
-    enqueue_batch(database, campaign, batch=0, first=0, size=5, by=AUTHOR)
+    enqueue_batch(database, campaign, batch=0, first=0, size=5, author=AUTHOR)
     before = everything(database)
     with pytest.raises(IntegrityError):
-        enqueue_batch(database, campaign, batch=batch, first=first, size=5, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=batch, first=first, size=5, author=AUTHOR)
     assert everything(database) == before
 
 
@@ -123,12 +131,12 @@ def test_campaigns_of_one_audience_have_messages_of_their_own(database: Database
             attempts=1,
         )
         other = catalog.load_campaign(connection, other_id)
-    one = enqueue_batch(database, campaign, batch=0, first=0, size=3, by=AUTHOR)
-    two = enqueue_batch(database, other, batch=0, first=0, size=3, by=AUTHOR)
+    one = enqueue_batch(database, campaign, batch=0, first=0, size=3, author=AUTHOR)
+    two = enqueue_batch(database, other, batch=0, first=0, size=3, author=AUTHOR)
     move(database, one, [0, 1], READY)
-    assert tallied(database, one) == {QUEUED: 1, READY: 2}
-    assert tallied(database, two) == {QUEUED: 3}
-    assert states(database, two) == dict.fromkeys(range(3), QUEUED)
+    assert tallied(database, one) == {QUEUED_STATE: 1, READY: 2}
+    assert tallied(database, two) == {QUEUED_STATE: 3}
+    assert states(database, two) == dict.fromkeys(range(3), QUEUED_STATE)
     assert broken(database, campaign, other) == []
 
 
@@ -136,11 +144,16 @@ def test_a_move_changes_message_transition_tally_step_and_batch(database: Databa
     batch = make_batch(database, Plan(size=3))
     key, clock = batch.campaign.id, batch.campaign.clock
     begun = clock.now()
-    with entry(database, batch, Step.DISPATCH, Author(worker="w@host"), started_at=77) as written:
-        assert written.move(Move(numbers=[2, 0], source=QUEUED, target=READY, at=begun)) == [2, 0]
+    with open_entry(
+        database, batch, Step.DISPATCH, Author(worker="w@host"), started_at=77
+    ) as written:
+        assert written.move(Move(numbers=[2, 0], source=QUEUED_STATE, target=READY, at=begun)) == [
+            2,
+            0,
+        ]
         assert written.moved == 2
-    assert states(database, batch) == {0: READY, 1: QUEUED, 2: READY}
-    assert tallied(database, batch) == {QUEUED: 1, READY: 2}
+    assert states(database, batch) == {0: READY, 1: QUEUED_STATE, 2: READY}
+    assert tallied(database, batch) == {QUEUED_STATE: 1, READY: 2}
     step = last_step(database)
     said = [step[name] for name in ("batch", "step", "task_id", "worker", "started_at", "moved")]
     assert said == [0, "dispatch", None, "w@host", 77, 2]
@@ -157,18 +170,18 @@ def test_a_move_changes_message_transition_tally_step_and_batch(database: Databa
 @pytest.mark.parametrize(
     ("numbers", "source", "target", "moved"),
     [
-        pytest.param([0, 1], QUEUED, READY, [0, 1], id="all are there"),
-        pytest.param([0, 2], QUEUED, READY, [0], id="one has another status"),
-        pytest.param([2, 5], QUEUED, READY, [], id="all have another status"),
+        pytest.param([0, 1], QUEUED_STATE, READY, [0, 1], id="all are there"),
+        pytest.param([0, 2], QUEUED_STATE, READY, [0], id="one has another status"),
+        pytest.param([2, 5], QUEUED_STATE, READY, [], id="all have another status"),
         pytest.param([14], in_gateway(1), ended(Status.DELIVERED, 1), [], id="earlier attempt"),
         pytest.param([14], in_gateway(2), ended(Status.DELIVERED, 2), [14], id="this attempt"),
         pytest.param([14], in_gateway(3), ended(Status.DELIVERED, 3), [], id="later attempt"),
         pytest.param([5, 14], in_gateway(), ended(Status.DELIVERED), [5], id="of two attempts"),
         pytest.param([12, 15], ended(Status.SOFT_BOUNCED), in_gateway(2), [12], id="resubmitted"),
         pytest.param([6, 10], ended(Status.DELIVERED), ended(Status.HARD_BOUNCED), [6], id="late"),
-        pytest.param([0, 17], QUEUED, stopped(Reason.NDNC), [0], id="one is stopped already"),
-        pytest.param([0, 99, -1], QUEUED, READY, [0], id="one that does not exist"),
-        pytest.param([], QUEUED, READY, [], id="none are asked for"),
+        pytest.param([0, 17], QUEUED_STATE, stopped(Reason.NDNC), [0], id="one is stopped already"),
+        pytest.param([0, 99, -1], QUEUED_STATE, READY, [0], id="one that does not exist"),
+        pytest.param([], QUEUED_STATE, READY, [], id="none are asked for"),
     ],
 )
 def test_only_what_is_in_the_source_state_moves(
@@ -177,7 +190,7 @@ def test_only_what_is_in_the_source_state_moves(
     batch = make_busy_batch(database)
     before = states(database, batch)
     now = batch.campaign.clock.now()
-    with entry(database, batch, Step.DELIVER, AUTHOR, started_at=0) as written:
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=0) as written:
         said = written.move(Move(numbers=numbers, source=source, target=target, at=now))
     assert sorted(said) == moved
     assert states(database, batch) == before | dict.fromkeys(moved, target)
@@ -196,10 +209,10 @@ def test_only_what_is_in_the_source_state_moves(
 def test_each_message_moves_at_its_own_instant(database: Database) -> None:
     batch = make_batch(database)
     move(database, batch, [1], READY)
-    with entry(database, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
+    with open_entry(database, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
         instants = {3: LATER + 30, 1: LATER + 10, 2: LATER + 1, 0: LATER}
         request = Move(
-            numbers=list(instants), source=QUEUED, target=READY, at=list(instants.values())
+            numbers=list(instants), source=QUEUED_STATE, target=READY, at=list(instants.values())
         )
         assert sorted(written.move(request)) == [0, 2, 3]
     step_id = written.step_id
@@ -214,11 +227,14 @@ def test_each_message_moves_at_its_own_instant(database: Database) -> None:
 
 def test_every_reason_is_recorded_with_message_transition_and_tally(database: Database) -> None:
     batch = make_batch(database, Plan(size=len(Reason) * 2))
-    with entry(database, batch, Step.VALIDATE, AUTHOR, started_at=0) as written:
+    with open_entry(database, batch, Step.VALIDATE, AUTHOR, started_at=0) as written:
         for number, reason in enumerate(Reason):
             pair = [number, number + len(Reason)]
             request = Move(
-                numbers=pair, source=QUEUED, target=stopped(reason), at=batch.campaign.clock.now()
+                numbers=pair,
+                source=QUEUED_STATE,
+                target=stopped(reason),
+                at=batch.campaign.clock.now(),
             )
             assert written.move(request) == pair
     assert written.moved == len(Reason) * 2
@@ -234,9 +250,9 @@ def test_every_reason_is_recorded_with_message_transition_and_tally(database: Da
 
 def test_one_entry_may_move_messages_on(database: Database) -> None:
     batch = make_batch(database, Plan(size=4))
-    with entry(database, batch, Step.SUBMIT, AUTHOR, started_at=0) as written:
+    with open_entry(database, batch, Step.SUBMIT, AUTHOR, started_at=0) as written:
         for source, target, numbers in [
-            (QUEUED, READY, [0, 1, 2]),
+            (QUEUED_STATE, READY, [0, 1, 2]),
             (READY, in_gateway(), [0, 1]),
             (in_gateway(), ended(Status.DELIVERED), [0]),
         ]:
@@ -246,7 +262,7 @@ def test_one_entry_may_move_messages_on(database: Database) -> None:
             assert written.move(request) == numbers
     assert written.moved == 6
     assert tallied(database, batch) == {
-        QUEUED: 1,
+        QUEUED_STATE: 1,
         READY: 1,
         in_gateway(): 1,
         ended(Status.DELIVERED): 1,
@@ -256,13 +272,15 @@ def test_one_entry_may_move_messages_on(database: Database) -> None:
 
 def test_an_entry_that_is_repeated_moves_nothing_and_says_so(database: Database) -> None:
     batch = make_batch(database)
-    request = Move(numbers=range(5), source=QUEUED, target=READY, at=batch.campaign.clock.now())
+    request = Move(
+        numbers=range(5), source=QUEUED_STATE, target=READY, at=batch.campaign.clock.now()
+    )
     moves = []
     for _ in range(3):
-        with entry(database, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
+        with open_entry(database, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
             moves.append([*written.move(request)])
     assert moves == [[*range(5)], [], []]
-    assert tallied(database, batch) == {QUEUED: 5, READY: 5}
+    assert tallied(database, batch) == {QUEUED_STATE: 5, READY: 5}
     with database.read() as connection:
         moved = connection.scalars(sa.select(steps.c.moved).order_by(steps.c.id)).all()
     assert moved == [10, 5, 0, 0]
@@ -273,7 +291,7 @@ def test_an_entry_that_is_repeated_moves_nothing_and_says_so(database: Database)
     "target",
     [
         pytest.param(in_gateway(), id="a step too far"),
-        pytest.param(QUEUED, id="on the spot"),
+        pytest.param(QUEUED_STATE, id="on the spot"),
         pytest.param(State(status=Status.NOT_SENT), id="not sent without a reason"),
         pytest.param(State(status=Status.ABOUT_TO_BE_SENT, attempt=1), id="an attempt too early"),
     ],
@@ -283,12 +301,12 @@ def test_an_illegal_move_is_refused_and_leaves_nothing(database: Database, targe
     before = everything(database)
 
     def attempt() -> None:
-        with entry(database, batch, Step.SUBMIT, AUTHOR, started_at=0) as written:
+        with open_entry(database, batch, Step.SUBMIT, AUTHOR, started_at=0) as written:
             written.move(
-                Move(numbers=[0], source=QUEUED, target=READY, at=batch.campaign.clock.now())
+                Move(numbers=[0], source=QUEUED_STATE, target=READY, at=batch.campaign.clock.now())
             )
             written.move(
-                Move(numbers=[1], source=QUEUED, target=target, at=batch.campaign.clock.now())
+                Move(numbers=[1], source=QUEUED_STATE, target=target, at=batch.campaign.clock.now())
             )
 
     with pytest.raises(IntegrityError):
@@ -301,9 +319,11 @@ def test_an_error_in_the_block_takes_everything_back(database: Database) -> None
     before = everything(database)
 
     def fail() -> None:
-        with entry(database, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
+        with open_entry(database, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
             assert written.move(
-                Move(numbers=[0, 1], source=QUEUED, target=READY, at=batch.campaign.clock.now())
+                Move(
+                    numbers=[0, 1], source=QUEUED_STATE, target=READY, at=batch.campaign.clock.now()
+                )
             ) == [
                 0,
                 1,
@@ -326,9 +346,9 @@ def moving(
         counts = []
         for batch in batches:
             there = [batch.first + number for number in numbers]
-            with entry(database, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
+            with open_entry(database, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
                 move = Move(
-                    numbers=there, source=QUEUED, target=READY, at=batch.campaign.clock.now()
+                    numbers=there, source=QUEUED_STATE, target=READY, at=batch.campaign.clock.now()
                 )
                 counts.append(len(written.move(move)))
         return counts
@@ -339,7 +359,7 @@ def moving(
 def make_batches(database: Database, number: int, size: int) -> list[Batch]:
     campaign = make_campaign(database, Plan(size=number * size))
     return [
-        enqueue_batch(database, campaign, batch=each, first=each * size, size=size, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=each, first=each * size, size=size, author=AUTHOR)
         for each in range(number)
     ]
 
@@ -361,14 +381,16 @@ def test_entries_on_one_batch_take_turns_and_can_not_deadlock(database: Database
     meeting = Barrier(2)
 
     def work(one: Sequence[int], other: Sequence[int]) -> int:
-        with entry(database, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
+        with open_entry(database, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
             written.move(
-                Move(numbers=one, source=QUEUED, target=READY, at=batch.campaign.clock.now())
+                Move(numbers=one, source=QUEUED_STATE, target=READY, at=batch.campaign.clock.now())
             )
             with suppress(BrokenBarrierError):
                 meeting.wait(timeout=0.3)
             written.move(
-                Move(numbers=other, source=QUEUED, target=READY, at=batch.campaign.clock.now())
+                Move(
+                    numbers=other, source=QUEUED_STATE, target=READY, at=batch.campaign.clock.now()
+                )
             )
         return written.moved
 

@@ -27,7 +27,7 @@ from tracker.queries import timeline
 from tracker.record import receipts
 from tracker.record.catalog import Batch
 from tracker.record.due import read_due_times
-from tracker.record.journal import QUEUED, State, enqueue_batch, entry
+from tracker.record.journal import QUEUED_STATE, State, enqueue_batch, open_entry
 from tracker.record.receipts import MAX_BIGINT, Receipt
 from tracker.status import Reason, ReceiptVerdict, Status, Step
 from tracker.store.database import Database
@@ -40,13 +40,13 @@ ON_SECOND = (READY, in_gateway(), ended(SOFT), in_gateway(2))
 
 def take(database: Database, batch: Batch, *said: Receipt) -> None:
     started_at = batch.campaign.clock.now()
-    with entry(database, batch, Step.DELIVER, AUTHOR, started_at=started_at) as written:
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=started_at) as written:
         receipts.apply_receipts(written, said)
 
 
 def refused(database: Database, batch: Batch) -> Counter[ReceiptVerdict]:
     with database.read() as connection:
-        return receipts.refused(connection, [batch.campaign.id])[batch.campaign.id]
+        return receipts.count_refused_receipts(connection, [batch.campaign.id])[batch.campaign.id]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def refused(database: Database, batch: Batch) -> Counter[ReceiptVerdict]:
         ),
         pytest.param((READY,), [(1, DELIVERED, 0)], READY, [], id="accepted, not yet on record"),
         pytest.param((READY,), [(2, DELIVERED, 0)], READY, [UNKNOWN], id="never accepted"),
-        pytest.param((), [(1, DELIVERED, 0)], QUEUED, [UNKNOWN], id="never handed over"),
+        pytest.param((), [(1, DELIVERED, 0)], QUEUED_STATE, [UNKNOWN], id="never handed over"),
         pytest.param(
             (stopped(Reason.NDNC),),
             [(1, DELIVERED, 0)],
@@ -127,7 +127,7 @@ def test_what_counts_and_what_does_not(
     given = [Receipt(1, attempt, status, now, copy) for attempt, status, copy in said]
     for _ in range(3):  # what is seen again is not counted again
         take(database, batch, *given)
-        assert states(database, batch) == {0: QUEUED, 1: expected}
+        assert states(database, batch) == {0: QUEUED_STATE, 1: expected}
         assert refused(database, batch) == Counter(verdicts)
     assert broken(database, batch.campaign) == []
 
@@ -144,7 +144,7 @@ def test_a_receipt_of_another_campaign_is_unknown(database: Database) -> None:
 def test_a_receipt_of_another_batch_is_unknown(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=4))
     one, two = (
-        enqueue_batch(database, campaign, batch=place, first=2 * place, size=2, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=place, first=2 * place, size=2, author=AUTHOR)
         for place in range(2)
     )
     move(database, two, [3], READY, in_gateway())
@@ -207,7 +207,7 @@ def test_engagement_is_expected_from_the_first_delivery_on(
     assert due == ([None, 30, 20] if tracks else [None] * 3)
 
 
-OUTCOMES = st.sampled_from(sorted(receipts.OUTCOMES))
+OUTCOMES = st.sampled_from(sorted(receipts.OUTCOME_STATUSES))
 ORIGINALS = st.lists(
     st.builds(
         Receipt, st.integers(0, 4), st.integers(1, 2), OUTCOMES, st.integers(1, 50), st.just(0)

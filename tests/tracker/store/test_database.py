@@ -30,7 +30,7 @@ from tests.support.factory import (
 )
 from tracker.errors import DatabaseFailed, DatabaseTooNew, DatabaseUnreachable, UsageError
 from tracker.record import catalog
-from tracker.record.journal import QUEUED, Move, entry
+from tracker.record.journal import QUEUED_STATE, Move, open_entry
 from tracker.settings import Settings, load_settings
 from tracker.status import Step
 from tracker.store.database import Database, check_reachable, connect
@@ -57,7 +57,7 @@ count_runs = sa.select(sa.func.count()).select_from(runs)
     ],
 )
 def test_lists_are_a_table(database: Database, columns: dict[str, list[int]]) -> None:
-    listed = database.rows(**columns)
+    listed = database.table_from_columns(**columns)
     with database.read() as connection:
         rows = connection.execute(sa.select(*(listed.c[name] for name in columns))).all()
     assert sorted(map(tuple, rows)) == sorted(zip(*columns.values(), strict=True))
@@ -282,9 +282,9 @@ def test_sqlite_looks_a_moving_message_up_by_its_whole_key(
     batch = make_batch(on_sqlite)
     with (
         executed(on_sqlite) as statements,
-        entry(on_sqlite, batch, Step.DISPATCH, AUTHOR, started_at=0) as written,
+        open_entry(on_sqlite, batch, Step.DISPATCH, AUTHOR, started_at=0) as written,
     ):
-        written.move(Move(numbers=[1, 2, 3], source=QUEUED, target=READY, at=at))
+        written.move(Move(numbers=[1, 2, 3], source=QUEUED_STATE, target=READY, at=at))
     lines = [
         line.detail
         for statement, parameters in statements
@@ -302,7 +302,7 @@ def test_sqlite_looks_a_moving_message_up_by_its_whole_key(
 
 def test_sqlite_joins_a_list_with_messages_by_their_whole_key(on_sqlite: Database) -> None:
     """Without the statistics that the migration plants it would read the whole campaign."""
-    listed = on_sqlite.rows(number=[1, 2, 3], at=[4, 5, 6])
+    listed = on_sqlite.table_from_columns(number=[1, 2, 3], at=[4, 5, 6])
     query = sa.select(messages.c.number, listed.c.at).where(
         messages.c.campaign_id == 1, messages.c.number == listed.c.number
     )
@@ -327,10 +327,10 @@ def test_sqlite_moves_nine_times_as_many_with_about_nine_times_the_work(
     work = []
     for numbers in (range(500), range(500, 5_000)):
         ticks.clear()
-        with entry(on_sqlite, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
+        with open_entry(on_sqlite, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
             driver: Any = written.connection.connection.driver_connection
             driver.set_progress_handler(lambda: ticks.append(1), 1_000)
-            written.move(Move(numbers=numbers, source=QUEUED, target=READY, at=1))
+            written.move(Move(numbers=numbers, source=QUEUED_STATE, target=READY, at=1))
             driver.set_progress_handler(None, 0)
         work.append(len(ticks))
     assert work[0] > 0
@@ -349,7 +349,7 @@ def test_migrating_again_changes_nothing(database: Database, settings: Settings)
 @pytest.fixture
 def fresh(settings: Settings) -> Settings:
     """Settings whose database has no table yet."""
-    with closing(connect(settings.database)) as opened:
+    with closing(connect(settings.resolved_database_url)) as opened:
         if opened.is_postgresql:
             with opened.write() as connection:
                 connection.execute(sa.text("DROP SCHEMA public CASCADE"))
@@ -379,7 +379,7 @@ open_database(settings).close()
 
 
 def test_processes_that_migrate_at_once_all_succeed(fresh: Settings) -> None:
-    command = [sys.executable, "-c", MIGRATE, fresh.database]
+    command = [sys.executable, "-c", MIGRATE, fresh.resolved_database_url]
     processes = [
         Popen(command, stdin=PIPE, stdout=PIPE, stderr=STDOUT, text=True) for _ in range(2)
     ]
@@ -465,13 +465,13 @@ def test_options_in_the_url_are_not_lost(postgresql_url: str) -> None:
 def test_a_failure_is_one_line_without_secrets(database: Database) -> None:
     url = sa.make_url("postgresql+psycopg://ana:s3cret@host/db")
     plain = Database(sa.create_engine(url))
-    with pytest.raises(DatabaseFailed) as failed, plain.failing_plainly():
+    with pytest.raises(DatabaseFailed) as failed, plain.readable_errors():
         raise sa.exc.OperationalError("SELECT 1", {}, Exception("no s3cret here\nsecond line"))
     assert str(failed.value).endswith(" failed: no *** here")
     assert "s3cret" not in str(failed.value)
     with (
         pytest.raises(DatabaseFailed) as failed,
-        database.failing_plainly(),
+        database.readable_errors(),
         database.read() as connection,
     ):
         connection.exec_driver_sql("SELECT 1 FROM nowhere")

@@ -239,11 +239,11 @@ def test_a_run_has_one_campaign_of_a_name_and_two_runs_have_two(database: Databa
 
 def test_a_batch_is_recorded_once(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=10))
-    enqueue_batch(database, campaign, batch=0, first=0, size=5, by=AUTHOR)
+    enqueue_batch(database, campaign, batch=0, first=0, size=5, author=AUTHOR)
     with pytest.raises(IntegrityError):
-        enqueue_batch(database, campaign, batch=0, first=5, size=5, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=0, first=5, size=5, author=AUTHOR)
     with pytest.raises(IntegrityError):
-        enqueue_batch(database, campaign, batch=1, first=4, size=5, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=1, first=4, size=5, author=AUTHOR)
 
 
 def test_the_views_speak_in_slugs(database: Database) -> None:
@@ -294,7 +294,7 @@ def test_the_views_have_a_slug_for_every_code(database: Database) -> None:
 @pytest.fixture
 def fresh(settings: Settings) -> Iterator[Database]:
     """A database without any table."""
-    opened = connect(settings.database)
+    opened = connect(settings.resolved_database_url)
     empty(opened)
     yield opened
     opened.close()

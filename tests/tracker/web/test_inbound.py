@@ -31,7 +31,7 @@ from tracker.record import inbound, receipts
 from tracker.record.catalog import Batch
 from tracker.record.due import DueKind
 from tracker.record.engagement import read_engagement_counts
-from tracker.record.journal import Move, enqueue_batch, entry
+from tracker.record.journal import Move, enqueue_batch, open_entry
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
 from tracker.status import Engagement, ReceiptVerdict, Status, Step
@@ -148,7 +148,9 @@ def test_the_same_report_changes_nothing_again(
         Status.IN_GATEWAY,
     ]
     with database.read() as connection:
-        assert not receipts.refused(connection, [batch.campaign.id])[batch.campaign.id]
+        assert not receipts.count_refused_receipts(connection, [batch.campaign.id])[
+            batch.campaign.id
+        ]
     assert broken(database, batch.campaign) == []
 
 
@@ -189,7 +191,7 @@ def test_receipts_that_do_not_count_are_put_down(
     assert client.post("/api/receipts", json=told, headers=BEARER).status_code == 202
     deliver(database, batch)
     with database.read() as connection:
-        found = receipts.refused(connection, [batch.campaign.id])[batch.campaign.id]
+        found = receipts.count_refused_receipts(connection, [batch.campaign.id])[batch.campaign.id]
     assert found == {ReceiptVerdict.DUPLICATE: 1, ReceiptVerdict.UNKNOWN: 3}
 
 
@@ -202,7 +204,7 @@ def test_a_receipt_that_comes_before_the_handover_is_on_record_waits(
     assert states(database, batch)[0].status is Status.DELIVERED
     assert left(database) == 1
     now = batch.campaign.clock.now()
-    with entry(database, batch, Step.SUBMIT, AUTHOR, started_at=now) as written:
+    with open_entry(database, batch, Step.SUBMIT, AUTHOR, started_at=now) as written:
         written.move(Move(numbers=[8], source=READY, target=in_gateway(1), at=now))
     deliver(database, batch)
     assert states(database, batch)[8].status is Status.DELIVERED
@@ -211,7 +213,7 @@ def test_a_receipt_that_comes_before_the_handover_is_on_record_waits(
     deliver(database, batch)
     assert left(database) == 0, "it does not wait for ever"
     with database.read() as connection:
-        found = receipts.refused(connection, [batch.campaign.id])[batch.campaign.id]
+        found = receipts.count_refused_receipts(connection, [batch.campaign.id])[batch.campaign.id]
     assert found == {ReceiptVerdict.UNKNOWN: 1}
 
 
@@ -220,7 +222,7 @@ def test_each_message_is_told_to_its_own_batch(
 ) -> None:
     campaign = make_campaign(database, Plan(size=30))
     made = [
-        enqueue_batch(database, campaign, batch=number, first=10 * number, size=10, by=AUTHOR)
+        enqueue_batch(database, campaign, batch=number, first=10 * number, size=10, author=AUTHOR)
         for number in range(3)
     ]
     for each in made:

@@ -137,7 +137,7 @@ def test_what_customers_typed_is_text(database: Database, settings: Settings) ->
     from tests.support.factory import AUTHOR
     from tracker.record.journal import enqueue_batch
 
-    enqueue_batch(database, campaign, batch=0, first=0, size=1, by=AUTHOR)
+    enqueue_batch(database, campaign, batch=0, first=0, size=1, author=AUTHOR)
     with served(database, settings, show_contacts=True) as client:
         for address in (
             "/",

@@ -244,7 +244,14 @@ def test_a_check_that_raises_is_named_in_a_comparison(database: Database, rules:
 def test_notes_stand_beside_a_result_that_programs_read(
     campaign: Campaign, settings: Settings, format: str
 ) -> None:
-    told = ["--campaign", campaign.name, "--database", settings.database, "--format", format]
+    told = [
+        "--campaign",
+        campaign.name,
+        "--database",
+        settings.resolved_database_url,
+        "--format",
+        format,
+    ]
     ended = CliRunner().invoke(
         app, ["checks", "diff", *told, "--with", "tests.workers.rules.test_rule_tools:fragile"]
     )

@@ -24,7 +24,7 @@ from tests.support.factory import (
 )
 from tracker.clock import from_seconds
 from tracker.record.catalog import Campaign
-from tracker.record.journal import QUEUED
+from tracker.record.journal import QUEUED_STATE
 from tracker.status import Channel, Reason, Step
 from tracker.store.database import Database
 from workers.candidates import SUBSCRIBED, Candidate, load_candidates
@@ -115,7 +115,7 @@ def judge(
     }
     batch = make_batch(database, Plan(size=4, requires=("coupon", "referral")), people)
     before = states(database, batch)
-    assert set(before.values()) == {QUEUED}
+    assert set(before.values()) == {QUEUED_STATE}
     try:
         before_gateway.judge_batch(
             database, batch, step, checks_of(step), services, AUTHOR, is_last_try=is_last_try
@@ -123,7 +123,9 @@ def judge(
     except ServiceUnavailable:
         assert states(database, batch) == before, "nothing is decided"
         raise
-    return {number: state for number, state in states(database, batch).items() if state != QUEUED}
+    return {
+        number: state for number, state in states(database, batch).items() if state != QUEUED_STATE
+    }
 
 
 @pytest.mark.parametrize("name", REASONS)

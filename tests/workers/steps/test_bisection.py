@@ -18,7 +18,7 @@ from tracker.errors import UsageError
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Batch
-from tracker.record.journal import Move, entry
+from tracker.record.journal import Move, open_entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema import batches, messages, parts
@@ -429,6 +429,6 @@ def go_on(database: Database, batch: Batch, numbers: Sequence[int], states: Any)
     source = READY
     for target in states:
         now = batch.campaign.clock.now()
-        with entry(database, batch, Step.SUBMIT, AUTHOR, started_at=now) as written:
+        with open_entry(database, batch, Step.SUBMIT, AUTHOR, started_at=now) as written:
             written.move(Move(numbers=numbers, source=source, target=target, at=now))
         source = target

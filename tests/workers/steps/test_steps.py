@@ -33,7 +33,7 @@ from tracker.queries.next_step import NextStep, next_step
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import EngagementEvent
-from tracker.record.journal import QUEUED, State, enqueue_batch, entry
+from tracker.record.journal import QUEUED_STATE, State, enqueue_batch, open_entry
 from tracker.record.receipts import Receipt
 from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database
@@ -147,7 +147,9 @@ def test_judging_stops_queued_messages_by_reason(database: Database) -> None:
     batch = make_batch(database, Plan(size=6), people)
     move(database, batch, [4], READY)
     bounced = stopped(Reason.BOUNCED_REPEATEDLY)
-    suppressed = dict(enumerate([QUEUED, UNSUBSCRIBED, bounced, QUEUED, READY, UNSUBSCRIBED]))
+    suppressed = dict(
+        enumerate([QUEUED_STATE, UNSUBSCRIBED, bounced, QUEUED_STATE, READY, UNSUBSCRIBED])
+    )
 
     judge(database, batch, Step.SUPPRESS)
     assert states(database, batch) == suppressed
@@ -162,11 +164,11 @@ def test_judging_stops_queued_messages_by_reason(database: Database) -> None:
 def test_judging_keeps_to_its_batch(database: Database) -> None:
     everybody = {number: {"unsubscribed_email": True} for number in range(6)}
     campaign = make_campaign(database, Plan(size=6), everybody)
-    one = enqueue_batch(database, campaign, batch=0, first=0, size=3, by=AUTHOR)
-    two = enqueue_batch(database, campaign, batch=1, first=3, size=3, by=AUTHOR)
+    one = enqueue_batch(database, campaign, batch=0, first=0, size=3, author=AUTHOR)
+    two = enqueue_batch(database, campaign, batch=1, first=3, size=3, author=AUTHOR)
     judge(database, one, Step.SUPPRESS)
     found = states(database, one) | states(database, two)
-    assert found == dict(enumerate([UNSUBSCRIBED] * 3 + [QUEUED] * 3))
+    assert found == dict(enumerate([UNSUBSCRIBED] * 3 + [QUEUED_STATE] * 3))
 
 
 def test_a_check_that_raises_is_told_once_a_batch(
@@ -184,7 +186,7 @@ def test_a_check_that_raises_is_told_once_a_batch(
     services = SqlServices("", database)
     before_gateway.judge_batch(database, batch, Step.SUPPRESS, checks, services, AUTHOR)
     timeout = stopped(Reason.TIMEOUT)
-    assert [*states(database, batch).values()] == [QUEUED, timeout, UNSUBSCRIBED, timeout]
+    assert [*states(database, batch).values()] == [QUEUED_STATE, timeout, UNSUBSCRIBED, timeout]
     [told] = caplog.records
     assert told.getMessage() == "check odd raised for 2 messages of spring, batch 0"
     assert told.exc_info is not None
@@ -195,7 +197,7 @@ def test_judging_does_not_undo_what_happened_meanwhile(database: Database) -> No
     batch = make_batch(database, Plan(size=2), {0: {"unsubscribed_email": True}})
     outrun = Outrun(database.engine, [lambda: move(database, batch, [0], READY)])
     judge(outrun, batch, Step.SUPPRESS)
-    assert states(database, batch) == {0: READY, 1: QUEUED}
+    assert states(database, batch) == {0: READY, 1: QUEUED_STATE}
 
 
 @pytest.mark.parametrize(
@@ -265,7 +267,7 @@ def test_dispatch_waits_for_a_handler_that_is_away_but_not_for_ever(database: Da
     services = ScriptedServices({ServiceName.HANDLER: [AWAY]})
     with pytest.raises(ServiceUnavailable):
         dispatch(database, batch, services)
-    assert {*states(database, batch).values()} == {QUEUED}
+    assert {*states(database, batch).values()} == {QUEUED_STATE}
     dispatch(database, batch, services, is_last_try=True)
     assert {*states(database, batch).values()} == {TIMEOUT}
 
@@ -284,7 +286,7 @@ def test_dispatch_minds_messages_that_were_handed_over_since_the_check(
 ) -> None:
     first = make_batch(database, Plan(size=3, message_limit=limit), {1: {"email": None}})
     sibling = make_sibling(database, first.campaign, "second", channel)
-    second = enqueue_batch(database, sibling, batch=0, first=0, size=3, by=AUTHOR)
+    second = enqueue_batch(database, sibling, batch=0, first=0, size=3, author=AUTHOR)
     if channel is Channel.EMAIL:
         expected = [*expected[:1], stopped(Reason.EMAIL_MISSING), *expected[2:]]
     check(database, first, second)
@@ -408,7 +410,7 @@ def test_a_batch_that_waits_for_its_turn_neglects_nothing(
     batch = make_batch(database, Plan(size=2))
     move(database, batch, range(2), READY)
     now = batch.campaign.clock.now()
-    with entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as written:
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as written:
         mark_due(written, expected, now - 2_000_000)
     throttle = Granting(0, timedelta(seconds=1))
     assert submit(database, batch, ScriptedGateway(), throttle) == NextStep(step)
@@ -500,7 +502,7 @@ def test_only_receipts_that_count_are_applied(
     gateway = ScriptedGateway(answers)
 
     at_gateway.deliver(database, batch, gateway, AUTHOR)
-    assert states(database, batch) == {0: expected, 1: READY, 2: QUEUED}
+    assert states(database, batch) == {0: expected, 1: READY, 2: QUEUED_STATE}
     assert gateway.asked == [{2: [0]}]
     if expected != in_gateway(2):
         counted = next(each for each in answers if each[:3] == (0, 2, expected.status))
@@ -552,7 +554,7 @@ def test_what_follows_is_what_some_message_waits_for(database: Database) -> None
     for place, mix in enumerate(MIXES):
         first = place * size
         batch = enqueue_batch(
-            database, campaign, batch=place, first=first, size=len(mix), by=AUTHOR
+            database, campaign, batch=place, first=first, size=len(mix), author=AUTHOR
         )
         for number, way in enumerate(mix, first):
             move(database, batch, [number], *WAYS[way])
