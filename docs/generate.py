@@ -1,8 +1,9 @@
-"""Writes docs/lifecycle.md from the vocabulary, so that the drawing can't differ from the code."""
+"""Write the pages of the documentation that are generated from the code: `make docs`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from docs.reference_cli import cli_reference
 from tracker.status import (
     FINAL_STATUSES,
     LATE_TRANSITIONS,
@@ -12,18 +13,18 @@ from tracker.status import (
     Status,
 )
 
-LIFECYCLE = Path(__file__).parent / "lifecycle.md"
+FOLDER = Path(__file__).parent
 
 
-def lifecycle() -> str:
-    """The page as it should be."""
-    return "\n".join(_lines()) + "\n"
+def lifecycle_page() -> str:
+    """Return docs/lifecycle.md."""
+    return "\n".join(_lifecycle_lines()) + "\n"
 
 
-def _lines() -> Iterator[str]:
+def _lifecycle_lines() -> Iterator[str]:
     yield "# The lifecycle of a message"
     yield ""
-    yield "Generated from `tracker/status.py` by `make docs`; a test sees when it is out of date."
+    yield "Generated from `tracker/status.py` by `make docs`."
     yield ""
     yield "```mermaid"
     yield "stateDiagram-v2"
@@ -43,7 +44,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "## Why a message is Not Sent"
     yield ""
-    yield "Within a step, the first reason in this order that applies is the message's reason."
+    yield "The first check that blocks a message, in this order within its step, gives the reason."
     for category in Category:
         yield ""
         yield f"### {category.heading} (`{category.value}`)"
@@ -55,5 +56,18 @@ def _lines() -> Iterator[str]:
                 yield f"| {reason:d} | `{reason.slug}` | {reason.step} | {reason.meaning} |"
 
 
+GENERATED_PAGES: Mapping[str, Callable[[], str]] = {
+    "lifecycle.md": lifecycle_page,
+    "cli.md": cli_reference,
+}
+"""The generated files of this folder, each with the function that returns its text."""
+
+
+def main() -> None:
+    """Write all generated pages."""
+    for name, render in GENERATED_PAGES.items():
+        (FOLDER / name).write_text(render(), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    LIFECYCLE.write_text(lifecycle(), encoding="utf-8")
+    main()

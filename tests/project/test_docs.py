@@ -1,107 +1,143 @@
-"""The docs say what the code does."""
+"""The documentation says what the code does."""
 
 import re
-import tomllib
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from docs.generate import LIFECYCLE, lifecycle
+from docs.generate import FOLDER, GENERATED_PAGES
 from simulator.figures import list_figure_units
 from simulator.results.result import RESULT_VERSION, RunConditions
 from simulator.scenario.faults import FaultKind
 from simulator.scenario.file import load_scenario
-from workers.candidates import Candidate
-from workers.plugins import PluginGroup
-from workers.rules.changes import CHANGEABLE_SETTINGS
-from workers.rules.cli import diff_rules
-from workers.rules.pytest_plugin import Judge
+from tests.support.paths import README, ROOT, SCENARIOS
 
-README = Path("README.md")
+PAGES = [README, *sorted(FOLDER.glob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+VARIABLE = re.compile(r"\bSENDTRACE_[A-Z_]*[A-Z]\b")
 
 
-def test_drawing_of_the_lifecycle_is_that_of_the_code() -> None:
-    assert LIFECYCLE.read_text(encoding="utf-8") == lifecycle(), "run make docs"
+def read(page: str) -> str:
+    return (FOLDER / page).read_text(encoding="utf-8")
 
 
-def test_first_scenario_of_the_readme_loads(tmp_path: Path) -> None:
-    scenario, *_ = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def code_blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", read(page), re.DOTALL)
+
+
+@pytest.mark.parametrize("name", GENERATED_PAGES)
+def test_generated_pages_are_up_to_date(name: str) -> None:
+    assert read(name) == GENERATED_PAGES[name](), "run make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        if path.startswith(("http:", "https:")):
+            continue
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in map(slugify, headings), f"{page.name}: {link}"
+
+
+def slugify(heading: str) -> str:
+    """Return the anchor that Markdown renderers give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_page_is_linked_from_another() -> None:
+    linked = {
+        (page.parent / link.partition("#")[0]).resolve()
+        for page in PAGES
+        for link in LINK.findall(page.read_text(encoding="utf-8"))
+    }
+    assert {page for page in PAGES if page != README and page.resolve() not in linked} == set()
+
+
+def test_architecture_answers_five_questions_with_paths_that_exist() -> None:
+    text = read("architecture.md")
+    questions = re.findall(r"^\*\*(.*?\?)\*\*(.*?)(?=^\*\*|^## )", text, re.MULTILINE | re.DOTALL)
+    assert len(questions) == 5
+    for question, answer in questions:
+        paths = re.findall(r"\]\(\.\./([\w/.]+)\)", answer)
+        assert paths, question
+        assert all((ROOT / path).exists() for path in paths), question
+
+
+def test_architecture_names_every_package() -> None:
+    text = read("architecture.md")
+    packages = {
+        path.parent.relative_to(ROOT).as_posix()
+        for top in ("tracker", "workers", "simulator")
+        for path in (ROOT / top).glob("*/__init__.py")
+    }
+    assert {package for package in packages if f"`{package}`" not in text} == set()
+
+
+def test_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_scenario_of_the_tutorial_loads(tmp_path: Path) -> None:
+    [scenario, *_] = code_blocks("tutorial.md", "toml")
     file = tmp_path / "first.toml"
     file.write_text(scenario, encoding="utf-8")
     load_scenario(file)
 
 
-def test_rule_of_the_readme_is_a_check_and_passes_its_test(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    candidate: Callable[..., Candidate],
-    judge: Judge,
-) -> None:
-    text = README.read_text(encoding="utf-8")
-    rule, its_test = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "acme_rules.py").write_text(rule, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    names: dict[str, Any] = {}
-    exec(compile(its_test, "README.md", "exec"), names)  # noqa: S102  # it is ours
-    names["test_who_asked_to_be_left_alone_is"](candidate, judge)
-
-
-def test_package_of_the_readme_has_the_entry() -> None:
-    blocks = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    [project] = [block for block in blocks if "[project]" in block]
-    read = tomllib.loads(project)
-    assert read["project"].keys() >= {"name", "version"}
-    assert read["project"]["entry-points"][PluginGroup.CHECKS] == {
-        "left_alone": "acme_rules:left_alone"
-    }
-
-
-def test_faults_of_the_readme_can_be_played(tmp_path: Path) -> None:
-    blocks = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    [faults] = [block for block in blocks if block.startswith("faults")]
+def test_page_on_faults_has_every_kind(tmp_path: Path) -> None:
+    [faults] = code_blocks("faults.md", "toml")
     file = tmp_path / "faults.toml"
     campaign = '[[campaigns]]\nname = "spring"\nchannel = "email"\naudience = 10\n'
     file.write_text(f'name = "faults"\n{faults}\n{campaign}', encoding="utf-8")
-    told = {fault.kind for fault in load_scenario(file).faults}
-    assert told == set(FaultKind)
+    assert {fault.kind for fault in load_scenario(file).faults} == set(FaultKind)
 
 
-def test_keys_that_can_be_set_are_all_told() -> None:
-    for text in (README.read_text(encoding="utf-8"), diff_rules.__doc__ or ""):
-        assert all(key in text for key in CHANGEABLE_SETTINGS)
-
-
-@pytest.mark.parametrize("path", sorted(Path("scenarios").glob("*.toml")), ids=lambda p: p.stem)
-def test_shipped_scenarios_ask_a_question_and_load(path: Path) -> None:
-    assert path.read_text(encoding="utf-8").startswith("# ")
+@pytest.mark.parametrize("path", sorted(SCENARIOS.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_scenarios_load(path: Path) -> None:
     load_scenario(path)
 
 
 def test_results_are_documented_key_by_key() -> None:
-    text = Path("docs/results.md").read_text(encoding="utf-8")
+    text = read("results.md")
     assert f"describes version {RESULT_VERSION}." in text
-    told = re.findall(r"`([^`]+)`", text)
+    documented = set(re.findall(r"`([^`]+)`", text))
     keys = {field.name for field in fields(RunConditions)} - {"log"}
-    assert keys | {"verdict", "thresholds", "figures", "definition", "state"} <= set(told)
-    patterns = [_PLACEHOLDER.sub("[a-z0-9_.]+", re.escape(each)) for each in told]
+    assert keys | {"verdict", "thresholds", "figures", "definition", "state"} <= documented
+
+
+def test_every_figure_is_documented() -> None:
+    documented = re.findall(r"`([^`]+)`", read("figures.md"))
+    placeholder = re.compile(r"\b(PERCENTILE|CATEGORY|REASON|STEP|QUEUE)\b")
+    patterns = [placeholder.sub("[a-z0-9_.]+", re.escape(name)) for name in documented]
     for figure in list_figure_units([]):
         name = figure.removesuffix(".share")
         assert any(re.fullmatch(pattern, name) for pattern in patterns), figure
 
 
-_PLACEHOLDER = re.compile(r"\b(PERCENTILE|CATEGORY|REASON|STEP|QUEUE)\b")
+def test_environment_variables_are_documented() -> None:
+    """Both ways: those that the code reads, and none that it doesn't."""
+    documented = set(VARIABLE.findall(read("environment.md")))
+    sources = [
+        path for top in ("tracker", "workers", "simulator") for path in (ROOT / top).rglob("*.py")
+    ]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    assert set(VARIABLE.findall(text)) - {"SENDTRACE_SMTP"} <= documented
+    settings = set(re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", text))
+    known = {name.removeprefix("SENDTRACE_").removeprefix("SMTP_").lower() for name in documented}
+    assert known - settings - {"stage", "from", "flower_auth"} == set()
 
 
 def test_makefile_explains_every_target() -> None:
-    makefile = Path("Makefile").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     [phony] = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
-    explained = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
-    assert set(phony.split()) == explained
+    assert set(phony.split()) == set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
 
 
 def test_lock_pins_by_name_and_version_only() -> None:
-    for line in Path("requirements.lock").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+", line), line
