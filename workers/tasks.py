@@ -284,6 +284,6 @@ def sweep() -> None:
     for each in sent_on:
         logger.warning(
             "campaign %d, batch %d stood still for %.0f s and is sent on to %s",
-            *(each.standing.campaign.id, each.standing.batch, each.standing.seconds),
+            *(each.standing.campaign.id, each.standing.batch, each.standing.idle_seconds),
             each.standing.step,
         )

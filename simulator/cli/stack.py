@@ -112,9 +112,9 @@ def recover(
                 "run": each.standing.campaign.run_id,
                 "campaign": each.standing.campaign.name,
                 "batch": each.standing.batch,
-                "messages": sum(each.standing.waiting.values()),
+                "messages": sum(each.standing.pending_by_status.values()),
                 "step": each.standing.step.value,
-                "stood_still": f"{each.standing.seconds:.0f} s",
+                "stood_still": f"{each.standing.idle_seconds:.0f} s",
                 "times": each.times,
             }
             for each in sent_on

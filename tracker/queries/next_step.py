@@ -1,79 +1,260 @@
-"""What a batch needs next, as the record has it."""
+"""Decide the next step of a batch from the record alone.
 
-from dataclasses import dataclass
+A task carries no state. After each step, and in the sweep, the next step is derived from the
+batch's tallies, its due times and its open segments. A repeated or lost task can therefore neither
+fork nor break the chain of steps.
+
+This module is the only place that decides it. `decide_step` is a pure function of what was read
+for one batch. `has_next_step` is the same decision as an SQL condition, for queries that look at
+many batches. A test holds the two against each other for every state of a batch.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from operator import itemgetter
+from operator import attrgetter
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import Instant, to_timedelta
+from tracker.clock import Instant, to_run_microseconds, to_timedelta
 from tracker.record.catalog import Batch
-from tracker.record.due import read_due_times
-from tracker.status import Status, Step
+from tracker.status import IN_PROGRESS_STATUSES, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import messages, tallies, transitions
+from tracker.store.schema import batches, campaigns, messages, parts, tallies, transitions
 
 MIN_POLL_INTERVAL = timedelta(seconds=1)
-"""How long to let a gateway be before asking again. Real time: it bounds the load of asking."""
+"""Shortest real time between two polls of a gateway for the same batch; limits the polling load."""
 
 MAX_COUNTDOWN = timedelta(minutes=1)
-"""How long a task may wait at a worker. Real time."""
+"""Longest real time that a task waits in a worker. Longer waits are left to the sweep."""
+
+CHECK_CHAIN = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
+"""Steps that process queued messages, in their order."""
 
 
 @dataclass(frozen=True)
 class NextStep:
-    """The step that a batch needs next, and how long to wait before it."""
+    """The step that a batch needs next.
+
+    Attributes:
+        step: the step to run.
+        delay: real time to wait before it.
+    """
 
     step: Step
     delay: timedelta = timedelta()
 
 
-def next_step(database: Database, batch: Batch, completed: Step | None = None) -> NextStep | None:
-    """What a batch needs next, from what the record says of it; None if it expects nothing more.
+@dataclass(frozen=True)
+class DueStep:
+    """A step that a batch needs, with the instant from which it can be done.
 
-    ``completed`` is the step that was just done: the gateway is not asked the same without end.
+    Attributes:
+        step: the step to run.
+        due_at: instant of the campaign's clock; None for a step that waits for nothing.
     """
-    query = sa.select(tallies.c.status, tallies.c.attempt).where(
-        tallies.c.campaign_id == batch.campaign.id,
-        tallies.c.batch == batch.batch,
+
+    step: Step
+    due_at: Instant | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchState:
+    """What the record says of a batch, as far as it decides the next step.
+
+    Attributes:
+        occupied: the (status, attempt) pairs that hold at least one message of the batch.
+        attempts: number of attempts that the campaign allows.
+        segmented_steps: steps that were begun on segments of the batch and aren't complete.
+        retry_due_at: when soft-bounced messages may be submitted again; None for at once.
+        receipts_due_at: when the gateway may have receipts; None if none are expected.
+        engagement_due_at: when the gateway may have engagement; None if none is expected.
+    """
+
+    occupied: Collection[tuple[Status, int]]
+    attempts: int
+    segmented_steps: Collection[Step] = frozenset()
+    retry_due_at: Instant | None = None
+    receipts_due_at: Instant | None = None
+    engagement_due_at: Instant | None = None
+
+    @property
+    def statuses(self) -> frozenset[Status]:
+        return frozenset(status for status, _ in self.occupied)
+
+    @property
+    def has_retries(self) -> bool:
+        """Whether a soft-bounced message has attempts left."""
+        return any(
+            status is Status.SOFT_BOUNCED and attempt < self.attempts
+            for status, attempt in self.occupied
+        )
+
+
+def decide_step(state: BatchState) -> DueStep | None:
+    """Return the step that a batch needs next, or None when the batch has settled.
+
+    Queued messages come first: a step that was begun on segments of them continues, else the check
+    steps start over. Then comes submission. Otherwise the step with the earliest due time is next.
+    """
+    if Status.QUEUED in state.statuses:
+        begun = (step for step in CHECK_CHAIN if step in state.segmented_steps)
+        return DueStep(next(begun, CHECK_CHAIN[0]))
+    can_retry_now = state.has_retries and state.retry_due_at is None
+    if Status.ABOUT_TO_BE_SENT in state.statuses or can_retry_now:
+        return DueStep(Step.SUBMIT)
+    due_times = {
+        Step.SUBMIT: state.retry_due_at if state.has_retries else None,
+        Step.DELIVER: state.receipts_due_at,
+        Step.ENGAGE: state.engagement_due_at,
+    }
+    due_steps = [DueStep(step, due) for step, due in due_times.items() if due is not None]
+    return min(due_steps, key=attrgetter("due_at"), default=None)
+
+
+def has_next_step(
+    attempts: int | sa.ColumnElement[int], *, due_before: Instant | None = None
+) -> sa.ColumnElement[bool]:
+    """Return the SQL condition that a row of `batches` has a next step.
+
+    Args:
+        attempts: number of attempts that the campaign allows, or `campaigns.c.attempts`.
+        due_before: if given, receipts and engagement count only if they are due before this
+            instant. Retries after a soft bounce count whenever they are due, since the record of a
+            batch doesn't hold that time.
+    """
+    has_pending_messages = (
+        sa.exists()
+        .where(
+            tallies.c.campaign_id == batches.c.campaign_id,
+            tallies.c.batch == batches.c.batch,
+            tallies.c.messages > 0,
+            sa.or_(
+                tallies.c.status.in_(IN_PROGRESS_STATUSES),
+                sa.and_(tallies.c.status == Status.SOFT_BOUNCED, tallies.c.attempt < attempts),
+            ),
+        )
+        .correlate(batches, campaigns)
+    )
+    due_columns = (batches.c.receipts_due_at, batches.c.engagement_due_at)
+    is_due = (
+        column.is_not(None) if due_before is None else column < due_before for column in due_columns
+    )
+    return sa.or_(has_pending_messages, *is_due)
+
+
+def find_settled_batches(
+    connection: Connection, keys: Collection[tuple[int, int]]
+) -> set[tuple[int, int]]:
+    """Return those of some batches that have no next step, so that no task is under way for them.
+
+    Args:
+        keys: pairs of a campaign's id and a batch.
+    """
+    if not keys:
+        return set()
+    campaign_ids = {campaign_id for campaign_id, _ in keys}
+    numbers = [batch for _, batch in keys]
+    query = (
+        sa.select(batches.c.campaign_id, batches.c.batch)
+        .join(campaigns, campaigns.c.id == batches.c.campaign_id)
+        .where(
+            batches.c.campaign_id.in_(campaign_ids),
+            batches.c.batch.between(min(numbers), max(numbers)),
+            sa.not_(has_next_step(campaigns.c.attempts)),
+        )
+    )
+    settled = {(campaign_id, batch) for campaign_id, batch in connection.execute(query)}
+    return settled.intersection(keys)
+
+
+def next_step(
+    database: Database, batch: Batch, *, completed: Step | None = None
+) -> NextStep | None:
+    """Return the next step of a batch, or None when the batch has settled.
+
+    Args:
+        completed: the step that has just finished. If the batch needs the same step again, the
+            result is delayed by at least MIN_POLL_INTERVAL, so a gateway without news isn't polled
+            in a tight loop.
+    """
+    with database.read() as connection:
+        due_step = decide_step(read_batch_state(connection, batch))
+    if due_step is None:
+        return None
+    if due_step.due_at is None:
+        return NextStep(due_step.step)
+    campaign = batch.campaign
+    due_in = to_timedelta((due_step.due_at - campaign.clock.now()) / campaign.speed)
+    is_repeat = completed is due_step.step or (
+        (completed, due_step.step) == (Step.ENGAGE, Step.DELIVER)
+    )
+    min_delay = MIN_POLL_INTERVAL if is_repeat else timedelta()
+    return NextStep(due_step.step, min(max(due_in, min_delay), MAX_COUNTDOWN))
+
+
+def next_step_while_throttled(
+    database: Database, batch: Batch, *, submit_delay: timedelta
+) -> NextStep:
+    """Return the next step of a batch of which the gateway has accepted only some messages.
+
+    A poll that has been due for MIN_POLL_INTERVAL goes before the rest of the submission, so a slow
+    hand-over keeps neither receipts nor engagement waiting.
+
+    Args:
+        submit_delay: real time after which the gateway accepts more.
+    """
+    with database.read() as connection:
+        state = read_batch_state(connection, batch)
+    campaign = batch.campaign
+    latest = campaign.clock.now() - to_run_microseconds(MIN_POLL_INTERVAL, campaign.speed)
+    if state.receipts_due_at is not None and state.receipts_due_at <= latest:
+        return NextStep(Step.DELIVER)
+    if state.engagement_due_at is not None and state.engagement_due_at <= latest:
+        return NextStep(Step.ENGAGE)
+    return NextStep(Step.SUBMIT, submit_delay)
+
+
+def read_batch_state(connection: Connection, batch: Batch) -> BatchState:
+    """Return what the record says of a batch, as far as it decides the next step."""
+    has_messages = sa.and_(
+        tallies.c.campaign_id == batches.c.campaign_id,
+        tallies.c.batch == batches.c.batch,
         tallies.c.messages > 0,
     )
-    with database.read() as connection:
-        held = {(Status(status), attempt) for status, attempt in connection.execute(query)}
-        known = read_due_times(connection, batch)
-        waits_for_attempt = any(
-            status is Status.SOFT_BOUNCED and attempt < batch.campaign.attempts
-            for status, attempt in held
-        )
-        next_attempt_at = None
-        if waits_for_attempt and batch.campaign.retry_after:
-            next_attempt_at = _read_next_attempt_time(connection, batch)
-    statuses = {status for status, _ in held}
-    if Status.QUEUED in statuses:
-        return NextStep(Step.SUPPRESS)
-    if Status.ABOUT_TO_BE_SENT in statuses or (waits_for_attempt and next_attempt_at is None):
-        return NextStep(Step.SUBMIT)
-    dues = [
-        (due, step)
-        for due, step in (
-            (next_attempt_at, Step.SUBMIT),
-            (known.receipts_due_at, Step.DELIVER),
-            (known.engagement_due_at, Step.ENGAGE),
-        )
-        if due is not None
-    ]
-    if not dues:
-        return None
-    due, step = min(dues, key=itemgetter(0))
-    left = to_timedelta((due - batch.campaign.clock.now()) / batch.campaign.speed)
-    asked_already = completed is step or (completed, step) == (Step.ENGAGE, Step.DELIVER)
-    least = MIN_POLL_INTERVAL if asked_already else timedelta()
-    return NextStep(step, min(max(left, least), MAX_COUNTDOWN))
+    due_times = (batches.c.receipts_due_at, batches.c.engagement_due_at)
+    rows = connection.execute(
+        sa.select(tallies.c.status, tallies.c.attempt, *due_times)
+        .select_from(batches.outerjoin(tallies, has_messages))
+        .where(batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)
+    ).all()
+    state = BatchState(
+        occupied=frozenset(
+            (Status(row.status), row.attempt) for row in rows if row.status is not None
+        ),
+        attempts=batch.campaign.attempts,
+        receipts_due_at=rows[0].receipts_due_at,
+        engagement_due_at=rows[0].engagement_due_at,
+    )
+    if Status.QUEUED in state.statuses:
+        return replace(state, segmented_steps=_read_segmented_steps(connection, batch))
+    if state.has_retries and batch.campaign.retry_after:
+        return replace(state, retry_due_at=_read_retry_due_time(connection, batch))
+    return state
 
 
-def _read_next_attempt_time(connection: Connection, batch: Batch) -> Instant | None:
-    """When the first message that bounced softly is to be offered again."""
+def _read_segmented_steps(connection: Connection, batch: Batch) -> frozenset[Step]:
+    query = sa.select(parts.c.step).where(
+        parts.c.campaign_id == batch.campaign.id,
+        parts.c.batch == batch.batch,
+        parts.c.ended_at.is_(None),
+    )
+    return frozenset(Step(step) for step in connection.scalars(query))
+
+
+def _read_retry_due_time(connection: Connection, batch: Batch) -> Instant | None:
+    """Return when the first soft-bounced message may be submitted again."""
     first: Instant | None = connection.scalar(
         sa.select(sa.func.min(soft_bounce_time())).where(
             *batch_conditions(batch),
@@ -85,7 +266,7 @@ def _read_next_attempt_time(connection: Connection, batch: Batch) -> Instant | N
 
 
 def soft_bounce_time() -> sa.ScalarSelect[Instant]:
-    """When a message came into its last soft bounce."""
+    """Return the SQL expression for the time at which a row of `messages` last soft-bounced."""
     return (
         sa.select(transitions.c.at)
         .where(
@@ -100,7 +281,7 @@ def soft_bounce_time() -> sa.ScalarSelect[Instant]:
 
 
 def batch_conditions(batch: Batch) -> tuple[sa.ColumnElement[bool], ...]:
-    """Which messages are a batch's."""
+    """Return the SQL conditions that a row of `messages` belongs to a batch."""
     return (
         messages.c.campaign_id == batch.campaign.id,
         messages.c.number.between(batch.first, batch.last),

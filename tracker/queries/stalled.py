@@ -1,287 +1,294 @@
-"""Batches that stand still: work is left, nobody is at it, and they wait for nothing.
+"""Find stalled batches: a step is needed, none is in progress, and nothing is waited for.
 
-What is looked at are tallies and batches, never messages. It may be wrong about a batch that is
-only slow: whoever sends it on again does no harm.
+The search reads batches and tallies, never messages. It may report a batch that is only slow; to
+re-queue such a batch does no harm.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_real_seconds, to_run_microseconds
+from tracker.queries.next_step import BatchState, decide_step, has_next_step
 from tracker.record.catalog import Campaign, load_campaigns
 from tracker.status import Status, Step, is_settled
-from tracker.store.schema import (
-    batches,
-    campaigns,
-    parts,
-    recoveries,
-    reports,
-    runs,
-    tallies,
-    transitions,
-)
+from tracker.store import schema
+from tracker.store.schema import batches, parts, recoveries, reports, runs, tallies
 
 STALLED_AFTER = timedelta(minutes=2)
-"""Real time for which a batch may be left alone: a task may take that long, or be put off by half
-of it."""
+"""Real time without progress after which a batch counts as stalled. A task may take as long, or
+wait half as long in a worker."""
 
 MAX_CAMPAIGNS = 100
-"""The latest campaigns that are not finished: runs that were broken off stay among them."""
+"""Unfinished campaigns that are searched, latest first. Campaigns of aborted runs remain among
+them."""
 
 MAX_BATCHES_PER_CAMPAIGN = 10_000
-"""Batches of a campaign that are looked at."""
+"""Batches of one campaign that are searched."""
 
-STEP_BY_STATUS = {Status.QUEUED: Step.SUPPRESS, Status.ABOUT_TO_BE_SENT: Step.SUBMIT}
-"""What a batch needs that has messages on the way to the gateway."""
-
-STEPS_BEFORE_GATEWAY = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
-"""What is done to queued messages, in this order."""
-
-STATUS_BY_STAGE = {
-    "queued": Status.QUEUED,
-    "about_to_be_sent": Status.ABOUT_TO_BE_SENT,
-    "gateway": Status.IN_GATEWAY,
-}
-"""Where messages wait, by the stage."""
+STATUS_BY_STEP = {Step.SUPPRESS: Status.QUEUED, Step.SUBMIT: Status.ABOUT_TO_BE_SENT}
+"""The status of the messages that wait in a queue for a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """A batch that stands still ``since`` an instant of its campaign's time, for so many real
-    ``seconds``. ``waiting`` counts its messages that need work; ``step`` is what it needs.
-    ``touched_at`` is when a step last changed it, ``sent_on`` how often it was sent on since."""
+class StalledBatch:
+    """A batch that needs a step which nobody does.
+
+    Attributes:
+        step: the step that the batch needs.
+        idle_since: instant of the campaign's clock since when the step could have been done.
+        idle_seconds: real seconds since then.
+        touched_at: instant at which a step last changed the batch.
+        pending_by_status: number of the batch's messages that haven't settled, by status.
+        requeue_count: how often the batch was re-queued since `touched_at`.
+    """
 
     campaign: Campaign
     batch: int
-    since: Instant
-    touched_at: Instant
-    seconds: float
-    waiting: Mapping[Status, int]
     step: Step
-    sent_on: int = 0
+    idle_since: Instant
+    idle_seconds: float
+    touched_at: Instant
+    pending_by_status: Mapping[Status, int]
+    requeue_count: int = 0
 
 
-def find_unfinished_campaigns(connection: Connection, most: int = MAX_CAMPAIGNS) -> list[Campaign]:
-    """The latest campaigns of which more may come: those of runs that have neither finished nor
-    been given up, and those of which a gateway has reported something that is not applied yet."""
+class _UntouchedBatch(NamedTuple):
+    batch: int
+    touched_at: Instant
+    receipts_due_at: Instant | None
+    engagement_due_at: Instant | None
+
+
+def find_unfinished_campaigns(connection: Connection, limit: int = MAX_CAMPAIGNS) -> list[Campaign]:
+    """Return the latest campaigns that may still change.
+
+    These are the campaigns of runs that are neither finished nor given up, and those with a
+    gateway's report that isn't applied yet.
+    """
     reported = sa.select(reports.c.campaign_id).distinct()
     query = (
-        sa.select(campaigns.c.id)
-        .join(runs, runs.c.id == campaigns.c.run_id)
+        sa.select(schema.campaigns.c.id)
+        .join(runs, runs.c.id == schema.campaigns.c.run_id)
         .where(
             sa.or_(
                 sa.and_(runs.c.finished_at.is_(None), runs.c.given_up_at.is_(None)),
-                campaigns.c.id.in_(reported),
+                schema.campaigns.c.id.in_(reported),
             )
         )
-        .order_by(campaigns.c.id.desc())
-        .limit(most)
+        .order_by(schema.campaigns.c.id.desc())
+        .limit(limit)
     )
     return load_campaigns(connection, connection.scalars(query).all())
 
 
 def find_stalled_batches(
-    connection: Connection, known: Sequence[Campaign], patience: timedelta = STALLED_AFTER
-) -> list[Standing]:
-    """The batches of some campaigns that have stood still for longer than ``patience``, without
-    those that may just wait in a queue."""
-    found = []
-    for campaign in known:
-        idle = find_idle_batches(connection, [campaign], patience)
+    connection: Connection, campaigns: Sequence[Campaign], idle_for: timedelta = STALLED_AFTER
+) -> list[StalledBatch]:
+    """Return the batches that are idle for longer than `idle_for` and don't wait in a queue.
+
+    Args:
+        idle_for: real time.
+    """
+    stalled = []
+    for campaign in campaigns:
+        idle = find_idle_batches(connection, [campaign], idle_for)
         if idle:
-            found += _exclude_waiting_in_queue(connection, campaign, idle, patience)
-    return found
+            stalled += _exclude_queued_batches(connection, campaign, idle, idle_for)
+    return stalled
 
 
 def find_idle_batches(
-    connection: Connection, known: Sequence[Campaign], patience: timedelta
-) -> list[Standing]:
-    """The batches of some campaigns that no step has changed for longer than ``patience``, though
-    they need one and wait for nothing. They may wait in a queue: the record can't tell."""
+    connection: Connection, campaigns: Sequence[Campaign], idle_for: timedelta
+) -> list[StalledBatch]:
+    """Return the batches that have needed a step for longer than `idle_for`.
+
+    Such a batch may wait in a queue: the record doesn't hold what the broker holds.
+
+    Args:
+        idle_for: real time.
+    """
     return [
-        each for campaign in known for each in _find_idle_batches_of(connection, campaign, patience)
+        batch
+        for campaign in campaigns
+        for batch in _find_idle_batches_of(connection, campaign, idle_for)
     ]
 
 
-def _idle_cutoff(campaign: Campaign, patience: timedelta) -> Instant:
-    return campaign.clock.now() - to_run_microseconds(patience, campaign.speed)
+def read_last_requeue_time(connection: Connection) -> Instant | None:
+    """Return the real time at which a batch was last re-queued, None if none ever was."""
+    last: Instant | None = connection.scalar(sa.select(sa.func.max(recoveries.c.sent_at)))
+    return last
+
+
+def _idle_cutoff(campaign: Campaign, idle_for: timedelta) -> Instant:
+    """Return the instant of the campaign's clock that was `idle_for` of real time ago."""
+    return campaign.clock.now() - to_run_microseconds(idle_for, campaign.speed)
 
 
 def _find_idle_batches_of(
-    connection: Connection, campaign: Campaign, patience: timedelta
-) -> list[Standing]:
-    latest = _idle_cutoff(campaign, patience)
-    rows = _read_untouched_batches(connection, campaign, latest)
+    connection: Connection, campaign: Campaign, idle_for: timedelta
+) -> list[StalledBatch]:
+    cutoff = _idle_cutoff(campaign, idle_for)
+    rows = _read_untouched_batches(connection, campaign, cutoff)
     if not rows:
         return []
-    held = _count_pending_messages(connection, campaign, [row.batch for row in rows])
-    sent_on = _read_requeue_counts(connection, campaign)
-    in_parts = _read_bisected_steps(connection, campaign)
-    now = campaign.clock.now()
-    found = []
+    counts_by_batch = _read_counts(connection, campaign, rows[0].batch, rows[-1].batch)
+    segmented_steps = _read_segmented_steps(connection, campaign)
+    requeue_counts = _read_requeue_counts(connection, campaign)
+    idle = []
     for row in rows:
-        waiting = held[row.batch]
-        needed = _needed_step(row, waiting, in_parts[row.batch], campaign, latest)
-        if needed is not None:
-            step, since = needed
-            found.append(
-                Standing(
-                    campaign=campaign,
-                    batch=row.batch,
-                    since=since,
-                    touched_at=row.touched_at,
-                    seconds=to_real_seconds(now - since, campaign.speed),
-                    waiting=waiting,
-                    step=step,
-                    sent_on=sent_on.get((row.batch, row.touched_at), 0),
-                )
+        counts = counts_by_batch[row.batch]
+        due_step = decide_step(_make_state(campaign, row, counts, segmented_steps[row.batch]))
+        if due_step is None:
+            continue
+        idle_since = max(row.touched_at, due_step.due_at or row.touched_at)
+        if idle_since >= cutoff:
+            continue
+        idle.append(
+            StalledBatch(
+                campaign=campaign,
+                batch=row.batch,
+                step=due_step.step,
+                idle_since=idle_since,
+                idle_seconds=to_real_seconds(campaign.clock.now() - idle_since, campaign.speed),
+                touched_at=row.touched_at,
+                pending_by_status=_count_pending(counts, campaign.attempts),
+                requeue_count=requeue_counts.get((row.batch, row.touched_at), 0),
             )
-    return found
+        )
+    return idle
+
+
+def _make_state(
+    campaign: Campaign,
+    row: _UntouchedBatch,
+    counts: Counter[tuple[Status, int]],
+    segmented_steps: Collection[Step],
+) -> BatchState:
+    # A soft bounce is no later than the step that recorded it, so this is the latest due time. The
+    # exact one is in the transitions, which are too many to read here.
+    retry_due_at = row.touched_at + campaign.retry_after if campaign.retry_after else None
+    return BatchState(
+        occupied=counts,
+        attempts=campaign.attempts,
+        segmented_steps=segmented_steps,
+        retry_due_at=retry_due_at,
+        receipts_due_at=row.receipts_due_at,
+        engagement_due_at=row.engagement_due_at,
+    )
+
+
+def _read_untouched_batches(
+    connection: Connection, campaign: Campaign, cutoff: Instant
+) -> list[_UntouchedBatch]:
+    """Return batches, in order, that no step has changed since `cutoff` and that may need one."""
+    query = (
+        sa.select(
+            batches.c.batch,
+            batches.c.touched_at,
+            batches.c.receipts_due_at,
+            batches.c.engagement_due_at,
+        )
+        .where(
+            batches.c.campaign_id == campaign.id,
+            batches.c.touched_at < cutoff,
+            has_next_step(campaign.attempts, due_before=cutoff),
+        )
+        .order_by(batches.c.batch)
+        .limit(MAX_BATCHES_PER_CAMPAIGN)
+    )
+    return [_UntouchedBatch(*row) for row in connection.execute(query)]
+
+
+def _read_counts(
+    connection: Connection, campaign: Campaign, first: int, last: int
+) -> Mapping[int, Counter[tuple[Status, int]]]:
+    """Return the messages of batches `first` to `last`, counted by status and attempt."""
+    counts: defaultdict[int, Counter[tuple[Status, int]]] = defaultdict(Counter)
+    query = sa.select(
+        tallies.c.batch, tallies.c.status, tallies.c.attempt, tallies.c.messages
+    ).where(
+        tallies.c.campaign_id == campaign.id,
+        tallies.c.batch.between(first, last),
+        tallies.c.messages > 0,
+    )
+    for batch, status, attempt, count in connection.execute(query):
+        counts[batch][Status(status), attempt] += count
+    return counts
+
+
+def _count_pending(counts: Counter[tuple[Status, int]], attempts: int) -> Counter[Status]:
+    """Return the number of messages that haven't settled, by status."""
+    pending: Counter[Status] = Counter()
+    for (status, attempt), count in counts.items():
+        if not is_settled(status, attempt, attempts):
+            pending[status] += count
+    return pending
+
+
+def _read_segmented_steps(connection: Connection, campaign: Campaign) -> Mapping[int, set[Step]]:
+    """Return by batch the steps that were begun on segments of it and aren't complete."""
+    steps: defaultdict[int, set[Step]] = defaultdict(set)
+    query = sa.select(parts.c.batch, parts.c.step).where(
+        parts.c.campaign_id == campaign.id, parts.c.ended_at.is_(None)
+    )
+    for batch, step in connection.execute(query):
+        steps[batch].add(Step(step))
+    return steps
 
 
 def _read_requeue_counts(
     connection: Connection, campaign: Campaign
 ) -> dict[tuple[int, Instant], int]:
-    """How often batches were sent on, by the batch and when it had been touched last."""
+    """Return how often batches were re-queued, by the batch and its last change by then."""
     query = sa.select(recoveries.c.batch, recoveries.c.touched_at, recoveries.c.times).where(
         recoveries.c.campaign_id == campaign.id
     )
-    return {(batch, at): times for batch, at, times in connection.execute(query)}
+    return {(batch, touched_at): times for batch, touched_at, times in connection.execute(query)}
 
 
-def _exclude_waiting_in_queue(
-    connection: Connection, campaign: Campaign, idle: Sequence[Standing], patience: timedelta
-) -> list[Standing]:
-    """A queue is first in, first out: who waits in one that moves has to be overtaken to stand."""
-    if not _has_step_since(connection, campaign, _idle_cutoff(campaign, patience)):
+def _exclude_queued_batches(
+    connection: Connection, campaign: Campaign, idle: Sequence[StalledBatch], idle_for: timedelta
+) -> list[StalledBatch]:
+    """Return the idle batches without those that seem to wait in a queue.
+
+    A queue is first in, first out. While batches of the campaign make progress, one that waits for
+    a queued step counts as stalled only if a later batch has overtaken it. With a limited gateway
+    rate that proves nothing, since tasks come back in any order.
+    """
+    if not _has_progress_since(connection, campaign, _idle_cutoff(campaign, idle_for)):
         return list(idle)
-    last = {
+    last_done = {
         step: _find_last_batch_without(connection, campaign, status)
-        for status, step in STEP_BY_STATUS.items()
+        for step, status in STATUS_BY_STEP.items()
     }
-    queued = {step: status for status, step in STEP_BY_STATUS.items()}
 
-    def is_in_line(each: Standing) -> bool:
-        if queued.get(each.step) not in each.waiting:
-            return False  # what bounced, or has receipts to come, comes back at a time of its own
-        overtaker = last[each.step]
-        overtaken = overtaker is not None and overtaker >= each.batch
-        return not overtaken or campaign.gateway_rate is not None
+    def is_queued(batch: StalledBatch) -> bool:
+        if STATUS_BY_STEP.get(batch.step) not in batch.pending_by_status:
+            return False  # retries, receipts and engagement come back at a time of their own
+        overtaker = last_done[batch.step]
+        is_overtaken = overtaker is not None and overtaker >= batch.batch
+        return not is_overtaken or campaign.gateway_rate is not None
 
-    return [each for each in idle if not is_in_line(each)]
-
-
-def read_last_requeue_time(connection: Connection) -> Instant | None:
-    """When a batch was last sent on; real time."""
-    last: Instant | None = connection.scalar(sa.select(sa.func.max(recoveries.c.sent_at)))
-    return last
+    return [batch for batch in idle if not is_queued(batch)]
 
 
-def _read_untouched_batches(
-    connection: Connection, campaign: Campaign, latest: Instant
-) -> Sequence[sa.Row[Any]]:
-    """Batches that no step has changed since ``latest``, as far as work may be left in them."""
-    at_work = (
-        sa.exists()
-        .where(
-            tallies.c.campaign_id == batches.c.campaign_id,
-            tallies.c.batch == batches.c.batch,
-            tallies.c.messages > 0,
-            sa.or_(
-                tallies.c.status.in_([*STEP_BY_STATUS]),
-                sa.and_(
-                    tallies.c.status == Status.SOFT_BOUNCED, tallies.c.attempt < campaign.attempts
-                ),
-            ),
-        )
-        .correlate(batches)
-    )
-    due = [batches.c.receipts_due_at, batches.c.engagement_due_at]
-    query = (
-        sa.select(batches.c.batch, batches.c.touched_at, *due)
-        .where(
-            batches.c.campaign_id == campaign.id,
-            batches.c.touched_at < latest,
-            sa.or_(at_work, *(each < latest for each in due)),
-        )
-        .order_by(batches.c.batch)
-        .limit(MAX_BATCHES_PER_CAMPAIGN)
-    )
-    return connection.execute(query).all()
-
-
-def _count_pending_messages(
-    connection: Connection, campaign: Campaign, those: Sequence[int]
-) -> Mapping[int, Counter[Status]]:
-    """How many messages of each batch need work, by status."""
-    found: defaultdict[int, Counter[Status]] = defaultdict(Counter)
-    query = sa.select(
-        tallies.c.batch, tallies.c.status, tallies.c.attempt, tallies.c.messages
-    ).where(
-        tallies.c.campaign_id == campaign.id,
-        tallies.c.batch.between(min(those), max(those)),
-        tallies.c.messages > 0,
-    )
-    for batch, code, attempt, count in connection.execute(query):
-        status = Status(code)
-        if not is_settled(status, attempt, campaign.attempts):
-            found[batch][status] += count
-    return found
-
-
-def _needed_step(
-    row: sa.Row[Any],
-    waiting: Mapping[Status, int],
-    in_parts: Collection[Step],
-    campaign: Campaign,
-    latest: Instant,
-) -> tuple[Step, Instant] | None:
-    """What a batch needs, and since when; None if it waits for something. Where a step was begun
-    on parts of it, that one comes first."""
-    touched_at, receipts_due_at = row.touched_at, row.receipts_due_at
-    engagement_due_at = row.engagement_due_at
-    candidates = [
-        (step, touched_at) for status, step in STEP_BY_STATUS.items() if status in waiting
-    ]
-    if Status.QUEUED in waiting:
-        begun = [(step, touched_at) for step in STEPS_BEFORE_GATEWAY if step in in_parts]
-        candidates = begun[:1] + candidates
-    if Status.SOFT_BOUNCED in waiting:
-        candidates.append((Step.SUBMIT, touched_at + campaign.retry_after))
-    if receipts_due_at is not None:
-        candidates.append((Step.DELIVER, max(touched_at, receipts_due_at)))
-    if engagement_due_at is not None:
-        candidates.append((Step.ENGAGE, max(touched_at, engagement_due_at)))
-    return next((each for each in candidates if each[1] < latest), None)
-
-
-def _read_bisected_steps(connection: Connection, campaign: Campaign) -> Mapping[int, set[Step]]:
-    """The steps that are not done yet on all of the batches that were taken apart for them."""
-    found: defaultdict[int, set[Step]] = defaultdict(set)
-    query = sa.select(parts.c.batch, parts.c.step).where(
-        parts.c.campaign_id == campaign.id, parts.c.ended_at.is_(None)
-    )
-    for batch, step in connection.execute(query):
-        found[batch].add(Step(step))
-    return found
-
-
-def _has_step_since(connection: Connection, campaign: Campaign, latest: Instant) -> bool:
-    there = sa.exists().where(batches.c.campaign_id == campaign.id, batches.c.touched_at >= latest)
-    return bool(connection.scalar(sa.select(there)))
+def _has_progress_since(connection: Connection, campaign: Campaign, since: Instant) -> bool:
+    touched = sa.exists().where(batches.c.campaign_id == campaign.id, batches.c.touched_at >= since)
+    return bool(connection.scalar(sa.select(touched)))
 
 
 def _find_last_batch_without(
     connection: Connection, campaign: Campaign, status: Status
 ) -> int | None:
-    """The last batch of a campaign that has no message in a status (any more)."""
-    held = (
+    """Return the last batch of a campaign that has no message in a status."""
+    has_status = (
         sa.exists()
         .where(
             tallies.c.campaign_id == batches.c.campaign_id,
@@ -293,56 +300,9 @@ def _find_last_batch_without(
     )
     query = (
         sa.select(batches.c.batch)
-        .where(batches.c.campaign_id == campaign.id, ~held)
+        .where(batches.c.campaign_id == campaign.id, ~has_status)
         .order_by(batches.c.batch.desc())
         .limit(1)
     )
     last: int | None = connection.scalar(query)
     return last
-
-
-def read_oldest_message_ages(connection: Connection, known: Sequence[Campaign]) -> dict[str, float]:
-    """For how many real seconds the first message of some campaigns has been in each stage; stages
-    without messages are left out. It is the first of the first batch that has any there: it may
-    have left while others of its batch stay."""
-    found: dict[str, float] = {}
-    for campaign in known:
-        for stage, status in STATUS_BY_STAGE.items():
-            since = _read_oldest_arrival(connection, campaign, status)
-            if since is not None:
-                age = campaign.clock.now() - since
-                seconds = max(0.0, to_real_seconds(age, campaign.speed))
-                found[stage] = max(found.get(stage, 0.0), seconds)
-    return found
-
-
-def _read_oldest_arrival(
-    connection: Connection, campaign: Campaign, status: Status
-) -> Instant | None:
-    first = connection.execute(
-        sa.select(batches.c.first, batches.c.size, tallies.c.attempt)
-        .join(
-            batches,
-            sa.and_(
-                batches.c.campaign_id == tallies.c.campaign_id, batches.c.batch == tallies.c.batch
-            ),
-        )
-        .where(
-            tallies.c.campaign_id == campaign.id,
-            tallies.c.status == status,
-            tallies.c.messages > 0,
-        )
-        .order_by(tallies.c.batch)
-        .limit(1)
-    ).one_or_none()
-    if first is None:
-        return None
-    since: Instant | None = connection.scalar(
-        sa.select(sa.func.min(transitions.c.at)).where(
-            transitions.c.campaign_id == campaign.id,
-            transitions.c.status == status,
-            transitions.c.attempt == first.attempt,
-            transitions.c.number.between(first.first, first.first + first.size - 1),
-        )
-    )
-    return since

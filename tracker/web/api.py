@@ -286,11 +286,11 @@ def _operations_model(desk: WebContext) -> OperationsModel:
                 campaign=each.campaign.id,
                 name=each.campaign.name,
                 batch=each.batch,
-                since=to_datetime(each.since),
-                seconds=each.seconds,
-                waiting={status.slug: count for status, count in each.waiting.items()},
+                since=to_datetime(each.idle_since),
+                seconds=each.idle_seconds,
+                waiting={status.slug: count for status, count in each.pending_by_status.items()},
                 step=each.step,
-                sent_on=each.sent_on,
+                sent_on=each.requeue_count,
                 command=command and command(each.campaign.id, each.batch, each.step),
             )
             for each in desk.live.snapshot.standing

@@ -18,12 +18,12 @@ from tracker.clock import Instant
 from tracker.errors import UnreadableRecord
 from tracker.monitoring import QueueDepth
 from tracker.queries.report import Report, make_reports
+from tracker.queries.stage_ages import read_oldest_message_ages
 from tracker.queries.stalled import (
-    Standing,
+    StalledBatch,
     find_stalled_batches,
     find_unfinished_campaigns,
     read_last_requeue_time,
-    read_oldest_message_ages,
 )
 from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
 from tracker.store.database import Database
@@ -75,7 +75,7 @@ class Snapshot:
     at: datetime | None = None
     reports: Mapping[int, Report] = field(default_factory=dict)
     depths: Mapping[str, QueueDepth] | None = None
-    standing: Sequence[Standing] = ()
+    standing: Sequence[StalledBatch] = ()
     ages: Mapping[str, float] = field(default_factory=dict)
     recovered_at: Instant | None = None
     trouble: str | None = None
@@ -90,7 +90,7 @@ class Snapshot:
 class _StalledWork(NamedTuple):
     """What a snapshot has of what waits."""
 
-    standing: Sequence[Standing]
+    standing: Sequence[StalledBatch]
     ages: Mapping[str, float]
     recovered_at: Instant | None
 

@@ -106,7 +106,7 @@ def make_page_router(desk: WebContext) -> APIRouter:
         return desk.page(
             "web/standstill.html",
             title="What stands still",
-            standing=[(each, to_datetime(each.since)) for each in desk.live.snapshot.standing],
+            standing=[(each, to_datetime(each.idle_since)) for each in desk.live.snapshot.standing],
             presence=seen,
             unserved=desk.unserved(seen),
             help_batch=desk.outside.help_batch,

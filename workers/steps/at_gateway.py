@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import to_run_microseconds
 from tracker.queries.next_step import (
-    MIN_POLL_INTERVAL,
     NextStep,
     batch_conditions,
     next_step,
+    next_step_while_throttled,
     soft_bounce_time,
 )
 from tracker.record import engagement, inbound
@@ -80,8 +79,7 @@ def submit(
             mark_due(written, DueKind.RECEIPTS, started_at)
     if handed == wanted:
         return NextStep(Step.DELIVER)
-    overdue = _find_overdue_poll(database, batch)
-    return NextStep(Step.SUBMIT, delay) if overdue is None else NextStep(overdue)
+    return next_step_while_throttled(database, batch, submit_delay=delay)
 
 
 def _limit_submissions(
@@ -93,20 +91,6 @@ def _limit_submissions(
             return
         yield source, submission.first(most)
         most -= len(submission.numbers)
-
-
-def _find_overdue_poll(database: Database, batch: Batch) -> Step | None:
-    """What has waited for a while: a batch that is handed over bit by bit lets neither receipts nor
-    engagement wait for its end."""
-    with database.read() as connection:
-        known = read_due_times(connection, batch)
-    campaign = batch.campaign
-    patience = to_run_microseconds(MIN_POLL_INTERVAL, campaign.speed)
-    dues = ((known.receipts_due_at, Step.DELIVER), (known.engagement_due_at, Step.ENGAGE))
-    for due, step in dues:
-        if due is not None and due + patience <= campaign.clock.now():
-            return step
-    return None
 
 
 def _load_submissions(database: Database, batch: Batch) -> list[tuple[State, Submission]]:
@@ -177,7 +161,7 @@ def deliver(database: Database, batch: Batch, gateway: Gateway, author: Author) 
                 early = apply_receipts(written, [*news.items, *told.received_at])
                 replace_due_time(written, DueKind.RECEIPTS, again, last_step_id=known.last_step_id)
                 _store_early_receipts(written, told, early)
-    return next_step(database, batch, Step.DELIVER)
+    return next_step(database, batch, completed=Step.DELIVER)
 
 
 def _store_early_receipts(
@@ -227,7 +211,7 @@ def engage(database: Database, batch: Batch, gateway: Gateway, author: Author) -
                 rest = [event for event in told.received_at if event.number not in reached]
                 waiting = [event for event in rest if told.can_wait(event)]
                 inbound.release_items(written, DueKind.ENGAGEMENT, told, waiting)
-    return next_step(database, batch, Step.ENGAGE)
+    return next_step(database, batch, completed=Step.ENGAGE)
 
 
 def _load_delivered_messages(connection: Connection, batch: Batch) -> DeliveredMessages:

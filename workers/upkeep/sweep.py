@@ -17,7 +17,7 @@ from redis import Redis
 from sqlalchemy import Connection
 
 from tracker.clock import SystemClock, from_seconds
-from tracker.queries.stalled import Standing, find_idle_batches, find_unfinished_campaigns
+from tracker.queries.stalled import StalledBatch, find_idle_batches, find_unfinished_campaigns
 from tracker.record.catalog import load_campaigns
 from tracker.store.database import Database
 from tracker.store.schema import recoveries
@@ -41,7 +41,7 @@ class RequeuedBatch:
     """A batch that stood still and was sent on, the ``times``-th time in a row without a sign of
     life."""
 
-    standing: Standing
+    standing: StalledBatch
     times: int
 
 
@@ -69,7 +69,7 @@ def sweep(
     return sent_on
 
 
-def _batch_key(standing: Standing) -> BatchKey:
+def _batch_key(standing: StalledBatch) -> BatchKey:
     return standing.campaign.id, standing.batch
 
 
@@ -104,7 +104,7 @@ def _find_live_tasks(app: Celery, task_ids: Sequence[str]) -> set[str]:
     return {task_id for tasks in answers.values() for task_id in tasks}
 
 
-def _claim_batches(database: Database, standing: Sequence[Standing]) -> list[RequeuedBatch]:
+def _claim_batches(database: Database, standing: Sequence[StalledBatch]) -> list[RequeuedBatch]:
     """Note what is sent on now: not what somebody else is sending, and not what was sent lately
     without any sign of life since."""
     now = SystemClock().now()
@@ -144,7 +144,7 @@ def _requeue_interval(times: int) -> int:
 def _record_requeue(
     database: Database,
     connection: Connection,
-    standing: Standing,
+    standing: StalledBatch,
     times: int,
     now: int,
     before: sa.Row[Any] | None,
@@ -169,7 +169,7 @@ def _record_requeue(
     return bool(connection.execute(update).rowcount)
 
 
-def _requeue_batch(app: Celery, standing: Standing) -> None:
+def _requeue_batch(app: Celery, standing: StalledBatch) -> None:
     campaign, batch = standing.campaign, standing.batch
     app.send_task(
         task_name(standing.step),

@@ -102,7 +102,7 @@ def test_chunks_make_no_difference(
 ) -> None:
     with database.read() as connection:
         whole = read_transition_times(connection, campaign)
-        monkeypatch.setattr(latencies, "BATCH_SIZE", 2)
+        monkeypatch.setattr(latencies, "MESSAGES_PER_CHUNK", 2)
         parts = read_transition_times(connection, campaign)
     for span in latencies.SPANS:
         assert seconds(parts, span) == seconds(whole, span)

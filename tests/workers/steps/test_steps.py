@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import combinations
 
 import pytest
 import sqlalchemy as sa
@@ -29,7 +28,7 @@ from tests.support.factory import (
     stopped,
 )
 from tracker.clock import Instant
-from tracker.queries.next_step import NextStep, next_step
+from tracker.queries.next_step import NextStep
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import EngagementEvent
@@ -517,46 +516,3 @@ def test_receipts_are_asked_for_only_where_some_are_outstanding(database: Databa
     queued = make_batch(database, Plan(size=1))
     assert at_gateway.deliver(database, queued, gateway, AUTHOR) == NextStep(Step.SUPPRESS)
     assert len(gateway.asked) == 1
-
-
-SUBMITTED = READY, in_gateway()
-WAYS: dict[str, tuple[State, ...]] = {
-    "queued": (),
-    "ready": (READY,),
-    "not sent": (UNSUBSCRIBED,),
-    "in gateway": SUBMITTED,
-    "in gateway again": (*SUBMITTED, *ON_SECOND),
-    "soft bounced": (*SUBMITTED, ended(Status.SOFT_BOUNCED)),
-    "soft bounced for good": (*SUBMITTED, *ON_SECOND, ended(Status.SOFT_BOUNCED, 2)),
-    "not delivered": (*SUBMITTED, ended(Status.NOT_DELIVERED)),
-    "delivered": (*SUBMITTED, ended(Status.DELIVERED)),
-    "hard bounced": (*SUBMITTED, ended(Status.HARD_BOUNCED)),
-    "hard bounced late": (*SUBMITTED, ended(Status.DELIVERED), ended(Status.HARD_BOUNCED)),
-}
-"""Ways of a message of which two attempts are allowed."""
-
-MIXES = [mix for count in (1, 2, len(WAYS)) for mix in combinations(WAYS, count)]
-
-
-def what_follows(mix: Sequence[str]) -> NextStep | None:
-    """The step nearest the beginning that a message of the batch waits for."""
-    if "queued" in mix:
-        return NextStep(Step.SUPPRESS)
-    if {"ready", "soft bounced"} & {*mix}:
-        return NextStep(Step.SUBMIT)
-    return None
-
-
-def test_what_follows_is_what_some_message_waits_for(database: Database) -> None:
-    size = len(WAYS)
-    campaign = make_campaign(database, Plan(size=size * len(MIXES), attempts=2))
-    found = {}
-    for place, mix in enumerate(MIXES):
-        first = place * size
-        batch = enqueue_batch(
-            database, campaign, batch=place, first=first, size=len(mix), author=AUTHOR
-        )
-        for number, way in enumerate(mix, first):
-            move(database, batch, [number], *WAYS[way])
-        found[mix] = next_step(database, batch)
-    assert found == {mix: what_follows(mix) for mix in MIXES}

@@ -1,0 +1,309 @@
+"""The next step of a batch: one decision, held as a function, as SQL and in the stalled search."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import combinations, product
+
+import pytest
+import sqlalchemy as sa
+
+from tests.support.factory import (
+    READY,
+    Plan,
+    age,
+    ended,
+    in_gateway,
+    make_batch,
+    make_campaign,
+    move,
+    stopped,
+)
+from tracker.clock import Instant, from_seconds, to_microseconds
+from tracker.queries.next_step import (
+    CHECK_CHAIN,
+    MAX_COUNTDOWN,
+    MIN_POLL_INTERVAL,
+    BatchState,
+    DueStep,
+    NextStep,
+    decide_step,
+    find_settled_batches,
+    next_step,
+    next_step_while_throttled,
+    read_batch_state,
+)
+from tracker.queries.stalled import find_idle_batches
+from tracker.record.catalog import Batch, Campaign, load_campaign
+from tracker.status import SENT_STATUSES, Reason, Status, Step
+from tracker.store.database import Database
+from tracker.store.schema import (
+    NO_REASON,
+    batches,
+    gateways,
+    messages,
+    parts,
+    runs,
+    tallies,
+    transitions,
+)
+
+ATTEMPTS = 3
+HOUR = to_microseconds(timedelta(hours=1))
+IDLE_FOR = timedelta(minutes=1)
+TOUCHED = -2 * HOUR
+"""When a step last changed each batch, relative to now, as are all times of a case."""
+
+TALLY_STATES = [
+    (status, attempt)
+    for status in Status
+    for attempt in (range(1, ATTEMPTS + 1) if status in SENT_STATUSES else [0])
+]
+"""Every (status, attempt) that the database accepts."""
+
+OCCUPIED = [(), *combinations(TALLY_STATES, 1), *combinations(TALLY_STATES, 2)]
+"""Every tally state, alone and in pairs, and a batch whose tallies are all zero."""
+
+DUE = (None, TOUCHED + HOUR, HOUR)
+"""Due times: none, in the past, in the future."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch's state by which its next step is decided."""
+
+    occupied: tuple[tuple[Status, int], ...]
+    receipts_due: int | None
+    engagement_due: int | None
+    segmented_step: Step | None
+    retry_after: int
+
+    def state(self, now: Instant) -> BatchState:
+        statuses = {status for status, _ in self.occupied}
+        has_retries = any(
+            status is Status.SOFT_BOUNCED and attempt < ATTEMPTS
+            for status, attempt in self.occupied
+        )
+        retry_due_at = now + TOUCHED + self.retry_after
+        needs_retry_time = has_retries and self.retry_after and Status.QUEUED not in statuses
+        return BatchState(
+            occupied=frozenset(self.occupied),
+            attempts=ATTEMPTS,
+            segmented_steps=frozenset(filter(None, [self.segmented_step])),
+            retry_due_at=retry_due_at if needs_retry_time else None,
+            receipts_due_at=None if self.receipts_due is None else now + self.receipts_due,
+            engagement_due_at=None if self.engagement_due is None else now + self.engagement_due,
+        )
+
+
+def cases(retry_after: int) -> list[Case]:
+    """Every combination that matters; a retry delay does so only where something soft-bounced."""
+    return [
+        Case(occupied, receipts_due, engagement_due, segmented_step, retry_after)
+        for occupied in OCCUPIED
+        if not retry_after or any(status is Status.SOFT_BOUNCED for status, _ in occupied)
+        for receipts_due, engagement_due in product(DUE, repeat=2)
+        for segmented_step in ((None, *CHECK_CHAIN) if (Status.QUEUED, 0) in occupied else (None,))
+    ]
+
+
+@pytest.mark.parametrize("retry_after", [0, HOUR, 3 * HOUR], ids=["at once", "due", "not due"])
+def test_function_sql_and_stalled_search_agree_on_every_state(
+    database: Database, retry_after: int
+) -> None:
+    known = cases(retry_after)
+    campaign = make_campaign(database, Plan(attempts=ATTEMPTS, size=1))
+    with database.write() as connection:
+        connection.execute(sa.update(gateways).values(retry_after=retry_after))
+        campaign = load_campaign(connection, campaign.id)
+        now = campaign.clock.now()
+        insert_cases(connection, campaign, known, now)
+    keys = [(campaign.id, batch) for batch in range(len(known))]
+    with database.read() as connection:
+        for batch, case in enumerate(known):
+            if len(case.occupied) == 1 or case.receipts_due == case.engagement_due:
+                of = Batch(campaign=campaign, batch=batch, first=2 * batch, size=2)
+                assert read_batch_state(connection, of) == case.state(now)
+        settled = find_settled_batches(connection, keys)
+        stalled = {
+            batch.batch: (batch.step, batch.idle_since)
+            for batch in find_idle_batches(connection, [campaign], IDLE_FOR)
+        }
+    decisions = [decide_step(case.state(now)) for case in known]
+    assert settled == {
+        key for key, decision in zip(keys, decisions, strict=True) if decision is None
+    }
+    cutoff = now - to_microseconds(IDLE_FOR)
+    since = {
+        batch: (decision.step, max(now + TOUCHED, decision.due_at or 0))
+        for batch, decision in enumerate(decisions)
+        if decision is not None
+    }
+    assert stalled == {batch: found for batch, found in since.items() if found[1] < cutoff}
+
+
+def insert_cases(
+    connection: sa.Connection, campaign: Campaign, known: list[Case], now: Instant
+) -> None:
+    """Record each case as a batch of two messages, without the journal, which would take minutes."""
+    rows: dict[sa.Table, list[dict[str, object]]] = {
+        table: [] for table in (batches, messages, transitions, tallies, parts)
+    }
+    for batch, case in enumerate(known):
+        key = {"campaign_id": campaign.id, "batch": batch}
+        state = case.state(now)
+        due_times = {
+            "receipts_due_at": state.receipts_due_at,
+            "engagement_due_at": state.engagement_due_at,
+        }
+        rows[batches].append(
+            {**key, **due_times, "first": 2 * batch, "size": 2, "touched_at": now + TOUCHED}
+        )
+        for status, attempt in {*case.occupied, TALLY_STATES[batch % len(TALLY_STATES)]}:
+            of = {
+                "status": status,
+                "attempt": attempt,
+                "reason": Reason.NDNC if status is Status.NOT_SENT else NO_REASON,
+                "messages": int((status, attempt) in case.occupied),
+            }
+            rows[tallies].append({**key, **of})
+        for number, (status, attempt) in enumerate(case.occupied, 2 * batch):
+            if status is Status.SOFT_BOUNCED:
+                message = {
+                    "campaign_id": campaign.id,
+                    "number": number,
+                    "status": status,
+                    "attempt": attempt,
+                }
+                rows[messages].append({**message})
+                rows[transitions].append(
+                    {**message, "previous": Status.IN_GATEWAY, "at": now + TOUCHED, "step_id": 1}
+                )
+        if case.segmented_step:
+            rows[parts].append(
+                {**key, "step": case.segmented_step, "first": 2 * batch, "size": 2, "tries": 1}
+            )
+    for table, values in rows.items():
+        if values:
+            connection.execute(sa.insert(table), values)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        pytest.param({}, None, id="no messages"),
+        pytest.param({"occupied": [(Status.QUEUED, 0)]}, DueStep(Step.SUPPRESS), id="queued"),
+        pytest.param(
+            {"occupied": [(Status.QUEUED, 0)], "segmented_steps": [Step.DISPATCH, Step.VALIDATE]},
+            DueStep(Step.VALIDATE),
+            id="queued, segmented",
+        ),
+        pytest.param(
+            {"occupied": [(Status.QUEUED, 0), (Status.ABOUT_TO_BE_SENT, 0)], "receipts_due_at": 1},
+            DueStep(Step.SUPPRESS),
+            id="queued and about to be sent",
+        ),
+        pytest.param(
+            {"occupied": [(Status.ABOUT_TO_BE_SENT, 0)], "receipts_due_at": 1},
+            DueStep(Step.SUBMIT),
+            id="about to be sent",
+        ),
+        pytest.param({"occupied": [(Status.NOT_SENT, 0)]}, None, id="not sent"),
+        pytest.param({"occupied": [(Status.IN_GATEWAY, 1)]}, None, id="nothing expected"),
+        pytest.param(
+            {"occupied": [(Status.IN_GATEWAY, 1)], "receipts_due_at": 5},
+            DueStep(Step.DELIVER, 5),
+            id="receipts expected",
+        ),
+        pytest.param(
+            {"occupied": [(Status.SOFT_BOUNCED, 2)]}, DueStep(Step.SUBMIT), id="retry at once"
+        ),
+        pytest.param(
+            {"occupied": [(Status.SOFT_BOUNCED, 2)], "retry_due_at": 7, "receipts_due_at": 9},
+            DueStep(Step.SUBMIT, 7),
+            id="retry first",
+        ),
+        pytest.param(
+            {"occupied": [(Status.SOFT_BOUNCED, 2)], "retry_due_at": 7, "receipts_due_at": 5},
+            DueStep(Step.DELIVER, 5),
+            id="receipts first",
+        ),
+        pytest.param({"occupied": [(Status.SOFT_BOUNCED, 3)]}, None, id="no attempts left"),
+        pytest.param(
+            {"occupied": [(Status.DELIVERED, 1)], "engagement_due_at": 5},
+            DueStep(Step.ENGAGE, 5),
+            id="engagement expected",
+        ),
+    ],
+)
+def test_decided_step(state: dict[str, object], expected: DueStep | None) -> None:
+    assert decide_step(BatchState(**({"occupied": (), "attempts": ATTEMPTS} | state))) == expected  # type: ignore[arg-type]
+
+
+def test_settled_batches_of_several_campaigns(database: Database) -> None:
+    queued, settled, unasked = (make_batch(database) for _ in range(3))
+    for batch in (settled, unasked):
+        move(database, batch, list(range(10)), stopped(Reason.NDNC))
+    keys = [(batch.campaign.id, batch.batch) for batch in (queued, settled)]
+    with database.read() as connection:
+        assert find_settled_batches(connection, keys) == {keys[1]}
+        assert find_settled_batches(connection, []) == set()
+
+
+def expecting_receipts(database: Database, *, in_seconds: float) -> Batch:
+    batch = make_batch(database)
+    move(database, batch, list(range(10)), READY, in_gateway())
+    due = batch.campaign.clock.now() + from_seconds(in_seconds)
+    age(database, batch, receipts_due_at=due)
+    return batch
+
+
+def test_delay_until_due_is_real_time_and_limited(database: Database) -> None:
+    batch = expecting_receipts(database, in_seconds=30)
+    following = next_step(database, batch)
+    assert following is not None
+    assert following.step is Step.DELIVER
+    assert timedelta(seconds=28) < following.delay <= timedelta(seconds=30)
+    with database.write() as connection:
+        connection.execute(sa.update(runs).values(speed=10.0))
+        fast = load_campaign(connection, batch.campaign.id)
+    age(database, batch, receipts_due_at=fast.clock.now() + from_seconds(30))
+    following = next_step(database, Batch(campaign=fast, batch=0, first=0, size=10))
+    assert following is not None
+    assert timedelta(seconds=2) < following.delay <= timedelta(seconds=3)
+    age(database, batch, receipts_due_at=batch.campaign.clock.now() + 24 * HOUR)
+    assert next_step(database, batch) == NextStep(Step.DELIVER, MAX_COUNTDOWN)
+
+
+def test_a_gateway_without_news_is_not_polled_in_a_tight_loop(database: Database) -> None:
+    batch = expecting_receipts(database, in_seconds=-60)
+    assert next_step(database, batch) == NextStep(Step.DELIVER)
+    assert next_step(database, batch, completed=Step.SUBMIT) == NextStep(Step.DELIVER)
+    for completed in (Step.DELIVER, Step.ENGAGE):
+        repeated = next_step(database, batch, completed=completed)
+        assert repeated == NextStep(Step.DELIVER, MIN_POLL_INTERVAL)
+
+
+def test_overdue_polls_go_before_a_throttled_submission(database: Database) -> None:
+    batch = expecting_receipts(database, in_seconds=60)
+    delay = timedelta(seconds=5)
+    assert next_step_while_throttled(database, batch, submit_delay=delay) == NextStep(
+        Step.SUBMIT, delay
+    )
+    age(database, batch, engagement_due_at=batch.campaign.clock.now() - HOUR)
+    assert next_step_while_throttled(database, batch, submit_delay=delay) == NextStep(Step.ENGAGE)
+    age(database, batch, receipts_due_at=batch.campaign.clock.now() - HOUR)
+    assert next_step_while_throttled(database, batch, submit_delay=delay) == NextStep(Step.DELIVER)
+
+
+def test_a_soft_bounce_is_retried_after_the_first_ones_delay(database: Database) -> None:
+    batch = make_batch(database)
+    with database.write() as connection:
+        connection.execute(sa.update(gateways).values(retry_after=30_000_000))
+        campaign = load_campaign(connection, batch.campaign.id)
+    batch = Batch(campaign=campaign, batch=0, first=0, size=10)
+    move(database, batch, [3], READY, in_gateway(), ended(Status.SOFT_BOUNCED))
+    move(database, batch, [n for n in range(10) if n != 3], stopped(Reason.NDNC))
+    following = next_step(database, batch)
+    assert following is not None
+    assert following.step is Step.SUBMIT
+    assert timedelta(seconds=25) < following.delay <= timedelta(seconds=30)

@@ -1,0 +1,69 @@
+"""Read how long the oldest message has been in each stage."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.clock import Instant, to_real_seconds
+from tracker.record.catalog import Campaign
+from tracker.status import Status
+from tracker.store.schema import batches, tallies, transitions
+
+STATUS_BY_STAGE = {
+    "queued": Status.QUEUED,
+    "about_to_be_sent": Status.ABOUT_TO_BE_SENT,
+    "gateway": Status.IN_GATEWAY,
+}
+"""The status of the messages that wait in a stage."""
+
+
+def read_oldest_message_ages(
+    connection: Connection, campaigns: Sequence[Campaign]
+) -> dict[str, float]:
+    """Return the real seconds since the oldest message of some campaigns entered each stage.
+
+    Stages without messages are left out. Only the first batch with messages in the stage is read,
+    and its earliest transition: that message may have left while others of its batch remain.
+    """
+    ages: dict[str, float] = {}
+    for campaign in campaigns:
+        for stage, status in STATUS_BY_STAGE.items():
+            entered_at = _read_oldest_entry(connection, campaign, status)
+            if entered_at is not None:
+                age = to_real_seconds(campaign.clock.now() - entered_at, campaign.speed)
+                ages[stage] = max(ages.get(stage, 0.0), age)
+    return ages
+
+
+def _read_oldest_entry(
+    connection: Connection, campaign: Campaign, status: Status
+) -> Instant | None:
+    """Return when the first message entered a status, in the first batch that has any there."""
+    batch = connection.execute(
+        sa.select(batches.c.first, batches.c.size, tallies.c.attempt)
+        .join(
+            batches,
+            sa.and_(
+                batches.c.campaign_id == tallies.c.campaign_id, batches.c.batch == tallies.c.batch
+            ),
+        )
+        .where(
+            tallies.c.campaign_id == campaign.id,
+            tallies.c.status == status,
+            tallies.c.messages > 0,
+        )
+        .order_by(tallies.c.batch)
+        .limit(1)
+    ).one_or_none()
+    if batch is None:
+        return None
+    entered_at: Instant | None = connection.scalar(
+        sa.select(sa.func.min(transitions.c.at)).where(
+            transitions.c.campaign_id == campaign.id,
+            transitions.c.status == status,
+            transitions.c.attempt == batch.attempt,
+            transitions.c.number.between(batch.first, batch.first + batch.size - 1),
+        )
+    )
+    return entered_at
