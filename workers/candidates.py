@@ -1,10 +1,10 @@
-"""Candidates: all that the checks may look at, gathered for many messages at once."""
+"""Load candidates: the messages to judge, with everything that checks may read."""
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -14,14 +14,31 @@ from tracker.record.catalog import Campaign, Organization
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.store.schema import customers
-from workers.services.base import Coupon, ServiceName, Services, Subscription, call_service
+from workers.services.base import (
+    Coupon,
+    ServiceAnswers,
+    ServiceName,
+    Services,
+    Subscription,
+    call_service,
+)
 
 
 class Customer(NamedTuple):
-    """A person as the record knows them, on the campaign's channel.
+    """A customer's record, with the values that apply to the campaign's channel.
 
-    ``mobile_e164`` is None where ``mobile`` is empty or not a possible number. The bounces are
-    those of the campaign's channel. ``custom`` is the text of a JSON object; see :meth:`value`.
+    Attributes:
+        number: the customer's number in the audience, and the number of the message.
+        customer_id: the id in the organization's records.
+        email: the email address.
+        mobile: the mobile number as recorded.
+        mobile_e164: `mobile` in E.164, or None if it is missing or not a possible number.
+        loyalty_member: whether the customer is in the loyalty program.
+        hard_bounces: hard bounces of earlier messages on the campaign's channel.
+        soft_bounces: earlier messages on the channel whose last attempt bounced softly.
+        last_store: the store of the last purchase.
+        profile: the customer's profile.
+        custom: tags and fields, as the text of a JSON object; read them with `value`.
     """
 
     number: int
@@ -37,21 +54,27 @@ class Customer(NamedTuple):
     custom: str = "{}"
 
     def value(self, name: str) -> str | None:
-        """What the record says under ``tag:NAME`` or ``field:NAME``, if anything."""
-        said: str | None = json.loads(self.custom).get(name)
-        return said
+        """Return the value of a tag or field, named `tag:NAME` or `field:NAME`, or None."""
+        value: str | None = json.loads(self.custom).get(name)
+        return value
 
 
 SUBSCRIBED = Subscription()
+NO_ANSWERS = ServiceAnswers({})
 NO_RECENT_MESSAGES: Mapping[int, int] = MappingProxyType({})
 
 
 class Candidate(NamedTuple):
-    """A message that may be sent: to whom, for which campaign, and what the services say.
+    """A message that may be sent, with everything that checks may read.
 
-    ``subscription`` is known in the step ``suppress``, ``coupon`` and ``referral`` in ``validate``
-    and only if the campaign requires them; otherwise, and where the service has ``failed``, they
-    are None. ``recent`` counts the messages that the customer had in the organization's period.
+    Attributes:
+        customer: the recipient.
+        campaign: the campaign, with its organization.
+        subscription: the customer's opt-outs; None outside the step `suppress`.
+        coupon: the customer's coupon, in the step `validate`; None unless the campaign requires it.
+        referral: the referral code, in the step `validate`; None unless the campaign requires it.
+        recent: messages to the customer in the organization's message limit period.
+        failed: the services that gave no answer for the customer; their values are None.
     """
 
     customer: Customer
@@ -64,11 +87,12 @@ class Candidate(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The message's number, which is the customer's in the audience."""
+        """The number of the message, which is the customer's number in the audience."""
         return self.customer.number
 
     @property
     def organization(self) -> Organization:
+        """The organization that sends the campaign."""
         return self.campaign.organization
 
 
@@ -83,14 +107,25 @@ def load_candidates(
     is_last_try: bool = False,
     until: Instant | None = None,
 ) -> list[Candidate]:
-    """The candidates ``numbers``, with what the checks of a step need to know of them at ``now``.
+    """Load candidates with everything that the checks of a step read.
 
-    What happened after ``until`` is left out, as far as the record can tell.
+    Args:
+        database: the database.
+        campaign: the campaign.
+        numbers: the message numbers.
+        step: the step whose checks will run.
+        services: the campaign's services.
+        now: the instant at which the message limit period ends.
+        is_last_try: the worker won't repeat the step, so unavailable services count as failed.
+        until: messages dispatched after this instant don't count as recent. Default: all count.
 
-    Raises :exc:`workers.services.base.ServiceUnavailable`, but on the ``is_last_try``.
+    Returns:
+        The candidates in ascending order of their numbers.
+
+    Raises:
+        ServiceUnavailable: a service can't be reached, and this is not the last try.
     """
-
-    people = load_customers(database, campaign, numbers)
+    loaded_customers = load_customers(database, campaign, numbers)
     answers = {
         name: call_service(services, name, campaign, numbers, is_last_try=is_last_try)
         for name in _required_services(step, campaign)
@@ -101,25 +136,41 @@ def load_candidates(
             recent = allowance.count_recent_messages(
                 connection, database, campaign, numbers, now, until=until
             )
-    usual = SUBSCRIBED if step is Step.SUPPRESS else None
-    particular = {*recent}.union(*((*each.found, *each.failed) for each in answers.values()))
+    default_subscription = SUBSCRIBED if step is Step.SUPPRESS else None
+    subscriptions = answers.get(ServiceName.SUBSCRIPTION, NO_ANSWERS)
+    coupons = answers.get(ServiceName.COUPON, NO_ANSWERS)
+    referrals = answers.get(ServiceName.REFERRAL, NO_ANSWERS)
 
-    def candidate(person: Customer) -> Candidate:
-        number = person.number
-        failed = frozenset(name for name, each in answers.items() if number in each.failed)
-        said: dict[str, Any] = {name: each.found.get(number) for name, each in answers.items()}
-        if ServiceName.SUBSCRIPTION not in failed and said.get("subscription") is None:
-            said["subscription"] = usual
-        return Candidate(person, campaign, **said, recent=recent.get(number, 0), failed=failed)
+    def make_candidate(customer: Customer) -> Candidate:
+        number = customer.number
+        failed = frozenset(name for name, answer in answers.items() if number in answer.failed)
+        subscription = subscriptions.by_number.get(number)
+        if subscription is None and ServiceName.SUBSCRIPTION not in failed:
+            subscription = default_subscription
+        return Candidate(
+            customer,
+            campaign,
+            subscription=subscription,
+            coupon=coupons.by_number.get(number),
+            referral=referrals.by_number.get(number),
+            recent=recent.get(number, 0),
+            failed=failed,
+        )
 
+    # Most customers of a batch have only default values; one comparison decides that.
+    exceptional = {*recent}
+    for answer in answers.values():
+        exceptional.update(answer.by_number, answer.failed)
     return [
-        candidate(person) if person.number in particular else Candidate(person, campaign, usual)
-        for person in people
+        make_candidate(customer)
+        if customer.number in exceptional
+        else Candidate(customer, campaign, default_subscription)
+        for customer in loaded_customers
     ]
 
 
 def _required_services(step: Step, campaign: Campaign) -> list[ServiceName]:
-    """The services whose answers the checks of a step look at."""
+    """Return the services whose answers the checks of a step read."""
     if step is Step.SUPPRESS:
         return [ServiceName.SUBSCRIPTION]
     return [
@@ -130,7 +181,7 @@ def _required_services(step: Step, campaign: Campaign) -> list[ServiceName]:
 def load_customers(
     database: Database, campaign: Campaign, numbers: Sequence[int]
 ) -> list[Customer]:
-    """The customers of these numbers, ascending."""
+    """Return customers of a campaign's audience in ascending order of their numbers."""
     channel = campaign.channel
     bounces = {kind: customers.c[f"{kind}_{channel}"] for kind in ("hard_bounces", "soft_bounces")}
     columns = [bounces[name] if name in bounces else customers.c[name] for name in Customer._fields]
@@ -150,12 +201,12 @@ _REQUIREMENT = re.compile(r"coupon|referral|last_store|profile|membership|(tag|f
 
 
 def validate_requirements(requires: Iterable[str]) -> tuple[str, ...]:
-    """The requirements, if each is one; else :exc:`ValueError` that says what was expected."""
-    told = tuple(requires)
-    for each in told:
-        if _REQUIREMENT.fullmatch(each) is None:
+    """Return a campaign's requirements; raise `ValueError` that names the first unknown one."""
+    requirements = tuple(requires)
+    for requirement in requirements:
+        if _REQUIREMENT.fullmatch(requirement) is None:
             raise ValueError(
-                f"{each!r} is not known; expected coupon, referral, last_store, profile,"
-                " membership, tag:NAME or field:NAME"
+                f"unknown requirement {requirement!r}; expected coupon, referral, last_store,"
+                " profile, membership, tag:NAME or field:NAME"
             )
-    return told
+    return requirements

@@ -99,6 +99,6 @@ class SimulatedServices:
             failed = {number for number in numbers if without[number - first]}
             rest = [number for number in numbers if number not in failed]
             said = answer(campaign, rest, attempt, now)
-            return ServiceAnswers(said.found, failed.union(said.failed))
+            return ServiceAnswers(said.by_number, failed.union(said.failed))
 
         return fail_or_answer

@@ -1,9 +1,10 @@
-"""What the workers ask of other systems: subscriptions, coupons, referrals, and the preparation of
-messages. Which implementation a campaign uses is an entry of the group ``sendtrace.services``.
+"""Call the services that the workers depend on: subscriptions, coupons, referrals, handlers.
 
-A service answers for many customers at once. Where it has no answer for some of them, they are
-asked for again after a pause, and given up in the end; the others are not kept waiting. Where it
-can't be reached at all it raises :exc:`ServiceUnavailable`, and the whole step is repeated later.
+A campaign names its implementation, which is an entry point of the group `sendtrace.services`.
+
+A service answers for many customers in one call. Customers for whom it has no answer are asked
+about again after a pause, and given up in the end. A service that can't be reached raises
+`ServiceUnavailable`, and the worker repeats the whole step later.
 """
 
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
@@ -24,18 +25,18 @@ from workers.plugins import PluginGroup, load_plugin
 from workers.services.handlers import find_handler
 
 RETRY_DELAYS_SECONDS = (0.05, 0.2)
-"""Seconds before a service is asked again for those it had no answer for. Real time."""
+"""Real time between the calls of a service for customers without an answer, in order."""
 
 MAX_SERVICE_CALLS = len(RETRY_DELAYS_SECONDS) + 1
-"""How often a step asks a service for a customer before it gives up."""
+"""Calls of a service for one customer in one step before the step gives up."""
 
 
 class ServiceUnavailable(SendtraceError):
-    """A service can't be reached for now; the step that needs it is tried again."""
+    """A service can't be reached for now; the worker repeats the step."""
 
 
 class ServiceName(StrEnum):
-    """The services there are."""
+    """A service that a step calls."""
 
     SUBSCRIPTION = "subscription"
     COUPON = "coupon"
@@ -44,14 +45,25 @@ class ServiceName(StrEnum):
 
 
 class Subscription(NamedTuple):
-    """What a customer allows on the campaign's channel."""
+    """A customer's opt-outs that apply to the campaign's channel.
+
+    Attributes:
+        unsubscribed: unsubscribed from marketing on the channel.
+        ndnc: on the National Do Not Call list.
+    """
 
     unsubscribed: bool = False
     ndnc: bool = False
 
 
 class Coupon(NamedTuple):
-    """A customer's coupon of the campaign's series. ``expires`` is a text, as it was recorded."""
+    """A customer's coupon of the campaign's series.
+
+    Attributes:
+        coupon_id: the id, if the customer has a coupon.
+        expires: the expiry date as recorded; the check `coupon_date_format` validates it.
+        redeemed: whether the coupon has been used.
+    """
 
     coupon_id: str | None = None
     expires: str | None = None
@@ -60,30 +72,39 @@ class Coupon(NamedTuple):
 
 @dataclass(frozen=True)
 class ServiceAnswers:
-    """What a service says: by customer, where it has something to say; and whom it failed for."""
+    """The result of one call of a service.
 
-    found: Mapping[int, object]
+    Attributes:
+        by_number: the answers by customer number. A customer without an entry has the default.
+        failed: the numbers of the customers for whom the service had no answer.
+    """
+
+    by_number: Mapping[int, Any]
     failed: Collection[int] = ()
 
 
 Service = Callable[[Campaign, Sequence[int], int, Instant], ServiceAnswers]
-"""Answers for the customers of these numbers of a campaign's audience. The third argument counts,
-from 0, how often a step has asked; the fourth is the time. Raises :exc:`ServiceUnavailable`."""
+"""Answers for customers of a campaign's audience: (campaign, numbers, attempt, now).
+
+`attempt` counts the calls of one step from 0. Raises `ServiceUnavailable`.
+"""
 
 
 class Services(Protocol):
-    """Finds the service of a name."""
+    """An implementation of all services."""
 
-    def find(self, name: ServiceName) -> Service: ...
+    def find(self, name: ServiceName) -> Service:
+        """Return the service of a name."""
+        ...
 
 
 ServicesFactory = Callable[[str, Database], Services]
-"""Makes services from their settings, as they are recorded, and the database."""
+"""Makes services from their recorded settings (JSON text) and the database."""
 
 
 @cache
 def load_services_factory(kind: str) -> ServicesFactory:
-    """Return the installed services called `kind`; raise `UsageError` if there are none."""
+    """Return the factory of installed services; raise `UsageError` if it can't be loaded."""
     factory: ServicesFactory = load_plugin(
         PluginGroup.SERVICES, kind, parameters=("settings", "database")
     )
@@ -98,35 +119,49 @@ def call_service(
     *,
     is_last_try: bool,
 ) -> ServiceAnswers:
-    """Ask a service with patience; ``failed`` are those for whom it had no answer to the end.
+    """Call a service until it has answered for all customers, at most `MAX_SERVICE_CALLS` times.
 
-    Raises :exc:`ServiceUnavailable`, but on the ``is_last_try`` of a step: then it failed for all, and
-    nobody waits between the questions any more.
+    Args:
+        services: the campaign's services.
+        name: the service to call.
+        campaign: the campaign whose audience the customers belong to.
+        numbers: the customers' numbers.
+        is_last_try: the worker won't repeat the step. An unavailable service then counts as failed
+            for the remaining customers, and there is no pause between calls.
+
+    Returns:
+        The answers of all calls. `failed` holds the customers without an answer after the last one.
+
+    Raises:
+        ServiceUnavailable: the service can't be reached, and this is not the last try.
     """
-    service, found, left = services.find(name), dict[int, object](), numbers
-    for attempt, pause in enumerate((*RETRY_DELAYS_SECONDS, 0)):
+    service = services.find(name)
+    by_number: dict[int, Any] = {}
+    unanswered = numbers
+    for attempt, delay_seconds in enumerate((*RETRY_DELAYS_SECONDS, 0.0)):
         try:
-            answers = service(campaign, left, attempt, campaign.clock.now())
+            answers = service(campaign, unanswered, attempt, campaign.clock.now())
         except ServiceUnavailable:
             if not is_last_try:
                 raise
             break
-        found.update(answers.found)
-        left = list(answers.failed)
-        if not left:
+        by_number.update(answers.by_number)
+        unanswered = list(answers.failed)
+        if not unanswered:
             break
         if not is_last_try:
-            time.sleep(pause)
-    return ServiceAnswers(found, frozenset(left))
+            time.sleep(delay_seconds)
+    return ServiceAnswers(by_number, frozenset(unanswered))
 
 
 class SqlServices:
-    """The services as the organization's own records answer for them."""
+    """Services that read the organization's own records."""
 
     def __init__(self, _settings: str, database: Database) -> None:
         self._database = database
 
     def find(self, name: ServiceName) -> Service:
+        """Return the service of a name."""
         return {
             ServiceName.SUBSCRIPTION: self._load_subscriptions,
             ServiceName.COUPON: self._load_coupons,
@@ -137,19 +172,19 @@ class SqlServices:
     def _load_subscriptions(
         self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
     ) -> ServiceAnswers:
-        """A :class:`Subscription` for those who do not allow everything."""
+        """Answer with a `Subscription` for each customer who has opted out of anything."""
         unsubscribed = customers.c[f"unsubscribed_{campaign.channel}"]
         query = sa.select(customers.c.number, unsubscribed, customers.c.ndnc).where(
             *self._customer_conditions(campaign, numbers), sa.or_(unsubscribed, customers.c.ndnc)
         )
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return ServiceAnswers({number: Subscription(*said) for number, *said in rows})
+        return ServiceAnswers({number: Subscription(*row) for number, *row in rows})
 
     def _load_coupons(
         self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
     ) -> ServiceAnswers:
-        """A :class:`Coupon` for everybody."""
+        """Answer with a `Coupon` for each customer."""
         query = sa.select(
             customers.c.number,
             customers.c.coupon_id,
@@ -158,12 +193,12 @@ class SqlServices:
         ).where(*self._customer_conditions(campaign, numbers))
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return ServiceAnswers({number: Coupon(*said) for number, *said in rows})
+        return ServiceAnswers({number: Coupon(*row) for number, *row in rows})
 
     def _load_referrals(
         self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
     ) -> ServiceAnswers:
-        """A referral code, which is a text, for everybody."""
+        """Answer with a referral code, a string, for each customer."""
         query = sa.select(customers.c.number, customers.c.customer_id)
         with self._database.read() as connection:
             rows = connection.execute(
@@ -183,6 +218,6 @@ class SqlServices:
 def _prepare_messages(
     campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
 ) -> ServiceAnswers:
-    """Have the campaign's messages prepared; failed are those that were not ready in time."""
+    """Prepare messages with the campaign's handler. Those that weren't ready in time have failed."""
     handler = find_handler(campaign.kind)
     return ServiceAnswers({}, () if handler is None else handler(campaign, numbers))

@@ -1,6 +1,6 @@
-"""Handlers: who prepares a campaign's kind of message before it is handed over.
+"""Handlers: prepare the messages of a campaign's kind at dispatch.
 
-A handler is an entry of the group ``sendtrace.handlers``; its name is the campaign's ``kind``.
+A handler is an entry point of the group `sendtrace.handlers`. Its name is the campaign's `kind`.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -10,12 +10,12 @@ from tracker.record.catalog import Campaign
 from workers.plugins import PluginGroup, list_plugin_names, load_plugin
 
 Handler = Callable[[Campaign, Sequence[int]], Collection[int]]
-"""Prepares messages of a campaign; returns the numbers of those that were not ready in time."""
+"""Prepares messages of a campaign. Returns the numbers of those that weren't ready in time."""
 
 
 @cache
 def find_handler(kind: str) -> Handler | None:
-    """The installed handler for a kind of message, if there is one."""
+    """Return the installed handler for a kind of message, or None if there is none."""
     if kind not in list_plugin_names(PluginGroup.HANDLERS):
         return None
     handler: Handler = load_plugin(PluginGroup.HANDLERS, kind, parameters=("campaign", "numbers"))
@@ -23,5 +23,5 @@ def find_handler(kind: str) -> Handler | None:
 
 
 def promotion(_campaign: Campaign, _numbers: Sequence[int]) -> Collection[int]:
-    """A promotion is the same for everybody: there is nothing to prepare."""
+    """Prepare nothing: a promotion is the same for all customers."""
     return ()

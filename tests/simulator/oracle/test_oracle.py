@@ -147,7 +147,7 @@ class Failing(SqlServices):
         }
         answer = super().find(name)
         return lambda campaign, numbers, attempt, now: ServiceAnswers(
-            answer(campaign, numbers, attempt, now).found, without & {*numbers}
+            answer(campaign, numbers, attempt, now).by_number, without & {*numbers}
         )
 
 

@@ -75,7 +75,7 @@ def test_a_rule_that_raises_fails_its_test(candidate: Make, judge: Judge) -> Non
     [
         ({"channel": "fax"}, "there is no channel 'fax'; expected email or sms"),
         ({"channel": None}, "there is no channel None"),
-        ({"requires": ("bogus",)}, "'bogus' is not known; expected coupon, referral"),
+        ({"requires": ("bogus",)}, "unknown requirement 'bogus'; expected coupon, referral"),
         ({"requires": "coupon"}, "expected a tuple"),
         ({"custom": "city"}, "expected a dictionary like"),
         ({"custom": "[]"}, "expected a dictionary like"),

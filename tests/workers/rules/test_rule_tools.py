@@ -176,7 +176,7 @@ def test_chunks_do_not_matter(
         ),
         ({"settings": ["message_limit.days=99999999999"]}, "a whole number from 1 to 36,500"),
         ({"settings": [f"hard_bounce_limit={'9' * 5_000}"]}, "a whole number from 1 to 1,000"),
-        ({"settings": ["requires=coupon,bogus"]}, "'bogus' is not known; expected coupon"),
+        ({"settings": ["requires=coupon,bogus"]}, "unknown requirement 'bogus'; expected coupon"),
         ({"settings": ["enabled=perhaps"]}, "expected true or false"),
         ({"without": ["unsubscribe"]}, "no such check; did you mean unsubscribed"),
         ({"without": ["zzz"]}, "no such check; expected one of 19, such as"),
