@@ -32,6 +32,11 @@ def postgresql_server() -> Iterator[PostgresServer]:
     """A PostgreSQL of our own. Its folder is short, as sockets' paths must be."""
     folder = Path(tempfile.mkdtemp(prefix="sendtrace-pg-"))
     server = get_server(folder / "data", cleanup_mode="delete")
+    with _administration(server).connect() as connection:
+        # Tests don't pull the plug, and a database for each of them is mostly waiting for the disk.
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(sa.text(f"ALTER SYSTEM SET {setting} = off"))
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
     yield server
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
@@ -71,12 +76,24 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file; copying it is faster than migrating."""
+    made = load_settings(home=tmp_path_factory.mktemp("template"))
+    made.prepare_home()
+    open_database(made).close()
+    return made.home / "sendtrace.db"
+
+
 @pytest.fixture(params=BACKENDS)
 def settings(request: pytest.FixtureRequest, home: Path) -> Settings:
     """Settings with a state folder and a database of the test's own, on each kind of database."""
-    url = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else None
+    is_postgresql = request.param == "postgresql"
+    url = request.getfixturevalue("postgresql_url") if is_postgresql else None
     made = load_settings(home=home, database_url=url)
     made.prepare_home()
+    if not is_postgresql:
+        shutil.copy(request.getfixturevalue("sqlite_template"), made.home / "sendtrace.db")
     return made
 
 
