@@ -1,4 +1,4 @@
-"""Which reasons a scenario reaches, and how often, as the oracle predicts it."""
+"""Predict which reasons a scenario reaches, and how often, without running it."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -9,63 +9,77 @@ import numpy as np
 from simulator.oracle.oracle import Oracle, predict_withheld
 from simulator.scenario.audience_file import CustomerRecord, read_customers
 from simulator.scenario.file import Scenario
-from simulator.scenario.sections import Campaign
+from simulator.scenario.plan import PlannedAudience, select_audience_campaigns
 from simulator.setup.census import AudienceScanner, ImportedAudience
 from tracker.clock import SystemClock, to_datetime
 from tracker.status import Reason
 
 LEADING_COLUMNS = ("category", "reason")
-"""The columns before those of scenarios."""
+"""Columns of the coverage table before those of the scenarios."""
 
 
 def scenarios_by_column(scenarios: Mapping[Path, Scenario]) -> dict[str, Scenario]:
-    """Scenarios by their names, and with their files where a name alone can't be a column."""
-    names = Counter([*LEADING_COLUMNS, *(each.name for each in scenarios.values())])
+    """Return scenarios by their names, followed by their paths where names are ambiguous."""
+    names = Counter([*LEADING_COLUMNS, *(scenario.name for scenario in scenarios.values())])
     return {
-        each.name if names[each.name] == 1 else f"{each.name} ({path})": each
-        for path, each in scenarios.items()
+        scenario.name if names[scenario.name] == 1 else f"{scenario.name} ({path})": scenario
+        for path, scenario in scenarios.items()
     }
 
 
 def count_predicted_reasons(scenario: Scenario) -> Counter[Reason]:
-    """How many messages of all campaigns end for each reason.
+    """Return how many messages of all campaigns end for each reason.
 
-    Of messages that credit or a message limit withholds, only those are known to be out of credit
-    that no limit would stop.
+    Messages that credit or a message limit withholds are counted once: as over the limit if the
+    limit alone would block them, else as out of credit.
     """
-    oracles = build_oracles(scenario)
+    oracles = build_scenario_oracles(scenario)
     counts: Counter[Reason] = Counter()
     for oracle in oracles:
-        for _, fates in oracle.predict():
-            codes, numbers = np.unique(fates.reasons[~fates.sent], return_counts=True)
+        for _, outcomes in oracle.predict():
+            reasons = outcomes.reasons[~outcomes.sent]
+            codes, numbers = np.unique(reasons, return_counts=True)
             counts.update({Reason(code): int(n) for code, n in zip(codes, numbers, strict=True)})
-    excess = sum(oracle.sendable()[1] for oracle in oracles)
-    withheld = sum(each.withheld or 0 for each in predict_withheld(scenario, oracles).values())
-    counts[Reason.MESSAGE_LIMIT] += excess
-    counts[Reason.OUT_OF_CREDIT] += withheld - excess
+    over_limit = sum(oracle.count_sendable()[1] for oracle in oracles)
+    withheld = sum(each.withheld or 0 for each in predict_withheld(oracles).values())
+    counts[Reason.MESSAGE_LIMIT] += over_limit
+    counts[Reason.OUT_OF_CREDIT] += withheld - over_limit
     return counts
 
 
-def build_oracles(scenario: Scenario) -> list[Oracle]:
-    """The oracles of a scenario's campaigns, before anything of it is recorded."""
-    today = to_datetime(SystemClock().now()).date()
-    populations: dict[str, tuple[int, ImportedAudience | None]] = {}
+def build_scenario_oracles(scenario: Scenario) -> list[Oracle]:
+    """Return the oracles of a scenario's campaigns before anything of it is recorded."""
+    audiences: dict[str, tuple[int, ImportedAudience | None]] = {}
     for campaign in scenario.campaigns:
-        owner = scenario.audience_owner_of(campaign)
-        if owner.name not in populations:
-            if isinstance(owner.audience, int):
-                populations[owner.name] = owner.audience, None
-            else:
-                census = AudienceScanner(scenario.campaigns_sharing_audience(owner), today)
-                size = sum(1 for _ in census.scan(_read_valid_customers(scenario, owner)))
-                populations[owner.name] = size, census.build_imported_audience()
-    return [
-        Oracle(scenario, campaign, *populations[scenario.audience_owner_of(campaign).name])
-        for campaign in scenario.campaigns
-    ]
+        if campaign.audience.owner not in audiences:
+            audiences[campaign.audience.owner] = _read_audience(scenario, campaign.audience)
+    oracles = []
+    for campaign in scenario.campaigns:
+        size, imported_audience = audiences[campaign.audience.owner]
+        oracles.append(
+            Oracle(
+                campaign=campaign,
+                audience_campaigns=select_audience_campaigns(scenario.campaigns, campaign.audience),
+                size=size,
+                imported_audience=imported_audience,
+            )
+        )
+    return oracles
 
 
-def _read_valid_customers(scenario: Scenario, owner: Campaign) -> Iterator[CustomerRecord]:
-    for read in read_customers(scenario.audience_file_of(owner)):
-        if isinstance(read, CustomerRecord):
-            yield read
+def _read_audience(
+    scenario: Scenario, audience: PlannedAudience
+) -> tuple[int, ImportedAudience | None]:
+    """Return the size of an audience, and what is known of it if it comes from a file."""
+    if isinstance(audience.source, int):
+        return audience.source, None
+    today = to_datetime(SystemClock().now()).date()
+    scanner = AudienceScanner(select_audience_campaigns(scenario.campaigns, audience), today)
+    size = sum(1 for _ in scanner.scan(_read_valid_customers(audience.source)))
+    return size, scanner.build_imported_audience()
+
+
+def _read_valid_customers(file: Path) -> Iterator[CustomerRecord]:
+    for row in read_customers(file):
+        if isinstance(row, CustomerRecord):
+            yield row

@@ -1,10 +1,11 @@
-"""What each message must end as, computed before the run and without the workers' code.
+"""Predict how each message must end, before the run and without the workers' code.
 
-From the labels of its customers and from the draws, never by asking a check. Campaigns to one
-audience change its customers for each other. Where one waits for another (``after``) what comes of
-it is known. Where they run side by side it depends on who comes first: then the oracle says what a
-message may be stopped for instead, and how many will be. So it does for the checks that other
-packages brought, of which it knows no more than their reasons.
+The oracle reads the planned campaigns, planted defects and draws. It never calls a check.
+
+Campaigns to one audience change its customers for each other. If one waits for another (`after`),
+the result is known. If they run concurrently, it depends on which message comes first. The oracle
+then tells what may block a message instead, and how many messages are blocked. The same holds for
+the checks of other packages, of which it knows the reasons only.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,104 +14,128 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.oracle.prediction import AudiencePrediction, PredictedOutcomes
-from simulator.scenario.file import Scenario
-from simulator.scenario.sections import Campaign
+from simulator.oracle.outcomes import PredictedOutcomes
+from simulator.oracle.prediction import AudiencePrediction
+from simulator.scenario.plan import PlannedCampaign, select_audience_campaigns
 from simulator.setup.census import ImportedAudience
 from simulator.setup.record import RunCampaign
 from tracker.status import Engagement, Reason
 from workers.checks.base import third_party_checks
 
 CHUNK_MESSAGES = 50_000
-"""Messages that are predicted at a time: what bounds the memory."""
+"""Messages that are predicted at a time; limits the memory."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Oracle:
-    """Predicts the messages of one campaign; ``population`` is that of an imported audience."""
+    """Predicts the messages of one campaign.
 
-    scenario: Scenario
-    campaign: Campaign
+    Attributes:
+        audience_campaigns: all campaigns that use its audience, in the order of the scenario.
+        size: number of messages.
+        imported_audience: what is known of the customers, if they come from a file.
+    """
+
+    campaign: PlannedCampaign
+    audience_campaigns: tuple[PlannedCampaign, ...]
     size: int
-    population: ImportedAudience | None = None
-
-    @classmethod
-    def of(cls, scenario: Scenario, loaded: RunCampaign) -> "Oracle":
-        """Return the oracle of a campaign that is recorded."""
-        return cls(scenario, loaded.plan, loaded.size, loaded.population)
+    imported_audience: ImportedAudience | None = None
 
     def predict(self, *, credit_is_scarce: bool = False) -> Iterator[tuple[int, PredictedOutcomes]]:
-        """The fates of all messages, chunk by chunk, each with the number of its first message."""
+        """Yield the outcomes of all messages by chunks, each with the number of its first message.
+
+        Args:
+            credit_is_scarce: whether credit blocks some messages, without telling which.
+        """
         for first, chunk in self._predict_chunks(credit_is_scarce):
-            yield first, chunk.fates(self.campaign)
+            yield first, chunk.predict_outcomes(self.campaign)
 
-    def engaged(self, first: int, count: int) -> dict[Engagement, NDArray[np.bool_]]:
-        """Who of the customers ``first`` … does what with a message that is delivered."""
-        return self._predict_chunk(first, count).engaged(self.campaign)
+    def predict_engagement(self, first: int, count: int) -> dict[Engagement, NDArray[np.bool_]]:
+        """Return which customers from `first` on engage how with a message that stays delivered."""
+        return self._predict_chunk(first, count).predict_engagement(self.campaign)
 
-    def sendable(self) -> tuple[int, int]:
-        """How many messages only an allowance can stop, and how many of those it will stop because
-        of the message limit. The latter are counted for the first of campaigns side by side."""
-        sendable = excess = 0
+    def count_sendable(self) -> tuple[int, int]:
+        """Return how many messages only an allowance can block, and how many of them it must block.
+
+        The second number counts the messages over the message limit. For concurrent campaigns it
+        is counted for the first of them only.
+        """
+        sendable = over_limit = 0
         for _, chunk in self._predict_chunks():
-            sendable += int(np.count_nonzero(chunk.fates(self.campaign).sent))
-            excess += chunk.excess(self.campaign)
-        return sendable, excess
+            sendable += int(np.count_nonzero(chunk.predict_outcomes(self.campaign).sent))
+            over_limit += chunk.count_over_limit(self.campaign)
+        return sendable, over_limit
 
     def is_certain(self) -> bool:
-        """Whether it is known of every message if anything but an allowance stops it."""
+        """Return whether it is known of every message what, except an allowance, blocks it."""
         allowance = (1 << Reason.MESSAGE_LIMIT) | (1 << Reason.OUT_OF_CREDIT)
-        predicted = (chunk.fates(self.campaign) for _, chunk in self._predict_chunks())
         return not any(
-            fates.uncertain.any() or (fates.instead & ~allowance).any() for fates in predicted
+            outcomes.uncertain.any() or (outcomes.possible_reasons & ~allowance).any()
+            for _, outcomes in self.predict()
         )
 
     def _predict_chunks(
         self, credit_is_scarce: bool = False
     ) -> Iterator[tuple[int, AudiencePrediction]]:
         for first in range(0, self.size, CHUNK_MESSAGES):
-            yield (
-                first,
-                self._predict_chunk(
-                    first, min(CHUNK_MESSAGES, self.size - first), credit_is_scarce
-                ),
-            )
+            count = min(CHUNK_MESSAGES, self.size - first)
+            yield first, self._predict_chunk(first, count, credit_is_scarce)
 
     def _predict_chunk(
         self, first: int, count: int, credit_is_scarce: bool = False
     ) -> AudiencePrediction:
-        owner = self.scenario.audience_owner_of(self.campaign)
         return AudiencePrediction(
-            self.scenario, owner, self.population, first, count, credit_is_scarce
+            self.audience_campaigns, self.imported_audience, first, count, credit_is_scarce
         )
+
+
+def build_oracles(campaigns: Sequence[RunCampaign]) -> list[Oracle]:
+    """Return the oracles of all campaigns of a run."""
+    plans = [campaign.plan for campaign in campaigns]
+    return [
+        Oracle(
+            campaign=campaign.plan,
+            audience_campaigns=select_audience_campaigns(plans, campaign.plan.audience),
+            size=campaign.size,
+            imported_audience=campaign.imported_audience,
+        )
+        for campaign in campaigns
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class WithheldPrediction:
-    """What credit and message limit will withhold, of one organization: how many, not which.
+    """How many messages of one organization its credit and message limit block, but not which.
 
-    ``withheld`` is None where it can't be told.
+    Attributes:
+        withheld: number of messages, or None where it can't be predicted.
+        credit_is_scarce: whether credit blocks any of them.
     """
 
     withheld: int | None
     credit_is_scarce: bool
 
 
-def predict_withheld(
-    scenario: Scenario, oracles: Sequence[Oracle]
-) -> Mapping[str | None, WithheldPrediction]:
-    """By the name under which a campaign knows its organization."""
-    found: dict[str | None, WithheldPrediction] = {}
-    for name in {oracle.campaign.organization for oracle in oracles}:
-        of_it = [oracle for oracle in oracles if oracle.campaign.organization == name]
-        sendable, excess = (sum(each) for each in zip(*(o.sendable() for o in of_it), strict=True))
-        credit = scenario.organization_of(of_it[0].campaign).credit
-        scarce = credit is not None and sendable - excess > credit
-        handed = min(sendable - excess, credit) if credit is not None else sendable - excess
-        certain = not third_party_checks() and all(oracle.is_certain() for oracle in of_it)
-        if scarce and any(oracle.campaign.after for oracle in of_it):
-            certain = False
-        found[name] = WithheldPrediction(
-            withheld=sendable - handed if certain else None, credit_is_scarce=scarce
-        )
-    return found
+def predict_withheld(oracles: Sequence[Oracle]) -> Mapping[str | None, WithheldPrediction]:
+    """Return how many messages each organization withholds, by its key in the scenario."""
+    keys = {oracle.campaign.organization_key for oracle in oracles}
+    return {
+        key: _predict_withheld([each for each in oracles if each.campaign.organization_key == key])
+        for key in keys
+    }
+
+
+def _predict_withheld(oracles: Sequence[Oracle]) -> WithheldPrediction:
+    """Return how many messages the organization of some campaigns withholds."""
+    counts = [oracle.count_sendable() for oracle in oracles]
+    sendable = sum(count for count, _ in counts)
+    within_limit = sendable - sum(over_limit for _, over_limit in counts)
+    credit = oracles[0].campaign.organization.credit
+    sent = within_limit if credit is None else min(within_limit, credit)
+    credit_is_scarce = sent < within_limit
+    is_certain = not third_party_checks() and all(oracle.is_certain() for oracle in oracles)
+    if credit_is_scarce and any(oracle.campaign.after for oracle in oracles):
+        is_certain = False
+    return WithheldPrediction(
+        withheld=sendable - sent if is_certain else None, credit_is_scarce=credit_is_scarce
+    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from simulator.oracle.oracle import Oracle
-from simulator.oracle.prediction import PredictedOutcomes
+from simulator.oracle.outcomes import PredictedOutcomes
 from simulator.scenario.sections import SIMULATED_GATEWAY_KIND
 from simulator.setup.record import RunCampaign
 from simulator.world import ledger
@@ -116,9 +116,9 @@ def check_prediction(
             & (predicted.reasons == reasons)
             & (predicted.attempts == attempts)
         )
-        stopped_instead = (predicted.instead >> np.maximum(reasons, 0)) & 1 == 1
+        stopped_instead = (predicted.possible_reasons >> np.maximum(reasons, 0)) & 1 == 1
         same |= (statuses == Status.NOT_SENT) & stopped_instead
-        in_hands = predicted.sent & predicted.unforeseen
+        in_hands = predicted.sent & predicted.unpredictable
         same |= in_hands & np.isin(statuses, list(SENT_STATUSES))
         same |= predicted.uncertain & (statuses != MISSING_STATUS)
         if is_unfinished:
@@ -134,7 +134,7 @@ def check_prediction(
         withheld += int(np.count_nonzero(predicted.sent & allowance))
         expected += _count_expected_anomalies(predicted, statuses)
         lost += int(np.count_nonzero(statuses == Status.IN_GATEWAY))
-        does = oracle.engaged(first, len(predicted))
+        does = oracle.predict_engagement(first, len(predicted))
         # Only of what was delivered and stayed so does anybody hear: the gateway's side of it is
         # in SimulatedGateway.engagement.
         reached = statuses == Status.DELIVERED
@@ -168,7 +168,7 @@ def _count_expected_anomalies(
 ) -> GatewayAnomalies:
     """What must have gone wrong with messages that have these statuses."""
     sent = np.isin(statuses, list(SENT_STATUSES))
-    late = predicted.late & sent
+    late = predicted.late_bounce & sent
     return GatewayAnomalies(
         duplicate=int(predicted.duplicates[sent].sum()),
         stale=int(predicted.stale[sent].sum()),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from simulator.figures import THROUGHPUT, WORKERS_CPU, WORKERS_MEMORY, Figures
-from simulator.oracle.oracle import Oracle, WithheldPrediction, predict_withheld
+from simulator.oracle.oracle import WithheldPrediction, build_oracles, predict_withheld
 from simulator.results.invariants import INVARIANTS
 from simulator.results.measure import measure_run
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck, check_prediction
@@ -151,7 +151,7 @@ class RunResult:
                 self.figures[f"{loaded.campaign.name}.{span.name}.p95"] or 0.0
                 for span in (DRIVER_LAG, QUEUED_TO_GATEWAY)
             )
-            if not loaded.shape.is_blast and lag > max(least, MIN_LAG_SHARE * latency):
+            if not loaded.plan.arrival_shape.is_blast and lag > max(least, MIN_LAG_SHARE * latency):
                 return True
         return False
 
@@ -162,7 +162,7 @@ class RunResult:
 
         Of a blast nobody expects that.
         """
-        if any(loaded.shape.is_blast for loaded in self.run.campaigns):
+        if any(loaded.plan.arrival_shape.is_blast for loaded in self.run.campaigns):
             return 0
         columns = self.timeseries.columns
         waiting = np.cumsum(
@@ -292,14 +292,14 @@ def judge_run(
         if partial:
             run = run.limited_to([report.audience for report in reports])
         campaigns = [loaded.campaign for loaded in run.campaigns]
-        oracles = [Oracle.of(run.scenario, loaded) for loaded in run.campaigns]
-        expected = predict_withheld(run.scenario, oracles)
+        oracles = build_oracles(run.campaigns)
+        expected = predict_withheld(oracles)
         comparisons = [
             check_prediction(
                 connection,
                 loaded,
                 oracle,
-                credit_is_scarce=expected[loaded.plan.organization].credit_is_scarce,
+                credit_is_scarce=expected[loaded.plan.organization_key].credit_is_scarce,
                 is_unfinished=observed.state is RunState.ABORTED,
             )
             for loaded, oracle in zip(run.campaigns, oracles, strict=True)
@@ -337,17 +337,17 @@ def _count_withheld(
 ) -> dict[str, WithheldMessages]:
     """What credit and message limit stopped, by the organization's name."""
     # Whom of a part of the messages a limit meets depends on who came first.
-    limited = partial and run.scenario.has_message_limits
+    plans = [loaded.plan for loaded in run.campaigns]
+    limited = partial and any(plan.organization.message_limit is not None for plan in plans)
+    names = {plan.organization_key: plan.organization.name for plan in plans}
     return {
-        run.scenario.organizations[name].name
-        if name
-        else run.scenario.organization.name: WithheldMessages(
+        names[key]: WithheldMessages(
             predicted=None if limited else allowance.withheld,
             actual=sum(
                 comparison.withheld
-                for loaded, comparison in zip(run.campaigns, comparisons, strict=True)
-                if loaded.plan.organization == name
+                for plan, comparison in zip(plans, comparisons, strict=True)
+                if plan.organization_key == key
             ),
         )
-        for name, allowance in expected.items()
+        for key, allowance in expected.items()
     }

@@ -196,7 +196,7 @@ def list_notes(result: RunResult) -> Iterator[str]:
         yield f"Batches that stood still and were sent on again: {result.observations.requeued_count:,}"
     if figures["gateway.repeats"]:
         yield f"Given to the gateway again, and taken once: {figures['gateway.repeats']:,.0f}"
-    outages = any(each.outage for each in result.run.scenario.gateways.values())
+    outages = any(loaded.plan.gateway.outage for loaded in result.run.campaigns)
     if outages and not figures["gateway.refused_calls"]:
         yield "No call fell into a gateway's outage: nothing was under way at the time"
     if figures["gateway.refused_calls"]:

@@ -69,10 +69,10 @@ class Driver:
         for loaded in list(self._waiting_campaigns):
             now = loaded.campaign.clock.now()
             after = loaded.plan.after
-            if now < loaded.begins_at:
+            if now < loaded.starts_at:
                 continue
             if after is None:
-                begins_at = loaded.begins_at
+                begins_at = loaded.starts_at
             elif self._is_fully_sent(after) and self._is_settled(self._campaigns_by_name[after]):
                 begins_at = now
             else:
@@ -120,7 +120,7 @@ class _CampaignProgress:
     def __init__(self, loaded: RunCampaign, begins_at: Instant) -> None:
         self.loaded = loaded
         self.messages_sent = self.batches_sent = 0
-        self._shape = loaded.shape
+        self._shape = loaded.plan.arrival_shape
         self._begins_at = begins_at
         self._last_sent_at = time.monotonic() - BATCH_COLLECTION_SECONDS
 

@@ -101,7 +101,7 @@ def simulate(
         stack.enter_context(database.readable_errors())
         stack.enter_context(broker.readable_errors())
         bars = stack.enter_context(ExitStack())
-        shown = bars.enter_context(open_display(_count_customers(scenario)))
+        shown = bars.enter_context(open_display(scenario.generated_customer_count))
         left = retry_transient(broker.count_waiting_tasks)
         if left:
             shown.log(
@@ -260,9 +260,3 @@ def _abandon_run(database: Database, run: Run) -> None:
 def _finish_run(database: Database, run: Run) -> None:
     with database.write() as connection:
         catalog.finish_run(connection, run.id, run.campaigns[0].campaign.clock.now())
-
-
-def _count_customers(scenario: Scenario) -> int | None:
-    audiences = [each.audience for each in scenario.campaigns if each.same_as is None]
-    sizes = [size for size in audiences if isinstance(size, int)]
-    return sum(sizes) if len(sizes) == len(audiences) else None

@@ -88,11 +88,7 @@ def _known_keys(place: tuple[int | str, ...], top: type[BaseModel]) -> list[str]
         fields = {field.alias or key: field for key, field in section.model_fields.items()}
         field = fields.get(str(part))
         section = next(iter(_find_models(field.annotation if field else section)), section)
-    return [
-        field.alias or key
-        for key, field in section.model_fields.items()
-        if key not in ("path", "text")
-    ]
+    return [field.alias or key for key, field in section.model_fields.items()]
 
 
 def _find_models(annotation: Any) -> list[type[BaseModel]]:

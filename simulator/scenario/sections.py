@@ -6,10 +6,25 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 
+from simulator.figures import RESERVED_NAMES, is_known_early
 from simulator.scenario.errors import shown
+from simulator.scenario.faults import FaultSection
 from simulator.scenario.load import LoadSection
+from simulator.scenario.thresholds import (
+    Threshold,
+    ThresholdSection,
+    expand_thresholds,
+    parse_thresholds,
+)
 from simulator.scenario.values import (
     BounceLimit,
     Count,
@@ -27,6 +42,7 @@ from tracker.status import Channel, Reason
 from tracker.text import suggest_similar
 from workers.candidates import validate_requirements
 from workers.plugins import PluginGroup, list_plugin_names
+from workers.services.base import ServiceName
 
 MAX_CAMPAIGN_MESSAGES = 100_000_000
 """More messages than a campaign can sensibly have: a slip of the keyboard."""
@@ -92,7 +108,7 @@ class OrganizationSection(ScenarioSection):
         return self.email if channel is Channel.EMAIL else self.sms
 
 
-class Campaign(ScenarioSection):
+class CampaignSection(ScenarioSection):
     name: Name
     channel: Channel
     audience: Annotated[int | Path | SameAs, PlainValidator(_parse_audience)]
@@ -301,3 +317,61 @@ class CouponSeriesSection(ScenarioSection):
 
 class ClockSection(ScenarioSection):
     speed: Annotated[float, Field(gt=0, le=100_000, strict=True)] = 1.0
+
+
+class ScenarioFile(ScenarioSection):
+    """The tables of a scenario file. Names by which they refer to each other are not checked."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
+    organization: OrganizationSection = OrganizationSection()
+    organizations: dict[Name, OrganizationSection] = Field(default_factory=dict)
+    campaigns: tuple[CampaignSection, ...]
+    gateways: dict[Name, GatewaySection] = Field(default_factory=dict)
+    coupon_series: dict[Name, CouponSeriesSection] = Field(default_factory=dict)
+    services: dict[ServiceName, ServiceSection] = Field(default_factory=dict)
+    engagement: dict[Channel, EngagementSection] = Field(default_factory=dict)
+    clock: ClockSection = ClockSection()
+    faults: tuple[FaultSection, ...] = ()
+    thresholds: Annotated[dict[str, ThresholdSection], BeforeValidator(expand_thresholds)] = Field(
+        default_factory=dict
+    )
+
+    @field_validator("campaigns")
+    @classmethod
+    def _validate_campaign_names(
+        cls, campaigns: tuple[CampaignSection, ...]
+    ) -> tuple[CampaignSection, ...]:
+        if not campaigns:
+            raise ValueError("is empty; expected at least one")
+        names = [campaign.name for campaign in campaigns]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two campaigns are called {name!r}; expected different names")
+            if name in RESERVED_NAMES:
+                raise ValueError(f"{name!r} is the name of a figure; expected another name")
+        return campaigns
+
+    @field_validator("engagement")
+    @classmethod
+    def _validate_engagement_channels(
+        cls, engagement: dict[Channel, EngagementSection]
+    ) -> dict[Channel, EngagementSection]:
+        if Channel.SMS in engagement:
+            raise ValueError("sms has no engagement; expected email")
+        return engagement
+
+    def with_audience(self, audience: Path) -> "ScenarioFile":
+        """Return the file with an audience file in place of the customers of all campaigns."""
+        campaigns = tuple(
+            campaign.model_copy(update={"audience": audience, "defects": {}})
+            for campaign in self.campaigns
+        )
+        return self.model_copy(update={"campaigns": campaigns})
+
+    def parse_thresholds(self) -> tuple[Threshold, ...]:
+        """Return the thresholds, or raise ValueError with the figure of the first wrong one."""
+        names = [campaign.name for campaign in self.campaigns]
+        return parse_thresholds(
+            self.thresholds, names, lambda figure: is_known_early(figure, names)
+        )

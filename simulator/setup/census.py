@@ -1,6 +1,7 @@
-"""What the oracle knows of imported customers, noted while they are read: a few bytes each.
+"""What the oracle knows of imported customers: a few bytes each, taken while they are read.
 
-The rules stand here a second time, plainly, and not as the checks have them.
+The rules stand here a second time, independently of the checks, because the checks are what a run
+tests.
 """
 
 import json
@@ -12,63 +13,79 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.scenario.audience_file import CustomerRecord
-from simulator.scenario.sections import Campaign
+from simulator.scenario.plan import PlannedCampaign
 from simulator.world.defects import NO_DEFECT
 from simulator.world.forced import POISON_OUTCOMES, find_forced_outcome
 from tracker.status import Channel, Reason
 
 MAX_COUNTED_BOUNCES = 32_767
-"""More bounces are not counted: the highest that an int16 holds."""
+"""Largest number of bounces that an int16 holds; more are counted as this many."""
 
 
 @dataclass(frozen=True)
 class ImportedAudience:
-    """Arrays with a place for each customer. By campaign, ``labels`` say what is wrong with a
-    record, bounces apart, and ``coupons`` what is wrong with a coupon. A label below zero says what
-    the address of a sound customer forces: a code of :class:`ForcedOutcome`, negated."""
+    """What the oracle knows of the customers of an audience file.
 
-    labels: Mapping[str, NDArray[np.int8]]
-    coupons: Mapping[str, NDArray[np.int8]]
+    Every array has one element for each customer, in the order of the file.
+
+    Attributes:
+        record_defects: by campaign, the code of the reason for which a customer's record blocks the
+            message, bounces apart; NO_DEFECT for none. A negative code is that of the outcome which
+            the address of a sound customer forces (`ForcedOutcome`), negated.
+        coupon_defects: by campaign, the code of the reason for which a coupon blocks the message.
+        hard_bounces: earlier hard bounces.
+        soft_bounces: earlier soft bounces.
+    """
+
+    record_defects: Mapping[str, NDArray[np.int8]]
+    coupon_defects: Mapping[str, NDArray[np.int8]]
     hard_bounces: NDArray[np.int16]
     soft_bounces: NDArray[np.int16]
 
 
 class AudienceScanner:
-    """Takes down customers on their way into the record, for the campaigns that they are for."""
+    """Collects what the oracle needs while customers are imported for some campaigns."""
 
-    def __init__(self, campaigns: Sequence[Campaign], today: date) -> None:
+    def __init__(self, campaigns: Sequence[PlannedCampaign], today: date) -> None:
         self._campaigns = campaigns
         self._today = today
-        self._labels = {each.name: bytearray() for each in campaigns}
-        self._coupons = {each.name: bytearray() for each in campaigns}
+        self._record_defects = {campaign.name: bytearray() for campaign in campaigns}
+        self._coupon_defects = {campaign.name: bytearray() for campaign in campaigns}
         self._bounces: list[tuple[int, int]] = []
 
     def scan(self, customers: Iterable[CustomerRecord]) -> Iterator[CustomerRecord]:
-        """Hand customers on, and take them down."""
+        """Yield the customers unchanged and collect what the oracle needs of them."""
         for customer in customers:
             for campaign in self._campaigns:
-                self._labels[campaign.name].append(_find_record_defect(customer, campaign) & 0xFF)
-                coupon = _find_coupon_defect(customer, self._today)
-                self._coupons[campaign.name].append(
-                    coupon if "coupon" in campaign.requires else NO_DEFECT
+                defect = _find_record_defect(customer, campaign)
+                self._record_defects[campaign.name].append(defect & 0xFF)
+                coupon_defect = _find_coupon_defect(customer, self._today)
+                self._coupon_defects[campaign.name].append(
+                    coupon_defect if "coupon" in campaign.requires else NO_DEFECT
                 )
             hard, soft = customer.hard_bounces_email, customer.soft_bounces_email
             self._bounces.append((min(hard, MAX_COUNTED_BOUNCES), min(soft, MAX_COUNTED_BOUNCES)))
             yield customer
 
     def build_imported_audience(self) -> ImportedAudience:
-        hard, soft = np.array(self._bounces, np.int16).reshape(-1, 2).T
-        labels, coupons = (
-            {name: np.frombuffer(each, np.int8) for name, each in taken.items()}
-            for taken in (self._labels, self._coupons)
+        """Return what was collected of the customers scanned so far."""
+        hard_bounces, soft_bounces = np.array(self._bounces, np.int16).reshape(-1, 2).T
+        return ImportedAudience(
+            _to_arrays(self._record_defects),
+            _to_arrays(self._coupon_defects),
+            hard_bounces,
+            soft_bounces,
         )
-        return ImportedAudience(labels, coupons, hard, soft)
 
 
-def _find_record_defect(customer: CustomerRecord, campaign: Campaign) -> int:
-    """What is wrong with a customer: the first that applies, in the order of the rule book."""
+def _to_arrays(codes: Mapping[str, bytearray]) -> dict[str, NDArray[np.int8]]:
+    return {name: np.frombuffer(column, np.int8) for name, column in codes.items()}
+
+
+def _find_record_defect(customer: CustomerRecord, campaign: PlannedCampaign) -> int:
+    """Return the first defect of a customer's record, in the order of the checks."""
     by_email = campaign.channel is Channel.EMAIL
-    needs = set(campaign.requires)
+    requirements = set(campaign.requires)
     if customer.unsubscribed_email if by_email else customer.unsubscribed_sms:
         return Reason.UNSUBSCRIBED
     if not by_email and customer.ndnc:
@@ -77,14 +94,15 @@ def _find_record_defect(customer: CustomerRecord, campaign: Campaign) -> int:
         return Reason.EMAIL_MISSING
     if not by_email and customer.mobile_e164 is None:
         return Reason.MOBILE_MISSING_OR_INVALID
-    if "membership" in needs and not customer.loyalty_member:
+    if "membership" in requirements and not customer.loyalty_member:
         return Reason.NOT_IN_LOYALTY_PROGRAM
     has = {
         "last_store": customer.last_store is not None,
         "profile": customer.profile is not None,
         **{key: bool(value) for key, value in json.loads(customer.custom).items()},
     }
-    if any(not has.get(each, False) for each in needs - {"membership", "coupon", "referral"}):
+    required_data = requirements - {"membership", "coupon", "referral"}
+    if any(not has.get(name, False) for name in required_data):
         return Reason.DATA_MISSING
     address = (customer.email if by_email else customer.mobile_e164) or ""
     forced = find_forced_outcome(campaign.channel, address)
@@ -94,6 +112,7 @@ def _find_record_defect(customer: CustomerRecord, campaign: Campaign) -> int:
 
 
 def _find_coupon_defect(customer: CustomerRecord, today: date) -> int:
+    """Return the first defect of a customer's coupon, in the order of the checks."""
     if customer.coupon_id is None:
         return Reason.COUPON_ID_MISSING
     if customer.coupon_expires is not None:

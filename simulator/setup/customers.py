@@ -1,4 +1,4 @@
-"""Audiences: customers made from a seed, or imported from a file."""
+"""Generate the customers of an audience from a seed, or import them from a file."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from simulator.scenario.audience_file import CustomerRecord, RejectFile, read_customers
+from simulator.scenario.audience_file import (
+    CustomerRecord,
+    RejectFile,
+    read_customers,
+)
 from simulator.setup.census import AudienceScanner
 from simulator.world.defects import DEFECT_FIELDS, NO_DEFECT, draw_defects
 from tracker.status import Reason
@@ -20,7 +24,7 @@ CHUNK_CUSTOMERS = 10_000
 """Customers that are recorded in one transaction."""
 
 ProgressCallback = Callable[[int], None]
-"""Told of customers as they are recorded: how many more."""
+"""Called with the number of customers that were just recorded."""
 
 
 def generate_customers(
@@ -34,18 +38,24 @@ def generate_customers(
     defects: Mapping[str, float],
     progress: ProgressCallback,
 ) -> None:
-    """Record ``size`` customers who have all that the campaign needs, but for those with a defect.
+    """Record customers who have everything that their campaigns require, except for their defects.
 
-    Their addresses lie in a domain, and their numbers in a range, that belong to nobody
-    (RFC 2606; Ofcom's numbers for drama).
+    The addresses lie in a reserved domain (RFC 2606), and the mobile numbers in Ofcom's range for
+    drama, so that they belong to nobody.
+
+    Args:
+        size: number of customers.
+        campaign: campaign that owns the audience; it seeds the draws.
+        requires: requirements of all campaigns that use the audience.
+        defects: share of the customers to plant each defect in, by the slug of its reason.
     """
     for first in range(0, size, CHUNK_CUSTOMERS):
         count = min(CHUNK_CUSTOMERS, size - first)
-        labels = draw_defects(seed, campaign, defects, first, count)
+        drawn = draw_defects(seed, campaign, defects, first, count)
         with database.write() as connection:
-            for label in np.unique(labels):
-                numbers = (np.flatnonzero(labels == label) + first).tolist()
-                connection.execute(_build_insert(database, audience_id, numbers, label, requires))
+            for defect in np.unique(drawn):
+                numbers = (np.flatnonzero(drawn == defect) + first).tolist()
+                connection.execute(_build_insert(database, audience_id, numbers, defect, requires))
         progress(count)
 
 
@@ -53,12 +63,12 @@ def _build_insert(
     database: Database,
     audience_id: int,
     numbers: Sequence[int],
-    label: int,
+    defect: int,
     requires: Sequence[str],
 ) -> sa.Insert:
-    """Customers who differ by nothing but their number."""
-    made = database.table_from_columns(number=numbers)
-    number = made.c.number
+    """Return the statement that inserts customers who have the same defect."""
+    rows = database.table_from_columns(number=numbers)
+    number = rows.c.number
     text = sa.cast(number, sa.Text)
     mobile = sa.literal("+447700") + sa.cast(900_000 + number % 1_000, sa.Text)
     custom = {key: "yes" for key in requires if key.startswith(("tag:", "field:"))}
@@ -76,13 +86,13 @@ def _build_insert(
         "coupon_expires": "2099-12-31",
         "custom": json.dumps(custom),
     }
-    if label != NO_DEFECT:
-        columns |= DEFECT_FIELDS[Reason(label)]
+    if defect != NO_DEFECT:
+        columns |= DEFECT_FIELDS[Reason(defect)]
     values = [
         value if isinstance(value, sa.ColumnElement) else sa.literal(value, customers.c[name].type)
         for name, value in columns.items()
     ]
-    return sa.insert(customers).from_select([*columns], sa.select(*values).select_from(made))
+    return sa.insert(customers).from_select([*columns], sa.select(*values).select_from(rows))
 
 
 def import_customers(
@@ -90,13 +100,18 @@ def import_customers(
     audience_id: int,
     file: Path,
     *,
-    census: AudienceScanner,
+    scanner: AudienceScanner,
     rejects: RejectFile,
     progress: ProgressCallback,
 ) -> int:
-    """Record the customers of a file; how many. Rows that can't be read go to ``rejects``."""
+    """Record the customers of an audience file and return their number.
+
+    Args:
+        scanner: sees every customer on the way into the database.
+        rejects: receives the rows that can't be read.
+    """
     recorded = 0
-    for records in _split_into_chunks(census.scan(_read_valid_customers(file, rejects))):
+    for records in _split_into_chunks(scanner.scan(_read_valid_customers(file, rejects))):
         rows = [
             {"audience_id": audience_id, "number": number, **asdict(record)}
             for number, record in enumerate(records, recorded)
@@ -109,11 +124,11 @@ def import_customers(
 
 
 def _read_valid_customers(file: Path, rejects: RejectFile) -> Iterator[CustomerRecord]:
-    for read in read_customers(file):
-        if isinstance(read, CustomerRecord):
-            yield read
+    for row in read_customers(file):
+        if isinstance(row, CustomerRecord):
+            yield row
         else:
-            rejects.add(read)
+            rejects.add(row)
 
 
 def _split_into_chunks(records: Iterator[CustomerRecord]) -> Iterator[list[CustomerRecord]]:

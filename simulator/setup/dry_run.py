@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -31,8 +32,9 @@ def judge_customers(
     settings = Settings(home=folder, database_url=None)
     settings.prepare_home()
     with closing(open_database(settings)) as database:
-        # What is away for a time costs time only, and is of no interest here.
-        calm = scenario.model_copy(update={"services": scenario.services_without_outages})
+        # An outage of a service delays messages, but blocks none.
+        campaigns = tuple(campaign.without_outages() for campaign in scenario.campaigns)
+        calm = replace(scenario, campaigns=campaigns)
         run = record_run(database, calm, folder, lambda _: None)
         for rejects in run.rejects:
             say(f"{rejects.summary}; {_describe_first_reject(rejects)}")

@@ -1,19 +1,17 @@
-"""The load: a scenario's campaigns and their customers, recorded before a run begins."""
+"""Record the campaigns of a scenario and their customers before a run begins."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from simulator.scenario import sections as world
-from simulator.scenario.arrivals import ArrivalShape
 from simulator.scenario.audience_file import RejectFile
-from simulator.scenario.file import Scenario, build_service_settings
-from simulator.setup import customers
+from simulator.scenario.file import Scenario
+from simulator.scenario.plan import PlannedAudience, PlannedCampaign, select_audience_campaigns
 from simulator.setup.census import AudienceScanner, ImportedAudience
-from simulator.setup.customers import ProgressCallback
+from simulator.setup.customers import ProgressCallback, generate_customers, import_customers
 from simulator.setup.run_folder import create_run_folder
-from simulator.world import services
 from simulator.world.gateway import SimulatedGatewaySettings, SlowPeriod
+from simulator.world.services import SIMULATED_SERVICES_KIND
 from tracker.clock import Instant, SystemClock, from_seconds, to_datetime, to_microseconds
 from tracker.errors import UsageError
 from tracker.record import catalog
@@ -21,13 +19,10 @@ from tracker.status import Channel
 from tracker.store.database import Database
 from tracker.text import pluralize
 
-DEFAULT_COUPON_SERIES = "default"
-"""The coupon series of campaigns that give coupons and do not say of which series."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class AudienceRejects:
-    """Rows of an audience file that could not be read, and where they were put."""
+    """Rows of an audience file that could not be read, and the file that they were written to."""
 
     audience: Path
     count: int
@@ -35,44 +30,48 @@ class AudienceRejects:
 
     @property
     def summary(self) -> str:
+        """One line that names the audience file and the number of rows."""
         return f"{self.audience.name}: {pluralize(self.count, 'row')} could not be read"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunCampaign:
-    """A campaign that is ready to be sent: as recorded, and as its scenario plans it.
+    """A campaign that is ready to be sent.
 
-    ``population`` is that of an imported audience.
+    Attributes:
+        campaign: the campaign as recorded.
+        plan: the campaign as planned from the scenario.
+        size: number of its messages.
+        imported_audience: what the oracle knows of its customers, if they come from a file.
     """
 
     campaign: catalog.Campaign
-    plan: world.Campaign
+    plan: PlannedCampaign
     size: int
-    population: ImportedAudience | None = None
+    imported_audience: ImportedAudience | None = None
 
     @property
-    def begins_at(self) -> Instant:
-        """Before this none of its messages arrives."""
-        return self.campaign.started_at + to_microseconds(self.plan.load.start)
+    def starts_at(self) -> Instant:
+        """Instant before which none of the messages arrives."""
+        return self.campaign.started_at + to_microseconds(self.plan.start)
 
     @property
     def last_arrival_at(self) -> Instant:
-        """When the last of its messages arrives, if it waits for no other campaign."""
+        """Instant at which the last message arrives, if the campaign waits for no other."""
         if not self.size:
-            return self.begins_at
-        [last] = self.shape.arrivals(self.size - 1, 1)
-        return self.begins_at + from_seconds(float(last))
-
-    @property
-    def shape(self) -> ArrivalShape:
-        """In which its messages arrive."""
-        return self.plan.load.shape.shape
+            return self.starts_at
+        [last] = self.plan.arrival_shape.arrivals(self.size - 1, 1)
+        return self.starts_at + from_seconds(float(last))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run whose customers and campaigns are recorded, but no message yet; its files are in
-    ``folder``."""
+    """A run whose customers and campaigns are recorded, but no message yet.
+
+    Attributes:
+        rejects: rows of its audience files that could not be read.
+        folder: folder of its files.
+    """
 
     id: int
     scenario: Scenario
@@ -82,26 +81,31 @@ class Run:
 
     @property
     def started_at(self) -> Instant:
-        """When its clock started."""
+        """Instant at which the run's clock started."""
         return self.campaigns[0].campaign.started_at
-
-    def limited_to(self, sizes: Sequence[int]) -> "Run":
-        """The same run, had each campaign so many messages only."""
-        campaigns = (
-            replace(loaded, size=size) for loaded, size in zip(self.campaigns, sizes, strict=True)
-        )
-        return replace(self, campaigns=tuple(campaigns))
 
     @property
     def size(self) -> int:
-        """Messages of all campaigns together."""
-        return sum(loaded.size for loaded in self.campaigns)
+        """Number of messages of all campaigns."""
+        return sum(campaign.size for campaign in self.campaigns)
+
+    def limited_to(self, sizes: Sequence[int]) -> "Run":
+        """Return the run with these numbers of messages, one for each campaign."""
+        campaigns = (
+            replace(campaign, size=size)
+            for campaign, size in zip(self.campaigns, sizes, strict=True)
+        )
+        return replace(self, campaigns=tuple(campaigns))
 
 
 def record_run(
     database: Database, scenario: Scenario, home: Path, progress: ProgressCallback
 ) -> Run:
-    """Record all that a run needs before its first message; rejected rows go below ``home``."""
+    """Record everything that a run needs before its first message.
+
+    Args:
+        home: folder below which the run's folder is created. Rejected rows are written there.
+    """
     with database.write() as connection:
         run_id = catalog.record_run(
             connection,
@@ -113,24 +117,24 @@ def record_run(
         )
     folder = create_run_folder(home, run_id)
     recorder = _RunRecorder(database, scenario, run_id, folder, progress)
-    loaded = [recorder.record_campaign(each) for each in scenario.campaigns]
+    campaigns = tuple(recorder.record_campaign(campaign) for campaign in scenario.campaigns)
     return Run(
         id=run_id,
         scenario=scenario,
-        campaigns=tuple(loaded),
+        campaigns=campaigns,
         rejects=tuple(recorder.rejects),
         folder=folder,
     )
 
 
 def start_run(database: Database, run: Run) -> Run:
-    """Have a run that is recorded begin now: its clock starts when everything is ready."""
+    """Start the clock of a recorded run now, and return the run with its new start."""
     now = SystemClock().now()
     with database.write() as connection:
         catalog.begin_run(connection, run.id, now)
     campaigns = (
-        replace(loaded, campaign=replace(loaded.campaign, started_at=now))
-        for loaded in run.campaigns
+        replace(campaign, campaign=replace(campaign.campaign, started_at=now))
+        for campaign in run.campaigns
     )
     return replace(run, campaigns=tuple(campaigns))
 
@@ -139,11 +143,11 @@ def start_run(database: Database, run: Run) -> Run:
 class _RecordedAudience:
     id: int
     size: int
-    population: ImportedAudience | None = None
+    imported_audience: ImportedAudience | None = None
 
 
 class _RunRecorder:
-    """Records campaigns one after the other, and what they have in common only once."""
+    """Records campaigns one by one, and what several of them share only once."""
 
     def __init__(
         self,
@@ -159,16 +163,17 @@ class _RunRecorder:
         self._folder = folder
         self._progress = progress
         self._organizations: dict[str | None, int] = {}
-        self._gateways: dict[str, int] = {}
+        self._gateways: dict[tuple[str, Channel], int] = {}
         self._series: set[tuple[int, str]] = set()
         self._audiences: dict[str, _RecordedAudience] = {}
         self.rejects: list[AudienceRejects] = []
 
-    def record_campaign(self, campaign: world.Campaign) -> RunCampaign:
-        organization_id = self._record_organization(campaign)
-        gateway_id = self._record_gateway(campaign)
-        series = self._record_coupon_series(campaign, organization_id)
-        audience = self._record_audience(campaign, organization_id)
+    def record_campaign(self, plan: PlannedCampaign) -> RunCampaign:
+        """Record a campaign with its organization, gateway, coupon series and audience."""
+        organization_id = self._record_organization(plan)
+        gateway_id = self._record_gateway(plan)
+        self._record_coupon_series(plan, organization_id)
+        audience = self._record_audience(plan.audience, organization_id)
         with self._database.write() as connection:
             campaign_id = catalog.record_campaign(
                 connection,
@@ -176,28 +181,28 @@ class _RunRecorder:
                 organization_id=organization_id,
                 audience_id=audience.id,
                 gateway_id=gateway_id,
-                name=campaign.name,
-                channel=campaign.channel,
-                requires=campaign.requires,
-                attempts=self._scenario.gateway_of(campaign).attempts,
-                kind=campaign.kind,
-                sender=campaign.sender,
-                series=series,
-                services_kind=services.SIMULATED_SERVICES_KIND,
-                services_settings=build_service_settings(
-                    self._scenario, campaign
-                ).model_dump_json(),
-                tracks_engagement=self._scenario.can_engage(campaign),
+                name=plan.name,
+                channel=plan.channel,
+                requires=plan.requires,
+                attempts=plan.gateway.attempts,
+                kind=plan.kind,
+                sender=plan.sender,
+                series=plan.coupon_series,
+                services_kind=SIMULATED_SERVICES_KIND,
+                services_settings=plan.services.model_dump_json(),
+                tracks_engagement=plan.tracks_engagement,
             )
-            recorded = catalog.load_campaign(connection, campaign_id)
+            campaign = catalog.load_campaign(connection, campaign_id)
         return RunCampaign(
-            campaign=recorded, plan=campaign, size=audience.size, population=audience.population
+            campaign=campaign,
+            plan=plan,
+            size=audience.size,
+            imported_audience=audience.imported_audience,
         )
 
-    def _record_organization(self, campaign: world.Campaign) -> int:
-        key = campaign.organization
+    def _record_organization(self, plan: PlannedCampaign) -> int:
+        key, organization = plan.organization_key, plan.organization
         if key not in self._organizations:
-            organization = self._scenario.organization_of(campaign)
             limit = organization.message_limit
             with self._database.write() as connection:
                 self._organizations[key] = catalog.record_organization(
@@ -220,15 +225,16 @@ class _RunRecorder:
                 )
         return self._organizations[key]
 
-    def _record_gateway(self, campaign: world.Campaign) -> int:
-        key = f"{campaign.gateway or campaign.channel} {campaign.channel}"
+    def _record_gateway(self, plan: PlannedCampaign) -> int:
+        # The settings hold the engagement rates, which differ by channel.
+        key = (plan.gateway_key, plan.channel)
         if key not in self._gateways:
-            gateway = self._scenario.gateway_of(campaign)
+            gateway = plan.gateway
             outage, slow = gateway.outage, gateway.slow
             settings = SimulatedGatewaySettings(
-                seed=self._scenario.seed,
+                seed=plan.seed,
                 behaviour=gateway.behaviour,
-                inclination=self._scenario.engagement_rates_of(campaign),
+                inclination=plan.engagement,
                 outage=outage.span if outage else None,
                 slow=SlowPeriod(span=slow.span, factor=slow.factor) if slow else None,
             )
@@ -244,66 +250,58 @@ class _RunRecorder:
                 )
         return self._gateways[key]
 
-    def _record_coupon_series(self, campaign: world.Campaign, organization_id: int) -> str | None:
-        if "coupon" not in campaign.requires:
-            return None
-        name = campaign.coupon_series or DEFAULT_COUPON_SERIES
-        if (organization_id, name) not in self._series:
-            active = self._scenario.has_active_series(campaign)
-            with self._database.write() as connection:
-                catalog.record_coupon_series(connection, organization_id, name=name, active=active)
-            self._series.add((organization_id, name))
-        return name
-
-    def _record_audience(self, campaign: world.Campaign, organization_id: int) -> _RecordedAudience:
-        owner = self._scenario.audience_owner_of(campaign)
-        if owner.name not in self._audiences:
-            audience_id = self._insert_audience(organization_id, owner)
-            self._audiences[owner.name] = (
-                self._generate_audience(owner, audience_id, owner.audience)
-                if isinstance(owner.audience, int)
-                else self._import_audience(owner, audience_id)
-            )
-        return self._audiences[owner.name]
-
-    def _insert_audience(self, organization_id: int, owner: world.Campaign) -> int:
-        made = isinstance(owner.audience, int)
-        source = f"generated for {owner.name}" if made else str(owner.audience)
+    def _record_coupon_series(self, plan: PlannedCampaign, organization_id: int) -> None:
+        name = plan.coupon_series
+        if name is None or (organization_id, name) in self._series:
+            return
         with self._database.write() as connection:
-            return catalog.record_audience(connection, organization_id, source)
+            catalog.record_coupon_series(
+                connection, organization_id, name=name, active=plan.is_series_active
+            )
+        self._series.add((organization_id, name))
+
+    def _record_audience(
+        self, audience: PlannedAudience, organization_id: int
+    ) -> _RecordedAudience:
+        if audience.owner not in self._audiences:
+            with self._database.write() as connection:
+                audience_id = catalog.record_audience(connection, organization_id, audience.label)
+            self._audiences[audience.owner] = (
+                self._generate_audience(audience, audience_id, audience.source)
+                if isinstance(audience.source, int)
+                else self._import_audience(audience, audience_id, audience.source)
+            )
+        return self._audiences[audience.owner]
 
     def _generate_audience(
-        self, owner: world.Campaign, audience_id: int, size: int
+        self, audience: PlannedAudience, audience_id: int, size: int
     ) -> _RecordedAudience:
-        customers.generate_customers(
+        generate_customers(
             self._database,
             audience_id,
             size,
             seed=self._scenario.seed,
-            campaign=owner.name,
-            requires=[
-                needed
-                for each in self._scenario.campaigns_sharing_audience(owner)
-                for needed in each.requires
-            ],
-            defects=owner.defects,
+            campaign=audience.owner,
+            requires=audience.requires,
+            defects=audience.defects,
             progress=self._progress,
         )
         return _RecordedAudience(id=audience_id, size=size)
 
-    def _import_audience(self, owner: world.Campaign, audience_id: int) -> _RecordedAudience:
-        file = self._scenario.audience_file_of(owner)
+    def _import_audience(
+        self, audience: PlannedAudience, audience_id: int, file: Path
+    ) -> _RecordedAudience:
         rejects_path = self._folder / f"{file.stem}.{audience_id}.rejects.csv"
-        census = AudienceScanner(
-            self._scenario.campaigns_sharing_audience(owner),
+        scanner = AudienceScanner(
+            select_audience_campaigns(self._scenario.campaigns, audience),
             to_datetime(SystemClock().now()).date(),
         )
         with RejectFile(rejects_path) as rejects:
-            size = customers.import_customers(
+            size = import_customers(
                 self._database,
                 audience_id,
                 file,
-                census=census,
+                scanner=scanner,
                 rejects=rejects,
                 progress=self._progress,
             )
@@ -315,5 +313,5 @@ class _RunRecorder:
             see = f"; see {rejects_path}" if rejects.count else ""
             raise UsageError(f"{file}: no row could be read as a customer{see}")
         return _RecordedAudience(
-            id=audience_id, size=size, population=census.build_imported_audience()
+            id=audience_id, size=size, imported_audience=scanner.build_imported_audience()
         )

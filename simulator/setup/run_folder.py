@@ -1,12 +1,14 @@
-"""The folder with the files of a run: its result, and rows that could not be read."""
+"""The folder of a run's files: its result, and rows that could not be read."""
 
 from itertools import count
 from pathlib import Path
 
 
 def create_run_folder(home: Path, run_id: int) -> Path:
-    """Make the folder of a run: ``runs/ID``; where another database's run of this number has taken
-    that, ``runs/ID.2`` and so on."""
+    """Create and return the folder `runs/ID` of a run.
+
+    If a run of another database has taken it, the folder is `runs/ID.2`, `runs/ID.3` and so on.
+    """
     for number in count(1):
         folder = home / "runs" / (str(run_id) if number == 1 else f"{run_id}.{number}")
         try:
@@ -16,4 +18,4 @@ def create_run_folder(home: Path, run_id: int) -> Path:
                 raise
         else:
             return folder
-    raise AssertionError("there is always a next number")
+    raise AssertionError("unreachable: count() has no end")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from simulator.results.result import RunConditions, RunObservations, RunResult, RunState, judge_run
-from simulator.scenario.file import Scenario
-from simulator.scenario.sections import Campaign
+from simulator.scenario.file import Scenario, resolve_scenario
+from simulator.scenario.plan import PlannedCampaign
+from simulator.scenario.sections import CampaignSection, ScenarioFile
 from simulator.setup.record import Run, RunCampaign, record_run
 from tests.support.factory import AUTHOR
 from tracker.queries.next_step import NextStep, next_step
@@ -28,16 +29,30 @@ ENOUGH = 100
 """Steps in which a batch settles for certain: attempts, times the steps of one."""
 
 
-def scenario_of(*campaigns: Campaign, seed: int = 42, **different: Any) -> Scenario:
-    """A scenario of some campaigns that is ``different`` in some keys."""
-    values: dict[str, Any] = {"name": "test", "path": Path("test.toml"), "text": ""}
-    return Scenario(**(values | different), seed=seed, campaigns=campaigns)
+def scenario_of(
+    *campaigns: CampaignSection,
+    seed: int = 42,
+    path: Path = Path("test.toml"),
+    text: str = "",
+    **tables: Any,
+) -> Scenario:
+    """Return a scenario with these campaigns and other tables of the file."""
+    file = ScenarioFile.model_validate(
+        {"name": "test", "seed": seed, "campaigns": campaigns, **tables}
+    )
+    return resolve_scenario(file, path=path, text=text)
 
 
-def campaign_of(name: str = "spring", **different: Any) -> Campaign:
-    """A campaign by email to five customers, but for what is ``different``; keys as in the file."""
-    values: dict[str, Any] = {"name": name, "channel": Channel.EMAIL, "audience": 5}
-    return Campaign.model_validate(values | different)
+def campaign_of(name: str = "spring", **keys: Any) -> CampaignSection:
+    """Return the table of an email campaign to five customers, with other keys of the file."""
+    usual: dict[str, Any] = {"name": name, "channel": Channel.EMAIL, "audience": 5}
+    return CampaignSection.model_validate(usual | keys)
+
+
+def plan_of(campaign: CampaignSection, **tables: Any) -> PlannedCampaign:
+    """Return the plan of a campaign that is alone in its scenario."""
+    [plan] = scenario_of(campaign, **tables).campaigns
+    return plan
 
 
 def do(

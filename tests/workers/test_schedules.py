@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from simulator.oracle.oracle import Oracle, predict_withheld
+from simulator.oracle.oracle import build_oracles, predict_withheld
 from simulator.results.invariants import INVARIANTS
 from simulator.results.prediction_check import check_prediction
 from simulator.schema import open_database
@@ -74,8 +74,8 @@ def not_to_disk(connection: sqlite3.Connection, _record: object) -> None:
 def check_outcome(database: Database, run: Run) -> None:
     """Hold what came of a run against every invariant and the oracle."""
     loaded: RunCampaign = run.campaigns[0]
-    oracle = Oracle.of(run.scenario, loaded)
-    expected = predict_withheld(run.scenario, [oracle])[None]
+    [oracle] = build_oracles(run.campaigns)
+    expected = predict_withheld([oracle])[None]
     with database.read() as connection:
         findings = invariants.check_invariants(connection, [loaded.campaign], INVARIANTS)
         [report] = make_reports(connection, [loaded.campaign])

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from simulator.oracle.oracle import Oracle, predict_withheld
+from simulator.oracle.oracle import Oracle, build_oracles, predict_withheld
 from simulator.scenario.audience_file import CustomerRecord
-from simulator.scenario.sections import Campaign, GatewaySection
+from simulator.scenario.plan import PlannedCampaign
+from simulator.scenario.sections import GatewaySection
 from simulator.schema import open_database
 from simulator.setup.census import AudienceScanner, ImportedAudience
 from simulator.setup.record import RunCampaign, record_run
@@ -40,7 +41,7 @@ from tests.support.factory import (
     states,
     stopped,
 )
-from tests.support.playing import TOGETHER, batches_of, campaign_of, do, scenario_of
+from tests.support.playing import TOGETHER, batches_of, campaign_of, do, plan_of, scenario_of
 from tracker.record.journal import State, enqueue_batch
 from tracker.settings import load_settings
 from tracker.status import Channel, Reason, Status
@@ -118,10 +119,10 @@ def test_the_stages_find_the_defect_and_no_other(
     database: Database, tmp_path: Path, reason: Reason, channel: Channel
 ) -> None:
     campaign = campaign_of(channel=channel, requires=EVERYTHING, defects={reason.slug: 1.0})
-    scenario = scenario_of(campaign)
-    [loaded] = record_run(database, scenario, tmp_path, lambda _: None).campaigns
+    [loaded] = record_run(database, scenario_of(campaign), tmp_path, lambda _: None).campaigns
     assert checked(database, loaded) == {stopped(reason): 5}
-    [(_, fates)] = Oracle.of(scenario, loaded).predict()
+    [oracle] = build_oracles([loaded])
+    [(_, fates)] = oracle.predict()
     assert fates.reasons.tolist() == [reason] * 5
     assert fates.statuses.tolist() == [Status.NOT_SENT] * 5
 
@@ -133,7 +134,8 @@ def test_customers_without_a_defect_pass_every_check(
     scenario = scenario_of(campaign_of(channel=channel, requires=EVERYTHING))
     [loaded] = record_run(database, scenario, tmp_path, lambda _: None).campaigns
     assert checked(database, loaded) == {READY: 5}
-    assert Oracle.of(scenario, loaded).sendable() == (5, 0)
+    [oracle] = build_oracles([loaded])
+    assert oracle.count_sendable() == (5, 0)
 
 
 class Failing(SqlServices):
@@ -247,7 +249,19 @@ people = st.builds(
 )
 
 
-def census_of(records: Sequence[CustomerRecord], campaign: Campaign) -> ImportedAudience:
+def oracle_of(
+    campaign: PlannedCampaign, size: int, imported_audience: ImportedAudience | None = None
+) -> Oracle:
+    """Return the oracle of a campaign whose audience no other campaign uses."""
+    return Oracle(
+        campaign=campaign,
+        audience_campaigns=(campaign,),
+        size=size,
+        imported_audience=imported_audience,
+    )
+
+
+def census_of(records: Sequence[CustomerRecord], campaign: PlannedCampaign) -> ImportedAudience:
     """What the oracle notes of imported customers."""
     census = AudienceScanner([campaign], TODAY)
     assert [*census.scan(records)] == records, "they are handed on as they are"
@@ -282,12 +296,11 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     requires: list[str],
     limits: tuple[int, int],
 ) -> None:
-    described = campaign_of(channel=channel, requires=tuple(requires))
-    scenario = scenario_of(
-        described,
+    planned = plan_of(
+        campaign_of(channel=channel, requires=tuple(requires)),
         organization={"hard_bounce_limit": limits[0], "soft_bounce_limit": limits[1]},
     )
-    oracle = Oracle(scenario, described, len(audience), census_of(audience, described))
+    oracle = oracle_of(planned, len(audience), census_of(audience, planned))
     [(_, fates)] = oracle.predict()
 
     records = {
@@ -339,11 +352,10 @@ def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
         at_gateway.deliver(database, batch, gateway, AUTHOR)
     assert states(database, batch) == {0: end}
 
-    described = campaign_of(channel=channel)
-    scenario = scenario_of(described, gateways={channel: bouncing})
-    population = census_of([replace(SOUND_RECORD, email=email)], described)
-    assert population.labels["spring"].tolist() == [label]
-    [(_, fates)] = Oracle(scenario, described, 1, population).predict()
+    planned = plan_of(campaign_of(channel=channel), gateways={channel: bouncing})
+    imported = census_of([replace(SOUND_RECORD, email=email)], planned)
+    assert imported.record_defects["spring"].tolist() == [label]
+    [(_, fates)] = oracle_of(planned, 1, imported).predict()
     assert (fates.statuses[0], fates.attempts[0]) == (end.status, end.attempt)
     assert fates.reasons[0] == NO_REASON
 
@@ -365,9 +377,8 @@ def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
 def test_the_oracle_follows_a_message_through_its_attempts(
     gateway: GatewaySection, expected: set[tuple[Status, int]]
 ) -> None:
-    campaign = campaign_of(audience=200)
-    scenario = scenario_of(campaign, gateways={"email": gateway})
-    [(first, fates)] = Oracle(scenario, campaign, 200).predict()
+    planned = plan_of(campaign_of(audience=200), gateways={"email": gateway})
+    [(first, fates)] = oracle_of(planned, 200).predict()
     assert (first, len(fates)) == (0, 200)
     found = zip(fates.statuses.tolist(), fates.attempts.tolist(), strict=True)
     assert set(found) == expected
@@ -401,15 +412,20 @@ def test_predictions_do_not_depend_on_their_chunks(
         dict.fromkeys(["spring", "later"], labels),
         dict.fromkeys(["spring", "later"], coupons),
     )
-    population = ImportedAudience(*by_name, hard, soft) if imported else None
-    for each in (campaign, later):
-        oracle = Oracle(scenario, each, 100, population)
-        monkeypatch.setattr("simulator.oracle.oracle.BATCH_SIZE", 50_000)
+    audience = ImportedAudience(*by_name, hard, soft) if imported else None
+    for planned in scenario.campaigns:
+        oracle = Oracle(
+            campaign=planned,
+            audience_campaigns=scenario.campaigns,
+            size=100,
+            imported_audience=audience,
+        )
+        monkeypatch.setattr("simulator.oracle.oracle.CHUNK_MESSAGES", 50_000)
         [(_, whole)] = oracle.predict()
-        monkeypatch.setattr("simulator.oracle.oracle.BATCH_SIZE", 31)
+        monkeypatch.setattr("simulator.oracle.oracle.CHUNK_MESSAGES", 31)
         chunks = list(oracle.predict())
         assert [first for first, _ in chunks] == [0, 31, 62, 93]
-        for field in ("statuses", "reasons", "attempts", "instead", "uncertain"):
+        for field in ("statuses", "reasons", "attempts", "possible_reasons", "uncertain"):
             joined = np.concatenate([getattr(fates, field) for _, fates in chunks])
             assert np.array_equal(joined, getattr(whole, field))
 
@@ -426,8 +442,10 @@ def test_predictions_do_not_depend_on_their_chunks(
     ],
 )
 def test_how_many_lack_credit(credit: int | None, sizes: list[int], expected: int) -> None:
-    campaigns = {size: campaign_of(f"c{size}", audience=size) for size in sizes}
-    scenario = scenario_of(*campaigns.values(), organization={"credit": credit})
-    oracles = [Oracle(scenario, campaign, size) for size, campaign in campaigns.items()]
-    [allowance] = predict_withheld(scenario, oracles).values()
+    campaigns = [campaign_of(f"c{size}", audience=size) for size in sizes]
+    scenario = scenario_of(*campaigns, organization={"credit": credit})
+    oracles = [
+        oracle_of(planned, size) for planned, size in zip(scenario.campaigns, sizes, strict=True)
+    ]
+    [allowance] = predict_withheld(oracles).values()
     assert (allowance.withheld, allowance.credit_is_scarce) == (expected, expected > 0)

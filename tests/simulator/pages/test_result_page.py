@@ -18,7 +18,7 @@ from simulator.results.timeseries import SECOND, Timeseries
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
 from simulator.setup.record import record_run
-from tests.support.playing import campaign_of, judged, play, scenario_of
+from tests.support.playing import campaign_of, judged, plan_of, play, scenario_of
 from tracker.output.report_lines import balance_line, report_lines
 from tracker.queries.latencies import SPANS
 from tracker.settings import load_settings
@@ -212,7 +212,7 @@ def test_a_broken_invariant_is_told(result: RunResult) -> None:
 def test_what_to_beware_of_is_said(result: RunResult) -> None:
     slow = {"spring.driver_lag.p95": 3.0, "spring.queued_to_gateway.p95": 4.0}
     [first, *others] = result.run.campaigns
-    paced = campaign_of("spring", audience=60, load={"shape": {"constant": 10}})
+    paced = plan_of(campaign_of(audience=60, load={"shape": {"constant": 10}}))
     run = replace(
         result.run,
         campaigns=(replace(first, plan=paced), *others),
@@ -224,7 +224,7 @@ def test_what_to_beware_of_is_said(result: RunResult) -> None:
 
 @pytest.mark.parametrize(("handed", "left"), [(20, 40), (48, 0)])
 def test_that_the_system_did_not_keep_up_is_said(result: RunResult, handed: int, left: int) -> None:
-    paced = campaign_of("spring", audience=60, load={"shape": {"constant": 10}})
+    paced = plan_of(campaign_of(audience=60, load={"shape": {"constant": 10}}))
     [first, *_] = result.run.campaigns
     loaded = replace(first, size=60, plan=paced)
     columns = {name: np.zeros(2) for name in result.timeseries.columns}

@@ -87,11 +87,15 @@ def test_the_sample_of_the_design_is_understood(file: Path) -> None:
     [campaign] = scenario.campaigns
     assert (scenario.name, scenario.seed, scenario.clock.speed) == ("festive-sale", 42, 1)
     assert (campaign.name, campaign.channel) == ("diwali-email", Channel.EMAIL)
-    assert campaign.audience == 60_000
+    assert campaign.audience.source == 60_000
     assert campaign.requires == ("coupon", "last_store")
-    assert campaign.defects == {"unsubscribed": 0.03, "email_missing": 0.01, "coupon_expired": 0.02}
-    assert scenario.organization.credit == 500_000
-    assert scenario.gateway_of(campaign) == GatewaySection(
+    assert campaign.audience.defects == {
+        "unsubscribed": 0.03,
+        "email_missing": 0.01,
+        "coupon_expired": 0.02,
+    }
+    assert campaign.organization.credit == 500_000
+    assert campaign.gateway == GatewaySection(
         latency=LatencySection.model_validate({"median": "800ms", "p99": "4s"}),
         hard_bounce=0.02,
         soft_bounce=0.03,
@@ -105,8 +109,8 @@ def test_the_sample_of_the_design_is_understood(file: Path) -> None:
 def test_the_least_that_can_be_said(file: Path) -> None:
     scenario = load(file, toml())
     assert scenario.seed == 0
-    assert scenario.organization.credit is None
-    assert scenario.gateway_of(scenario.campaigns[0]) == GatewaySection()
+    assert scenario.campaigns[0].organization.credit is None
+    assert scenario.campaigns[0].gateway == GatewaySection()
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(file: Path) -> None:
@@ -132,14 +136,14 @@ def test_a_seed_of_the_command_line_wins(file: Path) -> None:
     ],
 )
 def test_durations(file: Path, text: str, expected: timedelta) -> None:
-    scenario = load(file, toml(latency(text, text)))
-    assert scenario.gateways[Channel.SMS].behaviour.median == expected
+    scenario = load(file, toml(latency(text, text), channel='"sms"'))
+    assert scenario.campaigns[0].gateway.behaviour.median == expected
 
 
 def test_an_audience_file_lies_beside_the_scenario(file: Path) -> None:
     (file.parent / "people.csv").write_text("customer_id,email\n1,a@example.com\n")
     scenario = load(file, toml(audience='"people.csv"'))
-    assert scenario.campaigns[0].audience == Path("people.csv")
+    assert scenario.campaigns[0].audience.source == file.parent / "people.csv"
 
 
 @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda path: str(path.name))

@@ -18,7 +18,7 @@ from simulator.world.outcomes import (
     engaged,
 )
 from tests.support.factory import SPRING
-from tests.support.playing import campaign_of, scenario_of
+from tests.support.playing import campaign_of, plan_of
 from tracker.record.catalog import Batch
 from tracker.record.engagement import EngagementEvent
 from tracker.status import IMPLIED_ENGAGEMENTS, Engagement
@@ -147,9 +147,8 @@ def test_the_keys_of_a_scenario_say_who_does_what_and_when() -> None:
         "again": 0.2,
         "delay": {"median": "2h", "p99": "0.5d"},
     }
-    campaign = campaign_of(load={"start": "1d"})
-    scenario = scenario_of(campaign, engagement={"email": said})
-    assert scenario.engagement_rates_of(campaign) == KEEN
-    assert campaign.load.start == timedelta(days=1)
+    plan = plan_of(campaign_of(load={"start": "1d"}), engagement={"email": said})
+    assert plan.engagement == KEEN
+    assert plan.start == timedelta(days=1)
     assert KEEN.has_engagement
     assert not EngagementRates(again=0.5, median=timedelta(1), p99=timedelta(1)).has_engagement

@@ -277,7 +277,7 @@ def test_a_check_that_raises_is_named_in_a_dry_run(
 
 def test_scenarios_of_one_name_are_told_apart(tmp_path: Path) -> None:
     sale = load_scenario(SCENARIOS / "demo.toml")
-    odd = sale.model_copy(update={"name": "reason"})
+    odd = replace(sale, name="reason")
     one, two, three = (tmp_path / name for name in ("one.toml", "two.toml", "three.toml"))
     columns = scenarios_by_column({one: sale, two: sale, three: odd})
     assert list(columns) == [f"{sale.name} ({one})", f"{sale.name} ({two})", f"reason ({three})"]
@@ -299,7 +299,7 @@ def test_what_is_read_is_not_written(
     verb = ["checks", "try", "--scenario"] if option == "--verdicts" else ["simulate"]
     ended = CliRunner().invoke(app, [*verb, str(sale), option, f"./{name}"])
     assert ended.exit_code == 2
-    assert f"{option} {name}: is read here" in ended.stderr
+    assert f"{option} {name}: got an input file; expected another file" in ended.stderr
     assert (tmp_path / name).read_text() == before
 
 

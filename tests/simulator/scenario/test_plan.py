@@ -1,4 +1,4 @@
-"""What surrounds the campaigns in a scenario file, and the names by which they refer to it."""
+"""Planned campaigns: what references of a scenario file resolve to, and which are refused."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from simulator.scenario.file import Scenario, load_scenario
+from simulator.scenario.plan import select_audience_campaigns
 from simulator.scenario.sections import (
     ChannelSection,
     GatewaySection,
     MessageLimitSection,
     OrganizationSection,
-    SameAs,
 )
 from simulator.world.services import ServiceFailures
 from tests.support.scenarios import assert_says, refusal
-from tracker.status import Channel, Reason
+from tracker.status import Reason
 from workers.services.base import ServiceName
 
 WORLD = """\
@@ -100,59 +100,95 @@ def world(file: Path) -> Scenario:
     return load_scenario(file)
 
 
-def test_what_is_said_of_campaigns(world: Scenario) -> None:
-    one, two, three, four, _, six = world.campaigns
-    assert (one.same_as, two.same_as, three.same_as, four.same_as) == (None, "one", "two", None)
-    assert two.audience == SameAs("one")
-    assert [each.after for each in world.campaigns] == [None, "one", None, None, None, "two"]
+def test_campaigns_keep_the_keys_of_their_table(world: Scenario) -> None:
+    one, two, three, *_, six = world.campaigns
+    assert (one.name, six.name) == ("one", "six")
     assert (one.kind, two.kind) == ("promotion", "fax")
     assert (one.sender, two.sender) == (None, "Me")
-    assert set(one.defects) == {
-        *(Reason.COUPON_ISSUE.slug, Reason.REFERRAL_SERVICE.slug),
-        *(Reason.TIMEOUT.slug, Reason.SUBSCRIPTION_SERVICE.slug),
-    }
-    assert [world.has_active_series(each) for each in (one, two, three)] == [True, True, False]
-    assert world.campaign("six") is six
+    assert one.start == timedelta()
+    assert one.arrival_shape.is_blast
+    assert [each.coupon_series for each in (one, two, three)] == ["spring", None, "stale"]
+    assert [each.is_series_active for each in (one, two, three)] == [True, True, False]
 
 
-def test_who_sends_to_whom_and_by_which_way(world: Scenario) -> None:
+def test_predecessors_are_all_campaigns_that_settle_before(world: Scenario) -> None:
+    assert [each.after for each in world.campaigns] == [None, "one", None, None, None, "two"]
+    assert world.campaigns[1].predecessors == {"one"}
+    assert world.campaigns[2].predecessors == set()
+    assert world.campaigns[5].predecessors == {"one", "two"}
+
+
+def test_organizations_and_gateways_are_resolved(world: Scenario) -> None:
     one, two, _, four, *_ = world.campaigns
-    assert world.organization_of(one) == OrganizationSection(
+    assert one.organization == OrganizationSection(
         message_limit=MessageLimitSection(count=3, days=7),
         email=ChannelSection(sender="Acme Mail"),
     )
-    prepaid = world.organization_of(four)
-    assert (prepaid.name, prepaid.credit, prepaid.message_limit) == ("Prepaid", 10, None)
-    assert prepaid.channel_section(Channel.SMS) == ChannelSection(enabled=False)
-    assert prepaid.channel_section(Channel.EMAIL) == ChannelSection()
-    assert world.gateway_of(one).attempts == 2
-    assert world.gateway_of(two) == GatewaySection(enabled=False)
-    assert world.gateway_of(four) == GatewaySection(), "its channel's, of which nothing is said"
+    assert (one.organization_key, four.organization_key) == (None, "prepaid")
+    assert one.channel_settings == ChannelSection(sender="Acme Mail")
+    assert two.channel_settings == ChannelSection()
+    assert (four.organization.name, four.organization.credit) == ("Prepaid", 10)
+    assert four.channel_settings == ChannelSection(enabled=False)
+    assert (one.gateway_key, one.gateway.attempts) == ("email", 2)
+    assert (two.gateway_key, two.gateway) == ("slow", GatewaySection(enabled=False))
+    assert (four.gateway_key, four.gateway) == ("sms", GatewaySection()), "not in the file"
 
 
-def test_whose_customers_they_are(world: Scenario, file: Path) -> None:
-    owners = [world.audience_owner_of(each).name for each in world.campaigns]
+def test_campaigns_share_audiences(world: Scenario, file: Path) -> None:
+    audiences = [each.audience for each in world.campaigns]
+    owners = [each.owner for each in audiences]
     assert owners == ["one", "one", "one", "four", "five", "four"], "one file, two organizations"
-    assert world.audience_file_of(world.campaign("five")) == file.parent / "people.csv"
+    generated, *_, imported, _ = audiences
+    assert (generated.source, generated.label) == (10, "generated for one")
+    assert generated.requires == ("coupon", "referral", "coupon")
+    assert set(generated.defects) == {
+        Reason.COUPON_ISSUE.slug,
+        Reason.REFERRAL_SERVICE.slug,
+        Reason.TIMEOUT.slug,
+        Reason.SUBSCRIPTION_SERVICE.slug,
+    }
+    assert (imported.source, imported.label) == (file.parent / "people.csv", "people.csv")
+    users = select_audience_campaigns(world.campaigns, generated)
+    assert [each.name for each in users] == ["one", "two", "three"]
 
 
-def test_how_services_fail(world: Scenario) -> None:
-    coupon, handler = (world.services[name] for name in (ServiceName.COUPON, ServiceName.HANDLER))
-    away = timedelta(seconds=1), timedelta(minutes=1)
-    assert coupon.failures == ServiceFailures(error_rate=0.25, outage=away)
-    assert handler.failures == ServiceFailures()
+def test_campaigns_carry_the_failures_of_the_services(world: Scenario) -> None:
+    two = world.campaigns[1]
+    outage = timedelta(seconds=1), timedelta(minutes=1)
+    assert two.services.audience == "one"
+    assert two.services.failures == {
+        ServiceName.COUPON: ServiceFailures(error_rate=0.25, outage=outage),
+        ServiceName.HANDLER: ServiceFailures(),
+    }
+    calm = two.without_outages().services.failures
+    assert calm[ServiceName.COUPON] == ServiceFailures(error_rate=0.25)
 
 
 BAD_LINES = (
     # what stands in the file, what stands there instead, the key at fault, what was expected
     ('same_as = "one"', 'same_as = "on"', "campaigns[1].audience.same_as", "did you mean one"),
-    ('same_as = "one"', 'same_as = "two"', "campaigns[1].audience.same_as", "no campaign before"),
-    ('same_as = "one"', 'same_as = "six"', "campaigns[1].audience.same_as", "expected one of one"),
+    (
+        'same_as = "one"',
+        'same_as = "two"',
+        "campaigns[1].audience.same_as",
+        "expected a campaign that comes earlier",
+    ),
+    (
+        'same_as = "one"',
+        'same_as = "six"',
+        "campaigns[1].audience.same_as",
+        "got 'six'; expected a campaign",
+    ),
     ('same_as = "one"', "same_as = 3", "campaigns[1].audience", "same_as = "),
     ('same_as = "one"', 'like = "one"', "campaigns[1].audience", "same_as = "),
     ('same_as = "one"', "", "campaigns[1].audience", "same_as = "),
     ('after = "one"', 'after = "noe"', "campaigns[1].after", "did you mean one"),
-    ('after = "one"', 'after = "two"', "campaigns[1].after", "no campaign before it called 'two'"),
+    (
+        'after = "one"',
+        'after = "two"',
+        "campaigns[1].after",
+        "got 'two'; expected a campaign that comes earlier",
+    ),
     ('after = "one"', "after = 1", "campaigns[1].after", "is not a text"),
     ('gateway = "slow"', 'gateway = "slw"', "campaigns[1].gateway", "did you mean slow"),
     ('gateway = "slow"', 'gateway = "email"', "gateways.slow", "no campaign uses it"),
@@ -173,7 +209,7 @@ BAD_LINES = (
         'audience = "people.csv"\norganization = "prepaid"\nafter',
         'audience = { same_as = "one" }\norganization = "prepaid"\nafter',
         "campaigns[5].audience",
-        "another organization's",
+        "customers of another organization",
     ),
     (
         "[organizations.prepaid]",
@@ -229,4 +265,9 @@ def test_what_leads_nowhere_is_refused_in_plain_words(
 def test_a_campaign_can_not_wait_for_itself_or_in_a_circle(file: Path) -> None:
     circle = WORLD.replace("audience = 10\n", 'audience = 10\nafter = "two"\n')
     file.write_text(circle)
-    assert_says(refusal(file), file, "campaigns[0].after", "no campaign before it called 'two'")
+    assert_says(
+        refusal(file),
+        file,
+        "campaigns[0].after",
+        "got 'two'; expected a campaign that comes earlier",
+    )

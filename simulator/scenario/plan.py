@@ -1,0 +1,297 @@
+"""Planned campaigns: the campaigns of a scenario file with every reference resolved.
+
+A scenario file is resolved once. Recording, driver, oracle and results are handed planned campaigns
+and never look anything up in the file again.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from simulator.scenario.arrivals import ArrivalShape
+from simulator.scenario.errors import shown
+from simulator.scenario.sections import (
+    CampaignSection,
+    ChannelSection,
+    EngagementSection,
+    GatewaySection,
+    OrganizationSection,
+    ScenarioFile,
+)
+from simulator.world.outcomes import EngagementRates
+from simulator.world.services import SimulatedServicesSettings
+from tracker.status import Channel
+from tracker.text import suggest_similar
+from workers.gateways.base import load_gateway_kind
+
+DEFAULT_COUPON_SERIES = "default"
+"""Coupon series of campaigns that give coupons and name no series."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedAudience:
+    """The customers of one campaign, or of several campaigns that share them.
+
+    Attributes:
+        owner: name of the first campaign that uses the audience; seeds the draws of its customers.
+        source: number of customers to generate, or the audience file to import.
+        label: description of the source for the record.
+        defects: share of generated customers to plant each defect in, by the slug of its reason.
+        requires: requirements of all campaigns that use the audience, in the order of the file.
+    """
+
+    owner: str
+    source: int | Path
+    label: str
+    defects: Mapping[str, float]
+    requires: tuple[str, ...]
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the customers come from an audience file."""
+        return isinstance(self.source, Path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCampaign:
+    """A campaign with everything that recording, sending and predicting it needs.
+
+    Attributes:
+        seed: seed of the scenario.
+        sender: sender that the campaign names; None for the organization's sender on the channel.
+        organization_key: name of the organization's table in the file; None for `[organization]`.
+        channel_settings: the organization's settings for the campaign's channel.
+        gateway_key: name of the gateway's table, which the file may leave out to use its defaults.
+        engagement: rates at which recipients open, click, unsubscribe and mark as spam.
+        services: settings of the simulated services, with their failures.
+        coupon_series: series of the campaign's coupons; None if the campaign gives none.
+        start: simulated time from the beginning of the run to the first arrival.
+        arrival_shape: shape in which the messages arrive after that.
+        after: name of the campaign that must settle before this one begins.
+        predecessors: names of all campaigns that settle before this one begins, direct or not.
+    """
+
+    name: str
+    seed: int
+    channel: Channel
+    kind: str
+    sender: str | None
+    requires: tuple[str, ...]
+    organization: OrganizationSection
+    organization_key: str | None
+    channel_settings: ChannelSection
+    gateway: GatewaySection
+    gateway_key: str
+    engagement: EngagementRates
+    services: SimulatedServicesSettings
+    coupon_series: str | None
+    is_series_active: bool
+    audience: PlannedAudience
+    start: timedelta
+    arrival_shape: ArrivalShape
+    after: str | None
+    predecessors: frozenset[str]
+
+    @property
+    def tracks_engagement(self) -> bool:
+        """Whether recipients may engage: at a rate, or because an imported address forces it."""
+        can_open = self.channel is Channel.EMAIL and self.gateway.is_simulated
+        return can_open and (self.audience.is_imported or self.engagement.has_engagement)
+
+    def without_outages(self) -> "PlannedCampaign":
+        """Return the campaign with services that are never unavailable."""
+        failures = {
+            name: each.model_copy(update={"outage": None})
+            for name, each in self.services.failures.items()
+        }
+        services = self.services.model_copy(update={"failures": failures})
+        return replace(self, services=services)
+
+
+def select_audience_campaigns(
+    campaigns: Sequence[PlannedCampaign], audience: PlannedAudience
+) -> tuple[PlannedCampaign, ...]:
+    """Return the campaigns that use an audience, in the order of the file."""
+    return tuple(campaign for campaign in campaigns if campaign.audience.owner == audience.owner)
+
+
+def plan_campaigns(file: ScenarioFile, folder: Path) -> tuple[PlannedCampaign, ...]:
+    """Resolve the campaigns of a scenario file.
+
+    Args:
+        folder: folder of the scenario file. Audience files are relative to it.
+
+    Raises:
+        ValueError: a reference is unknown, contradictory or missing. The message begins with the key.
+    """
+    _check_references(file)
+    owners = {campaign.name: _find_owner(file, campaign) for campaign in file.campaigns}
+    _check_organizations(file, owners)
+    _check_gateways(file, owners)
+    _check_all_used(file)
+    audiences = {
+        owner.name: _plan_audience(file, folder, owner, owners) for owner in owners.values()
+    }
+    predecessors: dict[str, frozenset[str]] = {}
+    planned = []
+    for campaign in file.campaigns:
+        before = campaign.after
+        predecessors[campaign.name] = (
+            frozenset() if before is None else predecessors[before] | {before}
+        )
+        audience = audiences[owners[campaign.name].name]
+        planned.append(_plan_campaign(file, campaign, audience, predecessors[campaign.name]))
+    return tuple(planned)
+
+
+def _plan_campaign(
+    file: ScenarioFile,
+    campaign: CampaignSection,
+    audience: PlannedAudience,
+    predecessors: frozenset[str],
+) -> PlannedCampaign:
+    organization = _find_organization(file, campaign)
+    series = campaign.coupon_series
+    engagement = file.engagement.get(campaign.channel, EngagementSection())
+    return PlannedCampaign(
+        name=campaign.name,
+        seed=file.seed,
+        channel=campaign.channel,
+        kind=campaign.kind,
+        sender=campaign.sender,
+        requires=campaign.requires,
+        organization=organization,
+        organization_key=campaign.organization,
+        channel_settings=organization.channel_section(campaign.channel),
+        gateway=_find_gateway(file, campaign),
+        gateway_key=campaign.gateway or campaign.channel,
+        engagement=engagement.rates,
+        services=SimulatedServicesSettings(
+            seed=file.seed,
+            audience=audience.owner,
+            defects=audience.defects,
+            failures={name: service.failures for name, service in file.services.items()},
+        ),
+        coupon_series=(series or DEFAULT_COUPON_SERIES) if "coupon" in campaign.requires else None,
+        is_series_active=series is None or file.coupon_series[series].active,
+        audience=audience,
+        start=campaign.load.start,
+        arrival_shape=campaign.load.shape.shape,
+        after=campaign.after,
+        predecessors=predecessors,
+    )
+
+
+def _plan_audience(
+    file: ScenarioFile,
+    folder: Path,
+    owner: CampaignSection,
+    owners: Mapping[str, CampaignSection],
+) -> PlannedAudience:
+    is_generated = isinstance(owner.audience, int)
+    return PlannedAudience(
+        owner=owner.name,
+        source=owner.audience if isinstance(owner.audience, int) else folder / str(owner.audience),
+        label=f"generated for {owner.name}" if is_generated else str(owner.audience),
+        defects=owner.defects,
+        requires=tuple(
+            requirement
+            for campaign in file.campaigns
+            if owners[campaign.name] is owner
+            for requirement in campaign.requires
+        ),
+    )
+
+
+def _find_owner(file: ScenarioFile, campaign: CampaignSection) -> CampaignSection:
+    """Return the campaign that owns a campaign's audience.
+
+    Campaigns of one organization that name the same file share its customers.
+    """
+    campaigns_by_name = {each.name: each for each in file.campaigns}
+    while campaign.same_as is not None:
+        campaign = campaigns_by_name[campaign.same_as]
+    if isinstance(campaign.audience, int):
+        return campaign
+    return next(
+        each
+        for each in file.campaigns
+        if (each.audience, each.organization) == (campaign.audience, campaign.organization)
+    )
+
+
+def _find_organization(file: ScenarioFile, campaign: CampaignSection) -> OrganizationSection:
+    key = campaign.organization
+    return file.organization if key is None else file.organizations[key]
+
+
+def _find_gateway(file: ScenarioFile, campaign: CampaignSection) -> GatewaySection:
+    return file.gateways.get(campaign.gateway or campaign.channel, GatewaySection())
+
+
+def _check_references(file: ScenarioFile) -> None:
+    """Raise ValueError if a campaign names something that the file doesn't describe."""
+    names = [campaign.name for campaign in file.campaigns]
+    for index, campaign in enumerate(file.campaigns):
+        where, earlier = f"campaigns[{index}]", names[:index]
+        for key, name in (("audience.same_as", campaign.same_as), ("after", campaign.after)):
+            if name in names[index:]:
+                raise ValueError(
+                    f"{where}.{key}: got {shown(name)}; expected a campaign that comes earlier in"
+                    " the file"
+                )
+            _check_name(f"{where}.{key}", "campaign", name, earlier)
+        for key, noun, name, known in (
+            ("organization", "organization", campaign.organization, [*file.organizations]),
+            ("gateway", "gateway", campaign.gateway, [*file.gateways, *Channel]),
+            ("coupon_series", "coupon series", campaign.coupon_series, [*file.coupon_series]),
+        ):
+            _check_name(f"{where}.{key}", noun, name, known)
+
+
+def _check_name(key: str, noun: str, name: str | None, known: Sequence[str]) -> None:
+    if name is not None and name not in known:
+        raise ValueError(f"{key}: unknown {noun} {shown(name)}{suggest_similar(name, known)}")
+
+
+def _check_organizations(file: ScenarioFile, owners: Mapping[str, CampaignSection]) -> None:
+    """Raise ValueError if a campaign uses the customers of another organization."""
+    for index, campaign in enumerate(file.campaigns):
+        owner = owners[campaign.name]
+        if _find_organization(file, campaign) != _find_organization(file, owner):
+            raise ValueError(
+                f"campaigns[{index}].audience: got the customers of another organization;"
+                f" expected the organization of campaign {owner.name!r}"
+            )
+
+
+def _check_gateways(file: ScenarioFile, owners: Mapping[str, CampaignSection]) -> None:
+    """Raise ValueError if a gateway doesn't support a channel, or may not reach an audience."""
+    for index, campaign in enumerate(file.campaigns):
+        kind = _find_gateway(file, campaign).kind
+        gateway = load_gateway_kind(kind)
+        if campaign.channel not in gateway.channels:
+            raise ValueError(
+                f"campaigns[{index}].channel: got {campaign.channel}; the gateway {kind} doesn't"
+                " support it"
+            )
+        if gateway.reaches_people and isinstance(owners[campaign.name].audience, int):
+            raise ValueError(
+                f"campaigns[{index}].audience: got generated customers; expected a file, because"
+                f" the gateway {kind} reaches real people"
+            )
+
+
+def _check_all_used(file: ScenarioFile) -> None:
+    """Raise ValueError if no campaign uses a table; its name is probably misspelled."""
+    campaigns = file.campaigns
+    _check_used("organizations", file.organizations, {each.organization for each in campaigns})
+    _check_used("gateways", file.gateways, {*Channel, *(each.gateway for each in campaigns)})
+    _check_used("coupon_series", file.coupon_series, {each.coupon_series for each in campaigns})
+
+
+def _check_used(key: str, names: Iterable[str], used: Collection[str | None]) -> None:
+    for name in names:
+        if name not in used:
+            raise ValueError(f"{key}.{name}: no campaign uses it")
