@@ -182,7 +182,7 @@ class SimulatedGateway:
         first = min(delivered.numbers)
         count = max(delivered.numbers) - first + 1
         delivered_at = np.full(count, NEVER_REACHED)
-        delivered_at[np.asarray(delivered.numbers) - first] = delivered.at
+        delivered_at[np.asarray(delivered.numbers) - first] = delivered.delivered_at
         forced = self._read_forced_outcomes(batch, first, count)
         late = draw_late_bounces(settings.behaviour, settings.seed, campaign.name, first, count)
         # Of what comes back as undeliverable after all nobody hears. The prediction's side of it is

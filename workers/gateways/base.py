@@ -1,5 +1,7 @@
-"""What a gateway is to the workers: something that takes messages over, and later says what became
-of them. Which one a campaign uses is an entry of the group ``sendtrace.gateways``.
+"""Define what the workers expect of a gateway, and load the installed kinds of gateways.
+
+A gateway accepts messages for delivery and reports outcomes later, as receipts. A campaign names
+its kind of gateway, which is an entry point of the group `sendtrace.gateways`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,15 +21,21 @@ from workers.plugins import PluginGroup, load_plugin
 
 
 class GatewayUnavailable(SendtraceError):
-    """The gateway can't be reached for now; what was submitted may be submitted again."""
+    """A gateway can't be reached for now; the worker repeats the call later."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """Messages of one campaign on the same attempt, and where each is to go.
+    """Messages of one campaign that are submitted together, all on the same attempt.
 
-    ``recipients`` are email addresses or E.164 numbers, in the order of ``numbers``. Campaign,
-    number and attempt together are the idempotency key: a gateway takes each over once.
+    Campaign, number and attempt together are the idempotency key: a gateway that honors it accepts
+    each message once per attempt.
+
+    Attributes:
+        campaign: the campaign of the messages.
+        attempt: the attempt, from 1.
+        numbers: the message numbers.
+        recipients: email addresses or E.164 numbers, in the order of `numbers`.
     """
 
     campaign: Campaign
@@ -35,33 +43,36 @@ class Submission:
     numbers: Sequence[int]
     recipients: Sequence[str]
 
-    def first(self, most: int) -> "Submission":
-        """As much of it as ``most`` messages are."""
-        if len(self.numbers) <= most:
+    def truncated(self, limit: int) -> "Submission":
+        """Return a submission of the first `limit` messages."""
+        if len(self.numbers) <= limit:
             return self
-        return replace(self, numbers=self.numbers[:most], recipients=self.recipients[:most])
+        return replace(self, numbers=self.numbers[:limit], recipients=self.recipients[:limit])
 
     def without(self, numbers: Collection[int]) -> "Submission":
-        """The rest of it."""
-        left = [
+        """Return a submission of the messages whose numbers are not in `numbers`."""
+        remaining = [
             (number, recipient)
             for number, recipient in zip(self.numbers, self.recipients, strict=True)
             if number not in numbers
         ]
         return replace(
             self,
-            numbers=[number for number, _ in left],
-            recipients=[recipient for _, recipient in left],
+            numbers=[number for number, _ in remaining],
+            recipients=[recipient for _, recipient in remaining],
         )
 
 
 @dataclass(frozen=True)
 class SubmissionResult:
-    """What a gateway did with a submission.
+    """A gateway's response to a submission.
 
-    ``accepted`` are the numbers that it has accepted, by the moment at which it first did;
-    ``receipts`` what it can say of them at once. What it did not accept it refused for now: that
-    may be offered again after ``delay``, which is real time.
+    Messages that are not in `accepted` were refused for now; the worker submits them again.
+
+    Attributes:
+        accepted: the accepted message numbers, by the instant at which each was first accepted.
+        receipts: outcomes that the gateway knows at once.
+        delay: real time to wait before refused messages are submitted again.
     """
 
     accepted: Mapping[Instant, Sequence[int]]
@@ -74,43 +85,66 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PollResult(Generic[T]):
-    """What a gateway has to tell by now, and from when on there is more; None is never."""
+    """A gateway's response to a poll.
+
+    Attributes:
+        items: what the gateway reports by now.
+        next_poll_at: the instant from which it has more to report; None if it expects nothing more.
+    """
 
     items: Sequence[T]
-    again: Instant | None = None
+    next_poll_at: Instant | None = None
 
 
 class DeliveredMessages(NamedTuple):
-    """Messages that were delivered, and when each was."""
+    """Delivered messages of a batch.
+
+    Attributes:
+        numbers: the message numbers.
+        delivered_at: the instant of each delivery, in the order of `numbers`.
+    """
 
     numbers: Sequence[int]
-    at: Sequence[Instant]
+    delivered_at: Sequence[Instant]
 
 
 class Gateway(Protocol):
-    """Takes messages over for delivery. All its methods raise :exc:`GatewayUnavailable`."""
+    """A system that accepts messages for delivery. Each method may raise `GatewayUnavailable`."""
 
     def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
-        """Offer messages to the gateway."""
+        """Submit messages for delivery."""
         ...
 
     def receipts(
         self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
     ) -> PollResult[Receipt]:
-        """What the gateway has to say by ``now`` of a batch.
+        """Poll the receipts of a batch.
 
-        ``awaited`` are the numbers whose outcome is not known, by their attempt. What is said of
-        others of the batch may be said again each time.
+        Receipts of messages that are not awaited may be returned again by each poll.
+
+        Args:
+            batch: the batch.
+            awaited: the numbers of the messages without an outcome, by attempt.
+            now: the instant up to which outcomes are reported.
         """
         ...
 
     def engagement(
         self, batch: Batch, delivered: DeliveredMessages, since: Instant, now: Instant
     ) -> PollResult[EngagementEvent]:
-        """What recipients of a batch did with delivered messages, from ``since`` to ``now``.
+        """Poll the engagement of recipients between `since` and `now`.
 
-        Asked only of campaigns that track engagement.
+        The workers poll only campaigns that track engagement.
         """
+        ...
+
+
+@runtime_checkable
+class SupportsCheck(Protocol):
+    """A gateway that can test its connection before a run."""
+
+    def check(self) -> None:
+        """Raise `GatewayUnavailable` unless the gateway can be used."""
         ...
 
 

@@ -1,8 +1,11 @@
-"""What keeps synthetic messages from people: a gateway that reaches them is used only where that is
-allowed by name, and never for addresses and numbers that belong to nobody.
+"""Keep synthetic messages from real people.
 
-Domains of RFC 2606 and RFC 6761; mobile numbers that regulators set aside for fiction: Ofcom
-(07700 900000 to 900999), ACMA (0491 570 …), and 555-0100 to 555-0199 of the North American plan.
+A gateway that reaches people is used only if SENDTRACE_ALLOW_GATEWAYS names it, and it never gets
+messages to recipients that are reserved for documentation and fiction. Those are:
+
+- email domains of RFC 2606 and RFC 6761;
+- mobile numbers that regulators set aside for fiction: Ofcom (07700 900000 to 900999), ACMA
+  (eight numbers from 0491 570 006), and 555-0100 to 555-0199 of the North American plan.
 """
 
 import re
@@ -23,6 +26,7 @@ from workers.gateways.base import (
     PollResult,
     Submission,
     SubmissionResult,
+    SupportsCheck,
     load_gateway_kind,
 )
 
@@ -37,7 +41,7 @@ RESERVED_RECIPIENT_DETAIL = "reserved for documentation and fiction; not sent"
 
 
 def is_reserved(channel: Channel, recipient: str) -> bool:
-    """Whether a recipient can be nobody's."""
+    """Return whether an email address or E.164 number can't belong to a person."""
     if channel is Channel.SMS:
         return _RESERVED_NUMBER.fullmatch(recipient) is not None
     labels = recipient.rpartition("@")[2].strip().rstrip(".").lower().split(".")
@@ -45,51 +49,55 @@ def is_reserved(channel: Channel, recipient: str) -> bool:
 
 
 class GuardedGateway:
-    """A gateway that never sees what is for nobody: that bounces for good without it."""
+    """A gateway that never gets messages to reserved recipients; those bounce hard instead."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
     def check(self) -> None:
-        """Have the gateway see if it can be used, where it knows how."""
-        getattr(self._gateway, "check", lambda: None)()
+        """Test the gateway's connection, if the gateway supports that."""
+        if isinstance(self._gateway, SupportsCheck):
+            self._gateway.check()
 
     def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
-        """Offer what is for somebody; say that the rest was accepted, and bounced."""
+        """Submit messages to people; accept those to reserved recipients and bounce them hard."""
         channel, attempt = submission.campaign.channel, submission.attempt
-        everybody = list(zip(submission.numbers, submission.recipients, strict=True))
-        nobodies = [number for number, each in everybody if is_reserved(channel, each)]
-        if not nobodies:
-            return self._gateway.submit(submission, now)
-        bounced = [
-            Receipt(number, attempt, Status.HARD_BOUNCED, now, detail=RESERVED_RECIPIENT_DETAIL)
-            for number in nobodies
+        reserved = [
+            number
+            for number, recipient in zip(submission.numbers, submission.recipients, strict=True)
+            if is_reserved(channel, recipient)
         ]
-        rest = submission.without(nobodies)
-        if not rest.numbers:
-            return SubmissionResult({now: nobodies}, bounced)
-        done = self._gateway.submit(rest, now)
-        accepted = dict(done.accepted)
-        accepted[now] = [*accepted.get(now, ()), *nobodies]
-        return SubmissionResult(accepted, [*done.receipts, *bounced], done.delay)
+        if not reserved:
+            return self._gateway.submit(submission, now)
+        bounces = [
+            Receipt(number, attempt, Status.HARD_BOUNCED, now, detail=RESERVED_RECIPIENT_DETAIL)
+            for number in reserved
+        ]
+        to_people = submission.without(reserved)
+        if not to_people.numbers:
+            return SubmissionResult({now: reserved}, bounces)
+        result = self._gateway.submit(to_people, now)
+        accepted = dict(result.accepted)
+        accepted[now] = [*accepted.get(now, ()), *reserved]
+        return SubmissionResult(accepted, [*result.receipts, *bounces], result.delay)
 
     def receipts(
         self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
     ) -> PollResult[Receipt]:
-        """What the gateway says."""
+        """Poll the gateway's receipts."""
         return self._gateway.receipts(batch, awaited, now)
 
     def engagement(
         self, batch: Batch, delivered: DeliveredMessages, since: Instant, now: Instant
     ) -> PollResult[EngagementEvent]:
-        """What the gateway says."""
+        """Poll the engagement that the gateway reports."""
         return self._gateway.engagement(batch, delivered, since, now)
 
 
 def check_gateway(kind: str, settings: str, database: Database) -> None:
-    """Raise :exc:`UsageError` where a gateway may not be used, or says that it can't be.
+    """Raise `UsageError` if a gateway is not allowed, is misconfigured, or can't be reached.
 
-    One that has a method ``check`` is asked: it raises :exc:`GatewayUnavailable`.
+    A gateway that reaches people is asked to test its connection if it has a method `check`.
     """
     gateway = open_gateway(kind, settings, database)
     try:
@@ -100,13 +108,12 @@ def check_gateway(kind: str, settings: str, database: Database) -> None:
 
 
 def open_gateway(kind: str, settings: str, database: Database) -> Gateway:
-    """A gateway, guarded if it reaches people; :exc:`UsageError` where it may not be used."""
+    """Return a gateway, guarded if it reaches people; raise `UsageError` if it is not allowed."""
     gateway_kind = load_gateway_kind(kind)
     if not gateway_kind.reaches_people:
         return gateway_kind.factory(settings, database)
     if kind not in load_settings().allowed_gateways:
         raise UsageError(
-            f"the gateway {kind} reaches people outside; to allow it set"
-            f" SENDTRACE_ALLOW_GATEWAYS={kind}"
+            f"gateway {kind}: sends to real people; set SENDTRACE_ALLOW_GATEWAYS={kind} to allow it"
         )
     return GuardedGateway(gateway_kind.factory(settings, database))

@@ -1,183 +1,187 @@
--- Shares out what a gateway takes, among all the batches that wait for it.
+-- Grant a batch permission to submit messages to a gateway, within the gateway's rate.
 --
--- KEYS[1]  hash   spent: the moment up to which the gateway's time has been given away
---                 kept: the moment up to which those are booked again whose turn came too soon
--- KEYS[2]  zset   the line: who waits, by the moment of their appointment
--- KEYS[3]  list   grants of the last window, oldest first, each "moment messages"
--- KEYS[4]  set    those in the line who are booked again
+-- KEYS[1]  hash   granted_until: end of the gateway's time that has been granted
+--                 rebooked_until: end of the time for which batches that came too early are rebooked
+-- KEYS[2]  zset   queue: the waiting batches, by the instant of their turn
+-- KEYS[3]  list   grants of the last window, oldest first, each "instant messages"
+-- KEYS[4]  set    rebooked: the waiting batches whose turn was rebooked
 --
--- ARGV[1]  who asks
--- ARGV[2]  how many messages they want
--- ARGV[3]  interval: how long the gateway takes for a message
--- ARGV[4]  portion: messages that a turn is good for
--- ARGV[5]  window: the time in which no more than ARGV[6] messages may be granted
+-- ARGV[1]  requester: the batch
+-- ARGV[2]  wanted: messages that it wants to submit
+-- ARGV[3]  interval: time that the gateway needs for a message
+-- ARGV[4]  turn: messages that one turn may submit
+-- ARGV[5]  window: the time in which at most ARGV[6] messages may be granted
 -- ARGV[6]  limit
--- ARGV[7]  arrears: how much time is made up for at most, if somebody waited meanwhile
--- ARGV[8]  grace: how long what belongs to a turn is kept for somebody who is late
--- ARGV[9]  pause: the least time between two questions of somebody who got nothing
--- ARGV[10] spread: the time between two questions of all who wait together
--- ARGV[11] longest: the longest time that anybody is told to wait
--- ARGV[12] life: after which a gateway is forgotten that nobody asks for
+-- ARGV[7]  catch_up: unused time that is made up for at most, if batches were waiting
+-- ARGV[8]  grace: how long the share of a turn is kept for a batch that is late
+-- ARGV[9]  retry_delay: shortest time between two requests of a batch that got nothing
+-- ARGV[10] probe_interval: time between two requests of all waiting batches together
+-- ARGV[11] max_delay: longest delay of a batch
+-- ARGV[12] ttl: time without a request after which the state expires
 --
--- Returns the messages granted, and the time to wait before the next question. Moments and times
--- are microseconds by the broker's clock: there is one for all workers.
+-- Returns the number of messages granted and the time to wait before the next request. Instants and
+-- times are in microseconds. Instants are read from the broker's clock, the same for all workers.
 
-local state, line, grants, again = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local who = ARGV[1]
-local given = {}
-for place = 2, 12 do
-    given[place] = tonumber(ARGV[place])
+local state, queue, grants, rebooked = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local requester = ARGV[1]
+local argument = {}
+for index = 2, 12 do
+    argument[index] = tonumber(ARGV[index])
 end
-local wanted, interval, portion, window, limit = given[2], given[3], given[4], given[5], given[6]
-local arrears, grace, pause, spread = given[7], given[8], given[9], given[10]
-local longest, life = given[11], given[12]
+local wanted, interval, turn = argument[2], argument[3], argument[4]
+local window, limit, catch_up = argument[5], argument[6], argument[7]
+local grace, retry_delay, probe_interval = argument[8], argument[9], argument[10]
+local max_delay, ttl = argument[11], argument[12]
 
--- tostring() keeps 14 digits, and a moment has 16.
+-- tostring() keeps 14 digits, and an instant has 16.
 local function exact(number)
     return string.format('%.3f', number)
 end
 
-local told = redis.call('TIME')
-local now = told[1] * 1000000 + told[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
 
--- The broker's clock may be set back: a little is waited for, more begins anew.
-local latest = redis.call('LINDEX', grants, -1)
-if latest then
-    local last = tonumber(string.match(latest, '^%S+'))
-    if last > now + window then
-        redis.call('DEL', state, line, grants, again)
+-- The broker's clock may be set back. A step of up to one window is waited out; after a larger one
+-- the state starts anew.
+local latest_grant = redis.call('LINDEX', grants, -1)
+if latest_grant then
+    local latest = tonumber(string.match(latest_grant, '^%S+'))
+    if latest > now + window then
+        redis.call('DEL', state, queue, grants, rebooked)
     else
-        now = math.max(now, last)
+        now = math.max(now, latest)
     end
 end
 
--- What the window holds.
-local entries = {}
-local held = 0
+-- Count the messages that were granted in the last window, and forget older grants.
+local window_grants = {}
+local window_messages = 0
 for _, entry in ipairs(redis.call('LRANGE', grants, 0, -1)) do
-    local moment, messages = string.match(entry, '^(%S+) (%S+)$')
-    if tonumber(moment) + window > now then
-        entries[#entries + 1] = {tonumber(moment), tonumber(messages)}
-        held = held + tonumber(messages)
+    local instant, messages = string.match(entry, '^(%S+) (%S+)$')
+    if tonumber(instant) + window > now then
+        window_grants[#window_grants + 1] = {tonumber(instant), tonumber(messages)}
+        window_messages = window_messages + tonumber(messages)
     else
         redis.call('LPOP', grants)
     end
 end
-local room = math.max(0, limit - held)
+local room = math.max(0, limit - window_messages)
 
--- Those whose appointment is long past will not come any more.
-redis.call('ZREMRANGEBYSCORE', line, '-inf', exact(now - longest))
-local place = tonumber(redis.call('ZSCORE', line, who) or nil)
-local has_turn = place ~= nil and place <= now
+-- Batches whose turn is long past won't come any more.
+redis.call('ZREMRANGEBYSCORE', queue, '-inf', exact(now - max_delay))
+local turn_at = tonumber(redis.call('ZSCORE', queue, requester) or nil)
+local has_turn = turn_at ~= nil and turn_at <= now
 
--- Time that has passed unused is made up for only if somebody waited: a pause saves nothing up.
-local somebody_waits = redis.call('ZCARD', line) > 0
-local saved = somebody_waits and math.max(arrears, 2 * portion * interval) or portion * interval
-local spent, kept = unpack(redis.call('HMGET', state, 'spent', 'kept'))
-spent = math.max(tonumber(spent or 0), now - saved)
-kept = tonumber(kept or 0)
+-- Unused time is made up for only if batches were waiting, so a pause saves nothing up.
+local is_contended = redis.call('ZCARD', queue) > 0
+local saved = is_contended and math.max(catch_up, 2 * turn * interval) or turn * interval
+local granted_until, rebooked_until =
+    unpack(redis.call('HMGET', state, 'granted_until', 'rebooked_until'))
+granted_until = math.max(tonumber(granted_until or 0), now - saved)
+rebooked_until = tonumber(rebooked_until or 0)
 
--- In messages, and parts of one. The half microsecond is what rounding may have taken.
+-- Messages, with fractions, that the ungranted time allows. Rounding may have cost half a microsecond.
 local function free()
-    return math.max(0, (now - spent + 0.5) / interval)
+    return math.max(0, (now - granted_until + 0.5) / interval)
 end
 
--- What belongs to others: to those who are due and late, and to the next one to come.
+-- Messages that belong to other batches: to those that are due and late, and to the next one.
 local function belongs_to_others()
-    local due = redis.call('ZCOUNT', line, '(' .. exact(now - grace), exact(now))
-    if has_turn and place > now - grace then
+    local due = redis.call('ZCOUNT', queue, '(' .. exact(now - grace), exact(now))
+    if has_turn and turn_at > now - grace then
         due = due - 1
     end
     local coming = redis.call(
-        'ZRANGEBYSCORE', line, '(' .. exact(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 2)
-    local first = coming[1] == who and 3 or 1
-    local next_one = 0
+        'ZRANGEBYSCORE', queue, '(' .. exact(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 2)
+    local first = coming[1] == requester and 3 or 1
+    local next_batch = 0
     if coming[first] then
-        next_one = math.max(0, portion - (tonumber(coming[first + 1]) - now) / interval)
+        next_batch = math.max(0, turn - (tonumber(coming[first + 1]) - now) / interval)
     end
-    return due * portion + next_one
+    return due * turn + next_batch
 end
 
--- A turn is good for a portion, behind those whose turn was earlier.
+-- Messages that the requester's turn allows, after batches whose turn was earlier.
 local function by_turn()
     if not has_turn then
         return 0
     end
-    local before = redis.call('ZCOUNT', line, '(' .. exact(now - grace), '(' .. exact(place))
-    return math.min(portion, free() - before * portion)
+    local before = redis.call('ZCOUNT', queue, '(' .. exact(now - grace), '(' .. exact(turn_at))
+    return math.min(turn, free() - before * turn)
 end
 
--- Half a portion more than a turn is good for: that is how a line catches up.
+-- A grant may exceed a turn by half, so that the queue catches up.
 local others = belongs_to_others()
-local granted = math.min(wanted, math.ceil(1.5 * portion), room, math.max(by_turn(), free() - others))
+local granted = math.min(wanted, math.ceil(1.5 * turn), room, math.max(by_turn(), free() - others))
 granted = math.max(0, math.floor(granted))
 if granted > 0 then
-    spent = spent + granted * interval
+    granted_until = granted_until + granted * interval
     room = room - granted
-    entries[#entries + 1] = {now, granted}
+    window_grants[#window_grants + 1] = {now, granted}
     redis.call('RPUSH', grants, exact(now) .. ' ' .. granted)
 end
 
--- When the window has room for so many messages.
-local function roomy(messages)
-    local gone = room
-    for _, entry in ipairs(entries) do
-        if gone >= messages then
+-- Return the instant at which the window has room for a number of messages.
+local function room_at(messages)
+    local available = room
+    for _, entry in ipairs(window_grants) do
+        if available >= messages then
             break
         end
-        gone = gone + entry[2]
-        if gone >= messages then
+        available = available + entry[2]
+        if available >= messages then
             return entry[1] + window
         end
     end
     return now
 end
 
--- The next appointment: where there was a turn that came to nothing, among the first; else last.
+-- Return the instant of the requester's next turn. A turn that got nothing is rebooked among the
+-- first; any other goes to the end of the queue.
 local function book(rest)
-    local turn = math.min(rest, portion) * interval
-    local soonest = math.max(spent + turn, roomy(math.min(rest, portion)))
+    local duration = math.min(rest, turn) * interval
+    local soonest = math.max(granted_until + duration, room_at(math.min(rest, turn)))
     if granted == 0 and soonest <= now then
-        soonest = now + pause
+        soonest = now + retry_delay
     end
     if has_turn and granted == 0 then
-        -- Who was booked again already stays where they are: only who was before them was late.
-        if redis.call('SADD', again, who) == 0 then
+        -- A batch that was rebooked before keeps its place: only batches before it were late.
+        if redis.call('SADD', rebooked, requester) == 0 then
             return soonest
         end
-        kept = math.max(soonest, kept + turn)
-        return kept
+        rebooked_until = math.max(soonest, rebooked_until + duration)
+        return rebooked_until
     end
-    redis.call('ZREM', line, who)
-    redis.call('SREM', again, who)
-    local last = redis.call('ZREVRANGE', line, 0, 0, 'WITHSCORES')
-    return math.max(soonest, tonumber(last[2] or 0) + turn)
+    redis.call('ZREM', queue, requester)
+    redis.call('SREM', rebooked, requester)
+    local last = redis.call('ZREVRANGE', queue, 0, 0, 'WITHSCORES')
+    return math.max(soonest, tonumber(last[2] or 0) + duration)
 end
 
 local rest = wanted - granted
-local wait = 0
+local delay = 0
 if rest == 0 then
-    redis.call('ZREM', line, who)
-    redis.call('SREM', again, who)
+    redis.call('ZREM', queue, requester)
+    redis.call('SREM', rebooked, requester)
 else
-    if place == nil or has_turn then
-        place = book(rest)
-        redis.call('ZADD', line, exact(place), who)
+    if turn_at == nil or has_turn then
+        turn_at = book(rest)
+        redis.call('ZADD', queue, exact(turn_at), requester)
     end
-    local portion_left = math.min(rest, portion)
-    if granted == 0 or free() - others < portion_left or room < portion_left then
-        wait = math.min(place - now, longest)
-        -- Somebody looks in the meantime for what is left by those who died in the line.
-        local waiting = redis.call('ZCARD', line)
+    local next_turn = math.min(rest, turn)
+    if granted == 0 or free() - others < next_turn or room < next_turn then
+        delay = math.min(turn_at - now, max_delay)
+        -- Waiting batches take turns to look for the share of batches whose tasks have died.
+        local waiting = redis.call('ZCARD', queue)
         if waiting > 1 then
-            wait = math.min(wait, waiting * spread)
+            delay = math.min(delay, waiting * probe_interval)
         end
-        wait = math.max(wait, 0)
+        delay = math.max(delay, 0)
     end
 end
 
-redis.call('HSET', state, 'spent', exact(spent), 'kept', exact(kept))
+redis.call('HSET', state, 'granted_until', exact(granted_until), 'rebooked_until', exact(rebooked_until))
 for _, key in ipairs(KEYS) do
-    redis.call('PEXPIRE', key, math.ceil(life / 1000))
+    redis.call('PEXPIRE', key, math.ceil(ttl / 1000))
 end
-return {granted, math.ceil(wait)}
+return {granted, math.ceil(delay)}

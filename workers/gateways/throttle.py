@@ -1,4 +1,4 @@
-"""A gateway's rate, shared by all workers."""
+"""Hold a gateway to its rate across all workers."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,59 +9,61 @@ from typing import Protocol
 
 from redis import Redis
 
-from tracker.clock import MICROSECONDS_PER_SECOND, to_timedelta
+from tracker.clock import MICROSECONDS_PER_SECOND, to_microseconds, to_timedelta
 from tracker.record.catalog import Batch
 
 REDIS_KEY = "sendtrace:rate:{name}:{part}"
-"""Where the state of a throttle is in the broker; what is there is explained in throttle.lua."""
+"""The broker keys that hold a throttle's state; throttle.lua describes their contents."""
 
-KEY_PARTS = ("state", "line", "grants", "again")
+KEY_PARTS = ("state", "queue", "grants", "rebooked")
 
 TURN_SHARE = 0.07
-"""What a turn is good for, as a part of what a window takes: some fifteen turns a window, and a few
-questions more that come too soon. A grant is one and a half of it at most, to catch up."""
+"""Share of a window's messages that one turn may submit: about fifteen turns a window, plus a few
+requests that come too early. A grant is at most one and a half turns, to catch up."""
 
 EXCESS_SHARE = 0.06
-"""By how much a window may exceed the rate, to make up for what came late. To a tenth, that leaves
-a grant that is accepted late."""
+"""Share by which a window may exceed the rate, to make up for late tasks. With the messages that
+are accepted after their grant, a window stays within 1.1 times the rate."""
 
 WINDOW_SLACK = 0.02
-"""By how much the window that is held is longer than a second: messages are accepted some
-milliseconds after they were granted, and not always as many."""
+"""Share by which the enforced window is longer than a second. A gateway accepts messages some
+milliseconds after they were granted, and not always the same number."""
 
 INTERVAL_LEEWAY = 0.05
-"""By how much turns are further apart where no window can exceed the rate, so that tasks come at
-different times and yet not in vain: half a timer's precision, see ``worker_timer_precision``."""
+"""Share added to the interval between turns when no window may exceed the rate. It is half the
+precision of a worker's timers (`worker_timer_precision`), so tasks rarely come too early."""
 
 MAX_CATCH_UP_WINDOWS = 0.5
-"""Windows of unused time that are made up for, if somebody waited."""
+"""Windows of unused time that are made up for, if batches were waiting."""
 
 TURN_GRACE = timedelta(milliseconds=250)
-"""How long others leave to a late task what belongs to it: the timers of workers alone, see
-``worker_timer_precision``, are late by up to 100 ms."""
+"""How long other batches leave a late task its share. Worker timers alone are up to 100 ms late
+(`worker_timer_precision`)."""
 
 MIN_RETRY_DELAY = timedelta(milliseconds=50)
-"""The least time between two questions of a batch that got nothing."""
+"""Shortest time between two requests of a batch that got nothing."""
 
 PROBE_INTERVAL = timedelta(milliseconds=200)
-"""How often, if turns are rarer, one of those who wait looks for what the dead have left."""
+"""How often, if turns are rarer, one of the waiting batches requests the share of dead tasks."""
 
 MAX_DELAY = timedelta(minutes=1)
-"""The longest time that a batch is told to wait: well within the broker's visibility timeout, after
-which it would hand the waiting task to somebody else, too."""
+"""Longest delay of a batch. It is well below the broker's visibility timeout, after which the
+broker would deliver the waiting task a second time."""
 
 STATE_TTL = timedelta(minutes=10)
-"""How long a gateway is remembered after the last question."""
+"""How long the broker keeps a throttle's state after the last request."""
 
 ROUNDING_TOLERANCE = 1e-9
-"""What a product of floats may fall short of a whole number."""
+"""Largest rounding error of a product of floats that is ignored when rounding down."""
 
 
 @dataclass(frozen=True)
 class Grant:
-    """How many messages may be handed over now, and how long to wait before asking for more.
+    """A permission to submit messages now.
 
-    ``delay`` is real time.
+    Attributes:
+        messages: the number of messages.
+        delay: real time to wait before the next request.
     """
 
     messages: int
@@ -69,29 +71,32 @@ class Grant:
 
 
 class Throttle(Protocol):
-    """Shares out what a gateway takes."""
+    """Limits the rate at which batches submit messages to a gateway."""
 
-    def take(self, batch: Batch, wanted: int, /) -> Grant:
-        """How many of the ``wanted`` messages of a batch its campaign's gateway takes now."""
+    def acquire(self, batch: Batch, wanted: int, /) -> Grant:
+        """Request permission to submit up to `wanted` messages of a batch."""
         ...
 
 
 class UnlimitedThrottle:
-    """Lets everything pass."""
+    """Grants every request in full."""
 
-    def take(self, _batch: Batch, wanted: int) -> Grant:
-        """All of it."""
+    def acquire(self, _batch: Batch, wanted: int) -> Grant:
+        """Return a grant of all wanted messages."""
         return Grant(wanted)
 
 
 @dataclass(frozen=True)
 class RateLimit:
-    """A gateway's ``rate``, in messages per simulated second, in a run of ``speed`` simulated
-    seconds a second: in real time, and in portions that workers can keep up with.
+    """A gateway's rate, converted into windows, turns and intervals of real time.
 
-    The window, which is held to the rate, is a simulated second; in runs that are faster than life
-    a real one, as no task can be sent for each simulated second of them.
-    There a single simulated second may have more than the rate: a whole portion at once.
+    The rate is enforced for each window. A window is one simulated second, but at least one real
+    second: in a run that is faster than real time, workers can't run a task for each simulated
+    second. There, a single simulated second may exceed the rate by one turn.
+
+    Attributes:
+        rate: messages per simulated second.
+        speed: simulated seconds per real second.
     """
 
     rate: int
@@ -99,95 +104,103 @@ class RateLimit:
 
     @property
     def window_seconds(self) -> float:
-        """The real seconds of a window."""
+        """The length of a window in real seconds."""
         return max(1.0, 1 / self.speed)
 
     @property
-    def messages(self) -> float:
-        """The messages that a window is good for."""
+    def messages_per_window(self) -> float:
+        """The messages of a window at exactly the rate."""
         return self.rate * self.speed * self.window_seconds
 
     @property
     def allowed_excess(self) -> float:
-        """By how many messages a window may exceed its share: never by more than a tenth of it.
+        """The messages by which a window may exceed its share: at most a tenth of it.
 
-        From ten messages on that is one at least; fewer have to keep strictly to their share.
+        A share of ten messages or more may be exceeded by at least one. A smaller share may not be
+        exceeded by a whole message.
         """
-        return max(EXCESS_SHARE * self.messages, min(self.messages / 10, 1.0))
+        share = self.messages_per_window
+        return max(EXCESS_SHARE * share, min(share / 10, 1.0))
 
     @property
     def window_limit(self) -> int:
-        """The messages that a window may have at most."""
-        return max(1, floor(self.messages + self.allowed_excess + ROUNDING_TOLERANCE))
+        """The most messages that a window may have."""
+        return max(1, floor(self.messages_per_window + self.allowed_excess + ROUNDING_TOLERANCE))
 
     @property
     def window_microseconds(self) -> float:
-        """Microseconds for which :attr:`window_limit` holds."""
+        """The length of the window, in microseconds, in which `window_limit` is enforced."""
         return self.window_seconds * (1 + WINDOW_SLACK) * MICROSECONDS_PER_SECOND
 
     @property
     def interval_microseconds(self) -> float:
-        """Microseconds that the gateway takes for a message."""
-        share = self.window_seconds * MICROSECONDS_PER_SECOND / self.messages
-        if self.window_limit > self.messages:
-            return share
-        return max(share, self.window_microseconds * (1 + INTERVAL_LEEWAY) / self.window_limit)
+        """The time between two messages in microseconds."""
+        interval = self.window_seconds * MICROSECONDS_PER_SECOND / self.messages_per_window
+        if self.window_limit > self.messages_per_window:
+            return interval
+        return max(interval, self.window_microseconds * (1 + INTERVAL_LEEWAY) / self.window_limit)
 
     @property
     def messages_per_turn(self) -> int:
-        """The messages that a turn is good for."""
-        return max(1, ceil(TURN_SHARE * self.messages))
+        """The messages that one turn may submit."""
+        return max(1, ceil(TURN_SHARE * self.messages_per_window))
 
     @cached_property
     def script_arguments(self) -> tuple[float, ...]:
-        """What throttle.lua wants to know of it, from ARGV[3] on."""
+        """The arguments of throttle.lua from ARGV[3] on."""
         return (
             self.interval_microseconds,
             self.messages_per_turn,
             self.window_microseconds,
             self.window_limit,
             self.window_seconds * MAX_CATCH_UP_WINDOWS * MICROSECONDS_PER_SECOND,
-            *(
-                each.total_seconds() * MICROSECONDS_PER_SECOND
-                for each in (TURN_GRACE, MIN_RETRY_DELAY, PROBE_INTERVAL, MAX_DELAY)
-            ),
-            max(STATE_TTL.total_seconds(), 10 * self.window_seconds) * MICROSECONDS_PER_SECOND,
+            to_microseconds(TURN_GRACE),
+            to_microseconds(MIN_RETRY_DELAY),
+            to_microseconds(PROBE_INTERVAL),
+            to_microseconds(MAX_DELAY),
+            max(to_microseconds(STATE_TTL), 10 * self.window_seconds * MICROSECONDS_PER_SECOND),
         )
 
 
 class SharedThrottle:
-    """Holds a gateway to its pace across all workers: its state is in the broker.
+    """A throttle whose state is in the broker, so that it holds across all workers.
 
-    A token bucket, written as the generic cell rate algorithm in its form of virtual scheduling
-    (ITU-T I.371, annex A): one moment says up to when the gateway's time has been given away. That
-    alone gives the rate in the long run (about 0.93 of it for less than ten messages a window), and
-    lets late tasks catch up. The grants of the last window are kept besides: they bound every
-    window, however much there is to catch up with.
+    It is a token bucket in the form of the generic cell rate algorithm, virtual scheduling
+    (ITU-T I.371, annex A). Its state is one instant: the end of the time that has been granted.
+    That alone keeps the average rate, and lets late tasks catch up. For less than ten messages a
+    window the average is about 0.93 of the rate. The grants of the last window are kept as well;
+    they bound every window, however much there is to catch up with.
 
-    Who gets less than wanted has an appointment in a line. Appointments are as far apart as the
-    gateway takes for what they are good for: about twenty tasks a second run, however many batches
-    wait. They are no reservations: what those leave who do not come is free for whoever asks.
+    A batch that gets less than it wanted has a turn in a queue. The turns are as far apart as the
+    gateway needs for the messages of one turn. So about twenty tasks a second run, however many
+    batches wait. A turn is not a reservation: other batches get the share of a batch that doesn't
+    come.
 
-    Should the broker forget everything, all begin anew with a single portion: the second around
-    that moment may have so many messages more, and no other.
-
-    ``name`` is the gateway's among all that use the broker.
+    If the broker loses its memory, all batches start again with one turn. The window around that
+    instant may exceed the rate by one turn.
     """
 
     def __init__(self, client: Redis, name: str, rate_limit: RateLimit) -> None:
+        """Create the throttle of a gateway.
+
+        Args:
+            client: the broker's client.
+            name: the gateway's name, unique among all users of the broker.
+            rate_limit: the rate to enforce.
+        """
         self._keys = [REDIS_KEY.format(name=name, part=part) for part in KEY_PARTS]
         self._rate_limit = rate_limit
-        # Loads itself again where the broker has forgotten it.
+        # A registered script loads itself again if the broker has forgotten it.
         self._script = client.register_script(
             Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")
         )
 
-    def take(self, batch: Batch, wanted: int) -> Grant:
-        """What the gateway takes of a batch now. Raises :exc:`redis.exceptions.RedisError`."""
+    def acquire(self, batch: Batch, wanted: int) -> Grant:
+        """Request permission to submit messages; may raise `redis.exceptions.RedisError`."""
         if wanted <= 0:
             return Grant(0)
-        who = f"{batch.campaign.id}:{batch.batch}"
-        granted, wait = self._script(
-            keys=self._keys, args=[who, wanted, *self._rate_limit.script_arguments]
+        requester = f"{batch.campaign.id}:{batch.batch}"
+        granted, delay_microseconds = self._script(
+            keys=self._keys, args=[requester, wanted, *self._rate_limit.script_arguments]
         )
-        return Grant(int(granted), to_timedelta(int(wait)))
+        return Grant(int(granted), to_timedelta(int(delay_microseconds)))

@@ -50,7 +50,7 @@ def submit(
     wanted = sum(len(submission.numbers) for _, submission in waiting)
     if not wanted:
         return next_step(database, batch)
-    grant = throttle.take(batch, wanted)
+    grant = throttle.acquire(batch, wanted)
     began, handed = time.monotonic(), 0
     accepted: list[Move] = []
     receipts: list[Receipt] = []
@@ -89,7 +89,7 @@ def _limit_submissions(
     for source, submission in waiting:
         if most <= 0:
             return
-        yield source, submission.first(most)
+        yield source, submission.truncated(most)
         most -= len(submission.numbers)
 
 
@@ -152,7 +152,7 @@ def deliver(database: Database, batch: Batch, gateway: Gateway, author: Author) 
     if awaited or known.receipts_due_at is not None:
         news = gateway.receipts(batch, awaited, started_at)
         # All up to now was told, whatever the gateway says of when there is more.
-        again = None if news.again is None else max(news.again, started_at + 1)
+        again = None if news.next_poll_at is None else max(news.next_poll_at, started_at + 1)
         if news.items or again != known.receipts_due_at or reported:
             with open_entry(
                 database, batch, Step.DELIVER, author, started_at=started_at
@@ -198,14 +198,14 @@ def engage(database: Database, batch: Batch, gateway: Gateway, author: Author) -
     since = known.engagement_due_at
     if since is not None:
         news = gateway.engagement(batch, delivered, since, started_at)
-        if news.items or news.again != since or reported:
+        if news.items or news.next_poll_at != since or reported:
             with open_entry(database, batch, Step.ENGAGE, author, started_at=started_at) as written:
                 told = inbound.claim_reports(written, DueKind.ENGAGEMENT)
                 reached = set(delivered.numbers) if told.received_at else set[int]()
                 counting = [event for event in told.received_at if event.number in reached]
                 engagement.record_engagement(written, [*news.items, *counting])
                 replace_due_time(
-                    written, DueKind.ENGAGEMENT, news.again, last_step_id=known.last_step_id
+                    written, DueKind.ENGAGEMENT, news.next_poll_at, last_step_id=known.last_step_id
                 )
                 # Nobody reads what did not arrive; that it did may be written down a little later.
                 rest = [event for event in told.received_at if event.number not in reached]

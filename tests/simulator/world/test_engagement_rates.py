@@ -120,17 +120,17 @@ def test_the_gateway_tells_each_event_once_in_any_steps(database: Database) -> N
     batch = Batch(campaign=SPRING, batch=0, first=0, size=1_000)
     delivered = DeliveredMessages(range(10, 1_000, 2), range(0, 495_000, 1_000))
     whole = gateway.engagement(batch, delivered, 0, 1_000 * HOUR)
-    assert whole.again is None
+    assert whole.next_poll_at is None
     told: list[EngagementEvent] = []
     since = 0
     for now in range(0, 100 * HOUR, HOUR):
         news = gateway.engagement(batch, delivered, since, now)
         assert all(since <= event.at <= now for event in news.items)
         told += news.items
-        if news.again is None:
+        if news.next_poll_at is None:
             break
-        assert now < news.again
-        since = news.again
+        assert now < news.next_poll_at
+        since = news.next_poll_at
     assert sorted(told) == sorted(whole.items)
     done = draw_engagement_events(KEEN, 42, SPRING.name, 10, 990)
     assert len(told) == (done.places % 2 == 0).sum()

@@ -1,4 +1,4 @@
-"""A gateway's rate: played in virtual time against the script itself, and for real on a Valkey."""
+"""A gateway's rate: the script in virtual time, and processes on a real Valkey."""
 
 import random
 import time
@@ -27,30 +27,31 @@ from workers import runtime, tasks
 from workers.gateways.throttle import MAX_DELAY, Grant, RateLimit, SharedThrottle, UnlimitedThrottle
 from workers.upkeep.broker import make_broker_client
 
-SIZE = 10_000
-"""Messages of a batch."""
+BATCH_SIZE = 10_000
 
-LATE = 0.1
-"""Seconds by which a task comes late at most: the timers of a worker are as precise as that."""
+MAX_LATENESS_SECONDS = 0.1
+"""Longest delay of a task after its turn: the precision of a worker's timers."""
 
-HANDOVER = 0.02
-"""Seconds from a grant to the acceptance at most."""
+MAX_ACCEPTANCE_SECONDS = 0.02
+"""Longest time from a grant to the acceptance of its messages."""
 
-ASKS = 20
-"""Questions a second that waiting batches may ask, all together."""
+MAX_REQUESTS_PER_SECOND = 20
+"""Most requests per second of all waiting batches together."""
 
-HIGHEST = 1.1
-LOWEST = 0.9
-"""What the busiest second, and a run that is limited by it, may have of a rate."""
+MAX_SHARE = 1.1
+"""Highest share of the rate in any window."""
+
+MIN_SHARE = 0.9
+"""Lowest share of the rate over a whole run."""
 
 
 def batch_of(number: int) -> Batch:
-    return Batch(campaign=SPRING, batch=number, first=number * SIZE, size=SIZE)
+    return Batch(campaign=SPRING, batch=number, first=number * BATCH_SIZE, size=BATCH_SIZE)
 
 
 @dataclass
 class Broker:
-    """A Redis whose clock is set by the test."""
+    """A Redis with a clock that the test sets."""
 
     now: float = 1_800_000_000.0
     client: Redis = field(default_factory=FakeRedis)
@@ -61,41 +62,48 @@ class Broker:
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
-    made = Broker()
-    monkeypatch.setattr(server_mixin, "time", SimpleNamespace(time=lambda: made.now))
-    with closing(made.client):
-        yield made
+    fake = Broker()
+    monkeypatch.setattr(server_mixin, "time", SimpleNamespace(time=lambda: fake.now))
+    with closing(fake.client):
+        yield fake
 
 
 @dataclass
-class Played:
-    """What came of a play: moments in seconds since its beginning, and messages."""
+class Playback:
+    """The record of requests in virtual time.
+
+    Attributes:
+        seconds: the length of the playback.
+        accepted: (second, messages) of each acceptance.
+        requests: the second of each request.
+        messages: accepted messages by batch.
+    """
 
     seconds: float
     accepted: list[tuple[float, int]] = field(default_factory=list)
-    asked: list[float] = field(default_factory=list)
-    got: dict[int, int] = field(default_factory=dict)
+    requests: list[float] = field(default_factory=list)
+    messages: dict[int, int] = field(default_factory=dict)
 
     def busiest(self, window: float = 1.0) -> int:
-        """The most messages that were accepted in any window of so many seconds."""
-        return busiest(self.accepted, window)
+        """Return the most messages that were accepted in any window of this many seconds."""
+        return count_busiest_window(self.accepted, window)
 
     def check(self, rate: float, window: float = 1.0) -> None:
-        """See that a rate, in messages a second, was neither broken nor left unused."""
-        assert self.busiest(window) <= HIGHEST * rate * window
-        assert self.mean() >= LOWEST * rate
+        """Assert that a rate, in messages per second, was neither exceeded nor left unused."""
+        assert self.busiest(window) <= MAX_SHARE * rate * window
+        assert self.mean() >= MIN_SHARE * rate
 
     def mean(self, since: float = 0) -> float:
-        """Messages accepted a second."""
+        """Return the accepted messages per second."""
         return sum(n for at, n in self.accepted if at >= since) / (self.seconds - since)
 
-    def asks(self, since: float = 0) -> float:
-        """Questions a second, once every batch has asked."""
-        return sum(at >= since for at in self.asked) / (self.seconds - since)
+    def requests_per_second(self, since: float = 0) -> float:
+        """Return the requests per second from a second of the playback on."""
+        return sum(at >= since for at in self.requests) / (self.seconds - since)
 
 
-def busiest(accepted: list[tuple[float, int]], window: float) -> int:
-    """The most messages in any window, its end not included."""
+def count_busiest_window(accepted: list[tuple[float, int]], window: float) -> int:
+    """Return the most messages in any half-open window."""
     events = sorted(accepted)
     most = held = first = 0
     for at, messages in events:
@@ -114,41 +122,48 @@ def play(
     seconds: float,
     *,
     size: int = 10**9,
-    late: float = LATE,
+    late: float = MAX_LATENESS_SECONDS,
     dies: Callable[[int, float], bool] | None = None,
     at: dict[float, Callable[[], object]] | None = None,
-) -> Played:
-    """Let batches ask in virtual time, each task a little late, until the time is over.
+) -> Playback:
+    """Let batches send requests in virtual time, each task a little late.
 
-    ``dies`` says of a batch, and a moment, whether its task is never seen again; ``at`` is what
-    else happens.
+    Args:
+        broker: the broker, whose clock is moved.
+        throttle: the throttle to test.
+        batches: the number of batches.
+        seconds: when to stop.
+        size: messages of a batch.
+        late: longest delay of a task after its turn, in seconds.
+        dies: returns whether the task of a batch dies at a second.
+        at: other events, by second.
     """
-    chance = random.Random(1)  # noqa: S311  # nothing to keep secret
-    began = broker.now
-    played = Played(seconds)
-    left = dict.fromkeys(range(batches), size)
-    agenda = [(chance.uniform(0, late), number) for number in range(batches)]
-    happenings = sorted((at or {}).items(), reverse=True)
+    rng = random.Random(1)  # noqa: S311  # not for cryptography
+    started_at = broker.now
+    playback = Playback(seconds)
+    remaining = dict.fromkeys(range(batches), size)
+    agenda = [(rng.uniform(0, late), number) for number in range(batches)]
+    events_due = sorted((at or {}).items(), reverse=True)
     agenda.sort()
     while agenda:
         now, number = heappop(agenda)
         if now > seconds:
             break
-        while happenings and happenings[-1][0] <= now:
-            happenings.pop()[1]()
+        while events_due and events_due[-1][0] <= now:
+            events_due.pop()[1]()
         if dies and dies(number, now):
             continue
-        broker.now = began + now
-        grant = throttle.take(batch_of(number), min(left[number], SIZE))
-        played.asked.append(now)
+        broker.now = started_at + now
+        grant = throttle.acquire(batch_of(number), min(remaining[number], BATCH_SIZE))
+        playback.requests.append(now)
         if grant.messages:
-            played.accepted.append((now + chance.uniform(0, HANDOVER), grant.messages))
-            played.got[number] = played.got.get(number, 0) + grant.messages
-            left[number] -= grant.messages
-        if left[number]:
-            again = now + grant.delay.total_seconds() + chance.uniform(0.002, late)
-            heappush(agenda, (again, number))
-    return played
+            playback.accepted.append((now + rng.uniform(0, MAX_ACCEPTANCE_SECONDS), grant.messages))
+            playback.messages[number] = playback.messages.get(number, 0) + grant.messages
+            remaining[number] -= grant.messages
+        if remaining[number]:
+            next_request = now + grant.delay.total_seconds() + rng.uniform(0.002, late)
+            heappush(agenda, (next_request, number))
+    return playback
 
 
 @pytest.mark.parametrize("batches", [1, 20, 300])
@@ -157,203 +172,203 @@ def test_every_second_and_the_whole_run_keep_to_the_rate(
     broker: Broker, rate: int, batches: int
 ) -> None:
     seconds = 60 if rate < 10 else 20
-    played = play(broker, broker.throttle(rate), batches, seconds)
-    played.check(rate)
-    assert played.asks(since=1) <= ASKS
+    playback = play(broker, broker.throttle(rate), batches, seconds)
+    playback.check(rate)
+    assert playback.requests_per_second(since=1) <= MAX_REQUESTS_PER_SECOND
 
 
 @pytest.mark.parametrize(
     ("rate", "speed"), [(100, 0.1), (1, 5), (100, 20), (1, 1440)], ids=lambda value: f"{value:g}"
 )
-def test_time_may_run_faster_or_slower(broker: Broker, rate: int, speed: float) -> None:
-    played = play(broker, broker.throttle(rate, speed), 20, max(20, 4 / speed))
-    played.check(rate * speed, max(1, 1 / speed))
+def test_the_rate_follows_the_speed_of_the_run(broker: Broker, rate: int, speed: float) -> None:
+    playback = play(broker, broker.throttle(rate, speed), 20, max(20, 4 / speed))
+    playback.check(rate * speed, max(1, 1 / speed))
 
 
-def test_each_gets_its_share(broker: Broker) -> None:
-    got = play(broker, broker.throttle(100), 20, 60).got
-    assert len(got) == 20
-    assert max(got.values()) <= 1.5 * min(got.values())
+def test_batches_get_equal_shares(broker: Broker) -> None:
+    messages = play(broker, broker.throttle(100), 20, 60).messages
+    assert len(messages) == 20
+    assert max(messages.values()) <= 1.5 * min(messages.values())
 
 
-def test_all_get_something_before_one_gets_more(broker: Broker) -> None:
-    got = play(broker, broker.throttle(9), 300, 60).got
-    assert len(got) == 300
+def test_each_batch_gets_a_message_before_one_gets_two_turns(broker: Broker) -> None:
+    messages = play(broker, broker.throttle(9), 300, 60).messages
+    assert len(messages) == 300
 
 
 @pytest.mark.parametrize("rate", [10, 100, 5_000])
-def test_the_dead_in_the_line_leave_what_was_theirs(broker: Broker, rate: int) -> None:
-    played = play(
+def test_the_share_of_dead_tasks_is_used(broker: Broker, rate: int) -> None:
+    playback = play(
         broker, broker.throttle(rate), 100, 30, dies=lambda number, now: now > 5 and number % 2 == 0
     )
-    played.check(rate)
+    playback.check(rate)
 
 
-def test_rare_turns_of_the_dead_are_found_by_those_who_look(broker: Broker) -> None:
-    played = play(
+def test_rare_turns_of_dead_tasks_are_found_by_probes(broker: Broker) -> None:
+    playback = play(
         broker, broker.throttle(1), 100, 120, dies=lambda number, now: now > 5 and number % 2 == 0
     )
-    assert played.busiest() == 1
-    assert played.mean() >= 0.8
+    assert playback.busiest() == 1
+    assert playback.mean() >= 0.8
 
 
-def test_small_batches_do_not_hold_each_other_up(broker: Broker) -> None:
-    played = play(broker, broker.throttle(100), 300, 3.3, size=1)
-    assert sum(played.got.values()) == 300
-    assert played.busiest() <= HIGHEST * 100
+def test_small_batches_do_not_delay_each_other(broker: Broker) -> None:
+    playback = play(broker, broker.throttle(100), 300, 3.3, size=1)
+    assert sum(playback.messages.values()) == 300
+    assert playback.busiest() <= MAX_SHARE * 100
 
 
 @pytest.mark.parametrize(("rate", "late"), [(3, 0.2), (100, 0.3)])
-def test_tasks_that_are_very_late_do_not_lose_the_rate(
-    broker: Broker, rate: int, late: float
-) -> None:
+def test_very_late_tasks_keep_the_rate(broker: Broker, rate: int, late: float) -> None:
     play(broker, broker.throttle(rate), 20, 60, late=late).check(rate)
 
 
 @pytest.mark.parametrize("rate", [10, 100, 5_000])
-def test_a_broker_that_forgets_everything_grants_one_portion_too_many(
-    broker: Broker, rate: int
-) -> None:
-    played = play(broker, broker.throttle(rate), 20, 10, at={4.1: broker.client.flushall})
-    assert (
-        played.busiest()
-        <= RateLimit(rate=rate).window_limit + RateLimit(rate=rate).messages_per_turn
-    )
-    assert played.mean() >= LOWEST * rate
+def test_a_broker_that_loses_its_memory_grants_one_turn_too_many(broker: Broker, rate: int) -> None:
+    playback = play(broker, broker.throttle(rate), 20, 10, at={4.1: broker.client.flushall})
+    rate_limit = RateLimit(rate=rate)
+    assert playback.busiest() <= rate_limit.window_limit + rate_limit.messages_per_turn
+    assert playback.mean() >= MIN_SHARE * rate
 
 
-def test_a_pause_saves_nothing_up(broker: Broker) -> None:
+def test_a_pause_saves_no_messages_up(broker: Broker) -> None:
     throttle = broker.throttle(100)
     play(broker, throttle, 1, 2, size=100)
     broker.now += 60
     assert play(broker, throttle, 20, 0.2).busiest() <= 0.4 * 100
 
 
-def test_who_comes_early_or_twice_keeps_their_place(broker: Broker) -> None:
+def test_a_batch_that_comes_early_or_twice_keeps_its_turn(broker: Broker) -> None:
     throttle = broker.throttle(100)
     first, second = batch_of(1), batch_of(2)
-    throttle.take(first, SIZE)
-    told = throttle.take(second, SIZE)
-    assert told.messages == 0
+    throttle.acquire(first, BATCH_SIZE)
+    grant = throttle.acquire(second, BATCH_SIZE)
+    assert grant.messages == 0
     broker.now += 0.01
-    assert throttle.take(second, SIZE) == Grant(0, told.delay - timedelta(milliseconds=10))
-    assert throttle.take(second, SIZE) == Grant(0, told.delay - timedelta(milliseconds=10))
-    broker.now += told.delay.total_seconds()
-    assert throttle.take(second, SIZE).messages
-    assert throttle.take(second, SIZE).messages == 0
+    assert throttle.acquire(second, BATCH_SIZE) == Grant(
+        0, grant.delay - timedelta(milliseconds=10)
+    )
+    assert throttle.acquire(second, BATCH_SIZE) == Grant(
+        0, grant.delay - timedelta(milliseconds=10)
+    )
+    broker.now += grant.delay.total_seconds()
+    assert throttle.acquire(second, BATCH_SIZE).messages
+    assert throttle.acquire(second, BATCH_SIZE).messages == 0
 
 
-def test_nobody_is_told_to_wait_longer_than_the_broker_has_patience(broker: Broker) -> None:
+def test_a_delay_is_shorter_than_the_visibility_timeout(broker: Broker) -> None:
     throttle = broker.throttle(1)
-    waits = [throttle.take(batch_of(number), SIZE).delay for number in range(400)]
-    assert max(waits) == MAX_DELAY
+    delays = [throttle.acquire(batch_of(number), BATCH_SIZE).delay for number in range(400)]
+    assert max(delays) == MAX_DELAY
 
 
-def test_gateways_of_other_names_are_others(broker: Broker) -> None:
-    assert broker.throttle(1, name="1").take(batch_of(1), 1) == Grant(1)
-    assert broker.throttle(1, name="2").take(batch_of(1), 1) == Grant(1)
-    assert broker.throttle(1, name="2").take(batch_of(2), 1).messages == 0
+def test_gateways_of_different_names_are_independent(broker: Broker) -> None:
+    assert broker.throttle(1, name="1").acquire(batch_of(1), 1) == Grant(1)
+    assert broker.throttle(1, name="2").acquire(batch_of(1), 1) == Grant(1)
+    assert broker.throttle(1, name="2").acquire(batch_of(2), 1).messages == 0
 
 
-def test_a_clock_that_is_set_back_stops_nothing(broker: Broker) -> None:
+def test_a_clock_that_is_set_back_does_not_stop_the_gateway(broker: Broker) -> None:
     throttle = broker.throttle(100)
     play(broker, throttle, 20, 2)
     broker.now -= 3600
     play(broker, throttle, 20, 10).check(100)
 
 
-def test_a_script_that_was_forgotten_is_loaded_again(broker: Broker) -> None:
+def test_a_flushed_script_is_loaded_again(broker: Broker) -> None:
     throttle = broker.throttle(1)
-    throttle.take(batch_of(1), 1)
+    throttle.acquire(batch_of(1), 1)
     broker.client.script_flush()
-    assert throttle.take(batch_of(2), 1).messages == 0
+    assert throttle.acquire(batch_of(2), 1).messages == 0
 
 
-def test_what_is_kept_in_the_broker_expires(broker: Broker) -> None:
+def test_the_state_in_the_broker_expires(broker: Broker) -> None:
     throttle = broker.throttle(1)
     for number in range(3):
-        throttle.take(batch_of(number), SIZE)
+        throttle.acquire(batch_of(number), BATCH_SIZE)
     keys = broker.client.keys()
     assert keys
     assert all(0 < broker.client.ttl(key) <= 600 for key in keys)
 
 
-def test_nothing_wanted_is_nothing_asked(broker: Broker) -> None:
-    assert broker.throttle(1).take(batch_of(1), 0) == Grant(0)
+def test_a_request_for_no_messages_does_not_ask_the_broker(broker: Broker) -> None:
+    assert broker.throttle(1).acquire(batch_of(1), 0) == Grant(0)
     assert not broker.client.keys()
 
 
 @pytest.fixture
-def settled() -> Iterator[None]:
-    """A worker process without anything of another test."""
+def clean_process() -> Iterator[None]:
+    """Drop what a worker process caches, before and after the test."""
     runtime.set_up_pool_process()
     yield
     runtime.set_up_pool_process()
 
 
-def test_without_a_rate_no_broker_is_asked(settled: None) -> None:
+def test_a_gateway_without_a_rate_needs_no_broker(clean_process: None) -> None:
     assert isinstance(runtime.throttle_of(SPRING), UnlimitedThrottle)
 
 
-def test_a_rate_needs_a_broker(settled: None) -> None:
+def test_a_rate_needs_a_broker(clean_process: None) -> None:
     with pytest.raises(UsageError, match="SENDTRACE_BROKER_URL"):
         runtime.throttle_of(replace(SPRING, gateway_rate=1))
 
 
 def test_a_gateway_has_one_throttle_for_all_its_campaigns(
-    settled: None, monkeypatch: pytest.MonkeyPatch, broker_url: str
+    clean_process: None, monkeypatch: pytest.MonkeyPatch, broker_url: str
 ) -> None:
     monkeypatch.setenv("SENDTRACE_BROKER_URL", broker_url)
     limited = replace(SPRING, gateway_rate=1, started_at=SystemClock().now())
     other = replace(limited, id=2, name="summer")
     of_another_database = replace(limited, started_at=limited.started_at + 1)
-    took = [
-        runtime.throttle_of(campaign).take(Batch(campaign=campaign, batch=0, first=0, size=SIZE), 1)
+    grants = [
+        runtime.throttle_of(campaign).acquire(
+            Batch(campaign=campaign, batch=0, first=0, size=BATCH_SIZE), 1
+        )
         for campaign in (limited, other, of_another_database)
     ]
-    assert [grant.messages for grant in took] == [1, 0, 1]
+    assert [grant.messages for grant in grants] == [1, 0, 1]
 
 
-def test_trouble_with_the_broker_passes() -> None:
+def test_broker_errors_are_transient() -> None:
     assert issubclass(RedisError, tasks.TRANSIENT_ERRORS)
 
 
-def together(barrier: Barrier) -> None:
-    """Begin when all have begun."""
+def wait_for_all(barrier: Barrier) -> None:
+    """Wait until all processes have started."""
     barrier.wait(TIMEOUT_SECONDS)
 
 
 def hammer(url: str, numbers: range, rate: int, seconds: float) -> list[tuple[float, int]]:
-    """Ask for some batches in real time: when, and how many messages were granted."""
+    """Send requests for some batches in real time; return (time, messages) of each grant."""
     answers: list[tuple[float, int]] = []
     timer = Event()
     with closing(make_broker_client(url, timeout=5)) as client:
         throttle = SharedThrottle(client, "hammered", RateLimit(rate=rate))
         agenda = [(time.time(), number) for number in numbers]
-        until = time.time() + seconds
-        while agenda[0][0] < until:
+        deadline = time.time() + seconds
+        while agenda[0][0] < deadline:
             due, number = heappop(agenda)
             timer.wait(max(0, due - time.time()))
-            grant = throttle.take(batch_of(number), SIZE)
+            grant = throttle.acquire(batch_of(number), BATCH_SIZE)
             answers.append((time.time(), grant.messages))
             heappush(agenda, (time.time() + grant.delay.total_seconds(), number))
     return answers
 
 
 @pytest.mark.parametrize("rate", [20, 2_000])
-def test_processes_that_ask_a_real_broker_keep_to_the_rate(broker_url: str, rate: int) -> None:
+def test_processes_on_a_real_broker_keep_to_the_rate(broker_url: str, rate: int) -> None:
     processes, batches, seconds = 4, 10, 3
     context = get_context("spawn")
     with closing(make_broker_client(broker_url, timeout=5)) as client:
         for key in client.scan_iter("sendtrace:rate:hammered:*"):
             client.delete(key)
     with ProcessPoolExecutor(
-        processes, context, initializer=together, initargs=(context.Barrier(processes),)
+        processes, context, initializer=wait_for_all, initargs=(context.Barrier(processes),)
     ) as pool:
-        parts = [range(each * batches, (each + 1) * batches) for each in range(processes)]
+        parts = [range(index * batches, (index + 1) * batches) for index in range(processes)]
         futures = [pool.submit(hammer, broker_url, part, rate, seconds) for part in parts]
-        answers = [answer for each in futures for answer in each.result(TIMEOUT_SECONDS)]
+        answers = [answer for future in futures for answer in future.result(TIMEOUT_SECONDS)]
     granted = sum(messages for _, messages in answers)
-    assert busiest(answers, 1.0) <= HIGHEST * rate
-    assert granted >= LOWEST * rate * seconds
-    assert len(answers) <= processes * batches + 2 * ASKS * seconds
+    assert count_busiest_window(answers, 1.0) <= MAX_SHARE * rate
+    assert granted >= MIN_SHARE * rate * seconds
+    assert len(answers) <= processes * batches + 2 * MAX_REQUESTS_PER_SECOND * seconds

@@ -360,7 +360,7 @@ class Granting:
     messages: int
     delay: timedelta
 
-    def take(self, _batch: Batch, _wanted: int) -> Grant:
+    def acquire(self, _batch: Batch, _wanted: int) -> Grant:
         return Grant(self.messages, self.delay)
 
 
