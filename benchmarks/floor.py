@@ -11,7 +11,7 @@ import psycopg
 import sqlalchemy as sa
 
 from tracker.store.database import Database
-from tracker.store.schema import messages, transitions
+from tracker.store.schema.messages import messages, transitions
 
 TABLES = (messages, transitions)
 

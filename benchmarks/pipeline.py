@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from benchmarks import memory
 from tracker.clock import to_seconds
 from tracker.store.database import connect
-from tracker.store.schema import recoveries, runs
+from tracker.store.schema.catalog import runs
+from tracker.store.schema.work import recoveries
 
 SCENARIO = """\
 name = "benchmark"

@@ -23,7 +23,7 @@ from tracker.record.receipts import Receipt
 from tracker.settings import load_settings
 from tracker.status import Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import messages, transitions
+from tracker.store.schema.messages import messages, transitions
 from workers.runtime import GC_THRESHOLD
 
 BATCH_SIZE = 10_000

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tracker.queries.report import make_reports
 from tracker.record import catalog
 from tracker.store.database import Database, connect
-from tracker.store.schema import messages
+from tracker.store.schema.messages import messages
 
 TIMING_COUNT = 7
 """Timings of each side, after one that warms up."""

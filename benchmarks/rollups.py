@@ -20,7 +20,7 @@ from tracker.record.rollup import roll_up_engagement
 from tracker.settings import load_settings
 from tracker.status import Engagement, Step
 from tracker.store.database import Database
-from tracker.store.schema import engagement_tallies, engagements
+from tracker.store.schema.engagement import engagement_tallies, engagements
 
 TIMING_COUNT = 3
 """Timings of each side, after one that warms up."""

@@ -20,14 +20,18 @@ from sqlalchemy import (
 from tracker.settings import Settings
 from tracker.status import LEGAL_TRANSITIONS, Status
 from tracker.store.database import Database, check_reachable, connect
-from tracker.store.migrate import migrate
-from tracker.store.schema import metadata as tracker_metadata
+from tracker.store.migrate import Migrations, migrate
+from tracker.store.schema.metadata import NAMING_CONVENTION
 
-MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
+SIMULATOR_MIGRATIONS = Migrations(
+    layer="simulator",
+    versions=Path(__file__).parent / "migrations" / "versions",
+    head="0001_initial",
+)
 
 GATEWAY_OUTCOMES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
 
-metadata = MetaData(naming_convention=tracker_metadata.naming_convention)
+metadata = MetaData(naming_convention=NAMING_CONVENTION)
 
 acceptances = Table(
     "gateway_ledger",
@@ -45,9 +49,8 @@ acceptances = Table(
     ),
     CheckConstraint("due_at >= accepted_at", name="due_at"),
     sqlite_with_rowid=False,
-    comment="Messages that the simulated gateway accepted, once an attempt; repeats counts how"
-    " often it was given one again. The receipt with the outcome is out from due_at on; null is"
-    " never, it was lost.",
+    comment="Messages that the simulated gateway accepted, by attempt. repeats: later submissions of the"
+    " same attempt. due_at: when the receipt of the outcome is available; null if it was lost.",
 )
 
 notices = Table(
@@ -60,8 +63,8 @@ notices = Table(
     Column("copy", SmallInteger, primary_key=True, autoincrement=False),
     Column("due_at", BigInteger, nullable=False),
     sqlite_with_rowid=False,
-    comment="What the simulated gateway says beside the outcomes: receipts twice, those of an"
-    " earlier attempt again, late bounces. Out from due_at on.",
+    comment="Receipts of the simulated gateway besides the outcomes: duplicates, receipts of an earlier"
+    " attempt, late bounces. due_at: when the receipt is available.",
 )
 
 rejections = Table(
@@ -72,7 +75,7 @@ rejections = Table(
     Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
     Column("times", Integer, nullable=False),
     sqlite_with_rowid=False,
-    comment="How often the simulated gateway refused a message for now, before it accepted it.",
+    comment="Temporary rejections of a message by the simulated gateway before it accepted the message.",
 )
 
 refused_calls = Table(
@@ -82,7 +85,7 @@ refused_calls = Table(
     Column("campaign_id", Integer, nullable=False),
     Column("at", BigInteger, nullable=False),
     Index(None, "campaign_id"),
-    comment="Calls on the simulated gateway while it was away.",
+    comment="Calls to the simulated gateway while it was unavailable.",
 )
 
 magic = Table(
@@ -92,7 +95,7 @@ magic = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("magic", SmallInteger, nullable=False),
     sqlite_with_rowid=False,
-    comment="Recipients whose address forces what they do.",
+    comment="Recipients whose address forces an outcome. magic: the code of that outcome.",
 )
 
 results = Table(
@@ -103,8 +106,8 @@ results = Table(
     Column("version", Integer, nullable=False),
     Column("summary", Text, nullable=False),
     Column("timeseries", Text, nullable=False),
-    comment="What came of runs: summary.json and timeseries.csv as texts, by the version of their"
-    " schema. Runs that repeat each other are one series, named after the first.",
+    comment="Results of runs. summary, timeseries: the texts of summary.json and timeseries.csv. version:"
+    " of their format. series: the id of the first of the runs that repeat each other.",
 )
 
 driver_acknowledgements = Table(
@@ -116,8 +119,8 @@ driver_acknowledgements = Table(
     Column("at", BigInteger, nullable=False),
     CheckConstraint("size >= 1", name="size"),
     sqlite_with_rowid=False,
-    comment="What the driver was told is queued: message numbers first … first + size - 1, written"
-    " down after the record had taken them. at is real time.",
+    comment="Message numbers first to first + size - 1 that the driver knows to be queued, recorded after"
+    " their batch. at: real time.",
 )
 
 SQLITE_LEDGER_STATISTICS = (
@@ -129,7 +132,7 @@ SQLITE_LEDGER_STATISTICS = (
 
 def migrate_simulator_tables(database: Database) -> None:
     """Bring the simulator's tables up to date."""
-    migrate(database, "simulator", MIGRATIONS)
+    migrate(database, SIMULATOR_MIGRATIONS)
 
 
 def open_database(settings: Settings) -> Database:

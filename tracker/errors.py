@@ -21,6 +21,10 @@ class DatabaseTooNew(UsageError):
     """The database was made by a newer version of sendtrace."""
 
 
+class DatabaseTooOld(UsageError):
+    """An unreleased version of sendtrace made the database."""
+
+
 class DatabaseFailed(SendtraceError):
     """The database stopped answering, or refused what it was asked."""
 

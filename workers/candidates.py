@@ -13,7 +13,7 @@ from tracker.record import allowance
 from tracker.record.catalog import Campaign, Organization
 from tracker.status import Step
 from tracker.store.database import Database
-from tracker.store.schema import customers
+from tracker.store.schema.catalog import customers
 from workers.services.base import (
     Coupon,
     ServiceAnswers,

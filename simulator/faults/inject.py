@@ -26,7 +26,8 @@ from tracker.errors import UsageError
 from tracker.settings import Settings
 from tracker.status import Status
 from tracker.store.database import Database
-from tracker.store.schema import runs, transitions
+from tracker.store.schema.catalog import runs
+from tracker.store.schema.messages import transitions
 
 POLL_SECONDS = 0.1
 """Seconds between two looks whether it is time for a fault, or whether there is what it harms."""

@@ -24,7 +24,7 @@ from simulator.schema import results
 from tracker.clock import Instant
 from tracker.errors import NotFound, UsageError
 from tracker.store.database import Database
-from tracker.store.schema import runs
+from tracker.store.schema.catalog import runs
 
 SUMMARY_FILE, TIMESERIES_FILE, PAGE_FILE = "summary.json", "timeseries.csv", "report.html"
 

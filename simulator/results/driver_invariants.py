@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from simulator.schema import driver_acknowledgements
 from tracker.audit.invariants import Invariant
 from tracker.status import IN_PROGRESS_STATUSES, Status
-from tracker.store.schema import campaigns, messages, runs
+from tracker.store.schema.catalog import campaigns, runs
+from tracker.store.schema.messages import messages
 
 
 def _select_unsettled_acknowledged(ids: Sequence[int]) -> sa.Select[Any]:

@@ -9,7 +9,8 @@ from simulator.scenario.sections import SIMULATED_GATEWAY_KIND
 from simulator.schema import GATEWAY_OUTCOMES, acceptances
 from tracker.audit.invariants import Invariant
 from tracker.status import Status
-from tracker.store.schema import campaigns, gateways, messages, transitions
+from tracker.store.schema.catalog import campaigns, gateways
+from tracker.store.schema.messages import messages, transitions
 
 
 def _select_unrecorded_acceptances(ids: Sequence[int]) -> sa.Select[Any]:

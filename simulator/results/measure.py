@@ -30,7 +30,7 @@ from tracker.queries.latencies import (
 )
 from tracker.queries.report import Report
 from tracker.queries.workload import Workload, read_workloads
-from tracker.store.schema import steps
+from tracker.store.schema.work import steps
 from workers.queues import QUEUES
 
 MAX_CURVE_POINTS = 300

@@ -16,7 +16,7 @@ from simulator.setup.record import RunCampaign
 from simulator.world import ledger
 from tracker.record import receipts
 from tracker.status import FINAL_STATUSES, SENT_STATUSES, Engagement, Reason, ReceiptVerdict, Status
-from tracker.store.schema import NO_REASON, messages, transitions
+from tracker.store.schema.messages import NO_REASON, messages, transitions
 
 MAX_EXAMPLES = 5
 """Messages that differ from their prediction and are named; all are counted."""

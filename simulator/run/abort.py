@@ -37,7 +37,8 @@ from tracker.queries.latencies import (
 )
 from tracker.queries.report import Report
 from tracker.status import IN_PROGRESS_STATUSES, Status
-from tracker.store.schema import batches, tallies
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.messages import tallies
 
 FigureRange = tuple[float, float]
 """The least and the most that a figure can end as."""

@@ -18,7 +18,7 @@ from simulator.setup.census import AudienceScanner
 from simulator.world.defects import DEFECT_FIELDS, NO_DEFECT, draw_defects
 from tracker.status import Reason
 from tracker.store.database import Database
-from tracker.store.schema import customers
+from tracker.store.schema.catalog import customers
 
 CHUNK_CUSTOMERS = 10_000
 """Customers that are recorded in one transaction."""

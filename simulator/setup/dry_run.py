@@ -15,7 +15,7 @@ from simulator.setup.record import AudienceRejects, record_run
 from tracker.settings import Settings
 from tracker.status import Reason
 from tracker.store.database import Database
-from tracker.store.schema import customers
+from tracker.store.schema.catalog import customers
 from workers.checks.base import all_checks
 from workers.rules.rejudge import MESSAGES_PER_CHUNK, CheckErrors, Rules, verdicts
 from workers.services.base import load_services_factory

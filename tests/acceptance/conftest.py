@@ -4,12 +4,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
 
 from tests.support.browser import browser as browser
+from tests.support.postgresql import PostgresqlServer
 from tests.support.shell import Finished, Shell, make_scenario
 
 
@@ -47,13 +47,12 @@ def shell(make_shell: Callable[..., Shell]) -> Iterator[Shell]:
 
 
 @pytest.fixture(scope="session")
-def fresh_postgresql_url(postgresql_server: Any) -> str:
+def fresh_postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
     """The URL of a PostgreSQL database without any table."""
-    url = sa.make_url(postgresql_server.get_uri()).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        connection.execute(sa.text("CREATE DATABASE acceptance"))
-    return str(postgresql_server.get_uri("acceptance"))
+    name = f"acceptance_{uuid4().hex[:12]}"
+    postgresql_server.execute(f"CREATE DATABASE {name}")
+    yield postgresql_server.database_url(name)
+    postgresql_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

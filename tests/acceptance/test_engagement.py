@@ -17,7 +17,7 @@ from tracker.queries.report import make_reports
 from tracker.record import catalog
 from tracker.status import Engagement
 from tracker.store.database import connect
-from tracker.store.schema import engagements
+from tracker.store.schema.engagement import engagements
 
 SPEED = 8640
 DAY = timedelta(days=1)

@@ -20,7 +20,8 @@ from tracker.record.catalog import Batch, Campaign, CouponSeries, Organization
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
 from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database, connect
-from tracker.store.schema import batches, customers, messages, tallies
+from tracker.store.schema.catalog import batches, customers
+from tracker.store.schema.messages import messages, tallies
 from workers.services.base import Service, ServiceAnswers, ServiceName, ServiceUnavailable
 
 T = TypeVar("T")

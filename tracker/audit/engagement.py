@@ -8,7 +8,7 @@ from sqlalchemy import Select
 
 from tracker.record.engagement import event_tallies_query
 from tracker.status import IMPLIED_ENGAGEMENTS
-from tracker.store.schema import engagement_days, engagement_tallies, engagements
+from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
 
 
 def find_wrong_engagement_tallies(ids: Sequence[int]) -> Select[Any]:

@@ -11,17 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy import Select
 
 from tracker.status import IN_PROGRESS_STATUSES, LEGAL_TRANSITIONS, Reason, Status
-from tracker.store.schema import (
-    NO_REASON,
-    batches,
-    campaigns,
-    customers,
-    messages,
-    runs,
-    steps,
-    tallies,
-    transitions,
-)
+from tracker.store.schema.catalog import batches, campaigns, customers, runs
+from tracker.store.schema.messages import NO_REASON, messages, tallies, transitions
+from tracker.store.schema.work import steps
 
 NO_STATUS = -1
 """Stands for the status before the first."""

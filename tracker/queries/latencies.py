@@ -15,7 +15,8 @@ from tracker.clock import Instant, to_real_seconds, to_seconds
 from tracker.record.catalog import Campaign
 from tracker.status import LEGAL_TRANSITIONS, SENT_STATUSES, Status, Step, is_settled
 from tracker.store.arrays import read_columns
-from tracker.store.schema import steps, tallies, transitions
+from tracker.store.schema.messages import tallies, transitions
+from tracker.store.schema.work import steps
 
 MESSAGES_PER_CHUNK = 25_000
 """Messages that are read at a time: what bounds the memory."""

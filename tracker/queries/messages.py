@@ -14,7 +14,9 @@ from sqlalchemy import Connection
 from tracker.record.catalog import Campaign
 from tracker.status import Engagement, Reason, Status
 from tracker.store.database import Database
-from tracker.store.schema import NO_REASON, batches, customers, engagements, messages, tallies
+from tracker.store.schema.catalog import batches, customers
+from tracker.store.schema.engagement import engagements
+from tracker.store.schema.messages import NO_REASON, messages, tallies
 
 MAX_SCANNED_MESSAGES = 250_000
 """Messages that are looked at for one page, but at least those of a batch. A page of what is rare

@@ -21,7 +21,9 @@ from tracker.clock import Instant, to_run_microseconds, to_timedelta
 from tracker.record.catalog import Batch
 from tracker.status import IN_PROGRESS_STATUSES, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import batches, campaigns, messages, parts, tallies, transitions
+from tracker.store.schema.catalog import batches, campaigns
+from tracker.store.schema.messages import messages, tallies, transitions
+from tracker.store.schema.work import parts
 
 MIN_POLL_INTERVAL = timedelta(seconds=1)
 """Shortest real time between two polls of a gateway for the same batch; limits the polling load."""

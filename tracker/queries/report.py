@@ -25,8 +25,9 @@ from tracker.status import (
     Status,
     is_settled,
 )
-from tracker.store import schema
-from tracker.store.schema import NO_REASON, batches, runs, tallies
+from tracker.store.schema import catalog as catalog_tables
+from tracker.store.schema.catalog import batches, runs
+from tracker.store.schema.messages import NO_REASON, tallies
 
 
 @dataclass(frozen=True)
@@ -206,17 +207,17 @@ def _state_counts_query(wanted: Sequence[int]) -> sa.CompoundSelect[Any]:
     )
     recorded = (
         sa.select(
-            schema.campaigns.c.id,
+            catalog_tables.campaigns.c.id,
             sa.null(),
             sa.null(),
             sa.null(),
             sa.func.sum(batches.c.size),
             sa.func.max(runs.c.finished_at),
         )
-        .join(runs, runs.c.id == schema.campaigns.c.run_id)
-        .outerjoin(batches, batches.c.campaign_id == schema.campaigns.c.id)
-        .where(schema.campaigns.c.id.in_(wanted))
-        .group_by(schema.campaigns.c.id)
+        .join(runs, runs.c.id == catalog_tables.campaigns.c.run_id)
+        .outerjoin(batches, batches.c.campaign_id == catalog_tables.campaigns.c.id)
+        .where(catalog_tables.campaigns.c.id.in_(wanted))
+        .group_by(catalog_tables.campaigns.c.id)
     )
     return sa.union_all(states, recorded)
 

@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 from tracker.clock import Instant, to_real_seconds
 from tracker.record.catalog import Campaign
 from tracker.status import Status
-from tracker.store.schema import batches, tallies, transitions
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.messages import tallies, transitions
 
 STATUS_BY_STAGE = {
     "queued": Status.QUEUED,

@@ -17,8 +17,10 @@ from tracker.clock import Instant, to_real_seconds, to_run_microseconds
 from tracker.queries.next_step import BatchState, decide_step, has_next_step
 from tracker.record.catalog import Campaign, load_campaigns
 from tracker.status import Status, Step, is_settled
-from tracker.store import schema
-from tracker.store.schema import batches, parts, recoveries, reports, runs, tallies
+from tracker.store.schema import catalog as catalog_tables
+from tracker.store.schema.catalog import batches, runs
+from tracker.store.schema.messages import tallies
+from tracker.store.schema.work import parts, recoveries, reports
 
 STALLED_AFTER = timedelta(minutes=2)
 """Real time without progress after which a batch counts as stalled. A task may take as long, or
@@ -73,15 +75,15 @@ def find_unfinished_campaigns(connection: Connection, limit: int = MAX_CAMPAIGNS
     """
     reported = sa.select(reports.c.campaign_id).distinct()
     query = (
-        sa.select(schema.campaigns.c.id)
-        .join(runs, runs.c.id == schema.campaigns.c.run_id)
+        sa.select(catalog_tables.campaigns.c.id)
+        .join(runs, runs.c.id == catalog_tables.campaigns.c.run_id)
         .where(
             sa.or_(
                 sa.and_(runs.c.finished_at.is_(None), runs.c.given_up_at.is_(None)),
-                schema.campaigns.c.id.in_(reported),
+                catalog_tables.campaigns.c.id.in_(reported),
             )
         )
-        .order_by(schema.campaigns.c.id.desc())
+        .order_by(catalog_tables.campaigns.c.id.desc())
         .limit(limit)
     )
     return load_campaigns(connection, connection.scalars(query).all())

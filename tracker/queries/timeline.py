@@ -12,15 +12,9 @@ from tracker.clock import to_datetime
 from tracker.errors import NotFound
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Status, Step
-from tracker.store.schema import (
-    batches,
-    customers,
-    messages,
-    parts,
-    steps,
-    transition_details,
-    transitions,
-)
+from tracker.store.schema.catalog import batches, customers
+from tracker.store.schema.messages import messages, transition_details, transitions
+from tracker.store.schema.work import parts, steps
 
 MAX_NUMBER = 2**31 - 1
 """The largest number that the column holds; a person may type any."""

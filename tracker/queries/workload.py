@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from tracker.queries.latencies import Latencies
 from tracker.status import Step
 from tracker.store.arrays import read_columns
-from tracker.store.schema import steps
+from tracker.store.schema.work import steps
 
 STEP_CODES = {step: code for code, step in enumerate(Step)}
 

@@ -14,7 +14,8 @@ from tracker.clock import Instant, to_microseconds
 from tracker.record.catalog import Campaign
 from tracker.status import Status
 from tracker.store.database import Database
-from tracker.store.schema import campaigns, organizations, transitions
+from tracker.store.schema.catalog import campaigns, organizations
+from tracker.store.schema.messages import transitions
 
 MAX_MESSAGE_LIMIT = 2**31 - 1
 """No message limit is higher: what the database holds."""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row
 from tracker.clock import Clock, Instant, make_clock
 from tracker.errors import NotFound
 from tracker.status import Channel
-from tracker.store.schema import (
+from tracker.store.schema.catalog import (
     audiences,
     batches,
     campaigns,

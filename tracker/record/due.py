@@ -15,7 +15,8 @@ from sqlalchemy import Connection
 from tracker.clock import Instant
 from tracker.record.catalog import Batch
 from tracker.record.journal import Entry
-from tracker.store.schema import batches, steps
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.work import steps
 
 
 class DueKind(StrEnum):

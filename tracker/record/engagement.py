@@ -17,14 +17,8 @@ from sqlalchemy import Connection
 from tracker.clock import Instant, to_microseconds
 from tracker.record.journal import Entry
 from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement
-from tracker.store.schema import (
-    batches,
-    campaigns,
-    customers,
-    engagement_days,
-    engagement_tallies,
-    engagements,
-)
+from tracker.store.schema.catalog import batches, campaigns, customers
+from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
 
 QUARTER_MICROSECONDS = to_microseconds(timedelta(minutes=15))
 """Microseconds of a quarter of an hour: every time zone's days begin with one."""

@@ -24,7 +24,9 @@ from tracker.record.receipts import Receipt
 from tracker.status import IN_PROGRESS_STATUSES, Engagement, Status
 from tracker.store.arrays import read_columns
 from tracker.store.database import Database
-from tracker.store.schema import batches, reports, tallies
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.messages import tallies
+from tracker.store.schema.work import reports
 
 MAX_REPORT_WAIT = timedelta(minutes=10)
 """How long a report waits, in real time, for what it is about: that its message was handed over, or

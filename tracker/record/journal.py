@@ -19,15 +19,9 @@ from tracker.errors import SendtraceError
 from tracker.record.catalog import Batch, Campaign
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import (
-    NO_REASON,
-    batches,
-    customers,
-    messages,
-    steps,
-    tallies,
-    transitions,
-)
+from tracker.store.schema.catalog import batches, customers
+from tracker.store.schema.messages import NO_REASON, messages, tallies, transitions
+from tracker.store.schema.work import steps
 
 
 class JournalError(SendtraceError):

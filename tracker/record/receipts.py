@@ -24,8 +24,8 @@ from tracker.status import (
     ReceiptVerdict,
     Status,
 )
-from tracker.store.schema import (
-    customers,
+from tracker.store.schema.catalog import customers
+from tracker.store.schema.messages import (
     messages,
     refused_receipts,
     transition_details,

@@ -23,13 +23,8 @@ from tracker.record import catalog
 from tracker.record.engagement import QUARTER_MICROSECONDS, event_tallies_query
 from tracker.status import Engagement
 from tracker.store.database import Database
-from tracker.store.schema import (
-    campaigns,
-    engagement_days,
-    engagement_tallies,
-    engagements,
-    runs,
-)
+from tracker.store.schema.catalog import campaigns, runs
+from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
 
 LATEST_INSTANT = from_datetime(datetime.max.replace(tzinfo=UTC))
 """What a run that was given up long ago and played fast takes for now may be no date any more."""

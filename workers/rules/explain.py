@@ -16,7 +16,8 @@ from tracker.monitoring import CheckVerdict
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Status
 from tracker.store.database import Database
-from tracker.store.schema import NO_REASON, customers, messages
+from tracker.store.schema.catalog import customers
+from tracker.store.schema.messages import NO_REASON, messages
 from tracker.text import join_with_or
 from workers.candidates import Candidate, load_candidates
 from workers.checks.base import CHECK_STEPS, Check, judge_candidates

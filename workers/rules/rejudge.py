@@ -14,7 +14,9 @@ from tracker.errors import NotFound
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
-from tracker.store.schema import NO_REASON, customers, messages, steps
+from tracker.store.schema.catalog import customers
+from tracker.store.schema.messages import NO_REASON, messages
+from tracker.store.schema.work import steps
 from tracker.text import pluralize
 from workers.candidates import load_candidates
 from workers.checks.base import CHECK_STEPS, FAILED_CHECK_REASON, Check, Verdicts, judge_candidates

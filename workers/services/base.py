@@ -20,7 +20,7 @@ from tracker.clock import Instant
 from tracker.errors import SendtraceError
 from tracker.record.catalog import Campaign
 from tracker.store.database import Database
-from tracker.store.schema import customers
+from tracker.store.schema.catalog import customers
 from workers.plugins import PluginGroup, load_plugin
 from workers.services.handlers import find_handler
 

@@ -25,7 +25,8 @@ from tracker.record.journal import Author, Entry, Move, State, open_entry
 from tracker.record.receipts import Receipt, apply_receipts, record_unknown_receipts
 from tracker.status import Channel, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import customers, messages, transitions
+from tracker.store.schema.catalog import customers
+from tracker.store.schema.messages import messages, transitions
 from workers.gateways.base import DeliveredMessages, Gateway, GatewayUnavailable, Submission
 from workers.gateways.throttle import Throttle
 

@@ -18,7 +18,8 @@ from tracker.record.catalog import Batch
 from tracker.record.journal import QUEUED_STATE, Author, Entry, Move, State, open_entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import messages, steps
+from tracker.store.schema.messages import messages
+from tracker.store.schema.work import steps
 from workers.candidates import load_candidates
 from workers.checks.base import CHECK_STEPS, Check, judge_candidates
 from workers.services.base import ServiceName, Services, call_service

@@ -18,7 +18,9 @@ from tracker.record.catalog import Batch
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, open_entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import batches, messages, parts
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.messages import messages
+from tracker.store.schema.work import parts
 
 BISECTABLE_STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT)
 """The steps that can be done on a part. Receipts and engagement are a batch's as a whole."""

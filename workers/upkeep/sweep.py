@@ -20,7 +20,7 @@ from tracker.clock import SystemClock, from_seconds
 from tracker.queries.stalled import StalledBatch, find_idle_batches, find_unfinished_campaigns
 from tracker.record.catalog import load_campaigns
 from tracker.store.database import Database
-from tracker.store.schema import recoveries
+from tracker.store.schema.work import recoveries
 from workers.queues import QUEUE_BY_STEP, SWEEP_INTERVAL_SECONDS, format_task_arguments, task_name
 from workers.upkeep.broker import BatchKey, HeldTask, read_held_tasks, read_ready_batches
 

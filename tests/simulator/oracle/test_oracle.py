@@ -46,7 +46,7 @@ from tracker.record.journal import State, enqueue_batch
 from tracker.settings import load_settings
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
-from tracker.store.schema import NO_REASON
+from tracker.store.schema.messages import NO_REASON
 from workers.checks.base import CHECK_STEPS, checks_of
 from workers.gateways.throttle import UnlimitedThrottle
 from workers.services.base import Service, ServiceAnswers, ServiceName, SqlServices

@@ -13,7 +13,8 @@ from tests.support.playing import campaign_of, scenario_of
 from tracker.clock import Clock, Instant, from_seconds, to_seconds
 from tracker.status import Status
 from tracker.store.database import Database
-from tracker.store.schema import batches, transitions
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.messages import transitions
 
 
 class Hand:

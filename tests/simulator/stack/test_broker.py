@@ -19,7 +19,7 @@ from simulator.stack.local import LocalBroker, start_embedded_broker
 from tests.support.factory import Plan, make_batch, make_campaign
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
 from tracker.store.database import Database
-from tracker.store.schema import tallies
+from tracker.store.schema.messages import tallies
 from workers.app import app as worker_app
 from workers.queues import QUEUES
 

@@ -11,7 +11,7 @@ from tests.support.factory import Plan, broken, make_batch
 from tracker.record.engagement import EngagementEvent
 from tracker.record.rollup import roll_up_engagement
 from tracker.store.database import Database
-from tracker.store.schema import engagement_days, engagement_tallies, engagements
+from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
 
 
 def event(kind: int, number: int, at: int) -> Any:

@@ -30,7 +30,9 @@ from tracker.clock import from_seconds
 from tracker.record.catalog import Campaign
 from tracker.record.journal import enqueue_batch
 from tracker.store.database import Database
-from tracker.store.schema import batches, customers, messages, runs, steps, tallies, transitions
+from tracker.store.schema.catalog import batches, customers, runs
+from tracker.store.schema.messages import messages, tallies, transitions
+from tracker.store.schema.work import steps
 
 SHOWN = {
     "batches_follow": ("batch", "first", "expected_first"),

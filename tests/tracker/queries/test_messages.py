@@ -22,7 +22,7 @@ from tracker.record.engagement import EngagementEvent, record_engagement
 from tracker.record.journal import enqueue_batch, open_entry
 from tracker.status import Engagement, Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import tallies
+from tracker.store.schema.messages import tallies
 
 MOST = 3
 

@@ -36,16 +36,9 @@ from tracker.queries.stalled import find_idle_batches
 from tracker.record.catalog import Batch, Campaign, load_campaign
 from tracker.status import SENT_STATUSES, Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import (
-    NO_REASON,
-    batches,
-    gateways,
-    messages,
-    parts,
-    runs,
-    tallies,
-    transitions,
-)
+from tracker.store.schema.catalog import batches, gateways, runs
+from tracker.store.schema.messages import NO_REASON, messages, tallies, transitions
+from tracker.store.schema.work import parts
 
 ATTEMPTS = 3
 HOUR = to_microseconds(timedelta(hours=1))

@@ -37,7 +37,8 @@ from tracker.record.catalog import Campaign, Organization
 from tracker.record.journal import QUEUED_STATE, enqueue_batch
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
-from tracker.store.schema import batches, tallies
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.messages import tallies
 
 NOTHING: dict[str, Any] = {
     "campaign": "spring",

@@ -35,7 +35,8 @@ from tracker.record.journal import enqueue_batch
 from tracker.record.receipts import Receipt
 from tracker.status import Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import runs, transitions
+from tracker.store.schema.catalog import runs
+from tracker.store.schema.messages import transitions
 from workers.steps.bisection import claim_segment
 
 

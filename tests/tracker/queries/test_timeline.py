@@ -27,7 +27,8 @@ from tracker.record.catalog import Batch
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import batches, messages, transitions
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.messages import messages, transitions
 
 NOON = 1_700_000_000_000_000
 """2023-11-14 22:13:20 UTC, in microseconds."""

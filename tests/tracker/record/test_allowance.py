@@ -26,7 +26,7 @@ from tracker.record.catalog import Batch, Campaign
 from tracker.record.journal import QUEUED_STATE, Move, enqueue_batch, open_entry
 from tracker.status import Channel, Reason, Step
 from tracker.store.database import Database
-from tracker.store.schema import organizations
+from tracker.store.schema.catalog import organizations
 from workers.checks.base import checks_of
 from workers.services.base import SqlServices
 from workers.steps import before_gateway

@@ -13,7 +13,7 @@ from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.status import Channel, Status
 from tracker.store.database import Database
-from tracker.store.schema import customers
+from tracker.store.schema.catalog import customers
 from workers.gateways.base import PollResult, Submission, SubmissionResult
 from workers.gateways.throttle import UnlimitedThrottle
 from workers.steps import at_gateway

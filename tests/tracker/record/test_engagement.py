@@ -14,7 +14,8 @@ from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, rea
 from tracker.record.journal import enqueue_batch
 from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement
 from tracker.store.database import Database
-from tracker.store.schema import customers, engagement_tallies, engagements
+from tracker.store.schema.catalog import customers
+from tracker.store.schema.engagement import engagement_tallies, engagements
 
 
 def make_batches(database: Database, size: int = 6) -> tuple[Campaign, list[Batch]]:

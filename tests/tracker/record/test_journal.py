@@ -38,7 +38,10 @@ from tracker.record.journal import (
 )
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import NO_REASON, batches, metadata, steps, transitions
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.messages import NO_REASON, transitions
+from tracker.store.schema.metadata import metadata
+from tracker.store.schema.work import steps
 
 TABLES = ("batches", "steps", "messages", "transitions", "tallies")
 

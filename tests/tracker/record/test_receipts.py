@@ -31,7 +31,7 @@ from tracker.record.journal import QUEUED_STATE, State, enqueue_batch, open_entr
 from tracker.record.receipts import MAX_BIGINT, Receipt
 from tracker.status import Reason, ReceiptVerdict, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import refused_receipts
+from tracker.store.schema.messages import refused_receipts
 
 DELIVERED, HARD, SOFT = Status.DELIVERED, Status.HARD_BOUNCED, Status.SOFT_BOUNCED
 DUPLICATE, STALE, UNKNOWN = ReceiptVerdict.DUPLICATE, ReceiptVerdict.STALE, ReceiptVerdict.UNKNOWN

@@ -19,7 +19,8 @@ from tracker.record.engagement import EngagementEvent
 from tracker.record.rollup import recount_day, roll_up_engagement
 from tracker.status import Engagement
 from tracker.store.database import Database
-from tracker.store.schema import campaigns, engagement_days, engagement_tallies, runs
+from tracker.store.schema.catalog import campaigns, runs
+from tracker.store.schema.engagement import engagement_days, engagement_tallies
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

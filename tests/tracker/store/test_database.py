@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import IntegrityError
 
-from simulator.schema import migrate_simulator_tables, open_database
+from simulator.schema import SIMULATOR_MIGRATIONS, migrate_simulator_tables, open_database
 from tests.support.factory import (
     AUTHOR,
     READY,
@@ -28,14 +30,27 @@ from tests.support.factory import (
     make_batch,
     make_busy_batch,
 )
-from tracker.errors import DatabaseFailed, DatabaseTooNew, DatabaseUnreachable, UsageError
+from tracker.errors import (
+    DatabaseFailed,
+    DatabaseTooNew,
+    DatabaseTooOld,
+    DatabaseUnreachable,
+    UsageError,
+)
 from tracker.record import catalog
 from tracker.record.journal import QUEUED_STATE, Move, open_entry
 from tracker.settings import Settings, load_settings
 from tracker.status import Step
 from tracker.store.database import Database, check_reachable, connect
-from tracker.store.migrate import migrate
-from tracker.store.schema import messages, runs
+from tracker.store.migrate import (
+    RETIRED_REVISIONS,
+    SCRIPT_FOLDER,
+    TRACKER_MIGRATIONS,
+    Migrations,
+    migrate,
+)
+from tracker.store.schema.catalog import runs
+from tracker.store.schema.messages import messages
 
 FAR = 2**62
 FULL = 2
@@ -395,17 +410,59 @@ def test_processes_that_migrate_at_once_all_succeed(fresh: Settings) -> None:
     assert_works(fresh)
 
 
-@pytest.mark.parametrize("floor", ["tracker", "simulator"])
-def test_a_database_of_a_newer_version_is_refused(database: Database, floor: str) -> None:
-    forged = sa.text(f"UPDATE {floor}_version SET version_num = '9999'")  # noqa: S608  # our words
+LAYERS = [
+    pytest.param(TRACKER_MIGRATIONS, id="tracker"),
+    pytest.param(SIMULATOR_MIGRATIONS, id="simulator"),
+]
+
+
+@pytest.mark.parametrize("migrations", LAYERS)
+def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
+    migrations: Migrations,
+) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPT_FOLDER))
+    config.set_main_option("version_locations", str(migrations.versions))
+    config.set_main_option("path_separator", "newline")
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_current_head() == migrations.head
+    revisions = {script.revision for script in scripts.walk_revisions()}
+    assert revisions == migrations.list_revisions()
+    assert not revisions & RETIRED_REVISIONS
+
+
+def set_revision(database: Database, migrations: Migrations, revision: str) -> None:
+    table = sa.table(migrations.version_table, sa.column("version_num"))
     with database.write() as connection:
-        connection.execute(forged)
+        connection.execute(sa.update(table).values(version_num=revision))
+
+
+@pytest.mark.parametrize("migrations", LAYERS)
+def test_a_database_of_a_newer_version_is_refused(
+    database: Database, migrations: Migrations
+) -> None:
+    set_revision(database, migrations, "9999")
     with pytest.raises(DatabaseTooNew) as refused:
-        migrate(database) if floor == "tracker" else migrate_simulator_tables(database)
+        migrate(database, migrations)
     message = str(refused.value)
-    newest = {"tracker": "0005", "simulator": "0004"}[floor]
-    assert f"its {floor} tables are at 9999, this version knows {newest}" in message
+    assert f"its {migrations.layer} tables are at 9999, this version knows 0001_initial" in message
     assert "was made by a newer version of sendtrace" in message
+    assert database.redacted_url in message
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize("migrations", LAYERS)
+@pytest.mark.parametrize("revision", ["0001", "0004"])
+def test_a_database_of_an_unreleased_version_is_refused(
+    database: Database, migrations: Migrations, revision: str
+) -> None:
+    set_revision(database, migrations, revision)
+    with pytest.raises(DatabaseTooOld) as refused:
+        migrate(database, migrations)
+    message = str(refused.value)
+    assert f"its {migrations.layer} tables are at {revision}" in message
+    assert "was made by an unreleased version of sendtrace" in message
+    assert "delete it or set SENDTRACE_DATABASE_URL" in message
     assert database.redacted_url in message
     assert refused.value.exit_code == 2
 

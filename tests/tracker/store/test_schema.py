@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+import tracker.store.schema.engagement
+import tracker.store.schema.extras  # noqa: F401  # completes the metadata
 from simulator import schema as simulator_schema
 from tests.support.contract import ARROWS
 from tests.support.factory import AUTHOR, Plan, make_batch, make_busy_batch, make_campaign
@@ -16,21 +18,12 @@ from tracker.record import catalog
 from tracker.record.journal import enqueue_batch
 from tracker.settings import Settings
 from tracker.status import Channel, Reason, Status
-from tracker.store import schema
 from tracker.store.database import Database, connect
 from tracker.store.migrate import migrate
-from tracker.store.schema import (
-    NO_REASON,
-    batches,
-    campaigns,
-    customers,
-    messages,
-    organizations,
-    runs,
-    steps,
-    tallies,
-    transitions,
-)
+from tracker.store.schema.catalog import batches, campaigns, customers, organizations, runs
+from tracker.store.schema.messages import NO_REASON, messages, tallies, transitions
+from tracker.store.schema.metadata import metadata
+from tracker.store.schema.work import steps
 
 PROGRESSING = {Status.QUEUED, Status.ABOUT_TO_BE_SENT, Status.NOT_SENT}
 REASON_CODES = range(-1, 25)
@@ -372,12 +365,12 @@ def test_migrations_make_what_the_metadata_says(fresh: Database) -> None:
     migrated = description(fresh)
     empty(fresh)
     with fresh.write() as connection:
-        schema.metadata.create_all(connection)
+        metadata.create_all(connection)
         simulator_schema.metadata.create_all(connection)
         for statement in () if fresh.is_postgresql else simulator_schema.SQLITE_LEDGER_STATISTICS:
             connection.exec_driver_sql(statement)
     assert {row[0] for row in migrated} > {
-        *schema.metadata.tables,
+        *metadata.tables,
         *simulator_schema.metadata.tables,
     }
     assert migrated == description(fresh)

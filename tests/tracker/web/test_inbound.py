@@ -36,7 +36,8 @@ from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
 from tracker.status import Engagement, ReceiptVerdict, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import batches, reports
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.work import reports
 from tracker.web.app import make_app
 from tracker.web.inbound import MAX_REPORT_BYTES, MAX_REPORT_ITEMS, REPORT_BURST, RateLimiter
 from workers.gateways.base import PollResult

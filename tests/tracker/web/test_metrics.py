@@ -21,7 +21,9 @@ from tracker.record.catalog import Batch
 from tracker.settings import Settings
 from tracker.status import Reason, Status
 from tracker.store.database import Database
-from tracker.store.schema import batches, recoveries, transitions
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.messages import transitions
+from tracker.store.schema.work import recoveries
 
 ALERTS = ROOT / "docs" / "alerts.yml"
 

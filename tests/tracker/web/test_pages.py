@@ -24,7 +24,7 @@ from tracker.record.catalog import Batch
 from tracker.settings import Settings
 from tracker.status import Reason, Status
 from tracker.store.database import Database
-from tracker.store.schema import batches
+from tracker.store.schema.catalog import batches
 from tracker.web.context import format_value
 from tracker.web.masking import mask_contacts
 from tracker.web.queries import LINE_QUERIES

@@ -21,7 +21,7 @@ from tracker.queries import timeline
 from tracker.record.catalog import Batch
 from tracker.status import Channel, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import customers
+from tracker.store.schema.catalog import customers
 from workers.gateways.base import GatewayUnavailable, Submission
 from workers.gateways.safety import GuardedGateway, is_reserved, open_gateway
 from workers.gateways.smtp import SmtpGateway, load_smtp_settings

@@ -21,7 +21,9 @@ from tracker.record.catalog import Batch
 from tracker.record.journal import Move, open_entry
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import batches, messages, parts
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.messages import messages
+from tracker.store.schema.work import parts
 from workers import runtime
 from workers.app import app
 from workers.candidates import Candidate

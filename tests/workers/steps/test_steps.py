@@ -36,7 +36,9 @@ from tracker.record.journal import QUEUED_STATE, State, enqueue_batch, open_entr
 from tracker.record.receipts import Receipt
 from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema import organizations, steps, transitions
+from tracker.store.schema.catalog import organizations
+from tracker.store.schema.messages import transitions
+from tracker.store.schema.work import steps
 from workers.candidates import Candidate
 from workers.checks.base import check as make_check
 from workers.checks.base import checks_of, sort_checks

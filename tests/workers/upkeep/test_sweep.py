@@ -21,7 +21,8 @@ from tracker.record import catalog
 from tracker.record.catalog import Batch
 from tracker.status import Step
 from tracker.store.database import Database
-from tracker.store.schema import batches, recoveries
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.work import recoveries
 from workers.queues import (
     QUEUE_BY_STEP,
     QUEUES,

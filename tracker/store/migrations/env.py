@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that :func:`tracker.store.migrate.migrate` hands over."""
+"""Run migrations on the connection that `tracker.store.migrate` provides."""
 
 from alembic import context
 

@@ -1,0 +1,172 @@
+"""Tables of what is sent, by whom and to whom: runs, organizations, audiences, campaigns, batches."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+    true,
+)
+
+from tracker.status import Channel
+from tracker.store.schema.metadata import metadata, sql_string_list
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("scenario", Text, nullable=False),
+    Column("seed", BigInteger),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Column("speed", Float, nullable=False, server_default=text("1")),
+    Column("definition", Text, nullable=False),
+    Column("ahead", BigInteger, nullable=False, server_default=text("0")),
+    Column("given_up_at", BigInteger),
+    CheckConstraint("speed > 0", name="speed"),
+    comment="One execution of a scenario: campaigns recorded together. ahead: microseconds by which"
+    " its clock was put forward. given_up_at: when an unfinished run was given up, so that no sweep"
+    " continues it.",
+)
+
+organizations = Table(
+    "organizations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False, server_default=true()),
+    Column("credit", BigInteger),
+    Column("hard_bounce_limit", Integer, nullable=False, server_default=text("1")),
+    Column("soft_bounce_limit", Integer, nullable=False, server_default=text("3")),
+    Column("message_limit", Integer),
+    Column("message_limit_days", Integer, nullable=False, server_default=text("1")),
+    Column("channels", Text, nullable=False, server_default=text("'{}'")),
+    CheckConstraint("credit >= 0", name="credit"),
+    comment="The sender of campaigns. credit: messages left; null is unlimited. message_limit:"
+    " messages per customer within message_limit_days; null is unlimited. channels: a JSON object"
+    " of settings by channel.",
+)
+
+gateways = Table(
+    "gateways",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("settings", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False, server_default=true()),
+    Column("rate", Integer),
+    Column("retry_after", BigInteger, nullable=False, server_default=text("0")),
+    comment="A service that accepts messages. kind: name of an entry point in sendtrace.gateways."
+    " settings: read by that gateway only. rate: messages accepted per second; null is unlimited."
+    " retry_after: microseconds until a soft-bounced message is submitted again.",
+)
+
+audiences = Table(
+    "audiences",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("organization_id", ForeignKey("organizations.id"), nullable=False),
+    Column("source", Text, nullable=False),
+    comment="The customers of one or several campaigns.",
+)
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("audience_id", ForeignKey("audiences.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("customer_id", Text, nullable=False),
+    Column("email", Text),
+    Column("mobile", Text),
+    Column("mobile_e164", String(16)),
+    Column("loyalty_member", Boolean, nullable=False, server_default=false()),
+    Column("unsubscribed_email", Boolean, nullable=False, server_default=false()),
+    Column("unsubscribed_sms", Boolean, nullable=False, server_default=false()),
+    Column("ndnc", Boolean, nullable=False, server_default=false()),
+    Column("hard_bounces_email", Integer, nullable=False, server_default=text("0")),
+    Column("soft_bounces_email", Integer, nullable=False, server_default=text("0")),
+    Column("last_store", Text),
+    Column("profile", Text),
+    Column("coupon_id", Text),
+    Column("coupon_expires", Text),
+    Column("coupon_redeemed", Boolean, nullable=False, server_default=false()),
+    Column("custom", Text, nullable=False, server_default=text("'{}'")),
+    Column("hard_bounces_sms", Integer, nullable=False, server_default=text("0")),
+    Column("soft_bounces_sms", Integer, nullable=False, server_default=text("0")),
+    # In this order, so that no query planner uses its index to find customers by number.
+    UniqueConstraint("customer_id", "audience_id"),
+    CheckConstraint("hard_bounces_email >= 0", name="hard_bounces"),
+    CheckConstraint("soft_bounces_email >= 0", name="soft_bounces"),
+    sqlite_with_rowid=False,
+    comment="A person in an audience, numbered within it. mobile_e164: null where mobile isn't a"
+    " valid number. custom: a JSON object of tag:NAME and field:NAME.",
+)
+
+coupon_series = Table(
+    "coupon_series",
+    metadata,
+    Column("organization_id", ForeignKey("organizations.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("active", Boolean, nullable=False, server_default=true()),
+    comment="Coupons that are issued together and valid while the series is active.",
+)
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("organization_id", ForeignKey("organizations.id"), nullable=False),
+    Column("audience_id", ForeignKey("audiences.id"), nullable=False),
+    Column("gateway_id", ForeignKey("gateways.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("channel", String(8), nullable=False),
+    Column("requires", Text, nullable=False),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("1")),
+    Column("kind", Text, nullable=False, server_default=text("'promotion'")),
+    Column("sender", Text),
+    Column("coupon_series", Text),
+    Column("services_kind", Text, nullable=False, server_default=text("'sql'")),
+    Column("services_settings", Text, nullable=False, server_default=text("'{}'")),
+    Column("tracks_engagement", Boolean, nullable=False, server_default=false()),
+    Column("engagement_as_of", BigInteger),
+    UniqueConstraint("run_id", "name"),
+    Index(None, "name"),
+    CheckConstraint(f"channel IN ({sql_string_list(Channel)})", name="channel"),
+    CheckConstraint("attempts >= 1", name="attempts"),
+    comment="One message to one audience over one channel. requires: a JSON list of required data."
+    " kind, services_kind: names of entry points in sendtrace.handlers and sendtrace.services."
+    " coupon_series: may name a series that the organization doesn't have. engagement_as_of: when"
+    " its engagement was last rolled up.",
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("campaign_id", ForeignKey("campaigns.id"), primary_key=True),
+    Column("batch", Integer, primary_key=True, autoincrement=False),
+    Column("first", Integer, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("touched_at", BigInteger, nullable=False),
+    Column("receipts_due_at", BigInteger),
+    Column("engagement_due_at", BigInteger),
+    CheckConstraint("first >= 0", name="first"),
+    CheckConstraint("size >= 1", name="size"),
+    sqlite_with_rowid=False,
+    comment="The message numbers first to first + size - 1 of a campaign: the unit of a task."
+    " touched_at: when a step last changed it. receipts_due_at, engagement_due_at: when the gateway"
+    " may next have news; null is never.",
+)

@@ -1,0 +1,89 @@
+"""Tables of the work on batches: recorded steps, re-queues, segments, and reports to apply."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+)
+
+from tracker.status import Step
+from tracker.store.schema.metadata import metadata, sql_string_list
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("campaign_id", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("step", String(16), nullable=False),
+    Column("task_id", Text),
+    Column("worker", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger, nullable=False),
+    Column("moved", Integer, nullable=False),
+    ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
+    CheckConstraint(f"step IN ({sql_string_list(Step)})", name="step"),
+    Index(None, "campaign_id", "batch"),
+    comment="One recorded step on one batch. task_id: the Celery task that ran it. moved: messages"
+    " whose status it changed.",
+)
+
+recoveries = Table(
+    "recoveries",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("batch", Integer, primary_key=True, autoincrement=False),
+    Column("step", String(16), nullable=False),
+    Column("times", Integer, nullable=False),
+    Column("touched_at", BigInteger, nullable=False),
+    Column("sent_at", BigInteger, nullable=False),
+    ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
+    CheckConstraint(f"step IN ({sql_string_list(Step)})", name="step"),
+    sqlite_with_rowid=False,
+    comment="The last re-queue of a stalled batch. times: re-queues in a row without progress."
+    " touched_at: the batch's touched_at when it was re-queued. sent_at: real time.",
+)
+
+parts = Table(
+    "parts",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("batch", Integer, primary_key=True, autoincrement=False),
+    Column("step", String(16), primary_key=True),
+    Column("first", Integer, primary_key=True, autoincrement=False),
+    Column("size", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("error", Text),
+    Column("ended_at", BigInteger),
+    ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
+    CheckConstraint(f"step IN ({sql_string_list(Step)})", name="step"),
+    CheckConstraint("size >= 1", name="size"),
+    CheckConstraint("ended_at IS NULL OR size = 1", name="ended_at"),
+    sqlite_with_rowid=False,
+    comment="Segments of a batch, message numbers first to first + size - 1, that a step processes"
+    " one by one because it failed on the whole batch. tries: attempts begun. ended_at: when a"
+    " message that failed every try was stopped. error: its last known error.",
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("campaign_id", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("kind", String(17), nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
+    CheckConstraint("kind IN ('receipts_due_at', 'engagement_due_at')", name="kind"),
+    Index(None, "campaign_id", "batch"),
+    comment="Reports from gateways that no step has applied yet. kind: the column of batches that"
+    " says when the step is due. received_at: real time. body: a JSON list of receipts or of"
+    " engagement events.",
+)
