@@ -113,13 +113,13 @@ def compare(
     if fail and found.unjudged_reason is not None:
         raise UsageError(f"nothing can be judged: {found.unjudged_reason}; expected complete runs")
     if html is not None:
-        from simulator.pages.comparison_page import contrast_page
+        from simulator.pages.comparison_page import render_comparison_page
 
-        write_output("--html", html, contrast_page(found))
+        write_output("--html", html, render_comparison_page(found))
     if format is TableOrJson.JSON:
         print(json.dumps(found.as_json(), indent=2))
     else:
-        print(escape_control_characters(format_run_comparison(found, everything=everything)))
+        print(escape_control_characters(format_run_comparison(found, show_all=everything)))
     if fail and found.regressions:
         raise typer.Exit(EXIT_THRESHOLD_MISSED)
 

@@ -107,7 +107,7 @@ def simulate(
     sendtrace simulate sale.toml --repeat 5
     """
     set_shutdown_handler(exit_immediately)
-    from simulator.pages.result_text import as_text, format_spread
+    from simulator.pages.result_text import format_result, format_spread
     from simulator.results.result import RunResult
     from simulator.run.run import RunOptions, RunOutcome, simulate
     from simulator.scenario.file import load_scenario
@@ -132,7 +132,7 @@ def simulate(
 
     def tell(result: RunResult) -> None:
         results.append(result)
-        print(escape_control_characters(as_text(result, settings.zone)), flush=True)
+        print(escape_control_characters(format_result(result, settings.zone)), flush=True)
 
     try:
         for number in range(1, repeat + 1):

@@ -1,4 +1,4 @@
-"""The page of a comparison: what changed, and the curves of both runs in one picture each."""
+"""The page of a run comparison: the figures, and the curves of both runs in one chart each."""
 
 from collections.abc import Iterator, Mapping
 
@@ -12,7 +12,7 @@ from simulator.pages.comparison_text import (
     format_change,
     is_shown_by_default,
 )
-from simulator.pages.render import render
+from simulator.pages.render import render_template
 from simulator.results import timeseries
 from simulator.results.archive import StoredResult
 from simulator.results.run_comparison import RunComparison
@@ -22,57 +22,52 @@ from tracker.output.series import Column
 from tracker.status import Status
 
 CHARTED_PERCENTILE = "p95"
-"""Of the percentiles over time, the one that is drawn: three of two runs would be too many."""
+"""The percentile whose curves are drawn; three percentiles of two runs would be too many lines."""
 
-NO_VALUES = "neither run has any"
+NO_VALUES = "neither run has values"
 
 
-def contrast_page(contrast: RunComparison) -> str:
-    """The page of a comparison, as HTML."""
-    return render(
-        "contrast.html",
+def render_comparison_page(comparison: RunComparison) -> str:
+    """Return the page of a run comparison, as HTML."""
+    sides = [("before", comparison.before), ("after", comparison.after)]
+    default_changes = [change for change in comparison.changes if is_shown_by_default(change)]
+    all_changes = [change for change in comparison.changes if change.before or change.after]
+    return render_template(
+        "comparison.html",
         {
-            "title": f"{contrast.before[0].name} and {contrast.after[0].name}",
-            "contrast": contrast,
-            "verdict": describe_verdict(contrast),
-            "noise": describe_noise(contrast),
-            "changes": Table(
-                TABLE_HEADER,
-                tuple(
-                    format_change(each) for each in contrast.changes if is_shown_by_default(each)
-                ),
-            ),
-            "everything": Table(
-                TABLE_HEADER,
-                tuple(
-                    format_change(each) for each in contrast.changes if each.before or each.after
-                ),
-            ),
-            "sides": [("before", contrast.before), ("after", contrast.after)],
-            "reservations": [
-                f"the run {side}: {each}"
-                for side, runs in (("before", contrast.before), ("after", contrast.after))
-                for each in find_caveats(runs[0])
+            "title": f"{comparison.before[0].name} and {comparison.after[0].name}",
+            "comparison": comparison,
+            "verdict": describe_verdict(comparison),
+            "noise": describe_noise(comparison),
+            "changes": Table(TABLE_HEADER, tuple(map(format_change, default_changes))),
+            "all_figures": Table(TABLE_HEADER, tuple(map(format_change, all_changes))),
+            "sides": sides,
+            "caveats": [
+                f"the run {side}: {caveat}"
+                for side, runs in sides
+                for caveat in find_caveats(runs[0])
             ],
-            "charts": list(_charts(contrast.before[0], contrast.after[0])),
+            "charts": list(_make_charts(comparison.before[0], comparison.after[0])),
         },
     )
 
 
-def _charts(before: StoredResult, after: StoredResult) -> Iterator[Chart]:
+def _make_charts(before: StoredResult, after: StoredResult) -> Iterator[Chart]:
+    latency_unit = "seconds" if before.summary.speed == 1 else "seconds of the run's time"
+    latency_charts = [
+        (
+            f"Latency, {span.label}, {CHARTED_PERCENTILE}",
+            latency_unit,
+            timeseries.latency_column(span.name, CHARTED_PERCENTILE),
+        )
+        for span in TIMESERIES_SPANS
+    ]
     sides = {"before": before.timeseries, "after": after.timeseries}
     for title, y_title, name in (
         ("Arrivals", "messages a second", ARRIVALS),
-        ("Handed to the gateway", "messages a second", Status.IN_GATEWAY.slug),
+        ("Hand-overs to the gateway", "messages a second", Status.IN_GATEWAY.slug),
         ("Messages in flight", "messages", IN_FLIGHT),
-        *(
-            (
-                f"Latency, {span.label}, {CHARTED_PERCENTILE}",
-                "seconds" if before.summary.speed == 1 else "seconds of the run's time",
-                timeseries.latency_column(span.name, CHARTED_PERCENTILE),
-            )
-            for span in TIMESERIES_SPANS
-        ),
+        *latency_charts,
         ("CPU of the workers", "cores", timeseries.CPU),
     ):
         x, series = _align_columns(sides, name)
@@ -82,11 +77,11 @@ def _charts(before: StoredResult, after: StoredResult) -> Iterator[Chart]:
 
 
 def _align_columns(sides: Mapping[str, Timeseries], name: str) -> tuple[Column, dict[str, Column]]:
-    """A column of both series, the shorter one filled up with nothing."""
+    """Return the seconds, and one column of both time series, the shorter one padded with NaN."""
     columns = {side: series.columns.get(name, np.zeros(0)) for side, series in sides.items()}
     rows = max(1, *(len(column) for column in columns.values()))
-    filled = {
+    padded = {
         side: np.concatenate([column, np.full(rows - len(column), np.nan)])
         for side, column in columns.items()
     }
-    return np.arange(rows, dtype=np.float64), filled
+    return np.arange(rows, dtype=np.float64), padded

@@ -1,4 +1,4 @@
-"""A comparison of runs as people read it."""
+"""A run comparison as text."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,10 +16,10 @@ from simulator.results.run_comparison import (
 from tracker.text import pluralize
 
 MAX_NAMED_DIFFERENCES = 12
-"""Ways in which two runs differ that are named."""
+"""Different conditions that the text names."""
 
 MAX_NAMED_REGRESSIONS = 8
-"""Regressions that are named in the last word; the table has all."""
+"""Regressions that the verdict names; the table has all."""
 
 TABLE_HEADER = ("figure", "before", "after", "change", "noise", "verdict")
 
@@ -30,35 +30,44 @@ VERDICT_MARKS = {
 }
 
 
-def format_run_comparison(contrast: RunComparison, *, everything: bool = False) -> str:
-    """Several lines, without a line end after the last: the figures that are judged and those that
-    changed; ``everything`` is all that have a value."""
-    return "\n".join(_lines(contrast, everything))
+def format_run_comparison(comparison: RunComparison, *, show_all: bool = False) -> str:
+    """Return a run comparison as several lines, without a line end after the last.
+
+    Args:
+        show_all: show every figure with a value, not only those with a verdict and those that changed.
+    """
+    return "\n".join(_format_lines(comparison, show_all))
 
 
-def _lines(contrast: RunComparison, everything: bool) -> Iterator[str]:
-    yield f"before   {_format_side(contrast.before)}"
-    yield f"after    {_format_side(contrast.after)}"
-    for each in contrast.differences[:MAX_NAMED_DIFFERENCES]:
-        yield f"differs  {each.what}: {each.before or '-'} → {each.after or '-'}"
-    more = len(contrast.differences) - MAX_NAMED_DIFFERENCES
-    if more > 0:
-        yield f"         and in {more:,} more ways: see --format json, or --html FILE"
+def _format_lines(comparison: RunComparison, show_all: bool) -> Iterator[str]:
+    yield f"before   {_format_side(comparison.before)}"
+    yield f"after    {_format_side(comparison.after)}"
+    for difference in comparison.differences[:MAX_NAMED_DIFFERENCES]:
+        values = f"{difference.before or '-'} → {difference.after or '-'}"
+        yield f"differs  {difference.what}: {values}"
+    unnamed = len(comparison.differences) - MAX_NAMED_DIFFERENCES
+    if unnamed > 0:
+        yield f"         and {unnamed:,} more: see --format json, or --html FILE"
     yield ""
+    yield from _format_figures(comparison, show_all)
+    yield ""
+    yield describe_noise(comparison)
+    yield describe_verdict(comparison)
+
+
+def _format_figures(comparison: RunComparison, show_all: bool) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [TABLE_HEADER]
-    for change in contrast.changes:
-        if (change.before or change.after) if everything else is_shown_by_default(change):
+    for change in comparison.changes:
+        if (change.before or change.after) if show_all else is_shown_by_default(change):
             rows.append(format_change(change))
-    widths = [max(len(row[place]) for row in rows) for place in range(len(TABLE_HEADER))]
-    for row in rows:
-        placed = (
-            cell.ljust(width) if place in (0, 5) else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield "  ".join(placed).rstrip()
-    yield ""
-    yield describe_noise(contrast)
-    yield describe_verdict(contrast)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(TABLE_HEADER))]
+    for figure, *numbers, verdict in rows:
+        aligned = [
+            figure.ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True)),
+            verdict,
+        ]
+        yield "  ".join(aligned).rstrip()
 
 
 def _format_side(runs: Sequence[StoredResult]) -> str:
@@ -67,42 +76,41 @@ def _format_side(runs: Sequence[StoredResult]) -> str:
     return (
         f"{runs[0].name} · {summary.scenario} · seed {summary.seed}"
         f" · {summary.started_at:%Y-%m-%d %H:%M:%S} UTC{repeated}"
-        + "".join(f" · {each}" for each in find_caveats(runs[0]))
+        + "".join(f" · {caveat}" for caveat in find_caveats(runs[0]))
     )
 
 
 def find_caveats(run: StoredResult) -> Iterator[str]:
-    """What speaks against comparing with a run at all."""
+    """Yield the reasons why a run should not be compared with others."""
     if run.summary.state is not RunState.COMPLETE:
         yield f"partial: {run.summary.state}"
     if not run.summary.verdict.is_proven:
-        yield "failed: not as predicted, or an invariant is broken"
+        yield "failed: it differs from its prediction, or an invariant is broken"
 
 
 def is_shown_by_default(change: FigureChange) -> bool:
-    """Whether a change is shown to somebody who has not asked for all: what is judged, and counts
-    that changed."""
+    """Return whether a table without all figures has this one: it has a verdict, or has changed."""
     if change.unit is Unit.SHARE:
-        return False  # the count says it
+        return False  # the count that it belongs to is shown
     if change.verdict in VERDICT_MARKS:
         return True
-    judged = change.verdict is ChangeVerdict.SAME
-    return judged and change.unit in (Unit.SECONDS, Unit.RATE) and bool(change.before)
+    is_judged = change.verdict is ChangeVerdict.SAME
+    return is_judged and change.unit in (Unit.SECONDS, Unit.RATE) and bool(change.before)
 
 
 def format_change(change: FigureChange) -> tuple[str, ...]:
-    """A change as a row below :data:`TABLE_HEADER`."""
+    """Return a change as a row below `TABLE_HEADER`."""
     difference = change.difference
     by = "-" if difference is None else _format_signed(difference, change.unit)
     if change.share is not None and change.unit is not Unit.SHARE:
         by += f" ({100 * change.share:+.0f} %)"
-    band = "" if change.band is None else f"± {format_figure(change.band, change.unit)}"
+    noise = change.band
     return (
         change.figure,
         format_figure(change.before, change.unit),
         format_figure(change.after, change.unit),
         by,
-        band,
+        "" if noise is None else f"± {format_figure(noise, change.unit)}",
         VERDICT_MARKS.get(change.verdict, ""),
     )
 
@@ -112,34 +120,34 @@ def _format_signed(difference: float, unit: Unit) -> str:
     return f"{'-' if difference < 0 else '+'}{text}" if difference else text
 
 
-def describe_noise(contrast: RunComparison) -> str:
-    """Where the noise bands come from."""
-    single = [side for side in (contrast.before, contrast.after) if len(side) == 1]
-    if len(single) == 2:
+def describe_noise(comparison: RunComparison) -> str:
+    """Return a sentence about the source of the noise bands."""
+    is_single = len(comparison.before) == 1 and len(comparison.after) == 1
+    throughput, latency, seconds = (
+        THROUGHPUT_RULE.share,
+        LATENCY_RULE.share,
+        LATENCY_RULE.min_noise,
+    )
+    if is_single:
         return (
-            f"Noise: the usual one of single runs, {THROUGHPUT_RULE.share:.0%} of a throughput,"
-            f" {LATENCY_RULE.share:.0%} of a latency and {LATENCY_RULE.min_noise:g} s at least;"
-            " simulate --repeat N measures it"
+            f"Noise: assumed for single runs, {throughput:.0%} of a throughput, {latency:.0%} of a"
+            f" latency and at least {seconds:g} s; simulate --repeat N measures it"
         )
     return (
-        "Noise: how far the repeated runs lie apart, but at least"
-        f" {MIN_NOISE_SHARE * THROUGHPUT_RULE.share:.1%} of a throughput, {MIN_NOISE_SHARE * LATENCY_RULE.share:.1%} of a latency or"
-        f" {MIN_NOISE_SHARE * LATENCY_RULE.min_noise:g} s"
+        "Noise: the spread of the repeated runs, but at least"
+        f" {MIN_NOISE_SHARE * throughput:.1%} of a throughput, {MIN_NOISE_SHARE * latency:.1%} of a"
+        f" latency or {MIN_NOISE_SHARE * seconds:g} s"
     )
 
 
-def describe_verdict(contrast: RunComparison) -> str:
-    """The last word: whether anything is worse."""
-    if contrast.unjudged_reason is not None:
-        return f"! nothing is judged: {contrast.unjudged_reason}"
-    worse = [change.figure for change in contrast.regressions]
+def describe_verdict(comparison: RunComparison) -> str:
+    """Return the verdict: whether any figure is worse."""
+    if comparison.unjudged_reason is not None:
+        return f"! not judged: {comparison.unjudged_reason}"
+    worse = [change.figure for change in comparison.regressions]
     if not worse:
         return "✔ no regression"
-    more = (
-        f" and {len(worse) - MAX_NAMED_REGRESSIONS:,} more"
-        if len(worse) > MAX_NAMED_REGRESSIONS
-        else ""
-    )
-    return (
-        f"✘ {pluralize(len(worse), 'regression')}: {', '.join(worse[:MAX_NAMED_REGRESSIONS])}{more}"
-    )
+    unnamed = len(worse) - MAX_NAMED_REGRESSIONS
+    more = f" and {unnamed:,} more" if unnamed > 0 else ""
+    named = ", ".join(worse[:MAX_NAMED_REGRESSIONS])
+    return f"✘ {pluralize(len(worse), 'regression')}: {named}{more}"

@@ -1,4 +1,4 @@
-"""Pages, made from the templates beside this module: one file each, that runs and loads nothing."""
+"""Templates of the self-contained pages."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -10,11 +10,11 @@ from simulator.figures import format_figure
 from tracker.output.render import make_template_environment
 
 
-def render(template: str, context: Mapping[str, Any]) -> str:
-    """A page."""
-    return _environment().get_template(template).render(context)
+def render_template(template: str, variables: Mapping[str, Any]) -> str:
+    """Return a template's text, rendered with some variables."""
+    return _environment().get_template(template).render(variables)
 
 
 @cache
 def _environment() -> Environment:
-    return make_template_environment("simulator", filters={"shown": format_figure})
+    return make_template_environment("simulator", filters={"figure": format_figure})

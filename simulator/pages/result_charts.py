@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,112 +19,129 @@ from tracker.status import Reason, Status
 from workers.queues import QUEUES
 
 MIN_LATENCY_SECONDS = 1e-4
-"""Seconds: what takes less is nothing on the scale of a run."""
+"""Shortest latency on the logarithmic scale; shorter ones are drawn there."""
 
 CHARTED_PERCENTILES = ("p50", "p95", "p99", "max")
-"""Percentiles that are drawn; more of them would lie on each other."""
+"""Percentiles of the latency chart; the points of more would overlap."""
 
-MINUTE, HOUR = 60.0, 3600.0
+MINUTE_SECONDS, HOUR_SECONDS = 60.0, 3600.0
+
 MIN_UNIT_COUNT = 10
-"""Minutes and hours are counted once there are so many of them."""
+"""Fewest minutes, or hours, for which a time axis has that unit."""
+
+ARRIVAL_PEAK_RATIO, ARRIVAL_LIMIT_RATIO = 4, 1.2
+"""Arrivals above the first multiple of the highest other rate are cut off at the second multiple. The
+arrivals of a blast would otherwise flatten the other curves."""
+
+BYTES_PER_MEGABYTE = 1e6
 
 NO_SAMPLES = "no samples were taken"
+NO_TASKS = "no task has changed anything"
+
+
+class _CurveGroup(NamedTuple):
+    """The curves of one chart.
+
+    Attributes:
+        empty_reason: why there is no chart, if the curves have no values.
+        y_limit: values above it are cut off.
+    """
+
+    empty_reason: str
+    series: Mapping[str, Column]
+    y_limit: float = inf
 
 
 def time_charts(result: RunResult) -> list[Chart]:
-    """What happened in a run, second by second."""
+    """Return the charts of a run over its time."""
     columns = result.curves.columns
-    unit, seconds = _choose_time_unit(columns[SECOND])
-    x_title, x = f"{unit} since the start", columns[SECOND] / seconds
-
-    def chart(
-        title: str,
-        y_title: str,
-        empty_reason: str,
-        series: Mapping[str, Column],
-        y_limit: float = inf,
-    ) -> Chart:
-        return line_chart(
-            title, x_title, y_title, x, series, empty_reason=empty_reason, y_limit=y_limit
-        )
-
-    in_flight = {"in flight": columns[IN_FLIGHT]}
-    return [
-        chart("Arrivals and hand-overs", "messages a second", *_rates(result)),
-        chart("Messages in flight", "messages", "no message was under way", in_flight),
+    unit, unit_seconds = _choose_time_unit(columns[SECOND])
+    x_title, x = f"{unit} since the start", columns[SECOND] / unit_seconds
+    is_real_time = result.run.scenario.clock.speed == 1
+    latency_unit = "seconds" if is_real_time else "seconds of the run's time"
+    in_flight = _CurveGroup("no message was in flight", {"in flight": columns[IN_FLIGHT]})
+    charts = [
+        ("Arrivals and hand-overs", "messages a second", _rates(result)),
+        ("Messages in flight", "messages", in_flight),
         *(
-            chart(
-                f"Latency, {span.label}",
-                "seconds" if result.run.scenario.clock.speed == 1 else "seconds of the run's time",
-                "no message came so far",
-                _latencies(columns, span),
-            )
+            (f"Latency, {span.label}", latency_unit, _latencies(columns, span))
             for span in TIMESERIES_SPANS
         ),
-        chart("Tasks that wait, by queue", "tasks", *_depths(columns, timeseries.ready)),
-        chart("Tasks that workers hold, by queue", "tasks", *_depths(columns, timeseries.unacked)),
-        chart("CPU of the workers", "cores", *_usage(result, figures.WORKERS_CPU, timeseries.CPU)),
-        chart(
-            "Memory of the workers",
-            "MB",
-            *_usage(result, figures.WORKERS_MEMORY, timeseries.MEMORY),
-        ),
+        ("Ready tasks by queue", "tasks", _depths(columns, timeseries.ready)),
+        ("Unacked tasks by queue", "tasks", _depths(columns, timeseries.unacked)),
+        ("CPU of the workers", "cores", _cpu_usage(result)),
+        ("Memory of the workers", "MB", _memory_usage(result)),
+    ]
+    return [
+        line_chart(
+            title,
+            x_title,
+            y_title,
+            x,
+            curves.series,
+            empty_reason=curves.empty_reason,
+            y_limit=curves.y_limit,
+        )
+        for title, y_title, curves in charts
     ]
 
 
 def _choose_time_unit(seconds: Column) -> tuple[str, float]:
-    """The unit in which so many seconds are read best, and its length in seconds."""
-    if seconds[-1] >= MIN_UNIT_COUNT * HOUR:
-        return "hours", HOUR
-    return ("minutes", MINUTE) if seconds[-1] >= MIN_UNIT_COUNT * MINUTE else ("seconds", 1.0)
+    """Return the unit of a time axis, and its length in seconds."""
+    if seconds[-1] >= MIN_UNIT_COUNT * HOUR_SECONDS:
+        return "hours", HOUR_SECONDS
+    if seconds[-1] >= MIN_UNIT_COUNT * MINUTE_SECONDS:
+        return "minutes", MINUTE_SECONDS
+    return "seconds", 1.0
 
 
-def _rates(result: RunResult) -> tuple[str, dict[str, Column], float]:
-    """Messages a second; why there are none; and where to cut arrivals off: those of a blast would
-    make all else look flat."""
+def _rates(result: RunResult) -> _CurveGroup:
     columns, interval = result.curves.columns, result.curves.interval
-    moved = {
+    arrivals = columns[ARRIVALS] / interval
+    moves = {
         "handed to the gateway": columns[Status.IN_GATEWAY.slug] / interval,
         "delivered": columns[Status.DELIVERED.slug] / interval,
     }
-    arrivals = columns[ARRIVALS] / interval
-    highest = max(float(each.max()) for each in moved.values())
-    blast = highest and arrivals.max() > ARRIVAL_PEAK_RATIO * highest
-    series = {"arrivals": arrivals, **moved}
-    return "no message arrived", series, ARRIVAL_LIMIT_RATIO * highest if blast else inf
+    highest = max(float(rate.max()) for rate in moves.values())
+    is_blast = highest and arrivals.max() > ARRIVAL_PEAK_RATIO * highest
+    return _CurveGroup(
+        "no message arrived",
+        {"arrivals": arrivals, **moves},
+        y_limit=ARRIVAL_LIMIT_RATIO * highest if is_blast else inf,
+    )
 
 
-ARRIVAL_PEAK_RATIO, ARRIVAL_LIMIT_RATIO = 4, 1.2
-"""Arrivals are cut off if they are so many times the rest, at so many times the rest."""
-
-
-def _latencies(columns: Mapping[str, Column], span: Span) -> dict[str, Column]:
-    return {
+def _latencies(columns: Mapping[str, Column], span: Span) -> _CurveGroup:
+    series = {
         percentile: columns[timeseries.latency_column(span.name, percentile)]
         for percentile in timeseries.PERCENTILES
     }
+    return _CurveGroup("no message got this far", series)
 
 
-def _depths(
-    columns: Mapping[str, Column], name: Callable[[str], str]
-) -> tuple[str, dict[str, Column]]:
-    """Of each queue in which anything was ever seen; and why there is none."""
-    every = {queue: columns[name(queue)] for queue in QUEUES}
-    seen = any(np.isfinite(depth).any() for depth in every.values())
-    why = "every queue was empty when it was looked at" if seen else NO_SAMPLES
-    return why, {queue: depth for queue, depth in every.items() if np.nansum(depth)}
+def _depths(columns: Mapping[str, Column], column_name: Callable[[str], str]) -> _CurveGroup:
+    depths = {queue: columns[column_name(queue)] for queue in QUEUES}
+    is_sampled = any(np.isfinite(depth).any() for depth in depths.values())
+    return _CurveGroup(
+        "every queue was empty at every sample" if is_sampled else NO_SAMPLES,
+        {queue: depth for queue, depth in depths.items() if np.nansum(depth)},
+    )
 
 
-def _usage(result: RunResult, figure: str, name: str) -> tuple[str, dict[str, Column]]:
-    """What the workers use, of memory in megabytes; and why that is not known."""
-    why = result.conditions.unavailable_figures.get(figure, NO_SAMPLES)
-    column = result.curves.columns[name]
-    return why, {"workers": column / 1e6 if name == timeseries.MEMORY else column}
+def _cpu_usage(result: RunResult) -> _CurveGroup:
+    empty_reason = result.conditions.unavailable_figures.get(figures.WORKERS_CPU, NO_SAMPLES)
+    return _CurveGroup(empty_reason, {"workers": result.curves.columns[timeseries.CPU]})
+
+
+def _memory_usage(result: RunResult) -> _CurveGroup:
+    empty_reason = result.conditions.unavailable_figures.get(figures.WORKERS_MEMORY, NO_SAMPLES)
+    megabytes = result.curves.columns[timeseries.MEMORY] / BYTES_PER_MEGABYTE
+    return _CurveGroup(empty_reason, {"workers": megabytes})
 
 
 def latency_chart(result: RunResult) -> Chart:
-    """How long each stage took, of all messages."""
-    found = {
+    """Return the chart of each stage's latency over all messages."""
+    series = {
         percentile: _to_column([result.figures[f"{span.name}.{percentile}"] for span in SPANS])
         for percentile in CHARTED_PERCENTILES
     }
@@ -131,50 +149,46 @@ def latency_chart(result: RunResult) -> Chart:
         "Latency by stage",
         "seconds, on a logarithmic scale",
         [span.label for span in SPANS],
-        found,
+        series,
         min_value=MIN_LATENCY_SECONDS,
-        empty_reason="no message came further than its first status",
+        empty_reason="no message left its first status",
     )
 
 
 def steps_chart(workloads: Sequence[Workload]) -> Chart:
-    """What a task of each step spends its time on."""
-    parts = {
-        "waiting": _to_column([mean_seconds(each.waiting) for each in workloads]),
-        "service": _to_column([mean_seconds(each.service) for each in workloads]),
-    }
-    steps = [each.step.value for each in workloads]
+    """Return the chart of a task's mean waiting and service time, by step."""
+    waiting = [mean_seconds(workload.waiting) for workload in workloads]
+    service = [mean_seconds(workload.service) for workload in workloads]
     return bar_chart(
-        "Time of a task, by step",
-        "seconds, the mean of all tasks",
-        steps,
-        parts,
+        "Task time by step",
+        "seconds, mean over all tasks",
+        [workload.step.value for workload in workloads],
+        {"waiting": _to_column(waiting), "service": _to_column(service)},
         empty_reason=NO_TASKS,
     )
 
 
-NO_TASKS = "no task has changed anything"
-
-
 def mean_seconds(latencies: Latencies) -> float | None:
+    """Return the mean of some latencies in seconds, None if there are none."""
     return latencies.seconds / len(latencies) if len(latencies) else None
 
 
 def reasons_chart(reports: Sequence[Report]) -> Chart:
-    """Why messages of all campaigns were Not Sent; the most frequent reason first."""
+    """Return the chart of Not Sent messages by reason over all campaigns, the most frequent first."""
     counts = {
         reason: sum(report.having(Status.NOT_SENT, reason) for report in reports)
         for reason in Reason
     }
-    occurring = sorted((each for each in Reason if counts[each]), key=lambda each: -counts[each])
+    frequent_first = sorted(Reason, key=lambda reason: -counts[reason])
+    occurring = [reason for reason in frequent_first if counts[reason]]
     return bar_chart(
         "Not Sent by reason",
         "messages",
         [reason.title for reason in occurring],
         {"messages": _to_column([counts[reason] for reason in occurring])},
-        empty_reason="every message passed the checks and could be handed over",
+        empty_reason="every message passed the checks and was handed to the gateway",
     )
 
 
 def _to_column(values: Sequence[float | None]) -> Column:
-    return np.array([np.nan if each is None else each for each in values], np.float64)
+    return np.array([np.nan if value is None else value for value in values], np.float64)

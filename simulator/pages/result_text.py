@@ -1,6 +1,6 @@
-"""The result of a run as people read it."""
+"""The result of a run as text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, tzinfo
 from statistics import median
 
@@ -17,82 +17,90 @@ from tracker.output import report_text
 from tracker.queries.latencies import SPANS
 from tracker.text import pluralize
 
+LATENCY_COLUMNS = ("p50", "p95", "p99", "p99.9", "max")
 
-def as_text(result: RunResult, zone: tzinfo = UTC) -> str:
-    """Reports, figures and verdict; several lines, without a line end after the last."""
-    return "\n".join(_lines(result, zone))
+SPREAD_STATISTICS: tuple[Callable[[Sequence[float]], float], ...] = (median, min, max)
 
 
-def _lines(result: RunResult, zone: tzinfo) -> Iterator[str]:
-    for report, comparison in zip(result.reports, result.prediction_checks, strict=True):
+def format_result(result: RunResult, zone: tzinfo = UTC) -> str:
+    """Return reports, figures and verdict as several lines, without a line end after the last.
+
+    Args:
+        zone: the time zone of the reports' times.
+    """
+    return "\n".join(_format_lines(result, zone))
+
+
+def _format_lines(result: RunResult, zone: tzinfo) -> Iterator[str]:
+    for report, prediction_check in zip(result.reports, result.prediction_checks, strict=True):
         yield report_text.as_text(report, zone=zone)
-        for each in check_campaign(report, comparison):
-            yield f"{_mark(each.is_ok)} {each.name:<14}{each.summary}"
-            yield from (f"    {more}" for more in each.details)
+        for check in check_campaign(report, prediction_check):
+            yield f"{_mark(check.is_ok)} {check.name:<14}{check.summary}"
+            yield from (f"    {detail}" for detail in check.details)
         yield ""
         yield ""
-    yield from _figures(result)
+    yield from _format_figures(result)
     yield ""
-    yield from _verdict(result)
+    yield from _format_verdict(result)
 
 
-def _mark(holds: bool) -> str:
-    return "✔" if holds else "✘"
+def _mark(is_ok: bool) -> str:
+    return "✔" if is_ok else "✘"
 
 
-def _figures(result: RunResult) -> Iterator[str]:
+def _format_figures(result: RunResult) -> Iterator[str]:
     figures, conditions = result.figures, result.conditions
-    many = "attached workers" if conditions.workers is None else f"{conditions.workers} workers"
+    is_attached = conditions.workers is None
+    workers = "attached workers" if is_attached else f"{conditions.workers} workers"
     yield (
         f"Throughput     {figures[THROUGHPUT] or 0:,.0f} messages/s to the gateway"
         f"   {result.run.size:,} in {result.seconds:.1f} s"
-        f" ({many}, batches of {conditions.batch_size:,}, {conditions.database})"
+        f" ({workers}, batches of {conditions.batch_size:,}, {conditions.database})"
     )
-    own_time = "" if result.run.scenario.clock.speed == 1 else "   in the run's own time"
-    yield f"{'Latency':<28}" + "".join(f"{name:>11}" for name in LATENCY_COLUMNS) + own_time
+    is_real_time = result.run.scenario.clock.speed == 1
+    header = f"{'Latency':<28}" + "".join(f"{name:>11}" for name in LATENCY_COLUMNS)
+    yield header if is_real_time else f"{header}   in the run's time"
     for span in SPANS:
         yield f"{span.label:<28}" + "".join(
             f"{format_figure(figures[f'{span.name}.{name}'], Unit.SECONDS):>11}"
             for name in LATENCY_COLUMNS
         )
-    yield from (f"! {each}" for each in list_warnings(result))
+    yield from (f"! {warning}" for warning in list_warnings(result))
     yield from list_notes(result)
 
 
-LATENCY_COLUMNS = ("p50", "p95", "p99", "p99.9", "max")
-
-
-def _thresholds(result: RunResult) -> Iterator[str]:
-    width = max((len(each.threshold.figure) for each in result.thresholds), default=0)
-    for each in result.thresholds:
-        threshold = each.threshold
+def _format_thresholds(result: RunResult) -> Iterator[str]:
+    width = max((len(outcome.threshold.figure) for outcome in result.thresholds), default=0)
+    for outcome in result.thresholds:
+        threshold = outcome.threshold
         yield (
-            f"{_mark(each.passed)} threshold       {threshold.figure:<{width}}"
-            f"   {format_figure(each.value, threshold.unit)}   {threshold.told}"
+            f"{_mark(outcome.passed)} threshold       {threshold.figure:<{width}}"
+            f"   {format_figure(outcome.value, threshold.unit)}   {threshold.told}"
         )
 
 
-def _verdict(result: RunResult) -> Iterator[str]:
-    for each in check_run(result):
-        yield f"{_mark(each.is_ok)} {each.name:<16}{each.summary}"
+def _format_verdict(result: RunResult) -> Iterator[str]:
+    for check in check_run(result):
+        yield f"{_mark(check.is_ok)} {check.name:<16}{check.summary}"
     for finding in result.invariant_results:
         if not finding.holds:
             yield from report_text.format_finding(finding)
-    yield from _thresholds(result)
-    word = "passed" if result.has_passed else "failed"
-    yield f"{_mark(result.has_passed)} {word:<16}{format_conclusion(result, result.conditions.log)}"
+    yield from _format_thresholds(result)
+    verdict = "passed" if result.has_passed else "failed"
+    conclusion = format_conclusion(result, result.conditions.log)
+    yield f"{_mark(result.has_passed)} {verdict:<16}{conclusion}"
 
 
 def format_spread(results: Sequence[RunResult]) -> str:
-    """How far runs that repeat each other lie apart, in what is judged of two: several lines."""
+    """Return median, minimum and maximum of the compared figures over repeated runs; several lines."""
     figures = [
         (THROUGHPUT, Unit.RATE),
         *((f"{span.name}.p95", Unit.SECONDS) for span in SPANS),
     ]
-    lines = [f"{pluralize(len(results), 'run'):<33}{'median':>12}{'least':>12}{'most':>12}"]
+    lines = [f"{pluralize(len(results), 'run'):<33}{'median':>12}{'min':>12}{'max':>12}"]
     for figure, unit in figures:
-        found = [value for each in results if (value := each.figures[figure]) is not None]
-        if found:
-            shares = (format_figure(of(found), unit) for of in (median, min, max))
-            lines.append(f"{figure:<33}" + "".join(f"{share:>12}" for share in shares))
+        values = [value for result in results if (value := result.figures[figure]) is not None]
+        if values:
+            cells = [format_figure(statistic(values), unit) for statistic in SPREAD_STATISTICS]
+            lines.append(f"{figure:<33}" + "".join(f"{cell:>12}" for cell in cells))
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from simulator.stack.supervisor import ChildProcess, Supervisor
 from simulator.stack.watchdog import start_watchdog
 from tracker.errors import BrokerUnreachable, SendtraceError
 from tracker.settings import Settings
-from tracker.web.server import bind, check_address
+from tracker.web.server import bind_socket, check_address
 from workers.queues import QUEUES
 
 START_TIMEOUT = 90
@@ -65,7 +65,7 @@ def run_stack(settings: Settings, ports: StackPorts, processes: int) -> None:
     settings.prepare_home()
     with ExitStack() as stack:
         for host, port in ((ports.host, ports.web), ("127.0.0.1", ports.flower_port)):
-            bind(host, port).close()  # another's port is told before anything is started
+            bind_socket(host, port).close()  # another's port is told before anything is started
         open_database(settings).close()
         own = None if settings.broker_url else stack.enter_context(_create_broker_socket())
         url = settings.broker_url or f"redis+socket://{own}"

@@ -1,15 +1,13 @@
-"""The runs on the live page: their results, and how two of them compare."""
+"""The pages of the runs on the live page, and their API: results and run comparisons."""
 
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from sqlalchemy import Connection
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from simulator.pages.comparison_page import contrast_page
+from simulator.pages.comparison_page import render_comparison_page
 from simulator.results.archive import (
-    ListedRun,
     list_runs,
     load_repeated_results,
     load_result_page,
@@ -18,74 +16,84 @@ from simulator.results.archive import (
 )
 from simulator.results.run_comparison import RunComparison, compare_runs
 from tracker.clock import to_datetime
-from tracker.web.context import WebContext
+from tracker.web.context import Context, WebSection
 from tracker.web.security import SELF_CONTAINED_PAGE_HEADERS
 
 MAX_LISTED_RUNS = 200
+"""Latest runs that the list shows."""
+
+NOT_FOUND_RESPONSE: dict[int | str, dict[str, Any]] = {
+    404: {"description": "Unknown run, or a run without a result."}
+}
 
 RunNumber = Annotated[int, Query(description="The run's number.")]
 
+router = APIRouter()
 
-def make_runs_router(desk: WebContext) -> APIRouter:
-    """The pages of the runs, and the same as JSON."""
-    router = APIRouter()
-    get = partial(router.add_api_route, methods=["GET"])
+RUNS_SECTION = WebSection("Runs", "/runs", router, template_package="simulator")
 
-    def listed() -> list[ListedRun]:
-        with desk.read() as connection:
-            return list_runs(connection, MAX_LISTED_RUNS)
 
-    def overview() -> Response:
-        rows = [make_run_row(each) | {"at": to_datetime(each.started_at)} for each in listed()]
-        return desk.page("runs.html", title="Runs", runs=rows)
+@router.get("/runs", include_in_schema=False)
+def show_runs(context: Context) -> HTMLResponse:
+    """Show the latest runs, the latest first."""
+    with context.database.read() as connection:
+        runs = list_runs(connection, MAX_LISTED_RUNS)
+    rows = [make_run_row(run) | {"started_at": to_datetime(run.started_at)} for run in runs]
+    return context.render_page("runs.html", title="Runs", runs=rows)
 
-    def page(run: int) -> Response:
-        with desk.read() as connection:
-            text = load_result_page(connection, run, desk.settings.home)
-        return HTMLResponse(text, headers=SELF_CONTAINED_PAGE_HEADERS)
 
-    def comparison(before: str = "", after: str = "") -> Response:
-        if not (before.isdecimal() and after.isdecimal()):
-            return RedirectResponse("/runs")
-        with desk.read() as connection:
-            found = _compare_runs(connection, int(before), int(after))
-        return HTMLResponse(contrast_page(found), headers=SELF_CONTAINED_PAGE_HEADERS)
+@router.get("/runs/compare", include_in_schema=False)
+def show_comparison(context: Context, before: str = "", after: str = "") -> Response:
+    """Show the comparison of two runs; without two numbers, redirect to the list."""
+    if not (before.isdecimal() and after.isdecimal()):
+        return RedirectResponse("/runs")
+    with context.database.read() as connection:
+        comparison = _compare_runs(connection, int(before), int(after))
+    return HTMLResponse(render_comparison_page(comparison), headers=SELF_CONTAINED_PAGE_HEADERS)
 
-    def runs_json() -> list[dict[str, Any]]:
-        """The runs on record, the latest first, as `sendtrace runs --format json` has them."""
-        return [
-            make_run_row(each) | {"started": to_datetime(each.started_at).isoformat()}
-            for each in listed()
-        ]
 
-    def run_json(run: int) -> Response:
-        """The result of a run: its summary.json, which docs/results.md explains."""
-        with desk.read() as connection:
-            return Response(load_summary(connection, run), media_type="application/json")
+@router.get("/runs/{run:int}", include_in_schema=False)
+def show_result(run: int, context: Context) -> HTMLResponse:
+    """Show the result page of a run."""
+    with context.database.read() as connection:
+        page = load_result_page(connection, run, context.settings.home)
+    return HTMLResponse(page, headers=SELF_CONTAINED_PAGE_HEADERS)
 
-    def comparison_json(before: RunNumber, after: RunNumber) -> dict[str, Any]:
-        """Two runs compared figure by figure, as `sendtrace compare --format json` has it."""
-        with desk.read() as connection:
-            return _compare_runs(connection, before, after).as_json()
 
-    pages: dict[str, Any] = {"include_in_schema": False, "response_class": HTMLResponse}
-    get("/runs", overview, **pages)
-    get("/runs/compare", comparison, **pages)
-    get("/runs/{run:int}", page, **pages)
-    tagged: dict[str, Any] = {"tags": ["runs"]}
-    missing: dict[int | str, dict[str, Any]] = {
-        404: {"description": "There is no such run, or it has no result."}
-    }
-    get("/api/runs", runs_json, summary="The runs", **tagged)
-    get("/api/runs/{run}", run_json, summary="The result of a run", responses=missing, **tagged)
-    get(
-        "/api/compare",
-        comparison_json,
-        summary="Two runs compared",
-        responses=missing,
-        **tagged,
-    )
-    return router
+@router.get("/api/runs", summary="The runs", tags=["runs"], operation_id="runs_json_api_runs_get")
+def get_runs(context: Context) -> list[dict[str, Any]]:
+    """Return the latest runs, the latest first, as `sendtrace runs --format json` prints them."""
+    with context.database.read() as connection:
+        runs = list_runs(connection, MAX_LISTED_RUNS)
+    return [
+        make_run_row(run) | {"started": to_datetime(run.started_at).isoformat()} for run in runs
+    ]
+
+
+@router.get(
+    "/api/runs/{run}",
+    summary="The result of a run",
+    tags=["runs"],
+    responses=NOT_FOUND_RESPONSE,
+    operation_id="run_json_api_runs__run__get",
+)
+def get_run(run: int, context: Context) -> Response:
+    """Return the result of a run: its summary.json, which docs/results.md describes."""
+    with context.database.read() as connection:
+        return Response(load_summary(connection, run), media_type="application/json")
+
+
+@router.get(
+    "/api/compare",
+    summary="The comparison of two runs",
+    tags=["runs"],
+    responses=NOT_FOUND_RESPONSE,
+    operation_id="comparison_json_api_compare_get",
+)
+def get_comparison(before: RunNumber, after: RunNumber, context: Context) -> dict[str, Any]:
+    """Return the figures of two runs side by side, as `sendtrace compare --format json` prints them."""
+    with context.database.read() as connection:
+        return _compare_runs(connection, before, after).as_json()
 
 
 def _compare_runs(connection: Connection, before: int, after: int) -> RunComparison:

@@ -1,4 +1,4 @@
-"""``sendtrace serve``: the live page, with what this floor and that of the workers bring to it."""
+"""`sendtrace serve`: the live page with the runs, and with the monitoring of broker, workers and checks."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from celery import Celery
 
 from simulator.schema import open_database
 from simulator.stack.broker import Broker
-from simulator.web.runs import make_runs_router
+from simulator.web.runs import RUNS_SECTION
 from tracker.monitoring import CheckVerdict
 from tracker.record.catalog import Campaign, load_campaign
 from tracker.record.due import DueKind
@@ -18,80 +18,80 @@ from tracker.settings import Settings
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.web.app import make_app
-from tracker.web.context import WebSection
 from tracker.web.monitoring import Monitoring, NotifyWorkers
-from tracker.web.server import bind, check_address, serve, socket_url
+from tracker.web.server import bind_socket, check_address, serve, socket_url
 from workers.checks.base import all_checks
 from workers.queues import QUEUE_BY_STEP, QUEUES, format_task_arguments, task_name
-from workers.rules import explain
+from workers.rules.explain import explain
 from workers.rules.rejudge import Rules
 from workers.upkeep.presence import WorkerListener
 
-RUNS = WebSection("Runs", "/runs", make_runs_router, template_packages="simulator")
+STEP_BY_DUE_KIND = {DueKind.RECEIPTS: Step.DELIVER, DueKind.ENGAGEMENT: Step.ENGAGE}
+"""The step that applies stored reports."""
 
 
 def serve_live_page(settings: Settings, host: str, port: int) -> None:
-    """Serve the live page until Ctrl-C. Raises :exc:`UsageError` where that can't be begun."""
+    """Serve the live page until Ctrl-C, or raise `UsageError` if the address can't be served."""
     check_address(host, settings.token)
     settings.prepare_home()
     with ExitStack() as stack:
         database = stack.enter_context(closing(open_database(settings)))
-        bound = stack.enter_context(closing(bind(host, port)))
-        monitoring = stack.enter_context(outside(database, settings))
-        app = make_app(database, settings, monitoring, (RUNS,))
-        print(f"the live page: {socket_url(bound)}", flush=True)
-        serve(app, bound)
+        listener = stack.enter_context(closing(bind_socket(host, port)))
+        monitoring = stack.enter_context(open_monitoring(database, settings))
+        app = make_app(database, settings, monitoring, (RUNS_SECTION,))
+        print(f"live page: {socket_url(listener)}", flush=True)
+        serve(app, listener)
 
 
 @contextmanager
-def outside(database: Database, settings: Settings) -> Iterator[Monitoring]:
-    """What there is beside the record, for as long as the block lasts."""
-    shown = Monitoring(
-        explain=partial(_explain_checks, database),
+def open_monitoring(database: Database, settings: Settings) -> Iterator[Monitoring]:
+    """Monitor the checks and, where one is configured, the broker and its workers."""
+    monitoring = Monitoring(
         queues=QUEUES,
-        help_batch=_requeue_command,
-        help_queue=_worker_command,
+        explain_checks=partial(_explain_checks, database),
+        requeue_command=_requeue_command,
+        worker_command=_worker_command,
     )
     if not settings.broker_url:
-        yield shown
+        yield monitoring
         return
     broker = Broker(settings.broker_url)
     with (
         closing(broker),
-        Celery("desk", set_as_current=False, config_source="celeryconfig") as app,
+        Celery("live-page", set_as_current=False, config_source="celeryconfig") as app,
     ):
         app.conf.broker_url = settings.broker_url
         with WorkerListener(app) as listener:
             yield replace(
-                shown,
-                depths=broker.depths,
-                presence=listener.snapshot,
-                remind=_make_notifier(database, app),
+                monitoring,
+                read_queue_depths=broker.depths,
+                read_worker_activity=listener.snapshot,
+                notify_workers=_make_notifier(database, app),
             )
 
 
 def _explain_checks(database: Database, campaign: Campaign, number: int) -> Sequence[CheckVerdict]:
     rules = Rules(campaign=campaign, checks=all_checks())
-    return explain.explain(database, rules, number, campaign.clock.now()).verdicts
+    return explain(database, rules, number, campaign.clock.now()).verdicts
 
 
 def _make_notifier(database: Database, app: Celery) -> NotifyWorkers:
     @cache
-    def name_of(campaign_id: int) -> str:
+    def campaign_name(campaign_id: int) -> str:
         with database.read() as connection:
             return load_campaign(connection, campaign_id).name
 
-    def remind(campaign_id: int, batch: int, what: DueKind, *, alone: bool) -> None:
-        step = Step.DELIVER if what is DueKind.RECEIPTS else Step.ENGAGE
+    def notify(campaign_id: int, batch: int, kind: DueKind, *, is_one_off: bool) -> None:
+        step = STEP_BY_DUE_KIND[kind]
         app.send_task(
             task_name(step),
-            kwargs={"campaign": campaign_id, "batch": batch, "is_one_off": alone},
-            kwargsrepr=format_task_arguments(campaign_id, name_of(campaign_id), batch),
+            kwargs={"campaign": campaign_id, "batch": batch, "is_one_off": is_one_off},
+            kwargsrepr=format_task_arguments(campaign_id, campaign_name(campaign_id), batch),
             queue=QUEUE_BY_STEP[step],
             retry=False,
         )
 
-    return remind
+    return notify
 
 
 def _requeue_command(campaign_id: int, batch: int, step: str) -> str:

@@ -204,7 +204,7 @@ def test_repeated_runs_are_one_series(shell: Shell) -> None:
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("✔ passed") == 2
     spread = ended.stdout.split("2 runs")[1].splitlines()
-    assert spread[0].split() == ["median", "least", "most"]
+    assert spread[0].split() == ["median", "min", "max"]
     assert [line.split()[0] for line in spread[1:3]] == [
         "throughput",
         "queued_to_about_to_be_sent.p95",
@@ -215,7 +215,7 @@ def test_repeated_runs_are_one_series(shell: Shell) -> None:
     other = shell.home / "runs" / "2"
     compared = shell.run("compare", "1", other)
     assert compared.stdout.count("median of 2 runs") == 1
-    assert "Noise: how far the repeated runs lie apart" in compared.stdout
+    assert "Noise: the spread of the repeated runs" in compared.stdout
 
 
 def test_a_run_that_is_not_recorded_leaves_no_files(shell: Shell) -> None:

@@ -185,4 +185,4 @@ def test_a_port_that_is_taken(shell: Shell, tmp_path: Path) -> None:
             other = "--flower-port" if option == "--port" else "--port"
             ended = shell.run("up", option, port, other, str(free_port()))
             assert ended.returncode == 2
-            assert f"127.0.0.1:{port} can't be listened on" in ended.stderr
+            assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr

@@ -21,7 +21,7 @@ NOTHING: Mapping[str, float | None] = {}
 
 
 def kept(
-    run: int = 1, /, figures: Mapping[str, float | None] = NOTHING, **different: Any
+    run: int = 1, /, figures: Mapping[str, float | None] = NOTHING, **changes: Any
 ) -> StoredResult:
     summary = {
         "run": run,
@@ -44,6 +44,6 @@ def kept(
     }
     return StoredResult(
         name=f"run {run}",
-        summary=RunSummary.model_validate(summary | different),
+        summary=RunSummary.model_validate(summary | changes),
         timeseries=Timeseries(1, {}),
     )

@@ -7,24 +7,30 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from simulator.web.serve import RUNS, outside
+from simulator.web.runs import RUNS_SECTION
+from simulator.web.serve import open_monitoring
 from tracker.settings import Settings
 from tracker.store.database import Database
 from tracker.web.app import make_app
 
-TOKEN = "0123456789abcdef0123456789abcdef"  # noqa: S105  # nobody's
+TOKEN = "0123456789abcdef0123456789abcdef"  # noqa: S105  # a token of tests only
+
+HOSTILE = "<script>alert(1)</script>\"'&"
+"""A name that must arrive as text wherever it is shown."""
 
 
 @contextmanager
-def served(
-    database: Database, settings: Settings, beside: Mapping[str, Any] = {}, **different: object
+def live_page_client(
+    database: Database,
+    settings: Settings,
+    monitoring_changes: Mapping[str, Any] = {},
+    **settings_changes: object,
 ) -> Iterator[TestClient]:
-    """A client of the live page; ``different`` are settings, ``beside`` is what others show."""
-    made = settings.model_copy(update=different)
-    with outside(database, made) as shown:
-        app = make_app(database, made, replace(shown, **beside), (RUNS,))
+    """Yield a client of the live page, with changes of the monitoring and of the settings."""
+    changed = settings.model_copy(update=settings_changes)
+    with open_monitoring(database, changed) as monitoring:
+        app = make_app(
+            database, changed, replace(monitoring, **monitoring_changes), (RUNS_SECTION,)
+        )
         with TestClient(app, base_url="http://127.0.0.1:8080") as client:
             yield client
-
-
-HOSTILE = "<script>alert(1)</script>\"'&"

@@ -93,7 +93,7 @@ def point_swatches(count: int) -> Iterable[Markup]:
 
 def _swatch(shape: str) -> Markup:
     """How a series looks, as a small picture."""
-    head = '<svg class="sample" viewBox="0 0 28 10" aria-hidden="true">'
+    head = '<svg class="swatch" viewBox="0 0 28 10" aria-hidden="true">'
     return Markup(f"{head}{shape}</svg>")  # noqa: S704  # nothing in it is from outside
 
 

@@ -90,9 +90,9 @@ class MessageTimeline:
         }
 
 
-def read_timeline(connection: Connection, campaign: Campaign, number: int) -> MessageTimeline:
-    """The story of message ``number``; :exc:`NotFound`, with the numbers that there are."""
-    attempt = None
+def check_message_exists(connection: Connection, campaign: Campaign, number: int) -> int:
+    """Return the attempt of a message, or raise `NotFound` with the existing numbers."""
+    attempt: int | None = None
     if 0 <= number <= MAX_NUMBER:
         attempt = connection.scalar(
             sa.select(messages.c.attempt).where(
@@ -101,6 +101,12 @@ def read_timeline(connection: Connection, campaign: Campaign, number: int) -> Me
         )
     if attempt is None:
         raise NotFound(_not_found_message(connection, campaign, number))
+    return attempt
+
+
+def read_timeline(connection: Connection, campaign: Campaign, number: int) -> MessageTimeline:
+    """The story of message ``number``; :exc:`NotFound`, with the numbers that there are."""
+    attempt = check_message_exists(connection, campaign, number)
     # Every status and attempt is named, so that each is one look into the primary key.
     rows = connection.execute(
         sa.select(

@@ -1,13 +1,12 @@
-"""What every part of the live page needs: the record, the shared numbers, the making of pages."""
+"""The application's shared objects, and what every route needs of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from jinja2 import Environment
 from markupsafe import Markup, escape
 from sqlalchemy import Connection
@@ -16,95 +15,144 @@ from starlette.responses import HTMLResponse
 from tracker.errors import NotFound
 from tracker.monitoring import WorkerActivity
 from tracker.output.render import TemplateFilters, make_template_environment
+from tracker.queries.report import Report, make_reports
 from tracker.queries.timeline import MAX_NUMBER
 from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
 from tracker.settings import Settings
 from tracker.store.database import Database
-from tracker.web.figures import ChartCache, LiveUpdates
+from tracker.web.charts import ChartCache
 from tracker.web.live import LiveFeed
 from tracker.web.monitoring import Monitoring
+from tracker.web.progress import LiveUpdates
 
 MAX_NAMED_CAMPAIGNS = 5
-"""Campaigns that are named to whoever asks for one that is not there."""
+"""Existing campaigns that an error about an unknown one names."""
+
+
+class WebSection(NamedTuple):
+    """Pages that a higher layer adds to the live page.
+
+    Attributes:
+        label: the section's name in the navigation.
+        path: the address of its first page.
+        template_package: the package that holds the templates of its pages.
+    """
+
+    label: str
+    path: str
+    router: APIRouter
+    template_package: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebContext:
-    """The record, its latest numbers, and all that is there beside it."""
+    """The shared objects of the application: the database, its latest snapshot and its monitoring."""
 
     database: Database
     settings: Settings
-    outside: Monitoring
+    monitoring: Monitoring
     live: LiveFeed
-    sections: Sequence["WebSection"] = ()
-    drawings: ChartCache = field(default_factory=ChartCache)
-
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        with self.database.read() as connection:
-            yield connection
-
-    def campaign(self, connection: Connection, campaign_id: int) -> Campaign:
-        """A campaign; :exc:`NotFound`, with some of those that there are."""
-        found = load_campaigns(connection, [campaign_id]) if campaign_id <= MAX_NUMBER else []
-        if found:
-            return found[0]
-        there = load_campaigns(
-            connection, find_latest_campaign_ids(connection, MAX_NAMED_CAMPAIGNS)
-        )
-        named = ", ".join(f"{each.id} ({each.name}, run {each.run_id})" for each in there)
-        latest = f"the latest are {named}" if named else "nothing is recorded yet"
-        raise NotFound(f"there is no campaign {campaign_id}; {latest}")
-
-    def can_show_contacts(self, asked: str | None) -> bool:
-        """Whether a viewer who asks may see contact data."""
-        return asked == "shown" and self.settings.show_contacts
-
-    def unserved(self, seen: WorkerActivity | None) -> list[str]:
-        """The queues that no worker serves; none where nobody can tell."""
-        if seen is None or seen.disconnected_since is not None:
-            return []
-        served = {queue for each in seen.workers if each.is_online for queue in each.queues}
-        return [queue for queue in self.outside.queues if queue not in served]
-
-    def task_url(self, task_id: str | None) -> str | None:
-        """Where Flower shows a task."""
-        if self.settings.flower_url is None or not task_id:
-            return None
-        return f"{self.settings.flower_url.rstrip('/')}/task/{task_id}"
-
-    def page(self, template: str, status: int = 200, **context: Any) -> HTMLResponse:
-        """A page from a template."""
-        return HTMLResponse(self.render(template, **context), status)
-
-    def render(self, template: str, **context: Any) -> str:
-        shared: Mapping[str, Any] = {
-            "sections": self.sections,
-            "snapshot": self.live.snapshot,
-            "flower_url": self.settings.flower_url,
-        }
-        return self._template_environment.get_template(template).render({**shared, **context})
+    sections: Sequence[WebSection] = ()
+    chart_cache: ChartCache = field(default_factory=ChartCache)
 
     @cached_property
-    def bulletins(self) -> LiveUpdates:
+    def live_updates(self) -> LiveUpdates:
+        """The updates that the event streams send."""
         return LiveUpdates(self.live, self.settings.zone)
 
     @cached_property
     def _template_environment(self) -> Environment:
         filters: TemplateFilters = {
             "time": format_time,
-            "share": _format_share,
+            "percent": _format_percent,
             "value": format_value,
         }
-        return make_template_environment(
-            *(each.template_packages for each in self.sections), filters=filters
+        packages = (section.template_package for section in self.sections)
+        return make_template_environment(*packages, filters=filters)
+
+    def load_campaign(self, connection: Connection, campaign_id: int) -> Campaign:
+        """Load a campaign, or raise `NotFound` with the latest existing ones."""
+        if campaign_id <= MAX_NUMBER:
+            for campaign in load_campaigns(connection, [campaign_id]):
+                return campaign
+        raise NotFound(
+            f"there is no campaign {campaign_id}; {describe_latest_campaigns(connection)}"
         )
+
+    def load_report(self, campaign_id: int) -> Report:
+        """Return the latest report of a campaign, or raise `NotFound`.
+
+        The report comes from the snapshot. A campaign that the snapshot lacks is read from the database, and
+        included in the following snapshots.
+        """
+        report = self.live.snapshot.reports.get(campaign_id)
+        if report is None:
+            with self.database.read() as connection:
+                [report] = make_reports(connection, [self.load_campaign(connection, campaign_id)])
+            self.live.pin(campaign_id)
+        return report
+
+    def can_show_contacts(self, contacts: str | None) -> bool:
+        """Return whether contact data is shown for a request with this `contacts` parameter."""
+        return contacts == "shown" and self.settings.show_contacts
+
+    def read_worker_activity(self) -> WorkerActivity | None:
+        """Return the workers and their failures, None without a broker."""
+        read = self.monitoring.read_worker_activity
+        return None if read is None else read()
+
+    def find_unserved_queues(self, activity: WorkerActivity | None) -> list[str]:
+        """Return the queues that no worker serves; none if the workers are unknown."""
+        if activity is None or activity.disconnected_since is not None:
+            return []
+        served = {
+            queue for worker in activity.workers if worker.is_online for queue in worker.queues
+        }
+        return [queue for queue in self.monitoring.queues if queue not in served]
+
+    def task_url(self, task_id: str | None) -> str | None:
+        """Return the address of Flower's page about a task."""
+        if self.settings.flower_url is None or not task_id:
+            return None
+        return f"{self.settings.flower_url.rstrip('/')}/task/{task_id}"
+
+    def render_page(self, template: str, status: int = 200, **variables: Any) -> HTMLResponse:
+        """Return a page rendered from a template."""
+        return HTMLResponse(self.render_template(template, **variables), status)
+
+    def render_template(self, template: str, **variables: Any) -> str:
+        """Return a template's text, rendered with some variables and those that all pages share."""
+        shared: Mapping[str, Any] = {
+            "sections": self.sections,
+            "snapshot": self.live.snapshot,
+            "flower_url": self.settings.flower_url,
+        }
+        return self._template_environment.get_template(template).render({**shared, **variables})
+
+
+async def get_context(request: Request) -> WebContext:
+    """Return the context that `make_app` has put into the application's state."""
+    context: WebContext = request.app.state.context
+    return context
+
+
+Context = Annotated[WebContext, Depends(get_context)]
+"""A route's parameter that receives the application's context."""
+
+
+def describe_latest_campaigns(connection: Connection) -> str:
+    """Return a clause that names the latest campaigns, for an error about an unknown one."""
+    latest = load_campaigns(connection, find_latest_campaign_ids(connection, MAX_NAMED_CAMPAIGNS))
+    names = ", ".join(
+        f"{campaign.id} ({campaign.name}, run {campaign.run_id})" for campaign in latest
+    )
+    return f"the latest are {names}" if names else "no campaign is recorded yet"
 
 
 def format_time(at: datetime | None) -> str:
-    """A moment as the page's program puts it into the viewer's zone; in UTC without one."""
+    """Return a `time` element that shows a time in UTC; live.js converts it to the viewer's zone."""
     if at is None:
-        return Markup('<span class="aside">unknown</span>')
+        return Markup('<span class="muted">unknown</span>')
     utc = at.astimezone(UTC)
     return Markup('<time datetime="{0}" title="{1}">{1}</time>').format(
         escape(utc.isoformat()), escape(f"{utc:%Y-%m-%d %H:%M:%S} UTC")
@@ -112,7 +160,7 @@ def format_time(at: datetime | None) -> str:
 
 
 def format_value(value: object) -> str:
-    """A value that a check looked at, as people write it."""
+    """Return a value that a check read, as text."""
     match value:
         case None | () | frozenset() if not value:
             return "none"
@@ -124,15 +172,5 @@ def format_value(value: object) -> str:
             return str(value)
 
 
-def _format_share(part: int, whole: int) -> str:
+def _format_percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f}\N{NO-BREAK SPACE}%" if whole else ""
-
-
-class WebSection(NamedTuple):
-    """A part of the live page that another floor brings: the way to it, and what makes its pages
-    from what is at the desk. ``template_packages`` is the package whose templates those pages use."""
-
-    label: str
-    path: str
-    make_router: Callable[[WebContext], APIRouter]
-    template_packages: str

@@ -1,6 +1,6 @@
-"""The doors in: gateways report what became of messages, and what recipients did with them.
+"""The inbound API: gateways report receipts and engagement.
 
-What is reported is kept in the database and applied by the workers' steps, as all else is.
+The reports are stored in the database; the workers' steps apply them.
 """
 
 import time
@@ -12,38 +12,41 @@ from typing import Annotated, Any, Literal
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from sqlalchemy import Connection
 
 from tracker.clock import from_datetime
 from tracker.queries.timeline import MAX_NUMBER
-from tracker.record.catalog import find_latest_campaign_ids, load_campaigns
+from tracker.record.catalog import Campaign, load_campaigns
 from tracker.record.due import DueKind
 from tracker.record.engagement import EngagementEvent
 from tracker.record.inbound import ReportItem, StoredReports, store_reports
 from tracker.record.receipts import MAX_BIGINT, MAX_DETAIL_LENGTH, Receipt
 from tracker.status import Engagement, Status
-from tracker.web.context import MAX_NAMED_CAMPAIGNS, WebContext
+from tracker.web.context import Context, WebContext, describe_latest_campaigns
 from tracker.web.monitoring import NotifyWorkers
-from tracker.web.security import AccessGuard
 
 MAX_REPORT_ITEMS = 10_000
-"""Items of one report."""
+"""Items in one report."""
 
 MAX_REPORT_BYTES = 4_000_000
 """Bytes of one report."""
 
 REPORTS_PER_SECOND, REPORT_BURST = 50, 100
-"""Reports a second that are taken, and at once: a million items in two seconds is a lot."""
+"""Reports accepted per second, and at once. A burst of full reports is a million items."""
 
 MAX_REPORTED_PROBLEMS = 20
-"""Problems of a report that are told; who made one such report has made them all."""
+"""Problems that the response to an invalid report names."""
+
+INBOUND_RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {"description": "Missing or wrong bearer token."},
+    413: {
+        "description": f"More than {MAX_REPORT_ITEMS:,} items, or than {MAX_REPORT_BYTES:,} bytes."
+    },
+    415: {"description": "Not application/json."},
+    422: {"description": "An item is invalid or its campaign unknown; nothing is stored."},
+    429: {"description": f"More than {REPORTS_PER_SECOND} reports a second; see `Retry-After`."},
+}
 
 
 class _InboundItem(BaseModel):
@@ -52,20 +55,21 @@ class _InboundItem(BaseModel):
     campaign: int = Field(ge=1, le=MAX_NUMBER, description="the campaign's id")
     number: int = Field(ge=0, le=MAX_BIGINT, description="the message's number in its campaign")
     at: Annotated[AwareDatetime, Field(strict=False)] = Field(
-        description="when it happened, ISO 8601 with a zone, by the clock of the campaign's run"
+        description="time of the event, ISO 8601 with a zone, by the clock of the campaign's run"
     )
 
 
 class ReceiptIn(_InboundItem):
-    """What became of an attempt at a message."""
+    """The outcome of an attempt at a message."""
 
-    attempt: int = Field(ge=1, le=MAX_BIGINT, description="as the gateway was given it")
+    attempt: int = Field(ge=1, le=MAX_BIGINT, description="the attempt that the gateway was given")
     status: Literal["delivered", "hard_bounced", "soft_bounced", "not_delivered"]
     detail: str | None = Field(
-        None, max_length=10 * MAX_DETAIL_LENGTH, description="what else was said, such as 5.1.1"
+        None, max_length=10 * MAX_DETAIL_LENGTH, description="a code or text, such as 5.1.1"
     )
 
     def to_item(self) -> Receipt:
+        """Return the receipt as it is stored."""
         status = Status[self.status.upper()]
         at = from_datetime(self.at)
         return Receipt(
@@ -74,17 +78,25 @@ class ReceiptIn(_InboundItem):
 
 
 class EngagementIn(_InboundItem):
-    """What a recipient did with a message that had arrived."""
+    """An action of the recipient of a delivered message."""
 
     kind: Literal["opened", "clicked", "spam", "unsubscribed"]
 
     def to_item(self) -> EngagementEvent:
+        """Return the event as it is stored."""
         return EngagementEvent(self.number, Engagement[self.kind.upper()], from_datetime(self.at))
 
 
+InboundItem = ReceiptIn | EngagementIn
+ItemList = TypeAdapter[list[ReceiptIn]] | TypeAdapter[list[EngagementIn]]
+
+RECEIPT_LIST = TypeAdapter(list[ReceiptIn])
+ENGAGEMENT_LIST = TypeAdapter(list[EngagementIn])
+
+
 class InboundResult(BaseModel):
-    """How many items were taken, of how many batches. ``queued``: whether workers have been told;
-    if the broker is away they find the report when they next look at its batches."""
+    """The number of items stored, and of batches that they belong to. `queued` says whether a task that
+    applies them was enqueued; if the broker is unavailable, the batches' next step applies them."""
 
     taken: int
     batches: int
@@ -92,7 +104,12 @@ class InboundResult(BaseModel):
 
 
 class RateLimiter:
-    """So many calls a second, and no more than a burst at once."""
+    """A token bucket: a sustained rate of calls, and a burst. Thread-safe.
+
+    Args:
+        rate: calls per second.
+        burst: calls at once.
+    """
 
     def __init__(
         self, rate: float, burst: float, now: Callable[[], float] = time.monotonic
@@ -101,8 +118,8 @@ class RateLimiter:
         self._tokens, self._refilled_at = burst, now()
         self._lock = Lock()
 
-    def take(self) -> float:
-        """Take one; how many seconds to wait if there is none, else 0."""
+    def acquire(self) -> float:
+        """Take a token and return 0, or return the seconds until there is one."""
         with self._lock:
             now = self._now()
             self._tokens = min(self._burst, self._tokens + (now - self._refilled_at) * self._rate)
@@ -113,133 +130,142 @@ class RateLimiter:
             return (1 - self._tokens) / self._rate
 
 
-INBOUND_RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: {"description": "A bearer token is needed."},
-    413: {
-        "description": f"More than {MAX_REPORT_ITEMS:,} items, or than {MAX_REPORT_BYTES:,} bytes."
-    },
-    415: {"description": "Something else than application/json."},
-    422: {"description": "An item can't be read, or its campaign is not known; nothing is taken."},
-    429: {
-        "description": f"More than {REPORTS_PER_SECOND} reports a second; Retry-After says when."
-    },
-}
+def make_limiter() -> RateLimiter:
+    """Return the limiter of an application's inbound API."""
+    return RateLimiter(REPORTS_PER_SECOND, REPORT_BURST)
 
 
-def make_inbound_router(desk: WebContext, guard: AccessGuard) -> APIRouter:
-    """The doors in, for those whom ``guard`` lets pass."""
-    router = APIRouter(prefix="/api", dependencies=[Depends(guard)], tags=["doors in"])
-    allowance = RateLimiter(REPORTS_PER_SECOND, REPORT_BURST)
-
-    def door(
-        path: str, model: type[ReceiptIn] | type[EngagementIn], what: DueKind, summary: str
-    ) -> None:
-        adapter = TypeAdapter(list[model])  # type: ignore[valid-type]  # it is one of two classes
-
-        async def take(request: Request) -> InboundResult:
-            wait = allowance.take()
-            if wait:
-                retry = {"Retry-After": str(int(wait) + 1)}
-                raise HTTPException(429, "too many reports at once", retry)
-            body = await _read_body(request)
-            return await run_sync(_store_report, desk, adapter, body, what)
-
-        take.__doc__ = model.__doc__
-        schema = adapter.json_schema(ref_template="#/components/schemas/{model}")
-        items = {**schema, "minItems": 1, "maxItems": MAX_REPORT_ITEMS}
-        body = {"required": True, "content": {"application/json": {"schema": items}}}
-        router.add_api_route(
-            path,
-            take,
-            methods=["POST"],
-            status_code=202,
-            summary=summary,
-            description=f"{model.__doc__} A list of 1 to {MAX_REPORT_ITEMS:,}; reporting the same twice"
-            " changes nothing. It is applied by the workers, a moment later.",
-            responses=INBOUND_RESPONSES,
-            openapi_extra={"requestBody": body},
+async def limit_rate(request: Request) -> None:
+    """Refuse a request beyond the rate limit with 429."""
+    limiter: RateLimiter = request.app.state.inbound_limiter
+    wait_seconds = limiter.acquire()
+    if wait_seconds:
+        raise HTTPException(
+            429, "too many reports; retry later", {"Retry-After": str(int(wait_seconds) + 1)}
         )
 
-    door("/receipts", ReceiptIn, DueKind.RECEIPTS, "Report what became of messages")
-    door("/engagement", EngagementIn, DueKind.ENGAGEMENT, "Report what recipients did")
-    return router
+
+router = APIRouter(prefix="/api", tags=["inbound"], dependencies=[Depends(limit_rate)])
+
+
+def _request_body(items: ItemList) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that the route reads and validates itself."""
+    schema = items.json_schema(ref_template="#/components/schemas/{model}")
+    schema |= {"minItems": 1, "maxItems": MAX_REPORT_ITEMS}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@router.post(
+    "/receipts",
+    status_code=202,
+    summary="Report receipts",
+    responses=INBOUND_RESPONSES,
+    openapi_extra=_request_body(RECEIPT_LIST),
+    operation_id="take_api_receipts_post",
+)
+async def report_receipts(request: Request, context: Context) -> InboundResult:
+    """Store a list of receipts, each the outcome of an attempt at a message. The workers apply them a moment
+    later. To report the same receipt again changes nothing."""
+    body = await _read_body(request)
+    return await run_sync(_store_report, context, RECEIPT_LIST, body, DueKind.RECEIPTS)
+
+
+@router.post(
+    "/engagement",
+    status_code=202,
+    summary="Report engagement",
+    responses=INBOUND_RESPONSES,
+    openapi_extra=_request_body(ENGAGEMENT_LIST),
+    operation_id="take_api_engagement_post",
+)
+async def report_engagement(request: Request, context: Context) -> InboundResult:
+    """Store a list of engagement events, each an action of a recipient. The workers apply them a moment
+    later. To report the same event again changes nothing."""
+    body = await _read_body(request)
+    return await run_sync(_store_report, context, ENGAGEMENT_LIST, body, DueKind.ENGAGEMENT)
 
 
 async def _read_body(request: Request) -> bytes:
-    """What was sent, as far as it is JSON and not too large: it is not read any further."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    """Return a request's body. One that isn't JSON or is too large is refused without reading the rest."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
         raise HTTPException(415, "expected application/json")
     body = bytearray()
-    async for part in request.stream():
-        body += part
+    async for chunk in request.stream():
+        body += chunk
         if len(body) > MAX_REPORT_BYTES:
-            raise HTTPException(413, f"expected {MAX_REPORT_BYTES:,} bytes at most")
+            raise HTTPException(413, f"expected at most {MAX_REPORT_BYTES:,} bytes")
     return bytes(body)
 
 
 def _store_report(
-    desk: WebContext, adapter: TypeAdapter[Any], body: bytes, what: DueKind
+    context: WebContext, item_list: ItemList, body: bytes, kind: DueKind
 ) -> InboundResult:
-    try:
-        read = adapter.validate_json(body)
-    except ValidationError as error:
-        raise RequestValidationError(_problem_details(error)) from None
-    if len(read) > MAX_REPORT_ITEMS:
-        raise HTTPException(413, f"expected {MAX_REPORT_ITEMS:,} items at most")
-    if not read:
-        raise _validation_error(["body"], "expected one item at least")
-    reported: defaultdict[int, list[ReportItem]] = defaultdict(list)
-    for each in read:
-        reported[each.campaign].append(each.to_item())
-    with desk.read() as connection:
-        known = load_campaigns(connection, sorted(reported))
-        unknown = reported.keys() - {campaign.id for campaign in known}
-        if unknown:
-            there = load_campaigns(
-                connection, find_latest_campaign_ids(connection, MAX_NAMED_CAMPAIGNS)
-            )
-            place = next(n for n, each in enumerate(read) if each.campaign in unknown)
-            named = ", ".join(f"{each.id} ({each.name})" for each in there) or "none"
-            raise _validation_error(
-                ["body", place, "campaign"],
-                f"there is no campaign {read[place].campaign}; the latest are {named}",
-            )
-    stored = store_reports(desk.database, what, reported, known)
+    items = _parse_items(item_list, body)
+    items_by_campaign: defaultdict[int, list[ReportItem]] = defaultdict(list)
+    for item in items:
+        items_by_campaign[item.campaign].append(item.to_item())
+    with context.database.read() as connection:
+        campaigns = load_campaigns(connection, sorted(items_by_campaign))
+        _check_campaigns(connection, items, campaigns)
+    stored = store_reports(context.database, kind, items_by_campaign, campaigns)
     return InboundResult(
-        taken=len(read),
+        taken=len(items),
         batches=len(stored.busy_batches) + len(stored.idle_batches),
-        queued=_notify_workers(desk.outside.remind, stored, what),
+        queued=_notify_workers(context.monitoring.notify_workers, stored, kind),
     )
 
 
-def _notify_workers(remind: NotifyWorkers | None, stored: StoredReports, what: DueKind) -> bool:
-    """Tell the workers of what was stored, as far as the broker is there."""
-    if remind is None:
+def _parse_items(item_list: ItemList, body: bytes) -> Sequence[InboundItem]:
+    try:
+        items = item_list.validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(_problem_details(error)) from None
+    if len(items) > MAX_REPORT_ITEMS:
+        raise HTTPException(413, f"expected at most {MAX_REPORT_ITEMS:,} items")
+    if not items:
+        raise _validation_error(["body"], "expected at least one item")
+    return items
+
+
+def _check_campaigns(
+    connection: Connection, items: Sequence[InboundItem], campaigns: Sequence[Campaign]
+) -> None:
+    existing_ids = {campaign.id for campaign in campaigns}
+    for place, item in enumerate(items):
+        if item.campaign not in existing_ids:
+            raise _validation_error(
+                ["body", place, "campaign"],
+                f"there is no campaign {item.campaign}; {describe_latest_campaigns(connection)}",
+            )
+
+
+def _notify_workers(notify: NotifyWorkers | None, stored: StoredReports, kind: DueKind) -> bool:
+    """Enqueue the tasks that apply stored reports; return False if the broker is unavailable."""
+    if notify is None:
         return False
     try:
-        for key in stored.idle_batches:
-            remind(*key, what, alone=False)
-        for key in stored.busy_batches:
-            remind(*key, what, alone=True)
-    except Exception:  # whatever the broker's library raises: it is away
+        for campaign_id, batch in stored.idle_batches:
+            notify(campaign_id, batch, kind, is_one_off=False)
+        for campaign_id, batch in stored.busy_batches:
+            notify(campaign_id, batch, kind, is_one_off=True)
+    except Exception:  # the broker's client raises errors of several libraries
         return False
     return True
 
 
 def _strip_unstorable(text: str | None) -> str | None:
-    """A text that every database can hold."""
+    """Return a text without the characters that PostgreSQL can't store."""
     return text and text.replace("\0", "").encode(errors="replace").decode()
 
 
 def _problem_details(error: ValidationError) -> list[dict[str, Any]]:
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
     return [
-        {"type": each["type"], "loc": ("body", *each["loc"]), "msg": each["msg"]}
-        for each in error.errors(include_url=False, include_input=False, include_context=False)[
-            :MAX_REPORTED_PROBLEMS
-        ]
+        {"type": problem["type"], "loc": ("body", *problem["loc"]), "msg": problem["msg"]}
+        for problem in problems[:MAX_REPORTED_PROBLEMS]
     ]
 
 
-def _validation_error(place: Sequence[str | int], told: str) -> RequestValidationError:
-    return RequestValidationError([{"type": "value_error", "loc": tuple(place), "msg": told}])
+def _validation_error(place: Sequence[str | int], message: str) -> RequestValidationError:
+    return RequestValidationError([{"type": "value_error", "loc": tuple(place), "msg": message}])

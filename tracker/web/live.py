@@ -1,4 +1,4 @@
-"""The numbers that everybody looks at: read once a second, however many look."""
+"""The snapshot that all viewers share, read once a second however many there are."""
 
 import asyncio
 import logging
@@ -32,24 +32,28 @@ from tracker.web.monitoring import Monitoring
 logger = logging.getLogger(__name__)
 
 REFRESH_INTERVAL_SECONDS = 1.0
-"""Seconds between two looks at the record."""
+"""Seconds between two snapshots."""
 
 FULL_REFRESH_EVERY = 10
-"""Every so many looks those campaigns are read too that have come to their end: late bounces and
-rollups change them."""
+"""Snapshots from one full refresh to the next. Between them, finished campaigns and stalled batches are
+carried over; late bounces and rollups change finished campaigns, but rarely."""
 
 MAX_FOLLOWED_CAMPAIGNS = 50
-"""The latest campaigns; those before them are followed while somebody looks at them."""
+"""Latest campaigns that every snapshot has."""
 
 MAX_PINNED_CAMPAIGNS = 50
-"""Older campaigns that are followed because somebody has looked at them."""
+"""Older campaigns that snapshots have because somebody has opened them."""
 
 HISTORY_LENGTH = 600
-"""Looks that are remembered: the last ten minutes."""
+"""Samples that are kept: ten minutes of snapshots."""
 
 
 class ProgressSample(NamedTuple):
-    """How many messages of a campaign were somewhere at ``at``, in seconds since 1970."""
+    """A campaign's message counts at one time.
+
+    Attributes:
+        at: time of the sample, in seconds since 1970.
+    """
 
     at: float
     sent: int
@@ -58,83 +62,98 @@ class ProgressSample(NamedTuple):
 
 
 class QueueSample(NamedTuple):
-    """How deep the queues were at ``at``, in seconds since 1970."""
+    """The queue depths at one time.
+
+    Attributes:
+        at: time of the sample, in seconds since 1970.
+    """
 
     at: float
     depths: Mapping[str, QueueDepth]
 
 
 @dataclass(frozen=True, kw_only=True)
+class StalledWork:
+    """The part of a snapshot that only a full refresh reads.
+
+    Attributes:
+        oldest_ages: for each stage, the real seconds since its oldest message entered it.
+        requeued_at: real time at which the sweep last re-queued a batch, None if it never did.
+    """
+
+    batches: Sequence[StalledBatch] = ()
+    oldest_ages: Mapping[str, float] = field(default_factory=dict)
+    requeued_at: Instant | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What was read at ``at``: reports by campaign, the depth of each queue, batches that stand
-    still, for how many seconds the oldest message of each stage has been there, and when a batch
-    was last sent on by a sweep (real time). ``trouble``
-    says why nothing newer could be, since ``database_error_since``."""
+    """The database and the queues at one time.
+
+    Attributes:
+        number: position in the sequence of snapshots.
+        at: time at which the database was last read, None before the first success.
+        reports: the reports of the followed campaigns, by the campaign's id.
+        queue_depths: the depth of each queue, None while the broker is unavailable.
+        database_error: why the database could not be read this time, None if it could.
+        database_error_since: time of the first failure in a row.
+    """
 
     number: int = 0
     at: datetime | None = None
     reports: Mapping[int, Report] = field(default_factory=dict)
-    depths: Mapping[str, QueueDepth] | None = None
-    standing: Sequence[StalledBatch] = ()
-    ages: Mapping[str, float] = field(default_factory=dict)
-    recovered_at: Instant | None = None
-    trouble: str | None = None
+    queue_depths: Mapping[str, QueueDepth] | None = None
+    stalled: StalledWork = field(default_factory=StalledWork)
+    database_error: str | None = None
     database_error_since: datetime | None = None
 
     @cached_property
     def stalled_counts(self) -> Counter[int]:
-        """How many batches of each campaign stand still."""
-        return Counter(each.campaign.id for each in self.standing)
-
-
-class _StalledWork(NamedTuple):
-    """What a snapshot has of what waits."""
-
-    standing: Sequence[StalledBatch]
-    ages: Mapping[str, float]
-    recovered_at: Instant | None
+        """Stalled batches by the campaign's id."""
+        return Counter(batch.campaign.id for batch in self.stalled.batches)
 
 
 class LiveFeed:
-    """Follows the record. Viewers wait for the next :class:`Snapshot`, and make no query."""
+    """Reads a snapshot once a second. Viewers wait for the next one and make no query."""
 
-    def __init__(self, database: Database, outside: Monitoring) -> None:
-        self._database, self._monitoring = database, outside
+    def __init__(self, database: Database, monitoring: Monitoring) -> None:
+        self.snapshot = Snapshot()
+        self.queue_history: deque[QueueSample] = deque(maxlen=HISTORY_LENGTH)
+        self._database, self._monitoring = database, monitoring
         self._campaigns: dict[int, Campaign] = {}
         self._pinned: deque[int] = deque(maxlen=MAX_PINNED_CAMPAIGNS)
+        self._progress_histories: dict[int, deque[ProgressSample]] = {}
         self._refresh_count = 0
         self._refresh_lock = asyncio.Lock()
         self._changed: asyncio.Event | None = None
-        self._progress_histories: dict[int, deque[ProgressSample]] = {}
-        self.waiting: deque[QueueSample] = deque(maxlen=HISTORY_LENGTH)
         self._stop_event = asyncio.Event()
-        self.snapshot = Snapshot()
 
     @property
     def is_stopped(self) -> bool:
+        """Whether the feed has ended."""
         return self._stop_event.is_set()
 
     async def run(self) -> None:
-        """Look at the record once a second, until the end."""
+        """Refresh the snapshot once a second until `stop` is called."""
         while not self.is_stopped:
-            began = time.monotonic()
-            await self.look()
+            started = time.monotonic()
+            await self.refresh()
             with suppress(TimeoutError):
-                left = REFRESH_INTERVAL_SECONDS - (time.monotonic() - began)
-                await asyncio.wait_for(self._stop_event.wait(), max(0.0, left))
+                pause = REFRESH_INTERVAL_SECONDS - (time.monotonic() - started)
+                await asyncio.wait_for(self._stop_event.wait(), max(0.0, pause))
 
     def stop(self) -> None:
-        """Look no more, and let nobody wait any longer."""
+        """End `run`, and release all that wait for a snapshot."""
         self._stop_event.set()
         self._publish(self.snapshot)
 
-    async def look(self) -> None:
-        """Look at the record, and tell who waits for it."""
+    async def refresh(self) -> None:
+        """Read a new snapshot and publish it."""
         async with self._refresh_lock:
             self._publish(await run_sync(self._read_snapshot))
 
     async def wait_for_newer(self, number: int, timeout: float) -> Snapshot:
-        """The first snapshot after ``number``; the same again after ``timeout`` seconds."""
+        """Return the first snapshot after `number`, or the current one after `timeout` seconds."""
         if self.snapshot.number <= number:
             if self._changed is None:
                 self._changed = asyncio.Event()
@@ -143,12 +162,12 @@ class LiveFeed:
         return self.snapshot
 
     def pin(self, campaign_id: int) -> None:
-        """Follow a campaign that may not be among the latest."""
+        """Include a campaign in the following snapshots, even if it isn't among the latest."""
         if campaign_id not in self.snapshot.reports and campaign_id not in self._pinned:
             self._pinned.append(campaign_id)
 
-    def moments(self, campaign_id: int) -> Sequence[ProgressSample]:
-        """The last ten minutes of a campaign, as far as they were seen."""
+    def progress_history(self, campaign_id: int) -> Sequence[ProgressSample]:
+        """Return the samples of a campaign's last ten minutes."""
         return tuple(self._progress_histories.get(campaign_id, ()))
 
     def _publish(self, snapshot: Snapshot) -> None:
@@ -160,76 +179,71 @@ class LiveFeed:
     def _read_snapshot(self) -> Snapshot:
         before = self.snapshot
         depths = self._read_queue_depths()
+        is_full = self._refresh_count % FULL_REFRESH_EVERY == 0
         try:
-            reports = self._read_reports(before.reports)
-            waits = _StalledWork(before.standing, before.ages, before.recovered_at)
-            if self._refresh_count % FULL_REFRESH_EVERY == 0:
-                waits = self._read_stalled_work()
+            reports = self._read_reports(before.reports, is_full=is_full)
+            stalled = self._read_stalled_work() if is_full else before.stalled
         except (SQLAlchemyError, UnreadableRecord, ValueError, TypeError) as error:
             return replace(
                 before,
                 number=before.number + 1,
-                depths=depths,
-                trouble=self._database.summarize_error(error),
+                queue_depths=depths,
+                database_error=self._database.summarize_error(error),
                 database_error_since=before.database_error_since or datetime.now(UTC),
             )
         self._refresh_count += 1
         at = datetime.now(UTC)
         self._append_history(at.timestamp(), reports, depths)
         return Snapshot(
-            number=before.number + 1,
-            at=at,
-            reports=reports,
-            depths=depths,
-            **waits._asdict(),
+            number=before.number + 1, at=at, reports=reports, queue_depths=depths, stalled=stalled
         )
 
-    def _read_stalled_work(self) -> "_StalledWork":
+    def _read_stalled_work(self) -> StalledWork:
         with self._database.read() as connection:
-            known = find_unfinished_campaigns(connection)
-            return _StalledWork(
-                find_stalled_batches(connection, known),
-                read_oldest_message_ages(connection, known),
-                read_last_requeue_time(connection),
+            campaigns = find_unfinished_campaigns(connection)
+            return StalledWork(
+                batches=find_stalled_batches(connection, campaigns),
+                oldest_ages=read_oldest_message_ages(connection, campaigns),
+                requeued_at=read_last_requeue_time(connection),
             )
 
-    def _read_reports(self, before: Mapping[int, Report]) -> dict[int, Report]:
+    def _read_reports(self, before: Mapping[int, Report], *, is_full: bool) -> dict[int, Report]:
         with self._database.read() as connection:
-            wanted = {*find_latest_campaign_ids(connection, MAX_FOLLOWED_CAMPAIGNS), *self._pinned}
-            all_of_them = self._refresh_count % FULL_REFRESH_EVERY == 0
-            new = wanted if all_of_them else wanted - self._campaigns.keys()
-            if new:
-                loaded = load_campaigns(connection, sorted(new))
-                self._campaigns |= {each.id: each for each in loaded}
-            now = [
-                self._campaigns[each]
-                for each in sorted(wanted & self._campaigns.keys())
-                if all_of_them or each not in before or not before[each].finished
+            latest = find_latest_campaign_ids(connection, MAX_FOLLOWED_CAMPAIGNS)
+            followed = {*latest, *self._pinned}
+            missing = followed if is_full else followed - self._campaigns.keys()
+            if missing:
+                campaigns = load_campaigns(connection, sorted(missing))
+                self._campaigns |= {campaign.id: campaign for campaign in campaigns}
+            changing = [
+                self._campaigns[campaign_id]
+                for campaign_id in sorted(followed & self._campaigns.keys())
+                if is_full or campaign_id not in before or not before[campaign_id].finished
             ]
-            found = make_reports(connection, now)
-        kept = {key: report for key, report in before.items() if key in wanted}
-        return kept | {report.campaign.id: report for report in found}
+            reports = make_reports(connection, changing)
+        carried_over = {key: report for key, report in before.items() if key in followed}
+        return carried_over | {report.campaign.id: report for report in reports}
 
     def _read_queue_depths(self) -> Mapping[str, QueueDepth] | None:
-        if self._monitoring.depths is None:
+        if self._monitoring.read_queue_depths is None:
             return None
         try:
-            return self._monitoring.depths()
-        except Exception as error:  # whatever the broker's library raises: it is away
-            logger.debug("the broker does not say how deep its queues are: %s", error)
+            return self._monitoring.read_queue_depths()
+        except Exception as error:  # the broker's client raises errors of several libraries
+            logger.debug('queue depths unavailable: error="%s"', error)
             return None
 
     def _append_history(
         self, at: float, reports: Mapping[int, Report], depths: Mapping[str, QueueDepth] | None
     ) -> None:
-        for key in self._progress_histories.keys() - reports.keys():
-            del self._progress_histories[key]
-        for key, report in reports.items():
-            moments = self._progress_histories.setdefault(key, deque(maxlen=HISTORY_LENGTH))
-            now = ProgressSample(at, report.sent, report.not_sent, report.settled)
-            # What rests is remembered by its ends alone.
-            if len(moments) > 1 and moments[-1][1:] == moments[-2][1:] == now[1:]:
-                moments.pop()
-            moments.append(now)
+        for campaign_id in self._progress_histories.keys() - reports.keys():
+            del self._progress_histories[campaign_id]
+        for campaign_id, report in reports.items():
+            samples = self._progress_histories.setdefault(campaign_id, deque(maxlen=HISTORY_LENGTH))
+            sample = ProgressSample(at, report.sent, report.not_sent, report.settled)
+            # A period without change keeps its first and its last sample only.
+            if len(samples) > 1 and samples[-1][1:] == samples[-2][1:] == sample[1:]:
+                samples.pop()
+            samples.append(sample)
         if depths is not None:
-            self.waiting.append(QueueSample(at, depths))
+            self.queue_history.append(QueueSample(at, depths))

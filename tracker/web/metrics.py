@@ -1,175 +1,235 @@
-"""What Prometheus reads: the shared numbers, in its words.
+"""The metrics for Prometheus, made from the latest snapshot.
 
-Nothing here looks at the database: a reading is as old as the last look at it.
+A scrape makes no query: its numbers are as old as the snapshot.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+from starlette.responses import Response
 
 from tracker.clock import to_seconds
-from tracker.monitoring import WorkerActivity
+from tracker.monitoring import QueueDepth, WorkerActivity
 from tracker.queries.report import Report
 from tracker.status import LEGAL_TRANSITIONS, Reason, Status
-from tracker.web.context import WebContext
+from tracker.web.context import Context, WebContext
+from tracker.web.live import Snapshot
 
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+MetricFamily = GaugeMetricFamily | CounterMetricFamily
 
-def render_metrics(desk: WebContext) -> bytes:
-    """All metrics, as Prometheus reads them."""
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric that Prometheus reads.
+
+    Attributes:
+        name: the name without the prefix `sendtrace_`; that of a counter ends in `_total`.
+        help: its meaning, as it stands in the exposition and in docs/metrics.md.
+    """
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name with its prefix."""
+        return f"sendtrace_{self.name}"
+
+    def make_gauge(self) -> GaugeMetricFamily:
+        """Return a gauge without values."""
+        return GaugeMetricFamily(self.full_name, self.help, labels=self.labels)
+
+    def make_counter(self) -> CounterMetricFamily:
+        """Return a counter without values."""
+        return CounterMetricFamily(self.full_name, self.help, labels=self.labels)
+
+    def make_value(self, value: float) -> GaugeMetricFamily:
+        """Return a gauge with one value and no labels."""
+        return GaugeMetricFamily(self.full_name, self.help, value=float(value))
+
+
+MESSAGES = Metric(
+    "messages", "Messages by their current status.", ("campaign", "run", "channel", "status")
+)
+NOT_SENT = Metric(
+    "not_sent", "Messages Not Sent, by reason.", ("campaign", "run", "channel", "reason")
+)
+TRANSITIONS = Metric(
+    "transitions_total",
+    "Messages that have entered a status at least once. Its rate() is the throughput.",
+    ("campaign", "run", "status"),
+)
+QUEUE_TASKS = Metric(
+    "queue_tasks",
+    "Tasks of a queue: ready for a worker, or unacked (held by a worker).",
+    ("queue", "state"),
+)
+OLDEST_MESSAGE = Metric(
+    "oldest_message_seconds",
+    "Real seconds since the oldest message of a stage entered it.",
+    ("stage",),
+)
+STALLED_BATCHES = Metric(
+    "batches_standing_still",
+    "Stalled batches: they need a step, and no task does it.",
+    ("campaign", "run"),
+)
+LAST_REQUEUE = Metric(
+    "recovery_timestamp_seconds",
+    "Time at which the sweep last re-queued a stalled batch; absent if it never did.",
+)
+WORKERS = Metric("workers", "Workers: there (their heartbeats arrive), or silent.", ("state",))
+QUEUE_WORKERS = Metric("queue_workers", "Workers that serve a queue.", ("queue",))
+RECENT_FAILURES = Metric(
+    "recent_failures", "Tasks that failed without a retry, among the last 200 failures."
+)
+LAST_ROLLUP = Metric(
+    "rollup_timestamp_seconds",
+    "Time of the last engagement rollup, by the clock of the run.",
+    ("campaign", "run"),
+)
+DATABASE_UP = Metric("database_up", "1 if the database answered the last query, else 0.")
+BROKER_UP = Metric("broker_up", "1 if the broker answered the last query, else 0.")
+LAST_READ = Metric("read_timestamp_seconds", "Time at which the database was last read.")
+
+METRICS = (
+    MESSAGES,
+    NOT_SENT,
+    TRANSITIONS,
+    QUEUE_TASKS,
+    OLDEST_MESSAGE,
+    STALLED_BATCHES,
+    LAST_REQUEUE,
+    WORKERS,
+    QUEUE_WORKERS,
+    RECENT_FAILURES,
+    LAST_ROLLUP,
+    DATABASE_UP,
+    BROKER_UP,
+    LAST_READ,
+)
+"""All metrics, in the order of docs/metrics.md."""
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/metrics")
+def get_metrics(context: Context) -> Response:
+    """Return all metrics in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_SnapshotCollector(desk))
-    return bytes(generate_latest(registry))
+    registry.register(_SnapshotCollector(context))
+    return Response(generate_latest(registry), media_type=METRICS_CONTENT_TYPE)
 
 
 class _SnapshotCollector(Collector):
-    """Turns the latest numbers into metrics."""
+    """Turns the latest snapshot into metrics."""
 
-    def __init__(self, desk: WebContext) -> None:
-        self._context = desk
+    def __init__(self, context: WebContext) -> None:
+        self._context = context
 
-    def collect(self) -> Iterator[Any]:
-        snapshot = self._context.live.snapshot
-        yield _CampaignGauge(
-            "database_up", "Whether the last look at the database succeeded."
-        ).value(snapshot.trouble is None)
+    def collect(self) -> Iterator[MetricFamily]:
+        snapshot, monitoring = self._context.live.snapshot, self._context.monitoring
+        yield DATABASE_UP.make_value(snapshot.database_error is None)
         if snapshot.at is not None:
-            yield _CampaignGauge("read_timestamp_seconds", "When the record was last read.").value(
-                snapshot.at.timestamp()
-            )
-        reports = list(snapshot.reports.values())
-        yield from _collect_campaigns(reports)
-        standing = _CampaignGauge(
-            "batches_standing_still",
-            "Batches with work left that nobody is at, and that wait for nothing.",
-            "campaign",
-            "run",
-        )
-        for report in reports:
-            standing.add(report, snapshot.stalled_counts[report.campaign.id])
-        yield standing.family
-        ages = _CampaignGauge(
-            "oldest_message_seconds",
-            "How long the first message of the first batch that has any in a stage has been there.",
-            "stage",
-        )
-        for stage, seconds in snapshot.ages.items():
-            ages.family.add_metric([stage], seconds)
-        yield ages.family
-        if snapshot.recovered_at is not None:
-            yield _CampaignGauge(
-                "recovery_timestamp_seconds", "When a batch that stood still was last sent on."
-            ).value(to_seconds(snapshot.recovered_at))
-        yield from self._collect_broker()
-
-    def _collect_broker(self) -> Iterator[Any]:
-        outside = self._context.outside
-        if outside.depths is None:
+            yield LAST_READ.make_value(snapshot.at.timestamp())
+        yield from _collect_messages(list(snapshot.reports.values()))
+        yield from _collect_stalled_work(snapshot)
+        if monitoring.read_queue_depths is None:
             return
-        depths = self._context.live.snapshot.depths
-        yield _CampaignGauge("broker_up", "Whether the broker said how deep its queues are.").value(
-            depths is not None
-        )
-        tasks = _CampaignGauge(
-            "queue_tasks", "Tasks in a queue: to be taken, or held by workers.", "queue", "state"
-        )
-        for queue, depth in (depths or {}).items():
-            for state, count in depth._asdict().items():
-                tasks.family.add_metric([queue, state], count)
-        yield tasks.family
-        if outside.presence is not None:
-            yield from _collect_workers(outside.presence(), outside.queues)
+        yield from _collect_queues(snapshot.queue_depths)
+        if monitoring.read_worker_activity is not None:
+            yield from _collect_workers(monitoring.read_worker_activity(), monitoring.queues)
 
 
-def _collect_workers(seen: WorkerActivity, queues: Sequence[str]) -> Iterator[Any]:
-    states = Counter("there" if each.is_online else "silent" for each in seen.workers)
-    workers = _CampaignGauge("workers", "Workers by whether they have been heard lately.", "state")
-    for state in ("there", "silent"):
-        workers.family.add_metric([state], states[state])
-    yield workers.family
-    served = Counter(queue for each in seen.workers if each.is_online for queue in each.queues)
-    serving = _CampaignGauge("queue_workers", "Workers that serve a queue.", "queue")
-    for queue in queues:
-        serving.family.add_metric([queue], served[queue])
-    yield serving.family
-    failed = _CampaignGauge("recent_failures", "Tasks among the last failures that were given up.")
-    yield failed.value(sum(not each.will_retry for each in seen.failed))
-
-
-def _collect_campaigns(reports: Sequence[Report]) -> Iterator[Any]:
-    """The latest campaigns, and those that somebody looks at."""
-    of_messages = ("campaign", "run", "channel")
-    messages = _CampaignGauge(
-        "messages", "Messages by what the record says of them.", *of_messages, "status"
-    )
-    not_sent = _CampaignGauge("not_sent", "Messages Not Sent, by reason.", *of_messages, "reason")
-    entered = CounterMetricFamily(
-        "sendtrace_transitions",
-        "Messages that have come into a status at least once, however far they are by now.",
-        labels=["campaign", "run", "status"],
-    )
-    rolled_up = _CampaignGauge(
-        "rollup_timestamp_seconds",
-        "When engagement was last rolled up, by the clock of the run.",
-        "campaign",
-        "run",
-    )
+def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
+    messages, not_sent = MESSAGES.make_gauge(), NOT_SENT.make_gauge()
+    transitions, last_rollup = TRANSITIONS.make_counter(), LAST_ROLLUP.make_gauge()
     for report in reports:
-        campaign = report.campaign
-        whose = [campaign.name, str(campaign.run_id), str(campaign.channel)]
+        campaign_run = _campaign_labels(report)
+        labels = [*campaign_run, str(report.campaign.channel)]
         for status in Status:
-            messages.family.add_metric([*whose, status.slug], report.having(status))
-            entered.add_metric([*whose[:2], status.slug], _count_entered(report, status))
+            messages.add_metric([*labels, status.slug], report.having(status))
+            transitions.add_metric([*campaign_run, status.slug], _count_entered(report, status))
         for reason in Reason:
             count = report.having(Status.NOT_SENT, reason)
             if count:
-                not_sent.family.add_metric([*whose, reason.slug], count)
+                not_sent.add_metric([*labels, reason.slug], count)
         if report.engagement_as_of is not None:
-            rolled_up.add(report, to_seconds(report.engagement_as_of))
-    yield from (messages.family, not_sent.family, entered, rolled_up.family)
+            last_rollup.add_metric(campaign_run, to_seconds(report.engagement_as_of))
+    yield from (messages, not_sent, transitions, last_rollup)
+
+
+def _collect_stalled_work(snapshot: Snapshot) -> Iterator[MetricFamily]:
+    stalled = STALLED_BATCHES.make_gauge()
+    for campaign_id, report in snapshot.reports.items():
+        stalled.add_metric(_campaign_labels(report), snapshot.stalled_counts[campaign_id])
+    yield stalled
+    oldest_message = OLDEST_MESSAGE.make_gauge()
+    for stage, seconds in snapshot.stalled.oldest_ages.items():
+        oldest_message.add_metric([stage], seconds)
+    yield oldest_message
+    if snapshot.stalled.requeued_at is not None:
+        yield LAST_REQUEUE.make_value(to_seconds(snapshot.stalled.requeued_at))
+
+
+def _collect_queues(depths: Mapping[str, QueueDepth] | None) -> Iterator[MetricFamily]:
+    yield BROKER_UP.make_value(depths is not None)
+    tasks = QUEUE_TASKS.make_gauge()
+    for queue, depth in (depths or {}).items():
+        tasks.add_metric([queue, "ready"], depth.ready)
+        tasks.add_metric([queue, "unacked"], depth.unacked)
+    yield tasks
+
+
+def _collect_workers(activity: WorkerActivity, queues: Sequence[str]) -> Iterator[MetricFamily]:
+    online = [worker for worker in activity.workers if worker.is_online]
+    workers = WORKERS.make_gauge()
+    workers.add_metric(["there"], len(online))
+    workers.add_metric(["silent"], len(activity.workers) - len(online))
+    yield workers
+    workers_by_queue = Counter(queue for worker in online for queue in worker.queues)
+    queue_workers = QUEUE_WORKERS.make_gauge()
+    for queue in queues:
+        queue_workers.add_metric([queue], workers_by_queue[queue])
+    yield queue_workers
+    yield RECENT_FAILURES.make_value(sum(not task.will_retry for task in activity.failed))
+
+
+def _campaign_labels(report: Report) -> list[str]:
+    return [report.campaign.name, str(report.campaign.run_id)]
 
 
 def _count_entered(report: Report, status: Status) -> int:
-    """How many messages have been in a status, as far as where they are now says so: those there,
-    and those in any that can't be reached but through it."""
-    return sum(report.having(each) for each in Status if status in _REQUIRED_STATUSES[each])
+    """Return how many messages have certainly entered a status.
+
+    The tallies hold current statuses only: counted are the messages in the status, and those in
+    statuses that no message reaches without it.
+    """
+    return sum(
+        report.having(current) for current in Status if status in _REQUIRED_STATUSES[current]
+    )
 
 
 def _required_statuses(status: Status) -> frozenset[Status]:
-    """The statuses through which every way to ``status`` leads, itself among them."""
-    return frozenset(each for each in Status if not _can_reach(status, without=each))
+    """Return the statuses that every path to a status leads through, itself included."""
+    return frozenset(required for required in Status if not _can_reach(status, without=required))
 
 
-def _can_reach(status: Status, *, without: Status) -> bool:
-    seen, frontier = (
-        set[Status](),
-        [each for each in LEGAL_TRANSITIONS[None] if each is not without],
-    )
+def _can_reach(target: Status, *, without: Status) -> bool:
+    reached, frontier = set[Status](), set(LEGAL_TRANSITIONS[None]) - {without}
     while frontier:
-        each = frontier.pop()
-        seen.add(each)
-        frontier += [after for after in LEGAL_TRANSITIONS[each] - seen if after is not without]
-    return status in seen
+        reached |= frontier
+        successors = {after for status in frontier for after in LEGAL_TRANSITIONS[status]}
+        frontier = successors - reached - {without}
+    return target in reached
 
 
 _REQUIRED_STATUSES = {status: _required_statuses(status) for status in Status}
-
-
-class _CampaignGauge:
-    """A gauge of ours."""
-
-    def __init__(self, name: str, told: str, *labels: str) -> None:
-        self.family = GaugeMetricFamily(f"sendtrace_{name}", told, labels=list(labels))
-
-    def value(self, value: float) -> GaugeMetricFamily:
-        self.family.add_metric([], float(value))
-        return self.family
-
-    def add(self, report: Report, value: float) -> None:
-        """A value of a campaign, by its name and run."""
-        self.family.add_metric([report.campaign.name, str(report.campaign.run_id)], value)

@@ -1,4 +1,4 @@
-"""What the live page shows beside the record: other floors of the house hand it in."""
+"""The interface through which higher layers monitor the stack around the database."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,26 +10,38 @@ from tracker.record.due import DueKind
 
 
 class NotifyWorkers(Protocol):
-    """Has a worker look at what was reported of a batch. ``alone``: the batch has a task of its
-    own on the way, which sees to what follows. Raises whatever the broker's library raises."""
+    """A function that enqueues the task which applies the stored reports of a batch."""
 
-    def __call__(self, campaign_id: int, batch: int, what: DueKind, *, alone: bool) -> None: ...
+    def __call__(self, campaign_id: int, batch: int, kind: DueKind, *, is_one_off: bool) -> None:
+        """Enqueue the task.
+
+        Args:
+            is_one_off: whether the batch already has a task in a queue. The new task then enqueues no
+                next step, so the batch doesn't get a second chain of tasks.
+
+        Raises:
+            Exception: any error of the broker's client.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Monitoring:
-    """What is there beside the record.
+    """Functions that read queues, workers and checks. A function that isn't available is None.
 
-    ``depths`` says how deep each queue is, and raises whatever the broker's library raises;
-    ``presence`` who works and what failed; ``explain`` what every check says of a message.
-    ``queues`` need a worker each. ``help_batch`` is the command that sends a batch of a campaign to
-    a step, ``help_queue`` the one that starts a worker for a queue.
+    Attributes:
+        queues: the queues that need a worker each.
+        read_queue_depths: returns the depth of each queue; raises any error of the broker's client.
+        read_worker_activity: returns the workers and their recent failures.
+        notify_workers: enqueues the task that applies stored reports.
+        explain_checks: returns the verdict of every check on a message; raises `NotFound`.
+        requeue_command: returns the shell command that re-queues a batch (campaign's id, batch, step).
+        worker_command: returns the shell command that starts a worker for a queue.
     """
 
-    depths: Callable[[], Mapping[str, QueueDepth]] | None = None
-    presence: Callable[[], WorkerActivity] | None = None
     queues: Sequence[str] = ()
-    help_batch: Callable[[int, int, str], str] | None = None
-    help_queue: Callable[[str], str] | None = None
-    remind: NotifyWorkers | None = None
-    explain: Callable[[Campaign, int], Sequence[CheckVerdict]] | None = None
+    read_queue_depths: Callable[[], Mapping[str, QueueDepth]] | None = None
+    read_worker_activity: Callable[[], WorkerActivity] | None = None
+    notify_workers: NotifyWorkers | None = None
+    explain_checks: Callable[[Campaign, int], Sequence[CheckVerdict]] | None = None
+    requeue_command: Callable[[int, int, str], str] | None = None
+    worker_command: Callable[[str], str] | None = None

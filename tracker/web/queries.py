@@ -1,9 +1,11 @@
-"""What can be asked about messages, and which question stands behind each number of the report."""
+"""Queries for messages: their parameters, their execution, and the query behind each report line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
+from fastapi.exceptions import RequestValidationError
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -13,38 +15,44 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from tracker.queries.messages import BEFORE_FIRST, MessageFilter
+from tracker.monitoring import CheckVerdict
+from tracker.queries.messages import BEFORE_FIRST, MessageFilter, MessagePage, find_messages
+from tracker.queries.report import make_reports
 from tracker.queries.timeline import MAX_NUMBER
+from tracker.record.catalog import Campaign
 from tracker.status import IN_PROGRESS_STATUSES, SENT_STATUSES, Category, Engagement, Reason, Status
+from tracker.web.context import WebContext
+from tracker.web.masking import mask_contacts
 
 PAGE_SIZE, MAX_PAGE_SIZE = 50, 500
-"""Messages of a page, unless it is asked for more, and at most."""
+"""Messages on a page: by default, and at most."""
 
 MAX_CUSTOMER_ID_LENGTH = 500
+"""Characters of a customer id in a query."""
 
 SlugEnum = Status | Reason | Engagement
+"""An enum whose members are named by their slugs in addresses and in JSON."""
 
 
 def _slug_parser(kind: type[SlugEnum]) -> BeforeValidator:
-    slugs = {each.slug: each for each in kind}
+    members = {member.slug: member for member in kind}
 
-    def read(given: Any) -> SlugEnum:
-        if isinstance(given, kind):
-            return given
-        if given not in slugs:
-            raise ValueError(f"there is no {given!r}; expected one of {', '.join(slugs)}")
-        return slugs[given]
+    def parse(value: Any) -> SlugEnum:
+        if isinstance(value, kind):
+            return value
+        if value not in members:
+            raise ValueError(f"got {value!r}; expected one of {', '.join(members)}")
+        return members[value]
 
-    return BeforeValidator(read)
+    return BeforeValidator(parse)
 
 
 def _slug_schema(kind: type[SlugEnum]) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "enum": [each.slug for each in kind]})
+    return WithJsonSchema({"type": "string", "enum": [member.slug for member in kind]})
 
 
 _SERIALIZE_SLUG = PlainSerializer(lambda member: member.slug, return_type=str)
 
-# Members of the vocabulary, that go by their slugs in an address and in the API's description.
 StatusName = Annotated[Status, _slug_parser(Status), _SERIALIZE_SLUG, _slug_schema(Status)]
 ReasonName = Annotated[Reason, _slug_parser(Reason), _SERIALIZE_SLUG, _slug_schema(Reason)]
 EngagementName = Annotated[
@@ -52,47 +60,47 @@ EngagementName = Annotated[
 ]
 
 
-def _drop_blanks(given: Any) -> Any:
-    """A form sends what was not filled in as well."""
-    return [each for each in given if each != ""] if isinstance(given, list) else given
+def _drop_blanks(value: Any) -> Any:
+    # A form also sends the fields that are blank.
+    return [item for item in value if item != ""] if isinstance(value, list) else value
 
 
-def _blank_to_none(given: Any) -> Any:
-    return None if given == "" else given
+def _blank_to_none(value: Any) -> Any:
+    return None if value == "" else value
 
 
 class MessageQuery(BaseModel):
-    """Which messages to list; several statuses or reasons mean any of them."""
+    """The parameters of a list of messages. Several statuses or reasons mean any of them."""
 
     model_config = ConfigDict(extra="forbid")
 
     status: Annotated[list[StatusName], BeforeValidator(_drop_blanks)] = Field(
-        default_factory=list, description="Where the messages are."
+        default_factory=list, description="Statuses of the messages."
     )
     reason: Annotated[list[ReasonName], BeforeValidator(_drop_blanks)] = Field(
-        default_factory=list, description="Why they are Not Sent."
+        default_factory=list, description="Reasons why the messages are Not Sent."
     )
     engagement: Annotated[EngagementName | None, BeforeValidator(_blank_to_none)] = Field(
-        None, description="What their recipients did."
+        None, description="Engagement of the messages' recipients."
     )
     customer: Annotated[str | None, BeforeValidator(_blank_to_none)] = Field(
         None,
         max_length=MAX_CUSTOMER_ID_LENGTH,
-        description="The id of the one customer to look for.",
+        description="The id of one customer.",
     )
     after: int = Field(
         BEFORE_FIRST,
         ge=BEFORE_FIRST,
         le=MAX_NUMBER,
-        description="The number behind which the page begins: `next` of the page before.",
+        description="The number after which the page begins: `next` of the previous page.",
     )
-    limit: int = Field(PAGE_SIZE, ge=1, le=MAX_PAGE_SIZE, description="Messages of a page.")
+    limit: int = Field(PAGE_SIZE, ge=1, le=MAX_PAGE_SIZE, description="Messages on a page.")
     contacts: Annotated[Literal["shown"] | None, BeforeValidator(_blank_to_none)] = Field(
-        None, description="Contact data in full, where SENDTRACE_SHOW_CONTACTS allows it."
+        None, description="`shown` for unmasked contact data, if SENDTRACE_SHOW_CONTACTS allows it."
     )
 
     def to_filter(self) -> MessageFilter:
-        """What to look for."""
+        """Return the filter for the database."""
         return MessageFilter(
             statuses=frozenset(self.status),
             reasons=frozenset(self.reason),
@@ -101,38 +109,88 @@ class MessageQuery(BaseModel):
         )
 
     def to_query_string(self, **changes: object) -> str:
-        """The same question, with some ``changes``, as the query of an address."""
-        asked = self.model_dump(mode="json", exclude_defaults=True) | changes
-        return urlencode({name: each for name, each in asked.items() if each}, doseq=True)
+        """Return the parameters, some of them changed, as the query string of an address."""
+        parameters = self.model_dump(mode="json", exclude_defaults=True) | changes
+        return urlencode({name: value for name, value in parameters.items() if value}, doseq=True)
+
+
+def find_message_page(
+    context: WebContext, campaign_id: int, query: MessageQuery
+) -> tuple[Campaign, MessagePage]:
+    """Return a campaign and a page of its messages.
+
+    Raises:
+        NotFound: unknown campaign.
+        RequestValidationError: the page begins after the campaign's last message.
+    """
+    with context.database.read() as connection:
+        campaign = context.load_campaign(connection, campaign_id)
+        [report] = make_reports(connection, [campaign])
+        if query.after >= report.audience and query.after > 0:
+            raise RequestValidationError(
+                [
+                    {
+                        "type": "less_than",
+                        "loc": ("query", "after"),
+                        "msg": f"after the last message; the campaign has {report.audience:,}",
+                        "input": query.after,
+                    }
+                ]
+            )
+        page = find_messages(
+            context.database,
+            connection,
+            campaign,
+            query.to_filter(),
+            after=query.after,
+            most=query.limit,
+        )
+    return campaign, page
+
+
+def explain_checks(
+    context: WebContext, campaign: Campaign, number: int, *, has_contacts: bool
+) -> Sequence[CheckVerdict] | None:
+    """Return every check's verdict on a message, evaluated now; None if no checks are available.
+
+    Args:
+        has_contacts: whether contact data among the values that a check read stays unmasked.
+    """
+    if context.monitoring.explain_checks is None:
+        return None
+    verdicts = context.monitoring.explain_checks(campaign, number)
+    if has_contacts:
+        return verdicts
+    return [replace(verdict, looked_at=mask_contacts(verdict.looked_at)) for verdict in verdicts]
 
 
 def _status_query(*statuses: Status) -> dict[str, list[str]]:
-    return {"status": [each.slug for each in sorted(statuses)]}
+    return {"status": [status.slug for status in sorted(statuses)]}
 
 
 def _make_line_queries() -> Mapping[str, str]:
-    of_line: dict[str, dict[str, list[str]]] = {
+    queries: dict[str, dict[str, list[str]]] = {
         "audience": {},
         "sent.total": _status_query(*SENT_STATUSES),
         "sent.bounced.total": _status_query(Status.SOFT_BOUNCED, Status.HARD_BOUNCED),
         "sent.bounced.hard": _status_query(Status.HARD_BOUNCED),
         "sent.bounced.soft": _status_query(Status.SOFT_BOUNCED),
         "in_progress.total": _status_query(*IN_PROGRESS_STATUSES),
-        **{f"in_progress.{each.slug}": _status_query(each) for each in IN_PROGRESS_STATUSES},
-        **{
-            f"sent.{each.slug}": _status_query(each)
-            for each in (Status.DELIVERED, Status.NOT_DELIVERED, Status.IN_GATEWAY)
-        },
-        **{f"sent.{each.slug}": {"engagement": [each.slug]} for each in Engagement},
         "not_sent.total": _status_query(Status.NOT_SENT),
     }
+    for status in IN_PROGRESS_STATUSES:
+        queries[f"in_progress.{status.slug}"] = _status_query(status)
+    for status in (Status.DELIVERED, Status.NOT_DELIVERED, Status.IN_GATEWAY):
+        queries[f"sent.{status.slug}"] = _status_query(status)
+    for engagement in Engagement:
+        queries[f"sent.{engagement.slug}"] = {"engagement": [engagement.slug]}
     for category in Category:
-        its = [reason for reason in Reason if reason.category is category]
-        of_line[f"not_sent.{category}.total"] = {"reason": [reason.slug for reason in its]}
-        for reason in its:
-            of_line[f"not_sent.{category}.{reason.slug}"] = {"reason": [reason.slug]}
-    return {path: urlencode(asked, doseq=True) for path, asked in of_line.items()}
+        reasons = [reason.slug for reason in Reason if reason.category is category]
+        queries[f"not_sent.{category}.total"] = {"reason": reasons}
+        for slug in reasons:
+            queries[f"not_sent.{category}.{slug}"] = {"reason": [slug]}
+    return {path: urlencode(query, doseq=True) for path, query in queries.items()}
 
 
 LINE_QUERIES = _make_line_queries()
-"""For each number of the report, by its place in the JSON, the query that lists its messages."""
+"""For each line of the report, by its path in the JSON, the query string that lists its messages."""

@@ -1,28 +1,29 @@
-"""Who may look, and from where: tokens, hosts, and what a browser may do with our pages."""
+"""Access: tokens, hosts, requests of other sites, and what browsers allow the pages."""
 
 import base64
 import binascii
 import secrets
-from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 
 from fastapi import HTTPException, Request
 from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tracker.web.context import Context
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""What a page may load and do."""
+"""The policy of the live page: it loads from its own origin only."""
 
 SELF_CONTAINED_PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:;"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
-"""For a page that is one file, with its style in it, and runs nothing."""
+"""Headers of a page that is one file: it includes its style, loads nothing and runs no script."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -32,56 +33,54 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""Sent with every answer that does not say otherwise."""
+"""Headers of every response, unless the response sets its own."""
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-
-AccessGuard = Callable[[Request], None]
+"""Host names that browsers resolve to this machine."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine alone."""
+    """Return whether an address can be reached from this machine alone."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def is_valid_token(token: SecretStr, told: str) -> bool:
-    """Whether somebody knows the token; it takes as long for one that is nearly right."""
-    return secrets.compare_digest(told.encode(), token.get_secret_value().encode())
+def is_valid_token(token: SecretStr, presented: str) -> bool:
+    """Return whether a presented token is right, in a time that doesn't depend on how much of it is."""
+    return secrets.compare_digest(presented.encode(), token.get_secret_value().encode())
 
 
-def make_viewer_guard(token: SecretStr | None) -> AccessGuard:
-    """Who may look: everybody where there is no ``token``, which only loopback allows. Programs
-    give it as a bearer token, browsers as the password of any user."""
+async def require_viewer(request: Request, context: Context) -> None:
+    """Refuse a viewer without the token with 401.
 
-    def guard(request: Request) -> None:
-        if token is not None and not is_valid_token(token, _read_token(request)):
-            raise HTTPException(
-                401,
-                "a token is needed: as a bearer token, or as the password of any user",
-                {"WWW-Authenticate": 'Basic realm="sendtrace", charset="UTF-8"'},
-            )
+    Programs send it as a bearer token, browsers as the password of any user. Without a configured token
+    everybody is a viewer; `check_address` then allows loopback addresses only.
+    """
+    token = context.settings.token
+    if token is not None and not is_valid_token(token, _read_token(request)):
+        raise HTTPException(
+            401,
+            "missing or wrong token; send it as a bearer token, or as the password of any user",
+            {"WWW-Authenticate": 'Basic realm="sendtrace", charset="UTF-8"'},
+        )
 
-    return guard
 
+async def require_reporter(request: Request, context: Context) -> None:
+    """Refuse a reporter without the bearer token with 401, also when no token is configured.
 
-def make_reporter_guard(token: SecretStr | None) -> AccessGuard:
-    """Who may report: programs that give the ``token`` as a bearer token. A browser never does so
-    by itself, whatever page it is on."""
-
-    def guard(request: Request) -> None:
-        if token is None:
-            raise HTTPException(
-                401,
-                "nobody may report: set SENDTRACE_TOKEN where sendtrace serve runs",
-                {"WWW-Authenticate": "Bearer"},
-            )
-        if not is_valid_token(token, _read_bearer_token(request)):
-            raise HTTPException(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
-
-    return guard
+    Passwords don't count: a browser would send them with the request of any page.
+    """
+    token = context.settings.token
+    if token is None:
+        raise HTTPException(
+            401,
+            "reports need a token; set SENDTRACE_TOKEN for sendtrace serve",
+            {"WWW-Authenticate": "Bearer"},
+        )
+    if not is_valid_token(token, _read_bearer_token(request)):
+        raise HTTPException(401, "missing or wrong bearer token", {"WWW-Authenticate": "Bearer"})
 
 
 def _read_token(request: Request) -> str:
@@ -105,11 +104,10 @@ def _parse_authorization(request: Request) -> tuple[str, str]:
 
 
 class SecurityMiddleware:
-    """Refuses what other sites have a browser ask for, and hosts that are none of ours; tells
-    browsers what our pages may do.
+    """Refuses the requests of other sites, and adds the security headers to every response.
 
-    Without a token (``is_anonymous_allowed``) only a name of this machine is a host of ours: another site's
-    name, made to mean this machine, would let that site read everything.
+    With `is_anonymous_allowed`, that is without a token, it also refuses host names other than this machine's.
+    Otherwise a site could let its name resolve to 127.0.0.1 and read everything (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, *, is_anonymous_allowed: bool) -> None:
@@ -119,26 +117,24 @@ class SecurityMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refused = self._find_refusal(Headers(scope=scope), scope["method"])
+        refusal = self._find_refusal(Headers(scope=scope), scope["method"])
 
-        async def guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        answer: Callable[[Scope, Receive, Send], Awaitable[None]] = self._app
-        if refused is not None:
-            answer = PlainTextResponse(*refused)
-        await answer(scope, receive, guarded)
+        respond: ASGIApp = self._app if refusal is None else refusal
+        await respond(scope, receive, send_with_headers)
 
-    def _find_refusal(self, headers: Headers, method: str) -> tuple[str, int] | None:
+    def _find_refusal(self, headers: Headers, method: str) -> Response | None:
         host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
         if self._is_anonymous_allowed and host.strip("[]") not in LOCAL_HOSTS:
-            return "this is no host of ours\n", 421
+            return PlainTextResponse("unknown host name; expected localhost\n", 421)
         site = headers.get("sec-fetch-site", "none")
-        visits = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
-        if site not in ("same-origin", "none") and not visits:
-            return "other sites may not ask\n", 403
+        is_visit = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
+        if site not in ("same-origin", "none") and not is_visit:
+            return PlainTextResponse("requests of other sites are refused\n", 403)
         return None

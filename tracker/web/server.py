@@ -1,4 +1,4 @@
-"""Serving the live page."""
+"""The server of the live page."""
 
 import socket
 from contextlib import closing, suppress
@@ -12,29 +12,28 @@ from tracker.web.live import LiveFeed
 from tracker.web.security import is_loopback
 
 MIN_TOKEN_LENGTH = 16
-"""Characters of a token: what is shorter can be guessed."""
+"""Characters of a token; a shorter one can be guessed."""
 
 SHUTDOWN_TIMEOUT_SECONDS = 2
-"""Seconds that is waited for those who are being answered when the server ends."""
+"""Seconds for which the server finishes requests after a shutdown request."""
 
 
 def check_address(host: str, token: SecretStr | None) -> None:
-    """Raise :exc:`UsageError` for an address that others can reach without a token, and for a token
-    that can be guessed."""
+    """Raise `UsageError` for a public address without a token, and for a token that is too short."""
     if token is None and not is_loopback(host):
         raise UsageError(
-            f"--host {host}: others could look, and nobody would ask them for a token; set"
-            " SENDTRACE_TOKEN, or leave --host out to serve this machine alone"
+            f"--host {host}: a public address needs a token; set SENDTRACE_TOKEN, or leave --host out"
+            " to serve this machine only"
         )
     if token is not None and len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
         raise UsageError(
-            f"SENDTRACE_TOKEN: expected {MIN_TOKEN_LENGTH} characters or more, such as those of"
+            f"SENDTRACE_TOKEN: too short; expected {MIN_TOKEN_LENGTH} characters or more, such as from"
             " `openssl rand -hex 32`"
         )
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there; :exc:`UsageError` where that can't be."""
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address, or raise `UsageError`."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -42,24 +41,24 @@ def bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-        bound.listen()  # who comes from now on waits for an answer
+        bound.listen()  # from now on, requests wait for the server to start
     except (OSError, OverflowError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+        cause = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
-            f"{host}:{port} can't be listened on: {why}; choose another with --host and --port"
+            f"cannot listen on {host}:{port}: {cause}; choose another with --host and --port"
         ) from None
     return bound
 
 
 def socket_url(bound: socket.socket) -> str:
-    """What to open in a browser."""
+    """Return the address that a browser opens."""
     host, port = bound.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
+    url_host = f"[{host}]" if ":" in host else host
+    return f"http://{url_host}:{port}"
 
 
 class _LiveServer(uvicorn.Server):
-    """Ends the streams first: they would be waited for, and last for ever."""
+    """A server that ends the event streams first; uvicorn would wait for them for ever."""
 
     def __init__(self, config: uvicorn.Config, live: LiveFeed) -> None:
         super().__init__(config)
@@ -71,7 +70,7 @@ class _LiveServer(uvicorn.Server):
 
 
 def serve(app: FastAPI, bound: socket.socket) -> None:
-    """Answer until Ctrl-C or SIGTERM."""
+    """Serve requests until Ctrl-C or SIGTERM."""
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -79,6 +78,6 @@ def serve(app: FastAPI, bound: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_SECONDS,
     )
-    # Told to end it does so, and then raises the signal again: to end is all that was wanted.
+    # After its shutdown, uvicorn raises the signal again.
     with closing(bound), suppress(KeyboardInterrupt):
-        _LiveServer(config, app.state.live).run([bound])
+        _LiveServer(config, app.state.context.live).run([bound])

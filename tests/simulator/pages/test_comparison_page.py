@@ -1,8 +1,8 @@
-"""The page of a comparison: the verdict, every change, both curves, and nothing that runs."""
+"""The page of a run comparison: verdict, figures and curves, in one file that runs no script."""
 
 import numpy as np
 
-from simulator.pages.comparison_page import contrast_page
+from simulator.pages.comparison_page import render_comparison_page
 from simulator.results.archive import StoredResult
 from simulator.results.run_comparison import compare_runs
 from simulator.results.timeseries import Timeseries
@@ -19,32 +19,32 @@ def with_curve(run: StoredResult, *in_flight: float) -> StoredResult:
     return StoredResult(name=run.name, summary=run.summary, timeseries=Timeseries(1, columns))
 
 
-def test_what_is_on_the_page() -> None:
+def test_the_page_has_verdict_figures_and_curves() -> None:
     before = with_curve(kept(), 1, 5, 3)
     after = with_curve(kept(2, {"queued_to_final.p95": 20.0}, definition=HOSTILE), 2, 9, 8, 1)
-    page = contrast_page(compare_runs([before], [after]))
+    page = render_comparison_page(compare_runs([before], [after]))
     assert "✘ 1 regression: queued_to_final.p95" in page
     assert "+10.000 s (+100 %)" in page
     assert page.count("<svg") >= 1
     assert "Messages in flight" in page
-    assert "Nothing to draw: neither run has any." in page
+    assert "No chart: neither run has values." in page
     assert "<script" not in page
     assert "&lt;/code&gt;&lt;script&gt;" in page
     assert 'http-equiv="Content-Security-Policy" content="default-src \'none\';' in page
 
 
 def test_a_partial_run_is_not_judged() -> None:
-    page = contrast_page(
+    page = render_comparison_page(
         compare_runs([kept()], [kept(2, {"throughput": 1.0}, state="interrupted")])
     )
-    assert "! nothing is judged: run 2 is partial (interrupted)" in page
-    assert "Beware: the run after: partial: interrupted." in page
+    assert "! not judged: run 2 is partial (interrupted)" in page
+    assert "Caveat: the run after: partial: interrupted." in page
     assert 'class="banner fail"' not in page
 
 
 def test_runs_without_curves() -> None:
-    page = contrast_page(compare_runs([kept(1), kept(2), kept(3)], [kept(9)]))
+    page = render_comparison_page(compare_runs([kept(1), kept(2), kept(3)], [kept(9)]))
     assert "✔ no regression" in page
     assert "median of 3 runs" in page
     assert "<svg" not in page.split('id="curves"')[1]
-    assert "Nothing: same scenario" in page
+    assert "None: both runs have the same scenario" in page

@@ -1,4 +1,4 @@
-"""The page of a run: everything is on it, nothing comes from elsewhere, and little will do."""
+"""The result page of a run: its content, its self-containedness, and results with missing values."""
 
 import re
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 DEFECTS = {"unsubscribed": 0.2, "email_missing": 0.1}
 
 
-def scenario(**different: Any) -> Scenario:
+def scenario(**changes: Any) -> Scenario:
     values: dict[str, Any] = {
         "name": "two-seasons",
         "text": 'name = "two-seasons"',
@@ -43,24 +43,24 @@ def scenario(**different: Any) -> Scenario:
     return scenario_of(
         campaign_of("spring", audience=60, defects=DEFECTS),
         campaign_of("summer", audience=20),
-        **(values | different),
+        **(values | changes),
     )
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A database whose kind does not matter: the page is of the result."""
+    """A SQLite database; the page is made from the result only."""
     home = tmp_path_factory.mktemp("page")
     settings = load_settings(home=home, database_url=f"sqlite:///{home / 'sendtrace.db'}")
     settings.prepare_home()
-    opened = open_database(settings)
-    yield opened
-    opened.close()
+    database = open_database(settings)
+    yield database
+    database.close()
 
 
 @pytest.fixture(scope="module")
 def result(database: Database, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """A result with figures, reasons and thresholds. It has no samples, as nobody took any."""
+    """A result with figures, reasons and thresholds, but without samples."""
     played = play(database, scenario(), tmp_path_factory.mktemp("rejects"))
     conditions = replace(
         played.conditions,
@@ -73,7 +73,7 @@ def result(database: Database, tmp_path_factory: pytest.TempPathFactory) -> RunR
 
 @pytest.fixture(scope="module")
 def sampled(result: RunResult) -> RunResult:
-    """The same, had its queues and workers been looked at."""
+    """The result, with samples of its queues and workers."""
     columns = {
         name: np.resize(column, 5) if np.nansum(column) else np.arange(5.0)
         for name, column in result.curves.columns.items()
@@ -92,7 +92,7 @@ def page(result: RunResult) -> str:
 
 
 def words(page: str) -> str:
-    """What a person reads of a page, with single blanks."""
+    """Return the visible text of a page, with single blanks."""
     visible = re.sub(r"<style>.*?</style>", " ", page, flags=re.S)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", visible)).split())
 
@@ -107,7 +107,7 @@ def heading(figure: str) -> str:
 
 
 class Nesting(HTMLParser):
-    """Sees whether every element is closed where it must be."""
+    """Checks that elements are closed in the order in which they are opened."""
 
     VOID = frozenset({"meta", "br", "link", "img"})
 
@@ -123,13 +123,13 @@ class Nesting(HTMLParser):
             self.headings.append(int(tag[1]))
 
     def handle_startendtag(self, tag: str, attrs: object) -> None:
-        """Such an element is closed by itself."""
+        """Ignore an element that closes itself."""
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
 
-def test_it_is_proper_html(page: str) -> None:
+def test_the_html_is_well_formed(page: str) -> None:
     nesting = Nesting()
     nesting.feed(page)
     assert nesting.open == []
@@ -140,7 +140,7 @@ def test_it_is_proper_html(page: str) -> None:
     assert all(next_ - heading <= 1 for heading, next_ in steps)
 
 
-def test_it_loads_and_runs_nothing(sampled: RunResult) -> None:
+def test_the_page_loads_nothing_and_runs_nothing(sampled: RunResult) -> None:
     page = render_result_page(sampled)
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     assert f'<meta http-equiv="Content-Security-Policy" content="{policy}">' in page
@@ -151,65 +151,65 @@ def test_it_loads_and_runs_nothing(sampled: RunResult) -> None:
     assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', rest))
 
 
-def test_it_says_of_which_run_it_is(result: RunResult, page: str) -> None:
-    said = words(page)
-    assert said.startswith(f"two-seasons · run {result.run.id} · sendtrace")
-    assert "seed 42" in said
-    assert re.search(r"started \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC complete", said)
+def test_the_header_names_the_run(result: RunResult, page: str) -> None:
+    text = words(page)
+    assert text.startswith(f"two-seasons · run {result.run.id} · sendtrace")
+    assert "seed 42" in text
+    assert re.search(r"started \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC complete", text)
 
 
-def test_it_judges(page: str) -> None:
-    said = words(page)
-    assert "✘ Failed 2 thresholds of 3 not met" in said
-    assert re.search(r"balanced every sum adds up", said)
-    assert re.search(r"as predicted 80 of 80 messages", said)
-    assert re.search(r"invariants (\d+) of \1 hold", said)
-    assert "thresholds 1 of 3 met" in said
+def test_the_verdict_lists_its_checks(page: str) -> None:
+    text = words(page)
+    assert "✘ Failed 2 thresholds of 3 not met" in text
+    assert re.search(r"balanced every sum adds up", text)
+    assert re.search(r"as predicted 80 of 80 messages", text)
+    assert re.search(r"invariants (\d+) of \1 hold", text)
+    assert "thresholds 1 of 3 met" in text
 
 
-def test_each_threshold_has_its_figure(page: str) -> None:
-    said = words(page)
-    assert re.search(r"delivered\.share >= 10 % \d+\.\d\d % ✔ met", said)
-    assert re.search(r"queued_to_final\.p95 < 0s \d+\.\d\d\d s ✘ not met", said)
-    assert "workers.memory < 1GB - ✘ not met" in said
+def test_each_threshold_is_shown_with_its_value(page: str) -> None:
+    text = words(page)
+    assert re.search(r"delivered\.share >= 10 % \d+\.\d\d % ✔ met", text)
+    assert re.search(r"queued_to_final\.p95 < 0s \d+\.\d\d\d s ✘ missed", text)
+    assert "workers.memory < 1GB - ✘ missed" in text
 
 
-def test_who_passed_did_so(database: Database, tmp_path: Path) -> None:
-    said = words(render_result_page(play(database, scenario(thresholds={}), tmp_path)))
-    assert "✔ Passed balanced, invariants hold, every message as predicted" in said
-    assert "it has no thresholds" in said
+def test_a_run_that_passed(database: Database, tmp_path: Path) -> None:
+    text = words(render_result_page(play(database, scenario(thresholds={}), tmp_path)))
+    assert "✔ Passed balanced, invariants hold, every message as predicted" in text
+    assert "The scenario has no thresholds." in text
 
 
 @pytest.mark.parametrize("state", [RunState.INTERRUPTED, RunState.ABORTED])
-def test_a_partial_result_says_so(result: RunResult, state: RunState) -> None:
+def test_a_partial_result_is_marked(result: RunResult, state: RunState) -> None:
     aborted = result.thresholds[1].threshold if state is RunState.ABORTED else None
     observed = replace(result.observations, state=state, planned=1_000, aborted_by=aborted)
-    said = words(render_result_page(replace(result, observations=observed)))
-    assert f"UTC partial: {state}" in said
+    text = words(render_result_page(replace(result, observations=observed)))
+    assert f"UTC partial: {state}" in text
     why = "aborted as queued_to_final.p95 could not be < 0s" if aborted else "interrupted"
-    assert f"Partial result: {why}; 80 of 1,000 messages were sent." in said
-    assert f"✘ Failed partial: {why}" in said
+    assert f"Partial result: {why}; 80 of 1,000 messages were sent." in text
+    assert f"✘ Failed partial: {why}" in text
 
 
-def test_what_differs_is_told(result: RunResult) -> None:
+def test_differences_from_the_prediction_are_named(result: RunResult) -> None:
     first, second = result.prediction_checks
     differing = replace(result, prediction_checks=(first, replace(second, matching=19)))
-    said = words(render_result_page(differing))
-    assert "79 of 80 messages what differs is below, at summer" in said
-    assert "19 of 20 messages" in said
-    assert f"✘ Failed see sendtrace report --run {result.run.id}" in said
+    text = words(render_result_page(differing))
+    assert "79 of 80 messages what differs is below, at summer" in text
+    assert "19 of 20 messages" in text
+    assert f"✘ Failed see sendtrace report --run {result.run.id}" in text
 
 
-def test_a_broken_invariant_is_told(result: RunResult) -> None:
+def test_a_broken_invariant_is_named(result: RunResult) -> None:
     first, *others = result.invariant_results
     broken = replace(first, wrong=7, examples=({"number": 3},))
-    said = words(render_result_page(replace(result, invariant_results=(broken, *others))))
-    assert f"{len(others)} of {len(others) + 1} hold" in said
-    assert first.invariant.claim in said
-    assert "7 wrong; the first: number 3" in said
+    text = words(render_result_page(replace(result, invariant_results=(broken, *others))))
+    assert f"{len(others)} of {len(others) + 1} hold" in text
+    assert first.invariant.claim in text
+    assert "7 wrong; the first: number 3" in text
 
 
-def test_what_to_beware_of_is_said(result: RunResult) -> None:
+def test_driver_lag_is_a_warning(result: RunResult) -> None:
     slow = {"spring.driver_lag.p95": 3.0, "spring.queued_to_gateway.p95": 4.0}
     [first, *others] = result.run.campaigns
     paced = plan_of(campaign_of(audience=60, load={"shape": {"constant": 10}}))
@@ -223,7 +223,7 @@ def test_what_to_beware_of_is_said(result: RunResult) -> None:
 
 
 @pytest.mark.parametrize(("handed", "left"), [(20, 40), (48, 0)])
-def test_that_the_system_did_not_keep_up_is_said(result: RunResult, handed: int, left: int) -> None:
+def test_a_backlog_is_a_warning(result: RunResult, handed: int, left: int) -> None:
     paced = plan_of(campaign_of(audience=60, load={"shape": {"constant": 10}}))
     [first, *_] = result.run.campaigns
     loaded = replace(first, size=60, plan=paced)
@@ -233,21 +233,25 @@ def test_that_the_system_did_not_keep_up_is_said(result: RunResult, handed: int,
     run = replace(result.run, campaigns=(loaded,))
     late = replace(result, run=run, timeseries=series, curves=series)
     assert late.backlog == left
-    said = f"The system did not keep up: {left} of 60 messages had not reached the gateway"
-    assert (said in words(render_result_page(late))) == bool(left)
+    text = f"The system did not keep up: {left} of 60 messages had not reached the gateway"
+    assert (text in words(render_result_page(late))) == bool(left)
 
 
-def test_what_is_not_known_is_said(page: str) -> None:
-    said = words(page)
-    assert "Not known: workers.cpu, workers.memory, as workers were attached." in said
-    assert "Nothing to draw: no samples were taken." in said
-    assert said.count("Nothing to draw: the workers were attached: what they use") == 2
+def test_unavailable_figures_are_named(page: str) -> None:
+    text = words(page)
+    assert "Not known: workers.cpu, workers.memory, as workers were attached." in text
+    assert "No chart: no samples were taken." in text
+    assert text.count("No chart: the workers were attached: what they use") == 2
 
 
-def test_the_key_figures_are_large(result: RunResult, page: str) -> None:
+def test_the_key_figures_are_tiles(result: RunResult, page: str) -> None:
     [tiles] = re.findall(r'<dl class="tiles">.*?</dl>', page, re.S)
     assert re.findall(r"<dt>(.*?)</dt>", tiles) == [
-        *("messages", "throughput", "queued → gateway, p95", "queued → final, p95", "delivered"),
+        "messages",
+        "throughput",
+        "queued → gateway, p95",
+        "queued → final, p95",
+        "delivered",
     ]
     delivered = result.figures["delivered.share"]
     assert delivered is not None
@@ -259,33 +263,33 @@ CHARTS = (
     "Messages in flight",
     "Latency, queued → gateway",
     "Latency, queued → final",
-    "Tasks that wait, by queue",
-    "Tasks that workers hold, by queue",
+    "Ready tasks by queue",
+    "Unacked tasks by queue",
     "CPU of the workers",
     "Memory of the workers",
     "Latency by stage",
-    "Time of a task, by step",
+    "Task time by step",
     "Not Sent by reason",
 )
 
 
-def test_each_chart_is_a_picture_with_axes_and_data(sampled: RunResult) -> None:
+def test_each_chart_has_axes_marks_and_data(sampled: RunResult) -> None:
     figures = figures_of(render_result_page(sampled))
     assert tuple(map(heading, figures)) == CHARTS
     for figure in figures:
         [svg] = re.findall(r'<svg xmlns[^>]* class="chart".*?</svg>', figure, re.S)
-        picture = ElementTree.fromstring(svg)  # noqa: S314  # it is ours
+        picture = ElementTree.fromstring(svg)  # noqa: S314  # our own output
         assert picture.get("role") == "img"
         assert str(picture.get("aria-label")).startswith(heading(figure))
-        classes = " ".join(each.get("class", "") for each in picture.iter())
+        classes = " ".join(element.get("class", "") for element in picture.iter())
         assert "role-axis-title" in classes
         assert "role-mark" in classes
         assert "<details>" in figure
         assert "<td" in figure
 
 
-def test_a_picture_has_the_units_of_its_axes(sampled: RunResult) -> None:
-    figures = {heading(each): words(each) for each in figures_of(render_result_page(sampled))}
+def test_each_axis_has_a_unit(sampled: RunResult) -> None:
+    figures = {heading(figure): words(figure) for figure in figures_of(render_result_page(sampled))}
     for title, unit in zip(
         CHARTS,
         ("messages a second", "messages", "seconds", "seconds", "tasks", "tasks", "cores", "MB"),
@@ -295,36 +299,41 @@ def test_a_picture_has_the_units_of_its_axes(sampled: RunResult) -> None:
         assert "seconds since the start" in figures[title]
 
 
-def test_a_long_run_is_drawn_in_minutes(sampled: RunResult) -> None:
+def test_the_time_axis_of_a_long_run_has_minutes(sampled: RunResult) -> None:
     columns = {**sampled.curves.columns, SECOND: np.arange(5.0) * 300}
-    said = words(render_result_page(replace(sampled, curves=Timeseries(300, columns))))
-    assert "Each value is of 300 seconds." in said
-    assert "minutes since the start" in said
+    text = words(render_result_page(replace(sampled, curves=Timeseries(300, columns))))
+    assert "Each value covers 300 seconds." in text
+    assert "minutes since the start" in text
 
 
-def test_latencies_of_all_stages_are_exact(result: RunResult, page: str) -> None:
-    said = words(page)
-    assert "stage p50 p90 p95 p99 p99.9 max" in said
+def test_the_latency_table_has_exact_percentiles(result: RunResult, page: str) -> None:
+    text = words(page)
+    assert "stage p50 p90 p95 p99 p99.9 max" in text
     for span in SPANS:
         value = result.figures[f"{span.name}.p99.9"]
         assert value is not None
-        assert re.search(rf"{span.label}( \d+\.\d+ s){{4}} {value:.3f} s", said)
+        assert re.search(rf"{span.label}( \d+\.\d+ s){{4}} {value:.3f} s", text)
 
 
-def test_each_step_says_what_it_took(result: RunResult, page: str) -> None:
-    for each in result.workloads:
-        if each.step != "enqueue" and each.tasks:
-            row = rf">{each.step.value}</th>.*?>{each.tasks}</td>.*?>{each.moved}</td>"
+def test_each_step_is_shown_with_its_tasks(result: RunResult, page: str) -> None:
+    for workload in result.workloads:
+        if workload.step != "enqueue" and workload.tasks:
+            cells = (
+                f">{workload.step.value}</th>",
+                f">{workload.tasks}</td>",
+                f">{workload.moved}</td>",
+            )
+            row = ".*?".join(cells)
             assert re.search(row, page)
 
 
-def test_the_report_is_in_its_wording(result: RunResult, page: str) -> None:
-    said = words(page)
+def test_the_report_has_all_its_lines(result: RunResult, page: str) -> None:
+    text = words(page)
     for report in result.reports:
         for line in report_lines(report):
             share = "" if line.share is None else f" {100 * line.share:.1f} %"
-            assert f"{line.label} {line.count:,}{share}" in said
-        assert " ".join(balance_line(report).split()) in said
+            assert f"{line.label} {line.count:,}{share}" in text
+        assert " ".join(balance_line(report).split()) in text
 
 
 def test_reasons_that_did_not_occur_are_left_out(page: str) -> None:
@@ -334,21 +343,21 @@ def test_reasons_that_did_not_occur_are_left_out(page: str) -> None:
     assert "Coupon" not in reasons
 
 
-def test_it_says_how_to_repeat_it(page: str) -> None:
-    said = words(page)
+def test_the_command_and_the_conditions_reproduce_the_run(page: str) -> None:
+    text = words(page)
     assert (
-        "sendtrace simulate 'two seasons.toml' --seed 42 --attach --batch-size 80 Settings" in said
+        "sendtrace simulate 'two seasons.toml' --seed 42 --attach --batch-size 80 Settings" in text
     )
-    assert 'name = "two-seasons"' in said
+    assert 'name = "two-seasons"' in text
     for name, value in (("synchronous", "full"), ("cores", "2"), ("sendtrace", "9.8.7")):
-        assert f"{name} {value}" in said
+        assert f"{name} {value}" in text
 
 
-def test_own_workers_are_counted(sampled: RunResult) -> None:
+def test_the_command_has_the_number_of_own_workers(sampled: RunResult) -> None:
     assert "--seed 42 --workers 3 --batch-size 80" in words(render_result_page(sampled))
 
 
-def test_what_comes_from_outside_is_escaped(
+def test_values_from_files_and_options_are_escaped(
     result: RunResult, database: Database, tmp_path: Path
 ) -> None:
     bad = "</pre><script>alert('1')</script>\"&amp;"
@@ -367,22 +376,22 @@ def test_what_comes_from_outside_is_escaped(
     assert unescape(code) == bad
 
 
-def test_a_run_of_nothing_has_a_page(database: Database, tmp_path: Path) -> None:
+def test_an_empty_run_has_a_page(database: Database, tmp_path: Path) -> None:
     run = record_run(database, scenario(), tmp_path, lambda _: None)
-    said = words(render_result_page(judged(database, run)))
-    assert said.count("Nothing to draw: ") == len(CHARTS)
-    assert "Nothing to draw: no message arrived." in said
-    assert "Audience 0 Sent 0 Delivered 0" in said
+    text = words(render_result_page(judged(database, run)))
+    assert text.count("No chart: ") == len(CHARTS)
+    assert "No chart: no message arrived." in text
+    assert "Audience 0 Sent 0 Delivered 0" in text
 
 
-def test_values_that_are_not_known_are_no_problem(result: RunResult) -> None:
-    unknown = {name: np.full(1, np.nan) for name in result.curves.columns} | {SECOND: np.zeros(1)}
-    nothing = replace(
+def test_unknown_values_have_a_page(result: RunResult) -> None:
+    columns = {name: np.full(1, np.nan) for name in result.curves.columns} | {SECOND: np.zeros(1)}
+    unknown = replace(
         result,
-        curves=Timeseries(1, unknown),
+        curves=Timeseries(1, columns),
         figures=dict.fromkeys(result.figures),
         workloads=(),
     )
-    said = words(render_result_page(nothing))
-    assert said.count("Nothing to draw: ") == len(CHARTS) - 1
-    assert "throughput - to the gateway" in said
+    text = words(render_result_page(unknown))
+    assert text.count("No chart: ") == len(CHARTS) - 1
+    assert "throughput - to the gateway" in text

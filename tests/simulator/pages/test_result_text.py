@@ -1,4 +1,4 @@
-"""The result of a run as people read it: where to look, and who may be the cause."""
+"""The text of a result: the commands that it suggests, and the checks that it names."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.pages.result_text import as_text
+from simulator.pages.result_text import format_result
 from simulator.results import verdict
 from simulator.results.prediction_check import MessageDifference
 from simulator.results.result import RunResult, WithheldMessages, judge_run
@@ -20,7 +20,7 @@ from workers.checks.base import Check, check
 
 @check(Reason.MESSAGE_LIMIT, step=Step.SUPPRESS, order=65)
 def spares_the_keen(candidate: Candidate, now: datetime) -> bool:
-    """Is another package's."""
+    """A check of another package."""
     return False
 
 
@@ -31,7 +31,7 @@ def result(database: Database, tmp_path: Path) -> RunResult:
 
 @pytest.fixture
 def foreign(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Has checks of other packages installed."""
+    """Return a function that installs checks of other packages."""
 
     def install(*checks: Check) -> None:
         monkeypatch.setattr(verdict, "third_party_checks", lambda: checks)
@@ -47,17 +47,17 @@ def differing(result: RunResult) -> RunResult:
     )
 
 
-def test_who_failed_is_told_where_to_look(result: RunResult, tmp_path: Path) -> None:
+def test_a_failed_result_suggests_commands(result: RunResult, tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     conditions = replace(result.conditions, log=log)
-    failed = as_text(replace(differing(result), conditions=conditions)).splitlines()[-1]
+    failed = format_result(replace(differing(result), conditions=conditions)).splitlines()[-1]
     run = f"--run {result.run.id}"
     assert failed == (
         f"✘ failed          see sendtrace trace spring 3 {run}; the workers' log, {log}"
     )
     [first, *others] = result.invariant_results
     broken = replace(differing(result), invariant_results=(replace(first, wrong=1), *others))
-    assert f"see sendtrace verify {run}; sendtrace trace" in as_text(broken).splitlines()[-1]
+    assert f"see sendtrace verify {run}; sendtrace trace" in format_result(broken).splitlines()[-1]
 
 
 def test_checks_of_other_packages_are_named(
@@ -69,14 +69,17 @@ def test_checks_of_other_packages_are_named(
         prediction_checks=(replace(comparison, uncertain=2),),
         withheld={"Acme": WithheldMessages(predicted=None, actual=5)},
     )
-    assert "it depended on who came first\n" in as_text(unsure)
-    assert "of Acme, over its message limit or out of credit; predicted not known" in as_text(
+    assert "it depended on who came first\n" in format_result(unsure)
+    assert "of Acme, over its message limit or out of credit; predicted not known" in format_result(
         unsure
     )
     foreign(spares_the_keen)
-    assert "who came first, or on checks of other packages (spares_the_keen)" in as_text(unsure)
-    assert "limit, out of credit or stopped by the check spares_the_keen; predicted" in as_text(
+    assert "who came first, or on checks of other packages (spares_the_keen)" in format_result(
         unsure
+    )
+    assert (
+        "limit, out of credit or stopped by the check spares_the_keen; predicted"
+        in format_result(unsure)
     )
 
 

@@ -86,8 +86,8 @@ def test_what_speaks_against_comparing_is_told() -> None:
     assert partial.regressions == []
     text = format_run_comparison(partial)
     assert "· partial: aborted" in text
-    assert text.endswith("! nothing is judged: run 1 is partial (aborted)")
-    assert "· failed: not as predicted, or an invariant is broken" in text
+    assert text.endswith("! not judged: run 1 is partial (aborted)")
+    assert "· failed: it differs from its prediction, or an invariant is broken" in text
 
 
 def test_a_single_campaign_is_the_run() -> None:

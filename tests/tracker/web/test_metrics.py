@@ -1,4 +1,4 @@
-"""What Prometheus reads, and the alerts on it."""
+"""The metrics for Prometheus, and the alerts on them."""
 
 import re
 from collections.abc import Iterator
@@ -9,12 +9,11 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import SecretStr
 from ruamel.yaml import YAML
 
 from tests.support.factory import Plan, make_busy_batch
 from tests.support.paths import ROOT
-from tests.support.web import HOSTILE, TOKEN, served
+from tests.support.web import HOSTILE, live_page_client
 from tracker.monitoring import FailedTask, QueueDepth, WorkerActivity, WorkerInfo
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Batch
@@ -28,7 +27,7 @@ from tracker.store.schema.work import recoveries
 ALERTS = ROOT / "docs" / "alerts.yml"
 
 NOW = datetime.now(UTC)
-PRESENCE = WorkerActivity(
+ACTIVITY = WorkerActivity(
     workers=[
         WorkerInfo(name="a@here", heard_at=NOW, is_online=True, queues=["gateway", "queued"]),
         WorkerInfo(name="b@here", heard_at=NOW, is_online=False, queues=["delivery"]),
@@ -41,128 +40,124 @@ PRESENCE = WorkerActivity(
             error="",
             worker="a@here",
             at=NOW,
-            task_id=str(again),
-            will_retry=again,
+            task_id=str(will_retry),
+            will_retry=will_retry,
         )
-        for again in (True, False)
+        for will_retry in (True, False)
     ],
 )
-BESIDE = {"presence": lambda: PRESENCE, "depths": lambda: {"gateway": QueueDepth(3, 2)}}
+MONITORING = {
+    "read_worker_activity": lambda: ACTIVITY,
+    "read_queue_depths": lambda: {"gateway": QueueDepth(3, 2)},
+}
 
 Samples = dict[str, dict[frozenset[tuple[str, str]], float]]
 
 
-def read(client: TestClient) -> Samples:
-    """Metrics by name, and by their labels."""
-    answer = client.get("/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    found: Samples = {}
-    for family in text_string_to_metric_families(answer.text):
+def read_metrics(client: TestClient) -> Samples:
+    """Return the values of all metrics, by their names and labels."""
+    response = client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    samples: Samples = {}
+    for family in text_string_to_metric_families(response.text):
         for sample in family.samples:
             labels = frozenset(sample.labels.items())
-            found.setdefault(sample.name, {})[labels] = sample.value
-    return found
+            samples.setdefault(sample.name, {})[labels] = sample.value
+    return samples
 
 
-def of(samples: Samples, name: str, **labels: str) -> float | None:
-    wanted = labels.items()
-    found = [value for has, value in samples[f"sendtrace_{name}"].items() if wanted <= set(has)]
-    assert len(found) <= 1
-    return found[0] if found else None
-
-
-@pytest.fixture
-def batch(database: Database) -> Batch:
-    return make_busy_batch(database)
+def value_of(samples: Samples, name: str, **labels: str) -> float | None:
+    values = [
+        value
+        for sample_labels, value in samples[f"sendtrace_{name}"].items()
+        if labels.items() <= set(sample_labels)
+    ]
+    assert len(values) <= 1
+    return values[0] if values else None
 
 
 @pytest.fixture
 def client(batch: Batch, database: Database, settings: Settings) -> Iterator[TestClient]:
     with database.write() as connection:
         connection.execute(sa.update(batches).values(touched_at=0))
-    with served(database, settings, BESIDE) as made:
-        yield made
+    with live_page_client(database, settings, MONITORING) as client:
+        yield client
 
 
-def test_messages_are_those_of_the_report(
+def test_message_counts_are_those_of_the_report(
     batch: Batch, client: TestClient, database: Database
 ) -> None:
-    found = read(client)
+    samples = read_metrics(client)
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
     for status in Status:
-        assert of(found, "messages", status=status.slug) == report.having(status)
+        assert value_of(samples, "messages", status=status.slug) == report.having(status)
     for reason in Reason:
         count = report.having(Status.NOT_SENT, reason)
-        assert of(found, "not_sent", reason=reason.slug) == (count or None)
+        assert value_of(samples, "not_sent", reason=reason.slug) == (count or None)
 
 
-def test_transitions_count_who_has_been_there(
+def test_transitions_count_messages_that_have_entered_a_status(
     batch: Batch, client: TestClient, database: Database
 ) -> None:
-    found = read(client)
-    surely = (Status.QUEUED, Status.IN_GATEWAY, Status.DELIVERED, Status.NOT_SENT)
+    samples = read_metrics(client)
+    certain_statuses = (Status.QUEUED, Status.IN_GATEWAY, Status.DELIVERED, Status.NOT_SENT)
     with database.read() as connection:
-        for status in surely:
+        for status in certain_statuses:
             entered = connection.execute(
                 sa.select(sa.func.count(transitions.c.number.distinct())).where(
                     transitions.c.status == status
                 )
             ).scalar_one()
-            late = 1 if status is Status.DELIVERED else 0  # it has bounced since
-            assert of(found, "transitions_total", status=status.slug) == entered - late
+            late = 1 if status is Status.DELIVERED else 0  # one has bounced since
+            assert value_of(samples, "transitions_total", status=status.slug) == entered - late
 
 
-def test_what_else_there_is(client: TestClient) -> None:
-    found = read(client)
-    assert of(found, "database_up") == 1
-    assert of(found, "broker_up") == 1
-    assert of(found, "queue_tasks", queue="gateway", state="ready") == 3
-    assert of(found, "queue_tasks", queue="gateway", state="unacked") == 2
-    assert of(found, "batches_standing_still", campaign="spring") == 1
-    assert of(found, "workers", state="there") == 1
-    assert of(found, "workers", state="silent") == 1
-    assert of(found, "queue_workers", queue="gateway") == 1
-    assert of(found, "queue_workers", queue="delivery") == 0, "its worker is silent"
-    assert of(found, "recent_failures") == 1
-    assert (of(found, "oldest_message_seconds", stage="queued") or 0) >= 0
+def test_queues_workers_and_stalled_batches_have_metrics(client: TestClient) -> None:
+    samples = read_metrics(client)
+    assert value_of(samples, "database_up") == 1
+    assert value_of(samples, "broker_up") == 1
+    assert value_of(samples, "queue_tasks", queue="gateway", state="ready") == 3
+    assert value_of(samples, "queue_tasks", queue="gateway", state="unacked") == 2
+    assert value_of(samples, "batches_standing_still", campaign="spring") == 1
+    assert value_of(samples, "workers", state="there") == 1
+    assert value_of(samples, "workers", state="silent") == 1
+    assert value_of(samples, "queue_workers", queue="gateway") == 1
+    assert value_of(samples, "queue_workers", queue="delivery") == 0, "its worker is silent"
+    assert value_of(samples, "recent_failures") == 1
+    assert (value_of(samples, "oldest_message_seconds", stage="queued") or 0) >= 0
 
 
-def test_a_broker_that_is_away(batch: Batch, database: Database, settings: Settings) -> None:
-    def away() -> Any:
+def test_queue_metrics_are_absent_while_the_broker_is_unavailable(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    def refuse() -> Any:
         raise OSError
 
-    with served(database, settings, BESIDE | {"depths": away}) as client:
-        found = read(client)
-    assert of(found, "broker_up") == 0
-    assert "sendtrace_queue_tasks" not in found
+    with live_page_client(database, settings, MONITORING | {"read_queue_depths": refuse}) as client:
+        samples = read_metrics(client)
+    assert value_of(samples, "broker_up") == 0
+    assert "sendtrace_queue_tasks" not in samples
 
 
-def test_names_are_escaped(database: Database, settings: Settings) -> None:
+def test_labels_are_escaped(database: Database, settings: Settings) -> None:
     make_busy_batch(database, Plan(name=f'{HOSTILE}\n\\"}} 1', size=22))
-    with served(database, settings) as client:
-        found = read(client)
-    assert of(found, "messages", campaign=f'{HOSTILE}\n\\"}} 1', status="queued") == 2
+    with live_page_client(database, settings) as client:
+        samples = read_metrics(client)
+    assert value_of(samples, "messages", campaign=f'{HOSTILE}\n\\"}} 1', status="queued") == 2
 
 
-def test_metrics_are_for_who_has_the_token(database: Database, settings: Settings) -> None:
-    with served(database, settings, token=SecretStr(TOKEN)) as client:
-        assert client.get("/metrics").status_code == 401
-        bearer = {"Authorization": f"Bearer {TOKEN}"}
-        assert client.get("/metrics", headers=bearer).status_code == 200
-
-
-def test_alerts_are_on_metrics_that_there_are(client: TestClient) -> None:
+def test_alerts_use_existing_metrics_and_reasons(client: TestClient) -> None:
     with ALERTS.open() as file:
-        said = YAML(typ="safe").load(file)
-    there = {*read(client), "sendtrace_rollup_timestamp_seconds"}
-    rules = [rule for group in said["groups"] for rule in group["rules"]]
+        alerts = YAML(typ="safe").load(file)
+    metrics = {*read_metrics(client), "sendtrace_rollup_timestamp_seconds"}
+    rules = [rule for group in alerts["groups"] for rule in group["rules"]]
     assert len({rule["alert"] for rule in rules}) == len(rules) >= 8
     for rule in rules:
-        named = set(re.findall(r"sendtrace_\w+", rule["expr"]))
-        assert named, rule["alert"]
-        assert named <= there, rule["alert"]
+        names = set(re.findall(r"sendtrace_\w+", rule["expr"]))
+        assert names, rule["alert"]
+        assert names <= metrics, rule["alert"]
         assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
         assert set(rule["annotations"]) == {"summary", "description"}
         slugs = re.findall(r'reason=~"([^"]*)"', rule["expr"])
@@ -170,13 +165,11 @@ def test_alerts_are_on_metrics_that_there_are(client: TestClient) -> None:
             assert slug in ("", *(reason.slug for reason in Reason))
 
 
-def test_it_is_told_when_a_sweep_last_sent_something_on(
-    database: Database, settings: Settings
-) -> None:
+def test_the_time_of_the_last_requeue_is_a_metric(database: Database, settings: Settings) -> None:
     batch = make_busy_batch(database)
     row = {"campaign_id": batch.campaign.id, "batch": batch.batch, "step": "submit"}
     with database.write() as connection:
-        sent = {"times": 1, "touched_at": 1, "sent_at": 12_000_000}
-        connection.execute(sa.insert(recoveries).values(**row, **sent))
-    with served(database, settings) as client:
-        assert read(client)["sendtrace_recovery_timestamp_seconds"] == {frozenset(): 12.0}
+        requeue = {"times": 1, "touched_at": 1, "sent_at": 12_000_000}
+        connection.execute(sa.insert(recoveries).values(**row, **requeue))
+    with live_page_client(database, settings) as client:
+        assert read_metrics(client)["sendtrace_recovery_timestamp_seconds"] == {frozenset(): 12.0}

@@ -1,135 +1,135 @@
-// Moves the numbers of a page, and puts its times into the viewer's zone. A page works without it.
+// Updates the numbers of a page, and shows times in the viewer's zone. The pages work without it.
 "use strict";
 
-const grouped = new Intl.NumberFormat("en-US");
-const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const CHARTS_EVERY = 5000; // milliseconds: the server draws no more often
-const AGAIN_AFTER = 3000; // milliseconds until a page is asked for again that could not be made
-const SILENT_AFTER = 20000; // milliseconds without a word: the server says that it is there every 15 s
+const numberFormat = new Intl.NumberFormat("en-US");
+const dateTimeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const CHART_REFRESH_MS = 5000; // the server renders charts no more often
+const RECONNECT_DELAY_MS = 3000;
+const SILENCE_TIMEOUT_MS = 20000; // the server sends at least a comment every 15 s
 
-function all(selector, within = document) {
+function selectAll(selector, within = document) {
   return within.querySelectorAll(selector);
 }
 
-function write(element, text) {
+function setText(element, text) {
   if (element && element.textContent !== text) element.textContent = text;
 }
 
-function showTimes(within = document) {
-  for (const each of all("time[datetime]", within)) {
-    write(each, local.format(new Date(each.dateTime)));
+function showLocalTimes(within = document) {
+  for (const time of selectAll("time[datetime]", within)) {
+    setText(time, dateTimeFormat.format(new Date(time.dateTime)));
   }
 }
 
-function share(part, whole) {
+function formatPercent(part, whole) {
   return whole ? `${((100 * part) / whole).toFixed(1)}\u00a0%` : "";
 }
 
-function showAge(at, trouble) {
-  const banner = document.getElementById("trouble");
-  banner.hidden = !trouble;
-  document.body.classList.toggle("old", Boolean(trouble));
-  write(banner.querySelector("[data-trouble]"), trouble || "");
-  if (at) {
+function showFreshness(readAt, error) {
+  const banner = document.getElementById("freshness-banner");
+  banner.hidden = !error;
+  document.body.classList.toggle("stale", Boolean(error));
+  setText(banner.querySelector("[data-error]"), error || "");
+  if (readAt) {
     const time = document.createElement("time");
-    time.dateTime = at;
-    time.title = `${at.slice(0, 19).replace("T", " ")} UTC`;
-    time.textContent = local.format(new Date(at));
-    banner.querySelector("[data-at]").replaceChildren(time);
+    time.dateTime = readAt;
+    time.title = `${readAt.slice(0, 19).replace("T", " ")} UTC`;
+    time.textContent = dateTimeFormat.format(new Date(readAt));
+    banner.querySelector("[data-read-at]").replaceChildren(time);
   }
 }
 
 function showProgress(within, audience, settled) {
-  for (const bar of all("[data-progress]", within)) {
+  for (const bar of selectAll("[data-progress]", within)) {
     bar.max = audience || 1;
     bar.value = settled;
   }
-  write(within.querySelector("[data-audience]"), grouped.format(audience));
-  write(within.querySelector("[data-settled]"), grouped.format(settled));
+  setText(within.querySelector("[data-audience]"), numberFormat.format(audience));
+  setText(within.querySelector("[data-settled]"), numberFormat.format(settled));
 }
 
-function showCampaign(news) {
-  showProgress(document, news.audience, news.settled);
-  for (const each of all("[data-count]")) {
-    const count = news.counts[each.dataset.count];
-    write(each, grouped.format(count));
-    const row = each.closest("[data-reason]");
+function showCampaign(update) {
+  showProgress(document, update.audience, update.settled);
+  for (const element of selectAll("[data-count]")) {
+    const count = update.counts[element.dataset.count];
+    setText(element, numberFormat.format(count));
+    const row = element.closest("[data-reason]");
     if (row) row.hidden = count === 0;
   }
-  for (const each of all("[data-share]")) {
-    write(each, share(news.counts[each.dataset.share], news.audience));
+  for (const element of selectAll("[data-share]")) {
+    setText(element, formatPercent(update.counts[element.dataset.share], update.audience));
   }
-  for (const each of all("[data-note]")) write(each, news.notes[each.dataset.note] || "");
-  for (const each of all("[data-state]")) write(each, news.state);
+  for (const element of selectAll("[data-note]")) setText(element, update.notes[element.dataset.note] || "");
+  for (const element of selectAll("[data-state]")) setText(element, update.state);
   const balance = document.querySelector("[data-balance]");
-  write(balance, news.balance);
-  balance.className = `balance ${news.balanced ? "good" : "bad"}`;
-  const rate = news.throughput === null ? "–" : grouped.format(news.throughput);
-  write(document.querySelector("[data-throughput]"), rate);
-  for (const [name, depth] of Object.entries(news.queues || {})) {
-    write(document.querySelector(`[data-ready="${CSS.escape(name)}"]`), grouped.format(depth.ready));
-    write(document.querySelector(`[data-unacked="${CSS.escape(name)}"]`), grouped.format(depth.unacked));
+  setText(balance, update.balance);
+  balance.className = `balance ${update.balanced ? "good" : "bad"}`;
+  const throughput = update.throughput === null ? "–" : numberFormat.format(update.throughput);
+  setText(document.querySelector("[data-throughput]"), throughput);
+  for (const [name, depth] of Object.entries(update.queues || {})) {
+    setText(document.querySelector(`[data-ready="${CSS.escape(name)}"]`), numberFormat.format(depth.ready));
+    setText(document.querySelector(`[data-unacked="${CSS.escape(name)}"]`), numberFormat.format(depth.unacked));
   }
 }
 
-function showOverview(news) {
-  const rows = new Map([...all("[data-campaign]")].map((row) => [row.dataset.campaign, row]));
-  for (const [id, each] of Object.entries(news.campaigns)) {
+function showOverview(update) {
+  const rows = new Map([...selectAll("[data-campaign]")].map((row) => [row.dataset.campaign, row]));
+  for (const [id, campaign] of Object.entries(update.campaigns)) {
     const row = rows.get(id);
     if (!row) {
-      location.reload(); // a campaign has come up that this page has no row for
+      location.reload(); // a new campaign, without a row on this page
       return;
     }
-    showProgress(row, each.audience, each.settled);
-    write(row.querySelector("[data-share]"), share(each.settled, each.audience));
-    write(row.querySelector("[data-state]"), each.state);
-    write(row.querySelector("[data-attention]"), each.attention.join("; "));
+    showProgress(row, campaign.audience, campaign.settled);
+    setText(row.querySelector("[data-share]"), formatPercent(campaign.settled, campaign.audience));
+    setText(row.querySelector("[data-state]"), campaign.state);
+    setText(row.querySelector("[data-attention]"), campaign.attention.join("; "));
   }
 }
 
 function listen(address) {
-  let last = null;
-  let silence = 0;
-  const lost = () => showAge(last, "sendtrace does not answer; this page tries again.");
-  const heard = () => {
-    clearTimeout(silence);
-    silence = setTimeout(lost, SILENT_AFTER);
+  let lastReadAt = null;
+  let silenceTimer = 0;
+  const showDisconnected = () => showFreshness(lastReadAt, "The server is unavailable; this page reconnects.");
+  const resetSilenceTimer = () => {
+    clearTimeout(silenceTimer);
+    silenceTimer = setTimeout(showDisconnected, SILENCE_TIMEOUT_MS);
   };
   const source = new EventSource(address);
   source.onmessage = (event) => {
-    heard();
-    const news = JSON.parse(event.data);
-    if (news === null) return; // nobody has read this campaign's numbers yet
-    last = news.at;
-    showAge(news.at, news.trouble && `The database is away: ${news.trouble}.`);
-    if (news.counts) showCampaign(news);
-    else showOverview(news);
+    resetSilenceTimer();
+    const update = JSON.parse(event.data);
+    if (update === null) return; // the next snapshot includes this campaign
+    lastReadAt = update.at;
+    showFreshness(update.at, update.trouble && `Database unavailable: ${update.trouble}.`);
+    if (update.counts) showCampaign(update);
+    else showOverview(update);
   };
   source.onerror = () => {
-    lost();
+    showDisconnected();
     if (source.readyState === EventSource.CLOSED) {
       source.close();
-      setTimeout(() => listen(address), AGAIN_AFTER);
+      setTimeout(() => listen(address), RECONNECT_DELAY_MS);
     }
   };
 }
 
-async function showCharts(place) {
-  if (document.hidden || place.querySelector("details[open]")) return;
+async function refreshCharts(container) {
+  if (document.hidden || container.querySelector("details[open]")) return;
   try {
-    const answer = await fetch(place.dataset.charts);
-    if (answer.ok) place.innerHTML = await answer.text();
+    const response = await fetch(container.dataset.charts);
+    if (response.ok) container.innerHTML = await response.text();
   } catch {
-    // The stream says that the server is away.
+    // The event stream reports that the server is unavailable.
   }
 }
 
-showTimes();
-const { events, again } = document.body.dataset;
+showLocalTimes();
+const { events, reload } = document.body.dataset;
 if (events) listen(events);
-if (again !== undefined) setTimeout(() => location.reload(), AGAIN_AFTER);
+if (reload !== undefined) setTimeout(() => location.reload(), RECONNECT_DELAY_MS);
 const charts = document.getElementById("charts");
 if (charts) {
-  showCharts(charts);
-  setInterval(() => showCharts(charts), CHARTS_EVERY);
+  refreshCharts(charts);
+  setInterval(() => refreshCharts(charts), CHART_REFRESH_MS);
 }

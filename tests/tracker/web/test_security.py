@@ -1,0 +1,61 @@
+"""Access to the live page: tokens, other sites, host names and security headers."""
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from tests.support.web import TOKEN, live_page_client
+from tracker.record.catalog import Batch
+from tracker.settings import Settings
+from tracker.store.database import Database
+
+GUARDED_PATHS = (
+    "/",
+    "/campaigns/1",
+    "/operations",
+    "/api",
+    "/api/campaigns",
+    "/api/openapi.json",
+    "/metrics",
+    "/runs",
+)
+
+INVALID_AUTHORIZATIONS = ("Basic", "Basic ?", "Bearer", "Bearer é", "Digest x", "Basic w6k=")
+
+
+def test_every_address_but_health_needs_the_token(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    with live_page_client(database, settings, token=SecretStr(TOKEN)) as client:
+        for path in GUARDED_PATHS:
+            assert client.get(path).status_code == 401
+            assert client.get(path, auth=("anyone", TOKEN[:-1])).status_code == 401
+            assert client.get(path, auth=("anyone", TOKEN)).status_code == 200
+            bearer = {"Authorization": f"Bearer {TOKEN}"}
+            assert client.get(path, headers=bearer).status_code == 200
+        for value in INVALID_AUTHORIZATIONS:
+            headers = {b"Authorization": value.encode()}
+            assert client.get("/", headers=headers).status_code == 401, value
+        assert client.get("/health").status_code == 200
+
+
+def test_requests_of_other_sites_are_refused(batch: Batch, client: TestClient) -> None:
+    cross_site = {"Sec-Fetch-Site": "cross-site"}
+    assert client.get("/api/campaigns", headers=cross_site).status_code == 403
+    link = {**cross_site, "Sec-Fetch-Mode": "navigate"}
+    assert client.get("/campaigns/1", headers=link).status_code == 200
+    assert client.post("/api/campaigns", headers=link).status_code == 403
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
+    assert client.get("/", headers={"Host": "[::1]:8080"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/campaigns/1", "/nowhere", "/static/live.js", "/api/campaigns"]
+)
+def test_every_response_has_the_security_headers(
+    batch: Batch, client: TestClient, path: str
+) -> None:
+    headers = client.get(path).headers
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"

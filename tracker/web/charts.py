@@ -1,0 +1,106 @@
+"""The charts of a campaign's last minutes, and their cache."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+
+from tracker.output.charts import Chart, line_chart
+from tracker.output.series import Column
+from tracker.web.live import ProgressSample, QueueSample
+
+SECONDS_AXIS_LIMIT = 120.0
+"""Longest history, in seconds, whose time axis counts seconds; longer ones count minutes."""
+
+CHART_MAX_AGE_SECONDS = 5.0
+"""Seconds for which a rendered chart is served again; to render one takes about 20 ms."""
+
+MAX_CACHED_CHARTS = 100
+"""Campaigns whose charts the cache keeps."""
+
+
+def make_live_charts(
+    progress: Sequence[ProgressSample], queues: Sequence[QueueSample]
+) -> list[Chart]:
+    """Return the charts of throughput and queue depths over the sampled time."""
+    times = [sample.at for sample in progress] + [sample.at for sample in queues]
+    axis = _TimeAxis.for_range(min(times, default=0.0), max(times, default=0.0))
+    return [_throughput_chart(progress, axis), _queue_chart(queues, axis)]
+
+
+class _TimeAxis(NamedTuple):
+    """A time axis that ends at zero, the latest sample.
+
+    Attributes:
+        end: time of the latest sample, in seconds since 1970.
+        unit: seconds of one unit of the axis.
+    """
+
+    end: float
+    unit: float
+    title: str
+
+    @classmethod
+    def for_range(cls, begin: float, end: float) -> "_TimeAxis":
+        if end - begin < SECONDS_AXIS_LIMIT:
+            return cls(end, 1, "seconds (0 is now)")
+        return cls(end, 60, "minutes (0 is now)")
+
+    def positions(self, times: Iterable[float]) -> Column:
+        return (np.array([*times]) - self.end) / self.unit
+
+
+def _throughput_chart(samples: Sequence[ProgressSample], axis: _TimeAxis) -> Chart:
+    pairs = list(pairwise(samples))
+    seconds = np.array([after.at - before.at for before, after in pairs])
+    sent = np.array([after.sent - before.sent for before, after in pairs])
+    not_sent = np.array([after.not_sent - before.not_sent for before, after in pairs])
+    return line_chart(
+        "Throughput",
+        axis.title,
+        "messages a second",
+        axis.positions(after.at for _, after in pairs),
+        {"to the gateway": sent / seconds, "Not Sent": not_sent / seconds},
+        empty_reason="no message has moved in the last minutes",
+    )
+
+
+def _queue_chart(samples: Sequence[QueueSample], axis: _TimeAxis) -> Chart:
+    names = samples[-1].depths if samples else ()
+    series = {
+        name.replace("_", " "): np.array(
+            [sum(sample.depths[name]) for sample in samples], np.float64
+        )
+        for name in names
+    }
+    return line_chart(
+        "Queue depths, ready and unacked",
+        axis.title,
+        "tasks",
+        axis.positions(sample.at for sample in samples),
+        series,
+        empty_reason="all queues have been empty" if samples else "the broker is unavailable",
+    )
+
+
+class ChartCache:
+    """A cache of rendered charts. Thread-safe: a chart is rendered by one thread while others wait."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._lock = now, Lock()
+        self._charts: dict[int, tuple[float, str]] = {}
+
+    def get(self, campaign_id: int, render: Callable[[], str]) -> str:
+        """Return the charts of a campaign, rendered anew when they are older than the maximum age."""
+        with self._lock:
+            rendered_at, charts = self._charts.get(campaign_id, (0.0, ""))
+            if not charts or self._now() - rendered_at >= CHART_MAX_AGE_SECONDS:
+                charts = render()
+                self._charts.pop(campaign_id, None)
+                self._charts[campaign_id] = self._now(), charts
+                while len(self._charts) > MAX_CACHED_CHARTS:
+                    del self._charts[next(iter(self._charts))]
+            return charts

@@ -1,0 +1,142 @@
+"""The progress of campaigns, and the live updates that carry it to the pages."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Any
+
+from tracker.output.report_lines import all_report_lines, balance_line
+from tracker.queries.report import Report
+from tracker.status import Reason, Status
+from tracker.text import pluralize
+from tracker.web.live import LiveFeed, ProgressSample, Snapshot
+
+THROUGHPUT_WINDOW_SECONDS = 5.0
+"""Seconds over which the current throughput is averaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignProgress:
+    """A campaign's report, with the problems that need attention."""
+
+    report: Report
+    attention: Sequence[str]
+
+    @property
+    def state(self) -> str:
+        """The campaign's state: running or finished."""
+        return "finished" if self.report.finished else "running"
+
+
+def make_campaign_progress(snapshot: Snapshot, report: Report) -> CampaignProgress:
+    """Return the progress of a campaign, and what needs attention in it."""
+    attention = []
+    if not report.balanced:
+        attention.append("the report doesn't balance; run sendtrace verify")
+    stalled = snapshot.stalled_counts[report.campaign.id]
+    if stalled:
+        attention.append(pluralize(stalled, "stalled batch"))
+    timed_out = report.having(Status.NOT_SENT, Reason.TIMEOUT)
+    if timed_out:
+        attention.append(f"{pluralize(timed_out, 'message')} Not Sent after a timeout")
+    return CampaignProgress(report=report, attention=attention)
+
+
+def recent_throughput(samples: Sequence[ProgressSample]) -> float | None:
+    """Return the messages per second to the gateway over the last seconds, None before two samples."""
+    if len(samples) < 2:
+        return None
+    last = samples[-1]
+    window_start = last.at - THROUGHPUT_WINDOW_SECONDS
+    first = next((sample for sample in samples if sample.at >= window_start), samples[0])
+    if first.at >= last.at:
+        first = samples[-2]
+    return (last.sent - first.sent) / (last.at - first.at)
+
+
+def queue_depths(snapshot: Snapshot) -> dict[str, dict[str, int]] | None:
+    """Return the ready and unacked tasks of each queue, None while the broker is unavailable."""
+    if snapshot.queue_depths is None:
+        return None
+    return {
+        queue: {"ready": depth.ready, "unacked": depth.unacked}
+        for queue, depth in snapshot.queue_depths.items()
+    }
+
+
+class LiveUpdates:
+    """The data of the server-sent events, as JSON; made once for all viewers of a snapshot.
+
+    Not thread-safe: only the event loop uses it.
+    """
+
+    def __init__(self, live: LiveFeed, zone: tzinfo) -> None:
+        self._live, self._zone = live, zone
+        self._number = -1
+        self._json_by_campaign: dict[int | None, str] = {}
+
+    def latest_json(self, campaign_id: int | None) -> str:
+        """Return the latest numbers of a campaign, or of the overview if the campaign is None.
+
+        The result is `null` while the snapshot lacks the campaign.
+        """
+        snapshot = self._live.snapshot
+        if snapshot.number != self._number:
+            self._number, self._json_by_campaign = snapshot.number, {}
+        if campaign_id not in self._json_by_campaign:
+            update = self._make_update(snapshot, campaign_id)
+            self._json_by_campaign[campaign_id] = json.dumps(update)
+        return self._json_by_campaign[campaign_id]
+
+    def _make_update(self, snapshot: Snapshot, campaign_id: int | None) -> dict[str, Any] | None:
+        if campaign_id is None:
+            return _make_overview_update(snapshot)
+        report = snapshot.reports.get(campaign_id)
+        if report is None:
+            return None
+        samples = self._live.progress_history(campaign_id)
+        return _make_campaign_update(snapshot, report, samples, self._zone)
+
+
+def _make_overview_update(snapshot: Snapshot) -> dict[str, Any]:
+    return _freshness(snapshot) | {
+        "campaigns": {
+            campaign_id: _make_progress_update(make_campaign_progress(snapshot, report))
+            for campaign_id, report in snapshot.reports.items()
+        },
+    }
+
+
+def _make_progress_update(progress: CampaignProgress) -> dict[str, Any]:
+    return {
+        "audience": progress.report.audience,
+        "settled": progress.report.settled,
+        "state": progress.state,
+        "attention": list(progress.attention),
+    }
+
+
+def _make_campaign_update(
+    snapshot: Snapshot, report: Report, samples: Sequence[ProgressSample], zone: tzinfo
+) -> dict[str, Any]:
+    throughput = recent_throughput(samples)
+    lines = list(all_report_lines(report, zone))
+    return _freshness(snapshot) | {
+        "counts": {line.path: line.count for line in lines},
+        "notes": {line.path: line.note for line in lines if line.note},
+        "audience": report.audience,
+        "settled": report.settled,
+        "throughput": None if throughput is None else round(throughput),
+        "state": "finished" if report.finished else "running",
+        "balanced": report.balanced,
+        "balance": balance_line(report),
+        "queues": queue_depths(snapshot),
+    }
+
+
+def _freshness(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "at": snapshot.at and snapshot.at.isoformat(),
+        "trouble": snapshot.database_error,
+    }
