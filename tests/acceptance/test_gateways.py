@@ -1,4 +1,4 @@
-"""Gateways as they really are: limited, hostile, and real ones. Real workers, a real broker."""
+"""Gateways with a rate, with faults, and a real SMTP server, behind real workers and a broker."""
 
 import itertools
 import json
@@ -18,11 +18,10 @@ from tests.support.paths import ROOT, SCENARIOS
 from tests.support.shell import Finished, Shell, wait_until
 from tests.support.smtp_server import HOST
 
-SECOND = 1_000_000
-"""Microseconds."""
+MICROSECONDS_PER_SECOND = 1_000_000
 
 
-def rows(shell: Shell, query: str) -> list[tuple[Any, ...]]:
+def read_rows(shell: Shell, query: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(f"file:{shell.database}?mode=ro", uri=True)) as connection:
         return connection.execute(query).fetchall()
 
@@ -48,22 +47,22 @@ rate = 1_000
 
 def test_a_rate_holds_across_workers_and_batches(shell: Shell) -> None:
     run = Finished.of(shell, shell.write("limited.toml", LIMITED), "--batch-size", "500")
-    accepted = rows(
+    accepted = read_rows(
         shell, "SELECT accepted_at, count(*) FROM gateway_ledger GROUP BY accepted_at ORDER BY 1"
     )
-    moments = [at for at, _ in accepted]
-    sums = [0, *itertools.accumulate(count for _, count in accepted)]
+    instants = [at for at, _ in accepted]
+    totals = [0, *itertools.accumulate(count for _, count in accepted)]
     end, most = 0, 0
-    for place, began in enumerate(moments):
-        while end < len(moments) and moments[end] < began + SECOND:
+    for start, started_at in enumerate(instants):
+        while end < len(instants) and instants[end] < started_at + MICROSECONDS_PER_SECOND:
             end += 1
-        most = max(most, sums[end] - sums[place])
+        most = max(most, totals[end] - totals[start])
     assert most <= 1_100
-    assert 6_000 / ((moments[-1] - moments[0]) / SECOND) >= 900
+    assert 6_000 / ((instants[-1] - instants[0]) / MICROSECONDS_PER_SECOND) >= 900
     assert run.result["figures"]["gateway.repeats"] == 0
 
 
-def test_the_hostile_gateway_ends_as_predicted_with_each_kind_counted(shell: Shell) -> None:
+def test_a_faulty_gateway_matches_its_prediction_with_each_fault_counted(shell: Shell) -> None:
     run = Finished.of(shell, SCENARIOS / "hostile-gateway.toml", "--batch-size", "1000")
     prefix = "gateway."
     gateway = {
@@ -77,48 +76,47 @@ def test_the_hostile_gateway_ends_as_predicted_with_each_kind_counted(shell: She
     assert gateway["unknown"] == 0
     [campaign] = run.result["campaigns"]
     assert campaign["sent"]["in_gateway"] == gateway["lost"]
-    [away] = rows(shell, "SELECT count(*) FROM gateway_refused_calls")
-    # Twenty batches call less and less often in the five seconds, and at most once a second.
-    assert 0 < gateway["refused_calls"] == away[0] < 20 * 6
+    [refused_calls] = read_rows(shell, "SELECT count(*) FROM gateway_refused_calls")
+    # Twenty batches back off for five seconds, and call at most once a second.
+    assert 0 < gateway["refused_calls"] == refused_calls[0] < 20 * 6
     assert shell.run("verify").returncode == 0
 
 
-def test_a_batch_that_waits_for_its_turn_lets_receipts_in(shell: Shell) -> None:
-    """Messages of a large batch settle while the rest of it waits for the gateway."""
+def test_messages_settle_while_the_rest_of_their_batch_waits(shell: Shell) -> None:
     slow = LIMITED.replace("rate = 1_000", "rate = 400").replace("audience = 4_000", "audience = 1")
     command = shell.start("simulate", shell.write("slow.toml", slow), "--batch-size", "2000")
     by_status = "SELECT count(*) FROM messages_by_name WHERE status = '{}'"
 
-    def both() -> bool:
-        done, waiting = (
-            shell.recorded(by_status.format(each)) for each in ("delivered", "about_to_be_sent")
+    def are_some_delivered_while_others_wait() -> bool:
+        delivered, waiting = (
+            shell.recorded(by_status.format(status)) for status in ("delivered", "about_to_be_sent")
         )
-        return done > 100 and waiting > 100
+        return delivered > 100 and waiting > 100
 
-    wait_until(both, "some are delivered while others wait")
+    wait_until(are_some_delivered_while_others_wait, "some are delivered while others wait")
     assert command.wait() == 0
 
 
 @dataclass
-class Server:
+class RunningSmtpServer:
     port: int
     log: Path
 
     @property
-    def taken(self) -> list[dict[str, Any]]:
+    def accepted(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[[], Server]]:
+def start_server(tmp_path: Path) -> Iterator[Callable[[], RunningSmtpServer]]:
     started: list[subprocess.Popen[bytes]] = []
 
-    def start() -> Server:
+    def start() -> RunningSmtpServer:
         port_file, log = tmp_path / "port", tmp_path / "log"
         command = [sys.executable, "-m", "tests.support.smtp_server", str(port_file), str(log)]
         started.append(subprocess.Popen(command, cwd=ROOT))
-        wait_until(lambda: port_file.exists() and bool(port_file.read_text()), "it listens")
-        return Server(int(port_file.read_text()), log)
+        wait_until(lambda: port_file.exists() and bool(port_file.read_text()), "the server listens")
+        return RunningSmtpServer(int(port_file.read_text()), log)
 
     yield start
     for process in started:
@@ -145,14 +143,14 @@ retry_after = "100ms"
 def by_smtp(shell: Shell) -> Path:
     names = [f"c{number}" for number in range(60)]
     names += ["refuse+1", "refuse+2", "reject", "defer+1", "defer+2"]
-    people = [f"{name},{name}@shop.internal\n" for name in names]
-    people += ["nobody,customer1@example.com\n", "without,\n"]
-    shell.write("people.csv", "customer_id,email\n" + "".join(people))
+    lines = [f"{name},{name}@shop.internal\n" for name in names]
+    lines += ["reserved,customer1@example.com\n", "without,\n"]
+    shell.write("people.csv", "customer_id,email\n" + "".join(lines))
     return shell.write("by-smtp.toml", BY_SMTP)
 
 
 def test_a_campaign_by_smtp_delivers_each_message_once(
-    shell: Shell, by_smtp: Path, start_server: Callable[[], Server]
+    shell: Shell, by_smtp: Path, start_server: Callable[[], RunningSmtpServer]
 ) -> None:
     server = start_server()
     settings = {
@@ -167,28 +165,28 @@ def test_a_campaign_by_smtp_delivers_each_message_once(
     assert campaign["sent"]["delivered"] == 62
     assert campaign["sent"]["bounced"] == {"total": 4, "hard": 4, "soft": 0}
     assert campaign["not_sent"]["incomplete_or_invalid"]["email_missing"] == 1
-    to = Counter(each["to"] for each in server.taken)
-    assert len(to) == 62
-    assert set(to.values()) == {1}
-    assert len({each["headers"]["Message-ID"] for each in server.taken}) == 62
-    assert len({each["peer"] for each in server.taken}) <= 8, "connections are reused"
-    story = shell.run("trace", "spring-email", "60").stdout
-    assert "the gateway said: 5.1.1 nobody of that name" in story
+    recipients = Counter(mail["to"] for mail in server.accepted)
+    assert len(recipients) == 62
+    assert set(recipients.values()) == {1}
+    assert len({mail["headers"]["Message-ID"] for mail in server.accepted}) == 62
+    assert len({mail["peer"] for mail in server.accepted}) <= 8, "connections are reused"
+    refused = shell.run("trace", "spring-email", "60").stdout
+    assert "5.1.1 unknown user" in refused
     deferred = shell.run("trace", "spring-email", "63").stdout
-    assert "the gateway said: 4.7.1 come back later" in deferred
-    assert "the gateway said: 2.0.0 taken" in deferred
+    assert "4.7.1 try again later" in deferred
+    assert "2.0.0 accepted" in deferred
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({}, "SENDTRACE_ALLOW_GATEWAYS=smtp"),
-        ({"SENDTRACE_ALLOW_GATEWAYS": "smtp"}, "SENDTRACE_SMTP_HOST: is not set"),
+        ({"SENDTRACE_ALLOW_GATEWAYS": "smtp"}, "SENDTRACE_SMTP_HOST: not set"),
     ],
 )
 def test_a_real_gateway_is_not_used_by_accident(
-    shell: Shell, by_smtp: Path, settings: dict[str, str], said: str
+    shell: Shell, by_smtp: Path, settings: dict[str, str], message: str
 ) -> None:
     ended = shell.run("simulate", by_smtp, settings=settings)
-    assert (ended.returncode, said in ended.stderr) == (2, True), ended.stderr
+    assert (ended.returncode, message in ended.stderr) == (2, True), ended.stderr
     assert shell.recorded("SELECT count(*) FROM runs") == 0

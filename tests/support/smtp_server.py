@@ -1,9 +1,9 @@
-"""An SMTP server for tests, in its own process.
+"""Run an SMTP server for tests in a process of its own.
 
-Run ``python -m tests.support.smtp_server PORT_FILE LOG``.
+Run `python -m tests.support.smtp_server PORT_FILE LOG [starttls|tls] [auth]`.
 
-What it does depends on the local part of a recipient. What it accepts goes to the log, a JSON
-object a line.
+The local part of a recipient selects the server's behavior. The log has one JSON object per line for
+each accepted message.
 """
 
 import asyncio
@@ -20,24 +20,23 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 HOST = "127.0.0.1"
 
 
-class Handler:
-    """Accepts what is for anybody, and treats some names as they ask for it."""
+class MailHandler:
+    """Accepts messages, and misbehaves for the recipients that ask for it."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
         self._deferred: set[str] = set()
-        self.connections = 0
 
-    async def handle_RCPT(  # noqa: N802  # aiosmtpd's name
+    async def handle_RCPT(  # noqa: N802  # aiosmtpd calls it
         self, server: SMTP, _session: Session, envelope: Envelope, address: str, _options: Any
     ) -> str:
         name = address.partition("@")[0].partition("+")[0]
         match name:
             case "refuse":
-                return "550 5.1.1 nobody of that name"
+                return "550 5.1.1 unknown user"
             case "defer" if address not in self._deferred:
                 self._deferred.add(address)
-                return "451 4.7.1 come back later"
+                return "451 4.7.1 try again later"
             case "drop":
                 assert isinstance(server.transport, asyncio.WriteTransport)
                 server.transport.abort()
@@ -46,7 +45,7 @@ class Handler:
             case "closing":
                 return "421 4.3.2 going down"
         envelope.rcpt_tos.append(address)
-        return "250 2.1.5 fine"
+        return "250 2.1.5 ok"
 
     async def handle_DATA(  # noqa: N802
         self, _server: SMTP, session: Session, envelope: Envelope
@@ -55,30 +54,30 @@ class Handler:
         assert peer is not None
         assert to is not None
         if to.startswith("reject"):
-            return "554 5.7.1 not wanted"
+            return "554 5.7.1 message rejected"
         assert isinstance(envelope.content, bytes)
         message = message_from_bytes(envelope.content, policy=policy.default)
-        seen = {
+        entry = {
             "to": to,
             "from": envelope.mail_from,
             "peer": peer[1],
             "headers": dict(message.items()),
         }
         with self._log.open("a") as log:
-            log.write(json.dumps(seen) + "\n")
-        return "250 2.0.0 taken"
+            log.write(json.dumps(entry) + "\n")
+        return "250 2.0.0 accepted"
 
 
 def authenticate(*arguments: Any) -> AuthResult:
-    """One user may come in, where any must say who they are."""
+    """Accept the login of one user."""
     data = arguments[-1]
     assert isinstance(data, LoginPassword)
-    known = (data.login, data.password) == (b"news", b"secret")
-    return AuthResult(success=known, handled=True)
+    is_valid = (data.login, data.password) == (b"news", b"secret")
+    return AuthResult(success=is_valid, handled=True)
 
 
 async def serve(port_file: Path, log: Path, options: Sequence[str]) -> None:
-    handler = Handler(log)
+    handler = MailHandler(log)
     tls = None
     if {"starttls", "tls"} & {*options}:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

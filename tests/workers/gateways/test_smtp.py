@@ -1,4 +1,4 @@
-"""The SMTP gateway against a real server, and what keeps synthetic messages from people."""
+"""The SMTP gateway against a real server, and the guard between synthetic messages and people."""
 
 import json
 import shutil
@@ -24,34 +24,39 @@ from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from workers.gateways.base import GatewayUnavailable, Submission
 from workers.gateways.safety import GuardedGateway, is_reserved, open_gateway
-from workers.gateways.smtp import SmtpGateway, load_smtp_settings
+from workers.gateways.smtp import SmtpGateway
+from workers.gateways.smtp_settings import load_smtp_settings
 from workers.gateways.throttle import UnlimitedThrottle
 from workers.steps import at_gateway
 from workers.steps.limits import StepTimeout, limit_step_time
 
-DELIVERED, HARD, SOFT = Status.DELIVERED, Status.HARD_BOUNCED, Status.SOFT_BOUNCED
+DELIVERED = Status.DELIVERED
+HARD_BOUNCED = Status.HARD_BOUNCED
+SOFT_BOUNCED = Status.SOFT_BOUNCED
 
 
 @dataclass
-class Server:
+class SmtpServerProcess:
     process: "subprocess.Popen[bytes]"
     port: int
     log: Path
 
     @property
-    def taken(self) -> list[dict[str, Any]]:
-        """What was accepted, in order."""
+    def accepted(self) -> list[dict[str, Any]]:
+        """The accepted messages, in their order."""
         if not self.log.exists():
             return []
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
 @pytest.fixture
-def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
-    """Starts a server, and configures the gateway for it."""
-    started: list[Server] = []
+def serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., SmtpServerProcess]]:
+    """Return a function that starts a server and configures the gateway for it."""
+    started: list[SmtpServerProcess] = []
 
-    def start(*options: str) -> Server:
+    def start(*options: str) -> SmtpServerProcess:
         port_file, log = tmp_path / "port", tmp_path / "log"
         command = [
             sys.executable,
@@ -62,8 +67,8 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
             *options,
         ]
         process = subprocess.Popen(command)
-        wait_until(lambda: port_file.exists() and bool(port_file.read_text()), "it listens")
-        started.append(Server(process, int(port_file.read_text()), log))
+        wait_until(lambda: port_file.exists() and bool(port_file.read_text()), "the server listens")
+        started.append(SmtpServerProcess(process, int(port_file.read_text()), log))
         for name, value in {
             "HOST": HOST,
             "PORT": str(started[-1].port),
@@ -81,8 +86,8 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         server.process.wait()
 
 
-def waiting(database: Database, *addresses: str, attempts: int = 2) -> Batch:
-    """A batch of messages to these addresses, which wait for the gateway."""
+def make_ready_batch(database: Database, *addresses: str, attempts: int = 2) -> Batch:
+    """Record a batch of messages to these addresses that are about to be sent."""
     people: dict[int, dict[str, object]] = {
         number: {"email": address} for number, address in enumerate(addresses)
     }
@@ -92,49 +97,59 @@ def waiting(database: Database, *addresses: str, attempts: int = 2) -> Batch:
     return batch
 
 
-def details(database: Database, batch: Batch, number: int) -> list[str | None]:
+def read_details(database: Database, batch: Batch, number: int) -> list[str | None]:
+    """Return the details of the events in a message's timeline."""
     with database.read() as connection:
-        story = timeline.read_timeline(connection, batch.campaign, number)
-    return [event.detail for event in story.events if event.detail]
+        message = timeline.read_timeline(connection, batch.campaign, number)
+    return [event.detail for event in message.events if event.detail]
 
 
-def test_replies_become_outcomes_with_their_codes(
-    database: Database, serve: Callable[..., Server]
+def test_a_reply_decides_the_outcome_and_is_recorded(
+    database: Database, serve: Callable[..., SmtpServerProcess]
 ) -> None:
     server = serve()
     names = ("ann", "refuse", "defer", "reject", "bob")
-    batch = waiting(database, *(f"{name}@shop.internal" for name in names))
+    batch = make_ready_batch(database, *(f"{name}@shop.internal" for name in names))
     gateway = open_gateway("smtp", "{}", database)
     do(database, batch, Step.SUBMIT, gateway)
     assert states(database, batch) == dict(
-        enumerate([ended(each) for each in (DELIVERED, HARD, SOFT, HARD, DELIVERED)])
+        enumerate(
+            ended(status)
+            for status in (DELIVERED, HARD_BOUNCED, SOFT_BOUNCED, HARD_BOUNCED, DELIVERED)
+        )
     )
-    said = ["2.0.0 taken", "5.1.1 nobody of that name", "4.7.1 come back later"]
-    assert [details(database, batch, number) for number in range(3)] == [[each] for each in said]
-    assert details(database, batch, 3) == ["5.7.1 not wanted"]
+    replies = ["2.0.0 accepted", "5.1.1 unknown user", "4.7.1 try again later"]
+    assert [read_details(database, batch, number) for number in range(3)] == [
+        [reply] for reply in replies
+    ]
+    assert read_details(database, batch, 3) == ["5.7.1 message rejected"]
 
     do(database, batch, Step.SUBMIT, gateway)
     assert states(database, batch)[2] == ended(DELIVERED, 2)
-    assert [each["to"].partition("@")[0] for each in server.taken] == ["ann", "bob", "defer"]
-    assert len({each["peer"] for each in server.taken}) == 1, "one connection for all"
+    assert [mail["to"].partition("@")[0] for mail in server.accepted] == ["ann", "bob", "defer"]
+    assert len({mail["peer"] for mail in server.accepted}) == 1, "one connection for all messages"
 
 
-def test_a_message_is_what_it_says(database: Database, serve: Callable[..., Server]) -> None:
+def test_a_message_has_its_headers_and_no_injected_ones(
+    database: Database, serve: Callable[..., SmtpServerProcess]
+) -> None:
     server = serve()
-    batch = waiting(database, "ann@shop.internal")
+    batch = make_ready_batch(database, "ann@shop.internal")
     hostile = replace(batch.campaign, sender='Acme "\r\nBcc: all@shop.internal\r\n ünd Co')
     gateway = SmtpGateway("{}", database)
-    offer = Submission(campaign=hostile, attempt=1, numbers=[0], recipients=["ann@shop.internal"])
+    submission = Submission(
+        campaign=hostile, attempt=1, numbers=[0], recipients=["ann@shop.internal"]
+    )
     for _ in range(2):
-        gateway.submit(offer, 0)
-    gateway.submit(replace(offer, attempt=2), 0)
-    first, again, other = (each["headers"] for each in server.taken)
-    assert first["Message-ID"] == again["Message-ID"] == other["Message-ID"]
+        gateway.submit(submission, 0)
+    gateway.submit(replace(submission, attempt=2), 0)
+    first, repeated, retried = (mail["headers"] for mail in server.accepted)
+    assert first["Message-ID"] == repeated["Message-ID"] == retried["Message-ID"]
     assert first["Message-ID"].endswith("@shop.internal>")
     assert (first["To"], first["Subject"]) == ("ann@shop.internal", "spring")
     assert "Bcc" not in first
     assert "ünd Co" in first["From"]
-    assert server.taken[0]["from"] == "news@shop.internal"
+    assert server.accepted[0]["from"] == "news@shop.internal"
 
 
 @pytest.mark.parametrize(
@@ -150,72 +165,82 @@ def test_a_message_is_what_it_says(database: Database, serve: Callable[..., Serv
         "ann@shop\x7f.internal",
     ],
 )
-def test_what_is_no_address_bounces_here(
-    database: Database, serve: Callable[..., Server], address: str
+def test_an_invalid_address_bounces_before_the_server_sees_it(
+    database: Database, serve: Callable[..., SmtpServerProcess], address: str
 ) -> None:
     server = serve()
-    batch = waiting(database, address, "søren@shop.internal", "ann@shop.internal")
+    batch = make_ready_batch(database, address, "søren@shop.internal", "ann@shop.internal")
     do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
-    assert states(database, batch) == {0: ended(HARD), 1: ended(HARD), 2: ended(DELIVERED)}
-    assert details(database, batch, 0)[0].startswith("5.1.3")  # type: ignore[union-attr]
-    assert details(database, batch, 1)[0].startswith("5.6.7")  # type: ignore[union-attr]
-    assert [each["to"] for each in server.taken] == ["ann@shop.internal"]
+    assert states(database, batch) == {
+        0: ended(HARD_BOUNCED),
+        1: ended(HARD_BOUNCED),
+        2: ended(DELIVERED),
+    }
+    assert read_details(database, batch, 0)[0].startswith("5.1.3")  # type: ignore[union-attr]
+    assert read_details(database, batch, 1)[0].startswith("5.6.7")  # type: ignore[union-attr]
+    assert [mail["to"] for mail in server.accepted] == ["ann@shop.internal"]
 
 
 @pytest.mark.parametrize("name", ["drop", "stall"])
-def test_a_message_that_breaks_the_connection_harms_only_itself(
-    database: Database, serve: Callable[..., Server], name: str
+def test_a_message_that_breaks_the_connection_affects_no_other_message(
+    database: Database, serve: Callable[..., SmtpServerProcess], name: str
 ) -> None:
     server = serve()
-    addresses = [f"{each}@shop.internal" for each in ("ann", name, "bob")]
-    batch = waiting(database, *addresses)
+    addresses = [f"{user}@shop.internal" for user in ("ann", name, "bob")]
+    batch = make_ready_batch(database, *addresses)
     do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
-    assert states(database, batch) == {0: ended(DELIVERED), 1: ended(SOFT), 2: ended(DELIVERED)}
-    assert details(database, batch, 1) == ["4.4.2 the connection was lost"]
-    assert len(server.taken) == 2
+    assert states(database, batch) == {
+        0: ended(DELIVERED),
+        1: ended(SOFT_BOUNCED),
+        2: ended(DELIVERED),
+    }
+    assert read_details(database, batch, 1) == ["4.4.2 connection lost"]
+    assert len(server.accepted) == 2
 
 
-def test_nobody_waits_for_replies_to_a_message_that_was_broken_off(
-    database: Database, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_transaction_closes_the_connection(
+    database: Database, serve: Callable[..., SmtpServerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They would be taken for those to the next one."""
+    """The next message would mistake the outstanding replies for its own."""
     serve()
     monkeypatch.setenv("SENDTRACE_SMTP_TIMEOUT", "10")
     monkeypatch.setattr("workers.steps.limits.MAX_STEP_SECONDS", 0.5)
     monkeypatch.setattr("workers.steps.limits.MIN_STEP_SECONDS", 0.5)
-    batch = waiting(database, "stall@shop.internal")
+    batch = make_ready_batch(database, "stall@shop.internal")
     gateway: Any = open_gateway("smtp", "{}", database)
     with pytest.raises(StepTimeout), limit_step_time(0):
         do(database, batch, Step.SUBMIT, gateway)
-    assert gateway._gateway._connection is None
+    assert not gateway._gateway._connection.is_open
     assert states(database, batch) == {0: READY}
 
 
-def test_what_was_sent_before_the_server_went_is_on_record(
-    database: Database, serve: Callable[..., Server]
+def test_messages_that_were_sent_before_the_server_went_down_are_recorded(
+    database: Database, serve: Callable[..., SmtpServerProcess]
 ) -> None:
     server = serve()
-    batch = waiting(database, *(f"{each}@shop.internal" for each in ("ann", "closing", "bob")))
+    batch = make_ready_batch(
+        database, *(f"{user}@shop.internal" for user in ("ann", "closing", "bob"))
+    )
     gateway = open_gateway("smtp", "{}", database)
-    following = do(database, batch, Step.SUBMIT, gateway)
+    next_step = do(database, batch, Step.SUBMIT, gateway)
     assert states(database, batch) == {0: ended(DELIVERED), 1: READY, 2: READY}
-    assert following is not None
-    assert following.step is Step.SUBMIT
+    assert next_step is not None
+    assert next_step.step is Step.SUBMIT
     with pytest.raises(GatewayUnavailable, match=r"421|4\.3\.2 going down"):
         do(database, batch, Step.SUBMIT, gateway)
     server.process.kill()
     server.process.wait()
-    with pytest.raises(GatewayUnavailable, match="can't be used"):
+    with pytest.raises(GatewayUnavailable, match="connection failed"):
         do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
     assert states(database, batch) == {0: ended(DELIVERED), 1: READY, 2: READY}
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for the server, beside its key, that nobody trusts yet."""
+    """Make a certificate for the server, beside its key, that no client trusts yet."""
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("there is no openssl command to make a certificate with")
+        pytest.skip("openssl is not installed")
     command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     command += ["-subj", f"/CN={HOST}", "-addext", f"subjectAltName=IP:{HOST}"]
     subprocess.run(
@@ -228,38 +253,38 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["starttls", "tls"])
-def test_the_way_there_is_encrypted_and_the_server_is_who_it_says(
+def test_the_connection_is_encrypted_and_the_certificate_is_verified(
     database: Database,
-    serve: Callable[..., Server],
+    serve: Callable[..., SmtpServerProcess],
     monkeypatch: pytest.MonkeyPatch,
     certificate: Path,
     mode: str,
 ) -> None:
     server = serve(mode)
     monkeypatch.setenv("SENDTRACE_SMTP_TLS", mode)
-    batch = waiting(database, "ann@shop.internal")
+    batch = make_ready_batch(database, "ann@shop.internal")
     with pytest.raises(GatewayUnavailable, match="certificate verify failed"):
         do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
     assert states(database, batch) == {0: ended(DELIVERED)}
-    assert len(server.taken) == 1
+    assert len(server.accepted) == 1
 
 
-@pytest.mark.parametrize(("password", "counts"), [("secret", True), ("guess", False)])
-def test_the_server_may_want_to_know_who_we_are(
+@pytest.mark.parametrize(("password", "is_accepted"), [("secret", True), ("guess", False)])
+def test_the_gateway_logs_in_and_keeps_the_password_secret(
     database: Database,
-    serve: Callable[..., Server],
+    serve: Callable[..., SmtpServerProcess],
     monkeypatch: pytest.MonkeyPatch,
     password: str,
-    counts: bool,
+    is_accepted: bool,
 ) -> None:
     serve("auth")
     monkeypatch.setenv("SENDTRACE_SMTP_USERNAME", "news")
     monkeypatch.setenv("SENDTRACE_SMTP_PASSWORD", password)
-    batch = waiting(database, "ann@shop.internal")
+    batch = make_ready_batch(database, "ann@shop.internal")
     gateway = open_gateway("smtp", "{}", database)
-    if counts:
+    if is_accepted:
         do(database, batch, Step.SUBMIT, gateway)
         assert states(database, batch) == {0: ended(DELIVERED)}
     else:
@@ -270,41 +295,41 @@ def test_the_server_may_want_to_know_who_we_are(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
-        ("HOST", None, "SENDTRACE_SMTP_HOST: is not set"),
-        ("FROM", None, "SENDTRACE_SMTP_FROM: is not set"),
-        ("FROM", "news", "SENDTRACE_SMTP_FROM: 'news' is no address"),
+        ("HOST", None, "SENDTRACE_SMTP_HOST: not set"),
+        ("FROM", None, "SENDTRACE_SMTP_FROM: not set"),
+        ("FROM", "news", "SENDTRACE_SMTP_FROM: got 'news'; expected an address"),
         ("PORT", "0", "SENDTRACE_SMTP_PORT:"),
         ("TLS", "ssl", "SENDTRACE_SMTP_TLS:"),
         ("TIMEOUT", "3600", "SENDTRACE_SMTP_TIMEOUT:"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, said: str
+def test_an_error_names_the_wrong_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, message: str
 ) -> None:
-    good = {"HOST": HOST, "FROM": "news@shop.internal"} | {name: value}
-    for each, text in good.items():
+    settings = {"HOST": HOST, "FROM": "news@shop.internal"} | {name: value}
+    for key, text in settings.items():
         if text is not None:
-            monkeypatch.setenv(f"SENDTRACE_SMTP_{each}", text)
-    with pytest.raises(UsageError, match=said):
+            monkeypatch.setenv(f"SENDTRACE_SMTP_{key}", text)
+    with pytest.raises(UsageError, match=message):
         load_smtp_settings()
 
 
-def test_a_password_is_not_shown_to_the_network(
-    database: Database, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+def test_a_password_is_not_sent_unencrypted(
+    database: Database, serve: Callable[..., SmtpServerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve()
     monkeypatch.setenv("SENDTRACE_SMTP_USERNAME", "news")
     monkeypatch.setenv("SENDTRACE_SMTP_PASSWORD", "secret")
     open_gateway("smtp", "{}", database)
     monkeypatch.setenv("SENDTRACE_SMTP_HOST", "mail.shop.internal")
-    with pytest.raises(UsageError, match="SENDTRACE_SMTP_TLS: a password must not"):
+    with pytest.raises(UsageError, match="SENDTRACE_SMTP_TLS: got none with a username"):
         open_gateway("smtp", "{}", database)
 
 
 def test_a_gateway_that_reaches_people_must_be_allowed_by_name(
-    database: Database, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+    database: Database, serve: Callable[..., SmtpServerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve()
     for allowed in ("", "other", "smtpx"):
@@ -316,7 +341,7 @@ def test_a_gateway_that_reaches_people_must_be_allowed_by_name(
 
 
 @pytest.mark.parametrize(
-    ("channel", "recipient", "reserved"),
+    ("channel", "recipient", "expected"),
     [
         (Channel.EMAIL, "ann@example.com", True),
         (Channel.EMAIL, "ann@mail.example.org", True),
@@ -335,51 +360,61 @@ def test_a_gateway_that_reaches_people_must_be_allowed_by_name(
         (Channel.SMS, "+4477009001234", False),
     ],
 )
-def test_what_can_be_nobodys(channel: Channel, recipient: str, reserved: bool) -> None:
-    assert is_reserved(channel, recipient) is reserved
+def test_reserved_recipients_are_recognized(
+    channel: Channel, recipient: str, expected: bool
+) -> None:
+    assert is_reserved(channel, recipient) is expected
 
 
-def test_nobodys_messages_never_reach_the_server(
-    database: Database, serve: Callable[..., Server]
+def test_messages_to_reserved_recipients_never_reach_the_server(
+    database: Database, serve: Callable[..., SmtpServerProcess]
 ) -> None:
     server = serve()
-    batch = waiting(database, "customer0@example.com", "ann@shop.internal", "bounce@shop.example")
+    batch = make_ready_batch(
+        database, "customer0@example.com", "ann@shop.internal", "bounce@shop.example"
+    )
     do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
-    assert states(database, batch) == {0: ended(HARD), 1: ended(DELIVERED), 2: ended(HARD)}
-    assert details(database, batch, 0) == ["reserved for documentation and fiction; not sent"]
-    assert [each["to"] for each in server.taken] == ["ann@shop.internal"]
-    only = waiting(database, "customer0@example.com")
+    assert states(database, batch) == {
+        0: ended(HARD_BOUNCED),
+        1: ended(DELIVERED),
+        2: ended(HARD_BOUNCED),
+    }
+    assert read_details(database, batch, 0) == ["reserved for documentation and fiction; not sent"]
+    assert [mail["to"] for mail in server.accepted] == ["ann@shop.internal"]
+    only = make_ready_batch(database, "customer0@example.com")
     do(database, only, Step.SUBMIT, open_gateway("smtp", "{}", database))
-    assert states(database, only) == {0: ended(HARD)}
+    assert states(database, only) == {0: ended(HARD_BOUNCED)}
 
 
-def test_customers_that_are_made_up_are_nobody(database: Database, tmp_path: Path) -> None:
+def test_generated_customers_have_reserved_addresses_and_numbers(
+    database: Database, tmp_path: Path
+) -> None:
     record_run(database, scenario_of(campaign_of(audience=2_500)), tmp_path, lambda _: None)
     with database.read() as connection:
-        people = connection.execute(customers.select()).all()
-    assert len(people) == 2_500
-    assert all(is_reserved(Channel.EMAIL, each.email) for each in people)
-    assert all(is_reserved(Channel.SMS, each.mobile_e164) for each in people)
+        rows = connection.execute(customers.select()).all()
+    assert len(rows) == 2_500
+    assert all(is_reserved(Channel.EMAIL, row.email) for row in rows)
+    assert all(is_reserved(Channel.SMS, row.mobile_e164) for row in rows)
 
 
-def test_what_bounced_softly_rests_before_it_is_offered_again(
-    database: Database, serve: Callable[..., Server]
+def test_a_soft_bounce_waits_before_the_next_attempt(
+    database: Database, serve: Callable[..., SmtpServerProcess]
 ) -> None:
     server = serve()
-    batch = waiting(database, "defer@shop.internal")
+    batch = make_ready_batch(database, "defer@shop.internal")
     batch = replace(batch, campaign=replace(batch.campaign, retry_after=60_000_000))
     gateway = open_gateway("smtp", "{}", database)
     at_gateway.submit(database, batch, gateway, UnlimitedThrottle(), AUTHOR)
-    assert states(database, batch) == {0: ended(SOFT)}
+    assert states(database, batch) == {0: ended(SOFT_BOUNCED)}
     for _ in range(2):
-        following = at_gateway.submit(database, batch, gateway, UnlimitedThrottle(), AUTHOR)
-        if following is not None and following.step is Step.DELIVER:
-            following = at_gateway.deliver(database, batch, gateway, AUTHOR)
-        assert following is not None
-        assert following.step is Step.SUBMIT
-        assert 55 < following.delay.total_seconds() <= 60
-    assert server.taken == []
-    rested = replace(batch, campaign=replace(batch.campaign, retry_after=1))
-    at_gateway.submit(database, rested, gateway, UnlimitedThrottle(), AUTHOR)
+        next_step = at_gateway.submit(database, batch, gateway, UnlimitedThrottle(), AUTHOR)
+        if next_step is not None and next_step.step is Step.DELIVER:
+            next_step = at_gateway.deliver(database, batch, gateway, AUTHOR)
+        assert next_step is not None
+        assert next_step.step is Step.SUBMIT
+        assert 55 < next_step.delay.total_seconds() <= 60
+    assert server.accepted == []
+    due = replace(batch, campaign=replace(batch.campaign, retry_after=1))
+    at_gateway.submit(database, due, gateway, UnlimitedThrottle(), AUTHOR)
     assert states(database, batch) == {0: ended(DELIVERED, 2)}
     assert in_gateway() not in states(database, batch).values()

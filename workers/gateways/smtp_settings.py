@@ -1,0 +1,100 @@
+"""Read the settings of the SMTP gateway from the environment."""
+
+import re
+from enum import StrEnum
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tracker.errors import UsageError
+
+ENV_PREFIX = "SENDTRACE_SMTP_"
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+_MAILBOX = re.compile(r"[^\s\x00-\x1f\x7f<>()\[\]@,;:\"\\]+@[^\s\x00-\x1f\x7f<>()\[\]@,;:\"\\]+")
+
+
+class Tls(StrEnum):
+    """How the connection is encrypted: not at all, after STARTTLS, or from its start."""
+
+    NONE = "none"
+    STARTTLS = "starttls"
+    TLS = "tls"
+
+
+DEFAULT_PORTS = {Tls.NONE: 25, Tls.STARTTLS: 587, Tls.TLS: 465}
+
+
+class SmtpSettings(BaseSettings):
+    """The values of the `SENDTRACE_SMTP_…` variables.
+
+    Attributes:
+        host: the server.
+        from_: the sender's address.
+        port: the server's port. Default: the usual one for `tls`.
+        tls: how the connection is encrypted.
+        username: the user to log in as. Default: no login.
+        password: the user's password.
+        timeout: seconds to wait for the server.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True)
+
+    host: str
+    from_: str = Field(validation_alias=f"{ENV_PREFIX}FROM")
+    port: int | None = Field(None, ge=1, le=65_535)
+    tls: Tls = Tls.STARTTLS
+    username: str | None = None
+    password: SecretStr | None = None
+    timeout: float = Field(10.0, gt=0, le=10)
+
+    @property
+    def port_in_use(self) -> int:
+        """The configured port, or the default one for `tls`."""
+        return self.port or DEFAULT_PORTS[self.tls]
+
+    @property
+    def is_password_exposed(self) -> bool:
+        """Whether a login would send the password unencrypted to another machine."""
+        is_local = self.host in LOCAL_HOSTS
+        return self.tls is Tls.NONE and self.username is not None and not is_local
+
+    @field_validator("username", "password")
+    @classmethod
+    def _require_ascii(cls, value: str | SecretStr | None) -> str | SecretStr | None:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if text is not None and not text.isascii():
+            raise ValueError("got characters outside ASCII; SMTP logins accept only ASCII")
+        return value
+
+    @field_validator("from_")
+    @classmethod
+    def _require_mailbox(cls, address: str) -> str:
+        if not is_mailbox(address) or not address.isascii():
+            raise ValueError(f"got {address!r}; expected an address such as news@shop.example")
+        return address
+
+
+def load_smtp_settings() -> SmtpSettings:
+    """Return the settings; raise `UsageError` that names the variable that is missing or wrong."""
+    try:
+        settings = SmtpSettings()  # type: ignore[call-arg]  # the values come from the environment
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0]).upper().removeprefix(ENV_PREFIX)
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            message = "not set; the smtp gateway requires it"
+        raise UsageError(f"{ENV_PREFIX}{name}: {message}") from None
+    if settings.is_password_exposed:
+        raise UsageError(
+            f"{ENV_PREFIX}TLS: got none with a username; expected starttls or tls, so that the"
+            " password is encrypted"
+        )
+    return settings
+
+
+def is_mailbox(address: str) -> bool:
+    """Return whether an address has a local part and a domain, and no SMTP syntax in them."""
+    return _MAILBOX.fullmatch(address) is not None
