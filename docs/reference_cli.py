@@ -7,7 +7,7 @@ from enum import Enum
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from simulator.cli.simulate import app
+from simulator.cli.main import app
 
 HEADER = """\
 # Command line
@@ -29,7 +29,9 @@ def cli_reference() -> str:
 
 
 def _leaf_commands(group: TyperGroup, path: str) -> Iterator[tuple[str, TyperCommand]]:
-    for name, command in group.commands.items():
+    context = group.make_context(path, [], resilient_parsing=True)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, TyperGroup):
             yield from _leaf_commands(command, f"{path} {name}")
         elif isinstance(command, TyperCommand) and not command.hidden:

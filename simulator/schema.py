@@ -135,13 +135,18 @@ def migrate_simulator_tables(database: Database) -> None:
     migrate(database, SIMULATOR_MIGRATIONS)
 
 
+def migrate_all_tables(database: Database) -> None:
+    """Bring the tables of all layers up to date."""
+    migrate(database)
+    migrate_simulator_tables(database)
+
+
 def open_database(settings: Settings) -> Database:
     """The configured database, reachable and its tables up to date."""
     with ExitStack() as stack:
         database = stack.enter_context(closing(connect(settings.resolved_database_url)))
         check_reachable(database)
         with database.readable_errors():
-            migrate(database)
-            migrate_simulator_tables(database)
+            migrate_all_tables(database)
         stack.pop_all()  # it stays open where nothing went wrong
     return database

@@ -1,20 +1,21 @@
 """Where sendtrace keeps its things, from the environment or from what a command was told."""
 
+import os
 from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import URL
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, field_validator
 
 from tracker.errors import UsageError
 
+ENVIRONMENT_PREFIX = "SENDTRACE_"
 
-class Settings(BaseSettings):
-    """The environment's ``SENDTRACE_…`` variables. Read when it is made, not on import."""
 
-    model_config = SettingsConfigDict(env_prefix="SENDTRACE_", env_ignore_empty=True, frozen=True)
+class Settings(BaseModel):
+    """The configuration of a process; `load_settings` reads it from the environment."""
+
+    model_config = ConfigDict(frozen=True)
 
     home: Path = Path(".sendtrace")
     database_url: str | None = None
@@ -46,6 +47,8 @@ class Settings(BaseSettings):
     @property
     def resolved_database_url(self) -> str:
         """The database's URL: what was configured, else a SQLite file in ``home``."""
+        from sqlalchemy import URL  # most of the time that this module takes to load
+
         file = str(self.home.absolute() / "sendtrace.db")
         return self.database_url or URL.create("sqlite", database=file).render_as_string(
             hide_password=False
@@ -76,10 +79,25 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings; what a command was ``overrides`` wins over the environment, None means not told."""
+    """Return the settings from the `SENDTRACE_…` variables of the environment.
+
+    Args:
+        overrides: values that win over the environment, such as a command's options; None is
+            ignored, as an empty variable is.
+
+    Raises:
+        UsageError: a value isn't valid.
+    """
+    variables = {name: os.environ.get(_variable(name)) for name in Settings.model_fields}
+    values: dict[str, object] = {name: value for name, value in variables.items() if value}
+    values |= {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**{key: value for key, value in overrides.items() if value is not None})  # type: ignore[arg-type]  # pydantic checks the values
+        return Settings.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
-        name = "SENDTRACE_" + "_".join(str(part) for part in problem["loc"]).upper()
+        name = _variable("_".join(str(part) for part in problem["loc"]))
         raise UsageError(f"{name}: {problem['msg'].removeprefix('Value error, ')}") from None
+
+
+def _variable(name: str) -> str:
+    return ENVIRONMENT_PREFIX + name.upper()

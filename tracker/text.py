@@ -28,3 +28,10 @@ def pluralize(count: int, noun: str) -> str:
     """A count with its noun, which takes an s: "1 row", "1,200 rows", "2 batches"."""
     ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
     return f"{count:,} {noun}{ending}"
+
+
+def escape_control_characters(text: str) -> str:
+    """What a person reads, without characters that a terminal obeys: names come from anywhere."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text
+    )

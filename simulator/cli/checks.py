@@ -18,8 +18,9 @@ from workers.rules import cli as workers_cli
 from workers.rules.cli import FormatOption, format_verdict, print_note
 
 app = typer.Typer(
-    help="List, explain and try the checks that may stop a message.",
+    help="List, explain and try the checks that block messages.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
 )
 app.command("list")(workers_cli.list_checks)

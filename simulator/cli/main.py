@@ -1,21 +1,117 @@
-"""The ``sendtrace`` command: what has to happen before the commands themselves are loaded."""
+"""The `sendtrace` command.
+
+A sub-command is imported only when it is asked for, so `--version` and `--help` answer at once.
+"""
 
 import io
-import signal
 import sys
+from pkgutil import resolve_name
+from typing import Annotated, Any, NamedTuple
 
-from simulator.cli.signals import exit_immediately, set_shutdown_handler
+import typer
+from typer.core import TyperGroup
+
+from simulator.cli.signals import allow_cleanup, exit_immediately, set_shutdown_handler
+
+
+class CommandEntry(NamedTuple):
+    """Where a sub-command is defined, as MODULE:NAME, and its line in `sendtrace --help`."""
+
+    location: str
+    summary: str
+
+
+COMMANDS = {
+    "simulate": CommandEntry(
+        "simulator.cli.simulate:simulate",
+        "Run a scenario and check every message against its prediction.",
+    ),
+    "up": CommandEntry(
+        "simulator.cli.stack:up", "Start broker, workers, beat, Flower and the live page."
+    ),
+    "serve": CommandEntry("simulator.cli.stack:serve", "Serve the live page and the JSON API."),
+    "recover": CommandEntry("simulator.cli.stack:recover", "Re-queue stalled batches, once."),
+    "report": CommandEntry("tracker.cli:report", "Print the Live Monitoring Report."),
+    "trace": CommandEntry("tracker.cli:trace", "Print the timeline of one message."),
+    "rollup": CommandEntry("tracker.cli:rollup", "Update the daily engagement counts."),
+    "verify": CommandEntry(
+        "simulator.cli.verify:verify", "Check the invariants against the recorded rows."
+    ),
+    "runs": CommandEntry("simulator.cli.runs:runs", "List the recorded runs, latest first."),
+    "compare": CommandEntry("simulator.cli.runs:compare", "Compare two runs figure by figure."),
+    "checks": CommandEntry(
+        "simulator.cli.checks:app", "List, explain and try the checks that block messages."
+    ),
+}
+"""The sub-commands in the order of the help."""
+
+
+# Typer bundles its own click, whose types aren't public: hence Any.
+class LazyGroup(TyperGroup):
+    """A group that imports a sub-command when it is looked up, and none to list them."""
+
+    def list_commands(self, _ctx: Any) -> list[str]:
+        """Return the names of all sub-commands."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: Any, cmd_name: str) -> Any:
+        """Import a sub-command, or return None for an unknown name."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command = resolve_name(entry.location)
+        if not isinstance(command, typer.Typer):
+            command = _make_app(command, cmd_name)
+        allow_cleanup()
+        return typer.main.get_command(command)
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        """Write the section of the help that lists the sub-commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+def _make_app(function: Any, name: str) -> typer.Typer:
+    command = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
+    command.command(name)(function)
+    return command
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version  # reads like an email, and loads that package
+
+        print(f"sendtrace {version('sendtrace')}")
+        raise typer.Exit
+
+
+@app.callback()
+def sendtrace(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Simulate and track campaign messages on their way through a distributed task queue."""
 
 
 def main() -> None:
     """Run the command line."""
-    set_shutdown_handler(exit_immediately)
-    from simulator.cli.simulate import app
-
+    set_shutdown_handler(exit_immediately)  # until the command is loaded, see LazyGroup
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows a ? for a ✔
-    set_shutdown_handler(signal.default_int_handler)
     app(prog_name="sendtrace")
 
 

@@ -12,9 +12,9 @@ from simulator.figures import Unit, format_figure
 from tracker.cli import DatabaseOption, TableOrJson, exit_on_error, open_database
 from tracker.clock import to_datetime
 from tracker.errors import NotFound, UsageError
-from tracker.output.report_text import escape_control_characters
 from tracker.output.tables import RowFormat, format_rows
 from tracker.settings import load_settings
+from tracker.text import escape_control_characters
 
 if TYPE_CHECKING:
     from simulator.results.archive import StoredResult
@@ -52,14 +52,15 @@ def runs(
     format: Annotated[RowFormat, typer.Option(help="How to print it.")] = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
-    """List the runs on record, the latest first, and what came of each.
+    """List the recorded runs, latest first, with the result of each.
 
     Examples: sendtrace runs · sendtrace runs --last 100 --format csv
     """
     from simulator.results.archive import list_runs, make_run_row
+    from simulator.schema import migrate_all_tables
 
     zone = load_settings().zone
-    with open_database(database) as record, record.read() as connection:
+    with open_database(database, migrate_all_tables) as record, record.read() as connection:
         rows = [make_run_row(each) for each in list_runs(connection, most)]
     if format is RowFormat.TABLE:
         for row in rows:
@@ -127,11 +128,14 @@ def compare(
 def _load_runs(stack: ExitStack, run: str, url: str | None) -> "list[StoredResult]":
     """A run with its repetitions, by its number or by its file."""
     from simulator.results.archive import load_repeated_results, load_result_file
+    from simulator.schema import migrate_all_tables
 
     if run.isdecimal():
         if len(run) > MAX_RUN_ID_DIGITS:
             raise NotFound(f"run {run[:MAX_RUN_ID_DIGITS]}… does not exist; see sendtrace runs")
-        connection = stack.enter_context(stack.enter_context(open_database(url)).read())
+        connection = stack.enter_context(
+            stack.enter_context(open_database(url, migrate_all_tables)).read()
+        )
         return load_repeated_results(connection, int(run))
     if not _path_exists(Path(run)):
         raise UsageError(

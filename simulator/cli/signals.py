@@ -19,6 +19,13 @@ def set_shutdown_handler(handler: Callable[[int, Any], object]) -> None:
             signal.signal(each, handler)
 
 
+def allow_cleanup() -> None:
+    """Replace `exit_immediately` by KeyboardInterrupt, once the command is loaded."""
+    for number in SHUTDOWN_SIGNALS:
+        if signal.getsignal(number) is exit_immediately:
+            signal.signal(number, signal.default_int_handler)
+
+
 def exit_immediately(_signal: int, _frame: object) -> None:
     """End where there is nothing to clean up, without a word from whatever is being loaded."""
     os.write(2, b"sendtrace: interrupted\n")

@@ -1,26 +1,20 @@
-"""The commands of ``sendtrace``."""
+"""The command `sendtrace simulate`."""
 
 import json
 import signal
 import sys
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator.cli import checks
 from simulator.cli.output import check_writable, write_output
-from simulator.cli.runs import EXIT_THRESHOLD_MISSED, compare, runs
+from simulator.cli.runs import EXIT_THRESHOLD_MISSED
 from simulator.cli.signals import EXIT_INTERRUPTED, exit_immediately, set_shutdown_handler
-from simulator.cli.stack import recover, serve, up
-from simulator.results.invariants import INVARIANTS
-from simulator.schema import migrate_simulator_tables
-from tracker import cli as tracker_cli
 from tracker.cli import EXIT_FAILURE, EXIT_INVARIANT_VIOLATED, DatabaseOption, exit_on_error
-from tracker.output.report_text import escape_control_characters
 from tracker.settings import load_settings
+from tracker.text import escape_control_characters
 
 if TYPE_CHECKING:
     from simulator.run.run import RunOutcome
@@ -29,32 +23,7 @@ DEFAULT_WORKERS = 2
 DEFAULT_BATCH_SIZE = 10_000
 """Where throughput levels off; see docs/decisions.md."""
 
-app = typer.Typer(
-    help="Simulate and track campaign messages on their way through a distributed task queue.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        print(f"sendtrace {version('sendtrace')}")
-        raise typer.Exit
-
-
-@app.callback()
-def sendtrace(
-    _version: Annotated[
-        bool,
-        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
-    ] = False,
-) -> None:
-    """Simulate and track campaign messages on their way through a distributed task queue."""
-
-
-@app.command()
 @exit_on_error
 def simulate(
     scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="What to simulate.")],
@@ -92,7 +61,7 @@ def simulate(
         typer.Option("--json", metavar="FILE", help="Write the whole result there."),
     ] = None,
 ) -> None:
-    """Run a scenario through real workers, and check every message against its prediction.
+    """Run a scenario and check every message against its prediction.
 
     The result is kept in SENDTRACE_HOME/runs/ID: summary.json, timeseries.csv and report.html.
     Ctrl-C sends no more messages, finishes what is under way and keeps the partial result; a second
@@ -189,16 +158,3 @@ def choose_exit_code(outcome: "RunOutcome") -> int:
     if outcome.is_shutdown_requested or result.observations.state is RunState.INTERRUPTED:
         return EXIT_INTERRUPTED
     return 0 if result.has_passed else EXIT_THRESHOLD_MISSED
-
-
-app.command()(up)
-app.command()(serve)
-app.command()(recover)
-app.command()(tracker_cli.report)
-app.command()(tracker_cli.trace)
-app.command()(tracker_cli.rollup)
-app.command(name="verify")(tracker_cli.make_verify_command(INVARIANTS))
-app.command()(runs)
-app.command()(compare)
-app.add_typer(checks.app, name="checks")
-tracker_cli.DATABASE_MIGRATIONS.append(migrate_simulator_tables)

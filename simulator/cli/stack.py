@@ -8,10 +8,9 @@ import typer
 
 from tracker.cli import DatabaseOption, exit_on_error
 from tracker.errors import UsageError
-from tracker.output.report_text import escape_control_characters
 from tracker.output.tables import Row, RowFormat, format_rows
 from tracker.settings import load_settings
-from tracker.text import pluralize
+from tracker.text import escape_control_characters, pluralize
 
 HostOption = Annotated[
     str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; others need a token.")
@@ -83,7 +82,7 @@ def recover(
     database: DatabaseOption = None,
     broker: BrokerOption = None,
 ) -> None:
-    """Send on the batches that stand still, from where the record says they are.
+    """Re-queue stalled batches, once.
 
     Celery's beat does so every two seconds, and `simulate` for its own run: this is for a system
     without a beat, or for those who want to see it. It may be done at any time and twice at once.

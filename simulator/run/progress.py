@@ -17,9 +17,9 @@ from rich.progress import (
     TextColumn,
 )
 
-from tracker.output.report_text import escape_control_characters
 from tracker.queries.report import Report
 from tracker.status import Status
+from tracker.text import escape_control_characters
 
 PLAIN_LINE_INTERVAL_SECONDS = 2.0
 """Seconds between two plain lines."""

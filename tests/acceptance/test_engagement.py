@@ -127,12 +127,18 @@ machine_open = 0.1
 
 
 @pytest.mark.parametrize(
-    "day", ["yesterday", "2026-02-30", "", "1969-12-31", "9999-12-31", "0001-01-01", "24.11.2026"]
+    ("day", "problem"),
+    [
+        *((day, "not a date; expected YYYY-MM-DD") for day in ("yesterday", "2026-02-30", "")),
+        ("24.11.2026", "not a date; expected YYYY-MM-DD"),
+        ("1969-12-31", "out of range; expected 1970-01-02 to 9998-12-31"),
+        ("9999-12-31", "out of range; expected 1970-01-02 to 9998-12-31"),
+    ],
 )
-def test_a_day_that_is_none(shell: Shell, day: str) -> None:
+def test_an_invalid_day_is_refused(shell: Shell, day: str, problem: str) -> None:
     ended = shell.run("rollup", "--date", day)
     assert ended.returncode == 2
-    assert ended.stderr == f"sendtrace: --date {day}: is no day; expected one like 2026-11-24\n"
+    assert ended.stderr == f"sendtrace: --date {day}: {problem}\n"
 
 
 def test_a_time_zone_that_is_none(shell: Shell) -> None:

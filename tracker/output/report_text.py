@@ -7,19 +7,14 @@ from datetime import UTC, tzinfo
 from typing import Any
 
 from tracker.audit.invariants import InvariantResult
+from tracker.clock import to_datetime
 from tracker.output.report_lines import ReportLine, balance_line, report_lines
 from tracker.queries.report import Report
 from tracker.queries.timeline import MessageTimeline, TimelineEvent
+from tracker.record.rollup import CampaignRollup
 
 LABEL_WIDTH = 34
 COUNT_WIDTH = 12
-
-
-def escape_control_characters(text: str) -> str:
-    """What a person reads, without characters that a terminal obeys: names come from anywhere."""
-    return "".join(
-        each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text
-    )
 
 
 def as_text(report: Report, *, heading: str = "Live Monitoring Report", zone: tzinfo = UTC) -> str:
@@ -93,6 +88,17 @@ def _format_event(event: TimelineEvent) -> str:
     return (
         f"{at:<28}{event.status.slug:<18}{attempt:>7}  {event.step or '':<10}"
         f"{event.worker or '':<22}{event.task_id or '-'}"
+    )
+
+
+def format_rollup(rollup: CampaignRollup, zone: tzinfo) -> str:
+    """Return one line that says what a rollup changed for a campaign."""
+    changes = ", ".join(
+        f"{count:+,} {kind.slug}" for kind, count in sorted(rollup.changes.items()) if count
+    )
+    return (
+        f"{rollup.campaign.name} · run {rollup.campaign.run_id}: {changes or 'nothing new'}"
+        f"   as of {to_datetime(rollup.as_of).astimezone(zone):%-d %b %H:%M}"
     )
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from tracker.output.report_text import escape_control_characters
+from tracker.text import escape_control_characters
 
 Row = Mapping[str, object]
 

@@ -6,22 +6,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import numpy as np
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Table
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.expression import FromClause
 
 from tracker.errors import DatabaseFailed, DatabaseUnreachable, UsageError
-from tracker.store.postgresql import POSTGRESQL_OPTIONS, BigintArrayDumper, bigint_array
 from tracker.store.sqlite import create_sqlite_engine
 
-CONNECT_TIMEOUT_SECONDS = 5
-"""Seconds to wait for a database server before calling it unreachable."""
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 
 DURABILITY_SETTINGS = {
@@ -143,6 +141,8 @@ class Database:
     def table_from_columns(self, **columns: Sequence[int]) -> FromClause:
         """Lists of whole numbers, all of one length, as a table with those columns."""
         if self.is_postgresql:
+            from tracker.store.postgresql import bigint_array
+
             arrays = (bigint_array(values) for values in columns.values())
             named = (sa.column(column, sa.BigInteger) for column in columns)
             return sa.func.unnest(*arrays).table_valued(*named, name="listed").render_derived()
@@ -168,13 +168,19 @@ class Database:
         database believes of tables that were empty a minute ago. This leaves it no choice.
         """
         if self.is_postgresql:
+            from tracker.store.postgresql import bigint_array
+
             return column == sa.any_(bigint_array(numbers))
         each = sa.func.json_each(json.dumps(list(numbers))).table_valued("value")
         return column.in_(sa.select(each.c.value))
 
     def upsert(self, table: Table) -> "postgresql.Insert | sqlite.Insert":
         """An INSERT that knows ON CONFLICT."""
-        return postgresql.insert(table) if self.is_postgresql else sqlite.insert(table)
+        if self.is_postgresql:
+            from sqlalchemy.dialects import postgresql
+
+            return postgresql.insert(table)
+        return sqlite.insert(table)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -194,33 +200,13 @@ def connect(url: str, *, must_exist: bool = False) -> Database:
             " postgresql://USER:PASSWORD@HOST/NAME"
         ) from None
     if backend in ("postgresql", "postgres"):
-        engine = sa.create_engine(
-            parsed.set(drivername="postgresql+psycopg"),
-            pool_pre_ping=True,
-            connect_args={
-                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-                "application_name": "sendtrace",
-                # A plan that was prepared while a table was nearly empty reads all of it, and
-                # would go on doing so when it has grown. Planning anew costs little a batch,
-                # and whoever means whole tables says so: see survey().
-                "prepare_threshold": None,
-                "options": f"{POSTGRESQL_OPTIONS} {_join_url_option(parsed.query.get('options', ''))}".strip(),
-            },
-        )
+        # The driver, numpy and SQLAlchemy's dialect take longer to load than all else.
+        from tracker.store.postgresql import create_postgresql_engine
 
-        @sa.event.listens_for(engine, "connect")
-        def adapt(connection: psycopg.Connection, _record: object) -> None:
-            connection.adapters.register_dumper(np.ndarray, BigintArrayDumper)
-
-        return Database(engine)
+        return Database(create_postgresql_engine(parsed))
     if backend == "sqlite":
         return Database(create_sqlite_engine(parsed.set(drivername="sqlite+pysqlite"), must_exist))
     raise UsageError(f"no support for {backend} databases; expected sqlite or postgresql")
-
-
-def _join_url_option(option: str | Sequence[str]) -> str:
-    """An option of a URL, which may be given several times."""
-    return option if isinstance(option, str) else " ".join(option)
 
 
 def check_reachable(database: Database) -> None:

@@ -6,9 +6,42 @@ import numpy as np
 import psycopg
 import sqlalchemy as sa
 from numpy.typing import NDArray
+from sqlalchemy import URL, Engine
 
 POSTGRESQL_OPTIONS = "-c enable_seqscan=off -c jit=off"
 """PostgreSQL's settings for our sessions; those in the URL come after them, and win."""
+
+
+CONNECT_TIMEOUT_SECONDS = 5
+"""Seconds to wait for a database server before calling it unreachable."""
+
+
+def create_postgresql_engine(url: URL) -> Engine:
+    """Return an engine, not yet connected, whose sessions have our options."""
+    engine = sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "application_name": "sendtrace",
+            # A plan that was prepared while a table was nearly empty reads all of it, and would go
+            # on doing so when it has grown. Planning anew costs little a batch, and whoever means
+            # whole tables says so: see `Database.read_only_analytics`.
+            "prepare_threshold": None,
+            "options": f"{POSTGRESQL_OPTIONS} {_join_url_option(url.query.get('options', ''))}".strip(),
+        },
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def register_dumper(connection: psycopg.Connection, _record: object) -> None:
+        connection.adapters.register_dumper(np.ndarray, BigintArrayDumper)
+
+    return engine
+
+
+def _join_url_option(option: str | Sequence[str]) -> str:
+    """Return an option of a URL, which may be given several times."""
+    return option if isinstance(option, str) else " ".join(option)
 
 
 def bigint_array(numbers: Sequence[int]) -> sa.ColumnElement[Sequence[int]]:

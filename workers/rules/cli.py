@@ -8,11 +8,10 @@ import typer
 
 from tracker.cli import DatabaseOption, RunOption, exit_on_error, open_database
 from tracker.errors import UsageError
-from tracker.output.report_text import escape_control_characters
 from tracker.output.tables import Row, RowFormat, format_rows
 from tracker.record import catalog
 from tracker.status import Reason
-from tracker.text import pluralize
+from tracker.text import escape_control_characters, pluralize
 from workers.checks.base import all_checks
 from workers.rules.changes import apply_rule_changes, find_ineffective_settings
 from workers.rules.explain import Explanation, explain, find_message_number

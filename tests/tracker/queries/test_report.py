@@ -30,7 +30,7 @@ from tests.support.factory import (
 from tests.support.tampering import lawless
 from tracker.clock import SystemClock
 from tracker.errors import NotFound, UnreadableRecord
-from tracker.output.report_text import as_text, escape_control_characters, format_reports_csv
+from tracker.output.report_text import as_text, format_reports_csv
 from tracker.queries.report import Report, make_reports
 from tracker.record import catalog
 from tracker.record.catalog import Campaign, Organization
@@ -39,6 +39,7 @@ from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import tallies
+from tracker.text import escape_control_characters
 
 NOTHING: dict[str, Any] = {
     "campaign": "spring",

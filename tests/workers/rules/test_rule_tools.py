@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from simulator.cli.simulate import app
+from simulator.cli.main import app
 from simulator.oracle.coverage import count_predicted_reasons, scenarios_by_column
 from simulator.scenario.file import load_scenario
 from simulator.setup import dry_run
