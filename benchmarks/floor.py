@@ -1,11 +1,10 @@
-"""The floor: the rows that a pipeline leaves behind, written by one plain process.
+"""The floor: one plain process that writes the messages and transitions of a finished run.
 
-No broker, no reading, no deciding: what any system must at least do that keeps this record. The
-rows are taken from a finished run, so they are exactly those; each batch is one transaction.
+It uses no broker, reads nothing and decides nothing; each batch is one transaction. Any system that
+keeps this record has to do at least this.
 """
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import psycopg
 import sqlalchemy as sa
@@ -16,30 +15,27 @@ from tracker.store.schema.messages import messages, transitions
 TABLES = (messages, transitions)
 
 TableRows = dict[str, list[tuple[int, ...]]]
+"""Rows by the name of their table."""
 
 
 def read_rows(database: Database, batch_size: int) -> list[TableRows]:
-    """The rows of all messages and transitions, batch by batch."""
-    batches: list[TableRows] = []
+    """Return the rows of all messages and transitions, batch by batch."""
+    batches = []
     with database.read() as connection:
         last = connection.scalar(sa.select(sa.func.max(messages.c.number))) or 0
         for first in range(0, last + 1, batch_size):
             rows: TableRows = {}
             for table in TABLES:
+                in_batch = table.c.number.between(first, first + batch_size - 1)
                 order = [table.c.number, *(c for c in table.primary_key if c.name != "number")]
-                query = sa.select(table).where(
-                    table.c.number.between(first, first + batch_size - 1)
-                )
-                rows[table.name] = [
-                    tuple(row) for row in connection.execute(query.order_by(*order))
-                ]
+                query = sa.select(table).where(in_batch).order_by(*order)
+                rows[table.name] = [tuple(row) for row in connection.execute(query)]
             batches.append(rows)
     return batches
 
 
-def write(database: Database, batches: Sequence[TableRows]) -> float:
-    """Write the rows into an empty database; seconds that it took."""
-    began = time.perf_counter()
+def write_rows(database: Database, batches: Sequence[TableRows]) -> None:
+    """Write rows into an empty database by COPY or executemany, one transaction a batch."""
     for rows in batches:
         with database.write() as connection:
             raw = connection.connection.driver_connection
@@ -50,12 +46,9 @@ def write(database: Database, batches: Sequence[TableRows]) -> float:
                         for row in rows[table.name]:
                             copy.write_row(row)
                 else:
-                    places = ", ".join("?" * len(table.columns))
-                    sql = f"INSERT INTO {table.name} VALUES ({places})"  # noqa: S608  # our names
+                    values = ", ".join("?" * len(table.columns))
                     assert raw is not None
-                    raw.executemany(sql, _iterate_rows(rows[table.name]))
-    return time.perf_counter() - began
-
-
-def _iterate_rows(rows: list[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
-    yield from rows
+                    raw.executemany(
+                        f"INSERT INTO {table.name} VALUES ({values})",  # noqa: S608
+                        rows[table.name],
+                    )

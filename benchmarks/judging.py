@@ -1,63 +1,51 @@
-"""Judging with all checks, beside a loop that only loads the same candidates: one process."""
+"""All checks of both steps, beside a loop that only loads the same candidates: one process."""
 
 import gc
 import time
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
 
-from benchmarks.reports import CAMPAIGN_ID
+from benchmarks.context import CAMPAIGN_ID, DatabaseBenchmark
+from benchmarks.measures import Measure
+from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from tracker.clock import to_datetime
-from tracker.record import catalog
-from tracker.record.catalog import Campaign, CouponSeries
-from tracker.store.database import Database, connect
+from tracker.record.catalog import Campaign, CouponSeries, load_campaign
+from tracker.store.database import Database
 from workers.candidates import load_candidates
 from workers.checks.base import CHECK_STEPS, checks_of, judge_candidates
 from workers.services.base import SqlServices
 
-ROUND_COUNT = 3
+JUDGING_TO_LOADING = Measure("judging ÷ loading candidates", at_least=1)
 
-BATCH_SIZE = 10_000
-"""Candidates at a time: a batch."""
+ROUNDS = 3
 
-DEMANDING_REQUIREMENTS = ("coupon", "referral", "membership", "last_store", "profile")
-"""What the campaign requires, so that every check has something to look at."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timed:
-    """Candidates a second through both steps that judge: loaded, and judged once they are there."""
-
-    candidates: int
-    loaded: float
-    judged: float
+REQUIREMENTS = ("coupon", "referral", "membership", "last_store", "profile")
+"""What the campaign requires, so that every check has data to judge."""
 
 
-def time_judging(url: str, candidates: int) -> Timed:
-    """Load and judge the customers of the first campaign, nobody of whom is stopped."""
-    with closing(connect(url)) as database:
-        with database.read() as connection:
-            campaign = catalog.load_campaign(connection, CAMPAIGN_ID)
-        demanding = replace(
-            campaign,
-            requires=DEMANDING_REQUIREMENTS,
-            coupon_series=CouponSeries(name="any", active=True),
-        )
-        times = [_time_round(database, demanding, candidates) for _ in range(1 + ROUND_COUNT)][1:]
-    return Timed(
-        candidates=candidates,
-        loaded=candidates / median(loading for loading, _ in times),
-        judged=candidates / median(judging for _, judging in times),
+def measure_judging(bench: DatabaseBenchmark, database: Database) -> None:
+    """Measure loading and judging the customers of the first campaign; no check blocks any."""
+    with database.read() as connection:
+        campaign = load_campaign(connection, CAMPAIGN_ID)
+    campaign = replace(
+        campaign, requires=REQUIREMENTS, coupon_series=CouponSeries(name="any", active=True)
     )
+    count = min(bench.sizes.judging, bench.sizes.pipeline)
+    timings = [_time_round(database, campaign, count) for _ in range(1 + ROUNDS)][1:]
+    loading, judging = zip(*timings, strict=True)
+    loaded, judged = count / median(loading), count / median(judging)
+    bench.record("judging", {"candidates": count, "loaded": loaded, "judged": judged})
+    bench.add_line(JUDGING_TO_LOADING.compare_rates(judged, loaded))
 
 
-def _time_round(database: Database, campaign: Campaign, candidates: int) -> tuple[float, float]:
+def _time_round(database: Database, campaign: Campaign, count: int) -> tuple[float, float]:
+    """Return the seconds that loading and judging take."""
     loading = judging = 0.0
     services, now = SqlServices("", database), campaign.clock.now()
     gc.collect()
     gc.freeze()
-    for first in range(0, candidates, BATCH_SIZE):
-        numbers = range(first, min(first + BATCH_SIZE, candidates))
+    for first in range(0, count, DEFAULT_BATCH_SIZE):
+        numbers = range(first, min(first + DEFAULT_BATCH_SIZE, count))
         for step in CHECK_STEPS:
             began = time.perf_counter()
             gathered = load_candidates(database, campaign, numbers, step, services, now)
@@ -65,6 +53,6 @@ def _time_round(database: Database, campaign: Campaign, candidates: int) -> tupl
             verdicts = judge_candidates(gathered, checks_of(step), to_datetime(now))
             judging += time.perf_counter() - loaded
             loading += loaded - began
-            assert not verdicts.blocked, "nothing is wrong with anybody, so every check is asked"
+            assert not verdicts.blocked, "a check that blocks spares the checks after it"
     gc.unfreeze()
     return loading, judging

@@ -3,66 +3,54 @@
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
+from simulator.background import run_in_background
+
 POLL_INTERVAL_SECONDS = 0.2
-"""Seconds between two looks. Where the system keeps the peak itself, none is missed by that."""
+"""Time between two readings. Linux keeps each process's peak, so none is missed in between."""
 
 Peaks = dict[str, int]
-"""Bytes by role: driver, worker (its parent process), pool child (the largest), broker."""
+"""Bytes by role: driver, worker (the parent process), pool child (the largest) and broker."""
 
 
 @contextmanager
 def watch_memory(pid: int) -> Iterator[Peaks]:
-    """Watch a driver and all processes below it while the block runs."""
+    """Read the memory of a driver and its descendants while the block runs; yield the peaks."""
     peaks: Peaks = {}
-    done = threading.Event()
 
-    def look_now_and_then() -> None:
-        while not done.wait(POLL_INTERVAL_SECONDS):
-            _update_peaks(pid, peaks)
+    def poll(stop: threading.Event) -> None:
+        while not stop.wait(POLL_INTERVAL_SECONDS):
+            with suppress(psutil.NoSuchProcess):
+                driver = psutil.Process(pid)
+                for process in (driver, *driver.children(recursive=True)):
+                    with suppress(psutil.Error):
+                        _update_peak(peaks, process, driver)
 
-    watcher = threading.Thread(target=look_now_and_then, daemon=True)
-    watcher.start()
-    try:
+    with run_in_background(poll, "memory"):
         yield peaks
-    finally:
-        done.set()
-        watcher.join()
 
 
-def _update_peaks(pid: int, peaks: Peaks) -> None:
-    try:
-        driver = psutil.Process(pid)
-        family = [driver, *driver.children(recursive=True)]
-    except psutil.NoSuchProcess:
+def _update_peak(peaks: Peaks, process: psutil.Process, driver: psutil.Process) -> None:
+    if process == driver:
+        role = "driver"
+    elif "celery" in " ".join(process.cmdline()):
+        role = "worker" if process.ppid() == driver.pid else "pool child"
+    elif "valkey" in process.name():
+        role = "broker"
+    else:  # a process that has not yet become what it will be
         return
-    for process in family:
-        try:
-            role, peak = _find_role(process, pid), _read_peak(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-        if role and peak:
-            peaks[role] = max(peaks.get(role, 0), peak)
-
-
-def _find_role(process: psutil.Process, driver: int) -> str | None:
-    """What a process is; None for one that has not become anything yet."""
-    if process.pid == driver:
-        return "driver"
-    if "celery" in " ".join(process.cmdline()):
-        return "worker" if process.ppid() == driver else "pool child"
-    return "broker" if "valkey" in process.name() else None
+    peaks[role] = max(peaks.get(role, 0), _read_peak(process))
 
 
 def _read_peak(process: psutil.Process) -> int:
-    """The largest resident size so far, in bytes; where that is not kept, the present one."""
+    """Return the largest resident size so far in bytes; the current one if there is no record."""
     try:
         status = Path(f"/proc/{process.pid}/status").read_text()
     except OSError:
-        return process.memory_info().rss
-    kept = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(kept[1]) * 1024 if kept else 0
+        return int(process.memory_info().rss)
+    peak = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(peak[1]) * 1024 if peak else 0

@@ -1,23 +1,23 @@
-"""The pipeline, measured: the shipped command with real workers, in processes of its own."""
+"""One run of the pipeline: `sendtrace simulate` with real workers, as processes of its own."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
+from benchmarks.measures import Json
+from benchmarks.memory import Peaks, watch_memory
+from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 
-from benchmarks import memory
-from tracker.clock import to_seconds
-from tracker.store.database import connect
-from tracker.store.schema.catalog import runs
-from tracker.store.schema.work import recoveries
+WORKER_COUNT = 2
+"""Worker processes."""
 
 SCENARIO = """\
 name = "benchmark"
@@ -29,113 +29,127 @@ name = "benchmark-email"
 channel = "email"
 audience = {messages}
 """
-"""Nothing wrong with anybody, and a gateway that answers at once. All checks run."""
+"""No planted defects, a gateway without latency. All checks run."""
 
-STOP_TIMEOUT = 30
-"""Seconds that an interrupted run has to end its workers and its broker."""
+STOP_TIMEOUT_SECONDS = 30
+"""How long an interrupted command may take to stop its processes."""
 
 LOG_TAIL_LINES = 15
-"""Last lines to show of a run that failed."""
+"""Last lines of the log of a failed run that are shown."""
 
 
 class BenchmarkRunFailed(Exception):
-    """A run broke, or did not end as predicted: there is nothing to measure."""
+    """A run failed or differs from its prediction, so there is nothing to measure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineMeasurement:
-    """A finished run of a ``scenario``. ``seconds`` are from its first row to its last message
-    settled; ``command`` also has the customers made before, and all that is checked and kept after:
-    what who started it waits."""
+    """A finished run.
+
+    Attributes:
+        seconds: from the run's first row to its last settled message.
+        command_seconds: from the start of the command to its end; includes recording the customers
+            and verifying the results.
+        peaks: peak memory of its processes, if they were watched.
+        faults: the faults that were injected, as the result has them.
+    """
 
     scenario: Path
     messages: int
     batch_size: int
     seconds: float
-    command: float
-    peaks: memory.Peaks
+    command_seconds: float
+    peaks: Peaks = field(default_factory=dict)
     faults: Sequence[Mapping[str, Any]] = ()
-    """What happened in it, as its result has them."""
 
     @property
     def throughput(self) -> float:
         """Messages a second."""
         return self.messages / self.seconds
 
+    def as_json(self) -> Json:
+        """Return the measurement as it stands in bench.json."""
+        return {
+            "messages": self.messages,
+            "batch_size": self.batch_size,
+            "seconds": self.seconds,
+            "command": self.command_seconds,
+            "peaks": self.peaks,
+            "faults": self.faults,
+        }
 
-def run(
+
+def run_pipeline(
     url: str,
     folder: Path,
-    *,
     messages: int,
-    batch_size: int,
-    workers: int,
-    watched: bool = False,
-    should_record: bool = True,
-    should_sweep: bool = True,
+    *options: str,
+    batch_size: int = DEFAULT_BATCH_SIZE,
     faults: str = "",
+    should_watch_memory: bool = False,
 ) -> PipelineMeasurement:
-    """Simulate ``messages`` into the database at ``url``; ``watched``: look at its memory too.
-    ``faults`` are those of the scenario, as its file has them.
+    """Simulate a campaign into an empty database and return what was measured.
 
-    Raises :exc:`BenchmarkRunFailed` unless every message ended as predicted.
+    `options` are further options of `sendtrace simulate`, `faults` the scenario's, in TOML.
+
+    Raises:
+        BenchmarkRunFailed: unless every message ended as predicted.
     """
-    scenario, result, log = (folder / f"run.{ending}" for ending in ("toml", "json", "log"))
+    scenario, result, log = (folder / f"run.{suffix}" for suffix in ("toml", "json", "log"))
     scenario.write_text(SCENARIO.format(messages=messages, faults=faults))
-    command = [
-        *(sys.executable, "-m", "simulator", "simulate", str(scenario)),
-        *("--workers", str(workers), "--batch-size", str(batch_size)),
-        *("--database", url, "--json", str(result)),
-        "--record" if should_record else "--no-record",
-        "--sweep" if should_sweep else "--no-sweep",
+    arguments = [
+        *("simulate", str(scenario), "--database", url, "--json", str(result)),
+        *("--workers", str(WORKER_COUNT), "--batch-size", str(batch_size)),
     ]
-    environment = {key: value for key, value in os.environ.items() if "SENDTRACE_" not in key}
-    environment["SENDTRACE_HOME"] = str(folder / "home")
-    began = time.monotonic()
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-        try:
-            with (
-                memory.watch_memory(process.pid)
-                if watched
-                else nullcontext(memory.Peaks()) as peaks
-            ):
-                code = process.wait()
-        finally:
-            _stop_process(process)
-    command_seconds = time.monotonic() - began
+    started_at = time.monotonic()
+    with (
+        log.open("wb") as output,
+        start_command(folder, *arguments, *options, stdout=output, stderr=output) as process,
+        watch_memory(process.pid) if should_watch_memory else nullcontext(Peaks()) as peaks,
+    ):
+        code = process.wait()
+    command_seconds = time.monotonic() - started_at
     if code:
         lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-        raise BenchmarkRunFailed("\n".join([f"the run ended with exit code {code}", *lines]))
-    told = json.loads(result.read_text())
+        raise BenchmarkRunFailed("\n".join([f"run failed: exit code {code}", *lines]))
+    summary = json.loads(result.read_text())
     return PipelineMeasurement(
         scenario=scenario,
         messages=messages,
         batch_size=batch_size,
-        seconds=float(told["seconds"]),
-        command=command_seconds,
+        seconds=float(summary["seconds"]),
+        command_seconds=command_seconds,
         peaks=peaks,
-        faults=told["faults"],
+        faults=summary["faults"],
     )
 
 
-def went_on_after(url: str, disturbed: PipelineMeasurement) -> float | None:
-    """Seconds from the first fault of a run until a sweep sent on what it had stopped; None where
-    nothing had to be."""
-    with closing(connect(url)) as database, database.read() as connection:
-        sent_at = connection.scalar(sa.select(sa.func.min(recoveries.c.sent_at)))
-        started_at = connection.scalar(sa.select(sa.func.max(runs.c.started_at)))
-    if sent_at is None or started_at is None or not disturbed.faults:
-        return None
-    return float(to_seconds(sent_at - started_at) - disturbed.faults[0]["at"])
+@contextmanager
+def serve_live_page(url: str, folder: Path) -> Iterator[str]:
+    """Serve the live page of a database in a process of its own, and yield its address."""
+    arguments = ("serve", "--port", "0", "--database", url)
+    with start_command(folder, *arguments, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        address = re.search(rb"http://\S+", process.stdout.readline())
+        if address is None:
+            raise BenchmarkRunFailed("the live page did not start")
+        yield address[0].decode()
 
 
-def _stop_process(process: subprocess.Popen[bytes]) -> None:
-    """End a run that was not waited for: it stops its own processes when it is asked to."""
-    if process.poll() is None:
-        process.terminate()
+@contextmanager
+def start_command(
+    folder: Path, *arguments: str, **streams: Any
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start a sendtrace command with a state folder below `folder`; stop it after the block."""
+    environment = {name: value for name, value in os.environ.items() if "SENDTRACE_" not in name}
+    environment["SENDTRACE_HOME"] = str(folder / "home")
+    command = [sys.executable, "-m", "simulator", *arguments]
+    with subprocess.Popen(command, env=environment, **streams) as process:
         try:
-            process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield process
+        finally:
+            process.terminate()  # does nothing where the process has ended
+            try:
+                process.wait(STOP_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()

@@ -1,33 +1,26 @@
-"""Receipts applied, beside the compare-and-set that any record of outcomes needs: one process.
-
-The floor moves the same messages, and writes the same transitions, a batch a transaction: no step,
-no tallies, no look at what a receipt says.
-"""
+"""Receipts, beside the compare-and-set that any record of outcomes needs: one process."""
 
 import gc
-import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 
 import sqlalchemy as sa
 
-from simulator.scenario.file import load_scenario
-from simulator.schema import open_database
-from simulator.setup.record import record_run
+from benchmarks.context import DatabaseBenchmark
+from benchmarks.databases import open_tables, record_scenario
+from benchmarks.measures import Measure
+from benchmarks.timing import time_call
+from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from tracker.record import receipts
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
 from tracker.record.receipts import Receipt
-from tracker.settings import load_settings
 from tracker.status import Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.messages import messages, transitions
 from workers.runtime import GC_THRESHOLD
 
-BATCH_SIZE = 10_000
-"""Messages at a time: a batch."""
+RECEIPTS_TO_MOVES = Measure("receipts ÷ moves", at_least=0.5)
 
 DUPLICATE_SHARE = 0.05
 """Share of the receipts that come twice."""
@@ -36,7 +29,6 @@ AUTHOR = Author(worker="benchmark")
 
 READY = State(status=Status.ABOUT_TO_BE_SENT)
 IN_GATEWAY = State(status=Status.IN_GATEWAY, attempt=1)
-DELIVERED = State(status=Status.DELIVERED, attempt=1)
 
 SCENARIO = """\
 name = "receipts"
@@ -53,76 +45,69 @@ audience = {{ same_as = "applied" }}
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timed:
-    """Receipts a second, and messages a second that were only moved."""
-
-    messages: int
-    applied: float
-    floor: float
-
-
-def time_receipts(url: str, folder: Path, size: int) -> Timed:
-    """Have ``size`` messages of a campaign delivered, and as many of another: in turns."""
-    scenario = folder / "receipts.toml"
-    scenario.write_text(SCENARIO.format(messages=size))
-    with closing(open_database(load_settings(database_url=url))) as database:
-        run = record_run(database, load_scenario(scenario), folder, lambda _: None)
-        ours, theirs = ([*_submit_batches(database, each.campaign, size)] for each in run.campaigns)
+def measure_receipts(bench: DatabaseBenchmark) -> None:
+    """Measure receipts for one campaign, in turns with bare moves of another, batch by batch."""
+    size = bench.sizes.receipts
+    with bench.create_database() as url, open_tables(url) as database:
+        campaigns = record_scenario(database, bench.folder, SCENARIO.format(messages=size))
+        ours, theirs = (_submit_batches(database, campaign, size) for campaign in campaigns)
         database.analyze()
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)  # as in a worker
-        applied = floor = 0.0
-        for one, other in zip(ours, theirs, strict=True):
-            floor += _time_call(_move_messages, database, other)
-            applied += _time_call(_apply_receipts, database, one, _make_receipts(one))
-    said = size + int(size * DUPLICATE_SHARE)
-    return Timed(messages=size, applied=said / applied, floor=size / floor)
+        applying = moving = 0.0
+        for ours_batch, theirs_batch in zip(ours, theirs, strict=True):
+            reported = _make_receipts(ours_batch)
+            moving += time_call(partial(_move_messages, database, theirs_batch))
+            applying += time_call(partial(_apply_receipts, database, ours_batch, reported))
+        gc.unfreeze()
+    applied, moved = size * (1 + DUPLICATE_SHARE) / applying, size / moving
+    bench.record("receipts", {"messages": size, "applied": applied, "floor": moved})
+    bench.add_line(RECEIPTS_TO_MOVES.compare_rates(applied, moved, detail=f"{size:,}"))
 
 
-def _submit_batches(database: Database, campaign: Campaign, size: int) -> Sequence[Batch]:
-    """Batches whose messages are all in the gateway."""
-    made = []
-    for place, first in enumerate(range(0, size, BATCH_SIZE)):
-        count = min(BATCH_SIZE, size - first)
+def _submit_batches(database: Database, campaign: Campaign, size: int) -> list[Batch]:
+    """Return a campaign's batches, with all messages in the gateway."""
+    batches = []
+    for number, first in enumerate(range(0, size, DEFAULT_BATCH_SIZE)):
+        count = min(DEFAULT_BATCH_SIZE, size - first)
         batch = enqueue_batch(
-            database, campaign, batch=place, first=first, size=count, author=AUTHOR
+            database, campaign, batch=number, first=first, size=count, author=AUTHOR
         )
         now = campaign.clock.now()
         with open_entry(database, batch, Step.SUBMIT, AUTHOR, started_at=now) as written:
             for source, target in ((QUEUED_STATE, READY), (READY, IN_GATEWAY)):
-                numbers = range(first, first + count)
-                written.move(Move(numbers=numbers, source=source, target=target, at=now))
-        made.append(batch)
-    return made
+                written.move(Move(numbers=_numbers(batch), source=source, target=target, at=now))
+        batches.append(batch)
+    return batches
+
+
+def _numbers(batch: Batch) -> range:
+    return range(batch.first, batch.last + 1)
 
 
 def _make_receipts(batch: Batch) -> list[Receipt]:
     now = batch.campaign.clock.now()
-    numbers = range(batch.first, batch.last + 1)
-    twice = numbers[: int(batch.size * DUPLICATE_SHARE)]
+    numbers = _numbers(batch)
     return [
         *(Receipt(number, 1, Status.DELIVERED, now) for number in numbers),
-        *(Receipt(number, 1, Status.DELIVERED, now, 1) for number in twice),
+        *(
+            Receipt(number, 1, Status.DELIVERED, now, 1)
+            for number in numbers[: int(batch.size * DUPLICATE_SHARE)]
+        ),
     ]
 
 
-def _time_call(work: Callable[..., None], *arguments: object) -> float:
-    began = time.perf_counter()
-    work(*arguments)
-    return time.perf_counter() - began
-
-
-def _apply_receipts(database: Database, batch: Batch, said: Sequence[Receipt]) -> None:
+def _apply_receipts(database: Database, batch: Batch, reported: Sequence[Receipt]) -> None:
     started_at = batch.campaign.clock.now()
     with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=started_at) as written:
-        receipts.apply_receipts(written, said)
+        receipts.apply_receipts(written, reported)
 
 
 def _move_messages(database: Database, batch: Batch) -> None:
+    """Move a batch from the gateway to delivered: no step, no tallies, no check of a receipt."""
     campaign, now = batch.campaign.id, batch.campaign.clock.now()
-    numbers = range(batch.first, batch.last + 1)
+    numbers = _numbers(batch)
     with database.write() as connection:
         connection.execute(
             sa.update(messages)
@@ -132,15 +117,16 @@ def _move_messages(database: Database, batch: Batch) -> None:
                 messages.c.status == IN_GATEWAY.status,
                 messages.c.attempt == IN_GATEWAY.attempt,
             )
-            .values(status=DELIVERED.status)
+            .values(status=Status.DELIVERED)
         )
         listed = database.table_from_columns(number=numbers)
-        values = (campaign, DELIVERED.status, 1)
         connection.execute(
             sa.insert(transitions).from_select(
                 list(transitions.c),
                 sa.select(
-                    *(sa.literal(int(value), sa.Integer) for value in values),
+                    sa.literal(campaign, sa.Integer),
+                    sa.literal(int(Status.DELIVERED), sa.Integer),
+                    sa.literal(IN_GATEWAY.attempt, sa.Integer),
                     listed.c.number,
                     sa.literal(int(IN_GATEWAY.status), sa.Integer),
                     sa.literal(0, sa.Integer),

@@ -1,142 +1,154 @@
-"""The rollup of new events beside one GROUP BY over them, with few and with many old ones."""
+"""The rollup of new events, beside one `GROUP BY` over them, with few and with many old events."""
 
-import time
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, timedelta
-from statistics import median
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from benchmarks.reports import CAMPAIGN_ID
-from simulator.schema import open_database
-from tests.support.factory import AUTHOR, Plan, make_batch
+from benchmarks.context import CAMPAIGN_ID, DatabaseBenchmark
+from benchmarks.databases import open_tables, record_scenario
+from benchmarks.measures import Json, Measure
+from benchmarks.timing import time_call, time_in_turns
+from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from tracker.clock import to_microseconds
+from tracker.record.catalog import Campaign
 from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, record_engagement
-from tracker.record.journal import open_entry
+from tracker.record.journal import Author, enqueue_batch, open_entry
 from tracker.record.rollup import roll_up_engagement
-from tracker.settings import load_settings
 from tracker.status import Engagement, Step
 from tracker.store.database import Database
 from tracker.store.schema.engagement import engagement_tallies, engagements
 
-TIMING_COUNT = 3
-"""Timings of each side, after one that warms up."""
+EVENTS_RECORDED = Measure("events recorded")
+GROUP_BY_TO_ROLLUP = Measure("GROUP BY ÷ rollup", at_least=0.5)
 
-BATCH_SIZE = 10_000
-"""Messages of a batch; half of them are opened, each once."""
+TURNS = 3
 
 DAY_MICROSECONDS = to_microseconds(timedelta(days=1))
 
-FIRST_DAY_START = 1_795_478_400_000_000
-"""2026-11-24 00:00 UTC."""
+LAST_DAY_START = 1_795_478_400_000_000
+"""2026-11-24 00:00 UTC, in microseconds. The new events are of this day, the old of days before."""
 
 EVENTS_PER_ENTRY = 100
-"""Events at a time that are recorded as workers do it."""
+"""Events that are recorded at a time, as workers do it."""
+
+AUTHOR = Author(worker="benchmark")
+
+SCENARIO = f"""\
+name = "rollups"
+
+[[campaigns]]
+name = "rollups"
+channel = "email"
+audience = {DEFAULT_BATCH_SIZE}
+"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timed:
-    """Median seconds of a rollup and of the query, over ``new`` events beside ``old`` ones;
-    ``recorded`` is how many events a second a batch takes in."""
-
-    new: int
-    old: int
-    rollup: float
-    group_by: float
-    recorded: float
-
-
-def time_rollup(url: str, new: int, old: int) -> Timed:
-    """Time both sides in turn. The new events are those of one day, the old of the days before."""
-    with closing(open_database(load_settings(database_url=url))) as database:
-        recorded = _time_recording(database)
-        with database.write() as connection:
-            for day in range(-(old // new), 1):
-                _insert_opens(database, connection, day, new)
-        roll_up_engagement(database, UTC)
-        database.analyze()
-        rollup, group_by = list[float](), list[float]()
-        for _ in range(1 + TIMING_COUNT):
+def measure_rollups(bench: DatabaseBenchmark) -> None:
+    """Measure recording and rollup of events; the old events are added to one database."""
+    with bench.create_database() as url, open_tables(url) as database:
+        [campaign] = record_scenario(database, bench.folder, SCENARIO)
+        recorded = _measure_recording(database, campaign)
+        bench.add_line(EVENTS_RECORDED.make_line(None, f"{recorded:,.0f}/s"))
+        timings: list[Json] = []
+        days = 0
+        for new, old in bench.sizes.rollups:
             with database.write() as connection:
-                today = engagement_tallies.c.quarter >= FIRST_DAY_START // QUARTER_MICROSECONDS
-                connection.execute(sa.update(engagement_tallies).where(today).values(rolled=0))
-            rollup.append(_time_call(lambda: roll_up_engagement(database, UTC)))
-            group_by.append(_time_group_by(database, new))
-    return Timed(
-        new=new,
-        old=old,
-        rollup=median(rollup[1:]),
-        group_by=median(group_by[1:]),
-        recorded=recorded,
+                for day in range(days, 1 + old // new):
+                    _insert_opens(database, connection, day, new)
+            days = 1 + old // new
+            roll_up_engagement(database, UTC)
+            database.analyze()
+            rollup, group_by = time_in_turns(
+                partial(roll_up_engagement, database, UTC),
+                partial(_count_new_events, database, new),
+                TURNS,
+                prepare=partial(_forget_last_rollup, database),
+            )
+            timings.append(
+                {
+                    "new": new,
+                    "old": old,
+                    "rollup": rollup,
+                    "group_by": group_by,
+                    "recorded": recorded,
+                }
+            )
+            bench.add_line(
+                GROUP_BY_TO_ROLLUP.compare_seconds(
+                    rollup, group_by, detail=f"{new:,} new of {new + old:,}"
+                )
+            )
+    bench.record("rollups", timings)
+
+
+def _measure_recording(database: Database, campaign: Campaign) -> float:
+    """Return the events that a batch records a second, and remove them."""
+    batch = enqueue_batch(
+        database, campaign, batch=0, first=0, size=DEFAULT_BATCH_SIZE, author=AUTHOR
     )
-
-
-def _time_recording(database: Database) -> float:
-    batch = make_batch(database, Plan(size=BATCH_SIZE))
-    opened = Engagement.OPENED
     events = [
-        EngagementEvent(number, opened, FIRST_DAY_START + number * QUARTER_MICROSECONDS // 100)
-        for number in range(BATCH_SIZE)
+        EngagementEvent(
+            number, Engagement.OPENED, LAST_DAY_START + number * QUARTER_MICROSECONDS // 100
+        )
+        for number in range(batch.size)
     ]
-    began = time.perf_counter()
-    for first in range(0, BATCH_SIZE, EVENTS_PER_ENTRY):
-        with open_entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as written:
-            record_engagement(written, events[first : first + EVENTS_PER_ENTRY])
-    seconds = time.perf_counter() - began
+
+    def record_all() -> None:
+        for first in range(0, batch.size, EVENTS_PER_ENTRY):
+            with open_entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as written:
+                record_engagement(written, events[first : first + EVENTS_PER_ENTRY])
+
+    seconds = time_call(record_all)
     with database.write() as connection:
         connection.execute(sa.delete(engagements))
         connection.execute(sa.delete(engagement_tallies))
-    return BATCH_SIZE / seconds
+    return batch.size / seconds
 
 
 def _insert_opens(database: Database, connection: Connection, day: int, events: int) -> None:
-    """Have every second message of a campaign of its own opened in the course of a day."""
-    campaign = CAMPAIGN_ID - day
+    """Have every second message of a campaign of its own opened, `day` days before the last day."""
+    campaign = CAMPAIGN_ID + day
+    start = LAST_DAY_START - day * DAY_MICROSECONDS
     series = (
         f"SELECT generate_series AS n FROM generate_series(0, {events - 1})"  # noqa: S608
         if database.is_postgresql
         else f"WITH RECURSIVE s(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s LIMIT {events})"  # noqa: S608
         " SELECT n FROM s"
     )
-    begin = FIRST_DAY_START + day * DAY_MICROSECONDS
     connection.execute(
         sa.text(
             "INSERT INTO engagements (campaign_id, kind, number, at)"  # noqa: S608
             f" SELECT {campaign}, {Engagement.OPENED:d}, n * 2,"
-            f" CAST({begin} AS BIGINT) + (CAST(n AS BIGINT) * 7919 * 1000003) % {DAY_MICROSECONDS}"
+            f" CAST({start} AS BIGINT) + (CAST(n AS BIGINT) * 7919 * 1000003) % {DAY_MICROSECONDS}"
             f" FROM ({series}) AS numbers"
         )
     )
+    keys = f"campaign_id, number / {DEFAULT_BATCH_SIZE}, kind, at / {QUARTER_MICROSECONDS}"
     connection.execute(
         sa.text(
             "INSERT INTO engagement_tallies (campaign_id, batch, kind, quarter, recipients)"  # noqa: S608
-            f" SELECT campaign_id, number / {BATCH_SIZE}, kind, at / {QUARTER_MICROSECONDS}, count(*)"
-            f" FROM engagements WHERE campaign_id = {campaign}"
-            f" GROUP BY campaign_id, number / {BATCH_SIZE}, kind, at / {QUARTER_MICROSECONDS}"
+            f" SELECT {keys}, count(*) FROM engagements WHERE campaign_id = {campaign}"
+            f" GROUP BY {keys}"
         )
     )
 
 
-def _time_group_by(database: Database, new: int) -> float:
+def _forget_last_rollup(database: Database) -> None:
+    """Make the events of the last day new again."""
+    is_last_day = engagement_tallies.c.quarter >= LAST_DAY_START // QUARTER_MICROSECONDS
+    with database.write() as connection:
+        connection.execute(sa.update(engagement_tallies).where(is_last_day).values(rolled=0))
+
+
+def _count_new_events(database: Database, new: int) -> None:
     day = (engagements.c.at // DAY_MICROSECONDS).label("day")
     query = (
         sa.select(engagements.c.kind, day, sa.func.count())
         .where(engagements.c.campaign_id == CAMPAIGN_ID)
         .group_by(engagements.c.kind, day)
     )
-
-    def ask() -> None:
-        counted = sum(row[2] for row in connection.execute(query))
-        assert counted == new, "the new events are counted"
-
     with database.read_only_analytics() as connection:
-        return _time_call(ask)
-
-
-def _time_call(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+        counted = sum(row[2] for row in connection.execute(query))
+    assert counted == new, f"got {counted} new events; expected {new}"

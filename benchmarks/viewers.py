@@ -1,29 +1,28 @@
-"""People who look at the live page: what they cost a run, and how long they wait."""
+"""Viewers of the live page: what they cost a run, and how long they wait for a page."""
 
 import http.client
-import os
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from benchmarks.pipeline import BenchmarkRunFailed
+from benchmarks.timing import time_call
+from simulator.background import run_in_background
+
 VIEWER_COUNT = 10
 
+CONNECT_INTERVAL_SECONDS = 0.5
+"""Time between two attempts to follow a campaign that may not exist yet."""
+
 CHART_INTERVAL_SECONDS = 5.0
-"""Seconds between two looks at the charts, as the page's own program has it."""
+"""Time between two loads of the charts; the page's script has the same interval."""
 
-CALLS_PER_PATH = 60
-"""Calls of each address, of which the 95th percentile is taken."""
-
-ANSWER_TIMEOUT_SECONDS = 30.0
-"""Seconds that an answer may take at most."""
+RESPONSE_TIMEOUT_SECONDS = 30.0
 
 PAGE_PATHS = (
     "/",
@@ -44,93 +43,62 @@ PAGE_PATHS = (
     "/api/campaigns/1/messages/{late}/checks",
     "/api/runs",
 )
-"""What is asked of a large campaign: message numbers in the middle and late in it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SlowestPage:
-    """The slowest of :data:`PAGE_PATHS`, by the 95th percentile, in seconds."""
-
-    messages: int
-    address: str
-    seconds: float
+"""Pages and API paths that are timed; `middle` and `late` are message numbers."""
 
 
 @contextmanager
-def serve_live_page(url: str, folder: Path) -> Iterator[str]:
-    """The live page on a database, in a process of its own, and its address."""
-    environment = {key: value for key, value in os.environ.items() if "SENDTRACE_" not in key}
-    environment["SENDTRACE_HOME"] = str(folder / "home")
-    command = [sys.executable, "-m", "simulator", "serve", "--port", "0", "--database", url]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().rpartition(" ")[2].strip()
-        finally:
-            process.terminate()
+def run_viewers(address: str) -> Iterator[None]:
+    """Have viewers follow the first campaign while the block runs, as soon as there is one."""
 
+    def follow(stop: threading.Event) -> None:
+        while not stop.wait(CONNECT_INTERVAL_SECONDS):
+            with suppress(OSError, http.client.HTTPException):
+                _follow_campaign(address, stop)
 
-@contextmanager
-def viewers(address: str, count: int = VIEWER_COUNT) -> Iterator[None]:
-    """So many people look at the first campaign, as soon as there is one."""
-    gone = threading.Event()
-    each = [
-        threading.Thread(target=_view_pages, args=(address, gone), daemon=True)
-        for _ in range(count)
-    ]
-    for viewer in each:
-        viewer.start()
-    try:
+    with ExitStack() as stack:
+        for number in range(VIEWER_COUNT):
+            stack.enter_context(run_in_background(follow, f"viewer {number}"))
         yield
-    finally:
-        gone.set()
-        for viewer in each:
-            viewer.join(ANSWER_TIMEOUT_SECONDS)
 
 
-def _view_pages(address: str, gone: threading.Event) -> None:
-    while not gone.wait(0.5):
-        with suppress(OSError, http.client.HTTPException), closing(_connect(address)) as stream:
-            stream.request("GET", "/api/events?campaign=1")
-            answer = stream.getresponse()
-            drawn_at = 0.0
-            while answer.status == http.client.OK and not gone.is_set() and answer.readline():
-                if time.monotonic() - drawn_at > CHART_INTERVAL_SECONDS:
-                    drawn_at = time.monotonic()
-                    time_request(address, "/campaigns/1/charts")
+def _follow_campaign(address: str, stop: threading.Event) -> None:
+    charts_at = 0.0
+    with closing(_connect(address)) as connection:
+        connection.request("GET", "/api/events?campaign=1")
+        response = connection.getresponse()
+        while response.status == http.client.OK and not stop.is_set() and response.readline():
+            if time.monotonic() - charts_at > CHART_INTERVAL_SECONDS:
+                charts_at = time.monotonic()
+                load_page(address, "/campaigns/1/charts")
 
 
-def time_pages(url: str, folder: Path, messages: int) -> SlowestPage:
-    """How long somebody waits for the slowest page on an idle machine."""
-    with serve_live_page(url, folder) as address:
-        numbers = {"middle": messages // 2, "late": messages * 9 // 10}
-        times = {
-            path: _measure_percentile(address, path)
-            for path in (each.format(**numbers) for each in PAGE_PATHS)
-        }
-    slowest = max(times, key=lambda each: times[each])
-    return SlowestPage(messages=messages, address=slowest, seconds=times[slowest])
+def find_slowest_page(address: str, messages: int, calls: int) -> tuple[str, float]:
+    """Return the path of the slowest page of the first campaign, and its p95 in seconds.
+
+    The first call of each path warms up; the `calls` after it count.
+    """
+    percentiles = {}
+    for template in PAGE_PATHS:
+        path = template.format(middle=messages // 2, late=messages * 9 // 10)
+        times = [time_call(partial(load_page, address, path)) for _ in range(1 + calls)]
+        percentiles[path] = float(np.percentile(times[1:], 95))
+    return max(percentiles.items(), key=lambda item: item[1])
 
 
-def _measure_percentile(address: str, path: str) -> float:
-    time_request(address, path)
-    taken: Sequence[float] = [time_request(address, path) for _ in range(CALLS_PER_PATH)]
-    return float(np.percentile(taken, 95))
+def load_page(address: str, path: str) -> None:
+    """Load a page whole.
 
-
-def time_request(address: str, path: str) -> float:
-    """Seconds until a page was there, all of it."""
-    began = time.perf_counter()
+    Raises:
+        BenchmarkRunFailed: unless the response is 200 OK.
+    """
     with closing(_connect(address)) as connection:
         connection.request("GET", path)
-        answer = connection.getresponse()
-        answer.read()
-    assert answer.status == http.client.OK, f"{path}: {answer.status}"
-    return time.perf_counter() - began
+        response = connection.getresponse()
+        response.read()
+    if response.status != http.client.OK:
+        raise BenchmarkRunFailed(f"live page: {path}: got status {response.status}; expected 200")
 
 
 def _connect(address: str) -> http.client.HTTPConnection:
-    parts = urlsplit(address)
-    return http.client.HTTPConnection(
-        parts.hostname or "", parts.port, timeout=ANSWER_TIMEOUT_SECONDS
-    )
+    url = urlsplit(address)
+    return http.client.HTTPConnection(url.hostname or "", url.port, RESPONSE_TIMEOUT_SECONDS)
