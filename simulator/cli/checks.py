@@ -12,7 +12,7 @@ import typer
 
 from tracker.cli import exit_on_error
 from tracker.errors import UsageError
-from tracker.output.tables import Row, RowFormat, format_rows
+from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.status import Reason
 from workers.rules import cli as workers_cli
 from workers.rules.cli import FormatOption, format_verdict, print_note
@@ -69,7 +69,7 @@ def try_scenario(
             counts.items(), key=lambda each: (order.index(each[0][0]), -each[1])
         )
     ]
-    print(format_rows(rows, ("campaign", "verdict", "customers"), format))
+    print_rows(rows, ("campaign", "verdict", "customers"), format)
 
 
 def _open_verdict_writer(stack: ExitStack, file: Path | None) -> Any:
@@ -109,7 +109,7 @@ def coverage(
         name: count_predicted_reasons(each) for name, each in scenarios_by_column(parsed).items()
     }
     rows = list(_build_coverage_rows(reached))
-    print(format_rows(rows, (*LEADING_COLUMNS, *reached), format))
+    print_rows(rows, (*LEADING_COLUMNS, *reached), format)
     if format is RowFormat.TABLE:
         count = sum(any(each[reason] for each in reached.values()) for reason in Reason)
         print(f"\n{count} of {len(Reason)} reasons are reached")

@@ -12,7 +12,7 @@ from simulator.figures import Unit, format_figure
 from tracker.cli import DatabaseOption, TableOrJson, exit_on_error, open_database
 from tracker.clock import to_datetime
 from tracker.errors import NotFound, UsageError
-from tracker.output.tables import RowFormat, format_rows
+from tracker.output.tables import RowFormat, print_rows
 from tracker.settings import load_settings
 from tracker.text import escape_control_characters
 
@@ -71,7 +71,7 @@ def runs(
     else:
         for row in rows:
             row["started"] = to_datetime(row["started"]).isoformat()
-    print(format_rows(rows, COLUMNS, format))
+    print_rows(rows, COLUMNS, format)
 
 
 @exit_on_error

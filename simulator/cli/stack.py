@@ -8,7 +8,7 @@ import typer
 
 from tracker.cli import DatabaseOption, exit_on_error
 from tracker.errors import UsageError
-from tracker.output.tables import Row, RowFormat, format_rows
+from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.settings import load_settings
 from tracker.text import escape_control_characters, pluralize
 
@@ -119,7 +119,7 @@ def recover(
             for each in sent_on
         ]
         if rows or format is not RowFormat.TABLE:
-            print(format_rows(rows, COLUMNS, format), flush=True)
+            print_rows(rows, COLUMNS, format)
         said = f"{pluralize(len(rows), 'batch')} sent on" if rows else "nothing stands still"
         print(said, file=sys.stderr, flush=True)
         if rows:

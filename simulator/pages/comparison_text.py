@@ -13,6 +13,7 @@ from simulator.results.run_comparison import (
     FigureChange,
     RunComparison,
 )
+from tracker.output.tables import format_table
 from tracker.text import pluralize
 
 MAX_NAMED_DIFFERENCES = 12
@@ -22,6 +23,9 @@ MAX_NAMED_REGRESSIONS = 8
 """Regressions that the verdict names; the table has all."""
 
 TABLE_HEADER = ("figure", "before", "after", "change", "noise", "verdict")
+
+NUMBER_COLUMNS = range(1, 5)
+"""Positions of the columns that are aligned to the right."""
 
 VERDICT_MARKS = {
     ChangeVerdict.WORSE: "✘ worse",
@@ -49,25 +53,19 @@ def _format_lines(comparison: RunComparison, show_all: bool) -> Iterator[str]:
     if unnamed > 0:
         yield f"         and {unnamed:,} more: see --format json, or --html FILE"
     yield ""
-    yield from _format_figures(comparison, show_all)
+    yield _format_figures(comparison, show_all)
     yield ""
     yield describe_noise(comparison)
     yield describe_verdict(comparison)
 
 
-def _format_figures(comparison: RunComparison, show_all: bool) -> Iterator[str]:
-    rows: list[tuple[str, ...]] = [TABLE_HEADER]
-    for change in comparison.changes:
-        if (change.before or change.after) if show_all else is_shown_by_default(change):
-            rows.append(format_change(change))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(TABLE_HEADER))]
-    for figure, *numbers, verdict in rows:
-        aligned = [
-            figure.ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True)),
-            verdict,
-        ]
-        yield "  ".join(aligned).rstrip()
+def _format_figures(comparison: RunComparison, show_all: bool) -> str:
+    rows = [
+        format_change(change)
+        for change in comparison.changes
+        if ((change.before or change.after) if show_all else is_shown_by_default(change))
+    ]
+    return format_table(TABLE_HEADER, rows, right_aligned=NUMBER_COLUMNS)
 
 
 def _format_side(runs: Sequence[StoredResult]) -> str:

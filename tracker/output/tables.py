@@ -1,24 +1,52 @@
-"""Rows for people, programs and spreadsheets: a table, JSON or CSV."""
+"""Print rows as a table for people, as JSON for programs or as CSV for spreadsheets."""
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 
 from tracker.text import escape_control_characters
 
+COLUMN_GAP = 2
+"""Spaces between the columns of a table."""
+
+MAX_TABLE_WIDTH = 1_000_000
+"""Characters of a line that nothing is cut from, whatever the width of the terminal."""
+
 Row = Mapping[str, object]
+"""Values by column."""
 
 
 class RowFormat(StrEnum):
+    """Output formats of rows."""
+
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
 
 
+def print_rows(rows: Sequence[Row], columns: Sequence[str], format: RowFormat) -> None:
+    """Print rows to stdout; on a terminal, the header of a table is bold."""
+    text = format_rows(rows, columns, format)
+    if format is RowFormat.TABLE and sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        header, *lines = text.split("\n")
+        console = Console(highlight=False)
+        console.print(Text(header, style="bold"), *map(Text, lines), sep="\n", soft_wrap=True)
+    else:
+        print(text, flush=True)
+
+
 def format_rows(rows: Sequence[Row], columns: Sequence[str], format: RowFormat) -> str:
-    """Rows in a format, without a line end after the last; ``columns`` are in their order."""
+    """Return rows in a format, without a line end after the last.
+
+    Args:
+        columns: the columns of a table or CSV file, in order. JSON has all values of a row.
+    """
     match format:
         case RowFormat.JSON:
             return json.dumps([dict(row) for row in rows], indent=2, default=str)
@@ -29,41 +57,60 @@ def format_rows(rows: Sequence[Row], columns: Sequence[str], format: RowFormat) 
             writer.writerows([_format_value(row[column]) for column in columns] for row in rows)
             return out.getvalue().rstrip("\n")
         case RowFormat.TABLE:
-            cells = [
-                [escape_control_characters(_format_cell(row[column])) for column in columns]
-                for row in rows
-            ]
-            return _format_table(cells, columns)
+            cells = [[_format_cell(row[column]) for column in columns] for row in rows]
+            return format_table(columns, cells, right_aligned=_find_number_columns(cells))
 
 
-def _format_table(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
-    """Columns side by side; those of numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    numeric = [
-        bool(cells) and all(cell.replace(",", "").isdigit() for cell in column)
-        for column in zip(*cells, strict=True)
-    ] or [False] * len(columns)
-    lines = []
-    for line in (columns, *cells):
-        placed = (
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(line, widths, numeric, strict=True)
+def format_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, right_aligned: Collection[int] = ()
+) -> str:
+    """Return cells in aligned columns, without a line end after the last.
+
+    The text has no colours, and no cell is cut. Control characters are escaped.
+
+    Args:
+        right_aligned: positions of the columns that are aligned to the right.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, COLUMN_GAP, 0, 0), header_style="")
+    for position, name in enumerate(header):
+        table.add_column(
+            Text(_escape_cell(name)),
+            justify="right" if position in right_aligned else "left",
+            no_wrap=True,
         )
-        lines.append("  ".join(placed).rstrip())
-    return "\n".join(lines)
+    for row in rows:
+        table.add_row(*(Text(_escape_cell(cell)) for cell in row))
+    console = Console(file=io.StringIO(), width=MAX_TABLE_WIDTH, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
+
+
+def _escape_cell(text: str) -> str:
+    return escape_control_characters(text).replace("\n", r"\n")
+
+
+def _find_number_columns(rows: Sequence[Sequence[str]]) -> set[int]:
+    """Return the positions of the columns in which every cell is a whole number."""
+    return {
+        position
+        for position, cells in enumerate(zip(*rows, strict=True))
+        if all(cell.replace(",", "").isdigit() for cell in cells)
+    }
 
 
 def _format_value(value: object) -> str:
     if isinstance(value, Mapping):
-        return "; ".join(f"{key}={_format_value(each)}" for key, each in value.items())
+        return "; ".join(f"{key}={_format_value(inner)}" for key, inner in value.items())
     if isinstance(value, tuple | list | frozenset):
         return ", ".join(map(_format_value, sorted(value, key=str)))
     return "" if value is None else str(value)
 
 
 def _format_cell(value: object) -> str:
-    return (
-        f"{value:,}"
-        if isinstance(value, int) and not isinstance(value, bool)
-        else _format_value(value)
-    )
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:,}" if is_count else _format_value(value)

@@ -8,7 +8,7 @@ import typer
 
 from tracker.cli import DatabaseOption, RunOption, exit_on_error, open_database
 from tracker.errors import UsageError
-from tracker.output.tables import Row, RowFormat, format_rows
+from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.record import catalog
 from tracker.status import Reason
 from tracker.text import escape_control_characters, pluralize
@@ -40,7 +40,7 @@ def list_checks(format: FormatOption = RowFormat.TABLE) -> None:
         }
         for check in all_checks()
     ]
-    print(format_rows(rows, ("step", "order", "check", "reason", "category", "rule"), format))
+    print_rows(rows, ("step", "order", "check", "reason", "category", "rule"), format)
 
 
 @exit_on_error
@@ -75,7 +75,7 @@ def explain_message(
             json.dumps({**_explanation_to_json(explanation), "checks": rows}, indent=2, default=str)
         )
         return
-    print(format_rows(rows, ("step", "order", "check", "verdict", "looked at"), format))
+    print_rows(rows, ("step", "order", "check", "verdict", "looked at"), format)
     if format is RowFormat.TABLE:
         print(_format_outcome(explanation))
 
@@ -156,7 +156,7 @@ def diff_rules(
             print_note(each)
         difference = compare_rules(record, before, after)
     rows = _change_rows(difference)
-    print(format_rows(rows, ("from", "to", "messages", "customers"), format))
+    print_rows(rows, ("from", "to", "messages", "customers"), format)
     if format is RowFormat.TABLE:
         changed = sum(difference.changes.values())
         print(f"\n{changed:,} of {difference.judged:,} verdicts change")

@@ -1,8 +1,5 @@
 """The tools for those who write rules: explain, diff, try, coverage, and their output."""
 
-import csv
-import io
-import json
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -20,7 +17,7 @@ from simulator.setup.dry_run import judge_customers
 from tests.support.factory import Plan, make_batch, move, stopped
 from tests.support.paths import SCENARIOS
 from tracker.errors import NotFound, UsageError
-from tracker.output.tables import RowFormat, format_rows
+from tracker.output.tables import RowFormat
 from tracker.record.allowance import MAX_MESSAGE_LIMIT_DAYS
 from tracker.record.catalog import Campaign
 from tracker.settings import Settings
@@ -316,10 +313,6 @@ def test_nothing_is_written_where_a_check_cannot_be_loaded(
     assert not (tmp_path / "home").exists()
 
 
-def test_names_in_tables_do_not_rule_the_terminal() -> None:
-    assert "\x1b" not in format_rows([{"name": "\x1b[31mred"}], ("name",), RowFormat.TABLE)
-
-
 def test_a_dry_run_says_what_is_foretold(tmp_path: Path) -> None:
     scenario = load_scenario(SCENARIOS / "from-csv.toml")
     judged = list(judge_customers(scenario, tmp_path, print))
@@ -337,30 +330,3 @@ def test_a_dry_run_on_other_people(tmp_path: Path) -> None:
     judged = list(judge_customers(scenario, tmp_path / "home", print))
     assert ("newsletter", "anna", None) in judged
     assert ("newsletter", "bert", Reason.EMAIL_MISSING) in judged
-
-
-ROWS: list[dict[str, object]] = [
-    {"name": "one", "count": 1_234, "values": {"a": None, "b": (2, 1)}},
-    {"name": 'two, "quoted"', "count": 7, "values": {}},
-]
-
-
-def test_rows_as_a_table() -> None:
-    assert format_rows(ROWS, ("name", "count"), RowFormat.TABLE).splitlines() == [
-        "name           count",
-        "one            1,234",
-        'two, "quoted"      7',
-    ]
-    assert format_rows([], ("name", "count"), RowFormat.TABLE) == "name  count"
-
-
-def test_rows_for_programs() -> None:
-    assert json.loads(format_rows(ROWS, ("name",), RowFormat.JSON))[0]["count"] == 1_234
-    read = list(
-        csv.reader(io.StringIO(format_rows(ROWS, ("name", "count", "values"), RowFormat.CSV)))
-    )
-    assert read == [
-        ["name", "count", "values"],
-        ["one", "1234", "a=; b=1, 2"],
-        ['two, "quoted"', "7", ""],
-    ]
