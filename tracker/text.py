@@ -1,5 +1,7 @@
 """Words for messages to people: near words, what there is to choose from, and counts."""
 
+import json
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -34,4 +36,24 @@ def escape_control_characters(text: str) -> str:
     """What a person reads, without characters that a terminal obeys: names come from anywhere."""
     return "".join(
         each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text
+    )
+
+
+_UNQUOTED_FIELD = re.compile(r"[\w.:+/-]+")
+
+
+def format_fields(**fields: object) -> str:
+    """Return a log event's fields as `key=value`: `campaign=3 batch=12 error="OSError: no route"`.
+
+    Text that could be misread is quoted as JSON, so a value can't break the line or fake a field.
+    """
+    texts = {
+        key: f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
+        for key, value in fields.items()
+    }
+    return " ".join(
+        f"{key}={text}"
+        if _UNQUOTED_FIELD.fullmatch(text)
+        else f"{key}={json.dumps(text, ensure_ascii=False)}"
+        for key, text in texts.items()
     )

@@ -1,13 +1,13 @@
-"""What a worker process holds while it lives: the database and the gateways."""
+"""The resources of a worker process: database, broker, gateways, services and throttles."""
 
 import gc
-from functools import cache
+from functools import cached_property
 
 from celery.signals import worker_process_init
 from redis import Redis
 
 from tracker.errors import UsageError
-from tracker.record.catalog import Batch, Campaign, load_batch, load_campaign
+from tracker.record.catalog import Batch, Campaign, load_batch
 from tracker.settings import load_settings
 from tracker.store.database import Database, connect
 from tracker.store.migrate import migrate
@@ -18,96 +18,96 @@ from workers.services.base import Services, load_services_factory
 from workers.steps.limits import limit_memory
 from workers.upkeep.broker import make_broker_client
 
+BROKER_TIMEOUT_SECONDS = 5.0
+"""Seconds to wait for the broker's answer, which takes less than a millisecond."""
 
-@cache
-def database() -> Database:
-    """The database of this process, its tables up to date."""
-    opened = connect(load_settings().resolved_database_url)
-    migrate(opened)
-    return opened
+GC_THRESHOLD = 25_000
+"""New objects between two runs of the garbage collector: about one run a step."""
 
 
-@worker_process_init.connect  # type: ignore[untyped-decorator]  # Celery comes without types
+class Resources:
+    """What one process opens once and keeps: each resource is opened when it is first used."""
+
+    def __init__(self) -> None:
+        self._gateways: dict[tuple[int, str, str], Gateway] = {}
+        self._services: dict[tuple[str, str], Services] = {}
+        self._throttles: dict[tuple[str, int, float], Throttle] = {}
+
+    @cached_property
+    def database(self) -> Database:
+        """The database of the settings, migrated to the current schema."""
+        opened = connect(load_settings().resolved_database_url)
+        migrate(opened)
+        return opened
+
+    @cached_property
+    def broker(self) -> Redis:
+        """A client of the broker, for what Celery doesn't do there."""
+        url = load_settings().broker_url
+        if not url:
+            raise UsageError("no broker is configured; set SENDTRACE_BROKER_URL")
+        return make_broker_client(url, timeout=BROKER_TIMEOUT_SECONDS)
+
+    def load_batch(self, campaign: int, batch: int) -> Batch:
+        """Return a batch with its campaign, as recorded now."""
+        with self.database.read() as connection:
+            return load_batch(connection, campaign, batch)
+
+    def gateway_of(self, campaign: Campaign) -> Gateway:
+        """Return the gateway that accepts the campaign's messages."""
+        key = (campaign.gateway_id, campaign.gateway_kind, campaign.gateway_settings)
+        if key not in self._gateways:
+            _, kind, settings = key
+            self._gateways[key] = open_gateway(kind, settings, self.database)
+        return self._gateways[key]
+
+    def services_of(self, campaign: Campaign) -> Services:
+        """Return the services that the campaign's checks and handler call."""
+        key = (campaign.services_kind, campaign.services_settings)
+        if key not in self._services:
+            kind, settings = key
+            self._services[key] = load_services_factory(kind)(settings, self.database)
+        return self._services[key]
+
+    def throttle_of(self, campaign: Campaign) -> Throttle:
+        """Return the throttle that keeps the campaign's gateway at its rate."""
+        if campaign.gateway_rate is None:
+            return UnlimitedThrottle()
+        # A gateway's id is unique in its database only, and one broker may serve several databases.
+        name = f"{campaign.started_at}:{campaign.gateway_id}"
+        key = (name, campaign.gateway_rate, campaign.speed)
+        if key not in self._throttles:
+            rate_limit = RateLimit(rate=campaign.gateway_rate, speed=campaign.speed)
+            self._throttles[key] = SharedThrottle(self.broker, name, rate_limit)
+        return self._throttles[key]
+
+
+_resources = Resources()
+
+
+def resources() -> Resources:
+    """Return the resources of this process."""
+    return _resources
+
+
+def replace_resources(new: Resources) -> None:
+    """Use other resources in this process from now on."""
+    global _resources
+    _resources = new
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def set_up_pool_process(**_: object) -> None:
-    """Begin the life of a pool child: with connections of its own, and a calmer collector."""
-    database.cache_clear()
-    campaign_name.cache_clear()
-    _cached_gateway.cache_clear()
-    _cached_services.cache_clear()
-    _cached_throttle.cache_clear()
-    broker.cache_clear()
-    # What is there by now stays. A batch adds some ten thousand small tuples that live for a moment
-    # and hold no cycles: with the default threshold the collector goes through them again and
-    # again. Much more than a batch's would keep the lists in forgotten queries too long.
+    """Give a pool process resources of its own, since connections don't survive a fork."""
+    replace_resources(Resources())
+    # A batch creates some ten thousand small tuples that live for a moment and hold no cycles. With
+    # the default threshold the collector scans them again and again; a much higher one would keep
+    # the lists of finished queries for too long.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def limit_pool_process_memory(**_: object) -> None:
-    """See to it that a message that eats memory does not take the machine's."""
+    """Limit the memory of a pool process, so one message can't exhaust the machine's."""
     limit_memory()
-
-
-GC_THRESHOLD = 25_000
-"""New objects between two runs of the garbage collector: about one run a step."""
-
-
-def load_task_batch(campaign: int, batch: int) -> Batch:
-    """The batch that a task is about."""
-    with database().read() as connection:
-        return load_batch(connection, campaign, batch)
-
-
-@cache
-def campaign_name(campaign: int) -> str:
-    """The name of a campaign, which never changes."""
-    with database().read() as connection:
-        return load_campaign(connection, campaign).name
-
-
-def gateway_of(campaign: Campaign) -> Gateway:
-    """The gateway that takes over the campaign's messages."""
-    return _cached_gateway(campaign.gateway_id, campaign.gateway_kind, campaign.gateway_settings)
-
-
-@cache
-def _cached_gateway(_gateway_id: int, kind: str, settings: str) -> Gateway:
-    return open_gateway(kind, settings, database())
-
-
-def throttle_of(campaign: Campaign) -> Throttle:
-    """What holds the campaign's gateway to its rate."""
-    if campaign.gateway_rate is None:
-        return UnlimitedThrottle()
-    # Ids are of one database, and a broker may serve several: the run's start tells them apart.
-    name = f"{campaign.started_at}:{campaign.gateway_id}"
-    return _cached_throttle(name, campaign.gateway_rate, campaign.speed)
-
-
-@cache
-def _cached_throttle(name: str, rate: int, speed: float) -> Throttle:
-    return SharedThrottle(broker(), name, RateLimit(rate=rate, speed=speed))
-
-
-@cache
-def broker() -> Redis:
-    """The broker, for what Celery does not do with it."""
-    url = load_settings().broker_url
-    if not url:
-        raise UsageError("no broker is configured; set SENDTRACE_BROKER_URL")
-    return make_broker_client(url, timeout=BROKER_TIMEOUT_SECONDS)
-
-
-BROKER_TIMEOUT_SECONDS = 5.0
-"""Seconds that the broker has for an answer; it takes less than a millisecond."""
-
-
-def services_of(campaign: Campaign) -> Services:
-    """The services that the campaign's messages need."""
-    return _cached_services(campaign.services_kind, campaign.services_settings)
-
-
-@cache
-def _cached_services(kind: str, settings: str) -> Services:
-    return load_services_factory(kind)(settings, database())

@@ -108,13 +108,13 @@ def recover(
         sent_on = queues.sweep(record, app)
         rows: list[Row] = [
             {
-                "run": each.standing.campaign.run_id,
-                "campaign": each.standing.campaign.name,
-                "batch": each.standing.batch,
-                "messages": sum(each.standing.pending_by_status.values()),
-                "step": each.standing.step.value,
-                "stood_still": f"{each.standing.idle_seconds:.0f} s",
-                "times": each.times,
+                "run": each.stalled.campaign.run_id,
+                "campaign": each.stalled.campaign.name,
+                "batch": each.stalled.batch,
+                "messages": sum(each.stalled.pending_by_status.values()),
+                "step": each.stalled.step.value,
+                "stood_still": f"{each.stalled.idle_seconds:.0f} s",
+                "times": each.requeue_count,
             }
             for each in sent_on
         ]

@@ -17,7 +17,7 @@ from tracker.record.catalog import Batch, Campaign, load_batch
 from tracker.record.journal import Author, enqueue_batch
 from tracker.status import Step
 from tracker.store.database import Database
-from workers.queues import QUEUE_BY_STEP, format_task_arguments, task_name
+from workers.chains import StepArguments, enqueue_step
 
 DRIVER_AUTHOR = Author(worker="driver")
 
@@ -99,17 +99,8 @@ class Driver:
             )
         )
         retry_transient(partial(record_acknowledgement, self._database, queued))
-        task = {"campaign": campaign.id, "batch": sending.batches_sent}
-        queue = QUEUE_BY_STEP[Step.SUPPRESS]
-        retry_transient(
-            partial(
-                self._app.send_task,
-                task_name(Step.SUPPRESS),
-                kwargs=task,
-                kwargsrepr=format_task_arguments(campaign.id, campaign.name, sending.batches_sent),
-                queue=queue,
-            )
-        )
+        arguments = StepArguments(campaign=campaign.id, batch=sending.batches_sent)
+        retry_transient(partial(enqueue_step, self._app, Step.SUPPRESS, arguments, campaign.name))
         sending.record_sent(size)
         self.messages_sent += size
 

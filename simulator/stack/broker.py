@@ -22,7 +22,7 @@ from workers.upkeep.broker import (
     make_broker_client,
     waiting_tasks,
 )
-from workers.upkeep.sweep import RequeuedBatch, sweep
+from workers.upkeep.sweep import RequeuedBatch, requeue_stalled_batches
 
 ANSWER_TIMEOUT = 5.0
 """Seconds to wait for a broker, and for workers to say which queues they serve."""
@@ -96,8 +96,8 @@ class Broker:
     def sweep(
         self, database: Database, app: Celery, campaign_ids: Collection[int] | None = None
     ) -> list[RequeuedBatch]:
-        """Send on what stands still: see :func:`workers.upkeep.sweep.sweep`."""
-        return sweep(database, app, self._client, campaign_ids)
+        """Re-queue stalled batches: see `workers.upkeep.sweep.requeue_stalled_batches`."""
+        return requeue_stalled_batches(database, app, self._client, campaign_ids)
 
     def close(self) -> None:
         self._client.close()

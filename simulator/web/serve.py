@@ -20,8 +20,9 @@ from tracker.store.database import Database
 from tracker.web.app import make_app
 from tracker.web.monitoring import Monitoring, NotifyWorkers
 from tracker.web.server import bind_socket, check_address, serve, socket_url
+from workers.chains import StepArguments, enqueue_step
 from workers.checks.base import all_checks
-from workers.queues import QUEUE_BY_STEP, QUEUES, format_task_arguments, task_name
+from workers.queues import QUEUES, task_name
 from workers.rules.explain import explain
 from workers.rules.rejudge import Rules
 from workers.upkeep.presence import WorkerListener
@@ -83,13 +84,8 @@ def _make_notifier(database: Database, app: Celery) -> NotifyWorkers:
 
     def notify(campaign_id: int, batch: int, kind: DueKind, *, is_one_off: bool) -> None:
         step = STEP_BY_DUE_KIND[kind]
-        app.send_task(
-            task_name(step),
-            kwargs={"campaign": campaign_id, "batch": batch, "is_one_off": is_one_off},
-            kwargsrepr=format_task_arguments(campaign_id, campaign_name(campaign_id), batch),
-            queue=QUEUE_BY_STEP[step],
-            retry=False,
-        )
+        arguments = StepArguments(campaign=campaign_id, batch=batch, is_one_off=is_one_off)
+        enqueue_step(app, step, arguments, campaign_name(campaign_id), retry=False)
 
     return notify
 

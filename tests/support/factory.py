@@ -23,6 +23,7 @@ from tracker.store.database import Database, connect
 from tracker.store.schema.catalog import batches, customers
 from tracker.store.schema.messages import messages, tallies
 from workers.services.base import Service, ServiceAnswers, ServiceName, ServiceUnavailable
+from workers.steps.context import StepContext
 
 T = TypeVar("T")
 
@@ -309,6 +310,11 @@ def disturbed(database: Database, work: Iterator[object]) -> Iterator[Database]:
     with closing(connect(url)) as reader:
         sa.event.listen(reader.engine, "after_cursor_execute", lambda *_: next(work, None))
         yield reader
+
+
+def step_context(database: Database, batch: Batch, *, is_last_try: bool = False) -> StepContext:
+    """The context of a step on a batch."""
+    return StepContext(database=database, batch=batch, author=AUTHOR, is_last_try=is_last_try)
 
 
 @dataclass

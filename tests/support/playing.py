@@ -12,13 +12,14 @@ from simulator.scenario.file import Scenario, resolve_scenario
 from simulator.scenario.plan import PlannedCampaign
 from simulator.scenario.sections import CampaignSection, ScenarioFile
 from simulator.setup.record import Run, RunCampaign, record_run
-from tests.support.factory import AUTHOR
+from tests.support.factory import AUTHOR, step_context
 from tracker.queries.next_step import NextStep, next_step
 from tracker.record.catalog import Batch, load_batch
 from tracker.record.journal import enqueue_batch
 from tracker.record.rollup import roll_up_engagement
 from tracker.status import Channel, Step
 from tracker.store.database import Database
+from workers.chains import CHAINED_STEPS
 from workers.checks.base import checks_of
 from workers.gateways import base as gateways
 from workers.gateways.throttle import UnlimitedThrottle
@@ -61,28 +62,32 @@ def do(
     step: Step,
     gateway: gateways.Gateway | None = None,
 ) -> NextStep | None:
-    """A step on a batch, as its task would do it, and what follows it."""
+    """Run a step on a batch as its task does, and return what follows: its chain, or the record."""
     with database.read() as connection:
         batch = load_batch(connection, batch.campaign.id, batch.batch)
     campaign = batch.campaign
-    asked = load_services_factory(campaign.services_kind)(campaign.services_settings, database)
+    services = load_services_factory(campaign.services_kind)(campaign.services_settings, database)
     gateway = gateway or gateways.load_gateway_kind(campaign.gateway_kind).factory(
         campaign.gateway_settings, database
     )
+    context = step_context(database, batch)
+    following: NextStep | None = None
     match step:
         case Step.SUPPRESS | Step.VALIDATE:
-            before_gateway.judge_batch(database, batch, step, checks_of(step), asked, AUTHOR)
-            return NextStep(Step.VALIDATE if step is Step.SUPPRESS else Step.DISPATCH)
+            before_gateway.judge_batch(context, step, checks_of(step), services)
         case Step.DISPATCH:
-            return before_gateway.dispatch(database, batch, asked, AUTHOR)
+            before_gateway.dispatch(context, services)
         case Step.SUBMIT:
-            return at_gateway.submit(database, batch, gateway, UnlimitedThrottle(), AUTHOR)
+            following = at_gateway.submit(context, gateway, UnlimitedThrottle())
         case Step.DELIVER:
-            return at_gateway.deliver(database, batch, gateway, AUTHOR)
+            at_gateway.deliver(context, gateway)
         case Step.ENGAGE:
-            return at_gateway.engage(database, batch, gateway, AUTHOR)
+            at_gateway.engage(context, gateway)
         case _:
-            pytest.fail(f"{step} is nothing to do")
+            pytest.fail(f"{step} has no step function")
+    if step in CHAINED_STEPS[:-1]:
+        return NextStep(CHAINED_STEPS[CHAINED_STEPS.index(step) + 1])
+    return following or next_step(database, batch, completed=step)
 
 
 def settle(database: Database, batch: Batch) -> None:

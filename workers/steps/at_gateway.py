@@ -1,12 +1,15 @@
-"""The steps in which workers and gateways deal with each other: hand over, receipts, engagement.
+"""The steps that exchange messages with a gateway: submit, deliver and engage.
 
-Plain functions, without Celery, as those of :mod:`workers.steps.before_gateway` are.
+Plain functions without Celery, like those of `workers.steps.before_gateway`. What the batch needs next is read from the
+record, except where a function returns it.
 """
 
 import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -14,91 +17,116 @@ from sqlalchemy import Connection
 from tracker.queries.next_step import (
     NextStep,
     batch_conditions,
-    next_step,
     next_step_while_throttled,
     soft_bounce_time,
 )
 from tracker.record import engagement, inbound
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_time
-from tracker.record.journal import Author, Entry, Move, State, open_entry
+from tracker.record.journal import Entry, Move, State
 from tracker.record.receipts import Receipt, apply_receipts, record_unknown_receipts
 from tracker.status import Channel, Status, Step
-from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import messages, transitions
 from workers.gateways.base import DeliveredMessages, Gateway, GatewayUnavailable, Submission
-from workers.gateways.throttle import Throttle
+from workers.gateways.throttle import Grant, Throttle
+from workers.steps.context import StepContext
 
 MAX_SUBMIT_SECONDS = 20.0
-"""Seconds after which a step offers no more: a step has 60. The rest comes back at once."""
+"""Seconds after which a step submits no more, out of the 60 that it has. The rest is submitted by the next task."""
 
 JITTER = 0.25
-"""By what share a wait that a gateway asked for is varied, so that not all come back at once."""
+"""Share by which a delay that a gateway asks for varies, so batches don't return all at once."""
 
 
-def submit(
-    database: Database, batch: Batch, gateway: Gateway, throttle: Throttle, author: Author
-) -> NextStep | None:
-    """Offer the gateway what waits for it: first attempts, and those that bounced softly.
+@dataclass
+class _SubmittedMessages:
+    """What a gateway accepted in one step, and the real time to wait before the rest is offered."""
 
-    Only as much as its rate allows at the moment: the rest of a batch comes back later, and keeps
-    no worker waiting.
+    delay: timedelta
+    moves: list[Move] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+
+    def count(self) -> int:
+        return sum(len(move.numbers) for move in self.moves)
+
+
+def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextStep | None:
+    """Submit the messages that wait for the gateway: first attempts and soft-bounced messages.
+
+    Offers only as many as the gateway's rate allows at the moment.
+
+    Returns:
+        The step to run next while messages are left, since the record doesn't know the gateway's rate; None if the
+        gateway has accepted all of them.
+
+    Raises:
+        GatewayUnavailable: nothing was accepted.
     """
-    campaign = batch.campaign
-    started_at = campaign.clock.now()
-    waiting = _load_submissions(database, batch)
-    wanted = sum(len(submission.numbers) for _, submission in waiting)
+    started_at = context.now()
+    submissions = _load_submissions(context)
+    wanted = sum(len(submission.numbers) for _, submission in submissions)
     if not wanted:
-        return next_step(database, batch)
-    grant = throttle.acquire(batch, wanted)
-    began, handed = time.monotonic(), 0
-    accepted: list[Move] = []
-    receipts: list[Receipt] = []
-    delay = grant.delay
-    for source, submission in _limit_submissions(grant.messages, waiting):
+        return None
+    grant = throttle.acquire(context.batch, wanted)
+    submitted = _submit_granted(context, gateway, submissions, grant, wanted)
+    if submitted.moves:
+        with context.entry(Step.SUBMIT, started_at=started_at) as written:
+            for move in submitted.moves:
+                written.move(move)
+            apply_receipts(written, submitted.receipts)
+            mark_due(written, DueKind.RECEIPTS, started_at)
+    if submitted.count() == wanted:
+        return None
+    return next_step_while_throttled(context.database, context.batch, submit_delay=submitted.delay)
+
+
+def _submit_granted(
+    context: StepContext,
+    gateway: Gateway,
+    submissions: Sequence[tuple[State, Submission]],
+    grant: Grant,
+    wanted: int,
+) -> _SubmittedMessages:
+    """Submit as many messages as were granted, and return what the gateway accepted."""
+    began = time.monotonic()
+    submitted = _SubmittedMessages(grant.delay)
+    for source, submission in _limit_submissions(grant.messages, submissions):
         if time.monotonic() - began > MAX_SUBMIT_SECONDS:
             break
         target = State(status=Status.IN_GATEWAY, attempt=submission.attempt)
         try:
-            handover = gateway.submit(submission, campaign.clock.now())
+            result = gateway.submit(submission, context.now())
         except GatewayUnavailable:
-            if not accepted:
+            if not submitted.moves:
                 raise
-            break  # what was handed over before that is written down first
-        for at, numbers in handover.accepted.items():
-            accepted.append(Move(numbers=numbers, source=source, target=target, at=at))
-            handed += len(numbers)
-        receipts += handover.receipts
-        if grant.messages >= wanted:  # else its turn comes anyway, and others need not wait
-            delay = max(delay, handover.delay * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
-    if accepted:
-        with open_entry(database, batch, Step.SUBMIT, author, started_at=started_at) as written:
-            for move in accepted:
-                written.move(move)
-            apply_receipts(written, receipts)
-            mark_due(written, DueKind.RECEIPTS, started_at)
-    if handed == wanted:
-        return NextStep(Step.DELIVER)
-    return next_step_while_throttled(database, batch, submit_delay=delay)
+            break  # what the gateway has accepted must be recorded first
+        for at, numbers in result.accepted.items():
+            submitted.moves.append(Move(numbers=numbers, source=source, target=target, at=at))
+        submitted.receipts += result.receipts
+        if grant.messages >= wanted:  # otherwise the throttle's delay is enough for the gateway
+            jittered = result.delay * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+            submitted.delay = max(submitted.delay, jittered)
+    return submitted
 
 
 def _limit_submissions(
-    most: int, waiting: Sequence[tuple[State, Submission]]
+    limit: int, submissions: Sequence[tuple[State, Submission]]
 ) -> Iterator[tuple[State, Submission]]:
-    """The first ``most`` messages of what waits."""
-    for source, submission in waiting:
-        if most <= 0:
+    """Yield the first `limit` messages of the submissions."""
+    for source, submission in submissions:
+        if limit <= 0:
             return
-        yield source, submission.truncated(most)
-        most -= len(submission.numbers)
+        yield source, submission.truncated(limit)
+        limit -= len(submission.numbers)
 
 
-def _load_submissions(database: Database, batch: Batch) -> list[tuple[State, Submission]]:
-    campaign = batch.campaign
+def _load_submissions(context: StepContext) -> list[tuple[State, Submission]]:
+    """Return the messages to offer to the gateway, by the state that they are in."""
+    campaign = context.campaign
     recipient = customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
     waiting = sa.select(messages.c.status, messages.c.attempt, messages.c.number).where(
-        *batch_conditions(batch),
+        *batch_conditions(context.batch),
         sa.or_(
             messages.c.status == Status.ABOUT_TO_BE_SENT,
             sa.and_(
@@ -108,14 +136,13 @@ def _load_submissions(database: Database, batch: Batch) -> list[tuple[State, Sub
             ),
         ),
     )
-    with database.read() as connection:
+    with context.database.read() as connection:
         rows = connection.execute(waiting.order_by(messages.c.number)).all()
-        everyone = [number for _, _, number in rows]
         recipients = connection.scalars(
             sa.select(recipient)
             .where(
                 customers.c.audience_id == campaign.audience_id,
-                database.in_list(customers.c.number, everyone),
+                context.database.in_list(customers.c.number, [number for _, _, number in rows]),
             )
             .order_by(customers.c.number)
         ).all()
@@ -137,85 +164,87 @@ def _load_submissions(database: Database, batch: Batch) -> list[tuple[State, Sub
 
 
 def _is_retry_due(campaign: Campaign) -> sa.ColumnElement[bool]:
-    """Whether it is time to offer a message again that bounced softly."""
+    """Return the condition that a soft-bounced message may be submitted again."""
     if not campaign.retry_after:
         return sa.true()
     return soft_bounce_time() <= campaign.clock.now() - campaign.retry_after
 
 
-def deliver(database: Database, batch: Batch, gateway: Gateway, author: Author) -> NextStep | None:
-    """Take the receipts that are out, and see what the batch still waits for."""
-    started_at = batch.campaign.clock.now()
-    with database.read() as connection:
-        known = read_due_times(connection, batch)
-        awaited = _load_awaited_numbers(connection, batch)
-        reported = inbound.has_unapplied_reports(connection, batch, DueKind.RECEIPTS)
-    if awaited or known.receipts_due_at is not None:
-        news = gateway.receipts(batch, awaited, started_at)
-        # All up to now was told, whatever the gateway says of when there is more.
-        again = None if news.next_poll_at is None else max(news.next_poll_at, started_at + 1)
-        if news.items or again != known.receipts_due_at or reported:
-            with open_entry(
-                database, batch, Step.DELIVER, author, started_at=started_at
-            ) as written:
-                told = inbound.claim_reports(written, DueKind.RECEIPTS)
-                early = apply_receipts(written, [*news.items, *told.received_at])
-                replace_due_time(written, DueKind.RECEIPTS, again, last_step_id=known.last_step_id)
-                _store_early_receipts(written, told, early)
-    return next_step(database, batch, completed=Step.DELIVER)
+def deliver(context: StepContext, gateway: Gateway) -> None:
+    """Poll the gateway for receipts, and apply them with those that it has reported itself."""
+    started_at = context.now()
+    with context.database.read() as connection:
+        due_times = read_due_times(connection, context.batch)
+        awaited = _load_awaited_numbers(connection, context.batch)
+        has_reports = inbound.has_unapplied_reports(connection, context.batch, DueKind.RECEIPTS)
+    if not awaited and due_times.receipts_due_at is None:
+        return
+    poll = gateway.receipts(context.batch, awaited, started_at)
+    # The gateway has said everything up to now, whatever it says about when there is more.
+    next_poll_at = None if poll.next_poll_at is None else max(poll.next_poll_at, started_at + 1)
+    if poll.items or next_poll_at != due_times.receipts_due_at or has_reports:
+        with context.entry(Step.DELIVER, started_at=started_at) as written:
+            reports = inbound.claim_reports(written, DueKind.RECEIPTS)
+            early = apply_receipts(written, [*poll.items, *reports.received_at])
+            replace_due_time(
+                written, DueKind.RECEIPTS, next_poll_at, last_step_id=due_times.last_step_id
+            )
+            _release_early_receipts(written, reports, early)
 
 
-def _store_early_receipts(
-    written: Entry, told: inbound.ClaimedReports, early: Sequence[Receipt]
+def _release_early_receipts(
+    written: Entry, reports: inbound.ClaimedReports, early: Sequence[Receipt]
 ) -> None:
-    """Keep receipts that were reported before we knew of the attempt, as long as that may be why.
-    Those that the gateway was asked for come again by themselves."""
-    reported = [receipt for receipt in early if receipt in told.received_at]
-    waiting = [receipt for receipt in reported if told.can_wait(receipt)]
-    inbound.release_items(written, DueKind.RECEIPTS, told, waiting)
-    record_unknown_receipts(
-        written, [receipt for receipt in reported if not told.can_wait(receipt)]
-    )
+    """Keep reported receipts for attempts that aren't on record yet, until they have waited too long.
+
+    Polled receipts aren't kept: the gateway returns them again.
+    """
+    reported = [receipt for receipt in early if receipt in reports.received_at]
+    waiting = [receipt for receipt in reported if reports.can_wait(receipt)]
+    inbound.release_items(written, DueKind.RECEIPTS, reports, waiting)
+    expired = [receipt for receipt in reported if not reports.can_wait(receipt)]
+    record_unknown_receipts(written, expired)
 
 
 def _load_awaited_numbers(connection: Connection, batch: Batch) -> Mapping[int, Sequence[int]]:
-    """The messages that are in the gateway, by their attempt."""
-    found: defaultdict[int, list[int]] = defaultdict(list)
+    """Return the messages that are in the gateway, by their attempt."""
+    numbers: defaultdict[int, list[int]] = defaultdict(list)
     query = sa.select(messages.c.attempt, messages.c.number).where(
         *batch_conditions(batch), messages.c.status == Status.IN_GATEWAY
     )
     for attempt, number in connection.execute(query.order_by(messages.c.number)):
-        found[attempt].append(number)
-    return found
+        numbers[attempt].append(number)
+    return numbers
 
 
-def engage(database: Database, batch: Batch, gateway: Gateway, author: Author) -> NextStep | None:
-    """Record what recipients did with their messages since this was done last."""
-    started_at = batch.campaign.clock.now()
-    with database.read() as connection:
-        known = read_due_times(connection, batch)
-        delivered = _load_delivered_messages(connection, batch)
-        reported = inbound.has_unapplied_reports(connection, batch, DueKind.ENGAGEMENT)
-    since = known.engagement_due_at
-    if since is not None:
-        news = gateway.engagement(batch, delivered, since, started_at)
-        if news.items or news.next_poll_at != since or reported:
-            with open_entry(database, batch, Step.ENGAGE, author, started_at=started_at) as written:
-                told = inbound.claim_reports(written, DueKind.ENGAGEMENT)
-                reached = set(delivered.numbers) if told.received_at else set[int]()
-                counting = [event for event in told.received_at if event.number in reached]
-                engagement.record_engagement(written, [*news.items, *counting])
-                replace_due_time(
-                    written, DueKind.ENGAGEMENT, news.next_poll_at, last_step_id=known.last_step_id
-                )
-                # Nobody reads what did not arrive; that it did may be written down a little later.
-                rest = [event for event in told.received_at if event.number not in reached]
-                waiting = [event for event in rest if told.can_wait(event)]
-                inbound.release_items(written, DueKind.ENGAGEMENT, told, waiting)
-    return next_step(database, batch, completed=Step.ENGAGE)
+def engage(context: StepContext, gateway: Gateway) -> None:
+    """Poll the gateway for engagement since the last poll, and record it with reported events."""
+    started_at = context.now()
+    with context.database.read() as connection:
+        due_times = read_due_times(connection, context.batch)
+        delivered = _load_delivered_messages(connection, context.batch)
+        has_reports = inbound.has_unapplied_reports(connection, context.batch, DueKind.ENGAGEMENT)
+    since = due_times.engagement_due_at
+    if since is None:
+        return
+    poll = gateway.engagement(context.batch, delivered, since, started_at)
+    if poll.items or poll.next_poll_at != since or has_reports:
+        with context.entry(Step.ENGAGE, started_at=started_at) as written:
+            reports = inbound.claim_reports(written, DueKind.ENGAGEMENT)
+            reached = set(delivered.numbers) if reports.received_at else set[int]()
+            events = [event for event in reports.received_at if event.number in reached]
+            engagement.record_engagement(written, [*poll.items, *events])
+            replace_due_time(
+                written, DueKind.ENGAGEMENT, poll.next_poll_at, last_step_id=due_times.last_step_id
+            )
+            # A message can't be opened before it is delivered, but its receipt may be recorded later.
+            early = [event for event in reports.received_at if event.number not in reached]
+            waiting = [event for event in early if reports.can_wait(event)]
+            inbound.release_items(written, DueKind.ENGAGEMENT, reports, waiting)
 
 
 def _load_delivered_messages(connection: Connection, batch: Batch) -> DeliveredMessages:
+    """Return the delivered messages of a batch, and when each was delivered."""
     query = sa.select(transitions.c.number, transitions.c.at).where(
         transitions.c.campaign_id == batch.campaign.id,
         transitions.c.status == Status.DELIVERED,

@@ -1,8 +1,7 @@
-"""What the steps before the gateway do to a batch.
+"""The steps before the gateway: the checks of suppress and validate, and dispatch.
 
-Plain functions, without Celery: read the messages that are in the status the step serves, decide
-outside any transaction that writes, then have the journal move them. A step that finds nothing to
-do does nothing, so each may be repeated. It returns what the batch needs next.
+Plain functions without Celery. Each reads the messages in the status that it serves, decides without holding a write
+transaction, then has the journal move them. A step that finds nothing to do moves nothing, so it may be repeated.
 """
 
 import logging
@@ -12,19 +11,20 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_datetime
-from tracker.queries.next_step import NextStep, batch_conditions
+from tracker.queries.next_step import batch_conditions
 from tracker.record import allowance
 from tracker.record.catalog import Batch
-from tracker.record.journal import QUEUED_STATE, Author, Entry, Move, State, open_entry
+from tracker.record.journal import QUEUED_STATE, Entry, Move, State
 from tracker.status import Reason, Status, Step
-from tracker.store.database import Database
 from tracker.store.schema.messages import messages
 from tracker.store.schema.work import steps
+from tracker.text import format_fields
 from workers.candidates import load_candidates
 from workers.checks.base import CHECK_STEPS, Check, judge_candidates
 from workers.services.base import ServiceName, Services, call_service
 from workers.services.handlers import find_handler
-from workers.steps.bisection import load_bisected_steps
+from workers.steps.context import StepContext
+from workers.steps.segments import load_bisected_steps
 
 logger = logging.getLogger(__name__)
 
@@ -32,33 +32,37 @@ ABOUT_TO_BE_SENT = State(status=Status.ABOUT_TO_BE_SENT)
 
 
 def judge_batch(
-    database: Database,
-    batch: Batch,
-    step: Step,
-    checks: Sequence[Check],
-    services: Services,
-    author: Author,
-    *,
-    is_last_try: bool = False,
+    context: StepContext, step: Step, checks: Sequence[Check], services: Services
 ) -> None:
-    """Stop the queued messages that one of the checks speaks against.
+    """Block the queued messages that a check of the step blocks.
 
-    Raises :exc:`workers.services.base.ServiceUnavailable`, but on the ``is_last_try``.
+    Raises:
+        ServiceUnavailable: a service that a check needs is unavailable, and a retry follows.
     """
-    started_at = batch.campaign.clock.now()
-    with database.read() as connection:
-        numbers = _load_queued_numbers(connection, batch)
+    started_at = context.now()
+    with context.database.read() as connection:
+        numbers = _load_queued_numbers(connection, context.batch)
     candidates = load_candidates(
-        database, batch.campaign, numbers, step, services, started_at, is_last_try=is_last_try
+        context.database,
+        context.campaign,
+        numbers,
+        step,
+        services,
+        started_at,
+        is_last_try=context.is_last_try,
     )
     verdicts = judge_candidates(candidates, checks, to_datetime(started_at))
     for name, count in verdicts.failure_counts.items():
-        logger.error(
-            "check %s raised for %d messages of %s, batch %d",
-            *(name, count, batch.campaign.name, batch.batch),
-            exc_info=verdicts.errors[name],
+        error = verdicts.errors[name]
+        fields = format_fields(
+            check=name,
+            campaign=context.campaign.name,
+            batch=context.batch.batch,
+            messages=count,
+            error=error,
         )
-    with open_entry(database, batch, step, author, started_at=started_at) as written:
+        logger.error("check failed: %s", fields, exc_info=error)
+    with context.entry(step, started_at=started_at) as written:
         for reason, blocked in verdicts.blocked.items():
             _mark_not_sent(written, blocked, reason, started_at)
 
@@ -71,41 +75,28 @@ def _load_queued_numbers(connection: Connection, batch: Batch) -> Sequence[int]:
     ).all()
 
 
-def dispatch(
-    database: Database,
-    batch: Batch,
-    services: Services,
-    author: Author,
-    *,
-    is_last_try: bool = False,
-) -> NextStep:
-    """Hand over what passed every check, as far as limits and the organization's credit go.
+def dispatch(context: StepContext, services: Services) -> None:
+    """Dispatch the messages that passed every check, as far as limits and credit allow.
 
-    Raises :exc:`workers.services.base.ServiceUnavailable`, but on the ``is_last_try``.
+    Does nothing before all checks have judged the batch: no message is sent unchecked.
+
+    Raises:
+        ServiceUnavailable: the handler is unavailable, and a retry follows.
     """
-    campaign = batch.campaign
-    started_at = campaign.clock.now()
-    unchecked = _find_unjudged_step(database, batch)
-    if unchecked is not None:
-        return NextStep(unchecked)
-    unready, why = _find_unprepared_messages(database, batch, services, is_last_try)
-    organization = campaign.organization
-    with open_entry(database, batch, Step.DISPATCH, author, started_at=started_at) as written:
-        # Read within the entry, so that the allowance is counted for exactly those who use it.
-        numbers = _load_queued_numbers(written.connection, batch)
+    started_at = context.now()
+    if _find_unjudged_step(context) is not None:
+        return
+    unprepared, reason = _find_unprepared_messages(context, services)
+    with context.entry(Step.DISPATCH, started_at=started_at) as written:
+        # Read within the entry, so the allowance is counted for exactly the messages that use it.
+        numbers = _load_queued_numbers(written.connection, context.batch)
+        organization = context.campaign.organization
         credit = None
         if organization.credit is not None or organization.message_limit is not None:
             credit = allowance.lock_organization(written.connection, organization.id)
-        if organization.message_limit is not None:
-            had = allowance.count_recent_messages(
-                written.connection, database, campaign, numbers, started_at
-            )
-            limited = {each for each, count in had.items() if count >= organization.message_limit}
-            _mark_not_sent(written, sorted(limited), Reason.MESSAGE_LIMIT, started_at)
-            numbers = [number for number in numbers if number not in limited]
-        if unready:
-            _mark_not_sent(written, [each for each in numbers if each in unready], why, started_at)
-            numbers = [number for number in numbers if number not in unready]
+        limited = _find_limited_messages(context, written, numbers, started_at)
+        numbers = _exclude(written, numbers, limited, Reason.MESSAGE_LIMIT, started_at)
+        numbers = _exclude(written, numbers, unprepared, reason, started_at)
         if credit is not None:
             _mark_not_sent(written, numbers[credit:], Reason.OUT_OF_CREDIT, started_at)
             numbers = numbers[:credit]
@@ -113,36 +104,62 @@ def dispatch(
         written.move(
             Move(numbers=numbers, source=QUEUED_STATE, target=ABOUT_TO_BE_SENT, at=started_at)
         )
-    return NextStep(Step.SUBMIT)
 
 
 def _find_unprepared_messages(
-    database: Database, batch: Batch, services: Services, is_last_try: bool
+    context: StepContext, services: Services
 ) -> tuple[Collection[int], Reason]:
-    """Queued messages that nobody could prepare, and why."""
-    with database.read() as connection:
-        numbers = _load_queued_numbers(connection, batch)
-    if find_handler(batch.campaign.kind) is None:
+    """Return the queued messages that the campaign's handler couldn't prepare, and the reason."""
+    with context.database.read() as connection:
+        numbers = _load_queued_numbers(connection, context.batch)
+    if find_handler(context.campaign.kind) is None:
         return frozenset(numbers), Reason.HANDLER_NOT_FOUND
-    said = call_service(
-        services, ServiceName.HANDLER, batch.campaign, numbers, is_last_try=is_last_try
+    answers = call_service(
+        services,
+        ServiceName.HANDLER,
+        context.campaign,
+        numbers,
+        is_last_try=context.is_last_try,
     )
-    return said.failed, Reason.TIMEOUT
+    return answers.failed, Reason.TIMEOUT
 
 
-def _find_unjudged_step(database: Database, batch: Batch) -> Step | None:
-    """The first step that has not judged the batch yet: nobody is handed over unchecked."""
-    done = _load_completed_steps(database, batch)
+def _find_limited_messages(
+    context: StepContext, written: Entry, numbers: Sequence[int], now: Instant
+) -> Collection[int]:
+    """Return the messages to customers who have had as many as the organization allows."""
+    limit = context.campaign.organization.message_limit
+    if limit is None:
+        return ()
+    counts = allowance.count_recent_messages(
+        written.connection, context.database, context.campaign, numbers, now
+    )
+    return {number for number, count in counts.items() if count >= limit}
+
+
+def _find_unjudged_step(context: StepContext) -> Step | None:
+    """Return the first check step that isn't done with the whole batch."""
+    done = _load_completed_steps(context)
     return next((step for step in CHECK_STEPS if step not in done), None)
 
 
-def _load_completed_steps(database: Database, batch: Batch) -> set[str]:
-    """The steps that are on record for a batch, as far as they were done on all of it."""
+def _load_completed_steps(context: StepContext) -> set[str]:
+    """Return the recorded steps of the batch, without those that have open segments."""
     query = sa.select(steps.c.step).where(
-        steps.c.campaign_id == batch.campaign.id, steps.c.batch == batch.batch
+        steps.c.campaign_id == context.campaign.id, steps.c.batch == context.batch.batch
     )
-    with database.read() as connection:
-        return set(connection.scalars(query)) - load_bisected_steps(connection, batch)
+    with context.database.read() as connection:
+        return set(connection.scalars(query)) - load_bisected_steps(connection, context.batch)
+
+
+def _exclude(
+    written: Entry, numbers: Sequence[int], excluded: Collection[int], reason: Reason, at: Instant
+) -> Sequence[int]:
+    """Mark the excluded messages as Not Sent, and return the others."""
+    if not excluded:
+        return numbers
+    _mark_not_sent(written, [number for number in numbers if number in excluded], reason, at)
+    return [number for number in numbers if number not in excluded]
 
 
 def _mark_not_sent(written: Entry, numbers: Sequence[int], reason: Reason, at: Instant) -> None:

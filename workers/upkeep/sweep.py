@@ -1,8 +1,7 @@
-"""The sweep: batches that stand still are sent on from where the record says they are.
+"""The sweep: re-queue stalled batches, each from the step that the record says it needs.
 
-A batch stands still when it needs a step, waits for nothing, and no task of it is in a queue or
-with a worker that lives. Whoever sweeps may be wrong about that, and others may sweep at the same
-time: a task too many finds nothing to do.
+A batch is stalled when it needs a step, waits for nothing, and has no task in a queue or with a live worker. The sweep
+may be wrong about that, and several sweeps may run at once: a superfluous task finds nothing to do.
 """
 
 import time
@@ -16,114 +15,135 @@ from celery import Celery
 from redis import Redis
 from sqlalchemy import Connection
 
-from tracker.clock import SystemClock, from_seconds
+from tracker.clock import Instant, SystemClock, from_seconds
 from tracker.queries.stalled import StalledBatch, find_idle_batches, find_unfinished_campaigns
 from tracker.record.catalog import load_campaigns
 from tracker.store.database import Database
 from tracker.store.schema.work import recoveries
-from workers.queues import QUEUE_BY_STEP, SWEEP_INTERVAL_SECONDS, format_task_arguments, task_name
+from tracker.text import format_fields
+from workers.chains import StepArguments, enqueue_step
+from workers.queues import SWEEP_INTERVAL_SECONDS
 from workers.upkeep.broker import BatchKey, HeldTask, read_held_tasks, read_ready_batches
 
 STALLED_AFTER = timedelta(seconds=1)
-"""Real time for which a batch is left alone: less than between two sweeps, so that what one of them
-has just missed, the next one finds."""
+"""Real time without a sign of life after which a batch may be stalled. Shorter than the time between two sweeps, so
+the next sweep finds what this one has just missed."""
 
 INSPECT_TIMEOUT_SECONDS = 1.0
-"""Seconds that workers have to say which tasks they are at."""
+"""Seconds to wait for workers to say which tasks they have."""
 
 MAX_REQUEUE_INTERVAL_SECONDS = 300.0
-"""Seconds after which a batch is sent on again though nothing ever comes of it. The first time it
-is a sweep later, then twice as long each time."""
+"""Longest time, in seconds, between two re-queues of a batch that shows no sign of life. It starts at the time between
+two sweeps and doubles each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequeuedBatch:
-    """A batch that stood still and was sent on, the ``times``-th time in a row without a sign of
-    life."""
+    """A stalled batch that was re-queued, for the `requeue_count`-th time without a sign of life."""
 
-    standing: StalledBatch
-    times: int
+    stalled: StalledBatch
+    requeue_count: int
+
+    def format_fields(self) -> str:
+        """Return the fields of the log event."""
+        return format_fields(
+            campaign=self.stalled.campaign.id,
+            batch=self.stalled.batch,
+            step=self.stalled.step,
+            idle=f"{self.stalled.idle_seconds:.1f}s",
+        )
 
 
-def sweep(
+def requeue_stalled_batches(
     database: Database, app: Celery, client: Redis, campaign_ids: Collection[int] | None = None
 ) -> list[RequeuedBatch]:
-    """Send on what stands still, of some campaigns or of all that are under way.
+    """Re-queue stalled batches, and return them.
 
-    Raises what database and broker raise; what was sent by then is sent.
+    Errors of the database and the broker are raised; batches re-queued before that stay so.
+
+    Args:
+        client: a client of the app's broker.
+        campaign_ids: the campaigns to look at; None for all that are unfinished.
     """
     with database.read() as connection:
-        known = (
+        campaigns = (
             find_unfinished_campaigns(connection)
             if campaign_ids is None
             else load_campaigns(connection, list(campaign_ids))
         )
-        idle = find_idle_batches(connection, known, STALLED_AFTER)
+        idle = find_idle_batches(connection, campaigns, STALLED_AFTER)
     if not idle:
         return []
-    under_way = _find_batches_in_progress(app, client, {_batch_key(each) for each in idle})
-    standing = [each for each in idle if _batch_key(each) not in under_way]
-    sent_on = _claim_batches(database, standing) if standing else []
-    for each in sent_on:
-        _requeue_batch(app, each.standing)
-    return sent_on
+    in_progress = _find_batches_in_progress(app, client, {_batch_key(batch) for batch in idle})
+    stalled = [batch for batch in idle if _batch_key(batch) not in in_progress]
+    claimed = _claim_batches(database, stalled) if stalled else []
+    for batch in claimed:
+        _requeue_batch(app, batch.stalled)
+    return claimed
 
 
-def _batch_key(standing: StalledBatch) -> BatchKey:
-    return standing.campaign.id, standing.batch
+def _batch_key(stalled: StalledBatch) -> BatchKey:
+    return stalled.campaign.id, stalled.batch
 
 
 def _find_batches_in_progress(app: Celery, client: Redis, batches: set[BatchKey]) -> set[BatchKey]:
-    """Those of some batches that have a task somewhere."""
-    found = set[BatchKey]()
+    """Return those of some batches that have a task in a queue or with a live worker.
+
+    A chain has one task at a time on the broker, which carries the tasks to come; that one is enough.
+    """
+    in_progress = set[BatchKey]()
     for batch in read_ready_batches(client):
         if batch in batches:
-            found.add(batch)
-        if found == batches:  # a long queue: there is nothing more to find out
-            return found
-    now, asked = time.time(), dict[str, BatchKey]()
+            in_progress.add(batch)
+        if in_progress == batches:  # the rest of a long queue can't change the answer
+            return in_progress
+    now, batch_by_task_id = time.time(), dict[str, BatchKey]()
     for held in read_held_tasks(client):
-        if held.batch in batches - found:
+        if held.batch in batches - in_progress:
             if _is_recent(held, now):
-                found.add(held.batch)
+                in_progress.add(held.batch)
             else:
-                asked[held.id] = held.batch
-    if asked:
-        found |= {asked[task_id] for task_id in _find_live_tasks(app, list(asked))}
-    return found
+                batch_by_task_id[held.id] = held.batch
+    if batch_by_task_id:
+        live_tasks = _find_live_tasks(app, list(batch_by_task_id))
+        in_progress |= {batch_by_task_id[task_id] for task_id in live_tasks}
+    return in_progress
 
 
 def _is_recent(held: HeldTask, now: float) -> bool:
-    """Whether a task was taken just now, or is not to be done before now."""
+    """Return whether a worker took a task just now, or waits for the task's time."""
     return now - max(held.held_since, held.eta or 0.0) < STALLED_AFTER.total_seconds()
 
 
 def _find_live_tasks(app: Celery, task_ids: Sequence[str]) -> set[str]:
-    """Those of some tasks that a worker says it has: one that died holds them for minutes more."""
+    """Return those of some held tasks that a live worker has.
+
+    The broker can't tell: a worker that died holds its tasks until the visibility timeout.
+    """
     answers = app.control.inspect(timeout=INSPECT_TIMEOUT_SECONDS).query_task(*task_ids) or {}
     return {task_id for tasks in answers.values() for task_id in tasks}
 
 
-def _claim_batches(database: Database, standing: Sequence[StalledBatch]) -> list[RequeuedBatch]:
-    """Note what is sent on now: not what somebody else is sending, and not what was sent lately
-    without any sign of life since."""
+def _claim_batches(database: Database, stalled: Sequence[StalledBatch]) -> list[RequeuedBatch]:
+    """Record the batches that this sweep re-queues, and return them.
+
+    Leaves out batches that another sweep is re-queueing, and those that were re-queued a short time ago and show no
+    sign of life since.
+    """
     now = SystemClock().now()
+    claimed = []
     with database.write() as connection:
-        known = _load_recoveries(connection, {each.campaign.id for each in standing})
-        claimed = []
-        for each in standing:
-            before = known.get(_batch_key(each))
-            alike = before is not None and before.touched_at == each.touched_at
-            times = before.times + 1 if before is not None and alike else 1
-            if (
-                before is not None
-                and alike
-                and now - before.sent_at < _requeue_interval(before.times)
-            ):
-                continue
-            if _record_requeue(database, connection, each, times, now, before):
-                claimed.append(RequeuedBatch(standing=each, times=times))
-        return claimed
+        recovery_rows = _load_recoveries(connection, {batch.campaign.id for batch in stalled})
+        for batch in stalled:
+            previous = recovery_rows.get(_batch_key(batch))
+            requeue_count = 1
+            if previous is not None and previous.touched_at == batch.touched_at:
+                if now - previous.sent_at < _requeue_interval(previous.times):
+                    continue
+                requeue_count = previous.times + 1
+            if _record_requeue(database, connection, batch, requeue_count, now, previous):
+                claimed.append(RequeuedBatch(stalled=batch, requeue_count=requeue_count))
+    return claimed
 
 
 def _load_recoveries(
@@ -135,46 +155,36 @@ def _load_recoveries(
     return {(row.campaign_id, row.batch): row for row in rows}
 
 
-def _requeue_interval(times: int) -> int:
-    """Microseconds to leave a batch alone that was sent on so often."""
-    seconds = min(MAX_REQUEUE_INTERVAL_SECONDS, SWEEP_INTERVAL_SECONDS * 2.0 ** min(times - 1, 10))
-    return from_seconds(seconds)
+def _requeue_interval(requeue_count: int) -> int:
+    """Return how long to wait before a batch is re-queued again, in microseconds."""
+    doubled = SWEEP_INTERVAL_SECONDS * 2.0 ** min(requeue_count - 1, 10)
+    return from_seconds(min(MAX_REQUEUE_INTERVAL_SECONDS, doubled))
 
 
 def _record_requeue(
     database: Database,
     connection: Connection,
-    standing: StalledBatch,
-    times: int,
-    now: int,
-    before: sa.Row[Any] | None,
+    stalled: StalledBatch,
+    requeue_count: int,
+    now: Instant,
+    previous: sa.Row[Any] | None,
 ) -> bool:
-    """Write down that a batch is sent on, unless somebody else did so since ``before`` was read."""
+    """Record a re-queue; return False if another sweep has recorded one since `previous` was read."""
     values = {
-        "step": standing.step,
-        "times": times,
-        "touched_at": standing.touched_at,
+        "step": stalled.step,
+        "times": requeue_count,
+        "touched_at": stalled.touched_at,
         "sent_at": now,
     }
-    key = (
-        recoveries.c.campaign_id == standing.campaign.id,
-        recoveries.c.batch == standing.batch,
-    )
-    if before is None:
-        new = {"campaign_id": standing.campaign.id, "batch": standing.batch, **values}
+    key = {"campaign_id": stalled.campaign.id, "batch": stalled.batch}
+    if previous is None:
         insert = database.upsert(recoveries).on_conflict_do_nothing()
-        return bool(connection.execute(insert.values(new)).rowcount)
-    as_it_was = recoveries.c.sent_at == before.sent_at
-    update = sa.update(recoveries).where(*key, as_it_was).values(values)
+        return bool(connection.execute(insert.values(key | values)).rowcount)
+    update = sa.update(recoveries).filter_by(**key, sent_at=previous.sent_at).values(values)
     return bool(connection.execute(update).rowcount)
 
 
-def _requeue_batch(app: Celery, standing: StalledBatch) -> None:
-    campaign, batch = standing.campaign, standing.batch
-    app.send_task(
-        task_name(standing.step),
-        kwargs={"campaign": campaign.id, "batch": batch, "is_retry": True},
-        kwargsrepr=format_task_arguments(campaign.id, campaign.name, batch),
-        queue=QUEUE_BY_STEP[standing.step],
-        retry=False,
-    )
+def _requeue_batch(app: Celery, stalled: StalledBatch) -> None:
+    """Enqueue the step that a stalled batch needs, as a retry: it may have killed its process."""
+    arguments = StepArguments(campaign=stalled.campaign.id, batch=stalled.batch, is_retry=True)
+    enqueue_step(app, stalled.step, arguments, stalled.campaign.name, retry=False)

@@ -39,6 +39,7 @@ from tests.support.factory import (
     make_campaign,
     move,
     states,
+    step_context,
     stopped,
 )
 from tests.support.playing import TOGETHER, batches_of, campaign_of, do, plan_of, scenario_of
@@ -170,8 +171,8 @@ def test_a_defect_can_be_planted_exactly_where_it_stops_a_message(
     batch = make_batch(sqlite, plan, people)
     services = Failing("", sqlite)
     for step in CHECK_STEPS:
-        before_gateway.judge_batch(sqlite, batch, step, checks_of(step), services, AUTHOR)
-    before_gateway.dispatch(sqlite, batch, services, AUTHOR)
+        before_gateway.judge_batch(step_context(sqlite, batch), step, checks_of(step), services)
+    before_gateway.dispatch(step_context(sqlite, batch), services)
     assert [*states(sqlite, batch).values()] == [
         stopped(reason) if explain_unplantable(reason, channel, requires) is None else READY
         for reason in DEFECT_FIELDS
@@ -318,7 +319,7 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     batch = enqueue_batch(sqlite, campaign, batch=0, first=0, size=len(audience), author=AUTHOR)
     services = SqlServices("", sqlite)
     for step in CHECK_STEPS:
-        before_gateway.judge_batch(sqlite, batch, step, checks_of(step), services, AUTHOR)
+        before_gateway.judge_batch(step_context(sqlite, batch), step, checks_of(step), services)
     found = [state.reason or NO_DEFECT for state in states(sqlite, batch).values()]
     assert fates.reasons.tolist() == found
 
@@ -348,8 +349,8 @@ def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
     gateway = SimulatedGateway(plan.gateway_settings, database)
     move(database, batch, [0], READY)
     for _ in range(3):
-        at_gateway.submit(database, batch, gateway, UnlimitedThrottle(), AUTHOR)
-        at_gateway.deliver(database, batch, gateway, AUTHOR)
+        at_gateway.submit(step_context(database, batch), gateway, UnlimitedThrottle())
+        at_gateway.deliver(step_context(database, batch), gateway)
     assert states(database, batch) == {0: end}
 
     planned = plan_of(campaign_of(channel=channel), gateways={channel: bouncing})

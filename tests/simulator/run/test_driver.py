@@ -1,11 +1,13 @@
 """The driver sends what has arrived, when it has arrived, and says when it was meant to."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from celery import Celery
 
 from simulator.run.driver import Driver
 from simulator.setup.record import Run, record_run, start_run
@@ -30,21 +32,24 @@ class Hand:
         self.at += from_seconds(seconds)
 
 
-class Tasks:
-    """Stands for a Celery app: what is sent goes nowhere, and is remembered."""
+class Tasks(Celery):  # type: ignore[misc]  # Celery has no types
+    """A Celery app whose tasks go nowhere; it keeps the batches of the chains that were sent."""
 
     def __init__(self) -> None:
+        super().__init__("test", set_as_current=False, config_source="celeryconfig")
         self.messages_sent: list[tuple[int, int]] = []
 
-    def send_task(self, _name: str, *, kwargs: dict[str, int], kwargsrepr: str, queue: str) -> None:
-        assert queue == "queued"
-        assert f"'batch': {kwargs['batch']}" in kwargsrepr
+    def send_task(self, name: str, _args: object = (), kwargs: Any = None, **options: Any) -> None:
+        chain = [task["task"] for task in reversed(options["chain"])]
+        assert [name, *chain] == ["workers.suppress", "workers.validate", "workers.dispatch"]
+        assert f"'batch': {kwargs['batch']}" in options["kwargsrepr"]
         self.messages_sent.append((kwargs["campaign"], kwargs["batch"]))
 
 
 @pytest.fixture
-def tasks() -> Tasks:
-    return Tasks()
+def tasks() -> Iterator[Tasks]:
+    with Tasks() as made:
+        yield made
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests.support.factory import (
     make_busy_batch,
     make_campaign,
     move,
+    step_context,
 )
 from tracker.clock import from_seconds, to_microseconds
 from tracker.queries.stage_ages import read_oldest_message_ages
@@ -92,7 +93,7 @@ def test_needed_step_follows_from_statuses_and_due_times(database: Database) -> 
 def test_step_begun_on_segments_comes_first(database: Database, step: Step) -> None:
     """An earlier step would be repeated again and again, and look like progress."""
     batch = make_batch(database)
-    claim_segment(database, batch, step, AUTHOR, is_retry=True)
+    claim_segment(step_context(database, batch), step, is_retry=True)
     age(database, batch)
     [stalled] = find_stalled(database)
     assert stalled.step is step

@@ -19,6 +19,7 @@ from tests.support.factory import (
     make_sibling,
     move,
     states,
+    step_context,
     stopped,
 )
 from tracker.record import allowance
@@ -44,11 +45,13 @@ def check(database: Database, *batches: Batch) -> None:
     services = SqlServices("", database)
     for batch in batches:
         for step in (Step.SUPPRESS, Step.VALIDATE):
-            before_gateway.judge_batch(database, batch, step, checks_of(step), services, AUTHOR)
+            before_gateway.judge_batch(
+                step_context(database, batch), step, checks_of(step), services
+            )
 
 
 def dispatch(database: Database, batch: Batch) -> None:
-    before_gateway.dispatch(database, batch, SqlServices("", database), AUTHOR)
+    before_gateway.dispatch(step_context(database, batch), SqlServices("", database))
 
 
 def credit_left(database: Database, campaign: Campaign) -> int | None:

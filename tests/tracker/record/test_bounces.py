@@ -6,7 +6,15 @@ from dataclasses import dataclass
 import pytest
 import sqlalchemy as sa
 
-from tests.support.factory import AUTHOR, READY, Outrun, Plan, in_gateway, make_batch, move
+from tests.support.factory import (
+    READY,
+    Outrun,
+    Plan,
+    in_gateway,
+    make_batch,
+    move,
+    step_context,
+)
 from tracker.clock import Instant
 from tracker.record.catalog import Batch
 from tracker.record.engagement import EngagementEvent
@@ -87,15 +95,15 @@ def test_the_end_of_a_message_is_noted_once_on_its_channel(
         move_again(database, batch)
     gateway = Answering(outcome, attempt)
     for _ in range(2):  # the second time there is nothing left to ask for
-        at_gateway.deliver(database, batch, gateway, AUTHOR)
+        at_gateway.deliver(step_context(database, batch), gateway)
     assert bounces(database, batch, channel) == [*expected, (0, 0)]
     assert bounces(database, batch, OTHER[channel]) == [(7, 8), (7, 8), (0, 0)]
 
 
 def move_again(database: Database, batch: Batch) -> None:
     """Have a batch's messages bounce softly and be submitted again."""
-    at_gateway.deliver(database, batch, Answering(SOFT, 1), AUTHOR)
-    at_gateway.submit(database, batch, Answering(SOFT, 2), UnlimitedThrottle(), AUTHOR)
+    at_gateway.deliver(step_context(database, batch), Answering(SOFT, 1))
+    at_gateway.submit(step_context(database, batch), Answering(SOFT, 2), UnlimitedThrottle())
 
 
 @pytest.mark.parametrize(("outcome", "expected"), [(HARD, (1, 0)), (SOFT, (0, 1))])
@@ -105,8 +113,10 @@ def test_a_bounce_counts_once_though_two_deliver_it(
     batch = make_batch(database, Plan(size=2, attempts=1))
     move(database, batch, [0, 1], READY, in_gateway())
     gateway = Answering(outcome, 1)
-    outrun = Outrun(database.engine, [lambda: at_gateway.deliver(database, batch, gateway, AUTHOR)])
-    at_gateway.deliver(outrun, batch, gateway, AUTHOR)
+    outrun = Outrun(
+        database.engine, [lambda: at_gateway.deliver(step_context(database, batch), gateway)]
+    )
+    at_gateway.deliver(step_context(outrun, batch), gateway)
     assert bounces(database, batch, Channel.EMAIL) == [expected, expected]
 
 
@@ -115,14 +125,16 @@ def test_only_what_this_entry_moved_counts(database: Database) -> None:
     batch = make_batch(database, Plan(size=2))
     move(database, batch, [0, 1], READY, in_gateway())
     arrival = Answering(Status.NOT_DELIVERED, 1, [1])
-    outrun = Outrun(database.engine, [lambda: at_gateway.deliver(database, batch, arrival, AUTHOR)])
-    at_gateway.deliver(outrun, batch, Answering(HARD, 1), AUTHOR)
+    outrun = Outrun(
+        database.engine, [lambda: at_gateway.deliver(step_context(database, batch), arrival)]
+    )
+    at_gateway.deliver(step_context(outrun, batch), Answering(HARD, 1))
     assert bounces(database, batch, Channel.EMAIL) == [(1, 0), (0, 0)]
 
 
 def test_bounces_of_other_audiences_stay(database: Database) -> None:
     ours, theirs = make_batch(database, Plan(size=1)), make_batch(database, Plan(size=1))
     move(database, ours, [0], READY, in_gateway())
-    at_gateway.deliver(database, ours, Answering(HARD, 1), AUTHOR)
+    at_gateway.deliver(step_context(database, ours), Answering(HARD, 1))
     assert bounces(database, ours, Channel.EMAIL) == [(1, 0)]
     assert bounces(database, theirs, Channel.EMAIL) == [(0, 0)]

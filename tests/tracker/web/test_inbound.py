@@ -21,6 +21,7 @@ from tests.support.factory import (
     make_campaign,
     move,
     states,
+    step_context,
 )
 from tests.support.web import TOKEN, live_page_client
 from tracker.clock import to_datetime
@@ -104,8 +105,8 @@ def now(batch: Batch) -> str:
     return to_datetime(batch.campaign.clock.now()).isoformat()
 
 
-def deliver(database: Database, batch: Batch) -> object:
-    return at_gateway.deliver(database, batch, SilentGateway(), AUTHOR)
+def deliver(database: Database, batch: Batch) -> None:
+    at_gateway.deliver(step_context(database, batch), SilentGateway())
 
 
 def count_stored(database: Database) -> int:
@@ -257,8 +258,8 @@ def test_engagement_of_delivered_messages_is_recorded(
     deliver(database, batch)
     items = [event(batch, 0, "clicked"), event(batch, 1, "unsubscribed"), event(batch, 7, "opened")]
     assert client.post("/api/engagement", json=items, headers=BEARER).status_code == 202
-    at_gateway.engage(database, batch, SilentGateway(), AUTHOR)
-    at_gateway.engage(database, batch, SilentGateway(), AUTHOR)
+    at_gateway.engage(step_context(database, batch), SilentGateway())
+    at_gateway.engage(step_context(database, batch), SilentGateway())
     roll_up_engagement(database, UTC)
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])

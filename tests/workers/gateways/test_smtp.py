@@ -12,12 +12,22 @@ from typing import Any
 import pytest
 
 from simulator.setup.record import record_run
-from tests.support.factory import AUTHOR, READY, Plan, ended, in_gateway, make_batch, move, states
+from tests.support.factory import (
+    READY,
+    Plan,
+    ended,
+    in_gateway,
+    make_batch,
+    move,
+    states,
+    step_context,
+)
 from tests.support.playing import campaign_of, do, scenario_of
 from tests.support.shell import wait_until
 from tests.support.smtp_server import HOST
 from tracker.errors import UsageError
 from tracker.queries import timeline
+from tracker.queries.next_step import next_step
 from tracker.record.catalog import Batch
 from tracker.status import Channel, Status, Step
 from tracker.store.database import Database
@@ -404,17 +414,17 @@ def test_a_soft_bounce_waits_before_the_next_attempt(
     batch = make_ready_batch(database, "defer@shop.internal")
     batch = replace(batch, campaign=replace(batch.campaign, retry_after=60_000_000))
     gateway = open_gateway("smtp", "{}", database)
-    at_gateway.submit(database, batch, gateway, UnlimitedThrottle(), AUTHOR)
+    at_gateway.submit(step_context(database, batch), gateway, UnlimitedThrottle())
     assert states(database, batch) == {0: ended(SOFT_BOUNCED)}
     for _ in range(2):
-        next_step = at_gateway.submit(database, batch, gateway, UnlimitedThrottle(), AUTHOR)
-        if next_step is not None and next_step.step is Step.DELIVER:
-            next_step = at_gateway.deliver(database, batch, gateway, AUTHOR)
-        assert next_step is not None
-        assert next_step.step is Step.SUBMIT
-        assert 55 < next_step.delay.total_seconds() <= 60
+        at_gateway.submit(step_context(database, batch), gateway, UnlimitedThrottle())
+        at_gateway.deliver(step_context(database, batch), gateway)
+        following = next_step(database, batch)
+        assert following is not None
+        assert following.step is Step.SUBMIT
+        assert 55 < following.delay.total_seconds() <= 60
     assert server.accepted == []
     due = replace(batch, campaign=replace(batch.campaign, retry_after=1))
-    at_gateway.submit(database, due, gateway, UnlimitedThrottle(), AUTHOR)
+    at_gateway.submit(step_context(database, due), gateway, UnlimitedThrottle())
     assert states(database, batch) == {0: ended(DELIVERED, 2)}
     assert in_gateway() not in states(database, batch).values()

@@ -23,8 +23,9 @@ from tests.support.factory import SPRING, TIMEOUT_SECONDS
 from tracker.clock import SystemClock
 from tracker.errors import UsageError
 from tracker.record.catalog import Batch
-from workers import runtime, tasks
+from workers import runtime
 from workers.gateways.throttle import MAX_DELAY, Grant, RateLimit, SharedThrottle, UnlimitedThrottle
+from workers.transient import TRANSIENT_ERRORS
 from workers.upkeep.broker import make_broker_client
 
 BATCH_SIZE = 10_000
@@ -305,12 +306,12 @@ def clean_process() -> Iterator[None]:
 
 
 def test_a_gateway_without_a_rate_needs_no_broker(clean_process: None) -> None:
-    assert isinstance(runtime.throttle_of(SPRING), UnlimitedThrottle)
+    assert isinstance(runtime.resources().throttle_of(SPRING), UnlimitedThrottle)
 
 
 def test_a_rate_needs_a_broker(clean_process: None) -> None:
     with pytest.raises(UsageError, match="SENDTRACE_BROKER_URL"):
-        runtime.throttle_of(replace(SPRING, gateway_rate=1))
+        runtime.resources().throttle_of(replace(SPRING, gateway_rate=1))
 
 
 def test_a_gateway_has_one_throttle_for_all_its_campaigns(
@@ -321,16 +322,16 @@ def test_a_gateway_has_one_throttle_for_all_its_campaigns(
     other = replace(limited, id=2, name="summer")
     of_another_database = replace(limited, started_at=limited.started_at + 1)
     grants = [
-        runtime.throttle_of(campaign).acquire(
-            Batch(campaign=campaign, batch=0, first=0, size=BATCH_SIZE), 1
-        )
+        runtime.resources()
+        .throttle_of(campaign)
+        .acquire(Batch(campaign=campaign, batch=0, first=0, size=BATCH_SIZE), 1)
         for campaign in (limited, other, of_another_database)
     ]
     assert [grant.messages for grant in grants] == [1, 0, 1]
 
 
 def test_broker_errors_are_transient() -> None:
-    assert issubclass(RedisError, tasks.TRANSIENT_ERRORS)
+    assert issubclass(RedisError, TRANSIENT_ERRORS)
 
 
 def wait_for_all(barrier: Barrier) -> None:

@@ -10,12 +10,12 @@ from simulator.world.services import (
     SimulatedServices,
 )
 from tests.support.factory import (
-    AUTHOR,
     SPRING,
     Plan,
     ScriptedServices,
     make_batch,
     states,
+    step_context,
     stopped,
 )
 from tracker.record.catalog import Campaign
@@ -114,9 +114,8 @@ def judge(
     before = states(database, batch)
     assert set(before.values()) == {QUEUED_STATE}
     try:
-        before_gateway.judge_batch(
-            database, batch, step, checks_of(step), services, AUTHOR, is_last_try=is_last_try
-        )
+        context = step_context(database, batch, is_last_try=is_last_try)
+        before_gateway.judge_batch(context, step, checks_of(step), services)
     except ServiceUnavailable:
         assert states(database, batch) == before, "no message is moved"
         raise

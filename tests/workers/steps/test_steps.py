@@ -25,6 +25,7 @@ from tests.support.factory import (
     make_sibling,
     move,
     states,
+    step_context,
     stopped,
 )
 from tracker.clock import Instant
@@ -64,22 +65,23 @@ UNSUBSCRIBED = stopped(Reason.UNSUBSCRIBED)
 
 
 def judge(database: Database, batch: Batch, step: Step) -> None:
-    before_gateway.judge_batch(
-        database, batch, step, checks_of(step), SqlServices("", database), AUTHOR
-    )
+    context = step_context(database, batch)
+    before_gateway.judge_batch(context, step, checks_of(step), SqlServices("", database))
 
 
 def dispatch(
     database: Database, batch: Batch, services: Services | None = None, *, is_last_try: bool = False
-) -> NextStep:
-    services = services or SqlServices("", database)
-    return before_gateway.dispatch(database, batch, services, AUTHOR, is_last_try=is_last_try)
+) -> None:
+    context = step_context(database, batch, is_last_try=is_last_try)
+    before_gateway.dispatch(context, services or SqlServices("", database))
 
 
 def submit(
     database: Database, batch: Batch, gateway: Gateway, throttle: Throttle | None = None
 ) -> NextStep | None:
-    return at_gateway.submit(database, batch, gateway, throttle or UnlimitedThrottle(), AUTHOR)
+    return at_gateway.submit(
+        step_context(database, batch), gateway, throttle or UnlimitedThrottle()
+    )
 
 
 def check(database: Database, *batches: Batch) -> None:
@@ -185,13 +187,15 @@ def test_a_check_that_raises_is_told_once_a_batch(
     batch = make_batch(database, Plan(size=4), {2: {"unsubscribed_email": True}})
     checks = sort_checks([*checks_of(Step.SUPPRESS), odd])
     services = SqlServices("", database)
-    before_gateway.judge_batch(database, batch, Step.SUPPRESS, checks, services, AUTHOR)
+    before_gateway.judge_batch(step_context(database, batch), Step.SUPPRESS, checks, services)
     timeout = stopped(Reason.TIMEOUT)
     assert [*states(database, batch).values()] == [QUEUED_STATE, timeout, UNSUBSCRIBED, timeout]
-    [told] = caplog.records
-    assert told.getMessage() == "check odd raised for 2 messages of spring, batch 0"
-    assert told.exc_info is not None
-    assert told.exc_info[0] is ZeroDivisionError
+    [record] = caplog.records
+    assert record.getMessage() == (
+        'check failed: check=odd campaign=spring batch=0 messages=2 error="ZeroDivisionError: 1"'
+    )
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
 
 
 def test_judging_does_not_undo_what_happened_meanwhile(database: Database) -> None:
@@ -218,7 +222,7 @@ def test_dispatch_goes_as_far_as_credit(
     batch = make_batch(database, Plan(size=10, credit=credit), people)
     check(database, batch)
     for _ in range(2):
-        assert dispatch(database, batch) == NextStep(Step.SUBMIT)
+        dispatch(database, batch)
         counts = Counter(states(database, batch).values())
         assert counts == Counter({READY: sent, OUT_OF_CREDIT: 8 - sent, UNSUBSCRIBED: 2})
         assert credit_left(database, batch.campaign) == left
@@ -256,7 +260,7 @@ def test_dispatch_hands_over_what_somebody_prepared(
     batch = make_batch(database, Plan(size=3, kind=kind, credit=3))
     check(database, batch)
     services = ScriptedServices({ServiceName.HANDLER: says})
-    assert dispatch(database, batch, services) == NextStep(Step.SUBMIT)
+    dispatch(database, batch, services)
     assert [*states(database, batch).values()] == expected
     assert len(services.asked) == asked
     assert credit_left(database, batch.campaign) == 3 - expected.count(READY)
@@ -301,10 +305,10 @@ def test_dispatch_sends_nobody_who_was_not_checked(database: Database) -> None:
     """Steps may come in any order, also before the checks."""
     batch = make_batch(database, Plan(size=2), {0: {"unsubscribed_email": True}})
     for missing in (Step.SUPPRESS, Step.VALIDATE):
-        assert dispatch(database, batch) == NextStep(missing)
+        dispatch(database, batch)
         assert READY not in states(database, batch).values()
         judge(database, batch, missing)
-    assert dispatch(database, batch) == NextStep(Step.SUBMIT)
+    dispatch(database, batch)
     assert states(database, batch) == {0: UNSUBSCRIBED, 1: READY}
 
 
@@ -321,8 +325,8 @@ def test_submit_takes_what_waits_for_the_gateway(
 ) -> None:
     batch = make_busy_batch(database, Plan(size=22, channel=channel, attempts=attempts))
     before, gateway = states(database, batch), ScriptedGateway()
-    for following in (Step.DELIVER, Step.SUPPRESS):  # at first there is something to submit
-        assert submit(database, batch, gateway) == NextStep(following)
+    for _ in range(2):  # the second time there is nothing to submit
+        assert submit(database, batch, gateway) is None
         assert {each.attempt: [*each.numbers] for each in gateway.submissions} == expected
         assert len(gateway.submissions) == len(expected)
     for attempt, taken in expected.items():
@@ -502,7 +506,7 @@ def test_only_receipts_that_count_are_applied(
     answers += [Receipt(1, 0, Status.DELIVERED, 7), Receipt(2, 1, Status.DELIVERED, 7)]
     gateway = ScriptedGateway(answers)
 
-    at_gateway.deliver(database, batch, gateway, AUTHOR)
+    at_gateway.deliver(step_context(database, batch), gateway)
     assert states(database, batch) == {0: expected, 1: READY, 2: QUEUED_STATE}
     assert gateway.asked == [{2: [0]}]
     if expected != in_gateway(2):
@@ -513,8 +517,8 @@ def test_only_receipts_that_count_are_applied(
 
 def test_receipts_are_asked_for_only_where_some_are_outstanding(database: Database) -> None:
     busy, gateway = make_busy_batch(database), ScriptedGateway()
-    assert at_gateway.deliver(database, busy, gateway, AUTHOR) == NextStep(Step.SUPPRESS)
+    at_gateway.deliver(step_context(database, busy), gateway)
     assert gateway.asked == [{1: [5], 2: [14]}]
     queued = make_batch(database, Plan(size=1))
-    assert at_gateway.deliver(database, queued, gateway, AUTHOR) == NextStep(Step.SUPPRESS)
+    at_gateway.deliver(step_context(database, queued), gateway)
     assert len(gateway.asked) == 1

@@ -32,7 +32,11 @@ from workers.queues import (
 )
 from workers.upkeep import sweep as sweep_module
 from workers.upkeep.broker import UNACKED_INDEX_KEY, make_broker_client
-from workers.upkeep.sweep import MAX_REQUEUE_INTERVAL_SECONDS, STALLED_AFTER, sweep
+from workers.upkeep.sweep import (
+    MAX_REQUEUE_INTERVAL_SECONDS,
+    STALLED_AFTER,
+    requeue_stalled_batches,
+)
 
 
 @pytest.fixture
@@ -94,14 +98,14 @@ def take(app: Celery) -> Iterator[Any]:
 def test_a_batch_that_never_reached_the_broker_is_sent_from_where_it_is(
     database: Database, app: Celery, client: Redis, still: Batch
 ) -> None:
-    [sent] = sweep(database, app, client)
-    assert (sent.standing.batch, sent.times) == (still.batch, 1)
+    [sent] = requeue_stalled_batches(database, app, client)
+    assert (sent.stalled.batch, sent.requeue_count) == (still.batch, 1)
     key = {"campaign": still.campaign.id, "batch": still.batch, "is_retry": True}
     assert tasks(client) == [("queued", key)]
     handed = make_batch(database)
     move(database, handed, list(range(10)), READY)
     age(database, handed, timedelta(minutes=1))
-    sweep(database, app, client)
+    requeue_stalled_batches(database, app, client)
     there = {"campaign": handed.campaign.id, "batch": handed.batch, "is_retry": True}
     assert ("about_to_be_sent", there) in tasks(client)
     assert len(tasks(client)) == 2
@@ -111,7 +115,7 @@ def test_what_was_touched_lately_is_left_alone(
     database: Database, app: Celery, client: Redis
 ) -> None:
     age(database, make_batch(database), STALLED_AFTER / 2)
-    assert sweep(database, app, client) == []
+    assert requeue_stalled_batches(database, app, client) == []
 
 
 def test_what_waits_in_a_queue_is_left_alone_however_long_that_is(
@@ -122,9 +126,9 @@ def test_what_waits_in_a_queue_is_left_alone_however_long_that_is(
     other = make_batch(database)
     for _ in range(10):
         send(app, other)
-    assert sweep(database, app, client) == []
+    assert requeue_stalled_batches(database, app, client) == []
     client.flushall()
-    assert len(sweep(database, app, client)) == 1
+    assert len(requeue_stalled_batches(database, app, client)) == 1
 
 
 def test_what_a_worker_has_taken_just_now_is_left_alone(
@@ -133,7 +137,7 @@ def test_what_a_worker_has_taken_just_now_is_left_alone(
     send(app, still)
     take("queued")
     assert tasks(client) == []
-    assert sweep(database, app, client) == []
+    assert requeue_stalled_batches(database, app, client) == []
 
 
 def taken_long_ago(client: Redis) -> None:
@@ -161,7 +165,7 @@ def test_what_a_worker_took_long_ago_is_sent_on_if_none_has_it(
         return set(ids) if is_there else set()
 
     monkeypatch.setattr(sweep_module, "_find_live_tasks", at_work)
-    assert len(sweep(database, app, client)) == (0 if is_there else 1)
+    assert len(requeue_stalled_batches(database, app, client)) == (0 if is_there else 1)
     assert len(asked) == 1
 
 
@@ -171,7 +175,7 @@ def test_nobody_answers_for_a_worker_that_died(
     send(app, still)
     take("queued")
     taken_long_ago(client)
-    assert len(sweep(database, app, client)) == 1
+    assert len(requeue_stalled_batches(database, app, client)) == 1
 
 
 SLOW = """
@@ -197,8 +201,8 @@ def test_what_a_worker_is_at_for_long_is_left_alone_as_long_as_that_lives(
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.02)
         taken_long_ago(client)
-        assert sweep(database, app, client) == []
-    assert len(sweep(database, app, client)) == 1
+        assert requeue_stalled_batches(database, app, client) == []
+    assert len(requeue_stalled_batches(database, app, client)) == 1
 
 
 def test_what_waits_on_purpose_is_left_alone_until_its_time_has_come(
@@ -207,18 +211,18 @@ def test_what_waits_on_purpose_is_left_alone_until_its_time_has_come(
     send(app, still, eta=datetime.now(UTC) + timedelta(seconds=30))
     take("queued")
     taken_long_ago(client)
-    assert sweep(database, app, client) == []
+    assert requeue_stalled_batches(database, app, client) == []
     client.flushall()
     send(app, still, eta=datetime.now(UTC) - timedelta(seconds=30))
     take("queued")
     taken_long_ago(client)
-    assert len(sweep(database, app, client)) == 1
+    assert len(requeue_stalled_batches(database, app, client)) == 1
 
 
 def test_two_sweeps_at_once_send_once(
     database: Database, app: Celery, client: Redis, still: Batch
 ) -> None:
-    done = at_once(*[lambda: sweep(database, app, client) for _ in range(4)])
+    done = at_once(*[lambda: requeue_stalled_batches(database, app, client) for _ in range(4)])
     assert sum(map(len, done)) >= 1
     assert len(tasks(client)) == 1
 
@@ -228,17 +232,17 @@ def test_a_batch_that_shows_no_sign_of_life_is_left_alone_longer_each_time(
 ) -> None:
     pauses = []
     for expected in range(1, 11):
-        [sent] = sweep(database, app, client)
-        assert sent.times == expected
+        [sent] = requeue_stalled_batches(database, app, client)
+        assert sent.requeue_count == expected
         client.flushall()
-        assert sweep(database, app, client) == [], "not at once"
+        assert requeue_stalled_batches(database, app, client) == [], "not at once"
         pauses.append(_let_time_pass(database, app, client))
     assert pauses == [
         min(MAX_REQUEUE_INTERVAL_SECONDS, SWEEP_INTERVAL_SECONDS * 2**power) for power in range(10)
     ]
     age(database, still, timedelta(minutes=2))  # it has moved since
-    [sent] = sweep(database, app, client)
-    assert sent.times == 1
+    [sent] = requeue_stalled_batches(database, app, client)
+    assert sent.requeue_count == 1
 
 
 def _let_time_pass(database: Database, app: Celery, client: Redis) -> float:
@@ -262,7 +266,7 @@ def test_runs_that_finished_or_were_given_up_are_left_alone(
 ) -> None:
     with database.write() as connection:
         catalog.give_up_run(connection, still.campaign.run_id, 1)
-    assert sweep(database, app, client) == []
+    assert requeue_stalled_batches(database, app, client) == []
 
 
 def test_only_the_campaigns_asked_for_are_sent_on(
@@ -270,8 +274,8 @@ def test_only_the_campaigns_asked_for_are_sent_on(
 ) -> None:
     other = make_batch(database, Plan(name="other"))
     age(database, other, timedelta(minutes=1))
-    [sent] = sweep(database, app, client, [other.campaign.id])
-    assert sent.standing.campaign.id == other.campaign.id
+    [sent] = requeue_stalled_batches(database, app, client, [other.campaign.id])
+    assert sent.stalled.campaign.id == other.campaign.id
 
 
 def test_a_clock_that_was_put_forward_makes_nothing_stand_still(
@@ -282,4 +286,4 @@ def test_a_clock_that_was_put_forward_makes_nothing_stand_still(
     with database.write() as connection:
         long_ago = batches.c.touched_at - 3_600_000_000
         connection.execute(sa.update(batches).values(touched_at=long_ago))
-    assert sweep(database, app, client) == []
+    assert requeue_stalled_batches(database, app, client) == []

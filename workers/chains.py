@@ -1,0 +1,97 @@
+"""How steps are enqueued: the arguments of their tasks, and the chain of the steps before the gateway.
+
+The driver, the workers, the sweep and the inbound API all enqueue through this module.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery, chain
+from celery.canvas import Signature
+
+from tracker.queries.next_step import MAX_COUNTDOWN
+from tracker.status import Step
+from workers.queues import format_task_arguments, task_name
+
+CHAINED_STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
+"""The steps before the gateway, in the order of their chain."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepArguments:
+    """The keyword arguments of a step's task.
+
+    Attributes:
+        campaign: the id of the campaign.
+        batch: the number of the batch in its campaign.
+        is_retry: whether the step may have failed on the batch, or killed its process, before.
+        is_one_off: whether the batch has another task, so nothing follows this one.
+        unavailable_count: how many times in a row the gateway was unavailable.
+        refund_first: the first message of the segment whose latest try doesn't count, if any.
+    """
+
+    campaign: int
+    batch: int
+    is_retry: bool = False
+    is_one_off: bool = False
+    unavailable_count: int = 0
+    refund_first: int | None = None
+
+    def first_try(self) -> "StepArguments":
+        """Return the arguments of a first try on the same batch."""
+        return StepArguments(campaign=self.campaign, batch=self.batch)
+
+    def to_kwargs(self) -> dict[str, int]:
+        """Return the batch's key, and the other arguments that differ from their defaults."""
+        defaults = asdict(self.first_try())
+        return {"campaign": self.campaign, "batch": self.batch} | {
+            name: value for name, value in asdict(self).items() if value != defaults[name]
+        }
+
+
+def make_signature(
+    app: Celery, step: Step, arguments: StepArguments, campaign_name: str
+) -> Signature:
+    """Return the task of a step, and behind it those of the chain that the step belongs to.
+
+    The chain starts at `step` and ends with dispatch. The steps at the gateway are single tasks:
+    what follows them depends on what the gateway says.
+    """
+    steps = CHAINED_STEPS[CHAINED_STEPS.index(step) :] if step in CHAINED_STEPS else (step,)
+    shown = format_task_arguments(arguments.campaign, campaign_name, arguments.batch)
+    signatures = [
+        app.signature(
+            task_name(chained),
+            kwargs=(arguments if chained is step else arguments.first_try()).to_kwargs(),
+            options={"kwargsrepr": shown},
+            immutable=True,
+        )
+        for chained in steps
+    ]
+    return chain(*signatures)
+
+
+def enqueue_step(
+    app: Celery,
+    step: Step,
+    arguments: StepArguments,
+    campaign_name: str,
+    *,
+    delay: timedelta = timedelta(),
+    **options: Any,
+) -> None:
+    """Enqueue a step of a batch; a step before the gateway takes the rest of its chain along.
+
+    Args:
+        delay: real time to wait before the step. At most MAX_COUNTDOWN of it is waited: the broker gives a
+            task that a worker holds for longer to another worker.
+        options: Celery's options for the message, such as `retry`.
+    """
+    signature = make_signature(app, step, arguments, campaign_name)
+    signature.apply_async(countdown=countdown(delay), **options)
+
+
+def countdown(delay: timedelta) -> float | None:
+    """Return a delay as Celery's countdown in seconds, or None to run the task at once."""
+    return min(delay, MAX_COUNTDOWN).total_seconds() or None

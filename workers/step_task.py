@@ -1,0 +1,141 @@
+"""How a Celery task runs a step: which errors send it back to its queue, and what it enqueues next."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+from celery.exceptions import Retry
+
+from tracker.queries.next_step import NextStep, next_step
+from tracker.record.catalog import Batch
+from tracker.record.journal import Author
+from tracker.status import Step
+from tracker.text import format_fields
+from workers.chains import StepArguments, countdown, enqueue_step
+from workers.gateways.base import GatewayUnavailable
+from workers.runtime import resources
+from workers.steps.bisection import SegmentFailed, SegmentsLeft, UncountedTry, bisecting
+from workers.steps.context import StepContext
+from workers.transient import TRANSIENT_ERRORS, RetryingTask, compute_backoff
+
+logger = logging.getLogger(__name__)
+
+FAILED_STEP_DELAY = timedelta(seconds=0.2)
+"""Real time to wait before a failed step is tried again."""
+
+StepFunction = Callable[[StepContext], NextStep | None]
+"""Runs a step. Returns the step to run next only where the record can't tell."""
+
+
+class StepTask(RetryingTask):
+    """A task that runs one step on one batch."""
+
+    abstract = True
+
+    @property
+    def author(self) -> Author:
+        """The worker and the task, for the record."""
+        return Author(worker=self.request.hostname or "unknown", task_id=self.request.id)
+
+    @property
+    def is_last_try(self) -> bool:
+        """Whether no retry is left: a service that is unavailable now stays so."""
+        return bool(self.request.retries >= self.max_retries)
+
+    def restart(
+        self, arguments: StepArguments, reason: Exception, delay: timedelta = timedelta()
+    ) -> Retry:
+        """Send this task back to its queue with other arguments; return the exception to raise.
+
+        Unlike `Task.retry` it starts with all its retries. Like there, the rest of its chain stays with it.
+        """
+        again = self.signature_from_request(
+            kwargs=arguments.to_kwargs(), retries=0, countdown=countdown(delay)
+        )
+        again.apply_async()
+        return Retry(exc=reason, when=delay.total_seconds())
+
+
+def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArguments) -> None:
+    """Run a step on a batch; then enqueue its next step, unless the task's chain goes on."""
+    batch = resources().load_batch(arguments.campaign, arguments.batch)
+    context = StepContext(
+        database=resources().database,
+        batch=batch,
+        author=task.author,
+        is_last_try=task.is_last_try,
+    )
+    following = None
+    with (
+        restarting_while_gateway_unavailable(task, step, arguments, batch),
+        restarting_bisected_step(task, step, arguments),
+        bisecting(
+            context,
+            step,
+            is_retry=arguments.is_retry or task.request.retries > 0,
+            refund_first=arguments.refund_first,
+            transient_errors=(*TRANSIENT_ERRORS, GatewayUnavailable),
+        ) as narrowed,
+    ):
+        following = work(narrowed)
+    if not (task.request.chain or arguments.is_one_off):
+        enqueue_next_step(
+            task, batch, following or next_step(context.database, batch, completed=step)
+        )
+
+
+def enqueue_next_step(task: StepTask, batch: Batch, following: NextStep | None) -> None:
+    """Enqueue the next step of a batch, if it needs one."""
+    if following is not None:
+        arguments = StepArguments(campaign=batch.campaign.id, batch=batch.batch)
+        enqueue_step(
+            task.app, following.step, arguments, batch.campaign.name, delay=following.delay
+        )
+
+
+@contextmanager
+def restarting_while_gateway_unavailable(
+    task: StepTask, step: Step, arguments: StepArguments, batch: Batch
+) -> Iterator[None]:
+    """Restart a task whose gateway is unavailable, later each time and without a limit."""
+    try:
+        yield
+    except GatewayUnavailable as error:
+        if arguments.is_one_off:  # the batch's own task comes back
+            return
+        count = arguments.unavailable_count
+        delay = compute_backoff(count, batch.campaign.speed)
+        fields = format_fields(
+            campaign=batch.campaign.id,
+            batch=batch.batch,
+            step=step,
+            retry_in=f"{delay.total_seconds():.1f}s",
+            error=error,
+        )
+        logger.warning("gateway unavailable: %s", fields)
+        later = replace(arguments.first_try(), unavailable_count=count + 1)
+        raise task.restart(later, error, delay) from error
+
+
+@contextmanager
+def restarting_bisected_step(
+    task: StepTask, step: Step, arguments: StepArguments
+) -> Iterator[None]:
+    """Restart a task as long as segments of its batch are left."""
+    try:
+        yield
+    except SegmentsLeft as error:
+        raise task.restart(arguments.first_try(), error) from error
+    except SegmentFailed as error:
+        fields = format_fields(
+            campaign=arguments.campaign, batch=arguments.batch, step=step, error=error.__cause__
+        )
+        logger.warning("step failed: %s", fields)
+        again = replace(arguments.first_try(), is_retry=True)
+        raise task.restart(again, error, FAILED_STEP_DELAY) from error
+    except UncountedTry as error:
+        [first] = error.args
+        kwargs = replace(arguments, refund_first=first).to_kwargs()
+        raise task.retry(exc=error.__cause__, kwargs=kwargs) from error

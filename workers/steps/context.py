@@ -1,0 +1,44 @@
+"""What every step function is given."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+from tracker.clock import Instant
+from tracker.record.catalog import Batch, Campaign
+from tracker.record.journal import Author, Entry, open_entry
+from tracker.status import Step
+from tracker.store.database import Database
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepContext:
+    """The messages that a step works on, and what it needs to record its work.
+
+    Attributes:
+        database: the database that holds the record.
+        batch: the messages: a whole batch, or one segment of it.
+        author: the worker and the task that the record names.
+        is_last_try: whether no retry follows; a service that is still unavailable then counts as failed.
+    """
+
+    database: Database
+    batch: Batch
+    author: Author
+    is_last_try: bool = False
+
+    @property
+    def campaign(self) -> Campaign:
+        """The campaign of the messages."""
+        return self.batch.campaign
+
+    def now(self) -> Instant:
+        """Return the time on the campaign's clock."""
+        return self.campaign.clock.now()
+
+    def entry(self, step: Step, *, started_at: Instant) -> AbstractContextManager[Entry]:
+        """Return a journal entry for a step that began at `started_at`."""
+        return open_entry(self.database, self.batch, step, self.author, started_at=started_at)
+
+    def narrowed(self, first: int, size: int) -> "StepContext":
+        """Return the context of `size` messages of the batch, from number `first` on."""
+        return replace(self, batch=replace(self.batch, first=first, size=size))
