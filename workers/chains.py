@@ -10,12 +10,9 @@ from typing import Any
 from celery import Celery, chain
 from celery.canvas import Signature
 
-from tracker.queries.next_step import MAX_COUNTDOWN
+from tracker.queries.next_step import CHECK_CHAIN, MAX_COUNTDOWN
 from tracker.status import Step
 from workers.queues import format_task_arguments, task_name
-
-CHAINED_STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
-"""The steps before the gateway, in the order of their chain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +55,7 @@ def make_signature(
     The chain starts at `step` and ends with dispatch. The steps at the gateway are single tasks:
     what follows them depends on what the gateway says.
     """
-    steps = CHAINED_STEPS[CHAINED_STEPS.index(step) :] if step in CHAINED_STEPS else (step,)
+    steps = CHECK_CHAIN[CHECK_CHAIN.index(step) :] if step in CHECK_CHAIN else (step,)
     shown = format_task_arguments(arguments.campaign, campaign_name, arguments.batch)
     signatures = [
         app.signature(

@@ -13,13 +13,12 @@ from simulator.scenario.plan import PlannedCampaign
 from simulator.scenario.sections import CampaignSection, ScenarioFile
 from simulator.setup.record import Run, RunCampaign, record_run
 from tests.support.factory import AUTHOR, step_context
-from tracker.queries.next_step import NextStep, next_step
+from tracker.queries.next_step import CHECK_CHAIN, NextStep, next_step
 from tracker.record.catalog import Batch, load_batch
 from tracker.record.journal import enqueue_batch
 from tracker.record.rollup import roll_up_engagement
 from tracker.status import Channel, Step
 from tracker.store.database import Database
-from workers.chains import CHAINED_STEPS
 from workers.checks.base import checks_of
 from workers.gateways import base as gateways
 from workers.gateways.throttle import UnlimitedThrottle
@@ -85,8 +84,8 @@ def do(
             at_gateway.engage(context, gateway)
         case _:
             pytest.fail(f"{step} has no step function")
-    if step in CHAINED_STEPS[:-1]:
-        return NextStep(CHAINED_STEPS[CHAINED_STEPS.index(step) + 1])
+    if step in CHECK_CHAIN[:-1]:
+        return NextStep(CHECK_CHAIN[CHECK_CHAIN.index(step) + 1])
     return following or next_step(database, batch, completed=step)
 
 

@@ -8,10 +8,11 @@ import pytest
 
 from tests.support.factory import READY, Plan, in_gateway, make_batch, move
 from tests.support.task_loop import TaskLoop
+from tracker.queries.next_step import CHECK_CHAIN
 from tracker.record.catalog import Batch
 from tracker.status import Step
 from tracker.store.database import Database
-from workers.chains import CHAINED_STEPS, StepArguments
+from workers.chains import StepArguments
 from workers.gateways.base import GatewayUnavailable
 from workers.queues import task_name
 from workers.services.base import ServiceUnavailable
@@ -21,7 +22,7 @@ from workers.transient import (
     compute_backoff,
 )
 
-CHAIN = [task_name(step) for step in CHAINED_STEPS]
+CHAIN = [task_name(step) for step in CHECK_CHAIN]
 
 
 @pytest.mark.parametrize(("count", "longest"), [(0, 1), (1, 2), (3, 8), (5, 30), (1_000_000, 30)])
@@ -85,12 +86,12 @@ def test_a_one_off_task_leaves_an_unavailable_gateway_to_the_batch_s_own_task(
     assert loop.errors == []
 
 
-@pytest.mark.parametrize("step", CHAINED_STEPS)
+@pytest.mark.parametrize("step", CHECK_CHAIN)
 def test_the_steps_before_the_gateway_are_a_chain_from_wherever_it_begins(
     database: Database, loop: TaskLoop, step: Step
 ) -> None:
     batch = make_batch(database)
-    for earlier in CHAINED_STEPS[: CHAINED_STEPS.index(step)]:
+    for earlier in CHECK_CHAIN[: CHECK_CHAIN.index(step)]:
         loop.enqueue(batch, earlier)
         loop.run_next()
         loop.queue.clear()
@@ -102,7 +103,7 @@ def test_the_steps_before_the_gateway_are_a_chain_from_wherever_it_begins(
         assert [task.name, *task.chain] == CHAIN[CHAIN.index(task.name) :]
         assert f"'name': '{batch.campaign.name}'" in task.request["kwargsrepr"]
         loop.run_next()
-    assert names == CHAIN[CHAINED_STEPS.index(step) :]
+    assert names == CHAIN[CHECK_CHAIN.index(step) :]
     assert [task.name for task in loop.queue] == [task_name(Step.SUBMIT)]
 
 

@@ -1,14 +1,15 @@
 """Decide the next step of a batch from the record alone.
 
 A task carries no state. After each step, and in the sweep, the next step is derived from the
-batch's tallies, its due times and its open segments. A repeated or lost task can therefore neither
-fork nor break the chain of steps.
+batch's tallies, its due times, its recorded check steps and their open segments. A repeated or
+lost task can therefore neither fork nor break the chain of steps.
 
 This module is the only place that decides it. `decide_step` is a pure function of what was read
 for one batch. `has_next_step` is the same decision as an SQL condition, for queries that look at
 many batches. A test holds the two against each other for every state of a batch.
 """
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -23,7 +24,7 @@ from tracker.status import IN_PROGRESS_STATUSES, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, campaigns
 from tracker.store.schema.messages import messages, tallies, transitions
-from tracker.store.schema.work import parts
+from tracker.store.schema.work import parts, steps
 
 MIN_POLL_INTERVAL = timedelta(seconds=1)
 """Shortest real time between two polls of a gateway for the same batch; limits the polling load."""
@@ -32,7 +33,10 @@ MAX_COUNTDOWN = timedelta(minutes=1)
 """Longest real time that a task waits in a worker. Longer waits are left to the sweep."""
 
 CHECK_CHAIN = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
-"""Steps that process queued messages, in their order."""
+"""Steps that process queued messages, in their order: two check steps, and dispatch."""
+
+CHECK_STEPS = CHECK_CHAIN[:-1]
+"""Steps that must be done with a whole batch before any message of it is dispatched."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class BatchState:
     Attributes:
         occupied: the (status, attempt) pairs that hold at least one message of the batch.
         attempts: number of attempts that the campaign allows.
-        segmented_steps: steps that were begun on segments of the batch and aren't complete.
+        completed_checks: check steps that are done with the whole batch.
         retry_due_at: when soft-bounced messages may be submitted again; None for at once.
         receipts_due_at: when the gateway may have receipts; None if none are expected.
         engagement_due_at: when the gateway may have engagement; None if none is expected.
@@ -76,7 +80,7 @@ class BatchState:
 
     occupied: Collection[tuple[Status, int]]
     attempts: int
-    segmented_steps: Collection[Step] = frozenset()
+    completed_checks: Collection[Step] = frozenset()
     retry_due_at: Instant | None = None
     receipts_due_at: Instant | None = None
     engagement_due_at: Instant | None = None
@@ -97,12 +101,12 @@ class BatchState:
 def decide_step(state: BatchState) -> DueStep | None:
     """Return the step that a batch needs next, or None when the batch has settled.
 
-    Queued messages come first: a step that was begun on segments of them continues, else the check
-    steps start over. Then comes submission. Otherwise the step with the earliest due time is next.
+    Queued messages come first: they need the first check step that isn't done with the whole batch,
+    or dispatch. Then comes submission. Otherwise the step with the earliest due time is next.
     """
     if Status.QUEUED in state.statuses:
-        begun = (step for step in CHECK_CHAIN if step in state.segmented_steps)
-        return DueStep(next(begun, CHECK_CHAIN[0]))
+        remaining = (step for step in CHECK_STEPS if step not in state.completed_checks)
+        return DueStep(next(remaining, Step.DISPATCH))
     can_retry_now = state.has_retries and state.retry_due_at is None
     if Status.ABOUT_TO_BE_SENT in state.statuses or can_retry_now:
         return DueStep(Step.SUBMIT)
@@ -240,19 +244,39 @@ def read_batch_state(connection: Connection, batch: Batch) -> BatchState:
         engagement_due_at=rows[0].engagement_due_at,
     )
     if Status.QUEUED in state.statuses:
-        return replace(state, segmented_steps=_read_segmented_steps(connection, batch))
+        completed_checks = read_completed_checks(
+            connection, batch.campaign.id, batch.batch, batch.batch
+        )
+        return replace(state, completed_checks=completed_checks[batch.batch])
     if state.has_retries and batch.campaign.retry_after:
         return replace(state, retry_due_at=_read_retry_due_time(connection, batch))
     return state
 
 
-def _read_segmented_steps(connection: Connection, batch: Batch) -> frozenset[Step]:
-    query = sa.select(parts.c.step).where(
-        parts.c.campaign_id == batch.campaign.id,
-        parts.c.batch == batch.batch,
+def read_completed_checks(
+    connection: Connection, campaign_id: int, first_batch: int, last_batch: int
+) -> defaultdict[int, set[Step]]:
+    """Return by batch the check steps that are recorded and have no open segments."""
+    is_open = sa.exists().where(
+        parts.c.campaign_id == steps.c.campaign_id,
+        parts.c.batch == steps.c.batch,
+        parts.c.step == steps.c.step,
         parts.c.ended_at.is_(None),
     )
-    return frozenset(Step(step) for step in connection.scalars(query))
+    query = (
+        sa.select(steps.c.batch, steps.c.step)
+        .where(
+            steps.c.campaign_id == campaign_id,
+            steps.c.batch.between(first_batch, last_batch),
+            steps.c.step.in_(CHECK_STEPS),
+            ~is_open,
+        )
+        .distinct()
+    )
+    completed: defaultdict[int, set[Step]] = defaultdict(set)
+    for batch, step in connection.execute(query):
+        completed[batch].add(Step(step))
+    return completed
 
 
 def _read_retry_due_time(connection: Connection, batch: Batch) -> Instant | None:

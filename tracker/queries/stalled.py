@@ -14,13 +14,19 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_real_seconds, to_run_microseconds
-from tracker.queries.next_step import BatchState, decide_step, has_next_step
+from tracker.queries.next_step import (
+    CHECK_CHAIN,
+    BatchState,
+    decide_step,
+    has_next_step,
+    read_completed_checks,
+)
 from tracker.record.catalog import Campaign, load_campaigns
 from tracker.status import Status, Step, is_settled
 from tracker.store.schema import catalog as catalog_tables
 from tracker.store.schema.catalog import batches, runs
 from tracker.store.schema.messages import tallies
-from tracker.store.schema.work import parts, recoveries, reports
+from tracker.store.schema.work import recoveries, reports
 
 STALLED_AFTER = timedelta(minutes=2)
 """Real time without progress after which a batch counts as stalled. A task may take as long, or
@@ -33,7 +39,10 @@ them."""
 MAX_BATCHES_PER_CAMPAIGN = 10_000
 """Batches of one campaign that are searched."""
 
-STATUS_BY_STEP = {Step.SUPPRESS: Status.QUEUED, Step.SUBMIT: Status.ABOUT_TO_BE_SENT}
+STATUS_BY_STEP = {
+    **dict.fromkeys(CHECK_CHAIN, Status.QUEUED),
+    Step.SUBMIT: Status.ABOUT_TO_BE_SENT,
+}
 """The status of the messages that wait in a queue for a step."""
 
 
@@ -141,12 +150,12 @@ def _find_idle_batches_of(
     if not rows:
         return []
     counts_by_batch = _read_counts(connection, campaign, rows[0].batch, rows[-1].batch)
-    segmented_steps = _read_segmented_steps(connection, campaign)
+    completed_checks = read_completed_checks(connection, campaign.id, rows[0].batch, rows[-1].batch)
     requeue_counts = _read_requeue_counts(connection, campaign)
     idle = []
     for row in rows:
         counts = counts_by_batch[row.batch]
-        due_step = decide_step(_make_state(campaign, row, counts, segmented_steps[row.batch]))
+        due_step = decide_step(_make_state(campaign, row, counts, completed_checks[row.batch]))
         if due_step is None:
             continue
         idle_since = max(row.touched_at, due_step.due_at or row.touched_at)
@@ -171,7 +180,7 @@ def _make_state(
     campaign: Campaign,
     row: _UntouchedBatch,
     counts: Counter[tuple[Status, int]],
-    segmented_steps: Collection[Step],
+    completed_checks: Collection[Step],
 ) -> BatchState:
     # A soft bounce is no later than the step that recorded it, so this is the latest due time. The
     # exact one is in the transitions, which are too many to read here.
@@ -179,7 +188,7 @@ def _make_state(
     return BatchState(
         occupied=counts,
         attempts=campaign.attempts,
-        segmented_steps=segmented_steps,
+        completed_checks=completed_checks,
         retry_due_at=retry_due_at,
         receipts_due_at=row.receipts_due_at,
         engagement_due_at=row.engagement_due_at,
@@ -234,17 +243,6 @@ def _count_pending(counts: Counter[tuple[Status, int]], attempts: int) -> Counte
     return pending
 
 
-def _read_segmented_steps(connection: Connection, campaign: Campaign) -> Mapping[int, set[Step]]:
-    """Return by batch the steps that were begun on segments of it and aren't complete."""
-    steps: defaultdict[int, set[Step]] = defaultdict(set)
-    query = sa.select(parts.c.batch, parts.c.step).where(
-        parts.c.campaign_id == campaign.id, parts.c.ended_at.is_(None)
-    )
-    for batch, step in connection.execute(query):
-        steps[batch].add(Step(step))
-    return steps
-
-
 def _read_requeue_counts(
     connection: Connection, campaign: Campaign
 ) -> dict[tuple[int, Instant], int]:
@@ -267,14 +265,15 @@ def _exclude_queued_batches(
     if not _has_progress_since(connection, campaign, _idle_cutoff(campaign, idle_for)):
         return list(idle)
     last_done = {
-        step: _find_last_batch_without(connection, campaign, status)
-        for step, status in STATUS_BY_STEP.items()
+        status: _find_last_batch_without(connection, campaign, status)
+        for status in set(STATUS_BY_STEP.values())
     }
 
     def is_queued(batch: StalledBatch) -> bool:
-        if STATUS_BY_STEP.get(batch.step) not in batch.pending_by_status:
+        status = STATUS_BY_STEP.get(batch.step)
+        if status is None or status not in batch.pending_by_status:
             return False  # retries, receipts and engagement come back at a time of their own
-        overtaker = last_done[batch.step]
+        overtaker = last_done[status]
         is_overtaken = overtaker is not None and overtaker >= batch.batch
         return not is_overtaken or campaign.gateway_rate is not None
 

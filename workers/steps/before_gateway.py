@@ -11,20 +11,18 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_datetime
-from tracker.queries.next_step import batch_conditions
+from tracker.queries.next_step import CHECK_STEPS, batch_conditions, read_completed_checks
 from tracker.record import allowance
 from tracker.record.catalog import Batch
 from tracker.record.journal import QUEUED_STATE, Entry, Move, State
 from tracker.status import Reason, Status, Step
 from tracker.store.schema.messages import messages
-from tracker.store.schema.work import steps
 from tracker.text import format_fields
 from workers.candidates import load_candidates
-from workers.checks.base import CHECK_STEPS, Check, judge_candidates
+from workers.checks.base import Check, judge_candidates
 from workers.services.base import ServiceName, Services, call_service
 from workers.services.handlers import find_handler
 from workers.steps.context import StepContext
-from workers.steps.segments import load_bisected_steps
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +82,7 @@ def dispatch(context: StepContext, services: Services) -> None:
         ServiceUnavailable: the handler is unavailable, and a retry follows.
     """
     started_at = context.now()
-    if _find_unjudged_step(context) is not None:
+    if not _is_judged(context):
         return
     unprepared, reason = _find_unprepared_messages(context, services)
     with context.entry(Step.DISPATCH, started_at=started_at) as written:
@@ -137,19 +135,12 @@ def _find_limited_messages(
     return {number for number, count in counts.items() if count >= limit}
 
 
-def _find_unjudged_step(context: StepContext) -> Step | None:
-    """Return the first check step that isn't done with the whole batch."""
-    done = _load_completed_steps(context)
-    return next((step for step in CHECK_STEPS if step not in done), None)
-
-
-def _load_completed_steps(context: StepContext) -> set[str]:
-    """Return the recorded steps of the batch, without those that have open segments."""
-    query = sa.select(steps.c.step).where(
-        steps.c.campaign_id == context.campaign.id, steps.c.batch == context.batch.batch
-    )
+def _is_judged(context: StepContext) -> bool:
+    """Return whether the check steps are done with the whole batch."""
+    campaign_id, batch = context.campaign.id, context.batch.batch
     with context.database.read() as connection:
-        return set(connection.scalars(query)) - load_bisected_steps(connection, context.batch)
+        completed = read_completed_checks(connection, campaign_id, batch, batch)
+    return completed[batch].issuperset(CHECK_STEPS)
 
 
 def _exclude(

@@ -137,13 +137,3 @@ class SegmentStore:
     def _open_conditions(self, first: int | None = None) -> tuple[sa.ColumnElement[bool], ...]:
         conditions = (*self._conditions(), parts.c.ended_at.is_(None))
         return conditions if first is None else (*conditions, parts.c.first == first)
-
-
-def load_bisected_steps(connection: Connection, batch: Batch) -> set[str]:
-    """Return the steps that have open segments in a batch."""
-    query = sa.select(parts.c.step).where(
-        parts.c.campaign_id == batch.campaign.id,
-        parts.c.batch == batch.batch,
-        parts.c.ended_at.is_(None),
-    )
-    return set(connection.scalars(query))

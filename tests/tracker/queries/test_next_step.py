@@ -21,6 +21,7 @@ from tests.support.factory import (
 from tracker.clock import Instant, from_seconds, to_microseconds
 from tracker.queries.next_step import (
     CHECK_CHAIN,
+    CHECK_STEPS,
     MAX_COUNTDOWN,
     MIN_POLL_INTERVAL,
     BatchState,
@@ -38,7 +39,7 @@ from tracker.status import SENT_STATUSES, Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, gateways, runs
 from tracker.store.schema.messages import NO_REASON, messages, tallies, transitions
-from tracker.store.schema.work import parts
+from tracker.store.schema.work import parts, steps
 
 ATTEMPTS = 3
 HOUR = to_microseconds(timedelta(hours=1))
@@ -61,13 +62,28 @@ DUE = (None, TOUCHED + HOUR, HOUR)
 
 
 @dataclass(frozen=True)
+class Checks:
+    """The recorded check steps of a batch, and those that have open segments."""
+
+    recorded: tuple[Step, ...] = ()
+    segmented: tuple[Step, ...] = ()
+
+
+CHECKS = [
+    Checks(recorded, segmented)
+    for recorded in ((), CHECK_STEPS[:1], CHECK_STEPS)
+    for segmented in ((), *((step,) for step in CHECK_CHAIN))
+]
+
+
+@dataclass(frozen=True)
 class Case:
     """A batch's state by which its next step is decided."""
 
     occupied: tuple[tuple[Status, int], ...]
     receipts_due: int | None
     engagement_due: int | None
-    segmented_step: Step | None
+    checks: "Checks"
     retry_after: int
 
     def state(self, now: Instant) -> BatchState:
@@ -81,7 +97,7 @@ class Case:
         return BatchState(
             occupied=frozenset(self.occupied),
             attempts=ATTEMPTS,
-            segmented_steps=frozenset(filter(None, [self.segmented_step])),
+            completed_checks={*self.checks.recorded} - {*self.checks.segmented},
             retry_due_at=retry_due_at if needs_retry_time else None,
             receipts_due_at=None if self.receipts_due is None else now + self.receipts_due,
             engagement_due_at=None if self.engagement_due is None else now + self.engagement_due,
@@ -91,11 +107,11 @@ class Case:
 def cases(retry_after: int) -> list[Case]:
     """Every combination that matters; a retry delay does so only where something soft-bounced."""
     return [
-        Case(occupied, receipts_due, engagement_due, segmented_step, retry_after)
+        Case(occupied, receipts_due, engagement_due, checks, retry_after)
         for occupied in OCCUPIED
         if not retry_after or any(status is Status.SOFT_BOUNCED for status, _ in occupied)
         for receipts_due, engagement_due in product(DUE, repeat=2)
-        for segmented_step in ((None, *CHECK_CHAIN) if (Status.QUEUED, 0) in occupied else (None,))
+        for checks in (CHECKS if (Status.QUEUED, 0) in occupied else [Checks()])
     ]
 
 
@@ -139,7 +155,7 @@ def insert_cases(
 ) -> None:
     """Record each case as a batch of two messages, without the journal, which would take minutes."""
     rows: dict[sa.Table, list[dict[str, object]]] = {
-        table: [] for table in (batches, messages, transitions, tallies, parts)
+        table: [] for table in (batches, messages, transitions, tallies, steps, parts)
     }
     for batch, case in enumerate(known):
         key = {"campaign_id": campaign.id, "batch": batch}
@@ -171,10 +187,10 @@ def insert_cases(
                 rows[transitions].append(
                     {**message, "previous": Status.IN_GATEWAY, "at": now + TOUCHED, "step_id": 1}
                 )
-        if case.segmented_step:
-            rows[parts].append(
-                {**key, "step": case.segmented_step, "first": 2 * batch, "size": 2, "tries": 1}
-            )
+        written = {"worker": "test", "started_at": now, "finished_at": now, "moved": 0}
+        rows[steps] += [{**key, **written, "step": step} for step in case.checks.recorded]
+        segment = {"first": 2 * batch, "size": 2, "tries": 1}
+        rows[parts] += [{**key, **segment, "step": step} for step in case.checks.segmented]
     for table, values in rows.items():
         if values:
             connection.execute(sa.insert(table), values)
@@ -186,9 +202,19 @@ def insert_cases(
         pytest.param({}, None, id="no messages"),
         pytest.param({"occupied": [(Status.QUEUED, 0)]}, DueStep(Step.SUPPRESS), id="queued"),
         pytest.param(
-            {"occupied": [(Status.QUEUED, 0)], "segmented_steps": [Step.DISPATCH, Step.VALIDATE]},
+            {"occupied": [(Status.QUEUED, 0)], "completed_checks": [Step.SUPPRESS]},
             DueStep(Step.VALIDATE),
-            id="queued, segmented",
+            id="queued, suppress done",
+        ),
+        pytest.param(
+            {"occupied": [(Status.QUEUED, 0)], "completed_checks": [Step.VALIDATE]},
+            DueStep(Step.SUPPRESS),
+            id="queued, suppress not done",
+        ),
+        pytest.param(
+            {"occupied": [(Status.QUEUED, 0)], "completed_checks": CHECK_STEPS},
+            DueStep(Step.DISPATCH),
+            id="queued, checks done",
         ),
         pytest.param(
             {"occupied": [(Status.QUEUED, 0), (Status.ABOUT_TO_BE_SENT, 0)], "receipts_due_at": 1},
