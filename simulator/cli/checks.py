@@ -1,12 +1,12 @@
-"""``sendtrace checks``: the commands for those who write rules."""
+"""The command group `sendtrace checks`, for rule developers."""
 
 import csv
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -31,20 +31,24 @@ app.command("diff")(workers_cli.diff_rules)
 @app.command("try")
 @exit_on_error
 def try_scenario(
-    scenario: Annotated[Path, typer.Option(metavar="SCENARIO.toml", help="Whom to judge.")],
+    scenario: Annotated[
+        Path, typer.Option(metavar="SCENARIO.toml", help="The scenario whose customers are judged.")
+    ],
     audience: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Instead of the scenario's customers.")
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Customers to judge instead of the scenario's."),
     ] = None,
     verdicts: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Write each customer's verdict there.")
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Write the verdict on each customer to this file."),
     ] = None,
     format: FormatOption = RowFormat.TABLE,
 ) -> None:
-    """Have all checks judge a scenario's customers, with nothing sent and nothing stored.
+    """Judge a scenario's customers with all checks; send and store nothing.
 
-    Each customer is judged as they stand before the first campaign: what one campaign changes for
-    the next (bounces, message limit) is not played, and no reason of the hand-over is given
-    (out_of_credit, handler_not_found, timeout of a handler).
+    All customers are judged as they are before the first campaign. Bounces and message limits from
+    one campaign to the next are not simulated. Reasons that only the step dispatch gives are left
+    out: out_of_credit, handler_not_found and the timeout of a handler.
 
     Examples: sendtrace checks try --scenario scenarios/demo.toml ·
     sendtrace checks try --scenario sale.toml --audience customers.csv --verdicts verdicts.csv
@@ -57,45 +61,55 @@ def try_scenario(
     counts: Counter[tuple[str, str]] = Counter()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sendtrace-")))
-        write = _open_verdict_writer(stack, verdicts)
+        write_verdict = stack.enter_context(_open_verdict_writer(verdicts))
         for campaign, customer_id, reason in judge_customers(parsed, folder, print_note):
             verdict = format_verdict(reason)
             counts[campaign, verdict] += 1
-            write(campaign, customer_id, verdict)
+            write_verdict(campaign, customer_id, verdict)
     order = [campaign.name for campaign in parsed.campaigns]
     rows: list[Row] = [
         {"campaign": campaign, "verdict": verdict, "customers": count}
         for (campaign, verdict), count in sorted(
-            counts.items(), key=lambda each: (order.index(each[0][0]), -each[1])
+            counts.items(), key=lambda item: (order.index(item[0][0]), -item[1])
         )
     ]
     print_rows(rows, ("campaign", "verdict", "customers"), format)
 
 
-def _open_verdict_writer(stack: ExitStack, file: Path | None) -> Any:
-    """What writes a line of the file of verdicts, if one is wanted."""
+@contextmanager
+def _open_verdict_writer(file: Path | None) -> Iterator[Callable[[str, str, str], None]]:
+    """Yield a function that writes a line (campaign, customer id, verdict), if there is a file."""
     if file is None:
-        return lambda *_: None
+        yield lambda *_: None
+        return
     try:
-        opened = stack.enter_context(file.open("w", encoding="utf-8", newline=""))
+        stream = file.open("w", encoding="utf-8", newline="")
     except OSError as error:
-        raise UsageError(f"--verdicts {file}: can't be written: {error.strerror}") from None
-    writer = csv.writer(opened)
-    writer.writerow(("campaign", "customer_id", "verdict"))
-    return lambda *cells: writer.writerow(cells)
+        raise UsageError(f"--verdicts {file}: can't write: {error.strerror}") from None
+    with stream:
+        writer = csv.writer(stream)
+        writer.writerow(("campaign", "customer_id", "verdict"))
+
+        def write_verdict(campaign: str, customer_id: str, verdict: str) -> None:
+            writer.writerow((campaign, customer_id, verdict))
+
+        yield write_verdict
 
 
 @app.command()
 @exit_on_error
 def coverage(
     scenarios: Annotated[
-        list[Path], typer.Argument(metavar="SCENARIO.toml…", help="Scenarios to look at.")
+        list[Path], typer.Argument(metavar="SCENARIO.toml…", help="The scenarios.")
     ],
     format: FormatOption = RowFormat.TABLE,
 ) -> None:
-    """Tell which reasons scenarios reach, from their predictions: nothing is run.
+    """Show how many messages of each scenario are predicted to be Not Sent for each reason.
 
-    Example: sendtrace checks coverage scenarios/*.toml
+    Nothing is run.
+
+    Examples: sendtrace checks coverage scenarios/*.toml ·
+    sendtrace checks coverage sale.toml --format csv
     """
     from simulator.oracle.coverage import (
         LEADING_COLUMNS,
@@ -106,16 +120,17 @@ def coverage(
 
     parsed = {path: load_scenario(path) for path in scenarios}
     reached = {
-        name: count_predicted_reasons(each) for name, each in scenarios_by_column(parsed).items()
+        name: count_predicted_reasons(named) for name, named in scenarios_by_column(parsed).items()
     }
     rows = list(_build_coverage_rows(reached))
     print_rows(rows, (*LEADING_COLUMNS, *reached), format)
     if format is RowFormat.TABLE:
-        count = sum(any(each[reason] for each in reached.values()) for reason in Reason)
+        count = sum(any(counts[reason] for counts in reached.values()) for reason in Reason)
         print(f"\n{count} of {len(Reason)} reasons are reached")
 
 
 def _build_coverage_rows(reached: dict[str, Counter[Reason]]) -> Iterator[Row]:
-    for reason in sorted(Reason, key=lambda each: (each.category, each)):
-        counts = {name: each[reason] for name, each in reached.items()}
-        yield {"category": reason.category.value, "reason": reason.slug, **counts}
+    for reason in sorted(Reason, key=lambda reason: (reason.category, reason)):
+        row: dict[str, object] = {"category": reason.category.value, "reason": reason.slug}
+        row.update((name, counts[reason]) for name, counts in reached.items())
+        yield row

@@ -17,8 +17,7 @@ from tracker.status import Reason
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from workers.checks.base import all_checks
-from workers.rules.rejudge import MESSAGES_PER_CHUNK, CheckErrors, Rules, verdicts
-from workers.services.base import load_services_factory
+from workers.rules.rejudge import MESSAGES_PER_CHUNK, CheckErrors, Rules, judge_messages
 
 
 def judge_customers(
@@ -42,15 +41,12 @@ def judge_customers(
         for loaded in run.campaigns:
             campaign = loaded.campaign
             rules = Rules(campaign=campaign, checks=checks)
-            services = load_services_factory(campaign.services_kind)(
-                campaign.services_settings, database
-            )
             for first in range(0, loaded.size, MESSAGES_PER_CHUNK):
                 ids = _read_customer_ids(database, campaign.audience_id, first)
                 now = campaign.clock.now()
-                stopped = verdicts(database, rules, services, list(ids), now, troubles)
+                blocked = judge_messages(database, rules, list(ids), now, troubles)
                 for number, customer_id in ids.items():
-                    yield campaign.name, customer_id, stopped.get(number)
+                    yield campaign.name, customer_id, blocked.get(number)
         for line in troubles.format_lines():
             say(line)
 

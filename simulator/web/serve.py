@@ -23,7 +23,7 @@ from tracker.web.server import bind_socket, check_address, serve, socket_url
 from workers.chains import StepArguments, enqueue_step
 from workers.checks.base import all_checks
 from workers.queues import QUEUES, task_name
-from workers.rules.explain import explain
+from workers.rules.explain import build_explanation
 from workers.rules.rejudge import Rules
 from workers.upkeep.presence import WorkerListener
 
@@ -73,7 +73,7 @@ def open_monitoring(database: Database, settings: Settings) -> Iterator[Monitori
 
 def _explain_checks(database: Database, campaign: Campaign, number: int) -> Sequence[CheckVerdict]:
     rules = Rules(campaign=campaign, checks=all_checks())
-    return explain(database, rules, number, campaign.clock.now()).verdicts
+    return build_explanation(database, rules, number, campaign.clock.now()).verdicts
 
 
 def _make_notifier(database: Database, app: Celery) -> NotifyWorkers:

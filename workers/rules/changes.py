@@ -1,4 +1,4 @@
-"""Changes of the rules that somebody wants to try: other settings, checks left out or added."""
+"""Apply changes to rules for a trial: other settings, and checks left out or added."""
 
 import os
 import re
@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import EntryPoint
-from typing import Any
 
 from tracker.errors import UsageError
 from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
@@ -22,97 +21,124 @@ from workers.rules.rejudge import Rules
 def apply_rule_changes(
     rules: Rules, *, settings: Sequence[str], without: Sequence[str], extra: Sequence[str]
 ) -> Rules:
-    """Other rules: ``settings`` like "message_limit.count=2", ``without`` names of checks, and
-    ``extra`` like "module:function". :exc:`UsageError` where one of them makes no sense."""
+    """Return changed rules.
+
+    Args:
+        rules: the rules to start from.
+        settings: changed settings, such as "message_limit.count=2".
+        without: names of checks to leave out.
+        extra: checks to add, such as "acme_rules:left_alone".
+
+    Raises:
+        UsageError: a setting, name or reference is wrong. The message names its option.
+    """
     campaign = rules.campaign
-    for each in settings:
-        campaign = _apply_setting(campaign, each)
+    for setting in settings:
+        campaign = _apply_setting(campaign, setting)
     names = [check.name for check in rules.checks]
     for name in without:
         if name not in names:
-            raise UsageError(
-                f"--without {name}: there is no such check{suggest_similar(name, names)}"
-            )
+            raise UsageError(f"--without {name}: unknown check{suggest_similar(name, names)}")
     checks = {check.name: check for check in rules.checks if check.name not in without}
-    for place in extra:
-        added = _import_check(place)
+    for reference in extra:
+        added = _import_check(reference)
         if added.name in checks:
             raise UsageError(
-                f"--with {place}: there is a check {added.name} already; leave that out with"
-                f" --without {added.name}"
+                f"--with {reference}: check {added.name} exists already; leave the other one out"
+                f" with --without {added.name}"
             )
         checks[added.name] = added
     return Rules(campaign=campaign, checks=sort_checks(checks.values()))
 
 
 def find_ineffective_settings(rules: Rules, settings: Sequence[str]) -> list[str]:
-    """What was set, and changes nothing: a sentence each."""
+    """Return a sentence for each setting that has no effect on the changed rules."""
     if rules.campaign.organization.message_limit is not None:
         return []
     return [
-        f"--set {each} changes nothing: there is no message limit; add message_limit.count=N"
-        for each in settings
-        if each.startswith("message_limit.days=")
+        f"--set {setting} has no effect without a message limit; add --set message_limit.count=N"
+        for setting in settings
+        if setting.startswith("message_limit.days=")
     ]
 
 
-def _make_number_parser(most: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        digits = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
-        if not (digits and 1 <= int(text) <= most):
-            raise ValueError(f"expected a whole number from 1 to {most:,}")
-        return int(text)
-
-    return read
+def _parse_integer(text: str, maximum: int) -> int:
+    is_short_number = text.isascii() and text.isdecimal() and len(text) <= len(str(maximum))
+    if not (is_short_number and 1 <= int(text) <= maximum):
+        raise ValueError(f"expected an integer from 1 to {maximum:,}")
+    return int(text)
 
 
-def _parse_boolean(text: str) -> bool:
+def _set_enabled(campaign: Campaign, text: str) -> Campaign:
     if text not in ("true", "false"):
         raise ValueError("expected true or false")
-    return text == "true"
+    organization = replace(campaign.organization, enabled=text == "true")
+    return replace(campaign, organization=organization)
 
 
-def _parse_requirements(text: str) -> tuple[str, ...]:
-    return validate_requirements(each for each in text.split(",") if each)
+def _set_message_limit(campaign: Campaign, text: str) -> Campaign:
+    limit = _parse_integer(text, MAX_MESSAGE_LIMIT)
+    organization = replace(campaign.organization, message_limit=limit)
+    return replace(campaign, organization=organization)
 
 
-CHANGEABLE_SETTINGS: Mapping[str, tuple[str, Any]] = {
-    "enabled": ("organization.enabled", _parse_boolean),
-    "message_limit.count": ("organization.message_limit", _make_number_parser(MAX_MESSAGE_LIMIT)),
-    "message_limit.days": (
-        "organization.message_limit_days",
-        _make_number_parser(MAX_MESSAGE_LIMIT_DAYS),
-    ),
-    "hard_bounce_limit": ("organization.hard_bounce_limit", _make_number_parser(MAX_BOUNCE_LIMIT)),
-    "soft_bounce_limit": ("organization.soft_bounce_limit", _make_number_parser(MAX_BOUNCE_LIMIT)),
-    "sender": ("sender", str),
-    "requires": ("requires", _parse_requirements),
+def _set_message_limit_days(campaign: Campaign, text: str) -> Campaign:
+    days = _parse_integer(text, MAX_MESSAGE_LIMIT_DAYS)
+    organization = replace(campaign.organization, message_limit_days=days)
+    return replace(campaign, organization=organization)
+
+
+def _set_hard_bounce_limit(campaign: Campaign, text: str) -> Campaign:
+    limit = _parse_integer(text, MAX_BOUNCE_LIMIT)
+    organization = replace(campaign.organization, hard_bounce_limit=limit)
+    return replace(campaign, organization=organization)
+
+
+def _set_soft_bounce_limit(campaign: Campaign, text: str) -> Campaign:
+    limit = _parse_integer(text, MAX_BOUNCE_LIMIT)
+    organization = replace(campaign.organization, soft_bounce_limit=limit)
+    return replace(campaign, organization=organization)
+
+
+def _set_sender(campaign: Campaign, text: str) -> Campaign:
+    return replace(campaign, sender=text)
+
+
+def _set_requires(campaign: Campaign, text: str) -> Campaign:
+    requires = validate_requirements(name for name in text.split(",") if name)
+    return replace(campaign, requires=requires)
+
+
+CHANGEABLE_SETTINGS: Mapping[str, Callable[[Campaign, str], Campaign]] = {
+    "enabled": _set_enabled,
+    "message_limit.count": _set_message_limit,
+    "message_limit.days": _set_message_limit_days,
+    "hard_bounce_limit": _set_hard_bounce_limit,
+    "soft_bounce_limit": _set_soft_bounce_limit,
+    "sender": _set_sender,
+    "requires": _set_requires,
 }
-"""What ``--set`` can change: where it stands, and how it is read."""
+"""What `--set` can change, by key. Each function raises `ValueError` for a wrong value."""
 
 
-def _apply_setting(campaign: Campaign, text: str) -> Campaign:
-    key, equals, value = text.partition("=")
+def _apply_setting(campaign: Campaign, setting: str) -> Campaign:
+    key, equals, value = setting.partition("=")
     if key not in CHANGEABLE_SETTINGS:
-        raise UsageError(
-            f"--set {text}: unknown key {key!r}{suggest_similar(key, [*CHANGEABLE_SETTINGS])}"
-        )
+        similar = suggest_similar(key, [*CHANGEABLE_SETTINGS])
+        raise UsageError(f"--set {setting}: unknown key {key!r}{similar}")
     if not equals:
-        raise UsageError(f"--set {text}: expected {key}=VALUE")
-    path, read = CHANGEABLE_SETTINGS[key]
+        raise UsageError(f"--set {setting}: missing value; expected {key}=VALUE")
     try:
-        read_value = read(value)
+        return CHANGEABLE_SETTINGS[key](campaign, value)
     except ValueError as error:
-        raise UsageError(f"--set {text}: {error}") from None
-    part, _, name = path.rpartition(".")
-    if not part:
-        return replace(campaign, **{name: read_value})
-    return replace(campaign, organization=replace(campaign.organization, **{name: read_value}))
+        raise UsageError(f"--set {setting}: {error}") from None
 
 
-def _import_check(place: str) -> Check:
-    if re.fullmatch(r"[\w.]+:[\w.]+", place) is None:
-        raise UsageError(f"--with {place}: expected MODULE:FUNCTION, as in acme_rules:left_alone")
-    if os.getcwd() not in sys.path:  # as with python -m, also where a script started us
+def _import_check(reference: str) -> Check:
+    source = f"--with {reference}"
+    if re.fullmatch(r"[\w.]+:[\w.]+", reference) is None:
+        raise UsageError(f"{source}: expected MODULE:FUNCTION, such as acme_rules:left_alone")
+    # Modules in the current folder are found too, as with `python -m`.
+    if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    return load_check(EntryPoint(place, place, PluginGroup.CHECKS), source=f"--with {place}")
+    return load_check(EntryPoint(reference, reference, PluginGroup.CHECKS), source=source)

@@ -1,4 +1,4 @@
-"""The commands for those who write rules, as far as the record is all they need."""
+"""Commands for rule developers that need only the database: list, explain, diff."""
 
 import json
 import sys
@@ -14,10 +14,10 @@ from tracker.status import Reason
 from tracker.text import escape_control_characters, pluralize
 from workers.checks.base import all_checks
 from workers.rules.changes import apply_rule_changes, find_ineffective_settings
-from workers.rules.explain import Explanation, explain, find_message_number
+from workers.rules.explain import Explanation, build_explanation, find_message_number
 from workers.rules.rejudge import Rules, VerdictDiff, compare_rules
 
-FormatOption = Annotated[RowFormat, typer.Option("--format", help="How to print it.")]
+FormatOption = Annotated[RowFormat, typer.Option("--format", help="The output format.")]
 CampaignOption = Annotated[
     str, typer.Option("--campaign", metavar="NAME", help="A recorded campaign.")
 ]
@@ -25,9 +25,9 @@ CampaignOption = Annotated[
 
 @exit_on_error
 def list_checks(format: FormatOption = RowFormat.TABLE) -> None:
-    """List the installed checks in the order in which they are asked.
+    """List the installed checks in the order in which they run.
 
-    Example: sendtrace checks list --format csv
+    Examples: sendtrace checks list · sendtrace checks list --format csv
     """
     rows: list[Row] = [
         {
@@ -47,28 +47,34 @@ def list_checks(format: FormatOption = RowFormat.TABLE) -> None:
 def explain_message(
     campaign: CampaignOption,
     customer: Annotated[
-        str | None, typer.Option("--customer", metavar="ID", help="A customer of its audience.")
+        str | None, typer.Option("--customer", metavar="ID", help="The customer's id.")
     ] = None,
     message: Annotated[
-        int | None, typer.Option("--message", metavar="NUMBER", help="Or the message's number.")
+        int | None,
+        typer.Option(
+            "--message", metavar="NUMBER", help="The message number, instead of --customer."
+        ),
     ] = None,
     run: RunOption = None,
     format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
-    """Show what every check says of one message, and the values that it looked at.
+    """Show the verdict of every check on one message, and the values that the check read.
 
-    Example: sendtrace checks explain --campaign diwali-email --customer c17
+    The checks judge the customer as recorded now. The outcome on record is shown below the table.
+
+    Examples: sendtrace checks explain --campaign diwali-email --customer c17 ·
+    sendtrace checks explain --campaign diwali-email --message 4711 --format json
     """
     if (customer is None) == (message is None):
-        raise UsageError("expected either --customer ID or --message NUMBER")
+        raise UsageError("expected either --customer ID or --message NUMBER, and not both")
     with open_database(database) as record:
         with record.read() as connection:
-            [found] = catalog.find_campaigns(connection, campaign, run)
+            [recorded] = catalog.find_campaigns(connection, campaign, run)
             if customer is not None:
-                message = find_message_number(connection, found, customer)
-        rules = Rules(campaign=found, checks=all_checks())
-        explanation = explain(record, rules, message or 0, found.clock.now())
+                message = find_message_number(connection, recorded, customer)
+        rules = Rules(campaign=recorded, checks=all_checks())
+        explanation = build_explanation(record, rules, message or 0, recorded.clock.now())
     rows = _verdict_rows(explanation)
     if format is RowFormat.JSON:
         print(
@@ -83,13 +89,13 @@ def explain_message(
 def _verdict_rows(explanation: Explanation) -> list[Row]:
     return [
         {
-            "step": each.step.value,
-            "order": each.order,
-            "check": each.check,
-            "verdict": each.error or (each.reason.slug if each.reason else "-"),
-            "looked at": each.looked_at,
+            "step": verdict.step.value,
+            "order": verdict.order,
+            "check": verdict.check,
+            "verdict": verdict.error or (verdict.reason.slug if verdict.reason else "-"),
+            "looked at": verdict.looked_at,
         }
-        for each in explanation.verdicts
+        for verdict in explanation.verdicts
     ]
 
 
@@ -107,14 +113,14 @@ def _explanation_to_json(explanation: Explanation) -> dict[str, object]:
 def _format_outcome(explanation: Explanation) -> str:
     reason = explanation.reason
     outcome = (
-        "no check speaks against sending it"
+        "passes all checks"
         if reason is None
-        else f"Not Sent: {reason.slug}, by the check {explanation.blocking_check}"
+        else f"Not Sent: {reason.slug}, blocked by check {explanation.blocking_check}"
     )
-    recorded_outcome = explanation.recorded_outcome or "not on record yet"
+    recorded_outcome = explanation.recorded_outcome or "not recorded yet"
     return (
         f"\n{explanation.campaign.name} {explanation.number}, customer {explanation.customer_id}\n"
-        f"judged now:  {outcome}\non record:   {recorded_outcome}"
+        f"now:       {outcome}\nrecorded:  {recorded_outcome}"
     )
 
 
@@ -123,69 +129,72 @@ def diff_rules(
     campaign: CampaignOption,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Another setting. May be repeated."),
+        typer.Option("--set", metavar="KEY=VALUE", help="A changed setting. May be repeated."),
     ] = None,
     without: Annotated[
-        list[str] | None, typer.Option(metavar="CHECK", help="Leave a check out.")
+        list[str] | None,
+        typer.Option(metavar="CHECK", help="A check to leave out. May be repeated."),
     ] = None,
     extra: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="MODULE:FUNCTION", help="Ask one more check."),
+        typer.Option("--with", metavar="MODULE:FUNCTION", help="A check to add. May be repeated."),
     ] = None,
     run: RunOption = None,
     format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
-    """Judge a recorded campaign again under changed rules: which verdicts would change?
+    """Judge a recorded campaign again under changed rules, and show which verdicts change.
 
-    The customers are as they are now. What only the hand-over knows (credit, prepared messages) is
-    left out. --set knows enabled, message_limit.count, message_limit.days, hard_bounce_limit,
-    soft_bounce_limit, sender and requires. --with also finds modules in the current folder.
+    Nothing is sent or written. The customers are judged as recorded now. Reasons that only the step
+    dispatch gives, such as out_of_credit, are left out. The keys of --set are enabled,
+    message_limit.count, message_limit.days, hard_bounce_limit, soft_bounce_limit, sender and
+    requires. --with needs no installation; it also finds modules in the current folder.
 
     Examples: sendtrace checks diff --campaign sale --without ndnc ·
     sendtrace checks diff --campaign sale --set message_limit.count=2 --with acme.rules:quiet_hours
     """
     with open_database(database) as record:
         with record.read() as connection:
-            [found] = catalog.find_campaigns(connection, campaign, run)
-        before = Rules(campaign=found, checks=all_checks())
+            [recorded] = catalog.find_campaigns(connection, campaign, run)
+        before = Rules(campaign=recorded, checks=all_checks())
         after = apply_rule_changes(
             before, settings=settings or (), without=without or (), extra=extra or ()
         )
-        for each in find_ineffective_settings(after, settings or ()):
-            print_note(each)
-        difference = compare_rules(record, before, after)
-    rows = _change_rows(difference)
+        for sentence in find_ineffective_settings(after, settings or ()):
+            print_note(sentence)
+        diff = compare_rules(record, before, after)
+    rows = _change_rows(diff)
     print_rows(rows, ("from", "to", "messages", "customers"), format)
     if format is RowFormat.TABLE:
-        changed = sum(difference.changes.values())
-        print(f"\n{changed:,} of {difference.judged:,} verdicts change")
-    for each in difference.check_errors.format_lines():
-        print_note(each)
-    if difference.record_mismatches:
+        changed = sum(diff.changes.values())
+        print(f"\n{changed:,} of {diff.judged_count:,} verdicts change")
+    for line in diff.check_errors.format_lines():
+        print_note(line)
+    if diff.record_mismatches:
         print_note(
-            f"{pluralize(difference.record_mismatches, 'verdict')} would not be as on record, even with"
-            " nothing changed: customers or installed checks have changed since"
+            f"{pluralize(diff.record_mismatches, 'verdict')} under the unchanged rules"
+            f" {'differs' if diff.record_mismatches == 1 else 'differ'} from the record: customers"
+            " or installed checks have changed since"
         )
 
 
 def print_note(text: str) -> None:
-    """Say something beside the result, which programs may read."""
+    """Print a note to stderr, so that stdout holds only the result."""
     print(f"note: {escape_control_characters(text)}", file=sys.stderr)
 
 
 def format_verdict(reason: Reason | None) -> str:
-    """A verdict as tables and files have it."""
+    """Return a verdict as tables and files show it: the slug of the reason, or "passes"."""
     return "passes" if reason is None else reason.slug
 
 
-def _change_rows(difference: VerdictDiff) -> list[Row]:
+def _change_rows(diff: VerdictDiff) -> list[Row]:
     return [
         {
             "from": format_verdict(old),
             "to": format_verdict(new),
             "messages": count,
-            "customers": ", ".join(difference.samples[old, new]),
+            "customers": ", ".join(diff.samples[old, new]),
         }
-        for (old, new), count in difference.changes.most_common()
+        for (old, new), count in diff.changes.most_common()
     ]

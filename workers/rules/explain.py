@@ -1,4 +1,4 @@
-"""One message explained: what every check says of it, and the values that each looked at."""
+"""Explain one message: the verdict of every check, and the values that each check read."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,14 +22,21 @@ from tracker.text import join_with_or
 from workers.candidates import Candidate, load_candidates
 from workers.checks.base import CHECK_STEPS, Check, judge_candidates
 from workers.rules.rejudge import MESSAGES_PER_CHUNK, Rules, find_customer_id
-from workers.services.base import load_services_factory
+from workers.services.base import load_services
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What all checks say of a message. ``reason`` is the outcome, and ``blocking_check`` whose word it is.
+    """The verdicts of all checks on one message.
 
-    ``recorded_outcome`` is what the record says became of it, None where there is no message yet.
+    Attributes:
+        campaign: the campaign.
+        number: the message number.
+        customer_id: the customer's id.
+        verdicts: the verdict of each check, in the order in which they run.
+        reason: the reason that the message would get now; None if no check blocks it.
+        blocking_check: the name of the check that gives this reason.
+        recorded_outcome: the recorded status, with its reason; None if there is no message yet.
     """
 
     campaign: Campaign
@@ -41,10 +48,20 @@ class Explanation:
     recorded_outcome: str | None
 
 
-def explain(database: Database, rules: Rules, number: int, now: Instant) -> Explanation:
-    """What every check says of a message, not only the first that speaks."""
+def build_explanation(database: Database, rules: Rules, number: int, now: Instant) -> Explanation:
+    """Return the verdicts of all checks on a message, not only of the first one that blocks it.
+
+    Args:
+        database: the database with the campaign.
+        rules: the checks and the campaign.
+        number: the message number.
+        now: the instant as of which the checks judge.
+
+    Raises:
+        NotFound: the campaign has no such message.
+    """
     campaign = rules.campaign
-    services = load_services_factory(campaign.services_kind)(campaign.services_settings, database)
+    services = load_services(campaign, database)
     with database.read() as connection:
         customer_id = find_customer_id(connection, campaign, number)
         recorded_outcome = _load_recorded_outcome(connection, campaign, number)
@@ -55,7 +72,7 @@ def explain(database: Database, rules: Rules, number: int, now: Instant) -> Expl
         )
         checks = (check for check in rules.checks if check.step is step)
         verdicts += (_judge_with_check(check, candidate, now) for check in checks)
-    blocking = next((each for each in verdicts if each.is_blocking), None)
+    blocking = next((verdict for verdict in verdicts if verdict.is_blocking), None)
     return Explanation(
         campaign=campaign,
         number=number,
@@ -68,28 +85,27 @@ def explain(database: Database, rules: Rules, number: int, now: Instant) -> Expl
 
 
 def _judge_with_check(check: Check, candidate: Candidate, now: Instant) -> CheckVerdict:
-    result = judge_candidates([candidate], [check], to_datetime(now))
-    error = next((repr(each) for each in result.errors.values()), None)
-    looked_at: dict[str, object] = {}
-    watched: Any = _RecordingProxy(candidate, "", looked_at)
-    with suppress(Exception):  # the verdict is known; this is for the values alone
-        check.rule(watched, to_datetime(now))
-    reason = next(iter(result.blocked), None)
+    verdicts = judge_candidates([candidate], [check], to_datetime(now))
+    # The verdict is that of the real candidate. A second call records the values that are read.
+    values_read: dict[str, object] = {}
+    proxy: Any = _RecordingProxy(candidate, "", values_read)
+    with suppress(Exception, SystemExit):
+        check.rule(proxy, to_datetime(now))
     return CheckVerdict(
         step=check.step,
         order=check.order,
         check=check.name,
-        reason=reason,
-        looked_at=looked_at,
-        error=error,
+        reason=next(iter(verdicts.blocked), None),
+        looked_at=values_read,
+        error=next((repr(error) for error in verdicts.errors.values()), None),
     )
 
 
 class _RecordingProxy:
-    """Stands for a candidate, or a part of one, and notes which values are read."""
+    """Stands in for a candidate or a part of it, and records the values that a rule reads."""
 
-    def __init__(self, real: object, path: str, seen: dict[str, object]) -> None:
-        self._target, self._path, self._values_read = real, path, seen
+    def __init__(self, target: object, path: str, values_read: dict[str, object]) -> None:
+        self._target, self._path, self._values_read = target, path, values_read
 
     def __getattr__(self, name: str) -> object:
         value = getattr(self._target, name)
@@ -101,34 +117,39 @@ class _RecordingProxy:
         self._values_read[path] = value
         return value
 
-    def _record_call(self, method: Any, path: str, *arguments: object, **named: object) -> object:
-        value: object = method(*arguments, **named)
-        told = [*map(repr, arguments), *(f"{name}={each!r}" for name, each in named.items())]
-        self._values_read[f"{path}({', '.join(told)})"] = value
+    def _record_call(self, method: Any, path: str, *args: object, **kwargs: object) -> object:
+        value: object = method(*args, **kwargs)
+        arguments = [*map(repr, args), *(f"{name}={arg!r}" for name, arg in kwargs.items())]
+        self._values_read[f"{path}({', '.join(arguments)})"] = value
         return value
 
 
 def find_message_number(connection: Connection, campaign: Campaign, customer_id: str) -> int:
-    """The number of a customer; :exc:`NotFound`, with the nearest ids, if there is none."""
+    """Return the number of a customer's message.
+
+    Raises:
+        NotFound: the audience has no such customer. The message suggests similar ids.
+    """
     in_audience = customers.c.audience_id == campaign.audience_id
     number: int | None = connection.scalar(
         sa.select(customers.c.number).where(in_audience, customers.c.customer_id == customer_id)
     )
     if number is not None:
         return number
-    some = connection.scalars(
+    ids_with_prefix = connection.scalars(
         sa.select(customers.c.customer_id)
         .where(in_audience, customers.c.customer_id.startswith(customer_id[:2], autoescape=True))
         .limit(MESSAGES_PER_CHUNK)
     ).all()
-    near = get_close_matches(customer_id, some, n=3)
-    hint = f"; did you mean {join_with_or(near)}?" if near else ""
+    similar = get_close_matches(customer_id, ids_with_prefix, n=3)
+    hint = f"; did you mean {join_with_or(similar)}?" if similar else ""
     raise NotFound(f"campaign {campaign.name} has no customer {customer_id!r}{hint}")
 
 
 def _load_recorded_outcome(connection: Connection, campaign: Campaign, number: int) -> str | None:
+    """Return the status of a message, with its reason; None if there is no message yet."""
     row = connection.execute(
-        sa.select(messages.c.status, messages.c.reason, messages.c.attempt).where(
+        sa.select(messages.c.status, messages.c.reason).where(
             messages.c.campaign_id == campaign.id, messages.c.number == number
         )
     ).one_or_none()

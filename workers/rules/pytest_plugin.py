@@ -1,6 +1,7 @@
-"""A pytest plugin for those who write rules: the fixtures ``candidate`` and ``judge``.
+"""A pytest plugin for rule developers: the fixtures `candidate` and `judge`.
 
-It is there wherever sendtrace is installed. Nothing is imported before a test asks for a fixture.
+pytest loads the plugin wherever sendtrace is installed. It imports sendtrace only when a test uses
+one of the fixtures.
 """
 
 from collections.abc import Callable
@@ -15,26 +16,29 @@ if TYPE_CHECKING:
     from workers.checks.base import Check
 
 DEFAULT_NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
-"""When judgement is passed, unless a test says when."""
+"""The time at which the fixture `judge` judges unless a test passes another one."""
 
 
 class Judge(Protocol):
-    """Gives a candidate's reason, or None, as the workers would; see :func:`judge`."""
+    """Returns the reason that blocks a candidate, or None; see the fixture `judge`."""
 
     def __call__(
         self, candidate: "Candidate", *extra: "Check", now: datetime = DEFAULT_NOW
-    ) -> "Reason | None": ...
+    ) -> "Reason | None":
+        """Judge a candidate with the installed checks and extra ones."""
+        ...
 
 
 @pytest.fixture
 def candidate() -> "Callable[..., Candidate]":
-    """Makes a candidate whom no check speaks against, but for what is said to be different.
+    """Return a function that makes a candidate whom no check blocks, except for its keywords.
 
-    Keywords are fields of the customer, the subscription, the coupon, the campaign, the
-    organization or the candidate: ``candidate(email=None)``, ``candidate(channel="sms",
-    ndnc=True)``, ``candidate(requires=("coupon",), expires="2020-01-31")``. A tag or field that the
-    campaign requires is not there by itself: ``candidate(requires=("tag:city",),
-    custom={"tag:city": "Ulm"})``. A keyword that there is not is a :exc:`TypeError`.
+    A keyword is a field of the customer, the subscription, the coupon, the campaign, the
+    organization or the candidate: `candidate(email=None)`, `candidate(channel="sms", ndnc=True)`,
+    `candidate(requires=("coupon",), expires="2020-01-31")`.
+
+    A required tag or field is missing unless `custom` has it: `candidate(requires=("tag:city",),
+    custom={"tag:city": "Ulm"})`. An unknown keyword raises `TypeError`.
     """
     from workers.rules.valid_candidate import make_valid_candidate
 
@@ -43,11 +47,11 @@ def candidate() -> "Callable[..., Candidate]":
 
 @pytest.fixture
 def judge() -> Judge:
-    """Judges a candidate with the installed checks and ``extra`` ones, in the workers' order.
+    """Return a function that judges a candidate as the workers do.
 
-    An extra check takes the place of an installed one of its name. ``now`` is an aware time, noon
-    unless a test says otherwise. Where the workers make a check that raises a system error, the
-    error itself comes out: in a test that is what one wants to see.
+    It runs the installed checks and the `extra` ones that a test passes, in their order. An extra
+    check replaces an installed one of the same name. `now` is an aware time; the default is noon
+    UTC on 15 June 2026. The error of a check that fails is raised, where workers block the message.
     """
     from workers.candidates import Candidate
     from workers.checks.base import CHECK_STEPS, Check, all_checks, judge_candidates, sort_checks
@@ -55,17 +59,17 @@ def judge() -> Judge:
     def judge_one(
         candidate: "Candidate", *extra: "Check", now: datetime = DEFAULT_NOW
     ) -> "Reason | None":
-        for each in extra:
-            if not isinstance(each, Check):
-                raise TypeError(f"{each!r} is no check; decorate the function with @check(…)")
+        for added in extra:
+            if not isinstance(added, Check):
+                raise TypeError(f"got {added!r}; expected a function decorated with @check(…)")
         if not isinstance(candidate, Candidate):
-            raise TypeError(f"{candidate!r} is no candidate; ask for the fixture and call it")
+            raise TypeError(f"got {candidate!r}; expected a candidate, such as candidate()")
         if now.tzinfo is None:
-            raise TypeError(f"now={now!r} has no time zone; expected one, such as tzinfo=UTC")
+            raise TypeError(f"now={now!r}: missing time zone; expected one, such as tzinfo=UTC")
         checks = sort_checks({check.name: check for check in (*all_checks(), *extra)}.values())
         for step in CHECK_STEPS:
             verdicts = judge_candidates(
-                [candidate], [each for each in checks if each.step is step], now
+                [candidate], [check for check in checks if check.step is step], now
             )
             for error in verdicts.errors.values():
                 raise error

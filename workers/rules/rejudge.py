@@ -1,6 +1,4 @@
-"""Recorded campaigns judged again, for those who write rules: by the workers' own code, with
-nothing sent and nothing written.
-"""
+"""Judge recorded campaigns again, with the code of the workers, without sending or writing."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,21 +18,24 @@ from tracker.store.schema.work import steps
 from tracker.text import pluralize
 from workers.candidates import load_candidates
 from workers.checks.base import CHECK_STEPS, FAILED_CHECK_REASON, Check, Verdicts, judge_candidates
-from workers.services.base import Services, load_services_factory
+from workers.services.base import load_services
 
 MESSAGES_PER_CHUNK = 10_000
-"""Messages that are judged at a time: what bounds the memory."""
+"""Messages that are judged at a time; limits the memory."""
 
 MAX_MESSAGE_NUMBER = 2**31 - 1
-"""The highest number that the database can hold of a message."""
+"""The highest message number that a database column can hold."""
 
 SAMPLES_PER_CHANGE = 3
-"""Customers that are named for a change of verdicts."""
+"""Customers that are named as examples of each change of verdicts."""
+
+VerdictChange = tuple[Reason | None, Reason | None]
+"""The reasons of a message before and after a change of rules; None if it passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What judges: checks in their order, and a campaign with its organization's settings."""
+    """Checks in their order, and a campaign with its organization's settings."""
 
     campaign: Campaign
     checks: Sequence[Check]
@@ -42,51 +43,63 @@ class Rules:
 
 @dataclass
 class CheckErrors:
-    """Checks that gave no verdict: on how many messages, and the first error of each."""
+    """The checks that failed.
+
+    Attributes:
+        failure_counts: the number of messages on which each check failed, by its name.
+        errors: the first error of each check, by its name.
+    """
 
     failure_counts: Counter[str] = field(default_factory=Counter)
     errors: dict[str, BaseException] = field(default_factory=dict)
 
     def add(self, verdicts: Verdicts) -> None:
+        """Add the failures of one step."""
         self.failure_counts += verdicts.failure_counts
         self.errors = verdicts.errors | self.errors
 
     def format_lines(self) -> list[str]:
+        """Return a line for each check, the one with the most failures first."""
         return [
-            f"the check {name} failed on {pluralize(count, 'message')}, first with"
-            f" {self.errors[name]!r}; workers stop those for {FAILED_CHECK_REASON.slug}"
+            f"check {name} failed on {pluralize(count, 'message')}, first with"
+            f" {self.errors[name]!r}; workers block them with reason {FAILED_CHECK_REASON.slug}"
             for name, count in self.failure_counts.most_common()
         ]
 
 
-def verdicts(
+def judge_messages(
     database: Database,
     rules: Rules,
-    services: Services,
     numbers: Sequence[int],
     now: Instant,
     check_errors: CheckErrors,
 ) -> dict[int, Reason]:
-    """The reasons of those whom the checks stop, step by step, as the workers go. Checks that give
-    no verdict are noted among the ``check_errors``."""
-    blocked: dict[int, Reason] = {}
+    """Judge messages as the workers do, step by step.
+
+    Args:
+        database: the database with the campaign and its customers.
+        rules: the rules to judge by.
+        numbers: the message numbers.
+        now: the instant as of which the messages are judged.
+        check_errors: collects the failures of checks.
+
+    Returns:
+        The reasons of the blocked messages, by number.
+    """
+    reasons: dict[int, Reason] = {}
     for step in CHECK_STEPS:
-        left = [number for number in numbers if number not in blocked]
-        judged = _judge_step(database, rules, services, step, left, now)
-        check_errors.add(judged)
-        for reason, those in judged.blocked.items():
-            blocked.update(dict.fromkeys(those, reason))
-    return blocked
+        remaining = [number for number in numbers if number not in reasons]
+        verdicts = _judge_step(database, rules, step, remaining, now)
+        check_errors.add(verdicts)
+        for reason, blocked in verdicts.blocked.items():
+            reasons.update(dict.fromkeys(blocked, reason))
+    return reasons
 
 
 def _judge_step(
-    database: Database,
-    rules: Rules,
-    services: Services,
-    step: Step,
-    numbers: Sequence[int],
-    now: Instant,
+    database: Database, rules: Rules, step: Step, numbers: Sequence[int], now: Instant
 ) -> Verdicts:
+    services = load_services(rules.campaign, database)
     candidates = load_candidates(
         database, rules.campaign, numbers, step, services, now, is_last_try=True, until=now
     )
@@ -96,56 +109,63 @@ def _judge_step(
 
 @dataclass
 class VerdictDiff:
-    """How verdicts on a campaign's messages change: (from, to) with counts and some customers."""
+    """The differences between the verdicts of two sets of rules on a campaign.
 
-    judged: int = 0
-    changes: Counter[tuple[Reason | None, Reason | None]] = field(default_factory=Counter)
-    samples: defaultdict[tuple[Reason | None, Reason | None], list[str]] = field(
+    Attributes:
+        judged_count: the number of messages judged.
+        changes: the number of messages by change of verdict.
+        samples: ids of some customers by change of verdict.
+        record_mismatches: messages whose recorded reason differs from the verdict of the unchanged
+            rules, because customers or installed checks have changed since.
+        check_errors: the checks that failed.
+    """
+
+    judged_count: int = 0
+    changes: Counter[VerdictChange] = field(default_factory=Counter)
+    samples: defaultdict[VerdictChange, list[str]] = field(
         default_factory=lambda: defaultdict(list)
     )
     record_mismatches: int = 0
-    """Messages that today's customers and installed checks, with nothing changed, would give
-    another verdict than is on record."""
     check_errors: CheckErrors = field(default_factory=CheckErrors)
 
 
 def compare_rules(database: Database, before: Rules, after: Rules) -> VerdictDiff:
-    """Judge a recorded campaign again, by two sets of rules, as of when it was judged.
+    """Judge a recorded campaign by two sets of rules, as of the time of its first step.
 
-    The customers are as they are now: what has happened to them since counts for both.
+    Both sets judge the customers as they are recorded now.
     """
     campaign = before.campaign
-    services = load_services_factory(campaign.services_kind)(campaign.services_settings, database)
-    found, troubles_before, troubles_after = VerdictDiff(), CheckErrors(), CheckErrors()
+    diff, errors_before, errors_after = VerdictDiff(), CheckErrors(), CheckErrors()
+    possible_reasons = {check.reason for check in before.checks} | {None}
     for numbers, recorded, judged_at in _read_recorded_chunks(database, campaign):
-        old = verdicts(database, before, services, numbers, judged_at, troubles_before)
-        new = verdicts(database, after, services, numbers, judged_at, troubles_after)
-        found.judged += len(numbers)
-        changed: dict[int, tuple[Reason | None, Reason | None]] = {}
+        reasons_before = judge_messages(database, before, numbers, judged_at, errors_before)
+        reasons_after = judge_messages(database, after, numbers, judged_at, errors_after)
+        diff.judged_count += len(numbers)
+        changed: dict[int, VerdictChange] = {}
         for number in numbers:
-            change = (old.get(number), new.get(number))
+            change = (reasons_before.get(number), reasons_after.get(number))
             if change[0] is not change[1]:
                 changed[number] = change
-            on_record = recorded.get(number)
-            if on_record in {check.reason for check in before.checks} | {None}:
-                found.record_mismatches += change[0] is not on_record
-        found.changes.update(changed.values())
-        _add_samples(database, campaign, found, changed)
-    found.check_errors = CheckErrors(
-        troubles_before.failure_counts
-        | troubles_after.failure_counts,  # most of them are the same check's
-        troubles_before.errors | troubles_after.errors,
+            recorded_reason = recorded.get(number)
+            if recorded_reason in possible_reasons:
+                diff.record_mismatches += change[0] is not recorded_reason
+        diff.changes.update(changed.values())
+        _add_samples(database, campaign, diff, changed)
+    # Most failures are those of a check that is in both sets, so they aren't added up.
+    diff.check_errors = CheckErrors(
+        errors_before.failure_counts | errors_after.failure_counts,
+        errors_before.errors | errors_after.errors,
     )
-    return found
+    return diff
 
 
 def _read_recorded_chunks(
     database: Database, campaign: Campaign
 ) -> Iterator[tuple[Sequence[int], Mapping[int, Reason], Instant]]:
-    """Message numbers, the reasons on record, and when the campaign was judged, chunk by chunk."""
-    of_it = messages.c.campaign_id == campaign.id
+    """Yield message numbers, their recorded reasons, and the time of the campaign's first step."""
+    in_campaign = messages.c.campaign_id == campaign.id
     with database.read() as connection:
-        last = connection.scalar(sa.select(sa.func.max(messages.c.number)).where(of_it))
+        last = connection.scalar(sa.select(sa.func.max(messages.c.number)).where(in_campaign))
         judged_at = connection.scalar(
             sa.select(sa.func.min(steps.c.started_at)).where(
                 steps.c.campaign_id == campaign.id, steps.c.step == Step.SUPPRESS
@@ -153,7 +173,7 @@ def _read_recorded_chunks(
         )
     for first in range(0, -1 if last is None else last + 1, MESSAGES_PER_CHUNK):
         query = sa.select(messages.c.number, messages.c.reason).where(
-            of_it, messages.c.number.between(first, first + MESSAGES_PER_CHUNK - 1)
+            in_campaign, messages.c.number.between(first, first + MESSAGES_PER_CHUNK - 1)
         )
         with database.read() as connection:
             rows = connection.execute(query.order_by(messages.c.number)).all()
@@ -164,29 +184,24 @@ def _read_recorded_chunks(
 def _add_samples(
     database: Database,
     campaign: Campaign,
-    found: VerdictDiff,
-    changed: Mapping[int, tuple[Reason | None, Reason | None]],
+    diff: VerdictDiff,
+    changed: Mapping[int, VerdictChange],
 ) -> None:
-    wanted = {
-        number: change
-        for number, change in changed.items()
-        if len(found.samples[change]) < SAMPLES_PER_CHANGE
-    }
     with database.read() as connection:
-        for number, change in wanted.items():
-            if len(found.samples[change]) < SAMPLES_PER_CHANGE:
-                found.samples[change].append(find_customer_id(connection, campaign, number))
+        for number, change in changed.items():
+            if len(diff.samples[change]) < SAMPLES_PER_CHANGE:
+                diff.samples[change].append(find_customer_id(connection, campaign, number))
 
 
 def find_customer_id(connection: Connection, campaign: Campaign, number: int) -> str:
-    """Who a message is for; :exc:`NotFound` if there is no such message."""
-    found: str | None = None
-    if 0 <= number <= MAX_MESSAGE_NUMBER:  # somebody may type anything
-        found = connection.scalar(
+    """Return the id of a message's customer; raise `NotFound` if there is no such message."""
+    customer_id: str | None = None
+    if 0 <= number <= MAX_MESSAGE_NUMBER:
+        customer_id = connection.scalar(
             sa.select(customers.c.customer_id).where(
                 customers.c.audience_id == campaign.audience_id, customers.c.number == number
             )
         )
-    if found is None:
+    if customer_id is None:
         raise NotFound(f"campaign {campaign.name} has no message {number}")
-    return found
+    return customer_id

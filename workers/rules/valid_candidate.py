@@ -1,4 +1,4 @@
-"""A candidate in perfect order, for tests of checks: everybody may write to this customer."""
+"""Make candidates for tests of checks; no check blocks an unchanged one."""
 
 import json
 from collections.abc import Mapping
@@ -52,76 +52,87 @@ FIELDS_BY_PART: Mapping[str, tuple[str, ...]] = {
     "customer": Customer._fields,
     "subscription": Subscription._fields,
     "coupon": Coupon._fields,
-    "campaign": tuple(each.name for each in fields(Campaign) if each.name != "organization"),
-    "organization": tuple(each.name for each in fields(Organization)),
+    "campaign": tuple(field.name for field in fields(Campaign) if field.name != "organization"),
+    "organization": tuple(field.name for field in fields(Organization)),
     "candidate": ("subscription", "coupon", "referral", "recent", "failed"),
 }
-"""The parts of a candidate and their fields. A field is looked for in this order."""
+"""The fields of each part of a candidate. A name belongs to the first part that has it."""
 
 
 def make_valid_candidate(**overrides: Any) -> Candidate:
-    """A candidate whom no check speaks against, but for what is ``overrides``.
+    """Return a candidate whom no check blocks, except for its overrides.
 
-    The coupon and the referral are there if the campaign requires them. The ``mobile`` is read as a
-    number in international form; ``custom`` may be a dictionary. :exc:`TypeError` or
-    :exc:`ValueError` where something is no part of a candidate, or can't be.
+    The candidate has a coupon or a referral if the campaign requires it. `mobile` is a number in
+    international form. `custom` may be a dictionary.
+
+    Args:
+        **overrides: values of fields, by the names in `FIELDS_BY_PART`.
+
+    Raises:
+        TypeError: no part has a field of this name, or the value has a wrong type.
+        ValueError: the channel or a requirement is unknown.
     """
-    given: dict[str, dict[str, Any]] = {part: {} for part in FIELDS_BY_PART}
+    by_part: dict[str, dict[str, Any]] = {part: {} for part in FIELDS_BY_PART}
     for name, value in overrides.items():
-        given[_find_part(name)][name] = value
-    organization = replace(VALID_ORGANIZATION, **given["organization"])
+        by_part[_find_part(name)][name] = value
+    organization = replace(VALID_ORGANIZATION, **by_part["organization"])
     campaign = replace(
-        VALID_CAMPAIGN, organization=organization, **_parse_campaign_fields(given["campaign"])
+        VALID_CAMPAIGN, organization=organization, **_parse_campaign_fields(by_part["campaign"])
     )
-    return Candidate(
-        customer=VALID_CUSTOMER._replace(**_parse_customer_fields(given["customer"])),
+    candidate = Candidate(
+        customer=VALID_CUSTOMER._replace(**_parse_customer_fields(by_part["customer"])),
         campaign=campaign,
-        subscription=Subscription(**given["subscription"]),
-        coupon=VALID_COUPON._replace(**given["coupon"]) if "coupon" in campaign.requires else None,
+        subscription=Subscription(**by_part["subscription"]),
+        coupon=VALID_COUPON._replace(**by_part["coupon"])
+        if "coupon" in campaign.requires
+        else None,
         referral="R-c0" if "referral" in campaign.requires else None,
-    )._replace(**given["candidate"])
-
-
-def _parse_campaign_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    read = dict(given)
-    if "channel" in read and read["channel"] not in [*Channel]:
-        raise ValueError(
-            f"there is no channel {read['channel']!r}; expected {join_with_or([*Channel])}"
-        )
-    if "channel" in read:
-        read["channel"] = Channel(read["channel"])
-    if isinstance(read.get("requires"), str):
-        raise TypeError(f"requires={read['requires']!r} is one text; expected a tuple of them")
-    if "requires" in read:
-        read["requires"] = validate_requirements(read["requires"])
-    return read
-
-
-def _parse_customer_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    read = dict(given)
-    if "mobile" in read:
-        if not isinstance(read["mobile"], str | None):
-            raise TypeError(f"mobile={read['mobile']!r}: expected a text or None")
-        read.setdefault("mobile_e164", to_e164(read["mobile"] or ""))
-    if "custom" in read:
-        read["custom"] = _encode_custom_data(read["custom"])
-    return read
-
-
-def _encode_custom_data(given: object) -> str:
-    """Custom data as it is recorded: the text of a JSON object."""
-    try:
-        values = json.loads(given) if isinstance(given, str) else given
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise TypeError(f'custom={given!r}: expected a dictionary like {{"tag:city": "Ulm"}}')
-    return json.dumps(values)
+    )
+    return candidate._replace(**by_part["candidate"])
 
 
 def _find_part(name: str) -> str:
     for part, names in FIELDS_BY_PART.items():
         if name in names:
             return part
-    known = [each for names in FIELDS_BY_PART.values() for each in names]
+    known = [field for names in FIELDS_BY_PART.values() for field in names]
     raise TypeError(f"a candidate has no {name!r}{suggest_similar(name, known)}")
+
+
+def _parse_campaign_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    parsed = dict(values)
+    if "channel" in parsed:
+        if parsed["channel"] not in [*Channel]:
+            raise ValueError(
+                f"channel: got {parsed['channel']!r}; expected {join_with_or([*Channel])}"
+            )
+        parsed["channel"] = Channel(parsed["channel"])
+    if "requires" in parsed:
+        if isinstance(parsed["requires"], str):
+            raise TypeError(f"requires: got {parsed['requires']!r}; expected a tuple of strings")
+        parsed["requires"] = validate_requirements(parsed["requires"])
+    return parsed
+
+
+def _parse_customer_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    parsed = dict(values)
+    if "mobile" in parsed:
+        if not isinstance(parsed["mobile"], str | None):
+            raise TypeError(f"mobile: got {parsed['mobile']!r}; expected a string or None")
+        parsed.setdefault("mobile_e164", to_e164(parsed["mobile"] or ""))
+    if "custom" in parsed:
+        parsed["custom"] = _encode_custom_data(parsed["custom"])
+    return parsed
+
+
+def _encode_custom_data(value: object) -> str:
+    """Return custom data as it is recorded: the text of a JSON object."""
+    try:
+        data = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise TypeError(
+            f'custom: got {value!r}; expected a dictionary such as {{"tag:city": "Ulm"}}'
+        )
+    return json.dumps(data)

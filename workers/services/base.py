@@ -111,6 +111,12 @@ def load_services_factory(kind: str) -> ServicesFactory:
     return factory
 
 
+def load_services(campaign: Campaign, database: Database) -> Services:
+    """Return the services of a campaign, made from their recorded settings."""
+    factory = load_services_factory(campaign.services_kind)
+    return factory(campaign.services_settings, database)
+
+
 def call_service(
     services: Services,
     name: ServiceName,

@@ -1,4 +1,4 @@
-"""The pytest plugin: what a test of somebody's rule gets from it."""
+"""The pytest plugin for rule developers: the fixtures `candidate` and `judge`."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,24 +16,26 @@ Make = Callable[..., Candidate]
 
 @check(Reason.CONFIGURATION, step=Step.VALIDATE, order=15)
 def quiet_hours(candidate: Candidate, now: datetime) -> bool:
-    """Nobody is written to at night."""
+    """Block messages before 6:00."""
     return now.hour < 6
 
 
 @check(Reason.CONFIGURATION, step=Step.SUPPRESS, order=1)
 def fragile(candidate: Candidate, now: datetime) -> bool:
-    """Breaks."""
+    """Fail on every message."""
     raise LookupError("no luck")
 
 
 @pytest.mark.parametrize("channel", Channel)
-def test_nothing_speaks_against_a_candidate(candidate: Make, judge: Judge, channel: str) -> None:
+def test_no_check_blocks_an_unchanged_candidate(
+    candidate: Make, judge: Judge, channel: str
+) -> None:
     requires = ("coupon", "referral", "membership", "last_store", "profile")
     assert judge(candidate(channel=channel, requires=requires)) is None
 
 
 @pytest.mark.parametrize(
-    ("different", "reason"),
+    ("overrides", "reason"),
     [
         ({"email": None}, Reason.EMAIL_MISSING),
         ({"unsubscribed": True}, Reason.UNSUBSCRIBED),
@@ -51,13 +53,13 @@ def test_nothing_speaks_against_a_candidate(candidate: Make, judge: Judge, chann
         ({"channel": "sms", "mobile": None, "mobile_e164": "+447700900001"}, None),
     ],
 )
-def test_keywords_find_their_part(
-    candidate: Make, judge: Judge, different: dict[str, object], reason: Reason | None
+def test_a_keyword_overrides_its_field(
+    candidate: Make, judge: Judge, overrides: dict[str, object], reason: Reason | None
 ) -> None:
-    assert judge(candidate(**different)) is reason
+    assert judge(candidate(**overrides)) is reason
 
 
-def test_a_rule_takes_its_place_among_the_others(candidate: Make, judge: Judge) -> None:
+def test_an_extra_check_runs_at_its_position(candidate: Make, judge: Judge) -> None:
     night = datetime(2026, 6, 15, 3, tzinfo=UTC)
     assert judge(candidate(), quiet_hours, now=night) is Reason.CONFIGURATION
     assert judge(candidate(), quiet_hours) is None
@@ -71,46 +73,48 @@ def test_a_rule_that_raises_fails_its_test(candidate: Make, judge: Judge) -> Non
 
 
 @pytest.mark.parametrize(
-    ("different", "words"),
+    ("overrides", "message"),
     [
-        ({"channel": "fax"}, "there is no channel 'fax'; expected email or sms"),
-        ({"channel": None}, "there is no channel None"),
+        ({"channel": "fax"}, "channel: got 'fax'; expected email or sms"),
+        ({"channel": None}, "channel: got None; expected email or sms"),
         ({"requires": ("bogus",)}, "unknown requirement 'bogus'; expected coupon, referral"),
         ({"requires": "coupon"}, "expected a tuple"),
-        ({"custom": "city"}, "expected a dictionary like"),
-        ({"custom": "[]"}, "expected a dictionary like"),
-        ({"custom": 3}, "expected a dictionary like"),
-        ({"mobile": 447700900000}, "expected a text or None"),
+        ({"custom": "city"}, "expected a dictionary such as"),
+        ({"custom": "[]"}, "expected a dictionary such as"),
+        ({"custom": 3}, "expected a dictionary such as"),
+        ({"mobile": 447700900000}, "expected a string or None"),
     ],
 )
-def test_what_no_candidate_can_be(
-    candidate: Make, different: dict[str, object], words: str
+def test_a_wrong_value_is_an_error(
+    candidate: Make, overrides: dict[str, object], message: str
 ) -> None:
-    with pytest.raises((TypeError, ValueError), match=words):
-        candidate(**different)
+    with pytest.raises((TypeError, ValueError), match=message):
+        candidate(**overrides)
 
 
-def test_only_checks_judge_and_only_candidates(candidate: Make, judge: Any) -> None:
-    with pytest.raises(TypeError, match="is no check; decorate the function"):
+def test_a_plain_function_or_an_uncalled_fixture_is_an_error(candidate: Make, judge: Any) -> None:
+    with pytest.raises(TypeError, match="expected a function decorated with @check"):
         judge(candidate(), quiet_hours.rule)
-    with pytest.raises(TypeError, match="is no candidate; ask for the fixture and call it"):
+    with pytest.raises(TypeError, match=r"expected a candidate, such as candidate\(\)"):
         judge(candidate)
 
 
-def test_a_time_without_a_zone_is_refused(candidate: Make, judge: Judge) -> None:
-    with pytest.raises(TypeError, match="has no time zone"):
+def test_a_time_without_a_time_zone_is_an_error(candidate: Make, judge: Judge) -> None:
+    with pytest.raises(TypeError, match="missing time zone"):
         judge(candidate(), now=datetime(2026, 6, 15, 3))
 
 
-def test_an_extra_check_takes_the_place_of_its_namesake(candidate: Make, judge: Judge) -> None:
+def test_an_extra_check_replaces_an_installed_one_of_its_name(
+    candidate: Make, judge: Judge
+) -> None:
     @check(Reason.CONFIGURATION, step=Step.SUPPRESS, order=40)
     def ndnc(candidate: Candidate, now: datetime) -> bool:
-        """Let everybody be written to."""
+        """Block no message."""
         return False
 
     assert judge(candidate(channel="sms", ndnc=True), ndnc) is None
 
 
-def test_a_keyword_that_there_is_not(candidate: Make) -> None:
+def test_an_unknown_keyword_is_an_error(candidate: Make) -> None:
     with pytest.raises(TypeError, match="no 'emial'; did you mean email"):
         candidate(emial=None)

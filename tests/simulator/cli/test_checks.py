@@ -1,0 +1,81 @@
+"""The commands of `sendtrace checks`, and what is refused before anything is written."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from simulator.cli.main import app
+from tests.support.factory import Plan, make_batch
+from tests.support.paths import SCENARIOS
+from tests.support.rules import THIS_MODULE
+from tracker.errors import UsageError
+from tracker.output.tables import RowFormat
+from tracker.record.catalog import Campaign
+from tracker.settings import Settings
+from tracker.store.database import Database
+
+
+@pytest.fixture
+def campaign(database: Database) -> Campaign:
+    """Record ten queued messages; number 4 has bounced since."""
+    people: dict[int, dict[str, object]] = {4: {"hard_bounces_email": 1}}
+    return make_batch(database, Plan(size=10), people).campaign
+
+
+@pytest.mark.parametrize("format", RowFormat)
+def test_notes_are_printed_to_stderr(campaign: Campaign, settings: Settings, format: str) -> None:
+    options = ["--campaign", campaign.name, "--database", settings.resolved_database_url]
+    options += ["--format", format, "--with", f"{THIS_MODULE}:fragile"]
+    ended = CliRunner().invoke(app, ["checks", "diff", *options])
+    assert ended.exit_code == 0, ended.output
+    assert "note: check fragile failed on 10 messages" in ended.stderr
+    assert "note: 1 verdict under the unchanged rules differs from the record" in ended.stderr
+    assert "note" not in ended.stdout
+
+
+def test_an_explanation_ends_with_the_outcome(campaign: Campaign, settings: Settings) -> None:
+    options = ["--campaign", campaign.name, "--database", settings.resolved_database_url]
+    ended = CliRunner().invoke(app, ["checks", "explain", *options, "--customer", "c4"])
+    assert ended.exit_code == 0, ended.output
+    assert ended.stdout.endswith(
+        "spring 4, customer c4\n"
+        "now:       Not Sent: bounced_repeatedly, blocked by check bounced_repeatedly\n"
+        "recorded:  queued\n"
+    )
+    both = CliRunner().invoke(
+        app, ["checks", "explain", *options, "--customer", "c4", "--message", "4"]
+    )
+    assert (both.exit_code, "expected either --customer ID or" in both.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["sale.toml", "people.csv"])
+@pytest.mark.parametrize("option", ["--verdicts", "--json"])
+def test_an_input_file_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    people, sale = tmp_path / "people.csv", tmp_path / "sale.toml"
+    people.write_text("customer_id,email\nanna,anna@example.com\n")
+    sale.write_text(
+        'name = "sale"\n[[campaigns]]\nname = "one"\nchannel = "email"\naudience = "people.csv"\n'
+    )
+    before = (tmp_path / name).read_text()
+    command = ["checks", "try", "--scenario"] if option == "--verdicts" else ["simulate"]
+    ended = CliRunner().invoke(app, [*command, str(sale), option, f"./{name}"])
+    assert ended.exit_code == 2
+    assert f"{option} {name}: got an input file; expected another file" in ended.stderr
+    assert (tmp_path / name).read_text() == before
+
+
+def test_a_broken_check_stops_a_run_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise UsageError("check x: import failed")
+
+    monkeypatch.setattr("workers.checks.base.all_checks", refuse)
+    monkeypatch.setenv("SENDTRACE_HOME", str(tmp_path / "home"))
+    ended = CliRunner().invoke(app, ["simulate", str(SCENARIOS / "demo.toml")])
+    assert (ended.exit_code, ended.stderr) == (2, "sendtrace: check x: import failed\n")
+    assert not (tmp_path / "home").exists()

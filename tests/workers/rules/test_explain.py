@@ -1,0 +1,85 @@
+"""One message explained: the verdict of every check, and the values that it read."""
+
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from tests.support.rules import fragile
+from tracker.errors import NotFound
+from tracker.record.catalog import Campaign
+from tracker.status import Reason, Step
+from tracker.store.database import Database
+from workers.candidates import Candidate
+from workers.checks.base import all_checks, check
+from workers.rules.explain import build_explanation, find_message_number
+from workers.rules.rejudge import Rules
+
+
+def test_every_check_gives_a_verdict_with_the_values_that_it_read(
+    database: Database, rules: Rules
+) -> None:
+    explanation = build_explanation(database, rules, 2, rules.campaign.clock.now())
+    verdicts = {verdict.check: verdict for verdict in explanation.verdicts}
+    assert list(verdicts) == [check.name for check in all_checks()]
+    blocking = [name for name, verdict in verdicts.items() if verdict.is_blocking]
+    assert blocking == ["unsubscribed"]
+    assert (explanation.reason, explanation.blocking_check) == (Reason.UNSUBSCRIBED, "unsubscribed")
+    assert explanation.recorded_outcome == "not_sent: unsubscribed"
+    assert verdicts["unsubscribed"].looked_at == {"subscription.unsubscribed": True}
+    assert verdicts["bounced_repeatedly"].looked_at == {
+        "customer.hard_bounces": 0,
+        "campaign.organization.hard_bounce_limit": 1,
+        "customer.soft_bounces": 0,
+        "campaign.organization.soft_bounce_limit": 3,
+    }
+
+
+def test_a_message_that_passes_is_explained(database: Database, rules: Rules) -> None:
+    explanation = build_explanation(database, rules, 0, rules.campaign.clock.now())
+    assert (explanation.reason, explanation.blocking_check) == (None, None)
+    assert explanation.recorded_outcome == "queued"
+
+
+def test_method_calls_of_a_rule_are_recorded(database: Database, rules: Rules) -> None:
+    @check(Reason.DATA_MISSING, step=Step.VALIDATE, order=1)
+    def lives_in_ulm(candidate: Candidate, now: datetime) -> bool:
+        """Block customers in Ulm."""
+        return candidate.customer.value(name="tag:city") == "Ulm"
+
+    changed = replace(rules, checks=[lives_in_ulm])
+    explanation = build_explanation(database, changed, 0, rules.campaign.clock.now())
+    assert explanation.verdicts[0].looked_at == {"customer.value(name='tag:city')": None}
+
+
+def test_a_check_that_raises_is_explained(database: Database, rules: Rules) -> None:
+    changed = replace(rules, checks=[fragile, *rules.checks])
+    explanation = build_explanation(database, changed, 5, rules.campaign.clock.now())
+    assert explanation.verdicts[0].error == "LookupError('c5')"
+    assert (explanation.reason, explanation.blocking_check) == (Reason.TIMEOUT, "fragile")
+
+
+def test_a_check_that_ends_the_process_is_explained(database: Database, rules: Rules) -> None:
+    @check(Reason.NDNC, step=Step.SUPPRESS, order=1)
+    def final(candidate: Candidate, now: datetime) -> bool:
+        """End the process."""
+        raise SystemExit(3)
+
+    changed = replace(rules, checks=[final])
+    explanation = build_explanation(database, changed, 5, rules.campaign.clock.now())
+    assert explanation.verdicts[0].error == "SystemExit(3)"
+
+
+def test_a_customer_is_found_by_id_or_similar_ids_are_suggested(
+    database: Database, campaign: Campaign
+) -> None:
+    with database.read() as connection:
+        assert find_message_number(connection, campaign, "c7") == 7
+        with pytest.raises(NotFound, match=r"no customer 'c77'; did you mean .*c7"):
+            find_message_number(connection, campaign, "c77")
+
+
+@pytest.mark.parametrize("number", [10, -1, 2**70 - 1])
+def test_an_unknown_message_is_an_error(database: Database, rules: Rules, number: int) -> None:
+    with pytest.raises(NotFound, match=f"has no message {number}"):
+        build_explanation(database, rules, number, 0)
