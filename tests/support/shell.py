@@ -16,8 +16,6 @@ from typing import Any
 
 import psutil
 
-from tests.support.browser import browser as browser
-
 MODULE = (sys.executable, "-m", "simulator")
 
 
