@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from sqlalchemy import Connection
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -77,7 +77,9 @@ def get_runs(context: Context) -> list[dict[str, Any]]:
     responses=NOT_FOUND_RESPONSE,
     operation_id="run_json_api_runs__run__get",
 )
-def get_run(run: int, context: Context) -> Response:
+def get_run(
+    run: Annotated[int, Path(description="The run's number.")], context: Context
+) -> Response:
     """Return the result of a run: its summary.json, which docs/results.md describes."""
     with context.database.read() as connection:
         return Response(load_summary(connection, run), media_type="application/json")

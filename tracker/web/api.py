@@ -19,7 +19,12 @@ from tracker.web.api_models import (
 )
 from tracker.web.context import Context, WebContext
 from tracker.web.progress import make_campaign_progress, queue_depths
-from tracker.web.queries import MessageQuery, explain_checks, find_message_page
+from tracker.web.queries import (
+    CONTACTS_DESCRIPTION,
+    MessageQuery,
+    explain_checks,
+    find_message_page,
+)
 
 KEEP_ALIVE_SECONDS = 15.0
 """Seconds of silence after which a stream sends a comment, so that proxies keep it open."""
@@ -126,7 +131,10 @@ def get_message(campaign_id: CampaignId, number: MessageNumber, context: Context
     operation_id="checks_api_campaigns__campaign_id__messages__number__checks_get",
 )
 def list_check_verdicts(
-    campaign_id: CampaignId, number: MessageNumber, context: Context, contacts: str | None = None
+    campaign_id: CampaignId,
+    number: MessageNumber,
+    context: Context,
+    contacts: Annotated[str | None, Query(description=CONTACTS_DESCRIPTION)] = None,
 ) -> list[CheckVerdictModel]:
     """Return every check's verdict on a message, evaluated now, and the values that the check read."""
     with context.database.read() as connection:
@@ -174,7 +182,9 @@ def get_queues(context: Context) -> dict[str, dict[str, int]] | None:
 )
 async def stream_events(
     context: Context,
-    campaign_id: Annotated[int | None, Query(alias="campaign", description="Its id.")] = None,
+    campaign_id: Annotated[
+        int | None, Query(alias="campaign", description="The campaign's id.")
+    ] = None,
 ) -> StreamingResponse:
     """Stream server-sent events, once a second: the numbers of `campaign`, or the overview without it."""
     if campaign_id is not None:

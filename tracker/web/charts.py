@@ -82,7 +82,7 @@ def _queue_chart(samples: Sequence[QueueSample], axis: _TimeAxis) -> Chart:
         "tasks",
         axis.positions(sample.at for sample in samples),
         series,
-        empty_reason="all queues have been empty" if samples else "the broker is unavailable",
+        empty_reason="all queues have been empty" if samples else "queue depths are unavailable",
     )
 
 

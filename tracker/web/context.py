@@ -1,5 +1,6 @@
 """The application's shared objects, and what every route needs of them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +28,9 @@ from tracker.web.progress import LiveUpdates
 
 MAX_NAMED_CAMPAIGNS = 5
 """Existing campaigns that an error about an unknown one names."""
+
+
+BACKTICKED = re.compile("`([^`]+)`")
 
 
 class WebSection(NamedTuple):
@@ -66,6 +70,7 @@ class WebContext:
             "time": format_time,
             "percent": _format_percent,
             "value": format_value,
+            "prose": _format_prose,
         }
         packages = (section.template_package for section in self.sections)
         return make_template_environment(*packages, filters=filters)
@@ -170,6 +175,11 @@ def format_value(value: object) -> str:
             return ", ".join(sorted(map(str, value)))
         case _:
             return str(value)
+
+
+def _format_prose(text: str) -> str:
+    """Return a text whose `code` is marked up."""
+    return Markup(BACKTICKED.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped
 
 
 def _format_percent(part: int, whole: int) -> str:

@@ -30,6 +30,8 @@ PAGE_SIZE, MAX_PAGE_SIZE = 50, 500
 MAX_CUSTOMER_ID_LENGTH = 500
 """Characters of a customer id in a query."""
 
+CONTACTS_DESCRIPTION = "`shown` for unmasked contact data, if SENDTRACE_SHOW_CONTACTS allows it."
+
 SlugEnum = Status | Reason | Engagement
 """An enum whose members are named by their slugs in addresses and in JSON."""
 
@@ -96,7 +98,7 @@ class MessageQuery(BaseModel):
     )
     limit: int = Field(PAGE_SIZE, ge=1, le=MAX_PAGE_SIZE, description="Messages on a page.")
     contacts: Annotated[Literal["shown"] | None, BeforeValidator(_blank_to_none)] = Field(
-        None, description="`shown` for unmasked contact data, if SENDTRACE_SHOW_CONTACTS allows it."
+        None, description=CONTACTS_DESCRIPTION
     )
 
     def to_filter(self) -> MessageFilter:
