@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from docs.reference_cli import cli_reference
+from docs.reference_web import api_reference, metrics_reference
 from tracker.status import (
     FINAL_STATUSES,
     LATE_TRANSITIONS,
@@ -59,6 +60,8 @@ def _lifecycle_lines() -> Iterator[str]:
 GENERATED_PAGES: Mapping[str, Callable[[], str]] = {
     "lifecycle.md": lifecycle_page,
     "cli.md": cli_reference,
+    "api.md": api_reference,
+    "metrics.md": metrics_reference,
 }
 """The generated files of this folder, each with the function that returns its text."""
 

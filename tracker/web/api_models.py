@@ -19,10 +19,10 @@ class CampaignModel(BaseModel):
 
     id: int
     name: str
-    run: int
-    channel: str
+    run: int = Field(description="number of the run")
+    channel: str = Field(description="email or sms")
     state: str = Field(description="running or finished")
-    audience: int
+    audience: int = Field(description="customers of the campaign")
     settled: int = Field(description="messages that need no more work")
     attention: list[str] = Field(description="problems that need attention")
 
@@ -42,24 +42,27 @@ class CampaignModel(BaseModel):
 
 
 class OverviewModel(BaseModel):
-    """The latest campaigns, as read from the database at `at`. `trouble` is the error if the database is
-    unavailable; the numbers are then older."""
+    """The latest campaigns."""
 
-    at: datetime | None
-    trouble: str | None
-    campaigns: list[CampaignModel]
+    at: datetime | None = Field(
+        description="time at which the database was last read, null before the first time"
+    )
+    trouble: str | None = Field(
+        description="the error while the database is unavailable; the numbers are then as of `at`"
+    )
+    campaigns: list[CampaignModel] = Field(description="the latest first")
 
 
 class MessageModel(BaseModel):
-    """A message. Contact data is masked unless the request asks for it and the settings allow it."""
+    """A message."""
 
-    number: int
+    number: int = Field(description="number within the campaign, from 0")
     status: str
-    reason: str | None
-    attempt: int
+    reason: str | None = Field(description="reason why the message is Not Sent")
+    attempt: int = Field(description="attempts so far")
     customer_id: str
-    email: str | None
-    mobile: str | None
+    email: str | None = Field(description="masked unless the request may show it")
+    mobile: str | None = Field(description="masked likewise")
 
     @classmethod
     def of(cls, message: MessageRow, *, has_contacts: bool) -> Self:
@@ -78,22 +81,23 @@ class MessageModel(BaseModel):
 
 
 class MessagesModel(BaseModel):
-    """A page of messages. `next` is the following page's `after`, null at the end. A page may have fewer
-    messages than `limit` though more follow. `total` is null where it isn't counted."""
+    """A page of messages. It may have fewer messages than `limit` although more follow."""
 
-    total: int | None
-    next: int | None
+    total: int | None = Field(description="messages on all pages, null where they are not counted")
+    next: int | None = Field(description="`after` of the following page, null at the end")
     messages: list[MessageModel]
 
 
 class CheckVerdictModel(BaseModel):
     """A check's verdict on a message, evaluated now."""
 
-    step: str
-    check: str
-    reason: str | None
-    looked_at: dict[str, Any]
-    error: str | None
+    step: str = Field(description="step that asks the check")
+    check: str = Field(description="name of the check")
+    reason: str | None = Field(
+        description="title of the reason with which the check blocks the message, null if the message passes"
+    )
+    looked_at: dict[str, Any] = Field(description="values that the check read, by name")
+    error: str | None = Field(description="exception that the check raised instead")
 
     @classmethod
     def of(cls, verdict: CheckVerdict) -> Self:
@@ -109,15 +113,15 @@ class CheckVerdictModel(BaseModel):
 class StalledBatchModel(BaseModel):
     """A stalled batch, and the shell command that re-queues it."""
 
-    campaign: int
-    name: str
+    campaign: int = Field(description="the campaign's id")
+    name: str = Field(description="the campaign's name")
     batch: int
     since: datetime = Field(description="by the clock of the campaign's run")
     seconds: float = Field(description="real seconds since then")
     waiting: dict[str, int] = Field(description="messages that haven't settled, by status")
     step: str = Field(description="the step that the batch needs")
     sent_on: int = Field(description="times that the batch was re-queued since its last progress")
-    command: str | None
+    command: str | None = Field(description="shell command that re-queues the batch")
 
     @classmethod
     def of(cls, batch: StalledBatch, command: str | None) -> Self:
@@ -135,12 +139,12 @@ class StalledBatchModel(BaseModel):
 
 
 class WorkerModel(BaseModel):
-    """A worker. `is_there` is false once its heartbeats have stopped."""
+    """A worker."""
 
     name: str
-    heard_at: datetime
-    is_there: bool
-    queues: list[str]
+    heard_at: datetime = Field(description="time of its last event")
+    is_there: bool = Field(description="false once its heartbeats have stopped")
+    queues: list[str] = Field(description="queues that it serves")
 
     @classmethod
     def of(cls, worker: WorkerInfo) -> Self:
@@ -153,16 +157,16 @@ class WorkerModel(BaseModel):
 
 
 class FailedTaskModel(BaseModel):
-    """A recent failure of a task. `again` says whether Celery retries it."""
+    """A failure of a task."""
 
-    task: str
-    campaign: int | None
-    batch: int | None
+    task: str = Field(description="name of the task")
+    campaign: int | None = Field(description="the campaign's id, null if unknown")
+    batch: int | None = Field(description="null if unknown")
     error: str
     worker: str
-    at: datetime
+    at: datetime = Field(description="time of the failure")
     task_id: str
-    again: bool
+    again: bool = Field(description="whether Celery runs the task again")
 
     @classmethod
     def of(cls, failure: FailedTask) -> Self:
@@ -179,14 +183,17 @@ class FailedTaskModel(BaseModel):
 
 
 class OperationsModel(BaseModel):
-    """Stalled batches, workers and failures. `workers` and `failed` are null without a broker; `deaf_since`
-    is the time since when the broker has been unavailable."""
+    """Stalled batches, workers and failures."""
 
     batches: list[StalledBatchModel]
-    workers: list[WorkerModel] | None
-    failed: list[FailedTaskModel] | None
+    workers: list[WorkerModel] | None = Field(description="null without a broker")
+    failed: list[FailedTaskModel] | None = Field(
+        description="recent failures, the latest first; null without a broker"
+    )
     unserved: list[str] = Field(description="queues without a worker")
-    deaf_since: datetime | None
+    deaf_since: datetime | None = Field(
+        description="time since when the broker has been unavailable, null while it answers"
+    )
 
     @classmethod
     def of(

@@ -63,7 +63,9 @@ class ReceiptIn(_InboundItem):
     """The outcome of an attempt at a message."""
 
     attempt: int = Field(ge=1, le=MAX_BIGINT, description="the attempt that the gateway was given")
-    status: Literal["delivered", "hard_bounced", "soft_bounced", "not_delivered"]
+    status: Literal["delivered", "hard_bounced", "soft_bounced", "not_delivered"] = Field(
+        description="outcome of the attempt"
+    )
     detail: str | None = Field(
         None, max_length=10 * MAX_DETAIL_LENGTH, description="a code or text, such as 5.1.1"
     )
@@ -80,7 +82,9 @@ class ReceiptIn(_InboundItem):
 class EngagementIn(_InboundItem):
     """An action of the recipient of a delivered message."""
 
-    kind: Literal["opened", "clicked", "spam", "unsubscribed"]
+    kind: Literal["opened", "clicked", "spam", "unsubscribed"] = Field(
+        description="action of the recipient"
+    )
 
     def to_item(self) -> EngagementEvent:
         """Return the event as it is stored."""
@@ -95,12 +99,11 @@ ENGAGEMENT_LIST = TypeAdapter(list[EngagementIn])
 
 
 class InboundResult(BaseModel):
-    """The number of items stored, and of batches that they belong to. `queued` says whether a task that
-    applies them was enqueued; if the broker is unavailable, the batches' next step applies them."""
+    """The result of a report."""
 
-    taken: int
-    batches: int
-    queued: bool
+    taken: int = Field(description="items that were stored")
+    batches: int = Field(description="batches that the items belong to")
+    queued: bool = Field(description="whether the tasks that apply the items were enqueued")
 
 
 class RateLimiter:
@@ -164,8 +167,7 @@ def _request_body(items: ItemList) -> dict[str, Any]:
     operation_id="take_api_receipts_post",
 )
 async def report_receipts(request: Request, context: Context) -> InboundResult:
-    """Store a list of receipts, each the outcome of an attempt at a message. The workers apply them a moment
-    later. To report the same receipt again changes nothing."""
+    """Store a list of receipts, which the workers apply a moment later."""
     body = await _read_body(request)
     return await run_sync(_store_report, context, RECEIPT_LIST, body, DueKind.RECEIPTS)
 
@@ -179,8 +181,7 @@ async def report_receipts(request: Request, context: Context) -> InboundResult:
     operation_id="take_api_engagement_post",
 )
 async def report_engagement(request: Request, context: Context) -> InboundResult:
-    """Store a list of engagement events, each an action of a recipient. The workers apply them a moment
-    later. To report the same event again changes nothing."""
+    """Store a list of engagement events, which the workers apply a moment later."""
     body = await _read_body(request)
     return await run_sync(_store_report, context, ENGAGEMENT_LIST, body, DueKind.ENGAGEMENT)
 
