@@ -143,9 +143,10 @@ class Shell:
         """Start a command in a session of its own, as a terminal would."""
 
         def set_signals() -> None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
-            for each in ignored:
-                signal.signal(each, signal.SIG_IGN)
+            # The tests' own process may ignore them (nohup, a job in the background), and a child
+            # inherits that.
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
 
         stdout, stderr = self.folder / f"{label}.out", self.folder / f"{label}.err"
         with stdout.open("w") as out, stderr.open("w") as err:
