@@ -1,17 +1,22 @@
-"""Work that goes on beside a block, in a thread of its own."""
+"""Background work: run a function in a thread of its own for the duration of a block."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 JOIN_TIMEOUT_SECONDS = 15.0
-"""Seconds that is waited for work that is to end. What waits for a broker that never comes back has
-no end, and must not keep the command from its own."""
+"""Seconds to wait for the thread at the end of the block. One that waits for an unavailable broker
+may never return, and must not keep the command from exiting."""
 
 
 @contextmanager
 def run_in_background(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
-    """A block beside which ``work`` goes on. It is told by an event when the block has ended."""
+    """Run a function in a thread beside the block.
+
+    Args:
+        work: called once, with an event; it returns soon after the event is set.
+        name: the thread's name.
+    """
     stop = threading.Event()
     thread = threading.Thread(target=work, args=(stop,), name=name, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Patience with what passes: a database or a broker that is away for a few seconds."""
+"""Retry of transient errors: a database or broker that is unavailable for some seconds."""
 
 import sys
 import time
@@ -12,19 +12,17 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 T = TypeVar("T")
 
 TRANSIENT_ERRORS = (OperationalError, InterfaceError, BrokerError, RedisError, ConnectionError)
-"""Troubles that pass. A worker repeats its tasks after the same."""
 
 RETRY_LIMIT_SECONDS = 60.0
-"""Seconds after which a trouble has not passed."""
+"""Seconds after the first error in which the work may succeed."""
 
 RETRY_PAUSE_SECONDS = 0.5
-"""Seconds between two tries."""
 
 
 def retry_transient(work: Callable[[], T]) -> T:
-    """What ``work`` returns, which is repeated as long as only what passes is in its way.
+    """Call a function until it raises no transient error; return its result.
 
-    Says once, on stderr, that it waits. Raises what is still in the way after :data:`RETRY_LIMIT_SECONDS`.
+    The first error is reported on stderr. The last one is raised after RETRY_LIMIT_SECONDS.
     """
     deadline = None
     while True:
@@ -33,8 +31,8 @@ def retry_transient(work: Callable[[], T]) -> T:
         except TRANSIENT_ERRORS as error:
             if deadline is None:
                 deadline = time.monotonic() + RETRY_LIMIT_SECONDS
-                what = "broker" if isinstance(error, BrokerError | RedisError) else "database"
-                print(f"the {what} does not answer; waiting for it", file=sys.stderr, flush=True)
+                service = "broker" if isinstance(error, BrokerError | RedisError) else "database"
+                print(f"{service} unavailable, retrying", file=sys.stderr, flush=True)
             elif time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_PAUSE_SECONDS)

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from simulator.schema import open_database
-from simulator.stack.local import start_embedded_broker
+from simulator.stack.local import start_local_broker
 from tests.support.postgresql import SERVER_URL_VARIABLE, PostgresqlServer, start_bundled_server
 from tracker.settings import Settings, load_settings
 from tracker.store.database import Database
@@ -93,5 +93,5 @@ def database(settings: Settings) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def broker_url() -> Iterator[str]:
     """The URL of a real Valkey that all tests share."""
-    with start_embedded_broker() as url:
-        yield url
+    with start_local_broker() as broker:
+        yield broker.url

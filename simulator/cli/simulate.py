@@ -78,7 +78,8 @@ def simulate(
     set_shutdown_handler(exit_immediately)
     from simulator.pages.result_text import format_result, format_spread
     from simulator.results.result import RunResult
-    from simulator.run.run import RunOptions, RunOutcome, simulate
+    from simulator.run.options import RunOptions
+    from simulator.run.run import RunOutcome, simulate
     from simulator.scenario.file import load_scenario
     from workers.checks.base import all_checks
 
@@ -92,7 +93,7 @@ def simulate(
     options = RunOptions(
         workers=workers,
         batch_size=batch_size,
-        attach=attach,
+        is_attached=attach,
         should_record=record,
         should_sweep=sweep,
     )

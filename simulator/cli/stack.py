@@ -50,7 +50,7 @@ def up(
     from simulator.stack.up import StackPorts, run_stack
 
     settings = load_settings(database_url=database, broker_url=broker)
-    run_stack(settings, StackPorts(host=host, web=port, flower_port=flower_port), workers)
+    run_stack(settings, StackPorts(host=host, web_port=port, flower_port=flower_port), workers)
 
 
 @exit_on_error

@@ -1,4 +1,4 @@
-"""A line between two programs that can be disturbed: what goes over it can be held up, or cut."""
+"""A proxy between two programs that can stall or cut their connections."""
 
 import asyncio
 import threading
@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 CHUNK_BYTES = 64 * 1024
-"""Bytes that are passed on at once."""
 
 
 class Upstream(NamedTuple):
-    """Where a server listens: at a Unix socket, or at a port of a host."""
+    """The address of a server: a Unix socket, or a host and port."""
 
     path: Path | None = None
     host: str = ""
@@ -20,13 +19,13 @@ class Upstream(NamedTuple):
 
 
 class SocketProxy:
-    """A Unix socket at ``path`` that leads to a server at a ``place``. Use it as a context manager.
+    """A Unix socket whose connections lead to a server.
 
-    Its methods may be called from any thread.
+    The methods may be called from any thread.
     """
 
-    def __init__(self, path: Path, place: Upstream) -> None:
-        self.path, self._upstream = path, place
+    def __init__(self, path: Path, upstream: Upstream) -> None:
+        self.path, self._upstream = path, upstream
         self._loop = asyncio.new_event_loop()
         self._forwarding = asyncio.Event()
         self._forwarding.set()
@@ -35,9 +34,9 @@ class SocketProxy:
 
     @contextmanager
     def running(self) -> Iterator["SocketProxy"]:
-        """A block in which the line is there."""
+        """Serve the socket, in a thread of its own, for the duration of the block."""
         ready = threading.Event()
-        thread = threading.Thread(target=self._run, args=(ready,), name="line", daemon=True)
+        thread = threading.Thread(target=self._serve, args=(ready,), name="proxy", daemon=True)
         thread.start()
         ready.wait()
         try:
@@ -47,21 +46,21 @@ class SocketProxy:
             thread.join()
 
     def stall(self) -> None:
-        """From now on nothing comes through, and nobody is told."""
+        """Hold back all data; connections stay open."""
         self._loop.call_soon_threadsafe(self._forwarding.clear)
 
     def disconnect(self) -> None:
-        """End what is connected, and from now on let nobody in."""
+        """Close all connections, and refuse new ones."""
 
-        def end() -> None:
+        def close_all() -> None:
             self._accepting = False
-            for call in self._connections:
-                call.cancel()
+            for connection in self._connections:
+                connection.cancel()
 
-        self._loop.call_soon_threadsafe(end)
+        self._loop.call_soon_threadsafe(close_all)
 
     def resume(self) -> None:
-        """Let everything through again."""
+        """Forward data and accept connections again."""
 
         def restore() -> None:
             self._accepting = True
@@ -69,44 +68,46 @@ class SocketProxy:
 
         self._loop.call_soon_threadsafe(restore)
 
-    def _run(self, ready: threading.Event) -> None:
+    def _serve(self, ready: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
         listening = asyncio.start_unix_server(self._handle_connection, self.path)
         server = self._loop.run_until_complete(listening)
         ready.set()
         self._loop.run_forever()
         server.close()
-        for call in self._connections:
-            call.cancel()
+        for connection in self._connections:
+            connection.cancel()
         self._loop.run_until_complete(asyncio.gather(*self._connections, return_exceptions=True))
         self._loop.close()
 
     def _handle_connection(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        call = self._loop.create_task(self._relay(reader, writer))
-        self._connections.add(call)
-        call.add_done_callback(self._connections.discard)
+        connection = self._loop.create_task(self._relay(reader, writer))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = None
+    async def _relay(
+        self, client_reader: asyncio.StreamReader, client_writer: asyncio.StreamWriter
+    ) -> None:
+        writers = [client_writer]
         try:
             await self._forwarding.wait()
             if self._accepting:
-                answers, there = await self._connect_upstream()
+                server_reader, server_writer = await self._connect_upstream()
+                writers.append(server_writer)
                 await asyncio.wait(
                     [
-                        asyncio.create_task(self._forward(reader, there)),
-                        asyncio.create_task(self._forward(answers, writer)),
+                        asyncio.create_task(self._forward(client_reader, server_writer)),
+                        asyncio.create_task(self._forward(server_reader, client_writer)),
                     ],
                     return_when=asyncio.FIRST_COMPLETED,
                 )
         except OSError:
-            pass  # the server is away: so are we
+            pass  # the server is unavailable, so the client's connection is closed as well
         finally:
-            for each in (writer, there):
-                if each is not None:
-                    each.transport.abort()
+            for writer in writers:
+                writer.transport.abort()
 
     async def _connect_upstream(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._upstream.path is not None:

@@ -157,8 +157,24 @@ def _compute_throughput(passages: TransitionTimes, speed: float) -> float | None
 def _gateway_figures(
     connection: Connection, ids: Sequence[int], mishaps: GatewayAnomalies
 ) -> dict[str, float | None]:
-    counted = {**vars(mishaps), **vars(ledger.counts(connection, ids))}
-    return {f"gateway.{name}": counted[name] for name in figures.GATEWAY_COUNTS}
+    return {
+        **read_ledger_figures(connection, ids),
+        "gateway.duplicate": mishaps.duplicate,
+        "gateway.stale": mishaps.stale,
+        "gateway.unknown": mishaps.unknown,
+        "gateway.lost": mishaps.lost,
+        "gateway.late_bounce": mishaps.late_bounce,
+    }
+
+
+def read_ledger_figures(connection: Connection, ids: Sequence[int]) -> dict[str, int]:
+    """Return the figures that the simulated gateway's ledger counts."""
+    counts = ledger.counts(connection, ids)
+    return {
+        "gateway.repeats": counts.repeats,
+        "gateway.refused": counts.refused,
+        "gateway.refused_calls": counts.refused_calls,
+    }
 
 
 def _step_figures(workloads: Sequence[Workload]) -> Iterator[tuple[str, float | None]]:

@@ -1,4 +1,4 @@
-"""The driver: sends messages into the queue as they arrive, whatever the system does with them."""
+"""Driver: enqueue messages as they arrive, however fast the system works them off (open loop)."""
 
 import time
 from collections import deque
@@ -22,15 +22,19 @@ from workers.chains import StepArguments, enqueue_step
 DRIVER_AUTHOR = Author(worker="driver")
 
 BATCH_COLLECTION_SECONDS = 0.25
-"""Seconds of real time for which arrivals are collected into one batch, unless it is full before.
-A batch costs some milliseconds at each step, however small it is: with four a second that is a few
-hundredths of a core, and a message waits an eighth of a second for its batch."""
+"""Real time for which arrivals are collected into a batch that isn't full.
+
+A batch costs some milliseconds at each step, however small it is. Four a second cost a few
+hundredths of a core, and a message waits an eighth of a second on average.
+"""
 
 
 class Driver:
-    """Sends the campaigns of a run, each in its shape, side by side.
+    """Enqueues the campaigns of a run side by side, each in the shape of its arrivals.
 
-    A campaign that is to come after another one begins when that ``is_settled``.
+    Args:
+        batch_size: most messages of a batch.
+        is_settled: says whether a campaign has settled; a campaign that comes after it then begins.
     """
 
     def __init__(
@@ -45,48 +49,51 @@ class Driver:
         self._app = app
         self._batch_size = batch_size
         self._is_settled = is_settled
-        self._campaigns_by_name = {loaded.campaign.name: loaded for loaded in run.campaigns}
+        self._campaigns_by_name = {
+            run_campaign.campaign.name: run_campaign for run_campaign in run.campaigns
+        }
         self._waiting_campaigns = list(run.campaigns)
         self._active_campaigns: deque[_CampaignProgress] = deque()
         self.messages_sent = 0
 
     def send_due_batch(self) -> int:
-        """Send a batch of what has arrived, and say how many messages that were; 0: none has."""
+        """Enqueue a batch of messages that have arrived; return its size, 0 if none is due."""
         self._begin_due_campaigns()
         for _ in range(len(self._active_campaigns)):
             sending = self._active_campaigns.popleft()
-            due = sending.due(self._batch_size)
+            due = sending.count_due(self._batch_size)
             if due:
                 self._send_batch(sending, due)
             if not sending.is_done:
-                self._active_campaigns.append(sending)  # behind the others: campaigns take turns
+                self._active_campaigns.append(sending)  # at the end: campaigns take turns
             if due:
                 return due
         return 0
 
     def _begin_due_campaigns(self) -> None:
-        """Begin the campaigns whose time has come."""
-        for loaded in list(self._waiting_campaigns):
-            now = loaded.campaign.clock.now()
-            after = loaded.plan.after
-            if now < loaded.starts_at:
+        for run_campaign in list(self._waiting_campaigns):
+            now = run_campaign.campaign.clock.now()
+            predecessor = run_campaign.plan.after
+            if now < run_campaign.starts_at:
                 continue
-            if after is None:
-                begins_at = loaded.starts_at
-            elif self._is_fully_sent(after) and self._is_settled(self._campaigns_by_name[after]):
+            if predecessor is None:
+                begins_at = run_campaign.starts_at
+            elif self._has_settled(predecessor):
                 begins_at = now
             else:
                 continue
-            self._waiting_campaigns.remove(loaded)
-            self._active_campaigns.append(_CampaignProgress(loaded, begins_at))
+            self._waiting_campaigns.remove(run_campaign)
+            self._active_campaigns.append(_CampaignProgress(run_campaign, begins_at))
 
-    def _is_fully_sent(self, name: str) -> bool:
-        unsent = [*self._waiting_campaigns, *(each.loaded for each in self._active_campaigns)]
-        return all(each.campaign.name != name for each in unsent)
+    def _has_settled(self, name: str) -> bool:
+        unsent = list(self._waiting_campaigns)
+        unsent += [sending.run_campaign for sending in self._active_campaigns]
+        is_fully_sent = all(run_campaign.campaign.name != name for run_campaign in unsent)
+        return is_fully_sent and self._is_settled(self._campaigns_by_name[name])
 
     def _send_batch(self, sending: "_CampaignProgress", size: int) -> None:
-        campaign = sending.loaded.campaign
-        queued = retry_transient(
+        campaign = sending.run_campaign.campaign
+        batch = retry_transient(
             partial(
                 enqueue_once,
                 self._database,
@@ -94,59 +101,63 @@ class Driver:
                 batch=sending.batches_sent,
                 first=sending.messages_sent,
                 size=size,
-                at=sending.arrivals(size),
-                by=DRIVER_AUTHOR,
+                at=sending.next_arrivals(size),
+                author=DRIVER_AUTHOR,
             )
         )
-        retry_transient(partial(record_acknowledgement, self._database, queued))
-        arguments = StepArguments(campaign=campaign.id, batch=sending.batches_sent)
+        retry_transient(partial(record_acknowledgement, self._database, batch))
+        arguments = StepArguments(campaign=campaign.id, batch=batch.batch)
         retry_transient(partial(enqueue_step, self._app, Step.SUPPRESS, arguments, campaign.name))
         sending.record_sent(size)
         self.messages_sent += size
 
 
 class _CampaignProgress:
-    """How far a campaign is that began at ``begins_at``."""
+    """A campaign that is being enqueued; its first message arrives at `begins_at`."""
 
-    def __init__(self, loaded: RunCampaign, begins_at: Instant) -> None:
-        self.loaded = loaded
+    def __init__(self, run_campaign: RunCampaign, begins_at: Instant) -> None:
+        self.run_campaign = run_campaign
         self.messages_sent = self.batches_sent = 0
-        self._shape = loaded.plan.arrival_shape
+        self._shape = run_campaign.plan.arrival_shape
         self._begins_at = begins_at
         self._last_sent_at = time.monotonic() - BATCH_COLLECTION_SECONDS
 
     @property
     def is_done(self) -> bool:
-        return self.messages_sent == self.loaded.size
+        return self.messages_sent == self.run_campaign.size
 
-    def due(self, most: int) -> int:
-        """How many messages to send now, ``most`` at the most; 0 while more are collected."""
-        now = self.loaded.campaign.clock.now()
+    def count_due(self, limit: int) -> int:
+        """Return the size of the batch to send now, or 0 while arrivals are collected."""
+        now = self.run_campaign.campaign.clock.now()
         arrived = self._shape.arrived(to_seconds(now - self._begins_at))
-        left = self.loaded.size - self.messages_sent
+        left = self.run_campaign.size - self.messages_sent
         due = min(arrived - self.messages_sent, left)
-        full = due >= min(most, left)
-        if due > 0 and (full or time.monotonic() - self._last_sent_at >= BATCH_COLLECTION_SECONDS):
-            return min(due, most)
-        return 0
+        is_full = due >= min(limit, left)
+        is_collected = time.monotonic() - self._last_sent_at >= BATCH_COLLECTION_SECONDS
+        return min(due, limit) if due > 0 and (is_full or is_collected) else 0
 
-    def arrivals(self, size: int) -> Instant | list[Instant]:
-        """When the next ``size`` messages were meant to arrive."""
+    def next_arrivals(self, size: int) -> Instant | list[Instant]:
+        """Return the intended arrivals of the next messages: one instant for all of a blast."""
         if self._shape.is_blast:
             return self._begins_at
         seconds = self._shape.arrivals(self.messages_sent, size)
-        at = self._begins_at + np.rint(seconds * MICROSECONDS_PER_SECOND).astype(np.int64)
-        instants: list[Instant] = at.tolist()
+        arrivals = self._begins_at + np.rint(seconds * MICROSECONDS_PER_SECOND).astype(np.int64)
+        instants: list[Instant] = arrivals.tolist()
         return instants
 
     def record_sent(self, size: int) -> None:
+        """Count a batch that was enqueued."""
         self.messages_sent += size
         self.batches_sent += 1
         self._last_sent_at = time.monotonic()
 
 
 def record_acknowledgement(database: Database, batch: Batch) -> None:
-    """Put down that a batch was queued, in a transaction of its own; once, however often told."""
+    """Record, in a transaction of its own, that the driver knows a batch to be enqueued.
+
+    The invariant `acknowledged_settles` compares these rows to the record. Repeating the call
+    changes nothing.
+    """
     with database.write() as connection:
         connection.execute(
             database.upsert(driver_acknowledgements)
@@ -167,13 +178,25 @@ def enqueue_once(
     batch: int,
     first: int,
     size: int,
-    by: Author,
+    author: Author,
     at: Instant | Sequence[Instant],
 ) -> Batch:
-    """Record a batch, unless it is on record: nobody knows whether a lost commit took place."""
+    """Record a batch, unless it is recorded already.
+
+    After a lost connection nobody knows whether the commit took place, so the call is repeated.
+
+    Args:
+        batch: number of the batch in its campaign.
+        first: number of its first message.
+        size: number of its messages.
+        at: intended arrival of all messages, or of each.
+
+    Raises:
+        IntegrityError: the record has a batch of this number with other messages.
+    """
     try:
         return enqueue_batch(
-            database, campaign, batch=batch, first=first, size=size, author=by, at=at
+            database, campaign, batch=batch, first=first, size=size, author=author, at=at
         )
     except IntegrityError:
         with database.read() as connection:

@@ -1,176 +1,168 @@
-"""A run while it is played: messages are sent as they arrive, and watched until they settle."""
+"""Play a run: send its messages as they arrive, and wait until each of them has settled."""
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from datetime import tzinfo
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from celery import Celery
-
-from simulator.faults.inject import FaultInjector
-from simulator.results.result import RunObservations, RunState
+from simulator.results.result import RunState
 from simulator.retry import retry_transient
 from simulator.run.abort import AbortCheck
 from simulator.run.driver import Driver
-from simulator.run.nightly import NightlyRollups
-from simulator.run.progress import ProgressDisplay
-from simulator.run.sampling import Sampler
-from simulator.run.sweeper import Sweeper
+from simulator.run.observer import RunObserver, RunSnapshot, notify_observers
+from simulator.run.system import RunSystem
 from simulator.run.watch import ProgressWatch
 from simulator.scenario.thresholds import Threshold
 from simulator.setup.record import Run
-from simulator.stack.broker import Broker
-from simulator.stack.local import LocalWorker
 from tracker.clock import to_real_seconds
-from tracker.store.database import Database
+from tracker.queries.report import Report
 
 IDLE_SLEEP_SECONDS = 0.02
-"""Seconds for which nothing is done when no message has arrived."""
+"""Pause when no message is due."""
 
 PROGRESS_INTERVAL_SECONDS = 0.1
-"""Seconds between two looks at how far the messages are, if a look costs next to nothing."""
 
 ABORT_CHECK_INTERVAL_SECONDS = 1.0
-"""The same, at whether the thresholds can still be met."""
 
 MIN_PAUSE_FACTOR = 5
-"""Times as long as a look took is not looked again: in long runs one takes longer."""
+"""A check that takes long is repeated only after this many times its duration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayedRun:
+    """How the playing of a run ended.
+
+    Attributes:
+        aborted_by: the threshold that could no longer be met, if one stopped the run.
+        snapshot_count: how often the reports were read.
+        unbalanced_reports: those of them that did not add up.
+    """
+
+    state: RunState
+    aborted_by: Threshold | None
+    snapshot_count: int
+    unbalanced_reports: Sequence[Report]
 
 
 class RunPlayer:
-    """Plays a run that has begun. Without a ``worker`` of ours those of others do the work."""
+    """Plays a run that has started.
+
+    Args:
+        observers: told when the run starts, several times a second, and when it ends.
+        is_shutdown_requested: once it returns True, no more messages are sent.
+        log: called with a line for each event.
+    """
 
     def __init__(
         self,
-        database: Database,
-        app: Celery,
+        system: RunSystem,
         run: Run,
-        broker: Broker,
-        worker: LocalWorker | None,
-        shown: ProgressDisplay,
+        batch_size: int,
         *,
-        zone: tzinfo,
-        faults: FaultInjector | None = None,
+        observers: Sequence[RunObserver],
+        is_shutdown_requested: Callable[[], bool],
+        log: Callable[[str], None],
     ) -> None:
-        self._faults = faults
-        self._database = database
-        self._app = app
+        campaigns = [loaded.campaign for loaded in run.campaigns]
+        self._system = system
         self._run = run
-        self._broker = broker
-        self._worker = worker
-        self._display = shown
-        self._nightly_rollups = NightlyRollups(app, run, zone, shown)
-        self._watch = ProgressWatch(
-            database, [loaded.campaign for loaded in run.campaigns], broker, app
+        self._observers = observers
+        self._is_shutdown_requested = is_shutdown_requested
+        self._log = log
+        self._watch = ProgressWatch(system.database, campaigns, system.broker, system.app)
+        self._driver = Driver(
+            system.database, system.app, run, batch_size, is_settled=self._watch.is_settled
         )
         self._abort_check = AbortCheck(run)
         self._last_arrival_at = max(loaded.last_arrival_at for loaded in run.campaigns)
+        self._state = RunState.COMPLETE
 
-    def play(
-        self,
-        batch_size: int,
-        is_asked: Callable[[], bool],
-        *,
-        should_record: bool,
-        should_sweep: bool = True,
-    ) -> RunObservations:
-        """Send all messages on their way, and wait until every one has settled.
+    def play(self) -> PlayedRun:
+        """Send all messages, and return when each has settled or a threshold is out of reach.
 
-        Once it ``is_asked`` to end no more are sent, and what is under way is waited for. A
-        threshold that can't be met any more ends it at once.
+        Raises:
+            RunStalled: messages are unsettled, and nothing would move them.
         """
-        driver = Driver(self._database, self._app, self._run, batch_size, self._watch.is_settled)
-        sampler = Sampler(self._broker, None if self._worker is None else self._worker.process_id)
-        ids = [loaded.campaign.id for loaded in self._run.campaigns]
-        sweeper = Sweeper(self._database, self._app, self._broker, ids, self._display.log)
-        with (
-            sampler.running() if should_record else nullcontext(),
-            sweeper.running() if should_sweep else nullcontext(),
-            nullcontext() if self._faults is None else self._faults.running(),
-        ):
-            state, aborted = self._send_until_settled(driver, is_asked)
-        if state is RunState.COMPLETE:
-            self._display.log("nothing more is to come")
-        return RunObservations(
-            state=state,
-            planned=self._run.size,
-            samples=sampler.samples,
-            aborted_by=aborted,
-            requeued_count=sweeper.requeued_count,
+        with notify_observers(self._observers):
+            aborted_by = self._send_until_settled()
+        if self._state is RunState.COMPLETE:
+            self._log("all messages settled")
+        return PlayedRun(
+            state=self._state,
+            aborted_by=aborted_by,
             snapshot_count=self._watch.snapshot_count,
             unbalanced_reports=self._watch.unbalanced_reports,
-            injected_faults=() if self._faults is None else tuple(self._faults.happened),
         )
 
-    def _send_until_settled(
-        self, driver: Driver, is_asked: Callable[[], bool]
-    ) -> tuple[RunState, Threshold | None]:
-        """Send and look in turns until it ends: how it did, and for which threshold."""
-        state = RunState.COMPLETE
-        looks, forebodings = (
-            _PollTimer(PROGRESS_INTERVAL_SECONDS),
-            _PollTimer(ABORT_CHECK_INTERVAL_SECONDS),
-        )
+    def _send_until_settled(self) -> Threshold | None:
+        """Return the threshold that stopped the run, or None when all messages have settled."""
+        progress_timer = _PollTimer(PROGRESS_INTERVAL_SECONDS)
+        abort_timer = _PollTimer(ABORT_CHECK_INTERVAL_SECONDS)
         while True:
-            if is_asked() and state is RunState.COMPLETE:
-                state = RunState.INTERRUPTED
-                self._watch.await_receipts_only()
-                self._display.log("no more messages are sent")
-            sent = driver.send_due_batch() if state is RunState.COMPLETE else 0
-            if looks.is_due():
-                total = self._run.size if state is RunState.COMPLETE else driver.messages_sent
-                if self._refresh_progress(total):
-                    return state, None
-                looks.mark_done()
-            if self._abort_check and forebodings.is_due():
-                aborted = retry_transient(self._find_unreachable_threshold)
-                forebodings.mark_done()
-                if aborted is not None:
-                    self._display.log(
-                        f"{aborted.figure} can't be {aborted.told} any more: the run ends here"
-                    )
-                    return RunState.ABORTED, aborted
+            if self._state is RunState.COMPLETE and self._is_shutdown_requested():
+                self._stop_sending()
+            is_sending = self._state is RunState.COMPLETE
+            sent = self._driver.send_due_batch() if is_sending else 0
+            if progress_timer.is_due():
+                if self._check_progress():
+                    return None
+                progress_timer.restart()
+            if self._abort_check and abort_timer.is_due():
+                threshold = retry_transient(self._find_unreachable_threshold)
+                if threshold is not None:
+                    return self._abort(threshold)
+                abort_timer.restart()
             if not sent:
                 time.sleep(IDLE_SLEEP_SECONDS)
 
-    def _refresh_progress(self, total: int) -> bool:
-        """Look how far the messages are, ``total`` in the end, and show it."""
-        if self._worker is not None:
-            code = self._worker.restart_if_dead()
-            if code is not None:
-                self._display.log(
-                    f"the worker ended with exit code {code} and is started again; its log is"
-                    f" {self._worker.log}"
-                )
-        standing = self._watch.look(time.monotonic())
-        self._nightly_rollups.look(self._watch.reports)
-        self._display.update_messages(standing, total, self._seconds_until_last_arrival())
-        return standing.is_complete(total)
+    def _stop_sending(self) -> None:
+        self._state = RunState.INTERRUPTED
+        self._watch.await_receipts_only()
+        self._log("no more messages are sent")
 
-    def _seconds_until_last_arrival(self) -> float:
-        """Real seconds until the last message has arrived, as far as that is known."""
-        clock = self._run.campaigns[0].campaign.clock
-        return max(
-            0.0,
-            to_real_seconds(self._last_arrival_at - clock.now(), self._run.scenario.clock.speed),
+    def _abort(self, threshold: Threshold) -> Threshold:
+        self._state = RunState.ABORTED
+        self._log(f"threshold {threshold.figure} {threshold.told} can no longer be met; stopping")
+        return threshold
+
+    def _check_progress(self) -> bool:
+        """Pass a snapshot to the observers; return whether all messages have settled."""
+        is_sending = self._state is RunState.COMPLETE
+        planned = self._run.size if is_sending else self._driver.messages_sent
+        progress = self._watch.check_progress(time.monotonic())
+        snapshot = RunSnapshot(
+            reports=self._watch.reports,
+            progress=progress,
+            planned=planned,
+            arrival_seconds_left=self._arrival_seconds_left(),
         )
+        for observer in self._observers:
+            observer.ticked(snapshot)
+        return progress.is_complete(planned)
+
+    def _arrival_seconds_left(self) -> float:
+        """Return the real seconds until the last message arrives, as far as they are known."""
+        clock = self._run.campaigns[0].campaign.clock
+        speed = self._run.scenario.clock.speed
+        return max(0.0, to_real_seconds(self._last_arrival_at - clock.now(), speed))
 
     def _find_unreachable_threshold(self) -> Threshold | None:
-        with self._database.read() as connection:
-            return self._abort_check.look(connection, self._watch.reports)
+        with self._system.database.read() as connection:
+            return self._abort_check.find_unreachable_threshold(connection, self._watch.reports)
 
 
 class _PollTimer:
-    """When to look again: after so many seconds, and never for more than a share of the time."""
+    """Says when a check is due: after its interval, and later if the check itself takes long."""
 
-    def __init__(self, seconds: float) -> None:
-        self._interval = seconds
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
         self._started_at = self._due_at = time.monotonic()
 
     def is_due(self) -> bool:
+        """Return whether the check is due; if so, it starts now."""
         self._started_at = time.monotonic()
         return self._started_at >= self._due_at
 
-    def mark_done(self) -> None:
+    def restart(self) -> None:
+        """Schedule the next check; the current one has just finished."""
         now = time.monotonic()
         self._due_at = now + max(self._interval, MIN_PAUSE_FACTOR * (now - self._started_at))

@@ -1,12 +1,10 @@
-"""Progress, on stderr: bars on a terminal, a plain line every few seconds elsewhere."""
+"""Progress on stderr: bars on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -17,58 +15,34 @@ from rich.progress import (
     TextColumn,
 )
 
-from tracker.queries.report import Report
-from tracker.status import Status
-from tracker.text import escape_control_characters
+from simulator.run.observer import RunObserver, RunSnapshot
+from tracker.text import escape_control_characters, pluralize
 
 PLAIN_LINE_INTERVAL_SECONDS = 2.0
-"""Seconds between two plain lines."""
+
+RATE_WINDOW_SECONDS = 10.0
+"""The estimate of the time left uses the rate of the last seconds: arrivals come and go."""
+
+STAGE_NAMES = ("Queued", "About to be sent", "Gateway", "Settled")
 
 
-@dataclass(frozen=True)
-class RunProgress:
-    """How many messages are past each stage."""
-
-    recorded: int
-    checked: int
-    accepted: int
-    settled: int
-    in_work: int = 0
-    """Messages that somebody has yet to do something with."""
-    expecting: int = 0
-    """Batches of which the gateway has more to tell: receipts, or what recipients do."""
-
-    @classmethod
-    def from_reports(cls, reports: Sequence[Report], expecting: int = 0) -> "RunProgress":
-        recorded = sum(report.audience for report in reports)
-        checked = recorded - sum(report.having(Status.QUEUED) for report in reports)
-        ready = sum(report.having(Status.ABOUT_TO_BE_SENT) for report in reports)
-        settled = sum(report.settled for report in reports)
-        in_work = sum(report.in_work for report in reports)
-        return cls(recorded, checked, checked - ready, settled, in_work, expecting)
-
-    def is_complete(self, total: int) -> bool:
-        """Whether ``total`` messages are recorded, and nothing more will happen to any."""
-        return self.recorded == total and not self.in_work and not self.expecting
-
-
-class ProgressDisplay(Protocol):
-    """Where progress is shown."""
+class ProgressDisplay(RunObserver):
+    """Shows how far a run is. `ticked` shows the messages."""
 
     def log(self, text: str) -> None:
-        """A line about what is going on."""
+        """Print a line about an event."""
 
-    def customers(self, more: int) -> None:
-        """``more`` customers were recorded."""
-
-    def update_messages(self, standing: RunProgress, total: int, arriving: float = 0.0) -> None:
-        """The messages, ``total`` in the end, are this far; the last ones have yet to arrive for
-        so many seconds."""
+    def add_customers(self, count: int) -> None:
+        """Count customers that were recorded."""
 
 
 @contextmanager
-def open_display(customers: int | None) -> Iterator[ProgressDisplay]:
-    """A display for a run of so many customers; None where their number is not known yet."""
+def open_display(customer_count: int | None = None) -> Iterator[ProgressDisplay]:
+    """Open the display that suits stderr.
+
+    Args:
+        customer_count: customers that the run records; None where an audience file tells it.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _LineDisplay()
@@ -78,20 +52,21 @@ def open_display(customers: int | None) -> Iterator[ProgressDisplay]:
         BarColumn(),
         TaskProgressColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[outlook]}"),
+        TextColumn("{task.fields[estimate]}"),
     )
     with Progress(*columns, console=console, transient=True) as bars:
-        yield _BarDisplay(bars, customers)
+        yield _BarDisplay(bars, customer_count)
 
 
-class _BarDisplay:
-    def __init__(self, bars: Progress, customers: int | None) -> None:
+class _BarDisplay(ProgressDisplay):
+    def __init__(self, bars: Progress, customer_count: int | None) -> None:
         self._bars = bars
         self._estimate = _TimeEstimate()
-        self._customers = bars.add_task("Customers", total=customers, outlook="")
+        self._customers_task = bars.add_task(
+            "Customers", total=customer_count, visible=False, estimate=""
+        )
         self._stage_tasks = [
-            bars.add_task(name, total=None, visible=False, outlook="")
-            for name in ("Queued", "About to be sent", "Gateway", "Settled")
+            bars.add_task(name, total=None, visible=False, estimate="") for name in STAGE_NAMES
         ]
 
     def log(self, text: str) -> None:
@@ -99,55 +74,56 @@ class _BarDisplay:
             escape_control_characters(text), markup=False, highlight=False, style="dim"
         )
 
-    def customers(self, more: int) -> None:
-        self._bars.advance(self._customers, more)
+    def add_customers(self, count: int) -> None:
+        self._bars.update(self._customers_task, advance=count, visible=True)
 
-    def update_messages(self, standing: RunProgress, total: int, arriving: float = 0.0) -> None:
-        self._bars.update(self._customers, visible=False)
-        self._estimate.update(standing, total, arriving)
-        self._bars.update(self._stage_tasks[-1], outlook=self._estimate.text)
-        past = (standing.recorded, standing.checked, standing.accepted, standing.settled)
-        for task, count in zip(self._stage_tasks, past, strict=True):
-            self._bars.update(task, completed=count, total=total, visible=True)
+    def ticked(self, snapshot: RunSnapshot) -> None:
+        progress = snapshot.progress
+        self._estimate.update(snapshot)
+        self._bars.update(self._stage_tasks[-1], estimate=self._estimate.text)
+        counts = (progress.recorded, progress.checked, progress.accepted, progress.settled)
+        for task, count in zip(self._stage_tasks, counts, strict=True):
+            self._bars.update(task, completed=count, total=snapshot.planned, visible=True)
 
 
-class _LineDisplay:
+class _LineDisplay(ProgressDisplay):
     def __init__(self) -> None:
-        self._customers = 0
+        self._customer_count = 0
         self._estimate = _TimeEstimate()
         self._printed_at = time.monotonic()
 
     def log(self, text: str) -> None:
         print(escape_control_characters(text), file=sys.stderr, flush=True)
 
-    def customers(self, more: int) -> None:
-        self._customers += more
+    def add_customers(self, count: int) -> None:
+        self._customer_count += count
         if self._is_due():
-            self.log(f"{self._customers:,} customers recorded")
+            self.log(f"{self._customer_count:,} customers recorded")
 
-    def update_messages(self, standing: RunProgress, total: int, arriving: float = 0.0) -> None:
-        self._estimate.update(standing, total, arriving)
-        if self._is_due():
-            self.log(
-                f"{self._estimate.seconds:4.0f} s  queued {standing.recorded:,}"
-                f" · checked {standing.checked:,} · handed over {standing.accepted:,}"
-                f" · settled {standing.settled:,} of {total:,}"
-                + (f" ({self._estimate.text})" if self._estimate.text else "")
-            )
+    def ticked(self, snapshot: RunSnapshot) -> None:
+        self._estimate.update(snapshot)
+        if not self._is_due():
+            return
+        progress = snapshot.progress
+        parts = [
+            f"{self._estimate.elapsed_seconds:4.0f} s  queued {progress.recorded:,}",
+            f"checked {progress.checked:,}",
+            f"accepted {progress.accepted:,}",
+            f"settled {progress.settled:,} of {snapshot.planned:,}",
+        ]
+        if self._estimate.text:
+            parts.append(self._estimate.text)
+        self.log(" · ".join(parts))
 
     def _is_due(self) -> bool:
-        due = time.monotonic() - self._printed_at >= PLAIN_LINE_INTERVAL_SECONDS
-        if due:
+        is_due = time.monotonic() - self._printed_at >= PLAIN_LINE_INTERVAL_SECONDS
+        if is_due:
             self._printed_at = time.monotonic()
-        return due
+        return is_due
 
 
 class _TimeEstimate:
-    """How fast a run is, and how long it will still take.
-
-    At the rate of the last seconds, not of the whole run: arrivals may come and go. What has yet to
-    arrive can't settle before.
-    """
+    """The rate of a run, and the time that it still takes."""
 
     def __init__(self) -> None:
         self._settled_samples: deque[tuple[float, int]] = deque()
@@ -155,40 +131,43 @@ class _TimeEstimate:
         self.text = ""
 
     @property
-    def seconds(self) -> float:
-        """Since the first look."""
+    def elapsed_seconds(self) -> float:
+        """Seconds since the first snapshot."""
         return time.monotonic() - self._started_at
 
-    def update(self, standing: RunProgress, total: int, arriving: float) -> None:
-        """Take in how far the messages are."""
-        now = time.monotonic()
-        if not self._settled_samples:
-            self._started_at = now
-        self._settled_samples.append((now, standing.settled))
-        while (
-            len(self._settled_samples) > 2
-            and now - self._settled_samples[0][0] > RATE_WINDOW_SECONDS
-        ):
-            self._settled_samples.popleft()
-        if standing.recorded == total and not standing.in_work:
-            self.text = (
-                f"waiting for receipts and engagement of {standing.expecting:,} batches"
-                if standing.expecting
-                else ""
-            )
+    def update(self, snapshot: RunSnapshot) -> None:
+        """Add a snapshot, and derive the text from the latest ones."""
+        progress = snapshot.progress
+        rate = self._measure_rate(progress.settled)
+        if progress.recorded == snapshot.planned and not progress.pending_messages:
+            self.text = _format_awaited(progress.awaiting_batches)
             return
-        since, settled = self._settled_samples[0]
-        rate = (standing.settled - settled) / (now - since) if now > since else 0.0
-        # While messages still arrive, the rate is theirs: only what waits has to be worked off.
-        to_do = standing.recorded - standing.settled if arriving else total - standing.settled
-        left = arriving + (to_do / rate if rate else 0.0)
+        # While messages arrive, the rate is that of the arrivals, and only the backlog remains.
+        arriving = snapshot.arrival_seconds_left
+        expected = progress.recorded if arriving else snapshot.planned
+        seconds_left = arriving + ((expected - progress.settled) / rate if rate else 0.0)
         parts = [f"{rate:,.0f}/s"] if rate else []
-        parts += [f"about {_format_duration(left)} left"] if left else []
+        if seconds_left:
+            parts.append(f"about {_format_duration(seconds_left)} left")
         self.text = ", ".join(parts)
 
+    def _measure_rate(self, settled: int) -> float:
+        """Return the messages settled per second within RATE_WINDOW_SECONDS."""
+        now = time.monotonic()
+        samples = self._settled_samples
+        if not samples:
+            self._started_at = now
+        samples.append((now, settled))
+        while len(samples) > 2 and now - samples[0][0] > RATE_WINDOW_SECONDS:
+            samples.popleft()
+        since, settled_then = samples[0]
+        return (settled - settled_then) / (now - since) if now > since else 0.0
 
-RATE_WINDOW_SECONDS = 10.0
-"""Seconds whose rate is taken for that of the seconds to come."""
+
+def _format_awaited(batch_count: int) -> str:
+    if not batch_count:
+        return ""
+    return f"{pluralize(batch_count, 'batch')} waiting for receipts or engagement"
 
 
 def _format_duration(seconds: float) -> str:

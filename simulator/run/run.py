@@ -1,70 +1,65 @@
 """One run, from its first row to its verdict."""
 
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
 
-from simulator.faults.inject import FaultInjector, FaultProxies, lines, reject_unsupported_faults
-from simulator.figures import WORKERS_CPU, WORKERS_MEMORY
+from simulator.faults.inject import FaultInjector, reject_unsupported_faults
 from simulator.results.archive import store_result
-from simulator.results.result import RunConditions, RunResult, RunState, judge_run
+from simulator.results.result import (
+    RunConditions,
+    RunObservations,
+    RunResult,
+    RunState,
+    judge_run,
+)
 from simulator.retry import retry_transient
-from simulator.run import environment
+from simulator.run.environment import describe_machine, read_versions
+from simulator.run.nightly import NightlyRollups
+from simulator.run.observer import BackgroundObserver, RunObserver
+from simulator.run.options import RunOptions, reject_unsampled_thresholds
 from simulator.run.play import RunPlayer
-from simulator.run.progress import open_display
+from simulator.run.progress import ProgressDisplay, open_display
+from simulator.run.sampling import Sampler
 from simulator.run.shutdown import catch_shutdown_request
+from simulator.run.sweeper import Sweeper
+from simulator.run.system import RunSystem, open_system
+from simulator.run.worker_monitor import WorkerMonitor
 from simulator.scenario.file import Scenario
-from simulator.schema import open_database
 from simulator.setup.record import Run, record_run, start_run
-from simulator.stack.broker import Broker, open_configured_broker
-from simulator.stack.local import LocalBroker, LocalWorker, start_local_worker
 from tracker.clock import SystemClock
-from tracker.errors import SendtraceError, UsageError
+from tracker.errors import SendtraceError
 from tracker.record import catalog
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
 from tracker.store.database import Database
 from tracker.text import pluralize
-from workers.gateways.safety import check_gateway
 
 
 class RunFailed(SendtraceError):
-    """A run that had begun came to no end."""
+    """A run that had started did not finish."""
 
 
 class RunInterrupted(SendtraceError):
-    """A run was told to stop."""
+    """A run was interrupted by a signal."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How to run a scenario, as opposed to what is in it.
-
-    ``should_record`` keeps the result, with what is sampled meanwhile; ``should_sweep`` sends on what
-    stands still. ``series`` is the first of the runs that this one repeats.
-    """
-
-    workers: int
-    batch_size: int
-    attach: bool
-    should_record: bool = True
-    should_sweep: bool = True
-    series: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """The result of a run, and the ``page`` that shows it. Without one it was not to be recorded,
-    or that failed for the reason that ``archive_error`` gives. ``is_shutdown_requested``: to come to an end."""
+    """What came of a run.
+
+    Attributes:
+        page: the page of the result; None if it was not recorded.
+        archive_error: why the result could not be recorded, if so.
+        is_shutdown_requested: whether Ctrl-C asked the run to finish early.
+    """
 
     result: RunResult
     page: Path | None = None
@@ -73,139 +68,171 @@ class RunOutcome:
 
 
 def simulate(
-    scenario: Scenario, settings: Settings, options: RunOptions, tell: Callable[[RunResult], None]
+    scenario: Scenario,
+    settings: Settings,
+    options: RunOptions,
+    print_result: Callable[[RunResult], None],
 ) -> RunOutcome:
-    """Play a scenario through real workers, judge what came of it, ``tell`` and keep it.
+    """Run a scenario through real workers, verify and print its result, and record it.
 
-    Raises :exc:`UsageError`, before anything is written, where it can't be played, and
-    :exc:`SendtraceError` where something broke on the way.
+    Args:
+        print_result: called with the result before it is recorded.
+
+    Raises:
+        UsageError: the scenario can't be run with these settings; nothing is recorded.
+        SendtraceError: the run did not finish.
     """
-    _reject_unsampled_thresholds(scenario, options)
-    reject_unsupported_faults(scenario, settings, attach=options.attach)
+    reject_unsampled_thresholds(scenario, options)
+    reject_unsupported_faults(scenario, settings, is_attached=options.is_attached)
     settings.prepare_home()
-    machine = environment.describe_machine(settings.home)
-    with ExitStack() as stack:
-        own = None
-        if not (settings.broker_url or options.attach):
-            own = stack.enter_context(LocalStack.start(scenario, settings))
-            settings = own.lines.driver_settings
-        database = stack.enter_context(closing(open_database(settings)))
-        for kind in scenario.network_gateways:
-            check_gateway(kind, "{}", database)
-        # An app of this run's own: it holds connections to the run's broker.
-        app = stack.enter_context(
-            Celery("driver", set_as_current=False, config_source="celeryconfig")
-        )
-        app.conf.task_publish_retry = False  # we wait ourselves, and say so
-        broker, worker = _open_broker_and_worker(stack, app, settings, options, own)
-        stack.enter_context(database.readable_errors())
-        stack.enter_context(broker.readable_errors())
-        bars = stack.enter_context(ExitStack())
-        shown = bars.enter_context(open_display(scenario.generated_customer_count))
-        left = retry_transient(broker.count_waiting_tasks)
-        if left:
-            shown.log(
-                f"the broker holds {pluralize(left, 'task')} of before, which are done as well"
-            )
-        run = record_run(database, scenario, settings.home, shown.customers)
-        for rejects in run.rejects:
-            shown.log(f"{rejects.summary}; see {rejects.file}")
-        for block in (
-            _add_run_to_errors(database, run),
-            database.readable_errors(),
-            broker.readable_errors(),
-        ):
-            stack.enter_context(block)
-        if worker is not None:
-            worker.wait_until_ready(app)
-        is_asked = stack.enter_context(catch_shutdown_request())
-        run = retry_transient(partial(start_run, database, run))
-        faults = None
-        if own is not None and worker is not None and scenario.faults:
-            faults = FaultInjector(run, database, own.broker, worker, own.lines, shown.log)
-        play = RunPlayer(
-            database, app, run, broker, worker, shown, zone=settings.zone, faults=faults
-        )
-        observed = play.play(
-            options.batch_size,
-            is_asked,
-            should_record=options.should_record,
-            should_sweep=options.should_sweep,
-        )
-        if worker is not None:
-            worker.request_stop()  # that takes it two seconds, in which all is checked
-        shown.log("checking it all")
-        retry_transient(partial(roll_up_engagement, database, settings.zone))
-        ended = _finish_run if observed.state is RunState.COMPLETE else _abandon_run
-        retry_transient(partial(ended, database, run))
-        retry_transient(database.analyze)
-        conditions = RunConditions(
-            workers=None if options.attach else options.workers,
-            batch_size=options.batch_size,
-            database=database.engine.dialect.name,
-            durability=database.read_durability_settings(),
-            machine=machine,
-            versions=environment.read_versions(),
-            timezone=settings.timezone,
-            log=None if worker is None else worker.log,
-        )
-        result = retry_transient(partial(judge_run, database, run, observed, conditions))
-        bars.close()
-        tell(result)
-        outcome = _archive_result(database, result, options)
-        if observed.state is RunState.ABORTED:
-            _discard_remaining_tasks(broker, worker, run)
-        return replace(outcome, is_shutdown_requested=is_asked())
-
-
-def _discard_remaining_tasks(broker: Broker, worker: LocalWorker | None, run: Run) -> None:
-    """Have nobody go on with a run that was aborted, as far as that is in our hands."""
-    if worker is not None:
-        worker.stop()
-    broker.drop_tasks([loaded.campaign.id for loaded in run.campaigns])
-    if worker is None:
-        print("attached workers may go on with what they have taken", file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True)
-class LocalStack:
-    """A broker of our own, and the lines to it and to the database."""
-
-    broker: LocalBroker
-    lines: FaultProxies
-
-    @classmethod
-    @contextmanager
-    def start(cls, scenario: Scenario, settings: Settings) -> Iterator["LocalStack"]:
-        with LocalBroker() as broker, lines(scenario, settings, broker) as led:
-            yield cls(broker, led)
-
-
-def _open_broker_and_worker(
-    stack: ExitStack, app: Celery, settings: Settings, options: RunOptions, own: LocalStack | None
-) -> tuple[Broker, LocalWorker | None]:
-    """The broker, and a worker of our own unless others are to be used; they end with ``stack``."""
-    broker = open_configured_broker(settings, "--attach") if own is None else Broker(own.broker.url)
-    stack.callback(broker.close)
-    app.conf.broker_url = broker.url
-    if options.attach:
-        broker.check_workers(app)
-        return broker, None
-    worker = start_local_worker(
-        broker=broker.url if own is None else own.lines.workers_broker,
-        database=settings.resolved_database_url if own is None else own.lines.workers_database,
-        processes=options.workers,
-        log=settings.logs / f"worker-{os.getpid()}.log",
+    machine = describe_machine(settings.home)
+    with open_system(scenario, settings, options) as system, system.readable_errors():
+        run = _record_run(system, scenario)
+        with _add_run_to_errors(system, run):
+            if system.worker is not None:
+                system.worker.wait_until_ready(system.app)
+            with catch_shutdown_request() as is_shutdown_requested:
+                with open_display() as display:
+                    run = retry_transient(partial(start_run, system.database, run))
+                    observations = _play(system, run, options, display, is_shutdown_requested)
+                    display.log("verifying results")
+                    conditions = _describe_conditions(system, options, machine)
+                    result = _verify(system, run, observations, conditions)
+                print_result(result)
+                page, archive_error = _archive_result(system.database, result, options)
+            if observations.state is RunState.ABORTED:
+                _discard_remaining_tasks(system, run)
+    return RunOutcome(
+        result=result,
+        page=page,
+        archive_error=archive_error,
+        is_shutdown_requested=is_shutdown_requested(),
     )
-    return broker, stack.enter_context(worker)
 
 
-def _archive_result(database: Database, result: RunResult, options: RunOptions) -> RunOutcome:
-    """Keep a result, if it is to be kept. It is not lost, and is told, where that can't be done."""
+def _record_run(system: RunSystem, scenario: Scenario) -> Run:
+    """Record all that a run needs before its first message."""
+    with open_display(scenario.generated_customer_count) as display:
+        left_over = retry_transient(system.broker.count_waiting_tasks)
+        if left_over:
+            display.log(
+                f"the broker holds {pluralize(left_over, 'task')} of earlier runs;"
+                " the workers complete them too"
+            )
+        run = record_run(
+            system.database, scenario, system.settings.home, progress=display.add_customers
+        )
+        for rejects in run.rejects:
+            display.log(f"{rejects.summary}; see {rejects.file}")
+        return run
+
+
+def _play(
+    system: RunSystem,
+    run: Run,
+    options: RunOptions,
+    display: ProgressDisplay,
+    is_shutdown_requested: Callable[[], bool],
+) -> RunObservations:
+    """Play a run with all its observers, and stop its worker."""
+    worker = system.worker
+    campaign_ids = [loaded.campaign.id for loaded in run.campaigns]
+    sampler = Sampler(system.broker, None if worker is None else lambda: worker.pid)
+    sweeper = Sweeper(system.database, system.app, system.broker, campaign_ids, display.log)
+    injector = _make_injector(system, run, display.log)
+    observers: list[RunObserver] = [display]
+    observers.append(NightlyRollups(system.app, run, system.settings.zone, display.log))
+    if worker is not None:
+        observers.append(WorkerMonitor(worker, display.log))
+    if options.should_record:
+        observers.append(BackgroundObserver(sampler.run_until, "sampler"))
+    if options.should_sweep:
+        observers.append(BackgroundObserver(sweeper.run_until, "sweeper"))
+    if injector is not None:
+        observers += [
+            BackgroundObserver(partial(injector.inject_when_due, fault), "fault")
+            for fault in run.scenario.faults
+        ]
+    player = RunPlayer(
+        system,
+        run,
+        options.batch_size,
+        observers=observers,
+        is_shutdown_requested=is_shutdown_requested,
+        log=display.log,
+    )
+    played = player.play()
+    _stop_worker(system)
+    return RunObservations(
+        state=played.state,
+        planned=run.size,
+        samples=sampler.samples,
+        aborted_by=played.aborted_by,
+        requeued_count=sweeper.requeued_count,
+        snapshot_count=played.snapshot_count,
+        unbalanced_reports=played.unbalanced_reports,
+        injected_faults=() if injector is None else tuple(injector.injected_faults),
+    )
+
+
+def _make_injector(system: RunSystem, run: Run, log: Callable[[str], None]) -> FaultInjector | None:
+    if system.local_stack is None or system.worker is None:
+        return None
+    return FaultInjector(
+        run=run,
+        database=system.database,
+        broker=system.local_stack.broker,
+        worker=system.worker,
+        proxies=system.local_stack.proxies,
+        log=log,
+    )
+
+
+def _stop_worker(system: RunSystem) -> None:
+    """Stop the run's own worker while the result is verified."""
+    if system.worker is None:
+        return
+    if system.local_stack is not None:
+        system.worker.kill()  # its broker is discarded as well: there is nothing to hand back
+    else:
+        system.worker.request_stop()
+
+
+def _verify(
+    system: RunSystem, run: Run, observations: RunObservations, conditions: RunConditions
+) -> RunResult:
+    """End a run on record, and judge it."""
+    database = system.database
+    retry_transient(partial(roll_up_engagement, database, system.settings.zone))
+    end_run = _finish_run if observations.state is RunState.COMPLETE else _abandon_run
+    retry_transient(partial(end_run, database, run))
+    retry_transient(database.analyze)
+    return retry_transient(partial(judge_run, database, run, observations, conditions))
+
+
+def _describe_conditions(
+    system: RunSystem, options: RunOptions, machine: Mapping[str, str]
+) -> RunConditions:
+    return RunConditions(
+        workers=None if options.is_attached else options.workers,
+        batch_size=options.batch_size,
+        database=system.database.engine.dialect.name,
+        durability=system.database.read_durability_settings(),
+        machine=machine,
+        versions=read_versions(),
+        timezone=system.settings.timezone,
+        log=None if system.worker is None else system.worker.log,
+    )
+
+
+def _archive_result(
+    database: Database, result: RunResult, options: RunOptions
+) -> tuple[Path | None, str | None]:
+    """Store a result; return its page, or why it could not be stored."""
     if not options.should_record:
-        with suppress(OSError):  # it holds rejected rows
+        with suppress(OSError):  # it contains rejected rows
             result.run.folder.rmdir()
-        return RunOutcome(result=result)
+        return None, None
     from simulator.pages.result_page import render_result_page  # loads the chart library
 
     try:
@@ -213,43 +240,35 @@ def _archive_result(database: Database, result: RunResult, options: RunOptions) 
             partial(store_result, database, result, render_result_page, series=options.series)
         )
     except OSError as error:
-        where = error.filename or result.run.folder
-        return RunOutcome(result=result, archive_error=f"{where}: {error.strerror}")
+        return None, f"{error.filename or result.run.folder}: {error.strerror}"
     except SQLAlchemyError as error:
-        return RunOutcome(
-            result=result, archive_error=f"the database: {database.summarize_error(error)}"
-        )
-    return RunOutcome(result=result, page=page)
+        return None, f"the database: {database.summarize_error(error)}"
+    return page, None
 
 
-def _reject_unsampled_thresholds(scenario: Scenario, options: RunOptions) -> None:
-    """Raise :exc:`UsageError` for thresholds on what will not be sampled."""
-    for threshold in scenario.thresholds:
-        of_workers = threshold.figure in (WORKERS_CPU, WORKERS_MEMORY)
-        why = None
-        if of_workers and options.attach:
-            why = "what attached workers use can't be read from here; run without --attach"
-        elif not options.should_record and (of_workers or threshold.figure.startswith("queues.")):
-            why = "is sampled where the result is recorded; run without --no-record"
-        if why is not None:
-            raise UsageError(
-                f'{scenario.path}: thresholds."{threshold.figure}": {why}, or leave it out'
-            )
+def _discard_remaining_tasks(system: RunSystem, run: Run) -> None:
+    """Stop the work on a run that was aborted, as far as its workers are ours."""
+    if system.worker is not None:
+        system.worker.stop()
+    system.broker.drop_tasks([loaded.campaign.id for loaded in run.campaigns])
+    if system.worker is None:
+        message = "attached workers may continue with the tasks that they hold"
+        print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def _add_run_to_errors(database: Database, run: Run) -> Iterator[None]:
-    """A block that says, when it comes to no end, which run it was and where to look. Nobody goes
-    on with what was interrupted."""
-    see = f"sendtrace report --run {run.id}"
+def _add_run_to_errors(system: RunSystem, run: Run) -> Iterator[None]:
+    """Name the run in errors within the block, and abandon a run that is interrupted."""
+    hint = f"see sendtrace report --run {run.id}"
     try:
-        yield
+        with system.readable_errors():
+            yield
     except KeyboardInterrupt:
         with suppress(SQLAlchemyError, SendtraceError):
-            _abandon_run(database, run)
-        raise RunInterrupted(f"run {run.id} was interrupted; see {see}") from None
+            _abandon_run(system.database, run)
+        raise RunInterrupted(f"run {run.id} was interrupted; {hint}") from None
     except SendtraceError as error:
-        raise RunFailed(f"{error}\nrun {run.id} did not finish; see {see}") from error
+        raise RunFailed(f"{error}\nrun {run.id} did not finish; {hint}") from error
 
 
 def _abandon_run(database: Database, run: Run) -> None:

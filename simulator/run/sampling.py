@@ -1,37 +1,30 @@
-"""What is seen of a run once a second, beside the record: the depth of the queues, and what the
-workers use of the machine."""
+"""Samples of a run, taken once a second: queue depths, and CPU and memory of the workers."""
 
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 
 import psutil
 from redis.exceptions import RedisError
 
-from simulator.background import run_in_background
 from simulator.results.samples import ResourceUsage, Sample
 from simulator.stack.broker import Broker
 from tracker.monitoring import QueueDepth
 
 SAMPLE_INTERVAL_SECONDS = 1.0
-"""Seconds between two samples."""
 
 
 class Sampler:
-    """Takes samples in a thread of its own: what the driver is busy with does not delay them."""
+    """Takes samples of a broker and, if `worker_pid` is given, of a worker on this machine."""
 
     def __init__(self, broker: Broker, worker_pid: Callable[[], int] | None) -> None:
         self._broker = broker
         self._meter = None if worker_pid is None else _UsageMeter(worker_pid)
         self.samples: list[Sample] = []
 
-    def running(self) -> AbstractContextManager[None]:
-        """A block that is sampled; its beginning is second 0."""
-        return run_in_background(self._take_samples, "sampler")
-
-    def _take_samples(self, stop: threading.Event) -> None:
-        began = time.monotonic()
+    def run_until(self, stop: threading.Event) -> None:
+        """Take samples until the event is set; now is second 0."""
+        started_at = time.monotonic()
         second = 0
         while True:
             self.samples.append(
@@ -41,9 +34,10 @@ class Sampler:
                     usage=None if self._meter is None else self._meter.read(),
                 )
             )
-            # A second that was missed, on a machine that slept, has no sample.
-            second = max(second, int((time.monotonic() - began) / SAMPLE_INTERVAL_SECONDS)) + 1
-            if stop.wait(began + second * SAMPLE_INTERVAL_SECONDS - time.monotonic()):
+            # A machine that was suspended has missed seconds; they have no sample.
+            elapsed = (time.monotonic() - started_at) / SAMPLE_INTERVAL_SECONDS
+            second = max(second, int(elapsed)) + 1
+            if stop.wait(started_at + second * SAMPLE_INTERVAL_SECONDS - time.monotonic()):
                 return
 
     def _read_depths(self) -> Mapping[str, QueueDepth] | None:
@@ -54,7 +48,7 @@ class Sampler:
 
 
 class _UsageMeter:
-    """Reads what a worker and its pool use."""
+    """Measures what a worker and its pool use."""
 
     def __init__(self, worker_pid: Callable[[], int]) -> None:
         self._worker_pid = worker_pid
@@ -62,8 +56,9 @@ class _UsageMeter:
         self._cpu_seconds: dict[int, float] = {}
 
     def read(self) -> ResourceUsage | None:
+        """Return the usage since the previous call, or None while no worker runs."""
         now = time.monotonic()
-        seconds: dict[int, float] = {}
+        cpu_seconds: dict[int, float] = {}
         memory = 0
         for process in self._list_processes():
             try:
@@ -72,17 +67,19 @@ class _UsageMeter:
                     memory += process.memory_info().rss
             except psutil.Error:
                 continue
-            seconds[process.pid] = times.user + times.system
-        used = sum(each - self._cpu_seconds.get(pid, each) for pid, each in seconds.items())
+            cpu_seconds[process.pid] = times.user + times.system
+        used = sum(
+            seconds - self._cpu_seconds.get(pid, seconds) for pid, seconds in cpu_seconds.items()
+        )
         elapsed = now - self._read_at
-        self._cpu_seconds, self._read_at = seconds, now
-        if not seconds:
+        self._cpu_seconds, self._read_at = cpu_seconds, now
+        if not cpu_seconds:
             return None
         return ResourceUsage(cpu=max(0.0, used) / elapsed if elapsed else 0.0, memory=memory)
 
     def _list_processes(self) -> list[psutil.Process]:
         try:
-            parent = psutil.Process(self._worker_pid())
-            return [parent, *parent.children(recursive=True)]
+            worker = psutil.Process(self._worker_pid())
+            return [worker, *worker.children(recursive=True)]
         except psutil.Error:
             return []

@@ -1,4 +1,4 @@
-"""Ctrl-C: once asks for an end, twice is one."""
+"""Ctrl-C: the first one requests a shutdown, the second one interrupts."""
 
 import os
 import signal
@@ -6,28 +6,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SHUTDOWN_NOTICE = (
-    b"finishing what is under way, and keeping the result; Ctrl-C again stops at once\n"
+    b"shutdown requested: waiting for messages in progress, then keeping the result;"
+    b" Ctrl-C again stops at once\n"
 )
 
 
 @contextmanager
 def catch_shutdown_request() -> Iterator[Callable[[], bool]]:
-    """A block that the first Ctrl-C only asks to come to an end; a second one ends it at once.
+    """Catch the first Ctrl-C of the block; yield a function that says whether it came.
 
-    It is given what says whether it was asked.
+    The second Ctrl-C raises KeyboardInterrupt as usual.
     """
-    asked = False
+    is_requested = False
 
-    def ask(_signal: int, _frame: object) -> None:
-        nonlocal asked
-        asked = True
-        os.write(2, SHUTDOWN_NOTICE)  # a handler may come in the middle of any other output
-        signal.signal(signal.SIGINT, before)
+    def request_shutdown(_signal: int, _frame: object) -> None:
+        nonlocal is_requested
+        is_requested = True
+        os.write(2, SHUTDOWN_NOTICE)  # print isn't reentrant, and the handler may interrupt it
+        signal.signal(signal.SIGINT, previous_handler)
 
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, ask)
+    previous_handler = signal.getsignal(signal.SIGINT)
+    if previous_handler is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, request_shutdown)
     try:
-        yield lambda: asked
+        yield lambda: is_requested
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous_handler)

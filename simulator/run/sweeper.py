@@ -1,21 +1,22 @@
-"""The sweep of a run: the driver does what Celery's beat does where there is one."""
+"""The sweep of a run: the driver re-queues stalled batches, as Celery's beat does for a stack."""
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 
 from celery import Celery
 
-from simulator.background import run_in_background
 from simulator.retry import TRANSIENT_ERRORS
 from simulator.stack.broker import Broker
 from tracker.store.database import Database
-from tracker.text import pluralize
 from workers.queues import SWEEP_INTERVAL_SECONDS
 
 
 class Sweeper:
-    """Sends on what stands still of some campaigns, in a thread of its own."""
+    """Re-queues the stalled batches of some campaigns.
+
+    Attributes:
+        requeued_count: batches that were re-queued so far; one counts each time.
+    """
 
     def __init__(
         self,
@@ -23,27 +24,23 @@ class Sweeper:
         app: Celery,
         broker: Broker,
         campaign_ids: Sequence[int],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self._database, self._app, self._broker = database, app, broker
         self._campaign_ids = campaign_ids
-        self._log = say
+        self._log = log
         self.requeued_count = 0
-        """Batches that were sent on so far, each time one was."""
 
-    def running(self) -> AbstractContextManager[None]:
-        """A block in which nothing is left standing."""
-        return run_in_background(self._sweep_periodically, "sweeper")
-
-    def _sweep_periodically(self, stop: threading.Event) -> None:
+    def run_until(self, stop: threading.Event) -> None:
+        """Sweep periodically until the event is set."""
         while not stop.wait(SWEEP_INTERVAL_SECONDS):
             try:
-                requeued_count = self._broker.sweep(self._database, self._app, self._campaign_ids)
+                requeued = self._broker.sweep(self._database, self._app, self._campaign_ids)
             except TRANSIENT_ERRORS:
-                continue  # what is away comes back, and so does the sweep
-            except Exception as error:  # such as kombu's own, while the broker goes away
-                self._log(f"the sweep failed, and is done again: {error!r}")
+                continue  # the next sweep finds the same batches
+            except Exception as error:  # kombu raises errors of its own while the broker restarts
+                self._log(f"sweep failed, retrying: error={error!r}")
                 continue
-            if requeued_count:
-                self.requeued_count += len(requeued_count)
-                self._log(f"{pluralize(len(requeued_count), 'batch')} stood still: sent on again")
+            if requeued:
+                self.requeued_count += len(requeued)
+                self._log(f"re-queued stalled batches: batches={len(requeued)}")

@@ -1,4 +1,4 @@
-"""How far the messages of a run are, and whether they will get any further."""
+"""Watch a run: read how far its messages are, and detect that they will get no further."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -6,108 +6,109 @@ from collections.abc import Collection, Sequence
 from celery import Celery
 
 from simulator.retry import retry_transient
-from simulator.run.progress import RunProgress
+from simulator.run.observer import RunProgress
 from simulator.setup.record import RunCampaign
 from simulator.stack.broker import Broker
 from tracker.errors import SendtraceError, UsageError
 from tracker.queries.report import Report, make_reports
-from tracker.record import due
 from tracker.record.catalog import Campaign
-from tracker.record.due import DueKind
+from tracker.record.due import DueKind, count_waiting_batches
 from tracker.store.database import Database
+from tracker.text import pluralize
 
 STALLED_AFTER_SECONDS = 20.0
-"""Seconds without any progress, after which the broker is asked for tasks and for workers."""
+"""Seconds without progress after which the broker is asked for tasks, and the workers for a reply."""
 
 
 class RunStalled(SendtraceError):
-    """Messages are unsettled, and nothing is on its way that would settle them."""
+    """Messages are unsettled, and no task or no worker is left that would move them."""
 
 
 class ProgressWatch:
-    """Looks how far the messages are, and notices when they stand still."""
+    """Reads the progress of a run's campaigns.
+
+    Attributes:
+        reports: the reports at the last check.
+        snapshot_count: checks so far.
+        unbalanced_reports: reports that did not add up, of all checks.
+    """
 
     def __init__(
-        self,
-        database: Database,
-        campaigns: Sequence[Campaign],
-        broker: Broker,
-        app: Celery,
+        self, database: Database, campaigns: Sequence[Campaign], broker: Broker, app: Celery
     ) -> None:
         self._database = database
         self._campaigns = campaigns
         self._broker = broker
         self._app = app
         self._awaited_kinds: Collection[DueKind] = frozenset(DueKind)
-        self.reports: list[Report] = []
         self._progress = RunProgress(0, 0, 0, 0)
+        self._progress_by_campaign: dict[str, RunProgress] = {}
         self._moved_at = self._busy_at = time.monotonic()
         self._is_missing_workers = False
-        self._progress_by_campaign: dict[str, RunProgress] = {}
+        self.reports: list[Report] = []
         self.snapshot_count = 0
         self.unbalanced_reports: list[Report] = []
-        """Reports that did not add up, of all that were looked at."""
 
     def await_receipts_only(self) -> None:
-        """From now on, wait for what becomes of messages, and not for what recipients do."""
+        """From now on, don't wait for engagement events: only for outcomes of messages."""
         self._awaited_kinds = frozenset({DueKind.RECEIPTS})
 
     def is_settled(self, loaded: RunCampaign) -> bool:
-        """Whether a campaign whose messages are all recorded was settled at the last look."""
-        standing = self._progress_by_campaign.get(loaded.campaign.name)
-        return standing is not None and standing.is_complete(loaded.size)
+        """Return whether all messages of a campaign had settled at the last check."""
+        progress = self._progress_by_campaign.get(loaded.campaign.name)
+        return progress is not None and progress.is_complete(loaded.size)
 
-    def look(self, now: float) -> RunProgress:
-        """How far the messages are; :exc:`RunStalled` if they will not get any further."""
-        standing = retry_transient(self._read_progress)
-        if standing != self._progress:
-            self._progress, self._moved_at, self._busy_at, self._is_missing_workers = (
-                standing,
-                now,
-                now,
-                False,
-            )
-        elif not standing.in_work and not standing.expecting:
-            self._moved_at = self._busy_at = (
-                now  # nothing is to move: more messages have yet to arrive
-            )
+    def check_progress(self, now: float) -> RunProgress:
+        """Read the progress.
+
+        Args:
+            now: seconds of the monotonic clock.
+
+        Raises:
+            RunStalled: no message has moved for a while, and none will.
+        """
+        progress = retry_transient(self._read_progress)
+        if progress != self._progress:
+            self._progress = progress
+            self._moved_at = self._busy_at = now
+            self._is_missing_workers = False
+        elif not progress.pending_messages and not progress.awaiting_batches:
+            self._moved_at = self._busy_at = now  # the next messages have yet to arrive
         elif retry_transient(self._broker.count_waiting_tasks):
             self._busy_at = now
             if now - self._moved_at > STALLED_AFTER_SECONDS:
                 self._moved_at = now
                 self._check_workers()
         elif now - self._busy_at > STALLED_AFTER_SECONDS:
-            raise RunStalled(self._describe_stall("nothing has moved and no task is at the broker"))
-        return standing
+            raise self._make_stalled_error("the broker holds no task")
+        return progress
 
     def _read_progress(self) -> RunProgress:
+        ids = [campaign.id for campaign in self._campaigns]
         with self._database.read() as connection:
-            reports = make_reports(connection, self._campaigns)
-            self.reports = reports
-            expecting = due.count_waiting_batches(
-                connection, [each.id for each in self._campaigns], self._awaited_kinds
-            )
+            self.reports = make_reports(connection, self._campaigns)
+            awaiting_batches = count_waiting_batches(connection, ids, self._awaited_kinds)
         self.snapshot_count += 1
-        self.unbalanced_reports += [report for report in reports if not report.balanced]
+        self.unbalanced_reports += [report for report in self.reports if not report.balanced]
         self._progress_by_campaign = {
-            report.campaign.name: RunProgress.from_reports([report], expecting[report.campaign.id])
-            for report in reports
+            report.campaign.name: RunProgress.from_reports(
+                [report], awaiting_batches[report.campaign.id]
+            )
+            for report in self.reports
         }
-        return RunProgress.from_reports(reports, expecting.total())
+        return RunProgress.from_reports(self.reports, awaiting_batches.total())
 
     def _check_workers(self) -> None:
-        """Find out whether anybody is there to work on what waits; once is no proof."""
+        """Raise RunStalled if workers are missing for the second time in a row."""
         try:
             self._broker.check_workers(self._app)
         except UsageError as error:
             if self._is_missing_workers:
-                raise RunStalled(
-                    self._describe_stall(f"nothing has moved, though tasks wait; {error}")
-                ) from None
+                raise self._make_stalled_error(f"tasks wait; {error}") from None
             self._is_missing_workers = True
         else:
             self._is_missing_workers = False
 
-    def _describe_stall(self, why: str) -> str:
-        left = self._progress.recorded - self._progress.settled
-        return f"{left:,} messages stand still: for {STALLED_AFTER_SECONDS:.0f} s {why}"
+    def _make_stalled_error(self, cause: str) -> RunStalled:
+        unsettled = pluralize(self._progress.recorded - self._progress.settled, "message")
+        return RunStalled(f"{unsettled} stalled for {STALLED_AFTER_SECONDS:.0f} s: {cause}")

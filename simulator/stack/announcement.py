@@ -1,23 +1,37 @@
-"""Where the stack of ``sendtrace up`` is, told to other commands: a file in the state folder that
-its process keeps locked as long as it lives."""
+"""Announcement: a file in the state folder by which commands find the stack of `sendtrace up`.
+
+The stack's process keeps the file locked as long as it lives, so a file that it left behind isn't
+mistaken for a running stack.
+"""
 
 import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tracker.errors import UsageError
 
 STACK_FILE = "up.json"
 
 
+@dataclass(frozen=True)
+class StackAddress:
+    """The URLs of a stack's broker and of its workers' database."""
+
+    broker: str
+    database: str
+
+
 @contextmanager
-def announce_stack(home: Path, told: dict[str, Any]) -> Iterator[None]:
-    """A block in which others may read what is ``told``. Raises :exc:`UsageError` where another
-    stack already runs on the same state folder."""
+def announce_stack(home: Path, address: StackAddress) -> Iterator[None]:
+    """Let other commands find this stack for the duration of the block.
+
+    Raises:
+        UsageError: another stack runs on the same state folder.
+    """
     path = home / STACK_FILE
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "r+") as file:
@@ -25,10 +39,12 @@ def announce_stack(home: Path, told: dict[str, Any]) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
-                f"a stack already runs on {home}; end it first, or choose another SENDTRACE_HOME"
+                f"a stack already runs on {home}; stop it, or set another SENDTRACE_HOME"
             ) from None
         file.truncate()
-        json.dump({"pid": os.getpid(), **told}, file)
+        json.dump(
+            {"pid": os.getpid(), "broker": address.broker, "database": address.database}, file
+        )
         file.flush()
         try:
             yield
@@ -36,15 +52,12 @@ def announce_stack(home: Path, told: dict[str, Any]) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def find_stack(home: Path) -> dict[str, Any] | None:
-    """What the stack that runs on a state folder has told, None if there is none."""
-    try:
-        with (home / STACK_FILE).open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                found: dict[str, Any] = json.load(file)
-                return found
-    except (OSError, ValueError):
-        return None
-    return None  # it was left behind: whoever wrote it has gone
+def find_stack(home: Path) -> StackAddress | None:
+    """Return the address of the stack that runs on a state folder, or None without one."""
+    with suppress(OSError, ValueError, KeyError), (home / STACK_FILE).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            announced = json.load(file)
+            return StackAddress(announced["broker"], announced["database"])
+    return None

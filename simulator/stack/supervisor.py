@@ -1,154 +1,106 @@
-"""Children that are kept alive: started in order, restarted when they die, stopped together."""
+"""Supervisor: start children in order, restart those that die, stop all in the opposite order."""
 
-import os
 import queue
-import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from simulator.stack.watchdog import start_watchdog
+from simulator.stack.child import ChildCommand, ChildProcess
 
-MIN_RESTART_DELAY_SECONDS, MAX_RESTART_DELAY_SECONDS = 1.0, 30.0
-"""Seconds before a child that died is started again: twice as long each time."""
+MIN_RESTART_DELAY_SECONDS = 1.0
+"""Delay before a child is restarted; it doubles with each death in a row."""
+
+MAX_RESTART_DELAY_SECONDS = 30.0
 
 STABLE_AFTER_SECONDS = 60.0
-"""Seconds after which a child that died had lived: its next pause is the first one again."""
-
-MAX_LOG_BYTES = 10_000_000
-"""Bytes of a log at which it is put aside when its child is started; one that was is kept."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChildProcess:
-    """What is to be kept running. ``patience`` is how many seconds it has to end when it is told
-    to."""
-
-    name: str
-    command: Sequence[str]
-    environment: Mapping[str, str] = field(default_factory=dict)
-    log: Path
-    patience: float = 10.0
-
-
-class _RunningChild:
-    """A child that was started, and a shell that ends it should we be no more."""
-
-    def __init__(self, child: ChildProcess, ended: Callable[["_RunningChild"], None]) -> None:
-        self.child = child
-        self.started_at = time.monotonic()
-        _rotate_log(child.log)
-        with child.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                child.command,
-                env={**os.environ, **child.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us, who then stop the children in order
-            )
-        last_will = f'kill -TERM "$1"; sleep {child.patience:g}; kill -KILL -"$1"'
-        self._watchdog = ExitStack()
-        self._watchdog.enter_context(start_watchdog(last_will, str(self.process.pid)))
-        threading.Thread(target=self._wait_for_exit, args=(ended,), daemon=True).start()
-
-    def _wait_for_exit(self, ended: Callable[["_RunningChild"], None]) -> None:
-        self.process.wait()
-        ended(self)
-
-    def request_stop(self) -> None:
-        with suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGTERM)
-
-    def wait_or_kill(self, patience: float) -> None:
-        """See to it that nothing is left of it, at once or after so many seconds."""
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(patience)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._watchdog.close()
-
-
-def _rotate_log(log: Path) -> None:
-    with suppress(FileNotFoundError):
-        if log.stat().st_size > MAX_LOG_BYTES:
-            log.replace(log.with_suffix(".old.log"))
+"""A child that has run for longer than this is restarted after the shortest delay again."""
 
 
 class Supervisor:
-    """Keeps children running; ``say`` tells what happens to them, a line at a time.
+    """Keeps children running.
 
-    Children are in groups: they are started in the order of these and stopped in the opposite one,
-    those of a group at once.
+    Args:
+        groups: the children in the order of their start; those of a group start and stop together.
+        log: called with a line for each child that exits or is restarted.
     """
 
     def __init__(
-        self, groups: Sequence[Sequence[ChildProcess]], say: Callable[[str], None]
+        self, groups: Sequence[Sequence[ChildCommand]], log: Callable[[str], None]
     ) -> None:
-        self._groups, self._log = groups, say
-        self._running: dict[str, _RunningChild] = {}
-        self._exited: queue.Queue[_RunningChild] = queue.Queue()
+        self._groups, self._log = groups, log
+        self._running: dict[str, ChildProcess] = {}
+        self._exited: queue.Queue[ChildProcess] = queue.Queue()
         self._restart_delays: dict[str, float] = {}
-        self._due_restarts: dict[str, tuple[float, ChildProcess]] = {}
+        self._due_restarts: dict[str, tuple[float, ChildCommand]] = {}
 
     def start(self) -> None:
         """Start all children."""
         for group in self._groups:
-            for child in group:
-                self._start(child)
+            for command in group:
+                self._start(command)
 
-    def _start(self, child: ChildProcess) -> None:
-        self._running[child.name] = _RunningChild(child, self._exited.put)
+    def _start(self, command: ChildCommand) -> None:
+        child = ChildProcess(command)
+        self._running[command.name] = child
+        threading.Thread(target=self._report_exit, args=(child,), daemon=True).start()
 
-    def restart_dead_children(self, most: float | None = None) -> None:
-        """Wait for the next child that dies or is due, ``most`` seconds at the longest, and see to
-        it."""
+    def _report_exit(self, child: ChildProcess) -> None:
+        child.wait()
+        self._exited.put(child)
+
+    def restart_dead_children(self, max_wait: float | None = None) -> None:
+        """Wait until a child exits or a restart is due, and handle it.
+
+        Args:
+            max_wait: seconds after which to return although nothing happened; None waits forever.
+        """
         now = time.monotonic()
-        waits = [most] if most is not None else []
-        waits += [max(0.0, at - now) for at, _ in self._due_restarts.values()]
+        waits = [] if max_wait is None else [max_wait]
+        waits += [max(0.0, due_at - now) for due_at, _ in self._due_restarts.values()]
         with suppress(queue.Empty):
             self._schedule_restart(self._exited.get(timeout=min(waits, default=None)))
-        for name, (at, child) in list(self._due_restarts.items()):
-            if at <= time.monotonic():
+        for name, (due_at, command) in list(self._due_restarts.items()):
+            if due_at <= time.monotonic():
                 del self._due_restarts[name]
-                self._start(child)
-                self._log(f"{name} is started again")
+                self._start(command)
+                self._log(f"child restarted: name={name}")
 
-    def _schedule_restart(self, dead: _RunningChild) -> None:
-        child = dead.child
-        dead.wait_or_kill(0)
-        self._running.pop(child.name, None)
-        lived = time.monotonic() - dead.started_at
-        pause = (
-            MIN_RESTART_DELAY_SECONDS
-            if lived > STABLE_AFTER_SECONDS
-            else self._restart_delays.get(child.name, MIN_RESTART_DELAY_SECONDS)
-        )
-        self._restart_delays[child.name] = min(2 * pause, MAX_RESTART_DELAY_SECONDS)
-        self._due_restarts[child.name] = time.monotonic() + pause, child
+    def _schedule_restart(self, child: ChildProcess) -> None:
+        command = child.command
+        exit_code = child.exit_code
+        child.kill()  # what it may have left in its session
+        self._running.pop(command.name, None)
+        is_stable = time.monotonic() - child.started_at > STABLE_AFTER_SECONDS
+        delay = MIN_RESTART_DELAY_SECONDS
+        if not is_stable:
+            delay = self._restart_delays.get(command.name, delay)
+        self._restart_delays[command.name] = min(2 * delay, MAX_RESTART_DELAY_SECONDS)
+        self._due_restarts[command.name] = time.monotonic() + delay, command
         self._log(
-            f"{child.name} ended with exit code {dead.process.returncode}; it is started again in"
-            f" {pause:g} s; its log is {child.log}"
+            f"child exited: name={command.name} exit_code={exit_code} restart_in={delay:g}s"
+            f" log={command.log}"
         )
 
     def stop(self) -> None:
-        """Stop all children, the last group first; interrupted, at once."""
+        """Stop all children, the last group first; on Ctrl-C kill what is left."""
         self._due_restarts.clear()
         try:
             for group in reversed(self._groups):
-                running = [self._running[each.name] for each in group if each.name in self._running]
-                for each in running:
-                    each.request_stop()
-                deadline = time.monotonic() + max((each.patience for each in group), default=0.0)
-                for each in running:
-                    each.wait_or_kill(max(0.0, deadline - time.monotonic()))
-                    del self._running[each.child.name]
+                self._stop_group(group)
         finally:
-            for each in self._running.values():
-                each.wait_or_kill(0)
+            for child in self._running.values():
+                child.kill()
             self._running.clear()
+
+    def _stop_group(self, group: Sequence[ChildCommand]) -> None:
+        running = [
+            self._running[command.name] for command in group if command.name in self._running
+        ]
+        for child in running:
+            child.request_stop()
+        deadline = time.monotonic() + max((command.stop_seconds for command in group), default=0.0)
+        for child in running:
+            child.wait(max(0.0, deadline - time.monotonic()))
+            child.kill()
+            del self._running[child.command.name]

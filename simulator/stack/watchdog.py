@@ -1,4 +1,4 @@
-"""What happens to children when there is nobody left to end them."""
+"""Watchdog: clean up after this process when it dies without doing so itself."""
 
 import subprocess
 from collections.abc import Iterator
@@ -6,20 +6,24 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def start_watchdog(last_will: str, *arguments: str) -> Iterator[None]:
-    """Have a shell carry out ``last_will`` should this process die within the block.
+def start_watchdog(script: str, *arguments: str) -> Iterator[None]:
+    """Run a shell script if this process dies within the block.
 
-    It waits for the end of its input, which comes when we close the pipe, or are no more.
+    The shell waits for the end of its standard input. The kernel closes that pipe when this process dies, also
+    after SIGKILL.
+
+    Args:
+        script: shell commands; `$1`, `$2`, … stand for the arguments.
     """
-    guardian = subprocess.Popen(
-        ["sh", "-c", f"read -r line; {last_will}", "sendtrace-guardian", *arguments],
+    watchdog = subprocess.Popen(
+        ["sh", "-c", f"read -r line; {script}", "sendtrace-watchdog", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # what ends the driver's group does not end it
+        start_new_session=True,  # a signal to this process's group must not end the watchdog
     )
     try:
         yield
     finally:
-        guardian.kill()
-        guardian.communicate()
+        watchdog.kill()
+        watchdog.communicate()

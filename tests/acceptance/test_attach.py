@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from simulator.stack.local import start_embedded_broker
+from simulator.stack.local import start_local_broker
 from tests.support.shell import Finished, Shell, Started, make_scenario, wait_until
 from workers.queues import QUEUES
 
@@ -17,8 +17,8 @@ WORKER = (sys.executable, "-m", "celery", "-A", "workers.app", "worker")
 @pytest.fixture
 def broker() -> Iterator[str]:
     """The URL of an empty Valkey of the test's own."""
-    with start_embedded_broker() as url:
-        yield url
+    with start_local_broker() as broker:
+        yield broker.url
 
 
 def _start_worker(shell: Shell, broker: str, queues: str) -> Started:
@@ -86,8 +86,8 @@ def test_a_threshold_on_what_attached_workers_use(shell: Shell, broker: str) -> 
     demanding = f'{SCENARIO}\n[thresholds]\n"workers.cpu" = "< 2"\n'
     ended = shell.run("simulate", shell.write("s.toml", demanding), "--attach", "--broker", broker)
     assert ended.returncode == 2
-    assert 'thresholds."workers.cpu": what attached workers use can\'t be read' in ended.stderr
-    assert "run without --attach, or leave it out" in ended.stderr
+    assert 'thresholds."workers.cpu": attached workers can\'t be measured' in ended.stderr
+    assert "run without --attach, or remove the threshold" in ended.stderr
 
 
 def test_attach_without_a_broker(shell: Shell) -> None:

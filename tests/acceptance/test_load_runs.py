@@ -193,7 +193,7 @@ def test_a_threshold_that_can_not_be_met_any_more_ends_the_run(shell: Shell) -> 
     assert result["messages"] < result["planned"]
     assert result["verdict"]["invariants_hold"]
     assert result["verdict"]["as_predicted"]
-    assert "not_sent.share can't be <= 0.01 any more: the run ends here" in ended.stderr
+    assert "threshold not_sent.share <= 0.01 can no longer be met; stopping" in ended.stderr
     assert "partial: aborted as not_sent.share could not be <= 0.01" in ended.stdout
 
 

@@ -83,7 +83,7 @@ def test_every_planned_ending_occurs(on_sqlite: Finished) -> None:
 
 
 def test_progress_goes_to_stderr_as_plain_lines(finished: Finished) -> None:
-    assert "nothing more is to come" in finished.stderr
+    assert "all messages settled" in finished.stderr
     assert "\x1b" not in finished.stderr
     assert "\r" not in finished.stderr
     assert finished.stdout.startswith("Live Monitoring Report")

@@ -54,7 +54,7 @@ class Stack:
             each
             for each in psutil.Process(self.command.process.pid).children()
             if any(word in part for part in each.cmdline())
-            and "guardian" not in str(each.cmdline())
+            and "watchdog" not in str(each.cmdline())
         ]
         return found
 
@@ -70,7 +70,7 @@ def stack(shell: Shell) -> Iterator[Stack]:
 
     def is_ready() -> bool:
         assert command.process.poll() is None, command.said
-        return "Ctrl-C stops it all" in command.stdout.read_text()
+        return "Ctrl-C stops the stack" in command.stdout.read_text()
 
     wait_until(is_ready, "the stack is ready", 90)
     yield Stack(shell, command, web, flower)
@@ -126,8 +126,8 @@ def test_what_dies_is_started_again_and_all_is_stopped(stack: Stack) -> None:
     shell = stack.shell
     worker = stack.child("gateway@")
     worker.kill()
-    wait_until(lambda: "worker-gateway is started again" in stack.command.said, "a new worker")
-    assert "worker-gateway ended with exit code -9" in stack.command.said
+    wait_until(lambda: "child restarted: name=worker-gateway" in stack.command.said, "a new worker")
+    assert "child exited: name=worker-gateway exit_code=-9" in stack.command.said
     shell.write("small.toml", make_scenario())
     passes = lambda: shell.run("simulate", "small.toml", "--attach").returncode == 0  # noqa: E731
     wait_until(passes, "the new worker serves its queue")
@@ -158,7 +158,7 @@ def test_what_was_recorded_and_never_reached_the_broker_is_swept_up(stack: Stack
 
 def test_nothing_is_left_when_the_stack_is_killed(stack: Stack) -> None:
     family = psutil.Process(stack.command.process.pid).children(recursive=True)
-    ours = [each for each in family if "guardian" not in str(each.cmdline())]
+    ours = [each for each in family if "watchdog" not in str(each.cmdline())]
     stack.command.process.kill()
     wait_until(lambda: not any(each.is_running() for each in ours), "nothing is left")
 

@@ -1,8 +1,8 @@
-"""What passes is waited for, once said, and for a while; what is repeated does no harm."""
+"""Transient errors: the driver retries, reports it once, and gives up in the end."""
 
 import pytest
 import sqlalchemy as sa
-from redis.exceptions import ConnectionError as NoBroker
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from simulator import retry
 from simulator.retry import retry_transient
@@ -13,58 +13,66 @@ from tracker.store.database import Database
 
 NOW = SystemClock().now()
 
-AWAY = sa.exc.OperationalError("SELECT 1", {}, Exception("away"))
+DATABASE_ERROR = sa.exc.OperationalError("SELECT 1", {}, Exception("unavailable"))
+BROKER_ERROR = RedisConnectionError("unavailable")
 
 
 @pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "RETRY_PAUSE_SECONDS", 0.001)
 
 
 @pytest.mark.parametrize(
-    ("error", "what"), [(AWAY, "database"), (NoBroker("away"), "broker")], ids=["SQL", "Redis"]
+    ("error", "service"),
+    [(DATABASE_ERROR, "database"), (BROKER_ERROR, "broker")],
+    ids=["database", "broker"],
 )
-def test_what_passes_is_waited_for_and_said_once(
-    capsys: pytest.CaptureFixture[str], error: Exception, what: str
+def test_transient_errors_are_retried_and_reported_once(
+    capsys: pytest.CaptureFixture[str], error: Exception, service: str
 ) -> None:
-    tries = [error, error, error]
+    errors = [error, error, error]
 
     def work() -> int:
-        if tries:
-            raise tries.pop()
+        if errors:
+            raise errors.pop()
         return 7
 
     assert retry_transient(work) == 7
-    assert capsys.readouterr().err == f"the {what} does not answer; waiting for it\n"
+    assert capsys.readouterr().err == f"{service} unavailable, retrying\n"
 
 
-def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "RETRY_LIMIT_SECONDS", 0.02)
 
     def work() -> None:
-        raise AWAY
+        raise DATABASE_ERROR
 
     with pytest.raises(sa.exc.OperationalError):
         retry_transient(work)
 
 
-def test_other_errors_are_not_waited_for() -> None:
-    tries = []
+def test_other_errors_are_not_retried() -> None:
+    calls = []
 
     def work() -> None:
-        tries.append(1)
-        raise sa.exc.IntegrityError("INSERT", {}, Exception("twice"))
+        calls.append(1)
+        raise sa.exc.IntegrityError("INSERT", {}, Exception("duplicate"))
 
     with pytest.raises(sa.exc.IntegrityError):
         retry_transient(work)
-    assert tries == [1]
+    assert calls == [1]
 
 
-def test_a_batch_that_is_enqueued_again_is_on_record_once(database: Database) -> None:
+def test_a_batch_that_is_enqueued_again_is_recorded_once(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=10))
-    first = enqueue_once(database, campaign, batch=0, first=0, size=5, by=AUTHOR, at=NOW)
-    assert enqueue_once(database, campaign, batch=0, first=0, size=5, by=AUTHOR, at=NOW) == first
-    enqueue_once(database, campaign, batch=1, first=5, size=5, by=AUTHOR, at=NOW)
+
+    def enqueue(batch: int, first: int, size: int) -> object:
+        return enqueue_once(
+            database, campaign, batch=batch, first=first, size=size, author=AUTHOR, at=NOW
+        )
+
+    assert enqueue(0, 0, 5) == enqueue(0, 0, 5)
+    enqueue(1, 5, 5)
     assert broken(database, campaign) == []
     with pytest.raises(sa.exc.IntegrityError):
-        enqueue_once(database, campaign, batch=1, first=5, size=4, by=AUTHOR, at=NOW)
+        enqueue(1, 5, 4)

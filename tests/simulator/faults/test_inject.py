@@ -1,16 +1,17 @@
-"""Faults that are played: each is told with what came of it."""
+"""Fault injection: each fault is reported with what came of it."""
 
 import subprocess
 import sys
-import time
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from simulator.faults import inject
-from simulator.faults.inject import FaultInjector, FaultProxies
+from simulator.faults.connections import FaultProxies
+from simulator.faults.inject import FaultInjector
 from simulator.scenario.faults import InjectedFault
 from simulator.setup.record import record_run, start_run
 from tests.support.playing import campaign_of, scenario_of
@@ -18,62 +19,70 @@ from tracker.settings import load_settings
 from tracker.store.database import Database
 
 
-def play(
-    database: Database, folder: Path, worker: int, *told: dict[str, Any]
-) -> list[InjectedFault]:
-    """Play faults on a worker with a process id until all have happened."""
-    scenario = scenario_of(campaign_of(audience=10), faults=list(told))
-    run = start_run(database, record_run(database, scenario, folder, lambda _: None))
-    stub: Any = SimpleNamespace(process_id=lambda: worker)
-    nowhere = FaultProxies(None, [], load_settings(), "", "")
-    played = FaultInjector(run, database, stub, stub, nowhere, lambda _: None)
-    with played.running():
-        deadline = time.monotonic() + 20
-        while len(played.happened) < len(told):
-            assert time.monotonic() < deadline, played.happened
-            time.sleep(0.01)
-    return played.happened
+def inject_fault(
+    database: Database, folder: Path, worker_pid: int, section: dict[str, Any]
+) -> InjectedFault:
+    """Inject a fault into a run whose worker has this process id, and whose broker is missing."""
+    scenario = scenario_of(campaign_of(audience=10), faults=[section])
+    stub: Any = SimpleNamespace(pid=worker_pid)
+    injector = FaultInjector(
+        run=start_run(database, record_run(database, scenario, folder, lambda _: None)),
+        database=database,
+        broker=stub,
+        worker=stub,
+        proxies=FaultProxies(
+            database=None,
+            worker=[],
+            driver_settings=load_settings(),
+            worker_broker="",
+            worker_database="",
+        ),
+        log=lambda _: None,
+    )
+    injector.inject_when_due(scenario.faults[0], Event())
+    [injected] = injector.injected_faults
+    return injected
 
 
 @pytest.fixture
-def gone() -> int:
-    """The id of a process that has ended."""
+def dead_pid() -> int:
+    """The id of a process that has exited."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     return process.pid
 
 
 @pytest.mark.parametrize(
-    ("fault", "why"),
+    ("fault", "cause"),
     [
         ({"kill": "worker"}, "NoSuchProcess"),
         ({"kill": "pool-child"}, "no pool process"),
-        ({"kill": "pool-child", "when": "accepted"}, "nothing that was not on record"),
-        ({"flush": "broker"}, "AttributeError"),  # there is none
+        ({"kill": "pool-child", "when": "accepted"}, "no accepted message that was not recorded"),
+        ({"flush": "broker"}, "AttributeError"),
     ],
 )
-def test_a_fault_that_can_not_happen_says_why(
+def test_a_fault_without_a_target_reports_why(
     database: Database,
     tmp_path: Path,
-    gone: int,
+    dead_pid: int,
     monkeypatch: pytest.MonkeyPatch,
     fault: dict[str, Any],
-    why: str,
+    cause: str,
 ) -> None:
     monkeypatch.setattr(inject, "TARGET_TIMEOUT_SECONDS", 0.3)
-    [happened] = play(database, tmp_path, gone, {"at": "0s", **fault})
-    assert happened.times == 0
-    assert happened.trouble is not None
-    assert why in happened.trouble
+    injected = inject_fault(database, tmp_path, dead_pid, {"at": "0s", **fault})
+    assert injected.times == 0
+    assert injected.trouble is not None
+    assert cause in injected.trouble
 
 
 def test_a_pool_process_is_waited_for_and_killed(database: Database, tmp_path: Path) -> None:
-    """The worker may be starting again when its time comes."""
+    """The worker may be restarting when the fault is due."""
     program = (
         "import subprocess, sys, time; time.sleep(0.5);"
         "sys.exit(subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)']).returncode)"
     )
     with subprocess.Popen([sys.executable, "-c", program]) as worker:
-        [happened] = play(database, tmp_path, worker.pid, {"at": "0s", "kill": "pool-child"})
+        injected = inject_fault(database, tmp_path, worker.pid, {"at": "0s", "kill": "pool-child"})
         assert worker.wait(20) != 0
-    assert (happened.times, happened.trouble) == (1, None)
+    assert (injected.times, injected.trouble) == (1, None)

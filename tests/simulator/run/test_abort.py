@@ -1,4 +1,4 @@
-"""What a run can still become: a run is ended early only for what is lost for certain."""
+"""Abort check: a run is aborted only for a threshold that it certainly can't meet."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from simulator.scenario.thresholds import Threshold
 from simulator.setup.record import Run, record_run
 from tests.support.playing import batches_of, campaign_of, do, scenario_of, settle
 from tracker.queries.report import make_reports
-from tracker.record.catalog import Batch
 from tracker.record.journal import enqueue_batch
 from tracker.status import Step
 from tracker.store.database import Database
@@ -23,42 +22,40 @@ from tracker.store.database import Database
 SIZE = 20
 
 
-def demanding(**thresholds: str) -> Scenario:
-    demands: dict[str, Any] = {"abort": True}
-    demands |= {name.replace("__", "."): told for name, told in thresholds.items()}
+def scenario_with(**thresholds: str) -> Scenario:
+    """Make a scenario with thresholds by figure, `__` for a dot; half of the messages are sent."""
+    section: dict[str, Any] = {"abort": True}
+    section |= {name.replace("__", "."): limit for name, limit in thresholds.items()}
     campaign = campaign_of(audience=SIZE, defects={"unsubscribed": 0.5})
-    return scenario_of(campaign, thresholds=demands)
+    return scenario_of(campaign, thresholds=section)
 
 
-def forebode(database: Database, run: Run) -> str | None:
-    foreboding = AbortCheck(run)
-    assert foreboding
+def find_unreachable_threshold(database: Database, run: Run) -> str | None:
+    check = AbortCheck(run)
+    assert check
     with database.read() as connection:
-        reports = make_reports(connection, [loaded.campaign for loaded in run.campaigns])
-        found = foreboding.look(connection, reports)
-    return None if found is None else f"{found.figure} {found.told}"
-
-
-def halves(database: Database, run: Run) -> list[Batch]:
-    return batches_of(database, run.campaigns[0], 2)
+        campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
+        reports = make_reports(connection, campaigns)
+        threshold = check.find_unreachable_threshold(connection, reports)
+    return None if threshold is None else f"{threshold.figure} {threshold.told}"
 
 
 @pytest.mark.parametrize(
-    ("demanded", "at_first", "halfway"),
+    ("threshold", "at_first", "halfway"),
     [
         pytest.param({"not_sent": "<= 1"}, False, True, id="too many by now"),
         pytest.param({"not_sent__share": "<= 0.05"}, False, True, id="too large a share"),
-        pytest.param({"not_sent": "<= 19"}, False, False, id="nobody knows yet"),
+        pytest.param({"not_sent": "<= 19"}, False, False, id="undecided"),
         pytest.param({"delivered": ">= 20"}, False, True, id="not enough are left"),
         pytest.param({"delivered__share": ">= 0.9"}, False, True, id="not enough of a share"),
         pytest.param({"delivered": ">= 1"}, False, False, id="enough may come"),
-        pytest.param({"delivered": "<= 3"}, False, False, id="what bounces late is not counted"),
+        pytest.param({"delivered": "<= 3"}, False, False, id="a late bounce is not counted"),
         pytest.param({"not_sent": "== 2"}, False, True, id="more than that"),
         pytest.param({"not_sent": "== 10"}, False, False, id="may come to that"),
         pytest.param({"seconds": "< 0s"}, True, True, id="too long by now"),
         pytest.param({"seconds": "< 1h"}, False, False, id="not too long yet"),
         pytest.param({"gateway__repeats": "> 5"}, False, False, id="may still be repeated"),
-        pytest.param({"gateway__repeats": "< 0"}, True, True, id="repeated by now"),
+        pytest.param({"gateway__repeats": "< 0"}, True, True, id="not even none"),
         pytest.param({"queued_to_gateway__p50": "< 1h"}, False, False, id="in time"),
         pytest.param({"queued_to_gateway__max": "< 0s"}, True, True, id="one is too late"),
         pytest.param({"spring.queued_to_gateway__max": "< 1ms"}, False, True, id="of a campaign"),
@@ -67,40 +64,39 @@ def halves(database: Database, run: Run) -> list[Batch]:
         pytest.param({"queued_to_final__max": "< 1ms"}, False, True, id="settled too late"),
     ],
 )
-def test_what_can_not_be_met_any_more(
+def test_thresholds_that_can_no_longer_be_met(
     database: Database,
     tmp_path: Path,
-    demanded: dict[str, str],
+    threshold: dict[str, str],
     at_first: bool,
     halfway: bool,
 ) -> None:
-    run = record_run(database, demanding(**demanded), tmp_path, lambda _: None)
-    batch, _ = halves(database, run)
-    [(name, told)] = demanded.items()
-    said = f"{name.replace('__', '.')} {told}"
-    assert forebode(database, run) == (said if at_first else None)
+    run = record_run(database, scenario_with(**threshold), tmp_path, lambda _: None)
+    batch, _ = batches_of(database, run.campaigns[0], 2)
+    [(name, limit)] = threshold.items()
+    text = f"{name.replace('__', '.')} {limit}"
+    assert find_unreachable_threshold(database, run) == (text if at_first else None)
     settle(database, batch)
-    assert forebode(database, run) == (said if halfway else None)
+    assert find_unreachable_threshold(database, run) == (text if halfway else None)
 
 
-def test_latencies_of_batches_on_their_way_are_not_known(
-    database: Database, tmp_path: Path
-) -> None:
-    scenario = demanding(queued_to_gateway__max="< 1ms")
+def test_latencies_of_unfinished_batches_are_ignored(database: Database, tmp_path: Path) -> None:
+    scenario = scenario_with(queued_to_gateway__max="< 1ms")
     run = record_run(database, scenario, tmp_path, lambda _: None)
-    foreboding = AbortCheck(run)
-    campaigns = [loaded.campaign for loaded in run.campaigns]
+    check = AbortCheck(run)
+    campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
     long_ago = campaigns[0].clock.now() - 10_000_000
     batch = enqueue_batch(
         database, campaigns[0], batch=0, first=0, size=SIZE, author=DRIVER_AUTHOR, at=long_ago
     )
-    found = []
+    is_unreachable = []
     for step in (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT, Step.DELIVER):
         do(database, batch, step)
         with database.read() as connection:
             reports = make_reports(connection, campaigns)
-            found.append(foreboding.look(connection, reports) is not None)
-    assert found == [False, False, False, True, True]
+            threshold = check.find_unreachable_threshold(connection, reports)
+            is_unreachable.append(threshold is not None)
+    assert is_unreachable == [False, False, False, True, True]
 
 
 @given(
@@ -108,7 +104,7 @@ def test_latencies_of_batches_on_their_way_are_not_known(
     st.integers(0, 10),
     st.lists(st.integers(0, 10), min_size=1),
 )
-def test_what_some_value_within_the_bounds_meets_can_be_met(
+def test_a_threshold_is_reachable_if_some_value_of_the_range_meets_it(
     relation: str, limit: int, values: list[int]
 ) -> None:
     threshold = Threshold(
@@ -116,6 +112,6 @@ def test_what_some_value_within_the_bounds_meets_can_be_met(
     )
     if any(threshold.is_met_by(value) for value in values):
         assert threshold.can_be_met_within(min(values), max(values))
-    everything = range(min(values), max(values) + 1)
-    if not any(threshold.is_met_by(value) for value in everything):
+    whole_range = range(min(values), max(values) + 1)
+    if not any(threshold.is_met_by(value) for value in whole_range):
         assert not threshold.can_be_met_within(min(values), max(values))

@@ -1,4 +1,4 @@
-"""The driver sends what has arrived, when it has arrived, and says when it was meant to."""
+"""Driver: it enqueues messages as they arrive, and records their intended arrivals."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,127 +19,127 @@ from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import transitions
 
 
-class Hand:
-    """A clock that is turned by hand; instants."""
+class ManualClock:
+    """A clock that a test advances."""
 
     def __init__(self, start: Instant) -> None:
-        self.at = start
+        self.instant = start
 
     def now(self) -> Instant:
-        return self.at
+        return self.instant
 
-    def turn(self, seconds: float) -> None:
-        self.at += from_seconds(seconds)
+    def advance(self, seconds: float) -> None:
+        self.instant += from_seconds(seconds)
 
 
-class Tasks(Celery):  # type: ignore[misc]  # Celery has no types
+class RecordingApp(Celery):  # type: ignore[misc]  # Celery has no types
     """A Celery app whose tasks go nowhere; it keeps the batches of the chains that were sent."""
 
     def __init__(self) -> None:
         super().__init__("test", set_as_current=False, config_source="celeryconfig")
-        self.messages_sent: list[tuple[int, int]] = []
+        self.sent_batches: list[tuple[int, int]] = []
 
     def send_task(self, name: str, _args: object = (), kwargs: Any = None, **options: Any) -> None:
         chain = [task["task"] for task in reversed(options["chain"])]
         assert [name, *chain] == ["workers.suppress", "workers.validate", "workers.dispatch"]
         assert f"'batch': {kwargs['batch']}" in options["kwargsrepr"]
-        self.messages_sent.append((kwargs["campaign"], kwargs["batch"]))
+        self.sent_batches.append((kwargs["campaign"], kwargs["batch"]))
 
 
 @pytest.fixture
-def tasks() -> Iterator[Tasks]:
-    with Tasks() as made:
+def app() -> Iterator[RecordingApp]:
+    with RecordingApp() as made:
         yield made
 
 
 @pytest.fixture
-def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
-    """The clock of all runs, and of what the driver waits by."""
-    made = Hand(1_700_000_000_000_000)
+def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    """The clock of all runs, and the monotonic clock of the driver."""
+    made = ManualClock(1_700_000_000_000_000)
 
     def clock_for(_start: Instant, _speed: float, _ahead: int) -> Clock:
         return made
 
     monkeypatch.setattr("tracker.record.catalog.make_clock", clock_for)
     monkeypatch.setattr("simulator.setup.record.SystemClock", lambda: made)
-    monkeypatch.setattr("simulator.run.driver.time.monotonic", lambda: to_seconds(made.at))
+    monkeypatch.setattr("simulator.run.driver.time.monotonic", lambda: to_seconds(made.instant))
     return made
 
 
-def started(database: Database, folder: Path, *campaigns: dict[str, Any]) -> Run:
-    scenario = scenario_of(*(campaign_of(**{"audience": 100, **each}) for each in campaigns))
+def start(database: Database, folder: Path, *campaigns: dict[str, Any]) -> Run:
+    scenario = scenario_of(*(campaign_of(**{"audience": 100, **section}) for section in campaigns))
     return start_run(database, record_run(database, scenario, folder, lambda _: None))
 
 
-def arrivals(database: Database, run: Run, place: int = 0) -> list[float]:
-    """Seconds from the beginning of the run at which the messages were meant to arrive."""
+def arrivals(database: Database, run: Run, index: int = 0) -> list[float]:
+    """Return the intended arrivals of the messages, in seconds from the start of the run."""
     query = sa.select(transitions.c.at).where(
-        transitions.c.campaign_id == run.campaigns[place].campaign.id,
+        transitions.c.campaign_id == run.campaigns[index].campaign.id,
         transitions.c.status == Status.QUEUED,
     )
     with database.read() as connection:
-        at = connection.scalars(query.order_by(transitions.c.number)).all()
-    return [to_seconds(each - run.started_at) for each in at]
+        instants = connection.scalars(query.order_by(transitions.c.number)).all()
+    return [to_seconds(instant - run.started_at) for instant in instants]
 
 
-def test_a_blast_is_sent_at_once_and_arrives_when_it_begins(
-    database: Database, tmp_path: Path, tasks: Tasks, hand: Hand
+def test_all_of_a_blast_arrives_at_its_start(
+    database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
 ) -> None:
-    run = started(database, tmp_path, {"load": {"start": "2s"}})
-    driven = Driver(database, tasks, run, 30, lambda _: False)
-    assert driven.send_due_batch() == 0
-    hand.turn(5)
-    assert [driven.send_due_batch() for _ in range(5)] == [30, 30, 30, 10, 0]
-    assert driven.messages_sent == 100
-    assert arrivals(database, run) == [2.0] * 100, "the driver's lag is no reason to arrive later"
-    assert [batch for _, batch in tasks.messages_sent] == [0, 1, 2, 3]
+    run = start(database, tmp_path, {"load": {"start": "2s"}})
+    driver = Driver(database, app, run, 30, lambda _: False)
+    assert driver.send_due_batch() == 0
+    clock.advance(5)
+    assert [driver.send_due_batch() for _ in range(5)] == [30, 30, 30, 10, 0]
+    assert driver.messages_sent == 100
+    assert arrivals(database, run) == [2.0] * 100, "the lag of the driver doesn't move the arrivals"
+    assert [batch for _, batch in app.sent_batches] == [0, 1, 2, 3]
 
 
-def test_a_shape_is_sent_as_it_arrives(
-    database: Database, tmp_path: Path, tasks: Tasks, hand: Hand
+def test_messages_of_a_shape_are_sent_as_they_arrive(
+    database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
 ) -> None:
-    run = started(database, tmp_path, {"load": {"shape": {"constant": 10}}})
-    driven = Driver(database, tasks, run, 30, lambda _: False)
-    assert driven.send_due_batch() == 1, "the first arrives at once"
-    hand.turn(0.2)
-    assert driven.send_due_batch() == 0, "two are there, and more are collected"
-    hand.turn(0.11)
-    assert driven.send_due_batch() == 3
-    hand.turn(6)
-    assert [driven.send_due_batch() for _ in range(3)] == [30, 30, 0], "late: full batches at once"
-    hand.turn(100)
-    assert [driven.send_due_batch() for _ in range(3)] == [30, 6, 0]
+    run = start(database, tmp_path, {"load": {"shape": {"constant": 10}}})
+    driver = Driver(database, app, run, 30, lambda _: False)
+    assert driver.send_due_batch() == 1, "the first arrives at once"
+    clock.advance(0.2)
+    assert driver.send_due_batch() == 0, "two have arrived, and more are collected"
+    clock.advance(0.11)
+    assert driver.send_due_batch() == 3
+    clock.advance(6)
+    assert [driver.send_due_batch() for _ in range(3)] == [30, 30, 0], "late: full batches at once"
+    clock.advance(100)
+    assert [driver.send_due_batch() for _ in range(3)] == [30, 6, 0]
     np.testing.assert_allclose(arrivals(database, run), np.arange(100) / 10)
     with database.read() as connection:
         sizes = connection.scalars(sa.select(batches.c.size).order_by(batches.c.batch)).all()
     assert sizes == [1, 3, 30, 30, 30, 6]
 
 
-def test_campaigns_take_turns(database: Database, tmp_path: Path, tasks: Tasks, hand: Hand) -> None:
-    run = started(database, tmp_path, {"name": "one"}, {"name": "two"})
-    driven = Driver(database, tasks, run, 50, lambda _: False)
-    while driven.send_due_batch():
+def test_campaigns_take_turns(
+    database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
+) -> None:
+    run = start(database, tmp_path, {"name": "one"}, {"name": "two"})
+    driver = Driver(database, app, run, 50, lambda _: False)
+    while driver.send_due_batch():
         pass
     one, two = (loaded.campaign.id for loaded in run.campaigns)
-    assert tasks.messages_sent == [(one, 0), (two, 0), (one, 1), (two, 1)]
+    assert app.sent_batches == [(one, 0), (two, 0), (one, 1), (two, 1)]
 
 
-def test_a_campaign_that_waits_for_another_arrives_once_that_is_settled(
-    database: Database, tmp_path: Path, tasks: Tasks, hand: Hand
+def test_a_campaign_after_another_arrives_once_that_has_settled(
+    database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
 ) -> None:
-    run = started(
-        database, tmp_path, {"name": "one"}, {"name": "two", "after": "one", "audience": 2}
-    )
+    run = start(database, tmp_path, {"name": "one"}, {"name": "two", "after": "one", "audience": 2})
     settled: set[str] = set()
-    driven = Driver(
+    driver = Driver(
         database,
-        tasks,
+        app,
         run,
         50,
-        lambda loaded: loaded.campaign.name in settled,
+        lambda run_campaign: run_campaign.campaign.name in settled,
     )
-    assert [driven.send_due_batch() for _ in range(3)] == [50, 50, 0]
-    hand.turn(7)
+    assert [driver.send_due_batch() for _ in range(3)] == [50, 50, 0]
+    clock.advance(7)
     settled.add("one")
-    assert [driven.send_due_batch() for _ in range(2)] == [2, 0]
+    assert [driver.send_due_batch() for _ in range(2)] == [2, 0]
     assert arrivals(database, run, 1) == [7.0, 7.0]

@@ -1,4 +1,4 @@
-"""The nights of a run, as the driver reckons them."""
+"""Nightly rollups: when the next one is due."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -7,6 +7,10 @@ import pytest
 
 from simulator.run.nightly import next_one_am
 from tracker.clock import Instant, from_datetime
+
+
+def parse_utc(text: str) -> Instant:
+    return from_datetime(datetime.fromisoformat(text).replace(tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
@@ -21,7 +25,4 @@ from tracker.clock import Instant, from_datetime
     ],
 )
 def test_the_next_1_am(now: str, zone: str, expected: str) -> None:
-    def instant(text: str) -> Instant:
-        return from_datetime(datetime.fromisoformat(text).replace(tzinfo=UTC))
-
-    assert next_one_am(instant(now), ZoneInfo(zone)) == instant(expected)
+    assert next_one_am(parse_utc(now), ZoneInfo(zone)) == parse_utc(expected)

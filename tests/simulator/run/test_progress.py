@@ -1,4 +1,4 @@
-"""What is said while a run goes on: harmless, whatever files and customers are called."""
+"""Progress: control characters in the names of files and customers are escaped."""
 
 import io
 
@@ -9,21 +9,21 @@ from simulator.run import progress
 from simulator.run.progress import open_display
 
 NAME = "[red]\x1b[31m[/none]\u202e.csv: 3 rows"
-SHOWN = r"[red]\x1b[31m[/none]\u202e.csv: 3 rows"
+ESCAPED_NAME = r"[red]\x1b[31m[/none]\u202e.csv: 3 rows"
 
 
-def test_names_are_harmless_as_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with open_display(10) as shown:
-        shown.log(NAME)
-    assert capsys.readouterr().err == f"{SHOWN}\n"
+def test_names_are_escaped_in_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with open_display(10) as display:
+        display.log(NAME)
+    assert capsys.readouterr().err == f"{ESCAPED_NAME}\n"
 
 
-def test_names_are_harmless_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_are_escaped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(
         progress, "Console", lambda **_: Console(file=out, force_terminal=True, width=200)
     )
-    with open_display(10) as shown:
-        shown.log(NAME)
-    assert SHOWN in out.getvalue()
+    with open_display(10) as display:
+        display.log(NAME)
+    assert ESCAPED_NAME in out.getvalue()
     assert "\u202e" not in out.getvalue()

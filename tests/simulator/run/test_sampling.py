@@ -1,4 +1,4 @@
-"""Samples: once a second, of the queues of a real broker and of real processes."""
+"""Sampling: once a second, of the queues of a real broker and of real processes."""
 
 import os
 import subprocess
@@ -8,9 +8,10 @@ from threading import Event
 
 import pytest
 from celery import Celery
-from redis.exceptions import ConnectionError as NoBroker
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from simulator.run import sampling
+from simulator.run.observer import BackgroundObserver, notify_observers
 from simulator.run.sampling import Sampler
 from simulator.stack.broker import Broker
 from tests.support.shell import wait_until
@@ -18,11 +19,11 @@ from tracker.monitoring import QueueDepth
 from tracker.status import Step
 from workers.queues import task_name
 
-BUSY = "while True: pass"
+BUSY_PROGRAM = "while True: pass"
 
 
 @pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "SAMPLE_INTERVAL_SECONDS", 0.05)
 
 
@@ -35,22 +36,27 @@ def broker(broker_url: str) -> Iterator[Broker]:
     made.close()
 
 
+def observe(sampler: Sampler) -> BackgroundObserver:
+    return BackgroundObserver(sampler.run_until, "sampler")
+
+
 def test_queues_and_processes_are_sampled(broker: Broker, broker_url: str) -> None:
     with Celery("test", set_as_current=False, config_source="celeryconfig") as app:
         app.conf.broker_url = broker_url
         app.send_task(task_name(Step.SUBMIT), kwargs={"campaign": 1, "batch": 2})
-    busy = subprocess.Popen([sys.executable, "-c", BUSY])
+    busy = subprocess.Popen([sys.executable, "-c", BUSY_PROGRAM])
     sampler = Sampler(broker, os.getpid)
     try:
-        with sampler.running():
-            wait_until(lambda: _most_cpu(sampler) > 0.1, "the busy child is seen")
+        with notify_observers([observe(sampler)]):
+            wait_until(lambda: _most_cpu(sampler) > 0.1, "the busy child is sampled")
     finally:
         busy.kill()
         busy.wait()
     first, *later = sampler.samples
     assert first.second == 0
-    assert [each.second for each in later] == sorted({each.second for each in later})
-    assert later[0].second >= 1
+    seconds = [sample.second for sample in later]
+    assert seconds == sorted(set(seconds))
+    assert seconds[0] >= 1
     assert first.depths is not None
     assert first.depths["about_to_be_sent"] == QueueDepth(ready=1, unacked=0)
     assert first.usage is not None
@@ -58,34 +64,34 @@ def test_queues_and_processes_are_sampled(broker: Broker, broker_url: str) -> No
 
 
 def _most_cpu(sampler: Sampler) -> float:
-    return max((each.usage.cpu for each in sampler.samples if each.usage), default=0.0)
+    return max((sample.usage.cpu for sample in sampler.samples if sample.usage), default=0.0)
 
 
-@pytest.mark.parametrize("elsewhere", [True, False])
-def test_what_can_not_be_read_is_absent(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+@pytest.mark.parametrize("is_attached", [True, False])
+def test_values_that_can_not_be_read_are_none(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, is_attached: bool
 ) -> None:
-    def away() -> None:
-        raise NoBroker("away")
+    def fail() -> None:
+        raise RedisConnectionError("unavailable")
 
-    monkeypatch.setattr(broker, "depths", away)
-    sampler = Sampler(broker, None if elsewhere else _gone)
-    with sampler.running():
+    monkeypatch.setattr(broker, "depths", fail)
+    sampler = Sampler(broker, None if is_attached else _dead_pid)
+    with notify_observers([observe(sampler)]):
         wait_until(lambda: len(sampler.samples) > 1, "two samples are taken")
-    assert {(each.depths, each.usage) for each in sampler.samples} == {(None, None)}
+    assert {(sample.depths, sample.usage) for sample in sampler.samples} == {(None, None)}
 
 
-def _gone() -> int:
+def _dead_pid() -> int:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait()
     return process.pid
 
 
-def test_sampling_ends_with_its_block(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampling_ends_with_the_run(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "SAMPLE_INTERVAL_SECONDS", 3_600.0)
-    asked = Event()
-    monkeypatch.setattr(broker, "depths", asked.set)
+    is_read = Event()
+    monkeypatch.setattr(broker, "depths", is_read.set)
     sampler = Sampler(broker, None)
-    with sampler.running():
-        assert asked.wait(10)
-    assert len(sampler.samples) == 1, "nobody waits for the next one"
+    with notify_observers([observe(sampler)]):
+        assert is_read.wait(10)
+    assert len(sampler.samples) == 1, "the end doesn't wait for the next sample"

@@ -80,9 +80,14 @@ PAUSE = {"at": "1s", "pause": "database", "for": "5s"}
 @pytest.mark.parametrize(
     ("fault", "settings", "attach", "wrong"),
     [
-        (FLUSH, {}, True, "on a stack of our own only"),
-        (FLUSH, {"broker_url": "redis://localhost:6379/0"}, False, "on a stack of our own only"),
-        (PAUSE, {}, False, "a database that is a file can't be silent"),
+        (FLUSH, {}, True, "need a broker and workers that the run itself starts"),
+        (
+            FLUSH,
+            {"broker_url": "redis://localhost:6379/0"},
+            False,
+            "need a broker and workers that the run itself starts",
+        ),
+        (PAUSE, {}, False, "pause: got SQLite; expected PostgreSQL"),
     ],
 )
 def test_they_are_played_on_a_stack_of_our_own(
@@ -90,6 +95,8 @@ def test_they_are_played_on_a_stack_of_our_own(
 ) -> None:
     scenario = scenario_of(campaign_of(), faults=(fault,))
     with pytest.raises(UsageError, match=wrong):
-        reject_unsupported_faults(scenario, load_settings(home=tmp_path, **settings), attach=attach)
+        reject_unsupported_faults(
+            scenario, load_settings(home=tmp_path, **settings), is_attached=attach
+        )
     quiet = scenario_of(campaign_of())
-    reject_unsupported_faults(quiet, load_settings(home=tmp_path, **settings), attach=attach)
+    reject_unsupported_faults(quiet, load_settings(home=tmp_path, **settings), is_attached=attach)

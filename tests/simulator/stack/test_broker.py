@@ -1,4 +1,4 @@
-"""The driver's look at the broker: wrong, silent or well, and whether anybody works there."""
+"""The driver's view of the broker, and the detection of stalled runs."""
 
 import socket
 import time
@@ -10,12 +10,11 @@ import pytest
 import sqlalchemy as sa
 from celery import Celery
 from kombu.utils.functional import fxrange
-from redis import Redis
 from redis.exceptions import ResponseError
 
 from simulator.run.watch import STALLED_AFTER_SECONDS, ProgressWatch, RunStalled
-from simulator.stack.broker import ANSWER_TIMEOUT, Broker
-from simulator.stack.local import LocalBroker, start_embedded_broker
+from simulator.stack.broker import ANSWER_TIMEOUT_SECONDS, Broker
+from simulator.stack.local import start_local_broker
 from tests.support.factory import Plan, make_batch, make_campaign
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
 from tracker.store.database import Database
@@ -23,15 +22,15 @@ from tracker.store.schema.messages import tallies
 from workers.app import app as worker_app
 from workers.queues import QUEUES
 
-PATIENCE = 10
-"""Seconds that a person waits for "there is nobody"."""
+MAX_WAIT_SECONDS = 10
+"""Seconds that a person waits for an error."""
 
-PASSWORD = "kept-secret"  # noqa: S105  # of nothing
+PASSWORD = "kept-secret"  # noqa: S105
 
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port of this machine that refuses: taken, so that nobody else listens there."""
+    """A port that refuses connections; it is bound, so no other process listens there."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -39,7 +38,7 @@ def closed_port() -> Iterator[int]:
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port where somebody takes the call and says nothing."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -47,18 +46,18 @@ def silent_port() -> Iterator[int]:
 @pytest.mark.parametrize(
     "url",
     [
-        pytest.param("", id="nothing"),
+        pytest.param("", id="empty"),
         pytest.param("localhost:6379", id="no scheme"),
         pytest.param(f"amqp://guest:{PASSWORD}@localhost//", id="RabbitMQ"),
         pytest.param(f"http://user:{PASSWORD}@localhost:6379/0", id="HTTP"),
-        pytest.param("valkey://localhost:6379/0", id="Valkey's own scheme"),
+        pytest.param("valkey://localhost:6379/0", id="valkey scheme"),
         pytest.param("memory://", id="in memory"),
-        pytest.param(f"redis://:{PASSWORD}@localhost:abc/0", id="port that is no number"),
+        pytest.param(f"redis://:{PASSWORD}@localhost:abc/0", id="port not a number"),
         pytest.param("redis://localhost:99999/0", id="port out of range"),
         pytest.param("redis://[::1/0", id="half an IPv6 address"),
     ],
 )
-def test_a_url_that_is_none_of_ours_is_refused(url: str) -> None:
+def test_a_url_of_another_kind_is_an_error(url: str) -> None:
     with pytest.raises(UsageError, match=r"expected redis://HOST:PORT/0") as caught:
         Broker(url)
     assert PASSWORD not in str(caught.value)
@@ -72,29 +71,29 @@ def test_a_url_that_is_none_of_ours_is_refused(url: str) -> None:
         pytest.param("silent_port", "", id="is silent"),
     ],
 )
-def test_a_broker_that_does_not_answer_is_named_without_its_password(
+def test_an_unreachable_broker_is_named_without_its_password(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, port: str, user: str
 ) -> None:
-    number = request.getfixturevalue(port)
-    monkeypatch.setattr("simulator.stack.broker.ANSWER_TIMEOUT", 0.2)
-    broker = Broker(f"redis://{user}:{PASSWORD}@127.0.0.1:{number}/0")
+    port_number = request.getfixturevalue(port)
+    monkeypatch.setattr("simulator.stack.broker.ANSWER_TIMEOUT_SECONDS", 0.2)
+    broker = Broker(f"redis://{user}:{PASSWORD}@127.0.0.1:{port_number}/0")
     began = time.monotonic()
     with pytest.raises(BrokerUnreachable) as caught:
         broker.check_reachable()
-    assert time.monotonic() - began < PATIENCE / 5
+    assert time.monotonic() - began < MAX_WAIT_SECONDS / 5
     broker.close()
-    assert f"127.0.0.1:{number}" in str(caught.value)
+    assert f"127.0.0.1:{port_number}" in str(caught.value)
     assert "does not answer" in str(caught.value)
     for shown in (str(caught.value), broker.redacted_url):
         assert PASSWORD not in shown
     assert caught.value.exit_code == 2
 
 
-def test_waiting_for_a_broker_has_an_end() -> None:
-    assert ANSWER_TIMEOUT < PATIENCE
+def test_the_broker_has_limited_time_to_answer() -> None:
+    assert ANSWER_TIMEOUT_SECONDS < MAX_WAIT_SECONDS
 
 
-def test_a_socket_that_is_not_there_is_named() -> None:
+def test_a_missing_socket_is_named() -> None:
     broker = Broker("redis+socket:///nowhere/broker.sock")
     with pytest.raises(BrokerUnreachable, match=r"/nowhere/broker\.sock does not answer"):
         broker.check_reachable()
@@ -106,7 +105,7 @@ def test_a_broker_that_answers_is_reachable(broker_url: str) -> None:
     broker.close()
 
 
-def test_a_broker_without_workers_is_refused_with_the_queues_to_serve(broker_url: str) -> None:
+def test_missing_workers_are_an_error_with_the_queues_to_serve(broker_url: str) -> None:
     broker = Broker(broker_url)
     app = Celery("test", set_as_current=False, broker=broker_url)
     with app, pytest.raises(UsageError) as caught:
@@ -118,17 +117,19 @@ def test_a_broker_without_workers_is_refused_with_the_queues_to_serve(broker_url
     assert broker.redacted_url in str(caught.value)
 
 
-def test_a_broker_that_is_gone_is_not_mistaken_for_one_without_workers(closed_port: int) -> None:
+def test_an_unreachable_broker_is_not_reported_as_missing_workers(closed_port: int) -> None:
     url = f"redis://:{PASSWORD}@127.0.0.1:{closed_port}/0"
     broker = Broker(url)
     app = Celery("test", set_as_current=False, broker=url)
-    app.conf.broker_transport_options = {"max_retries": 0}  # kombu's own are for six seconds
+    app.conf.broker_transport_options = {
+        "max_retries": 0
+    }  # kombu retries for six seconds by default
     with app, pytest.raises(BrokerUnreachable) as caught:
         broker.check_workers(app)
     assert PASSWORD not in str(caught.value)
 
 
-def test_the_next_task_of_a_batch_is_sent_for_half_a_minute() -> None:
+def test_workers_retry_sending_a_task_for_half_a_minute() -> None:
     policy = worker_app.conf.task_publish_retry_policy
     pauses = fxrange(
         policy["interval_start"], policy["interval_max"], policy["interval_step"], repeatlast=True
@@ -136,99 +137,99 @@ def test_the_next_task_of_a_batch_is_sent_for_half_a_minute() -> None:
     assert 25 <= sum(islice(pauses, policy["max_retries"])) <= 35
 
 
-def test_a_failure_of_the_broker_is_one_line_without_its_password() -> None:
+def test_a_broker_error_is_one_line_without_its_password() -> None:
     broker = Broker(f"redis://:{PASSWORD}@127.0.0.1:1/0")
     with pytest.raises(BrokerFailed) as failed, broker.readable_errors():
-        raise ResponseError(f"OOM, says {PASSWORD}\nand more")
+        raise ResponseError(f"OOM at {PASSWORD}\nand more")
     broker.close()
-    assert str(failed.value) == f"the broker {broker.redacted_url} failed: OOM, says ***"
+    assert str(failed.value) == f"the broker {broker.redacted_url} failed: OOM at ***"
     assert failed.value.exit_code == 1
 
 
-def watch_on(database: Database, broker: Broker, app: Celery) -> ProgressWatch:
-    """What watches a run of one campaign, of which a message is on record."""
+def make_watch(database: Database, broker: Broker, app: Celery) -> ProgressWatch:
+    """Watch a run of one campaign with one recorded message."""
     campaign = make_batch(database, Plan(size=1)).campaign
     return ProgressWatch(database, [campaign], broker, app)
 
 
-def test_tasks_that_nobody_works_on_are_a_standstill(database: Database) -> None:
+def test_a_run_whose_tasks_wait_without_a_worker_is_stalled(database: Database) -> None:
     with (
-        start_embedded_broker() as url,
-        Redis.from_url(url.replace("redis+socket", "unix")) as client,
-        Celery("test", set_as_current=False, broker=url) as app,
+        start_local_broker() as server,
+        server.client() as client,
+        Celery("test", set_as_current=False, broker=server.url) as app,
     ):
         client.lpush(QUEUES[0], "a task")
-        broker = Broker(url)
-        watch = watch_on(database, broker, app)
+        broker = Broker(server.url)
+        watch = make_watch(database, broker, app)
         began = time.monotonic()
-        watch.look(began)
-        watch.look(began + STALLED_AFTER_SECONDS)
-        watch.look(began + STALLED_AFTER_SECONDS + 1)  # nobody answers, which may be a chance
-        watch.look(began + 2 * STALLED_AFTER_SECONDS)
-        with pytest.raises(RunStalled, match=r"1 messages stand still: .* no worker on"):
-            watch.look(began + 2 * STALLED_AFTER_SECONDS + 2)
+        watch.check_progress(began)
+        watch.check_progress(began + STALLED_AFTER_SECONDS)
+        watch.check_progress(began + STALLED_AFTER_SECONDS + 1)  # no reply once may be chance
+        watch.check_progress(began + 2 * STALLED_AFTER_SECONDS)
+        with pytest.raises(
+            RunStalled, match=r"1 message stalled for 20 s: tasks wait; no worker on"
+        ):
+            watch.check_progress(began + 2 * STALLED_AFTER_SECONDS + 2)
         broker.close()
 
 
-def test_tasks_that_somebody_works_on_are_waited_for(
+def test_a_run_whose_workers_answer_is_not_stalled(
     database: Database, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Celery] = []
+    checked: list[Celery] = []
     broker = Broker(broker_url)
     monkeypatch.setattr(broker, "count_waiting_tasks", lambda: 1)
-    monkeypatch.setattr(broker, "check_workers", asked.append)
-    watch = watch_on(database, broker, Celery("test", set_as_current=False))
+    monkeypatch.setattr(broker, "check_workers", checked.append)
+    watch = make_watch(database, broker, Celery("test", set_as_current=False))
     began = time.monotonic()
-    for each in range(100):
-        watch.look(began + each)
-    assert len(asked) == 4, "every 21 s"
+    for second in range(100):
+        watch.check_progress(began + second)
+    assert len(checked) == 4, "every 21 s"
     broker.close()
 
 
-def test_a_report_that_does_not_balance_for_a_moment_is_kept(
-    database: Database, broker_url: str
-) -> None:
+def test_an_unbalanced_report_is_kept(database: Database, broker_url: str) -> None:
     broker = Broker(broker_url)
-    watch = watch_on(database, broker, Celery("test", set_as_current=False))
-    watch.look(0.0)
-    for by in (1, -1):
+    watch = make_watch(database, broker, Celery("test", set_as_current=False))
+    watch.check_progress(0.0)
+    for change in (1, -1):
         with database.write() as connection:
-            more = sa.update(tallies).where(tallies.c.messages > 0)
-            connection.execute(more.values(messages=tallies.c.messages + by))
-        watch.look(0.0)
+            update = sa.update(tallies).where(tallies.c.messages > 0)
+            connection.execute(update.values(messages=tallies.c.messages + change))
+        watch.check_progress(0.0)
     assert watch.snapshot_count == 3
     assert [report.balanced for report in watch.unbalanced_reports] == [False]
     broker.close()
 
 
-def test_a_campaign_whose_messages_have_yet_to_arrive_is_no_standstill(
+def test_a_run_whose_messages_have_yet_to_arrive_is_not_stalled(
     database: Database, broker_url: str
 ) -> None:
     broker = Broker(broker_url)
     campaign = make_campaign(database, Plan(size=1))
     watch = ProgressWatch(database, [campaign], broker, Celery("test", set_as_current=False))
     began = time.monotonic()
-    for each in range(100):
-        watch.look(began + each)
+    for second in range(100):
+        watch.check_progress(began + second)
     broker.close()
 
 
-def test_no_task_at_the_broker_is_a_standstill(database: Database, broker_url: str) -> None:
+def test_a_run_without_tasks_is_stalled(database: Database, broker_url: str) -> None:
     broker = Broker(broker_url)
-    watch = watch_on(database, broker, Celery("test", set_as_current=False))
+    watch = make_watch(database, broker, Celery("test", set_as_current=False))
     began = time.monotonic()
-    watch.look(began)
-    watch.look(began + STALLED_AFTER_SECONDS)
-    with pytest.raises(RunStalled, match="no task is at the broker"):
-        watch.look(began + STALLED_AFTER_SECONDS + 1)
+    watch.check_progress(began)
+    watch.check_progress(began + STALLED_AFTER_SECONDS)
+    with pytest.raises(RunStalled, match="the broker holds no task"):
+        watch.check_progress(began + STALLED_AFTER_SECONDS + 1)
     broker.close()
 
 
-def test_a_broker_that_loses_its_data_has_nothing_of_an_earlier_restart() -> None:
-    with LocalBroker() as broker:
-        for keep, left in ((True, b"here"), (False, None)):
+def test_a_restart_without_data_drops_what_an_earlier_restart_kept() -> None:
+    with start_local_broker() as broker:
+        for keep_data, expected in ((True, b"here"), (False, None)):
             with closing(broker.client()) as client:
                 client.set("word", "here")
-            broker.restart(keep=keep)
+            broker.restart(keep_data=keep_data)
             with closing(broker.client()) as client:
-                assert client.get("word") == left
+                assert client.get("word") == expected

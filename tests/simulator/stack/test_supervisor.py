@@ -1,25 +1,25 @@
-"""Children that are kept alive, with real ones."""
+"""Supervisor, with real children: restarts, order, and the announcement of a stack."""
 
-import os
+import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from simulator.stack import supervisor
-from simulator.stack.announcement import announce_stack, find_stack
-from simulator.stack.supervisor import ChildProcess, Supervisor
+from simulator.stack import child, supervisor
+from simulator.stack.announcement import StackAddress, announce_stack, find_stack
+from simulator.stack.child import ChildCommand, ChildProcess
+from simulator.stack.supervisor import Supervisor
 from tracker.errors import UsageError
 
-LIMIT = 20.0
-"""Seconds in which anything here must happen."""
+LIMIT_SECONDS = 20.0
 
-LONG = "import time; time.sleep(600)"
+SLEEPER = "import time; time.sleep(600)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 NOTING = """
 import signal, sys, time
@@ -31,26 +31,28 @@ print("ready", flush=True)
 time.sleep(600)
 """
 
+ADDRESS = StackAddress(broker="redis://here", database="sqlite://")
+
 
 @pytest.fixture
-def said() -> list[str]:
+def log() -> list[str]:
     return []
 
 
-def child(
-    folder: Path, name: str, program: str, *arguments: str, patience: float = 10.0
-) -> ChildProcess:
-    return ChildProcess(
+def command(
+    folder: Path, name: str, program: str, *arguments: str, stop_seconds: float = 10.0
+) -> ChildCommand:
+    return ChildCommand(
         name=name,
         command=[sys.executable, "-c", program, *arguments],
         log=folder / f"{name}.log",
-        patience=patience,
+        stop_seconds=stop_seconds,
     )
 
 
 @contextmanager
-def kept(groups: list[list[ChildProcess]], said: list[str]) -> Iterator[Supervisor]:
-    made = Supervisor(groups, said.append)
+def supervised(groups: list[list[ChildCommand]], log: list[str]) -> Iterator[Supervisor]:
+    made = Supervisor(groups, log.append)
     made.start()
     try:
         yield made
@@ -58,112 +60,127 @@ def kept(groups: list[list[ChildProcess]], said: list[str]) -> Iterator[Supervis
         made.stop()
 
 
-def children(program: str) -> list[psutil.Process]:
+def find_children(program: str) -> list[psutil.Process]:
     return [
-        each
-        for each in psutil.Process().children(recursive=True)
-        if each.status() != psutil.STATUS_ZOMBIE and program in each.cmdline()
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.status() != psutil.STATUS_ZOMBIE and program in process.cmdline()
     ]
 
 
-def watch_until(made: Supervisor, condition: "object") -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():  # type: ignore[operator]
+def supervise_until(made: Supervisor, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not condition():
         assert time.monotonic() < deadline
         made.restart_dead_children(0.05)
 
 
-def test_a_child_that_dies_is_started_again(tmp_path: Path, said: list[str]) -> None:
-    with kept([[child(tmp_path, "one", LONG)]], said) as made:
-        [first] = children(LONG)
+def test_a_child_that_dies_is_restarted(tmp_path: Path, log: list[str]) -> None:
+    with supervised([[command(tmp_path, "one", SLEEPER)]], log) as made:
+        [first] = find_children(SLEEPER)
         first.kill()
-        watch_until(made, lambda: "one is started again" in said)
-        [second] = children(LONG)
+        supervise_until(made, lambda: "child restarted: name=one" in log)
+        [second] = find_children(SLEEPER)
         assert second.pid != first.pid
-    assert said[0].startswith("one ended with exit code -9; it is started again in 1 s")
-    assert str(tmp_path / "one.log") in said[0]
-    assert children(LONG) == []
+    exited = f"child exited: name=one exit_code=-9 restart_in=1s log={tmp_path / 'one.log'}"
+    assert log[0] == exited
+    assert find_children(SLEEPER) == []
 
 
-def test_pauses_grow_while_it_dies_young(
-    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+def test_delays_grow_while_a_child_dies_early(
+    tmp_path: Path, log: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "MIN_RESTART_DELAY_SECONDS", 0.01)
     monkeypatch.setattr(supervisor, "MAX_RESTART_DELAY_SECONDS", 0.03)
-    with kept([[child(tmp_path, "one", "raise SystemExit(7)")]], said) as made:
-        watch_until(made, lambda: len(said) >= 9)
-    deaths = [line for line in said if "ended" in line]
-    pauses = [line.partition("again in ")[2].partition(" s")[0] for line in deaths]
-    assert pauses[:4] == ["0.01", "0.02", "0.03", "0.03"]
-    assert all("exit code 7" in line for line in deaths)
+    with supervised([[command(tmp_path, "one", "raise SystemExit(7)")]], log) as made:
+        supervise_until(made, lambda: len(log) >= 9)
+    exits = [line for line in log if "exited" in line]
+    delays = [line.partition("restart_in=")[2].partition("s ")[0] for line in exits]
+    assert delays[:4] == ["0.01", "0.02", "0.03", "0.03"]
+    assert all("exit_code=7" in line for line in exits)
 
 
-def test_who_lived_long_is_started_again_soon(
-    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_stable_child_is_restarted_after_the_shortest_delay(
+    tmp_path: Path, log: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "MIN_RESTART_DELAY_SECONDS", 0.01)
     monkeypatch.setattr(supervisor, "STABLE_AFTER_SECONDS", 0.0)
-    with kept([[child(tmp_path, "one", "pass")]], said) as made:
-        watch_until(made, lambda: len(said) >= 6)
-    assert all("again in 0.01 s" in line for line in said if "ended" in line)
+    with supervised([[command(tmp_path, "one", "pass")]], log) as made:
+        supervise_until(made, lambda: len(log) >= 6)
+    assert all("restart_in=0.01s" in line for line in log if "exited" in line)
 
 
-def test_groups_are_stopped_in_the_opposite_order(tmp_path: Path, said: list[str]) -> None:
+def test_groups_stop_in_the_opposite_order(tmp_path: Path, log: list[str]) -> None:
     notes = tmp_path / "notes"
-    groups = [[child(tmp_path, name, NOTING, str(notes), name)] for name in ("a", "b", "c")]
-    with kept(groups, said) as made:
-        logs = [each.log for [each] in groups]
-        watch_until(made, lambda: all("ready" in log.read_text() for log in logs))
+    groups = [[command(tmp_path, name, NOTING, str(notes), name)] for name in ("a", "b", "c")]
+    with supervised(groups, log) as made:
+        logs = [group[0].log for group in groups]
+        supervise_until(made, lambda: all("ready" in file.read_text() for file in logs))
     assert notes.read_text().split() == ["c", "b", "a"]
 
 
-def test_who_does_not_end_is_ended(tmp_path: Path, said: list[str]) -> None:
-    with kept([[child(tmp_path, "one", STUBBORN, patience=0.2)]], said) as made:
+def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, log: list[str]) -> None:
+    with supervised([[command(tmp_path, "one", STUBBORN, stop_seconds=0.2)]], log) as made:
         made.restart_dead_children(0.3)
-    assert children(STUBBORN) == []
+    assert find_children(STUBBORN) == []
 
 
-def test_interrupted_while_it_stops_it_ends_them_at_once(tmp_path: Path, said: list[str]) -> None:
-    made = Supervisor(
-        [[child(tmp_path, "one", STUBBORN, patience=600), child(tmp_path, "two", LONG)]],
-        said.append,
-    )
+def test_ctrl_c_while_stopping_kills_all_children(tmp_path: Path, log: list[str]) -> None:
+    stubborn = command(tmp_path, "one", STUBBORN, stop_seconds=600)
+    made = Supervisor([[stubborn, command(tmp_path, "two", SLEEPER)]], log.append)
     made.start()
     made.restart_dead_children(0.3)
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    previous_handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.3)
     try:
         with pytest.raises(KeyboardInterrupt):
             made.stop()
     finally:
-        signal.signal(signal.SIGALRM, before)
-    assert children(STUBBORN) + children(LONG) == []
+        signal.signal(signal.SIGALRM, previous_handler)
+    assert find_children(STUBBORN) + find_children(SLEEPER) == []
 
 
-def test_a_large_log_is_put_aside(
-    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_large_log_is_rotated(
+    tmp_path: Path, log: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "MAX_LOG_BYTES", 3)
-    (tmp_path / "one.log").write_text("of before")
-    with kept([[child(tmp_path, "one", LONG)]], said):
-        assert (tmp_path / "one.old.log").read_text() == "of before"
+    monkeypatch.setattr(child, "MAX_LOG_BYTES", 3)
+    (tmp_path / "one.log").write_text("earlier")
+    with supervised([[command(tmp_path, "one", SLEEPER)]], log):
+        assert (tmp_path / "one.old.log").read_text() == "earlier"
         assert (tmp_path / "one.log").read_text() == ""
 
 
-def test_where_a_stack_is_can_be_read_while_it_lives(tmp_path: Path) -> None:
+def test_children_do_not_inherit_variables_that_override_celery_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://elsewhere")
+    monkeypatch.setenv("FLOWER_PORT", "1")
+    program = "import json, os; print(json.dumps(dict(os.environ)))"
+    printing = ChildProcess(command(tmp_path, "one", program))
+    assert printing.wait(LIMIT_SECONDS) == 0
+    printing.kill()
+    names = json.loads((tmp_path / "one.log").read_text())
+    assert "PATH" in names
+    assert not {"CELERY_BROKER_URL", "FLOWER_PORT"} & names.keys()
+
+
+def test_a_stack_is_found_while_it_runs(tmp_path: Path) -> None:
     assert find_stack(tmp_path) is None
-    with announce_stack(tmp_path, {"broker": "redis://here"}):
-        found = find_stack(tmp_path)
-        assert found == {"pid": os.getpid(), "broker": "redis://here"}
+    with announce_stack(tmp_path, ADDRESS):
+        assert find_stack(tmp_path) == ADDRESS
         assert (tmp_path / "up.json").stat().st_mode & 0o077 == 0
-        with pytest.raises(UsageError, match="a stack already runs"), announce_stack(tmp_path, {}):
+        other = StackAddress(broker="redis://other", database="sqlite://")
+        with (
+            pytest.raises(UsageError, match="a stack already runs"),
+            announce_stack(tmp_path, other),
+        ):
             pass
-        assert find_stack(tmp_path) == found
+        assert find_stack(tmp_path) == ADDRESS
     assert find_stack(tmp_path) is None
 
 
-def test_what_a_stack_left_behind_is_no_stack(tmp_path: Path) -> None:
-    (tmp_path / "up.json").write_text('{"broker": "redis://gone"}')
+def test_the_file_of_a_dead_stack_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / "up.json").write_text('{"broker": "redis://gone", "database": "sqlite://"}')
     assert find_stack(tmp_path) is None
-    with announce_stack(tmp_path, {"broker": "redis://here"}):
-        assert (find_stack(tmp_path) or {})["broker"] == "redis://here"
+    with announce_stack(tmp_path, ADDRESS):
+        assert find_stack(tmp_path) == ADDRESS

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from simulator.stack.local import start_embedded_broker
+from simulator.stack.local import start_local_broker
 from tests.support.celery_worker import a_worker
 from tracker.monitoring import WorkerActivity
 from workers.queues import format_task_arguments
@@ -85,8 +85,8 @@ def test_a_broker_that_goes_away_is_noticed_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "MAX_RECONNECT_SECONDS", 0.2)
-    with start_embedded_broker() as url:
-        app = Celery("listening", broker=url, set_as_current=False)
+    with start_local_broker() as broker:
+        app = Celery("listening", broker=broker.url, set_as_current=False)
         listening = WorkerListener(app)
         listening.__enter__()
         try:

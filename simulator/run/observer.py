@@ -1,0 +1,106 @@
+"""Observers of a run: what takes part in it beside the sending of messages."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from simulator.background import run_in_background
+from tracker.queries.report import Report
+from tracker.status import Status
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How many messages are past each stage.
+
+    Attributes:
+        accepted: messages that the gateway has accepted, and those Not Sent.
+        pending_messages: messages that a worker has yet to move.
+        awaiting_batches: batches whose receipts or engagement events are yet to come.
+    """
+
+    recorded: int
+    checked: int
+    accepted: int
+    settled: int
+    pending_messages: int = 0
+    awaiting_batches: int = 0
+
+    @classmethod
+    def from_reports(cls, reports: Sequence[Report], awaiting_batches: int = 0) -> "RunProgress":
+        """Add up the reports of several campaigns."""
+        recorded = sum(report.audience for report in reports)
+        checked = recorded - sum(report.having(Status.QUEUED) for report in reports)
+        ready = sum(report.having(Status.ABOUT_TO_BE_SENT) for report in reports)
+        return cls(
+            recorded=recorded,
+            checked=checked,
+            accepted=checked - ready,
+            settled=sum(report.settled for report in reports),
+            pending_messages=sum(report.in_work for report in reports),
+            awaiting_batches=awaiting_batches,
+        )
+
+    def is_complete(self, planned: int) -> bool:
+        """Return whether `planned` messages are recorded and none of them will move again."""
+        is_idle = not self.pending_messages and not self.awaiting_batches
+        return self.recorded == planned and is_idle
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSnapshot:
+    """The state of a run at one instant.
+
+    Attributes:
+        reports: the report of each campaign.
+        progress: the campaigns together.
+        planned: messages that the run sends in all.
+        arrival_seconds_left: real seconds until the last message arrives, as far as known.
+    """
+
+    reports: Sequence[Report]
+    progress: RunProgress
+    planned: int
+    arrival_seconds_left: float = 0.0
+
+
+class RunObserver:
+    """Base class of observers. Each method does nothing unless a subclass overrides it."""
+
+    def started(self) -> None:
+        """Prepare: the run's clock has started, and no message is sent yet."""
+
+    def ticked(self, snapshot: RunSnapshot) -> None:
+        """Use a new snapshot of the run; called several times a second."""
+
+    def ended(self) -> None:
+        """Clean up: the run has ended, normally or by an error."""
+
+
+class BackgroundObserver(RunObserver):
+    """Runs a function in a thread of its own for the duration of a run.
+
+    Args:
+        work: called once, with an event; it returns soon after the event is set.
+        name: the thread's name.
+    """
+
+    def __init__(self, work: Callable[[threading.Event], None], name: str) -> None:
+        self._block = run_in_background(work, name)
+
+    def started(self) -> None:
+        self._block.__enter__()
+
+    def ended(self) -> None:
+        self._block.__exit__(None, None, None)
+
+
+@contextmanager
+def notify_observers(observers: Sequence[RunObserver]) -> Iterator[None]:
+    """Tell observers that a run has started and, at the end of the block, that it has ended."""
+    with ExitStack() as stack:
+        for observer in observers:
+            observer.started()
+            stack.callback(observer.ended)
+        yield

@@ -1,0 +1,44 @@
+"""Options of a run: how a scenario is run, as opposed to what is in it."""
+
+from dataclasses import dataclass
+
+from simulator.figures import WORKERS_CPU, WORKERS_MEMORY
+from simulator.scenario.file import Scenario
+from tracker.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How to run a scenario.
+
+    Attributes:
+        workers: worker processes to start.
+        batch_size: most messages of a task.
+        is_attached: use workers that run already, and start none.
+        should_record: keep the result, and sample queues and workers.
+        should_sweep: re-queue stalled batches.
+        series: the first of the runs that this one repeats; None for the first itself.
+    """
+
+    workers: int
+    batch_size: int
+    is_attached: bool
+    should_record: bool
+    should_sweep: bool
+    series: int | None = None
+
+
+def reject_unsampled_thresholds(scenario: Scenario, options: RunOptions) -> None:
+    """Raise UsageError for a threshold on a figure that the options leave without a value."""
+    for threshold in scenario.thresholds:
+        is_of_workers = threshold.figure in (WORKERS_CPU, WORKERS_MEMORY)
+        is_sampled = is_of_workers or threshold.figure.startswith("queues.")
+        if is_of_workers and options.is_attached:
+            cause = "attached workers can't be measured from here; run without --attach"
+        elif is_sampled and not options.should_record:
+            cause = "not sampled with --no-record; run without it"
+        else:
+            continue
+        raise UsageError(
+            f'{scenario.path}: thresholds."{threshold.figure}": {cause}, or remove the threshold'
+        )

@@ -1,0 +1,108 @@
+"""The system under test of a run: database, broker, Celery app and worker."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass
+
+from celery import Celery
+
+from simulator.faults.connections import FaultProxies, start_proxies
+from simulator.run.options import RunOptions
+from simulator.scenario.file import Scenario
+from simulator.schema import open_database
+from simulator.stack.broker import Broker, open_configured_broker
+from simulator.stack.local import LocalBroker, LocalWorker, start_local_broker, start_local_worker
+from tracker.settings import Settings
+from tracker.store.database import Database
+from workers.gateways.safety import check_gateway
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalStack:
+    """The processes that this process has started for a run.
+
+    Attributes:
+        proxies: the connections of driver and worker that faults can disturb.
+    """
+
+    broker: LocalBroker
+    proxies: FaultProxies
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSystem:
+    """What a run's messages go through.
+
+    Attributes:
+        app: the run's own Celery app: it holds connections to the run's broker.
+        worker: the worker that this process has started; None with attached workers.
+        local_stack: None where the settings name a broker.
+    """
+
+    settings: Settings
+    database: Database
+    broker: Broker
+    app: Celery
+    worker: LocalWorker | None
+    local_stack: LocalStack | None
+
+    @contextmanager
+    def readable_errors(self) -> Iterator[None]:
+        """Turn errors of database and broker within the block into one line each."""
+        with self.database.readable_errors(), self.broker.readable_errors():
+            yield
+
+
+@contextmanager
+def open_system(scenario: Scenario, settings: Settings, options: RunOptions) -> Iterator[RunSystem]:
+    """Start or connect to the system that a scenario runs on.
+
+    Raises:
+        UsageError: a part of it is missing or can't be used.
+    """
+    with ExitStack() as stack:
+        local_stack = None
+        if options.is_attached or settings.broker_url:
+            broker = open_configured_broker(settings, "--attach")
+        else:
+            local_broker = stack.enter_context(start_local_broker())
+            proxies = stack.enter_context(start_proxies(scenario, settings, local_broker))
+            local_stack = LocalStack(broker=local_broker, proxies=proxies)
+            settings = proxies.driver_settings
+            broker = Broker(local_broker.url)
+        stack.enter_context(closing(broker))
+        # The worker starts first: it takes seconds, in which all else is prepared.
+        worker = None
+        if not options.is_attached:
+            worker = stack.enter_context(_start_worker(settings, options, broker, local_stack))
+        database = stack.enter_context(closing(open_database(settings)))
+        for kind in scenario.network_gateways:
+            check_gateway(kind, "{}", database)
+        app = stack.enter_context(
+            Celery("driver", set_as_current=False, config_source="celeryconfig")
+        )
+        app.conf.broker_url = broker.url
+        app.conf.task_publish_retry = False  # retry_transient does it, and reports it
+        if worker is None:
+            broker.check_workers(app)
+        yield RunSystem(
+            settings=settings,
+            database=database,
+            broker=broker,
+            app=app,
+            worker=worker,
+            local_stack=local_stack,
+        )
+
+
+def _start_worker(
+    settings: Settings, options: RunOptions, broker: Broker, local_stack: LocalStack | None
+) -> AbstractContextManager[LocalWorker]:
+    proxies = None if local_stack is None else local_stack.proxies
+    return start_local_worker(
+        broker=broker.url if proxies is None else proxies.worker_broker,
+        database=settings.resolved_database_url if proxies is None else proxies.worker_database,
+        processes=options.workers,
+        log=settings.logs / f"worker-{os.getpid()}.log",
+    )

