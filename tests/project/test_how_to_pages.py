@@ -1,0 +1,95 @@
+"""The examples of docs/rules.md and docs/gateways.md work."""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs.generate import FOLDER
+from simulator.scenario.file import load_scenario
+from tests.support.factory import Plan, make_batch
+from tests.support.plugins import plugin_installer
+from tracker.status import Channel
+from tracker.store.database import Database
+from workers.candidates import Candidate
+from workers.checks.base import all_checks
+from workers.gateways.base import Submission, load_gateway_kind
+from workers.plugins import PluginGroup
+from workers.rules.changes import CHANGEABLE_SETTINGS
+from workers.rules.cli import diff_rules
+from workers.rules.pytest_plugin import Judge
+
+
+def read_blocks(page: str, language: str) -> list[str]:
+    text = (FOLDER / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def read_entry_points(page: str, group: PluginGroup) -> dict[str, str]:
+    [project] = [block for block in read_blocks(page, "toml") if "[project]" in block]
+    entries: dict[str, str] = tomllib.loads(project)["project"]["entry-points"][group]
+    return entries
+
+
+def test_the_rule_is_installed_and_passes_its_test(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    candidate: Callable[..., Candidate],
+    judge: Judge,
+) -> None:
+    rule, its_test = read_blocks("rules.md", "python")
+    entries = read_entry_points("rules.md", PluginGroup.CHECKS)
+    assert entries == {"left_alone": "acme_rules:left_alone"}
+    (tmp_path / "acme_rules.py").write_text(rule, encoding="utf-8")
+    with plugin_installer(tmp_path, monkeypatch) as install:
+        install("", PluginGroup.CHECKS, **entries)
+        assert "left_alone" in [check.name for check in all_checks()]
+        names: dict[str, Any] = {}
+        exec(compile(its_test, "rules.md", "exec"), names)  # noqa: S102  # our own page
+        [test] = [name for name in names if name.startswith("test_")]
+        names[test](candidate, judge)
+
+
+def test_the_gateway_is_installed_and_delivers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Database
+) -> None:
+    [module] = read_blocks("gateways.md", "python")
+    entries = read_entry_points("gateways.md", PluginGroup.GATEWAYS)
+    (tmp_path / "acme_gateway.py").write_text(module, encoding="utf-8")
+    monkeypatch.setenv("ACME_OUTBOX", str(tmp_path / "outbox.jsonl"))
+    with plugin_installer(tmp_path, monkeypatch) as install:
+        install("", PluginGroup.GATEWAYS, **entries)
+        kind = load_gateway_kind("outbox")
+        assert (kind.reaches_people, kind.channels) == (False, frozenset({Channel.EMAIL}))
+        gateway = kind.factory("{}", database)
+        campaign = make_batch(database, Plan(size=2)).campaign
+        recipients = ["ann@example.com", "bob@example.com"]
+        result = gateway.submit(
+            Submission(campaign=campaign, attempt=1, numbers=[0, 1], recipients=recipients), 0
+        )
+    assert result.accepted == {0: [0, 1]}
+    assert [receipt.number for receipt in result.receipts] == [0, 1]
+    lines = (tmp_path / "outbox.jsonl").read_text().splitlines()
+    assert [json.loads(line)["to"] for line in lines] == recipients
+
+
+def test_the_gateway_sections_load(tmp_path: Path) -> None:
+    sections = [block for block in read_blocks("gateways.md", "toml") if "[gateways" in block]
+    assert len(sections) == 2
+    people = tmp_path / "people.csv"
+    people.write_text("customer_id,email\nann,ann@shop.internal\n")
+    campaign = '[[campaigns]]\nname = "spring"\nchannel = "email"\naudience = "people.csv"\n'
+    for section in sections:
+        file = tmp_path / "example.toml"
+        file.write_text(f'name = "example"\n{campaign}\n{section}', encoding="utf-8")
+        load_scenario(file)
+
+
+def test_the_keys_of_set_are_documented() -> None:
+    page = (FOLDER / "rules.md").read_text(encoding="utf-8")
+    for text in (page, diff_rules.__doc__ or ""):
+        assert all(key in text for key in CHANGEABLE_SETTINGS)
