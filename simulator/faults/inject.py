@@ -79,16 +79,20 @@ class FaultInjector:
         while (seconds_left := fault.at.total_seconds() - self._elapsed_seconds()) > 0:
             if stop.wait(min(seconds_left, POLL_SECONDS)):
                 return
-        self.log(f"fault: {fault.told}")
+        self.log(f"fault: {fault.description}")
         at, times, cause = self._elapsed_seconds(), 0, None
         try:
             times = self._inject(fault, stop)
         except Exception as error:  # one fault may remove the target of another
             cause = str(error) if isinstance(error, FaultTargetMissing) else repr(error)
-            self.log(f"fault not injected: {fault.told}: {cause}")
+            self.log(f"fault not injected: {fault.description}: {cause}")
         self.injected_faults.append(
             InjectedFault(
-                told=fault.told, at=at, until=self._elapsed_seconds(), times=times, trouble=cause
+                description=fault.description,
+                at=at,
+                until=self._elapsed_seconds(),
+                times=times,
+                trouble=cause,
             )
         )
 

@@ -22,9 +22,9 @@ from simulator.world.defects import (
     draw_defects,
     explain_unplantable,
 )
+from simulator.world.engagement import draw_engagement
 from simulator.world.forced import derive_forced_engagement
-from simulator.world.gateway_response import draw_gateway_responses, rejections
-from simulator.world.outcomes import engaged
+from simulator.world.gateway_response import draw_gateway_responses, draw_rejection_counts
 from simulator.world.services import draw_unanswered
 from tracker.status import OPT_OUTS, Engagement, Reason, Status
 from workers.checks.base import third_party_checks
@@ -92,7 +92,9 @@ class AudiencePrediction:
 
     def predict_engagement(self, campaign: PlannedCampaign) -> dict[Engagement, NDArray[np.bool_]]:
         """Return which customers engage how with a message that stays delivered."""
-        drawn = engaged(campaign.engagement, campaign.seed, campaign.name, self.first, self.count)
+        drawn = draw_engagement(
+            campaign.engagement, campaign.seed, campaign.name, self.first, self.count
+        )
         forced = self._find_forced_outcomes(campaign)
         if not forced.any():
             return drawn
@@ -242,15 +244,19 @@ class AudiencePrediction:
         gateway = campaign.gateway
         outcomes.unpredictable[:] = not gateway.is_simulated
         for attempt in range(1, gateway.attempts + 1):
-            drawn = (gateway.behaviour, campaign.seed, campaign.name, attempt, self.first)
-            response = draw_gateway_responses(*drawn, forced)
-            outcomes.rejections[waiting] += rejections(*drawn, self.count)[waiting]
+            response = draw_gateway_responses(
+                gateway, campaign.seed, campaign.name, attempt, self.first, forced
+            )
+            rejections = draw_rejection_counts(
+                gateway, campaign.seed, campaign.name, attempt, self.first, self.count
+            )
+            outcomes.rejections[waiting] += rejections[waiting]
             outcomes.lost[waiting & response.lost] = True
             statuses = np.where(response.lost, Status.IN_GATEWAY, response.outcomes)
             outcomes.statuses[waiting], outcomes.attempts[waiting] = statuses[waiting], attempt
             outcomes.duplicates[waiting & response.duplicate] += 1
             outcomes.stale[waiting & response.stale] += 1
-            late = waiting & response.late
+            late = waiting & response.late_bounce
             outcomes.late_bounce[late], outcomes.statuses[late] = True, Status.HARD_BOUNCED
             waiting &= statuses == Status.SOFT_BOUNCED
         blocked = reasons != NO_DEFECT

@@ -74,8 +74,8 @@ def _format_thresholds(result: RunResult) -> Iterator[str]:
     for outcome in result.thresholds:
         threshold = outcome.threshold
         yield (
-            f"{_mark(outcome.passed)} threshold       {threshold.figure:<{width}}"
-            f"   {format_figure(outcome.value, threshold.unit)}   {threshold.told}"
+            f"{_mark(outcome.is_met)} threshold       {threshold.figure:<{width}}"
+            f"   {format_figure(outcome.value, threshold.unit)}   {threshold.expression}"
         )
 
 

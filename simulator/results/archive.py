@@ -19,8 +19,9 @@ from sqlalchemy import Connection
 
 from simulator.results.result import RESULT_VERSION, RunResult, RunState
 from simulator.results.timeseries import Timeseries, parse_timeseries
-from simulator.scenario.errors import format_validation_errors, shown
+from simulator.scenario.errors import format_validation_errors
 from simulator.schema import results
+from simulator.values import format_value
 from tracker.clock import Instant
 from tracker.errors import NotFound, UsageError
 from tracker.store.database import Database
@@ -258,7 +259,7 @@ def _parse_result(name: str, summary: str, timeseries: str) -> StoredResult:
         raise UsageError(f"{name}: is no summary of a run") from None
     if version != RESULT_VERSION:
         raise UnsupportedResultVersion(
-            f"{name}: its result has version {shown(version)}, and this sendtrace reads"
+            f"{name}: its result has version {format_value(version)}, and this sendtrace reads"
             f" {RESULT_VERSION}; run the scenario again, or use the sendtrace that made it"
         )
     try:

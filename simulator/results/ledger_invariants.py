@@ -5,8 +5,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from simulator.scenario.sections import SIMULATED_GATEWAY_KIND
 from simulator.schema import GATEWAY_OUTCOMES, acceptances
+from simulator.world.behaviour import SIMULATED_GATEWAY_KIND
 from tracker.audit.invariants import Invariant
 from tracker.status import Status
 from tracker.store.schema.catalog import campaigns, gateways

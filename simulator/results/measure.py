@@ -169,7 +169,7 @@ def _gateway_figures(
 
 def read_ledger_figures(connection: Connection, ids: Sequence[int]) -> dict[str, int]:
     """Return the figures that the simulated gateway's ledger counts."""
-    counts = ledger.counts(connection, ids)
+    counts = ledger.count_ledger_events(connection, ids)
     return {
         "gateway.repeats": counts.repeats,
         "gateway.refused": counts.refused,

@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 
 from simulator.oracle.oracle import Oracle
 from simulator.oracle.outcomes import PredictedOutcomes
-from simulator.scenario.sections import SIMULATED_GATEWAY_KIND
 from simulator.setup.record import RunCampaign
 from simulator.world import ledger
+from simulator.world.behaviour import SIMULATED_GATEWAY_KIND
 from tracker.record import receipts
 from tracker.status import FINAL_STATUSES, SENT_STATUSES, Engagement, Reason, ReceiptVerdict, Status
 from tracker.store.schema.messages import NO_REASON, messages, transitions
@@ -194,7 +194,7 @@ def _count_observed_anomalies(
         unknown=refused[ReceiptVerdict.UNKNOWN],
         lost=lost,
         late_bounce=connection.scalar(late) or 0,
-        refused=ledger.refused(connection, [campaign_id]),
+        refused=ledger.count_rejections(connection, [campaign_id]),
     )
 
 

@@ -137,7 +137,7 @@ class RunResult:
 
     @property
     def has_met_thresholds(self) -> bool:
-        return all(each.passed for each in self.thresholds)
+        return all(each.is_met for each in self.thresholds)
 
     @property
     def has_driver_lag(self) -> bool:
@@ -206,7 +206,7 @@ class RunResult:
             "scenario": self.run.scenario.name,
             "seed": self.run.scenario.seed,
             "state": self.observations.state.value,
-            "aborted_for": None if aborted is None else f"{aborted.figure} {aborted.told}",
+            "aborted_for": None if aborted is None else f"{aborted.figure} {aborted.expression}",
             "started_at": to_datetime(self.run.started_at).isoformat(),
             "speed": self.run.scenario.clock.speed,
             "planned": self.observations.planned,
@@ -222,7 +222,7 @@ class RunResult:
                 "thresholds_met": self.has_met_thresholds,
             },
             "thresholds": [each.as_json() for each in self.thresholds],
-            "faults": [vars(each) for each in self.observations.injected_faults],
+            "faults": [each.as_json() for each in self.observations.injected_faults],
             "recovery": {"sent_on": self.observations.requeued_count},
             "snapshots": self.observations.snapshot_count,
             "figures": dict(self.figures),

@@ -71,7 +71,7 @@ def check_result(result: RunResult) -> Iterator[VerdictItem]:
     yield _check_predictions(result)
     yield from check_run(result)
     if result.thresholds:
-        met = sum(each.passed for each in result.thresholds)
+        met = sum(each.is_met for each in result.thresholds)
         told = f"{met} of {len(result.thresholds)} met"
         yield VerdictItem(result.has_met_thresholds, "thresholds", told)
 
@@ -123,7 +123,7 @@ def explain_partial(result: RunResult) -> str | None:
     sent = f"{result.run.size:,} of {result.observations.planned:,} messages were sent"
     aborted = result.observations.aborted_by
     if aborted is not None:
-        return f"aborted as {aborted.figure} could not be {aborted.told}; {sent}"
+        return f"aborted as {aborted.figure} could not be {aborted.expression}; {sent}"
     return f"interrupted; {sent}"
 
 
@@ -135,7 +135,7 @@ def format_conclusion(result: RunResult, log: Path | None = None) -> str:
             *([] if log is None else [f"the workers' log, {log}"]),
         ]
         return f"see {'; '.join(places)}"
-    missed = sum(not each.passed for each in result.thresholds)
+    missed = sum(not each.is_met for each in result.thresholds)
     said = []
     why = explain_partial(result)
     if why is not None:
@@ -188,7 +188,7 @@ def list_notes(result: RunResult) -> Iterator[str]:
     """What is well to know besides."""
     figures = result.figures
     for each in result.observations.injected_faults:
-        yield f"At {each.at:.1f} s: {each.told}{_format_occurrence(each)}"
+        yield f"At {each.at:.1f} s: {each.description}{_format_occurrence(each)}"
     missed = len(result.run.scenario.faults) - len(result.observations.injected_faults)
     if missed:
         yield f"The run was over before {pluralize(missed, 'fault')} of its scenario could happen"

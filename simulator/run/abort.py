@@ -60,7 +60,9 @@ class AbortCheck:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._thresholds = [threshold for threshold in run.scenario.thresholds if threshold.abort]
+        self._thresholds = [
+            threshold for threshold in run.scenario.thresholds if threshold.should_abort
+        ]
         self._campaign_names = [run_campaign.campaign.name for run_campaign in run.campaigns]
         self._latencies_by_campaign = {
             run_campaign.campaign.name: _FinishedLatencies(

@@ -129,7 +129,7 @@ class _CampaignProgress:
     def count_due(self, limit: int) -> int:
         """Return the size of the batch to send now, or 0 while arrivals are collected."""
         now = self.run_campaign.campaign.clock.now()
-        arrived = self._shape.arrived(to_seconds(now - self._begins_at))
+        arrived = self._shape.count_arrived(to_seconds(now - self._begins_at))
         left = self.run_campaign.size - self.messages_sent
         due = min(arrived - self.messages_sent, left)
         is_full = due >= min(limit, left)
@@ -140,7 +140,7 @@ class _CampaignProgress:
         """Return the intended arrivals of the next messages: one instant for all of a blast."""
         if self._shape.is_blast:
             return self._begins_at
-        seconds = self._shape.arrivals(self.messages_sent, size)
+        seconds = self._shape.arrival_times(self.messages_sent, size)
         arrivals = self._begins_at + np.rint(seconds * MICROSECONDS_PER_SECOND).astype(np.int64)
         instants: list[Instant] = arrivals.tolist()
         return instants

@@ -121,7 +121,9 @@ class RunPlayer:
 
     def _abort(self, threshold: Threshold) -> Threshold:
         self._state = RunState.ABORTED
-        self._log(f"threshold {threshold.figure} {threshold.told} can no longer be met; stopping")
+        self._log(
+            f"threshold {threshold.figure} {threshold.expression} can no longer be met; stopping"
+        )
         return threshold
 
     def _check_progress(self) -> bool:

@@ -1,7 +1,7 @@
-"""Load shapes: when each message of a campaign is meant to arrive, whatever the system does.
+"""Arrival times of messages: an open load model.
 
-An open model. A shape is a rate that changes over time, piece by piece; message ``n`` arrives when
-as many as ``n`` have arrived before it, and nothing that happens in the run moves that.
+A shape is a rate that changes over time. Message number n arrives when n messages have arrived
+before it. Nothing that happens in the run moves that.
 """
 
 from collections.abc import Sequence
@@ -11,101 +11,121 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+UNLIMITED_ARRIVALS = 2**62
+"""Number of messages that have arrived in a blast: more than any campaign has."""
+
 
 @dataclass(frozen=True)
 class LoadPhase:
-    """So many seconds in which the rate, in messages a second, goes evenly ``rate`` … ``end_rate``."""
+    """A period in which the rate changes evenly.
+
+    Attributes:
+        seconds: duration.
+        start_rate: messages per second at the start.
+        end_rate: messages per second at the end.
+    """
 
     seconds: float
-    rate: float
+    start_rate: float
     end_rate: float
 
     @property
     def messages(self) -> float:
-        """How many arrive meanwhile."""
-        return self.seconds * (self.rate + self.end_rate) / 2
+        """Messages that arrive in the phase."""
+        return self.seconds * (self.start_rate + self.end_rate) / 2
+
+    @property
+    def slope(self) -> float:
+        """Change of the rate per second."""
+        return (self.end_rate - self.start_rate) / self.seconds
 
 
 @dataclass(frozen=True)
 class ArrivalShape:
-    """Pieces in their order; the rate at the end of the last one holds on.
+    """Phases in their order. The rate at the end of the last phase stays.
 
-    Without pieces it is a blast: everything arrives at once. All times are seconds from the
-    beginning of the campaign on.
+    Without phases the shape is a blast: all messages arrive at once. All times are seconds since
+    the start of the campaign.
     """
 
     phases: Sequence[LoadPhase] = ()
 
     @property
     def is_blast(self) -> bool:
+        """Whether all messages arrive at once."""
         return not self.phases
 
-    def arrivals(self, first: int, count: int) -> NDArray[np.float64]:
-        """When the messages ``first`` … ``first + count - 1`` arrive: seconds, ascending."""
+    def arrival_times(self, first: int, count: int) -> NDArray[np.float64]:
+        """Return when the messages from number `first` on arrive: seconds, ascending."""
         if self.is_blast:
             return np.zeros(count)
         numbers = np.arange(first, first + count, dtype=np.float64)
-        begins, arrived, rates, slopes = self._phase_table
-        # Where two pieces meet, or nothing arrives for a while, the message is the later one's.
-        piece = np.searchsorted(arrived, numbers, side="right") - 1
-        more, rate, slope = numbers - arrived[piece], rates[piece], slopes[piece]
-        # The root of rate·t + slope·t²/2 = more, in the form that loses no digits as slope gets
-        # small and is still right at 0.
-        root = np.sqrt(np.maximum(rate * rate + 2 * slope * more, 0.0))
-        waited = np.divide(2 * more, rate + root, out=np.zeros(count), where=more > 0)
-        return np.asarray(begins[piece] + waited)
+        starts, arrived, rates, slopes = self._phase_table
+        # A message between two phases, or before a pause, belongs to the later phase.
+        phase = np.searchsorted(arrived, numbers, side="right") - 1
+        remaining, rate, slope = numbers - arrived[phase], rates[phase], slopes[phase]
+        # The root of rate·t + slope·t²/2 = remaining, in the form that loses no digits when the
+        # slope is small and holds for a slope of 0.
+        root = np.sqrt(np.maximum(rate * rate + 2 * slope * remaining, 0.0))
+        elapsed = np.divide(2 * remaining, rate + root, out=np.zeros(count), where=remaining > 0)
+        return np.asarray(starts[phase] + elapsed)
 
-    def arrived(self, seconds: float) -> int:
-        """How many have arrived by then."""
+    def count_arrived(self, seconds: float) -> int:
+        """Return how many messages have arrived by a time."""
         if seconds < 0:
             return 0
         if self.is_blast:
-            return 2**62
-        begins, arrived, rates, slopes = self._phase_table
-        piece = int(np.searchsorted(begins, seconds, side="right")) - 1
-        since = seconds - begins[piece]
-        reached = arrived[piece] + rates[piece] * since + slopes[piece] * since * since / 2
-        # Message n arrives when n have arrived before it: the first one at once, unless nothing
-        # arrives just then, and it has to wait.
-        [latest] = self.arrivals(int(reached), 1)
-        return int(reached) + int(latest <= seconds)
+            return UNLIMITED_ARRIVALS
+        starts, arrived, rates, slopes = self._phase_table
+        phase = int(np.searchsorted(starts, seconds, side="right")) - 1
+        elapsed = seconds - starts[phase]
+        area = arrived[phase] + rates[phase] * elapsed + slopes[phase] * elapsed * elapsed / 2
+        # Message n arrives when n have arrived before it, so the first one arrives at once, unless
+        # a pause comes first.
+        [latest] = self.arrival_times(int(area), 1)
+        return int(area) + int(latest <= seconds)
 
     @cached_property
     def _phase_table(self) -> NDArray[np.float64]:
-        """Rows: when each piece begins, how many had arrived by then, its rate, and by how much
-        that changes a second. The last column is what comes after the pieces."""
-        lengths = [piece.seconds for piece in self.phases]
-        messages = [piece.messages for piece in self.phases]
-        slopes = [(piece.end_rate - piece.rate) / piece.seconds for piece in self.phases]
+        """Start, earlier messages, rate and slope of each phase, as four rows.
+
+        The last column stands for the time after the last phase.
+        """
         return np.array(
             [
-                np.cumsum([0.0, *lengths]),
-                np.cumsum([0.0, *messages]),
-                [*(piece.rate for piece in self.phases), self.phases[-1].end_rate],
-                [*slopes, 0.0],
+                np.cumsum([0.0, *(phase.seconds for phase in self.phases)]),
+                np.cumsum([0.0, *(phase.messages for phase in self.phases)]),
+                [*(phase.start_rate for phase in self.phases), self.phases[-1].end_rate],
+                [*(phase.slope for phase in self.phases), 0.0],
             ]
         )
 
 
-BLAST = ArrivalShape()
+BLAST_SHAPE = ArrivalShape()
+"""The shape of messages that all arrive at once."""
 
 
-def constant(rate: float) -> ArrivalShape:
-    """Always the same rate."""
+def constant_shape(rate: float) -> ArrivalShape:
+    """Return a shape with a constant rate."""
     return ArrivalShape((LoadPhase(1.0, rate, rate),))
 
 
-def ramp(start: float, end: float, over: float) -> ArrivalShape:
-    """From one rate to another within so many seconds."""
-    return ArrivalShape((LoadPhase(over, start, end),))
+def ramp_shape(start: float, end: float, seconds: float) -> ArrivalShape:
+    """Return a shape whose rate changes evenly from one value to another."""
+    return ArrivalShape((LoadPhase(seconds, start, end),))
 
 
-def steps(levels: Sequence[tuple[float, float]]) -> ArrivalShape:
-    """Rates, each held for so many seconds; the last one holds on."""
-    return ArrivalShape(tuple(LoadPhase(seconds, rate, rate) for rate, seconds in levels))
+def steps_shape(steps: Sequence[tuple[float, float]]) -> ArrivalShape:
+    """Return a shape of (rate, seconds) steps. The last rate stays."""
+    return ArrivalShape(tuple(LoadPhase(seconds, rate, rate) for rate, seconds in steps))
 
 
-def spike(base: float, peak: float, at: float, seconds: float) -> ArrivalShape:
-    """A rate, but for a peak that begins ``at`` and lasts so many seconds."""
+def spike_shape(base: float, peak: float, at: float, seconds: float) -> ArrivalShape:
+    """Return a shape with a constant rate and a peak.
+
+    Args:
+        at: start of the peak, in seconds.
+        seconds: duration of the peak.
+    """
     before = (LoadPhase(at, base, base),) if at else ()
     return ArrivalShape((*before, LoadPhase(seconds, peak, peak), LoadPhase(1.0, base, base)))

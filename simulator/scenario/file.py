@@ -12,7 +12,8 @@ from simulator.scenario.audience_file import CustomerRecord, check_header, read_
 from simulator.scenario.errors import format_validation_errors
 from simulator.scenario.faults import FaultSection
 from simulator.scenario.plan import PlannedCampaign, plan_campaigns
-from simulator.scenario.sections import ClockSection, ScenarioFile
+from simulator.scenario.sections import ClockSection
+from simulator.scenario.tables import ScenarioFile
 from simulator.scenario.thresholds import Threshold
 from tracker.errors import UsageError
 from workers.gateways.base import load_gateway_kind

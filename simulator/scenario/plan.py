@@ -10,16 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 
 from simulator.scenario.arrivals import ArrivalShape
-from simulator.scenario.errors import shown
 from simulator.scenario.sections import (
     CampaignSection,
     ChannelSection,
-    EngagementSection,
     GatewaySection,
     OrganizationSection,
-    ScenarioFile,
 )
-from simulator.world.outcomes import EngagementRates
+from simulator.scenario.tables import ScenarioFile
+from simulator.values import format_value
+from simulator.world.behaviour import EngagementRates
 from simulator.world.services import SimulatedServicesSettings
 from tracker.status import Channel
 from tracker.text import suggest_similar
@@ -153,7 +152,6 @@ def _plan_campaign(
 ) -> PlannedCampaign:
     organization = _find_organization(file, campaign)
     series = campaign.coupon_series
-    engagement = file.engagement.get(campaign.channel, EngagementSection())
     return PlannedCampaign(
         name=campaign.name,
         seed=file.seed,
@@ -166,18 +164,18 @@ def _plan_campaign(
         channel_settings=organization.channel_section(campaign.channel),
         gateway=_find_gateway(file, campaign),
         gateway_key=campaign.gateway or campaign.channel,
-        engagement=engagement.rates,
+        engagement=file.engagement.get(campaign.channel, EngagementRates()),
         services=SimulatedServicesSettings(
             seed=file.seed,
             audience=audience.owner,
             defects=audience.defects,
-            failures={name: service.failures for name, service in file.services.items()},
+            failures=file.services,
         ),
         coupon_series=(series or DEFAULT_COUPON_SERIES) if "coupon" in campaign.requires else None,
         is_series_active=series is None or file.coupon_series[series].active,
         audience=audience,
         start=campaign.load.start,
-        arrival_shape=campaign.load.shape.shape,
+        arrival_shape=campaign.load.shape.arrival_shape,
         after=campaign.after,
         predecessors=predecessors,
     )
@@ -238,7 +236,7 @@ def _check_references(file: ScenarioFile) -> None:
         for key, name in (("audience.same_as", campaign.same_as), ("after", campaign.after)):
             if name in names[index:]:
                 raise ValueError(
-                    f"{where}.{key}: got {shown(name)}; expected a campaign that comes earlier in"
+                    f"{where}.{key}: got {format_value(name)}; expected a campaign that comes earlier in"
                     " the file"
                 )
             _check_name(f"{where}.{key}", "campaign", name, earlier)
@@ -252,7 +250,9 @@ def _check_references(file: ScenarioFile) -> None:
 
 def _check_name(key: str, noun: str, name: str | None, known: Sequence[str]) -> None:
     if name is not None and name not in known:
-        raise ValueError(f"{key}: unknown {noun} {shown(name)}{suggest_similar(name, known)}")
+        raise ValueError(
+            f"{key}: unknown {noun} {format_value(name)}{suggest_similar(name, known)}"
+        )
 
 
 def _check_organizations(file: ScenarioFile, owners: Mapping[str, CampaignSection]) -> None:

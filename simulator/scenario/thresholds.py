@@ -1,4 +1,4 @@
-"""Thresholds: what a scenario demands of the figures of its result."""
+"""Thresholds: conditions that a scenario sets on the figures of its result."""
 
 import operator
 import re
@@ -11,172 +11,209 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from simulator.figures import Figures, Unit, list_figure_units
-from simulator.scenario.errors import shown
-from simulator.scenario.values import ScenarioSection, parse_duration
+from simulator.values import Flag, InvalidKey, ScenarioSection, format_value, parse_duration
 from tracker.text import suggest_similar
 
 RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
     {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 )
+"""Comparisons of a figure with a limit."""
+
+MAX_BYTES = 1e18
+"""Largest limit in bytes."""
+
+LIMIT_FORMATS: Mapping[Unit, str] = MappingProxyType(
+    {
+        Unit.SECONDS: 'a duration like "800ms" or "2s"',
+        Unit.SHARE: 'a share like "0.9" or "90 %"',
+        Unit.BYTES: 'a size like "300MB"',
+        Unit.RATE: 'messages per second, like "10000"',
+    }
+)
+"""Notation of limits by unit. Limits of other units are plain numbers."""
 
 _THRESHOLD_PATTERN = re.compile(r"\s*(<=|>=|==|<|>)\s*([^<>=\s].*?)\s*")
 _NUMBER_PATTERN = re.compile(r"\d+(?:_\d+)*(?:\.\d+)?(?:e[+-]?\d+)?", re.ASCII)
-MAX_BYTES = 1e18
 _BYTE_UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "B": 1.0}
-
-LIMIT_FORMATS = {
-    Unit.SECONDS: 'a duration like "800ms" or "2s"',
-    Unit.SHARE: 'a share like "0.9" or "90 %"',
-    Unit.BYTES: 'a size like "300MB"',
-    Unit.RATE: 'messages a second, like "10000"',
-}
-"""What a limit of a unit looks like; of all others it is a plain number."""
 
 
 class ThresholdSection(ScenarioSection):
-    """A threshold in its long form. With ``abort`` the run ends once it can't be met any more; None
-    is where that is known, if all are to."""
+    """A threshold in its long form."""
 
-    is_: Annotated[str, Field(alias="is", strict=True)]
-    abort: Annotated[bool, Field(strict=True)] | None = False
+    is_: Annotated[str, Field(alias="is", strict=True, examples=["< 2s"])]
+    """Condition: one of <= >= == < > and a limit in the figure's unit."""
+    abort: Annotated[Flag | None, Field(examples=[True])] = False
+    """Whether the run ends as soon as the threshold can no longer be met. `abort = true` beside the
+    thresholds is the default for all that can be evaluated before the end."""
 
 
 def expand_thresholds(value: object) -> object:
-    """The table of thresholds, each in its long form. ``abort = true`` beside them is for all that
-    anything is known of before the end."""
+    """Return the table of thresholds with each in its long form.
+
+    The key `abort` beside the thresholds becomes None in those without a value of their own.
+
+    Raises:
+        InvalidKey: a threshold isn't a string or a table.
+    """
     if not isinstance(value, dict):
         return value
-    told = dict(value)
-    abort = told.pop("abort", False)
+    sections = dict(value)
+    abort = sections.pop("abort", False)
     if not isinstance(abort, bool):
-        raise ValueError(f"abort: {shown(abort)} is neither true nor false")
-    return {figure: _expand_threshold(figure, each, abort) for figure, each in told.items()}
+        raise InvalidKey("abort", f"got {format_value(abort)}; expected true or false")
+    return {
+        figure: _expand_threshold(figure, section, abort) for figure, section in sections.items()
+    }
 
 
-def _expand_threshold(figure: str, told: object, abort: bool) -> object:
-    usual = {"abort": None if abort else False}
-    if isinstance(told, str):
-        return {**usual, "is": told}
-    if not isinstance(told, dict):
-        raise ValueError(f'"{figure}": {shown(told)} is no threshold; expected a text like ">= 1"')
-    if told and not {"is", "abort"} & told.keys():
-        raise ValueError(
-            f'"{figure}" is a table; expected the whole name of a figure in quotes,'
-            f' like "{figure}.{next(iter(told))}"'
+def _expand_threshold(figure: str, section: object, abort: bool) -> object:
+    if isinstance(section, str):
+        section = {"is": section}
+    if not isinstance(section, dict):
+        got = format_value(section)
+        raise InvalidKey(f'"{figure}"', f'got {got}; expected a string like ">= 1"')
+    if section and not {"is", "abort"} & section.keys():
+        raise InvalidKey(
+            f'"{figure}"',
+            "got a table; expected the whole name of a figure in quotes, like"
+            f' "{figure}.{next(iter(section))}"',
         )
-    return {**usual, **told}
+    return {"abort": None if abort else False, **section}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """A figure, and what it must be: ``limit`` in its unit, ``told`` as the scenario says it."""
+    """A condition on a figure.
+
+    Attributes:
+        relation: a key of `RELATIONS`.
+        limit: limit in the figure's unit.
+        expression: the condition as the scenario says it.
+        should_abort: whether the run ends as soon as the threshold can no longer be met.
+    """
 
     figure: str
     unit: Unit
     relation: str
     limit: float
-    told: str
-    abort: bool
+    expression: str
+    should_abort: bool
 
     def is_met_by(self, value: float | None) -> bool:
-        """Whether a value is as demanded. Where there is no value, nothing is known to be well."""
+        """Return whether a value meets the threshold. A missing value doesn't."""
         return value is not None and RELATIONS[self.relation](value, self.limit)
 
-    def can_be_met_within(self, least: float, most: float) -> bool:
-        """Whether any value from ``least`` to ``most`` is as demanded."""
+    def can_be_met_within(self, lowest: float, highest: float) -> bool:
+        """Return whether any value in a range meets the threshold."""
         match self.relation:
             case "<" | "<=":
-                return self.is_met_by(least)
+                return self.is_met_by(lowest)
             case ">" | ">=":
-                return self.is_met_by(most)
+                return self.is_met_by(highest)
             case _:
-                return least <= self.limit <= most
+                return lowest <= self.limit <= highest
 
 
 @dataclass(frozen=True)
 class ThresholdResult:
-    """A threshold, held against the figure that came out; it may have been ``has_aborted_run`` before."""
+    """A threshold and the value of its figure.
+
+    Attributes:
+        value: value of the figure, or None if it has none.
+        has_aborted_run: whether the run was aborted because of this threshold.
+    """
 
     threshold: Threshold
     value: float | None
     has_aborted_run: bool = False
 
     @property
-    def passed(self) -> bool:
+    def is_met(self) -> bool:
+        """Whether the value meets the threshold and the run wasn't aborted because of it."""
         return not self.has_aborted_run and self.threshold.is_met_by(self.value)
 
     def as_json(self) -> dict[str, Any]:
+        """Return the result as `summary.json` has it."""
         return {
             "figure": self.threshold.figure,
-            "threshold": self.threshold.told,
+            "threshold": self.threshold.expression,
             "value": self.value,
             "unit": self.threshold.unit.value,
-            "passed": self.passed,
+            "passed": self.is_met,
         }
 
 
 def evaluate_thresholds(
     thresholds: Sequence[Threshold], figures: Figures, aborted: Threshold | None = None
 ) -> tuple[ThresholdResult, ...]:
-    """Hold each threshold against its figure. One for which the run was ``aborted`` is not met,
-    whatever the figure of what was done until then."""
+    """Compare figures with their thresholds.
+
+    Args:
+        aborted: threshold because of which the run was aborted. It isn't met, whatever the figure
+            of the part that was run.
+    """
     return tuple(
-        ThresholdResult(each, figures[each.figure], each == aborted) for each in thresholds
+        ThresholdResult(threshold, figures[threshold.figure], threshold == aborted)
+        for threshold in thresholds
     )
 
 
 def parse_thresholds(
-    demands: Mapping[str, ThresholdSection],
+    sections: Mapping[str, ThresholdSection],
     campaigns: Sequence[str],
     can_abort: Callable[[str], bool],
 ) -> tuple[Threshold, ...]:
-    """The thresholds on a run of these campaigns.
+    """Return the thresholds of a run.
 
-    Raises :exc:`ValueError`, with the figure, for what is not known or can't be read, and for an
-    ``abort`` on a figure that can't be told before the end.
+    Args:
+        sections: tables by the names of their figures.
+        campaigns: names of the run's campaigns.
+        can_abort: whether a figure can be evaluated before the end of the run.
+
+    Raises:
+        ValueError: a figure is unknown, a condition can't be parsed, or `abort` isn't possible.
     """
-    known = list_figure_units(campaigns)
-    found = []
-    for figure, demand in demands.items():
-        where = f'thresholds."{figure}"'
-        unit = known.get(figure)
+    units = list_figure_units(campaigns)
+    thresholds = []
+    for figure, section in sections.items():
+        key = f'thresholds."{figure}"'
+        unit = units.get(figure)
         if unit is None:
+            raise ValueError(f"{key}: unknown figure{suggest_similar(figure, list(units))}")
+        if section.abort and not can_abort(figure):
             raise ValueError(
-                f"{where}: there is no such figure{suggest_similar(figure, list(known))}"
-            )
-        if demand.abort and not can_abort(figure):
-            raise ValueError(
-                f"{where}: is not known before the end of a run; expected no abort = true"
+                f"{key}: got abort = true; expected false, because the figure is unknown before the"
+                " end of the run"
             )
         try:
-            relation, limit = _parse_expression(demand.is_, unit)
+            relation, limit = _parse_expression(section.is_, unit)
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-        found.append(
+            raise ValueError(f"{key}: {error}") from None
+        thresholds.append(
             Threshold(
                 figure=figure,
                 unit=unit,
                 relation=relation,
                 limit=limit,
-                told=" ".join(demand.is_.split()),
-                abort=can_abort(figure) if demand.abort is None else demand.abort,
+                expression=" ".join(section.is_.split()),
+                should_abort=can_abort(figure) if section.abort is None else section.abort,
             )
         )
-    return tuple(found)
+    return tuple(thresholds)
 
 
-def _parse_expression(told: str, unit: Unit) -> tuple[str, float]:
-    match = _THRESHOLD_PATTERN.fullmatch(told)
+def _parse_expression(expression: str, unit: Unit) -> tuple[str, float]:
+    match = _THRESHOLD_PATTERN.fullmatch(expression)
     if match is None:
+        relations = " ".join(RELATIONS)
         raise ValueError(
-            f"{shown(told)} is no threshold; expected one of {' '.join(RELATIONS)} and a limit,"
-            ' like "< 2s"'
+            f'got {format_value(expression)}; expected one of {relations} and a limit, like "< 2s"'
         )
     relation, limit = match.groups()
     value = _parse_limit(limit, unit)
     if value is None:
         expected = LIMIT_FORMATS.get(unit, 'a number like "100"')
-        raise ValueError(f"{shown(limit)} is no limit for {unit.value}; expected {expected}")
+        raise ValueError(f"got limit {format_value(limit)}; expected {expected}")
     return relation, value
 
 
@@ -196,9 +233,9 @@ def _parse_limit(text: str, unit: Unit) -> float | None:
         case Unit.RATE:
             return _parse_number(text.removesuffix("/s").rstrip())
         case Unit.BYTES:
-            for ending, factor in _BYTE_UNITS.items():
-                if text.endswith(ending):
-                    size = _parse_number(text.removesuffix(ending).rstrip())
+            for suffix, factor in _BYTE_UNITS.items():
+                if text.endswith(suffix):
+                    size = _parse_number(text.removesuffix(suffix).rstrip())
                     return None if size is None or size > MAX_BYTES else size * factor
             return None
         case _:

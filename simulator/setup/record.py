@@ -10,7 +10,7 @@ from simulator.scenario.plan import PlannedAudience, PlannedCampaign, select_aud
 from simulator.setup.census import AudienceScanner, ImportedAudience
 from simulator.setup.customers import ProgressCallback, generate_customers, import_customers
 from simulator.setup.run_folder import create_run_folder
-from simulator.world.gateway import SimulatedGatewaySettings, SlowPeriod
+from simulator.world.gateway import SimulatedGatewaySettings
 from simulator.world.services import SIMULATED_SERVICES_KIND
 from tracker.clock import Instant, SystemClock, from_seconds, to_datetime, to_microseconds
 from tracker.errors import UsageError
@@ -60,7 +60,7 @@ class RunCampaign:
         """Instant at which the last message arrives, if the campaign waits for no other."""
         if not self.size:
             return self.starts_at
-        [last] = self.plan.arrival_shape.arrivals(self.size - 1, 1)
+        [last] = self.plan.arrival_shape.arrival_times(self.size - 1, 1)
         return self.starts_at + from_seconds(float(last))
 
 
@@ -230,13 +230,8 @@ class _RunRecorder:
         key = (plan.gateway_key, plan.channel)
         if key not in self._gateways:
             gateway = plan.gateway
-            outage, slow = gateway.outage, gateway.slow
             settings = SimulatedGatewaySettings(
-                seed=plan.seed,
-                behaviour=gateway.behaviour,
-                inclination=plan.engagement,
-                outage=outage.span if outage else None,
-                slow=SlowPeriod(span=slow.span, factor=slow.factor) if slow else None,
+                seed=plan.seed, behaviour=gateway, engagement=plan.engagement
             )
             with self._database.write() as connection:
                 self._gateways[key] = catalog.record_gateway(

@@ -1,6 +1,6 @@
-"""Labels: the one thing that is wrong with a customer, planted when the audience is made.
+"""Planted defects: the one thing that is wrong with a generated customer.
 
-The oracle predicts from labels. It does not ask the checks, which are what is being tested.
+The oracle predicts from planted defects. It doesn't call the checks, which are what a run tests.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from tracker.status import Channel, Reason
 from workers.services.base import ServiceName
 
 NO_DEFECT = 0
-"""The label of a customer with whom nothing is wrong. All others are codes of :class:`Reason`."""
+"""Code of a customer without a defect. A defect has the code of the `Reason` that it causes."""
 
 INVALID_MOBILE = "12"
-"""A mobile number that is none."""
+"""A mobile number that no region has."""
 
 DEFECT_FIELDS: Mapping[Reason, Mapping[str, object]] = MappingProxyType(
     {
@@ -37,14 +37,14 @@ DEFECT_FIELDS: Mapping[Reason, Mapping[str, object]] = MappingProxyType(
         Reason.COUPON_EXPIRED: {"coupon_expires": "2020-01-31"},
         Reason.COUPON_REDEEMED: {"coupon_redeemed": True},
         Reason.DATA_MISSING: {"last_store": None, "profile": None, "custom": "{}"},
-        # Nothing is wrong with these records. It is the service that never answers for them.
+        # These records are sound. A service never has an answer for these customers.
         Reason.TIMEOUT: {},
         Reason.COUPON_ISSUE: {},
         Reason.REFERRAL_SERVICE: {},
         Reason.SUBSCRIPTION_SERVICE: {},
     }
 )
-"""What a customer's record says instead, to fail the check of a reason and no other."""
+"""Columns of a customer's record that make exactly one check block the message, by its reason."""
 
 SERVICE_BY_REASON: Mapping[Reason, ServiceName] = MappingProxyType(
     {
@@ -54,9 +54,10 @@ SERVICE_BY_REASON: Mapping[Reason, ServiceName] = MappingProxyType(
         Reason.SUBSCRIPTION_SERVICE: ServiceName.SUBSCRIPTION,
     }
 )
-"""The service whose failure gives a reason."""
+"""The service whose failure causes a reason."""
 
 PLANTABLE_REASONS = tuple(sorted(DEFECT_FIELDS))
+"""Reasons that a defect can cause."""
 
 _CHANNEL_BY_REASON = {
     Reason.EMAIL_MISSING: Channel.EMAIL,
@@ -73,26 +74,38 @@ _COUPON_REASONS = {
 
 
 def explain_unplantable(reason: Reason, channel: Channel, requires: Sequence[str]) -> str | None:
-    """Why a campaign would send to customers with this defect all the same, if it would."""
-    if _CHANNEL_BY_REASON.get(reason, channel) is not channel:
-        return f"concerns {_CHANNEL_BY_REASON[reason]} only, and the campaign is {channel}"
+    """Return why a defect wouldn't block a campaign's messages, or None if it would.
+
+    Args:
+        channel: channel of the campaign.
+        requires: what the campaign requires of its customers.
+    """
+    only_channel = _CHANNEL_BY_REASON.get(reason, channel)
+    if only_channel is not channel:
+        return f"blocks {only_channel} messages only; the campaign's channel is {channel}"
     if reason in _COUPON_REASONS and "coupon" not in requires:
-        return 'needs requires = ["coupon"]'
+        return 'expected "coupon" in requires'
     if reason is Reason.NOT_IN_LOYALTY_PROGRAM and "membership" not in requires:
-        return 'needs requires = ["membership"]'
+        return 'expected "membership" in requires'
     if reason is Reason.REFERRAL_SERVICE and "referral" not in requires:
-        return 'needs requires = ["referral"]'
+        return 'expected "referral" in requires'
     if reason is Reason.DATA_MISSING and not set(requires) - {"coupon", "referral", "membership"}:
-        return 'needs last_store, profile, tag:NAME or field:NAME in "requires"'
+        return 'expected "last_store", "profile", "tag:NAME" or "field:NAME" in requires'
     return None
 
 
 def draw_defects(
     seed: int, campaign: str, defects: Mapping[str, float], first: int, count: int
 ) -> NDArray[np.int8]:
-    """The labels of the customers ``first`` … of a generated audience; shape (count,)."""
+    """Return the defects of generated customers from `first` on, as codes of shape (count,).
+
+    Args:
+        campaign: campaign that owns the audience.
+        defects: share of the customers with each defect, by the slug of its reason.
+    """
     if not defects:
         return np.full(count, NO_DEFECT, np.int8)
-    drawn = draw_uniforms(seed, campaign, DrawPurpose.DEFECT, first, count)[:, 0]
+    uniforms = draw_uniforms(seed, campaign, DrawPurpose.DEFECT, first, count)[:, 0]
     codes = np.array([*(Reason[slug.upper()] for slug in defects), NO_DEFECT], np.int8)
-    return np.asarray(codes[np.searchsorted(np.cumsum([*defects.values()]), drawn, side="right")])
+    shares = np.cumsum([*defects.values()])
+    return np.asarray(codes[np.searchsorted(shares, uniforms, side="right")])

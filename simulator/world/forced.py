@@ -1,7 +1,7 @@
-"""Addresses and numbers that force an outcome, for demos and tests.
+"""Addresses and mobile numbers that force an outcome, for demos and tests.
 
-The domain can belong to nobody (RFC 2606), and the mobile numbers are set aside for fiction by the
-Australian regulator (ACMA, "Phone numbers for use in TV shows, films and creative works").
+Nobody can own the domain (RFC 2606). The Australian regulator reserves the mobile numbers for
+fiction (ACMA, "Phone numbers for use in TV shows, films and creative works").
 """
 
 import os
@@ -18,11 +18,14 @@ from tracker.status import IMPLIED_ENGAGEMENTS, Channel, Engagement, Status
 
 FORCED_OUTCOME_DOMAIN = "simulator.example"
 
+MEMORY_CHUNK_BYTES = 64 << 20
+"""Bytes that the poison of an address takes at a time."""
+
 _EMAIL_PATTERN = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
 class ForcedOutcome(IntEnum):
-    """What an address forces. Codes are what the gateway writes down."""
+    """What a recipient's address forces. The gateway stores the codes, so they never change."""
 
     BOUNCE = 1
     SOFTBOUNCE = 2
@@ -40,12 +43,12 @@ class ForcedOutcome(IntEnum):
 
     @property
     def local_part(self) -> str:
-        """What stands before the @ of an address, without a tag."""
+        """The part of an email address before the @, without a tag."""
         return self.name.lower().replace("_", "-")
 
     @property
     def status(self) -> Status:
-        """What becomes of each attempt; the receipt of a lost one does not come."""
+        """The status that each attempt leads to. LOST is delivered, but no receipt says so."""
         return _STATUS_BY_OUTCOME.get(self, Status.DELIVERED)
 
 
@@ -75,9 +78,9 @@ OUTCOME_BY_MOBILE = MappingProxyType(
         "+61491570110": ForcedOutcome.DELIVERED,
     }
 )
-"""By E.164 number. SMS has no engagement."""
+"""Outcomes by E.164 number. SMS has no engagement."""
 
-_OUTCOME_BY_LOCAL_PART = {each.local_part: each for each in ForcedOutcome}
+_OUTCOME_BY_LOCAL_PART = {outcome.local_part: outcome for outcome in ForcedOutcome}
 
 POISON_OUTCOMES = frozenset(
     {
@@ -87,11 +90,43 @@ POISON_OUTCOMES = frozenset(
         ForcedOutcome.POISON_MEMORY,
     }
 )
-"""What breaks the gateway before it accepts anything: it ends as Not Sent, and nobody else does."""
+"""Outcomes that break the gateway before it accepts anything. These messages end as Not Sent."""
+
+
+def find_forced_outcome(channel: Channel, recipient: str) -> ForcedOutcome | None:
+    """Return the outcome that a recipient forces, or None.
+
+    A tag keeps addresses apart: `bounce+7@simulator.example`. A malformed email address bounces
+    hard, because a gateway can do nothing else with it.
+    """
+    if channel is Channel.SMS:
+        return OUTCOME_BY_MOBILE.get(recipient)
+    if _EMAIL_PATTERN.fullmatch(recipient) is None:
+        return ForcedOutcome.BOUNCE
+    local_part, _, domain = recipient.rpartition("@")
+    if domain.lower() != FORCED_OUTCOME_DOMAIN:
+        return None
+    return _OUTCOME_BY_LOCAL_PART.get(local_part.partition("+")[0].lower())
+
+
+def derive_forced_engagement(forced: NDArray[np.int8]) -> dict[Engagement, NDArray[np.bool_]]:
+    """Return which recipients engage how because their address forces it.
+
+    Args:
+        forced: codes of `ForcedOutcome`, one for each recipient; 0 for none.
+
+    Returns:
+        Arrays of the same length. Who clicks has opened, and who unsubscribes has clicked.
+    """
+    engagement = {kind: np.zeros(len(forced), np.bool_) for kind in Engagement}
+    for outcome, kind in _ENGAGEMENT_BY_OUTCOME.items():
+        for implied in {kind, *IMPLIED_ENGAGEMENTS.get(kind, ())}:
+            engagement[implied] |= forced == outcome
+    return engagement
 
 
 def trigger_poison(poison: ForcedOutcome) -> None:
-    """Do to this process what a poison does."""
+    """Break this process as a poison does: raise, hang, kill it, or exhaust the memory."""
     match poison:
         case ForcedOutcome.POISON_HANG:
             while True:
@@ -99,38 +134,7 @@ def trigger_poison(poison: ForcedOutcome) -> None:
         case ForcedOutcome.POISON_KILL:
             os.kill(os.getpid(), signal.SIGKILL)
         case ForcedOutcome.POISON_MEMORY:
-            hoard = []
+            chunks = []
             while True:
-                hoard.append(bytearray(MEMORY_CHUNK_BYTES))
-    raise RuntimeError("the gateway breaks, as the address asks for")
-
-
-MEMORY_CHUNK_BYTES = 64 << 20
-"""Bytes that are eaten at once."""
-
-
-def derive_forced_engagement(forced: NDArray[np.int8]) -> dict[Engagement, NDArray[np.bool_]]:
-    """Who does what because the address forces it; ``forced`` are codes of :class:`ForcedOutcome` or 0.
-
-    Arrays of one length. Who clicks has opened, and who unsubscribes has clicked.
-    """
-    does = {kind: np.zeros(len(forced), np.bool_) for kind in Engagement}
-    for magic, kind in _ENGAGEMENT_BY_OUTCOME.items():
-        for done in {kind, *IMPLIED_ENGAGEMENTS.get(kind, ())}:
-            does[done] |= forced == magic
-    return does
-
-
-def find_forced_outcome(channel: Channel, recipient: str) -> ForcedOutcome | None:
-    """What a recipient forces: ``bounce@simulator.example``, or ``bounce+7@…`` to have many.
-
-    With an address that is none a gateway can do nothing: it bounces for good.
-    """
-    if channel is Channel.SMS:
-        return OUTCOME_BY_MOBILE.get(recipient)
-    if _EMAIL_PATTERN.fullmatch(recipient) is None:
-        return ForcedOutcome.BOUNCE
-    local, _, domain = recipient.rpartition("@")
-    if domain.lower() != FORCED_OUTCOME_DOMAIN:
-        return None
-    return _OUTCOME_BY_LOCAL_PART.get(local.partition("+")[0].lower())
+                chunks.append(bytearray(MEMORY_CHUNK_BYTES))
+    raise RuntimeError("the recipient's address forces the gateway to fail")

@@ -1,6 +1,7 @@
-"""The simulated gateway: accepts everything once, and has an answer for each after a while.
+"""The simulated gateway: it accepts each message once and reports its outcome after a while.
 
-Unless it is to be hostile: then it is away, slow, refuses for now, and its receipts go wrong.
+As a scenario says it, the gateway may also be unavailable or slow, reject messages temporarily,
+and send faulty receipts.
 """
 
 from collections import defaultdict
@@ -9,10 +10,17 @@ from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from simulator.schema import migrate_simulator_tables
+from simulator.values import ScenarioSection
 from simulator.world import ledger
+from simulator.world.behaviour import EngagementRates, GatewayBehaviour
+from simulator.world.engagement import (
+    EngagementEvents,
+    build_immediate_events,
+    concatenate_events,
+    draw_engagement_events,
+)
 from simulator.world.forced import (
     POISON_OUTCOMES,
     derive_forced_engagement,
@@ -25,17 +33,9 @@ from simulator.world.gateway_response import (
     GatewayResponses,
     draw_gateway_responses,
     draw_late_bounces,
-    rejections,
+    draw_rejection_counts,
 )
-from simulator.world.outcomes import (
-    MAX_LATENCY_US,
-    EngagementRates,
-    GatewayBehaviour,
-    ReceiptFaultRates,
-    build_immediate_events,
-    concatenate_events,
-    draw_engagement_events,
-)
+from simulator.world.outcomes import MAX_LATENCY_US
 from tracker.clock import Instant, to_timedelta
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.engagement import EngagementEvent
@@ -50,40 +50,26 @@ from workers.gateways.base import (
     SubmissionResult,
 )
 
-TimeWindow = tuple[timedelta, timedelta]
-"""A time, from the beginning of the run on."""
-
 REJECTION_RETRY_DELAY = timedelta(seconds=1)
-"""How long to let the gateway be before offering it again what it refused."""
+"""Simulated time after which a rejected message may be submitted again."""
+
+NEVER_DELIVERED = np.int64(-(2**62))
+"""Delivery instant of a message that reaches nobody."""
 
 
-class SlowPeriod(BaseModel):
-    """A time in which latencies are ``factor`` times as long."""
-
-    model_config = ConfigDict(frozen=True)
-
-    span: TimeWindow
-    factor: float
-
-
-NEVER_REACHED = np.int64(-(2**62))
-"""Stands for the moment at which a message reached nobody."""
-
-
-class SimulatedGatewaySettings(BaseModel):
-    """What is recorded of a simulated gateway. It is away during its ``outage``."""
-
-    model_config = ConfigDict(frozen=True)
+class SimulatedGatewaySettings(ScenarioSection):
+    """Settings of a simulated gateway, as the database stores them."""
 
     seed: int
+    """Seed of the scenario."""
     behaviour: GatewayBehaviour
-    inclination: EngagementRates = EngagementRates()
-    outage: TimeWindow | None = None
-    slow: SlowPeriod | None = None
+    """What the gateway does."""
+    engagement: EngagementRates = EngagementRates()
+    """What recipients do."""
 
 
 class SimulatedGateway:
-    """A gateway behind the workers' protocol whose every answer follows from the seed."""
+    """A gateway all of whose answers follow from the seed."""
 
     network = False
 
@@ -93,170 +79,191 @@ class SimulatedGateway:
         migrate_simulator_tables(database)
 
     def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
-        """Accept all but what it refuses for now. What was accepted before keeps its moment,
-        outcome and receipts."""
+        """Accept all messages except those that are rejected for now.
+
+        A message that was accepted before keeps its instant of acceptance, outcome and receipts.
+        """
         campaign = submission.campaign
         self._raise_if_unavailable(campaign, now)
-        decision = ledger.record_acceptance(
-            self._database, self._plan_submission(submission, now), now
-        )
-        if not decision.earlier and not decision.refused:
+        plan = self._plan_submission(submission, now)
+        result = ledger.record_acceptance(self._database, plan, now)
+        if not result.accepted_before and not result.rejected:
             return SubmissionResult({now: submission.numbers})
         accepted: defaultdict[Instant, list[int]] = defaultdict(list)
         for number in submission.numbers:
-            if number not in decision.refused:
-                accepted[decision.earlier.get(number, now)].append(number)
-        delay = REJECTION_RETRY_DELAY / campaign.speed if decision.refused else timedelta()
+            if number not in result.rejected:
+                accepted[result.accepted_before.get(number, now)].append(number)
+        delay = REJECTION_RETRY_DELAY / campaign.speed if result.rejected else timedelta()
         return SubmissionResult(accepted, delay=delay)
-
-    def _raise_if_unavailable(self, campaign: Campaign, now: Instant) -> None:
-        """Raise :exc:`GatewayUnavailable` during an outage, which is put down."""
-        if self._settings.outage is not None and _is_within(self._settings.outage, campaign, now):
-            ledger.record_refused_call(self._database, campaign.id, now)
-            raise GatewayUnavailable("the simulated gateway is away")
-
-    def _plan_submission(self, submission: Submission, now: Instant) -> ledger.SubmissionPlan:
-        """What the gateway decides on each message of a submission."""
-        settings, campaign, attempt = self._settings, submission.campaign, submission.attempt
-        numbers = np.asarray(submission.numbers, np.int64)
-        first = int(numbers.min())
-        here = numbers - first
-        drawn = (settings.behaviour, settings.seed, campaign.name, attempt, first)
-        forced = np.zeros(int(numbers.max()) - first + 1, np.int8)
-        magic = list[tuple[int, int]]()
-        for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
-            found = find_forced_outcome(campaign.channel, recipient)
-            if found in POISON_OUTCOMES:
-                trigger_poison(found)
-            if found is not None:
-                forced[number - first] = found
-                magic.append((number, found))
-        treatment = draw_gateway_responses(*drawn, forced)
-        latencies = treatment.latencies[here]
-        if settings.slow is not None and _is_within(settings.slow.span, campaign, now):
-            latencies = np.minimum(latencies * settings.slow.factor, MAX_LATENCY_US).astype(
-                np.int64
-            )
-        due_at = latencies + now
-        return ledger.SubmissionPlan(
-            campaign_id=campaign.id,
-            attempt=attempt,
-            numbers=submission.numbers,
-            outcomes=treatment.outcomes[here].tolist(),
-            due_at=np.where(treatment.lost[here], ledger.NEVER_DUE, due_at).tolist(),
-            rejections=rejections(*drawn, len(forced))[here].tolist(),
-            notices=list(_build_notices(treatment, numbers, here, attempt, settings, due_at)),
-            magic=magic,
-        )
 
     def receipts(
         self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
     ) -> PollResult[Receipt]:
-        """The answers that are out by ``now``, and what else is said of a batch."""
+        """Return the receipts of a batch that are due by `now`, faulty ones included."""
         self._raise_if_unavailable(batch.campaign, now)
         receipts: list[Receipt] = []
-        dues: list[Instant | None] = []
+        due_times: list[Instant | None] = []
         for attempt, numbers in awaited.items():
-            answers = ledger.answers(self._database, batch.campaign.id, attempt, numbers, now)
-            receipts += (Receipt(each, attempt, status, at) for each, status, at in answers.out)
-            dues.append(answers.next_due)
-        if self._settings.behaviour.receipts != ReceiptFaultRates():
-            out, next_due = ledger.read_notices(
+            due = ledger.read_due_receipts(self._database, batch.campaign.id, attempt, numbers, now)
+            receipts += (
+                Receipt(number, attempt, status, at) for number, status, at in due.receipts
+            )
+            due_times.append(due.next_due)
+        if self._settings.behaviour.receipts.has_faults:
+            notices, next_due = ledger.read_notices(
                 self._database, batch.campaign.id, batch.first, batch.last, now
             )
             receipts += (
-                Receipt(each.number, each.attempt, each.status, each.due_at, each.copy)
-                for each in out
+                Receipt(notice.number, notice.attempt, notice.status, notice.due_at, notice.copy)
+                for notice in notices
             )
-            dues.append(next_due)
-        return PollResult(receipts, min((due for due in dues if due is not None), default=None))
+            due_times.append(next_due)
+        next_due = min((due_at for due_at in due_times if due_at is not None), default=None)
+        return PollResult(receipts, next_due)
 
     def engagement(
         self, batch: Batch, delivered: DeliveredMessages, since: Instant, now: Instant
     ) -> PollResult[EngagementEvent]:
-        """What the recipients did from ``since`` to ``now``: each has done it all in advance."""
+        """Return what recipients did from `since` to `now`, and when the next of them does more."""
         self._raise_if_unavailable(batch.campaign, now)
         if not delivered.numbers:
             return PollResult([])
-        settings, campaign = self._settings, batch.campaign
         first = min(delivered.numbers)
         count = max(delivered.numbers) - first + 1
-        delivered_at = np.full(count, NEVER_REACHED)
-        delivered_at[np.asarray(delivered.numbers) - first] = delivered.delivered_at
         forced = self._read_forced_outcomes(batch, first, count)
-        late = draw_late_bounces(settings.behaviour, settings.seed, campaign.name, first, count)
-        # Of what comes back as undeliverable after all nobody hears. The prediction's side of it is
-        # in simulator.results.prediction_check.
-        delivered_at[late & (forced == 0)] = NEVER_REACHED
-        done = concatenate_events(
-            (
-                draw_engagement_events(
-                    settings.inclination, settings.seed, campaign.name, first, count
-                ).select(forced == 0),
-                build_immediate_events(derive_forced_engagement(forced)),
-            )
-        )
-        reached = delivered_at[done.places] != NEVER_REACHED
-        at = (delivered_at[done.places] + done.after)[reached]
-        out = (at >= since) & (at <= now)
-        events = zip(
-            (done.places[reached][out] + first).tolist(),
-            done.kinds[reached][out].tolist(),
-            at[out].tolist(),
+        delivered_at = self._find_delivery_times(batch, delivered, forced, first)
+        events = self._draw_events(batch.campaign, forced, first)
+        is_delivered = delivered_at[events.positions] != NEVER_DELIVERED
+        at = (delivered_at[events.positions] + events.delays_us)[is_delivered]
+        is_due = (at >= since) & (at <= now)
+        rows = zip(
+            (events.positions[is_delivered][is_due] + first).tolist(),
+            events.kinds[is_delivered][is_due].tolist(),
+            at[is_due].tolist(),
             strict=True,
         )
         later = at[at > now]
         return PollResult(
-            [
-                EngagementEvent(number, Engagement(kind), instant)
-                for number, kind, instant in events
-            ],
+            [EngagementEvent(number, Engagement(kind), instant) for number, kind, instant in rows],
             int(later.min()) if len(later) else None,
         )
 
+    def _raise_if_unavailable(self, campaign: Campaign, now: Instant) -> None:
+        """Record the call and raise `GatewayUnavailable` during an outage."""
+        outage = self._settings.behaviour.outage
+        if outage is not None and outage.contains(to_timedelta(now - campaign.started_at)):
+            ledger.record_refused_call(self._database, campaign.id, now)
+            raise GatewayUnavailable("simulated outage of the gateway")
+
+    def _plan_submission(self, submission: Submission, now: Instant) -> ledger.SubmissionPlan:
+        """Return what the gateway decides about each message of a submission."""
+        campaign, attempt = submission.campaign, submission.attempt
+        behaviour, seed = self._settings.behaviour, self._settings.seed
+        numbers = np.asarray(submission.numbers, np.int64)
+        first = int(numbers.min())
+        positions = numbers - first
+        forced_outcomes = _find_forced_outcomes(submission)
+        forced = np.zeros(int(numbers.max()) - first + 1, np.int8)
+        for row in forced_outcomes:
+            forced[row.number - first] = row.magic
+        responses = draw_gateway_responses(
+            behaviour, seed, campaign.name, attempt, first, forced
+        ).select(positions)
+        rejections = draw_rejection_counts(
+            behaviour, seed, campaign.name, attempt, first, len(forced)
+        )
+        latencies = responses.latencies
+        slow = behaviour.slow
+        if slow is not None and slow.contains(to_timedelta(now - campaign.started_at)):
+            latencies = np.minimum(latencies * slow.factor, MAX_LATENCY_US).astype(np.int64)
+        due_at = latencies + now
+        notices: tuple[ledger.Notice, ...] = ()
+        if behaviour.receipts.has_faults:
+            is_last_attempt = attempt >= campaign.attempts
+            notices = tuple(_build_notices(responses, numbers, attempt, is_last_attempt, due_at))
+        return ledger.SubmissionPlan(
+            campaign_id=campaign.id,
+            attempt=attempt,
+            numbers=submission.numbers,
+            outcomes=responses.outcomes.tolist(),
+            due_at=np.where(responses.lost, ledger.NEVER_DUE, due_at).tolist(),
+            rejections=rejections[positions].tolist(),
+            notices=notices,
+            forced_outcomes=forced_outcomes,
+        )
+
+    def _draw_events(
+        self, campaign: Campaign, forced: NDArray[np.int8], first: int
+    ) -> EngagementEvents:
+        """Return all events of the recipients from `first` on, in no order."""
+        drawn = draw_engagement_events(
+            self._settings.engagement, self._settings.seed, campaign.name, first, len(forced)
+        )
+        by_force = build_immediate_events(derive_forced_engagement(forced))
+        return concatenate_events((drawn.select(forced == 0), by_force))
+
+    def _find_delivery_times(
+        self, batch: Batch, delivered: DeliveredMessages, forced: NDArray[np.int8], first: int
+    ) -> NDArray[np.int64]:
+        """Return the delivery instants of the messages from `first` on.
+
+        A message that bounces after delivery counts as never delivered, so that nobody engages with
+        it. The oracle's side of this rule is in simulator.results.prediction_check.
+        """
+        times = np.full(len(forced), NEVER_DELIVERED)
+        times[np.asarray(delivered.numbers) - first] = delivered.delivered_at
+        late_bounce = draw_late_bounces(
+            self._settings.behaviour, self._settings.seed, batch.campaign.name, first, len(forced)
+        )
+        times[late_bounce & (forced == 0)] = NEVER_DELIVERED
+        return times
+
     def _read_forced_outcomes(self, batch: Batch, first: int, count: int) -> NDArray[np.int8]:
-        """What the addresses of recipients force, as was noted when their messages came in."""
+        """Return the outcomes that recipients force, recorded at the submission; 0 for none."""
         forced = np.zeros(count, np.int8)
-        found = ledger.forced(self._database, batch.campaign.id, first, first + count - 1)
-        for number, magic in found.items():
-            forced[number - first] = magic
+        by_number = ledger.read_forced_outcomes(
+            self._database, batch.campaign.id, first, first + count - 1
+        )
+        for number, code in by_number.items():
+            forced[number - first] = code
         return forced
 
 
-def _is_within(span: TimeWindow, campaign: Campaign, now: Instant) -> bool:
-    return span[0] <= to_timedelta(now - campaign.started_at) < span[1]
+def _find_forced_outcomes(submission: Submission) -> list[ledger.ForcedOutcomeRow]:
+    """Return the outcomes that the recipients of a submission force; break on a poison."""
+    rows = []
+    for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
+        outcome = find_forced_outcome(submission.campaign.channel, recipient)
+        if outcome in POISON_OUTCOMES:
+            trigger_poison(outcome)
+        if outcome is not None:
+            rows.append(ledger.ForcedOutcomeRow(number, outcome))
+    return rows
 
 
 def _build_notices(
-    treatment: GatewayResponses,
+    responses: GatewayResponses,
     numbers: NDArray[np.int64],
-    here: NDArray[np.int64],
     attempt: int,
-    settings: SimulatedGatewaySettings,
+    is_last_attempt: bool,
     due_at: NDArray[np.int64],
 ) -> Iterator[ledger.Notice]:
-    """What is said beside the outcomes that are due at ``due_at``."""
-    if settings.behaviour.receipts == ReceiptFaultRates():
-        return
-    statuses = treatment.outcomes[here]
-    # What bounced softly is soon sent again. A copy that came after that would be a stale one.
-    tried_again = (statuses == Status.SOFT_BOUNCED) & (attempt < settings.behaviour.attempts)
-    copied_at = due_at + np.where(tried_again, 0, treatment.copy_delays[here])
-    late_at = due_at + treatment.late_delays[here]
-    for place in np.flatnonzero(treatment.duplicate[here]):
-        yield ledger.Notice(
-            *(int(numbers[place]), attempt, int(statuses[place])),
-            DUPLICATE_COPY,
-            int(copied_at[place]),
-        )
-    stale_at = due_at + treatment.copy_delays[here]
-    for place in np.flatnonzero(treatment.stale[here]):
-        yield ledger.Notice(
-            *(int(numbers[place]), attempt - 1, int(Status.SOFT_BOUNCED)),
-            STALE_COPY,
-            int(stale_at[place]),
-        )
-    for place in np.flatnonzero(treatment.late[here]):
-        yield ledger.Notice(
-            *(int(numbers[place]), attempt, int(Status.HARD_BOUNCED)), 0, int(late_at[place])
-        )
+    """Yield the receipts beside those of the outcomes: duplicates, stale ones and late bounces.
+
+    Args:
+        responses: responses to the messages of `numbers`, in the same order.
+        due_at: instants of the receipts with the outcomes, in the same order.
+    """
+    # A soft bounce is submitted again soon. A copy that arrived after that would be a stale one.
+    is_submitted_again = (responses.outcomes == Status.SOFT_BOUNCED) & (not is_last_attempt)
+    copies = responses.copy_delays
+    duplicate_at = due_at + np.where(is_submitted_again, 0, copies)
+    for i in np.flatnonzero(responses.duplicate):
+        status, at = int(responses.outcomes[i]), int(duplicate_at[i])
+        yield ledger.Notice(int(numbers[i]), attempt, status, DUPLICATE_COPY, at)
+    for i in np.flatnonzero(responses.stale):
+        at = int(due_at[i] + copies[i])
+        yield ledger.Notice(int(numbers[i]), attempt - 1, Status.SOFT_BOUNCED, STALE_COPY, at)
+    for i in np.flatnonzero(responses.late_bounce):
+        at = int(due_at[i] + responses.late_bounce_delays[i])
+        yield ledger.Notice(int(numbers[i]), attempt, Status.HARD_BOUNCED, 0, at)

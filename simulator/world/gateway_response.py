@@ -1,7 +1,8 @@
-"""How a simulated gateway treats messages on an attempt, and how its receipts go wrong.
+"""Draw how the simulated gateway responds to messages on an attempt, faulty receipts included.
 
-Pure functions of the draws, which both the gateway, in a worker, and the oracle, in the driver,
-ask. Arrays have the shape (count,), a place for each of the messages from ``first`` on.
+The functions depend on the seed and the gateway's behaviour only. The gateway in a worker and the
+oracle in the driver call them independently and get the same results. Arrays have the shape
+(count,): one element for each message from `first` on.
 """
 
 from dataclasses import dataclass
@@ -10,28 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import DrawPurpose, draw_uniforms
+from simulator.world.behaviour import GatewayBehaviour
 from simulator.world.forced import ForcedOutcome
-from simulator.world.outcomes import GatewayBehaviour, ReceiptFaultRates, latencies, outcomes
+from simulator.world.outcomes import draw_latencies, draw_outcomes
 from tracker.status import Status
 
 MAX_REJECTIONS = 100
-"""A message is refused no more often before it is accepted."""
+"""Times that a message is rejected at most before it is accepted."""
 
 DUPLICATE_COPY, STALE_COPY = 1, 2
-"""What tells a copy of a receipt, and one of the attempt before, from the receipt itself."""
+"""Copy numbers of a duplicate and of a stale receipt. The receipt itself has copy number 0."""
 
-_FORCED_STATUS_CODES = np.zeros(max(ForcedOutcome) + 1, np.int8)
-for _each in ForcedOutcome:
-    _FORCED_STATUS_CODES[_each] = _each.status
+_FORCED_STATUS_CODES = np.array(
+    [0, *(outcome.status for outcome in sorted(ForcedOutcome))], np.int8
+)
+"""Codes of `Status` by the codes of `ForcedOutcome`, which count from 1."""
 
 
 @dataclass(frozen=True)
 class GatewayResponses:
-    """What becomes of messages on an attempt: codes of :class:`Status`, after microseconds.
+    """What becomes of messages on an attempt.
 
-    The receipt of a ``lost`` one never comes. That of a ``duplicate`` comes twice; after that of a
-    ``stale`` one comes that of the attempt before once more, and after that of a ``late`` one a
-    hard bounce; each some microseconds later.
+    Attributes:
+        outcomes: codes of `Status`.
+        latencies: microseconds from acceptance to the receipt.
+        lost: whether the receipt never arrives.
+        duplicate: whether the receipt arrives twice.
+        stale: whether the receipt of the previous attempt arrives again.
+        copy_delays: microseconds from the receipt to its duplicate or the stale one.
+        late_bounce: whether a hard bounce follows the delivery.
+        late_bounce_delays: microseconds from the delivery to the hard bounce.
     """
 
     outcomes: NDArray[np.int8]
@@ -40,8 +49,21 @@ class GatewayResponses:
     duplicate: NDArray[np.bool_]
     stale: NDArray[np.bool_]
     copy_delays: NDArray[np.int64]
-    late: NDArray[np.bool_]
-    late_delays: NDArray[np.int64]
+    late_bounce: NDArray[np.bool_]
+    late_bounce_delays: NDArray[np.int64]
+
+    def select(self, positions: NDArray[np.int64]) -> "GatewayResponses":
+        """Return the responses to the messages at some positions."""
+        return GatewayResponses(
+            self.outcomes[positions],
+            self.latencies[positions],
+            self.lost[positions],
+            self.duplicate[positions],
+            self.stale[positions],
+            self.copy_delays[positions],
+            self.late_bounce[positions],
+            self.late_bounce_delays[positions],
+        )
 
 
 def draw_gateway_responses(
@@ -52,44 +74,54 @@ def draw_gateway_responses(
     first: int,
     forced: NDArray[np.int8],
 ) -> GatewayResponses:
-    """How messages are treated; ``forced`` holds codes of :class:`ForcedOutcome`, 0 for most."""
+    """Return the gateway's responses to messages.
+
+    Args:
+        forced: codes of `ForcedOutcome` that the recipients force; 0 for none.
+    """
     count = len(forced)
-    drawn, after = outcomes(behaviour, seed, campaign, attempt, first, count)
-    bound = forced > 0
-    ends = np.where(bound, _FORCED_STATUS_CODES[forced], drawn)
-    shares = behaviour.receipts
-    nobody = np.zeros(count, np.bool_)
-    lost, duplicate, stale, late = nobody | (forced == ForcedOutcome.LOST), nobody, nobody, nobody
-    copy_delays = late_delays = np.zeros(count, np.int64)
-    if shares != ReceiptFaultRates():
-        of_attempt = draw_uniforms(seed, campaign, DrawPurpose.RECEIPT_FAULT, first, count, attempt)
-        delays = draw_uniforms(seed, campaign, DrawPurpose.COPY_DELAY, first, count, attempt)
-        of_message = draw_uniforms(seed, campaign, DrawPurpose.LATE_BOUNCE, first, count)
-        lost = lost | ((of_attempt[:, 0] < shares.lost) & ~bound)
-        duplicate = (of_attempt[:, 1] < shares.duplicate) & ~lost
-        stale = (of_attempt[:, 2] < shares.stale) & np.bool_(attempt > 1)
-        copy_delays = latencies(behaviour, delays[:, 0], delays[:, 1])
-        late = draw_late_bounces(behaviour, seed, campaign, first, count)
-        late = late & (ends == Status.DELIVERED) & ~lost & ~bound
-        late_delays = latencies(behaviour, of_message[:, 1], of_message[:, 2]) + 1
-    return GatewayResponses(ends, after, lost, duplicate, stale, copy_delays, late, late_delays)
+    drawn, latencies = draw_outcomes(behaviour, seed, campaign, attempt, first, count)
+    is_forced = forced > 0
+    outcomes = np.where(is_forced, _FORCED_STATUS_CODES[forced], drawn)
+    lost = forced == ForcedOutcome.LOST
+    rates = behaviour.receipts
+    if not rates.has_faults:
+        never, no_delays = np.zeros(count, np.bool_), np.zeros(count, np.int64)
+        return GatewayResponses(
+            outcomes, latencies, lost, never, never, no_delays, never, no_delays
+        )
+    faults = draw_uniforms(seed, campaign, DrawPurpose.RECEIPT_FAULT, first, count, attempt)
+    delays = draw_uniforms(seed, campaign, DrawPurpose.COPY_DELAY, first, count, attempt)
+    bounces = draw_uniforms(seed, campaign, DrawPurpose.LATE_BOUNCE, first, count)
+    lost = lost | ((faults[:, 0] < rates.lost) & ~is_forced)
+    late_bounce = draw_late_bounces(behaviour, seed, campaign, first, count)
+    return GatewayResponses(
+        outcomes=outcomes,
+        latencies=latencies,
+        lost=lost,
+        duplicate=(faults[:, 1] < rates.duplicate) & ~lost,
+        stale=(faults[:, 2] < rates.stale) & np.bool_(attempt > 1),
+        copy_delays=draw_latencies(behaviour.latency, delays[:, 0], delays[:, 1]),
+        late_bounce=late_bounce & (outcomes == Status.DELIVERED) & ~lost & ~is_forced,
+        late_bounce_delays=draw_latencies(behaviour.latency, bounces[:, 1], bounces[:, 2]) + 1,
+    )
 
 
 def draw_late_bounces(
     behaviour: GatewayBehaviour, seed: int, campaign: str, first: int, count: int
 ) -> NDArray[np.bool_]:
-    """Which messages bounce after they were delivered, if nothing forces another outcome."""
-    drawn = draw_uniforms(seed, campaign, DrawPurpose.LATE_BOUNCE, first, count)
-    return np.asarray(drawn[:, 0] < behaviour.receipts.late_bounce)
+    """Return which messages bounce after delivery, unless their recipients force an outcome."""
+    uniforms = draw_uniforms(seed, campaign, DrawPurpose.LATE_BOUNCE, first, count)
+    return np.asarray(uniforms[:, 0] < behaviour.receipts.late_bounce)
 
 
-def rejections(
+def draw_rejection_counts(
     behaviour: GatewayBehaviour, seed: int, campaign: str, attempt: int, first: int, count: int
 ) -> NDArray[np.int64]:
-    """How often the gateway refuses each message for now, before it accepts it on an attempt."""
+    """Return how often the gateway rejects each message before it accepts the attempt."""
     if not behaviour.reject_rate:
         return np.zeros(count, np.int64)
-    drawn = draw_uniforms(seed, campaign, DrawPurpose.REJECTION, first, count, attempt)[:, 0]
-    # Independent refusals, one after the other: their number is geometrically distributed.
-    times = np.floor(np.log1p(-drawn) / np.log(behaviour.reject_rate))
-    return np.asarray(np.minimum(times, MAX_REJECTIONS), np.int64)
+    uniforms = draw_uniforms(seed, campaign, DrawPurpose.REJECTION, first, count, attempt)[:, 0]
+    # The number of independent rejections in a row has a geometric distribution.
+    rejections = np.floor(np.log1p(-uniforms) / np.log(behaviour.reject_rate))
+    return np.asarray(np.minimum(rejections, MAX_REJECTIONS), np.int64)

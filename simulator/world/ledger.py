@@ -1,7 +1,8 @@
-"""The simulated gateway's own record of what it accepted, and what it decided to do with it.
+"""The simulated gateway's own record of what it accepted and what it decided about it.
 
-It is written in transactions of its own, apart from the workers', as a gateway's would be. So it
-can tell against the tracker: what was accepted, how often, and that nobody else was.
+The ledger is written in transactions apart from the workers', as that of a real gateway would be.
+It can therefore contradict the tracker: it shows what was accepted, how often, and that nothing
+else was.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -13,16 +14,17 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Connection, Integer, SmallInteger, Table
 from sqlalchemy.exc import IntegrityError
 
-from simulator.schema import acceptances, magic, notices, refused_calls, rejections
+from simulator.schema import acceptances, notices, refused_calls, rejections
+from simulator.schema import magic as forced_outcomes
 from tracker.clock import Instant
 from tracker.store.database import Database
 
 NEVER_DUE: Instant = -1
-"""Stands for the instant at which a lost receipt is due."""
+"""Due instant of a receipt that is lost."""
 
 
 class Notice(NamedTuple):
-    """A row of :data:`notices`, but for its campaign."""
+    """A row of the table `notices` without its campaign: a receipt beside those of outcomes."""
 
     number: int
     attempt: int
@@ -31,13 +33,24 @@ class Notice(NamedTuple):
     due_at: Instant
 
 
+class ForcedOutcomeRow(NamedTuple):
+    """A row of the table `forced_outcomes` without its campaign."""
+
+    number: int
+    magic: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class SubmissionPlan:
-    """Messages of a campaign on one attempt, and what the gateway would decide on each.
+    """Messages of a campaign on one attempt, and what the gateway decides about each.
 
-    ``due_at`` is :data:`NEVER_DUE` where the receipt is lost. ``rejections`` are how often each is
-    refused before it is accepted. ``notices`` and ``magic`` are rows of their
-    tables, without the campaign, of any of the messages.
+    Attributes:
+        numbers: numbers of the messages. The next three sequences are in the same order.
+        outcomes: codes of `Status`.
+        due_at: instants of the receipts; NEVER_DUE if the receipt is lost.
+        rejections: times that the gateway rejects each message before it accepts it.
+        notices: receipts beside those of the outcomes.
+        forced_outcomes: outcomes that recipients force.
     """
 
     campaign_id: int
@@ -47,89 +60,91 @@ class SubmissionPlan:
     due_at: Sequence[Instant]
     rejections: Sequence[int]
     notices: Sequence[Notice] = ()
-    magic: Sequence[tuple[int, int]] = ()
+    forced_outcomes: Sequence[ForcedOutcomeRow] = ()
 
 
 class AcceptanceResult(NamedTuple):
-    """Those that had been accepted before, and when; and those that are refused for now."""
+    """What a submission did not newly accept.
 
-    earlier: Mapping[int, Instant]
-    refused: AbstractSet[int]
+    Attributes:
+        accepted_before: messages that were accepted earlier, with the instant of that.
+        rejected: messages that are rejected for now.
+    """
+
+    accepted_before: Mapping[int, Instant]
+    rejected: AbstractSet[int]
 
 
-def record_acceptance(database: Database, offer: SubmissionPlan, at: Instant) -> AcceptanceResult:
-    """Write down what is accepted now; all but what the decision names."""
+def record_acceptance(database: Database, plan: SubmissionPlan, at: Instant) -> AcceptanceResult:
+    """Record the acceptance of a submission's messages, except those that the result names."""
     try:
-        return _record_acceptance(database, offer, at)
+        return _record_acceptance(database, plan, at)
     except IntegrityError:
-        # Somebody was offered the same at the same time. Theirs is there to be seen by now.
-        return _record_acceptance(database, offer, at)
+        # Another worker submitted the same messages at the same time. Its rows are visible now.
+        return _record_acceptance(database, plan, at)
 
 
-def _record_acceptance(database: Database, offer: SubmissionPlan, at: Instant) -> AcceptanceResult:
-    # Looked up first and then inserted plainly: on PostgreSQL an INSERT that is prepared for
-    # conflicts costs almost twice as much, and there are hardly ever any.
-    known = _match_submission(database, acceptances, offer)
+def _record_acceptance(database: Database, plan: SubmissionPlan, at: Instant) -> AcceptanceResult:
+    # A lookup and a plain INSERT: on PostgreSQL an INSERT with ON CONFLICT costs almost twice as
+    # much, and conflicts are rare.
+    is_submitted = _match_submission(database, acceptances, plan)
     with database.write() as connection:
-        found = connection.execute(
-            sa.select(acceptances.c.number, acceptances.c.accepted_at).where(*known)
+        rows = connection.execute(
+            sa.select(acceptances.c.number, acceptances.c.accepted_at).where(*is_submitted)
         )
-        earlier: dict[int, Instant] = dict(found.all())
-        if earlier:
+        accepted_before: dict[int, Instant] = dict(rows.all())
+        if accepted_before:
             connection.execute(
-                sa.update(acceptances).where(*known).values(repeats=acceptances.c.repeats + 1)
+                sa.update(acceptances)
+                .where(*is_submitted)
+                .values(repeats=acceptances.c.repeats + 1)
             )
-        refused = _record_rejections(database, connection, offer, earlier)
-        out = earlier.keys() | refused
-        places = [place for place, number in enumerate(offer.numbers) if number not in out]
-        if places:
-            _insert_acceptances(database, connection, offer, places, at)
-        for table, rows in ((notices, offer.notices), (magic, offer.magic)):
-            columns = [column.name for column in table.c][1:]
-            new = [
-                {"campaign_id": offer.campaign_id, **dict(zip(columns, row, strict=True))}
-                for row in rows
-                if row[0] not in out
-            ]
-            if new:
-                connection.execute(database.upsert(table).on_conflict_do_nothing(), new)
-    return AcceptanceResult(earlier, refused)
+        rejected = _record_rejections(database, connection, plan, accepted_before)
+        excluded = accepted_before.keys() | rejected
+        positions = [
+            position for position, number in enumerate(plan.numbers) if number not in excluded
+        ]
+        if positions:
+            _insert_acceptances(database, connection, plan, positions, at)
+        _insert_rows(database, connection, notices, plan, plan.notices, excluded)
+        _insert_rows(database, connection, forced_outcomes, plan, plan.forced_outcomes, excluded)
+    return AcceptanceResult(accepted_before, rejected)
 
 
 def _match_submission(
-    database: Database, table: Table, offer: SubmissionPlan
+    database: Database, table: Table, plan: SubmissionPlan
 ) -> tuple[sa.ColumnElement[bool], ...]:
     return (
-        table.c.campaign_id == offer.campaign_id,
-        table.c.attempt == offer.attempt,
-        database.in_list(table.c.number, offer.numbers),
+        table.c.campaign_id == plan.campaign_id,
+        table.c.attempt == plan.attempt,
+        database.in_list(table.c.number, plan.numbers),
     )
 
 
 def _insert_acceptances(
     database: Database,
     connection: Connection,
-    offer: SubmissionPlan,
-    places: Sequence[int],
+    plan: SubmissionPlan,
+    positions: Sequence[int],
     at: Instant,
 ) -> None:
-    if len(places) < len(offer.numbers):
-        offer = replace(
-            offer,
-            numbers=[offer.numbers[place] for place in places],
-            outcomes=[offer.outcomes[place] for place in places],
-            due_at=[offer.due_at[place] for place in places],
+    if len(positions) < len(plan.numbers):
+        plan = replace(
+            plan,
+            numbers=[plan.numbers[position] for position in positions],
+            outcomes=[plan.outcomes[position] for position in positions],
+            due_at=[plan.due_at[position] for position in positions],
         )
     rows = database.table_from_columns(
-        number=offer.numbers, outcome=offer.outcomes, due_at=offer.due_at
+        number=plan.numbers, outcome=plan.outcomes, due_at=plan.due_at
     )
     connection.execute(
         sa.insert(acceptances).from_select(
             ("campaign_id", "number", "attempt", "accepted_at", "outcome", "due_at"),
             sa.select(
-                sa.literal(offer.campaign_id, Integer),
+                sa.literal(plan.campaign_id, Integer),
                 rows.c.number,
-                sa.literal(offer.attempt, SmallInteger),
+                sa.literal(plan.attempt, SmallInteger),
                 sa.literal(at, BigInteger),
                 rows.c.outcome,
                 sa.func.nullif(rows.c.due_at, NEVER_DUE),
@@ -138,101 +153,130 @@ def _insert_acceptances(
     )
 
 
+def _insert_rows(
+    database: Database,
+    connection: Connection,
+    table: Table,
+    plan: SubmissionPlan,
+    rows: Sequence[Notice] | Sequence[ForcedOutcomeRow],
+    excluded: Container[int],
+) -> None:
+    """Insert the rows of messages that are newly accepted, unless they are there already."""
+    values = [
+        {"campaign_id": plan.campaign_id, **row._asdict()}
+        for row in rows
+        if row.number not in excluded
+    ]
+    if values:
+        connection.execute(database.upsert(table).on_conflict_do_nothing(), values)
+
+
 def _record_rejections(
-    database: Database, connection: Connection, offer: SubmissionPlan, earlier: Container[int]
+    database: Database,
+    connection: Connection,
+    plan: SubmissionPlan,
+    accepted_before: Container[int],
 ) -> AbstractSet[int]:
-    """Who is to be refused once more; that is written down."""
-    if not any(offer.rejections):
+    """Count one more rejection for the messages that are rejected for now, and return them."""
+    if not any(plan.rejections):
         return frozenset()
-    found = connection.execute(
+    rows = connection.execute(
         sa.select(rejections.c.number, rejections.c.times).where(
-            *_match_submission(database, rejections, offer)
+            *_match_submission(database, rejections, plan)
         )
     )
-    had = dict(found.all())
-    refused = {
+    times_before = dict(rows.all())
+    rejected = {
         number
-        for number, times in zip(offer.numbers, offer.rejections, strict=True)
-        if number not in earlier and had.get(number, 0) < times
+        for number, times in zip(plan.numbers, plan.rejections, strict=True)
+        if number not in accepted_before and times_before.get(number, 0) < times
     }
-    if refused:
+    if rejected:
         insert = database.upsert(rejections)
         connection.execute(
             insert.on_conflict_do_update(
                 index_elements=list(rejections.primary_key),
-                # Who refused it at the same time counted the same refusal.
+                # A worker that rejects the message at the same time counts the same rejection.
                 set_={"times": insert.excluded.times},
             ),
             [
                 {
-                    "campaign_id": offer.campaign_id,
+                    "campaign_id": plan.campaign_id,
                     "number": number,
-                    "attempt": offer.attempt,
-                    "times": had.get(number, 0) + 1,
+                    "attempt": plan.attempt,
+                    "times": times_before.get(number, 0) + 1,
                 }
-                for number in sorted(refused)
+                for number in sorted(rejected)
             ],
         )
-    return refused
+    return rejected
 
 
 def record_refused_call(database: Database, campaign_id: int, at: Instant) -> None:
-    """Write down that the gateway was called while it was away."""
+    """Record that a worker called the gateway during an outage."""
     with database.write() as connection:
         connection.execute(sa.insert(refused_calls).values(campaign_id=campaign_id, at=at))
 
 
 class DueReceipts(NamedTuple):
-    """(number, outcome, due_at) of the receipts that are out, and when the next one is due."""
+    """Receipts that are due.
 
-    out: Sequence[tuple[int, int, Instant]]
+    Attributes:
+        receipts: (number, outcome, due_at) of each receipt.
+        next_due: instant at which the next receipt is due; None for never.
+    """
+
+    receipts: Sequence[tuple[int, int, Instant]]
     next_due: Instant | None
 
 
-def answers(
+def read_due_receipts(
     database: Database, campaign_id: int, attempt: int, numbers: Sequence[int], now: Instant
 ) -> DueReceipts:
-    """What there is to say by ``now`` of messages that were accepted on an attempt."""
-    asked = (
+    """Return the receipts due by `now` of messages that were accepted on an attempt."""
+    is_asked = (
         acceptances.c.campaign_id == campaign_id,
         acceptances.c.attempt == attempt,
         database.in_list(acceptances.c.number, numbers),
     )
     with database.read() as connection:
-        out = connection.execute(
+        rows = connection.execute(
             sa.select(acceptances.c.number, acceptances.c.outcome, acceptances.c.due_at).where(
-                *asked, acceptances.c.due_at <= now
+                *is_asked, acceptances.c.due_at <= now
             )
         ).all()
         next_due = None
-        if len(out) < len(numbers):
+        if len(rows) < len(numbers):
             next_due = connection.scalar(
                 sa.select(sa.func.min(acceptances.c.due_at)).where(
-                    *asked, acceptances.c.due_at > now
+                    *is_asked, acceptances.c.due_at > now
                 )
             )
-    return DueReceipts([tuple(row) for row in out], next_due)
+    return DueReceipts([(number, outcome, due_at) for number, outcome, due_at in rows], next_due)
 
 
 def read_notices(
     database: Database, campaign_id: int, first: int, last: int, now: Instant
 ) -> tuple[Sequence[Notice], Instant | None]:
-    """What is out by ``now`` beside the outcomes, of messages ``first`` … ``last``, and when there
-    is more."""
-    of_them = (notices.c.campaign_id == campaign_id, notices.c.number.between(first, last))
+    """Return the notices due by `now` of messages `first` to `last`, and when the next is due."""
+    is_asked = (notices.c.campaign_id == campaign_id, notices.c.number.between(first, last))
+    columns = [notices.c[name] for name in Notice._fields]
     with database.read() as connection:
-        rows = connection.execute(sa.select(notices).where(*of_them, notices.c.due_at <= now))
-        out = [Notice(*row[1:]) for row in rows]
-        more = sa.select(sa.func.min(notices.c.due_at)).where(*of_them, notices.c.due_at > now)
-        return out, connection.scalar(more)
+        rows = connection.execute(sa.select(*columns).where(*is_asked, notices.c.due_at <= now))
+        due = [Notice(*row) for row in rows]
+        next_due = sa.select(sa.func.min(notices.c.due_at)).where(*is_asked, notices.c.due_at > now)
+        return due, connection.scalar(next_due)
 
 
-def forced(database: Database, campaign_id: int, first: int, last: int) -> dict[int, int]:
-    """The messages ``first`` … ``last`` whose recipients force what they do, and what that is."""
+def read_forced_outcomes(
+    database: Database, campaign_id: int, first: int, last: int
+) -> dict[int, int]:
+    """Return the codes of `ForcedOutcome` that recipients force, by message, `first` to `last`."""
     with database.read() as connection:
         rows = connection.execute(
-            sa.select(magic.c.number, magic.c.magic).where(
-                magic.c.campaign_id == campaign_id, magic.c.number.between(first, last)
+            sa.select(forced_outcomes.c.number, forced_outcomes.c.magic).where(
+                forced_outcomes.c.campaign_id == campaign_id,
+                forced_outcomes.c.number.between(first, last),
             )
         )
         return dict(rows.all())
@@ -240,32 +284,39 @@ def forced(database: Database, campaign_id: int, first: int, last: int) -> dict[
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerCounts:
-    """``repeats``: how often the gateway was given something that it had accepted before.
-    ``refused``: how often it refused a message for now. ``refused_calls``: how often it was
-    called while it was away."""
+    """What the ledger counts.
+
+    Attributes:
+        repeats: times that the gateway was given a message that it had accepted before.
+        refused: times that it rejected a message temporarily.
+        refused_calls: calls during an outage.
+    """
 
     repeats: int
     refused: int
     refused_calls: int
 
 
-def refused(connection: sa.Connection, campaign_ids: Sequence[int]) -> int:
-    """How often the gateway refused messages of campaigns for now."""
-    times = sa.select(sa.func.sum(rejections.c.times)).where(
-        rejections.c.campaign_id.in_(campaign_ids)
-    )
-    return int(connection.scalar(times) or 0)
+def count_rejections(connection: Connection, campaign_ids: Sequence[int]) -> int:
+    """Return how often the gateway rejected messages of campaigns temporarily."""
+    return _count(connection, sa.func.sum(rejections.c.times), rejections, campaign_ids)
 
 
-def counts(connection: sa.Connection, campaign_ids: Sequence[int]) -> LedgerCounts:
-    """What the gateway has counted of campaigns."""
-
-    def total(what: sa.ColumnElement[int], table: Table) -> int:
-        query = sa.select(what).where(table.c.campaign_id.in_(campaign_ids))
-        return int(connection.scalar(query) or 0)
-
+def count_ledger_events(connection: Connection, campaign_ids: Sequence[int]) -> LedgerCounts:
+    """Return what the ledger counts of campaigns."""
+    repeats = sa.func.sum(acceptances.c.repeats)
     return LedgerCounts(
-        repeats=total(sa.func.sum(acceptances.c.repeats), acceptances),
-        refused=refused(connection, campaign_ids),
-        refused_calls=total(sa.func.count(), refused_calls),
+        repeats=_count(connection, repeats, acceptances, campaign_ids),
+        refused=count_rejections(connection, campaign_ids),
+        refused_calls=_count(connection, sa.func.count(), refused_calls, campaign_ids),
     )
+
+
+def _count(
+    connection: Connection,
+    expression: sa.ColumnElement[int],
+    table: Table,
+    campaign_ids: Sequence[int],
+) -> int:
+    query = sa.select(expression).where(table.c.campaign_id.in_(campaign_ids))
+    return int(connection.scalar(query) or 0)

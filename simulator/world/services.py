@@ -1,13 +1,14 @@
-"""Services that fail as a scenario wants it, before the workers' own that answer."""
+"""Simulated services: those of the workers, behind failures that follow from seed and clock."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from simulator.draws import DrawPurpose, draw_uniforms
+from simulator.values import ScenarioSection
+from simulator.world.behaviour import ServiceFailures
 from simulator.world.defects import SERVICE_BY_REASON, draw_defects
 from tracker.clock import Instant, to_timedelta
 from tracker.record.catalog import Campaign
@@ -21,30 +22,33 @@ from workers.services.base import (
 )
 
 SIMULATED_SERVICES_KIND = "simulated"
-"""Their name among the entry points."""
+"""Name of the simulated services among the installed services."""
+
+NO_FAILURES = ServiceFailures()
+"""Failures of a service that a scenario doesn't mention."""
+
+_PURPOSE_BY_SERVICE = {
+    ServiceName.SUBSCRIPTION: DrawPurpose.SUBSCRIPTION,
+    ServiceName.COUPON: DrawPurpose.COUPON,
+    ServiceName.REFERRAL: DrawPurpose.REFERRAL,
+    ServiceName.HANDLER: DrawPurpose.HANDLER,
+}
 
 REASON_BY_SERVICE = {service: reason for reason, service in SERVICE_BY_REASON.items()}
+"""The reason that a service causes when it fails."""
 
 
-class ServiceFailures(BaseModel):
-    """How a service fails: ``outage`` is a time from the beginning of the run on."""
-
-    model_config = ConfigDict(frozen=True)
-
-    error_rate: float = 0.0
-    outage: tuple[timedelta, timedelta] | None = None
-
-
-class SimulatedServicesSettings(BaseModel):
-    """What is recorded of simulated services. ``audience`` is the campaign for which the customers
-    were made, and ``defects`` what was planted in them."""
-
-    model_config = ConfigDict(frozen=True)
+class SimulatedServicesSettings(ScenarioSection):
+    """Settings of simulated services, as the database stores them."""
 
     seed: int
+    """Seed of the scenario."""
     audience: str
-    defects: Mapping[str, float] = {}
-    failures: Mapping[ServiceName, ServiceFailures] = {}
+    """Campaign that owns the audience; it seeds the draws of defects."""
+    defects: Mapping[str, float] = Field(default_factory=dict)
+    """Share of the customers with each planted defect."""
+    failures: Mapping[ServiceName, ServiceFailures] = Field(default_factory=dict)
+    """Failures by service. A service that is missing doesn't fail."""
 
 
 def draw_unanswered(
@@ -55,50 +59,52 @@ def draw_unanswered(
     first: int,
     count: int,
 ) -> NDArray[np.bool_]:
-    """For which of the customers ``first`` … a service has no answer, the ``attempt``-th time.
+    """Return for which customers from `first` on a service has no answer, as shape (count,).
 
-    A pure function of the seed, which both the services, in a worker, and the oracle ask.
+    The result depends on the seed and the settings only. The services in a worker and the oracle in
+    the driver call it independently.
+
+    Args:
+        attempt: number of earlier calls in the same step.
     """
-    labels = draw_defects(settings.seed, settings.audience, settings.defects, first, count)
-    without: NDArray[np.bool_] = labels == REASON_BY_SERVICE[name]
-    rate = settings.failures.get(name, ServiceFailures()).error_rate
-    if rate:
-        drawn = draw_uniforms(settings.seed, campaign, DrawPurpose(name), first, count, attempt)[
-            :, 0
-        ]
-        without |= drawn < rate
-    return without
+    defects = draw_defects(settings.seed, settings.audience, settings.defects, first, count)
+    unanswered: NDArray[np.bool_] = defects == REASON_BY_SERVICE[name]
+    error_rate = settings.failures.get(name, NO_FAILURES).error_rate
+    if error_rate:
+        purpose = _PURPOSE_BY_SERVICE[name]
+        uniforms = draw_uniforms(settings.seed, campaign, purpose, first, count, attempt)
+        unanswered |= uniforms[:, 0] < error_rate
+    return unanswered
 
 
 class SimulatedServices:
-    """The services of the workers, behind failures that follow from the seed and the clock."""
+    """The services of the workers, with simulated failures."""
 
     def __init__(self, settings: str, database: Database) -> None:
         self._settings = SimulatedServicesSettings.model_validate_json(settings)
-        self._real = SqlServices("", database)
+        self._services = SqlServices("", database)
 
     def find(self, name: ServiceName) -> Service:
-        answer = self._real.find(name)
+        """Return the service of a name, which fails as the scenario says."""
+        answer = self._services.find(name)
         settings = self._settings
-        outage = settings.failures.get(name, ServiceFailures()).outage
+        outage = settings.failures.get(name, NO_FAILURES).outage
 
         def fail_or_answer(
             campaign: Campaign, numbers: Sequence[int], attempt: int, now: Instant
         ) -> ServiceAnswers:
-            since_start = to_timedelta(now - campaign.started_at)
-            if outage is not None and outage[0] <= since_start < outage[1]:
-                raise ServiceUnavailable(f"the {name} service is away")
+            if outage is not None and outage.contains(to_timedelta(now - campaign.started_at)):
+                raise ServiceUnavailable(f"simulated outage of the {name} service")
             if not numbers:
                 return ServiceAnswers({})
             first = min(numbers)
-            without = draw_unanswered(
-                settings, campaign.name, name, attempt, first, max(numbers) - first + 1
-            )
-            if not without.any():
+            count = max(numbers) - first + 1
+            unanswered = draw_unanswered(settings, campaign.name, name, attempt, first, count)
+            if not unanswered.any():
                 return answer(campaign, numbers, attempt, now)
-            failed = {number for number in numbers if without[number - first]}
-            rest = [number for number in numbers if number not in failed]
-            said = answer(campaign, rest, attempt, now)
-            return ServiceAnswers(said.by_number, failed.union(said.failed))
+            failed = {number for number in numbers if unanswered[number - first]}
+            others = [number for number in numbers if number not in failed]
+            answers = answer(campaign, others, attempt, now)
+            return ServiceAnswers(answers.by_number, failed.union(answers.failed))
 
         return fail_or_answer

@@ -59,7 +59,7 @@ TABLE = {
     ),
     "shares above 1": Bad(
         scenario=_with("email_missing = 0.03", "email_missing = 0.97"),
-        words=("campaigns[0]", "defects", "1.04", "no more than 1"),
+        words=("campaigns[0]", "defects", "1.04", "expected at most 1"),
     ),
     "duplicate names": Bad(
         scenario=_with("spring-sms", "spring-email"), words=("campaigns", "'spring-email'")
@@ -109,11 +109,11 @@ TABLE = {
     ),
     "credit too large": Bad(
         scenario=_with('"Acme Retail"', f'"Acme Retail"\ncredit = {10**25}'),
-        words=("organization.credit", "out of range"),
+        words=("organization.credit", "expected at most"),
     ),
     "bounce limit too large": Bad(
         scenario=_with('"Acme Retail"', f'"Acme Retail"\nhard_bounce_limit = {10**13}'),
-        words=("organization.hard_bounce_limit", "out of range"),
+        words=("organization.hard_bounce_limit", "expected at most"),
     ),
     "latency too large": Bad(
         scenario=_with('"400ms"', '"999999999999999h"'), words=("gateways.email.latency.p99",)
@@ -138,7 +138,7 @@ TABLE = {
         options=("--batch-size", "0"), words=("--batch-size", "greater than or equal to 1")
     ),
     "negative seed": Bad(options=("--seed", "-1"), words=("--seed", "greater than or equal to 0")),
-    "seed too large": Bad(options=("--seed", str(2**63)), words=("seed", "out of range")),
+    "seed too large": Bad(options=("--seed", str(2**63)), words=("seed", "expected less than")),
 }
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,9 @@ import sqlalchemy as sa
 from simulator.results.prediction_check import GatewayAnomalies
 from simulator.schema import acceptances
 from simulator.world import ledger
-from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings, SlowPeriod
-from simulator.world.gateway_response import MAX_REJECTIONS, rejections
-from simulator.world.outcomes import GatewayBehaviour
+from simulator.world.behaviour import GatewayBehaviour
+from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings
+from simulator.world.gateway_response import MAX_REJECTIONS, draw_rejection_counts
 from tests.support.factory import READY, Plan, in_gateway, make_batch, move, states
 from tests.support.playing import assert_passed, campaign_of, do, play, scenario_of
 from tracker.clock import Instant, from_seconds
@@ -84,10 +83,10 @@ def test_campaigns_after_one_another_remember_late_bounces(
     assert two.not_sent == one.having(Status.HARD_BOUNCED) > 50
 
 
-def gateway_of(database: Database, batch: Batch, **different: object) -> SimulatedGateway:
-    settings = SimulatedGatewaySettings(seed=1, behaviour=GatewayBehaviour()).model_copy(
-        update=different
-    )
+def gateway_of(database: Database, **keys: object) -> SimulatedGateway:
+    """Return a gateway with these keys of a scenario file."""
+    behaviour = GatewayBehaviour.model_validate(keys)
+    settings = SimulatedGatewaySettings(seed=1, behaviour=behaviour)
     return SimulatedGateway(settings.model_dump_json(), database)
 
 
@@ -103,7 +102,7 @@ def offered(batch: Batch, numbers: range, attempt: int = 1) -> Submission:
 )
 def test_an_outage_has_a_beginning_and_an_end(database: Database, after: float, away: bool) -> None:
     batch = make_batch(database, Plan(size=3))
-    gateway = gateway_of(database, batch, outage=(timedelta(seconds=5), timedelta(seconds=20)))
+    gateway = gateway_of(database, outage={"from": "5s", "to": "20s"})
     now = batch.campaign.started_at + int(after * SECOND)
     calls: list[Callable[[], object]] = [
         lambda: gateway.submit(offered(batch, range(3)), now),
@@ -116,17 +115,17 @@ def test_an_outage_has_a_beginning_and_an_end(database: Database, after: float, 
         else:
             call()
     with database.read() as connection:
-        counts = ledger.counts(connection, [batch.campaign.id])
+        counts = ledger.count_ledger_events(connection, [batch.campaign.id])
         accepted = connection.scalar(sa.select(sa.func.count()).select_from(acceptances))
     assert (counts.refused_calls, accepted) == ((2, 0) if away else (0, 3))
 
 
 def test_a_slow_gateway_takes_longer_with_what_it_accepts_then(database: Database) -> None:
     batch = make_batch(database, Plan(size=40))
-    behaviour = GatewayBehaviour(median=timedelta(seconds=1), p99=timedelta(seconds=3))
-    slow = SlowPeriod(span=(timedelta(seconds=10), timedelta(seconds=20)), factor=5)
-    gateway = gateway_of(database, batch, behaviour=behaviour, slow=slow)
-    plain = gateway_of(database, batch, behaviour=behaviour)
+    latency = {"median": "1s", "p99": "3s"}
+    slow = {"from": "10s", "to": "20s", "factor": 5}
+    gateway = gateway_of(database, latency=latency, slow=slow)
+    plain = gateway_of(database, latency=latency)
     began = batch.campaign.started_at
     gateway.submit(offered(batch, range(20)), began)
     gateway.submit(offered(batch, range(20, 40)), began + 10 * SECOND)
@@ -153,7 +152,7 @@ def test_what_is_refused_for_now_is_taken_later(database: Database) -> None:
     settings = SimulatedGatewaySettings(seed=1, behaviour=behaviour).model_dump_json()
     batch = make_batch(database, Plan(size=100, gateway_settings=settings))
     move(database, batch, range(100), READY)
-    drawn = rejections(behaviour, 1, "spring", 1, 0, 100)
+    drawn = draw_rejection_counts(behaviour, 1, "spring", 1, 0, 100)
     for offer in range(int(drawn.max()) + 1):
         following = do(database, batch, Step.SUBMIT)
         there = [number for number, state in states(database, batch).items() if state == READY]
@@ -164,25 +163,25 @@ def test_what_is_refused_for_now_is_taken_later(database: Database) -> None:
             assert 0.7 < following.delay.total_seconds() < 1.3
     assert set(states(database, batch).values()) == {in_gateway()}
     with database.read() as connection:
-        assert ledger.counts(connection, [batch.campaign.id]).refused == drawn.sum()
+        assert ledger.count_ledger_events(connection, [batch.campaign.id]).refused == drawn.sum()
 
 
 def test_refusals_are_as_many_as_was_asked_for() -> None:
-    drawn = rejections(GatewayBehaviour(reject_rate=0.3), 7, "spring", 1, 0, 100_000)
+    drawn = draw_rejection_counts(GatewayBehaviour(reject_rate=0.3), 7, "spring", 1, 0, 100_000)
     often = Counter(drawn.tolist())
     assert often[0] / 100_000 == pytest.approx(0.7, abs=0.01)
     assert often[1] / 100_000 == pytest.approx(0.21, abs=0.01)
     assert (
-        rejections(GatewayBehaviour(reject_rate=0.999), 7, "spring", 1, 0, 1_000).max()
+        draw_rejection_counts(GatewayBehaviour(reject_rate=0.999), 7, "spring", 1, 0, 1_000).max()
         <= MAX_REJECTIONS
     )
-    assert not rejections(GatewayBehaviour(), 7, "spring", 1, 0, 10).any()
+    assert not draw_rejection_counts(GatewayBehaviour(), 7, "spring", 1, 0, 10).any()
 
 
 def test_what_was_accepted_is_never_refused(database: Database) -> None:
     """A worker that died after the gateway's acceptance offers it again."""
     batch = make_batch(database, Plan(size=50))
-    gateway = gateway_of(database, batch, behaviour=GatewayBehaviour(reject_rate=0.5))
+    gateway = gateway_of(database, reject_rate=0.5)
     now = batch.campaign.clock.now()
     first = gateway.submit(offered(batch, range(50)), now)
     again = gateway.submit(offered(batch, range(50)), now + 1)

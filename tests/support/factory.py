@@ -86,7 +86,7 @@ class Plan:
     message_limit: int | None = None
     kind: str = "promotion"
     gateway_kind: str = "simulated"
-    gateway_settings: str = '{"seed": 1, "behaviour": {"attempts": 3}}'
+    gateway_settings: str = '{"seed": 1, "behaviour": {}}'
     tracks_engagement: bool = False
 
 

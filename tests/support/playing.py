@@ -10,7 +10,8 @@ import pytest
 from simulator.results.result import RunConditions, RunObservations, RunResult, RunState, judge_run
 from simulator.scenario.file import Scenario, resolve_scenario
 from simulator.scenario.plan import PlannedCampaign
-from simulator.scenario.sections import CampaignSection, ScenarioFile
+from simulator.scenario.sections import CampaignSection
+from simulator.scenario.tables import ScenarioFile
 from simulator.setup.record import Run, RunCampaign, record_run
 from tests.support.factory import AUTHOR, step_context
 from tracker.queries.next_step import CHECK_CHAIN, NextStep, next_step

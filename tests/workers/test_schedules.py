@@ -228,10 +228,10 @@ def test_a_step_that_dies_before_its_commit_leaves_no_trace(sqlite: Database, st
     worker.act(Act(step, 0, killed=True))
     with sqlite.read() as connection:
         assert make_reports(connection, [campaign])[0].as_json() == before
-        again = ledger.counts(connection, [campaign.id]).repeats
+        again = ledger.count_ledger_events(connection, [campaign.id]).repeats
     for number in range(2):
         settle(sqlite, worker.batches[number])
     check_outcome(sqlite, run)
     with sqlite.read() as connection:
-        repeats = ledger.counts(connection, [campaign.id]).repeats
+        repeats = ledger.count_ledger_events(connection, [campaign.id]).repeats
     assert (again, repeats > 0) == (0, step is Step.SUBMIT)

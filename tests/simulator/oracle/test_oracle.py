@@ -341,9 +341,7 @@ def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
     plan = Plan(
         channel=channel,
         size=1,
-        gateway_settings=SimulatedGatewaySettings(
-            seed=42, behaviour=bouncing.behaviour
-        ).model_dump_json(),
+        gateway_settings=SimulatedGatewaySettings(seed=42, behaviour=bouncing).model_dump_json(),
     )
     batch = make_batch(database, plan, {0: {"email": email}})
     gateway = SimulatedGateway(plan.gateway_settings, database)

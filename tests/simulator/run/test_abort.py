@@ -37,7 +37,7 @@ def find_unreachable_threshold(database: Database, run: Run) -> str | None:
         campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
         reports = make_reports(connection, campaigns)
         threshold = check.find_unreachable_threshold(connection, reports)
-    return None if threshold is None else f"{threshold.figure} {threshold.told}"
+    return None if threshold is None else f"{threshold.figure} {threshold.expression}"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,12 @@ def test_a_threshold_is_reachable_if_some_value_of_the_range_meets_it(
     relation: str, limit: int, values: list[int]
 ) -> None:
     threshold = Threshold(
-        figure="sent", unit=Unit.MESSAGES, relation=relation, limit=limit, told="", abort=True
+        figure="sent",
+        unit=Unit.MESSAGES,
+        relation=relation,
+        limit=limit,
+        expression="",
+        should_abort=True,
     )
     if any(threshold.is_met_by(value) for value in values):
         assert threshold.can_be_met_within(min(values), max(values))

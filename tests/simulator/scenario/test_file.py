@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from simulator.scenario.file import Scenario, load_scenario
-from simulator.scenario.sections import GatewaySection, LatencySection
+from simulator.scenario.sections import GatewaySection
+from simulator.world.behaviour import LatencyDistribution
 from tests.support.paths import SCENARIOS
 from tests.support.scenarios import assert_says, refusal
 from tracker.status import Channel
@@ -96,7 +97,7 @@ def test_the_sample_of_the_design_is_understood(file: Path) -> None:
     }
     assert campaign.organization.credit == 500_000
     assert campaign.gateway == GatewaySection(
-        latency=LatencySection.model_validate({"median": "800ms", "p99": "4s"}),
+        latency=LatencyDistribution.model_validate({"median": "800ms", "p99": "4s"}),
         hard_bounce=0.02,
         soft_bounce=0.03,
         not_delivered=0.005,
@@ -137,7 +138,7 @@ def test_a_seed_of_the_command_line_wins(file: Path) -> None:
 )
 def test_durations(file: Path, text: str, expected: timedelta) -> None:
     scenario = load(file, toml(latency(text, text), channel='"sms"'))
-    assert scenario.campaigns[0].gateway.behaviour.median == expected
+    assert scenario.campaigns[0].gateway.latency.median == expected
 
 
 def test_an_audience_file_lies_beside_the_scenario(file: Path) -> None:
@@ -152,47 +153,54 @@ def test_shipped_scenarios_load(shipped: Path) -> None:
 
 
 WRONG = {
-    "a text": ("3", "1.5", "true", "[]", "{}"),
-    "a whole number": ('"3"', "1.5", "true", "[]", "{}"),
-    "a number": ('"0.5"', "true", "[]", "{}"),
-    "neither true nor false": ("1", '"yes"', "[]"),
-    "a table": ("3", "true", '"x"', "[1]"),
-    "a list": ("3", "true", '"x"', "{}"),
-    'expected one like "800ms", "4s" or "2m"': ("3", "true", '"800"', '"-1s"', '"1 day"', "[]"),
+    "expected a string": ("3", "1.5", "true", "[]", "{}"),
+    "expected an integer": ('"3"', "1.5", "true", "[]", "{}"),
+    "expected a number": ('"0.5"', "true", "[]", "{}"),
+    "expected true or false": ("1", '"yes"', "[]"),
+    "expected a table": ("3", "true", '"x"', "[1]"),
+    "expected an array": ("3", "true", '"x"', "{}"),
+    'expected a duration like "800ms", "4s" or "2m"': (
+        "3",
+        "true",
+        '"800"',
+        '"-1s"',
+        '"1 day"',
+        "[]",
+    ),
     "expected 'email' or 'sms'": ("3", "true", '"fax"', '"EMAIL"', "[]"),
     'expected a number, a file like "customers.csv"': ("1.5", "true", "[]"),
 }
 """What is expected, and values that are something else."""
 
 KINDS = {
-    "name": "a text",
-    "seed": "a whole number",
-    "organization": "a table",
-    "organization.name": "a text",
-    "organization.enabled": "neither true nor false",
-    "organization.credit": "a whole number",
-    "organization.hard_bounce_limit": "a whole number",
-    "organization.message_limit": "a table",
-    "organization.message_limit.days": "a whole number",
-    "campaigns": "a list",
-    "campaigns[0].name": "a text",
+    "name": "expected a string",
+    "seed": "expected an integer",
+    "organization": "expected a table",
+    "organization.name": "expected a string",
+    "organization.enabled": "expected true or false",
+    "organization.credit": "expected an integer",
+    "organization.hard_bounce_limit": "expected an integer",
+    "organization.message_limit": "expected a table",
+    "organization.message_limit.days": "expected an integer",
+    "campaigns": "expected an array",
+    "campaigns[0].name": "expected a string",
     "campaigns[0].channel": "expected 'email' or 'sms'",
     "campaigns[0].audience": 'expected a number, a file like "customers.csv"',
-    "campaigns[0].requires": "a list",
-    "campaigns[0].requires[0]": "a text",
-    "campaigns[0].defects": "a table",
-    "campaigns[0].defects.unsubscribed": "a number",
-    "gateways": "a table",
-    "gateways.email": "a table",
-    "gateways.email.latency": "a table",
-    "gateways.email.latency.median": 'expected one like "800ms", "4s" or "2m"',
-    "gateways.email.hard_bounce": "a number",
-    "gateways.email.attempts": "a whole number",
-    "gateways.email.rate": "a whole number",
-    "engagement": "a table",
-    "engagement.email.open": "a number",
-    "clock": "a table",
-    "clock.speed": "a number",
+    "campaigns[0].requires": "expected an array",
+    "campaigns[0].requires[0]": "expected a string",
+    "campaigns[0].defects": "expected a table",
+    "campaigns[0].defects.unsubscribed": "expected a number",
+    "gateways": "expected a table",
+    "gateways.email": "expected a table",
+    "gateways.email.latency": "expected a table",
+    "gateways.email.latency.median": 'expected a duration like "800ms", "4s" or "2m"',
+    "gateways.email.hard_bounce": "expected a number",
+    "gateways.email.attempts": "expected an integer",
+    "gateways.email.rate": "expected an integer",
+    "engagement": "expected a table",
+    "engagement.email.open": "expected a number",
+    "clock": "expected a table",
+    "clock.speed": "expected a number",
 }
 """Keys, and what is expected of each."""
 
@@ -234,48 +242,61 @@ BAD = (
     ("clock.sped = 1", "clock.sped", "did you mean speed?"),
     ("gateways.email.hard_bounc = 0.1", "gateways.email.hard_bounc", "mean hard_bounce?"),
     ("gateways.sms.latency.p95 = '1s'", "gateways.sms.latency.p95", "did you mean p99?"),
-    ("organization.name = ''", "organization.name", "a text that can be shown"),
-    (r'organization.name = "a\u0000"', "organization.name", "a text that can be shown"),
-    ("organization.credit = -1", "organization.credit", "greater than or equal to 0"),
-    (f"organization.credit = {2**63}", "organization.credit", "out of range"),
-    ("organization.hard_bounce_limit = 0", "organization.hard_bounce_limit", "equal to 1"),
-    (f"organization.hard_bounce_limit = {2**31}", "organization.hard_bounce_limit", "range"),
+    ("organization.name = ''", "organization.name", "expected a non-empty string"),
+    (r'organization.name = "a\u0000"', "organization.name", "expected a non-empty string"),
+    ("organization.credit = -1", "organization.credit", "got -1; expected at least 0"),
+    (f"organization.credit = {2**63}", "organization.credit", "expected at most 9,223"),
+    ("organization.hard_bounce_limit = 0", "organization.hard_bounce_limit", "at least 1"),
+    (
+        f"organization.hard_bounce_limit = {2**31}",
+        "organization.hard_bounce_limit",
+        "at most 1,000",
+    ),
     ("organization.message_limit = { count = 1 }", "organization.message_limit.days", "missing"),
     ("gateways.fax.attempts = 1", "gateways.fax", "no campaign uses it"),
-    ("gateways.sms.attempts = 0", "gateways.sms.attempts", "greater than or equal to 1"),
-    ("gateways.sms.attempts = 101", "gateways.sms.attempts", "less than or equal to 100"),
-    ("gateways.sms.rate = 0", "gateways.sms.rate", "greater than or equal to 1"),
+    ("gateways.sms.attempts = 0", "gateways.sms.attempts", "got 0; expected at least 1"),
+    ("gateways.sms.attempts = 101", "gateways.sms.attempts", "expected at most 100"),
+    ("gateways.sms.rate = 0", "gateways.sms.rate", "expected at least 1"),
     ("gateways.sms.hard_bounce = 1.5", "gateways.sms.hard_bounce", "a share from 0 to 1"),
     ("gateways.sms.soft_bounce = nan", "gateways.sms.soft_bounce", "a share from 0 to 1"),
-    ("gateways.sms = { hard_bounce = 0.6, soft_bounce = 0.5 }", "gateways.sms", "up to 1.1;"),
-    ("gateways.sms.latency.median = '2s'", "gateways.sms.latency.p99", "is missing"),
-    (latency("2s", "1s"), "gateways.sms.latency", "p99 is below the median"),
-    (latency("0s", "1s"), "gateways.sms.latency", "median"),
-    (latency("1s", "9999999999999999h"), "gateways.sms.latency.p99", "longer than 365 days"),
+    (
+        "gateways.sms = { hard_bounce = 0.6, soft_bounce = 0.5 }",
+        "gateways.sms",
+        "sum to 1.1; expected at most 1",
+    ),
+    ("gateways.sms.latency.median = '2s'", "gateways.sms.latency.p99", "missing"),
+    (latency("2s", "1s"), "gateways.sms.latency.p99", "expected at least the median, 2s"),
+    (latency("0s", "1s"), "gateways.sms.latency.median", "got 0s; expected above 0"),
+    (latency("1s", "9999999999999999h"), "gateways.sms.latency.p99", "expected at most 365 days"),
     ("gateways.sms.reject_rate = 1.0", "gateways.sms.reject_rate", "less than 1"),
     ("gateways.sms.receipts.lost = 1.5", "gateways.sms.receipts.lost", "a share from 0 to 1"),
     ("gateways.sms.receipts.lots = 0.1", "gateways.sms.receipts.lots", "did you mean lost?"),
-    ("gateways.sms.receipts = 0.1", "gateways.sms.receipts", "is not a table"),
-    (span("outage", "5s", "5s"), "gateways.sms.outage", "ends before it begins"),
-    ("gateways.sms.outage.from = '5s'", "gateways.sms.outage.to", "is missing"),
-    (span("slow", "5s", "2s", "factor = 2"), "gateways.sms.slow", "ends before it begins"),
-    (span("slow", "5s", "6s", "factor = 0.5"), "gateways.sms.slow.factor", "or equal to 1"),
-    (span("slow", "5s", "6s"), "gateways.sms.slow.factor", "is missing"),
+    ("gateways.sms.receipts = 0.1", "gateways.sms.receipts", "expected a table"),
+    (span("outage", "5s", "5s"), "gateways.sms.outage.to", "expected later than `from`, 5s"),
+    ("gateways.sms.outage.from = '5s'", "gateways.sms.outage.to", "missing"),
+    (
+        span("slow", "5s", "2s", "factor = 2"),
+        "gateways.sms.slow.to",
+        "got 2s; expected later than `from`",
+    ),
+    (span("slow", "5s", "6s", "factor = 0.5"), "gateways.sms.slow.factor", "expected at least 1"),
+    (span("slow", "5s", "6s"), "gateways.sms.slow.factor", "missing"),
     ("engagement.email.open = -0.1", "engagement.email.open", "a share from 0 to 1"),
     ("engagement.email.machine_open = 1.1", "engagement.email.machine_open", "from 0 to 1"),
     ("engagement.email.again = 1.1", "engagement.email.again", "a share from 0 to 1"),
     (
         "engagement.email.delay = { median = '2h', p99 = '1h' }",
-        *("engagement.email.delay", "p99 is below the median"),
+        "engagement.email.delay.p99",
+        "expected at least the median",
     ),
-    ("engagement.email.delay.median = '2h'", "engagement.email.delay.p99", "is missing"),
+    ("engagement.email.delay.median = '2h'", "engagement.email.delay.p99", "missing"),
     ("engagement.email.opne = 0.1", "engagement.email.opne", "did you mean open?"),
     ("engagement.sms.open = 0.1", "engagement", "expected email"),
-    ("clock.speed = 0", "clock.speed", "greater than 0"),
+    ("clock.speed = 0", "clock.speed", "got 0; expected more than 0"),
     ("clock.speed = inf", "clock.speed", "100,000"),
-    ("seed = -1", "seed", "greater than or equal to 0"),
+    ("seed = -1", "seed", "got -1; expected at least 0"),
     (f"seed = {2**63}", "seed", "less than 9,223,372,036,854,775,808"),
-    (f"seed = {10**30}", "seed", "out of range"),
+    (f"seed = {10**30}", "seed", "expected less than"),
     ("seed =", "is not TOML", "line 2"),
     ("seed = 1\nseed = 2", "is not TOML", "line 3"),
 )
@@ -284,11 +305,11 @@ BAD = (
 BAD_CAMPAIGNS = (
     ("audiance = 3", "audiance", "did you mean audience?"),
     ("path = 'x'", "path", "unknown key"),
-    ("name = 2026-11-24", "name", "is not a text"),
-    ("name = 'a b'", "name", "expected letters, digits"),
-    ("name = ''", "name", "expected letters, digits"),
-    (f"name = '{'x' * 101}'", "name", "100 at most"),
-    (r'name = "a\n"', "name", "expected letters, digits"),
+    ("name = 2026-11-24", "name", "expected a string"),
+    ("name = 'a b'", "name", "expected a name of letters, digits"),
+    ("name = ''", "name", "expected a name of letters, digits"),
+    (f"name = '{'x' * 101}'", "name", "at most 100 characters"),
+    (r'name = "a\n"', "name", "expected a name of letters, digits"),
     ("channel = 'fax'", "channel", "expected 'email' or 'sms'"),
     ("audience = 0", "audience", "expected 1 to 100,000,000 customers"),
     ("audience = -5", "audience", "expected 1 to 100,000,000 customers"),
@@ -296,11 +317,15 @@ BAD_CAMPAIGNS = (
     ("audience = 'nobody.csv'", "audience", "nobody.csv"),
     ("audience = 'strange.csv'", "audience", "expected customer_id"),
     ("audience = '.'", "audience", "expected"),
-    ("audience = ''", "audience", "is not the name of a file"),
-    (r'audience = "\u0000"', "audience", "is not the name of a file"),
+    ("audience = ''", "audience", "expected a non-empty string"),
+    (r'audience = "\u0000"', "audience", "expected a non-empty string"),
     ("requires = ['cupon']", "requires", "expected coupon, referral, last_store"),
     ("requires = ['tag:']", "requires", "tag:NAME"),
-    ("defects = { unsubscribed = 0.7, email_missing = 0.4 }", "defects", "up to 1.1;"),
+    (
+        "defects = { unsubscribed = 0.7, email_missing = 0.4 }",
+        "defects",
+        "sum to 1.1; expected at most 1",
+    ),
     ("defects.unsubscribed = 3", "defects.unsubscribed", "a share from 0 to 1"),
     ("defects.unsubscribe = 0.1", "defects.unsubscribe", "did you mean unsubscribed?"),
     (
@@ -308,23 +333,27 @@ BAD_CAMPAIGNS = (
         "defects.out_of_credit",
         "expected one of 15, such as unsubscribed",
     ),
-    ("defects.ndnc = 0.1", "defects.ndnc", "concerns sms only"),
-    ("defects.coupon_expired = 0.1", "defects.coupon_expired", 'requires = ["coupon"]'),
-    ("defects.data_missing = 0.1", "defects.data_missing", "needs last_store, profile"),
-    ("audience = 'people.csv'\ndefects.ndnc = 0.1", "defects", "where customers are made"),
+    ("defects.ndnc = 0.1", "defects.ndnc", "blocks sms messages only"),
+    ("defects.coupon_expired = 0.1", "defects.coupon_expired", 'expected "coupon" in requires'),
+    ("defects.data_missing = 0.1", "defects.data_missing", 'expected "last_store", "profile"'),
+    (
+        "audience = 'people.csv'\ndefects.ndnc = 0.1",
+        "defects",
+        "only allowed with audience = NUMBER",
+    ),
 )
 """The same for lines of a campaign."""
 
 TWINS = "[[campaigns]]\nname = 'a'\nchannel = 'sms'\naudience = 1\n" * 2
 
 BAD_WHOLES = (
-    (TWINS, "name", "is missing"),
-    ("name = 'x'", "campaigns", "is missing"),
+    (TWINS, "name", "missing"),
+    ("name = 'x'", "campaigns", "missing"),
     ("name = 'x'\ncampaigns = []", "campaigns", "expected at least one"),
-    ("name = 'x'\n[campaigns]\nname = 'c'", "campaigns", "is not a list"),
+    ("name = 'x'\n[campaigns]\nname = 'c'", "campaigns", "expected an array"),
     ("name = 'x'\n" + TWINS, "campaigns", "'a'; expected different names"),
-    (toml(audience=None), "campaigns[0].audience", "is missing"),
-    (toml(channel=None), "campaigns[0].channel", "is missing"),
+    (toml(audience=None), "campaigns[0].audience", "missing"),
+    (toml(channel=None), "campaigns[0].channel", "missing"),
 )
 """The same for whole scenarios."""
 
@@ -346,8 +375,7 @@ def test_a_bad_campaign_is_refused_in_plain_words(
     (file.parent / "people.csv").write_text("customer_id,email\n1,a@example.com\n")
     (file.parent / "strange.csv").write_text("customer_id,shoe size\n")
     file.write_text(toml("", line, **{line.split(" = ")[0]: None}))
-    message = refusal(file).replace("campaigns[0]: ", "campaigns[0].")
-    assert_says(message, file, f"campaigns[0].{key}", expected)
+    assert_says(refusal(file), file, f"campaigns[0].{key}", expected)
 
 
 @pytest.mark.parametrize(("text", "key", "expected"), BAD_WHOLES)

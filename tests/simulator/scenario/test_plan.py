@@ -13,7 +13,7 @@ from simulator.scenario.sections import (
     MessageLimitSection,
     OrganizationSection,
 )
-from simulator.world.services import ServiceFailures
+from simulator.world.behaviour import ServiceFailures, TimeWindow
 from tests.support.scenarios import assert_says, refusal
 from tracker.status import Reason
 from workers.services.base import ServiceName
@@ -154,7 +154,7 @@ def test_campaigns_share_audiences(world: Scenario, file: Path) -> None:
 
 def test_campaigns_carry_the_failures_of_the_services(world: Scenario) -> None:
     two = world.campaigns[1]
-    outage = timedelta(seconds=1), timedelta(minutes=1)
+    outage = TimeWindow.model_validate({"from": "1s", "to": "1m"})
     assert two.services.audience == "one"
     assert two.services.failures == {
         ServiceName.COUPON: ServiceFailures(error_rate=0.25, outage=outage),
@@ -165,7 +165,7 @@ def test_campaigns_carry_the_failures_of_the_services(world: Scenario) -> None:
 
 
 BAD_LINES = (
-    # what stands in the file, what stands there instead, the key at fault, what was expected
+    # (part of the file, its replacement, the wrong key, the expected value)
     ('same_as = "one"', 'same_as = "on"', "campaigns[1].audience.same_as", "did you mean one"),
     (
         'same_as = "one"',
@@ -189,15 +189,20 @@ BAD_LINES = (
         "campaigns[1].after",
         "got 'two'; expected a campaign that comes earlier",
     ),
-    ('after = "one"', "after = 1", "campaigns[1].after", "is not a text"),
+    ('after = "one"', "after = 1", "campaigns[1].after", "expected a string"),
     ('gateway = "slow"', 'gateway = "slw"', "campaigns[1].gateway", "did you mean slow"),
     ('gateway = "slow"', 'gateway = "email"', "gateways.slow", "no campaign uses it"),
-    ('kind = "fax"', 'kind = ""', "campaigns[1].kind", "expected letters, digits"),
-    ('sender = "Me"', "sender = 3", "campaigns[1].sender", "is not a text"),
+    ('kind = "fax"', 'kind = ""', "campaigns[1].kind", "expected a name of letters, digits"),
+    ('sender = "Me"', "sender = 3", "campaigns[1].sender", "expected a string"),
     ('series = "stale"', 'series = "stael"', "campaigns[2].coupon_series", "did you mean stale"),
     ('coupon_series = "stale"', "", "coupon_series.stale", "no campaign uses it"),
-    ("[coupon_series.stale]", "[coupon_series.'']", "coupon_series", "expected letters, digits"),
-    ("active = false", "active = 0", "coupon_series.stale.active", "neither true nor false"),
+    (
+        "[coupon_series.stale]",
+        "[coupon_series.'']",
+        "coupon_series",
+        "expected a name of letters, digits",
+    ),
+    ("active = false", "active = 0", "coupon_series.stale.active", "expected true or false"),
     ("active = false", "activ = false", "coupon_series.stale.activ", "did you mean active"),
     (
         'organization = "prepaid"\n\n',
@@ -217,12 +222,17 @@ BAD_LINES = (
         "organizations.idle",
         "no campaign uses it",
     ),
-    ("credit = 10", "credit = -1", "organizations.prepaid.credit", "greater than or equal to 0"),
+    ("credit = 10", "credit = -1", "organizations.prepaid.credit", "expected at least 0"),
     ("credit = 10", "credti = 10", "organizations.prepaid.credti", "did you mean credit"),
-    ("count = 3", "count = 0", "organization.message_limit.count", "greater than or equal to 1"),
-    ("days = 7", "days = '7'", "organization.message_limit.days", "is not a whole number"),
-    ("days = 7", "days = 36501", "organization.message_limit.days", "less than or equal to 36,500"),
-    ("enabled = false }", "enabled = 'no' }", "organizations.prepaid.sms.enabled", "neither true"),
+    ("count = 3", "count = 0", "organization.message_limit.count", "expected at least 1"),
+    ("days = 7", "days = '7'", "organization.message_limit.days", "expected an integer"),
+    ("days = 7", "days = 36501", "organization.message_limit.days", "expected at most 36,500"),
+    (
+        "enabled = false }",
+        "enabled = 'no' }",
+        "organizations.prepaid.sms.enabled",
+        "expected true or false",
+    ),
     ('sender = "Acme Mail"', "sendr = 'x'", "organization.email.sendr", "did you mean sender"),
     ("[services.coupon]", "[services.cupon]", "services.cupon", "expected"),
     ("error_rate = 0.25", "error_rate = 1.1", "services.coupon.error_rate", "a share from 0 to 1"),
@@ -232,16 +242,26 @@ BAD_LINES = (
         "services.coupon.eror_rate",
         "did you mean error_rate",
     ),
-    ('to = "1m"', 'to = "1s"', "services.coupon.outage", "later than `from`"),
-    ('to = "1m"', 'to = "soon"', "services.coupon.outage.to", 'expected one like "800ms"'),
-    (', to = "1m"', "", "services.coupon.outage.to", "is missing"),
-    ('requires = ["coupon", "referral"]', "", "campaigns[0].defects.coupon_issue", '["coupon"]'),
-    ('"coupon", "referral"', '"coupon"', "campaigns[0].defects.referral_service", '["referral"]'),
+    ('to = "1m"', 'to = "1s"', "services.coupon.outage.to", "later than `from`"),
+    ('to = "1m"', 'to = "soon"', "services.coupon.outage.to", 'expected a duration like "800ms"'),
+    (', to = "1m"', "", "services.coupon.outage.to", "missing"),
+    (
+        'requires = ["coupon", "referral"]',
+        "",
+        "campaigns[0].defects.coupon_issue",
+        'expected "coupon" in',
+    ),
+    (
+        '"coupon", "referral"',
+        '"coupon"',
+        "campaigns[0].defects.referral_service",
+        'expected "referral"',
+    ),
     (
         'audience = { same_as = "two" }',
         'audience = { same_as = "two" }\ndefects = { unsubscribed = 0.1 }',
         "campaigns[2].defects",
-        "where customers are made",
+        "only allowed with audience = NUMBER",
     ),
 )
 
@@ -251,18 +271,15 @@ BAD_LINES = (
     BAD_LINES,
     ids=[f"{key} {instead[:40]}" for _, instead, key, _ in BAD_LINES],
 )
-def test_what_leads_nowhere_is_refused_in_plain_words(
+def test_wrong_references_and_values_are_refused(
     file: Path, line: str, instead: str, key: str, expected: str
 ) -> None:
     assert line in WORLD
     file.write_text(WORLD.replace(line, instead, 1))
-    message = refusal(file)
-    for place in range(6):
-        message = message.replace(f"campaigns[{place}]: ", f"campaigns[{place}].")
-    assert_says(message, file, key, expected)
+    assert_says(refusal(file), file, key, expected)
 
 
-def test_a_campaign_can_not_wait_for_itself_or_in_a_circle(file: Path) -> None:
+def test_campaigns_can_not_wait_in_a_circle(file: Path) -> None:
     circle = WORLD.replace("audience = 10\n", 'audience = 10\nafter = "two"\n')
     file.write_text(circle)
     assert_says(

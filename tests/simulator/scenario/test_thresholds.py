@@ -1,4 +1,4 @@
-"""Thresholds: what can be said, what is told of slips, and what meets them."""
+"""Thresholds: what a scenario can demand, which mistakes are reported, and what meets them."""
 
 from pathlib import Path
 
@@ -19,19 +19,20 @@ audience = 5
 """
 
 
-def scenario(folder: Path, thresholds: str) -> Scenario:
+def load(folder: Path, thresholds: str) -> Scenario:
+    """Return a scenario with these thresholds, written as in the file."""
     file = folder / "test.toml"
     file.write_text(SCENARIO.format(thresholds=thresholds))
     return load_scenario(file)
 
 
-def one(folder: Path, thresholds: str) -> Threshold:
-    [threshold] = scenario(folder, thresholds).thresholds
-    return threshold
+def load_one(folder: Path, threshold: str) -> Threshold:
+    [loaded] = load(folder, threshold).thresholds
+    return loaded
 
 
 @pytest.mark.parametrize(
-    ("told", "relation", "limit", "unit"),
+    ("line", "relation", "limit", "unit"),
     [
         ('"throughput" = ">= 10000"', ">=", 10_000, Unit.RATE),
         ('"throughput" = ">= 10_000/s"', ">=", 10_000, Unit.RATE),
@@ -46,66 +47,67 @@ def one(folder: Path, thresholds: str) -> Threshold:
         ('"driver_lag.max" = "  <   1m "', "<", 60, Unit.SECONDS),
     ],
 )
-def test_what_can_be_demanded(
-    tmp_path: Path, told: str, relation: str, limit: float, unit: Unit
+def test_limits_have_the_unit_of_the_figure(
+    tmp_path: Path, line: str, relation: str, limit: float, unit: Unit
 ) -> None:
-    threshold = one(tmp_path, told)
+    threshold = load_one(tmp_path, line)
     assert (threshold.relation, threshold.limit, threshold.unit) == (relation, limit, unit)
-    assert not threshold.abort
+    assert not threshold.should_abort
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("line", "message"),
     [
         ('"queued_to_gatway.p95" = "< 2s"', "did you mean queued_to_gateway.p95"),
-        ('"diwali.delivered" = "> 1"', "there is no such figure"),
-        ('"delivered" = "90"', "is no threshold; expected one of <= >= == < > and a limit"),
-        ('"delivered" = "=> 90"', "is no threshold"),
-        ('"delivered" = "< 2s"', "'2s' is no limit for messages; expected a number"),
+        ('"diwali.delivered" = "> 1"', "unknown figure"),
+        ('"delivered" = "90"', "got '90'; expected one of <= >= == < > and a limit"),
+        ('"delivered" = "=> 90"', "got '=> 90'; expected one of"),
+        ('"delivered" = "< 2s"', "got limit '2s'; expected a number"),
         ('"queued_to_gateway.p95" = "< 2"', "expected a duration like"),
         ('"delivered.share" = ">= 90"', 'expected a share like "0.9"'),
         ('"workers.memory" = "< 300"', 'expected a size like "300MB"'),
-        ('"delivered" = "> 1_0_x"', "is no limit for messages"),
-        ('"delivered" = 90', '90 is no threshold; expected a text like ">= 1"'),
-        ('"delivered" = "<> 5"', "is no threshold"),
-        ('"delivered" = "> 1e400"', "is no limit"),
+        ('"delivered" = "> 1_0_x"', "got limit '1_0_x'"),
+        ('"delivered" = 90', 'got 90; expected a string like ">= 1"'),
+        ('"delivered" = "<> 5"', "got '<> 5'"),
+        ('"delivered" = "> 1e400"', "got limit '1e400'"),
         ('"queued_to_gateway".p95 = "< 2s"', 'in quotes, like "queued_to_gateway.p95"'),
-        ('"abort" = "yes"', "'yes' is neither true nor false"),
-        ('"throughput" = { is = "> 1", abort = true }', "is not known before the end"),
+        ('"abort" = "yes"', "got 'yes'; expected true or false"),
+        ('"throughput" = { is = "> 1", abort = true }', "is unknown before the end"),
         ('"delivered" = { is = "> 1", abrt = true }', "unknown key; did you mean abort"),
-        ('"delivered" = { abort = true }', "is: is missing"),
-        ('"driver_lag.p95" = { is = "< 1s", abort = true }', "is not known before the end"),
+        ('"delivered" = { abort = true }', "is: missing"),
+        ('"driver_lag.p95" = { is = "< 1s", abort = true }', "is unknown before the end"),
         ('"steps.submit.service.p95" = "< 1"', "expected a duration"),
     ],
 )
-def test_slips_are_told_with_file_and_figure(tmp_path: Path, told: str, said: str) -> None:
+def test_errors_name_the_file_and_the_figure(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(InvalidScenario) as caught:
-        scenario(tmp_path, told)
-    message = str(caught.value)
-    assert message.startswith(f"{tmp_path / 'test.toml'}: thresholds")
-    assert said in message
-    assert told.split('"')[1] in message
+        load(tmp_path, line)
+    error = str(caught.value)
+    assert error.startswith(f"{tmp_path / 'test.toml'}: thresholds.")
+    assert message in error
+    assert line.split('"')[1] in error
 
 
-def test_abort_can_be_for_one_or_for_all(tmp_path: Path) -> None:
-    told = '"sent" = { is = "> 1", abort = true }\n"delivered" = "> 1"'
-    assert [each.abort for each in scenario(tmp_path, told).thresholds] == [True, False]
-    told = 'abort = true\n"sent" = "> 1"\n"delivered" = { is = "> 1", abort = false }'
-    assert [each.abort for each in scenario(tmp_path, told).thresholds] == [True, False]
-    told = 'abort = true\n"throughput" = "> 1"\n"sent" = "> 1"'
-    known = [each.abort for each in scenario(tmp_path, told).thresholds]
-    assert known == [False, True], "of the throughput nothing is known before the end"
+def test_abort_is_set_for_one_threshold_or_for_all(tmp_path: Path) -> None:
+    def aborts(lines: str) -> list[bool]:
+        return [threshold.should_abort for threshold in load(tmp_path, lines).thresholds]
+
+    assert aborts('"sent" = { is = "> 1", abort = true }\n"delivered" = "> 1"') == [True, False]
+    lines = 'abort = true\n"sent" = "> 1"\n"delivered" = { is = "> 1", abort = false }'
+    assert aborts(lines) == [True, False]
+    lines = 'abort = true\n"throughput" = "> 1"\n"sent" = "> 1"'
+    assert aborts(lines) == [False, True], "the throughput is unknown before the end"
 
 
-def test_what_is_judged(tmp_path: Path) -> None:
-    thresholds = scenario(
+def test_a_missing_value_does_not_meet_a_threshold(tmp_path: Path) -> None:
+    thresholds = load(
         tmp_path, '"delivered" = ">= 4"\n"bounced" = "== 0"\n"queued_to_final.max" = "< 1s"'
     ).thresholds
-    judged = evaluate_thresholds(
+    results = evaluate_thresholds(
         thresholds, {"delivered": 4, "bounced": 1, "queued_to_final.max": None}
     )
-    assert [each.passed for each in judged] == [True, False, False], "no value is not well"
-    assert judged[1].as_json() == {
+    assert [result.is_met for result in results] == [True, False, False]
+    assert results[1].as_json() == {
         "figure": "bounced",
         "threshold": "== 0",
         "value": 1,
@@ -114,22 +116,22 @@ def test_what_is_judged(tmp_path: Path) -> None:
     }
 
 
-def test_what_the_run_was_aborted_for_is_not_met(tmp_path: Path) -> None:
-    thresholds = scenario(tmp_path, '"seconds" = "< 10s"\n"sent" = "> 1"').thresholds
-    judged = evaluate_thresholds(thresholds, {"seconds": 9.0, "sent": 5}, thresholds[0])
-    assert [each.passed for each in judged] == [False, True]
+def test_the_threshold_that_aborted_the_run_is_not_met(tmp_path: Path) -> None:
+    thresholds = load(tmp_path, '"seconds" = "< 10s"\n"sent" = "> 1"').thresholds
+    results = evaluate_thresholds(thresholds, {"seconds": 9.0, "sent": 5}, thresholds[0])
+    assert [result.is_met for result in results] == [False, True]
 
 
-def test_a_campaign_can_not_be_called_like_a_figure(tmp_path: Path) -> None:
+def test_a_campaign_can_not_have_the_name_of_a_figure(tmp_path: Path) -> None:
     assert {"sent", "gateway", "throughput", "steps"} <= RESERVED_NAMES
     file = tmp_path / "test.toml"
     file.write_text(SCENARIO.format(thresholds="").replace("diwali-email", "sent"))
-    with pytest.raises(InvalidScenario, match="campaigns: 'sent' is the name of a figure"):
+    with pytest.raises(InvalidScenario, match="campaigns: got the name of a figure, 'sent'"):
         load_scenario(file)
 
 
-def test_figures_of_campaigns_bear_their_names() -> None:
-    known = list_figure_units(["one", "two"])
-    assert known["one.queued_to_gateway.p95"] is Unit.SECONDS
-    assert known["two.not_sent.system_error.share"] is Unit.SHARE
-    assert "one.seconds" not in known
+def test_figures_of_campaigns_begin_with_their_names() -> None:
+    units = list_figure_units(["one", "two"])
+    assert units["one.queued_to_gateway.p95"] is Unit.SECONDS
+    assert units["two.not_sent.system_error.share"] is Unit.SHARE
+    assert "one.seconds" not in units

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings
-from simulator.world.outcomes import (
+from simulator.world.behaviour import EngagementRates, GatewayBehaviour, LatencyDistribution
+from simulator.world.engagement import (
     FOLLOW_UP_WINDOW_US,
     MAX_DELAY_SIGMAS,
     MAX_REPEATS,
-    P99_Z_SCORE,
     EngagementEvents,
-    EngagementRates,
+    draw_engagement,
     draw_engagement_events,
-    engaged,
 )
+from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings
+from simulator.world.outcomes import P99_Z_SCORE
 from tests.support.factory import SPRING
 from tests.support.playing import campaign_of, plan_of
 from tracker.record.catalog import Batch
@@ -36,8 +36,7 @@ KEEN = EngagementRates(
     unsubscribe=0.03,
     machine_open=0.1,
     again=0.2,
-    median=timedelta(hours=2),
-    p99=timedelta(hours=12),
+    delay=LatencyDistribution(median=timedelta(hours=2), p99=timedelta(hours=12)),
 )
 
 
@@ -45,7 +44,7 @@ def firsts(done: EngagementEvents, kind: Engagement) -> NDArray[np.float64]:
     """When each of the recipients did something first; infinity is never."""
     found = np.full(DRAWS, np.inf)
     of_it = done.kinds == kind
-    np.minimum.at(found, done.places[of_it], done.after[of_it].astype(float))
+    np.minimum.at(found, done.positions[of_it], done.delays_us[of_it].astype(float))
     return found
 
 
@@ -63,7 +62,7 @@ def test_shares_are_those_that_were_asked_for(
 ) -> None:
     does = np.isfinite(firsts(done, kind))
     assert does.mean() == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / DRAWS))
-    assert np.array_equal(does, engaged(KEEN, 42, "spring", 0, DRAWS)[kind])
+    assert np.array_equal(does, draw_engagement(KEEN, 42, "spring", 0, DRAWS)[kind])
 
 
 def test_delays_have_median_and_p99_and_an_end(done: EngagementEvents) -> None:
@@ -73,11 +72,11 @@ def test_delays_have_median_and_p99_and_an_end(done: EngagementEvents) -> None:
         assert np.percentile(delays, 50) == pytest.approx(2 * HOUR, rel=0.08)
         assert np.percentile(delays, 99) == pytest.approx(12 * HOUR, rel=0.15)
         assert delays.max() <= 2 * HOUR * 6 ** (MAX_DELAY_SIGMAS / P99_Z_SCORE)
-    assert done.after.min() >= 0
+    assert done.delays_us.min() >= 0
 
 
 def test_machines_open_within_a_second(done: EngagementEvents) -> None:
-    assert done.after[done.kinds == Engagement.MACHINE_OPENED].max() <= 1_000_000
+    assert done.delays_us[done.kinds == Engagement.MACHINE_OPENED].max() <= 1_000_000
 
 
 def test_what_is_implied_came_before_and_shortly(done: EngagementEvents) -> None:
@@ -91,31 +90,29 @@ def test_what_is_implied_came_before_and_shortly(done: EngagementEvents) -> None
 
 @pytest.mark.parametrize("kind", [OPENED, CLICKED])
 def test_a_share_does_it_again_and_is_told_apart(done: EngagementEvents, kind: Engagement) -> None:
-    times = np.bincount(done.places[done.kinds == kind], minlength=DRAWS)
+    times = np.bincount(done.positions[done.kinds == kind], minlength=DRAWS)
     assert times.max() <= 1 + MAX_REPEATS
     assert (times > 1).sum() / (times > 0).sum() == pytest.approx(0.2, abs=0.02)
     events = set(zip(*(column.tolist() for column in done), strict=True))
-    assert len(events) == len(done.places)
+    assert len(events) == len(done.positions)
 
 
 def test_without_a_delay_people_act_at_once() -> None:
     at_once = draw_engagement_events(
         EngagementRates(open=0.5, click=0.5, unsubscribe=0.5), 42, "spring", 0, 1_000
     )
-    assert set(at_once.after.tolist()) == {0}
+    assert set(at_once.delays_us.tolist()) == {0}
 
 
 def test_deeds_do_not_depend_on_the_batch(done: EngagementEvents) -> None:
     part = draw_engagement_events(KEEN, 42, "spring", 100, 50)
-    inside = (done.places >= 100) & (done.places < 150)
-    expected = [done.places[inside] - 100, done.kinds[inside], done.after[inside]]
+    inside = (done.positions >= 100) & (done.positions < 150)
+    expected = [done.positions[inside] - 100, done.kinds[inside], done.delays_us[inside]]
     assert sorted(zip(*part, strict=True)) == sorted(zip(*expected, strict=True))
 
 
 def test_the_gateway_tells_each_event_once_in_any_steps(database: Database) -> None:
-    settings = SimulatedGatewaySettings.model_validate(
-        {"seed": 42, "behaviour": {}, "inclination": KEEN.model_dump()}
-    )
+    settings = SimulatedGatewaySettings(seed=42, behaviour=GatewayBehaviour(), engagement=KEEN)
     gateway = SimulatedGateway(settings.model_dump_json(), database)
     batch = Batch(campaign=SPRING, batch=0, first=0, size=1_000)
     delivered = DeliveredMessages(range(10, 1_000, 2), range(0, 495_000, 1_000))
@@ -133,7 +130,7 @@ def test_the_gateway_tells_each_event_once_in_any_steps(database: Database) -> N
         since = news.next_poll_at
     assert sorted(told) == sorted(whole.items)
     done = draw_engagement_events(KEEN, 42, SPRING.name, 10, 990)
-    assert len(told) == (done.places % 2 == 0).sum()
+    assert len(told) == (done.positions % 2 == 0).sum()
     assert not gateway.engagement(batch, DeliveredMessages([], []), 0, HOUR).items
 
 
@@ -151,4 +148,4 @@ def test_the_keys_of_a_scenario_say_who_does_what_and_when() -> None:
     assert plan.engagement == KEEN
     assert plan.start == timedelta(days=1)
     assert KEEN.has_engagement
-    assert not EngagementRates(again=0.5, median=timedelta(1), p99=timedelta(1)).has_engagement
+    assert not EngagementRates(again=0.5, delay=KEEN.delay).has_engagement

@@ -11,7 +11,6 @@ from simulator.world.forced import (
     ForcedOutcome,
     find_forced_outcome,
 )
-from tests.support.paths import README
 from tests.support.playing import assert_passed, campaign_of, play, scenario_of
 from tracker.status import Channel, Status
 from tracker.store.database import Database
@@ -112,11 +111,3 @@ def test_magic_numbers_are_possible_ones(number: str, magic: ForcedOutcome) -> N
     """Else the checks would stop them before the gateway sees them."""
     assert to_e164(number) == number
     assert find_forced_outcome(Channel.SMS, number) is magic
-
-
-def test_the_readme_lists_them_all() -> None:
-    text = README.read_text()
-    for magic in ForcedOutcome:
-        assert f"`{magic.local_part}@{FORCED_OUTCOME_DOMAIN}`" in text
-    for number in OUTCOME_BY_MOBILE:
-        assert f"`{number}`" in text

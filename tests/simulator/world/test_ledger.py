@@ -40,7 +40,7 @@ def accept(
         due_at=[at + latency] * len(numbers),
         rejections=[0] * len(numbers),
     )
-    return dict(ledger.record_acceptance(database, offer, at).earlier)
+    return dict(ledger.record_acceptance(database, offer, at).accepted_before)
 
 
 Row = tuple[int, int, int, Instant, int, Instant, int]
@@ -55,7 +55,7 @@ def rows(database: Database) -> list[Row]:
 
 def repeats(database: Database, *campaigns: int) -> int:
     with database.read() as connection:
-        return ledger.counts(connection, campaigns).repeats
+        return ledger.count_ledger_events(connection, campaigns).repeats
 
 
 def test_the_first_acceptance_stands(database: Database) -> None:
@@ -117,8 +117,8 @@ def test_receipts_are_out_when_they_are_due(
     accept(database, [1], DELIVERED, at=200, attempt=2)
     accept(database, [2, 3], HARD, at=150)
     accept(database, [1, 2], HARD, at=0, campaign=2)
-    answers = ledger.answers(database, 1, 1, [1, 2, 4], now)
-    assert (sorted(answers.out), answers.next_due) == (out, next_due)
+    due = ledger.read_due_receipts(database, 1, 1, [1, 2, 4], now)
+    assert (sorted(due.receipts), due.next_due) == (out, next_due)
 
 
 def submitted(database: Database) -> Batch:

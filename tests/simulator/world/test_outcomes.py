@@ -6,18 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.world.outcomes import GatewayBehaviour, outcomes
+from simulator.world.behaviour import GatewayBehaviour, LatencyDistribution
+from simulator.world.outcomes import draw_outcomes
 from tracker.status import Status
 
 DRAWS = 200_000
 
 FICKLE = GatewayBehaviour(
-    median=timedelta(milliseconds=800),
-    p99=timedelta(seconds=4),
+    latency=LatencyDistribution(median=timedelta(milliseconds=800), p99=timedelta(seconds=4)),
     hard_bounce=0.1,
     soft_bounce=0.2,
     not_delivered=0.05,
-    attempts=3,
 )
 
 
@@ -38,7 +37,7 @@ def test_shares_are_those_of_the_behaviour(
     hard: float, soft: float, lost: float, attempt: int
 ) -> None:
     behaviour = GatewayBehaviour(hard_bounce=hard, soft_bounce=soft, not_delivered=lost)
-    statuses, _ = outcomes(behaviour, 42, "spring", attempt, 0, DRAWS)
+    statuses, _ = draw_outcomes(behaviour, 42, "spring", attempt, 0, DRAWS)
     wanted = {
         Status.HARD_BOUNCED: hard,
         Status.SOFT_BOUNCED: soft,
@@ -52,7 +51,7 @@ def test_shares_are_those_of_the_behaviour(
 
 
 def test_latencies_have_the_median_and_the_99th_percentile() -> None:
-    _, micros = outcomes(FICKLE, 42, "spring", 1, 0, DRAWS)
+    _, micros = draw_outcomes(FICKLE, 42, "spring", 1, 0, DRAWS)
     assert micros.dtype == np.int64
     assert (micros > 0).all()
     assert np.percentile(micros, 50) == pytest.approx(800_000, rel=0.02)
@@ -67,21 +66,22 @@ def test_latencies_have_the_median_and_the_99th_percentile() -> None:
     ],
 )
 def test_latencies_without_spread(median: int, p99: int, expected: set[int]) -> None:
-    behaviour = GatewayBehaviour(
-        median=timedelta(microseconds=median), p99=timedelta(microseconds=p99), soft_bounce=0.5
+    latency = LatencyDistribution(
+        median=timedelta(microseconds=median), p99=timedelta(microseconds=p99)
     )
-    _, micros = outcomes(behaviour, 42, "spring", 1, 0, 1_000)
+    behaviour = GatewayBehaviour(latency=latency, soft_bounce=0.5)
+    _, micros = draw_outcomes(behaviour, 42, "spring", 1, 0, 1_000)
     assert set(micros.tolist()) == expected
 
 
 def test_latencies_fit_the_ledger_however_far_they_spread() -> None:
-    widest = GatewayBehaviour(median=timedelta(microseconds=1), p99=timedelta(days=365))
-    _, micros = outcomes(widest, 42, "spring", 1, 0, DRAWS)
+    widest = LatencyDistribution(median=timedelta(microseconds=1), p99=timedelta(days=365))
+    _, micros = draw_outcomes(GatewayBehaviour(latency=widest), 42, "spring", 1, 0, DRAWS)
     assert (micros >= 0).all()
 
 
 def test_latency_says_nothing_about_the_outcome() -> None:
-    statuses, micros = outcomes(FICKLE, 42, "spring", 1, 0, DRAWS)
+    statuses, micros = draw_outcomes(FICKLE, 42, "spring", 1, 0, DRAWS)
     medians = [np.median(micros[statuses == status]) for status in np.unique(statuses)]
     assert medians == pytest.approx([800_000] * 4, rel=0.05)
 
@@ -103,21 +103,21 @@ def test_all_else_has_other_fates(other: dict[str, Any]) -> None:
         "first": 0,
         "count": 1_000,
     }
-    one, two = outcomes(FICKLE, **place), outcomes(FICKLE, **(place | other))
+    one, two = draw_outcomes(FICKLE, **place), draw_outcomes(FICKLE, **(place | other))
     assert not np.array_equal(one[0], two[0])
     assert not np.array_equal(one[1], two[1])
 
 
 def test_fates_do_not_depend_on_the_batch() -> None:
-    all_statuses, all_micros = outcomes(FICKLE, 42, "spring", 1, 0, 100)
+    all_statuses, all_micros = draw_outcomes(FICKLE, 42, "spring", 1, 0, 100)
     for first, count in ((0, 1), (17, 30), (99, 1)):
-        statuses, micros = outcomes(FICKLE, 42, "spring", 1, first, count)
+        statuses, micros = draw_outcomes(FICKLE, 42, "spring", 1, first, count)
         assert np.array_equal(statuses, all_statuses[first : first + count])
         assert np.array_equal(micros, all_micros[first : first + count])
 
 
 def test_fates_never_change() -> None:
-    statuses, micros = outcomes(FICKLE, 42, "diwali-email", 1, 0, 12)
+    statuses, micros = draw_outcomes(FICKLE, 42, "diwali-email", 1, 0, 12)
     assert statuses.tolist() == [6, 6, 6, 6, 4, 4, 7, 6, 6, 6, 4, 7]
     expected = (
         *(1_465_791, 552_346, 1_569_565, 677_387, 1_776_152, 5_907_193),

@@ -1,11 +1,9 @@
 """The simulated services: failures and outages that follow from the seed and the clock."""
 
-from datetime import timedelta
-
 import pytest
 
+from simulator.world.behaviour import ServiceFailures
 from simulator.world.services import (
-    ServiceFailures,
     SimulatedServices,
     SimulatedServicesSettings,
     draw_unanswered,
@@ -68,7 +66,7 @@ def test_a_simulated_outage_is_measured_from_the_start_of_the_run(
     database: Database, seconds: float, is_unavailable: bool
 ) -> None:
     campaign = make_batch(database, Plan(size=2)).campaign
-    outage = timedelta(seconds=1), timedelta(seconds=4)
+    outage = {"from": "1s", "to": "4s"}
     service = find_simulated_service(database, SUBSCRIPTION, outage=outage)
     now = campaign.started_at + from_seconds(seconds)
     if is_unavailable:

@@ -460,7 +460,7 @@ def test_a_message_is_accepted_once_however_often_it_is_submitted(database: Data
     with database.read() as connection:
         rows = connection.execute(sa.select(acceptances.c.number, acceptances.c.repeats)).all()
         assert sorted(map(tuple, rows)) == [(0, 0), (1, 1), (2, 1), (3, 0)]
-        assert ledger.counts(connection, [batch.campaign.id]).repeats == 2
+        assert ledger.count_ledger_events(connection, [batch.campaign.id]).repeats == 2
 
 
 ON_SECOND = ended(Status.SOFT_BOUNCED), in_gateway(2)
