@@ -29,15 +29,9 @@ class Customer(NamedTuple):
 
     Attributes:
         number: the customer's number in the audience, and the number of the message.
-        customer_id: the id in the organization's records.
-        email: the email address.
-        mobile: the mobile number as recorded.
         mobile_e164: `mobile` in E.164, or None if it is missing or not a possible number.
-        loyalty_member: whether the customer is in the loyalty program.
         hard_bounces: hard bounces of earlier messages on the campaign's channel.
         soft_bounces: earlier messages on the channel whose last attempt bounced softly.
-        last_store: the store of the last purchase.
-        profile: the customer's profile.
         custom: tags and fields, as the text of a JSON object; read them with `value`.
     """
 
@@ -60,7 +54,6 @@ class Customer(NamedTuple):
 
 
 SUBSCRIBED = Subscription()
-NO_ANSWERS = ServiceAnswers({})
 NO_RECENT_MESSAGES: Mapping[int, int] = MappingProxyType({})
 
 
@@ -68,8 +61,6 @@ class Candidate(NamedTuple):
     """A message that may be sent, with everything that checks may read.
 
     Attributes:
-        customer: the recipient.
-        campaign: the campaign, with its organization.
         subscription: the customer's opt-outs; None outside the step `suppress`.
         coupon: the customer's coupon, in the step `validate`; None unless the campaign requires it.
         referral: the referral code, in the step `validate`; None unless the campaign requires it.
@@ -107,23 +98,11 @@ def load_candidates(
     is_last_try: bool = False,
     until: Instant | None = None,
 ) -> list[Candidate]:
-    """Load candidates with everything that the checks of a step read.
+    """Return candidates with everything that the checks of a step read, in order of their numbers.
 
-    Args:
-        database: the database.
-        campaign: the campaign.
-        numbers: the message numbers.
-        step: the step whose checks will run.
-        services: the campaign's services.
-        now: the instant at which the message limit period ends.
-        is_last_try: the worker won't repeat the step, so unavailable services count as failed.
-        until: messages dispatched after this instant don't count as recent. Default: all count.
-
-    Returns:
-        The candidates in ascending order of their numbers.
-
-    Raises:
-        ServiceUnavailable: a service can't be reached, and this is not the last try.
+    The message limit period ends `now`; messages dispatched after `until` don't count as recent. On
+    the last try of a step an unavailable service counts as failed; else `ServiceUnavailable` is
+    raised.
     """
     loaded_customers = load_customers(database, campaign, numbers)
     answers = {
@@ -136,37 +115,38 @@ def load_candidates(
             recent = allowance.count_recent_messages(
                 connection, database, campaign, numbers, now, until=until
             )
-    default_subscription = SUBSCRIBED if step is Step.SUPPRESS else None
-    subscriptions = answers.get(ServiceName.SUBSCRIPTION, NO_ANSWERS)
-    coupons = answers.get(ServiceName.COUPON, NO_ANSWERS)
-    referrals = answers.get(ServiceName.REFERRAL, NO_ANSWERS)
-
-    def make_candidate(customer: Customer) -> Candidate:
-        number = customer.number
-        failed = frozenset(name for name, answer in answers.items() if number in answer.failed)
-        subscription = subscriptions.by_number.get(number)
-        if subscription is None and ServiceName.SUBSCRIPTION not in failed:
-            subscription = default_subscription
-        return Candidate(
-            customer,
-            campaign,
-            subscription=subscription,
-            coupon=coupons.by_number.get(number),
-            referral=referrals.by_number.get(number),
-            recent=recent.get(number, 0),
-            failed=failed,
-        )
-
-    # Most customers of a batch have only default values; one comparison decides that.
+    subscription = SUBSCRIBED if step is Step.SUPPRESS else None
+    # Most customers have only default values; one lookup decides that.
     exceptional = {*recent}
     for answer in answers.values():
         exceptional.update(answer.by_number, answer.failed)
     return [
-        make_candidate(customer)
+        _make_candidate(Candidate(customer, campaign, subscription), answers, recent)
         if customer.number in exceptional
-        else Candidate(customer, campaign, default_subscription)
+        else Candidate(customer, campaign, subscription)
         for customer in loaded_customers
     ]
+
+
+def _make_candidate(
+    default: Candidate, answers: Mapping[ServiceName, ServiceAnswers], recent: Mapping[int, int]
+) -> Candidate:
+    """Return a candidate with the services' answers instead of the default values."""
+    number = default.number
+    failed = frozenset(name for name, answer in answers.items() if number in answer.failed)
+    by_service = {name: answer.by_number.get(number) for name, answer in answers.items()}
+    subscription = by_service.get(ServiceName.SUBSCRIPTION)
+    if subscription is None and ServiceName.SUBSCRIPTION not in failed:
+        subscription = default.subscription
+    return Candidate(
+        default.customer,
+        default.campaign,
+        subscription=subscription,
+        coupon=by_service.get(ServiceName.COUPON),
+        referral=by_service.get(ServiceName.REFERRAL),
+        recent=recent.get(number, 0),
+        failed=failed,
+    )
 
 
 def _required_services(step: Step, campaign: Campaign) -> list[ServiceName]:

@@ -27,16 +27,8 @@ class PluginGroup(StrEnum):
 
     @property
     def noun(self) -> str:
-        """The word for one plugin of the group in messages."""
-        return _NOUNS[self]
-
-
-_NOUNS = {
-    PluginGroup.CHECKS: "check",
-    PluginGroup.GATEWAYS: "gateway",
-    PluginGroup.HANDLERS: "handler",
-    PluginGroup.SERVICES: "services",
-}
+        """The word for a plugin of the group in messages, such as "gateway"."""
+        return "services" if self is PluginGroup.SERVICES else self.name.lower().removesuffix("s")
 
 
 def find_plugins(group: PluginGroup) -> EntryPoints:
@@ -50,12 +42,7 @@ def list_plugin_names(group: PluginGroup) -> list[str]:
 
 
 def load_plugin(group: PluginGroup, name: str, *, parameters: Sequence[str]) -> Any:
-    """Import the callable that is registered as `name`.
-
-    Args:
-        group: the group to look in.
-        name: the name of the entry point.
-        parameters: the names of the positional arguments that sendtrace calls it with.
+    """Import the function or class that is registered as `name`, to be called with `parameters`.
 
     Raises:
         UsageError: no plugin or more than one has this name, its module can't be imported, or the
@@ -77,14 +64,9 @@ def load_plugin(group: PluginGroup, name: str, *, parameters: Sequence[str]) -> 
 
 
 def import_plugin(entry: EntryPoint, *, source: str | None = None) -> Any:
-    """Import the object that an entry point refers to.
+    """Import the object that an entry point refers to; raise `UsageError` if that fails.
 
-    Args:
-        entry: the entry point.
-        source: where its reference comes from, for error messages. Default: the distribution.
-
-    Raises:
-        UsageError: the import fails, for whatever reason.
+    `source` says in error messages where the reference comes from, if no distribution has it.
     """
     try:
         return entry.load()
@@ -129,7 +111,7 @@ def _describe_import_error(error: BaseException) -> str:
         case SystemExit():
             return f"the module calls sys.exit({error.code!r})"
         case AttributeError(name=str(name), obj=(ModuleType() | type()) as owner):
-            public_names = [each for each in dir(owner) if not each.startswith("_")]
+            public_names = [attribute for attribute in dir(owner) if not attribute.startswith("_")]
             return f"{owner.__name__} has no {name!r}{suggest_similar(name, public_names)}"
         case _:
             return f"{type(error).__name__}: {error}"

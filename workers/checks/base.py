@@ -50,14 +50,7 @@ class InvalidVerdict(SendtraceError):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A rule with the reason that it gives and its position.
-
-    Attributes:
-        reason: the reason of the messages that it blocks.
-        step: the step that runs it.
-        order: its position in the step; lower numbers run first.
-        rule: the decorated function.
-    """
+    """A rule with the reason that it gives and its position; lower orders run first in a step."""
 
     reason: Reason
     step: Step
@@ -83,10 +76,7 @@ class Check:
 def check(reason: Reason | str, *, step: Step | str, order: int) -> Callable[[Rule], Check]:
     """Turn a rule into a check.
 
-    Args:
-        reason: the reason that the check gives, or its slug.
-        step: `suppress` or `validate`.
-        order: the position in the step. The shipped checks have 10, 20, 30 and so on.
+    The reason may be a slug. The shipped checks have the orders 10, 20, 30 and so on in their step.
 
     Raises:
         UsageError: the reason or the step is unknown, the order is not an integer, or the decorated
@@ -111,7 +101,7 @@ def check(reason: Reason | str, *, step: Step | str, order: int) -> Callable[[Ru
 def _parse_reason(reason: Reason | str) -> Reason:
     if isinstance(reason, Reason):
         return reason
-    by_slug = {each.slug: each for each in Reason}
+    by_slug = {member.slug: member for member in Reason}
     if reason not in by_slug:
         raise UsageError(f"unknown reason {reason!r}{suggest_similar(str(reason), [*by_slug])}")
     return by_slug[reason]
@@ -148,7 +138,6 @@ def all_checks() -> tuple[Check, ...]:
 
     Raises:
         UsageError: an entry point can't be loaded, is not a check, or has the name of another one.
-            The message names it.
     """
     entries: dict[str, EntryPoint] = {}
     checks: list[Check] = []
@@ -181,14 +170,9 @@ def sort_checks(checks: Iterable[Check]) -> tuple[Check, ...]:
 
 
 def load_check(entry: EntryPoint, *, source: str | None = None) -> Check:
-    """Import the check that an entry point refers to.
+    """Import the check that an entry point refers to; raise `UsageError` if there is none.
 
-    Args:
-        entry: the entry point.
-        source: where its reference comes from, for error messages. Default: the distribution.
-
-    Raises:
-        UsageError: the import fails, or the object is not a check.
+    `source` says in error messages where the reference comes from, if no distribution has it.
     """
     loaded = import_plugin(entry, source=source)
     if not isinstance(loaded, Check):
@@ -201,7 +185,7 @@ def load_check(entry: EntryPoint, *, source: str | None = None) -> Check:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What checks decided about candidates.
+    """The verdicts of checks on candidates.
 
     Attributes:
         blocked: the numbers of blocked messages by reason.

@@ -32,9 +32,7 @@ class Submission:
     each message once per attempt.
 
     Attributes:
-        campaign: the campaign of the messages.
         attempt: the attempt, from 1.
-        numbers: the message numbers.
         recipients: email addresses or E.164 numbers, in the order of `numbers`.
     """
 
@@ -88,7 +86,6 @@ class PollResult(Generic[T]):
     """A gateway's response to a poll.
 
     Attributes:
-        items: what the gateway reports by now.
         next_poll_at: the instant from which it has more to report; None if it expects nothing more.
     """
 
@@ -97,12 +94,7 @@ class PollResult(Generic[T]):
 
 
 class DeliveredMessages(NamedTuple):
-    """Delivered messages of a batch.
-
-    Attributes:
-        numbers: the message numbers.
-        delivered_at: the instant of each delivery, in the order of `numbers`.
-    """
+    """Delivered messages of a batch: their numbers, and the instants of delivery in that order."""
 
     numbers: Sequence[int]
     delivered_at: Sequence[Instant]
@@ -120,12 +112,8 @@ class Gateway(Protocol):
     ) -> PollResult[Receipt]:
         """Poll the receipts of a batch.
 
-        Receipts of messages that are not awaited may be returned again by each poll.
-
-        Args:
-            batch: the batch.
-            awaited: the numbers of the messages without an outcome, by attempt.
-            now: the instant up to which outcomes are reported.
+        `awaited` has the numbers of the messages without an outcome, by attempt. Receipts of other
+        messages may be returned again by each poll.
         """
         ...
 

@@ -32,7 +32,7 @@ class SmtpReply(NamedTuple):
 
     @property
     def is_success(self) -> bool:
-        """Whether the server did what it was asked."""
+        """True for a 2xx code."""
         return 200 <= self.code < 300
 
     @property
@@ -69,7 +69,7 @@ class SmtpConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a connection, as far as is known without using it."""
+        """True if there is a connection, which the server may have closed meanwhile."""
         return self._client is not None
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ _MAILBOX = re.compile(r"[^\s\x00-\x1f\x7f<>()\[\]@,;:\"\\]+@[^\s\x00-\x1f\x7f<>(
 
 
 class Tls(StrEnum):
-    """How the connection is encrypted: not at all, after STARTTLS, or from its start."""
+    """The encryption of the connection: none, after STARTTLS, or from its start."""
 
     NONE = "none"
     STARTTLS = "starttls"
@@ -27,17 +27,7 @@ DEFAULT_PORTS = {Tls.NONE: 25, Tls.STARTTLS: 587, Tls.TLS: 465}
 
 
 class SmtpSettings(BaseSettings):
-    """The values of the `SENDTRACE_SMTP_…` variables.
-
-    Attributes:
-        host: the server.
-        from_: the sender's address.
-        port: the server's port. Default: the usual one for `tls`.
-        tls: how the connection is encrypted.
-        username: the user to log in as. Default: no login.
-        password: the user's password.
-        timeout: seconds to wait for the server.
-    """
+    """The values of the `SENDTRACE_SMTP_…` variables; `timeout` is in seconds."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True)
 
@@ -56,7 +46,7 @@ class SmtpSettings(BaseSettings):
 
     @property
     def is_password_exposed(self) -> bool:
-        """Whether a login would send the password unencrypted to another machine."""
+        """True if a login would send the password unencrypted to another machine."""
         is_local = self.host in LOCAL_HOSTS
         return self.tls is Tls.NONE and self.username is not None and not is_local
 

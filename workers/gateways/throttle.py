@@ -59,12 +59,7 @@ ROUNDING_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Grant:
-    """A permission to submit messages now.
-
-    Attributes:
-        messages: the number of messages.
-        delay: real time to wait before the next request.
-    """
+    """A permission to submit some messages now, and to ask again after `delay` of real time."""
 
     messages: int
     delay: timedelta = timedelta()
@@ -181,13 +176,7 @@ class SharedThrottle:
     """
 
     def __init__(self, client: Redis, name: str, rate_limit: RateLimit) -> None:
-        """Create the throttle of a gateway.
-
-        Args:
-            client: the broker's client.
-            name: the gateway's name, unique among all users of the broker.
-            rate_limit: the rate to enforce.
-        """
+        """Create the throttle of a gateway; `name` is unique among all users of the broker."""
         self._keys = [REDIS_KEY.format(name=name, part=part) for part in KEY_PARTS]
         self._rate_limit = rate_limit
         # A registered script loads itself again if the broker has forgotten it.

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint
 
 from tracker.errors import UsageError
 from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
-from tracker.record.catalog import Campaign
+from tracker.record.catalog import Campaign, Organization
 from tracker.record.receipts import MAX_BOUNCE_LIMIT
 from tracker.text import suggest_similar
 from workers.candidates import validate_requirements
@@ -21,16 +21,10 @@ from workers.rules.rejudge import Rules
 def apply_rule_changes(
     rules: Rules, *, settings: Sequence[str], without: Sequence[str], extra: Sequence[str]
 ) -> Rules:
-    """Return changed rules.
+    """Return rules with changed settings, such as "message_limit.count=2", and other checks.
 
-    Args:
-        rules: the rules to start from.
-        settings: changed settings, such as "message_limit.count=2".
-        without: names of checks to leave out.
-        extra: checks to add, such as "acme_rules:left_alone".
-
-    Raises:
-        UsageError: a setting, name or reference is wrong. The message names its option.
+    `without` has names, `extra` references such as "acme_rules:left_alone". A wrong one raises
+    `UsageError` that names its option.
     """
     campaign = rules.campaign
     for setting in settings:
@@ -69,69 +63,55 @@ def _parse_integer(text: str, maximum: int) -> int:
     return int(text)
 
 
-def _set_enabled(campaign: Campaign, text: str) -> Campaign:
+def _parse_boolean(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError("expected true or false")
-    organization = replace(campaign.organization, enabled=text == "true")
-    return replace(campaign, organization=organization)
+    return text == "true"
 
 
-def _set_message_limit(campaign: Campaign, text: str) -> Campaign:
-    limit = _parse_integer(text, MAX_MESSAGE_LIMIT)
-    organization = replace(campaign.organization, message_limit=limit)
-    return replace(campaign, organization=organization)
+def _parse_requirements(text: str) -> tuple[str, ...]:
+    return validate_requirements(name for name in text.split(",") if name)
 
 
-def _set_message_limit_days(campaign: Campaign, text: str) -> Campaign:
-    days = _parse_integer(text, MAX_MESSAGE_LIMIT_DAYS)
-    organization = replace(campaign.organization, message_limit_days=days)
-    return replace(campaign, organization=organization)
-
-
-def _set_hard_bounce_limit(campaign: Campaign, text: str) -> Campaign:
-    limit = _parse_integer(text, MAX_BOUNCE_LIMIT)
-    organization = replace(campaign.organization, hard_bounce_limit=limit)
-    return replace(campaign, organization=organization)
-
-
-def _set_soft_bounce_limit(campaign: Campaign, text: str) -> Campaign:
-    limit = _parse_integer(text, MAX_BOUNCE_LIMIT)
-    organization = replace(campaign.organization, soft_bounce_limit=limit)
-    return replace(campaign, organization=organization)
-
-
-def _set_sender(campaign: Campaign, text: str) -> Campaign:
-    return replace(campaign, sender=text)
-
-
-def _set_requires(campaign: Campaign, text: str) -> Campaign:
-    requires = validate_requirements(name for name in text.split(",") if name)
-    return replace(campaign, requires=requires)
-
-
-CHANGEABLE_SETTINGS: Mapping[str, Callable[[Campaign, str], Campaign]] = {
-    "enabled": _set_enabled,
-    "message_limit.count": _set_message_limit,
-    "message_limit.days": _set_message_limit_days,
-    "hard_bounce_limit": _set_hard_bounce_limit,
-    "soft_bounce_limit": _set_soft_bounce_limit,
-    "sender": _set_sender,
-    "requires": _set_requires,
+_ORGANIZATION_SETTINGS: Mapping[str, Callable[[Organization, str], Organization]] = {
+    "enabled": lambda organization, text: replace(organization, enabled=_parse_boolean(text)),
+    "message_limit.count": lambda organization, text: replace(
+        organization, message_limit=_parse_integer(text, MAX_MESSAGE_LIMIT)
+    ),
+    "message_limit.days": lambda organization, text: replace(
+        organization, message_limit_days=_parse_integer(text, MAX_MESSAGE_LIMIT_DAYS)
+    ),
+    "hard_bounce_limit": lambda organization, text: replace(
+        organization, hard_bounce_limit=_parse_integer(text, MAX_BOUNCE_LIMIT)
+    ),
+    "soft_bounce_limit": lambda organization, text: replace(
+        organization, soft_bounce_limit=_parse_integer(text, MAX_BOUNCE_LIMIT)
+    ),
 }
-"""What `--set` can change, by key. Each function raises `ValueError` for a wrong value."""
+
+_CAMPAIGN_SETTINGS: Mapping[str, Callable[[Campaign, str], Campaign]] = {
+    "sender": lambda campaign, text: replace(campaign, sender=text),
+    "requires": lambda campaign, text: replace(campaign, requires=_parse_requirements(text)),
+}
+
+CHANGEABLE_SETTINGS = (*_ORGANIZATION_SETTINGS, *_CAMPAIGN_SETTINGS)
+"""The keys of `--set`."""
 
 
 def _apply_setting(campaign: Campaign, setting: str) -> Campaign:
     key, equals, value = setting.partition("=")
     if key not in CHANGEABLE_SETTINGS:
-        similar = suggest_similar(key, [*CHANGEABLE_SETTINGS])
+        similar = suggest_similar(key, CHANGEABLE_SETTINGS)
         raise UsageError(f"--set {setting}: unknown key {key!r}{similar}")
     if not equals:
         raise UsageError(f"--set {setting}: missing value; expected {key}=VALUE")
     try:
-        return CHANGEABLE_SETTINGS[key](campaign, value)
+        if key in _CAMPAIGN_SETTINGS:
+            return _CAMPAIGN_SETTINGS[key](campaign, value)
+        organization = _ORGANIZATION_SETTINGS[key](campaign.organization, value)
     except ValueError as error:
         raise UsageError(f"--set {setting}: {error}") from None
+    return replace(campaign, organization=organization)
 
 
 def _import_check(reference: str) -> Check:

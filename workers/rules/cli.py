@@ -163,11 +163,14 @@ def diff_rules(
         for sentence in find_ineffective_settings(after, settings or ()):
             print_note(sentence)
         diff = compare_rules(record, before, after)
-    rows = _change_rows(diff)
-    print_rows(rows, ("from", "to", "messages", "customers"), format)
+    print_rows(_change_rows(diff), ("from", "to", "messages", "customers"), format)
     if format is RowFormat.TABLE:
         changed = sum(diff.changes.values())
         print(f"\n{changed:,} of {diff.judged_count:,} verdicts change")
+    _print_diff_notes(diff)
+
+
+def _print_diff_notes(diff: VerdictDiff) -> None:
     for line in diff.check_errors.format_lines():
         print_note(line)
     if diff.record_mismatches:

@@ -30,13 +30,9 @@ class Explanation:
     """The verdicts of all checks on one message.
 
     Attributes:
-        campaign: the campaign.
-        number: the message number.
-        customer_id: the customer's id.
-        verdicts: the verdict of each check, in the order in which they run.
         reason: the reason that the message would get now; None if no check blocks it.
         blocking_check: the name of the check that gives this reason.
-        recorded_outcome: the recorded status, with its reason; None if there is no message yet.
+        recorded_outcome: the recorded status, with its reason; None before the message is queued.
     """
 
     campaign: Campaign
@@ -49,17 +45,7 @@ class Explanation:
 
 
 def build_explanation(database: Database, rules: Rules, number: int, now: Instant) -> Explanation:
-    """Return the verdicts of all checks on a message, not only of the first one that blocks it.
-
-    Args:
-        database: the database with the campaign.
-        rules: the checks and the campaign.
-        number: the message number.
-        now: the instant as of which the checks judge.
-
-    Raises:
-        NotFound: the campaign has no such message.
-    """
+    """Return the verdicts of all checks on a message; raise `NotFound` if there is no such one."""
     campaign = rules.campaign
     services = load_services(campaign, database)
     with database.read() as connection:
@@ -125,11 +111,7 @@ class _RecordingProxy:
 
 
 def find_message_number(connection: Connection, campaign: Campaign, customer_id: str) -> int:
-    """Return the number of a customer's message.
-
-    Raises:
-        NotFound: the audience has no such customer. The message suggests similar ids.
-    """
+    """Return the number of a customer's message; raise `NotFound` that suggests similar ids."""
     in_audience = customers.c.audience_id == campaign.audience_id
     number: int | None = connection.scalar(
         sa.select(customers.c.number).where(in_audience, customers.c.customer_id == customer_id)
@@ -147,7 +129,7 @@ def find_message_number(connection: Connection, campaign: Campaign, customer_id:
 
 
 def _load_recorded_outcome(connection: Connection, campaign: Campaign, number: int) -> str | None:
-    """Return the status of a message, with its reason; None if there is no message yet."""
+    """Return the status of a message, with its reason; None before it is queued."""
     row = connection.execute(
         sa.select(messages.c.status, messages.c.reason).where(
             messages.c.campaign_id == campaign.id, messages.c.number == number

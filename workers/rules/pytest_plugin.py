@@ -31,7 +31,7 @@ class Judge(Protocol):
 
 @pytest.fixture
 def candidate() -> "Callable[..., Candidate]":
-    """Return a function that makes a candidate whom no check blocks, except for its keywords.
+    """Return a function that makes a candidate that no check blocks, except for its keywords.
 
     A keyword is a field of the customer, the subscription, the coupon, the campaign, the
     organization or the candidate: `candidate(email=None)`, `candidate(channel="sms", ndnc=True)`,

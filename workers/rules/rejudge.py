@@ -43,12 +43,7 @@ class Rules:
 
 @dataclass
 class CheckErrors:
-    """The checks that failed.
-
-    Attributes:
-        failure_counts: the number of messages on which each check failed, by its name.
-        errors: the first error of each check, by its name.
-    """
+    """The checks that failed: by name, the number of messages, and the first error."""
 
     failure_counts: Counter[str] = field(default_factory=Counter)
     errors: dict[str, BaseException] = field(default_factory=dict)
@@ -74,17 +69,9 @@ def judge_messages(
     now: Instant,
     check_errors: CheckErrors,
 ) -> dict[int, Reason]:
-    """Judge messages as the workers do, step by step.
+    """Judge messages as the workers do, step by step, and return the reasons of the blocked ones.
 
-    Args:
-        database: the database with the campaign and its customers.
-        rules: the rules to judge by.
-        numbers: the message numbers.
-        now: the instant as of which the messages are judged.
-        check_errors: collects the failures of checks.
-
-    Returns:
-        The reasons of the blocked messages, by number.
+    Failures of checks are added to `check_errors`.
     """
     reasons: dict[int, Reason] = {}
     for step in CHECK_STEPS:
@@ -112,12 +99,10 @@ class VerdictDiff:
     """The differences between the verdicts of two sets of rules on a campaign.
 
     Attributes:
-        judged_count: the number of messages judged.
         changes: the number of messages by change of verdict.
         samples: ids of some customers by change of verdict.
         record_mismatches: messages whose recorded reason differs from the verdict of the unchanged
             rules, because customers or installed checks have changed since.
-        check_errors: the checks that failed.
     """
 
     judged_count: int = 0

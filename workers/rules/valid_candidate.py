@@ -60,17 +60,11 @@ FIELDS_BY_PART: Mapping[str, tuple[str, ...]] = {
 
 
 def make_valid_candidate(**overrides: Any) -> Candidate:
-    """Return a candidate whom no check blocks, except for its overrides.
+    """Return a candidate that no check blocks, except for its overrides.
 
-    The candidate has a coupon or a referral if the campaign requires it. `mobile` is a number in
-    international form. `custom` may be a dictionary.
-
-    Args:
-        **overrides: values of fields, by the names in `FIELDS_BY_PART`.
-
-    Raises:
-        TypeError: no part has a field of this name, or the value has a wrong type.
-        ValueError: the channel or a requirement is unknown.
+    The names of overrides are those in `FIELDS_BY_PART`. The candidate has a coupon or a referral if
+    the campaign requires it. `mobile` is a number in international form. `custom` may be a
+    dictionary. A wrong name or value raises `TypeError` or `ValueError`.
     """
     by_part: dict[str, dict[str, Any]] = {part: {} for part in FIELDS_BY_PART}
     for name, value in overrides.items():
@@ -95,8 +89,8 @@ def _find_part(name: str) -> str:
     for part, names in FIELDS_BY_PART.items():
         if name in names:
             return part
-    known = [field for names in FIELDS_BY_PART.values() for field in names]
-    raise TypeError(f"a candidate has no {name!r}{suggest_similar(name, known)}")
+    all_names = [field for names in FIELDS_BY_PART.values() for field in names]
+    raise TypeError(f"a candidate has no {name!r}{suggest_similar(name, all_names)}")
 
 
 def _parse_campaign_fields(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A campaign names its implementation, which is an entry point of the group `sendtrace.services`.
 
-A service answers for many customers in one call. Customers for whom it has no answer are asked
-about again after a pause, and given up in the end. A service that can't be reached raises
+A service answers for many customers in one call. It is called again, after a pause, for customers
+without an answer; in the end they have failed. A service that can't be reached raises
 `ServiceUnavailable`, and the worker repeats the whole step later.
 """
 
@@ -45,25 +45,14 @@ class ServiceName(StrEnum):
 
 
 class Subscription(NamedTuple):
-    """A customer's opt-outs that apply to the campaign's channel.
-
-    Attributes:
-        unsubscribed: unsubscribed from marketing on the channel.
-        ndnc: on the National Do Not Call list.
-    """
+    """A customer's opt-outs on the campaign's channel; `ndnc` is the National Do Not Call list."""
 
     unsubscribed: bool = False
     ndnc: bool = False
 
 
 class Coupon(NamedTuple):
-    """A customer's coupon of the campaign's series.
-
-    Attributes:
-        coupon_id: the id, if the customer has a coupon.
-        expires: the expiry date as recorded; the check `coupon_date_format` validates it.
-        redeemed: whether the coupon has been used.
-    """
+    """A customer's coupon of the campaign's series; `expires` is a date as text, not validated."""
 
     coupon_id: str | None = None
     expires: str | None = None
@@ -76,7 +65,7 @@ class ServiceAnswers:
 
     Attributes:
         by_number: the answers by customer number. A customer without an entry has the default.
-        failed: the numbers of the customers for whom the service had no answer.
+        failed: the numbers of the customers without an answer.
     """
 
     by_number: Mapping[int, Any]
@@ -127,19 +116,9 @@ def call_service(
 ) -> ServiceAnswers:
     """Call a service until it has answered for all customers, at most `MAX_SERVICE_CALLS` times.
 
-    Args:
-        services: the campaign's services.
-        name: the service to call.
-        campaign: the campaign whose audience the customers belong to.
-        numbers: the customers' numbers.
-        is_last_try: the worker won't repeat the step. An unavailable service then counts as failed
-            for the remaining customers, and there is no pause between calls.
-
-    Returns:
-        The answers of all calls. `failed` holds the customers without an answer after the last one.
-
-    Raises:
-        ServiceUnavailable: the service can't be reached, and this is not the last try.
+    Returns the answers of all calls; customers without an answer after the last call have failed.
+    On the last try of a step the calls follow each other at once, and an unavailable service counts
+    as failed; else `ServiceUnavailable` is raised.
     """
     service = services.find(name)
     by_number: dict[int, Any] = {}

@@ -15,7 +15,7 @@ Handler = Callable[[Campaign, Sequence[int]], Collection[int]]
 
 @cache
 def find_handler(kind: str) -> Handler | None:
-    """Return the installed handler for a kind of message, or None if there is none."""
+    """Return the installed handler for a kind of message, if there is one."""
     if kind not in list_plugin_names(PluginGroup.HANDLERS):
         return None
     handler: Handler = load_plugin(PluginGroup.HANDLERS, kind, parameters=("campaign", "numbers"))
