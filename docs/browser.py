@@ -92,10 +92,8 @@ class Browser:
     ) -> None:
         """Set the size of the page in CSS pixels, and its media.
 
-        Args:
-            scheme: `light` or `dark`.
-            medium: `screen` or `print`.
-            scale: device pixels of a CSS pixel.
+        The scheme is `light` or `dark`, the medium `screen` or `print`. The scale is the number of
+        device pixels of a CSS pixel.
         """
         self.send(
             "Emulation.setDeviceMetricsOverride",

@@ -25,9 +25,9 @@ API_HEADER = """\
 
 Generated from the routes by `make docs`.
 
-`sendtrace serve` and `sendtrace up` serve a JSON API next to the live page. The page `/api` lists its
-requests, and `/api/openapi.json` describes them for programs. Where `SENDTRACE_TOKEN` is set, send it as
-a bearer token.
+`sendtrace serve` and `sendtrace up` serve a JSON API next to the live page. The page `/api` lists
+its requests, and `/api/openapi.json` describes them for programs. Where `SENDTRACE_TOKEN` is set,
+send it as a bearer token.
 
 ```console
 $ curl -H "Authorization: Bearer $SENDTRACE_TOKEN" http://127.0.0.1:8080/api/campaigns
@@ -36,13 +36,14 @@ $ curl -N -H "Authorization: Bearer $SENDTRACE_TOKEN" "http://127.0.0.1:8080/api
 
 - Times are ISO 8601 in UTC.
 - Errors have a `detail`. For 404 it names what exists, for 422 the invalid parameter.
-- Contact data is masked. A request with `contacts=shown` gets it unmasked if `SENDTRACE_SHOW_CONTACTS=1` is set.
+- Contact data is masked. A request with `contacts=shown` gets it unmasked if
+  `SENDTRACE_SHOW_CONTACTS=1` is set.
 - Lists of messages are paged: `next` is the `after` of the following page, null at the end."""
 
 INBOUND_TEXT = f"""\
 A gateway that isn't polled reports receipts and engagement itself. A report is a JSON list of 1 to
-{MAX_REPORT_ITEMS:,} items, at most {MAX_REPORT_BYTES // 1_000_000} MB. It always needs the bearer token. The response is 202 once the report
-is stored in the database.
+{MAX_REPORT_ITEMS:,} items, at most {MAX_REPORT_BYTES // 1_000_000} MB. It always needs the bearer
+token. The response is 202 once the report is stored in the database.
 
 ```console
 $ curl -H "Authorization: Bearer $SENDTRACE_TOKEN" -H "Content-Type: application/json" \\
@@ -52,22 +53,24 @@ $ curl -H "Authorization: Bearer $SENDTRACE_TOKEN" -H "Content-Type: application
 {{"taken":1,"batches":1,"queued":true}}
 ```
 
-- The steps `deliver` and `engage` apply the report. If the broker is unavailable (`"queued": false`), they
-  do so at the batch's next step.
-- To report the same item again changes nothing. A receipt that is late, contradicts the record or names an
-  unknown message is counted as `stale`, `duplicate` or `unknown`. It is never applied and never an error.
-- A receipt may arrive before its message's hand-over is recorded, and engagement before the delivery.
-  Such an item is kept for ten minutes. Engagement of a message that isn't delivered is not recorded."""
+- The steps `deliver` and `engage` apply the report. If the broker is unavailable
+  (`"queued": false`), they do so at the batch's next step.
+- To report the same item again changes nothing. A receipt that is late, contradicts the record or
+  names an unknown message is counted as `stale`, `duplicate` or `unknown`. It is never applied and
+  never an error.
+- A receipt may arrive before its message's hand-over is recorded, and engagement before the
+  delivery. Such an item is kept for ten minutes. Engagement of a message that isn't delivered is
+  not recorded."""
 
 METRICS_HEADER = f"""\
 # Metrics
 
 Generated from `tracker/web/metrics.py` by `make docs`.
 
-The live page serves metrics for Prometheus at `/metrics`, with the token where one is set. They come from
-the latest snapshot of the database, at most a second old. [alerts.yml](alerts.yml) has alerts on them.
-Campaign metrics cover the latest {MAX_FOLLOWED_CAMPAIGNS} campaigns, and older ones that somebody has opened: Prometheus keeps
-the series of each campaign for ever."""
+The live page serves metrics for Prometheus at `/metrics`, with the token where one is set. They
+come from the latest snapshot of the database, at most a second old. [alerts.yml](alerts.yml) has
+alerts on them. Campaign metrics cover the latest {MAX_FOLLOWED_CAMPAIGNS} campaigns, and older ones
+that a viewer has opened: Prometheus keeps the series of each campaign for ever."""
 
 
 def api_reference() -> str:

@@ -1,6 +1,6 @@
 """Types that describe the stack around the database: queues, workers, failed tasks and checks.
 
-The workers' monitoring fills them in; the live page, the API, the metrics and the command line show them.
+The workers' monitoring fills them in. The live page, the API, the metrics and the CLI show them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -93,5 +93,5 @@ class CheckVerdict:
 
     @property
     def is_blocking(self) -> bool:
-        """Whether the check blocks the message."""
+        """True if the check blocks the message."""
         return self.reason is not None

@@ -37,8 +37,7 @@ VERDICT_MARKS = {
 def format_run_comparison(comparison: RunComparison, *, show_all: bool = False) -> str:
     """Return a run comparison as several lines, without a line end after the last.
 
-    Args:
-        show_all: show every figure with a value, not only those with a verdict and those that changed.
+    It has the figures that are judged or changed; with `show_all`, every figure with a value.
     """
     return "\n".join(_format_lines(comparison, show_all))
 

@@ -27,11 +27,11 @@ CHARTED_PERCENTILES = ("p50", "p95", "p99", "max")
 MINUTE_SECONDS, HOUR_SECONDS = 60.0, 3600.0
 
 MIN_UNIT_COUNT = 10
-"""Fewest minutes, or hours, for which a time axis has that unit."""
+"""Fewest minutes or hours for which a time axis has that unit."""
 
 ARRIVAL_PEAK_RATIO, ARRIVAL_LIMIT_RATIO = 4, 1.2
-"""Arrivals above the first multiple of the highest other rate are cut off at the second multiple. The
-arrivals of a blast would otherwise flatten the other curves."""
+"""Arrivals above the first multiple of the highest other rate are cut off at the second multiple.
+The arrivals of a blast would otherwise flatten the other curves."""
 
 BYTES_PER_MEGABYTE = 1e6
 
@@ -174,7 +174,7 @@ def mean_seconds(latencies: Latencies) -> float | None:
 
 
 def reasons_chart(reports: Sequence[Report]) -> Chart:
-    """Return the chart of Not Sent messages by reason over all campaigns, the most frequent first."""
+    """Return the chart of Not Sent messages by reason, the most frequent first."""
     counts = {
         reason: sum(report.having(Status.NOT_SENT, reason) for report in reports)
         for reason in Reason

@@ -23,11 +23,7 @@ SPREAD_STATISTICS: tuple[Callable[[Sequence[float]], float], ...] = (median, min
 
 
 def format_result(result: RunResult, zone: tzinfo = UTC) -> str:
-    """Return reports, figures and verdict as several lines, without a line end after the last.
-
-    Args:
-        zone: the time zone of the reports' times.
-    """
+    """Return reports, figures and verdict as several lines, without a line end after the last."""
     return "\n".join(_format_lines(result, zone))
 
 
@@ -92,7 +88,7 @@ def _format_verdict(result: RunResult) -> Iterator[str]:
 
 
 def format_spread(results: Sequence[RunResult]) -> str:
-    """Return median, minimum and maximum of the compared figures over repeated runs; several lines."""
+    """Return median, minimum and maximum of the compared figures of repeated runs, as lines."""
     figures = [
         (THROUGHPUT, Unit.RATE),
         *((f"{span.name}.p95", Unit.SECONDS) for span in SPANS),

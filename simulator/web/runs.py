@@ -93,7 +93,7 @@ def get_run(
     operation_id="comparison_json_api_compare_get",
 )
 def get_comparison(before: RunNumber, after: RunNumber, context: Context) -> dict[str, Any]:
-    """Return the figures of two runs side by side, as `sendtrace compare --format json` prints them."""
+    """Return a run comparison, as `sendtrace compare --format json` prints it."""
     with context.database.read() as connection:
         return _compare_runs(connection, before, after).as_json()
 

@@ -1,4 +1,4 @@
-"""`sendtrace serve`: the live page with the runs, and with the monitoring of broker, workers and checks."""
+"""`sendtrace serve`: the live page with its runs, and monitoring of broker, workers and checks."""
 
 import json
 from collections.abc import Iterator, Sequence

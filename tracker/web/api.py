@@ -52,7 +52,7 @@ router = APIRouter(prefix="/api")
     operation_id="campaigns_api_campaigns_get",
 )
 def list_campaigns(context: Context) -> OverviewModel:
-    """Return the latest campaigns and those that somebody has opened, the latest first."""
+    """Return the latest campaigns and older ones that a viewer has opened, the latest first."""
     snapshot = context.live.snapshot
     return OverviewModel(
         at=snapshot.at,
@@ -136,7 +136,7 @@ def list_check_verdicts(
     context: Context,
     contacts: Annotated[str | None, Query(description=CONTACTS_DESCRIPTION)] = None,
 ) -> list[CheckVerdictModel]:
-    """Return every check's verdict on a message, evaluated now, and the values that the check read."""
+    """Return every check's verdict on a message, evaluated now, and the values that it read."""
     with context.database.read() as connection:
         campaign = context.load_campaign(connection, campaign_id)
         check_message_exists(connection, campaign, number)
@@ -186,7 +186,7 @@ async def stream_events(
         int | None, Query(alias="campaign", description="The campaign's id.")
     ] = None,
 ) -> StreamingResponse:
-    """Stream server-sent events, once a second: the numbers of `campaign`, or the overview without it."""
+    """Stream the numbers of a campaign, or those of the overview, as server-sent events."""
     if campaign_id is not None:
         await run_sync(context.load_report, campaign_id)
     return StreamingResponse(

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from tracker.clock import to_datetime
-from tracker.monitoring import CheckVerdict, FailedTask, WorkerActivity, WorkerInfo
+from tracker.monitoring import CheckVerdict, WorkerActivity
 from tracker.queries.messages import MessageRow
 from tracker.queries.stalled import StalledBatch
 from tracker.web.masking import mask_email, mask_mobile
@@ -28,6 +28,7 @@ class CampaignModel(BaseModel):
 
     @classmethod
     def of(cls, progress: CampaignProgress) -> Self:
+        """Return the model of a campaign's progress."""
         report, campaign = progress.report, progress.report.campaign
         return cls(
             id=campaign.id,
@@ -66,6 +67,7 @@ class MessageModel(BaseModel):
 
     @classmethod
     def of(cls, message: MessageRow, *, has_contacts: bool) -> Self:
+        """Return the model of a message, with its contact data masked unless `has_contacts`."""
         email, mobile = message.email, message.mobile
         if not has_contacts:
             email, mobile = email and mask_email(email), mobile and mask_mobile(mobile)
@@ -93,14 +95,13 @@ class CheckVerdictModel(BaseModel):
 
     step: str = Field(description="step that asks the check")
     check: str = Field(description="name of the check")
-    reason: str | None = Field(
-        description="title of the reason with which the check blocks the message, null if the message passes"
-    )
+    reason: str | None = Field(description="title of the reason, null if the message passes")
     looked_at: dict[str, Any] = Field(description="values that the check read, by name")
     error: str | None = Field(description="exception that the check raised instead")
 
     @classmethod
     def of(cls, verdict: CheckVerdict) -> Self:
+        """Return the model of a verdict."""
         return cls(
             step=verdict.step,
             check=verdict.check,
@@ -125,6 +126,7 @@ class StalledBatchModel(BaseModel):
 
     @classmethod
     def of(cls, batch: StalledBatch, command: str | None) -> Self:
+        """Return the model of a stalled batch."""
         return cls(
             campaign=batch.campaign.id,
             name=batch.campaign.name,
@@ -141,23 +143,20 @@ class StalledBatchModel(BaseModel):
 class WorkerModel(BaseModel):
     """A worker."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     name: str
     heard_at: datetime = Field(description="time of its last event")
-    is_there: bool = Field(description="false once its heartbeats have stopped")
+    is_there: bool = Field(
+        validation_alias="is_online", description="false once its heartbeats have stopped"
+    )
     queues: list[str] = Field(description="queues that it serves")
-
-    @classmethod
-    def of(cls, worker: WorkerInfo) -> Self:
-        return cls(
-            name=worker.name,
-            heard_at=worker.heard_at,
-            is_there=worker.is_online,
-            queues=list(worker.queues),
-        )
 
 
 class FailedTaskModel(BaseModel):
     """A failure of a task."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     task: str = Field(description="name of the task")
     campaign: int | None = Field(description="the campaign's id, null if unknown")
@@ -166,20 +165,9 @@ class FailedTaskModel(BaseModel):
     worker: str
     at: datetime = Field(description="time of the failure")
     task_id: str
-    again: bool = Field(description="whether Celery runs the task again")
-
-    @classmethod
-    def of(cls, failure: FailedTask) -> Self:
-        return cls(
-            task=failure.task,
-            campaign=failure.campaign,
-            batch=failure.batch,
-            error=failure.error,
-            worker=failure.worker,
-            at=failure.at,
-            task_id=failure.task_id,
-            again=failure.will_retry,
-        )
+    again: bool = Field(
+        validation_alias="will_retry", description="whether Celery runs the task again"
+    )
 
 
 class OperationsModel(BaseModel):
@@ -202,6 +190,7 @@ class OperationsModel(BaseModel):
         activity: WorkerActivity | None,
         unserved_queues: Sequence[str],
     ) -> Self:
+        """Return the model of all that the operations page shows."""
         unserved = list(unserved_queues)
         if activity is None:
             return cls(
@@ -209,8 +198,8 @@ class OperationsModel(BaseModel):
             )
         return cls(
             batches=batches,
-            workers=[WorkerModel.of(worker) for worker in activity.workers],
-            failed=[FailedTaskModel.of(failure) for failure in activity.failed],
+            workers=[WorkerModel.model_validate(worker) for worker in activity.workers],
+            failed=[FailedTaskModel.model_validate(failure) for failure in activity.failed],
             unserved=unserved,
             deaf_since=activity.disconnected_since,
         )

@@ -27,7 +27,8 @@ STYLESHEET = Path(__file__).parent.parent / "templates" / "style.css"
 API_DESCRIPTION = """\
 The record of `sendtrace` as JSON. Where a token is set, send it as a bearer token.
 
-Times are ISO 8601 in UTC. Errors have a `detail`: for 404 it names what exists, for 422 the invalid parameter.
+Times are ISO 8601 in UTC. Errors have a `detail`: for 404 it names what exists, for 422 the invalid
+parameter.
 """
 
 public_router = APIRouter(include_in_schema=False)
@@ -70,12 +71,7 @@ def make_app(
     monitoring: Monitoring,
     sections: Sequence[WebSection] = (),
 ) -> FastAPI:
-    """Return the application that serves the live page, the API and the metrics.
-
-    Args:
-        monitoring: the functions that read queues, workers and checks.
-        sections: pages that higher layers add.
-    """
+    """Return the application that serves the live page, the API and the metrics."""
     app = FastAPI(
         title="sendtrace",
         description=API_DESCRIPTION,

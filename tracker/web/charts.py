@@ -87,14 +87,14 @@ def _queue_chart(samples: Sequence[QueueSample], axis: _TimeAxis) -> Chart:
 
 
 class ChartCache:
-    """A cache of rendered charts. Thread-safe: a chart is rendered by one thread while others wait."""
+    """A thread-safe cache of rendered charts: one thread renders while the others wait."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now, self._lock = now, Lock()
         self._charts: dict[int, tuple[float, str]] = {}
 
     def get(self, campaign_id: int, render: Callable[[], str]) -> str:
-        """Return the charts of a campaign, rendered anew when they are older than the maximum age."""
+        """Return the charts of a campaign, at most CHART_MAX_AGE_SECONDS old."""
         with self._lock:
             rendered_at, charts = self._charts.get(campaign_id, (0.0, ""))
             if not charts or self._now() - rendered_at >= CHART_MAX_AGE_SECONDS:

@@ -50,7 +50,7 @@ class WebSection(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class WebContext:
-    """The shared objects of the application: the database, its latest snapshot and its monitoring."""
+    """The objects that all routes share."""
 
     database: Database
     settings: Settings
@@ -80,15 +80,13 @@ class WebContext:
         if campaign_id <= MAX_NUMBER:
             for campaign in load_campaigns(connection, [campaign_id]):
                 return campaign
-        raise NotFound(
-            f"there is no campaign {campaign_id}; {describe_latest_campaigns(connection)}"
-        )
+        raise NotFound(f"unknown campaign {campaign_id}; {describe_latest_campaigns(connection)}")
 
     def load_report(self, campaign_id: int) -> Report:
         """Return the latest report of a campaign, or raise `NotFound`.
 
-        The report comes from the snapshot. A campaign that the snapshot lacks is read from the database, and
-        included in the following snapshots.
+        A campaign that the snapshot lacks is read from the database, and included in the
+        following snapshots.
         """
         report = self.live.snapshot.reports.get(campaign_id)
         if report is None:
@@ -155,7 +153,7 @@ def describe_latest_campaigns(connection: Connection) -> str:
 
 
 def format_time(at: datetime | None) -> str:
-    """Return a `time` element that shows a time in UTC; live.js converts it to the viewer's zone."""
+    """Return a `time` element in UTC, which live.js converts to the viewer's zone."""
     if at is None:
         return Markup('<span class="muted">unknown</span>')
     utc = at.astimezone(UTC)

@@ -54,7 +54,7 @@ async def handle_validation_error(request: Request, error: RequestValidationErro
 
 
 async def handle_http_error(request: Request, error: HTTPException) -> Response:
-    """Respond to an unknown address, a missing token and the like."""
+    """Respond to an unknown address or a missing token."""
     if request.url.path.startswith(API_PREFIX) or error.status_code == 401:
         return await http_exception_handler(request, error)
     return _error_response(request, error.status_code, str(error.detail), [])

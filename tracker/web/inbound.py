@@ -187,7 +187,7 @@ async def report_engagement(request: Request, context: Context) -> InboundResult
 
 
 async def _read_body(request: Request) -> bytes:
-    """Return a request's body. One that isn't JSON or is too large is refused without reading the rest."""
+    """Return a request's body, or refuse one that isn't JSON or is too large without reading on."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise HTTPException(415, "expected application/json")
@@ -237,7 +237,7 @@ def _check_campaigns(
         if item.campaign not in existing_ids:
             raise _validation_error(
                 ["body", place, "campaign"],
-                f"there is no campaign {item.campaign}; {describe_latest_campaigns(connection)}",
+                f"unknown campaign {item.campaign}; {describe_latest_campaigns(connection)}",
             )
 
 

@@ -35,14 +35,14 @@ REFRESH_INTERVAL_SECONDS = 1.0
 """Seconds between two snapshots."""
 
 FULL_REFRESH_EVERY = 10
-"""Snapshots from one full refresh to the next. Between them, finished campaigns and stalled batches are
-carried over; late bounces and rollups change finished campaigns, but rarely."""
+"""Snapshots from one full refresh to the next. In between, stalled batches and finished campaigns
+are carried over: only late bounces and rollups change the latter."""
 
 MAX_FOLLOWED_CAMPAIGNS = 50
 """Latest campaigns that every snapshot has."""
 
 MAX_PINNED_CAMPAIGNS = 50
-"""Older campaigns that snapshots have because somebody has opened them."""
+"""Older campaigns that snapshots have because a viewer has opened them."""
 
 HISTORY_LENGTH = 600
 """Samples that are kept: ten minutes of snapshots."""
@@ -130,7 +130,7 @@ class LiveFeed:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the feed has ended."""
+        """True once the feed has ended."""
         return self._stop_event.is_set()
 
     async def run(self) -> None:

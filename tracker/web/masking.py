@@ -1,4 +1,4 @@
-"""Masks for contact data: a person recognizes their own, nobody can write to it."""
+"""Masks for contact data: its owner recognizes it, and no one can write to it."""
 
 from collections.abc import Mapping
 

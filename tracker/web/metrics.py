@@ -207,17 +207,6 @@ def _campaign_labels(report: Report) -> list[str]:
     return [report.campaign.name, str(report.campaign.run_id)]
 
 
-def _count_entered(report: Report, status: Status) -> int:
-    """Return how many messages have certainly entered a status.
-
-    The tallies hold current statuses only: counted are the messages in the status, and those in
-    statuses that no message reaches without it.
-    """
-    return sum(
-        report.having(current) for current in Status if status in _REQUIRED_STATUSES[current]
-    )
-
-
 def _required_statuses(status: Status) -> frozenset[Status]:
     """Return the statuses that every path to a status leads through, itself included."""
     return frozenset(required for required in Status if not _can_reach(status, without=required))
@@ -233,3 +222,14 @@ def _can_reach(target: Status, *, without: Status) -> bool:
 
 
 _REQUIRED_STATUSES = {status: _required_statuses(status) for status in Status}
+
+
+def _count_entered(report: Report, status: Status) -> int:
+    """Return how many messages have certainly entered a status.
+
+    The tallies hold current statuses only: counted are the messages in the status, and those in
+    statuses that no message reaches without it.
+    """
+    return sum(
+        report.having(current) for current in Status if status in _REQUIRED_STATUSES[current]
+    )

@@ -13,14 +13,9 @@ class NotifyWorkers(Protocol):
     """A function that enqueues the task which applies the stored reports of a batch."""
 
     def __call__(self, campaign_id: int, batch: int, kind: DueKind, *, is_one_off: bool) -> None:
-        """Enqueue the task.
+        """Enqueue the task; may raise any error of the broker's client.
 
-        Args:
-            is_one_off: whether the batch already has a task in a queue. The new task then enqueues no
-                next step, so the batch doesn't get a second chain of tasks.
-
-        Raises:
-            Exception: any error of the broker's client.
+        A one-off task doesn't enqueue the next step: its batch has a task in a queue already.
         """
 
 
@@ -34,8 +29,8 @@ class Monitoring:
         read_worker_activity: returns the workers and their recent failures.
         notify_workers: enqueues the task that applies stored reports.
         explain_checks: returns the verdict of every check on a message; raises `NotFound`.
-        requeue_command: returns the shell command that re-queues a batch (campaign's id, batch, step).
-        worker_command: returns the shell command that starts a worker for a queue.
+        requeue_command: returns the command that re-queues a batch (campaign id, batch, step).
+        worker_command: returns the command that starts a worker for a queue.
     """
 
     queues: Sequence[str] = ()

@@ -44,7 +44,7 @@ def make_campaign_progress(snapshot: Snapshot, report: Report) -> CampaignProgre
 
 
 def recent_throughput(samples: Sequence[ProgressSample]) -> float | None:
-    """Return the messages per second to the gateway over the last seconds, None before two samples."""
+    """Return the recent messages per second to the gateway, None before two samples."""
     if len(samples) < 2:
         return None
     last = samples[-1]

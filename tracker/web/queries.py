@@ -1,4 +1,4 @@
-"""Queries for messages: their parameters, their execution, and the query behind each report line."""
+"""Queries for messages: parameters, execution, and the query behind each line of the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -155,8 +155,7 @@ def explain_checks(
 ) -> Sequence[CheckVerdict] | None:
     """Return every check's verdict on a message, evaluated now; None if no checks are available.
 
-    Args:
-        has_contacts: whether contact data among the values that a check read stays unmasked.
+    Unless `has_contacts`, contact data among the values that a check read is masked.
     """
     if context.monitoring.explain_checks is None:
         return None
@@ -195,4 +194,4 @@ def _make_line_queries() -> Mapping[str, str]:
 
 
 LINE_QUERIES = _make_line_queries()
-"""For each line of the report, by its path in the JSON, the query string that lists its messages."""
+"""The query string that lists the messages of a report line, by the line's path in the JSON."""

@@ -48,15 +48,15 @@ def is_loopback(host: str) -> bool:
 
 
 def is_valid_token(token: SecretStr, presented: str) -> bool:
-    """Return whether a presented token is right, in a time that doesn't depend on how much of it is."""
+    """Return whether a token is right, in a time that doesn't reveal how much of it is."""
     return secrets.compare_digest(presented.encode(), token.get_secret_value().encode())
 
 
 async def require_viewer(request: Request, context: Context) -> None:
     """Refuse a viewer without the token with 401.
 
-    Programs send it as a bearer token, browsers as the password of any user. Without a configured token
-    everybody is a viewer; `check_address` then allows loopback addresses only.
+    Programs send it as a bearer token, browsers as the password of any user. Without a configured
+    token everybody is a viewer; `check_address` then allows loopback addresses only.
     """
     token = context.settings.token
     if token is not None and not is_valid_token(token, _read_token(request)):
@@ -106,14 +106,16 @@ def _parse_authorization(request: Request) -> tuple[str, str]:
 class SecurityMiddleware:
     """Refuses the requests of other sites, and adds the security headers to every response.
 
-    With `is_anonymous_allowed`, that is without a token, it also refuses host names other than this machine's.
-    Otherwise a site could let its name resolve to 127.0.0.1 and read everything (DNS rebinding).
+    With `is_anonymous_allowed`, that is without a token, it also refuses host names other than this
+    machine's. Otherwise a site could let its name resolve to 127.0.0.1 and read everything (DNS
+    rebinding).
     """
 
     def __init__(self, app: ASGIApp, *, is_anonymous_allowed: bool) -> None:
         self._app, self._is_anonymous_allowed = app, is_anonymous_allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond to a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -19,16 +19,16 @@ SHUTDOWN_TIMEOUT_SECONDS = 2
 
 
 def check_address(host: str, token: SecretStr | None) -> None:
-    """Raise `UsageError` for a public address without a token, and for a token that is too short."""
+    """Raise `UsageError` for a public address without a token, or for a token too short."""
     if token is None and not is_loopback(host):
         raise UsageError(
-            f"--host {host}: a public address needs a token; set SENDTRACE_TOKEN, or leave --host out"
-            " to serve this machine only"
+            f"--host {host}: a public address needs a token; set SENDTRACE_TOKEN, or leave --host"
+            " out to serve this machine only"
         )
     if token is not None and len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
         raise UsageError(
-            f"SENDTRACE_TOKEN: too short; expected {MIN_TOKEN_LENGTH} characters or more, such as from"
-            " `openssl rand -hex 32`"
+            f"SENDTRACE_TOKEN: too short; expected {MIN_TOKEN_LENGTH} characters or more, such as"
+            " from `openssl rand -hex 32`"
         )
 
 

@@ -1,4 +1,4 @@
-"""The result page of a run: its content, its self-containedness, and results with missing values."""
+"""The result page of a run: one file with its content, and results with missing values."""
 
 import re
 from collections.abc import Iterator

@@ -91,7 +91,7 @@ def test_a_message_has_its_timeline_and_its_checks(
     ("path", "status", "problem"),
     [
         ("/campaigns/99", 404, "the latest are 1 (spring, run 1)"),
-        ("/campaigns/99999999999999999999", 404, "there is no campaign"),
+        ("/campaigns/99999999999999999999", 404, "unknown campaign"),
         ("/campaigns/1/messages/22", 404, "expected 0 to 21"),
         ("/campaigns/1/messages/99999999999999999999", 404, "expected 0 to 21"),
         ("/campaigns/1/messages?status=sent", 422, "expected one of queued"),
@@ -241,9 +241,9 @@ def test_a_stalled_batch_is_shown_with_the_command_that_requeues_it(
         operations = client.get("/api/standstill").json()
         overview = client.get("/api/campaigns").json()
     [stalled] = operations["batches"]
-    assert (stalled["name"], stalled["batch"], stalled["step"]) == ("spring", 0, "suppress")
+    assert (stalled["name"], stalled["batch"], stalled["step"]) == ("spring", 0, "dispatch")
     command = (
-        "celery -A workers.app call workers.suppress"
+        "celery -A workers.app call workers.dispatch"
         f' --kwargs=\'{{"campaign": {batch.campaign.id}, "batch": 0}}\''
     )
     assert stalled["command"] == command
