@@ -1,4 +1,4 @@
-"""Celery settings: broker, queues, routes, beat, reliability. Loaded when the app is first used."""
+"""Celery settings: broker, queues, routes, beat and reliability."""
 
 from celery.schedules import crontab
 from kombu import Queue
@@ -22,11 +22,11 @@ broker_connection_timeout = 5
 timezone = _settings.timezone
 enable_utc = True
 
-# Nothing but JSON comes in or goes out, and no result is kept: the database has them.
+# JSON only. No results are stored: the database has them.
 accept_content = ["json"]
 task_serializer = "json"
 task_ignore_result = True
-result_expires = None  # so there is nothing to clean up, either
+result_expires = None  # no clean-up task is needed
 
 task_queues = [Queue(name) for name in QUEUES]
 task_create_missing_queues = False
@@ -34,11 +34,10 @@ task_default_queue = QUEUES[0]
 task_routes = {task_name(step): {"queue": queue} for step, queue in QUEUE_BY_STEP.items()}
 task_routes |= {upkeep: {"queue": UPKEEP_QUEUE} for upkeep in (ROLLUP_TASK, SWEEP_TASK)}
 
-# By the clock on the wall, in our time zone. A night in which it is never or twice 1 am does no
-# harm: a rollup counts what is new.
+# Local time. A night without 1 am, or with two, does no harm: a rollup counts what is new.
 beat_schedule = {
     "rollup": {"task": ROLLUP_TASK, "schedule": crontab(hour=1, minute=0)},
-    # One that nobody took before the next one comes is forgotten.
+    # A sweep that no worker has taken when the next one is due expires.
     "sweep": {
         "task": SWEEP_TASK,
         "schedule": SWEEP_INTERVAL_SECONDS,
@@ -46,15 +45,15 @@ beat_schedule = {
     },
 }
 
-# A task is acknowledged when it is done. One whose process was killed is sent again, as often as
-# its max_retries allow: steps may be repeated. A worker takes no more than it works on.
+# A task is acknowledged when it is done. If its process is killed, it is retried up to its
+# max_retries: steps may be repeated. A worker reserves no task that it doesn't run yet.
 task_acks_late = True
 task_retry_on_worker_lost = True
 worker_prefetch_multiplier = 1
 worker_eta_task_limit = 10_000
 
-# A batch's next task is sent while the broker restarts, too: for half a minute, with pauses of
-# 0, 0.5, 1, 1.5 and then 2 s. After that the task itself is repeated.
+# Publishing the next task survives a restart of the broker: it is retried for half a minute, after
+# 0, 0.5, 1, 1.5 and then every 2 s. If that fails, the sweep re-queues the batch.
 task_publish_retry_policy = {
     "max_retries": 18,
     "interval_start": 0,
@@ -62,9 +61,9 @@ task_publish_retry_policy = {
     "interval_max": 2,
 }
 
-# A step on the largest sensible batch takes seconds, and ends itself after a minute (see
-# workers/steps/limits.py); this is for a process that does not even do that. The broker hands a
-# task that was not acknowledged to another worker after visibility_timeout, which must be longer.
+# A step on a large batch takes seconds, and workers/steps/limits.py stops it after a minute. This
+# limit is for a process that can't even be stopped so. After visibility_timeout the broker gives an
+# unacknowledged task to another worker, so that must be longer.
 task_time_limit = 120
 broker_transport_options = {
     "visibility_timeout": 180,
@@ -74,9 +73,9 @@ broker_transport_options = {
     "socket_keepalive": True,
 }
 
-# The countdown between two looks for receipts is a second.
+# Seconds; polls for receipts are a second apart.
 worker_timer_precision = 0.1
 
-# What Flower and the live page show.
+# Flower and the live page show these events.
 worker_send_task_events = True
 task_send_sent_event = True

@@ -1,6 +1,6 @@
-"""The Celery app: ``celery -A workers.app worker``.
+"""The Celery app: `celery -A workers.app worker`.
 
-Its settings are in ``celeryconfig.py``; the broker comes from ``SENDTRACE_BROKER_URL``.
+Its settings are in `celeryconfig.py`; the broker comes from SENDTRACE_BROKER_URL.
 """
 
 import logging
@@ -19,9 +19,9 @@ app = Celery("sendtrace", include=["workers.tasks"])
 app.config_from_object("celeryconfig")
 
 
-@celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery comes without types
+@celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def exit_if_misconfigured(conf: Any = None, **_: object) -> None:
-    """Stop a worker before it starts, with one clear message, where it could only do harm."""
+    """Exit with one clear message, instead of starting a worker that would lose messages."""
     try:
         check_configuration(conf)
         all_checks()
@@ -31,12 +31,12 @@ def exit_if_misconfigured(conf: Any = None, **_: object) -> None:
 
 @beat_init.connect  # type: ignore[untyped-decorator]
 def disable_sent_events(sender: Any = None, **_: object) -> None:
-    """Have beat's tasks, which are a sweep every two seconds, not shown as sent."""
+    """Don't report beat's tasks as sent: a sweep every two seconds would hide all others."""
     sender.app.conf.task_send_sent_event = False
 
 
 class _SweepLogFilter(logging.Filter):
-    """Leaves out that a sweep came and went; what it finds is told."""
+    """Drops the log lines of sweeps that start and succeed."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno > logging.INFO or SWEEP_TASK not in record.getMessage()
@@ -47,12 +47,12 @@ for _name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
 
 
 def check_configuration(conf: Any) -> None:
-    """Raise :exc:`UsageError` for Celery settings with which messages would be lost or repeated."""
+    """Raise `UsageError` for Celery settings that would lose or repeat messages."""
     if not conf.broker_url:
-        raise UsageError("no broker is configured; set SENDTRACE_BROKER_URL=redis://HOST:PORT/0")
+        raise UsageError("no broker configured; set SENDTRACE_BROKER_URL=redis://HOST:PORT/0")
     visibility = conf.broker_transport_options.get("visibility_timeout", 3600)
     if visibility <= conf.task_time_limit:
         raise UsageError(
             f"visibility_timeout ({visibility} s) must be longer than task_time_limit"
-            f" ({conf.task_time_limit} s): else the broker repeats tasks that still run"
+            f" ({conf.task_time_limit} s); otherwise the broker repeats tasks that still run"
         )

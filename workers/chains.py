@@ -1,4 +1,4 @@
-"""How steps are enqueued: the arguments of their tasks, and the chain of the steps before the gateway.
+"""Enqueue steps: the arguments of their tasks, and the chain of the steps before the gateway.
 
 The driver, the workers, the sweep and the inbound API all enqueue through this module.
 """
@@ -56,12 +56,12 @@ def make_signature(
     what follows them depends on what the gateway says.
     """
     steps = CHECK_CHAIN[CHECK_CHAIN.index(step) :] if step in CHECK_CHAIN else (step,)
-    shown = format_task_arguments(arguments.campaign, campaign_name, arguments.batch)
+    kwargsrepr = format_task_arguments(arguments.campaign, campaign_name, arguments.batch)
     signatures = [
         app.signature(
             task_name(chained),
             kwargs=(arguments if chained is step else arguments.first_try()).to_kwargs(),
-            options={"kwargsrepr": shown},
+            options={"kwargsrepr": kwargsrepr},
             immutable=True,
         )
         for chained in steps
@@ -80,10 +80,8 @@ def enqueue_step(
 ) -> None:
     """Enqueue a step of a batch; a step before the gateway takes the rest of its chain along.
 
-    Args:
-        delay: real time to wait before the step. At most MAX_COUNTDOWN of it is waited: the broker gives a
-            task that a worker holds for longer to another worker.
-        options: Celery's options for the message, such as `retry`.
+    The `delay` is real time. At most MAX_COUNTDOWN of it is waited: the broker gives a task that a
+    worker holds for longer to another worker. The `options` are Celery's, such as `retry`.
     """
     signature = make_signature(app, step, arguments, campaign_name)
     signature.apply_async(countdown=countdown(delay), **options)

@@ -1,6 +1,6 @@
-"""Flower's settings: ``celery -A workers.app flower --conf=workers/flowerconfig.py``.
+"""Flower's settings: `celery -A workers.app flower --conf=workers/flowerconfig.py`.
 
-Flower reads the names that this module defines. What was said on its command line wins.
+Flower reads the names that this module defines. Options on its command line override them.
 """
 
 import os
@@ -15,29 +15,29 @@ _settings = load_settings()
 _settings.prepare_home()
 
 _credentials = os.environ.get("SENDTRACE_FLOWER_AUTH", "")
-"""``user:password``; several are parted by commas."""
+"""`user:password`, several separated by commas."""
 
 if _credentials:
     basic_auth = _credentials.split(",")
 elif options.address not in ("", "127.0.0.1", "::1", "localhost"):
     raise SystemExit(
-        f"flower: --address={options.address}: others could look, and nobody would ask who they"
-        " are; set SENDTRACE_FLOWER_AUTH=user:password"
+        f"flower: --address={options.address}: reachable without a password;"
+        " set SENDTRACE_FLOWER_AUTH=user:password"
     )
 
 address = "127.0.0.1"
 
-# What was seen is still there after a restart; a task takes some 2 KB of memory.
+# Keep the tasks over a restart; each takes about 2 KB of memory.
 persistent = True
 db = str(_settings.home.absolute() / "flower")
 state_save_interval = 10_000
 max_tasks = 100_000
 
-# A batch's way is in its arguments and times.
+# The arguments and times show the way of a batch.
 tasks_columns = "name,kwargs,state,worker,received,started,runtime,retries,uuid"
 
-# Workers with large batches answer between two tasks.
+# Milliseconds. A worker answers between two tasks, and a task on a large batch takes a while.
 inspect_timeout = 2_000.0
 
-# Flower would show the queues of those workers that answered when it was started, by the alphabet.
+# Flower would list only queues of workers that answered at its start, in alphabetical order.
 BaseHandler.get_active_queue_names = lambda _: list(QUEUES)

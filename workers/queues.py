@@ -1,4 +1,4 @@
-"""The queues: one a stage, the broker they are in, and how much waits in each."""
+"""Names of the queues and of the tasks."""
 
 from types import MappingProxyType
 
@@ -14,30 +14,32 @@ QUEUE_BY_STEP = MappingProxyType(
         Step.ENGAGE: "delivery",
     }
 )
-"""The queue that a step's tasks are sent to."""
+"""The queue of each step's tasks: the stage that the step serves."""
 
 UPKEEP_QUEUE = "upkeep"
-"""The queue of what is done for all campaigns from time to time."""
-
-ROLLUP_TASK = "workers.rollup"
-"""The name of the Celery task that rolls engagement up."""
+"""The queue of the tasks that serve all campaigns."""
 
 QUEUES = (*dict.fromkeys(QUEUE_BY_STEP.values()), UPKEEP_QUEUE)
 """Every queue that a worker must serve, in the order of the stages."""
 
+ROLLUP_TASK = "workers.rollup"
+"""The task that rolls up engagement."""
 
 SWEEP_TASK = "workers.sweep"
-"""The name of the Celery task that sends on batches that stand still."""
+"""The task that re-queues stalled batches."""
 
 SWEEP_INTERVAL_SECONDS = 2.0
-"""Seconds between two of them."""
+"""Seconds between two sweeps."""
 
 
 def task_name(step: Step) -> str:
-    """The name of the Celery task that does a step."""
+    """Return the name of a step's task."""
     return f"workers.{step}"
 
 
-def format_task_arguments(campaign_id: int, name: str, batch: int) -> str:
-    """What Flower shows of a task's arguments, and finds it by: ``kwargs:name=diwali-email``."""
-    return repr({"campaign": campaign_id, "batch": batch, "name": name})
+def format_task_arguments(campaign_id: int, campaign_name: str, batch: int) -> str:
+    """Return a task's arguments as Flower shows and finds them: `kwargs:name=diwali-email`.
+
+    The sweep reads the batch's key from the same text, see `workers.upkeep.broker.BATCH_PATTERN`.
+    """
+    return repr({"campaign": campaign_id, "batch": batch, "name": campaign_name})

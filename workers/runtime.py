@@ -26,7 +26,7 @@ GC_THRESHOLD = 25_000
 
 
 class Resources:
-    """What one process opens once and keeps: each resource is opened when it is first used."""
+    """The resources of one process, each opened on first use and then kept."""
 
     def __init__(self) -> None:
         self._gateways: dict[tuple[int, str, str], Gateway] = {}
@@ -45,7 +45,7 @@ class Resources:
         """A client of the broker, for what Celery doesn't do there."""
         url = load_settings().broker_url
         if not url:
-            raise UsageError("no broker is configured; set SENDTRACE_BROKER_URL")
+            raise UsageError("no broker configured; set SENDTRACE_BROKER_URL")
         return make_broker_client(url, timeout=BROKER_TIMEOUT_SECONDS)
 
     def load_batch(self, campaign: int, batch: int) -> Batch:

@@ -1,4 +1,4 @@
-"""How a Celery task runs a step: which errors send it back to its queue, and what it enqueues next."""
+"""Run a step in a Celery task: restart the task after errors, then enqueue the next step."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ class StepTask(RetryingTask):
 
     @property
     def is_last_try(self) -> bool:
-        """Whether no retry is left: a service that is unavailable now stays so."""
+        """Whether no retry is left, so a service that is unavailable now counts as failed."""
         return bool(self.request.retries >= self.max_retries)
 
     def restart(
@@ -49,7 +49,8 @@ class StepTask(RetryingTask):
     ) -> Retry:
         """Send this task back to its queue with other arguments; return the exception to raise.
 
-        Unlike `Task.retry` it starts with all its retries. Like there, the rest of its chain stays with it.
+        Unlike `Task.retry` it starts with all its retries. Like there, the rest of its chain stays
+        with it.
         """
         again = self.signature_from_request(
             kwargs=arguments.to_kwargs(), retries=0, countdown=countdown(delay)
@@ -103,7 +104,7 @@ def restarting_while_gateway_unavailable(
     try:
         yield
     except GatewayUnavailable as error:
-        if arguments.is_one_off:  # the batch's own task comes back
+        if arguments.is_one_off:  # the batch's own task retries
             return
         count = arguments.unavailable_count
         delay = compute_backoff(count, batch.campaign.speed)

@@ -1,6 +1,7 @@
 """The Celery tasks: one for each step, the daily rollup and the sweep.
 
-A task carries the key of a batch and no state, so it may be lost, repeated or run twice at the same time.
+A task carries the key of a batch and no state, so it may be lost, repeated or run twice at the same
+time.
 """
 
 import logging
@@ -61,7 +62,7 @@ def judge_step(context: StepContext, step: Step) -> None:
 
 @step_task(Step.DISPATCH)
 def dispatch(context: StepContext) -> None:
-    """Dispatch the messages that passed the checks, as far as limits and credit allow."""
+    """Dispatch the messages that passed the checks, within limits and credit."""
     before_gateway.dispatch(context, resources().services_of(context.campaign))
 
 
@@ -84,7 +85,7 @@ def engage(context: StepContext) -> None:
     at_gateway.engage(context, resources().gateway_of(context.campaign))
 
 
-@app.task(name=ROLLUP_TASK, base=RetryingTask)  # type: ignore[untyped-decorator]  # Celery has no types
+@app.task(name=ROLLUP_TASK, base=RetryingTask)  # type: ignore[untyped-decorator]
 def rollup() -> None:
     """Bring the daily counts of engagement up to date."""
     roll_up_engagement(resources().database, load_settings().zone)

@@ -43,8 +43,8 @@ class RetryingTask(Task):  # type: ignore[misc]  # Celery has no types
 def compute_backoff(unavailable_count: int, speed: float) -> timedelta:
     """Return the real time to wait before a gateway is called again.
 
-    The wait doubles with each failure and is jittered, so batches that failed together don't return together. There
-    is no last retry: an outage ends, and waiting loses nothing.
+    The wait doubles with each failure and is jittered, so batches that failed together don't return
+    together. The number of retries is unlimited: waiting loses nothing.
 
     Args:
         unavailable_count: how many times in a row the gateway was unavailable before.

@@ -1,4 +1,4 @@
-"""Tasks that are delivered twice, as a broker may do that has lost sight of them."""
+"""Deliver some tasks twice, as a broker may do."""
 
 import json
 import threading
@@ -14,45 +14,45 @@ from workers.queues import QUEUES
 from workers.upkeep.broker import UNACKED_KEY
 
 SCAN_INTERVAL_SECONDS = 0.01
-"""Seconds between two looks at the queues. What is taken within that is seen with its worker."""
+"""Seconds between two scans of the queues and of the tasks that workers hold."""
 
 MAX_SCANNED_TASKS = 1_000
-"""Tasks of a queue that are looked at: those that come next."""
+"""Tasks of a queue that a scan reads: the next ones to be taken."""
 
 
 class TaskDuplicator:
-    """Puts a ``share`` of the tasks into their queues once more, each when it is first seen."""
+    """Sends a share of the tasks a second time, each when it is first seen."""
 
     def __init__(self, client: Redis, share: float, seed: int) -> None:
         self._client, self._share, self._seed = client, share, seed
         self._seen = set[str]()
         self.duplicated_count = 0
-        """Tasks that were sent again so far."""
+        """The number of tasks that were sent a second time."""
 
     def run_until(self, stop: threading.Event) -> None:
-        """Look again and again, until it is to stop."""
+        """Scan the queues until `stop` is set."""
         while not stop.wait(SCAN_INTERVAL_SECONDS):
             try:
                 self.duplicate_new_tasks()
             except RedisError:
-                continue  # it is away, and comes back
+                continue  # the broker is unavailable; scan again later
 
     def duplicate_new_tasks(self) -> None:
-        """Draw for each task that was not seen before, and send some of them again."""
+        """Send some of the tasks a second time that were not seen before."""
         for queue, message in self._read_tasks():
             task_id = message["headers"]["id"]
             if task_id in self._seen:
                 continue
-            drawn = draw_uniforms(self._seed, "", DrawPurpose.DUPLICATE_TASK, len(self._seen), 1)
+            draws = draw_uniforms(self._seed, "", DrawPurpose.DUPLICATE_TASK, len(self._seen), 1)
             self._seen.add(task_id)
-            if drawn[0, 0] < self._share:
-                # Each delivery has a tag of its own, by which it is acknowledged.
+            if draws[0, 0] < self._share:
+                # A delivery is acknowledged by its own tag.
                 message["properties"]["delivery_tag"] = str(uuid4())
                 self._client.lpush(queue, json.dumps(message))
                 self.duplicated_count += 1
 
     def _read_tasks(self) -> Iterator[tuple[str, Any]]:
-        """The queue and the message of the tasks that wait, and of those that workers hold."""
+        """Yield the queue and the message of each task that is ready or held by a worker."""
         for queue in QUEUES:
             for raw in self._client.lrange(queue, -MAX_SCANNED_TASKS, -1):
                 yield queue, json.loads(raw)

@@ -17,10 +17,10 @@ from tracker.store.database import Database
 from workers.queues import QUEUES
 from workers.upkeep.broker import (
     INVALID_BROKER_URL,
-    depths,
+    count_tasks,
     drop_tasks,
     make_broker_client,
-    waiting_tasks,
+    read_queue_depths,
 )
 from workers.upkeep.sweep import RequeuedBatch, requeue_stalled_batches
 
@@ -90,11 +90,11 @@ class Broker:
 
     def count_waiting_tasks(self) -> int:
         """Return the number of tasks that are queued or held by a worker."""
-        return waiting_tasks(self._client)
+        return count_tasks(self._client)
 
     def depths(self) -> dict[str, QueueDepth]:
         """Return the depth of each queue."""
-        return depths(self._client)
+        return read_queue_depths(self._client)
 
     def drop_tasks(self, campaigns: Collection[int]) -> int:
         """Remove the queued tasks of some campaigns; return how many there were."""

@@ -21,7 +21,7 @@ from tracker.status import Step
 from workers.app import app as shipped_app
 from workers.app import check_configuration, exit_if_misconfigured
 from workers.queues import QUEUE_BY_STEP, QUEUES, ROLLUP_TASK, SWEEP_TASK, UPKEEP_QUEUE, task_name
-from workers.upkeep.broker import UNACKED_KEY, depths, waiting_tasks
+from workers.upkeep.broker import UNACKED_KEY, count_tasks, read_queue_depths
 
 STEPS_OF_TASKS = frozenset(QUEUE_BY_STEP)
 
@@ -119,8 +119,8 @@ def test_depths_are_those_ready_and_those_held(
             task = json.dumps([{"body": '", "upkeep"]'}, "", queue])
             client.hset(UNACKED_KEY, f"{queue}-{number}", task)
     nothing = dict.fromkeys(QUEUES, QueueDepth(0, 0))
-    assert depths(client) == nothing | expected
-    assert waiting_tasks(client) == sum(each.ready + each.unacked for each in expected.values())
+    assert read_queue_depths(client) == nothing | expected
+    assert count_tasks(client) == sum(each.ready + each.unacked for each in expected.values())
 
 
 def test_the_tasks_of_some_campaigns_are_dropped(app: Celery, broker_url: str) -> None:

@@ -1,7 +1,7 @@
 """The steps that exchange messages with a gateway: submit, deliver and engage.
 
-Plain functions without Celery, like those of `workers.steps.before_gateway`. What the batch needs next is read from the
-record, except where a function returns it.
+Plain functions without Celery, like those of `workers.steps.before_gateway`. What the batch needs
+next is read from the record, except where a function returns it.
 """
 
 import random
@@ -33,7 +33,8 @@ from workers.gateways.throttle import Grant, Throttle
 from workers.steps.context import StepContext
 
 MAX_SUBMIT_SECONDS = 20.0
-"""Seconds after which a step submits no more, out of the 60 that it has. The rest is submitted by the next task."""
+"""Seconds after which a step submits no more, out of the 60 that it has. The rest is submitted by
+the next task."""
 
 JITTER = 0.25
 """Share by which a delay that a gateway asks for varies, so batches don't return all at once."""
@@ -41,7 +42,7 @@ JITTER = 0.25
 
 @dataclass
 class _SubmittedMessages:
-    """What a gateway accepted in one step, and the real time to wait before the rest is offered."""
+    """The messages that a gateway accepted in one step, and the delay before the next offer."""
 
     delay: timedelta
     moves: list[Move] = field(default_factory=list)
@@ -57,8 +58,8 @@ def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextSt
     Offers only as many as the gateway's rate allows at the moment.
 
     Returns:
-        The step to run next while messages are left, since the record doesn't know the gateway's rate; None if the
-        gateway has accepted all of them.
+        The step to run next while messages are left, since the record doesn't know the gateway's
+        rate; None if the gateway has accepted all of them.
 
     Raises:
         GatewayUnavailable: nothing was accepted.
@@ -195,7 +196,7 @@ def deliver(context: StepContext, gateway: Gateway) -> None:
 def _release_early_receipts(
     written: Entry, reports: inbound.ClaimedReports, early: Sequence[Receipt]
 ) -> None:
-    """Keep reported receipts for attempts that aren't on record yet, until they have waited too long.
+    """Keep reported receipts of unrecorded attempts, until they have waited too long.
 
     Polled receipts aren't kept: the gateway returns them again.
     """
@@ -237,7 +238,7 @@ def engage(context: StepContext, gateway: Gateway) -> None:
             replace_due_time(
                 written, DueKind.ENGAGEMENT, poll.next_poll_at, last_step_id=due_times.last_step_id
             )
-            # A message can't be opened before it is delivered, but its receipt may be recorded later.
+            # A receipt may be recorded later than the engagement that follows it.
             early = [event for event in reports.received_at if event.number not in reached]
             waiting = [event for event in early if reports.can_wait(event)]
             inbound.release_items(written, DueKind.ENGAGEMENT, reports, waiting)

@@ -1,7 +1,8 @@
 """The steps before the gateway: the checks of suppress and validate, and dispatch.
 
-Plain functions without Celery. Each reads the messages in the status that it serves, decides without holding a write
-transaction, then has the journal move them. A step that finds nothing to do moves nothing, so it may be repeated.
+Plain functions without Celery. Each reads the messages in the status that it serves, decides
+without holding a write transaction, then has the journal move them. A step that finds nothing to do
+moves nothing, so it may be repeated.
 """
 
 import logging
@@ -74,7 +75,7 @@ def _load_queued_numbers(connection: Connection, batch: Batch) -> Sequence[int]:
 
 
 def dispatch(context: StepContext, services: Services) -> None:
-    """Dispatch the messages that passed every check, as far as limits and credit allow.
+    """Dispatch the messages that passed every check, within limits and credit.
 
     Does nothing before all checks have judged the batch: no message is sent unchecked.
 

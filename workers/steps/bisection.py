@@ -1,9 +1,10 @@
-"""Bisection: find the messages that make a step fail, and let the rest of their batch go on.
+"""Find the messages that make a step fail, and let the rest of their batch go on.
 
-A step that raises an error or kills its process runs again on a segment, at first the whole batch. A segment that
-fails again is halved. A message that fails every try by itself is a poison message: it is blocked, and the others
-go on. A dead process reports nothing, so a try is counted before it begins. Only the first try on a batch isn't
-counted, which keeps batches without poison free of extra writes.
+A step that raises an error or kills its process runs again on a segment, at first the whole batch.
+A segment that fails again is halved. A single message that fails every try is a poison message:
+it is blocked, and the others go on. A dead process reports nothing, so a try is counted before it
+begins. Only the first try on a batch isn't counted, which keeps batches without poison free of
+extra writes.
 """
 
 from collections.abc import Iterator
@@ -28,8 +29,8 @@ MAX_SEGMENT_TRIES, MAX_MESSAGE_TRIES = 1, 3
 """Tries before a segment is halved, and before a single message is blocked."""
 
 MAX_POISON_MESSAGES = 10
-"""Messages of a batch that are blocked for failing a step. If more fail it, the step itself is at fault: no more are
-blocked, and the sweep tries it again less and less often."""
+"""Messages of a batch that are blocked for failing a step. If more fail it, the step itself is at
+fault: no more are blocked, and the sweep tries it again less and less often."""
 
 MAX_ERROR_LENGTH = 1_000
 """Characters of an error that are recorded."""
@@ -72,12 +73,8 @@ def bisecting(
 ) -> Iterator[StepContext]:
     """Run a step on the next segment of a batch, or on the whole batch if it hasn't failed before.
 
-    Yields the context to run the step with.
-
-    Args:
-        is_retry: whether the step may have failed on the batch, or killed its process, before.
-        refund_first: the first message of the segment whose latest try doesn't count, if any.
-        transient_errors: the errors that are no message's fault and don't count as a try.
+    Yields the context to run the step with. After a transient error the try doesn't count. For the
+    other parameters see `claim_segment`.
 
     Raises:
         SegmentsLeft: the step is done with this segment, and the batch has others.
@@ -98,7 +95,7 @@ def bisecting(
             except transient_errors:
                 raise UncountedTry(segment.first) from error
         raise
-    except SendtraceError as error:  # such as a wrong configuration: no message's fault
+    except SendtraceError as error:  # a wrong configuration, for example, isn't a message's fault
         if segment is not None:
             refund_try(context, step, segment)
         elif step in BISECTABLE_STEPS:
@@ -115,9 +112,9 @@ def claim_segment(
 ) -> Segment | None:
     """Return the segment to work on now, with its try counted; None for the whole batch, uncounted.
 
-    Args:
-        is_retry: whether the step may have failed on the batch, or killed its process, before.
-        refund_first: the first message of the segment whose latest try doesn't count, if any.
+    A batch is claimed as a whole unless it is bisected already, or `is_retry` says that the step may
+    have failed on it, or killed its process, before. The latest try of the segment that starts at
+    message `refund_first` doesn't count.
 
     Raises:
         UnblockableMessage: all that is left is a poison message that can't be blocked.
@@ -191,7 +188,7 @@ def _failure(
 def record_failure(
     context: StepContext, step: Step, segment: Segment | None, error: BaseException
 ) -> bool:
-    """Record the error of a segment, or of the whole batch; return False if a retry is pointless."""
+    """Record the error of a segment or the whole batch; return whether a retry makes sense."""
     error_text = repr(error)[:MAX_ERROR_LENGTH]
     with context.database.write() as connection:
         store = SegmentStore(connection, context.batch, step)
@@ -238,7 +235,7 @@ def _has_too_many_poison_messages(store: SegmentStore) -> bool:
 
 
 def _block_poison_message(context: StepContext, step: Step) -> None:
-    """Mark a message that fails every try by itself as Not Sent."""
+    """Mark a poison message as Not Sent."""
     now, number = context.now(), context.batch.first
     source = State(status=Status.ABOUT_TO_BE_SENT) if step is Step.SUBMIT else QUEUED_STATE
     target = State(status=Status.NOT_SENT, reason=Reason.TIMEOUT)

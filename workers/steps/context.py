@@ -18,7 +18,8 @@ class StepContext:
         database: the database that holds the record.
         batch: the messages: a whole batch, or one segment of it.
         author: the worker and the task that the record names.
-        is_last_try: whether no retry follows; a service that is still unavailable then counts as failed.
+        is_last_try: whether no retry follows; a service that is still unavailable then counts as
+            failed.
     """
 
     database: Database

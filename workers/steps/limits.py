@@ -1,4 +1,4 @@
-"""How long a step may take and how much memory it may use, in a pool process."""
+"""Limit the time and the memory of a step in a pool process."""
 
 import faulthandler
 import resource
@@ -11,27 +11,34 @@ from types import FrameType
 import psutil
 
 MAX_STEP_SECONDS, MIN_STEP_SECONDS = 60.0, 5.0
-"""Seconds that a step has on a whole batch, and at the least on a part of it: half as many each
-time it was halved."""
+"""Seconds that a step has for a whole batch, halved with it, and at least for a segment."""
 
 KILL_GRACE_SECONDS = 10.0
-"""Seconds after which a process is ended that does not even hear that its time is over, such as in
-a regular expression that comes to no end."""
+"""Seconds after the time limit at which a process is killed that doesn't react to it, for example
+inside a regular expression that backtracks without end."""
 
 MAX_MEMORY_GROWTH_BYTES = 2 << 30
-"""Bytes by which a process may grow: some twenty times what a batch of 10,000 takes."""
+"""Bytes by which a process may grow: about twenty times what a batch of 10,000 takes."""
 
 
 class StepTimeout(BaseException):
-    """A step has taken too long. No Exception, so that nobody on the way takes it for his own."""
+    """A step took too long.
+
+    Derives from BaseException so that `except Exception` in a rule can't swallow it.
+    """
 
 
 @contextmanager
 def limit_step_time(halvings: int) -> Iterator[None]:
-    """A block that is broken off with :exc:`StepTimeout` when its time is over; what can't be broken
-    off ends the process, and its stack is in the log."""
+    """Raise `StepTimeout` in a block that exceeds its time.
+
+    If the block doesn't react, the process exits and writes its stack to the log.
+
+    Args:
+        halvings: how often the batch was halved for the segment that the block works on.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's: a worker that uses threads has Celery's limit only
+        yield  # only the main thread gets signals; with threads, Celery's own limit applies
         return
     seconds = max(MIN_STEP_SECONDS, MAX_STEP_SECONDS / 2**halvings)
 
@@ -39,7 +46,7 @@ def limit_step_time(halvings: int) -> Iterator[None]:
         raise StepTimeout(f"not done within {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, end)
-    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)  # somebody else's, as of a test
+    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)  # an outer timer, such as a test's
     faulthandler.dump_traceback_later(seconds + KILL_GRACE_SECONDS, exit=True, file=2)
     try:
         yield
@@ -51,7 +58,7 @@ def limit_step_time(halvings: int) -> Iterator[None]:
 
 
 def limit_memory() -> None:
-    """From now on this process has an error where it would grow without end."""
-    with suppress(ValueError, OSError):  # less was set by somebody else, or it is not known here
-        most = psutil.Process().memory_info().vms + MAX_MEMORY_GROWTH_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    """Make this process raise `MemoryError` where it would grow without end."""
+    with suppress(ValueError, OSError):  # a lower limit is set, or the platform has none
+        limit = psutil.Process().memory_info().vms + MAX_MEMORY_GROWTH_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))

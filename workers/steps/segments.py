@@ -1,7 +1,7 @@
 """Segments: the ranges of a batch's messages on which a step runs separately after it failed.
 
-A segment is open until its step is done with it; then its row is deleted. A message that failed every try by
-itself keeps its row, with the time at which it was blocked.
+A segment is open until its step is done with it; then its row is deleted. A message that failed
+every try by itself keeps its row, with the time at which it was blocked.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class SegmentStore:
         )
 
     def touch_batch(self) -> None:
-        """Show the sweep that somebody works on the batch."""
+        """Show the sweep that a worker is busy with the batch."""
         self.connection.execute(
             sa.update(batches)
             .where(*self._batch_conditions())

@@ -1,4 +1,4 @@
-"""The broker as sendtrace sees it: how deep its queues are, and which batches have a task in it."""
+"""Read the broker directly: the depths of its queues, and the batches that have a task there."""
 
 import json
 import re
@@ -17,31 +17,34 @@ from tracker.monitoring import QueueDepth
 from workers.queues import QUEUES
 
 UNACKED_KEY = "unacked"
-"""Where kombu's Redis transport keeps the tasks that workers hold: a hash, one field a task."""
-
+"""The hash in which kombu's Redis transport keeps the tasks that workers hold, by delivery tag."""
 
 UNACKED_INDEX_KEY = "unacked_index"
-"""Since when workers hold those: a sorted set, by the seconds since 1970."""
-
+"""The sorted set with the time at which each of them was taken, in seconds since 1970."""
 
 TASKS_PER_READ = 1_000
-"""Tasks that are read from the broker at once."""
-
+"""Tasks that one request reads from the broker."""
 
 BATCH_PATTERN = re.compile(rb"'campaign': (\d+), 'batch': (\d+)")
-"""Of which batch a task is: as Celery and we (:func:`format_task_arguments`) write its arguments."""
-
+"""The batch of a task, in its arguments as Celery and `format_task_arguments` write them."""
 
 DEPTHS_SCRIPT = Path(__file__).with_name("depths.lua")
 
+INVALID_BROKER_URL = "broker URL: not a Redis URL; expected redis://HOST:PORT/0"
 
-INVALID_BROKER_URL = "the broker's URL is not one that can be used; expected redis://HOST:PORT/0"
+BatchKey = tuple[int, int]
+"""A campaign's id, and a batch of it."""
 
 
 def make_broker_client(url: str, *, timeout: float) -> Redis:
-    """A client of the broker at a URL as Celery knows it. It tries once, for ``timeout`` seconds.
+    """Return a client of a broker that doesn't retry.
 
-    Raises :exc:`UsageError` for what is no Redis or Valkey.
+    Args:
+        url: the broker's URL, as Celery takes it.
+        timeout: seconds to wait for a connection, and for an answer.
+
+    Raises:
+        UsageError: the URL isn't one of Redis or Valkey.
     """
     try:
         return Redis.from_url(
@@ -54,32 +57,32 @@ def make_broker_client(url: str, *, timeout: float) -> Redis:
         raise UsageError(INVALID_BROKER_URL) from None
 
 
-def depths(client: Redis) -> dict[str, QueueDepth]:
-    """How deep each queue is. Raises :exc:`redis.exceptions.RedisError`."""
+def read_queue_depths(client: Redis) -> dict[str, QueueDepth]:
+    """Return the depth of each queue, counted at one moment."""
     script = client.register_script(DEPTHS_SCRIPT.read_text(encoding="utf-8"))
     counts = iter(script(keys=[UNACKED_KEY, *QUEUES]))
     return {queue: QueueDepth(int(next(counts)), int(next(counts))) for queue in QUEUES}
 
 
-BatchKey = tuple[int, int]
-"""A campaign's id, and a batch of it."""
-
-
 def read_ready_batches(client: Redis) -> Iterator[BatchKey]:
-    """The batches that have a task in a queue, read bit by bit.
+    """Yield the batches that have a task in a queue, in several requests.
 
-    What comes or goes meanwhile may be seen twice, or not at all.
+    A task that is added or taken meanwhile may be yielded twice, or not at all.
     """
     for queue in QUEUES:
         first = 0
         while raws := client.lrange(queue, first, first + TASKS_PER_READ - 1):
-            yield from filter(None, map(_parse_batch_key, raws))  # type: ignore[arg-type]  # it gives bytes
+            yield from filter(None, map(_parse_batch_key, raws))  # type: ignore[arg-type]  # redis returns bytes
             first += TASKS_PER_READ
 
 
 class HeldTask(NamedTuple):
-    """A task that a worker took at ``held_since``, in seconds since 1970: its ``id``, its batch, and
-    when it is to be done at the earliest, if that was said."""
+    """A task that a worker has taken and not acknowledged.
+
+    Attributes:
+        held_since: when it was taken, in seconds since 1970.
+        eta: when it may run at the earliest, in seconds since 1970; None for at once.
+    """
 
     id: str
     batch: BatchKey
@@ -88,7 +91,7 @@ class HeldTask(NamedTuple):
 
 
 def read_held_tasks(client: Redis) -> Iterator[HeldTask]:
-    """The tasks of batches that workers have taken and not acknowledged, read bit by bit."""
+    """Yield the tasks of batches that workers hold, in several requests."""
     held_since = dict(client.zrange(UNACKED_INDEX_KEY, 0, -1, withscores=True))  # type: ignore[arg-type]
     for tag, raw in client.hscan_iter(UNACKED_KEY, count=TASKS_PER_READ):
         batch = _parse_batch_key(raw)
@@ -104,21 +107,21 @@ def read_held_tasks(client: Redis) -> Iterator[HeldTask]:
 
 
 def _parse_batch_key(raw: bytes) -> BatchKey | None:
-    found = BATCH_PATTERN.search(raw)
-    return None if found is None else (int(found[1]), int(found[2]))
+    match = BATCH_PATTERN.search(raw)
+    return None if match is None else (int(match[1]), int(match[2]))
 
 
 def drop_tasks(client: Redis, campaigns: Collection[int]) -> int:
-    """Take the ready tasks of some campaigns out of their queues, and say how many those were."""
+    """Remove the ready tasks of some campaigns from their queues, and return their number."""
     dropped = 0
     for queue in QUEUES:
         for raw in client.lrange(queue, 0, -1):
-            _, told, *_ = json.loads(b64decode(json.loads(raw)["body"]))
-            if told.get("campaign") in campaigns:
-                dropped += int(client.lrem(queue, 1, raw))  # type: ignore[arg-type]  # it takes bytes
+            _, kwargs, *_ = json.loads(b64decode(json.loads(raw)["body"]))
+            if kwargs.get("campaign") in campaigns:
+                dropped += int(client.lrem(queue, 1, raw))  # type: ignore[arg-type]  # redis takes bytes
     return dropped
 
 
-def waiting_tasks(client: Redis) -> int:
-    """Tasks that the broker knows of: ready in a queue, or held by a worker."""
-    return sum(depth.ready + depth.unacked for depth in depths(client).values())
+def count_tasks(client: Redis) -> int:
+    """Return the number of tasks that are ready in a queue or held by a worker."""
+    return sum(depth.ready + depth.unacked for depth in read_queue_depths(client).values())

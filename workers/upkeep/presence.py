@@ -1,4 +1,4 @@
-"""Who works, and what failed: what Celery's workers say of themselves on the broker."""
+"""Listen to the events of the workers: which are online, and which tasks failed."""
 
 import ast
 import logging
@@ -14,33 +14,35 @@ from celery import Celery
 from celery.events.state import State
 
 from tracker.monitoring import FailedTask, WorkerActivity, WorkerInfo
+from tracker.text import format_fields
 
 logger = logging.getLogger(__name__)
 
 SILENT_AFTER_SECONDS = 20.0
-"""Seconds without a heartbeat after which a worker counts as silent: they beat every two."""
+"""Seconds without a heartbeat after which a worker counts as offline. Workers send one every two
+seconds."""
 
 FORGET_AFTER_SECONDS = 3600.0
-"""Seconds after which a silent worker is forgotten."""
+"""Seconds after its last event at which a worker is no longer listed."""
 
 MAX_TASKS, MAX_FAILURES = 2_000, 200
-"""Tasks whose names are remembered, and failures that are."""
+"""Tasks whose names are kept in memory, and failures that are listed."""
 
 MAX_ERROR_LENGTH = 500
 """Characters of an error that are kept."""
 
 INSPECT_INTERVAL_SECONDS = 30.0
-"""Seconds between two questions which queues the workers serve."""
+"""Seconds between two inspections of the queues that the workers serve."""
 
 LISTEN_TIMEOUT_SECONDS = 1.0
-"""Seconds of silence after which it is seen whether to go on."""
+"""Seconds that the listener waits for an event before it checks whether it should stop."""
 
 MAX_RECONNECT_SECONDS = 30.0
-"""Seconds between two attempts to reach the broker, at most."""
+"""Longest time, in seconds, between two attempts to reach the broker."""
 
 
 class WorkerListener:
-    """Listens to the workers in a thread of its own. Use it as a context manager."""
+    """Collects the workers' events in a thread of its own; a context manager."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -63,14 +65,14 @@ class WorkerListener:
         self._thread.join(10 * LISTEN_TIMEOUT_SECONDS)
 
     def snapshot(self) -> WorkerActivity:
-        """What is known now."""
+        """Return the workers and the failed tasks as of now."""
         now = time.time()
         with self._lock:
             workers = [
                 WorkerInfo(
                     name=name,
                     heard_at=datetime.fromtimestamp(worker.timestamp or 0.0, UTC),
-                    # One that goes off says so, and its heartbeats are forgotten.
+                    # A worker that shuts down says so, and Celery clears its heartbeats.
                     is_online=bool(worker.heartbeats)
                     and now - worker.heartbeats[-1] < SILENT_AFTER_SECONDS,
                     queues=self._queues.get(name, ()),
@@ -90,8 +92,8 @@ class WorkerListener:
             try:
                 self._listen()
                 pause = LISTEN_TIMEOUT_SECONDS
-            except Exception as error:  # whatever the broker's library raises: it is away
-                logger.debug("the workers can't be heard: %s", error)
+            except Exception as error:  # kombu and redis raise many types
+                logger.debug("worker events unavailable: %s", format_fields(error=error))
                 with self._lock:
                     self._disconnected_since = self._disconnected_since or datetime.now(UTC)
                 self._stop_requested.wait(pause)
@@ -100,7 +102,7 @@ class WorkerListener:
     def _listen(self) -> None:
         with self._app.connection_for_read() as connection:
             receiver = self._app.events.Receiver(connection, handlers={"*": self._handle_event})
-            receiver.connect_max_retries = 1  # we try again ourselves, and say since when
+            receiver.connect_max_retries = 1  # `_run` reconnects, and notes since when it must
             receiver.on_connection_error = _ignore_connection_error
             with receiver.consumer_context(wakeup=True) as (channelled, _, _):
                 with self._lock:
@@ -114,7 +116,7 @@ class WorkerListener:
                     ):
                         self._inspected_at, self._is_inspecting = time.monotonic(), True
                         threading.Thread(
-                            target=self._inspect_queues, name="asking", daemon=True
+                            target=self._inspect_queues, name="inspect", daemon=True
                         ).start()
 
     def _handle_event(self, event: dict[str, Any]) -> None:
@@ -125,11 +127,11 @@ class WorkerListener:
 
     def _build_failure(self, event: Mapping[str, Any]) -> FailedTask:
         task = self._state.tasks.get(event["uuid"])
-        told = _parse_arguments(getattr(task, "kwargs", None))
+        key = _parse_batch_key(getattr(task, "kwargs", None))
         return FailedTask(
             task=getattr(task, "name", None) or "unknown",
-            campaign=told.get("campaign"),
-            batch=told.get("batch"),
+            campaign=key.get("campaign"),
+            batch=key.get("batch"),
             error=str(event.get("exception") or "")[:MAX_ERROR_LENGTH],
             worker=str(event.get("hostname", "")),
             at=datetime.fromtimestamp(float(event.get("timestamp") or time.time()), UTC),
@@ -138,35 +140,43 @@ class WorkerListener:
         )
 
     def _inspect_queues(self) -> None:
-        """In a thread of its own: should the broker go away now, kombu tries until it is back."""
+        """Ask the workers which queues they serve.
+
+        Runs in a thread of its own, since kombu retries until the broker is available again.
+        """
         try:
             answers = (
                 self._app.control.inspect(timeout=LISTEN_TIMEOUT_SECONDS).active_queues() or {}
             )
-        except Exception as error:  # as above
-            logger.debug("the workers can't be asked: %s", error)
+        except Exception as error:  # as in `_run`
+            logger.debug("inspection failed: %s", format_fields(error=error))
             return
         finally:
             self._is_inspecting = False
-        found = {
-            name: tuple(sorted(queue["name"] for queue in queues))
-            for name, queues in answers.items()
-        }
         with self._lock:
-            self._queues = {**self._queues, **found}
+            self._queues = {
+                **self._queues,
+                **{
+                    name: tuple(sorted(queue["name"] for queue in queues))
+                    for name, queues in answers.items()
+                },
+            }
 
 
 def _ignore_connection_error(*_: object) -> None:
-    """Nobody reads what kombu would say of a broker that is away."""
+    """Replace kombu's own log line; `_run` logs the error."""
 
 
-def _parse_arguments(arguments: object) -> dict[str, int]:
-    """Campaign and batch of a task's arguments as :func:`workers.queues.format_task_arguments` shows
-    them; nothing where they say something else."""
+def _parse_batch_key(arguments: object) -> dict[str, int]:
+    """Return campaign and batch from a task's arguments, as far as they are there.
+
+    Args:
+        arguments: the text that `workers.queues.format_task_arguments` makes.
+    """
     try:
-        read = ast.literal_eval(str(arguments))
+        parsed = ast.literal_eval(str(arguments))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return {}
-    if not isinstance(read, dict):
+    if not isinstance(parsed, dict):
         return {}
-    return {key: read[key] for key in ("campaign", "batch") if isinstance(read.get(key), int)}
+    return {key: parsed[key] for key in ("campaign", "batch") if isinstance(parsed.get(key), int)}

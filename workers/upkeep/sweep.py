@@ -1,7 +1,8 @@
 """The sweep: re-queue stalled batches, each from the step that the record says it needs.
 
-A batch is stalled when it needs a step, waits for nothing, and has no task in a queue or with a live worker. The sweep
-may be wrong about that, and several sweeps may run at once: a superfluous task finds nothing to do.
+A batch is stalled when it needs a step, waits for nothing, and has no task in a queue or with a
+live worker. The sweep may be wrong about that, and several sweeps may run at once: a superfluous
+task finds nothing to do.
 """
 
 import time
@@ -26,20 +27,20 @@ from workers.queues import SWEEP_INTERVAL_SECONDS
 from workers.upkeep.broker import BatchKey, HeldTask, read_held_tasks, read_ready_batches
 
 STALLED_AFTER = timedelta(seconds=1)
-"""Real time without a sign of life after which a batch may be stalled. Shorter than the time between two sweeps, so
-the next sweep finds what this one has just missed."""
+"""Real time without a sign of life after which a batch may be stalled. Shorter than the time
+between two sweeps, so the next sweep finds what this one has just missed."""
 
 INSPECT_TIMEOUT_SECONDS = 1.0
 """Seconds to wait for workers to say which tasks they have."""
 
 MAX_REQUEUE_INTERVAL_SECONDS = 300.0
-"""Longest time, in seconds, between two re-queues of a batch that shows no sign of life. It starts at the time between
-two sweeps and doubles each time."""
+"""Longest time, in seconds, between two re-queues of a batch that shows no sign of life. It starts
+at the time between two sweeps and doubles each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequeuedBatch:
-    """A stalled batch that was re-queued, for the `requeue_count`-th time without a sign of life."""
+    """A stalled batch that was re-queued, so many times in a row without a sign of life."""
 
     stalled: StalledBatch
     requeue_count: int
@@ -57,13 +58,9 @@ class RequeuedBatch:
 def requeue_stalled_batches(
     database: Database, app: Celery, client: Redis, campaign_ids: Collection[int] | None = None
 ) -> list[RequeuedBatch]:
-    """Re-queue stalled batches, and return them.
+    """Re-queue stalled batches of some campaigns, or of all that are unfinished; return them.
 
     Errors of the database and the broker are raised; batches re-queued before that stay so.
-
-    Args:
-        client: a client of the app's broker.
-        campaign_ids: the campaigns to look at; None for all that are unfinished.
     """
     with database.read() as connection:
         campaigns = (
@@ -89,7 +86,8 @@ def _batch_key(stalled: StalledBatch) -> BatchKey:
 def _find_batches_in_progress(app: Celery, client: Redis, batches: set[BatchKey]) -> set[BatchKey]:
     """Return those of some batches that have a task in a queue or with a live worker.
 
-    A chain has one task at a time on the broker, which carries the tasks to come; that one is enough.
+    A chain has one task at a time on the broker, which carries the tasks to come; that one is
+    enough.
     """
     in_progress = set[BatchKey]()
     for batch in read_ready_batches(client):
@@ -127,8 +125,8 @@ def _find_live_tasks(app: Celery, task_ids: Sequence[str]) -> set[str]:
 def _claim_batches(database: Database, stalled: Sequence[StalledBatch]) -> list[RequeuedBatch]:
     """Record the batches that this sweep re-queues, and return them.
 
-    Leaves out batches that another sweep is re-queueing, and those that were re-queued a short time ago and show no
-    sign of life since.
+    Leaves out batches that another sweep is re-queueing, and those that were re-queued a short time
+    ago and show no sign of life since.
     """
     now = SystemClock().now()
     claimed = []
@@ -169,7 +167,7 @@ def _record_requeue(
     now: Instant,
     previous: sa.Row[Any] | None,
 ) -> bool:
-    """Record a re-queue; return False if another sweep has recorded one since `previous` was read."""
+    """Record a re-queue, unless another sweep has since `previous` was read; return whether."""
     values = {
         "step": stalled.step,
         "times": requeue_count,

@@ -108,4 +108,4 @@ def test_a_broker_that_goes_away_is_noticed_and_found_again(
     "told", [None, "", "{'campaign': 1", "[1]", "{'campaign': 'x'}", "(" * 500, "..."]
 )
 def test_arguments_that_say_something_else(told: object) -> None:
-    assert presence._parse_arguments(told) == {}
+    assert presence._parse_batch_key(told) == {}

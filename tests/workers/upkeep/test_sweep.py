@@ -16,13 +16,13 @@ from redis import Redis
 
 from tests.support.celery_worker import a_worker
 from tests.support.factory import READY, Plan, age, at_once, make_batch, move
-from tracker.clock import SystemClock, from_seconds
+from tracker.clock import Instant, SystemClock, from_seconds
 from tracker.record import catalog
 from tracker.record.catalog import Batch
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
-from tracker.store.schema.work import recoveries
+from workers.chains import StepArguments, enqueue_step
 from workers.queues import (
     QUEUE_BY_STEP,
     QUEUES,
@@ -219,6 +219,29 @@ def test_what_waits_on_purpose_is_left_alone_until_its_time_has_come(
     assert len(requeue_stalled_batches(database, app, client)) == 1
 
 
+@pytest.mark.parametrize("state", ["waiting", "running", "in a retry countdown"])
+def test_a_batch_in_the_middle_of_its_chain_is_left_alone(
+    database: Database,
+    app: Celery,
+    client: Redis,
+    still: Batch,
+    take: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+) -> None:
+    """One task of a chain is on the broker at a time; it stands for those to come."""
+    monkeypatch.setattr(sweep_module, "_find_live_tasks", lambda _app, ids: set(ids))
+    arguments = StepArguments(campaign=still.campaign.id, batch=still.batch)
+    delay = timedelta(seconds=30 if state == "in a retry countdown" else 0)
+    enqueue_step(app, Step.VALIDATE, arguments, still.campaign.name, delay=delay)
+    if state != "waiting":
+        take("queued")
+        taken_long_ago(client)
+    assert requeue_stalled_batches(database, app, client) == []
+    client.flushall()  # the chain is lost
+    assert len(requeue_stalled_batches(database, app, client)) == 1
+
+
 def test_two_sweeps_at_once_send_once(
     database: Database, app: Celery, client: Redis, still: Batch
 ) -> None:
@@ -227,38 +250,31 @@ def test_two_sweeps_at_once_send_once(
     assert len(tasks(client)) == 1
 
 
-def test_a_batch_that_shows_no_sign_of_life_is_left_alone_longer_each_time(
-    database: Database, app: Celery, client: Redis, still: Batch
+def test_a_batch_without_a_sign_of_life_is_left_alone_longer_each_time(
+    database: Database,
+    app: Celery,
+    client: Redis,
+    still: Batch,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pauses = []
-    for expected in range(1, 11):
+    now = SystemClock().now()
+
+    class ManualClock:
+        def now(self) -> Instant:
+            return now
+
+    monkeypatch.setattr(sweep_module, "SystemClock", ManualClock)
+    for power in range(10):
         [sent] = requeue_stalled_batches(database, app, client)
-        assert sent.requeue_count == expected
+        assert sent.requeue_count == power + 1
         client.flushall()
-        assert requeue_stalled_batches(database, app, client) == [], "not at once"
-        pauses.append(_let_time_pass(database, app, client))
-    assert pauses == [
-        min(MAX_REQUEUE_INTERVAL_SECONDS, SWEEP_INTERVAL_SECONDS * 2**power) for power in range(10)
-    ]
+        interval = min(MAX_REQUEUE_INTERVAL_SECONDS, SWEEP_INTERVAL_SECONDS * 2**power)
+        now += from_seconds(interval) - 1
+        assert requeue_stalled_batches(database, app, client) == [], "not yet"
+        now += 1
     age(database, still, timedelta(minutes=2))  # it has moved since
     [sent] = requeue_stalled_batches(database, app, client)
     assert sent.requeue_count == 1
-
-
-def _let_time_pass(database: Database, app: Celery, client: Redis) -> float:
-    """Put the last sending back, until it may be done again; by how many seconds."""
-    back = 0.0
-    while back < 400:
-        back += SWEEP_INTERVAL_SECONDS
-        with database.write() as connection:
-            before = connection.execute(sa.select(recoveries)).one()
-            long_ago = before.sent_at - from_seconds(SWEEP_INTERVAL_SECONDS)
-            connection.execute(sa.update(recoveries).values(sent_at=long_ago))
-        with database.read() as connection:
-            row = connection.execute(sa.select(recoveries)).one()
-        if SystemClock().now() - row.sent_at >= sweep_module._requeue_interval(row.times):
-            return back
-    return back
 
 
 def test_runs_that_finished_or_were_given_up_are_left_alone(
