@@ -23,7 +23,7 @@ from tracker.text import escape_control_characters
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from tracker.audit.invariants import Invariant
+    from tracker.audit.invariants import QueryInvariant
     from tracker.queries.report import Report
     from tracker.record.catalog import Campaign
     from tracker.store.database import Database
@@ -216,7 +216,7 @@ def _read_selected_reports(
 
 
 def _render_reports(reports: "Sequence[Report]", format: ReportFormat) -> str:
-    from tracker.output.report_text import as_text, format_reports_csv
+    from tracker.output.report_text import format_report, format_reports_csv
     from tracker.settings import load_settings
 
     match format:
@@ -226,7 +226,7 @@ def _render_reports(reports: "Sequence[Report]", format: ReportFormat) -> str:
             return escape_control_characters(format_reports_csv(reports).rstrip("\n"))
         case ReportFormat.TABLE:
             zone = load_settings().zone
-            text = "\n\n\n".join(as_text(report, zone=zone) for report in reports)
+            text = "\n\n\n".join(format_report(report, zone=zone) for report in reports)
             return escape_control_characters(text)
 
 
@@ -302,7 +302,7 @@ def _parse_day(text: str) -> date:
 
 
 def make_verify_command(
-    load_invariants: "Callable[[], Sequence[Invariant]]",
+    load_invariants: "Callable[[], Sequence[QueryInvariant]]",
     migrate_tables: "Callable[[Database], None]",
 ) -> Callable[..., None]:
     """Return the command that checks the invariants of a layer and those below it.
@@ -327,7 +327,7 @@ def make_verify_command(
         Examples: sendtrace verify · sendtrace verify diwali-email --format json
         """
         from tracker.audit.invariants import check_invariants
-        from tracker.output.report_text import format_finding
+        from tracker.output.report_text import format_invariant_result
 
         with (
             open_database(database, migrate_tables) as opened,
@@ -338,9 +338,9 @@ def make_verify_command(
         if format is TableOrJson.JSON:
             print(json.dumps([result.as_json() for result in results], indent=2))
         else:
-            lines = (line for result in results for line in format_finding(result))
+            lines = (line for result in results for line in format_invariant_result(result))
             print(escape_control_characters("\n".join(lines)))
-        if not all(result.holds for result in results):
+        if not all(result.is_satisfied for result in results):
             raise typer.Exit(EXIT_INVARIANT_VIOLATED)
 
     return verify

@@ -1,4 +1,4 @@
-"""Words for messages to people: near words, what there is to choose from, and counts."""
+"""Text helpers: lists of choices, suggestions, plurals, and text that is safe on a terminal."""
 
 import json
 import re
@@ -6,36 +6,43 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 MAX_LISTED_CHOICES = 12
-"""Words that are all named where none is near; of more, the first few are."""
+"""Number of choices up to which a message lists all of them."""
 
 MAX_SUGGESTIONS = 3
+"""Number of similar words that a message suggests."""
 
 
 def join_with_or(words: Sequence[str]) -> str:
-    """Words to choose from: "a, b or c"."""
-    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+    """Return words as a list of choices, such as "a, b or c"."""
+    *others, last = words or [""]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
-def suggest_similar(word: str, known: Sequence[str]) -> str:
-    """What somebody who wrote ``word`` may have meant, to be put behind a message."""
-    near = get_close_matches(word, known, n=MAX_SUGGESTIONS)
-    if near:
-        return f"; did you mean {join_with_or(near)}?"
-    if len(known) > MAX_LISTED_CHOICES:
-        return f"; expected one of {len(known)}, such as {join_with_or(known[:MAX_SUGGESTIONS])}"
-    return f"; expected one of {', '.join(known)}" if known else ""
+def suggest_similar(word: str, choices: Sequence[str]) -> str:
+    """Return the end of an error message: the choices that resemble a word, or those there are."""
+    similar = get_close_matches(word, choices, n=MAX_SUGGESTIONS)
+    if similar:
+        return f"; did you mean {join_with_or(similar)}?"
+    if len(choices) > MAX_LISTED_CHOICES:
+        examples = join_with_or(choices[:MAX_SUGGESTIONS])
+        return f"; expected one of {len(choices)}, such as {examples}"
+    return f"; expected one of {', '.join(choices)}" if choices else ""
 
 
 def pluralize(count: int, noun: str) -> str:
-    """A count with its noun, which takes an s: "1 row", "1,200 rows", "2 batches"."""
+    """Return a count with its noun, such as "1 row", "1,200 rows" or "2 batches"."""
     ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
     return f"{count:,} {noun}{ending}"
 
 
 def escape_control_characters(text: str) -> str:
-    """What a person reads, without characters that a terminal obeys: names come from anywhere."""
+    """Return a text without characters that control a terminal; line ends remain.
+
+    Names come from anywhere: a campaign's name must not be able to clear a terminal.
+    """
     return "".join(
-        each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text
+        character if character.isprintable() or character == "\n" else repr(character)[1:-1]
+        for character in text
     )
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from tracker.cli import make_verify_command
 
 if TYPE_CHECKING:
-    from tracker.audit.invariants import Invariant
+    from tracker.audit.invariants import QueryInvariant
     from tracker.store.database import Database
 
 
-def _load_invariants() -> "Sequence[Invariant]":
+def _load_invariants() -> "Sequence[QueryInvariant]":
     from simulator.results.invariants import INVARIANTS
 
     return INVARIANTS

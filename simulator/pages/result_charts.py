@@ -170,13 +170,13 @@ def steps_chart(workloads: Sequence[Workload]) -> Chart:
 
 def mean_seconds(latencies: Latencies) -> float | None:
     """Return the mean of some latencies in seconds, None if there are none."""
-    return latencies.seconds / len(latencies) if len(latencies) else None
+    return latencies.total_seconds / len(latencies) if len(latencies) else None
 
 
 def reasons_chart(reports: Sequence[Report]) -> Chart:
     """Return the chart of Not Sent messages by reason, the most frequent first."""
     counts = {
-        reason: sum(report.having(Status.NOT_SENT, reason) for report in reports)
+        reason: sum(report.count_messages(Status.NOT_SENT, reason) for report in reports)
         for reason in Reason
     }
     frequent_first = sorted(Reason, key=lambda reason: -counts[reason])

@@ -107,7 +107,7 @@ def _steps_table(workloads: Sequence[Workload]) -> Table:
                 f"{workload.moved:,}",
                 *_format_statistics(workload.waiting),
                 *_format_statistics(workload.service),
-                format_figure(workload.service.seconds, Unit.SECONDS),
+                format_figure(workload.service.total_seconds, Unit.SECONDS),
             )
             for workload in workloads
         ),

@@ -29,7 +29,7 @@ def format_result(result: RunResult, zone: tzinfo = UTC) -> str:
 
 def _format_lines(result: RunResult, zone: tzinfo) -> Iterator[str]:
     for report, prediction_check in zip(result.reports, result.prediction_checks, strict=True):
-        yield report_text.as_text(report, zone=zone)
+        yield report_text.format_report(report, zone=zone)
         for check in check_campaign(report, prediction_check):
             yield f"{_mark(check.is_ok)} {check.name:<14}{check.summary}"
             yield from (f"    {detail}" for detail in check.details)
@@ -79,8 +79,8 @@ def _format_verdict(result: RunResult) -> Iterator[str]:
     for check in check_run(result):
         yield f"{_mark(check.is_ok)} {check.name:<16}{check.summary}"
     for finding in result.invariant_results:
-        if not finding.holds:
-            yield from report_text.format_finding(finding)
+        if not finding.is_satisfied:
+            yield from report_text.format_invariant_result(finding)
     yield from _format_thresholds(result)
     verdict = "passed" if result.has_passed else "failed"
     conclusion = format_conclusion(result, result.conditions.log)

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from simulator.schema import driver_acknowledgements
-from tracker.audit.invariants import Invariant
+from tracker.audit.invariants import QueryInvariant
 from tracker.status import IN_PROGRESS_STATUSES, Status
 from tracker.store.schema.catalog import campaigns, runs
 from tracker.store.schema.messages import messages
@@ -56,7 +56,7 @@ def _select_unsettled_acknowledged(ids: Sequence[int]) -> sa.Select[Any]:
 
 
 INVARIANTS = (
-    Invariant(
+    QueryInvariant(
         "acknowledged_settles",
         "What the driver was told is queued is there, and has settled when its run has finished.",
         _select_unsettled_acknowledged,

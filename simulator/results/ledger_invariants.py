@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from simulator.schema import GATEWAY_OUTCOMES, acceptances
 from simulator.world.behaviour import SIMULATED_GATEWAY_KIND
-from tracker.audit.invariants import Invariant
+from tracker.audit.invariants import QueryInvariant
 from tracker.status import Status
 from tracker.store.schema.catalog import campaigns, gateways
 from tracker.store.schema.messages import messages, transitions
@@ -124,17 +124,17 @@ def _select_wrong_outcomes(ids: Sequence[int]) -> sa.Select[Any]:
 
 
 INVARIANTS = (
-    Invariant(
+    QueryInvariant(
         "accepted_is_recorded",
         "What the gateway accepted is on record as handed to it, or still waits to be.",
         _select_unrecorded_acceptances,
     ),
-    Invariant(
+    QueryInvariant(
         "recorded_is_accepted",
         "What is on record as handed to the gateway is in the gateway's own ledger.",
         _select_unaccepted_handovers,
     ),
-    Invariant(
+    QueryInvariant(
         "outcome_is_recorded",
         "What is on record as the gateway's answer is the answer in its ledger.",
         _select_wrong_outcomes,

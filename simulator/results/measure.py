@@ -143,14 +143,16 @@ def _common_figures(
     found = {THROUGHPUT: _compute_throughput(passages, speed)}
     found |= dict(figures.add_shares(figures.count_messages(reports)))
     for span in SPANS:
-        found |= dict(figures.percentile_figures(span.name, Latencies(passages.timed(span).took)))
+        found |= dict(
+            figures.percentile_figures(span.name, Latencies(passages.span_times(span).durations))
+        )
     return found
 
 
 def _compute_throughput(passages: TransitionTimes, speed: float) -> float | None:
     """Messages that the gateway took, a real second, from the first arrival to the last of them."""
-    handed = len(passages.timed(QUEUED_TO_GATEWAY).took)
-    micros = (passages.last_handover or 0) - (passages.first_arrival or 0)
+    handed = len(passages.span_times(QUEUED_TO_GATEWAY).durations)
+    micros = (passages.last_acceptance or 0) - (passages.first_arrival or 0)
     return handed / to_real_seconds(micros, speed) if handed and micros > 0 else None
 
 
@@ -182,7 +184,7 @@ def _step_figures(workloads: Sequence[Workload]) -> Iterator[tuple[str, float | 
         if workload.step in TIMED_STEPS:
             name = f"steps.{workload.step}"
             yield f"{name}.tasks", workload.tasks
-            yield f"{name}.seconds", workload.service.seconds
+            yield f"{name}.seconds", workload.service.total_seconds
             yield from figures.percentile_figures(f"{name}.waiting", workload.waiting)
             yield from figures.percentile_figures(f"{name}.service", workload.service)
 

@@ -174,7 +174,7 @@ class RunResult:
 
     @property
     def is_balanced(self) -> bool:
-        return all(report.balanced for report in self.reports)
+        return all(report.is_balanced for report in self.reports)
 
     @property
     def is_as_predicted(self) -> bool:
@@ -186,7 +186,7 @@ class RunResult:
 
     @property
     def has_intact_invariants(self) -> bool:
-        return all(finding.holds for finding in self.invariant_results)
+        return all(finding.is_satisfied for finding in self.invariant_results)
 
     @property
     def is_proven(self) -> bool:
@@ -261,8 +261,7 @@ class RunResult:
         }
 
 
-SNAPSHOTS_BALANCE = replace(
-    invariants.REPORT_BALANCES,
+SNAPSHOTS_BALANCE = invariants.Invariant(
     name="snapshots_balance",
     claim="The report balanced whenever it was looked at during the run.",
 )

@@ -18,7 +18,7 @@ from tracker.output.series import Column
 from tracker.queries.latencies import (
     QUEUED_TO_FINAL,
     QUEUED_TO_GATEWAY,
-    Timed,
+    SpanTimes,
     TransitionTimes,
     percentile_rank,
 )
@@ -94,8 +94,8 @@ def make_timeseries(
         row = np.minimum(np.arange(len(counts)) // interval, rows - 1)
         return np.asarray(np.bincount(row, weights=counts, minlength=rows), np.float64)
 
-    entered = {status: counted(passages.entered(status)) for status in Status}
-    settled = counted(np.bincount(passages.timed(QUEUED_TO_FINAL).second))
+    entered = {status: counted(passages.entered_per_second(status)) for status in Status}
+    settled = counted(np.bincount(passages.span_times(QUEUED_TO_FINAL).end_seconds))
     columns: dict[str, Column] = {
         SECOND: np.arange(rows, dtype=np.float64) * interval,
         ARRIVALS: entered[Status.QUEUED],
@@ -104,7 +104,7 @@ def make_timeseries(
         **_sample_columns(samples, rows, interval),
     }
     for span in TIMESERIES_SPANS:
-        for name, column in _percentile_columns(passages.timed(span), rows, interval).items():
+        for name, column in _percentile_columns(passages.span_times(span), rows, interval).items():
             columns[latency_column(span.name, name)] = column
     return Timeseries(interval, columns)
 
@@ -126,11 +126,11 @@ def _sample_columns(samples: Sequence[Sample], rows: int, interval: int) -> dict
     return columns
 
 
-def _percentile_columns(timed: Timed, rows: int, interval: int) -> dict[str, Column]:
+def _percentile_columns(timed: SpanTimes, rows: int, interval: int) -> dict[str, Column]:
     """Percentiles, in seconds, of what was over in each interval."""
-    row = np.minimum(timed.second // interval, rows - 1)
-    order = np.lexsort((timed.took, row))
-    took = timed.took[order]
+    row = np.minimum(timed.end_seconds // interval, rows - 1)
+    order = np.lexsort((timed.durations, row))
+    took = timed.durations[order]
     bounds = np.searchsorted(row[order], np.arange(rows + 1))
     first, count = bounds[:-1], np.diff(bounds)
     found = {}

@@ -8,7 +8,7 @@ from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck
 from simulator.results.result import RunResult
 from simulator.scenario.faults import InjectedFault
 from tracker.audit.invariants import InvariantResult
-from tracker.output.report_text import format_finding
+from tracker.output.report_text import format_invariant_result
 from tracker.queries.report import Report
 from tracker.status import Reason
 from tracker.text import join_with_or, pluralize
@@ -65,7 +65,7 @@ def _format_anomalies(mishaps: GatewayAnomalies) -> str:
 
 def check_result(result: RunResult) -> Iterator[VerdictItem]:
     """Everything that a run is judged by, its campaigns together."""
-    wrong = [each.campaign.name for each in result.reports if not each.balanced]
+    wrong = [each.campaign.name for each in result.reports if not each.is_balanced]
     told = f"the sums of {', '.join(wrong)} do not add up" if wrong else "every sum adds up"
     yield VerdictItem(result.is_balanced, "balanced", told)
     yield _check_predictions(result)
@@ -86,11 +86,11 @@ def check_run(result: RunResult) -> Iterator[VerdictItem]:
                 f" predicted {known}"
             )
             yield VerdictItem(withheld.is_as_predicted, "withheld", told)
-    holding = sum(finding.holds for finding in result.invariant_results)
+    holding = sum(finding.is_satisfied for finding in result.invariant_results)
     more = tuple(
         line
         for each in result.invariant_results
-        if not each.holds
+        if not each.is_satisfied
         for line in _format_broken_invariant(each)
     )
     told = f"{holding} of {len(result.invariant_results)} hold"
@@ -112,7 +112,7 @@ def _check_predictions(result: RunResult) -> VerdictItem:
 
 
 def _format_broken_invariant(finding: InvariantResult) -> list[str]:
-    first, *others = format_finding(finding)
+    first, *others = format_invariant_result(finding)
     return [" ".join(first.split()), *(each.strip() for each in others)]
 
 

@@ -203,7 +203,7 @@ class _FinishedLatencies:
         for first, size in _merge_ranges(ranges):
             times = read_transition_times(connection, campaign, first, size)
             for span in spans:
-                self._durations[span.name].append(times.timed(span).took)
+                self._durations[span.name].append(times.span_times(span).durations)
 
     def _find_unfinished_batches(self, connection: Connection, settled: bool) -> set[int]:
         """Return the batches with messages that are not yet accepted or, if asked, settled."""

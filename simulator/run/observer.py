@@ -31,14 +31,14 @@ class RunProgress:
     def from_reports(cls, reports: Sequence[Report], awaiting_batches: int = 0) -> "RunProgress":
         """Add up the reports of several campaigns."""
         recorded = sum(report.audience for report in reports)
-        checked = recorded - sum(report.having(Status.QUEUED) for report in reports)
-        ready = sum(report.having(Status.ABOUT_TO_BE_SENT) for report in reports)
+        checked = recorded - sum(report.count_messages(Status.QUEUED) for report in reports)
+        ready = sum(report.count_messages(Status.ABOUT_TO_BE_SENT) for report in reports)
         return cls(
             recorded=recorded,
             checked=checked,
             accepted=checked - ready,
             settled=sum(report.settled for report in reports),
-            pending_messages=sum(report.in_work for report in reports),
+            pending_messages=sum(report.pending for report in reports),
             awaiting_batches=awaiting_batches,
         )
 

@@ -89,7 +89,7 @@ class ProgressWatch:
             self.reports = make_reports(connection, self._campaigns)
             awaiting_batches = count_waiting_batches(connection, ids, self._awaited_kinds)
         self.snapshot_count += 1
-        self.unbalanced_reports += [report for report in self.reports if not report.balanced]
+        self.unbalanced_reports += [report for report in self.reports if not report.is_balanced]
         self._progress_by_campaign = {
             report.campaign.name: RunProgress.from_reports(
                 [report], awaiting_batches[report.campaign.id]

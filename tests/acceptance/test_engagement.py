@@ -52,7 +52,7 @@ def look(connection: Connection) -> Snapshot:
         report.engagement_as_of,
         report.engagement[Engagement.OPENED],
         recounted or 0,
-        tuple(each.invariant.name for each in findings if not each.holds),
+        tuple(each.invariant.name for each in findings if not each.is_satisfied),
     )
 
 

@@ -41,7 +41,7 @@ def test_everything_at_once_ends_as_predicted(database: Database, tmp_path: Path
     observed = comparison.observed_anomalies
     assert observed == comparison.expected_anomalies
     [report] = result.reports
-    assert observed.lost == report.having(Status.IN_GATEWAY)
+    assert observed.lost == report.count_messages(Status.IN_GATEWAY)
     for name in ("duplicate", "stale", "lost", "late_bounce", "refused"):
         assert getattr(observed, name) > 10, name
     assert observed.unknown == 0
@@ -80,7 +80,7 @@ def test_campaigns_after_one_another_remember_late_bounces(
     result = play(database, scenario_of(first, second, gateways={"email": gateway}), tmp_path)
     assert_passed(result)
     one, two = result.reports
-    assert two.not_sent == one.having(Status.HARD_BOUNCED) > 50
+    assert two.not_sent == one.count_messages(Status.HARD_BOUNCED) > 50
 
 
 def gateway_of(database: Database, **keys: object) -> SimulatedGateway:

@@ -21,9 +21,9 @@ def stopped(result: RunResult, campaign: str) -> dict[Reason, int]:
     """How many messages of a campaign were stopped, by reason."""
     [report] = [each for each in result.reports if each.campaign.name == campaign]
     return {
-        reason: report.having(Status.NOT_SENT, reason)
+        reason: report.count_messages(Status.NOT_SENT, reason)
         for reason in Reason
-        if report.having(Status.NOT_SENT, reason)
+        if report.count_messages(Status.NOT_SENT, reason)
     }
 
 

@@ -280,7 +280,7 @@ def broken(database: Database, *campaigns: Campaign) -> list[str]:
     """The invariants that do not hold, by name."""
     with database.read() as connection:
         findings = invariants.check_invariants(connection, campaigns, invariants.INVARIANTS)
-    return [finding.invariant.name for finding in findings if not finding.holds]
+    return [finding.invariant.name for finding in findings if not finding.is_satisfied]
 
 
 def at_once(*works: Callable[[], T]) -> list[T]:

@@ -158,6 +158,6 @@ def assert_passed(result: RunResult) -> None:
     assert [each.differences for each in result.prediction_checks] == [()] * len(
         result.prediction_checks
     )
-    assert [finding for finding in result.invariant_results if not finding.holds] == []
+    assert [finding for finding in result.invariant_results if not finding.is_satisfied] == []
     assert all(each.is_as_predicted for each in result.withheld.values()), result.withheld
     assert result.has_passed

@@ -81,10 +81,10 @@ def check_outcome(database: Database, run: Run) -> None:
         [report] = make_reports(connection, [loaded.campaign])
         scarce = expected.credit_is_scarce
         comparison = check_prediction(connection, loaded, oracle, credit_is_scarce=scarce)
-    assert [finding for finding in findings if not finding.holds] == []
+    assert [finding for finding in findings if not finding.is_satisfied] == []
     assert comparison.differences == ()
     assert comparison.matching == comparison.messages == 2 * SIZE
-    assert report.having(Status.NOT_SENT, Reason.OUT_OF_CREDIT) == expected.withheld
+    assert report.count_messages(Status.NOT_SENT, Reason.OUT_OF_CREDIT) == expected.withheld
     assert report.settled == 2 * SIZE
 
 
@@ -171,7 +171,7 @@ class Schedules(RuleBasedStateMachine):
     def the_report_balances(self) -> None:
         with self.database.read() as connection:
             [report] = make_reports(connection, [self.run.campaigns[0].campaign])
-        assert report.balanced
+        assert report.is_balanced
 
     def teardown(self) -> None:
         if not hasattr(self, "worker"):

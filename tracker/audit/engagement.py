@@ -1,4 +1,4 @@
-"""The rows that contradict what is recorded of engagement, as queries: see ``contradictions``."""
+"""Invariant queries for engagement."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,28 +12,30 @@ from tracker.store.schema.engagement import engagement_days, engagement_tallies,
 
 
 def find_wrong_engagement_tallies(ids: Sequence[int]) -> Select[Any]:
+    """Return a query for engagement tallies that differ from the recipients' first events."""
     counted = event_tallies_query(engagements.c.campaign_id.in_(ids)).subquery("counted")
     key = ("campaign_id", "batch", "kind", "quarter")
     tallied = sa.select(
-        *(engagement_tallies.c[each] for each in key),
+        *(engagement_tallies.c[column] for column in key),
         sa.literal(0),
         engagement_tallies.c.recipients,
     ).where(engagement_tallies.c.campaign_id.in_(ids))
-    there = sa.select(
-        *(counted.c[each] for each in key), counted.c.recipients, sa.literal(0).label("tallied")
+    events = sa.select(
+        *(counted.c[column] for column in key), counted.c.recipients, sa.literal(0).label("tallied")
     )
-    return _differing_sums(sa.union_all(there, tallied), key, "recipients", "tallied")
+    return _differing_sums(sa.union_all(events, tallied), key, "recipients", "tallied")
 
 
 def find_wrong_engagement_days(ids: Sequence[int]) -> Select[Any]:
+    """Return a query for daily counts that differ from the tallies that are rolled up."""
     key = ("campaign_id", "kind")
     days = sa.select(
-        *(engagement_days.c[each] for each in key),
+        *(engagement_days.c[column] for column in key),
         engagement_days.c.recipients.label("in_days"),
         sa.literal(0).label("rolled"),
     ).where(engagement_days.c.campaign_id.in_(ids))
     rolled = sa.select(
-        *(engagement_tallies.c[each] for each in key),
+        *(engagement_tallies.c[column] for column in key),
         sa.literal(0),
         engagement_tallies.c.rolled,
     ).where(engagement_tallies.c.campaign_id.in_(ids))
@@ -43,9 +45,9 @@ def find_wrong_engagement_days(ids: Sequence[int]) -> Select[Any]:
 def _differing_sums(
     both: sa.CompoundSelect[Any], key: Sequence[str], one: str, other: str
 ) -> Select[Any]:
-    """The sums of two columns, by ``key``, where they differ."""
+    """Return a query for the keys by which the sums of two columns differ, with both sums."""
     rows = both.subquery()
-    columns = [rows.c[each] for each in key]
+    columns = [rows.c[column] for column in key]
     first, second = sa.func.sum(rows.c[one]), sa.func.sum(rows.c[other])
     return (
         sa.select(*columns, first.label(one), second.label(other))
@@ -56,17 +58,18 @@ def _differing_sums(
 
 
 def find_missing_implied_events(ids: Sequence[int]) -> Select[Any]:
-    before = engagements.alias("before")
-    lacking = sa.or_(
+    """Return a query for events without an earlier event that they imply."""
+    earlier = engagements.alias("earlier")
+    lacks_implied = sa.or_(
         *(
             sa.and_(
                 engagements.c.kind == kind,
-                ~sa.select(before.c.number)
+                ~sa.select(earlier.c.number)
                 .where(
-                    before.c.campaign_id == engagements.c.campaign_id,
-                    before.c.kind == other,
-                    before.c.number == engagements.c.number,
-                    before.c.at <= engagements.c.at,
+                    earlier.c.campaign_id == engagements.c.campaign_id,
+                    earlier.c.kind == other,
+                    earlier.c.number == engagements.c.number,
+                    earlier.c.at <= engagements.c.at,
                 )
                 .exists(),
             )
@@ -77,7 +80,9 @@ def find_missing_implied_events(ids: Sequence[int]) -> Select[Any]:
     return (
         sa.select(engagements.c.campaign_id, engagements.c.number, engagements.c.kind)
         .where(
-            engagements.c.campaign_id.in_(ids), engagements.c.kind.in_(IMPLIED_ENGAGEMENTS), lacking
+            engagements.c.campaign_id.in_(ids),
+            engagements.c.kind.in_(IMPLIED_ENGAGEMENTS),
+            lacks_implied,
         )
         .order_by(engagements.c.campaign_id, engagements.c.number)
     )

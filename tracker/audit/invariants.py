@@ -1,6 +1,7 @@
-"""The invariants, as queries: each returns the rows that contradict it, so none is good news.
+"""The invariants of the record, as queries that return the rows that violate them.
 
-They read the messages, the transitions, the tallies and the steps, and hold one against the other.
+The queries compare messages, transitions, tallies and steps with each other. An invariant holds when
+its query returns no rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,51 +18,71 @@ from tracker.queries.report import make_reports
 from tracker.record.catalog import Campaign
 
 MAX_EXAMPLES = 5
-"""Wrong rows that are named; all are counted."""
+"""Wrong rows that a result contains; all are counted."""
 
 InvariantQuery = Callable[[Sequence[int]], "Select[Any]"]
-"""From the ids of campaigns to the rows of theirs that are wrong."""
+"""A function that returns a query for the wrong rows of campaigns, given their ids."""
 
 
 @dataclass(frozen=True)
 class Invariant:
-    """Something that is always true. ``claim`` says what, ``query`` finds where it is not."""
+    """A statement about the record that is always true.
+
+    Attributes:
+        name: key in JSON.
+        claim: the statement, in one sentence.
+    """
 
     name: str
     claim: str
+
+
+@dataclass(frozen=True)
+class QueryInvariant(Invariant):
+    """An invariant that is checked by a query for the rows that violate it."""
+
     query: InvariantQuery
 
 
 @dataclass(frozen=True)
 class InvariantResult:
-    """What came of looking: the number of wrong rows, and the first of them."""
+    """The number of rows that violate an invariant, and the first of them."""
 
     invariant: Invariant
-    wrong: int
+    violation_count: int
     examples: tuple[dict[str, Any], ...]
 
     @property
-    def holds(self) -> bool:
-        return self.wrong == 0
+    def is_satisfied(self) -> bool:
+        """Whether no row violates the invariant."""
+        return self.violation_count == 0
 
     def as_json(self) -> dict[str, Any]:
+        """Return the result as other programs read it; the keys are a contract."""
         return {
             "invariant": self.invariant.name,
             "claim": self.invariant.claim,
-            "holds": self.holds,
-            "wrong": self.wrong,
+            "holds": self.is_satisfied,
+            "wrong": self.violation_count,
             "examples": list(self.examples),
         }
 
 
+REPORT_BALANCES = Invariant(
+    "report_balances",
+    "Audience = Sent + Not Sent + In Progress, and Sent = Delivered + Bounced + X.",
+)
+"""The invariant that is checked on the reports themselves."""
+
+
 def check_invariants(
-    connection: Connection, campaigns: Sequence[Campaign], invariants: Sequence[Invariant]
+    connection: Connection, campaigns: Sequence[Campaign], invariants: Sequence[QueryInvariant]
 ) -> list[InvariantResult]:
-    """Look for what contradicts ``invariants``, in one snapshot if ``connection`` sees one."""
+    """Check invariants and the balance of the reports, in the snapshot of a connection."""
     ids = [campaign.id for campaign in campaigns]
-    findings = [_check_invariant(connection, invariant, ids) for invariant in invariants]
+    results = [_check_invariant(connection, invariant, ids) for invariant in invariants]
     unbalanced = tuple(_find_unbalanced_reports(connection, campaigns))
-    return [*findings, InvariantResult(REPORT_BALANCES, len(unbalanced), unbalanced[:MAX_EXAMPLES])]
+    return [*results, InvariantResult(REPORT_BALANCES, len(unbalanced), unbalanced[:MAX_EXAMPLES])]
 
 
 def _find_unbalanced_reports(
@@ -73,99 +94,95 @@ def _find_unbalanced_reports(
         except UnreadableRecord as error:
             yield {"campaign_id": campaign.id, "unreadable": str(error)}
         else:
-            if not report.balanced:
+            if not report.is_balanced:
                 yield {"campaign_id": campaign.id, **report.as_json()}
 
 
 def _check_invariant(
-    connection: Connection, invariant: Invariant, ids: Sequence[int]
+    connection: Connection, invariant: QueryInvariant, ids: Sequence[int]
 ) -> InvariantResult:
     query = invariant.query(ids)
     rows = connection.execute(query.limit(MAX_EXAMPLES + 1)).mappings().all()
-    wrong = len(rows)
-    if wrong > MAX_EXAMPLES:
-        wrong = connection.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
+    count = len(rows)
+    if count > MAX_EXAMPLES:
+        count = connection.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
     return InvariantResult(
-        invariant, wrong, tuple(_row_as_json(row) for row in rows[:MAX_EXAMPLES])
+        invariant, count, tuple(_row_as_json(row) for row in rows[:MAX_EXAMPLES])
     )
 
 
 def _row_as_json(row: RowMapping) -> dict[str, Any]:
-    """A row as JSON can show it: PostgreSQL's sums are decimals, and SQLite holds anything."""
+    """Return a row with values that JSON can hold."""
     return {key: _value_as_json(value) for key, value in row.items()}
 
 
 def _value_as_json(value: object) -> object:
+    # PostgreSQL returns sums as decimals, and a damaged SQLite row may hold any type.
     if isinstance(value, Decimal):
         return int(value)
     return value if value is None or isinstance(value, int | float | str) else str(value)
 
 
-REPORT_BALANCES = Invariant(
-    "report_balances",
-    "Audience = Sent + Not Sent + In Progress, and Sent = Delivered + Bounced + X.",
-    lambda _: sa.select(sa.null()).where(sa.false()),
-)
-
 INVARIANTS = (
-    Invariant(
+    QueryInvariant(
         "batches_follow",
-        "The batches of a campaign cover its message numbers from 0, without gap or overlap.",
+        "The batches of a campaign cover its message numbers from 0, without gaps or overlaps.",
         messages.find_batch_gaps_and_overlaps,
     ),
-    Invariant(
+    QueryInvariant(
         "audience_covered",
-        "A campaign of a finished run has a message for each customer of its audience.",
+        "Every campaign of a finished run has one message for each customer of its audience.",
         messages.find_uncovered_audiences,
     ),
-    Invariant(
+    QueryInvariant(
         "customers",
-        "Every message has its customer.",
+        "Every message has a customer.",
         messages.find_messages_without_customer,
     ),
-    Invariant(
+    QueryInvariant(
         "one_reason",
-        "A message that is Not Sent has one reason, any other has none.",
+        "Every message that is Not Sent has exactly one reason, and no other message has one.",
         messages.find_wrong_reasons,
     ),
-    Invariant(
+    QueryInvariant(
         "tallies",
-        "Every batch's tallies are the counts of its messages.",
+        "The tallies of every batch equal the counts of its messages.",
         messages.find_wrong_tallies,
     ),
-    Invariant(
+    QueryInvariant(
         "last_transition",
-        "Every message is in the state, and for the reason, of a transition of its own.",
+        "The state and reason of every message are those of one of its transitions.",
         messages.find_states_without_transition,
     ),
-    Invariant(
+    QueryInvariant(
         "legal_history",
-        "Every transition is legal, and starts where and when an earlier one of the message ended.",
+        "Every transition is legal, and leaves a status that its message had entered before.",
         messages.find_illegal_transitions,
     ),
-    Invariant(
+    QueryInvariant(
         "flow",
-        "As many messages are in a state as entered it and did not leave it.",
+        "As many messages are in each state as have entered it and not left it.",
         messages.find_unbalanced_flows,
     ),
-    Invariant(
+    QueryInvariant(
         "steps",
-        "Every step made as many transitions as it says, and none that happened after it.",
+        "Every step made as many transitions as it recorded, and none after its end.",
         messages.find_miscounted_steps,
     ),
-    Invariant(
+    QueryInvariant(
         "engagement_tallies",
-        "Every batch's engagement tallies are the counts of its recipients' first events.",
+        "The engagement tallies of every batch equal the counts of its recipients' first events.",
         engagement.find_wrong_engagement_tallies,
     ),
-    Invariant(
+    QueryInvariant(
         "engagement_days",
-        "The days of a campaign count whom its tallies say were rolled up.",
+        "The daily counts of a campaign equal the part of its engagement tallies that is rolled up.",
         engagement.find_wrong_engagement_days,
     ),
-    Invariant(
+    QueryInvariant(
         "implied_engagement",
-        "Who clicked had opened, and who unsubscribed had clicked.",
+        "Every recipient who clicked had opened, and every recipient who unsubscribed had clicked.",
         engagement.find_missing_implied_events,
     ),
 )
+"""The invariants of the tracker's tables."""

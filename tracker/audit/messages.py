@@ -1,7 +1,7 @@
-"""Queries for the rows that violate the record's invariants, for messages.
+"""Invariant queries for messages, transitions, tallies, batches and steps.
 
-Each is a function from the ids of campaigns to the rows of theirs that are wrong. They read whole
-tables: at a million messages what counts is how often each is gone through.
+Each function returns a query for the wrong rows of some campaigns. The queries read whole tables, so
+their cost is the number of passes over each table.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from tracker.store.schema.messages import NO_REASON, messages, tallies, transiti
 from tracker.store.schema.work import steps
 
 NO_STATUS = -1
-"""Stands for the status before the first."""
+"""Code of a transition's previous status, if it has none."""
 
 MAX_CLOCK_SKEW_MICROSECONDS = 1_000_000
-"""Microseconds of real time by which the clocks of two workers' computers may differ."""
+"""Real time by which the clocks of two workers' computers may differ."""
 
 
 def _scaled_clock_skew(ids: Sequence[int]) -> sa.ScalarSelect[Any]:
-    """The same in the campaigns' own time, which may run faster."""
+    """Return the tolerated clock skew in microseconds of the campaigns' clock."""
     return (
         sa.select(MAX_CLOCK_SKEW_MICROSECONDS * sa.func.max(runs.c.speed))
         .join(campaigns, campaigns.c.run_id == runs.c.id)
@@ -33,7 +33,7 @@ def _scaled_clock_skew(ids: Sequence[int]) -> sa.ScalarSelect[Any]:
 
 
 def _previous_attempt() -> sa.ColumnElement[int]:
-    """The attempt that a message was on in the status it came from."""
+    """Return the SQL expression for the attempt of the status that a transition left."""
     return sa.case(
         (transitions.c.previous.in_(IN_PROGRESS_STATUSES), 0),
         (transitions.c.status == Status.IN_GATEWAY, transitions.c.attempt - 1),
@@ -42,12 +42,13 @@ def _previous_attempt() -> sa.ColumnElement[int]:
 
 
 def find_wrong_tallies(ids: Sequence[int]) -> Select[Any]:
+    """Return a query for tallies that differ from the number of messages in their state."""
     state = ("status", "reason", "attempt")
     counted = (
         sa.select(
             batches.c.campaign_id,
             batches.c.batch,
-            *(messages.c[each] for each in state),
+            *(messages.c[column] for column in state),
             sa.func.count().label("messages"),
             sa.literal(0).label("tallied"),
         )
@@ -60,27 +61,28 @@ def find_wrong_tallies(ids: Sequence[int]) -> Select[Any]:
             ),
         )
         .where(batches.c.campaign_id.in_(ids))
-        .group_by(batches.c.campaign_id, batches.c.batch, *(messages.c[each] for each in state))
+        .group_by(batches.c.campaign_id, batches.c.batch, *(messages.c[column] for column in state))
     )
     tallied = sa.select(
         tallies.c.campaign_id,
         tallies.c.batch,
-        *(tallies.c[each] for each in state),
+        *(tallies.c[column] for column in state),
         sa.literal(0),
         tallies.c.messages,
     ).where(tallies.c.campaign_id.in_(ids))
     both = sa.union_all(counted, tallied).subquery()
-    key = [both.c[each] for each in ("campaign_id", "batch", *state)]
-    there, said = sa.func.sum(both.c.messages), sa.func.sum(both.c.tallied)
+    key = [both.c[column] for column in ("campaign_id", "batch", *state)]
+    messages_sum, tallied_sum = sa.func.sum(both.c.messages), sa.func.sum(both.c.tallied)
     return (
-        sa.select(*key, there.label("messages"), said.label("tallied"))
+        sa.select(*key, messages_sum.label("messages"), tallied_sum.label("tallied"))
         .group_by(*key)
-        .having(there != said)
+        .having(messages_sum != tallied_sum)
         .order_by(*key)
     )
 
 
 def find_states_without_transition(ids: Sequence[int]) -> Select[Any]:
+    """Return a query for messages whose state or reason no transition led to."""
     return (
         sa.select(
             messages.c.campaign_id,
@@ -111,6 +113,7 @@ def find_states_without_transition(ids: Sequence[int]) -> Select[Any]:
 
 
 def find_unbalanced_flows(ids: Sequence[int]) -> Select[Any]:
+    """Return a query for states that don't hold what entered them minus what left them."""
     none = sa.literal(0)
     entered = (
         sa.select(
@@ -146,9 +149,9 @@ def find_unbalanced_flows(ids: Sequence[int]) -> Select[Any]:
     )
     flow = sa.union_all(entered, left, there).subquery()
     key = [flow.c.campaign_id, flow.c.status, flow.c.attempt]
-    sums = {each: sa.func.sum(flow.c[each]) for each in ("entered", "left", "there")}
+    sums = {column: sa.func.sum(flow.c[column]) for column in ("entered", "left", "there")}
     return (
-        sa.select(*key, *(total.label(each) for each, total in sums.items()))
+        sa.select(*key, *(total.label(column) for column, total in sums.items()))
         .group_by(*key)
         .having(sums["entered"] - sums["left"] != sums["there"])
         .order_by(*key)
@@ -156,11 +159,12 @@ def find_unbalanced_flows(ids: Sequence[int]) -> Select[Any]:
 
 
 def find_illegal_transitions(ids: Sequence[int]) -> Select[Any]:
+    """Return a query for illegal transitions, and those that continue no earlier one."""
     earlier = transitions.alias("earlier")
     legal = sa.or_(
         *(
             sa.and_(
-                # NULL is made a number: to compare with it would be neither true nor false.
+                # A comparison with NULL would be neither true nor false.
                 sa.func.coalesce(transitions.c.previous, NO_STATUS)
                 == (NO_STATUS if source is None else source),
                 transitions.c.status.in_(targets),
@@ -202,6 +206,7 @@ def find_illegal_transitions(ids: Sequence[int]) -> Select[Any]:
 
 
 def find_miscounted_steps(ids: Sequence[int]) -> Select[Any]:
+    """Return a query for steps with more, fewer or later transitions than they recorded."""
     none = sa.literal(0, sa.BigInteger)
     moved = (
         sa.select(
@@ -215,35 +220,38 @@ def find_miscounted_steps(ids: Sequence[int]) -> Select[Any]:
         .where(transitions.c.campaign_id.in_(ids))
         .group_by(transitions.c.campaign_id, transitions.c.step_id)
     )
-    said = sa.select(
+    recorded = sa.select(
         steps.c.campaign_id, steps.c.id, none, steps.c.moved, none, steps.c.finished_at
     ).where(steps.c.campaign_id.in_(ids))
-    both = sa.union_all(moved, said).subquery()
+    both = sa.union_all(moved, recorded).subquery()
     key = [both.c.campaign_id, both.c.step_id]
-    there, claimed = sa.func.sum(both.c.transitions), sa.func.sum(both.c.moved)
+    transitions_sum, moved_sum = sa.func.sum(both.c.transitions), sa.func.sum(both.c.moved)
     last_at, finished_at = sa.func.max(both.c.last_at), sa.func.max(both.c.finished_at)
     return (
         sa.select(
             *key,
-            there.label("transitions"),
-            claimed.label("moved"),
+            transitions_sum.label("transitions"),
+            moved_sum.label("moved"),
             (last_at - finished_at).label("microseconds_too_late"),
         )
         .group_by(*key)
-        .having(sa.or_(there != claimed, last_at > finished_at + _scaled_clock_skew(ids)))
+        .having(
+            sa.or_(transitions_sum != moved_sum, last_at > finished_at + _scaled_clock_skew(ids))
+        )
         .order_by(*key)
     )
 
 
 def find_wrong_reasons(ids: Sequence[int]) -> Select[Any]:
-    stopped = messages.c.status == Status.NOT_SENT
+    """Return a query for messages that lack their reason, or have one that they must not have."""
+    is_not_sent = messages.c.status == Status.NOT_SENT
     return (
         sa.select(messages.c.campaign_id, messages.c.number, messages.c.status, messages.c.reason)
         .where(
             messages.c.campaign_id.in_(ids),
             sa.or_(
-                sa.and_(stopped, messages.c.reason.not_in(Reason)),
-                sa.and_(~stopped, messages.c.reason != NO_REASON),
+                sa.and_(is_not_sent, messages.c.reason.not_in(Reason)),
+                sa.and_(~is_not_sent, messages.c.reason != NO_REASON),
             ),
         )
         .order_by(messages.c.campaign_id, messages.c.number)
@@ -251,6 +259,7 @@ def find_wrong_reasons(ids: Sequence[int]) -> Select[Any]:
 
 
 def find_batch_gaps_and_overlaps(ids: Sequence[int]) -> Select[Any]:
+    """Return a query for batches that don't begin where the previous one ends."""
     end = batches.c.first + batches.c.size
     before = (
         sa.func.lag(end, 1, 0)
@@ -266,6 +275,7 @@ def find_batch_gaps_and_overlaps(ids: Sequence[int]) -> Select[Any]:
 
 
 def find_uncovered_audiences(ids: Sequence[int]) -> Select[Any]:
+    """Return a query for finished campaigns with more or fewer messages than customers."""
     audiences = sa.select(campaigns.c.audience_id).where(campaigns.c.id.in_(ids))
     people = (
         sa.select(customers.c.audience_id, sa.func.count().label("customers"))
@@ -279,25 +289,30 @@ def find_uncovered_audiences(ids: Sequence[int]) -> Select[Any]:
         .group_by(batches.c.campaign_id)
         .subquery()
     )
-    there = sa.func.coalesce(people.c.customers, 0)
-    recorded = sa.func.coalesce(covered.c.messages, 0)
+    customer_count = sa.func.coalesce(people.c.customers, 0)
+    message_count = sa.func.coalesce(covered.c.messages, 0)
     return (
         sa.select(
             campaigns.c.id.label("campaign_id"),
-            there.label("customers"),
-            recorded.label("messages"),
+            customer_count.label("customers"),
+            message_count.label("messages"),
         )
         .join(runs, runs.c.id == campaigns.c.run_id)
         .outerjoin(people, people.c.audience_id == campaigns.c.audience_id)
         .outerjoin(covered, covered.c.campaign_id == campaigns.c.id)
-        .where(campaigns.c.id.in_(ids), runs.c.finished_at.is_not(None), there != recorded)
+        .where(
+            campaigns.c.id.in_(ids),
+            runs.c.finished_at.is_not(None),
+            customer_count != message_count,
+        )
         .order_by(campaigns.c.id)
     )
 
 
 def find_messages_without_customer(ids: Sequence[int]) -> Select[Any]:
-    # A difference of sets is one, whatever a planner believes of the tables; a join may not be.
-    there = sa.select(messages.c.campaign_id, messages.c.number).where(
+    """Return a query for messages without a customer of the same number."""
+    # Unlike a join, a set difference is fast whatever the planner's statistics say.
+    numbers = sa.select(messages.c.campaign_id, messages.c.number).where(
         messages.c.campaign_id.in_(ids)
     )
     people = (
@@ -305,5 +320,5 @@ def find_messages_without_customer(ids: Sequence[int]) -> Select[Any]:
         .join(customers, customers.c.audience_id == campaigns.c.audience_id)
         .where(campaigns.c.id.in_(ids))
     )
-    alone = sa.except_(there, people).subquery()
-    return sa.select(alone).order_by(alone.c.campaign_id, alone.c.number)
+    missing = sa.except_(numbers, people).subquery()
+    return sa.select(missing).order_by(missing.c.campaign_id, missing.c.number)

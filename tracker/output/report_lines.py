@@ -1,4 +1,4 @@
-"""The lines of the Live Monitoring Report: their wording, their order, and what each means."""
+"""The lines of the Live Monitoring Report: their labels, their order and what each means."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,120 +8,135 @@ from tracker.clock import to_datetime
 from tracker.queries.report import Report
 from tracker.status import Category, Engagement, Reason, Status
 
+MEANINGS = {
+    "audience": "The customers of the campaign; each has one message.",
+    "sent.total": "Accepted by the gateway; includes delivered, opened, clicked, bounced, marked as"
+    " spam and marked unsubscribed.",
+    "sent.delivered": "Reached the recipient, opened or not.",
+    "sent.opened": "Recipients who opened the email, as of the last daily rollup (1 am).",
+    "sent.clicked": "Recipients who opened and clicked a link, including those who unsubscribed"
+    " after opening; as of the last daily rollup.",
+    "sent.bounced.total": "Returned by the recipient's side, for good or for now.",
+    "sent.bounced.hard": "Returned and permanently undeliverable: the number or domain doesn't"
+    " exist, a typo, …",
+    "sent.bounced.soft": "Temporarily undeliverable: mailbox full, server down, message too large,"
+    " …",
+    "sent.not_delivered": "The gateway gave up, without a bounce; part of X.",
+    "sent.in_gateway": "Accepted by the gateway, outcome not known yet; part of X.",
+    "sent.spam": "Recipients who marked the email as spam.",
+    "sent.unsubscribed": "Recipients who unsubscribed from marketing after they opened the message.",
+    "not_sent.total": "Not sent to the customer, for exactly one reason.",
+    "not_sent.internally_suppressed.total": "Stopped because the message may not be sent.",
+    "not_sent.incomplete_or_invalid.total": "Stopped because required information is missing or"
+    " invalid.",
+    "not_sent.system_error.total": "Stopped because a step or a service failed after its retries.",
+    "in_progress.total": "Processed but not yet accepted by the gateway.",
+    "in_progress.queued": "Recorded; waits for the checks or is being checked.",
+    "in_progress.about_to_be_sent": "Passed every check; waits for the gateway.",
+} | {f"not_sent.{reason.category}.{reason.slug}": reason.meaning for reason in Reason}
+"""The meaning of each line, by its path in the JSON of the report."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReportLine:
-    """A line of the report: how deep below its heading, and its ``share`` of the audience or a
-    ``note``, if it has one.
+    """A line of the report.
 
-    ``path`` is where the count stands in the JSON of the report, as in ``sent.bounced.hard``.
+    Attributes:
+        level: depth below its heading; 0 is the leftmost.
+        path: where the count is in the JSON of the report, such as `sent.bounced.hard`.
+        share: the count divided by the audience, for lines that show it.
+        note: text behind the count.
     """
 
     level: int
     label: str
     path: str
-    meaning: str
     count: int
     share: float | None = None
     note: str = ""
 
+    @property
+    def meaning(self) -> str:
+        """What the line counts, in one sentence."""
+        return MEANINGS[self.path]
+
 
 def report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
-    """All lines of a report, from its audience to what is in progress; reasons by their counts,
-    without those that are nobody's."""
+    """Yield the lines of a report without reasons that no message has.
+
+    Args:
+        zone: time zone of the rollup's time.
+    """
     for line in all_report_lines(report, zone):
         if line.count or not is_reason(line):
             yield line
 
 
 def is_reason(line: ReportLine) -> bool:
+    """Return whether a line counts the messages that are Not Sent for one reason."""
     return line.level == 2 and line.path.startswith("not_sent.")
 
 
 def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
-    """The same with every reason there is."""
+    """Yield the lines of a report, with every reason that exists.
 
-    def part(label: str, path: str, count: int, meaning: str) -> ReportLine:
-        share = count / report.audience if report.audience else None
-        return ReportLine(
-            level=0, label=label, path=path, meaning=meaning, count=count, share=share
-        )
-
-    def engaged(
-        level: int, label: str, kind: Engagement, meaning: str, note: str = ""
-    ) -> ReportLine:
-        count, path = report.engagement[kind], f"sent.{kind.slug}"
-        return ReportLine(
-            level=level, label=label, path=path, meaning=meaning, count=count, note=note
-        )
-
-    def having(level: int, label: str, path: str, status: Status) -> ReportLine:
-        count, meaning = report.having(status), status.meaning
-        return ReportLine(level=level, label=label, path=path, meaning=meaning, count=count)
-
-    yield ReportLine(
-        level=0,
-        label="Audience",
-        path="audience",
-        meaning="The customers of the campaign: one message each.",
-        count=report.audience,
-    )
-    yield part("Sent", "sent.total", report.sent, "Accepted by the gateway, whatever came after.")
-    yield having(1, "Delivered", "sent.delivered", Status.DELIVERED)
-    if report.campaign.tracks_engagement:
-        note = _engagement_note(report, zone)
-        yield engaged(2, "Opened", Engagement.OPENED, "Recipients who opened it.", note)
-        yield engaged(2, "Clicked", Engagement.CLICKED, "Recipients who clicked a link in it.")
-    yield ReportLine(
-        level=1,
-        label="Bounced",
-        path="sent.bounced.total",
-        meaning="Refused by the recipient's side.",
-        count=report.bounced,
-    )
-    yield having(2, "Hard", "sent.bounced.hard", Status.HARD_BOUNCED)
-    yield having(2, "Soft", "sent.bounced.soft", Status.SOFT_BOUNCED)
-    yield having(1, "Not delivered", "sent.not_delivered", Status.NOT_DELIVERED)
-    yield having(1, "In gateway", "sent.in_gateway", Status.IN_GATEWAY)
-    yield engaged(1, "Marked as spam", Engagement.SPAM, "Recipients who want no more.")
-    yield engaged(1, "Marked unsubscribed", Engagement.UNSUBSCRIBED, "Recipients who left.")
-    yield part("Not Sent", "not_sent.total", report.not_sent, Status.NOT_SENT.meaning)
+    Args:
+        zone: time zone of the rollup's time.
+    """
+    yield ReportLine(level=0, label="Audience", path="audience", count=report.audience)
+    yield from _sent_lines(report, zone)
+    yield _heading("Not Sent", "not_sent.total", report.not_sent, report)
     for category in Category:
         yield from _category_lines(report, category)
-    yield part("In Progress", "in_progress.total", report.in_progress, "On the way to the gateway.")
-    yield having(1, "Queued", "in_progress.queued", Status.QUEUED)
-    yield having(1, "About to be Sent", "in_progress.about_to_be_sent", Status.ABOUT_TO_BE_SENT)
+    yield _heading("In Progress", "in_progress.total", report.in_progress, report)
+    yield _status_line(report, 1, "Queued", "in_progress.queued", Status.QUEUED)
+    yield _status_line(
+        report, 1, "About to be Sent", "in_progress.about_to_be_sent", Status.ABOUT_TO_BE_SENT
+    )
 
 
-_CATEGORY_MEANINGS = {
-    Category.INTERNALLY_SUPPRESSED: "May not be sent.",
-    Category.INCOMPLETE_OR_INVALID: "Lacks something that it needs.",
-    Category.SYSTEM_ERROR: "Something on our side failed, also after retries.",
-}
+def _sent_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
+    yield _heading("Sent", "sent.total", report.sent, report)
+    yield _status_line(report, 1, "Delivered", "sent.delivered", Status.DELIVERED)
+    if report.campaign.tracks_engagement:
+        note = _engagement_note(report, zone)
+        yield _engagement_line(report, 2, "Opened", Engagement.OPENED, note)
+        yield _engagement_line(report, 2, "Clicked", Engagement.CLICKED)
+    yield ReportLine(level=1, label="Bounced", path="sent.bounced.total", count=report.bounced)
+    yield _status_line(report, 2, "Hard", "sent.bounced.hard", Status.HARD_BOUNCED)
+    yield _status_line(report, 2, "Soft", "sent.bounced.soft", Status.SOFT_BOUNCED)
+    yield _status_line(report, 1, "Not delivered", "sent.not_delivered", Status.NOT_DELIVERED)
+    yield _status_line(report, 1, "In gateway", "sent.in_gateway", Status.IN_GATEWAY)
+    yield _engagement_line(report, 1, "Marked as spam", Engagement.SPAM)
+    yield _engagement_line(report, 1, "Marked unsubscribed", Engagement.UNSUBSCRIBED)
 
 
 def _category_lines(report: Report, category: Category) -> Iterator[ReportLine]:
+    """Yield the line of a category and those of its reasons, the most frequent first."""
     counts = report.count_by_reason(category)
     path = f"not_sent.{category}"
-    yield ReportLine(
-        level=1,
-        label=category.heading,
-        path=f"{path}.total",
-        meaning=_CATEGORY_MEANINGS[category],
-        count=sum(counts.values()),
-    )
-
-    def most_first(item: tuple[Reason, int]) -> tuple[int, Reason]:
-        return -item[1], item[0]
-
-    for reason, count in sorted(counts.items(), key=most_first):
+    total = sum(counts.values())
+    yield ReportLine(level=1, label=category.heading, path=f"{path}.total", count=total)
+    for reason in sorted(counts, key=lambda reason: (-counts[reason], reason)):
         yield ReportLine(
-            level=2,
-            label=reason.title,
-            path=f"{path}.{reason.slug}",
-            meaning=reason.meaning,
-            count=count,
+            level=2, label=reason.title, path=f"{path}.{reason.slug}", count=counts[reason]
         )
+
+
+def _heading(label: str, path: str, count: int, report: Report) -> ReportLine:
+    share = count / report.audience if report.audience else None
+    return ReportLine(level=0, label=label, path=path, count=count, share=share)
+
+
+def _status_line(report: Report, level: int, label: str, path: str, status: Status) -> ReportLine:
+    return ReportLine(level=level, label=label, path=path, count=report.count_messages(status))
+
+
+def _engagement_line(
+    report: Report, level: int, label: str, kind: Engagement, note: str = ""
+) -> ReportLine:
+    count = report.engagement[kind]
+    return ReportLine(level=level, label=label, path=f"sent.{kind.slug}", count=count, note=note)
 
 
 def _engagement_note(report: Report, zone: tzinfo) -> str:
@@ -131,14 +146,14 @@ def _engagement_note(report: Report, zone: tzinfo) -> str:
 
 
 def balance_line(report: Report) -> str:
-    """The proof: both sums, with their terms."""
-    mark, word = ("✔", "balanced  ") if report.balanced else ("✘", "unbalanced")
-    audience_is = f"{report.sent:,} + {report.not_sent:,} + {report.in_progress:,}"
-    not_delivered = report.having(Status.NOT_DELIVERED)
-    in_gateway = report.having(Status.IN_GATEWAY)
-    sent_is = f"{report.delivered:,} + {report.bounced:,} + {not_delivered:,} + {in_gateway:,}"
-    equal = "=" if report.balanced else "≟"
+    """Return the proof that the report adds up: both sums with their terms."""
+    mark, word = ("✔", "balanced  ") if report.is_balanced else ("✘", "unbalanced")
+    equals = "=" if report.is_balanced else "≟"
+    audience = f"{report.sent:,} + {report.not_sent:,} + {report.in_progress:,}"
+    not_delivered = report.count_messages(Status.NOT_DELIVERED)
+    in_gateway = report.count_messages(Status.IN_GATEWAY)
+    sent = f"{report.delivered:,} + {report.bounced:,} + {not_delivered:,} + {in_gateway:,}"
     return (
-        f"{mark} {word}    {report.audience:,} {equal} {audience_is}"
-        f"   and   {report.sent:,} {equal} {sent_is}"
+        f"{mark} {word}    {report.audience:,} {equals} {audience}"
+        f"   and   {report.sent:,} {equals} {sent}"
     )

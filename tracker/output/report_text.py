@@ -1,4 +1,4 @@
-"""Reports and stories as people read them: on a terminal, and as a table for spreadsheets."""
+"""Reports, timelines, rollups and invariant results as plain text, and reports as CSV."""
 
 import csv
 import io
@@ -15,16 +15,20 @@ from tracker.record.rollup import CampaignRollup
 
 LABEL_WIDTH = 34
 COUNT_WIDTH = 12
+TIME_WIDTH = 28
 
 
-def as_text(report: Report, *, heading: str = "Live Monitoring Report", zone: tzinfo = UTC) -> str:
-    """The whole report of a campaign, several lines, without a line end after the last.
+def format_report(
+    report: Report, *, heading: str = "Live Monitoring Report", zone: tzinfo = UTC
+) -> str:
+    """Return the report of a campaign as several lines, without a line end after the last.
 
-    Days and hours are those of ``zone``.
+    Args:
+        zone: time zone of the rollup's time.
     """
     campaign = report.campaign
     seed = "" if campaign.seed is None else f" · seed {campaign.seed}"
-    state = "" if report.finished else " · not finished"
+    state = "" if report.is_finished else " · not finished"
     lines = [
         f"{heading}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}{state}",
         "",
@@ -43,7 +47,7 @@ def _format_line(line: ReportLine) -> str:
 
 
 def format_reports_csv(reports: Sequence[Report]) -> str:
-    """One row a campaign; the columns are the paths of the JSON report."""
+    """Return a CSV file with a row for each campaign; the columns are the paths of the JSON."""
     rows = [dict(_flatten(report.as_json())) for report in reports]
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=[*rows[0]], lineterminator="\n")
@@ -60,25 +64,25 @@ def _flatten(value: dict[str, object], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + key, inner
 
 
-def format_timeline(story: MessageTimeline) -> str:
-    """What happened to one message; several lines, without a line end after the last."""
-    batch = "-" if story.batch is None else story.batch
+def format_timeline(timeline: MessageTimeline) -> str:
+    """Return the timeline of a message as several lines, without a line end after the last."""
+    batch = "-" if timeline.batch is None else timeline.batch
     lines = [
-        f"{story.campaign.name} {story.number} · customer {story.customer_id}"
-        f" · batch {batch} · run {story.campaign.run_id}",
+        f"{timeline.campaign.name} {timeline.number} · customer {timeline.customer_id}"
+        f" · batch {batch} · run {timeline.campaign.run_id}",
         "",
-        f"{'time (UTC)':<28}{'status':<18}{'attempt':>7}  {'step':<10}{'worker':<22}task",
+        f"{'time (UTC)':<{TIME_WIDTH}}{'status':<18}{'attempt':>7}  {'step':<10}{'worker':<22}task",
     ]
-    for event in story.events:
+    for event in timeline.events:
         lines.append(_format_event(event))
         if event.reason is not None:
-            lines.append(f"{'':<28}{event.reason.slug}: {event.reason.meaning}")
+            lines.append(f"{'':<{TIME_WIDTH}}{event.reason.slug}: {event.reason.meaning}")
         if event.detail is not None:
-            lines.append(f"{'':<28}the gateway said: {event.detail}")
-    if story.broke is not None:
-        lines.append(
-            f"{'':<28}it broke {story.broke.step or 'a step'} every time: {story.broke.error}"
-        )
+            lines.append(f"{'':<{TIME_WIDTH}}gateway: {event.detail}")
+    if timeline.failure is not None:
+        step = timeline.failure.step or "a step"
+        error = f"poison message: failed every try of {step}: {timeline.failure.error}"
+        lines.append(f"{'':<{TIME_WIDTH}}{error}")
     return "\n".join(lines)
 
 
@@ -86,13 +90,13 @@ def _format_event(event: TimelineEvent) -> str:
     at = "" if event.at is None else f"{event.at:%Y-%m-%d %H:%M:%S.%f}"
     attempt = str(event.attempt or "")
     return (
-        f"{at:<28}{event.status.slug:<18}{attempt:>7}  {event.step or '':<10}"
+        f"{at:<{TIME_WIDTH}}{event.status.slug:<18}{attempt:>7}  {event.step or '':<10}"
         f"{event.worker or '':<22}{event.task_id or '-'}"
     )
 
 
 def format_rollup(rollup: CampaignRollup, zone: tzinfo) -> str:
-    """Return one line that says what a rollup changed for a campaign."""
+    """Return one line with what a rollup changed for a campaign."""
     changes = ", ".join(
         f"{count:+,} {kind.slug}" for kind, count in sorted(rollup.changes.items()) if count
     )
@@ -102,13 +106,13 @@ def format_rollup(rollup: CampaignRollup, zone: tzinfo) -> str:
     )
 
 
-def format_finding(finding: InvariantResult) -> list[str]:
-    """A finding as a person reads it: one line, and one for each wrong row that is named."""
-    if finding.holds:
-        return [f"✔ {finding.invariant.name:<22}{finding.invariant.claim}"]
-    lines = [f"✘ {finding.invariant.name:<22}{finding.invariant.claim}"]
-    lines.append(f"    {finding.wrong:,} wrong; the first:")
-    lines += [f"    {_format_example(example)}" for example in finding.examples]
+def format_invariant_result(result: InvariantResult) -> list[str]:
+    """Return the line of an invariant and, if it is violated, lines with the first wrong rows."""
+    mark = "✔" if result.is_satisfied else "✘"
+    lines = [f"{mark} {result.invariant.name:<22}{result.invariant.claim}"]
+    if not result.is_satisfied:
+        lines.append(f"    {result.violation_count:,} wrong; the first:")
+        lines += [f"    {_format_example(example)}" for example in result.examples]
     return lines
 
 

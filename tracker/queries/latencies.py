@@ -1,6 +1,6 @@
-"""How long messages took from one status to another: exact, from their transitions, never a sample.
+"""Read how long messages took from one status to another, exactly, from their transitions.
 
-Every number is of the run's own time (:mod:`tracker.clock`), which may be faster than real time.
+All times are on the clock of the run, which may be faster than real time (see `tracker.clock`).
 """
 
 from collections.abc import Mapping
@@ -19,17 +19,26 @@ from tracker.store.schema.messages import tallies, transitions
 from tracker.store.schema.work import steps
 
 MESSAGES_PER_CHUNK = 25_000
-"""Messages that are read at a time: what bounds the memory."""
+"""Messages whose transitions are read at a time, to limit the memory."""
+
+MAX_RUN_SECONDS = 10_000_000
+"""Real seconds of a run up to which events are placed. Later ones, from a gateway with a wrong
+clock, count in the last second."""
+
+RANK_EPSILON = 1e-6
+"""Tolerance of a percentile's rank: 99.9 % of 1,000 is 999.0000000000001 and means 999."""
 
 NOT_ENTERED = np.int64(-1)
-"""Stands where a message has not entered a status."""
-
+"""Time of a message that hasn't entered a status."""
 
 IntegerArray = NDArray[np.int64] | NDArray[np.uint32]
 
+EntryTimes = Mapping[tuple[Status, int], NDArray[np.int64]]
+"""By status and attempt, when each message of a chunk entered it, or `NOT_ENTERED`."""
+
 
 class Span(NamedTuple):
-    """A part of a message's way."""
+    """A section of a message's path, with its key in figures and its label for people."""
 
     name: str
     label: str
@@ -50,161 +59,169 @@ SPANS = (
     QUEUED_TO_FINAL,
     DRIVER_LAG,
 )
-"""All spans. Each attempt has its own from the gateway to its outcome; the others begin once. To
-the gateway is to its first acceptance, and final is what needs no more work. The lag is how long
-after a message's arrival it was recorded."""
+"""All spans.
+
+`GATEWAY_TO_OUTCOME` has a time for each attempt, the others one for each message. A span to the
+gateway ends at the first acceptance, `QUEUED_TO_FINAL` at the last status that needs no more work.
+`DRIVER_LAG` is from a message's arrival until its batch is recorded.
+"""
 
 
-class Timed(NamedTuple):
-    """What took how long, in microseconds, and in which real second of the run it was over: arrays
-    of one length, of whole numbers as small as they may be."""
+class SpanTimes(NamedTuple):
+    """The times of one span: two arrays of the same length.
 
-    took: IntegerArray
-    second: IntegerArray
+    Attributes:
+        durations: microseconds that the span took.
+        end_seconds: real second of the run in which the span ended.
+    """
+
+    durations: IntegerArray
+    end_seconds: IntegerArray
 
 
 class Latencies:
-    """Latencies of many messages, in ascending order."""
+    """The latencies of many messages."""
 
-    def __init__(self, micros: IntegerArray) -> None:
-        self._micros = np.sort(micros)
+    def __init__(self, microseconds: IntegerArray) -> None:
+        self._sorted = np.sort(microseconds)
 
     def __len__(self) -> int:
-        return len(self._micros)
+        return len(self._sorted)
 
     def percentile(self, percent: float) -> float | None:
-        """The smallest latency, in seconds, that ``percent`` of the messages do not exceed."""
-        if not len(self._micros):
+        """Return the smallest latency, in seconds, that `percent` of the messages don't exceed."""
+        if not len(self._sorted):
             return None
-        return to_seconds(float(self._micros[int(percentile_rank(percent, len(self._micros))) - 1]))
+        return to_seconds(float(self._sorted[int(percentile_rank(percent, len(self._sorted))) - 1]))
 
     @property
-    def seconds(self) -> float:
-        """All of them together."""
-        return to_seconds(float(self._micros.sum()))
+    def total_seconds(self) -> float:
+        """The sum of all latencies."""
+        return to_seconds(float(self._sorted.sum()))
 
 
 def percentile_rank(percent: float, count: int | NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place, from 1, of the smallest of ``count`` values that ``percent`` of them do not
-    exceed."""
-    # 99.9 % of 1,000 is 999.0000000000001, which is meant to be 999.
+    """Return the rank, from 1, of the smallest of `count` values that `percent` don't exceed."""
     exact = np.ceil(percent / 100 * np.asarray(count) - RANK_EPSILON)
     return np.asarray(np.maximum(exact, 1), np.int64)
 
 
-RANK_EPSILON = 1e-6
-
-EntryTimes = Mapping[tuple[Status, int], NDArray[np.int64]]
-"""When each message of a chunk entered a status on an attempt, or :data:`NOT_ENTERED`."""
-
-
 class TransitionTimes:
-    """How messages went from status to status, as far as they are by now, in a run that ``begun``
-    at an instant of its own time, which passes ``speed`` times as fast as real time.
+    """When the messages of a campaign, or of a run, went from status to status.
 
     A message takes some fifty bytes.
+
+    Args:
+        started_at: instant at which the run started, on its own clock.
+        speed: seconds of the run's clock in a real second.
     """
 
-    def __init__(self, begun: Instant, speed: float) -> None:
-        self._started_at, self._speed = begun, speed
-        self._spans: dict[Span, list[Timed]] = {span: [] for span in SPANS}
+    def __init__(self, started_at: Instant, speed: float) -> None:
+        self._started_at, self._speed = started_at, speed
+        self._spans: dict[Span, list[SpanTimes]] = {span: [] for span in SPANS}
         self._entered_per_second: dict[Status, NDArray[np.int64]] = {
-            each: np.zeros(0, np.int64) for each in Status
+            status: np.zeros(0, np.int64) for status in Status
         }
         self.first_arrival: Instant | None = None
-        self.last_handover: Instant | None = None
+        self.last_acceptance: Instant | None = None
+        """When the gateway accepted the last message that it accepted on its first attempt."""
 
-    def timed(self, span: Span) -> Timed:
-        """All that went through a span."""
-        found = self._spans[span]
-        if not found:
-            return Timed(np.empty(0, np.uint32), np.empty(0, np.uint32))
-        took, second = zip(*found, strict=True)
-        return Timed(np.concatenate(took), np.concatenate(second))
+    def span_times(self, span: Span) -> SpanTimes:
+        """Return the times of all messages that completed a span."""
+        chunks = self._spans[span]
+        if not chunks:
+            return SpanTimes(np.empty(0, np.uint32), np.empty(0, np.uint32))
+        durations, end_seconds = zip(*chunks, strict=True)
+        return SpanTimes(np.concatenate(durations), np.concatenate(end_seconds))
 
-    def entered(self, status: Status) -> NDArray[np.int64]:
-        """How many messages entered a status in each real second, up to the last in which any did.
+    def entered_per_second(self, status: Status) -> NDArray[np.int64]:
+        """Return how many messages entered a status in each real second, up to the last entry.
 
-        What a gateway, whose clock may be wrong, says was before the beginning counts as of then.
+        An entry that a gateway with a wrong clock reports from before the run counts in second 0.
         """
         return self._entered_per_second[status]
 
-    def add(self, entries: EntryTimes, attempts: int, recorded: NDArray[np.int64]) -> None:
-        """Take in a chunk of messages that were ``recorded`` at these instants."""
+    def add_chunk(self, entries: EntryTimes, attempts: int, recorded_at: NDArray[np.int64]) -> None:
+        """Add a chunk of messages.
+
+        Args:
+            attempts: number of attempts that the campaign allows.
+            recorded_at: when each message of the chunk was recorded.
+        """
         for (status, _), at in entries.items():
             counts = np.bincount(self._real_second(at[at != NOT_ENTERED]))
             self._entered_per_second[status] = _add_counts(self._entered_per_second[status], counts)
-        unknown = np.full(len(recorded), NOT_ENTERED)
-        queued = entries.get((Status.QUEUED, 0), unknown)
-        ready = entries.get((Status.ABOUT_TO_BE_SENT, 0), unknown)
-        handed = entries.get((Status.IN_GATEWAY, 1), unknown)
+        missing = np.full(len(recorded_at), NOT_ENTERED)
+        queued = entries.get((Status.QUEUED, 0), missing)
+        ready = entries.get((Status.ABOUT_TO_BE_SENT, 0), missing)
+        accepted = entries.get((Status.IN_GATEWAY, 1), missing)
         self._add_span(QUEUED_TO_READY, queued, ready)
-        self._add_span(READY_TO_GATEWAY, ready, handed)
-        self._add_span(QUEUED_TO_GATEWAY, queued, handed)
-        self._add_span(DRIVER_LAG, queued, recorded)
-        self._add_span(QUEUED_TO_FINAL, queued, _final_times(entries, attempts, unknown))
-        for (status, attempt), accepted in entries.items():
+        self._add_span(READY_TO_GATEWAY, ready, accepted)
+        self._add_span(QUEUED_TO_GATEWAY, queued, accepted)
+        self._add_span(DRIVER_LAG, queued, recorded_at)
+        self._add_span(QUEUED_TO_FINAL, queued, _final_times(entries, attempts, missing))
+        for (status, attempt), attempt_accepted in entries.items():
             if status is Status.IN_GATEWAY:
-                self._add_span(
-                    GATEWAY_TO_OUTCOME, accepted, _outcome_times(entries, attempt, unknown)
-                )
-        self._update_ends(queued[queued != NOT_ENTERED], handed[handed != NOT_ENTERED])
+                outcomes = _outcome_times(entries, attempt, missing)
+                self._add_span(GATEWAY_TO_OUTCOME, attempt_accepted, outcomes)
+        self._update_ends(queued[queued != NOT_ENTERED], accepted[accepted != NOT_ENTERED])
 
     def merge(self, other: "TransitionTimes") -> None:
-        """Take in all of another campaign's of the same run."""
-        for span, timed in other._spans.items():
-            self._spans[span] += timed
+        """Add the messages of another campaign of the same run."""
+        for span, chunks in other._spans.items():
+            self._spans[span] += chunks
         for status, counts in other._entered_per_second.items():
             self._entered_per_second[status] = _add_counts(self._entered_per_second[status], counts)
-        ends = ((each,) if each else () for each in (other.first_arrival, other.last_handover))
-        self._update_ends(*(np.array(each, np.int64) for each in ends))
+        arrivals = [] if other.first_arrival is None else [other.first_arrival]
+        acceptances = [] if other.last_acceptance is None else [other.last_acceptance]
+        self._update_ends(np.array(arrivals, np.int64), np.array(acceptances, np.int64))
 
-    def _update_ends(self, arrivals: NDArray[np.int64], handovers: NDArray[np.int64]) -> None:
+    def _update_ends(self, arrivals: NDArray[np.int64], acceptances: NDArray[np.int64]) -> None:
         if len(arrivals):
             first = int(arrivals.min())
             self.first_arrival = min(self.first_arrival or first, first)
-        if len(handovers):
-            self.last_handover = max(self.last_handover or 0, int(handovers.max()))
+        if len(acceptances):
+            self.last_acceptance = max(self.last_acceptance or 0, int(acceptances.max()))
 
     def _real_second(self, at: NDArray[np.int64]) -> NDArray[np.uint32]:
-        real = to_real_seconds(at - self._started_at, self._speed)
-        return np.asarray(np.clip(real, 0, MAX_RUN_SECONDS).astype(np.uint32))
+        seconds = to_real_seconds(at - self._started_at, self._speed)
+        return np.asarray(np.clip(seconds, 0, MAX_RUN_SECONDS).astype(np.uint32))
 
     def _add_span(self, span: Span, begun: NDArray[np.int64], ended: NDArray[np.int64]) -> None:
-        through = (begun != NOT_ENTERED) & (ended != NOT_ENTERED)
-        if through.any():
-            end = ended[through]
-            took = end - begun[through]
-            # A wrong clock may make it negative. Nearly always half of the room will do.
-            small = int(took.min()) >= 0 and int(took.max()) < 2**32
-            numbers: IntegerArray = took.astype(np.uint32) if small else took
-            self._spans[span].append(Timed(numbers, self._real_second(end)))
-
-
-MAX_RUN_SECONDS = 10_000_000
-"""A gateway whose clock is further ahead than that is not followed."""
+        is_complete = (begun != NOT_ENTERED) & (ended != NOT_ENTERED)
+        if is_complete.any():
+            end = ended[is_complete]
+            durations: IntegerArray = end - begun[is_complete]
+            # A wrong clock may make a duration negative. Nearly always 32 bits are enough.
+            if int(durations.min()) >= 0 and int(durations.max()) < 2**32:
+                durations = durations.astype(np.uint32)
+            self._spans[span].append(SpanTimes(durations, self._real_second(end)))
 
 
 def _add_counts(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sum of counts of which the shorter ones go on with zeros."""
+    """Return the sum of two arrays, the shorter one continued with zeros."""
     total = np.zeros(max(len(one), len(other)), np.int64)
     total[: len(one)] += one
     total[: len(other)] += other
     return total
 
 
-def _final_times(entries: EntryTimes, attempts: int, never: NDArray[np.int64]) -> NDArray[np.int64]:
-    """When messages entered the last status that needs no more work; late bounces come last."""
-    found = [at for (status, k), at in entries.items() if is_settled(status, k, attempts)]
-    return np.asarray(np.maximum.reduce([never, *found]))
+def _final_times(
+    entries: EntryTimes, attempts: int, missing: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return when messages entered the last status that needs no more work."""
+    settled = [
+        at for (status, attempt), at in entries.items() if is_settled(status, attempt, attempts)
+    ]
+    return np.asarray(np.maximum.reduce([missing, *settled]))
 
 
 def _outcome_times(
-    entries: EntryTimes, attempt: int, never: NDArray[np.int64]
+    entries: EntryTimes, attempt: int, missing: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """When the gateway first said what became of an attempt."""
+    """Return when the first outcome of an attempt occurred."""
     outcomes = [
-        entries.get((each, attempt), never) for each in LEGAL_TRANSITIONS[Status.IN_GATEWAY]
+        entries.get((status, attempt), missing) for status in LEGAL_TRANSITIONS[Status.IN_GATEWAY]
     ]
     latest = np.iinfo(np.int64).max
     first = np.minimum.reduce([np.where(at == NOT_ENTERED, latest, at) for at in outcomes])
@@ -214,25 +231,31 @@ def _outcome_times(
 def read_transition_times(
     connection: Connection, campaign: Campaign, first: int = 0, count: int | None = None
 ) -> TransitionTimes:
-    """The passages of a campaign's messages ``first`` …, all of them if no ``count`` is given."""
+    """Return the times of a campaign's messages.
+
+    Args:
+        first: number of the first message.
+        count: number of messages; None for all that follow.
+    """
     recorded = _read_batch_times(connection, campaign)
     size = int(recorded.last_number[-1]) + 1 if len(recorded.last_number) else 0
     end = size if count is None else min(first + count, size)
     attempts = _read_max_attempt(connection, campaign)
-    passages = TransitionTimes(campaign.started_at, campaign.speed)
-    for begin in range(first, end, MESSAGES_PER_CHUNK):
-        length = min(MESSAGES_PER_CHUNK, end - begin)
-        entries = _read_entry_times(connection, campaign.id, attempts, begin, length)
-        batch = np.searchsorted(recorded.last_number, np.arange(begin, begin + length))
-        passages.add(entries, campaign.attempts, recorded.at[batch])
-    return passages
+    times = TransitionTimes(campaign.started_at, campaign.speed)
+    for chunk_first in range(first, end, MESSAGES_PER_CHUNK):
+        length = min(MESSAGES_PER_CHUNK, end - chunk_first)
+        entries = _read_entry_times(connection, campaign.id, attempts, chunk_first, length)
+        numbers = np.arange(chunk_first, chunk_first + length)
+        batch = np.searchsorted(recorded.last_number, numbers)
+        times.add_chunk(entries, campaign.attempts, recorded.recorded_at[batch])
+    return times
 
 
 class _BatchTimes(NamedTuple):
-    """The last message of each batch, ascending, and when that batch was recorded."""
+    """The batches of a campaign: the last message of each, ascending, and its time."""
 
     last_number: NDArray[np.int64]
-    at: NDArray[np.int64]
+    recorded_at: NDArray[np.int64]
 
 
 def _read_batch_times(connection: Connection, campaign: Campaign) -> _BatchTimes:
@@ -247,9 +270,8 @@ def _read_batch_times(connection: Connection, campaign: Campaign) -> _BatchTimes
 
 
 def _read_max_attempt(connection: Connection, campaign: Campaign) -> int:
-    """The highest attempt that any message is on."""
-    highest = sa.select(sa.func.max(tallies.c.attempt)).where(tallies.c.campaign_id == campaign.id)
-    return connection.scalar(highest) or 0
+    query = sa.select(sa.func.max(tallies.c.attempt)).where(tallies.c.campaign_id == campaign.id)
+    return connection.scalar(query) or 0
 
 
 def _read_entry_times(

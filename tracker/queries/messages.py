@@ -1,7 +1,7 @@
-"""Finding the messages behind a number of the report, a page at a time.
+"""Find the messages behind a number of the report, one page at a time.
 
-The tallies say which batches hold what is looked for, and the messages of these are read by their
-key: there is no index on the status, which would slow every move.
+The tallies tell which batches hold matching messages, and only these batches are read. There is no
+index on the status, since it would slow down every transition.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,18 +19,25 @@ from tracker.store.schema.engagement import engagements
 from tracker.store.schema.messages import NO_REASON, messages, tallies
 
 MAX_SCANNED_MESSAGES = 250_000
-"""Messages that are looked at for one page, but at least those of a batch. A page of what is rare
-may so be short, and is there in time; the next one goes on where it ended."""
+"""Messages that are read for one page, but at least one batch.
+
+A page of rare messages may therefore be short; the next page continues where the scan ended.
+"""
 
 BEFORE_FIRST = -1
-"""The key before the first message."""
+"""Page key before the first message."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MessageFilter:
-    """Which messages are looked for: those in any of the ``statuses``, Not Sent for any of the
-    ``reasons``, whose recipients did what ``engagement`` says, and the one to ``customer``. What is
-    empty or None does not matter."""
+    """Conditions that a message has to meet; an empty one, or None, is met by every message.
+
+    Attributes:
+        statuses: the message has one of these statuses.
+        reasons: the message is Not Sent for one of these reasons.
+        engagement: the recipient did this.
+        customer: id of the customer.
+    """
 
     statuses: frozenset[Status] = frozenset()
     reasons: frozenset[Reason] = frozenset()
@@ -39,7 +46,7 @@ class MessageFilter:
 
 
 class MessageRow(NamedTuple):
-    """A message, where it is, and to whom it goes."""
+    """A message with its state and its customer."""
 
     number: int
     status: Status
@@ -52,8 +59,12 @@ class MessageRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class MessagePage:
-    """Messages in the order of their numbers. ``after`` is the key to go on from, None at the end;
-    ``total`` is how many there are on all pages, None where nobody has counted them."""
+    """Matching messages in the order of their numbers.
+
+    Attributes:
+        after: key of the next page; None on the last page.
+        total: matching messages on all pages; None where it isn't known.
+    """
 
     messages: Sequence[MessageRow]
     after: int | None
@@ -67,21 +78,36 @@ def find_messages(
     wanted: MessageFilter,
     *,
     after: int = BEFORE_FIRST,
-    most: int,
+    limit: int,
 ) -> MessagePage:
-    """The first ``most`` messages behind number ``after`` that are as ``wanted``."""
+    """Return the first matching messages of a campaign after a number.
+
+    Args:
+        after: key of the page, as the page before returned it.
+        limit: maximum number of messages on the page.
+    """
     if wanted.customer is not None:
         return _find_by_customer(database, connection, campaign, wanted)
     if wanted.engagement is not None:
-        return _find_by_engagement(database, connection, campaign, wanted, after, most)
+        return _find_by_engagement(database, connection, campaign, wanted.engagement, after, limit)
+    numbers, next_after = _scan_batches(connection, campaign, wanted, after, limit)
+    return MessagePage(
+        messages=_read_message_rows(database, connection, campaign, numbers),
+        after=next_after,
+        total=_count_matches(connection, campaign, wanted),
+    )
+
+
+def _scan_batches(
+    connection: Connection, campaign: Campaign, wanted: MessageFilter, after: int, limit: int
+) -> tuple[list[int], int | None]:
+    """Return the numbers of a page's messages, and the key of the next page."""
     numbers: list[int] = []
-    reached: int | None = None
-    looked_at = 0
+    scanned = 0
     for first, last in _find_matching_batches(connection, campaign, wanted, after):
-        if looked_at and looked_at + last - first >= MAX_SCANNED_MESSAGES:
-            reached = first - 1
-            break
-        looked_at += last - first + 1
+        if scanned and scanned + last - first >= MAX_SCANNED_MESSAGES:
+            return numbers, first - 1
+        scanned += last - first + 1
         numbers += connection.scalars(
             sa.select(messages.c.number)
             .where(
@@ -90,24 +116,19 @@ def find_messages(
                 *_filter_conditions(messages, wanted),
             )
             .order_by(messages.c.number)
-            .limit(most + 1 - len(numbers))
+            .limit(limit + 1 - len(numbers))
         )
-        if len(numbers) > most:
-            reached = numbers[most - 1]
-            break
-    return MessagePage(
-        messages=_read_message_rows(database, connection, campaign, numbers[:most]),
-        after=reached,
-        total=_count_matches(connection, campaign, wanted),
-    )
+        if len(numbers) > limit:
+            return numbers[:limit], numbers[limit - 1]
+    return numbers, None
 
 
 def _find_matching_batches(
     connection: Connection, campaign: Campaign, wanted: MessageFilter, after: int
 ) -> Iterator[tuple[int, int]]:
-    """First and last number of the batches, in order, that hold what is wanted behind ``after``."""
+    """Yield, in order, first and last number of the batches that hold matches after a number."""
     last = batches.c.first + batches.c.size - 1
-    held = (
+    has_matches = (
         sa.exists()
         .where(
             tallies.c.campaign_id == batches.c.campaign_id,
@@ -119,7 +140,7 @@ def _find_matching_batches(
     )
     query = (
         sa.select(batches.c.first, last)
-        .where(batches.c.campaign_id == campaign.id, last > after, held)
+        .where(batches.c.campaign_id == campaign.id, last > after, has_matches)
         .order_by(batches.c.first)
     )
     for row in connection.execute(query).all():
@@ -134,38 +155,38 @@ def _filter_conditions(table: sa.Table, wanted: MessageFilter) -> Iterator[sa.Co
 
 
 def _count_matches(connection: Connection, campaign: Campaign, wanted: MessageFilter) -> int:
-    found = connection.scalar(
+    count = connection.scalar(
         sa.select(sa.func.sum(tallies.c.messages)).where(
             tallies.c.campaign_id == campaign.id, *_filter_conditions(tallies, wanted)
         )
     )
-    return int(found or 0)
+    return int(count or 0)
 
 
 def _find_by_engagement(
     database: Database,
     connection: Connection,
     campaign: Campaign,
-    wanted: MessageFilter,
+    engagement: Engagement,
     after: int,
-    most: int,
+    limit: int,
 ) -> MessagePage:
-    """Engagement is kept in the order of kind and number: it is found at once."""
+    """Return a page of engagement, which is indexed by kind and number, so nothing is scanned."""
     query = (
         sa.select(engagements.c.number)
         .distinct()
         .where(
             engagements.c.campaign_id == campaign.id,
-            engagements.c.kind == wanted.engagement,
+            engagements.c.kind == engagement,
             engagements.c.number > after,
         )
         .order_by(engagements.c.number)
-        .limit(most + 1)
+        .limit(limit + 1)
     )
     numbers = list(connection.scalars(query))
     return MessagePage(
-        messages=_read_message_rows(database, connection, campaign, numbers[:most]),
-        after=numbers[most - 1] if len(numbers) > most else None,
+        messages=_read_message_rows(database, connection, campaign, numbers[:limit]),
+        after=numbers[limit - 1] if len(numbers) > limit else None,
         total=None,
     )
 
@@ -179,14 +200,14 @@ def _find_by_customer(
             customers.c.audience_id == campaign.audience_id,
         )
     )
-    found = [] if number is None else _read_message_rows(database, connection, campaign, [number])
-    fitting = [
-        each
-        for each in found
-        if (not wanted.statuses or each.status in wanted.statuses)
-        and (not wanted.reasons or each.reason in wanted.reasons)
+    numbers = [] if number is None else [number]
+    matches = [
+        message
+        for message in _read_message_rows(database, connection, campaign, numbers)
+        if (not wanted.statuses or message.status in wanted.statuses)
+        and (not wanted.reasons or message.reason in wanted.reasons)
     ]
-    return MessagePage(messages=fitting, after=None, total=len(fitting))
+    return MessagePage(messages=matches, after=None, total=len(matches))
 
 
 def _read_message_rows(

@@ -1,6 +1,7 @@
-"""The Live Monitoring Report: where the messages of a campaign are, and a proof that it adds up.
+"""The Live Monitoring Report: how many messages of a campaign are where, and whether it adds up.
 
-It sums a few tallies a batch and never looks at the messages, so it costs the same at a million.
+A report sums a few tallies per batch and never reads messages, so its cost doesn't depend on their
+number.
 """
 
 from collections import Counter
@@ -32,12 +33,16 @@ from tracker.store.schema.messages import NO_REASON, tallies
 
 @dataclass(frozen=True)
 class Report:
-    """How many messages of a campaign are in which state, at one instant.
+    """The numbers of messages of a campaign in each state, at one instant.
 
-    ``audience`` counts the messages that were recorded, from their batches; ``counts`` what became
-    of them, from the tallies. That the two agree is not assumed anywhere: see :attr:`balanced`.
-    ``is_run_finished`` says whether the campaign's run was brought to its end. ``engagement`` counts
-    recipients: refusals as they are, all else as of the last rollup.
+    Attributes:
+        audience: number of recorded messages, summed over the batches.
+        counts: number of messages in each state, summed over the tallies. It isn't assumed to agree
+            with the audience: see `is_balanced`.
+        is_run_finished: whether the campaign's run came to its end.
+        engagement: number of recipients by what they did: spam and unsubscribed as of now, the
+            others as of the last rollup.
+        engagement_as_of: time of the last rollup.
     """
 
     campaign: Campaign
@@ -47,8 +52,8 @@ class Report:
     engagement: Counter[Engagement] = field(default_factory=Counter)
     engagement_as_of: Instant | None = None
 
-    def having(self, status: Status, reason: Reason | None = None) -> int:
-        """Messages with a status and, if it is given, a reason."""
+    def count_messages(self, status: Status, reason: Reason | None = None) -> int:
+        """Return the number of messages with a status and, if given, a reason."""
         return sum(
             count
             for state, count in self.counts.items()
@@ -56,37 +61,37 @@ class Report:
         )
 
     def count_by_reason(self, category: Category) -> dict[Reason, int]:
-        """Messages Not Sent by each reason of a category."""
+        """Return the number of messages that are Not Sent, by each reason of a category."""
         return {
-            reason: self.having(Status.NOT_SENT, reason)
+            reason: self.count_messages(Status.NOT_SENT, reason)
             for reason in Reason
             if reason.category is category
         }
 
     @property
     def sent(self) -> int:
-        return sum(self.having(status) for status in SENT_STATUSES)
+        return sum(self.count_messages(status) for status in SENT_STATUSES)
 
     @property
     def not_sent(self) -> int:
-        return self.having(Status.NOT_SENT)
+        return self.count_messages(Status.NOT_SENT)
 
     @property
     def in_progress(self) -> int:
-        return sum(self.having(status) for status in IN_PROGRESS_STATUSES)
+        return sum(self.count_messages(status) for status in IN_PROGRESS_STATUSES)
 
     @property
     def delivered(self) -> int:
-        return self.having(Status.DELIVERED)
+        return self.count_messages(Status.DELIVERED)
 
     @property
     def bounced(self) -> int:
-        return self.having(Status.HARD_BOUNCED) + self.having(Status.SOFT_BOUNCED)
+        return self.count_messages(Status.HARD_BOUNCED) + self.count_messages(Status.SOFT_BOUNCED)
 
     @property
     def undecided(self) -> int:
-        """X: sent, neither delivered nor bounced."""
-        return self.having(Status.NOT_DELIVERED) + self.having(Status.IN_GATEWAY)
+        """Messages that are sent, but neither delivered nor bounced: the report's X."""
+        return self.count_messages(Status.NOT_DELIVERED) + self.count_messages(Status.IN_GATEWAY)
 
     @property
     def settled(self) -> int:
@@ -98,18 +103,18 @@ class Report:
         )
 
     @property
-    def in_work(self) -> int:
-        """Messages that somebody has yet to do something with; those in the gateway are with it."""
-        return self.audience - self.settled - self.having(Status.IN_GATEWAY)
+    def pending(self) -> int:
+        """Messages that need more work by the workers, unlike those in the gateway."""
+        return self.audience - self.settled - self.count_messages(Status.IN_GATEWAY)
 
     @property
-    def finished(self) -> bool:
-        """Whether nothing more is expected to happen, but what comes late."""
+    def is_finished(self) -> bool:
+        """Whether no more changes are expected, except late bounces."""
         return self.is_run_finished or self.settled == self.audience > 0
 
     @property
-    def balanced(self) -> bool:
-        """Audience = Sent + Not Sent + In Progress, and Sent = Delivered + Bounced + X."""
+    def is_balanced(self) -> bool:
+        """Whether Audience = Sent + Not Sent + In Progress and Sent = Delivered + Bounced + X."""
         by_reason = sum(sum(self.count_by_reason(category).values()) for category in Category)
         return (
             self.audience == self.sent + self.not_sent + self.in_progress
@@ -118,7 +123,7 @@ class Report:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The report as other programs read it."""
+        """Return the report as other programs read it; the keys are a contract."""
         return {
             "campaign": self.campaign.name,
             "channel": self.campaign.channel.value,
@@ -128,11 +133,11 @@ class Report:
                 "delivered": self.delivered,
                 "bounced": {
                     "total": self.bounced,
-                    "hard": self.having(Status.HARD_BOUNCED),
-                    "soft": self.having(Status.SOFT_BOUNCED),
+                    "hard": self.count_messages(Status.HARD_BOUNCED),
+                    "soft": self.count_messages(Status.SOFT_BOUNCED),
                 },
-                "not_delivered": self.having(Status.NOT_DELIVERED),
-                "in_gateway": self.having(Status.IN_GATEWAY),
+                "not_delivered": self.count_messages(Status.NOT_DELIVERED),
+                "in_gateway": self.count_messages(Status.IN_GATEWAY),
                 "opened": self.engagement[Engagement.OPENED],
                 "clicked": self.engagement[Engagement.CLICKED],
                 "spam": self.engagement[Engagement.SPAM],
@@ -149,10 +154,10 @@ class Report:
             },
             "in_progress": {
                 "total": self.in_progress,
-                "queued": self.having(Status.QUEUED),
-                "about_to_be_sent": self.having(Status.ABOUT_TO_BE_SENT),
+                "queued": self.count_messages(Status.QUEUED),
+                "about_to_be_sent": self.count_messages(Status.ABOUT_TO_BE_SENT),
             },
-            "balanced": self.balanced,
+            "balanced": self.is_balanced,
         }
 
     def _category_as_json(self, category: Category) -> dict[str, int]:
@@ -164,9 +169,10 @@ class Report:
 
 
 def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[Report]:
-    """The reports of campaigns, all of the same instant if the connection sees one snapshot.
+    """Return the reports of campaigns, all of the instant of the connection's snapshot.
 
-    Raises :exc:`UnreadableRecord` for a tally that says what no journal writes.
+    Raises:
+        UnreadableRecord: a tally holds a value that sendtrace doesn't write.
     """
     audience: Counter[int] = Counter()
     counts: dict[int, Counter[State]] = {campaign.id: Counter() for campaign in campaigns}
@@ -184,15 +190,21 @@ def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[
             raise UnreadableRecord(
                 f"campaign {row.campaign_id} has a tally that can't be read: {error}"
             ) from None
-    engaged = read_engagement_counts(connection, list(counts))
+    engagement = read_engagement_counts(connection, list(counts))
     return [
-        Report(each, audience[each.id], counts[each.id], each.id in finished, *engaged[each.id])
-        for each in campaigns
+        Report(
+            campaign,
+            audience[campaign.id],
+            counts[campaign.id],
+            campaign.id in finished,
+            *engagement[campaign.id],
+        )
+        for campaign in campaigns
     ]
 
 
-def _state_counts_query(wanted: Sequence[int]) -> sa.CompoundSelect[Any]:
-    """Rows of tallies, summed; and for each campaign one without a status: what was recorded."""
+def _state_counts_query(campaign_ids: Sequence[int]) -> sa.CompoundSelect[Any]:
+    """Return a query for the summed tallies, and a row without status for each whole campaign."""
     states = (
         sa.select(
             tallies.c.campaign_id,
@@ -202,7 +214,7 @@ def _state_counts_query(wanted: Sequence[int]) -> sa.CompoundSelect[Any]:
             sa.func.sum(tallies.c.messages).label("messages"),
             sa.null().label("finished_at"),
         )
-        .where(tallies.c.campaign_id.in_(wanted))
+        .where(tallies.c.campaign_id.in_(campaign_ids))
         .group_by(tallies.c.campaign_id, tallies.c.status, tallies.c.attempt, tallies.c.reason)
     )
     recorded = (
@@ -216,7 +228,7 @@ def _state_counts_query(wanted: Sequence[int]) -> sa.CompoundSelect[Any]:
         )
         .join(runs, runs.c.id == catalog_tables.campaigns.c.run_id)
         .outerjoin(batches, batches.c.campaign_id == catalog_tables.campaigns.c.id)
-        .where(catalog_tables.campaigns.c.id.in_(wanted))
+        .where(catalog_tables.campaigns.c.id.in_(campaign_ids))
         .group_by(catalog_tables.campaigns.c.id)
     )
     return sa.union_all(states, recorded)

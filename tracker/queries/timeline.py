@@ -1,4 +1,4 @@
-"""The story of one message: every transition, with who made it."""
+"""Read the timeline of one message: each change of its status, and who made it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,22 +17,25 @@ from tracker.store.schema.messages import messages, transition_details, transiti
 from tracker.store.schema.work import parts, steps
 
 MAX_NUMBER = 2**31 - 1
-"""The largest number that the column holds; a person may type any."""
-
+"""Largest message number that the column can hold. Users may ask for any."""
 
 MAX_ATTEMPTS = 1_000
-"""As many are looked for, whatever a row says."""
+"""Attempts that are looked for, whatever a damaged row says."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineEvent:
-    """A change of a message's status. ``at`` is when it happened, ``recorded_at`` when we knew,
-    ``detail`` what else the gateway said.
+    """A change of a message's status.
 
-    What is not on record, or says what no journal writes, is None: a story is told as far as it is
-    known.
+    What isn't recorded, or holds a value that sendtrace doesn't write, is None, so that the rest of
+    a damaged record can still be read.
+
+    Attributes:
+        at: when it happened.
+        recorded_at: when it was recorded.
+        detail: what the gateway reported with the outcome.
     """
 
     at: datetime | None
@@ -45,10 +48,24 @@ class TimelineEvent:
     task_id: str | None
     detail: str | None = None
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the event as other programs read it; the keys are a contract."""
+        return {
+            "at": self.at and self.at.isoformat(),
+            "recorded_at": self.recorded_at and self.recorded_at.isoformat(),
+            "status": self.status.slug,
+            "reason": self.reason and self.reason.slug,
+            "attempt": self.attempt,
+            "step": self.step and self.step.value,
+            "worker": self.worker,
+            "task_id": self.task_id,
+            "detail": self.detail,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepFailure:
-    """A step that a message broke every time it was tried, and the error that is known of it."""
+    """The step that a poison message failed in every try, and the last known error."""
 
     step: Step | None
     error: str
@@ -56,77 +73,31 @@ class StepFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class MessageTimeline:
-    """What happened to one message, in order; and which step it ``broke``, if it did."""
+    """The events of one message in their order, and the failure that stopped it, if one did."""
 
     campaign: Campaign
     number: int
     customer_id: str
     batch: int | None
     events: tuple[TimelineEvent, ...]
-    broke: StepFailure | None = None
+    failure: StepFailure | None = None
 
     def as_json(self) -> dict[str, Any]:
+        """Return the timeline as other programs read it; the keys are a contract."""
         return {
             "campaign": self.campaign.name,
             "run": self.campaign.run_id,
             "number": self.number,
             "customer_id": self.customer_id,
             "batch": self.batch,
-            "events": [
-                {
-                    "at": event.at and event.at.isoformat(),
-                    "recorded_at": event.recorded_at and event.recorded_at.isoformat(),
-                    "status": event.status.slug,
-                    "reason": event.reason and event.reason.slug,
-                    "attempt": event.attempt,
-                    "step": event.step and event.step.value,
-                    "worker": event.worker,
-                    "task_id": event.task_id,
-                    "detail": event.detail,
-                }
-                for event in self.events
-            ],
-            "broke": self.broke and {"step": self.broke.step, "error": self.broke.error},
+            "events": [event.as_json() for event in self.events],
+            "broke": self.failure and {"step": self.failure.step, "error": self.failure.error},
         }
 
 
-def check_message_exists(connection: Connection, campaign: Campaign, number: int) -> int:
-    """Return the attempt of a message, or raise `NotFound` with the existing numbers."""
-    attempt: int | None = None
-    if 0 <= number <= MAX_NUMBER:
-        attempt = connection.scalar(
-            sa.select(messages.c.attempt).where(
-                messages.c.campaign_id == campaign.id, messages.c.number == number
-            )
-        )
-    if attempt is None:
-        raise NotFound(_not_found_message(connection, campaign, number))
-    return attempt
-
-
 def read_timeline(connection: Connection, campaign: Campaign, number: int) -> MessageTimeline:
-    """The story of message ``number``; :exc:`NotFound`, with the numbers that there are."""
+    """Return the timeline of a message; see `check_message_exists` for unknown numbers."""
     attempt = check_message_exists(connection, campaign, number)
-    # Every status and attempt is named, so that each is one look into the primary key.
-    rows = connection.execute(
-        sa.select(
-            transitions,
-            steps.c.step,
-            steps.c.worker,
-            steps.c.task_id,
-            steps.c.finished_at,
-            transition_details.c.detail,
-        )
-        .outerjoin(steps, steps.c.id == transitions.c.step_id)
-        .outerjoin(transition_details, _transition_join_condition())
-        .where(
-            transitions.c.campaign_id == campaign.id,
-            transitions.c.status.in_(Status),
-            transitions.c.attempt.in_(range(_last_attempt(campaign, attempt) + 1)),
-            transitions.c.number == number,
-        )
-        .order_by(transitions.c.attempt, transitions.c.status)
-    )
     customer_id = connection.scalar(
         sa.select(customers.c.customer_id).where(
             customers.c.audience_id == campaign.audience_id, customers.c.number == number
@@ -144,38 +115,61 @@ def read_timeline(connection: Connection, campaign: Campaign, number: int) -> Me
         number=number,
         customer_id=customer_id or "",
         batch=batch,
-        events=tuple(_event_from_row(row) for row in rows),
-        broke=None if batch is None else _read_step_failure(connection, campaign, batch, number),
+        events=_read_events(connection, campaign, number, _limit_attempt(campaign, attempt)),
+        failure=None if batch is None else _read_failure(connection, campaign, batch, number),
     )
 
 
-def _read_step_failure(
-    connection: Connection, campaign: Campaign, batch: int, number: int
-) -> StepFailure | None:
-    row = connection.execute(
-        sa.select(parts.c.step, parts.c.error).where(
-            parts.c.campaign_id == campaign.id,
-            parts.c.batch == batch,
-            parts.c.first == number,
-            parts.c.ended_at.is_not(None),
+def check_message_exists(connection: Connection, campaign: Campaign, number: int) -> object:
+    """Return the recorded attempt of a message.
+
+    Raises:
+        NotFound: the campaign has no such message; the error names the range of numbers.
+    """
+    attempt = None
+    if 0 <= number <= MAX_NUMBER:
+        attempt = connection.scalar(
+            sa.select(messages.c.attempt).where(
+                messages.c.campaign_id == campaign.id, messages.c.number == number
+            )
         )
-    ).first()
-    return (
-        None
-        if row is None
-        else StepFailure(step=_parse_or_none(Step, row.step), error=row.error or "")
-    )
+    if attempt is None:
+        raise NotFound(_describe_missing_message(connection, campaign, number))
+    return attempt
 
 
-def _transition_join_condition() -> sa.ColumnElement[bool]:
+def _limit_attempt(campaign: Campaign, attempt: object) -> int:
+    """Return the last attempt to look for; a damaged row may hold any value."""
+    recorded = attempt if isinstance(attempt, int) else 0
+    return min(max(recorded, campaign.attempts), MAX_ATTEMPTS)
+
+
+def _read_events(
+    connection: Connection, campaign: Campaign, number: int, last_attempt: int
+) -> tuple[TimelineEvent, ...]:
     key = ("campaign_id", "number", "attempt", "status")
-    return sa.and_(*(transition_details.c[each] == transitions.c[each] for each in key))
-
-
-def _last_attempt(campaign: Campaign, attempt: object) -> int:
-    """The last attempt to look for; the message itself may say anything."""
-    said = attempt if isinstance(attempt, int) else 0
-    return min(max(said, campaign.attempts), MAX_ATTEMPTS)
+    has_detail = sa.and_(*(transition_details.c[column] == transitions.c[column] for column in key))
+    query = (
+        sa.select(
+            transitions,
+            steps.c.step,
+            steps.c.worker,
+            steps.c.task_id,
+            steps.c.finished_at,
+            transition_details.c.detail,
+        )
+        .outerjoin(steps, steps.c.id == transitions.c.step_id)
+        .outerjoin(transition_details, has_detail)
+        .where(
+            # Every status and attempt is named, so that each is one look-up in the primary key.
+            transitions.c.campaign_id == campaign.id,
+            transitions.c.status.in_(Status),
+            transitions.c.attempt.in_(range(last_attempt + 1)),
+            transitions.c.number == number,
+        )
+        .order_by(transitions.c.attempt, transitions.c.status)
+    )
+    return tuple(_event_from_row(row) for row in connection.execute(query))
 
 
 def _event_from_row(row: Row[Any]) -> TimelineEvent:
@@ -192,17 +186,33 @@ def _event_from_row(row: Row[Any]) -> TimelineEvent:
     )
 
 
-def _parse_or_none(read: Callable[[Any], T], value: object) -> T | None:
-    """What ``value`` means, None if it means nothing."""
+def _read_failure(
+    connection: Connection, campaign: Campaign, batch: int, number: int
+) -> StepFailure | None:
+    row = connection.execute(
+        sa.select(parts.c.step, parts.c.error).where(
+            parts.c.campaign_id == campaign.id,
+            parts.c.batch == batch,
+            parts.c.first == number,
+            parts.c.ended_at.is_not(None),
+        )
+    ).first()
+    if row is None:
+        return None
+    return StepFailure(step=_parse_or_none(Step, row.step), error=row.error or "")
+
+
+def _parse_or_none(parse: Callable[[Any], T], value: object) -> T | None:
+    """Return a parsed value, or None if it is null or can't be parsed."""
     try:
-        return None if value is None else read(value)
+        return None if value is None else parse(value)
     except (ValueError, TypeError, OverflowError):
         return None
 
 
-def _not_found_message(connection: Connection, campaign: Campaign, number: int) -> str:
+def _describe_missing_message(connection: Connection, campaign: Campaign, number: int) -> str:
     last = connection.scalar(
         sa.select(sa.func.max(messages.c.number)).where(messages.c.campaign_id == campaign.id)
     )
-    there = "it has none yet" if last is None else f"expected 0 to {last:,}"
-    return f"campaign {campaign.name} has no message {number}; {there}"
+    expected = "it has none yet" if last is None else f"expected 0 to {last:,}"
+    return f"campaign {campaign.name} has no message {number}; {expected}"

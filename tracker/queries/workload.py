@@ -1,5 +1,4 @@
-"""Where the time goes: how long batches waited for each step, and how long it took, from the steps
-that are on record."""
+"""Read how long batches waited for each step, and how long the steps took."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +13,19 @@ from tracker.store.arrays import read_columns
 from tracker.store.schema.work import steps
 
 STEP_CODES = {step: code for code, step in enumerate(Step)}
+"""Numbers that stand for the steps in a column of whole numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What was done in a step: by how many tasks that changed something, for how many messages.
+    """The work that was done in one step.
 
-    ``waiting`` is from the end of the batch's step before it: in the queue, and for receipts also
-    what the gateway takes. ``service`` is the step itself. Both are real time, one for each task.
+    Attributes:
+        tasks: number of tasks that changed something.
+        moved: number of messages whose status they changed.
+        waiting: real time of each task from the end of its batch's previous step. It is spent in
+            the queue and, before `deliver`, also in the gateway.
+        service: real time of each task from its start to its end.
     """
 
     step: Step
@@ -34,32 +38,36 @@ class Workload:
 def read_workloads(
     connection: Connection, campaign_ids: Sequence[int], speed: float
 ) -> list[Workload]:
-    """The workload of each step of campaigns whose clock runs at ``speed``."""
-    before = sa.func.lag(steps.c.finished_at, 1, steps.c.started_at).over(
+    """Return the workload of each step, summed over campaigns of one run.
+
+    Args:
+        speed: seconds of the run's clock in a real second.
+    """
+    previous_end = sa.func.lag(steps.c.finished_at, 1, steps.c.started_at).over(
         partition_by=(steps.c.campaign_id, steps.c.batch), order_by=steps.c.id
     )
+    code = sa.case(*((steps.c.step == step.value, code) for step, code in STEP_CODES.items()))
     codes, moved, waiting, service = read_columns(
         connection,
         sa.select(
-            sa.case(
-                *((steps.c.step == step.value, code) for step, code in STEP_CODES.items())
-            ).label("code"),
+            code.label("code"),
             steps.c.moved,
-            (steps.c.started_at - before).label("waiting"),
+            (steps.c.started_at - previous_end).label("waiting"),
             (steps.c.finished_at - steps.c.started_at).label("service"),
         ).where(steps.c.campaign_id.in_(campaign_ids)),
     )
-    found = []
+    workloads = []
     for step in Step:
-        of = codes == STEP_CODES[step]
-        found.append(
+        is_step = codes == STEP_CODES[step]
+        # On the clock of another computer, a step may start before the previous one has ended.
+        waited = np.maximum(waiting[is_step], 0)
+        workloads.append(
             Workload(
                 step=step,
-                tasks=int(np.count_nonzero(of)),
-                moved=int(moved[of].sum()),
-                # A step may begin before the one before it has ended, on another computer's clock.
-                waiting=Latencies(np.rint(np.maximum(waiting[of], 0) / speed).astype(np.int64)),
-                service=Latencies(np.rint(service[of] / speed).astype(np.int64)),
+                tasks=int(np.count_nonzero(is_step)),
+                moved=int(moved[is_step].sum()),
+                waiting=Latencies(np.rint(waited / speed).astype(np.int64)),
+                service=Latencies(np.rint(service[is_step] / speed).astype(np.int64)),
             )
         )
-    return found
+    return workloads

@@ -218,7 +218,7 @@ class LiveFeed:
             changing = [
                 self._campaigns[campaign_id]
                 for campaign_id in sorted(followed & self._campaigns.keys())
-                if is_full or campaign_id not in before or not before[campaign_id].finished
+                if is_full or campaign_id not in before or not before[campaign_id].is_finished
             ]
             reports = make_reports(connection, changing)
         carried_over = {key: report for key, report in before.items() if key in followed}

@@ -156,10 +156,10 @@ def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
         campaign_run = _campaign_labels(report)
         labels = [*campaign_run, str(report.campaign.channel)]
         for status in Status:
-            messages.add_metric([*labels, status.slug], report.having(status))
+            messages.add_metric([*labels, status.slug], report.count_messages(status))
             transitions.add_metric([*campaign_run, status.slug], _count_entered(report, status))
         for reason in Reason:
-            count = report.having(Status.NOT_SENT, reason)
+            count = report.count_messages(Status.NOT_SENT, reason)
             if count:
                 not_sent.add_metric([*labels, reason.slug], count)
         if report.engagement_as_of is not None:
@@ -231,5 +231,7 @@ def _count_entered(report: Report, status: Status) -> int:
     statuses that no message reaches without it.
     """
     return sum(
-        report.having(current) for current in Status if status in _REQUIRED_STATUSES[current]
+        report.count_messages(current)
+        for current in Status
+        if status in _REQUIRED_STATUSES[current]
     )

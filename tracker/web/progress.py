@@ -26,18 +26,18 @@ class CampaignProgress:
     @property
     def state(self) -> str:
         """The campaign's state: running or finished."""
-        return "finished" if self.report.finished else "running"
+        return "finished" if self.report.is_finished else "running"
 
 
 def make_campaign_progress(snapshot: Snapshot, report: Report) -> CampaignProgress:
     """Return the progress of a campaign, and what needs attention in it."""
     attention = []
-    if not report.balanced:
+    if not report.is_balanced:
         attention.append("the report doesn't balance; run sendtrace verify")
     stalled = snapshot.stalled_counts[report.campaign.id]
     if stalled:
         attention.append(pluralize(stalled, "stalled batch"))
-    timed_out = report.having(Status.NOT_SENT, Reason.TIMEOUT)
+    timed_out = report.count_messages(Status.NOT_SENT, Reason.TIMEOUT)
     if timed_out:
         attention.append(f"{pluralize(timed_out, 'message')} Not Sent after a timeout")
     return CampaignProgress(report=report, attention=attention)
@@ -128,8 +128,8 @@ def _make_campaign_update(
         "audience": report.audience,
         "settled": report.settled,
         "throughput": None if throughput is None else round(throughput),
-        "state": "finished" if report.finished else "running",
-        "balanced": report.balanced,
+        "state": "finished" if report.is_finished else "running",
+        "balanced": report.is_balanced,
         "balance": balance_line(report),
         "queues": queue_depths(snapshot),
     }

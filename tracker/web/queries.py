@@ -145,7 +145,7 @@ def find_message_page(
             campaign,
             query.to_filter(),
             after=query.after,
-            most=query.limit,
+            limit=query.limit,
         )
     return campaign, page
 

@@ -202,7 +202,7 @@ def test_differences_from_the_prediction_are_named(result: RunResult) -> None:
 
 def test_a_broken_invariant_is_named(result: RunResult) -> None:
     first, *others = result.invariant_results
-    broken = replace(first, wrong=7, examples=({"number": 3},))
+    broken = replace(first, violation_count=7, examples=({"number": 3},))
     text = words(render_result_page(replace(result, invariant_results=(broken, *others))))
     assert f"{len(others)} of {len(others) + 1} hold" in text
     assert first.invariant.claim in text

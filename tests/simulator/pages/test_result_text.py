@@ -56,7 +56,9 @@ def test_a_failed_result_suggests_commands(result: RunResult, tmp_path: Path) ->
         f"✘ failed          see sendtrace trace spring 3 {run}; the workers' log, {log}"
     )
     [first, *others] = result.invariant_results
-    broken = replace(differing(result), invariant_results=(replace(first, wrong=1), *others))
+    broken = replace(
+        differing(result), invariant_results=(replace(first, violation_count=1), *others)
+    )
     assert f"see sendtrace verify {run}; sendtrace trace" in format_result(broken).splitlines()[-1]
 
 
@@ -90,7 +92,7 @@ def test_a_report_that_did_not_balance_during_the_run_fails_it(
     assert result.is_proven
     observed = replace(result.observations, snapshot_count=7, unbalanced_reports=result.reports)
     again = judge_run(database, result.run, observed, result.conditions)
-    [broken] = [finding for finding in again.invariant_results if not finding.holds]
+    [broken] = [finding for finding in again.invariant_results if not finding.is_satisfied]
     assert broken.invariant.name == "snapshots_balance"
     assert not again.is_proven
     assert again.as_json()["verdict"]["invariants_hold"] is False

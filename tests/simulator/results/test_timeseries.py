@@ -22,7 +22,7 @@ def micros(*seconds: float) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 def passages() -> TransitionTimes:
     """Four messages: three delivered, at once, after a second and after three; one stays queued."""
     made = TransitionTimes(BEGUN, 1.0)
-    made.add(
+    made.add_chunk(
         {
             (Status.QUEUED, 0): micros(0.1, 0.2, 1.5, 1.6),
             (Status.ABOUT_TO_BE_SENT, 0): np.append(micros(0.1, 0.4, 1.8), -1),
@@ -83,7 +83,7 @@ def test_samples_are_put_where_they_were_taken(passages: TransitionTimes) -> Non
 
 def test_a_faster_clock_and_a_wrong_one() -> None:
     passages = TransitionTimes(BEGUN, 100.0)
-    passages.add({(Status.QUEUED, 0): micros(-5, 0, 100, 150, 900)}, 1, micros(0, 0, 0, 0, 0))
+    passages.add_chunk({(Status.QUEUED, 0): micros(-5, 0, 100, 150, 900)}, 1, micros(0, 0, 0, 0, 0))
     series = make_timeseries(passages, [], 3)
     assert column(series, "arrivals") == [2, 2, 1], "what lies outside is in the first or the last"
 

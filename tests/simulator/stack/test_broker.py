@@ -198,7 +198,7 @@ def test_an_unbalanced_report_is_kept(database: Database, broker_url: str) -> No
             connection.execute(update.values(messages=tallies.c.messages + change))
         watch.check_progress(0.0)
     assert watch.snapshot_count == 3
-    assert [report.balanced for report in watch.unbalanced_reports] == [False]
+    assert [report.is_balanced for report in watch.unbalanced_reports] == [False]
     broker.close()
 
 

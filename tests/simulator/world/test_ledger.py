@@ -143,7 +143,7 @@ def findings(database: Database, batch: Batch) -> dict[str, InvariantResult]:
 def test_the_invariants_hold_where_ledger_and_record_agree(database: Database) -> None:
     batch = submitted(database)
     accept(database, [0], HARD, at=900, campaign=batch.campaign.id)  # a repeat is no matter
-    assert all(finding.holds for finding in findings(database, batch).values())
+    assert all(finding.is_satisfied for finding in findings(database, batch).values())
 
 
 def test_what_still_waits_for_the_attempt_that_was_accepted_is_no_contradiction(
@@ -155,7 +155,7 @@ def test_what_still_waits_for_the_attempt_that_was_accepted_is_no_contradiction(
     accept(database, [3], DELIVERED, at=300, campaign=batch.campaign.id)
     move_on(database, batch, 0, in_gateway(), ended(SOFT))
     accept(database, [0], DELIVERED, at=300, campaign=batch.campaign.id, attempt=2)
-    assert all(finding.holds for finding in findings(database, batch).values())
+    assert all(finding.is_satisfied for finding in findings(database, batch).values())
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,10 @@ def test_an_attempt_that_nobody_waits_for_is_a_contradiction(
             forget(0, 2)(connection, batch)
     accept(database, [0], SOFT, at=200, campaign=batch.campaign.id, attempt=attempt)
     found = findings(database, batch)
-    assert [name for name, each in found.items() if not each.holds] == ["accepted_is_recorded"]
-    assert found["accepted_is_recorded"].wrong == 1
+    assert [name for name, each in found.items() if not each.is_satisfied] == [
+        "accepted_is_recorded"
+    ]
+    assert found["accepted_is_recorded"].violation_count == 1
 
 
 def test_the_outcome_on_record_is_that_of_the_ledger(database: Database) -> None:
@@ -192,11 +194,15 @@ def test_the_outcome_on_record_is_that_of_the_ledger(database: Database) -> None
     accept(database, [0, 1], DELIVERED, at=100, campaign=batch.campaign.id)
     move(database, batch, [0, 1], READY, in_gateway(), ended(DELIVERED))
     move_on(database, batch, 0, ended(DELIVERED), ended(HARD))
-    assert all(finding.holds for finding in findings(database, batch).values()), "late is legal"
+    assert all(finding.is_satisfied for finding in findings(database, batch).values()), (
+        "late is legal"
+    )
     accept(database, [2], DELIVERED, at=100, campaign=batch.campaign.id)
     move(database, batch, [2], READY, in_gateway(), ended(HARD))
     found = findings(database, batch)
-    assert [name for name, each in found.items() if not each.holds] == ["outcome_is_recorded"]
+    assert [name for name, each in found.items() if not each.is_satisfied] == [
+        "outcome_is_recorded"
+    ]
     assert found["outcome_is_recorded"].examples == (
         {
             "campaign_id": batch.campaign.id,
@@ -286,6 +292,6 @@ def test_what_contradicts_an_invariant_is_found(
     with database.write() as connection:
         breaks(connection, batch)
     found = findings(database, batch)
-    assert [name for name, finding in found.items() if not finding.holds] == [invariant]
-    assert found[invariant].wrong == 1
+    assert [name for name, finding in found.items() if not finding.is_satisfied] == [invariant]
+    assert found[invariant].violation_count == 1
     assert found[invariant].examples == ({"campaign_id": batch.campaign.id, **example},)

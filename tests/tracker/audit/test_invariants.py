@@ -66,7 +66,7 @@ def wrong(findings: Sequence[InvariantResult]) -> Wrong:
             for example in finding.examples
         ]
         for finding in findings
-        if not finding.holds
+        if not finding.is_satisfied
     }
 
 
@@ -356,9 +356,9 @@ def test_what_was_tampered_with_is_found_and_named(
             connection.execute(statement)
     findings = findings_on(database, campaign)
     assert wrong(findings) == named
-    assert {each.invariant.name: each.wrong for each in findings if each.wrong} == {
-        name: len(rows) for name, rows in named.items()
-    }
+    assert {
+        each.invariant.name: each.violation_count for each in findings if each.violation_count
+    } == {name: len(rows) for name, rows in named.items()}
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_findings_can_be_read_by_other_programs(database: Database) -> None:
     found = {finding["invariant"]: finding for finding in read}
     assert found["steps"] == {
         "invariant": "steps",
-        "claim": "Every step made as many transitions as it says, and none that happened after it.",
+        "claim": "Every step made as many transitions as it recorded, and none after its end.",
         "holds": False,
         "wrong": 1,
         "examples": [
@@ -416,10 +416,10 @@ def test_more_than_five_wrong_rows_are_counted_but_five_are_named(database: Data
         connection.execute(sa.delete(transitions).where(transitions.c.status == 0))
     found = {finding.invariant.name: finding for finding in findings_on(database, campaign)}
     assert MAX_EXAMPLES == 5
-    assert found["legal_history"].wrong == 20, "all but the two that are still queued"
+    assert found["legal_history"].violation_count == 20, "all but the two that are still queued"
     assert [row["number"] for row in found["legal_history"].examples] == [2, 3, 4, 5, 6]
     assert [row["number"] for row in found["last_transition"].examples] == [0, 1]
-    assert found["last_transition"].wrong == 2
+    assert found["last_transition"].violation_count == 2
 
 
 def test_a_sound_database_has_no_finding(database: Database) -> None:
@@ -434,7 +434,7 @@ def test_a_sound_database_has_no_finding(database: Database) -> None:
     findings = findings_on(database, busy, empty, batched)
     assert [finding.invariant for finding in findings] == [*INVARIANTS, REPORT_BALANCES]
     assert wrong(findings) == {}
-    assert all(finding.holds and finding.examples == () for finding in findings)
+    assert all(finding.is_satisfied and finding.examples == () for finding in findings)
 
 
 def test_what_is_written_while_it_is_looked_at_is_no_finding(database: Database) -> None:
@@ -468,7 +468,7 @@ def test_only_the_campaigns_asked_for_are_looked_at(database: Database) -> None:
     assert wrong(findings_on(database, sound)) == {}
     both = findings_on(database, sound, tampered)
     assert {row["campaign_id"] for finding in both for row in finding.examples} == {tampered.id}
-    assert not all(finding.holds for finding in both)
+    assert not all(finding.is_satisfied for finding in both)
     assert wrong(findings_on(database)) == {}
 
 

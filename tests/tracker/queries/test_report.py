@@ -30,7 +30,7 @@ from tests.support.factory import (
 from tests.support.tampering import lawless
 from tracker.clock import SystemClock
 from tracker.errors import NotFound, UnreadableRecord
-from tracker.output.report_text import as_text, format_reports_csv
+from tracker.output.report_text import format_report, format_reports_csv
 from tracker.queries.report import Report, make_reports
 from tracker.record import catalog
 from tracker.record.catalog import Campaign, Organization
@@ -140,7 +140,7 @@ def test_every_reason_is_counted_under_its_slug_in_its_category(reason: Reason) 
     report = Report(CAMPAIGN, 7, Counter({stopped(reason): 3, QUEUED_STATE: 4}))
     changes = {"total": 3, reason.category.value: {"total": 3, reason.slug: 3}}
     assert report.as_json()["not_sent"] == overlaid(NOTHING["not_sent"], changes)
-    assert report.balanced
+    assert report.is_balanced
 
 
 CAMPAIGN = Campaign(
@@ -181,11 +181,11 @@ def test_a_report_on_rows_that_were_tampered_with_is_not_balanced(
     database: Database, tampering: sa.Executable
 ) -> None:
     batch = make_busy_batch(database)
-    assert report_on(database, batch.campaign).balanced
+    assert report_on(database, batch.campaign).is_balanced
     with database.write() as connection:
         connection.execute(tampering)
     report = report_on(database, batch.campaign)
-    assert not report.balanced
+    assert not report.is_balanced
     assert report.as_json()["balanced"] is False
 
 
@@ -226,7 +226,7 @@ def test_every_snapshot_is_balanced_while_messages_are_enqueued_and_moved(
     try:
         while writer.is_alive() and len(seen) < 15:
             report = report_on(database, campaign)
-            assert report.balanced, as_text(report)
+            assert report.is_balanced, format_report(report)
             assert report.audience % size == 0
             seen.add(repr(report.as_json()))
     finally:
@@ -234,7 +234,7 @@ def test_every_snapshot_is_balanced_while_messages_are_enqueued_and_moved(
         writer.join()
     assert len(seen) >= 15, "too few snapshots to tell"
     last = report_on(database, campaign)
-    assert last.balanced
+    assert last.is_balanced
     assert last.settled == last.audience
 
 
@@ -243,14 +243,14 @@ def test_a_report_is_of_one_instant_whatever_is_written_meanwhile(database: Data
     work = enqueueing(database, campaign)
     with disturbed(database, work) as reader, reader.read() as connection:
         before = make_reports(connection, [campaign])
-        assert before[0].balanced
+        assert before[0].is_balanced
         assert make_reports(connection, [campaign]) == before
     assert report_on(database, campaign).audience > before[0].audience + 1
 
 
 def test_the_text_says_it_in_the_words_of_the_design(database: Database) -> None:
     batch = make_busy_batch(database)
-    text = as_text(report_on(database, batch.campaign))
+    text = format_report(report_on(database, batch.campaign))
     assert re.sub(r"(?<=\S) +", " ", text) == GOLDEN.format(run=batch.campaign.run_id)
 
 
@@ -298,12 +298,12 @@ In Progress 5 22.7 %
     ],
 )
 def test_lines_of_the_designs_example(line: str) -> None:
-    assert line in as_text(Report(CAMPAIGN, 60_000, DESIGNED)).splitlines()
+    assert line in format_report(Report(CAMPAIGN, 60_000, DESIGNED)).splitlines()
 
 
 @pytest.mark.parametrize("reason", [pytest.param(reason, id=reason.slug) for reason in Reason])
 def test_the_counts_stand_in_one_column_whatever_the_reason(reason: Reason) -> None:
-    text = as_text(Report(CAMPAIGN, 1_234, Counter({stopped(reason): 1_234})))
+    text = format_report(Report(CAMPAIGN, 1_234, Counter({stopped(reason): 1_234})))
     [line] = [line for line in text.splitlines() if reason.title in line]
     assert line.endswith(" 1,234")
     assert len(line) == len("Audience                                60,000")
@@ -311,7 +311,7 @@ def test_the_counts_stand_in_one_column_whatever_the_reason(reason: Reason) -> N
 
 def test_the_heading_marks_a_run_that_was_not_brought_to_its_end(database: Database) -> None:
     def marked(campaign: Campaign) -> bool:
-        return "not finished" in as_text(report_on(database, campaign)).splitlines()[0]
+        return "not finished" in format_report(report_on(database, campaign)).splitlines()[0]
 
     assert marked(make_campaign(database))
     batch = make_batch(database, Plan(size=2))
@@ -341,7 +341,7 @@ def test_a_tally_that_says_what_no_journal_writes_is_named(
         return
     said = f"campaign {batch.campaign.id} has a tally that can't be read"
     if "messages" in values:
-        assert not report_on(database, batch.campaign).balanced
+        assert not report_on(database, batch.campaign).is_balanced
     else:
         with pytest.raises(UnreadableRecord, match=said) as unreadable:
             report_on(database, batch.campaign)
@@ -350,14 +350,14 @@ def test_a_tally_that_says_what_no_journal_writes_is_named(
 
 def test_what_a_terminal_would_obey_is_shown_as_it_is_written() -> None:
     named = replace(CAMPAIGN, name="\x1b[31mred\u202e\n")
-    text = escape_control_characters(as_text(Report(named, 60_000, DESIGNED)))
+    text = escape_control_characters(format_report(Report(named, 60_000, DESIGNED)))
     assert r"\x1b[31mred\u202e" in text
     assert {each for each in text if not each.isprintable()} == {"\n"}
     assert "✔ balanced" in text
 
 
 def test_a_text_that_does_not_add_up_says_so() -> None:
-    text = as_text(Report(CAMPAIGN, 60_001, DESIGNED))
+    text = format_report(Report(CAMPAIGN, 60_001, DESIGNED))
     assert "✘ unbalanced    60,001 ≟ 52,114 + 7,886 + 0" in text
     assert "✔" not in text
 

@@ -92,9 +92,9 @@ def test_message_counts_are_those_of_the_report(
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
     for status in Status:
-        assert value_of(samples, "messages", status=status.slug) == report.having(status)
+        assert value_of(samples, "messages", status=status.slug) == report.count_messages(status)
     for reason in Reason:
-        count = report.having(Status.NOT_SENT, reason)
+        count = report.count_messages(Status.NOT_SENT, reason)
         assert value_of(samples, "not_sent", reason=reason.slug) == (count or None)
 
 

@@ -142,8 +142,8 @@ def test_a_message_that_breaks_its_step_is_blocked_and_the_others_go_on(
     assert open_segments(database, batch, Step.SUBMIT) == []
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
-        failures = [read_timeline(connection, batch.campaign, number).broke for number in poison]
-    assert report.balanced
+        failures = [read_timeline(connection, batch.campaign, number).failure for number in poison]
+    assert report.is_balanced
     expected = {
         die: PROCESS_DIED,
         raise_error: "ZeroDivision",
@@ -241,7 +241,7 @@ def test_a_batch_may_fail_again_after_a_message_of_it_was_blocked(
     loop.enqueue(batch, Step.SUBMIT)
     loop.run_all()
     with database.read() as connection:
-        before = read_timeline(connection, batch.campaign, poison).broke
+        before = read_timeline(connection, batch.campaign, poison).failure
     # A lost task is sent again, and its process dies, as it may for other reasons as well.
     for _ in range(8):
         segment = claim(database, batch, Step.SUBMIT)
@@ -253,7 +253,7 @@ def test_a_batch_may_fail_again_after_a_message_of_it_was_blocked(
         step_context(database, batch), Step.SUBMIT, None, ZeroDivisionError("another error")
     )
     with database.read() as connection:
-        assert read_timeline(connection, batch.campaign, poison).broke == before
+        assert read_timeline(connection, batch.campaign, poison).failure == before
 
 
 def test_a_segment_is_done_when_no_message_of_it_is_left(
