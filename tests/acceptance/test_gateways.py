@@ -1,22 +1,18 @@
 """Gateways with a rate, with faults, and a real SMTP server, behind real workers and a broker."""
 
 import itertools
-import json
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.paths import ROOT, SCENARIOS
+from tests.support.paths import SCENARIOS
 from tests.support.shell import Finished, Shell, wait_until
-from tests.support.smtp_server import HOST
+from tests.support.smtp_server import SmtpServerProcess, start_smtp_server
 
 MICROSECONDS_PER_SECOND = 1_000_000
 
@@ -97,31 +93,11 @@ def test_messages_settle_while_the_rest_of_their_batch_waits(shell: Shell) -> No
     assert command.wait() == 0
 
 
-@dataclass
-class RunningSmtpServer:
-    port: int
-    log: Path
-
-    @property
-    def accepted(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[[], RunningSmtpServer]]:
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start() -> RunningSmtpServer:
-        port_file, log = tmp_path / "port", tmp_path / "log"
-        command = [sys.executable, "-m", "tests.support.smtp_server", str(port_file), str(log)]
-        started.append(subprocess.Popen(command, cwd=ROOT))
-        wait_until(lambda: port_file.exists() and bool(port_file.read_text()), "the server listens")
-        return RunningSmtpServer(int(port_file.read_text()), log)
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+def smtp_server(tmp_path: Path) -> Iterator[SmtpServerProcess]:
+    server = start_smtp_server(tmp_path)
+    yield server
+    server.stop()
 
 
 BY_SMTP = """\
@@ -150,26 +126,18 @@ def by_smtp(shell: Shell) -> Path:
 
 
 def test_a_campaign_by_smtp_delivers_each_message_once(
-    shell: Shell, by_smtp: Path, start_server: Callable[[], RunningSmtpServer]
+    shell: Shell, by_smtp: Path, smtp_server: SmtpServerProcess
 ) -> None:
-    server = start_server()
-    settings = {
-        "SENDTRACE_SMTP_HOST": HOST,
-        "SENDTRACE_SMTP_PORT": str(server.port),
-        "SENDTRACE_SMTP_TLS": "none",
-        "SENDTRACE_SMTP_FROM": "news@shop.internal",
-        "SENDTRACE_ALLOW_GATEWAYS": "smtp",
-    }
-    run = Finished.of(shell, by_smtp, "--batch-size", "30", settings=settings)
+    run = Finished.of(shell, by_smtp, "--batch-size", "30", settings=smtp_server.settings)
     [campaign] = run.result["campaigns"]
     assert campaign["sent"]["delivered"] == 62
     assert campaign["sent"]["bounced"] == {"total": 4, "hard": 4, "soft": 0}
     assert campaign["not_sent"]["incomplete_or_invalid"]["email_missing"] == 1
-    recipients = Counter(mail["to"] for mail in server.accepted)
+    recipients = Counter(mail["to"] for mail in smtp_server.accepted)
     assert len(recipients) == 62
     assert set(recipients.values()) == {1}
-    assert len({mail["headers"]["Message-ID"] for mail in server.accepted}) == 62
-    assert len({mail["peer"] for mail in server.accepted}) <= 8, "connections are reused"
+    assert len({mail["headers"]["Message-ID"] for mail in smtp_server.accepted}) == 62
+    assert len({mail["peer"] for mail in smtp_server.accepted}) <= 8, "connections are reused"
     refused = shell.run("trace", "spring-email", "60").stdout
     assert "5.1.1 unknown user" in refused
     deferred = shell.run("trace", "spring-email", "63").stdout

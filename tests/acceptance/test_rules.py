@@ -144,7 +144,10 @@ def test_workers_do_not_start_with_a_wrong_check(shell: Shell, acme: Path) -> No
         MODULE.replace('"""Block messages with even numbers."""', "")
     )
     worker = shell.run(
-        *("--app", "workers.app", "worker", "--concurrency", "1"),
+        "--app",
+        "workers.app",
+        "worker",
+        "--concurrency=1",
         program=(sys.executable, "-m", "celery"),
         settings={"PYTHONPATH": str(acme), "SENDTRACE_BROKER_URL": "redis://localhost:1/0"},
     )

@@ -9,15 +9,59 @@ each accepted message.
 import asyncio
 import json
 import ssl
+import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from tests.support.paths import ROOT
+from tests.support.shell import wait_until
+
 HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class SmtpServerProcess:
+    """A running server, and the gateway settings for it."""
+
+    process: "subprocess.Popen[bytes]"
+    port: int
+    log: Path
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "SENDTRACE_ALLOW_GATEWAYS": "smtp",
+            "SENDTRACE_SMTP_HOST": HOST,
+            "SENDTRACE_SMTP_PORT": str(self.port),
+            "SENDTRACE_SMTP_TLS": "none",
+            "SENDTRACE_SMTP_FROM": "news@shop.internal",
+        }
+
+    @property
+    def accepted(self) -> list[dict[str, Any]]:
+        """The accepted messages, in their order."""
+        if not self.log.exists():
+            return []
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def start_smtp_server(folder: Path, *options: str) -> SmtpServerProcess:
+    """Start a server that writes its port and its log to a folder; wait until it listens."""
+    port_file, log = folder / "port", folder / "log"
+    command = [sys.executable, "-m", "tests.support.smtp_server", str(port_file), str(log)]
+    process = subprocess.Popen([*command, *options], cwd=ROOT)
+    wait_until(lambda: port_file.exists() and bool(port_file.read_text()), "the server listens")
+    return SmtpServerProcess(process, int(port_file.read_text()), log)
 
 
 class MailHandler:

@@ -170,7 +170,7 @@ def sort_checks(checks: Iterable[Check]) -> tuple[Check, ...]:
 
 
 def load_check(entry: EntryPoint, *, source: str | None = None) -> Check:
-    """Import the check that an entry point refers to; raise `UsageError` if there is none.
+    """Import the check that an entry point refers to; raise `UsageError` if that fails.
 
     `source` says in error messages where the reference comes from, if no distribution has it.
     """

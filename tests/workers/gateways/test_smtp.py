@@ -1,11 +1,9 @@
 """The SMTP gateway against a real server, and the guard between synthetic messages and people."""
 
-import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,7 @@ from tests.support.factory import (
     step_context,
 )
 from tests.support.playing import campaign_of, do, scenario_of
-from tests.support.shell import wait_until
-from tests.support.smtp_server import HOST
+from tests.support.smtp_server import HOST, SmtpServerProcess, start_smtp_server
 from tracker.errors import UsageError
 from tracker.queries import timeline
 from tracker.queries.next_step import next_step
@@ -45,20 +42,6 @@ HARD_BOUNCED = Status.HARD_BOUNCED
 SOFT_BOUNCED = Status.SOFT_BOUNCED
 
 
-@dataclass
-class SmtpServerProcess:
-    process: "subprocess.Popen[bytes]"
-    port: int
-    log: Path
-
-    @property
-    def accepted(self) -> list[dict[str, Any]]:
-        """The accepted messages, in their order."""
-        if not self.log.exists():
-            return []
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-
 @pytest.fixture
 def serve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -67,33 +50,15 @@ def serve(
     started: list[SmtpServerProcess] = []
 
     def start(*options: str) -> SmtpServerProcess:
-        port_file, log = tmp_path / "port", tmp_path / "log"
-        command = [
-            sys.executable,
-            "-m",
-            "tests.support.smtp_server",
-            str(port_file),
-            str(log),
-            *options,
-        ]
-        process = subprocess.Popen(command)
-        wait_until(lambda: port_file.exists() and bool(port_file.read_text()), "the server listens")
-        started.append(SmtpServerProcess(process, int(port_file.read_text()), log))
-        for name, value in {
-            "HOST": HOST,
-            "PORT": str(started[-1].port),
-            "TLS": "none",
-            "FROM": "news@shop.internal",
-            "TIMEOUT": "1",
-        }.items():
-            monkeypatch.setenv(f"SENDTRACE_SMTP_{name}", value)
-        monkeypatch.setenv("SENDTRACE_ALLOW_GATEWAYS", "smtp")
+        started.append(start_smtp_server(tmp_path, *options))
+        for name, value in started[-1].settings.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("SENDTRACE_SMTP_TIMEOUT", "1")
         return started[-1]
 
     yield start
     for server in started:
-        server.process.kill()
-        server.process.wait()
+        server.stop()
 
 
 def make_ready_batch(database: Database, *addresses: str, attempts: int = 2) -> Batch:
@@ -238,8 +203,7 @@ def test_messages_that_were_sent_before_the_server_went_down_are_recorded(
     assert next_step.step is Step.SUBMIT
     with pytest.raises(GatewayUnavailable, match=r"421|4\.3\.2 going down"):
         do(database, batch, Step.SUBMIT, gateway)
-    server.process.kill()
-    server.process.wait()
+    server.stop()
     with pytest.raises(GatewayUnavailable, match="connection failed"):
         do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
     assert states(database, batch) == {0: ended(DELIVERED), 1: READY, 2: READY}
