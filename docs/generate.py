@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from docs.reference_cli import cli_reference
+from docs.reference_scenario import audience_reference, scenario_reference, scenario_schema
 from docs.reference_web import api_reference, metrics_reference
 from tracker.status import (
     FINAL_STATUSES,
@@ -60,6 +61,9 @@ def _lifecycle_lines() -> Iterator[str]:
 GENERATED_PAGES: Mapping[str, Callable[[], str]] = {
     "lifecycle.md": lifecycle_page,
     "cli.md": cli_reference,
+    "scenario.md": scenario_reference,
+    "scenario.schema.json": scenario_schema,
+    "audience-file.md": audience_reference,
     "api.md": api_reference,
     "metrics.md": metrics_reference,
 }

@@ -1,7 +1,7 @@
-"""Customers from an audience file: CSV in UTF-8 with a header row, as other systems export it.
+"""Read customers from an audience file: CSV in UTF-8 with a header row, as other systems export it.
 
-A header that can't be understood is a :exc:`UsageError`, before anything else is read. A row that
-can't be read is handed out as :class:`RejectedRow`, between the customers, and stops nothing.
+A wrong header is a `UsageError` before any row is read. A row that can't be read is yielded as a
+`RejectedRow` between the customers.
 """
 
 import csv
@@ -13,22 +13,79 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import TextIO
 
 from tracker.errors import UsageError
 from workers.checks.mobile import to_e164
 
-SINGLE_LINE_COLUMNS = (  # a line break in one of these comes from a stray quote
-    *("customer_id", "email", "mobile", "region", "loyalty_member", "unsubscribed", "ndnc"),
-    *("hard_bounces", "soft_bounces", "coupon_id", "coupon_expires", "coupon_redeemed"),
-)
-COLUMNS = (*SINGLE_LINE_COLUMNS, "last_store", "profile")
 
-MAX_LINE_CHARACTERS = 65_536  # characters, so that a file without line ends can't fill the memory
-MAX_ROW_LINES = 100  # in one row; bounds how far a quote that is never closed makes us read ahead
-MAX_CELL_CHARACTERS = 10_000  # characters, far above what a message has room for
-MAX_ID_CHARACTERS = 255  # characters of a customer_id; PostgreSQL can't index more than 2,704 bytes
-MAX_COUNT_DIGITS = 9  # of a count, so that it fits the database's 32 bits
+@dataclass(frozen=True)
+class ColumnDescription:
+    """What a column of an audience file contains, for the reference.
+
+    Attributes:
+        default: meaning of an empty cell or a missing column.
+        is_single_line: whether a line break in a cell can only come from a stray quote.
+    """
+
+    content: str
+    default: str
+    is_single_line: bool = True
+
+
+_FLAG_CONTENT = "`yes`, `no`, `true`, `false`, `1` or `0`"
+
+COLUMN_DESCRIPTIONS: Mapping[str, ColumnDescription] = MappingProxyType(
+    {
+        "customer_id": ColumnDescription("id of the customer, unique in the file", "required"),
+        "email": ColumnDescription("email address; malformed ones are kept and bounce", "none"),
+        "mobile": ColumnDescription("mobile number, national or international", "none"),
+        "region": ColumnDescription(
+            "two-letter country code in which a national number is read, like `GB`",
+            "international numbers only",
+        ),
+        "loyalty_member": ColumnDescription(f"loyalty membership: {_FLAG_CONTENT}", "no"),
+        "unsubscribed": ColumnDescription(
+            "channels that the customer unsubscribed from: `email`, `sms` or `both`", "none"
+        ),
+        "ndnc": ColumnDescription(f"National Do Not Call list: {_FLAG_CONTENT}", "no"),
+        "hard_bounces": ColumnDescription("earlier hard bounces, counted for both channels", "0"),
+        "soft_bounces": ColumnDescription(
+            "soft bounces since the last delivery, counted for both channels", "0"
+        ),
+        "coupon_id": ColumnDescription("id of the customer's coupon", "none"),
+        "coupon_expires": ColumnDescription(
+            "last day of the coupon, as YYYY-MM-DD", "never expires"
+        ),
+        "coupon_redeemed": ColumnDescription(f"used coupon: {_FLAG_CONTENT}", "no"),
+        "last_store": ColumnDescription("store of the last visit", "none", is_single_line=False),
+        "profile": ColumnDescription("profile of the customer", "none", is_single_line=False),
+    }
+)
+"""Columns with a fixed name, in the order of the reference."""
+
+CUSTOM_COLUMN_DESCRIPTION = "custom data, which campaigns may require; any number of these columns"
+
+COLUMNS = tuple(COLUMN_DESCRIPTIONS)
+SINGLE_LINE_COLUMNS = frozenset(
+    name for name, column in COLUMN_DESCRIPTIONS.items() if column.is_single_line
+)
+
+MAX_LINE_CHARACTERS = 65_536
+"""Length of a line, so that a file without line ends can't fill the memory."""
+
+MAX_ROW_LINES = 100
+"""Lines of one row; limits how far a quote that is never closed is read ahead."""
+
+MAX_CELL_CHARACTERS = 10_000
+"""Length of a cell, far above what a message has room for."""
+
+MAX_ID_CHARACTERS = 255
+"""Length of a customer_id; PostgreSQL can't index more than 2,704 bytes."""
+
+MAX_COUNT_DIGITS = 9
+"""Digits of a count, so that it fits into 32 bits."""
 
 _CUSTOM_COLUMN_PREFIX = re.compile(r"^(tag|field):(?=.)", re.IGNORECASE)
 _LINE_BREAK = re.compile(r"[\r\n]")
@@ -51,9 +108,13 @@ _encode_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 @dataclass(frozen=True, kw_only=True)
 class CustomerRecord:
-    """One customer as imported. ``mobile_e164`` is None where ``mobile`` is no possible number;
-    ``custom`` is the text of a JSON object with the keys ``tag:NAME`` and ``field:NAME``. A file
-    does not say on which channel a customer's messages bounced: it counts for both."""
+    """A customer as imported, in the columns of the table `customers`.
+
+    Attributes:
+        mobile_e164: mobile number in E.164, or None if `mobile` isn't a possible number.
+        hard_bounces_email: the file doesn't tell bounces by channel, so they count for both.
+        custom: JSON text of an object with the keys `tag:NAME` and `field:NAME`.
+    """
 
     customer_id: str
     email: str | None
@@ -77,9 +138,12 @@ class CustomerRecord:
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A row that can't be read: the line (from 1) where it begins, why, and how it stood there.
+    """A row that can't be read.
 
-    In ``text``, bytes that are not UTF-8 are surrogates (PEP 383), and a long line is cut short.
+    Attributes:
+        line: number of its first line, from 1.
+        cause: why it can't be read.
+        text: the row. Bytes that aren't UTF-8 are surrogates (PEP 383); a long line is cut.
     """
 
     line: int
@@ -88,7 +152,7 @@ class RejectedRow:
 
 
 class RejectFile(ExitStack):
-    """The rejected rows as a CSV file, which is made when the first of them comes."""
+    """A CSV file of rejected rows. It is created with the first of them."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -96,12 +160,14 @@ class RejectFile(ExitStack):
         self.count = 0
 
     def add(self, rejected: RejectedRow) -> None:
-        """Write a row down; :exc:`UsageError` if the file can't be made."""
+        """Write a row; raise `UsageError` if the file can't be created."""
         if not self.count:
             try:
                 file = self.path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
             except OSError as error:
-                raise UsageError(f"can't write rejects to {self.path}: {error.strerror}") from None
+                raise UsageError(
+                    f"{self.path}: can't write rejected rows: {error.strerror}"
+                ) from None
             self._writer = csv.writer(self.enter_context(file))
             self._writer.writerow(("line", "cause", "row"))
         self._writer.writerow((rejected.line, rejected.cause, rejected.text))
@@ -109,27 +175,30 @@ class RejectFile(ExitStack):
 
 
 def check_header(path: Path) -> None:
-    """Raise :exc:`UsageError` if the file can't be read or its header can't be understood."""
+    """Raise `UsageError` if the file can't be read or its header is wrong."""
     with _open_audience_file(path):
         pass
 
 
 def read_customers(path: Path) -> Iterator[CustomerRecord | RejectedRow]:
-    """Each row in the file's order, without blank lines. Only the ids seen are held in memory.
+    """Yield the rows of an audience file in order, without blank lines.
 
-    :exc:`UsageError` as from :func:`check_header`, when the first row is asked for.
+    Only the ids are held in memory.
+
+    Raises:
+        UsageError: the file can't be read or its header is wrong; raised for the first row.
     """
     with _open_audience_file(path) as (file, columns):
         first_line: dict[str, int] = {}
-        for line, text, cells, fault in _read_rows(file, columns):
+        for line, text, cells, cause in _read_rows(file, columns):
             try:
                 _validate_text(text)
-                if fault:
-                    raise _RowError(fault)
+                if cause:
+                    raise _RowError(cause)
                 customer = _parse_customer(dict(zip(columns, map(str.strip, cells), strict=True)))
                 first = first_line.setdefault(customer.customer_id, line)
                 if first != line:
-                    raise _RowError(f"duplicate customer_id; line {first} has the same")
+                    raise _RowError(f"duplicate customer_id; same as in line {first}")
             except _RowError as error:
                 yield RejectedRow(line, str(error), text.removesuffix("\n").removesuffix("\r"))
             else:
@@ -137,14 +206,14 @@ def read_customers(path: Path) -> Iterator[CustomerRecord | RejectedRow]:
 
 
 class _RowError(Exception):
-    """What is wrong with a row, and what was expected."""
+    """A row or the header is wrong. The message says why and what is expected."""
 
 
 @contextmanager
 def _open_audience_file(path: Path) -> Iterator[tuple[TextIO, Sequence[str]]]:
-    """The file, at its second line, and its columns."""
+    """Open an audience file and yield it, at its second line, with its columns."""
     try:
-        # newline="" leaves line ends as they are: within quotes they belong to the cell.
+        # With newline="", line ends within quotes stay as they are and belong to the cell.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             yield file, _parse_header(file.readline(MAX_LINE_CHARACTERS + 1))
     except OSError as error:
@@ -154,7 +223,7 @@ def _open_audience_file(path: Path) -> Iterator[tuple[TextIO, Sequence[str]]]:
 
 
 def _parse_header(header: str) -> Sequence[str]:
-    """The columns' names: fixed ones in lower case, those of tags and fields as they stand."""
+    """Return the names of the columns: fixed ones in lower case, tags and fields as written."""
     _validate_text(header)
     try:
         names = [name.strip() for name in next(csv.reader([header], strict=True), [])]
@@ -164,57 +233,61 @@ def _parse_header(header: str) -> Sequence[str]:
     names = [_CUSTOM_COLUMN_PREFIX.sub(lambda prefix: prefix[0].lower(), name) for name in names]
     if not any(names):
         raise _RowError("the first line is empty; expected the names of the columns")
-    for place, name in enumerate(names):
-        if not name:
-            raise _RowError(f"column {place + 1} has no name; expected one for every column")
-        if name not in COLUMNS and not _CUSTOM_COLUMN_PREFIX.match(name):
-            near = " or ".join(get_close_matches(name.lower(), COLUMNS))
-            hint = f" (did you mean {near}?)" if near else ""
-            known = ", ".join((*COLUMNS, "tag:NAME or field:NAME, with commas between them"))
-            raise _RowError(f"unknown column {name[:80]!r}{hint}; expected {known}")
-        if name in names[:place]:
-            raise _RowError(f"column {name[:80]!r} is there twice; expected each column once")
+    for index, name in enumerate(names):
+        _validate_column(name, index, names[:index])
     if "customer_id" not in names:
-        raise _RowError(f"no column customer_id among {', '.join(names)[:200]}; it is required")
+        raise _RowError(f"missing column customer_id in {', '.join(names)[:200]}; it is required")
     return names
+
+
+def _validate_column(name: str, index: int, earlier: Sequence[str]) -> None:
+    if not name:
+        raise _RowError(f"column {index + 1} has no name; expected one for every column")
+    if name not in COLUMNS and not _CUSTOM_COLUMN_PREFIX.match(name):
+        similar = " or ".join(get_close_matches(name.lower(), COLUMNS))
+        hint = f" (did you mean {similar}?)" if similar else ""
+        columns = ", ".join((*COLUMNS, "tag:NAME or field:NAME, with commas between them"))
+        raise _RowError(f"unknown column {name[:80]!r}{hint}; expected {columns}")
+    if name in earlier:
+        raise _RowError(f"got column {name[:80]!r} twice; expected each column once")
 
 
 def _read_rows(
     file: TextIO, columns: Sequence[str]
 ) -> Iterator[tuple[int, str, Sequence[str], str | None]]:
-    """Number of the first line, text, cells, and what is wrong with the cells, of each row.
+    """Yield the first line's number, the text, the cells and the error of each row.
 
-    Of several lines that make no row together only the first is at fault: a stray quote in it has
-    swallowed the others, which are read again.
+    If several lines don't make a row together, a stray quote in the first one has swallowed the
+    others. Only the first is then wrong; the others are read again.
     """
     number = 2
     ahead: deque[str] = deque()
-    taken: list[str] = []
+    lines: list[str] = []
 
-    def take() -> Iterator[str]:
-        while len(taken) < MAX_ROW_LINES and (
+    def next_lines() -> Iterator[str]:
+        while len(lines) < MAX_ROW_LINES and (
             line := ahead.popleft() if ahead else _read_line(file)
         ):
-            taken.append(line)
+            lines.append(line)
             yield line
 
     while True:
         try:
-            cells = next(csv.reader(take(), strict=True), [])
+            cells = next(csv.reader(next_lines(), strict=True), [])
         except csv.Error:
             cells = []
-        if not taken:
+        if not lines:
             return
-        fault = _find_row_error(columns, cells, taken)
-        if fault and len(taken) > 1:
-            fault = _UNBALANCED_QUOTE
-            ahead.extendleft(reversed(taken[1:]))
-            del taken[1:]
-        text = "".join(taken)
+        cause = _find_row_error(columns, cells, lines)
+        if cause and len(lines) > 1:
+            cause = _UNBALANCED_QUOTE
+            ahead.extendleft(reversed(lines[1:]))
+            del lines[1:]
+        text = "".join(lines)
         if not text.isspace():
-            yield number, text, cells, fault
-        number += len(taken)
-        taken.clear()
+            yield number, text, cells, cause
+        number += len(lines)
+        lines.clear()
 
 
 def _read_line(file: TextIO) -> str:
@@ -227,11 +300,11 @@ def _read_line(file: TextIO) -> str:
 def _find_row_error(
     columns: Sequence[str], cells: Sequence[str], lines: Sequence[str]
 ) -> str | None:
-    """What is wrong with the cells that were read from some lines."""
+    """Return what is wrong with the cells that were read from some lines, or None."""
     if not cells:
         return _UNBALANCED_QUOTE
     if len(cells) != len(columns):
-        return f"{len(cells)} cells; expected {len(columns)}, as in the header"
+        return f"got {len(cells)} cells; expected {len(columns)}, as in the header"
     if max(map(len, cells)) > MAX_CELL_CHARACTERS:
         return f"a cell is too long; expected at most {MAX_CELL_CHARACTERS:,} characters"
     single = (
@@ -249,22 +322,20 @@ def _validate_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         byte = ord(text[error.start]) & 0xFF
-        raise _RowError(f"the byte 0x{byte:02X} is not UTF-8; expected UTF-8 text") from None
+        raise _RowError(f"got the byte 0x{byte:02X}; expected UTF-8 text") from None
     if "\0" in text:
-        raise _RowError("a NUL character; expected UTF-8 text")
+        raise _RowError("got a NUL character; expected UTF-8 text")
 
 
 def _parse_customer(row: Mapping[str, str]) -> CustomerRecord:
     get = row.get
     customer_id = row["customer_id"]
     if not 0 < len(customer_id) <= MAX_ID_CHARACTERS:
-        wrong = "customer_id is too long" if customer_id else "no customer_id"
-        raise _RowError(f"{wrong}; expected 1 to {MAX_ID_CHARACTERS} characters")
+        got = "customer_id is too long" if customer_id else "missing customer_id"
+        raise _RowError(f"{got}; expected 1 to {MAX_ID_CHARACTERS} characters")
     mobile = get("mobile")
-    hard_bounces, soft_bounces = (
-        _parse_count(row, "hard_bounces"),
-        _parse_count(row, "soft_bounces"),
-    )
+    hard_bounces = _parse_count(row, "hard_bounces")
+    soft_bounces = _parse_count(row, "soft_bounces")
     return CustomerRecord(
         customer_id=customer_id,
         email=get("email") or None,
@@ -293,11 +364,11 @@ def _parse_choice(row: Mapping[str, str], column: str, meanings: Mapping[str, bo
         return meanings[text.lower()]
     except KeyError:
         expected = ", ".join(filter(None, meanings))
-        raise _RowError(f"{column} is {text[:80]!r}; expected {expected} or nothing") from None
+        raise _RowError(f"{column}: got {text[:80]!r}; expected {expected} or nothing") from None
 
 
 def _parse_count(row: Mapping[str, str], column: str) -> int:
     text = row.get(column) or "0"
     if not (text.isascii() and text.isdecimal() and len(text) <= MAX_COUNT_DIGITS):
-        raise _RowError(f"{column} is {text[:80]!r}; expected a whole number, 0 or more")
+        raise _RowError(f"{column}: got {text[:80]!r}; expected a whole number, 0 or more")
     return int(text)

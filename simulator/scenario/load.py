@@ -132,8 +132,9 @@ def _parse_shape(value: object) -> object:
 
 
 class LoadSection(ScenarioSection):
-    """When the messages of a campaign arrive. The load is open: messages arrive on the clock,
-    whatever the system does with them. All times are simulated.
+    """When the messages of a campaign arrive.
+
+    The load is open: messages arrive on the clock, whatever the system does with them.
     """
 
     start: Annotated[Duration, Field(examples=["10s"])] = timedelta()

@@ -1,0 +1,483 @@
+"""The references of scenario files and audience files, and the JSON Schema of scenario files.
+
+Keys, types and defaults come from the tables of `simulator/scenario`; descriptions from the
+docstrings of the tables and of their keys.
+"""
+
+import ast
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel
+
+from simulator.figures import Unit
+from simulator.scenario.audience_file import COLUMN_DESCRIPTIONS, CUSTOM_COLUMN_DESCRIPTION
+from simulator.scenario.faults import FaultKind, FaultSection
+from simulator.scenario.load import (
+    BLAST_KEYWORD,
+    LoadSection,
+    RampSection,
+    ShapeSection,
+    SpikeSection,
+    StepSection,
+)
+from simulator.scenario.sections import (
+    CampaignSection,
+    ChannelSection,
+    ClockSection,
+    CouponSeriesSection,
+    GatewaySection,
+    MessageLimitSection,
+    OrganizationSection,
+)
+from simulator.scenario.tables import ScenarioFile
+from simulator.scenario.thresholds import LIMIT_FORMATS, ThresholdSection
+from simulator.values import format_duration
+from simulator.world.behaviour import (
+    EngagementRates,
+    GatewayBehaviour,
+    LatencyDistribution,
+    ReceiptFaultRates,
+    ServiceFailures,
+    SlowPeriod,
+    TimeWindow,
+)
+from simulator.world.defects import PLANTABLE_REASONS, explain_unplantable
+from simulator.world.forced import FORCED_OUTCOME_DOMAIN, OUTCOME_BY_MOBILE, ForcedOutcome
+from tracker.status import Channel, Reason, Step
+
+SCHEMA_HEADER = "#:schema ../docs/scenario.schema.json"
+"""First line of a scenario file, which tells TOML editors where its schema is."""
+
+_ALL_REQUIREMENTS = ("coupon", "referral", "membership", "last_store", "profile")
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of the reference: its heading and its model."""
+
+    heading: str
+    model: type[BaseModel]
+
+
+_TABLES = (
+    _Table("Top level", ScenarioFile),
+    _Table("`[organization]`, `[organizations.NAME]`", OrganizationSection),
+    _Table("`message_limit` of an organization", MessageLimitSection),
+    _Table("`email`, `sms` of an organization", ChannelSection),
+    _Table("`[[campaigns]]`", CampaignSection),
+    _Table("`load` of a campaign", LoadSection),
+    _Table("`shape` of a load", ShapeSection),
+    _Table("`ramp`", RampSection),
+    _Table("`steps`", StepSection),
+    _Table("`spike`", SpikeSection),
+    _Table("`[gateways.NAME]`", GatewaySection),
+    _Table("`[gateways.NAME]` of kind simulated", GatewayBehaviour),
+    _Table("`latency`, `delay`", LatencyDistribution),
+    _Table("`receipts` of a gateway", ReceiptFaultRates),
+    _Table("`outage`", TimeWindow),
+    _Table("`slow` of a gateway", SlowPeriod),
+    _Table("`[coupon_series.NAME]`", CouponSeriesSection),
+    _Table("`[services.NAME]`", ServiceFailures),
+    _Table("`[engagement.email]`", EngagementRates),
+    _Table("`[clock]`", ClockSection),
+    _Table("`[[faults]]`", FaultSection),
+    _Table("`[thresholds]`", ThresholdSection),
+)
+
+_INTRODUCTION = f"""\
+# Scenario reference
+
+Generated from `simulator/scenario` by `make docs`. A scenario is a TOML file. Unknown keys are
+errors. An error names the file, the key, the value and what is expected. The first line of a file
+may tell editors where its [JSON Schema](scenario.schema.json) is: `{SCHEMA_HEADER}`.
+
+| notation | meaning |
+|---|---|
+| duration | a string of a number and a unit: `us`, `ms`, `s`, `m`, `h` or `d`; at most 365 days |
+| share | a number from 0 to 1 |
+| rate | messages per second of simulated time |
+| name | letters, digits, dots, dashes and underscores; at most 100 characters |
+
+Times and rates are simulated: `[clock] speed` sets how fast they pass.
+"""
+
+EXAMPLE = f"""\
+{SCHEMA_HEADER}
+name = "spring-sale"
+seed = 42
+
+[organization]
+name = "Acme Retail"
+credit = 20_000
+message_limit = {{ count = 3, days = 1 }}
+
+[[campaigns]]
+name = "spring-email"
+channel = "email"
+audience = 10_000
+requires = ["coupon", "last_store"]
+load = {{ start = "2s", shape = {{ constant = 2_000 }} }}
+
+[campaigns.defects]
+unsubscribed = 0.03
+email_missing = 0.01
+coupon_expired = 0.02
+
+[[campaigns]]
+name = "reminder"
+channel = "email"
+audience = {{ same_as = "spring-email" }}
+after = "spring-email"
+
+[gateways.email]
+latency = {{ median = "300ms", p99 = "2s" }}
+hard_bounce = 0.02
+soft_bounce = 0.03
+
+[engagement.email]
+open = 0.4
+click = 0.08
+
+[thresholds]
+"queued_to_gateway.p95" = "< 5s"
+"not_sent.system_error" = {{ is = "== 0", abort = true }}
+"""
+
+_HOW_TO_REACH: Mapping[Reason, str] = {
+    Reason.ORGANIZATION_DISABLED: "`[organization] enabled = false`",
+    Reason.CONFIGURATION: "`[organization] sms = { enabled = false }`, or an empty `sender`",
+    Reason.UNSUBSCRIBED: "a defect, or an earlier campaign to the same audience",
+    Reason.BOUNCED_REPEATEDLY: "a defect, or an earlier campaign to the same audience",
+    Reason.MESSAGE_LIMIT: "`[organization] message_limit`",
+    Reason.SUBSCRIPTION_SERVICE: "a defect, or `[services.subscription] error_rate`",
+    Reason.COUPON_CONFIGURATION: "`coupon_series` of a series with `active = false`",
+    Reason.GATEWAY_CONFIGURATION: "`gateway` of a gateway with `enabled = false`",
+    Reason.COUPON_ISSUE: "a defect, or `[services.coupon] error_rate`",
+    Reason.REFERRAL_SERVICE: "a defect, or `[services.referral] error_rate`",
+    Reason.HANDLER_NOT_FOUND: "`kind` without an installed handler",
+    Reason.TIMEOUT: "a defect, or `[services.handler] error_rate`",
+    Reason.OUT_OF_CREDIT: "`[organization] credit`",
+}
+"""Settings that lead to a reason, unless a planted defect alone does."""
+
+_FORCED_DESCRIPTIONS: Mapping[ForcedOutcome, str] = {
+    ForcedOutcome.BOUNCE: "hard bounce",
+    ForcedOutcome.SOFTBOUNCE: "soft bounce on every attempt",
+    ForcedOutcome.NOTDELIVERED: "the gateway gives up",
+    ForcedOutcome.LOST: "accepted, without a receipt",
+    ForcedOutcome.DELIVERED: "delivered",
+    ForcedOutcome.OPEN: "delivered and opened",
+    ForcedOutcome.CLICK: "delivered, opened and clicked",
+    ForcedOutcome.SPAM: "delivered and marked as spam",
+    ForcedOutcome.UNSUBSCRIBE: "delivered, opened, clicked and unsubscribed",
+    ForcedOutcome.POISON_RAISE: "the gateway raises an error; the message ends as `timeout`",
+    ForcedOutcome.POISON_HANG: "the gateway hangs; the message ends as `timeout`",
+    ForcedOutcome.POISON_KILL: "the gateway's process is killed; the message ends as `timeout`",
+    ForcedOutcome.POISON_MEMORY: "the gateway exhausts the memory; the message ends as `timeout`",
+}
+
+
+def scenario_schema() -> str:
+    """Return docs/scenario.schema.json."""
+    schema = _build_schema()
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def scenario_reference() -> str:
+    """Return docs/scenario.md."""
+    return "\n".join(_reference_lines()) + "\n"
+
+
+def audience_reference() -> str:
+    """Return docs/audience-file.md."""
+    return "\n".join(_audience_lines()) + "\n"
+
+
+def _build_schema() -> dict[str, Any]:
+    schema: dict[str, Any] = _without_null(ScenarioFile.model_json_schema())
+    models = {"ScenarioFile": schema, **schema["$defs"]}
+    for table in _TABLES:
+        definition = models.get(table.model.__name__)
+        if definition is None:
+            continue  # The keys of a base class are part of its subclasses.
+        definition["description"] = _first_paragraph(table.model)
+        for name, text in _describe_keys(table.model).items():
+            definition["properties"][name]["description"] = text
+        for name, field in table.model.model_fields.items():
+            if isinstance(field.default, timedelta):  # pydantic would write ISO 8601
+                key = definition["properties"][field.alias or name]
+                key["default"] = format_duration(field.default)
+    models["LoadSection"]["properties"]["shape"] |= {
+        "anyOf": [{"const": BLAST_KEYWORD}, {"$ref": "#/$defs/ShapeSection"}]
+    }
+    del models["LoadSection"]["properties"]["shape"]["$ref"]
+    models["ShapeSection"] |= {"minProperties": 1, "maxProperties": 1}
+    models["FaultSection"]["oneOf"] = [{"required": [kind.value]} for kind in FaultKind]
+    schema["properties"]["thresholds"] |= {
+        "properties": {"abort": {"type": "boolean"}},
+        "additionalProperties": {
+            "anyOf": [{"type": "string"}, {"$ref": "#/$defs/ThresholdSection"}]
+        },
+    }
+    schema["title"] = "sendtrace scenario"
+    return schema
+
+
+def _without_null(node: Any) -> Any:
+    """Return a schema without null, which TOML doesn't have."""
+    if isinstance(node, list):
+        return [_without_null(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    node = {
+        key: _without_null(value)
+        for key, value in node.items()
+        if value is not None and key != "title"
+    }
+    choices = [item for item in node.get("anyOf", ()) if item != {"type": "null"}]
+    if len(choices) == 1:
+        del node["anyOf"]
+        node = {**choices[0], **node}
+    elif choices:
+        node["anyOf"] = choices
+    return node
+
+
+def _describe_keys(model: type[BaseModel]) -> dict[str, str]:
+    """Return the docstrings of a model's keys, those of its base classes included, by alias."""
+    described: dict[str, str] = {}
+    for owner in reversed(model.__mro__):
+        if owner is not BaseModel and issubclass(owner, BaseModel):
+            described |= _read_key_docstrings(owner)
+    return {
+        field.alias or name: described[name]
+        for name, field in model.model_fields.items()
+        if name in described
+    }
+
+
+def _read_key_docstrings(model: type[BaseModel]) -> dict[str, str]:
+    [definition] = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(definition, ast.ClassDef)  # noqa: S101  # mypy can't know
+    docstrings = {}
+    for statement, following in zip(definition.body, definition.body[1:], strict=False):
+        match statement, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(value=str(text))):
+                docstrings[name] = " ".join(text.split())
+    return docstrings
+
+
+def _first_paragraph(model: type[BaseModel]) -> str:
+    return " ".join(inspect.cleandoc(model.__doc__ or "").split("\n\n")[0].split())
+
+
+def _reference_lines() -> Iterator[str]:
+    schema = _build_schema()
+    models = {"ScenarioFile": schema, **schema["$defs"]}
+    yield _INTRODUCTION
+    yield "## Example"
+    yield ""
+    yield f"```toml\n{EXAMPLE}```"
+    for table in _TABLES:
+        yield ""
+        yield f"## {table.heading}"
+        for paragraph in inspect.cleandoc(table.model.__doc__ or "").split("\n\n"):
+            yield ""
+            yield " ".join(paragraph.split())
+        yield ""
+        yield "| key | type | default | meaning | example |"
+        yield "|---|---|---|---|---|"
+        definition = models.get(table.model.__name__, models["GatewaySection"])
+        for name, text in _own_keys(table.model).items():
+            key = definition["properties"][name]
+            default = "required" if name in definition.get("required", ()) else _default(key)
+            examples = ", ".join(
+                f"`{_to_toml(example)}`" for example in _examples(table.model, name)
+            )
+            yield f"| `{name}` | {_type(key)} | {default} | {text} | {examples} |"
+        yield from _ADDITIONS.get(table.model, ())
+    yield ""
+    yield from _reason_lines()
+
+
+def _examples(model: type[BaseModel], name: str) -> Sequence[Any]:
+    fields = {field.alias or key: field for key, field in model.model_fields.items()}
+    return fields[name].examples or ()  # those of the JSON Schema have their keys sorted
+
+
+def _own_keys(model: type[BaseModel]) -> dict[str, str]:
+    """Return the keys of a table with their descriptions; a gateway's without those of its base."""
+    keys = _describe_keys(model)
+    if model is GatewaySection:
+        inherited = _describe_keys(GatewayBehaviour)
+        keys = {name: text for name, text in keys.items() if name not in inherited}
+    return keys
+
+
+def _defect_lines() -> Iterator[str]:
+    yield ""
+    yield "Defects: " + ", ".join(f"`{reason.slug}`" for reason in PLANTABLE_REASONS) + "."
+    yield "A defect that wouldn't block the campaign's messages is an error."
+
+
+def _limit_lines() -> Iterator[str]:
+    yield ""
+    yield (
+        "A threshold is a [figure](figures.md) in quotes with a condition, or with a table:"
+        ' `"queued_to_gateway.p95" = "< 2s"`. The limit is written in the figure\'s unit:'
+    )
+    yield ""
+    yield "| unit | limit |"
+    yield "|---|---|"
+    for unit in Unit:
+        yield f"| {unit.value} | {LIMIT_FORMATS.get(unit, 'a number')} |"
+
+
+_ADDITIONS: Mapping[type[BaseModel], Sequence[str]] = {
+    CampaignSection: tuple(_defect_lines()),
+    ThresholdSection: tuple(_limit_lines()),
+    ServiceFailures: ("", "Services: `subscription`, `coupon`, `referral`, `handler`."),
+}
+
+
+def _reason_lines() -> Iterator[str]:
+    yield "## How to reach each reason"
+    yield ""
+    yield (
+        "A message that is Not Sent has one reason: that of the first check that blocks it, in this"
+        " order. A defect is a share in `[campaigns.defects]`."
+    )
+    yield ""
+    yield "| step | reason | reached by |"
+    yield "|---|---|---|"
+    for step in (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH):
+        for reason in Reason:
+            if reason.step is step:
+                yield f"| {step} | `{reason.slug}` | {_how_to_reach(reason)} |"
+
+
+def _how_to_reach(reason: Reason) -> str:
+    if reason in _HOW_TO_REACH:
+        return _HOW_TO_REACH[reason]
+    channels = [
+        channel
+        for channel in Channel
+        if explain_unplantable(reason, channel, _ALL_REQUIREMENTS) is None
+    ]
+    text = "a defect" if len(channels) == len(Channel) else f"a defect ({channels[0]} only)"
+    why_not = explain_unplantable(reason, channels[0], ())
+    return text if why_not is None else f"{text}, {why_not.replace('expected', 'with')}"
+
+
+def _type(key: Mapping[str, Any]) -> str:
+    """Return the type of a key in the reference, from its JSON Schema."""
+    if "$ref" in key:
+        return _type_of_reference(key["$ref"].removeprefix("#/$defs/"))
+    if "anyOf" in key:
+        return " or ".join(dict.fromkeys(_type(choice) for choice in key["anyOf"]))
+    if "const" in key:
+        return f"`{_to_toml(key['const'])}`"
+    if "enum" in key:
+        return " or ".join(f"`{_to_toml(value)}`" for value in key["enum"])
+    kind = key.get("type")
+    if kind == "string":
+        return _STRING_TYPES.get(key.get("pattern", "")[:4], "string")
+    if kind in ("integer", "number"):
+        return _number_type(key)
+    if kind == "array":
+        return f"array of {_type(key['items'])}s"
+    return {"object": "table", "boolean": "boolean"}.get(str(kind), str(kind))
+
+
+_STRING_TYPES = {"^(\\d": "duration", "^[A-": "name", "^\\+": '`"+"` and a duration'}
+"""Types of strings by the beginning of their patterns."""
+
+
+def _type_of_reference(name: str) -> str:
+    if name == Channel.__name__:
+        return " or ".join(f'`"{channel}"`' for channel in Channel)
+    return "table"
+
+
+def _number_type(key: Mapping[str, Any]) -> str:
+    lowest, highest = key.get("minimum"), key.get("maximum")
+    if key["type"] == "number" and (lowest, highest) == (0, 1):
+        return "share"
+    above, below = key.get("exclusiveMinimum"), key.get("exclusiveMaximum")
+    limits = [
+        f"from {lowest:,g}" if lowest is not None else None,
+        f"above {above:,g}" if above is not None else None,
+        f"to {highest:,}" if highest is not None and highest < 2**31 - 1 else None,
+        f"below {below:,g}" if below is not None and below < 2**31 else None,
+    ]
+    return " ".join([key["type"], *(limit for limit in limits if limit is not None)])
+
+
+def _default(key: Mapping[str, Any]) -> str:
+    default = key.get("default")
+    if isinstance(default, dict) and all(isinstance(value, str) for value in default.values()):
+        return f"`{_to_toml(default)}`" if default else ""
+    return "" if default is None or isinstance(default, dict | list) else f"`{_to_toml(default)}`"
+
+
+def _to_toml(value: object) -> str:
+    """Return a value as TOML writes it inline, with _ between thousands."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return f"{value:_}" if value % 1_000 == 0 else str(value)
+        case float():
+            return f"{value:g}"
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+        case dict():
+            pairs = ", ".join(f"{key} = {_to_toml(item)}" for key, item in value.items())
+            return f"{{ {pairs} }}"
+        case list() | tuple():
+            return f"[{', '.join(_to_toml(item) for item in value)}]"
+    return str(value)
+
+
+def _audience_lines() -> Iterator[str]:
+    yield """\
+# Audience files
+
+Generated from `simulator/scenario/audience_file.py` by `make docs`. An audience file holds the
+customers of a campaign: CSV in UTF-8, with a header row and commas between the cells. The campaign
+names it, relative to the scenario file: `audience = "customers.csv"`.
+
+Names of columns and values of flags may be written in upper or lower case. An empty cell means the
+default. Spaces around a cell are ignored. An unknown column is an error before the run.
+
+| column | content | default |
+|---|---|---|"""
+    for column, description in COLUMN_DESCRIPTIONS.items():
+        yield f"| `{column}` | {description.content} | {description.default} |"
+    yield f"| `tag:NAME`, `field:NAME` | {CUSTOM_COLUMN_DESCRIPTION} | |"
+    yield """
+## Rejected rows
+
+A row that can't be read is left out. It is written to a rejects file in the run's folder, with its
+line and the cause; the import goes on. Causes are a wrong number of cells, an unbalanced quote, a
+wrong value, a repeated `customer_id`, text that isn't UTF-8, and cells or rows that are too long.
+
+## Recipients that force an outcome
+
+For demos and tests, an address or number in any audience file decides what becomes of its message.
+A tag keeps addresses apart: `bounce+7@simulator.example`. A malformed email address bounces hard.
+
+| address | number (SMS) | outcome |
+|---|---|---|"""
+    mobiles = {outcome: mobile for mobile, outcome in OUTCOME_BY_MOBILE.items()}
+    for outcome in ForcedOutcome:
+        mobile = f"`{mobiles[outcome]}`" if outcome in mobiles else ""
+        address = f"`{outcome.local_part}@{FORCED_OUTCOME_DOMAIN}`"
+        yield f"| {address} | {mobile} | {_FORCED_DESCRIPTIONS[outcome]} |"
