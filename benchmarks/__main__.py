@@ -11,59 +11,52 @@ import signal
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
-from functools import partial
-from multiprocessing import get_context
+from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-import psutil
-
-from benchmarks.context import (
-    FULL_SIZES,
-    QUICK_SIZES,
-    DatabaseFigures,
-)
+from benchmarks.context import FULL_SIZES, QUICK_SIZES
 from benchmarks.databases import DATABASES
-from benchmarks.pipeline import BenchmarkRunFailed
-from benchmarks.suite import as_json, format_figures, measure_database
+from benchmarks.pipeline import WORKER_COUNT, BenchmarkRunFailed
+from benchmarks.suite import format_result, measure_databases
 from simulator.cli.signals import EXIT_INTERRUPTED
+from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from simulator.run import environment
+
+FORMAT_VERSION = 1
+"""Version of the JSON file. It changes when a key changes its meaning or goes."""
 
 
 def main() -> None:
     """Measure, print the table and write the file."""
     options = _parse_options()
-    sizes = QUICK_SIZES if options.quick else FULL_SIZES
-    sizes = replace(
-        sizes,
-        rounds=options.rounds or sizes.rounds,
-        pipeline=options.messages or sizes.pipeline,
-    )
+    sizes = (QUICK_SIZES if options.quick else FULL_SIZES).copy()
+    sizes["rounds"] = options.rounds or sizes["rounds"]
+    sizes["pipeline"] = options.messages or sizes["pipeline"]
     databases = [options.only] if options.only else DATABASES
-    # `kill` stops everything that was started, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # A quick run shows that each part works, not how fast; so it measures both databases at once.
+    groups = [databases] if options.quick else [[database] for database in databases]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops it as Ctrl-C does
     started_at = time.monotonic()
-    figures: list[DatabaseFigures] = []
-    with tempfile.TemporaryDirectory(prefix="sendtrace-bench-") as folder:
-        machine = environment.describe_machine(Path(folder)) | environment.read_versions()
-        # A quick run shows that each part works, not how fast; so it measures both databases at once.
-        processes = len(databases) if options.quick else 1
-        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-            measure = partial(measure_database, folder=Path(folder), sizes=sizes)
-            try:
-                for measured in pool.map(measure, databases):
-                    figures.append(measured)
-                    seconds = time.monotonic() - started_at
-                    written = as_json(figures, sizes, machine, seconds)
-                    options.output.write_text(
-                        json.dumps(written, indent=2, ensure_ascii=False) + "\n"
-                    )
-            except KeyboardInterrupt:
-                for process in psutil.Process().children():
-                    process.send_signal(signal.SIGINT)
-                raise
-    print(format_figures(figures, sizes, machine, seconds))
+    with tempfile.TemporaryDirectory(prefix="sendtrace-bench-") as name:
+        folder = Path(name)
+        result: dict[str, Any] = {
+            "version": FORMAT_VERSION,
+            "machine": environment.describe_machine(folder) | environment.read_versions(),
+            "workers": WORKER_COUNT,
+            "batch_size": DEFAULT_BATCH_SIZE,
+            "sizes": sizes,
+            "databases": [],
+        }
+        for figures in chain.from_iterable(
+            measure_databases(group, folder, sizes) for group in groups
+        ):
+            result["databases"].append(figures)
+            result["made_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+            result["seconds"] = round(time.monotonic() - started_at, 1)
+            options.output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    print(format_result(result))
 
 
 def _parse_options() -> argparse.Namespace:

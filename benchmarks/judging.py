@@ -30,11 +30,11 @@ def measure_judging(bench: DatabaseBenchmark, database: Database) -> None:
     campaign = replace(
         campaign, requires=REQUIREMENTS, coupon_series=CouponSeries(name="any", active=True)
     )
-    count = min(bench.sizes.judging, bench.sizes.pipeline)
+    count = min(bench.sizes["judging"], bench.sizes["pipeline"])
     timings = [_time_round(database, campaign, count) for _ in range(1 + ROUNDS)][1:]
     loading, judging = zip(*timings, strict=True)
     loaded, judged = count / median(loading), count / median(judging)
-    bench.record("judging", {"candidates": count, "loaded": loaded, "judged": judged})
+    bench.figures["judging"] = {"candidates": count, "loaded": loaded, "judged": judged}
     bench.add_line(JUDGING_TO_LOADING.compare_rates(judged, loaded))
 
 

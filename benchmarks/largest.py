@@ -44,8 +44,8 @@ SLOWEST_PAGE = Measure("slowest page, p95", below=100, unit=" ms")
 def measure_largest_run(bench: DatabaseBenchmark) -> None:
     """Measure a run of the largest size and what is read from its database."""
     with bench.create_database() as url:
-        run = run_pipeline(url, bench.folder, bench.sizes.largest, should_watch_memory=True)
-        bench.record("largest", run.as_json())
+        run = run_pipeline(url, bench.folder, bench.sizes["largest"], should_watch_memory=True)
+        bench.figures["largest"] = run.as_json()
         for role, measure in PEAK_MEMORY:
             megabytes = run.peaks[role] / 1e6 if role in run.peaks else None
             figure = "not seen" if megabytes is None else f"{megabytes:,.0f} MB"
@@ -54,8 +54,8 @@ def measure_largest_run(bench: DatabaseBenchmark) -> None:
             measure_report(bench, database, at_least=MIN_GROUP_BY_TO_REPORT)
         _measure_result(bench, url, run)
         with serve_live_page(url, bench.folder) as address:
-            path, seconds = find_slowest_page(address, run.messages, bench.sizes.page_calls)
-    bench.record("waited", {"messages": run.messages, "address": path, "seconds": seconds})
+            path, seconds = find_slowest_page(address, run.messages, bench.sizes["page_calls"])
+    bench.figures["waited"] = {"messages": run.messages, "address": path, "seconds": seconds}
     figure = f"{seconds * 1e3:,.0f} ms"
     bench.add_line(SLOWEST_PAGE.make_line(seconds * 1e3, figure, path, detail=f"{run.messages:,}"))
 
@@ -64,7 +64,7 @@ def _measure_result(bench: DatabaseBenchmark, url: str, run: PipelineMeasurement
     """Measure the figures and the page in a new process, which has no chart library loaded."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         figures, page = pool.submit(_time_result, url, run.scenario).result()
-    bench.record("result", {"messages": run.messages, "figures": figures, "page": page})
+    bench.figures["result"] = {"messages": run.messages, "figures": figures, "page": page}
     bench.add_line(
         RESULT_TO_COMMAND.make_line(
             (figures + page) / run.command_seconds,

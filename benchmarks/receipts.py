@@ -47,7 +47,7 @@ audience = {{ same_as = "applied" }}
 
 def measure_receipts(bench: DatabaseBenchmark) -> None:
     """Measure receipts for one campaign, in turns with bare moves of another, batch by batch."""
-    size = bench.sizes.receipts
+    size = bench.sizes["receipts"]
     with bench.create_database() as url, open_tables(url) as database:
         campaigns = record_scenario(database, bench.folder, SCENARIO.format(messages=size))
         ours, theirs = (_submit_batches(database, campaign, size) for campaign in campaigns)
@@ -62,7 +62,7 @@ def measure_receipts(bench: DatabaseBenchmark) -> None:
             applying += time_call(partial(_apply_receipts, database, ours_batch, reported))
         gc.unfreeze()
     applied, moved = size * (1 + DUPLICATE_SHARE) / applying, size / moving
-    bench.record("receipts", {"messages": size, "applied": applied, "floor": moved})
+    bench.figures["receipts"] = {"messages": size, "applied": applied, "floor": moved}
     bench.add_line(RECEIPTS_TO_MOVES.compare_rates(applied, moved, detail=f"{size:,}"))
 
 

@@ -28,7 +28,7 @@ def measure_report(
         report, group_by = time_in_turns(
             partial(_read_audience, reader, campaign), partial(_count_messages, analytics), TURNS
         )
-    bench.figures.reports.append({"messages": count, "report": report, "group_by": group_by})
+    bench.reports.append({"messages": count, "report": report, "group_by": group_by})
     measure = Measure("GROUP BY ÷ report", at_least=at_least)
     bench.add_line(measure.compare_seconds(report, group_by, detail=f"{count:,}"))
 

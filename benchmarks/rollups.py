@@ -53,10 +53,10 @@ def measure_rollups(bench: DatabaseBenchmark) -> None:
         bench.add_line(EVENTS_RECORDED.make_line(None, f"{recorded:,.0f}/s"))
         timings: list[Json] = []
         days = 0
-        for new, old in bench.sizes.rollups:
+        for new, old in bench.sizes["rollups"]:
             with database.write() as connection:
                 for day in range(days, 1 + old // new):
-                    _insert_opens(database, connection, day, new)
+                    _insert_opens(connection, day, new)
             days = 1 + old // new
             roll_up_engagement(database, UTC)
             database.analyze()
@@ -80,7 +80,7 @@ def measure_rollups(bench: DatabaseBenchmark) -> None:
                     rollup, group_by, detail=f"{new:,} new of {new + old:,}"
                 )
             )
-    bench.record("rollups", timings)
+    bench.figures["rollups"] = timings
 
 
 def _measure_recording(database: Database, campaign: Campaign) -> float:
@@ -107,22 +107,18 @@ def _measure_recording(database: Database, campaign: Campaign) -> float:
     return batch.size / seconds
 
 
-def _insert_opens(database: Database, connection: Connection, day: int, events: int) -> None:
+def _insert_opens(connection: Connection, day: int, events: int) -> None:
     """Have every second message of a campaign of its own opened, `day` days before the last day."""
     campaign = CAMPAIGN_ID + day
     start = LAST_DAY_START - day * DAY_MICROSECONDS
-    series = (
-        f"SELECT generate_series AS n FROM generate_series(0, {events - 1})"  # noqa: S608
-        if database.is_postgresql
-        else f"WITH RECURSIVE s(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s LIMIT {events})"  # noqa: S608
-        " SELECT n FROM s"
-    )
     connection.execute(
         sa.text(
             "INSERT INTO engagements (campaign_id, kind, number, at)"  # noqa: S608
+            " WITH RECURSIVE series(n) AS"
+            f" (SELECT 0 UNION ALL SELECT n + 1 FROM series WHERE n + 1 < {events})"
             f" SELECT {campaign}, {Engagement.OPENED:d}, n * 2,"
             f" CAST({start} AS BIGINT) + (CAST(n AS BIGINT) * 7919 * 1000003) % {DAY_MICROSECONDS}"
-            f" FROM ({series}) AS numbers"
+            " FROM series"
         )
     )
     keys = f"campaign_id, number / {DEFAULT_BATCH_SIZE}, kind, at / {QUARTER_MICROSECONDS}"

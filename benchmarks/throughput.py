@@ -30,13 +30,13 @@ FLUSHED_TO_UNDISTURBED = Measure("run with a broker that is flushed ÷ without",
 def measure_throughput(bench: DatabaseBenchmark) -> None:
     """Measure rounds of pipeline, variants and floor; one task a message; a flushed broker."""
     runs, rounds = [], []
-    for number in range(1, bench.sizes.rounds + 1):
+    for number in range(1, bench.sizes["rounds"] + 1):
         run, throughputs = _measure_round(bench, is_first=number == 1)
         runs.append(run)
         rounds.append(throughputs)
         shown = ", ".join(f"{name} {rate:,.0f}/s" for name, rate in throughputs.items())
-        bench.log(f"round {number} of {bench.sizes.rounds}: {shown}")
-    bench.record("rounds", rounds)
+        bench.log(f"round {number} of {bench.sizes['rounds']}: {shown}")
+    bench.figures["rounds"] = rounds
     single = _measure_single(bench)
     medians = {name: median(rates[name] for rates in rounds) for name in rounds[0]}
     pipeline = medians["pipeline"]
@@ -58,7 +58,7 @@ def _measure_round(
 
     They take turns, so that whatever else slows the machine slows all of them.
     """
-    size = bench.sizes.pipeline
+    size = bench.sizes["pipeline"]
     with bench.create_database() as url:
         run = run_pipeline(url, bench.folder, size)
         with open_tables(url) as database:
@@ -83,8 +83,8 @@ def _measure_round(
 
 def _measure_single(bench: DatabaseBenchmark) -> float:
     with bench.create_database() as url:
-        run = run_pipeline(url, bench.folder, bench.sizes.single, batch_size=1)
-    bench.record("single", run.as_json())
+        run = run_pipeline(url, bench.folder, bench.sizes["single"], batch_size=1)
+    bench.figures["single"] = run.as_json()
     return run.throughput
 
 
@@ -96,9 +96,9 @@ def _measure_flush(bench: DatabaseBenchmark, undisturbed: list[PipelineMeasureme
         flushed = run_pipeline(url, bench.folder, run.messages, faults=fault)
         with open_tables(url) as database:
             delay = _read_requeue_delay(database, flushed)
-    bench.record("undisturbed", run.as_json())
-    bench.record("flushed", flushed.as_json())
-    bench.record("went_on_after", delay)
+    bench.figures["undisturbed"] = run.as_json()
+    bench.figures["flushed"] = flushed.as_json()
+    bench.figures["went_on_after"] = delay
     seconds = median(each.command_seconds for each in undisturbed)
     requeued = "" if delay is None else f", re-queued after {delay:.1f} s"
     bench.add_line(
