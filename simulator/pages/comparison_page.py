@@ -17,7 +17,7 @@ from simulator.results import timeseries
 from simulator.results.archive import StoredResult
 from simulator.results.run_comparison import RunComparison
 from simulator.results.timeseries import ARRIVALS, IN_FLIGHT, TIMESERIES_SPANS, Timeseries
-from tracker.output.charts import Chart, Table, line_chart
+from tracker.output.charts import Chart, Table, draw_charts, line_chart
 from tracker.output.series import Column
 from tracker.status import Status
 
@@ -47,7 +47,7 @@ def render_comparison_page(comparison: RunComparison) -> str:
                 for side, runs in sides
                 for caveat in find_caveats(runs[0])
             ],
-            "charts": list(_make_charts(comparison.before[0], comparison.after[0])),
+            "charts": draw_charts(list(_make_charts(comparison.before[0], comparison.after[0]))),
         },
     )
 

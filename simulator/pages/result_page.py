@@ -12,8 +12,9 @@ from simulator.results import verdict
 from simulator.results.result import RunResult
 from simulator.results.verdict import VerdictItem
 from tracker.clock import to_datetime
-from tracker.output.charts import Table
+from tracker.output.charts import Table, draw_charts
 from tracker.output.report_lines import ReportLine, balance_line, report_lines
+from tracker.output.svg import draw_svgs_in_child
 from tracker.queries.latencies import QUEUED_TO_FINAL, QUEUED_TO_GATEWAY, SPANS, Latencies
 from tracker.queries.report import Report
 from tracker.queries.workload import Workload
@@ -42,6 +43,15 @@ def render_result_page(result: RunResult) -> str:
         workload for workload in result.workloads if workload.step in TIMED_STEPS and workload.tasks
     ]
     rejects = [rejects.summary for rejects in result.run.rejects]
+    *charts, latency_chart, steps_chart, reasons_chart = draw_charts(
+        [
+            *result_charts.time_charts(result),
+            result_charts.latency_chart(result),
+            result_charts.steps_chart(workloads),
+            result_charts.reasons_chart(result.reports),
+        ],
+        draw_svgs_in_child,
+    )
     return render_template(
         "result.html",
         {
@@ -54,13 +64,13 @@ def render_result_page(result: RunResult) -> str:
             "warnings": [*verdict.list_warnings(result), *rejects],
             "notes": list(verdict.list_notes(result)),
             "tiles": list(_make_tiles(result)),
-            "charts": result_charts.time_charts(result),
+            "charts": charts,
             "latency": _latency_table(result),
-            "latency_chart": result_charts.latency_chart(result),
+            "latency_chart": latency_chart,
             "steps": _steps_table(workloads),
-            "steps_chart": result_charts.steps_chart(workloads),
+            "steps_chart": steps_chart,
             "campaigns": list(_campaign_sections(result)),
-            "reasons_chart": result_charts.reasons_chart(result.reports),
+            "reasons_chart": reasons_chart,
             "command": _reproduction_command(result),
             "settings": _run_conditions(result),
         },

@@ -34,6 +34,7 @@ from simulator.scenario.file import Scenario
 from simulator.setup.record import Run, record_run, start_run
 from tracker.clock import SystemClock
 from tracker.errors import SendtraceError
+from tracker.output.svg import DrawingFailed
 from tracker.record import catalog
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
@@ -243,6 +244,8 @@ def _archive_result(
         return None, f"{error.filename or result.run.folder}: {error.strerror}"
     except SQLAlchemyError as error:
         return None, f"the database: {database.summarize_error(error)}"
+    except DrawingFailed as error:
+        return None, str(error)
     return page, None
 
 

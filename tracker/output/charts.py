@@ -1,8 +1,7 @@
-"""Charts for a page: pictures that need no program to be shown, with what their series mean and
-their data as a table."""
+"""Charts for a page: an SVG that needs no script, a legend, and the data as a table."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor, inf, log10
 from typing import Any
 
@@ -23,12 +22,15 @@ from tracker.output.series import (
 )
 
 MAX_CHART_POINTS, MAX_TABLE_ROWS = 300, 60
-"""What is longer is drawn, and put in its table, as the highest of each stretch."""
+"""Rows of a series above which its chart, and its table, have the highest value of each bucket."""
+
+TOTAL_LABEL_HEADROOM = 1.15
+"""Length of a bar chart's axis as a multiple of the longest bar; the total stands behind the bar."""
 
 
 @dataclass(frozen=True)
 class LegendItem:
-    """What a series is called, and a sample of how it looks."""
+    """The label of a series with a sample of its style."""
 
     label: str
     swatch: Markup
@@ -36,7 +38,7 @@ class LegendItem:
 
 @dataclass(frozen=True)
 class Table:
-    """Data as people read it; the first column says what a row is of."""
+    """Data as text; the first column names the row."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -45,18 +47,35 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture with its title, what its series mean where they need be told, and its data.
+    """A chart with its title, its legend and its data.
 
-    ``svg`` is None where there is nothing to see, for the reason that ``empty_reason`` gives. ``note``
-    says what the picture leaves out.
+    Attributes:
+        drawing: what the SVG is drawn from; None if there are no values.
+        empty_reason: why there are no values.
+        note: what the SVG leaves out.
+        svg: the SVG, once `draw_charts` has drawn it.
     """
 
     title: str
-    svg: Markup | None
+    drawing: svg.Drawing | None
     keys: tuple[LegendItem, ...]
     table: Table
     empty_reason: str
     note: str = ""
+    svg: Markup | None = None
+
+
+def draw_charts(
+    charts: Sequence[Chart],
+    draw_svgs: Callable[[Sequence[svg.Drawing]], Sequence[Markup]] = svg.draw_svgs,
+) -> list[Chart]:
+    """Return charts with their SVGs.
+
+    Args:
+        draw_svgs: draws the SVGs of all charts; `svg.draw_svgs_in_child` saves memory.
+    """
+    svgs = iter(draw_svgs([chart.drawing for chart in charts if chart.drawing is not None]))
+    return [chart if chart.drawing is None else replace(chart, svg=next(svgs)) for chart in charts]
 
 
 def line_chart(
@@ -69,27 +88,34 @@ def line_chart(
     empty_reason: str,
     y_limit: float = inf,
 ) -> Chart:
-    """A line for each of the series, from zero up; it is broken where a value is missing, and cut
-    off above a ``y_limit``."""
+    """Return a chart with a line for each series, on a scale that starts at zero.
+
+    Args:
+        x: values of the horizontal axis, ascending.
+        series: values of each line; NaN interrupts it.
+        empty_reason: text for a chart without values.
+        y_limit: value above which lines are cut off.
+    """
     table = _make_data_table(x_title, x, series)
     if not max_value(series):
         return Chart(title, None, (), table, empty_reason)
     x, series = downsample(x, series, MAX_CHART_POINTS)
-    looks = svg.looks(len(series))
+    styles = svg.series_styles(len(series))
     top = min(max_value(series), y_limit)
     encoding = {
         "x": _linear_encoding("x", x_title, float(x[0]), float(x[-1] if len(x) > 1 else x[0] + 1)),
         "y": _linear_encoding("y", y_title, 0, top, nice=True) | {"axis": _tick_options(series)},
-        "color": _series_encoding([look.colour for look in looks]),
+        "color": _series_encoding([style.colour for style in styles]),
     }
     lines = {
         "data": {"values": _to_records(x.tolist(), series)},
         "mark": {"type": "line", "strokeWidth": 1.8, "strokeJoin": "round"},
         "encoding": encoding
-        | {"strokeDash": _series_encoding([list(look.dashes) for look in looks])},
+        | {"strokeDash": _series_encoding([list(style.dashes) for style in styles])},
     }
-    points = _to_records(x.tolist(), {key: isolated_points(of) for key, of in series.items()})
-    alone = {
+    isolated = {label: isolated_points(values) for label, values in series.items()}
+    points = _to_records(x.tolist(), isolated)
+    dots = {
         "data": {"values": [point for point in points if point["y"] is not None]},
         "mark": {"type": "point", "filled": True, "size": 22, "opacity": 1},
         "encoding": encoding,
@@ -97,33 +123,39 @@ def line_chart(
     spec = {
         "height": svg.CHART_HEIGHT,
         "autosize": {"type": "fit", "contains": "padding"},
-        "layer": [lines, alone],
+        "layer": [lines, dots],
     }
-    picture = svg.render_svg(spec, f"{title}: {y_title}, over {x_title}")
+    drawing = svg.Drawing(spec, f"{title}: {y_title}, over {x_title}")
     keys = _make_legend(series, svg.line_swatches)
-    return Chart(title, picture, keys, table, empty_reason, _clipping_note(series, y_limit))
+    return Chart(title, drawing, keys, table, empty_reason, _clipping_note(series, y_limit))
 
 
 def _tick_options(series: Series) -> dict[str, Any]:
-    """Where everything is whole, so are the ticks."""
+    """Return the options that keep the ticks of whole numbers whole."""
     return {"tickMinStep": 1} if has_only_integers(series) else {}
 
 
 def _clipping_note(series: Series, y_limit: float) -> str:
-    peaks = {key: max_value({key: of}) for key, of in series.items()}
-    above = [f"{key}, up to {peak:,.0f}" for key, peak in peaks.items() if peak > y_limit]
+    peaks = {label: max_value({label: values}) for label, values in series.items()}
+    above = [f"{label}, up to {peak:,.0f}" for label, peak in peaks.items() if peak > y_limit]
     return f"Cut off above: {'; '.join(above)}." if above else ""
 
 
 def bar_chart(
     title: str, x_title: str, labels: Sequence[str], parts: Series, *, empty_reason: str
 ) -> Chart:
-    """A bar for each label: its parts one behind the other, and their sum at its end."""
+    """Return a chart with a horizontal bar for each label.
+
+    Args:
+        parts: values of the parts of each bar, which are stacked; their sum stands at its end.
+        empty_reason: text for a chart without values.
+    """
     table = _make_data_table("", labels, parts)
     if not max_value(parts):
         return Chart(title, None, (), table, empty_reason)
     sums = np.nansum([*parts.values()], axis=0)
-    colours = _series_encoding([look.colour for look in svg.looks(len(parts))])
+    styles = svg.series_styles(len(parts))
+    colours = _series_encoding([style.colour for style in styles])
     x = _linear_encoding("y", x_title, 0, float(sums.max()) * TOTAL_LABEL_HEADROOM) | {
         "axis": {"tickCount": 6}
     }
@@ -138,19 +170,15 @@ def bar_chart(
             "order": {"field": "series", "type": "ordinal"},
         },
     }
-    ended = zip(labels, sums.tolist(), format_column(sums), strict=True)
-    ends = {
-        "data": {"values": [{"x": label, "y": sum_, "told": said} for label, sum_, said in ended]},
+    totals = zip(labels, sums.tolist(), format_column(sums), strict=True)
+    total_labels = {
+        "data": {"values": [{"x": label, "y": y, "told": text} for label, y, text in totals]},
         "mark": {"type": "text", "align": "left", "dx": 4, "color": "currentColor"},
         "encoding": {"x": x, "text": {"field": "told", "type": "nominal"}},
     }
-    picture = svg.render_svg(_row_layout(labels, [bars, ends]), f"{title}: {x_title}")
+    drawing = svg.Drawing(_row_layout(labels, [bars, total_labels]), f"{title}: {x_title}")
     keys = _make_legend(parts, svg.bar_swatches) if len(parts) > 1 else ()
-    return Chart(title, picture, keys, table, empty_reason)
-
-
-TOTAL_LABEL_HEADROOM = 1.15
-"""How much longer than the longest bar the axis is: the sum is behind it."""
+    return Chart(title, drawing, keys, table, empty_reason)
 
 
 def point_chart(
@@ -162,45 +190,48 @@ def point_chart(
     min_value: float,
     empty_reason: str,
 ) -> Chart:
-    """A point of each of the series in a row for each label, on a logarithmic scale; what is less
-    than ``min_value`` is drawn there."""
+    """Return a chart with a row for each label and a point for each series, on a logarithmic scale.
+
+    Args:
+        min_value: value at which smaller ones are drawn.
+        empty_reason: text for a chart without values.
+    """
     table = _make_data_table("", labels, series)
     if not has_values(series):
         return Chart(title, None, (), table, empty_reason)
-    values = {key: np.maximum(of, min_value) for key, of in series.items()}
-    x = _log_encoding(
-        x_title, [float(each) for of in values.values() for each in of[~np.isnan(of)]]
-    )
-    looks = svg.looks(len(series))
+    values = {label: np.maximum(column, min_value) for label, column in series.items()}
+    finite = [float(y) for column in values.values() for y in column[~np.isnan(column)]]
+    x = _log_encoding(x_title, finite)
+    styles = svg.series_styles(len(series))
     points = {
         "data": {"values": _to_records(labels, values)},
         "mark": {"type": "point", "filled": True, "size": 55, "opacity": 1},
         "encoding": {
             "x": x,
-            "color": _series_encoding([look.colour for look in looks]),
-            "shape": _series_encoding([look.shape for look in looks]),
+            "color": _series_encoding([style.colour for style in styles]),
+            "shape": _series_encoding([style.shape for style in styles]),
         },
     }
-    reach = {
+    ranges = {
         "data": {"values": _to_records(labels, values)},
         "mark": {"type": "rule", "color": "var(--axis)"},
         "encoding": {"x": x | {"aggregate": "min"}, "x2": {"field": "y", "aggregate": "max"}},
     }
-    picture = svg.render_svg(_row_layout(labels, [reach, points]), f"{title}: {x_title}")
-    return Chart(title, picture, _make_legend(series, svg.point_swatches), table, empty_reason)
+    drawing = svg.Drawing(_row_layout(labels, [ranges, points]), f"{title}: {x_title}")
+    return Chart(title, drawing, _make_legend(series, svg.point_swatches), table, empty_reason)
 
 
 def _linear_encoding(
     field: str, title: str, low: float, high: float, *, nice: bool = False
 ) -> dict[str, Any]:
-    # What lies beyond is drawn at the edge. To clip it, Vega would use ids, which a page with
-    # several pictures has only once.
+    # Values outside are drawn at the edge. To clip them, Vega would use element ids, which would
+    # not be unique on a page with several charts.
     scale = {"domain": [low, high], "nice": nice, "clamp": True}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale}
 
 
 def _log_encoding(title: str, values: Sequence[float]) -> dict[str, Any]:
-    """A logarithmic axis on which positive values have room, with a tick for each power of ten."""
+    """Return a logarithmic axis for positive values, with a tick at each power of ten."""
     low = floor(log10(min(values)))
     high = max(ceil(log10(max(values))), low + 1)
     return {
@@ -213,7 +244,7 @@ def _log_encoding(title: str, values: Sequence[float]) -> dict[str, Any]:
 
 
 def _series_encoding(scale: Sequence[object]) -> dict[str, Any]:
-    """What each series has of a property: what it means is told beside the picture."""
+    """Return a visual property of each series; the legend stands outside the SVG."""
     return {
         "field": "series",
         "type": "nominal",
@@ -223,7 +254,7 @@ def _series_encoding(scale: Sequence[object]) -> dict[str, Any]:
 
 
 def _row_layout(labels: Sequence[str], layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Layers with a row for each label, in the order of these."""
+    """Return a specification of layers that share a row for each label."""
     y = {
         "field": "x",
         "type": "nominal",
@@ -251,7 +282,7 @@ def _make_legend(
 
 
 def _to_records(x: Sequence[object], series: Series) -> list[dict[str, Any]]:
-    """A row for each value, as Vega-Lite wants them; None breaks a line."""
+    """Return a Vega-Lite record for each value; None interrupts a line."""
     return [
         {"x": at, "y": None if np.isnan(value) else value, "series": place}
         for place, column in enumerate(series.values())
@@ -262,9 +293,9 @@ def _to_records(x: Sequence[object], series: Series) -> list[dict[str, Any]]:
 def _make_data_table(heading: str, x: Column | Sequence[str], series: Series) -> Table:
     note = ""
     if isinstance(x, np.ndarray):
-        many = rows_per_bucket(len(x), MAX_TABLE_ROWS)
-        if many > 1:
-            note = f"Each row has the highest of {many} values in succession."
+        bucket_size = rows_per_bucket(len(x), MAX_TABLE_ROWS)
+        if bucket_size > 1:
+            note = f"Each row has the highest of {bucket_size} values in succession."
         x, series = downsample(x, series, MAX_TABLE_ROWS)
         x = format_column(x)
     rows = zip(x, *map(format_column, series.values()), strict=True)

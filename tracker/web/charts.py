@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tracker.output.charts import Chart, line_chart
+from tracker.output.charts import Chart, draw_charts, line_chart
 from tracker.output.series import Column
 from tracker.web.live import ProgressSample, QueueSample
 
@@ -28,7 +28,7 @@ def make_live_charts(
     """Return the charts of throughput and queue depths over the sampled time."""
     times = [sample.at for sample in progress] + [sample.at for sample in queues]
     axis = _TimeAxis.for_range(min(times, default=0.0), max(times, default=0.0))
-    return [_throughput_chart(progress, axis), _queue_chart(queues, axis)]
+    return draw_charts([_throughput_chart(progress, axis), _queue_chart(queues, axis)])
 
 
 class _TimeAxis(NamedTuple):

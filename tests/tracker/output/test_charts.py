@@ -1,4 +1,4 @@
-"""Charts as SVG: what is drawn, what is said beside it, and what is not drawn."""
+"""Charts: what is drawn, what stands beside it, and what is left out."""
 
 import re
 from xml.etree import ElementTree
@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tracker.output.charts import Chart, bar_chart, line_chart, point_chart
+from tracker.output import svg
+from tracker.output.charts import Chart, bar_chart, draw_charts, line_chart, point_chart
 from tracker.output.series import Column, downsample
 
 NAN = np.nan
@@ -23,73 +24,76 @@ def lines(x: Column, y_limit: float = np.inf, **series: Column) -> Chart:
     )
 
 
-def picture(chart: Chart) -> ElementTree.Element:
-    """The picture, which must be XML."""
-    assert chart.svg is not None
-    return ElementTree.fromstring(chart.svg)  # noqa: S314  # it is ours
+def draw(chart: Chart) -> ElementTree.Element:
+    """Return the SVG of a chart, which must be XML."""
+    [drawn] = draw_charts([chart])
+    assert drawn.svg is not None
+    return ElementTree.fromstring(drawn.svg)  # noqa: S314  # it is ours
 
 
 def texts(chart: Chart) -> list[str]:
-    return [each.text or "" for each in picture(chart).iter(f"{SVG}text")]
+    return [element.text or "" for element in draw(chart).iter(f"{SVG}text")]
 
 
 def marks(chart: Chart, kind: str) -> list[ElementTree.Element]:
-    """The shapes that stand for values, of a kind that Vega names."""
+    """Return the shapes of one of Vega's kinds that stand for values."""
     return [
         path
-        for group in picture(chart).iter(f"{SVG}g")
+        for group in draw(chart).iter(f"{SVG}g")
         if f"mark-{kind} role-mark" in group.get("class", "")
         for path in group.iter(f"{SVG}path")
     ]
 
 
-def test_a_line_chart_says_what_it_shows() -> None:
+def test_line_chart_names_its_axes_and_series() -> None:
     chart = lines(column(0, 1, 2), fast=column(1, 2, 3), slow=column(0, 0, 1))
     assert chart.title == "Speed"
     assert [key.label for key in chart.keys] == ["fast", "slow"]
     assert {"seconds", "messages", "0", "1", "2", "3"} <= set(texts(chart))
-    assert picture(chart).get("role") == "img"
-    assert picture(chart).get("aria-label") == "Speed: messages, over seconds"
+    assert draw(chart).get("role") == "img"
+    assert draw(chart).get("aria-label") == "Speed: messages, over seconds"
 
 
-def test_its_size_is_the_pages() -> None:
-    head = str(lines(column(0, 1), fast=column(1, 2)).svg).split(">")[0]
-    assert 'viewBox="0 0 440 210"' in head
-    assert "width=" not in head
+def test_svg_takes_its_size_from_the_page() -> None:
+    element = draw(lines(column(0, 1), fast=column(1, 2)))
+    assert element.get("viewBox") == "0 0 440 210"
+    assert element.get("width") is None
 
 
-def test_lines_differ_in_colour_and_in_dashes() -> None:
+def test_lines_differ_in_colour_and_dashes() -> None:
     chart = lines(column(0, 1), a=column(1, 2), b=column(2, 3), c=column(3, 4))
-    drawn = [(each.get("stroke"), each.get("stroke-dasharray")) for each in marks(chart, "line")]
+    drawn = [(mark.get("stroke"), mark.get("stroke-dasharray")) for mark in marks(chart, "line")]
     assert [colour for colour, _ in drawn] == [f"var(--series-{n})" for n in (1, 2, 3)]
     assert len({dashes for _, dashes in drawn}) == 3
     for (colour, _), key in zip(drawn, chart.keys, strict=True):
         assert f'stroke="{colour}"' in key.swatch
 
 
-def test_a_missing_value_breaks_a_line_and_one_alone_is_a_point() -> None:
+def test_missing_value_interrupts_a_line_and_isolated_value_is_a_point() -> None:
     gap = lines(column(0, 1, 2, 3, 4), a=column(1, 1, NAN, 2, 2))
     [path] = marks(gap, "line")
     assert path.get("d", "").count("M") == 2
     assert marks(gap, "symbol") == []
-    alone = lines(column(0, 1, 2, 3, 4), a=column(1, 1, NAN, 2, NAN))
-    assert len(marks(alone, "symbol")) == 1
+    isolated = lines(column(0, 1, 2, 3, 4), a=column(1, 1, NAN, 2, NAN))
+    assert len(marks(isolated, "symbol")) == 1
 
 
 def test_one_second_is_drawn() -> None:
     assert len(marks(lines(column(0), a=column(7)), "symbol")) == 1
 
 
-def test_pictures_on_one_page_do_not_share_names() -> None:
+def test_charts_of_one_page_have_no_element_ids() -> None:
     charts = (
         lines(column(0, 1), y_limit=1, a=column(1, 2)),
         bar_chart("B", "s", ["x"], {"a": column(1)}, empty_reason=""),
         point_chart("P", "s", ["x"], {"a": column(1)}, min_value=0.1, empty_reason=""),
     )
-    assert [each for chart in charts for each in picture(chart).iter() if each.get("id")] == []
+    assert [
+        element for chart in charts for element in draw(chart).iter() if element.get("id")
+    ] == []
 
 
-def test_what_is_above_the_ceiling_is_cut_off_and_told() -> None:
+def test_values_above_the_limit_are_cut_off_with_a_note() -> None:
     chart = lines(column(0, 1), y_limit=10, blast=column(50_000, 0), rest=column(0, 9))
     assert chart.note == "Cut off above: blast, up to 50,000."
     assert "10" in texts(chart)
@@ -98,20 +102,22 @@ def test_what_is_above_the_ceiling_is_cut_off_and_told() -> None:
 
 
 @pytest.mark.parametrize("values", [(NAN, NAN), (0, 0)])
-def test_nothing_is_not_drawn(values: tuple[float, float]) -> None:
+def test_charts_without_values_are_not_drawn(values: tuple[float, float]) -> None:
     chart = lines(column(0, 1), a=column(*values))
-    assert (chart.svg, chart.empty_reason) == (None, "no message came")
-    assert lines(column(0, 1)).svg is None
-    assert bar_chart("B", "s", ["x", "y"], {"a": column(*values)}, empty_reason="none").svg is None
-    assert bar_chart("B", "s", [], {"a": column()}, empty_reason="none").svg is None
+    assert (chart.drawing, chart.empty_reason) == (None, "no message came")
+    assert lines(column(0, 1)).drawing is None
+    assert (
+        bar_chart("B", "s", ["x", "y"], {"a": column(*values)}, empty_reason="none").drawing is None
+    )
+    assert bar_chart("B", "s", [], {"a": column()}, empty_reason="none").drawing is None
 
 
-def test_a_point_chart_of_nothing_is_not_drawn() -> None:
+def test_point_chart_without_values_is_not_drawn() -> None:
     unknown = {"p50": column(NAN)}
-    assert point_chart("P", "s", ["x"], unknown, min_value=0.1, empty_reason="none").svg is None
+    assert point_chart("P", "s", ["x"], unknown, min_value=0.1, empty_reason="none").drawing is None
 
 
-def test_no_peak_is_lost() -> None:
+def test_downsampling_keeps_peaks() -> None:
     x, values = np.arange(1_000.0), np.zeros(1_000)
     values[777] = 5
     short, series = downsample(x, {"a": values, "b": np.full(1_000, NAN)}, 60)
@@ -121,7 +127,7 @@ def test_no_peak_is_lost() -> None:
     assert np.isnan(series["b"]).all()
 
 
-def test_a_long_series_has_a_short_table() -> None:
+def test_long_series_has_a_short_table_and_path() -> None:
     x = np.arange(1_000.0)
     chart = lines(x, a=x)
     assert len(chart.table.rows) <= 60
@@ -131,7 +137,7 @@ def test_a_long_series_has_a_short_table() -> None:
     assert len(re.findall("[ML]", path.get("d", ""))) <= 300
 
 
-def test_a_table_has_the_places_that_a_column_needs() -> None:
+def test_decimals_of_a_table_column() -> None:
     table = lines(
         column(0, 1), whole=column(1_234, NAN), part=column(0.5, 12), tiny=column(2e-5, 0)
     ).table
@@ -140,17 +146,17 @@ def test_a_table_has_the_places_that_a_column_needs() -> None:
     assert table.note == ""
 
 
-def test_bars_have_their_parts_and_their_sums() -> None:
+def test_bars_show_parts_and_totals() -> None:
     parts = {"waiting": column(0.25, 1.0), "service": column(0.5, NAN)}
     chart = bar_chart("Time", "seconds", ["suppress", "validate"], parts, empty_reason="no task")
     assert {"suppress", "validate", "0.750", "1.000", "seconds"} <= set(texts(chart))
     assert [key.label for key in chart.keys] == ["waiting", "service"]
-    looks = {(each.get("fill"), each.get("fill-opacity")) for each in marks(chart, "rect")}
-    assert looks == {("var(--series-1)", "0.25"), ("var(--series-2)", "1")}
+    styles = {(mark.get("fill"), mark.get("fill-opacity")) for mark in marks(chart, "rect")}
+    assert styles == {("var(--series-1)", "0.25"), ("var(--series-2)", "1")}
     assert chart.table.rows == (("suppress", "0.250", "0.500"), ("validate", "1.000", "-"))
 
 
-def test_bars_of_one_part_need_no_legend() -> None:
+def test_bars_with_one_part_have_no_legend() -> None:
     chart = bar_chart(
         "Reasons", "messages", ["NDNC", "Timeout"], {"n": column(5, 3)}, empty_reason=""
     )
@@ -162,14 +168,14 @@ def test_points_are_on_a_logarithmic_scale() -> None:
     series = {"p50": column(0.02, 0), "max": column(300, NAN)}
     chart = point_chart("Latency", "seconds", ["a", "b"], series, min_value=0.001, empty_reason="")
     assert {"0.001", "0.1", "1,000", "seconds"} <= set(texts(chart))
-    # What is zero has no place on such a scale, and stands at its beginning.
-    places = [each.get("transform", "") for each in marks(chart, "symbol")]
+    # Zero is not on a logarithmic scale, and is drawn at its start.
+    places = [mark.get("transform", "") for mark in marks(chart, "symbol")]
     assert len(places) == 3
     assert any(place.startswith("translate(0,") for place in places)
-    assert len({each.get("d") for each in marks(chart, "symbol")}) == 2
+    assert len({mark.get("d") for mark in marks(chart, "symbol")}) == 2
 
 
-def test_what_comes_from_outside_is_escaped() -> None:
+def test_names_are_escaped() -> None:
     bad = '</svg><script>alert("1")</script>'
     x, series = column(0, 1), {bad: column(1, 2)}
     for chart in (
@@ -177,5 +183,27 @@ def test_what_comes_from_outside_is_escaped() -> None:
         bar_chart(bad, bad, [bad], {bad: column(1)}, empty_reason=""),
         point_chart(bad, bad, [bad], {bad: column(1)}, min_value=0.1, empty_reason=""),
     ):
-        assert "<script" not in str(chart.svg)
-        assert any("<script>" in text for text in texts(chart)), "it is there as text"
+        [drawn] = draw_charts([chart])
+        assert "<script" not in str(drawn.svg)
+        assert any("<script>" in text for text in texts(chart)), "it is shown as text"
+
+
+def test_a_child_process_draws_the_same_svgs() -> None:
+    charts = [
+        lines(column(0, 1, 2), fast=column(1, 1 / 3, 3), slow=column(0, NAN, 1)),
+        lines(column(0, 1)),
+        bar_chart("<B> ✔", "s", ["山田"], {"a": column(1)}, empty_reason=""),
+        point_chart("P", "s", ["x"], {"a": column(1e-5)}, min_value=1e-9, empty_reason=""),
+    ]
+    drawn = draw_charts(charts, svg.draw_svgs_in_child)
+    assert drawn == draw_charts(charts)
+    assert [chart.svg is None for chart in drawn] == [False, True, False, False]
+
+
+def test_a_failed_child_process_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = svg.Drawing({"mark": "no mark"}, "broken")
+    with pytest.raises(svg.DrawingFailed, match="failed with exit code 1: "):
+        svg.draw_svgs_in_child([broken])
+    monkeypatch.setattr(svg, "CHILD_TIMEOUT_SECONDS", 0.01)
+    with pytest.raises(svg.DrawingFailed, match="took longer than"):
+        svg.draw_svgs_in_child([broken])
