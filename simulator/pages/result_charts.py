@@ -43,7 +43,7 @@ class _CurveGroup(NamedTuple):
     """The curves of one chart.
 
     Attributes:
-        empty_reason: why there is no chart, if the curves have no values.
+        empty_reason: shown instead of the chart if the curves have no values.
         y_limit: values above it are cut off.
     """
 

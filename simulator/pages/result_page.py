@@ -79,7 +79,7 @@ def render_result_page(result: RunResult) -> str:
 
 def _make_tiles(result: RunResult) -> Iterator[Tile]:
     figures = result.figures
-    yield Tile("messages", f"{result.run.size:,}", f"in {result.seconds:,.1f} s")
+    yield Tile("messages", f"{result.run.size:,}", f"last step after {result.seconds:,.1f} s")
     yield Tile("throughput", format_figure(figures[THROUGHPUT], Unit.RATE), "to the gateway")
     for span, note in (
         (QUEUED_TO_GATEWAY, "95 % took no longer"),

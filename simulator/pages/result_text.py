@@ -50,9 +50,9 @@ def _format_figures(result: RunResult) -> Iterator[str]:
     workers = "attached workers" if is_attached else f"{conditions.workers} workers"
     yield (
         f"Throughput     {figures[THROUGHPUT] or 0:,.0f} messages/s to the gateway"
-        f"   {result.run.size:,} in {result.seconds:.1f} s"
         f" ({workers}, batches of {conditions.batch_size:,}, {conditions.database})"
     )
+    yield f"Duration       {result.seconds:.1f} s from the first step to the last"
     is_real_time = result.run.scenario.clock.speed == 1
     header = f"{'Latency':<28}" + "".join(f"{name:>11}" for name in LATENCY_COLUMNS)
     yield header if is_real_time else f"{header}   in the run's time"

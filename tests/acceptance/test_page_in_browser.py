@@ -57,12 +57,12 @@ PIXELS_JS = """
     const context = canvas.getContext("2d");
     context.drawImage(image, 0, 0);
     const data = context.getImageData(0, 0, image.width, image.height).data;
-    const seen = {};
+    const counts = {};
     for (let i = 0; i < data.length; i += 4) {
         const colour = `rgb(${data[i]}, ${data[i + 1]}, ${data[i + 2]})`;
-        seen[colour] = (seen[colour] || 0) + 1;
+        counts[colour] = (counts[colour] || 0) + 1;
     }
-    return seen;
+    return counts;
 })()
 """
 

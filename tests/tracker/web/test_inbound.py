@@ -202,8 +202,8 @@ def test_receipts_that_do_not_apply_are_counted(
     assert client.post("/api/receipts", json=items, headers=BEARER).status_code == 202
     deliver(database, batch)
     with database.read() as connection:
-        found = receipts.count_refused_receipts(connection, [batch.campaign.id])[batch.campaign.id]
-    assert found == {ReceiptVerdict.DUPLICATE: 1, ReceiptVerdict.UNKNOWN: 3}
+        refused = receipts.count_refused_receipts(connection, [batch.campaign.id])
+    assert refused[batch.campaign.id] == {ReceiptVerdict.DUPLICATE: 1, ReceiptVerdict.UNKNOWN: 3}
 
 
 def test_a_receipt_that_precedes_the_recorded_handover_waits(
@@ -224,29 +224,29 @@ def test_a_receipt_that_precedes_the_recorded_handover_waits(
     deliver(database, batch)
     assert count_stored(database) == 0, "it waits for MAX_REPORT_WAIT at most"
     with database.read() as connection:
-        found = receipts.count_refused_receipts(connection, [batch.campaign.id])[batch.campaign.id]
-    assert found == {ReceiptVerdict.UNKNOWN: 1}
+        refused = receipts.count_refused_receipts(connection, [batch.campaign.id])
+    assert refused[batch.campaign.id] == {ReceiptVerdict.UNKNOWN: 1}
 
 
 def test_items_are_stored_with_their_own_batches(
     database: Database, client: TestClient, notifications: Notifications
 ) -> None:
     campaign = make_campaign(database, Plan(size=30))
-    made = [
+    campaign_batches = [
         enqueue_batch(database, campaign, batch=number, first=10 * number, size=10, author=AUTHOR)
         for number in range(3)
     ]
-    for each in made:
-        move(database, each, list(range(each.first, each.first + 10)), READY, in_gateway(1))
-    items = [receipt(made[0], number) for number in (0, 9, 10, 29)]
+    for batch in campaign_batches:
+        move(database, batch, list(range(batch.first, batch.first + 10)), READY, in_gateway(1))
+    items = [receipt(campaign_batches[0], number) for number in (0, 9, 10, 29)]
     response = client.post("/api/receipts", json=items, headers=BEARER)
     assert response.json()["batches"] == 3
-    for each in made:
-        deliver(database, each)
+    for batch in campaign_batches:
+        deliver(database, batch)
     delivered = [
         number
-        for each in made
-        for number, state in states(database, each).items()
+        for batch in campaign_batches
+        for number, state in states(database, batch).items()
         if state.status is Status.DELIVERED
     ]
     assert delivered == [0, 9, 10, 29]
