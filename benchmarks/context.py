@@ -12,7 +12,7 @@ from benchmarks.measures import Json, TableLine, format_line
 
 
 class BenchmarkSizes(TypedDict):
-    """How much each part measures, as it stands in bench.json."""
+    """The size of each part, as it stands in bench.json."""
 
     rounds: int
     """Rounds of the pipeline and its variants; the medians are shown."""

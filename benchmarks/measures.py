@@ -7,12 +7,12 @@ Json = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
 """What bench.json can hold."""
 
 TableLine = Mapping[str, Json]
-"""One line of the table, as bench.json has it. `reached` is None where there is no target."""
+"""One line of the table, as bench.json has it. `reached` is None without a target."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a line measures, and its target.
+    """A measure of the table, and its target.
 
     Attributes:
         name: the formula of a ratio, or the name of a figure.
@@ -27,11 +27,11 @@ class Measure:
     unit: str = ""
 
     def make_line(
-        self, value: float | None, figure: str, beside: str = "", *, detail: str = ""
+        self, value: float | None, figure: str, compared_with: str = "", *, detail: str = ""
     ) -> TableLine:
         """Return the line of a value, which is None if it could not be measured.
 
-        `beside` is what the figure is compared with; `detail` tells lines of one measure apart.
+        `detail` tells lines of one measure apart.
         """
         wanted, reached = "", None
         if self.at_least is not None:
@@ -43,7 +43,7 @@ class Measure:
         return {
             "measure": f"{self.name}, {detail}" if detail else self.name,
             "figure": figure,
-            "beside": beside,
+            "beside": compared_with,
             "ratio": None if self.unit else value,
             "wanted": wanted,
             "reached": reached,
@@ -55,8 +55,8 @@ class Measure:
 
     def compare_seconds(self, ours: float, query: float, *, detail: str) -> TableLine:
         """Return the line of two durations in seconds, the second divided by the first."""
-        figure, beside = (f"{seconds * 1e3:,.2f} ms" for seconds in (ours, query))
-        return self.make_line(query / ours, figure, beside, detail=detail)
+        figure, other = (f"{seconds * 1e3:,.2f} ms" for seconds in (ours, query))
+        return self.make_line(query / ours, figure, other, detail=detail)
 
 
 def format_line(line: TableLine) -> TableLine:

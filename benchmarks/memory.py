@@ -47,7 +47,7 @@ def _update_peak(peaks: Peaks, process: psutil.Process, driver: psutil.Process) 
 
 
 def _read_peak(process: psutil.Process) -> int:
-    """Return the largest resident size so far in bytes; the current one if there is no record."""
+    """Return the largest resident size so far in bytes; the current one where none is kept."""
     try:
         status = Path(f"/proc/{process.pid}/status").read_text()
     except OSError:

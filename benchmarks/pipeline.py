@@ -64,7 +64,7 @@ class PipelineMeasurement:
 
     @property
     def throughput(self) -> float:
-        """Messages a second."""
+        """Messages per second."""
         return self.messages / self.seconds
 
     def as_json(self) -> Json:

@@ -84,7 +84,7 @@ def measure_rollups(bench: DatabaseBenchmark) -> None:
 
 
 def _measure_recording(database: Database, campaign: Campaign) -> float:
-    """Return the events that a batch records a second, and remove them."""
+    """Return the events that a batch records per second, and remove them."""
     batch = enqueue_batch(
         database, campaign, batch=0, first=0, size=DEFAULT_BATCH_SIZE, author=AUTHOR
     )

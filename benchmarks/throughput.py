@@ -28,14 +28,14 @@ FLUSHED_TO_UNDISTURBED = Measure("run with a broker that is flushed ÷ without",
 
 
 def measure_throughput(bench: DatabaseBenchmark) -> None:
-    """Measure rounds of pipeline, variants and floor; one task a message; a flushed broker."""
+    """Measure the pipeline beside its floor and variants, in rounds, and with a flushed broker."""
     runs, rounds = [], []
     for number in range(1, bench.sizes["rounds"] + 1):
         run, throughputs = _measure_round(bench, is_first=number == 1)
         runs.append(run)
         rounds.append(throughputs)
-        shown = ", ".join(f"{name} {rate:,.0f}/s" for name, rate in throughputs.items())
-        bench.log(f"round {number} of {bench.sizes['rounds']}: {shown}")
+        rates = ", ".join(f"{name} {rate:,.0f}/s" for name, rate in throughputs.items())
+        bench.log(f"round {number} of {bench.sizes['rounds']}: {rates}")
     bench.figures["rounds"] = rounds
     single = _measure_single(bench)
     medians = {name: median(rates[name] for rates in rounds) for name in rounds[0]}
@@ -54,7 +54,7 @@ def measure_throughput(bench: DatabaseBenchmark) -> None:
 def _measure_round(
     bench: DatabaseBenchmark, *, is_first: bool
 ) -> tuple[PipelineMeasurement, dict[str, float]]:
-    """Return the pipeline's run and the messages a second of pipeline, variants and floor.
+    """Return the pipeline's run and the messages per second of pipeline, variants and floor.
 
     They take turns, so that whatever else slows the machine slows all of them.
     """
@@ -99,7 +99,7 @@ def _measure_flush(bench: DatabaseBenchmark, undisturbed: list[PipelineMeasureme
     bench.figures["undisturbed"] = run.as_json()
     bench.figures["flushed"] = flushed.as_json()
     bench.figures["went_on_after"] = delay
-    seconds = median(each.command_seconds for each in undisturbed)
+    seconds = median(other.command_seconds for other in undisturbed)
     requeued = "" if delay is None else f", re-queued after {delay:.1f} s"
     bench.add_line(
         FLUSHED_TO_UNDISTURBED.make_line(

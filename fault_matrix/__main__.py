@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def main() -> None:
             written = json.dumps([outcome.as_json() for outcome in outcomes], indent=2)
             options.json.write_text(written + "\n")
     outcomes.sort(key=lambda outcome: runs.index(outcome.run))
-    rows = [_summarize(outcomes, *key) for key in dict.fromkeys(map(_row_key, outcomes))]
+    groups = groupby(outcomes, lambda outcome: (outcome.run.row.name, outcome.run.database))
+    rows = [_summarize(name, database, list(group)) for (name, database), group in groups]
     print(format_rows(rows, list(rows[0]), RowFormat.TABLE))
     if not all(outcome.passed for outcome in outcomes):
         sys.exit(EXIT_INVARIANT_VIOLATED)
@@ -62,25 +64,20 @@ def _describe(outcome: FaultRunOutcome) -> str:
     return line if outcome.passed else f"{line}\n{outcome.output}"
 
 
-def _row_key(outcome: FaultRunOutcome) -> tuple[str, str]:
-    return outcome.run.row.name, outcome.run.database
-
-
-def _summarize(outcomes: Sequence[FaultRunOutcome], name: str, database: str) -> Row:
+def _summarize(name: str, database: str, outcomes: Sequence[FaultRunOutcome]) -> Row:
     """Return the table's row of a fault: sums over its seeds, and the longest recovery."""
-    those = [outcome for outcome in outcomes if _row_key(outcome) == (name, database)]
-    recoveries = [outcome.recovery for outcome in those if outcome.recovery is not None]
+    recoveries = [outcome.recovery for outcome in outcomes if outcome.recovery is not None]
     return {
         "fault": name,
         "database": database,
-        "runs": len(those),
-        "passed": sum(outcome.passed for outcome in those),
-        "lost": sum(outcome.record.lost for outcome in those),
-        "twice": sum(outcome.record.accepted_twice for outcome in those),
-        "repeats": sum(outcome.record.repeats for outcome in those),
-        "re-queued": sum(outcome.record.requeued_count for outcome in those),
+        "runs": len(outcomes),
+        "passed": sum(outcome.passed for outcome in outcomes),
+        "lost": sum(outcome.record.lost for outcome in outcomes),
+        "twice": sum(outcome.record.accepted_twice for outcome in outcomes),
+        "repeats": sum(outcome.record.repeats for outcome in outcomes),
+        "re-queued": sum(outcome.record.requeued_count for outcome in outcomes),
         "recovery": f"{max(recoveries):.1f} s" if recoveries else "–",
-        "skipped": those[0].skipped,
+        "skipped": outcomes[0].skipped,
     }
 
 

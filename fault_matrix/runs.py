@@ -23,7 +23,7 @@ from fault_matrix.rows import POISON_ADDRESSES, FaultRow, RunResult
 from tracker.store.database import connect
 
 ARRIVAL_RATE = 2_000
-"""Messages that arrive a second."""
+"""Messages that arrive per second."""
 
 BATCH_SIZE = 250
 
@@ -79,7 +79,7 @@ class RowRun:
 
 @dataclass(frozen=True, kw_only=True)
 class FaultRunOutcome:
-    """What a run of a row showed.
+    """The outcome of a run of a row.
 
     Attributes:
         hit: whether the fault met the run.
@@ -124,7 +124,7 @@ class FaultRunOutcome:
 
 
 def perform_run(run: RowRun) -> FaultRunOutcome:
-    """Run a row in a temporary folder, and return what the run showed."""
+    """Run a row in a temporary folder, and return the outcome."""
     with tempfile.TemporaryDirectory(prefix="st-faults-") as name:
         folder = Path(name)
         try:
