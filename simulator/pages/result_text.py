@@ -31,7 +31,7 @@ def _format_lines(result: RunResult, zone: tzinfo) -> Iterator[str]:
     for report, prediction_check in zip(result.reports, result.prediction_checks, strict=True):
         yield report_text.format_report(report, zone=zone)
         for check in check_campaign(report, prediction_check):
-            yield f"{_mark(check.is_ok)} {check.name:<14}{check.summary}"
+            yield f"{_mark(check.is_ok)} {check.name}: {check.summary}"
             yield from (f"    {detail}" for detail in check.details)
         yield ""
         yield ""

@@ -1,7 +1,6 @@
-"""Where the results of runs are kept: in the database, and as files for people to hand on.
+"""Archive of results: in the database, and as files in `SENDTRACE_HOME/runs/ID`.
 
-The database has what is needed to list and to compare runs. The folder of a run has the same, and
-the page: ``SENDTRACE_HOME/runs/ID``.
+The database has what listing and comparing runs needs. The folder has the same, and the page.
 """
 
 import csv
@@ -31,22 +30,25 @@ SUMMARY_FILE, TIMESERIES_FILE, PAGE_FILE = "summary.json", "timeseries.csv", "re
 
 
 MAX_RUN_ID = 2**31 - 1
-"""The largest number that the column holds; a person may type any."""
+"""Largest value of the column."""
+
+MAX_NAMED_PROBLEMS = 3
+"""Invalid keys of a summary that an error names."""
 
 
 class UnsupportedResultVersion(UsageError):
-    """A result was written by another version of sendtrace, and can't be read by this one."""
+    """A result has the format of another version of sendtrace."""
 
 
 class RunSummary(BaseModel):
-    """What is read of a ``summary.json``, which ``docs/results.md`` explains."""
+    """The part of a `summary.json` that lists and comparisons read; see docs/results.md."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    class Campaign(BaseModel):
+    class CampaignSummary(BaseModel):
         campaign: str
 
-    class Verdict(BaseModel):
+    class VerdictSummary(BaseModel):
         passed: bool
         balanced: bool
         invariants_hold: bool
@@ -69,15 +71,15 @@ class RunSummary(BaseModel):
     durability: dict[str, str]
     machine: dict[str, str]
     versions: dict[str, str]
-    verdict: Verdict
-    campaigns: tuple[Campaign, ...]
+    verdict: VerdictSummary
+    campaigns: tuple[CampaignSummary, ...]
     figures: dict[str, float | None]
     definition: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredResult:
-    """A result as it was kept."""
+    """A result from the archive or from a file, with the name that messages use."""
 
     name: str
     summary: RunSummary
@@ -86,8 +88,12 @@ class StoredResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ListedRun:
-    """A run in the list of runs; ``summary`` is None if it has no result that can be read: it came
-    to no end, or in another version."""
+    """A run in the list of runs.
+
+    Attributes:
+        series: the first of the runs that repeat each other; None without a result.
+        summary: None if there is no result, or one of another version.
+    """
 
     id: int
     scenario: str
@@ -104,16 +110,16 @@ def store_result(
     *,
     series: int | None = None,
 ) -> Path:
-    """Keep a result in the database and in the folder of its run; return the path of its page.
+    """Store a result in the database and in the folder of its run; return the path of its page.
 
-    ``make_page`` renders the page. ``series`` is the first of the runs that repeat each other, if
-    this is not it.
+    Args:
+        make_page: renders the page.
+        series: the first of the runs that this one repeats; None for the first itself.
     """
-
     summary = json.dumps(result.as_json(), indent=2) + "\n"
     timeseries = result.timeseries.as_csv()
     with database.write() as connection:
-        # Nobody knows whether a commit took place whose answer was lost: it may be there already.
+        # The call is repeated after a lost connection, which may have hidden a successful commit.
         connection.execute(
             database.upsert(results)
             .values(
@@ -133,19 +139,26 @@ def store_result(
 
 
 def _write_atomically(file: Path, text: str) -> None:
-    """Write a file, all of it or nothing."""
-    aside = file.with_name(f"{file.name}.part")
-    # What a file is called may be no text; it is told all the same.
-    aside.write_text(text, encoding="utf-8", errors="replace")
-    aside.replace(file)
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(text, encoding="utf-8", errors="replace")  # names of files may not be text
+    part.replace(file)
 
 
 def list_runs(connection: Connection, limit: int | None = None) -> list[ListedRun]:
-    """The runs on record, the latest first, ``limit`` of them."""
+    """Return the recorded runs, latest first.
+
+    Args:
+        limit: most runs to return; None for all.
+    """
     query = (
         sa.select(
-            *(runs.c.id, runs.c.scenario, runs.c.seed, runs.c.started_at),
-            *(results.c.series, results.c.version, results.c.summary),
+            runs.c.id,
+            runs.c.scenario,
+            runs.c.seed,
+            runs.c.started_at,
+            results.c.series,
+            results.c.version,
+            results.c.summary,
         )
         .outerjoin(results, results.c.run_id == runs.c.id)
         .order_by(runs.c.id.desc())
@@ -165,51 +178,52 @@ def list_runs(connection: Connection, limit: int | None = None) -> list[ListedRu
 
 
 def _parse_summary(text: str) -> RunSummary | None:
-    """A summary, if it can be read: a list is not given up for one of its rows."""
+    """Return a summary, or None if it is damaged: one damaged row must not break a list."""
     with suppress(ValidationError):
         return RunSummary.model_validate_json(text)
     return None
 
 
 def load_repeated_results(connection: Connection, run_id: int) -> list[StoredResult]:
-    """The result of a run, and those of the runs that repeat it: it comes first.
+    """Return the result of a run, then those of complete runs of the same series.
 
-    Raises :exc:`NotFound` where there is no such run or it has no result, and
-    :exc:`UnsupportedResultVersion`.
+    Raises:
+        NotFound: the run does not exist or has no result.
+        UnsupportedResultVersion: the result is of another version.
     """
     if run_id > MAX_RUN_ID:
         raise NotFound(f"run {run_id} does not exist; see sendtrace runs")
     row = connection.execute(sa.select(results).where(results.c.run_id == run_id)).one_or_none()
     if row is None:
-        known = connection.scalar(sa.select(runs.c.id).where(runs.c.id == run_id)) is not None
-        why = "has no result: it came to no end, or was not recorded"
-        raise NotFound(f"run {run_id} {why if known else 'does not exist'}; see sendtrace runs")
-    kept = _parse_result(f"run {run_id}", row.summary, row.timeseries)
-    if kept.summary.state is not RunState.COMPLETE:
-        return [kept]
+        exists = connection.scalar(sa.select(runs.c.id).where(runs.c.id == run_id)) is not None
+        cause = "has no result: it did not finish, or ran with --no-record"
+        raise NotFound(f"run {run_id} {cause if exists else 'does not exist'}; see sendtrace runs")
+    result = _parse_result(f"run {run_id}", row.summary, row.timeseries)
+    if result.summary.state is not RunState.COMPLETE:
+        return [result]
     others = sa.select(results).where(results.c.series == row.series, results.c.run_id != run_id)
     repeated = (
-        _parse_result(f"run {each.run_id}", each.summary, each.timeseries)
-        for each in connection.execute(others.order_by(results.c.run_id))
+        _parse_result(f"run {other.run_id}", other.summary, other.timeseries)
+        for other in connection.execute(others.order_by(results.c.run_id))
     )
-    # A run that was ended early repeats no other.
-    return [kept, *(each for each in repeated if each.summary.state is RunState.COMPLETE)]
+    return [result, *(other for other in repeated if other.summary.state is RunState.COMPLETE)]
 
 
 def load_summary(connection: Connection, run_id: int) -> str:
-    """The ``summary.json`` of a run. Raises :exc:`NotFound` as :func:`load_repeated_results` does."""
-    found = sa.select(results.c.summary).where(results.c.run_id == run_id)
-    summary: str | None = connection.scalar(found) if run_id <= MAX_RUN_ID else None
+    """Return the `summary.json` of a run; raise NotFound if there is none."""
+    query = sa.select(results.c.summary).where(results.c.run_id == run_id)
+    summary: str | None = connection.scalar(query) if run_id <= MAX_RUN_ID else None
     if summary is None:
-        load_repeated_results(connection, run_id)  # says what is wrong
+        load_repeated_results(connection, run_id)  # raises the error that fits
         raise NotFound(f"run {run_id} has no result")
     return summary
 
 
 def load_result_page(connection: Connection, run_id: int, home: Path) -> str:
-    """The page of a run, from its folder in ``home``: that with the same result.
+    """Return the page of a run from the folder in `home` that has the same summary.
 
-    Raises :exc:`NotFound` where there is none, such as for a run of another machine.
+    Raises:
+        NotFound: no folder has it, such as for a run of another machine.
     """
     summary = load_summary(connection, run_id)
     runs_folder = home / "runs"
@@ -217,69 +231,73 @@ def load_result_page(connection: Connection, run_id: int, home: Path) -> str:
         with suppress(OSError, UnicodeDecodeError):
             if (folder / SUMMARY_FILE).read_text(encoding="utf-8") == summary:
                 return (folder / PAGE_FILE).read_text(encoding="utf-8")
-    raise NotFound(f"the page of run {run_id} is not in {runs_folder}: it was made elsewhere")
+    raise NotFound(
+        f"the page of run {run_id} is not in {runs_folder}; it is where the run was made"
+    )
 
 
 def load_result_file(path: Path) -> list[StoredResult]:
-    """The result in a ``summary.json``, or in the folder that it is in; or the results in a list of
-    summaries, as repeated runs write it.
+    """Return the results in a `summary.json`, in its folder, or in a list of summaries.
 
-    Raises :exc:`UsageError` for what is none, and :exc:`UnsupportedResultVersion`.
+    Raises:
+        UsageError: the file is something else.
+        UnsupportedResultVersion: the result is of another version.
     """
     file = path / SUMMARY_FILE if path.is_dir() else path
-    beside = file.with_name(TIMESERIES_FILE)
+    timeseries_file = file.with_name(TIMESERIES_FILE)
     text = _read_text(file)
     try:
-        several = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError):
-        raise UsageError(f"{path}: is no summary of a run") from None
-    if isinstance(several, list) and several:
+        raise _not_a_summary(str(path)) from None
+    if isinstance(content, list) and content:
         return [
-            _parse_result(f"{path}[{place}]", json.dumps(each), "")
-            for place, each in enumerate(several)
+            _parse_result(f"{path}[{index}]", json.dumps(summary), "")
+            for index, summary in enumerate(content)
         ]
-    return [_parse_result(str(path), text, _read_text(beside) if beside.exists() else "")]
+    timeseries = _read_text(timeseries_file) if timeseries_file.exists() else ""
+    return [_parse_result(str(path), text, timeseries)]
+
+
+def _not_a_summary(name: str, cause: str = "") -> UsageError:
+    return UsageError(f"{name}: not a summary of a run{cause and f': {cause}'}")
 
 
 def _read_text(file: Path) -> str:
     if file.exists() and not file.is_file():
-        raise UsageError(f"{file}: is not a regular file")
+        raise UsageError(f"{file}: not a regular file")
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{file}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{file}: is not UTF-8 text") from None
+        raise UsageError(f"{file}: not UTF-8 text") from None
 
 
 def _parse_result(name: str, summary: str, timeseries: str) -> StoredResult:
     try:
         version = json.loads(summary)["version"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise UsageError(f"{name}: is no summary of a run") from None
+        raise _not_a_summary(name) from None
     if version != RESULT_VERSION:
         raise UnsupportedResultVersion(
-            f"{name}: its result has version {format_value(version)}, and this sendtrace reads"
+            f"{name}: got a result of version {format_value(version)}; this sendtrace reads version"
             f" {RESULT_VERSION}; run the scenario again, or use the sendtrace that made it"
         )
     try:
-        read = RunSummary.model_validate_json(summary)
+        parsed = RunSummary.model_validate_json(summary)
     except ValidationError as error:
-        wrong = "; ".join(format_validation_errors(error, RunSummary)[:MAX_NAMED_PROBLEMS])
-        raise UsageError(f"{name}: is no summary of a run: {wrong}") from None
+        problems = "; ".join(format_validation_errors(error, RunSummary)[:MAX_NAMED_PROBLEMS])
+        raise _not_a_summary(name, problems) from None
     try:
         series = parse_timeseries(timeseries) if timeseries else Timeseries(1, {})
     except (ValueError, KeyError, OverflowError, csv.Error) as error:
-        raise UsageError(f"{name}: its timeseries can't be read: {error}") from None
-    return StoredResult(name=name, summary=read, timeseries=series)
-
-
-MAX_NAMED_PROBLEMS = 3
-"""Keys that are wrong in a summary, and are named."""
+        raise UsageError(f"{name}: the timeseries can't be read: {error}") from None
+    return StoredResult(name=name, summary=parsed, timeseries=series)
 
 
 def make_run_row(run: ListedRun) -> dict[str, Any]:
-    """A run as a list of runs has it; what is not known is None."""
+    """Return the columns of a run in the list of runs; None for unknown values."""
     figures = run.summary.figures if run.summary else {}
     return {
         "run": run.id,
@@ -295,7 +313,7 @@ def make_run_row(run: ListedRun) -> dict[str, Any]:
 
 
 def describe_result(run: ListedRun) -> str:
-    """What came of a run, in a word or two."""
+    """Return the result of a run in a word or two."""
     if run.summary is None:
         return "no result" if run.series is None else "can't be read"
     if not run.summary.verdict.is_proven:

@@ -1,4 +1,4 @@
-"""What the driver was told is queued, and what it can tell against the tracker's record."""
+"""Invariants of the record against the acknowledgements that the driver has kept."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,23 +13,24 @@ from tracker.store.schema.messages import messages
 
 
 def _select_unsettled_acknowledged(ids: Sequence[int]) -> sa.Select[Any]:
-    """What was acknowledged and is not there, or has not settled though its run has finished."""
-    moving = sa.or_(
+    """Select acknowledged messages that are missing, or unsettled although their run has finished."""
+    is_unsettled = sa.or_(
         messages.c.status.in_(IN_PROGRESS_STATUSES),
         sa.and_(
             messages.c.status == Status.SOFT_BOUNCED, messages.c.attempt < campaigns.c.attempts
         ),
     )
-    there = sa.func.count(messages.c.number)
+    present = sa.func.count(messages.c.number)
     unsettled = sa.func.coalesce(
-        sa.func.sum(sa.case((sa.and_(moving, runs.c.finished_at.is_not(None)), 1), else_=0)), 0
+        sa.func.sum(sa.case((sa.and_(is_unsettled, runs.c.finished_at.is_not(None)), 1), else_=0)),
+        0,
     )
     return (
         sa.select(
             driver_acknowledgements.c.campaign_id,
             driver_acknowledgements.c.first,
             driver_acknowledgements.c.size,
-            there.label("there"),
+            present.label("there"),
             unsettled.label("unsettled"),
         )
         .join(campaigns, campaigns.c.id == driver_acknowledgements.c.campaign_id)
@@ -50,7 +51,7 @@ def _select_unsettled_acknowledged(ids: Sequence[int]) -> sa.Select[Any]:
             driver_acknowledgements.c.first,
             driver_acknowledgements.c.size,
         )
-        .having(sa.or_(there != driver_acknowledgements.c.size, unsettled > 0))
+        .having(sa.or_(present != driver_acknowledgements.c.size, unsettled > 0))
         .order_by(driver_acknowledgements.c.campaign_id, driver_acknowledgements.c.first)
     )
 

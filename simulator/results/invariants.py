@@ -1,4 +1,4 @@
-"""All invariants: those of the record, and what gateway and driver can tell against it."""
+"""All invariants: of the record, and of the record against the gateway's ledger and the driver."""
 
 from simulator.results import driver_invariants, ledger_invariants
 from tracker.audit import invariants

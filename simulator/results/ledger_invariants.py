@@ -1,4 +1,4 @@
-"""What the simulated gateway's ledger can tell against the tracker's record, as invariants."""
+"""Invariants of the record against the simulated gateway's ledger."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -41,7 +41,7 @@ def _select_unrecorded_acceptances(ids: Sequence[int]) -> sa.Select[Any]:
             acceptances.c.campaign_id.in_(ids),
             transitions.c.number.is_(None),
             # Between the gateway's transaction and the journal's, and after a crash there, a
-            # message waits for exactly this attempt. Unknown messages have null here.
+            # message still awaits this attempt. An unknown message has NULL here.
             sa.func.coalesce(sa.not_(_is_awaiting_attempt()), sa.true()),
         )
         .order_by(acceptances.c.campaign_id, acceptances.c.number)
@@ -49,7 +49,7 @@ def _select_unrecorded_acceptances(ids: Sequence[int]) -> sa.Select[Any]:
 
 
 def _is_awaiting_attempt() -> sa.ColumnElement[bool]:
-    """Whether a message is to be handed over for the attempt of an acceptance."""
+    """Return the condition that a message awaits the attempt of an acceptance."""
     attempts = (
         sa.select(campaigns.c.attempts)
         .where(campaigns.c.id == acceptances.c.campaign_id)
@@ -87,7 +87,7 @@ def _select_unaccepted_handovers(ids: Sequence[int]) -> sa.Select[Any]:
 
 
 def _select_simulated_campaigns(ids: Sequence[int]) -> sa.Select[tuple[int]]:
-    """The campaigns whose gateway is the simulated one."""
+    """Select the campaigns whose gateway is the simulated one."""
     return (
         sa.select(campaigns.c.id)
         .join(gateways, gateways.c.id == campaigns.c.gateway_id)
@@ -96,7 +96,7 @@ def _select_simulated_campaigns(ids: Sequence[int]) -> sa.Select[tuple[int]]:
 
 
 def _select_wrong_outcomes(ids: Sequence[int]) -> sa.Select[Any]:
-    # What follows an outcome, such as a late bounce, does not come from the gateway's hands.
+    # Only the first outcome is the ledger's: a late bounce is a change after it.
     return (
         sa.select(
             transitions.c.campaign_id,

@@ -1,4 +1,4 @@
-"""The figures of a run, read from the rows in one go."""
+"""Measure a run: read its figures from the recorded rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from tracker.store.schema.work import steps
 from workers.queues import QUEUES
 
 MAX_CURVE_POINTS = 300
-"""Intervals that curves are drawn with; a longer run has longer ones."""
+"""Intervals that a chart shows; a longer run has longer intervals."""
 
 CURVE_INTERVALS_SECONDS = (
     1,
@@ -48,19 +48,22 @@ CURVE_INTERVALS_SECONDS = (
     300,
     600,
     900,
-    1_800,
-    3_600,
-    7_200,
-    21_600,
-    86_400,
+    1800,
+    3600,
+    7200,
+    21600,
+    86400,
 )
-"""Seconds that an interval may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunMeasurements:
-    """What a run's rows and samples come to. ``seconds`` are real, from its first step to its
-    last; ``curves`` is ``timeseries`` at an interval that fits a picture."""
+    """The figures of a run, and their course.
+
+    Attributes:
+        seconds: real seconds from the first step to the last.
+        curves: the time series at an interval that suits a chart.
+    """
 
     seconds: float
     figures: Figures
@@ -73,57 +76,62 @@ def measure_run(
     connection: Connection,
     run: Run,
     reports: Sequence[Report],
-    mishaps: GatewayAnomalies,
+    anomalies: GatewayAnomalies,
     samples: Sequence[Sample],
 ) -> RunMeasurements:
-    """Measure a run, of which ``mishaps`` are known. Percentiles are exact: every message is in
-    them."""
-    campaigns = [loaded.campaign for loaded in run.campaigns]
+    """Measure a run. Percentiles are exact: they include every message.
+
+    Args:
+        reports: the report of each campaign.
+        anomalies: those observed in all campaigns.
+    """
+    campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
     ids, speed = [campaign.id for campaign in campaigns], run.scenario.clock.speed
-    _, ended = _read_step_span(connection, ids)
+    _, ended_at = _read_step_span(connection, ids)
     seconds = read_elapsed_seconds(connection, run)
-    each = [read_transition_times(connection, campaign) for campaign in campaigns]
-    passages = TransitionTimes(run.started_at, speed)
-    for its in each:
-        passages.merge(its)
+    campaign_times = [read_transition_times(connection, campaign) for campaign in campaigns]
+    times = TransitionTimes(run.started_at, speed)
+    for own_times in campaign_times:
+        times.merge(own_times)
     workloads = read_workloads(connection, ids, speed)
-    found: dict[str, float | None] = {
+    values: dict[str, float | None] = {
         RUN_SECONDS: seconds,
-        **_common_figures(passages, reports, speed),
-        **_gateway_figures(connection, ids, mishaps),
+        **_common_figures(times, reports, speed),
+        **_gateway_figures(connection, ids, anomalies),
         **dict(_step_figures(workloads)),
         **dict(_sampled_figures(samples)),
     }
-    for campaign, report, its in zip(campaigns, reports, each, strict=True):
-        # What one campaign has is what the run has, if it has no other.
-        own = _common_figures(its, [report], speed) if len(each) > 1 else None
+    for campaign, report, own_times in zip(campaigns, reports, campaign_times, strict=True):
+        # The figures of a single campaign are those of the run.
+        own = _common_figures(own_times, [report], speed) if len(campaigns) > 1 else values
         for name in figures.COMMON_FIGURES:
-            found[f"{campaign.name}.{name}"] = found[name] if own is None else own[name]
-    rows = int(to_real_seconds(max(0, ended - run.started_at), speed)) + 1
-    interval = next(
-        (n for n in CURVE_INTERVALS_SECONDS if rows <= n * MAX_CURVE_POINTS),
-        CURVE_INTERVALS_SECONDS[-1],
-    )
-    timeseries = make_timeseries(passages, samples, rows)
+            values[f"{campaign.name}.{name}"] = own[name]
+    row_count = int(to_real_seconds(max(0, ended_at - run.started_at), speed)) + 1
+    timeseries = make_timeseries(times, samples, row_count)
+    interval = _choose_curve_interval(row_count)
+    is_short = interval == timeseries.interval
+    names = figures.list_figure_units([campaign.name for campaign in campaigns])
     return RunMeasurements(
         seconds=seconds,
-        figures={
-            name: found[name]
-            for name in figures.list_figure_units([each.name for each in campaigns])
-        },
+        figures={name: values[name] for name in names},
         workloads=tuple(workloads),
         timeseries=timeseries,
-        curves=(
-            timeseries
-            if interval == timeseries.interval
-            else make_timeseries(passages, samples, rows, interval)
-        ),
+        curves=timeseries if is_short else make_timeseries(times, samples, row_count, interval),
     )
+
+
+def _choose_curve_interval(seconds: int) -> int:
+    for interval in CURVE_INTERVALS_SECONDS:
+        if seconds <= interval * MAX_CURVE_POINTS:
+            return interval
+    return CURVE_INTERVALS_SECONDS[-1]
 
 
 def read_elapsed_seconds(connection: Connection, run: Run) -> float:
-    """Real seconds from a run's first step to its last one so far."""
-    began, ended = _read_step_span(connection, [loaded.campaign.id for loaded in run.campaigns])
+    """Return the real seconds from a run's first step to its last one so far."""
+    began, ended = _read_step_span(
+        connection, [run_campaign.campaign.id for run_campaign in run.campaigns]
+    )
     return to_real_seconds(ended - began, run.scenario.clock.speed)
 
 
@@ -137,35 +145,35 @@ def _read_step_span(connection: Connection, ids: Sequence[int]) -> tuple[Instant
 
 
 def _common_figures(
-    passages: TransitionTimes, reports: Sequence[Report], speed: float
+    times: TransitionTimes, reports: Sequence[Report], speed: float
 ) -> dict[str, float | None]:
-    """The figures that a run has, and each of its campaigns."""
-    found = {THROUGHPUT: _compute_throughput(passages, speed)}
-    found |= dict(figures.add_shares(figures.count_messages(reports)))
+    """Return the figures that both a run and each of its campaigns have."""
+    values = {THROUGHPUT: _compute_throughput(times, speed)}
+    values |= dict(figures.add_shares(figures.count_messages(reports)))
     for span in SPANS:
-        found |= dict(
-            figures.percentile_figures(span.name, Latencies(passages.span_times(span).durations))
+        values |= dict(
+            figures.percentile_figures(span.name, Latencies(times.span_times(span).durations))
         )
-    return found
+    return values
 
 
-def _compute_throughput(passages: TransitionTimes, speed: float) -> float | None:
-    """Messages that the gateway took, a real second, from the first arrival to the last of them."""
-    handed = len(passages.span_times(QUEUED_TO_GATEWAY).durations)
-    micros = (passages.last_acceptance or 0) - (passages.first_arrival or 0)
+def _compute_throughput(times: TransitionTimes, speed: float) -> float | None:
+    """Return the messages accepted per real second, from the first arrival to the last acceptance."""
+    handed = len(times.span_times(QUEUED_TO_GATEWAY).durations)
+    micros = (times.last_acceptance or 0) - (times.first_arrival or 0)
     return handed / to_real_seconds(micros, speed) if handed and micros > 0 else None
 
 
 def _gateway_figures(
-    connection: Connection, ids: Sequence[int], mishaps: GatewayAnomalies
+    connection: Connection, ids: Sequence[int], anomalies: GatewayAnomalies
 ) -> dict[str, float | None]:
     return {
         **read_ledger_figures(connection, ids),
-        "gateway.duplicate": mishaps.duplicate,
-        "gateway.stale": mishaps.stale,
-        "gateway.unknown": mishaps.unknown,
-        "gateway.lost": mishaps.lost,
-        "gateway.late_bounce": mishaps.late_bounce,
+        "gateway.duplicate": anomalies.duplicate,
+        "gateway.stale": anomalies.stale,
+        "gateway.unknown": anomalies.unknown,
+        "gateway.lost": anomalies.lost,
+        "gateway.late_bounce": anomalies.late_bounce,
     }
 
 
@@ -190,11 +198,14 @@ def _step_figures(workloads: Sequence[Workload]) -> Iterator[tuple[str, float | 
 
 
 def _sampled_figures(samples: Sequence[Sample]) -> Iterator[tuple[str, float | None]]:
-    """The most that was seen of each."""
+    """Yield the largest sampled value of each figure."""
     depths = [sample.depths for sample in samples if sample.depths is not None]
     for queue in QUEUES:
-        yield f"queues.{queue}.ready", max((each[queue].ready for each in depths), default=None)
-        yield f"queues.{queue}.unacked", max((each[queue].unacked for each in depths), default=None)
+        yield f"queues.{queue}.ready", max((depth[queue].ready for depth in depths), default=None)
+        yield (
+            f"queues.{queue}.unacked",
+            max((depth[queue].unacked for depth in depths), default=None),
+        )
     usage = [sample.usage for sample in samples if sample.usage is not None]
-    yield WORKERS_CPU, max((each.cpu for each in usage), default=None)
-    yield WORKERS_MEMORY, max((each.memory for each in usage), default=None)
+    yield WORKERS_CPU, max((sample.cpu for sample in usage), default=None)
+    yield WORKERS_MEMORY, max((sample.memory for sample in usage), default=None)

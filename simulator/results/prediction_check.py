@@ -1,8 +1,9 @@
-"""A campaign's messages, and what went wrong on their way, held against what was predicted."""
+"""Compare a campaign's messages, and the anomalies at its gateway, with the prediction."""
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import sqlalchemy as sa
@@ -19,16 +20,23 @@ from tracker.status import FINAL_STATUSES, SENT_STATUSES, Engagement, Reason, Re
 from tracker.store.schema.messages import NO_REASON, messages, transitions
 
 MAX_EXAMPLES = 5
-"""Messages that differ from their prediction and are named; all are counted."""
+"""Differing messages that are named; all are counted."""
+
+MISSING_STATUS = -1
+"""Stands for the status of a message that has no row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayAnomalies:
-    """How often something went wrong between the gateway and the record of a campaign.
+    """How often the gateway or its receipts deviated from the normal course of a campaign.
 
-    ``duplicate``, ``stale`` and ``unknown`` receipts did not count. Those of ``lost`` messages
-    never came, and ``late_bounce`` ones bounced after they were delivered. ``refused`` is how often
-    the gateway refused a message for now.
+    Attributes:
+        duplicate: receipts that were counted before.
+        stale: receipts of an earlier attempt.
+        unknown: receipts of messages that were not submitted.
+        lost: messages whose receipt never came.
+        late_bounce: messages that bounced after delivery.
+        refused: temporary rejections of a message.
     """
 
     duplicate: int = 0
@@ -40,11 +48,27 @@ class GatewayAnomalies:
 
     def __add__(self, other: "GatewayAnomalies") -> "GatewayAnomalies":
         return GatewayAnomalies(
-            **{name: count + getattr(other, name) for name, count in vars(self).items()}
+            duplicate=self.duplicate + other.duplicate,
+            stale=self.stale + other.stale,
+            unknown=self.unknown + other.unknown,
+            lost=self.lost + other.lost,
+            late_bounce=self.late_bounce + other.late_bounce,
+            refused=self.refused + other.refused,
         )
 
     def __bool__(self) -> bool:
-        return any(vars(self).values())
+        return any(self.as_json().values())
+
+    def as_json(self) -> dict[str, int]:
+        """Return the counts by their names."""
+        return {
+            "duplicate": self.duplicate,
+            "stale": self.stale,
+            "unknown": self.unknown,
+            "lost": self.lost,
+            "late_bounce": self.late_bounce,
+            "refused": self.refused,
+        }
 
 
 @dataclass(frozen=True)
@@ -55,16 +79,23 @@ class MessageDifference:
     predicted: str
     actual: str
 
+    def as_json(self) -> dict[str, int | str]:
+        """Return the difference for JSON."""
+        return {"number": self.number, "predicted": self.predicted, "actual": self.actual}
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionCheck:
-    """A campaign's messages held against their prediction.
+    """A campaign compared with its prediction.
 
-    Of the ``unsettled`` ones nothing can be said yet, when a run was ended early.
-    Of the ``uncertain`` ones nothing was known before, as it depended on who came first;
-    ``withheld`` could have been sent but for credit and message limit. ``engagement`` counts who,
-    of those who got theirs, must have done what with it. ``expected`` must have gone
-    wrong with those that were sent, and ``observed`` did. ``outcome_digest`` is a digest.
+    Attributes:
+        matching: messages that ended as predicted, those that could not be predicted included.
+        uncertain: messages whose end depended on the order of concurrent campaigns.
+        unsettled: messages that had not settled when the run was aborted.
+        withheld: messages that only credit or the message limit blocked.
+        expected_engagement: recipients of delivered messages who engage, by kind.
+        differences: the first MAX_EXAMPLES messages that differ.
+        outcome_digest: digest of status, reason and attempt of every message.
     """
 
     messages: int
@@ -85,95 +116,136 @@ class PredictionCheck:
 
     @property
     def is_as_predicted(self) -> bool:
-        """Whether all that has an end has the predicted one, and as much went wrong on its way."""
+        """Whether every settled message and the number of anomalies match the prediction."""
         return not self.differing and self.observed_anomalies == self.expected_anomalies
 
 
 def check_prediction(
     connection: Connection,
-    loaded: RunCampaign,
+    run_campaign: RunCampaign,
     oracle: Oracle,
     *,
     credit_is_scarce: bool,
     is_unfinished: bool = False,
 ) -> PredictionCheck:
-    """Hold every message of a campaign against its prediction.
+    """Compare every message of a campaign with its prediction.
 
-    Of an ``is_unfinished`` run only those that are settled; what went wrong is then taken for
-    predicted, as the rest of it may have yet to come.
+    Args:
+        credit_is_scarce: whether credit blocks some messages, without telling which.
+        is_unfinished: whether the run was aborted. Messages that have not settled are then left
+            out, and the observed anomalies count as predicted, as more may be yet to come.
     """
-    agreeing, uncertain, withheld, lost, unsettled = 0, 0, 0, 0, 0
-    engagement: Counter[Engagement] = Counter(dict.fromkeys(Engagement, 0))
-    differences, digest = list[MessageDifference](), hashlib.blake2b(digest_size=16)
-    expected = GatewayAnomalies()
+    campaign = run_campaign.campaign
+    comparison = _Comparison()
     for first, predicted in oracle.predict(credit_is_scarce=credit_is_scarce):
-        actual = _read_outcomes(connection, loaded.campaign.id, first, len(predicted))
-        statuses, reasons, attempts = actual
-        for array in actual:
-            digest.update(array.tobytes())
-        same = (
-            (predicted.statuses == statuses)
-            & (predicted.reasons == reasons)
-            & (predicted.attempts == attempts)
-        )
-        stopped_instead = (predicted.possible_reasons >> np.maximum(reasons, 0)) & 1 == 1
-        same |= (statuses == Status.NOT_SENT) & stopped_instead
-        in_hands = predicted.sent & predicted.unpredictable
-        same |= in_hands & np.isin(statuses, list(SENT_STATUSES))
-        same |= predicted.uncertain & (statuses != MISSING_STATUS)
+        actual = _read_outcomes(connection, campaign.id, first, len(predicted))
+        statuses, _, attempts = actual
+        unsettled = np.zeros(len(predicted), np.bool_)
         if is_unfinished:
-            waits = _find_unsettled(statuses, attempts, loaded.campaign.attempts)
-            unsettled += int(np.count_nonzero(waits))
-            # They are neither right nor wrong, and what is in the gateway is not lost.
-            agreeing -= int(np.count_nonzero(waits))
-            same |= waits
-            statuses = np.where(waits, Status.QUEUED, statuses)
-        agreeing += int(np.count_nonzero(same))
-        uncertain += int(np.count_nonzero(predicted.uncertain))
-        allowance = np.isin(reasons, (Reason.OUT_OF_CREDIT, Reason.MESSAGE_LIMIT))
-        withheld += int(np.count_nonzero(predicted.sent & allowance))
-        expected += _count_expected_anomalies(predicted, statuses)
-        lost += int(np.count_nonzero(statuses == Status.IN_GATEWAY))
-        does = oracle.predict_engagement(first, len(predicted))
-        # Only of what was delivered and stayed so does anybody hear: the gateway's side of it is
-        # in SimulatedGateway.engagement.
-        reached = statuses == Status.DELIVERED
-        for kind in Engagement:
-            engagement[kind] += int(np.count_nonzero(does[kind] & reached))
-        for place in np.flatnonzero(~same)[: MAX_EXAMPLES - len(differences)]:
-            was = (predicted.statuses[place], predicted.reasons[place], predicted.attempts[place])
-            differences.append(
-                MessageDifference(
-                    first + int(place), _format_outcome(*was), _format_outcome(*actual[:, place])
-                )
-            )
-    observed = _count_observed_anomalies(connection, loaded.campaign.id, lost)
-    foreseen = loaded.campaign.gateway_kind == SIMULATED_GATEWAY_KIND and not is_unfinished
+            unsettled = _find_unsettled(statuses, attempts, campaign.attempts)
+        engagement = oracle.predict_engagement(first, len(predicted))
+        comparison.add(first, predicted, actual, unsettled, engagement)
+    observed = _count_observed_anomalies(connection, campaign.id, comparison.lost)
+    is_predictable = campaign.gateway_kind == SIMULATED_GATEWAY_KIND and not is_unfinished
     return PredictionCheck(
-        messages=loaded.size,
-        matching=agreeing,
-        uncertain=uncertain,
-        unsettled=unsettled,
-        withheld=withheld,
-        expected_engagement=engagement,
-        expected_anomalies=expected if foreseen else observed,
+        messages=run_campaign.size,
+        matching=comparison.matching,
+        uncertain=comparison.uncertain,
+        unsettled=comparison.unsettled,
+        withheld=comparison.withheld,
+        expected_engagement=comparison.engagement,
+        expected_anomalies=comparison.anomalies if is_predictable else observed,
         observed_anomalies=observed,
-        differences=tuple(differences),
-        outcome_digest=digest.hexdigest(),
+        differences=tuple(comparison.differences),
+        outcome_digest=comparison.digest.hexdigest(),
+    )
+
+
+@dataclass(kw_only=True)
+class _Comparison:
+    """The counts of a comparison in progress."""
+
+    matching: int = 0
+    uncertain: int = 0
+    unsettled: int = 0
+    withheld: int = 0
+    lost: int = 0
+    anomalies: GatewayAnomalies = GatewayAnomalies()
+    engagement: Counter[Engagement] = field(
+        default_factory=lambda: Counter(dict.fromkeys(Engagement, 0))
+    )
+    differences: list[MessageDifference] = field(default_factory=list)
+    digest: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+
+    def add(
+        self,
+        first: int,
+        predicted: PredictedOutcomes,
+        actual: NDArray[np.int8],
+        unsettled: NDArray[np.bool_],
+        engagement: Mapping[Engagement, NDArray[np.bool_]],
+    ) -> None:
+        """Add consecutive messages; `actual` has their statuses, reasons and attempts."""
+        statuses, reasons, _ = actual
+        for values in actual:
+            self.digest.update(values.tobytes())
+        is_match = _find_matches(predicted, actual) & ~unsettled
+        settled_statuses = np.where(unsettled, Status.QUEUED, statuses)
+        is_allowance = np.isin(reasons, (Reason.OUT_OF_CREDIT, Reason.MESSAGE_LIMIT))
+        # Events are recorded only for messages that stay delivered; SimulatedGateway does the same.
+        is_delivered = settled_statuses == Status.DELIVERED
+        self.matching += int(np.count_nonzero(is_match))
+        self.uncertain += int(np.count_nonzero(predicted.uncertain))
+        self.unsettled += int(np.count_nonzero(unsettled))
+        self.withheld += int(np.count_nonzero(predicted.sent & is_allowance))
+        self.lost += int(np.count_nonzero(settled_statuses == Status.IN_GATEWAY))
+        self.anomalies += _count_expected_anomalies(predicted, settled_statuses)
+        for kind in Engagement:
+            self.engagement[kind] += int(np.count_nonzero(engagement[kind] & is_delivered))
+        is_difference = ~is_match & ~unsettled
+        for index in np.flatnonzero(is_difference)[: MAX_EXAMPLES - len(self.differences)]:
+            self.differences.append(_describe_difference(first, int(index), predicted, actual))
+
+
+def _find_matches(predicted: PredictedOutcomes, actual: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Return which messages ended as predicted, or in a way that the prediction leaves open."""
+    statuses, reasons, attempts = actual
+    is_same = (
+        (predicted.statuses == statuses)
+        & (predicted.reasons == reasons)
+        & (predicted.attempts == attempts)
+    )
+    is_possible_reason = (predicted.possible_reasons >> np.maximum(reasons, 0)) & 1 == 1
+    is_blocked_instead = (statuses == Status.NOT_SENT) & is_possible_reason
+    is_up_to_gateway = predicted.sent & predicted.unpredictable
+    is_open_end = is_up_to_gateway & np.isin(statuses, list(SENT_STATUSES))
+    is_uncertain = predicted.uncertain & (statuses != MISSING_STATUS)
+    return np.asarray(is_same | is_blocked_instead | is_open_end | is_uncertain)
+
+
+def _describe_difference(
+    first: int, index: int, predicted: PredictedOutcomes, actual: NDArray[np.int8]
+) -> MessageDifference:
+    status, reason, attempt = actual[:, index]
+    return MessageDifference(
+        number=first + index,
+        predicted=_format_outcome(
+            predicted.statuses[index], predicted.reasons[index], predicted.attempts[index]
+        ),
+        actual=_format_outcome(status, reason, attempt),
     )
 
 
 def _count_expected_anomalies(
     predicted: PredictedOutcomes, statuses: NDArray[np.int8]
 ) -> GatewayAnomalies:
-    """What must have gone wrong with messages that have these statuses."""
+    """Count the anomalies that messages with these statuses must have had."""
     sent = np.isin(statuses, list(SENT_STATUSES))
-    late = predicted.late_bounce & sent
     return GatewayAnomalies(
         duplicate=int(predicted.duplicates[sent].sum()),
         stale=int(predicted.stale[sent].sum()),
         lost=int(np.count_nonzero(predicted.lost & sent)),
-        late_bounce=int(np.count_nonzero(late)),
+        late_bounce=int(np.count_nonzero(predicted.late_bounce & sent)),
         refused=int(predicted.rejections[sent].sum()),
     )
 
@@ -181,7 +253,7 @@ def _count_expected_anomalies(
 def _count_observed_anomalies(
     connection: Connection, campaign_id: int, lost: int
 ) -> GatewayAnomalies:
-    """What is on record as gone wrong with a campaign."""
+    """Count the anomalies that the record and the gateway's ledger have of a campaign."""
     refused = receipts.count_refused_receipts(connection, [campaign_id])[campaign_id]
     late = sa.select(sa.func.count()).where(
         transitions.c.campaign_id == campaign_id,
@@ -201,20 +273,16 @@ def _count_observed_anomalies(
 def _find_unsettled(
     statuses: NDArray[np.int8], attempts: NDArray[np.int8], most_attempts: int
 ) -> NDArray[np.bool_]:
-    """Messages that are there, and have yet to come to their end."""
+    """Return which recorded messages have not reached their final status."""
     settled = np.isin(statuses, list(FINAL_STATUSES))
     settled |= (statuses == Status.SOFT_BOUNCED) & (attempts >= most_attempts)
     return np.asarray(~settled & (statuses != MISSING_STATUS))
 
 
-MISSING_STATUS = -1
-"""Stands where a message should be and is none."""
-
-
 def _read_outcomes(
     connection: Connection, campaign_id: int, first: int, count: int
 ) -> NDArray[np.int8]:
-    """Status, reason and attempt of messages as they are on record; shape (3, count)."""
+    """Return the recorded status, reason and attempt of messages; shape (3, count)."""
     rows = connection.execute(
         sa.select(
             messages.c.number, messages.c.status, messages.c.reason, messages.c.attempt
@@ -233,7 +301,7 @@ def _read_outcomes(
 def _format_outcome(status: int, reason: int, attempt: int) -> str:
     if status == MISSING_STATUS:
         return "missing"
-    named = Status(status).slug
+    name = Status(status).slug
     if reason != NO_REASON:
-        return f"{named}: {Reason(reason).slug}"
-    return f"{named} on attempt {attempt}" if attempt else named
+        return f"{name}: {Reason(reason).slug}"
+    return f"{name} on attempt {attempt}" if attempt else name

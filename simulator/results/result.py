@@ -1,4 +1,4 @@
-"""What came of a run: figures from the rows, and the judgement of it."""
+"""The result of a run: its figures and what they are judged by."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,11 +28,25 @@ from tracker.status import OPT_OUTS, Status
 from tracker.store.database import Database
 
 RESULT_VERSION = 2
-"""Version of the JSON result. It changes when a key changes its meaning or goes."""
+"""Version of the JSON result. It changes when a key changes its meaning or is removed."""
+
+SNAPSHOTS_BALANCE = invariants.Invariant(
+    name="snapshots_balance",
+    claim="The report balanced whenever it was looked at during the run.",
+)
+
+MAX_BACKLOG_SHARE = 0.2
+"""Largest share of the messages that may wait before the gateway when the last one arrives."""
+
+MIN_LAG_SECONDS = 1.0
+"""Smallest lag of the driver, in real seconds, that is worth a warning."""
+
+MIN_LAG_SHARE = 0.1
+"""Smallest share of the latency to the gateway that is."""
 
 
 class RunState(StrEnum):
-    """How far a run got. All but a complete one have a partial result."""
+    """How a run ended; the result of any but a complete one is partial."""
 
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
@@ -41,7 +55,12 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConditions:
-    """Under which a run was made: with what, besides its scenario."""
+    """With what a run was made, besides its scenario.
+
+    Attributes:
+        workers: worker processes; None if the workers were attached.
+        log: the worker's log, if this process started it.
+    """
 
     workers: int | None
     batch_size: int
@@ -54,13 +73,14 @@ class RunConditions:
 
     @property
     def unavailable_figures(self) -> dict[str, str]:
-        """What can't be known, and why."""
+        """Figures without a value, each with the cause."""
         if self.workers is not None:
             return {}
-        why = "the workers were attached: what they use can't be read from here"
-        return dict.fromkeys((WORKERS_CPU, WORKERS_MEMORY), why)
+        cause = "the workers were attached: what they use can't be read from here"
+        return {WORKERS_CPU: cause, WORKERS_MEMORY: cause}
 
     def as_json(self) -> dict[str, Any]:
+        """Return the conditions for JSON, without the log."""
         return {
             "workers": self.workers,
             "batch_size": self.batch_size,
@@ -75,11 +95,15 @@ class RunConditions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunObservations:
-    """What was seen of a run from outside its record.
+    """Observations of a run that its record does not have.
 
-    ``planned`` messages were to be sent; ``samples`` were taken once a second, and ``aborted_by`` is
-    the threshold for which it was ended. Batches were ``requeued_count`` so often as they stood still. Of
-    so many ``snapshot_count`` of reports, some were ``unbalanced_reports``. ``injected_faults`` are the faults.
+    Attributes:
+        planned: messages that the run was to send.
+        samples: one for each second.
+        aborted_by: the threshold that stopped the run, if one did.
+        requeued_count: stalled batches that were re-queued; one counts each time.
+        snapshot_count: how often the reports were read.
+        unbalanced_reports: those of them that did not add up.
     """
 
     state: RunState
@@ -93,16 +117,22 @@ class RunObservations:
 
     @property
     def balance_finding(self) -> InvariantResult:
-        """Whether the report balanced whenever it was looked at."""
-        examples = tuple(
-            each.as_json() for each in self.unbalanced_reports[: invariants.MAX_EXAMPLES]
+        """Whether every report balanced, as an invariant."""
+        examples = self.unbalanced_reports[: invariants.MAX_EXAMPLES]
+        return InvariantResult(
+            SNAPSHOTS_BALANCE,
+            len(self.unbalanced_reports),
+            tuple(report.as_json() for report in examples),
         )
-        return InvariantResult(SNAPSHOTS_BALANCE, len(self.unbalanced_reports), examples)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WithheldMessages:
-    """Messages that credit or message limit stopped; ``predicted`` is None where it was unknown."""
+    """Messages of an organization that credit or its message limit blocked.
+
+    Attributes:
+        predicted: None where the number depends on the order of concurrent campaigns.
+    """
 
     predicted: int | None
     actual: int
@@ -111,11 +141,21 @@ class WithheldMessages:
     def is_as_predicted(self) -> bool:
         return self.predicted in (None, self.actual)
 
+    def as_json(self) -> dict[str, int | None]:
+        """Return both numbers for JSON."""
+        return {"predicted": self.predicted, "actual": self.actual}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """All that is known of a run. ``run`` has the campaigns as far as their messages were sent;
-    ``curves`` is ``timeseries`` at an interval that fits a picture."""
+    """The result of a run.
+
+    Attributes:
+        run: the run with the messages that were sent.
+        withheld: by the organization's name.
+        seconds: real seconds from the first step to the last.
+        curves: the time series at an interval that suits a chart.
+    """
 
     run: Run
     observations: RunObservations
@@ -137,30 +177,28 @@ class RunResult:
 
     @property
     def has_met_thresholds(self) -> bool:
-        return all(each.is_met for each in self.thresholds)
+        return all(threshold.is_met for threshold in self.thresholds)
 
     @property
     def has_driver_lag(self) -> bool:
-        """Whether the driver came so late that it shows in the latencies.
-
-        All of a blast is meant to arrive at once, and can't.
-        """
-        least = MIN_LAG_SECONDS * self.run.scenario.clock.speed
+        """Whether the driver's lag distorts the latencies. A blast always lags: it isn't counted."""
+        min_lag = MIN_LAG_SECONDS * self.run.scenario.clock.speed
         for loaded in self.run.campaigns:
             lag, latency = (
                 self.figures[f"{loaded.campaign.name}.{span.name}.p95"] or 0.0
                 for span in (DRIVER_LAG, QUEUED_TO_GATEWAY)
             )
-            if not loaded.plan.arrival_shape.is_blast and lag > max(least, MIN_LAG_SHARE * latency):
+            if not loaded.plan.arrival_shape.is_blast and lag > max(
+                min_lag, MIN_LAG_SHARE * latency
+            ):
                 return True
         return False
 
     @property
     def backlog(self) -> int:
-        """Messages that had not reached the gateway when the last one arrived, if those were so
-        many that the system can't be said to have kept up; 0 otherwise.
+        """Messages before the gateway when the last one arrived; 0 if the system kept up.
 
-        Of a blast nobody expects that.
+        It is 0 for a blast, too, as no system keeps up with that.
         """
         if any(loaded.plan.arrival_shape.is_blast for loaded in self.run.campaigns):
             return 0
@@ -178,19 +216,19 @@ class RunResult:
 
     @property
     def is_as_predicted(self) -> bool:
-        """Every message as the oracle said, as many withheld, who did something, and mishaps."""
-        return all(each.is_as_predicted for each in self.withheld.values()) and all(
-            comparison.is_as_predicted and comparison.expected_engagement == report.engagement
-            for comparison, report in zip(self.prediction_checks, self.reports, strict=True)
+        """Whether messages, withheld messages, engagement and anomalies match the prediction."""
+        return all(withheld.is_as_predicted for withheld in self.withheld.values()) and all(
+            check.is_as_predicted and check.expected_engagement == report.engagement
+            for check, report in zip(self.prediction_checks, self.reports, strict=True)
         )
 
     @property
     def has_intact_invariants(self) -> bool:
-        return all(finding.is_satisfied for finding in self.invariant_results)
+        return all(result.is_satisfied for result in self.invariant_results)
 
     @property
     def is_proven(self) -> bool:
-        """Whether it adds up and is as predicted, as far as it got."""
+        """Whether the reports balance, the invariants hold and all is as predicted."""
         return self.is_balanced and self.is_as_predicted and self.has_intact_invariants
 
     @property
@@ -198,7 +236,7 @@ class RunResult:
         return self.is_proven and self.has_met_thresholds and not self.is_partial
 
     def as_json(self) -> dict[str, Any]:
-        """The result as other programs read it, and as ``summary.json``: see docs/results.md."""
+        """Return the result for JSON, as in `summary.json`."""
         aborted = self.observations.aborted_by
         return {
             "version": RESULT_VERSION,
@@ -221,56 +259,47 @@ class RunResult:
                 "as_predicted": self.is_as_predicted,
                 "thresholds_met": self.has_met_thresholds,
             },
-            "thresholds": [each.as_json() for each in self.thresholds],
-            "faults": [each.as_json() for each in self.observations.injected_faults],
+            "thresholds": [threshold.as_json() for threshold in self.thresholds],
+            "faults": [fault.as_json() for fault in self.observations.injected_faults],
             "recovery": {"sent_on": self.observations.requeued_count},
             "snapshots": self.observations.snapshot_count,
             "figures": dict(self.figures),
-            "rejects": [_rejects_as_json(each) for each in self.run.rejects],
+            "rejects": [_rejects_as_json(rejects) for rejects in self.run.rejects],
             "campaigns": [report.as_json() for report in self.reports],
             "prediction": self._prediction_as_json(),
-            "invariants": [finding.as_json() for finding in self.invariant_results],
+            "invariants": [result.as_json() for result in self.invariant_results],
             "definition": self.run.scenario.text,
         }
 
     def _prediction_as_json(self) -> dict[str, Any]:
         return {
-            "withheld": {name: vars(each) for name, each in self.withheld.items()},
+            "withheld": {name: withheld.as_json() for name, withheld in self.withheld.items()},
             "campaigns": [
-                {
-                    "campaign": loaded.campaign.name,
-                    "messages": each.messages,
-                    "as_predicted": each.matching,
-                    "uncertain": each.uncertain,
-                    "unsettled": each.unsettled,
-                    "engagement": {
-                        kind.slug: count for kind, count in sorted(each.expected_engagement.items())
-                    },
-                    "gateway": {
-                        "predicted": vars(each.expected_anomalies),
-                        "actual": vars(each.observed_anomalies),
-                    },
-                    "refusals": {
-                        kind.slug: each.expected_engagement[kind] for kind in sorted(OPT_OUTS)
-                    },
-                    "differences": [vars(difference) for difference in each.differences],
-                    "fates": each.outcome_digest,
-                }
-                for loaded, each in zip(self.run.campaigns, self.prediction_checks, strict=True)
+                _check_as_json(run_campaign.campaign.name, check)
+                for run_campaign, check in zip(
+                    self.run.campaigns, self.prediction_checks, strict=True
+                )
             ],
         }
 
 
-SNAPSHOTS_BALANCE = invariants.Invariant(
-    name="snapshots_balance",
-    claim="The report balanced whenever it was looked at during the run.",
-)
-
-MAX_BACKLOG_SHARE = 0.2
-"""Share of the messages that may be on their way to the gateway when the last one arrives."""
-
-MIN_LAG_SECONDS, MIN_LAG_SHARE = 1.0, 0.1
-"""The driver's lag matters from a real second on that is a tenth of what messages take."""
+def _check_as_json(campaign: str, check: PredictionCheck) -> dict[str, Any]:
+    engagement = check.expected_engagement
+    return {
+        "campaign": campaign,
+        "messages": check.messages,
+        "as_predicted": check.matching,
+        "uncertain": check.uncertain,
+        "unsettled": check.unsettled,
+        "engagement": {kind.slug: count for kind, count in sorted(engagement.items())},
+        "gateway": {
+            "predicted": check.expected_anomalies.as_json(),
+            "actual": check.observed_anomalies.as_json(),
+        },
+        "refusals": {kind.slug: engagement[kind] for kind in sorted(OPT_OUTS)},
+        "differences": [difference.as_json() for difference in check.differences],
+        "fates": check.outcome_digest,
+    }
 
 
 def _rejects_as_json(rejects: AudienceRejects) -> dict[str, Any]:
@@ -282,71 +311,75 @@ def _rejects_as_json(rejects: AudienceRejects) -> dict[str, Any]:
 
 
 def judge_run(
-    database: Database, run: Run, observed: RunObservations, conditions: RunConditions
+    database: Database, run: Run, observations: RunObservations, conditions: RunConditions
 ) -> RunResult:
-    """Read a run back from the rows, and hold it against what was predicted and demanded."""
-    partial = observed.state is not RunState.COMPLETE
+    """Read the messages of a run, and compare them with the prediction and the thresholds."""
+    is_partial = observations.state is not RunState.COMPLETE
     with database.read_only_analytics() as connection:
-        reports = make_reports(connection, [loaded.campaign for loaded in run.campaigns])
-        if partial:
+        campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
+        reports = make_reports(connection, campaigns)
+        if is_partial:
             run = run.limited_to([report.audience for report in reports])
-        campaigns = [loaded.campaign for loaded in run.campaigns]
         oracles = build_oracles(run.campaigns)
-        expected = predict_withheld(oracles)
-        comparisons = [
+        withheld = predict_withheld(oracles)
+        checks = [
             check_prediction(
                 connection,
-                loaded,
+                run_campaign,
                 oracle,
-                credit_is_scarce=expected[loaded.plan.organization_key].credit_is_scarce,
-                is_unfinished=observed.state is RunState.ABORTED,
+                credit_is_scarce=withheld[run_campaign.plan.organization_key].credit_is_scarce,
+                is_unfinished=observations.state is RunState.ABORTED,
             )
-            for loaded, oracle in zip(run.campaigns, oracles, strict=True)
+            for run_campaign, oracle in zip(run.campaigns, oracles, strict=True)
         ]
-        if partial:  # what recipients do was not waited for
-            comparisons = [
-                replace(comparison, expected_engagement=report.engagement)
-                for comparison, report in zip(comparisons, reports, strict=True)
+        if is_partial:  # a partial run doesn't wait for engagement
+            checks = [
+                replace(check, expected_engagement=report.engagement)
+                for check, report in zip(checks, reports, strict=True)
             ]
-        findings = invariants.check_invariants(connection, campaigns, INVARIANTS)
-        findings.append(observed.balance_finding)
-        mishaps = sum((each.observed_anomalies for each in comparisons), GatewayAnomalies())
-        measured = measure_run(connection, run, reports, mishaps, observed.samples)
+        results = invariants.check_invariants(connection, campaigns, INVARIANTS)
+        anomalies = sum((check.observed_anomalies for check in checks), GatewayAnomalies())
+        measured = measure_run(connection, run, reports, anomalies, observations.samples)
         return RunResult(
             run=run,
-            observations=observed,
+            observations=observations,
             conditions=conditions,
             reports=tuple(reports),
-            prediction_checks=tuple(comparisons),
-            invariant_results=tuple(findings),
-            withheld=_count_withheld(run, expected, comparisons, partial=partial),
+            prediction_checks=tuple(checks),
+            invariant_results=(*results, observations.balance_finding),
+            withheld=_count_withheld(run, withheld, checks, is_partial=is_partial),
             thresholds=evaluate_thresholds(
-                run.scenario.thresholds, measured.figures, observed.aborted_by
+                run.scenario.thresholds, measured.figures, observations.aborted_by
             ),
-            **vars(measured),
+            seconds=measured.seconds,
+            figures=measured.figures,
+            workloads=measured.workloads,
+            timeseries=measured.timeseries,
+            curves=measured.curves,
         )
 
 
 def _count_withheld(
     run: Run,
-    expected: Mapping[str | None, WithheldPrediction],
-    comparisons: Sequence[PredictionCheck],
+    predictions: Mapping[str | None, WithheldPrediction],
+    checks: Sequence[PredictionCheck],
     *,
-    partial: bool,
+    is_partial: bool,
 ) -> dict[str, WithheldMessages]:
-    """What credit and message limit stopped, by the organization's name."""
-    # Whom of a part of the messages a limit meets depends on who came first.
-    plans = [loaded.plan for loaded in run.campaigns]
-    limited = partial and any(plan.organization.message_limit is not None for plan in plans)
+    """Return the withheld messages by the organization's name."""
+    plans = [run_campaign.plan for run_campaign in run.campaigns]
     names = {plan.organization_key: plan.organization.name for plan in plans}
+    # Which messages of a part a limit blocks depends on the order of the batches.
+    has_limit = any(plan.organization.message_limit is not None for plan in plans)
+    is_unknown = is_partial and has_limit
     return {
         names[key]: WithheldMessages(
-            predicted=None if limited else allowance.withheld,
+            predicted=None if is_unknown else prediction.withheld,
             actual=sum(
-                comparison.withheld
-                for plan, comparison in zip(plans, comparisons, strict=True)
+                check.withheld
+                for plan, check in zip(plans, checks, strict=True)
                 if plan.organization_key == key
             ),
         )
-        for key, allowance in expected.items()
+        for key, prediction in predictions.items()
     }

@@ -1,4 +1,4 @@
-"""Samples of a run, taken once a second: queue depths and what the workers use."""
+"""Samples of a run, taken once a second: queue depths, and CPU and memory of the workers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +8,12 @@ from tracker.monitoring import QueueDepth
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceUsage:
-    """What a worker and its pool use: ``cpu`` in cores, on average since the sample before;
-    ``memory`` resident bytes, pages that processes share counted in each."""
+    """The resources that a worker and its pool use.
+
+    Attributes:
+        cpu: cores, on average since the previous sample.
+        memory: resident bytes; pages that processes share count in each.
+    """
 
     cpu: float
     memory: int
@@ -17,8 +21,13 @@ class ResourceUsage:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What was seen ``second`` real seconds after the beginning. What could not be read is None:
-    the queues while the broker is away, the usage of workers elsewhere."""
+    """A sample of a run.
+
+    Attributes:
+        second: real seconds since the start.
+        depths: by queue; None while the broker is unavailable.
+        usage: None for workers on another machine, or while none runs.
+    """
 
     second: int
     depths: Mapping[str, QueueDepth] | None

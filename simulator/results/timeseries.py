@@ -1,7 +1,7 @@
-"""A run over time: for each second, or a few, what came in, what moved, and how long it took.
+"""A run over time: arrivals, transitions, latencies, queues and workers in each interval.
 
-What happened to messages is from their transitions, exact; what is seen once a second (queues,
-workers) is from samples. Seconds are real ones from the beginning of the run.
+Counts and latencies come from the transitions and are exact; queues and workers are sampled.
+Seconds are real ones since the start of the run.
 """
 
 import csv
@@ -26,7 +26,7 @@ from tracker.status import Status
 from workers.queues import QUEUES
 
 TIMESERIES_SPANS = (QUEUED_TO_GATEWAY, QUEUED_TO_FINAL)
-"""Spans whose percentiles are given for each interval, of what was over in it."""
+"""Spans whose percentiles each interval has, of the messages that ended them in it."""
 
 PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0}
 
@@ -48,15 +48,19 @@ def latency_column(span: str, percentile: str) -> str:
 
 @dataclass(frozen=True)
 class Timeseries:
-    """Columns of one length by their names, a row for each ``interval`` of so many seconds.
+    """Columns of one length, with a row for each interval.
 
-    Counts are of the whole interval, depths the deepest in it, and ``in_flight`` is at its end.
+    Counts are sums over an interval, depths the largest value in it; `in_flight` is at its end.
+
+    Attributes:
+        interval: seconds.
     """
 
     interval: int
     columns: Mapping[str, Column]
 
     def as_csv(self) -> str:
+        """Return the columns as CSV with a header."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(self.columns)
@@ -72,7 +76,7 @@ def _format_cell(value: float) -> str:
 
 
 def parse_timeseries(text: str) -> Timeseries:
-    """What :meth:`Timeseries.as_csv` wrote. Raises :exc:`ValueError` for anything else."""
+    """Parse the CSV of `Timeseries.as_csv`; raise ValueError for anything else."""
     names, *rows = csv.reader(io.StringIO(text))
     cells = [[float(cell) if cell else np.nan for cell in row] for row in rows]
     table = np.array(cells, np.float64).reshape(-1, len(names))
@@ -82,11 +86,15 @@ def parse_timeseries(text: str) -> Timeseries:
 
 
 def make_timeseries(
-    passages: TransitionTimes, samples: Sequence[Sample], seconds: int, interval: int = 1
+    times: TransitionTimes, samples: Sequence[Sample], seconds: int, interval: int = 1
 ) -> Timeseries:
-    """The series of a run that took so many ``seconds``, with what was sampled meanwhile.
+    """Make the time series of a run.
 
-    What is said to lie behind the end, by a gateway whose clock is wrong, counts in the last row.
+    Events after the end, reported by a gateway whose clock is wrong, count in the last row.
+
+    Args:
+        seconds: duration of the run.
+        interval: seconds for each row.
     """
     rows = -(-seconds // interval)
 
@@ -94,49 +102,51 @@ def make_timeseries(
         row = np.minimum(np.arange(len(counts)) // interval, rows - 1)
         return np.asarray(np.bincount(row, weights=counts, minlength=rows), np.float64)
 
-    entered = {status: counted(passages.entered_per_second(status)) for status in Status}
-    settled = counted(np.bincount(passages.span_times(QUEUED_TO_FINAL).end_seconds))
+    entered = {status: counted(times.entered_per_second(status)) for status in Status}
+    settled = counted(np.bincount(times.span_times(QUEUED_TO_FINAL).end_seconds))
     columns: dict[str, Column] = {
         SECOND: np.arange(rows, dtype=np.float64) * interval,
         ARRIVALS: entered[Status.QUEUED],
-        **{each.slug: entered[each] for each in Status if each is not Status.QUEUED},
+        **{
+            status.slug: counts for status, counts in entered.items() if status is not Status.QUEUED
+        },
         IN_FLIGHT: np.cumsum(entered[Status.QUEUED] - settled),
         **_sample_columns(samples, rows, interval),
     }
     for span in TIMESERIES_SPANS:
-        for name, column in _percentile_columns(passages.span_times(span), rows, interval).items():
+        for name, column in _percentile_columns(times.span_times(span), rows, interval).items():
             columns[latency_column(span.name, name)] = column
     return Timeseries(interval, columns)
 
 
 def _sample_columns(samples: Sequence[Sample], rows: int, interval: int) -> dict[str, Column]:
-    names = [each(queue) for queue in QUEUES for each in (ready, unacked)]
+    names = [column(queue) for queue in QUEUES for column in (ready, unacked)]
     columns = {name: np.full(rows, np.nan) for name in (*names, CPU, MEMORY)}
     for sample in samples:
         row = sample.second // interval
         if row >= rows:
             continue
-        seen: dict[str, float] = {}
+        values: dict[str, float] = {}
         for queue, depth in (sample.depths or {}).items():
-            seen |= {ready(queue): depth.ready, unacked(queue): depth.unacked}
+            values |= {ready(queue): depth.ready, unacked(queue): depth.unacked}
         if sample.usage is not None:
-            seen |= {CPU: sample.usage.cpu, MEMORY: sample.usage.memory}
-        for name, value in seen.items():
+            values |= {CPU: sample.usage.cpu, MEMORY: sample.usage.memory}
+        for name, value in values.items():
             columns[name][row] = np.fmax(columns[name][row], value)
     return columns
 
 
 def _percentile_columns(timed: SpanTimes, rows: int, interval: int) -> dict[str, Column]:
-    """Percentiles, in seconds, of what was over in each interval."""
+    """Return the percentiles, in seconds, of the latencies that ended in each interval."""
     row = np.minimum(timed.end_seconds // interval, rows - 1)
     order = np.lexsort((timed.durations, row))
     took = timed.durations[order]
-    bounds = np.searchsorted(row[order], np.arange(rows + 1))
-    first, count = bounds[:-1], np.diff(bounds)
-    found = {}
+    starts = np.searchsorted(row[order], np.arange(rows + 1))
+    first, count = starts[:-1], np.diff(starts)
+    columns = {}
     for name, percent in PERCENTILES.items():
         column = np.full(len(count), np.nan)
         some = count > 0
         column[some] = to_seconds(took[(first + percentile_rank(percent, count) - 1)[some]])
-        found[name] = column
-    return found
+        columns[name] = column
+    return columns

@@ -222,7 +222,7 @@ def test_a_simulation_through_every_service(host: Host) -> None:
     scenario.write_text(make_scenario())
     run = host.simulate(scenario)
     assert run.returncode == 0, run.stderr + run.stdout
-    assert "as predicted" in run.stdout
+    assert "matches prediction" in run.stdout
 
     assert "spring-email" in host.get("web", "/", f"me:{SECRETS['SENDTRACE_TOKEN']}")
     tasks = host.get("flower", "/api/tasks", SECRETS["SENDTRACE_FLOWER_AUTH"])

@@ -57,7 +57,7 @@ def test_the_ramp_passes_with_its_thresholds(ramp: Finished) -> None:
     assert len(thresholds) == len(tomllib.loads(RAMP)["thresholds"]) > 0
     assert all(each["passed"] for each in thresholds)
     assert ramp.stdout.count("✔ threshold") == len(thresholds)
-    assert ramp.stdout.rstrip().endswith("every message as predicted, thresholds met")
+    assert ramp.stdout.rstrip().endswith("every message matches its prediction, thresholds met")
     assert ramp.result["verdict"]["passed"]
 
 
@@ -144,7 +144,10 @@ def test_comparisons(shell: Shell) -> None:
         (["compare", "1", "other.json", "--html", "other.json"], "expected another file to write"),
         (["compare", "1", "9" * 5_000], "does not exist; see sendtrace runs"),
         (["compare", "1", "x" * 5_000], "is neither the number of a run nor a file"),
-        (["compare", "other.json", "1"], "its result has version 1, and this sendtrace reads 2"),
+        (
+            ["compare", "other.json", "1"],
+            "got a result of version 1; this sendtrace reads version 2",
+        ),
     ],
 )
 def test_runs_that_can_not_be_compared(ramp: Finished, arguments: list[str], said: str) -> None:
@@ -194,7 +197,7 @@ def test_a_threshold_that_can_not_be_met_any_more_ends_the_run(shell: Shell) -> 
     assert result["verdict"]["invariants_hold"]
     assert result["verdict"]["as_predicted"]
     assert "threshold not_sent.share <= 0.01 can no longer be met; stopping" in ended.stderr
-    assert "partial: aborted as not_sent.share could not be <= 0.01" in ended.stdout
+    assert "partial: aborted: not_sent.share <= 0.01 could no longer be met" in ended.stdout
 
 
 def test_repeated_runs_are_one_series(shell: Shell) -> None:

@@ -23,7 +23,7 @@ KEYS = {
 
 def test_all_messages_end_as_predicted(finished: Finished) -> None:
     assert finished.stdout.count("✔ balanced") == 2
-    assert finished.stdout.count("✔ as predicted") == 2
+    assert finished.stdout.count("✔ matches prediction") == 2
     assert "1,500 of 1,500 messages" in finished.stdout
     assert "700 of 700 messages" in finished.stdout
     assert "✘" not in finished.stdout
@@ -177,7 +177,7 @@ def test_credit_short_of_the_audience(shell: Shell) -> None:
     short = {"predicted": 1_200 - stopped, "actual": 1_200 - stopped}
     assert run.result["prediction"]["withheld"] == {"Acme Retail": short}
     assert f"✔ withheld        {1_200 - stopped:,} of Acme Retail" in run.stdout
-    assert run.stdout.count("✔ as predicted") == 2
+    assert run.stdout.count("✔ matches prediction") == 2
     assert shell.recorded("SELECT credit FROM organizations") == 0
 
 

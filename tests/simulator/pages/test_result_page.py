@@ -162,7 +162,7 @@ def test_the_verdict_lists_its_checks(page: str) -> None:
     text = words(page)
     assert "✘ Failed 2 thresholds of 3 not met" in text
     assert re.search(r"balanced every sum adds up", text)
-    assert re.search(r"as predicted 80 of 80 messages", text)
+    assert re.search(r"matches prediction 80 of 80 messages", text)
     assert re.search(r"invariants (\d+) of \1 hold", text)
     assert "thresholds 1 of 3 met" in text
 
@@ -176,7 +176,7 @@ def test_each_threshold_is_shown_with_its_value(page: str) -> None:
 
 def test_a_run_that_passed(database: Database, tmp_path: Path) -> None:
     text = words(render_result_page(play(database, scenario(thresholds={}), tmp_path)))
-    assert "✔ Passed balanced, invariants hold, every message as predicted" in text
+    assert "✔ Passed balanced, invariants hold, every message matches its prediction" in text
     assert "The scenario has no thresholds." in text
 
 
@@ -186,7 +186,7 @@ def test_a_partial_result_is_marked(result: RunResult, state: RunState) -> None:
     observed = replace(result.observations, state=state, planned=1_000, aborted_by=aborted)
     text = words(render_result_page(replace(result, observations=observed)))
     assert f"UTC partial: {state}" in text
-    why = "aborted as queued_to_final.p95 could not be < 0s" if aborted else "interrupted"
+    why = "aborted: queued_to_final.p95 < 0s could no longer be met" if aborted else "interrupted"
     assert f"Partial result: {why}; 80 of 1,000 messages were sent." in text
     assert f"✘ Failed partial: {why}" in text
 
@@ -195,7 +195,7 @@ def test_differences_from_the_prediction_are_named(result: RunResult) -> None:
     first, second = result.prediction_checks
     differing = replace(result, prediction_checks=(first, replace(second, matching=19)))
     text = words(render_result_page(differing))
-    assert "79 of 80 messages what differs is below, at summer" in text
+    assert "79 of 80 messages see the differences of summer below" in text
     assert "19 of 20 messages" in text
     assert f"✘ Failed see sendtrace report --run {result.run.id}" in text
 
@@ -239,7 +239,7 @@ def test_a_backlog_is_a_warning(result: RunResult, handed: int, left: int) -> No
 
 def test_unavailable_figures_are_named(page: str) -> None:
     text = words(page)
-    assert "Not known: workers.cpu, workers.memory, as workers were attached." in text
+    assert "Not available: workers.cpu, workers.memory, as the workers were attached." in text
     assert "No chart: no samples were taken." in text
     assert text.count("No chart: the workers were attached: what they use") == 2
 

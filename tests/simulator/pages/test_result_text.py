@@ -53,7 +53,7 @@ def test_a_failed_result_suggests_commands(result: RunResult, tmp_path: Path) ->
     failed = format_result(replace(differing(result), conditions=conditions)).splitlines()[-1]
     run = f"--run {result.run.id}"
     assert failed == (
-        f"✘ failed          see sendtrace trace spring 3 {run}; the workers' log, {log}"
+        f"✘ failed          see sendtrace trace spring 3 {run}; the worker's log, {log}"
     )
     [first, *others] = result.invariant_results
     broken = replace(
@@ -71,16 +71,17 @@ def test_checks_of_other_packages_are_named(
         prediction_checks=(replace(comparison, uncertain=2),),
         withheld={"Acme": WithheldMessages(predicted=None, actual=5)},
     )
-    assert "it depended on who came first\n" in format_result(unsure)
-    assert "of Acme, over its message limit or out of credit; predicted not known" in format_result(
+    assert "depended on the order of concurrent campaigns\n" in format_result(unsure)
+    assert "of Acme, over its message limit or out of credit; expected unknown" in format_result(
         unsure
     )
     foreign(spares_the_keen)
-    assert "who came first, or on checks of other packages (spares_the_keen)" in format_result(
-        unsure
+    assert (
+        "the order of concurrent campaigns or on checks of other packages (spares_the_keen)"
+        in format_result(unsure)
     )
     assert (
-        "limit, out of credit or stopped by the check spares_the_keen; predicted"
+        "limit, out of credit or blocked by the check spares_the_keen; expected"
         in format_result(unsure)
     )
 

@@ -87,7 +87,7 @@ def test_the_list_has_runs_without_a_result_too(
     with database.read() as connection:
         listed = list_runs(connection)
         assert [each.id for each in list_runs(connection, 1)] == [unfinished]
-        with pytest.raises(NotFound, match="has no result: it came to no end"):
+        with pytest.raises(NotFound, match="has no result: it did not finish"):
             load_repeated_results(connection, unfinished)
         for unknown in (4_711, 10**30):
             with pytest.raises(NotFound, match=r"does not exist; see sendtrace runs"):
@@ -105,7 +105,7 @@ def test_a_result_of_another_version(database: Database, result: RunResult, tmp_
     file.write_text(other)
     with database.write() as connection:
         connection.execute(sa.update(results).values(version=1, summary=other))
-    said = "its result has version 1, and this sendtrace reads 2; run the scenario again"
+    said = "got a result of version 1; this sendtrace reads version 2; run the scenario again"
     with database.read() as connection:
         with pytest.raises(UnsupportedResultVersion, match=said):
             load_repeated_results(connection, result.run.id)
@@ -132,7 +132,7 @@ def test_a_file_that_is_no_summary(tmp_path: Path, name: str, text: str | None) 
     file = tmp_path / name
     if text is not None:
         file.write_text(text)
-    with pytest.raises(UsageError, match=rf"{name}.*(is no summary of a run|can't be read)"):
+    with pytest.raises(UsageError, match=rf"{name}.*(not a summary of a run|can't be read)"):
         load_result_file(file)
     with pytest.raises(UsageError):
         load_result_file(tmp_path)
