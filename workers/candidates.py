@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -54,7 +53,6 @@ class Customer(NamedTuple):
 
 
 SUBSCRIBED = Subscription()
-NO_RECENT_MESSAGES: Mapping[int, int] = MappingProxyType({})
 
 
 class Candidate(NamedTuple):
@@ -109,7 +107,7 @@ def load_candidates(
         name: call_service(services, name, campaign, numbers, is_last_try=is_last_try)
         for name in _required_services(step, campaign)
     }
-    recent = NO_RECENT_MESSAGES
+    recent: Mapping[int, int] = {}
     if step is Step.SUPPRESS and campaign.organization.message_limit is not None:
         with database.read() as connection:
             recent = allowance.count_recent_messages(

@@ -32,7 +32,7 @@ class PluginGroup(StrEnum):
 
 
 def find_plugins(group: PluginGroup) -> EntryPoints:
-    """Return the entry points of a group, of all installed distributions, without importing them."""
+    """Return the entry points of a group in all installed distributions."""
     return entry_points(group=group)
 
 

@@ -44,11 +44,12 @@ def try_scenario(
     ] = None,
     format: FormatOption = RowFormat.TABLE,
 ) -> None:
-    """Judge a scenario's customers with all checks; send and store nothing.
+    """Judge a scenario's customers with all checks.
 
-    All customers are judged as they are before the first campaign. Bounces and message limits from
-    one campaign to the next are not simulated. Reasons that only the step dispatch gives are left
-    out: out_of_credit, handler_not_found and the timeout of a handler.
+    Nothing is sent or stored. All customers are judged as they are before the first campaign.
+    Bounces and message limits from one campaign to the next are not simulated. Reasons that only
+    the step dispatch gives are left out: out_of_credit, handler_not_found and the timeout of a
+    handler.
 
     Examples: sendtrace checks try --scenario scenarios/demo.toml ·
     sendtrace checks try --scenario sale.toml --audience customers.csv --verdicts verdicts.csv
@@ -104,9 +105,9 @@ def coverage(
     ],
     format: FormatOption = RowFormat.TABLE,
 ) -> None:
-    """Show how many messages of each scenario are predicted to be Not Sent for each reason.
+    """Count the reasons that scenarios reach.
 
-    Nothing is run.
+    The counts are those of the predictions; nothing is run.
 
     Examples: sendtrace checks coverage scenarios/*.toml ·
     sendtrace checks coverage sale.toml --format csv

@@ -2,8 +2,8 @@
 
 Run `python -m tests.support.smtp_server PORT_FILE LOG [starttls|tls] [auth]`.
 
-The local part of a recipient selects the server's behavior. The log has one JSON object per line for
-each accepted message.
+The local part of a recipient selects the server's behavior. The log has a line with a JSON object
+for each accepted message.
 """
 
 import asyncio

@@ -104,7 +104,7 @@ class SmtpGateway:
         return message.as_bytes()
 
     def _message_id(self, campaign: Campaign, number: int) -> str:
-        """Return a Message-ID that is the same on every attempt, so duplicates can be recognized."""
+        """Return a Message-ID that is the same on every attempt, to recognize duplicates by."""
         domain = self._settings.from_.rpartition("@")[2]
         return f"<{number}.{campaign.id}.{_hash_campaign(campaign)}@{domain}>"
 

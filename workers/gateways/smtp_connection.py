@@ -101,7 +101,7 @@ class SmtpConnection:
         """Send one message and return the reply that decides its outcome.
 
         If the connection breaks and a new one can be opened, the message is the cause, unless the
-        connection had been used before: servers end old connections. Then the message is sent again.
+        connection had been used before: servers end old connections. Then it is sent again.
 
         Raises:
             GatewayUnavailable: the failure has nothing to do with the message.

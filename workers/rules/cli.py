@@ -25,7 +25,7 @@ CampaignOption = Annotated[
 
 @exit_on_error
 def list_checks(format: FormatOption = RowFormat.TABLE) -> None:
-    """List the installed checks in the order in which they run.
+    """List the installed checks in their order.
 
     Examples: sendtrace checks list · sendtrace checks list --format csv
     """
@@ -59,9 +59,10 @@ def explain_message(
     format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
-    """Show the verdict of every check on one message, and the values that the check read.
+    """Show the verdict of every check on a message.
 
-    The checks judge the customer as recorded now. The outcome on record is shown below the table.
+    The values that each check read are shown beside its verdict. The checks judge the customer as
+    recorded now. The outcome on record is shown below the table.
 
     Examples: sendtrace checks explain --campaign diwali-email --customer c17 ·
     sendtrace checks explain --campaign diwali-email --message 4711 --format json
@@ -143,12 +144,13 @@ def diff_rules(
     format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
-    """Judge a recorded campaign again under changed rules, and show which verdicts change.
+    """Show how other rules change a campaign's verdicts.
 
-    Nothing is sent or written. The customers are judged as recorded now. Reasons that only the step
-    dispatch gives, such as out_of_credit, are left out. The keys of --set are enabled,
-    message_limit.count, message_limit.days, hard_bounce_limit, soft_bounce_limit, sender and
-    requires. --with needs no installation; it also finds modules in the current folder.
+    A recorded campaign is judged twice, by the present and by the changed rules. Nothing is sent or
+    written. The customers are judged as recorded now. Reasons that only the step dispatch gives,
+    such as out_of_credit, are left out. The keys of --set are enabled, message_limit.count,
+    message_limit.days, hard_bounce_limit, soft_bounce_limit, sender and requires. --with needs no
+    installation; it also finds modules in the current folder.
 
     Examples: sendtrace checks diff --campaign sale --without ndnc ·
     sendtrace checks diff --campaign sale --set message_limit.count=2 --with acme.rules:quiet_hours

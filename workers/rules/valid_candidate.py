@@ -62,8 +62,8 @@ FIELDS_BY_PART: Mapping[str, tuple[str, ...]] = {
 def make_valid_candidate(**overrides: Any) -> Candidate:
     """Return a candidate that no check blocks, except for its overrides.
 
-    The names of overrides are those in `FIELDS_BY_PART`. The candidate has a coupon or a referral if
-    the campaign requires it. `mobile` is a number in international form. `custom` may be a
+    The names of overrides are those in `FIELDS_BY_PART`. The candidate has a coupon or a referral
+    if the campaign requires it. `mobile` is a number in international form. `custom` may be a
     dictionary. A wrong name or value raises `TypeError` or `ValueError`.
     """
     by_part: dict[str, dict[str, Any]] = {part: {} for part in FIELDS_BY_PART}

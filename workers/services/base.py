@@ -203,6 +203,6 @@ class SqlServices:
 def _prepare_messages(
     campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
 ) -> ServiceAnswers:
-    """Prepare messages with the campaign's handler. Those that weren't ready in time have failed."""
+    """Prepare messages with the campaign's handler; those not ready in time have failed."""
     handler = find_handler(campaign.kind)
     return ServiceAnswers({}, () if handler is None else handler(campaign, numbers))
