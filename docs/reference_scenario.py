@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from simulator.figures import Unit
-from simulator.scenario.audience_file import COLUMN_DESCRIPTIONS, CUSTOM_COLUMN_DESCRIPTION
+from simulator.scenario.audience_columns import COLUMN_DESCRIPTIONS, CUSTOM_COLUMN_DESCRIPTION
 from simulator.scenario.faults import FaultKind, FaultSection
 from simulator.scenario.load import (
     BLAST_KEYWORD,
@@ -450,7 +450,7 @@ def _audience_lines() -> Iterator[str]:
     yield """\
 # Audience files
 
-Generated from `simulator/scenario/audience_file.py` by `make docs`. An audience file holds the
+Generated from `simulator/scenario/audience_columns.py` by `make docs`. An audience file holds the
 customers of a campaign: CSV in UTF-8, with a header row and commas between the cells. The campaign
 names it, relative to the scenario file: `audience = "customers.csv"`.
 

@@ -1,7 +1,7 @@
 """Predict which reasons a scenario reaches, and how often, without running it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,8 @@ def count_predicted_reasons(scenario: Scenario) -> Counter[Reason]:
             codes, numbers = np.unique(reasons, return_counts=True)
             counts.update({Reason(code): int(n) for code, n in zip(codes, numbers, strict=True)})
     over_limit = sum(oracle.count_sendable()[1] for oracle in oracles)
-    withheld = sum(each.withheld or 0 for each in predict_withheld(oracles).values())
+    predictions = predict_withheld(oracles).values()
+    withheld = sum(prediction.withheld or 0 for prediction in predictions)
     counts[Reason.MESSAGE_LIMIT] += over_limit
     counts[Reason.OUT_OF_CREDIT] += withheld - over_limit
     return counts
@@ -75,11 +76,6 @@ def _read_audience(
         return audience.source, None
     today = to_datetime(SystemClock().now()).date()
     scanner = AudienceScanner(select_audience_campaigns(scenario.campaigns, audience), today)
-    size = sum(1 for _ in scanner.scan(_read_valid_customers(audience.source)))
+    customers = (row for row in read_customers(audience.source) if isinstance(row, CustomerRecord))
+    size = sum(1 for _ in scanner.scan(customers))
     return size, scanner.build_imported_audience()
-
-
-def _read_valid_customers(file: Path) -> Iterator[CustomerRecord]:
-    for row in read_customers(file):
-        if isinstance(row, CustomerRecord):
-            yield row

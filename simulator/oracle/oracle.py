@@ -105,7 +105,7 @@ def build_oracles(campaigns: Sequence[RunCampaign]) -> list[Oracle]:
 
 @dataclass(frozen=True, kw_only=True)
 class WithheldPrediction:
-    """How many messages of one organization its credit and message limit block, but not which.
+    """The number of messages that an organization's credit and message limit block.
 
     Attributes:
         withheld: number of messages, or None where it can't be predicted.
@@ -120,7 +120,9 @@ def predict_withheld(oracles: Sequence[Oracle]) -> Mapping[str | None, WithheldP
     """Return how many messages each organization withholds, by its key in the scenario."""
     keys = {oracle.campaign.organization_key for oracle in oracles}
     return {
-        key: _predict_withheld([each for each in oracles if each.campaign.organization_key == key])
+        key: _predict_withheld(
+            [oracle for oracle in oracles if oracle.campaign.organization_key == key]
+        )
         for key in keys
     }
 

@@ -14,8 +14,8 @@ class PredictedOutcomes:
 
     Attributes:
         statuses: codes of `Status`.
-        reasons: codes of `Reason`; 0 for none.
-        attempts: attempt of the last submission; 0 if there is none.
+        reasons: codes of `Reason`; 0 without a reason.
+        attempts: attempt of the last submission; 0 without a submission.
         possible_reasons: bits (1 << reason) of reasons that may block the message instead,
             depending on which concurrent campaign comes first.
         uncertain: whether nothing is known of the message.
@@ -23,7 +23,7 @@ class PredictedOutcomes:
         stale: receipts of an earlier attempt that arrive again, if the message is sent.
         lost: whether the message stays in the gateway without a receipt, if it is sent.
         late_bounce: whether the message bounces after delivery, if it is sent.
-        unpredictable: whether only the gateway decides what becomes of the message.
+        unpredictable: whether only the gateway decides the outcome of the message.
         rejections: times that the gateway rejects the message temporarily, if it is sent.
     """
 
@@ -62,5 +62,5 @@ class PredictedOutcomes:
 
     @property
     def sent(self) -> NDArray[np.bool_]:
-        """Whether each message is sent."""
+        """True for each message that is sent."""
         return np.asarray(self.statuses != Status.NOT_SENT)

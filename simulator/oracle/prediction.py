@@ -34,7 +34,7 @@ from workers.services.base import MAX_SERVICE_CALLS
 
 @dataclass(frozen=True)
 class _CustomerHistory:
-    """What earlier campaigns left behind at customers, as arrays of one length.
+    """Changes of customers by earlier campaigns, as arrays of one length.
 
     Attributes:
         hard_bounces: hard bounces on the campaign's channel.
@@ -81,12 +81,12 @@ class AudiencePrediction:
 
         They are counted for the first of these campaigns only; the result for others is 0.
         """
-        names = {each.name for each in self._find_concurrent_campaigns(campaign)}
+        names = {other.name for other in self._find_concurrent_campaigns(campaign)}
         limit = campaign.organization.message_limit
-        group = [each for each in self.campaigns if each.name in {campaign.name, *names}]
+        group = [other for other in self.campaigns if other.name in {campaign.name, *names}]
         if limit is None or not names or group[0].name != campaign.name:
             return 0
-        wanted = np.sum([self.predict_outcomes(each).sent for each in group], axis=0)
+        wanted = np.sum([self.predict_outcomes(member).sent for member in group], axis=0)
         left = limit.count - self._compute_history(campaign).messages_sent
         return int(np.maximum(wanted - left, 0)[wanted > 0].sum())
 
@@ -108,14 +108,15 @@ class AudiencePrediction:
         concurrent = self._find_concurrent_campaigns(campaign)
         # What each would do if it were alone. That may happen before or after this campaign.
         reasons_alone = {
-            each.name: self._find_reasons(each, self._compute_history(each)) for each in concurrent
+            other.name: self._find_reasons(other, self._compute_history(other))
+            for other in concurrent
         }
         limit = campaign.organization.message_limit
         if limit is not None:
             left = limit.count - history.messages_sent
             assign_reason(reasons, left <= 0, Reason.MESSAGE_LIMIT)
             if concurrent:
-                rivals = np.sum([each == NO_DEFECT for each in reasons_alone.values()], axis=0)
+                rivals = np.sum([alone == NO_DEFECT for alone in reasons_alone.values()], axis=0)
                 add_possible_reason(possible_reasons, reasons, rivals >= left, Reason.MESSAGE_LIMIT)
         outcomes = self._predict_delivery(campaign, reasons)
         for other in concurrent:
@@ -196,7 +197,7 @@ class AudiencePrediction:
         return reasons
 
     def _find_unanswered(self, campaign: PlannedCampaign) -> Mapping[Reason, NDArray[np.bool_]]:
-        """Return the customers for whom a service that the campaign needs never has an answer.
+        """Return the customers without an answer from a service that the campaign needs.
 
         The arrays are keyed by the reason that such a message gets.
         """
@@ -237,7 +238,7 @@ class AudiencePrediction:
     def _predict_delivery(
         self, campaign: PlannedCampaign, reasons: NDArray[np.int8]
     ) -> PredictedOutcomes:
-        """Return what becomes of messages at the gateway if no reason blocks them."""
+        """Return the outcomes of messages at the gateway if no reason blocks them."""
         forced = self._find_forced_outcomes(campaign)
         outcomes = PredictedOutcomes.not_sent(reasons)
         waiting = np.ones(self.count, np.bool_)

@@ -17,7 +17,8 @@ from simulator.results.samples import Sample
 from simulator.results.timeseries import ARRIVALS, Timeseries
 from simulator.scenario.faults import InjectedFault
 from simulator.scenario.thresholds import Threshold, ThresholdResult, evaluate_thresholds
-from simulator.setup.record import AudienceRejects, Run
+from simulator.setup.record import Run
+from simulator.setup.rejects import AudienceRejects
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
 from tracker.clock import to_datetime

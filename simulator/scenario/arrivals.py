@@ -52,7 +52,7 @@ class ArrivalShape:
 
     @property
     def is_blast(self) -> bool:
-        """Whether all messages arrive at once."""
+        """True if all messages arrive at once."""
         return not self.phases
 
     def arrival_times(self, first: int, count: int) -> NDArray[np.float64]:
@@ -121,11 +121,6 @@ def steps_shape(steps: Sequence[tuple[float, float]]) -> ArrivalShape:
 
 
 def spike_shape(base: float, peak: float, at: float, seconds: float) -> ArrivalShape:
-    """Return a shape with a constant rate and a peak.
-
-    Args:
-        at: start of the peak, in seconds.
-        seconds: duration of the peak.
-    """
+    """Return a shape with a constant rate and a peak that starts `at` and lasts some seconds."""
     before = (LoadPhase(at, base, base),) if at else ()
     return ArrivalShape((*before, LoadPhase(seconds, peak, peak), LoadPhase(1.0, base, base)))

@@ -9,68 +9,15 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
 from typing import TextIO
 
+from simulator.scenario.audience_columns import COLUMNS, SINGLE_LINE_COLUMNS
 from tracker.errors import UsageError
 from workers.checks.mobile import to_e164
-
-
-@dataclass(frozen=True)
-class ColumnDescription:
-    """What a column of an audience file contains, for the reference.
-
-    Attributes:
-        default: meaning of an empty cell or a missing column.
-        is_single_line: whether a line break in a cell can only come from a stray quote.
-    """
-
-    content: str
-    default: str
-    is_single_line: bool = True
-
-
-_FLAG_CONTENT = "`yes`, `no`, `true`, `false`, `1` or `0`"
-
-COLUMN_DESCRIPTIONS: Mapping[str, ColumnDescription] = MappingProxyType(
-    {
-        "customer_id": ColumnDescription("id of the customer, unique in the file", "required"),
-        "email": ColumnDescription("email address; malformed ones are kept and bounce", "none"),
-        "mobile": ColumnDescription("mobile number, national or international", "none"),
-        "region": ColumnDescription(
-            "two-letter country code in which a national number is read, like `GB`",
-            "international numbers only",
-        ),
-        "loyalty_member": ColumnDescription(f"loyalty membership: {_FLAG_CONTENT}", "no"),
-        "unsubscribed": ColumnDescription(
-            "channels that the customer unsubscribed from: `email`, `sms` or `both`", "none"
-        ),
-        "ndnc": ColumnDescription(f"National Do Not Call list: {_FLAG_CONTENT}", "no"),
-        "hard_bounces": ColumnDescription("earlier hard bounces, counted for both channels", "0"),
-        "soft_bounces": ColumnDescription(
-            "soft bounces since the last delivery, counted for both channels", "0"
-        ),
-        "coupon_id": ColumnDescription("id of the customer's coupon", "none"),
-        "coupon_expires": ColumnDescription(
-            "last day of the coupon, as YYYY-MM-DD", "never expires"
-        ),
-        "coupon_redeemed": ColumnDescription(f"used coupon: {_FLAG_CONTENT}", "no"),
-        "last_store": ColumnDescription("store of the last visit", "none", is_single_line=False),
-        "profile": ColumnDescription("profile of the customer", "none", is_single_line=False),
-    }
-)
-"""Columns with a fixed name, in the order of the reference."""
-
-CUSTOM_COLUMN_DESCRIPTION = "custom data, which campaigns may require; any number of these columns"
-
-COLUMNS = tuple(COLUMN_DESCRIPTIONS)
-SINGLE_LINE_COLUMNS = frozenset(
-    name for name, column in COLUMN_DESCRIPTIONS.items() if column.is_single_line
-)
 
 MAX_LINE_CHARACTERS = 65_536
 """Length of a line, so that a file without line ends can't fill the memory."""
@@ -149,29 +96,6 @@ class RejectedRow:
     line: int
     cause: str
     text: str
-
-
-class RejectFile(ExitStack):
-    """A CSV file of rejected rows. It is created with the first of them."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self.count = 0
-
-    def add(self, rejected: RejectedRow) -> None:
-        """Write a row; raise `UsageError` if the file can't be created."""
-        if not self.count:
-            try:
-                file = self.path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
-            except OSError as error:
-                raise UsageError(
-                    f"{self.path}: can't write rejected rows: {error.strerror}"
-                ) from None
-            self._writer = csv.writer(self.enter_context(file))
-            self._writer.writerow(("line", "cause", "row"))
-        self._writer.writerow((rejected.line, rejected.cause, rejected.text))
-        self.count += 1
 
 
 def check_header(path: Path) -> None:

@@ -38,11 +38,7 @@ _RELATIONS = {
 
 
 def format_validation_errors(error: ValidationError, top: type[BaseModel]) -> list[str]:
-    """Return one line for each wrong key of a file.
-
-    Args:
-        top: model of the whole file.
-    """
+    """Return one line for each wrong key of a file whose model is `top`."""
     return [_format_error(details, top) for details in _first_error_per_key(error.errors())]
 
 

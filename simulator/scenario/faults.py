@@ -121,12 +121,12 @@ class FaultSection(ScenarioSection):
 
     @property
     def duration(self) -> timedelta:
-        """How long the fault lasts; 0 if it ends at once or not at all."""
+        """Duration of the fault; 0 if it ends at once or not at all."""
         return self.for_ or timedelta()
 
     @property
     def description(self) -> str:
-        """What happens to what, in the past participle."""
+        """Description of the fault in the past participle, for the log."""
         match self.kind:
             case FaultKind.KILL if self.when is not None:
                 return "pool processes killed after the gateway has accepted messages"

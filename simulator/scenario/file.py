@@ -72,6 +72,7 @@ def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None 
     """Load a scenario file and check the headers of its audience files.
 
     Args:
+        path: the scenario file.
         seed: replaces the seed of the file.
         audience: audience file that replaces the customers of all campaigns.
 
@@ -99,6 +100,7 @@ def resolve_scenario(file: ScenarioFile, *, path: Path, text: str) -> Scenario:
     """Return the scenario that the tables of a file describe.
 
     Args:
+        file: tables of the file.
         path: path of the file. Audience files are relative to its folder.
         text: content of the file.
 

@@ -65,7 +65,7 @@ class SpikeSection(ScenarioSection):
 
 
 class ShapeSection(ScenarioSection):
-    """The shape in which messages arrive: exactly one of the keys. Rates are messages per second."""
+    """The shape in which messages arrive: exactly one key. Rates are messages per second."""
 
     constant: Annotated[PositiveRate | None, Field(examples=[2_000])] = None
     """A constant rate."""
@@ -132,7 +132,7 @@ def _parse_shape(value: object) -> object:
 
 
 class LoadSection(ScenarioSection):
-    """When the messages of a campaign arrive.
+    """Arrival times of a campaign's messages.
 
     The load is open: messages arrive on the clock, whatever the system does with them.
     """

@@ -48,7 +48,7 @@ class PlannedAudience:
 
     @property
     def is_imported(self) -> bool:
-        """Whether the customers come from an audience file."""
+        """True if the customers come from an audience file."""
         return isinstance(self.source, Path)
 
 
@@ -94,15 +94,15 @@ class PlannedCampaign:
 
     @property
     def tracks_engagement(self) -> bool:
-        """Whether recipients may engage: at a rate, or because an imported address forces it."""
+        """True if recipients may engage: at a rate, or because an imported address forces it."""
         can_open = self.channel is Channel.EMAIL and self.gateway.is_simulated
         return can_open and (self.audience.is_imported or self.engagement.has_engagement)
 
     def without_outages(self) -> "PlannedCampaign":
         """Return the campaign with services that are never unavailable."""
         failures = {
-            name: each.model_copy(update={"outage": None})
-            for name, each in self.services.failures.items()
+            name: service.model_copy(update={"outage": None})
+            for name, service in self.services.failures.items()
         }
         services = self.services.model_copy(update={"failures": failures})
         return replace(self, services=services)
@@ -116,10 +116,7 @@ def select_audience_campaigns(
 
 
 def plan_campaigns(file: ScenarioFile, folder: Path) -> tuple[PlannedCampaign, ...]:
-    """Resolve the campaigns of a scenario file.
-
-    Args:
-        folder: folder of the scenario file. Audience files are relative to it.
+    """Resolve the campaigns of a scenario file. Audience files are relative to its folder.
 
     Raises:
         ValueError: a reference is unknown, contradictory or missing. The message begins with the key.
@@ -207,15 +204,15 @@ def _find_owner(file: ScenarioFile, campaign: CampaignSection) -> CampaignSectio
 
     Campaigns of one organization that name the same file share its customers.
     """
-    campaigns_by_name = {each.name: each for each in file.campaigns}
+    campaigns_by_name = {other.name: other for other in file.campaigns}
     while campaign.same_as is not None:
         campaign = campaigns_by_name[campaign.same_as]
     if isinstance(campaign.audience, int):
         return campaign
     return next(
-        each
-        for each in file.campaigns
-        if (each.audience, each.organization) == (campaign.audience, campaign.organization)
+        other
+        for other in file.campaigns
+        if (other.audience, other.organization) == (campaign.audience, campaign.organization)
     )
 
 
@@ -240,18 +237,18 @@ def _check_references(file: ScenarioFile) -> None:
                     " the file"
                 )
             _check_name(f"{where}.{key}", "campaign", name, earlier)
-        for key, noun, name, known in (
+        for key, noun, name, names_in_file in (
             ("organization", "organization", campaign.organization, [*file.organizations]),
             ("gateway", "gateway", campaign.gateway, [*file.gateways, *Channel]),
             ("coupon_series", "coupon series", campaign.coupon_series, [*file.coupon_series]),
         ):
-            _check_name(f"{where}.{key}", noun, name, known)
+            _check_name(f"{where}.{key}", noun, name, names_in_file)
 
 
-def _check_name(key: str, noun: str, name: str | None, known: Sequence[str]) -> None:
-    if name is not None and name not in known:
+def _check_name(key: str, noun: str, name: str | None, choices: Sequence[str]) -> None:
+    if name is not None and name not in choices:
         raise ValueError(
-            f"{key}: unknown {noun} {format_value(name)}{suggest_similar(name, known)}"
+            f"{key}: unknown {noun} {format_value(name)}{suggest_similar(name, choices)}"
         )
 
 
@@ -286,9 +283,12 @@ def _check_gateways(file: ScenarioFile, owners: Mapping[str, CampaignSection]) -
 def _check_all_used(file: ScenarioFile) -> None:
     """Raise ValueError if no campaign uses a table; its name is probably misspelled."""
     campaigns = file.campaigns
-    _check_used("organizations", file.organizations, {each.organization for each in campaigns})
-    _check_used("gateways", file.gateways, {*Channel, *(each.gateway for each in campaigns)})
-    _check_used("coupon_series", file.coupon_series, {each.coupon_series for each in campaigns})
+    organizations = {campaign.organization for campaign in campaigns}
+    gateways = {*Channel, *(campaign.gateway for campaign in campaigns)}
+    coupon_series = {campaign.coupon_series for campaign in campaigns}
+    _check_used("organizations", file.organizations, organizations)
+    _check_used("gateways", file.gateways, gateways)
+    _check_used("coupon_series", file.coupon_series, coupon_series)
 
 
 def _check_used(key: str, names: Iterable[str], used: Collection[str | None]) -> None:

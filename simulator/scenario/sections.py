@@ -1,4 +1,4 @@
-"""The tables of a scenario file, each checked by itself."""
+"""The tables of a scenario file, checked one at a time."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -81,7 +81,7 @@ def _validate_gateway_kind(kind: str) -> str:
 
 
 class MessageLimitSection(ScenarioSection):
-    """How many messages a customer may get in a period."""
+    """The number of messages that a customer may get in a period."""
 
     count: Annotated[int, Field(ge=1, le=MAX_MESSAGE_LIMIT, strict=True, examples=[3])]
     """Messages of all campaigns of the organization to one customer."""
@@ -90,7 +90,7 @@ class MessageLimitSection(ScenarioSection):
 
 
 class ChannelSection(ScenarioSection):
-    """What an organization sends over one channel."""
+    """An organization's settings for one channel."""
 
     enabled: Annotated[Flag, Field(examples=[False])] = True
     """Whether the organization's configuration allows the channel."""
@@ -266,7 +266,7 @@ class GatewaySection(GatewayBehaviour):
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the gateway is simulated."""
+        """True if the gateway is simulated."""
         return self.kind == SIMULATED_GATEWAY_KIND
 
     @property

@@ -129,7 +129,7 @@ class ThresholdResult:
 
     @property
     def is_met(self) -> bool:
-        """Whether the value meets the threshold and the run wasn't aborted because of it."""
+        """True if the value meets the threshold, and the run wasn't aborted because of it."""
         return not self.has_aborted_run and self.threshold.is_met_by(self.value)
 
     def as_json(self) -> dict[str, Any]:
@@ -148,9 +148,7 @@ def evaluate_thresholds(
 ) -> tuple[ThresholdResult, ...]:
     """Compare figures with their thresholds.
 
-    Args:
-        aborted: threshold because of which the run was aborted. It isn't met, whatever the figure
-            of the part that was run.
+    The threshold because of which the run was `aborted` isn't met, whatever the partial figure.
     """
     return tuple(
         ThresholdResult(threshold, figures[threshold.figure], threshold == aborted)

@@ -24,7 +24,7 @@ MAX_COUNTED_BOUNCES = 32_767
 
 @dataclass(frozen=True)
 class ImportedAudience:
-    """What the oracle knows of the customers of an audience file.
+    """The oracle's knowledge of the customers of an audience file.
 
     Every array has one element for each customer, in the order of the file.
 

@@ -9,12 +9,9 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from simulator.scenario.audience_file import (
-    CustomerRecord,
-    RejectFile,
-    read_customers,
-)
+from simulator.scenario.audience_file import CustomerRecord, read_customers
 from simulator.setup.census import AudienceScanner
+from simulator.setup.rejects import RejectFile
 from simulator.world.defects import DEFECT_FIELDS, NO_DEFECT, draw_defects
 from tracker.status import Reason
 from tracker.store.database import Database
@@ -41,13 +38,17 @@ def generate_customers(
     """Record customers who have everything that their campaigns require, except for their defects.
 
     The addresses lie in a reserved domain (RFC 2606), and the mobile numbers in Ofcom's range for
-    drama, so that they belong to nobody.
+    drama, so no person has them.
 
     Args:
+        database: database to record them in.
+        audience_id: id of the recorded audience.
         size: number of customers.
+        seed: seed of the scenario.
         campaign: campaign that owns the audience; it seeds the draws.
         requires: requirements of all campaigns that use the audience.
         defects: share of the customers to plant each defect in, by the slug of its reason.
+        progress: called after each transaction.
     """
     for first in range(0, size, CHUNK_CUSTOMERS):
         count = min(CHUNK_CUSTOMERS, size - first)
@@ -106,9 +107,8 @@ def import_customers(
 ) -> int:
     """Record the customers of an audience file and return their number.
 
-    Args:
-        scanner: sees every customer on the way into the database.
-        rejects: receives the rows that can't be read.
+    The scanner sees every customer on the way into the database. Rows that can't be read go to
+    `rejects`.
     """
     recorded = 0
     for records in _split_into_chunks(scanner.scan(_read_valid_customers(file, rejects))):

@@ -1,4 +1,4 @@
-"""A scenario's customers judged by all checks, with nothing sent and nothing stored for good."""
+"""Judge the customers of a scenario by all checks, without sending or keeping anything."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
-from simulator.setup.record import AudienceRejects, record_run
+from simulator.setup.record import record_run
+from simulator.setup.rejects import AudienceRejects
 from tracker.settings import Settings
 from tracker.status import Reason
 from tracker.store.database import Database
@@ -21,44 +22,46 @@ from workers.rules.rejudge import MESSAGES_PER_CHUNK, CheckErrors, Rules, judge_
 
 
 def judge_customers(
-    scenario: Scenario, folder: Path, say: Callable[[str], None]
+    scenario: Scenario, folder: Path, print_line: Callable[[str], None]
 ) -> Iterator[tuple[str, str, Reason | None]]:
-    """Campaign, customer id and verdict of every customer of every campaign.
+    """Yield campaign, customer id and verdict for every customer of every campaign.
 
-    ``folder`` holds the customers meanwhile; whoever gives it takes it away. ``say`` is told of
-    rows that could not be read and, at the end, of checks that gave no verdict.
+    Args:
+        scenario: the scenario with the customers.
+        folder: empty folder for the customers; the caller deletes it.
+        print_line: receives rows that could not be read and, at the end, checks that failed.
     """
     settings = Settings(home=folder, database_url=None)
     settings.prepare_home()
     with closing(open_database(settings)) as database:
         # An outage of a service delays messages, but blocks none.
         campaigns = tuple(campaign.without_outages() for campaign in scenario.campaigns)
-        calm = replace(scenario, campaigns=campaigns)
-        run = record_run(database, calm, folder, lambda _: None)
+        run = record_run(database, replace(scenario, campaigns=campaigns), folder, lambda _: None)
         for rejects in run.rejects:
-            say(f"{rejects.summary}; {_describe_first_reject(rejects)}")
-        checks, troubles = all_checks(), CheckErrors()
-        for loaded in run.campaigns:
-            campaign = loaded.campaign
+            print_line(f"{rejects.summary}; {_describe_first_reject(rejects)}")
+        checks, errors = all_checks(), CheckErrors()
+        for run_campaign in run.campaigns:
+            campaign = run_campaign.campaign
             rules = Rules(campaign=campaign, checks=checks)
-            for first in range(0, loaded.size, MESSAGES_PER_CHUNK):
+            for first in range(0, run_campaign.size, MESSAGES_PER_CHUNK):
                 ids = _read_customer_ids(database, campaign.audience_id, first)
                 now = campaign.clock.now()
-                blocked = judge_messages(database, rules, list(ids), now, troubles)
+                blocked = judge_messages(database, rules, list(ids), now, errors)
                 for number, customer_id in ids.items():
                     yield campaign.name, customer_id, blocked.get(number)
-        for line in troubles.format_lines():
-            say(line)
+        for line in errors.format_lines():
+            print_line(line)
 
 
 def _describe_first_reject(rejects: AudienceRejects) -> str:
-    """The first rejected row: their file goes with the folder."""
+    """Return the first rejected row in words, because its file is deleted with the folder."""
     with rejects.file.open(encoding="utf-8", newline="") as file:
         line, cause, _ = next(islice(csv.reader(file), 1, None))
     return f"the first is line {line}: {cause}"
 
 
 def _read_customer_ids(database: Database, audience_id: int, first: int) -> dict[int, str]:
+    """Return the ids of a chunk of customers from `first` on, by their numbers."""
     query = (
         sa.select(customers.c.number, customers.c.customer_id)
         .where(

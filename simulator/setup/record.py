@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from simulator.scenario.audience_file import RejectFile
 from simulator.scenario.file import Scenario
 from simulator.scenario.plan import PlannedAudience, PlannedCampaign, select_audience_campaigns
 from simulator.setup.census import AudienceScanner, ImportedAudience
 from simulator.setup.customers import ProgressCallback, generate_customers, import_customers
+from simulator.setup.rejects import AudienceRejects, RejectFile
 from simulator.setup.run_folder import create_run_folder
 from simulator.world.gateway import SimulatedGatewaySettings
 from simulator.world.services import SIMULATED_SERVICES_KIND
@@ -17,21 +17,6 @@ from tracker.errors import UsageError
 from tracker.record import catalog
 from tracker.status import Channel
 from tracker.store.database import Database
-from tracker.text import pluralize
-
-
-@dataclass(frozen=True, kw_only=True)
-class AudienceRejects:
-    """Rows of an audience file that could not be read, and the file that they were written to."""
-
-    audience: Path
-    count: int
-    file: Path
-
-    @property
-    def summary(self) -> str:
-        """One line that names the audience file and the number of rows."""
-        return f"{self.audience.name}: {pluralize(self.count, 'row')} could not be read"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +88,7 @@ def record_run(
 ) -> Run:
     """Record everything that a run needs before its first message.
 
-    Args:
-        home: folder below which the run's folder is created. Rejected rows are written there.
+    The run's folder, which receives rejected rows, is created below `home`.
     """
     with database.write() as connection:
         run_id = catalog.record_run(

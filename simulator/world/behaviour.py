@@ -72,7 +72,7 @@ class SlowPeriod(TimeWindow):
 
 
 class ReceiptFaultRates(ScenarioSection):
-    """How often receipts go wrong."""
+    """Rates of faulty receipts."""
 
     duplicate: Annotated[Share, Field(examples=[0.05])] = 0.0
     """Share of attempts whose receipt arrives twice."""
@@ -85,7 +85,7 @@ class ReceiptFaultRates(ScenarioSection):
 
     @property
     def has_faults(self) -> bool:
-        """Whether any receipt can go wrong."""
+        """True if any receipt can go wrong."""
         return any((self.duplicate, self.stale, self.lost, self.late_bounce))
 
 
@@ -125,7 +125,7 @@ class GatewayBehaviour(ScenarioSection):
 
 
 class EngagementRates(ScenarioSection):
-    """What recipients do with the emails that are delivered to them."""
+    """Reactions of recipients to the emails that are delivered to them."""
 
     open: Annotated[Share, Field(examples=[0.4])] = 0.0
     """Share of recipients who open the email."""
@@ -138,7 +138,7 @@ class EngagementRates(ScenarioSection):
     machine_open: Annotated[Share, Field(examples=[0.1])] = 0.0
     """Share of emails that a machine opens within a second. They don't count as opened."""
     again: Annotated[Share, Field(examples=[0.2])] = 0.0
-    """Share of those who open, or click, who do it once more; up to three times."""
+    """Share of those who open, or click, who repeat it, up to three times."""
     delay: Annotated[LatencyDistribution, Field(examples=[{"median": "2h", "p99": "12h"}])] = (
         NO_LATENCY
     )
@@ -156,12 +156,12 @@ class EngagementRates(ScenarioSection):
 
     @property
     def has_engagement(self) -> bool:
-        """Whether any recipient does anything."""
+        """True if any recipient does anything."""
         return max(self.open, self.spam, self.machine_open) > 0
 
 
 class ServiceFailures(ScenarioSection):
-    """How a service fails."""
+    """Failures of a service."""
 
     error_rate: Annotated[Share, Field(examples=[0.1])] = 0.0
     """Share of calls without an answer, for each customer. A step calls three times."""

@@ -77,6 +77,7 @@ def explain_unplantable(reason: Reason, channel: Channel, requires: Sequence[str
     """Return why a defect wouldn't block a campaign's messages, or None if it would.
 
     Args:
+        reason: reason that the defect causes.
         channel: channel of the campaign.
         requires: what the campaign requires of its customers.
     """
@@ -99,9 +100,8 @@ def draw_defects(
 ) -> NDArray[np.int8]:
     """Return the defects of generated customers from `first` on, as codes of shape (count,).
 
-    Args:
-        campaign: campaign that owns the audience.
-        defects: share of the customers with each defect, by the slug of its reason.
+    The campaign is the one that owns the audience. `defects` has the share of the customers with
+    each defect, by the slug of its reason.
     """
     if not defects:
         return np.full(count, NO_DEFECT, np.int8)

@@ -43,10 +43,12 @@ class EngagementEvents(NamedTuple):
     kinds: NDArray[np.int8]
     delays_us: NDArray[np.int64]
 
-    def select(self, recipients: NDArray[np.bool_]) -> "EngagementEvents":
-        """Return the events of the recipients for whom the array is true."""
-        mask = recipients[self.positions]
-        return EngagementEvents(self.positions[mask], self.kinds[mask], self.delays_us[mask])
+    def select(self, mask: NDArray[np.bool_]) -> "EngagementEvents":
+        """Return the events of the recipients that a mask selects."""
+        selected = mask[self.positions]
+        return EngagementEvents(
+            self.positions[selected], self.kinds[selected], self.delays_us[selected]
+        )
 
 
 def concatenate_events(parts: Iterable[EngagementEvents]) -> EngagementEvents:

@@ -1,6 +1,6 @@
 """Addresses and mobile numbers that force an outcome, for demos and tests.
 
-Nobody can own the domain (RFC 2606). The Australian regulator reserves the mobile numbers for
+The domain is reserved (RFC 2606). The Australian regulator reserves the mobile numbers for
 fiction (ACMA, "Phone numbers for use in TV shows, films and creative works").
 """
 
@@ -25,7 +25,7 @@ _EMAIL_PATTERN = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
 class ForcedOutcome(IntEnum):
-    """What a recipient's address forces. The gateway stores the codes, so they never change."""
+    """An outcome that a recipient's address forces. The ledger stores the codes."""
 
     BOUNCE = 1
     SOFTBOUNCE = 2
@@ -49,16 +49,16 @@ class ForcedOutcome(IntEnum):
     @property
     def status(self) -> Status:
         """The status that each attempt leads to. LOST is delivered, but no receipt says so."""
-        return _STATUS_BY_OUTCOME.get(self, Status.DELIVERED)
+        match self:
+            case ForcedOutcome.BOUNCE:
+                return Status.HARD_BOUNCED
+            case ForcedOutcome.SOFTBOUNCE:
+                return Status.SOFT_BOUNCED
+            case ForcedOutcome.NOTDELIVERED:
+                return Status.NOT_DELIVERED
+            case _:
+                return Status.DELIVERED
 
-
-_STATUS_BY_OUTCOME = MappingProxyType(
-    {
-        ForcedOutcome.BOUNCE: Status.HARD_BOUNCED,
-        ForcedOutcome.SOFTBOUNCE: Status.SOFT_BOUNCED,
-        ForcedOutcome.NOTDELIVERED: Status.NOT_DELIVERED,
-    }
-)
 
 _ENGAGEMENT_BY_OUTCOME = MappingProxyType(
     {

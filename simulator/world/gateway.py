@@ -54,7 +54,7 @@ REJECTION_RETRY_DELAY = timedelta(seconds=1)
 """Simulated time after which a rejected message may be submitted again."""
 
 NEVER_DELIVERED = np.int64(-(2**62))
-"""Delivery instant of a message that reaches nobody."""
+"""Delivery instant of a message that reaches no recipient."""
 
 
 class SimulatedGatewaySettings(ScenarioSection):
@@ -207,7 +207,7 @@ class SimulatedGateway:
     ) -> NDArray[np.int64]:
         """Return the delivery instants of the messages from `first` on.
 
-        A message that bounces after delivery counts as never delivered, so that nobody engages with
+        A message that bounces after delivery counts as never delivered: no recipient engages with
         it. The oracle's side of this rule is in simulator.results.prediction_check.
         """
         times = np.full(len(forced), NEVER_DELIVERED)
@@ -250,9 +250,8 @@ def _build_notices(
 ) -> Iterator[ledger.Notice]:
     """Yield the receipts beside those of the outcomes: duplicates, stale ones and late bounces.
 
-    Args:
-        responses: responses to the messages of `numbers`, in the same order.
-        due_at: instants of the receipts with the outcomes, in the same order.
+    The elements of `responses` and of `due_at`, the instants of the receipts with the outcomes,
+    belong to the messages of `numbers` in the same order.
     """
     # A soft bounce is submitted again soon. A copy that arrived after that would be a stale one.
     is_submitted_again = (responses.outcomes == Status.SOFT_BOUNCED) & (not is_last_attempt)

@@ -30,7 +30,7 @@ _FORCED_STATUS_CODES = np.array(
 
 @dataclass(frozen=True)
 class GatewayResponses:
-    """What becomes of messages on an attempt.
+    """The gateway's responses to messages on an attempt.
 
     Attributes:
         outcomes: codes of `Status`.
@@ -74,10 +74,9 @@ def draw_gateway_responses(
     first: int,
     forced: NDArray[np.int8],
 ) -> GatewayResponses:
-    """Return the gateway's responses to messages.
+    """Return the gateway's responses to messages from `first` on.
 
-    Args:
-        forced: codes of `ForcedOutcome` that the recipients force; 0 for none.
+    `forced` holds the codes of `ForcedOutcome` that the recipients force; 0 for no outcome.
     """
     count = len(forced)
     drawn, latencies = draw_outcomes(behaviour, seed, campaign, attempt, first, count)

@@ -64,7 +64,7 @@ class SubmissionPlan:
 
 
 class AcceptanceResult(NamedTuple):
-    """What a submission did not newly accept.
+    """The messages of a submission that it did not newly accept.
 
     Attributes:
         accepted_before: messages that were accepted earlier, with the instant of that.
@@ -284,7 +284,7 @@ def read_forced_outcomes(
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerCounts:
-    """What the ledger counts.
+    """Counts of the ledger.
 
     Attributes:
         repeats: times that the gateway was given a message that it had accepted before.

@@ -1,4 +1,4 @@
-"""Draw what becomes of each attempt at the simulated gateway: its outcome and its latency.
+"""Draw the outcome and the latency of each attempt at the simulated gateway.
 
 The functions depend on the seed and the gateway's behaviour only. The gateway in a worker and the
 oracle in the driver call them independently and get the same results.

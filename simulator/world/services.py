@@ -62,10 +62,7 @@ def draw_unanswered(
     """Return for which customers from `first` on a service has no answer, as shape (count,).
 
     The result depends on the seed and the settings only. The services in a worker and the oracle in
-    the driver call it independently.
-
-    Args:
-        attempt: number of earlier calls in the same step.
+    the driver call it independently. `attempt` counts the calls of one step from 0.
     """
     defects = draw_defects(settings.seed, settings.audience, settings.defects, first, count)
     unanswered: NDArray[np.bool_] = defects == REASON_BY_SERVICE[name]

@@ -17,10 +17,10 @@ from simulator.scenario.audience_file import (
     MAX_ROW_LINES,
     CustomerRecord,
     RejectedRow,
-    RejectFile,
     check_header,
     read_customers,
 )
+from simulator.setup.rejects import RejectFile
 from tests.support.paths import SCENARIOS
 from tracker.errors import UsageError
 from tracker.status import Channel
