@@ -122,11 +122,9 @@ def _discard_stdout() -> None:
 def open_database(
     url: str | None, migrate_tables: "Callable[[Database], None] | None" = None
 ) -> "Iterator[Database]":
-    """Open the database of a command, with its tables up to date.
+    """Open the database of a command, the configured one without `url`, with its tables up to date.
 
-    Args:
-        url: the value of --database; None for the configured database.
-        migrate_tables: brings the tables up to date that the command reads. Default: the tracker's.
+    A command of a higher layer passes the function that migrates its own tables too.
     """
     from tracker.settings import load_settings
     from tracker.store.database import check_reachable, connect
@@ -268,8 +266,8 @@ def rollup(
 ) -> None:
     """Update the daily engagement counts.
 
-    Beat does so at 1 am. With --date, the day is counted anew from its events, in the zone of
-    SENDTRACE_TIMEZONE, and the totals of its campaigns are added up anew. Recount each day after
+    Beat does so at 1 am. With --date, the day is recounted from its events, in the zone of
+    SENDTRACE_TIMEZONE, and the totals of its campaigns are summed again. Recount each day after
     a change of the time zone.
 
     Examples: sendtrace rollup · sendtrace rollup --date 2026-11-24
@@ -305,12 +303,7 @@ def make_verify_command(
     load_invariants: "Callable[[], Sequence[QueryInvariant]]",
     migrate_tables: "Callable[[Database], None]",
 ) -> Callable[..., None]:
-    """Return the command that checks the invariants of a layer and those below it.
-
-    Args:
-        load_invariants: returns the invariants; it is called when the command runs.
-        migrate_tables: see `open_database`.
-    """
+    """Return the command that checks the invariants of a layer and of those below it."""
 
     @exit_on_error
     def verify(

@@ -15,7 +15,7 @@ from simulator.cli.signals import allow_cleanup, exit_immediately, set_shutdown_
 
 
 class CommandEntry(NamedTuple):
-    """Where a sub-command is defined, as MODULE:NAME, and its line in `sendtrace --help`."""
+    """The location of a sub-command, as MODULE:NAME, and its line in `sendtrace --help`."""
 
     location: str
     summary: str

@@ -54,7 +54,7 @@ class InvariantResult:
 
     @property
     def is_satisfied(self) -> bool:
-        """Whether no row violates the invariant."""
+        """True if no row violates the invariant."""
         return self.violation_count == 0
 
     def as_json(self) -> dict[str, Any]:

@@ -50,8 +50,8 @@ class Chart:
     """A chart with its title, its legend and its data.
 
     Attributes:
-        drawing: what the SVG is drawn from; None if there are no values.
-        empty_reason: why there are no values.
+        drawing: specification of the SVG; None without values.
+        empty_reason: why the chart has no SVG.
         note: what the SVG leaves out.
         svg: the SVG, once `draw_charts` has drawn it.
     """
@@ -69,11 +69,7 @@ def draw_charts(
     charts: Sequence[Chart],
     draw_svgs: Callable[[Sequence[svg.Drawing]], Sequence[Markup]] = svg.draw_svgs,
 ) -> list[Chart]:
-    """Return charts with their SVGs.
-
-    Args:
-        draw_svgs: draws the SVGs of all charts; `svg.draw_svgs_in_child` saves memory.
-    """
+    """Return charts with their SVGs; `svg.draw_svgs_in_child` saves memory."""
     svgs = iter(draw_svgs([chart.drawing for chart in charts if chart.drawing is not None]))
     return [chart if chart.drawing is None else replace(chart, svg=next(svgs)) for chart in charts]
 
@@ -90,11 +86,8 @@ def line_chart(
 ) -> Chart:
     """Return a chart with a line for each series, on a scale that starts at zero.
 
-    Args:
-        x: values of the horizontal axis, ascending.
-        series: values of each line; NaN interrupts it.
-        empty_reason: text for a chart without values.
-        y_limit: value above which lines are cut off.
+    NaN interrupts a line, and values above `y_limit` are cut off. The values of `x` ascend.
+    `empty_reason` is the text of a chart that has no line.
     """
     table = _make_data_table(x_title, x, series)
     if not max_value(series):
@@ -146,9 +139,7 @@ def bar_chart(
 ) -> Chart:
     """Return a chart with a horizontal bar for each label.
 
-    Args:
-        parts: values of the parts of each bar, which are stacked; their sum stands at its end.
-        empty_reason: text for a chart without values.
+    The parts of a bar are stacked, and their sum stands at its end.
     """
     table = _make_data_table("", labels, parts)
     if not max_value(parts):
@@ -190,11 +181,9 @@ def point_chart(
     min_value: float,
     empty_reason: str,
 ) -> Chart:
-    """Return a chart with a row for each label and a point for each series, on a logarithmic scale.
+    """Return a chart with a row for each label and a point for each series.
 
-    Args:
-        min_value: value at which smaller ones are drawn.
-        empty_reason: text for a chart without values.
+    The scale is logarithmic; values below `min_value` are drawn there.
     """
     table = _make_data_table("", labels, series)
     if not has_values(series):

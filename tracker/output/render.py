@@ -1,4 +1,4 @@
-"""Pages, made from templates: those of a floor, and what all pages share, beside this module."""
+"""The template environment of all HTML pages."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -11,10 +11,12 @@ TemplateFilters = Mapping[str, Callable[..., str]]
 def make_template_environment(
     *packages: str, filters: TemplateFilters = MappingProxyType({})
 ) -> Environment:
-    """Where the pages of some ``packages`` come from, and those of the tracker. What is not of our
-    own making is escaped, and a name that a template does not know is an error."""
+    """Return an environment that finds templates in packages, and in the tracker after them.
+
+    Values are escaped, and an undefined name is an error.
+    """
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(each) for each in (*packages, "tracker")]),
+        loader=ChoiceLoader([PackageLoader(package) for package in (*packages, "tracker")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -57,15 +57,14 @@ class ReportLine:
 
     @property
     def meaning(self) -> str:
-        """What the line counts, in one sentence."""
+        """The meaning of the count, in one sentence."""
         return MEANINGS[self.path]
 
 
 def report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
-    """Yield the lines of a report without reasons that no message has.
+    """Yield the lines of a report, without reasons that no message has.
 
-    Args:
-        zone: time zone of the rollup's time.
+    The time of the last rollup is shown in `zone`.
     """
     for line in all_report_lines(report, zone):
         if line.count or not is_reason(line):
@@ -78,11 +77,7 @@ def is_reason(line: ReportLine) -> bool:
 
 
 def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
-    """Yield the lines of a report, with every reason that exists.
-
-    Args:
-        zone: time zone of the rollup's time.
-    """
+    """Yield the lines of a report with every reason; see `report_lines`."""
     yield ReportLine(level=0, label="Audience", path="audience", count=report.audience)
     yield from _sent_lines(report, zone)
     yield _heading("Not Sent", "not_sent.total", report.not_sent, report)

@@ -23,8 +23,7 @@ def format_report(
 ) -> str:
     """Return the report of a campaign as several lines, without a line end after the last.
 
-    Args:
-        zone: time zone of the rollup's time.
+    The time of the last rollup is shown in `zone`.
     """
     campaign = report.campaign
     seed = "" if campaign.seed is None else f" · seed {campaign.seed}"

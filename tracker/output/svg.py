@@ -35,7 +35,7 @@ CHILD_TIMEOUT_SECONDS = 120
 VIEW_BOX = re.compile(r'viewBox="[^"]*"')
 NUMERIC_ATTRIBUTE = re.compile(r' (?:d|transform|x2|y2|width|height)="[^"]*"')
 LONG_DECIMAL = re.compile(r"(\.\d\d)\d+")
-"""Decimals beyond a hundredth of a pixel, which nobody sees; Vega writes sixteen."""
+"""Decimals beyond a hundredth of a pixel, which are invisible; Vega writes sixteen."""
 
 
 class SeriesStyle(NamedTuple):
@@ -80,12 +80,7 @@ VEGA_CONFIG: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """What an SVG is drawn from.
-
-    Attributes:
-        spec: a Vega-Lite specification.
-        label: text that a screen reader reads instead.
-    """
+    """A Vega-Lite specification, with a label for screen readers."""
 
     spec: Mapping[str, Any]
     label: str

@@ -44,8 +44,7 @@ def print_rows(rows: Sequence[Row], columns: Sequence[str], format: RowFormat) -
 def format_rows(rows: Sequence[Row], columns: Sequence[str], format: RowFormat) -> str:
     """Return rows in a format, without a line end after the last.
 
-    Args:
-        columns: the columns of a table or CSV file, in order. JSON has all values of a row.
+    A table or CSV file has the given columns; JSON has all values of a row.
     """
     match format:
         case RowFormat.JSON:
@@ -66,10 +65,8 @@ def format_table(
 ) -> str:
     """Return cells in aligned columns, without a line end after the last.
 
-    The text has no colours, and no cell is cut. Control characters are escaped.
-
-    Args:
-        right_aligned: positions of the columns that are aligned to the right.
+    The text has no colours, and no cell is cut. Control characters are escaped. The columns at the
+    positions `right_aligned` are aligned to the right, the others to the left.
     """
     from rich.console import Console
     from rich.table import Table

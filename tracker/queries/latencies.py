@@ -107,13 +107,10 @@ def percentile_rank(percent: float, count: int | NDArray[np.int64]) -> NDArray[n
 
 
 class TransitionTimes:
-    """When the messages of a campaign, or of a run, went from status to status.
+    """Times at which the messages of a campaign, or of a run, went from status to status.
 
-    A message takes some fifty bytes.
-
-    Args:
-        started_at: instant at which the run started, on its own clock.
-        speed: seconds of the run's clock in a real second.
+    A message takes some fifty bytes. Times count from `started_at` on the clock of the run, which
+    passes `speed` times as fast as real time.
     """
 
     def __init__(self, started_at: Instant, speed: float) -> None:
@@ -142,12 +139,7 @@ class TransitionTimes:
         return self._entered_per_second[status]
 
     def add_chunk(self, entries: EntryTimes, attempts: int, recorded_at: NDArray[np.int64]) -> None:
-        """Add a chunk of messages.
-
-        Args:
-            attempts: number of attempts that the campaign allows.
-            recorded_at: when each message of the chunk was recorded.
-        """
+        """Add a chunk of messages of a campaign that allows `attempts`, recorded at these times."""
         for (status, _), at in entries.items():
             counts = np.bincount(self._real_second(at[at != NOT_ENTERED]))
             self._entered_per_second[status] = _add_counts(self._entered_per_second[status], counts)
@@ -231,12 +223,7 @@ def _outcome_times(
 def read_transition_times(
     connection: Connection, campaign: Campaign, first: int = 0, count: int | None = None
 ) -> TransitionTimes:
-    """Return the times of a campaign's messages.
-
-    Args:
-        first: number of the first message.
-        count: number of messages; None for all that follow.
-    """
+    """Return the times of a campaign's messages: all, or `count` of them from number `first`."""
     recorded = _read_batch_times(connection, campaign)
     size = int(recorded.last_number[-1]) + 1 if len(recorded.last_number) else 0
     end = size if count is None else min(first + count, size)

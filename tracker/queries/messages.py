@@ -80,12 +80,7 @@ def find_messages(
     after: int = BEFORE_FIRST,
     limit: int,
 ) -> MessagePage:
-    """Return the first matching messages of a campaign after a number.
-
-    Args:
-        after: key of the page, as the page before returned it.
-        limit: maximum number of messages on the page.
-    """
+    """Return at most `limit` matching messages; `after` is the key that the previous page returned."""
     if wanted.customer is not None:
         return _find_by_customer(database, connection, campaign, wanted)
     if wanted.engagement is not None:

@@ -67,7 +67,7 @@ class DueStep:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchState:
-    """What the record says of a batch, as far as it decides the next step.
+    """The recorded state of a batch that decides its next step.
 
     Attributes:
         occupied: the (status, attempt) pairs that hold at least one message of the batch.
@@ -91,7 +91,7 @@ class BatchState:
 
     @property
     def has_retries(self) -> bool:
-        """Whether a soft-bounced message has attempts left."""
+        """True if a soft-bounced message has attempts left."""
         return any(
             status is Status.SOFT_BOUNCED and attempt < self.attempts
             for status, attempt in self.occupied
@@ -124,11 +124,8 @@ def has_next_step(
 ) -> sa.ColumnElement[bool]:
     """Return the SQL condition that a row of `batches` has a next step.
 
-    Args:
-        attempts: number of attempts that the campaign allows, or `campaigns.c.attempts`.
-        due_before: if given, receipts and engagement count only if they are due before this
-            instant. Retries after a soft bounce count whenever they are due, since the record of a
-            batch doesn't hold that time.
+    With `due_before`, receipts and engagement count only if they are due before that instant. Retries
+    after a soft bounce count in any case, since the record of a batch doesn't hold their due time.
     """
     has_pending_messages = (
         sa.exists()
@@ -155,8 +152,7 @@ def find_settled_batches(
 ) -> set[tuple[int, int]]:
     """Return those of some batches that have no next step, so that no task is under way for them.
 
-    Args:
-        keys: pairs of a campaign's id and a batch.
+    Keys are pairs of a campaign's id and a batch.
     """
     if not keys:
         return set()
@@ -180,10 +176,8 @@ def next_step(
 ) -> NextStep | None:
     """Return the next step of a batch, or None when the batch has settled.
 
-    Args:
-        completed: the step that has just finished. If the batch needs the same step again, the
-            result is delayed by at least MIN_POLL_INTERVAL, so a gateway without news isn't polled
-            in a tight loop.
+    If the batch needs the `completed` step again, the result is delayed by at least
+    MIN_POLL_INTERVAL, so a gateway without news isn't polled in a tight loop.
     """
     with database.read() as connection:
         due_step = decide_step(read_batch_state(connection, batch))
@@ -206,10 +200,8 @@ def next_step_while_throttled(
     """Return the next step of a batch of which the gateway has accepted only some messages.
 
     A poll that has been due for MIN_POLL_INTERVAL goes before the rest of the submission, so a slow
-    hand-over keeps neither receipts nor engagement waiting.
-
-    Args:
-        submit_delay: real time after which the gateway accepts more.
+    hand-over keeps neither receipts nor engagement waiting. The gateway accepts more after the real
+    time `submit_delay`.
     """
     with database.read() as connection:
         state = read_batch_state(connection, batch)
@@ -223,7 +215,7 @@ def next_step_while_throttled(
 
 
 def read_batch_state(connection: Connection, batch: Batch) -> BatchState:
-    """Return what the record says of a batch, as far as it decides the next step."""
+    """Return the recorded state of a batch that decides its next step."""
     has_messages = sa.and_(
         tallies.c.campaign_id == batches.c.campaign_id,
         tallies.c.batch == batches.c.batch,

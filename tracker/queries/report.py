@@ -109,12 +109,12 @@ class Report:
 
     @property
     def is_finished(self) -> bool:
-        """Whether no more changes are expected, except late bounces."""
+        """True if no more changes are expected, except late bounces."""
         return self.is_run_finished or self.settled == self.audience > 0
 
     @property
     def is_balanced(self) -> bool:
-        """Whether Audience = Sent + Not Sent + In Progress and Sent = Delivered + Bounced + X."""
+        """True if Audience = Sent + Not Sent + In Progress and Sent = Delivered + Bounced + X."""
         by_reason = sum(sum(self.count_by_reason(category).values()) for category in Category)
         return (
             self.audience == self.sent + self.not_sent + self.in_progress

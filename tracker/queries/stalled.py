@@ -48,7 +48,7 @@ STATUS_BY_STEP = {
 
 @dataclass(frozen=True, kw_only=True)
 class StalledBatch:
-    """A batch that needs a step which nobody does.
+    """A batch that needs a step which is neither done nor waited for.
 
     Attributes:
         step: the step that the batch needs.
@@ -101,11 +101,7 @@ def find_unfinished_campaigns(connection: Connection, limit: int = MAX_CAMPAIGNS
 def find_stalled_batches(
     connection: Connection, campaigns: Sequence[Campaign], idle_for: timedelta = STALLED_AFTER
 ) -> list[StalledBatch]:
-    """Return the batches that are idle for longer than `idle_for` and don't wait in a queue.
-
-    Args:
-        idle_for: real time.
-    """
+    """Return the batches that are idle for longer than a real time and don't wait in a queue."""
     stalled = []
     for campaign in campaigns:
         idle = find_idle_batches(connection, [campaign], idle_for)
@@ -117,12 +113,9 @@ def find_stalled_batches(
 def find_idle_batches(
     connection: Connection, campaigns: Sequence[Campaign], idle_for: timedelta
 ) -> list[StalledBatch]:
-    """Return the batches that have needed a step for longer than `idle_for`.
+    """Return the batches that have needed a step for longer than a real time.
 
     Such a batch may wait in a queue: the record doesn't hold what the broker holds.
-
-    Args:
-        idle_for: real time.
     """
     return [
         batch
@@ -182,8 +175,8 @@ def _make_state(
     counts: Counter[tuple[Status, int]],
     completed_checks: Collection[Step],
 ) -> BatchState:
-    # A soft bounce is no later than the step that recorded it, so this is the latest due time. The
-    # exact one is in the transitions, which are too many to read here.
+    # The latest possible due time: a soft bounce precedes the step that recorded it. The exact time
+    # is in the transitions, which are too many to read here.
     retry_due_at = row.touched_at + campaign.retry_after if campaign.retry_after else None
     return BatchState(
         occupied=counts,
@@ -260,7 +253,7 @@ def _exclude_queued_batches(
 
     A queue is first in, first out. While batches of the campaign make progress, one that waits for
     a queued step counts as stalled only if a later batch has overtaken it. With a limited gateway
-    rate that proves nothing, since tasks come back in any order.
+    rate that proves nothing, since tasks are re-queued in any order.
     """
     if not _has_progress_since(connection, campaign, _idle_cutoff(campaign, idle_for)):
         return list(idle)
@@ -272,7 +265,7 @@ def _exclude_queued_batches(
     def is_queued(batch: StalledBatch) -> bool:
         status = STATUS_BY_STEP.get(batch.step)
         if status is None or status not in batch.pending_by_status:
-            return False  # retries, receipts and engagement come back at a time of their own
+            return False  # retries, receipts and engagement have due times instead of a place in a queue
         overtaker = last_done[status]
         is_overtaken = overtaker is not None and overtaker >= batch.batch
         return not is_overtaken or campaign.gateway_rate is not None

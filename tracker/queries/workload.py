@@ -38,11 +38,7 @@ class Workload:
 def read_workloads(
     connection: Connection, campaign_ids: Sequence[int], speed: float
 ) -> list[Workload]:
-    """Return the workload of each step, summed over campaigns of one run.
-
-    Args:
-        speed: seconds of the run's clock in a real second.
-    """
+    """Return the workload of each step, summed over campaigns of a run with a clock `speed`."""
     previous_end = sa.func.lag(steps.c.finished_at, 1, steps.c.started_at).over(
         partition_by=(steps.c.campaign_id, steps.c.batch), order_by=steps.c.id
     )
