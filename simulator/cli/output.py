@@ -1,4 +1,4 @@
-"""Files that a command is told to write."""
+"""Output files of commands."""
 
 from pathlib import Path
 
@@ -6,23 +6,23 @@ from tracker.errors import SendtraceError, UsageError
 
 
 def check_writable(option: str, file: Path | None) -> None:
-    """Find out before the work, not after it, that what comes of it can't be written."""
+    """Raise UsageError, before the work, if an option's file can't be written."""
     if file is None:
         return
     try:
-        new = not file.exists()
-        if not new and not file.is_file():
+        is_new = not file.exists()
+        if not is_new and not file.is_file():
             raise UsageError(f"{option} {file}: is not a regular file")
         with file.open("a"):
             pass
-        if new:
+        if is_new:
             file.unlink()
     except OSError as error:
         raise UsageError(f"{option} {file}: can't be written: {error.strerror}") from None
 
 
 def write_output(option: str, file: Path, text: str) -> None:
-    """Write what came of it; :exc:`SendtraceError` if that can't be done any more."""
+    """Write an option's file; raise SendtraceError if that fails."""
     try:
         file.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:

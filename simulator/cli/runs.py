@@ -1,7 +1,6 @@
-"""``sendtrace runs`` and ``sendtrace compare``: the results of before."""
+"""The commands `sendtrace runs` and `sendtrace compare`."""
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,19 +19,24 @@ if TYPE_CHECKING:
     from simulator.results.archive import StoredResult
 
 EXIT_THRESHOLD_MISSED = 99
-"""A threshold was not met, or something got worse."""
+"""A threshold was not met, or a figure got worse."""
 
 MAX_RUN_ID_DIGITS = 18
-"""Digits that the number of a run may have."""
+"""Most digits of a run's number."""
 
 DEFAULT_RUN_COUNT = 20
-"""Runs that are listed unless it is told how many."""
 
 COLUMNS = (
-    *("run", "started", "scenario", "seed", "messages", "seconds", "throughput"),
-    *("to_gateway_p95", "result"),
+    "run",
+    "started",
+    "scenario",
+    "seed",
+    "messages",
+    "seconds",
+    "throughput",
+    "to_gateway_p95",
+    "result",
 )
-
 
 COLUMN_UNITS = {
     "seconds": Unit.SECONDS,
@@ -43,13 +47,13 @@ COLUMN_UNITS = {
 
 @exit_on_error
 def runs(
-    most: Annotated[
+    limit: Annotated[
         int,
         typer.Option(
-            "--last", metavar="N", min=1, max=1_000_000, help="How many, the latest first."
+            "--last", metavar="N", min=1, max=1_000_000, help="Number of runs, latest first."
         ),
     ] = DEFAULT_RUN_COUNT,
-    format: Annotated[RowFormat, typer.Option(help="How to print it.")] = RowFormat.TABLE,
+    format: Annotated[RowFormat, typer.Option(help="Output format.")] = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
     """List the recorded runs, latest first, with the result of each.
@@ -61,7 +65,7 @@ def runs(
 
     zone = load_settings().zone
     with open_database(database, migrate_all_tables) as record, record.read() as connection:
-        rows = [make_run_row(each) for each in list_runs(connection, most)]
+        rows = [make_run_row(run) for run in list_runs(connection, limit)]
     if format is RowFormat.TABLE:
         for row in rows:
             started = to_datetime(row["started"]).astimezone(zone)
@@ -79,24 +83,24 @@ def compare(
     before: Annotated[
         str, typer.Argument(metavar="RUN", help="A run's number, or its summary.json.")
     ],
-    after: Annotated[str, typer.Argument(metavar="RUN", help="The one to hold against it.")],
+    after: Annotated[str, typer.Argument(metavar="RUN", help="The later run.")],
     everything: Annotated[
-        bool, typer.Option("--all", help="All figures, also those that are not judged.")
+        bool, typer.Option("--all", help="Show all figures, also those that are not judged.")
     ] = False,
-    format: Annotated[TableOrJson, typer.Option(help="How to print it.")] = TableOrJson.TABLE,
+    format: Annotated[TableOrJson, typer.Option(help="Output format.")] = TableOrJson.TABLE,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a page with both curves there.")
+        Path | None, typer.Option(metavar="FILE", help="Write a page with charts of both runs.")
     ] = None,
     fail: Annotated[
-        bool, typer.Option("--fail-on-regression", help="Exit 99 if anything got worse.")
+        bool, typer.Option("--fail-on-regression", help="Exit 99 if a figure got worse.")
     ] = False,
     database: DatabaseOption = None,
 ) -> None:
-    """Compare two runs figure by figure, and tell changes from noise.
+    """Compare two runs figure by figure, and separate changes from noise.
 
     A run of `simulate --repeat` stands for all of its repetitions.
 
-    Exit codes: 0 compared · 2 a run that does not exist or can't be read · 99 something got worse,
+    Exit codes: 0 compared · 2 a run that does not exist or can't be read · 99 a figure got worse,
     with --fail-on-regression.
 
     Examples: sendtrace compare 3 7 · sendtrace compare 3 7 --html change.html ·
@@ -105,43 +109,41 @@ def compare(
     from simulator.pages.comparison_text import format_run_comparison
     from simulator.results.run_comparison import compare_runs
 
-    for each in (before, after):
-        if html is not None and html in (Path(each), Path(each) / "summary.json"):
-            raise UsageError(f"--html {html}: is read here; expected another file to write")
+    for run in (before, after):
+        if html is not None and html in (Path(run), Path(run) / "summary.json"):
+            raise UsageError(
+                f"--html {html}: got a file that is compared; expected another file to write"
+            )
     check_writable("--html", html)
-    with ExitStack() as stack:
-        found = compare_runs(*(_load_runs(stack, run, database) for run in (before, after)))
-    if fail and found.unjudged_reason is not None:
-        raise UsageError(f"nothing can be judged: {found.unjudged_reason}; expected complete runs")
+    comparison = compare_runs(_load_runs(before, database), _load_runs(after, database))
+    if fail and comparison.unjudged_reason is not None:
+        raise UsageError(
+            f"nothing can be judged: {comparison.unjudged_reason}; expected complete runs"
+        )
     if html is not None:
         from simulator.pages.comparison_page import render_comparison_page
 
-        write_output("--html", html, render_comparison_page(found))
+        write_output("--html", html, render_comparison_page(comparison))
     if format is TableOrJson.JSON:
-        print(json.dumps(found.as_json(), indent=2))
+        print(json.dumps(comparison.as_json(), indent=2))
     else:
-        print(escape_control_characters(format_run_comparison(found, show_all=everything)))
-    if fail and found.regressions:
+        print(escape_control_characters(format_run_comparison(comparison, show_all=everything)))
+    if fail and comparison.regressions:
         raise typer.Exit(EXIT_THRESHOLD_MISSED)
 
 
-def _load_runs(stack: ExitStack, run: str, url: str | None) -> "list[StoredResult]":
-    """A run with its repetitions, by its number or by its file."""
+def _load_runs(run: str, url: str | None) -> "list[StoredResult]":
+    """Load a run and its repetitions by its number or its file."""
     from simulator.results.archive import load_repeated_results, load_result_file
     from simulator.schema import migrate_all_tables
 
     if run.isdecimal():
         if len(run) > MAX_RUN_ID_DIGITS:
             raise NotFound(f"run {run[:MAX_RUN_ID_DIGITS]}… does not exist; see sendtrace runs")
-        connection = stack.enter_context(
-            stack.enter_context(open_database(url, migrate_all_tables)).read()
-        )
-        return load_repeated_results(connection, int(run))
+        with open_database(url, migrate_all_tables) as record, record.read() as connection:
+            return load_repeated_results(connection, int(run))
     if not _path_exists(Path(run)):
-        raise UsageError(
-            f"{run}: is neither the number of a run nor a file; see sendtrace runs for those there"
-            " are"
-        )
+        raise UsageError(f"{run}: neither a run's number nor a file; see sendtrace runs")
     return load_result_file(Path(run))
 
 

@@ -1,4 +1,4 @@
-"""Signals that end the command, before and while the commands themselves are loaded."""
+"""Shutdown signals while the command imports its modules and while it runs."""
 
 import os
 import signal
@@ -6,17 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 SHUTDOWN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""How whoever ends us says so: Ctrl-C, a supervisor, a closed terminal."""
-
+"""Ctrl-C, a supervisor's stop, a closed terminal."""
 
 EXIT_INTERRUPTED = 130
 
 
 def set_shutdown_handler(handler: Callable[[int, Any], object]) -> None:
-    """Have ``handler`` called when we are told to end, unless that is to be ignored (nohup)."""
-    for each in SHUTDOWN_SIGNALS:
-        if signal.getsignal(each) is not signal.SIG_IGN:
-            signal.signal(each, handler)
+    """Install a handler of the shutdown signals, except for those that are ignored (nohup)."""
+    for number in SHUTDOWN_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def allow_cleanup() -> None:
@@ -27,6 +26,6 @@ def allow_cleanup() -> None:
 
 
 def exit_immediately(_signal: int, _frame: object) -> None:
-    """End where there is nothing to clean up, without a word from whatever is being loaded."""
+    """Exit without cleanup; without a traceback from a module that is being imported."""
     os.write(2, b"sendtrace: interrupted\n")
     os._exit(EXIT_INTERRUPTED)

@@ -17,125 +17,15 @@ from tracker.settings import load_settings
 from tracker.text import escape_control_characters
 
 if TYPE_CHECKING:
+    from simulator.run.options import RunOptions
     from simulator.run.run import RunOutcome
+    from simulator.scenario.file import Scenario
+    from tracker.settings import Settings
 
 DEFAULT_WORKERS = 2
+
 DEFAULT_BATCH_SIZE = 10_000
-"""Where throughput levels off; see docs/decisions.md."""
-
-
-@exit_on_error
-def simulate(
-    scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="What to simulate.")],
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Instead of the scenario's seed.")
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(metavar="N", min=1, max=256, help="Worker processes.")
-    ] = DEFAULT_WORKERS,
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, max=100_000, help="Messages a task.")
-    ] = DEFAULT_BATCH_SIZE,
-    database: DatabaseOption = None,
-    broker: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The broker. Default: SENDTRACE_BROKER_URL, else a Valkey of its own.",
-        ),
-    ] = None,
-    attach: Annotated[
-        bool, typer.Option("--attach", help="Use the workers that already run on the broker.")
-    ] = False,
-    repeat: Annotated[
-        int, typer.Option(metavar="N", min=1, max=100, help="Run it so often, for comparisons.")
-    ] = 1,
-    record: Annotated[
-        bool, typer.Option(help="Keep the result, and sample queues and workers meanwhile.")
-    ] = True,
-    sweep: Annotated[
-        bool, typer.Option(help="Send on batches that stand still, as a beat would.")
-    ] = True,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the whole result there."),
-    ] = None,
-) -> None:
-    """Run a scenario and check every message against its prediction.
-
-    The result is kept in SENDTRACE_HOME/runs/ID: summary.json, timeseries.csv and report.html.
-    Ctrl-C sends no more messages, finishes what is under way and keeps the partial result; a second
-    one stops at once.
-
-    Exit codes: 0 all as predicted, thresholds met · 1 something broke · 2 wrong usage or scenario ·
-    3 an invariant is broken or a message did not end as predicted · 99 a threshold was not met ·
-    130 interrupted.
-
-    Examples: sendtrace simulate scenarios/demo.toml ·
-    sendtrace simulate sale.toml --seed 7 --workers 4 --json result.json ·
-    sendtrace simulate sale.toml --repeat 5
-    """
-    set_shutdown_handler(exit_immediately)
-    from simulator.pages.result_text import format_result, format_spread
-    from simulator.results.result import RunResult
-    from simulator.run.options import RunOptions
-    from simulator.run.run import RunOutcome, simulate
-    from simulator.scenario.file import load_scenario
-    from workers.checks.base import all_checks
-
-    # From now on there is something to clean up.
-    set_shutdown_handler(signal.default_int_handler)
-    parsed = load_scenario(scenario, seed=seed)
-    settings = load_settings(database_url=database, broker_url=broker)
-    parsed.refuse_to_overwrite("--json", json_file)
-    check_writable("--json", json_file)
-    all_checks()  # one that can't be loaded would stop the workers, after much was written
-    options = RunOptions(
-        workers=workers,
-        batch_size=batch_size,
-        is_attached=attach,
-        should_record=record,
-        should_sweep=sweep,
-    )
-    outcomes: list[RunOutcome] = []
-    results: list[RunResult] = []
-
-    def tell(result: RunResult) -> None:
-        results.append(result)
-        print(escape_control_characters(format_result(result, settings.zone)), flush=True)
-
-    try:
-        for number in range(1, repeat + 1):
-            if repeat > 1:
-                print(f"{number} of {repeat}", file=sys.stderr, flush=True)
-            outcome = simulate(parsed, settings, options, tell)
-            outcomes.append(outcome)
-            _print_result_location(outcome)
-            options = replace(options, series=options.series or outcome.result.run.id)
-            if outcome.result.is_partial or outcome.is_shutdown_requested:
-                break
-    finally:
-        if json_file is not None and results:
-            said = [each.as_json() for each in results]
-            write_output(
-                "--json", json_file, json.dumps(said if repeat > 1 else said[0], indent=2) + "\n"
-            )
-    if len(results) > 1:
-        print(escape_control_characters(format_spread(results)), flush=True)
-    code = max(map(choose_exit_code, outcomes), key=EXIT_CODES_BY_SEVERITY.index)
-    if code:
-        raise typer.Exit(code)
-
-
-def _print_result_location(outcome: "RunOutcome") -> None:
-    """Say where the result is, or why it is nowhere."""
-    run = f"run {outcome.result.run.id}"
-    if outcome.archive_error is not None:
-        told = f"sendtrace: the result of {run} can't be kept: {outcome.archive_error}"
-        print(escape_control_characters(told), file=sys.stderr, flush=True)
-    elif outcome.page is not None:
-        print(escape_control_characters(f"{run}: {outcome.page}"), file=sys.stderr, flush=True)
-
+"""Larger batches don't increase the throughput; see docs/decisions.md."""
 
 EXIT_CODES_BY_SEVERITY = (
     0,
@@ -144,11 +34,141 @@ EXIT_CODES_BY_SEVERITY = (
     EXIT_FAILURE,
     EXIT_INVARIANT_VIOLATED,
 )
-"""Exit codes of runs that came to an end, the worst last."""
+"""Exit codes of finished runs, the most severe last."""
+
+
+ScenarioArgument = Annotated[
+    Path, typer.Argument(metavar="SCENARIO.toml", help="The scenario to run.")
+]
+SeedOption = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="Seed. Default: the scenario's.")
+]
+WorkersOption = Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Worker processes.")]
+BatchSizeOption = Annotated[
+    int, typer.Option(metavar="N", min=1, max=100_000, help="Most messages of a task.")
+]
+BrokerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="The broker. Default: SENDTRACE_BROKER_URL, else an embedded Valkey."
+    ),
+]
+AttachOption = Annotated[
+    bool, typer.Option("--attach", help="Use workers that already run on the broker.")
+]
+RepeatOption = Annotated[
+    int, typer.Option(metavar="N", min=1, max=100, help="Number of runs, to measure noise.")
+]
+RecordOption = Annotated[bool, typer.Option(help="Keep the result, and sample queues and workers.")]
+SweepOption = Annotated[bool, typer.Option(help="Re-queue stalled batches, as Celery's beat does.")]
+JsonFileOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result to a file.")
+]
+
+
+@exit_on_error
+def simulate(
+    scenario: ScenarioArgument,
+    seed: SeedOption = None,
+    workers: WorkersOption = DEFAULT_WORKERS,
+    batch_size: BatchSizeOption = DEFAULT_BATCH_SIZE,
+    database: DatabaseOption = None,
+    broker: BrokerOption = None,
+    attach: AttachOption = False,
+    repeat: RepeatOption = 1,
+    record: RecordOption = True,
+    sweep: SweepOption = True,
+    json_file: JsonFileOption = None,
+) -> None:
+    """Run a scenario and check every message against its prediction.
+
+    The result is kept in SENDTRACE_HOME/runs/ID: summary.json, timeseries.csv and report.html.
+    Ctrl-C stops sending, waits for messages in progress and keeps the partial result; a second
+    Ctrl-C stops at once.
+
+    Exit codes: 0 all messages match the prediction, thresholds met · 1 something broke · 2 wrong
+    usage or scenario · 3 an invariant is broken or a message differs from its prediction ·
+    99 a threshold was not met · 130 interrupted.
+
+    Examples: sendtrace simulate scenarios/demo.toml ·
+    sendtrace simulate sale.toml --seed 7 --workers 4 --json result.json ·
+    sendtrace simulate sale.toml --repeat 5
+    """
+    set_shutdown_handler(exit_immediately)
+    from simulator.run.options import RunOptions
+    from simulator.scenario.file import load_scenario
+    from workers.checks.base import all_checks
+
+    parsed = load_scenario(scenario, seed=seed)
+    settings = load_settings(database_url=database, broker_url=broker)
+    parsed.refuse_to_overwrite("--json", json_file)
+    check_writable("--json", json_file)
+    all_checks()  # a check that can't be loaded is an error before anything is recorded
+    options = RunOptions(
+        workers=workers,
+        batch_size=batch_size,
+        is_attached=attach,
+        should_record=record,
+        should_sweep=sweep,
+    )
+    outcomes = _run_repeatedly(parsed, settings, options, repeat, json_file)
+    code = max(map(choose_exit_code, outcomes), key=EXIT_CODES_BY_SEVERITY.index)
+    if code:
+        raise typer.Exit(code)
+
+
+def _run_repeatedly(
+    scenario: "Scenario",
+    settings: "Settings",
+    options: "RunOptions",
+    repeat: int,
+    json_file: Path | None,
+) -> "list[RunOutcome]":
+    """Run a scenario several times, until a run is interrupted or aborted; print the results."""
+    from simulator.pages.result_text import format_result, format_spread
+    from simulator.results.result import RunResult
+    from simulator.run.run import simulate as run_scenario
+
+    set_shutdown_handler(signal.default_int_handler)  # a run cleans up when it is interrupted
+    outcomes: list[RunOutcome] = []
+    results: list[RunResult] = []
+
+    def print_result(result: RunResult) -> None:
+        results.append(result)
+        print(escape_control_characters(format_result(result, settings.zone)), flush=True)
+
+    try:
+        for number in range(1, repeat + 1):
+            if repeat > 1:
+                print(f"run {number} of {repeat}", file=sys.stderr, flush=True)
+            outcome = run_scenario(scenario, settings, options, print_result)
+            outcomes.append(outcome)
+            _print_result_location(outcome)
+            options = replace(options, series=options.series or outcome.result.run.id)
+            if outcome.result.is_partial or outcome.is_shutdown_requested:
+                break
+    finally:
+        if json_file is not None and results:
+            summaries = [result.as_json() for result in results]
+            content = summaries if repeat > 1 else summaries[0]
+            write_output("--json", json_file, json.dumps(content, indent=2) + "\n")
+    if len(results) > 1:
+        print(escape_control_characters(format_spread(results)), flush=True)
+    return outcomes
+
+
+def _print_result_location(outcome: "RunOutcome") -> None:
+    """Print the path of the result's page, or why there is none."""
+    run = f"run {outcome.result.run.id}"
+    if outcome.archive_error is not None:
+        message = f"sendtrace: the result of {run} can't be kept: {outcome.archive_error}"
+        print(escape_control_characters(message), file=sys.stderr, flush=True)
+    elif outcome.page is not None:
+        print(escape_control_characters(f"{run}: {outcome.page}"), file=sys.stderr, flush=True)
 
 
 def choose_exit_code(outcome: "RunOutcome") -> int:
-    """What a run means to whoever started it."""
+    """Return the exit code of a run that came to an end."""
     from simulator.results.result import RunState
 
     result = outcome.result

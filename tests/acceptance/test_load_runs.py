@@ -140,10 +140,10 @@ def test_comparisons(shell: Shell) -> None:
     ("arguments", "said"),
     [
         (["compare", "1", "4711"], "run 4711 does not exist; see sendtrace runs"),
-        (["compare", "1", "spring"], "spring: is neither the number of a run nor a file"),
+        (["compare", "1", "spring"], "spring: neither a run's number nor a file"),
         (["compare", "1", "other.json", "--html", "other.json"], "expected another file to write"),
         (["compare", "1", "9" * 5_000], "does not exist; see sendtrace runs"),
-        (["compare", "1", "x" * 5_000], "is neither the number of a run nor a file"),
+        (["compare", "1", "x" * 5_000], "neither a run's number nor a file"),
         (
             ["compare", "other.json", "1"],
             "got a result of version 1; this sendtrace reads version 2",

@@ -37,12 +37,12 @@ def test_what_stands_still_is_sent_on_once_and_said(
     assert batch.campaign.name in line
     assert "suppress" in line
     first, second = ended.stderr.splitlines()[:2]
-    assert first == "1 batch sent on"
+    assert first == "1 stalled batch re-queued"
     assert "no worker on" in second
     assert queued.llen("queued") == 1
     ended = shell.run(*told)
     assert (ended.returncode, ended.stdout) == (0, "")
-    assert ended.stderr == "nothing stands still\n"
+    assert ended.stderr == "no stalled batches\n"
     ended = shell.run(*told, "--format", "json")
     assert json.loads(ended.stdout) == []
     assert queued.llen("queued") == 1
