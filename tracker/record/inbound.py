@@ -6,7 +6,7 @@ batch notes that it has something due, so whoever looks after it next finds the 
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -21,11 +21,10 @@ from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import EngagementEvent
 from tracker.record.journal import Entry
 from tracker.record.receipts import Receipt
-from tracker.status import IN_PROGRESS_STATUSES, Engagement, Status
+from tracker.status import Engagement
 from tracker.store.arrays import read_columns
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
-from tracker.store.schema.messages import tallies
 from tracker.store.schema.work import reports
 
 MAX_REPORT_WAIT = timedelta(minutes=10)
@@ -65,11 +64,13 @@ def store_reports(
     due_kind: DueKind,
     items_by_campaign: Mapping[int, Sequence[ReportItem]],
     campaigns: Sequence[Campaign],
+    find_settled_batches: Callable[[Connection, Sequence[BatchKey]], Collection[BatchKey]],
 ) -> StoredReports:
-    """Keep what was ``items_by_campaign`` of messages of ``known`` campaigns, by the ids of these.
+    """Store reported items, by the ids of their campaigns, until a step applies them.
 
-    A message that its campaign does not have is kept with the campaign's first batch, which will
-    put it down as unknown. Campaigns without any batch are left out.
+    An item for an unknown message is stored with the first batch of its campaign, whose step records
+    it as unknown. Campaigns without batches are skipped. `find_settled_batches` is that of
+    `tracker.queries.next_step`; it is called in the transaction that stores the items.
     """
     by_batch: dict[BatchKey, list[ReportItem]] = {}
     with database.read() as connection:
@@ -83,7 +84,7 @@ def store_reports(
     with database.write() as connection:
         # In one order, so that two reports can't wait for each other.
         keys = sorted(by_batch)
-        idle = _find_idle_batches(connection, keys, campaigns)
+        idle = find_settled_batches(connection, keys)
         for campaign_id, batch in keys:
             due = clocks[campaign_id].now()
             column = batches.c[due_kind]
@@ -135,39 +136,6 @@ def _group_by_batch(
 
 
 MAX_NUMBER = 2**62
-
-
-def _find_idle_batches(
-    connection: Connection, keys: Sequence[BatchKey], campaigns: Sequence[Campaign]
-) -> set[BatchKey]:
-    """Which batches expect nothing, and have no message that needs work: no task is under way."""
-    attempts = {campaign.id: campaign.attempts for campaign in campaigns}
-    idle: set[BatchKey] = set()
-    for campaign_id in sorted({campaign_id for campaign_id, _ in keys}):
-        at_work = (
-            sa.exists()
-            .where(
-                tallies.c.campaign_id == batches.c.campaign_id,
-                tallies.c.batch == batches.c.batch,
-                tallies.c.messages > 0,
-                sa.or_(
-                    tallies.c.status.in_(IN_PROGRESS_STATUSES),
-                    sa.and_(
-                        tallies.c.status == Status.SOFT_BOUNCED,
-                        tallies.c.attempt < attempts[campaign_id],
-                    ),
-                ),
-            )
-            .correlate(batches)
-        )
-        query = sa.select(batches.c.batch).where(
-            batches.c.campaign_id == campaign_id,
-            batches.c.receipts_due_at.is_(None),
-            batches.c.engagement_due_at.is_(None),
-            ~at_work,
-        )
-        idle |= {(campaign_id, batch) for batch in connection.scalars(query)}
-    return idle & set(keys)
 
 
 def has_unapplied_reports(connection: Connection, batch: Batch, due_kind: DueKind) -> bool:

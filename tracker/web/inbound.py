@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 from sqlalchemy import Connection
 
 from tracker.clock import from_datetime
+from tracker.queries.next_step import find_settled_batches
 from tracker.queries.timeline import MAX_NUMBER
 from tracker.record.catalog import Campaign, load_campaigns
 from tracker.record.due import DueKind
@@ -209,7 +210,9 @@ def _store_report(
     with context.database.read() as connection:
         campaigns = load_campaigns(connection, sorted(items_by_campaign))
         _check_campaigns(connection, items, campaigns)
-    stored = store_reports(context.database, kind, items_by_campaign, campaigns)
+    stored = store_reports(
+        context.database, kind, items_by_campaign, campaigns, find_settled_batches
+    )
     return InboundResult(
         taken=len(items),
         batches=len(stored.busy_batches) + len(stored.idle_batches),

@@ -20,7 +20,7 @@ from tests.support.factory import (
     step_context,
 )
 from tracker.clock import from_seconds, to_microseconds
-from tracker.queries.next_step import CHECK_CHAIN
+from tracker.queries.next_step import CHECK_CHAIN, find_settled_batches
 from tracker.queries.stage_ages import read_oldest_message_ages
 from tracker.queries.stalled import (
     STALLED_AFTER,
@@ -188,7 +188,13 @@ def test_finished_runs_are_searched_only_for_unapplied_reports(database: Databas
     age(database, batch)
     assert find_stalled(database) == []
     receipt = Receipt(0, 1, int(Status.DELIVERED), 0)
-    store_reports(database, DueKind.RECEIPTS, {batch.campaign.id: [receipt]}, [batch.campaign])
+    store_reports(
+        database,
+        DueKind.RECEIPTS,
+        {batch.campaign.id: [receipt]},
+        [batch.campaign],
+        find_settled_batches,
+    )
     age(database, batch)
     assert [batch.batch for batch in find_stalled(database)] == [0]
 
