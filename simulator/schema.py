@@ -1,5 +1,7 @@
-"""The simulator's own tables, beside the tracker's in the same database: what the driver was told,
-the gateway's ledger, and the results of runs."""
+"""The simulator's tables, in the same database as the tracker's.
+
+They hold the simulated gateway's ledger, the driver's acknowledgements and the results of runs.
+"""
 
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -21,7 +23,7 @@ from tracker.settings import Settings
 from tracker.status import LEGAL_TRANSITIONS, Status
 from tracker.store.database import Database, check_reachable, connect
 from tracker.store.migrate import Migrations, migrate
-from tracker.store.schema.metadata import NAMING_CONVENTION
+from tracker.store.schema.metadata import NAMING_CONVENTION, sql_code_list
 
 SIMULATOR_MIGRATIONS = Migrations(
     layer="simulator",
@@ -30,6 +32,7 @@ SIMULATOR_MIGRATIONS = Migrations(
 )
 
 GATEWAY_OUTCOMES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
+"""Statuses that the simulated gateway may report."""
 
 metadata = MetaData(naming_convention=NAMING_CONVENTION)
 
@@ -44,7 +47,7 @@ acceptances = Table(
     Column("due_at", BigInteger),
     Column("repeats", Integer, nullable=False, server_default=sa.text("0")),
     CheckConstraint(
-        f"outcome IN ({', '.join(str(int(status)) for status in sorted(GATEWAY_OUTCOMES))})",
+        f"outcome IN ({sql_code_list(GATEWAY_OUTCOMES)})",
         name="outcome",
     ),
     CheckConstraint("due_at >= accepted_at", name="due_at"),
@@ -119,15 +122,15 @@ driver_acknowledgements = Table(
     Column("at", BigInteger, nullable=False),
     CheckConstraint("size >= 1", name="size"),
     sqlite_with_rowid=False,
-    comment="Message numbers first to first + size - 1 that the driver knows to be queued, recorded after"
-    " their batch. at: real time.",
+    comment="Message numbers first to first + size - 1 that the driver knows to be queued, recorded"
+    " after their batch. at: real time.",
 )
 
 SQLITE_LEDGER_STATISTICS = (
     "INSERT INTO sqlite_stat1 (tbl, idx, stat)"
     " VALUES ('gateway_ledger', 'gateway_ledger', '1000000 100000 2 1')",
 )
-"""The ledger's row in SQLite's planner statistics; see tracker.store.schema.SQLITE_STATISTICS."""
+"""The ledger's row in the statistics of SQLite's query planner; see `tracker.store.schema.extras`."""
 
 
 def migrate_simulator_tables(database: Database) -> None:
@@ -142,11 +145,11 @@ def migrate_all_tables(database: Database) -> None:
 
 
 def open_database(settings: Settings) -> Database:
-    """The configured database, reachable and its tables up to date."""
+    """Return the configured database after it was reached and migrated."""
     with ExitStack() as stack:
         database = stack.enter_context(closing(connect(settings.resolved_database_url)))
         check_reachable(database)
         with database.readable_errors():
             migrate_all_tables(database)
-        stack.pop_all()  # it stays open where nothing went wrong
+        stack.pop_all()  # the caller closes it
     return database

@@ -1,24 +1,24 @@
-"""Errors that a person can cause or must know of, each with the command line's exit code."""
+"""Errors that a person can cause or must know of, each with an exit code of the command line."""
 
 
 class SendtraceError(Exception):
-    """Something broke."""
+    """A failure of the command."""
 
     exit_code = 1
 
 
 class UsageError(SendtraceError):
-    """The command, a setting or a file does not say something that can be done."""
+    """An invalid command, setting or file."""
 
     exit_code = 2
 
 
 class DatabaseUnreachable(UsageError):
-    """The database does not answer."""
+    """The database doesn't answer when a command starts."""
 
 
 class DatabaseTooNew(UsageError):
-    """The database was made by a newer version of sendtrace."""
+    """A newer version of sendtrace migrated the database."""
 
 
 class DatabaseTooOld(UsageError):
@@ -26,20 +26,20 @@ class DatabaseTooOld(UsageError):
 
 
 class DatabaseFailed(SendtraceError):
-    """The database stopped answering, or refused what it was asked."""
+    """The database stopped answering, or rejected a statement."""
 
 
 class UnreadableRecord(SendtraceError):
-    """A row says what this version of sendtrace never writes."""
+    """A row has a value that this version of sendtrace never writes."""
 
 
 class BrokerUnreachable(UsageError):
-    """The broker does not answer."""
+    """The broker doesn't answer when a command starts."""
 
 
 class BrokerFailed(SendtraceError):
-    """The broker stopped answering, or refused what it was told."""
+    """The broker stopped answering, or rejected a command."""
 
 
 class NotFound(UsageError):
-    """There is no such campaign or message."""
+    """The campaign, message or run doesn't exist."""

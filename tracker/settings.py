@@ -1,4 +1,4 @@
-"""Where sendtrace keeps its things, from the environment or from what a command was told."""
+"""The settings of a process, from its environment and the options of a command."""
 
 import os
 from functools import cached_property
@@ -18,14 +18,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     home: Path = Path(".sendtrace")
+    """The state folder."""
     database_url: str | None = None
     broker_url: str | None = None
     timezone: str = "UTC"
+    """Name of the time zone that decides when a day begins and when it is 1 am."""
     allow_gateways: str = ""
+    """Kinds of gateways that may send to real people, separated by commas or spaces."""
     token: SecretStr | None = None
-    """What a viewer of the live page, and a gateway that reports, must know."""
+    """Bearer token of the live page and of gateways that report."""
     show_contacts: bool = False
-    """Whether viewers of the live page may see addresses and mobile numbers when they ask to."""
+    """Whether viewers of the live page may unmask addresses and mobile numbers."""
     flower_url: str | None = None
 
     @field_validator("timezone")
@@ -35,19 +38,20 @@ class Settings(BaseModel):
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError):
             raise ValueError(
-                f"{name!r} is no time zone; expected a name like Asia/Kolkata"
+                f"{name!r}: not a time zone; expected a name like Asia/Kolkata"
             ) from None
         return name
 
     @property
     def allowed_gateways(self) -> frozenset[str]:
-        """The gateways that may reach people outside, by their kinds."""
+        """The kinds of gateways that may send to real people."""
         return frozenset(self.allow_gateways.replace(",", " ").split())
 
     @property
     def resolved_database_url(self) -> str:
-        """The database's URL: what was configured, else a SQLite file in ``home``."""
-        from sqlalchemy import URL  # most of the time that this module takes to load
+        """The URL of the database: the configured one, else of a SQLite file in the state folder."""
+        # Imported here because it takes longer to load than the rest of this module.
+        from sqlalchemy import URL
 
         file = str(self.home.absolute() / "sendtrace.db")
         return self.database_url or URL.create("sqlite", database=file).render_as_string(
@@ -56,25 +60,26 @@ class Settings(BaseModel):
 
     @cached_property
     def zone(self) -> ZoneInfo:
-        """The time zone in which a day begins, and it is 1 am."""
+        """The time zone that `timezone` names."""
         return ZoneInfo(self.timezone)
 
     @cached_property
     def logs(self) -> Path:
+        """The folder of the log files."""
         return self.home / "logs"
 
     def prepare_home(self) -> None:
-        """Make the state folder; :exc:`UsageError` if that can't be done."""
+        """Create the state folder; raise `UsageError` if it can't be written."""
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             probe = self.home / ".writable"
             probe.touch()
-            probe.unlink(missing_ok=True)  # somebody else may try at the same time
+            probe.unlink(missing_ok=True)  # another process may probe at the same time
             self.logs.mkdir(exist_ok=True)
         except OSError as error:
             raise UsageError(
-                f"the state folder {self.home} can't be written: {error.strerror}; "
-                "choose another with SENDTRACE_HOME"
+                f"the state folder {self.home} can't be written: {error.strerror};"
+                " set SENDTRACE_HOME to another folder"
             ) from None
 
 

@@ -1,9 +1,9 @@
-"""The vocabulary: what can be said of a message, and which changes are legal.
+"""The vocabulary: statuses, reasons and engagement of messages, and the legal transitions.
 
-This module imports nothing of ours. Everything else that needs a set of statuses or
-reasons derives it from here: the database's constraints, the report, the audit, the docs.
+The database constraints, the report, the audit, the metrics and the docs derive their sets of
+statuses and reasons from this module, which imports no other module of sendtrace.
 
-Codes are what the database stores. They never change their meaning; new members get new codes.
+The database stores the codes. A code never changes its meaning; new members get new codes.
 """
 
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from typing import Any, Self
 
 
 class Channel(StrEnum):
-    """How a campaign reaches its customers."""
+    """The medium of a campaign."""
 
     EMAIL = "email"
     SMS = "sms"
 
 
 class Step(StrEnum):
-    """What is done to a batch. All but ``enqueue_batch`` are Celery tasks, named ``workers.STEP``."""
+    """A step on a batch. All but `enqueue` are Celery tasks, named `workers.STEP`."""
 
     ENQUEUE = "enqueue"
     SUPPRESS = "suppress"
@@ -32,27 +32,29 @@ class Step(StrEnum):
 
 
 class Status(IntEnum):
-    """What the record says of a message. The codes follow the order of the lifecycle."""
+    """Where a message is. The codes follow the order of the lifecycle."""
 
     meaning: str
 
-    def __new__(cls, code: int, *about: Any) -> Self:
+    def __new__(cls, code: int, meaning: str = "") -> Self:
+        """Make a member; the second value is its meaning."""
         member = int.__new__(cls, code)
         member._value_ = code
-        (member.meaning,) = about
+        member.meaning = meaning
         return member
 
-    QUEUED = 0, "Recorded, and waiting for the checks."
-    ABOUT_TO_BE_SENT = 1, "Passed every check, and waits to be handed to the gateway."
+    QUEUED = 0, "Recorded; waiting for the checks."
+    ABOUT_TO_BE_SENT = 1, "Passed every check; waiting for submission to the gateway."
     NOT_SENT = 2, "Stopped before the gateway, for exactly one reason."
-    IN_GATEWAY = 3, "Accepted by the gateway, which has not yet said what became of it."
-    SOFT_BOUNCED = 4, "Refused for now; sent again while attempts are left."
-    NOT_DELIVERED = 5, "Given up by the gateway, without a bounce."
+    IN_GATEWAY = 3, "Accepted by the gateway; the outcome is not reported yet."
+    SOFT_BOUNCED = 4, "Temporarily undeliverable; submitted again while attempts are left."
+    NOT_DELIVERED = 5, "Given up by the gateway without a bounce."
     DELIVERED = 6, "Reached the recipient."
-    HARD_BOUNCED = 7, "Refused for good."
+    HARD_BOUNCED = 7, "Permanently undeliverable."
 
     @property
     def slug(self) -> str:
+        """The name in reports, JSON and metrics."""
         return self.name.lower()
 
 
@@ -71,43 +73,46 @@ LEGAL_TRANSITIONS: Mapping[Status | None, frozenset[Status]] = MappingProxyType(
         Status.HARD_BOUNCED: frozenset(),
     }
 )
-"""Which statuses may follow which. ``None`` stands for a message that does not exist yet."""
+"""The statuses that may follow each status. None is the state before a message is recorded."""
 
 LATE_TRANSITIONS = frozenset({(Status.DELIVERED, Status.HARD_BOUNCED)})
-"""Legal changes that nobody waits for: the outside world may still bring them about."""
+"""Legal transitions from a final status, which a late receipt may still cause."""
 
 
 def _find_reachable_statuses(start: Status) -> frozenset[Status]:
-    found = {start}
+    reachable = {start}
     frontier = [start]
     while frontier:
-        for following in LEGAL_TRANSITIONS[frontier.pop()] - found:
-            found.add(following)
-            frontier.append(following)
-    return frozenset(found)
+        for target in LEGAL_TRANSITIONS[frontier.pop()] - reachable:
+            reachable.add(target)
+            frontier.append(target)
+    return frozenset(reachable)
 
 
 SENT_STATUSES = _find_reachable_statuses(Status.IN_GATEWAY)
-"""Statuses of a message that a gateway has accepted."""
+"""Statuses of messages that a gateway has accepted."""
 
 IN_PROGRESS_STATUSES = frozenset(Status) - SENT_STATUSES - {Status.NOT_SENT}
-"""Statuses of a message that is still on its way to the gateway."""
+"""Statuses of messages that are on their way to the gateway."""
 
 FINAL_STATUSES = frozenset(
     status
     for status in Status
-    if all((status, following) in LATE_TRANSITIONS for following in LEGAL_TRANSITIONS[status])
+    if all((status, target) in LATE_TRANSITIONS for target in LEGAL_TRANSITIONS[status])
 )
-"""Statuses that nothing is waiting to change. A soft bounce is final only with no attempt left."""
+"""Statuses in which no step or receipt is awaited.
+
+A soft bounce on the last attempt is final as well; see `is_settled`.
+"""
 
 
 def is_settled(status: Status, attempt: int, attempts: int) -> bool:
-    """Whether a message needs no more work, of the ``attempts`` that its campaign allows."""
+    """Return whether a message needs no more work, where its campaign allows `attempts`."""
     return status in FINAL_STATUSES or (status is Status.SOFT_BOUNCED and attempt >= attempts)
 
 
 class ReceiptVerdict(StrEnum):
-    """Why a receipt does not count."""
+    """The reason why a receipt was refused."""
 
     DUPLICATE = "duplicate"
     STALE = "stale"
@@ -115,9 +120,9 @@ class ReceiptVerdict(StrEnum):
 
 
 class Engagement(IntEnum):
-    """What a recipient does with a delivered message.
+    """A kind of action on a delivered message.
 
-    A machine opens it within a second, on its way or in its box: that is not the recipient.
+    A machine open is by a mail filter or proxy, not by the recipient.
     """
 
     OPENED = 1
@@ -128,6 +133,7 @@ class Engagement(IntEnum):
 
     @property
     def slug(self) -> str:
+        """The name in JSON and metrics."""
         return self.name.lower()
 
 
@@ -137,21 +143,22 @@ IMPLIED_ENGAGEMENTS: Mapping[Engagement, frozenset[Engagement]] = MappingProxyTy
         Engagement.UNSUBSCRIBED: frozenset({Engagement.CLICKED, Engagement.OPENED}),
     }
 )
-"""What a recipient must have done before."""
+"""The actions that a recipient must have taken before an action."""
 
 OPT_OUTS = frozenset({Engagement.SPAM, Engagement.UNSUBSCRIBED})
-"""After these a customer gets no more messages on the channel."""
+"""The actions after which a customer gets no more messages on the channel."""
 
 
 class Category(StrEnum):
-    """The three headings under which the report lists reasons, with their wording there."""
+    """A group of reasons, with its heading in the report."""
 
     heading: str
 
-    def __new__(cls, slug: str, *about: Any) -> Self:
+    def __new__(cls, slug: str, heading: str = "") -> Self:
+        """Make a member; the second value is its heading."""
         member = str.__new__(cls, slug)
         member._value_ = slug
-        (member.heading,) = about
+        member.heading = heading
         return member
 
     INTERNALLY_SUPPRESSED = "internally_suppressed", "Internally Suppressed List"
@@ -160,16 +167,17 @@ class Category(StrEnum):
 
 
 class Reason(IntEnum):
-    """Why a message was Not Sent. Within a step, the order here is the order of the checks."""
+    """Why a message is Not Sent. Within a step, this order is the order of the checks."""
 
     category: Category
     step: Step
     meaning: str
 
-    def __new__(cls, code: int, *about: Any) -> Self:
+    def __new__(cls, code: int, *values: Any) -> Self:
+        """Make a member; the other values are its category, step and meaning."""
         member = int.__new__(cls, code)
         member._value_ = code
-        member.category, member.step, member.meaning = about
+        member.category, member.step, member.meaning = values
         return member
 
     ORGANIZATION_DISABLED = (
@@ -182,7 +190,7 @@ class Reason(IntEnum):
         2,
         Category.INTERNALLY_SUPPRESSED,
         Step.SUPPRESS,
-        "The organization's or the campaign's configuration does not allow the channel.",
+        "The configuration of the organization or the campaign doesn't allow the channel.",
     )
     UNSUBSCRIBED = (
         3,
@@ -200,13 +208,13 @@ class Reason(IntEnum):
         5,
         Category.INTERNALLY_SUPPRESSED,
         Step.SUPPRESS,
-        "Earlier messages to this address bounced.",
+        "Earlier messages to this address bounced too often.",
     )
     MESSAGE_LIMIT = (
         6,
         Category.INTERNALLY_SUPPRESSED,
         Step.SUPPRESS,
-        "The customer has had as many messages in the period as the organization allows.",
+        "The customer has received as many messages in the period as the organization allows.",
     )
     OUT_OF_CREDIT = (
         7,
@@ -224,19 +232,19 @@ class Reason(IntEnum):
         9,
         Category.INCOMPLETE_OR_INVALID,
         Step.VALIDATE,
-        "The customer has no mobile number, or not a possible one.",
+        "The customer has no mobile number, or an invalid one.",
     )
     NOT_IN_LOYALTY_PROGRAM = (
         10,
         Category.INCOMPLETE_OR_INVALID,
         Step.VALIDATE,
-        "The campaign is for members of the loyalty program and the customer is none.",
+        "The campaign is for members of the loyalty program only.",
     )
     COUPON_CONFIGURATION = (
         11,
         Category.INCOMPLETE_OR_INVALID,
         Step.VALIDATE,
-        "The campaign's coupon series does not exist or is not active.",
+        "The campaign's coupon series doesn't exist or isn't active.",
     )
     COUPON_ID_MISSING = (
         12,
@@ -266,7 +274,7 @@ class Reason(IntEnum):
         16,
         Category.INCOMPLETE_OR_INVALID,
         Step.VALIDATE,
-        "A tag, field, last shopped store or profile that the campaign needs is absent.",
+        "A tag, field, last shopped store or profile that the campaign requires is absent.",
     )
     GATEWAY_CONFIGURATION = (
         17,
@@ -278,13 +286,13 @@ class Reason(IntEnum):
         18,
         Category.SYSTEM_ERROR,
         Step.DISPATCH,
-        "A step could not finish in time, after its retries.",
+        "A step couldn't finish, after its retries.",
     )
     HANDLER_NOT_FOUND = (
         19,
         Category.SYSTEM_ERROR,
         Step.DISPATCH,
-        "No handler is registered for the campaign's kind of message.",
+        "No handler is installed for the campaign's kind of message.",
     )
     COUPON_ISSUE = (
         20,
@@ -307,11 +315,12 @@ class Reason(IntEnum):
 
     @property
     def slug(self) -> str:
+        """The name in JSON, metrics and the configuration of checks."""
         return self.name.lower()
 
     @property
     def title(self) -> str:
-        """The slug as the report words it."""
+        """The label in the report."""
         return _TITLES.get(self.slug, self.slug.replace("_", " ").capitalize())
 
 

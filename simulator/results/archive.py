@@ -121,15 +121,13 @@ def store_result(
     with database.write() as connection:
         # The call is repeated after a lost connection, which may have hidden a successful commit.
         connection.execute(
-            database.upsert(results)
-            .values(
+            database.insert_missing(results).values(
                 run_id=result.run.id,
                 series=series or result.run.id,
                 version=RESULT_VERSION,
                 summary=summary,
                 timeseries=timeseries,
             )
-            .on_conflict_do_nothing()
         )
     _write_atomically(result.run.folder / SUMMARY_FILE, summary)
     _write_atomically(result.run.folder / TIMESERIES_FILE, timeseries)

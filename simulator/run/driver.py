@@ -160,14 +160,12 @@ def record_acknowledgement(database: Database, batch: Batch) -> None:
     """
     with database.write() as connection:
         connection.execute(
-            database.upsert(driver_acknowledgements)
-            .values(
+            database.insert_missing(driver_acknowledgements).values(
                 campaign_id=batch.campaign.id,
                 first=batch.first,
                 size=batch.size,
                 at=SystemClock().now(),
             )
-            .on_conflict_do_nothing()
         )
 
 

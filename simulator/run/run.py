@@ -35,7 +35,7 @@ from simulator.setup.record import Run, record_run, start_run
 from tracker.clock import SystemClock
 from tracker.errors import SendtraceError
 from tracker.output.svg import DrawingFailed
-from tracker.record import catalog
+from tracker.record import registration
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
 from tracker.store.database import Database
@@ -276,9 +276,9 @@ def _add_run_to_errors(system: RunSystem, run: Run) -> Iterator[None]:
 
 def _abandon_run(database: Database, run: Run) -> None:
     with database.write() as connection:
-        catalog.give_up_run(connection, run.id, SystemClock().now())
+        registration.give_up_run(connection, run.id, SystemClock().now())
 
 
 def _finish_run(database: Database, run: Run) -> None:
     with database.write() as connection:
-        catalog.finish_run(connection, run.id, run.campaigns[0].campaign.clock.now())
+        registration.finish_run(connection, run.id, run.campaigns[0].campaign.clock.now())

@@ -14,7 +14,7 @@ from simulator.world.gateway import SimulatedGatewaySettings
 from simulator.world.services import SIMULATED_SERVICES_KIND
 from tracker.clock import Instant, SystemClock, from_seconds, to_datetime, to_microseconds
 from tracker.errors import UsageError
-from tracker.record import catalog
+from tracker.record import catalog, registration
 from tracker.status import Channel
 from tracker.store.database import Database
 
@@ -91,7 +91,7 @@ def record_run(
     The run's folder, which receives rejected rows, is created below `home`.
     """
     with database.write() as connection:
-        run_id = catalog.record_run(
+        run_id = registration.record_run(
             connection,
             scenario=scenario.name,
             seed=scenario.seed,
@@ -115,7 +115,7 @@ def start_run(database: Database, run: Run) -> Run:
     """Start the clock of a recorded run now, and return the run with its new start."""
     now = SystemClock().now()
     with database.write() as connection:
-        catalog.begin_run(connection, run.id, now)
+        registration.start_run(connection, run.id, now)
     campaigns = (
         replace(campaign, campaign=replace(campaign.campaign, started_at=now))
         for campaign in run.campaigns
@@ -159,7 +159,7 @@ class _RunRecorder:
         self._record_coupon_series(plan, organization_id)
         audience = self._record_audience(plan.audience, organization_id)
         with self._database.write() as connection:
-            campaign_id = catalog.record_campaign(
+            campaign_id = registration.record_campaign(
                 connection,
                 self._run_id,
                 organization_id=organization_id,
@@ -189,7 +189,7 @@ class _RunRecorder:
         if key not in self._organizations:
             limit = organization.message_limit
             with self._database.write() as connection:
-                self._organizations[key] = catalog.record_organization(
+                self._organizations[key] = registration.record_organization(
                     connection,
                     self._run_id,
                     name=organization.name,
@@ -218,7 +218,7 @@ class _RunRecorder:
                 seed=plan.seed, behaviour=gateway, engagement=plan.engagement
             )
             with self._database.write() as connection:
-                self._gateways[key] = catalog.record_gateway(
+                self._gateways[key] = registration.record_gateway(
                     connection,
                     self._run_id,
                     kind=gateway.kind,
@@ -234,7 +234,7 @@ class _RunRecorder:
         if name is None or (organization_id, name) in self._series:
             return
         with self._database.write() as connection:
-            catalog.record_coupon_series(
+            registration.record_coupon_series(
                 connection, organization_id, name=name, active=plan.is_series_active
             )
         self._series.add((organization_id, name))
@@ -244,7 +244,9 @@ class _RunRecorder:
     ) -> _RecordedAudience:
         if audience.owner not in self._audiences:
             with self._database.write() as connection:
-                audience_id = catalog.record_audience(connection, organization_id, audience.label)
+                audience_id = registration.record_audience(
+                    connection, organization_id, audience.label
+                )
             self._audiences[audience.owner] = (
                 self._generate_audience(audience, audience_id, audience.source)
                 if isinstance(audience.source, int)

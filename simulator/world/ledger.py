@@ -168,7 +168,7 @@ def _insert_rows(
         if row.number not in excluded
     ]
     if values:
-        connection.execute(database.upsert(table).on_conflict_do_nothing(), values)
+        connection.execute(database.insert_missing(table), values)
 
 
 def _record_rejections(
@@ -192,13 +192,9 @@ def _record_rejections(
         if number not in accepted_before and times_before.get(number, 0) < times
     }
     if rejected:
-        insert = database.upsert(rejections)
+        # A worker that rejects the message at the same time counts the same rejection.
         connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=list(rejections.primary_key),
-                # A worker that rejects the message at the same time counts the same rejection.
-                set_={"times": insert.excluded.times},
-            ),
+            database.insert_or_replace(rejections, "times"),
             [
                 {
                     "campaign_id": plan.campaign_id,

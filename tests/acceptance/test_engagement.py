@@ -144,4 +144,4 @@ def test_an_invalid_day_is_refused(shell: Shell, day: str, problem: str) -> None
 def test_a_time_zone_that_is_none(shell: Shell) -> None:
     ended = shell.run("rollup", settings={"SENDTRACE_TIMEZONE": "Europe/Atlantis"})
     assert ended.returncode == 2
-    assert "SENDTRACE_TIMEZONE: 'Europe/Atlantis' is no time zone" in ended.stderr
+    assert "SENDTRACE_TIMEZONE: 'Europe/Atlantis': not a time zone" in ended.stderr

@@ -60,7 +60,7 @@ def test_an_unknown_campaign(on_sqlite: Finished, command: tuple[Any, ...]) -> N
 def test_an_unknown_run(on_sqlite: Finished) -> None:
     ended = on_sqlite.shell.run("report", "--run", "99")
     assert ended.returncode == 2
-    assert ended.stderr == "sendtrace: there is no run 99\n"
+    assert ended.stderr == "sendtrace: unknown run 99\n"
 
 
 def _email(on_sqlite: Finished, condition: str) -> str:

@@ -15,9 +15,10 @@ from sqlalchemy import Connection
 from tracker.audit import invariants
 from tracker.clock import Instant, SystemClock, to_microseconds
 from tracker.queries import stalled
-from tracker.record import catalog
+from tracker.record import catalog, registration
 from tracker.record.catalog import Batch, Campaign, CouponSeries, Organization
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
+from tracker.record.predicates import is_of_batch, is_of_message_in
 from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database, connect
 from tracker.store.schema.catalog import batches, customers
@@ -99,7 +100,7 @@ def make_campaign(
     """
     plan = plan or Plan()
     with database.write() as connection:
-        run_id = catalog.record_run(
+        run_id = registration.record_run(
             connection,
             scenario="test",
             seed=1,
@@ -107,7 +108,7 @@ def make_campaign(
             speed=1.0,
             definition="",
         )
-        organization_id = catalog.record_organization(
+        organization_id = registration.record_organization(
             connection,
             run_id,
             name="Acme",
@@ -117,18 +118,18 @@ def make_campaign(
             soft_bounce_limit=3,
             message_limit=plan.message_limit,
         )
-        gateway_id = catalog.record_gateway(
+        gateway_id = registration.record_gateway(
             connection, run_id, kind=plan.gateway_kind, settings=plan.gateway_settings
         )
-        audience_id = catalog.record_audience(connection, organization_id, "test")
+        audience_id = registration.record_audience(connection, organization_id, "test")
         sound = [_sound_customer(audience_id, number) for number in range(plan.size)]
         plain = [values for number, values in enumerate(sound) if number not in people]
         if plain:
             connection.execute(sa.insert(customers), plain)
         for number, different in people.items():
             connection.execute(sa.insert(customers).values({**sound[number], **different}))
-        catalog.record_coupon_series(connection, organization_id, name="spring", active=True)
-        campaign_id = catalog.record_campaign(
+        registration.record_coupon_series(connection, organization_id, name="spring", active=True)
+        campaign_id = registration.record_campaign(
             connection,
             run_id,
             organization_id=organization_id,
@@ -150,7 +151,7 @@ def make_sibling(
 ) -> Campaign:
     """Another campaign of a campaign's organization, to the same customers."""
     with database.write() as connection:
-        campaign_id = catalog.record_campaign(
+        campaign_id = registration.record_campaign(
             connection,
             campaign.run_id,
             organization_id=campaign.organization.id,
@@ -248,8 +249,7 @@ def make_busy_batch(database: Database, plan: Plan | None = None) -> Batch:
 def states(database: Database, batch: Batch) -> dict[int, State]:
     """What the record says of each message of a batch, by its number."""
     query = sa.select(messages).where(
-        messages.c.campaign_id == batch.campaign.id,
-        messages.c.number.between(batch.first, batch.last),
+        is_of_message_in(messages, batch),
     )
     with database.read() as connection:
         rows = connection.execute(query.order_by(messages.c.number)).all()
@@ -259,8 +259,7 @@ def states(database: Database, batch: Batch) -> dict[int, State]:
 def tallied(database: Database, batch: Batch) -> Counter[State]:
     """A batch's tallies, but for those that are zero."""
     query = sa.select(tallies).where(
-        tallies.c.campaign_id == batch.campaign.id,
-        tallies.c.batch == batch.batch,
+        is_of_batch(tallies, batch),
         tallies.c.messages > 0,
     )
     with database.read() as connection:
@@ -379,6 +378,6 @@ def age(database: Database, batch: Batch, by: timedelta = LONG_AGO, **columns: i
     with database.write() as connection:
         connection.execute(
             sa.update(batches)
-            .where(batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)
+            .where(is_of_batch(batches, batch))
             .values(touched_at=touched_at, **columns)
         )

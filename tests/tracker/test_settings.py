@@ -96,7 +96,7 @@ def test_a_zone_that_does_not_exist_is_a_usage_error(
     with pytest.raises(UsageError) as refused:
         load_settings(timezone=zone if told else None)
     assert str(refused.value) == (
-        f"SENDTRACE_TIMEZONE: {zone!r} is no time zone; expected a name like Asia/Kolkata"
+        f"SENDTRACE_TIMEZONE: {zone!r}: not a time zone; expected a name like Asia/Kolkata"
     )
     assert refused.value.exit_code == 2
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.record.catalog import Campaign
+from tracker.record.predicates import is_same_batch
 from tracker.status import Engagement, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, customers
@@ -126,8 +127,7 @@ def _find_matching_batches(
     has_matches = (
         sa.exists()
         .where(
-            tallies.c.campaign_id == batches.c.campaign_id,
-            tallies.c.batch == batches.c.batch,
+            is_same_batch(tallies, batches),
             tallies.c.messages > 0,
             *_filter_conditions(tallies, wanted),
         )

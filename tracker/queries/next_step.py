@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_run_microseconds, to_timedelta
 from tracker.record.catalog import Batch
+from tracker.record.predicates import is_of_batch, is_of_message_in, is_same_batch
 from tracker.status import IN_PROGRESS_STATUSES, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, campaigns
@@ -130,8 +131,7 @@ def has_next_step(
     has_pending_messages = (
         sa.exists()
         .where(
-            tallies.c.campaign_id == batches.c.campaign_id,
-            tallies.c.batch == batches.c.batch,
+            is_same_batch(tallies, batches),
             tallies.c.messages > 0,
             sa.or_(
                 tallies.c.status.in_(IN_PROGRESS_STATUSES),
@@ -217,15 +217,14 @@ def next_step_while_throttled(
 def read_batch_state(connection: Connection, batch: Batch) -> BatchState:
     """Return the recorded state of a batch that decides its next step."""
     has_messages = sa.and_(
-        tallies.c.campaign_id == batches.c.campaign_id,
-        tallies.c.batch == batches.c.batch,
+        is_same_batch(tallies, batches),
         tallies.c.messages > 0,
     )
     due_times = (batches.c.receipts_due_at, batches.c.engagement_due_at)
     rows = connection.execute(
         sa.select(tallies.c.status, tallies.c.attempt, *due_times)
         .select_from(batches.outerjoin(tallies, has_messages))
-        .where(batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)
+        .where(is_of_batch(batches, batch))
     ).all()
     state = BatchState(
         occupied=frozenset(
@@ -250,8 +249,7 @@ def read_completed_checks(
 ) -> defaultdict[int, set[Step]]:
     """Return by batch the check steps that are recorded and have no open segments."""
     is_open = sa.exists().where(
-        parts.c.campaign_id == steps.c.campaign_id,
-        parts.c.batch == steps.c.batch,
+        is_same_batch(parts, steps),
         parts.c.step == steps.c.step,
         parts.c.ended_at.is_(None),
     )
@@ -275,7 +273,7 @@ def _read_retry_due_time(connection: Connection, batch: Batch) -> Instant | None
     """Return when the first soft-bounced message may be submitted again."""
     first: Instant | None = connection.scalar(
         sa.select(sa.func.min(soft_bounce_time())).where(
-            *batch_conditions(batch),
+            is_of_message_in(messages, batch),
             messages.c.status == Status.SOFT_BOUNCED,
             messages.c.attempt < batch.campaign.attempts,
         )
@@ -295,12 +293,4 @@ def soft_bounce_time() -> sa.ScalarSelect[Instant]:
         )
         .correlate(messages)
         .scalar_subquery()
-    )
-
-
-def batch_conditions(batch: Batch) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the SQL conditions that a row of `messages` belongs to a batch."""
-    return (
-        messages.c.campaign_id == batch.campaign.id,
-        messages.c.number.between(batch.first, batch.last),
     )

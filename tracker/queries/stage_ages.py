@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_real_seconds
 from tracker.record.catalog import Campaign
+from tracker.record.predicates import is_same_batch
 from tracker.status import Status
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import tallies, transitions
@@ -45,9 +46,7 @@ def _read_oldest_entry(
         sa.select(batches.c.first, batches.c.size, tallies.c.attempt)
         .join(
             batches,
-            sa.and_(
-                batches.c.campaign_id == tallies.c.campaign_id, batches.c.batch == tallies.c.batch
-            ),
+            is_same_batch(batches, tallies),
         )
         .where(
             tallies.c.campaign_id == campaign.id,

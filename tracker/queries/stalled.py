@@ -22,6 +22,7 @@ from tracker.queries.next_step import (
     read_completed_checks,
 )
 from tracker.record.catalog import Campaign, load_campaigns
+from tracker.record.predicates import is_same_batch
 from tracker.status import Status, Step, is_settled
 from tracker.store.schema import catalog as catalog_tables
 from tracker.store.schema.catalog import batches, runs
@@ -285,8 +286,7 @@ def _find_last_batch_without(
     has_status = (
         sa.exists()
         .where(
-            tallies.c.campaign_id == batches.c.campaign_id,
-            tallies.c.batch == batches.c.batch,
+            is_same_batch(tallies, batches),
             tallies.c.status == status,
             tallies.c.messages > 0,
         )

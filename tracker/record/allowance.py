@@ -1,7 +1,7 @@
-"""What an organization may still send: its credit, and its limit of messages a customer.
+"""What an organization may still send: its credit, and its limit of messages per customer.
 
-Both are exact, however many campaigns run at once: who hands messages over locks the
-organization's row first, counts, and lets go when the hand-over is recorded.
+Both are exact, however many campaigns run at once: a hand-over locks the organization's row, counts,
+and keeps the lock until the hand-over is recorded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ from tracker.store.schema.catalog import campaigns, organizations
 from tracker.store.schema.messages import transitions
 
 MAX_MESSAGE_LIMIT = 2**31 - 1
-"""No message limit is higher: what the database holds."""
+"""Highest message limit that the database can hold."""
 
 MAX_MESSAGE_LIMIT_DAYS = 36_500
-"""No period of a message limit is longer: a hundred years are within what a time can be."""
+"""Longest period of a message limit: a hundred years, which a `timedelta` can hold."""
 
 
 def lock_organization(connection: Connection, organization_id: int) -> int | None:
-    """Make others who hand over for an organization wait until the transaction ends; its credit."""
+    """Lock an organization until the transaction ends, and return its credit; None is unlimited."""
     credit: int | None = connection.execute(
         sa.select(organizations.c.credit)
         .where(organizations.c.id == organization_id)
@@ -35,7 +35,7 @@ def lock_organization(connection: Connection, organization_id: int) -> int | Non
 
 
 def charge_credit(connection: Connection, organization_id: int, messages: int) -> None:
-    """Take credit, of which there must be enough; call :func:`lock_organization` before."""
+    """Charge an organization, locked by `lock_organization`, for messages that it has credit for."""
     connection.execute(
         sa.update(organizations)
         .where(organizations.c.id == organization_id)
@@ -52,11 +52,13 @@ def count_recent_messages(
     *,
     until: Instant | None = None,
 ) -> Mapping[int, int]:
-    """How many messages customers had in the organization's period before ``now``, where any.
+    """Return how many messages of other campaigns customers got in the limit's period before `now`.
 
-    Also later ones, unless ``until`` says until when: clocks of two workers may differ.
+    Only campaigns to the same audience count. Customers without such a message are left out.
 
-    Of the other campaigns to the same audience: this one has one message a customer.
+    Args:
+        numbers: numbers of the customers.
+        until: ignore later messages; None counts them too, since clocks of workers may differ.
     """
     period = timedelta(days=campaign.organization.message_limit_days)
     siblings = connection.scalars(
@@ -65,17 +67,16 @@ def count_recent_messages(
         )
     ).all()
     counts: dict[int, int] = {}
-    for sibling in siblings:  # one look into the index each: no plan can go wrong over it
-        handed = connection.scalars(
-            sa.select(transitions.c.number).where(
-                transitions.c.campaign_id == sibling,
-                transitions.c.status == Status.ABOUT_TO_BE_SENT,
-                transitions.c.attempt == 0,
-                database.in_list(transitions.c.number, numbers),
-                transitions.c.at > now - to_microseconds(period),
-                *(() if until is None else (transitions.c.at <= until,)),
-            )
+    for sibling in siblings:  # one query each, which the index answers whatever the planner assumes
+        handed_over = sa.select(transitions.c.number).where(
+            transitions.c.campaign_id == sibling,
+            transitions.c.status == Status.ABOUT_TO_BE_SENT,
+            transitions.c.attempt == 0,
+            database.in_list(transitions.c.number, numbers),
+            transitions.c.at > now - to_microseconds(period),
         )
-        for number in handed.all():
+        if until is not None:
+            handed_over = handed_over.where(transitions.c.at <= until)
+        for number in connection.scalars(handed_over).all():
             counts[number] = counts.get(number, 0) + 1
     return counts

@@ -1,11 +1,9 @@
-"""What is being sent, by whom and to whom: runs, organizations, audiences, campaigns, batches."""
+"""Campaigns and batches with all that a step needs to know of them, as the record has them now."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from difflib import get_close_matches
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +13,6 @@ from tracker.clock import Clock, Instant, make_clock
 from tracker.errors import NotFound
 from tracker.status import Channel
 from tracker.store.schema.catalog import (
-    audiences,
     batches,
     campaigns,
     coupon_series,
@@ -23,13 +20,21 @@ from tracker.store.schema.catalog import (
     organizations,
     runs,
 )
+from tracker.text import suggest_similar
+
+BatchKey = tuple[int, int]
+"""A campaign's id and a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Organization:
-    """Who sends. ``credit`` is the number of messages left, None for unlimited.
+    """The sender of campaigns.
 
-    ``message_limit`` is how many messages a customer may get within ``message_limit_days``.
+    Attributes:
+        credit: number of messages left; None is unlimited.
+        hard_bounce_limit: hard bounces after which an address gets no more messages.
+        soft_bounce_limit: soft bounces in a row after which an address gets no more messages.
+        message_limit: messages per customer within message_limit_days; None is unlimited.
     """
 
     id: int
@@ -44,7 +49,7 @@ class Organization:
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelSettings:
-    """What an organization does on a channel. The sender is None for the organization's name."""
+    """An organization's settings for a channel; `sender` is None for the organization's name."""
 
     enabled: bool = True
     sender: str | None = None
@@ -52,7 +57,7 @@ class ChannelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CouponSeries:
-    """Coupons that are given out together, as long as the series is active."""
+    """Coupons that are issued together and valid while the series is active."""
 
     name: str
     active: bool
@@ -60,10 +65,17 @@ class CouponSeries:
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """One message to one audience over one channel, with all that a step needs to know of it.
+    """One message to one audience over one channel.
 
-    ``kind`` says who prepares its messages: a name among the entry points ``sendtrace.handlers``.
-    ``sender`` is the campaign's own or else the organization's on this channel.
+    Attributes:
+        requires: data of the customer without which the message can't be made.
+        attempts: number of submissions of a message that bounces softly.
+        ahead: microseconds by which a fault has put the run's clock forward.
+        kind: entry point in `sendtrace.handlers` that prepares the messages.
+        sender: the campaign's own, else the organization's on this channel.
+        services_kind: entry point in `sendtrace.services`.
+        gateway_rate: messages per second of the run's clock; None is unlimited.
+        retry_after: microseconds until a soft-bounced message is submitted again.
     """
 
     id: int
@@ -100,7 +112,7 @@ class Campaign:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """The messages ``first`` … ``last`` of a campaign: the unit of a task."""
+    """The messages `first` to `last` of a campaign: the unit of a task."""
 
     campaign: Campaign
     batch: int
@@ -109,160 +121,8 @@ class Batch:
 
     @property
     def last(self) -> int:
+        """The number of the last message."""
         return self.first + self.size - 1
-
-
-def record_run(
-    connection: Connection,
-    *,
-    scenario: str,
-    seed: int | None,
-    started_at: Instant,
-    speed: float,
-    definition: str,
-) -> int:
-    """A new run's id."""
-    return _insert_row(
-        connection,
-        runs,
-        scenario=scenario,
-        seed=seed,
-        started_at=started_at,
-        speed=speed,
-        definition=definition,
-    )
-
-
-def begin_run(connection: Connection, run_id: int, at: Instant) -> None:
-    """Note that a run begins only now: making its customers took its time."""
-    connection.execute(sa.update(runs).where(runs.c.id == run_id).values(started_at=at))
-
-
-def finish_run(connection: Connection, run_id: int, at: Instant) -> None:
-    """Note that nothing more will happen in a run."""
-    connection.execute(sa.update(runs).where(runs.c.id == run_id).values(finished_at=at))
-
-
-def give_up_run(connection: Connection, run_id: int, at: Instant) -> None:
-    """Note that nobody is to go on with a run that has not finished."""
-    unfinished = (runs.c.id == run_id, runs.c.finished_at.is_(None))
-    connection.execute(sa.update(runs).where(*unfinished).values(given_up_at=at))
-
-
-def record_organization(
-    connection: Connection,
-    run_id: int,
-    *,
-    name: str,
-    enabled: bool,
-    credit: int | None,
-    hard_bounce_limit: int,
-    soft_bounce_limit: int,
-    message_limit: int | None = None,
-    message_limit_days: int = 1,
-    channels: Mapping[Channel, ChannelSettings] = MappingProxyType({}),
-) -> int:
-    """A new organization's id."""
-    return _insert_row(
-        connection,
-        organizations,
-        run_id=run_id,
-        name=name,
-        enabled=enabled,
-        credit=credit,
-        hard_bounce_limit=hard_bounce_limit,
-        soft_bounce_limit=soft_bounce_limit,
-        message_limit=message_limit,
-        message_limit_days=message_limit_days,
-        channels=json.dumps({channel: asdict(each) for channel, each in channels.items()}),
-    )
-
-
-def record_coupon_series(
-    connection: Connection, organization_id: int, *, name: str, active: bool
-) -> None:
-    """Note that an organization has a coupon series."""
-    connection.execute(
-        sa.insert(coupon_series).values(organization_id=organization_id, name=name, active=active)
-    )
-
-
-def record_gateway(
-    connection: Connection,
-    run_id: int,
-    *,
-    kind: str,
-    settings: str,
-    enabled: bool = True,
-    rate: int | None = None,
-    retry_after: int = 0,
-) -> int:
-    """A new gateway's id. ``settings`` is for the gateway alone to understand; it takes ``rate``
-    messages a second, and soft bounces again after so many microseconds."""
-    return _insert_row(
-        connection,
-        gateways,
-        run_id=run_id,
-        kind=kind,
-        settings=settings,
-        enabled=enabled,
-        rate=rate,
-        retry_after=retry_after,
-    )
-
-
-def record_audience(connection: Connection, organization_id: int, source: str) -> int:
-    """A new audience's id, without customers yet."""
-    return _insert_row(connection, audiences, organization_id=organization_id, source=source)
-
-
-def record_campaign(
-    connection: Connection,
-    run_id: int,
-    *,
-    organization_id: int,
-    audience_id: int,
-    gateway_id: int,
-    name: str,
-    channel: Channel,
-    requires: Sequence[str],
-    attempts: int,
-    kind: str = "promotion",
-    sender: str | None = None,
-    series: str | None = None,
-    services_kind: str = "sql",
-    services_settings: str = "{}",
-    tracks_engagement: bool = False,
-) -> int:
-    """A new campaign's id, without messages yet.
-
-    Without a sender it has its organization's; ``series`` is the name of a coupon series.
-    """
-    return _insert_row(
-        connection,
-        campaigns,
-        run_id=run_id,
-        organization_id=organization_id,
-        audience_id=audience_id,
-        gateway_id=gateway_id,
-        name=name,
-        channel=channel,
-        requires=json.dumps(list(requires)),
-        attempts=attempts,
-        kind=kind,
-        sender=sender,
-        coupon_series=series,
-        services_kind=services_kind,
-        services_settings=services_settings,
-        tracks_engagement=tracks_engagement,
-    )
-
-
-def _insert_row(connection: Connection, table: sa.Table, **values: object) -> int:
-    key: int = connection.execute(
-        sa.insert(table).values(values).returning(table.c.id)
-    ).scalar_one()
-    return key
 
 
 _CAMPAIGN_QUERY = (
@@ -301,71 +161,28 @@ _CAMPAIGN_QUERY = (
 )
 
 
-def _campaign_from_row(row: Row[Any]) -> Campaign:
-    on_channel = ChannelSettings(**json.loads(row.channels).get(row.channel, {}))
-    sender = on_channel.sender if row.sender is None else row.sender
-    return Campaign(
-        id=row.id,
-        run_id=row.run_id,
-        name=row.name,
-        channel=Channel(row.channel),
-        requires=tuple(json.loads(row.requires)),
-        attempts=row.attempts,
-        audience_id=row.audience_id,
-        organization=Organization(
-            id=row.organization_id,
-            name=row.organization,
-            enabled=row.enabled,
-            credit=row.credit,
-            hard_bounce_limit=row.hard_bounce_limit,
-            soft_bounce_limit=row.soft_bounce_limit,
-            message_limit=row.message_limit,
-            message_limit_days=row.message_limit_days,
-        ),
-        gateway_id=row.gateway_id,
-        gateway_kind=row.gateway_kind,
-        gateway_settings=row.gateway_settings,
-        seed=row.seed,
-        started_at=row.started_at,
-        speed=row.speed,
-        ahead=row.ahead,
-        kind=row.kind,
-        channel_enabled=on_channel.enabled,
-        sender=row.organization if sender is None else sender,
-        coupon_series=(
-            None if row.series is None else CouponSeries(name=row.series, active=row.series_active)
-        ),
-        gateway_enabled=row.gateway_enabled,
-        services_kind=row.services_kind,
-        services_settings=row.services_settings,
-        tracks_engagement=row.tracks_engagement,
-        gateway_rate=row.gateway_rate,
-        retry_after=row.retry_after,
-    )
-
-
 def load_campaign(connection: Connection, campaign_id: int) -> Campaign:
-    """A campaign as it is now; :exc:`NotFound` if there is none."""
+    """Return a campaign; raise `NotFound` for an unknown id."""
     row = connection.execute(_CAMPAIGN_QUERY.where(campaigns.c.id == campaign_id)).one_or_none()
     if row is None:
-        raise NotFound(f"there is no campaign with the id {campaign_id}")
+        raise NotFound(f"unknown campaign id {campaign_id}")
     return _campaign_from_row(row)
 
 
 def load_campaigns(connection: Connection, ids: Sequence[int]) -> list[Campaign]:
-    """Those campaigns of some ids that there are, in the order of their ids."""
+    """Return the campaigns with some ids, in the order of their ids, without unknown ones."""
     query = _CAMPAIGN_QUERY.where(campaigns.c.id.in_(ids)).order_by(campaigns.c.id)
     return [_campaign_from_row(row) for row in connection.execute(query)]
 
 
 def find_latest_campaign_ids(connection: Connection, limit: int) -> list[int]:
-    """The ids of the campaigns that were recorded last, the latest first."""
+    """Return the ids of the last recorded campaigns, the latest first."""
     query = sa.select(campaigns.c.id).order_by(campaigns.c.id.desc()).limit(limit)
     return list(connection.scalars(query))
 
 
 def load_batch(connection: Connection, campaign_id: int, batch: int) -> Batch:
-    """A batch with its campaign as they are now; :exc:`NotFound` if there is none."""
+    """Return a batch with its campaign; raise `NotFound` for an unknown one."""
     query = _CAMPAIGN_QUERY.add_columns(batches.c.first, batches.c.size).join(
         batches, batches.c.campaign_id == campaigns.c.id
     )
@@ -373,12 +190,12 @@ def load_batch(connection: Connection, campaign_id: int, batch: int) -> Batch:
         query.where(campaigns.c.id == campaign_id, batches.c.batch == batch)
     ).one_or_none()
     if row is None:
-        raise NotFound(f"campaign {campaign_id} has no batch {batch}")
+        raise NotFound(f"campaign id {campaign_id}: unknown batch {batch}")
     return Batch(campaign=_campaign_from_row(row), batch=batch, first=row.first, size=row.size)
 
 
 def find_latest_run_id(connection: Connection) -> int | None:
-    """The id of the last run of which a campaign is recorded."""
+    """Return the id of the latest run that has a campaign."""
     latest: int | None = connection.scalar(sa.select(sa.func.max(campaigns.c.run_id)))
     return latest
 
@@ -386,9 +203,14 @@ def find_latest_run_id(connection: Connection) -> int | None:
 def find_campaigns(
     connection: Connection, name: str | None = None, run: int | None = None
 ) -> list[Campaign]:
-    """The campaigns of a run; without one, of the latest run that has such a campaign.
+    """Return the campaigns of a run, or the one with a name.
 
-    Raises :exc:`NotFound`, with the nearest names, where nothing fits.
+    Args:
+        name: name of the campaign; None for all.
+        run: id of the run; None for the latest run that has such a campaign.
+
+    Raises:
+        NotFound: no campaign matches. The message suggests similar names.
     """
     query = _CAMPAIGN_QUERY.order_by(campaigns.c.id)
     if name is not None:
@@ -399,26 +221,72 @@ def find_campaigns(
             )
     elif run is None:
         run = find_latest_run_id(connection)
-    found = [
-        _campaign_from_row(row) for row in connection.execute(query.where(_run_condition(run)))
-    ]
-    if not found:
+    rows = connection.execute(query.where(_is_in_run(run))).all()
+    if not rows:
         raise NotFound(_not_found_message(connection, name, run))
-    return found
+    return [_campaign_from_row(row) for row in rows]
 
 
-def _run_condition(run: int | None) -> sa.ColumnElement[bool]:
-    return campaigns.c.run_id == sa.literal(run, sa.BigInteger)  # a person may type any number
+def _is_in_run(run: int | None) -> sa.ColumnElement[bool]:
+    # As a bigint, since a person may type a number that an integer column can't hold.
+    return campaigns.c.run_id == sa.literal(run, sa.BigInteger)
 
 
 def _not_found_message(connection: Connection, name: str | None, run: int | None) -> str:
-    of_run = sa.select(sa.exists().where(_run_condition(run)))
-    if run is not None and (name is None or not connection.scalar(of_run)):
-        return f"there is no run {run}"
-    if name is None:
+    run_exists = sa.select(sa.exists().where(_is_in_run(run)))
+    if run is not None and (name is None or not connection.scalar(run_exists)):
+        return f"unknown run {run}"
+    query = sa.select(campaigns.c.name).distinct().order_by(campaigns.c.name)
+    names = connection.scalars(query if run is None else query.where(_is_in_run(run))).all()
+    if name is None or not names:
         return "nothing is recorded yet"
-    names = sa.select(campaigns.c.name).distinct()
-    known = connection.scalars(names if run is None else names.where(_run_condition(run))).all()
-    near = get_close_matches(name, known, n=3) or sorted(known)[:3]
-    hint = f"; did you mean {' or '.join(near)}?" if near else "; nothing is recorded yet"
-    return f"there is no campaign {name!r}" + ("" if run is None else f" in run {run}") + hint
+    where = "" if run is None else f" in run {run}"
+    return f"unknown campaign {name!r}{where}{suggest_similar(name, names)}"
+
+
+def _campaign_from_row(row: Row[Any]) -> Campaign:
+    channel_settings = ChannelSettings(**json.loads(row.channels).get(row.channel, {}))
+    sender = channel_settings.sender if row.sender is None else row.sender
+    series = None
+    if row.series is not None:
+        series = CouponSeries(name=row.series, active=row.series_active)
+    return Campaign(
+        id=row.id,
+        run_id=row.run_id,
+        name=row.name,
+        channel=Channel(row.channel),
+        requires=tuple(json.loads(row.requires)),
+        attempts=row.attempts,
+        audience_id=row.audience_id,
+        organization=_organization_from_row(row),
+        gateway_id=row.gateway_id,
+        gateway_kind=row.gateway_kind,
+        gateway_settings=row.gateway_settings,
+        seed=row.seed,
+        started_at=row.started_at,
+        speed=row.speed,
+        ahead=row.ahead,
+        kind=row.kind,
+        channel_enabled=channel_settings.enabled,
+        sender=row.organization if sender is None else sender,
+        coupon_series=series,
+        gateway_enabled=row.gateway_enabled,
+        services_kind=row.services_kind,
+        services_settings=row.services_settings,
+        tracks_engagement=row.tracks_engagement,
+        gateway_rate=row.gateway_rate,
+        retry_after=row.retry_after,
+    )
+
+
+def _organization_from_row(row: Row[Any]) -> Organization:
+    return Organization(
+        id=row.organization_id,
+        name=row.organization,
+        enabled=row.enabled,
+        credit=row.credit,
+        hard_bounce_limit=row.hard_bounce_limit,
+        soft_bounce_limit=row.soft_bounce_limit,
+        message_limit=row.message_limit,
+        message_limit_days=row.message_limit_days,
+    )

@@ -1,7 +1,7 @@
-"""From when on a batch's gateway may have more to tell of it: receipts, and engagement.
+"""When the gateway of a batch may next have news: receipts, and engagement.
 
-A batch that expects something is not done with, and whoever looks after it knows when to ask next.
-What is expected is written in the same entry as what it follows from, so it can't be forgotten.
+A batch with a due time isn't settled, and whoever continues it knows when to ask. A due time is
+written in the same entry as the change that it follows from, so it can't be lost.
 """
 
 from collections import Counter
@@ -15,12 +15,13 @@ from sqlalchemy import Connection
 from tracker.clock import Instant
 from tracker.record.catalog import Batch
 from tracker.record.journal import Entry
+from tracker.record.predicates import is_of_batch
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.work import steps
 
 
 class DueKind(StrEnum):
-    """What a batch expects, by the column that says from when on."""
+    """A kind of news, named after the column of `batches` that says when it is due."""
 
     RECEIPTS = "receipts_due_at"
     ENGAGEMENT = "engagement_due_at"
@@ -28,7 +29,7 @@ class DueKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class DueTimes:
-    """What a batch expects, as known by its step ``last_step_id``; None is nothing more."""
+    """The due times of a batch, as of its step `last_step_id`; None is never."""
 
     last_step_id: int
     receipts_due_at: Instant | None
@@ -36,54 +37,57 @@ class DueTimes:
 
 
 def read_due_times(connection: Connection, batch: Batch) -> DueTimes:
-    """What a batch expects. Read it together with what the next answer is to be held against."""
-    latest = (
-        sa.select(sa.func.max(steps.c.id))
-        .where(steps.c.campaign_id == batch.campaign.id, steps.c.batch == batch.batch)
-        .scalar_subquery()
+    """Return the due times of a batch.
+
+    Read them in the same transaction as the messages for which the gateway is then asked, so that
+    `replace_due_time` can tell whether the batch has changed since.
+    """
+    last_step_id = (
+        sa.select(sa.func.max(steps.c.id)).where(is_of_batch(steps, batch)).scalar_subquery()
     )
-    last_step_id, receipts_due_at, engagement_due_at = connection.execute(
-        sa.select(latest, batches.c.receipts_due_at, batches.c.engagement_due_at).where(
-            *_batch_conditions(batch)
-        )
-    ).one()
+    query = sa.select(
+        last_step_id.label("last_step_id"), batches.c.receipts_due_at, batches.c.engagement_due_at
+    )
+    row = connection.execute(query.where(is_of_batch(batches, batch))).one()
     return DueTimes(
-        last_step_id=last_step_id,
-        receipts_due_at=receipts_due_at,
-        engagement_due_at=engagement_due_at,
+        last_step_id=row.last_step_id,
+        receipts_due_at=row.receipts_due_at,
+        engagement_due_at=row.engagement_due_at,
     )
 
 
-def mark_due(written: Entry, due_kind: DueKind, due: Instant) -> None:
-    """More may come from ``due`` on, or from when it is expected already, if that is earlier."""
+def mark_due(entry: Entry, due_kind: DueKind, due_at: Instant) -> None:
+    """Set a due time, unless an earlier one is set."""
+    entry.connection.execute(
+        earliest_due_update(due_kind, due_at).where(is_of_batch(batches, entry.batch))
+    )
+
+
+def earliest_due_update(due_kind: DueKind, due_at: Instant) -> sa.Update:
+    """Return the UPDATE of `batches` that sets a due time where no earlier one is set."""
     column = batches.c[due_kind]
-    earlier = sa.case((column < due, column), else_=due)
-    written.connection.execute(
-        sa.update(batches).where(*_batch_conditions(written.batch)).values({column: earlier})
-    )
+    return sa.update(batches).values({column: sa.case((column < due_at, column), else_=due_at)})
 
 
 def replace_due_time(
-    written: Entry, due_kind: DueKind, due: Instant | None, *, last_step_id: int
+    entry: Entry, due_kind: DueKind, due_at: Instant | None, *, last_step_id: int
 ) -> None:
-    """More comes from ``due`` on and not before, or never, as far as was known by step ``last_step_id``.
+    """Set a due time, later or earlier than before.
 
-    Where the batch went on since then, its newer expectations stand.
+    If the batch has had another step since `last_step_id`, that step may have set a due time of
+    which the gateway's answer knows nothing. Then the earlier of the two is kept.
     """
-    newer = sa.select(steps.c.id).where(
-        steps.c.campaign_id == written.batch.campaign.id,
-        steps.c.batch == written.batch.batch,
-        steps.c.id > last_step_id,
-        steps.c.id < written.step_id,
+    newer_steps = sa.select(steps.c.id).where(
+        is_of_batch(steps, entry.batch), steps.c.id > last_step_id, steps.c.id < entry.step_id
     )
-    if written.connection.scalar(sa.select(newer.exists())):
-        if due is not None:
-            mark_due(written, due_kind, due)
+    if entry.connection.scalar(sa.select(newer_steps.exists())):
+        if due_at is not None:
+            mark_due(entry, due_kind, due_at)
     else:
-        written.connection.execute(
+        entry.connection.execute(
             sa.update(batches)
-            .where(*_batch_conditions(written.batch))
-            .values({batches.c[due_kind]: due})
+            .where(is_of_batch(batches, entry.batch))
+            .values({batches.c[due_kind]: due_at})
         )
 
 
@@ -92,17 +96,13 @@ def count_waiting_batches(
     campaign_ids: Sequence[int],
     due_kinds: Collection[DueKind] = frozenset(DueKind),
 ) -> Counter[int]:
-    """By campaign, how many batches expect some of ``what``."""
+    """Return the number of batches, by campaign id, with a due time of one of these kinds."""
     query = (
         sa.select(batches.c.campaign_id, sa.func.count())
         .where(
             batches.c.campaign_id.in_(campaign_ids),
-            sa.or_(*(batches.c[each].is_not(None) for each in due_kinds)),
+            sa.or_(*(batches.c[due_kind].is_not(None) for due_kind in due_kinds)),
         )
         .group_by(batches.c.campaign_id)
     )
     return Counter(dict(connection.execute(query).all()))
-
-
-def _batch_conditions(batch: Batch) -> tuple[sa.ColumnElement[bool], ...]:
-    return (batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)

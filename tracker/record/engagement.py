@@ -1,14 +1,13 @@
-"""Engagement: what recipients do with what was delivered, and what follows from it at once.
+"""Record engagement events, and what follows from them at once.
 
-Every event is recorded as it comes. Beside them stand tallies, in the same transaction: how many
-recipients did something for the first time, by quarter of an hour.
-:mod:`tracker.record.rollup` adds these up to days.
+Each event is recorded as it comes. In the same transaction, tallies count the recipients by the
+quarter of an hour of their first event. `tracker.record.rollup` adds these up to days.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -16,124 +15,115 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_microseconds
 from tracker.record.journal import Entry
+from tracker.record.predicates import is_of_batch
 from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement
 from tracker.store.schema.catalog import batches, campaigns, customers
 from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
 
 QUARTER_MICROSECONDS = to_microseconds(timedelta(minutes=15))
-"""Microseconds of a quarter of an hour: every time zone's days begin with one."""
+"""Microseconds of a quarter of an hour; days begin with one in every time zone."""
 
 RecipientAction = tuple[int, int]
-"""A kind and a number: what a recipient does for the first time only once."""
+"""A kind and a number: an action that a recipient does for the first time once."""
 
 
 class EngagementEvent(NamedTuple):
-    """A recipient did something with a message."""
+    """An action of a recipient on a message."""
 
     number: int
     kind: Engagement
     at: Instant
 
 
-def record_engagement(written: Entry, events: Sequence[EngagementEvent]) -> None:
+def record_engagement(entry: Entry, events: Sequence[EngagementEvent]) -> None:
     """Record events of an entry's batch, each once however often it is reported.
 
-    What an event implies is recorded with it, at the same instant, unless the recipient has done it
-    by then. Who marks a message as spam or unsubscribes gets no more on this channel.
+    The events that an event implies are recorded with it, at the same instant, unless the recipient
+    had them by then. A recipient who opts out gets no more messages on the channel.
     """
-    batch = written.batch
+    batch = entry.batch
     events = [event for event in events if batch.first <= event.number <= batch.last]
     if not events:
         return
-    before = _read_first_times(written, sorted({event.number for event in events}))
+    before = _read_first_times(entry, sorted({event.number for event in events}))
     after = dict(before)
     for number, kind, at in events:
         after[kind, number] = min(at, after.get((kind, number), at))
     implied = _add_implied_events(events, after)
-    _insert_events(written, [*events, *implied])
-    _update_tallies(written, before, after)
-    _opt_out_customers(written, events)
+    _insert_events(entry, [*events, *implied])
+    _update_tallies(entry, before, after)
+    _opt_out_customers(entry, events)
 
 
-def _read_first_times(written: Entry, numbers: Sequence[int]) -> dict[RecipientAction, Instant]:
-    """When recipients did something for the first time, as far as it is on record."""
+def _read_first_times(entry: Entry, numbers: Sequence[int]) -> dict[RecipientAction, Instant]:
+    """Return when recipients first did something, as recorded so far."""
     query = (
         sa.select(engagements.c.kind, engagements.c.number, sa.func.min(engagements.c.at))
         .where(
-            engagements.c.campaign_id == written.batch.campaign.id,
+            engagements.c.campaign_id == entry.batch.campaign.id,
             engagements.c.kind.in_(Engagement),
-            written.database.in_list(engagements.c.number, numbers),
+            entry.database.in_list(engagements.c.number, numbers),
         )
         .group_by(engagements.c.kind, engagements.c.number)
     )
-    return {(kind, number): at for kind, number, at in written.connection.execute(query)}
+    return {(kind, number): at for kind, number, at in entry.connection.execute(query)}
 
 
 def _add_implied_events(
-    events: Iterable[EngagementEvent], firsts: dict[RecipientAction, Instant]
+    events: Iterable[EngagementEvent], first_times: dict[RecipientAction, Instant]
 ) -> list[EngagementEvent]:
-    """Events that must have happened and were not reported; adds them to ``firsts``."""
-    found = []
-    for number, kind, at in sorted(events, key=itemgetter(2)):
-        for other in IMPLIED_ENGAGEMENTS.get(kind, ()):
-            if at < firsts.get((other, number), at + 1):
-                firsts[other, number] = at
-                found.append(EngagementEvent(number, other, at))
-    return found
+    """Return events that must have happened and weren't reported; add them to `first_times`."""
+    implied = []
+    for number, kind, at in sorted(events, key=attrgetter("at")):
+        for implied_kind in IMPLIED_ENGAGEMENTS.get(kind, ()):
+            if at < first_times.get((implied_kind, number), at + 1):
+                first_times[implied_kind, number] = at
+                implied.append(EngagementEvent(number, implied_kind, at))
+    return implied
 
 
-def _insert_events(written: Entry, events: Sequence[EngagementEvent]) -> None:
+def _insert_events(entry: Entry, events: Sequence[EngagementEvent]) -> None:
     numbers, kinds, instants = zip(*events, strict=True)
-    listed = written.database.table_from_columns(number=numbers, kind=kinds, at=instants)
-    written.connection.execute(
-        written.database.upsert(engagements)
-        .from_select(
+    rows = entry.database.table_from_columns(number=numbers, kind=kinds, at=instants)
+    campaign_id = sa.literal(entry.batch.campaign.id, sa.Integer)
+    entry.connection.execute(
+        entry.database.insert_missing_from(
+            engagements,
             ["campaign_id", "kind", "number", "at"],
-            sa.select(
-                sa.literal(written.batch.campaign.id, sa.Integer),
-                *(listed.c.kind, listed.c.number, listed.c.at),
-                # SQLite would take ON CONFLICT for a join's condition.
-            ).where(sa.true()),
+            sa.select(campaign_id, rows.c.kind, rows.c.number, rows.c.at),
         )
-        .on_conflict_do_nothing()
     )
 
 
 def _update_tallies(
-    written: Entry,
+    entry: Entry,
     before: Mapping[RecipientAction, Instant],
     after: Mapping[RecipientAction, Instant],
 ) -> None:
     """Count recipients in the quarter of their first event, and no longer in a later one."""
     changes: Counter[tuple[int, int]] = Counter()
-    for first, at in after.items():
-        earlier = before.get(first)
+    for action, at in after.items():
+        kind, _ = action
+        earlier = before.get(action)
         if at != earlier:
-            changes[first[0], at // QUARTER_MICROSECONDS] += 1
+            changes[kind, at // QUARTER_MICROSECONDS] += 1
             if earlier is not None:
-                changes[first[0], earlier // QUARTER_MICROSECONDS] -= 1
-    batch = {"campaign_id": written.batch.campaign.id, "batch": written.batch.batch}
-    more = [
-        batch | {"kind": kind, "quarter": quarter, "recipients": count}
+                changes[kind, earlier // QUARTER_MICROSECONDS] -= 1
+    key = {"campaign_id": entry.batch.campaign.id, "batch": entry.batch.batch}
+    gains = [
+        {**key, "kind": kind, "quarter": quarter, "recipients": count}
         for (kind, quarter), count in changes.items()
         if count > 0
     ]
-    if more:
-        insert = written.database.upsert(engagement_tallies)
-        total = engagement_tallies.c.recipients + insert.excluded.recipients
-        written.connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=list(engagement_tallies.primary_key), set_={"recipients": total}
-            ),
-            more,
-        )
+    if gains:
+        insert = entry.database.insert_or_add(engagement_tallies, "recipients")
+        entry.connection.execute(insert, gains)
     for (kind, quarter), count in changes.items():
         if count < 0:
-            written.connection.execute(
+            entry.connection.execute(
                 sa.update(engagement_tallies)
                 .where(
-                    engagement_tallies.c.campaign_id == batch["campaign_id"],
-                    engagement_tallies.c.batch == batch["batch"],
+                    is_of_batch(engagement_tallies, entry.batch),
                     engagement_tallies.c.kind == kind,
                     engagement_tallies.c.quarter == quarter,
                 )
@@ -141,48 +131,51 @@ def _update_tallies(
             )
 
 
-def _opt_out_customers(written: Entry, events: Iterable[EngagementEvent]) -> None:
-    campaign = written.batch.campaign
-    refusing = sorted({event.number for event in events if event.kind in OPT_OUTS})
-    if refusing:
-        written.connection.execute(
+def _opt_out_customers(entry: Entry, events: Iterable[EngagementEvent]) -> None:
+    campaign = entry.batch.campaign
+    numbers = sorted({event.number for event in events if event.kind in OPT_OUTS})
+    if numbers:
+        entry.connection.execute(
             sa.update(customers)
             .where(
                 customers.c.audience_id == campaign.audience_id,
-                written.database.in_list(customers.c.number, refusing),
+                entry.database.in_list(customers.c.number, numbers),
             )
             .values({customers.c[f"unsubscribed_{campaign.channel}"]: True})
         )
 
 
-def event_tallies_query(*those: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """What tallies must be (campaign, batch, kind, quarter, recipients), from the events of
-    ``those`` campaigns: conditions on ``engagements``."""
-    key = (engagements.c.campaign_id, engagements.c.kind, engagements.c.number)
-    firsts = (
-        sa.select(*key, sa.func.min(engagements.c.at).label("at"))
-        .where(*those)
-        .group_by(*key)
-        .subquery("firsts")
+def event_tallies_query(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Return a query for the right tallies: campaign_id, batch, kind, quarter, recipients.
+
+    Args:
+        conditions: conditions on the rows of `engagements` to count.
+    """
+    action = (engagements.c.campaign_id, engagements.c.kind, engagements.c.number)
+    first_times = (
+        sa.select(*action, sa.func.min(engagements.c.at).label("at"))
+        .where(*conditions)
+        .group_by(*action)
+        .subquery("first_times")
     )
-    quarter = (firsts.c.at // sa.literal(QUARTER_MICROSECONDS, sa.BigInteger)).label("quarter")
-    tally = (firsts.c.campaign_id, batches.c.batch, firsts.c.kind, quarter)
+    quarter = (first_times.c.at // sa.literal(QUARTER_MICROSECONDS, sa.BigInteger)).label("quarter")
+    key = (first_times.c.campaign_id, batches.c.batch, first_times.c.kind, quarter)
     return (
-        sa.select(*tally, sa.func.count().label("recipients"))
+        sa.select(*key, sa.func.count().label("recipients"))
         .join(
             batches,
             sa.and_(
-                batches.c.campaign_id == firsts.c.campaign_id,
-                firsts.c.number >= batches.c.first,
-                firsts.c.number < batches.c.first + batches.c.size,
+                batches.c.campaign_id == first_times.c.campaign_id,
+                first_times.c.number >= batches.c.first,
+                first_times.c.number < batches.c.first + batches.c.size,
             ),
         )
-        .group_by(*tally)
+        .group_by(*key)
     )
 
 
 class EngagementCounts(NamedTuple):
-    """How many recipients of a campaign did what. ``as_of``: when its days were rolled up last."""
+    """Recipients of a campaign by kind of engagement; `as_of` is the time of the last rollup."""
 
     recipients: Counter[Engagement]
     as_of: Instant | None
@@ -191,7 +184,10 @@ class EngagementCounts(NamedTuple):
 def read_engagement_counts(
     connection: Connection, campaign_ids: Sequence[int]
 ) -> Mapping[int, EngagementCounts]:
-    """What a report says, by campaign: refusals as they are, all else as of the last rollup."""
+    """Return what a report says of engagement, by campaign id.
+
+    Opt-outs are as of now, all other kinds as of the last rollup.
+    """
     as_of = dict(
         connection.execute(
             sa.select(campaigns.c.id, campaigns.c.engagement_as_of).where(
@@ -199,15 +195,18 @@ def read_engagement_counts(
             )
         ).all()
     )
-    found = {each: EngagementCounts(Counter(), as_of.get(each)) for each in campaign_ids}
-    live = engagement_tallies.c.kind.in_(OPT_OUTS)
-    rolled = engagement_days.c.kind.not_in(OPT_OUTS)
-    for table, wanted in ((engagement_tallies, live), (engagement_days, rolled)):
+    counts = {
+        campaign_id: EngagementCounts(Counter(), as_of.get(campaign_id))
+        for campaign_id in campaign_ids
+    }
+    is_live = engagement_tallies.c.kind.in_(OPT_OUTS)
+    is_rolled_up = engagement_days.c.kind.not_in(OPT_OUTS)
+    for table, condition in ((engagement_tallies, is_live), (engagement_days, is_rolled_up)):
         query = (
             sa.select(table.c.campaign_id, table.c.kind, sa.func.sum(table.c.recipients))
-            .where(table.c.campaign_id.in_(campaign_ids), wanted)
+            .where(table.c.campaign_id.in_(campaign_ids), condition)
             .group_by(table.c.campaign_id, table.c.kind)
         )
         for campaign_id, kind, recipients in connection.execute(query):
-            found[campaign_id].recipients[Engagement(kind)] = int(recipients)
-    return found
+            counts[campaign_id].recipients[Engagement(kind)] = int(recipients)
+    return counts

@@ -1,9 +1,9 @@
 """The only writer of statuses.
 
-An :class:`Entry` is one step on one batch. Whatever it moves, it moves in one transaction: the
-messages, by compare-and-set on status and attempt; a transition for exactly those that moved;
-the batch's tallies; and the row of the step itself. So any step may be repeated, lost, or run
-twice at once: what has already moved does not move again.
+An `Entry` is one step on one batch, written in one transaction: messages move by compare-and-set on
+status and attempt, exactly the moved messages get a transition, the batch's tallies follow, and the
+step gets its row. So a step may be repeated, lost or run twice at once: what has moved already
+doesn't move again.
 """
 
 from collections import Counter
@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from tracker.clock import Instant
 from tracker.errors import SendtraceError
 from tracker.record.catalog import Batch, Campaign
+from tracker.record.predicates import is_of_batch, is_of_message_in
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, customers
@@ -36,6 +37,12 @@ class State:
     attempt: int = 0
     reason: Reason | None = None
 
+    @property
+    def columns(self) -> dict[str, int]:
+        """The state as the columns of a message or a tally."""
+        reason = self.reason or NO_REASON
+        return {"status": self.status, "attempt": self.attempt, "reason": reason}
+
 
 QUEUED_STATE = State(status=Status.QUEUED)
 
@@ -44,8 +51,13 @@ QUEUED_STATE = State(status=Status.QUEUED)
 class Move:
     """Messages that go from one state to another together.
 
-    ``at`` is when that happened: one instant for all, or one for each of ``numbers``. The latter
-    come from elsewhere, and none is put down as earlier than what it follows.
+    Attributes:
+        numbers: the numbers of the messages.
+        source: the state that a message must be in to move.
+        target: the state that it moves to.
+        at: when that happened: one instant for all, or one for each of `numbers`. Instants of a
+            foreign clock may be too early; a transition never gets an earlier time than the one
+            before it.
     """
 
     numbers: Sequence[int]
@@ -56,7 +68,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Author:
-    """Who makes an entry: a worker, and the Celery task that it is working on."""
+    """The worker that makes an entry, and its Celery task."""
 
     worker: str
     task_id: str | None = None
@@ -64,7 +76,7 @@ class Author:
 
 @dataclass
 class Entry:
-    """A step on a batch that is being written down. ``moved`` counts the messages so far."""
+    """A step on a batch that is being recorded; `moved` counts the messages moved so far."""
 
     database: Database
     connection: Connection
@@ -74,7 +86,7 @@ class Entry:
     _changes: Counter[State] = field(default_factory=Counter)
 
     def move(self, move: Move) -> Sequence[int]:
-        """Move those of ``move.numbers`` that are still in its source state; which those were."""
+        """Move the messages that are in the source state, and return their numbers."""
         if not move.numbers:
             return ()
         count = self.connection.execute(
@@ -85,24 +97,20 @@ class Entry:
                 messages.c.status == move.source.status,
                 messages.c.attempt == move.source.attempt,
             )
-            .values(
-                status=move.target.status,
-                attempt=move.target.attempt,
-                reason=move.target.reason or NO_REASON,
-            )
+            .values(move.target.columns)
         ).rowcount
         moved: Sequence[int] = ()
         if count:
             moved = move.numbers if count == len(move.numbers) else self._read_moved_numbers(move)
-            self._write_transitions(move, moved)
+            self._insert_transitions(move, moved)
         self.moved += count
         self._changes[move.source] -= count
         self._changes[move.target] += count
         return moved
 
     def _read_moved_numbers(self, move: Move) -> Sequence[int]:
-        """Which of ``move.numbers`` just got to its target: those without a transition to it."""
-        had_been_there = (
+        """Return the numbers that are in the target state and have no transition to it yet."""
+        has_transition = (
             sa.select(transitions.c.number)
             .where(
                 transitions.c.campaign_id == messages.c.campaign_id,
@@ -118,23 +126,23 @@ class Entry:
                 self.database.in_list(messages.c.number, move.numbers),
                 messages.c.status == move.target.status,
                 messages.c.attempt == move.target.attempt,
-                ~had_been_there,
+                ~has_transition,
             )
         ).all()
 
-    def _write_transitions(self, move: Move, moved: Sequence[int]) -> None:
+    def _insert_transitions(self, move: Move, moved: Sequence[int]) -> None:
         if isinstance(move.at, int):
-            listed = self.database.table_from_columns(number=moved)
+            rows = self.database.table_from_columns(number=moved)
             at: sa.ColumnElement[int] = sa.literal(move.at, sa.BigInteger)
         else:
             instants = move.at
             if moved is not move.numbers:
-                when = dict(zip(move.numbers, move.at, strict=True))
-                instants = [when[number] for number in moved]
-            listed = self.database.table_from_columns(number=moved, at=instants)
-            at = listed.c.at
+                instant_by_number = dict(zip(move.numbers, move.at, strict=True))
+                instants = [instant_by_number[number] for number in moved]
+            rows = self.database.table_from_columns(number=moved, at=instants)
+            at = rows.c.at
             if min(instants) < self._read_latest_arrival(move.source, moved):
-                at = self._not_before_arrival(move.source, listed)
+                at = self._not_before_arrival(move.source, rows)
         self.connection.execute(
             sa.insert(transitions).from_select(
                 list(transitions.c),
@@ -142,7 +150,7 @@ class Entry:
                     sa.literal(self.batch.campaign.id, sa.Integer),
                     _smallint_literal(move.target.status),
                     _smallint_literal(move.target.attempt),
-                    listed.c.number,
+                    rows.c.number,
                     _smallint_literal(move.source.status),
                     _smallint_literal(move.target.reason or NO_REASON),
                     at,
@@ -152,7 +160,7 @@ class Entry:
         )
 
     def _read_latest_arrival(self, state: State, numbers: Sequence[int]) -> Instant:
-        """When the last of the messages around ``numbers`` got to a state."""
+        """Return when the last message between the least and greatest number entered a state."""
         latest: Instant | None = self.connection.scalar(
             sa.select(sa.func.max(transitions.c.at)).where(
                 transitions.c.campaign_id == self.batch.campaign.id,
@@ -163,87 +171,67 @@ class Entry:
         )
         return latest or 0
 
-    def _not_before_arrival(self, source: State, listed: sa.FromClause) -> sa.ColumnElement[int]:
-        """When ``listed`` messages moved, as told by somebody whose clock may be wrong: nothing
-        happens before what it follows."""
-        came = transitions.alias("came")
-        came_at = (
-            sa.select(came.c.at)
+    def _not_before_arrival(self, source: State, rows: sa.FromClause) -> sa.ColumnElement[int]:
+        """Return the expression for each row's `at`, or its arrival in `source` if that is later."""
+        arrivals = transitions.alias("arrivals")
+        arrived_at = (
+            sa.select(arrivals.c.at)
             .where(
-                came.c.campaign_id == self.batch.campaign.id,
-                came.c.status == source.status,
-                came.c.attempt == source.attempt,
-                came.c.number == listed.c.number,
+                arrivals.c.campaign_id == self.batch.campaign.id,
+                arrivals.c.status == source.status,
+                arrivals.c.attempt == source.attempt,
+                arrivals.c.number == rows.c.number,
             )
             .scalar_subquery()
         )
-        return sa.case((listed.c.at < came_at, came_at), else_=listed.c.at)
+        return sa.case((rows.c.at < arrived_at, arrived_at), else_=rows.c.at)
 
     def _finish(self) -> None:
-        self._write_tallies()
+        self._update_tallies()
         self.connection.execute(
             sa.update(steps)
             .where(steps.c.id == self.step_id)
             .values(finished_at=self.batch.campaign.clock.now(), moved=self.moved)
         )
 
-    def _write_tallies(self) -> None:
-        leaving = {state: count for state, count in self._changes.items() if count < 0}
-        for state, count in leaving.items():
-            self.connection.execute(
-                sa.update(tallies)
-                .where(
-                    tallies.c.campaign_id == self.batch.campaign.id,
-                    tallies.c.batch == self.batch.batch,
-                    tallies.c.status == state.status,
-                    tallies.c.reason == (state.reason or NO_REASON),
-                    tallies.c.attempt == state.attempt,
+    def _update_tallies(self) -> None:
+        for state, count in self._changes.items():
+            if count < 0:
+                self.connection.execute(
+                    sa.update(tallies)
+                    .where(
+                        is_of_batch(tallies, self.batch),
+                        *(tallies.c[name] == value for name, value in state.columns.items()),
+                    )
+                    .values(messages=tallies.c.messages + count)
                 )
-                .values(messages=tallies.c.messages + count)
-            )
-        arriving = {state: count for state, count in self._changes.items() if count > 0}
-        if arriving:
-            insert = self.database.upsert(tallies)
-            self.connection.execute(
-                insert.on_conflict_do_update(
-                    index_elements=list(tallies.primary_key),
-                    set_={"messages": tallies.c.messages + insert.excluded.messages},
-                ),
-                [
-                    {
-                        "campaign_id": self.batch.campaign.id,
-                        "batch": self.batch.batch,
-                        "status": state.status,
-                        "reason": state.reason or NO_REASON,
-                        "attempt": state.attempt,
-                        "messages": count,
-                    }
-                    for state, count in arriving.items()
-                ],
-            )
-
-
-def _smallint_literal(value: int) -> sa.ColumnElement[int]:
-    return sa.literal(int(value), sa.SmallInteger)
+        key = {"campaign_id": self.batch.campaign.id, "batch": self.batch.batch}
+        gains = [
+            {**key, **state.columns, "messages": count}
+            for state, count in self._changes.items()
+            if count > 0
+        ]
+        if gains:
+            self.connection.execute(self.database.insert_or_add(tallies, "messages"), gains)
 
 
 @contextmanager
 def open_entry(
     database: Database, batch: Batch, step: Step, author: Author, *, started_at: Instant
 ) -> Iterator[Entry]:
-    """Write down a step that began at ``started_at``: all of it at the end, or nothing."""
+    """Open the entry of a step. It is recorded at the end of the block, or not at all."""
     with database.write() as connection:
-        # The batch's row goes first. It makes those who work on one batch at the same time
-        # wait for each other, so that they can't deadlock over its messages.
+        # The batch's row is locked first. Entries of the same batch wait here for each other, so
+        # that they can't deadlock over its messages.
         connection.execute(
             sa.update(batches)
-            .where(batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch)
+            .where(is_of_batch(batches, batch))
             .values(touched_at=batch.campaign.clock.now())
         )
         step_id = _insert_step(connection, batch, step, author, started_at)
-        written = Entry(database, connection, batch, step_id)
-        yield written
-        written._finish()
+        entry = Entry(database, connection, batch, step_id)
+        yield entry
+        entry._finish()
 
 
 def enqueue_batch(
@@ -256,10 +244,16 @@ def enqueue_batch(
     author: Author,
     at: Instant | Sequence[Instant] | None = None,
 ) -> Batch:
-    """Record ``size`` messages from ``first`` on as queued, one a customer of the audience.
+    """Record a batch of queued messages, one for each customer of the same number.
 
-    ``at`` is when they arrived: one instant for all, or one for each; None is now. The step says
-    when that was written down.
+    Args:
+        batch: number of the batch in the campaign.
+        first: number of its first message.
+        size: number of messages.
+        at: when they arrived: one instant for all, or one for each; None for now.
+
+    Raises:
+        JournalError: the audience lacks some of these customers.
     """
     now = campaign.clock.now()
     queued = Batch(campaign=campaign, batch=batch, first=first, size=size)
@@ -270,69 +264,60 @@ def enqueue_batch(
             )
         )
         step_id = _insert_step(connection, queued, Step.ENQUEUE, author, now)
-        created = connection.execute(
-            sa.insert(messages).from_select(
-                [messages.c.campaign_id, messages.c.number, messages.c.status],
-                sa.select(
-                    sa.literal(campaign.id, sa.Integer),
-                    customers.c.number,
-                    _smallint_literal(QUEUED_STATE.status),
-                ).where(
-                    customers.c.audience_id == campaign.audience_id,
-                    customers.c.number.between(first, queued.last),
-                ),
-            )
-        ).rowcount
+        created = _insert_queued_messages(connection, queued)
         if created != size:
             raise JournalError(
-                f"campaign {campaign.name}: {created} customers for messages"
-                f" {first} to {queued.last}, expected {size}"
+                f"campaign {campaign.name}: messages {first} to {queued.last}:"
+                f" got {created} customers; expected {size}"
             )
-        _write_arrivals(database, connection, queued, step_id, now if at is None else at)
-        fresh = Entry(database, connection, queued, step_id, moved=size)
-        fresh._changes[QUEUED_STATE] += size
-        fresh._finish()
+        _insert_arrivals(database, connection, queued, step_id, now if at is None else at)
+        entry = Entry(database, connection, queued, step_id, moved=size)
+        entry._changes[QUEUED_STATE] += size
+        entry._finish()
     return queued
 
 
-def _write_arrivals(
+def _insert_queued_messages(connection: Connection, batch: Batch) -> int:
+    return connection.execute(
+        sa.insert(messages).from_select(
+            ["campaign_id", "number", "status"],
+            sa.select(
+                sa.literal(batch.campaign.id, sa.Integer),
+                customers.c.number,
+                _smallint_literal(QUEUED_STATE.status),
+            ).where(
+                customers.c.audience_id == batch.campaign.audience_id,
+                customers.c.number.between(batch.first, batch.last),
+            ),
+        )
+    ).rowcount
+
+
+def _insert_arrivals(
     database: Database,
     connection: Connection,
     batch: Batch,
     step_id: int,
     at: Instant | Sequence[Instant],
 ) -> None:
+    """Record the first transition of each message of a batch."""
     if isinstance(at, int):
-        numbers: sa.FromClause = (
-            sa.select(messages.c.number)
-            .where(
-                messages.c.campaign_id == batch.campaign.id,
-                messages.c.number.between(batch.first, batch.last),
-            )
-            .subquery()
+        rows: sa.FromClause = (
+            sa.select(messages.c.number).where(is_of_message_in(messages, batch)).subquery()
         )
-        arrived: sa.ColumnElement[int] = sa.literal(at, sa.BigInteger)
+        arrived_at: sa.ColumnElement[int] = sa.literal(at, sa.BigInteger)
     else:
-        numbers = database.table_from_columns(
-            number=range(batch.first, batch.first + batch.size), at=at
-        )
-        arrived = numbers.c.at
+        rows = database.table_from_columns(number=range(batch.first, batch.last + 1), at=at)
+        arrived_at = rows.c.at
     connection.execute(
         sa.insert(transitions).from_select(
-            [
-                transitions.c.campaign_id,
-                transitions.c.number,
-                transitions.c.status,
-                transitions.c.attempt,
-                transitions.c.at,
-                transitions.c.step_id,
-            ],
+            ["campaign_id", "number", "status", "attempt", "at", "step_id"],
             sa.select(
                 sa.literal(batch.campaign.id, sa.Integer),
-                numbers.c.number,
+                rows.c.number,
                 _smallint_literal(QUEUED_STATE.status),
                 _smallint_literal(QUEUED_STATE.attempt),
-                arrived,
+                arrived_at,
                 sa.literal(step_id, sa.Integer),
             ),
         )
@@ -340,11 +325,7 @@ def _write_arrivals(
 
 
 def _insert_step(
-    connection: Connection,
-    batch: Batch,
-    step: Step,
-    author: Author,
-    started_at: Instant,
+    connection: Connection, batch: Batch, step: Step, author: Author, started_at: Instant
 ) -> int:
     step_id: int = connection.execute(
         sa.insert(steps)
@@ -361,3 +342,7 @@ def _insert_step(
         .returning(steps.c.id)
     ).scalar_one()
     return step_id
+
+
+def _smallint_literal(value: int) -> sa.ColumnElement[int]:
+    return sa.literal(int(value), sa.SmallInteger)

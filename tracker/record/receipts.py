@@ -1,22 +1,22 @@
-"""Receipts: what gateways say became of messages, as it really comes: late, twice, out of order.
+"""Apply receipts: what gateways report of messages, late, twice, or out of order.
 
-A receipt counts only for the attempt that it names, and only where the change is legal. All others
-are put down with the reason why they do not count, each once, however often it is seen.
+A receipt is applied only for the attempt that it names, and only where the transition is legal. Each
+other receipt is recorded once, with the reason why it was refused, however often it arrives.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from operator import itemgetter
+from operator import attrgetter
 from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_run_microseconds
-from tracker.record import due
-from tracker.record.due import DueKind
+from tracker.record.due import DueKind, mark_due
 from tracker.record.journal import Entry, Move, State
+from tracker.record.predicates import is_of_message_in
 from tracker.status import (
     LATE_TRANSITIONS,
     LEGAL_TRANSITIONS,
@@ -33,30 +33,36 @@ from tracker.store.schema.messages import (
 )
 
 OUTCOME_STATUSES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
-"""What may become of an attempt."""
+"""Statuses that a receipt may report."""
 
 SUBMITTABLE_STATUSES = frozenset(
     source for source, targets in LEGAL_TRANSITIONS.items() if Status.IN_GATEWAY in targets
 )
-"""Statuses of a message that waits to be handed over."""
+"""Statuses of a message that waits for submission."""
 
 MAX_CLOCK_LEAD = timedelta(minutes=5)
-"""How far a gateway's clock may be ahead of ours, in real time."""
+"""Real time by which a gateway's clock may be ahead of ours."""
 
 MAX_ATTEMPT = 2**15 - 1
-"""The largest number of an attempt that the record can hold."""
+"""Largest attempt that the record can hold."""
 
 MAX_BIGINT = 2**63 - 1
 
 MAX_DETAIL_LENGTH = 500
-"""Characters that are kept of what else was said."""
+"""Characters of a receipt's detail that are kept."""
+
+MAX_BOUNCE_LIMIT = 1_000
+"""Highest bounce limit of an organization."""
 
 
 class Receipt(NamedTuple):
-    """What a gateway says of a message: at ``at``, its attempt ended with ``status``.
+    """A gateway's report that an attempt at a message ended.
 
-    ``copy`` tells notices apart that say the same; the same one may be seen any number of times.
-    ``detail`` is what else was said, such as an enhanced status code.
+    Attributes:
+        status: code of the reported status; it may be anything that the gateway sends.
+        at: when the attempt ended, by the gateway's clock.
+        copy: distinguishes receipts that are otherwise the same. The same one may arrive often.
+        detail: the gateway's explanation, such as an enhanced status code.
     """
 
     number: int
@@ -67,78 +73,89 @@ class Receipt(NamedTuple):
     detail: str | None = None
 
 
-def apply_receipts(written: Entry, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
-    """Move the messages of an entry's batch as far as ``receipts`` count, and put down the rest.
+_receipt_order = attrgetter("at", "copy")
 
-    Returns those that came too early: of an attempt that is not on record yet.
+
+def apply_receipts(entry: Entry, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
+    """Move the messages of an entry's batch as receipts report, and record refused receipts.
+
+    Returns:
+        The receipts that came too early: their attempt isn't recorded yet.
     """
-    campaign = written.batch.campaign
-    latest = campaign.clock.now() + to_run_microseconds(MAX_CLOCK_LEAD, max(1.0, campaign.speed))
-    nonsensical = _read_unknown_receipts(written)
-    first, last = written.batch.first, written.batch.last
-    groups: defaultdict[tuple[int, int], list[Receipt]] = defaultdict(list)
-    seen: set[tuple[int, int]] = set()
-    left: list[Receipt] = []
-    nonsense: list[Receipt] = []
-    for receipt in sorted(receipts, key=_receipt_order):
-        number, attempt, status, at, _, _ = receipt
-        if not (
-            first <= number <= last
-            and status in OUTCOME_STATUSES
-            and 1 <= attempt <= MAX_ATTEMPT
-            and at <= latest
-            and (number, attempt, status, at) not in nonsensical
-        ):
-            nonsense.append(receipt)
-        elif (number, attempt) in seen:
-            left.append(receipt)
+    by_outcome: defaultdict[tuple[int, int], list[Receipt]] = defaultdict(list)
+    attempts: set[tuple[int, int]] = set()
+    remaining: list[Receipt] = []
+    plausible, unknown = _split_by_plausibility(entry, receipts)
+    for receipt in sorted(plausible, key=_receipt_order):
+        attempt = (receipt.number, receipt.attempt)
+        if attempt in attempts:
+            remaining.append(receipt)
         else:
-            seen.add((number, attempt))
-            groups[attempt, status].append(receipt)
-    for group in groups.values():
-        left += _move_messages(written, Status.IN_GATEWAY, group)
-    _record_refused_receipts(written, nonsense, ReceiptVerdict.UNKNOWN)
-    if left:
-        left = _apply_late_receipts(written, sorted(left, key=_receipt_order))
-    if not left:
+            attempts.add(attempt)
+            by_outcome[receipt.attempt, receipt.status].append(receipt)
+    for group in by_outcome.values():
+        remaining += _move_messages(entry, Status.IN_GATEWAY, group)
+    record_unknown_receipts(entry, unknown)
+    if remaining:
+        remaining = _apply_late_receipts(entry, sorted(remaining, key=_receipt_order))
+    if not remaining:
         return ()
-    early, refused = _classify_receipts(written, left)
-    for verdict, those in refused.items():
-        _record_refused_receipts(written, those, verdict)
+    early, refused = _classify_receipts(entry, remaining)
+    for verdict, group in refused.items():
+        _record_refused_receipts(entry, group, verdict)
     return early
 
 
-def record_unknown_receipts(written: Entry, receipts: Sequence[Receipt]) -> None:
-    """Put down receipts as of nothing that we know."""
-    _record_refused_receipts(written, receipts, ReceiptVerdict.UNKNOWN)
+def record_unknown_receipts(entry: Entry, receipts: Sequence[Receipt]) -> None:
+    """Record receipts about messages or attempts that don't exist."""
+    _record_refused_receipts(entry, receipts, ReceiptVerdict.UNKNOWN)
 
 
-def _read_unknown_receipts(written: Entry) -> set[tuple[int, int, int, Instant]]:
-    """What was refused as unknown stays refused, though its time may have come."""
-    rows = written.connection.execute(
-        sa.select(
-            *(refused_receipts.c[each] for each in ("number", "attempt", "status", "at"))
-        ).where(
-            refused_receipts.c.campaign_id == written.batch.campaign.id,
-            refused_receipts.c.number.between(written.batch.first, written.batch.last),
-            refused_receipts.c.verdict == ReceiptVerdict.UNKNOWN,
+def _split_by_plausibility(
+    entry: Entry, receipts: Iterable[Receipt]
+) -> tuple[list[Receipt], list[Receipt]]:
+    """Return the receipts that may be right, and those that can't be."""
+    campaign = entry.batch.campaign
+    latest = campaign.clock.now() + to_run_microseconds(MAX_CLOCK_LEAD, max(1.0, campaign.speed))
+    unknown_before = _read_unknown_receipts(entry)
+    plausible: list[Receipt] = []
+    unknown: list[Receipt] = []
+    for receipt in receipts:
+        number, attempt, status, at, _, _ = receipt
+        is_plausible = (
+            entry.batch.first <= number <= entry.batch.last
+            and status in OUTCOME_STATUSES
+            and 1 <= attempt <= MAX_ATTEMPT
+            and at <= latest
+            and (number, attempt, status, at) not in unknown_before
+        )
+        (plausible if is_plausible else unknown).append(receipt)
+    return plausible, unknown
+
+
+def _read_unknown_receipts(entry: Entry) -> set[tuple[int, int, int, Instant]]:
+    """Return (number, attempt, status, at) of receipts refused as unknown, which stay refused."""
+    refused = refused_receipts.c
+    rows = entry.connection.execute(
+        sa.select(refused.number, refused.attempt, refused.status, refused.at).where(
+            is_of_message_in(refused_receipts, entry.batch),
+            refused.verdict == ReceiptVerdict.UNKNOWN,
         )
     )
     return {(number, attempt, status, at) for number, attempt, status, at in rows}
 
 
-_receipt_order = itemgetter(Receipt._fields.index("at"), Receipt._fields.index("copy"))
+def _move_messages(entry: Entry, source: Status, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
+    """Move messages from a status as their receipts report.
 
+    Args:
+        receipts: receipts of one attempt and one status.
 
-def _move_messages(
-    written: Entry, source: Status, receipts: Sequence[Receipt]
-) -> Sequence[Receipt]:
-    """Move messages from ``source`` as their receipts say, which agree on attempt and status.
-
-    Returns the receipts of those that are not there.
+    Returns:
+        The receipts of messages that aren't in `source`.
     """
     status, attempt = Status(receipts[0].status), receipts[0].attempt
-    moved = written.move(
+    moved = entry.move(
         Move(
             numbers=[receipt.number for receipt in receipts],
             source=State(status=source, attempt=attempt),
@@ -148,22 +165,22 @@ def _move_messages(
     )
     if not moved:
         return receipts
-    left: Sequence[Receipt] = ()
+    remaining: Sequence[Receipt] = ()
     if len(moved) < len(receipts):
-        there = set(moved)
-        left = [receipt for receipt in receipts if receipt.number not in there]
-        receipts = [receipt for receipt in receipts if receipt.number in there]
-    update_bounce_counts(written, status, attempt, moved)
-    _record_details(written, receipts)
-    if status is Status.DELIVERED and written.batch.campaign.tracks_engagement:
-        due.mark_due(written, DueKind.ENGAGEMENT, min(each.at for each in receipts))
-    return left
+        moved_numbers = set(moved)
+        remaining = [receipt for receipt in receipts if receipt.number not in moved_numbers]
+        receipts = [receipt for receipt in receipts if receipt.number in moved_numbers]
+    update_bounce_counts(entry, status, attempt, moved)
+    _record_details(entry, receipts)
+    if status is Status.DELIVERED and entry.batch.campaign.tracks_engagement:
+        mark_due(entry, DueKind.ENGAGEMENT, min(receipt.at for receipt in receipts))
+    return remaining
 
 
-def _record_details(written: Entry, receipts: Iterable[Receipt]) -> None:
-    said = [
+def _record_details(entry: Entry, receipts: Iterable[Receipt]) -> None:
+    details = [
         {
-            "campaign_id": written.batch.campaign.id,
+            "campaign_id": entry.batch.campaign.id,
             "number": receipt.number,
             "attempt": receipt.attempt,
             "status": receipt.status,
@@ -172,149 +189,147 @@ def _record_details(written: Entry, receipts: Iterable[Receipt]) -> None:
         for receipt in receipts
         if receipt.detail
     ]
-    if said:
-        written.connection.execute(sa.insert(transition_details), said)
+    if details:
+        entry.connection.execute(sa.insert(transition_details), details)
 
 
-def _apply_late_receipts(written: Entry, receipts: Sequence[Receipt]) -> list[Receipt]:
-    """Make the changes that nobody waits for; the receipts that bring none about."""
-    left = list(receipts)
+def _apply_late_receipts(entry: Entry, receipts: Sequence[Receipt]) -> list[Receipt]:
+    """Apply receipts that make a late transition, and return the others."""
+    remaining = list(receipts)
     for source, target in LATE_TRANSITIONS:
-        groups: defaultdict[int, dict[int, Receipt]] = defaultdict(dict)
-        rest = []
-        for receipt in left:
-            if receipt.status == target and receipt.number not in groups[receipt.attempt]:
-                groups[receipt.attempt][receipt.number] = receipt
+        by_attempt: defaultdict[int, dict[int, Receipt]] = defaultdict(dict)
+        others = []
+        for receipt in remaining:
+            if receipt.status == target and receipt.number not in by_attempt[receipt.attempt]:
+                by_attempt[receipt.attempt][receipt.number] = receipt
             else:
-                rest.append(receipt)
-        for group in groups.values():
+                others.append(receipt)
+        for group in by_attempt.values():
             if group:
-                rest += _move_messages(written, source, list(group.values()))
-        left = rest
-    return left
+                others += _move_messages(entry, source, list(group.values()))
+        remaining = others
+    return remaining
 
 
 def _classify_receipts(
-    written: Entry, receipts: Sequence[Receipt]
+    entry: Entry, receipts: Sequence[Receipt]
 ) -> tuple[list[Receipt], dict[ReceiptVerdict, list[Receipt]]]:
-    """Receipts that come too early, and why others did not count. Those that were seen before are
-    left out."""
+    """Return the receipts that came too early, and the refused ones by verdict.
+
+    Receipts that were applied before are in neither.
+    """
     numbers = sorted({receipt.number for receipt in receipts})
-    states = _read_states(written, numbers)
-    recorded = _read_recorded_outcomes(written, numbers)
+    states = _read_states(entry, numbers)
+    recorded_outcomes = _read_recorded_outcomes(entry, numbers)
     early: list[Receipt] = []
     refused: defaultdict[ReceiptVerdict, list[Receipt]] = defaultdict(list)
     for receipt in receipts:
         status, attempt = states.get(receipt.number, (None, 0))
-        if not receipt.copy and (receipt.number, receipt.status, receipt.attempt) in recorded:
-            continue  # it is what brought the message there
+        outcome = (receipt.number, receipt.status, receipt.attempt)
+        if not receipt.copy and outcome in recorded_outcomes:
+            continue  # this receipt made the transition
         if receipt.attempt < attempt:
             refused[ReceiptVerdict.STALE].append(receipt)
         elif receipt.attempt == attempt and status in SENT_STATUSES:
             refused[ReceiptVerdict.DUPLICATE].append(receipt)
         elif receipt.attempt == attempt + 1 and status in SUBMITTABLE_STATUSES:
-            early.append(receipt)  # the gateway has it, and we have yet to write that down
+            early.append(receipt)  # the gateway accepted it, which isn't recorded yet
         else:
             refused[ReceiptVerdict.UNKNOWN].append(receipt)
     return early, refused
 
 
-def _read_states(written: Entry, numbers: Sequence[int]) -> dict[int, tuple[Status, int]]:
-    rows = written.connection.execute(
+def _read_states(entry: Entry, numbers: Sequence[int]) -> dict[int, tuple[Status, int]]:
+    rows = entry.connection.execute(
         sa.select(messages.c.number, messages.c.status, messages.c.attempt).where(
-            messages.c.campaign_id == written.batch.campaign.id,
-            written.database.in_list(messages.c.number, numbers),
+            messages.c.campaign_id == entry.batch.campaign.id,
+            entry.database.in_list(messages.c.number, numbers),
         )
     )
     return {number: (Status(status), attempt) for number, status, attempt in rows}
 
 
-def _read_recorded_outcomes(written: Entry, numbers: Sequence[int]) -> set[tuple[int, int, int]]:
-    """(number, status, attempt) of the outcomes on record."""
-    rows = written.connection.execute(
+def _read_recorded_outcomes(entry: Entry, numbers: Sequence[int]) -> set[tuple[int, int, int]]:
+    """Return (number, status, attempt) of the recorded outcomes of some messages."""
+    rows = entry.connection.execute(
         sa.select(transitions.c.number, transitions.c.status, transitions.c.attempt).where(
-            transitions.c.campaign_id == written.batch.campaign.id,
+            transitions.c.campaign_id == entry.batch.campaign.id,
             transitions.c.status.in_(OUTCOME_STATUSES),
-            transitions.c.attempt.in_(range(1, written.batch.campaign.attempts + 1)),
-            written.database.in_list(transitions.c.number, numbers),
+            transitions.c.attempt.in_(range(1, entry.batch.campaign.attempts + 1)),
+            entry.database.in_list(transitions.c.number, numbers),
         )
     )
     return {(number, status, attempt) for number, status, attempt in rows}
 
 
 def _record_refused_receipts(
-    written: Entry, receipts: Sequence[Receipt], verdict: ReceiptVerdict
+    entry: Entry, receipts: Sequence[Receipt], verdict: ReceiptVerdict
 ) -> None:
     if not receipts:
         return
-    said = {
-        name: [_clamp_to_bigint(value) for value in values]
-        for name, values in zip(
-            ("number", "attempt", "status", "at", "copy"),
-            zip(*(receipt[:5] for receipt in receipts), strict=True),
-            strict=True,
-        )
+    names = ("number", "attempt", "status", "at", "copy")
+    columns = {
+        name: [_clamp_to_bigint(getattr(receipt, name)) for receipt in receipts] for name in names
     }
-    listed = written.database.table_from_columns(**said)
-    written.connection.execute(
-        written.database.upsert(refused_receipts)
-        .from_select(
-            ["campaign_id", *said, "verdict"],
-            sa.select(
-                sa.literal(written.batch.campaign.id, sa.Integer),
-                *(listed.c[name] for name in said),
-                sa.literal(verdict, sa.String),
-            ).where(sa.true()),  # without it SQLite takes what follows for a join's condition
+    rows = entry.database.table_from_columns(**columns)
+    query = sa.select(
+        sa.literal(entry.batch.campaign.id, sa.Integer),
+        *(rows.c[name] for name in names),
+        sa.literal(verdict, sa.String),
+    )
+    entry.connection.execute(
+        entry.database.insert_missing_from(
+            refused_receipts, ["campaign_id", *names, "verdict"], query
         )
-        .on_conflict_do_nothing()
     )
 
 
 def _clamp_to_bigint(number: int) -> int:
-    """The nearest number that the record can hold: a receipt may say anything."""
+    """Return the nearest number that the database can hold; a receipt may contain any."""
     return max(-MAX_BIGINT, min(number, MAX_BIGINT))
 
 
 def count_refused_receipts(
     connection: Connection, campaign_ids: Sequence[int]
 ) -> Mapping[int, Counter[ReceiptVerdict]]:
-    """By campaign, how many receipts did not count, and why."""
-    found: dict[int, Counter[ReceiptVerdict]] = {each: Counter() for each in campaign_ids}
+    """Return the number of refused receipts by campaign id and verdict."""
+    counts: dict[int, Counter[ReceiptVerdict]] = {
+        campaign_id: Counter() for campaign_id in campaign_ids
+    }
     query = (
         sa.select(refused_receipts.c.campaign_id, refused_receipts.c.verdict, sa.func.count())
         .where(refused_receipts.c.campaign_id.in_(campaign_ids))
         .group_by(refused_receipts.c.campaign_id, refused_receipts.c.verdict)
     )
     for campaign_id, verdict, count in connection.execute(query):
-        found[campaign_id][ReceiptVerdict(verdict)] = count
-    return found
-
-
-MAX_BOUNCE_LIMIT = 1_000
-"""More bounces than any organization puts up with."""
+        counts[campaign_id][ReceiptVerdict(verdict)] = count
+    return counts
 
 
 def update_bounce_counts(
-    written: Entry, status: Status, attempt: int, numbers: Sequence[int]
+    entry: Entry, status: Status, attempt: int, numbers: Sequence[int]
 ) -> None:
-    """Note in the customers' records that messages to them ended with ``status``.
+    """Update the bounce counts of the customers whose messages an entry has just moved.
 
-    Call it with those that an entry has just moved, so that each counts once. A hard bounce counts,
-    and a soft one with which the attempts are used up; a delivery takes back earlier soft ones.
+    A hard bounce counts, and a soft bounce on the last attempt. A delivery resets the soft bounces.
+
+    Args:
+        status: the status that the messages moved to.
+        numbers: the moved messages, each of which so counts once.
     """
-    campaign = written.batch.campaign
+    campaign = entry.batch.campaign
     hard = customers.c[f"hard_bounces_{campaign.channel}"]
     soft = customers.c[f"soft_bounces_{campaign.channel}"]
-    change = sa.update(customers).where(
+    update = sa.update(customers).where(
         customers.c.audience_id == campaign.audience_id,
-        written.database.in_list(customers.c.number, numbers),
+        entry.database.in_list(customers.c.number, numbers),
     )
     if status is Status.HARD_BOUNCED:
-        change = change.values({hard: hard + 1})
+        update = update.values({hard: hard + 1})
     elif status is Status.SOFT_BOUNCED and attempt >= campaign.attempts:
-        change = change.values({soft: soft + 1})
+        update = update.values({soft: soft + 1})
     elif status is Status.DELIVERED:
-        change = change.where(soft > 0).values({soft: 0})
+        update = update.where(soft > 0).values({soft: 0})
     else:
         return
-    written.connection.execute(change)
+    entry.connection.execute(update)

@@ -1,12 +1,11 @@
-"""The rollup: how many recipients did what for the first time on each local day.
+"""The rollup: recipients by the local day of their first event of each kind.
 
-It counts what the tallies of :mod:`tracker.record.engagement` have more than when it ran last, so
-its cost grows with what is new. A quarter of an hour belongs to the day that it begins on in the
-configured time zone, on nights of 23 or 25 hours, too.
+It adds what the tallies of `tracker.record.engagement` have gained since the last rollup, so its
+cost grows with what is new. A quarter of an hour belongs to the day that it begins on in the
+configured time zone, on days of 23 or 25 hours, too.
 
-Whoever rolls up under another time zone than before counts new events by the new zone and leaves
-the days that were counted before as they are: their sum stays right. :func:`recount_day` counts all
-days of the campaigns of a day anew, by the zone of now.
+After a change of the time zone, new events count by the new zone. Days that were counted before stay
+as they are: their sum is right. `recount_day` counts all days of some campaigns by the new zone.
 """
 
 from collections import Counter, defaultdict
@@ -19,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, from_datetime, to_datetime
-from tracker.record import catalog
+from tracker.record.catalog import Campaign, load_campaign
 from tracker.record.engagement import QUARTER_MICROSECONDS, event_tallies_query
 from tracker.status import Engagement
 from tracker.store.database import Database
@@ -27,25 +26,32 @@ from tracker.store.schema.catalog import campaigns, runs
 from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
 
 LATEST_INSTANT = from_datetime(datetime.max.replace(tzinfo=UTC))
-"""What a run that was given up long ago and played fast takes for now may be no date any more."""
+"""Latest instant that is a date. The fast clock of a run that was given up long ago may pass it."""
 
 DayCounts = Counter[tuple[int, str, int]]
-"""Recipients by campaign, local day and kind."""
+"""Recipients by campaign id, local day and kind."""
+
+_IS_NEW = engagement_tallies.c.recipients != engagement_tallies.c.rolled
 
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignRollup:
-    """What a rollup changed of a campaign: recipients more (or fewer) than before."""
+    """What a rollup changed for a campaign.
 
-    campaign: catalog.Campaign
+    Attributes:
+        changes: recipients by kind, more (or fewer) than before.
+        as_of: the campaign's time of the rollup.
+    """
+
+    campaign: Campaign
     changes: Counter[Engagement]
     as_of: Instant
 
 
 def roll_up_engagement(database: Database, zone: tzinfo) -> list[CampaignRollup]:
-    """Bring the days up to date with everything that is on record.
+    """Bring the days up to date with all recorded events, in one transaction.
 
-    All of it or nothing: it may be repeated, done twice at once, or fail half-way.
+    It may be repeated, run twice at once, or fail half-way.
     """
     with database.write() as connection:
         database.lock_table(connection, engagement_tallies)
@@ -55,60 +61,72 @@ def roll_up_engagement(database: Database, zone: tzinfo) -> list[CampaignRollup]
             .where(_IS_NEW)
             .values(rolled=engagement_tallies.c.recipients)
         )
-        torn = _add_to_days(database, connection, changes)
-        if torn:
-            _rebuild_days(connection, sorted(torn), zone)
+        inconsistent = _add_to_days(database, connection, changes)
+        if inconsistent:
+            _rebuild_days(connection, sorted(inconsistent), zone)
         return _record_rollup_time(connection, _sum_by_kind(changes))
 
 
-_IS_NEW = engagement_tallies.c.recipients != engagement_tallies.c.rolled
+def recount_day(database: Database, day: date, zone: tzinfo) -> list[CampaignRollup]:
+    """Count a local day from the events, then all days of its campaigns from the tallies.
+
+    Campaigns with neither events nor counts on that day stay as they are.
+    """
+    quarters = _quarters_of_day(day, zone)
+    with database.read() as connection:
+        # This reads all events, so it is done before the write transaction, which others wait for.
+        affected = _find_affected_campaigns(connection, day, quarters)
+    with database.write() as connection:
+        database.lock_table(connection, engagement_tallies)
+        totals_before = _read_totals(connection, affected)
+        _replace_tallies(connection, affected, quarters)
+        _rebuild_days(connection, affected, zone)
+        changes = _read_totals(connection, affected)
+        for campaign_id, counts in changes.items():
+            counts.subtract(totals_before[campaign_id])
+        rollups = _record_rollup_time(connection, changes)
+    return [rollup for rollup in rollups if rollup.campaign.id in changes]
 
 
 def _read_new_counts(connection: Connection, zone: tzinfo) -> DayCounts:
-    """What the days lack."""
-    more = sa.func.sum(engagement_tallies.c.recipients - engagement_tallies.c.rolled)
-    return _read_counts_by_day(connection, _quarter_counts_query(more).where(_IS_NEW), zone)
+    """Return what the tallies have gained since the last rollup."""
+    gain = sa.func.sum(engagement_tallies.c.recipients - engagement_tallies.c.rolled)
+    return _read_counts_by_day(connection, _quarter_counts_query(gain).where(_IS_NEW), zone)
 
 
-def _quarter_counts_query(figure: sa.ColumnElement[int]) -> sa.Select[Any]:
-    key = [engagement_tallies.c[each] for each in ("campaign_id", "kind", "quarter")]
-    return sa.select(*key, figure).group_by(*key)
+def _quarter_counts_query(count: sa.ColumnElement[int]) -> sa.Select[Any]:
+    key = [engagement_tallies.c[name] for name in ("campaign_id", "kind", "quarter")]
+    return sa.select(*key, count).group_by(*key)
 
 
 def _read_counts_by_day(connection: Connection, query: sa.Select[Any], zone: tzinfo) -> DayCounts:
-    days: dict[int, str] = {}
-    found: DayCounts = Counter()
+    """Return the rows of a `_quarter_counts_query`, added up to local days."""
+    day_by_quarter: dict[int, str] = {}
+    counts: DayCounts = Counter()
     for campaign_id, kind, quarter, recipients in connection.execute(query):
-        if quarter not in days:
-            begins = to_datetime(quarter * QUARTER_MICROSECONDS)
-            days[quarter] = begins.astimezone(zone).date().isoformat()
-        found[campaign_id, days[quarter], kind] += int(recipients)
-    return found
+        if quarter not in day_by_quarter:
+            start = to_datetime(quarter * QUARTER_MICROSECONDS)
+            day_by_quarter[quarter] = start.astimezone(zone).date().isoformat()
+        counts[campaign_id, day_by_quarter[quarter], kind] += int(recipients)
+    return counts
 
 
 def _add_to_days(database: Database, connection: Connection, changes: DayCounts) -> set[int]:
-    """Change the days; the campaigns of which that can't be.
+    """Change the days, and return the ids of campaigns for which that isn't possible.
 
-    A day has fewer than are to be taken away if it was counted under another time zone.
+    A day has too few recipients to subtract from if it was counted in another time zone.
     """
-    gained = [
+    gains = [
         {"campaign_id": campaign_id, "day": day, "kind": kind, "recipients": count}
         for (campaign_id, day, kind), count in changes.items()
         if count > 0
     ]
-    if gained:
-        insert = database.upsert(engagement_days)
-        total = engagement_days.c.recipients + insert.excluded.recipients
-        connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=list(engagement_days.primary_key), set_={"recipients": total}
-            ),
-            gained,
-        )
-    torn = set()
+    if gains:
+        connection.execute(database.insert_or_add(engagement_days, "recipients"), gains)
+    inconsistent = set()
     for (campaign_id, day, kind), count in changes.items():
         if count < 0:
-            taken = connection.execute(
+            updated = connection.execute(
                 sa.update(engagement_days)
                 .where(
                     engagement_days.c.campaign_id == campaign_id,
@@ -118,108 +136,94 @@ def _add_to_days(database: Database, connection: Connection, changes: DayCounts)
                 )
                 .values(recipients=engagement_days.c.recipients + count)
             ).rowcount
-            if not taken:
-                torn.add(campaign_id)
-    return torn
+            if not updated:
+                inconsistent.add(campaign_id)
+    return inconsistent
 
 
 def _rebuild_days(connection: Connection, campaign_ids: Sequence[int], zone: tzinfo) -> None:
     """Count all days of campaigns from their tallies."""
     total = sa.func.sum(engagement_tallies.c.recipients)
-    of_them = engagement_tallies.c.campaign_id.in_(campaign_ids)
-    days = _read_counts_by_day(connection, _quarter_counts_query(total).where(of_them), zone)
+    is_affected = engagement_tallies.c.campaign_id.in_(campaign_ids)
+    counts = _read_counts_by_day(connection, _quarter_counts_query(total).where(is_affected), zone)
     connection.execute(
         sa.delete(engagement_days).where(engagement_days.c.campaign_id.in_(campaign_ids))
     )
-    if days:
+    if counts:
         connection.execute(
             sa.insert(engagement_days),
             [
                 {"campaign_id": campaign_id, "day": day, "kind": kind, "recipients": count}
-                for (campaign_id, day, kind), count in days.items()
+                for (campaign_id, day, kind), count in counts.items()
             ],
         )
     connection.execute(
         sa.update(engagement_tallies)
-        .where(of_them, _IS_NEW)
+        .where(is_affected, _IS_NEW)
         .values(rolled=engagement_tallies.c.recipients)
     )
 
 
+def _replace_tallies(connection: Connection, campaign_ids: Sequence[int], quarters: range) -> None:
+    """Count the tallies of some quarters of an hour from the events."""
+    first, last = quarters.start, quarters.stop - 1
+    connection.execute(
+        sa.delete(engagement_tallies).where(
+            engagement_tallies.c.campaign_id.in_(campaign_ids),
+            engagement_tallies.c.quarter.between(first, last),
+        )
+    )
+    counts = event_tallies_query(engagements.c.campaign_id.in_(campaign_ids)).subquery()
+    connection.execute(
+        sa.insert(engagement_tallies).from_select(
+            ["campaign_id", "batch", "kind", "quarter", "recipients"],
+            sa.select(counts).where(counts.c.quarter.between(first, last)),
+        )
+    )
+
+
 def _sum_by_kind(changes: DayCounts) -> dict[int, Counter[Engagement]]:
-    found: defaultdict[int, Counter[Engagement]] = defaultdict(Counter)
+    sums: defaultdict[int, Counter[Engagement]] = defaultdict(Counter)
     for (campaign_id, _, kind), count in changes.items():
-        found[campaign_id][Engagement(kind)] += count
-    return found
+        sums[campaign_id][Engagement(kind)] += count
+    return sums
 
 
 def _record_rollup_time(
     connection: Connection, changes: Mapping[int, Counter[Engagement]]
 ) -> list[CampaignRollup]:
-    """Note when it was, for what changed and for what may yet change: campaigns under way."""
-    under_way = sa.and_(campaigns.c.tracks_engagement, runs.c.finished_at.is_(None))
-    concerned = connection.scalars(
+    """Record the time of a rollup for campaigns that changed or may yet change."""
+    is_active = sa.and_(campaigns.c.tracks_engagement, runs.c.finished_at.is_(None))
+    campaign_ids = connection.scalars(
         sa.select(campaigns.c.id)
         .join(runs, runs.c.id == campaigns.c.run_id)
-        .where(sa.or_(under_way, campaigns.c.id.in_(sorted(changes))))
+        .where(sa.or_(is_active, campaigns.c.id.in_(sorted(changes))))
         .order_by(campaigns.c.id)
     ).all()
-    done = []
-    for campaign_id in concerned:
-        campaign = catalog.load_campaign(connection, campaign_id)
+    rollups = []
+    for campaign_id in campaign_ids:
+        campaign = load_campaign(connection, campaign_id)
         as_of = min(campaign.clock.now(), LATEST_INSTANT)
         connection.execute(
             sa.update(campaigns).where(campaigns.c.id == campaign_id).values(engagement_as_of=as_of)
         )
-        changed = changes.get(campaign_id, Counter())
-        done.append(CampaignRollup(campaign=campaign, changes=changed, as_of=as_of))
-    return done
-
-
-def recount_day(database: Database, day: date, zone: tzinfo) -> list[CampaignRollup]:
-    """Count a local day from the events themselves, then all days of its campaigns anew.
-
-    Campaigns of which nothing is known on that day, neither events nor counts, are left alone.
-    """
-    quarters = _quarters_of_day(day, zone)
-    with database.read() as connection:
-        concerned = _find_affected_campaigns(
-            connection, day, quarters
-        )  # reads all events: nobody waits for that
-    with database.write() as connection:
-        database.lock_table(connection, engagement_tallies)
-        before = _read_totals(connection, concerned)
-        of_day = sa.and_(
-            engagement_tallies.c.campaign_id.in_(concerned),
-            engagement_tallies.c.quarter.between(quarters.start, quarters.stop - 1),
-        )
-        connection.execute(sa.delete(engagement_tallies).where(of_day))
-        found = event_tallies_query(engagements.c.campaign_id.in_(concerned)).subquery()
-        connection.execute(
-            sa.insert(engagement_tallies).from_select(
-                ["campaign_id", "batch", "kind", "quarter", "recipients"],
-                sa.select(found).where(found.c.quarter.between(quarters.start, quarters.stop - 1)),
-            )
-        )
-        _rebuild_days(connection, concerned, zone)
-        changes = _read_totals(connection, concerned)
-        for campaign_id, counts in changes.items():
-            counts.subtract(before[campaign_id])
-        return [
-            each for each in _record_rollup_time(connection, changes) if each.campaign.id in changes
-        ]
+        change = changes.get(campaign_id, Counter())
+        rollups.append(CampaignRollup(campaign=campaign, changes=change, as_of=as_of))
+    return rollups
 
 
 def _quarters_of_day(day: date, zone: tzinfo) -> range:
-    begins, ends = (
-        from_datetime(datetime.combine(each, time(), zone).astimezone(UTC)) // QUARTER_MICROSECONDS
-        for each in (day, day + timedelta(days=1))
+    """Return the quarters of an hour of a local day, counted from 1970-01-01 00:00 UTC."""
+    start, stop = (
+        from_datetime(datetime.combine(midnight, time(), zone).astimezone(UTC))
+        // QUARTER_MICROSECONDS
+        for midnight in (day, day + timedelta(days=1))
     )
-    return range(begins, ends)
+    return range(start, stop)
 
 
 def _find_affected_campaigns(connection: Connection, day: date, quarters: range) -> list[int]:
-    known = (
+    queries = (
         sa.select(engagement_days.c.campaign_id).where(engagement_days.c.day == day.isoformat()),
         sa.select(engagement_tallies.c.campaign_id).where(
             engagement_tallies.c.quarter.between(quarters.start, quarters.stop - 1)
@@ -229,16 +233,19 @@ def _find_affected_campaigns(connection: Connection, day: date, quarters: range)
             engagements.c.at < quarters.stop * QUARTER_MICROSECONDS,
         ),
     )
-    return sorted(connection.scalars(sa.union(*known)))
+    return sorted(connection.scalars(sa.union(*queries)))
 
 
 def _read_totals(
     connection: Connection, campaign_ids: Sequence[int]
 ) -> dict[int, Counter[Engagement]]:
-    found: dict[int, Counter[Engagement]] = {each: Counter() for each in campaign_ids}
+    """Return the recipients of all days, by campaign id and kind."""
+    totals: dict[int, Counter[Engagement]] = {
+        campaign_id: Counter() for campaign_id in campaign_ids
+    }
     query = sa.select(
         engagement_days.c.campaign_id, engagement_days.c.kind, engagement_days.c.recipients
     ).where(engagement_days.c.campaign_id.in_(campaign_ids))
     for campaign_id, kind, recipients in connection.execute(query):
-        found[campaign_id][Engagement(kind)] += recipients
-    return found
+        totals[campaign_id][Engagement(kind)] += recipients
+    return totals

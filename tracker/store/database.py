@@ -1,83 +1,117 @@
-"""The database: an engine from a URL, and the one place where SQLite and PostgreSQL differ."""
+"""The database: transactions, statements that differ by backend, and readable errors.
 
-import json
-import sqlite3
-from collections.abc import Iterator, Sequence
+`tracker.store.sqlite` and `tracker.store.postgresql` hold the particulars of the two backends. They
+are imported when a database of their kind is opened.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Table
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.expression import FromClause
 
 from tracker.errors import DatabaseFailed, DatabaseUnreachable, UsageError
-from tracker.store.sqlite import create_sqlite_engine
 
 if TYPE_CHECKING:
-    from sqlalchemy.dialects import postgresql
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    Insert = postgresql.Insert | sqlite.Insert
 
 
-DURABILITY_SETTINGS = {
-    "sqlite": ("journal_mode", "synchronous"),
-    "postgresql": (
-        *("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method"),
-        *("shared_buffers", "max_wal_size", "server_version"),
-    ),
-}
-"""Settings that say what a commit is worth, and so what it costs."""
+class Backend(Protocol):
+    """The particulars of a kind of database."""
 
-SQLITE_SYNCHRONOUS_LEVELS = ("off", "normal", "full", "extra")
-"""What SQLite means by 0, 1, 2, 3."""
+    def begin_read(self, connection: Connection) -> Connection:
+        """Return a connection whose transaction sees one snapshot and can't write."""
+        ...
+
+    def begin_analytics(self, connection: Connection) -> None:
+        """Tune the current transaction for queries that read whole tables."""
+        ...
+
+    def lock_table(self, connection: Connection, table: Table) -> None:
+        """Keep other writers from a table until the transaction ends."""
+        ...
+
+    def lock_migrations(self, connection: Connection) -> None:
+        """Keep other migrations from the database until the transaction ends."""
+        ...
+
+    def analyze(self, engine: Engine) -> None:
+        """Update the statistics of the query planner."""
+        ...
+
+    def read_durability_settings(self, connection: Connection) -> dict[str, str]:
+        """Return the settings that decide what a commit guarantees and costs."""
+        ...
+
+    def table_from_columns(self, columns: Mapping[str, Sequence[int]]) -> FromClause:
+        """Return lists of whole numbers of equal length as a table."""
+        ...
+
+    def in_list(
+        self, column: sa.ColumnElement[int], numbers: Sequence[int]
+    ) -> sa.ColumnElement[bool]:
+        """Return the condition that a column is one of some numbers."""
+        ...
+
+    def insert(self, table: Table) -> "Insert":
+        """Return an INSERT that supports ON CONFLICT."""
+        ...
 
 
 @dataclass(frozen=True)
 class Database:
-    """A database of sendtrace's. Cheap to share between threads, not between processes."""
+    """A database of sendtrace. Threads may share it; processes may not."""
 
     engine: Engine
 
     @property
     def is_postgresql(self) -> bool:
+        """Whether this is a PostgreSQL database; otherwise it is a SQLite file."""
         return self.engine.dialect.name == "postgresql"
+
+    @cached_property
+    def _backend(self) -> Backend:
+        if self.is_postgresql:
+            from tracker.store.postgresql import PostgresqlBackend
+
+            return PostgresqlBackend()
+        from tracker.store.sqlite import SqliteBackend
+
+        return SqliteBackend()
+
+    @cached_property
+    def _write_engine(self) -> Engine:
+        """The same engine and pool, for transactions that write."""
+        return self.engine.execution_options(sqlite_immediate=True, preserve_rowcount=True)
 
     @property
     def redacted_url(self) -> str:
-        """The URL, fit to be shown: its password masked, wherever it stands."""
+        """The URL with its password masked, for messages."""
         url = self.engine.url
         if "password" in url.query:
             url = url.update_query_dict({"password": "***"})
         return url.render_as_string(hide_password=True)
 
     def summarize_error(self, error: Exception) -> str:
-        """The first line of what a driver said, fit to be shown."""
-        said = str(error.orig if isinstance(error, DBAPIError) else error).strip()
-        cause = said.splitlines()[0] if said else type(error).__name__
-        for secret in (self.engine.url.password, self.engine.url.query.get("password")):
-            if secret:
-                cause = cause.replace(str(secret), "***")
-        return cause
-
-    def read_durability_settings(self) -> dict[str, str]:
-        """What the database says of its own durability and version."""
-        ask = "SHOW" if self.is_postgresql else "PRAGMA"
-        with self.read() as connection:
-            said = {
-                name: str(connection.scalar(sa.text(f"{ask} {name}")))
-                for name in DURABILITY_SETTINGS[self.engine.dialect.name]
-            }
-        if not self.is_postgresql:
-            said["synchronous"] = SQLITE_SYNCHRONOUS_LEVELS[int(said["synchronous"])]
-            said["sqlite_version"] = sqlite3.sqlite_version
-        return said
+        """Return the first line of a driver's error, with the password masked."""
+        text = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+        summary = text.splitlines()[0] if text else type(error).__name__
+        for password in (self.engine.url.password, self.engine.url.query.get("password")):
+            if password:
+                summary = summary.replace(str(password), "***")
+        return summary
 
     @contextmanager
     def readable_errors(self) -> Iterator[None]:
-        """A block in which a driver's error becomes one clear :exc:`DatabaseFailed`."""
+        """Turn a driver's error within the block into one readable `DatabaseFailed`."""
         try:
             yield
         except SQLAlchemyError as error:
@@ -87,109 +121,98 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that sees one snapshot of everything, and writes nothing."""
+        """Open a transaction that sees one snapshot of all tables and writes nothing."""
         with self.engine.connect() as connection:
-            if self.is_postgresql:
-                connection = connection.execution_options(
-                    isolation_level="REPEATABLE READ", postgresql_readonly=True
-                )
-            yield connection
+            yield self._backend.begin_read(connection)
 
     @contextmanager
     def read_only_analytics(self) -> Iterator[Connection]:
-        """A :meth:`read` for questions about whole tables, such as the audit's."""
+        """Open a `read` transaction for queries on whole tables, such as the audit's."""
         with self.read() as connection:
-            if self.is_postgresql:
-                # Right after a run PostgreSQL has no statistics of its tables yet, takes them for
-                # small, and would compare each row with each. Other joins don't depend on that.
-                for setting in (
-                    "enable_nestloop = off",
-                    "enable_seqscan = on",
-                    "work_mem = '64MB'",
-                ):
-                    connection.execute(sa.text(f"SET LOCAL {setting}"))
+            self._backend.begin_analytics(connection)
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes: committed at the end, rolled back if the block raises."""
+        """Open a transaction that writes. It rolls back if the block raises, else it commits."""
         with self._write_engine.connect() as connection, connection.begin():
             yield connection
 
     def lock_table(self, connection: Connection, table: Table) -> None:
-        """Let nobody else write to a table until the transaction ends: wait for those who do.
+        """Wait for other writers of a table, and keep them out until the transaction ends."""
+        self._backend.lock_table(connection, table)
 
-        SQLite has one writer at a time anyway.
-        """
-        if self.is_postgresql:
-            connection.execute(sa.text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
+    def lock_migrations(self, connection: Connection) -> None:
+        """Wait for other migrations, and keep them out until the transaction ends."""
+        self._backend.lock_migrations(connection)
 
     def analyze(self) -> None:
-        """Have PostgreSQL look at how large its tables have become, for better plans from now on.
+        """Let the query planner take note of the present size of the tables.
 
-        It does so by itself, but not in the first minute. SQLite was told at migration.
+        PostgreSQL does so by itself, but not in the first minute. SQLite gets its statistics from
+        the migration.
         """
-        if self.is_postgresql:
-            with self.write() as connection:
-                connection.execute(sa.text("ANALYZE"))
+        self._backend.analyze(self.engine)
 
-    @cached_property
-    def _write_engine(self) -> Engine:
-        """The same engine and pool, for connections that will write."""
-        return self.engine.execution_options(sqlite_immediate=True, preserve_rowcount=True)
+    def read_durability_settings(self) -> dict[str, str]:
+        """Return the settings that decide what a commit guarantees, and the server's version."""
+        with self.read() as connection:
+            return self._backend.read_durability_settings(connection)
 
     def table_from_columns(self, **columns: Sequence[int]) -> FromClause:
-        """Lists of whole numbers, all of one length, as a table with those columns."""
-        if self.is_postgresql:
-            from tracker.store.postgresql import bigint_array
-
-            arrays = (bigint_array(values) for values in columns.values())
-            named = (sa.column(column, sa.BigInteger) for column in columns)
-            return sa.func.unnest(*arrays).table_valued(*named, name="listed").render_derived()
-        if len(columns) == 1:
-            [(column, values)] = columns.items()
-            each = sa.func.json_each(json.dumps(list(values))).table_valued("value")
-            return sa.select(each.c.value.label(column)).subquery("listed")
-        listed = json.dumps(list(zip(*columns.values(), strict=True)))
-        each = sa.func.json_each(listed).table_valued("value")
-        return sa.select(
-            *(
-                sa.func.json_extract(each.c.value, f"$[{place}]", type_=sa.BigInteger).label(column)
-                for place, column in enumerate(columns)
-            )
-        ).subquery("listed")
+        """Return lists of whole numbers, all of one length, as a table with these columns."""
+        return self._backend.table_from_columns(columns)
 
     def in_list(
         self, column: sa.ColumnElement[int], numbers: Sequence[int]
     ) -> sa.ColumnElement[bool]:
-        """Whether ``column`` is one of ``numbers``, however many: a look into an index for each.
+        """Return the condition that `column` is one of `numbers`, however many there are.
 
-        A join with :meth:`rows` would say the same, but how it is done depends on what the
-        database believes of tables that were empty a minute ago. This leaves it no choice.
+        The database looks up each number in an index. A join with `table_from_columns` means the
+        same, but its plan depends on statistics that are wrong for tables that were just filled.
         """
-        if self.is_postgresql:
-            from tracker.store.postgresql import bigint_array
+        return self._backend.in_list(column, numbers)
 
-            return column == sa.any_(bigint_array(numbers))
-        each = sa.func.json_each(json.dumps(list(numbers))).table_valued("value")
-        return column.in_(sa.select(each.c.value))
+    def insert_missing(self, table: Table) -> "Insert":
+        """Return an INSERT that skips rows whose key exists."""
+        return self._backend.insert(table).on_conflict_do_nothing()
 
-    def upsert(self, table: Table) -> "postgresql.Insert | sqlite.Insert":
-        """An INSERT that knows ON CONFLICT."""
-        if self.is_postgresql:
-            from sqlalchemy.dialects import postgresql
+    def insert_missing_from(
+        self, table: Table, columns: Sequence[str], query: "sa.Select[Any]"
+    ) -> "Insert":
+        """Return an INSERT of a query's rows that skips rows whose key exists."""
+        # Without a WHERE clause SQLite parses ON CONFLICT as the condition of a join.
+        return self.insert_missing(table).from_select(columns, query.where(sa.true()))
 
-            return postgresql.insert(table)
-        return sqlite.insert(table)
+    def insert_or_add(self, table: Table, column: str) -> "Insert":
+        """Return an INSERT that, where a row's key exists, adds to a column instead."""
+        insert = self._backend.insert(table)
+        total = table.c[column] + insert.excluded[column]
+        return insert.on_conflict_do_update(
+            index_elements=list(table.primary_key), set_={column: total}
+        )
+
+    def insert_or_replace(self, table: Table, column: str) -> "Insert":
+        """Return an INSERT that, where a row's key exists, replaces the value of a column."""
+        insert = self._backend.insert(table)
+        return insert.on_conflict_do_update(
+            index_elements=list(table.primary_key), set_={column: insert.excluded[column]}
+        )
 
     def close(self) -> None:
+        """Close all connections."""
         self.engine.dispose()
 
 
 def connect(url: str, *, must_exist: bool = False) -> Database:
-    """The database at ``url``, not yet contacted; :exc:`UsageError` if it can't be one.
+    """Return the database at a URL, without contacting it.
 
-    Who is only ``must_exist`` does not make a SQLite file, and may read one that can't be written.
+    Args:
+        url: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`.
+        must_exist: never create a SQLite file, and open one that can't be written read-only.
+
+    Raises:
+        UsageError: the URL isn't one of a supported database.
     """
     try:
         parsed = make_url(url)
@@ -200,17 +223,22 @@ def connect(url: str, *, must_exist: bool = False) -> Database:
             " postgresql://USER:PASSWORD@HOST/NAME"
         ) from None
     if backend in ("postgresql", "postgres"):
-        # The driver, numpy and SQLAlchemy's dialect take longer to load than all else.
         from tracker.store.postgresql import create_postgresql_engine
 
         return Database(create_postgresql_engine(parsed))
     if backend == "sqlite":
-        return Database(create_sqlite_engine(parsed.set(drivername="sqlite+pysqlite"), must_exist))
+        from tracker.store.sqlite import create_sqlite_engine
+
+        return Database(create_sqlite_engine(parsed, must_exist))
     raise UsageError(f"no support for {backend} databases; expected sqlite or postgresql")
 
 
 def check_reachable(database: Database) -> None:
-    """Raise :exc:`DatabaseUnreachable`, with the URL (password masked) and the cause, or return."""
+    """Connect to a database once.
+
+    Raises:
+        DatabaseUnreachable: that failed. The message has the redacted URL and the cause.
+    """
     try:
         with database.engine.connect() as connection:
             connection.execute(sa.text("SELECT 1"))

@@ -12,9 +12,6 @@ from tracker.store.database import Database
 SCRIPT_FOLDER = Path(__file__).parent / "migrations"
 """Folder of alembic's `env.py`, which serves the migrations of all layers."""
 
-MIGRATION_LOCK = 0x73656E64
-"""Key of PostgreSQL's advisory lock for migrations: "send"."""
-
 RETIRED_REVISIONS = frozenset({"0001", "0002", "0003", "0004", "0005"})
 """Revisions of databases from before the first release, which `0001_initial` replaced."""
 
@@ -60,8 +57,7 @@ def migrate(database: Database, migrations: Migrations = TRACKER_MIGRATIONS) -> 
         if _is_current(database, connection, migrations):
             return
     with database.write() as connection:
-        if database.is_postgresql:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+        database.lock_migrations(connection)
         if not _is_current(database, connection, migrations):
             _upgrade(connection, migrations)
     # SQLite reads the statistics of its query planner when a connection is opened.

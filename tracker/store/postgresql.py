@@ -1,56 +1,146 @@
-"""PostgreSQL: session options, and arrays of whole numbers in its binary form."""
+"""PostgreSQL: sessions, locks, statistics, and whole numbers in the driver's binary format."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import psycopg
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy import URL, Engine
-
-POSTGRESQL_OPTIONS = "-c enable_seqscan=off -c jit=off"
-"""PostgreSQL's settings for our sessions; those in the URL come after them, and win."""
-
+from sqlalchemy import Connection, Engine, Table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.expression import FromClause
 
 CONNECT_TIMEOUT_SECONDS = 5
-"""Seconds to wait for a database server before calling it unreachable."""
+"""Seconds to wait for a server before it counts as unreachable."""
+
+SESSION_OPTIONS = "-c enable_seqscan=off -c jit=off"
+"""Settings of each session. Options in the URL come later and win."""
+
+ANALYTICS_SETTINGS = ("enable_nestloop = off", "enable_seqscan = on", "work_mem = '64MB'")
+"""Settings for queries on whole tables.
+
+Right after a run the tables have no statistics yet. The planner takes them for small and would
+compare each row with each; the other kinds of joins don't depend on that.
+"""
+
+DURABILITY_SETTINGS = (
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "wal_sync_method",
+    "shared_buffers",
+    "max_wal_size",
+    "server_version",
+)
+
+MIGRATION_LOCK = 0x73656E64
+"""Key of the advisory lock for migrations: "send"."""
 
 
-def create_postgresql_engine(url: URL) -> Engine:
-    """Return an engine, not yet connected, whose sessions have our options."""
+class PostgresqlBackend:
+    """The particulars of PostgreSQL; see `tracker.store.database.Backend`."""
+
+    def begin_read(self, connection: Connection) -> Connection:
+        """Return the connection with a read-only transaction on one snapshot."""
+        return connection.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+
+    def begin_analytics(self, connection: Connection) -> None:
+        """Choose plans for whole tables, until the transaction ends."""
+        for setting in ANALYTICS_SETTINGS:
+            connection.execute(sa.text(f"SET LOCAL {setting}"))
+
+    def lock_table(self, connection: Connection, table: Table) -> None:
+        """Lock a table against other writers."""
+        connection.execute(sa.text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
+
+    def lock_migrations(self, connection: Connection) -> None:
+        """Take the advisory lock for migrations."""
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+
+    def analyze(self, engine: Engine) -> None:
+        """Update the planner's statistics of all tables."""
+        with engine.begin() as connection:
+            connection.execute(sa.text("ANALYZE"))
+
+    def read_durability_settings(self, connection: Connection) -> dict[str, str]:
+        """Return the server's settings."""
+        return {
+            name: str(connection.scalar(sa.text(f"SHOW {name}"))) for name in DURABILITY_SETTINGS
+        }
+
+    def table_from_columns(self, columns: Mapping[str, Sequence[int]]) -> FromClause:
+        """Return the columns as `unnest(…)`."""
+        arrays = (_bigint_array(numbers) for numbers in columns.values())
+        typed_columns = (sa.column(name, sa.BigInteger) for name in columns)
+        return sa.func.unnest(*arrays).table_valued(*typed_columns, name="listed").render_derived()
+
+    def in_list(
+        self, column: sa.ColumnElement[int], numbers: Sequence[int]
+    ) -> sa.ColumnElement[bool]:
+        """Return `column = ANY(…)`."""
+        return column == sa.any_(_bigint_array(numbers))
+
+    def insert(self, table: Table) -> postgresql.Insert:
+        """Return PostgreSQL's INSERT."""
+        return postgresql.insert(table)
+
+
+def create_postgresql_engine(url: sa.URL) -> Engine:
+    """Return an engine for a server, not yet contacted."""
+    url_options = url.query.get("options", "")
+    if not isinstance(url_options, str):
+        url_options = " ".join(url_options)
     engine = sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": "sendtrace",
-            # A plan that was prepared while a table was nearly empty reads all of it, and would go
-            # on doing so when it has grown. Planning anew costs little a batch, and whoever means
-            # whole tables says so: see `Database.read_only_analytics`.
+            # A statement that is prepared while a table is nearly empty gets a plan that scans the
+            # table, and keeps it when the table has grown. Planning anew costs little per batch.
             "prepare_threshold": None,
-            "options": f"{POSTGRESQL_OPTIONS} {_join_url_option(url.query.get('options', ''))}".strip(),
+            "options": f"{SESSION_OPTIONS} {url_options}".strip(),
         },
     )
 
     @sa.event.listens_for(engine, "connect")
-    def register_dumper(connection: psycopg.Connection, _record: object) -> None:
-        connection.adapters.register_dumper(np.ndarray, BigintArrayDumper)
+    def register_array_dumper(connection: psycopg.Connection, _record: object) -> None:
+        connection.adapters.register_dumper(np.ndarray, _BigintArrayDumper)
 
     return engine
 
 
-def _join_url_option(option: str | Sequence[str]) -> str:
-    """Return an option of a URL, which may be given several times."""
-    return option if isinstance(option, str) else " ".join(option)
+def read_columns(connection: Connection, rows: sa.Subquery) -> list[NDArray[np.int64]]:
+    """Return the columns of a query as arrays; see `tracker.store.arrays.read_columns`."""
+    # The database concatenates the bytes of each column's numbers.
+    query = sa.select(
+        *(
+            sa.func.string_agg(
+                sa.func.int8send(sa.cast(column, sa.BigInteger)), sa.text("''::bytea")
+            )
+            for column in rows.c
+        )
+    )
+    # SQLAlchemy requests results as text, in which a byte takes two characters. The driver's own
+    # cursor gets them as bytes, within the same transaction.
+    sql = query.compile(connection, compile_kwargs={"literal_binds": True}).string
+    driver_connection: Any = connection.connection.driver_connection
+    with driver_connection.cursor(binary=True) as cursor:
+        columns = cursor.execute(sql.replace("%%", "%").encode()).fetchone()
+    return [np.frombuffer(column or b"", ">i8").astype(np.int64) for column in columns]
 
 
-def bigint_array(numbers: Sequence[int]) -> sa.ColumnElement[Sequence[int]]:
-    # Small already here: SQLAlchemy's expressions are cycles, and wait for the garbage collector.
-    return sa.literal(np.asarray(numbers, np.int64), BigintArray())
+def _bigint_array(numbers: Sequence[int]) -> sa.ColumnElement[Sequence[int]]:
+    # Converted here, since SQLAlchemy's expressions are reference cycles: they keep what they hold
+    # until the garbage collector runs, and an array is small.
+    return sa.literal(np.asarray(numbers, np.int64), _BigintArray())
 
 
-class BigintArray(sa.types.UserDefinedType[Sequence[int]]):
-    """``bigint[]`` of PostgreSQL's, handed over as :class:`BigintArrayDumper` does."""
+class _BigintArray(sa.types.UserDefinedType[Sequence[int]]):
+    """The type `bigint[]`, whose values `_BigintArrayDumper` encodes."""
 
     cache_ok = True
 
@@ -58,10 +148,10 @@ class BigintArray(sa.types.UserDefinedType[Sequence[int]]):
         return "BIGINT[]"
 
 
-class BigintArrayDumper(psycopg.adapt.Dumper):
-    """An array in PostgreSQL's binary form, made at one go: see ``array_recv`` in its source.
+class _BigintArrayDumper(psycopg.adapt.Dumper):
+    """Encoder of NumPy arrays in PostgreSQL's binary format; see `array_recv` in its source.
 
-    The driver's own way looks at each element; this is what a batch's lists cost most otherwise.
+    The driver's own encoder visits each element, which is most of what a batch's lists cost.
     """
 
     format = psycopg.pq.Format.BINARY

@@ -1,72 +1,142 @@
-"""How a SQLite file is opened."""
+"""SQLite: how a file is opened, its locks, and lists of whole numbers as JSON."""
 
+import json
 import os
 import sqlite3
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Table
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.expression import FromClause
 
 from tracker.errors import UsageError
 
 BUSY_TIMEOUT_SECONDS = 30
-"""Seconds that a SQLite writer waits for its turn. Writers hold the lock for some 0.1 s."""
+"""Seconds that a writer waits for the lock, which others hold for about 0.1 s."""
 
 BUSY_RETRY_SECONDS = 0.01
-"""Seconds between two tries of what SQLite does not wait for by itself."""
+"""Seconds between two tries of a statement for which SQLite doesn't wait by itself."""
 
 MIN_SQLITE_VERSION = (3, 35)
-"""The first with RETURNING."""
+"""The first version with RETURNING."""
+
+CONNECTION_PRAGMAS = (
+    "synchronous = FULL",  # a commit is on the disk, as with PostgreSQL's defaults
+    "foreign_keys = ON",
+    "cache_size = -32000",
+)
+
+DURABILITY_PRAGMAS = ("journal_mode", "synchronous")
+
+SYNCHRONOUS_LEVELS = ("off", "normal", "full", "extra")
+"""Meanings of the values 0 to 3 of the pragma `synchronous`."""
+
+
+class SqliteBackend:
+    """The particulars of SQLite; see `tracker.store.database.Backend`.
+
+    SQLite has one writer at a time, so it needs no other locks.
+    """
+
+    def begin_read(self, connection: Connection) -> Connection:
+        """Return the connection: each transaction sees one snapshot."""
+        return connection
+
+    def begin_analytics(self, connection: Connection) -> None:
+        """Do nothing: the migration sets the planner's statistics."""
+
+    def lock_table(self, connection: Connection, table: Table) -> None:
+        """Do nothing: the transaction is the only writer."""
+
+    def lock_migrations(self, connection: Connection) -> None:
+        """Do nothing: the transaction is the only writer."""
+
+    def analyze(self, engine: Engine) -> None:
+        """Do nothing: the migration sets the planner's statistics."""
+
+    def read_durability_settings(self, connection: Connection) -> dict[str, str]:
+        """Return the pragmas, and the version of the library."""
+        settings = {
+            name: str(connection.scalar(sa.text(f"PRAGMA {name}"))) for name in DURABILITY_PRAGMAS
+        }
+        settings["synchronous"] = SYNCHRONOUS_LEVELS[int(settings["synchronous"])]
+        return {**settings, "sqlite_version": sqlite3.sqlite_version}
+
+    def table_from_columns(self, columns: Mapping[str, Sequence[int]]) -> FromClause:
+        """Return the columns as `json_each(…)`."""
+        if len(columns) == 1:
+            [(name, numbers)] = columns.items()
+            rows = _json_rows(list(numbers))
+            return sa.select(rows.c.value.label(name)).subquery("listed")
+        rows = _json_rows(list(zip(*columns.values(), strict=True)))
+        fields = (
+            sa.func.json_extract(rows.c.value, f"$[{place}]", type_=sa.BigInteger).label(name)
+            for place, name in enumerate(columns)
+        )
+        return sa.select(*fields).subquery("listed")
+
+    def in_list(
+        self, column: sa.ColumnElement[int], numbers: Sequence[int]
+    ) -> sa.ColumnElement[bool]:
+        """Return `column IN (SELECT …)`."""
+        return column.in_(sa.select(_json_rows(list(numbers)).c.value))
+
+    def insert(self, table: Table) -> sqlite.Insert:
+        """Return SQLite's INSERT."""
+        return sqlite.insert(table)
+
+
+def _json_rows(values: list[int] | list[tuple[int, ...]]) -> sa.TableValuedAlias:
+    return sa.func.json_each(json.dumps(values)).table_valued("value")
 
 
 def create_sqlite_engine(url: sa.URL, must_exist: bool) -> Engine:
-    """What opens a SQLite file as :func:`tracker.store.database.connect` says."""
+    """Return an engine for a SQLite file; see `tracker.store.database.connect`."""
     if sqlite3.sqlite_version_info < MIN_SQLITE_VERSION:
         raise UsageError(
             f"Python's SQLite is {sqlite3.sqlite_version}; sendtrace needs 3.35 or newer"
         )
+    url = url.set(drivername="sqlite+pysqlite")
     name = url.database or ":memory:"
     if ":memory:" in name or url.query.get("mode") == "memory":
-        raise UsageError("a SQLite database needs a file: workers are processes of their own")
-    read_only = False
+        raise UsageError("a SQLite database needs a file, which worker processes can share")
+    is_read_only = False
     if must_exist:
         file = _sqlite_file(name)
         if not file.exists():
             raise UsageError(f"the database {file} does not exist")
-        read_only = not all(map(_is_writable, (file, file.absolute().parent)))
-        if read_only:
+        is_read_only = not all(map(_is_writable, (file, file.absolute().parent)))
+        if is_read_only:
             url = _read_only_url(file)
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin below, not by the driver's guess
-        if read_only:
+        connection.isolation_level = None  # `begin` below starts the transactions
+        if is_read_only:
             return
         _enable_write_ahead_log(connection)
-        for pragma in (
-            "synchronous = FULL",  # a commit is on the disk, as with PostgreSQL's defaults
-            "foreign_keys = ON",
-            "cache_size = -32000",
-        ):
+        for pragma in CONNECTION_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A transaction that reads first and then writes can find the lock taken, with no way
-        # to wait for it. So whoever will write takes the lock at once.
-        immediate = connection.get_execution_options().get("sqlite_immediate")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        # A transaction that reads before it writes may find the lock taken, and then fails at once
+        # instead of waiting. So a writing transaction takes the lock at its start.
+        is_immediate = connection.get_execution_options().get("sqlite_immediate")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_immediate else "BEGIN")
 
     return engine
 
 
 def _sqlite_file(name: str) -> Path:
-    """The file that SQLite opens, given one, or a URI."""
-    uri = name.startswith("file:")
-    return Path(unquote(urlsplit(name).path) if uri else name)
+    """Return the file that SQLite opens for a path or a URI."""
+    is_uri = name.startswith("file:")
+    return Path(unquote(urlsplit(name).path) if is_uri else name)
 
 
 def _is_writable(path: Path) -> bool:
@@ -75,9 +145,9 @@ def _is_writable(path: Path) -> bool:
 
 
 def _read_only_url(file: Path) -> sa.URL:
-    """The URL of a file that can't be written, or whose folder can't: the log has no place there.
+    """Return the URL of a file that can't be written, or whose folder can't hold a log.
 
-    Without a log nobody else writes either, and SQLite may be told that the file does not change.
+    Without a log nobody else writes the file either, so SQLite may treat it as immutable.
     """
     log = file.with_name(f"{file.name}-wal")
     options = {"mode": "ro"} if log.exists() else {"mode": "ro", "immutable": "1"}
@@ -89,14 +159,14 @@ def _read_only_url(file: Path) -> sa.URL:
 
 
 def _enable_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Set the journal's mode. SQLite does not wait here by itself while others make the file."""
+    """Set the journal mode, with retries: SQLite doesn't wait here for others that make the file."""
     deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            locked = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
-            if not locked or time.monotonic() > deadline:
+            is_busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > deadline:
                 raise
             time.sleep(BUSY_RETRY_SECONDS)

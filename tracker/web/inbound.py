@@ -5,7 +5,7 @@ The reports are stored in the database; the workers' steps apply them.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from threading import Lock
 from typing import Annotated, Any, Literal
 
@@ -18,10 +18,10 @@ from sqlalchemy import Connection
 from tracker.clock import from_datetime
 from tracker.queries.next_step import find_settled_batches
 from tracker.queries.timeline import MAX_NUMBER
-from tracker.record.catalog import Campaign, load_campaigns
+from tracker.record.catalog import BatchKey, Campaign, load_campaigns
 from tracker.record.due import DueKind
 from tracker.record.engagement import EngagementEvent
-from tracker.record.inbound import ReportItem, StoredReports, store_reports
+from tracker.record.inbound import ReportItem, group_by_batch, store_reports
 from tracker.record.receipts import MAX_BIGINT, MAX_DETAIL_LENGTH, Receipt
 from tracker.status import Engagement, Status
 from tracker.web.context import Context, WebContext, describe_latest_campaigns
@@ -210,13 +210,15 @@ def _store_report(
     with context.database.read() as connection:
         campaigns = load_campaigns(connection, sorted(items_by_campaign))
         _check_campaigns(connection, items, campaigns)
-    stored = store_reports(
-        context.database, kind, items_by_campaign, campaigns, find_settled_batches
-    )
+        items_by_batch = group_by_batch(connection, campaigns, items_by_campaign)
+    with context.database.write() as connection:
+        settled = find_settled_batches(connection, items_by_batch)
+        store_reports(connection, kind, campaigns, items_by_batch)
+    notify = context.monitoring.notify_workers
     return InboundResult(
         taken=len(items),
-        batches=len(stored.busy_batches) + len(stored.idle_batches),
-        queued=_notify_workers(context.monitoring.notify_workers, stored, kind),
+        batches=len(items_by_batch),
+        queued=_notify_workers(notify, items_by_batch, settled, kind),
     )
 
 
@@ -244,15 +246,18 @@ def _check_campaigns(
             )
 
 
-def _notify_workers(notify: NotifyWorkers | None, stored: StoredReports, kind: DueKind) -> bool:
+def _notify_workers(
+    notify: NotifyWorkers | None,
+    keys: Collection[BatchKey],
+    settled: Collection[BatchKey],
+    kind: DueKind,
+) -> bool:
     """Enqueue the tasks that apply stored reports; return False if the broker is unavailable."""
     if notify is None:
         return False
     try:
-        for campaign_id, batch in stored.idle_batches:
-            notify(campaign_id, batch, kind, is_one_off=False)
-        for campaign_id, batch in stored.busy_batches:
-            notify(campaign_id, batch, kind, is_one_off=True)
+        for key in sorted(keys):
+            notify(*key, kind, is_one_off=key not in settled)
     except Exception:  # the broker's client raises errors of several libraries
         return False
     return True

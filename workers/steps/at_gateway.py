@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 
 from tracker.queries.next_step import (
     NextStep,
-    batch_conditions,
     next_step_while_throttled,
     soft_bounce_time,
 )
@@ -24,6 +23,7 @@ from tracker.record import engagement, inbound
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_time
 from tracker.record.journal import Entry, Move, State
+from tracker.record.predicates import is_of_message_in
 from tracker.record.receipts import Receipt, apply_receipts, record_unknown_receipts
 from tracker.status import Channel, Status, Step
 from tracker.store.schema.catalog import customers
@@ -127,7 +127,7 @@ def _load_submissions(context: StepContext) -> list[tuple[State, Submission]]:
     campaign = context.campaign
     recipient = customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
     waiting = sa.select(messages.c.status, messages.c.attempt, messages.c.number).where(
-        *batch_conditions(context.batch),
+        is_of_message_in(messages, context.batch),
         sa.or_(
             messages.c.status == Status.ABOUT_TO_BE_SENT,
             sa.and_(
@@ -211,7 +211,7 @@ def _load_awaited_numbers(connection: Connection, batch: Batch) -> Mapping[int, 
     """Return the messages that are in the gateway, by their attempt."""
     numbers: defaultdict[int, list[int]] = defaultdict(list)
     query = sa.select(messages.c.attempt, messages.c.number).where(
-        *batch_conditions(batch), messages.c.status == Status.IN_GATEWAY
+        is_of_message_in(messages, batch), messages.c.status == Status.IN_GATEWAY
     )
     for attempt, number in connection.execute(query.order_by(messages.c.number)):
         numbers[attempt].append(number)
@@ -247,10 +247,9 @@ def engage(context: StepContext, gateway: Gateway) -> None:
 def _load_delivered_messages(connection: Connection, batch: Batch) -> DeliveredMessages:
     """Return the delivered messages of a batch, and when each was delivered."""
     query = sa.select(transitions.c.number, transitions.c.at).where(
-        transitions.c.campaign_id == batch.campaign.id,
+        is_of_message_in(transitions, batch),
         transitions.c.status == Status.DELIVERED,
         transitions.c.attempt.in_(range(1, batch.campaign.attempts + 1)),
-        transitions.c.number.between(batch.first, batch.last),
     )
     rows = connection.execute(query.order_by(transitions.c.number)).all()
     return DeliveredMessages([number for number, _ in rows], [at for _, at in rows])

@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_datetime
-from tracker.queries.next_step import CHECK_STEPS, batch_conditions, read_completed_checks
+from tracker.queries.next_step import CHECK_STEPS, read_completed_checks
 from tracker.record import allowance
 from tracker.record.catalog import Batch
 from tracker.record.journal import QUEUED_STATE, Entry, Move, State
+from tracker.record.predicates import is_of_message_in
 from tracker.status import Reason, Status, Step
 from tracker.store.schema.messages import messages
 from tracker.text import format_fields
@@ -69,7 +70,7 @@ def judge_batch(
 def _load_queued_numbers(connection: Connection, batch: Batch) -> Sequence[int]:
     return connection.scalars(
         sa.select(messages.c.number)
-        .where(*batch_conditions(batch), messages.c.status == Status.QUEUED)
+        .where(is_of_message_in(messages, batch), messages.c.status == Status.QUEUED)
         .order_by(messages.c.number)
     ).all()
 

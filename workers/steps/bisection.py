@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.errors import SendtraceError
-from tracker.queries.next_step import batch_conditions
 from tracker.record.journal import QUEUED_STATE, Move, State
+from tracker.record.predicates import is_of_message_in
 from tracker.status import Reason, Status, Step
 from tracker.store.schema.messages import messages
 from workers.steps.context import StepContext
@@ -226,7 +226,9 @@ def _has_remaining_messages(connection: Connection, context: StepContext, step: 
     status = REMAINING_STATUS.get(step)
     if status is None:
         return False
-    remaining = sa.exists().where(*batch_conditions(context.batch), messages.c.status == status)
+    remaining = sa.exists().where(
+        is_of_message_in(messages, context.batch), messages.c.status == status
+    )
     return bool(connection.scalar(sa.select(remaining)))
 
 
@@ -250,5 +252,5 @@ def _block_poison_message(context: StepContext, step: Step) -> None:
 
 
 def _is_soft_bounced(connection: Connection, context: StepContext) -> bool:
-    query = sa.select(messages.c.status).where(*batch_conditions(context.batch))
+    query = sa.select(messages.c.status).where(is_of_message_in(messages, context.batch))
     return connection.scalar(query) == Status.SOFT_BOUNCED

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant
 from tracker.record.catalog import Batch
+from tracker.record.predicates import is_of_batch
 from tracker.status import Step
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.work import parts
@@ -44,14 +45,14 @@ class SegmentStore:
     def lock_batch(self) -> None:
         """Make other transactions that bisect the batch wait until this one ends."""
         self.connection.execute(
-            sa.select(batches.c.batch).where(*self._batch_conditions()).with_for_update()
+            sa.select(batches.c.batch).where(is_of_batch(batches, self.batch)).with_for_update()
         )
 
     def touch_batch(self) -> None:
         """Show the sweep that a worker is busy with the batch."""
         self.connection.execute(
             sa.update(batches)
-            .where(*self._batch_conditions())
+            .where(is_of_batch(batches, self.batch))
             .values(touched_at=self.batch.campaign.clock.now())
         )
 
@@ -121,18 +122,8 @@ class SegmentStore:
         update = sa.update(parts).where(*self._open_conditions(first)).values(**values)
         return bool(self.connection.execute(update).rowcount)
 
-    def _batch_conditions(self) -> tuple[sa.ColumnElement[bool], ...]:
-        return (
-            batches.c.campaign_id == self.batch.campaign.id,
-            batches.c.batch == self.batch.batch,
-        )
-
     def _conditions(self) -> tuple[sa.ColumnElement[bool], ...]:
-        return (
-            parts.c.campaign_id == self.batch.campaign.id,
-            parts.c.batch == self.batch.batch,
-            parts.c.step == self.step,
-        )
+        return (is_of_batch(parts, self.batch), parts.c.step == self.step)
 
     def _open_conditions(self, first: int | None = None) -> tuple[sa.ColumnElement[bool], ...]:
         conditions = (*self._conditions(), parts.c.ended_at.is_(None))

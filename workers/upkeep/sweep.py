@@ -176,8 +176,8 @@ def _record_requeue(
     }
     key = {"campaign_id": stalled.campaign.id, "batch": stalled.batch}
     if previous is None:
-        insert = database.upsert(recoveries).on_conflict_do_nothing()
-        return bool(connection.execute(insert.values(key | values)).rowcount)
+        insert = database.insert_missing(recoveries).values(key | values)
+        return bool(connection.execute(insert).rowcount)
     update = sa.update(recoveries).filter_by(**key, sent_at=previous.sent_at).values(values)
     return bool(connection.execute(update).rowcount)
 

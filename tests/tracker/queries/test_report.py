@@ -32,7 +32,7 @@ from tracker.clock import SystemClock
 from tracker.errors import NotFound, UnreadableRecord
 from tracker.output.report_text import format_report, format_reports_csv
 from tracker.queries.report import Report, make_reports
-from tracker.record import catalog
+from tracker.record import catalog, registration
 from tracker.record.catalog import Campaign, Organization
 from tracker.record.journal import QUEUED_STATE, enqueue_batch
 from tracker.status import Channel, Reason, Status
@@ -318,7 +318,7 @@ def test_the_heading_marks_a_run_that_was_not_brought_to_its_end(database: Datab
     move(database, batch, [0], stopped(Reason.NDNC))
     assert marked(batch.campaign)
     with database.write() as connection:
-        catalog.finish_run(connection, batch.campaign.run_id, 1)
+        registration.finish_run(connection, batch.campaign.run_id, 1)
     assert not marked(batch.campaign)
     settled = make_batch(database, Plan(size=1))
     move(database, settled, [0], stopped(Reason.NDNC))
@@ -409,7 +409,7 @@ def test_a_run_that_has_no_campaign_yet_does_not_hide_the_one_before(database: D
     """So it is while the audience of a new run is being recorded."""
     campaign = make_campaign(database)
     with database.write() as connection:
-        catalog.record_run(
+        registration.record_run(
             connection,
             scenario="test",
             seed=None,
@@ -423,11 +423,13 @@ def test_a_run_that_has_no_campaign_yet_does_not_hide_the_one_before(database: D
 @pytest.mark.parametrize(
     ("name", "run", "said"),
     [
-        pytest.param("sprong", None, "no campaign 'sprong'; did you mean spring", id="near"),
-        pytest.param("xyz", None, "no campaign 'xyz'; did you mean autumn", id="far"),
-        pytest.param(None, 99, "no run 99$", id="unknown run"),
-        pytest.param("spring", 99, "there is no run 99$", id="known name, unknown run"),
-        pytest.param(None, 3_000_000_000, "no run 3000000000", id="a run beyond 32 bits"),
+        pytest.param("sprong", None, "unknown campaign 'sprong'; did you mean spring", id="near"),
+        pytest.param(
+            "xyz", None, "unknown campaign 'xyz'; expected one of autumn, spring", id="far"
+        ),
+        pytest.param(None, 99, "unknown run 99$", id="unknown run"),
+        pytest.param("spring", 99, "unknown run 99$", id="known name, unknown run"),
+        pytest.param(None, 3_000_000_000, "unknown run 3000000000", id="a run beyond 32 bits"),
     ],
 )
 def test_what_is_not_found_is_named_with_what_is_near(

@@ -20,7 +20,7 @@ from tests.support.factory import (
     step_context,
 )
 from tracker.clock import from_seconds, to_microseconds
-from tracker.queries.next_step import CHECK_CHAIN, find_settled_batches
+from tracker.queries.next_step import CHECK_CHAIN
 from tracker.queries.stage_ages import read_oldest_message_ages
 from tracker.queries.stalled import (
     STALLED_AFTER,
@@ -29,7 +29,7 @@ from tracker.queries.stalled import (
     find_stalled_batches,
     find_unfinished_campaigns,
 )
-from tracker.record import catalog
+from tracker.record import catalog, registration
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind
 from tracker.record.inbound import store_reports
@@ -184,17 +184,13 @@ def test_idle_time_is_real_time(database: Database) -> None:
 def test_finished_runs_are_searched_only_for_unapplied_reports(database: Database) -> None:
     batch = make_batch(database)
     with database.write() as connection:
-        catalog.finish_run(connection, batch.campaign.run_id, batch.campaign.clock.now())
+        registration.finish_run(connection, batch.campaign.run_id, batch.campaign.clock.now())
     age(database, batch)
     assert find_stalled(database) == []
     receipt = Receipt(0, 1, int(Status.DELIVERED), 0)
-    store_reports(
-        database,
-        DueKind.RECEIPTS,
-        {batch.campaign.id: [receipt]},
-        [batch.campaign],
-        find_settled_batches,
-    )
+    with database.write() as connection:
+        items_by_batch = {(batch.campaign.id, batch.batch): [receipt]}
+        store_reports(connection, DueKind.RECEIPTS, [batch.campaign], items_by_batch)
     age(database, batch)
     assert [batch.batch for batch in find_stalled(database)] == [0]
 

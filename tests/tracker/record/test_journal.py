@@ -25,7 +25,7 @@ from tests.support.factory import (
     stopped,
     tallied,
 )
-from tracker.record import catalog
+from tracker.record import catalog, registration
 from tracker.record.catalog import Batch
 from tracker.record.journal import (
     QUEUED_STATE,
@@ -90,8 +90,8 @@ def test_enqueue_records_messages_transitions_tallies_step_and_batch(database: D
 @pytest.mark.parametrize(
     ("first", "size", "said"),
     [
-        pytest.param(5, 6, "5 customers for messages 5 to 10, expected 6", id="one too many"),
-        pytest.param(10, 3, "0 customers for messages 10 to 12, expected 3", id="all too many"),
+        pytest.param(5, 6, "messages 5 to 10: got 5 customers; expected 6", id="one too many"),
+        pytest.param(10, 3, "messages 10 to 12: got 0 customers; expected 3", id="all too many"),
     ],
 )
 def test_enqueue_of_more_than_there_are_customers_leaves_nothing(
@@ -122,7 +122,7 @@ def test_enqueue_of_what_is_enqueued_leaves_nothing(
 def test_campaigns_of_one_audience_have_messages_of_their_own(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=3))
     with database.write() as connection:
-        other_id = catalog.record_campaign(
+        other_id = registration.record_campaign(
             connection,
             campaign.run_id,
             organization_id=campaign.organization.id,

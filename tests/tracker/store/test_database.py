@@ -369,6 +369,8 @@ def fresh(settings: Settings) -> Settings:
             with opened.write() as connection:
                 connection.execute(sa.text("DROP SCHEMA public CASCADE"))
                 connection.execute(sa.text("CREATE SCHEMA public"))
+        else:
+            (settings.home / "sendtrace.db").unlink()
     return settings
 
 

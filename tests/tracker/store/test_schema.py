@@ -14,7 +14,7 @@ import tracker.store.schema.extras  # noqa: F401  # completes the metadata
 from simulator import schema as simulator_schema
 from tests.support.contract import ARROWS
 from tests.support.factory import AUTHOR, Plan, make_batch, make_busy_batch, make_campaign
-from tracker.record import catalog
+from tracker.record import registration
 from tracker.record.journal import enqueue_batch
 from tracker.settings import Settings
 from tracker.status import Channel, Reason, Status
@@ -217,7 +217,7 @@ def test_a_run_has_one_campaign_of_a_name_and_two_runs_have_two(database: Databa
     campaign = make_campaign(database, Plan(name="spring"))
     make_campaign(database, Plan(name="spring"))
     with pytest.raises(IntegrityError), database.write() as connection:
-        catalog.record_campaign(
+        registration.record_campaign(
             connection,
             campaign.run_id,
             organization_id=campaign.organization.id,

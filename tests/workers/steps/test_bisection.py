@@ -19,6 +19,7 @@ from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Batch
 from tracker.record.journal import Move, State
+from tracker.record.predicates import is_of_batch
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
@@ -375,9 +376,7 @@ def test_a_step_that_all_messages_break_is_itself_broken(
 
 
 def read_touched_at(database: Database, batch: Batch) -> Instant:
-    query = sa.select(batches.c.touched_at).where(
-        batches.c.campaign_id == batch.campaign.id, batches.c.batch == batch.batch
-    )
+    query = sa.select(batches.c.touched_at).where(is_of_batch(batches, batch))
     with database.read() as connection:
         return int(connection.execute(query).scalar_one())
 

@@ -17,7 +17,7 @@ from redis import Redis
 from tests.support.celery_worker import a_worker
 from tests.support.factory import READY, Plan, age, at_once, make_batch, move
 from tracker.clock import Instant, SystemClock, from_seconds
-from tracker.record import catalog
+from tracker.record import registration
 from tracker.record.catalog import Batch
 from tracker.status import Step
 from tracker.store.database import Database
@@ -281,7 +281,7 @@ def test_runs_that_finished_or_were_given_up_are_left_alone(
     database: Database, app: Celery, client: Redis, still: Batch
 ) -> None:
     with database.write() as connection:
-        catalog.give_up_run(connection, still.campaign.run_id, 1)
+        registration.give_up_run(connection, still.campaign.run_id, 1)
     assert requeue_stalled_batches(database, app, client) == []
 
 

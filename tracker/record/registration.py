@@ -1,0 +1,193 @@
+"""Record runs, their organizations, gateways, audiences and campaigns, and when a run ends."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from types import MappingProxyType
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.clock import Instant
+from tracker.record.catalog import ChannelSettings
+from tracker.status import Channel
+from tracker.store.schema.catalog import (
+    audiences,
+    campaigns,
+    coupon_series,
+    gateways,
+    organizations,
+    runs,
+)
+
+
+def record_run(
+    connection: Connection,
+    *,
+    scenario: str,
+    seed: int | None,
+    started_at: Instant,
+    speed: float,
+    definition: str,
+) -> int:
+    """Record a run and return its id.
+
+    Args:
+        scenario: name of the scenario.
+        seed: seed of all random draws; None if nothing is drawn.
+        started_at: instant at which the run's clock agrees with the real one.
+        speed: seconds of the run's clock per real second.
+        definition: text of the scenario file.
+    """
+    return _insert_row(
+        connection,
+        runs,
+        scenario=scenario,
+        seed=seed,
+        started_at=started_at,
+        speed=speed,
+        definition=definition,
+    )
+
+
+def start_run(connection: Connection, run_id: int, at: Instant) -> None:
+    """Set the start of a run anew, after its customers have been recorded."""
+    connection.execute(sa.update(runs).where(runs.c.id == run_id).values(started_at=at))
+
+
+def finish_run(connection: Connection, run_id: int, at: Instant) -> None:
+    """Record that a run is finished and nothing more will happen in it."""
+    connection.execute(sa.update(runs).where(runs.c.id == run_id).values(finished_at=at))
+
+
+def give_up_run(connection: Connection, run_id: int, at: Instant) -> None:
+    """Record that nobody will continue a run, unless it is finished."""
+    unfinished = (runs.c.id == run_id, runs.c.finished_at.is_(None))
+    connection.execute(sa.update(runs).where(*unfinished).values(given_up_at=at))
+
+
+def record_organization(
+    connection: Connection,
+    run_id: int,
+    *,
+    name: str,
+    enabled: bool,
+    credit: int | None,
+    hard_bounce_limit: int,
+    soft_bounce_limit: int,
+    message_limit: int | None = None,
+    message_limit_days: int = 1,
+    channels: Mapping[Channel, ChannelSettings] = MappingProxyType({}),
+) -> int:
+    """Record an organization and return its id; see `Organization` for the values."""
+    return _insert_row(
+        connection,
+        organizations,
+        run_id=run_id,
+        name=name,
+        enabled=enabled,
+        credit=credit,
+        hard_bounce_limit=hard_bounce_limit,
+        soft_bounce_limit=soft_bounce_limit,
+        message_limit=message_limit,
+        message_limit_days=message_limit_days,
+        channels=json.dumps({channel: asdict(settings) for channel, settings in channels.items()}),
+    )
+
+
+def record_coupon_series(
+    connection: Connection, organization_id: int, *, name: str, active: bool
+) -> None:
+    """Record a coupon series of an organization."""
+    connection.execute(
+        sa.insert(coupon_series).values(organization_id=organization_id, name=name, active=active)
+    )
+
+
+def record_gateway(
+    connection: Connection,
+    run_id: int,
+    *,
+    kind: str,
+    settings: str,
+    enabled: bool = True,
+    rate: int | None = None,
+    retry_after: int = 0,
+) -> int:
+    """Record a gateway and return its id.
+
+    Args:
+        kind: name of an entry point in `sendtrace.gateways`.
+        settings: text that only this kind of gateway reads.
+        enabled: whether campaigns may use it.
+        rate: messages that it accepts per second of the run's clock; None is unlimited.
+        retry_after: microseconds until a soft-bounced message is submitted again.
+    """
+    return _insert_row(
+        connection,
+        gateways,
+        run_id=run_id,
+        kind=kind,
+        settings=settings,
+        enabled=enabled,
+        rate=rate,
+        retry_after=retry_after,
+    )
+
+
+def record_audience(connection: Connection, organization_id: int, source: str) -> int:
+    """Record an audience, without its customers, and return its id."""
+    return _insert_row(connection, audiences, organization_id=organization_id, source=source)
+
+
+def record_campaign(
+    connection: Connection,
+    run_id: int,
+    *,
+    organization_id: int,
+    audience_id: int,
+    gateway_id: int,
+    name: str,
+    channel: Channel,
+    requires: Sequence[str],
+    attempts: int,
+    kind: str = "promotion",
+    sender: str | None = None,
+    series: str | None = None,
+    services_kind: str = "sql",
+    services_settings: str = "{}",
+    tracks_engagement: bool = False,
+) -> int:
+    """Record a campaign, without its messages, and return its id.
+
+    See `Campaign` for the other values.
+
+    Args:
+        sender: None for the organization's sender on this channel.
+        series: name of a coupon series.
+    """
+    return _insert_row(
+        connection,
+        campaigns,
+        run_id=run_id,
+        organization_id=organization_id,
+        audience_id=audience_id,
+        gateway_id=gateway_id,
+        name=name,
+        channel=channel,
+        requires=json.dumps(list(requires)),
+        attempts=attempts,
+        kind=kind,
+        sender=sender,
+        coupon_series=series,
+        services_kind=services_kind,
+        services_settings=services_settings,
+        tracks_engagement=tracks_engagement,
+    )
+
+
+def _insert_row(connection: Connection, table: sa.Table, **values: object) -> int:
+    row_id: int = connection.execute(
+        sa.insert(table).values(values).returning(table.c.id)
+    ).scalar_one()
+    return row_id
