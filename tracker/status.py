@@ -50,7 +50,7 @@ class Status(IntEnum):
     SOFT_BOUNCED = 4, "Temporarily undeliverable; submitted again while attempts are left."
     NOT_DELIVERED = 5, "Given up by the gateway without a bounce."
     DELIVERED = 6, "Reached the recipient."
-    HARD_BOUNCED = 7, "Permanently undeliverable."
+    HARD_BOUNCED = 7, "Returned as permanently undeliverable."
 
     @property
     def slug(self) -> str:

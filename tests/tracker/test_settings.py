@@ -134,7 +134,7 @@ def test_a_folder_that_can_not_be_written_is_a_usage_error(
         load_settings(home=tmp_path / below).prepare_home()
     assert str(refused.value) == (
         f"the state folder {tmp_path / below} can't be written: {cause};"
-        " choose another with SENDTRACE_HOME"
+        " set SENDTRACE_HOME to another folder"
     )
     assert refused.value.exit_code == 2
 
