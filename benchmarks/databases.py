@@ -25,7 +25,7 @@ DATABASES = ("sqlite", "postgresql")
 def start_database(kind: str, folder: Path) -> Iterator[Callable[[], AbstractContextManager[str]]]:
     """Yield a function that creates an empty database of a kind and yields its URL.
 
-    PostgreSQL is a server of our own, with its default settings.
+    The PostgreSQL server runs while the block does, with its default settings.
     """
     if kind == "sqlite":
         yield partial(_create_sqlite, folder)
