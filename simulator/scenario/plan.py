@@ -119,7 +119,7 @@ def plan_campaigns(file: ScenarioFile, folder: Path) -> tuple[PlannedCampaign, .
     """Resolve the campaigns of a scenario file. Audience files are relative to its folder.
 
     Raises:
-        ValueError: a reference is unknown, contradictory or missing. The message begins with the key.
+        ValueError: a reference is wrong. The message begins with the key.
     """
     _check_references(file)
     owners = {campaign.name: _find_owner(file, campaign) for campaign in file.campaigns}
@@ -233,8 +233,8 @@ def _check_references(file: ScenarioFile) -> None:
         for key, name in (("audience.same_as", campaign.same_as), ("after", campaign.after)):
             if name in names[index:]:
                 raise ValueError(
-                    f"{where}.{key}: got {format_value(name)}; expected a campaign that comes earlier in"
-                    " the file"
+                    f"{where}.{key}: got {format_value(name)}; expected a campaign that comes"
+                    " earlier in the file"
                 )
             _check_name(f"{where}.{key}", "campaign", name, earlier)
         for key, noun, name, names_in_file in (
