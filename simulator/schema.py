@@ -91,7 +91,7 @@ refused_calls = Table(
     comment="Calls to the simulated gateway while it was unavailable.",
 )
 
-magic = Table(
+forced_outcomes = Table(
     "gateway_magic",
     metadata,
     Column("campaign_id", Integer, primary_key=True, autoincrement=False),

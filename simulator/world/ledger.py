@@ -14,8 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Connection, Integer, SmallInteger, Table
 from sqlalchemy.exc import IntegrityError
 
-from simulator.schema import acceptances, notices, refused_calls, rejections
-from simulator.schema import magic as forced_outcomes
+from simulator.schema import acceptances, forced_outcomes, notices, refused_calls, rejections
 from tracker.clock import Instant
 from tracker.store.database import Database
 

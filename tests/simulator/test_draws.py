@@ -1,4 +1,4 @@
-"""Chance: the same draws for the same message, whoever draws, and different ones for all else."""
+"""Draws: the same for the same key, and independent for different keys."""
 
 from statistics import NormalDist
 
@@ -39,7 +39,6 @@ GOLDEN = [
 def test_draws_never_change(
     key: tuple[int, str, DrawPurpose, int, int], expected: list[float]
 ) -> None:
-    """Who has the seed has the run: that must survive every upgrade."""
     seed, campaign, purpose, number, attempt = key
     drawn = draw_uniforms(seed, campaign, purpose, number, 1, attempt)
     assert drawn.tolist() == [expected]
@@ -52,7 +51,7 @@ attempts = st.integers(0, 100)
 
 
 @given(seeds, names, purposes, attempts, st.integers(0, 10**8), st.integers(0, 50))
-def test_draws_are_four_a_message_from_0_to_below_1(
+def test_draws_are_four_per_message_from_0_to_below_1(
     seed: int, campaign: str, purpose: DrawPurpose, attempt: int, first: int, count: int
 ) -> None:
     drawn = draw_uniforms(seed, campaign, purpose, first, count, attempt)
@@ -67,7 +66,7 @@ def test_draws_are_four_a_message_from_0_to_below_1(
     st.integers(0, 10**8),
     st.lists(st.integers(1, 20), min_size=1, max_size=8),
 )
-def test_it_does_not_matter_how_messages_are_batched(
+def test_draws_do_not_depend_on_the_batch(
     seed: int, campaign: str, first: int, sizes: list[int]
 ) -> None:
     whole = draw_uniforms(seed, campaign, DrawPurpose.OUTCOME, first, sum(sizes), 1)
@@ -96,18 +95,18 @@ def test_it_does_not_matter_how_messages_are_batched(
         pytest.param(7, "spring", DrawPurpose.OUTCOME, 11, id="attempt that begins alike"),
     ],
 )
-def test_all_else_draws_otherwise(
+def test_other_keys_draw_independently(
     seed: int, campaign: str, purpose: DrawPurpose, attempt: int
 ) -> None:
     count = 5_000
     drawn = draw_uniforms(7, "spring", DrawPurpose.OUTCOME, 0, count, 1)[:, 0]
     other = draw_uniforms(seed, campaign, purpose, 0, count, attempt)[:, 0]
-    assert not np.isin(other, drawn).any(), "no stream is a stretch of another"
+    assert not np.isin(other, drawn).any(), "no stream is part of another"
     correlation = np.corrcoef(drawn, other)[0, 1]
     assert abs(correlation) < 4 / np.sqrt(count)
 
 
-def test_neighbouring_seeds_and_messages_have_nothing_in_common() -> None:
+def test_neighbouring_seeds_and_messages_draw_different_numbers() -> None:
     largest = draw_uniforms(LARGEST_SEED, "spring", DrawPurpose.OUTCOME, 0, 100)
     assert not np.isin(
         largest, draw_uniforms(LARGEST_SEED - 1, "spring", DrawPurpose.OUTCOME, 0, 100)

@@ -1,4 +1,4 @@
-"""A simulated gateway at its worst: what becomes of the messages is still known before."""
+"""A hostile simulated gateway: its messages still end as predicted."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -48,7 +48,9 @@ def test_everything_at_once_ends_as_predicted(database: Database, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", ["duplicate", "stale", "lost", "late_bounce"])
-def test_each_mishap_alone(database: Database, tmp_path: Path, kind: str) -> None:
+def test_each_receipt_fault_alone_is_predicted(
+    database: Database, tmp_path: Path, kind: str
+) -> None:
     gateway = {"soft_bounce": 0.3, "receipts": {kind: 0.2}}
     result = play(
         database, scenario_of(campaign_of(audience=200), gateways={"email": gateway}), tmp_path
@@ -59,7 +61,7 @@ def test_each_mishap_alone(database: Database, tmp_path: Path, kind: str) -> Non
 
 
 @pytest.mark.parametrize("wrong", [{"duplicate": 1}, {"stale": 1}, {"unknown": 1}, {"lost": 1}])
-def test_a_mishap_that_was_not_predicted_fails_the_run(
+def test_an_unpredicted_anomaly_fails_the_run(
     database: Database, tmp_path: Path, wrong: dict[str, int]
 ) -> None:
     result = play(database, scenario_of(campaign_of(audience=10)), tmp_path)
@@ -71,7 +73,7 @@ def test_a_mishap_that_was_not_predicted_fails_the_run(
     assert not replace(result, prediction_checks=(spoiled,)).has_passed
 
 
-def test_campaigns_after_one_another_remember_late_bounces(
+def test_late_bounces_suppress_customers_in_later_campaigns(
     database: Database, tmp_path: Path
 ) -> None:
     first = campaign_of("first", audience=300)
@@ -90,7 +92,7 @@ def gateway_of(database: Database, **keys: object) -> SimulatedGateway:
     return SimulatedGateway(settings.model_dump_json(), database)
 
 
-def offered(batch: Batch, numbers: range, attempt: int = 1) -> Submission:
+def make_submission(batch: Batch, numbers: range, attempt: int = 1) -> Submission:
     recipients = [f"c{number}@example.com" for number in numbers]
     return Submission(
         campaign=batch.campaign, attempt=attempt, numbers=numbers, recipients=recipients
@@ -100,12 +102,12 @@ def offered(batch: Batch, numbers: range, attempt: int = 1) -> Submission:
 @pytest.mark.parametrize(
     ("after", "away"), [(0, False), (4.9, False), (5, True), (19.9, True), (20, False)]
 )
-def test_an_outage_has_a_beginning_and_an_end(database: Database, after: float, away: bool) -> None:
+def test_calls_fail_during_an_outage_only(database: Database, after: float, away: bool) -> None:
     batch = make_batch(database, Plan(size=3))
     gateway = gateway_of(database, outage={"from": "5s", "to": "20s"})
     now = batch.campaign.started_at + int(after * SECOND)
     calls: list[Callable[[], object]] = [
-        lambda: gateway.submit(offered(batch, range(3)), now),
+        lambda: gateway.submit(make_submission(batch, range(3)), now),
         lambda: gateway.receipts(batch, {1: [0]}, now),
     ]
     for call in calls:
@@ -120,43 +122,43 @@ def test_an_outage_has_a_beginning_and_an_end(database: Database, after: float, 
     assert (counts.refused_calls, accepted) == ((2, 0) if away else (0, 3))
 
 
-def test_a_slow_gateway_takes_longer_with_what_it_accepts_then(database: Database) -> None:
+def test_a_slow_period_multiplies_latencies(database: Database) -> None:
     batch = make_batch(database, Plan(size=40))
     latency = {"median": "1s", "p99": "3s"}
     slow = {"from": "10s", "to": "20s", "factor": 5}
     gateway = gateway_of(database, latency=latency, slow=slow)
     plain = gateway_of(database, latency=latency)
     began = batch.campaign.started_at
-    gateway.submit(offered(batch, range(20)), began)
-    gateway.submit(offered(batch, range(20, 40)), began + 10 * SECOND)
-    found = latencies(database)
+    gateway.submit(make_submission(batch, range(20)), began)
+    gateway.submit(make_submission(batch, range(20, 40)), began + 10 * SECOND)
+    slow_latencies = read_latencies(database)
     with database.write() as connection:
         connection.execute(sa.delete(acceptances))
-    plain.submit(offered(batch, range(40)), began)
-    usual = latencies(database)
-    assert {number: found[number] for number in range(20)} == {
+    plain.submit(make_submission(batch, range(40)), began)
+    usual = read_latencies(database)
+    assert {number: slow_latencies[number] for number in range(20)} == {
         number: usual[number] for number in range(20)
     }
     for number in range(20, 40):
-        assert found[number] == pytest.approx(5 * usual[number], abs=1)
+        assert slow_latencies[number] == pytest.approx(5 * usual[number], abs=1)
 
 
-def latencies(database: Database) -> dict[int, Instant]:
+def read_latencies(database: Database) -> dict[int, Instant]:
     query = sa.select(acceptances.c.number, acceptances.c.due_at - acceptances.c.accepted_at)
     with database.read() as connection:
         return dict(map(tuple, connection.execute(query)))
 
 
-def test_what_is_refused_for_now_is_taken_later(database: Database) -> None:
+def test_rejected_messages_are_accepted_later(database: Database) -> None:
     behaviour = GatewayBehaviour(reject_rate=0.5)
     settings = SimulatedGatewaySettings(seed=1, behaviour=behaviour).model_dump_json()
     batch = make_batch(database, Plan(size=100, gateway_settings=settings))
     move(database, batch, range(100), READY)
     drawn = draw_rejection_counts(behaviour, 1, "spring", 1, 0, 100)
-    for offer in range(int(drawn.max()) + 1):
+    for attempt in range(int(drawn.max()) + 1):
         following = do(database, batch, Step.SUBMIT)
         there = [number for number, state in states(database, batch).items() if state == READY]
-        assert there == np.flatnonzero(drawn > offer).tolist()
+        assert there == np.flatnonzero(drawn > attempt).tolist()
         assert following is not None
         if there:
             assert following.step is Step.SUBMIT
@@ -166,11 +168,11 @@ def test_what_is_refused_for_now_is_taken_later(database: Database) -> None:
         assert ledger.count_ledger_events(connection, [batch.campaign.id]).refused == drawn.sum()
 
 
-def test_refusals_are_as_many_as_was_asked_for() -> None:
+def test_rejections_have_the_given_rate() -> None:
     drawn = draw_rejection_counts(GatewayBehaviour(reject_rate=0.3), 7, "spring", 1, 0, 100_000)
-    often = Counter(drawn.tolist())
-    assert often[0] / 100_000 == pytest.approx(0.7, abs=0.01)
-    assert often[1] / 100_000 == pytest.approx(0.21, abs=0.01)
+    counts = Counter(drawn.tolist())
+    assert counts[0] / 100_000 == pytest.approx(0.7, abs=0.01)
+    assert counts[1] / 100_000 == pytest.approx(0.21, abs=0.01)
     assert (
         draw_rejection_counts(GatewayBehaviour(reject_rate=0.999), 7, "spring", 1, 0, 1_000).max()
         <= MAX_REJECTIONS
@@ -178,11 +180,11 @@ def test_refusals_are_as_many_as_was_asked_for() -> None:
     assert not draw_rejection_counts(GatewayBehaviour(), 7, "spring", 1, 0, 10).any()
 
 
-def test_what_was_accepted_is_never_refused(database: Database) -> None:
-    """A worker that died after the gateway's acceptance offers it again."""
+def test_accepted_messages_are_never_rejected(database: Database) -> None:
+    """A worker submits again what it had submitted when it died."""
     batch = make_batch(database, Plan(size=50))
     gateway = gateway_of(database, reject_rate=0.5)
     now = batch.campaign.clock.now()
-    first = gateway.submit(offered(batch, range(50)), now)
-    again = gateway.submit(offered(batch, range(50)), now + 1)
+    first = gateway.submit(make_submission(batch, range(50)), now)
+    again = gateway.submit(make_submission(batch, range(50)), now + 1)
     assert set(first.accepted[now]) <= set(again.accepted[now])

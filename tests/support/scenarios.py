@@ -1,4 +1,4 @@
-"""Scenario files that are refused, and the words of the refusal."""
+"""Assertions about scenario files that are refused."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ JARGON = (
 )
 
 
-def refusal(file: Path) -> str:
-    """In which words a scenario is refused: never in those of our libraries."""
+def read_refusal(file: Path) -> str:
+    """Return the message with which a scenario is refused, free of the words of libraries."""
     with pytest.raises(InvalidScenario) as caught:
         load_scenario(file)
     message = str(caught.value)
@@ -23,9 +23,9 @@ def refusal(file: Path) -> str:
     return message
 
 
-def assert_says(message: str, file: Path, key: str, expected: str) -> None:
-    """One line of a message names the file, the key and what was expected."""
+def assert_error(message: str, file: Path, key: str, expected: str) -> None:
+    """Assert that a line of the message names the file, the key and what is expected."""
     lines = message.split("\n")
-    told = [line.removeprefix(f"{file}: ") for line in lines if line.startswith(f"{file}: ")]
-    assert len(told) == len(lines), message
-    assert any(line.startswith(key) and expected in line for line in told), message
+    errors = [line.removeprefix(f"{file}: ") for line in lines if line.startswith(f"{file}: ")]
+    assert len(errors) == len(lines), message
+    assert any(line.startswith(key) and expected in line for line in errors), message

@@ -47,7 +47,7 @@ PLAIN = CustomerRecord(
     coupon_redeemed=False,
     custom="{}",
 )
-"""What is imported of a row that has nothing but its customer_id."""
+"""The record of a row with nothing but a customer_id."""
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def only_reject(path: Path, columns: str, cells: str) -> RejectedRow:
     return row
 
 
-def test_a_row_is_imported_as_it_stands(path: Path) -> None:
+def test_a_row_is_imported(path: Path) -> None:
     header = (
         "customer_id,email,mobile,region,loyalty_member,unsubscribed,ndnc,hard_bounces,"
         "soft_bounces,last_store,profile,coupon_id,coupon_expires,coupon_redeemed,"
@@ -170,7 +170,7 @@ def test_unsubscribed(path: Path, cell: str, email: bool, sms: bool) -> None:
 @pytest.mark.parametrize(
     ("cell", "count"), [("", 0), ("0", 0), ("007", 7), (" 3 ", 3), ("999999999", 999_999_999)]
 )
-def test_bounces(path: Path, column: str, cell: str, count: int) -> None:
+def test_bounces_count_for_both_channels(path: Path, column: str, cell: str, count: int) -> None:
     customer = only_customer(path, column, cell)
     by_channel = [getattr(customer, f"{column}_{channel}") for channel in Channel]
     assert by_channel == [count, count]
@@ -291,7 +291,7 @@ def test_customer_ids_that_are_rejected(path: Path, cell: str, cause: str) -> No
     assert ids(rows) == ["C2"]
 
 
-def test_limits_are_inclusive(path: Path) -> None:
+def test_length_limits_are_inclusive(path: Path) -> None:
     longest = rows_of(
         path, f"customer_id,profile\n{'i' * MAX_ID_CHARACTERS},{'x' * MAX_CELL_CHARACTERS}\n"
     )
@@ -301,7 +301,7 @@ def test_limits_are_inclusive(path: Path) -> None:
 def test_a_rejected_row_does_not_take_its_customer_id(path: Path) -> None:
     rows = rows_of(path, "customer_id,ndnc\nC1,perhaps\n C1 ,no\nc1,no\nC1,yes\n")
     assert ids(rows) == ["C1", "c1"]
-    assert [(each.line, each.cause) for each in rejects(rows)] == [
+    assert [(row.line, row.cause) for row in rejects(rows)] == [
         (2, "ndnc: got 'perhaps'; expected yes, no, true, false, 1, 0 or nothing"),
         (5, "duplicate customer_id; same as in line 3"),
     ]
@@ -327,29 +327,29 @@ GOOD = (
 @pytest.mark.parametrize("place", range(4))
 @pytest.mark.parametrize("first", range(4))
 def test_a_stray_quote_costs_its_own_line_only(path: Path, place: int, first: int) -> None:
-    """In any cell, before any of the good rows, and at the end of the file."""
+    """The quote is in any cell, before any of the good rows, and at the end of the file."""
     cells = ["X", "x@example.com", "Hull", "gold"]
     cells[place] = f'"{cells[place]}'
     stray = ",".join(cells)
     good = [row.format(number) for number in range(60) for row in GOOD][first:]
     rows = rows_of(path, f"customer_id,email,last_store,profile\n{stray}\n{''.join(good)}")
     assert len(ids(rows)) == len(good)
-    assert [(each.line, each.text) for each in rejects(rows)] == [(2, stray)]
+    assert [(row.line, row.text) for row in rejects(rows)] == [(2, stray)]
     assert rejects(rows)[0].cause.startswith("unbalanced quote")
     rows = rows_of(path, f"customer_id,email,last_store,profile\n{''.join(good)}{stray}")
     assert len(ids(rows)) == len(good)
-    assert [each.text for each in rejects(rows)] == [stray]
+    assert [row.text for row in rejects(rows)] == [stray]
 
 
 def test_a_second_stray_quote_does_not_hide_the_rows_between(path: Path) -> None:
-    """Together the two would make one row with the right number of cells."""
+    """The two quotes together would make one row with the right number of cells."""
     content = 'customer_id,email,ndnc\nC1,"a@example.com,no\nC2,,no\nC3,c@example.com",no\nC4,,\n'
     rows = rows_of(path, content)
     assert ids(rows) == ["C2", "C3", "C4"]
-    assert [(each.line, each.text) for each in rejects(rows)] == [(2, 'C1,"a@example.com,no')]
+    assert [(row.line, row.text) for row in rejects(rows)] == [(2, 'C1,"a@example.com,no')]
 
 
-def test_how_far_a_row_may_reach(path: Path) -> None:
+def test_a_row_has_a_limited_number_of_lines(path: Path) -> None:
     row = 'customer_id,profile\nC1,"{}"\nC2,\n'
     assert ids(rows_of(path, row.format("x\n" * (MAX_ROW_LINES - 1)))) == ["C1", "C2"]
     rows = rows_of(path, row.format("x\n" * MAX_ROW_LINES))
@@ -407,7 +407,7 @@ def test_no_row_stops_the_import(path: Path, body: bytes) -> None:
         (b"customer_id,tag:" + b"x" * MAX_LINE_CHARACTERS, "too long"),
     ],
 )
-def test_headers_that_stop_the_import(path: Path, header: bytes, message: str) -> None:
+def test_wrong_headers_are_refused(path: Path, header: bytes, message: str) -> None:
     path.write_bytes(header)
     with pytest.raises(UsageError, match=message) as raised:
         check_header(path)
@@ -417,16 +417,16 @@ def test_headers_that_stop_the_import(path: Path, header: bytes, message: str) -
         next(read_customers(path))
 
 
-def test_only_the_header_is_checked(path: Path) -> None:
+def test_check_header_reads_the_header_only(path: Path) -> None:
     path.write_bytes(b"Email,customer_id\n\xff\0")
     check_header(path)
 
 
-def test_a_header_alone_is_an_audience_of_none(path: Path) -> None:
+def test_a_header_alone_is_an_empty_audience(path: Path) -> None:
     assert rows_of(path, "customer_id,email") == []
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_files(tmp_path: Path) -> None:
     for path, message in [
         (tmp_path / "nowhere.csv", "No such file or directory"),
         (tmp_path / "nowhere" / "audience.csv", "No such file or directory"),
@@ -439,7 +439,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
             next(read_customers(path))
 
 
-def test_rows_are_read_as_they_are_asked_for(path: Path) -> None:
+def test_rows_are_read_lazily(path: Path) -> None:
     path.write_text("customer_id\n" + "".join(f"C{number}\n" for number in range(100_000)))
     with path.open("r+") as file:
         rows = read_customers(path)
@@ -448,7 +448,7 @@ def test_rows_are_read_as_they_are_asked_for(path: Path) -> None:
         assert len(list(rows)) < 99_999
 
 
-def test_rejects_are_written_with_the_first(tmp_path: Path) -> None:
+def test_the_rejects_file_is_created_with_the_first_row(tmp_path: Path) -> None:
     path = tmp_path / "rejects.csv"
     with RejectFile(path) as file:
         assert (file.count, path.exists()) == (0, False)
@@ -463,13 +463,13 @@ def test_rejects_are_written_with_the_first(tmp_path: Path) -> None:
         ]
 
 
-def test_no_rejects_no_file(tmp_path: Path) -> None:
+def test_without_rejected_rows_there_is_no_file(tmp_path: Path) -> None:
     with RejectFile(tmp_path / "rejects.csv") as file:
         pass
     assert (file.count, list(tmp_path.iterdir())) == (0, [])
 
 
-def test_rejects_that_can_not_be_written(tmp_path: Path) -> None:
+def test_a_rejects_file_that_can_not_be_created(tmp_path: Path) -> None:
     with (
         RejectFile(tmp_path / "nowhere" / "rejects.csv") as file,
         pytest.raises(UsageError, match=r"can't write rejected rows: No such file"),
@@ -477,18 +477,18 @@ def test_rejects_that_can_not_be_written(tmp_path: Path) -> None:
         file.add(RejectedRow(2, "torn", "C1"))
 
 
-def test_the_shipped_export() -> None:
+def test_the_shipped_audience_file() -> None:
     rows = list(read_customers(SHIPPED))
     customers = [row for row in rows if isinstance(row, CustomerRecord)]
-    causes = [each.cause for each in rejects(rows)]
+    causes = [row.cause for row in rejects(rows)]
     assert (len(rows), len(customers)) == (2_000, 1_974)
     assert sum(cause.startswith("duplicate customer_id") for cause in causes) == 14
     assert sum(cause.startswith("unbalanced quote") for cause in causes) == 2
     assert sum("expected UTF-8" in cause for cause in causes) == 2
-    assert sum(each.email is None for each in customers) == 90
-    assert sum(each.mobile is None for each in customers) == 142
-    assert sum(each.mobile_e164 is None for each in customers) == 328
-    assert sum(each.last_store is None for each in customers) == 146
-    assert sum(each.loyalty_member for each in customers) == 1_382
+    assert sum(customer.email is None for customer in customers) == 90
+    assert sum(customer.mobile is None for customer in customers) == 142
+    assert sum(customer.mobile_e164 is None for customer in customers) == 328
+    assert sum(customer.last_store is None for customer in customers) == 146
+    assert sum(customer.loyalty_member for customer in customers) == 1_382
     fiction = re.compile(r"\+447700900\d{3}|\+1\d{3}55501\d\d|\+61491570\d{3}")
     assert all(fiction.fullmatch(each.mobile_e164) for each in customers if each.mobile_e164)

@@ -1,4 +1,4 @@
-"""The scenario file: what is understood, and in which words all else is refused."""
+"""Scenario files: what their tables accept, and how all else is refused."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from simulator.scenario.file import Scenario, load_scenario
 from simulator.scenario.sections import GatewaySection
 from simulator.world.behaviour import LatencyDistribution
-from tests.support.scenarios import assert_says, refusal
+from tests.support.scenarios import assert_error, read_refusal
 from tracker.status import Channel
 
 SAMPLE = """\
@@ -51,21 +51,21 @@ speed = 1
 
 
 def toml(top: str = "", campaign: str = "", /, **values: str | None) -> str:
-    """A scenario with one campaign, with more lines at the top or in the campaign.
+    """Return a scenario with one campaign, with more lines at the top or in the campaign.
 
-    ``values`` are what is said of the campaign, as TOML; None leaves a key out.
+    The keyword arguments are keys of the campaign as TOML; None leaves a key out.
     """
     usual: dict[str, str | None] = {"name": '"diwali"', "channel": '"email"', "audience": "10"}
-    said = [f"{key} = {value}" for key, value in (usual | values).items() if value is not None]
-    return "\n".join(['name = "sale"', top, "[[campaigns]]", *said, campaign])
+    lines = [f"{key} = {value}" for key, value in (usual | values).items() if value is not None]
+    return "\n".join(['name = "sale"', top, "[[campaigns]]", *lines, campaign])
 
 
 def latency(median: str, p99: str) -> str:
-    """What is said of a gateway's latency."""
+    """Return the line of a gateway's latency."""
     return f"gateways.sms.latency = {{ median = '{median}', p99 = '{p99}' }}"
 
 
-def span(key: str, start: str, end: str, *more: str) -> str:
+def window(key: str, start: str, end: str, *more: str) -> str:
     inner = ", ".join([f"from = '{start}'", f"to = '{end}'", *more])
     return f"gateways.sms.{key} = {{ {inner} }}"
 
@@ -80,7 +80,7 @@ def load(file: Path, text: str) -> Scenario:
     return load_scenario(file)
 
 
-def test_the_sample_of_the_design_is_understood(file: Path) -> None:
+def test_a_sample_is_loaded(file: Path) -> None:
     scenario = load(file, SAMPLE)
     [campaign] = scenario.campaigns
     assert (scenario.name, scenario.seed, scenario.clock.speed) == ("festive-sale", 42, 1)
@@ -104,7 +104,7 @@ def test_the_sample_of_the_design_is_understood(file: Path) -> None:
     assert scenario.text == SAMPLE
 
 
-def test_the_least_that_can_be_said(file: Path) -> None:
+def test_optional_tables_have_defaults(file: Path) -> None:
     scenario = load(file, toml())
     assert scenario.seed == 0
     assert scenario.campaigns[0].organization.credit is None
@@ -116,7 +116,7 @@ def test_a_file_may_begin_with_a_byte_order_mark(file: Path) -> None:
     assert load_scenario(file).name == "sale"
 
 
-def test_a_seed_of_the_command_line_wins(file: Path) -> None:
+def test_a_seed_of_the_command_line_replaces_that_of_the_file(file: Path) -> None:
     file.write_text(toml("seed = 1"))
     assert load_scenario(file, seed=7).seed == 7
     assert load_scenario(file, seed=0).seed == 0
@@ -162,7 +162,7 @@ WRONG = {
     "expected 'email' or 'sms'": ("3", "true", '"fax"', '"EMAIL"', "[]"),
     'expected a number, a file like "customers.csv"': ("1.5", "true", "[]"),
 }
-"""What is expected, and values that are something else."""
+"""Expected values, and values of other types."""
 
 KINDS = {
     "name": "expected a string",
@@ -194,11 +194,11 @@ KINDS = {
     "clock": "expected a table",
     "clock.speed": "expected a number",
 }
-"""Keys, and what is expected of each."""
+"""Keys, and the expected value of each."""
 
 
 def mistyped(key: str, value: str) -> str:
-    """A scenario that says ``value`` for a key."""
+    """Return a scenario with a value for a key."""
     if key == "name":
         return toml().replace('name = "sale"', f"name = {value}")
     if key == "campaigns":
@@ -219,11 +219,9 @@ def mistyped(key: str, value: str) -> str:
         for value in WRONG[kind]
     ],
 )
-def test_values_of_a_wrong_type_are_named_with_what_was_expected(
-    file: Path, key: str, value: str
-) -> None:
+def test_values_of_a_wrong_type_are_refused(file: Path, key: str, value: str) -> None:
     file.write_text(mistyped(key, value))
-    assert_says(refusal(file), file, f"{key}: ", KINDS[key])
+    assert_error(read_refusal(file), file, f"{key}: ", KINDS[key])
 
 
 BAD = (
@@ -264,15 +262,15 @@ BAD = (
     ("gateways.sms.receipts.lost = 1.5", "gateways.sms.receipts.lost", "a share from 0 to 1"),
     ("gateways.sms.receipts.lots = 0.1", "gateways.sms.receipts.lots", "did you mean lost?"),
     ("gateways.sms.receipts = 0.1", "gateways.sms.receipts", "expected a table"),
-    (span("outage", "5s", "5s"), "gateways.sms.outage.to", "expected later than `from`, 5s"),
+    (window("outage", "5s", "5s"), "gateways.sms.outage.to", "expected later than `from`, 5s"),
     ("gateways.sms.outage.from = '5s'", "gateways.sms.outage.to", "missing"),
     (
-        span("slow", "5s", "2s", "factor = 2"),
+        window("slow", "5s", "2s", "factor = 2"),
         "gateways.sms.slow.to",
         "got 2s; expected later than `from`",
     ),
-    (span("slow", "5s", "6s", "factor = 0.5"), "gateways.sms.slow.factor", "expected at least 1"),
-    (span("slow", "5s", "6s"), "gateways.sms.slow.factor", "missing"),
+    (window("slow", "5s", "6s", "factor = 0.5"), "gateways.sms.slow.factor", "expected at least 1"),
+    (window("slow", "5s", "6s"), "gateways.sms.slow.factor", "missing"),
     ("engagement.email.open = -0.1", "engagement.email.open", "a share from 0 to 1"),
     ("engagement.email.machine_open = 1.1", "engagement.email.machine_open", "from 0 to 1"),
     ("engagement.email.again = 1.1", "engagement.email.again", "a share from 0 to 1"),
@@ -292,7 +290,7 @@ BAD = (
     ("seed =", "is not TOML", "line 2"),
     ("seed = 1\nseed = 2", "is not TOML", "line 3"),
 )
-"""Lines at the top of a scenario, the key that is at fault, and what was expected of it."""
+"""Lines at the top of a scenario, the wrong key, and the expected value."""
 
 BAD_CAMPAIGNS = (
     ("audiance = 3", "audiance", "did you mean audience?"),
@@ -334,7 +332,7 @@ BAD_CAMPAIGNS = (
         "only allowed with audience = NUMBER",
     ),
 )
-"""The same for lines of a campaign."""
+"""Lines of a campaign, the wrong key, and the expected value."""
 
 TWINS = "[[campaigns]]\nname = 'a'\nchannel = 'sms'\naudience = 1\n" * 2
 
@@ -347,40 +345,34 @@ BAD_WHOLES = (
     (toml(audience=None), "campaigns[0].audience", "missing"),
     (toml(channel=None), "campaigns[0].channel", "missing"),
 )
-"""The same for whole scenarios."""
+"""Whole scenarios, the wrong key, and the expected value."""
 
 
 @pytest.mark.parametrize(("line", "key", "expected"), BAD, ids=[bad[0][:60] for bad in BAD])
-def test_a_bad_line_is_refused_in_plain_words(
-    file: Path, line: str, key: str, expected: str
-) -> None:
+def test_a_wrong_line_is_refused(file: Path, line: str, key: str, expected: str) -> None:
     file.write_text(toml(line))
-    assert_says(refusal(file), file, key, expected)
+    assert_error(read_refusal(file), file, key, expected)
 
 
 @pytest.mark.parametrize(
     ("line", "key", "expected"), BAD_CAMPAIGNS, ids=[bad[0][:60] for bad in BAD_CAMPAIGNS]
 )
-def test_a_bad_campaign_is_refused_in_plain_words(
-    file: Path, line: str, key: str, expected: str
-) -> None:
+def test_a_wrong_campaign_is_refused(file: Path, line: str, key: str, expected: str) -> None:
     (file.parent / "people.csv").write_text("customer_id,email\n1,a@example.com\n")
     (file.parent / "strange.csv").write_text("customer_id,shoe size\n")
     file.write_text(toml("", line, **{line.split(" = ")[0]: None}))
-    assert_says(refusal(file), file, f"campaigns[0].{key}", expected)
+    assert_error(read_refusal(file), file, f"campaigns[0].{key}", expected)
 
 
 @pytest.mark.parametrize(("text", "key", "expected"), BAD_WHOLES)
-def test_a_bad_whole_is_refused_in_plain_words(
-    file: Path, text: str, key: str, expected: str
-) -> None:
+def test_a_wrong_scenario_is_refused(file: Path, text: str, key: str, expected: str) -> None:
     file.write_text(text)
-    assert_says(refusal(file), file, key, expected)
+    assert_error(read_refusal(file), file, key, expected)
 
 
-def test_a_number_that_python_does_not_read(file: Path) -> None:
+def test_a_number_too_long_for_python(file: Path) -> None:
     file.write_text(toml(f"seed = {'9' * 5_000}"))
-    assert str(file) in refusal(file)
+    assert str(file) in read_refusal(file)
 
 
 @pytest.mark.parametrize(
@@ -391,25 +383,25 @@ def test_a_number_that_python_does_not_read(file: Path) -> None:
         pytest.param(toml(channel='"fax"'), id="of a campaign"),
     ],
 )
-def test_one_mistake_is_told_once(file: Path, text: str) -> None:
+def test_one_error_is_reported_once(file: Path, text: str) -> None:
     file.write_text(text)
-    assert len(refusal(file).split("\n")) == 1, "the others are not mistakes"
+    assert len(read_refusal(file).split("\n")) == 1
 
 
-def test_all_mistakes_are_told_at_once(file: Path) -> None:
+def test_all_errors_are_reported_at_once(file: Path) -> None:
     file.write_text(toml("seed = -1\nclock.sped = 2\ngateways.sms.attempts = 0"))
-    told = {line.split(": ")[1] for line in refusal(file).split("\n")}
-    assert told == {"seed", "clock.sped", "gateways.sms.attempts"}
+    keys = {line.split(": ")[1] for line in read_refusal(file).split("\n")}
+    assert keys == {"seed", "clock.sped", "gateways.sms.attempts"}
 
 
-def test_a_file_that_is_not_there(file: Path) -> None:
-    assert refusal(file) == f"{file}: can't be read: No such file or directory"
+def test_a_missing_file(file: Path) -> None:
+    assert read_refusal(file) == f"{file}: can't be read: No such file or directory"
 
 
-def test_a_folder_is_no_scenario(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == f"{tmp_path}: can't be read: Is a directory"
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    assert read_refusal(tmp_path) == f"{tmp_path}: can't be read: Is a directory"
 
 
 def test_a_file_that_is_not_utf_8(file: Path) -> None:
     file.write_bytes(toml().encode() + b"# caf\xe9")
-    assert refusal(file) == f"{file}: is not UTF-8 text"
+    assert read_refusal(file) == f"{file}: is not UTF-8 text"

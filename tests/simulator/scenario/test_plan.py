@@ -14,7 +14,7 @@ from simulator.scenario.sections import (
     OrganizationSection,
 )
 from simulator.world.behaviour import ServiceFailures, TimeWindow
-from tests.support.scenarios import assert_says, refusal
+from tests.support.scenarios import assert_error, read_refusal
 from tracker.status import Reason
 from workers.services.base import ServiceName
 
@@ -276,14 +276,14 @@ def test_wrong_references_and_values_are_refused(
 ) -> None:
     assert line in WORLD
     file.write_text(WORLD.replace(line, instead, 1))
-    assert_says(refusal(file), file, key, expected)
+    assert_error(read_refusal(file), file, key, expected)
 
 
 def test_campaigns_can_not_wait_in_a_circle(file: Path) -> None:
     circle = WORLD.replace("audience = 10\n", 'audience = 10\nafter = "two"\n')
     file.write_text(circle)
-    assert_says(
-        refusal(file),
+    assert_error(
+        read_refusal(file),
         file,
         "campaigns[0].after",
         "got 'two'; expected a campaign that comes earlier",

@@ -1,4 +1,4 @@
-"""A run is recorded first, and begins when everything is ready."""
+"""A run is recorded first and starts when everything is ready."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from tracker.record.catalog import load_campaign
 from tracker.store.database import Database
 
 
-def test_the_clock_of_a_run_starts_when_it_begins(database: Database, tmp_path: Path) -> None:
-    """Else an outage in its first seconds would be over before the first message."""
+def test_the_clock_of_a_run_starts_with_start_run(database: Database, tmp_path: Path) -> None:
+    """Otherwise an outage in the first seconds would be over before the first message."""
     scenario = scenario_of(campaign_of("one"), campaign_of("two"), clock={"speed": 1_000.0})
     recorded = record_run(database, scenario, tmp_path, lambda _: None)
-    begun = start_run(database, recorded)
-    [before] = {loaded.campaign.started_at for loaded in recorded.campaigns}
-    [after] = {loaded.campaign.started_at for loaded in begun.campaigns}
+    started = start_run(database, recorded)
+    [before] = {run_campaign.campaign.started_at for run_campaign in recorded.campaigns}
+    [after] = {run_campaign.campaign.started_at for run_campaign in started.campaigns}
     assert after > before
-    for loaded in begun.campaigns:
+    for run_campaign in started.campaigns:
         with database.read() as connection:
-            assert load_campaign(connection, loaded.campaign.id) == loaded.campaign
-        assert loaded.campaign.clock == make_clock(after, 1_000)
+            assert load_campaign(connection, run_campaign.campaign.id) == run_campaign.campaign
+        assert run_campaign.campaign.clock == make_clock(after, 1_000)

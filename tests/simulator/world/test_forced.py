@@ -1,4 +1,4 @@
-"""Recipients that force an outcome, and addresses that are none."""
+"""Recipients that force an outcome, and malformed addresses."""
 
 from pathlib import Path
 
@@ -17,16 +17,16 @@ from tracker.store.database import Database
 from workers.checks.mobile import to_e164
 
 
-@pytest.mark.parametrize("magic", ForcedOutcome)
+@pytest.mark.parametrize("outcome", ForcedOutcome)
 @pytest.mark.parametrize("tag", ["", "+7", "+a+b"])
-def test_a_name_forces_an_outcome_at_the_reserved_domain_only(
-    magic: ForcedOutcome, tag: str
+def test_a_local_part_forces_an_outcome_at_the_reserved_domain_only(
+    outcome: ForcedOutcome, tag: str
 ) -> None:
-    name = magic.local_part
-    assert find_forced_outcome(Channel.EMAIL, f"{name}{tag}@{FORCED_OUTCOME_DOMAIN}") is magic
+    name = outcome.local_part
+    assert find_forced_outcome(Channel.EMAIL, f"{name}{tag}@{FORCED_OUTCOME_DOMAIN}") is outcome
     assert (
         find_forced_outcome(Channel.EMAIL, f"{name.title()}{tag}@{FORCED_OUTCOME_DOMAIN.upper()}")
-        is magic
+        is outcome
     )
     assert find_forced_outcome(Channel.EMAIL, f"{name}{tag}@example.com") is None
     assert find_forced_outcome(Channel.EMAIL, f"x{name}{tag}@{FORCED_OUTCOME_DOMAIN}") is None
@@ -43,7 +43,7 @@ def test_a_name_forces_an_outcome_at_the_reserved_domain_only(
         "1@2.3",
     ],
 )
-def test_good_addresses(address: str) -> None:
+def test_well_formed_addresses_force_nothing(address: str) -> None:
     assert find_forced_outcome(Channel.EMAIL, address) is None
 
 
@@ -65,24 +65,24 @@ def test_good_addresses(address: str) -> None:
         " anna@example.com",
     ],
 )
-def test_malformed_addresses(address: str) -> None:
+def test_malformed_addresses_bounce(address: str) -> None:
     assert find_forced_outcome(Channel.EMAIL, address) is ForcedOutcome.BOUNCE
 
 
 @pytest.mark.parametrize("number", ["+447700900000", "anna"])
 def test_numbers_are_never_malformed(number: str) -> None:
-    """What is no possible number was stopped by the checks."""
+    """The checks have blocked impossible numbers."""
     assert find_forced_outcome(Channel.SMS, number) is None
 
 
-def test_magic_recipients_end_as_their_address_says(database: Database, tmp_path: Path) -> None:
+def test_messages_end_as_their_addresses_force_it(database: Database, tmp_path: Path) -> None:
     addresses = [
-        f"{magic.local_part}@{FORCED_OUTCOME_DOMAIN}"
-        for magic in ForcedOutcome
-        if magic not in POISON_OUTCOMES
+        f"{outcome.local_part}@{FORCED_OUTCOME_DOMAIN}"
+        for outcome in ForcedOutcome
+        if outcome not in POISON_OUTCOMES
     ]
     (tmp_path / "people.csv").write_text(
-        "customer_id,email\n" + "".join(f"{each},{each}\n" for each in addresses)
+        "customer_id,email\n" + "".join(f"{address},{address}\n" for address in addresses)
     )
     gateway = {
         "hard_bounce": 0.3,
@@ -91,7 +91,7 @@ def test_magic_recipients_end_as_their_address_says(database: Database, tmp_path
     }
     scenario = scenario_of(
         campaign_of(audience="people.csv"),
-        path=tmp_path / "magic.toml",
+        path=tmp_path / "test.toml",
         gateways={"email": gateway},
     )
     result = play(database, scenario, tmp_path)
@@ -108,8 +108,7 @@ def test_magic_recipients_end_as_their_address_says(database: Database, tmp_path
     }
 
 
-@pytest.mark.parametrize(("number", "magic"), OUTCOME_BY_MOBILE.items())
-def test_magic_numbers_are_possible_ones(number: str, magic: ForcedOutcome) -> None:
-    """Else the checks would stop them before the gateway sees them."""
+@pytest.mark.parametrize(("number", "outcome"), OUTCOME_BY_MOBILE.items())
+def test_numbers_that_force_an_outcome_pass_the_checks(number: str, outcome: ForcedOutcome) -> None:
     assert to_e164(number) == number
-    assert find_forced_outcome(Channel.SMS, number) is magic
+    assert find_forced_outcome(Channel.SMS, number) is outcome

@@ -1,4 +1,4 @@
-"""The gateway's ledger: one acceptance an attempt, and what it holds against the record."""
+"""The gateway's ledger: one acceptance per attempt, and its invariants against the record."""
 
 from collections.abc import Callable, Sequence
 
@@ -31,8 +31,8 @@ def accept(
     attempt: int = 1,
     latency: int = 10,
 ) -> dict[int, Instant]:
-    """Have messages accepted which all end alike, ``latency`` after that."""
-    offer = ledger.SubmissionPlan(
+    """Accept messages that all end alike after a latency; return those accepted before."""
+    plan = ledger.SubmissionPlan(
         campaign_id=campaign,
         attempt=attempt,
         numbers=numbers,
@@ -40,7 +40,7 @@ def accept(
         due_at=[at + latency] * len(numbers),
         rejections=[0] * len(numbers),
     )
-    return dict(ledger.record_acceptance(database, offer, at).accepted_before)
+    return dict(ledger.record_acceptance(database, plan, at).accepted_before)
 
 
 Row = tuple[int, int, int, Instant, int, Instant, int]
@@ -58,7 +58,7 @@ def repeats(database: Database, *campaigns: int) -> int:
         return ledger.count_ledger_events(connection, campaigns).repeats
 
 
-def test_the_first_acceptance_stands(database: Database) -> None:
+def test_a_repeated_acceptance_keeps_the_first(database: Database) -> None:
     assert accept(database, [1, 2], DELIVERED, at=100) == {}
     assert accept(database, [2, 3], HARD, at=200) == {2: 100}
     assert accept(database, [3, 2, 1], SOFT, at=300, latency=0) == {1: 100, 2: 100, 3: 200}
@@ -92,7 +92,9 @@ def test_another_attempt_or_campaign_is_another_acceptance(database: Database) -
         pytest.param(DELIVERED, -1, id="before it was accepted"),
     ],
 )
-def test_the_table_refuses_nonsense(database: Database, outcome: Status, latency: int) -> None:
+def test_the_table_refuses_impossible_rows(
+    database: Database, outcome: Status, latency: int
+) -> None:
     with pytest.raises(sa.exc.IntegrityError):
         accept(database, [1], outcome, at=100, latency=latency)
     assert rows(database) == []
@@ -107,7 +109,7 @@ def test_the_table_refuses_nonsense(database: Database, outcome: Status, latency
         pytest.param(10_000, [(1, SOFT, 110), (2, HARD, 160)], None, id="all"),
     ],
 )
-def test_receipts_are_out_when_they_are_due(
+def test_receipts_are_reported_when_they_are_due(
     database: Database,
     now: Instant,
     out: list[tuple[int, int, Instant]],
@@ -121,8 +123,8 @@ def test_receipts_are_out_when_they_are_due(
     assert (sorted(due.receipts), due.next_due) == (out, next_due)
 
 
-def submitted(database: Database) -> Batch:
-    """A batch of which 0 was submitted once and 1 twice; 2 was not sent, and 3 is queued."""
+def make_submitted_batch(database: Database) -> Batch:
+    """Return a batch: 0 was submitted once and 1 twice; 2 is Not Sent, and 3 is queued."""
     batch = make_batch(database, Plan(size=4))
     accept(database, [0, 1], SOFT, at=100, campaign=batch.campaign.id)
     accept(database, [1], DELIVERED, at=200, campaign=batch.campaign.id, attempt=2)
@@ -132,30 +134,30 @@ def submitted(database: Database) -> Batch:
     return batch
 
 
-def findings(database: Database, batch: Batch) -> dict[str, InvariantResult]:
+def check_invariants(database: Database, batch: Batch) -> dict[str, InvariantResult]:
     with database.read() as connection:
-        found = invariants.check_invariants(
+        results = invariants.check_invariants(
             connection, [batch.campaign], ledger_invariants.INVARIANTS
         )
-    return {each.invariant.name: each for each in found}
+    return {result.invariant.name: result for result in results}
 
 
 def test_the_invariants_hold_where_ledger_and_record_agree(database: Database) -> None:
-    batch = submitted(database)
-    accept(database, [0], HARD, at=900, campaign=batch.campaign.id)  # a repeat is no matter
-    assert all(finding.is_satisfied for finding in findings(database, batch).values())
+    batch = make_submitted_batch(database)
+    accept(database, [0], HARD, at=900, campaign=batch.campaign.id)  # a repeat breaks nothing
+    assert all(finding.is_satisfied for finding in check_invariants(database, batch).values())
 
 
-def test_what_still_waits_for_the_attempt_that_was_accepted_is_no_contradiction(
+def test_an_acceptance_may_precede_its_record(
     database: Database,
 ) -> None:
-    """So it is between the gateway's commit and the journal's, and after a crash there."""
-    batch = submitted(database)
+    """This is the state between the commits of gateway and journal, and after a crash there."""
+    batch = make_submitted_batch(database)
     move(database, batch, [3], READY)
     accept(database, [3], DELIVERED, at=300, campaign=batch.campaign.id)
     move_on(database, batch, 0, in_gateway(), ended(SOFT))
     accept(database, [0], DELIVERED, at=300, campaign=batch.campaign.id, attempt=2)
-    assert all(finding.is_satisfied for finding in findings(database, batch).values())
+    assert all(finding.is_satisfied for finding in check_invariants(database, batch).values())
 
 
 @pytest.mark.parametrize(
@@ -170,40 +172,40 @@ def test_what_still_waits_for_the_attempt_that_was_accepted_is_no_contradiction(
         ),
     ],
 )
-def test_an_attempt_that_nobody_waits_for_is_a_contradiction(
+def test_an_acceptance_of_an_impossible_attempt_is_found(
     database: Database, states: list[State], attempt: int
 ) -> None:
     batch = make_batch(database, Plan(size=1))
     move(database, batch, [0], *states)
-    for each in range(1, attempt):
+    for earlier in range(1, attempt):
         if len(states) > 1:
-            accept(database, [0], SOFT, at=100, campaign=batch.campaign.id, attempt=each)
+            accept(database, [0], SOFT, at=100, campaign=batch.campaign.id, attempt=earlier)
     if len(states) == 3:
         with database.write() as connection:
-            forget(0, 2)(connection, batch)
+            delete_acceptance(0, 2)(connection, batch)
     accept(database, [0], SOFT, at=200, campaign=batch.campaign.id, attempt=attempt)
-    found = findings(database, batch)
-    assert [name for name, each in found.items() if not each.is_satisfied] == [
+    results = check_invariants(database, batch)
+    assert [name for name, each in results.items() if not each.is_satisfied] == [
         "accepted_is_recorded"
     ]
-    assert found["accepted_is_recorded"].violation_count == 1
+    assert results["accepted_is_recorded"].violation_count == 1
 
 
-def test_the_outcome_on_record_is_that_of_the_ledger(database: Database) -> None:
+def test_another_outcome_than_that_of_the_ledger_is_found(database: Database) -> None:
     batch = make_batch(database, Plan(size=3))
     accept(database, [0, 1], DELIVERED, at=100, campaign=batch.campaign.id)
     move(database, batch, [0, 1], READY, in_gateway(), ended(DELIVERED))
     move_on(database, batch, 0, ended(DELIVERED), ended(HARD))
-    assert all(finding.is_satisfied for finding in findings(database, batch).values()), (
+    assert all(finding.is_satisfied for finding in check_invariants(database, batch).values()), (
         "late is legal"
     )
     accept(database, [2], DELIVERED, at=100, campaign=batch.campaign.id)
     move(database, batch, [2], READY, in_gateway(), ended(HARD))
-    found = findings(database, batch)
-    assert [name for name, each in found.items() if not each.is_satisfied] == [
+    results = check_invariants(database, batch)
+    assert [name for name, each in results.items() if not each.is_satisfied] == [
         "outcome_is_recorded"
     ]
-    assert found["outcome_is_recorded"].examples == (
+    assert results["outcome_is_recorded"].examples == (
         {
             "campaign_id": batch.campaign.id,
             "number": 2,
@@ -220,7 +222,7 @@ def move_on(database: Database, batch: Batch, number: int, source: State, target
         assert written.move(Move(numbers=[number], source=source, target=target, at=now))
 
 
-def accepted_too_many(number: int, attempt: int) -> Callable[[Connection, Batch], object]:
+def insert_acceptance(number: int, attempt: int) -> Callable[[Connection, Batch], object]:
     return lambda connection, batch: connection.execute(
         sa.insert(acceptances).values(
             campaign_id=batch.campaign.id,
@@ -233,7 +235,7 @@ def accepted_too_many(number: int, attempt: int) -> Callable[[Connection, Batch]
     )
 
 
-def forget(number: int, attempt: int) -> Callable[[Connection, Batch], object]:
+def delete_acceptance(number: int, attempt: int) -> Callable[[Connection, Batch], object]:
     return lambda connection, batch: connection.execute(
         sa.delete(acceptances).filter_by(
             campaign_id=batch.campaign.id, number=number, attempt=attempt
@@ -245,53 +247,53 @@ def forget(number: int, attempt: int) -> Callable[[Connection, Batch], object]:
     ("breaks", "invariant", "example"),
     [
         pytest.param(
-            accepted_too_many(2, 1),
+            insert_acceptance(2, 1),
             "accepted_is_recorded",
             {"number": 2, "attempt": 1, "status": Status.NOT_SENT},
             id="accepted, though Not Sent",
         ),
         pytest.param(
-            accepted_too_many(3, 1),
+            insert_acceptance(3, 1),
             "accepted_is_recorded",
             {"number": 3, "attempt": 1, "status": Status.QUEUED},
             id="accepted, though queued",
         ),
         pytest.param(
-            accepted_too_many(0, 2),
+            insert_acceptance(0, 2),
             "accepted_is_recorded",
             {"number": 0, "attempt": 2, "status": Status.IN_GATEWAY},
             id="accepted once more",
         ),
         pytest.param(
-            accepted_too_many(99, 1),
+            insert_acceptance(99, 1),
             "accepted_is_recorded",
             {"number": 99, "attempt": 1, "status": None},
             id="accepted, though unknown",
         ),
         pytest.param(
-            forget(0, 1),
+            delete_acceptance(0, 1),
             "recorded_is_accepted",
             {"number": 0, "attempt": 1},
             id="recorded, but never accepted",
         ),
         pytest.param(
-            forget(1, 2),
+            delete_acceptance(1, 2),
             "recorded_is_accepted",
             {"number": 1, "attempt": 2},
             id="second attempt never accepted",
         ),
     ],
 )
-def test_what_contradicts_an_invariant_is_found(
+def test_broken_invariants_are_found(
     database: Database,
     breaks: Callable[[Connection, Batch], object],
     invariant: str,
     example: dict[str, object],
 ) -> None:
-    batch = submitted(database)
+    batch = make_submitted_batch(database)
     with database.write() as connection:
         breaks(connection, batch)
-    found = findings(database, batch)
-    assert [name for name, finding in found.items() if not finding.is_satisfied] == [invariant]
-    assert found[invariant].violation_count == 1
-    assert found[invariant].examples == ({"campaign_id": batch.campaign.id, **example},)
+    results = check_invariants(database, batch)
+    assert [name for name, finding in results.items() if not finding.is_satisfied] == [invariant]
+    assert results[invariant].violation_count == 1
+    assert results[invariant].examples == ({"campaign_id": batch.campaign.id, **example},)

@@ -1,4 +1,4 @@
-"""What the simulated gateway does: the shares and latencies that were asked for, and no others."""
+"""Drawn outcomes and latencies have the shares and percentiles of the gateway's behaviour."""
 
 from datetime import timedelta
 from typing import Any
@@ -33,24 +33,26 @@ FICKLE = GatewayBehaviour(
     ],
 )
 @pytest.mark.parametrize("attempt", [1, 2])
-def test_shares_are_those_of_the_behaviour(
+def test_outcomes_have_the_shares_of_the_behaviour(
     hard: float, soft: float, lost: float, attempt: int
 ) -> None:
     behaviour = GatewayBehaviour(hard_bounce=hard, soft_bounce=soft, not_delivered=lost)
     statuses, _ = draw_outcomes(behaviour, 42, "spring", attempt, 0, DRAWS)
-    wanted = {
+    shares = {
         Status.HARD_BOUNCED: hard,
         Status.SOFT_BOUNCED: soft,
         Status.NOT_DELIVERED: lost,
         Status.DELIVERED: 1 - hard - soft - lost,
     }
-    assert set(np.unique(statuses).tolist()) == {each for each, share in wanted.items() if share}
-    for status, share in wanted.items():
-        found = np.count_nonzero(statuses == status) / DRAWS
-        assert found == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / DRAWS))
+    assert set(np.unique(statuses).tolist()) == {
+        status for status, share in shares.items() if share
+    }
+    for status, share in shares.items():
+        drawn = np.count_nonzero(statuses == status) / DRAWS
+        assert drawn == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / DRAWS))
 
 
-def test_latencies_have_the_median_and_the_99th_percentile() -> None:
+def test_latencies_have_the_given_percentiles() -> None:
     _, micros = draw_outcomes(FICKLE, 42, "spring", 1, 0, DRAWS)
     assert micros.dtype == np.int64
     assert (micros > 0).all()
@@ -74,13 +76,13 @@ def test_latencies_without_spread(median: int, p99: int, expected: set[int]) -> 
     assert set(micros.tolist()) == expected
 
 
-def test_latencies_fit_the_ledger_however_far_they_spread() -> None:
+def test_extreme_latencies_fit_into_64_bits() -> None:
     widest = LatencyDistribution(median=timedelta(microseconds=1), p99=timedelta(days=365))
     _, micros = draw_outcomes(GatewayBehaviour(latency=widest), 42, "spring", 1, 0, DRAWS)
     assert (micros >= 0).all()
 
 
-def test_latency_says_nothing_about_the_outcome() -> None:
+def test_latencies_are_independent_of_outcomes() -> None:
     statuses, micros = draw_outcomes(FICKLE, 42, "spring", 1, 0, DRAWS)
     medians = [np.median(micros[statuses == status]) for status in np.unique(statuses)]
     assert medians == pytest.approx([800_000] * 4, rel=0.05)
@@ -95,7 +97,7 @@ def test_latency_says_nothing_about_the_outcome() -> None:
         pytest.param({"first": 1}, id="numbers"),
     ],
 )
-def test_all_else_has_other_fates(other: dict[str, Any]) -> None:
+def test_other_keys_draw_other_outcomes(other: dict[str, Any]) -> None:
     place: dict[str, Any] = {
         "seed": 42,
         "campaign": "spring",
@@ -108,7 +110,7 @@ def test_all_else_has_other_fates(other: dict[str, Any]) -> None:
     assert not np.array_equal(one[1], two[1])
 
 
-def test_fates_do_not_depend_on_the_batch() -> None:
+def test_outcomes_do_not_depend_on_the_batch() -> None:
     all_statuses, all_micros = draw_outcomes(FICKLE, 42, "spring", 1, 0, 100)
     for first, count in ((0, 1), (17, 30), (99, 1)):
         statuses, micros = draw_outcomes(FICKLE, 42, "spring", 1, first, count)
@@ -116,12 +118,12 @@ def test_fates_do_not_depend_on_the_batch() -> None:
         assert np.array_equal(micros, all_micros[first : first + count])
 
 
-def test_fates_never_change() -> None:
+def test_outcomes_of_a_seed_never_change() -> None:
     statuses, micros = draw_outcomes(FICKLE, 42, "diwali-email", 1, 0, 12)
     assert statuses.tolist() == [6, 6, 6, 6, 4, 4, 7, 6, 6, 6, 4, 7]
     expected = (
         *(1_465_791, 552_346, 1_569_565, 677_387, 1_776_152, 5_907_193),
         *(741_565, 703_715, 856_154, 1_307_011, 511_008, 1_173_018),
     )
-    # The last digit is the business of the C library's logarithm and cosine.
+    # The last digit depends on the logarithm and cosine of the C library.
     assert micros.tolist() == pytest.approx(expected, abs=1)
