@@ -16,6 +16,7 @@ from tracker.store.database import Database
 from tracker.web import api, inbound, metrics, pages
 from tracker.web.context import Context, WebContext, WebSection
 from tracker.web.error_handlers import ERROR_HANDLERS
+from tracker.web.inbound import REPORT_BURST, REPORTS_PER_SECOND, RateLimiter
 from tracker.web.live import LiveFeed
 from tracker.web.monitoring import Monitoring
 from tracker.web.security import SecurityMiddleware, require_reporter, require_viewer
@@ -88,7 +89,7 @@ def make_app(
         live=LiveFeed(database, monitoring),
         sections=sections,
     )
-    app.state.inbound_limiter = inbound.make_limiter()
+    app.state.inbound_limiter = RateLimiter(REPORTS_PER_SECOND, REPORT_BURST)
     app.add_middleware(SecurityMiddleware, is_anonymous_allowed=settings.token is None)
     app.include_router(public_router)
     app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")

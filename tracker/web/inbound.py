@@ -134,11 +134,6 @@ class RateLimiter:
             return (1 - self._tokens) / self._rate
 
 
-def make_limiter() -> RateLimiter:
-    """Return the limiter of an application's inbound API."""
-    return RateLimiter(REPORTS_PER_SECOND, REPORT_BURST)
-
-
 async def limit_rate(request: Request) -> None:
     """Refuse a request beyond the rate limit with 429."""
     limiter: RateLimiter = request.app.state.inbound_limiter
