@@ -158,7 +158,7 @@ def _run_repeatedly(
 
 
 def _print_result_location(outcome: "RunOutcome") -> None:
-    """Print the path of the result's page, or why there is none."""
+    """Print the path of the result's page, or why it is missing."""
     run = f"run {outcome.result.run.id}"
     if outcome.archive_error is not None:
         message = f"sendtrace: the result of {run} can't be kept: {outcome.archive_error}"

@@ -42,7 +42,7 @@ class FaultTargetMissing(Exception):
 
 
 def reject_unsupported_faults(scenario: Scenario, settings: Settings, *, is_attached: bool) -> None:
-    """Raise UsageError for faults that need a local stack or PostgreSQL where there is none."""
+    """Raise UsageError for faults that the stack or the database can't have."""
     if not scenario.faults:
         return
     if is_attached or settings.broker_url:

@@ -46,9 +46,13 @@ class RunSummary(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     class CampaignSummary(BaseModel):
+        """A campaign's report, of which only the name is read."""
+
         campaign: str
 
     class VerdictSummary(BaseModel):
+        """The verdict of the result."""
+
         passed: bool
         balanced: bool
         invariants_hold: bool
@@ -56,6 +60,7 @@ class RunSummary(BaseModel):
 
         @property
         def is_proven(self) -> bool:
+            """True if the result balances, holds the invariants and matches the prediction."""
             return self.balanced and self.invariants_hold and self.as_predicted
 
     run: int
@@ -92,7 +97,7 @@ class ListedRun:
 
     Attributes:
         series: the first of the runs that repeat each other; None without a result.
-        summary: None if there is no result, or one of another version.
+        summary: None without a result, or with one of another version.
     """
 
     id: int
@@ -208,7 +213,7 @@ def load_repeated_results(connection: Connection, run_id: int) -> list[StoredRes
 
 
 def load_summary(connection: Connection, run_id: int) -> str:
-    """Return the `summary.json` of a run; raise NotFound if there is none."""
+    """Return the `summary.json` of a run; raise NotFound without one."""
     query = sa.select(results.c.summary).where(results.c.run_id == run_id)
     summary: str | None = connection.scalar(query) if run_id <= MAX_RUN_ID else None
     if summary is None:

@@ -28,7 +28,7 @@ MISSING_STATUS = -1
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayAnomalies:
-    """How often the gateway or its receipts deviated from the normal course of a campaign.
+    """Counts of the deviations of gateway and receipts from the normal course of a campaign.
 
     Attributes:
         duplicate: receipts that were counted before.
@@ -116,7 +116,7 @@ class PredictionCheck:
 
     @property
     def is_as_predicted(self) -> bool:
-        """Whether every settled message and the number of anomalies match the prediction."""
+        """True if every settled message and the number of anomalies match the prediction."""
         return not self.differing and self.observed_anomalies == self.expected_anomalies
 
 

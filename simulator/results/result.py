@@ -47,7 +47,7 @@ MIN_LAG_SHARE = 0.1
 
 
 class RunState(StrEnum):
-    """How a run ended; the result of any but a complete one is partial."""
+    """The end of a run; the result of any but a complete one is partial."""
 
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
@@ -118,7 +118,7 @@ class RunObservations:
 
     @property
     def balance_finding(self) -> InvariantResult:
-        """Whether every report balanced, as an invariant."""
+        """The invariant that every report balanced."""
         examples = self.unbalanced_reports[: invariants.MAX_EXAMPLES]
         return InvariantResult(
             SNAPSHOTS_BALANCE,
@@ -140,6 +140,7 @@ class WithheldMessages:
 
     @property
     def is_as_predicted(self) -> bool:
+        """True if the prediction is unknown or right."""
         return self.predicted in (None, self.actual)
 
     def as_json(self) -> dict[str, int | None]:
@@ -174,15 +175,17 @@ class RunResult:
 
     @property
     def is_partial(self) -> bool:
+        """True for a run that was interrupted or aborted."""
         return self.observations.state is not RunState.COMPLETE
 
     @property
     def has_met_thresholds(self) -> bool:
+        """True if every threshold is met."""
         return all(threshold.is_met for threshold in self.thresholds)
 
     @property
     def has_driver_lag(self) -> bool:
-        """Whether the driver's lag distorts the latencies. A blast always lags: it isn't counted."""
+        """True if the driver's lag distorts the latencies. A blast always lags, and doesn't count."""
         min_lag = MIN_LAG_SECONDS * self.run.scenario.clock.speed
         for loaded in self.run.campaigns:
             lag, latency = (
@@ -213,11 +216,12 @@ class RunResult:
 
     @property
     def is_balanced(self) -> bool:
+        """True if every report adds up."""
         return all(report.is_balanced for report in self.reports)
 
     @property
     def is_as_predicted(self) -> bool:
-        """Whether messages, withheld messages, engagement and anomalies match the prediction."""
+        """True if messages, withheld messages, engagement and anomalies match the prediction."""
         return all(withheld.is_as_predicted for withheld in self.withheld.values()) and all(
             check.is_as_predicted and check.expected_engagement == report.engagement
             for check, report in zip(self.prediction_checks, self.reports, strict=True)
@@ -225,15 +229,17 @@ class RunResult:
 
     @property
     def has_intact_invariants(self) -> bool:
+        """True if every invariant holds."""
         return all(result.is_satisfied for result in self.invariant_results)
 
     @property
     def is_proven(self) -> bool:
-        """Whether the reports balance, the invariants hold and all is as predicted."""
+        """True if the reports balance, the invariants hold and all is as predicted."""
         return self.is_balanced and self.is_as_predicted and self.has_intact_invariants
 
     @property
     def has_passed(self) -> bool:
+        """True if the result is proven, complete, and meets its thresholds."""
         return self.is_proven and self.has_met_thresholds and not self.is_partial
 
     def as_json(self) -> dict[str, Any]:

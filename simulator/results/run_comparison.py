@@ -105,6 +105,7 @@ class FigureChange:
 
     @property
     def difference(self) -> float | None:
+        """The value after minus the value before; None if either is missing."""
         if self.before is None or self.after is None:
             return None
         return self.after - self.before
@@ -115,6 +116,7 @@ class FigureChange:
         return self.difference / self.before if self.difference and self.before else None
 
     def as_json(self) -> dict[str, Any]:
+        """Return the change for JSON."""
         return {
             "figure": self.figure,
             "unit": self.unit.value,
@@ -164,6 +166,7 @@ class RunComparison:
         return [change for change in self.changes if change.verdict is ChangeVerdict.WORSE]
 
     def as_json(self) -> dict[str, Any]:
+        """Return the comparison for JSON."""
         return {
             "version": COMPARISON_VERSION,
             "before": [result.summary.run for result in self.before],

@@ -35,14 +35,17 @@ CPU, MEMORY = "workers_cpu", "workers_memory"
 
 
 def ready(queue: str) -> str:
+    """Return the column of a queue's waiting tasks."""
     return f"{queue}_ready"
 
 
 def unacked(queue: str) -> str:
+    """Return the column of a queue's tasks that workers hold."""
     return f"{queue}_unacked"
 
 
 def latency_column(span: str, percentile: str) -> str:
+    """Return the column of a percentile of a span."""
     return f"{span}_{percentile}"
 
 

@@ -56,7 +56,7 @@ SPANS_BY_NAME = {span.name: span for span in SPANS if span.name in LATENCY_SPANS
 
 
 class AbortCheck:
-    """Checks the thresholds of a run that have `abort = true`. It is false if there is none."""
+    """Checks the thresholds of a run that have `abort = true`. It is false without any."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -149,15 +149,15 @@ def _compute_min_percentile(
     planned: int,
 ) -> float:
     """Return a percentile, in seconds, if all latencies that aren't known yet are zero."""
-    known = np.concatenate([finished.durations(span) for finished in latencies])
+    durations = np.concatenate([finished.durations(span) for finished in latencies])
     count = planned - sum(report.not_sent for report in reports)
     if span == GATEWAY_TO_OUTCOME.name:
         count *= max(report.campaign.attempts for report in reports)
     elif span == QUEUED_TO_FINAL.name:
         count = planned
-    count = max(count, len(known))
-    index = int(percentile_rank(percent, count)) - (count - len(known)) - 1
-    return to_seconds(float(np.partition(known, index)[index])) if index >= 0 else 0.0
+    count = max(count, len(durations))
+    index = int(percentile_rank(percent, count)) - (count - len(durations)) - 1
+    return to_seconds(float(np.partition(durations, index)[index])) if index >= 0 else 0.0
 
 
 class _FinishedLatencies:

@@ -181,7 +181,7 @@ def enqueue_once(
 ) -> Batch:
     """Record a batch, unless it is recorded already.
 
-    After a lost connection nobody knows whether the commit took place, so the call is repeated.
+    A lost connection may hide a successful commit, so the call is repeated after it.
 
     Args:
         batch: number of the batch in its campaign.

@@ -45,6 +45,7 @@ class NightlyRollups(RunObserver):
         self._awaited_rollup_at: Instant | None = None
 
     def ticked(self, snapshot: RunSnapshot) -> None:
+        """Enqueue a rollup that is due, and log the counts of one that is done."""
         if not self._tracked_campaign_ids:
             return
         now = self._clock.now()

@@ -12,7 +12,7 @@ from tracker.status import Status
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How many messages are past each stage.
+    """The numbers of messages past each stage.
 
     Attributes:
         accepted: messages that the gateway has accepted, and those Not Sent.
@@ -56,7 +56,7 @@ class RunSnapshot:
         reports: the report of each campaign.
         progress: the campaigns together.
         planned: messages that the run sends in all.
-        arrival_seconds_left: real seconds until the last message arrives, as far as known.
+        arrival_seconds_left: real seconds until the last message arrives; 0 if unknown.
     """
 
     reports: Sequence[Report]
@@ -90,9 +90,11 @@ class BackgroundObserver(RunObserver):
         self._block = run_in_background(work, name)
 
     def started(self) -> None:
+        """Start the thread."""
         self._block.__enter__()
 
     def ended(self) -> None:
+        """Set the event, and wait for the thread."""
         self._block.__exit__(None, None, None)
 
 

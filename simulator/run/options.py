@@ -9,7 +9,7 @@ from tracker.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How to run a scenario.
+    """The options of `sendtrace simulate`.
 
     Attributes:
         workers: worker processes to start.

@@ -29,7 +29,7 @@ MIN_PAUSE_FACTOR = 5
 
 @dataclass(frozen=True, kw_only=True)
 class PlayedRun:
-    """How the playing of a run ended.
+    """The end of a run that was played.
 
     Attributes:
         aborted_by: the threshold that could no longer be met, if one stopped the run.
@@ -142,7 +142,7 @@ class RunPlayer:
         return progress.is_complete(planned)
 
     def _arrival_seconds_left(self) -> float:
-        """Return the real seconds until the last message arrives, as far as they are known."""
+        """Return the real seconds until the last arrival; campaigns after others don't count."""
         clock = self._run.campaigns[0].campaign.clock
         speed = self._run.scenario.clock.speed
         return max(0.0, to_real_seconds(self._last_arrival_at - clock.now(), speed))

@@ -54,7 +54,7 @@ class RunInterrupted(SendtraceError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """What came of a run.
+    """The result of a run, and where it is.
 
     Attributes:
         page: the page of the result; None if it was not recorded.
@@ -250,7 +250,7 @@ def _archive_result(
 
 
 def _discard_remaining_tasks(system: RunSystem, run: Run) -> None:
-    """Stop the work on a run that was aborted, as far as its workers are ours."""
+    """Stop our worker, and remove the queued tasks of a run that was aborted."""
     if system.worker is not None:
         system.worker.stop()
     system.broker.drop_tasks([loaded.campaign.id for loaded in run.campaigns])

@@ -32,7 +32,7 @@ class LocalStack:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSystem:
-    """What a run's messages go through.
+    """The parts of the system that a run's messages go through.
 
     Attributes:
         app: the run's own Celery app: it holds connections to the run's broker.

@@ -14,6 +14,7 @@ class WorkerMonitor(RunObserver):
         self._log = log
 
     def ticked(self, snapshot: RunSnapshot) -> None:  # noqa: ARG002
+        """Restart the worker if it has exited."""
         exit_code = self._worker.restart_if_dead()
         if exit_code is not None:
             self._log(f"worker restarted: exit_code={exit_code} log={self._worker.log}")

@@ -107,6 +107,7 @@ class Broker:
         return requeue_stalled_batches(database, app, self._client, campaign_ids)
 
     def close(self) -> None:
+        """Close the connections."""
         self._client.close()
 
 

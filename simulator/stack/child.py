@@ -23,7 +23,7 @@ STOP_SCRIPT = 'kill -TERM "$1"; sleep "$2"; kill -KILL -"$1"'
 
 @dataclass(frozen=True, kw_only=True)
 class ChildCommand:
-    """How to start and stop a child process.
+    """The command of a child process, with its environment, log and time to stop.
 
     Attributes:
         name: what messages call the child.
@@ -67,6 +67,7 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
+        """The process id."""
         return self._process.pid
 
     @property

@@ -57,9 +57,11 @@ class LocalBroker:
 
     @property
     def url(self) -> str:
+        """The broker's URL for Celery."""
         return f"redis+socket://{self.socket}"
 
     def client(self) -> Redis:
+        """Return a new connection."""
         return Redis(unix_socket_path=str(self.socket))
 
     def wait_until_ready(self) -> None:
@@ -89,6 +91,7 @@ class LocalBroker:
         self.wait_until_ready()
 
     def close(self) -> None:
+        """Kill the server."""
         self._server.kill()
 
 

@@ -53,10 +53,12 @@ class StackPorts:
 
     @property
     def flower_url(self) -> str:
+        """The URL of Flower."""
         return f"http://{FLOWER_HOST}:{self.flower_port}"
 
     @property
     def web_url(self) -> str:
+        """The URL of the live page."""
         return f"http://{self.host}:{self.web_port}"
 
 
