@@ -5,18 +5,13 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-)
+from typing import TYPE_CHECKING
 
 from simulator.run.observer import RunObserver, RunSnapshot
 from tracker.text import escape_control_characters, pluralize
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 PLAIN_LINE_INTERVAL_SECONDS = 2.0
 
@@ -43,10 +38,18 @@ def open_display(customer_count: int | None = None) -> Iterator[ProgressDisplay]
     Args:
         customer_count: customers that the run records; None where an audience file tells it.
     """
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield _LineDisplay()
         return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+    )
+
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(),
@@ -54,12 +57,12 @@ def open_display(customer_count: int | None = None) -> Iterator[ProgressDisplay]
         MofNCompleteColumn(),
         TextColumn("{task.fields[estimate]}"),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         yield _BarDisplay(bars, customer_count)
 
 
 class _BarDisplay(ProgressDisplay):
-    def __init__(self, bars: Progress, customer_count: int | None) -> None:
+    def __init__(self, bars: "Progress", customer_count: int | None) -> None:
         self._bars = bars
         self._estimate = _TimeEstimate()
         self._customers_task = bars.add_task(

@@ -3,13 +3,16 @@
 import io
 
 import pytest
-from rich.console import Console
 
-from simulator.run import progress
 from simulator.run.progress import open_display
 
 NAME = "[red]\x1b[31m[/none]\u202e.csv: 3 rows"
 ESCAPED_NAME = r"[red]\x1b[31m[/none]\u202e.csv: 3 rows"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def test_names_are_escaped_in_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,10 +22,9 @@ def test_names_are_escaped_in_plain_lines(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_names_are_escaped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    out = io.StringIO()
-    monkeypatch.setattr(
-        progress, "Console", lambda **_: Console(file=out, force_terminal=True, width=200)
-    )
+    out = Terminal()
+    monkeypatch.setattr("sys.stderr", out)
+    monkeypatch.setenv("TERM", "xterm")
     with open_display(10) as display:
         display.log(NAME)
     assert ESCAPED_NAME in out.getvalue()
