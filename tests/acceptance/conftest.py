@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.browser import browser as browser
 from tests.support.postgresql import PostgresqlServer
-from tests.support.shell import Finished, Shell, make_scenario
+from tests.support.shell import FinishedRun, Shell, make_scenario
 
 
 @pytest.fixture(scope="session")
@@ -56,22 +56,22 @@ def fresh_postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def on_sqlite(make_shell: Callable[..., Shell]) -> Finished:
+def on_sqlite(make_shell: Callable[..., Shell]) -> FinishedRun:
     """A finished run on SQLite. Tests only read it."""
     shell = make_shell()
-    return Finished.of(shell, shell.write("small.toml", make_scenario()), "--batch-size", "500")
+    return FinishedRun.of(shell, shell.write("small.toml", make_scenario()), "--batch-size", "500")
 
 
 @pytest.fixture(scope="session")
-def on_postgresql(make_shell: Callable[..., Shell], fresh_postgresql_url: str) -> Finished:
+def on_postgresql(make_shell: Callable[..., Shell], fresh_postgresql_url: str) -> FinishedRun:
     """The same run on PostgreSQL. Tests only read it."""
     shell = make_shell(SENDTRACE_DATABASE_URL=fresh_postgresql_url)
-    return Finished.of(shell, shell.write("small.toml", make_scenario()), "--batch-size", "500")
+    return FinishedRun.of(shell, shell.write("small.toml", make_scenario()), "--batch-size", "500")
 
 
 @pytest.fixture(params=("sqlite", "postgresql"))
-def finished(request: pytest.FixtureRequest) -> Finished:
+def finished(request: pytest.FixtureRequest) -> FinishedRun:
     """A finished run, on each kind of database. Tests only read it."""
     run = request.getfixturevalue(f"on_{request.param}")
-    assert isinstance(run, Finished)
+    assert isinstance(run, FinishedRun)
     return run

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from simulator.stack.local import start_local_broker
-from tests.support.shell import Finished, Shell, Started, make_scenario, wait_until
+from tests.support.shell import FinishedRun, Shell, StartedCommand, make_scenario, wait_until
 from workers.queues import QUEUES
 
 SCENARIO = make_scenario(email=300, sms=100, median="10ms", p99="20ms")
@@ -21,7 +21,7 @@ def broker() -> Iterator[str]:
         yield broker.url
 
 
-def _start_worker(shell: Shell, broker: str, queues: str) -> Started:
+def _start_worker(shell: Shell, broker: str, queues: str) -> StartedCommand:
     options = ("-Q", queues, "--concurrency", "2", "--loglevel", "INFO")
     started = shell.start(
         *options,
@@ -32,12 +32,14 @@ def _start_worker(shell: Shell, broker: str, queues: str) -> Started:
             "SENDTRACE_DATABASE_URL": f"sqlite:///{shell.database}",
         },
     )
-    wait_until(lambda: " ready." in started.said or started.process.poll() is not None, "ready")
-    assert started.process.poll() is None, started.said
+    wait_until(
+        lambda: " ready." in started.stderr_text or started.process.poll() is not None, "ready"
+    )
+    assert started.process.poll() is None, started.stderr_text
     return started
 
 
-def _stop(worker: Started) -> None:
+def _stop(worker: StartedCommand) -> None:
     worker.process.terminate()
     assert worker.wait() == 0
 
@@ -45,7 +47,7 @@ def _stop(worker: Started) -> None:
 def test_a_worker_of_somebody_else(shell: Shell, broker: str) -> None:
     worker = _start_worker(shell, broker, ",".join(QUEUES))
     file = shell.write("small.toml", SCENARIO)
-    run = Finished.of(shell, file, "--attach", settings={"SENDTRACE_BROKER_URL": broker})
+    run = FinishedRun.of(shell, file, "--attach", settings={"SENDTRACE_BROKER_URL": broker})
     assert run.result["workers"] is None
     assert run.result["verdict"]["passed"]
     assert "attached workers" in run.stdout
@@ -68,7 +70,7 @@ def test_no_worker(shell: Shell, broker: str) -> None:
     assert ended.stderr.startswith("sendtrace: no worker on ")
     assert f"serves {', '.join(QUEUES)};" in ended.stderr
     assert f"-Q {','.join(QUEUES)}" in ended.stderr
-    assert shell.recorded("SELECT count(*) FROM runs") == 0
+    assert shell.query_number("SELECT count(*) FROM runs") == 0
 
 
 def test_a_queue_that_nobody_serves(shell: Shell, broker: str) -> None:
@@ -78,7 +80,7 @@ def test_a_queue_that_nobody_serves(shell: Shell, broker: str) -> None:
     ended = shell.run("simulate", shell.write("s.toml", SCENARIO), "--attach", "--broker", broker)
     assert ended.returncode == 2
     assert "serves about_to_be_sent;" in ended.stderr
-    assert shell.recorded("SELECT count(*) FROM runs") == 0
+    assert shell.query_number("SELECT count(*) FROM runs") == 0
     _stop(worker)
 
 
@@ -95,7 +97,7 @@ def test_attach_without_a_broker(shell: Shell) -> None:
     assert ended.returncode == 2
     assert ended.stderr.startswith("sendtrace: --attach needs a broker,")
     assert "SENDTRACE_BROKER_URL" in ended.stderr
-    assert shell.recorded("SELECT count(*) FROM runs") == 0
+    assert shell.query_number("SELECT count(*) FROM runs") == 0
 
 
 def test_a_worker_without_a_broker_does_not_start(shell: Shell) -> None:

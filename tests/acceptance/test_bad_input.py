@@ -174,7 +174,7 @@ def _assert_one_clear_message(stderr: str, words: tuple[str, ...]) -> None:
 
 
 def _assert_nothing_is_recorded(shell: Shell) -> None:
-    assert shell.recorded("SELECT count(*) FROM runs") == 0
+    assert shell.query_number("SELECT count(*) FROM runs") == 0
 
 
 def test_all_that_is_wrong_with_a_scenario_is_said_at_once(shell: Shell) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from simulator.run.nightly import next_one_am
 from tests.support.paths import SCENARIOS
-from tests.support.shell import Finished, Shell, wait_until
+from tests.support.shell import FinishedRun, Shell, wait_until
 from tracker.audit import engagement, invariants
 from tracker.clock import Instant, to_timedelta
 from tracker.queries.report import make_reports
@@ -61,8 +61,8 @@ def test_three_days(shell: Shell) -> None:
     scenario = shell.write("fast.toml", text.replace("1440", str(SPEED)).replace("5_000", "1_000"))
     arguments = ("--batch-size", "400", "--json", shell.folder / "result.json")
     run = shell.start("simulate", scenario, *arguments)
-    wait_until(lambda: bool(shell.recorded("SELECT count(*) FROM campaigns")), "campaigns")
-    wait_until(lambda: shell.recorded("SELECT count(*) FROM batches") > 0, "a batch")
+    wait_until(lambda: bool(shell.query_number("SELECT count(*) FROM campaigns")), "campaigns")
+    wait_until(lambda: shell.query_number("SELECT count(*) FROM batches") > 0, "a batch")
     seen: list[Snapshot] = []
 
     def ended() -> bool:
@@ -74,7 +74,7 @@ def test_three_days(shell: Shell) -> None:
         wait_until(ended, "the end of the run", limit=90)
         with database.read() as connection:
             started_at = catalog.find_campaigns(connection)[0].started_at
-    assert run.wait() == 0, run.said
+    assert run.wait() == 0, run.stderr_text
     assert {name for each in seen for name in each.wrong} == set()
     assert all(each.opened <= each.recounted for each in seen)
     assert any(each.opened < each.recounted for each in seen), "the report lags behind"
@@ -87,8 +87,8 @@ def test_three_days(shell: Shell) -> None:
         late = to_timedelta(moment - expected)
         assert timedelta() <= late < DAY / 2, "a rollup is at 1 am, or soon after"
     assert len(nights) >= 2
-    assert run.said.count("rolled up at ") >= 2
-    assert "monday 0 opened" not in run.said.split("rolled up at ")[2]
+    assert run.stderr_text.count("rolled up at ") >= 2
+    assert "monday 0 opened" not in run.stderr_text.split("rolled up at ")[2]
 
 
 def test_the_last_rollup_brings_what_was_predicted(shell: Shell) -> None:
@@ -108,7 +108,7 @@ unsubscribe = 0.05
 spam = 0.01
 machine_open = 0.1
 """
-    finished = Finished.of(shell, shell.write("quick.toml", engaging))
+    finished = FinishedRun.of(shell, shell.write("quick.toml", engaging))
     [predicted] = finished.result["prediction"]["campaigns"]
     [report] = finished.result["campaigns"]
     for kind in ("opened", "clicked", "spam", "unsubscribed"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.shell import Finished, Shell, Started, make_scenario, wait_until
+from tests.support.shell import FinishedRun, Shell, StartedCommand, make_scenario, wait_until
 
 SLOW = make_scenario(name="slow", email=300, sms=100, median="30s", p99="40s")
 """Ends long after any test."""
@@ -24,7 +24,7 @@ def test_told_to_stop(shell: Shell) -> None:
     for run, ending in enumerate((signal.SIGINT, signal.SIGTERM), 1):
         command = shell.start("simulate", shell.write("slow.toml", SLOW))
         wait_until(partial(_recorded, shell, run), "the run is recorded")
-        wait_until(lambda: shell.moved() > 300, "messages move")
+        wait_until(lambda: shell.count_moved() > 300, "messages move")
         reached = [psutil.Process(command.process.pid)]
         children = reached[0].children(recursive=True)
         assert len(children) >= 4, "Valkey, the worker, and a pool of two"
@@ -42,34 +42,34 @@ def test_told_to_stop(shell: Shell) -> None:
         assert command.wait() == 130
         assert time.monotonic() - began < AT_ONCE
         said = f"run {run} was interrupted; see sendtrace report --run {run}"
-        assert command.said.splitlines()[-1] == f"sendtrace: {said}"
+        assert command.stderr_text.splitlines()[-1] == f"sendtrace: {said}"
         heading = shell.run("report", "--run", str(run)).stdout.splitlines()[0]
         assert heading.endswith(" · not finished")
-        assert "Traceback" not in command.said
+        assert "Traceback" not in command.stderr_text
         assert command.stdout.read_text() == ""
         assert not [each for each in children if _runs(each)]
         _assert_nothing_is_left(shell)
     following = make_scenario(email=300, sms=100, median="10ms", p99="20ms")
-    passed = Finished.of(shell, shell.write("following.toml", following))
+    passed = FinishedRun.of(shell, shell.write("following.toml", following))
     assert passed.result["run"] == 3
 
 
-def _was_heard(command: Started) -> bool:
-    return "Ctrl-C again stops at once" in command.said
+def _was_heard(command: StartedCommand) -> bool:
+    return "Ctrl-C again stops at once" in command.stderr_text
 
 
 def _recorded(shell: Shell, run: int) -> bool:
-    return shell.recorded("SELECT coalesce(max(id), 0) FROM runs") == run
+    return shell.query_number("SELECT coalesce(max(id), 0) FROM runs") == run
 
 
 def _assert_nothing_is_left(shell: Shell) -> None:
-    assert shell.living() == []
+    assert shell.find_processes() == []
     assert list(shell.scratch.glob("sendtrace-*")) == []
 
 
 def test_told_to_stop_again_and_again(shell: Shell) -> None:
     command = shell.start("simulate", shell.write("slow.toml", SLOW))
-    wait_until(lambda: shell.moved() > 300, "messages move")
+    wait_until(lambda: shell.count_moved() > 300, "messages move")
     deadline = time.monotonic() + AT_ONCE
     while command.process.poll() is None and time.monotonic() < deadline:
         command.process.send_signal(signal.SIGINT)
@@ -86,37 +86,37 @@ def test_interrupted_while_it_loads(shell: Shell, ending: signal.Signals) -> Non
     wait_until(lambda: "pydantic_core" in mapped.read_text(), "it loads its modules")
     command.process.send_signal(ending)
     assert command.wait() == 130
-    assert command.said == "sendtrace: interrupted\n"
-    assert shell.living() == []
+    assert command.stderr_text == "sendtrace: interrupted\n"
+    assert shell.find_processes() == []
 
 
 def test_a_terminated_job_in_the_background_stops(shell: Shell) -> None:
     # A shell without job control starts jobs in the background with SIGINT ignored.
     ignored = frozenset({signal.SIGINT})
     command = shell.start("simulate", shell.write("slow.toml", SLOW), ignored=ignored)
-    wait_until(lambda: shell.moved() > 300, "messages move")
+    wait_until(lambda: shell.count_moved() > 300, "messages move")
     command.process.send_signal(signal.SIGTERM)
     assert command.wait(AT_ONCE) not in (0, 1)
-    assert shell.living() == []
+    assert shell.find_processes() == []
 
 
 def test_a_closed_terminal_leaves_nothing_running(shell: Shell) -> None:
     command = shell.start("simulate", shell.write("slow.toml", SLOW))
-    wait_until(lambda: shell.moved() > 300, "messages move")
+    wait_until(lambda: shell.count_moved() > 300, "messages move")
     command.process.send_signal(signal.SIGHUP)
     assert command.wait(AT_ONCE) != 0
-    wait_until(lambda: not shell.living(), "the worker and the broker have ended", AT_ONCE)
+    wait_until(lambda: not shell.find_processes(), "the worker and the broker have ended", AT_ONCE)
 
 
 def test_a_driver_that_is_killed_takes_its_children_with_it(shell: Shell) -> None:
     command = shell.start("simulate", shell.write("slow.toml", SLOW))
-    wait_until(lambda: shell.moved() > 300, "messages move")
+    wait_until(lambda: shell.count_moved() > 300, "messages move")
     children = psutil.Process(command.process.pid).children(recursive=True)
     command.process.kill()
     command.wait()
     wait_until(lambda: not any(map(_runs, children)), "its children have ended", AT_ONCE)
     wait_until(lambda: not list(shell.scratch.glob("sendtrace-*")), "the broker's folder is gone")
-    assert shell.living() == []
+    assert shell.find_processes() == []
 
 
 def _runs(process: psutil.Process) -> bool:
@@ -129,8 +129,8 @@ def test_two_at_the_same_time(shell: Shell) -> None:
     file = shell.write("small.toml", make_scenario(email=1_000, sms=500))
     commands = [shell.start("simulate", file, label=f"command{number}") for number in (1, 2)]
     for command in commands:
-        assert command.wait() == 0, command.said
+        assert command.wait() == 0, command.stderr_text
         assert "✔ passed" in command.stdout.read_text()
-    assert shell.living() == []
+    assert shell.find_processes() == []
     first, second = (shell.reports("--run", number) for number in "12")
     assert first == second

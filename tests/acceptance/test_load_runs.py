@@ -12,7 +12,7 @@ import pytest
 
 from simulator.results.archive import PAGE_FILE, SUMMARY_FILE, TIMESERIES_FILE
 from tests.support.paths import SCENARIOS
-from tests.support.shell import Finished, Shell, make_scenario, wait_until
+from tests.support.shell import FinishedRun, Shell, make_scenario, wait_until
 
 RAMP = (SCENARIOS / "ramp.toml").read_text()
 
@@ -42,17 +42,17 @@ def slower(scenario: str, fast: str, slow: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def ramp(make_shell: Callable[..., Shell]) -> Finished:
+def ramp(make_shell: Callable[..., Shell]) -> FinishedRun:
     """The shipped ramp, run once; run 1 of its shell. Tests may run more after it."""
     shell = make_shell()
-    return Finished.of(shell, shell.write("ramp.toml", RAMP))
+    return FinishedRun.of(shell, shell.write("ramp.toml", RAMP))
 
 
-def folder(run: Finished, number: int = 1) -> Path:
+def folder(run: FinishedRun, number: int = 1) -> Path:
     return run.shell.home / "runs" / str(number)
 
 
-def test_the_ramp_passes_with_its_thresholds(ramp: Finished) -> None:
+def test_the_ramp_passes_with_its_thresholds(ramp: FinishedRun) -> None:
     thresholds = ramp.result["thresholds"]
     assert len(thresholds) == len(tomllib.loads(RAMP)["thresholds"]) > 0
     assert all(each["passed"] for each in thresholds)
@@ -61,7 +61,7 @@ def test_the_ramp_passes_with_its_thresholds(ramp: Finished) -> None:
     assert ramp.result["verdict"]["passed"]
 
 
-def test_arrivals_follow_the_shape(ramp: Finished) -> None:
+def test_arrivals_follow_the_shape(ramp: FinishedRun) -> None:
     figures = ramp.result["figures"]
     rows = list(csv.DictReader(io.StringIO((folder(ramp) / TIMESERIES_FILE).read_text())))
     arrivals = [int(row["arrivals"]) for row in rows]
@@ -75,7 +75,7 @@ def test_arrivals_follow_the_shape(ramp: Finished) -> None:
     assert figures["queued_to_gateway.max"] > figures["driver_lag.p50"] > 0
 
 
-def test_the_series_agrees_with_the_report(ramp: Finished) -> None:
+def test_the_series_agrees_with_the_report(ramp: FinishedRun) -> None:
     rows = list(csv.DictReader(io.StringIO((folder(ramp) / TIMESERIES_FILE).read_text())))
     [report] = ramp.result["campaigns"]
     total = {name: sum(int(row[name]) for row in rows) for name in ("delivered", "not_sent")}
@@ -88,7 +88,7 @@ def test_the_series_agrees_with_the_report(ramp: Finished) -> None:
     assert all(row["queued_ready"] != "" for row in rows[:5])
 
 
-def test_the_result_is_kept(ramp: Finished) -> None:
+def test_the_result_is_kept(ramp: FinishedRun) -> None:
     assert {each.name for each in folder(ramp).iterdir()} == FILES
     assert json.loads((folder(ramp) / SUMMARY_FILE).read_text()) == ramp.result
     assert ramp.result["definition"] == RAMP
@@ -150,7 +150,7 @@ def test_comparisons(shell: Shell) -> None:
         ),
     ],
 )
-def test_runs_that_can_not_be_compared(ramp: Finished, arguments: list[str], said: str) -> None:
+def test_runs_that_can_not_be_compared(ramp: FinishedRun, arguments: list[str], said: str) -> None:
     ramp.shell.write("other.json", json.dumps({**ramp.result, "version": 1}))
     ended = ramp.shell.run(*arguments)
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -165,9 +165,9 @@ SLOW = make_scenario(name="slow", email=2_000, sms=10, median="2s", p99="3s").re
 
 def test_interrupted_once_it_finishes_what_is_under_way(shell: Shell) -> None:
     command = shell.start("simulate", shell.write("slow.toml", SLOW))
-    wait_until(lambda: shell.moved() > 50, "messages move")
+    wait_until(lambda: shell.count_moved() > 50, "messages move")
     command.process.send_signal(signal.SIGINT)
-    assert command.wait() == 130, command.said
+    assert command.wait() == 130, command.stderr_text
     said = command.stdout.read_text()
     result = json.loads((shell.home / "runs" / "1" / SUMMARY_FILE).read_text())
     sent = result["messages"]
@@ -182,8 +182,8 @@ def test_interrupted_once_it_finishes_what_is_under_way(shell: Shell) -> None:
     for campaign in result["prediction"]["campaigns"]:
         assert campaign["as_predicted"] == campaign["messages"], "all that was sent has settled"
         assert campaign["unsettled"] == 0
-    assert "Ctrl-C again stops at once" in command.said
-    assert shell.living() == []
+    assert "Ctrl-C again stops at once" in command.stderr_text
+    assert shell.find_processes() == []
     assert "partial (interrupted)" in shell.run("runs").stdout
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from docs.browser import Browser
 from tests.support.browser import needs_browser
-from tests.support.shell import Finished
+from tests.support.shell import FinishedRun
 
 pytestmark = needs_browser
 
@@ -15,7 +15,7 @@ MIN_PIXELS = 20
 
 
 @pytest.fixture
-def page(browser: Browser, on_sqlite: Finished) -> Browser:
+def page(browser: Browser, on_sqlite: FinishedRun) -> Browser:
     """The result page of a finished run, in the light scheme."""
     browser.set_viewport()
     browser.open((on_sqlite.shell.home / "runs" / "1" / "report.html").as_uri())
@@ -118,7 +118,7 @@ def test_the_dark_scheme_has_its_own_colours_and_print_those_of_the_light_one(
     assert mark_colours(page) == light_colours
 
 
-def test_the_page_requests_nothing_and_logs_nothing(page: Browser, on_sqlite: Finished) -> None:
+def test_the_page_requests_nothing_and_logs_nothing(page: Browser, on_sqlite: FinishedRun) -> None:
     file = on_sqlite.shell.home / "runs" / "1" / "report.html"
     requested = [event["request"]["url"] for event in page.find_events("Network.requestWillBeSent")]
     assert requested == [file.as_uri()]

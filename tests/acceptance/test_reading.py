@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.shell import Finished, Shell
+from tests.support.shell import FinishedRun, Shell
 
 TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-def test_report_as_a_table(finished: Finished) -> None:
+def test_report_as_a_table(finished: FinishedRun) -> None:
     ended = finished.shell.run("report")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.count("✔ balanced") == 2
@@ -28,13 +28,13 @@ def test_report_as_a_table(finished: Finished) -> None:
         assert report in finished.stdout
 
 
-def test_report_of_one_campaign(on_sqlite: Finished) -> None:
+def test_report_of_one_campaign(on_sqlite: FinishedRun) -> None:
     [report] = on_sqlite.shell.reports("spring-sms")
     assert report == on_sqlite.result["campaigns"][1]
     assert on_sqlite.shell.reports("--run", "1") == on_sqlite.result["campaigns"]
 
 
-def test_report_as_csv(finished: Finished) -> None:
+def test_report_as_csv(finished: FinishedRun) -> None:
     ended = finished.shell.run("report", "--format", "csv")
     assert (ended.returncode, ended.stderr) == (0, "")
     rows = list(csv.DictReader(io.StringIO(ended.stdout)))
@@ -47,7 +47,7 @@ def test_report_as_csv(finished: Finished) -> None:
 
 
 @pytest.mark.parametrize("command", [("report",), ("verify",), ("trace", 0)], ids=lambda c: c[0])
-def test_an_unknown_campaign(on_sqlite: Finished, command: tuple[Any, ...]) -> None:
+def test_an_unknown_campaign(on_sqlite: FinishedRun, command: tuple[Any, ...]) -> None:
     name, *rest = command
     ended = on_sqlite.shell.run(name, "spring-emial", *map(str, rest))
     assert ended.returncode == 2
@@ -57,20 +57,20 @@ def test_an_unknown_campaign(on_sqlite: Finished, command: tuple[Any, ...]) -> N
     assert "did you mean spring-email" in line
 
 
-def test_an_unknown_run(on_sqlite: Finished) -> None:
+def test_an_unknown_run(on_sqlite: FinishedRun) -> None:
     ended = on_sqlite.shell.run("report", "--run", "99")
     assert ended.returncode == 2
     assert ended.stderr == "sendtrace: unknown run 99\n"
 
 
-def _email(on_sqlite: Finished, condition: str) -> str:
+def _email(on_sqlite: FinishedRun, condition: str) -> str:
     """The number of the first email that ended so; it is the same on every database."""
     query = "SELECT min(number) FROM messages_by_name WHERE campaign = 'spring-email' AND "
-    return str(on_sqlite.shell.recorded(query + condition))
+    return str(on_sqlite.shell.query_number(query + condition))
 
 
 def _assert_story(
-    finished: Finished, number: str, *expected: tuple[str, int, str], reason: str | None = None
+    finished: FinishedRun, number: str, *expected: tuple[str, int, str], reason: str | None = None
 ) -> None:
     """Check what ``trace`` tells of an email, as data and as a table."""
     ended = finished.shell.run("trace", "spring-email", number, "--format", "json")
@@ -102,7 +102,7 @@ def _assert_story(
     assert reason is None or f"{reason}: " in table.stdout
 
 
-def test_the_story_of_a_delivered_message(on_sqlite: Finished, finished: Finished) -> None:
+def test_the_story_of_a_delivered_message(on_sqlite: FinishedRun, finished: FinishedRun) -> None:
     _assert_story(
         finished,
         _email(on_sqlite, "status = 'delivered' AND attempt = 1"),
@@ -113,7 +113,7 @@ def test_the_story_of_a_delivered_message(on_sqlite: Finished, finished: Finishe
     )
 
 
-def test_the_story_of_a_message_not_sent(on_sqlite: Finished, finished: Finished) -> None:
+def test_the_story_of_a_message_not_sent(on_sqlite: FinishedRun, finished: FinishedRun) -> None:
     _assert_story(
         finished,
         _email(on_sqlite, "reason = 'email_missing'"),
@@ -123,7 +123,7 @@ def test_the_story_of_a_message_not_sent(on_sqlite: Finished, finished: Finished
     )
 
 
-def test_the_story_of_a_second_attempt(on_sqlite: Finished, finished: Finished) -> None:
+def test_the_story_of_a_second_attempt(on_sqlite: FinishedRun, finished: FinishedRun) -> None:
     _assert_story(
         finished,
         _email(on_sqlite, "status = 'delivered' AND attempt = 2"),
@@ -137,7 +137,7 @@ def test_the_story_of_a_second_attempt(on_sqlite: Finished, finished: Finished) 
 
 
 @pytest.mark.parametrize("number", ["1500", "-1", str(2**31), str(2**80)])
-def test_an_unknown_number(finished: Finished, number: str) -> None:
+def test_an_unknown_number(finished: FinishedRun, number: str) -> None:
     ended = finished.shell.run("trace", "spring-email", "--", number)
     assert ended.returncode == 2
     assert ended.stdout == ""
@@ -145,7 +145,7 @@ def test_an_unknown_number(finished: Finished, number: str) -> None:
     assert f"has no message {number}; expected 0 to 1,499" in line
 
 
-def test_verify(finished: Finished) -> None:
+def test_verify(finished: FinishedRun) -> None:
     ended = finished.shell.run("verify")
     assert (ended.returncode, ended.stderr) == (0, "")
     *lasting, of_the_run = finished.result["invariants"]
@@ -158,7 +158,7 @@ def test_verify(finished: Finished) -> None:
 
 
 @pytest.fixture
-def tampered(on_sqlite: Finished, shell: Shell) -> Callable[[str], Shell]:
+def tampered(on_sqlite: FinishedRun, shell: Shell) -> Callable[[str], Shell]:
     """Makes a copy of the finished run in which a statement was executed behind our back."""
 
     def tamper(statement: str) -> Shell:
@@ -334,7 +334,7 @@ def test_names_that_a_terminal_would_obey(tampered: Callable[[str], Shell]) -> N
     assert "\x1b" not in ended.stdout
 
 
-def test_output_goes_into_a_pipe(on_sqlite: Finished) -> None:
+def test_output_goes_into_a_pipe(on_sqlite: FinishedRun) -> None:
     command = f"'{sys.executable}' -m simulator report | head -1"
     ended = subprocess.run(
         ["sh", "-c", command],
@@ -353,7 +353,7 @@ def test_output_goes_into_a_pipe(on_sqlite: Finished) -> None:
 @pytest.mark.parametrize(
     "command", [("report",), ("verify",), ("trace", "spring-email", "0")], ids=lambda c: c[0]
 )
-def test_a_reader_that_has_gone(on_sqlite: Finished, command: tuple[str, ...]) -> None:
+def test_a_reader_that_has_gone(on_sqlite: FinishedRun, command: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -374,13 +374,13 @@ def test_a_reader_that_has_gone(on_sqlite: Finished, command: tuple[str, ...]) -
     assert ended.returncode == 141
 
 
-def test_a_terminal_without_unicode(on_sqlite: Finished) -> None:
+def test_a_terminal_without_unicode(on_sqlite: FinishedRun) -> None:
     for command in (("report",), ("verify",), ("trace", "spring-email", "0")):
         ended = on_sqlite.shell.run(*command, settings={"PYTHONIOENCODING": "ascii"})
         assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_a_full_disk(on_sqlite: Finished) -> None:
+def test_a_full_disk(on_sqlite: FinishedRun) -> None:
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "simulator", "report"],

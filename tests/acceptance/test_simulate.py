@@ -10,7 +10,7 @@ import pytest
 
 from simulator.figures import PERCENTILES, list_figure_units
 from tests.support.paths import SCENARIOS
-from tests.support.shell import SCRIPT, Finished, Shell, make_scenario, wait_until
+from tests.support.shell import SCRIPT, FinishedRun, Shell, make_scenario, wait_until
 
 KEYS = {
     *("version", "run", "scenario", "seed", "state", "aborted_for", "started_at", "speed"),
@@ -21,7 +21,7 @@ KEYS = {
 }
 
 
-def test_all_messages_end_as_predicted(finished: Finished) -> None:
+def test_all_messages_end_as_predicted(finished: FinishedRun) -> None:
     assert finished.stdout.count("✔ balanced") == 2
     assert finished.stdout.count("✔ matches prediction") == 2
     assert "1,500 of 1,500 messages" in finished.stdout
@@ -30,7 +30,7 @@ def test_all_messages_end_as_predicted(finished: Finished) -> None:
     assert finished.stdout.rstrip().splitlines()[-1].startswith("✔ passed")
 
 
-def test_the_result_has_every_key(finished: Finished) -> None:
+def test_the_result_has_every_key(finished: FinishedRun) -> None:
     result = finished.result
     assert set(result) == KEYS
     assert result["version"] == 2
@@ -54,17 +54,17 @@ def test_the_result_has_every_key(finished: Finished) -> None:
     assert figures["queued_to_final.p50"] >= 0.2
 
 
-def test_the_result_names_the_database(on_sqlite: Finished, on_postgresql: Finished) -> None:
+def test_the_result_names_the_database(on_sqlite: FinishedRun, on_postgresql: FinishedRun) -> None:
     assert on_sqlite.result["database"] == "sqlite"
     assert on_postgresql.result["database"] == "postgresql"
     assert not on_postgresql.shell.database.exists()
 
 
-def test_the_result_agrees_with_the_report(finished: Finished) -> None:
+def test_the_result_agrees_with_the_report(finished: FinishedRun) -> None:
     assert finished.shell.reports() == finished.result["campaigns"]
 
 
-def test_every_planned_ending_occurs(on_sqlite: Finished) -> None:
+def test_every_planned_ending_occurs(on_sqlite: FinishedRun) -> None:
     email, sms = on_sqlite.result["campaigns"]
     for count in (
         email["sent"]["delivered"],
@@ -82,7 +82,7 @@ def test_every_planned_ending_occurs(on_sqlite: Finished) -> None:
     assert email["sent"]["in_gateway"] == sms["sent"]["in_gateway"] == 0
 
 
-def test_progress_goes_to_stderr_as_plain_lines(finished: Finished) -> None:
+def test_progress_goes_to_stderr_as_plain_lines(finished: FinishedRun) -> None:
     assert "all messages settled" in finished.stderr
     assert "\x1b" not in finished.stderr
     assert "\r" not in finished.stderr
@@ -91,17 +91,19 @@ def test_progress_goes_to_stderr_as_plain_lines(finished: Finished) -> None:
     assert "settled" not in finished.stdout
 
 
-def test_the_database_makes_no_difference(on_sqlite: Finished, on_postgresql: Finished) -> None:
+def test_the_database_makes_no_difference(
+    on_sqlite: FinishedRun, on_postgresql: FinishedRun
+) -> None:
     assert on_sqlite.fates == on_postgresql.fates
     assert on_sqlite.result["campaigns"] == on_postgresql.result["campaigns"]
 
 
 @pytest.mark.parametrize(("workers", "batch_size"), [("1", "100"), ("3", "7000")])
 def test_workers_and_batches_make_no_difference(
-    on_sqlite: Finished, shell: Shell, workers: str, batch_size: str
+    on_sqlite: FinishedRun, shell: Shell, workers: str, batch_size: str
 ) -> None:
     file = shell.write("small.toml", make_scenario())
-    other = Finished.of(shell, file, "--workers", workers, "--batch-size", batch_size)
+    other = FinishedRun.of(shell, file, "--workers", workers, "--batch-size", batch_size)
     assert other.result["workers"] == int(workers)
     assert other.fates == on_sqlite.fates
     assert other.result["campaigns"] == on_sqlite.result["campaigns"]
@@ -111,10 +113,10 @@ def test_workers_and_batches_make_no_difference(
 def test_nothing_is_left_behind(shell: Shell) -> None:
     command = shell.start("simulate", shell.write("small.toml", make_scenario(email=300, sms=100)))
     # The driver, Valkey, the worker, and a pool of two.
-    wait_until(lambda: len(shell.living()) >= 5, "all processes have started")
+    wait_until(lambda: len(shell.find_processes()) >= 5, "all processes have started")
     assert list(shell.scratch.iterdir()) != [], "the broker has a folder of its own"
-    assert command.wait() == 0, command.said
-    assert shell.living() == []
+    assert command.wait() == 0, command.stderr_text
+    assert shell.find_processes() == []
     assert list(shell.scratch.iterdir()) == []
 
 
@@ -130,11 +132,11 @@ def test_the_result_is_shown_though_its_file_can_not_be_written(shell: Shell) ->
     file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
     (shell.folder / "results").mkdir()
     command = shell.start("simulate", file, "--json", "results/result.json")
-    wait_until(lambda: shell.recorded("SELECT count(*) FROM runs") == 1, "the run has begun")
+    wait_until(lambda: shell.query_number("SELECT count(*) FROM runs") == 1, "the run has begun")
     (shell.folder / "results").rmdir()
     assert command.wait() == 1
     assert "✔ passed" in command.stdout.read_text()
-    last = command.said.splitlines()[-1]
+    last = command.stderr_text.splitlines()[-1]
     assert last.startswith("sendtrace: --json results/result.json: can't be written: ")
 
 
@@ -147,8 +149,8 @@ def test_a_state_folder_with_an_odd_name(shell: Shell) -> None:
     assert {each.name for each in shell.folder.iterdir()} == {"tiny.toml", "50% of #1? é"}
 
 
-def test_another_seed_means_other_fates(on_sqlite: Finished, shell: Shell) -> None:
-    other = Finished.of(shell, shell.write("small.toml", make_scenario()), "--seed", "12")
+def test_another_seed_means_other_fates(on_sqlite: FinishedRun, shell: Shell) -> None:
+    other = FinishedRun.of(shell, shell.write("small.toml", make_scenario()), "--seed", "12")
     assert other.result["seed"] == 12
     for campaign, fates in other.fates.items():
         assert fates != on_sqlite.fates[campaign]
@@ -159,12 +161,12 @@ def test_a_batch_of_one_message(shell: Shell) -> None:
     ended = shell.run("simulate", file, "--batch-size", "1", program=SCRIPT)
     assert ended.returncode == 0, ended.stderr
     assert "20 of 20 messages" in ended.stdout
-    assert shell.recorded("SELECT count(*) FROM batches") == 30
+    assert shell.query_number("SELECT count(*) FROM batches") == 30
 
 
 def test_credit_short_of_the_audience(shell: Shell) -> None:
     scenario = make_scenario(email=1_500, sms=700, credit=1_000, median="10ms", p99="20ms")
-    run = Finished.of(shell, shell.write("poor.toml", scenario), "--batch-size", "150")
+    run = FinishedRun.of(shell, shell.write("poor.toml", scenario), "--batch-size", "150")
     reports = run.result["campaigns"]
     assert sum(report["sent"]["total"] for report in reports) == 1_000
     stopped = sum(
@@ -178,13 +180,13 @@ def test_credit_short_of_the_audience(shell: Shell) -> None:
     assert run.result["prediction"]["withheld"] == {"Acme Retail": short}
     assert f"✔ withheld        {1_200 - stopped:,} of Acme Retail" in run.stdout
     assert run.stdout.count("✔ matches prediction") == 2
-    assert shell.recorded("SELECT credit FROM organizations") == 0
+    assert shell.query_number("SELECT credit FROM organizations") == 0
 
 
 def test_an_audience_file(shell: Shell) -> None:
     for name in ("from-csv.toml", "customers.csv"):
         shutil.copy(SCENARIOS / name, shell.folder)
-    run = Finished.of(shell, "from-csv.toml")
+    run = FinishedRun.of(shell, "from-csv.toml")
     assert [report["audience"] for report in run.result["campaigns"]] == [1_974, 1_974]
     assert run.stdout.count("1,974 of 1,974 messages") == 2
     [rejects] = run.result["rejects"]
@@ -212,7 +214,7 @@ def test_help(shell: Shell, command: list[str]) -> None:
     assert not shell.home.exists()
 
 
-def test_the_result_file_is_one_document(on_sqlite: Finished) -> None:
+def test_the_result_file_is_one_document(on_sqlite: FinishedRun) -> None:
     text = (on_sqlite.shell.folder / "result.json").read_text()
     assert text.endswith("}\n")
     assert json.loads(text) == on_sqlite.result

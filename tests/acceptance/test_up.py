@@ -16,7 +16,7 @@ import pytest
 
 from simulator.schema import open_database
 from tests.support.schedules import prepare
-from tests.support.shell import Shell, Started, free_port, make_scenario, wait_until
+from tests.support.shell import Shell, StartedCommand, free_port, make_scenario, wait_until
 from tracker.queries.next_step import next_step
 from tracker.settings import load_settings
 from tracker.status import Step
@@ -30,7 +30,7 @@ class Stack:
     """A stack that runs, at a prompt."""
 
     shell: Shell
-    command: Started
+    command: StartedCommand
     web: int
     flower: int
 
@@ -69,7 +69,7 @@ def stack(shell: Shell) -> Iterator[Stack]:
     )
 
     def is_ready() -> bool:
-        assert command.process.poll() is None, command.said
+        assert command.process.poll() is None, command.stderr_text
         return "Ctrl-C stops the stack" in command.stdout.read_text()
 
     wait_until(is_ready, "the stack is ready", 90)
@@ -90,7 +90,7 @@ def test_a_run_on_the_stack_and_what_flower_says_of_it(stack: Stack) -> None:
 
     run = shell.start("simulate", shell.write("small.toml", make_scenario()), "--attach")
     during = [stack.flower_says("/api/queues/length")]
-    assert run.wait() == 0, run.said
+    assert run.wait() == 0, run.stderr_text
     assert [each["name"] for each in during[0]["active_queues"]] == list(QUEUES)
 
     tasks = stack.flower_says("/api/tasks")
@@ -126,8 +126,10 @@ def test_what_dies_is_started_again_and_all_is_stopped(stack: Stack) -> None:
     shell = stack.shell
     worker = stack.child("gateway@")
     worker.kill()
-    wait_until(lambda: "child restarted: name=worker-gateway" in stack.command.said, "a new worker")
-    assert "child exited: name=worker-gateway exit_code=-9" in stack.command.said
+    wait_until(
+        lambda: "child restarted: name=worker-gateway" in stack.command.stderr_text, "a new worker"
+    )
+    assert "child exited: name=worker-gateway exit_code=-9" in stack.command.stderr_text
     shell.write("small.toml", make_scenario())
     passes = lambda: shell.run("simulate", "small.toml", "--attach").returncode == 0  # noqa: E731
     wait_until(passes, "the new worker serves its queue")
@@ -137,7 +139,7 @@ def test_what_dies_is_started_again_and_all_is_stopped(stack: Stack) -> None:
 
     family = psutil.Process(stack.command.process.pid).children(recursive=True)
     stack.command.process.send_signal(signal.SIGINT)
-    assert stack.command.wait() == 0, stack.command.said
+    assert stack.command.wait() == 0, stack.command.stderr_text
     assert [each for each in family if each.is_running()] == []
     assert not (shell.home / "up.json").exists()
     alone = shell.run("simulate", shell.folder / "small.toml", "--attach")

@@ -17,12 +17,7 @@ FIGURES = {
 }
 
 
-NOTHING: Mapping[str, float | None] = {}
-
-
-def kept(
-    run: int = 1, /, figures: Mapping[str, float | None] = NOTHING, **changes: Any
-) -> StoredResult:
+def kept(run: int = 1, /, figures: Mapping[str, float | None] = {}, **changes: Any) -> StoredResult:
     summary = {
         "run": run,
         "scenario": "test",

@@ -1,4 +1,4 @@
-"""The real command at a prompt of its own, in folders of its own."""
+"""The real command, run in folders of its own."""
 
 import json
 import os
@@ -22,8 +22,7 @@ MODULE = (sys.executable, "-m", "simulator")
 SCRIPT = (str(Path(sys.executable).with_name("sendtrace")),)
 
 
-POLL = 0.02
-"""Seconds between two looks whether a condition has come true."""
+POLL_SECONDS = 0.02
 
 
 def make_scenario(
@@ -35,7 +34,7 @@ def make_scenario(
     p99: str = "400ms",
     credit: int | None = None,
 ) -> str:
-    """A scenario with two campaigns, in which every kind of ending occurs."""
+    """Return a scenario with two campaigns, in which every outcome occurs."""
     return f"""
 name = "{name}"
 seed = 11
@@ -79,26 +78,26 @@ soft_bounce = 0.1
 
 
 def wait_until(condition: Callable[[], bool], what: str, limit: float = 40.0) -> None:
-    """Return as soon as ``condition`` is true; fail if it is not within ``limit`` seconds."""
+    """Wait until a condition is true; fail after `limit` seconds."""
     deadline = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < deadline, f"not within {limit:.0f} s: {what}"
-        time.sleep(POLL)
+        time.sleep(POLL_SECONDS)
 
 
 class Shell:
-    """Somebody at a prompt, in a folder, with a state folder and a folder for temporary files."""
+    """Runs commands in a folder, with a state folder and a folder for temporary files."""
 
     def __init__(self, folder: Path, scratch: Path, **settings: str) -> None:
         self.folder = folder
         self.home = folder / "home"
         self.scratch = scratch
-        self._started: list[Started] = []
-        outside = {
+        self._started: list[StartedCommand] = []
+        inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("SENDTRACE_")
         }
         self.environment = {
-            **outside,
+            **inherited,
             "SENDTRACE_HOME": str(self.home),
             "TMPDIR": str(scratch),
             **settings,
@@ -120,7 +119,7 @@ class Shell:
         limit: float = 90.0,
         settings: Mapping[str, str] = {},
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a command to its end; ``settings`` are more environment variables."""
+        """Run a command to its end; `settings` are further environment variables."""
         return subprocess.run(
             [*program, *map(str, arguments)],
             cwd=self.folder,
@@ -139,7 +138,7 @@ class Shell:
         label: str = "command",
         ignored: frozenset[signal.Signals] = frozenset(),
         settings: Mapping[str, str] = {},
-    ) -> "Started":
+    ) -> "StartedCommand":
         """Start a command in a session of its own, as a terminal would."""
 
         def set_signals() -> None:
@@ -160,36 +159,37 @@ class Shell:
                 start_new_session=True,
                 preexec_fn=set_signals,
             )
-        self._started.append(Started(process, stdout, stderr))
+        self._started.append(StartedCommand(process, stdout, stderr))
         return self._started[-1]
 
     def reports(self, *arguments: str) -> Any:
-        """What ``report`` says, as data."""
+        """Return the JSON of `report`."""
         ended = self.run("report", *arguments, "--format", "json")
         assert ended.returncode == 0, ended.stderr
         return json.loads(ended.stdout)
 
-    def living(self) -> list[psutil.Process]:
-        """What was started here and still runs: drivers, brokers by their sockets, workers by
-        their names, which have the driver's id in them.
+    def find_processes(self) -> list[psutil.Process]:
+        """Return the processes started here that still run.
+
+        Brokers are found by their sockets, workers by their names, which contain the driver's id.
         """
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            words = " ".join(process.cmdline())
+            command = " ".join(process.cmdline())
             return process.status() != psutil.STATUS_ZOMBIE and (
-                str(self.scratch) in words
+                str(self.scratch) in command
                 or any(
-                    process.pid == each.process.pid or f"run-{each.process.pid}@" in words
-                    for each in self._started
+                    process.pid == started.process.pid or f"run-{started.process.pid}@" in command
+                    for started in self._started
                 )
             )
         except psutil.Error:
             return False
 
-    def recorded(self, query: str) -> int:
-        """A number from the SQLite database, also while others write it; 0 while it is not made."""
+    def query_number(self, query: str) -> int:
+        """Return a number from the SQLite database, or 0 while the table does not exist."""
         try:
             with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
                 [number] = connection.execute(query).fetchone()
@@ -197,16 +197,16 @@ class Shell:
             return 0
         return int(number)
 
-    def moved(self) -> int:
-        """How many messages of the last run have left the first status."""
-        return self.recorded(
+    def count_moved(self) -> int:
+        """Return how many messages of the last run have left the first status."""
+        return self.query_number(
             "SELECT count(*) FROM messages_by_name WHERE status <> 'queued'"
             " AND run = (SELECT max(id) FROM runs)"
         )
 
     def clean_up(self) -> None:
-        """End what a test that failed has left behind."""
-        for process in self.living():
+        """Kill the processes that a failed test has left."""
+        for process in self.find_processes():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         for started in self._started:
@@ -215,23 +215,23 @@ class Shell:
 
 
 @dataclass(frozen=True)
-class Started:
-    """A command that was started, and the files that its output goes to."""
+class StartedCommand:
+    """A command that was started, and the files of its output."""
 
     process: "subprocess.Popen[bytes]"
     stdout: Path
     stderr: Path
 
     def wait(self, limit: float = 90.0) -> int:
-        """The exit code."""
+        """Return the exit code."""
         return self.process.wait(limit)
 
     @property
-    def said(self) -> str:
+    def stderr_text(self) -> str:
         return self.stderr.read_text()
 
     def worker(self) -> psutil.Process:
-        """The Celery worker of the command, above its pool."""
+        """Return the main process of the command's Celery worker."""
         [worker] = [
             child
             for child in psutil.Process(self.process.pid).children()
@@ -241,8 +241,8 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A run that has ended: where, what it said, and its result."""
+class FinishedRun:
+    """A run that has ended, with its output and its result."""
 
     shell: Shell
     stdout: str
@@ -252,8 +252,8 @@ class Finished:
     @classmethod
     def of(
         cls, shell: Shell, *arguments: str | Path, settings: Mapping[str, str] = {}
-    ) -> "Finished":
-        """Run ``simulate``, which must pass."""
+    ) -> "FinishedRun":
+        """Run `simulate`, which must pass."""
         file = shell.folder / "result.json"
         ended = shell.run("simulate", *arguments, "--json", file, settings=settings)
         assert ended.returncode == 0, ended.stderr + ended.stdout
@@ -261,9 +261,9 @@ class Finished:
 
     @property
     def fates(self) -> dict[str, str]:
-        """The digest of what became of every message, by campaign."""
+        """The digest of the outcomes of all messages, by campaign."""
         campaigns = self.result["prediction"]["campaigns"]
-        return {each["campaign"]: each["fates"] for each in campaigns}
+        return {campaign["campaign"]: campaign["fates"] for campaign in campaigns}
 
 
 def free_port() -> int:
