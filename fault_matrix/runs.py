@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -247,13 +247,14 @@ def _wait_for_end(run: DisturbedRun, row: FaultRow) -> int:
     if row.disturb is not None:
         thread.start()
     try:
-        exit_code = run.process.wait(RUN_TIMEOUT_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(run.process.pid, signal.SIGKILL)
-        exit_code = run.process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            run.process.wait(RUN_TIMEOUT_SECONDS)
+    finally:  # after Ctrl-C, too
+        if run.process.poll() is None:
+            os.killpg(run.process.pid, signal.SIGKILL)
     if row.disturb is not None:
         thread.join(RUN_TIMEOUT_SECONDS)
-    return exit_code
+    return run.process.wait()
 
 
 def _has_met(row: FaultRow, run: DisturbedRun, record: RecordCounts, result: RunResult) -> bool:
