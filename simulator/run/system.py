@@ -99,10 +99,18 @@ def open_system(scenario: Scenario, settings: Settings, options: RunOptions) -> 
 def _start_worker(
     settings: Settings, options: RunOptions, broker: Broker, local_stack: LocalStack | None
 ) -> AbstractContextManager[LocalWorker]:
-    proxies = None if local_stack is None else local_stack.proxies
+    log = settings.logs / f"worker-{os.getpid()}.log"
+    if local_stack is None:
+        return start_local_worker(
+            broker=broker.url,
+            database=settings.resolved_database_url,
+            processes=options.workers,
+            log=log,
+        )
     return start_local_worker(
-        broker=broker.url if proxies is None else proxies.worker_broker,
-        database=settings.resolved_database_url if proxies is None else proxies.worker_database,
+        broker=local_stack.proxies.worker_broker,
+        database=local_stack.proxies.worker_database,
         processes=options.workers,
-        log=settings.logs / f"worker-{os.getpid()}.log",
+        log=log,
+        temporary=local_stack.broker.folder,
     )

@@ -106,13 +106,19 @@ def start_local_broker() -> Iterator[LocalBroker]:
 class LocalWorker:
     """A Celery worker for every queue, restarted when it dies."""
 
-    def __init__(self, *, broker: str, database: str, processes: int, log: Path) -> None:
+    def __init__(
+        self, *, broker: str, database: str, processes: int, log: Path, temporary: Path | None
+    ) -> None:
         self.name = f"run-{os.getpid()}@{socket.gethostname()}"
         self.log = log
         self._command = ChildCommand(
             name="worker",
             command=worker_command(self.name, QUEUES, processes),
-            environment={"SENDTRACE_BROKER_URL": broker, "SENDTRACE_DATABASE_URL": database},
+            environment={
+                "SENDTRACE_BROKER_URL": broker,
+                "SENDTRACE_DATABASE_URL": database,
+                **({} if temporary is None else {"TMPDIR": str(temporary)}),
+            },
             log=log,
             stop_seconds=WORKER_STOP_SECONDS,
         )
@@ -181,7 +187,7 @@ class LocalWorker:
 
 @contextmanager
 def start_local_worker(
-    *, broker: str, database: str, processes: int, log: Path
+    *, broker: str, database: str, processes: int, log: Path, temporary: Path | None = None
 ) -> Iterator[LocalWorker]:
     """Start a worker for the duration of the block.
 
@@ -190,8 +196,11 @@ def start_local_worker(
         database: URL of the database.
         processes: size of the worker's pool.
         log: file for the worker's log; it is emptied first.
+        temporary: folder for temporary files, which a worker that is killed leaves behind.
     """
-    worker = LocalWorker(broker=broker, database=database, processes=processes, log=log)
+    worker = LocalWorker(
+        broker=broker, database=database, processes=processes, log=log, temporary=temporary
+    )
     try:
         yield worker
     finally:

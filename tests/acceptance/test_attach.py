@@ -1,4 +1,4 @@
-"""``simulate --attach``: workers that somebody else has started."""
+"""`simulate --attach`: with workers that run already."""
 
 import sys
 from collections.abc import Iterator
@@ -44,26 +44,26 @@ def _stop(worker: StartedCommand) -> None:
     assert worker.wait() == 0
 
 
-def test_a_worker_of_somebody_else(shell: Shell, broker: str) -> None:
+def test_a_run_uses_an_attached_worker_and_leaves_it_running(shell: Shell, broker: str) -> None:
     worker = _start_worker(shell, broker, ",".join(QUEUES))
     file = shell.write("small.toml", SCENARIO)
     run = FinishedRun.of(shell, file, "--attach", settings={"SENDTRACE_BROKER_URL": broker})
     assert run.result["workers"] is None
     assert run.result["verdict"]["passed"]
     assert "attached workers" in run.stdout
-    why = "the workers were attached: what they use can't be read from here"
-    assert run.result["absent"] == {"workers.cpu": why, "workers.memory": why}
+    cause = "the workers were attached: what they use can't be read from here"
+    assert run.result["absent"] == {"workers.cpu": cause, "workers.memory": cause}
     assert run.result["figures"]["workers.cpu"] is None
     assert run.result["figures"]["queues.gateway.unacked"] is not None
     header, *rows = (shell.home / "runs" / "1" / "timeseries.csv").read_text().splitlines()
-    place = header.split(",").index("workers_cpu")
-    assert {row.split(",")[place] for row in rows} == {""}
-    assert worker.process.poll() is None, "it is not ours to stop"
-    assert list((shell.home / "logs").iterdir()) == [], "no worker of ours was started"
+    index = header.split(",").index("workers_cpu")
+    assert {row.split(",")[index] for row in rows} == {""}
+    assert worker.process.poll() is None, "the run does not stop an attached worker"
+    assert list((shell.home / "logs").iterdir()) == [], "the run starts no worker"
     _stop(worker)
 
 
-def test_no_worker(shell: Shell, broker: str) -> None:
+def test_a_run_without_a_worker_is_refused(shell: Shell, broker: str) -> None:
     ended = shell.run("simulate", shell.write("s.toml", SCENARIO), "--attach", "--broker", broker)
     assert ended.returncode == 2
     assert ended.stdout == ""
@@ -73,7 +73,7 @@ def test_no_worker(shell: Shell, broker: str) -> None:
     assert shell.query_number("SELECT count(*) FROM runs") == 0
 
 
-def test_a_queue_that_nobody_serves(shell: Shell, broker: str) -> None:
+def test_a_queue_without_a_worker_is_named(shell: Shell, broker: str) -> None:
     worker = _start_worker(
         shell, broker, ",".join(queue for queue in QUEUES if queue != "about_to_be_sent")
     )
@@ -84,7 +84,7 @@ def test_a_queue_that_nobody_serves(shell: Shell, broker: str) -> None:
     _stop(worker)
 
 
-def test_a_threshold_on_what_attached_workers_use(shell: Shell, broker: str) -> None:
+def test_a_threshold_on_the_usage_of_attached_workers_is_refused(shell: Shell, broker: str) -> None:
     demanding = f'{SCENARIO}\n[thresholds]\n"workers.cpu" = "< 2"\n'
     ended = shell.run("simulate", shell.write("s.toml", demanding), "--attach", "--broker", broker)
     assert ended.returncode == 2

