@@ -1,4 +1,4 @@
-"""Real databases and a real broker for the tests, each started once and used by all."""
+"""Fixtures of all tests: real databases and a real broker, each started once a session."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ BACKENDS = ("sqlite", "postgresql")
 
 
 @pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def clear_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the settings of the developer's shell, so that tests don't depend on them."""
     for name in list(os.environ):
         if name.startswith("SENDTRACE_") and name != SERVER_URL_VARIABLE:
@@ -27,7 +27,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[PostgresqlServer]:
-    """The PostgreSQL server for all tests: the one that the environment names, else our own."""
+    """Return the PostgreSQL server of the session: the one that the environment names, or ours."""
     url = os.environ.get(SERVER_URL_VARIABLE)
     if url:
         yield PostgresqlServer(url)
@@ -38,7 +38,7 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
 
 @pytest.fixture(scope="session")
 def postgresql_template(postgresql_server: PostgresqlServer) -> Iterator[str]:
-    """The name of a migrated, empty database. Copying it is faster than migrating anew."""
+    """Return the name of a migrated, empty database; copying it is faster than migrating."""
     name = f"template_{uuid4().hex[:12]}"
     postgresql_server.execute(f"CREATE DATABASE {name}")
     open_database(load_settings(database_url=postgresql_server.database_url(name))).close()
@@ -48,7 +48,7 @@ def postgresql_template(postgresql_server: PostgresqlServer) -> Iterator[str]:
 
 @pytest.fixture
 def postgresql_url(postgresql_server: PostgresqlServer, postgresql_template: str) -> Iterator[str]:
-    """The URL of a database of the test's own, with all tables and no rows."""
+    """Return the URL of a database for one test, with all tables and no rows."""
     name = f"test_{uuid4().hex[:12]}"
     postgresql_server.execute(f"CREATE DATABASE {name} TEMPLATE {postgresql_template}")
     yield postgresql_server.database_url(name)
@@ -57,41 +57,41 @@ def postgresql_url(postgresql_server: PostgresqlServer, postgresql_template: str
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """The path of a state folder of the test's own."""
+    """Return the path of a state folder for one test."""
     return tmp_path / "home"
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite file; copying it is faster than migrating."""
-    made = load_settings(home=tmp_path_factory.mktemp("template"))
-    made.prepare_home()
-    open_database(made).close()
-    return made.home / "sendtrace.db"
+    """Return a migrated, empty SQLite file; copying it is faster than migrating."""
+    settings = load_settings(home=tmp_path_factory.mktemp("template"))
+    settings.prepare_home()
+    open_database(settings).close()
+    return settings.home / "sendtrace.db"
 
 
 @pytest.fixture(params=BACKENDS)
 def settings(request: pytest.FixtureRequest, home: Path) -> Settings:
-    """Settings with a state folder and a database of the test's own, on each kind of database."""
+    """Return settings with a state folder and a database for one test, on each backend."""
     is_postgresql = request.param == "postgresql"
     url = request.getfixturevalue("postgresql_url") if is_postgresql else None
-    made = load_settings(home=home, database_url=url)
-    made.prepare_home()
+    settings = load_settings(home=home, database_url=url)
+    settings.prepare_home()
     if not is_postgresql:
-        shutil.copy(request.getfixturevalue("sqlite_template"), made.home / "sendtrace.db")
-    return made
+        shutil.copy(request.getfixturevalue("sqlite_template"), settings.home / "sendtrace.db")
+    return settings
 
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
-    """An empty database with all tables, of each kind."""
-    opened = open_database(settings)
-    yield opened
-    opened.close()
+    """Open an empty database with all tables, on each backend."""
+    database = open_database(settings)
+    yield database
+    database.close()
 
 
 @pytest.fixture(scope="session")
 def broker_url() -> Iterator[str]:
-    """The URL of a real Valkey that all tests share."""
+    """Return the URL of the Valkey that all tests share."""
     with start_local_broker() as broker:
         yield broker.url

@@ -1,4 +1,4 @@
-"""The fault matrix in its short form: each row once, on SQLite. `make faults` is the whole matrix."""
+"""Short form of the fault matrix: each row once, on SQLite. `make faults` runs the whole matrix."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def test_no_message_is_lost_or_accepted_twice(row: FaultRow) -> None:
     outcome = perform_run(RowRun(row=row, database="sqlite", seed=1, messages=MESSAGES))
     if outcome.skipped:
         pytest.skip(outcome.skipped)
-    assert outcome.hit, f"the fault did not meet the run\n{outcome.output}"
+    assert outcome.hit, f"the fault did not hit the run\n{outcome.output}"
     assert outcome.passed, outcome.output or outcome
     assert (outcome.record.lost, outcome.record.accepted_twice) == (0, 0)
     assert outcome.record.messages >= MESSAGES

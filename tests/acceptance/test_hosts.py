@@ -1,7 +1,7 @@
-"""Three hosts, one of which loses its network in the middle of a run.
+"""A run on a network of three hosts, one of which is disconnected during the run.
 
-The hosts are Linux network namespaces, which only root can make: one with Valkey, PostgreSQL and the
-driver, and two with workers.
+Hosts are network namespaces of Linux, which only root can create. The hub has Valkey, PostgreSQL
+and the driver of the run; the other two have workers.
 """
 
 import os
@@ -22,8 +22,8 @@ from simulator.stack.commands import find_valkey
 from tests.support.shell import wait_until
 from workers.queues import QUEUES
 
-CUT_SECONDS = 10.0
-"""Time for which a host has no network."""
+OUTAGE_SECONDS = 10.0
+"""Time for which a host is disconnected."""
 
 SCENARIO = """
 name = "hosts"
@@ -41,10 +41,10 @@ latency = { median = "300ms", p99 = "1s" }
 hard_bounce = 0.02
 soft_bounce = 0.05
 """
-"""Thirteen seconds of arrivals, within which the network is cut and restored."""
+"""Thirteen seconds of arrivals; the outage begins and ends within them."""
 
 NET = "10.213.77"
-"""A private network; see RFC 1918."""
+"""Private network of the hosts; see RFC 1918."""
 
 
 def _ip(*words: str) -> None:
@@ -52,29 +52,29 @@ def _ip(*words: str) -> None:
 
 
 def _find_obstacle() -> str | None:
-    """Return why namespaces can't be made here, or None."""
+    """Return why network namespaces can't be created here, or None if they can."""
     if sys.platform != "linux" or shutil.which("ip") is None:
-        return "the command `ip` is missing; apt-get install iproute2"
+        return "`ip` is not installed; apt-get install iproute2"
     if os.geteuid() != 0:
-        return "only root can make network namespaces"
+        return "only root can create network namespaces"
     probe = f"st-probe-{os.getpid()}"
     try:
         _ip("netns", "add", probe)
         _ip("netns", "delete", probe)
     except subprocess.CalledProcessError as error:
-        return f"network namespaces can't be made here: {error.stderr.decode().strip()}"
+        return f"network namespaces can't be created: {error.stderr.decode().strip()}"
     return None
 
 
 @dataclass(frozen=True)
 class Host:
-    """A host of the network."""
+    """A network namespace with an address."""
 
     name: str
     address: str
 
     def command(self, *words: str) -> Sequence[str]:
-        """Return the command that runs another one on this host."""
+        """Return a command line that runs a command on this host."""
         return ("ip", "netns", "exec", self.name, *words)
 
 
@@ -84,10 +84,11 @@ class Network:
     workers: Sequence[Host]
 
     def cable(self, host: Host) -> str:
-        """Return the hub's end of the cable to a host."""
+        """Return the name of the hub's end of the cable to a host."""
         return f"to-{self.workers.index(host)}"
 
-    def plug(self, host: Host, state: str) -> None:
+    def set_link(self, host: Host, state: str) -> None:
+        """Connect a host ("up") or disconnect it ("down")."""
         _ip("-n", self.hub.name, "link", "set", self.cable(host), state)
 
 
@@ -98,7 +99,7 @@ def network() -> Iterator[Network]:
         pytest.skip(obstacle)
     hub = Host(f"st-hub-{os.getpid()}", f"{NET}.1")
     hosts = [Host(f"st-w{place}-{os.getpid()}", f"{NET}.{10 + place}") for place in range(2)]
-    made = Network(hub, hosts)
+    network = Network(hub, hosts)
     with ExitStack() as stack:
         for host in (hub, *hosts):
             _ip("netns", "add", host.name)
@@ -108,7 +109,7 @@ def network() -> Iterator[Network]:
         _ip("-n", hub.name, "address", "add", f"{hub.address}/24", "dev", "switch")
         _ip("-n", hub.name, "link", "set", "switch", "up")
         for host in hosts:
-            cable = made.cable(host)
+            cable = network.cable(host)
             _ip(
                 *("-n", hub.name, "link", "add", cable, "type", "veth"),
                 *("peer", "name", "eth0", "netns", host.name),
@@ -116,14 +117,14 @@ def network() -> Iterator[Network]:
             _ip("-n", hub.name, "link", "set", cable, "master", "switch", "up")
             _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", "eth0")
             _ip("-n", host.name, "link", "set", "eth0", "up")
-        yield made
+        yield network
 
 
 @contextmanager
-def running(
+def run_process(
     command: Sequence[str], log: Path, **settings: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a process for the duration of the block."""
+    """Run a process for as long as the block lasts."""
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("SENDTRACE_")
     }
@@ -148,26 +149,26 @@ def running(
 
 
 @contextmanager
-def postgresql(hub: Host, folder: Path) -> Iterator[str]:
-    """Run PostgreSQL on the hub for its network; yield the URL of a database."""
+def start_postgresql(hub: Host, folder: Path) -> Iterator[str]:
+    """Start a PostgreSQL on the hub that accepts the network, and yield its URL."""
     server = get_server(folder / "data", start=False, cleanup_mode=None)
     server.ensure_pgdata_inited()
     with (server.pgdata / "pg_hba.conf").open("a") as rules:
         rules.write(f"host all all {NET}.0/24 trust\n")
-    place = str(server.pgdata)
-    command = (str(server.bin_path / "postgres"), "-D", place, "-k", place, "-h", hub.address)
-    as_whom = ("setpriv", "--reuid", str(server.system_user), "--clear-groups")
-    with running(hub.command(*as_whom, *command), folder / "postgresql.log"):
+    data = str(server.pgdata)
+    command = (str(server.bin_path / "postgres"), "-D", data, "-k", data, "-h", hub.address)
+    run_as = ("setpriv", "--reuid", str(server.system_user), "--clear-groups")
+    with run_process(hub.command(*run_as, *command), folder / "postgresql.log"):
 
         def answers() -> bool:
             try:
-                psycopg.connect(host=place, user="postgres").close()
+                psycopg.connect(host=data, user="postgres").close()
             except psycopg.OperationalError:
                 return False
             return True
 
         wait_until(answers, "PostgreSQL answers")
-        with closing(psycopg.connect(host=place, user="postgres", autocommit=True)) as connection:
+        with closing(psycopg.connect(host=data, user="postgres", autocommit=True)) as connection:
             connection.execute("CREATE DATABASE hosts")
         yield f"postgresql://postgres@{hub.address}/hosts"
 
@@ -178,38 +179,37 @@ def test_a_host_without_network_only_delays_a_run(network: Network, scratch: Pat
     folder.mkdir()
     folder.chmod(0o755)
     (folder / "hosts.toml").write_text(SCENARIO)
-    hub, (cut_off, other) = network.hub, network.workers
+    hub, (disconnected, other) = network.hub, network.workers
     with ExitStack() as stack:
-        database = stack.enter_context(postgresql(hub, folder))
+        database = stack.enter_context(start_postgresql(hub, folder))
         valkey = (str(find_valkey()), "--bind", hub.address, "--protected-mode", "no")
         broker = f"redis://{hub.address}:6379/0"
-        stack.enter_context(running(hub.command(*valkey, "--save", ""), folder / "valkey.log"))
+        stack.enter_context(run_process(hub.command(*valkey, "--save", ""), folder / "valkey.log"))
         settings = {
             "SENDTRACE_DATABASE_URL": database,
             "SENDTRACE_BROKER_URL": broker,
             "SENDTRACE_HOME": str(folder / "home"),
         }
         logs = {}
-        for host in (cut_off, other):
+        for host in (disconnected, other):
             celery = (sys.executable, "-m", "celery", "--app", "workers.app", "worker")
             worker = (*celery, "--queues", ",".join(QUEUES), "--concurrency", "1")
             logs[host] = folder / f"{host.name}.log"
-            named = ("--hostname", f"worker@{host.name}", "--loglevel", "INFO")
-            stack.enter_context(running(host.command(*worker, *named), logs[host], **settings))
+            options = ("--hostname", f"worker@{host.name}", "--loglevel", "INFO")
+            command = host.command(*worker, *options)
+            stack.enter_context(run_process(command, logs[host], **settings))
         for log in logs.values():
             wait_until(lambda: " ready." in log.read_text(), "the worker is ready")  # noqa: B023
-        said = folder / "simulate.log"
+        output = folder / "simulate.log"
         simulate = (sys.executable, "-m", "simulator", "simulate", str(folder / "hosts.toml"))
-        options = ("--attach", "--batch-size", "250")
-        run = stack.enter_context(running(hub.command(*simulate, *options), said, **settings))
-        worked = lambda: "succeeded" in logs[cut_off].read_text()  # noqa: E731
-        wait_until(worked, "the host that is to be cut off takes part")
-        network.plug(cut_off, "down")
-        time.sleep(CUT_SECONDS)
-        assert run.poll() is None, f"it was cut off in the middle of the run:\n{said.read_text()}"
-        network.plug(cut_off, "up")
-        assert run.wait(150) == 0, said.read_text()
-        assert "✔ passed" in said.read_text()
-        before = logs[cut_off].read_text().count("succeeded")
-        assert before > 0
-        assert logs[other].read_text().count("succeeded") > 0
+        command = hub.command(*simulate, "--attach", "--batch-size", "250")
+        run = stack.enter_context(run_process(command, output, **settings))
+        has_worked = lambda: "succeeded" in logs[disconnected].read_text()  # noqa: E731
+        wait_until(has_worked, "the host takes part before it is disconnected")
+        network.set_link(disconnected, "down")
+        time.sleep(OUTAGE_SECONDS)
+        assert run.poll() is None, f"the outage ends before the run:\n{output.read_text()}"
+        network.set_link(disconnected, "up")
+        assert run.wait(150) == 0, output.read_text()
+        assert "✔ passed" in output.read_text()
+        assert "succeeded" in logs[other].read_text()

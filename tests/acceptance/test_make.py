@@ -1,4 +1,4 @@
-"""Targets of the Makefile that the documents name, in a short form. CI itself runs lint and test."""
+"""Short forms of the Makefile's targets that the documents name; CI itself runs lint and test."""
 
 import re
 from pathlib import Path
@@ -32,10 +32,10 @@ def test_target_runs(target: str, tmp_path: Path) -> None:
 
 def test_every_target_that_a_document_names_is_run() -> None:
     pages = [README, *(ROOT / "docs").glob("*.md")]
-    named = {
+    targets = {
         target
         for page in pages
         for target in re.findall(r"(?:`|\$ )make ([a-z]+)", page.read_text(encoding="utf-8"))
     }
-    assert {"demo", "test", "faults", "bench"} <= named
-    assert named - RUN_BY_CI - SHORT_FORMS.keys() == set()
+    assert {"demo", "test", "faults", "bench"} <= targets
+    assert targets - RUN_BY_CI - SHORT_FORMS.keys() == set()

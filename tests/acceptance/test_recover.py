@@ -1,4 +1,4 @@
-"""A sweep by hand: what stands still is sent on, and said."""
+"""`recover`: a sweep by hand re-queues stalled batches and lists them."""
 
 import json
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ from workers.upkeep.broker import make_broker_client
 
 
 @pytest.fixture
-def queued(broker_url: str) -> Iterator[Redis]:
+def empty_broker(broker_url: str) -> Iterator[Redis]:
     with closing(make_broker_client(broker_url, timeout=5)) as client:
         client.flushall()
         yield client
-        client.flushall()  # it is everybody's
+        client.flushall()  # all tests share the broker
 
 
-def test_what_stands_still_is_sent_on_once_and_said(
-    shell: Shell, database: Database, broker_url: str, queued: Redis
+def test_stalled_batch_is_requeued_once_and_listed(
+    shell: Shell, database: Database, broker_url: str, empty_broker: Redis
 ) -> None:
     batch = make_batch(database)
     age(database, batch, timedelta(minutes=1))
     url = database.engine.url.render_as_string(hide_password=False)
-    told = ("recover", "--database", url, "--broker", broker_url)
-    ended = shell.run(*told)
+    command = ("recover", "--database", url, "--broker", broker_url)
+    ended = shell.run(*command)
     assert ended.returncode == 0
     heading, line = ended.stdout.splitlines()
     assert heading.split()[:3] == ["run", "campaign", "batch"]
@@ -39,23 +39,23 @@ def test_what_stands_still_is_sent_on_once_and_said(
     first, second = ended.stderr.splitlines()[:2]
     assert first == "1 stalled batch re-queued"
     assert "no worker on" in second
-    assert queued.llen("queued") == 1
-    ended = shell.run(*told)
+    assert empty_broker.llen("queued") == 1
+    ended = shell.run(*command)
     assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr == "no stalled batches\n"
-    ended = shell.run(*told, "--format", "json")
+    ended = shell.run(*command, "--format", "json")
     assert json.loads(ended.stdout) == []
-    assert queued.llen("queued") == 1
+    assert empty_broker.llen("queued") == 1
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [((), "SENDTRACE_BROKER_URL"), (("--broker", "redis://127.0.0.1:1/0"), "does not answer")],
 )
-def test_without_a_broker_nothing_is_sent_on(
-    shell: Shell, tmp_path: Path, options: tuple[str, ...], said: str
+def test_recover_needs_a_broker(
+    shell: Shell, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     ended = shell.run("recover", "--database", f"sqlite:///{tmp_path / 'x.db'}", *options)
     assert (ended.returncode, ended.stdout) == (2, "")
     [line] = ended.stderr.splitlines()
-    assert said in line
+    assert message in line

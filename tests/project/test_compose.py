@@ -1,4 +1,4 @@
-"""The files for real servers, as far as they can be judged without starting anything."""
+"""`docker-compose.yml`, `Dockerfile` and `.env.example`, checked without starting anything."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.compose import FILE, Unset, read_services
+from tests.support.compose import FILE, MissingVariable, read_services
 from tests.support.paths import ROOT
 from workers.queues import QUEUES
 
@@ -17,31 +17,33 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 
 SECRETS = tuple(re.findall(r"^(\w+)=", EXAMPLE, re.MULTILINE))
-"""What ``.env.example`` asks for."""
+"""The variables that `.env.example` lists."""
 
 SERVICES: dict[str, Any] = read_services(dict.fromkeys(SECRETS, "secret"))
 
-LASTING = {name: each for name, each in SERVICES.items() if "profiles" not in each}
-"""Those that ``docker compose up`` starts."""
+STARTED_SERVICES = {
+    name: service for name, service in SERVICES.items() if "profiles" not in service
+}
+"""The services that `docker compose up` starts."""
 
 
-def test_the_file_is_what_the_compose_schema_says() -> None:
+def test_compose_file_conforms_to_the_schema() -> None:
     command = (sys.executable, "-m", "check_jsonschema", "--builtin-schema")
-    judged = subprocess.run(
+    checked = subprocess.run(
         [*command, "vendor.compose-spec", str(FILE)], capture_output=True, text=True, check=False
     )
-    assert judged.returncode == 0, judged.stdout
+    assert checked.returncode == 0, checked.stdout
 
 
-def test_it_is_the_whole_system() -> None:
+def test_services_are_the_whole_system() -> None:
     stages = {f"worker-{queue.replace('_', '-')}" for queue in QUEUES}
-    assert set(LASTING) == {"broker", "database", "beat", "flower", "web"} | stages
+    assert set(STARTED_SERVICES) == {"broker", "database", "beat", "flower", "web"} | stages
 
 
 def test_each_queue_is_served_by_one_service_and_each_can_grow() -> None:
     served = {
-        name: each["command"][each["command"].index("--queues") + 1]
-        for name, each in LASTING.items()
+        name: service["command"][service["command"].index("--queues") + 1]
+        for name, service in STARTED_SERVICES.items()
         if name.startswith("worker-")
     }
     assert sorted(served.values()) == sorted(QUEUES)
@@ -50,59 +52,59 @@ def test_each_queue_is_served_by_one_service_and_each_can_grow() -> None:
         assert not {"container_name", "ports"} & set(SERVICES[name])
 
 
-@pytest.mark.parametrize("name", LASTING)
-def test_each_service_is_watched_restarted_and_limited(name: str) -> None:
-    service = LASTING[name]
+@pytest.mark.parametrize("name", STARTED_SERVICES)
+def test_each_service_has_a_health_check_restarts_and_limits(name: str) -> None:
+    service = STARTED_SERVICES[name]
     assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
     assert service["restart"] == "unless-stopped"
     assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 
-def test_each_port_is_this_machine_s() -> None:
-    ports = list(chain.from_iterable(each.get("ports", ()) for each in SERVICES.values()))
+def test_ports_are_bound_to_localhost() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
 @pytest.mark.parametrize("missing", SECRETS)
 def test_no_secret_has_a_default(missing: str) -> None:
-    given = {name: "secret" for name in SECRETS if name != missing}
-    with pytest.raises(Unset, match=missing):
-        read_services(given)
+    variables = {name: "secret" for name in SECRETS if name != missing}
+    with pytest.raises(MissingVariable, match=missing):
+        read_services(variables)
 
 
-def test_the_example_names_what_is_needed_and_gives_nothing_away() -> None:
-    needed = set(re.findall(r"\$\{(\w+):\?", FILE.read_text()))
-    assert set(SECRETS) == needed
+def test_example_lists_the_required_variables_without_values() -> None:
+    required = set(re.findall(r"\$\{(\w+):\?", FILE.read_text()))
+    assert set(SECRETS) == required
     assert re.findall(r"^\w+=(.+)$", EXAMPLE, re.MULTILINE) == []
 
 
-def test_what_is_kept_is_kept_in_volumes() -> None:
+def test_state_is_kept_in_volumes() -> None:
     assert "--appendonly" in SERVICES["broker"]["command"]
     for name in ("broker", "database", "beat", "flower", "web"):
         assert SERVICES[name]["volumes"], name
-    # The live page shows the pages of the runs that were played here.
+    # The live page serves the result pages of these runs.
     assert SERVICES["web"]["volumes"] == SERVICES["simulate"]["volumes"]
 
 
 def test_images_are_pinned() -> None:
-    images = [each["image"] for each in SERVICES.values()]
+    images = [service["image"] for service in SERVICES.values()]
     images += re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
     for image in images:
         assert re.search(r":\d+(\.\d+)*", image), image
     assert "--constraint requirements.lock" in DOCKERFILE
 
 
-def test_the_image_runs_as_somebody_who_may_do_little() -> None:
+def test_image_runs_as_an_unprivileged_user() -> None:
     *_, user = re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE)
     assert user not in ("root", "0")
     assert re.search(rf"^RUN useradd .*{user}$", DOCKERFILE, re.MULTILINE)
 
 
-def test_what_the_image_is_made_of_is_there_and_let_in() -> None:
+def test_copied_files_exist_and_are_in_the_build_context() -> None:
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
-    let_in = set((ROOT / ".dockerignore").read_text().splitlines())
+    included = set((ROOT / ".dockerignore").read_text().splitlines())
     for name in chain.from_iterable(line.split() for line in copied):
         assert Path(ROOT, name).exists(), name
-        assert f"!{name}" in let_in, name
+        assert f"!{name}" in included, name

@@ -1,4 +1,4 @@
-"""The documentation says what the code does."""
+"""The documentation agrees with the code."""
 
 import re
 from dataclasses import fields
@@ -128,8 +128,8 @@ def test_environment_variables_are_documented() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     assert set(VARIABLE.findall(text)) - {"SENDTRACE_SMTP"} <= documented
     settings = set(re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", text))
-    known = {name.removeprefix("SENDTRACE_").removeprefix("SMTP_").lower() for name in documented}
-    assert known - settings - {"stage", "from", "flower_auth"} == set()
+    keys = {name.removeprefix("SENDTRACE_").removeprefix("SMTP_").lower() for name in documented}
+    assert keys - settings - {"stage", "from", "flower_auth"} == set()
 
 
 def test_makefile_explains_every_target() -> None:

@@ -1,4 +1,4 @@
-"""``docker-compose.yml`` as Docker reads it: anchors merged, variables put in."""
+"""`docker-compose.yml` as Docker reads it: anchors merged, variables substituted."""
 
 import re
 from collections.abc import Mapping
@@ -10,34 +10,33 @@ from tests.support.paths import ROOT
 
 FILE = ROOT / "docker-compose.yml"
 
-PLACE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:[?-])([^}]*))?\})")
-"""``$$``, ``${NAME}``, ``${NAME:?what to do}`` and ``${NAME:-instead}``."""
+VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:[?-])([^}]*))?\})")
+"""`$$`, `${NAME}`, `${NAME:?message}` and `${NAME:-default}`."""
 
 
-class Unset(Exception):
-    """A variable that has to be set is not; says what to do."""
+class MissingVariable(Exception):
+    """A required variable isn't set."""
 
 
 def read_services(variables: Mapping[str, str]) -> dict[str, Any]:
-    """The services by name. Raises :exc:`Unset`."""
-    read = YAML(typ="safe").load(FILE)
-    services: dict[str, Any] = _with_variables(read["services"], variables)
+    """Return the services by name. Raises `MissingVariable`."""
+    services: dict[str, Any] = _substitute(YAML(typ="safe").load(FILE)["services"], variables)
     return services
 
 
-def _with_variables(value: Any, variables: Mapping[str, str]) -> Any:
-    def put_in(found: re.Match[str]) -> str:
-        dollar, name, sign, told = found.groups()
+def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
+    def replace(match: re.Match[str]) -> str:
+        dollar, name, sign, text = match.groups()
         if dollar:
             return "$"
         if variables.get(name):
             return variables[name]
         if sign == ":?":
-            raise Unset(f"{name}: {told}")
-        return told or ""
+            raise MissingVariable(f"{name}: {text}")
+        return text or ""
 
     if isinstance(value, dict):
-        return {key: _with_variables(each, variables) for key, each in value.items()}
+        return {key: _substitute(item, variables) for key, item in value.items()}
     if isinstance(value, list):
-        return [_with_variables(each, variables) for each in value]
-    return PLACE.sub(put_in, value) if isinstance(value, str) else value
+        return [_substitute(item, variables) for item in value]
+    return VARIABLE.sub(replace, value) if isinstance(value, str) else value
