@@ -1,11 +1,11 @@
-# One image for every process: workers, beat, Flower, the live page, and simulations.
+# One image for all services: workers, beat, Flower, the live page and simulations.
 FROM python:3.13-slim-trixie AS build
 WORKDIR /src
 COPY requirements.lock pyproject.toml README.md celeryconfig.py ./
 COPY tracker tracker
 COPY workers workers
 COPY simulator simulator
-# What is pinned, as far as the package asks for it: tools for development stay out.
+# The lock pins the versions of the package's dependencies; development tools are not installed.
 RUN python -m venv /opt/sendtrace \
     && /opt/sendtrace/bin/pip install --no-cache-dir --constraint requirements.lock .
 

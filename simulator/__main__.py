@@ -1,4 +1,4 @@
-"""``python -m simulator`` is ``sendtrace``."""
+"""Run `sendtrace` as `python -m simulator`."""
 
 import sys
 
@@ -6,5 +6,5 @@ try:
     from simulator.cli.main import main
 
     main()
-except KeyboardInterrupt:  # before the command itself could take it
+except KeyboardInterrupt:  # during imports, before the command handles it
     sys.exit(130)

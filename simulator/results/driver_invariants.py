@@ -59,7 +59,7 @@ def _select_unsettled_acknowledged(ids: Sequence[int]) -> sa.Select[Any]:
 INVARIANTS = (
     QueryInvariant(
         "acknowledged_settles",
-        "What the driver was told is queued is there, and has settled when its run has finished.",
+        "Messages that the driver enqueued are recorded, and settled once their run is finished.",
         _select_unsettled_acknowledged,
     ),
 )

@@ -126,17 +126,17 @@ def _select_wrong_outcomes(ids: Sequence[int]) -> sa.Select[Any]:
 INVARIANTS = (
     QueryInvariant(
         "accepted_is_recorded",
-        "What the gateway accepted is on record as handed to it, or still waits to be.",
+        "Messages that the gateway accepted are recorded as accepted, or still await it.",
         _select_unrecorded_acceptances,
     ),
     QueryInvariant(
         "recorded_is_accepted",
-        "What is on record as handed to the gateway is in the gateway's own ledger.",
+        "Messages that are recorded as accepted are in the gateway's ledger.",
         _select_unaccepted_handovers,
     ),
     QueryInvariant(
         "outcome_is_recorded",
-        "What is on record as the gateway's answer is the answer in its ledger.",
+        "The recorded outcome of a message is the outcome in the gateway's ledger.",
         _select_wrong_outcomes,
     ),
 )
