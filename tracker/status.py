@@ -32,7 +32,7 @@ class Step(StrEnum):
 
 
 class Status(IntEnum):
-    """Where a message is. The codes follow the order of the lifecycle."""
+    """The status of a message. The codes follow the order of the lifecycle."""
 
     meaning: str
 
@@ -166,8 +166,15 @@ class Category(StrEnum):
     SYSTEM_ERROR = "system_error", "System Error"
 
 
+_TITLES = {
+    "ndnc": "National Do Not Call list",
+    "mobile_missing_or_invalid": "Mobile missing or invalid",
+    "email_missing": "Email address missing",
+}
+
+
 class Reason(IntEnum):
-    """Why a message is Not Sent. Within a step, this order is the order of the checks."""
+    """A reason for Not Sent. Within a step, this order is the order of the checks."""
 
     category: Category
     step: Step
@@ -322,10 +329,3 @@ class Reason(IntEnum):
     def title(self) -> str:
         """The label in the report."""
         return _TITLES.get(self.slug, self.slug.replace("_", " ").capitalize())
-
-
-_TITLES = {
-    "ndnc": "National Do Not Call list",
-    "mobile_missing_or_invalid": "Mobile missing or invalid",
-    "email_missing": "Email address missing",
-}

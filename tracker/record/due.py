@@ -1,7 +1,7 @@
 """When the gateway of a batch may next have news: receipts, and engagement.
 
-A batch with a due time isn't settled, and whoever continues it knows when to ask. A due time is
-written in the same entry as the change that it follows from, so it can't be lost.
+A batch with a due time isn't settled. The due time is written in the same entry as the change that
+it follows from, so it can't be lost.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """Reports that gateways make on their own account, kept until a step of the batch applies them.
 
 A report is acknowledged once it is in the database, since the task that is sent for it may be lost.
-The batch gets a due time, so that whoever continues it finds the report.
+The batch gets a due time, so that the sweep finds the report.
 """
 
 import json
@@ -95,8 +95,8 @@ def _find_batches(
     place = np.searchsorted(last, numbers)
     is_unknown = (numbers < 0) | (place == len(last))
     place[is_unknown] = 0
-    found: list[int] = batch[place].tolist()
-    return found
+    batch_by_item: list[int] = batch[place].tolist()
+    return batch_by_item
 
 
 def store_reports(

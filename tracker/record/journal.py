@@ -31,7 +31,7 @@ class JournalError(SendtraceError):
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What the record says of a message."""
+    """The recorded state of a message."""
 
     status: Status
     attempt: int = 0

@@ -51,7 +51,7 @@ def record_run(
 
 
 def start_run(connection: Connection, run_id: int, at: Instant) -> None:
-    """Set the start of a run anew, after its customers have been recorded."""
+    """Set the start of a run again, after its customers have been recorded."""
     connection.execute(sa.update(runs).where(runs.c.id == run_id).values(started_at=at))
 
 
@@ -61,7 +61,7 @@ def finish_run(connection: Connection, run_id: int, at: Instant) -> None:
 
 
 def give_up_run(connection: Connection, run_id: int, at: Instant) -> None:
-    """Record that nobody will continue a run, unless it is finished."""
+    """Record that an unfinished run will not be continued."""
     unfinished = (runs.c.id == run_id, runs.c.finished_at.is_(None))
     connection.execute(sa.update(runs).where(*unfinished).values(given_up_at=at))
 

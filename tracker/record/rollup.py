@@ -36,7 +36,7 @@ _IS_NEW = engagement_tallies.c.recipients != engagement_tallies.c.rolled
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignRollup:
-    """What a rollup changed for a campaign.
+    """The changes of a rollup to a campaign.
 
     Attributes:
         changes: recipients by kind, more (or fewer) than before.

@@ -4,11 +4,11 @@
 are imported when a database of their kind is opened.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Table
@@ -21,49 +21,10 @@ from tracker.errors import DatabaseFailed, DatabaseUnreachable, UsageError
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
 
+    from tracker.store.postgresql import PostgresqlBackend
+    from tracker.store.sqlite import SqliteBackend
+
     Insert = postgresql.Insert | sqlite.Insert
-
-
-class Backend(Protocol):
-    """The particulars of a kind of database."""
-
-    def begin_read(self, connection: Connection) -> Connection:
-        """Return a connection whose transaction sees one snapshot and can't write."""
-        ...
-
-    def begin_analytics(self, connection: Connection) -> None:
-        """Tune the current transaction for queries that read whole tables."""
-        ...
-
-    def lock_table(self, connection: Connection, table: Table) -> None:
-        """Keep other writers from a table until the transaction ends."""
-        ...
-
-    def lock_migrations(self, connection: Connection) -> None:
-        """Keep other migrations from the database until the transaction ends."""
-        ...
-
-    def analyze(self, engine: Engine) -> None:
-        """Update the statistics of the query planner."""
-        ...
-
-    def read_durability_settings(self, connection: Connection) -> dict[str, str]:
-        """Return the settings that decide what a commit guarantees and costs."""
-        ...
-
-    def table_from_columns(self, columns: Mapping[str, Sequence[int]]) -> FromClause:
-        """Return lists of whole numbers of equal length as a table."""
-        ...
-
-    def in_list(
-        self, column: sa.ColumnElement[int], numbers: Sequence[int]
-    ) -> sa.ColumnElement[bool]:
-        """Return the condition that a column is one of some numbers."""
-        ...
-
-    def insert(self, table: Table) -> "Insert":
-        """Return an INSERT that supports ON CONFLICT."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -74,11 +35,11 @@ class Database:
 
     @property
     def is_postgresql(self) -> bool:
-        """Whether this is a PostgreSQL database; otherwise it is a SQLite file."""
+        """True for a PostgreSQL database, false for a SQLite file."""
         return self.engine.dialect.name == "postgresql"
 
     @cached_property
-    def _backend(self) -> Backend:
+    def _backend(self) -> "PostgresqlBackend | SqliteBackend":
         if self.is_postgresql:
             from tracker.store.postgresql import PostgresqlBackend
 
@@ -147,11 +108,7 @@ class Database:
         self._backend.lock_migrations(connection)
 
     def analyze(self) -> None:
-        """Let the query planner take note of the present size of the tables.
-
-        PostgreSQL does so by itself, but not in the first minute. SQLite gets its statistics from
-        the migration.
-        """
+        """Update the query planner's statistics, which PostgreSQL does only after a minute."""
         self._backend.analyze(self.engine)
 
     def read_durability_settings(self) -> dict[str, str]:

@@ -39,7 +39,7 @@ MIGRATION_LOCK = 0x73656E64
 
 
 class PostgresqlBackend:
-    """The particulars of PostgreSQL; see `tracker.store.database.Backend`."""
+    """The statements of `Database` that differ on PostgreSQL."""
 
     def begin_read(self, connection: Connection) -> Connection:
         """Return the connection with a read-only transaction on one snapshot."""
@@ -100,7 +100,7 @@ def create_postgresql_engine(url: sa.URL) -> Engine:
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": "sendtrace",
             # A statement that is prepared while a table is nearly empty gets a plan that scans the
-            # table, and keeps it when the table has grown. Planning anew costs little per batch.
+            # table, and keeps it when the table has grown. Planning again costs little per batch.
             "prepare_threshold": None,
             "options": f"{SESSION_OPTIONS} {url_options}".strip(),
         },

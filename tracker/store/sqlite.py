@@ -19,7 +19,7 @@ BUSY_TIMEOUT_SECONDS = 30
 """Seconds that a writer waits for the lock, which others hold for about 0.1 s."""
 
 BUSY_RETRY_SECONDS = 0.01
-"""Seconds between two tries of a statement for which SQLite doesn't wait by itself."""
+"""Seconds between two tries of a statement for which SQLite doesn't wait."""
 
 MIN_SQLITE_VERSION = (3, 35)
 """The first version with RETURNING."""
@@ -37,10 +37,7 @@ SYNCHRONOUS_LEVELS = ("off", "normal", "full", "extra")
 
 
 class SqliteBackend:
-    """The particulars of SQLite; see `tracker.store.database.Backend`.
-
-    SQLite has one writer at a time, so it needs no other locks.
-    """
+    """The statements of `Database` that differ on SQLite."""
 
     def begin_read(self, connection: Connection) -> Connection:
         """Return the connection: each transaction sees one snapshot."""
@@ -147,7 +144,7 @@ def _is_writable(path: Path) -> bool:
 def _read_only_url(file: Path) -> sa.URL:
     """Return the URL of a file that can't be written, or whose folder can't hold a log.
 
-    Without a log nobody else writes the file either, so SQLite may treat it as immutable.
+    Without a log the file has no other writer either, so SQLite may treat it as immutable.
     """
     log = file.with_name(f"{file.name}-wal")
     options = {"mode": "ro"} if log.exists() else {"mode": "ro", "immutable": "1"}

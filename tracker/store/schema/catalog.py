@@ -1,4 +1,4 @@
-"""Tables of what is sent, by whom and to whom: runs, organizations, audiences, campaigns, batches."""
+"""Tables of runs, organizations, gateways, audiences, campaigns and batches."""
 
 from sqlalchemy import (
     BigInteger,
