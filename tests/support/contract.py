@@ -1,4 +1,4 @@
-"""The statuses and reasons of the design, typed a second time."""
+"""The lifecycle and the reasons of the design, independent of `tracker.status`."""
 
 DRAWING = """
     queued            -> about_to_be_sent

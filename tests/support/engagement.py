@@ -1,4 +1,4 @@
-"""Engagement events, recorded in one entry."""
+"""Helpers that record engagement events."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,10 @@ from tracker.status import Engagement, Step
 from tracker.store.database import Database
 
 OPENED, CLICKED = Engagement.OPENED, Engagement.CLICKED
-
-
 SPAM, UNSUBSCRIBED = Engagement.SPAM, Engagement.UNSUBSCRIBED
 
 
 def report(database: Database, batch: Batch, events: Sequence[EngagementEvent]) -> None:
-    with open_entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as written:
-        record_engagement(written, events)
+    """Record events in one entry."""
+    with open_entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as entry:
+        record_engagement(entry, events)

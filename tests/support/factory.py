@@ -1,4 +1,4 @@
-"""Coherent rows for tests: a campaign with customers, and messages in the states wanted."""
+"""Coherent rows for tests: campaigns with customers, and messages in given states."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from workers.steps.context import StepContext
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 30
-"""Seconds after which work that should take a moment is taken to hang."""
+"""Seconds after which work that should take a moment counts as hanging."""
 
 AUTHOR = Author(worker="test", task_id="task-1")
 READY = State(status=Status.ABOUT_TO_BE_SENT)
@@ -55,27 +55,27 @@ SPRING = Campaign(
     sender="Acme",
     coupon_series=CouponSeries(name="spring", active=True),
 )
-"""A campaign that is on no record, for what only looks at it."""
+"""A campaign that isn't recorded, for code that only reads its values."""
 
 
 def in_gateway(attempt: int = 1) -> State:
-    """The state of a message on an attempt."""
+    """Return the state of a message that the gateway accepted on an attempt."""
     return State(status=Status.IN_GATEWAY, attempt=attempt)
 
 
 def ended(status: Status, attempt: int = 1) -> State:
-    """The state of a message of whose attempt the gateway has said something."""
+    """Return the state of a message with an outcome of an attempt."""
     return State(status=status, attempt=attempt)
 
 
 def stopped(reason: Reason) -> State:
-    """The state of a message that is Not Sent for a reason."""
+    """Return the state of a message that is Not Sent for a reason."""
     return State(status=Status.NOT_SENT, reason=reason)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a campaign for a test is like."""
+    """The properties of a campaign for a test."""
 
     name: str = "spring"
     channel: Channel = Channel.EMAIL
@@ -94,9 +94,10 @@ class Plan:
 def make_campaign(
     database: Database, plan: Plan | None = None, people: Mapping[int, Mapping[str, object]] = {}
 ) -> Campaign:
-    """A campaign in a run of its own, whose customers have all they need but for ``people``.
+    """Record a campaign in a run of its own.
 
-    ``people`` says what is different about the customer of a number.
+    Args:
+        people: columns by number of the customers that don't have all valid data.
     """
     plan = plan or Plan()
     with database.write() as connection:
@@ -149,7 +150,7 @@ def make_campaign(
 def make_sibling(
     database: Database, campaign: Campaign, name: str, channel: Channel = Channel.EMAIL
 ) -> Campaign:
-    """Another campaign of a campaign's organization, to the same customers."""
+    """Record another campaign of a campaign's organization to the same audience."""
     with database.write() as connection:
         campaign_id = registration.record_campaign(
             connection,
@@ -182,7 +183,7 @@ def _sound_customer(audience_id: int, number: int) -> dict[str, object]:
 def make_batch(
     database: Database, plan: Plan | None = None, people: Mapping[int, Mapping[str, object]] = {}
 ) -> Batch:
-    """A campaign's only batch, all of it queued."""
+    """Record a campaign with one batch of queued messages."""
     plan = plan or Plan()
     campaign = make_campaign(database, plan, people)
     return enqueue_batch(database, campaign, batch=0, first=0, size=plan.size, author=AUTHOR)
@@ -195,7 +196,7 @@ def move(
     *states: State,
     step: Step = Step.DISPATCH,
 ) -> None:
-    """Take messages from queued through ``states``, one journal entry each."""
+    """Move queued messages through some states, with one journal entry for each."""
     source = QUEUED_STATE
     for target in states:
         now = batch.campaign.clock.now()
@@ -206,7 +207,7 @@ def move(
 
 
 def make_busy_batch(database: Database, plan: Plan | None = None) -> Batch:
-    """A batch of 22 messages that are in every status, by every way that leads there.
+    """Record a batch of 22 messages in every status, by every way that leads there.
 
     0-1 queued · 2-4 about to be sent · 5 in the gateway · 6-9 delivered · 10 hard bounced, 11 late
     · 12-13 soft bounced, waiting · 14 in the gateway again · 15 soft bounced thrice · 16 not
@@ -247,7 +248,7 @@ def make_busy_batch(database: Database, plan: Plan | None = None) -> Batch:
 
 
 def states(database: Database, batch: Batch) -> dict[int, State]:
-    """What the record says of each message of a batch, by its number."""
+    """Return the recorded state of each message of a batch, by its number."""
     query = sa.select(messages).where(
         is_of_message_in(messages, batch),
     )
@@ -257,7 +258,7 @@ def states(database: Database, batch: Batch) -> dict[int, State]:
 
 
 def tallied(database: Database, batch: Batch) -> Counter[State]:
-    """A batch's tallies, but for those that are zero."""
+    """Return the tallies of a batch that aren't zero."""
     query = sa.select(tallies).where(
         is_of_batch(tallies, batch),
         tallies.c.messages > 0,
@@ -276,16 +277,16 @@ _REASONS = {int(reason): reason for reason in Reason}
 
 
 def broken(database: Database, *campaigns: Campaign) -> list[str]:
-    """The invariants that do not hold, by name."""
+    """Return the names of the violated invariants."""
     with database.read() as connection:
         findings = invariants.check_invariants(connection, campaigns, invariants.INVARIANTS)
     return [finding.invariant.name for finding in findings if not finding.is_satisfied]
 
 
 def at_once(*works: Callable[[], T]) -> list[T]:
-    """What came of works that began at the same time; raises what one of them raised.
+    """Run functions in threads that start at the same time, and return their results.
 
-    The threads are daemons: one that hangs is a :exc:`TimeoutError` here, and keeps nobody waiting.
+    The threads are daemons: one that hangs raises a `TimeoutError` here and doesn't block the exit.
     """
     barrier = Barrier(len(works))
     futures: list[Future[T]] = [Future() for _ in works]
@@ -304,7 +305,7 @@ def at_once(*works: Callable[[], T]) -> list[T]:
 
 @contextmanager
 def disturbed(database: Database, work: Iterator[object]) -> Iterator[Database]:
-    """Another way into a database, on which some more ``work`` is done after each statement."""
+    """Open a second connection pool; one more step of `work` runs after each statement on it."""
     url = database.engine.url.render_as_string(hide_password=False)
     with closing(connect(url)) as reader:
         sa.event.listen(reader.engine, "after_cursor_execute", lambda *_: next(work, None))
@@ -318,9 +319,12 @@ def step_context(database: Database, batch: Batch, *, is_last_try: bool = False)
 
 @dataclass
 class ScriptedServices:
-    """Services that answer what they are told to, and note what they are asked.
+    """Services that answer by a script and record their calls.
 
-    ``says`` has what each does each time that it is asked: fails for some numbers, or is away.
+    Attributes:
+        says: for each service, by call: the numbers that fail, or the error to raise.
+        found: for each service, the answers by number.
+        asked: the calls so far, as (service, attempt, numbers).
     """
 
     says: Mapping[ServiceName, Sequence[Collection[int] | ServiceUnavailable]] = field(
@@ -348,7 +352,7 @@ class ScriptedServices:
 
 
 def enqueueing(database: Database, campaign: Campaign, size: int = 1) -> Iterator[Batch]:
-    """Enqueues one more batch of a campaign each time that it is asked."""
+    """Enqueue one more batch of a campaign on each iteration."""
     for batch in range(1_000):
         yield enqueue_batch(
             database, campaign, batch=batch, first=batch * size, size=size, author=AUTHOR
@@ -357,7 +361,7 @@ def enqueueing(database: Database, campaign: Campaign, size: int = 1) -> Iterato
 
 @dataclass(frozen=True)
 class Outrun(Database):
-    """A database in which, before our next write, somebody else is quicker."""
+    """A database on which other work runs right before the next write."""
 
     others: list[Callable[[], object]]
 
@@ -373,7 +377,7 @@ LONG_AGO = 10 * stalled.STALLED_AFTER
 
 
 def age(database: Database, batch: Batch, by: timedelta = LONG_AGO, **columns: int | None) -> None:
-    """Let a batch have been touched so long ago, with other ``columns`` than it has."""
+    """Set when a batch was last touched, before now, and other columns."""
     touched_at = batch.campaign.clock.now() - to_microseconds(by)
     with database.write() as connection:
         connection.execute(

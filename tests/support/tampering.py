@@ -1,4 +1,4 @@
-"""Rows that no constraint refuses, for tests of the audit."""
+"""Invalid rows for tests of the audit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from tracker.store.database import Database
 
 @contextmanager
 def lawless(database: Database) -> Iterator[Connection]:
-    """A transaction in which no trigger and no CHECK refuses anything."""
+    """Open a write transaction without the trigger and the CHECK constraints."""
     with database.write() as connection:
         if database.is_postgresql:
             connection.execute(sa.text("DROP TRIGGER messages_legal ON messages"))

@@ -1,4 +1,4 @@
-"""Instants and the clocks that tell them."""
+"""Instants, durations and clocks."""
 
 import time
 from datetime import UTC, datetime, timedelta, timezone
@@ -60,7 +60,7 @@ def test_a_moment_without_a_zone_has_no_instant() -> None:
 
 
 class SetTime:
-    """Sets the computer's time, in microseconds."""
+    """A setter of the computer's time, in microseconds."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch

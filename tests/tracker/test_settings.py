@@ -1,4 +1,4 @@
-"""Where things are kept: told, else from the environment, else in the state folder."""
+"""Settings come from options, else from the environment, else from defaults."""
 
 from contextlib import closing
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The vocabulary, held against the design's drawing and table, typed here a second time."""
+"""The vocabulary matches the design's lifecycle and table of reasons."""
 
 import pytest
 

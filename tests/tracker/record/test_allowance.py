@@ -1,4 +1,4 @@
-"""Credit and message limit are exact, whoever hands over at the same time."""
+"""Credit and message limits are exact under concurrent hand-overs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -37,11 +37,11 @@ LIMITED = stopped(Reason.MESSAGE_LIMIT)
 UNSUBSCRIBED = stopped(Reason.UNSUBSCRIBED)
 
 DAY = 86_400_000_000
-"""In microseconds."""
+"""Microseconds."""
 
 
 def check(database: Database, *batches: Batch) -> None:
-    """Do what comes before dispatch."""
+    """Run the check steps before dispatch."""
     services = SqlServices("", database)
     for batch in batches:
         for step in (Step.SUPPRESS, Step.VALIDATE):
@@ -144,7 +144,7 @@ def test_credit_for_messages_that_another_moved_is_given_back(database: Database
 
 
 def test_nobody_lacks_credit_that_is_left(database: Database) -> None:
-    """Five were stopped while dispatch was at it; the credit covers the other five."""
+    """Five messages are stopped during dispatch; the credit covers the other five."""
     batch = make_batch(database, Plan(size=10, credit=5))
     check(database, batch)
     outrun = Outrun(database.engine, [lambda: move(database, batch, range(5), UNSUBSCRIBED)])

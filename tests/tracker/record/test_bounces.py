@@ -1,4 +1,4 @@
-"""What a customer's record keeps of how messages ended."""
+"""Bounce counts of customers follow the outcomes of their messages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ OTHER = {Channel.EMAIL: Channel.SMS, Channel.SMS: Channel.EMAIL}
 
 @dataclass
 class Answering:
-    """A gateway that says the same of all ``numbers``, and says it twice."""
+    """A gateway that reports one outcome of all messages, twice."""
 
     outcome: Status
     attempt: int
@@ -56,7 +56,7 @@ class Answering:
 
 
 def bounces(database: Database, batch: Batch, channel: Channel) -> list[tuple[int, int]]:
-    """Hard and soft bounces of each customer on a channel."""
+    """Return the hard and soft bounces of each customer on a channel."""
     columns = (customers.c[f"{kind}_bounces_{channel}"] for kind in ("hard", "soft"))
     query = sa.select(*columns).filter_by(audience_id=batch.campaign.audience_id)
     with database.read() as connection:
@@ -101,7 +101,7 @@ def test_the_end_of_a_message_is_noted_once_on_its_channel(
 
 
 def move_again(database: Database, batch: Batch) -> None:
-    """Have a batch's messages bounce softly and be submitted again."""
+    """Let the messages of a batch soft-bounce and be submitted again."""
     at_gateway.deliver(step_context(database, batch), Answering(SOFT, 1))
     at_gateway.submit(step_context(database, batch), Answering(SOFT, 2), UnlimitedThrottle())
 
@@ -121,7 +121,7 @@ def test_a_bounce_counts_once_though_two_deliver_it(
 
 
 def test_only_what_this_entry_moved_counts(database: Database) -> None:
-    """Between asking and writing one of the two was given up."""
+    """One of the two messages is given up between the poll and the entry."""
     batch = make_batch(database, Plan(size=2))
     move(database, batch, [0, 1], READY, in_gateway())
     arrival = Answering(Status.NOT_DELIVERED, 1, [1])

@@ -1,4 +1,4 @@
-"""Engagement as it is recorded: each event once, what it implies, and tallies that are counts."""
+"""Recording of engagement: each event once, implied events, and tallies that match."""
 
 from collections import Counter
 
@@ -19,7 +19,7 @@ from tracker.store.schema.engagement import engagement_tallies, engagements
 
 
 def make_batches(database: Database, size: int = 6) -> tuple[Campaign, list[Batch]]:
-    """A campaign of which each batch has half of the messages."""
+    """Record a campaign with two batches of equal size."""
     campaign = make_campaign(database, Plan(size=size))
     half = size // 2
     return campaign, [
@@ -40,7 +40,7 @@ def recorded(database: Database, campaign: Campaign) -> set[EngagementEvent]:
 
 
 def tallied(database: Database, campaign: Campaign) -> Counter[tuple[int, int, int]]:
-    """Recipients by batch, kind and quarter, as the tallies say."""
+    """Return the tallies: recipients by batch, kind and quarter."""
     query = sa.select(engagement_tallies).where(engagement_tallies.c.campaign_id == campaign.id)
     with database.read() as connection:
         rows = connection.execute(query).all()
@@ -48,7 +48,7 @@ def tallied(database: Database, campaign: Campaign) -> Counter[tuple[int, int, i
 
 
 def recount(events: set[EngagementEvent], half: int = 3) -> Counter[tuple[int, int, int]]:
-    """The same from events."""
+    """Return recipients by batch, kind and quarter, counted from the events."""
     firsts: dict[tuple[int, int], int] = {}
     for number, kind, at in events:
         firsts[number, kind] = min(at, firsts.get((number, kind), at))

@@ -1,4 +1,4 @@
-"""The journal's promises, kept by one suite on both databases."""
+"""The guarantees of the journal, on both databases."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -46,11 +46,11 @@ from tracker.store.schema.work import steps
 TABLES = ("batches", "steps", "messages", "transitions", "tallies")
 
 LATER = 2**53
-"""An instant after all that tests do, where floating-point numbers have gaps: in 2255."""
+"""An instant in 2255, after all others, at which a float can't hold each microsecond."""
 
 
 def everything(database: Database) -> dict[str, list[tuple[object, ...]]]:
-    """All rows that the journal writes."""
+    """Return all rows that the journal writes."""
     with database.read() as connection:
         return {
             name: sorted(map(tuple, connection.execute(sa.select(metadata.tables[name]))), key=str)
@@ -59,7 +59,7 @@ def everything(database: Database) -> dict[str, list[tuple[object, ...]]]:
 
 
 def last_step(database: Database) -> sa.RowMapping:
-    """The row of the step that was recorded last."""
+    """Return the row of the last recorded step."""
     query = sa.select(steps).order_by(steps.c.id.desc()).limit(1)
     with database.read() as connection:
         return connection.execute(query).mappings().one()
@@ -343,7 +343,7 @@ def test_an_error_in_the_block_takes_everything_back(database: Database) -> None
 def moving(
     database: Database, batches: Sequence[Batch], numbers: Sequence[int]
 ) -> Callable[[], list[int]]:
-    """Work that moves some messages of each batch, an entry each; how many each entry moved."""
+    """Return work that moves messages of each batch, in one entry each, and returns the counts."""
 
     def work() -> list[int]:
         counts = []
@@ -378,7 +378,7 @@ def test_the_same_moves_by_two_at_once_move_each_message_once(database: Database
 
 
 def test_entries_on_one_batch_take_turns_and_can_not_deadlock(database: Database) -> None:
-    """Each moves one half and then the other's. They could only meet if both had come in."""
+    """Each entry moves one half and then the other; they would deadlock if both were open."""
     batch = make_batch(database, Plan(size=40))
     halves = range(20), range(20, 40)
     meeting = Barrier(2)

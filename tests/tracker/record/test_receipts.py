@@ -1,4 +1,4 @@
-"""Receipts as they really come: which of them count, and that the others are put down, once."""
+"""Receipts in any order: which are applied, and that each other one is recorded once."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The rollup: each recipient on one local day, however often, whenever and wherever it is done."""
+"""The rollup counts each recipient on one local day, however often and whenever it runs."""
 
 from collections import Counter
 from datetime import UTC, date, datetime
@@ -34,7 +34,7 @@ def days(database: Database, kind: Engagement = OPENED) -> dict[str, int]:
 
 
 def at(text: str, number: int = 1, kind: Engagement = OPENED) -> EngagementEvent:
-    """An event at an instant of UTC."""
+    """Return an event at a UTC time."""
     return EngagementEvent(
         number, kind, from_datetime(datetime.fromisoformat(text).replace(tzinfo=UTC))
     )
@@ -187,7 +187,7 @@ def test_what_is_over_and_has_nothing_new_keeps_its_time(database: Database, bat
 
 
 def test_a_clock_beyond_all_dates_is_no_error(database: Database, batch: Batch) -> None:
-    """As that of a run that was given up long ago, and played fast."""
+    """The fast clock of a run that was given up long ago may be past the year 9999."""
     with database.write() as connection:
         connection.execute(sa.update(runs).values(started_at=0, speed=100_000))
     [done] = roll_up_engagement(database, UTC)

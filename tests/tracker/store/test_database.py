@@ -1,4 +1,4 @@
-"""What a database promises, whichever it is: one snapshot, all or nothing, and plain errors."""
+"""The guarantees of `Database` on both backends: snapshots, atomic writes, readable errors."""
 
 import os
 import re
@@ -71,7 +71,7 @@ count_runs = sa.select(sa.func.count()).select_from(runs)
         pytest.param({"number": range(20_000), "at": range(FAR, FAR + 20_000)}, id="large"),
     ],
 )
-def test_lists_are_a_table(database: Database, columns: dict[str, list[int]]) -> None:
+def test_columns_become_a_table(database: Database, columns: dict[str, list[int]]) -> None:
     listed = database.table_from_columns(**columns)
     with database.read() as connection:
         rows = connection.execute(sa.select(*(listed.c[name] for name in columns))).all()
@@ -86,7 +86,7 @@ def test_lists_are_a_table(database: Database, columns: dict[str, list[int]]) ->
         pytest.param(range(-10_000, 10_000), range(10), id="very many"),
     ],
 )
-def test_among_is_true_of_the_numbers_listed(
+def test_in_list_matches_the_listed_numbers(
     database: Database, numbers: list[int], found: list[int]
 ) -> None:
     make_batch(database, Plan(size=10))
@@ -107,14 +107,14 @@ def test_a_reader_sees_one_snapshot_while_another_writes(database: Database) -> 
         assert reader.scalar(count_runs) == 2
 
 
-def test_a_reader_does_not_see_what_is_not_committed(database: Database) -> None:
+def test_a_reader_does_not_see_uncommitted_rows(database: Database) -> None:
     with database.write() as writer:
         writer.execute(a_run)
         with database.read() as reader:
             assert reader.scalar(count_runs) == 0
 
 
-def test_nothing_is_left_of_what_is_written_while_reading(database: Database) -> None:
+def test_a_read_transaction_writes_nothing(database: Database) -> None:
     try:
         with database.read() as connection:
             connection.execute(a_run)
@@ -131,7 +131,7 @@ def test_nothing_is_left_of_what_is_written_while_reading(database: Database) ->
         pytest.param(lambda it: it.execute(a_run.values(speed=0)), IntegrityError, id="a refusal"),
     ],
 )
-def test_an_error_takes_back_all_that_was_written(
+def test_an_error_rolls_back_the_transaction(
     database: Database, last: Callable[[sa.Connection], object], error: type[Exception]
 ) -> None:
     def write() -> None:
@@ -149,7 +149,7 @@ def test_an_error_takes_back_all_that_was_written(
 
 
 def test_writers_wait_for_each_other(database: Database) -> None:
-    """A read before the write must not make the write fail: the lock is taken at the start."""
+    """A read before the write doesn't make the write fail: the lock is taken at the start."""
     add = sa.update(runs).values(seed=runs.c.seed + 1)
     with database.write() as connection:
         connection.execute(a_run.values(seed=0))
@@ -166,7 +166,7 @@ def test_writers_wait_for_each_other(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "expected"),
     [
         pytest.param("", "can't be read", id="empty"),
         pytest.param("sendtrace.db", "can't be read", id="a path"),
@@ -178,15 +178,15 @@ def test_writers_wait_for_each_other(database: Database) -> None:
         pytest.param("sqlite:///file:x?mode=memory&uri=true", "needs a file", id="memory mode"),
     ],
 )
-def test_a_url_that_can_not_be_one_is_a_usage_error(url: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said) as refused:
+def test_an_invalid_url_is_a_usage_error(url: str, expected: str) -> None:
+    with pytest.raises(UsageError, match=expected) as refused:
         connect(url)
     assert "s3cret" not in str(refused.value)
 
 
 @pytest.fixture(scope="module")
 def closed_port() -> int:
-    """A port of this machine where nobody listens."""
+    """A local port without a listener."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
@@ -201,9 +201,7 @@ def closed_port() -> int:
         pytest.param("postgresql://ana:s3cr%40t%2F@{at}/db?nonsense=1", id="unknown option"),
     ],
 )
-def test_a_server_that_does_not_answer_is_named_without_its_password(
-    closed_port: int, form: str
-) -> None:
+def test_an_unreachable_server_is_named_without_its_password(closed_port: int, form: str) -> None:
     started = time.monotonic()
     with closing(connect(form.format(at=f"127.0.0.1:{closed_port}"))) as database:
         assert "s3cr" not in database.redacted_url
@@ -223,7 +221,7 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(
         pytest.param("letter.txt", "file is not a database", id="another kind of file"),
     ],
 )
-def test_a_file_that_is_no_database_is_unreachable(tmp_path: Path, path: str, cause: str) -> None:
+def test_a_file_of_another_kind_is_unreachable(tmp_path: Path, path: str, cause: str) -> None:
     (tmp_path / "letter.txt").write_text("Dear Sir or Madam, " * 100)
     with (
         closing(connect(f"sqlite:///{tmp_path / path}")) as database,
@@ -255,12 +253,12 @@ def test_sqlite_commits_reach_the_disk_and_readers_never_wait(on_sqlite: Databas
     pragmas = ("journal_mode", "synchronous", "foreign_keys")
     with on_sqlite.read() as one, on_sqlite.write() as other:
         for connection in (one, other):
-            said = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
-            assert said == ["wal", FULL, 1]
+            values = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
+            assert values == ["wal", FULL, 1]
 
 
-def test_sqlite_waits_for_who_is_making_the_same_file(tmp_path: Path) -> None:
-    """Switching a new file to WAL fails at once, whatever the timeout, while another writes it."""
+def test_sqlite_waits_for_the_creator_of_the_same_file(tmp_path: Path) -> None:
+    """The switch of a new file to WAL fails at once during another write, whatever the timeout."""
     path = tmp_path / "sendtrace.db"
     with (
         closing(sqlite3.connect(path, isolation_level=None)) as other,
@@ -277,7 +275,7 @@ def test_sqlite_waits_for_who_is_making_the_same_file(tmp_path: Path) -> None:
 
 @contextmanager
 def executed(database: Database) -> Iterator[list[tuple[str, Any]]]:
-    """Every statement that is executed within the block, with its parameters."""
+    """Collect the statements that are executed within the block, with their parameters."""
     seen: list[tuple[str, Any]] = []
 
     def note(_: object, __: object, statement: str, parameters: Any, *rest: object) -> None:
@@ -316,7 +314,7 @@ def test_sqlite_looks_a_moving_message_up_by_its_whole_key(
 
 
 def test_sqlite_joins_a_list_with_messages_by_their_whole_key(on_sqlite: Database) -> None:
-    """Without the statistics that the migration plants it would read the whole campaign."""
+    """Without the statistics of the migration SQLite would read the whole campaign."""
     listed = on_sqlite.table_from_columns(number=[1, 2, 3], at=[4, 5, 6])
     query = sa.select(messages.c.number, listed.c.at).where(
         messages.c.campaign_id == 1, messages.c.number == listed.c.number
@@ -336,7 +334,7 @@ def _plan(database: Database, statement: str, parameters: Any) -> Sequence[sa.Ro
 def test_sqlite_moves_nine_times_as_many_with_about_nine_times_the_work(
     on_sqlite: Database,
 ) -> None:
-    """The work is what the database's virtual machine counts, a tick a thousand instructions."""
+    """Work is measured in ticks of SQLite's virtual machine, one per thousand instructions."""
     batch = make_batch(on_sqlite, Plan(size=5_000))
     ticks: list[int] = []
     work = []
@@ -386,7 +384,7 @@ def test_threads_that_migrate_at_once_all_succeed(fresh: Settings) -> None:
 
 MIGRATE = """
 import sys
-from simulator.run.run import open_database
+from simulator.schema import open_database
 from tracker.settings import load_settings
 settings = load_settings(database_url=sys.argv[1])
 print("ready", flush=True)
@@ -469,7 +467,7 @@ def test_a_database_of_an_unreleased_version_is_refused(
     assert refused.value.exit_code == 2
 
 
-def test_who_only_reads_makes_no_file(tmp_path: Path) -> None:
+def test_must_exist_creates_no_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"typo\.db does not exist"):
         connect(f"sqlite:///{tmp_path / 'typo.db'}", must_exist=True)
     with pytest.raises(UsageError, match=r"a typo\.db does not exist"):
@@ -478,8 +476,8 @@ def test_who_only_reads_makes_no_file(tmp_path: Path) -> None:
 
 
 @contextmanager
-def somebody_else() -> Iterator[None]:
-    """A block without the rights of root, who may write anything."""
+def unprivileged() -> Iterator[None]:
+    """Drop the rights of root, who may write any file, within the block."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -488,7 +486,7 @@ def somebody_else() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_a_file_in_a_folder_that_may_not_be_written_can_be_read() -> None:
+def test_a_file_in_a_read_only_folder_can_be_read() -> None:
     with tempfile.TemporaryDirectory(prefix="sendtrace ro%") as name:
         file = Path(name) / "sendtrace.db"
         url = sa.URL.create("sqlite", database=str(file)).render_as_string()
@@ -497,7 +495,7 @@ def test_a_file_in_a_folder_that_may_not_be_written_can_be_read() -> None:
             connection.execute(a_run)
         file.chmod(0o444)
         file.parent.chmod(0o555)
-        with somebody_else(), closing(connect(url, must_exist=True)) as database:
+        with unprivileged(), closing(connect(url, must_exist=True)) as database:
             check_reachable(database)
             migrate(database)
             with database.read() as connection:

@@ -1,4 +1,4 @@
-"""What must never be recorded is refused, on both databases, whoever writes it."""
+"""Constraints reject invalid rows on both databases."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +31,8 @@ ARROW_CODES = {(Status[a.upper()], Status[b.upper()]) for a, b in ARROWS}
 
 
 @contextmanager
-def undone(connection: Connection) -> Iterator[None]:
-    """Whatever the block writes is taken back, so that the next case finds the same rows."""
+def rolled_back(connection: Connection) -> Iterator[None]:
+    """Roll back what the block writes, so that the next case finds the same rows."""
     savepoint = connection.begin_nested()
     try:
         yield
@@ -41,8 +41,8 @@ def undone(connection: Connection) -> Iterator[None]:
 
 
 def accepts(connection: Connection, *statements: sa.Executable) -> bool:
-    """Whether the database takes statements; false only where it is a constraint that refuses."""
-    with undone(connection):
+    """Return whether the database accepts statements; only a rejection by a constraint is false."""
+    with rolled_back(connection):
         try:
             for statement in statements:
                 connection.execute(statement)
@@ -52,7 +52,7 @@ def accepts(connection: Connection, *statements: sa.Executable) -> bool:
 
 
 def sound_state(status: Status) -> dict[str, int]:
-    """The columns of a state that may be, but for how it came about."""
+    """Return the columns of a valid state."""
     return {
         "status": status,
         "reason": Reason.TIMEOUT if status is Status.NOT_SENT else NO_REASON,
@@ -74,23 +74,23 @@ def tally_of(count: int, **state: int) -> sa.Insert:
     return sa.insert(tallies).values(campaign_id=1, batch=0, messages=count, **state)
 
 
-def test_the_only_transitions_that_are_taken_are_those_of_the_drawing(database: Database) -> None:
+def test_only_legal_transitions_are_accepted(database: Database) -> None:
     with database.write() as connection:
-        taken = {
+        accepted = {
             (previous, status)
             for previous in (None, *Status)
             for status in Status
             if accepts(connection, transition_from(previous, **sound_state(status)))
         }
-    assert taken == {(None, Status.QUEUED), *ARROW_CODES}
+    assert accepted == {(None, Status.QUEUED), *ARROW_CODES}
 
 
-def test_the_only_changes_of_a_message_that_are_taken_are_those_of_the_drawing(
+def test_only_legal_changes_of_a_message_are_accepted(
     database: Database,
 ) -> None:
     with database.write() as connection:
         assert all(accepts(connection, message_in(**sound_state(status))) for status in Status)
-        taken = {
+        accepted = {
             (source, target)
             for source in Status
             for target in Status
@@ -100,10 +100,10 @@ def test_the_only_changes_of_a_message_that_are_taken_are_those_of_the_drawing(
                 sa.update(messages).values(**sound_state(target)),
             )
         }
-    assert taken == ARROW_CODES
+    assert accepted == ARROW_CODES
 
 
-def test_one_illegal_change_among_legal_ones_refuses_them_all(database: Database) -> None:
+def test_one_illegal_change_rejects_the_whole_statement(database: Database) -> None:
     make_busy_batch(database)
     chosen = messages.c.number.in_([2, 6])
     with pytest.raises(IntegrityError, match="illegal change"), database.write() as connection:
@@ -113,11 +113,9 @@ def test_one_illegal_change_among_legal_ones_refuses_them_all(database: Database
 
 
 @pytest.mark.parametrize("table", ["messages", "transitions", "tallies"])
-def test_a_reason_stands_with_not_sent_and_with_nothing_else(
-    database: Database, table: str
-) -> None:
+def test_a_reason_needs_not_sent_and_not_sent_a_reason(database: Database, table: str) -> None:
     with database.write() as connection:
-        taken = {
+        accepted = {
             (status, reason)
             for status in Status
             for reason in REASON_CODES
@@ -125,24 +123,24 @@ def test_a_reason_stands_with_not_sent_and_with_nothing_else(
         }
     reasons = {(Status.NOT_SENT, int(reason)) for reason in Reason}
     others = {(status, NO_REASON) for status in Status if status is not Status.NOT_SENT}
-    assert taken == reasons | others
+    assert accepted == reasons | others
 
 
 @pytest.mark.parametrize("table", ["messages", "transitions", "tallies"])
-def test_only_who_was_handed_to_the_gateway_has_an_attempt(database: Database, table: str) -> None:
+def test_only_submitted_messages_have_an_attempt(database: Database, table: str) -> None:
     with database.write() as connection:
-        taken = {
+        accepted = {
             (status, attempt)
             for status in Status
             for attempt in (-1, 0, 1, 2)
             if accepts(connection, _row(table, {**sound_state(status), "attempt": attempt}))
         }
     sent = {(status, attempt) for status in set(Status) - PROGRESSING for attempt in (1, 2)}
-    assert taken == sent | {(status, 0) for status in PROGRESSING}
+    assert accepted == sent | {(status, 0) for status in PROGRESSING}
 
 
 @pytest.mark.parametrize("table", ["messages", "transitions", "tallies"])
-def test_a_status_that_is_none_is_refused(database: Database, table: str) -> None:
+def test_an_unknown_status_is_rejected(database: Database, table: str) -> None:
     with database.write() as connection:
         for status in (-1, 8):
             state = {"status": status, "reason": NO_REASON, "attempt": 1}
@@ -150,7 +148,7 @@ def test_a_status_that_is_none_is_refused(database: Database, table: str) -> Non
 
 
 def _row(table: str, state: dict[str, int]) -> sa.Insert:
-    """A row in a state, for a table that has states."""
+    """Return an INSERT of a row in a state, for a table with states."""
     if table == "messages":
         return message_in(**state)
     if table == "tallies":
@@ -202,18 +200,18 @@ JUST_POSSIBLE = {
 }
 
 
-def test_what_can_not_be_is_refused_and_what_just_can_be_is_not(database: Database) -> None:
+def test_impossible_values_are_rejected_and_extreme_ones_accepted(database: Database) -> None:
     make_batch(database, Plan(size=10, credit=5))
     with database.write() as connection:
-        taken = {
+        accepted = {
             name
             for name, statement in {**IMPOSSIBLE, **JUST_POSSIBLE}.items()
             if accepts(connection, statement)
         }
-    assert taken == set(JUST_POSSIBLE)
+    assert accepted == set(JUST_POSSIBLE)
 
 
-def test_a_run_has_one_campaign_of_a_name_and_two_runs_have_two(database: Database) -> None:
+def test_a_campaign_name_is_unique_within_its_run(database: Database) -> None:
     campaign = make_campaign(database, Plan(name="spring"))
     make_campaign(database, Plan(name="spring"))
     with pytest.raises(IntegrityError), database.write() as connection:
@@ -239,7 +237,7 @@ def test_a_batch_is_recorded_once(database: Database) -> None:
         enqueue_batch(database, campaign, batch=1, first=4, size=5, author=AUTHOR)
 
 
-def test_the_views_speak_in_slugs(database: Database) -> None:
+def test_the_views_show_slugs(database: Database) -> None:
     batch = make_busy_batch(database)
     seen = {"campaign": "spring", "run": batch.campaign.run_id}
     with database.read() as connection:
@@ -294,7 +292,7 @@ def fresh(settings: Settings) -> Iterator[Database]:
 
 
 def empty(database: Database) -> None:
-    """Take everything out of a database."""
+    """Remove all tables from a database."""
     if database.is_postgresql:
         with database.write() as connection:
             connection.execute(sa.text("DROP SCHEMA public CASCADE"))
@@ -323,7 +321,7 @@ POSTGRESQL_DESCRIPTIONS = (
 
 
 def description(database: Database) -> set[tuple[object, ...]]:
-    """All that a database says of what is in it, but for the migrations' own tables."""
+    """Return a database's description of its tables, without the version tables."""
     with database.read() as connection:
         if database.is_postgresql:
             described = [
@@ -342,7 +340,7 @@ def description(database: Database) -> set[tuple[object, ...]]:
 
 
 def parts(sql: str | None) -> list[str]:
-    """A definition's columns, in their order, and then its constraints, which have none."""
+    """Return a definition's columns in order, and its constraints, which have no order."""
     text = " ".join((sql or "").split())
     if not text.startswith("CREATE TABLE"):
         return [text]
@@ -359,7 +357,7 @@ def parts(sql: str | None) -> list[str]:
     return [head, *sorted(pieces, key=lambda each: each if "CONSTRAINT" in each else ""), tail]
 
 
-def test_migrations_make_what_the_metadata_says(fresh: Database) -> None:
+def test_migrations_create_the_tables_of_the_metadata(fresh: Database) -> None:
     migrate(fresh)
     simulator_schema.migrate_simulator_tables(fresh)
     migrated = description(fresh)
