@@ -1,4 +1,4 @@
-"""What a person can get wrong: one clear message, exit code 2, and nothing is written."""
+"""Wrong input: one clear message, exit code 2, and nothing is written."""
 
 import os
 import time
@@ -13,9 +13,9 @@ from tests.support.shell import Shell, make_scenario
 SOUND = make_scenario(email=30, sms=10)
 
 AT_ONCE = 10.0
-"""Seconds that it may take to find out."""
+"""Seconds within which wrong input is reported."""
 
-PASSWORD = "hunter2secret"  # noqa: S105  # it is looked for where it must not be shown
+PASSWORD = "hunter2secret"  # noqa: S105  # must not appear in any message
 
 FROM_FILE = """
 name = "from-file"
@@ -29,7 +29,7 @@ audience = "customers.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class Bad:
-    """Something wrong, and words that the message about it must have."""
+    """Wrong input, and words that the message must contain."""
 
     words: tuple[str, ...]
     scenario: str = SOUND
@@ -64,20 +64,20 @@ TABLE = {
     "duplicate names": Bad(
         scenario=_with("spring-sms", "spring-email"), words=("campaigns", "'spring-email'")
     ),
-    "no TOML": Bad(scenario="name = \n", words=("scenario.toml", "is not TOML", "line 1")),
-    "no scenario": Bad(file="missing.toml", words=("missing.toml", "No such file")),
+    "invalid TOML": Bad(scenario="name = \n", words=("scenario.toml", "is not TOML", "line 1")),
+    "missing scenario": Bad(file="missing.toml", words=("missing.toml", "No such file")),
     "a folder for a scenario": Bad(file=".", words=("Is a directory",)),
-    "no audience file": Bad(scenario=FROM_FILE, words=("customers.csv", "No such file")),
+    "missing audience file": Bad(scenario=FROM_FILE, words=("customers.csv", "No such file")),
     "bad audience header": Bad(
         scenario=FROM_FILE,
         files={"customers.csv": "customer_id,e-mail\n1,a@example.com\n"},
         words=("customers.csv", "'e-mail'", "did you mean email"),
     ),
-    "PostgreSQL that is not there": Bad(
+    "unreachable PostgreSQL": Bad(
         options=("--database", f"postgresql://me:{PASSWORD}@127.0.0.1:1/x"),
         words=("postgresql", "127.0.0.1:1", "refused"),
     ),
-    "broker that is not there": Bad(
+    "unreachable broker": Bad(
         options=("--broker", f"redis://me:{PASSWORD}@127.0.0.1:1/0"),
         words=("broker", "127.0.0.1:1", "does not answer"),
     ),
@@ -85,7 +85,7 @@ TABLE = {
         settings={"SENDTRACE_BROKER_URL": f"redis://:{PASSWORD}@127.0.0.1:1/0"},
         words=("broker", "127.0.0.1:1", "does not answer"),
     ),
-    "no broker's URL": Bad(
+    "invalid URL of a broker": Bad(
         options=("--broker", f"redis://:{PASSWORD}@[::1"), words=("broker", "redis://HOST")
     ),
     "wrong kind of broker": Bad(
@@ -101,7 +101,7 @@ TABLE = {
         settings={"SENDTRACE_HOME": "occupied/home"},
         words=("occupied/home", "SENDTRACE_HOME"),
     ),
-    "no such time zone": Bad(
+    "unknown time zone": Bad(
         settings={"SENDTRACE_TIMEZONE": "Mars/Olympus"}, words=("SENDTRACE_TIMEZONE", "Mars")
     ),
     "result to a missing folder": Bad(
@@ -177,7 +177,7 @@ def _assert_nothing_is_recorded(shell: Shell) -> None:
     assert shell.query_number("SELECT count(*) FROM runs") == 0
 
 
-def test_all_that_is_wrong_with_a_scenario_is_said_at_once(shell: Shell) -> None:
+def test_all_errors_of_a_scenario_are_reported_at_once(shell: Shell) -> None:
     scenario = _with("seed = 11", "sead = 11").replace("hard_bounce = 0.01", "hard_bounce = 2.0")
     ended = shell.run("simulate", shell.write("scenario.toml", scenario))
     assert ended.returncode == 2
@@ -186,7 +186,7 @@ def test_all_that_is_wrong_with_a_scenario_is_said_at_once(shell: Shell) -> None
     assert "gateways.sms.hard_bounce" in first + second
 
 
-def test_one_wrong_key_of_a_campaign_is_one_problem(shell: Shell) -> None:
+def test_a_wrong_key_of_a_campaign_is_one_error(shell: Shell) -> None:
     scenario = _with('"spring-email"', '"spring email"')
     ended = shell.run("simulate", shell.write("scenario.toml", scenario))
     assert ended.returncode == 2
@@ -210,7 +210,7 @@ def test_a_result_of_before_survives_a_run_that_can_not_begin(shell: Shell) -> N
 
 
 @pytest.mark.parametrize("device", [False, True], ids=["FIFO", "device"])
-def test_a_result_that_is_no_regular_file(shell: Shell, device: bool) -> None:
+def test_a_result_file_that_is_a_device_or_a_pipe(shell: Shell, device: bool) -> None:
     os.mkfifo(shell.folder / "pipe")
     file = "/dev/null" if device else "pipe"
     ended = shell.run("simulate", shell.write("s.toml", SOUND), "--json", file, limit=30)
@@ -219,8 +219,8 @@ def test_a_result_that_is_no_regular_file(shell: Shell, device: bool) -> None:
     _assert_nothing_is_recorded(shell)
 
 
-def test_a_database_that_is_none(shell: Shell) -> None:
-    shell.write("notes.txt", "This is no database, and was never meant to be one. " * 40)
+def test_a_text_file_as_a_database(shell: Shell) -> None:
+    shell.write("notes.txt", "This is not a database. " * 80)
     file = shell.write("scenario.toml", SOUND)
     for command in (("simulate", file), ("report",), ("verify",), ("trace", "x", "0")):
         ended = shell.run(*command, "--database", "sqlite:///notes.txt")
@@ -257,7 +257,7 @@ def test_wrong_usage(shell: Shell, arguments: tuple[str, ...]) -> None:
     assert not shell.home.exists()
 
 
-def test_an_audience_of_rejects_only(shell: Shell) -> None:
+def test_an_audience_file_without_a_valid_row(shell: Shell) -> None:
     shell.write("customers.csv", "customer_id,ndnc\n,yes\n2,perhaps\n")
     ended = shell.run("simulate", shell.write("scenario.toml", FROM_FILE))
     assert ended.returncode == 2

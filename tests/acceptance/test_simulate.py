@@ -50,7 +50,7 @@ def test_the_result_has_every_key(finished: FinishedRun) -> None:
         of_it = [figures[f"{span}.{name}"] for name in PERCENTILES]
         assert of_it == sorted(of_it)
         assert of_it[0] > 0
-    # Half of the messages wait longer than the gateway's median, whatever else they wait for.
+    # Half of the messages wait longer than the gateway's median latency.
     assert figures["queued_to_final.p50"] >= 0.2
 
 
@@ -64,7 +64,7 @@ def test_the_result_agrees_with_the_report(finished: FinishedRun) -> None:
     assert finished.shell.reports() == finished.result["campaigns"]
 
 
-def test_every_planned_ending_occurs(on_sqlite: FinishedRun) -> None:
+def test_every_outcome_of_the_scenario_occurs(on_sqlite: FinishedRun) -> None:
     email, sms = on_sqlite.result["campaigns"]
     for count in (
         email["sent"]["delivered"],
@@ -120,7 +120,7 @@ def test_nothing_is_left_behind(shell: Shell) -> None:
     assert list(shell.scratch.iterdir()) == []
 
 
-def test_the_result_file_is_written_though_nobody_reads_stdout(shell: Shell) -> None:
+def test_the_result_file_is_written_when_stdout_is_closed(shell: Shell) -> None:
     file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
     command = f"'{sys.executable}' -m simulator simulate '{file}' --json result.json | true"
     ended = shell.run("-c", command, program=("sh",))
@@ -128,7 +128,7 @@ def test_the_result_file_is_written_though_nobody_reads_stdout(shell: Shell) -> 
     assert json.loads((shell.folder / "result.json").read_text())["verdict"]["passed"]
 
 
-def test_the_result_is_shown_though_its_file_can_not_be_written(shell: Shell) -> None:
+def test_the_result_is_printed_when_its_file_can_not_be_written(shell: Shell) -> None:
     file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
     (shell.folder / "results").mkdir()
     command = shell.start("simulate", file, "--json", "results/result.json")
@@ -149,7 +149,7 @@ def test_a_state_folder_with_an_odd_name(shell: Shell) -> None:
     assert {each.name for each in shell.folder.iterdir()} == {"tiny.toml", "50% of #1? é"}
 
 
-def test_another_seed_means_other_fates(on_sqlite: FinishedRun, shell: Shell) -> None:
+def test_another_seed_means_other_outcomes(on_sqlite: FinishedRun, shell: Shell) -> None:
     other = FinishedRun.of(shell, shell.write("small.toml", make_scenario()), "--seed", "12")
     assert other.result["seed"] == 12
     for campaign, fates in other.fates.items():

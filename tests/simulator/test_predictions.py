@@ -1,4 +1,4 @@
-"""Whole scenarios through the real stages: each message ends as the oracle said before."""
+"""Whole scenarios through the real steps: each message ends as the oracle predicts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +17,9 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
 
 
-def stopped(result: RunResult, campaign: str) -> dict[Reason, int]:
-    """How many messages of a campaign were stopped, by reason."""
-    [report] = [each for each in result.reports if each.campaign.name == campaign]
+def count_blocked(result: RunResult, campaign: str) -> dict[Reason, int]:
+    """Return the number of messages of a campaign that were blocked, by reason."""
+    [report] = [report for report in result.reports if report.campaign.name == campaign]
     return {
         reason: report.count_messages(Status.NOT_SENT, reason)
         for reason in Reason
@@ -70,7 +70,7 @@ BOUNCING = {"hard_bounce": 0.2, "soft_bounce": 0.4, "not_delivered": 0.1, "attem
         ),
     ],
 )
-def test_what_stops_a_whole_campaign(
+def test_a_setting_blocks_a_whole_campaign(
     database: Database,
     tmp_path: Path,
     campaign: dict[str, Any],
@@ -79,7 +79,7 @@ def test_what_stops_a_whole_campaign(
 ) -> None:
     result = play(database, scenario_of(campaign_of(**campaign), **world), tmp_path)
     assert_passed(result)
-    assert stopped(result, "spring") == {reason: 5}
+    assert count_blocked(result, "spring") == {reason: 5}
 
 
 @pytest.mark.parametrize(
@@ -103,19 +103,19 @@ def test_what_stops_a_whole_campaign(
         ),
     ],
 )
-def test_what_stops_nobody(
+def test_a_setting_blocks_no_message(
     database: Database, tmp_path: Path, campaign: dict[str, Any], world: dict[str, Any]
 ) -> None:
     result = play(database, scenario_of(campaign_of(**campaign), **world), tmp_path)
     assert_passed(result)
-    assert stopped(result, "spring") == {}
+    assert count_blocked(result, "spring") == {}
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_bounces_of_one_campaign_are_minded_by_those_after_it(
+def test_bounces_suppress_customers_in_later_campaigns(
     database: Database, tmp_path: Path, seed: int
 ) -> None:
-    """By way of an SMS, which has bounces of its own, and to a third campaign."""
+    """An SMS campaign in between has its own bounces."""
     scenario = scenario_of(
         campaign_of("one", audience=120),
         campaign_of("aside", channel=Channel.SMS, audience={"same_as": "one"}, after="one"),
@@ -128,16 +128,18 @@ def test_bounces_of_one_campaign_are_minded_by_those_after_it(
     )
     result = play(database, scenario, tmp_path)
     assert_passed(result)
-    assert [each.uncertain for each in result.prediction_checks] == [0] * 5
-    counts = [sum(stopped(result, name).values()) for name in ("one", "aside", "two")]
-    assert counts == [0, 0, 0], "one bounce is none too many"
-    assert stopped(result, "three").keys() == stopped(result, "four").keys()
-    assert set(stopped(result, "four")) == {Reason.BOUNCED_REPEATEDLY}
-    assert sum(stopped(result, "three").values()) < sum(stopped(result, "four").values())
+    assert [check.uncertain for check in result.prediction_checks] == [0] * 5
+    counts = [sum(count_blocked(result, name).values()) for name in ("one", "aside", "two")]
+    assert counts == [0, 0, 0], "one bounce is below the limit"
+    assert count_blocked(result, "three").keys() == count_blocked(result, "four").keys()
+    assert set(count_blocked(result, "four")) == {Reason.BOUNCED_REPEATEDLY}
+    assert sum(count_blocked(result, "three").values()) < sum(
+        count_blocked(result, "four").values()
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_the_message_limit_stops_later_campaigns(
+def test_the_message_limit_blocks_later_campaigns(
     database: Database, tmp_path: Path, count: int
 ) -> None:
     names = ("one", "two", "three")
@@ -150,13 +152,13 @@ def test_the_message_limit_stops_later_campaigns(
     )
     result = play(database, scenario, tmp_path)
     assert_passed(result)
-    limited = [Reason.MESSAGE_LIMIT in stopped(result, name) for name in names]
+    limited = [Reason.MESSAGE_LIMIT in count_blocked(result, name) for name in names]
     assert limited == [False, count < 2, count < 3]
-    assert [each.uncertain for each in result.prediction_checks] == [0, 0, 0]
+    assert [check.uncertain for check in result.prediction_checks] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
-    "side_by_side",
+    "concurrent",
     [
         pytest.param((), id="one after the other"),
         pytest.param(("one", "two", "three"), id="together"),
@@ -165,10 +167,10 @@ def test_the_message_limit_stops_later_campaigns(
     ],
 )
 @pytest.mark.parametrize(("count", "credit"), [(1, None), (2, 25), (3, None)])
-def test_campaigns_side_by_side_share_limit_and_credit(
+def test_concurrent_campaigns_share_limit_and_credit(
     database: Database,
     tmp_path: Path,
-    side_by_side: Sequence[str],
+    concurrent: Sequence[str],
     count: int,
     credit: int | None,
 ) -> None:
@@ -180,17 +182,17 @@ def test_campaigns_side_by_side_share_limit_and_credit(
         organization={"message_limit": {"count": count, "days": 1}, "credit": credit},
         services={"handler": {"error_rate": 0.5}},
     )
-    result = play(database, scenario, tmp_path, side_by_side=side_by_side)
+    result = play(database, scenario, tmp_path, concurrent=concurrent)
     assert_passed(result)
     [withheld] = result.withheld.values()
     assert withheld.predicted is not None
     assert (withheld.actual > 0) is (count < 3)
 
 
-@pytest.mark.parametrize("side_by_side", [(), ("one", "two"), ("two",)])
+@pytest.mark.parametrize("concurrent", [(), ("one", "two"), ("two",)])
 @pytest.mark.parametrize("limited", [False, True])
-def test_a_campaign_after_some_side_by_side_is_known_where_it_can_be(
-    database: Database, tmp_path: Path, side_by_side: Sequence[str], limited: bool
+def test_a_campaign_after_concurrent_ones_is_predicted_where_possible(
+    database: Database, tmp_path: Path, concurrent: Sequence[str], limited: bool
 ) -> None:
     limit = {"message_limit": {"count": 2, "days": 1}} if limited else {}
     scenario = scenario_of(
@@ -200,12 +202,12 @@ def test_a_campaign_after_some_side_by_side_is_known_where_it_can_be(
         organization={"hard_bounce_limit": 1, **limit},
         gateways={"email": {"hard_bounce": 0.3}},
     )
-    result = play(database, scenario, tmp_path, side_by_side=side_by_side)
+    result = play(database, scenario, tmp_path, concurrent=concurrent)
     assert_passed(result)
 
 
 @pytest.mark.parametrize("world", [{"message_limit": {"count": 2, "days": 1}}, {"credit": 50}])
-def test_bounces_among_campaigns_side_by_side_change_how_many_are_withheld(
+def test_bounces_of_concurrent_campaigns_change_the_withheld_messages(
     database: Database, tmp_path: Path, world: dict[str, Any]
 ) -> None:
     scenario = scenario_of(
@@ -219,7 +221,7 @@ def test_bounces_among_campaigns_side_by_side_change_how_many_are_withheld(
 
 
 @pytest.mark.parametrize("world", [{"hard_bounce_limit": 2}, {"soft_bounce_limit": 2}])
-def test_bounces_of_campaigns_side_by_side_add_up(
+def test_bounces_of_concurrent_campaigns_add_up(
     database: Database, tmp_path: Path, world: dict[str, int]
 ) -> None:
     scenario = scenario_of(
@@ -236,7 +238,7 @@ ALL_SERVICES = ("subscription", "coupon", "referral", "handler")
 
 
 @pytest.mark.parametrize("failing", [*((name,) for name in ALL_SERVICES), ALL_SERVICES])
-def test_services_fail_for_those_that_were_foretold(
+def test_services_fail_for_the_predicted_customers(
     database: Database, tmp_path: Path, failing: Sequence[str]
 ) -> None:
     scenario = scenario_of(
@@ -252,9 +254,9 @@ def test_services_fail_for_those_that_were_foretold(
         "referral": Reason.REFERRAL_SERVICE,
         "handler": Reason.TIMEOUT,
     }
-    assert set(stopped(result, "one")) == {reasons[name] for name in failing}
+    assert set(count_blocked(result, "one")) == {reasons[name] for name in failing}
     others = {"coupon", "referral"}
-    assert set(stopped(result, "two")) == {reasons[name] for name in {*failing} - others}
+    assert set(count_blocked(result, "two")) == {reasons[name] for name in {*failing} - others}
 
 
 @pytest.mark.parametrize(
@@ -270,7 +272,7 @@ def test_services_fail_for_those_that_were_foretold(
         ("subscription", "bounced_repeatedly", Reason.BOUNCED_REPEATEDLY, None),
     ],
 )
-def test_a_service_that_fails_hides_what_it_would_have_said(
+def test_a_failing_service_hides_the_defects_that_it_reports(
     database: Database,
     tmp_path: Path,
     service: str,
@@ -287,7 +289,7 @@ def test_a_service_that_fails_hides_what_it_would_have_said(
     scenario = scenario_of(campaign, services={service: {"error_rate": 0.7}})
     result = play(database, scenario, tmp_path)
     assert_passed(result)
-    assert set(stopped(result, "spring")) == {seen, instead} - {None}
+    assert set(count_blocked(result, "spring")) == {seen, instead} - {None}
 
 
 CUSTOMERS = """\
@@ -309,7 +311,7 @@ not a row
 
 
 @pytest.mark.parametrize("error_rate", [0.0, 0.6])
-def test_imported_customers_end_as_foretold(
+def test_imported_customers_end_as_predicted(
     database: Database, tmp_path: Path, error_rate: float
 ) -> None:
     (tmp_path / "people.csv").write_text(CUSTOMERS)
@@ -328,7 +330,7 @@ def test_imported_customers_end_as_foretold(
     assert [report.audience for report in result.reports] == [12] * 4
     assert [rejects.count for rejects in result.run.rejects] == [1]
     if not error_rate:
-        assert stopped(result, "one") == {
+        assert count_blocked(result, "one") == {
             Reason.UNSUBSCRIBED: 1,
             Reason.BOUNCED_REPEATEDLY: 2,
             Reason.EMAIL_MISSING: 1,
@@ -337,7 +339,7 @@ def test_imported_customers_end_as_foretold(
             Reason.COUPON_EXPIRED: 1,
             Reason.NOT_IN_LOYALTY_PROGRAM: 1,
         }
-        assert stopped(result, "three") == {
+        assert count_blocked(result, "three") == {
             Reason.UNSUBSCRIBED: 2,
             Reason.NDNC: 1,
             Reason.BOUNCED_REPEATEDLY: 2,

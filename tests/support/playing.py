@@ -1,4 +1,4 @@
-"""Plays scenarios through the real stages on a real database, without Celery, in any order."""
+"""Play scenarios through the real steps on a real database, without Celery, in any order."""
 
 from collections.abc import Sequence
 from datetime import UTC
@@ -27,7 +27,7 @@ from workers.services.base import load_services_factory
 from workers.steps import at_gateway, before_gateway
 
 ENOUGH = 100
-"""Steps in which a batch settles for certain: attempts, times the steps of one."""
+"""Steps after which any batch has settled: attempts times steps."""
 
 
 def scenario_of(
@@ -91,7 +91,7 @@ def do(
 
 
 def settle(database: Database, batch: Batch) -> None:
-    """Do what follows until nothing does."""
+    """Run the steps that a batch needs until it has settled."""
     following = next_step(database, batch)
     for _ in range(ENOUGH):
         if following is None:
@@ -101,7 +101,7 @@ def settle(database: Database, batch: Batch) -> None:
 
 
 def batches_of(database: Database, loaded: RunCampaign, number: int = 1) -> list[Batch]:
-    """All of a campaign, queued in a number of batches."""
+    """Queue all messages of a campaign in a number of batches."""
     bounds = [loaded.size * place // number for place in range(number + 1)]
     return [
         enqueue_batch(
@@ -120,16 +120,16 @@ TOGETHER = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
 
 
 def play(
-    database: Database, scenario: Scenario, folder: Path, *, side_by_side: Sequence[str] = ()
+    database: Database, scenario: Scenario, folder: Path, *, concurrent: Sequence[str] = ()
 ) -> RunResult:
-    """Play a scenario to its end, one campaign after the other, and judge what came of it.
+    """Play a scenario to its end, one campaign after the other, and return its result.
 
-    Those that are ``side_by_side`` do each step together, until they are handed over.
+    Concurrent campaigns run each step together until the dispatch.
     """
     run = record_run(database, scenario, folder, lambda _: None)
     queued = {loaded.campaign.name: batches_of(database, loaded) for loaded in run.campaigns}
     for step in TOGETHER:
-        for name in side_by_side:
+        for name in concurrent:
             for batch in queued[name]:
                 do(database, batch, step)
     for batches in queued.values():
@@ -154,7 +154,7 @@ def judged(database: Database, run: Run) -> RunResult:
 
 
 def assert_passed(result: RunResult) -> None:
-    """Every message ended as predicted, as many were withheld, and no invariant is broken."""
+    """Assert that every message ended as predicted and that no invariant is broken."""
     assert [each.differences for each in result.prediction_checks] == [()] * len(
         result.prediction_checks
     )

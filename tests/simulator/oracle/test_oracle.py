@@ -1,4 +1,4 @@
-"""Labels, customers, checks and the oracle: what is planted is made, judged and foretold."""
+"""The oracle predicts the verdicts of the checks for planted defects and imported customers."""
 
 import json
 from collections import Counter
@@ -88,9 +88,9 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
 
 
-def checked(database: Database, loaded: RunCampaign) -> Counter[object]:
-    """The states of a campaign's messages after all that can stop them."""
-    [batch] = batches_of(database, loaded)
+def judge_all(database: Database, run_campaign: RunCampaign) -> Counter[object]:
+    """Return the states of a campaign's messages after all checks and the dispatch."""
+    [batch] = batches_of(database, run_campaign)
     for step in TOGETHER:
         do(database, batch, step)
     return Counter(states(database, batch).values())
@@ -116,16 +116,16 @@ def test_every_defect_can_be_planted_somewhere() -> None:
 @pytest.mark.parametrize(
     ("reason", "channel"), PLANTS, ids=[f"{reason.slug}-{channel}" for reason, channel in PLANTS]
 )
-def test_the_stages_find_the_defect_and_no_other(
+def test_a_planted_defect_blocks_for_its_reason_only(
     database: Database, tmp_path: Path, reason: Reason, channel: Channel
 ) -> None:
     campaign = campaign_of(channel=channel, requires=EVERYTHING, defects={reason.slug: 1.0})
-    [loaded] = record_run(database, scenario_of(campaign), tmp_path, lambda _: None).campaigns
-    assert checked(database, loaded) == {stopped(reason): 5}
-    [oracle] = build_oracles([loaded])
-    [(_, fates)] = oracle.predict()
-    assert fates.reasons.tolist() == [reason] * 5
-    assert fates.statuses.tolist() == [Status.NOT_SENT] * 5
+    [run_campaign] = record_run(database, scenario_of(campaign), tmp_path, lambda _: None).campaigns
+    assert judge_all(database, run_campaign) == {stopped(reason): 5}
+    [oracle] = build_oracles([run_campaign])
+    [(_, outcomes)] = oracle.predict()
+    assert outcomes.reasons.tolist() == [reason] * 5
+    assert outcomes.statuses.tolist() == [Status.NOT_SENT] * 5
 
 
 @pytest.mark.parametrize("channel", Channel)
@@ -133,28 +133,28 @@ def test_customers_without_a_defect_pass_every_check(
     database: Database, tmp_path: Path, channel: Channel
 ) -> None:
     scenario = scenario_of(campaign_of(channel=channel, requires=EVERYTHING))
-    [loaded] = record_run(database, scenario, tmp_path, lambda _: None).campaigns
-    assert checked(database, loaded) == {READY: 5}
-    [oracle] = build_oracles([loaded])
+    [run_campaign] = record_run(database, scenario, tmp_path, lambda _: None).campaigns
+    assert judge_all(database, run_campaign) == {READY: 5}
+    [oracle] = build_oracles([run_campaign])
     assert oracle.count_sendable() == (5, 0)
 
 
 class Failing(SqlServices):
-    """The services of the workers, which have no answer for those with a planted failure."""
+    """The services of the workers, without an answer for customers with a planted failure."""
 
     def find(self, name: ServiceName) -> Service:
-        without = {
-            place
-            for place, reason in enumerate(DEFECT_FIELDS)
+        unanswered = {
+            number
+            for number, reason in enumerate(DEFECT_FIELDS)
             if SERVICE_BY_REASON.get(reason) == name
         }
         answer = super().find(name)
         return lambda campaign, numbers, attempt, now: ServiceAnswers(
-            answer(campaign, numbers, attempt, now).by_number, without & {*numbers}
+            answer(campaign, numbers, attempt, now).by_number, unanswered & {*numbers}
         )
 
 
-NEEDS = ((), EVERYTHING, ("coupon", "membership"), *((each,) for each in EVERYTHING))
+NEEDS = ((), EVERYTHING, ("coupon", "membership"), *((requirement,) for requirement in EVERYTHING))
 
 
 @pytest.mark.parametrize("channel", Channel)
@@ -179,14 +179,14 @@ def test_a_defect_can_be_planted_exactly_where_it_stops_a_message(
     ]
 
 
-def test_shares_are_those_that_were_asked_for() -> None:
+def test_defects_have_the_given_shares() -> None:
     count = 100_000
     defects = {"unsubscribed": 0.03, "coupon_expired": 0.2, "email_missing": 0.001}
-    labels = Counter(draw_defects(42, "spring", defects, 0, count).tolist())
-    assert labels.keys() == {*(Reason[slug.upper()] for slug in defects), NO_DEFECT}
+    counts = Counter(draw_defects(42, "spring", defects, 0, count).tolist())
+    assert counts.keys() == {*(Reason[slug.upper()] for slug in defects), NO_DEFECT}
     for slug, share in defects.items():
-        found = labels[Reason[slug.upper()]] / count
-        assert found == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / count))
+        drawn = counts[Reason[slug.upper()]] / count
+        assert drawn == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / count))
 
 
 @pytest.mark.parametrize(
@@ -200,15 +200,15 @@ def test_shares_are_those_that_were_asked_for() -> None:
         ),
     ],
 )
-def test_labels_at_the_ends(defects: dict[str, float], expected: set[int]) -> None:
-    labels = draw_defects(42, "spring", defects, 17, 2_000)
-    assert set(labels.tolist()) == expected
-    assert np.array_equal(labels[100:], draw_defects(42, "spring", defects, 117, 1_900))
+def test_defects_with_extreme_shares(defects: dict[str, float], expected: set[int]) -> None:
+    defect_codes = draw_defects(42, "spring", defects, 17, 2_000)
+    assert set(defect_codes.tolist()) == expected
+    assert np.array_equal(defect_codes[100:], draw_defects(42, "spring", defects, 117, 1_900))
 
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """One database for all examples: each makes a campaign of its own in it."""
+    """A database for all examples. Each of them adds a campaign."""
     home = tmp_path_factory.mktemp("oracle")
     url = f"sqlite:///{home / 'oracle.db'}"
     with closing(open_database(load_settings(home=home, database_url=url))) as opened:
@@ -218,7 +218,7 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 TODAY = datetime.now(UTC).date()
 DAYS = [str(TODAY + timedelta(days)) for days in (-400, -1, 0, 1, 400)]
 
-texts = st.sampled_from(["x", "x", "x", None])  # an import makes nothing of an empty cell
+texts = st.sampled_from(["x", "x", "x", None])  # An import turns an empty cell into None.
 counts = st.sampled_from([*[0] * 6, 1, 2, 3, 7, 99_999])
 seldom = st.sampled_from([*[False] * 6, True])
 
@@ -262,11 +262,11 @@ def oracle_of(
     )
 
 
-def census_of(records: Sequence[CustomerRecord], campaign: PlannedCampaign) -> ImportedAudience:
-    """What the oracle notes of imported customers."""
-    census = AudienceScanner([campaign], TODAY)
-    assert [*census.scan(records)] == records, "they are handed on as they are"
-    return census.build_imported_audience()
+def scan(records: Sequence[CustomerRecord], campaign: PlannedCampaign) -> ImportedAudience:
+    """Return what the oracle knows of imported customers."""
+    scanner = AudienceScanner([campaign], TODAY)
+    assert [*scanner.scan(records)] == records
+    return scanner.build_imported_audience()
 
 
 @settings(
@@ -301,12 +301,12 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
         campaign_of(channel=channel, requires=tuple(requires)),
         organization={"hard_bounce_limit": limits[0], "soft_bounce_limit": limits[1]},
     )
-    oracle = oracle_of(planned, len(audience), census_of(audience, planned))
-    [(_, fates)] = oracle.predict()
+    oracle = oracle_of(planned, len(audience), scan(audience, planned))
+    [(_, outcomes)] = oracle.predict()
 
     records = {
-        number: {**asdict(each), "customer_id": f"c{number}"}
-        for number, each in enumerate(audience)
+        number: {**asdict(customer), "customer_id": f"c{number}"}
+        for number, customer in enumerate(audience)
     }
     plan = Plan(channel=channel, requires=requires, size=len(audience))
     campaign = make_campaign(sqlite, plan, records)
@@ -320,8 +320,8 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     services = SqlServices("", sqlite)
     for step in CHECK_STEPS:
         before_gateway.judge_batch(step_context(sqlite, batch), step, checks_of(step), services)
-    found = [state.reason or NO_DEFECT for state in states(sqlite, batch).values()]
-    assert fates.reasons.tolist() == found
+    reasons = [state.reason or NO_DEFECT for state in states(sqlite, batch).values()]
+    assert outcomes.reasons.tolist() == reasons
 
 
 @pytest.mark.parametrize(
@@ -331,10 +331,10 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
             Channel.EMAIL, "anna", -ForcedOutcome.BOUNCE, ended(Status.HARD_BOUNCED), id="malformed"
         ),
         pytest.param(Channel.EMAIL, GOOD, NO_DEFECT, ended(SOFT, 3), id="well-formed"),
-        pytest.param(Channel.SMS, "anna", NO_DEFECT, ended(SOFT, 3), id="of no matter"),
+        pytest.param(Channel.SMS, "anna", NO_DEFECT, ended(SOFT, 3), id="sms"),
     ],
 )
-def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
+def test_a_malformed_address_bounces_hard_on_the_first_attempt(
     database: Database, channel: Channel, email: str, label: int, end: State
 ) -> None:
     bouncing = GatewaySection(soft_bounce=1.0, attempts=3)
@@ -352,11 +352,11 @@ def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
     assert states(database, batch) == {0: end}
 
     planned = plan_of(campaign_of(channel=channel), gateways={channel: bouncing})
-    imported = census_of([replace(SOUND_RECORD, email=email)], planned)
+    imported = scan([replace(SOUND_RECORD, email=email)], planned)
     assert imported.record_defects["spring"].tolist() == [label]
-    [(_, fates)] = oracle_of(planned, 1, imported).predict()
-    assert (fates.statuses[0], fates.attempts[0]) == (end.status, end.attempt)
-    assert fates.reasons[0] == NO_REASON
+    [(_, outcomes)] = oracle_of(planned, 1, imported).predict()
+    assert (outcomes.statuses[0], outcomes.attempts[0]) == (end.status, end.attempt)
+    assert outcomes.reasons[0] == NO_REASON
 
 
 @pytest.mark.parametrize(
@@ -373,15 +373,15 @@ def test_a_malformed_address_bounces_for_good_on_its_first_attempt(
         ),
     ],
 )
-def test_the_oracle_follows_a_message_through_its_attempts(
+def test_predictions_cover_all_attempts(
     gateway: GatewaySection, expected: set[tuple[Status, int]]
 ) -> None:
     planned = plan_of(campaign_of(audience=200), gateways={"email": gateway})
-    [(first, fates)] = oracle_of(planned, 200).predict()
-    assert (first, len(fates)) == (0, 200)
-    found = zip(fates.statuses.tolist(), fates.attempts.tolist(), strict=True)
-    assert set(found) == expected
-    assert set(fates.reasons.tolist()) == {NO_REASON}
+    [(first, outcomes)] = oracle_of(planned, 200).predict()
+    assert (first, len(outcomes)) == (0, 200)
+    ends = zip(outcomes.statuses.tolist(), outcomes.attempts.tolist(), strict=True)
+    assert set(ends) == expected
+    assert set(outcomes.reasons.tolist()) == {NO_REASON}
 
 
 @pytest.mark.parametrize("imported", [False, True], ids=["generated", "imported"])
@@ -398,7 +398,7 @@ def test_predictions_do_not_depend_on_their_chunks(
         gateways={"email": {"soft_bounce": 0.3, "hard_bounce": 0.1}},
         services={"subscription": {"error_rate": 0.5}},
     )
-    labels = np.resize(
+    defects = np.resize(
         np.array(
             [NO_DEFECT, -ForcedOutcome.BOUNCE, Reason.NDNC, NO_DEFECT, NO_DEFECT, NO_DEFECT],
             np.int8,
@@ -408,7 +408,7 @@ def test_predictions_do_not_depend_on_their_chunks(
     coupons = np.resize(np.array([NO_DEFECT] * 6 + [Reason.COUPON_EXPIRED], np.int8), 100)
     hard, soft = np.resize(np.array([0] * 8 + [9], np.int16), 100), np.zeros(100, np.int16)
     by_name = (
-        dict.fromkeys(["spring", "later"], labels),
+        dict.fromkeys(["spring", "later"], defects),
         dict.fromkeys(["spring", "later"], coupons),
     )
     audience = ImportedAudience(*by_name, hard, soft) if imported else None
@@ -425,7 +425,7 @@ def test_predictions_do_not_depend_on_their_chunks(
         chunks = list(oracle.predict())
         assert [first for first, _ in chunks] == [0, 31, 62, 93]
         for field in ("statuses", "reasons", "attempts", "possible_reasons", "uncertain"):
-            joined = np.concatenate([getattr(fates, field) for _, fates in chunks])
+            joined = np.concatenate([getattr(outcomes, field) for _, outcomes in chunks])
             assert np.array_equal(joined, getattr(whole, field))
 
 
@@ -440,7 +440,9 @@ def test_predictions_do_not_depend_on_their_chunks(
         pytest.param(2, [1], 0, id="one alone"),
     ],
 )
-def test_how_many_lack_credit(credit: int | None, sizes: list[int], expected: int) -> None:
+def test_credit_withholds_the_messages_beyond_it(
+    credit: int | None, sizes: list[int], expected: int
+) -> None:
     campaigns = [campaign_of(f"c{size}", audience=size) for size in sizes]
     scenario = scenario_of(*campaigns, organization={"credit": credit})
     oracles = [
