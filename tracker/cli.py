@@ -124,7 +124,7 @@ def open_database(
 ) -> "Iterator[Database]":
     """Open the database of a command, the configured one without `url`, with its tables up to date.
 
-    A command of a higher layer passes the function that migrates its own tables too.
+    A higher layer provides `migrate_tables` for all tables, to commands as the object of their context.
     """
     from tracker.settings import load_settings
     from tracker.store.database import check_reachable, connect
@@ -164,6 +164,7 @@ def find_selected_campaigns(
 
 @exit_on_error
 def report(
+    context: typer.Context,
     campaign: CampaignArgument = None,
     run: RunOption = None,
     format: FormatOption = ReportFormat.TABLE,
@@ -177,7 +178,7 @@ def report(
     Examples: sendtrace report · sendtrace report diwali-email --watch ·
     sendtrace report --format json | jq '.[].sent.total'
     """
-    with open_database(database) as opened:
+    with open_database(database, context.obj) as opened:
 
         def render() -> str:
             return _render_reports(_read_selected_reports(opened, campaign, run), format)
@@ -230,6 +231,7 @@ def _render_reports(reports: "Sequence[Report]", format: ReportFormat) -> str:
 
 @exit_on_error
 def trace(
+    context: typer.Context,
     campaign: Annotated[str, typer.Argument(help="Name of the campaign.")],
     number: Annotated[int, typer.Argument(help="Number of the message; the first is 0.")],
     run: RunOption = None,
@@ -245,7 +247,7 @@ def trace(
     from tracker.output.report_text import format_timeline
     from tracker.queries.timeline import read_timeline
 
-    with open_database(database) as opened, opened.read() as connection:
+    with open_database(database, context.obj) as opened, opened.read() as connection:
         [selected] = find_selected_campaigns(connection, campaign, run)
         timeline = read_timeline(connection, selected, number)
     if format is TableOrJson.JSON:
@@ -256,6 +258,7 @@ def trace(
 
 @exit_on_error
 def rollup(
+    context: typer.Context,
     day: Annotated[
         str | None,
         typer.Option(
@@ -278,7 +281,7 @@ def rollup(
 
     zone = load_settings().zone
     recounted_day = None if day is None else _parse_day(day)
-    with open_database(database) as opened:
+    with open_database(database, context.obj) as opened:
         if recounted_day is None:
             rollups = roll_up_engagement(opened, zone)
         else:
@@ -301,12 +304,12 @@ def _parse_day(text: str) -> date:
 
 def make_verify_command(
     load_invariants: "Callable[[], Sequence[QueryInvariant]]",
-    migrate_tables: "Callable[[Database], None]",
 ) -> Callable[..., None]:
     """Return the command that checks the invariants of a layer and of those below it."""
 
     @exit_on_error
     def verify(
+        context: typer.Context,
         campaign: CampaignArgument = None,
         run: RunOption = None,
         format: TableOrJsonOption = TableOrJson.TABLE,
@@ -323,7 +326,7 @@ def make_verify_command(
         from tracker.output.report_text import format_invariant_result
 
         with (
-            open_database(database, migrate_tables) as opened,
+            open_database(database, context.obj) as opened,
             opened.read_only_analytics() as connection,
         ):
             campaigns = find_selected_campaigns(connection, campaign, run)

@@ -96,14 +96,22 @@ def _print_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
+def _migrate_all_tables(database: Any) -> None:
+    from simulator.schema import migrate_all_tables
+
+    migrate_all_tables(database)
+
+
 @app.callback()
 def sendtrace(
+    context: typer.Context,
     _version: Annotated[
         bool,
         typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Simulate and track campaign messages on their way through a distributed task queue."""
+    context.obj = _migrate_all_tables  # for tracker.cli, which knows only the tracker's tables
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ from tracker.cli import make_verify_command
 
 if TYPE_CHECKING:
     from tracker.audit.invariants import QueryInvariant
-    from tracker.store.database import Database
 
 
 def _load_invariants() -> "Sequence[QueryInvariant]":
@@ -16,10 +15,4 @@ def _load_invariants() -> "Sequence[QueryInvariant]":
     return INVARIANTS
 
 
-def _migrate(database: "Database") -> None:
-    from simulator.schema import migrate_all_tables
-
-    migrate_all_tables(database)
-
-
-verify = make_verify_command(_load_invariants, _migrate)
+verify = make_verify_command(_load_invariants)

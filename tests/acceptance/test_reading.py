@@ -1,4 +1,4 @@
-"""``report``, ``trace`` and ``verify`` after a run."""
+"""`report`, `trace` and `verify` after a run."""
 
 import csv
 import io
@@ -47,7 +47,7 @@ def test_report_as_csv(finished: FinishedRun) -> None:
 
 
 @pytest.mark.parametrize("command", [("report",), ("verify",), ("trace", 0)], ids=lambda c: c[0])
-def test_an_unknown_campaign(on_sqlite: FinishedRun, command: tuple[Any, ...]) -> None:
+def test_unknown_campaign(on_sqlite: FinishedRun, command: tuple[Any, ...]) -> None:
     name, *rest = command
     ended = on_sqlite.shell.run(name, "spring-emial", *map(str, rest))
     assert ended.returncode == 2
@@ -57,33 +57,33 @@ def test_an_unknown_campaign(on_sqlite: FinishedRun, command: tuple[Any, ...]) -
     assert "did you mean spring-email" in line
 
 
-def test_an_unknown_run(on_sqlite: FinishedRun) -> None:
+def test_unknown_run(on_sqlite: FinishedRun) -> None:
     ended = on_sqlite.shell.run("report", "--run", "99")
     assert ended.returncode == 2
     assert ended.stderr == "sendtrace: unknown run 99\n"
 
 
 def _email(on_sqlite: FinishedRun, condition: str) -> str:
-    """The number of the first email that ended so; it is the same on every database."""
+    """Return the number of the first email that meets a condition, the same on every database."""
     query = "SELECT min(number) FROM messages_by_name WHERE campaign = 'spring-email' AND "
     return str(on_sqlite.shell.query_number(query + condition))
 
 
-def _assert_story(
+def _assert_timeline(
     finished: FinishedRun, number: str, *expected: tuple[str, int, str], reason: str | None = None
 ) -> None:
-    """Check what ``trace`` tells of an email, as data and as a table."""
+    """Check what `trace` prints of an email, as JSON and as a table."""
     ended = finished.shell.run("trace", "spring-email", number, "--format", "json")
     assert (ended.returncode, ended.stderr) == (0, "")
-    story = json.loads(ended.stdout)
-    assert story["number"] == int(number)
-    assert story["customer_id"] == f"c{number}"
-    assert story["batch"] == int(number) // 500
-    events = story["events"]
-    assert [(each["status"], each["attempt"], each["step"]) for each in events] == [*expected]
-    assert [each["reason"] for each in events] == [None] * (len(events) - 1) + [reason]
-    moments = [each["at"] for each in events]
-    assert moments == sorted(moments)
+    timeline = json.loads(ended.stdout)
+    assert timeline["number"] == int(number)
+    assert timeline["customer_id"] == f"c{number}"
+    assert timeline["batch"] == int(number) // 500
+    events = timeline["events"]
+    assert [(event["status"], event["attempt"], event["step"]) for event in events] == [*expected]
+    assert [event["reason"] for event in events] == [None] * (len(events) - 1) + [reason]
+    times = [event["at"] for event in events]
+    assert times == sorted(times)
     assert events[0]["worker"] == "driver"
     for event in events[1:]:
         assert event["worker"].startswith("run-")
@@ -102,8 +102,8 @@ def _assert_story(
     assert reason is None or f"{reason}: " in table.stdout
 
 
-def test_the_story_of_a_delivered_message(on_sqlite: FinishedRun, finished: FinishedRun) -> None:
-    _assert_story(
+def test_trace_of_a_delivered_message(on_sqlite: FinishedRun, finished: FinishedRun) -> None:
+    _assert_timeline(
         finished,
         _email(on_sqlite, "status = 'delivered' AND attempt = 1"),
         ("queued", 0, "enqueue"),
@@ -113,8 +113,8 @@ def test_the_story_of_a_delivered_message(on_sqlite: FinishedRun, finished: Fini
     )
 
 
-def test_the_story_of_a_message_not_sent(on_sqlite: FinishedRun, finished: FinishedRun) -> None:
-    _assert_story(
+def test_trace_of_a_message_not_sent(on_sqlite: FinishedRun, finished: FinishedRun) -> None:
+    _assert_timeline(
         finished,
         _email(on_sqlite, "reason = 'email_missing'"),
         ("queued", 0, "enqueue"),
@@ -124,7 +124,7 @@ def test_the_story_of_a_message_not_sent(on_sqlite: FinishedRun, finished: Finis
 
 
 def test_the_story_of_a_second_attempt(on_sqlite: FinishedRun, finished: FinishedRun) -> None:
-    _assert_story(
+    _assert_timeline(
         finished,
         _email(on_sqlite, "status = 'delivered' AND attempt = 2"),
         ("queued", 0, "enqueue"),
@@ -137,7 +137,7 @@ def test_the_story_of_a_second_attempt(on_sqlite: FinishedRun, finished: Finishe
 
 
 @pytest.mark.parametrize("number", ["1500", "-1", str(2**31), str(2**80)])
-def test_an_unknown_number(finished: FinishedRun, number: str) -> None:
+def test_unknown_number(finished: FinishedRun, number: str) -> None:
     ended = finished.shell.run("trace", "spring-email", "--", number)
     assert ended.returncode == 2
     assert ended.stdout == ""
@@ -148,18 +148,18 @@ def test_an_unknown_number(finished: FinishedRun, number: str) -> None:
 def test_verify(finished: FinishedRun) -> None:
     ended = finished.shell.run("verify")
     assert (ended.returncode, ended.stderr) == (0, "")
-    *lasting, of_the_run = finished.result["invariants"]
-    assert of_the_run["invariant"] == "snapshots_balance", "which can't be asked afterwards"
+    *stored, of_the_run = finished.result["invariants"]
+    assert of_the_run["invariant"] == "snapshots_balance", "known only during the run"
     assert finished.result["snapshots"] > 1
-    assert ended.stdout.count("✔") == len(lasting)
+    assert ended.stdout.count("✔") == len(stored)
     assert "✘" not in ended.stdout
-    as_data = finished.shell.run("verify", "--format", "json")
-    assert json.loads(as_data.stdout) == lasting
+    as_json = finished.shell.run("verify", "--format", "json")
+    assert json.loads(as_json.stdout) == stored
 
 
 @pytest.fixture
 def tampered(on_sqlite: FinishedRun, shell: Shell) -> Callable[[str], Shell]:
-    """Makes a copy of the finished run in which a statement was executed behind our back."""
+    """Returns a function that copies the finished run and executes a statement in the copy."""
 
     def tamper(statement: str) -> Shell:
         shutil.copytree(on_sqlite.shell.home, shell.home)
@@ -175,7 +175,7 @@ def tampered(on_sqlite: FinishedRun, shell: Shell) -> Callable[[str], Shell]:
 
 
 TAMPERING = {
-    "a transition is gone": (
+    "a transition is deleted": (
         "DELETE FROM transitions WHERE (campaign_id, number, status, attempt) IN"
         " (SELECT campaign_id, number, status, attempt FROM messages WHERE campaign_id = 1"
         "  AND number = 42)",
@@ -187,13 +187,13 @@ TAMPERING = {
         "  WHERE campaign_id = 1 AND number = 42)",
         {"tallies": "batch 0", "report_balances": ""},
     ),
-    "the gateway accepted somebody who was not sent": (
+    "the gateway accepted a message that is Not Sent": (
         "INSERT INTO gateway_ledger (campaign_id, number, attempt, accepted_at, outcome, due_at)"
         " SELECT campaign_id, number, 1, 1, (SELECT min(outcome) FROM gateway_ledger), 2"
         " FROM messages WHERE campaign_id = 1 AND reason <> 0 ORDER BY number LIMIT 1",
         {"accepted_is_recorded": "attempt 1"},
     ),
-    "a transition is there twice": (
+    "a transition is recorded twice": (
         "INSERT INTO transitions SELECT campaign_id, status, attempt + 1, number, previous, reason,"
         " at, step_id FROM transitions WHERE campaign_id = 1 AND status = (SELECT min(status) FROM"
         " transitions WHERE previous IS NOT NULL AND attempt = 1) AND attempt = 1"
@@ -208,7 +208,7 @@ TAMPERING = {
         " AND previous <> (SELECT min(status) FROM transitions WHERE previous IS NULL)",
         {"legal_history": "number 42", "flow": ""},
     ),
-    "a message is gone": (
+    "a message is deleted": (
         "DELETE FROM messages WHERE campaign_id = 1 AND number = 42",
         {"acknowledged_settles": "there", "tallies": "batch 0", "flow": ""},
     ),
@@ -222,7 +222,7 @@ TAMPERING = {
             "flow": "",
         },
     ),
-    "the gateway's record of a message is gone": (
+    "the gateway's record of a message is deleted": (
         "DELETE FROM gateway_ledger WHERE (campaign_id, number, attempt) IN"
         " (SELECT campaign_id, number, attempt FROM gateway_ledger ORDER BY 1, 2, 3 LIMIT 1)",
         {"recorded_is_accepted": "attempt 1"},
@@ -237,21 +237,21 @@ def test_verify_after_tampering(
     shell = tampered(statement)
     ended = shell.run("verify", "--format", "json")
     assert (ended.returncode, ended.stderr) == (3, "")
-    findings = {each["invariant"]: each for each in json.loads(ended.stdout)}
-    assert {name for name, finding in findings.items() if not finding["holds"]} == broken.keys()
+    results = {result["invariant"]: result for result in json.loads(ended.stdout)}
+    assert {name for name, result in results.items() if not result["holds"]} == broken.keys()
     table = shell.run("verify")
     assert table.returncode == 3
     for name, row in broken.items():
-        assert findings[name]["wrong"] >= 1
-        after = table.stdout.split(f"✘ {name}", 1)[1]
-        shown = after.split("✔", 1)[0].split("✘", 1)[0]
-        assert "wrong; the first:" in shown
-        assert row in shown
+        assert results[name]["wrong"] >= 1
+        rest = table.stdout.split(f"✘ {name}", 1)[1]
+        lines = rest.split("✔", 1)[0].split("✘", 1)[0]
+        assert "wrong; the first:" in lines
+        assert row in lines
     assert shell.run("verify", "spring-sms").returncode == 0
 
 
 @pytest.mark.parametrize("command", [("report",), ("verify",), ("trace", "x", "0")])
-def test_nothing_is_recorded(shell: Shell, command: tuple[str, ...]) -> None:
+def test_empty_folder_is_an_error(shell: Shell, command: tuple[str, ...]) -> None:
     ended = shell.run(*command)
     assert ended.returncode == 2
     assert ended.stdout == ""
@@ -261,9 +261,9 @@ def test_nothing_is_recorded(shell: Shell, command: tuple[str, ...]) -> None:
     assert not shell.home.exists()
 
 
-@pytest.mark.parametrize("floor", ["tracker", "simulator"])
-def test_a_newer_database(tampered: Callable[[str], Shell], floor: str) -> None:
-    shell = tampered(f"UPDATE {floor}_version SET version_num = '9999'")  # noqa: S608  # our words
+@pytest.mark.parametrize("layer", ["tracker", "simulator"])
+def test_database_of_a_newer_version(tampered: Callable[[str], Shell], layer: str) -> None:
+    shell = tampered(f"UPDATE {layer}_version SET version_num = '9999'")  # noqa: S608  # a constant
     for command in (("report",), ("verify",)):
         ended = shell.run(*command)
         assert ended.returncode == 2
@@ -316,7 +316,7 @@ def test_rows_edited_by_hand(
             assert len(ended.stderr.splitlines()) == (1 if code == 1 else 0)
 
 
-def test_a_file_that_does_not_exist_is_not_made(shell: Shell) -> None:
+def test_missing_database_file_is_not_created(shell: Shell) -> None:
     for command in (("report",), ("verify",), ("trace", "x", "0")):
         ended = shell.run(*command, "--database", "sqlite:///typo.db")
         assert (ended.returncode, ended.stdout) == (2, "")
@@ -324,7 +324,7 @@ def test_a_file_that_does_not_exist_is_not_made(shell: Shell) -> None:
     assert list(shell.folder.iterdir()) == []
 
 
-def test_names_that_a_terminal_would_obey(tampered: Callable[[str], Shell]) -> None:
+def test_control_characters_in_names_are_escaped(tampered: Callable[[str], Shell]) -> None:
     shell = tampered(
         "UPDATE customers SET customer_id = char(27) || '[31m' || customer_id"
         " WHERE audience_id = 1 AND number = 42"
@@ -334,7 +334,7 @@ def test_names_that_a_terminal_would_obey(tampered: Callable[[str], Shell]) -> N
     assert "\x1b" not in ended.stdout
 
 
-def test_output_goes_into_a_pipe(on_sqlite: FinishedRun) -> None:
+def test_output_into_a_pipe(on_sqlite: FinishedRun) -> None:
     command = f"'{sys.executable}' -m simulator report | head -1"
     ended = subprocess.run(
         ["sh", "-c", command],
@@ -353,7 +353,9 @@ def test_output_goes_into_a_pipe(on_sqlite: FinishedRun) -> None:
 @pytest.mark.parametrize(
     "command", [("report",), ("verify",), ("trace", "spring-email", "0")], ids=lambda c: c[0]
 )
-def test_a_reader_that_has_gone(on_sqlite: FinishedRun, command: tuple[str, ...]) -> None:
+def test_closed_pipe_ends_the_command_quietly(
+    on_sqlite: FinishedRun, command: tuple[str, ...]
+) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -374,13 +376,13 @@ def test_a_reader_that_has_gone(on_sqlite: FinishedRun, command: tuple[str, ...]
     assert ended.returncode == 141
 
 
-def test_a_terminal_without_unicode(on_sqlite: FinishedRun) -> None:
+def test_terminal_without_unicode(on_sqlite: FinishedRun) -> None:
     for command in (("report",), ("verify",), ("trace", "spring-email", "0")):
         ended = on_sqlite.shell.run(*command, settings={"PYTHONIOENCODING": "ascii"})
         assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_a_full_disk(on_sqlite: FinishedRun) -> None:
+def test_full_disk_is_an_error(on_sqlite: FinishedRun) -> None:
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "simulator", "report"],

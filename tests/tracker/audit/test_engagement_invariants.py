@@ -1,4 +1,4 @@
-"""Each invariant of engagement is broken on purpose, and is then the one that is named."""
+"""Invariants of engagement: each is violated on purpose, and is then reported."""
 
 from datetime import UTC
 from typing import Any
@@ -14,28 +14,36 @@ from tracker.store.database import Database
 from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
 
 
-def event(kind: int, number: int, at: int) -> Any:
+def insert_event(kind: int, number: int, at: int) -> Any:
     return sa.insert(engagements).values(campaign_id=1, kind=kind, number=number, at=at)
 
 
-def gone(kind: int, number: int) -> Any:
+def delete_event(kind: int, number: int) -> Any:
     return sa.delete(engagements).where(engagements.c.kind == kind, engagements.c.number == number)
 
 
 @pytest.mark.parametrize(
     ("tampering", "named"),
     [
-        pytest.param(event(OPENED, 7, 5), ["engagement_tallies"], id="an event is forged"),
-        pytest.param(event(OPENED, 1, 9_000_000_000), [], id="one opens once more"),
+        pytest.param(insert_event(OPENED, 7, 5), ["engagement_tallies"], id="an event is forged"),
+        pytest.param(insert_event(OPENED, 1, 9_000_000_000), [], id="a recipient opens again"),
         pytest.param(
-            event(OPENED, 1, -1_800_000_000), ["engagement_tallies"], id="one opened before"
-        ),
-        pytest.param(gone(UNSUBSCRIBED, 3), ["engagement_tallies"], id="an event is deleted"),
-        pytest.param(
-            gone(OPENED, 2), ["engagement_tallies", "implied_engagement"], id="an open is deleted"
+            insert_event(OPENED, 1, -1_800_000_000),
+            ["engagement_tallies"],
+            id="a recipient opened earlier",
         ),
         pytest.param(
-            gone(CLICKED, 3), ["engagement_tallies", "implied_engagement"], id="a click is deleted"
+            delete_event(UNSUBSCRIBED, 3), ["engagement_tallies"], id="an event is deleted"
+        ),
+        pytest.param(
+            delete_event(OPENED, 2),
+            ["engagement_tallies", "implied_engagement"],
+            id="an open is deleted",
+        ),
+        pytest.param(
+            delete_event(CLICKED, 3),
+            ["engagement_tallies", "implied_engagement"],
+            id="a click is deleted",
         ),
         pytest.param(
             sa.update(engagement_tallies).values(recipients=engagement_tallies.c.recipients + 1),
@@ -45,7 +53,7 @@ def gone(kind: int, number: int) -> Any:
         pytest.param(
             sa.update(engagement_tallies).values(batch=1),
             ["engagement_tallies"],
-            id="tallies are another batch's",
+            id="tallies belong to another batch",
         ),
         pytest.param(
             sa.update(engagement_tallies).values(rolled=0),
@@ -60,9 +68,7 @@ def gone(kind: int, number: int) -> Any:
         pytest.param(sa.delete(engagement_days), ["engagement_days"], id="the days are lost"),
     ],
 )
-def test_what_was_tampered_with_is_named(
-    database: Database, tampering: Any, named: list[str]
-) -> None:
+def test_tampering_is_reported(database: Database, tampering: Any, named: list[str]) -> None:
     batch = make_batch(database, Plan(size=10))
     report(
         database,

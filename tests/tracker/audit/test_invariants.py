@@ -1,4 +1,4 @@
-"""Each invariant is broken on purpose, and is then the one that is named, with the wrong rows."""
+"""Invariants: each is violated on purpose, and is then reported with the wrong rows."""
 
 import json
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from tracker.store.schema.catalog import batches, customers, runs
 from tracker.store.schema.messages import messages, tallies, transitions
 from tracker.store.schema.work import steps
 
-SHOWN = {
+COMPARED_COLUMNS = {
     "batches_follow": ("batch", "first", "expected_first"),
     "audience_covered": ("customers", "messages"),
     "customers": ("number",),
@@ -46,36 +46,38 @@ SHOWN = {
     "steps": ("transitions", "moved"),
     "report_balances": ("audience",),
 }
-"""What is looked at of the wrong rows of each invariant."""
+"""Columns of the wrong rows that the tests compare, by invariant."""
 
 Wrong = dict[str, list[tuple[int | None, ...] | None]]
 
 
-def findings_on(database: Database, *campaigns: Campaign) -> list[InvariantResult]:
+def check(database: Database, *campaigns: Campaign) -> list[InvariantResult]:
     with database.read() as connection:
         return check_invariants(connection, campaigns, INVARIANTS)
 
 
-def wrong(findings: Sequence[InvariantResult]) -> Wrong:
-    """The rows that are named, of each invariant that does not hold."""
+def wrong_rows(results: Sequence[InvariantResult]) -> Wrong:
+    """Return the reported rows of each violated invariant."""
     return {
-        finding.invariant.name: [
+        result.invariant.name: [
             None
             if "unreadable" in example
-            else tuple(example[key] for key in SHOWN[finding.invariant.name])
-            for example in finding.examples
+            else tuple(example[key] for key in COMPARED_COLUMNS[result.invariant.name])
+            for example in result.examples
         ]
-        for finding in findings
-        if not finding.is_satisfied
+        for result in results
+        if not result.is_satisfied
     }
 
 
 LAST_STEP = sa.select(sa.func.max(steps.c.id)).scalar_subquery()
-COUNTED = sa.update(steps).where(steps.c.id == LAST_STEP).values(moved=steps.c.moved + 1)
-"""The last step says that it moved one more: a forgery of a transition that thinks of the steps."""
+STEP_WITH_ONE_MORE = sa.update(steps).where(steps.c.id == LAST_STEP).values(moved=steps.c.moved + 1)
+"""The last step records one more transition: a forgery that thinks of the steps."""
 
 
-def forged(number: int, previous: int | None, status: int, attempt: int, reason: int = 0) -> Any:
+def insert_transition(
+    number: int, previous: int | None, status: int, attempt: int, reason: int = 0
+) -> Any:
     return sa.insert(transitions).values(
         campaign_id=1,
         number=number,
@@ -88,13 +90,13 @@ def forged(number: int, previous: int | None, status: int, attempt: int, reason:
     )
 
 
-def gone(number: int, **state: int) -> Any:
+def delete_transitions(number: int, **state: int) -> Any:
     of_it = [transitions.c[column] == value for column, value in state.items()]
     return sa.delete(transitions).where(transitions.c.number == number, *of_it)
 
 
-def entered(number: int, status: int, *, seconds: int) -> Any:
-    """The message entered a status so much later."""
+def delay_entry(number: int, status: int, *, seconds: int) -> Any:
+    """Let a message have entered a status later."""
     of_it = (transitions.c.number == number, transitions.c.status == status)
     later = transitions.c.at + sa.literal(from_seconds(seconds), sa.BigInteger)
     return sa.update(transitions).where(*of_it).values(at=later)
@@ -104,11 +106,11 @@ FINISHED = sa.update(runs).values(finished_at=1)
 LATE_BOUNCE = sa.and_(transitions.c.previous == 6, transitions.c.status == 7)
 
 
-def message(number: int, **values: int) -> Any:
+def update_message(number: int, **values: int) -> Any:
     return sa.update(messages).where(messages.c.number == number).values(**values)
 
 
-def tally(status: int, count: int, reason: int = 0) -> Any:
+def update_tally(status: int, count: int, reason: int = 0) -> Any:
     chosen = (tallies.c.status == status, tallies.c.reason == reason)
     return sa.update(tallies).where(*chosen).values(messages=count)
 
@@ -117,7 +119,7 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
     ("tampering", "named"),
     [
         pytest.param(
-            [gone(6, status=6)],
+            [delete_transitions(6, status=6)],
             {
                 "last_transition": [(6, 6, 1, 0, None)],
                 "flow": [(3, 1, 12, 10, 1), (6, 1, 4, 1, 4)],
@@ -126,7 +128,7 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
             id="a last transition is deleted",
         ),
         pytest.param(
-            [gone(6, status=3)],
+            [delete_transitions(6, status=3)],
             {
                 "legal_history": [(6, 3, 6, 1)],
                 "flow": [(1, 0, 15, 11, 3), (3, 1, 11, 11, 1)],
@@ -135,7 +137,7 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
             id="a transition is deleted from the middle",
         ),
         pytest.param(
-            [gone(0, status=0)],
+            [delete_transitions(0, status=0)],
             {
                 "last_transition": [(0, 0, 0, 0, None)],
                 "flow": [(0, 0, 21, 20, 2)],
@@ -144,25 +146,25 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
             id="a first transition is deleted",
         ),
         pytest.param(
-            [forged(0, 0, 2, 0, reason=3), COUNTED],
+            [insert_transition(0, 0, 2, 0, reason=3), STEP_WITH_ONE_MORE],
             {"flow": [(0, 0, 22, 21, 2), (2, 0, 6, 0, 5)]},
             id="a legal transition is forged, with its step",
         ),
         pytest.param(
-            [forged(0, 0, 2, 0, reason=3)],
+            [insert_transition(0, 0, 2, 0, reason=3)],
             {"flow": [(0, 0, 22, 21, 2), (2, 0, 6, 0, 5)], "steps": [(2, 1)]},
             id="a legal transition is forged",
         ),
         pytest.param(
-            [forged(0, 3, 6, 1), COUNTED],
+            [insert_transition(0, 3, 6, 1), STEP_WITH_ONE_MORE],
             {
                 "legal_history": [(0, 3, 6, 1)],
                 "flow": [(3, 1, 12, 12, 1), (6, 1, 6, 1, 4)],
             },
-            id="a legal transition is forged from where the message never was",
+            id="a legal transition is forged from a status that the message never had",
         ),
         pytest.param(
-            [forged(6, 6, 4, 1), COUNTED],
+            [insert_transition(6, 6, 4, 1), STEP_WITH_ONE_MORE],
             {
                 "legal_history": [(6, 6, 4, 1)],
                 "flow": [(4, 1, 5, 2, 2), (6, 1, 5, 2, 4)],
@@ -170,9 +172,9 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
             id="an illegal transition is forged",
         ),
         pytest.param(
-            [forged(0, None, 1, 0), COUNTED],
+            [insert_transition(0, None, 1, 0), STEP_WITH_ONE_MORE],
             {"legal_history": [(0, None, 1, 0)], "flow": [(1, 0, 16, 12, 3)]},
-            id="a second beginning is forged",
+            id="a second first transition is forged",
         ),
         pytest.param(
             [sa.update(transitions).where(transitions.c.reason == 8).values(reason=9)],
@@ -182,18 +184,18 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
         pytest.param(
             [sa.update(transitions).where(transitions.c.number == 0).values(step_id=999)],
             {"steps": [(21, 22), (1, 0)]},
-            id="a transition is of no step",
+            id="a transition has no step",
         ),
         pytest.param(
-            [COUNTED], {"steps": [(1, 2)]}, id="a step says that it moved one more than it did"
+            [STEP_WITH_ONE_MORE], {"steps": [(1, 2)]}, id="a step records one transition more"
         ),
         pytest.param(
-            [tally(6, 5)],
+            [update_tally(6, 5)],
             {"tallies": [(6, 0, 1, 4, 5)], "report_balances": [(22,)]},
             id="a tally is larger",
         ),
         pytest.param(
-            [tally(6, 3), tally(7, 3)],
+            [update_tally(6, 3), update_tally(7, 3)],
             {"tallies": [(6, 0, 1, 4, 3), (7, 0, 1, 2, 3)]},
             id="a tally is larger and another smaller",
         ),
@@ -203,21 +205,21 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
             id="a tally is deleted",
         ),
         pytest.param(
-            [message(0, status=1)],
+            [update_message(0, status=1)],
             {
                 "tallies": [(0, 0, 0, 1, 2), (1, 0, 0, 4, 3)],
                 "last_transition": [(0, 1, 0, 0, None)],
                 "flow": [(0, 0, 22, 20, 1), (1, 0, 15, 12, 4)],
             },
-            id="a message is moved on behind the journal's back",
+            id="a message is moved without the journal",
         ),
         pytest.param(
-            [message(6, status=1, attempt=0), tally(1, 4), tally(6, 3)],
+            [update_message(6, status=1, attempt=0), update_tally(1, 4), update_tally(6, 3)],
             {"flow": [(1, 0, 15, 12, 4), (6, 1, 5, 1, 3)]},
             id="a message is moved back, with its tallies",
         ),
         pytest.param(
-            [message(5, attempt=2)],
+            [update_message(5, attempt=2)],
             {
                 "tallies": [(3, 0, 1, 0, 1), (3, 0, 2, 2, 1)],
                 "last_transition": [(5, 3, 2, 0, None)],
@@ -226,12 +228,12 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
             id="a message is on another attempt",
         ),
         pytest.param(
-            [message(6, status=7), message(10, status=6)],
+            [update_message(6, status=7), update_message(10, status=6)],
             {"last_transition": [(6, 7, 1, 0, None), (10, 6, 1, 0, None)]},
             id="two messages are exchanged",
         ),
         pytest.param(
-            [message(6, reason=3)],
+            [update_message(6, reason=3)],
             {
                 "one_reason": [(6, 6, 3)],
                 "tallies": [(6, 0, 1, 3, 4), (6, 3, 1, 1, 0)],
@@ -240,7 +242,7 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
             id="a delivered message has a reason",
         ),
         pytest.param(
-            [message(17, reason=0)],
+            [update_message(17, reason=0)],
             {
                 "one_reason": [(17, 2, 0)],
                 "tallies": [(2, 0, 0, 1, 0), (2, 3, 0, 1, 2)],
@@ -256,8 +258,8 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
         pytest.param(
             [
                 sa.delete(messages).where(messages.c.number == 0),
-                gone(0),
-                tally(0, 1),
+                delete_transitions(0),
+                update_tally(0, 1),
                 sa.update(steps).where(steps.c.step == "enqueue").values(moved=21),
             ],
             {"report_balances": [(22,)]},
@@ -282,14 +284,14 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
             id="a transition on the way has a reason",
         ),
         pytest.param(
-            [entered(6, 6, seconds=-10)],
+            [delay_entry(6, 6, seconds=-10)],
             {"legal_history": [(6, 3, 6, 1)]},
-            id="a message was delivered before it was handed over",
+            id="a message was delivered before it was accepted",
         ),
         pytest.param(
-            [entered(11, 7, seconds=3_000_000_000)],
+            [delay_entry(11, 7, seconds=3_000_000_000)],
             {"steps": [(2, 2)]},
-            id="a late bounce is in a future that nobody could know",
+            id="a late bounce is in the future",
         ),
         pytest.param(
             [sa.delete(customers).where(customers.c.number == 21)],
@@ -299,7 +301,7 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
         pytest.param(
             [FINISHED, sa.insert(customers).values(audience_id=1, number=22, customer_id="new")],
             {"audience_covered": [(23, 22)]},
-            id="a customer of a finished run was never written to",
+            id="a customer of a finished run has no message",
         ),
         pytest.param(
             [
@@ -307,7 +309,7 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
                 *(sa.delete(table) for table in (transitions, tallies, messages, steps, batches)),
             ],
             {"audience_covered": [(22, 0)]},
-            id="all that a finished run did is deleted",
+            id="all messages of a finished run are deleted",
         ),
         pytest.param(
             [sa.update(tallies).where(tallies.c.status == 6).values(status=99)],
@@ -347,17 +349,19 @@ def tally(status: int, count: int, reason: int = 0) -> Any:
         ),
     ],
 )
-def test_what_was_tampered_with_is_found_and_named(
+def test_tampering_is_reported_with_the_wrong_rows(
     database: Database, tampering: list[sa.Executable], named: Wrong
 ) -> None:
     campaign = make_busy_batch(database).campaign
     with lawless(database) as connection:
         for statement in tampering:
             connection.execute(statement)
-    findings = findings_on(database, campaign)
-    assert wrong(findings) == named
+    results = check(database, campaign)
+    assert wrong_rows(results) == named
     assert {
-        each.invariant.name: each.violation_count for each in findings if each.violation_count
+        result.invariant.name: result.violation_count
+        for result in results
+        if result.violation_count
     } == {name: len(rows) for name, rows in named.items()}
 
 
@@ -370,26 +374,26 @@ def test_what_was_tampered_with_is_found_and_named(
         pytest.param({"size": 5}, [(2, 8, 9)], id="longer"),
     ],
 )
-def test_batches_that_do_not_follow_each_other_are_named(
+def test_gaps_and_overlaps_of_batches_are_reported(
     database: Database, values: dict[str, int], named: list[tuple[int, ...]]
 ) -> None:
     campaign = make_campaign(database, Plan(size=12))
     for number in range(3):
         enqueue_batch(database, campaign, batch=number, first=number * 4, size=4, author=AUTHOR)
-    assert wrong(findings_on(database, campaign)) == {}
+    assert wrong_rows(check(database, campaign)) == {}
     with database.write() as connection:
         connection.execute(sa.update(batches).where(batches.c.batch == 1).values(**values))
-    assert wrong(findings_on(database, campaign))["batches_follow"] == named
+    assert wrong_rows(check(database, campaign))["batches_follow"] == named
 
 
-def test_findings_can_be_read_by_other_programs(database: Database) -> None:
+def test_results_as_json(database: Database) -> None:
     campaign = make_busy_batch(database).campaign
     with database.write() as connection:
-        connection.execute(COUNTED)
-        connection.execute(tally(6, 5))
+        connection.execute(STEP_WITH_ONE_MORE)
+        connection.execute(update_tally(6, 5))
         step_id = connection.scalar(sa.select(LAST_STEP))
-    read = json.loads(json.dumps([each.as_json() for each in findings_on(database, campaign)]))
-    found = {finding["invariant"]: finding for finding in read}
+    parsed = json.loads(json.dumps([result.as_json() for result in check(database, campaign)]))
+    found = {result["invariant"]: result for result in parsed}
     assert found["steps"] == {
         "invariant": "steps",
         "claim": "Every step made as many transitions as it recorded, and none after its end.",
@@ -410,19 +414,19 @@ def test_findings_can_be_read_by_other_programs(database: Database) -> None:
     assert (found["flow"]["holds"], found["flow"]["examples"]) == (True, [])
 
 
-def test_more_than_five_wrong_rows_are_counted_but_five_are_named(database: Database) -> None:
+def test_all_wrong_rows_are_counted_and_five_are_reported(database: Database) -> None:
     campaign = make_busy_batch(database).campaign
     with database.write() as connection:
         connection.execute(sa.delete(transitions).where(transitions.c.status == 0))
-    found = {finding.invariant.name: finding for finding in findings_on(database, campaign)}
+    found = {result.invariant.name: result for result in check(database, campaign)}
     assert MAX_EXAMPLES == 5
-    assert found["legal_history"].violation_count == 20, "all but the two that are still queued"
+    assert found["legal_history"].violation_count == 20, "all except the two that are still queued"
     assert [row["number"] for row in found["legal_history"].examples] == [2, 3, 4, 5, 6]
     assert [row["number"] for row in found["last_transition"].examples] == [0, 1]
     assert found["last_transition"].violation_count == 2
 
 
-def test_a_sound_database_has_no_finding(database: Database) -> None:
+def test_sound_database_satisfies_every_invariant(database: Database) -> None:
     busy = make_busy_batch(database).campaign
     empty = make_campaign(database, Plan(name="empty"))
     batched = make_campaign(database, Plan(name="batched", size=7))
@@ -431,49 +435,51 @@ def test_a_sound_database_has_no_finding(database: Database) -> None:
             database, batched, batch=number, first=first, size=size, author=AUTHOR
         )
         move(database, batch, [first], READY)
-    findings = findings_on(database, busy, empty, batched)
-    assert [finding.invariant for finding in findings] == [*INVARIANTS, REPORT_BALANCES]
-    assert wrong(findings) == {}
-    assert all(finding.is_satisfied and finding.examples == () for finding in findings)
+    results = check(database, busy, empty, batched)
+    assert [result.invariant for result in results] == [*INVARIANTS, REPORT_BALANCES]
+    assert wrong_rows(results) == {}
+    assert all(result.is_satisfied and result.examples == () for result in results)
 
 
-def test_what_is_written_while_it_is_looked_at_is_no_finding(database: Database) -> None:
+def test_concurrent_writes_violate_nothing(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=50))
     work = enqueueing(database, campaign)
     next(work)
     with disturbed(database, work) as reader, reader.read() as connection:
-        findings = check_invariants(connection, [campaign], INVARIANTS)
-    assert wrong(findings) == {}
-    assert next(work).batch > len(INVARIANTS), "it was disturbed after each query"
+        results = check_invariants(connection, [campaign], INVARIANTS)
+    assert wrong_rows(results) == {}
+    assert next(work).batch > len(INVARIANTS), "a batch was written after each query"
 
 
-def test_clocks_of_two_computers_may_differ_a_little(database: Database) -> None:
+def test_small_clock_skew_is_tolerated(database: Database) -> None:
     campaign = make_busy_batch(database).campaign
     queued = sa.update(transitions).where(transitions.c.status == 0)
     with database.write() as connection:
         connection.execute(queued.values(at=transitions.c.at + MAX_CLOCK_SKEW_MICROSECONDS // 2))
-    assert wrong(findings_on(database, campaign)) == {}
+    assert wrong_rows(check(database, campaign)) == {}
     with database.write() as connection:
         connection.execute(sa.update(runs).values(speed=60))
         connection.execute(queued.values(at=transitions.c.at + 30 * MAX_CLOCK_SKEW_MICROSECONDS))
-    assert wrong(findings_on(database, campaign)) == {}, "an hour of the run is a minute"
+    assert wrong_rows(check(database, campaign)) == {}, "an hour of the run is a minute"
 
 
-def test_only_the_campaigns_asked_for_are_looked_at(database: Database) -> None:
+def test_only_the_given_campaigns_are_checked(database: Database) -> None:
     tampered = make_busy_batch(database).campaign
     sound = make_busy_batch(database, Plan(name="summer", size=22)).campaign
     with database.write() as connection:
-        connection.execute(tally(0, 9).where(tallies.c.campaign_id == tampered.id))
-        connection.execute(gone(0).where(transitions.c.campaign_id == tampered.id))
-    assert wrong(findings_on(database, sound)) == {}
-    both = findings_on(database, sound, tampered)
+        connection.execute(update_tally(0, 9).where(tallies.c.campaign_id == tampered.id))
+        connection.execute(delete_transitions(0).where(transitions.c.campaign_id == tampered.id))
+    assert wrong_rows(check(database, sound)) == {}
+    both = check(database, sound, tampered)
     assert {row["campaign_id"] for finding in both for row in finding.examples} == {tampered.id}
-    assert not all(finding.is_satisfied for finding in both)
-    assert wrong(findings_on(database)) == {}
+    assert not all(result.is_satisfied for result in both)
+    assert wrong_rows(check(database)) == {}
 
 
-def test_every_invariant_is_broken_by_some_test_above() -> None:
+def test_every_invariant_is_violated_by_a_test() -> None:
     of_engagement = {"engagement_tallies", "engagement_days", "implied_engagement"}
     names = [invariant.name for invariant in (*INVARIANTS, REPORT_BALANCES)]
-    assert sorted(names) == sorted({*SHOWN, *of_engagement}), "the latter in test_miscounts"
+    assert sorted(names) == sorted({*COMPARED_COLUMNS, *of_engagement}), (
+        "the latter in test_miscounts"
+    )
     assert all(invariant.claim.endswith(".") for invariant in INVARIANTS)

@@ -1,4 +1,4 @@
-"""The Live Monitoring Report: the contract's keys, its arithmetic, its proof and its words."""
+"""The Live Monitoring Report: JSON keys, arithmetic, balance and wording."""
 
 import csv
 import io
@@ -79,17 +79,17 @@ DESIGNED = Counter(
         stopped(Reason.MOBILE_MISSING_OR_INVALID): 4_286,
     }
 )
-"""The example of the design, where it leaves out some reasons."""
+"""An example with few reasons."""
 
 
-def report_on(database: Database, campaign: Campaign) -> Report:
+def read_report(database: Database, campaign: Campaign) -> Report:
     with database.read() as connection:
         [report] = make_reports(connection, [campaign])
     return report
 
 
 def overlaid(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with some values of its leaves changed; no key may be new."""
+    """Return `base` with some values of its leaves changed; no key may be new."""
     assert base.keys() >= changes.keys()
     return {
         key: overlaid(value, changes[key]) if isinstance(changes.get(key), dict)
@@ -98,15 +98,15 @@ def overlaid(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_a_campaign_without_messages_has_every_key_and_every_slug(database: Database) -> None:
-    report = report_on(database, make_campaign(database))
+def test_campaign_without_messages_has_every_key(database: Database) -> None:
+    report = read_report(database, make_campaign(database))
     assert report.as_json() == NOTHING
     assert json.dumps(report.as_json()) == json.dumps(NOTHING), "in the design's order"
 
 
-def test_a_campaign_with_messages_in_every_status(database: Database) -> None:
+def test_campaign_with_messages_in_every_status(database: Database) -> None:
     batch = make_busy_batch(database)
-    report = report_on(database, batch.campaign)
+    report = read_report(database, batch.campaign)
     assert report.as_json() == overlaid(
         NOTHING,
         {
@@ -136,7 +136,7 @@ def test_a_campaign_with_messages_in_every_status(database: Database) -> None:
 
 
 @pytest.mark.parametrize("reason", [pytest.param(reason, id=reason.slug) for reason in Reason])
-def test_every_reason_is_counted_under_its_slug_in_its_category(reason: Reason) -> None:
+def test_reasons_are_counted_in_their_category(reason: Reason) -> None:
     report = Report(CAMPAIGN, 7, Counter({stopped(reason): 3, QUEUED_STATE: 4}))
     changes = {"total": 3, reason.category.value: {"total": 3, reason.slug: 3}}
     assert report.as_json()["not_sent"] == overlaid(NOTHING["not_sent"], changes)
@@ -177,47 +177,47 @@ CAMPAIGN = Campaign(
         pytest.param(sa.update(batches).values(size=21), id="a batch that is smaller"),
     ],
 )
-def test_a_report_on_rows_that_were_tampered_with_is_not_balanced(
+def test_report_of_damaged_rows_is_not_balanced(
     database: Database, tampering: sa.Executable
 ) -> None:
     batch = make_busy_batch(database)
-    assert report_on(database, batch.campaign).is_balanced
+    assert read_report(database, batch.campaign).is_balanced
     with database.write() as connection:
         connection.execute(tampering)
-    report = report_on(database, batch.campaign)
+    report = read_report(database, batch.campaign)
     assert not report.is_balanced
     assert report.as_json()["balanced"] is False
 
 
-def test_each_campaign_has_a_report_of_its_own_in_the_order_asked(database: Database) -> None:
+def test_reports_are_in_the_order_of_the_campaigns(database: Database) -> None:
     one = make_batch(database, Plan(name="one", size=2))
     two = make_batch(database, Plan(name="two", size=3))
     move(database, two, [0, 1], READY)
     with database.read() as connection:
         reports = make_reports(connection, [two.campaign, one.campaign])
         assert make_reports(connection, []) == []
-    assert [(each.campaign.name, each.audience, each.counts) for each in reports] == [
+    assert [(report.campaign.name, report.audience, report.counts) for report in reports] == [
         ("two", 3, {QUEUED_STATE: 1, READY: 2}),
         ("one", 2, {QUEUED_STATE: 2}),
     ]
 
 
-def test_every_snapshot_is_balanced_while_messages_are_enqueued_and_moved(
+def test_every_snapshot_is_balanced_while_messages_move(
     database: Database,
 ) -> None:
     size, number = 10, 100
     campaign = make_campaign(database, Plan(size=size * number))
-    seen_enough = Event()
+    enough = Event()
 
     def work() -> None:
-        for each in range(number):
+        for place in range(number):
             batch = enqueue_batch(
-                database, campaign, batch=each, first=each * size, size=size, author=AUTHOR
+                database, campaign, batch=place, first=place * size, size=size, author=AUTHOR
             )
             move(database, batch, range(batch.first, batch.first + 4), stopped(Reason.NDNC))
             rest = range(batch.first + 4, batch.last + 1)
             move(database, batch, rest, READY, in_gateway(), ended(Status.DELIVERED))
-            if seen_enough.is_set():
+            if enough.is_set():
                 break
 
     writer = Thread(target=work)
@@ -225,32 +225,32 @@ def test_every_snapshot_is_balanced_while_messages_are_enqueued_and_moved(
     seen: set[str] = set()
     try:
         while writer.is_alive() and len(seen) < 15:
-            report = report_on(database, campaign)
+            report = read_report(database, campaign)
             assert report.is_balanced, format_report(report)
             assert report.audience % size == 0
             seen.add(repr(report.as_json()))
     finally:
-        seen_enough.set()
+        enough.set()
         writer.join()
-    assert len(seen) >= 15, "too few snapshots to tell"
-    last = report_on(database, campaign)
+    assert len(seen) >= 15, "too few snapshots"
+    last = read_report(database, campaign)
     assert last.is_balanced
     assert last.settled == last.audience
 
 
-def test_a_report_is_of_one_instant_whatever_is_written_meanwhile(database: Database) -> None:
+def test_report_is_of_one_snapshot(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=20))
     work = enqueueing(database, campaign)
     with disturbed(database, work) as reader, reader.read() as connection:
         before = make_reports(connection, [campaign])
         assert before[0].is_balanced
         assert make_reports(connection, [campaign]) == before
-    assert report_on(database, campaign).audience > before[0].audience + 1
+    assert read_report(database, campaign).audience > before[0].audience + 1
 
 
-def test_the_text_says_it_in_the_words_of_the_design(database: Database) -> None:
+def test_text_of_a_report(database: Database) -> None:
     batch = make_busy_batch(database)
-    text = format_report(report_on(database, batch.campaign))
+    text = format_report(read_report(database, batch.campaign))
     assert re.sub(r"(?<=\S) +", " ", text) == GOLDEN.format(run=batch.campaign.run_id)
 
 
@@ -297,21 +297,21 @@ In Progress 5 22.7 %
         "✔ balanced      60,000 = 52,114 + 7,886 + 0   and   52,114 = 49,871 + 1,985 + 258 + 0",
     ],
 )
-def test_lines_of_the_designs_example(line: str) -> None:
+def test_lines_of_the_example(line: str) -> None:
     assert line in format_report(Report(CAMPAIGN, 60_000, DESIGNED)).splitlines()
 
 
 @pytest.mark.parametrize("reason", [pytest.param(reason, id=reason.slug) for reason in Reason])
-def test_the_counts_stand_in_one_column_whatever_the_reason(reason: Reason) -> None:
+def test_counts_are_in_one_column_for_every_reason(reason: Reason) -> None:
     text = format_report(Report(CAMPAIGN, 1_234, Counter({stopped(reason): 1_234})))
     [line] = [line for line in text.splitlines() if reason.title in line]
     assert line.endswith(" 1,234")
     assert len(line) == len("Audience                                60,000")
 
 
-def test_the_heading_marks_a_run_that_was_not_brought_to_its_end(database: Database) -> None:
+def test_heading_marks_an_unfinished_run(database: Database) -> None:
     def marked(campaign: Campaign) -> bool:
-        return "not finished" in format_report(report_on(database, campaign)).splitlines()[0]
+        return "not finished" in format_report(read_report(database, campaign)).splitlines()[0]
 
     assert marked(make_campaign(database))
     batch = make_batch(database, Plan(size=2))
@@ -328,9 +328,7 @@ def test_the_heading_marks_a_run_that_was_not_brought_to_its_end(database: Datab
 @pytest.mark.parametrize(
     "values", [{"status": 99}, {"reason": 99}, {"attempt": "x"}, {"messages": 2**63 - 1}], ids=str
 )
-def test_a_tally_that_says_what_no_journal_writes_is_named(
-    database: Database, values: dict[str, Any]
-) -> None:
+def test_unreadable_tally_is_an_error(database: Database, values: dict[str, Any]) -> None:
     batch = make_busy_batch(database)
     one = sa.update(tallies).where(tallies.c.reason == Reason.EMAIL_MISSING)
     try:
@@ -339,30 +337,30 @@ def test_a_tally_that_says_what_no_journal_writes_is_named(
     except sa.exc.DBAPIError:
         assert database.is_postgresql, "a column holds numbers of its size"
         return
-    said = f"campaign {batch.campaign.id} has a tally that can't be read"
+    expected = f"campaign {batch.campaign.id} has a tally that can't be read"
     if "messages" in values:
-        assert not report_on(database, batch.campaign).is_balanced
+        assert not read_report(database, batch.campaign).is_balanced
     else:
-        with pytest.raises(UnreadableRecord, match=said) as unreadable:
-            report_on(database, batch.campaign)
+        with pytest.raises(UnreadableRecord, match=expected) as unreadable:
+            read_report(database, batch.campaign)
         assert unreadable.value.exit_code == 1
 
 
-def test_what_a_terminal_would_obey_is_shown_as_it_is_written() -> None:
+def test_control_characters_are_escaped() -> None:
     named = replace(CAMPAIGN, name="\x1b[31mred\u202e\n")
     text = escape_control_characters(format_report(Report(named, 60_000, DESIGNED)))
     assert r"\x1b[31mred\u202e" in text
-    assert {each for each in text if not each.isprintable()} == {"\n"}
+    assert {character for character in text if not character.isprintable()} == {"\n"}
     assert "✔ balanced" in text
 
 
-def test_a_text_that_does_not_add_up_says_so() -> None:
+def test_text_of_an_unbalanced_report() -> None:
     text = format_report(Report(CAMPAIGN, 60_001, DESIGNED))
     assert "✘ unbalanced    60,001 ≟ 52,114 + 7,886 + 0" in text
     assert "✔" not in text
 
 
-def test_the_csv_has_a_column_for_every_path_of_the_json(database: Database) -> None:
+def test_csv_has_a_column_for_every_json_path(database: Database) -> None:
     campaigns = [make_busy_batch(database).campaign, make_campaign(database, Plan(name="later"))]
     with database.read() as connection:
         reports = make_reports(connection, campaigns)
@@ -405,8 +403,8 @@ def test_campaigns_are_found_in_the_latest_run_that_has_them(database: Database)
     assert find(database, run=spring.run_id) == [spring]
 
 
-def test_a_run_that_has_no_campaign_yet_does_not_hide_the_one_before(database: Database) -> None:
-    """So it is while the audience of a new run is being recorded."""
+def test_run_without_campaigns_does_not_hide_the_previous_run(database: Database) -> None:
+    """A new run has none while its audience is being recorded."""
     campaign = make_campaign(database)
     with database.write() as connection:
         registration.record_run(
@@ -423,16 +421,18 @@ def test_a_run_that_has_no_campaign_yet_does_not_hide_the_one_before(database: D
 @pytest.mark.parametrize(
     ("name", "run", "said"),
     [
-        pytest.param("sprong", None, "unknown campaign 'sprong'; did you mean spring", id="near"),
         pytest.param(
-            "xyz", None, "unknown campaign 'xyz'; expected one of autumn, spring", id="far"
+            "sprong", None, "unknown campaign 'sprong'; did you mean spring", id="similar"
+        ),
+        pytest.param(
+            "xyz", None, "unknown campaign 'xyz'; expected one of autumn, spring", id="not similar"
         ),
         pytest.param(None, 99, "unknown run 99$", id="unknown run"),
         pytest.param("spring", 99, "unknown run 99$", id="known name, unknown run"),
         pytest.param(None, 3_000_000_000, "unknown run 3000000000", id="a run beyond 32 bits"),
     ],
 )
-def test_what_is_not_found_is_named_with_what_is_near(
+def test_unknown_campaign_or_run_is_an_error_with_suggestions(
     database: Database, name: str | None, run: int | None, said: str
 ) -> None:
     for known in ("spring", "autumn"):
@@ -442,7 +442,7 @@ def test_what_is_not_found_is_named_with_what_is_near(
     assert unknown.value.exit_code == 2
 
 
-def test_a_name_that_is_in_another_run_is_not_offered_again(database: Database) -> None:
+def test_name_in_another_run_is_not_suggested(database: Database) -> None:
     make_campaign(database, Plan(name="spring"))
     other = make_campaign(database, Plan(name="autumn"))
     with pytest.raises(NotFound) as unknown:
@@ -451,6 +451,6 @@ def test_a_name_that_is_in_another_run_is_not_offered_again(database: Database) 
 
 
 @pytest.mark.parametrize("name", [pytest.param(None, id="any"), pytest.param("spring", id="one")])
-def test_nothing_recorded_is_said(database: Database, name: str | None) -> None:
+def test_empty_database_is_an_error(database: Database, name: str | None) -> None:
     with pytest.raises(NotFound, match="nothing is recorded yet"):
         find(database, name)
