@@ -1,7 +1,9 @@
 """The resources of a worker process: database, broker, gateways, services and throttles."""
 
 import gc
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any, TypeVar
 
 from celery.signals import worker_process_init
 from redis import Redis
@@ -18,6 +20,8 @@ from workers.services.base import Services, load_services_factory
 from workers.steps.limits import limit_memory
 from workers.upkeep.broker import make_broker_client
 
+T = TypeVar("T")
+
 BROKER_TIMEOUT_SECONDS = 5.0
 """Seconds to wait for the broker's answer, which takes less than a millisecond."""
 
@@ -29,9 +33,7 @@ class Resources:
     """The resources of one process, each opened on first use and then kept."""
 
     def __init__(self) -> None:
-        self._gateways: dict[tuple[int, str, str], Gateway] = {}
-        self._services: dict[tuple[str, str], Services] = {}
-        self._throttles: dict[tuple[str, int, float], Throttle] = {}
+        self._opened: dict[object, Any] = {}
 
     @cached_property
     def database(self) -> Database:
@@ -55,19 +57,15 @@ class Resources:
 
     def gateway_of(self, campaign: Campaign) -> Gateway:
         """Return the gateway that accepts the campaign's messages."""
-        key = (campaign.gateway_id, campaign.gateway_kind, campaign.gateway_settings)
-        if key not in self._gateways:
-            _, kind, settings = key
-            self._gateways[key] = open_gateway(kind, settings, self.database)
-        return self._gateways[key]
+        kind, settings = campaign.gateway_kind, campaign.gateway_settings
+        key = (campaign.gateway_id, kind, settings)
+        return self._open_once(key, lambda: open_gateway(kind, settings, self.database))
 
     def services_of(self, campaign: Campaign) -> Services:
         """Return the services that the campaign's checks and handler call."""
-        key = (campaign.services_kind, campaign.services_settings)
-        if key not in self._services:
-            kind, settings = key
-            self._services[key] = load_services_factory(kind)(settings, self.database)
-        return self._services[key]
+        kind, settings = campaign.services_kind, campaign.services_settings
+        factory = load_services_factory(kind)
+        return self._open_once((kind, settings), lambda: factory(settings, self.database))
 
     def throttle_of(self, campaign: Campaign) -> Throttle:
         """Return the throttle that keeps the campaign's gateway at its rate."""
@@ -75,11 +73,14 @@ class Resources:
             return UnlimitedThrottle()
         # A gateway's id is unique in its database only, and one broker may serve several databases.
         name = f"{campaign.started_at}:{campaign.gateway_id}"
-        key = (name, campaign.gateway_rate, campaign.speed)
-        if key not in self._throttles:
-            rate_limit = RateLimit(rate=campaign.gateway_rate, speed=campaign.speed)
-            self._throttles[key] = SharedThrottle(self.broker, name, rate_limit)
-        return self._throttles[key]
+        limit = RateLimit(rate=campaign.gateway_rate, speed=campaign.speed)
+        return self._open_once((name, limit), lambda: SharedThrottle(self.broker, name, limit))
+
+    def _open_once(self, key: object, make: Callable[[], T]) -> T:
+        if key not in self._opened:
+            self._opened[key] = make()
+        resource: T = self._opened[key]
+        return resource
 
 
 _resources = Resources()

@@ -34,16 +34,6 @@ class StepTask(RetryingTask):
 
     abstract = True
 
-    @property
-    def author(self) -> Author:
-        """The worker and the task, for the record."""
-        return Author(worker=self.request.hostname or "unknown", task_id=self.request.id)
-
-    @property
-    def is_last_try(self) -> bool:
-        """Whether no retry is left, so a service that is unavailable now counts as failed."""
-        return bool(self.request.retries >= self.max_retries)
-
     def restart(
         self, arguments: StepArguments, reason: Exception, delay: timedelta = timedelta()
     ) -> Retry:
@@ -65,8 +55,8 @@ def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArgu
     context = StepContext(
         database=resources().database,
         batch=batch,
-        author=task.author,
-        is_last_try=task.is_last_try,
+        author=Author(worker=task.request.hostname or "unknown", task_id=task.request.id),
+        is_last_try=task.request.retries >= task.max_retries,
     )
     following = None
     with (
@@ -81,18 +71,16 @@ def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArgu
         ) as narrowed,
     ):
         following = work(narrowed)
-    if not (task.request.chain or arguments.is_one_off):
-        enqueue_next_step(
-            task, batch, following or next_step(context.database, batch, completed=step)
-        )
-
-
-def enqueue_next_step(task: StepTask, batch: Batch, following: NextStep | None) -> None:
-    """Enqueue the next step of a batch, if it needs one."""
+    if task.request.chain or arguments.is_one_off:
+        return
+    following = following or next_step(context.database, batch, completed=step)
     if following is not None:
-        arguments = StepArguments(campaign=batch.campaign.id, batch=batch.batch)
         enqueue_step(
-            task.app, following.step, arguments, batch.campaign.name, delay=following.delay
+            task.app,
+            following.step,
+            arguments.first_try(),
+            batch.campaign.name,
+            delay=following.delay,
         )
 
 

@@ -78,9 +78,11 @@ def test_a_worker_takes_one_task_at_a_time_and_leaves_the_rest_to_others(
 def test_a_worker_holds_only_so_many_tasks_that_wait_for_their_time(
     app: Celery, client: Redis, tmp_path: Path, broker_url: str
 ) -> None:
-    most = app.conf.worker_eta_task_limit
-    send(app, most + 50, datetime.now(UTC) + timedelta(hours=1))
-    with a_worker(tmp_path, broker_url, program=PROGRAM, queue=QUEUES[0]):
-        wait_until(lambda: client.hlen(UNACKED_KEY) >= most, tmp_path)
+    assert app.conf.worker_eta_task_limit == 10_000
+    limit = 100  # sending ten thousand would take a minute
+    send(app, limit + 50, datetime.now(UTC) + timedelta(hours=1))
+    program = f"{PROGRAM}\napp.conf.worker_eta_task_limit = {limit}\n"
+    with a_worker(tmp_path, broker_url, program=program, queue=QUEUES[0]):
+        wait_until(lambda: client.hlen(UNACKED_KEY) >= limit, tmp_path)
         look_again(app)
-        assert (client.hlen(UNACKED_KEY), client.llen(QUEUES[0])) == (most, 50)
+        assert (client.hlen(UNACKED_KEY), client.llen(QUEUES[0])) == (limit, 50)

@@ -8,8 +8,6 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -29,7 +27,7 @@ from tracker.status import Channel, Status, Step
 from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import messages, transitions
 from workers.gateways.base import DeliveredMessages, Gateway, GatewayUnavailable, Submission
-from workers.gateways.throttle import Grant, Throttle
+from workers.gateways.throttle import Throttle
 from workers.steps.context import StepContext
 
 MAX_SUBMIT_SECONDS = 20.0
@@ -40,58 +38,21 @@ JITTER = 0.25
 """Share by which a delay that a gateway asks for varies, so batches don't return all at once."""
 
 
-@dataclass
-class _SubmittedMessages:
-    """The messages that a gateway accepted in one step, and the delay before the next offer."""
-
-    delay: timedelta
-    moves: list[Move] = field(default_factory=list)
-    receipts: list[Receipt] = field(default_factory=list)
-
-    def count(self) -> int:
-        return sum(len(move.numbers) for move in self.moves)
-
-
 def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextStep | None:
-    """Submit the messages that wait for the gateway: first attempts and soft-bounced messages.
+    """Submit as many waiting messages as the gateway's rate allows at the moment.
 
-    Offers only as many as the gateway's rate allows at the moment.
-
-    Returns:
-        The step to run next while messages are left, since the record doesn't know the gateway's
-        rate; None if the gateway has accepted all of them.
-
-    Raises:
-        GatewayUnavailable: nothing was accepted.
+    Returns the next step while messages are left, since the record doesn't know the gateway's rate.
+    Raises `GatewayUnavailable` if nothing was accepted.
     """
-    started_at = context.now()
+    started_at, began = context.now(), time.monotonic()
     submissions = _load_submissions(context)
     wanted = sum(len(submission.numbers) for _, submission in submissions)
     if not wanted:
         return None
     grant = throttle.acquire(context.batch, wanted)
-    submitted = _submit_granted(context, gateway, submissions, grant, wanted)
-    if submitted.moves:
-        with context.entry(Step.SUBMIT, started_at=started_at) as written:
-            for move in submitted.moves:
-                written.move(move)
-            apply_receipts(written, submitted.receipts)
-            mark_due(written, DueKind.RECEIPTS, started_at)
-    if submitted.count() == wanted:
-        return None
-    return next_step_while_throttled(context.database, context.batch, submit_delay=submitted.delay)
-
-
-def _submit_granted(
-    context: StepContext,
-    gateway: Gateway,
-    submissions: Sequence[tuple[State, Submission]],
-    grant: Grant,
-    wanted: int,
-) -> _SubmittedMessages:
-    """Submit as many messages as were granted, and return what the gateway accepted."""
-    began = time.monotonic()
-    submitted = _SubmittedMessages(grant.delay)
+    delay = grant.delay
+    moves: list[Move] = []
+    receipts: list[Receipt] = []
     for source, submission in _limit_submissions(grant.messages, submissions):
         if time.monotonic() - began > MAX_SUBMIT_SECONDS:
             break
@@ -99,16 +60,24 @@ def _submit_granted(
         try:
             result = gateway.submit(submission, context.now())
         except GatewayUnavailable:
-            if not submitted.moves:
+            if not moves:
                 raise
             break  # what the gateway has accepted must be recorded first
         for at, numbers in result.accepted.items():
-            submitted.moves.append(Move(numbers=numbers, source=source, target=target, at=at))
-        submitted.receipts += result.receipts
+            moves.append(Move(numbers=numbers, source=source, target=target, at=at))
+        receipts += result.receipts
         if grant.messages >= wanted:  # otherwise the throttle's delay is enough for the gateway
-            jittered = result.delay * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
-            submitted.delay = max(submitted.delay, jittered)
-    return submitted
+            jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # no secret
+            delay = max(delay, result.delay * jitter)
+    if moves:
+        with context.entry(Step.SUBMIT, started_at=started_at) as written:
+            for move in moves:
+                written.move(move)
+            apply_receipts(written, receipts)
+            mark_due(written, DueKind.RECEIPTS, started_at)
+    if sum(len(move.numbers) for move in moves) == wanted:
+        return None
+    return next_step_while_throttled(context.database, context.batch, submit_delay=delay)
 
 
 def _limit_submissions(

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
 
 from tracker.errors import SendtraceError
 from tracker.record.journal import QUEUED_STATE, Move, State
@@ -215,21 +214,15 @@ def complete_segment(context: StepContext, step: Step, segment: Segment) -> bool
         store = SegmentStore(connection, context.batch, step)
         store.lock_batch()
         store.touch_batch()
-        if _has_remaining_messages(connection, context.narrowed(segment.first, segment.size), step):
+        remaining = sa.select(messages.c.number).where(
+            is_of_message_in(messages, context.narrowed(segment.first, segment.size).batch),
+            messages.c.status == REMAINING_STATUS.get(step),
+        )
+        if step in REMAINING_STATUS and connection.execute(remaining.limit(1)).first():
             store.refund_try(segment.first)
             return False
         store.delete(segment.first)
         return bool(store.load_open())
-
-
-def _has_remaining_messages(connection: Connection, context: StepContext, step: Step) -> bool:
-    status = REMAINING_STATUS.get(step)
-    if status is None:
-        return False
-    remaining = sa.exists().where(
-        is_of_message_in(messages, context.batch), messages.c.status == status
-    )
-    return bool(connection.scalar(sa.select(remaining)))
 
 
 def _has_too_many_poison_messages(store: SegmentStore) -> bool:
@@ -243,14 +236,10 @@ def _block_poison_message(context: StepContext, step: Step) -> None:
     target = State(status=Status.NOT_SENT, reason=Reason.TIMEOUT)
     with context.entry(step, started_at=now) as written:
         written.move(Move(numbers=[number], source=source, target=target, at=now))
-        if step is Step.SUBMIT and _is_soft_bounced(written.connection, context):
+        query = sa.select(messages.c.status).where(is_of_message_in(messages, context.batch))
+        if step is Step.SUBMIT and written.connection.scalar(query) == Status.SOFT_BOUNCED:
             raise UnblockableMessage(
                 f"message {number} of campaign {context.campaign.name} fails {step}, and can't be"
                 " blocked: an earlier attempt of it was sent"
             )
         SegmentStore(written.connection, context.batch, step).mark_poison(number, now)
-
-
-def _is_soft_bounced(connection: Connection, context: StepContext) -> bool:
-    query = sa.select(messages.c.status).where(is_of_message_in(messages, context.batch))
-    return connection.scalar(query) == Status.SOFT_BOUNCED

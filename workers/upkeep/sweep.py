@@ -6,7 +6,7 @@ task finds nothing to do.
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -74,8 +74,11 @@ def requeue_stalled_batches(
     in_progress = _find_batches_in_progress(app, client, {_batch_key(batch) for batch in idle})
     stalled = [batch for batch in idle if _batch_key(batch) not in in_progress]
     claimed = _claim_batches(database, stalled) if stalled else []
-    for batch in claimed:
-        _requeue_batch(app, batch.stalled)
+    for requeued in claimed:
+        batch = requeued.stalled
+        # As a retry: the batch may have killed the process of its task.
+        arguments = StepArguments(campaign=batch.campaign.id, batch=batch.batch, is_retry=True)
+        enqueue_step(app, batch.step, arguments, batch.campaign.name, retry=False)
     return claimed
 
 
@@ -131,7 +134,9 @@ def _claim_batches(database: Database, stalled: Sequence[StalledBatch]) -> list[
     now = SystemClock().now()
     claimed = []
     with database.write() as connection:
-        recovery_rows = _load_recoveries(connection, {batch.campaign.id for batch in stalled})
+        ids = {batch.campaign.id for batch in stalled}
+        query = sa.select(recoveries).where(recoveries.c.campaign_id.in_(ids))
+        recovery_rows = {(row.campaign_id, row.batch): row for row in connection.execute(query)}
         for batch in stalled:
             previous = recovery_rows.get(_batch_key(batch))
             requeue_count = 1
@@ -142,15 +147,6 @@ def _claim_batches(database: Database, stalled: Sequence[StalledBatch]) -> list[
             if _record_requeue(database, connection, batch, requeue_count, now, previous):
                 claimed.append(RequeuedBatch(stalled=batch, requeue_count=requeue_count))
     return claimed
-
-
-def _load_recoveries(
-    connection: Connection, campaign_ids: Collection[int]
-) -> Mapping[BatchKey, sa.Row[Any]]:
-    rows = connection.execute(
-        sa.select(recoveries).where(recoveries.c.campaign_id.in_(campaign_ids))
-    )
-    return {(row.campaign_id, row.batch): row for row in rows}
 
 
 def _requeue_interval(requeue_count: int) -> int:
@@ -180,9 +176,3 @@ def _record_requeue(
         return bool(connection.execute(insert).rowcount)
     update = sa.update(recoveries).filter_by(**key, sent_at=previous.sent_at).values(values)
     return bool(connection.execute(update).rowcount)
-
-
-def _requeue_batch(app: Celery, stalled: StalledBatch) -> None:
-    """Enqueue the step that a stalled batch needs, as a retry: it may have killed its process."""
-    arguments = StepArguments(campaign=stalled.campaign.id, batch=stalled.batch, is_retry=True)
-    enqueue_step(app, stalled.step, arguments, stalled.campaign.name, retry=False)
