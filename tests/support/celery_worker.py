@@ -1,4 +1,4 @@
-"""A Celery worker in a process of its own, with a small program of the test's."""
+"""A Celery worker in a process of its own, with a small program of a test."""
 
 import os
 import signal

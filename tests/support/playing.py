@@ -26,7 +26,7 @@ from workers.gateways.throttle import UnlimitedThrottle
 from workers.services.base import load_services_factory
 from workers.steps import at_gateway, before_gateway
 
-ENOUGH = 100
+MAX_STEPS = 100
 """Steps after which any batch has settled: attempts times steps."""
 
 
@@ -93,7 +93,7 @@ def do(
 def settle(database: Database, batch: Batch) -> None:
     """Run the steps that a batch needs until it has settled."""
     following = next_step(database, batch)
-    for _ in range(ENOUGH):
+    for _ in range(MAX_STEPS):
         if following is None:
             return
         following = do(database, batch, following.step)
@@ -116,9 +116,6 @@ def batches_of(database: Database, loaded: RunCampaign, number: int = 1) -> list
     ]
 
 
-TOGETHER = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
-
-
 def play(
     database: Database, scenario: Scenario, folder: Path, *, concurrent: Sequence[str] = ()
 ) -> RunResult:
@@ -128,7 +125,7 @@ def play(
     """
     run = record_run(database, scenario, folder, lambda _: None)
     queued = {loaded.campaign.name: batches_of(database, loaded) for loaded in run.campaigns}
-    for step in TOGETHER:
+    for step in CHECK_CHAIN:
         for name in concurrent:
             for batch in queued[name]:
                 do(database, batch, step)

@@ -1,4 +1,4 @@
-"""Steps in any order, repeated, killed or outrun."""
+"""Run steps in any order: repeated, killed, or overtaken by another step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,49 +23,51 @@ SIZE = 12
 """Messages of each of the two batches."""
 
 
-class Killed(Exception):
-    """The worker's process is gone."""
+class WorkerKilled(Exception):
+    """The process of a worker was killed."""
 
 
 @dataclass(frozen=True)
-class Dying(Database):
-    """A database whose user is killed just before what it wrote is committed."""
+class KillingDatabase(Database):
+    """A database whose writer is killed just before it commits."""
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         with super().write() as connection:
             yield connection
-            raise Killed
+            raise WorkerKilled
 
 
 @dataclass
 class Worker:
-    """Does steps on the batches of one campaign, as the tasks would."""
+    """Runs steps on the batches of one campaign, as tasks do."""
 
     database: Database
     gateway: WorkersGateway
     batches: list[Batch]
 
     def do(self, step: Step, number: int, database: Database | None = None) -> NextStep | None:
-        """A step on a batch, and what follows it."""
+        """Run a step on a batch, and return the next one."""
         return do(database or self.database, self.batches[number], step, self.gateway)
 
     def act(self, act: "Act") -> None:
-        """Do what a schedule says. Who is killed leaves the gateway with what it has accepted."""
+        """Run a step of a schedule. What a gateway accepted before a kill stays accepted."""
         database = self.database
         if act.killed:
-            database = Dying(self.database.engine)
+            database = KillingDatabase(self.database.engine)
         elif act.outrun_by is not None:
             other, number = act.outrun_by, act.batch
             database = Outrun(self.database.engine, [lambda: self.do(other, number)])
-        with suppress(Killed):
+        with suppress(WorkerKilled):
             self.do(act.step, act.batch, database)
 
 
 @dataclass(frozen=True)
 class Act:
-    """A step on a batch. It may be killed before it commits, or outrun: by another step on the
-    batch, which somebody does between its reading and its writing."""
+    """A step on a batch, which may be killed before it commits, or be overtaken by another step.
+
+    The other step runs on the same batch between the reading and the writing of this one.
+    """
 
     step: Step
     batch: int
@@ -76,8 +78,7 @@ class Act:
 def prepare(
     database: Database, seed: int, credit: int | None, *, batches: int = 2
 ) -> tuple[Run, Worker]:
-    """A campaign of two batches, so many of them queued, with all that can go wrong and a gateway
-    without delay."""
+    """Return a run with every kind of failure, and a worker; queue some of its two batches."""
     spring = campaign_of(
         audience=2 * SIZE,
         requires=("coupon",),
@@ -106,7 +107,7 @@ def prepare(
 
 
 def queue_batch(database: Database, run: Run, number: int) -> Batch:
-    """A batch of the run, queued as the driver does it."""
+    """Queue a batch of the run as the driver does."""
     campaign = run.campaigns[0].campaign
     batch = enqueue_batch(
         database, campaign, batch=number, first=number * SIZE, size=SIZE, author=AUTHOR

@@ -1,4 +1,4 @@
-"""The queues: each is declared, served and fed; what waits in them; and the settings they need."""
+"""The queues: their declaration, routes and depths, and the settings that they need."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ STEPS_OF_TASKS = frozenset(QUEUE_BY_STEP)
 
 @pytest.fixture
 def app(broker_url: str) -> Iterator[Celery]:
-    """An app with the shipped settings, on a broker of which the queues are empty."""
+    """An app with the shipped settings, on a broker with empty queues."""
     broker = Redis.from_url(broker_url.replace("redis+socket://", "unix://"))
     broker.flushdb()
     with Celery("test", set_as_current=False, config_source="celeryconfig") as made:
@@ -50,7 +50,7 @@ def test_every_task_has_a_step_and_every_step_a_task_and_a_queue() -> None:
     shipped_app.loader.import_default_modules()
     registered = {name for name in shipped_app.tasks if name.startswith("workers.")}
     assert registered == {ROLLUP_TASK, SWEEP_TASK, *(task_name(step) for step in STEPS_OF_TASKS)}
-    assert frozenset(Step) - STEPS_OF_TASKS == {Step.ENQUEUE}, "which the driver does itself"
+    assert frozenset(Step) - STEPS_OF_TASKS == {Step.ENQUEUE}, "the driver runs it itself"
     assert set(celeryconfig.task_routes) == registered
     for route in celeryconfig.task_routes.values():
         assert route["queue"] in QUEUES
@@ -74,7 +74,7 @@ def test_the_rollup_goes_into_the_queue_of_upkeep_at_1_am(app: Celery) -> None:
     assert (nightly["schedule"].hour, nightly["schedule"].minute) == ({1}, {0})
 
 
-def test_sweeps_do_not_pile_up_while_nobody_does_them() -> None:
+def test_sweeps_do_not_pile_up_while_no_worker_runs() -> None:
     sweeping = celeryconfig.beat_schedule["sweep"]
     assert sweeping["task"] == SWEEP_TASK
     assert sweeping["options"]["expires"] <= sweeping["schedule"]
@@ -102,10 +102,10 @@ def client() -> Iterator[fakeredis.FakeRedis]:
             },
             id="both",
         ),
-        pytest.param({"another": 9}, {"another": 9}, {}, id="somebody else's"),
+        pytest.param({"another": 9}, {"another": 9}, {}, id="another queue"),
     ],
 )
-def test_depths_are_those_ready_and_those_held(
+def test_depths_count_ready_and_held_tasks(
     client: fakeredis.FakeRedis,
     ready: dict[str, int],
     held: dict[str, int],
@@ -115,7 +115,7 @@ def test_depths_are_those_ready_and_those_held(
         client.lpush(queue, *range(count))
     for queue, count in held.items():
         for number in range(count):
-            # As kombu has it. What a task says must not be taken for its queue.
+            # In kombu's format. The body of a task must not be taken for its queue.
             task = json.dumps([{"body": '", "upkeep"]'}, "", queue])
             client.hset(UNACKED_KEY, f"{queue}-{number}", task)
     nothing = dict.fromkeys(QUEUES, QueueDepth(0, 0))
@@ -123,7 +123,7 @@ def test_depths_are_those_ready_and_those_held(
     assert count_tasks(client) == sum(each.ready + each.unacked for each in expected.values())
 
 
-def test_the_tasks_of_some_campaigns_are_dropped(app: Celery, broker_url: str) -> None:
+def test_ready_tasks_of_some_campaigns_are_dropped(app: Celery, broker_url: str) -> None:
     broker = Broker(broker_url)
     for step in QUEUE_BY_STEP:
         for campaign in (1, 2, 2):
@@ -135,7 +135,7 @@ def test_the_tasks_of_some_campaigns_are_dropped(app: Celery, broker_url: str) -
     broker.close()
 
 
-def test_a_real_broker_is_asked_where_its_tasks_are(app: Celery, broker_url: str) -> None:
+def test_tasks_are_counted_on_a_real_broker(app: Celery, broker_url: str) -> None:
     broker = Broker(broker_url)
     assert broker.count_waiting_tasks() == 0
     for step in QUEUE_BY_STEP:
@@ -201,13 +201,13 @@ def test_settings_that_lose_or_repeat_messages_are_refused(
 def test_the_broker_comes_from_the_environment_alone(
     monkeypatch: pytest.MonkeyPatch, url: str | None
 ) -> None:
-    """Without a setting there is none, and not one on this machine by chance."""
+    """Without a setting there is no broker, and Celery doesn't fall back to localhost."""
     if url is not None:
         monkeypatch.setenv("SENDTRACE_BROKER_URL", url)
     assert run_path(celeryconfig.__file__)["broker_url"] == url
 
 
-def test_nothing_but_json_goes_in_and_out(app: Celery) -> None:
+def test_tasks_are_json_only(app: Celery) -> None:
     assert celeryconfig.accept_content == ["json"]
     assert app.conf.task_serializer == "json"
     assert [*app.conf.accept_content] == ["json"]
@@ -220,7 +220,7 @@ def test_nothing_but_json_goes_in_and_out(app: Celery) -> None:
 
 
 @pytest.mark.parametrize("serializer", ["pickle", "yaml", "msgpack"])
-def test_what_is_not_json_is_not_read(app: Celery, serializer: str) -> None:
+def test_other_serializers_are_refused(app: Celery, serializer: str) -> None:
     serialization: Any = import_module("kombu.serialization")
     accepted = serialization.prepare_accept_content(app.conf.accept_content)
     encoder = serialization.registry.name_to_type

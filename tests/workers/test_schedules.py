@@ -1,7 +1,7 @@
-"""Steps in any order, repeated, torn off or never done: what comes of the messages is the same.
+"""Steps in any order, repeated, killed or lost: the messages end the same way.
 
-The real stages on a real database. A schedule is what driver, broker, workers and sweep do to two
-batches, in any order whatever; after it the sweep takes every batch to its end. `make schedules`
+The real steps on a real database. A schedule is what driver, broker, workers and sweep do to two
+batches, in any order. After it the sweep re-queues the batches until they settle. `make schedules`
 plays two thousand of them.
 """
 
@@ -44,8 +44,8 @@ from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 
 STILL = 0.5
-"""Seconds for which a sweep may find nothing though something is left: here nothing has to wait.
-Short, as many schedules that fail are played until the shortest one is found."""
+"""Seconds for which a sweep may find nothing while work is left: no batch has to wait here. Short,
+as hypothesis plays many failing schedules until it has found the shortest one."""
 
 STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT, Step.DELIVER)
 
@@ -67,12 +67,12 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def not_to_disk(connection: sqlite3.Connection, _record: object) -> None:
-    """Killed workers leave their machine running, so nothing need outlive that."""
+    """Skip fsync: killed workers leave their machine running."""
     connection.execute("PRAGMA synchronous = OFF")
 
 
 def check_outcome(database: Database, run: Run) -> None:
-    """Hold what came of a run against every invariant and the oracle."""
+    """Check a run against every invariant and the oracle."""
     loaded: RunCampaign = run.campaigns[0]
     [oracle] = build_oracles(run.campaigns)
     expected = predict_withheld([oracle])[None]
@@ -89,15 +89,14 @@ def check_outcome(database: Database, run: Run) -> None:
 
 
 class Schedules(RuleBasedStateMachine):
-    """A driver that records batches, a broker that may do anything with tasks, and workers that may
-    die: whatever the order, what becomes of the messages is the same."""
+    """A driver that records batches, a broker that loses and repeats tasks, and workers that die."""
 
     database: ClassVar[Database]
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting: list[tuple[int, Step]] = []
-        """The tasks that the broker has: a batch, and what is to be done to it."""
+        """The tasks that the broker has: a batch, and the step to run. A chain has one at a time."""
 
     @initialize(seed=st.integers(0, 1_000), credit=st.none() | st.integers(0, 2 * SIZE))
     def begin(self, seed: int, credit: int | None) -> None:
@@ -106,7 +105,7 @@ class Schedules(RuleBasedStateMachine):
     @precondition(lambda self: len(self.worker.batches) < 2)
     @rule(reaches_the_broker=st.booleans())
     def record(self, reaches_the_broker: bool) -> None:
-        """The driver records the next batch; it may be gone before it has sent it."""
+        """The driver records the next batch; it may die before it enqueues it."""
         number = len(self.worker.batches)
         self.worker.batches += [queue_batch(self.database, self.run, number)]
         if reaches_the_broker:
@@ -115,7 +114,7 @@ class Schedules(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), stays=st.booleans(), goes_on=st.booleans())
     def work(self, data: st.DataObject, stays: bool, goes_on: bool) -> None:
-        """A task is done. It may be delivered again, and what follows it may be lost."""
+        """A task runs. It may be delivered again, and the task that follows it may be lost."""
         task = data.draw(st.sampled_from(self.waiting))
         following = self.worker.do(task[1], task[0])
         if not stays:
@@ -135,20 +134,20 @@ class Schedules(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), by=st.sampled_from(STEPS))
     def outrun(self, data: st.DataObject, by: Step) -> None:
-        """Somebody does another step on the batch between a task's reading and its writing."""
+        """Another step runs on the batch between a task's reading and its writing."""
         number, step = data.draw(st.sampled_from(self.waiting))
         self.worker.act(Act(step, number, outrun_by=by))
 
     @precondition(lambda self: self.worker.batches)
     @rule(data=st.data(), step=st.sampled_from(STEPS))
     def stray(self, data: st.DataObject, step: Step) -> None:
-        """A task comes that nobody has sent, such as one of long ago: any step on any batch."""
+        """A task of long ago is delivered: any step on any batch."""
         self.worker.do(step, data.draw(st.integers(0, len(self.worker.batches) - 1)))
 
     @precondition(lambda self: self.worker.batches)
     @rule(data=st.data(), length=st.integers(1, len(STEPS)))
     def go_far(self, data: st.DataObject, length: int) -> None:
-        """A batch gets some of the way, so that what comes after finds something to spoil."""
+        """A batch makes progress, so later rules find something to break."""
         number = data.draw(st.integers(0, len(self.worker.batches) - 1))
         for step in STEPS[:length]:
             self.worker.do(step, number)
@@ -160,7 +159,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        """Batches without a task are sent on from where the record says they are."""
+        """The sweep enqueues the next step of batches without a task."""
         known = {number for number, _ in self.waiting}
         campaign = self.run.campaigns[0].campaign
         with self.database.read() as connection:
@@ -185,23 +184,25 @@ class Schedules(RuleBasedStateMachine):
             self.sweep()
             now = time.monotonic()
             moved = now if self.waiting else moved
-            assert now < min(deadline, moved + STILL), "the sweep takes everything to its end"
+            assert now < min(deadline, moved + STILL), (
+                "the sweep re-queues batches until they settle"
+            )
             while self.waiting:
                 number, step = self.waiting.pop()
                 following = self.worker.do(step, number)
                 if following is not None and following.step is not step:
                     self.waiting.append((number, following.step))
-        for number in range(2):  # what is settled stays so, whoever comes late
+        for number in range(2):  # a late task changes no settled batch
             for step in STEPS:
                 self.worker.do(step, number)
         check_outcome(self.database, self.run)
 
 
 LONG = int(os.environ.get("SENDTRACE_TEST_SCHEDULES", "0"))
-"""How many schedules `make schedules` asks for. Then the shortest one that fails is looked for."""
+"""Schedules that `make schedules` plays. It also searches for the shortest one that fails."""
 
 
-def test_no_schedule_changes_what_becomes_of_a_message(sqlite: Database) -> None:
+def test_no_schedule_changes_the_outcome_of_a_message(sqlite: Database) -> None:
     Schedules.database = sqlite
     run_state_machine_as_test(
         Schedules,
@@ -218,7 +219,7 @@ def test_no_schedule_changes_what_becomes_of_a_message(sqlite: Database) -> None
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_that_dies_before_its_commit_leaves_no_trace(sqlite: Database, step: Step) -> None:
-    """Else the schedules above would prove less than they say."""
+    """Otherwise the schedules above would prove less than they claim."""
     run, worker = prepare(sqlite, 7, None)
     for earlier in STEPS[: STEPS.index(step)]:
         worker.do(earlier, 0)

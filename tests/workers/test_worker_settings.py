@@ -1,4 +1,4 @@
-"""Settings of workers, each shown by a real worker that has them from ``celeryconfig``."""
+"""Settings of `celeryconfig`, each shown by a real worker."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def suppress():
 """
 
 LIMIT = 60.0
-"""Seconds in which anything here must happen."""
+"""Seconds to wait for any event here."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def client(broker_url: str) -> Iterator[Redis]:
     with closing(make_broker_client(broker_url, timeout=5)) as opened:
         opened.flushall()
         yield opened
-        opened.flushall()  # it is everybody's
+        opened.flushall()  # other tests share the broker
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def send(app: Celery, number: int, eta: datetime | None = None) -> None:
 
 
 def look_again(app: Celery) -> None:
-    """Return when the worker has been round: what it would take by now, it has taken."""
+    """Return when the worker has taken all tasks that it would take by now."""
     for _ in range(2):
         assert app.control.ping(timeout=LIMIT, limit=1)
 

@@ -42,7 +42,8 @@ from tests.support.factory import (
     step_context,
     stopped,
 )
-from tests.support.playing import TOGETHER, batches_of, campaign_of, do, plan_of, scenario_of
+from tests.support.playing import batches_of, campaign_of, do, plan_of, scenario_of
+from tracker.queries.next_step import CHECK_CHAIN
 from tracker.record.journal import State, enqueue_batch
 from tracker.settings import load_settings
 from tracker.status import Channel, Reason, Status
@@ -91,7 +92,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def judge_all(database: Database, run_campaign: RunCampaign) -> Counter[object]:
     """Return the states of a campaign's messages after all checks and the dispatch."""
     [batch] = batches_of(database, run_campaign)
-    for step in TOGETHER:
+    for step in CHECK_CHAIN:
         do(database, batch, step)
     return Counter(states(database, batch).values())
 

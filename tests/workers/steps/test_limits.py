@@ -1,4 +1,4 @@
-"""What takes too long or too much memory; in a process of its own where it would end ours."""
+"""Limits of time and memory; in a process of its own where they end it."""
 
 import signal
 import subprocess
@@ -18,7 +18,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MIN_STEP_SECONDS", 0.1)
 
 
-def test_what_takes_too_long_is_broken_off_and_nobody_takes_the_error_for_his_own() -> None:
+def test_a_long_step_is_stopped_by_an_error_that_no_handler_swallows() -> None:
     began = time.monotonic()
 
     def wait_for_ever() -> None:
@@ -31,14 +31,14 @@ def test_what_takes_too_long_is_broken_off_and_nobody_takes_the_error_for_his_ow
     assert time.monotonic() - began < 5
 
 
-def test_a_part_has_less_time_but_never_too_little() -> None:
+def test_a_segment_has_less_time_but_never_too_little() -> None:
     for halved, seconds in ((1, "0.1"), (5, "0.1")):
         with pytest.raises(StepTimeout, match=seconds), limit_step_time(halved):
             time.sleep(10)
     assert MAX_STEP_SECONDS > MIN_STEP_SECONDS > 1
 
 
-def test_what_is_done_in_time_leaves_no_timer_behind() -> None:
+def test_a_step_in_time_leaves_no_timer_behind() -> None:
     before = signal.getsignal(signal.SIGALRM)
     with limit_step_time(0):
         pass
@@ -52,7 +52,7 @@ def run(program: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_process_that_hears_nothing_is_ended_and_says_where_it_was() -> None:
+def test_a_process_that_cannot_be_interrupted_is_ended_and_logs_its_stack() -> None:
     ended = run(
         "import re\n"
         "from workers.steps import limits\n"
@@ -68,7 +68,7 @@ def test_a_process_that_hears_nothing_is_ended_and_says_where_it_was() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory can't be limited like this")
-def test_a_process_that_eats_memory_has_an_error() -> None:
+def test_a_process_that_exhausts_memory_gets_an_error() -> None:
     ended = run(
         "from workers.steps import limits\n"
         "limits.MAX_MEMORY_GROWTH_BYTES = 200 << 20\n"

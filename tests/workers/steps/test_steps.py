@@ -1,4 +1,4 @@
-"""Each step alone, on small batches: what it moves, what it leaves alone, what comes next."""
+"""Each step function alone, on small batches: which messages it moves, and which it doesn't."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -85,7 +85,7 @@ def submit(
 
 
 def check(database: Database, *batches: Batch) -> None:
-    """Do what comes before dispatch."""
+    """Run the check steps."""
     for batch in batches:
         judge(database, batch, Step.SUPPRESS)
         judge(database, batch, Step.VALIDATE)
@@ -98,14 +98,14 @@ def credit_left(database: Database, campaign: Campaign) -> int | None:
 
 
 def moved_by(database: Database, step: Step) -> list[int]:
-    """How many messages each entry of a step moved."""
+    """Return how many messages each entry of a step moved."""
     with database.read() as connection:
         query = sa.select(steps.c.moved).where(steps.c.step == step).order_by(steps.c.id)
         return list(connection.scalars(query))
 
 
 def moments(database: Database, batch: Batch, target: State) -> dict[int, Instant]:
-    """When each message came into a state."""
+    """Return when each message came into a state."""
     query = sa.select(transitions.c.number, transitions.c.at).filter_by(
         campaign_id=batch.campaign.id, status=target.status, attempt=target.attempt
     )
@@ -115,7 +115,7 @@ def moments(database: Database, batch: Batch, target: State) -> dict[int, Instan
 
 @dataclass
 class ScriptedGateway:
-    """A gateway that accepts what it is told to, and says what it is told to."""
+    """A gateway that accepts and reports what a test scripts."""
 
     receipts_given: Sequence[Receipt] = ()
     accepts: Callable[[Submission], Mapping[Instant, Sequence[int]]] | None = None
@@ -139,7 +139,7 @@ class ScriptedGateway:
         return PollResult(())
 
 
-def test_judging_stops_queued_messages_by_reason(database: Database) -> None:
+def test_judging_blocks_queued_messages_by_reason(database: Database) -> None:
     people: dict[int, dict[str, object]] = {
         1: {"unsubscribed_email": True},
         2: {"hard_bounces_email": 1, "email": None},
@@ -174,12 +174,12 @@ def test_judging_keeps_to_its_batch(database: Database) -> None:
     assert found == dict(enumerate([UNSUBSCRIBED] * 3 + [QUEUED_STATE] * 3))
 
 
-def test_a_check_that_raises_is_told_once_a_batch(
+def test_a_failed_check_is_logged_once_a_batch(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     @make_check(Reason.NDNC, step=Step.SUPPRESS, order=1)
     def odd(candidate: Candidate, now: datetime) -> bool:
-        """Can't say anything about odd numbers."""
+        """Fail on odd numbers."""
         if candidate.number % 2:
             raise ZeroDivisionError(candidate.number)
         return False
@@ -215,7 +215,7 @@ def test_judging_does_not_undo_what_happened_meanwhile(database: Database) -> No
         pytest.param(0, 0, 0, id="none"),
     ],
 )
-def test_dispatch_goes_as_far_as_credit(
+def test_dispatch_stops_at_the_end_of_credit(
     database: Database, credit: int | None, sent: int, left: int | None
 ) -> None:
     people = {number: {"unsubscribed_email": True} for number in (0, 5)}
@@ -230,7 +230,7 @@ def test_dispatch_goes_as_far_as_credit(
 
 TIMEOUT, NO_HANDLER = stopped(Reason.TIMEOUT), stopped(Reason.HANDLER_NOT_FOUND)
 LIMITED = stopped(Reason.MESSAGE_LIMIT)
-AWAY = ServiceUnavailable("the handler is away")
+UNAVAILABLE = ServiceUnavailable("the handler is unavailable")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ AWAY = ServiceUnavailable("the handler is away")
         pytest.param("fax", [], 0, [NO_HANDLER] * 3, id="no handler"),
     ],
 )
-def test_dispatch_hands_over_what_somebody_prepared(
+def test_dispatch_takes_only_prepared_messages(
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
@@ -266,10 +266,10 @@ def test_dispatch_hands_over_what_somebody_prepared(
     assert credit_left(database, batch.campaign) == 3 - expected.count(READY)
 
 
-def test_dispatch_waits_for_a_handler_that_is_away_but_not_for_ever(database: Database) -> None:
+def test_dispatch_waits_for_an_unavailable_handler_until_the_last_try(database: Database) -> None:
     batch = make_batch(database, Plan(size=2))
     check(database, batch)
-    services = ScriptedServices({ServiceName.HANDLER: [AWAY]})
+    services = ScriptedServices({ServiceName.HANDLER: [UNAVAILABLE]})
     with pytest.raises(ServiceUnavailable):
         dispatch(database, batch, services)
     assert {*states(database, batch).values()} == {QUEUED_STATE}
@@ -286,7 +286,7 @@ def test_dispatch_waits_for_a_handler_that_is_away_but_not_for_ever(database: Da
         pytest.param(1, Channel.SMS, [LIMITED, READY, LIMITED], id="on another channel, too"),
     ],
 )
-def test_dispatch_minds_messages_that_were_handed_over_since_the_check(
+def test_dispatch_counts_messages_that_were_dispatched_since_the_check(
     database: Database, limit: int | None, channel: Channel, expected: list[State]
 ) -> None:
     first = make_batch(database, Plan(size=3, message_limit=limit), {1: {"email": None}})
@@ -301,7 +301,7 @@ def test_dispatch_minds_messages_that_were_handed_over_since_the_check(
         assert [*states(database, second).values()] == expected
 
 
-def test_dispatch_sends_nobody_who_was_not_checked(database: Database) -> None:
+def test_dispatch_sends_no_unchecked_message(database: Database) -> None:
     """Steps may come in any order, also before the checks."""
     batch = make_batch(database, Plan(size=2), {0: {"unsubscribed_email": True}})
     for missing in (Step.SUPPRESS, Step.VALIDATE):
@@ -348,12 +348,12 @@ def test_submit_moves_only_what_the_gateway_accepted(database: Database) -> None
     assert moments(database, batch, in_gateway()) == {2: 1_000, 0: 2_000}
 
 
-def test_submit_leaves_messages_alone_while_the_gateway_is_away(database: Database) -> None:
-    def nobody_there(_: Submission) -> Mapping[Instant, Sequence[int]]:
+def test_submit_moves_nothing_while_the_gateway_is_unavailable(database: Database) -> None:
+    def refuse(_: Submission) -> Mapping[Instant, Sequence[int]]:
         raise GatewayUnavailable
 
     batch = make_busy_batch(database)
-    before, gateway = states(database, batch), ScriptedGateway(accepts=nobody_there)
+    before, gateway = states(database, batch), ScriptedGateway(accepts=refuse)
     with pytest.raises(GatewayUnavailable):
         submit(database, batch, gateway)
     assert states(database, batch) == before
@@ -361,7 +361,7 @@ def test_submit_leaves_messages_alone_while_the_gateway_is_away(database: Databa
 
 @dataclass
 class Granting:
-    """A throttle that lets so many pass."""
+    """A throttle that always grants the same."""
 
     messages: int
     delay: timedelta
@@ -371,7 +371,7 @@ class Granting:
 
 
 class Choosy:
-    """A gateway that takes every other message, and wants to be left alone with the rest."""
+    """A gateway that accepts every other message, and asks for a delay before the rest."""
 
     def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
         return SubmissionResult({now: submission.numbers[::2]}, delay=timedelta(seconds=40))
@@ -386,12 +386,12 @@ class Choosy:
 @pytest.mark.parametrize(
     ("granted", "least", "most"),
     [
-        pytest.param(4, 0.1, 0.1, id="others are in line: its turn comes anyway"),
-        pytest.param(6, 30, 50, id="all were offered: those that were refused wait"),
-        pytest.param(0, 0.1, 0.1, id="nobody's turn"),
+        pytest.param(4, 0.1, 0.1, id="other batches wait: its turn comes anyway"),
+        pytest.param(6, 30, 50, id="all were offered: the refused ones wait"),
+        pytest.param(0, 0.1, 0.1, id="no turn"),
     ],
 )
-def test_who_is_refused_does_not_hold_up_the_others(
+def test_refused_messages_do_not_delay_other_batches(
     database: Database, granted: int, least: float, most: float
 ) -> None:
     batch = make_batch(database, Plan(size=6))
@@ -409,7 +409,7 @@ def test_who_is_refused_does_not_hold_up_the_others(
     ("expected", "step"),
     [(DueKind.RECEIPTS, Step.DELIVER), (DueKind.ENGAGEMENT, Step.ENGAGE)],
 )
-def test_a_batch_that_waits_for_its_turn_neglects_nothing(
+def test_a_throttled_batch_is_polled_meanwhile(
     database: Database, expected: DueKind, step: Step
 ) -> None:
     batch = make_batch(database, Plan(size=2))
@@ -421,8 +421,8 @@ def test_a_batch_that_waits_for_its_turn_neglects_nothing(
     assert submit(database, batch, ScriptedGateway(), throttle) == NextStep(step)
 
 
-def test_what_was_handed_over_before_the_gateway_went_is_written_down(database: Database) -> None:
-    """First attempts were accepted, and then nothing more."""
+def test_messages_accepted_before_an_outage_are_recorded(database: Database) -> None:
+    """The gateway accepts first attempts, and becomes unavailable."""
 
     def first_only(offer: Submission) -> Mapping[Instant, Sequence[int]]:
         if offer.attempt > 1:
@@ -442,7 +442,7 @@ def test_what_was_handed_over_before_the_gateway_went_is_written_down(database: 
 
 
 def test_a_message_is_accepted_once_however_often_it_is_submitted(database: Database) -> None:
-    """A worker died after the gateway had accepted 1 and 2, and before that was on record."""
+    """A worker died after the gateway had accepted 1 and 2, but before that was recorded."""
     batch = make_batch(database, Plan(size=4))
     move(database, batch, [0, 1, 2, 3], READY)
     gateway = SimulatedGateway(batch.campaign.gateway_settings, database)
@@ -515,7 +515,7 @@ def test_only_receipts_that_count_are_applied(
     assert moved_by(database, Step.DELIVER) == [int(expected != in_gateway(2))]
 
 
-def test_receipts_are_asked_for_only_where_some_are_outstanding(database: Database) -> None:
+def test_receipts_are_polled_only_if_some_are_expected(database: Database) -> None:
     busy, gateway = make_busy_batch(database), ScriptedGateway()
     at_gateway.deliver(step_context(database, busy), gateway)
     assert gateway.asked == [{1: [5], 2: [14]}]

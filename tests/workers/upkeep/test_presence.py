@@ -1,4 +1,4 @@
-"""Who works and what failed, heard of a real worker on a real Valkey."""
+"""The events of a real worker on a real Valkey."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from workers.upkeep import presence
 from workers.upkeep.presence import WorkerListener
 
 LIMIT = 30.0
-"""Seconds in which anything here must happen."""
+"""Seconds to wait for any event here."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def seen(listener: WorkerListener, condition: Callable[[WorkerActivity], bool]) 
     return listener.snapshot()
 
 
-def test_a_worker_is_seen_and_so_is_that_it_fell_silent(
+def test_a_worker_goes_online_and_offline(
     listener: WorkerListener, tmp_path: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with a_worker(tmp_path, broker_url) as process:
@@ -54,7 +54,7 @@ def test_a_worker_is_seen_and_so_is_that_it_fell_silent(
         assert [each.name for each in found.workers] == ["one@here"], "it is still known"
 
 
-def test_tasks_that_fail_are_seen_without_what_they_are_not_to_tell(
+def test_failed_tasks_are_listed_without_personal_data(
     listener: WorkerListener, tmp_path: Path, broker_url: str
 ) -> None:
     with (
@@ -81,9 +81,7 @@ def test_tasks_that_fail_are_seen_without_what_they_are_not_to_tell(
     )
 
 
-def test_a_broker_that_goes_away_is_noticed_and_found_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_loss_of_the_broker_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "MAX_RECONNECT_SECONDS", 0.2)
     with start_local_broker() as broker:
         app = Celery("listening", broker=broker.url, set_as_current=False)
@@ -105,7 +103,7 @@ def test_a_broker_that_goes_away_is_noticed_and_found_again(
 
 
 @pytest.mark.parametrize(
-    "told", [None, "", "{'campaign': 1", "[1]", "{'campaign': 'x'}", "(" * 500, "..."]
+    "arguments", [None, "", "{'campaign': 1", "[1]", "{'campaign': 'x'}", "(" * 500, "..."]
 )
-def test_arguments_that_say_something_else(told: object) -> None:
-    assert presence._parse_batch_key(told) == {}
+def test_other_arguments_have_no_batch_key(arguments: object) -> None:
+    assert presence._parse_batch_key(arguments) == {}

@@ -1,4 +1,4 @@
-"""The sweep: what stands still is sent on, and nothing else."""
+"""The sweep re-queues stalled batches, and no others."""
 
 import json
 import time
@@ -44,7 +44,7 @@ def client(broker_url: str) -> Iterator[Redis]:
     with closing(make_broker_client(broker_url, timeout=5)) as opened:
         opened.flushall()
         yield opened
-        opened.flushall()  # it is everybody's
+        opened.flushall()  # other tests share the broker
 
 
 @pytest.fixture
@@ -55,20 +55,20 @@ def app(broker_url: str) -> Iterator[Celery]:
 
 
 @pytest.fixture
-def still(database: Database) -> Batch:
-    """A batch of which nothing has been heard for a minute."""
+def stalled(database: Database) -> Batch:
+    """A batch that no step has touched for a minute."""
     batch = make_batch(database)
     age(database, batch, timedelta(minutes=1))
     return batch
 
 
 def tasks(client: Redis) -> list[tuple[str, Any]]:
-    """The queue and the arguments of every task that is ready."""
+    """Return the queue and the arguments of every ready task."""
     found = []
     for queue in QUEUES:
         for raw in client.lrange(queue, 0, -1):
-            _, told, *_ = json.loads(b64decode(json.loads(raw)["body"]))
-            found.append((queue, told))
+            _, kwargs, *_ = json.loads(b64decode(json.loads(raw)["body"]))
+            found.append((queue, kwargs))
     return found
 
 
@@ -85,7 +85,7 @@ def send(app: Celery, batch: Batch, step: Step = Step.SUPPRESS, **options: Any) 
 
 @pytest.fixture
 def take(app: Celery) -> Iterator[Any]:
-    """Takes the next task of a queue, as a worker does that never acknowledges it."""
+    """Takes the next task of a queue, like a worker that never acknowledges it."""
     with app.connection_for_read() as connection:
 
         def one(queue: str) -> None:
@@ -95,12 +95,12 @@ def take(app: Celery) -> Iterator[Any]:
         yield one
 
 
-def test_a_batch_that_never_reached_the_broker_is_sent_from_where_it_is(
-    database: Database, app: Celery, client: Redis, still: Batch
+def test_a_batch_that_never_reached_the_broker_is_requeued_at_its_next_step(
+    database: Database, app: Celery, client: Redis, stalled: Batch
 ) -> None:
     [sent] = requeue_stalled_batches(database, app, client)
-    assert (sent.stalled.batch, sent.requeue_count) == (still.batch, 1)
-    key = {"campaign": still.campaign.id, "batch": still.batch, "is_retry": True}
+    assert (sent.stalled.batch, sent.requeue_count) == (stalled.batch, 1)
+    key = {"campaign": stalled.campaign.id, "batch": stalled.batch, "is_retry": True}
     assert tasks(client) == [("queued", key)]
     handed = make_batch(database)
     move(database, handed, list(range(10)), READY)
@@ -111,18 +111,18 @@ def test_a_batch_that_never_reached_the_broker_is_sent_from_where_it_is(
     assert len(tasks(client)) == 2
 
 
-def test_what_was_touched_lately_is_left_alone(
+def test_a_recently_touched_batch_is_left_alone(
     database: Database, app: Celery, client: Redis
 ) -> None:
     age(database, make_batch(database), STALLED_AFTER / 2)
     assert requeue_stalled_batches(database, app, client) == []
 
 
-def test_what_waits_in_a_queue_is_left_alone_however_long_that_is(
-    database: Database, app: Celery, client: Redis, still: Batch, monkeypatch: pytest.MonkeyPatch
+def test_a_batch_with_a_ready_task_is_left_alone_however_long_it_waits(
+    database: Database, app: Celery, client: Redis, stalled: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.upkeep.broker.TASKS_PER_READ", 3)
-    send(app, still)
+    send(app, stalled)
     other = make_batch(database)
     for _ in range(10):
         send(app, other)
@@ -131,50 +131,50 @@ def test_what_waits_in_a_queue_is_left_alone_however_long_that_is(
     assert len(requeue_stalled_batches(database, app, client)) == 1
 
 
-def test_what_a_worker_has_taken_just_now_is_left_alone(
-    database: Database, app: Celery, client: Redis, still: Batch, take: Any
+def test_a_batch_whose_task_was_taken_just_now_is_left_alone(
+    database: Database, app: Celery, client: Redis, stalled: Batch, take: Any
 ) -> None:
-    send(app, still)
+    send(app, stalled)
     take("queued")
     assert tasks(client) == []
     assert requeue_stalled_batches(database, app, client) == []
 
 
-def taken_long_ago(client: Redis) -> None:
+def backdate_taking(client: Redis) -> None:
     for tag in client.zrange(UNACKED_INDEX_KEY, 0, -1):
         client.zadd(UNACKED_INDEX_KEY, {str(tag, "ascii"): 1_000})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_what_a_worker_took_long_ago_is_sent_on_if_none_has_it(
+def test_a_task_that_was_taken_long_ago_counts_only_if_a_worker_has_it(
     database: Database,
     app: Celery,
     client: Redis,
-    still: Batch,
+    stalled: Batch,
     take: Any,
     monkeypatch: pytest.MonkeyPatch,
     is_there: bool,
 ) -> None:
-    send(app, still)
+    send(app, stalled)
     take("queued")
-    taken_long_ago(client)
+    backdate_taking(client)
     asked: list[str] = []
 
-    def at_work(_app: Celery, ids: list[str]) -> set[str]:
+    def find_live_tasks(_app: Celery, ids: list[str]) -> set[str]:
         asked.extend(ids)
         return set(ids) if is_there else set()
 
-    monkeypatch.setattr(sweep_module, "_find_live_tasks", at_work)
+    monkeypatch.setattr(sweep_module, "_find_live_tasks", find_live_tasks)
     assert len(requeue_stalled_batches(database, app, client)) == (0 if is_there else 1)
     assert len(asked) == 1
 
 
-def test_nobody_answers_for_a_worker_that_died(
-    database: Database, app: Celery, client: Redis, still: Batch, take: Any
+def test_a_dead_worker_has_no_tasks(
+    database: Database, app: Celery, client: Redis, stalled: Batch, take: Any
 ) -> None:
-    send(app, still)
+    send(app, stalled)
     take("queued")
-    taken_long_ago(client)
+    backdate_taking(client)
     assert len(requeue_stalled_batches(database, app, client)) == 1
 
 
@@ -190,32 +190,32 @@ def suppress(campaign, batch):
 """
 
 
-def test_what_a_worker_is_at_for_long_is_left_alone_as_long_as_that_lives(
-    database: Database, app: Celery, client: Redis, still: Batch, tmp_path: Path, broker_url: str
+def test_a_long_task_counts_as_long_as_its_worker_lives(
+    database: Database, app: Celery, client: Redis, stalled: Batch, tmp_path: Path, broker_url: str
 ) -> None:
     assert task_name(Step.SUPPRESS) in SLOW
     with a_worker(tmp_path, broker_url, program=SLOW, queue=QUEUE_BY_STEP[Step.SUPPRESS]):
-        send(app, still)
+        send(app, stalled)
         deadline = time.monotonic() + 30
         while not client.zcard(UNACKED_INDEX_KEY):
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.02)
-        taken_long_ago(client)
+        backdate_taking(client)
         assert requeue_stalled_batches(database, app, client) == []
     assert len(requeue_stalled_batches(database, app, client)) == 1
 
 
-def test_what_waits_on_purpose_is_left_alone_until_its_time_has_come(
-    database: Database, app: Celery, client: Redis, still: Batch, take: Any
+def test_a_task_with_a_countdown_counts_until_its_time(
+    database: Database, app: Celery, client: Redis, stalled: Batch, take: Any
 ) -> None:
-    send(app, still, eta=datetime.now(UTC) + timedelta(seconds=30))
+    send(app, stalled, eta=datetime.now(UTC) + timedelta(seconds=30))
     take("queued")
-    taken_long_ago(client)
+    backdate_taking(client)
     assert requeue_stalled_batches(database, app, client) == []
     client.flushall()
-    send(app, still, eta=datetime.now(UTC) - timedelta(seconds=30))
+    send(app, stalled, eta=datetime.now(UTC) - timedelta(seconds=30))
     take("queued")
-    taken_long_ago(client)
+    backdate_taking(client)
     assert len(requeue_stalled_batches(database, app, client)) == 1
 
 
@@ -224,26 +224,26 @@ def test_a_batch_in_the_middle_of_its_chain_is_left_alone(
     database: Database,
     app: Celery,
     client: Redis,
-    still: Batch,
+    stalled: Batch,
     take: Any,
     monkeypatch: pytest.MonkeyPatch,
     state: str,
 ) -> None:
     """One task of a chain is on the broker at a time; it stands for those to come."""
     monkeypatch.setattr(sweep_module, "_find_live_tasks", lambda _app, ids: set(ids))
-    arguments = StepArguments(campaign=still.campaign.id, batch=still.batch)
+    arguments = StepArguments(campaign=stalled.campaign.id, batch=stalled.batch)
     delay = timedelta(seconds=30 if state == "in a retry countdown" else 0)
-    enqueue_step(app, Step.VALIDATE, arguments, still.campaign.name, delay=delay)
+    enqueue_step(app, Step.VALIDATE, arguments, stalled.campaign.name, delay=delay)
     if state != "waiting":
         take("queued")
-        taken_long_ago(client)
+        backdate_taking(client)
     assert requeue_stalled_batches(database, app, client) == []
     client.flushall()  # the chain is lost
     assert len(requeue_stalled_batches(database, app, client)) == 1
 
 
-def test_two_sweeps_at_once_send_once(
-    database: Database, app: Celery, client: Redis, still: Batch
+def test_simultaneous_sweeps_requeue_once(
+    database: Database, app: Celery, client: Redis, stalled: Batch
 ) -> None:
     done = at_once(*[lambda: requeue_stalled_batches(database, app, client) for _ in range(4)])
     assert sum(map(len, done)) >= 1
@@ -254,7 +254,7 @@ def test_a_batch_without_a_sign_of_life_is_left_alone_longer_each_time(
     database: Database,
     app: Celery,
     client: Redis,
-    still: Batch,
+    stalled: Batch,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = SystemClock().now()
@@ -272,21 +272,21 @@ def test_a_batch_without_a_sign_of_life_is_left_alone_longer_each_time(
         now += from_seconds(interval) - 1
         assert requeue_stalled_batches(database, app, client) == [], "not yet"
         now += 1
-    age(database, still, timedelta(minutes=2))  # it has moved since
+    age(database, stalled, timedelta(minutes=2))  # it has moved since
     [sent] = requeue_stalled_batches(database, app, client)
     assert sent.requeue_count == 1
 
 
-def test_runs_that_finished_or_were_given_up_are_left_alone(
-    database: Database, app: Celery, client: Redis, still: Batch
+def test_given_up_runs_are_left_alone(
+    database: Database, app: Celery, client: Redis, stalled: Batch
 ) -> None:
     with database.write() as connection:
-        registration.give_up_run(connection, still.campaign.run_id, 1)
+        registration.give_up_run(connection, stalled.campaign.run_id, 1)
     assert requeue_stalled_batches(database, app, client) == []
 
 
-def test_only_the_campaigns_asked_for_are_sent_on(
-    database: Database, app: Celery, client: Redis, still: Batch
+def test_only_the_given_campaigns_are_requeued(
+    database: Database, app: Celery, client: Redis, stalled: Batch
 ) -> None:
     other = make_batch(database, Plan(name="other"))
     age(database, other, timedelta(minutes=1))
@@ -294,7 +294,7 @@ def test_only_the_campaigns_asked_for_are_sent_on(
     assert sent.stalled.campaign.id == other.campaign.id
 
 
-def test_a_clock_that_was_put_forward_makes_nothing_stand_still(
+def test_a_clock_that_jumps_forward_stalls_no_batch(
     database: Database, app: Celery, client: Redis
 ) -> None:
     batch = make_batch(database)
