@@ -126,12 +126,6 @@ driver_acknowledgements = Table(
     " after their batch. at: real time.",
 )
 
-SQLITE_LEDGER_STATISTICS = (
-    "INSERT INTO sqlite_stat1 (tbl, idx, stat)"
-    " VALUES ('gateway_ledger', 'gateway_ledger', '1000000 100000 2 1')",
-)
-"""The ledger's row in the statistics of SQLite's query planner; see `tracker.store.schema.extras`."""
-
 
 def migrate_simulator_tables(database: Database) -> None:
     """Bring the simulator's tables up to date."""

@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-import tracker.store.schema.engagement
-import tracker.store.schema.extras  # noqa: F401  # completes the metadata
+import tests.support.schema_extras  # noqa: F401  # completes the metadata
 from simulator import schema as simulator_schema
 from tests.support.contract import ARROWS
 from tests.support.factory import AUTHOR, Plan, make_batch, make_busy_batch, make_campaign
@@ -365,8 +364,6 @@ def test_migrations_create_the_tables_of_the_metadata(fresh: Database) -> None:
     with fresh.write() as connection:
         metadata.create_all(connection)
         simulator_schema.metadata.create_all(connection)
-        for statement in () if fresh.is_postgresql else simulator_schema.SQLITE_LEDGER_STATISTICS:
-            connection.exec_driver_sql(statement)
     assert {row[0] for row in migrated} > {
         *metadata.tables,
         *simulator_schema.metadata.tables,
