@@ -78,22 +78,29 @@ def runs(
     print_rows(rows, COLUMNS, format)
 
 
+BeforeArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's number, or its summary.json.")
+]
+AfterArgument = Annotated[str, typer.Argument(metavar="RUN", help="The later run.")]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="Show all figures, also those that are not judged.")
+]
+HtmlOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write a page with charts of both runs.")
+]
+FailOption = Annotated[
+    bool, typer.Option("--fail-on-regression", help="Exit 99 if a figure got worse.")
+]
+
+
 @exit_on_error
 def compare(
-    before: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run's number, or its summary.json.")
-    ],
-    after: Annotated[str, typer.Argument(metavar="RUN", help="The later run.")],
-    everything: Annotated[
-        bool, typer.Option("--all", help="Show all figures, also those that are not judged.")
-    ] = False,
+    before: BeforeArgument,
+    after: AfterArgument,
+    everything: AllOption = False,
     format: Annotated[TableOrJson, typer.Option(help="Output format.")] = TableOrJson.TABLE,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a page with charts of both runs.")
-    ] = None,
-    fail: Annotated[
-        bool, typer.Option("--fail-on-regression", help="Exit 99 if a figure got worse.")
-    ] = False,
+    html: HtmlOption = None,
+    fail: FailOption = False,
     database: DatabaseOption = None,
 ) -> None:
     """Compare two runs figure by figure, and separate changes from noise.
