@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from docs.reference_cli import cli_reference
-from docs.reference_scenario import audience_reference, scenario_reference, scenario_schema
+from docs.reference_scenario import audience_reference, scenario_reference
 from docs.reference_web import api_reference, metrics_reference
+from docs.scenario_schema import scenario_schema
 from tracker.status import (
     FINAL_STATUSES,
     LATE_TRANSITIONS,

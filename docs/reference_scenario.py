@@ -1,94 +1,30 @@
-"""The references of scenario files and audience files, and the JSON Schema of scenario files.
+"""The references of scenario files and of audience files."""
 
-Keys, types and defaults come from the tables of `simulator/scenario`; descriptions from the
-docstrings of the tables and of their keys.
-"""
-
-import ast
 import inspect
 import json
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
 
+from docs.scenario_schema import SCHEMA_HEADER, TABLES, build_schema, describe_keys
 from simulator.figures import Unit
 from simulator.scenario.audience_columns import COLUMN_DESCRIPTIONS, CUSTOM_COLUMN_DESCRIPTION
-from simulator.scenario.faults import FaultKind, FaultSection
-from simulator.scenario.load import (
-    BLAST_KEYWORD,
-    LoadSection,
-    RampSection,
-    ShapeSection,
-    SpikeSection,
-    StepSection,
-)
 from simulator.scenario.sections import (
     CampaignSection,
-    ChannelSection,
-    ClockSection,
-    CouponSeriesSection,
     GatewaySection,
-    MessageLimitSection,
-    OrganizationSection,
 )
-from simulator.scenario.tables import ScenarioFile
 from simulator.scenario.thresholds import LIMIT_FORMATS, ThresholdSection
-from simulator.values import format_duration
 from simulator.world.behaviour import (
-    EngagementRates,
     GatewayBehaviour,
-    LatencyDistribution,
-    ReceiptFaultRates,
     ServiceFailures,
-    SlowPeriod,
-    TimeWindow,
 )
 from simulator.world.defects import PLANTABLE_REASONS, explain_unplantable
 from simulator.world.forced import FORCED_OUTCOME_DOMAIN, OUTCOME_BY_MOBILE, ForcedOutcome
 from tracker.status import Channel, Reason, Step
 
-SCHEMA_HEADER = "#:schema ../docs/scenario.schema.json"
-"""First line of a scenario file, which tells TOML editors where its schema is."""
-
 _ALL_REQUIREMENTS = ("coupon", "referral", "membership", "last_store", "profile")
 
-
-@dataclass(frozen=True)
-class _Table:
-    """A table of the reference: its heading and its model."""
-
-    heading: str
-    model: type[BaseModel]
-
-
-_TABLES = (
-    _Table("Top level", ScenarioFile),
-    _Table("`[organization]`, `[organizations.NAME]`", OrganizationSection),
-    _Table("`message_limit` of an organization", MessageLimitSection),
-    _Table("`email`, `sms` of an organization", ChannelSection),
-    _Table("`[[campaigns]]`", CampaignSection),
-    _Table("`load` of a campaign", LoadSection),
-    _Table("`shape` of a load", ShapeSection),
-    _Table("`ramp`", RampSection),
-    _Table("`steps`", StepSection),
-    _Table("`spike`", SpikeSection),
-    _Table("`[gateways.NAME]`", GatewaySection),
-    _Table("`[gateways.NAME]` of kind simulated", GatewayBehaviour),
-    _Table("`latency`, `delay`", LatencyDistribution),
-    _Table("`receipts` of a gateway", ReceiptFaultRates),
-    _Table("`outage`", TimeWindow),
-    _Table("`slow` of a gateway", SlowPeriod),
-    _Table("`[coupon_series.NAME]`", CouponSeriesSection),
-    _Table("`[services.NAME]`", ServiceFailures),
-    _Table("`[engagement.email]`", EngagementRates),
-    _Table("`[clock]`", ClockSection),
-    _Table("`[[faults]]`", FaultSection),
-    _Table("`[thresholds]`", ThresholdSection),
-)
 
 _INTRODUCTION = f"""\
 # Scenario reference
@@ -183,13 +119,6 @@ _FORCED_DESCRIPTIONS: Mapping[ForcedOutcome, str] = {
 }
 
 
-def scenario_schema() -> str:
-    """Return docs/scenario.schema.json."""
-    schema = _build_schema()
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-
-
 def scenario_reference() -> str:
     """Return docs/scenario.md."""
     return "\n".join(_reference_lines()) + "\n"
@@ -200,109 +129,29 @@ def audience_reference() -> str:
     return "\n".join(_audience_lines()) + "\n"
 
 
-def _build_schema() -> dict[str, Any]:
-    schema: dict[str, Any] = _without_null(ScenarioFile.model_json_schema())
-    models = {"ScenarioFile": schema, **schema["$defs"]}
-    for table in _TABLES:
-        definition = models.get(table.model.__name__)
-        if definition is None:
-            continue  # The keys of a base class are part of its subclasses.
-        definition["description"] = _first_paragraph(table.model)
-        for name, text in _describe_keys(table.model).items():
-            definition["properties"][name]["description"] = text
-        for name, field in table.model.model_fields.items():
-            if isinstance(field.default, timedelta):  # pydantic would write ISO 8601
-                key = definition["properties"][field.alias or name]
-                key["default"] = format_duration(field.default)
-    models["LoadSection"]["properties"]["shape"] |= {
-        "anyOf": [{"const": BLAST_KEYWORD}, {"$ref": "#/$defs/ShapeSection"}]
-    }
-    del models["LoadSection"]["properties"]["shape"]["$ref"]
-    models["ShapeSection"] |= {"minProperties": 1, "maxProperties": 1}
-    models["FaultSection"]["oneOf"] = [{"required": [kind.value]} for kind in FaultKind]
-    schema["properties"]["thresholds"] |= {
-        "properties": {"abort": {"type": "boolean"}},
-        "additionalProperties": {
-            "anyOf": [{"type": "string"}, {"$ref": "#/$defs/ThresholdSection"}]
-        },
-    }
-    schema["title"] = "sendtrace scenario"
-    return schema
-
-
-def _without_null(node: Any) -> Any:
-    """Return a schema without null, which TOML doesn't have."""
-    if isinstance(node, list):
-        return [_without_null(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    node = {
-        key: _without_null(value)
-        for key, value in node.items()
-        if value is not None and key != "title"
-    }
-    choices = [item for item in node.get("anyOf", ()) if item != {"type": "null"}]
-    if len(choices) == 1:
-        del node["anyOf"]
-        node = {**choices[0], **node}
-    elif choices:
-        node["anyOf"] = choices
-    return node
-
-
-def _describe_keys(model: type[BaseModel]) -> dict[str, str]:
-    """Return the docstrings of a model's keys, those of its base classes included, by alias."""
-    described: dict[str, str] = {}
-    for owner in reversed(model.__mro__):
-        if owner is not BaseModel and issubclass(owner, BaseModel):
-            described |= _read_key_docstrings(owner)
-    return {
-        field.alias or name: described[name]
-        for name, field in model.model_fields.items()
-        if name in described
-    }
-
-
-def _read_key_docstrings(model: type[BaseModel]) -> dict[str, str]:
-    [definition] = ast.parse(textwrap.dedent(inspect.getsource(model))).body
-    assert isinstance(definition, ast.ClassDef)  # noqa: S101  # mypy can't know
-    docstrings = {}
-    for statement, following in zip(definition.body, definition.body[1:], strict=False):
-        match statement, following:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(value=str(text))):
-                docstrings[name] = " ".join(text.split())
-    return docstrings
-
-
-def _first_paragraph(model: type[BaseModel]) -> str:
-    return " ".join(inspect.cleandoc(model.__doc__ or "").split("\n\n")[0].split())
-
-
 def _reference_lines() -> Iterator[str]:
-    schema = _build_schema()
+    schema = build_schema()
     models = {"ScenarioFile": schema, **schema["$defs"]}
     yield _INTRODUCTION
     yield "## Example"
     yield ""
     yield f"```toml\n{EXAMPLE}```"
-    for table in _TABLES:
+    for heading, model in TABLES.items():
         yield ""
-        yield f"## {table.heading}"
-        for paragraph in inspect.cleandoc(table.model.__doc__ or "").split("\n\n"):
+        yield f"## {heading}"
+        for paragraph in inspect.cleandoc(model.__doc__ or "").split("\n\n"):
             yield ""
             yield " ".join(paragraph.split())
         yield ""
         yield "| key | type | default | meaning | example |"
         yield "|---|---|---|---|---|"
-        definition = models.get(table.model.__name__, models["GatewaySection"])
-        for name, text in _own_keys(table.model).items():
+        definition = models.get(model.__name__, models["GatewaySection"])
+        for name, text in _own_keys(model).items():
             key = definition["properties"][name]
             default = "required" if name in definition.get("required", ()) else _default(key)
-            examples = ", ".join(
-                f"`{_to_toml(example)}`" for example in _examples(table.model, name)
-            )
+            examples = ", ".join(f"`{_to_toml(example)}`" for example in _examples(model, name))
             yield f"| `{name}` | {_type(key)} | {default} | {text} | {examples} |"
-        yield from _ADDITIONS.get(table.model, ())
+        yield from _ADDITIONS.get(model, ())
     yield ""
     yield from _reason_lines()
 
@@ -314,9 +163,9 @@ def _examples(model: type[BaseModel], name: str) -> Sequence[Any]:
 
 def _own_keys(model: type[BaseModel]) -> dict[str, str]:
     """Return the keys of a table with their descriptions; a gateway's without those of its base."""
-    keys = _describe_keys(model)
+    keys = describe_keys(model)
     if model is GatewaySection:
-        inherited = _describe_keys(GatewayBehaviour)
+        inherited = describe_keys(GatewayBehaviour)
         keys = {name: text for name, text in keys.items() if name not in inherited}
     return keys
 

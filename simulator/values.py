@@ -135,7 +135,7 @@ class ScenarioSection(BaseModel):
     """A table of a scenario file. It is immutable and refuses unknown keys.
 
     What the database stores of a section uses the keys and the notation of the file. The docstring
-    of a key is its description in the reference and in the JSON Schema: docs/reference_scenario.py
+    of a key is its description in the reference and in the JSON Schema: docs/scenario_schema.py
     reads it from the source, because pydantic would do that at each start.
     """
 

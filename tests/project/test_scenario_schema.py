@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from docs.reference_scenario import EXAMPLE, SCHEMA_HEADER
+from docs.reference_scenario import EXAMPLE
+from docs.scenario_schema import SCHEMA_HEADER
 from simulator.scenario.file import InvalidScenario, load_scenario
 from tests.support.paths import ROOT, SCENARIOS
 
@@ -30,11 +31,9 @@ WRONG = {
 
 def find_invalid(files: Sequence[Path]) -> set[Path]:
     """Return the files that don't conform to the schema."""
+    command = [sys.executable, "-m", "check_jsonschema", "--output-format", "json"]
     checked = subprocess.run(
-        [
-            *(sys.executable, "-m", "check_jsonschema", "--schemafile", str(SCHEMA)),
-            *("--output-format", "json", *map(str, files)),
-        ],
+        [*command, "--schemafile", str(SCHEMA), *map(str, files)],
         capture_output=True,
         text=True,
         check=False,
