@@ -50,22 +50,17 @@ def count_predicted_reasons(scenario: Scenario) -> Counter[Reason]:
 
 def build_scenario_oracles(scenario: Scenario) -> list[Oracle]:
     """Return the oracles of a scenario's campaigns before anything of it is recorded."""
-    audiences: dict[str, tuple[int, ImportedAudience | None]] = {}
-    for campaign in scenario.campaigns:
-        if campaign.audience.owner not in audiences:
-            audiences[campaign.audience.owner] = _read_audience(scenario, campaign.audience)
-    oracles = []
-    for campaign in scenario.campaigns:
-        size, imported_audience = audiences[campaign.audience.owner]
-        oracles.append(
-            Oracle(
-                campaign=campaign,
-                audience_campaigns=select_audience_campaigns(scenario.campaigns, campaign.audience),
-                size=size,
-                imported_audience=imported_audience,
-            )
+    audiences = {campaign.audience.owner: campaign.audience for campaign in scenario.campaigns}
+    customers = {owner: _read_audience(scenario, audiences[owner]) for owner in audiences}
+    return [
+        Oracle(
+            campaign=campaign,
+            scenario_campaigns=scenario.campaigns,
+            size=customers[campaign.audience.owner][0],
+            imported_audience=customers[campaign.audience.owner][1],
         )
-    return oracles
+        for campaign in scenario.campaigns
+    ]
 
 
 def _read_audience(

@@ -31,13 +31,13 @@ class Oracle:
     """Predicts the messages of one campaign.
 
     Attributes:
-        audience_campaigns: all campaigns that use its audience, in the order of the scenario.
+        scenario_campaigns: all campaigns of the scenario, in its order.
         size: number of messages.
         imported_audience: what is known of the customers, if they come from a file.
     """
 
     campaign: PlannedCampaign
-    audience_campaigns: tuple[PlannedCampaign, ...]
+    scenario_campaigns: Sequence[PlannedCampaign]
     size: int
     imported_audience: ImportedAudience | None = None
 
@@ -84,9 +84,8 @@ class Oracle:
     def _predict_chunk(
         self, first: int, count: int, credit_is_scarce: bool = False
     ) -> AudiencePrediction:
-        return AudiencePrediction(
-            self.audience_campaigns, self.imported_audience, first, count, credit_is_scarce
-        )
+        campaigns = select_audience_campaigns(self.scenario_campaigns, self.campaign.audience)
+        return AudiencePrediction(campaigns, self.imported_audience, first, count, credit_is_scarce)
 
 
 def build_oracles(campaigns: Sequence[RunCampaign]) -> list[Oracle]:
@@ -95,7 +94,7 @@ def build_oracles(campaigns: Sequence[RunCampaign]) -> list[Oracle]:
     return [
         Oracle(
             campaign=campaign.plan,
-            audience_campaigns=select_audience_campaigns(plans, campaign.plan.audience),
+            scenario_campaigns=plans,
             size=campaign.size,
             imported_audience=campaign.imported_audience,
         )

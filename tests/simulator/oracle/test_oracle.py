@@ -257,7 +257,7 @@ def oracle_of(
     """Return the oracle of a campaign whose audience no other campaign uses."""
     return Oracle(
         campaign=campaign,
-        audience_campaigns=(campaign,),
+        scenario_campaigns=(campaign,),
         size=size,
         imported_audience=imported_audience,
     )
@@ -416,7 +416,7 @@ def test_predictions_do_not_depend_on_their_chunks(
     for planned in scenario.campaigns:
         oracle = Oracle(
             campaign=planned,
-            audience_campaigns=scenario.campaigns,
+            scenario_campaigns=scenario.campaigns,
             size=100,
             imported_audience=audience,
         )
