@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -95,3 +96,11 @@ def broker_url() -> Iterator[str]:
     """Return the URL of the Valkey that all tests share."""
     with start_local_broker() as broker:
         yield broker.url
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Return a port that refuses connections; it is bound, so no other process listens there."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The real command at a prompt of its own, and runs of it that the tests share."""
+"""Shells that run the real command, and finished runs that the tests share."""
 
 import shutil
 import tempfile
@@ -15,7 +15,7 @@ from tests.support.shell import FinishedRun, Shell, make_scenario
 
 @pytest.fixture(scope="session")
 def scratch() -> Iterator[Path]:
-    """A folder for temporary files. Its path is short, as those of sockets must be."""
+    """Return a folder for temporary files, whose path is short enough for a Unix socket."""
     folder = Path(tempfile.mkdtemp(prefix="st-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -25,30 +25,30 @@ def scratch() -> Iterator[Path]:
 def make_shell(
     tmp_path_factory: pytest.TempPathFactory, scratch: Path
 ) -> Iterator[Callable[..., Shell]]:
-    """Makes prompts, each with folders of its own; what runs there is ended at the end."""
-    made: list[Shell] = []
+    """Return a function that makes shells with folders of their own; clean up at the end."""
+    shells: list[Shell] = []
 
     def make(**settings: str) -> Shell:
         folder = Path(tempfile.mkdtemp(dir=scratch))
-        made.append(Shell(tmp_path_factory.mktemp("prompt"), folder, **settings))
-        return made[-1]
+        shells.append(Shell(tmp_path_factory.mktemp("prompt"), folder, **settings))
+        return shells[-1]
 
     yield make
-    for shell in made:
+    for shell in shells:
         shell.clean_up()
 
 
 @pytest.fixture
 def shell(make_shell: Callable[..., Shell]) -> Iterator[Shell]:
-    """A prompt of the test's own."""
-    made = make_shell()
-    yield made
-    made.clean_up()
+    """Return a shell for one test."""
+    shell = make_shell()
+    yield shell
+    shell.clean_up()
 
 
 @pytest.fixture(scope="session")
 def fresh_postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
-    """The URL of a PostgreSQL database without any table."""
+    """Return the URL of a PostgreSQL database without any table."""
     name = f"acceptance_{uuid4().hex[:12]}"
     postgresql_server.execute(f"CREATE DATABASE {name}")
     yield postgresql_server.database_url(name)
@@ -57,21 +57,21 @@ def fresh_postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def on_sqlite(make_shell: Callable[..., Shell]) -> FinishedRun:
-    """A finished run on SQLite. Tests only read it."""
+    """Return a finished run on SQLite, which tests only read."""
     shell = make_shell()
     return FinishedRun.of(shell, shell.write("small.toml", make_scenario()), "--batch-size", "500")
 
 
 @pytest.fixture(scope="session")
 def on_postgresql(make_shell: Callable[..., Shell], fresh_postgresql_url: str) -> FinishedRun:
-    """The same run on PostgreSQL. Tests only read it."""
+    """Return a finished run of the same scenario on PostgreSQL, which tests only read."""
     shell = make_shell(SENDTRACE_DATABASE_URL=fresh_postgresql_url)
     return FinishedRun.of(shell, shell.write("small.toml", make_scenario()), "--batch-size", "500")
 
 
 @pytest.fixture(params=("sqlite", "postgresql"))
 def finished(request: pytest.FixtureRequest) -> FinishedRun:
-    """A finished run, on each kind of database. Tests only read it."""
+    """Return the finished run on each backend."""
     run = request.getfixturevalue(f"on_{request.param}")
     assert isinstance(run, FinishedRun)
     return run

@@ -16,7 +16,7 @@ WORKER = (sys.executable, "-m", "celery", "-A", "workers.app", "worker")
 
 @pytest.fixture
 def broker() -> Iterator[str]:
-    """The URL of an empty Valkey of the test's own."""
+    """Return the URL of an empty Valkey for one test."""
     with start_local_broker() as broker:
         yield broker.url
 

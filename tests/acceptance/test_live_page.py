@@ -76,14 +76,14 @@ def serve(shell: Shell, browser: Browser) -> Iterator[OpenPage]:
 
 @pytest.fixture
 def open_empty(shell: Shell, browser: Browser) -> Iterator[OpenPage]:
-    """The live page on an empty database."""
+    """Serve the live page on an empty database."""
     with serve(shell, browser) as open_page:
         yield open_page
 
 
 @pytest.fixture(scope="module")
 def open_finished(on_sqlite: FinishedRun, browser: Browser) -> Iterator[OpenPage]:
-    """The live page on the database of a finished run."""
+    """Serve the live page on the database of a finished run."""
     with serve(on_sqlite.shell, browser) as open_page:
         yield open_page
 
@@ -214,7 +214,7 @@ def test_times_are_shown_in_the_viewers_zone(open_finished: OpenPage) -> None:
 
 @pytest.fixture
 def server(scratch: Path) -> Iterator[PostgresServer]:
-    """A PostgreSQL server that the test may stop."""
+    """Start a PostgreSQL server that the test may stop."""
     server = get_server(scratch / "stopped", cleanup_mode="delete")
     yield server
     server.cleanup()

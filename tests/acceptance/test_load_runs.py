@@ -43,7 +43,7 @@ def slower(scenario: str, fast: str, slow: str) -> str:
 
 @pytest.fixture(scope="module")
 def ramp(make_shell: Callable[..., Shell]) -> FinishedRun:
-    """The ramp from scenarios/, as run 1 of its shell; tests may add runs."""
+    """Return the ramp from scenarios/, as run 1 of its shell; tests may add runs."""
     shell = make_shell()
     return FinishedRun.of(shell, shell.write("ramp.toml", RAMP))
 

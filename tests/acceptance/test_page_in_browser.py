@@ -16,7 +16,7 @@ MIN_PIXELS = 20
 
 @pytest.fixture
 def page(browser: Browser, on_sqlite: FinishedRun) -> Browser:
-    """The result page of a finished run, in the light scheme."""
+    """Open the result page of a finished run in the light scheme."""
     browser.set_viewport()
     browser.open((on_sqlite.shell.home / "runs" / "1" / "report.html").as_uri())
     return browser

@@ -313,7 +313,7 @@ def disturbed(database: Database, work: Iterator[object]) -> Iterator[Database]:
 
 
 def step_context(database: Database, batch: Batch, *, is_last_try: bool = False) -> StepContext:
-    """The context of a step on a batch."""
+    """Return the context of a step on a batch."""
     return StepContext(database=database, batch=batch, author=AUTHOR, is_last_try=is_last_try)
 
 

@@ -12,11 +12,11 @@ from workers.app import app
 
 @pytest.fixture
 def loop(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[TaskLoop]:
-    """A loop that the shipped app's tasks go to; they work on the test's database."""
+    """Return a loop that runs the tasks of the shipped app on the test's database."""
     app.loader.import_default_modules()
-    made = TaskLoop(app, ScriptedResources(database))
-    monkeypatch.setattr(app, "send_task", made.send_task)
+    loop = TaskLoop(app, ScriptedResources(database))
+    monkeypatch.setattr(app, "send_task", loop.send_task)
     previous = runtime.resources()
-    runtime.replace_resources(made.resources)
-    yield made
+    runtime.replace_resources(loop.resources)
+    yield loop
     runtime.replace_resources(previous)

@@ -68,7 +68,7 @@ def client(broker_url: str) -> Iterator[Redis]:
 
 
 def read_runs(folder: Path) -> list[dict[str, object]]:
-    """The runs of the tasks so far, in their order."""
+    """Return the runs of the tasks so far, in their order."""
     file = folder / "ran"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 

@@ -48,11 +48,11 @@ class UnavailableGateway:
 
 @pytest.fixture
 def batch(database: Database) -> Batch:
-    """A message that waits for the gateway, and one that is there."""
-    made = make_batch(database, Plan(size=2))
-    move(database, made, [0], READY)
-    move(database, made, [1], READY, in_gateway())
-    return made
+    """Return a batch of two messages: one waits for the gateway, the other is there."""
+    batch = make_batch(database, Plan(size=2))
+    move(database, batch, [0], READY)
+    move(database, batch, [1], READY, in_gateway())
+    return batch
 
 
 @pytest.mark.parametrize("step", [Step.SUBMIT, Step.DELIVER])

@@ -46,7 +46,7 @@ def inject_fault(
 
 @pytest.fixture
 def dead_pid() -> int:
-    """The id of a process that has exited."""
+    """Return the id of a process that has exited."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     return process.pid

@@ -49,7 +49,7 @@ def scenario(**changes: Any) -> Scenario:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A SQLite database; the page is made from the result only."""
+    """Open a SQLite database; one backend is enough, as pages are made from the result only."""
     home = tmp_path_factory.mktemp("page")
     settings = load_settings(home=home, database_url=f"sqlite:///{home / 'sendtrace.db'}")
     settings.prepare_home()
@@ -60,7 +60,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def result(database: Database, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """A result with figures, reasons and thresholds, but without samples."""
+    """Return a result with figures, reasons and thresholds, but without samples."""
     played = play(database, scenario(), tmp_path_factory.mktemp("rejects"))
     conditions = replace(
         played.conditions,
@@ -73,7 +73,7 @@ def result(database: Database, tmp_path_factory: pytest.TempPathFactory) -> RunR
 
 @pytest.fixture(scope="module")
 def sampled(result: RunResult) -> RunResult:
-    """The result, with samples of its queues and workers."""
+    """Return the result with samples of its queues and workers."""
     columns = {
         name: np.resize(column, 5) if np.nansum(column) else np.arange(5.0)
         for name, column in result.curves.columns.items()

@@ -19,8 +19,8 @@ from workers.checks.base import Check, check
 
 
 @check(Reason.MESSAGE_LIMIT, step=Step.SUPPRESS, order=65)
-def spares_the_keen(candidate: Candidate, now: datetime) -> bool:
-    """A check of another package."""
+def block_keen_customers(candidate: Candidate, now: datetime) -> bool:
+    """Block customers who engage often."""
     return False
 
 
@@ -75,13 +75,13 @@ def test_checks_of_other_packages_are_named(
     assert "of Acme, over its message limit or out of credit; expected unknown" in format_result(
         unsure
     )
-    foreign(spares_the_keen)
+    foreign(block_keen_customers)
     assert (
-        "the order of concurrent campaigns or on checks of other packages (spares_the_keen)"
+        "the order of concurrent campaigns or on checks of other packages (block_keen_customers)"
         in format_result(unsure)
     )
     assert (
-        "limit, out of credit or blocked by the check spares_the_keen; expected"
+        "limit, out of credit or blocked by the check block_keen_customers; expected"
         in format_result(unsure)
     )
 

@@ -48,22 +48,22 @@ class RecordingApp(Celery):  # type: ignore[misc]  # Celery has no types
 
 @pytest.fixture
 def app() -> Iterator[RecordingApp]:
-    with RecordingApp() as made:
-        yield made
+    with RecordingApp() as app:
+        yield app
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
-    """The clock of all runs, and the monotonic clock of the driver."""
-    made = ManualClock(1_700_000_000_000_000)
+    """Replace the clocks of runs and of the driver by a manual clock."""
+    clock = ManualClock(1_700_000_000_000_000)
 
     def clock_for(_start: Instant, _speed: float, _ahead: int) -> Clock:
-        return made
+        return clock
 
     monkeypatch.setattr("tracker.record.catalog.make_clock", clock_for)
-    monkeypatch.setattr("simulator.setup.record.SystemClock", lambda: made)
-    monkeypatch.setattr("simulator.run.driver.time.monotonic", lambda: to_seconds(made.instant))
-    return made
+    monkeypatch.setattr("simulator.setup.record.SystemClock", lambda: clock)
+    monkeypatch.setattr("simulator.run.driver.time.monotonic", lambda: to_seconds(clock.instant))
+    return clock
 
 
 def start(database: Database, folder: Path, *campaigns: dict[str, Any]) -> Run:

@@ -29,16 +29,8 @@ PASSWORD = "kept-secret"  # noqa: S105
 
 
 @pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port that refuses connections; it is bound, so no other process listens there."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
-
-
-@pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that accepts connections and never answers."""
+    """Return a port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 

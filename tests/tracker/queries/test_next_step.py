@@ -153,7 +153,7 @@ def test_function_sql_and_stalled_search_agree_on_every_state(
 def insert_cases(
     connection: sa.Connection, campaign: Campaign, known: list[Case], now: Instant
 ) -> None:
-    """Record each case as a batch of two messages, without the journal, which would take minutes."""
+    """Record each case as a batch of two messages; the journal would take minutes for them."""
     rows: dict[sa.Table, list[dict[str, object]]] = {
         table: [] for table in (batches, messages, transitions, tallies, steps, parts)
     }

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import sqlite3
 import sys
 import tempfile
@@ -184,14 +183,6 @@ def test_an_invalid_url_is_a_usage_error(url: str, expected: str) -> None:
     assert "s3cret" not in str(refused.value)
 
 
-@pytest.fixture(scope="module")
-def closed_port() -> int:
-    """A local port without a listener."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @pytest.mark.parametrize(
     "form",
     [
@@ -242,11 +233,11 @@ def test_a_server_without_that_database_is_unreachable(postgresql_url: str) -> N
 
 @pytest.fixture
 def on_sqlite(home: Path) -> Iterator[Database]:
-    """An empty SQLite database with all tables."""
+    """Open an empty SQLite database with all tables."""
     settings = load_settings(home=home)
     settings.prepare_home()
-    with closing(open_database(settings)) as opened:
-        yield opened
+    with closing(open_database(settings)) as database:
+        yield database
 
 
 def test_sqlite_commits_reach_the_disk_and_readers_never_wait(on_sqlite: Database) -> None:
@@ -361,10 +352,10 @@ def test_migrating_again_changes_nothing(database: Database, settings: Settings)
 
 @pytest.fixture
 def fresh(settings: Settings) -> Settings:
-    """Settings whose database has no table yet."""
-    with closing(connect(settings.resolved_database_url)) as opened:
-        if opened.is_postgresql:
-            with opened.write() as connection:
+    """Return settings whose database has no table yet."""
+    with closing(connect(settings.resolved_database_url)) as database:
+        if database.is_postgresql:
+            with database.write() as connection:
                 connection.execute(sa.text("DROP SCHEMA public CASCADE"))
                 connection.execute(sa.text("CREATE SCHEMA public"))
         else:

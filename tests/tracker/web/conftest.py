@@ -1,4 +1,4 @@
-"""A batch with messages in every status, and a client of the live page."""
+"""Fixtures for the tests of the live page."""
 
 from collections.abc import Iterator
 
@@ -14,12 +14,12 @@ from tracker.store.database import Database
 
 @pytest.fixture
 def batch(database: Database) -> Batch:
-    """A batch with messages in every status."""
+    """Return a batch with messages in every status."""
     return make_busy_batch(database)
 
 
 @pytest.fixture
 def client(database: Database, settings: Settings) -> Iterator[TestClient]:
-    """A client of the live page on the test's database."""
+    """Return a client of the live page on the test's database."""
     with live_page_client(database, settings) as client:
         yield client

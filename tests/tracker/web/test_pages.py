@@ -179,7 +179,7 @@ def test_the_api_describes_itself(client: TestClient) -> None:
 
 @pytest.fixture
 def own_database(settings: Settings) -> Iterator[Database]:
-    """A database of this test only, whose class may be changed."""
+    """Open a database for one test, which may replace its methods."""
     database = open_database(settings)
     yield database
     database.close()

@@ -96,7 +96,7 @@ def lose_broker(*_: object) -> None:
 
 
 def ready_batch(database: Database, size: int) -> Batch:
-    """A batch whose messages wait for the gateway."""
+    """Return a batch whose messages wait for the gateway."""
     batch = make_batch(database, Plan(size=size))
     move(database, batch, list(range(size)), READY)
     return batch
@@ -112,14 +112,14 @@ def read_statuses(database: Database, batch: Batch) -> dict[int, tuple[Status, i
 
 
 def open_segments(database: Database, batch: Batch, step: Step) -> list[tuple[int, int, int]]:
-    """The first number, the size and the tries of each open segment."""
+    """Return the first number, the size and the tries of each open segment."""
     with database.read() as connection:
         segments = SegmentStore(connection, batch, step).load_open()
     return sorted((segment.first, segment.size, segment.tries) for segment in segments)
 
 
 def claim(database: Database, batch: Batch, step: Step, times: int = 1) -> Any:
-    """Claim segments of a batch, as tasks do whose process then dies; the last one claimed."""
+    """Claim segments as tasks whose processes then die, and return the last segment."""
     for _ in range(times):
         segment = claim_segment(step_context(database, batch), step, is_retry=True)
     assert segment is not None
