@@ -16,7 +16,13 @@ from tracker.text import format_fields
 from workers.chains import StepArguments, countdown, enqueue_step
 from workers.gateways.base import GatewayUnavailable
 from workers.runtime import resources
-from workers.steps.bisection import SegmentFailed, SegmentsLeft, UncountedTry, bisecting
+from workers.steps.bisection import (
+    SegmentFailed,
+    SegmentsLeft,
+    StepExecutionError,
+    UncountedTry,
+    bisecting,
+)
 from workers.steps.context import StepContext
 from workers.transient import TRANSIENT_ERRORS, RetryingTask, compute_backoff
 
@@ -117,10 +123,13 @@ def restarting_bisected_step(
         yield
     except SegmentsLeft as error:
         raise task.restart(arguments.first_try(), error) from error
-    except SegmentFailed as error:
+    except StepExecutionError as error:
         fields = format_fields(
             campaign=arguments.campaign, batch=arguments.batch, step=step, error=error.__cause__
         )
+        if not isinstance(error, SegmentFailed):
+            logger.error("step failed: %s", fields)
+            raise
         logger.warning("step failed: %s", fields)
         again = replace(arguments.first_try(), is_retry=True)
         raise task.restart(again, error, FAILED_STEP_DELAY) from error

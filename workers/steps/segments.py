@@ -1,7 +1,7 @@
 """Segments: the ranges of a batch's messages on which a step runs separately after it failed.
 
-A segment is open until its step is done with it; then its row is deleted. A message that failed
-every try by itself keeps its row, with the time at which it was blocked.
+A segment is open until its step is done with it; then its row is deleted. The segment of a poison
+message, which failed every try, keeps its row with the time at which the message was blocked.
 """
 
 from collections.abc import Sequence

@@ -168,7 +168,7 @@ def _ignore_connection_error(*_: object) -> None:
 
 
 def _parse_batch_key(arguments: object) -> dict[str, int]:
-    """Return campaign and batch from a task's arguments, as far as they are there.
+    """Return campaign and batch from a task's arguments, if they are there.
 
     Args:
         arguments: the text that `workers.queues.format_task_arguments` makes.

@@ -353,19 +353,28 @@ def test_a_wrong_configuration_is_no_message_s_fault(database: Database, loop: T
 
 
 def test_a_step_that_all_messages_break_is_itself_broken(
-    database: Database, loop: TaskLoop
+    database: Database, loop: TaskLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A few messages are blocked until that is known. The others wait until it is repaired."""
     batch = ready_batch(database, SIZE)
     loop.resources.gateway = PoisonedGateway(range(SIZE), raise_error)
     loop.enqueue(batch, Step.SUBMIT)
     loop.run_all()
+    caplog.clear()
     for _ in range(3):  # the sweep re-queues it, and it fails again
         touched_at = read_touched_at(database, batch)
         loop.enqueue(batch, Step.SUBMIT)
         assert loop.run_all() == 1, "not at once"
         assert read_touched_at(database, batch) == touched_at, "the sweep waits longer each time"
     assert {type(error) for error in loop.errors} == {StepExecutionError}
+    events = {(log.levelname, log.getMessage()) for log in caplog.records if "workers" in log.name}
+    assert events == {
+        (
+            "ERROR",
+            f"step failed: campaign={batch.campaign.id} batch=0 step=submit"
+            ' error="ZeroDivisionError: of a gateway\'s own making"',
+        )
+    }
     assert list(read_statuses(database, batch).values()).count(BLOCKED) == MAX_POISON_MESSAGES
     loop.resources.gateway = repaired = PoisonedGateway((), raise_error)
     loop.enqueue(batch, Step.SUBMIT)
