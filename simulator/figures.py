@@ -34,25 +34,12 @@ class Unit(StrEnum):
 MESSAGE_TOTAL = "messages"
 
 MESSAGE_COUNTS = (
-    MESSAGE_TOTAL,
-    "sent",
-    "delivered",
-    "bounced",
-    "bounced.hard",
-    "bounced.soft",
-    "not_delivered",
-    "in_gateway",
-    "opened",
-    "clicked",
-    "spam",
-    "unsubscribed",
-    "not_sent",
+    MESSAGE_TOTAL, "sent", "delivered", "bounced", "bounced.hard", "bounced.soft", "not_delivered",
+    "in_gateway", "opened", "clicked", "spam", "unsubscribed", "not_sent",
     *(f"not_sent.{category}" for category in Category),
     *(f"not_sent.{reason.category}.{reason.slug}" for reason in Reason),
-    "in_progress",
-    "in_progress.queued",
-    "in_progress.about_to_be_sent",
-)
+    "in_progress", "in_progress.queued", "in_progress.about_to_be_sent",
+)  # fmt: skip
 """Figures that count messages."""
 
 _LEDGER_COUNTS = ("repeats", "refused", "refused_calls")

@@ -27,16 +27,9 @@ MAX_RUN_ID_DIGITS = 18
 DEFAULT_RUN_COUNT = 20
 
 COLUMNS = (
-    "run",
-    "started",
-    "scenario",
-    "seed",
-    "messages",
-    "seconds",
-    "throughput",
-    "to_gateway_p95",
+    "run", "started", "scenario", "seed", "messages", "seconds", "throughput", "to_gateway_p95",
     "result",
-)
+)  # fmt: skip
 
 COLUMN_UNITS = {
     "seconds": Unit.SECONDS,

@@ -37,23 +37,8 @@ MAX_CURVE_POINTS = 300
 """Intervals that a chart shows; a longer run has longer intervals."""
 
 CURVE_INTERVALS_SECONDS = (
-    1,
-    2,
-    5,
-    10,
-    15,
-    30,
-    60,
-    120,
-    300,
-    600,
-    900,
-    1800,
-    3600,
-    7200,
-    21600,
-    86400,
-)
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

