@@ -1,4 +1,4 @@
-"""Connections of a run that faults can disturb: of its workers, and of everyone to the database."""
+"""The local stack of a run: its broker, and the connections that faults can disturb."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from simulator.faults.proxy import SocketProxy, Upstream
 from simulator.scenario.faults import FaultKind
 from simulator.scenario.file import Scenario
-from simulator.stack.local import LocalBroker
+from simulator.stack.local import LocalBroker, start_local_broker
 from tracker.settings import Settings
 
 POSTGRESQL_PORT = 5432
@@ -18,31 +18,32 @@ POSTGRESQL_PORT = 5432
 
 
 @dataclass(frozen=True, kw_only=True)
-class FaultProxies:
-    """The proxies of a run, and the addresses by which driver and worker go through them.
+class LocalStack:
+    """An embedded broker, proxies, and the addresses by which driver and worker go through them.
 
     Attributes:
-        database: carries all connections to the database; None unless a fault pauses it.
-        worker: carry the worker's connections; empty unless a fault partitions it.
+        database_proxy: carries all connections to the database; None unless a fault pauses it.
+        worker_proxies: carry the worker's connections; empty unless a fault partitions it.
     """
 
-    database: SocketProxy | None
-    worker: Sequence[SocketProxy]
+    broker: LocalBroker
+    database_proxy: SocketProxy | None
+    worker_proxies: Sequence[SocketProxy]
     driver_settings: Settings
     worker_broker: str
     worker_database: str
 
 
 @contextmanager
-def start_proxies(
-    scenario: Scenario, settings: Settings, broker: LocalBroker
-) -> Iterator[FaultProxies]:
-    """Run the proxies that a scenario's faults need for the duration of the block."""
+def start_local_stack(scenario: Scenario, settings: Settings) -> Iterator[LocalStack]:
+    """Run a broker, and the proxies that a scenario's faults need, for the duration of the block."""
     kinds = {fault.kind for fault in scenario.faults}
-    database_url, worker_broker = settings.resolved_database_url, broker.url
+    database_url = settings.resolved_database_url
     database_proxy: SocketProxy | None = None
     worker_proxies: list[SocketProxy] = []
     with ExitStack() as stack:
+        broker = stack.enter_context(start_local_broker())
+        worker_broker = broker.url
         if FaultKind.PAUSE in kinds:
             folder = broker.folder / "everybody"
             database_proxy = _make_database_proxy(database_url, folder)
@@ -59,9 +60,10 @@ def start_proxies(
                 worker_database = _redirect(database_url, folder)
         for proxy in worker_proxies:
             stack.enter_context(proxy.running())
-        yield FaultProxies(
-            database=database_proxy,
-            worker=worker_proxies,
+        yield LocalStack(
+            broker=broker,
+            database_proxy=database_proxy,
+            worker_proxies=worker_proxies,
             driver_settings=settings.model_copy(update={"database_url": database_url}),
             worker_broker=worker_broker,
             worker_database=worker_database,

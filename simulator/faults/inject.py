@@ -11,14 +11,14 @@ import psutil
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from simulator.faults.connections import FaultProxies, is_postgresql
+from simulator.faults.connections import LocalStack, is_postgresql
 from simulator.faults.duplicates import TaskDuplicator
 from simulator.faults.proxy import SocketProxy
 from simulator.scenario.faults import FaultKind, FaultSection, InjectedFault
 from simulator.scenario.file import Scenario
 from simulator.schema import acceptances
 from simulator.setup.record import Run
-from simulator.stack.local import LocalBroker, LocalWorker
+from simulator.stack.local import LocalWorker
 from tracker.clock import to_microseconds, to_seconds
 from tracker.errors import UsageError
 from tracker.settings import Settings
@@ -68,9 +68,8 @@ class FaultInjector:
 
     run: Run
     database: Database
-    broker: LocalBroker
+    stack: LocalStack
     worker: LocalWorker
-    proxies: FaultProxies
     log: Callable[[str], None]
     injected_faults: list[InjectedFault] = field(default_factory=list)
 
@@ -113,14 +112,14 @@ class FaultInjector:
             case FaultKind.RESTART if fault.restart == "worker":
                 self.worker.restart()
             case FaultKind.RESTART:
-                self.broker.restart(keep_data=fault.data == "kept")
+                self.stack.broker.restart(keep_data=fault.data == "kept")
             case FaultKind.FLUSH:
-                with closing(self.broker.client()) as client:
+                with closing(self.stack.broker.client()) as client:
                     client.flushall()
-            case FaultKind.PAUSE if self.proxies.database is not None:
-                self._disrupt_connections(fault, [self.proxies.database], stop)
+            case FaultKind.PAUSE if self.stack.database_proxy is not None:
+                self._disrupt_connections(fault, [self.stack.database_proxy], stop)
             case FaultKind.PARTITION:
-                self._disrupt_connections(fault, self.proxies.worker, stop)
+                self._disrupt_connections(fault, self.stack.worker_proxies, stop)
             case FaultKind.DUPLICATE_TASKS:
                 return self._duplicate_tasks(fault, stop)
             case FaultKind.CLOCK:
@@ -141,7 +140,7 @@ class FaultInjector:
 
     def _duplicate_tasks(self, fault: FaultSection, stop: threading.Event) -> int:
         share = fault.duplicate_tasks or 0.0
-        with closing(self.broker.client()) as client:
+        with closing(self.stack.broker.client()) as client:
             duplicator = TaskDuplicator(client, share, self.run.scenario.seed)
             duplicator.run_until(stop)
             return duplicator.duplicated_count

@@ -182,9 +182,8 @@ def _make_injector(system: RunSystem, run: Run, log: Callable[[str], None]) -> F
     return FaultInjector(
         run=run,
         database=system.database,
-        broker=system.local_stack.broker,
+        stack=system.local_stack,
         worker=system.worker,
-        proxies=system.local_stack.proxies,
         log=log,
     )
 

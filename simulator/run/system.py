@@ -2,32 +2,20 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from celery import Celery
 
-from simulator.faults.connections import FaultProxies, start_proxies
+from simulator.faults.connections import LocalStack, start_local_stack
 from simulator.run.options import RunOptions
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
 from simulator.stack.broker import Broker, open_configured_broker
-from simulator.stack.local import LocalBroker, LocalWorker, start_local_broker, start_local_worker
+from simulator.stack.local import LocalWorker, start_local_worker
 from tracker.settings import Settings
 from tracker.store.database import Database
 from workers.gateways.safety import check_gateway
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocalStack:
-    """The processes that this process has started for a run.
-
-    Attributes:
-        proxies: the connections of driver and worker that faults can disturb.
-    """
-
-    broker: LocalBroker
-    proxies: FaultProxies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +54,26 @@ def open_system(scenario: Scenario, settings: Settings, options: RunOptions) -> 
         if options.is_attached or settings.broker_url:
             broker = open_configured_broker(settings, "--attach")
         else:
-            local_broker = stack.enter_context(start_local_broker())
-            proxies = stack.enter_context(start_proxies(scenario, settings, local_broker))
-            local_stack = LocalStack(broker=local_broker, proxies=proxies)
-            settings = proxies.driver_settings
-            broker = Broker(local_broker.url)
+            local_stack = stack.enter_context(start_local_stack(scenario, settings))
+            settings = local_stack.driver_settings
+            broker = Broker(local_stack.broker.url)
         stack.enter_context(closing(broker))
         # The worker starts first: it takes seconds, in which all else is prepared.
         worker = None
         if not options.is_attached:
-            worker = stack.enter_context(_start_worker(settings, options, broker, local_stack))
+            worker = stack.enter_context(
+                start_local_worker(
+                    broker=local_stack.worker_broker if local_stack else broker.url,
+                    database=(
+                        local_stack.worker_database
+                        if local_stack
+                        else settings.resolved_database_url
+                    ),
+                    processes=options.workers,
+                    log=settings.logs / f"worker-{os.getpid()}.log",
+                    temporary=local_stack.broker.folder if local_stack else None,
+                )
+            )
         database = stack.enter_context(closing(open_database(settings)))
         for kind in scenario.network_gateways:
             check_gateway(kind, "{}", database)
@@ -94,23 +92,3 @@ def open_system(scenario: Scenario, settings: Settings, options: RunOptions) -> 
             worker=worker,
             local_stack=local_stack,
         )
-
-
-def _start_worker(
-    settings: Settings, options: RunOptions, broker: Broker, local_stack: LocalStack | None
-) -> AbstractContextManager[LocalWorker]:
-    log = settings.logs / f"worker-{os.getpid()}.log"
-    if local_stack is None:
-        return start_local_worker(
-            broker=broker.url,
-            database=settings.resolved_database_url,
-            processes=options.workers,
-            log=log,
-        )
-    return start_local_worker(
-        broker=local_stack.proxies.worker_broker,
-        database=local_stack.proxies.worker_database,
-        processes=options.workers,
-        log=log,
-        temporary=local_stack.broker.folder,
-    )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from simulator.faults import inject
-from simulator.faults.connections import FaultProxies
+from simulator.faults.connections import LocalStack
 from simulator.faults.inject import FaultInjector
 from simulator.scenario.faults import InjectedFault
 from simulator.setup.record import record_run, start_run
@@ -28,11 +28,11 @@ def inject_fault(
     injector = FaultInjector(
         run=start_run(database, record_run(database, scenario, folder, lambda _: None)),
         database=database,
-        broker=stub,
         worker=stub,
-        proxies=FaultProxies(
-            database=None,
-            worker=[],
+        stack=LocalStack(
+            broker=stub,
+            database_proxy=None,
+            worker_proxies=[],
             driver_settings=load_settings(),
             worker_broker="",
             worker_database="",
