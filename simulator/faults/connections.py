@@ -36,7 +36,7 @@ class LocalStack:
 
 @contextmanager
 def start_local_stack(scenario: Scenario, settings: Settings) -> Iterator[LocalStack]:
-    """Run a broker, and the proxies that a scenario's faults need, for the duration of the block."""
+    """Run a broker and the proxies that a scenario's faults need for the duration of the block."""
     kinds = {fault.kind for fault in scenario.faults}
     database_url = settings.resolved_database_url
     database_proxy: SocketProxy | None = None

@@ -13,7 +13,7 @@ from tracker.store.schema.messages import messages
 
 
 def _select_unsettled_acknowledged(ids: Sequence[int]) -> sa.Select[Any]:
-    """Select acknowledged messages that are missing, or unsettled although their run has finished."""
+    """Select acknowledged messages that are missing, or unsettled in a finished run."""
     is_unsettled = sa.or_(
         messages.c.status.in_(IN_PROGRESS_STATUSES),
         sa.and_(

@@ -143,7 +143,7 @@ def _common_figures(
 
 
 def _compute_throughput(times: TransitionTimes, speed: float) -> float | None:
-    """Return the messages accepted per real second, from the first arrival to the last acceptance."""
+    """Return messages accepted per real second, from first arrival to last acceptance."""
     handed = len(times.span_times(QUEUED_TO_GATEWAY).durations)
     micros = (times.last_acceptance or 0) - (times.first_arrival or 0)
     return handed / to_real_seconds(micros, speed) if handed and micros > 0 else None

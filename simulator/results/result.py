@@ -185,7 +185,7 @@ class RunResult:
 
     @property
     def has_driver_lag(self) -> bool:
-        """True if the driver's lag distorts the latencies. A blast always lags, and doesn't count."""
+        """True if the driver's lag distorts latencies; a blast always lags and doesn't count."""
         min_lag = MIN_LAG_SECONDS * self.run.scenario.clock.speed
         for loaded in self.run.campaigns:
             lag, latency = (

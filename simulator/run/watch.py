@@ -17,7 +17,7 @@ from tracker.store.database import Database
 from tracker.text import pluralize
 
 STALLED_AFTER_SECONDS = 20.0
-"""Seconds without progress after which the broker is asked for tasks, and the workers for a reply."""
+"""Seconds without progress after which the broker must have tasks, and the workers reply."""
 
 
 class RunStalled(SendtraceError):

@@ -1,4 +1,4 @@
-"""The driver's view of the broker: whether it answers, what it holds, and which workers serve it."""
+"""The driver's view of the broker: does it answer, what does it hold, which workers serve it."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager

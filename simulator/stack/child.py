@@ -1,4 +1,4 @@
-"""Child processes: start one in a clean environment with a watchdog, stop it politely, then kill it."""
+"""Child processes: started in a clean environment with a watchdog, stopped, then killed."""
 
 import os
 import signal
@@ -15,10 +15,10 @@ MAX_LOG_BYTES = 10_000_000
 """Size of a log file above which it is renamed to `NAME.old.log` before its child starts."""
 
 FOREIGN_VARIABLES = ("CELERY_", "FLOWER_")
-"""Prefixes of environment variables that children don't inherit: they override the settings of our app."""
+"""Prefixes of variables that children don't inherit: they would override our settings."""
 
 STOP_SCRIPT = 'kill -TERM "$1"; sleep "$2"; kill -KILL -"$1"'
-"""What the watchdog does with a child ($1 is its process id, $2 the seconds that it has to exit)."""
+"""Stops a child: $1 is its process id, $2 the seconds that it has to exit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class ChildCommand:
 class ChildProcess:
     """A running child process. It never outlives this process for long: a watchdog stops it.
 
-    The child leads a session of its own. So Ctrl-C in a terminal reaches only this process, which stops its
-    children in the right order.
+    The child leads a session of its own. So Ctrl-C in a terminal reaches only this process, which
+    stops its children in the right order.
     """
 
     def __init__(self, command: ChildCommand) -> None:

