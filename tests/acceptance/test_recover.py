@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.support.factory import age, make_batch
+from tests.support.factory import backdate_batch, make_batch
 from tests.support.shell import Shell
 from tracker.store.database import Database
 from workers.upkeep.broker import make_broker_client
@@ -27,7 +27,7 @@ def test_stalled_batch_is_requeued_once_and_listed(
     shell: Shell, database: Database, broker_url: str, empty_broker: Redis
 ) -> None:
     batch = make_batch(database)
-    age(database, batch, timedelta(minutes=1))
+    backdate_batch(database, batch, timedelta(minutes=1))
     url = database.engine.url.render_as_string(hide_password=False)
     command = ("recover", "--database", url, "--broker", broker_url)
     ended = shell.run(*command)

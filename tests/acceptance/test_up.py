@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from simulator.schema import open_database
-from tests.support.schedules import prepare
-from tests.support.shell import Shell, StartedCommand, free_port, make_scenario, wait_until
+from tests.support.schedules import prepare_run
+from tests.support.shell import Shell, StartedCommand, find_free_port, make_scenario, wait_until
 from tracker.queries.next_step import next_step
 from tracker.settings import load_settings
 from tracker.status import Step
@@ -61,7 +61,7 @@ class Stack:
 
 @pytest.fixture
 def stack(shell: Shell) -> Iterator[Stack]:
-    web, flower = free_port(), free_port()
+    web, flower = find_free_port(), find_free_port()
     command = shell.start(
         *("up", "--port", str(web), "--flower-port", str(flower)),
         settings={"SENDTRACE_FLOWER_AUTH": CREDENTIALS},
@@ -133,7 +133,7 @@ def test_a_dead_child_is_restarted_and_ctrl_c_stops_all(stack: Stack) -> None:
     shell.write("small.toml", make_scenario())
     passes = lambda: shell.run("simulate", "small.toml", "--attach").returncode == 0  # noqa: E731
     wait_until(passes, "the new worker serves its queue")
-    second = shell.run("up", "--port", str(free_port()))
+    second = shell.run("up", "--port", str(find_free_port()))
     assert second.returncode == 2
     assert "a stack already runs on" in second.stderr
 
@@ -149,7 +149,7 @@ def test_a_dead_child_is_restarted_and_ctrl_c_stops_all(stack: Stack) -> None:
 
 def test_batches_that_never_reached_the_broker_are_swept_up(stack: Stack) -> None:
     with closing(open_database(load_settings(home=stack.shell.home))) as database:
-        _run, worker = prepare(
+        _run, worker = prepare_run(
             database, seed=3, credit=None
         )  # its batches are recorded and not enqueued
 
@@ -178,7 +178,7 @@ def test_nothing_is_left_when_the_stack_is_killed(stack: Stack) -> None:
     ],
 )
 def test_errors_before_the_start(shell: Shell, arguments: tuple[str, ...], error: str) -> None:
-    ended = shell.run("up", "--port", str(free_port()), *arguments)
+    ended = shell.run("up", "--port", str(find_free_port()), *arguments)
     assert ended.returncode == 2
     assert error in ended.stderr
     assert ended.stderr.count("\n") == 1
@@ -189,6 +189,6 @@ def test_a_port_in_use_is_named(shell: Shell, tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         for option in ("--port", "--flower-port"):
             other = "--flower-port" if option == "--port" else "--port"
-            ended = shell.run("up", option, port, other, str(free_port()))
+            ended = shell.run("up", option, port, other, str(find_free_port()))
             assert ended.returncode == 2
             assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr

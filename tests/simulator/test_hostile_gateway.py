@@ -15,8 +15,14 @@ from simulator.world import ledger
 from simulator.world.behaviour import GatewayBehaviour
 from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings
 from simulator.world.gateway_response import MAX_REJECTIONS, draw_rejection_counts
-from tests.support.factory import READY, Plan, in_gateway, make_batch, move, states
-from tests.support.playing import assert_passed, campaign_of, do, play, scenario_of
+from tests.support.factory import READY, Plan, in_gateway, make_batch, move, read_states
+from tests.support.inline_runs import (
+    assert_passed,
+    build_campaign,
+    build_scenario,
+    run_scenario,
+    run_step,
+)
 from tracker.clock import Instant, from_seconds
 from tracker.record.catalog import Batch
 from tracker.status import Status, Step
@@ -34,8 +40,8 @@ SECOND = from_seconds(1)
 
 
 def test_everything_at_once_ends_as_predicted(database: Database, tmp_path: Path) -> None:
-    scenario = scenario_of(campaign_of(audience=600), gateways={"email": HOSTILE})
-    result = play(database, scenario, tmp_path)
+    scenario = build_scenario(build_campaign(audience=600), gateways={"email": HOSTILE})
+    result = run_scenario(database, scenario, tmp_path)
     assert_passed(result)
     [comparison] = result.prediction_checks
     observed = comparison.observed_anomalies
@@ -52,8 +58,10 @@ def test_each_receipt_fault_alone_is_predicted(
     database: Database, tmp_path: Path, kind: str
 ) -> None:
     gateway = {"soft_bounce": 0.3, "receipts": {kind: 0.2}}
-    result = play(
-        database, scenario_of(campaign_of(audience=200), gateways={"email": gateway}), tmp_path
+    result = run_scenario(
+        database,
+        build_scenario(build_campaign(audience=200), gateways={"email": gateway}),
+        tmp_path,
     )
     assert_passed(result)
     [comparison] = result.prediction_checks
@@ -64,7 +72,7 @@ def test_each_receipt_fault_alone_is_predicted(
 def test_an_unpredicted_anomaly_fails_the_run(
     database: Database, tmp_path: Path, wrong: dict[str, int]
 ) -> None:
-    result = play(database, scenario_of(campaign_of(audience=10)), tmp_path)
+    result = run_scenario(database, build_scenario(build_campaign(audience=10)), tmp_path)
     assert result.has_passed
     [comparison] = result.prediction_checks
     spoiled = replace(
@@ -76,10 +84,12 @@ def test_an_unpredicted_anomaly_fails_the_run(
 def test_late_bounces_suppress_customers_in_later_campaigns(
     database: Database, tmp_path: Path
 ) -> None:
-    first = campaign_of("first", audience=300)
-    second = campaign_of("second", audience={"same_as": "first"}, after="first")
+    first = build_campaign("first", audience=300)
+    second = build_campaign("second", audience={"same_as": "first"}, after="first")
     gateway = {"soft_bounce": 0.2, "receipts": {"late_bounce": 0.3, "lost": 0.1}}
-    result = play(database, scenario_of(first, second, gateways={"email": gateway}), tmp_path)
+    result = run_scenario(
+        database, build_scenario(first, second, gateways={"email": gateway}), tmp_path
+    )
     assert_passed(result)
     one, two = result.reports
     assert two.not_sent == one.count_messages(Status.HARD_BOUNCED) > 50
@@ -156,14 +166,14 @@ def test_rejected_messages_are_accepted_later(database: Database) -> None:
     move(database, batch, range(100), READY)
     drawn = draw_rejection_counts(behaviour, 1, "spring", 1, 0, 100)
     for attempt in range(int(drawn.max()) + 1):
-        following = do(database, batch, Step.SUBMIT)
-        there = [number for number, state in states(database, batch).items() if state == READY]
+        following = run_step(database, batch, Step.SUBMIT)
+        there = [number for number, state in read_states(database, batch).items() if state == READY]
         assert there == np.flatnonzero(drawn > attempt).tolist()
         assert following is not None
         if there:
             assert following.step is Step.SUBMIT
             assert 0.7 < following.delay.total_seconds() < 1.3
-    assert set(states(database, batch).values()) == {in_gateway()}
+    assert set(read_states(database, batch).values()) == {in_gateway()}
     with database.read() as connection:
         assert ledger.count_ledger_events(connection, [batch.campaign.id]).refused == drawn.sum()
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simulator.results.result import RunResult
-from tests.support.playing import assert_passed, campaign_of, play, scenario_of
+from tests.support.inline_runs import assert_passed, build_campaign, build_scenario, run_scenario
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
 
@@ -77,7 +77,7 @@ def test_a_setting_blocks_a_whole_campaign(
     world: dict[str, Any],
     reason: Reason,
 ) -> None:
-    result = play(database, scenario_of(campaign_of(**campaign), **world), tmp_path)
+    result = run_scenario(database, build_scenario(build_campaign(**campaign), **world), tmp_path)
     assert_passed(result)
     assert count_blocked(result, "spring") == {reason: 5}
 
@@ -106,7 +106,7 @@ def test_a_setting_blocks_a_whole_campaign(
 def test_a_setting_blocks_no_message(
     database: Database, tmp_path: Path, campaign: dict[str, Any], world: dict[str, Any]
 ) -> None:
-    result = play(database, scenario_of(campaign_of(**campaign), **world), tmp_path)
+    result = run_scenario(database, build_scenario(build_campaign(**campaign), **world), tmp_path)
     assert_passed(result)
     assert count_blocked(result, "spring") == {}
 
@@ -116,17 +116,17 @@ def test_bounces_suppress_customers_in_later_campaigns(
     database: Database, tmp_path: Path, seed: int
 ) -> None:
     """An SMS campaign in between has its own bounces."""
-    scenario = scenario_of(
-        campaign_of("one", audience=120),
-        campaign_of("aside", channel=Channel.SMS, audience={"same_as": "one"}, after="one"),
-        campaign_of("two", audience={"same_as": "one"}, after="aside"),
-        campaign_of("three", audience={"same_as": "two"}, after="two"),
-        campaign_of("four", audience={"same_as": "two"}, after="three"),
+    scenario = build_scenario(
+        build_campaign("one", audience=120),
+        build_campaign("aside", channel=Channel.SMS, audience={"same_as": "one"}, after="one"),
+        build_campaign("two", audience={"same_as": "one"}, after="aside"),
+        build_campaign("three", audience={"same_as": "two"}, after="two"),
+        build_campaign("four", audience={"same_as": "two"}, after="three"),
         seed=seed,
         organization={"hard_bounce_limit": 2, "soft_bounce_limit": 2},
         gateways={"email": BOUNCING, "sms": BOUNCING},
     )
-    result = play(database, scenario, tmp_path)
+    result = run_scenario(database, scenario, tmp_path)
     assert_passed(result)
     assert [check.uncertain for check in result.prediction_checks] == [0] * 5
     counts = [sum(count_blocked(result, name).values()) for name in ("one", "aside", "two")]
@@ -143,14 +143,14 @@ def test_the_message_limit_blocks_later_campaigns(
     database: Database, tmp_path: Path, count: int
 ) -> None:
     names = ("one", "two", "three")
-    scenario = scenario_of(
-        campaign_of("one", audience=40, defects={"unsubscribed": 0.2}),
-        campaign_of("two", channel="sms", audience={"same_as": "one"}, after="one"),
-        campaign_of("three", audience={"same_as": "one"}, after="two"),
+    scenario = build_scenario(
+        build_campaign("one", audience=40, defects={"unsubscribed": 0.2}),
+        build_campaign("two", channel="sms", audience={"same_as": "one"}, after="one"),
+        build_campaign("three", audience={"same_as": "one"}, after="two"),
         organization={"message_limit": {"count": count, "days": 1}},
         gateways={"email": BOUNCING | {"soft_bounce": 0.0}},
     )
-    result = play(database, scenario, tmp_path)
+    result = run_scenario(database, scenario, tmp_path)
     assert_passed(result)
     limited = [Reason.MESSAGE_LIMIT in count_blocked(result, name) for name in names]
     assert limited == [False, count < 2, count < 3]
@@ -175,14 +175,16 @@ def test_concurrent_campaigns_share_limit_and_credit(
     credit: int | None,
 ) -> None:
     size = 30
-    scenario = scenario_of(
-        campaign_of("one", audience=size, requires=("coupon",), defects={"coupon_redeemed": 0.3}),
-        campaign_of("two", audience={"same_as": "one"}),
-        campaign_of("three", channel="sms", audience={"same_as": "one"}),
+    scenario = build_scenario(
+        build_campaign(
+            "one", audience=size, requires=("coupon",), defects={"coupon_redeemed": 0.3}
+        ),
+        build_campaign("two", audience={"same_as": "one"}),
+        build_campaign("three", channel="sms", audience={"same_as": "one"}),
         organization={"message_limit": {"count": count, "days": 1}, "credit": credit},
         services={"handler": {"error_rate": 0.5}},
     )
-    result = play(database, scenario, tmp_path, concurrent=concurrent)
+    result = run_scenario(database, scenario, tmp_path, concurrent=concurrent)
     assert_passed(result)
     [withheld] = result.withheld.values()
     assert withheld.predicted is not None
@@ -195,14 +197,14 @@ def test_a_campaign_after_concurrent_ones_is_predicted_where_possible(
     database: Database, tmp_path: Path, concurrent: Sequence[str], limited: bool
 ) -> None:
     limit = {"message_limit": {"count": 2, "days": 1}} if limited else {}
-    scenario = scenario_of(
-        campaign_of("one", audience=60, defects={"unsubscribed": 0.2}),
-        campaign_of("two", audience={"same_as": "one"}),
-        campaign_of("three", audience={"same_as": "one"}, after="two"),
+    scenario = build_scenario(
+        build_campaign("one", audience=60, defects={"unsubscribed": 0.2}),
+        build_campaign("two", audience={"same_as": "one"}),
+        build_campaign("three", audience={"same_as": "one"}, after="two"),
         organization={"hard_bounce_limit": 1, **limit},
         gateways={"email": {"hard_bounce": 0.3}},
     )
-    result = play(database, scenario, tmp_path, concurrent=concurrent)
+    result = run_scenario(database, scenario, tmp_path, concurrent=concurrent)
     assert_passed(result)
 
 
@@ -210,28 +212,28 @@ def test_a_campaign_after_concurrent_ones_is_predicted_where_possible(
 def test_bounces_of_concurrent_campaigns_change_the_withheld_messages(
     database: Database, tmp_path: Path, world: dict[str, Any]
 ) -> None:
-    scenario = scenario_of(
-        campaign_of("one", audience=30),
-        campaign_of("two", audience={"same_as": "one"}),
-        campaign_of("three", audience={"same_as": "one"}),
+    scenario = build_scenario(
+        build_campaign("one", audience=30),
+        build_campaign("two", audience={"same_as": "one"}),
+        build_campaign("three", audience={"same_as": "one"}),
         organization=world,
         gateways={"email": {"hard_bounce": 0.3}},
     )
-    assert_passed(play(database, scenario, tmp_path))
+    assert_passed(run_scenario(database, scenario, tmp_path))
 
 
 @pytest.mark.parametrize("world", [{"hard_bounce_limit": 2}, {"soft_bounce_limit": 2}])
 def test_bounces_of_concurrent_campaigns_add_up(
     database: Database, tmp_path: Path, world: dict[str, int]
 ) -> None:
-    scenario = scenario_of(
-        campaign_of("one", audience=60),
-        campaign_of("two", audience={"same_as": "one"}),
-        campaign_of("three", audience={"same_as": "one"}),
+    scenario = build_scenario(
+        build_campaign("one", audience=60),
+        build_campaign("two", audience={"same_as": "one"}),
+        build_campaign("three", audience={"same_as": "one"}),
         organization={"hard_bounce_limit": 9, "soft_bounce_limit": 9} | world,
         gateways={"email": {"hard_bounce": 0.3, "soft_bounce": 0.4, "attempts": 1}},
     )
-    assert_passed(play(database, scenario, tmp_path))
+    assert_passed(run_scenario(database, scenario, tmp_path))
 
 
 ALL_SERVICES = ("subscription", "coupon", "referral", "handler")
@@ -241,12 +243,12 @@ ALL_SERVICES = ("subscription", "coupon", "referral", "handler")
 def test_services_fail_for_the_predicted_customers(
     database: Database, tmp_path: Path, failing: Sequence[str]
 ) -> None:
-    scenario = scenario_of(
-        campaign_of("one", audience=80, requires=("coupon", "referral")),
-        campaign_of("two", audience={"same_as": "one"}, after="one"),
+    scenario = build_scenario(
+        build_campaign("one", audience=80, requires=("coupon", "referral")),
+        build_campaign("two", audience={"same_as": "one"}, after="one"),
         services={name: {"error_rate": 0.6} for name in failing},
     )
-    result = play(database, scenario, tmp_path)
+    result = run_scenario(database, scenario, tmp_path)
     assert_passed(result)
     reasons = {
         "subscription": Reason.SUBSCRIPTION_SERVICE,
@@ -280,14 +282,14 @@ def test_a_failing_service_hides_the_defects_that_it_reports(
     seen: Reason,
     instead: Reason | None,
 ) -> None:
-    campaign = campaign_of(
+    campaign = build_campaign(
         channel="sms" if seen is Reason.NDNC else "email",
         audience=40,
         requires=("coupon",),
         defects={defect: 1.0},
     )
-    scenario = scenario_of(campaign, services={service: {"error_rate": 0.7}})
-    result = play(database, scenario, tmp_path)
+    scenario = build_scenario(campaign, services={service: {"error_rate": 0.7}})
+    result = run_scenario(database, scenario, tmp_path)
     assert_passed(result)
     assert set(count_blocked(result, "spring")) == {seen, instead} - {None}
 
@@ -316,16 +318,16 @@ def test_imported_customers_end_as_predicted(
 ) -> None:
     (tmp_path / "people.csv").write_text(CUSTOMERS)
     needs = ("coupon", "membership")
-    scenario = scenario_of(
-        campaign_of("one", audience="people.csv", requires=needs),
-        campaign_of("two", audience="people.csv", after="one"),
-        campaign_of("three", audience={"same_as": "two"}, channel="sms", after="two"),
-        campaign_of("four", audience={"same_as": "one"}, after="one"),
+    scenario = build_scenario(
+        build_campaign("one", audience="people.csv", requires=needs),
+        build_campaign("two", audience="people.csv", after="one"),
+        build_campaign("three", audience={"same_as": "two"}, channel="sms", after="two"),
+        build_campaign("four", audience={"same_as": "one"}, after="one"),
         path=tmp_path / "test.toml",
         gateways={"email": {"soft_bounce": 0.5, "attempts": 1}},
         services={"coupon": {"error_rate": error_rate}, "subscription": {"error_rate": error_rate}},
     )
-    result = play(database, scenario, tmp_path)
+    result = run_scenario(database, scenario, tmp_path)
     assert_passed(result)
     assert [report.audience for report in result.reports] == [12] * 4
     assert [rejects.count for rejects in result.run.rejects] == [1]

@@ -7,7 +7,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from simulator import retry
 from simulator.retry import retry_transient
 from simulator.run.driver import enqueue_once
-from tests.support.factory import AUTHOR, Plan, broken, make_campaign
+from tests.support.factory import AUTHOR, Plan, find_violations, make_campaign
 from tracker.clock import SystemClock
 from tracker.store.database import Database
 
@@ -73,6 +73,6 @@ def test_a_batch_that_is_enqueued_again_is_recorded_once(database: Database) -> 
 
     assert enqueue(0, 0, 5) == enqueue(0, 0, 5)
     enqueue(1, 5, 5)
-    assert broken(database, campaign) == []
+    assert find_violations(database, campaign) == []
     with pytest.raises(sa.exc.IntegrityError):
         enqueue(1, 5, 4)

@@ -25,7 +25,7 @@ def tries(self, campaign, batch):
 
 
 @contextmanager
-def a_worker(
+def start_worker(
     folder: Path, broker: str, *, program: str = PROGRAM, queue: str = "celery"
 ) -> Iterator["subprocess.Popen[bytes]"]:
     (folder / "program.py").write_text(program.format(broker=broker))

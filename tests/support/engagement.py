@@ -13,7 +13,7 @@ OPENED, CLICKED = Engagement.OPENED, Engagement.CLICKED
 SPAM, UNSUBSCRIBED = Engagement.SPAM, Engagement.UNSUBSCRIBED
 
 
-def report(database: Database, batch: Batch, events: Sequence[EngagementEvent]) -> None:
+def record_events(database: Database, batch: Batch, events: Sequence[EngagementEvent]) -> None:
     """Record events in one entry."""
     with open_entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as entry:
         record_engagement(entry, events)

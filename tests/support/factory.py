@@ -63,12 +63,12 @@ def in_gateway(attempt: int = 1) -> State:
     return State(status=Status.IN_GATEWAY, attempt=attempt)
 
 
-def ended(status: Status, attempt: int = 1) -> State:
+def in_status(status: Status, attempt: int = 1) -> State:
     """Return the state of a message with an outcome of an attempt."""
     return State(status=status, attempt=attempt)
 
 
-def stopped(reason: Reason) -> State:
+def not_sent_for(reason: Reason) -> State:
     """Return the state of a message that is Not Sent for a reason."""
     return State(status=Status.NOT_SENT, reason=reason)
 
@@ -215,8 +215,11 @@ def make_busy_batch(database: Database, plan: Plan | None = None) -> Batch:
     """
     batch = make_batch(database, plan or Plan(size=22))
     soft, hard, delivered = Status.SOFT_BOUNCED, Status.HARD_BOUNCED, Status.DELIVERED
-    unsubscribed, timeout = stopped(Reason.UNSUBSCRIBED), stopped(Reason.TIMEOUT)
-    disabled, no_address = stopped(Reason.ORGANIZATION_DISABLED), stopped(Reason.EMAIL_MISSING)
+    unsubscribed, timeout = not_sent_for(Reason.UNSUBSCRIBED), not_sent_for(Reason.TIMEOUT)
+    disabled, no_address = (
+        not_sent_for(Reason.ORGANIZATION_DISABLED),
+        not_sent_for(Reason.EMAIL_MISSING),
+    )
     for step, moves in (
         (Step.SUPPRESS, [([17, 18], QUEUED_STATE, unsubscribed), ([20], QUEUED_STATE, disabled)]),
         (Step.VALIDATE, [([19], QUEUED_STATE, no_address)]),
@@ -225,19 +228,22 @@ def make_busy_batch(database: Database, plan: Plan | None = None) -> Batch:
         (
             Step.DELIVER,
             [
-                ([6, 7, 8, 9, 11], in_gateway(1), ended(delivered)),
-                ([10], in_gateway(1), ended(hard)),
-                ([12, 13, 14, 15], in_gateway(1), ended(soft, 1)),
-                ([16], in_gateway(1), ended(Status.NOT_DELIVERED)),
+                ([6, 7, 8, 9, 11], in_gateway(1), in_status(delivered)),
+                ([10], in_gateway(1), in_status(hard)),
+                ([12, 13, 14, 15], in_gateway(1), in_status(soft, 1)),
+                ([16], in_gateway(1), in_status(Status.NOT_DELIVERED)),
             ],
         ),
-        (Step.SUBMIT, [([14, 15], ended(soft, 1), in_gateway(2))]),
+        (Step.SUBMIT, [([14, 15], in_status(soft, 1), in_gateway(2))]),
         (
             Step.DELIVER,
-            [([15], in_gateway(2), ended(soft, 2)), ([11], ended(delivered), ended(hard))],
+            [
+                ([15], in_gateway(2), in_status(soft, 2)),
+                ([11], in_status(delivered), in_status(hard)),
+            ],
         ),
-        (Step.SUBMIT, [([15], ended(soft, 2), in_gateway(3))]),
-        (Step.DELIVER, [([15], in_gateway(3), ended(soft, 3))]),
+        (Step.SUBMIT, [([15], in_status(soft, 2), in_gateway(3))]),
+        (Step.DELIVER, [([15], in_gateway(3), in_status(soft, 3))]),
     ):
         now = batch.campaign.clock.now()
         with open_entry(database, batch, step, AUTHOR, started_at=now) as written:
@@ -247,7 +253,7 @@ def make_busy_batch(database: Database, plan: Plan | None = None) -> Batch:
     return batch
 
 
-def states(database: Database, batch: Batch) -> dict[int, State]:
+def read_states(database: Database, batch: Batch) -> dict[int, State]:
     """Return the recorded state of each message of a batch, by its number."""
     query = sa.select(messages).where(
         is_of_message_in(messages, batch),
@@ -257,7 +263,7 @@ def states(database: Database, batch: Batch) -> dict[int, State]:
     return {row.number: _state(row.status, row.attempt, row.reason) for row in rows}
 
 
-def tallied(database: Database, batch: Batch) -> Counter[State]:
+def read_tallies(database: Database, batch: Batch) -> Counter[State]:
     """Return the tallies of a batch that aren't zero."""
     query = sa.select(tallies).where(
         is_of_batch(tallies, batch),
@@ -276,14 +282,14 @@ _STATUSES = {int(status): status for status in Status}
 _REASONS = {int(reason): reason for reason in Reason}
 
 
-def broken(database: Database, *campaigns: Campaign) -> list[str]:
+def find_violations(database: Database, *campaigns: Campaign) -> list[str]:
     """Return the names of the violated invariants."""
     with database.read() as connection:
         findings = invariants.check_invariants(connection, campaigns, invariants.INVARIANTS)
     return [finding.invariant.name for finding in findings if not finding.is_satisfied]
 
 
-def at_once(*works: Callable[[], T]) -> list[T]:
+def run_concurrently(*works: Callable[[], T]) -> list[T]:
     """Run functions in threads that start at the same time, and return their results.
 
     The threads are daemons: one that hangs raises a `TimeoutError` here and doesn't block the exit.
@@ -304,7 +310,7 @@ def at_once(*works: Callable[[], T]) -> list[T]:
 
 
 @contextmanager
-def disturbed(database: Database, work: Iterator[object]) -> Iterator[Database]:
+def connect_interleaved(database: Database, work: Iterator[object]) -> Iterator[Database]:
     """Open a second connection pool; one more step of `work` runs after each statement on it."""
     url = database.engine.url.render_as_string(hide_password=False)
     with closing(connect(url)) as reader:
@@ -322,36 +328,36 @@ class ScriptedServices:
     """Services that answer by a script and record their calls.
 
     Attributes:
-        says: for each service, by call: the numbers that fail, or the error to raise.
-        found: for each service, the answers by number.
-        asked: the calls so far, as (service, attempt, numbers).
+        script: for each service, by call: the numbers that fail, or the error to raise.
+        answers: for each service, the answers by number.
+        calls: the calls so far, as (service, attempt, numbers).
     """
 
-    says: Mapping[ServiceName, Sequence[Collection[int] | ServiceUnavailable]] = field(
+    script: Mapping[ServiceName, Sequence[Collection[int] | ServiceUnavailable]] = field(
         default_factory=dict
     )
-    found: Mapping[ServiceName, Mapping[int, object]] = field(default_factory=dict)
-    asked: list[tuple[ServiceName, int, list[int]]] = field(default_factory=list)
+    answers: Mapping[ServiceName, Mapping[int, object]] = field(default_factory=dict)
+    calls: list[tuple[ServiceName, int, list[int]]] = field(default_factory=list)
 
     def find(self, name: ServiceName) -> Service:
         def answer(
             _: Campaign, numbers: Sequence[int], attempt: int, _now: Instant
         ) -> ServiceAnswers:
-            self.asked.append((name, attempt, [*numbers]))
-            script = self.says.get(name, ())
-            said = script[attempt] if attempt < len(script) else ()
-            if isinstance(said, ServiceUnavailable):
-                raise said
-            failed = {*said} & {*numbers}
-            known = self.found.get(name, {})
+            self.calls.append((name, attempt, [*numbers]))
+            script = self.script.get(name, ())
+            outcome = script[attempt] if attempt < len(script) else ()
+            if isinstance(outcome, ServiceUnavailable):
+                raise outcome
+            failed = {*outcome} & {*numbers}
+            answers = self.answers.get(name, {})
             return ServiceAnswers(
-                {each: known[each] for each in known if each not in failed}, failed
+                {number: value for number, value in answers.items() if number not in failed}, failed
             )
 
         return answer
 
 
-def enqueueing(database: Database, campaign: Campaign, size: int = 1) -> Iterator[Batch]:
+def enqueue_batches(database: Database, campaign: Campaign, size: int = 1) -> Iterator[Batch]:
     """Enqueue one more batch of a campaign on each iteration."""
     for batch in range(1_000):
         yield enqueue_batch(
@@ -360,7 +366,7 @@ def enqueueing(database: Database, campaign: Campaign, size: int = 1) -> Iterato
 
 
 @dataclass(frozen=True)
-class Outrun(Database):
+class OvertakenDatabase(Database):
     """A database on which other work runs right before the next write."""
 
     others: list[Callable[[], object]]
@@ -376,7 +382,9 @@ class Outrun(Database):
 LONG_AGO = 10 * stalled.STALLED_AFTER
 
 
-def age(database: Database, batch: Batch, by: timedelta = LONG_AGO, **columns: int | None) -> None:
+def backdate_batch(
+    database: Database, batch: Batch, by: timedelta = LONG_AGO, **columns: int | None
+) -> None:
     """Set when a batch was last touched, before now, and other columns."""
     touched_at = batch.campaign.clock.now() - to_microseconds(by)
     with database.write() as connection:

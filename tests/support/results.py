@@ -17,7 +17,9 @@ FIGURES = {
 }
 
 
-def kept(run: int = 1, /, figures: Mapping[str, float | None] = {}, **changes: Any) -> StoredResult:
+def make_stored_result(
+    run: int = 1, /, figures: Mapping[str, float | None] = {}, **changes: Any
+) -> StoredResult:
     summary = {
         "run": run,
         "scenario": "test",

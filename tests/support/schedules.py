@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 from simulator.run.driver import record_acknowledgement
 from simulator.setup.record import Run, record_run
 from simulator.world.gateway import SimulatedGateway
-from tests.support.factory import AUTHOR, Outrun
-from tests.support.playing import campaign_of, do, scenario_of
+from tests.support.factory import AUTHOR, OvertakenDatabase
+from tests.support.inline_runs import build_campaign, build_scenario, run_step
 from tracker.queries.next_step import NextStep
 from tracker.record.catalog import Batch
 from tracker.record.journal import enqueue_batch
@@ -39,31 +39,35 @@ class KillingDatabase(Database):
 
 
 @dataclass
-class Worker:
+class InlineWorker:
     """Runs steps on the batches of one campaign, as tasks do."""
 
     database: Database
     gateway: WorkersGateway
     batches: list[Batch]
 
-    def do(self, step: Step, number: int, database: Database | None = None) -> NextStep | None:
+    def run_step(
+        self, step: Step, number: int, database: Database | None = None
+    ) -> NextStep | None:
         """Run a step on a batch, and return the next one."""
-        return do(database or self.database, self.batches[number], step, self.gateway)
+        return run_step(database or self.database, self.batches[number], step, self.gateway)
 
-    def act(self, act: "Act") -> None:
+    def run_scheduled(self, scheduled: "ScheduledStep") -> None:
         """Run a step of a schedule. What a gateway accepted before a kill stays accepted."""
         database = self.database
-        if act.killed:
+        if scheduled.killed:
             database = KillingDatabase(self.database.engine)
-        elif act.outrun_by is not None:
-            other, number = act.outrun_by, act.batch
-            database = Outrun(self.database.engine, [lambda: self.do(other, number)])
+        elif scheduled.overtaken_by is not None:
+            other, number = scheduled.overtaken_by, scheduled.batch
+            database = OvertakenDatabase(
+                self.database.engine, [lambda: self.run_step(other, number)]
+            )
         with suppress(WorkerKilled):
-            self.do(act.step, act.batch, database)
+            self.run_step(scheduled.step, scheduled.batch, database)
 
 
 @dataclass(frozen=True)
-class Act:
+class ScheduledStep:
     """A step on a batch, which may be killed before it commits, or be overtaken by another step.
 
     The other step runs on the same batch between the reading and the writing of this one.
@@ -72,14 +76,14 @@ class Act:
     step: Step
     batch: int
     killed: bool = False
-    outrun_by: Step | None = None
+    overtaken_by: Step | None = None
 
 
-def prepare(
+def prepare_run(
     database: Database, seed: int, credit: int | None, *, batches: int = 2
-) -> tuple[Run, Worker]:
+) -> tuple[Run, InlineWorker]:
     """Return a run with every kind of failure, and a worker; queue some of its two batches."""
-    spring = campaign_of(
+    spring = build_campaign(
         audience=2 * SIZE,
         requires=("coupon",),
         defects={
@@ -90,7 +94,7 @@ def prepare(
             "timeout": 0.05,
         },
     )
-    scenario = scenario_of(
+    scenario = build_scenario(
         spring,
         seed=seed,
         organization={"credit": credit},
@@ -103,7 +107,7 @@ def prepare(
     campaign = run.campaigns[0].campaign
     gateway = SimulatedGateway(campaign.gateway_settings, database)
     queued = [queue_batch(database, run, number) for number in range(batches)]
-    return run, Worker(database, gateway, queued)
+    return run, InlineWorker(database, gateway, queued)
 
 
 def queue_batch(database: Database, run: Run, number: int) -> Batch:

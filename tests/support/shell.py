@@ -266,7 +266,7 @@ class FinishedRun:
         return {campaign["campaign"]: campaign["fates"] for campaign in campaigns}
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port: int = server.getsockname()[1]
         return port

@@ -10,7 +10,7 @@ from tracker.store.database import Database
 
 
 @contextmanager
-def lawless(database: Database) -> Iterator[Connection]:
+def without_constraints(database: Database) -> Iterator[Connection]:
     """Open a write transaction without the trigger and the CHECK constraints."""
     with database.write() as connection:
         if database.is_postgresql:

@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from tests.support.celery_worker import a_worker
+from tests.support.celery_worker import start_worker
 from tracker.status import Step
 from workers.chains import StepArguments, enqueue_step
 from workers.queues import QUEUES
@@ -80,7 +80,7 @@ def test_a_chain_goes_on_after_its_step_was_killed_failed_and_restarted(
         app.conf.broker_url = broker_url
         arguments = StepArguments(campaign=3, batch=12)
         enqueue_step(app, Step.SUPPRESS, arguments, "diwali")
-    with a_worker(tmp_path, broker_url, program=PROGRAM, queue=QUEUES[0]):
+    with start_worker(tmp_path, broker_url, program=PROGRAM, queue=QUEUES[0]):
         deadline = time.monotonic() + LIMIT_SECONDS
         while not (runs := read_runs(tmp_path)) or runs[-1]["task"] != "workers.dispatch":
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()

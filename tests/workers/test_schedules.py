@@ -33,8 +33,8 @@ from simulator.schema import open_database
 from simulator.setup.record import Run, RunCampaign
 from simulator.world import ledger
 from tests.support.factory import TIMEOUT_SECONDS
-from tests.support.playing import settle
-from tests.support.schedules import SIZE, Act, prepare, queue_batch
+from tests.support.inline_runs import settle_batch
+from tests.support.schedules import SIZE, ScheduledStep, prepare_run, queue_batch
 from tracker.audit import invariants
 from tracker.queries.next_step import next_step
 from tracker.queries.report import make_reports
@@ -100,7 +100,7 @@ class Schedules(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 1_000), credit=st.none() | st.integers(0, 2 * SIZE))
     def begin(self, seed: int, credit: int | None) -> None:
-        self.run, self.worker = prepare(self.database, seed, credit, batches=0)
+        self.run, self.worker = prepare_run(self.database, seed, credit, batches=0)
 
     @precondition(lambda self: len(self.worker.batches) < 2)
     @rule(reaches_the_broker=st.booleans())
@@ -116,7 +116,7 @@ class Schedules(RuleBasedStateMachine):
     def work(self, data: st.DataObject, stays: bool, goes_on: bool) -> None:
         """A task runs. It may be delivered again, and the task that follows it may be lost."""
         task = data.draw(st.sampled_from(self.waiting))
-        following = self.worker.do(task[1], task[0])
+        following = self.worker.run_step(task[1], task[0])
         if not stays:
             self.waiting.remove(task)
         if following is not None and goes_on:
@@ -127,22 +127,22 @@ class Schedules(RuleBasedStateMachine):
     def die(self, data: st.DataObject, stays: bool) -> None:
         """The worker dies before what it wrote is committed; the gateway keeps what it accepted."""
         task = data.draw(st.sampled_from(self.waiting))
-        self.worker.act(Act(task[1], task[0], killed=True))
+        self.worker.run_scheduled(ScheduledStep(task[1], task[0], killed=True))
         if not stays:
             self.waiting.remove(task)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), by=st.sampled_from(STEPS))
-    def outrun(self, data: st.DataObject, by: Step) -> None:
+    def overtake(self, data: st.DataObject, by: Step) -> None:
         """Another step runs on the batch between a task's reading and its writing."""
         number, step = data.draw(st.sampled_from(self.waiting))
-        self.worker.act(Act(step, number, outrun_by=by))
+        self.worker.run_scheduled(ScheduledStep(step, number, overtaken_by=by))
 
     @precondition(lambda self: self.worker.batches)
     @rule(data=st.data(), step=st.sampled_from(STEPS))
     def stray(self, data: st.DataObject, step: Step) -> None:
         """A task of long ago is delivered: any step on any batch."""
-        self.worker.do(step, data.draw(st.integers(0, len(self.worker.batches) - 1)))
+        self.worker.run_step(step, data.draw(st.integers(0, len(self.worker.batches) - 1)))
 
     @precondition(lambda self: self.worker.batches)
     @rule(data=st.data(), length=st.integers(1, len(STEPS)))
@@ -150,7 +150,7 @@ class Schedules(RuleBasedStateMachine):
         """A batch makes progress, so later rules find something to break."""
         number = data.draw(st.integers(0, len(self.worker.batches) - 1))
         for step in STEPS[:length]:
-            self.worker.do(step, number)
+            self.worker.run_step(step, number)
 
     @rule()
     def forget(self) -> None:
@@ -189,12 +189,12 @@ class Schedules(RuleBasedStateMachine):
             )
             while self.waiting:
                 number, step = self.waiting.pop()
-                following = self.worker.do(step, number)
+                following = self.worker.run_step(step, number)
                 if following is not None and following.step is not step:
                     self.waiting.append((number, following.step))
         for number in range(2):  # a late task changes no settled batch
             for step in STEPS:
-                self.worker.do(step, number)
+                self.worker.run_step(step, number)
         check_outcome(self.database, self.run)
 
 
@@ -220,18 +220,18 @@ def test_no_schedule_changes_the_outcome_of_a_message(sqlite: Database) -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_that_dies_before_its_commit_leaves_no_trace(sqlite: Database, step: Step) -> None:
     """Otherwise the schedules above would prove less than they claim."""
-    run, worker = prepare(sqlite, 7, None)
+    run, worker = prepare_run(sqlite, 7, None)
     for earlier in STEPS[: STEPS.index(step)]:
-        worker.do(earlier, 0)
+        worker.run_step(earlier, 0)
     campaign = run.campaigns[0].campaign
     with sqlite.read() as connection:
         before = make_reports(connection, [campaign])[0].as_json()
-    worker.act(Act(step, 0, killed=True))
+    worker.run_scheduled(ScheduledStep(step, 0, killed=True))
     with sqlite.read() as connection:
         assert make_reports(connection, [campaign])[0].as_json() == before
         again = ledger.count_ledger_events(connection, [campaign.id]).repeats
     for number in range(2):
-        settle(sqlite, worker.batches[number])
+        settle_batch(sqlite, worker.batches[number])
     check_outcome(sqlite, run)
     with sqlite.read() as connection:
         repeats = ledger.count_ledger_events(connection, [campaign.id]).repeats

@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from tests.support.celery_worker import a_worker
+from tests.support.celery_worker import start_worker
 from workers.queues import QUEUES
 from workers.upkeep.broker import UNACKED_KEY, make_broker_client
 
@@ -69,7 +69,7 @@ def test_a_worker_takes_one_task_at_a_time_and_leaves_the_rest_to_others(
     app: Celery, client: Redis, tmp_path: Path, broker_url: str
 ) -> None:
     send(app, 6)
-    with a_worker(tmp_path, broker_url, program=PROGRAM, queue=QUEUES[0]):
+    with start_worker(tmp_path, broker_url, program=PROGRAM, queue=QUEUES[0]):
         wait_until((tmp_path / "begun").exists, tmp_path)
         look_again(app)
         assert (client.hlen(UNACKED_KEY), client.llen(QUEUES[0])) == (1, 5)
@@ -82,7 +82,7 @@ def test_a_worker_holds_only_so_many_tasks_that_wait_for_their_time(
     limit = 100  # sending ten thousand would take a minute
     send(app, limit + 50, datetime.now(UTC) + timedelta(hours=1))
     program = f"{PROGRAM}\napp.conf.worker_eta_task_limit = {limit}\n"
-    with a_worker(tmp_path, broker_url, program=program, queue=QUEUES[0]):
+    with start_worker(tmp_path, broker_url, program=program, queue=QUEUES[0]):
         wait_until(lambda: client.hlen(UNACKED_KEY) >= limit, tmp_path)
         look_again(app)
         assert (client.hlen(UNACKED_KEY), client.llen(QUEUES[0])) == (limit, 50)

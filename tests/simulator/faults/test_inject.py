@@ -14,7 +14,7 @@ from simulator.faults.connections import LocalStack
 from simulator.faults.inject import FaultInjector
 from simulator.scenario.faults import InjectedFault
 from simulator.setup.record import record_run, start_run
-from tests.support.playing import campaign_of, scenario_of
+from tests.support.inline_runs import build_campaign, build_scenario
 from tracker.settings import load_settings
 from tracker.store.database import Database
 
@@ -23,7 +23,7 @@ def inject_fault(
     database: Database, folder: Path, worker_pid: int, section: dict[str, Any]
 ) -> InjectedFault:
     """Inject a fault into a run whose worker has this process id, and whose broker is missing."""
-    scenario = scenario_of(campaign_of(audience=10), faults=[section])
+    scenario = build_scenario(build_campaign(audience=10), faults=[section])
     stub: Any = SimpleNamespace(pid=worker_pid)
     injector = FaultInjector(
         run=start_run(database, record_run(database, scenario, folder, lambda _: None)),

@@ -34,15 +34,21 @@ from tests.support.factory import (
     AUTHOR,
     READY,
     Plan,
-    ended,
+    in_status,
     make_batch,
     make_campaign,
     move,
-    states,
+    not_sent_for,
+    read_states,
     step_context,
-    stopped,
 )
-from tests.support.playing import batches_of, campaign_of, do, plan_of, scenario_of
+from tests.support.inline_runs import (
+    build_campaign,
+    build_plan,
+    build_scenario,
+    enqueue_campaign,
+    run_step,
+)
 from tracker.queries.next_step import CHECK_CHAIN
 from tracker.record.journal import State, enqueue_batch
 from tracker.settings import load_settings
@@ -91,10 +97,10 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def judge_all(database: Database, run_campaign: RunCampaign) -> Counter[object]:
     """Return the states of a campaign's messages after all checks and the dispatch."""
-    [batch] = batches_of(database, run_campaign)
+    [batch] = enqueue_campaign(database, run_campaign)
     for step in CHECK_CHAIN:
-        do(database, batch, step)
-    return Counter(states(database, batch).values())
+        run_step(database, batch, step)
+    return Counter(read_states(database, batch).values())
 
 
 PLANTS = [
@@ -120,9 +126,11 @@ def test_every_defect_can_be_planted_somewhere() -> None:
 def test_a_planted_defect_blocks_for_its_reason_only(
     database: Database, tmp_path: Path, reason: Reason, channel: Channel
 ) -> None:
-    campaign = campaign_of(channel=channel, requires=EVERYTHING, defects={reason.slug: 1.0})
-    [run_campaign] = record_run(database, scenario_of(campaign), tmp_path, lambda _: None).campaigns
-    assert judge_all(database, run_campaign) == {stopped(reason): 5}
+    campaign = build_campaign(channel=channel, requires=EVERYTHING, defects={reason.slug: 1.0})
+    [run_campaign] = record_run(
+        database, build_scenario(campaign), tmp_path, lambda _: None
+    ).campaigns
+    assert judge_all(database, run_campaign) == {not_sent_for(reason): 5}
     [oracle] = build_oracles([run_campaign])
     [(_, outcomes)] = oracle.predict()
     assert outcomes.reasons.tolist() == [reason] * 5
@@ -133,7 +141,7 @@ def test_a_planted_defect_blocks_for_its_reason_only(
 def test_customers_without_a_defect_pass_every_check(
     database: Database, tmp_path: Path, channel: Channel
 ) -> None:
-    scenario = scenario_of(campaign_of(channel=channel, requires=EVERYTHING))
+    scenario = build_scenario(build_campaign(channel=channel, requires=EVERYTHING))
     [run_campaign] = record_run(database, scenario, tmp_path, lambda _: None).campaigns
     assert judge_all(database, run_campaign) == {READY: 5}
     [oracle] = build_oracles([run_campaign])
@@ -174,8 +182,8 @@ def test_a_defect_can_be_planted_exactly_where_it_stops_a_message(
     for step in CHECK_STEPS:
         before_gateway.judge_batch(step_context(sqlite, batch), step, checks_of(step), services)
     before_gateway.dispatch(step_context(sqlite, batch), services)
-    assert [*states(sqlite, batch).values()] == [
-        stopped(reason) if explain_unplantable(reason, channel, requires) is None else READY
+    assert [*read_states(sqlite, batch).values()] == [
+        not_sent_for(reason) if explain_unplantable(reason, channel, requires) is None else READY
         for reason in DEFECT_FIELDS
     ]
 
@@ -298,8 +306,8 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     requires: list[str],
     limits: tuple[int, int],
 ) -> None:
-    planned = plan_of(
-        campaign_of(channel=channel, requires=tuple(requires)),
+    planned = build_plan(
+        build_campaign(channel=channel, requires=tuple(requires)),
         organization={"hard_bounce_limit": limits[0], "soft_bounce_limit": limits[1]},
     )
     oracle = oracle_of(planned, len(audience), scan(audience, planned))
@@ -321,7 +329,7 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     services = SqlServices("", sqlite)
     for step in CHECK_STEPS:
         before_gateway.judge_batch(step_context(sqlite, batch), step, checks_of(step), services)
-    reasons = [state.reason or NO_DEFECT for state in states(sqlite, batch).values()]
+    reasons = [state.reason or NO_DEFECT for state in read_states(sqlite, batch).values()]
     assert outcomes.reasons.tolist() == reasons
 
 
@@ -329,10 +337,14 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     ("channel", "email", "label", "end"),
     [
         pytest.param(
-            Channel.EMAIL, "anna", -ForcedOutcome.BOUNCE, ended(Status.HARD_BOUNCED), id="malformed"
+            Channel.EMAIL,
+            "anna",
+            -ForcedOutcome.BOUNCE,
+            in_status(Status.HARD_BOUNCED),
+            id="malformed",
         ),
-        pytest.param(Channel.EMAIL, GOOD, NO_DEFECT, ended(SOFT, 3), id="well-formed"),
-        pytest.param(Channel.SMS, "anna", NO_DEFECT, ended(SOFT, 3), id="sms"),
+        pytest.param(Channel.EMAIL, GOOD, NO_DEFECT, in_status(SOFT, 3), id="well-formed"),
+        pytest.param(Channel.SMS, "anna", NO_DEFECT, in_status(SOFT, 3), id="sms"),
     ],
 )
 def test_a_malformed_address_bounces_hard_on_the_first_attempt(
@@ -350,9 +362,9 @@ def test_a_malformed_address_bounces_hard_on_the_first_attempt(
     for _ in range(3):
         at_gateway.submit(step_context(database, batch), gateway, UnlimitedThrottle())
         at_gateway.deliver(step_context(database, batch), gateway)
-    assert states(database, batch) == {0: end}
+    assert read_states(database, batch) == {0: end}
 
-    planned = plan_of(campaign_of(channel=channel), gateways={channel: bouncing})
+    planned = build_plan(build_campaign(channel=channel), gateways={channel: bouncing})
     imported = scan([replace(SOUND_RECORD, email=email)], planned)
     assert imported.record_defects["spring"].tolist() == [label]
     [(_, outcomes)] = oracle_of(planned, 1, imported).predict()
@@ -377,7 +389,7 @@ def test_a_malformed_address_bounces_hard_on_the_first_attempt(
 def test_predictions_cover_all_attempts(
     gateway: GatewaySection, expected: set[tuple[Status, int]]
 ) -> None:
-    planned = plan_of(campaign_of(audience=200), gateways={"email": gateway})
+    planned = build_plan(build_campaign(audience=200), gateways={"email": gateway})
     [(first, outcomes)] = oracle_of(planned, 200).predict()
     assert (first, len(outcomes)) == (0, 200)
     ends = zip(outcomes.statuses.tolist(), outcomes.attempts.tolist(), strict=True)
@@ -389,11 +401,11 @@ def test_predictions_cover_all_attempts(
 def test_predictions_do_not_depend_on_their_chunks(
     monkeypatch: pytest.MonkeyPatch, imported: bool
 ) -> None:
-    campaign = campaign_of(
+    campaign = build_campaign(
         audience=100, requires=("coupon",), defects={"unsubscribed": 0.3, "coupon_issue": 0.1}
     )
-    later = campaign_of("later", audience={"same_as": "spring"}, after="spring")
-    scenario = scenario_of(
+    later = build_campaign("later", audience={"same_as": "spring"}, after="spring")
+    scenario = build_scenario(
         campaign,
         later,
         gateways={"email": {"soft_bounce": 0.3, "hard_bounce": 0.1}},
@@ -444,8 +456,8 @@ def test_predictions_do_not_depend_on_their_chunks(
 def test_credit_withholds_the_messages_beyond_it(
     credit: int | None, sizes: list[int], expected: int
 ) -> None:
-    campaigns = [campaign_of(f"c{size}", audience=size) for size in sizes]
-    scenario = scenario_of(*campaigns, organization={"credit": credit})
+    campaigns = [build_campaign(f"c{size}", audience=size) for size in sizes]
+    scenario = build_scenario(*campaigns, organization={"credit": credit})
     oracles = [
         oracle_of(planned, size) for planned, size in zip(scenario.campaigns, sizes, strict=True)
     ]

@@ -6,7 +6,7 @@ from simulator.pages.comparison_page import render_comparison_page
 from simulator.results.archive import StoredResult
 from simulator.results.run_comparison import compare_runs
 from simulator.results.timeseries import Timeseries
-from tests.support.results import kept
+from tests.support.results import make_stored_result
 
 HOSTILE = "</code><script>alert(1)</script>"
 
@@ -20,8 +20,10 @@ def with_curve(run: StoredResult, *in_flight: float) -> StoredResult:
 
 
 def test_the_page_has_verdict_figures_and_curves() -> None:
-    before = with_curve(kept(), 1, 5, 3)
-    after = with_curve(kept(2, {"queued_to_final.p95": 20.0}, definition=HOSTILE), 2, 9, 8, 1)
+    before = with_curve(make_stored_result(), 1, 5, 3)
+    after = with_curve(
+        make_stored_result(2, {"queued_to_final.p95": 20.0}, definition=HOSTILE), 2, 9, 8, 1
+    )
     page = render_comparison_page(compare_runs([before], [after]))
     assert "✘ 1 regression: queued_to_final.p95" in page
     assert "+10.000 s (+100 %)" in page
@@ -35,7 +37,10 @@ def test_the_page_has_verdict_figures_and_curves() -> None:
 
 def test_a_partial_run_is_not_judged() -> None:
     page = render_comparison_page(
-        compare_runs([kept()], [kept(2, {"throughput": 1.0}, state="interrupted")])
+        compare_runs(
+            [make_stored_result()],
+            [make_stored_result(2, {"throughput": 1.0}, state="interrupted")],
+        )
     )
     assert "! not judged: run 2 is partial (interrupted)" in page
     assert "Caveat: the run after: partial: interrupted." in page
@@ -43,7 +48,12 @@ def test_a_partial_run_is_not_judged() -> None:
 
 
 def test_runs_without_curves() -> None:
-    page = render_comparison_page(compare_runs([kept(1), kept(2), kept(3)], [kept(9)]))
+    page = render_comparison_page(
+        compare_runs(
+            [make_stored_result(1), make_stored_result(2), make_stored_result(3)],
+            [make_stored_result(9)],
+        )
+    )
     assert "✔ no regression" in page
     assert "median of 3 runs" in page
     assert "<svg" not in page.split('id="curves"')[1]

@@ -18,7 +18,13 @@ from simulator.results.timeseries import SECOND, Timeseries
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
 from simulator.setup.record import record_run
-from tests.support.playing import campaign_of, judged, plan_of, play, scenario_of
+from tests.support.inline_runs import (
+    build_campaign,
+    build_plan,
+    build_scenario,
+    judge_recorded_run,
+    run_scenario,
+)
 from tracker.output.report_lines import balance_line, report_lines
 from tracker.queries.latencies import SPANS
 from tracker.settings import load_settings
@@ -40,9 +46,9 @@ def scenario(**changes: Any) -> Scenario:
             "workers.memory": "< 1GB",
         },
     }
-    return scenario_of(
-        campaign_of("spring", audience=60, defects=DEFECTS),
-        campaign_of("summer", audience=20),
+    return build_scenario(
+        build_campaign("spring", audience=60, defects=DEFECTS),
+        build_campaign("summer", audience=20),
         **(values | changes),
     )
 
@@ -61,7 +67,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 @pytest.fixture(scope="module")
 def result(database: Database, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """Return a result with figures, reasons and thresholds, but without samples."""
-    played = play(database, scenario(), tmp_path_factory.mktemp("rejects"))
+    played = run_scenario(database, scenario(), tmp_path_factory.mktemp("rejects"))
     conditions = replace(
         played.conditions,
         durability={"synchronous": "full"},
@@ -175,7 +181,7 @@ def test_each_threshold_is_shown_with_its_value(page: str) -> None:
 
 
 def test_a_run_that_passed(database: Database, tmp_path: Path) -> None:
-    text = words(render_result_page(play(database, scenario(thresholds={}), tmp_path)))
+    text = words(render_result_page(run_scenario(database, scenario(thresholds={}), tmp_path)))
     assert "✔ Passed balanced, invariants hold, every message matches its prediction" in text
     assert "The scenario has no thresholds." in text
 
@@ -212,7 +218,7 @@ def test_a_broken_invariant_is_named(result: RunResult) -> None:
 def test_driver_lag_is_a_warning(result: RunResult) -> None:
     slow = {"spring.driver_lag.p95": 3.0, "spring.queued_to_gateway.p95": 4.0}
     [first, *others] = result.run.campaigns
-    paced = plan_of(campaign_of(audience=60, load={"shape": {"constant": 10}}))
+    paced = build_plan(build_campaign(audience=60, load={"shape": {"constant": 10}}))
     run = replace(
         result.run,
         campaigns=(replace(first, plan=paced), *others),
@@ -224,7 +230,7 @@ def test_driver_lag_is_a_warning(result: RunResult) -> None:
 
 @pytest.mark.parametrize(("handed", "left"), [(20, 40), (48, 0)])
 def test_a_backlog_is_a_warning(result: RunResult, handed: int, left: int) -> None:
-    paced = plan_of(campaign_of(audience=60, load={"shape": {"constant": 10}}))
+    paced = build_plan(build_campaign(audience=60, load={"shape": {"constant": 10}}))
     [first, *_] = result.run.campaigns
     loaded = replace(first, size=60, plan=paced)
     columns = {name: np.zeros(2) for name in result.timeseries.columns}
@@ -361,7 +367,7 @@ def test_values_from_files_and_options_are_escaped(
     result: RunResult, database: Database, tmp_path: Path
 ) -> None:
     bad = "</pre><script>alert('1')</script>\"&amp;"
-    hostile = play(database, scenario(text=bad, path=Path(f"x/{bad}.toml")), tmp_path)
+    hostile = run_scenario(database, scenario(text=bad, path=Path(f"x/{bad}.toml")), tmp_path)
     machine = {bad: bad}
     page = render_result_page(
         replace(
@@ -378,7 +384,7 @@ def test_values_from_files_and_options_are_escaped(
 
 def test_an_empty_run_has_a_page(database: Database, tmp_path: Path) -> None:
     run = record_run(database, scenario(), tmp_path, lambda _: None)
-    text = words(render_result_page(judged(database, run)))
+    text = words(render_result_page(judge_recorded_run(database, run)))
     assert text.count("No chart: ") == len(CHARTS)
     assert "No chart: no message arrived." in text
     assert "Audience 0 Sent 0 Delivered 0" in text

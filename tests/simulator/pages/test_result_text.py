@@ -11,7 +11,7 @@ from simulator.pages.result_text import format_result
 from simulator.results import verdict
 from simulator.results.prediction_check import MessageDifference
 from simulator.results.result import RunResult, WithheldMessages, judge_run
-from tests.support.playing import campaign_of, play, scenario_of
+from tests.support.inline_runs import build_campaign, build_scenario, run_scenario
 from tracker.status import Reason, Step
 from tracker.store.database import Database
 from workers.candidates import Candidate
@@ -26,7 +26,7 @@ def block_keen_customers(candidate: Candidate, now: datetime) -> bool:
 
 @pytest.fixture
 def result(database: Database, tmp_path: Path) -> RunResult:
-    return play(database, scenario_of(campaign_of("spring")), tmp_path)
+    return run_scenario(database, build_scenario(build_campaign("spring")), tmp_path)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_checks_of_other_packages_are_named(
 def test_a_report_that_did_not_balance_during_the_run_fails_it(
     database: Database, tmp_path: Path
 ) -> None:
-    result = play(database, scenario_of(campaign_of(audience=20)), tmp_path)
+    result = run_scenario(database, build_scenario(build_campaign(audience=20)), tmp_path)
     assert result.is_proven
     observed = replace(result.observations, snapshot_count=7, unbalanced_reports=result.reports)
     again = judge_run(database, result.run, observed, result.conditions)

@@ -19,7 +19,7 @@ from simulator.results.result import RESULT_VERSION, RunResult, RunState
 from simulator.schema import results
 from simulator.setup.run_folder import create_run_folder
 from tests.support.factory import make_campaign
-from tests.support.playing import campaign_of, play, scenario_of
+from tests.support.inline_runs import build_campaign, build_scenario, run_scenario
 from tracker.errors import NotFound, UsageError
 from tracker.store.database import Database
 
@@ -30,7 +30,7 @@ def page_of(_result: RunResult) -> str:
 
 @pytest.fixture
 def result(database: Database, tmp_path: Path) -> RunResult:
-    return play(database, scenario_of(campaign_of(), text="name = 'ä'\n"), tmp_path)
+    return run_scenario(database, build_scenario(build_campaign(), text="name = 'ä'\n"), tmp_path)
 
 
 def test_what_is_kept_is_found_again(database: Database, result: RunResult, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from simulator.results.run_comparison import (
     RunComparison,
     compare_runs,
 )
-from tests.support.results import kept
+from tests.support.results import make_stored_result
 
 
 def change(found: RunComparison, figure: str) -> FigureChange:
@@ -46,7 +46,7 @@ def change(found: RunComparison, figure: str) -> FigureChange:
 def test_single_runs_have_the_usual_noise(
     figure: str, after: float | None, verdict: ChangeVerdict
 ) -> None:
-    found = compare_runs([kept()], [kept(2, {figure: after})])
+    found = compare_runs([make_stored_result()], [make_stored_result(2, {figure: after})])
     assert change(found, figure).verdict is verdict
     others = {each.verdict for each in found.changes if each.figure != figure}
     assert others <= {ChangeVerdict.SAME, ChangeVerdict.CONTEXT}
@@ -56,23 +56,23 @@ def test_single_runs_have_the_usual_noise(
 
 
 def test_repeated_runs_show_their_noise() -> None:
-    before = [kept(each, {"queued_to_final.p95": 10.0 + each}) for each in (1, 2, 5)]
+    before = [make_stored_result(each, {"queued_to_final.p95": 10.0 + each}) for each in (1, 2, 5)]
     figure = "queued_to_final.p95"
-    found = change(compare_runs(before, [kept(9, {figure: 15.9})]), figure)
+    found = change(compare_runs(before, [make_stored_result(9, {figure: 15.9})]), figure)
     assert (found.before, found.after, found.band) == (12.0, 15.9, 4.0)
     assert found.verdict is ChangeVerdict.SAME
     assert (
-        change(compare_runs(before, [kept(9, {figure: 16.1})]), figure).verdict
+        change(compare_runs(before, [make_stored_result(9, {figure: 16.1})]), figure).verdict
         is ChangeVerdict.WORSE
     )
-    steady = [kept(each) for each in (1, 2, 3)]
-    found = change(compare_runs(steady, [kept(9, {figure: 10.7})]), figure)
+    steady = [make_stored_result(each) for each in (1, 2, 3)]
+    found = change(compare_runs(steady, [make_stored_result(9, {figure: 10.7})]), figure)
     assert found.band == 0.75, "a quarter of the usual noise at least"
     assert found.verdict is ChangeVerdict.SAME
 
 
 def test_runs_that_repeat_each_other_are_held_against_each_other_alone() -> None:
-    one, two = kept(1), kept(2, {"throughput": 100.0})
+    one, two = make_stored_result(1), make_stored_result(2, {"throughput": 100.0})
     found = compare_runs([one, two], [two, one])
     assert (found.before, found.after) == ([one], [two])
     assert [each.figure for each in found.regressions] == ["throughput"]
@@ -81,7 +81,8 @@ def test_runs_that_repeat_each_other_are_held_against_each_other_alone() -> None
 def test_what_speaks_against_comparing_is_told() -> None:
     verdict = {"passed": False, "balanced": True, "invariants_hold": True, "as_predicted": False}
     partial = compare_runs(
-        [kept(1, state="aborted")], [kept(2, {"throughput": 1.0}, verdict=verdict)]
+        [make_stored_result(1, state="aborted")],
+        [make_stored_result(2, {"throughput": 1.0}, verdict=verdict)],
     )
     assert partial.regressions == []
     text = format_run_comparison(partial)
@@ -92,26 +93,28 @@ def test_what_speaks_against_comparing_is_told() -> None:
 
 def test_a_single_campaign_is_the_run() -> None:
     worse = {"queued_to_final.p95": 20.0, "spring.queued_to_final.p95": 20.0}
-    found = compare_runs([kept()], [kept(2, worse)])
+    found = compare_runs([make_stored_result()], [make_stored_result(2, worse)])
     assert [each.figure for each in found.regressions] == ["queued_to_final.p95"]
     two = [{"campaign": "spring"}, {"campaign": "summer"}]
     figures = dict.fromkeys(list_figure_units(["spring", "summer"]), 1.0)
-    before = kept(1, figures, campaigns=two)
-    after = kept(2, {**figures, "summer.queued_to_final.p95": 9.0}, campaigns=two)
+    before = make_stored_result(1, figures, campaigns=two)
+    after = make_stored_result(2, {**figures, "summer.queued_to_final.p95": 9.0}, campaigns=two)
     assert [each.figure for each in compare_runs([before], [after]).regressions] == [
         "summer.queued_to_final.p95"
     ]
 
 
 def test_the_noise_of_a_fast_clock_is_in_its_own_time() -> None:
-    after = kept(2, {"gateway_to_outcome.p99": 40.0}, speed=100)
-    found = compare_runs([kept(1, speed=100)], [after])
+    after = make_stored_result(2, {"gateway_to_outcome.p99": 40.0}, speed=100)
+    found = compare_runs([make_stored_result(1, speed=100)], [after])
     assert change(found, "gateway_to_outcome.p99").verdict is ChangeVerdict.SAME
 
 
 def test_what_the_runs_were_not_made_alike_in_is_told() -> None:
-    after = kept(2, seed=2, workers=4, state="interrupted", definition="a = 1\nb = 3\n")
-    found = compare_runs([kept()], [after])
+    after = make_stored_result(
+        2, seed=2, workers=4, state="interrupted", definition="a = 1\nb = 3\n"
+    )
+    found = compare_runs([make_stored_result()], [after])
     told = {(each.what, each.before, each.after) for each in found.differences}
     assert told == {
         ("seed", "1", "2"),
@@ -126,7 +129,10 @@ def test_what_the_runs_were_not_made_alike_in_is_told() -> None:
 
 
 def test_as_text_and_as_json() -> None:
-    found = compare_runs([kept()], [kept(2, {"queued_to_final.p95": 20.0, "bounced": 8.0})])
+    found = compare_runs(
+        [make_stored_result()],
+        [make_stored_result(2, {"queued_to_final.p95": 20.0, "bounced": 8.0})],
+    )
     text = format_run_comparison(found)
     [line] = [each for each in text.splitlines() if each.startswith("queued_to_final.p95")]
     assert line.split() == [
@@ -141,4 +147,6 @@ def test_as_text_and_as_json() -> None:
     assert (said["before"], said["after"]) == ([1], [2])
     [one] = [each for each in said["changes"] if each["figure"] == "bounced"]
     assert (one["difference"], one["noise_band"], one["verdict"]) == (8.0, 0.0, "changed")
-    assert format_run_comparison(compare_runs([kept()], [kept(2)])).endswith("✔ no regression")
+    assert format_run_comparison(
+        compare_runs([make_stored_result()], [make_stored_result(2)])
+    ).endswith("✔ no regression")

@@ -13,7 +13,13 @@ from simulator.run.driver import DRIVER_AUTHOR
 from simulator.scenario.file import Scenario
 from simulator.scenario.thresholds import Threshold
 from simulator.setup.record import Run, record_run
-from tests.support.playing import batches_of, campaign_of, do, scenario_of, settle
+from tests.support.inline_runs import (
+    build_campaign,
+    build_scenario,
+    enqueue_campaign,
+    run_step,
+    settle_batch,
+)
 from tracker.queries.report import make_reports
 from tracker.record.journal import enqueue_batch
 from tracker.status import Step
@@ -26,8 +32,8 @@ def scenario_with(**thresholds: str) -> Scenario:
     """Make a scenario with thresholds by figure, `__` for a dot; half of the messages are sent."""
     section: dict[str, Any] = {"abort": True}
     section |= {name.replace("__", "."): limit for name, limit in thresholds.items()}
-    campaign = campaign_of(audience=SIZE, defects={"unsubscribed": 0.5})
-    return scenario_of(campaign, thresholds=section)
+    campaign = build_campaign(audience=SIZE, defects={"unsubscribed": 0.5})
+    return build_scenario(campaign, thresholds=section)
 
 
 def find_unreachable_threshold(database: Database, run: Run) -> str | None:
@@ -72,11 +78,11 @@ def test_thresholds_that_can_no_longer_be_met(
     halfway: bool,
 ) -> None:
     run = record_run(database, scenario_with(**threshold), tmp_path, lambda _: None)
-    batch, _ = batches_of(database, run.campaigns[0], 2)
+    batch, _ = enqueue_campaign(database, run.campaigns[0], 2)
     [(name, limit)] = threshold.items()
     text = f"{name.replace('__', '.')} {limit}"
     assert find_unreachable_threshold(database, run) == (text if at_first else None)
-    settle(database, batch)
+    settle_batch(database, batch)
     assert find_unreachable_threshold(database, run) == (text if halfway else None)
 
 
@@ -91,7 +97,7 @@ def test_latencies_of_unfinished_batches_are_ignored(database: Database, tmp_pat
     )
     is_unreachable = []
     for step in (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT, Step.DELIVER):
-        do(database, batch, step)
+        run_step(database, batch, step)
         with database.read() as connection:
             reports = make_reports(connection, campaigns)
             threshold = check.find_unreachable_threshold(connection, reports)

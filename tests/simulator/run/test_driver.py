@@ -11,7 +11,7 @@ from celery import Celery
 
 from simulator.run.driver import Driver
 from simulator.setup.record import Run, record_run, start_run
-from tests.support.playing import campaign_of, scenario_of
+from tests.support.inline_runs import build_campaign, build_scenario
 from tracker.clock import Clock, Instant, from_seconds, to_seconds
 from tracker.status import Status
 from tracker.store.database import Database
@@ -67,7 +67,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
 
 
 def start(database: Database, folder: Path, *campaigns: dict[str, Any]) -> Run:
-    scenario = scenario_of(*(campaign_of(**{"audience": 100, **section}) for section in campaigns))
+    scenario = build_scenario(
+        *(build_campaign(**{"audience": 100, **section}) for section in campaigns)
+    )
     return start_run(database, record_run(database, scenario, folder, lambda _: None))
 
 

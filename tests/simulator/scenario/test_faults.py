@@ -8,7 +8,7 @@ import pytest
 from simulator.faults.inject import reject_unsupported_faults
 from simulator.scenario.faults import FaultKind, FaultSection
 from simulator.scenario.file import InvalidScenario, load_scenario
-from tests.support.playing import campaign_of, scenario_of
+from tests.support.inline_runs import build_campaign, build_scenario
 from tracker.errors import UsageError
 from tracker.settings import load_settings
 
@@ -93,10 +93,10 @@ PAUSE = {"at": "1s", "pause": "database", "for": "5s"}
 def test_they_are_played_on_a_stack_of_our_own(
     tmp_path: Path, fault: dict[str, Any], settings: dict[str, Any], attach: bool, wrong: str
 ) -> None:
-    scenario = scenario_of(campaign_of(), faults=(fault,))
+    scenario = build_scenario(build_campaign(), faults=(fault,))
     with pytest.raises(UsageError, match=wrong):
         reject_unsupported_faults(
             scenario, load_settings(home=tmp_path, **settings), is_attached=attach
         )
-    quiet = scenario_of(campaign_of())
+    quiet = build_scenario(build_campaign())
     reject_unsupported_faults(quiet, load_settings(home=tmp_path, **settings), is_attached=attach)

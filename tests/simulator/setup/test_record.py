@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from simulator.setup.record import record_run, start_run
-from tests.support.playing import campaign_of, scenario_of
+from tests.support.inline_runs import build_campaign, build_scenario
 from tracker.clock import make_clock
 from tracker.record.catalog import load_campaign
 from tracker.store.database import Database
@@ -11,7 +11,9 @@ from tracker.store.database import Database
 
 def test_the_clock_of_a_run_starts_with_start_run(database: Database, tmp_path: Path) -> None:
     """Otherwise an outage in the first seconds would be over before the first message."""
-    scenario = scenario_of(campaign_of("one"), campaign_of("two"), clock={"speed": 1_000.0})
+    scenario = build_scenario(
+        build_campaign("one"), build_campaign("two"), clock={"speed": 1_000.0}
+    )
     recorded = record_run(database, scenario, tmp_path, lambda _: None)
     started = start_run(database, recorded)
     [before] = {run_campaign.campaign.started_at for run_campaign in recorded.campaigns}

@@ -18,7 +18,7 @@ from simulator.world.engagement import (
 from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings
 from simulator.world.outcomes import P99_Z_SCORE
 from tests.support.factory import SPRING
-from tests.support.playing import campaign_of, plan_of
+from tests.support.inline_runs import build_campaign, build_plan
 from tracker.record.catalog import Batch
 from tracker.record.engagement import EngagementEvent
 from tracker.status import IMPLIED_ENGAGEMENTS, Engagement
@@ -146,7 +146,7 @@ def test_engagement_rates_of_a_scenario() -> None:
         "again": 0.2,
         "delay": {"median": "2h", "p99": "0.5d"},
     }
-    plan = plan_of(campaign_of(load={"start": "1d"}), engagement={"email": rates})
+    plan = build_plan(build_campaign(load={"start": "1d"}), engagement={"email": rates})
     assert plan.engagement == RATES
     assert plan.start == timedelta(days=1)
     assert RATES.has_engagement

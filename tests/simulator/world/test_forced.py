@@ -11,7 +11,7 @@ from simulator.world.forced import (
     ForcedOutcome,
     find_forced_outcome,
 )
-from tests.support.playing import assert_passed, campaign_of, play, scenario_of
+from tests.support.inline_runs import assert_passed, build_campaign, build_scenario, run_scenario
 from tracker.status import Channel, Status
 from tracker.store.database import Database
 from workers.checks.mobile import to_e164
@@ -89,12 +89,12 @@ def test_messages_end_as_their_addresses_force_it(database: Database, tmp_path: 
         "soft_bounce": 0.3,
         "receipts": {"lost": 0.9, "late_bounce": 0.9},
     }
-    scenario = scenario_of(
-        campaign_of(audience="people.csv"),
+    scenario = build_scenario(
+        build_campaign(audience="people.csv"),
         path=tmp_path / "test.toml",
         gateways={"email": gateway},
     )
-    result = play(database, scenario, tmp_path)
+    result = run_scenario(database, scenario, tmp_path)
     assert_passed(result)
     [report] = result.reports
     assert {

@@ -9,7 +9,16 @@ from sqlalchemy import Connection
 from simulator.results import ledger_invariants
 from simulator.schema import acceptances
 from simulator.world import ledger
-from tests.support.factory import AUTHOR, READY, Plan, ended, in_gateway, make_batch, move, stopped
+from tests.support.factory import (
+    AUTHOR,
+    READY,
+    Plan,
+    in_gateway,
+    in_status,
+    make_batch,
+    move,
+    not_sent_for,
+)
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
 from tracker.clock import Instant
@@ -129,8 +138,8 @@ def make_submitted_batch(database: Database) -> Batch:
     accept(database, [0, 1], SOFT, at=100, campaign=batch.campaign.id)
     accept(database, [1], DELIVERED, at=200, campaign=batch.campaign.id, attempt=2)
     move(database, batch, [0], READY, in_gateway())
-    move(database, batch, [1], READY, in_gateway(), ended(SOFT), in_gateway(2))
-    move(database, batch, [2], stopped(Reason.UNSUBSCRIBED))
+    move(database, batch, [1], READY, in_gateway(), in_status(SOFT), in_gateway(2))
+    move(database, batch, [2], not_sent_for(Reason.UNSUBSCRIBED))
     return batch
 
 
@@ -155,7 +164,7 @@ def test_an_acceptance_may_precede_its_record(
     batch = make_submitted_batch(database)
     move(database, batch, [3], READY)
     accept(database, [3], DELIVERED, at=300, campaign=batch.campaign.id)
-    move_on(database, batch, 0, in_gateway(), ended(SOFT))
+    move_on(database, batch, 0, in_gateway(), in_status(SOFT))
     accept(database, [0], DELIVERED, at=300, campaign=batch.campaign.id, attempt=2)
     assert all(finding.is_satisfied for finding in check_invariants(database, batch).values())
 
@@ -164,9 +173,9 @@ def test_an_acceptance_may_precede_its_record(
     ("states", "attempt"),
     [
         pytest.param([READY], 2, id="a second attempt before the first"),
-        pytest.param([READY, in_gateway(), ended(SOFT)], 3, id="a third before the second"),
+        pytest.param([READY, in_gateway(), in_status(SOFT)], 3, id="a third before the second"),
         pytest.param(
-            [READY, *(s for n in (1, 2, 3) for s in (in_gateway(n), ended(SOFT, n)))],
+            [READY, *(s for n in (1, 2, 3) for s in (in_gateway(n), in_status(SOFT, n)))],
             4,
             id="an attempt more than there are",
         ),
@@ -194,13 +203,13 @@ def test_an_acceptance_of_an_impossible_attempt_is_found(
 def test_another_outcome_than_that_of_the_ledger_is_found(database: Database) -> None:
     batch = make_batch(database, Plan(size=3))
     accept(database, [0, 1], DELIVERED, at=100, campaign=batch.campaign.id)
-    move(database, batch, [0, 1], READY, in_gateway(), ended(DELIVERED))
-    move_on(database, batch, 0, ended(DELIVERED), ended(HARD))
+    move(database, batch, [0, 1], READY, in_gateway(), in_status(DELIVERED))
+    move_on(database, batch, 0, in_status(DELIVERED), in_status(HARD))
     assert all(finding.is_satisfied for finding in check_invariants(database, batch).values()), (
         "late is legal"
     )
     accept(database, [2], DELIVERED, at=100, campaign=batch.campaign.id)
-    move(database, batch, [2], READY, in_gateway(), ended(HARD))
+    move(database, batch, [2], READY, in_gateway(), in_status(HARD))
     results = check_invariants(database, batch)
     assert [name for name, each in results.items() if not each.is_satisfied] == [
         "outcome_is_recorded"

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, report
-from tests.support.factory import Plan, broken, make_batch
+from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, record_events
+from tests.support.factory import Plan, find_violations, make_batch
 from tracker.record.engagement import EngagementEvent
 from tracker.record.rollup import roll_up_engagement
 from tracker.store.database import Database
@@ -70,7 +70,7 @@ def delete_event(kind: int, number: int) -> Any:
 )
 def test_tampering_is_reported(database: Database, tampering: Any, named: list[str]) -> None:
     batch = make_batch(database, Plan(size=10))
-    report(
+    record_events(
         database,
         batch,
         [
@@ -80,7 +80,7 @@ def test_tampering_is_reported(database: Database, tampering: Any, named: list[s
         ],
     )
     roll_up_engagement(database, UTC)
-    assert not broken(database, batch.campaign)
+    assert not find_violations(database, batch.campaign)
     with database.write() as connection:
         connection.execute(tampering)
-    assert broken(database, batch.campaign) == named
+    assert find_violations(database, batch.campaign) == named

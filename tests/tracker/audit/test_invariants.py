@@ -11,13 +11,13 @@ from tests.support.factory import (
     AUTHOR,
     READY,
     Plan,
-    disturbed,
-    enqueueing,
+    connect_interleaved,
+    enqueue_batches,
     make_busy_batch,
     make_campaign,
     move,
 )
-from tests.support.tampering import lawless
+from tests.support.tampering import without_constraints
 from tracker.audit.invariants import (
     INVARIANTS,
     MAX_EXAMPLES,
@@ -353,7 +353,7 @@ def test_tampering_is_reported_with_the_wrong_rows(
     database: Database, tampering: list[sa.Executable], named: Wrong
 ) -> None:
     campaign = make_busy_batch(database).campaign
-    with lawless(database) as connection:
+    with without_constraints(database) as connection:
         for statement in tampering:
             connection.execute(statement)
     results = check(database, campaign)
@@ -443,9 +443,9 @@ def test_sound_database_satisfies_every_invariant(database: Database) -> None:
 
 def test_concurrent_writes_violate_nothing(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=50))
-    work = enqueueing(database, campaign)
+    work = enqueue_batches(database, campaign)
     next(work)
-    with disturbed(database, work) as reader, reader.read() as connection:
+    with connect_interleaved(database, work) as reader, reader.read() as connection:
         results = check_invariants(connection, [campaign], INVARIANTS)
     assert wrong_rows(results) == {}
     assert next(work).batch > len(INVARIANTS), "a batch was written after each query"

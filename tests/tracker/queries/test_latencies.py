@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.factory import AUTHOR, READY, Plan, ended, in_gateway, make_campaign, stopped
+from tests.support.factory import (
+    AUTHOR,
+    READY,
+    Plan,
+    in_gateway,
+    in_status,
+    make_campaign,
+    not_sent_for,
+)
 from tracker.clock import Instant, from_seconds
 from tracker.queries import latencies
 from tracker.queries.latencies import (
@@ -52,8 +60,8 @@ def campaign(database: Database) -> Campaign:
     campaign = make_campaign(database, Plan(size=5, attempts=2))
     arrivals = [START + from_seconds(number) for number in range(5)]
     batch = enqueue_batch(database, campaign, batch=0, first=0, size=5, author=AUTHOR, at=arrivals)
-    bounced, delivered = ended(Status.SOFT_BOUNCED), ended(Status.DELIVERED)
-    refused = stopped(Reason.UNSUBSCRIBED)
+    bounced, delivered = in_status(Status.SOFT_BOUNCED), in_status(Status.DELIVERED)
+    refused = not_sent_for(Reason.UNSUBSCRIBED)
     for numbers, source, target, seconds in (
         ([0], QUEUED_STATE, refused, 7),
         ([1, 2, 3, 4], QUEUED_STATE, READY, 10),
@@ -62,8 +70,8 @@ def campaign(database: Database) -> Campaign:
         ([2], in_gateway(1), bounced, 15),
         ([3], in_gateway(1), delivered, 20),
         ([2], bounced, in_gateway(2), 21),
-        ([2], in_gateway(2), ended(Status.HARD_BOUNCED, 2), 24),
-        ([3], delivered, ended(Status.HARD_BOUNCED), 40),
+        ([2], in_gateway(2), in_status(Status.HARD_BOUNCED, 2), 24),
+        ([3], delivered, in_status(Status.HARD_BOUNCED), 40),
     ):
         record_move(database, batch, numbers, source, target, START + from_seconds(seconds))
     return campaign

@@ -12,8 +12,8 @@ from tests.support.factory import (
     make_busy_batch,
     make_campaign,
     move,
-    states,
-    stopped,
+    not_sent_for,
+    read_states,
 )
 from tracker.queries import messages
 from tracker.queries.messages import MessageFilter, MessagePage, MessageRow, find_messages
@@ -54,7 +54,7 @@ FILTERS = [
 def test_every_filter_finds_what_a_full_scan_finds(database: Database) -> None:
     make_busy_batch(database)  # belongs to another campaign
     batch = make_busy_batch(database)
-    states_by_number = states(database, batch)
+    states_by_number = read_states(database, batch)
     for wanted in [MessageFilter(), *FILTERS]:
         expected = [
             number
@@ -94,7 +94,7 @@ def scattered(database: Database) -> Batch:
             database,
             batch,
             [batch.first + 3],
-            stopped(Reason.UNSUBSCRIBED),
+            not_sent_for(Reason.UNSUBSCRIBED),
             step=Step.SUPPRESS,
         )
     return first

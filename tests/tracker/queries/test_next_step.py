@@ -10,13 +10,13 @@ import sqlalchemy as sa
 from tests.support.factory import (
     READY,
     Plan,
-    age,
-    ended,
+    backdate_batch,
     in_gateway,
+    in_status,
     make_batch,
     make_campaign,
     move,
-    stopped,
+    not_sent_for,
 )
 from tracker.clock import Instant, from_seconds, to_microseconds
 from tracker.queries.next_step import (
@@ -261,7 +261,7 @@ def test_decided_step(state: dict[str, object], expected: DueStep | None) -> Non
 def test_settled_batches_of_several_campaigns(database: Database) -> None:
     queued, settled, unasked = (make_batch(database) for _ in range(3))
     for batch in (settled, unasked):
-        move(database, batch, list(range(10)), stopped(Reason.NDNC))
+        move(database, batch, list(range(10)), not_sent_for(Reason.NDNC))
     keys = [(batch.campaign.id, batch.batch) for batch in (queued, settled)]
     with database.read() as connection:
         assert find_settled_batches(connection, keys) == {keys[1]}
@@ -272,7 +272,7 @@ def expecting_receipts(database: Database, *, in_seconds: float) -> Batch:
     batch = make_batch(database)
     move(database, batch, list(range(10)), READY, in_gateway())
     due = batch.campaign.clock.now() + from_seconds(in_seconds)
-    age(database, batch, receipts_due_at=due)
+    backdate_batch(database, batch, receipts_due_at=due)
     return batch
 
 
@@ -285,11 +285,11 @@ def test_delay_until_due_is_real_time_and_limited(database: Database) -> None:
     with database.write() as connection:
         connection.execute(sa.update(runs).values(speed=10.0))
         fast = load_campaign(connection, batch.campaign.id)
-    age(database, batch, receipts_due_at=fast.clock.now() + from_seconds(30))
+    backdate_batch(database, batch, receipts_due_at=fast.clock.now() + from_seconds(30))
     following = next_step(database, Batch(campaign=fast, batch=0, first=0, size=10))
     assert following is not None
     assert timedelta(seconds=2) < following.delay <= timedelta(seconds=3)
-    age(database, batch, receipts_due_at=batch.campaign.clock.now() + 24 * HOUR)
+    backdate_batch(database, batch, receipts_due_at=batch.campaign.clock.now() + 24 * HOUR)
     assert next_step(database, batch) == NextStep(Step.DELIVER, MAX_COUNTDOWN)
 
 
@@ -308,9 +308,9 @@ def test_overdue_polls_go_before_a_throttled_submission(database: Database) -> N
     assert next_step_while_throttled(database, batch, submit_delay=delay) == NextStep(
         Step.SUBMIT, delay
     )
-    age(database, batch, engagement_due_at=batch.campaign.clock.now() - HOUR)
+    backdate_batch(database, batch, engagement_due_at=batch.campaign.clock.now() - HOUR)
     assert next_step_while_throttled(database, batch, submit_delay=delay) == NextStep(Step.ENGAGE)
-    age(database, batch, receipts_due_at=batch.campaign.clock.now() - HOUR)
+    backdate_batch(database, batch, receipts_due_at=batch.campaign.clock.now() - HOUR)
     assert next_step_while_throttled(database, batch, submit_delay=delay) == NextStep(Step.DELIVER)
 
 
@@ -320,8 +320,8 @@ def test_a_soft_bounce_is_retried_after_the_first_ones_delay(database: Database)
         connection.execute(sa.update(gateways).values(retry_after=30_000_000))
         campaign = load_campaign(connection, batch.campaign.id)
     batch = Batch(campaign=campaign, batch=0, first=0, size=10)
-    move(database, batch, [3], READY, in_gateway(), ended(Status.SOFT_BOUNCED))
-    move(database, batch, [n for n in range(10) if n != 3], stopped(Reason.NDNC))
+    move(database, batch, [3], READY, in_gateway(), in_status(Status.SOFT_BOUNCED))
+    move(database, batch, [n for n in range(10) if n != 3], not_sent_for(Reason.NDNC))
     following = next_step(database, batch)
     assert following is not None
     assert following.step is Step.SUBMIT

@@ -17,17 +17,17 @@ from tests.support.factory import (
     AUTHOR,
     READY,
     Plan,
-    disturbed,
-    ended,
-    enqueueing,
+    connect_interleaved,
+    enqueue_batches,
     in_gateway,
+    in_status,
     make_batch,
     make_busy_batch,
     make_campaign,
     move,
-    stopped,
+    not_sent_for,
 )
-from tests.support.tampering import lawless
+from tests.support.tampering import without_constraints
 from tracker.clock import SystemClock
 from tracker.errors import NotFound, UnreadableRecord
 from tracker.output.report_text import format_report, format_reports_csv
@@ -70,13 +70,13 @@ NOTHING: dict[str, Any] = {
 
 DESIGNED = Counter(
     {
-        ended(Status.DELIVERED): 49_871,
-        ended(Status.HARD_BOUNCED): 1_042,
-        ended(Status.SOFT_BOUNCED, 3): 943,
-        ended(Status.NOT_DELIVERED): 258,
-        stopped(Reason.UNSUBSCRIBED): 1_800,
-        stopped(Reason.NDNC): 1_800,
-        stopped(Reason.MOBILE_MISSING_OR_INVALID): 4_286,
+        in_status(Status.DELIVERED): 49_871,
+        in_status(Status.HARD_BOUNCED): 1_042,
+        in_status(Status.SOFT_BOUNCED, 3): 943,
+        in_status(Status.NOT_DELIVERED): 258,
+        not_sent_for(Reason.UNSUBSCRIBED): 1_800,
+        not_sent_for(Reason.NDNC): 1_800,
+        not_sent_for(Reason.MOBILE_MISSING_OR_INVALID): 4_286,
     }
 )
 """An example with few reasons."""
@@ -137,7 +137,7 @@ def test_campaign_with_messages_in_every_status(database: Database) -> None:
 
 @pytest.mark.parametrize("reason", [pytest.param(reason, id=reason.slug) for reason in Reason])
 def test_reasons_are_counted_in_their_category(reason: Reason) -> None:
-    report = Report(CAMPAIGN, 7, Counter({stopped(reason): 3, QUEUED_STATE: 4}))
+    report = Report(CAMPAIGN, 7, Counter({not_sent_for(reason): 3, QUEUED_STATE: 4}))
     changes = {"total": 3, reason.category.value: {"total": 3, reason.slug: 3}}
     assert report.as_json()["not_sent"] == overlaid(NOTHING["not_sent"], changes)
     assert report.is_balanced
@@ -214,9 +214,9 @@ def test_every_snapshot_is_balanced_while_messages_move(
             batch = enqueue_batch(
                 database, campaign, batch=place, first=place * size, size=size, author=AUTHOR
             )
-            move(database, batch, range(batch.first, batch.first + 4), stopped(Reason.NDNC))
+            move(database, batch, range(batch.first, batch.first + 4), not_sent_for(Reason.NDNC))
             rest = range(batch.first + 4, batch.last + 1)
-            move(database, batch, rest, READY, in_gateway(), ended(Status.DELIVERED))
+            move(database, batch, rest, READY, in_gateway(), in_status(Status.DELIVERED))
             if enough.is_set():
                 break
 
@@ -240,8 +240,8 @@ def test_every_snapshot_is_balanced_while_messages_move(
 
 def test_report_is_of_one_snapshot(database: Database) -> None:
     campaign = make_campaign(database, Plan(size=20))
-    work = enqueueing(database, campaign)
-    with disturbed(database, work) as reader, reader.read() as connection:
+    work = enqueue_batches(database, campaign)
+    with connect_interleaved(database, work) as reader, reader.read() as connection:
         before = make_reports(connection, [campaign])
         assert before[0].is_balanced
         assert make_reports(connection, [campaign]) == before
@@ -303,7 +303,7 @@ def test_lines_of_the_example(line: str) -> None:
 
 @pytest.mark.parametrize("reason", [pytest.param(reason, id=reason.slug) for reason in Reason])
 def test_counts_are_in_one_column_for_every_reason(reason: Reason) -> None:
-    text = format_report(Report(CAMPAIGN, 1_234, Counter({stopped(reason): 1_234})))
+    text = format_report(Report(CAMPAIGN, 1_234, Counter({not_sent_for(reason): 1_234})))
     [line] = [line for line in text.splitlines() if reason.title in line]
     assert line.endswith(" 1,234")
     assert len(line) == len("Audience                                60,000")
@@ -315,13 +315,13 @@ def test_heading_marks_an_unfinished_run(database: Database) -> None:
 
     assert marked(make_campaign(database))
     batch = make_batch(database, Plan(size=2))
-    move(database, batch, [0], stopped(Reason.NDNC))
+    move(database, batch, [0], not_sent_for(Reason.NDNC))
     assert marked(batch.campaign)
     with database.write() as connection:
         registration.finish_run(connection, batch.campaign.run_id, 1)
     assert not marked(batch.campaign)
     settled = make_batch(database, Plan(size=1))
-    move(database, settled, [0], stopped(Reason.NDNC))
+    move(database, settled, [0], not_sent_for(Reason.NDNC))
     assert not marked(settled.campaign)
 
 
@@ -332,7 +332,7 @@ def test_unreadable_tally_is_an_error(database: Database, values: dict[str, Any]
     batch = make_busy_batch(database)
     one = sa.update(tallies).where(tallies.c.reason == Reason.EMAIL_MISSING)
     try:
-        with lawless(database) as connection:
+        with without_constraints(database) as connection:
             connection.execute(one.values(values))
     except sa.exc.DBAPIError:
         assert database.is_postgresql, "a column holds numbers of its size"

@@ -10,9 +10,9 @@ from tests.support.factory import (
     LONG_AGO,
     READY,
     Plan,
-    age,
-    ended,
+    backdate_batch,
     in_gateway,
+    in_status,
     make_batch,
     make_busy_batch,
     make_campaign,
@@ -58,7 +58,7 @@ def make_three_batches(database: Database, **changes: object) -> list[Batch]:
 def test_a_batch_without_progress_is_stalled(database: Database) -> None:
     batch = make_batch(database)
     assert find_stalled(database) == []
-    age(database, batch)
+    backdate_batch(database, batch)
     [stalled] = find_stalled(database)
     assert (stalled.campaign.id, stalled.batch, stalled.step) == (
         batch.campaign.id,
@@ -73,19 +73,19 @@ def test_needed_step_follows_from_statuses_and_due_times(database: Database) -> 
     batch = make_batch(database)
     numbers = list(range(10))
     move(database, batch, numbers, READY)
-    age(database, batch)
+    backdate_batch(database, batch)
     assert [batch.step for batch in find_stalled(database)] == [Step.SUBMIT]
     now = batch.campaign.clock.now()
     long_ago = now - to_microseconds(LONG_AGO)
     other = make_batch(database, Plan(name="other"))
     move(database, other, numbers, READY, in_gateway(1))
-    age(database, other, receipts_due_at=long_ago)
+    backdate_batch(database, other, receipts_due_at=long_ago)
     assert [batch.step for batch in find_stalled(database)] == [Step.SUBMIT, Step.DELIVER]
-    age(database, other, receipts_due_at=None, engagement_due_at=long_ago)
+    backdate_batch(database, other, receipts_due_at=None, engagement_due_at=long_ago)
     assert [batch.step for batch in find_stalled(database)] == [Step.SUBMIT, Step.ENGAGE]
     soft = make_batch(database, Plan(name="soft"))
-    move(database, soft, numbers, READY, in_gateway(1), ended(Status.SOFT_BOUNCED))
-    age(database, soft)
+    move(database, soft, numbers, READY, in_gateway(1), in_status(Status.SOFT_BOUNCED))
+    backdate_batch(database, soft)
     assert find_stalled(database)[-1].step is Step.SUBMIT
     assert find_stalled(database)[-1].pending_by_status == {Status.SOFT_BOUNCED: 10}
 
@@ -100,7 +100,7 @@ def test_first_step_that_is_not_done_with_a_batch_comes_next(
         with context.entry(recorded, started_at=context.now()):
             pass
     claim_segment(context, step, is_retry=True)  # the step is recorded, but not complete
-    age(database, batch)
+    backdate_batch(database, batch)
     [stalled] = find_stalled(database)
     assert stalled.step is step
 
@@ -110,10 +110,10 @@ def test_settled_batches_do_not_use_up_the_limit(
 ) -> None:
     monkeypatch.setattr("tracker.queries.stalled.MAX_BATCHES_PER_CAMPAIGN", 1)
     first, second, _ = make_three_batches(database, attempts=1)
-    bounced = (READY, in_gateway(1), ended(Status.SOFT_BOUNCED))
+    bounced = (READY, in_gateway(1), in_status(Status.SOFT_BOUNCED))
     move(database, first, list(range(10)), *bounced)
     for batch in (first, second):
-        age(database, batch)
+        backdate_batch(database, batch)
     with database.read() as connection:
         idle = find_idle_batches(connection, [first.campaign], STALLED_AFTER)
     assert [batch.batch for batch in idle] == [second.batch]
@@ -123,28 +123,30 @@ def test_a_batch_that_waits_for_receipts_is_not_stalled(database: Database) -> N
     batch = make_batch(database)
     numbers = list(range(10))
     move(database, batch, numbers, READY, in_gateway(1))
-    age(database, batch)
+    backdate_batch(database, batch)
     assert find_stalled(database) == [], "its gateway reports on its own account"
     later = batch.campaign.clock.now() + to_microseconds(timedelta(hours=1))
-    age(database, batch, receipts_due_at=later)
+    backdate_batch(database, batch, receipts_due_at=later)
     assert find_stalled(database) == []
 
 
 def test_a_settled_batch_is_not_stalled(database: Database) -> None:
     batch = make_batch(database)
     numbers = list(range(10))
-    delivered = ended(Status.DELIVERED)
+    delivered = in_status(Status.DELIVERED)
     move(database, batch, numbers[:5], READY, in_gateway(1), delivered)
-    thrice = [state for k in (1, 2, 3) for state in (in_gateway(k), ended(Status.SOFT_BOUNCED, k))]
+    thrice = [
+        state for k in (1, 2, 3) for state in (in_gateway(k), in_status(Status.SOFT_BOUNCED, k))
+    ]
     move(database, batch, numbers[5:], READY, *thrice)
-    age(database, batch)
+    backdate_batch(database, batch)
     assert find_stalled(database) == []
 
 
 def test_in_a_moving_queue_only_an_overtaken_batch_is_stalled(database: Database) -> None:
     first, second, third = make_three_batches(database)
     for batch in (first, second, third):
-        age(database, batch)
+        backdate_batch(database, batch)
     assert [batch.batch for batch in find_stalled(database)] == [0, 1, 2], "nothing moves"
     move(database, second, list(range(10, 20)), READY)
     assert [batch.batch for batch in find_stalled(database)] == [0], (
@@ -158,11 +160,11 @@ def test_with_a_gateway_rate_overtaken_batches_are_not_stalled(database: Databas
         connection.execute(sa.text("UPDATE gateways SET rate = 1"))
     for batch in (first, second, third):
         move(database, batch, list(range(batch.first, batch.first + 10)), READY)
-    age(database, first)
-    age(database, third)
+    backdate_batch(database, first)
+    backdate_batch(database, third)
     assert find_stalled(database) == []
     for batch in (second, third):
-        age(database, batch)
+        backdate_batch(database, batch)
     assert [batch.batch for batch in find_stalled(database)] == [0, 1, 2]
 
 
@@ -174,9 +176,9 @@ def test_idle_time_is_real_time(database: Database) -> None:
     with database.read() as connection:
         campaign = catalog.load_campaign(connection, batch.campaign.id)
     fast = Batch(campaign=campaign, batch=0, first=0, size=10)
-    age(database, fast, timedelta(hours=1))
+    backdate_batch(database, fast, timedelta(hours=1))
     assert find_stalled(database) == [], "an hour of the run's clock is one real second"
-    age(database, fast, 3600 * LONG_AGO)
+    backdate_batch(database, fast, 3600 * LONG_AGO)
     [stalled] = find_stalled(database)
     assert abs(stalled.idle_seconds - LONG_AGO.total_seconds()) < 60
 
@@ -185,13 +187,13 @@ def test_finished_runs_are_searched_only_for_unapplied_reports(database: Databas
     batch = make_batch(database)
     with database.write() as connection:
         registration.finish_run(connection, batch.campaign.run_id, batch.campaign.clock.now())
-    age(database, batch)
+    backdate_batch(database, batch)
     assert find_stalled(database) == []
     receipt = Receipt(0, 1, int(Status.DELIVERED), 0)
     with database.write() as connection:
         items_by_batch = {(batch.campaign.id, batch.batch): [receipt]}
         store_reports(connection, DueKind.RECEIPTS, [batch.campaign], items_by_batch)
-    age(database, batch)
+    backdate_batch(database, batch)
     assert [batch.batch for batch in find_stalled(database)] == [0]
 
 

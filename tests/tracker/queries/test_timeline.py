@@ -11,14 +11,14 @@ from tests.support.factory import (
     AUTHOR,
     READY,
     Plan,
-    ended,
     in_gateway,
+    in_status,
     make_batch,
     make_busy_batch,
     make_campaign,
-    stopped,
+    not_sent_for,
 )
-from tests.support.tampering import lawless
+from tests.support.tampering import without_constraints
 from tracker.clock import from_datetime, from_seconds
 from tracker.errors import NotFound
 from tracker.output.report_text import format_timeline
@@ -67,12 +67,12 @@ def test_message_with_several_attempts_and_a_late_bounce(database: Database) -> 
         [
             (Step.DISPATCH, READY),
             (Step.SUBMIT, in_gateway(1)),
-            (Step.DELIVER, ended(Status.SOFT_BOUNCED, 1)),
+            (Step.DELIVER, in_status(Status.SOFT_BOUNCED, 1)),
             (Step.SUBMIT, in_gateway(2)),
-            (Step.DELIVER, ended(Status.SOFT_BOUNCED, 2)),
+            (Step.DELIVER, in_status(Status.SOFT_BOUNCED, 2)),
             (Step.SUBMIT, in_gateway(3)),
-            (Step.DELIVER, ended(Status.DELIVERED, 3)),
-            (Step.DELIVER, ended(Status.HARD_BOUNCED, 3)),
+            (Step.DELIVER, in_status(Status.DELIVERED, 3)),
+            (Step.DELIVER, in_status(Status.HARD_BOUNCED, 3)),
         ],
     )
     timeline = timeline_of(database, batch, 4)
@@ -126,7 +126,7 @@ def test_queued_message_has_one_event(database: Database) -> None:
 def test_timelines_of_campaigns_are_separate(database: Database) -> None:
     spring = make_busy_batch(database)
     summer = make_busy_batch(database, Plan(name="summer", size=22))
-    play(database, summer, 0, [(Step.SUPPRESS, stopped(Reason.NDNC))])
+    play(database, summer, 0, [(Step.SUPPRESS, not_sent_for(Reason.NDNC))])
     assert len(timeline_of(database, spring, 0).events) == 1
     assert len(timeline_of(database, summer, 0).events) == 2
 
@@ -143,7 +143,7 @@ def test_timeline_names_the_batch_of_the_message(database: Database) -> None:
 
 def test_timeline_as_json(database: Database) -> None:
     batch = make_batch(database)
-    play(database, batch, 3, [(Step.SUPPRESS, stopped(Reason.UNSUBSCRIBED))])
+    play(database, batch, 3, [(Step.SUPPRESS, not_sent_for(Reason.UNSUBSCRIBED))])
     timeline = timeline_of(database, batch, 3)
     parsed = json.loads(json.dumps(timeline.as_json()))
     last = parsed["events"][-1]
@@ -173,7 +173,7 @@ def test_timeline_as_json(database: Database) -> None:
 def test_damaged_rows_leave_gaps_in_the_timeline(database: Database) -> None:
     batch = make_batch(database)
     play(database, batch, 4, [(Step.DISPATCH, READY), (Step.SUBMIT, in_gateway(1))])
-    with lawless(database) as connection:
+    with without_constraints(database) as connection:
         edit = sa.update(transitions).where(transitions.c.number == 4)
         connection.execute(edit.where(transitions.c.status == 0).values(at=2**62))
         connection.execute(edit.where(transitions.c.status == 1).values(reason=99))

@@ -10,17 +10,17 @@ import sqlalchemy as sa
 from tests.support.factory import (
     AUTHOR,
     READY,
-    Outrun,
+    OvertakenDatabase,
     Plan,
-    at_once,
-    broken,
+    find_violations,
     make_batch,
     make_campaign,
     make_sibling,
     move,
-    states,
+    not_sent_for,
+    read_states,
+    run_concurrently,
     step_context,
-    stopped,
 )
 from tracker.record import allowance
 from tracker.record.catalog import Batch, Campaign
@@ -32,9 +32,9 @@ from workers.checks.base import checks_of
 from workers.services.base import SqlServices
 from workers.steps import before_gateway
 
-OUT_OF_CREDIT = stopped(Reason.OUT_OF_CREDIT)
-LIMITED = stopped(Reason.MESSAGE_LIMIT)
-UNSUBSCRIBED = stopped(Reason.UNSUBSCRIBED)
+OUT_OF_CREDIT = not_sent_for(Reason.OUT_OF_CREDIT)
+LIMITED = not_sent_for(Reason.MESSAGE_LIMIT)
+UNSUBSCRIBED = not_sent_for(Reason.UNSUBSCRIBED)
 
 DAY = 86_400_000_000
 """Microseconds."""
@@ -61,7 +61,7 @@ def credit_left(database: Database, campaign: Campaign) -> int | None:
 
 
 def counted(database: Database, batches: Sequence[Batch]) -> Counter[object]:
-    return Counter(state for batch in batches for state in states(database, batch).values())
+    return Counter(state for batch in batches for state in read_states(database, batch).values())
 
 
 def batches_of(database: Database, *campaigns: Campaign, size: int) -> list[Batch]:
@@ -81,7 +81,7 @@ def test_batches_that_are_dispatched_at_once_share_the_credit(
         for place in range(2)
     ]
     check(database, *batches)
-    at_once(*(partial(dispatch, database, batch) for batch in batches * 2))
+    run_concurrently(*(partial(dispatch, database, batch) for batch in batches * 2))
     found = counted(database, batches)
     sent = min(credit, 20)
     assert (found[READY], found[OUT_OF_CREDIT]) == (sent, 20 - sent)
@@ -112,16 +112,16 @@ def test_campaigns_that_are_dispatched_at_once_share_credit_and_limit(
     second = make_sibling(database, first, "second", channel)
     batches = batches_of(database, first, second, size=10)
     check(database, *batches)
-    at_once(*(partial(dispatch, database, batch) for batch in batches * 2))
+    run_concurrently(*(partial(dispatch, database, batch) for batch in batches * 2))
     found = counted(database, batches)
     assert found == Counter({READY: sent, LIMITED: limited, OUT_OF_CREDIT: 20 - sent - limited}), (
         "nobody is short of what is left"
     )
     assert credit_left(database, first) == (None if credit is None else credit - sent)
     if limit == 1:
-        one, two = (states(database, batch) for batch in batches)
+        one, two = (read_states(database, batch) for batch in batches)
         assert all({one[number], two[number]} == {READY, LIMITED} for number in one)
-    assert broken(database, first, second) == []
+    assert find_violations(database, first, second) == []
 
 
 def test_credit_and_limit_of_one_organization_are_no_other_s(database: Database) -> None:
@@ -129,7 +129,7 @@ def test_credit_and_limit_of_one_organization_are_no_other_s(database: Database)
     campaigns = make_campaign(database, plan), make_campaign(database, plan)
     batches = batches_of(database, *campaigns, size=3)
     check(database, *batches)
-    at_once(*(partial(dispatch, database, batch) for batch in batches))
+    run_concurrently(*(partial(dispatch, database, batch) for batch in batches))
     for batch in batches:
         assert counted(database, [batch]) == Counter({READY: 2, OUT_OF_CREDIT: 1})
 
@@ -137,9 +137,9 @@ def test_credit_and_limit_of_one_organization_are_no_other_s(database: Database)
 def test_credit_for_messages_that_another_moved_is_given_back(database: Database) -> None:
     batch = make_batch(database, Plan(size=10, credit=15))
     check(database, batch)
-    outrun = Outrun(database.engine, [lambda: dispatch(database, batch)])
-    dispatch(outrun, batch)
-    assert set(states(database, batch).values()) == {READY}
+    overtaken = OvertakenDatabase(database.engine, [lambda: dispatch(database, batch)])
+    dispatch(overtaken, batch)
+    assert set(read_states(database, batch).values()) == {READY}
     assert credit_left(database, batch.campaign) == 5
 
 
@@ -147,9 +147,11 @@ def test_nobody_lacks_credit_that_is_left(database: Database) -> None:
     """Five messages are stopped during dispatch; the credit covers the other five."""
     batch = make_batch(database, Plan(size=10, credit=5))
     check(database, batch)
-    outrun = Outrun(database.engine, [lambda: move(database, batch, range(5), UNSUBSCRIBED)])
-    dispatch(outrun, batch)
-    assert Counter(states(database, batch).values()) == {UNSUBSCRIBED: 5, READY: 5}
+    overtaken = OvertakenDatabase(
+        database.engine, [lambda: move(database, batch, range(5), UNSUBSCRIBED)]
+    )
+    dispatch(overtaken, batch)
+    assert Counter(read_states(database, batch).values()) == {UNSUBSCRIBED: 5, READY: 5}
     assert credit_left(database, batch.campaign) == 0
 
 

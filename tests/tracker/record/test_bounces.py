@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from tests.support.factory import (
     READY,
-    Outrun,
+    OvertakenDatabase,
     Plan,
     in_gateway,
     make_batch,
@@ -113,10 +113,10 @@ def test_a_bounce_counts_once_though_two_deliver_it(
     batch = make_batch(database, Plan(size=2, attempts=1))
     move(database, batch, [0, 1], READY, in_gateway())
     gateway = Answering(outcome, 1)
-    outrun = Outrun(
+    overtaken = OvertakenDatabase(
         database.engine, [lambda: at_gateway.deliver(step_context(database, batch), gateway)]
     )
-    at_gateway.deliver(step_context(outrun, batch), gateway)
+    at_gateway.deliver(step_context(overtaken, batch), gateway)
     assert bounces(database, batch, Channel.EMAIL) == [expected, expected]
 
 
@@ -125,10 +125,10 @@ def test_only_what_this_entry_moved_counts(database: Database) -> None:
     batch = make_batch(database, Plan(size=2))
     move(database, batch, [0, 1], READY, in_gateway())
     arrival = Answering(Status.NOT_DELIVERED, 1, [1])
-    outrun = Outrun(
+    overtaken = OvertakenDatabase(
         database.engine, [lambda: at_gateway.deliver(step_context(database, batch), arrival)]
     )
-    at_gateway.deliver(step_context(outrun, batch), Answering(HARD, 1))
+    at_gateway.deliver(step_context(overtaken, batch), Answering(HARD, 1))
     assert bounces(database, batch, Channel.EMAIL) == [(1, 0), (0, 0)]
 
 

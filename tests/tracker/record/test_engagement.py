@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.engagement import CLICKED, OPENED, SPAM, report
-from tests.support.factory import AUTHOR, Plan, broken, make_campaign
+from tests.support.engagement import CLICKED, OPENED, SPAM, record_events
+from tests.support.factory import AUTHOR, Plan, find_violations, make_campaign
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, read_engagement_counts
 from tracker.record.journal import enqueue_batch
@@ -82,16 +82,16 @@ def test_tallies_are_a_recount_whatever_is_reported_in_whatever_order(
     twin, twins = make_batches(database)
     for events in reports:
         for batch in batches:
-            report(database, batch, events)
+            record_events(database, batch, events)
     # The same, in another order and some of it twice.
     again = data.draw(st.permutations(reports + reports[:2]))
     for events in again:
         for batch in twins:
-            report(database, batch, data.draw(st.permutations(events)))
+            record_events(database, batch, data.draw(st.permutations(events)))
     assert tallied(database, campaign) == recount(recorded(database, campaign))
     assert tallied(database, twin) == tallied(database, campaign)
     assert {event for events in reports for event in events} <= recorded(database, campaign)
-    assert not broken(database, campaign, twin)
+    assert not find_violations(database, campaign, twin)
 
 
 @pytest.mark.parametrize("kind", IMPLIED_ENGAGEMENTS)
@@ -99,7 +99,7 @@ def test_what_is_implied_is_recorded_at_the_same_instant(
     database: Database, kind: Engagement
 ) -> None:
     campaign, [batch, _] = make_batches(database)
-    report(database, batch, [EngagementEvent(1, kind, 5)])
+    record_events(database, batch, [EngagementEvent(1, kind, 5)])
     assert recorded(database, campaign) == {
         EngagementEvent(1, each, 5) for each in {kind, *IMPLIED_ENGAGEMENTS[kind]}
     }
@@ -107,8 +107,8 @@ def test_what_is_implied_is_recorded_at_the_same_instant(
 
 def test_who_has_opened_by_then_needs_no_implied_open(database: Database) -> None:
     campaign, [batch, _] = make_batches(database)
-    report(database, batch, [EngagementEvent(1, OPENED, 4)])
-    report(
+    record_events(database, batch, [EngagementEvent(1, OPENED, 4)])
+    record_events(
         database,
         batch,
         [
@@ -125,14 +125,14 @@ def test_who_has_opened_by_then_needs_no_implied_open(database: Database) -> Non
 
 def test_an_earlier_event_that_is_reported_late_moves_the_recipient(database: Database) -> None:
     campaign, [batch, _] = make_batches(database)
-    report(database, batch, [EngagementEvent(1, OPENED, 9 * QUARTER_MICROSECONDS)])
-    report(database, batch, [EngagementEvent(1, OPENED, 2 * QUARTER_MICROSECONDS)])
+    record_events(database, batch, [EngagementEvent(1, OPENED, 9 * QUARTER_MICROSECONDS)])
+    record_events(database, batch, [EngagementEvent(1, OPENED, 2 * QUARTER_MICROSECONDS)])
     assert tallied(database, campaign) == Counter({(0, OPENED, 2): 1})
 
 
 def test_what_other_batches_recipients_do_is_not_the_entrys(database: Database) -> None:
     campaign, [batch, _] = make_batches(database)
-    report(
+    record_events(
         database,
         batch,
         [
@@ -149,7 +149,7 @@ def test_refusals_change_the_customer_and_the_report_at_once(
     database: Database, kind: Engagement
 ) -> None:
     campaign, [batch, _] = make_batches(database)
-    report(database, batch, [EngagementEvent(1, kind, 5), EngagementEvent(1, kind, 6)])
+    record_events(database, batch, [EngagementEvent(1, kind, 5), EngagementEvent(1, kind, 6)])
     refused = sa.select(customers.c.number).where(customers.c.unsubscribed_email)
     with database.read() as connection:
         assert connection.scalars(refused).all() == ([1] if kind in OPT_OUTS else [])

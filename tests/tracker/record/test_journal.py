@@ -13,17 +13,17 @@ from tests.support.factory import (
     AUTHOR,
     READY,
     Plan,
-    at_once,
-    broken,
-    ended,
+    find_violations,
     in_gateway,
+    in_status,
     make_batch,
     make_busy_batch,
     make_campaign,
     move,
-    states,
-    stopped,
-    tallied,
+    not_sent_for,
+    read_states,
+    read_tallies,
+    run_concurrently,
 )
 from tracker.record import catalog, registration
 from tracker.record.catalog import Batch
@@ -84,7 +84,7 @@ def test_enqueue_records_messages_transitions_tallies_step_and_batch(database: D
         "steps": [(step_id, key, 3, "enqueue", "t-1", "driver@host", at, step["finished_at"], 2)],
     }
     assert begun <= at <= step["finished_at"] <= campaign.clock.now()
-    assert broken(database, campaign) == ["batches_follow"], "as it begins at message 4"
+    assert find_violations(database, campaign) == ["batches_follow"], "as it begins at message 4"
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,10 @@ def test_campaigns_of_one_audience_have_messages_of_their_own(database: Database
     one = enqueue_batch(database, campaign, batch=0, first=0, size=3, author=AUTHOR)
     two = enqueue_batch(database, other, batch=0, first=0, size=3, author=AUTHOR)
     move(database, one, [0, 1], READY)
-    assert tallied(database, one) == {QUEUED_STATE: 1, READY: 2}
-    assert tallied(database, two) == {QUEUED_STATE: 3}
-    assert states(database, two) == dict.fromkeys(range(3), QUEUED_STATE)
-    assert broken(database, campaign, other) == []
+    assert read_tallies(database, one) == {QUEUED_STATE: 1, READY: 2}
+    assert read_tallies(database, two) == {QUEUED_STATE: 3}
+    assert read_states(database, two) == dict.fromkeys(range(3), QUEUED_STATE)
+    assert find_violations(database, campaign, other) == []
 
 
 def test_a_move_changes_message_transition_tally_step_and_batch(database: Database) -> None:
@@ -155,8 +155,8 @@ def test_a_move_changes_message_transition_tally_step_and_batch(database: Databa
             0,
         ]
         assert written.moved == 2
-    assert states(database, batch) == {0: READY, 1: QUEUED_STATE, 2: READY}
-    assert tallied(database, batch) == {QUEUED_STATE: 1, READY: 2}
+    assert read_states(database, batch) == {0: READY, 1: QUEUED_STATE, 2: READY}
+    assert read_tallies(database, batch) == {QUEUED_STATE: 1, READY: 2}
     step = last_step(database)
     said = [step[name] for name in ("batch", "step", "task_id", "worker", "started_at", "moved")]
     assert said == [0, "dispatch", None, "w@host", 77, 2]
@@ -167,7 +167,7 @@ def test_a_move_changes_message_transition_tally_step_and_batch(database: Databa
     assert made == [(key, 1, 0, number, 0, NO_REASON, begun, step["id"]) for number in (0, 2)]
     assert touched_at is not None
     assert begun <= touched_at <= step["finished_at"] <= clock.now()
-    assert broken(database, batch.campaign) == []
+    assert find_violations(database, batch.campaign) == []
 
 
 @pytest.mark.parametrize(
@@ -176,13 +176,19 @@ def test_a_move_changes_message_transition_tally_step_and_batch(database: Databa
         pytest.param([0, 1], QUEUED_STATE, READY, [0, 1], id="all are there"),
         pytest.param([0, 2], QUEUED_STATE, READY, [0], id="one has another status"),
         pytest.param([2, 5], QUEUED_STATE, READY, [], id="all have another status"),
-        pytest.param([14], in_gateway(1), ended(Status.DELIVERED, 1), [], id="earlier attempt"),
-        pytest.param([14], in_gateway(2), ended(Status.DELIVERED, 2), [14], id="this attempt"),
-        pytest.param([14], in_gateway(3), ended(Status.DELIVERED, 3), [], id="later attempt"),
-        pytest.param([5, 14], in_gateway(), ended(Status.DELIVERED), [5], id="of two attempts"),
-        pytest.param([12, 15], ended(Status.SOFT_BOUNCED), in_gateway(2), [12], id="resubmitted"),
-        pytest.param([6, 10], ended(Status.DELIVERED), ended(Status.HARD_BOUNCED), [6], id="late"),
-        pytest.param([0, 17], QUEUED_STATE, stopped(Reason.NDNC), [0], id="one is stopped already"),
+        pytest.param([14], in_gateway(1), in_status(Status.DELIVERED, 1), [], id="earlier attempt"),
+        pytest.param([14], in_gateway(2), in_status(Status.DELIVERED, 2), [14], id="this attempt"),
+        pytest.param([14], in_gateway(3), in_status(Status.DELIVERED, 3), [], id="later attempt"),
+        pytest.param([5, 14], in_gateway(), in_status(Status.DELIVERED), [5], id="of two attempts"),
+        pytest.param(
+            [12, 15], in_status(Status.SOFT_BOUNCED), in_gateway(2), [12], id="resubmitted"
+        ),
+        pytest.param(
+            [6, 10], in_status(Status.DELIVERED), in_status(Status.HARD_BOUNCED), [6], id="late"
+        ),
+        pytest.param(
+            [0, 17], QUEUED_STATE, not_sent_for(Reason.NDNC), [0], id="one is stopped already"
+        ),
         pytest.param([0, 99, -1], QUEUED_STATE, READY, [0], id="one that does not exist"),
         pytest.param([], QUEUED_STATE, READY, [], id="none are asked for"),
     ],
@@ -191,13 +197,13 @@ def test_only_what_is_in_the_source_state_moves(
     database: Database, numbers: list[int], source: State, target: State, moved: list[int]
 ) -> None:
     batch = make_busy_batch(database)
-    before = states(database, batch)
+    before = read_states(database, batch)
     now = batch.campaign.clock.now()
     with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=0) as written:
         said = written.move(Move(numbers=numbers, source=source, target=target, at=now))
     assert sorted(said) == moved
-    assert states(database, batch) == before | dict.fromkeys(moved, target)
-    assert tallied(database, batch) == Counter(states(database, batch).values())
+    assert read_states(database, batch) == before | dict.fromkeys(moved, target)
+    assert read_tallies(database, batch) == Counter(read_states(database, batch).values())
     with database.read() as connection:
         at_nine = connection.scalars(
             sa.select(transitions.c.number).where(
@@ -206,7 +212,7 @@ def test_only_what_is_in_the_source_state_moves(
         ).all()
         count = connection.scalar(sa.select(steps.c.moved).order_by(steps.c.id.desc()))
     assert (sorted(at_nine), count) == (moved, len(moved))
-    assert broken(database, batch.campaign) == []
+    assert find_violations(database, batch.campaign) == []
 
 
 def test_each_message_moves_at_its_own_instant(database: Database) -> None:
@@ -225,7 +231,7 @@ def test_each_message_moves_at_its_own_instant(database: Database) -> None:
     with database.read() as connection:
         rows = connection.execute(recorded).all()
     assert dict(map(tuple, rows)) == {3: LATER + 30, 2: LATER + 1, 0: LATER}
-    assert broken(database, batch.campaign) == ["steps"], "by now nobody can know of then"
+    assert find_violations(database, batch.campaign) == ["steps"], "by now nobody can know of then"
 
 
 def test_every_reason_is_recorded_with_message_transition_and_tally(database: Database) -> None:
@@ -236,19 +242,19 @@ def test_every_reason_is_recorded_with_message_transition_and_tally(database: Da
             request = Move(
                 numbers=pair,
                 source=QUEUED_STATE,
-                target=stopped(reason),
+                target=not_sent_for(reason),
                 at=batch.campaign.clock.now(),
             )
             assert written.move(request) == pair
     assert written.moved == len(Reason) * 2
-    assert tallied(database, batch) == {stopped(reason): 2 for reason in Reason}
+    assert read_tallies(database, batch) == {not_sent_for(reason): 2 for reason in Reason}
     recorded = sa.select(transitions.c.number, transitions.c.reason).where(
         transitions.c.status == Status.NOT_SENT
     )
     with database.read() as connection:
         reasons = dict(map(tuple, connection.execute(recorded)))
     assert reasons == {number: list(Reason)[number % len(Reason)] for number in range(batch.size)}
-    assert broken(database, batch.campaign) == []
+    assert find_violations(database, batch.campaign) == []
 
 
 def test_one_entry_may_move_messages_on(database: Database) -> None:
@@ -257,20 +263,20 @@ def test_one_entry_may_move_messages_on(database: Database) -> None:
         for source, target, numbers in [
             (QUEUED_STATE, READY, [0, 1, 2]),
             (READY, in_gateway(), [0, 1]),
-            (in_gateway(), ended(Status.DELIVERED), [0]),
+            (in_gateway(), in_status(Status.DELIVERED), [0]),
         ]:
             request = Move(
                 numbers=numbers, source=source, target=target, at=batch.campaign.clock.now()
             )
             assert written.move(request) == numbers
     assert written.moved == 6
-    assert tallied(database, batch) == {
+    assert read_tallies(database, batch) == {
         QUEUED_STATE: 1,
         READY: 1,
         in_gateway(): 1,
-        ended(Status.DELIVERED): 1,
+        in_status(Status.DELIVERED): 1,
     }
-    assert broken(database, batch.campaign) == []
+    assert find_violations(database, batch.campaign) == []
 
 
 def test_an_entry_that_is_repeated_moves_nothing_and_says_so(database: Database) -> None:
@@ -283,11 +289,11 @@ def test_an_entry_that_is_repeated_moves_nothing_and_says_so(database: Database)
         with open_entry(database, batch, Step.DISPATCH, AUTHOR, started_at=0) as written:
             moves.append([*written.move(request)])
     assert moves == [[*range(5)], [], []]
-    assert tallied(database, batch) == {QUEUED_STATE: 5, READY: 5}
+    assert read_tallies(database, batch) == {QUEUED_STATE: 5, READY: 5}
     with database.read() as connection:
         moved = connection.scalars(sa.select(steps.c.moved).order_by(steps.c.id)).all()
     assert moved == [10, 5, 0, 0]
-    assert broken(database, batch.campaign) == []
+    assert find_violations(database, batch.campaign) == []
 
 
 @pytest.mark.parametrize(
@@ -337,7 +343,7 @@ def test_an_error_in_the_block_takes_everything_back(database: Database) -> None
         fail()
     assert everything(database) == before
     move(database, batch, [0, 1], READY)
-    assert broken(database, batch.campaign) == []
+    assert find_violations(database, batch.campaign) == []
 
 
 def moving(
@@ -369,12 +375,12 @@ def make_batches(database: Database, number: int, size: int) -> list[Batch]:
 
 def test_the_same_moves_by_two_at_once_move_each_message_once(database: Database) -> None:
     made = make_batches(database, 10, 40)
-    counts = at_once(*[moving(database, made, range(40))] * 2)
+    counts = run_concurrently(*[moving(database, made, range(40))] * 2)
     assert [sum(each) for each in zip(*counts, strict=True)] == [40] * 10
     for batch in made:
-        assert tallied(database, batch) == {READY: 40}
-    assert set(states(database, made[0]).values()) == {READY}
-    assert broken(database, made[0].campaign) == []
+        assert read_tallies(database, batch) == {READY: 40}
+    assert set(read_states(database, made[0]).values()) == {READY}
+    assert find_violations(database, made[0].campaign) == []
 
 
 def test_entries_on_one_batch_take_turns_and_can_not_deadlock(database: Database) -> None:
@@ -397,22 +403,22 @@ def test_entries_on_one_batch_take_turns_and_can_not_deadlock(database: Database
             )
         return written.moved
 
-    moved = at_once(lambda: work(*halves), lambda: work(*reversed(halves)))
+    moved = run_concurrently(lambda: work(*halves), lambda: work(*reversed(halves)))
     assert sorted(moved) == [0, 40]
-    assert tallied(database, batch) == {READY: 40}
-    assert broken(database, batch.campaign) == []
+    assert read_tallies(database, batch) == {READY: 40}
+    assert find_violations(database, batch.campaign) == []
 
 
 def test_moves_that_overlap_share_the_messages_between_them(database: Database) -> None:
     made = make_batches(database, 8, 30)
-    counts = at_once(*(moving(database, made, range(low, low + 20)) for low in (0, 5, 10)))
+    counts = run_concurrently(*(moving(database, made, range(low, low + 20)) for low in (0, 5, 10)))
     assert [sum(each) for each in zip(*counts, strict=True)] == [30] * 8
-    assert sum((tallied(database, batch) for batch in made), Counter()) == {READY: 240}
-    assert broken(database, made[0].campaign) == []
+    assert sum((read_tallies(database, batch) for batch in made), Counter()) == {READY: 240}
+    assert find_violations(database, made[0].campaign) == []
 
 
 def test_batches_move_at_once_without_waiting_for_ever(database: Database) -> None:
     made = make_batches(database, 4, 10)
-    counts = at_once(*(moving(database, [batch], range(10)) for batch in made))
+    counts = run_concurrently(*(moving(database, [batch], range(10)) for batch in made))
     assert counts == [[10]] * 4
-    assert broken(database, made[0].campaign) == []
+    assert find_violations(database, made[0].campaign) == []

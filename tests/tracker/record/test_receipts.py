@@ -13,14 +13,14 @@ from tests.support.factory import (
     AUTHOR,
     READY,
     Plan,
-    broken,
-    ended,
+    find_violations,
     in_gateway,
+    in_status,
     make_batch,
     make_campaign,
     move,
-    states,
-    stopped,
+    not_sent_for,
+    read_states,
 )
 from tracker.clock import to_microseconds
 from tracker.queries import timeline
@@ -35,7 +35,7 @@ from tracker.store.schema.messages import refused_receipts
 
 DELIVERED, HARD, SOFT = Status.DELIVERED, Status.HARD_BOUNCED, Status.SOFT_BOUNCED
 DUPLICATE, STALE, UNKNOWN = ReceiptVerdict.DUPLICATE, ReceiptVerdict.STALE, ReceiptVerdict.UNKNOWN
-ON_SECOND = (READY, in_gateway(), ended(SOFT), in_gateway(2))
+ON_SECOND = (READY, in_gateway(), in_status(SOFT), in_gateway(2))
 
 
 def take(database: Database, batch: Batch, *said: Receipt) -> None:
@@ -52,18 +52,18 @@ def refused(database: Database, batch: Batch) -> Counter[ReceiptVerdict]:
 @pytest.mark.parametrize(
     ("history", "said", "expected", "verdicts"),
     [
-        pytest.param(ON_SECOND, [(2, DELIVERED, 0)], ended(DELIVERED, 2), [], id="counts"),
+        pytest.param(ON_SECOND, [(2, DELIVERED, 0)], in_status(DELIVERED, 2), [], id="counts"),
         pytest.param(
             ON_SECOND,
             [(2, DELIVERED, 0), (2, DELIVERED, 1)],
-            ended(DELIVERED, 2),
+            in_status(DELIVERED, 2),
             [DUPLICATE],
             id="twice",
         ),
         pytest.param(
             ON_SECOND,
             [(2, DELIVERED, 0), (2, DELIVERED, 1), (2, DELIVERED, 2)],
-            ended(DELIVERED, 2),
+            in_status(DELIVERED, 2),
             [DUPLICATE, DUPLICATE],
             id="three times",
         ),
@@ -77,28 +77,28 @@ def refused(database: Database, batch: Batch) -> Counter[ReceiptVerdict]:
         pytest.param(
             ON_SECOND,
             [(2, DELIVERED, 0), (2, HARD, 0)],
-            ended(HARD, 2),
+            in_status(HARD, 2),
             [],
             id="a late bounce",
         ),
         pytest.param(
-            (*ON_SECOND, ended(DELIVERED, 2)),
+            (*ON_SECOND, in_status(DELIVERED, 2)),
             [(2, HARD, 0), (2, HARD, 1)],
-            ended(HARD, 2),
+            in_status(HARD, 2),
             [DUPLICATE],
             id="a late bounce twice",
         ),
         pytest.param(
-            (*ON_SECOND, ended(DELIVERED, 2)),
+            (*ON_SECOND, in_status(DELIVERED, 2)),
             [(1, HARD, 0)],
-            ended(DELIVERED, 2),
+            in_status(DELIVERED, 2),
             [STALE],
             id="a late bounce of an earlier attempt",
         ),
         pytest.param(
-            (*ON_SECOND, ended(HARD, 2)),
+            (*ON_SECOND, in_status(HARD, 2)),
             [(2, DELIVERED, 0)],
-            ended(HARD, 2),
+            in_status(HARD, 2),
             [DUPLICATE],
             id="delivered after all",
         ),
@@ -106,9 +106,9 @@ def refused(database: Database, batch: Batch) -> Counter[ReceiptVerdict]:
         pytest.param((READY,), [(2, DELIVERED, 0)], READY, [UNKNOWN], id="never accepted"),
         pytest.param((), [(1, DELIVERED, 0)], QUEUED_STATE, [UNKNOWN], id="never handed over"),
         pytest.param(
-            (stopped(Reason.NDNC),),
+            (not_sent_for(Reason.NDNC),),
             [(1, DELIVERED, 0)],
-            stopped(Reason.NDNC),
+            not_sent_for(Reason.NDNC),
             [UNKNOWN],
             id="not sent",
         ),
@@ -127,16 +127,16 @@ def test_what_counts_and_what_does_not(
     given = [Receipt(1, attempt, status, now, copy) for attempt, status, copy in said]
     for _ in range(3):  # what is seen again is not counted again
         take(database, batch, *given)
-        assert states(database, batch) == {0: QUEUED_STATE, 1: expected}
+        assert read_states(database, batch) == {0: QUEUED_STATE, 1: expected}
         assert refused(database, batch) == Counter(verdicts)
-    assert broken(database, batch.campaign) == []
+    assert find_violations(database, batch.campaign) == []
 
 
 def test_a_receipt_of_another_campaign_is_unknown(database: Database) -> None:
     ours, theirs = make_batch(database, Plan(size=2)), make_batch(database, Plan(size=5))
     move(database, theirs, [4], READY, in_gateway())
     take(database, ours, Receipt(4, 1, DELIVERED, 7))
-    assert states(database, theirs)[4] == in_gateway()
+    assert read_states(database, theirs)[4] == in_gateway()
     assert refused(database, ours) == {UNKNOWN: 1}
     assert refused(database, theirs) == {}
 
@@ -149,7 +149,7 @@ def test_a_receipt_of_another_batch_is_unknown(database: Database) -> None:
     )
     move(database, two, [3], READY, in_gateway())
     take(database, one, Receipt(3, 1, DELIVERED, 7))
-    assert states(database, two)[3] == in_gateway()
+    assert read_states(database, two)[3] == in_gateway()
     assert refused(database, one) == {UNKNOWN: 1}
 
 
@@ -159,7 +159,7 @@ def test_a_clock_may_be_some_minutes_ahead(database: Database, ahead: int, count
     move(database, batch, [0], READY, in_gateway())
     at = batch.campaign.clock.now() + to_microseconds(timedelta(minutes=ahead))
     take(database, batch, Receipt(0, 1, DELIVERED, at))
-    assert states(database, batch)[0] == (ended(DELIVERED) if counts else in_gateway())
+    assert read_states(database, batch)[0] == (in_status(DELIVERED) if counts else in_gateway())
     assert refused(database, batch) == ({} if counts else {UNKNOWN: 1})
 
 
@@ -232,9 +232,9 @@ def test_receipts_in_any_number_of_parts_leave_the_record_sound(
     move(database, batch, [2, 3], *ON_SECOND)
     for receipt in said:
         take(database, batch, receipt)
-    before, counted = states(database, batch), refused(database, batch)
+    before, counted = read_states(database, batch), refused(database, batch)
     take(database, batch, *(said[place] for place in again if place < len(said)))
     take(database, batch, *said)
-    assert states(database, batch) == before
+    assert read_states(database, batch) == before
     assert refused(database, batch) == counted
-    assert broken(database, batch.campaign) == []
+    assert find_violations(database, batch.campaign) == []

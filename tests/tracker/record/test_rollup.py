@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, report
-from tests.support.factory import Plan, at_once, broken, make_batch
+from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, record_events
+from tests.support.factory import Plan, find_violations, make_batch, run_concurrently
 from tracker.clock import from_datetime
 from tracker.queries.report import make_reports
 from tracker.record import rollup
@@ -77,12 +77,12 @@ def batch(database: Database) -> Batch:
 def test_an_event_counts_on_its_local_day(
     database: Database, batch: Batch, zone: str, moment: str, day: str
 ) -> None:
-    report(database, batch, [at(moment)])
+    record_events(database, batch, [at(moment)])
     roll_up_engagement(database, ZoneInfo(zone))
     assert days(database) == {day: 1}
     recount_day(database, date.fromisoformat(day), ZoneInfo(zone))
     assert days(database) == {day: 1}
-    assert not broken(database, batch.campaign)
+    assert not find_violations(database, batch.campaign)
 
 
 def test_the_report_stands_as_of_the_last_rollup(database: Database, batch: Batch) -> None:
@@ -92,13 +92,13 @@ def test_the_report_stands_as_of_the_last_rollup(database: Database, batch: Batc
         said = made.as_json()["sent"]
         return said["opened"], said["clicked"]
 
-    report(database, batch, [at("2026-11-24 12:00"), at("2026-11-24 13:00", 2, CLICKED)])
+    record_events(database, batch, [at("2026-11-24 12:00"), at("2026-11-24 13:00", 2, CLICKED)])
     assert opened() == (0, 0)
     [done] = roll_up_engagement(database, UTC)
     assert done.changes == Counter({OPENED: 2, CLICKED: 1})
     assert opened() == (2, 1)
-    report(database, batch, [at("2026-11-24 12:30"), at("2026-11-24 14:00", 3)])
-    report(database, batch, [at("2026-11-24 15:00", 4, Engagement.MACHINE_OPENED)])
+    record_events(database, batch, [at("2026-11-24 12:30"), at("2026-11-24 14:00", 3)])
+    record_events(database, batch, [at("2026-11-24 15:00", 4, Engagement.MACHINE_OPENED)])
     assert opened() == (2, 1)
     roll_up_engagement(database, UTC)
     assert opened() == (3, 1)
@@ -107,20 +107,20 @@ def test_the_report_stands_as_of_the_last_rollup(database: Database, batch: Batc
 def test_twice_changes_nothing_and_late_events_go_to_their_own_day(
     database: Database, batch: Batch
 ) -> None:
-    report(database, batch, [at("2026-11-24 12:00"), at("2026-11-25 12:00", 2)])
+    record_events(database, batch, [at("2026-11-24 12:00"), at("2026-11-25 12:00", 2)])
     roll_up_engagement(database, UTC)
     roll_up_engagement(database, UTC)
     assert days(database) == {"2026-11-24": 1, "2026-11-25": 1}
-    report(database, batch, [at("2026-11-23 12:00", 3), at("2026-11-24 12:00", 2)])
+    record_events(database, batch, [at("2026-11-23 12:00", 3), at("2026-11-24 12:00", 2)])
     roll_up_engagement(database, UTC)
     assert days(database) == {"2026-11-23": 1, "2026-11-24": 2}
-    assert not broken(database, batch.campaign)
+    assert not find_violations(database, batch.campaign)
 
 
 def test_a_rollup_that_fails_half_way_leaves_nothing_behind(
     database: Database, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report(database, batch, [at("2026-11-24 12:00")])
+    record_events(database, batch, [at("2026-11-24 12:00")])
 
     def fail(*_: object) -> None:
         raise RuntimeError("the power is gone")
@@ -130,7 +130,7 @@ def test_a_rollup_that_fails_half_way_leaves_nothing_behind(
         with pytest.raises(RuntimeError, match="power"):
             roll_up_engagement(database, UTC)
     assert days(database) == {}
-    assert not broken(database, batch.campaign)
+    assert not find_violations(database, batch.campaign)
     roll_up_engagement(database, UTC)
     assert days(database) == {"2026-11-24": 1}
 
@@ -138,23 +138,23 @@ def test_a_rollup_that_fails_half_way_leaves_nothing_behind(
 def test_at_once_and_while_events_come_in(database: Database, batch: Batch) -> None:
     def come_in() -> None:
         for number in range(10):
-            report(database, batch, [at(f"2026-11-24 12:0{number}", number, UNSUBSCRIBED)])
+            record_events(database, batch, [at(f"2026-11-24 12:0{number}", number, UNSUBSCRIBED)])
 
     def roll() -> None:
         for _ in range(5):
             roll_up_engagement(database, UTC)
 
-    at_once(come_in, roll, roll)
+    run_concurrently(come_in, roll, roll)
     roll_up_engagement(database, UTC)
     assert days(database) == days(database, UNSUBSCRIBED) == {"2026-11-24": 10}
-    assert not broken(database, batch.campaign)
+    assert not find_violations(database, batch.campaign)
 
 
 def test_what_comes_in_while_it_is_rolled_up_is_counted_next_time(
     database: Database, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report(database, batch, [at("2026-11-24 12:00", 1)])
-    late = Thread(target=report, args=(database, batch, [at("2026-11-24 12:00", 2)]))
+    record_events(database, batch, [at("2026-11-24 12:00", 1)])
+    late = Thread(target=record_events, args=(database, batch, [at("2026-11-24 12:00", 2)]))
     add = rollup._read_new_counts
 
     def slowly(*arguments: Any) -> Any:
@@ -169,11 +169,11 @@ def test_what_comes_in_while_it_is_rolled_up_is_counted_next_time(
     late.join()
     roll_up_engagement(database, UTC)
     assert days(database) == {"2026-11-24": 2}
-    assert not broken(database, batch.campaign)
+    assert not find_violations(database, batch.campaign)
 
 
 def test_what_is_over_and_has_nothing_new_keeps_its_time(database: Database, batch: Batch) -> None:
-    report(database, batch, [at("2026-11-24 12:00")])
+    record_events(database, batch, [at("2026-11-24 12:00")])
     [first] = roll_up_engagement(database, UTC)
     [second] = roll_up_engagement(database, UTC)
     assert second.as_of > first.as_of
@@ -181,7 +181,7 @@ def test_what_is_over_and_has_nothing_new_keeps_its_time(database: Database, bat
     with database.write() as connection:
         connection.execute(sa.update(runs).values(finished_at=1))
     assert roll_up_engagement(database, UTC) == []
-    report(database, batch, [at("2026-11-24 12:00", 2)])
+    record_events(database, batch, [at("2026-11-24 12:00", 2)])
     [third] = roll_up_engagement(database, UTC)
     assert third.as_of > second.as_of
 
@@ -200,39 +200,39 @@ def test_a_clock_beyond_all_dates_is_no_error(database: Database, batch: Batch) 
 def test_a_changed_time_zone_keeps_the_sum_and_a_recount_sets_the_days_right(
     database: Database, batch: Batch
 ) -> None:
-    report(database, batch, [at("2026-11-24 23:30"), at("2026-11-25 12:00", 2)])
+    record_events(database, batch, [at("2026-11-24 23:30"), at("2026-11-25 12:00", 2)])
     roll_up_engagement(database, UTC)
-    report(database, batch, [at("2026-11-24 23:45", 3)])
+    record_events(database, batch, [at("2026-11-24 23:45", 3)])
     roll_up_engagement(database, BERLIN)
     assert days(database) == {"2026-11-24": 1, "2026-11-25": 2}
-    assert not broken(database, batch.campaign)
+    assert not find_violations(database, batch.campaign)
     recount_day(database, date(2026, 11, 25), BERLIN)
     assert days(database) == {"2026-11-25": 3}
-    assert not broken(database, batch.campaign)
+    assert not find_violations(database, batch.campaign)
 
 
 def test_taking_from_a_day_that_another_zone_counted_adds_all_up_anew(
     database: Database, batch: Batch
 ) -> None:
-    report(database, batch, [at("2026-11-24 23:30")])
+    record_events(database, batch, [at("2026-11-24 23:30")])
     roll_up_engagement(database, UTC)
-    report(database, batch, [at("2026-11-24 12:00")])
+    record_events(database, batch, [at("2026-11-24 12:00")])
     roll_up_engagement(database, BERLIN)
     assert days(database) == {"2026-11-24": 1}
-    assert not broken(database, batch.campaign)
+    assert not find_violations(database, batch.campaign)
 
 
 def test_a_recount_corrects_tallies_and_days_from_the_events(
     database: Database, batch: Batch
 ) -> None:
-    report(database, batch, [at("2026-11-24 12:00"), at("2026-11-24 18:00", 2)])
+    record_events(database, batch, [at("2026-11-24 12:00"), at("2026-11-24 18:00", 2)])
     roll_up_engagement(database, UTC)
     with database.write() as connection:
         connection.execute(sa.update(engagement_tallies).values(recipients=7))
         connection.execute(sa.update(engagement_days).values(recipients=9))
-    assert broken(database, batch.campaign) == ["engagement_tallies", "engagement_days"]
+    assert find_violations(database, batch.campaign) == ["engagement_tallies", "engagement_days"]
     assert recount_day(database, date(2026, 11, 23), UTC) == []
     [done] = recount_day(database, date(2026, 11, 24), UTC)
     assert done.changes == Counter({OPENED: -7})
     assert days(database) == {"2026-11-24": 2}
-    assert not broken(database, batch.campaign)
+    assert not find_violations(database, batch.campaign)

@@ -25,9 +25,9 @@ from tests.support.factory import (
     READY,
     TIMEOUT_SECONDS,
     Plan,
-    at_once,
     make_batch,
     make_busy_batch,
+    run_concurrently,
 )
 from tracker.errors import (
     DatabaseFailed,
@@ -159,7 +159,7 @@ def test_writers_wait_for_each_other(database: Database) -> None:
                 connection.scalar(count_runs)
                 connection.execute(add)
 
-    at_once(*[write] * 4)
+    run_concurrently(*[write] * 4)
     with database.read() as connection:
         assert connection.scalar(sa.select(runs.c.seed)) == 40
 
@@ -369,7 +369,7 @@ def assert_works(settings: Settings) -> None:
 
 
 def test_threads_that_migrate_at_once_all_succeed(fresh: Settings) -> None:
-    at_once(*[lambda: open_database(fresh).close()] * 4)
+    run_concurrently(*[lambda: open_database(fresh).close()] * 4)
     assert_works(fresh)
 
 

@@ -15,13 +15,13 @@ from tests.support.factory import (
     AUTHOR,
     READY,
     Plan,
-    at_once,
-    broken,
+    find_violations,
     in_gateway,
     make_batch,
     make_campaign,
     move,
-    states,
+    read_states,
+    run_concurrently,
     step_context,
 )
 from tests.support.web import TOKEN, live_page_client
@@ -128,10 +128,10 @@ def test_the_step_applies_reported_receipts(
     response = client.post("/api/receipts", json=items, headers=BEARER)
     assert response.status_code == 202, response.text
     assert response.json() == {"taken": 6, "batches": 1, "queued": True}
-    assert states(database, batch)[0] == in_gateway(1)
+    assert read_states(database, batch)[0] == in_gateway(1)
     assert notifications == [(batch.campaign.id, 0, DueKind.RECEIPTS, True)]
     deliver(database, batch)
-    statuses = [state.status for state in states(database, batch).values()]
+    statuses = [state.status for state in read_states(database, batch).values()]
     assert statuses[:7] == [
         *[Status.DELIVERED] * 3,
         Status.HARD_BOUNCED,
@@ -140,21 +140,21 @@ def test_the_step_applies_reported_receipts(
         Status.IN_GATEWAY,
     ]
     assert count_stored(database) == 0
-    assert broken(database, batch.campaign) == []
+    assert find_violations(database, batch.campaign) == []
 
 
 def test_a_repeated_report_changes_nothing(
     batch: Batch, client: TestClient, database: Database
 ) -> None:
     items = [receipt(batch, number) for number in range(4)]
-    statuses = at_once(
+    statuses = run_concurrently(
         *[lambda: client.post("/api/receipts", json=items, headers=BEARER).status_code] * 4
     )
     assert statuses == [202] * 4
     deliver(database, batch)
     client.post("/api/receipts", json=items, headers=BEARER)
     deliver(database, batch)
-    assert [state.status for state in states(database, batch).values()][:5] == [
+    assert [state.status for state in read_states(database, batch).values()][:5] == [
         *[Status.DELIVERED] * 4,
         Status.IN_GATEWAY,
     ]
@@ -162,7 +162,7 @@ def test_a_repeated_report_changes_nothing(
         assert not receipts.count_refused_receipts(connection, [batch.campaign.id])[
             batch.campaign.id
         ]
-    assert broken(database, batch.campaign) == []
+    assert find_violations(database, batch.campaign) == []
 
 
 def test_a_report_is_due_for_its_batch_even_if_its_task_is_lost(
@@ -212,13 +212,13 @@ def test_a_receipt_that_precedes_the_recorded_handover_waits(
     move(database, batch, [8, 9], READY)
     client.post("/api/receipts", json=[receipt(batch, 8), receipt(batch, 0)], headers=BEARER)
     deliver(database, batch)
-    assert states(database, batch)[0].status is Status.DELIVERED
+    assert read_states(database, batch)[0].status is Status.DELIVERED
     assert count_stored(database) == 1
     now = batch.campaign.clock.now()
     with open_entry(database, batch, Step.SUBMIT, AUTHOR, started_at=now) as written:
         written.move(Move(numbers=[8], source=READY, target=in_gateway(1), at=now))
     deliver(database, batch)
-    assert states(database, batch)[8].status is Status.DELIVERED
+    assert read_states(database, batch)[8].status is Status.DELIVERED
     client.post("/api/receipts", json=[receipt(batch, 9)], headers=BEARER)
     monkeypatch.setattr(inbound, "MAX_REPORT_WAIT", -inbound.MAX_REPORT_WAIT)
     deliver(database, batch)
@@ -246,7 +246,7 @@ def test_items_are_stored_with_their_own_batches(
     delivered = [
         number
         for batch in campaign_batches
-        for number, state in states(database, batch).items()
+        for number, state in read_states(database, batch).items()
         if state.status is Status.DELIVERED
     ]
     assert delivered == [0, 9, 10, 29]
@@ -383,4 +383,4 @@ def test_a_report_is_stored_while_the_broker_is_unavailable(
     assert response.status_code == 202
     assert response.json() == {"taken": 1, "batches": 1, "queued": False}
     deliver(database, batch)
-    assert states(database, batch)[0].status is Status.DELIVERED
+    assert read_states(database, batch)[0].status is Status.DELIVERED

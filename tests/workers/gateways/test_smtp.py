@@ -13,14 +13,14 @@ from simulator.setup.record import record_run
 from tests.support.factory import (
     READY,
     Plan,
-    ended,
     in_gateway,
+    in_status,
     make_batch,
     move,
-    states,
+    read_states,
     step_context,
 )
-from tests.support.playing import campaign_of, do, scenario_of
+from tests.support.inline_runs import build_campaign, build_scenario, run_step
 from tests.support.smtp_server import HOST, SmtpServerProcess, start_smtp_server
 from tracker.errors import UsageError
 from tracker.queries import timeline
@@ -86,10 +86,10 @@ def test_a_reply_decides_the_outcome_and_is_recorded(
     names = ("ann", "refuse", "defer", "reject", "bob")
     batch = make_ready_batch(database, *(f"{name}@shop.internal" for name in names))
     gateway = open_gateway("smtp", "{}", database)
-    do(database, batch, Step.SUBMIT, gateway)
-    assert states(database, batch) == dict(
+    run_step(database, batch, Step.SUBMIT, gateway)
+    assert read_states(database, batch) == dict(
         enumerate(
-            ended(status)
+            in_status(status)
             for status in (DELIVERED, HARD_BOUNCED, SOFT_BOUNCED, HARD_BOUNCED, DELIVERED)
         )
     )
@@ -99,8 +99,8 @@ def test_a_reply_decides_the_outcome_and_is_recorded(
     ]
     assert read_details(database, batch, 3) == ["5.7.1 message rejected"]
 
-    do(database, batch, Step.SUBMIT, gateway)
-    assert states(database, batch)[2] == ended(DELIVERED, 2)
+    run_step(database, batch, Step.SUBMIT, gateway)
+    assert read_states(database, batch)[2] == in_status(DELIVERED, 2)
     assert [mail["to"].partition("@")[0] for mail in server.accepted] == ["ann", "bob", "defer"]
     assert len({mail["peer"] for mail in server.accepted}) == 1, "one connection for all messages"
 
@@ -145,11 +145,11 @@ def test_an_invalid_address_bounces_before_the_server_sees_it(
 ) -> None:
     server = serve()
     batch = make_ready_batch(database, address, "søren@shop.internal", "ann@shop.internal")
-    do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
-    assert states(database, batch) == {
-        0: ended(HARD_BOUNCED),
-        1: ended(HARD_BOUNCED),
-        2: ended(DELIVERED),
+    run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+    assert read_states(database, batch) == {
+        0: in_status(HARD_BOUNCED),
+        1: in_status(HARD_BOUNCED),
+        2: in_status(DELIVERED),
     }
     assert read_details(database, batch, 0)[0].startswith("5.1.3")  # type: ignore[union-attr]
     assert read_details(database, batch, 1)[0].startswith("5.6.7")  # type: ignore[union-attr]
@@ -163,11 +163,11 @@ def test_a_message_that_breaks_the_connection_affects_no_other_message(
     server = serve()
     addresses = [f"{user}@shop.internal" for user in ("ann", name, "bob")]
     batch = make_ready_batch(database, *addresses)
-    do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
-    assert states(database, batch) == {
-        0: ended(DELIVERED),
-        1: ended(SOFT_BOUNCED),
-        2: ended(DELIVERED),
+    run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+    assert read_states(database, batch) == {
+        0: in_status(DELIVERED),
+        1: in_status(SOFT_BOUNCED),
+        2: in_status(DELIVERED),
     }
     assert read_details(database, batch, 1) == ["4.4.2 connection lost"]
     assert len(server.accepted) == 2
@@ -184,9 +184,9 @@ def test_an_interrupted_transaction_closes_the_connection(
     batch = make_ready_batch(database, "stall@shop.internal")
     gateway: Any = open_gateway("smtp", "{}", database)
     with pytest.raises(StepTimeout), limit_step_time(0):
-        do(database, batch, Step.SUBMIT, gateway)
+        run_step(database, batch, Step.SUBMIT, gateway)
     assert not gateway._gateway._connection.is_open
-    assert states(database, batch) == {0: READY}
+    assert read_states(database, batch) == {0: READY}
 
 
 def test_messages_that_were_sent_before_the_server_went_down_are_recorded(
@@ -197,16 +197,16 @@ def test_messages_that_were_sent_before_the_server_went_down_are_recorded(
         database, *(f"{user}@shop.internal" for user in ("ann", "closing", "bob"))
     )
     gateway = open_gateway("smtp", "{}", database)
-    next_step = do(database, batch, Step.SUBMIT, gateway)
-    assert states(database, batch) == {0: ended(DELIVERED), 1: READY, 2: READY}
+    next_step = run_step(database, batch, Step.SUBMIT, gateway)
+    assert read_states(database, batch) == {0: in_status(DELIVERED), 1: READY, 2: READY}
     assert next_step is not None
     assert next_step.step is Step.SUBMIT
     with pytest.raises(GatewayUnavailable, match=r"421|4\.3\.2 going down"):
-        do(database, batch, Step.SUBMIT, gateway)
+        run_step(database, batch, Step.SUBMIT, gateway)
     server.stop()
     with pytest.raises(GatewayUnavailable, match="connection failed"):
-        do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
-    assert states(database, batch) == {0: ended(DELIVERED), 1: READY, 2: READY}
+        run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+    assert read_states(database, batch) == {0: in_status(DELIVERED), 1: READY, 2: READY}
 
 
 @pytest.fixture
@@ -238,10 +238,10 @@ def test_the_connection_is_encrypted_and_the_certificate_is_verified(
     monkeypatch.setenv("SENDTRACE_SMTP_TLS", mode)
     batch = make_ready_batch(database, "ann@shop.internal")
     with pytest.raises(GatewayUnavailable, match="certificate verify failed"):
-        do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+        run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
-    assert states(database, batch) == {0: ended(DELIVERED)}
+    run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+    assert read_states(database, batch) == {0: in_status(DELIVERED)}
     assert len(server.accepted) == 1
 
 
@@ -259,11 +259,11 @@ def test_the_gateway_logs_in_and_keeps_the_password_secret(
     batch = make_ready_batch(database, "ann@shop.internal")
     gateway = open_gateway("smtp", "{}", database)
     if is_accepted:
-        do(database, batch, Step.SUBMIT, gateway)
-        assert states(database, batch) == {0: ended(DELIVERED)}
+        run_step(database, batch, Step.SUBMIT, gateway)
+        assert read_states(database, batch) == {0: in_status(DELIVERED)}
     else:
         with pytest.raises(GatewayUnavailable) as caught:
-            do(database, batch, Step.SUBMIT, gateway)
+            run_step(database, batch, Step.SUBMIT, gateway)
         assert password not in str(caught.value)
     assert password not in repr(load_smtp_settings())
 
@@ -347,23 +347,23 @@ def test_messages_to_reserved_recipients_never_reach_the_server(
     batch = make_ready_batch(
         database, "customer0@example.com", "ann@shop.internal", "bounce@shop.example"
     )
-    do(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
-    assert states(database, batch) == {
-        0: ended(HARD_BOUNCED),
-        1: ended(DELIVERED),
-        2: ended(HARD_BOUNCED),
+    run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+    assert read_states(database, batch) == {
+        0: in_status(HARD_BOUNCED),
+        1: in_status(DELIVERED),
+        2: in_status(HARD_BOUNCED),
     }
     assert read_details(database, batch, 0) == ["reserved for documentation and fiction; not sent"]
     assert [mail["to"] for mail in server.accepted] == ["ann@shop.internal"]
     only = make_ready_batch(database, "customer0@example.com")
-    do(database, only, Step.SUBMIT, open_gateway("smtp", "{}", database))
-    assert states(database, only) == {0: ended(HARD_BOUNCED)}
+    run_step(database, only, Step.SUBMIT, open_gateway("smtp", "{}", database))
+    assert read_states(database, only) == {0: in_status(HARD_BOUNCED)}
 
 
 def test_generated_customers_have_reserved_addresses_and_numbers(
     database: Database, tmp_path: Path
 ) -> None:
-    record_run(database, scenario_of(campaign_of(audience=2_500)), tmp_path, lambda _: None)
+    record_run(database, build_scenario(build_campaign(audience=2_500)), tmp_path, lambda _: None)
     with database.read() as connection:
         rows = connection.execute(customers.select()).all()
     assert len(rows) == 2_500
@@ -379,7 +379,7 @@ def test_a_soft_bounce_waits_before_the_next_attempt(
     batch = replace(batch, campaign=replace(batch.campaign, retry_after=60_000_000))
     gateway = open_gateway("smtp", "{}", database)
     at_gateway.submit(step_context(database, batch), gateway, UnlimitedThrottle())
-    assert states(database, batch) == {0: ended(SOFT_BOUNCED)}
+    assert read_states(database, batch) == {0: in_status(SOFT_BOUNCED)}
     for _ in range(2):
         at_gateway.submit(step_context(database, batch), gateway, UnlimitedThrottle())
         at_gateway.deliver(step_context(database, batch), gateway)
@@ -390,5 +390,5 @@ def test_a_soft_bounce_waits_before_the_next_attempt(
     assert server.accepted == []
     due = replace(batch, campaign=replace(batch.campaign, retry_after=1))
     at_gateway.submit(step_context(database, due), gateway, UnlimitedThrottle())
-    assert states(database, batch) == {0: ended(DELIVERED, 2)}
-    assert in_gateway() not in states(database, batch).values()
+    assert read_states(database, batch) == {0: in_status(DELIVERED, 2)}
+    assert in_gateway() not in read_states(database, batch).values()

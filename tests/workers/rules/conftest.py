@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.factory import Plan, make_batch, move, stopped
+from tests.support.factory import Plan, make_batch, move, not_sent_for
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
@@ -23,8 +23,8 @@ def campaign(database: Database) -> Campaign:
         4: {"hard_bounces_email": 1},
     }
     batch = make_batch(database, Plan(size=10), people)
-    move(database, batch, [2], stopped(Reason.UNSUBSCRIBED), step=Step.SUPPRESS)
-    move(database, batch, [1], stopped(Reason.EMAIL_MISSING), step=Step.VALIDATE)
+    move(database, batch, [2], not_sent_for(Reason.UNSUBSCRIBED), step=Step.SUPPRESS)
+    move(database, batch, [1], not_sent_for(Reason.EMAIL_MISSING), step=Step.VALIDATE)
     return batch.campaign
 
 

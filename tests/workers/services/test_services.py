@@ -14,9 +14,9 @@ from tests.support.factory import (
     Plan,
     ScriptedServices,
     make_batch,
-    states,
+    not_sent_for,
+    read_states,
     step_context,
-    stopped,
 )
 from tracker.record.catalog import Campaign
 from tracker.record.journal import QUEUED_STATE
@@ -75,7 +75,7 @@ def test_a_service_is_called_again_for_customers_without_an_answer(
     coupons = dict.fromkeys((1, 2, 3), Coupon("C"))
     services = ScriptedServices({COUPON: script}, {COUPON: coupons})
     answers = call_service(services, COUPON, SPRING, [1, 2, 3], is_last_try=is_last_try)
-    assert services.asked == [(COUPON, attempt, call) for attempt, call in enumerate(calls)]
+    assert services.calls == [(COUPON, attempt, call) for attempt, call in enumerate(calls)]
     assert ({*answers.by_number}, {*answers.failed}) == (answered, failed)
 
 
@@ -111,16 +111,18 @@ def judge(
         number: {"coupon_id": "C", "custom": "{}"} for number in range(4)
     }
     batch = make_batch(database, Plan(size=4, requires=("coupon", "referral")), people)
-    before = states(database, batch)
+    before = read_states(database, batch)
     assert set(before.values()) == {QUEUED_STATE}
     try:
         context = step_context(database, batch, is_last_try=is_last_try)
         before_gateway.judge_batch(context, step, checks_of(step), services)
     except ServiceUnavailable:
-        assert states(database, batch) == before, "no message is moved"
+        assert read_states(database, batch) == before, "no message is moved"
         raise
     return {
-        number: state for number, state in states(database, batch).items() if state != QUEUED_STATE
+        number: state
+        for number, state in read_states(database, batch).items()
+        if state != QUEUED_STATE
     }
 
 
@@ -131,7 +133,7 @@ def test_a_step_blocks_customers_for_whom_a_service_failed(
     step, reason = REASONS[name]
     once, never = [[1, 2]], [[1, 2], [1], [1]]
     assert judge(database, ScriptedServices({name: once}), step) == {}
-    assert judge(database, ScriptedServices({name: never}), step) == {1: stopped(reason)}
+    assert judge(database, ScriptedServices({name: never}), step) == {1: not_sent_for(reason)}
 
 
 @pytest.mark.parametrize("name", REASONS)
@@ -142,7 +144,7 @@ def test_a_step_raises_for_an_unavailable_service_and_gives_up_on_the_last_try(
     services = ScriptedServices({name: [UNAVAILABLE]})
     with pytest.raises(ServiceUnavailable):
         judge(database, services, step)
-    all_blocked = dict.fromkeys(range(4), stopped(reason))
+    all_blocked = dict.fromkeys(range(4), not_sent_for(reason))
     assert judge(database, services, step, is_last_try=True) == all_blocked
 
 
@@ -163,7 +165,7 @@ def test_a_step_calls_only_the_services_that_it_needs(
     campaign = make_batch(database, Plan(size=3, requires=requires)).campaign
     services = ScriptedServices()
     candidates = load_candidates(database, campaign, range(3), step, services, campaign.clock.now())
-    assert [(name, numbers) for name, _, numbers in services.asked] == [
+    assert [(name, numbers) for name, _, numbers in services.calls] == [
         (name, [0, 1, 2]) for name in called
     ]
     default = SUBSCRIBED if step is Step.SUPPRESS else None

@@ -11,7 +11,15 @@ import pytest
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
 
-from tests.support.factory import READY, Plan, at_once, ended, make_batch, move, step_context
+from tests.support.factory import (
+    READY,
+    Plan,
+    in_status,
+    make_batch,
+    move,
+    run_concurrently,
+    step_context,
+)
 from tests.support.task_loop import Killed, TaskLoop
 from tracker.clock import Instant
 from tracker.errors import UsageError
@@ -263,7 +271,7 @@ def test_a_segment_is_done_when_no_message_of_it_is_left(
     """A gateway's rate lets some messages through: the segment stays open, and that is no try."""
     batch = ready_batch(database, 8)
     segment = claim(database, batch, Step.SUBMIT)
-    move_ready(database, batch, [0, 1, 2], [ended(Status.IN_GATEWAY)])
+    move_ready(database, batch, [0, 1, 2], [in_status(Status.IN_GATEWAY)])
     assert complete_segment(step_context(database, batch), Step.SUBMIT, segment) is False
     assert open_segments(database, batch, Step.SUBMIT) == [(0, 8, 0)]
     loop.resources.gateway = gateway = PoisonedGateway((), raise_error)
@@ -285,7 +293,7 @@ def test_a_late_failure_adds_no_segment_to_those_of_another_worker(database: Dat
 def test_workers_that_claim_the_same_batch_at_once_take_turns(database: Database) -> None:
     batch = make_batch(database, Plan(size=64))
     for _ in range(3):
-        at_once(*[lambda: claim(database, batch, Step.SUPPRESS) for _ in range(4)])
+        run_concurrently(*[lambda: claim(database, batch, Step.SUPPRESS) for _ in range(4)])
     segments = open_segments(database, batch, Step.SUPPRESS)
     covered = [number for first, size, _ in segments for number in range(first, first + size)]
     assert covered == list(range(64)), "each message in one segment"
@@ -394,7 +402,7 @@ def test_a_poison_message_that_was_sent_before_is_not_blocked_and_holds_up_no_ot
     database: Database, loop: TaskLoop
 ) -> None:
     batch = ready_batch(database, 8)
-    move_ready(database, batch, [3], [ended(Status.IN_GATEWAY), ended(Status.SOFT_BOUNCED)])
+    move_ready(database, batch, [3], [in_status(Status.IN_GATEWAY), in_status(Status.SOFT_BOUNCED)])
     loop.resources.gateway = PoisonedGateway((3,), die)
     loop.enqueue(batch, Step.SUBMIT)
     loop.run_all()

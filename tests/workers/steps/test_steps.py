@@ -14,19 +14,19 @@ from simulator.world.gateway import SimulatedGateway
 from tests.support.factory import (
     AUTHOR,
     READY,
-    Outrun,
+    OvertakenDatabase,
     Plan,
     ScriptedServices,
-    ended,
     in_gateway,
+    in_status,
     make_batch,
     make_busy_batch,
     make_campaign,
     make_sibling,
     move,
-    states,
+    not_sent_for,
+    read_states,
     step_context,
-    stopped,
 )
 from tracker.clock import Instant
 from tracker.queries.next_step import NextStep
@@ -60,8 +60,8 @@ from workers.services.base import (
 )
 from workers.steps import at_gateway, before_gateway
 
-OUT_OF_CREDIT = stopped(Reason.OUT_OF_CREDIT)
-UNSUBSCRIBED = stopped(Reason.UNSUBSCRIBED)
+OUT_OF_CREDIT = not_sent_for(Reason.OUT_OF_CREDIT)
+UNSUBSCRIBED = not_sent_for(Reason.UNSUBSCRIBED)
 
 
 def judge(database: Database, batch: Batch, step: Step) -> None:
@@ -149,17 +149,17 @@ def test_judging_blocks_queued_messages_by_reason(database: Database) -> None:
     }
     batch = make_batch(database, Plan(size=6), people)
     move(database, batch, [4], READY)
-    bounced = stopped(Reason.BOUNCED_REPEATEDLY)
+    bounced = not_sent_for(Reason.BOUNCED_REPEATEDLY)
     suppressed = dict(
         enumerate([QUEUED_STATE, UNSUBSCRIBED, bounced, QUEUED_STATE, READY, UNSUBSCRIBED])
     )
 
     judge(database, batch, Step.SUPPRESS)
-    assert states(database, batch) == suppressed
+    assert read_states(database, batch) == suppressed
     judge(database, batch, Step.VALIDATE)
-    assert states(database, batch) == suppressed | {3: stopped(Reason.EMAIL_MISSING)}
+    assert read_states(database, batch) == suppressed | {3: not_sent_for(Reason.EMAIL_MISSING)}
     check(database, batch)
-    assert states(database, batch) == suppressed | {3: stopped(Reason.EMAIL_MISSING)}
+    assert read_states(database, batch) == suppressed | {3: not_sent_for(Reason.EMAIL_MISSING)}
     assert moved_by(database, Step.SUPPRESS) == [3, 0]
     assert moved_by(database, Step.VALIDATE) == [1, 0]
 
@@ -170,7 +170,7 @@ def test_judging_keeps_to_its_batch(database: Database) -> None:
     one = enqueue_batch(database, campaign, batch=0, first=0, size=3, author=AUTHOR)
     two = enqueue_batch(database, campaign, batch=1, first=3, size=3, author=AUTHOR)
     judge(database, one, Step.SUPPRESS)
-    found = states(database, one) | states(database, two)
+    found = read_states(database, one) | read_states(database, two)
     assert found == dict(enumerate([UNSUBSCRIBED] * 3 + [QUEUED_STATE] * 3))
 
 
@@ -188,8 +188,13 @@ def test_a_failed_check_is_logged_once_a_batch(
     checks = sort_checks([*checks_of(Step.SUPPRESS), odd])
     services = SqlServices("", database)
     before_gateway.judge_batch(step_context(database, batch), Step.SUPPRESS, checks, services)
-    timeout = stopped(Reason.TIMEOUT)
-    assert [*states(database, batch).values()] == [QUEUED_STATE, timeout, UNSUBSCRIBED, timeout]
+    timeout = not_sent_for(Reason.TIMEOUT)
+    assert [*read_states(database, batch).values()] == [
+        QUEUED_STATE,
+        timeout,
+        UNSUBSCRIBED,
+        timeout,
+    ]
     [record] = caplog.records
     assert record.getMessage() == (
         'check failed: check=odd campaign=spring batch=0 messages=2 error="ZeroDivisionError: 1"'
@@ -200,9 +205,9 @@ def test_a_failed_check_is_logged_once_a_batch(
 
 def test_judging_does_not_undo_what_happened_meanwhile(database: Database) -> None:
     batch = make_batch(database, Plan(size=2), {0: {"unsubscribed_email": True}})
-    outrun = Outrun(database.engine, [lambda: move(database, batch, [0], READY)])
-    judge(outrun, batch, Step.SUPPRESS)
-    assert states(database, batch) == {0: READY, 1: QUEUED_STATE}
+    overtaken = OvertakenDatabase(database.engine, [lambda: move(database, batch, [0], READY)])
+    judge(overtaken, batch, Step.SUPPRESS)
+    assert read_states(database, batch) == {0: READY, 1: QUEUED_STATE}
 
 
 @pytest.mark.parametrize(
@@ -223,13 +228,13 @@ def test_dispatch_stops_at_the_end_of_credit(
     check(database, batch)
     for _ in range(2):
         dispatch(database, batch)
-        counts = Counter(states(database, batch).values())
+        counts = Counter(read_states(database, batch).values())
         assert counts == Counter({READY: sent, OUT_OF_CREDIT: 8 - sent, UNSUBSCRIBED: 2})
         assert credit_left(database, batch.campaign) == left
 
 
-TIMEOUT, NO_HANDLER = stopped(Reason.TIMEOUT), stopped(Reason.HANDLER_NOT_FOUND)
-LIMITED = stopped(Reason.MESSAGE_LIMIT)
+TIMEOUT, NO_HANDLER = not_sent_for(Reason.TIMEOUT), not_sent_for(Reason.HANDLER_NOT_FOUND)
+LIMITED = not_sent_for(Reason.MESSAGE_LIMIT)
 UNAVAILABLE = ServiceUnavailable("the handler is unavailable")
 
 
@@ -261,8 +266,8 @@ def test_dispatch_takes_only_prepared_messages(
     check(database, batch)
     services = ScriptedServices({ServiceName.HANDLER: says})
     dispatch(database, batch, services)
-    assert [*states(database, batch).values()] == expected
-    assert len(services.asked) == asked
+    assert [*read_states(database, batch).values()] == expected
+    assert len(services.calls) == asked
     assert credit_left(database, batch.campaign) == 3 - expected.count(READY)
 
 
@@ -272,9 +277,9 @@ def test_dispatch_waits_for_an_unavailable_handler_until_the_last_try(database: 
     services = ScriptedServices({ServiceName.HANDLER: [UNAVAILABLE]})
     with pytest.raises(ServiceUnavailable):
         dispatch(database, batch, services)
-    assert {*states(database, batch).values()} == {QUEUED_STATE}
+    assert {*read_states(database, batch).values()} == {QUEUED_STATE}
     dispatch(database, batch, services, is_last_try=True)
-    assert {*states(database, batch).values()} == {TIMEOUT}
+    assert {*read_states(database, batch).values()} == {TIMEOUT}
 
 
 @pytest.mark.parametrize(
@@ -293,12 +298,12 @@ def test_dispatch_counts_messages_that_were_dispatched_since_the_check(
     sibling = make_sibling(database, first.campaign, "second", channel)
     second = enqueue_batch(database, sibling, batch=0, first=0, size=3, author=AUTHOR)
     if channel is Channel.EMAIL:
-        expected = [*expected[:1], stopped(Reason.EMAIL_MISSING), *expected[2:]]
+        expected = [*expected[:1], not_sent_for(Reason.EMAIL_MISSING), *expected[2:]]
     check(database, first, second)
     dispatch(database, first)
     for _ in range(2):
         dispatch(database, second)
-        assert [*states(database, second).values()] == expected
+        assert [*read_states(database, second).values()] == expected
 
 
 def test_dispatch_sends_no_unchecked_message(database: Database) -> None:
@@ -306,10 +311,10 @@ def test_dispatch_sends_no_unchecked_message(database: Database) -> None:
     batch = make_batch(database, Plan(size=2), {0: {"unsubscribed_email": True}})
     for missing in (Step.SUPPRESS, Step.VALIDATE):
         dispatch(database, batch)
-        assert READY not in states(database, batch).values()
+        assert READY not in read_states(database, batch).values()
         judge(database, batch, missing)
     dispatch(database, batch)
-    assert states(database, batch) == {0: UNSUBSCRIBED, 1: READY}
+    assert read_states(database, batch) == {0: UNSUBSCRIBED, 1: READY}
 
 
 @pytest.mark.parametrize(
@@ -324,14 +329,14 @@ def test_submit_takes_what_waits_for_the_gateway(
     database: Database, channel: Channel, attempts: int, expected: dict[int, list[int]]
 ) -> None:
     batch = make_busy_batch(database, Plan(size=22, channel=channel, attempts=attempts))
-    before, gateway = states(database, batch), ScriptedGateway()
+    before, gateway = read_states(database, batch), ScriptedGateway()
     for _ in range(2):  # the second time there is nothing to submit
         assert submit(database, batch, gateway) is None
         assert {each.attempt: [*each.numbers] for each in gateway.submissions} == expected
         assert len(gateway.submissions) == len(expected)
     for attempt, taken in expected.items():
         before |= dict.fromkeys(taken, in_gateway(attempt))
-    assert states(database, batch) == before
+    assert read_states(database, batch) == before
     for each in gateway.submissions:
         assert each.campaign == batch.campaign
         addresses = [f"customer{number}@example.com" for number in each.numbers]
@@ -344,7 +349,7 @@ def test_submit_moves_only_what_the_gateway_accepted(database: Database) -> None
     move(database, batch, [0, 1, 2, 3], READY)
     gateway = ScriptedGateway(accepts=lambda _: {1_000: [2], 2_000: [0]})
     submit(database, batch, gateway)
-    assert states(database, batch) == {0: in_gateway(), 1: READY, 2: in_gateway(), 3: READY}
+    assert read_states(database, batch) == {0: in_gateway(), 1: READY, 2: in_gateway(), 3: READY}
     assert moments(database, batch, in_gateway()) == {2: 1_000, 0: 2_000}
 
 
@@ -353,10 +358,10 @@ def test_submit_moves_nothing_while_the_gateway_is_unavailable(database: Databas
         raise GatewayUnavailable
 
     batch = make_busy_batch(database)
-    before, gateway = states(database, batch), ScriptedGateway(accepts=refuse)
+    before, gateway = read_states(database, batch), ScriptedGateway(accepts=refuse)
     with pytest.raises(GatewayUnavailable):
         submit(database, batch, gateway)
-    assert states(database, batch) == before
+    assert read_states(database, batch) == before
 
 
 @dataclass
@@ -401,7 +406,7 @@ def test_refused_messages_do_not_delay_other_batches(
     assert following is not None
     assert following.step is Step.SUBMIT
     assert least <= following.delay.total_seconds() <= most
-    there = [number for number, state in states(database, batch).items() if state != READY]
+    there = [number for number, state in read_states(database, batch).items() if state != READY]
     assert there == [*range(0, granted, 2)]
 
 
@@ -431,12 +436,12 @@ def test_messages_accepted_before_an_outage_are_recorded(database: Database) -> 
 
     batch = make_batch(database, Plan(size=3))
     move(database, batch, [0, 1], READY)
-    move(database, batch, [2], READY, in_gateway(), ended(Status.SOFT_BOUNCED))
+    move(database, batch, [2], READY, in_gateway(), in_status(Status.SOFT_BOUNCED))
     following = submit(database, batch, ScriptedGateway(accepts=first_only))
-    assert states(database, batch) == {
+    assert read_states(database, batch) == {
         0: in_gateway(),
         1: in_gateway(),
-        2: ended(Status.SOFT_BOUNCED),
+        2: in_status(Status.SOFT_BOUNCED),
     }
     assert following == NextStep(Step.SUBMIT)
 
@@ -453,7 +458,7 @@ def test_a_message_is_accepted_once_however_often_it_is_submitted(database: Data
     gateway.submit(submission, first)
 
     submit(database, batch, gateway)
-    assert set(states(database, batch).values()) == {in_gateway()}
+    assert set(read_states(database, batch).values()) == {in_gateway()}
     accepted = moments(database, batch, in_gateway())
     assert (accepted[1], accepted[2]) == (first, first)
     assert min(accepted[0], accepted[3]) > first
@@ -463,16 +468,16 @@ def test_a_message_is_accepted_once_however_often_it_is_submitted(database: Data
         assert ledger.count_ledger_events(connection, [batch.campaign.id]).repeats == 2
 
 
-ON_SECOND = ended(Status.SOFT_BOUNCED), in_gateway(2)
+ON_SECOND = in_status(Status.SOFT_BOUNCED), in_gateway(2)
 
 
 @pytest.mark.parametrize(
     ("receipts", "expected"),
     [
-        pytest.param([(0, 2, Status.DELIVERED)], ended(Status.DELIVERED, 2), id="delivered"),
-        pytest.param([(0, 2, Status.HARD_BOUNCED)], ended(Status.HARD_BOUNCED, 2), id="hard"),
-        pytest.param([(0, 2, Status.SOFT_BOUNCED)], ended(Status.SOFT_BOUNCED, 2), id="soft"),
-        pytest.param([(0, 2, Status.NOT_DELIVERED)], ended(Status.NOT_DELIVERED, 2), id="lost"),
+        pytest.param([(0, 2, Status.DELIVERED)], in_status(Status.DELIVERED, 2), id="delivered"),
+        pytest.param([(0, 2, Status.HARD_BOUNCED)], in_status(Status.HARD_BOUNCED, 2), id="hard"),
+        pytest.param([(0, 2, Status.SOFT_BOUNCED)], in_status(Status.SOFT_BOUNCED, 2), id="soft"),
+        pytest.param([(0, 2, Status.NOT_DELIVERED)], in_status(Status.NOT_DELIVERED, 2), id="lost"),
         pytest.param([], in_gateway(2), id="nothing yet"),
         pytest.param([(0, 1, Status.DELIVERED)], in_gateway(2), id="stale"),
         pytest.param([(0, 3, Status.DELIVERED)], in_gateway(2), id="attempt to come"),
@@ -485,12 +490,12 @@ ON_SECOND = ended(Status.SOFT_BOUNCED), in_gateway(2)
         ),
         pytest.param(
             [(0, 1, Status.HARD_BOUNCED), (0, 2, Status.DELIVERED), (0, 2, Status.DELIVERED)],
-            ended(Status.DELIVERED, 2),
+            in_status(Status.DELIVERED, 2),
             id="stale and duplicate",
         ),
         pytest.param(
             [(0, 2, Status.NOT_DELIVERED), (0, 2, Status.DELIVERED)],
-            ended(Status.NOT_DELIVERED, 2),
+            in_status(Status.NOT_DELIVERED, 2),
             id="contradictory",
         ),
     ],
@@ -507,7 +512,7 @@ def test_only_receipts_that_count_are_applied(
     gateway = ScriptedGateway(answers)
 
     at_gateway.deliver(step_context(database, batch), gateway)
-    assert states(database, batch) == {0: expected, 1: READY, 2: QUEUED_STATE}
+    assert read_states(database, batch) == {0: expected, 1: READY, 2: QUEUED_STATE}
     assert gateway.asked == [{2: [0]}]
     if expected != in_gateway(2):
         counted = next(each for each in answers if each[:3] == (0, 2, expected.status))

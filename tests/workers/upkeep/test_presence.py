@@ -11,7 +11,7 @@ import pytest
 from celery import Celery
 
 from simulator.stack.local import start_local_broker
-from tests.support.celery_worker import a_worker
+from tests.support.celery_worker import start_worker
 from tracker.monitoring import WorkerActivity
 from workers.queues import format_task_arguments
 from workers.upkeep import presence
@@ -42,7 +42,7 @@ def seen(listener: WorkerListener, condition: Callable[[WorkerActivity], bool]) 
 def test_a_worker_goes_online_and_offline(
     listener: WorkerListener, tmp_path: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with a_worker(tmp_path, broker_url) as process:
+    with start_worker(tmp_path, broker_url) as process:
         found = seen(listener, lambda it: any(each.is_online for each in it.workers))
         assert [each.name for each in found.workers] == ["one@here"]
         found = seen(listener, lambda it: bool(it.workers[0].queues))
@@ -58,7 +58,7 @@ def test_failed_tasks_are_listed_without_personal_data(
     listener: WorkerListener, tmp_path: Path, broker_url: str
 ) -> None:
     with (
-        a_worker(tmp_path, broker_url),
+        start_worker(tmp_path, broker_url),
         Celery("asking", broker=broker_url, set_as_current=False) as app,
     ):
         seen(listener, lambda it: any(each.is_online for each in it.workers))

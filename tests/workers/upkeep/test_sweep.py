@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from celery import Celery
 from redis import Redis
 
-from tests.support.celery_worker import a_worker
-from tests.support.factory import READY, Plan, age, at_once, make_batch, move
+from tests.support.celery_worker import start_worker
+from tests.support.factory import READY, Plan, backdate_batch, make_batch, move, run_concurrently
 from tracker.clock import Instant, SystemClock, from_seconds
 from tracker.record import registration
 from tracker.record.catalog import Batch
@@ -58,7 +58,7 @@ def app(broker_url: str) -> Iterator[Celery]:
 def stalled(database: Database) -> Batch:
     """A batch that no step has touched for a minute."""
     batch = make_batch(database)
-    age(database, batch, timedelta(minutes=1))
+    backdate_batch(database, batch, timedelta(minutes=1))
     return batch
 
 
@@ -104,7 +104,7 @@ def test_a_batch_that_never_reached_the_broker_is_requeued_at_its_next_step(
     assert tasks(client) == [("queued", key)]
     handed = make_batch(database)
     move(database, handed, list(range(10)), READY)
-    age(database, handed, timedelta(minutes=1))
+    backdate_batch(database, handed, timedelta(minutes=1))
     requeue_stalled_batches(database, app, client)
     there = {"campaign": handed.campaign.id, "batch": handed.batch, "is_retry": True}
     assert ("about_to_be_sent", there) in tasks(client)
@@ -114,7 +114,7 @@ def test_a_batch_that_never_reached_the_broker_is_requeued_at_its_next_step(
 def test_a_recently_touched_batch_is_left_alone(
     database: Database, app: Celery, client: Redis
 ) -> None:
-    age(database, make_batch(database), STALLED_AFTER / 2)
+    backdate_batch(database, make_batch(database), STALLED_AFTER / 2)
     assert requeue_stalled_batches(database, app, client) == []
 
 
@@ -195,7 +195,7 @@ def test_a_long_task_counts_as_long_as_its_worker_lives(
     database: Database, app: Celery, client: Redis, stalled: Batch, tmp_path: Path, broker_url: str
 ) -> None:
     assert task_name(Step.SUPPRESS) in SLOW
-    with a_worker(tmp_path, broker_url, program=SLOW, queue=QUEUE_BY_STEP[Step.SUPPRESS]):
+    with start_worker(tmp_path, broker_url, program=SLOW, queue=QUEUE_BY_STEP[Step.SUPPRESS]):
         send(app, stalled)
         deadline = time.monotonic() + 30
         while not client.zcard(UNACKED_INDEX_KEY):
@@ -246,7 +246,9 @@ def test_a_batch_in_the_middle_of_its_chain_is_left_alone(
 def test_simultaneous_sweeps_requeue_once(
     database: Database, app: Celery, client: Redis, stalled: Batch
 ) -> None:
-    done = at_once(*[lambda: requeue_stalled_batches(database, app, client) for _ in range(4)])
+    done = run_concurrently(
+        *[lambda: requeue_stalled_batches(database, app, client) for _ in range(4)]
+    )
     assert sum(map(len, done)) >= 1
     assert len(tasks(client)) == 1
 
@@ -273,7 +275,7 @@ def test_a_batch_without_a_sign_of_life_is_left_alone_longer_each_time(
         now += from_seconds(interval) - 1
         assert requeue_stalled_batches(database, app, client) == [], "not yet"
         now += 1
-    age(database, stalled, timedelta(minutes=2))  # it has moved since
+    backdate_batch(database, stalled, timedelta(minutes=2))  # it has moved since
     [sent] = requeue_stalled_batches(database, app, client)
     assert sent.requeue_count == 1
 
@@ -290,7 +292,7 @@ def test_only_the_given_campaigns_are_requeued(
     database: Database, app: Celery, client: Redis, stalled: Batch
 ) -> None:
     other = make_batch(database, Plan(name="other"))
-    age(database, other, timedelta(minutes=1))
+    backdate_batch(database, other, timedelta(minutes=1))
     [sent] = requeue_stalled_batches(database, app, client, [other.campaign.id])
     assert sent.stalled.campaign.id == other.campaign.id
 

@@ -1,4 +1,4 @@
-"""Play scenarios through the real steps on a real database, without Celery, in any order."""
+"""Run scenarios in this process: the real steps on a real database, without Celery."""
 
 from collections.abc import Sequence
 from datetime import UTC
@@ -30,7 +30,7 @@ MAX_STEPS = 100
 """Steps after which any batch has settled: attempts times steps."""
 
 
-def scenario_of(
+def build_scenario(
     *campaigns: CampaignSection,
     seed: int = 42,
     path: Path = Path("test.toml"),
@@ -44,19 +44,19 @@ def scenario_of(
     return resolve_scenario(file, path=path, text=text)
 
 
-def campaign_of(name: str = "spring", **keys: Any) -> CampaignSection:
+def build_campaign(name: str = "spring", **keys: Any) -> CampaignSection:
     """Return the table of an email campaign to five customers, with other keys of the file."""
     usual: dict[str, Any] = {"name": name, "channel": Channel.EMAIL, "audience": 5}
     return CampaignSection.model_validate(usual | keys)
 
 
-def plan_of(campaign: CampaignSection, **tables: Any) -> PlannedCampaign:
+def build_plan(campaign: CampaignSection, **tables: Any) -> PlannedCampaign:
     """Return the plan of a campaign that is alone in its scenario."""
-    [plan] = scenario_of(campaign, **tables).campaigns
+    [plan] = build_scenario(campaign, **tables).campaigns
     return plan
 
 
-def do(
+def run_step(
     database: Database,
     batch: Batch,
     step: Step,
@@ -90,23 +90,23 @@ def do(
     return following or next_step(database, batch, completed=step)
 
 
-def settle(database: Database, batch: Batch) -> None:
+def settle_batch(database: Database, batch: Batch) -> None:
     """Run the steps that a batch needs until it has settled."""
     following = next_step(database, batch)
     for _ in range(MAX_STEPS):
         if following is None:
             return
-        following = do(database, batch, following.step)
+        following = run_step(database, batch, following.step)
     pytest.fail(f"batch {batch.batch} does not settle; {following} would follow")
 
 
-def batches_of(database: Database, loaded: RunCampaign, number: int = 1) -> list[Batch]:
+def enqueue_campaign(database: Database, run_campaign: RunCampaign, number: int = 1) -> list[Batch]:
     """Queue all messages of a campaign in a number of batches."""
-    bounds = [loaded.size * place // number for place in range(number + 1)]
+    bounds = [run_campaign.size * place // number for place in range(number + 1)]
     return [
         enqueue_batch(
             database,
-            loaded.campaign,
+            run_campaign.campaign,
             batch=place,
             first=first,
             size=bounds[place + 1] - first,
@@ -116,26 +116,30 @@ def batches_of(database: Database, loaded: RunCampaign, number: int = 1) -> list
     ]
 
 
-def play(
+def run_scenario(
     database: Database, scenario: Scenario, folder: Path, *, concurrent: Sequence[str] = ()
 ) -> RunResult:
-    """Play a scenario to its end, one campaign after the other, and return its result.
+    """Run a scenario to its end, one campaign after the other, and return its result.
 
     Concurrent campaigns run each step together until the dispatch.
     """
     run = record_run(database, scenario, folder, lambda _: None)
-    queued = {loaded.campaign.name: batches_of(database, loaded) for loaded in run.campaigns}
+    queued = {
+        run_campaign.campaign.name: enqueue_campaign(database, run_campaign)
+        for run_campaign in run.campaigns
+    }
     for step in CHECK_CHAIN:
         for name in concurrent:
             for batch in queued[name]:
-                do(database, batch, step)
+                run_step(database, batch, step)
     for batches in queued.values():
         for batch in batches:
-            settle(database, batch)
-    return judged(database, run)
+            settle_batch(database, batch)
+    return judge_recorded_run(database, run)
 
 
-def judged(database: Database, run: Run) -> RunResult:
+def judge_recorded_run(database: Database, run: Run) -> RunResult:
+    """Roll up engagement, and return the result of a run that has ended."""
     roll_up_engagement(database, UTC)
     conditions = RunConditions(
         workers=None,
@@ -146,15 +150,13 @@ def judged(database: Database, run: Run) -> RunResult:
         versions={},
         timezone="UTC",
     )
-    observed = RunObservations(state=RunState.COMPLETE, planned=run.size)
-    return judge_run(database, run, observed, conditions)
+    observations = RunObservations(state=RunState.COMPLETE, planned=run.size)
+    return judge_run(database, run, observations, conditions)
 
 
 def assert_passed(result: RunResult) -> None:
     """Assert that every message ended as predicted and that no invariant is broken."""
-    assert [each.differences for each in result.prediction_checks] == [()] * len(
-        result.prediction_checks
-    )
+    assert all(not check.differences for check in result.prediction_checks)
     assert [finding for finding in result.invariant_results if not finding.is_satisfied] == []
-    assert all(each.is_as_predicted for each in result.withheld.values()), result.withheld
+    assert all(count.is_as_predicted for count in result.withheld.values()), result.withheld
     assert result.has_passed
