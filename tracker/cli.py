@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 import typer
 
 from tracker.errors import SendtraceError, UnreadableRecord, UsageError
+from tracker.output.tables import RowFormat
 from tracker.text import escape_control_characters
 
 if TYPE_CHECKING:
@@ -59,14 +60,6 @@ DatabaseOption = Annotated[
 ]
 
 
-class ReportFormat(StrEnum):
-    """Output formats of a report."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-
-
 class TableOrJson(StrEnum):
     """Output formats of results that don't have the rows and columns of a CSV file."""
 
@@ -74,7 +67,7 @@ class TableOrJson(StrEnum):
     JSON = "json"
 
 
-FormatOption = Annotated[ReportFormat, typer.Option(help="Output format.")]
+FormatOption = Annotated[RowFormat, typer.Option(help="Output format.")]
 TableOrJsonOption = Annotated[TableOrJson, typer.Option(help="Output format.")]
 
 
@@ -167,7 +160,7 @@ def report(
     context: typer.Context,
     campaign: CampaignArgument = None,
     run: RunOption = None,
-    format: FormatOption = ReportFormat.TABLE,
+    format: FormatOption = RowFormat.TABLE,
     watch: Annotated[
         bool, typer.Option("--watch", help="Repeat the report every second, until Ctrl-C.")
     ] = False,
@@ -185,7 +178,7 @@ def report(
 
         if not watch:
             print(render())
-        elif format is ReportFormat.TABLE and sys.stdout.isatty():
+        elif format is RowFormat.TABLE and sys.stdout.isatty():
             _redraw_until_interrupted(render)
         else:
             while True:
@@ -214,16 +207,16 @@ def _read_selected_reports(
         return make_reports(connection, find_selected_campaigns(connection, campaign, run))
 
 
-def _render_reports(reports: "Sequence[Report]", format: ReportFormat) -> str:
+def _render_reports(reports: "Sequence[Report]", format: RowFormat) -> str:
     from tracker.output.report_text import format_report, format_reports_csv
     from tracker.settings import load_settings
 
     match format:
-        case ReportFormat.JSON:
+        case RowFormat.JSON:
             return json.dumps([report.as_json() for report in reports], indent=2)
-        case ReportFormat.CSV:
+        case RowFormat.CSV:
             return escape_control_characters(format_reports_csv(reports).rstrip("\n"))
-        case ReportFormat.TABLE:
+        case RowFormat.TABLE:
             zone = load_settings().zone
             text = "\n\n\n".join(format_report(report, zone=zone) for report in reports)
             return escape_control_characters(text)

@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli import exit_on_error
+from tracker.cli import FormatOption, exit_on_error
 from tracker.errors import UsageError
 from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.status import Reason
 from workers.rules import cli as workers_cli
-from workers.rules.cli import FormatOption, format_verdict, print_note
+from workers.rules.cli import format_verdict, print_note
 
 app = typer.Typer(
     help="List, explain and try the checks that block messages.",

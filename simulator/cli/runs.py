@@ -8,7 +8,14 @@ import typer
 
 from simulator.cli.output import check_writable, write_output
 from simulator.figures import Unit, format_figure
-from tracker.cli import DatabaseOption, TableOrJson, exit_on_error, open_database
+from tracker.cli import (
+    DatabaseOption,
+    FormatOption,
+    TableOrJson,
+    TableOrJsonOption,
+    exit_on_error,
+    open_database,
+)
 from tracker.clock import to_datetime
 from tracker.errors import NotFound, UsageError
 from tracker.output.tables import RowFormat, print_rows
@@ -46,7 +53,7 @@ def runs(
             "--last", metavar="N", min=1, max=1_000_000, help="Number of runs, latest first."
         ),
     ] = DEFAULT_RUN_COUNT,
-    format: Annotated[RowFormat, typer.Option(help="Output format.")] = RowFormat.TABLE,
+    format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
     """List the recorded runs, latest first, with the result of each.
@@ -91,7 +98,7 @@ def compare(
     before: BeforeArgument,
     after: AfterArgument,
     everything: AllOption = False,
-    format: Annotated[TableOrJson, typer.Option(help="Output format.")] = TableOrJson.TABLE,
+    format: TableOrJsonOption = TableOrJson.TABLE,
     html: HtmlOption = None,
     fail: FailOption = False,
     database: DatabaseOption = None,

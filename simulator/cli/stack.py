@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tracker.cli import DatabaseOption, exit_on_error
+from tracker.cli import DatabaseOption, FormatOption, exit_on_error
 from tracker.errors import UsageError
 from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.settings import load_settings
@@ -88,7 +88,7 @@ def serve(
 
 @exit_on_error
 def recover(
-    format: Annotated[RowFormat, typer.Option(help="Output format.")] = RowFormat.TABLE,
+    format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
     broker: BrokerOption = None,
 ) -> None:

@@ -216,10 +216,7 @@ def next_step_while_throttled(
 
 def read_batch_state(connection: Connection, batch: Batch) -> BatchState:
     """Return the recorded state of a batch that decides its next step."""
-    has_messages = sa.and_(
-        is_same_batch(tallies, batches),
-        tallies.c.messages > 0,
-    )
+    has_messages = sa.and_(is_same_batch(tallies, batches), tallies.c.messages > 0)
     due_times = (batches.c.receipts_due_at, batches.c.engagement_due_at)
     rows = connection.execute(
         sa.select(tallies.c.status, tallies.c.attempt, *due_times)

@@ -105,7 +105,7 @@ def find_stalled_batches(
     """Return the batches that are idle for longer than a real time and don't wait in a queue."""
     stalled = []
     for campaign in campaigns:
-        idle = find_idle_batches(connection, [campaign], idle_for)
+        idle = _find_idle_batches_of(connection, campaign, idle_for)
         if idle:
             stalled += _exclude_queued_batches(connection, campaign, idle, idle_for)
     return stalled

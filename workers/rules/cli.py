@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli import DatabaseOption, RunOption, exit_on_error, open_database
+from tracker.cli import DatabaseOption, FormatOption, RunOption, exit_on_error, open_database
 from tracker.errors import UsageError
 from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.record import catalog
@@ -17,7 +17,6 @@ from workers.rules.changes import apply_rule_changes, find_ineffective_settings
 from workers.rules.explain import Explanation, build_explanation, find_message_number
 from workers.rules.rejudge import Rules, VerdictDiff, compare_rules
 
-FormatOption = Annotated[RowFormat, typer.Option("--format", help="The output format.")]
 CampaignOption = Annotated[
     str, typer.Option("--campaign", metavar="NAME", help="A recorded campaign.")
 ]
