@@ -1,7 +1,7 @@
 """The vocabulary: statuses, reasons and engagement of messages, and the legal transitions.
 
-The database constraints, the report, the audit, the metrics and the docs derive their sets of
-statuses and reasons from this module, which imports no other module of sendtrace.
+Database constraints, report, audit, metrics and docs derive their sets of statuses and reasons from
+this module. It imports no other module of sendtrace.
 
 The database stores the codes. A code never changes its meaning; new members get new codes.
 """

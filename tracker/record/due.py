@@ -39,8 +39,8 @@ class DueTimes:
 def read_due_times(connection: Connection, batch: Batch) -> DueTimes:
     """Return the due times of a batch.
 
-    Read them in the same transaction as the messages for which the gateway is then asked, so that
-    `replace_due_time` can tell whether the batch has changed since.
+    Read them in the same transaction as the messages about which the gateway is then polled.
+    `last_step_id` tells `replace_due_time` whether the batch has changed since.
     """
     last_step_id = (
         sa.select(sa.func.max(steps.c.id)).where(is_of_batch(steps, batch)).scalar_subquery()
