@@ -104,6 +104,6 @@ def test_a_worker_without_a_broker_does_not_start(shell: Shell) -> None:
     ended = shell.run("-Q", ",".join(QUEUES), program=WORKER, limit=30)
     assert ended.returncode != 0
     [line] = ended.stderr.strip().splitlines()
-    assert line.startswith("sendtrace: no broker is configured;")
+    assert line.startswith("sendtrace: no broker configured;")
     assert "SENDTRACE_BROKER_URL" in line
     assert not shell.home.exists()
