@@ -30,15 +30,7 @@ def record_run(
     speed: float,
     definition: str,
 ) -> int:
-    """Record a run and return its id.
-
-    Args:
-        scenario: name of the scenario.
-        seed: seed of all random draws; None if nothing is drawn.
-        started_at: instant at which the run's clock agrees with the real one.
-        speed: seconds of the run's clock per real second.
-        definition: text of the scenario file.
-    """
+    """Record a run and return its id; `definition` is the text of the scenario file."""
     return _insert_row(
         connection,
         runs,
@@ -114,15 +106,7 @@ def record_gateway(
     rate: int | None = None,
     retry_after: int = 0,
 ) -> int:
-    """Record a gateway and return its id.
-
-    Args:
-        kind: name of an entry point in `sendtrace.gateways`.
-        settings: text that only this kind of gateway reads.
-        enabled: whether campaigns may use it.
-        rate: messages that it accepts per second of the run's clock; None is unlimited.
-        retry_after: microseconds until a soft-bounced message is submitted again.
-    """
+    """Record a gateway and return its id; see the table `gateways` for the values."""
     return _insert_row(
         connection,
         gateways,
@@ -158,9 +142,7 @@ def record_campaign(
     services_settings: str = "{}",
     tracks_engagement: bool = False,
 ) -> int:
-    """Record a campaign, without its messages, and return its id.
-
-    See `Campaign` for the other values.
+    """Record a campaign, without its messages, and return its id; see `Campaign` for the values.
 
     Args:
         sender: None for the organization's sender on this channel.
