@@ -1,12 +1,16 @@
 """Write the pages of the documentation that are generated from the code: `make docs`."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from docs.reference_cli import cli_reference
 from docs.reference_scenario import audience_reference, scenario_reference
 from docs.reference_web import api_reference, metrics_reference
 from docs.scenario_schema import scenario_schema
+from tracker.output.report_lines import all_report_lines
+from tracker.queries.report import Report
 from tracker.status import (
     FINAL_STATUSES,
     LATE_TRANSITIONS,
@@ -15,6 +19,7 @@ from tracker.status import (
     Reason,
     Status,
 )
+from workers.rules.valid_candidate import VALID_CAMPAIGN
 
 FOLDER = Path(__file__).parent
 
@@ -59,8 +64,34 @@ def _lifecycle_lines() -> Iterator[str]:
                 yield f"| {reason:d} | `{reason.slug}` | {reason.step} | {reason.meaning} |"
 
 
+def report_page() -> str:
+    """Return docs/report.md."""
+    return "\n".join(_report_lines()) + "\n"
+
+
+def _report_lines() -> Iterator[str]:
+    yield "# The Live Monitoring Report"
+    yield ""
+    yield "Generated from `tracker/output/report_lines.py` by `make docs`. Counts are messages, one for each"
+    yield "customer. Two sums hold at every instant:"
+    yield ""
+    yield "- Audience = Sent + Not Sent + In Progress"
+    yield "- Sent = Delivered + Bounced + Not delivered + In gateway"
+    yield ""
+    yield "A soft-bounced message that waits for its next attempt counts as bounced. Reasons without messages"
+    yield "are left out on the terminal; the JSON has all of them."
+    yield ""
+    yield "| line | JSON (`sendtrace report --format json`) | meaning |"
+    yield "|---|---|---|"
+    campaign = replace(VALID_CAMPAIGN, tracks_engagement=True)
+    for line in all_report_lines(Report(campaign, audience=0, counts=Counter())):
+        indent = "&nbsp;" * 4 * line.level
+        yield f"| {indent}{line.label} | `{line.path}` | {line.meaning} |"
+
+
 GENERATED_PAGES: Mapping[str, Callable[[], str]] = {
     "lifecycle.md": lifecycle_page,
+    "report.md": report_page,
     "cli.md": cli_reference,
     "scenario.md": scenario_reference,
     "scenario.schema.json": scenario_schema,
