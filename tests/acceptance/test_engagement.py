@@ -54,7 +54,7 @@ def take_snapshot(connection: Connection) -> Snapshot:
         report.engagement_as_of,
         report.engagement[Engagement.OPENED],
         recounted or 0,
-        tuple(each.invariant.name for each in findings if not each.is_satisfied),
+        tuple(result.invariant.name for result in findings if not result.is_satisfied),
     )
 
 
@@ -125,8 +125,8 @@ machine_open = 0.1
     assert (rolled.returncode, rolled.stdout) == (0, "nothing to roll up\n")
     today = datetime.now(UTC).date()
     outputs = [shell.run("rollup", "--date", day.isoformat()) for day in (today, today - DAY)]
-    assert any("mail · run 1: nothing new" in each.stdout for each in outputs)
-    assert all(each.returncode == 0 for each in outputs)
+    assert any("mail · run 1: nothing new" in output.stdout for output in outputs)
+    assert all(output.returncode == 0 for output in outputs)
     assert shell.run("verify").returncode == 0
 
 

@@ -159,7 +159,7 @@ def test_verify(finished: FinishedRun) -> None:
 
 @pytest.fixture
 def tampered(on_sqlite: FinishedRun, shell: Shell) -> Callable[[str], Shell]:
-    """Returns a function that copies the finished run and executes a statement in the copy."""
+    """Return a function that copies the finished run and executes a statement in the copy."""
 
     def tamper(statement: str) -> Shell:
         shutil.copytree(on_sqlite.shell.home, shell.home)

@@ -146,7 +146,7 @@ def test_a_state_folder_with_an_odd_name(shell: Shell) -> None:
     assert shell.run("simulate", file, settings=odd).returncode == 0
     ended = shell.run("report", settings=odd)
     assert ended.returncode == 0, ended.stderr
-    assert {each.name for each in shell.folder.iterdir()} == {"tiny.toml", "50% of #1? é"}
+    assert {path.name for path in shell.folder.iterdir()} == {"tiny.toml", "50% of #1? é"}
 
 
 def test_another_seed_means_other_outcomes(on_sqlite: FinishedRun, shell: Shell) -> None:

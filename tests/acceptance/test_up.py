@@ -89,37 +89,37 @@ def test_flower_shows_a_run_on_the_stack(stack: Stack) -> None:
     assert logs >= {"broker.log", "beat.log", "flower.log", "web.log", *workers}
 
     run = shell.start("simulate", shell.write("small.toml", make_scenario()), "--attach")
-    during = [stack.ask_flower("/api/queues/length")]
+    during = stack.ask_flower("/api/queues/length")
     assert run.wait() == 0, run.stderr_text
-    assert [each["name"] for each in during[0]["active_queues"]] == list(QUEUES)
+    assert [queue["name"] for queue in during["active_queues"]] == list(QUEUES)
 
     tasks = stack.ask_flower("/api/tasks")
-    named = {each["name"] for each in tasks.values()}
-    assert named >= {task_name(each) for each in (Step.SUPPRESS, Step.SUBMIT, Step.DELIVER)}
-    assert SWEEP_TASK not in named, "a sweep every two seconds would hide other tasks"
-    for each in tasks.values():
-        assert each["sent"]
-        assert each["started"]
-        arguments = each["kwargs"]
+    names = {task["name"] for task in tasks.values()}
+    assert names >= {task_name(step) for step in (Step.SUPPRESS, Step.SUBMIT, Step.DELIVER)}
+    assert SWEEP_TASK not in names, "a sweep every two seconds would hide other tasks"
+    for task in tasks.values():
+        assert task["sent"]
+        assert task["started"]
+        arguments = task["kwargs"]
         assert arguments.startswith("{'campaign': ")
         assert len(arguments) < 80
-        assert "@example.com" not in json.dumps(each)
-    submitted = [each for each in tasks.values() if each["name"] == task_name(Step.SUBMIT)]
-    assert {each["routing_key"] for each in submitted} == {QUEUE_BY_STEP[Step.SUBMIT]}
-    assert {each["worker"].partition("@")[0] for each in submitted} == {QUEUE_BY_STEP[Step.SUBMIT]}
+        assert "@example.com" not in json.dumps(task)
+    submitted = [task for task in tasks.values() if task["name"] == task_name(Step.SUBMIT)]
+    assert {task["routing_key"] for task in submitted} == {QUEUE_BY_STEP[Step.SUBMIT]}
+    assert {task["worker"].partition("@")[0] for task in submitted} == {QUEUE_BY_STEP[Step.SUBMIT]}
     of_sms = stack.ask_flower("/api/tasks?search=kwargs:name=spring-sms")
     assert 0 < len(of_sms) < len(tasks)
-    assert all("spring-sms" in each["kwargs"] for each in of_sms.values())
+    assert all("spring-sms" in task["kwargs"] for task in of_sms.values())
     assert "flower_events_total" in stack.ask_flower("/metrics")
     assert "spring-email" in stack.read_page("/")
-    story = stack.read_page("/campaigns/1/messages/7")
-    [linked] = [each for each in submitted if each["uuid"] in story]
-    assert f"http://127.0.0.1:{stack.flower}/task/{linked['uuid']}" in story
+    timeline = stack.read_page("/campaigns/1/messages/7")
+    [linked] = [task for task in submitted if task["uuid"] in timeline]
+    assert f"http://127.0.0.1:{stack.flower}/task/{linked['uuid']}" in timeline
 
     flower = stack.find_child("flowerconfig.py")
     flower.terminate()
-    again = lambda: (stack.ask_flower("/api/tasks") or {}).keys() >= tasks.keys()  # noqa: E731
-    wait_until(again, "Flower is there again, and knows what was")
+    is_restored = lambda: (stack.ask_flower("/api/tasks") or {}).keys() >= tasks.keys()  # noqa: E731
+    wait_until(is_restored, "Flower is restarted and has the earlier tasks")
 
 
 def test_a_dead_child_is_restarted_and_ctrl_c_stops_all(stack: Stack) -> None:

@@ -156,7 +156,7 @@ def judge_recorded_run(database: Database, run: Run) -> RunResult:
 
 def assert_passed(result: RunResult) -> None:
     """Assert that every message ended as predicted and that no invariant is broken."""
-    assert all(not check.differences for check in result.prediction_checks)
+    assert [check for check in result.prediction_checks if check.differences] == []
     assert [finding for finding in result.invariant_results if not finding.is_satisfied] == []
     assert all(count.is_as_predicted for count in result.withheld.values()), result.withheld
     assert result.has_passed

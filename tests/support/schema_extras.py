@@ -42,18 +42,21 @@ def _names_by_code_sql(column: str, members: Iterable[Status | Reason]) -> str:
     return f"CASE {column} {cases} END"
 
 
+_STATUS, _PREVIOUS = (_names_by_code_sql(column, Status) for column in ("status", "previous"))
+_REASON = _names_by_code_sql("reason", Reason)
+
 _VIEWS = (
     f"""\
 CREATE VIEW messages_by_name AS
 SELECT campaigns.name AS campaign, campaigns.run_id AS run, messages.number, attempt,
-    {_names_by_code_sql("status", Status)} AS status, {_names_by_code_sql("reason", Reason)} AS reason
+    {_STATUS} AS status, {_REASON} AS reason
 FROM messages JOIN campaigns ON campaigns.id = messages.campaign_id
 """,
     f"""\
 CREATE VIEW transitions_by_name AS
 SELECT campaigns.name AS campaign, campaigns.run_id AS run, number, attempt,
-    {_names_by_code_sql("previous", Status)} AS previous, {_names_by_code_sql("status", Status)} AS status,
-    {_names_by_code_sql("reason", Reason)} AS reason, at AS microseconds_utc, step_id
+    {_PREVIOUS} AS previous, {_STATUS} AS status,
+    {_REASON} AS reason, at AS microseconds_utc, step_id
 FROM transitions JOIN campaigns ON campaigns.id = transitions.campaign_id
 """,
 )

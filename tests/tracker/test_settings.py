@@ -21,7 +21,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_without_a_word_all_is_in_a_folder_here(
+def test_defaults_are_in_the_current_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -34,7 +34,7 @@ def test_without_a_word_all_is_in_a_folder_here(
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_environment_says_where() -> None:
+def test_settings_come_from_the_environment() -> None:
     settings = load_settings()
     assert settings.home == Path("/from/environment")
     assert settings.resolved_database_url == "sqlite:////environment.db"
@@ -44,21 +44,21 @@ def test_the_environment_says_where() -> None:
 
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "value"),
     [
-        pytest.param("home", Path("/told"), id="home"),
-        pytest.param("database_url", "sqlite:////told.db", id="database"),
-        pytest.param("broker_url", "redis://told:1/0", id="broker"),
+        pytest.param("home", Path("/value"), id="home"),
+        pytest.param("database_url", "sqlite:////value.db", id="database"),
+        pytest.param("broker_url", "redis://value:1/0", id="broker"),
         pytest.param("timezone", "Europe/London", id="time zone"),
     ],
 )
-def test_what_is_told_wins_and_leaves_the_rest(option: str, told: object) -> None:
-    assert load_settings(**{option: told}) == load_settings().model_copy(update={option: told})
-    assert getattr(load_settings(**{option: told}), option) == told
+def test_an_argument_overrides_its_variable_only(option: str, value: object) -> None:
+    assert load_settings(**{option: value}) == load_settings().model_copy(update={option: value})
+    assert getattr(load_settings(**{option: value}), option) == value
 
 
 @pytest.mark.usefixtures("environment")
-def test_told_nothing_is_not_told() -> None:
+def test_none_does_not_override() -> None:
     assert load_settings(home=None, database_url=None, timezone=None) == load_settings()
 
 
@@ -87,14 +87,16 @@ def test_the_environment_is_read_each_time(monkeypatch: pytest.MonkeyPatch) -> N
         pytest.param("x" * 300, id="very long"),
     ],
 )
-@pytest.mark.parametrize("told", [pytest.param(True, id="told"), pytest.param(False, id="set")])
+@pytest.mark.parametrize(
+    "by_argument", [pytest.param(True, id="argument"), pytest.param(False, id="variable")]
+)
 def test_a_zone_that_does_not_exist_is_a_usage_error(
-    monkeypatch: pytest.MonkeyPatch, zone: str, told: bool
+    monkeypatch: pytest.MonkeyPatch, zone: str, by_argument: bool
 ) -> None:
-    if not told:
+    if not by_argument:
         monkeypatch.setenv("SENDTRACE_TIMEZONE", zone)
     with pytest.raises(UsageError) as refused:
-        load_settings(timezone=zone if told else None)
+        load_settings(timezone=zone if by_argument else None)
     assert str(refused.value) == (
         f"SENDTRACE_TIMEZONE: {zone!r}: not a time zone; expected a name like Asia/Kolkata"
     )

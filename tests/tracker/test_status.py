@@ -16,7 +16,7 @@ from tracker.status import (
 )
 
 
-def test_the_statuses_are_those_of_the_drawing_and_keep_their_codes() -> None:
+def test_the_statuses_are_those_of_the_design_and_keep_their_codes() -> None:
     assert {status.slug: int(status) for status in Status} == STATUSES
     assert {slug for arrow in ARROWS for slug in arrow} == set(STATUSES)
 
@@ -37,7 +37,7 @@ def test_a_message_begins_queued() -> None:
     assert LEGAL_TRANSITIONS[None] == {Status.QUEUED}
 
 
-def test_the_mapping_speaks_of_every_status_and_of_nothing_else() -> None:
+def test_the_mapping_has_exactly_the_statuses() -> None:
     assert set(LEGAL_TRANSITIONS) == {None, *Status}
 
 
@@ -91,7 +91,7 @@ def test_the_reasons_are_the_contract_in_its_order() -> None:
     assert [(reason.category, reason.slug, reason.step) for reason in Reason] == CONTRACT
 
 
-def test_reason_codes_are_unique_and_none_stands_for_no_reason() -> None:
+def test_reason_codes_are_unique_and_none_means_no_reason() -> None:
     assert sorted(int(reason) for reason in Reason) == list(range(1, 23))
     assert not Reason.__members__.keys() - {reason.name for reason in Reason}, "an alias"
 

@@ -73,7 +73,7 @@ def read_runs(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def test_a_chain_goes_on_after_its_step_was_killed_failed_and_restarted(
+def test_a_chain_continues_after_its_step_was_killed_failed_and_restarted(
     client: Redis, broker_url: str, tmp_path: Path
 ) -> None:
     with Celery("test", set_as_current=False, config_source="celeryconfig") as app:

@@ -28,7 +28,7 @@ STEPS_OF_TASKS = frozenset(QUEUE_BY_STEP)
 
 @pytest.fixture
 def app(broker_url: str) -> Iterator[Celery]:
-    """An app with the shipped settings, on a broker with empty queues."""
+    """Return an app with the shipped settings, on a broker with empty queues."""
     broker = Redis.from_url(broker_url.replace("redis+socket://", "unix://"))
     broker.flushdb()
     with Celery("test", set_as_current=False, config_source="celeryconfig") as made:

@@ -89,14 +89,14 @@ def check_outcome(database: Database, run: Run) -> None:
 
 
 class Schedules(RuleBasedStateMachine):
-    """A driver that records batches, a broker that loses and repeats tasks, and workers that die."""
+    """A driver that records batches, a broker that loses or repeats tasks, workers that die."""
 
     database: ClassVar[Database]
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting: list[tuple[int, Step]] = []
-        """The tasks that the broker has: a batch, and the step to run. A chain has one at a time."""
+        """The tasks in the broker: a batch, and the step to run. A chain has one at a time."""
 
     @initialize(seed=st.integers(0, 1_000), credit=st.none() | st.integers(0, 2 * SIZE))
     def begin(self, seed: int, credit: int | None) -> None:
@@ -105,7 +105,7 @@ class Schedules(RuleBasedStateMachine):
     @precondition(lambda self: len(self.worker.batches) < 2)
     @rule(reaches_the_broker=st.booleans())
     def record(self, reaches_the_broker: bool) -> None:
-        """The driver records the next batch; it may die before it enqueues it."""
+        """Record the next batch as the driver does, which may die before it enqueues it."""
         number = len(self.worker.batches)
         self.worker.batches += [queue_batch(self.database, self.run, number)]
         if reaches_the_broker:
@@ -114,7 +114,7 @@ class Schedules(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), stays=st.booleans(), goes_on=st.booleans())
     def work(self, data: st.DataObject, stays: bool, goes_on: bool) -> None:
-        """A task runs. It may be delivered again, and the task that follows it may be lost."""
+        """Run a task, which may be delivered again; the task that follows it may be lost."""
         task = data.draw(st.sampled_from(self.waiting))
         following = self.worker.run_step(task[1], task[0])
         if not stays:
@@ -125,7 +125,7 @@ class Schedules(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), stays=st.booleans())
     def die(self, data: st.DataObject, stays: bool) -> None:
-        """The worker dies before what it wrote is committed; the gateway keeps what it accepted."""
+        """Kill a worker before it commits; the gateway keeps what it accepted."""
         task = data.draw(st.sampled_from(self.waiting))
         self.worker.run_scheduled(ScheduledStep(task[1], task[0], killed=True))
         if not stays:
@@ -134,37 +134,37 @@ class Schedules(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), by=st.sampled_from(STEPS))
     def overtake(self, data: st.DataObject, by: Step) -> None:
-        """Another step runs on the batch between a task's reading and its writing."""
+        """Run another step on the batch between a task's reading and its writing."""
         number, step = data.draw(st.sampled_from(self.waiting))
         self.worker.run_scheduled(ScheduledStep(step, number, overtaken_by=by))
 
     @precondition(lambda self: self.worker.batches)
     @rule(data=st.data(), step=st.sampled_from(STEPS))
     def stray(self, data: st.DataObject, step: Step) -> None:
-        """A task of long ago is delivered: any step on any batch."""
+        """Deliver a task of long ago: any step on any batch."""
         self.worker.run_step(step, data.draw(st.integers(0, len(self.worker.batches) - 1)))
 
     @precondition(lambda self: self.worker.batches)
     @rule(data=st.data(), length=st.integers(1, len(STEPS)))
     def go_far(self, data: st.DataObject, length: int) -> None:
-        """A batch makes progress, so later rules find something to break."""
+        """Run several steps on a batch, so that later rules find something to break."""
         number = data.draw(st.integers(0, len(self.worker.batches) - 1))
         for step in STEPS[:length]:
             self.worker.run_step(step, number)
 
     @rule()
     def forget(self) -> None:
-        """The broker loses everything."""
+        """Lose all tasks of the broker."""
         self.waiting.clear()
 
     @rule()
     def sweep(self) -> None:
-        """The sweep enqueues the next step of batches without a task."""
-        known = {number for number, _ in self.waiting}
+        """Enqueue the next step of batches without a task, as the sweep does."""
+        enqueued = {number for number, _ in self.waiting}
         campaign = self.run.campaigns[0].campaign
         with self.database.read() as connection:
             idle = find_idle_batches(connection, [campaign], timedelta())
-        self.waiting += [(each.batch, each.step) for each in idle if each.batch not in known]
+        self.waiting += [(batch.batch, batch.step) for batch in idle if batch.batch not in enqueued]
 
     @invariant()
     def the_report_balances(self) -> None:

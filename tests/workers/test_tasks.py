@@ -107,7 +107,7 @@ def test_the_steps_before_the_gateway_are_a_chain_from_wherever_it_begins(
     assert [task.name for task in loop.queue] == [task_name(Step.SUBMIT)]
 
 
-def test_a_step_without_a_chain_goes_on_as_the_record_says(
+def test_a_step_without_a_chain_continues_from_the_record(
     database: Database, loop: TaskLoop
 ) -> None:
     """An operator may call a task by hand."""

@@ -8,7 +8,7 @@ from simulator.scenario.file import load_scenario
 from tests.support.paths import SCENARIOS
 
 
-def test_scenarios_of_one_name_are_told_apart_by_their_files(tmp_path: Path) -> None:
+def test_scenarios_of_one_name_are_distinguished_by_their_files(tmp_path: Path) -> None:
     demo = load_scenario(SCENARIOS / "demo.toml")
     named_like_a_column = replace(demo, name="reason")
     one, two, three = (tmp_path / name for name in ("one.toml", "two.toml", "three.toml"))

@@ -217,11 +217,11 @@ def test_defects_with_extreme_shares(defects: dict[str, float], expected: set[in
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A database for all examples. Each of them adds a campaign."""
+    """Open a database for all examples, each of which adds a campaign."""
     home = tmp_path_factory.mktemp("oracle")
     url = f"sqlite:///{home / 'oracle.db'}"
-    with closing(open_database(load_settings(home=home, database_url=url))) as opened:
-        yield opened
+    with closing(open_database(load_settings(home=home, database_url=url))) as database:
+        yield database
 
 
 TODAY = datetime.now(UTC).date()

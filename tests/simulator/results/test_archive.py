@@ -1,4 +1,4 @@
-"""Results are kept twice, found again, and refused in plain words where they can't be read."""
+"""Stored results: in the database, as files, and refused with one clear error if unreadable."""
 
 import json
 from dataclasses import replace
@@ -39,14 +39,14 @@ def test_what_is_kept_is_found_again(database: Database, result: RunResult, tmp_
     assert page.read_text() == "<page>"
     with database.read() as connection:
         [kept] = load_repeated_results(connection, result.run.id)
-    for found in (
+    for stored in (
         kept,
         *load_result_file(page.parent),
         *load_result_file(page.with_name("summary.json")),
     ):
-        assert found.summary == RunSummary.model_validate_json(json.dumps(result.as_json()))
-        assert found.summary.figures["delivered"] == 5
-        assert found.timeseries.columns["arrivals"].sum() == 5
+        assert stored.summary == RunSummary.model_validate_json(json.dumps(result.as_json()))
+        assert stored.summary.figures["delivered"] == 5
+        assert stored.timeseries.columns["arrivals"].sum() == 5
     assert kept.name == f"run {result.run.id}"
     assert kept.summary.definition == "name = 'ä'\n"
 
@@ -61,7 +61,7 @@ def test_runs_that_repeat_each_other_are_one_series(
         store_result(database, again, page_of, series=first)
     with database.read() as connection:
         for run in range(first, first + 3):
-            names = [each.name for each in load_repeated_results(connection, run)]
+            names = [result.name for result in load_repeated_results(connection, run)]
             assert names[0] == f"run {run}", "the one that was asked for comes first"
             assert len(names) == 3
 
@@ -76,7 +76,9 @@ def test_a_run_that_was_ended_early_repeats_no_other(
     store_result(database, partial, page_of, series=first)
     with database.read() as connection:
         for run in (first, first + 1):
-            assert [each.name for each in load_repeated_results(connection, run)] == [f"run {run}"]
+            assert [result.name for result in load_repeated_results(connection, run)] == [
+                f"run {run}"
+            ]
 
 
 def test_the_list_has_runs_without_a_result_too(
@@ -86,13 +88,13 @@ def test_the_list_has_runs_without_a_result_too(
     unfinished = make_campaign(database).run_id
     with database.read() as connection:
         listed = list_runs(connection)
-        assert [each.id for each in list_runs(connection, 1)] == [unfinished]
+        assert [run.id for run in list_runs(connection, 1)] == [unfinished]
         with pytest.raises(NotFound, match="has no result: it did not finish"):
             load_repeated_results(connection, unfinished)
         for unknown in (4_711, 10**30):
             with pytest.raises(NotFound, match=r"does not exist; see sendtrace runs"):
                 load_repeated_results(connection, unknown)
-    assert [(each.id, each.summary is None) for each in listed] == [
+    assert [(run.id, run.summary is None) for run in listed] == [
         (unfinished, True),
         (result.run.id, False),
     ]
@@ -105,14 +107,14 @@ def test_a_result_of_another_version(database: Database, result: RunResult, tmp_
     file.write_text(other)
     with database.write() as connection:
         connection.execute(sa.update(results).values(version=1, summary=other))
-    said = "got a result of version 1; this sendtrace reads version 2; run the scenario again"
+    message = "got a result of version 1; this sendtrace reads version 2; run the scenario again"
     with database.read() as connection:
-        with pytest.raises(UnsupportedResultVersion, match=said):
+        with pytest.raises(UnsupportedResultVersion, match=message):
             load_repeated_results(connection, result.run.id)
         [listed] = list_runs(connection)
     assert listed.summary is None
     assert listed.series == result.run.id
-    with pytest.raises(UnsupportedResultVersion, match=said):
+    with pytest.raises(UnsupportedResultVersion, match=message):
         load_result_file(file)
 
 
@@ -157,12 +159,12 @@ def test_a_list_of_summaries_is_a_series(
 ) -> None:
     file = tmp_path / "results.json"
     file.write_text(json.dumps([result.as_json()] * 3))
-    names = [each.name for each in load_result_file(file)]
+    names = [result.name for result in load_result_file(file)]
     assert names == [f"{file}[0]", f"{file}[1]", f"{file}[2]"]
 
 
 def test_the_folder_of_another_databases_run_is_left_alone(tmp_path: Path) -> None:
     claimed = [create_run_folder(tmp_path, 7) for _ in range(3)]
-    assert [each.name for each in claimed] == ["7", "7.2", "7.3"]
+    assert [result.name for result in claimed] == ["7", "7.2", "7.3"]
     (tmp_path / "runs" / "8").write_text("a file")
     assert create_run_folder(tmp_path, 8).name == "8.2"

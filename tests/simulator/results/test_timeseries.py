@@ -15,7 +15,7 @@ BEGUN = 1_000_000_000
 
 
 def micros(*seconds: float) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.array([BEGUN + from_seconds(each) for each in seconds], np.int64)
+    return np.array([BEGUN + from_seconds(second) for second in seconds], np.int64)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ DEPTHS = dict.fromkeys(QUEUES, QueueDepth(2, 1))
 
 
 def column(series: Timeseries, name: str) -> list[float | None]:
-    return [None if np.isnan(each) else each for each in series.columns[name].tolist()]
+    return [None if np.isnan(value) else value for value in series.columns[name].tolist()]
 
 
 def test_a_row_a_second(passages: TransitionTimes) -> None:
@@ -64,7 +64,7 @@ def test_longer_intervals_are_exact_too(passages: TransitionTimes) -> None:
     assert column(series, "queued_to_final_p99") == [1.0, None, 3.0]
 
 
-def test_samples_are_put_where_they_were_taken(passages: TransitionTimes) -> None:
+def test_samples_are_stored_at_their_times(passages: TransitionTimes) -> None:
     deeper = {**DEPTHS, "queued": QueueDepth(9, 0)}
     samples = [
         Sample(second=0, depths=DEPTHS, usage=ResourceUsage(cpu=0.5, memory=10)),

@@ -40,7 +40,7 @@ SECONDS = st.floats(0.05, 100)
         pytest.param(spike_shape(10, 20, 0, 1), {20: 1.0, 30: 2.0}, id="spike at once"),
     ],
 )
-def test_messages_arrive_when_the_area_under_the_rate_says_so(
+def test_messages_arrive_as_the_area_under_the_rate_grows(
     shape: ArrivalShape, expected: dict[int, float]
 ) -> None:
     for number, seconds in expected.items():

@@ -107,12 +107,19 @@ def test_campaigns_keep_the_keys_of_their_table(world: Scenario) -> None:
     assert (one.sender, two.sender) == (None, "Me")
     assert one.start == timedelta()
     assert one.arrival_shape.is_blast
-    assert [each.coupon_series for each in (one, two, three)] == ["spring", None, "stale"]
-    assert [each.is_series_active for each in (one, two, three)] == [True, True, False]
+    assert [campaign.coupon_series for campaign in (one, two, three)] == ["spring", None, "stale"]
+    assert [campaign.is_series_active for campaign in (one, two, three)] == [True, True, False]
 
 
 def test_predecessors_are_all_campaigns_that_settle_before(world: Scenario) -> None:
-    assert [each.after for each in world.campaigns] == [None, "one", None, None, None, "two"]
+    assert [campaign.after for campaign in world.campaigns] == [
+        None,
+        "one",
+        None,
+        None,
+        None,
+        "two",
+    ]
     assert world.campaigns[1].predecessors == {"one"}
     assert world.campaigns[2].predecessors == set()
     assert world.campaigns[5].predecessors == {"one", "two"}
@@ -135,8 +142,8 @@ def test_organizations_and_gateways_are_resolved(world: Scenario) -> None:
 
 
 def test_campaigns_share_audiences(world: Scenario, file: Path) -> None:
-    audiences = [each.audience for each in world.campaigns]
-    owners = [each.owner for each in audiences]
+    audiences = [campaign.audience for campaign in world.campaigns]
+    owners = [audience.owner for audience in audiences]
     assert owners == ["one", "one", "one", "four", "five", "four"], "one file, two organizations"
     generated, *_, imported, _ = audiences
     assert (generated.source, generated.label) == (10, "generated for one")
@@ -149,7 +156,7 @@ def test_campaigns_share_audiences(world: Scenario, file: Path) -> None:
     }
     assert (imported.source, imported.label) == (file.parent / "people.csv", "people.csv")
     users = select_audience_campaigns(world.campaigns, generated)
-    assert [each.name for each in users] == ["one", "two", "three"]
+    assert [user.name for user in users] == ["one", "two", "three"]
 
 
 def test_campaigns_carry_the_failures_of_the_services(world: Scenario) -> None:

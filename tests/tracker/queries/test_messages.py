@@ -62,10 +62,10 @@ def test_every_filter_finds_what_a_full_scan_finds(database: Database) -> None:
             if (not wanted.statuses or state.status in wanted.statuses)
             and (not wanted.reasons or state.reason in wanted.reasons)
         ]
-        found = find_all(database, batch, wanted)
-        assert [message.number for message in found] == expected, wanted
+        rows = find_all(database, batch, wanted)
+        assert [message.number for message in rows] == expected, wanted
         assert {page.total for page in read_pages(database, batch, wanted)} == {len(expected)}
-        for message in found:
+        for message in rows:
             state = states_by_number[message.number]
             assert message.status is state.status
             assert message.reason is state.reason
@@ -101,8 +101,8 @@ def scattered(database: Database) -> Batch:
 
 
 def test_rare_messages_are_found_in_their_batches(database: Database, scattered: Batch) -> None:
-    found = find_all(database, scattered, MessageFilter(reasons=frozenset({Reason.UNSUBSCRIBED})))
-    assert [message.number for message in found] == [53, 103, 153]
+    rows = find_all(database, scattered, MessageFilter(reasons=frozenset({Reason.UNSUBSCRIBED})))
+    assert [message.number for message in rows] == [53, 103, 153]
 
 
 def test_a_page_scans_a_limited_number_of_messages(
@@ -119,8 +119,8 @@ def test_a_page_scans_a_limited_number_of_messages(
 def test_batches_without_matches_are_not_read(database: Database, scattered: Batch) -> None:
     with database.write() as connection:  # a wrong tally hides the message
         connection.execute(sa.update(tallies).where(tallies.c.batch == 20).values(messages=0))
-    found = find_all(database, scattered, MessageFilter(reasons=frozenset({Reason.UNSUBSCRIBED})))
-    assert [message.number for message in found] == [53, 153]
+    rows = find_all(database, scattered, MessageFilter(reasons=frozenset({Reason.UNSUBSCRIBED})))
+    assert [message.number for message in rows] == [53, 153]
 
 
 def test_message_of_a_customer(database: Database) -> None:
@@ -145,5 +145,5 @@ def test_recipients_by_engagement(database: Database) -> None:
         Engagement.OPENED: [6, 8],
         Engagement.SPAM: [],
     }.items():
-        found = find_all(database, batch, MessageFilter(engagement=kind))
-        assert [message.number for message in found] == expected
+        rows = find_all(database, batch, MessageFilter(engagement=kind))
+        assert [message.number for message in rows] == expected

@@ -119,16 +119,16 @@ def cases(retry_after: int) -> list[Case]:
 def test_function_sql_and_stalled_search_agree_on_every_state(
     database: Database, retry_after: int
 ) -> None:
-    known = cases(retry_after)
+    all_cases = cases(retry_after)
     campaign = make_campaign(database, Plan(attempts=ATTEMPTS, size=1))
     with database.write() as connection:
         connection.execute(sa.update(gateways).values(retry_after=retry_after))
         campaign = load_campaign(connection, campaign.id)
         now = campaign.clock.now()
-        insert_cases(connection, campaign, known, now)
-    keys = [(campaign.id, batch) for batch in range(len(known))]
+        insert_cases(connection, campaign, all_cases, now)
+    keys = [(campaign.id, batch) for batch in range(len(all_cases))]
     with database.read() as connection:
-        for batch, case in enumerate(known):
+        for batch, case in enumerate(all_cases):
             if len(case.occupied) == 1 or case.receipts_due == case.engagement_due:
                 of = Batch(campaign=campaign, batch=batch, first=2 * batch, size=2)
                 assert read_batch_state(connection, of) == case.state(now)
@@ -137,7 +137,7 @@ def test_function_sql_and_stalled_search_agree_on_every_state(
             batch.batch: (batch.step, batch.idle_since)
             for batch in find_idle_batches(connection, [campaign], IDLE_FOR)
         }
-    decisions = [decide_step(case.state(now)) for case in known]
+    decisions = [decide_step(case.state(now)) for case in all_cases]
     assert settled == {
         key for key, decision in zip(keys, decisions, strict=True) if decision is None
     }
@@ -147,17 +147,17 @@ def test_function_sql_and_stalled_search_agree_on_every_state(
         for batch, decision in enumerate(decisions)
         if decision is not None
     }
-    assert stalled == {batch: found for batch, found in since.items() if found[1] < cutoff}
+    assert stalled == {batch: entry for batch, entry in since.items() if entry[1] < cutoff}
 
 
 def insert_cases(
-    connection: sa.Connection, campaign: Campaign, known: list[Case], now: Instant
+    connection: sa.Connection, campaign: Campaign, all_cases: list[Case], now: Instant
 ) -> None:
     """Record each case as a batch of two messages; the journal would take minutes for them."""
     rows: dict[sa.Table, list[dict[str, object]]] = {
         table: [] for table in (batches, messages, transitions, tallies, steps, parts)
     }
-    for batch, case in enumerate(known):
+    for batch, case in enumerate(all_cases):
         key = {"campaign_id": campaign.id, "batch": batch}
         state = case.state(now)
         due_times = {

@@ -419,7 +419,7 @@ def test_run_without_campaigns_does_not_hide_the_previous_run(database: Database
 
 
 @pytest.mark.parametrize(
-    ("name", "run", "said"),
+    ("name", "run", "message"),
     [
         pytest.param(
             "sprong", None, "unknown campaign 'sprong'; did you mean spring", id="similar"
@@ -433,11 +433,11 @@ def test_run_without_campaigns_does_not_hide_the_previous_run(database: Database
     ],
 )
 def test_unknown_campaign_or_run_is_an_error_with_suggestions(
-    database: Database, name: str | None, run: int | None, said: str
+    database: Database, name: str | None, run: int | None, message: str
 ) -> None:
-    for known in ("spring", "autumn"):
-        make_campaign(database, Plan(name=known, size=1))
-    with pytest.raises(NotFound, match=said) as unknown:
+    for campaign_name in ("spring", "autumn"):
+        make_campaign(database, Plan(name=campaign_name, size=1))
+    with pytest.raises(NotFound, match=message) as unknown:
         find(database, name, run)
     assert unknown.value.exit_code == 2
 

@@ -143,7 +143,7 @@ def test_credit_for_messages_that_another_moved_is_given_back(database: Database
     assert credit_left(database, batch.campaign) == 5
 
 
-def test_nobody_lacks_credit_that_is_left(database: Database) -> None:
+def test_no_message_lacks_credit_that_is_left(database: Database) -> None:
     """Five messages are stopped during dispatch; the credit covers the other five."""
     batch = make_batch(database, Plan(size=10, credit=5))
     check(database, batch)

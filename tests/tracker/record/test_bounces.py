@@ -120,7 +120,7 @@ def test_a_bounce_counts_once_though_two_deliver_it(
     assert bounces(database, batch, Channel.EMAIL) == [expected, expected]
 
 
-def test_only_what_this_entry_moved_counts(database: Database) -> None:
+def test_only_messages_that_the_entry_moved_count(database: Database) -> None:
     """One of the two messages is given up between the poll and the entry."""
     batch = make_batch(database, Plan(size=2))
     move(database, batch, [0, 1], READY, in_gateway())

@@ -88,18 +88,18 @@ def test_enqueue_records_messages_transitions_tallies_step_and_batch(database: D
 
 
 @pytest.mark.parametrize(
-    ("first", "size", "said"),
+    ("first", "size", "message"),
     [
         pytest.param(5, 6, "messages 5 to 10: got 5 customers; expected 6", id="one too many"),
         pytest.param(10, 3, "messages 10 to 12: got 0 customers; expected 3", id="all too many"),
     ],
 )
 def test_enqueue_of_more_than_there_are_customers_leaves_nothing(
-    database: Database, first: int, size: int, said: str
+    database: Database, first: int, size: int, message: str
 ) -> None:
     campaign = make_campaign(database, Plan(size=10))
     before = everything(database)
-    with pytest.raises(JournalError, match=said):
+    with pytest.raises(JournalError, match=message):
         enqueue_batch(database, campaign, batch=0, first=first, size=size, author=AUTHOR)
     assert everything(database) == before == {name: [] for name in TABLES}
 
@@ -108,7 +108,7 @@ def test_enqueue_of_more_than_there_are_customers_leaves_nothing(
     ("batch", "first"),
     [pytest.param(0, 5, id="the same batch"), pytest.param(1, 4, id="a message again")],
 )
-def test_enqueue_of_what_is_enqueued_leaves_nothing(
+def test_enqueueing_a_batch_twice_changes_nothing(
     database: Database, batch: int, first: int
 ) -> None:
     campaign = make_campaign(database, Plan(size=10))
@@ -158,8 +158,8 @@ def test_a_move_changes_message_transition_tally_step_and_batch(database: Databa
     assert read_states(database, batch) == {0: READY, 1: QUEUED_STATE, 2: READY}
     assert read_tallies(database, batch) == {QUEUED_STATE: 1, READY: 2}
     step = last_step(database)
-    said = [step[name] for name in ("batch", "step", "task_id", "worker", "started_at", "moved")]
-    assert said == [0, "dispatch", None, "w@host", 77, 2]
+    row = [step[name] for name in ("batch", "step", "task_id", "worker", "started_at", "moved")]
+    assert row == [0, "dispatch", None, "w@host", 77, 2]
     changes = sa.select(transitions).where(transitions.c.status == READY.status)
     with database.read() as connection:
         made = sorted(map(tuple, connection.execute(changes)))
@@ -193,15 +193,15 @@ def test_a_move_changes_message_transition_tally_step_and_batch(database: Databa
         pytest.param([], QUEUED_STATE, READY, [], id="none are asked for"),
     ],
 )
-def test_only_what_is_in_the_source_state_moves(
+def test_only_messages_in_the_source_state_move(
     database: Database, numbers: list[int], source: State, target: State, moved: list[int]
 ) -> None:
     batch = make_busy_batch(database)
     before = read_states(database, batch)
     now = batch.campaign.clock.now()
     with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=0) as written:
-        said = written.move(Move(numbers=numbers, source=source, target=target, at=now))
-    assert sorted(said) == moved
+        moved_numbers = written.move(Move(numbers=numbers, source=source, target=target, at=now))
+    assert sorted(moved_numbers) == moved
     assert read_states(database, batch) == before | dict.fromkeys(moved, target)
     assert read_tallies(database, batch) == Counter(read_states(database, batch).values())
     with database.read() as connection:
@@ -279,7 +279,7 @@ def test_one_entry_may_move_messages_on(database: Database) -> None:
     assert find_violations(database, batch.campaign) == []
 
 
-def test_an_entry_that_is_repeated_moves_nothing_and_says_so(database: Database) -> None:
+def test_a_repeated_entry_moves_nothing_and_returns_nothing(database: Database) -> None:
     batch = make_batch(database)
     request = Move(
         numbers=range(5), source=QUEUED_STATE, target=READY, at=batch.campaign.clock.now()
@@ -323,7 +323,7 @@ def test_an_illegal_move_is_refused_and_leaves_nothing(database: Database, targe
     assert everything(database) == before
 
 
-def test_an_error_in_the_block_takes_everything_back(database: Database) -> None:
+def test_an_error_in_the_block_rolls_back(database: Database) -> None:
     batch = make_batch(database)
     before = everything(database)
 
@@ -368,15 +368,15 @@ def moving(
 def make_batches(database: Database, number: int, size: int) -> list[Batch]:
     campaign = make_campaign(database, Plan(size=number * size))
     return [
-        enqueue_batch(database, campaign, batch=each, first=each * size, size=size, author=AUTHOR)
-        for each in range(number)
+        enqueue_batch(database, campaign, batch=batch, first=batch * size, size=size, author=AUTHOR)
+        for batch in range(number)
     ]
 
 
 def test_the_same_moves_by_two_at_once_move_each_message_once(database: Database) -> None:
     made = make_batches(database, 10, 40)
     counts = run_concurrently(*[moving(database, made, range(40))] * 2)
-    assert [sum(each) for each in zip(*counts, strict=True)] == [40] * 10
+    assert [sum(column) for column in zip(*counts, strict=True)] == [40] * 10
     for batch in made:
         assert read_tallies(database, batch) == {READY: 40}
     assert set(read_states(database, made[0]).values()) == {READY}
@@ -412,7 +412,7 @@ def test_entries_on_one_batch_take_turns_and_can_not_deadlock(database: Database
 def test_moves_that_overlap_share_the_messages_between_them(database: Database) -> None:
     made = make_batches(database, 8, 30)
     counts = run_concurrently(*(moving(database, made, range(low, low + 20)) for low in (0, 5, 10)))
-    assert [sum(each) for each in zip(*counts, strict=True)] == [30] * 8
+    assert [sum(column) for column in zip(*counts, strict=True)] == [30] * 8
     assert sum((read_tallies(database, batch) for batch in made), Counter()) == {READY: 240}
     assert find_violations(database, made[0].campaign) == []
 

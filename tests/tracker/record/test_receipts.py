@@ -38,10 +38,10 @@ DUPLICATE, STALE, UNKNOWN = ReceiptVerdict.DUPLICATE, ReceiptVerdict.STALE, Rece
 ON_SECOND = (READY, in_gateway(), in_status(SOFT), in_gateway(2))
 
 
-def take(database: Database, batch: Batch, *said: Receipt) -> None:
+def take(database: Database, batch: Batch, *received: Receipt) -> None:
     started_at = batch.campaign.clock.now()
     with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=started_at) as written:
-        receipts.apply_receipts(written, said)
+        receipts.apply_receipts(written, received)
 
 
 def refused(database: Database, batch: Batch) -> Counter[ReceiptVerdict]:
@@ -50,7 +50,7 @@ def refused(database: Database, batch: Batch) -> Counter[ReceiptVerdict]:
 
 
 @pytest.mark.parametrize(
-    ("history", "said", "expected", "verdicts"),
+    ("history", "received", "expected", "verdicts"),
     [
         pytest.param(ON_SECOND, [(2, DELIVERED, 0)], in_status(DELIVERED, 2), [], id="counts"),
         pytest.param(
@@ -114,17 +114,17 @@ def refused(database: Database, batch: Batch) -> Counter[ReceiptVerdict]:
         ),
     ],
 )
-def test_what_counts_and_what_does_not(
+def test_which_receipts_count(
     database: Database,
     history: Sequence[State],
-    said: Sequence[tuple[int, int, int]],
+    received: Sequence[tuple[int, int, int]],
     expected: State,
     verdicts: Sequence[ReceiptVerdict],
 ) -> None:
     batch = make_batch(database, Plan(size=2))
     move(database, batch, [1], *history)
     now = batch.campaign.clock.now()
-    given = [Receipt(1, attempt, status, now, copy) for attempt, status, copy in said]
+    given = [Receipt(1, attempt, status, now, copy) for attempt, status, copy in received]
     for _ in range(3):  # what is seen again is not counted again
         take(database, batch, *given)
         assert read_states(database, batch) == {0: QUEUED_STATE, 1: expected}
@@ -163,24 +163,24 @@ def test_a_clock_may_be_some_minutes_ahead(database: Database, ahead: int, count
     assert refused(database, batch) == ({} if counts else {UNKNOWN: 1})
 
 
-def test_whatever_a_receipt_says_can_be_put_down(database: Database) -> None:
+def test_receipts_with_extreme_values_are_recorded(database: Database) -> None:
     batch = make_batch(database, Plan(size=1))
     huge = 10**30
     take(database, batch, Receipt(-huge, huge, huge, huge), Receipt(0, 40_000, DELIVERED, -huge))
     with database.read() as connection:
         query = sa.select(refused_receipts).order_by(refused_receipts.c.number)
-        found = [(*row[1:],) for row in connection.execute(query)]
-    assert found == [
+        rows = [(*row[1:],) for row in connection.execute(query)]
+    assert rows == [
         (-MAX_BIGINT, MAX_BIGINT, MAX_BIGINT, 0, MAX_BIGINT, UNKNOWN),
         (0, 40_000, DELIVERED, 0, -MAX_BIGINT, UNKNOWN),
     ]
 
 
-def test_what_else_was_said_is_kept_with_the_transition(database: Database) -> None:
+def test_details_of_receipts_are_recorded_with_the_transition(database: Database) -> None:
     batch = make_batch(database, Plan(size=2))
     move(database, batch, [0, 1], READY, in_gateway())
-    said = [Receipt(0, 1, HARD, 7, detail="5.1.1"), Receipt(1, 1, DELIVERED, 7)]
-    take(database, batch, *said, Receipt(0, 1, HARD, 7, 1, "4.0.0"))
+    received = [Receipt(0, 1, HARD, 7, detail="5.1.1"), Receipt(1, 1, DELIVERED, 7)]
+    take(database, batch, *received, Receipt(0, 1, HARD, 7, 1, "4.0.0"))
     with database.read() as connection:
         story = timeline.read_timeline(connection, batch.campaign, 0)
     assert [(event.status, event.detail) for event in story.events[-2:]] == [
@@ -215,26 +215,28 @@ ORIGINALS = st.lists(
     max_size=8,
     unique_by=lambda receipt: (receipt.number, receipt.attempt, receipt.status),
 )
-SAID = st.tuples(ORIGINALS, st.integers(0, 2)).map(
-    lambda drawn: [each._replace(copy=copy) for each in drawn[0] for copy in range(drawn[1] + 1)]
+RECEIPTS = st.tuples(ORIGINALS, st.integers(0, 2)).map(
+    lambda drawn: [
+        receipt._replace(copy=copy) for receipt in drawn[0] for copy in range(drawn[1] + 1)
+    ]
 )
 
 
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(said=SAID, again=st.lists(st.integers(0, 23), max_size=6))
+@given(received=RECEIPTS, again=st.lists(st.integers(0, 23), max_size=6))
 def test_receipts_in_any_number_of_parts_leave_the_record_sound(
-    database: Database, said: list[Receipt], again: list[int]
+    database: Database, received: list[Receipt], again: list[int]
 ) -> None:
     batch = make_batch(database, Plan(size=4))
     move(database, batch, [0, 1], READY, in_gateway())
     move(database, batch, [2, 3], *ON_SECOND)
-    for receipt in said:
+    for receipt in received:
         take(database, batch, receipt)
     before, counted = read_states(database, batch), refused(database, batch)
-    take(database, batch, *(said[place] for place in again if place < len(said)))
-    take(database, batch, *said)
+    take(database, batch, *(received[place] for place in again if place < len(received)))
+    take(database, batch, *received)
     assert read_states(database, batch) == before
     assert refused(database, batch) == counted
     assert find_violations(database, batch.campaign) == []

@@ -85,7 +85,7 @@ def test_an_event_counts_on_its_local_day(
     assert not find_violations(database, batch.campaign)
 
 
-def test_the_report_stands_as_of_the_last_rollup(database: Database, batch: Batch) -> None:
+def test_the_report_is_as_of_the_last_rollup(database: Database, batch: Batch) -> None:
     def opened() -> tuple[int, int]:
         with database.read() as connection:
             [made] = make_reports(connection, [batch.campaign])

@@ -283,11 +283,11 @@ def test_the_views_have_a_slug_for_every_code(database: Database) -> None:
 
 @pytest.fixture
 def fresh(settings: Settings) -> Iterator[Database]:
-    """A database without any table."""
-    opened = connect(settings.resolved_database_url)
-    empty(opened)
-    yield opened
-    opened.close()
+    """Open a database without any table."""
+    database = connect(settings.resolved_database_url)
+    empty(database)
+    yield database
+    database.close()
 
 
 def empty(database: Database) -> None:

@@ -325,7 +325,7 @@ def test_a_gateway_has_as_long_for_few_messages_as_for_many(
     assert limits[:2] == [halvings, halvings]
 
 
-def test_a_try_does_not_count_if_the_database_was_unavailable_for_saying_so(
+def test_a_try_counts_only_if_the_database_was_available_to_record_it(
     database: Database, loop: TaskLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = ready_batch(database, 1)

@@ -170,8 +170,8 @@ def test_judging_keeps_to_its_batch(database: Database) -> None:
     one = enqueue_batch(database, campaign, batch=0, first=0, size=3, author=AUTHOR)
     two = enqueue_batch(database, campaign, batch=1, first=3, size=3, author=AUTHOR)
     judge(database, one, Step.SUPPRESS)
-    found = read_states(database, one) | read_states(database, two)
-    assert found == dict(enumerate([UNSUBSCRIBED] * 3 + [QUEUED_STATE] * 3))
+    by_number = read_states(database, one) | read_states(database, two)
+    assert by_number == dict(enumerate([UNSUBSCRIBED] * 3 + [QUEUED_STATE] * 3))
 
 
 def test_a_failed_check_is_logged_once_a_batch(
@@ -332,16 +332,18 @@ def test_submit_takes_what_waits_for_the_gateway(
     before, gateway = read_states(database, batch), ScriptedGateway()
     for _ in range(2):  # the second time there is nothing to submit
         assert submit(database, batch, gateway) is None
-        assert {each.attempt: [*each.numbers] for each in gateway.submissions} == expected
+        assert {
+            submission.attempt: [*submission.numbers] for submission in gateway.submissions
+        } == expected
         assert len(gateway.submissions) == len(expected)
     for attempt, taken in expected.items():
         before |= dict.fromkeys(taken, in_gateway(attempt))
     assert read_states(database, batch) == before
-    for each in gateway.submissions:
-        assert each.campaign == batch.campaign
-        addresses = [f"customer{number}@example.com" for number in each.numbers]
-        numbers = ["+447700900000"] * len(each.numbers)
-        assert [*each.recipients] == (addresses if channel is Channel.EMAIL else numbers)
+    for submission in gateway.submissions:
+        assert submission.campaign == batch.campaign
+        addresses = [f"customer{number}@example.com" for number in submission.numbers]
+        numbers = ["+447700900000"] * len(submission.numbers)
+        assert [*submission.recipients] == (addresses if channel is Channel.EMAIL else numbers)
 
 
 def test_submit_moves_only_what_the_gateway_accepted(database: Database) -> None:
@@ -515,7 +517,7 @@ def test_only_receipts_that_count_are_applied(
     assert read_states(database, batch) == {0: expected, 1: READY, 2: QUEUED_STATE}
     assert gateway.asked == [{2: [0]}]
     if expected != in_gateway(2):
-        counted = next(each for each in answers if each[:3] == (0, 2, expected.status))
+        counted = next(row for row in answers if row[:3] == (0, 2, expected.status))
         assert moments(database, batch, expected) == {0: counted.at}
     assert moved_by(database, Step.DELIVER) == [int(expected != in_gateway(2))]
 

@@ -43,15 +43,15 @@ def test_a_worker_goes_online_and_offline(
     listener: WorkerListener, tmp_path: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with start_worker(tmp_path, broker_url) as process:
-        found = seen(listener, lambda it: any(each.is_online for each in it.workers))
-        assert [each.name for each in found.workers] == ["one@here"]
-        found = seen(listener, lambda it: bool(it.workers[0].queues))
-        assert found.workers[0].queues == ("celery",)
-        assert found.disconnected_since is None
+        activity = seen(listener, lambda it: any(worker.is_online for worker in it.workers))
+        assert [worker.name for worker in activity.workers] == ["one@here"]
+        activity = seen(listener, lambda it: bool(it.workers[0].queues))
+        assert activity.workers[0].queues == ("celery",)
+        assert activity.disconnected_since is None
         monkeypatch.setattr(presence, "SILENT_AFTER_SECONDS", 5.0)
         os.killpg(process.pid, signal.SIGKILL)
-        found = seen(listener, lambda it: not it.workers[0].is_online)
-        assert [each.name for each in found.workers] == ["one@here"], "it is still known"
+        activity = seen(listener, lambda it: not it.workers[0].is_online)
+        assert [worker.name for worker in activity.workers] == ["one@here"], "it is still listed"
 
 
 def test_failed_tasks_are_listed_without_personal_data(
@@ -61,23 +61,23 @@ def test_failed_tasks_are_listed_without_personal_data(
         start_worker(tmp_path, broker_url),
         Celery("asking", broker=broker_url, set_as_current=False) as app,
     ):
-        seen(listener, lambda it: any(each.is_online for each in it.workers))
+        seen(listener, lambda it: any(worker.is_online for worker in it.workers))
         for name, batch in (("workers.fails", 3), ("workers.tries", 4)):
             app.send_task(
                 name,
                 kwargs={"campaign": 7, "batch": batch},
                 kwargsrepr=format_task_arguments(7, "O'Neill", batch),
             )
-        found = seen(listener, lambda it: len(it.failed) >= 3)
-    by_task = {(each.task, each.will_retry): each for each in found.failed}
+        activity = seen(listener, lambda it: len(it.failed) >= 3)
+    by_task = {(task.task, task.will_retry): task for task in activity.failed}
     failed = by_task["workers.fails", False]
     assert (failed.campaign, failed.batch, failed.worker) == (7, 3, "one@here")
     assert len(failed.error) == presence.MAX_ERROR_LENGTH
     again = by_task["workers.tries", True]
     assert (again.batch, again.error) == (4, "OSError('away')")
     assert ("workers.tries", False) in by_task
-    assert [each.at for each in found.failed] == sorted(
-        (each.at for each in found.failed), reverse=True
+    assert [task.at for task in activity.failed] == sorted(
+        (task.at for task in activity.failed), reverse=True
     )
 
 
@@ -93,9 +93,9 @@ def test_the_loss_of_the_broker_is_noticed(tmp_path: Path, monkeypatch: pytest.M
             listening.__exit__()
             raise
     try:
-        found = seen(listening, lambda it: it.disconnected_since is not None)
-        assert found.disconnected_since is not None
-        assert found.disconnected_since <= datetime.now(UTC)
+        activity = seen(listening, lambda it: it.disconnected_since is not None)
+        assert activity.disconnected_since is not None
+        assert activity.disconnected_since <= datetime.now(UTC)
     finally:
         listening.__exit__()
         app.close()

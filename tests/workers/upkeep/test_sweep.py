@@ -56,7 +56,7 @@ def app(broker_url: str) -> Iterator[Celery]:
 
 @pytest.fixture
 def stalled(database: Database) -> Batch:
-    """A batch that no step has touched for a minute."""
+    """Return a batch that no step has touched for a minute."""
     batch = make_batch(database)
     backdate_batch(database, batch, timedelta(minutes=1))
     return batch
@@ -64,12 +64,12 @@ def stalled(database: Database) -> Batch:
 
 def tasks(client: Redis) -> list[tuple[str, Any]]:
     """Return the queue and the arguments of every ready task."""
-    found = []
+    ready = []
     for queue in QUEUES:
         for raw in client.lrange(queue, 0, -1):
             _, kwargs, *_ = json.loads(b64decode(json.loads(raw)["body"]))
-            found.append((queue, kwargs))
-    return found
+            ready.append((queue, kwargs))
+    return ready
 
 
 def send(app: Celery, batch: Batch, step: Step = Step.SUPPRESS, **options: Any) -> None:
@@ -85,7 +85,7 @@ def send(app: Celery, batch: Batch, step: Step = Step.SUPPRESS, **options: Any) 
 
 @pytest.fixture
 def take(app: Celery) -> Iterator[Any]:
-    """Takes the next task of a queue, like a worker that never acknowledges it."""
+    """Return a function that takes a task like a worker that never acknowledges it."""
     with app.connection_for_read() as connection:
 
         def one(queue: str) -> None:
