@@ -94,7 +94,7 @@ def test_progress_goes_to_stderr_as_plain_lines(finished: FinishedRun) -> None:
 def test_the_database_makes_no_difference(
     on_sqlite: FinishedRun, on_postgresql: FinishedRun
 ) -> None:
-    assert on_sqlite.fates == on_postgresql.fates
+    assert on_sqlite.outcome_digests == on_postgresql.outcome_digests
     assert on_sqlite.result["campaigns"] == on_postgresql.result["campaigns"]
 
 
@@ -105,7 +105,7 @@ def test_workers_and_batches_make_no_difference(
     file = shell.write("small.toml", make_scenario())
     other = FinishedRun.of(shell, file, "--workers", workers, "--batch-size", batch_size)
     assert other.result["workers"] == int(workers)
-    assert other.fates == on_sqlite.fates
+    assert other.outcome_digests == on_sqlite.outcome_digests
     assert other.result["campaigns"] == on_sqlite.result["campaigns"]
     assert shell.reports() == on_sqlite.shell.reports()
 
@@ -152,8 +152,8 @@ def test_a_state_folder_with_an_odd_name(shell: Shell) -> None:
 def test_another_seed_means_other_outcomes(on_sqlite: FinishedRun, shell: Shell) -> None:
     other = FinishedRun.of(shell, shell.write("small.toml", make_scenario()), "--seed", "12")
     assert other.result["seed"] == 12
-    for campaign, fates in other.fates.items():
-        assert fates != on_sqlite.fates[campaign]
+    for campaign, digest in other.outcome_digests.items():
+        assert digest != on_sqlite.outcome_digests[campaign]
 
 
 def test_a_batch_of_one_message(shell: Shell) -> None:

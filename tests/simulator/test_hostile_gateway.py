@@ -110,9 +110,11 @@ def make_submission(batch: Batch, numbers: range, attempt: int = 1) -> Submissio
 
 
 @pytest.mark.parametrize(
-    ("after", "away"), [(0, False), (4.9, False), (5, True), (19.9, True), (20, False)]
+    ("after", "is_outage"), [(0, False), (4.9, False), (5, True), (19.9, True), (20, False)]
 )
-def test_calls_fail_during_an_outage_only(database: Database, after: float, away: bool) -> None:
+def test_calls_fail_during_an_outage_only(
+    database: Database, after: float, is_outage: bool
+) -> None:
     batch = make_batch(database, Plan(size=3))
     gateway = gateway_of(database, outage={"from": "5s", "to": "20s"})
     now = batch.campaign.started_at + int(after * SECOND)
@@ -121,7 +123,7 @@ def test_calls_fail_during_an_outage_only(database: Database, after: float, away
         lambda: gateway.receipts(batch, {1: [0]}, now),
     ]
     for call in calls:
-        if away:
+        if is_outage:
             with pytest.raises(GatewayUnavailable):
                 call()
         else:
@@ -129,7 +131,7 @@ def test_calls_fail_during_an_outage_only(database: Database, after: float, away
     with database.read() as connection:
         counts = ledger.count_ledger_events(connection, [batch.campaign.id])
         accepted = connection.scalar(sa.select(sa.func.count()).select_from(acceptances))
-    assert (counts.refused_calls, accepted) == ((2, 0) if away else (0, 3))
+    assert (counts.refused_calls, accepted) == ((2, 0) if is_outage else (0, 3))
 
 
 def test_a_slow_period_multiplies_latencies(database: Database) -> None:

@@ -20,7 +20,7 @@ def fails(campaign, batch):
 
 @app.task(name="workers.tries", bind=True, max_retries=1)
 def tries(self, campaign, batch):
-    raise self.retry(exc=OSError("away"), countdown=0)
+    raise self.retry(exc=OSError("unavailable"), countdown=0)
 """
 
 

@@ -260,7 +260,7 @@ class FinishedRun:
         return cls(shell, ended.stdout, ended.stderr, json.loads(file.read_text()))
 
     @property
-    def fates(self) -> dict[str, str]:
+    def outcome_digests(self) -> dict[str, str]:
         """The digest of the outcomes of all messages, by campaign."""
         campaigns = self.result["prediction"]["campaigns"]
         return {campaign["campaign"]: campaign["fates"] for campaign in campaigns}

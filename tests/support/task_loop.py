@@ -19,7 +19,7 @@ from workers.gateways.throttle import Throttle, UnlimitedThrottle
 
 
 class Killed(BaseException):
-    """The process of a task is gone, so nobody hears of the task."""
+    """The process of a task was killed, so the task has no result."""
 
 
 class ScriptedResources(runtime.Resources):

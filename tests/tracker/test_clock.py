@@ -66,8 +66,8 @@ class SetTime:
         self._monkeypatch = monkeypatch
 
     def __call__(self, instant: int, nanoseconds: int = 0) -> None:
-        told = instant * 1_000 + nanoseconds
-        self._monkeypatch.setattr(time, "time_ns", lambda: told)
+        time_ns = instant * 1_000 + nanoseconds
+        self._monkeypatch.setattr(time, "time_ns", lambda: time_ns)
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_the_system_clock_tells_whole_microseconds(at: SetTime) -> None:
 
 def test_the_system_clock_tells_the_time() -> None:
     before = datetime.now(UTC)
-    told = to_datetime(SystemClock().now())
-    assert before - timedelta(microseconds=1) <= told <= datetime.now(UTC)
+    now = to_datetime(SystemClock().now())
+    assert before - timedelta(microseconds=1) <= now <= datetime.now(UTC)
 
 
 @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ def test_a_scaled_clock_never_goes_back(speed: float, ages: list[int]) -> None:
     clock = ScaledClock(NOON, speed)
     with pytest.MonkeyPatch.context() as monkeypatch:
         at = SetTime(monkeypatch)
-        told = []
+        instants = []
         for age in sorted(ages):
             at(NOON + age)
-            told.append(clock.now())
-    assert told == sorted(told)
-    assert all(isinstance(instant, int) for instant in told)
+            instants.append(clock.now())
+    assert instants == sorted(instants)
+    assert all(isinstance(instant, int) for instant in instants)
 
 
 def test_the_clock_of_a_run_is_the_systems_unless_it_is_sped_up(at: SetTime) -> None:
@@ -125,7 +125,7 @@ def test_the_clock_of_a_run_is_the_systems_unless_it_is_sped_up(at: SetTime) -> 
     assert make_clock(NOON, 2).now() == NOON + 20
 
 
-def test_a_clock_that_was_put_forward_is_ahead_whatever_its_speed() -> None:
+def test_a_clock_set_forward_is_ahead_at_any_speed() -> None:
     hour = 3_600_000_000
     for speed in (1, 60):
         plain, ahead = make_clock(NOON, speed), make_clock(NOON, speed, hour)

@@ -142,7 +142,7 @@ def test_a_folder_that_can_not_be_written_is_a_usage_error(
 
 
 @pytest.mark.parametrize("name", ["home", "a b", "50%25", "Zoë", "what?", "a#b", "x@y:z"])
-def test_the_default_database_is_in_the_state_folder_whatever_it_is_called(
+def test_the_default_database_is_in_the_state_folder_with_any_name(
     tmp_path: Path, name: str
 ) -> None:
     settings = load_settings(home=tmp_path / name)

@@ -34,7 +34,9 @@ def test_plugins_of_all_distributions_are_listed(install: Callable[..., None]) -
     assert list_plugin_names(PluginGroup.SERVICES) == ["simulated", "sql"]
     install("def make(settings, database): return 3", PluginGroup.SERVICES, acme="extra:make")
     assert list_plugin_names(PluginGroup.SERVICES) == ["acme", "simulated", "sql"]
-    third_party = [each.name for each in find_plugins(PluginGroup.SERVICES) if is_third_party(each)]
+    third_party = [
+        plugin.name for plugin in find_plugins(PluginGroup.SERVICES) if is_third_party(plugin)
+    ]
     assert third_party == ["acme"]
     assert load_plugin(PluginGroup.SERVICES, "acme", parameters=PARAMETERS)("", None) == 3
     assert load_plugin(PluginGroup.SERVICES, "sql", parameters=PARAMETERS) is SqlServices
@@ -91,7 +93,7 @@ def test_a_reference_without_a_distribution_is_named_by_its_source() -> None:
     ("attributes", "reaches_people", "channels"),
     [
         pytest.param("", True, frozenset(Channel), id="nothing declared"),
-        pytest.param("network = False", False, frozenset(Channel), id="reaches nobody"),
+        pytest.param("network = False", False, frozenset(Channel), id="reaches no recipient"),
         pytest.param("channels = ('sms',)", True, frozenset({Channel.SMS}), id="one channel"),
     ],
 )

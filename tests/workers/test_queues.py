@@ -120,7 +120,7 @@ def test_depths_count_ready_and_held_tasks(
             client.hset(UNACKED_KEY, f"{queue}-{number}", task)
     nothing = dict.fromkeys(QUEUES, QueueDepth(0, 0))
     assert read_queue_depths(client) == nothing | expected
-    assert count_tasks(client) == sum(each.ready + each.unacked for each in expected.values())
+    assert count_tasks(client) == sum(depth.ready + depth.unacked for depth in expected.values())
 
 
 def test_ready_tasks_of_some_campaigns_are_dropped(app: Celery, broker_url: str) -> None:

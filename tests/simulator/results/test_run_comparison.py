@@ -1,4 +1,4 @@
-"""What changed from one run to the next, and what of it is noise."""
+"""Comparisons of runs: which figures changed, and which changes are noise."""
 
 import json
 

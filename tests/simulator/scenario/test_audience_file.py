@@ -491,4 +491,6 @@ def test_the_shipped_audience_file() -> None:
     assert sum(customer.last_store is None for customer in customers) == 146
     assert sum(customer.loyalty_member for customer in customers) == 1_382
     fiction = re.compile(r"\+447700900\d{3}|\+1\d{3}55501\d\d|\+61491570\d{3}")
-    assert all(fiction.fullmatch(each.mobile_e164) for each in customers if each.mobile_e164)
+    assert all(
+        fiction.fullmatch(customer.mobile_e164) for customer in customers if customer.mobile_e164
+    )

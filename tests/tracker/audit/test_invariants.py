@@ -393,8 +393,8 @@ def test_results_as_json(database: Database) -> None:
         connection.execute(update_tally(6, 5))
         step_id = connection.scalar(sa.select(LAST_STEP))
     parsed = json.loads(json.dumps([result.as_json() for result in check(database, campaign)]))
-    found = {result["invariant"]: result for result in parsed}
-    assert found["steps"] == {
+    results = {result["invariant"]: result for result in parsed}
+    assert results["steps"] == {
         "invariant": "steps",
         "claim": "Every step made as many transitions as it recorded, and none after its end.",
         "holds": False,
@@ -405,25 +405,27 @@ def test_results_as_json(database: Database) -> None:
                 "step_id": step_id,
                 "transitions": 1,
                 "moved": 2,
-                "microseconds_too_late": found["steps"]["examples"][0]["microseconds_too_late"],
+                "microseconds_too_late": results["steps"]["examples"][0]["microseconds_too_late"],
             }
         ],
     }
-    assert found["steps"]["examples"][0]["microseconds_too_late"] <= 0
-    assert found["tallies"]["examples"][0]["tallied"] == 5
-    assert (found["flow"]["holds"], found["flow"]["examples"]) == (True, [])
+    assert results["steps"]["examples"][0]["microseconds_too_late"] <= 0
+    assert results["tallies"]["examples"][0]["tallied"] == 5
+    assert (results["flow"]["holds"], results["flow"]["examples"]) == (True, [])
 
 
 def test_all_wrong_rows_are_counted_and_five_are_reported(database: Database) -> None:
     campaign = make_busy_batch(database).campaign
     with database.write() as connection:
         connection.execute(sa.delete(transitions).where(transitions.c.status == 0))
-    found = {result.invariant.name: result for result in check(database, campaign)}
+    results = {result.invariant.name: result for result in check(database, campaign)}
     assert MAX_EXAMPLES == 5
-    assert found["legal_history"].violation_count == 20, "all except the two that are still queued"
-    assert [row["number"] for row in found["legal_history"].examples] == [2, 3, 4, 5, 6]
-    assert [row["number"] for row in found["last_transition"].examples] == [0, 1]
-    assert found["last_transition"].violation_count == 2
+    assert results["legal_history"].violation_count == 20, (
+        "all except the two that are still queued"
+    )
+    assert [row["number"] for row in results["legal_history"].examples] == [2, 3, 4, 5, 6]
+    assert [row["number"] for row in results["last_transition"].examples] == [0, 1]
+    assert results["last_transition"].violation_count == 2
 
 
 def test_sound_database_satisfies_every_invariant(database: Database) -> None:

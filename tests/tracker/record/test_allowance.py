@@ -82,9 +82,9 @@ def test_batches_that_are_dispatched_at_once_share_the_credit(
     ]
     check(database, *batches)
     run_concurrently(*(partial(dispatch, database, batch) for batch in batches * 2))
-    found = counted(database, batches)
+    counts = counted(database, batches)
     sent = min(credit, 20)
-    assert (found[READY], found[OUT_OF_CREDIT]) == (sent, 20 - sent)
+    assert (counts[READY], counts[OUT_OF_CREDIT]) == (sent, 20 - sent)
     assert credit_left(database, campaign) == credit - sent
 
 
@@ -113,9 +113,9 @@ def test_campaigns_that_are_dispatched_at_once_share_credit_and_limit(
     batches = batches_of(database, first, second, size=10)
     check(database, *batches)
     run_concurrently(*(partial(dispatch, database, batch) for batch in batches * 2))
-    found = counted(database, batches)
-    assert found == Counter({READY: sent, LIMITED: limited, OUT_OF_CREDIT: 20 - sent - limited}), (
-        "nobody is short of what is left"
+    counts = counted(database, batches)
+    assert counts == Counter({READY: sent, LIMITED: limited, OUT_OF_CREDIT: 20 - sent - limited}), (
+        "no message lacks credit that is left"
     )
     assert credit_left(database, first) == (None if credit is None else credit - sent)
     if limit == 1:

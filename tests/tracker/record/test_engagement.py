@@ -75,7 +75,7 @@ EVENTS = st.lists(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(reports=st.lists(EVENTS, max_size=4), data=st.data())
-def test_tallies_are_a_recount_whatever_is_reported_in_whatever_order(
+def test_tallies_equal_a_recount_of_events_in_any_order(
     database: Database, reports: list[list[EngagementEvent]], data: st.DataObject
 ) -> None:
     campaign, batches = make_batches(database)
@@ -101,7 +101,7 @@ def test_what_is_implied_is_recorded_at_the_same_instant(
     campaign, [batch, _] = make_batches(database)
     record_events(database, batch, [EngagementEvent(1, kind, 5)])
     assert recorded(database, campaign) == {
-        EngagementEvent(1, each, 5) for each in {kind, *IMPLIED_ENGAGEMENTS[kind]}
+        EngagementEvent(1, event, 5) for event in {kind, *IMPLIED_ENGAGEMENTS[kind]}
     }
 
 

@@ -231,7 +231,9 @@ def test_each_message_moves_at_its_own_instant(database: Database) -> None:
     with database.read() as connection:
         rows = connection.execute(recorded).all()
     assert dict(map(tuple, rows)) == {3: LATER + 30, 2: LATER + 1, 0: LATER}
-    assert find_violations(database, batch.campaign) == ["steps"], "by now nobody can know of then"
+    assert find_violations(database, batch.campaign) == ["steps"], (
+        "the transitions are later than their step"
+    )
 
 
 def test_every_reason_is_recorded_with_message_transition_and_tally(database: Database) -> None:

@@ -89,8 +89,8 @@ def test_the_report_is_as_of_the_last_rollup(database: Database, batch: Batch) -
     def opened() -> tuple[int, int]:
         with database.read() as connection:
             [made] = make_reports(connection, [batch.campaign])
-        said = made.as_json()["sent"]
-        return said["opened"], said["clicked"]
+        sent = made.as_json()["sent"]
+        return sent["opened"], sent["clicked"]
 
     record_events(database, batch, [at("2026-11-24 12:00"), at("2026-11-24 13:00", 2, CLICKED)])
     assert opened() == (0, 0)
@@ -158,10 +158,10 @@ def test_what_comes_in_while_it_is_rolled_up_is_counted_next_time(
     add = rollup._read_new_counts
 
     def slowly(*arguments: Any) -> Any:
-        found = add(*arguments)
+        counts = add(*arguments)
         late.start()
-        late.join(0.3)  # it waits for us, so it does not end
-        return found
+        late.join(0.3)  # it blocks until the rollup commits
+        return counts
 
     with monkeypatch.context() as patched:
         patched.setattr(rollup, "_read_new_counts", slowly)

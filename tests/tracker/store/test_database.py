@@ -78,7 +78,7 @@ def test_columns_become_a_table(database: Database, columns: dict[str, list[int]
 
 
 @pytest.mark.parametrize(
-    ("numbers", "found"),
+    ("numbers", "expected"),
     [
         pytest.param([7, 2, 2, 99], [2, 7], id="some, one twice, one that is not there"),
         pytest.param([], [], id="none"),
@@ -86,12 +86,12 @@ def test_columns_become_a_table(database: Database, columns: dict[str, list[int]
     ],
 )
 def test_in_list_matches_the_listed_numbers(
-    database: Database, numbers: list[int], found: list[int]
+    database: Database, numbers: list[int], expected: list[int]
 ) -> None:
     make_batch(database, Plan(size=10))
     chosen = sa.select(messages.c.number).where(database.in_list(messages.c.number, numbers))
     with database.read() as connection:
-        assert sorted(connection.scalars(chosen)) == list(found)
+        assert sorted(connection.scalars(chosen)) == list(expected)
 
 
 def test_a_reader_sees_one_snapshot_while_another_writes(database: Database) -> None:
@@ -249,7 +249,7 @@ def test_sqlite_commits_reach_the_disk_and_readers_never_wait(on_sqlite: Databas
 
 
 def test_sqlite_waits_for_the_creator_of_the_same_file(tmp_path: Path) -> None:
-    """The switch of a new file to WAL fails at once during another write, whatever the timeout."""
+    """The switch of a new file to WAL fails immediately during another write, despite the timeout."""
     path = tmp_path / "sendtrace.db"
     with (
         closing(sqlite3.connect(path, isolation_level=None)) as other,
@@ -493,7 +493,7 @@ def test_a_file_in_a_read_only_folder_can_be_read() -> None:
                 assert connection.scalar(count_runs) == 1
             with pytest.raises(sa.exc.OperationalError), database.write() as connection:
                 connection.execute(a_run)
-        assert [each.name for each in file.parent.iterdir()] == [file.name]
+        assert [path.name for path in file.parent.iterdir()] == [file.name]
         file.parent.chmod(0o755)
 
 

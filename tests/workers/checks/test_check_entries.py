@@ -1,4 +1,4 @@
-"""How a check is added: the decorator, the entry point, and the errors for a wrong one."""
+"""Adding a check: the decorator, the entry point, and the errors of invalid checks."""
 
 import tomllib
 from collections.abc import Callable, Iterator

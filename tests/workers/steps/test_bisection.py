@@ -225,7 +225,7 @@ def test_no_message_is_dispatched_while_a_segment_is_not_judged(
         [task_name(Step.VALIDATE), task_name(Step.DISPATCH)],
     )
     loop.queue.clear()
-    loop.enqueue(batch, Step.DISPATCH)  # somebody else's, too early
+    loop.enqueue(batch, Step.DISPATCH)  # another task, too early
     loop.run_next()
     assert {status for status, _ in read_statuses(database, batch).values()} == {Status.QUEUED}
 
@@ -307,7 +307,7 @@ def test_a_gateway_has_as_long_for_few_messages_as_for_many(
     step: Step,
     halvings: int,
 ) -> None:
-    """What it has sent when its time is over would be sent again."""
+    """Messages that it sends after its time would be sent again."""
     batch = make_batch(database, Plan(size=8))
     if step is Step.SUBMIT:
         move(database, batch, list(range(8)), READY)
@@ -372,7 +372,7 @@ def test_a_step_that_all_messages_break_is_itself_broken(
     for _ in range(3):  # the sweep re-queues it, and it fails again
         touched_at = read_touched_at(database, batch)
         loop.enqueue(batch, Step.SUBMIT)
-        assert loop.run_all() == 1, "not at once"
+        assert loop.run_all() == 1, "not immediately"
         assert read_touched_at(database, batch) == touched_at, "the sweep waits longer each time"
     assert {type(error) for error in loop.errors} == {StepExecutionError}
     events = {(log.levelname, log.getMessage()) for log in caplog.records if "workers" in log.name}

@@ -74,7 +74,7 @@ def test_failed_tasks_are_listed_without_personal_data(
     assert (failed.campaign, failed.batch, failed.worker) == (7, 3, "one@here")
     assert len(failed.error) == presence.MAX_ERROR_LENGTH
     again = by_task["workers.tries", True]
-    assert (again.batch, again.error) == (4, "OSError('away')")
+    assert (again.batch, again.error) == (4, "OSError('unavailable')")
     assert ("workers.tries", False) in by_task
     assert [task.at for task in activity.failed] == sorted(
         (task.at for task in activity.failed), reverse=True
