@@ -1,4 +1,4 @@
-"""What the parts of a benchmark share: the database that they measure on, and what they measured."""
+"""Context of a benchmark: the database under measurement, and the figures measured so far."""
 
 import sys
 import time

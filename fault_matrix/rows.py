@@ -31,7 +31,7 @@ class FaultRow:
         evidence: what shows that the fault has met the run, from the record and the result. In any
             row, each fault of the scenario must have been injected, and `disturb` must have met
             the run.
-        lasts_to_end: whether the fault goes on until the run ends, so that nothing recovers from it.
+        lasts_to_end: whether the fault goes on until the run ends, so nothing recovers from it.
         only_database: the kind of database that the row is for; None for both.
         has_poison_messages: whether a second campaign has the POISON_ADDRESSES.
         has_small_disk: whether the database is on a disk that can be filled.

@@ -52,8 +52,9 @@ acceptances = Table(
     ),
     CheckConstraint("due_at >= accepted_at", name="due_at"),
     sqlite_with_rowid=False,
-    comment="Messages that the simulated gateway accepted, by attempt. repeats: later submissions of the"
-    " same attempt. due_at: when the receipt of the outcome is available; null if it was lost.",
+    comment="Messages that the simulated gateway accepted, by attempt. repeats: later submissions"
+    " of the same attempt. due_at: when the receipt of the outcome is available; null if it was"
+    " lost.",
 )
 
 notices = Table(
@@ -66,8 +67,8 @@ notices = Table(
     Column("copy", SmallInteger, primary_key=True, autoincrement=False),
     Column("due_at", BigInteger, nullable=False),
     sqlite_with_rowid=False,
-    comment="Receipts of the simulated gateway besides the outcomes: duplicates, receipts of an earlier"
-    " attempt, late bounces. due_at: when the receipt is available.",
+    comment="Receipts of the simulated gateway besides the outcomes: duplicates, receipts of an"
+    " earlier attempt, late bounces. due_at: when the receipt is available.",
 )
 
 rejections = Table(
@@ -78,7 +79,8 @@ rejections = Table(
     Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
     Column("times", Integer, nullable=False),
     sqlite_with_rowid=False,
-    comment="Temporary rejections of a message by the simulated gateway before it accepted the message.",
+    comment="Temporary rejections of a message by the simulated gateway before it accepted the"
+    " message.",
 )
 
 refused_calls = Table(
@@ -109,8 +111,8 @@ results = Table(
     Column("version", Integer, nullable=False),
     Column("summary", Text, nullable=False),
     Column("timeseries", Text, nullable=False),
-    comment="Results of runs. summary, timeseries: the texts of summary.json and timeseries.csv. version:"
-    " of their format. series: the id of the first of the runs that repeat each other.",
+    comment="Results of runs. summary, timeseries: the texts of summary.json and timeseries.csv."
+    " version: of their format. series: the id of the first of the runs that repeat each other.",
 )
 
 driver_acknowledgements = Table(

@@ -117,7 +117,7 @@ def open_database(
 ) -> "Iterator[Database]":
     """Open the database of a command, the configured one without `url`, with its tables up to date.
 
-    A higher layer provides `migrate_tables` for all tables, to commands as the object of their context.
+    A higher layer provides `migrate_tables` for all tables, as the object of the commands' context.
     """
     from tracker.settings import load_settings
     from tracker.store.database import check_reachable, connect

@@ -49,7 +49,7 @@ class Settings(BaseModel):
 
     @property
     def resolved_database_url(self) -> str:
-        """The URL of the database: the configured one, else of a SQLite file in the state folder."""
+        """The database's URL: the configured one, else a SQLite file in the state folder."""
         # Imported here because it takes longer to load than the rest of this module.
         from sqlalchemy import URL
 

@@ -1,7 +1,7 @@
 """The invariants of the record, as queries that return the rows that violate them.
 
-The queries compare messages, transitions, tallies and steps with each other. An invariant holds when
-its query returns no rows.
+The queries compare messages, transitions, tallies and steps with each other. An invariant holds
+when its query returns no rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -176,7 +176,7 @@ INVARIANTS = (
     ),
     QueryInvariant(
         "engagement_days",
-        "The daily counts of a campaign equal the part of its engagement tallies that is rolled up.",
+        "The daily counts of a campaign equal the rolled-up part of its engagement tallies.",
         engagement.find_wrong_engagement_days,
     ),
     QueryInvariant(

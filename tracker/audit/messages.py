@@ -1,7 +1,7 @@
 """Invariant queries for messages, transitions, tallies, batches and steps.
 
-Each function returns a query for the wrong rows of some campaigns. The queries read whole tables, so
-their cost is the number of passes over each table.
+Each function returns a query for the wrong rows of some campaigns. The queries read whole tables,
+so their cost is the number of passes over each table.
 """
 
 from collections.abc import Sequence

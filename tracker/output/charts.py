@@ -25,7 +25,7 @@ MAX_CHART_POINTS, MAX_TABLE_ROWS = 300, 60
 """Rows of a series above which its chart, and its table, have the highest value of each bucket."""
 
 TOTAL_LABEL_HEADROOM = 1.15
-"""Length of a bar chart's axis as a multiple of the longest bar; the total stands behind the bar."""
+"""Length of a bar chart's axis, in longest bars; the rest is room for the totals."""
 
 
 @dataclass(frozen=True)

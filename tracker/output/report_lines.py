@@ -24,7 +24,8 @@ MEANINGS = {
     "sent.not_delivered": "The gateway gave up, without a bounce; part of X.",
     "sent.in_gateway": "Accepted by the gateway, outcome not known yet; part of X.",
     "sent.spam": "Recipients who marked the email as spam.",
-    "sent.unsubscribed": "Recipients who unsubscribed from marketing after they opened the message.",
+    "sent.unsubscribed": "Recipients who unsubscribed from marketing after they opened the"
+    " message.",
     "not_sent.total": "Not sent to the customer, for exactly one reason.",
     "not_sent.internally_suppressed.total": "Stopped because the message may not be sent.",
     "not_sent.incomplete_or_invalid.total": "Stopped because required information is missing or"

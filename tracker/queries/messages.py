@@ -81,7 +81,7 @@ def find_messages(
     after: int = BEFORE_FIRST,
     limit: int,
 ) -> MessagePage:
-    """Return at most `limit` matching messages; `after` is the key that the previous page returned."""
+    """Return at most `limit` matching messages after the previous page's key, `after`."""
     if wanted.customer is not None:
         return _find_by_customer(database, connection, campaign, wanted)
     if wanted.engagement is not None:

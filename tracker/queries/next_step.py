@@ -88,6 +88,7 @@ class BatchState:
 
     @property
     def statuses(self) -> frozenset[Status]:
+        """The statuses of the batch's messages."""
         return frozenset(status for status, _ in self.occupied)
 
     @property
@@ -125,8 +126,9 @@ def has_next_step(
 ) -> sa.ColumnElement[bool]:
     """Return the SQL condition that a row of `batches` has a next step.
 
-    With `due_before`, receipts and engagement count only if they are due before that instant. Retries
-    after a soft bounce count in any case, since the record of a batch doesn't hold their due time.
+    With `due_before`, receipts and engagement count only if they are due before that instant.
+    Retries after a soft bounce count in any case, since the record of a batch doesn't hold their
+    due time.
     """
     has_pending_messages = (
         sa.exists()

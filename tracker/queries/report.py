@@ -70,22 +70,27 @@ class Report:
 
     @property
     def sent(self) -> int:
+        """The number of messages that the gateway accepted."""
         return sum(self.count_messages(status) for status in SENT_STATUSES)
 
     @property
     def not_sent(self) -> int:
+        """The number of messages stopped before the gateway."""
         return self.count_messages(Status.NOT_SENT)
 
     @property
     def in_progress(self) -> int:
+        """The number of messages on their way to the gateway."""
         return sum(self.count_messages(status) for status in IN_PROGRESS_STATUSES)
 
     @property
     def delivered(self) -> int:
+        """The number of messages that reached their recipients."""
         return self.count_messages(Status.DELIVERED)
 
     @property
     def bounced(self) -> int:
+        """The number of hard-bounced and soft-bounced messages."""
         return self.count_messages(Status.HARD_BOUNCED) + self.count_messages(Status.SOFT_BOUNCED)
 
     @property

@@ -266,7 +266,7 @@ def _exclude_queued_batches(
     def is_queued(batch: StalledBatch) -> bool:
         status = STATUS_BY_STEP.get(batch.step)
         if status is None or status not in batch.pending_by_status:
-            return False  # retries, receipts and engagement have due times instead of a place in a queue
+            return False  # retries, receipts and engagement have due times, not a place in a queue
         overtaker = last_done[status]
         is_overtaken = overtaker is not None and overtaker >= batch.batch
         return not is_overtaken or campaign.gateway_rate is not None

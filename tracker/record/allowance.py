@@ -1,7 +1,7 @@
 """What an organization may still send: its credit, and its limit of messages per customer.
 
-Both are exact, however many campaigns run at once: a hand-over locks the organization's row, counts,
-and keeps the lock until the hand-over is recorded.
+Both are exact, however many campaigns run at once: a hand-over locks the organization's row,
+counts, and keeps the lock until the hand-over is recorded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ def lock_organization(connection: Connection, organization_id: int) -> int | Non
 
 
 def charge_credit(connection: Connection, organization_id: int, messages: int) -> None:
-    """Charge an organization, locked by `lock_organization`, for messages that it has credit for."""
+    """Charge an organization, which `lock_organization` has locked, for a number of messages."""
     connection.execute(
         sa.update(organizations)
         .where(organizations.c.id == organization_id)

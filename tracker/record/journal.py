@@ -172,7 +172,7 @@ class Entry:
         return latest or 0
 
     def _not_before_arrival(self, source: State, rows: sa.FromClause) -> sa.ColumnElement[int]:
-        """Return the expression for each row's `at`, or its arrival in `source` if that is later."""
+        """Return the expression for each row's `at`, or its later arrival in `source`."""
         arrivals = transitions.alias("arrivals")
         arrived_at = (
             sa.select(arrivals.c.at)

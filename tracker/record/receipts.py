@@ -1,7 +1,7 @@
 """Apply receipts: what gateways report of messages, late, twice, or out of order.
 
-A receipt is applied only for the attempt that it names, and only where the transition is legal. Each
-other receipt is recorded once, with the reason why it was refused, however often it arrives.
+A receipt is applied only for the attempt that it names, and only where the transition is legal.
+Each other receipt is recorded once, with the reason why it was refused, however often it arrives.
 """
 
 from collections import Counter, defaultdict

@@ -4,8 +4,9 @@ It adds what the tallies of `tracker.record.engagement` have gained since the la
 cost grows with what is new. A quarter of an hour belongs to the local day that it begins on, also
 on days of 23 or 25 hours.
 
-After a change of the time zone, new events count by the new zone. Days that were counted before stay
-as they are: their sum is right. `recount_day` counts all days of some campaigns by the new zone.
+After a change of the time zone, new events count by the new zone. Days that were counted before
+stay as they are: their sum is right. `recount_day` counts all days of some campaigns by the new
+zone.
 """
 
 from collections import Counter, defaultdict

@@ -156,7 +156,7 @@ def _read_only_url(file: Path) -> sa.URL:
 
 
 def _enable_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Set the journal mode, with retries: SQLite doesn't wait here for others that make the file."""
+    """Set the journal mode, with retries: SQLite doesn't wait here for other processes."""
     deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while True:
         try:

@@ -111,9 +111,9 @@ def claim_segment(
 ) -> Segment | None:
     """Return the segment to work on now, with its try counted; None for the whole batch, uncounted.
 
-    A batch is claimed as a whole unless it is bisected already, or `is_retry` says that the step may
-    have failed on it, or killed its process, before. The latest try of the segment that starts at
-    message `refund_first` doesn't count.
+    A batch is claimed as a whole unless it is bisected already, or `is_retry` says that the step
+    may have failed on it, or killed its process, before. The latest try of the segment that starts
+    at message `refund_first` doesn't count.
 
     Raises:
         UnblockableMessage: all that is left is a poison message that can't be blocked.

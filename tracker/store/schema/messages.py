@@ -1,4 +1,4 @@
-"""Tables of messages, their transitions, receipts and tallies. Constraints come from the lifecycle."""
+"""Tables of messages, transitions, receipts and tallies, with the lifecycle's constraints."""
 
 from sqlalchemy import (
     BigInteger,
@@ -74,7 +74,7 @@ messages = Table(
     # Each message is updated a few times soon after its insertion. Free space on its page lets
     # PostgreSQL do that without updating the index, which halves the cost of a move.
     postgresql_with={"fillfactor": 40},
-    comment="One campaign to one customer. number: the customer's number in the campaign's audience.",
+    comment="One campaign to one customer. number: the customer's number in its audience.",
 )
 
 transitions = Table(

@@ -240,7 +240,7 @@ def _create_message_tables() -> None:
             "status IN (0, 1, 2, 3, 4, 5, 6, 7)", name=op.f("messages_status_check")
         ),
         sa.PrimaryKeyConstraint("campaign_id", "number", name=op.f("messages_pkey")),
-        comment="One campaign to one customer. number: the customer's number in the campaign's audience.",
+        comment="One campaign to one customer. number: the customer's number in its audience.",
         postgresql_with={"fillfactor": 40},
         sqlite_with_rowid=False,
     )
