@@ -249,7 +249,7 @@ def test_sqlite_commits_reach_the_disk_and_readers_never_wait(on_sqlite: Databas
 
 
 def test_sqlite_waits_for_the_creator_of_the_same_file(tmp_path: Path) -> None:
-    """The switch of a new file to WAL fails immediately during another write, despite the timeout."""
+    """The switch of a new file to WAL fails at once during another write, despite the timeout."""
     path = tmp_path / "sendtrace.db"
     with (
         closing(sqlite3.connect(path, isolation_level=None)) as other,
