@@ -21,7 +21,7 @@ from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_ba
 from tracker.record.predicates import is_of_batch, is_of_message_in
 from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database, connect
-from tracker.store.schema.catalog import batches, customers
+from tracker.store.schema.catalog import batches, customers, organizations
 from tracker.store.schema.messages import messages, tallies
 from workers.services.base import Service, ServiceAnswers, ServiceName, ServiceUnavailable
 from workers.steps.context import StepContext
@@ -280,6 +280,13 @@ def _state(status: int, attempt: int, reason: int) -> State:
 
 _STATUSES = {int(status): status for status in Status}
 _REASONS = {int(reason): reason for reason in Reason}
+
+
+def read_credit(database: Database, campaign: Campaign) -> int | None:
+    """Return the credit that a campaign's organization has left; None is no limit."""
+    query = sa.select(organizations.c.credit).filter_by(id=campaign.organization.id)
+    with database.read() as connection:
+        return connection.scalar(query)
 
 
 def find_violations(database: Database, *campaigns: Campaign) -> list[str]:

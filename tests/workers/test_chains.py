@@ -2,11 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
-import pytest
 from celery import Celery
 from redis import Redis
 
@@ -14,7 +11,6 @@ from tests.support.celery_worker import start_worker
 from tracker.status import Step
 from workers.chains import StepArguments, enqueue_step
 from workers.queues import QUEUES
-from workers.upkeep.broker import make_broker_client
 
 PROGRAM = """
 import json
@@ -57,14 +53,6 @@ def dispatch(self, **kwargs):
 """
 
 LIMIT_SECONDS = 60.0
-
-
-@pytest.fixture
-def client(broker_url: str) -> Iterator[Redis]:
-    with closing(make_broker_client(broker_url, timeout=5)) as opened:
-        opened.flushall()
-        yield opened
-        opened.flushall()  # other tests share the broker
 
 
 def read_runs(folder: Path) -> list[dict[str, object]]:

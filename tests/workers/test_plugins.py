@@ -1,12 +1,10 @@
 """Loading plugins: what is found, and what an error says of a plugin that can't be loaded."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
-from pathlib import Path
 
 import pytest
 
-from tests.support.plugins import plugin_installer
 from tracker.errors import UsageError
 from tracker.status import Channel
 from workers.gateways.base import load_gateway_kind
@@ -22,12 +20,6 @@ from workers.services.base import SqlServices, load_services_factory
 from workers.services.handlers import find_handler
 
 PARAMETERS = ("settings", "database")
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    with plugin_installer(tmp_path, monkeypatch) as installer:
-        yield installer
 
 
 def test_plugins_of_all_distributions_are_listed(install: Callable[..., None]) -> None:

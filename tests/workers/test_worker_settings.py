@@ -1,18 +1,16 @@
 """Settings of `celeryconfig`, each shown by a real worker."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 from celery import Celery
 from redis import Redis
 
 from tests.support.celery_worker import start_worker
 from workers.queues import QUEUES
-from workers.upkeep.broker import UNACKED_KEY, make_broker_client
+from workers.upkeep.broker import UNACKED_KEY
 
 PROGRAM = """
 import time
@@ -29,21 +27,6 @@ def suppress():
 
 LIMIT = 60.0
 """Seconds to wait for any event here."""
-
-
-@pytest.fixture
-def client(broker_url: str) -> Iterator[Redis]:
-    with closing(make_broker_client(broker_url, timeout=5)) as opened:
-        opened.flushall()
-        yield opened
-        opened.flushall()  # other tests share the broker
-
-
-@pytest.fixture
-def app(broker_url: str) -> Iterator[Celery]:
-    with Celery("test", set_as_current=False, config_source="celeryconfig") as made:
-        made.conf.broker_url = broker_url
-        yield made
 
 
 def wait_until(condition: Callable[[], bool], folder: Path) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
-import sqlalchemy as sa
 
 from tests.support.factory import (
     AUTHOR,
@@ -18,6 +17,7 @@ from tests.support.factory import (
     make_sibling,
     move,
     not_sent_for,
+    read_credit,
     read_states,
     run_concurrently,
     step_context,
@@ -27,7 +27,6 @@ from tracker.record.catalog import Batch, Campaign
 from tracker.record.journal import QUEUED_STATE, Move, enqueue_batch, open_entry
 from tracker.status import Channel, Reason, Step
 from tracker.store.database import Database
-from tracker.store.schema.catalog import organizations
 from workers.checks.base import checks_of
 from workers.services.base import SqlServices
 from workers.steps import before_gateway
@@ -52,12 +51,6 @@ def check(database: Database, *batches: Batch) -> None:
 
 def dispatch(database: Database, batch: Batch) -> None:
     before_gateway.dispatch(step_context(database, batch), SqlServices("", database))
-
-
-def credit_left(database: Database, campaign: Campaign) -> int | None:
-    query = sa.select(organizations.c.credit).filter_by(id=campaign.organization.id)
-    with database.read() as connection:
-        return connection.scalar(query)
 
 
 def counted(database: Database, batches: Sequence[Batch]) -> Counter[object]:
@@ -85,7 +78,7 @@ def test_batches_that_are_dispatched_at_once_share_the_credit(
     counts = counted(database, batches)
     sent = min(credit, 20)
     assert (counts[READY], counts[OUT_OF_CREDIT]) == (sent, 20 - sent)
-    assert credit_left(database, campaign) == credit - sent
+    assert read_credit(database, campaign) == credit - sent
 
 
 @pytest.mark.parametrize(
@@ -117,7 +110,7 @@ def test_campaigns_that_are_dispatched_at_once_share_credit_and_limit(
     assert counts == Counter({READY: sent, LIMITED: limited, OUT_OF_CREDIT: 20 - sent - limited}), (
         "no message lacks credit that is left"
     )
-    assert credit_left(database, first) == (None if credit is None else credit - sent)
+    assert read_credit(database, first) == (None if credit is None else credit - sent)
     if limit == 1:
         one, two = (read_states(database, batch) for batch in batches)
         assert all({one[number], two[number]} == {READY, LIMITED} for number in one)
@@ -140,7 +133,7 @@ def test_credit_for_messages_that_another_moved_is_given_back(database: Database
     overtaken = OvertakenDatabase(database.engine, [lambda: dispatch(database, batch)])
     dispatch(overtaken, batch)
     assert set(read_states(database, batch).values()) == {READY}
-    assert credit_left(database, batch.campaign) == 5
+    assert read_credit(database, batch.campaign) == 5
 
 
 def test_no_message_lacks_credit_that_is_left(database: Database) -> None:
@@ -152,7 +145,7 @@ def test_no_message_lacks_credit_that_is_left(database: Database) -> None:
     )
     dispatch(overtaken, batch)
     assert Counter(read_states(database, batch).values()) == {UNSUBSCRIBED: 5, READY: 5}
-    assert credit_left(database, batch.campaign) == 0
+    assert read_credit(database, batch.campaign) == 0
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from importlib import import_module
 from importlib.metadata import EntryPoint, EntryPoints
-from pathlib import Path
 from reprlib import repr as shorten
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 
 from tests.support.factory import SPRING
 from tests.support.paths import PYPROJECT
-from tests.support.plugins import plugin_installer
 from tracker.errors import UsageError
 from tracker.status import Reason, Step
 from workers import app
@@ -203,12 +201,6 @@ def test_a_rule_cannot_end_the_process() -> None:
     made = check(Reason.NDNC, step="suppress", order=1)(final)
     verdicts = judge_candidates([VALID_CANDIDATE], [made], NIGHT)
     assert verdicts.blocked == {FAILED_CHECK_REASON: [0]}
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    with plugin_installer(tmp_path, monkeypatch) as installer:
-        yield installer
 
 
 EXTRA_MODULE = """\

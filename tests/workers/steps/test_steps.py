@@ -25,19 +25,19 @@ from tests.support.factory import (
     make_sibling,
     move,
     not_sent_for,
+    read_credit,
     read_states,
     step_context,
 )
 from tracker.clock import Instant
 from tracker.queries.next_step import NextStep
-from tracker.record.catalog import Batch, Campaign
+from tracker.record.catalog import Batch
 from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import EngagementEvent
 from tracker.record.journal import QUEUED_STATE, State, enqueue_batch, open_entry
 from tracker.record.receipts import Receipt
 from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema.catalog import organizations
 from tracker.store.schema.messages import transitions
 from tracker.store.schema.work import steps
 from workers.candidates import Candidate
@@ -89,12 +89,6 @@ def check(database: Database, *batches: Batch) -> None:
     for batch in batches:
         judge(database, batch, Step.SUPPRESS)
         judge(database, batch, Step.VALIDATE)
-
-
-def credit_left(database: Database, campaign: Campaign) -> int | None:
-    query = sa.select(organizations.c.credit).filter_by(id=campaign.organization.id)
-    with database.read() as connection:
-        return connection.scalar(query)
 
 
 def moved_by(database: Database, step: Step) -> list[int]:
@@ -230,7 +224,7 @@ def test_dispatch_stops_at_the_end_of_credit(
         dispatch(database, batch)
         counts = Counter(read_states(database, batch).values())
         assert counts == Counter({READY: sent, OUT_OF_CREDIT: 8 - sent, UNSUBSCRIBED: 2})
-        assert credit_left(database, batch.campaign) == left
+        assert read_credit(database, batch.campaign) == left
 
 
 TIMEOUT, NO_HANDLER = not_sent_for(Reason.TIMEOUT), not_sent_for(Reason.HANDLER_NOT_FOUND)
@@ -268,7 +262,7 @@ def test_dispatch_takes_only_prepared_messages(
     dispatch(database, batch, services)
     assert [*read_states(database, batch).values()] == expected
     assert len(services.calls) == asked
-    assert credit_left(database, batch.campaign) == 3 - expected.count(READY)
+    assert read_credit(database, batch.campaign) == 3 - expected.count(READY)
 
 
 def test_dispatch_waits_for_an_unavailable_handler_until_the_last_try(database: Database) -> None:

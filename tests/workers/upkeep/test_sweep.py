@@ -4,7 +4,6 @@ import json
 import time
 from base64 import b64decode
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,27 +30,12 @@ from workers.queues import (
     task_name,
 )
 from workers.upkeep import sweep as sweep_module
-from workers.upkeep.broker import UNACKED_INDEX_KEY, make_broker_client
+from workers.upkeep.broker import UNACKED_INDEX_KEY
 from workers.upkeep.sweep import (
     MAX_REQUEUE_INTERVAL_SECONDS,
     STALLED_AFTER,
     requeue_stalled_batches,
 )
-
-
-@pytest.fixture
-def client(broker_url: str) -> Iterator[Redis]:
-    with closing(make_broker_client(broker_url, timeout=5)) as opened:
-        opened.flushall()
-        yield opened
-        opened.flushall()  # other tests share the broker
-
-
-@pytest.fixture
-def app(broker_url: str) -> Iterator[Celery]:
-    with Celery("test", set_as_current=False, config_source="celeryconfig") as made:
-        made.conf.broker_url = broker_url
-        yield made
 
 
 @pytest.fixture
