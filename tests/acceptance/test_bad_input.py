@@ -194,19 +194,17 @@ def test_a_wrong_key_of_a_campaign_is_one_error(shell: Shell) -> None:
     assert "campaigns[0].name" in line
 
 
-def test_a_run_that_can_not_begin_leaves_no_result(shell: Shell) -> None:
+@pytest.mark.parametrize("before", [None, "{}\n"], ids=["no file", "earlier result"])
+def test_a_run_that_can_not_begin_leaves_the_result_file_alone(
+    shell: Shell, before: str | None
+) -> None:
+    result = shell.folder / "result.json"
+    if before is not None:
+        result.write_text(before)
     options = ("--json", "result.json", "--broker", "redis://127.0.0.1:1/0")
     ended = shell.run("simulate", shell.write("scenario.toml", SOUND), *options)
     assert ended.returncode == 2
-    assert not (shell.folder / "result.json").exists()
-
-
-def test_a_result_of_before_survives_a_run_that_can_not_begin(shell: Shell) -> None:
-    result = shell.write("result.json", "{}\n")
-    options = ("--json", "result.json", "--broker", "redis://127.0.0.1:1/0")
-    ended = shell.run("simulate", shell.write("scenario.toml", SOUND), *options)
-    assert ended.returncode == 2
-    assert result.read_text() == "{}\n"
+    assert (result.read_text() if result.exists() else None) == before
 
 
 @pytest.mark.parametrize("device", [False, True], ids=["FIFO", "device"])

@@ -99,7 +99,7 @@ class Host:
         return checked.returncode == 0
 
     def simulate(self, scenario: Path) -> "subprocess.CompletedProcess[str]":
-        """``docker compose run --rm simulate SCENARIO``."""
+        """`docker compose run --rm simulate SCENARIO`."""
         return subprocess.run(
             [*self._localize(self.services["simulate"]["entrypoint"]), str(scenario)],
             env=self._environment("simulate"),

@@ -1,4 +1,4 @@
-"""``simulate``: real workers, a real broker, and every message as predicted."""
+"""`simulate`: real workers, a real broker, and every message as predicted."""
 
 import csv
 import json

@@ -96,8 +96,7 @@ def make_campaign(
 ) -> Campaign:
     """Record a campaign in a run of its own.
 
-    Args:
-        people: columns by number of the customers that don't have all valid data.
+    `people` has, by number, the columns of the customers that differ from the valid default.
     """
     plan = plan or Plan()
     with database.write() as connection:

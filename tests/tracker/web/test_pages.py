@@ -1,7 +1,6 @@
 """The live page and its API, requested as browsers and programs do."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import cast
@@ -12,7 +11,6 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from markupsafe import escape
 
-from simulator.schema import open_database
 from tests.support.factory import AUTHOR, Plan, make_busy_batch, make_campaign
 from tests.support.web import HOSTILE, live_page_client
 from tracker.monitoring import FailedTask, WorkerActivity, WorkerInfo
@@ -177,19 +175,11 @@ def test_the_api_describes_itself(client: TestClient) -> None:
     assert all(status.slug in schema_text for status in Status)
 
 
-@pytest.fixture
-def own_database(settings: Settings) -> Iterator[Database]:
-    """Open a database for one test, which may replace its methods."""
-    database = open_database(settings)
-    yield database
-    database.close()
-
-
 def test_numbers_are_kept_and_marked_while_the_database_is_unavailable(
-    own_database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_busy_batch(own_database)
-    with live_page_client(own_database, settings) as client:
+    make_busy_batch(database)
+    with live_page_client(database, settings) as client:
         context = cast("FastAPI", client.app).state.context
         assert client.portal is not None
         refresh = partial(client.portal.call, context.live.refresh)
