@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.shell import Shell, make_scenario
 
-SOUND = make_scenario(email=30, sms=10)
+VALID = make_scenario(email=30, sms=10)
 
-AT_ONCE = 10.0
+MAX_SECONDS = 10.0
 """Seconds within which wrong input is reported."""
 
 PASSWORD = "hunter2secret"  # noqa: S105  # must not appear in any message
@@ -28,11 +28,11 @@ audience = "customers.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bad:
+class BadInput:
     """Wrong input, and words that the message must contain."""
 
     words: tuple[str, ...]
-    scenario: str = SOUND
+    scenario: str = VALID
     options: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
@@ -40,117 +40,123 @@ class Bad:
 
 
 def _with(old: str, new: str) -> str:
-    assert old in SOUND
-    return SOUND.replace(old, new, 1)
+    assert old in VALID
+    return VALID.replace(old, new, 1)
 
 
 TABLE = {
-    "unknown key": Bad(
+    "unknown key": BadInput(
         scenario=_with("hard_bounce", "hard_bounces"),
         words=("scenario.toml", "gateways.email.hard_bounces", "unknown key", "hard_bounce"),
     ),
-    "wrong type": Bad(
+    "wrong type": BadInput(
         scenario=_with("audience = 30", 'audience = ["many"]'),
         words=("campaigns[0].audience", "number", "file"),
     ),
-    "share out of range": Bad(
+    "share out of range": BadInput(
         scenario=_with("hard_bounce = 0.02", "hard_bounce = 1.5"),
         words=("gateways.email.hard_bounce", "1.5", "from 0 to 1"),
     ),
-    "shares above 1": Bad(
+    "shares above 1": BadInput(
         scenario=_with("email_missing = 0.03", "email_missing = 0.97"),
         words=("campaigns[0]", "defects", "1.04", "expected at most 1"),
     ),
-    "duplicate names": Bad(
+    "duplicate names": BadInput(
         scenario=_with("spring-sms", "spring-email"), words=("campaigns", "'spring-email'")
     ),
-    "invalid TOML": Bad(scenario="name = \n", words=("scenario.toml", "is not TOML", "line 1")),
-    "missing scenario": Bad(file="missing.toml", words=("missing.toml", "No such file")),
-    "a folder for a scenario": Bad(file=".", words=("Is a directory",)),
-    "missing audience file": Bad(scenario=FROM_FILE, words=("customers.csv", "No such file")),
-    "bad audience header": Bad(
+    "invalid TOML": BadInput(
+        scenario="name = \n", words=("scenario.toml", "is not TOML", "line 1")
+    ),
+    "missing scenario": BadInput(file="missing.toml", words=("missing.toml", "No such file")),
+    "a folder for a scenario": BadInput(file=".", words=("Is a directory",)),
+    "missing audience file": BadInput(scenario=FROM_FILE, words=("customers.csv", "No such file")),
+    "bad audience header": BadInput(
         scenario=FROM_FILE,
         files={"customers.csv": "customer_id,e-mail\n1,a@example.com\n"},
         words=("customers.csv", "'e-mail'", "did you mean email"),
     ),
-    "unreachable PostgreSQL": Bad(
+    "unreachable PostgreSQL": BadInput(
         options=("--database", f"postgresql://me:{PASSWORD}@127.0.0.1:1/x"),
         words=("postgresql", "127.0.0.1:1", "refused"),
     ),
-    "unreachable broker": Bad(
+    "unreachable broker": BadInput(
         options=("--broker", f"redis://me:{PASSWORD}@127.0.0.1:1/0"),
         words=("broker", "127.0.0.1:1", "does not answer"),
     ),
-    "broker of the environment": Bad(
+    "broker of the environment": BadInput(
         settings={"SENDTRACE_BROKER_URL": f"redis://:{PASSWORD}@127.0.0.1:1/0"},
         words=("broker", "127.0.0.1:1", "does not answer"),
     ),
-    "invalid URL of a broker": Bad(
+    "invalid URL of a broker": BadInput(
         options=("--broker", f"redis://:{PASSWORD}@[::1"), words=("broker", "redis://HOST")
     ),
-    "wrong kind of broker": Bad(
+    "wrong kind of broker": BadInput(
         options=("--broker", f"amqp://me:{PASSWORD}@localhost//"), words=("broker", "redis://")
     ),
-    "wrong kind of database": Bad(
+    "wrong kind of database": BadInput(
         options=("--database", f"mysql://me:{PASSWORD}@localhost/x"),
         words=("mysql", "sqlite or postgresql"),
     ),
-    "a database in memory": Bad(options=("--database", "sqlite://"), words=("needs a file",)),
-    "state folder below a file": Bad(
+    "a database in memory": BadInput(options=("--database", "sqlite://"), words=("needs a file",)),
+    "state folder below a file": BadInput(
         files={"occupied": ""},
         settings={"SENDTRACE_HOME": "occupied/home"},
         words=("occupied/home", "SENDTRACE_HOME"),
     ),
-    "unknown time zone": Bad(
+    "unknown time zone": BadInput(
         settings={"SENDTRACE_TIMEZONE": "Mars/Olympus"}, words=("SENDTRACE_TIMEZONE", "Mars")
     ),
-    "result to a missing folder": Bad(
+    "result to a missing folder": BadInput(
         options=("--json", "missing/result.json"), words=("--json", "missing/result.json")
     ),
-    "credit too large": Bad(
+    "credit too large": BadInput(
         scenario=_with('"Acme Retail"', f'"Acme Retail"\ncredit = {10**25}'),
         words=("organization.credit", "expected at most"),
     ),
-    "bounce limit too large": Bad(
+    "bounce limit too large": BadInput(
         scenario=_with('"Acme Retail"', f'"Acme Retail"\nhard_bounce_limit = {10**13}'),
         words=("organization.hard_bounce_limit", "expected at most"),
     ),
-    "latency too large": Bad(
+    "latency too large": BadInput(
         scenario=_with('"400ms"', '"999999999999999h"'), words=("gateways.email.latency.p99",)
     ),
-    "audience file with a NUL character": Bad(
+    "audience file with a NUL character": BadInput(
         scenario=FROM_FILE.replace("customers.csv", r"a\u0000.csv"),
         words=("scenario.toml",),
     ),
-    "organization with a NUL character": Bad(
+    "organization with a NUL character": BadInput(
         scenario=_with('"Acme Retail"', r'"Acme\u0000"'), words=("organization.name",)
     ),
-    "lists in lists in lists": Bad(
-        scenario=f"{SOUND}\nx = {'[' * 5_000}", words=("scenario.toml", "is not TOML")
+    "lists in lists in lists": BadInput(
+        scenario=f"{VALID}\nx = {'[' * 5_000}", words=("scenario.toml", "is not TOML")
     ),
-    "key that would colour the terminal": Bad(
-        scenario=f'"\\u001b[31mred" = 1\n{SOUND}', words=("scenario.toml", "unknown key")
+    "key that would colour the terminal": BadInput(
+        scenario=f'"\\u001b[31mred" = 1\n{VALID}', words=("scenario.toml", "unknown key")
     ),
-    "no workers": Bad(
+    "no workers": BadInput(
         options=("--workers", "0"), words=("--workers", "greater than or equal to 1")
     ),
-    "batches of none": Bad(
+    "batches of none": BadInput(
         options=("--batch-size", "0"), words=("--batch-size", "greater than or equal to 1")
     ),
-    "negative seed": Bad(options=("--seed", "-1"), words=("--seed", "greater than or equal to 0")),
-    "seed too large": Bad(options=("--seed", str(2**63)), words=("seed", "expected less than")),
+    "negative seed": BadInput(
+        options=("--seed", "-1"), words=("--seed", "greater than or equal to 0")
+    ),
+    "seed too large": BadInput(
+        options=("--seed", str(2**63)), words=("seed", "expected less than")
+    ),
 }
 
 
 @pytest.mark.parametrize("bad", TABLE.values(), ids=TABLE.keys())
-def test_bad_input(shell: Shell, bad: Bad) -> None:
+def test_bad_input(shell: Shell, bad: BadInput) -> None:
     shell.write("scenario.toml", bad.scenario)
     for name, text in bad.files.items():
         shell.write(name, text)
     before = _files(shell.folder)
     began = time.monotonic()
     ended = shell.run("simulate", bad.file, *bad.options, settings=bad.settings)
-    assert time.monotonic() - began < AT_ONCE
+    assert time.monotonic() - began < MAX_SECONDS
     assert ended.returncode == 2, ended.stderr
     assert ended.stdout == ""
     _assert_one_clear_message(ended.stderr, bad.words)
@@ -202,7 +208,7 @@ def test_a_run_that_can_not_begin_leaves_the_result_file_alone(
     if before is not None:
         result.write_text(before)
     options = ("--json", "result.json", "--broker", "redis://127.0.0.1:1/0")
-    ended = shell.run("simulate", shell.write("scenario.toml", SOUND), *options)
+    ended = shell.run("simulate", shell.write("scenario.toml", VALID), *options)
     assert ended.returncode == 2
     assert (result.read_text() if result.exists() else None) == before
 
@@ -211,7 +217,7 @@ def test_a_run_that_can_not_begin_leaves_the_result_file_alone(
 def test_a_result_file_that_is_a_device_or_a_pipe(shell: Shell, device: bool) -> None:
     os.mkfifo(shell.folder / "pipe")
     file = "/dev/null" if device else "pipe"
-    ended = shell.run("simulate", shell.write("s.toml", SOUND), "--json", file, limit=30)
+    ended = shell.run("simulate", shell.write("s.toml", VALID), "--json", file, limit=30)
     assert ended.returncode == 2
     _assert_one_clear_message(ended.stderr, ("--json", file, "is not a regular file"))
     _assert_nothing_is_recorded(shell)
@@ -219,7 +225,7 @@ def test_a_result_file_that_is_a_device_or_a_pipe(shell: Shell, device: bool) ->
 
 def test_a_text_file_as_a_database(shell: Shell) -> None:
     shell.write("notes.txt", "This is not a database. " * 80)
-    file = shell.write("scenario.toml", SOUND)
+    file = shell.write("scenario.toml", VALID)
     for command in (("simulate", file), ("report",), ("verify",), ("trace", "x", "0")):
         ended = shell.run(*command, "--database", "sqlite:///notes.txt")
         assert ended.returncode == 2, ended.stderr
@@ -227,7 +233,7 @@ def test_a_text_file_as_a_database(shell: Shell) -> None:
 
 
 def test_a_state_folder_with_too_long_a_name(shell: Shell) -> None:
-    file = shell.write("scenario.toml", SOUND)
+    file = shell.write("scenario.toml", VALID)
     for command in (("simulate", file), ("report",)):
         ended = shell.run(*command, settings={"SENDTRACE_HOME": "x" * 300})
         assert ended.returncode == 2, ended.stderr

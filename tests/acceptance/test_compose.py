@@ -202,10 +202,10 @@ class Host:
 def host(scratch: Path) -> Iterator[Host]:
     folder = scratch / "host"
     folder.mkdir()
-    made = Host(folder)
-    yield made
-    for name in list(made.processes):
-        made.kill(name)
+    host = Host(folder)
+    yield host
+    for name in list(host.processes):
+        host.kill(name)
 
 
 def test_a_simulation_through_every_service(host: Host) -> None:

@@ -18,7 +18,7 @@ from workers.gateways.base import Gateway
 from workers.gateways.throttle import Throttle, UnlimitedThrottle
 
 
-class Killed(BaseException):
+class TaskKilled(BaseException):
     """The process of a task was killed, so the task has no result."""
 
 
@@ -95,7 +95,7 @@ class TaskLoop:
         trace = build_tracer(task.name, task, app=self.app)
         try:
             _, outcome, *_ = trace(queued.request["id"], [], queued.kwargs, queued.request)
-        except Killed:
+        except TaskKilled:
             queued.request["retries"] += 1
             self.queue.append(queued)
             return

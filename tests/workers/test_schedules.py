@@ -43,7 +43,7 @@ from tracker.settings import load_settings
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 
-STILL = 0.5
+IDLE_SECONDS = 0.5
 """Seconds for which a sweep may find nothing while work is left: no batch has to wait here. Short,
 as hypothesis plays many failing schedules until it has found the shortest one."""
 
@@ -184,7 +184,7 @@ class Schedules(RuleBasedStateMachine):
             self.sweep()
             now = time.monotonic()
             moved = now if self.waiting else moved
-            assert now < min(deadline, moved + STILL), (
+            assert now < min(deadline, moved + IDLE_SECONDS), (
                 "the sweep re-queues batches until they settle"
             )
             while self.waiting:

@@ -25,12 +25,12 @@ def suppress():
     time.sleep(600)
 """
 
-LIMIT = 60.0
+LIMIT_SECONDS = 60.0
 """Seconds to wait for any event here."""
 
 
 def wait_until(condition: Callable[[], bool], folder: Path) -> None:
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + LIMIT_SECONDS
     while not condition():
         assert time.monotonic() < deadline, (folder / "log").read_text()
         time.sleep(0.02)
@@ -45,7 +45,7 @@ def send(app: Celery, number: int, eta: datetime | None = None) -> None:
 def look_again(app: Celery) -> None:
     """Return when the worker has taken all tasks that it would take by now."""
     for _ in range(2):
-        assert app.control.ping(timeout=LIMIT, limit=1)
+        assert app.control.ping(timeout=LIMIT_SECONDS, limit=1)
 
 
 def test_a_worker_takes_one_task_at_a_time_and_leaves_the_rest_to_others(

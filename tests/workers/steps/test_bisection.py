@@ -20,7 +20,7 @@ from tests.support.factory import (
     run_concurrently,
     step_context,
 )
-from tests.support.task_loop import Killed, TaskLoop
+from tests.support.task_loop import TaskKilled, TaskLoop
 from tracker.clock import Instant
 from tracker.errors import UsageError
 from tracker.queries.report import make_reports
@@ -84,7 +84,7 @@ class PoisonedGateway:
 
 
 def die() -> None:
-    raise Killed
+    raise TaskKilled
 
 
 def raise_error() -> None:

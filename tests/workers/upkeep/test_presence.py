@@ -17,7 +17,7 @@ from workers.queues import format_task_arguments
 from workers.upkeep import presence
 from workers.upkeep.presence import WorkerListener
 
-LIMIT = 30.0
+LIMIT_SECONDS = 30.0
 """Seconds to wait for any event here."""
 
 
@@ -32,7 +32,7 @@ def listener(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worke
 
 
 def seen(listener: WorkerListener, condition: Callable[[WorkerActivity], bool]) -> WorkerActivity:
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + LIMIT_SECONDS
     while not condition(listener.snapshot()):
         assert time.monotonic() < deadline, listener.snapshot()
         time.sleep(0.02)
