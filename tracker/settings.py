@@ -3,6 +3,7 @@
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, field_validator
@@ -11,11 +12,13 @@ from tracker.errors import UsageError
 
 ENVIRONMENT_PREFIX = "SENDTRACE_"
 
+M = TypeVar("M", bound=BaseModel)
+
 
 class Settings(BaseModel):
     """The configuration of a process; `load_settings` reads it from the environment."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     home: Path = Path(".sendtrace")
     """The state folder."""
@@ -93,16 +96,33 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         UsageError: a value isn't valid.
     """
-    variables = {name: os.environ.get(_variable(name)) for name in Settings.model_fields}
+    return load_environment(Settings, ENVIRONMENT_PREFIX, **overrides)
+
+
+def load_environment(model: type[M], prefix: str, **overrides: object) -> M:
+    """Return a model whose fields are read from the variables of the environment.
+
+    Args:
+        model: a field's variable is `prefix` and the field's name. An underscore at the end of
+            the name, which keeps it apart from a keyword of Python, is left out.
+        overrides: values that win over the environment; None is ignored, as an empty variable is.
+
+    Raises:
+        UsageError: a variable isn't valid, or is required and not set. The message names it.
+    """
+    variables = {name: os.environ.get(_variable(prefix, name)) for name in model.model_fields}
     values: dict[str, object] = {name: value for name, value in variables.items() if value}
     values |= {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
-        name = _variable("_".join(str(part) for part in problem["loc"]))
-        raise UsageError(f"{name}: {problem['msg'].removeprefix('Value error, ')}") from None
+        name = _variable(prefix, str(problem["loc"][0]))
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            message = "not set, but required"
+        raise UsageError(f"{name}: {message}") from None
 
 
-def _variable(name: str) -> str:
-    return ENVIRONMENT_PREFIX + name.upper()
+def _variable(prefix: str, name: str) -> str:
+    return prefix + name.removesuffix("_").upper()

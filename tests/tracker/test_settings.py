@@ -70,6 +70,28 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.database_url is None
 
 
+@pytest.mark.parametrize(
+    ("text", "is_allowed"),
+    [("", False), ("1", True), ("TRUE", True), ("yes", True), ("off", False)],
+)
+def test_contacts_are_shown_only_if_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, text: str, is_allowed: bool
+) -> None:
+    monkeypatch.setenv("SENDTRACE_SHOW_CONTACTS", text)
+    assert load_settings().show_contacts is is_allowed
+
+
+def test_a_wrong_switch_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENDTRACE_SHOW_CONTACTS", "maybe")
+    with pytest.raises(UsageError, match=r"^SENDTRACE_SHOW_CONTACTS: "):
+        load_settings()
+
+
+def test_an_unknown_setting_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"^SENDTRACE_BROKER: "):
+        load_settings(broker="redis://localhost")
+
+
 def test_the_environment_is_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENDTRACE_HOME", "/one")
     assert load_settings().home == Path("/one")

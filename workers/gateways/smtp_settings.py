@@ -3,10 +3,10 @@
 import re
 from enum import StrEnum
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from tracker.errors import UsageError
+from tracker.settings import load_environment
 
 ENV_PREFIX = "SENDTRACE_SMTP_"
 
@@ -26,18 +26,18 @@ class Tls(StrEnum):
 DEFAULT_PORTS = {Tls.NONE: 25, Tls.STARTTLS: 587, Tls.TLS: 465}
 
 
-class SmtpSettings(BaseSettings):
+class SmtpSettings(BaseModel):
     """The values of the `SENDTRACE_SMTP_…` variables; `timeout` is in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     host: str
-    from_: str = Field(validation_alias=f"{ENV_PREFIX}FROM")
-    port: int | None = Field(None, ge=1, le=65_535)
+    from_: str
+    port: int | None = Field(default=None, ge=1, le=65_535)
     tls: Tls = Tls.STARTTLS
     username: str | None = None
     password: SecretStr | None = None
-    timeout: float = Field(10.0, gt=0, le=10)
+    timeout: float = Field(default=10.0, gt=0, le=10)
 
     @property
     def port_in_use(self) -> int:
@@ -68,15 +68,7 @@ class SmtpSettings(BaseSettings):
 
 def load_smtp_settings() -> SmtpSettings:
     """Return the settings; raise `UsageError` that names the variable that is missing or wrong."""
-    try:
-        settings = SmtpSettings()  # type: ignore[call-arg]  # the values come from the environment
-    except ValidationError as error:
-        problem = error.errors()[0]
-        name = str(problem["loc"][0]).upper().removeprefix(ENV_PREFIX)
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "missing":
-            message = "not set; the smtp gateway requires it"
-        raise UsageError(f"{ENV_PREFIX}{name}: {message}") from None
+    settings = load_environment(SmtpSettings, ENV_PREFIX)
     if settings.is_password_exposed:
         raise UsageError(
             f"{ENV_PREFIX}TLS: got none with a username; expected starttls or tls, so that the"

@@ -32,7 +32,7 @@ from tracker.store.schema.catalog import customers
 from workers.gateways.base import GatewayUnavailable, Submission
 from workers.gateways.safety import GuardedGateway, is_reserved, open_gateway
 from workers.gateways.smtp import SmtpGateway
-from workers.gateways.smtp_settings import load_smtp_settings
+from workers.gateways.smtp_settings import SmtpSettings, load_smtp_settings
 from workers.gateways.throttle import UnlimitedThrottle
 from workers.steps import at_gateway
 from workers.steps.limits import StepTimeout, limit_step_time
@@ -288,6 +288,16 @@ def test_an_error_names_the_wrong_variable(
             monkeypatch.setenv(f"SENDTRACE_SMTP_{key}", text)
     with pytest.raises(UsageError, match=message):
         load_smtp_settings()
+
+
+def test_empty_smtp_variables_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENDTRACE_SMTP_HOST", HOST)
+    monkeypatch.setenv("SENDTRACE_SMTP_FROM", "news@shop.internal")
+    for name in ("PORT", "TLS", "USERNAME", "PASSWORD", "TIMEOUT"):
+        monkeypatch.setenv(f"SENDTRACE_SMTP_{name}", "")
+    settings = load_smtp_settings()
+    assert settings == SmtpSettings(host=HOST, from_="news@shop.internal")
+    assert (settings.port_in_use, settings.timeout) == (587, 10.0)
 
 
 def test_a_password_is_not_sent_unencrypted(
