@@ -267,21 +267,20 @@ def _record_refused_receipts(
 ) -> None:
     if not receipts:
         return
-    names = ("number", "attempt", "status", "at", "copy")
-    columns = {
-        name: [_clamp_to_bigint(getattr(receipt, name)) for receipt in receipts] for name in names
-    }
-    rows = entry.database.table_from_columns(**columns)
+    rows = entry.database.table_from_columns(
+        number=[_clamp_to_bigint(receipt.number) for receipt in receipts],
+        attempt=[_clamp_to_bigint(receipt.attempt) for receipt in receipts],
+        status=[_clamp_to_bigint(receipt.status) for receipt in receipts],
+        at=[_clamp_to_bigint(receipt.at) for receipt in receipts],
+        copy=[_clamp_to_bigint(receipt.copy) for receipt in receipts],
+    )
     query = sa.select(
         sa.literal(entry.batch.campaign.id, sa.Integer),
-        *(rows.c[name] for name in names),
+        *rows.c,
         sa.literal(verdict, sa.String),
     )
-    entry.connection.execute(
-        entry.database.insert_missing_from(
-            refused_receipts, ["campaign_id", *names, "verdict"], query
-        )
-    )
+    columns = ["campaign_id", *rows.c.keys(), "verdict"]
+    entry.connection.execute(entry.database.insert_missing_from(refused_receipts, columns, query))
 
 
 def _clamp_to_bigint(number: int) -> int:
