@@ -163,9 +163,9 @@ def bar_chart(
     }
     totals = zip(labels, sums.tolist(), format_column(sums), strict=True)
     total_labels = {
-        "data": {"values": [{"x": label, "y": y, "told": text} for label, y, text in totals]},
+        "data": {"values": [{"x": label, "y": y, "label": text} for label, y, text in totals]},
         "mark": {"type": "text", "align": "left", "dx": 4, "color": "currentColor"},
-        "encoding": {"x": x, "text": {"field": "told", "type": "nominal"}},
+        "encoding": {"x": x, "text": {"field": "label", "type": "nominal"}},
     }
     drawing = svg.Drawing(_row_layout(labels, [bars, total_labels]), f"{title}: {x_title}")
     keys = _make_legend(parts, svg.bar_swatches) if len(parts) > 1 else ()

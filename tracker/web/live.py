@@ -27,6 +27,7 @@ from tracker.queries.stalled import (
 )
 from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
 from tracker.store.database import Database
+from tracker.text import format_fields
 from tracker.web.monitoring import Monitoring
 
 logger = logging.getLogger(__name__)
@@ -230,7 +231,7 @@ class LiveFeed:
         try:
             return self._monitoring.read_queue_depths()
         except Exception as error:  # the broker's client raises errors of several libraries
-            logger.debug('queue depths unavailable: error="%s"', error)
+            logger.debug("queue depths unavailable: %s", format_fields(error=error))
             return None
 
     def _append_history(
