@@ -44,6 +44,7 @@ def list_checks(format: FormatOption = RowFormat.TABLE) -> None:
 
 @exit_on_error
 def explain_message(
+    context: typer.Context,
     campaign: CampaignOption,
     customer: Annotated[
         str | None, typer.Option("--customer", metavar="ID", help="The customer's id.")
@@ -68,7 +69,7 @@ def explain_message(
     """
     if (customer is None) == (message is None):
         raise UsageError("expected either --customer ID or --message NUMBER, and not both")
-    with open_database(database) as record:
+    with open_database(database, context.obj) as record:
         with record.read() as connection:
             [recorded] = catalog.find_campaigns(connection, campaign, run)
             if customer is not None:
@@ -126,6 +127,7 @@ def _format_outcome(explanation: Explanation) -> str:
 
 @exit_on_error
 def diff_rules(
+    context: typer.Context,
     campaign: CampaignOption,
     settings: Annotated[
         list[str] | None,
@@ -154,7 +156,7 @@ def diff_rules(
     Examples: sendtrace checks diff --campaign sale --without ndnc ·
     sendtrace checks diff --campaign sale --set message_limit.count=2 --with acme.rules:quiet_hours
     """
-    with open_database(database) as record:
+    with open_database(database, context.obj) as record:
         with record.read() as connection:
             [recorded] = catalog.find_campaigns(connection, campaign, run)
         before = Rules(campaign=recorded, checks=all_checks())

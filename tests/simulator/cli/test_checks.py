@@ -1,11 +1,14 @@
 """The commands of `sendtrace checks`, and what is refused before anything is written."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from simulator.cli.main import app
+from simulator.schema import SIMULATOR_MIGRATIONS
 from tests.support.factory import Plan, make_batch
 from tests.support.paths import SCENARIOS
 from tests.support.rules import THIS_MODULE
@@ -13,7 +16,8 @@ from tracker.errors import UsageError
 from tracker.output.tables import RowFormat
 from tracker.record.catalog import Campaign
 from tracker.settings import Settings
-from tracker.store.database import Database
+from tracker.store.database import Database, connect
+from tracker.store.migrate import migrate
 
 
 @pytest.fixture
@@ -47,6 +51,18 @@ def test_an_explanation_ends_with_the_outcome(campaign: Campaign, settings: Sett
         app, ["checks", "explain", *options, "--customer", "c4", "--message", "4"]
     )
     assert (both.exit_code, "expected either --customer ID or" in both.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["explain --message 0", "diff"])
+def test_tables_of_all_layers_are_migrated(tmp_path: Path, command: str) -> None:
+    url = f"sqlite:///{tmp_path / 'sendtrace.db'}"
+    with closing(connect(url)) as database:
+        migrate(database)
+        arguments = [*command.split(), "--campaign", "spring", "--database", url]
+        ended = CliRunner().invoke(app, ["checks", *arguments])
+        assert "nothing is recorded yet" in ended.stderr
+        with database.read() as connection:
+            assert sa.inspect(connection).has_table(SIMULATOR_MIGRATIONS.version_table)
 
 
 @pytest.mark.parametrize("name", ["sale.toml", "people.csv"])
