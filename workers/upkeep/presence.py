@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery
-from celery.events.state import State
+from celery.events.state import State, Worker
 
 from tracker.monitoring import FailedTask, WorkerActivity, WorkerInfo
 from tracker.text import format_fields
+from workers.steps.bisection import SegmentsLeft
 
 logger = logging.getLogger(__name__)
 
@@ -71,14 +72,14 @@ class WorkerListener:
             workers = [
                 WorkerInfo(
                     name=name,
-                    heard_at=datetime.fromtimestamp(worker.timestamp or 0.0, UTC),
+                    heard_at=datetime.fromtimestamp(_last_heard(worker), UTC),
                     # A worker that shuts down says so, and Celery clears its heartbeats.
                     is_online=bool(worker.heartbeats)
                     and now - worker.heartbeats[-1] < SILENT_AFTER_SECONDS,
                     queues=self._queues.get(name, ()),
                 )
                 for name, worker in sorted(self._state.workers.items())
-                if now - (worker.timestamp or 0.0) < FORGET_AFTER_SECONDS
+                if now - _last_heard(worker) < FORGET_AFTER_SECONDS
             ]
             return WorkerActivity(
                 workers=tuple(workers),
@@ -122,7 +123,7 @@ class WorkerListener:
     def _handle_event(self, event: dict[str, Any]) -> None:
         with self._lock:
             self._state.event(event)
-            if event["type"] in ("task-failed", "task-retried"):
+            if event["type"] in ("task-failed", "task-retried") and not _is_progress(event):
                 self._failed.append(self._build_failure(event))
 
     def _build_failure(self, event: Mapping[str, Any]) -> FailedTask:
@@ -161,6 +162,20 @@ class WorkerListener:
                     for name, queues in answers.items()
                 },
             }
+
+
+def _last_heard(worker: Worker) -> float:
+    """Return the time of a worker's last event about itself, in seconds since 1970.
+
+    Before the first one it is 0, so that the worker isn't listed: Celery sets the time only then,
+    though it knows the worker from the events of its tasks.
+    """
+    return float(getattr(worker, "timestamp", None) or 0.0)
+
+
+def _is_progress(event: Mapping[str, Any]) -> bool:
+    """Return whether a task is retried only because segments of its batch are left."""
+    return str(event.get("exception") or "").startswith(f"{SegmentsLeft.__name__}(")
 
 
 def _ignore_connection_error(*_: object) -> None:

@@ -13,7 +13,9 @@ from celery import Celery
 from simulator.stack.local import start_local_broker
 from tests.support.celery_worker import start_worker
 from tracker.monitoring import WorkerActivity
+from workers.gateways.base import GatewayUnavailable
 from workers.queues import format_task_arguments
+from workers.steps.bisection import SegmentsLeft
 from workers.upkeep import presence
 from workers.upkeep.presence import WorkerListener
 
@@ -79,6 +81,25 @@ def test_failed_tasks_are_listed_without_personal_data(
     assert [task.at for task in activity.failed] == sorted(
         (task.at for task in activity.failed), reverse=True
     )
+
+
+def test_a_task_that_goes_on_with_the_next_segment_has_not_failed() -> None:
+    with Celery("listening", broker="memory://", set_as_current=False) as app:
+        listener = WorkerListener(app)
+        for number, error in enumerate((SegmentsLeft("more"), GatewayUnavailable("no route"))):
+            event = {
+                "type": "task-retried",
+                "uuid": str(number),
+                "hostname": "one@here",
+                "timestamp": 1.0,
+                "local_received": 1.0,
+                "clock": number,
+                "exception": repr(error),
+            }
+            listener._handle_event(event)
+    activity = listener.snapshot()
+    assert [task.error for task in activity.failed] == ["GatewayUnavailable('no route')"]
+    assert activity.workers == (), "only its tasks have been heard of so far"
 
 
 def test_the_loss_of_the_broker_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
