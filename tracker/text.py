@@ -31,7 +31,7 @@ def suggest_similar(word: str, choices: Sequence[str]) -> str:
 
 def pluralize(count: int, noun: str) -> str:
     """Return a count with its noun, such as "1 row", "1,200 rows" or "2 batches"."""
-    ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
+    ending = "" if count == 1 else "es" if noun.endswith(("ch", "ss")) else "s"
     return f"{count:,} {noun}{ending}"
 
 

@@ -53,7 +53,7 @@ def render_comparison_page(comparison: RunComparison) -> str:
 
 
 def _make_charts(before: StoredResult, after: StoredResult) -> Iterator[Chart]:
-    latency_unit = "seconds" if before.summary.speed == 1 else "seconds of the run's time"
+    latency_unit = "seconds" if before.summary.speed == 1 else "seconds of simulated time"
     latency_charts = [
         (
             f"Latency, {span.label}, {CHARTED_PERCENTILE}",

@@ -58,7 +58,7 @@ def time_charts(result: RunResult) -> list[Chart]:
     unit, unit_seconds = _choose_time_unit(columns[SECOND])
     x_title, x = f"{unit} since the start", columns[SECOND] / unit_seconds
     is_real_time = result.run.scenario.clock.speed == 1
-    latency_unit = "seconds" if is_real_time else "seconds of the run's time"
+    latency_unit = "seconds" if is_real_time else "seconds of simulated time"
     in_flight = _CurveGroup("no message was in flight", {"in flight": columns[IN_FLIGHT]})
     charts = [
         ("Arrivals and hand-overs", "messages a second", _rates(result)),

@@ -46,8 +46,11 @@ def _mark(is_ok: bool) -> str:
 
 def _format_figures(result: RunResult) -> Iterator[str]:
     figures, conditions = result.figures, result.conditions
-    is_attached = conditions.workers is None
-    workers = "attached workers" if is_attached else f"{conditions.workers} workers"
+    workers = (
+        "attached workers"
+        if conditions.workers is None
+        else pluralize(conditions.workers, "worker process")
+    )
     yield (
         f"Throughput     {figures[THROUGHPUT] or 0:,.0f} messages/s to the gateway"
         f" ({workers}, batches of {conditions.batch_size:,}, {conditions.database})"
@@ -55,7 +58,7 @@ def _format_figures(result: RunResult) -> Iterator[str]:
     yield f"Duration       {result.seconds:.1f} s from the first step to the last"
     is_real_time = result.run.scenario.clock.speed == 1
     header = f"{'Latency':<28}" + "".join(f"{name:>11}" for name in LATENCY_COLUMNS)
-    yield header if is_real_time else f"{header}   in the run's time"
+    yield header if is_real_time else f"{header}   in simulated time"
     for span in SPANS:
         yield f"{span.label:<28}" + "".join(
             f"{format_figure(figures[f'{span.name}.{name}'], Unit.SECONDS):>11}"

@@ -53,7 +53,7 @@ def _format_matching(matching: int, messages: int, unsettled: int) -> str:
 
 def _describe_differences(check: PredictionCheck) -> Iterator[str]:
     if check.uncertain:
-        yield f"{check.uncertain:,} of them depended on {_describe_uncertainty()}"
+        yield f"{check.uncertain:,} messages depended on {_describe_uncertainty()}"
     for difference in check.differences:
         yield (
             f"message {difference.number}: expected {difference.predicted}, got {difference.actual}"
@@ -87,7 +87,8 @@ def check_run(result: RunResult) -> Iterator[VerdictItem]:
         if withheld.predicted or withheld.actual:
             expected = "unknown" if withheld.predicted is None else f"{withheld.predicted:,}"
             causes = join_with_or(_list_withholding_causes())
-            summary = f"{withheld.actual:,} of {organization}, {causes}; expected {expected}"
+            count = f"{withheld.actual:,} of {organization}'s messages"
+            summary = f"{count}, {causes}; expected {expected}"
             yield VerdictItem(withheld.is_as_predicted, "withheld", summary)
     broken = [finding for finding in result.invariant_results if not finding.is_satisfied]
     total = len(result.invariant_results)
@@ -144,7 +145,7 @@ def format_conclusion(result: RunResult, log: Path | None = None) -> str:
         causes.append(f"partial: {partial_cause}")
     missed = sum(not threshold.is_met for threshold in result.thresholds)
     if missed:
-        causes.append(f"{pluralize(missed, 'threshold')} of {len(result.thresholds)} not met")
+        causes.append(f"{missed} of {pluralize(len(result.thresholds), 'threshold')} not met")
     if causes:
         return "; ".join(causes)
     met = ", thresholds met" if result.thresholds else ""
@@ -181,7 +182,7 @@ def list_warnings(result: RunResult) -> Iterator[str]:
 
 
 def list_notes(result: RunResult) -> Iterator[str]:
-    """Yield what happened during the run besides."""
+    """Yield notes on faults, re-queued batches and the gateway."""
     figures, observations = result.figures, result.observations
     for fault in observations.injected_faults:
         yield f"At {fault.at:.1f} s: {fault.description}{_format_occurrence(fault)}"
@@ -194,7 +195,7 @@ def list_notes(result: RunResult) -> Iterator[str]:
         yield f"Submitted to the gateway again, accepted once: {figures['gateway.repeats']:,.0f}"
     has_outage = any(campaign.plan.gateway.outage for campaign in result.run.campaigns)
     if has_outage and not figures["gateway.refused_calls"]:
-        yield "No call fell into the gateway's outage: nothing was in progress at the time"
+        yield "The gateway had no calls during its outage: no batch was in progress"
     if figures["gateway.refused_calls"]:
         yield f"Calls while the gateway was unavailable: {figures['gateway.refused_calls']:,.0f}"
     if result.conditions.unavailable_figures:
@@ -220,4 +221,4 @@ def _list_withholding_causes() -> list[str]:
     allowances = (Reason.MESSAGE_LIMIT, Reason.OUT_OF_CREDIT)
     third_party = [check.name for check in third_party_checks() if check.reason in allowances]
     named = [f"blocked by the check {name}" for name in third_party]
-    return ["over its message limit", "out of credit", *named]
+    return ["over the message limit", "out of credit", *named]

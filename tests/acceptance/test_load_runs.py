@@ -105,7 +105,7 @@ def test_the_ramp_with_a_gateway_too_slow_names_the_threshold(shell: Shell) -> N
     assert ended.returncode == 99, ended.stdout + ended.stderr
     [missed] = [line for line in ended.stdout.splitlines() if line.startswith("✘ threshold")]
     assert missed.split()[2] == "gateway_to_outcome.p99"
-    assert ended.stdout.rstrip().endswith("✘ failed          1 threshold of 6 not met")
+    assert ended.stdout.rstrip().endswith("✘ failed          1 of 6 thresholds not met")
     assert "threshold missed" in shell.run("runs").stdout
 
 

@@ -166,7 +166,7 @@ def test_the_header_names_the_run(result: RunResult, page: str) -> None:
 
 def test_the_verdict_lists_its_checks(page: str) -> None:
     text = words(page)
-    assert "✘ Failed 2 thresholds of 3 not met" in text
+    assert "✘ Failed 2 of 3 thresholds not met" in text
     assert re.search(r"balanced every sum adds up", text)
     assert re.search(r"matches prediction 80 of 80 messages", text)
     assert re.search(r"invariants (\d+) of \1 hold", text)
@@ -377,7 +377,7 @@ def test_values_from_files_and_options_are_escaped(
         )
     )
     assert "<script" not in page
-    assert f"2 of {bad}, over its message limit" in words(page)
+    assert f"2 of {bad}'s messages, over the message limit" in words(page)
     [code] = re.findall(r"<pre><code>(.*?)</code></pre>", page, re.S)
     assert unescape(code) == bad
 

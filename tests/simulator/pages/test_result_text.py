@@ -72,9 +72,8 @@ def test_checks_of_other_packages_are_named(
         withheld={"Acme": WithheldMessages(predicted=None, actual=5)},
     )
     assert "depended on the order of concurrent campaigns\n" in format_result(unsure)
-    assert "of Acme, over its message limit or out of credit; expected unknown" in format_result(
-        unsure
-    )
+    causes = "over the message limit or out of credit"
+    assert f"of Acme's messages, {causes}; expected unknown" in format_result(unsure)
     foreign(block_keen_customers)
     assert (
         "the order of concurrent campaigns or on checks of other packages (block_keen_customers)"
