@@ -30,17 +30,17 @@ _INTRODUCTION = f"""\
 # Scenario reference
 
 Generated from `simulator/scenario` by `make docs`. A scenario is a TOML file. Unknown keys are
-errors. An error names the file, the key, the value and what is expected. The first line of a file
-may tell editors where its [JSON Schema](scenario.schema.json) is: `{SCHEMA_HEADER}`.
+errors. An error names the file, the key, the value and the expected value. The first line of a file
+may name its [JSON Schema](scenario.schema.json) for editors: `{SCHEMA_HEADER}`.
 
 | notation | meaning |
 |---|---|
-| duration | a string of a number and a unit: `us`, `ms`, `s`, `m`, `h` or `d`; at most 365 days |
+| duration | a string with a number and a unit: `us`, `ms`, `s`, `m`, `h` or `d`; at most 365 days |
 | share | a number from 0 to 1 |
 | rate | messages per second of simulated time |
 | name | letters, digits, dots, dashes and underscores; at most 100 characters |
 
-Times and rates are simulated: `[clock] speed` sets how fast they pass.
+Times and rates are in simulated time, the time of the run's clock. `[clock] speed` sets its speed.
 """
 
 EXAMPLE = f"""\
@@ -200,8 +200,8 @@ def _reason_lines() -> Iterator[str]:
     yield "## How to reach each reason"
     yield ""
     yield (
-        "A message that is Not Sent has one reason: that of the first check that blocks it, in this"
-        " order. A defect is a share in `[campaigns.defects]`."
+        "A message that is Not Sent has one reason: the reason of the first check that blocks it,"
+        " in this order. A defect is a share in `[campaigns.defects]`."
     )
     yield ""
     yield "| step | reason | reached by |"
@@ -301,7 +301,7 @@ def _audience_lines() -> Iterator[str]:
 
 Generated from `simulator/scenario/audience_columns.py` by `make docs`. An audience file holds the
 customers of a campaign: CSV in UTF-8, with a header row and commas between the cells. The campaign
-names it, relative to the scenario file: `audience = "customers.csv"`.
+names the file, relative to the scenario file: `audience = "customers.csv"`.
 
 Names of columns and values of flags may be written in upper or lower case. An empty cell means the
 default. Spaces around a cell are ignored. An unknown column is an error before the run.
@@ -314,14 +314,15 @@ default. Spaces around a cell are ignored. An unknown column is an error before 
     yield """
 ## Rejected rows
 
-A row that can't be read is left out. It is written to a rejects file in the run's folder, with its
-line and the cause; the import goes on. Causes are a wrong number of cells, an unbalanced quote, a
-wrong value, a repeated `customer_id`, text that isn't UTF-8, and cells or rows that are too long.
+The import leaves out a row that can't be read, and continues. It writes the row to a rejects file
+in the run's folder, with its line and the cause. Causes are a wrong number of cells, an unbalanced
+quote, a wrong value, a repeated `customer_id`, text that isn't UTF-8, and cells or rows that are
+too long.
 
 ## Recipients that force an outcome
 
-For demos and tests, an address or number in any audience file decides what becomes of its message.
-A tag keeps addresses apart: `bounce+7@simulator.example`. A malformed email address bounces hard.
+For demos and tests, some addresses and numbers decide the outcome of their message, in any file.
+A tag makes addresses unique: `bounce+7@simulator.example`. A malformed email address bounces hard.
 
 | address | number (SMS) | outcome |
 |---|---|---|"""

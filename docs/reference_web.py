@@ -55,10 +55,10 @@ $ curl -H "Authorization: Bearer $SENDTRACE_TOKEN" -H "Content-Type: application
 
 - The steps `deliver` and `engage` apply the report. If the broker is unavailable
   (`"queued": false`), they do so at the batch's next step.
-- To report the same item again changes nothing. A receipt that is late, contradicts the record or
+- A repeated item changes nothing. A receipt that is late, contradicts the record or
   names an unknown message is counted as `stale`, `duplicate` or `unknown`. It is never applied and
   never an error.
-- A receipt may arrive before its message's hand-over is recorded, and engagement before the
+- A receipt may arrive before the acceptance of its message is recorded, and engagement before the
   delivery. Such an item is kept for ten minutes. Engagement of a message that isn't delivered is
   not recorded."""
 
@@ -67,10 +67,10 @@ METRICS_HEADER = f"""\
 
 Generated from `tracker/web/metrics.py` by `make docs`.
 
-The live page serves metrics for Prometheus at `/metrics`, with the token where one is set. They
-come from the latest snapshot of the database, at most a second old. [alerts.yml](alerts.yml) has
-alerts on them. Campaign metrics cover the latest {MAX_FOLLOWED_CAMPAIGNS} campaigns, and older ones
-that a viewer has opened: Prometheus keeps the series of each campaign for ever."""
+The live page serves metrics for Prometheus at `/metrics`, and asks for `SENDTRACE_TOKEN` if it is
+set. The values are from the last read of the database, once a second. [alerts.yml](alerts.yml) has
+sample alerts. Campaign metrics cover the latest {MAX_FOLLOWED_CAMPAIGNS} campaigns, and older ones
+that a viewer has opened: each campaign adds series that Prometheus keeps."""
 
 
 def api_reference() -> str:

@@ -45,7 +45,7 @@ SeedOption = Annotated[
 ]
 WorkersOption = Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Worker processes.")]
 BatchSizeOption = Annotated[
-    int, typer.Option(metavar="N", min=1, max=100_000, help="Most messages of a task.")
+    int, typer.Option(metavar="N", min=1, max=100_000, help="Maximum number of messages in a task.")
 ]
 BrokerOption = Annotated[
     str | None,
@@ -62,7 +62,7 @@ RepeatOption = Annotated[
 RecordOption = Annotated[bool, typer.Option(help="Keep the result, and sample queues and workers.")]
 SweepOption = Annotated[bool, typer.Option(help="Re-queue stalled batches, as Celery's beat does.")]
 JsonFileOption = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result to a file.")
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON to a file.")
 ]
 
 
@@ -88,7 +88,7 @@ def simulate(
 
     Exit codes: 0 all messages match the prediction, thresholds met · 1 something broke · 2 wrong
     usage or scenario · 3 an invariant is broken or a message differs from its prediction ·
-    99 a threshold was not met · 130 interrupted.
+    99 a threshold is missed · 130 interrupted.
 
     Examples: sendtrace simulate scenarios/demo.toml ·
     sendtrace simulate sale.toml --seed 7 --workers 4 --json result.json ·

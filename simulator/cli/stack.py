@@ -22,7 +22,7 @@ HostOption = Annotated[
     typer.Option(
         "--host",
         metavar="ADDRESS",
-        help="Address to listen on; all but this machine's need a token.",
+        help="Address to listen on; any but loopback needs SENDTRACE_TOKEN.",
     ),
 ]
 BrokerOption = Annotated[

@@ -52,7 +52,7 @@ class FaultSection(ScenarioSection):
     at: Annotated[Duration, Field(examples=["5s"])]
     """Simulated time of the fault, after the start of the run."""
     kill: Annotated[Literal["worker", "pool-child"] | None, Field(examples=["worker"])] = None
-    """Kill the worker, or the pool process that has worked most."""
+    """Kill the worker, or the pool process that has used the most CPU time."""
     restart: Annotated[Literal["broker", "worker"] | None, Field(examples=["broker"])] = None
     """Restart the broker or the worker."""
     flush: Annotated[Literal["broker"] | None, Field(examples=["broker"])] = None
@@ -62,7 +62,7 @@ class FaultSection(ScenarioSection):
     partition: Annotated[Literal["workers"] | None, Field(examples=["workers"])] = None
     """Disrupt the workers' connections to broker and database for some time."""
     duplicate_tasks: Annotated[Share | None, Field(examples=[0.05])] = None
-    """Deliver this share of tasks twice from now on."""
+    """Deliver this share of tasks twice from then on."""
     clock: Annotated[
         timedelta | None,
         BeforeValidator(_parse_clock_advance),
@@ -143,7 +143,7 @@ class FaultSection(ScenarioSection):
                 seconds = _format_seconds(self.duration)
                 return f"workers' connections {self.connections} for {seconds}"
             case FaultKind.DUPLICATE_TASKS:
-                return f"{self.duplicate_tasks:.0%} of tasks delivered twice from now on"
+                return f"{self.duplicate_tasks:.0%} of tasks delivered twice from then on"
             case FaultKind.CLOCK:
                 return f"run's clock advanced by {_format_seconds(self.clock or timedelta())}"
 

@@ -32,7 +32,7 @@ SHAPE_SYNTAX = (
 
 
 class RampSection(ScenarioSection):
-    """A rate that changes evenly, and stays at its last value after that."""
+    """A rate that changes linearly, then stays at its last value."""
 
     start: Annotated[Rate, Field(alias="from", examples=[100])]
     """Rate at the start."""
@@ -72,7 +72,7 @@ class ShapeSection(ScenarioSection):
     ramp: Annotated[
         RampSection | None, Field(examples=[{"from": 100, "to": 5_000, "over": "60s"}])
     ] = None
-    """A rate that changes evenly."""
+    """A rate that changes linearly."""
     steps: Annotated[
         tuple[StepSection, ...] | None,
         Field(examples=[[{"rate": 500, "for": "30s"}, {"rate": 1_000, "for": "30s"}]]),

@@ -138,7 +138,7 @@ class EngagementRates(ScenarioSection):
     machine_open: Annotated[Share, Field(examples=[0.1])] = 0.0
     """Share of emails that a machine opens within a second. They don't count as opened."""
     again: Annotated[Share, Field(examples=[0.2])] = 0.0
-    """Share of those who open, or click, who repeat it, up to three times."""
+    """Share of recipients who open, or click, who do it again, up to three times."""
     delay: Annotated[LatencyDistribution, Field(examples=[{"median": "2h", "p99": "12h"}])] = (
         NO_LATENCY
     )
@@ -164,7 +164,7 @@ class ServiceFailures(ScenarioSection):
     """Failures of a service."""
 
     error_rate: Annotated[Share, Field(examples=[0.1])] = 0.0
-    """Share of calls without an answer, for each customer. A step calls three times."""
+    """Share of calls without an answer, for each customer. A step calls three times at most."""
     outage: Annotated[TimeWindow | None, Field(examples=[{"from": "5s", "to": "12s"}])] = None
     """Period in which the service can't be reached. It delays messages and blocks none."""
 

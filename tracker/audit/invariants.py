@@ -70,7 +70,8 @@ class InvariantResult:
 
 REPORT_BALANCES = Invariant(
     "report_balances",
-    "Audience = Sent + Not Sent + In Progress, and Sent = Delivered + Bounced + X.",
+    "Audience = Sent + Not Sent + In Progress, and Sent = Delivered + Bounced + Not delivered"
+    " + In gateway.",
 )
 """The invariant that is checked on the reports themselves."""
 

@@ -21,8 +21,8 @@ MEANINGS = {
     " exist, a typo, …",
     "sent.bounced.soft": "Temporarily undeliverable: mailbox full, server down, message too large,"
     " …",
-    "sent.not_delivered": "The gateway gave up, without a bounce; part of X.",
-    "sent.in_gateway": "Accepted by the gateway, outcome not known yet; part of X.",
+    "sent.not_delivered": "The gateway gave up, without a bounce.",
+    "sent.in_gateway": "Accepted by the gateway; the outcome isn't known yet.",
     "sent.spam": "Recipients who marked the email as spam.",
     "sent.unsubscribed": "Recipients who unsubscribed from marketing after they opened the"
     " message.",

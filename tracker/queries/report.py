@@ -119,7 +119,11 @@ class Report:
 
     @property
     def is_balanced(self) -> bool:
-        """True if Audience = Sent + Not Sent + In Progress and Sent = Delivered + Bounced + X."""
+        """True if both sums hold.
+
+        Audience = Sent + Not Sent + In Progress, and
+        Sent = Delivered + Bounced + Not delivered + In gateway.
+        """
         by_reason = sum(sum(self.count_by_reason(category).values()) for category in Category)
         return (
             self.audience == self.sent + self.not_sent + self.in_progress

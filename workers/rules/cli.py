@@ -131,7 +131,7 @@ def diff_rules(
     campaign: CampaignOption,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A changed setting. May be repeated."),
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting to change. May be repeated."),
     ] = None,
     without: Annotated[
         list[str] | None,
