@@ -16,7 +16,7 @@ SCHEDULES ?= 2000
 help: ## Explain every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY) ## Make the virtual environment and install what requirements.lock pins
+setup: $(READY) ## Create the virtual environment from requirements.lock
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("sendtrace needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
@@ -25,7 +25,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(READY) ## Run scenarios/demo.toml: 100,000 messages, and the report that proves itself
+demo: $(READY) ## Run scenarios/demo.toml: 100,000 messages, with report and verdict
 	@$(BIN)/sendtrace simulate scenarios/demo.toml
 
 test: $(READY) ## Run all tests, on SQLite and PostgreSQL
@@ -45,10 +45,10 @@ faults: $(READY) ## Run the fault matrix and write faults.json; QUICK=1: each ro
 schedules: $(READY) ## Run 2,000 random schedules of steps, deaths and sweeps; SCHEDULES=N: N of them
 	SENDTRACE_TEST_SCHEDULES=$(SCHEDULES) $(BIN)/python -m pytest tests/workers/test_schedules.py --timeout 7200
 
-bench: $(READY) ## Measure the pipeline against its floor and write bench.json; QUICK=1: in a minute
+bench: $(READY) ## Run the benchmarks and write bench.json; QUICK=1: small sizes, in a minute
 	$(BIN)/python $(QUIETLY) -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
-lock: ## Take the newest versions of everything into requirements.lock, from a fresh environment
+lock: ## Update requirements.lock to the newest versions, in a fresh environment
 	$(PYTHON) -m venv --clear .venv-lock
 	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1" setuptools
 	.venv-lock/bin/python -m pip install --quiet --group dev .
@@ -58,7 +58,7 @@ lock: ## Take the newest versions of everything into requirements.lock, from a f
 docs: $(READY) ## Write the pages of docs/ that are generated from the code
 	$(BIN)/python -m docs.generate
 
-pictures: $(READY) ## Take the pictures in README.md; needs Chromium
+pictures: $(READY) ## Take the pictures of README.md and docs/; needs Chromium
 	$(BIN)/python -m docs.pictures
 
 clean: ## Remove the environment, caches and recorded runs
