@@ -20,8 +20,9 @@ from benchmarks.viewers import find_slowest_page
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from simulator.pages.result_page import render_result_page
 from simulator.results.measure import measure_run
+from simulator.results.observations import RunConditions, RunObservations, RunState
 from simulator.results.prediction_check import GatewayAnomalies
-from simulator.results.result import RunConditions, RunObservations, RunState, judge_run
+from simulator.results.result import judge_run
 from simulator.run import environment
 from simulator.scenario.file import load_scenario
 from simulator.setup.record import Run, RunCampaign

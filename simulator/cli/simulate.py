@@ -169,7 +169,7 @@ def _print_result_location(outcome: "RunOutcome") -> None:
 
 def choose_exit_code(outcome: "RunOutcome") -> int:
     """Return the exit code of a run that came to an end."""
-    from simulator.results.result import RunState
+    from simulator.results.observations import RunState
 
     result = outcome.result
     if not result.is_proven:

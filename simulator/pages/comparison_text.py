@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from simulator.figures import Unit, format_figure
 from simulator.results.archive import StoredResult
-from simulator.results.result import RunState
+from simulator.results.observations import RunState
 from simulator.results.run_comparison import (
     LATENCY_RULE,
     MIN_NOISE_SHARE,

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection
 
-from simulator.results.result import RESULT_VERSION, RunResult, RunState
+from simulator.results.observations import RunState
+from simulator.results.result import RESULT_VERSION, RunResult
 from simulator.results.timeseries import Timeseries, parse_timeseries
 from simulator.scenario.errors import format_validation_errors
 from simulator.schema import results

@@ -2,21 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simulator.figures import THROUGHPUT, WORKERS_CPU, WORKERS_MEMORY, Figures
+from simulator.figures import THROUGHPUT, Figures
 from simulator.oracle.oracle import WithheldPrediction, build_oracles, predict_withheld
 from simulator.results.invariants import INVARIANTS
 from simulator.results.measure import measure_run
+from simulator.results.observations import RunConditions, RunObservations, RunState
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck, check_prediction
-from simulator.results.samples import Sample
 from simulator.results.timeseries import ARRIVALS, Timeseries
-from simulator.scenario.faults import InjectedFault
-from simulator.scenario.thresholds import Threshold, ThresholdResult, evaluate_thresholds
+from simulator.scenario.thresholds import ThresholdResult, evaluate_thresholds
 from simulator.setup.record import Run
 from simulator.setup.rejects import AudienceRejects
 from tracker.audit import invariants
@@ -31,11 +28,6 @@ from tracker.store.database import Database
 RESULT_VERSION = 2
 """Version of the JSON result. It changes when a key changes its meaning or is removed."""
 
-SNAPSHOTS_BALANCE = invariants.Invariant(
-    name="snapshots_balance",
-    claim="The report balanced whenever it was looked at during the run.",
-)
-
 MAX_BACKLOG_SHARE = 0.2
 """Largest share of the messages that may wait before the gateway when the last one arrives."""
 
@@ -44,87 +36,6 @@ MIN_LAG_SECONDS = 1.0
 
 MIN_LAG_SHARE = 0.1
 """Smallest share of the latency to the gateway that is."""
-
-
-class RunState(StrEnum):
-    """The end of a run; the result of any but a complete one is partial."""
-
-    COMPLETE = "complete"
-    INTERRUPTED = "interrupted"
-    ABORTED = "aborted"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConditions:
-    """With what a run was made, besides its scenario.
-
-    Attributes:
-        workers: worker processes; None if the workers were attached.
-        log: the worker's log, if this process started it.
-    """
-
-    workers: int | None
-    batch_size: int
-    database: str
-    durability: Mapping[str, str]
-    machine: Mapping[str, str]
-    versions: Mapping[str, str]
-    timezone: str
-    log: Path | None = None
-
-    @property
-    def unavailable_figures(self) -> dict[str, str]:
-        """Figures without a value, each with the cause."""
-        if self.workers is not None:
-            return {}
-        cause = "the workers were attached: what they use can't be read from here"
-        return {WORKERS_CPU: cause, WORKERS_MEMORY: cause}
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the conditions for JSON, without the log."""
-        return {
-            "workers": self.workers,
-            "batch_size": self.batch_size,
-            "database": self.database,
-            "timezone": self.timezone,
-            "durability": dict(self.durability),
-            "machine": dict(self.machine),
-            "versions": dict(self.versions),
-            "absent": self.unavailable_figures,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunObservations:
-    """Observations of a run that its record does not have.
-
-    Attributes:
-        planned: messages that the run was to send.
-        samples: one for each second.
-        aborted_by: the threshold that stopped the run, if one did.
-        requeued_count: stalled batches that were re-queued; one counts each time.
-        snapshot_count: how often the reports were read.
-        unbalanced_reports: those of them that did not add up.
-    """
-
-    state: RunState
-    planned: int
-    samples: Sequence[Sample] = ()
-    aborted_by: Threshold | None = None
-    requeued_count: int = 0
-    snapshot_count: int = 0
-    unbalanced_reports: Sequence[Report] = ()
-    injected_faults: Sequence[InjectedFault] = ()
-
-    @property
-    def balance_finding(self) -> InvariantResult:
-        """The invariant that every report balanced."""
-        examples = self.unbalanced_reports[: invariants.MAX_EXAMPLES]
-        return InvariantResult(
-            SNAPSHOTS_BALANCE,
-            len(self.unbalanced_reports),
-            tuple(report.as_json() for report in examples),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

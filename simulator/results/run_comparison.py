@@ -14,7 +14,7 @@ from typing import Any
 from simulator import figures
 from simulator.figures import LATENCY_SPANS, MESSAGE_COUNTS, THROUGHPUT, Unit, split_figure_name
 from simulator.results.archive import RunSummary, StoredResult
-from simulator.results.result import RunState
+from simulator.results.observations import RunState
 
 COMPARISON_VERSION = 1
 """Version of the JSON comparison. It changes when a key changes its meaning or is removed."""

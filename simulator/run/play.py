@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simulator.results.result import RunState
+from simulator.results.observations import RunState
 from simulator.retry import retry_transient
 from simulator.run.abort import AbortCheck
 from simulator.run.driver import Driver

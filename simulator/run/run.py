@@ -11,13 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from simulator.faults.inject import FaultInjector, reject_unsupported_faults
 from simulator.results.archive import store_result
-from simulator.results.result import (
-    RunConditions,
-    RunObservations,
-    RunResult,
-    RunState,
-    judge_run,
-)
+from simulator.results.observations import RunConditions, RunObservations, RunState
+from simulator.results.result import RunResult, judge_run
 from simulator.retry import retry_transient
 from simulator.run.environment import describe_machine, read_versions
 from simulator.run.nightly import NightlyRollups

@@ -8,7 +8,8 @@ import pytest
 
 from docs.generate import FOLDER, GENERATED_PAGES
 from simulator.figures import list_figure_units
-from simulator.results.result import RESULT_VERSION, RunConditions
+from simulator.results.observations import RunConditions
+from simulator.results.result import RESULT_VERSION
 from simulator.scenario.faults import FaultKind
 from simulator.scenario.file import load_scenario
 from tests.support.paths import README, ROOT, SCENARIOS

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from simulator.results.result import RunConditions, RunObservations, RunResult, RunState, judge_run
+from simulator.results.observations import RunConditions, RunObservations, RunState
+from simulator.results.result import RunResult, judge_run
 from simulator.scenario.file import Scenario, resolve_scenario
 from simulator.scenario.plan import PlannedCampaign
 from simulator.scenario.sections import CampaignSection

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from simulator.pages.result_page import render_result_page
-from simulator.results.result import RunResult, RunState, WithheldMessages
+from simulator.results.observations import RunState
+from simulator.results.result import RunResult, WithheldMessages
 from simulator.results.timeseries import SECOND, Timeseries
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database

@@ -15,7 +15,8 @@ from simulator.results.archive import (
     load_result_file,
     store_result,
 )
-from simulator.results.result import RESULT_VERSION, RunResult, RunState
+from simulator.results.observations import RunState
+from simulator.results.result import RESULT_VERSION, RunResult
 from simulator.schema import results
 from simulator.setup.run_folder import create_run_folder
 from tests.support.factory import make_campaign
