@@ -173,7 +173,7 @@ class FaultInjector:
         raise FaultTargetMissing("the gateway had no accepted message that was not recorded")
 
     def _has_unrecorded_acceptance(self) -> bool:
-        ids = [loaded.campaign.id for loaded in self.run.campaigns]
+        ids = [run_campaign.campaign.id for run_campaign in self.run.campaigns]
         accepted = sa.select(sa.func.count()).where(acceptances.c.campaign_id.in_(ids))
         recorded = sa.select(sa.func.count()).where(
             transitions.c.campaign_id.in_(ids), transitions.c.status == Status.IN_GATEWAY

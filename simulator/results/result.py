@@ -98,12 +98,12 @@ class RunResult:
     def has_driver_lag(self) -> bool:
         """True if the driver's lag distorts latencies; a blast always lags and doesn't count."""
         min_lag = MIN_LAG_SECONDS * self.run.scenario.clock.speed
-        for loaded in self.run.campaigns:
+        for run_campaign in self.run.campaigns:
             lag, latency = (
-                self.figures[f"{loaded.campaign.name}.{span.name}.p95"] or 0.0
+                self.figures[f"{run_campaign.campaign.name}.{span.name}.p95"] or 0.0
                 for span in (DRIVER_LAG, QUEUED_TO_GATEWAY)
             )
-            if not loaded.plan.arrival_shape.is_blast and lag > max(
+            if not run_campaign.plan.arrival_shape.is_blast and lag > max(
                 min_lag, MIN_LAG_SHARE * latency
             ):
                 return True
@@ -115,7 +115,7 @@ class RunResult:
 
         It is 0 for a blast, too, as no system keeps up with that.
         """
-        if any(loaded.plan.arrival_shape.is_blast for loaded in self.run.campaigns):
+        if any(run_campaign.plan.arrival_shape.is_blast for run_campaign in self.run.campaigns):
             return 0
         columns = self.timeseries.columns
         waiting = np.cumsum(

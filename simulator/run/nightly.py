@@ -38,7 +38,9 @@ class NightlyRollups(RunObserver):
         self._zone = zone
         self._log = log
         self._tracked_campaign_ids = {
-            loaded.campaign.id for loaded in run.campaigns if loaded.campaign.tracks_engagement
+            run_campaign.campaign.id
+            for run_campaign in run.campaigns
+            if run_campaign.campaign.tracks_engagement
         }
         self._clock = run.campaigns[0].campaign.clock
         self._next_rollup_at = next_one_am(self._clock.now(), zone)

@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from simulator.results.observations import RunState
+from simulator.results.observations import RunObservations, RunState
 from simulator.retry import retry_transient
 from simulator.run.abort import AbortCheck
 from simulator.run.driver import Driver
@@ -14,7 +13,6 @@ from simulator.run.watch import ProgressWatch
 from simulator.scenario.thresholds import Threshold
 from simulator.setup.record import Run
 from tracker.clock import to_real_seconds
-from tracker.queries.report import Report
 
 IDLE_SLEEP_SECONDS = 0.02
 """Pause when no message is due."""
@@ -25,22 +23,6 @@ ABORT_CHECK_INTERVAL_SECONDS = 1.0
 
 MIN_PAUSE_FACTOR = 5
 """A check that takes long is repeated only after this many times its duration."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlayedRun:
-    """The end of a run that was played.
-
-    Attributes:
-        aborted_by: the threshold that could no longer be met, if one stopped the run.
-        snapshot_count: how often the reports were read.
-        unbalanced_reports: those of them that did not add up.
-    """
-
-    state: RunState
-    aborted_by: Threshold | None
-    snapshot_count: int
-    unbalanced_reports: Sequence[Report]
 
 
 class RunPlayer:
@@ -62,7 +44,7 @@ class RunPlayer:
         is_shutdown_requested: Callable[[], bool],
         log: Callable[[str], None],
     ) -> None:
-        campaigns = [loaded.campaign for loaded in run.campaigns]
+        campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
         self._system = system
         self._run = run
         self._observers = observers
@@ -73,11 +55,13 @@ class RunPlayer:
             system.database, system.app, run, batch_size, is_settled=self._watch.is_settled
         )
         self._abort_check = AbortCheck(run)
-        self._last_arrival_at = max(loaded.last_arrival_at for loaded in run.campaigns)
+        self._last_arrival_at = max(run_campaign.last_arrival_at for run_campaign in run.campaigns)
         self._state = RunState.COMPLETE
 
-    def play(self) -> PlayedRun:
+    def play(self) -> RunObservations:
         """Send all messages, and return when each has settled or a threshold is out of reach.
+
+        The result lacks what the observers have seen.
 
         Raises:
             RunStalled: messages are unsettled, and nothing would move them.
@@ -86,8 +70,9 @@ class RunPlayer:
             aborted_by = self._send_until_settled()
         if self._state is RunState.COMPLETE:
             self._log("all messages settled")
-        return PlayedRun(
+        return RunObservations(
             state=self._state,
+            planned=self._run.size,
             aborted_by=aborted_by,
             snapshot_count=self._watch.snapshot_count,
             unbalanced_reports=self._watch.unbalanced_reports,

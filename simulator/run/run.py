@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -132,7 +132,7 @@ def _play(
 ) -> RunObservations:
     """Play a run with all its observers, and stop its worker."""
     worker = system.worker
-    campaign_ids = [loaded.campaign.id for loaded in run.campaigns]
+    campaign_ids = [run_campaign.campaign.id for run_campaign in run.campaigns]
     sampler = Sampler(system.broker, None if worker is None else lambda: worker.pid)
     sweeper = Sweeper(system.database, system.app, system.broker, campaign_ids, display.log)
     injector = _make_injector(system, run, display.log)
@@ -157,16 +157,12 @@ def _play(
         is_shutdown_requested=is_shutdown_requested,
         log=display.log,
     )
-    played = player.play()
+    observations = player.play()
     _stop_worker(system)
-    return RunObservations(
-        state=played.state,
-        planned=run.size,
+    return replace(
+        observations,
         samples=sampler.samples,
-        aborted_by=played.aborted_by,
         requeued_count=sweeper.requeued_count,
-        snapshot_count=played.snapshot_count,
-        unbalanced_reports=played.unbalanced_reports,
         injected_faults=() if injector is None else tuple(injector.injected_faults),
     )
 
@@ -247,7 +243,7 @@ def _discard_remaining_tasks(system: RunSystem, run: Run) -> None:
     """Stop our worker, and remove the queued tasks of a run that was aborted."""
     if system.worker is not None:
         system.worker.stop()
-    system.broker.drop_tasks([loaded.campaign.id for loaded in run.campaigns])
+    system.broker.drop_tasks([run_campaign.campaign.id for run_campaign in run.campaigns])
     if system.worker is None:
         message = "attached workers may continue with the tasks that they hold"
         print(message, file=sys.stderr, flush=True)

@@ -53,10 +53,10 @@ class ProgressWatch:
         """From now on, don't wait for engagement events: only for outcomes of messages."""
         self._awaited_kinds = frozenset({DueKind.RECEIPTS})
 
-    def is_settled(self, loaded: RunCampaign) -> bool:
+    def is_settled(self, run_campaign: RunCampaign) -> bool:
         """Return whether all messages of a campaign had settled at the last check."""
-        progress = self._progress_by_campaign.get(loaded.campaign.name)
-        return progress is not None and progress.is_complete(loaded.size)
+        progress = self._progress_by_campaign.get(run_campaign.campaign.name)
+        return progress is not None and progress.is_complete(run_campaign.size)
 
     def check_progress(self, now: float) -> RunProgress:
         """Read the progress.
