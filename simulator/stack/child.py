@@ -49,7 +49,7 @@ class ChildProcess:
     def __init__(self, command: ChildCommand) -> None:
         self.command = command
         self.started_at = time.monotonic()
-        self._is_stop_requested = False
+        self._is_stop_requested = self._is_reaped = False
         _rotate_log(command.log)
         with command.log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -98,10 +98,16 @@ class ChildProcess:
             self.kill()
 
     def kill(self) -> None:
-        """Kill the child and its own children, if any is left, and reap it."""
+        """Kill the child and its own children, if any is left, and reap it.
+
+        A second call does nothing: the system may have given the process id to another process.
+        """
+        if self._is_reaped:
+            return
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+        self._is_reaped = True
         self._watchdog.close()
 
 

@@ -140,6 +140,18 @@ def test_ctrl_c_while_stopping_kills_all_children(tmp_path: Path, log: list[str]
     assert find_children(STUBBORN) + find_children(SLEEPER) == []
 
 
+def test_a_child_that_was_killed_is_never_signalled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = ChildProcess(command(tmp_path, "one", SLEEPER))
+    killed.kill()
+    signalled: list[int] = []
+    monkeypatch.setattr(child.os, "killpg", lambda group, _number: signalled.append(group))
+    killed.stop()
+    killed.kill()
+    assert signalled == []
+
+
 def test_a_large_log_is_rotated(
     tmp_path: Path, log: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
