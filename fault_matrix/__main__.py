@@ -66,12 +66,13 @@ def _describe(outcome: FaultRunOutcome) -> str:
 
 def _summarize(name: str, database: str, outcomes: Sequence[FaultRunOutcome]) -> Row:
     """Return the table's row of a fault: sums over its seeds, and the longest recovery."""
+    performed = [outcome for outcome in outcomes if outcome.skipped is None]
     recoveries = [outcome.recovery for outcome in outcomes if outcome.recovery is not None]
     return {
         "fault": name,
         "database": database,
-        "runs": len(outcomes),
-        "passed": sum(outcome.passed for outcome in outcomes),
+        "runs": len(performed),
+        "passed": sum(outcome.passed for outcome in performed),
         "lost": sum(outcome.record.lost for outcome in outcomes),
         "twice": sum(outcome.record.accepted_twice for outcome in outcomes),
         "repeats": sum(outcome.record.repeats for outcome in outcomes),
