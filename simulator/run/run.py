@@ -96,8 +96,8 @@ def simulate(
                     result = _verify(system, run, observations, conditions)
                 print_result(result)
                 page, archive_error = _archive_result(system.database, result, options)
-            if observations.state is RunState.ABORTED:
-                _discard_remaining_tasks(system, run)
+                if observations.state is RunState.ABORTED:
+                    _discard_remaining_tasks(system, run)
     return RunOutcome(
         result=result,
         page=page,
