@@ -97,10 +97,8 @@ def run_pipeline(
     """
     scenario, result, log = (folder / f"run.{suffix}" for suffix in ("toml", "json", "log"))
     scenario.write_text(SCENARIO.format(messages=messages, faults=faults))
-    arguments = [
-        *("simulate", str(scenario), "--database", url, "--json", str(result)),
-        *("--workers", str(WORKER_COUNT), "--batch-size", str(batch_size)),
-    ]
+    arguments = ["simulate", str(scenario), "--database", url, "--json", str(result)]
+    arguments += ["--workers", str(WORKER_COUNT), "--batch-size", str(batch_size)]
     started_at = time.monotonic()
     with (
         log.open("wb") as output,

@@ -59,9 +59,9 @@ class AudienceScanner:
             for campaign in self._campaigns:
                 defect = _find_record_defect(customer, campaign)
                 self._record_defects[campaign.name].append(defect & 0xFF)
-                coupon_defect = _find_coupon_defect(customer, self._today)
+                has_coupon = "coupon" in campaign.requires
                 self._coupon_defects[campaign.name].append(
-                    coupon_defect if "coupon" in campaign.requires else NO_DEFECT
+                    _find_coupon_defect(customer, self._today) if has_coupon else NO_DEFECT
                 )
             hard, soft = customer.hard_bounces_email, customer.soft_bounces_email
             self._bounces.append((min(hard, MAX_COUNTED_BOUNCES), min(soft, MAX_COUNTED_BOUNCES)))
