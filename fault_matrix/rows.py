@@ -15,8 +15,7 @@ from fault_matrix.record import RecordCounts
 POISON_ADDRESSES = ("poison-raise", "poison-kill", "poison-memory")
 """Addresses at the simulated gateway's domain that break a step."""
 
-
-RunResult = Mapping[str, Any]
+ResultJson = Mapping[str, Any]
 """The result of a run, as `simulate --json` writes it."""
 
 
@@ -43,7 +42,7 @@ class FaultRow:
     faults: tuple[str, ...] = ()
     gateway: str = ""
     disturb: Callable[[DisturbedRun], None] | None = None
-    evidence: Callable[[RecordCounts, RunResult], bool] | None = None
+    evidence: Callable[[RecordCounts, ResultJson], bool] | None = None
     lasts_to_end: bool = False
     only_database: str | None = None
     has_poison_messages: bool = False
@@ -56,27 +55,27 @@ def _at(fault: str, *seconds: float) -> tuple[str, ...]:
     return tuple(f'{{ at = "{moment:g}s", {fault} }}' for moment in seconds)
 
 
-def batch_requeued(record: RecordCounts, _result: RunResult) -> bool:
+def batch_requeued(record: RecordCounts, _result: ResultJson) -> bool:
     """Return whether a sweep re-queued a batch."""
     return record.requeued_count > 0
 
 
-def message_repeated(record: RecordCounts, _result: RunResult) -> bool:
+def message_repeated(record: RecordCounts, _result: ResultJson) -> bool:
     """Return whether the gateway was offered a message again for the same attempt."""
     return record.repeats > 0
 
 
-def poison_isolated(record: RecordCounts, _result: RunResult) -> bool:
+def poison_isolated(record: RecordCounts, _result: ResultJson) -> bool:
     """Return whether each poison message ended alone."""
     return record.poison_messages == len(POISON_ADDRESSES)
 
 
-def outcome_slow(_record: RecordCounts, result: RunResult) -> bool:
+def outcome_slow(_record: RecordCounts, result: ResultJson) -> bool:
     """Return whether an outcome took over 5 s; the slowest of 20,000 usually takes 2.5 s."""
     return (result["figures"]["main.gateway_to_outcome.max"] or 0) > 5
 
 
-def gateway_refused(_record: RecordCounts, result: RunResult) -> bool:
+def gateway_refused(_record: RecordCounts, result: ResultJson) -> bool:
     """Return whether the gateway refused a message."""
     return (result["figures"]["gateway.refused"] or 0) > 0
 

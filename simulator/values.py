@@ -54,6 +54,8 @@ class InvalidKey(ValueError):
 
 def format_value(value: object) -> str:
     """Return a value as it may stand in the file, cut to `MAX_VALUE_CHARACTERS`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = repr(value) if isinstance(value, str | int | float) else str(value)
     return text if len(text) <= MAX_VALUE_CHARACTERS else f"{text[:MAX_VALUE_CHARACTERS]}…"
 

@@ -114,7 +114,7 @@ def _rates(result: RunResult) -> _CurveGroup:
 def _latencies(columns: Mapping[str, Column], span: Span) -> _CurveGroup:
     series = {
         percentile: columns[timeseries.latency_column(span.name, percentile)]
-        for percentile in timeseries.PERCENTILES
+        for percentile in timeseries.TIMESERIES_PERCENTILES
     }
     return _CurveGroup("no message got this far", series)
 

@@ -72,8 +72,8 @@ def measure_run(
     """
     campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
     ids, speed = [campaign.id for campaign in campaigns], run.scenario.clock.speed
-    _, ended_at = _read_step_span(connection, ids)
-    seconds = read_elapsed_seconds(connection, run)
+    began_at, ended_at = _read_step_span(connection, ids)
+    seconds = to_real_seconds(ended_at - began_at, speed)
     campaign_times = [read_transition_times(connection, campaign) for campaign in campaigns]
     times = TransitionTimes(run.started_at, speed)
     for own_times in campaign_times:

@@ -28,7 +28,7 @@ from workers.queues import QUEUES
 TIMESERIES_SPANS = (QUEUED_TO_GATEWAY, QUEUED_TO_FINAL)
 """Spans whose percentiles each interval has, of the messages that ended them in it."""
 
-PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0}
+TIMESERIES_PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0}
 
 SECOND, ARRIVALS, IN_FLIGHT = "second", "arrivals", "in_flight"
 CPU, MEMORY = "workers_cpu", "workers_memory"
@@ -147,7 +147,7 @@ def _percentile_columns(timed: SpanTimes, rows: int, interval: int) -> dict[str,
     starts = np.searchsorted(row[order], np.arange(rows + 1))
     first, count = starts[:-1], np.diff(starts)
     columns = {}
-    for name, percent in PERCENTILES.items():
+    for name, percent in TIMESERIES_PERCENTILES.items():
         column = np.full(len(count), np.nan)
         some = count > 0
         column[some] = to_seconds(took[(first + percentile_rank(percent, count) - 1)[some]])

@@ -1,4 +1,4 @@
-"""Local stack: an embedded Valkey and a Celery worker, as child processes of the driver."""
+"""Local broker and worker: an embedded Valkey and Celery, as child processes of the driver."""
 
 import os
 import socket

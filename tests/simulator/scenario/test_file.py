@@ -302,6 +302,7 @@ BAD_CAMPAIGNS = (
     (r'name = "a\n"', "name", "expected a name of letters, digits"),
     ("channel = 'fax'", "channel", "expected 'email' or 'sms'"),
     ("audience = 0", "audience", "expected 1 to 100,000,000 customers"),
+    ("audience = true", "audience", "got true; expected a number"),
     ("audience = -5", "audience", "expected 1 to 100,000,000 customers"),
     ("audience = 100_000_001", "audience", "expected 1 to 100,000,000 customers"),
     ("audience = 'nobody.csv'", "audience", "nobody.csv"),

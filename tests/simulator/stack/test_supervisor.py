@@ -146,7 +146,7 @@ def test_a_child_that_was_killed_is_never_signalled_again(
     killed = ChildProcess(command(tmp_path, "one", SLEEPER))
     killed.kill()
     signalled: list[int] = []
-    monkeypatch.setattr(child.os, "killpg", lambda group, _number: signalled.append(group))
+    monkeypatch.setattr("os.killpg", lambda group, _number: signalled.append(group))
     killed.stop()
     killed.kill()
     assert signalled == []
