@@ -117,7 +117,7 @@ class WithheldPrediction:
 
 def predict_withheld(oracles: Sequence[Oracle]) -> Mapping[str | None, WithheldPrediction]:
     """Return how many messages each organization withholds, by its key in the scenario."""
-    keys = {oracle.campaign.organization_key for oracle in oracles}
+    keys = dict.fromkeys(oracle.campaign.organization_key for oracle in oracles)
     return {
         key: _predict_withheld(
             [oracle for oracle in oracles if oracle.campaign.organization_key == key]
