@@ -15,8 +15,8 @@ from simulator.figures import (
     WORKERS_MEMORY,
     Figures,
 )
+from simulator.results.observations import Sample
 from simulator.results.prediction_check import GatewayAnomalies
-from simulator.results.samples import Sample
 from simulator.results.timeseries import Timeseries, make_timeseries
 from simulator.setup.record import Run
 from simulator.world import ledger

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from simulator.figures import WORKERS_CPU, WORKERS_MEMORY
-from simulator.results.samples import Sample
 from simulator.scenario.faults import InjectedFault
 from simulator.scenario.thresholds import Threshold
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
+from tracker.monitoring import QueueDepth
 from tracker.queries.report import Report
 
 SNAPSHOTS_BALANCE = invariants.Invariant(
@@ -66,6 +66,34 @@ class RunConditions:
             "versions": dict(self.versions),
             "absent": self.unavailable_figures,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceUsage:
+    """The resources that a worker and its pool use.
+
+    Attributes:
+        cpu: cores, on average since the previous sample.
+        memory: resident bytes; pages that processes share count in each.
+    """
+
+    cpu: float
+    memory: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A sample of a run; one is taken each second.
+
+    Attributes:
+        second: real seconds since the start.
+        depths: by queue; None while the broker is unavailable.
+        usage: None for workers on another machine, or while none runs.
+    """
+
+    second: int
+    depths: Mapping[str, QueueDepth] | None
+    usage: ResourceUsage | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.results.samples import Sample
+from simulator.results.observations import Sample
 from tracker.clock import to_seconds
 from tracker.output.series import Column
 from tracker.queries.latencies import (

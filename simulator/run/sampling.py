@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import psutil
 from redis.exceptions import RedisError
 
-from simulator.results.samples import ResourceUsage, Sample
+from simulator.results.observations import ResourceUsage, Sample
 from simulator.stack.broker import Broker
 from tracker.monitoring import QueueDepth
 

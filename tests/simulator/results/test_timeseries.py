@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simulator.results.samples import ResourceUsage, Sample
+from simulator.results.observations import ResourceUsage, Sample
 from simulator.results.timeseries import Timeseries, make_timeseries, parse_timeseries
 from tracker.clock import from_seconds
 from tracker.monitoring import QueueDepth
