@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_run_microseconds, to_timedelta
-from tracker.record.catalog import Batch
+from tracker.record.catalog import Batch, BatchKey
 from tracker.record.predicates import is_of_batch, is_of_message_in, is_same_batch
 from tracker.status import IN_PROGRESS_STATUSES, Status, Step
 from tracker.store.database import Database
@@ -32,6 +32,13 @@ MIN_POLL_INTERVAL = timedelta(seconds=1)
 
 MAX_COUNTDOWN = timedelta(minutes=1)
 """Longest real time that a task waits in a worker. Longer waits are left to the sweep."""
+
+REPEATED_POLLS = (
+    (Step.DELIVER, Step.DELIVER),
+    (Step.ENGAGE, Step.ENGAGE),
+    (Step.ENGAGE, Step.DELIVER),
+)
+"""Steps, completed and next, between which MIN_POLL_INTERVAL passes."""
 
 CHECK_CHAIN = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
 """Steps that process queued messages, in their order: two check steps, and dispatch."""
@@ -149,13 +156,8 @@ def has_next_step(
     return sa.or_(has_pending_messages, *is_due)
 
 
-def find_settled_batches(
-    connection: Connection, keys: Collection[tuple[int, int]]
-) -> set[tuple[int, int]]:
-    """Return those of some batches that have no next step, so that no task is under way for them.
-
-    Keys are pairs of a campaign's id and a batch.
-    """
+def find_settled_batches(connection: Connection, keys: Collection[BatchKey]) -> set[BatchKey]:
+    """Return those of some batches that have no next step, so that they have no task either."""
     if not keys:
         return set()
     campaign_ids = {campaign_id for campaign_id, _ in keys}
@@ -178,7 +180,7 @@ def next_step(
 ) -> NextStep | None:
     """Return the next step of a batch, or None when the batch has settled.
 
-    If the batch needs the `completed` step again, the result is delayed by at least
+    If the batch needs the `completed` poll again, the result is delayed by at least
     MIN_POLL_INTERVAL, so a gateway without news isn't polled in a tight loop.
     """
     with database.read() as connection:
@@ -189,10 +191,9 @@ def next_step(
         return NextStep(due_step.step)
     campaign = batch.campaign
     due_in = to_timedelta((due_step.due_at - campaign.clock.now()) / campaign.speed)
-    is_repeat = completed is due_step.step or (
-        (completed, due_step.step) == (Step.ENGAGE, Step.DELIVER)
-    )
-    min_delay = MIN_POLL_INTERVAL if is_repeat else timedelta()
+    min_delay = timedelta()
+    if (completed, due_step.step) in REPEATED_POLLS:
+        min_delay = MIN_POLL_INTERVAL
     return NextStep(due_step.step, min(max(due_in, min_delay), MAX_COUNTDOWN))
 
 

@@ -1,6 +1,6 @@
 """The next step of a batch: one decision, held as a function, as SQL and in the stalled search."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import combinations, product
 
@@ -326,3 +326,8 @@ def test_a_soft_bounce_is_retried_after_the_first_ones_delay(database: Database)
     assert following is not None
     assert following.step is Step.SUBMIT
     assert timedelta(seconds=25) < following.delay <= timedelta(seconds=30)
+    with database.write() as connection:
+        connection.execute(sa.update(gateways).values(retry_after=1))
+        campaign = load_campaign(connection, batch.campaign.id)
+    batch = replace(batch, campaign=campaign)
+    assert next_step(database, batch, completed=Step.SUBMIT) == NextStep(Step.SUBMIT), "no poll"
