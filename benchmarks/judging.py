@@ -9,10 +9,11 @@ from benchmarks.context import CAMPAIGN_ID, DatabaseBenchmark
 from benchmarks.measures import Measure
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from tracker.clock import to_datetime
+from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.catalog import Campaign, CouponSeries, load_campaign
 from tracker.store.database import Database
 from workers.candidates import load_candidates
-from workers.checks.base import CHECK_STEPS, checks_of, judge_candidates
+from workers.checks.base import checks_of, judge_candidates
 from workers.services.base import SqlServices
 
 JUDGING_TO_LOADING = Measure("judging ÷ loading candidates", at_least=1)

@@ -34,8 +34,8 @@ delivered. A gateway may report before that is written."""
 REPORT_RETRY_DELAY = timedelta(seconds=1)
 """Real time after which a report that came too early is tried again."""
 
-MAX_NUMBER = 2**62
-"""Bound of message numbers in a search; no batch has a message of this number."""
+SEARCH_LIMIT = 2**62
+"""Larger message numbers, which no batch has, are searched as this one: it fits into an array."""
 
 ReportItem = Receipt | EngagementEvent
 
@@ -91,7 +91,7 @@ def _find_batches(
         return []
     order = np.argsort(first)
     batch, last = batch[order], (first + size - 1)[order]
-    numbers = np.array([min(max(item.number, -1), MAX_NUMBER) for item in items], np.int64)
+    numbers = np.array([min(max(item.number, -1), SEARCH_LIMIT) for item in items], np.int64)
     place = np.searchsorted(last, numbers)
     is_unknown = (numbers < 0) | (place == len(last))
     place[is_unknown] = 0

@@ -22,6 +22,7 @@ from importlib.metadata import EntryPoint
 from reprlib import repr as shorten
 
 from tracker.errors import SendtraceError, UsageError
+from tracker.queries.next_step import CHECK_STEPS
 from tracker.status import Reason, Step
 from tracker.text import join_with_or, suggest_similar
 from workers.candidates import Candidate
@@ -33,9 +34,6 @@ from workers.plugins import (
     is_third_party,
     require_parameters,
 )
-
-CHECK_STEPS = (Step.SUPPRESS, Step.VALIDATE)
-"""The steps that run checks, in their order."""
 
 FAILED_CHECK_REASON = Reason.TIMEOUT
 """The reason of a message whose check failed: without a verdict it must not be sent."""

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from tracker.clock import Instant, to_datetime
 from tracker.errors import NotFound
 from tracker.monitoring import CheckVerdict
+from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Status
 from tracker.store.database import Database
@@ -20,7 +21,7 @@ from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import NO_REASON, messages
 from tracker.text import join_with_or
 from workers.candidates import Candidate, load_candidates
-from workers.checks.base import CHECK_STEPS, Check, judge_candidates
+from workers.checks.base import Check, judge_candidates
 from workers.rules.rejudge import MESSAGES_PER_CHUNK, Rules, find_customer_id
 from workers.services.base import load_services
 

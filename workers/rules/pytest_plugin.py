@@ -53,8 +53,9 @@ def judge() -> Judge:
     check replaces an installed one of the same name. `now` is an aware time; the default is noon
     UTC on 15 June 2026. The error of a check that fails is raised, where workers block the message.
     """
+    from tracker.queries.next_step import CHECK_STEPS
     from workers.candidates import Candidate
-    from workers.checks.base import CHECK_STEPS, Check, all_checks, judge_candidates, sort_checks
+    from workers.checks.base import Check, all_checks, judge_candidates, sort_checks
 
     def judge_one(
         candidate: "Candidate", *extra: "Check", now: datetime = DEFAULT_NOW

@@ -9,6 +9,8 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_datetime
 from tracker.errors import NotFound
+from tracker.queries.next_step import CHECK_STEPS
+from tracker.queries.timeline import MAX_NUMBER
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
@@ -17,14 +19,11 @@ from tracker.store.schema.messages import NO_REASON, messages
 from tracker.store.schema.work import steps
 from tracker.text import pluralize
 from workers.candidates import load_candidates
-from workers.checks.base import CHECK_STEPS, FAILED_CHECK_REASON, Check, Verdicts, judge_candidates
+from workers.checks.base import FAILED_CHECK_REASON, Check, Verdicts, judge_candidates
 from workers.services.base import load_services
 
 MESSAGES_PER_CHUNK = 10_000
 """Messages that are judged at a time; limits the memory."""
-
-MAX_MESSAGE_NUMBER = 2**31 - 1
-"""The highest message number that a database column can hold."""
 
 SAMPLES_PER_CHANGE = 3
 """Customers that are named as examples of each change of verdicts."""
@@ -181,7 +180,7 @@ def _add_samples(
 def find_customer_id(connection: Connection, campaign: Campaign, number: int) -> str:
     """Return the id of a message's customer; raise `NotFound` if there is no such message."""
     customer_id: str | None = None
-    if 0 <= number <= MAX_MESSAGE_NUMBER:
+    if 0 <= number <= MAX_NUMBER:
         customer_id = connection.scalar(
             sa.select(customers.c.customer_id).where(
                 customers.c.audience_id == campaign.audience_id, customers.c.number == number

@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from tracker.errors import UsageError
 from tracker.monitoring import QueueDepth
+from tracker.record.catalog import BatchKey
 from workers.queues import QUEUES
 
 UNACKED_KEY = "unacked"
@@ -31,9 +32,6 @@ BATCH_PATTERN = re.compile(rb"'campaign': (\d+), 'batch': (\d+)")
 DEPTHS_SCRIPT = Path(__file__).with_name("depths.lua")
 
 INVALID_BROKER_URL = "broker URL: not a Redis URL; expected redis://HOST:PORT/0"
-
-BatchKey = tuple[int, int]
-"""A campaign's id, and a batch of it."""
 
 
 def make_broker_client(url: str, *, timeout: float) -> Redis:

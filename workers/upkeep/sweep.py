@@ -18,16 +18,16 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, SystemClock, from_seconds
 from tracker.queries.stalled import StalledBatch, find_idle_batches, find_unfinished_campaigns
-from tracker.record.catalog import load_campaigns
+from tracker.record.catalog import BatchKey, load_campaigns
 from tracker.store.database import Database
 from tracker.store.schema.work import recoveries
 from tracker.text import format_fields
 from workers.chains import StepArguments, enqueue_step
 from workers.queues import SWEEP_INTERVAL_SECONDS
-from workers.upkeep.broker import BatchKey, HeldTask, read_held_tasks, read_ready_batches
+from workers.upkeep.broker import HeldTask, read_held_tasks, read_ready_batches
 
-STALLED_AFTER = timedelta(seconds=1)
-"""Real time without a sign of life after which a batch may be stalled. Shorter than the time
+MIN_IDLE_TIME = timedelta(seconds=1)
+"""Real time for which a batch, or a held task of it, is left alone. Shorter than the time
 between two sweeps, so the next sweep finds what this one has just missed."""
 
 INSPECT_TIMEOUT_SECONDS = 1.0
@@ -68,7 +68,7 @@ def requeue_stalled_batches(
             if campaign_ids is None
             else load_campaigns(connection, list(campaign_ids))
         )
-        idle = find_idle_batches(connection, campaigns, STALLED_AFTER)
+        idle = find_idle_batches(connection, campaigns, MIN_IDLE_TIME)
     if not idle:
         return []
     in_progress = _find_batches_in_progress(app, client, {_batch_key(batch) for batch in idle})
@@ -113,7 +113,7 @@ def _find_batches_in_progress(app: Celery, client: Redis, batches: set[BatchKey]
 
 def _is_recent(held: HeldTask, now: float) -> bool:
     """Return whether a worker took a task just now, or waits for the task's time."""
-    return now - max(held.held_since, held.eta or 0.0) < STALLED_AFTER.total_seconds()
+    return now - max(held.held_since, held.eta or 0.0) < MIN_IDLE_TIME.total_seconds()
 
 
 def _find_live_tasks(app: Celery, task_ids: Sequence[str]) -> set[str]:

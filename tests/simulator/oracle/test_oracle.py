@@ -49,13 +49,13 @@ from tests.support.inline_runs import (
     enqueue_campaign,
     run_step,
 )
-from tracker.queries.next_step import CHECK_CHAIN
+from tracker.queries.next_step import CHECK_CHAIN, CHECK_STEPS
 from tracker.record.journal import State, enqueue_batch
 from tracker.settings import load_settings
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.messages import NO_REASON
-from workers.checks.base import CHECK_STEPS, checks_of
+from workers.checks.base import checks_of
 from workers.gateways.throttle import UnlimitedThrottle
 from workers.services.base import Service, ServiceAnswers, ServiceName, SqlServices
 from workers.steps import at_gateway, before_gateway

@@ -14,11 +14,11 @@ import pytest
 from tests.support.factory import SPRING
 from tests.support.paths import PYPROJECT
 from tracker.errors import UsageError
+from tracker.queries.next_step import CHECK_STEPS
 from tracker.status import Reason, Step
 from workers import app
 from workers.candidates import Candidate, Customer
 from workers.checks.base import (
-    CHECK_STEPS,
     FAILED_CHECK_REASON,
     Check,
     all_checks,

@@ -33,7 +33,7 @@ from workers.upkeep import sweep as sweep_module
 from workers.upkeep.broker import UNACKED_INDEX_KEY
 from workers.upkeep.sweep import (
     MAX_REQUEUE_INTERVAL_SECONDS,
-    STALLED_AFTER,
+    MIN_IDLE_TIME,
     requeue_stalled_batches,
 )
 
@@ -98,7 +98,7 @@ def test_a_batch_that_never_reached_the_broker_is_requeued_at_its_next_step(
 def test_a_recently_touched_batch_is_left_alone(
     database: Database, app: Celery, client: Redis
 ) -> None:
-    backdate_batch(database, make_batch(database), STALLED_AFTER / 2)
+    backdate_batch(database, make_batch(database), MIN_IDLE_TIME / 2)
     assert requeue_stalled_batches(database, app, client) == []
 
 
