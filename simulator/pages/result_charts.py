@@ -99,7 +99,7 @@ def _rates(result: RunResult) -> _CurveGroup:
     columns, interval = result.curves.columns, result.curves.interval
     arrivals = columns[ARRIVALS] / interval
     moves = {
-        "handed to the gateway": columns[Status.IN_GATEWAY.slug] / interval,
+        "accepted by the gateway": columns[Status.IN_GATEWAY.slug] / interval,
         "delivered": columns[Status.DELIVERED.slug] / interval,
     }
     highest = max(float(rate.max()) for rate in moves.values())
@@ -186,7 +186,7 @@ def reasons_chart(reports: Sequence[Report]) -> Chart:
         "messages",
         [reason.title for reason in occurring],
         {"messages": _to_column([counts[reason] for reason in occurring])},
-        empty_reason="every message passed the checks and was handed to the gateway",
+        empty_reason="every message passed the checks and was submitted to the gateway",
     )
 
 

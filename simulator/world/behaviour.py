@@ -142,7 +142,8 @@ class EngagementRates(ScenarioSection):
     delay: Annotated[LatencyDistribution, Field(examples=[{"median": "2h", "p99": "12h"}])] = (
         NO_LATENCY
     )
-    """Time from delivery to the open, and to the spam mark."""
+    """Time from delivery to the open, and to the spam mark; at most three standard deviations above
+    the median."""
 
     @model_validator(mode="after")
     def _validate_order(self) -> Self:

@@ -64,7 +64,7 @@ def _throughput_chart(samples: Sequence[ProgressSample], axis: _TimeAxis) -> Cha
         "messages a second",
         axis.positions(after.at for _, after in pairs),
         {"to the gateway": sent / seconds, "Not Sent": not_sent / seconds},
-        empty_reason="no message has moved in the last minutes",
+        empty_reason="no message changed its status in the last ten minutes",
     )
 
 
