@@ -55,7 +55,7 @@ def main() -> None:
             result["databases"].append(figures)
             result["made_at"] = datetime.now(UTC).isoformat(timespec="seconds")
             result["seconds"] = round(time.monotonic() - started_at, 1)
-            options.output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+            options.json.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     print(format_result(result))
 
 
@@ -72,7 +72,6 @@ def _parse_options() -> argparse.Namespace:
         " shows that the benchmark works, not how fast the pipeline is",
     )
     parser.add_argument(
-        "--output",
         "--json",
         type=Path,
         metavar="FILE",

@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 def bench_file(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     """Return the contents of the file that `make bench QUICK=1` writes."""
     file = tmp_path_factory.mktemp("bench") / "bench.json"
-    ended = run_make("bench", "QUICK=1", f"ARGS=--output {file}", settings={}, limit=900)
+    ended = run_make("bench", "QUICK=1", f"ARGS=--json {file}", settings={}, limit=900)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     contents: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return contents
