@@ -5,7 +5,6 @@ The driver, the workers, the sweep and the inbound API all enqueue through this 
 
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any
 
 from celery import Celery, chain
 from celery.canvas import Signature
@@ -76,15 +75,16 @@ def enqueue_step(
     campaign_name: str,
     *,
     delay: timedelta = timedelta(),
-    **options: Any,
+    retry: bool = True,
 ) -> None:
     """Enqueue a step of a batch; a step before the gateway takes the rest of its chain along.
 
     The `delay` is real time. At most MAX_COUNTDOWN of it is waited: the broker gives a task that a
-    worker holds for longer to another worker. The `options` are Celery's, such as `retry`.
+    worker holds for longer to another worker. Unless `retry`, an unavailable broker is an error at
+    once.
     """
     signature = make_signature(app, step, arguments, campaign_name)
-    signature.apply_async(countdown=countdown(delay), **options)
+    signature.apply_async(countdown=countdown(delay), retry=retry)
 
 
 def countdown(delay: timedelta) -> float | None:

@@ -45,8 +45,8 @@ class StepTask(RetryingTask):
     ) -> Retry:
         """Send this task back to its queue with other arguments; return the exception to raise.
 
-        Unlike `Task.retry` it starts with all its retries. Like there, the rest of its chain stays
-        with it.
+        The restarted task has all its retries again, unlike after `Task.retry`. It keeps the rest
+        of its chain.
         """
         again = self.signature_from_request(
             kwargs=arguments.to_kwargs(), retries=0, countdown=countdown(delay)
