@@ -101,11 +101,11 @@ def list_messages(
 ) -> MessagesModel:
     """Return the messages behind a number of the report, in the order of their numbers."""
     _, page = find_message_page(context, campaign_id, query)
-    has_contacts = context.can_show_contacts(query.contacts)
+    is_unmasked = context.can_show_contacts(query.contacts)
     return MessagesModel(
         total=page.total,
         next=page.after,
-        messages=[MessageModel.of(message, has_contacts=has_contacts) for message in page.messages],
+        messages=[MessageModel.of(message, is_unmasked=is_unmasked) for message in page.messages],
     )
 
 
@@ -140,8 +140,8 @@ def list_check_verdicts(
     with context.database.read() as connection:
         campaign = context.load_campaign(connection, campaign_id)
         check_message_exists(connection, campaign, number)
-    has_contacts = context.can_show_contacts(contacts)
-    verdicts = explain_checks(context, campaign, number, has_contacts=has_contacts)
+    is_unmasked = context.can_show_contacts(contacts)
+    verdicts = explain_checks(context, campaign, number, is_unmasked=is_unmasked)
     return [CheckVerdictModel.of(verdict) for verdict in verdicts or ()]
 
 

@@ -66,10 +66,10 @@ class MessageModel(BaseModel):
     mobile: str | None = Field(description="masked likewise")
 
     @classmethod
-    def of(cls, message: MessageRow, *, has_contacts: bool) -> Self:
-        """Return the model of a message, with its contact data masked unless `has_contacts`."""
+    def of(cls, message: MessageRow, *, is_unmasked: bool) -> Self:
+        """Return the model of a message, with its contact data masked unless `is_unmasked`."""
         email, mobile = message.email, message.mobile
-        if not has_contacts:
+        if not is_unmasked:
             email, mobile = email and mask_email(email), mobile and mask_mobile(mobile)
         return cls(
             number=message.number,

@@ -87,7 +87,7 @@ def show_messages(
         statuses=list(Status),
         reasons_by_category=reasons_by_category,
         engagements=list(Engagement),
-        has_contacts=context.can_show_contacts(query.contacts),
+        is_unmasked=context.can_show_contacts(query.contacts),
         can_show_contacts=context.settings.show_contacts,
         mask_email=mask_email,
         mask_mobile=mask_mobile,
@@ -102,15 +102,15 @@ def show_message(
     with context.database.read() as connection:
         campaign = context.load_campaign(connection, campaign_id)
         timeline = read_timeline(connection, campaign, number)
-    has_contacts = context.can_show_contacts(contacts)
+    is_unmasked = context.can_show_contacts(contacts)
     return context.render_page(
         "web/message.html",
         title=f"Message {number} of {campaign.name}",
         campaign=campaign,
         timeline=timeline,
         task_url=context.task_url,
-        check_verdicts=explain_checks(context, campaign, number, has_contacts=has_contacts),
-        has_contacts=has_contacts,
+        check_verdicts=explain_checks(context, campaign, number, is_unmasked=is_unmasked),
+        is_unmasked=is_unmasked,
         can_show_contacts=context.settings.show_contacts,
     )
 

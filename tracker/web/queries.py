@@ -151,16 +151,16 @@ def find_message_page(
 
 
 def explain_checks(
-    context: WebContext, campaign: Campaign, number: int, *, has_contacts: bool
+    context: WebContext, campaign: Campaign, number: int, *, is_unmasked: bool
 ) -> Sequence[CheckVerdict] | None:
     """Return every check's verdict on a message, evaluated now; None if no checks are available.
 
-    Unless `has_contacts`, contact data among the values that a check read is masked.
+    Unless `is_unmasked`, contact data among the values that a check read is masked.
     """
     if context.monitoring.explain_checks is None:
         return None
     verdicts = context.monitoring.explain_checks(campaign, number)
-    if has_contacts:
+    if is_unmasked:
         return verdicts
     return [replace(verdict, looked_at=mask_contacts(verdict.looked_at)) for verdict in verdicts]
 
