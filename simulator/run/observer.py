@@ -15,7 +15,7 @@ class RunProgress:
     """The numbers of messages past each stage.
 
     Attributes:
-        accepted: messages that the gateway has accepted, and those Not Sent.
+        accepted: messages that the gateway has accepted.
         pending_messages: messages that a worker has yet to move.
         awaiting_batches: batches whose receipts or engagement events are yet to come.
     """
@@ -32,11 +32,10 @@ class RunProgress:
         """Add up the reports of several campaigns."""
         recorded = sum(report.audience for report in reports)
         checked = recorded - sum(report.count_messages(Status.QUEUED) for report in reports)
-        ready = sum(report.count_messages(Status.ABOUT_TO_BE_SENT) for report in reports)
         return cls(
             recorded=recorded,
             checked=checked,
-            accepted=checked - ready,
+            accepted=sum(report.sent for report in reports),
             settled=sum(report.settled for report in reports),
             pending_messages=sum(report.pending for report in reports),
             awaiting_batches=awaiting_batches,

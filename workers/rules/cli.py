@@ -84,7 +84,7 @@ def explain_message(
         return
     print_rows(rows, ("step", "order", "check", "verdict", "looked at"), format)
     if format is RowFormat.TABLE:
-        print(_format_outcome(explanation))
+        print(escape_control_characters(_format_outcome(explanation)))
 
 
 def _verdict_rows(explanation: Explanation) -> list[Row]:

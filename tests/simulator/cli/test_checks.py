@@ -22,8 +22,11 @@ from tracker.store.migrate import migrate
 
 @pytest.fixture
 def campaign(database: Database) -> Campaign:
-    """Record ten queued messages; number 4 has bounced since."""
-    people: dict[int, dict[str, object]] = {4: {"hard_bounces_email": 1}}
+    """Record ten queued messages; number 4 has bounced since, number 5 has a hostile id."""
+    people: dict[int, dict[str, object]] = {
+        4: {"hard_bounces_email": 1},
+        5: {"customer_id": "c\x1b[31m\u202e5"},
+    }
     return make_batch(database, Plan(size=10), people).campaign
 
 
@@ -51,6 +54,15 @@ def test_an_explanation_ends_with_the_outcome(campaign: Campaign, settings: Sett
         app, ["checks", "explain", *options, "--customer", "c4", "--message", "4"]
     )
     assert (both.exit_code, "expected either --customer ID or" in both.stderr) == (2, True)
+
+
+def test_control_characters_in_an_explanation_are_escaped(
+    campaign: Campaign, settings: Settings
+) -> None:
+    options = ["--campaign", campaign.name, "--database", settings.resolved_database_url]
+    ended = CliRunner().invoke(app, ["checks", "explain", *options, "--message", "5"])
+    assert r"customer c\x1b[31m\u202e5" in ended.stdout
+    assert not {"\x1b", "\u202e"} & set(ended.stdout)
 
 
 @pytest.mark.parametrize("command", ["explain --message 0", "diff"])
