@@ -80,10 +80,10 @@ def fill_disk(run: DisturbedRun) -> None:
     """Fill the disk of the database, and free it again."""
     run.wait_for_first_move()
     ballast = Path(str(sa.make_url(run.url).database)).parent / "ballast"
-    with ballast.open("wb") as file, suppress(OSError):
+    # Unbuffered: a buffer is written once more when the file is closed, and the disk is full.
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(b"\0" * (64 << 10))
-            file.flush()
     time.sleep(OUTAGE_SECONDS)
     ballast.unlink()
     run.mark_fault_over()
