@@ -125,6 +125,23 @@ def find_idle_batches(
     ]
 
 
+def exclude_touched_batches(
+    connection: Connection, stalled: Sequence[StalledBatch]
+) -> list[StalledBatch]:
+    """Return the batches that no step has changed since they were found."""
+    numbers = [batch.batch for batch in stalled]
+    query = sa.select(batches.c.campaign_id, batches.c.batch, batches.c.touched_at).where(
+        batches.c.campaign_id.in_({batch.campaign.id for batch in stalled}),
+        batches.c.batch.between(min(numbers), max(numbers)),
+    )
+    unchanged = {tuple(row) for row in connection.execute(query)}
+    return [
+        batch
+        for batch in stalled
+        if (batch.campaign.id, batch.batch, batch.touched_at) in unchanged
+    ]
+
+
 def read_last_requeue_time(connection: Connection) -> Instant | None:
     """Return the real time at which a batch was last re-queued, None if none ever was."""
     last: Instant | None = connection.scalar(sa.select(sa.func.max(recoveries.c.sent_at)))

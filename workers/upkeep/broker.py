@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from base64 import b64decode
 from collections.abc import Collection, Iterator
 from datetime import datetime
@@ -90,6 +91,7 @@ class HeldTask(NamedTuple):
 
 def read_held_tasks(client: Redis) -> Iterator[HeldTask]:
     """Yield the tasks of batches that workers hold, in several requests."""
+    read_at = time.time()
     held_since = dict(client.zrange(UNACKED_INDEX_KEY, 0, -1, withscores=True))  # type: ignore[arg-type]
     for tag, raw in client.hscan_iter(UNACKED_KEY, count=TASKS_PER_READ):
         batch = _parse_batch_key(raw)
@@ -99,7 +101,7 @@ def read_held_tasks(client: Redis) -> Iterator[HeldTask]:
             yield HeldTask(
                 id=headers["id"],
                 batch=batch,
-                held_since=float(held_since.get(tag, 0.0)),
+                held_since=float(held_since.get(tag, read_at)),  # taken since the index was read
                 eta=None if eta is None else datetime.fromisoformat(eta).timestamp(),
             )
 

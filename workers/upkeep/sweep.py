@@ -17,7 +17,12 @@ from redis import Redis
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, SystemClock, from_seconds
-from tracker.queries.stalled import StalledBatch, find_idle_batches, find_unfinished_campaigns
+from tracker.queries.stalled import (
+    StalledBatch,
+    exclude_touched_batches,
+    find_idle_batches,
+    find_unfinished_campaigns,
+)
 from tracker.record.catalog import BatchKey, load_campaigns
 from tracker.store.database import Database
 from tracker.store.schema.work import recoveries
@@ -29,6 +34,10 @@ from workers.upkeep.broker import HeldTask, read_held_tasks, read_ready_batches
 MIN_IDLE_TIME = timedelta(seconds=1)
 """Real time for which a batch, or a held task of it, is left alone. Shorter than the time
 between two sweeps, so the next sweep finds what this one has just missed."""
+
+LOOKS_AT_BROKER = 2
+"""How often the broker must show no task of a batch. Queues and held tasks are read one after the
+other, so one look misses a step that ends between the two: its next task is queued by then."""
 
 INSPECT_TIMEOUT_SECONDS = 1.0
 """Seconds to wait for workers to say which tasks they have."""
@@ -92,21 +101,23 @@ def _find_batches_in_progress(app: Celery, client: Redis, batches: set[BatchKey]
     A chain has one task at a time on the broker, which carries the tasks to come; that one is
     enough.
     """
-    in_progress = set[BatchKey]()
-    for batch in read_ready_batches(client):
-        if batch in batches:
-            in_progress.add(batch)
-        if in_progress == batches:  # the rest of a long queue can't change the answer
-            return in_progress
-    now, batch_by_task_id = time.time(), dict[str, BatchKey]()
-    for held in read_held_tasks(client):
-        if held.batch in batches - in_progress:
-            if _is_recent(held, now):
-                in_progress.add(held.batch)
-            else:
-                batch_by_task_id[held.id] = held.batch
-    if batch_by_task_id:
-        live_tasks = _find_live_tasks(app, list(batch_by_task_id))
+    in_progress, batch_by_task_id = set[BatchKey](), dict[str, BatchKey]()
+    for _ in range(LOOKS_AT_BROKER):
+        for batch in read_ready_batches(client):
+            if batch in batches:
+                in_progress.add(batch)
+            if in_progress == batches:  # the rest of a long queue can't change the answer
+                return in_progress
+        now = time.time()
+        for held in read_held_tasks(client):
+            if held.batch in batches - in_progress:
+                if _is_recent(held, now):
+                    in_progress.add(held.batch)
+                else:
+                    batch_by_task_id[held.id] = held.batch
+    undecided = [task_id for task_id, batch in batch_by_task_id.items() if batch not in in_progress]
+    if undecided:
+        live_tasks = _find_live_tasks(app, undecided)
         in_progress |= {batch_by_task_id[task_id] for task_id in live_tasks}
     return in_progress
 
@@ -128,8 +139,8 @@ def _find_live_tasks(app: Celery, task_ids: Sequence[str]) -> set[str]:
 def _claim_batches(database: Database, stalled: Sequence[StalledBatch]) -> list[RequeuedBatch]:
     """Record the batches that this sweep re-queues, and return them.
 
-    Leaves out batches that another sweep is re-queueing, and those that were re-queued a short time
-    ago and show no sign of life since.
+    Leaves out batches that a step has changed meanwhile, those that another sweep is re-queueing,
+    and those that were re-queued a short time ago and show no sign of life since.
     """
     now = SystemClock().now()
     claimed = []
@@ -137,7 +148,7 @@ def _claim_batches(database: Database, stalled: Sequence[StalledBatch]) -> list[
         ids = {batch.campaign.id for batch in stalled}
         query = sa.select(recoveries).where(recoveries.c.campaign_id.in_(ids))
         recovery_rows = {(row.campaign_id, row.batch): row for row in connection.execute(query)}
-        for batch in stalled:
+        for batch in exclude_touched_batches(connection, stalled):
             previous = recovery_rows.get(_batch_key(batch))
             requeue_count = 1
             if previous is not None and previous.touched_at == batch.touched_at:

@@ -30,7 +30,7 @@ from workers.queues import (
     task_name,
 )
 from workers.upkeep import sweep as sweep_module
-from workers.upkeep.broker import UNACKED_INDEX_KEY
+from workers.upkeep.broker import UNACKED_INDEX_KEY, HeldTask, read_held_tasks
 from workers.upkeep.sweep import (
     MAX_REQUEUE_INTERVAL_SECONDS,
     MIN_IDLE_TIME,
@@ -225,6 +225,47 @@ def test_a_batch_in_the_middle_of_its_chain_is_left_alone(
     assert requeue_stalled_batches(database, app, client) == []
     client.flushall()  # the chain is lost
     assert len(requeue_stalled_batches(database, app, client)) == 1
+
+
+def test_a_batch_whose_task_ends_between_the_two_reads_of_the_broker_is_left_alone(
+    database: Database, app: Celery, client: Redis, stalled: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next task is queued before the held tasks are read, and after the queues were."""
+
+    def end_task_then_read(broker: Redis) -> Iterator[HeldTask]:
+        if not tasks(client):
+            send(app, stalled, Step.VALIDATE)
+        return read_held_tasks(broker)
+
+    monkeypatch.setattr(sweep_module, "read_held_tasks", end_task_then_read)
+    assert requeue_stalled_batches(database, app, client) == []
+    monkeypatch.undo()
+    client.flushall()
+    assert len(requeue_stalled_batches(database, app, client)) == 1
+
+
+def test_a_batch_that_a_step_changes_during_the_sweep_is_left_alone(
+    database: Database, app: Celery, client: Redis, stalled: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change_then_read(broker: Redis) -> Iterator[HeldTask]:
+        backdate_batch(database, stalled, timedelta(seconds=30))
+        return read_held_tasks(broker)
+
+    monkeypatch.setattr(sweep_module, "read_held_tasks", change_then_read)
+    assert requeue_stalled_batches(database, app, client) == []
+    monkeypatch.undo()
+    assert len(requeue_stalled_batches(database, app, client)) == 1
+
+
+def test_a_task_that_is_taken_during_the_read_counts_as_taken_just_now(
+    app: Celery, client: Redis, stalled: Batch, take: Any
+) -> None:
+    send(app, stalled)
+    take("queued")
+    client.delete(UNACKED_INDEX_KEY)
+    before = time.time()
+    [held] = read_held_tasks(client)
+    assert held.held_since >= before
 
 
 def test_simultaneous_sweeps_requeue_once(
