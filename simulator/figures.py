@@ -19,7 +19,10 @@ PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9
 
 
 class Unit(StrEnum):
-    """The unit of a figure. Latencies are in the run's time, durations of steps and runs real."""
+    """The unit of a figure.
+
+    Latencies are on the run's clock. Durations of steps and runs are in real time.
+    """
 
     MESSAGES = "messages"
     SHARE = "share"

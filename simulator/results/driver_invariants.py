@@ -14,6 +14,8 @@ from tracker.store.schema.messages import messages
 
 def _select_unsettled_acknowledged(ids: Sequence[int]) -> sa.Select[Any]:
     """Select acknowledged messages that are missing, or unsettled in a finished run."""
+    acknowledged = driver_acknowledgements.c
+    batch = (acknowledged.campaign_id, acknowledged.first, acknowledged.size)
     is_unsettled = sa.or_(
         messages.c.status.in_(IN_PROGRESS_STATUSES),
         sa.and_(
@@ -27,32 +29,24 @@ def _select_unsettled_acknowledged(ids: Sequence[int]) -> sa.Select[Any]:
     )
     return (
         sa.select(
-            driver_acknowledgements.c.campaign_id,
-            driver_acknowledgements.c.first,
-            driver_acknowledgements.c.size,
+            *batch,
             present.label("there"),
             unsettled.label("unsettled"),
         )
-        .join(campaigns, campaigns.c.id == driver_acknowledgements.c.campaign_id)
+        .join(campaigns, campaigns.c.id == acknowledged.campaign_id)
         .join(runs, runs.c.id == campaigns.c.run_id)
         .outerjoin(
             messages,
             sa.and_(
-                messages.c.campaign_id == driver_acknowledgements.c.campaign_id,
-                messages.c.number.between(
-                    driver_acknowledgements.c.first,
-                    driver_acknowledgements.c.first + driver_acknowledgements.c.size - 1,
-                ),
+                messages.c.campaign_id == acknowledged.campaign_id,
+                messages.c.number >= acknowledged.first,
+                messages.c.number < acknowledged.first + acknowledged.size,
             ),
         )
-        .where(driver_acknowledgements.c.campaign_id.in_(ids))
-        .group_by(
-            driver_acknowledgements.c.campaign_id,
-            driver_acknowledgements.c.first,
-            driver_acknowledgements.c.size,
-        )
-        .having(sa.or_(present != driver_acknowledgements.c.size, unsettled > 0))
-        .order_by(driver_acknowledgements.c.campaign_id, driver_acknowledgements.c.first)
+        .where(acknowledged.campaign_id.in_(ids))
+        .group_by(*batch)
+        .having(sa.or_(present != acknowledged.size, unsettled > 0))
+        .order_by(acknowledged.campaign_id, acknowledged.first)
     )
 
 

@@ -12,6 +12,13 @@ from tracker.status import Status
 from tracker.store.schema.catalog import campaigns, gateways
 from tracker.store.schema.messages import messages, transitions
 
+IS_SAME_ATTEMPT = sa.and_(
+    transitions.c.campaign_id == acceptances.c.campaign_id,
+    transitions.c.number == acceptances.c.number,
+    transitions.c.attempt == acceptances.c.attempt,
+)
+"""A transition and an acceptance belong to the same attempt at the same message."""
+
 
 def _select_unrecorded_acceptances(ids: Sequence[int]) -> sa.Select[Any]:
     return (
@@ -23,12 +30,7 @@ def _select_unrecorded_acceptances(ids: Sequence[int]) -> sa.Select[Any]:
         )
         .outerjoin(
             transitions,
-            sa.and_(
-                transitions.c.campaign_id == acceptances.c.campaign_id,
-                transitions.c.status == Status.IN_GATEWAY,
-                transitions.c.attempt == acceptances.c.attempt,
-                transitions.c.number == acceptances.c.number,
-            ),
+            sa.and_(IS_SAME_ATTEMPT, transitions.c.status == Status.IN_GATEWAY),
         )
         .outerjoin(
             messages,
@@ -69,14 +71,7 @@ def _is_awaiting_attempt() -> sa.ColumnElement[bool]:
 def _select_unaccepted_handovers(ids: Sequence[int]) -> sa.Select[Any]:
     return (
         sa.select(transitions.c.campaign_id, transitions.c.number, transitions.c.attempt)
-        .outerjoin(
-            acceptances,
-            sa.and_(
-                acceptances.c.campaign_id == transitions.c.campaign_id,
-                acceptances.c.number == transitions.c.number,
-                acceptances.c.attempt == transitions.c.attempt,
-            ),
-        )
+        .outerjoin(acceptances, IS_SAME_ATTEMPT)
         .where(
             transitions.c.campaign_id.in_(_select_simulated_campaigns(ids)),
             transitions.c.status == Status.IN_GATEWAY,
@@ -105,14 +100,7 @@ def _select_wrong_outcomes(ids: Sequence[int]) -> sa.Select[Any]:
             transitions.c.status,
             acceptances.c.outcome,
         )
-        .join(
-            acceptances,
-            sa.and_(
-                acceptances.c.campaign_id == transitions.c.campaign_id,
-                acceptances.c.number == transitions.c.number,
-                acceptances.c.attempt == transitions.c.attempt,
-            ),
-        )
+        .join(acceptances, IS_SAME_ATTEMPT)
         .where(
             transitions.c.campaign_id.in_(ids),
             transitions.c.status.in_(GATEWAY_OUTCOMES),

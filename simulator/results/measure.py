@@ -1,7 +1,7 @@
 """Measure a run: read its figures from the recorded rows."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -82,7 +82,12 @@ def measure_run(
     values: dict[str, float | None] = {
         RUN_SECONDS: seconds,
         **_common_figures(times, reports, speed),
-        **_gateway_figures(connection, ids, anomalies),
+        **read_ledger_figures(connection, ids),
+        "gateway.duplicate": anomalies.duplicate,
+        "gateway.stale": anomalies.stale,
+        "gateway.unknown": anomalies.unknown,
+        "gateway.lost": anomalies.lost,
+        "gateway.late_bounce": anomalies.late_bounce,
         **dict(_step_figures(workloads)),
         **dict(_sampled_figures(samples)),
     }
@@ -93,7 +98,10 @@ def measure_run(
             values[f"{campaign.name}.{name}"] = own[name]
     row_count = int(to_real_seconds(max(0, ended_at - run.started_at), speed)) + 1
     timeseries = make_timeseries(times, samples, row_count)
-    interval = _choose_curve_interval(row_count)
+    suitable = (
+        seconds for seconds in CURVE_INTERVALS_SECONDS if row_count <= seconds * MAX_CURVE_POINTS
+    )
+    interval = next(suitable, CURVE_INTERVALS_SECONDS[-1])
     is_short = interval == timeseries.interval
     names = figures.list_figure_units([campaign.name for campaign in campaigns])
     return RunMeasurements(
@@ -103,13 +111,6 @@ def measure_run(
         timeseries=timeseries,
         curves=timeseries if is_short else make_timeseries(times, samples, row_count, interval),
     )
-
-
-def _choose_curve_interval(seconds: int) -> int:
-    for interval in CURVE_INTERVALS_SECONDS:
-        if seconds <= interval * MAX_CURVE_POINTS:
-            return interval
-    return CURVE_INTERVALS_SECONDS[-1]
 
 
 def read_elapsed_seconds(connection: Connection, run: Run) -> float:
@@ -149,27 +150,10 @@ def _compute_throughput(times: TransitionTimes, speed: float) -> float | None:
     return handed / to_real_seconds(micros, speed) if handed and micros > 0 else None
 
 
-def _gateway_figures(
-    connection: Connection, ids: Sequence[int], anomalies: GatewayAnomalies
-) -> dict[str, float | None]:
-    return {
-        **read_ledger_figures(connection, ids),
-        "gateway.duplicate": anomalies.duplicate,
-        "gateway.stale": anomalies.stale,
-        "gateway.unknown": anomalies.unknown,
-        "gateway.lost": anomalies.lost,
-        "gateway.late_bounce": anomalies.late_bounce,
-    }
-
-
 def read_ledger_figures(connection: Connection, ids: Sequence[int]) -> dict[str, int]:
     """Return the figures that the simulated gateway's ledger counts."""
-    counts = ledger.count_ledger_events(connection, ids)
-    return {
-        "gateway.repeats": counts.repeats,
-        "gateway.refused": counts.refused,
-        "gateway.refused_calls": counts.refused_calls,
-    }
+    counts = asdict(ledger.count_ledger_events(connection, ids))
+    return {f"gateway.{name}": count for name, count in counts.items()}
 
 
 def _step_figures(workloads: Sequence[Workload]) -> Iterator[tuple[str, float | None]]:

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import sqlalchemy as sa
@@ -47,28 +47,16 @@ class GatewayAnomalies:
     refused: int = 0
 
     def __add__(self, other: "GatewayAnomalies") -> "GatewayAnomalies":
-        return GatewayAnomalies(
-            duplicate=self.duplicate + other.duplicate,
-            stale=self.stale + other.stale,
-            unknown=self.unknown + other.unknown,
-            lost=self.lost + other.lost,
-            late_bounce=self.late_bounce + other.late_bounce,
-            refused=self.refused + other.refused,
-        )
+        added = other.as_json()
+        counts = {name: count + added[name] for name, count in self.as_json().items()}
+        return GatewayAnomalies(**counts)
 
     def __bool__(self) -> bool:
         return any(self.as_json().values())
 
     def as_json(self) -> dict[str, int]:
         """Return the counts by their names."""
-        return {
-            "duplicate": self.duplicate,
-            "stale": self.stale,
-            "unknown": self.unknown,
-            "lost": self.lost,
-            "late_bounce": self.late_bounce,
-            "refused": self.refused,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -78,10 +66,6 @@ class MessageDifference:
     number: int
     predicted: str
     actual: str
-
-    def as_json(self) -> dict[str, int | str]:
-        """Return the difference for JSON."""
-        return {"number": self.number, "predicted": self.predicted, "actual": self.actual}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The result of a run: its figures and what they are judged by."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck
 from simulator.results.timeseries import ARRIVALS, Timeseries
 from simulator.scenario.thresholds import ThresholdResult, evaluate_thresholds
 from simulator.setup.record import Run
-from simulator.setup.rejects import AudienceRejects
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
 from tracker.clock import to_datetime
@@ -53,10 +52,6 @@ class WithheldMessages:
     def is_as_predicted(self) -> bool:
         """True if the prediction is unknown or right."""
         return self.predicted in (None, self.actual)
-
-    def as_json(self) -> dict[str, int | None]:
-        """Return both numbers for JSON."""
-        return {"predicted": self.predicted, "actual": self.actual}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +177,14 @@ class RunResult:
             "recovery": {"sent_on": self.observations.requeued_count},
             "snapshots": self.observations.snapshot_count,
             "figures": dict(self.figures),
-            "rejects": [_rejects_as_json(rejects) for rejects in self.run.rejects],
+            "rejects": [
+                {
+                    "audience": rejects.audience.name,
+                    "rows": rejects.count,
+                    "file": str(rejects.file),
+                }
+                for rejects in self.run.rejects
+            ],
             "campaigns": [report.as_json() for report in self.reports],
             "prediction": self._prediction_as_json(),
             "invariants": [result.as_json() for result in self.invariant_results],
@@ -191,7 +193,7 @@ class RunResult:
 
     def _prediction_as_json(self) -> dict[str, Any]:
         return {
-            "withheld": {name: withheld.as_json() for name, withheld in self.withheld.items()},
+            "withheld": {name: asdict(withheld) for name, withheld in self.withheld.items()},
             "campaigns": [
                 _check_as_json(run_campaign.campaign.name, check)
                 for run_campaign, check in zip(
@@ -215,16 +217,8 @@ def _check_as_json(campaign: str, check: PredictionCheck) -> dict[str, Any]:
             "actual": check.observed_anomalies.as_json(),
         },
         "refusals": {kind.slug: engagement[kind] for kind in sorted(OPT_OUTS)},
-        "differences": [difference.as_json() for difference in check.differences],
+        "differences": [asdict(difference) for difference in check.differences],
         "fates": check.outcome_digest,
-    }
-
-
-def _rejects_as_json(rejects: AudienceRejects) -> dict[str, Any]:
-    return {
-        "audience": rejects.audience.name,
-        "rows": rejects.count,
-        "file": str(rejects.file),
     }
 
 

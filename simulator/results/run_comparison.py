@@ -6,7 +6,7 @@ is its noise. For a single run a default noise is assumed.
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from statistics import median
 from typing import Any
@@ -43,10 +43,6 @@ class FigureRule:
     direction: int
     share: float = 0.0
     min_noise: float = 0.0
-
-    def default_noise_band(self, value: float) -> float:
-        """Return the default noise of a single run."""
-        return max(self.share * abs(value), self.min_noise)
 
 
 THROUGHPUT_RULE = FigureRule(direction=1, share=0.15)
@@ -136,10 +132,6 @@ class RunDifference:
     before: str
     after: str
 
-    def as_json(self) -> dict[str, str]:
-        """Return the difference for JSON."""
-        return {"what": self.what, "before": self.before, "after": self.after}
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunComparison:
@@ -172,7 +164,7 @@ class RunComparison:
             "before": [result.summary.run for result in self.before],
             "after": [result.summary.run for result in self.after],
             "unjudged": self.unjudged_reason,
-            "differences": [difference.as_json() for difference in self.differences],
+            "differences": [asdict(difference) for difference in self.differences],
             "regressions": [change.figure for change in self.regressions],
             "changes": [change.as_json() for change in self.changes],
         }
@@ -217,7 +209,7 @@ def _compare_figure(
     rule = find_rule(name)
     band = None
     if rule is not None:
-        # Latencies are in the run's time, their default noise in real time.
+        # Latencies are on the run's clock, their default noise is in real time.
         speed = before[0].summary.speed if rule is LATENCY_RULE else 1.0
         band = _noise_band(rule, speed, was, values)
     return FigureChange(
@@ -238,7 +230,7 @@ def _figure_values(figure: str, runs: Sequence[StoredResult]) -> list[float]:
 def _noise_band(
     rule: FigureRule, speed: float, was: float | None, values: Sequence[list[float]]
 ) -> float:
-    default = rule.default_noise_band((was or 0.0) / speed) * speed
+    default = max(rule.share * abs(was or 0.0), rule.min_noise * speed)
     spreads = [max(side) - min(side) for side in values if len(side) > 1]
     return max(*spreads, MIN_NOISE_SHARE * default) if spreads else default
 

@@ -143,7 +143,9 @@ class _TimeEstimate:
         progress = snapshot.progress
         rate = self._measure_rate(progress.settled)
         if progress.recorded == snapshot.planned and not progress.pending_messages:
-            self.text = _format_awaited(progress.awaiting_batches)
+            waiting = f"{pluralize(progress.awaiting_batches, 'batch')} waiting"
+            is_waiting = progress.awaiting_batches > 0
+            self.text = f"{waiting} for receipts or engagement" if is_waiting else ""
             return
         # While messages arrive, the rate is that of the arrivals, and only the backlog remains.
         arriving = snapshot.arrival_seconds_left
@@ -165,12 +167,6 @@ class _TimeEstimate:
             samples.popleft()
         since, settled_then = samples[0]
         return (settled - settled_then) / (now - since) if now > since else 0.0
-
-
-def _format_awaited(batch_count: int) -> str:
-    if not batch_count:
-        return ""
-    return f"{pluralize(batch_count, 'batch')} waiting for receipts or engagement"
 
 
 def _format_duration(seconds: float) -> str:

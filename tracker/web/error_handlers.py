@@ -18,19 +18,16 @@ API_PREFIX = "/api"
 ErrorHandler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 
-async def handle_not_found(request: Request, error: NotFound) -> Response:
-    """Respond to an unknown campaign, message or run."""
-    return _error_response(request, 404, "Not found", [str(error)])
-
-
-async def handle_usage_error(request: Request, error: UsageError) -> Response:
-    """Respond to a request that makes no sense."""
-    return _error_response(request, 422, "Invalid request", [str(error)])
-
-
 async def handle_sendtrace_error(request: Request, error: SendtraceError) -> Response:
-    """Respond to a record that can't be read."""
-    return _error_response(request, 500, "Unreadable record", [str(error)])
+    """Respond to an unknown name or number, a request that makes no sense, or a damaged record."""
+    match error:
+        case NotFound():
+            status, heading = 404, "Not found"
+        case UsageError():
+            status, heading = 422, "Invalid request"
+        case _:
+            status, heading = 500, "Unreadable record"
+    return _error_response(request, status, heading, [str(error)])
 
 
 async def handle_database_error(request: Request, error: SQLAlchemyError) -> Response:
@@ -61,8 +58,6 @@ async def handle_http_error(request: Request, error: HTTPException) -> Response:
 
 
 ERROR_HANDLERS: dict[int | type[Exception], ErrorHandler] = {
-    NotFound: handle_not_found,
-    UsageError: handle_usage_error,
     SendtraceError: handle_sendtrace_error,
     SQLAlchemyError: handle_database_error,
     RequestValidationError: handle_validation_error,

@@ -59,10 +59,7 @@ def queue_depths(snapshot: Snapshot) -> dict[str, dict[str, int]] | None:
     """Return the ready and unacked tasks of each queue, None while the broker is unavailable."""
     if snapshot.queue_depths is None:
         return None
-    return {
-        queue: {"ready": depth.ready, "unacked": depth.unacked}
-        for queue, depth in snapshot.queue_depths.items()
-    }
+    return {queue: depth._asdict() for queue, depth in snapshot.queue_depths.items()}
 
 
 class LiveUpdates:
@@ -102,18 +99,15 @@ class LiveUpdates:
 def _make_overview_update(snapshot: Snapshot) -> dict[str, Any]:
     return _freshness(snapshot) | {
         "campaigns": {
-            campaign_id: _make_progress_update(make_campaign_progress(snapshot, report))
+            campaign_id: {
+                "audience": report.audience,
+                "settled": report.settled,
+                "state": progress.state,
+                "attention": list(progress.attention),
+            }
             for campaign_id, report in snapshot.reports.items()
+            for progress in [make_campaign_progress(snapshot, report)]
         },
-    }
-
-
-def _make_progress_update(progress: CampaignProgress) -> dict[str, Any]:
-    return {
-        "audience": progress.report.audience,
-        "settled": progress.report.settled,
-        "state": progress.state,
-        "attention": list(progress.attention),
     }
 
 

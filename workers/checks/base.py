@@ -151,6 +151,7 @@ def all_checks() -> tuple[Check, ...]:
     return sort_checks(checks)
 
 
+@cache
 def third_party_checks() -> tuple[Check, ...]:
     """Return the installed checks of distributions other than sendtrace, in their order."""
     entries = find_plugins(PluginGroup.CHECKS)
