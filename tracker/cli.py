@@ -226,22 +226,32 @@ def _render_reports(reports: "Sequence[Report]", format: RowFormat) -> str:
 def trace(
     context: typer.Context,
     campaign: Annotated[str, typer.Argument(help="Name of the campaign.")],
-    number: Annotated[int, typer.Argument(help="Number of the message; the first is 0.")],
+    message: Annotated[
+        str,
+        typer.Argument(
+            help="Number of the message; the first is 0. Or a customer id, an email address or a"
+            " mobile number."
+        ),
+    ],
     run: RunOption = None,
     format: TableOrJsonOption = TableOrJson.TABLE,
     database: DatabaseOption = None,
 ) -> None:
     """Print the timeline of one message.
 
-    Each line is a change of the message's status, with the step, worker and task that made it.
+    Each line is a change of the message's status, with the step, worker and task that made it;
+    or an action of the recipient, or a receipt that was refused.
 
-    Examples: sendtrace trace diwali-email 4711 · sendtrace trace diwali-email 4711 --format json
+    Examples: sendtrace trace diwali-email 4711 · sendtrace trace diwali-email
+    asha@example.com --format json
     """
     from tracker.output.report_text import format_timeline
+    from tracker.queries.message_lookup import find_message_number
     from tracker.queries.timeline import read_timeline
 
     with open_database(database, context.obj) as opened, opened.read() as connection:
         [selected] = find_selected_campaigns(connection, campaign, run)
+        number = find_message_number(connection, selected, message)
         timeline = read_timeline(connection, selected, number)
     if format is TableOrJson.JSON:
         print(json.dumps(timeline.as_json(), indent=2))

@@ -10,7 +10,13 @@ from tracker.audit.invariants import InvariantResult
 from tracker.clock import to_datetime
 from tracker.output.report_lines import ReportLine, balance_line, report_lines
 from tracker.queries.report import Report
-from tracker.queries.timeline import MessageTimeline, TimelineEvent
+from tracker.queries.timeline import (
+    MessageTimeline,
+    RecipientAction,
+    RefusedReceipt,
+    TimelineEntry,
+    TimelineEvent,
+)
 from tracker.record.rollup import CampaignRollup
 
 LABEL_WIDTH = 34
@@ -72,12 +78,8 @@ def format_timeline(timeline: MessageTimeline) -> str:
         "",
         f"{'time (UTC)':<{TIME_WIDTH}}{'status':<18}{'attempt':>7}  {'step':<10}{'worker':<22}task",
     ]
-    for event in timeline.events:
-        lines.append(_format_event(event))
-        if event.reason is not None:
-            lines.append(f"{'':<{TIME_WIDTH}}{event.reason.slug}: {event.reason.meaning}")
-        if event.detail is not None:
-            lines.append(f"{'':<{TIME_WIDTH}}gateway: {event.detail}")
+    for entry in timeline.entries():
+        lines += _format_entry(entry)
     if timeline.failure is not None:
         step = timeline.failure.step or "a step"
         error = f"poison message: failed every try of {step}: {timeline.failure.error}"
@@ -85,13 +87,26 @@ def format_timeline(timeline: MessageTimeline) -> str:
     return "\n".join(lines)
 
 
-def _format_event(event: TimelineEvent) -> str:
-    at = "" if event.at is None else f"{event.at:%Y-%m-%d %H:%M:%S.%f}"
-    attempt = str(event.attempt or "")
-    return (
-        f"{at:<{TIME_WIDTH}}{event.status.slug:<18}{attempt:>7}  {event.step or '':<10}"
-        f"{event.worker or '':<22}{event.task_id or '-'}"
-    )
+def _format_entry(entry: TimelineEntry) -> Iterator[str]:
+    """Yield the line of an entry, and lines that explain it."""
+    at = "" if entry.at is None else f"{entry.at:%Y-%m-%d %H:%M:%S.%f}"
+    match entry:
+        case RecipientAction():
+            yield f"{at:<{TIME_WIDTH}}{entry.kind.slug:<18}{'':>7}  by the recipient"
+        case RefusedReceipt():
+            status = "unknown status" if entry.status is None else entry.status.slug
+            refusal = f"receipt refused: {entry.verdict}"
+            yield f"{at:<{TIME_WIDTH}}{status:<18}{entry.attempt:>7}  {refusal}"
+        case TimelineEvent():
+            attempt = str(entry.attempt or "")
+            yield (
+                f"{at:<{TIME_WIDTH}}{entry.status.slug:<18}{attempt:>7}  {entry.step or '':<10}"
+                f"{entry.worker or '':<22}{entry.task_id or '-'}"
+            )
+            if entry.reason is not None:
+                yield f"{'':<{TIME_WIDTH}}{entry.reason.slug}: {entry.reason.meaning}"
+            if entry.detail is not None:
+                yield f"{'':<{TIME_WIDTH}}gateway: {entry.detail}"
 
 
 def format_rollup(rollup: CampaignRollup, zone: tzinfo) -> str:

@@ -1,4 +1,8 @@
-"""Read the timeline of one message: each change of its status, and who made it."""
+"""Read the timeline of one message.
+
+It has each change of the message's status with its author, what the recipient did, and the receipts
+that were refused.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +15,15 @@ from sqlalchemy import Connection, Row
 from tracker.clock import to_datetime
 from tracker.errors import NotFound
 from tracker.record.catalog import Campaign
-from tracker.status import Reason, Status, Step
+from tracker.status import Engagement, Reason, ReceiptVerdict, Status, Step
 from tracker.store.schema.catalog import batches, customers
-from tracker.store.schema.messages import messages, transition_details, transitions
+from tracker.store.schema.engagement import engagements
+from tracker.store.schema.messages import (
+    messages,
+    refused_receipts,
+    transition_details,
+    transitions,
+)
 from tracker.store.schema.work import parts, steps
 
 MAX_NUMBER = 2**31 - 1
@@ -64,6 +74,42 @@ class TimelineEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecipientAction:
+    """What the recipient did, and when; None if the recorded time can't be read."""
+
+    at: datetime | None
+    kind: Engagement
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the action as other programs read it; the keys are a contract."""
+        return {"at": self.at and self.at.isoformat(), "kind": self.kind.slug}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedReceipt:
+    """A receipt that changed nothing, and the reason why.
+
+    Attributes:
+        at: when the attempt ended, by the gateway's clock; None if that can't be read.
+        status: the reported status; None if sendtrace doesn't know it.
+    """
+
+    at: datetime | None
+    status: Status | None
+    attempt: int
+    verdict: ReceiptVerdict
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the receipt as other programs read it; the keys are a contract."""
+        return {
+            "at": self.at and self.at.isoformat(),
+            "status": self.status and self.status.slug,
+            "attempt": self.attempt,
+            "verdict": self.verdict.value,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepFailure:
     """The step that a poison message failed in every try, and the last known error."""
 
@@ -71,16 +117,43 @@ class StepFailure:
     error: str
 
 
+TimelineEntry = TimelineEvent | RecipientAction | RefusedReceipt
+
+
 @dataclass(frozen=True, kw_only=True)
 class MessageTimeline:
-    """The events of one message in their order, and the failure that stopped it, if one did."""
+    """The timeline of one message.
+
+    Attributes:
+        events: changes of the status, in the order of attempt and status.
+        actions: what the recipient did, in the order of time.
+        refused_receipts: receipts that changed nothing, in the order of time.
+        failure: the failure that stopped the message, if one did.
+    """
 
     campaign: Campaign
     number: int
     customer_id: str
     batch: int | None
     events: tuple[TimelineEvent, ...]
+    actions: tuple[RecipientAction, ...] = ()
+    refused_receipts: tuple[RefusedReceipt, ...] = ()
     failure: StepFailure | None = None
+
+    def entries(self) -> list[TimelineEntry]:
+        """Return events, actions and refused receipts together, in the order of time.
+
+        What happened at the same time stays in this order, and so does what has no readable time.
+        """
+        entries: list[TimelineEntry] = list(self.events)
+        others: list[TimelineEntry] = [*self.actions, *self.refused_receipts]
+        for entry in others:
+            position = len(entries)
+            if entry.at is not None:
+                while position and _is_later(entries[position - 1], entry.at):
+                    position -= 1
+            entries.insert(position, entry)
+        return entries
 
     def as_json(self) -> dict[str, Any]:
         """Return the timeline as other programs read it; the keys are a contract."""
@@ -91,8 +164,14 @@ class MessageTimeline:
             "customer_id": self.customer_id,
             "batch": self.batch,
             "events": [event.as_json() for event in self.events],
+            "engagement": [action.as_json() for action in self.actions],
+            "refused_receipts": [receipt.as_json() for receipt in self.refused_receipts],
             "broke": self.failure and {"step": self.failure.step, "error": self.failure.error},
         }
+
+
+def _is_later(entry: TimelineEntry, at: datetime) -> bool:
+    return entry.at is not None and entry.at > at
 
 
 def read_timeline(connection: Connection, campaign: Campaign, number: int) -> MessageTimeline:
@@ -116,6 +195,8 @@ def read_timeline(connection: Connection, campaign: Campaign, number: int) -> Me
         customer_id=customer_id or "",
         batch=batch,
         events=_read_events(connection, campaign, number, _limit_attempt(campaign, attempt)),
+        actions=_read_actions(connection, campaign, number),
+        refused_receipts=_read_refused_receipts(connection, campaign, number),
         failure=None if batch is None else _read_failure(connection, campaign, batch, number),
     )
 
@@ -183,6 +264,44 @@ def _event_from_row(row: Row[Any]) -> TimelineEvent:
         worker=row.worker,
         task_id=row.task_id,
         detail=row.detail,
+    )
+
+
+def _read_actions(
+    connection: Connection, campaign: Campaign, number: int
+) -> tuple[RecipientAction, ...]:
+    query = (
+        sa.select(engagements.c.at, engagements.c.kind)
+        .where(
+            engagements.c.campaign_id == campaign.id,
+            engagements.c.kind.in_(Engagement),
+            engagements.c.number == number,
+        )
+        .order_by(engagements.c.at, engagements.c.kind)
+    )
+    return tuple(
+        RecipientAction(at=_parse_or_none(to_datetime, at), kind=Engagement(kind))
+        for at, kind in connection.execute(query)
+    )
+
+
+def _read_refused_receipts(
+    connection: Connection, campaign: Campaign, number: int
+) -> tuple[RefusedReceipt, ...]:
+    refused = refused_receipts.c
+    query = (
+        sa.select(refused.at, refused.status, refused.attempt, refused.verdict)
+        .where(refused.campaign_id == campaign.id, refused.number == number)
+        .order_by(refused.at, refused.attempt, refused.copy)
+    )
+    return tuple(
+        RefusedReceipt(
+            at=_parse_or_none(to_datetime, row.at),
+            status=_parse_or_none(Status, row.status),
+            attempt=row.attempt,
+            verdict=ReceiptVerdict(row.verdict),
+        )
+        for row in connection.execute(query)
     )
 
 

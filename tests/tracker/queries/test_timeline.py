@@ -24,8 +24,10 @@ from tracker.errors import NotFound
 from tracker.output.report_text import format_timeline
 from tracker.queries.timeline import MessageTimeline, TimelineEvent, read_timeline
 from tracker.record.catalog import Batch
+from tracker.record.engagement import EngagementEvent, record_engagement
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
-from tracker.status import Reason, Status, Step
+from tracker.record.receipts import Receipt, apply_receipts
+from tracker.status import Engagement, Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import messages, transitions
@@ -166,6 +168,8 @@ def test_timeline_as_json(database: Database) -> None:
         "number": 3,
         "customer_id": "c3",
         "batch": 0,
+        "engagement": [],
+        "refused_receipts": [],
         "broke": None,
     }
 
@@ -219,3 +223,54 @@ def test_campaign_without_messages_has_no_timeline(database: Database) -> None:
     campaign = make_campaign(database)
     with database.read() as connection, pytest.raises(NotFound, match="it has none yet"):
         read_timeline(connection, campaign, 0)
+
+
+def test_actions_and_refused_receipts_stand_among_the_events(database: Database) -> None:
+    batch = make_batch(database, Plan(tracks_engagement=True))
+    play(database, batch, 2, [(Step.DISPATCH, READY), (Step.SUBMIT, in_gateway(1))])
+    delivered_at, opened_at = NOON + from_seconds(60), NOON + from_seconds(120)
+    receipt = Receipt(2, 1, Status.DELIVERED, delivered_at)
+    for copy in range(2):
+        with open_entry(database, batch, Step.DELIVER, WORKER, started_at=NOON) as written:
+            later = delivered_at + from_seconds(30 * copy)
+            apply_receipts(written, [receipt._replace(copy=copy, at=later)])
+    with open_entry(database, batch, Step.ENGAGE, WORKER, started_at=NOON) as written:
+        clicked_at = opened_at + from_seconds(5)
+        events = [
+            EngagementEvent(2, Engagement.OPENED, opened_at),
+            EngagementEvent(2, Engagement.CLICKED, clicked_at),
+            EngagementEvent(3, Engagement.SPAM, opened_at),
+        ]
+        record_engagement(written, events)
+    timeline = timeline_of(database, batch, 2)
+    lines = [line.split() for line in format_timeline(timeline).splitlines()[3:]]
+    assert [line[1:4] for line in lines[1:]] == [
+        ["22:13:20.000000", "about_to_be_sent", "dispatch"],
+        ["22:13:21.000000", "in_gateway", "1"],
+        ["22:14:20.000000", "delivered", "1"],
+        ["22:14:50.000000", "delivered", "1"],
+        ["22:15:20.000000", "opened", "by"],
+        ["22:15:25.000000", "clicked", "by"],
+    ]
+    assert lines[4][4:] == ["receipt", "refused:", "duplicate"]
+    as_json = timeline.as_json()
+    assert as_json["engagement"] == [
+        {"at": "2023-11-14T22:15:20+00:00", "kind": "opened"},
+        {"at": "2023-11-14T22:15:25+00:00", "kind": "clicked"},
+    ]
+    assert as_json["refused_receipts"] == [
+        {
+            "at": "2023-11-14T22:14:50+00:00",
+            "status": "delivered",
+            "attempt": 1,
+            "verdict": "duplicate",
+        }
+    ]
+
+
+def test_a_refused_receipt_of_an_unknown_status_is_shown(database: Database) -> None:
+    batch = make_batch(database)
+    with open_entry(database, batch, Step.DELIVER, WORKER, started_at=NOON) as written:
+        apply_receipts(written, [Receipt(2, 7, 99, NOON)])
+    last = format_timeline(timeline_of(database, batch, 2)).splitlines()
+    assert any("unknown status" in line and "refused: unknown" in line for line in last)

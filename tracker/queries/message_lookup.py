@@ -1,0 +1,74 @@
+"""Find the message that a person means: by its number, its customer, or its recipient's address."""
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.errors import NotFound
+from tracker.queries.timeline import check_message_exists
+from tracker.record.catalog import Campaign
+from tracker.store.schema.catalog import customers
+
+MAX_EXAMPLES = 5
+"""Messages that an error names where several have the same recipient."""
+
+
+def find_message_number(connection: Connection, campaign: Campaign, text: str) -> int:
+    """Return the number of the message that a text means.
+
+    Digits are a message number if the campaign has that message. Otherwise the text is a customer's
+    id, or else an email address or a mobile number, as recorded or in E.164.
+
+    Raises:
+        NotFound: no message has it, or several have the same address; the error names them.
+    """
+    if text.isascii() and text.isdigit():
+        number = int(text)
+        try:
+            check_message_exists(connection, campaign, number)
+        except NotFound:
+            numbers = _find_by_customer_id(connection, campaign, text)
+            if not numbers:
+                raise
+            return numbers[0]
+        return number
+    numbers = _find_by_customer_id(connection, campaign, text)
+    numbers = numbers or _find_by_address(connection, campaign, text)
+    if not numbers:
+        raise NotFound(
+            f"campaign {campaign.name} has no message to {text!r};"
+            " expected a message number, a customer id, an email address or a mobile number"
+        )
+    if len(numbers) > 1:
+        examples = ", ".join(map(str, numbers[:MAX_EXAMPLES]))
+        others = " and others" if len(numbers) > MAX_EXAMPLES else ""
+        raise NotFound(
+            f"campaign {campaign.name} has several messages to {text}: {examples}{others};"
+            " expected one of these numbers"
+        )
+    check_message_exists(connection, campaign, numbers[0])
+    return numbers[0]
+
+
+def _find_by_customer_id(connection: Connection, campaign: Campaign, text: str) -> list[int]:
+    query = sa.select(customers.c.number).where(
+        customers.c.customer_id == text, customers.c.audience_id == campaign.audience_id
+    )
+    return list(connection.scalars(query))
+
+
+def _find_by_address(connection: Connection, campaign: Campaign, text: str) -> list[int]:
+    """Return the first customers with an address, MAX_EXAMPLES and one more."""
+    query = (
+        sa.select(customers.c.number)
+        .where(
+            customers.c.audience_id == campaign.audience_id,
+            sa.or_(
+                sa.func.lower(customers.c.email) == text.lower(),
+                customers.c.mobile == text,
+                customers.c.mobile_e164 == text,
+            ),
+        )
+        .order_by(customers.c.number)
+        .limit(MAX_EXAMPLES + 1)
+    )
+    return list(connection.scalars(query))
