@@ -7,7 +7,7 @@ from simulator.results.observations import RunObservations, RunState
 from simulator.retry import retry_transient
 from simulator.run.abort import AbortCheck
 from simulator.run.driver import Driver
-from simulator.run.observer import RunObserver, RunSnapshot, notify_observers
+from simulator.run.observers.base import RunObserver, RunSnapshot, notify_observers
 from simulator.run.system import RunSystem
 from simulator.run.watch import ProgressWatch
 from simulator.scenario.thresholds import Threshold

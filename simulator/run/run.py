@@ -15,16 +15,16 @@ from simulator.results.observations import RunConditions, RunObservations, RunSt
 from simulator.results.result import RunResult, judge_run
 from simulator.retry import retry_transient
 from simulator.run.environment import describe_machine, read_versions
-from simulator.run.nightly import NightlyRollups
-from simulator.run.observer import BackgroundObserver, RunObserver
+from simulator.run.observers.base import BackgroundObserver, RunObserver
+from simulator.run.observers.nightly import NightlyRollups
+from simulator.run.observers.progress import ProgressDisplay, open_display
+from simulator.run.observers.sampling import Sampler
+from simulator.run.observers.sweeper import Sweeper
+from simulator.run.observers.worker_monitor import WorkerMonitor
 from simulator.run.options import RunOptions, reject_unsampled_thresholds
 from simulator.run.play import RunPlayer
-from simulator.run.progress import ProgressDisplay, open_display
-from simulator.run.sampling import Sampler
 from simulator.run.shutdown import catch_shutdown_request
-from simulator.run.sweeper import Sweeper
 from simulator.run.system import RunSystem, open_system
-from simulator.run.worker_monitor import WorkerMonitor
 from simulator.scenario.file import Scenario
 from simulator.setup.record import Run, record_run, start_run
 from tracker.clock import SystemClock

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from celery import Celery
 
 from simulator.retry import retry_transient
-from simulator.run.observer import RunProgress
+from simulator.run.observers.base import RunProgress
 from simulator.setup.record import RunCampaign
 from simulator.stack.broker import Broker
 from tracker.errors import SendtraceError, UsageError

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from simulator.run.nightly import next_one_am
+from simulator.run.observers.nightly import next_one_am
 from tests.support.paths import SCENARIOS
 from tests.support.shell import FinishedRun, Shell, wait_until
 from tracker.audit import engagement, invariants

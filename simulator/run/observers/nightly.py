@@ -7,7 +7,7 @@ from functools import partial
 from celery import Celery
 
 from simulator.retry import retry_transient
-from simulator.run.observer import RunObserver, RunSnapshot
+from simulator.run.observers.base import RunObserver, RunSnapshot
 from simulator.setup.record import Run
 from tracker.clock import Instant, from_datetime, to_datetime
 from tracker.queries.report import Report

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from simulator.run.progress import open_display
+from simulator.run.observers.progress import open_display
 
 NAME = "[red]\x1b[31m[/none]\u202e.csv: 3 rows"
 ESCAPED_NAME = r"[red]\x1b[31m[/none]\u202e.csv: 3 rows"

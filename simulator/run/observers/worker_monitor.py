@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from simulator.run.observer import RunObserver, RunSnapshot
+from simulator.run.observers.base import RunObserver, RunSnapshot
 from simulator.stack.local import LocalWorker
 
 

@@ -10,9 +10,9 @@ import pytest
 from celery import Celery
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from simulator.run import sampling
-from simulator.run.observer import BackgroundObserver, notify_observers
-from simulator.run.sampling import Sampler
+from simulator.run.observers import sampling
+from simulator.run.observers.base import BackgroundObserver, notify_observers
+from simulator.run.observers.sampling import Sampler
 from simulator.stack.broker import Broker
 from tests.support.shell import wait_until
 from tracker.monitoring import QueueDepth

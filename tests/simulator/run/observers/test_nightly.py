@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from simulator.run.nightly import next_one_am
+from simulator.run.observers.nightly import next_one_am
 from tracker.clock import Instant, from_datetime
 
 

@@ -1,6 +1,6 @@
 """Progress of a run, added up from reports."""
 
-from simulator.run.observer import RunProgress
+from simulator.run.observers.base import RunProgress
 from tests.support.factory import READY, Plan, in_gateway, make_batch, move, not_sent_for
 from tracker.queries.report import make_reports
 from tracker.status import Reason, Step

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from simulator.run.observer import RunObserver, RunSnapshot
+from simulator.run.observers.base import RunObserver, RunSnapshot
 from tracker.text import escape_control_characters, pluralize
 
 if TYPE_CHECKING:
