@@ -54,7 +54,7 @@ class RunOutcome:
     Attributes:
         page: the page of the result; None if it was not recorded.
         archive_error: why the result could not be recorded, if so.
-        is_shutdown_requested: whether Ctrl-C asked the run to finish early.
+        is_shutdown_requested: whether a signal asked the run to finish early.
     """
 
     result: RunResult

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one requests a shutdown, the second one interrupts."""
+"""Ctrl-C and SIGTERM: the first one requests a shutdown, the second one interrupts."""
 
 import os
 import signal
@@ -7,15 +7,18 @@ from contextlib import contextmanager
 
 SHUTDOWN_NOTICE = (
     b"shutdown requested: waiting for messages in progress, then keeping the result;"
-    b" Ctrl-C again stops at once\n"
+    b" Ctrl-C or SIGTERM again stops at once\n"
 )
+
+REQUEST_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what a supervisor sends."""
 
 
 @contextmanager
 def catch_shutdown_request() -> Iterator[Callable[[], bool]]:
-    """Catch the first Ctrl-C of the block; yield a function that says whether it came.
+    """Catch the first signal of the block; yield a function that says whether it came.
 
-    The second Ctrl-C raises KeyboardInterrupt as usual.
+    The second one raises KeyboardInterrupt, as the command has it. An ignored signal stays ignored.
     """
     is_requested = False
 
@@ -23,12 +26,20 @@ def catch_shutdown_request() -> Iterator[Callable[[], bool]]:
         nonlocal is_requested
         is_requested = True
         os.write(2, SHUTDOWN_NOTICE)  # print isn't reentrant, and the handler may interrupt it
-        signal.signal(signal.SIGINT, previous_handler)
+        restore_handlers()
 
-    previous_handler = signal.getsignal(signal.SIGINT)
-    if previous_handler is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, request_shutdown)
+    def restore_handlers() -> None:
+        for number, handler in previous_handlers.items():
+            signal.signal(number, handler)
+
+    previous_handlers = {
+        number: handler
+        for number in REQUEST_SIGNALS
+        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+    }
+    for number in previous_handlers:
+        signal.signal(number, request_shutdown)
     try:
         yield lambda: is_requested
     finally:
-        signal.signal(signal.SIGINT, previous_handler)
+        restore_handlers()

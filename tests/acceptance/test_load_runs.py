@@ -163,10 +163,13 @@ SLOW = make_scenario(name="slow", email=2_000, sms=10, median="2s", p99="3s").re
 """Twenty seconds of arrivals."""
 
 
-def test_ctrl_c_once_waits_for_messages_in_progress(shell: Shell) -> None:
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_waits_for_messages_in_progress(
+    shell: Shell, signal_number: signal.Signals
+) -> None:
     command = shell.start("simulate", shell.write("slow.toml", SLOW))
     wait_until(lambda: shell.count_moved() > 50, "messages move")
-    command.process.send_signal(signal.SIGINT)
+    command.process.send_signal(signal_number)
     assert command.wait() == 130, command.stderr_text
     output = command.stdout.read_text()
     result = json.loads((shell.home / "runs" / "1" / SUMMARY_FILE).read_text())
@@ -182,7 +185,7 @@ def test_ctrl_c_once_waits_for_messages_in_progress(shell: Shell) -> None:
     for campaign in result["prediction"]["campaigns"]:
         assert campaign["as_predicted"] == campaign["messages"], "all sent messages have settled"
         assert campaign["unsettled"] == 0
-    assert "Ctrl-C again stops at once" in command.stderr_text
+    assert "SIGTERM again stops at once" in command.stderr_text
     assert shell.find_processes() == []
     assert "partial (interrupted)" in shell.run("runs").stdout
 
