@@ -2,7 +2,7 @@
 
 import itertools
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -139,11 +139,33 @@ def test_a_campaign_by_smtp_delivers_each_message_once(
     assert set(recipients.values()) == {1}
     assert len({mail["headers"]["Message-ID"] for mail in smtp_server.accepted}) == 62
     assert len({mail["peer"] for mail in smtp_server.accepted}) <= 8, "connections are reused"
+    assert_times_are_those_of_the_server(run, smtp_server)
     refused = shell.run("trace", "spring-email", "60").stdout
     assert "5.1.1 unknown user" in refused
     deferred = shell.run("trace", "spring-email", "63").stdout
     assert "4.7.1 try again later" in deferred
     assert "2.0.0 accepted" in deferred
+
+
+def assert_times_are_those_of_the_server(run: FinishedRun, server: SmtpServerProcess) -> None:
+    """Assert that the record and the throughput follow from the server's log."""
+    rows = read_rows(
+        run.shell,
+        "SELECT number, microseconds_utc FROM transitions_by_name"
+        " WHERE status = 'in_gateway' AND attempt = 1",
+    )
+    recorded = {f"c{number}@shop.internal": at for number, at in rows}
+    by_connection: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for mail in server.accepted:
+        by_connection[mail["peer"]].append(mail)
+    for mails in by_connection.values():
+        ends = [mail["at"] for mail in mails[1:]] + [max(recorded.values())]
+        for mail, following in zip(mails, ends, strict=True):
+            if mail["to"] in recorded:
+                assert mail["at"] <= recorded[mail["to"]] <= following
+    [(first_arrival,)] = read_rows(run.shell, "SELECT min(at) FROM transitions")
+    seconds = (max(recorded.values()) - first_arrival) / MICROSECONDS_PER_SECOND
+    assert run.result["throughput"] == pytest.approx(len(recorded) / seconds)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.support.paths import ROOT
 from tests.support.shell import wait_until
+from tracker.clock import SystemClock
 
 HOST = "127.0.0.1"
 
@@ -102,6 +103,7 @@ class MailHandler:
         assert isinstance(envelope.content, bytes)
         message = message_from_bytes(envelope.content, policy=policy.default)
         entry = {
+            "at": SystemClock().now(),
             "to": to,
             "from": envelope.mail_from,
             "peer": peer[1],

@@ -68,14 +68,24 @@ class SubmissionResult:
     Messages that are not in `accepted` were refused for now; the worker submits them again.
 
     Attributes:
-        accepted: the accepted message numbers, by the instant at which each was first accepted.
+        accepted: the accepted message numbers, by the instant at which each was first accepted. A
+            gateway that doesn't know the instants gives the numbers only.
         receipts: outcomes that the gateway knows at once.
         delay: real time to wait before refused messages are submitted again.
     """
 
-    accepted: Mapping[Instant, Sequence[int]]
+    accepted: Mapping[Instant, Sequence[int]] | Sequence[int]
     receipts: Sequence[Receipt] = ()
     delay: timedelta = timedelta()
+
+    def accepted_by_instant(self, returned_at: Instant) -> Mapping[Instant, Sequence[int]]:
+        """Return the accepted message numbers by the instant of their acceptance.
+
+        Without an instant of its own, a message counts as accepted when the call returned.
+        """
+        if isinstance(self.accepted, Mapping):
+            return self.accepted
+        return {returned_at: self.accepted}
 
 
 T = TypeVar("T")

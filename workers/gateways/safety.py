@@ -60,25 +60,32 @@ class GuardedGateway:
             self._gateway.check()
 
     def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
-        """Submit messages to people; accept those to reserved recipients and bounce them hard."""
+        """Submit messages to people; accept those to reserved recipients and bounce them hard.
+
+        No message can have reached its gateway at the instant at which the call began. So a gateway
+        that reports that instant doesn't know it.
+        """
         channel, attempt = submission.campaign.channel, submission.attempt
         reserved = [
             number
             for number, recipient in zip(submission.numbers, submission.recipients, strict=True)
             if is_reserved(channel, recipient)
         ]
-        if not reserved:
-            return self._gateway.submit(submission, now)
         bounces = [
             Receipt(number, attempt, Status.HARD_BOUNCED, now, detail=RESERVED_RECIPIENT_DETAIL)
             for number in reserved
         ]
-        to_people = submission.without(reserved)
+        to_people = submission.without(reserved) if reserved else submission
         if not to_people.numbers:
             return SubmissionResult({now: reserved}, bounces)
         result = self._gateway.submit(to_people, now)
-        accepted = dict(result.accepted)
-        accepted[now] = [*accepted.get(now, ()), *reserved]
+        returned_at = submission.campaign.clock.now()
+        accepted = dict(result.accepted_by_instant(returned_at))
+        undated = accepted.pop(now, ())
+        if undated:
+            accepted[returned_at] = [*accepted.get(returned_at, ()), *undated]
+        if reserved:
+            accepted[now] = reserved
         return SubmissionResult(accepted, [*result.receipts, *bounces], result.delay)
 
     def receipts(

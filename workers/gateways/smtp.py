@@ -6,6 +6,7 @@ connection is lost before the reply, the message is sent again, with the same Me
 
 import hashlib
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -51,11 +52,15 @@ class SmtpGateway:
         """Raise `GatewayUnavailable` if the server can't be reached or refuses the login."""
         self._connection.ensure_open()
 
-    def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
-        """Send messages one after the other, until `MAX_CALL_SECONDS` have passed."""
+    def submit(self, submission: Submission, _now: Instant) -> SubmissionResult:
+        """Send messages one after the other, until `MAX_CALL_SECONDS` have passed.
+
+        The instant of an acceptance is that of the server's reply.
+        """
         started_at = time.monotonic()
         clock = submission.campaign.clock
         receipts: list[Receipt] = []
+        accepted: defaultdict[Instant, list[int]] = defaultdict(list)
         for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
             try:
                 reply = self._send(submission.campaign, number, recipient)
@@ -63,12 +68,14 @@ class SmtpGateway:
                 if not receipts:
                     raise
                 break
+            at = clock.now()
+            accepted[at].append(number)
             receipts.append(
-                Receipt(number, submission.attempt, reply.status, clock.now(), detail=reply.detail)
+                Receipt(number, submission.attempt, reply.status, at, detail=reply.detail)
             )
             if time.monotonic() - started_at > MAX_CALL_SECONDS:
                 break
-        return SubmissionResult({now: [receipt.number for receipt in receipts]}, receipts)
+        return SubmissionResult(accepted, receipts)
 
     def receipts(
         self, _batch: Batch, _awaited: Mapping[int, Sequence[int]], _now: Instant

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from tracker.clock import Instant
 from tracker.queries.next_step import (
     NextStep,
     next_step_while_throttled,
@@ -63,8 +64,9 @@ def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextSt
             if not moves:
                 raise
             break  # what the gateway has accepted must be recorded first
-        for at, numbers in result.accepted.items():
-            moves.append(Move(numbers=numbers, source=source, target=target, at=at))
+        move = _make_move(source, target, result.accepted_by_instant(context.now()))
+        if move.numbers:
+            moves.append(move)
         receipts += result.receipts
         if grant.messages >= wanted:  # otherwise the throttle's delay is enough for the gateway
             jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # no secret
@@ -78,6 +80,19 @@ def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextSt
     if sum(len(move.numbers) for move in moves) == wanted:
         return None
     return next_step_while_throttled(context.database, context.batch, submit_delay=delay)
+
+
+def _make_move(source: State, target: State, accepted: Mapping[Instant, Sequence[int]]) -> Move:
+    """Return the move of messages that were accepted at these instants."""
+    if len(accepted) == 1:
+        [(at, numbers)] = accepted.items()
+        return Move(numbers=numbers, source=source, target=target, at=at)
+    return Move(
+        numbers=[number for numbers in accepted.values() for number in numbers],
+        source=source,
+        target=target,
+        at=[at for at, numbers in accepted.items() for _ in numbers],
+    )
 
 
 def _limit_submissions(

@@ -4,10 +4,12 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from simulator.setup.record import record_run
 from tests.support.factory import (
@@ -22,6 +24,7 @@ from tests.support.factory import (
 )
 from tests.support.inline_runs import build_campaign, build_scenario, run_step
 from tests.support.smtp_server import HOST, SmtpServerProcess, start_smtp_server
+from tracker.clock import Instant
 from tracker.errors import UsageError
 from tracker.queries import timeline
 from tracker.queries.next_step import next_step
@@ -29,6 +32,7 @@ from tracker.record.catalog import Batch
 from tracker.status import Channel, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
+from tracker.store.schema.messages import transitions
 from workers.gateways.base import GatewayUnavailable, Submission
 from workers.gateways.safety import GuardedGateway, is_reserved, open_gateway
 from workers.gateways.smtp import SmtpGateway
@@ -79,6 +83,15 @@ def read_details(database: Database, batch: Batch, number: int) -> list[str | No
     return [event.detail for event in message.events if event.detail]
 
 
+def read_acceptance_times(database: Database, batch: Batch) -> dict[int, Instant]:
+    """Return when each message entered the gateway for the first time."""
+    query = sa.select(transitions.c.number, transitions.c.at).filter_by(
+        campaign_id=batch.campaign.id, status=Status.IN_GATEWAY, attempt=1
+    )
+    with database.read() as connection:
+        return dict(map(tuple, connection.execute(query)))
+
+
 def test_a_reply_decides_the_outcome_and_is_recorded(
     database: Database, serve: Callable[..., SmtpServerProcess]
 ) -> None:
@@ -103,6 +116,23 @@ def test_a_reply_decides_the_outcome_and_is_recorded(
     assert read_states(database, batch)[2] == in_status(DELIVERED, 2)
     assert [mail["to"].partition("@")[0] for mail in server.accepted] == ["ann", "bob", "defer"]
     assert len({mail["peer"] for mail in server.accepted}) == 1, "one connection for all messages"
+
+
+def test_each_message_is_recorded_as_accepted_when_the_server_accepted_it(
+    database: Database, serve: Callable[..., SmtpServerProcess]
+) -> None:
+    server = serve()
+    names = [*(f"ann{number}" for number in range(20)), "refuse", "bob"]
+    batch = make_ready_batch(database, *(f"{name}@shop.internal" for name in names))
+    run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+    recorded = read_acceptance_times(database, batch)
+    sent = [number for number, name in enumerate(names) if name != "refuse"]
+    logged = {number: mail["at"] for number, mail in zip(sent, server.accepted, strict=True)}
+    assert len(set(logged.values())) > 10
+    for number, following in pairwise(sent):
+        assert logged[number] <= recorded[number] <= logged[following]
+    assert recorded[sent[-1]] >= logged[sent[-1]]
+    assert recorded[sent[-2]] <= recorded[names.index("refuse")] <= recorded[sent[-1]]
 
 
 def test_a_message_has_its_headers_and_no_injected_ones(

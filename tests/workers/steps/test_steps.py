@@ -50,6 +50,7 @@ from workers.gateways.base import (
     Submission,
     SubmissionResult,
 )
+from workers.gateways.safety import GuardedGateway
 from workers.gateways.throttle import Grant, Throttle, UnlimitedThrottle
 from workers.services.base import (
     MAX_SERVICE_CALLS,
@@ -343,10 +344,18 @@ def test_submit_takes_what_waits_for_the_gateway(
 def test_submit_moves_only_what_the_gateway_accepted(database: Database) -> None:
     batch = make_batch(database, Plan(size=4))
     move(database, batch, [0, 1, 2, 3], READY)
-    gateway = ScriptedGateway(accepts=lambda _: {1_000: [2], 2_000: [0]})
+    now = batch.campaign.clock.now()
+    gateway = ScriptedGateway(accepts=lambda _: {now + 1_000: [2], now + 2_000: [0]})
     submit(database, batch, gateway)
     assert read_states(database, batch) == {0: in_gateway(), 1: READY, 2: in_gateway(), 3: READY}
-    assert moments(database, batch, in_gateway()) == {2: 1_000, 0: 2_000}
+    assert moments(database, batch, in_gateway()) == {2: now + 1_000, 0: now + 2_000}
+
+
+def test_submit_records_no_step_if_the_gateway_accepts_nothing(database: Database) -> None:
+    batch = make_batch(database, Plan(size=2))
+    move(database, batch, [0, 1], READY)
+    submit(database, batch, ScriptedGateway(accepts=lambda _: {}))
+    assert moved_by(database, Step.SUBMIT) == []
 
 
 def test_submit_moves_nothing_while_the_gateway_is_unavailable(database: Database) -> None:
@@ -369,6 +378,47 @@ class Granting:
 
     def acquire(self, _batch: Batch, _wanted: int) -> Grant:
         return Grant(self.messages, self.delay)
+
+
+@dataclass
+class Undated:
+    """A gateway that says which messages it has accepted, but not when, or only when it began."""
+
+    is_stamped_with_the_begin: bool
+    finished_at: Instant = 0
+
+    def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
+        clock = submission.campaign.clock
+        while clock.now() - now < 1_000:
+            pass
+        self.finished_at = clock.now()
+        numbers = submission.numbers
+        return SubmissionResult({now: numbers} if self.is_stamped_with_the_begin else numbers)
+
+    def receipts(self, *_: object) -> PollResult[Receipt]:
+        return PollResult(())
+
+    def engagement(self, *_: object) -> PollResult[EngagementEvent]:
+        return PollResult(())
+
+
+@pytest.mark.parametrize("is_stamped_with_the_begin", [False, True])
+def test_messages_without_an_instant_of_their_own_were_accepted_when_the_call_returned(
+    database: Database, is_stamped_with_the_begin: bool
+) -> None:
+    people: dict[int, dict[str, object]] = {
+        number: {"email": f"ann{number}@shop.internal"} for number in (0, 1, 2, 4)
+    }
+    batch = make_batch(database, Plan(size=5), people)
+    move(database, batch, range(5), READY)
+    undated = Undated(is_stamped_with_the_begin)
+    submit(database, batch, GuardedGateway(undated) if is_stamped_with_the_begin else undated)
+    accepted_at = moments(database, batch, in_gateway())
+    if is_stamped_with_the_begin:
+        del accepted_at[3]  # the address is reserved: it bounces before the call
+    [instant] = {*accepted_at.values()}
+    assert instant >= undated.finished_at
+    assert len(accepted_at) == (4 if is_stamped_with_the_begin else 5)
 
 
 class Choosy:
@@ -450,7 +500,7 @@ def test_a_message_is_accepted_once_however_often_it_is_submitted(database: Data
     submission = Submission(
         campaign=batch.campaign, attempt=1, numbers=[1, 2], recipients=["a@b.example"] * 2
     )
-    first = batch.campaign.clock.now() - 60_000_000
+    first = batch.campaign.clock.now()
     gateway.submit(submission, first)
 
     submit(database, batch, gateway)
