@@ -103,7 +103,7 @@ def _make_run(file: Path, reports: Sequence[Report]) -> Run:
     """Return the run of a scenario file whose campaigns are on record."""
     scenario = load_scenario(file)
     campaigns = tuple(
-        RunCampaign(campaign=report.campaign, plan=plan, size=report.audience)
+        RunCampaign(campaign=report.campaign, plan=plan, size=report.recorded)
         for report, plan in zip(reports, scenario.campaigns, strict=True)
     )
     return Run(

@@ -35,7 +35,7 @@ def measure_report(
 
 def _read_audience(connection: Connection, campaign: Campaign) -> int:
     [report] = make_reports(connection, [campaign])
-    return report.audience
+    return report.recorded
 
 
 def _count_messages(connection: Connection) -> int:

@@ -15,6 +15,7 @@ from tracker.status import (
     FINAL_STATUSES,
     LATE_TRANSITIONS,
     LEGAL_TRANSITIONS,
+    CampaignState,
     Category,
     Reason,
     Status,
@@ -73,9 +74,9 @@ def _report_lines() -> Iterator[str]:
     yield "# The Live Monitoring Report"
     yield ""
     yield "Generated from `tracker/output/report_lines.py` by `make docs`."
-    yield "Each customer has one message. Two sums hold at every instant:"
+    yield "Each customer gets one message. Two sums hold at every instant:"
     yield ""
-    yield "- Audience = Sent + Not Sent + In Progress"
+    yield "- Audience = Sent + Not Sent + In Progress + Scheduled"
     yield "- Sent = Delivered + Bounced + Not delivered + In gateway"
     yield ""
     yield "A soft-bounced message that waits for its next attempt counts as bounced. The"
@@ -84,9 +85,26 @@ def _report_lines() -> Iterator[str]:
     yield "| line | JSON (`sendtrace report --format json`) | meaning |"
     yield "|---|---|---|"
     campaign = replace(VALID_CAMPAIGN, tracks_engagement=True)
-    for line in all_report_lines(Report(campaign, audience=0, counts=Counter())):
+    report = Report(
+        campaign=campaign,
+        audience=0,
+        recorded=0,
+        counts=Counter(),
+        state=CampaignState.SCHEDULED,
+        as_of=0,
+    )
+    for line in all_report_lines(report):
         indent = "&nbsp;" * 4 * line.level
         yield f"| {indent}{line.label} | `{line.path}` | {line.meaning} |"
+    yield ""
+    yield "## States"
+    yield ""
+    yield "A campaign has the state of its run. A run records a heartbeat every few seconds."
+    yield ""
+    yield "| state | meaning |"
+    yield "|---|---|"
+    for state in CampaignState:
+        yield f"| {state} | {state.meaning} |"
 
 
 GENERATED_PAGES: Mapping[str, Callable[[], str]] = {

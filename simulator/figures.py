@@ -111,7 +111,7 @@ def count_messages(reports: Sequence[Report]) -> dict[str, int]:
         for name, count in _flatten_counts(report.as_json()):
             if name in counts:
                 counts[name] += count
-    counts[MESSAGE_TOTAL] = sum(report.audience for report in reports)
+    counts[MESSAGE_TOTAL] = sum(report.recorded for report in reports)
     return counts
 
 

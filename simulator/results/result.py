@@ -231,7 +231,7 @@ def judge_run(
         campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
         reports = make_reports(connection, campaigns)
         if is_partial:
-            run = run.limited_to([report.audience for report in reports])
+            run = run.limited_to([report.recorded for report in reports])
         oracles = build_oracles(run.campaigns)
         withheld = predict_withheld(oracles)
         checks = [

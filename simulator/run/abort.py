@@ -130,7 +130,7 @@ class AbortCheck:
 
 def _compute_count_range(name: str, reports: Sequence[Report], planned: int) -> FigureRange:
     current = count_messages(reports)[name]
-    unrecorded = planned - sum(report.audience for report in reports)
+    unrecorded = planned - sum(report.recorded for report in reports)
     undecided = unrecorded + sum(report.in_progress for report in reports)
     unsettled = planned - sum(report.settled for report in reports)
     lowest = current if name in NON_DECREASING_COUNTS else 0

@@ -33,6 +33,7 @@ from tracker.output.svg import DrawingFailed
 from tracker.record import registration
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
+from tracker.status import CampaignState
 from tracker.store.database import Database
 from tracker.text import pluralize
 
@@ -195,8 +196,7 @@ def _verify(
     """End a run on record, and judge it."""
     database = system.database
     retry_transient(partial(roll_up_engagement, database, system.settings.zone))
-    end_run = _finish_run if observations.state is RunState.COMPLETE else _abandon_run
-    retry_transient(partial(end_run, database, run))
+    retry_transient(partial(_end_run, database, run, observations.state))
     retry_transient(database.analyze)
     return retry_transient(partial(judge_run, database, run, observations, conditions))
 
@@ -251,24 +251,23 @@ def _discard_remaining_tasks(system: RunSystem, run: Run) -> None:
 
 @contextmanager
 def _add_run_to_errors(system: RunSystem, run: Run) -> Iterator[None]:
-    """Name the run in errors within the block, and abandon a run that is interrupted."""
+    """Name the run in errors within the block, and give up a run that is interrupted."""
     hint = f"see sendtrace report --run {run.id}"
     try:
         with system.readable_errors():
             yield
     except KeyboardInterrupt:
         with suppress(SQLAlchemyError, SendtraceError):
-            _abandon_run(system.database, run)
+            _end_run(system.database, run, RunState.INTERRUPTED)
         raise RunInterrupted(f"run {run.id} was interrupted; {hint}") from None
     except SendtraceError as error:
         raise RunFailed(f"{error}\nrun {run.id} did not finish; {hint}") from error
 
 
-def _abandon_run(database: Database, run: Run) -> None:
+def _end_run(database: Database, run: Run, state: RunState) -> None:
+    now = run.campaigns[0].campaign.clock.now()
     with database.write() as connection:
-        registration.give_up_run(connection, run.id, SystemClock().now())
-
-
-def _finish_run(database: Database, run: Run) -> None:
-    with database.write() as connection:
-        registration.finish_run(connection, run.id, run.campaigns[0].campaign.clock.now())
+        if state is RunState.COMPLETE:
+            registration.finish_run(connection, run.id, now)
+        else:
+            registration.give_up_run(connection, run.id, SystemClock().now(), CampaignState(state))

@@ -247,11 +247,14 @@ class _RunRecorder:
                 audience_id = registration.record_audience(
                     connection, organization_id, audience.label
                 )
-            self._audiences[audience.owner] = (
+            recorded = (
                 self._generate_audience(audience, audience_id, audience.source)
                 if isinstance(audience.source, int)
                 else self._import_audience(audience, audience_id, audience.source)
             )
+            with self._database.write() as connection:
+                registration.record_audience_size(connection, audience_id, recorded.size)
+            self._audiences[audience.owner] = recorded
         return self._audiences[audience.owner]
 
     def _generate_audience(

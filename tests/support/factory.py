@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from threading import Barrier, Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -15,11 +15,12 @@ from sqlalchemy import Connection
 from tracker.audit import invariants
 from tracker.clock import Instant, SystemClock, to_microseconds
 from tracker.queries import stalled
+from tracker.queries.report import Report
 from tracker.record import catalog, registration
 from tracker.record.catalog import Batch, Campaign, CouponSeries, Organization
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
 from tracker.record.predicates import is_of_batch, is_of_message_in
-from tracker.status import Channel, Reason, Status, Step
+from tracker.status import CampaignState, Channel, Reason, Status, Step
 from tracker.store.database import Database, connect
 from tracker.store.schema.catalog import batches, customers, organizations
 from tracker.store.schema.messages import messages, tallies
@@ -56,6 +57,19 @@ SPRING = Campaign(
     coupon_series=CouponSeries(name="spring", active=True),
 )
 """A campaign that isn't recorded, for code that only reads its values."""
+
+
+def make_report(counts: Mapping[State, int], **changes: Any) -> Report:
+    """Return the report of a finished campaign that isn't recorded, with other attributes."""
+    values: dict[str, Any] = {
+        "campaign": SPRING,
+        "audience": sum(counts.values()),
+        "recorded": sum(counts.values()),
+        "counts": Counter(counts),
+        "state": CampaignState.FINISHED,
+        "as_of": 0,
+    }
+    return Report(**values | changes)
 
 
 def in_gateway(attempt: int = 1) -> State:
@@ -128,6 +142,7 @@ def make_campaign(
             connection.execute(sa.insert(customers), plain)
         for number, different in people.items():
             connection.execute(sa.insert(customers).values({**sound[number], **different}))
+        registration.record_audience_size(connection, audience_id, plan.size)
         registration.record_coupon_series(connection, organization_id, name="spring", active=True)
         campaign_id = registration.record_campaign(
             connection,

@@ -7,9 +7,10 @@ from datetime import UTC, tzinfo
 from tracker.clock import to_datetime
 from tracker.queries.report import Report
 from tracker.status import Category, Engagement, Reason, Status
+from tracker.text import pluralize
 
 MEANINGS = {
-    "audience": "The customers of the campaign; each has one message.",
+    "audience": "The customers of the campaign; each gets one message.",
     "sent.total": "Accepted by the gateway; includes delivered, opened, clicked, bounced, marked as"
     " spam and marked unsubscribed.",
     "sent.delivered": "Reached the recipient, opened or not.",
@@ -34,6 +35,7 @@ MEANINGS = {
     "in_progress.total": "Processed but not yet accepted by the gateway.",
     "in_progress.queued": "Recorded; waits for the checks or is being checked.",
     "in_progress.about_to_be_sent": "Passed every check; waits for the gateway.",
+    "scheduled": "Customers whose message hasn't been queued yet.",
 } | {f"not_sent.{reason.category}.{reason.slug}": reason.meaning for reason in Reason}
 """The meaning of each line, by its path in the JSON of the report."""
 
@@ -63,18 +65,18 @@ class ReportLine:
 
 
 def report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
-    """Yield the lines of a report, without reasons that no message has.
+    """Yield the lines of a report, without those that are hidden while they are zero.
 
     The time of the last rollup is shown in `zone`.
     """
     for line in all_report_lines(report, zone):
-        if line.count or not is_reason(line):
+        if line.count or not is_hidden_at_zero(line):
             yield line
 
 
-def is_reason(line: ReportLine) -> bool:
-    """Return whether a line counts the messages that are Not Sent for one reason."""
-    return line.level == 2 and line.path.startswith("not_sent.")
+def is_hidden_at_zero(line: ReportLine) -> bool:
+    """Return whether a line is shown only if it counts a message: a reason, or Scheduled."""
+    return line.path == "scheduled" or (line.level == 2 and line.path.startswith("not_sent."))
 
 
 def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
@@ -89,6 +91,7 @@ def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]
     yield _status_line(
         report, 1, "About to be Sent", "in_progress.about_to_be_sent", Status.ABOUT_TO_BE_SENT
     )
+    yield _heading("Scheduled", "scheduled", report.scheduled, report)
 
 
 def _sent_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
@@ -102,7 +105,13 @@ def _sent_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
     yield _status_line(report, 2, "Hard", "sent.bounced.hard", Status.HARD_BOUNCED)
     yield _status_line(report, 2, "Soft", "sent.bounced.soft", Status.SOFT_BOUNCED)
     yield _status_line(report, 1, "Not delivered", "sent.not_delivered", Status.NOT_DELIVERED)
-    yield _status_line(report, 1, "In gateway", "sent.in_gateway", Status.IN_GATEWAY)
+    yield ReportLine(
+        level=1,
+        label="In gateway",
+        path="sent.in_gateway",
+        count=report.count_messages(Status.IN_GATEWAY),
+        note=_receipts_note(report),
+    )
     yield _engagement_line(report, 1, "Marked as spam", Engagement.SPAM)
     yield _engagement_line(report, 1, "Marked unsubscribed", Engagement.UNSUBSCRIBED)
 
@@ -135,6 +144,11 @@ def _engagement_line(
     return ReportLine(level=level, label=label, path=f"sent.{kind.slug}", count=count, note=note)
 
 
+def _receipts_note(report: Report) -> str:
+    missing = report.missing_receipts
+    return f"{pluralize(missing, 'receipt')} never came" if missing else ""
+
+
 def _engagement_note(report: Report, zone: tzinfo) -> str:
     if report.engagement_as_of is None:
         return "before the first rollup"
@@ -146,6 +160,8 @@ def balance_line(report: Report) -> str:
     mark, word = ("✔", "balanced  ") if report.is_balanced else ("✘", "unbalanced")
     equals = "=" if report.is_balanced else "≟"
     audience = f"{report.sent:,} + {report.not_sent:,} + {report.in_progress:,}"
+    if report.scheduled:
+        audience += f" + {report.scheduled:,}"
     not_delivered = report.count_messages(Status.NOT_DELIVERED)
     in_gateway = report.count_messages(Status.IN_GATEWAY)
     sent = f"{report.delivered:,} + {report.bounced:,} + {not_delivered:,} + {in_gateway:,}"

@@ -29,13 +29,14 @@ def format_report(
 ) -> str:
     """Return the report of a campaign as several lines, without a line end after the last.
 
-    The time of the last rollup is shown in `zone`.
+    The times of the report and of the last rollup are shown in `zone`.
     """
     campaign = report.campaign
     seed = "" if campaign.seed is None else f" · seed {campaign.seed}"
-    state = "" if report.is_finished else " · not finished"
+    as_of = f"{to_datetime(report.as_of).astimezone(zone):%-d %b %Y %H:%M:%S %Z}"
     lines = [
-        f"{heading}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}{state}",
+        f"{heading}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}"
+        f" · {report.state} · {as_of}",
         "",
         *map(_format_line, report_lines(report, zone)),
         "",

@@ -14,32 +14,37 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_datetime
 from tracker.errors import UnreadableRecord
+from tracker.queries.campaign_state import campaign_state
 from tracker.record.catalog import Campaign
 from tracker.record.engagement import read_engagement_counts
 from tracker.record.journal import State
 from tracker.status import (
+    GIVEN_UP_STATES,
     IN_PROGRESS_STATUSES,
     SENT_STATUSES,
+    CampaignState,
     Category,
     Engagement,
     Reason,
     Status,
     is_settled,
 )
-from tracker.store.schema import catalog as catalog_tables
-from tracker.store.schema.catalog import batches, runs
+from tracker.store.database_clock import transaction_start
+from tracker.store.schema.catalog import audiences, batches, runs
+from tracker.store.schema.catalog import campaigns as campaign_table
 from tracker.store.schema.messages import NO_REASON, tallies
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """The numbers of messages of a campaign in each state, at one instant.
 
     Attributes:
-        audience: number of recorded messages, summed over the batches.
+        audience: number of customers.
+        recorded: number of messages that have been queued, summed over the batches.
         counts: number of messages in each state, summed over the tallies. It isn't assumed to agree
-            with the audience: see `is_balanced`.
-        is_run_finished: whether the campaign's run came to its end.
+            with the recorded messages: see `is_balanced`.
+        as_of: real time of this instant, by the database's clock.
         engagement: number of recipients by what they did: spam and unsubscribed as of now, the
             others as of the last rollup.
         engagement_as_of: time of the last rollup.
@@ -47,8 +52,10 @@ class Report:
 
     campaign: Campaign
     audience: int
+    recorded: int
     counts: Counter[State]
-    is_run_finished: bool = False
+    state: CampaignState
+    as_of: Instant
     engagement: Counter[Engagement] = field(default_factory=Counter)
     engagement_as_of: Instant | None = None
 
@@ -110,23 +117,35 @@ class Report:
     @property
     def pending(self) -> int:
         """Messages that need more work by the workers, unlike those in the gateway."""
-        return self.audience - self.settled - self.count_messages(Status.IN_GATEWAY)
+        return self.recorded - self.settled - self.count_messages(Status.IN_GATEWAY)
 
     @property
-    def is_finished(self) -> bool:
-        """True if no more changes are expected, except late bounces."""
-        return self.is_run_finished or self.settled == self.audience > 0
+    def scheduled(self) -> int:
+        """The number of customers whose message hasn't been queued yet."""
+        return self.audience - self.recorded
+
+    @property
+    def is_over(self) -> bool:
+        """True if its run has ended: few changes are expected, such as late bounces."""
+        return self.state in (CampaignState.FINISHED, *GIVEN_UP_STATES)
+
+    @property
+    def missing_receipts(self) -> int:
+        """The number of messages of a finished run whose outcome the gateway never reported."""
+        is_over = self.state is CampaignState.FINISHED
+        return self.count_messages(Status.IN_GATEWAY) if is_over else 0
 
     @property
     def is_balanced(self) -> bool:
         """True if both sums hold.
 
-        Audience = Sent + Not Sent + In Progress, and
+        Audience = Sent + Not Sent + In Progress + Scheduled, and
         Sent = Delivered + Bounced + Not delivered + In gateway.
         """
         by_reason = sum(sum(self.count_by_reason(category).values()) for category in Category)
         return (
-            self.audience == self.sent + self.not_sent + self.in_progress
+            self.scheduled >= 0
+            and self.audience == self.sent + self.not_sent + self.in_progress + self.scheduled
             and self.sent == self.delivered + self.bounced + self.undecided
             and self.not_sent == by_reason
         )
@@ -136,6 +155,10 @@ class Report:
         return {
             "campaign": self.campaign.name,
             "channel": self.campaign.channel.value,
+            "run": self.campaign.run_id,
+            "seed": self.campaign.seed,
+            "state": self.state.value,
+            "as_of": _format_instant(self.as_of),
             "audience": self.audience,
             "sent": {
                 "total": self.sent,
@@ -151,11 +174,7 @@ class Report:
                 "clicked": self.engagement[Engagement.CLICKED],
                 "spam": self.engagement[Engagement.SPAM],
                 "unsubscribed": self.engagement[Engagement.UNSUBSCRIBED],
-                "engagement_as_of": (
-                    None
-                    if self.engagement_as_of is None
-                    else to_datetime(self.engagement_as_of).isoformat(timespec="seconds")
-                ),
+                "engagement_as_of": _format_instant(self.engagement_as_of),
             },
             "not_sent": {
                 "total": self.not_sent,
@@ -166,6 +185,7 @@ class Report:
                 "queued": self.count_messages(Status.QUEUED),
                 "about_to_be_sent": self.count_messages(Status.ABOUT_TO_BE_SENT),
             },
+            "scheduled": self.scheduled,
             "balanced": self.is_balanced,
         }
 
@@ -177,70 +197,75 @@ class Report:
         }
 
 
-def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[Report]:
+def make_reports(
+    connection: Connection, campaigns: Sequence[Campaign], *, reachable_since: Instant = 0
+) -> list[Report]:
     """Return the reports of campaigns, all of the instant of the connection's snapshot.
+
+    Args:
+        connection: a transaction that sees one snapshot.
+        campaigns: the campaigns; their reports have the same order.
+        reachable_since: see `campaign_state`.
 
     Raises:
         UnreadableRecord: a tally holds a value that sendtrace doesn't write.
     """
-    audience: Counter[int] = Counter()
-    counts: dict[int, Counter[State]] = {campaign.id: Counter() for campaign in campaigns}
-    finished: set[int] = set()
-    for row in connection.execute(_state_counts_query(list(counts))):
+    ids = [campaign.id for campaign in campaigns]
+    counts: dict[int, Counter[State]] = {campaign_id: Counter() for campaign_id in ids}
+    for row in connection.execute(_state_counts_query(ids)):
         try:
-            number = int(row.messages or 0)
-            if row.status is None:
-                audience[row.campaign_id] = number
-                if row.finished_at is not None:
-                    finished.add(row.campaign_id)
-            else:
-                counts[row.campaign_id][_state_from_row(row)] = number
+            counts[row.campaign_id][_state_from_row(row)] = int(row.messages or 0)
         except (ValueError, TypeError, OverflowError) as error:
             raise UnreadableRecord(
                 f"campaign {row.campaign_id} has a tally that can't be read: {error}"
             ) from None
-    engagement = read_engagement_counts(connection, list(counts))
+    query = _campaigns_query(ids, reachable_since)
+    rows = {row.id: row for row in connection.execute(query)}
+    engagement = read_engagement_counts(connection, ids)
     return [
         Report(
-            campaign,
-            audience[campaign.id],
-            counts[campaign.id],
-            campaign.id in finished,
-            *engagement[campaign.id],
+            campaign=campaign,
+            audience=rows[campaign.id].audience,
+            recorded=int(rows[campaign.id].recorded),
+            counts=counts[campaign.id],
+            state=CampaignState(rows[campaign.id].state),
+            as_of=rows[campaign.id].as_of,
+            engagement=engagement[campaign.id].recipients,
+            engagement_as_of=engagement[campaign.id].as_of,
         )
         for campaign in campaigns
     ]
 
 
-def _state_counts_query(campaign_ids: Sequence[int]) -> sa.CompoundSelect[Any]:
-    """Return a query for the summed tallies, and a row without status for each whole campaign."""
-    states = (
-        sa.select(
-            tallies.c.campaign_id,
-            tallies.c.status,
-            tallies.c.attempt,
-            tallies.c.reason,
-            sa.func.sum(tallies.c.messages).label("messages"),
-            sa.null().label("finished_at"),
-        )
+def _state_counts_query(campaign_ids: Sequence[int]) -> sa.Select[Any]:
+    """Return a query for the summed tallies."""
+    state = (tallies.c.campaign_id, tallies.c.status, tallies.c.attempt, tallies.c.reason)
+    return (
+        sa.select(*state, sa.func.sum(tallies.c.messages).label("messages"))
         .where(tallies.c.campaign_id.in_(campaign_ids))
-        .group_by(tallies.c.campaign_id, tallies.c.status, tallies.c.attempt, tallies.c.reason)
+        .group_by(*state)
     )
+
+
+def _campaigns_query(campaign_ids: Sequence[int], reachable_since: Instant) -> sa.Select[Any]:
+    """Return a query for the audience, the recorded messages and the state of campaigns."""
     recorded = (
-        sa.select(
-            catalog_tables.campaigns.c.id,
-            sa.null(),
-            sa.null(),
-            sa.null(),
-            sa.func.sum(batches.c.size),
-            sa.func.max(runs.c.finished_at),
-        )
-        .join(runs, runs.c.id == catalog_tables.campaigns.c.run_id)
-        .outerjoin(batches, batches.c.campaign_id == catalog_tables.campaigns.c.id)
-        .where(catalog_tables.campaigns.c.id.in_(campaign_ids))
-        .group_by(catalog_tables.campaigns.c.id)
+        sa.select(sa.func.coalesce(sa.func.sum(batches.c.size), 0))
+        .where(batches.c.campaign_id == campaign_table.c.id)
+        .scalar_subquery()
     )
-    return sa.union_all(states, recorded)
+    return (
+        sa.select(
+            campaign_table.c.id,
+            audiences.c.size.label("audience"),
+            recorded.label("recorded"),
+            campaign_state(reachable_since).label("state"),
+            transaction_start().label("as_of"),
+        )
+        .join(audiences, audiences.c.id == campaign_table.c.audience_id)
+        .join(runs, runs.c.id == campaign_table.c.run_id)
+        .where(campaign_table.c.id.in_(campaign_ids))
+    )
 
 
 def _state_from_row(row: sa.Row[Any]) -> State:
@@ -249,3 +274,7 @@ def _state_from_row(row: sa.Row[Any]) -> State:
         attempt=int(row.attempt),
         reason=None if row.reason == NO_REASON else Reason(row.reason),
     )
+
+
+def _format_instant(instant: Instant | None) -> str | None:
+    return None if instant is None else to_datetime(instant).isoformat(timespec="seconds")

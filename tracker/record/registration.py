@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant
 from tracker.record.catalog import ChannelSettings
-from tracker.status import Channel
+from tracker.status import CampaignState, Channel
+from tracker.store.database_clock import transaction_start
 from tracker.store.schema.catalog import (
     audiences,
     campaigns,
@@ -30,7 +31,10 @@ def record_run(
     speed: float,
     definition: str,
 ) -> int:
-    """Record a run and return its id; `definition` is the text of the scenario file."""
+    """Record a run and return its id; `definition` is the text of the scenario file.
+
+    This counts as the run's first heartbeat.
+    """
     return _insert_row(
         connection,
         runs,
@@ -39,7 +43,14 @@ def record_run(
         started_at=started_at,
         speed=speed,
         definition=definition,
+        heartbeat_at=transaction_start(),
     )
+
+
+def record_heartbeat(connection: Connection, run_id: int) -> None:
+    """Record that the driver of a run is alive now."""
+    update = sa.update(runs).where(runs.c.id == run_id)
+    connection.execute(update.values(heartbeat_at=transaction_start()))
 
 
 def start_run(connection: Connection, run_id: int, at: Instant) -> None:
@@ -52,10 +63,11 @@ def finish_run(connection: Connection, run_id: int, at: Instant) -> None:
     connection.execute(sa.update(runs).where(runs.c.id == run_id).values(finished_at=at))
 
 
-def give_up_run(connection: Connection, run_id: int, at: Instant) -> None:
-    """Record that an unfinished run will not be continued."""
+def give_up_run(connection: Connection, run_id: int, at: Instant, state: CampaignState) -> None:
+    """Record that an unfinished run ends early, as interrupted or aborted."""
     unfinished = (runs.c.id == run_id, runs.c.finished_at.is_(None))
-    connection.execute(sa.update(runs).where(*unfinished).values(given_up_at=at))
+    update = sa.update(runs).where(*unfinished)
+    connection.execute(update.values(given_up_at=at, given_up_as=state))
 
 
 def record_organization(
@@ -122,6 +134,11 @@ def record_gateway(
 def record_audience(connection: Connection, organization_id: int, source: str) -> int:
     """Record an audience, without its customers, and return its id."""
     return _insert_row(connection, audiences, organization_id=organization_id, source=source)
+
+
+def record_audience_size(connection: Connection, audience_id: int, size: int) -> None:
+    """Record the number of an audience's customers, once all of them are recorded."""
+    connection.execute(sa.update(audiences).where(audiences.c.id == audience_id).values(size=size))
 
 
 def record_campaign(

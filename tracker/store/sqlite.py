@@ -5,15 +5,19 @@ import os
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.expression import FromClause
 
+from tracker.clock import SystemClock
 from tracker.errors import UsageError
+from tracker.store.database_clock import SQLITE_TRANSACTION_START
 
 BUSY_TIMEOUT_SECONDS = 30
 """Seconds that a writer waits for the lock, which others hold for about 0.1 s."""
@@ -31,6 +35,9 @@ CONNECTION_PRAGMAS = (
 )
 
 DURABILITY_PRAGMAS = ("journal_mode", "synchronous")
+
+TRANSACTION_START = "transaction_start"
+"""Key of a connection's info: when its transaction began, as an instant."""
 
 SYNCHRONOUS_LEVELS = ("off", "normal", "full", "extra")
 """Meanings of the values 0 to 3 of the pragma `synchronous`."""
@@ -112,8 +119,11 @@ def create_sqlite_engine(url: sa.URL, must_exist: bool) -> Engine:
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
 
     @sa.event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _record: object) -> None:
+    def configure(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # `begin` below starts the transactions
+        connection.create_function(
+            SQLITE_TRANSACTION_START, 0, partial(record.info.get, TRANSACTION_START)
+        )
         if is_read_only:
             return
         _enable_write_ahead_log(connection)
@@ -126,6 +136,7 @@ def create_sqlite_engine(url: sa.URL, must_exist: bool) -> Engine:
         # instead of waiting. So a writing transaction takes the lock at its start.
         is_immediate = connection.get_execution_options().get("sqlite_immediate")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_immediate else "BEGIN")
+        connection.info[TRANSACTION_START] = SystemClock().now()
 
     return engine
 

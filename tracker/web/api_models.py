@@ -10,6 +10,7 @@ from tracker.clock import to_datetime
 from tracker.monitoring import CheckVerdict, WorkerActivity
 from tracker.queries.messages import MessageRow
 from tracker.queries.stalled import StalledBatch
+from tracker.status import CampaignState
 from tracker.web.masking import mask_email, mask_mobile
 from tracker.web.progress import CampaignProgress
 
@@ -21,8 +22,9 @@ class CampaignModel(BaseModel):
     name: str
     run: int = Field(description="number of the run")
     channel: str = Field(description="email or sms")
-    state: str = Field(description="running or finished")
+    state: CampaignState = Field(description="the state of the campaign, which is its run's")
     audience: int = Field(description="customers of the campaign")
+    scheduled: int = Field(description="customers whose message hasn't been queued yet")
     settled: int = Field(description="messages that need no more work")
     attention: list[str] = Field(description="problems that need attention")
 
@@ -35,8 +37,9 @@ class CampaignModel(BaseModel):
             name=campaign.name,
             run=campaign.run_id,
             channel=campaign.channel,
-            state=progress.state,
+            state=report.state,
             audience=report.audience,
+            scheduled=report.scheduled,
             settled=report.settled,
             attention=list(progress.attention),
         )

@@ -36,8 +36,8 @@ REFRESH_INTERVAL_SECONDS = 1.0
 """Seconds between two snapshots."""
 
 FULL_REFRESH_EVERY = 10
-"""Snapshots from one full refresh to the next. In between, stalled batches and finished campaigns
-are carried over: only late bounces and rollups change the latter."""
+"""Snapshots from one full refresh to the next. In between, stalled batches and campaigns of runs
+that have ended are carried over: little changes the latter, such as late bounces and rollups."""
 
 MAX_FOLLOWED_CAMPAIGNS = 50
 """Latest campaigns that every snapshot has."""
@@ -219,7 +219,7 @@ class LiveFeed:
             changing = [
                 self._campaigns[campaign_id]
                 for campaign_id in sorted(followed & self._campaigns.keys())
-                if is_full or campaign_id not in before or not before[campaign_id].is_finished
+                if is_full or campaign_id not in before or not before[campaign_id].is_over
             ]
             reports = make_reports(connection, changing)
         carried_over = {key: report for key, report in before.items() if key in followed}

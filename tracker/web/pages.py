@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tracker.clock import to_datetime
-from tracker.output.report_lines import all_report_lines, balance_line, is_reason
+from tracker.output.report_lines import all_report_lines, balance_line, is_hidden_at_zero
 from tracker.queries.timeline import read_timeline
 from tracker.status import Category, Engagement, Reason, Status
 from tracker.web.charts import make_live_charts
@@ -45,7 +45,7 @@ def show_campaign(campaign_id: int, context: Context) -> HTMLResponse:
         report=report,
         counts={line.path: line.count for line in lines},
         lines=lines,
-        is_reason=is_reason,
+        is_hidden_at_zero=is_hidden_at_zero,
         balance=balance_line(report),
         line_queries=LINE_QUERIES,
         categories=list(Category),

@@ -23,11 +23,6 @@ class CampaignProgress:
     report: Report
     attention: Sequence[str]
 
-    @property
-    def state(self) -> str:
-        """The campaign's state: running or finished."""
-        return "finished" if self.report.is_finished else "running"
-
 
 def make_campaign_progress(snapshot: Snapshot, report: Report) -> CampaignProgress:
     """Return the progress of a campaign, and what needs attention in it."""
@@ -102,7 +97,7 @@ def _make_overview_update(snapshot: Snapshot) -> dict[str, Any]:
             campaign_id: {
                 "audience": report.audience,
                 "settled": report.settled,
-                "state": progress.state,
+                "state": report.state,
                 "attention": list(progress.attention),
             }
             for campaign_id, report in snapshot.reports.items()
@@ -122,7 +117,7 @@ def _make_campaign_update(
         "audience": report.audience,
         "settled": report.settled,
         "throughput": None if throughput is None else round(throughput),
-        "state": "finished" if report.is_finished else "running",
+        "state": report.state,
         "balanced": report.is_balanced,
         "balance": balance_line(report),
         "queues": queue_depths(snapshot),

@@ -128,13 +128,13 @@ def find_message_page(
     with context.database.read() as connection:
         campaign = context.load_campaign(connection, campaign_id)
         [report] = make_reports(connection, [campaign])
-        if query.after >= report.audience and query.after > 0:
+        if query.after >= report.recorded and query.after > 0:
             raise RequestValidationError(
                 [
                     {
                         "type": "less_than",
                         "loc": ("query", "after"),
-                        "msg": f"after the last message; the campaign has {report.audience:,}",
+                        "msg": f"after the last message; the campaign has {report.recorded:,}",
                         "input": query.after,
                     }
                 ]

@@ -30,7 +30,7 @@ class RunProgress:
     @classmethod
     def from_reports(cls, reports: Sequence[Report], awaiting_batches: int = 0) -> "RunProgress":
         """Add up the reports of several campaigns."""
-        recorded = sum(report.audience for report in reports)
+        recorded = sum(report.recorded for report in reports)
         checked = recorded - sum(report.count_messages(Status.QUEUED) for report in reports)
         return cls(
             recorded=recorded,

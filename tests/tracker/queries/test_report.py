@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import Any
 
@@ -24,11 +25,12 @@ from tests.support.factory import (
     make_batch,
     make_busy_batch,
     make_campaign,
+    make_report,
     move,
     not_sent_for,
 )
 from tests.support.tampering import without_constraints
-from tracker.clock import SystemClock
+from tracker.clock import SystemClock, from_datetime
 from tracker.errors import NotFound, UnreadableRecord
 from tracker.output.report_text import format_report, format_reports_csv
 from tracker.queries.report import Report, make_reports
@@ -41,10 +43,16 @@ from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import tallies
 from tracker.text import escape_control_characters
 
+AS_OF = from_datetime(datetime(2026, 11, 30, 14, tzinfo=UTC))
+
 NOTHING: dict[str, Any] = {
     "campaign": "spring",
     "channel": "email",
-    "audience": 0,
+    "run": 1,
+    "seed": 1,
+    "state": "scheduled",
+    "as_of": "2026-11-30T14:00:00+00:00",
+    "audience": 10,
     "sent": {
         "total": 0,
         "delivered": 0,
@@ -65,6 +73,7 @@ NOTHING: dict[str, Any] = {
         },
     },
     "in_progress": {"total": 0, "queued": 0, "about_to_be_sent": 0},
+    "scheduled": 10,
     "balanced": True,
 }
 
@@ -99,18 +108,20 @@ def overlaid(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_campaign_without_messages_has_every_key(database: Database) -> None:
-    report = read_report(database, make_campaign(database))
+    report = replace(read_report(database, make_campaign(database)), as_of=AS_OF)
     assert report.as_json() == NOTHING
     assert json.dumps(report.as_json()) == json.dumps(NOTHING), "in the design's order"
 
 
 def test_campaign_with_messages_in_every_status(database: Database) -> None:
     batch = make_busy_batch(database)
-    report = read_report(database, batch.campaign)
+    report = replace(read_report(database, batch.campaign), as_of=AS_OF)
     assert report.as_json() == overlaid(
         NOTHING,
         {
+            "state": "running",
             "audience": 22,
+            "scheduled": 0,
             "sent": {
                 "total": 12,
                 "delivered": 4,
@@ -137,7 +148,7 @@ def test_campaign_with_messages_in_every_status(database: Database) -> None:
 
 @pytest.mark.parametrize("reason", [pytest.param(reason, id=reason.slug) for reason in Reason])
 def test_reasons_are_counted_in_their_category(reason: Reason) -> None:
-    report = Report(CAMPAIGN, 7, Counter({not_sent_for(reason): 3, QUEUED_STATE: 4}))
+    report = make_report({not_sent_for(reason): 3, QUEUED_STATE: 4})
     changes = {"total": 3, reason.category.value: {"total": 3, reason.slug: 3}}
     assert report.as_json()["not_sent"] == overlaid(NOTHING["not_sent"], changes)
     assert report.is_balanced
@@ -227,15 +238,15 @@ def test_every_snapshot_is_balanced_while_messages_move(
         while writer.is_alive() and len(seen) < 15:
             report = read_report(database, campaign)
             assert report.is_balanced, format_report(report)
-            assert report.audience % size == 0
-            seen.add(repr(report.as_json()))
+            assert report.recorded % size == 0
+            seen.add(repr(report.counts))
     finally:
         enough.set()
         writer.join()
     assert len(seen) >= 15, "too few snapshots"
     last = read_report(database, campaign)
     assert last.is_balanced
-    assert last.settled == last.audience
+    assert last.settled == last.recorded
 
 
 def test_report_is_of_one_snapshot(database: Database) -> None:
@@ -245,17 +256,17 @@ def test_report_is_of_one_snapshot(database: Database) -> None:
         before = make_reports(connection, [campaign])
         assert before[0].is_balanced
         assert make_reports(connection, [campaign]) == before
-    assert read_report(database, campaign).audience > before[0].audience + 1
+    assert read_report(database, campaign).recorded > before[0].recorded + 1
 
 
 def test_text_of_a_report(database: Database) -> None:
     batch = make_busy_batch(database)
-    text = format_report(read_report(database, batch.campaign))
+    text = format_report(replace(read_report(database, batch.campaign), as_of=AS_OF))
     assert re.sub(r"(?<=\S) +", " ", text) == GOLDEN.format(run=batch.campaign.run_id)
 
 
 GOLDEN = """\
-Live Monitoring Report spring · email · run {run} · seed 1 · not finished
+Live Monitoring Report spring · email · run {run} · seed 1 · running · 30 Nov 2026 14:00:00 UTC
 
 Audience 22
 Sent 12 54.5 %
@@ -285,7 +296,8 @@ In Progress 5 22.7 %
 @pytest.mark.parametrize(
     "line",
     [
-        "Live Monitoring Report   diwali-email · email · run 3 · seed 42",
+        "Live Monitoring Report   diwali-email · email · run 3 · seed 42 · finished"
+        " · 1 Jan 1970 00:00:00 UTC",
         "Audience                                60,000",
         "  Delivered                             49,871",
         "    Hard                                 1,042",
@@ -298,31 +310,20 @@ In Progress 5 22.7 %
     ],
 )
 def test_lines_of_the_example(line: str) -> None:
-    assert line in format_report(Report(CAMPAIGN, 60_000, DESIGNED)).splitlines()
+    assert line in format_report(make_report(DESIGNED, campaign=CAMPAIGN)).splitlines()
 
 
 @pytest.mark.parametrize("reason", [pytest.param(reason, id=reason.slug) for reason in Reason])
 def test_counts_are_in_one_column_for_every_reason(reason: Reason) -> None:
-    text = format_report(Report(CAMPAIGN, 1_234, Counter({not_sent_for(reason): 1_234})))
+    text = format_report(make_report({not_sent_for(reason): 1_234}))
     [line] = [line for line in text.splitlines() if reason.title in line]
     assert line.endswith(" 1,234")
     assert len(line) == len("Audience                                60,000")
 
 
-def test_heading_marks_an_unfinished_run(database: Database) -> None:
-    def marked(campaign: Campaign) -> bool:
-        return "not finished" in format_report(read_report(database, campaign)).splitlines()[0]
-
-    assert marked(make_campaign(database))
-    batch = make_batch(database, Plan(size=2))
-    move(database, batch, [0], not_sent_for(Reason.NDNC))
-    assert marked(batch.campaign)
-    with database.write() as connection:
-        registration.finish_run(connection, batch.campaign.run_id, 1)
-    assert not marked(batch.campaign)
-    settled = make_batch(database, Plan(size=1))
-    move(database, settled, [0], not_sent_for(Reason.NDNC))
-    assert not marked(settled.campaign)
+def test_heading_has_run_seed_state_and_time() -> None:
+    heading = format_report(make_report(DESIGNED, as_of=AS_OF)).splitlines()[0]
+    assert heading.endswith("run 1 · seed 1 · finished · 30 Nov 2026 14:00:00 UTC")
 
 
 @pytest.mark.parametrize(
@@ -348,14 +349,14 @@ def test_unreadable_tally_is_an_error(database: Database, values: dict[str, Any]
 
 def test_control_characters_are_escaped() -> None:
     named = replace(CAMPAIGN, name="\x1b[31mred\u202e\n")
-    text = escape_control_characters(format_report(Report(named, 60_000, DESIGNED)))
+    text = escape_control_characters(format_report(make_report(DESIGNED, campaign=named)))
     assert r"\x1b[31mred\u202e" in text
     assert {character for character in text if not character.isprintable()} == {"\n"}
     assert "✔ balanced" in text
 
 
 def test_text_of_an_unbalanced_report() -> None:
-    text = format_report(Report(CAMPAIGN, 60_001, DESIGNED))
+    text = format_report(make_report(DESIGNED, audience=60_001, recorded=60_001))
     assert "✘ unbalanced    60,001 ≟ 52,114 + 7,886 + 0" in text
     assert "✔" not in text
 
@@ -375,7 +376,8 @@ def test_csv_has_a_column_for_every_json_path(database: Database) -> None:
 
 
 COLUMNS = [
-    *("campaign", "channel", "audience", "sent.total", "sent.delivered"),
+    *("campaign", "channel", "run", "seed", "state", "as_of"),
+    *("audience", "sent.total", "sent.delivered"),
     *("sent.bounced.total", "sent.bounced.hard", "sent.bounced.soft"),
     *("sent.not_delivered", "sent.in_gateway", "sent.opened", "sent.clicked", "sent.spam"),
     *("sent.unsubscribed", "sent.engagement_as_of", "not_sent.total"),
@@ -384,7 +386,8 @@ COLUMNS = [
         for category in ("internally_suppressed", "incomplete_or_invalid", "system_error")
         for column in ("total", *(slug for its, slug, _ in CONTRACT if its == category))
     ),
-    *("in_progress.total", "in_progress.queued", "in_progress.about_to_be_sent", "balanced"),
+    *("in_progress.total", "in_progress.queued", "in_progress.about_to_be_sent"),
+    *("scheduled", "balanced"),
 ]
 
 

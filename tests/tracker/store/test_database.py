@@ -54,7 +54,7 @@ from tracker.store.schema.messages import messages
 FAR = 2**62
 FULL = 2
 
-a_run = sa.insert(runs).values(scenario="s", started_at=0, definition="")
+a_run = sa.insert(runs).values(scenario="s", started_at=0, definition="", heartbeat_at=0)
 count_runs = sa.select(sa.func.count()).select_from(runs)
 
 

@@ -42,7 +42,7 @@ def test_the_api_returns_the_report(batch: Batch, client: TestClient, database: 
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
     response = client.get(f"/api/campaigns/{batch.campaign.id}/report")
-    assert response.json() == report.as_json()
+    assert response.json() == report.as_json() | {"as_of": response.json()["as_of"]}
 
 
 def test_every_number_of_the_report_links_to_as_many_messages(
@@ -52,6 +52,9 @@ def test_every_number_of_the_report_links_to_as_many_messages(
         [report] = make_reports(connection, [batch.campaign])
     page = client.get(f"/campaigns/{batch.campaign.id}").text
     for line in all_report_lines(report):
+        if line.path not in LINE_QUERIES:
+            assert line.path == "scheduled", "customers without a message"
+            continue
         path = f"/campaigns/{batch.campaign.id}/messages?{LINE_QUERIES[line.path]}"
         assert path.replace("&", "&amp;") in page, line.path
         messages = client.get(f"/api{path}").json()["messages"]

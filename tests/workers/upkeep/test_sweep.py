@@ -18,7 +18,7 @@ from tests.support.factory import READY, Plan, backdate_batch, make_batch, move,
 from tracker.clock import Instant, SystemClock, from_seconds
 from tracker.record import registration
 from tracker.record.catalog import Batch
-from tracker.status import Step
+from tracker.status import CampaignState, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from workers.chains import StepArguments, enqueue_step
@@ -309,7 +309,7 @@ def test_given_up_runs_are_left_alone(
     database: Database, app: Celery, client: Redis, stalled: Batch
 ) -> None:
     with database.write() as connection:
-        registration.give_up_run(connection, stalled.campaign.run_id, 1)
+        registration.give_up_run(connection, stalled.campaign.run_id, 1, CampaignState.ABORTED)
     assert requeue_stalled_batches(database, app, client) == []
 
 

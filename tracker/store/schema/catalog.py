@@ -19,7 +19,7 @@ from sqlalchemy import (
     true,
 )
 
-from tracker.status import Channel
+from tracker.status import GIVEN_UP_STATES, Channel
 from tracker.store.schema.metadata import metadata, sql_string_list
 
 runs = Table(
@@ -33,11 +33,19 @@ runs = Table(
     Column("speed", Float, nullable=False, server_default=text("1")),
     Column("definition", Text, nullable=False),
     Column("ahead", BigInteger, nullable=False, server_default=text("0")),
+    Column("heartbeat_at", BigInteger, nullable=False),
     Column("given_up_at", BigInteger),
+    Column("given_up_as", String(16)),
     CheckConstraint("speed > 0", name="speed"),
+    CheckConstraint(
+        f"given_up_as IN ({sql_string_list(GIVEN_UP_STATES)})"
+        " AND given_up_at IS NOT NULL OR given_up_as IS NULL AND given_up_at IS NULL",
+        name="given_up",
+    ),
     comment="One execution of a scenario: campaigns recorded together. ahead: microseconds by which"
-    " its clock was put forward. given_up_at: when an unfinished run was given up, so that no sweep"
-    " continues it.",
+    " its clock was put forward. heartbeat_at: when its driver last said that it is alive, by the"
+    " database's clock. given_up_at, given_up_as: when an unfinished run was given up, so that no"
+    " sweep continues it, and as what.",
 )
 
 organizations = Table(
@@ -80,7 +88,10 @@ audiences = Table(
     Column("id", Integer, primary_key=True),
     Column("organization_id", ForeignKey("organizations.id"), nullable=False),
     Column("source", Text, nullable=False),
-    comment="The customers of one or several campaigns.",
+    Column("size", Integer, nullable=False, server_default=text("0")),
+    CheckConstraint("size >= 0", name="size"),
+    comment="The customers of one or several campaigns. size: their number, set once all of them"
+    " are recorded.",
 )
 
 customers = Table(

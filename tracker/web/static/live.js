@@ -53,7 +53,7 @@ function showCampaign(update) {
   for (const element of selectAll("[data-count]")) {
     const count = update.counts[element.dataset.count];
     setText(element, numberFormat.format(count));
-    const row = element.closest("[data-reason]");
+    const row = element.closest("[data-hidden-at-zero]");
     if (row) row.hidden = count === 0;
   }
   for (const element of selectAll("[data-share]")) {

@@ -72,10 +72,16 @@ def _create_catalog_tables() -> None:
         sa.Column("speed", sa.Float(), server_default=sa.text("1"), nullable=False),
         sa.Column("definition", sa.Text(), nullable=False),
         sa.Column("ahead", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("heartbeat_at", sa.BigInteger(), nullable=False),
         sa.Column("given_up_at", sa.BigInteger(), nullable=True),
+        sa.Column("given_up_as", sa.String(length=16), nullable=True),
         sa.CheckConstraint("speed > 0", name=op.f("runs_speed_check")),
+        sa.CheckConstraint(
+            "given_up_as IN ('interrupted', 'aborted') AND given_up_at IS NOT NULL OR given_up_as IS NULL AND given_up_at IS NULL",
+            name=op.f("runs_given_up_check"),
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("runs_pkey")),
-        comment="One execution of a scenario: campaigns recorded together. ahead: microseconds by which its clock was put forward. given_up_at: when an unfinished run was given up, so that no sweep continues it.",
+        comment="One execution of a scenario: campaigns recorded together. ahead: microseconds by which its clock was put forward. heartbeat_at: when its driver last said that it is alive, by the database's clock. given_up_at, given_up_as: when an unfinished run was given up, so that no sweep continues it, and as what.",
     )
     op.create_table(
         "organizations",
@@ -112,11 +118,13 @@ def _create_catalog_tables() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("organization_id", sa.Integer(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("size", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.CheckConstraint("size >= 0", name=op.f("audiences_size_check")),
         sa.ForeignKeyConstraint(
             ["organization_id"], ["organizations.id"], name=op.f("audiences_organization_id_fkey")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("audiences_pkey")),
-        comment="The customers of one or several campaigns.",
+        comment="The customers of one or several campaigns. size: their number, set once all of them are recorded.",
     )
     op.create_table(
         "customers",

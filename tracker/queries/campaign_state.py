@@ -1,0 +1,73 @@
+"""The state of a campaign and of its run, derived from the record: every output asks this module.
+
+A driver can't record its own death. So it records a heartbeat every few seconds, and a run whose
+heartbeat has stopped is abandoned. That is what a reader can know, and it isn't final: a driver
+that was only cut off from the database makes the run running again.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.clock import Instant, to_microseconds
+from tracker.status import GIVEN_UP_STATES, CampaignState
+from tracker.store.database_clock import server_start, transaction_start
+from tracker.store.schema.catalog import batches, campaigns, runs
+
+ABANDONED_AFTER = timedelta(seconds=30)
+"""Time without a heartbeat after which a run counts as abandoned, if its driver could have reached
+the database meanwhile."""
+
+IS_UNFINISHED = sa.and_(runs.c.finished_at.is_(None), runs.c.given_up_as.is_(None))
+"""The condition that a run is neither finished nor given up; an abandoned one is unfinished."""
+
+
+def campaign_state(reachable_since: Instant = 0) -> sa.ColumnElement[str]:
+    """Return the SQL expression for a campaign's state, in a query of `campaigns` and `runs`.
+
+    Args:
+        reachable_since: an instant before which the database couldn't be reached, for readers that
+            have noticed that. The start of PostgreSQL's server counts anyway.
+    """
+    queued = sa.select(batches.c.batch).where(batches.c.campaign_id == campaigns.c.id)
+    return _state(sa.exists(queued.correlate(campaigns)), reachable_since)
+
+
+def run_state() -> sa.ColumnElement[str]:
+    """Return the SQL expression for a run's state, in a query of `runs`."""
+    queued = (
+        sa.select(batches.c.batch)
+        .join(campaigns, campaigns.c.id == batches.c.campaign_id)
+        .where(campaigns.c.run_id == runs.c.id)
+    )
+    return _state(sa.exists(queued.correlate(runs)), 0)
+
+
+def _state(is_queued: sa.ColumnElement[bool], reachable_since: Instant) -> sa.ColumnElement[str]:
+    silent_since = transaction_start() - to_microseconds(ABANDONED_AFTER)
+    is_silent = sa.and_(
+        runs.c.heartbeat_at <= silent_since,
+        server_start() <= silent_since,
+        sa.literal(reachable_since, sa.BigInteger) <= silent_since,
+    )
+    return sa.case(
+        (runs.c.finished_at.is_not(None), CampaignState.FINISHED.value),
+        *((runs.c.given_up_as == state.value, state.value) for state in GIVEN_UP_STATES),
+        (is_silent, CampaignState.ABANDONED.value),
+        (is_queued, CampaignState.RUNNING.value),
+        else_=CampaignState.SCHEDULED.value,
+    )
+
+
+def read_campaign_state(connection: Connection, campaign_id: int) -> CampaignState:
+    """Return the state of one campaign."""
+    query = sa.select(campaign_state()).join_from(campaigns, runs)
+    return CampaignState(connection.scalars(query.where(campaigns.c.id == campaign_id)).one())
+
+
+def read_run_states(connection: Connection, run_ids: Sequence[int]) -> dict[int, CampaignState]:
+    """Return the states of runs by their ids, without unknown runs."""
+    query = sa.select(runs.c.id, run_state()).where(runs.c.id.in_(run_ids))
+    return {run_id: CampaignState(state) for run_id, state in connection.execute(query)}
