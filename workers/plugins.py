@@ -7,6 +7,7 @@ the plugin, the object that it refers to, and the distribution that registers it
 import inspect
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from types import ModuleType
 from typing import Any
@@ -31,8 +32,9 @@ class PluginGroup(StrEnum):
         return "services" if self is PluginGroup.SERVICES else self.name.lower().removesuffix("s")
 
 
+@cache
 def find_plugins(group: PluginGroup) -> EntryPoints:
-    """Return the entry points of a group in all installed distributions."""
+    """Return the entry points of a group in all installed distributions, as of the first call."""
     return entry_points(group=group)
 
 

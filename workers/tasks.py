@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import phonenumbers  # noqa: F401  # before the pool is forked, or each process would load it
 from celery import Task
 
 from tracker.queries.next_step import NextStep

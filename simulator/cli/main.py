@@ -3,6 +3,7 @@
 A sub-command is imported only when it is asked for, so `--version` and `--help` answer at once.
 """
 
+import gc
 import io
 import sys
 from pkgutil import resolve_name
@@ -12,6 +13,11 @@ import typer
 from typer.core import TyperGroup
 
 from simulator.cli.signals import allow_cleanup, exit_immediately, set_shutdown_handler
+
+GC_THRESHOLD = 25_000
+"""New objects between two runs of the garbage collector. Loading a command's modules makes nearly
+200,000 objects, which all stay. With the default of 700, scanning them takes a seventh of the time.
+"""
 
 
 class CommandEntry(NamedTuple):
@@ -117,6 +123,7 @@ def sendtrace(
 def main() -> None:
     """Run the command line."""
     set_shutdown_handler(exit_immediately)  # until the command is loaded, see LazyGroup
+    gc.set_threshold(GC_THRESHOLD)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows a ? for a ✔

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simulator.cli.output import check_writable, write_output
-from simulator.figures import Unit, format_figure
 from tracker.cli import (
     DatabaseOption,
     FormatOption,
@@ -38,12 +37,6 @@ COLUMNS = (
     "result",
 )  # fmt: skip
 
-COLUMN_UNITS = {
-    "seconds": Unit.SECONDS,
-    "throughput": Unit.RATE,
-    "to_gateway_p95": Unit.SECONDS,
-}
-
 
 @exit_on_error
 def runs(
@@ -60,9 +53,15 @@ def runs(
 
     Examples: sendtrace runs · sendtrace runs --last 100 --format csv
     """
+    from simulator.figures import Unit, format_figure
     from simulator.results.archive import list_runs, make_run_row
     from simulator.schema import migrate_all_tables
 
+    column_units = {
+        "seconds": Unit.SECONDS,
+        "throughput": Unit.RATE,
+        "to_gateway_p95": Unit.SECONDS,
+    }
     zone = load_settings().zone
     with open_database(database, migrate_all_tables) as record, record.read() as connection:
         rows = [make_run_row(run) for run in list_runs(connection, limit)]
@@ -70,7 +69,7 @@ def runs(
         for row in rows:
             started = to_datetime(row["started"]).astimezone(zone)
             row["started"] = f"{started:%Y-%m-%d %H:%M:%S}"
-            for column, unit in COLUMN_UNITS.items():
+            for column, unit in column_units.items():
                 row[column] = format_figure(row[column], unit)
     else:
         for row in rows:

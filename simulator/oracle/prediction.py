@@ -178,7 +178,7 @@ class AudiencePrediction:
         reasons = np.full(self.count, NO_DEFECT, np.int8)
         unanswered = self._find_unanswered(campaign)
         for defects in self._find_defects(campaign):
-            for reason in map(Reason, np.unique(defects[defects > NO_DEFECT])):
+            for reason in map(Reason, sorted(set(defects[defects > NO_DEFECT].tolist()))):
                 where = defects == reason
                 # A service that has no answer can't report the defect.
                 service_reason = UNANSWERED_REASON.get(reason)

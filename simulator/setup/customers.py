@@ -54,7 +54,7 @@ def generate_customers(
         count = min(CHUNK_CUSTOMERS, size - first)
         drawn = draw_defects(seed, campaign, defects, first, count)
         with database.write() as connection:
-            for defect in np.unique(drawn):
+            for defect in sorted(set(drawn.tolist())):  # np.unique would load numpy.ma
                 numbers = (np.flatnonzero(drawn == defect) + first).tolist()
                 connection.execute(_build_insert(database, audience_id, numbers, defect, requires))
         progress(count)

@@ -23,14 +23,12 @@ def worker_command(node_name: str, queues: Sequence[str], processes: int) -> lis
         processes: the size of its pool.
     """
     return [
-        *CELERY,
-        "worker",
+        sys.executable,
+        "-m",
+        "workers.celery_worker",
         f"--queues={','.join(queues)}",
         f"--concurrency={processes}",
         f"--hostname={node_name}",
-        "--loglevel=INFO",
-        "--without-gossip",
-        "--without-mingle",
     ]
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.checks.base import all_checks
+from workers.checks.base import all_checks, third_party_checks
 from workers.gateways.base import load_gateway_kind
-from workers.plugins import PluginGroup
+from workers.plugins import PluginGroup, find_plugins
 from workers.services.base import load_services_factory
 from workers.services.handlers import find_handler
 
@@ -41,5 +41,8 @@ def plugin_installer(
 
 def _forget_plugins() -> None:
     sys.modules.pop(MODULE, None)
-    for loader in (all_checks, load_gateway_kind, load_services_factory, find_handler):
-        loader.cache_clear()
+    for cached in (
+        *(find_plugins, all_checks, third_party_checks),
+        *(load_gateway_kind, load_services_factory, find_handler),
+    ):
+        cached.cache_clear()

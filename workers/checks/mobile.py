@@ -1,7 +1,5 @@
 """Parse mobile numbers as people write them."""
 
-import phonenumbers
-
 MAX_E164_LENGTH = 16
 """The longest number in E.164: a plus sign and 15 digits."""
 
@@ -12,6 +10,8 @@ def to_e164(mobile: str, region: str = "") -> str | None:
     `region` is the ISO 3166 code of the country whose national format is accepted. Without it the
     number must be international and begin with + or 00.
     """
+    import phonenumbers  # takes a twentieth of a second, and most commands parse no number
+
     home_region = region.upper() if region.upper() in phonenumbers.SUPPORTED_REGIONS else None
     if home_region is None and mobile.startswith("00"):
         mobile = f"+{mobile[2:]}"

@@ -44,7 +44,10 @@ def test_version_and_help_import_no_command(option: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_imports_no_engine(command: str) -> None:
-    assert not imported_by(command, "--help") & {"alembic", "celery", "fastapi", "vl_convert"}
+    unneeded = {"alembic", "celery", "fastapi", "vl_convert"}
+    if command != "checks":  # its help lists the steps and reasons
+        unneeded |= {"numpy", "sqlalchemy"}
+    assert not imported_by(command, "--help") & unneeded
 
 
 def test_report_imports_only_what_it_needs(database: Database) -> None:
