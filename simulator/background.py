@@ -15,7 +15,6 @@ def run_in_background(work: Callable[[threading.Event], None], name: str) -> Ite
 
     Args:
         work: called once, with an event; it returns soon after the event is set.
-        name: the thread's name.
     """
     stop = threading.Event()
     thread = threading.Thread(target=work, args=(stop,), name=name, daemon=True)

@@ -43,7 +43,6 @@ MESSAGE_COUNTS = (
     *(f"not_sent.{reason.category}.{reason.slug}" for reason in Reason),
     "in_progress", "in_progress.queued", "in_progress.about_to_be_sent",
 )  # fmt: skip
-"""Figures that count messages."""
 
 _LEDGER_COUNTS = ("repeats", "refused", "refused_calls")
 

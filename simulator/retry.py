@@ -7,11 +7,14 @@ from typing import TypeVar
 
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError
+
+from workers.transient import TRANSIENT_ERRORS
 
 T = TypeVar("T")
 
-TRANSIENT_ERRORS = (OperationalError, InterfaceError, BrokerError, RedisError, ConnectionError)
+DRIVER_TRANSIENT_ERRORS = (*TRANSIENT_ERRORS, InterfaceError, ConnectionError)
+"""Those of the workers, and those of connections that the driver kept while nothing was sent."""
 
 RETRY_LIMIT_SECONDS = 60.0
 """Seconds after the first error in which the work may succeed."""
@@ -28,7 +31,7 @@ def retry_transient(work: Callable[[], T]) -> T:
     while True:
         try:
             return work()
-        except TRANSIENT_ERRORS as error:
+        except DRIVER_TRANSIENT_ERRORS as error:
             if deadline is None:
                 deadline = time.monotonic() + RETRY_LIMIT_SECONDS
                 service = "broker" if isinstance(error, BrokerError | RedisError) else "database"

@@ -32,7 +32,6 @@ SIMULATOR_MIGRATIONS = Migrations(
 )
 
 GATEWAY_OUTCOMES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
-"""Statuses that the simulated gateway may report."""
 
 metadata = MetaData(naming_convention=NAMING_CONVENTION)
 

@@ -22,7 +22,6 @@ from tracker.clock import to_microseconds
 from tracker.record.receipts import MAX_BOUNCE_LIMIT
 
 MAX_DURATION = timedelta(days=365)
-"""Longest duration that a scenario may contain."""
 
 MIN_RATE, MAX_RATE = 0.001, 10_000_000
 """Messages per second: one in a quarter of an hour, and more than any broker takes."""

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from tracker.store.database import Database
 
 WATCH_INTERVAL_SECONDS = 1.0
-"""Seconds between two reports of `report --watch`."""
 
 EXIT_FAILURE = 1
 EXIT_INVARIANT_VIOLATED = 3
@@ -171,10 +170,14 @@ def report(
     Examples: sendtrace report · sendtrace report diwali-email --watch ·
     sendtrace report --format json | jq '.[].sent.total'
     """
+    from tracker.queries.report import make_reports
+
     with open_database(database, context.obj) as opened:
 
         def render() -> str:
-            return _render_reports(_read_selected_reports(opened, campaign, run), format)
+            with opened.read() as connection:
+                campaigns = find_selected_campaigns(connection, campaign, run)
+                return _render_reports(make_reports(connection, campaigns), format)
 
         if not watch:
             print(render())
@@ -196,15 +199,6 @@ def _redraw_until_interrupted(render: Callable[[], str]) -> None:
         while True:
             live.update(Text(render(), no_wrap=True), refresh=True)
             time.sleep(WATCH_INTERVAL_SECONDS)
-
-
-def _read_selected_reports(
-    database: "Database", campaign: str | None, run: int | None
-) -> "list[Report]":
-    from tracker.queries.report import make_reports
-
-    with database.read() as connection:
-        return make_reports(connection, find_selected_campaigns(connection, campaign, run))
 
 
 def _render_reports(reports: "Sequence[Report]", format: RowFormat) -> str:

@@ -9,7 +9,6 @@ MAX_LISTED_CHOICES = 12
 """Number of choices up to which a message lists all of them."""
 
 MAX_SUGGESTIONS = 3
-"""Number of similar words that a message suggests."""
 
 
 def join_with_or(words: Sequence[str]) -> str:

@@ -19,8 +19,6 @@ class StepArguments:
     """The keyword arguments of a step's task.
 
     Attributes:
-        campaign: the id of the campaign.
-        batch: the number of the batch in its campaign.
         is_retry: whether the step may have failed on the batch, or killed its process, before.
         is_one_off: whether the batch has another task, so nothing follows this one.
         unavailable_count: how many times in a row the gateway was unavailable.

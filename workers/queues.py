@@ -23,13 +23,10 @@ QUEUES = (*dict.fromkeys(QUEUE_BY_STEP.values()), UPKEEP_QUEUE)
 """Every queue that a worker must serve, in the order of the stages."""
 
 ROLLUP_TASK = "workers.rollup"
-"""The task that rolls up engagement."""
 
 SWEEP_TASK = "workers.sweep"
-"""The task that re-queues stalled batches."""
 
 SWEEP_INTERVAL_SECONDS = 2.0
-"""Seconds between two sweeps."""
 
 
 def task_name(step: Step) -> str:

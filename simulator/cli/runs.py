@@ -28,7 +28,6 @@ EXIT_THRESHOLD_MISSED = 99
 """A threshold was not met, or a figure got worse."""
 
 MAX_RUN_ID_DIGITS = 18
-"""Most digits of a run's number."""
 
 DEFAULT_RUN_COUNT = 20
 

@@ -58,8 +58,6 @@ class AudiencePrediction:
     Attributes:
         campaigns: campaigns that use the audience, in the order of the scenario.
         imported_audience: what is known of the customers, if they come from a file.
-        first: number of the first customer.
-        count: number of customers.
         credit_is_scarce: whether credit blocks some messages, without telling which.
     """
 

@@ -119,7 +119,6 @@ def store_result(
     """Store a result in the database and in the folder of its run; return the path of its page.
 
     Args:
-        make_page: renders the page.
         series: the first of the runs that this one repeats; None for the first itself.
     """
     summary = json.dumps(result.as_json(), indent=2) + "\n"
@@ -149,11 +148,7 @@ def _write_atomically(file: Path, text: str) -> None:
 
 
 def list_runs(connection: Connection, limit: int | None = None) -> list[ListedRun]:
-    """Return the recorded runs, latest first.
-
-    Args:
-        limit: most runs to return; None for all.
-    """
+    """Return the recorded runs, latest first; with a `limit`, at most so many."""
     query = (
         sa.select(
             runs.c.id,

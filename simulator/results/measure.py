@@ -64,12 +64,7 @@ def measure_run(
     anomalies: GatewayAnomalies,
     samples: Sequence[Sample],
 ) -> RunMeasurements:
-    """Measure a run. Percentiles are exact: they include every message.
-
-    Args:
-        reports: the report of each campaign.
-        anomalies: those observed in all campaigns.
-    """
+    """Measure a run. Percentiles are exact: they include every message."""
     campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
     ids, speed = [campaign.id for campaign in campaigns], run.scenario.clock.speed
     began_at, ended_at = _read_step_span(connection, ids)

@@ -249,9 +249,10 @@ def judge_run(
                 replace(check, expected_engagement=report.engagement)
                 for check, report in zip(checks, reports, strict=True)
             ]
-        results = invariants.check_invariants(connection, campaigns, INVARIANTS)
         anomalies = sum((check.observed_anomalies for check in checks), GatewayAnomalies())
         measured = measure_run(connection, run, reports, anomalies, observations.samples)
+        # They come last, so that the memory of SQLite's sorts isn't added to that of the figures.
+        results = invariants.check_invariants(connection, campaigns, INVARIANTS)
         return RunResult(
             run=run,
             observations=observations,

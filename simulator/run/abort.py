@@ -47,10 +47,8 @@ NON_DECREASING_COUNTS = frozenset(
     for name in MESSAGE_COUNTS
     if name.split(".")[0] in ("sent", "not_sent", "not_delivered", "opened", "clicked")
 ) | {"bounced.hard", "spam", "unsubscribed", MESSAGE_TOTAL}
-"""Counts that never decrease during a run."""
 
 SPANS_AFTER_ACCEPTANCE = (GATEWAY_TO_OUTCOME, QUEUED_TO_FINAL)
-"""Spans that end after the gateway has accepted a message."""
 
 SPANS_BY_NAME = {span.name: span for span in SPANS if span.name in LATENCY_SPANS}
 
@@ -86,11 +84,7 @@ class AbortCheck:
     def find_unreachable_threshold(
         self, connection: Connection, reports: Sequence[Report]
     ) -> Threshold | None:
-        """Return the first threshold that can't be met any more, or None.
-
-        Args:
-            reports: the current report of each campaign of the run.
-        """
+        """Return the first threshold that can't be met any more, or None."""
         for latencies in self._latencies_by_campaign.values():
             latencies.read_finished_batches(connection)
         for threshold in self._thresholds:

@@ -184,9 +184,6 @@ def enqueue_once(
     A lost connection may hide a successful commit, so the call is repeated after it.
 
     Args:
-        batch: number of the batch in its campaign.
-        first: number of its first message.
-        size: number of its messages.
         at: intended arrival of all messages, or of each.
 
     Raises:

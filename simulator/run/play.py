@@ -31,7 +31,6 @@ class RunPlayer:
     Args:
         observers: told when the run starts, several times a second, and when it ends.
         is_shutdown_requested: once it returns True, no more messages are sent.
-        log: called with a line for each event.
     """
 
     def __init__(

@@ -195,6 +195,7 @@ def _verify(
 ) -> RunResult:
     """End a run on record, and judge it."""
     database = system.database
+    database.close()  # SQLite's connections have cached up to 32 MB each
     retry_transient(partial(roll_up_engagement, database, system.settings.zone))
     retry_transient(partial(_end_run, database, run, observations.state))
     retry_transient(database.analyze)

@@ -12,7 +12,7 @@ from simulator.run.options import RunOptions
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
 from simulator.stack.broker import Broker, open_configured_broker
-from simulator.stack.local import LocalWorker, start_local_worker
+from simulator.stack.local import LocalWorker
 from tracker.settings import Settings
 from tracker.store.database import Database
 from workers.gateways.safety import check_gateway
@@ -61,19 +61,15 @@ def open_system(scenario: Scenario, settings: Settings, options: RunOptions) -> 
         # The worker starts first: it takes seconds, in which all else is prepared.
         worker = None
         if not options.is_attached:
-            worker = stack.enter_context(
-                start_local_worker(
-                    broker=local_stack.worker_broker if local_stack else broker.url,
-                    database=(
-                        local_stack.worker_database
-                        if local_stack
-                        else settings.resolved_database_url
-                    ),
-                    processes=options.workers,
-                    log=settings.logs / f"worker-{os.getpid()}.log",
-                    temporary=local_stack.broker.folder if local_stack else None,
-                )
+            database_url = settings.resolved_database_url
+            worker = LocalWorker(
+                broker=local_stack.worker_broker if local_stack else broker.url,
+                database=local_stack.worker_database if local_stack else database_url,
+                processes=options.workers,
+                log=settings.logs / f"worker-{os.getpid()}.log",
+                temporary=local_stack.broker.folder if local_stack else None,
             )
+            stack.callback(worker.stop)
         database = stack.enter_context(closing(open_database(settings)))
         for kind in scenario.network_gateways:
             check_gateway(kind, "{}", database)

@@ -17,13 +17,7 @@ UNLIMITED_ARRIVALS = 2**62
 
 @dataclass(frozen=True)
 class LoadPhase:
-    """A period in which the rate changes evenly.
-
-    Attributes:
-        seconds: duration.
-        start_rate: messages per second at the start.
-        end_rate: messages per second at the end.
-    """
+    """A period in which the rate, in messages per second, changes evenly."""
 
     seconds: float
     start_rate: float
@@ -102,7 +96,6 @@ class ArrivalShape:
 
 
 BLAST_SHAPE = ArrivalShape()
-"""The shape of messages that all arrive at once."""
 
 
 def constant_shape(rate: float) -> ArrivalShape:

@@ -103,16 +103,7 @@ class FaultSection(ScenarioSection):
         return self
 
     def _given_kinds(self) -> list[FaultKind]:
-        values: dict[FaultKind, object] = {
-            FaultKind.KILL: self.kill,
-            FaultKind.RESTART: self.restart,
-            FaultKind.FLUSH: self.flush,
-            FaultKind.PAUSE: self.pause,
-            FaultKind.PARTITION: self.partition,
-            FaultKind.DUPLICATE_TASKS: self.duplicate_tasks,
-            FaultKind.CLOCK: self.clock,
-        }
-        return [kind for kind, value in values.items() if value is not None]
+        return [kind for kind in FaultKind if kind in self.model_fields_set]
 
     @property
     def kind(self) -> FaultKind:

@@ -25,13 +25,7 @@ class InvalidScenario(UsageError):
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """A scenario that can be run.
-
-    Attributes:
-        path: the file that it was loaded from.
-        text: content of that file.
-        campaigns: planned campaigns, in the order of the file.
-    """
+    """A scenario that can be run."""
 
     path: Path
     text: str
@@ -72,8 +66,6 @@ def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None 
     """Load a scenario file and check the headers of its audience files.
 
     Args:
-        path: the scenario file.
-        seed: replaces the seed of the file.
         audience: audience file that replaces the customers of all campaigns.
 
     Raises:
@@ -97,12 +89,7 @@ def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None 
 
 
 def resolve_scenario(file: ScenarioFile, *, path: Path, text: str) -> Scenario:
-    """Return the scenario that the tables of a file describe.
-
-    Args:
-        file: tables of the file.
-        path: path of the file. Audience files are relative to its folder.
-        text: content of the file.
+    """Return the scenario that the tables of a file describe; `text` is the file's content.
 
     Raises:
         ValueError: a reference or a threshold is wrong. The message begins with the key.

@@ -23,7 +23,6 @@ from simulator.values import (
 )
 
 BLAST_KEYWORD = "blast"
-"""Shape of messages that all arrive at once."""
 
 SHAPE_SYNTAX = (
     '"blast", { constant = RATE }, { ramp = { from, to, over } }, { steps = [{ rate, for }] }'

@@ -57,13 +57,9 @@ class PlannedCampaign:
     """A campaign with everything that recording, sending and predicting it needs.
 
     Attributes:
-        seed: seed of the scenario.
         sender: sender that the campaign names; None for the organization's sender on the channel.
         organization_key: name of the organization's table in the file; None for `[organization]`.
-        channel_settings: the organization's settings for the campaign's channel.
         gateway_key: name of the gateway's table, which the file may leave out to use its defaults.
-        engagement: rates at which recipients open, click, unsubscribe and mark as spam.
-        services: settings of the simulated services, with their failures.
         coupon_series: series of the campaign's coupons; None if the campaign gives none.
         start: simulated time from the beginning of the run to the first arrival.
         arrival_shape: shape in which the messages arrive after that.

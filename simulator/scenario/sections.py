@@ -46,7 +46,6 @@ SMTP_RETRY_DELAY = timedelta(minutes=1)
 """Default delay before the next attempt at a real gateway, which servers expect."""
 
 PLANTABLE_SLUGS = tuple(reason.slug for reason in PLANTABLE_REASONS)
-"""Slugs of the reasons that a planted defect can cause."""
 
 AUDIENCE_EXAMPLES = 'a number, a file like "customers.csv" or { same_as = "CAMPAIGN" }'
 

@@ -17,10 +17,8 @@ from tracker.text import suggest_similar
 RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
     {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 )
-"""Comparisons of a figure with a limit."""
 
 MAX_BYTES = 1e18
-"""Largest limit in bytes."""
 
 LIMIT_FORMATS: Mapping[Unit, str] = MappingProxyType(
     {
@@ -119,7 +117,6 @@ class ThresholdResult:
     """A threshold and the value of its figure.
 
     Attributes:
-        value: value of the figure, or None if it has none.
         has_aborted_run: whether the run was aborted because of this threshold.
     """
 
@@ -165,7 +162,6 @@ def parse_thresholds(
 
     Args:
         sections: tables by the names of their figures.
-        campaigns: names of the run's campaigns.
         can_abort: whether a figure can be evaluated before the end of the run.
 
     Raises:

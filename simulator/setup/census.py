@@ -33,8 +33,6 @@ class ImportedAudience:
             message, bounces apart; NO_DEFECT for none. A negative code is that of the outcome which
             the address of a sound customer forces (`ForcedOutcome`), negated.
         coupon_defects: by campaign, the code of the reason for which a coupon blocks the message.
-        hard_bounces: earlier hard bounces.
-        soft_bounces: earlier soft bounces.
     """
 
     record_defects: Mapping[str, NDArray[np.int8]]

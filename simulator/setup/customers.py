@@ -41,14 +41,9 @@ def generate_customers(
     drama, so no person has them.
 
     Args:
-        database: database to record them in.
-        audience_id: id of the recorded audience.
-        size: number of customers.
-        seed: seed of the scenario.
         campaign: campaign that owns the audience; it seeds the draws.
         requires: requirements of all campaigns that use the audience.
         defects: share of the customers to plant each defect in, by the slug of its reason.
-        progress: called after each transaction.
     """
     for first in range(0, size, CHUNK_CUSTOMERS):
         count = min(CHUNK_CUSTOMERS, size - first)

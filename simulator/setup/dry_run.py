@@ -27,7 +27,6 @@ def judge_customers(
     """Yield campaign, customer id and verdict for every customer of every campaign.
 
     Args:
-        scenario: the scenario with the customers.
         folder: empty folder for the customers; the caller deletes it.
         print_line: receives rows that could not be read and, at the end, checks that failed.
     """

@@ -24,9 +24,6 @@ class RunCampaign:
     """A campaign that is ready to be sent.
 
     Attributes:
-        campaign: the campaign as recorded.
-        plan: the campaign as planned from the scenario.
-        size: number of its messages.
         imported_audience: what the oracle knows of its customers, if they come from a file.
     """
 
@@ -55,7 +52,6 @@ class Run:
 
     Attributes:
         rejects: rows of its audience files that could not be read.
-        folder: folder of its files.
     """
 
     id: int

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tracker.errors import UsageError
@@ -42,9 +42,7 @@ def announce_stack(home: Path, address: StackAddress) -> Iterator[None]:
                 f"a stack already runs on {home}; stop it, or set another SENDTRACE_HOME"
             ) from None
         file.truncate()
-        json.dump(
-            {"pid": os.getpid(), "broker": address.broker, "database": address.database}, file
-        )
+        json.dump({"pid": os.getpid(), **asdict(address)}, file)
         file.flush()
         try:
             yield

@@ -15,13 +15,7 @@ CELERY = (sys.executable, "-m", "celery", "--app", "workers.app")
 
 
 def worker_command(node_name: str, queues: Sequence[str], processes: int) -> list[str]:
-    """Return the command of a Celery worker.
-
-    Args:
-        node_name: the worker's name in Celery, as NAME@HOST.
-        queues: the queues that it serves.
-        processes: the size of its pool.
-    """
+    """Return the command of a Celery worker; its `node_name` is NAME@HOST."""
     return [
         sys.executable,
         "-m",

@@ -104,7 +104,12 @@ def start_local_broker() -> Iterator[LocalBroker]:
 
 
 class LocalWorker:
-    """A Celery worker for every queue, restarted when it dies."""
+    """A Celery worker for every queue, restarted when it dies.
+
+    Args:
+        log: file for the worker's log; it is emptied first.
+        temporary: folder for temporary files, which a worker that is killed leaves behind.
+    """
 
     def __init__(
         self, *, broker: str, database: str, processes: int, log: Path, temporary: Path | None
@@ -183,25 +188,3 @@ class LocalWorker:
         lines = self.log.read_text(errors="replace").strip().splitlines()[-LOG_TAIL_LINES:]
         summary = f"the worker exited with code {self._child.exit_code}; log: {self.log}"
         return WorkerDied("\n  ".join([summary, *lines]))
-
-
-@contextmanager
-def start_local_worker(
-    *, broker: str, database: str, processes: int, log: Path, temporary: Path | None = None
-) -> Iterator[LocalWorker]:
-    """Start a worker for the duration of the block.
-
-    Args:
-        broker: URL of the broker.
-        database: URL of the database.
-        processes: size of the worker's pool.
-        log: file for the worker's log; it is emptied first.
-        temporary: folder for temporary files, which a worker that is killed leaves behind.
-    """
-    worker = LocalWorker(
-        broker=broker, database=database, processes=processes, log=log, temporary=temporary
-    )
-    try:
-        yield worker
-    finally:
-        worker.stop()

@@ -65,9 +65,6 @@ class StackPorts:
 def run_stack(settings: Settings, ports: StackPorts, processes: int) -> None:
     """Keep a stack running until Ctrl-C.
 
-    Args:
-        processes: size of each worker's pool.
-
     Raises:
         UsageError: the stack can't be started; nothing was.
         StackNotReady: a part of the stack didn't answer in time.

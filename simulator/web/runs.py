@@ -20,7 +20,6 @@ from tracker.web.context import Context, WebSection
 from tracker.web.security import SELF_CONTAINED_PAGE_HEADERS
 
 MAX_LISTED_RUNS = 200
-"""Latest runs that the list shows."""
 
 NOT_FOUND_RESPONSE: dict[int | str, dict[str, Any]] = {
     404: {"description": "Unknown run, or a run without a result."}

@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from simulator.values import Duration, InvalidKey, ScenarioSection, Share, format_duration
 
 SIMULATED_GATEWAY_KIND = "simulated"
-"""Name of the simulated gateway among the installed gateways."""
 
 
 class LatencyDistribution(ScenarioSection):
@@ -38,7 +37,6 @@ class LatencyDistribution(ScenarioSection):
 
 
 NO_LATENCY = LatencyDistribution(median=timedelta(), p99=timedelta())
-"""The distribution of latencies that are always 0."""
 
 
 class TimeWindow(ScenarioSection):

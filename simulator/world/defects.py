@@ -57,7 +57,6 @@ SERVICE_BY_REASON: Mapping[Reason, ServiceName] = MappingProxyType(
 """The service whose failure causes a reason."""
 
 PLANTABLE_REASONS = tuple(sorted(DEFECT_FIELDS))
-"""Reasons that a defect can cause."""
 
 _CHANNEL_BY_REASON = {
     Reason.EMAIL_MISSING: Channel.EMAIL,
@@ -74,13 +73,7 @@ _COUPON_REASONS = {
 
 
 def explain_unplantable(reason: Reason, channel: Channel, requires: Sequence[str]) -> str | None:
-    """Return why a defect wouldn't block a campaign's messages, or None if it would.
-
-    Args:
-        reason: reason that the defect causes.
-        channel: channel of the campaign.
-        requires: what the campaign requires of its customers.
-    """
+    """Return why a defect wouldn't block a campaign's messages, or None if it would."""
     only_channel = _CHANNEL_BY_REASON.get(reason, channel)
     if only_channel is not channel:
         return f"blocks {only_channel} messages only; the campaign's channel is {channel}"

@@ -46,17 +46,12 @@ class EngagementEvents(NamedTuple):
     def select(self, mask: NDArray[np.bool_]) -> "EngagementEvents":
         """Return the events of the recipients that a mask selects."""
         selected = mask[self.positions]
-        return EngagementEvents(
-            self.positions[selected], self.kinds[selected], self.delays_us[selected]
-        )
+        return EngagementEvents._make(column[selected] for column in self)
 
 
 def concatenate_events(parts: Iterable[EngagementEvents]) -> EngagementEvents:
     """Return the events of all parts."""
-    positions, kinds, delays_us = zip(*parts, strict=True)
-    return EngagementEvents(
-        np.concatenate(positions), np.concatenate(kinds), np.concatenate(delays_us)
-    )
+    return EngagementEvents._make(map(np.concatenate, zip(*parts, strict=True)))
 
 
 def build_immediate_events(

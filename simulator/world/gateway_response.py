@@ -5,7 +5,7 @@ oracle in the driver call them independently and get the same results. Arrays ha
 (count,): one element for each message from `first` on.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from simulator.world.outcomes import draw_latencies, draw_outcomes
 from tracker.status import Status
 
 MAX_REJECTIONS = 100
-"""Times that a message is rejected at most before it is accepted."""
 
 DUPLICATE_COPY, STALE_COPY = 1, 2
 """Copy numbers of a duplicate and of a stale receipt. The receipt itself has copy number 0."""
@@ -28,8 +27,7 @@ _FORCED_STATUS_CODES = np.array(
 """Codes of `Status` by the codes of `ForcedOutcome`, which count from 1."""
 
 
-@dataclass(frozen=True)
-class GatewayResponses:
+class GatewayResponses(NamedTuple):
     """The gateway's responses to messages on an attempt.
 
     Attributes:
@@ -54,16 +52,7 @@ class GatewayResponses:
 
     def select(self, positions: NDArray[np.int64]) -> "GatewayResponses":
         """Return the responses to the messages at some positions."""
-        return GatewayResponses(
-            self.outcomes[positions],
-            self.latencies[positions],
-            self.lost[positions],
-            self.duplicate[positions],
-            self.stale[positions],
-            self.copy_delays[positions],
-            self.late_bounce[positions],
-            self.late_bounce_delays[positions],
-        )
+        return GatewayResponses._make(column[positions] for column in self)
 
 
 def draw_gateway_responses(

@@ -22,10 +22,8 @@ from workers.services.base import (
 )
 
 SIMULATED_SERVICES_KIND = "simulated"
-"""Name of the simulated services among the installed services."""
 
 NO_FAILURES = ServiceFailures()
-"""Failures of a service that a scenario doesn't mention."""
 
 _PURPOSE_BY_SERVICE = {
     ServiceName.SUBSCRIPTION: DrawPurpose.SUBSCRIPTION,
@@ -35,7 +33,6 @@ _PURPOSE_BY_SERVICE = {
 }
 
 REASON_BY_SERVICE = {service: reason for reason, service in SERVICE_BY_REASON.items()}
-"""The reason that a service causes when it fails."""
 
 
 class SimulatedServicesSettings(ScenarioSection):

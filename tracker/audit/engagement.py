@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Select
 
+from tracker.audit.messages import select_differing_sums
 from tracker.record.engagement import event_tallies_query
 from tracker.status import IMPLIED_ENGAGEMENTS
 from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
@@ -23,7 +24,7 @@ def find_wrong_engagement_tallies(ids: Sequence[int]) -> Select[Any]:
     events = sa.select(
         *(counted.c[column] for column in key), counted.c.recipients, sa.literal(0).label("tallied")
     )
-    return _differing_sums(sa.union_all(events, tallied), key, "recipients", "tallied")
+    return select_differing_sums(sa.union_all(events, tallied), key, "recipients", "tallied")
 
 
 def find_wrong_engagement_days(ids: Sequence[int]) -> Select[Any]:
@@ -39,22 +40,7 @@ def find_wrong_engagement_days(ids: Sequence[int]) -> Select[Any]:
         sa.literal(0),
         engagement_tallies.c.rolled,
     ).where(engagement_tallies.c.campaign_id.in_(ids))
-    return _differing_sums(sa.union_all(days, rolled), key, "in_days", "rolled")
-
-
-def _differing_sums(
-    both: sa.CompoundSelect[Any], key: Sequence[str], one: str, other: str
-) -> Select[Any]:
-    """Return a query for the keys by which the sums of two columns differ, with both sums."""
-    rows = both.subquery()
-    columns = [rows.c[column] for column in key]
-    first, second = sa.func.sum(rows.c[one]), sa.func.sum(rows.c[other])
-    return (
-        sa.select(*columns, first.label(one), second.label(other))
-        .group_by(*columns)
-        .having(first != second)
-        .order_by(*columns)
-    )
+    return select_differing_sums(sa.union_all(days, rolled), key, "in_days", "rolled")
 
 
 def find_missing_implied_events(ids: Sequence[int]) -> Select[Any]:

@@ -26,12 +26,7 @@ InvariantQuery = Callable[[Sequence[int]], "Select[Any]"]
 
 @dataclass(frozen=True)
 class Invariant:
-    """A statement about the record that is always true.
-
-    Attributes:
-        name: key in JSON.
-        claim: the statement, in one sentence.
-    """
+    """A statement about the record that is always true."""
 
     name: str
     claim: str
@@ -186,4 +181,3 @@ INVARIANTS = (
         engagement.find_missing_implied_events,
     ),
 )
-"""The invariants of the tracker's tables."""

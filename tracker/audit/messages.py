@@ -70,14 +70,22 @@ def find_wrong_tallies(ids: Sequence[int]) -> Select[Any]:
         sa.literal(0),
         tallies.c.messages,
     ).where(tallies.c.campaign_id.in_(ids))
-    both = sa.union_all(counted, tallied).subquery()
-    key = [both.c[column] for column in ("campaign_id", "batch", *state)]
-    messages_sum, tallied_sum = sa.func.sum(both.c.messages), sa.func.sum(both.c.tallied)
+    key = ("campaign_id", "batch", *state)
+    return select_differing_sums(sa.union_all(counted, tallied), key, "messages", "tallied")
+
+
+def select_differing_sums(
+    both: sa.CompoundSelect[Any], key: Sequence[str], one: str, other: str
+) -> Select[Any]:
+    """Return a query for the keys by which the sums of two columns differ, with both sums."""
+    rows = both.subquery()
+    columns = [rows.c[column] for column in key]
+    first, second = sa.func.sum(rows.c[one]), sa.func.sum(rows.c[other])
     return (
-        sa.select(*key, messages_sum.label("messages"), tallied_sum.label("tallied"))
-        .group_by(*key)
-        .having(messages_sum != tallied_sum)
-        .order_by(*key)
+        sa.select(*columns, first.label(one), second.label(other))
+        .group_by(*columns)
+        .having(first != second)
+        .order_by(*columns)
     )
 
 

@@ -95,9 +95,10 @@ def line_chart(
     x, series = downsample(x, series, MAX_CHART_POINTS)
     styles = svg.series_styles(len(series))
     top = min(max_value(series), y_limit)
+    ticks = {"tickMinStep": 1} if has_only_integers(series) else {}
     encoding = {
         "x": _linear_encoding("x", x_title, float(x[0]), float(x[-1] if len(x) > 1 else x[0] + 1)),
-        "y": _linear_encoding("y", y_title, 0, top, nice=True) | {"axis": _tick_options(series)},
+        "y": _linear_encoding("y", y_title, 0, top, nice=True) | {"axis": ticks},
         "color": _series_encoding([style.colour for style in styles]),
     }
     lines = {
@@ -121,11 +122,6 @@ def line_chart(
     drawing = svg.Drawing(spec, f"{title}: {y_title}, over {x_title}")
     keys = _make_legend(series, svg.line_swatches)
     return Chart(title, drawing, keys, table, empty_reason, _clipping_note(series, y_limit))
-
-
-def _tick_options(series: Series) -> dict[str, Any]:
-    """Return the options that keep the ticks of whole numbers whole."""
-    return {"tickMinStep": 1} if has_only_integers(series) else {}
 
 
 def _clipping_note(series: Series, y_limit: float) -> str:

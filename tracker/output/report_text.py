@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from datetime import UTC, tzinfo
-from typing import Any
 
 from tracker.audit.invariants import InvariantResult
 from tracker.clock import to_datetime
@@ -127,9 +126,7 @@ def format_invariant_result(result: InvariantResult) -> list[str]:
     lines = [f"{mark} {result.invariant.name:<22}{result.invariant.claim}"]
     if not result.is_satisfied:
         lines.append(f"    {result.violation_count:,} wrong; the first:")
-        lines += [f"    {_format_example(example)}" for example in result.examples]
+        for example in result.examples:
+            values = (f"{key} {value}" for key, value in example.items() if value != {})
+            lines.append(f"    {' · '.join(values)}")
     return lines
-
-
-def _format_example(example: dict[str, Any]) -> str:
-    return " · ".join(f"{key} {value}" for key, value in example.items() if value != {})

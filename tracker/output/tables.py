@@ -10,7 +10,6 @@ from enum import StrEnum
 from tracker.text import escape_control_characters
 
 COLUMN_GAP = 2
-"""Spaces between the columns of a table."""
 
 MAX_TABLE_WIDTH = 1_000_000
 """Characters of a line that nothing is cut from, whatever the width of the terminal."""

@@ -109,7 +109,7 @@ def percentile_rank(percent: float, count: int | NDArray[np.int64]) -> NDArray[n
 class TransitionTimes:
     """Times at which the messages of a campaign, or of a run, went from status to status.
 
-    A message takes some fifty bytes. Times count from `started_at` on the clock of the run, which
+    A message takes some thirty bytes. Times count from `started_at` on the clock of the run, which
     passes `speed` times as fast as real time.
     """
 
@@ -129,7 +129,7 @@ class TransitionTimes:
         if not chunks:
             return SpanTimes(np.empty(0, np.uint32), np.empty(0, np.uint32))
         durations, end_seconds = zip(*chunks, strict=True)
-        return SpanTimes(np.concatenate(durations), np.concatenate(end_seconds))
+        return SpanTimes(np.concatenate(durations), np.concatenate(end_seconds, dtype=np.uint32))
 
     def entered_per_second(self, status: Status) -> NDArray[np.int64]:
         """Return how many messages entered a status in each real second, up to the last entry.
@@ -187,7 +187,9 @@ class TransitionTimes:
             # A wrong clock may make a duration negative. Nearly always 32 bits are enough.
             if int(durations.min()) >= 0 and int(durations.max()) < 2**32:
                 durations = durations.astype(np.uint32)
-            self._spans[span].append(SpanTimes(durations, self._real_second(end)))
+            seconds = self._real_second(end)
+            seconds = seconds.astype(np.min_scalar_type(seconds.max()))  # a byte in a short run
+            self._spans[span].append(SpanTimes(durations, seconds))
 
 
 def _add_counts(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -31,14 +31,7 @@ BEFORE_FIRST = -1
 
 @dataclass(frozen=True, kw_only=True)
 class MessageFilter:
-    """Conditions that a message has to meet; an empty one, or None, is met by every message.
-
-    Attributes:
-        statuses: the message has one of these statuses.
-        reasons: the message is Not Sent for one of these reasons.
-        engagement: the recipient did this.
-        customer: id of the customer.
-    """
+    """Conditions that a message has to meet; an empty one, or None, is met by every message."""
 
     statuses: frozenset[Status] = frozenset()
     reasons: frozenset[Reason] = frozenset()

@@ -49,12 +49,7 @@ CHECK_STEPS = CHECK_CHAIN[:-1]
 
 @dataclass(frozen=True)
 class NextStep:
-    """The step that a batch needs next.
-
-    Attributes:
-        step: the step to run.
-        delay: real time to wait before it.
-    """
+    """The step that a batch needs next, and the real time to wait before it."""
 
     step: Step
     delay: timedelta = timedelta()
@@ -65,7 +60,6 @@ class DueStep:
     """A step that a batch needs, with the instant from which it can be done.
 
     Attributes:
-        step: the step to run.
         due_at: instant of the campaign's clock; None for a step that waits for nothing.
     """
 

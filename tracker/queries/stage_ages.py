@@ -17,7 +17,6 @@ STATUS_BY_STAGE = {
     "about_to_be_sent": Status.ABOUT_TO_BE_SENT,
     "gateway": Status.IN_GATEWAY,
 }
-"""The status of the messages that wait in a stage."""
 
 
 def read_oldest_message_ages(

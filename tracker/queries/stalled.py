@@ -38,7 +38,6 @@ MAX_CAMPAIGNS = 100
 them."""
 
 MAX_BATCHES_PER_CAMPAIGN = 10_000
-"""Batches of one campaign that are searched."""
 
 STATUS_BY_STEP = {
     **dict.fromkeys(CHECK_CHAIN, Status.QUEUED),
@@ -52,7 +51,6 @@ class StalledBatch:
     """A batch that needs a step which is neither done nor waited for.
 
     Attributes:
-        step: the step that the batch needs.
         idle_since: instant of the campaign's clock since when the step could have been done.
         idle_seconds: real seconds since then.
         touched_at: instant at which a step last changed the batch.

@@ -189,12 +189,14 @@ def read_timeline(connection: Connection, campaign: Campaign, number: int) -> Me
             batches.c.first + batches.c.size > number,
         )
     )
+    recorded = attempt if isinstance(attempt, int) else 0  # a damaged row may hold any value
+    last_attempt = min(max(recorded, campaign.attempts), MAX_ATTEMPTS)
     return MessageTimeline(
         campaign=campaign,
         number=number,
         customer_id=customer_id or "",
         batch=batch,
-        events=_read_events(connection, campaign, number, _limit_attempt(campaign, attempt)),
+        events=_read_events(connection, campaign, number, last_attempt),
         actions=_read_actions(connection, campaign, number),
         refused_receipts=_read_refused_receipts(connection, campaign, number),
         failure=None if batch is None else _read_failure(connection, campaign, batch, number),
@@ -217,12 +219,6 @@ def check_message_exists(connection: Connection, campaign: Campaign, number: int
     if attempt is None:
         raise NotFound(_describe_missing_message(connection, campaign, number))
     return attempt
-
-
-def _limit_attempt(campaign: Campaign, attempt: object) -> int:
-    """Return the last attempt to look for; a damaged row may hold any value."""
-    recorded = attempt if isinstance(attempt, int) else 0
-    return min(max(recorded, campaign.attempts), MAX_ATTEMPTS)
 
 
 def _read_events(

@@ -61,13 +61,10 @@ def group_by_batch(
     campaigns: Iterable[Campaign],
     items_by_campaign: Mapping[int, Sequence[ReportItem]],
 ) -> dict[BatchKey, list[ReportItem]]:
-    """Return reported items by the batch of their message.
+    """Return reported items, given by campaign id, by the batch of their message.
 
     Items about a message that its campaign doesn't have go to the campaign's first batch, which
     will record them as unknown. Items of a campaign without batches are dropped.
-
-    Args:
-        items_by_campaign: the items, by campaign id.
     """
     items_by_batch: dict[BatchKey, list[ReportItem]] = {}
     for campaign in campaigns:
@@ -108,8 +105,6 @@ def store_reports(
     """Keep reported items of some campaigns, and mark their batches as due.
 
     Args:
-        connection: a transaction that writes.
-        due_kind: the kind of all items.
         items_by_batch: the result of `group_by_batch`.
     """
     if not items_by_batch:

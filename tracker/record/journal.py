@@ -52,9 +52,7 @@ class Move:
     """Messages that go from one state to another together.
 
     Attributes:
-        numbers: the numbers of the messages.
         source: the state that a message must be in to move.
-        target: the state that it moves to.
         at: when that happened: one instant for all, or one for each of `numbers`. Instants of a
             foreign clock may be too early; a transition never gets an earlier time than the one
             before it.
@@ -247,9 +245,6 @@ def enqueue_batch(
     """Record a batch of queued messages, one for each customer of the same number.
 
     Args:
-        batch: number of the batch in the campaign.
-        first: number of its first message.
-        size: number of messages.
         at: when they arrived: one instant for all, or one for each; None for now.
 
     Raises:

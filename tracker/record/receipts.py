@@ -33,7 +33,6 @@ from tracker.store.schema.messages import (
 )
 
 OUTCOME_STATUSES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
-"""Statuses that a receipt may report."""
 
 SUBMITTABLE_STATUSES = frozenset(
     source for source, targets in LEGAL_TRANSITIONS.items() if Status.IN_GATEWAY in targets
@@ -44,15 +43,12 @@ MAX_CLOCK_LEAD = timedelta(minutes=5)
 """Real time by which a gateway's clock may be ahead of ours."""
 
 MAX_ATTEMPT = 2**15 - 1
-"""Largest attempt that the record can hold."""
 
 MAX_BIGINT = 2**63 - 1
 
 MAX_DETAIL_LENGTH = 500
-"""Characters of a receipt's detail that are kept."""
 
 MAX_BOUNCE_LIMIT = 1_000
-"""Highest bounce limit of an organization."""
 
 
 class Receipt(NamedTuple):

@@ -12,7 +12,6 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.expression import FromClause
 
 CONNECT_TIMEOUT_SECONDS = 5
-"""Seconds to wait for a server before it counts as unreachable."""
 
 SESSION_OPTIONS = "-c enable_seqscan=off -c jit=off"
 """Settings of each session. Options in the URL come later and win."""

@@ -19,7 +19,6 @@ CHART_MAX_AGE_SECONDS = 5.0
 """Seconds for which a rendered chart is served again; to render one takes about 20 ms."""
 
 MAX_CACHED_CHARTS = 100
-"""Campaigns whose charts the cache keeps."""
 
 
 def make_live_charts(

@@ -28,16 +28,13 @@ from tracker.web.context import Context, WebContext, describe_latest_campaigns
 from tracker.web.monitoring import NotifyWorkers
 
 MAX_REPORT_ITEMS = 10_000
-"""Items in one report."""
 
 MAX_REPORT_BYTES = 4_000_000
-"""Bytes of one report."""
 
 REPORTS_PER_SECOND, REPORT_BURST = 50, 100
 """Reports accepted per second, and at once. A burst of full reports is a million items."""
 
 MAX_REPORTED_PROBLEMS = 20
-"""Problems that the response to an invalid report names."""
 
 INBOUND_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"description": "Missing or wrong bearer token."},
@@ -108,12 +105,7 @@ class InboundResult(BaseModel):
 
 
 class RateLimiter:
-    """A token bucket: a sustained rate of calls, and a burst. Thread-safe.
-
-    Args:
-        rate: calls per second.
-        burst: calls at once.
-    """
+    """A token bucket: a rate of calls per second, and a burst. Thread-safe."""
 
     def __init__(
         self, rate: float, burst: float, now: Callable[[], float] = time.monotonic

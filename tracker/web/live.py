@@ -33,7 +33,6 @@ from tracker.web.monitoring import Monitoring
 logger = logging.getLogger(__name__)
 
 REFRESH_INTERVAL_SECONDS = 1.0
-"""Seconds between two snapshots."""
 
 FULL_REFRESH_EVERY = 10
 """Snapshots from one full refresh to the next. In between, stalled batches and campaigns of runs
@@ -50,11 +49,7 @@ HISTORY_LENGTH = 600
 
 
 class ProgressSample(NamedTuple):
-    """A campaign's message counts at one time.
-
-    Attributes:
-        at: time of the sample, in seconds since 1970.
-    """
+    """A campaign's message counts at one time; `at` is in seconds since 1970."""
 
     at: float
     sent: int
@@ -63,11 +58,7 @@ class ProgressSample(NamedTuple):
 
 
 class QueueSample(NamedTuple):
-    """The queue depths at one time.
-
-    Attributes:
-        at: time of the sample, in seconds since 1970.
-    """
+    """The queue depths at one time; `at` is in seconds since 1970."""
 
     at: float
     depths: Mapping[str, QueueDepth]

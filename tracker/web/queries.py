@@ -28,7 +28,6 @@ PAGE_SIZE, MAX_PAGE_SIZE = 50, 500
 """Messages on a page: by default, and at most."""
 
 MAX_CUSTOMER_ID_LENGTH = 500
-"""Characters of a customer id in a query."""
 
 CONTACTS_DESCRIPTION = "`shown` for unmasked contact data, if SENDTRACE_SHOW_CONTACTS allows it."
 

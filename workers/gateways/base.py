@@ -169,7 +169,6 @@ class GatewayKind:
     """An installed kind of gateway.
 
     Attributes:
-        factory: makes a gateway of this kind.
         reaches_people: whether it sends to people outside; True unless the factory has an
             attribute `network` that is False.
         channels: the channels that it serves; all unless the factory has an attribute `channels`.

@@ -106,17 +106,10 @@ class SmtpGateway:
         message["From"] = Address(name, addr_spec=self._settings.from_)
         message["To"] = recipient
         message["Date"] = format_datetime(to_datetime(campaign.clock.now()))
-        message["Message-ID"] = self._message_id(campaign, number)
+        # It is the same on every attempt, to recognize duplicates by, and differs by database.
+        source = f"{campaign.run_id} {campaign.started_at} {campaign.name}"
+        digest = hashlib.blake2b(source.encode(), digest_size=6).hexdigest()
+        domain = self._settings.from_.rpartition("@")[2]
+        message["Message-ID"] = f"<{number}.{campaign.id}.{digest}@{domain}>"
         message.set_content(f"{campaign.name}\n")
         return message.as_bytes()
-
-    def _message_id(self, campaign: Campaign, number: int) -> str:
-        """Return a Message-ID that is the same on every attempt, to recognize duplicates by."""
-        domain = self._settings.from_.rpartition("@")[2]
-        return f"<{number}.{campaign.id}.{_hash_campaign(campaign)}@{domain}>"
-
-
-def _hash_campaign(campaign: Campaign) -> str:
-    """Return a hash that tells campaigns of different databases apart."""
-    source = f"{campaign.run_id} {campaign.started_at} {campaign.name}"
-    return hashlib.blake2b(source.encode(), digest_size=6).hexdigest()

@@ -95,7 +95,6 @@ _CAMPAIGN_SETTINGS: Mapping[str, Callable[[Campaign, str], Campaign]] = {
 }
 
 CHANGEABLE_SETTINGS = (*_ORGANIZATION_SETTINGS, *_CAMPAIGN_SETTINGS)
-"""The keys of `--set`."""
 
 
 def _apply_setting(campaign: Campaign, setting: str) -> Campaign:

@@ -158,26 +158,17 @@ class SqlServices:
         self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
     ) -> ServiceAnswers:
         """Answer with a `Subscription` for each customer who has opted out of anything."""
-        unsubscribed = customers.c[f"unsubscribed_{campaign.channel}"]
-        query = sa.select(customers.c.number, unsubscribed, customers.c.ndnc).where(
-            *self._customer_conditions(campaign, numbers), sa.or_(unsubscribed, customers.c.ndnc)
-        )
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
+        unsubscribed, ndnc = customers.c[f"unsubscribed_{campaign.channel}"], customers.c.ndnc
+        query = sa.select(customers.c.number, unsubscribed, ndnc).where(unsubscribed | ndnc)
+        rows = self._read_rows(query, campaign, numbers)
         return ServiceAnswers({number: Subscription(*row) for number, *row in rows})
 
     def _load_coupons(
         self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
     ) -> ServiceAnswers:
         """Answer with a `Coupon` for each customer."""
-        query = sa.select(
-            customers.c.number,
-            customers.c.coupon_id,
-            customers.c.coupon_expires,
-            customers.c.coupon_redeemed,
-        ).where(*self._customer_conditions(campaign, numbers))
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
+        columns = (customers.c.coupon_id, customers.c.coupon_expires, customers.c.coupon_redeemed)
+        rows = self._read_rows(sa.select(customers.c.number, *columns), campaign, numbers)
         return ServiceAnswers({number: Coupon(*row) for number, *row in rows})
 
     def _load_referrals(
@@ -185,19 +176,17 @@ class SqlServices:
     ) -> ServiceAnswers:
         """Answer with a referral code, a string, for each customer."""
         query = sa.select(customers.c.number, customers.c.customer_id)
-        with self._database.read() as connection:
-            rows = connection.execute(
-                query.where(*self._customer_conditions(campaign, numbers))
-            ).all()
+        rows = self._read_rows(query, campaign, numbers)
         return ServiceAnswers({number: f"R-{customer_id}" for number, customer_id in rows})
 
-    def _customer_conditions(
-        self, campaign: Campaign, numbers: Sequence[int]
-    ) -> Sequence[sa.ColumnElement[bool]]:
-        return (
-            customers.c.audience_id == campaign.audience_id,
-            self._database.in_list(customers.c.number, numbers),
-        )
+    def _read_rows(
+        self, query: "sa.Select[Any]", campaign: Campaign, numbers: Sequence[int]
+    ) -> Sequence[Any]:
+        """Return the rows of a query for some customers of a campaign."""
+        in_audience = customers.c.audience_id == campaign.audience_id
+        is_wanted = self._database.in_list(customers.c.number, numbers)
+        with self._database.read() as connection:
+            return connection.execute(query.where(in_audience, is_wanted)).all()
 
 
 def _prepare_messages(

@@ -32,7 +32,6 @@ MAX_POISON_MESSAGES = 10
 fault: no more are blocked, and the sweep tries it again less and less often."""
 
 MAX_ERROR_LENGTH = 1_000
-"""Characters of an error that are recorded."""
 
 REMAINING_STATUS = {Step.DISPATCH: Status.QUEUED, Step.SUBMIT: Status.ABOUT_TO_BE_SENT}
 """The status of messages that a step leaves for later, such as those beyond a gateway's rate."""

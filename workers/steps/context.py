@@ -15,7 +15,6 @@ class StepContext:
     """The messages that a step works on, and what it needs to record its work.
 
     Attributes:
-        database: the database that holds the record.
         batch: the messages: a whole batch, or one segment of it.
         author: the worker and the task that the record names.
         is_last_try: whether no retry follows; a service that is still unavailable then counts as

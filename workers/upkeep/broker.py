@@ -25,7 +25,6 @@ UNACKED_INDEX_KEY = "unacked_index"
 """The sorted set with the time at which each of them was taken, in seconds since 1970."""
 
 TASKS_PER_READ = 1_000
-"""Tasks that one request reads from the broker."""
 
 BATCH_PATTERN = re.compile(rb"'campaign': (\d+), 'batch': (\d+)")
 """The batch of a task, in its arguments as Celery and `format_task_arguments` write them."""
@@ -39,7 +38,6 @@ def make_broker_client(url: str, *, timeout: float) -> Redis:
     """Return a client of a broker that doesn't retry.
 
     Args:
-        url: the broker's URL, as Celery takes it.
         timeout: seconds to wait for a connection, and for an answer.
 
     Raises:
@@ -71,7 +69,7 @@ def read_ready_batches(client: Redis) -> Iterator[BatchKey]:
     for queue in QUEUES:
         first = 0
         while raws := client.lrange(queue, first, first + TASKS_PER_READ - 1):
-            yield from filter(None, map(_parse_batch_key, raws))  # type: ignore[arg-type]  # redis returns bytes
+            yield from filter(None, map(parse_batch_key, raws))  # type: ignore[arg-type]  # redis returns bytes
             first += TASKS_PER_READ
 
 
@@ -94,7 +92,7 @@ def read_held_tasks(client: Redis) -> Iterator[HeldTask]:
     read_at = time.time()
     held_since = dict(client.zrange(UNACKED_INDEX_KEY, 0, -1, withscores=True))  # type: ignore[arg-type]
     for tag, raw in client.hscan_iter(UNACKED_KEY, count=TASKS_PER_READ):
-        batch = _parse_batch_key(raw)
+        batch = parse_batch_key(raw)
         if batch is not None:
             headers = json.loads(raw)[0]["headers"]
             eta = headers.get("eta")
@@ -106,8 +104,9 @@ def read_held_tasks(client: Redis) -> Iterator[HeldTask]:
             )
 
 
-def _parse_batch_key(raw: bytes) -> BatchKey | None:
-    match = BATCH_PATTERN.search(raw)
+def parse_batch_key(task: bytes) -> BatchKey | None:
+    """Return the batch that a task's arguments name, or None."""
+    match = BATCH_PATTERN.search(task)
     return None if match is None else (int(match[1]), int(match[2]))
 
 

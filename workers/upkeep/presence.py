@@ -1,6 +1,5 @@
 """Listen to the events of the workers: which are online, and which tasks failed."""
 
-import ast
 import logging
 import threading
 import time
@@ -16,6 +15,7 @@ from celery.events.state import State, Worker
 from tracker.monitoring import FailedTask, WorkerActivity, WorkerInfo
 from tracker.text import format_fields
 from workers.steps.bisection import SegmentsLeft
+from workers.upkeep.broker import parse_batch_key
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ MAX_TASKS, MAX_FAILURES = 2_000, 200
 """Tasks whose names are kept in memory, and failures that are listed."""
 
 MAX_ERROR_LENGTH = 500
-"""Characters of an error that are kept."""
 
 INSPECT_INTERVAL_SECONDS = 30.0
 """Seconds between two inspections of the queues that the workers serve."""
@@ -128,11 +127,12 @@ class WorkerListener:
 
     def _build_failure(self, event: Mapping[str, Any]) -> FailedTask:
         task = self._state.tasks.get(event["uuid"])
-        key = _parse_batch_key(getattr(task, "kwargs", None))
+        arguments = str(getattr(task, "kwargs", None))
+        campaign, batch = parse_batch_key(arguments.encode(errors="replace")) or (None, None)
         return FailedTask(
             task=getattr(task, "name", None) or "unknown",
-            campaign=key.get("campaign"),
-            batch=key.get("batch"),
+            campaign=campaign,
+            batch=batch,
             error=str(event.get("exception") or "")[:MAX_ERROR_LENGTH],
             worker=str(event.get("hostname", "")),
             at=datetime.fromtimestamp(float(event.get("timestamp") or time.time()), UTC),
@@ -180,18 +180,3 @@ def _is_progress(event: Mapping[str, Any]) -> bool:
 
 def _ignore_connection_error(*_: object) -> None:
     """Replace kombu's own log line; `_run` logs the error."""
-
-
-def _parse_batch_key(arguments: object) -> dict[str, int]:
-    """Return campaign and batch from a task's arguments, if they are there.
-
-    Args:
-        arguments: the text that `workers.queues.format_task_arguments` makes.
-    """
-    try:
-        parsed = ast.literal_eval(str(arguments))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return {}
-    if not isinstance(parsed, dict):
-        return {}
-    return {key: parsed[key] for key in ("campaign", "batch") if isinstance(parsed.get(key), int)}

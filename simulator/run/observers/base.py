@@ -52,7 +52,6 @@ class RunSnapshot:
     """The state of a run at one instant.
 
     Attributes:
-        reports: the report of each campaign.
         progress: the campaigns together.
         planned: messages that the run sends in all.
         arrival_seconds_left: real seconds until the last message arrives; 0 if unknown.
@@ -82,7 +81,6 @@ class BackgroundObserver(RunObserver):
 
     Args:
         work: called once, with an event; it returns soon after the event is set.
-        name: the thread's name.
     """
 
     def __init__(self, work: Callable[[threading.Event], None], name: str) -> None:

@@ -15,7 +15,6 @@ from tracker.status import Engagement
 from workers.queues import ROLLUP_TASK, UPKEEP_QUEUE
 
 ROLLUP_TIME = time(1)
-"""Local time of the rollup."""
 
 
 def next_one_am(now: Instant, zone: tzinfo) -> Instant:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from celery import Celery
 
-from simulator.retry import TRANSIENT_ERRORS
+from simulator.retry import DRIVER_TRANSIENT_ERRORS
 from simulator.stack.broker import Broker
 from tracker.store.database import Database
 from workers.queues import SWEEP_INTERVAL_SECONDS
@@ -36,7 +36,7 @@ class Sweeper:
         while not stop.wait(SWEEP_INTERVAL_SECONDS):
             try:
                 requeued = self._broker.sweep(self._database, self._app, self._campaign_ids)
-            except TRANSIENT_ERRORS:
+            except DRIVER_TRANSIENT_ERRORS:
                 continue  # the next sweep finds the same batches
             except Exception as error:  # kombu raises errors of its own while the broker restarts
                 self._log(f"sweep failed, retrying: error={error!r}")

@@ -121,10 +121,3 @@ def test_the_loss_of_the_broker_is_noticed(tmp_path: Path, monkeypatch: pytest.M
         listening.__exit__()
         app.close()
     assert not listening._thread.is_alive()
-
-
-@pytest.mark.parametrize(
-    "arguments", [None, "", "{'campaign': 1", "[1]", "{'campaign': 'x'}", "(" * 500, "..."]
-)
-def test_other_arguments_have_no_batch_key(arguments: object) -> None:
-    assert presence._parse_batch_key(arguments) == {}
