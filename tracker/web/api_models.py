@@ -22,7 +22,7 @@ class CampaignModel(BaseModel):
     name: str
     run: int = Field(description="number of the run")
     channel: str = Field(description="email or sms")
-    state: CampaignState = Field(description="the state of the campaign, which is its run's")
+    state: str = Field(description=", ".join(CampaignState))
     audience: int = Field(description="customers of the campaign")
     scheduled: int = Field(description="customers whose message hasn't been queued yet")
     settled: int = Field(description="messages that need no more work")
