@@ -26,6 +26,7 @@ from simulator.run.play import RunPlayer
 from simulator.run.shutdown import catch_shutdown_request
 from simulator.run.system import RunSystem, open_system
 from simulator.scenario.file import Scenario
+from simulator.setup.heartbeat import keep_alive
 from simulator.setup.record import Run, record_run, start_run
 from tracker.clock import SystemClock
 from tracker.errors import SendtraceError
@@ -85,7 +86,7 @@ def simulate(
     machine = describe_machine(settings.home)
     with open_system(scenario, settings, options) as system, system.readable_errors():
         run = _record_run(system, scenario)
-        with _add_run_to_errors(system, run):
+        with _add_run_to_errors(system, run), keep_alive(system.database, run.id):
             if system.worker is not None:
                 system.worker.wait_until_ready(system.app)
             with catch_shutdown_request() as is_shutdown_requested:

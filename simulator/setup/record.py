@@ -8,6 +8,7 @@ from simulator.scenario.file import Scenario
 from simulator.scenario.plan import PlannedAudience, PlannedCampaign, select_audience_campaigns
 from simulator.setup.census import AudienceScanner, ImportedAudience
 from simulator.setup.customers import ProgressCallback, generate_customers, import_customers
+from simulator.setup.heartbeat import keep_alive
 from simulator.setup.rejects import AudienceRejects, RejectFile
 from simulator.setup.run_folder import create_run_folder
 from simulator.world.gateway import SimulatedGatewaySettings
@@ -97,7 +98,8 @@ def record_run(
         )
     folder = create_run_folder(home, run_id)
     recorder = _RunRecorder(database, scenario, run_id, folder, progress)
-    campaigns = tuple(recorder.record_campaign(campaign) for campaign in scenario.campaigns)
+    with keep_alive(database, run_id):
+        campaigns = tuple(recorder.record_campaign(campaign) for campaign in scenario.campaigns)
     return Run(
         id=run_id,
         scenario=scenario,

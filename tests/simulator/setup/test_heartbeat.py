@@ -1,0 +1,65 @@
+"""The heartbeat of a run's driver."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+from simulator.setup.heartbeat import keep_alive
+from tests.support.factory import make_campaign
+from tests.support.shell import wait_until
+from tracker.store.database import Database
+from tracker.store.schema.catalog import runs
+
+
+@pytest.fixture(autouse=True)
+def beat_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulator.setup.heartbeat.HEARTBEAT_INTERVAL_SECONDS", 0.01)
+
+
+def read_heartbeat(database: Database) -> int:
+    with database.read() as connection:
+        heartbeat_at: int = connection.scalars(sa.select(runs.c.heartbeat_at)).one()
+    return heartbeat_at
+
+
+def test_heartbeats_are_recorded_for_the_duration_of_the_block(database: Database) -> None:
+    run_id = make_campaign(database).run_id
+    recorded = {read_heartbeat(database)}
+
+    def is_beating() -> bool:
+        recorded.add(read_heartbeat(database))
+        return len(recorded) > 3
+
+    with keep_alive(database, run_id):
+        wait_until(is_beating, "three heartbeats")
+    assert read_heartbeat(database) >= max(recorded)
+
+
+@dataclass(frozen=True)
+class FailingDatabase(Database):
+    """A database that is unavailable for its next writes."""
+
+    failures: list[OperationalError] = field(default_factory=list)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        if self.failures:
+            raise self.failures.pop()
+        with super().write() as connection:
+            yield connection
+
+
+def test_heartbeat_goes_on_after_the_database_was_unavailable(database: Database) -> None:
+    run_id = make_campaign(database).run_id
+    error = OperationalError("UPDATE", {}, sqlite3.OperationalError("database is locked"))
+    failing = FailingDatabase(database.engine, [error, error])
+    before = read_heartbeat(database)
+    with keep_alive(failing, run_id):
+        wait_until(lambda: read_heartbeat(database) > before, "a heartbeat")
+    assert failing.failures == []

@@ -1,0 +1,177 @@
+"""The state of a campaign, on both databases, and how it changes."""
+
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tests.support.factory import Plan, enqueue_batches, make_batch, make_campaign, make_sibling
+from tracker.clock import from_seconds, to_microseconds
+from tracker.queries.campaign_state import (
+    ABANDONED_AFTER,
+    read_campaign_state,
+    read_run_states,
+)
+from tracker.queries.report import Report, make_reports
+from tracker.queries.stalled import find_unfinished_campaigns
+from tracker.record import registration
+from tracker.record.catalog import Campaign
+from tracker.status import CampaignState
+from tracker.store.database import Database
+from tracker.store.database_clock import server_start, transaction_start
+from tracker.store.schema.catalog import runs
+
+LONG_SILENCE = to_microseconds(ABANDONED_AFTER)
+
+Ending = Callable[[Connection, int], None]
+
+
+def read_report(database: Database, campaign: Campaign) -> Report:
+    with database.read() as connection:
+        [report] = make_reports(connection, [campaign])
+        assert read_campaign_state(connection, campaign.id) is report.state
+        return report
+
+
+def silence_driver(database: Database, campaign: Campaign, microseconds: int) -> None:
+    """Set the last heartbeat of a campaign's run back."""
+    update = sa.update(runs).where(runs.c.id == campaign.run_id)
+    with database.write() as connection:
+        silent_since = transaction_start() - microseconds
+        connection.execute(update.values(heartbeat_at=silent_since))
+
+
+def pretend_server_is_old(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tests' server, which has just started, count as running for long."""
+    monkeypatch.setattr("tracker.queries.campaign_state.server_start", lambda: sa.literal(0))
+
+
+def test_campaign_is_scheduled_until_its_first_message_is_queued(database: Database) -> None:
+    campaign = make_campaign(database, Plan(size=60))
+    report = read_report(database, campaign)
+    assert (report.state, report.audience, report.scheduled) == (CampaignState.SCHEDULED, 60, 60)
+    assert report.is_balanced
+
+
+def test_healthy_trickle_is_running_with_the_rest_scheduled(database: Database) -> None:
+    campaign = make_campaign(database, Plan(size=60))
+    queue = enqueue_batches(database, campaign, size=5)
+    next(queue)
+    report = read_report(database, campaign)
+    assert (report.state, report.audience, report.scheduled) == (CampaignState.RUNNING, 60, 55)
+    assert (report.in_progress, report.is_balanced) == (5, True)
+
+
+def test_campaign_that_waits_for_another_is_scheduled_while_its_run_is_running(
+    database: Database,
+) -> None:
+    first = make_batch(database).campaign
+    second = make_sibling(database, first, "second")
+    assert read_report(database, second).state is CampaignState.SCHEDULED
+    with database.read() as connection:
+        states = read_run_states(connection, [first.run_id, 999])
+    assert states == {first.run_id: CampaignState.RUNNING}
+
+
+def finish(connection: Connection, run_id: int) -> None:
+    registration.finish_run(connection, run_id, 1)
+
+
+def interrupt(connection: Connection, run_id: int) -> None:
+    registration.give_up_run(connection, run_id, 1, CampaignState.INTERRUPTED)
+
+
+def abort(connection: Connection, run_id: int) -> None:
+    registration.give_up_run(connection, run_id, 1, CampaignState.ABORTED)
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        pytest.param(finish, CampaignState.FINISHED, id="finished"),
+        pytest.param(interrupt, CampaignState.INTERRUPTED, id="interrupted"),
+        pytest.param(abort, CampaignState.ABORTED, id="aborted"),
+    ],
+)
+def test_run_that_has_ended_needs_no_heartbeat(
+    database: Database, monkeypatch: pytest.MonkeyPatch, end: Ending, state: CampaignState
+) -> None:
+    pretend_server_is_old(database, monkeypatch)
+    campaign = make_batch(database).campaign
+    with database.write() as connection:
+        end(connection, campaign.run_id)
+    silence_driver(database, campaign, LONG_SILENCE)
+    assert read_report(database, campaign).state is state
+    with database.read() as connection:
+        assert read_run_states(connection, [campaign.run_id]) == {campaign.run_id: state}
+        assert find_unfinished_campaigns(connection) == []
+
+
+def test_run_without_a_heartbeat_for_thirty_seconds_is_abandoned_until_its_driver_returns(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_server_is_old(database, monkeypatch)
+    campaign = make_batch(database, Plan(size=10)).campaign
+    silence_driver(database, campaign, LONG_SILENCE - from_seconds(20))
+    assert read_report(database, campaign).state is CampaignState.RUNNING
+    silence_driver(database, campaign, LONG_SILENCE)
+    assert read_report(database, campaign).state is CampaignState.ABANDONED
+    with database.read() as connection:
+        assert find_unfinished_campaigns(connection) == [campaign], "the sweep continues it"
+    with database.write() as connection:
+        registration.record_heartbeat(connection, campaign.run_id)
+    assert read_report(database, campaign).state is CampaignState.RUNNING
+
+
+def test_run_that_died_before_its_first_message_is_abandoned(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_server_is_old(database, monkeypatch)
+    campaign = make_campaign(database)
+    silence_driver(database, campaign, LONG_SILENCE)
+    assert read_report(database, campaign).state is CampaignState.ABANDONED
+
+
+def test_silence_does_not_count_while_the_database_could_not_be_reached(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that has just started, or a reader that has just got its connection back."""
+    campaign = make_batch(database).campaign
+    silence_driver(database, campaign, 10 * LONG_SILENCE)
+    monkeypatch.setattr(
+        "tracker.queries.campaign_state.server_start",
+        lambda: transaction_start() - from_seconds(10),
+    )
+    assert read_report(database, campaign).state is CampaignState.RUNNING
+    pretend_server_is_old(database, monkeypatch)
+    with database.read() as connection:
+        now = connection.scalars(sa.select(transaction_start())).one()
+        [report] = make_reports(connection, [campaign], reachable_since=now - from_seconds(10))
+        assert report.state is CampaignState.RUNNING
+        [report] = make_reports(connection, [campaign], reachable_since=now - LONG_SILENCE)
+        assert report.state is CampaignState.ABANDONED
+
+
+def test_long_transaction_judges_the_heartbeat_that_it_sees_at_its_own_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_server_is_old(database, monkeypatch)
+    campaign = make_batch(database).campaign
+    silence_driver(database, campaign, LONG_SILENCE - from_seconds(0.2))
+    with database.read() as connection:
+        [before] = make_reports(connection, [campaign])
+        elapsed = 0
+        while elapsed < from_seconds(0.3):  # until the heartbeat would be too old by the clock
+            [after] = make_reports(connection, [campaign])
+            with database.read() as other:
+                elapsed = other.scalars(sa.select(transaction_start())).one() - before.as_of
+        assert (after.as_of, after.state) == (before.as_of, CampaignState.RUNNING)
+    assert read_report(database, campaign).state is CampaignState.ABANDONED
+
+
+def test_server_start_is_that_of_the_server(database: Database) -> None:
+    with database.read() as connection:
+        started, now = connection.execute(sa.select(server_start(), transaction_start())).one()
+    assert started < now
+    assert (started > 0) is database.is_postgresql
