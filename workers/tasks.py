@@ -5,14 +5,14 @@ time.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import phonenumbers  # noqa: F401  # before the pool is forked, or each process would load it
 from celery import Task
 
 from tracker.queries.next_step import NextStep
-from tracker.record.rollup import roll_up_engagement
+from tracker.record.rollup import record_daily_rollup, roll_up_engagement
 from tracker.settings import load_settings
 from tracker.status import Step
 from tracker.text import format_fields
@@ -87,9 +87,16 @@ def engage(context: StepContext) -> None:
 
 
 @app.task(name=ROLLUP_TASK, base=RetryingTask)  # type: ignore[untyped-decorator]
-def rollup() -> None:
-    """Bring the daily counts of engagement up to date."""
-    roll_up_engagement(resources().database, load_settings().zone)
+def rollup(campaigns: Sequence[int] | None = None) -> None:
+    """Bring the daily counts of engagement up to date: of some campaigns, or beat's rollup of all.
+
+    A run rolls up its own campaigns at each 1 am of its clock. Only beat's rollup is recorded as
+    the daily one.
+    """
+    database = resources().database
+    roll_up_engagement(database, load_settings().zone, campaigns)
+    if campaigns is None:
+        record_daily_rollup(database)
 
 
 # Without its events, since one sweep every two seconds would hide everything else in Flower.

@@ -197,7 +197,8 @@ def _verify(
     """End a run on record, and judge it."""
     database = system.database
     database.close()  # SQLite's connections have cached up to 32 MB each
-    retry_transient(partial(roll_up_engagement, database, system.settings.zone))
+    campaign_ids = [run_campaign.campaign.id for run_campaign in run.campaigns]
+    retry_transient(partial(roll_up_engagement, database, system.settings.zone, campaign_ids))
     retry_transient(partial(_end_run, database, run, observations.state))
     retry_transient(database.analyze)
     return retry_transient(partial(judge_run, database, run, observations, conditions))

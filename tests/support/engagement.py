@@ -6,7 +6,8 @@ from tests.support.factory import AUTHOR
 from tracker.record.catalog import Batch
 from tracker.record.engagement import EngagementEvent, record_engagement
 from tracker.record.journal import open_entry
-from tracker.status import Engagement, Step
+from tracker.record.receipts import Receipt, apply_receipts
+from tracker.status import Engagement, Status, Step
 from tracker.store.database import Database
 
 OPENED, CLICKED = Engagement.OPENED, Engagement.CLICKED
@@ -17,3 +18,11 @@ def record_events(database: Database, batch: Batch, events: Sequence[EngagementE
     """Record events in one entry."""
     with open_entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as entry:
         record_engagement(entry, events)
+
+
+def bounce_late(database: Database, batch: Batch, *numbers: int) -> None:
+    """Apply receipts that delivered messages have bounced."""
+    now = batch.campaign.clock.now()
+    receipts = [Receipt(number, 1, Status.HARD_BOUNCED, now) for number in numbers]
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as entry:
+        assert apply_receipts(entry, receipts) == ()

@@ -7,9 +7,15 @@ import sqlalchemy as sa
 from sqlalchemy import Select
 
 from tracker.audit.messages import select_differing_sums
-from tracker.record.engagement import event_tallies_query
-from tracker.status import IMPLIED_ENGAGEMENTS
-from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
+from tracker.record.engagement import event_tallies_query, has_bounced
+from tracker.status import IMPLIED_ENGAGEMENTS, Engagement
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.engagement import (
+    engaged_then_bounced,
+    engagement_days,
+    engagement_tallies,
+    engagements,
+)
 
 
 def find_wrong_engagement_tallies(ids: Sequence[int]) -> Select[Any]:
@@ -41,6 +47,41 @@ def find_wrong_engagement_days(ids: Sequence[int]) -> Select[Any]:
         engagement_tallies.c.rolled,
     ).where(engagement_tallies.c.campaign_id.in_(ids))
     return select_differing_sums(sa.union_all(days, rolled), key, "in_days", "rolled")
+
+
+def find_wrong_engaged_then_bounced(ids: Sequence[int]) -> Select[Any]:
+    """Return a query for batches whose count of engaged then bounced messages is wrong."""
+    engaged = (
+        sa.select(engagements.c.campaign_id, engagements.c.number)
+        .where(
+            engagements.c.campaign_id.in_(ids),
+            engagements.c.kind != Engagement.MACHINE_OPENED,
+            has_bounced(),
+        )
+        .distinct()
+        .subquery("engaged")
+    )
+    counted = sa.select(
+        engaged.c.campaign_id,
+        batches.c.batch,
+        sa.literal(1).label("messages"),
+        sa.literal(0).label("tallied"),
+    ).join(
+        batches,
+        sa.and_(
+            batches.c.campaign_id == engaged.c.campaign_id,
+            engaged.c.number >= batches.c.first,
+            engaged.c.number < batches.c.first + batches.c.size,
+        ),
+    )
+    tallied = sa.select(
+        engaged_then_bounced.c.campaign_id,
+        engaged_then_bounced.c.batch,
+        sa.literal(0),
+        engaged_then_bounced.c.messages,
+    ).where(engaged_then_bounced.c.campaign_id.in_(ids))
+    key = ("campaign_id", "batch")
+    return select_differing_sums(sa.union_all(counted, tallied), key, "messages", "tallied")
 
 
 def find_missing_implied_events(ids: Sequence[int]) -> Select[Any]:

@@ -176,6 +176,11 @@ INVARIANTS = (
         engagement.find_wrong_engagement_days,
     ),
     QueryInvariant(
+        "engaged_then_bounced",
+        "The counts of engaged then bounced messages equal those of bounced messages with events.",
+        engagement.find_wrong_engaged_then_bounced,
+    ),
+    QueryInvariant(
         "implied_engagement",
         "Every recipient who clicked had opened, and every recipient who unsubscribed had clicked.",
         engagement.find_missing_implied_events,

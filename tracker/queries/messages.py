@@ -78,7 +78,7 @@ def find_messages(
     if wanted.customer is not None:
         return _find_by_customer(database, connection, campaign, wanted)
     if wanted.engagement is not None:
-        return _find_by_engagement(database, connection, campaign, wanted.engagement, after, limit)
+        return _find_by_engagement(database, connection, campaign, wanted, after, limit)
     numbers, next_after = _scan_batches(connection, campaign, wanted, after, limit)
     return MessagePage(
         messages=_read_message_rows(database, connection, campaign, numbers),
@@ -155,7 +155,7 @@ def _find_by_engagement(
     database: Database,
     connection: Connection,
     campaign: Campaign,
-    engagement: Engagement,
+    wanted: MessageFilter,
     after: int,
     limit: int,
 ) -> MessagePage:
@@ -163,10 +163,18 @@ def _find_by_engagement(
     query = (
         sa.select(engagements.c.number)
         .distinct()
+        .join(
+            messages,
+            sa.and_(
+                messages.c.campaign_id == engagements.c.campaign_id,
+                messages.c.number == engagements.c.number,
+            ),
+        )
         .where(
             engagements.c.campaign_id == campaign.id,
-            engagements.c.kind == engagement,
+            engagements.c.kind == wanted.engagement,
             engagements.c.number > after,
+            *_filter_conditions(messages, wanted),
         )
         .order_by(engagements.c.number)
         .limit(limit + 1)

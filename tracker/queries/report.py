@@ -45,9 +45,10 @@ class Report:
         counts: number of messages in each state, summed over the tallies. It isn't assumed to agree
             with the recorded messages: see `is_balanced`.
         as_of: real time of this instant, by the database's clock.
-        engagement: number of recipients by what they did: spam and unsubscribed as of now, the
-            others as of the last rollup.
+        engagement: number of recipients of delivered messages by what they did: spam and
+            unsubscribed as of now, the others as of the last rollup.
         engagement_as_of: time of the last rollup.
+        engaged_then_bounced: messages that bounced although their recipients engaged, as of now.
     """
 
     campaign: Campaign
@@ -58,6 +59,7 @@ class Report:
     as_of: Instant
     engagement: Counter[Engagement] = field(default_factory=Counter)
     engagement_as_of: Instant | None = None
+    engaged_then_bounced: int = 0
 
     def count_messages(self, status: Status, reason: Reason | None = None) -> int:
         """Return the number of messages with a status and, if given, a reason."""
@@ -168,12 +170,14 @@ class Report:
                     "hard": self.count_messages(Status.HARD_BOUNCED),
                     "soft": self.count_messages(Status.SOFT_BOUNCED),
                 },
+                "x": self.undecided,
                 "not_delivered": self.count_messages(Status.NOT_DELIVERED),
                 "in_gateway": self.count_messages(Status.IN_GATEWAY),
                 "opened": self.engagement[Engagement.OPENED],
                 "clicked": self.engagement[Engagement.CLICKED],
                 "spam": self.engagement[Engagement.SPAM],
                 "unsubscribed": self.engagement[Engagement.UNSUBSCRIBED],
+                "engaged_then_bounced": self.engaged_then_bounced,
                 "engagement_as_of": _format_instant(self.engagement_as_of),
             },
             "not_sent": {
@@ -232,6 +236,7 @@ def make_reports(
             as_of=rows[campaign.id].as_of,
             engagement=engagement[campaign.id].recipients,
             engagement_as_of=engagement[campaign.id].as_of,
+            engaged_then_bounced=engagement[campaign.id].then_bounced,
         )
         for campaign in campaigns
     ]

@@ -2,10 +2,13 @@
 
 Each event is recorded as it comes. In the same transaction, tallies count the recipients by the
 quarter of an hour of their first event. `tracker.record.rollup` adds these up to days.
+
+Engagement is a part of Delivered. Once a message has bounced, its recipient is counted nowhere but
+in `engaged_then_bounced`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -16,9 +19,15 @@ from sqlalchemy import Connection
 from tracker.clock import Instant, to_microseconds
 from tracker.record.journal import Entry
 from tracker.record.predicates import is_of_batch
-from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement
+from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement, Status
 from tracker.store.schema.catalog import batches, campaigns, customers
-from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
+from tracker.store.schema.engagement import (
+    engaged_then_bounced,
+    engagement_days,
+    engagement_tallies,
+    engagements,
+)
+from tracker.store.schema.messages import messages
 
 QUARTER_MICROSECONDS = to_microseconds(timedelta(minutes=15))
 """Microseconds of a quarter of an hour; days begin with one in every time zone."""
@@ -45,14 +54,50 @@ def record_engagement(entry: Entry, events: Sequence[EngagementEvent]) -> None:
     events = [event for event in events if batch.first <= event.number <= batch.last]
     if not events:
         return
-    before = _read_first_times(entry, sorted({event.number for event in events}))
+    numbers = sorted({event.number for event in events})
+    before = _read_first_times(entry, numbers)
     after = dict(before)
     for number, kind, at in events:
         after[kind, number] = min(at, after.get((kind, number), at))
     implied = _add_implied_events(events, after)
     _insert_events(entry, [*events, *implied])
+    bounced = _read_bounced_numbers(entry, numbers)
+    if bounced:
+        _count_bounced(entry, (_find_engaged(after) - _find_engaged(before)) & bounced)
+        after = {action: at for action, at in after.items() if action[1] not in bounced}
+        before = {action: at for action, at in before.items() if action[1] not in bounced}
     _update_tallies(entry, before, after)
     _opt_out_customers(entry, events)
+
+
+def discount_bounced(entry: Entry, numbers: Sequence[int]) -> None:
+    """Count the recipients of delivered messages that have just bounced as engaged then bounced."""
+    before = _read_first_times(entry, numbers)
+    _update_tallies(entry, before, {})
+    _count_bounced(entry, _find_engaged(before))
+
+
+def _find_engaged(first_times: Iterable[RecipientAction]) -> set[int]:
+    """Return the messages whose recipients did something themselves."""
+    return {number for kind, number in first_times if kind != Engagement.MACHINE_OPENED}
+
+
+def _read_bounced_numbers(entry: Entry, numbers: Sequence[int]) -> set[int]:
+    query = sa.select(messages.c.number).where(
+        messages.c.campaign_id == entry.batch.campaign.id,
+        entry.database.in_list(messages.c.number, numbers),
+        messages.c.status == Status.HARD_BOUNCED,
+    )
+    return set(entry.connection.scalars(query))
+
+
+def _count_bounced(entry: Entry, numbers: Collection[int]) -> None:
+    if numbers:
+        entry.connection.execute(
+            entry.database.insert_or_add(engaged_then_bounced, "messages").values(
+                campaign_id=entry.batch.campaign.id, batch=entry.batch.batch, messages=len(numbers)
+            )
+        )
 
 
 def _read_first_times(entry: Entry, numbers: Sequence[int]) -> dict[RecipientAction, Instant]:
@@ -100,15 +145,11 @@ def _update_tallies(
     before: Mapping[RecipientAction, Instant],
     after: Mapping[RecipientAction, Instant],
 ) -> None:
-    """Count recipients in the quarter of their first event, and no longer in a later one."""
+    """Count recipients in the quarter of their first event, and no longer in another one."""
     changes: Counter[tuple[int, int]] = Counter()
-    for action, at in after.items():
-        kind, _ = action
-        earlier = before.get(action)
-        if at != earlier:
-            changes[kind, at // QUARTER_MICROSECONDS] += 1
-            if earlier is not None:
-                changes[kind, earlier // QUARTER_MICROSECONDS] -= 1
+    for first_times, change in ((after, 1), (before, -1)):
+        for (kind, _), at in first_times.items():
+            changes[kind, at // QUARTER_MICROSECONDS] += change
     key = {"campaign_id": entry.batch.campaign.id, "batch": entry.batch.batch}
     gains = [
         {**key, "kind": kind, "quarter": quarter, "recipients": count}
@@ -145,8 +186,23 @@ def _opt_out_customers(entry: Entry, events: Iterable[EngagementEvent]) -> None:
         )
 
 
+def has_bounced() -> sa.ColumnElement[bool]:
+    """Return the condition that the message of a row of `engagements` has bounced."""
+    return (
+        sa.select(messages.c.number)
+        .where(
+            messages.c.campaign_id == engagements.c.campaign_id,
+            messages.c.number == engagements.c.number,
+            messages.c.status == Status.HARD_BOUNCED,
+        )
+        .exists()
+    )
+
+
 def event_tallies_query(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """Return a query for the right tallies: campaign_id, batch, kind, quarter, recipients.
+
+    Recipients whose message bounced are left out.
 
     Args:
         conditions: conditions on the rows of `engagements` to count.
@@ -154,7 +210,7 @@ def event_tallies_query(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
     action = (engagements.c.campaign_id, engagements.c.kind, engagements.c.number)
     first_times = (
         sa.select(*action, sa.func.min(engagements.c.at).label("at"))
-        .where(*conditions)
+        .where(*conditions, ~has_bounced())
         .group_by(*action)
         .subquery("first_times")
     )
@@ -175,10 +231,17 @@ def event_tallies_query(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 
 class EngagementCounts(NamedTuple):
-    """Recipients of a campaign by kind of engagement; `as_of` is the time of the last rollup."""
+    """Recipients of a campaign by kind of engagement.
+
+    Attributes:
+        recipients: recipients whose message didn't bounce.
+        as_of: time of the last rollup.
+        then_bounced: messages that bounced although their recipients engaged.
+    """
 
     recipients: Counter[Engagement]
     as_of: Instant | None
+    then_bounced: int
 
 
 def read_engagement_counts(
@@ -195,8 +258,18 @@ def read_engagement_counts(
             )
         ).all()
     )
+    bounced = engaged_then_bounced.c
+    then_bounced = dict(
+        connection.execute(
+            sa.select(bounced.campaign_id, sa.func.sum(bounced.messages))
+            .where(bounced.campaign_id.in_(campaign_ids))
+            .group_by(bounced.campaign_id)
+        ).all()
+    )
     counts = {
-        campaign_id: EngagementCounts(Counter(), as_of.get(campaign_id))
+        campaign_id: EngagementCounts(
+            Counter(), as_of.get(campaign_id), int(then_bounced.get(campaign_id, 0))
+        )
         for campaign_id in campaign_ids
     }
     is_live = engagement_tallies.c.kind.in_(OPT_OUTS)

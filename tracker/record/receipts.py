@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_run_microseconds
 from tracker.record.due import DueKind, mark_due
+from tracker.record.engagement import discount_bounced
 from tracker.record.journal import Entry, Move, State
 from tracker.record.predicates import is_of_message_in
 from tracker.status import (
@@ -167,6 +168,8 @@ def _move_messages(entry: Entry, source: Status, receipts: Sequence[Receipt]) ->
         remaining = [receipt for receipt in receipts if receipt.number not in moved_numbers]
         receipts = [receipt for receipt in receipts if receipt.number in moved_numbers]
     update_bounce_counts(entry, status, attempt, moved)
+    if source is Status.DELIVERED:
+        discount_bounced(entry, moved)
     _record_details(entry, receipts)
     if status is Status.DELIVERED and entry.batch.campaign.tracks_engagement:
         mark_due(entry, DueKind.ENGAGEMENT, min(receipt.at for receipt in receipts))

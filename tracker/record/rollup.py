@@ -10,7 +10,7 @@ zone.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
@@ -18,16 +18,21 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import Instant, from_datetime, to_datetime
-from tracker.record.catalog import Campaign, load_campaign
+from tracker.clock import Instant, SystemClock, from_datetime, to_datetime
+from tracker.record.catalog import Campaign, load_campaigns
 from tracker.record.engagement import QUARTER_MICROSECONDS, event_tallies_query
-from tracker.status import Engagement
+from tracker.status import Channel, Engagement
 from tracker.store.database import Database
 from tracker.store.schema.catalog import campaigns, runs
 from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
+from tracker.store.schema.work import upkeep
 
-LATEST_INSTANT = from_datetime(datetime.max.replace(tzinfo=UTC))
-"""Latest instant that is a date. The fast clock of a run that was given up long ago may pass it."""
+LATEST_INSTANT = from_datetime(datetime(9999, 12, 31, tzinfo=UTC))
+"""Latest instant that is a date in every time zone. The fast clock of a run that was given up long
+ago may pass it."""
+
+DAILY_ROLLUP = "rollup"
+"""Name of the daily rollup in the table `upkeep`."""
 
 DayCounts = Counter[tuple[int, str, int]]
 """Recipients by campaign id, local day and kind."""
@@ -49,23 +54,59 @@ class CampaignRollup:
     as_of: Instant
 
 
-def roll_up_engagement(database: Database, zone: tzinfo) -> list[CampaignRollup]:
-    """Bring the days up to date with all recorded events, in one transaction.
+def roll_up_engagement(
+    database: Database, zone: tzinfo, campaign_ids: Collection[int] | None = None
+) -> list[CampaignRollup]:
+    """Bring the days up to date with the recorded events, in one transaction.
 
     It may be repeated, run twice at once, or fail half-way.
+
+    Args:
+        database: the database of the campaigns.
+        zone: the time zone of the days.
+        campaign_ids: the campaigns to roll up; None for all.
+
+    Returns:
+        The changes to the campaigns that changed or may yet change.
     """
     with database.write() as connection:
         database.lock_table(connection, engagement_tallies)
-        changes = _read_new_counts(connection, zone)
+        is_new = sa.and_(_IS_NEW, _is_among(engagement_tallies.c.campaign_id, campaign_ids))
+        changes = _read_new_counts(connection, is_new, zone)
         connection.execute(
             sa.update(engagement_tallies)
-            .where(_IS_NEW)
+            .where(is_new)
             .values(rolled=engagement_tallies.c.recipients)
         )
         inconsistent = _add_to_days(database, connection, changes)
         if inconsistent:
             _rebuild_days(connection, sorted(inconsistent), zone)
-        return _record_rollup_time(connection, _sum_by_kind(changes))
+        is_seen = _is_among(campaigns.c.id, campaign_ids)
+        return _record_rollup_time(connection, _sum_by_kind(changes), is_seen)
+
+
+def record_daily_rollup(database: Database) -> None:
+    """Record that beat's daily rollup of all campaigns has just run."""
+    with database.write() as connection:
+        connection.execute(
+            database.insert_or_replace(upkeep, "ran_at").values(
+                task=DAILY_ROLLUP, ran_at=SystemClock().now()
+            )
+        )
+
+
+def read_daily_rollup_time(connection: Connection) -> Instant | None:
+    """Return the real time of beat's last daily rollup, None if it never ran."""
+    ran_at: Instant | None = connection.scalar(
+        sa.select(upkeep.c.ran_at).where(upkeep.c.task == DAILY_ROLLUP)
+    )
+    return ran_at
+
+
+def _is_among(
+    column: sa.ColumnElement[int], campaign_ids: Collection[int] | None
+) -> sa.ColumnElement[bool]:
+    return sa.true() if campaign_ids is None else column.in_(campaign_ids)
 
 
 def recount_day(database: Database, day: date, zone: tzinfo) -> list[CampaignRollup]:
@@ -85,14 +126,15 @@ def recount_day(database: Database, day: date, zone: tzinfo) -> list[CampaignRol
         changes = _read_totals(connection, affected)
         for campaign_id, counts in changes.items():
             counts.subtract(totals_before[campaign_id])
-        rollups = _record_rollup_time(connection, changes)
-    return [rollup for rollup in rollups if rollup.campaign.id in changes]
+        return _record_rollup_time(connection, changes, campaigns.c.id.in_(affected))
 
 
-def _read_new_counts(connection: Connection, zone: tzinfo) -> DayCounts:
+def _read_new_counts(
+    connection: Connection, is_new: sa.ColumnElement[bool], zone: tzinfo
+) -> DayCounts:
     """Return what the tallies have gained since the last rollup."""
     gain = sa.func.sum(engagement_tallies.c.recipients - engagement_tallies.c.rolled)
-    return _read_counts_by_day(connection, _quarter_counts_query(gain).where(_IS_NEW), zone)
+    return _read_counts_by_day(connection, _quarter_counts_query(gain).where(is_new), zone)
 
 
 def _quarter_counts_query(count: sa.ColumnElement[int]) -> sa.Select[Any]:
@@ -191,26 +233,64 @@ def _sum_by_kind(changes: DayCounts) -> dict[int, Counter[Engagement]]:
 
 
 def _record_rollup_time(
-    connection: Connection, changes: Mapping[int, Counter[Engagement]]
+    connection: Connection,
+    changes: Mapping[int, Counter[Engagement]],
+    is_seen: sa.ColumnElement[bool],
 ) -> list[CampaignRollup]:
-    """Record the time of a rollup for campaigns that changed or may yet change."""
-    is_active = sa.and_(campaigns.c.tracks_engagement, runs.c.finished_at.is_(None))
-    campaign_ids = connection.scalars(
+    """Record the time of a rollup for the email campaigns that it saw and those that changed.
+
+    The time is by the clock of the campaign's run, and real time once the run is over. It never
+    goes back, although a fast clock is ahead of real time.
+    """
+    is_over = sa.or_(runs.c.finished_at.is_not(None), runs.c.given_up_at.is_not(None))
+    seen = (
         sa.select(campaigns.c.id)
         .join(runs, runs.c.id == campaigns.c.run_id)
-        .where(sa.or_(is_active, campaigns.c.id.in_(sorted(changes))))
-        .order_by(campaigns.c.id)
-    ).all()
-    rollups = []
-    for campaign_id in campaign_ids:
-        campaign = load_campaign(connection, campaign_id)
-        as_of = min(campaign.clock.now(), LATEST_INSTANT)
-        connection.execute(
-            sa.update(campaigns).where(campaigns.c.id == campaign_id).values(engagement_as_of=as_of)
+        .where(
+            is_seen,
+            sa.or_(campaigns.c.channel == Channel.EMAIL, campaigns.c.id.in_(sorted(changes))),
         )
-        change = changes.get(campaign_id, Counter())
-        rollups.append(CampaignRollup(campaign=campaign, changes=change, as_of=as_of))
-    return rollups
+    )
+    connection.execute(
+        sa.update(campaigns)
+        .where(campaigns.c.id.in_(seen.where(is_over)))
+        .values(engagement_as_of=_latest_time(SystemClock().now()))
+    )
+    running = connection.scalars(seen.where(~is_over)).all()
+    for campaign in load_campaigns(connection, running):
+        connection.execute(
+            sa.update(campaigns)
+            .where(campaigns.c.id == campaign.id)
+            .values(engagement_as_of=_latest_time(min(campaign.clock.now(), LATEST_INSTANT)))
+        )
+    return _describe_changes(connection, {*running, *changes}, changes)
+
+
+def _latest_time(now: Instant) -> sa.ColumnElement[int]:
+    """Return the expression for the later of `now` and a campaign's recorded time."""
+    recorded = campaigns.c.engagement_as_of
+    at = sa.literal(now, sa.BigInteger)
+    return sa.case((recorded > at, recorded), else_=at)
+
+
+def _describe_changes(
+    connection: Connection,
+    campaign_ids: Collection[int],
+    changes: Mapping[int, Counter[Engagement]],
+) -> list[CampaignRollup]:
+    as_of = dict(
+        connection.execute(
+            sa.select(campaigns.c.id, campaigns.c.engagement_as_of).where(
+                campaigns.c.id.in_(campaign_ids)
+            )
+        ).all()
+    )
+    return [
+        CampaignRollup(
+            campaign=campaign, changes=changes.get(campaign.id, Counter()), as_of=as_of[campaign.id]
+        )
+        for campaign in load_campaigns(connection, sorted(campaign_ids))
+    ]
 
 
 def _quarters_of_day(day: date, zone: tzinfo) -> range:

@@ -173,6 +173,7 @@ def _make_line_queries() -> Mapping[str, str]:
         "audience": {},
         "sent.total": _status_query(*SENT_STATUSES),
         "sent.bounced.total": _status_query(Status.SOFT_BOUNCED, Status.HARD_BOUNCED),
+        "sent.x": _status_query(Status.NOT_DELIVERED, Status.IN_GATEWAY),
         "sent.bounced.hard": _status_query(Status.HARD_BOUNCED),
         "sent.bounced.soft": _status_query(Status.SOFT_BOUNCED),
         "in_progress.total": _status_query(*IN_PROGRESS_STATUSES),
@@ -183,7 +184,10 @@ def _make_line_queries() -> Mapping[str, str]:
     for status in (Status.DELIVERED, Status.NOT_DELIVERED, Status.IN_GATEWAY):
         queries[f"sent.{status.slug}"] = _status_query(status)
     for engagement in Engagement:
-        queries[f"sent.{engagement.slug}"] = {"engagement": [engagement.slug]}
+        queries[f"sent.{engagement.slug}"] = {
+            "engagement": [engagement.slug],
+            **_status_query(Status.DELIVERED),
+        }
     for category in Category:
         reasons = [reason.slug for reason in Reason if reason.category is category]
         queries[f"not_sent.{category}.total"] = {"reason": reasons}

@@ -11,7 +11,7 @@ from simulator.run.observers.base import RunObserver, RunSnapshot
 from simulator.setup.record import Run
 from tracker.clock import Instant, from_datetime, to_datetime
 from tracker.queries.report import Report
-from tracker.status import Engagement
+from tracker.status import Channel, Engagement
 from workers.queues import ROLLUP_TASK, UPKEEP_QUEUE
 
 ROLLUP_TIME = time(1)
@@ -30,38 +30,39 @@ def next_one_am(now: Instant, zone: tzinfo) -> Instant:
 
 
 class NightlyRollups(RunObserver):
-    """Enqueues a rollup at each 1 am of the run, and logs its counts when they are recorded."""
+    """Enqueues a rollup of the run's email campaigns at each 1 am of its clock; logs its counts."""
 
     def __init__(self, app: Celery, run: Run, zone: tzinfo, log: Callable[[str], None]) -> None:
         self._app = app
         self._zone = zone
         self._log = log
-        self._tracked_campaign_ids = {
+        self._campaign_ids = [
             run_campaign.campaign.id
             for run_campaign in run.campaigns
-            if run_campaign.campaign.tracks_engagement
-        }
+            if run_campaign.campaign.channel is Channel.EMAIL
+        ]
         self._clock = run.campaigns[0].campaign.clock
         self._next_rollup_at = next_one_am(self._clock.now(), zone)
         self._awaited_rollup_at: Instant | None = None
 
     def ticked(self, snapshot: RunSnapshot) -> None:
         """Enqueue a rollup that is due, and log the counts of one that is done."""
-        if not self._tracked_campaign_ids:
+        if not self._campaign_ids:
             return
         now = self._clock.now()
         if now >= self._next_rollup_at:
-            retry_transient(partial(self._app.send_task, ROLLUP_TASK, queue=UPKEEP_QUEUE))
+            arguments = {"campaigns": self._campaign_ids}
+            retry_transient(
+                partial(self._app.send_task, ROLLUP_TASK, kwargs=arguments, queue=UPKEEP_QUEUE)
+            )
             self._awaited_rollup_at = self._next_rollup_at
             self._next_rollup_at = next_one_am(now, self._zone)
         if self._awaited_rollup_at is not None:
-            tracked = [
-                report
-                for report in snapshot.reports
-                if report.campaign.id in self._tracked_campaign_ids
+            emails = [
+                report for report in snapshot.reports if report.campaign.id in self._campaign_ids
             ]
-            if _is_rolled_up(tracked, self._awaited_rollup_at):
-                self._log_counts(tracked, self._awaited_rollup_at)
+            if _is_rolled_up(emails, self._awaited_rollup_at):
+                self._log_counts(emails, self._awaited_rollup_at)
                 self._awaited_rollup_at = None
 
     def _log_counts(self, reports: Sequence[Report], rolled_up_at: Instant) -> None:

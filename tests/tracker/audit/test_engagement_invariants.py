@@ -6,12 +6,26 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, record_events
-from tests.support.factory import Plan, find_violations, make_batch
+from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, bounce_late, record_events
+from tests.support.factory import (
+    READY,
+    Plan,
+    find_violations,
+    in_gateway,
+    in_status,
+    make_batch,
+    move,
+)
 from tracker.record.engagement import EngagementEvent
 from tracker.record.rollup import roll_up_engagement
+from tracker.status import Status
 from tracker.store.database import Database
-from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
+from tracker.store.schema.engagement import (
+    engaged_then_bounced,
+    engagement_days,
+    engagement_tallies,
+    engagements,
+)
 
 
 def insert_event(kind: int, number: int, at: int) -> Any:
@@ -66,10 +80,24 @@ def delete_event(kind: int, number: int) -> Any:
             id="days count more",
         ),
         pytest.param(sa.delete(engagement_days), ["engagement_days"], id="the days are lost"),
+        pytest.param(
+            sa.update(engaged_then_bounced).values(messages=2),
+            ["engaged_then_bounced"],
+            id="more are engaged then bounced",
+        ),
+        pytest.param(
+            sa.delete(engaged_then_bounced),
+            ["engaged_then_bounced"],
+            id="the engaged then bounced are lost",
+        ),
+        pytest.param(
+            delete_event(OPENED, 4), ["engaged_then_bounced"], id="a bounced one's open is deleted"
+        ),
     ],
 )
 def test_tampering_is_reported(database: Database, tampering: Any, named: list[str]) -> None:
     batch = make_batch(database, Plan(size=10))
+    move(database, batch, range(10), READY, in_gateway(), in_status(Status.DELIVERED))
     record_events(
         database,
         batch,
@@ -77,8 +105,10 @@ def test_tampering_is_reported(database: Database, tampering: Any, named: list[s
             EngagementEvent(1, OPENED, 5),
             EngagementEvent(2, CLICKED, 6),
             EngagementEvent(3, UNSUBSCRIBED, 7),
+            EngagementEvent(4, OPENED, 8),
         ],
     )
+    bounce_late(database, batch, 4)
     roll_up_engagement(database, UTC)
     assert not find_violations(database, batch.campaign)
     with database.write() as connection:

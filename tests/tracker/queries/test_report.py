@@ -57,12 +57,14 @@ NOTHING: dict[str, Any] = {
         "total": 0,
         "delivered": 0,
         "bounced": {"total": 0, "hard": 0, "soft": 0},
+        "x": 0,
         "not_delivered": 0,
         "in_gateway": 0,
         "opened": 0,
         "clicked": 0,
         "spam": 0,
         "unsubscribed": 0,
+        "engaged_then_bounced": 0,
         "engagement_as_of": None,
     },
     "not_sent": {
@@ -126,6 +128,7 @@ def test_campaign_with_messages_in_every_status(database: Database) -> None:
                 "total": 12,
                 "delivered": 4,
                 "bounced": {"total": 5, "hard": 2, "soft": 3},
+                "x": 3,
                 "not_delivered": 1,
                 "in_gateway": 2,
             },
@@ -379,8 +382,9 @@ COLUMNS = [
     *("campaign", "channel", "run", "seed", "state", "as_of"),
     *("audience", "sent.total", "sent.delivered"),
     *("sent.bounced.total", "sent.bounced.hard", "sent.bounced.soft"),
-    *("sent.not_delivered", "sent.in_gateway", "sent.opened", "sent.clicked", "sent.spam"),
-    *("sent.unsubscribed", "sent.engagement_as_of", "not_sent.total"),
+    *("sent.x", "sent.not_delivered", "sent.in_gateway", "sent.opened", "sent.clicked"),
+    *("sent.spam", "sent.unsubscribed", "sent.engaged_then_bounced"),
+    *("sent.engagement_as_of", "not_sent.total"),
     *(
         f"not_sent.{category}.{column}"
         for category in ("internally_suppressed", "incomplete_or_invalid", "system_error")

@@ -1,18 +1,38 @@
 """Recording of engagement: each event once, implied events, and tallies that match."""
 
 from collections import Counter
+from datetime import UTC
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.engagement import CLICKED, OPENED, SPAM, record_events
-from tests.support.factory import AUTHOR, Plan, find_violations, make_campaign
+from tests.support.engagement import (
+    CLICKED,
+    OPENED,
+    SPAM,
+    UNSUBSCRIBED,
+    bounce_late,
+    record_events,
+)
+from tests.support.factory import (
+    AUTHOR,
+    READY,
+    Plan,
+    find_violations,
+    in_gateway,
+    in_status,
+    make_batch,
+    make_campaign,
+    move,
+)
+from tracker.queries.report import Report, make_reports
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, read_engagement_counts
 from tracker.record.journal import enqueue_batch
-from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement
+from tracker.record.rollup import roll_up_engagement
+from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from tracker.store.schema.engagement import engagement_tallies, engagements
@@ -156,3 +176,53 @@ def test_refusals_change_the_customer_and_the_report_at_once(
         live = read_engagement_counts(connection, [campaign.id])[campaign.id]
     assert live.recipients == (Counter({kind: 1}) if kind in OPT_OUTS else Counter())
     assert live.as_of is None
+
+
+@pytest.fixture
+def delivered(database: Database) -> Batch:
+    """Return a batch whose messages are delivered."""
+    batch = make_batch(database)
+    move(database, batch, range(10), READY, in_gateway(), in_status(Status.DELIVERED))
+    return batch
+
+
+def rolled_up(database: Database, batch: Batch) -> Report:
+    roll_up_engagement(database, UTC)
+    with database.read() as connection:
+        [report] = make_reports(connection, [batch.campaign])
+    assert not find_violations(database, batch.campaign)
+    return report
+
+
+def test_engagement_of_a_message_that_bounced_later_is_not_counted_under_delivered(
+    database: Database, delivered: Batch
+) -> None:
+    record_events(
+        database,
+        delivered,
+        [
+            *(EngagementEvent(number, CLICKED, 5) for number in (0, 1)),
+            *(EngagementEvent(2, kind, 6) for kind in (SPAM, OPENED)),
+            EngagementEvent(3, UNSUBSCRIBED, 7),
+            EngagementEvent(4, Engagement.MACHINE_OPENED, 8),
+        ],
+    )
+    before = rolled_up(database, delivered)
+    assert (before.engagement[OPENED], before.engaged_then_bounced) == (4, 0)
+    bounce_late(database, delivered, 1, 2, 3, 4, 5)
+    after = rolled_up(database, delivered)
+    assert after.engagement == Counter({OPENED: 1, CLICKED: 1})
+    assert after.as_json()["sent"]["engaged_then_bounced"] == 3, "a machine's open is nobody's"
+
+
+def test_engagement_that_is_reported_after_the_bounce_is_not_counted_under_delivered(
+    database: Database, delivered: Batch
+) -> None:
+    record_events(database, delivered, [EngagementEvent(1, OPENED, 5)])
+    bounce_late(database, delivered, 1, 2)
+    late = [EngagementEvent(number, CLICKED, 6) for number in (0, 1, 2)]
+    for _ in range(2):
+        record_events(database, delivered, late)
+    report = rolled_up(database, delivered)
+    assert report.engagement == Counter({OPENED: 1, CLICKED: 1})
+    assert report.engaged_then_bounced == 2

@@ -11,13 +11,18 @@ import sqlalchemy as sa
 
 from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, record_events
 from tests.support.factory import Plan, find_violations, make_batch, run_concurrently
-from tracker.clock import from_datetime
+from tracker.clock import Instant, SystemClock, from_datetime
 from tracker.queries.report import make_reports
 from tracker.record import rollup
 from tracker.record.catalog import Batch
 from tracker.record.engagement import EngagementEvent
-from tracker.record.rollup import recount_day, roll_up_engagement
-from tracker.status import Engagement
+from tracker.record.rollup import (
+    read_daily_rollup_time,
+    record_daily_rollup,
+    recount_day,
+    roll_up_engagement,
+)
+from tracker.status import Channel, Engagement
 from tracker.store.database import Database
 from tracker.store.schema.catalog import campaigns, runs
 from tracker.store.schema.engagement import engagement_days, engagement_tallies
@@ -172,18 +177,81 @@ def test_what_comes_in_while_it_is_rolled_up_is_counted_next_time(
     assert not find_violations(database, batch.campaign)
 
 
-def test_what_is_over_and_has_nothing_new_keeps_its_time(database: Database, batch: Batch) -> None:
+def end_run(database: Database, column: str = "finished_at", **columns: float) -> None:
+    with database.write() as connection:
+        connection.execute(sa.update(runs).values({column: 1, **columns}))
+
+
+def read_as_of(database: Database, batch: Batch) -> Instant | None:
+    with database.read() as connection:
+        [made] = make_reports(connection, [batch.campaign])
+    return made.engagement_as_of
+
+
+@pytest.mark.parametrize("column", ["finished_at", "given_up_at"])
+def test_a_campaign_that_is_over_has_the_time_of_the_rollup_that_saw_it(
+    database: Database, batch: Batch, column: str
+) -> None:
     record_events(database, batch, [at("2026-11-24 12:00")])
     [first] = roll_up_engagement(database, UTC)
     [second] = roll_up_engagement(database, UTC)
     assert second.as_of > first.as_of
     assert not second.changes
-    with database.write() as connection:
-        connection.execute(sa.update(runs).values(finished_at=1))
-    assert roll_up_engagement(database, UTC) == []
+    end_run(database, column)
+    assert roll_up_engagement(database, UTC) == [], "nothing changed"
+    seen_at = read_as_of(database, batch)
+    assert seen_at is not None
+    assert second.as_of < seen_at <= SystemClock().now()
     record_events(database, batch, [at("2026-11-24 12:00", 2)])
     [third] = roll_up_engagement(database, UTC)
-    assert third.as_of > second.as_of
+    assert third.as_of > seen_at
+
+
+def test_the_time_of_a_fast_clock_never_goes_back(database: Database, batch: Batch) -> None:
+    with database.write() as connection:
+        connection.execute(sa.update(runs).values(speed=100_000))
+    [done] = roll_up_engagement(database, UTC)
+    end_run(database)
+    roll_up_engagement(database, UTC)
+    assert read_as_of(database, batch) == done.as_of
+
+
+def test_a_campaign_without_engagement_has_the_time_of_the_rollup_too(database: Database) -> None:
+    batches = [make_batch(database, Plan(channel=channel)) for channel in Channel]
+    roll_up_engagement(database, UTC)
+    email, sms = (read_as_of(database, batch) for batch in batches)
+    assert email is not None
+    assert sms is None
+
+
+def test_a_run_rolls_up_its_own_campaigns_only(database: Database, batch: Batch) -> None:
+    other = make_batch(database)
+    for recorded in (batch, other):
+        record_events(database, recorded, [at("2026-11-24 12:00")])
+    [done] = roll_up_engagement(database, UTC, [other.campaign.id])
+    assert done.campaign == other.campaign
+    assert read_as_of(database, batch) is None
+    assert days(database) == {"2026-11-24": 1}
+    [own, *_] = roll_up_engagement(database, UTC)
+    assert own.changes == Counter({OPENED: 1})
+    assert not find_violations(database, batch.campaign, other.campaign)
+
+
+def test_the_daily_rollup_has_a_time_of_its_own(database: Database, batch: Batch) -> None:
+    def read_time() -> Instant | None:
+        with database.read() as connection:
+            return read_daily_rollup_time(connection)
+
+    roll_up_engagement(database, UTC)
+    assert read_time() is None, "a person's rollup says nothing of beat"
+    before = SystemClock().now()
+    record_daily_rollup(database)
+    first = read_time()
+    record_daily_rollup(database)
+    second = read_time()
+    assert first is not None
+    assert second is not None
+    assert before <= first < second
 
 
 def test_a_clock_beyond_all_dates_is_no_error(database: Database, batch: Batch) -> None:

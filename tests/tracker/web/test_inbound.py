@@ -264,9 +264,9 @@ def test_engagement_of_delivered_messages_is_recorded(
     roll_up_engagement(database, UTC)
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
-        counted, _ = read_engagement_counts(connection, [batch.campaign.id])[batch.campaign.id]
-    assert counted[Engagement.OPENED] == 2
-    assert counted[Engagement.CLICKED] == 2
+        counts = read_engagement_counts(connection, [batch.campaign.id])[batch.campaign.id]
+    assert counts.recipients[Engagement.OPENED] == 2
+    assert counts.recipients[Engagement.CLICKED] == 2
     assert report.engagement[Engagement.UNSUBSCRIBED] == 1
     assert count_stored(database) == 1, "the event of a message that may still be delivered waits"
 

@@ -63,3 +63,15 @@ engagement_days = Table(
     comment="The rollup: recipients whose first event of a kind falls on a local day, such as"
     " 2026-11-24.",
 )
+
+engaged_then_bounced = Table(
+    "engaged_then_bounced",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("batch", Integer, primary_key=True, autoincrement=False),
+    Column("messages", Integer, nullable=False),
+    CheckConstraint("messages >= 0", name="messages"),
+    sqlite_with_rowid=False,
+    comment="Messages of a batch that bounced although their recipients engaged. The other tables"
+    " of counts leave them out.",
+)

@@ -87,3 +87,12 @@ reports = Table(
     " says when the step is due. received_at: real time. body: a JSON list of receipts or of"
     " engagement events.",
 )
+
+upkeep = Table(
+    "upkeep",
+    metadata,
+    Column("task", String(16), primary_key=True),
+    Column("ran_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+    comment="Tasks that beat starts once a day, such as rollup. ran_at: real time of the last run.",
+)

@@ -436,6 +436,14 @@ def _create_work_tables() -> None:
     op.create_index(
         op.f("reports_campaign_id_batch_idx"), "reports", ["campaign_id", "batch"], unique=False
     )
+    op.create_table(
+        "upkeep",
+        sa.Column("task", sa.String(length=16), nullable=False),
+        sa.Column("ran_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("task", name=op.f("upkeep_pkey")),
+        comment="Tasks that beat starts once a day, such as rollup. ran_at: real time of the last run.",
+        sqlite_with_rowid=False,
+    )
 
 
 def _create_engagement_tables() -> None:
@@ -486,5 +494,15 @@ def _create_engagement_tables() -> None:
         sa.CheckConstraint("recipients >= 0", name=op.f("engagement_days_recipients_check")),
         sa.PrimaryKeyConstraint("campaign_id", "day", "kind", name=op.f("engagement_days_pkey")),
         comment="The rollup: recipients whose first event of a kind falls on a local day, such as 2026-11-24.",
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "engaged_then_bounced",
+        sa.Column("campaign_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("batch", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("messages", sa.Integer(), nullable=False),
+        sa.CheckConstraint("messages >= 0", name=op.f("engaged_then_bounced_messages_check")),
+        sa.PrimaryKeyConstraint("campaign_id", "batch", name=op.f("engaged_then_bounced_pkey")),
+        comment="Messages of a batch that bounced although their recipients engaged. The other tables of counts leave them out.",
         sqlite_with_rowid=False,
     )
