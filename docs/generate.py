@@ -62,7 +62,8 @@ def _lifecycle_lines() -> Iterator[str]:
         yield "|---|---|---|---|"
         for reason in Reason:
             if reason.category is category:
-                yield f"| {reason:d} | `{reason.slug}` | {reason.step} | {reason.meaning} |"
+                step = reason.step or "any"
+                yield f"| {reason:d} | `{reason.slug}` | {step} | {reason.meaning} |"
 
 
 def report_page() -> str:

@@ -99,6 +99,9 @@ _HOW_TO_REACH: Mapping[Reason, str] = {
     Reason.HANDLER_NOT_FOUND: "`kind` without an installed handler",
     Reason.TIMEOUT: "a defect, or `[services.handler] error_rate`",
     Reason.OUT_OF_CREDIT: "`[organization] credit`",
+    Reason.RULE_FAILED: "an installed rule that raises an error",
+    Reason.STEP_FAILED: "a [recipient](audience-file.md) that breaks the gateway",
+    Reason.CUSTOM_RULE: "an installed rule that gives this reason",
 }
 """Settings that lead to a reason, unless a planted defect alone does."""
 
@@ -206,10 +209,10 @@ def _reason_lines() -> Iterator[str]:
     yield ""
     yield "| step | reason | reached by |"
     yield "|---|---|---|"
-    for step in (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH):
+    for step in (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, None):
         for reason in Reason:
             if reason.step is step:
-                yield f"| {step} | `{reason.slug}` | {_how_to_reach(reason)} |"
+                yield f"| {step or 'any'} | `{reason.slug}` | {_how_to_reach(reason)} |"
 
 
 def _how_to_reach(reason: Reason) -> str:

@@ -198,10 +198,13 @@ _TITLES = {
 
 
 class Reason(IntEnum):
-    """A reason for Not Sent. Within a step, this order is the order of the checks."""
+    """A reason for Not Sent. Within a step, this order is the order of the checks.
+
+    The step is None where any step before the gateway may give the reason.
+    """
 
     category: Category
-    step: Step
+    step: Step | None
     meaning: str
 
     def __new__(cls, code: int, *values: Any) -> Self:
@@ -317,7 +320,7 @@ class Reason(IntEnum):
         18,
         Category.SYSTEM_ERROR,
         Step.DISPATCH,
-        "A step couldn't finish, after its retries.",
+        "The message wasn't ready in time, after retries.",
     )
     HANDLER_NOT_FOUND = (
         19,
@@ -342,6 +345,24 @@ class Reason(IntEnum):
         Category.SYSTEM_ERROR,
         Step.SUPPRESS,
         "The subscription service failed, after retries.",
+    )
+    RULE_FAILED = (
+        23,
+        Category.SYSTEM_ERROR,
+        None,
+        "A check raised an error, or returned neither True nor False.",
+    )
+    STEP_FAILED = (
+        24,
+        Category.SYSTEM_ERROR,
+        None,
+        "The message broke a step: it raised an error or ended the process, in every try.",
+    )
+    CUSTOM_RULE = (
+        25,
+        Category.INTERNALLY_SUPPRESSED,
+        None,
+        "A rule of your own blocks the message.",
     )
 
     @property

@@ -45,6 +45,14 @@ def escape_control_characters(text: str) -> str:
     )
 
 
+def describe_error(error: BaseException) -> str:
+    """Return an error's type and message, such as "OSError: no route"."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # an error of another package may fail to describe itself
+        return type(error).__name__
+
+
 _UNQUOTED_FIELD = re.compile(r"[\w.:+/-]+")
 
 
@@ -54,7 +62,7 @@ def format_fields(**fields: object) -> str:
     Text that could be misread is quoted as JSON, so a value can't break the line or fake a field.
     """
     texts = {
-        key: f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
+        key: describe_error(value) if isinstance(value, BaseException) else str(value)
         for key, value in fields.items()
     }
     return " ".join(

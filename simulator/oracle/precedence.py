@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from tracker.status import Reason, Step
 
-_STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
+_STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, None)
 
 REASONS_BY_PRECEDENCE = sorted(Reason, key=lambda reason: (_STEPS.index(reason.step), reason))
 """Reasons in their order of precedence: a message gets the first one that applies."""

@@ -16,6 +16,7 @@ from tracker.audit import invariants
 from tracker.clock import Instant, SystemClock, to_microseconds
 from tracker.queries import stalled
 from tracker.queries.report import Report
+from tracker.queries.timeline import read_timeline
 from tracker.record import catalog, registration
 from tracker.record.catalog import Batch, Campaign, CouponSeries, Organization
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
@@ -275,6 +276,17 @@ def read_states(database: Database, batch: Batch) -> dict[int, State]:
     with database.read() as connection:
         rows = connection.execute(query.order_by(messages.c.number)).all()
     return {row.number: _state(row.status, row.attempt, row.reason) for row in rows}
+
+
+def read_notes(database: Database, batch: Batch) -> dict[int, str]:
+    """Return the note of the last transition of each message of a batch, if it has one."""
+    notes = {}
+    with database.read() as connection:
+        for number in range(batch.first, batch.last + 1):
+            event = read_timeline(connection, batch.campaign, number).events[-1]
+            if event.note is not None:
+                notes[number] = event.note
+    return notes
 
 
 def read_tallies(database: Database, batch: Batch) -> Counter[State]:

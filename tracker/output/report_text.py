@@ -105,8 +105,8 @@ def _format_entry(entry: TimelineEntry) -> Iterator[str]:
             )
             if entry.reason is not None:
                 yield f"{'':<{TIME_WIDTH}}{entry.reason.slug}: {entry.reason.meaning}"
-            if entry.detail is not None:
-                yield f"{'':<{TIME_WIDTH}}gateway: {entry.detail}"
+            if entry.note is not None:
+                yield f"{'':<{TIME_WIDTH}}{entry.note}"
 
 
 def format_rollup(rollup: CampaignRollup, zone: tzinfo) -> str:

@@ -45,7 +45,8 @@ class TimelineEvent:
     Attributes:
         at: when it happened.
         recorded_at: when it was recorded.
-        detail: what the gateway reported with the outcome.
+        check: the check that blocked the message, where its reason doesn't say which.
+        detail: the error or the text of that check, or what the gateway reported.
     """
 
     at: datetime | None
@@ -56,7 +57,16 @@ class TimelineEvent:
     step: Step | None
     worker: str | None
     task_id: str | None
+    check: str | None = None
     detail: str | None = None
+
+    @property
+    def note(self) -> str | None:
+        """The detail in words, with its origin."""
+        if self.status is not Status.NOT_SENT:
+            return None if self.detail is None else f"gateway: {self.detail}"
+        check = None if self.check is None else f"check {self.check}"
+        return ": ".join(text for text in (check, self.detail) if text) or None
 
     def as_json(self) -> dict[str, Any]:
         """Return the event as other programs read it; the keys are a contract."""
@@ -69,6 +79,7 @@ class TimelineEvent:
             "step": self.step and self.step.value,
             "worker": self.worker,
             "task_id": self.task_id,
+            "check": self.check,
             "detail": self.detail,
         }
 
@@ -233,6 +244,7 @@ def _read_events(
             steps.c.worker,
             steps.c.task_id,
             steps.c.finished_at,
+            transition_details.c.check_name,
             transition_details.c.detail,
         )
         .outerjoin(steps, steps.c.id == transitions.c.step_id)
@@ -259,6 +271,7 @@ def _event_from_row(row: Row[Any]) -> TimelineEvent:
         step=_parse_or_none(Step, row.step),
         worker=row.worker,
         task_id=row.task_id,
+        check=row.check_name,
         detail=row.detail,
     )
 

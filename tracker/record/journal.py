@@ -7,7 +7,7 @@ doesn't move again.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,7 +16,9 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant
 from tracker.errors import SendtraceError
+from tracker.record.arrivals import not_before_arrival, read_latest_arrival
 from tracker.record.catalog import Batch, Campaign
+from tracker.record.details import TransitionDetail, insert_details
 from tracker.record.predicates import is_of_batch, is_of_message_in
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
@@ -56,12 +58,14 @@ class Move:
         at: when that happened: one instant for all, or one for each of `numbers`. Instants of a
             foreign clock may be too early; a transition never gets an earlier time than the one
             before it.
+        details: what to record beside the transitions of exceptional messages, by number.
     """
 
     numbers: Sequence[int]
     source: State
     target: State
     at: Instant | Sequence[Instant]
+    details: Mapping[int, TransitionDetail] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ class Entry:
         if count:
             moved = move.numbers if count == len(move.numbers) else self._read_moved_numbers(move)
             self._insert_transitions(move, moved)
+            if move.details:
+                self._insert_details(move.target, move.details, moved)
         self.moved += count
         self._changes[move.source] -= count
         self._changes[move.target] += count
@@ -139,8 +145,9 @@ class Entry:
                 instants = [instant_by_number[number] for number in moved]
             rows = self.database.table_from_columns(number=moved, at=instants)
             at = rows.c.at
-            if min(instants) < self._read_latest_arrival(move.source, moved):
-                at = self._not_before_arrival(move.source, rows)
+            source = (self.batch.campaign.id, move.source.status, move.source.attempt)
+            if min(instants) < read_latest_arrival(self.connection, *source, moved):
+                at = not_before_arrival(*source, rows)
         self.connection.execute(
             sa.insert(transitions).from_select(
                 list(transitions.c),
@@ -157,32 +164,14 @@ class Entry:
             )
         )
 
-    def _read_latest_arrival(self, state: State, numbers: Sequence[int]) -> Instant:
-        """Return when the last message between the least and greatest number entered a state."""
-        latest: Instant | None = self.connection.scalar(
-            sa.select(sa.func.max(transitions.c.at)).where(
-                transitions.c.campaign_id == self.batch.campaign.id,
-                transitions.c.status == state.status,
-                transitions.c.attempt == state.attempt,
-                transitions.c.number.between(min(numbers), max(numbers)),
-            )
-        )
-        return latest or 0
-
-    def _not_before_arrival(self, source: State, rows: sa.FromClause) -> sa.ColumnElement[int]:
-        """Return the expression for each row's `at`, or its later arrival in `source`."""
-        arrivals = transitions.alias("arrivals")
-        arrived_at = (
-            sa.select(arrivals.c.at)
-            .where(
-                arrivals.c.campaign_id == self.batch.campaign.id,
-                arrivals.c.status == source.status,
-                arrivals.c.attempt == source.attempt,
-                arrivals.c.number == rows.c.number,
-            )
-            .scalar_subquery()
-        )
-        return sa.case((rows.c.at < arrived_at, arrived_at), else_=rows.c.at)
+    def _insert_details(
+        self, target: State, details: Mapping[int, TransitionDetail], moved: Sequence[int]
+    ) -> None:
+        campaign_id = self.batch.campaign.id
+        key = {"campaign_id": campaign_id, "status": target.status, "attempt": target.attempt}
+        by_number = {number: details[number] for number in moved if number in details}
+        if by_number:
+            insert_details(self.database, self.connection, key, by_number)
 
     def _finish(self) -> None:
         self._update_tallies()

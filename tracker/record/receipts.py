@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_run_microseconds
+from tracker.record.details import TransitionDetail
 from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import discount_bounced
 from tracker.record.journal import Entry, Move, State
@@ -29,7 +30,6 @@ from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import (
     messages,
     refused_receipts,
-    transition_details,
     transitions,
 )
 
@@ -46,8 +46,6 @@ MAX_CLOCK_LEAD = timedelta(minutes=5)
 MAX_ATTEMPT = 2**15 - 1
 
 MAX_BIGINT = 2**63 - 1
-
-MAX_DETAIL_LENGTH = 500
 
 MAX_BOUNCE_LIMIT = 1_000
 
@@ -158,6 +156,11 @@ def _move_messages(entry: Entry, source: Status, receipts: Sequence[Receipt]) ->
             source=State(status=source, attempt=attempt),
             target=State(status=status, attempt=attempt),
             at=[receipt.at for receipt in receipts],
+            details={
+                receipt.number: TransitionDetail(text=receipt.detail)
+                for receipt in receipts
+                if receipt.detail
+            },
         )
     )
     if not moved:
@@ -170,26 +173,9 @@ def _move_messages(entry: Entry, source: Status, receipts: Sequence[Receipt]) ->
     update_bounce_counts(entry, status, attempt, moved)
     if source is Status.DELIVERED:
         discount_bounced(entry, moved)
-    _record_details(entry, receipts)
     if status is Status.DELIVERED and entry.batch.campaign.tracks_engagement:
         mark_due(entry, DueKind.ENGAGEMENT, min(receipt.at for receipt in receipts))
     return remaining
-
-
-def _record_details(entry: Entry, receipts: Iterable[Receipt]) -> None:
-    details = [
-        {
-            "campaign_id": entry.batch.campaign.id,
-            "number": receipt.number,
-            "attempt": receipt.attempt,
-            "status": receipt.status,
-            "detail": receipt.detail.replace("\0", "")[:MAX_DETAIL_LENGTH],
-        }
-        for receipt in receipts
-        if receipt.detail
-    ]
-    if details:
-        entry.connection.execute(sa.insert(transition_details), details)
 
 
 def _apply_late_receipts(entry: Entry, receipts: Sequence[Receipt]) -> list[Receipt]:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.expression import FromClause
 
 from tracker.errors import DatabaseFailed, DatabaseUnreachable, UsageError
+from tracker.store.columns import ColumnValues
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -116,8 +117,8 @@ class Database:
         with self.read() as connection:
             return self._backend.read_durability_settings(connection)
 
-    def table_from_columns(self, **columns: Sequence[int]) -> FromClause:
-        """Return lists of whole numbers, all of one length, as a table with these columns."""
+    def table_from_columns(self, **columns: ColumnValues) -> FromClause:
+        """Return lists of one length as a table: whole numbers, or texts and nulls."""
         return self._backend.table_from_columns(columns)
 
     def in_list(

@@ -1,7 +1,7 @@
 """PostgreSQL: sessions, locks, statistics, and whole numbers in the driver's binary format."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psycopg
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.expression import FromClause
+
+from tracker.store.columns import ColumnValues, column_type
 
 CONNECT_TIMEOUT_SECONDS = 5
 
@@ -70,10 +72,10 @@ class PostgresqlBackend:
             name: str(connection.scalar(sa.text(f"SHOW {name}"))) for name in DURABILITY_SETTINGS
         }
 
-    def table_from_columns(self, columns: Mapping[str, Sequence[int]]) -> FromClause:
+    def table_from_columns(self, columns: Mapping[str, ColumnValues]) -> FromClause:
         """Return the columns as `unnest(…)`."""
-        arrays = (_bigint_array(numbers) for numbers in columns.values())
-        typed_columns = (sa.column(name, sa.BigInteger) for name in columns)
+        arrays = (_array(values) for values in columns.values())
+        typed_columns = (sa.column(name, column_type(values)) for name, values in columns.items())
         return sa.func.unnest(*arrays).table_valued(*typed_columns, name="listed").render_derived()
 
     def in_list(
@@ -130,6 +132,12 @@ def read_columns(connection: Connection, rows: sa.Subquery) -> list[NDArray[np.i
     with driver_connection.cursor(binary=True) as cursor:
         columns = cursor.execute(sql.replace("%%", "%").encode()).fetchone()
     return [np.frombuffer(column or b"", ">i8").astype(np.int64) for column in columns]
+
+
+def _array(values: ColumnValues) -> sa.ColumnElement[Any]:
+    if isinstance(column_type(values), sa.Text):
+        return sa.literal(list(values), postgresql.ARRAY(sa.Text))
+    return _bigint_array(cast("Sequence[int]", values))
 
 
 def _bigint_array(numbers: Sequence[int]) -> sa.ColumnElement[Sequence[int]]:

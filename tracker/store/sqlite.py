@@ -1,4 +1,4 @@
-"""SQLite: how a file is opened, its locks, and lists of whole numbers as JSON."""
+"""SQLite: how a file is opened, its locks, and lists as JSON."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from sqlalchemy.sql.expression import FromClause
 
 from tracker.clock import SystemClock
 from tracker.errors import UsageError
+from tracker.store.columns import ColumnValues, column_type
 from tracker.store.database_clock import SQLITE_TRANSACTION_START
 
 BUSY_TIMEOUT_SECONDS = 30
@@ -70,16 +71,16 @@ class SqliteBackend:
         settings["synchronous"] = SYNCHRONOUS_LEVELS[int(settings["synchronous"])]
         return {**settings, "sqlite_version": sqlite3.sqlite_version}
 
-    def table_from_columns(self, columns: Mapping[str, Sequence[int]]) -> FromClause:
+    def table_from_columns(self, columns: Mapping[str, ColumnValues]) -> FromClause:
         """Return the columns as `json_each(…)`."""
         if len(columns) == 1:
-            [(name, numbers)] = columns.items()
-            rows = _json_rows(list(numbers))
+            [(name, values)] = columns.items()
+            rows = _json_rows(list(values))
             return sa.select(rows.c.value.label(name)).subquery("listed")
         rows = _json_rows(list(zip(*columns.values(), strict=True)))
         fields = (
-            sa.func.json_extract(rows.c.value, f"$[{place}]", type_=sa.BigInteger).label(name)
-            for place, name in enumerate(columns)
+            sa.func.json_extract(rows.c.value, f"$[{place}]", type_=column_type(values)).label(name)
+            for place, (name, values) in enumerate(columns.items())
         )
         return sa.select(*fields).subquery("listed")
 
@@ -94,7 +95,7 @@ class SqliteBackend:
         return sqlite.insert(table)
 
 
-def _json_rows(values: list[int] | list[tuple[int, ...]]) -> sa.TableValuedAlias:
+def _json_rows(values: Sequence[object]) -> sa.TableValuedAlias:
     return sa.func.json_each(json.dumps(values)).table_valued("value")
 
 

@@ -19,10 +19,11 @@ from tracker.clock import from_datetime
 from tracker.queries.next_step import find_settled_batches
 from tracker.queries.timeline import MAX_NUMBER
 from tracker.record.catalog import BatchKey, Campaign, load_campaigns
+from tracker.record.details import MAX_DETAIL_LENGTH
 from tracker.record.due import DueKind
 from tracker.record.engagement import EngagementEvent
 from tracker.record.inbound import ReportItem, group_by_batch, store_reports
-from tracker.record.receipts import MAX_BIGINT, MAX_DETAIL_LENGTH, Receipt
+from tracker.record.receipts import MAX_BIGINT, Receipt
 from tracker.status import Engagement, Status
 from tracker.web.context import Context, WebContext, describe_latest_campaigns
 from tracker.web.monitoring import NotifyWorkers

@@ -20,11 +20,12 @@ from datetime import datetime
 from functools import cache
 from importlib.metadata import EntryPoint
 from reprlib import repr as shorten
+from typing import NamedTuple
 
 from tracker.errors import SendtraceError, UsageError
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.status import Reason, Step
-from tracker.text import join_with_or, suggest_similar
+from tracker.text import describe_error, join_with_or, suggest_similar
 from workers.candidates import Candidate
 from workers.plugins import (
     PluginGroup,
@@ -35,7 +36,7 @@ from workers.plugins import (
     require_parameters,
 )
 
-FAILED_CHECK_REASON = Reason.TIMEOUT
+FAILED_CHECK_REASON = Reason.RULE_FAILED
 """The reason of a message whose check failed: without a verdict it must not be sent."""
 
 Rule = Callable[[Candidate, datetime], bool]
@@ -59,6 +60,11 @@ class Check:
     def name(self) -> str:
         """The name of the decorated function."""
         return self.rule.__name__
+
+    @property
+    def is_evident(self) -> bool:
+        """True if the check's reason says which check blocked a message."""
+        return self.name == self.reason.slug and self.reason.step in CHECK_STEPS
 
     @property
     def summary(self) -> str:
@@ -182,19 +188,41 @@ def load_check(entry: EntryPoint, *, source: str | None = None) -> Check:
     return loaded
 
 
+class CheckFailure(NamedTuple):
+    """A check that failed on a message, and its error as text."""
+
+    check_name: str
+    error: str
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """The verdicts of checks on candidates.
 
     Attributes:
-        blocked: the numbers of blocked messages by reason.
-        failure_counts: the number of messages on which each check failed, by its name.
+        by_check: the numbers of blocked messages by the check that blocks them.
+        failures: the failed check by message number; `FAILED_CHECK_REASON` blocks such a message.
         errors: the first error of each check that failed, by its name.
     """
 
-    blocked: dict[Reason, list[int]]
-    failure_counts: Counter[str] = field(default_factory=Counter)
+    by_check: dict[Check, list[int]] = field(default_factory=dict)
+    failures: dict[int, CheckFailure] = field(default_factory=dict)
     errors: dict[str, BaseException] = field(default_factory=dict)
+
+    @property
+    def blocked(self) -> dict[Reason, list[int]]:
+        """The numbers of blocked messages by reason."""
+        blocked: defaultdict[Reason, list[int]] = defaultdict(list)
+        for check, numbers in self.by_check.items():
+            blocked[check.reason] += numbers
+        if self.failures:
+            blocked[FAILED_CHECK_REASON] += self.failures
+        return dict(blocked)
+
+    @property
+    def failure_counts(self) -> Counter[str]:
+        """The number of messages on which each check failed, by its name."""
+        return Counter(failure.check_name for failure in self.failures.values())
 
 
 def judge_candidates(
@@ -202,26 +230,26 @@ def judge_candidates(
 ) -> Verdicts:
     """Run checks on each candidate, in their order, until one blocks it.
 
-    A check that raises, or that returns neither True nor False, blocks its message with
+    A check that raises, or that returns anything but True or False, blocks its message with
     `FAILED_CHECK_REASON` and affects no other message.
     """
-    rules = [(check.reason, check.rule) for check in checks]
-    blocked: defaultdict[int, list[int]] = defaultdict(list)
-    verdicts = Verdicts({})
+    numbers_by_check: list[tuple[Check, list[int]]] = [(check, []) for check in checks]
+    rules = [(check.rule, numbers.append) for check, numbers in numbers_by_check]
+    verdicts = Verdicts()
     for candidate in candidates:
         try:
-            for reason, rule in rules:
+            for rule, block in rules:
                 verdict = rule(candidate, now)
-                if verdict:
+                if verdict is not False:
                     if verdict is not True:
                         raise InvalidVerdict(
                             f"{rule.__name__} returned {shorten(verdict)}; expected True or False"
                         )
-                    blocked[reason.value].append(candidate.customer.number)
+                    block(candidate.customer.number)
                     break
         except (Exception, SystemExit) as error:  # a rule of another package may raise anything
-            blocked[FAILED_CHECK_REASON.value].append(candidate.customer.number)
-            verdicts.failure_counts[rule.__name__] += 1
+            failure = CheckFailure(rule.__name__, describe_error(error))
+            verdicts.failures[candidate.customer.number] = failure
             verdicts.errors.setdefault(rule.__name__, error)
-    verdicts.blocked.update((Reason(code), numbers) for code, numbers in blocked.items())
+    verdicts.by_check.update((check, numbers) for check, numbers in numbers_by_check if numbers)
     return verdicts

@@ -6,7 +6,7 @@ moves nothing, so it may be repeated.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -15,13 +15,14 @@ from tracker.clock import Instant, to_datetime
 from tracker.queries.next_step import CHECK_STEPS, read_completed_checks
 from tracker.record import allowance
 from tracker.record.catalog import Batch
+from tracker.record.details import TransitionDetail
 from tracker.record.journal import QUEUED_STATE, Entry, Move, State
 from tracker.record.predicates import is_of_message_in
 from tracker.status import Reason, Status, Step
 from tracker.store.schema.messages import messages
 from tracker.text import format_fields
 from workers.candidates import load_candidates
-from workers.checks.base import Check, judge_candidates
+from workers.checks.base import FAILED_CHECK_REASON, Check, judge_candidates
 from workers.services.base import ServiceName, Services, call_service
 from workers.services.handlers import find_handler
 from workers.steps.context import StepContext
@@ -63,8 +64,14 @@ def judge_batch(
         )
         logger.error("check failed: %s", fields, exc_info=error)
     with context.entry(step, started_at=started_at) as written:
-        for reason, blocked in verdicts.blocked.items():
-            _mark_not_sent(written, blocked, reason, started_at)
+        for check, blocked in verdicts.by_check.items():
+            detail = TransitionDetail(check_name=check.name)
+            details = None if check.is_evident else dict.fromkeys(blocked, detail)
+            _mark_not_sent(written, blocked, check.reason, started_at, details)
+        failures = {
+            number: TransitionDetail(*failure) for number, failure in verdicts.failures.items()
+        }
+        _mark_not_sent(written, [*failures], FAILED_CHECK_REASON, started_at, failures)
 
 
 def _load_queued_numbers(connection: Connection, batch: Batch) -> Sequence[int]:
@@ -155,6 +162,12 @@ def _exclude(
     return [number for number in numbers if number not in excluded]
 
 
-def _mark_not_sent(written: Entry, numbers: Sequence[int], reason: Reason, at: Instant) -> None:
+def _mark_not_sent(
+    written: Entry,
+    numbers: Sequence[int],
+    reason: Reason,
+    at: Instant,
+    details: Mapping[int, TransitionDetail] | None = None,
+) -> None:
     target = State(status=Status.NOT_SENT, reason=reason)
-    written.move(Move(numbers=numbers, source=QUEUED_STATE, target=target, at=at))
+    written.move(Move(numbers=numbers, source=QUEUED_STATE, target=target, at=at, details=details))

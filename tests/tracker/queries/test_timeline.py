@@ -159,6 +159,7 @@ def test_timeline_as_json(database: Database) -> None:
         "step": "suppress",
         "worker": "worker@host",
         "task_id": "t-9",
+        "check": None,
         "detail": None,
     }
     assert parsed["events"][0]["reason"] is None

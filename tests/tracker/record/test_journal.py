@@ -25,8 +25,10 @@ from tests.support.factory import (
     read_tallies,
     run_concurrently,
 )
+from tests.support.statements import executed
 from tracker.record import catalog, registration
 from tracker.record.catalog import Batch
+from tracker.record.details import MAX_DETAIL_LENGTH, TransitionDetail
 from tracker.record.journal import (
     QUEUED_STATE,
     Author,
@@ -39,7 +41,7 @@ from tracker.record.journal import (
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
-from tracker.store.schema.messages import NO_REASON, transitions
+from tracker.store.schema.messages import NO_REASON, transition_details, transitions
 from tracker.store.schema.metadata import metadata
 from tracker.store.schema.work import steps
 
@@ -257,6 +259,41 @@ def test_every_reason_is_recorded_with_message_transition_and_tally(database: Da
         reasons = dict(map(tuple, connection.execute(recorded)))
     assert reasons == {number: list(Reason)[number % len(Reason)] for number in range(batch.size)}
     assert find_violations(database, batch.campaign) == []
+
+
+def test_details_are_recorded_for_the_moved_messages_in_one_statement(database: Database) -> None:
+    batch = make_batch(database, Plan(size=4))
+    move(database, batch, [1], not_sent_for(Reason.NDNC))
+    long_text = "x" * 2 * MAX_DETAIL_LENGTH
+    request = Move(
+        numbers=range(4),
+        source=QUEUED_STATE,
+        target=not_sent_for(Reason.RULE_FAILED),
+        at=batch.campaign.clock.now(),
+        details={
+            0: TransitionDetail("night", "KeyError: 'ä'"),
+            1: TransitionDetail("night", "it doesn't move"),
+            2: TransitionDetail(text=f"\0\udc80{long_text}"),
+        },
+    )
+    entry = open_entry(database, batch, Step.SUPPRESS, AUTHOR, started_at=0)
+    with executed(database) as statements, entry as written:
+        assert sorted(written.move(request)) == [0, 2, 3]
+    assert sum("transition_details" in statement for statement, _ in statements) == 1
+    with database.read() as connection:
+        rows = connection.execute(sa.select(transition_details)).all()
+    assert {row[:1] + row[2:4] for row in rows} == {(batch.campaign.id, 0, Status.NOT_SENT)}
+    assert {row.number: (row.check_name, row.detail) for row in rows} == {
+        0: ("night", "KeyError: 'ä'"),
+        2: (None, f"?{long_text}"[: MAX_DETAIL_LENGTH - 1]),
+    }
+
+
+def test_moves_without_details_write_none(database: Database) -> None:
+    batch = make_batch(database, Plan(size=2))
+    with executed(database) as statements:
+        move(database, batch, [0], not_sent_for(Reason.NDNC))
+    assert not [statement for statement, _ in statements if "transition_details" in statement]
 
 
 def test_one_entry_may_move_messages_on(database: Database) -> None:

@@ -29,6 +29,7 @@ from tests.support.factory import (
     make_busy_batch,
     run_concurrently,
 )
+from tests.support.statements import executed
 from tracker.errors import (
     DatabaseFailed,
     DatabaseTooNew,
@@ -64,13 +65,14 @@ count_runs = sa.select(sa.func.count()).select_from(runs)
         pytest.param({"number": [3, 1, 2]}, id="one column"),
         pytest.param({"number": [3, 1], "at": [-1, FAR]}, id="two columns"),
         pytest.param({"number": [3, 1], "outcome": [4, 4], "at": [0, 7]}, id="three columns"),
+        pytest.param({"number": [3, 1], "text": [None, "ä\"'\\"]}, id="a text and a null"),
         pytest.param({"number": []}, id="one column, empty"),
         pytest.param({"number": [], "at": []}, id="two columns, empty"),
         pytest.param({"number": range(20_000)}, id="one column, large"),
         pytest.param({"number": range(20_000), "at": range(FAR, FAR + 20_000)}, id="large"),
     ],
 )
-def test_columns_become_a_table(database: Database, columns: dict[str, list[int]]) -> None:
+def test_columns_become_a_table(database: Database, columns: dict[str, list[Any]]) -> None:
     listed = database.table_from_columns(**columns)
     with database.read() as connection:
         rows = connection.execute(sa.select(*(listed.c[name] for name in columns))).all()
@@ -262,19 +264,6 @@ def test_sqlite_waits_for_the_creator_of_the_same_file(tmp_path: Path) -> None:
         wait([reached], timeout=0.5)
         other.execute("COMMIT")
         reached.result(timeout=TIMEOUT_SECONDS)
-
-
-@contextmanager
-def executed(database: Database) -> Iterator[list[tuple[str, Any]]]:
-    """Collect the statements that are executed within the block, with their parameters."""
-    seen: list[tuple[str, Any]] = []
-
-    def note(_: object, __: object, statement: str, parameters: Any, *rest: object) -> None:
-        seen.append((statement, parameters))
-
-    sa.event.listen(database.engine, "before_cursor_execute", note)
-    yield seen
-    sa.event.remove(database.engine, "before_cursor_execute", note)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from tracker.store.schema.metadata import metadata
 from tracker.store.schema.work import steps
 
 PROGRESSING = {Status.QUEUED, Status.ABOUT_TO_BE_SENT, Status.NOT_SENT}
-REASON_CODES = range(-1, 25)
+REASON_CODES = range(-1, max(Reason) + 3)
 ARROW_CODES = {(Status[a.upper()], Status[b.upper()]) for a, b in ARROWS}
 
 

@@ -110,7 +110,7 @@ def test_the_decorator_makes_a_check(reason: Reason | str, step: Step | str) -> 
             "zzz",
             "suppress",
             rule,
-            "'zzz'; expected one of 22, such as organization_disabled, configuration or",
+            "'zzz'; expected one of 25, such as organization_disabled, configuration or",
             id="unknown reason",
         ),
         pytest.param(
@@ -179,7 +179,7 @@ def test_an_order_must_be_an_integer(order: Any) -> None:
         check(Reason.NDNC, step="suppress", order=order)(rule)
 
 
-@pytest.mark.parametrize("returned", ["a word", 1, object(), [0]])
+@pytest.mark.parametrize("returned", ["a word", 1, object(), [0], None, 0, "", []])
 def test_a_rule_must_return_true_or_false(returned: Any) -> None:
     def talkative(candidate: Candidate, now: datetime) -> Any:
         """Return something else."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.catalog import CouponSeries
 from tracker.status import Channel, Reason, Step
 from workers.candidates import Candidate, Customer
@@ -154,8 +155,8 @@ EXAMPLES = (
 
 INSTALLED = {check.name: check for check in all_checks()}
 
-DISPATCH_REASONS = {Reason.OUT_OF_CREDIT, Reason.TIMEOUT, Reason.HANDLER_NOT_FOUND}
-"""Reasons that the step `dispatch` gives, not a check."""
+OTHER_REASONS = {reason for reason in Reason if reason.step not in CHECK_STEPS}
+"""Reasons that no shipped check gives."""
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_every_reason_has_examples_of_both_kinds() -> None:
     for is_blocked in (True, False):
         covered = {example.check for example in EXAMPLES if example.is_blocked is is_blocked}
         assert covered == set(INSTALLED)
-    assert {check.reason for check in INSTALLED.values()} == {*Reason} - DISPATCH_REASONS
+    assert {check.reason for check in INSTALLED.values()} == {*Reason} - OTHER_REASONS
 
 
 texts = st.sampled_from([None, "", "x"])
@@ -331,14 +332,18 @@ def test_a_check_that_raises_blocks_its_message_as_a_system_error(
     failure_counts: dict[str, int],
 ) -> None:
     verdicts = judge_candidates(batch, sort_checks(checks), NOW)
-    assert FAILED_CHECK_REASON is Reason.TIMEOUT
+    assert FAILED_CHECK_REASON is Reason.RULE_FAILED
     assert (verdicts.blocked, verdicts.failure_counts) == (blocked, failure_counts)
     assert {name: type(error) for name, error in verdicts.errors.items()} == dict.fromkeys(
         failure_counts, ZeroDivisionError
     )
     if failure_counts:
         assert verdicts.errors["odd"].args == (1,), "the first error is kept"
+    assert verdicts.failures == {
+        number: ("odd", f"ZeroDivisionError: {number}")
+        for number in blocked.get(FAILED_CHECK_REASON, [])
+    }
 
 
 def test_an_empty_batch_has_no_verdicts() -> None:
-    assert judge_candidates([], all_checks(), NOW) == Verdicts({})
+    assert judge_candidates([], all_checks(), NOW) == Verdicts()

@@ -56,7 +56,7 @@ def test_a_check_that_raises_is_explained(database: Database, rules: Rules) -> N
     changed = replace(rules, checks=[fragile, *rules.checks])
     explanation = build_explanation(database, changed, 5, rules.campaign.clock.now())
     assert explanation.verdicts[0].error == "LookupError('c5')"
-    assert (explanation.reason, explanation.blocking_check) == (Reason.TIMEOUT, "fragile")
+    assert (explanation.reason, explanation.blocking_check) == (Reason.RULE_FAILED, "fragile")
 
 
 def test_a_check_that_ends_the_process_is_explained(database: Database, rules: Rules) -> None:

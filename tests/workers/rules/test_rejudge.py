@@ -56,6 +56,6 @@ def test_the_longest_message_limit_period_is_supported(database: Database, rules
 def test_a_check_that_raises_is_named(database: Database, rules: Rules) -> None:
     after = apply_rule_changes(rules, settings=[], without=[], extra=[f"{THIS_MODULE}:fragile"])
     diff = compare_rules(database, rules, after)
-    assert diff.changes[None, Reason.TIMEOUT] == 7
+    assert diff.changes[None, Reason.RULE_FAILED] == 7
     [line] = diff.check_errors.format_lines()
     assert line.startswith("check fragile failed on 10 messages, first with LookupError('c0')")

@@ -26,6 +26,7 @@ from tests.support.factory import (
     move,
     not_sent_for,
     read_credit,
+    read_notes,
     read_states,
     step_context,
 )
@@ -183,19 +184,42 @@ def test_a_failed_check_is_logged_once_a_batch(
     checks = sort_checks([*checks_of(Step.SUPPRESS), odd])
     services = SqlServices("", database)
     before_gateway.judge_batch(step_context(database, batch), Step.SUPPRESS, checks, services)
-    timeout = not_sent_for(Reason.TIMEOUT)
-    assert [*read_states(database, batch).values()] == [
-        QUEUED_STATE,
-        timeout,
-        UNSUBSCRIBED,
-        timeout,
-    ]
+    failed = not_sent_for(Reason.RULE_FAILED)
+    assert [*read_states(database, batch).values()] == [QUEUED_STATE, failed, UNSUBSCRIBED, failed]
+    assert read_notes(database, batch) == {
+        1: "check odd: ZeroDivisionError: 1",
+        3: "check odd: ZeroDivisionError: 3",
+    }
     [record] = caplog.records
     assert record.getMessage() == (
         'check failed: check=odd campaign=spring batch=0 messages=2 error="ZeroDivisionError: 1"'
     )
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
+
+
+def test_a_check_is_named_where_the_reason_does_not_say_it(database: Database) -> None:
+    @make_check(Reason.NDNC, step=Step.SUPPRESS, order=1)
+    def night(candidate: Candidate, now: datetime) -> bool:
+        """Block an odd number."""
+        return candidate.number == 1
+
+    @make_check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=2)
+    def custom_rule(candidate: Candidate, now: datetime) -> bool:
+        """Block a number, with a name that is also the slug of a reason."""
+        return candidate.number == 2
+
+    batch = make_batch(database, Plan(size=4), {3: {"unsubscribed_email": True}})
+    checks = sort_checks([*checks_of(Step.SUPPRESS), night, custom_rule])
+    services = SqlServices("", database)
+    before_gateway.judge_batch(step_context(database, batch), Step.SUPPRESS, checks, services)
+    assert read_states(database, batch) == {
+        0: QUEUED_STATE,
+        1: not_sent_for(Reason.NDNC),
+        2: not_sent_for(Reason.CUSTOM_RULE),
+        3: UNSUBSCRIBED,
+    }
+    assert read_notes(database, batch) == {1: "check night", 2: "check custom_rule"}
 
 
 def test_judging_does_not_undo_what_happened_meanwhile(database: Database) -> None:

@@ -101,10 +101,12 @@ transition_details = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("attempt", SmallInteger, primary_key=True, autoincrement=False),
     Column("status", SmallInteger, primary_key=True, autoincrement=False),
-    Column("detail", Text, nullable=False),
+    Column("check_name", Text),
+    Column("detail", Text),
     sqlite_with_rowid=False,
-    comment="A gateway's explanation of the outcome of an attempt, such as an enhanced status code"
-    " (RFC 3463).",
+    comment="What a transition's status and reason don't say. check_name: the check that blocked"
+    " the message, unless it is named like its reason. detail: the error, the check's text, or what"
+    " the gateway reported, such as an enhanced status code (RFC 3463).",
 )
 
 refused_receipts = Table(

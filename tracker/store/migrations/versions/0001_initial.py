@@ -37,14 +37,14 @@ VIEWS = (
     """\
 CREATE VIEW messages_by_name AS
 SELECT campaigns.name AS campaign, campaigns.run_id AS run, messages.number, attempt,
-    CASE status WHEN 0 THEN 'queued' WHEN 1 THEN 'about_to_be_sent' WHEN 2 THEN 'not_sent' WHEN 3 THEN 'in_gateway' WHEN 4 THEN 'soft_bounced' WHEN 5 THEN 'not_delivered' WHEN 6 THEN 'delivered' WHEN 7 THEN 'hard_bounced' END AS status, CASE reason WHEN 1 THEN 'organization_disabled' WHEN 2 THEN 'configuration' WHEN 3 THEN 'unsubscribed' WHEN 4 THEN 'ndnc' WHEN 5 THEN 'bounced_repeatedly' WHEN 6 THEN 'message_limit' WHEN 7 THEN 'out_of_credit' WHEN 8 THEN 'email_missing' WHEN 9 THEN 'mobile_missing_or_invalid' WHEN 10 THEN 'not_in_loyalty_program' WHEN 11 THEN 'coupon_configuration' WHEN 12 THEN 'coupon_id_missing' WHEN 13 THEN 'coupon_date_format' WHEN 14 THEN 'coupon_expired' WHEN 15 THEN 'coupon_redeemed' WHEN 16 THEN 'data_missing' WHEN 17 THEN 'gateway_configuration' WHEN 18 THEN 'timeout' WHEN 19 THEN 'handler_not_found' WHEN 20 THEN 'coupon_issue' WHEN 21 THEN 'referral_service' WHEN 22 THEN 'subscription_service' END AS reason
+    CASE status WHEN 0 THEN 'queued' WHEN 1 THEN 'about_to_be_sent' WHEN 2 THEN 'not_sent' WHEN 3 THEN 'in_gateway' WHEN 4 THEN 'soft_bounced' WHEN 5 THEN 'not_delivered' WHEN 6 THEN 'delivered' WHEN 7 THEN 'hard_bounced' END AS status, CASE reason WHEN 1 THEN 'organization_disabled' WHEN 2 THEN 'configuration' WHEN 3 THEN 'unsubscribed' WHEN 4 THEN 'ndnc' WHEN 5 THEN 'bounced_repeatedly' WHEN 6 THEN 'message_limit' WHEN 7 THEN 'out_of_credit' WHEN 8 THEN 'email_missing' WHEN 9 THEN 'mobile_missing_or_invalid' WHEN 10 THEN 'not_in_loyalty_program' WHEN 11 THEN 'coupon_configuration' WHEN 12 THEN 'coupon_id_missing' WHEN 13 THEN 'coupon_date_format' WHEN 14 THEN 'coupon_expired' WHEN 15 THEN 'coupon_redeemed' WHEN 16 THEN 'data_missing' WHEN 17 THEN 'gateway_configuration' WHEN 18 THEN 'timeout' WHEN 19 THEN 'handler_not_found' WHEN 20 THEN 'coupon_issue' WHEN 21 THEN 'referral_service' WHEN 22 THEN 'subscription_service' WHEN 23 THEN 'rule_failed' WHEN 24 THEN 'step_failed' WHEN 25 THEN 'custom_rule' END AS reason
 FROM messages JOIN campaigns ON campaigns.id = messages.campaign_id
 """,
     """\
 CREATE VIEW transitions_by_name AS
 SELECT campaigns.name AS campaign, campaigns.run_id AS run, number, attempt,
     CASE previous WHEN 0 THEN 'queued' WHEN 1 THEN 'about_to_be_sent' WHEN 2 THEN 'not_sent' WHEN 3 THEN 'in_gateway' WHEN 4 THEN 'soft_bounced' WHEN 5 THEN 'not_delivered' WHEN 6 THEN 'delivered' WHEN 7 THEN 'hard_bounced' END AS previous, CASE status WHEN 0 THEN 'queued' WHEN 1 THEN 'about_to_be_sent' WHEN 2 THEN 'not_sent' WHEN 3 THEN 'in_gateway' WHEN 4 THEN 'soft_bounced' WHEN 5 THEN 'not_delivered' WHEN 6 THEN 'delivered' WHEN 7 THEN 'hard_bounced' END AS status,
-    CASE reason WHEN 1 THEN 'organization_disabled' WHEN 2 THEN 'configuration' WHEN 3 THEN 'unsubscribed' WHEN 4 THEN 'ndnc' WHEN 5 THEN 'bounced_repeatedly' WHEN 6 THEN 'message_limit' WHEN 7 THEN 'out_of_credit' WHEN 8 THEN 'email_missing' WHEN 9 THEN 'mobile_missing_or_invalid' WHEN 10 THEN 'not_in_loyalty_program' WHEN 11 THEN 'coupon_configuration' WHEN 12 THEN 'coupon_id_missing' WHEN 13 THEN 'coupon_date_format' WHEN 14 THEN 'coupon_expired' WHEN 15 THEN 'coupon_redeemed' WHEN 16 THEN 'data_missing' WHEN 17 THEN 'gateway_configuration' WHEN 18 THEN 'timeout' WHEN 19 THEN 'handler_not_found' WHEN 20 THEN 'coupon_issue' WHEN 21 THEN 'referral_service' WHEN 22 THEN 'subscription_service' END AS reason, at AS microseconds_utc, step_id
+    CASE reason WHEN 1 THEN 'organization_disabled' WHEN 2 THEN 'configuration' WHEN 3 THEN 'unsubscribed' WHEN 4 THEN 'ndnc' WHEN 5 THEN 'bounced_repeatedly' WHEN 6 THEN 'message_limit' WHEN 7 THEN 'out_of_credit' WHEN 8 THEN 'email_missing' WHEN 9 THEN 'mobile_missing_or_invalid' WHEN 10 THEN 'not_in_loyalty_program' WHEN 11 THEN 'coupon_configuration' WHEN 12 THEN 'coupon_id_missing' WHEN 13 THEN 'coupon_date_format' WHEN 14 THEN 'coupon_expired' WHEN 15 THEN 'coupon_redeemed' WHEN 16 THEN 'data_missing' WHEN 17 THEN 'gateway_configuration' WHEN 18 THEN 'timeout' WHEN 19 THEN 'handler_not_found' WHEN 20 THEN 'coupon_issue' WHEN 21 THEN 'referral_service' WHEN 22 THEN 'subscription_service' WHEN 23 THEN 'rule_failed' WHEN 24 THEN 'step_failed' WHEN 25 THEN 'custom_rule' END AS reason, at AS microseconds_utc, step_id
 FROM transitions JOIN campaigns ON campaigns.id = transitions.campaign_id
 """,
 )
@@ -237,7 +237,7 @@ def _create_message_tables() -> None:
         sa.Column("reason", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("attempt", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint(
-            "(status = 2 AND reason IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22)) OR (status <> 2 AND reason = 0)",
+            "(status = 2 AND reason IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25)) OR (status <> 2 AND reason = 0)",
             name=op.f("messages_reason_check"),
         ),
         sa.CheckConstraint(
@@ -263,7 +263,7 @@ def _create_message_tables() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("step_id", sa.Integer(), nullable=False),
         sa.CheckConstraint(
-            "(status = 2 AND reason IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22)) OR (status <> 2 AND reason = 0)",
+            "(status = 2 AND reason IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25)) OR (status <> 2 AND reason = 0)",
             name=op.f("transitions_reason_check"),
         ),
         sa.CheckConstraint(
@@ -289,11 +289,12 @@ def _create_message_tables() -> None:
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("attempt", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("status", sa.SmallInteger(), autoincrement=False, nullable=False),
-        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("check_name", sa.Text(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint(
             "campaign_id", "number", "attempt", "status", name=op.f("transition_details_pkey")
         ),
-        comment="A gateway's explanation of the outcome of an attempt, such as an enhanced status code (RFC 3463).",
+        comment="What a transition's status and reason don't say. check_name: the check that blocked the message, unless it is named like its reason. detail: the error, the check's text, or what the gateway reported, such as an enhanced status code (RFC 3463).",
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -324,7 +325,7 @@ def _create_message_tables() -> None:
         sa.Column("attempt", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("messages", sa.Integer(), nullable=False),
         sa.CheckConstraint(
-            "(status = 2 AND reason IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22)) OR (status <> 2 AND reason = 0)",
+            "(status = 2 AND reason IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25)) OR (status <> 2 AND reason = 0)",
             name=op.f("tallies_reason_check"),
         ),
         sa.CheckConstraint(
