@@ -59,6 +59,7 @@ def time_charts(result: RunResult) -> list[Chart]:
     x_title, x = f"{unit} since the start", columns[SECOND] / unit_seconds
     is_real_time = result.run.scenario.clock.speed == 1
     latency_unit = "seconds" if is_real_time else "seconds of simulated time"
+    cores, megabytes = columns[timeseries.CPU], columns[timeseries.MEMORY] / BYTES_PER_MEGABYTE
     in_flight = _CurveGroup("no message was in flight", {"in flight": columns[IN_FLIGHT]})
     charts = [
         ("Arrivals and hand-overs", "messages a second", _rates(result)),
@@ -69,8 +70,8 @@ def time_charts(result: RunResult) -> list[Chart]:
         ),
         ("Ready tasks by queue", "tasks", _depths(columns, timeseries.ready)),
         ("Unacked tasks by queue", "tasks", _depths(columns, timeseries.unacked)),
-        ("CPU of the workers", "cores", _cpu_usage(result)),
-        ("Memory of the workers", "MB", _memory_usage(result)),
+        ("CPU of the workers", "cores", _usage(result, figures.WORKERS_CPU, cores)),
+        ("Memory of the workers", "MB", _usage(result, figures.WORKERS_MEMORY, megabytes)),
     ]
     return [
         line_chart(
@@ -128,15 +129,9 @@ def _depths(columns: Mapping[str, Column], column_name: Callable[[str], str]) ->
     )
 
 
-def _cpu_usage(result: RunResult) -> _CurveGroup:
-    empty_reason = result.conditions.unavailable_figures.get(figures.WORKERS_CPU, NO_SAMPLES)
-    return _CurveGroup(empty_reason, {"workers": result.curves.columns[timeseries.CPU]})
-
-
-def _memory_usage(result: RunResult) -> _CurveGroup:
-    empty_reason = result.conditions.unavailable_figures.get(figures.WORKERS_MEMORY, NO_SAMPLES)
-    megabytes = result.curves.columns[timeseries.MEMORY] / BYTES_PER_MEGABYTE
-    return _CurveGroup(empty_reason, {"workers": megabytes})
+def _usage(result: RunResult, figure: str, column: Column) -> _CurveGroup:
+    empty_reason = result.conditions.unavailable_figures.get(figure, NO_SAMPLES)
+    return _CurveGroup(empty_reason, {"workers": column})
 
 
 def latency_chart(result: RunResult) -> Chart:

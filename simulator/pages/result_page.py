@@ -92,11 +92,11 @@ def _make_tiles(result: RunResult) -> Iterator[Tile]:
 
 
 def _latency_table(result: RunResult) -> Table:
-    def make_row(span_name: str, label: str) -> tuple[str, ...]:
-        seconds = [result.figures[f"{span_name}.{percentile}"] for percentile in PERCENTILES]
-        return (label, *(format_figure(value, Unit.SECONDS) for value in seconds))
-
-    return Table(("stage", *PERCENTILES), tuple(make_row(span.name, span.label) for span in SPANS))
+    rows = []
+    for span in SPANS:
+        seconds = [result.figures[f"{span.name}.{percentile}"] for percentile in PERCENTILES]
+        rows.append((span.label, *(format_figure(value, Unit.SECONDS) for value in seconds)))
+    return Table(("stage", *PERCENTILES), tuple(rows))
 
 
 def _steps_table(workloads: Sequence[Workload]) -> Table:

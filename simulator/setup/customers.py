@@ -106,7 +106,8 @@ def import_customers(
     `rejects`.
     """
     recorded = 0
-    for records in _split_into_chunks(scanner.scan(_read_valid_customers(file, rejects))):
+    scanned = scanner.scan(_read_valid_customers(file, rejects))
+    while records := list(islice(scanned, CHUNK_CUSTOMERS)):
         rows = [
             {"audience_id": audience_id, "number": number, **asdict(record)}
             for number, record in enumerate(records, recorded)
@@ -124,8 +125,3 @@ def _read_valid_customers(file: Path, rejects: RejectFile) -> Iterator[CustomerR
             yield row
         else:
             rejects.add(row)
-
-
-def _split_into_chunks(records: Iterator[CustomerRecord]) -> Iterator[list[CustomerRecord]]:
-    while chunk := list(islice(records, CHUNK_CUSTOMERS)):
-        yield chunk

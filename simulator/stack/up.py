@@ -119,7 +119,15 @@ class _StackChildren:
         broker = [] if broker_socket is None else [[self._broker(broker_socket)]]
         # A worker for each stage, so that a slow stage doesn't block the others.
         stage_workers = [self._worker(queue) for queue in QUEUES]
-        return [*broker, stage_workers, [self._beat(), self._flower(), self._web()]]
+        beat = [*CELERY, "beat", f"--schedule={self._home / 'beat'}", "--pidfile="]
+        flower = [*CELERY, "flower", f"--conf={FLOWER_CONFIG_PATH}"]
+        web = [sys.executable, "-m", "simulator", "serve", f"--host={self._ports.host}"]
+        others = [
+            self._child("beat", beat),
+            self._child("flower", [*flower, f"--port={self._ports.flower_port}"]),
+            self._child("web", [*web, f"--port={self._ports.web_port}"]),
+        ]
+        return [*broker, stage_workers, others]
 
     def _broker(self, broker_socket: Path) -> ChildCommand:
         data = self._home / "broker"
@@ -129,18 +137,6 @@ class _StackChildren:
     def _worker(self, queue: str) -> ChildCommand:
         command = worker_command(worker_node_name(queue), [queue], self._processes)
         return self._child(f"worker-{queue}", command, stop_seconds=WORKER_STOP_SECONDS)
-
-    def _beat(self) -> ChildCommand:
-        schedule = self._home / "beat"
-        return self._child("beat", [*CELERY, "beat", f"--schedule={schedule}", "--pidfile="])
-
-    def _flower(self) -> ChildCommand:
-        options = [f"--conf={FLOWER_CONFIG_PATH}", f"--port={self._ports.flower_port}"]
-        return self._child("flower", [*CELERY, "flower", *options])
-
-    def _web(self) -> ChildCommand:
-        options = [f"--host={self._ports.host}", f"--port={self._ports.web_port}"]
-        return self._child("web", [sys.executable, "-m", "simulator", "serve", *options])
 
     def _child(
         self, name: str, command: Sequence[str], *, stop_seconds: float = 10.0

@@ -11,10 +11,7 @@ from tests.support.inline_runs import assert_passed, build_campaign, build_scena
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
 
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
+pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
 
 def count_blocked(result: RunResult, campaign: str) -> dict[Reason, int]:

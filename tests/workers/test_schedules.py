@@ -43,6 +43,8 @@ from tracker.settings import load_settings
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 
+pytestmark = pytest.mark.usefixtures("no_retry_delay")
+
 IDLE_SECONDS = 0.5
 """Seconds for which a sweep may find nothing while work is left: no batch has to wait here. Short,
 as hypothesis plays many failing schedules until it has found the shortest one."""
@@ -59,11 +61,6 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
         sa.event.listen(opened.engine, "connect", not_to_disk)
         opened.engine.dispose()
         yield opened
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
 
 
 def not_to_disk(connection: sqlite3.Connection, _record: object) -> None:

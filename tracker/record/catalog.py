@@ -194,12 +194,6 @@ def load_batch(connection: Connection, campaign_id: int, batch: int) -> Batch:
     return Batch(campaign=_campaign_from_row(row), batch=batch, first=row.first, size=row.size)
 
 
-def find_latest_run_id(connection: Connection) -> int | None:
-    """Return the id of the latest run that has a campaign."""
-    latest: int | None = connection.scalar(sa.select(sa.func.max(campaigns.c.run_id)))
-    return latest
-
-
 def find_campaigns(
     connection: Connection, name: str | None = None, run: int | None = None
 ) -> list[Campaign]:
@@ -212,16 +206,11 @@ def find_campaigns(
     Raises:
         NotFound: no campaign matches. The message suggests similar names.
     """
-    query = _CAMPAIGN_QUERY.order_by(campaigns.c.id)
-    if name is not None:
-        query = query.where(campaigns.c.name == name)
-        if run is None:
-            run = connection.scalar(
-                sa.select(sa.func.max(campaigns.c.run_id)).where(campaigns.c.name == name)
-            )
-    elif run is None:
-        run = find_latest_run_id(connection)
-    rows = connection.execute(query.where(_is_in_run(run))).all()
+    is_named = sa.true() if name is None else campaigns.c.name == name
+    if run is None:
+        run = connection.scalar(sa.select(sa.func.max(campaigns.c.run_id)).where(is_named))
+    query = _CAMPAIGN_QUERY.where(is_named, _is_in_run(run)).order_by(campaigns.c.id)
+    rows = connection.execute(query).all()
     if not rows:
         raise NotFound(_not_found_message(connection, name, run))
     return [_campaign_from_row(row) for row in rows]

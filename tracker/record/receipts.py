@@ -90,20 +90,15 @@ def apply_receipts(entry: Entry, receipts: Sequence[Receipt]) -> Sequence[Receip
             by_outcome[receipt.attempt, receipt.status].append(receipt)
     for group in by_outcome.values():
         remaining += _move_messages(entry, Status.IN_GATEWAY, group)
-    record_unknown_receipts(entry, unknown)
+    record_refused_receipts(entry, unknown, ReceiptVerdict.UNKNOWN)
     if remaining:
         remaining = _apply_late_receipts(entry, sorted(remaining, key=_receipt_order))
     if not remaining:
         return ()
     early, refused = _classify_receipts(entry, remaining)
     for verdict, group in refused.items():
-        _record_refused_receipts(entry, group, verdict)
+        record_refused_receipts(entry, group, verdict)
     return early
-
-
-def record_unknown_receipts(entry: Entry, receipts: Sequence[Receipt]) -> None:
-    """Record receipts about messages or attempts that don't exist."""
-    _record_refused_receipts(entry, receipts, ReceiptVerdict.UNKNOWN)
 
 
 def _split_by_plausibility(
@@ -247,9 +242,10 @@ def _read_recorded_outcomes(entry: Entry, numbers: Sequence[int]) -> set[tuple[i
     return {(number, status, attempt) for number, status, attempt in rows}
 
 
-def _record_refused_receipts(
+def record_refused_receipts(
     entry: Entry, receipts: Sequence[Receipt], verdict: ReceiptVerdict
 ) -> None:
+    """Record receipts that are not applied, and why, each once however often it arrives."""
     if not receipts:
         return
     rows = entry.database.table_from_columns(

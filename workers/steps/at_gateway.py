@@ -23,8 +23,8 @@ from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_time
 from tracker.record.journal import Entry, Move, State
 from tracker.record.predicates import is_of_message_in
-from tracker.record.receipts import Receipt, apply_receipts, record_unknown_receipts
-from tracker.status import Channel, Status, Step
+from tracker.record.receipts import Receipt, apply_receipts, record_refused_receipts
+from tracker.status import Channel, ReceiptVerdict, Status, Step
 from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import messages, transitions
 from workers.gateways.base import DeliveredMessages, Gateway, GatewayUnavailable, Submission
@@ -188,7 +188,7 @@ def _release_early_receipts(
     waiting = [receipt for receipt in reported if reports.can_wait(receipt)]
     inbound.release_items(written, DueKind.RECEIPTS, reports, waiting)
     expired = [receipt for receipt in reported if not reports.can_wait(receipt)]
-    record_unknown_receipts(written, expired)
+    record_refused_receipts(written, expired, ReceiptVerdict.UNKNOWN)
 
 
 def _load_awaited_numbers(connection: Connection, batch: Batch) -> Mapping[int, Sequence[int]]:

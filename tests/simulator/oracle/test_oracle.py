@@ -60,6 +60,8 @@ from workers.gateways.throttle import UnlimitedThrottle
 from workers.services.base import Service, ServiceAnswers, ServiceName, SqlServices
 from workers.steps import at_gateway, before_gateway
 
+pytestmark = pytest.mark.usefixtures("no_retry_delay")
+
 EVERYTHING = (
     *("coupon", "referral", "last_store", "profile", "membership", "tag:city", "field:size"),
 )
@@ -88,11 +90,6 @@ SOUND_RECORD = CustomerRecord(
     coupon_redeemed=False,
     custom='{"tag:city": "yes", "field:size": "yes"}',
 )
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
 
 
 def judge_all(database: Database, run_campaign: RunCampaign) -> Counter[object]:

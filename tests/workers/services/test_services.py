@@ -39,15 +39,12 @@ from workers.services.base import (
 )
 from workers.steps import before_gateway
 
+pytestmark = pytest.mark.usefixtures("no_retry_delay")
+
 UNAVAILABLE = ServiceUnavailable("coupon service unavailable")
 
 COUPON, HANDLER = ServiceName.COUPON, ServiceName.HANDLER
 REFERRAL, SUBSCRIPTION = ServiceName.REFERRAL, ServiceName.SUBSCRIPTION
-
-
-@pytest.fixture(autouse=True)
-def no_retry_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
 
 
 Script = Sequence[Collection[int] | ServiceUnavailable]

@@ -274,13 +274,12 @@ UNAVAILABLE = ServiceUnavailable("the handler is unavailable")
 )
 def test_dispatch_takes_only_prepared_messages(
     database: Database,
-    monkeypatch: pytest.MonkeyPatch,
+    no_retry_delay: None,
     kind: str,
     says: Sequence[Sequence[int]],
     asked: int,
     expected: list[State],
 ) -> None:
-    monkeypatch.setattr("workers.services.base.RETRY_DELAYS_SECONDS", (0.0, 0.0))
     batch = make_batch(database, Plan(size=3, kind=kind, credit=3))
     check(database, batch)
     services = ScriptedServices({ServiceName.HANDLER: says})
