@@ -314,8 +314,11 @@ def make_verify_command(
     ) -> None:
         """Check the invariants against the recorded rows.
 
-        For a violated invariant the number of wrong rows is printed, with the first of them. The
-        exit code is then 3.
+        For a violated invariant the number of wrong rows is printed, with the first of them. Some
+        invariants hold for finished runs only; they are not known while a run isn't finished.
+
+        Exit codes: 0 all invariants hold · 1 none is violated, but some are not known, because the
+        run isn't finished · 2 wrong usage or input · 3 an invariant is violated.
 
         Examples: sendtrace verify · sendtrace verify diwali-email --format json
         """
@@ -335,5 +338,7 @@ def make_verify_command(
             print(escape_control_characters("\n".join(lines)))
         if not all(result.is_satisfied for result in results):
             raise typer.Exit(EXIT_INVARIANT_VIOLATED)
+        if any(result.unknown is not None for result in results):
+            raise typer.Exit(EXIT_FAILURE)
 
     return verify

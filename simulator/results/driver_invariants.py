@@ -55,5 +55,6 @@ INVARIANTS = (
         "acknowledged_settles",
         "Messages that the driver enqueued are recorded, and settled once their run is finished.",
         _select_unsettled_acknowledged,
+        is_of_finished_runs=True,
     ),
 )

@@ -91,9 +91,12 @@ def check_run(result: RunResult) -> Iterator[VerdictItem]:
             summary = f"{count}, {causes}; expected {expected}"
             yield VerdictItem(withheld.is_as_predicted, "withheld", summary)
     broken = [finding for finding in result.invariant_results if not finding.is_satisfied]
+    unknown = [finding for finding in result.invariant_results if finding.unknown is not None]
     total = len(result.invariant_results)
-    details = [line for finding in broken for line in _format_broken_invariant(finding)]
-    summary = f"{total - len(broken)} of {total} hold"
+    details = [line for finding in (*broken, *unknown) for line in _format_finding(finding)]
+    summary = f"{total - len(broken) - len(unknown)} of {total} hold"
+    if unknown:
+        summary += f"; {len(unknown)} not known"
     yield VerdictItem(not broken, "invariants", summary, tuple(details))
 
 
@@ -111,7 +114,7 @@ def _check_predictions(result: RunResult) -> VerdictItem:
     return VerdictItem(not differing, "matches prediction", summary, details)
 
 
-def _format_broken_invariant(finding: InvariantResult) -> list[str]:
+def _format_finding(finding: InvariantResult) -> list[str]:
     first, *others = format_invariant_result(finding)
     return [" ".join(first.split()), *(line.strip() for line in others)]
 

@@ -16,6 +16,7 @@ from simulator.scenario.tables import ScenarioFile
 from simulator.setup.record import Run, RunCampaign, record_run
 from tests.support.factory import AUTHOR, step_context
 from tracker.queries.next_step import CHECK_CHAIN, NextStep, next_step
+from tracker.record import registration
 from tracker.record.catalog import Batch, load_batch
 from tracker.record.journal import enqueue_batch
 from tracker.record.rollup import roll_up_engagement
@@ -140,8 +141,10 @@ def run_scenario(
 
 
 def judge_recorded_run(database: Database, run: Run) -> RunResult:
-    """Roll up engagement, and return the result of a run that has ended."""
+    """Roll up engagement, end a run, and return its result."""
     roll_up_engagement(database, UTC)
+    with database.write() as connection:
+        registration.finish_run(connection, run.id, run.campaigns[0].campaign.clock.now())
     conditions = RunConditions(
         workers=None,
         batch_size=run.size,

@@ -14,8 +14,10 @@ from sqlalchemy import Connection, RowMapping, Select
 
 from tracker.audit import engagement, messages
 from tracker.errors import UnreadableRecord
+from tracker.queries.campaign_state import read_run_states
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Campaign
+from tracker.status import CampaignState
 
 MAX_EXAMPLES = 5
 """Wrong rows that a result contains; all are counted."""
@@ -34,18 +36,29 @@ class Invariant:
 
 @dataclass(frozen=True)
 class QueryInvariant(Invariant):
-    """An invariant that is checked by a query for the rows that violate it."""
+    """An invariant that is checked by a query for the rows that violate it.
+
+    Attributes:
+        is_of_finished_runs: whether it says something of finished runs only. Of others, it is
+            unknown while no row violates it.
+    """
 
     query: InvariantQuery
+    is_of_finished_runs: bool = False
 
 
 @dataclass(frozen=True)
 class InvariantResult:
-    """The number of rows that violate an invariant, and the first of them."""
+    """The number of rows that violate an invariant, and the first of them.
+
+    Attributes:
+        unknown: why it isn't known whether the invariant holds; None if it is known.
+    """
 
     invariant: Invariant
     violation_count: int
     examples: tuple[dict[str, Any], ...]
+    unknown: str | None = None
 
     @property
     def is_satisfied(self) -> bool:
@@ -57,7 +70,8 @@ class InvariantResult:
         return {
             "invariant": self.invariant.name,
             "claim": self.invariant.claim,
-            "holds": self.is_satisfied,
+            "holds": self.is_satisfied if self.unknown is None else None,
+            "unknown": self.unknown,
             "wrong": self.violation_count,
             "examples": list(self.examples),
         }
@@ -65,8 +79,8 @@ class InvariantResult:
 
 REPORT_BALANCES = Invariant(
     "report_balances",
-    "Audience = Sent + Not Sent + In Progress, and Sent = Delivered + Bounced + Not delivered"
-    " + In gateway.",
+    "Audience = Sent + Not Sent + In Progress + Scheduled, and Sent = Delivered + Bounced"
+    " + Not delivered + In gateway.",
 )
 """The invariant that is checked on the reports themselves."""
 
@@ -76,9 +90,26 @@ def check_invariants(
 ) -> list[InvariantResult]:
     """Check invariants and the balance of the reports, in the snapshot of a connection."""
     ids = [campaign.id for campaign in campaigns]
-    results = [_check_invariant(connection, invariant, ids) for invariant in invariants]
+    unfinished = _describe_unfinished_runs(connection, campaigns)
+    results = [
+        _check_invariant(
+            connection, invariant, ids, unfinished if invariant.is_of_finished_runs else None
+        )
+        for invariant in invariants
+    ]
     unbalanced = tuple(_find_unbalanced_reports(connection, campaigns))
     return [*results, InvariantResult(REPORT_BALANCES, len(unbalanced), unbalanced[:MAX_EXAMPLES])]
+
+
+def _describe_unfinished_runs(connection: Connection, campaigns: Sequence[Campaign]) -> str | None:
+    """Return a clause with the runs that aren't finished and their states, None if all are."""
+    states = read_run_states(connection, sorted({campaign.run_id for campaign in campaigns}))
+    unfinished = [
+        f"run {run_id} is {state}"
+        for run_id, state in states.items()
+        if state is not CampaignState.FINISHED
+    ]
+    return ", ".join(unfinished) or None
 
 
 def _find_unbalanced_reports(
@@ -95,7 +126,7 @@ def _find_unbalanced_reports(
 
 
 def _check_invariant(
-    connection: Connection, invariant: QueryInvariant, ids: Sequence[int]
+    connection: Connection, invariant: QueryInvariant, ids: Sequence[int], unknown: str | None
 ) -> InvariantResult:
     query = invariant.query(ids)
     rows = connection.execute(query.limit(MAX_EXAMPLES + 1)).mappings().all()
@@ -103,7 +134,10 @@ def _check_invariant(
     if count > MAX_EXAMPLES:
         count = connection.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
     return InvariantResult(
-        invariant, count, tuple(_row_as_json(row) for row in rows[:MAX_EXAMPLES])
+        invariant,
+        count,
+        tuple(_row_as_json(row) for row in rows[:MAX_EXAMPLES]),
+        unknown=None if count else unknown,
     )
 
 
@@ -129,6 +163,12 @@ INVARIANTS = (
         "audience_covered",
         "Every campaign of a finished run has one message for each customer of its audience.",
         messages.find_uncovered_audiences,
+        is_of_finished_runs=True,
+    ),
+    QueryInvariant(
+        "audience_size",
+        "The recorded size of every audience is the number of its customers.",
+        messages.find_wrong_audience_sizes,
     ),
     QueryInvariant(
         "customers",

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Select
 
 from tracker.status import IN_PROGRESS_STATUSES, LEGAL_TRANSITIONS, Reason, Status
-from tracker.store.schema.catalog import batches, campaigns, customers, runs
+from tracker.store.schema.catalog import audiences, batches, campaigns, customers, runs
 from tracker.store.schema.messages import NO_REASON, messages, tallies, transitions
 from tracker.store.schema.work import steps
 
@@ -284,36 +284,46 @@ def find_batch_gaps_and_overlaps(ids: Sequence[int]) -> Select[Any]:
 
 def find_uncovered_audiences(ids: Sequence[int]) -> Select[Any]:
     """Return a query for finished campaigns with more or fewer messages than customers."""
-    audiences = sa.select(campaigns.c.audience_id).where(campaigns.c.id.in_(ids))
-    people = (
-        sa.select(customers.c.audience_id, sa.func.count().label("customers"))
-        .where(customers.c.audience_id.in_(audiences))
-        .group_by(customers.c.audience_id)
-        .subquery()
-    )
     covered = (
         sa.select(batches.c.campaign_id, sa.func.sum(batches.c.size).label("messages"))
         .where(batches.c.campaign_id.in_(ids))
         .group_by(batches.c.campaign_id)
         .subquery()
     )
-    customer_count = sa.func.coalesce(people.c.customers, 0)
     message_count = sa.func.coalesce(covered.c.messages, 0)
     return (
         sa.select(
             campaigns.c.id.label("campaign_id"),
-            customer_count.label("customers"),
+            audiences.c.size.label("customers"),
             message_count.label("messages"),
         )
         .join(runs, runs.c.id == campaigns.c.run_id)
-        .outerjoin(people, people.c.audience_id == campaigns.c.audience_id)
+        .join(audiences, audiences.c.id == campaigns.c.audience_id)
         .outerjoin(covered, covered.c.campaign_id == campaigns.c.id)
         .where(
             campaigns.c.id.in_(ids),
             runs.c.finished_at.is_not(None),
-            customer_count != message_count,
+            audiences.c.size != message_count,
         )
         .order_by(campaigns.c.id)
+    )
+
+
+def find_wrong_audience_sizes(ids: Sequence[int]) -> Select[Any]:
+    """Return a query for audiences whose recorded size isn't the number of their customers."""
+    audience_ids = sa.select(campaigns.c.audience_id).where(campaigns.c.id.in_(ids))
+    people = (
+        sa.select(customers.c.audience_id, sa.func.count().label("customers"))
+        .where(customers.c.audience_id.in_(audience_ids))
+        .group_by(customers.c.audience_id)
+        .subquery()
+    )
+    count = sa.func.coalesce(people.c.customers, 0)
+    return (
+        sa.select(audiences.c.id.label("audience_id"), audiences.c.size, count.label("customers"))
+        .outerjoin(people, people.c.audience_id == audiences.c.id)
+        .where(audiences.c.id.in_(audience_ids), audiences.c.size != count)
+        .order_by(audiences.c.id)
     )
 
 

@@ -121,12 +121,14 @@ def format_rollup(rollup: CampaignRollup, zone: tzinfo) -> str:
 
 
 def format_invariant_result(result: InvariantResult) -> list[str]:
-    """Return the line of an invariant and, if it is violated, lines with the first wrong rows."""
-    mark = "✔" if result.is_satisfied else "✘"
+    """Return the line of an invariant, and lines with the first wrong rows or what isn't known."""
+    mark = "✘" if not result.is_satisfied else "✔" if result.unknown is None else "?"
     lines = [f"{mark} {result.invariant.name:<22}{result.invariant.claim}"]
     if not result.is_satisfied:
         lines.append(f"    {result.violation_count:,} wrong; the first:")
         for example in result.examples:
             values = (f"{key} {value}" for key, value in example.items() if value != {})
             lines.append(f"    {' · '.join(values)}")
+    elif result.unknown is not None:
+        lines.append(f"    not known: {result.unknown}")
     return lines

@@ -27,16 +27,18 @@ from tracker.audit.invariants import (
 )
 from tracker.audit.messages import MAX_CLOCK_SKEW_MICROSECONDS
 from tracker.clock import from_seconds
+from tracker.output.report_text import format_invariant_result
 from tracker.record.catalog import Campaign
 from tracker.record.journal import enqueue_batch
 from tracker.store.database import Database
-from tracker.store.schema.catalog import batches, customers, runs
+from tracker.store.schema.catalog import audiences, batches, customers, runs
 from tracker.store.schema.messages import messages, tallies, transitions
 from tracker.store.schema.work import steps
 
 COMPARED_COLUMNS = {
     "batches_follow": ("batch", "first", "expected_first"),
     "audience_covered": ("customers", "messages"),
+    "audience_size": ("size", "customers"),
     "customers": ("number",),
     "one_reason": ("number", "status", "reason"),
     "tallies": ("status", "reason", "attempt", "messages", "tallied"),
@@ -295,11 +297,15 @@ def update_tally(status: int, count: int, reason: int = 0) -> Any:
         ),
         pytest.param(
             [sa.delete(customers).where(customers.c.number == 21)],
-            {"customers": [(21,)]},
+            {"audience_size": [(22, 21)], "customers": [(21,)]},
             id="a customer is deleted",
         ),
         pytest.param(
-            [FINISHED, sa.insert(customers).values(audience_id=1, number=22, customer_id="new")],
+            [
+                FINISHED,
+                sa.insert(customers).values(audience_id=1, number=22, customer_id="new"),
+                sa.update(audiences).values(size=23),
+            ],
             {"audience_covered": [(23, 22)]},
             id="a customer of a finished run has no message",
         ),
@@ -339,12 +345,12 @@ def update_tally(status: int, count: int, reason: int = 0) -> Any:
         ),
         pytest.param(
             [sa.update(batches).values(size=23)],
-            {"report_balances": [(23,)]},
+            {"report_balances": [(22,)]},
             id="the last batch is larger",
         ),
         pytest.param(
             [sa.update(batches).values(size=21)],
-            {"tallies": [(2, 18, 0, 0, 1)], "report_balances": [(21,)]},
+            {"tallies": [(2, 18, 0, 0, 1)], "report_balances": [(22,)]},
             id="the last batch is smaller",
         ),
     ],
@@ -398,6 +404,7 @@ def test_results_as_json(database: Database) -> None:
         "invariant": "steps",
         "claim": "Every step made as many transitions as it recorded, and none after its end.",
         "holds": False,
+        "unknown": None,
         "wrong": 1,
         "examples": [
             {
@@ -412,6 +419,29 @@ def test_results_as_json(database: Database) -> None:
     assert results["steps"]["examples"][0]["microseconds_too_late"] <= 0
     assert results["tallies"]["examples"][0]["tallied"] == 5
     assert (results["flow"]["holds"], results["flow"]["examples"]) == (True, [])
+
+
+def read_unknown(results: Sequence[InvariantResult]) -> dict[str, str | None]:
+    assert all(result.as_json()["holds"] is None for result in results if result.unknown)
+    return {result.invariant.name: result.unknown for result in results if result.unknown}
+
+
+def test_what_holds_for_finished_runs_only_is_unknown_before(database: Database) -> None:
+    campaign = make_campaign(database, Plan(size=60))
+    queue = enqueue_batches(database, campaign, size=5)
+    next(queue)
+    running = check(database, campaign)
+    assert wrong_rows(running) == {}
+    unknown = f"run {campaign.run_id} is running"
+    assert read_unknown(running) == {"audience_covered": unknown}
+    [lines] = [format_invariant_result(result) for result in running if result.unknown]
+    assert lines[0].startswith("? audience_covered")
+    assert lines[1].strip() == f"not known: {unknown}"
+    with database.write() as connection:
+        connection.execute(FINISHED)
+    finished = check(database, campaign)
+    assert wrong_rows(finished) == {"audience_covered": [(60, 5)]}
+    assert read_unknown(finished) == {}
 
 
 def test_all_wrong_rows_are_counted_and_five_are_reported(database: Database) -> None:
