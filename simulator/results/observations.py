@@ -82,6 +82,31 @@ class ResourceUsage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MachineUsage:
+    """The cores of the driver's machine that are in use, on average since the previous sample.
+
+    Attributes:
+        cores: cores of the machine.
+        busy: cores in use by anything.
+        run: cores in use by the run: its driver, its own workers and its own broker.
+        broker: cores in use by the run's own broker, a part of `run`.
+        database: cores in use by a PostgreSQL server on this machine; 0 for SQLite, whose work the
+            workers do; None if the server isn't on this machine.
+    """
+
+    cores: int
+    busy: float
+    run: float
+    broker: float
+    database: float | None
+
+    @property
+    def others(self) -> float:
+        """Cores in use by processes that don't belong to the run."""
+        return max(0.0, self.busy - self.run - (self.database or 0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """A sample of a run; one is taken each second.
 
@@ -89,11 +114,13 @@ class Sample:
         second: real seconds since the start.
         depths: by queue; None while the broker is unavailable.
         usage: None for workers on another machine, or while none runs.
+        machine: None if the system doesn't tell.
     """
 
     second: int
     depths: Mapping[str, QueueDepth] | None
     usage: ResourceUsage | None
+    machine: MachineUsage | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from simulator.run.environment import describe_machine, read_versions
 from simulator.run.observers.base import BackgroundObserver, RunObserver
 from simulator.run.observers.nightly import NightlyRollups
 from simulator.run.observers.progress import ProgressDisplay, open_display
-from simulator.run.observers.sampling import Sampler
+from simulator.run.observers.sampling import Sampler, find_database_server
 from simulator.run.observers.sweeper import Sweeper
 from simulator.run.observers.worker_monitor import WorkerMonitor
 from simulator.run.options import RunOptions, reject_unsampled_thresholds
@@ -135,7 +135,11 @@ def _play(
     """Play a run with all its observers, and stop its worker."""
     worker = system.worker
     campaign_ids = [run_campaign.campaign.id for run_campaign in run.campaigns]
-    sampler = Sampler(system.broker, None if worker is None else lambda: worker.pid)
+    sampler = Sampler(
+        system.broker,
+        None if worker is None else lambda: worker.pid,
+        database_pid=find_database_server(system.database),
+    )
     sweeper = Sweeper(system.database, system.app, system.broker, campaign_ids, display.log)
     injector = _make_injector(system, run, display.log)
     observers: list[RunObserver] = [display]

@@ -120,6 +120,7 @@ class TransitionTimes:
             status: np.zeros(0, np.int64) for status in Status
         }
         self.first_arrival: Instant | None = None
+        self.last_arrival: Instant | None = None
         self.last_acceptance: Instant | None = None
         """When the gateway accepted the last message that it accepted on its first attempt."""
 
@@ -164,7 +165,8 @@ class TransitionTimes:
             self._spans[span] += chunks
         for status, counts in other._entered_per_second.items():
             self._entered_per_second[status] = _add_counts(self._entered_per_second[status], counts)
-        arrivals = [] if other.first_arrival is None else [other.first_arrival]
+        ends = (other.first_arrival, other.last_arrival)
+        arrivals = [at for at in ends if at is not None]
         acceptances = [] if other.last_acceptance is None else [other.last_acceptance]
         self._update_ends(np.array(arrivals, np.int64), np.array(acceptances, np.int64))
 
@@ -172,6 +174,7 @@ class TransitionTimes:
         if len(arrivals):
             first = int(arrivals.min())
             self.first_arrival = min(self.first_arrival or first, first)
+            self.last_arrival = max(self.last_arrival or 0, int(arrivals.max()))
         if len(acceptances):
             self.last_acceptance = max(self.last_acceptance or 0, int(acceptances.max()))
 

@@ -7,6 +7,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from tracker.clock import Instant, to_real_seconds
 from tracker.queries.latencies import Latencies
 from tracker.status import Step
 from tracker.store.arrays import read_columns
@@ -67,3 +68,15 @@ def read_workloads(
             )
         )
     return workloads
+
+
+def read_step_seconds(
+    connection: Connection, campaign_ids: Sequence[int], speed: float, until: Instant
+) -> dict[Step, float]:
+    """Return the real seconds that the tasks of each step took which began before an instant."""
+    rows = connection.execute(
+        sa.select(steps.c.step, sa.func.sum(steps.c.finished_at - steps.c.started_at))
+        .where(steps.c.campaign_id.in_(campaign_ids), steps.c.started_at < until)
+        .group_by(steps.c.step)
+    )
+    return {Step(step): to_real_seconds(float(micros), speed) for step, micros in rows}

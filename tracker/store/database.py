@@ -117,6 +117,11 @@ class Database:
         with self.read() as connection:
             return self._backend.read_durability_settings(connection)
 
+    def read_session_process_id(self) -> int | None:
+        """Return the id of the server's process for a session, on its machine; None for SQLite."""
+        with self.read() as connection:
+            return self._backend.read_session_process_id(connection)
+
     def table_from_columns(self, **columns: ColumnValues) -> FromClause:
         """Return lists of one length as a table: whole numbers, or texts and nulls."""
         return self._backend.table_from_columns(columns)

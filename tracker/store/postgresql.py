@@ -72,6 +72,10 @@ class PostgresqlBackend:
             name: str(connection.scalar(sa.text(f"SHOW {name}"))) for name in DURABILITY_SETTINGS
         }
 
+    def read_session_process_id(self, connection: Connection) -> int | None:
+        """Return the id of the process that serves the session."""
+        return connection.scalar(sa.select(sa.func.pg_backend_pid()))
+
     def table_from_columns(self, columns: Mapping[str, ColumnValues]) -> FromClause:
         """Return the columns as `unnest(…)`."""
         arrays = (_array(values) for values in columns.values())

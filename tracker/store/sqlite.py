@@ -71,6 +71,10 @@ class SqliteBackend:
         settings["synchronous"] = SYNCHRONOUS_LEVELS[int(settings["synchronous"])]
         return {**settings, "sqlite_version": sqlite3.sqlite_version}
 
+    def read_session_process_id(self, connection: Connection) -> int | None:  # noqa: ARG002
+        """Return None: there is no server."""
+        return None
+
     def table_from_columns(self, columns: Mapping[str, ColumnValues]) -> FromClause:
         """Return the columns as `json_each(…)`."""
         if len(columns) == 1:

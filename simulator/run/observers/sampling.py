@@ -1,25 +1,43 @@
-"""Samples of a run, taken once a second: queue depths, and CPU and memory of the workers."""
+"""Samples of a run, taken once a second: queue depths, and the use of CPU and memory."""
 
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import psutil
 from redis.exceptions import RedisError
 
-from simulator.results.observations import ResourceUsage, Sample
+from simulator.results.observations import MachineUsage, ResourceUsage, Sample
 from simulator.stack.broker import Broker
 from tracker.monitoring import QueueDepth
+from tracker.store.database import Database
 
 SAMPLE_INTERVAL_SECONDS = 1.0
 
+BROKER_PROCESS_NAMES = frozenset({"valkey-server", "redis-server"})
+
 
 class Sampler:
-    """Takes samples of a broker and, if `worker_pid` is given, of a worker on this machine."""
+    """Takes samples of a broker, of this machine and, if `worker_pid` is given, of a worker on it.
 
-    def __init__(self, broker: Broker, worker_pid: Callable[[], int] | None) -> None:
+    Args:
+        worker_pid: returns the id of the worker's process; None for attached workers.
+        database_pid: id of the main process of a PostgreSQL server on this machine; None for a
+            server elsewhere, 0 for SQLite.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        worker_pid: Callable[[], int] | None,
+        database_pid: int | None = 0,
+    ) -> None:
         self._broker = broker
-        self._meter = None if worker_pid is None else _UsageMeter(worker_pid)
+        self._worker_pid = worker_pid
+        self._database_pid = database_pid
+        self._processes = _ProcessMeter()
+        self._machine = _MachineMeter()
         self.samples: list[Sample] = []
 
     def run_until(self, stop: threading.Event) -> None:
@@ -27,18 +45,40 @@ class Sampler:
         started_at = time.monotonic()
         second = 0
         while True:
-            self.samples.append(
-                Sample(
-                    second=second,
-                    depths=self._read_depths(),
-                    usage=None if self._meter is None else self._meter.read(),
-                )
-            )
+            self.samples.append(self._take_sample(second))
             # A machine that was suspended has missed seconds; they have no sample.
             elapsed = (time.monotonic() - started_at) / SAMPLE_INTERVAL_SECONDS
             second = max(second, int(elapsed)) + 1
             if stop.wait(started_at + second * SAMPLE_INTERVAL_SECONDS - time.monotonic()):
                 return
+
+    def _take_sample(self, second: int) -> Sample:
+        own = _list_tree(os.getpid())
+        workers = [] if self._worker_pid is None else _list_tree(self._worker_pid())
+        database = _list_tree(self._database_pid) if self._database_pid else []
+        self._processes.read((*own, *workers, *database))
+        return Sample(
+            second=second,
+            depths=self._read_depths(),
+            usage=self._processes.usage_of(workers),
+            machine=self._read_machine(own, database),
+        )
+
+    def _read_machine(
+        self, own: Iterable[psutil.Process], database: Iterable[psutil.Process]
+    ) -> MachineUsage | None:
+        busy = self._machine.read()
+        if busy is None:
+            return None
+        servers = [process for process in own if _read_name(process) in BROKER_PROCESS_NAMES]
+        is_elsewhere = self._database_pid is None
+        return MachineUsage(
+            cores=psutil.cpu_count() or 1,
+            busy=busy,
+            run=self._processes.cpu_of(own),
+            broker=self._processes.cpu_of(servers),
+            database=None if is_elsewhere else self._processes.cpu_of(database),
+        )
 
     def _read_depths(self) -> Mapping[str, QueueDepth] | None:
         try:
@@ -47,39 +87,101 @@ class Sampler:
             return None
 
 
-class _UsageMeter:
-    """Measures what a worker and its pool use."""
+class _ProcessMeter:
+    """Measures what processes have used between two readings."""
 
-    def __init__(self, worker_pid: Callable[[], int]) -> None:
-        self._worker_pid = worker_pid
+    def __init__(self) -> None:
         self._read_at = time.monotonic()
         self._cpu_seconds: dict[int, float] = {}
+        self._cores: dict[int, float] = {}
+        self._memory: dict[int, int] = {}
 
-    def read(self) -> ResourceUsage | None:
-        """Return the usage since the previous call, or None while no worker runs."""
+    def read(self, processes: Iterable[psutil.Process]) -> None:
+        """Read the processes; a process that has just begun has used nothing yet."""
         now = time.monotonic()
-        cpu_seconds: dict[int, float] = {}
-        memory = 0
-        for process in self._list_processes():
+        elapsed = now - self._read_at
+        before, self._read_at = self._cpu_seconds, now
+        self._cpu_seconds, self._memory = {}, {}
+        for process in {process.pid: process for process in processes}.values():
             try:
                 with process.oneshot():
                     times = process.cpu_times()
-                    memory += process.memory_info().rss
+                    memory = process.memory_info().rss
             except psutil.Error:
                 continue
-            cpu_seconds[process.pid] = times.user + times.system
-        used = sum(
-            seconds - self._cpu_seconds.get(pid, seconds) for pid, seconds in cpu_seconds.items()
-        )
-        elapsed = now - self._read_at
-        self._cpu_seconds, self._read_at = cpu_seconds, now
-        if not cpu_seconds:
-            return None
-        return ResourceUsage(cpu=max(0.0, used) / elapsed if elapsed else 0.0, memory=memory)
+            self._cpu_seconds[process.pid] = times.user + times.system
+            self._memory[process.pid] = memory
+        self._cores = {
+            pid: max(0.0, seconds - before.get(pid, seconds)) / elapsed if elapsed else 0.0
+            for pid, seconds in self._cpu_seconds.items()
+        }
 
-    def _list_processes(self) -> list[psutil.Process]:
-        try:
-            worker = psutil.Process(self._worker_pid())
-            return [worker, *worker.children(recursive=True)]
-        except psutil.Error:
-            return []
+    def cpu_of(self, processes: Iterable[psutil.Process]) -> float:
+        """Return the cores that processes used between the last two readings."""
+        return sum(self._cores.get(process.pid, 0.0) for process in processes)
+
+    def usage_of(self, processes: Iterable[psutil.Process]) -> ResourceUsage | None:
+        """Return what processes use, or None if none of them runs."""
+        running = [process for process in processes if process.pid in self._cores]
+        if not running:
+            return None
+        memory = sum(self._memory[process.pid] for process in running)
+        return ResourceUsage(cpu=self.cpu_of(running), memory=memory)
+
+
+class _MachineMeter:
+    """Measures the cores of this machine that were in use between two readings."""
+
+    def __init__(self) -> None:
+        self._before = psutil.cpu_times()
+
+    def read(self) -> float | None:
+        """Return the cores in use, or None if the system counts no time."""
+        times, before = psutil.cpu_times(), self._before
+        self._before = times
+        # On Linux, guest time is a part of user time.
+        passed = {
+            name: getattr(times, name) - getattr(before, name)
+            for name in times._fields
+            if not name.startswith("guest")
+        }
+        total = sum(passed.values())
+        if total <= 0:
+            return None
+        idle = passed["idle"] + passed.get("iowait", 0.0)
+        return (psutil.cpu_count() or 1) * max(0.0, total - idle) / total
+
+
+def find_database_server(database: Database) -> int | None:
+    """Return the id of the main process of a database's server on this machine.
+
+    It is 0 for SQLite, which has no server, and None for a server elsewhere.
+    """
+    session = database.read_session_process_id()
+    if session is None:
+        return 0
+    try:
+        process = psutil.Process(session)
+        server = process.parent()
+        if "postgres" not in process.name() or server is None:
+            return None
+    except psutil.Error:
+        return None
+    return int(server.pid)
+
+
+def _list_tree(pid: int) -> list[psutil.Process]:
+    """Return a process and all processes below it, or nothing if it has ended."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _read_name(process: psutil.Process) -> str:
+    try:
+        name: str = process.name()
+    except psutil.Error:
+        return ""
+    return name

@@ -6,17 +6,19 @@ import sys
 from collections.abc import Iterator
 from threading import Event
 
+import psutil
 import pytest
 from celery import Celery
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from simulator.run.observers import sampling
 from simulator.run.observers.base import BackgroundObserver, notify_observers
-from simulator.run.observers.sampling import Sampler
+from simulator.run.observers.sampling import Sampler, find_database_server
 from simulator.stack.broker import Broker
 from tests.support.shell import wait_until
 from tracker.monitoring import QueueDepth
 from tracker.status import Step
+from tracker.store.database import Database
 from workers.queues import task_name
 
 BUSY_PROGRAM = "while True: pass"
@@ -61,6 +63,22 @@ def test_queues_and_processes_are_sampled(broker: Broker, broker_url: str) -> No
     assert first.depths["about_to_be_sent"] == QueueDepth(ready=1, unacked=0)
     assert first.usage is not None
     assert first.usage.memory > 10_000_000
+    busiest = max(
+        (sample.machine for sample in later if sample.machine is not None),
+        key=lambda machine: machine.run,
+    )
+    assert busiest.run > 0.1
+    assert busiest.busy <= busiest.cores * 1.01
+    assert busiest.database == 0
+
+
+def test_the_server_of_a_database_is_found(database: Database) -> None:
+    server = find_database_server(database)
+    if database.is_postgresql:
+        assert server is not None
+        assert psutil.Process(server).name() == "postgres"
+    else:
+        assert server == 0
 
 
 def _most_cpu(sampler: Sampler) -> float:

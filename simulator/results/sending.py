@@ -1,0 +1,154 @@
+"""The part of a run that throughput measures: from the first arrival to the last acceptance.
+
+All seconds are real ones since the start of the run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from simulator.setup.record import Run
+from tracker.clock import to_real_seconds
+from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, TransitionTimes
+from tracker.queries.workload import read_step_seconds
+from tracker.status import Status, Step
+
+STALLED_SHARE = 0.1
+"""Share of the usual acceptances below which a second counts as stalled."""
+
+Counts = NDArray[np.int64]
+"""A count for each second of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayLoad:
+    """The work of a gateway that has a rate.
+
+    Attributes:
+        key: name of the gateway's table in the scenario.
+        limit: most messages that it accepts in a real second.
+        ready: messages that waited for it at the end of each second.
+        submitted: messages that it accepted in each second, on any attempt.
+    """
+
+    key: str
+    limit: float
+    ready: Counts
+    submitted: Counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendingPhase:
+    """When messages were sent, and what the workers did meanwhile.
+
+    Attributes:
+        begin: first arrival.
+        last_arrival: last arrival.
+        end: last first acceptance of a message.
+        recorded: when the driver recorded the last message, rounded down.
+        waiting: messages that had arrived, and were neither accepted nor Not Sent, at the end of
+            each second.
+        accepted: first acceptances in each second.
+        gateways: those that have a rate.
+        step_seconds: time that the tasks of each step took.
+    """
+
+    begin: float
+    last_arrival: float
+    end: float
+    recorded: float
+    waiting: Counts
+    accepted: Counts
+    gateways: Sequence[GatewayLoad]
+    step_seconds: Mapping[Step, float]
+
+    @property
+    def seconds(self) -> float:
+        """The length of the phase."""
+        return self.end - self.begin
+
+    @property
+    def busy_seconds(self) -> float:
+        """The time that the workers spent in steps."""
+        return sum(self.step_seconds.values()) - self.step_seconds.get(Step.ENQUEUE, 0.0)
+
+    @cached_property
+    def stalled(self) -> NDArray[np.bool_]:
+        """Whether messages waited in a second of the phase, and hardly any was accepted."""
+        usual = np.median(self.accepted[self.accepted > 0]) if self.accepted.any() else 0.0
+        seconds = np.arange(len(self.accepted))
+        is_inside = (seconds >= self.begin) & (seconds + 1 <= self.end)
+        is_slow = self.accepted < STALLED_SHARE * usual
+        return np.asarray(is_inside & is_slow & (self.waiting > 0))
+
+
+def read_sending_phase(
+    connection: Connection,
+    run: Run,
+    times: TransitionTimes,
+    campaign_times: Sequence[TransitionTimes],
+) -> SendingPhase | None:
+    """Return the phase of a run, or None if the gateway accepted no message.
+
+    Args:
+        times: those of all campaigns.
+        campaign_times: those of each campaign.
+    """
+    first, last, end = times.first_arrival, times.last_arrival, times.last_acceptance
+    if first is None or last is None or end is None:
+        return None
+    speed = run.scenario.clock.speed
+
+    def real_second(at: int) -> float:
+        return to_real_seconds(at - run.started_at, speed)
+
+    rows = max(len(times.entered_per_second(status)) for status in Status)
+    accepted = _count_first_acceptances(times, rows)
+    arrived = _pad(times.entered_per_second(Status.QUEUED), rows)
+    not_sent = _pad(times.entered_per_second(Status.NOT_SENT), rows)
+    ids = [run_campaign.campaign.id for run_campaign in run.campaigns]
+    return SendingPhase(
+        begin=real_second(first),
+        last_arrival=real_second(last),
+        end=real_second(end),
+        recorded=float(times.span_times(DRIVER_LAG).end_seconds.max()),
+        waiting=np.cumsum(arrived - accepted - not_sent),
+        accepted=accepted,
+        gateways=_make_gateway_loads(run, campaign_times, rows),
+        step_seconds=read_step_seconds(connection, ids, speed, end),
+    )
+
+
+def _make_gateway_loads(
+    run: Run, campaign_times: Sequence[TransitionTimes], rows: int
+) -> list[GatewayLoad]:
+    loads: dict[str, GatewayLoad] = {}
+    for run_campaign, times in zip(run.campaigns, campaign_times, strict=True):
+        plan = run_campaign.plan
+        if plan.gateway.rate is None:
+            continue
+        entered = _pad(times.entered_per_second(Status.ABOUT_TO_BE_SENT), rows)
+        ready = np.cumsum(entered - _count_first_acceptances(times, rows))
+        submitted = _pad(times.entered_per_second(Status.IN_GATEWAY), rows)
+        other = loads.get(plan.gateway_key)
+        loads[plan.gateway_key] = GatewayLoad(
+            key=plan.gateway_key,
+            limit=plan.gateway.rate * run.scenario.clock.speed,
+            ready=ready if other is None else ready + other.ready,
+            submitted=submitted if other is None else submitted + other.submitted,
+        )
+    return list(loads.values())
+
+
+def _count_first_acceptances(times: TransitionTimes, rows: int) -> Counts:
+    ended = times.span_times(QUEUED_TO_GATEWAY).end_seconds
+    return np.asarray(np.bincount(ended, minlength=rows), np.int64)
+
+
+def _pad(counts: Counts, rows: int) -> Counts:
+    """Return counts with zeros for the seconds after the last one."""
+    return np.concatenate([counts, np.zeros(rows - len(counts), np.int64)])
