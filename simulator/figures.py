@@ -140,6 +140,9 @@ def percentile_figures(name: str, latencies: Latencies) -> Iterator[tuple[str, f
         yield f"{name}.{figure}", latencies.percentile(percent)
 
 
+LATENCIES = "latencies"
+"""Name of the figures of all spans together."""
+
 LATENCY_SPANS = frozenset(span.name for span in SPANS) - {DRIVER_LAG.name}
 """Spans of messages; DRIVER_LAG is one of the driver."""
 

@@ -31,6 +31,7 @@ VERDICT_MARKS = {
     ChangeVerdict.WORSE: "✘ worse",
     ChangeVerdict.BETTER: "✔ better",
     ChangeVerdict.CHANGED: "≠ changed",
+    ChangeVerdict.NOT_COMPARABLE: "not comparable",
 }
 
 
@@ -81,6 +82,8 @@ def find_caveats(run: StoredResult) -> Iterator[str]:
     """Yield the reasons why a run should not be compared with others."""
     if run.summary.state is not RunState.COMPLETE:
         yield f"partial: {run.summary.state}"
+    for figures, cause in run.summary.not_comparable.items():
+        yield f"{figures} not comparable: {cause}"
     if not run.summary.verdict.is_proven:
         yield "failed: it differs from its prediction, or an invariant is broken"
 
@@ -89,10 +92,10 @@ def is_shown_by_default(change: FigureChange) -> bool:
     """Return whether a table without all figures has this one: it has a verdict, or has changed."""
     if change.unit is Unit.SHARE:
         return False  # the count that it belongs to is shown
-    if change.verdict in VERDICT_MARKS:
+    if change.verdict is not ChangeVerdict.NOT_COMPARABLE and change.verdict in VERDICT_MARKS:
         return True
-    is_judged = change.verdict is ChangeVerdict.SAME
-    return is_judged and change.unit in (Unit.SECONDS, Unit.RATE) and bool(change.before)
+    has_rule = change.verdict in (ChangeVerdict.SAME, ChangeVerdict.NOT_COMPARABLE)
+    return has_rule and change.unit in (Unit.SECONDS, Unit.RATE) and bool(change.before)
 
 
 def format_change(change: FigureChange) -> tuple[str, ...]:
@@ -143,7 +146,8 @@ def describe_verdict(comparison: RunComparison) -> str:
         return f"! not judged: {comparison.unjudged_reason}"
     worse = [change.figure for change in comparison.regressions]
     if not worse:
-        return "✔ no regression"
+        ignored = ", ".join(comparison.incomparable_groups)
+        return f"✔ no regression{ignored and f'; not compared: {ignored}'}"
     unnamed = len(worse) - MAX_NAMED_REGRESSIONS
     more = f" and {unnamed:,} more" if unnamed > 0 else ""
     named = ", ".join(worse[:MAX_NAMED_REGRESSIONS])

@@ -9,7 +9,7 @@ from simulator.figures import PERCENTILES, THROUGHPUT, TIMED_STEPS, Unit, format
 from simulator.pages import result_charts
 from simulator.pages.render import render_template
 from simulator.results import verdict
-from simulator.results.result import RunResult
+from simulator.results.result import BATCH_RESOLUTION, RunResult
 from simulator.results.verdict import VerdictItem
 from tracker.clock import to_datetime
 from tracker.output.charts import Table, draw_charts
@@ -95,8 +95,10 @@ def _latency_table(result: RunResult) -> Table:
     rows = []
     for span in SPANS:
         seconds = [result.figures[f"{span.name}.{percentile}"] for percentile in PERCENTILES]
-        rows.append((span.label, *(format_figure(value, Unit.SECONDS) for value in seconds)))
-    return Table(("stage", *PERCENTILES), tuple(rows))
+        resolution = BATCH_RESOLUTION if span in result.batch_spans else ""
+        latencies = (format_figure(value, Unit.SECONDS) for value in seconds)
+        rows.append((span.label, *latencies, resolution))
+    return Table(("stage", *PERCENTILES, "resolution"), tuple(rows))
 
 
 def _steps_table(workloads: Sequence[Workload]) -> Table:

@@ -5,7 +5,7 @@ from datetime import UTC, tzinfo
 from statistics import median
 
 from simulator.figures import THROUGHPUT, Unit, format_figure
-from simulator.results.result import RunResult
+from simulator.results.result import BATCH_RESOLUTION, RunResult
 from simulator.results.verdict import (
     check_campaign,
     check_run,
@@ -56,13 +56,20 @@ def _format_figures(result: RunResult) -> Iterator[str]:
         f" ({workers}, batches of {conditions.batch_size:,}, {conditions.database})"
     )
     yield f"Duration       {result.seconds:.1f} s from the first step to the last"
+    yield f"Limit          {result.limit.sentence}"
+    yield f"               {result.limit.change}"
     is_real_time = result.run.scenario.clock.speed == 1
     header = f"{'Latency':<28}" + "".join(f"{name:>11}" for name in LATENCY_COLUMNS)
-    yield header if is_real_time else f"{header}   in simulated time"
+    yield header if is_real_time else f"{header}   in simulated time; not comparable"
     for span in SPANS:
-        yield f"{span.label:<28}" + "".join(
-            f"{format_figure(figures[f'{span.name}.{name}'], Unit.SECONDS):>11}"
-            for name in LATENCY_COLUMNS
+        resolution = f"   resolution: {BATCH_RESOLUTION}" if span in result.batch_spans else ""
+        yield (
+            f"{span.label:<28}"
+            + "".join(
+                f"{format_figure(figures[f'{span.name}.{name}'], Unit.SECONDS):>11}"
+                for name in LATENCY_COLUMNS
+            )
+            + resolution
         )
     yield from (f"! {warning}" for warning in list_warnings(result))
     yield from list_notes(result)

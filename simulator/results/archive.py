@@ -70,6 +70,7 @@ class RunSummary(BaseModel):
     state: RunState
     started_at: datetime
     speed: Annotated[float, Field(gt=0)]
+    not_comparable: dict[str, str] = Field(default_factory=dict)
     messages: int
     workers: int | None
     batch_size: int

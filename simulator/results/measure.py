@@ -1,6 +1,6 @@
 """Measure a run: read its figures from the recorded rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from simulator import figures
 from simulator.figures import (
+    PERCENTILES,
     RUN_SECONDS,
     THROUGHPUT,
     TIMED_STEPS,
@@ -17,14 +18,17 @@ from simulator.figures import (
 )
 from simulator.results.observations import Sample
 from simulator.results.prediction_check import GatewayAnomalies
+from simulator.results.sending import SendingPhase, read_sending_phase
 from simulator.results.timeseries import Timeseries, make_timeseries
 from simulator.setup.record import Run
 from simulator.world import ledger
 from tracker.clock import Instant, to_real_seconds
 from tracker.queries.latencies import (
+    GATEWAY_TO_OUTCOME,
     QUEUED_TO_GATEWAY,
     SPANS,
     Latencies,
+    Span,
     TransitionTimes,
     read_transition_times,
 )
@@ -41,17 +45,25 @@ CURVE_INTERVALS_SECONDS = (
 )  # fmt: skip
 
 
+BATCH_SPANS = tuple(span for span in SPANS if span is not GATEWAY_TO_OUTCOME)
+"""Spans that end at an instant that whole batches may share; outcomes have one each."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunMeasurements:
     """The figures of a run, and their course.
 
     Attributes:
         seconds: real seconds from the first step to the last.
+        sending: from the first arrival to the last acceptance; None if nothing was accepted.
+        batch_spans: spans whose percentiles coincide because whole batches share an instant.
         curves: the time series at an interval that suits a chart.
     """
 
     seconds: float
     figures: Figures
+    sending: SendingPhase | None
+    batch_spans: tuple[Span, ...]
     workloads: tuple[Workload, ...]
     timeseries: Timeseries
     curves: Timeseries
@@ -73,10 +85,11 @@ def measure_run(
     times = TransitionTimes(run.started_at, speed)
     for own_times in campaign_times:
         times.merge(own_times)
+    latencies = _measure_latencies(times)
     workloads = read_workloads(connection, ids, speed)
     values: dict[str, float | None] = {
         RUN_SECONDS: seconds,
-        **_common_figures(times, reports, speed),
+        **_common_figures(times, latencies, reports, speed),
         **read_ledger_figures(connection, ids),
         "gateway.duplicate": anomalies.duplicate,
         "gateway.stale": anomalies.stale,
@@ -88,24 +101,42 @@ def measure_run(
     }
     for campaign, report, own_times in zip(campaigns, reports, campaign_times, strict=True):
         # The figures of a single campaign are those of the run.
-        own = _common_figures(own_times, [report], speed) if len(campaigns) > 1 else values
+        own = values
+        if len(campaigns) > 1:
+            own_latencies = _measure_latencies(own_times)
+            own = _common_figures(own_times, own_latencies, [report], speed)
         for name in figures.COMMON_FIGURES:
             values[f"{campaign.name}.{name}"] = own[name]
     row_count = int(to_real_seconds(max(0, ended_at - run.started_at), speed)) + 1
+    interval = _choose_interval(row_count)
     timeseries = make_timeseries(times, samples, row_count)
-    suitable = (
-        seconds for seconds in CURVE_INTERVALS_SECONDS if row_count <= seconds * MAX_CURVE_POINTS
-    )
-    interval = next(suitable, CURVE_INTERVALS_SECONDS[-1])
     is_short = interval == timeseries.interval
     names = figures.list_figure_units([campaign.name for campaign in campaigns])
     return RunMeasurements(
         seconds=seconds,
         figures={name: values[name] for name in names},
+        sending=read_sending_phase(connection, run, times, campaign_times),
+        batch_spans=tuple(
+            span
+            for span in BATCH_SPANS
+            if latencies[span].has_coinciding_percentiles(PERCENTILES.values())
+        ),
         workloads=tuple(workloads),
         timeseries=timeseries,
         curves=timeseries if is_short else make_timeseries(times, samples, row_count, interval),
     )
+
+
+def _choose_interval(row_count: int) -> int:
+    """Return the seconds of an interval in a chart of some seconds."""
+    suitable = (
+        seconds for seconds in CURVE_INTERVALS_SECONDS if row_count <= seconds * MAX_CURVE_POINTS
+    )
+    return next(suitable, CURVE_INTERVALS_SECONDS[-1])
+
+
+def _measure_latencies(times: TransitionTimes) -> dict[Span, Latencies]:
+    return {span: Latencies(times.span_times(span).durations) for span in SPANS}
 
 
 def read_elapsed_seconds(connection: Connection, run: Run) -> float:
@@ -126,15 +157,16 @@ def _read_step_span(connection: Connection, ids: Sequence[int]) -> tuple[Instant
 
 
 def _common_figures(
-    times: TransitionTimes, reports: Sequence[Report], speed: float
+    times: TransitionTimes,
+    latencies: Mapping[Span, Latencies],
+    reports: Sequence[Report],
+    speed: float,
 ) -> dict[str, float | None]:
     """Return the figures that both a run and each of its campaigns have."""
     values = {THROUGHPUT: _compute_throughput(times, speed)}
     values |= dict(figures.add_shares(figures.count_messages(reports)))
     for span in SPANS:
-        values |= dict(
-            figures.percentile_figures(span.name, Latencies(times.span_times(span).durations))
-        )
+        values |= dict(figures.percentile_figures(span.name, latencies[span]))
     return values
 
 

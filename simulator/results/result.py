@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from simulator.figures import THROUGHPUT, Figures
+from simulator.figures import LATENCIES, THROUGHPUT, Figures
 from simulator.oracle.oracle import WithheldPrediction, build_oracles, predict_withheld
 from simulator.results.invariants import INVARIANTS
+from simulator.results.limit_causes import RunLimit
+from simulator.results.limits import find_limit
 from simulator.results.measure import measure_run
 from simulator.results.observations import RunConditions, RunObservations, RunState
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck, check_prediction
@@ -18,7 +20,7 @@ from simulator.setup.record import Run
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
 from tracker.clock import to_datetime
-from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY
+from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, Span
 from tracker.queries.report import Report, make_reports
 from tracker.queries.workload import Workload
 from tracker.status import OPT_OUTS, Status
@@ -35,6 +37,10 @@ MIN_LAG_SECONDS = 1.0
 
 MIN_LAG_SHARE = 0.1
 """Smallest share of the latency to the gateway that is."""
+
+
+BATCH_RESOLUTION = "one batch"
+"""Resolution of latencies that end at an instant which all messages of a batch share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +68,8 @@ class RunResult:
         run: the run with the messages that were sent.
         withheld: by the organization's name.
         seconds: real seconds from the first step to the last.
+        limit: what kept messages from reaching the gateway earlier.
+        batch_spans: spans whose percentiles coincide because whole batches share an instant.
         curves: the time series at an interval that suits a chart.
     """
 
@@ -74,6 +82,8 @@ class RunResult:
     withheld: Mapping[str, WithheldMessages]
     seconds: float
     figures: Figures
+    limit: RunLimit
+    batch_spans: tuple[Span, ...]
     workloads: tuple[Workload, ...]
     thresholds: tuple[ThresholdResult, ...]
     timeseries: Timeseries
@@ -83,6 +93,15 @@ class RunResult:
     def is_partial(self) -> bool:
         """True for a run that was interrupted or aborted."""
         return self.observations.state is not RunState.COMPLETE
+
+    @property
+    def incomparable_figures(self) -> dict[str, str]:
+        """Groups of figures that can't be compared with those of other runs, with the cause."""
+        speed = self.run.scenario.clock.speed
+        if speed == 1:
+            return {}
+        cause = f"the clock ran at {speed:g} times real time, but workers and databases don't"
+        return {LATENCIES: cause}
 
     @property
     def has_met_thresholds(self) -> bool:
@@ -164,6 +183,9 @@ class RunResult:
             "messages": self.run.size,
             "seconds": round(self.seconds, 3),
             "throughput": self.figures[THROUGHPUT],
+            "limited_by": self.limit.as_json(),
+            "resolution": {span.name: BATCH_RESOLUTION for span in self.batch_spans},
+            "not_comparable": self.incomparable_figures,
             **self.conditions.as_json(),
             "verdict": {
                 "passed": self.has_passed,
@@ -266,6 +288,8 @@ def judge_run(
             ),
             seconds=measured.seconds,
             figures=measured.figures,
+            limit=find_limit(run, observations, conditions, measured.sending),
+            batch_spans=measured.batch_spans,
             workloads=measured.workloads,
             timeseries=measured.timeseries,
             curves=measured.curves,

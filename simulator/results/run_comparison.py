@@ -12,7 +12,14 @@ from statistics import median
 from typing import Any
 
 from simulator import figures
-from simulator.figures import LATENCY_SPANS, MESSAGE_COUNTS, THROUGHPUT, Unit, split_figure_name
+from simulator.figures import (
+    LATENCIES,
+    LATENCY_SPANS,
+    MESSAGE_COUNTS,
+    THROUGHPUT,
+    Unit,
+    split_figure_name,
+)
 from simulator.results.archive import RunSummary, StoredResult
 from simulator.results.observations import RunState
 
@@ -28,6 +35,7 @@ class ChangeVerdict(StrEnum):
     WORSE = "worse"
     CHANGED = "changed"
     CONTEXT = "context"
+    NOT_COMPARABLE = "not_comparable"
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,12 @@ class FigureRule:
 
 THROUGHPUT_RULE = FigureRule(direction=1, share=0.15)
 LATENCY_RULE = FigureRule(direction=-1, share=0.30, min_noise=0.5)
-"""In real seconds."""
+
+FIGURE_GROUPS: dict[FigureRule | None, str] = {
+    THROUGHPUT_RULE: THROUGHPUT,
+    LATENCY_RULE: LATENCIES,
+}
+"""Name of the figures that a rule judges, as in the key `not_comparable` of a summary."""
 
 EXACT_RULE = FigureRule(direction=0)
 """For figures that follow from the seed, without noise."""
@@ -151,6 +164,11 @@ class RunComparison:
         return None
 
     @property
+    def incomparable_groups(self) -> dict[str, str]:
+        """Groups of figures that aren't judged, each with the cause."""
+        return _find_incomparable_groups(self.before, self.after)
+
+    @property
     def regressions(self) -> list[FigureChange]:
         """The figures that are worse by more than noise."""
         if self.unjudged_reason is not None:
@@ -164,6 +182,7 @@ class RunComparison:
             "before": [result.summary.run for result in self.before],
             "after": [result.summary.run for result in self.after],
             "unjudged": self.unjudged_reason,
+            "not_comparable": self.incomparable_groups,
             "differences": [asdict(difference) for difference in self.differences],
             "regressions": [change.figure for change in self.regressions],
             "changes": [change.as_json() for change in self.changes],
@@ -207,19 +226,28 @@ def _compare_figure(
     values = [_figure_values(figure, side) for side in (before, after)]
     was, now = (median(side) if side else None for side in values)
     rule = find_rule(name)
-    band = None
-    if rule is not None:
-        # Latencies are on the run's clock, their default noise is in real time.
-        speed = before[0].summary.speed if rule is LATENCY_RULE else 1.0
-        band = _noise_band(rule, speed, was, values)
+    group = FIGURE_GROUPS.get(rule)
+    is_comparable = group not in _find_incomparable_groups(before, after)
+    band = None if rule is None or not is_comparable else _noise_band(rule, was, values)
+    verdict = _judge_change(rule, band, was, now)
     return FigureChange(
         figure=figure,
         unit=unit,
         before=was,
         after=now,
         band=band,
-        verdict=_judge_change(rule, band, was, now),
+        verdict=verdict if is_comparable else ChangeVerdict.NOT_COMPARABLE,
     )
+
+
+def _find_incomparable_groups(*sides: Sequence[StoredResult]) -> dict[str, str]:
+    """Return the groups of figures that can't be compared, each with the cause."""
+    return {
+        group: f"{run.name}: {cause}"
+        for side in sides
+        for run in side
+        for group, cause in run.summary.not_comparable.items()
+    }
 
 
 def _figure_values(figure: str, runs: Sequence[StoredResult]) -> list[float]:
@@ -227,10 +255,8 @@ def _figure_values(figure: str, runs: Sequence[StoredResult]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _noise_band(
-    rule: FigureRule, speed: float, was: float | None, values: Sequence[list[float]]
-) -> float:
-    default = max(rule.share * abs(was or 0.0), rule.min_noise * speed)
+def _noise_band(rule: FigureRule, was: float | None, values: Sequence[list[float]]) -> float:
+    default = max(rule.share * abs(was or 0.0), rule.min_noise)
     spreads = [max(side) - min(side) for side in values if len(side) > 1]
     return max(*spreads, MIN_NOISE_SHARE * default) if spreads else default
 

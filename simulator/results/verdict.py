@@ -178,10 +178,11 @@ def list_warnings(result: RunResult) -> Iterator[str]:
             " A lower rate, a faster database or a less busy machine would help"
         )
     if result.backlog:
-        yield (
-            f"The system did not keep up: {result.backlog:,} of {result.run.size:,} messages had"
-            " not reached the gateway when the last one arrived"
+        late = (
+            f"{result.backlog:,} of {result.run.size:,} messages had not reached the gateway when"
+            " the last one arrived"
         )
+        yield f"The system did not keep up: {late}" if result.limit.is_of_the_system else late
 
 
 def list_notes(result: RunResult) -> Iterator[str]:

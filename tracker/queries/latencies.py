@@ -3,7 +3,7 @@
 All times are on the clock of the run, which may be faster than real time (see `tracker.clock`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +93,12 @@ class Latencies:
         if not len(self._sorted):
             return None
         return to_seconds(float(self._sorted[int(percentile_rank(percent, len(self._sorted))) - 1]))
+
+    def has_coinciding_percentiles(self, percents: Iterable[float]) -> bool:
+        """Return whether two percentiles are the same latency, of different messages."""
+        ranks = {int(percentile_rank(percent, len(self))) for percent in percents}
+        values = {int(self._sorted[rank - 1]) for rank in ranks if len(self)}
+        return 0 < len(values) < len(ranks)
 
     @property
     def total_seconds(self) -> float:

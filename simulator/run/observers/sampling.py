@@ -140,16 +140,17 @@ class _MachineMeter:
         times, before = psutil.cpu_times(), self._before
         self._before = times
         # On Linux, guest time is a part of user time.
-        passed = {
-            name: getattr(times, name) - getattr(before, name)
-            for name in times._fields
+        passed: dict[str, float] = {
+            name: now - then
+            for name, now, then in zip(times._fields, times, before, strict=True)
             if not name.startswith("guest")
         }
         total = sum(passed.values())
         if total <= 0:
             return None
         idle = passed["idle"] + passed.get("iowait", 0.0)
-        return (psutil.cpu_count() or 1) * max(0.0, total - idle) / total
+        cores: int = psutil.cpu_count() or 1
+        return cores * max(0.0, total - idle) / total
 
 
 def find_database_server(database: Database) -> int | None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from simulator.pages.result_page import render_result_page
+from simulator.results.limit_causes import LimitCause, RunLimit
 from simulator.results.observations import RunState
 from simulator.results.result import RunResult, WithheldMessages
 from simulator.results.timeseries import SECOND, Timeseries
@@ -229,8 +230,18 @@ def test_driver_lag_is_a_warning(result: RunResult) -> None:
     assert "The driver lagged behind the arrivals" in words(render_result_page(lagging))
 
 
-@pytest.mark.parametrize(("handed", "left"), [(20, 40), (48, 0)])
-def test_a_backlog_is_a_warning(result: RunResult, handed: int, left: int) -> None:
+@pytest.mark.parametrize(
+    ("handed", "left", "cause"),
+    [
+        (20, 40, LimitCause.DATABASE),
+        (20, 40, LimitCause.GATEWAY_RATE),
+        (20, 40, LimitCause.UNKNOWN),
+        (48, 0, LimitCause.DATABASE),
+    ],
+)
+def test_a_backlog_is_a_warning(
+    result: RunResult, handed: int, left: int, cause: LimitCause
+) -> None:
     paced = build_plan(build_campaign(audience=60, load={"shape": {"constant": 10}}))
     [first, *_] = result.run.campaigns
     loaded = replace(first, size=60, plan=paced)
@@ -238,10 +249,13 @@ def test_a_backlog_is_a_warning(result: RunResult, handed: int, left: int) -> No
     columns |= {"arrivals": np.array([60.0, 0.0]), "in_gateway": np.array([handed, 60.0 - handed])}
     series = Timeseries(1, columns)
     run = replace(result.run, campaigns=(loaded,))
-    late = replace(result, run=run, timeseries=series, curves=series)
+    limit = RunLimit(cause, "It", "seen", "Changed")
+    late = replace(result, run=run, timeseries=series, curves=series, limit=limit)
     assert late.backlog == left
-    text = f"The system did not keep up: {left} of 60 messages had not reached the gateway"
-    assert (text in words(render_result_page(late))) == bool(left)
+    text = words(render_result_page(late))
+    assert (f"{left} of 60 messages had not reached the gateway" in text) == bool(left)
+    is_of_the_system = bool(left) and cause is LimitCause.DATABASE
+    assert ("The system did not keep up" in text) == is_of_the_system
 
 
 def test_unavailable_figures_are_named(page: str) -> None:

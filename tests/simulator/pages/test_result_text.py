@@ -96,3 +96,40 @@ def test_a_report_that_did_not_balance_during_the_run_fails_it(
     assert broken.invariant.name == "snapshots_balance"
     assert not again.is_proven
     assert again.as_json()["verdict"]["invariants_hold"] is False
+
+
+def test_percentiles_that_coincide_because_of_batches_are_marked(
+    database: Database, tmp_path: Path
+) -> None:
+    """The simulated gateway accepts a submission at one instant; its outcomes have one each."""
+    gateways = {"email": {"latency": {"median": "1ms", "p99": "2ms"}}}
+    scenario = build_scenario(build_campaign(audience=40), gateways=gateways)
+    result = run_scenario(database, scenario, tmp_path)
+    assert result.figures["queued_to_gateway.p50"] == result.figures["queued_to_gateway.max"]
+    lines = format_result(result).splitlines()
+    marked = {line.split("  ")[0] for line in lines if line.endswith("resolution: one batch")}
+    assert marked >= {"queued → gateway", "about to be sent → gateway"}
+    assert not marked & {"gateway → outcome", "queued → final"}
+    assert result.as_json()["resolution"]["queued_to_gateway"] == "one batch"
+    assert "gateway_to_outcome" not in result.as_json()["resolution"]
+
+
+def test_percentiles_of_a_single_message_are_not_marked(database: Database, tmp_path: Path) -> None:
+    result = run_scenario(database, build_scenario(build_campaign(audience=1)), tmp_path)
+    assert result.batch_spans == ()
+
+
+def test_the_text_says_what_limited_the_run(result: RunResult) -> None:
+    text = format_result(result)
+    assert f"Limit          {result.limit.sentence}\n" in text
+    assert f"               {result.limit.change}\n" in text
+    limit = result.as_json()["limited_by"]
+    assert (limit["cause"], limit["sentence"]) == ("unknown", result.limit.sentence)
+
+
+def test_latencies_of_a_fast_clock_are_not_comparable(database: Database, tmp_path: Path) -> None:
+    scenario = build_scenario(build_campaign(), clock={"speed": 60.0})
+    result = run_scenario(database, scenario, tmp_path)
+    assert "in simulated time; not comparable" in format_result(result)
+    [(group, cause)] = result.as_json()["not_comparable"].items()
+    assert (group, "60 times real time" in cause) == ("latencies", True)

@@ -1,6 +1,7 @@
 """Comparisons of runs: which figures changed, and which changes are noise."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -104,10 +105,30 @@ def test_a_single_campaign_is_the_run() -> None:
     ]
 
 
-def test_the_noise_of_a_fast_clock_is_in_its_own_time() -> None:
-    after = make_stored_result(2, {"gateway_to_outcome.p99": 40.0}, speed=100)
-    comparison = compare_runs([make_stored_result(1, speed=100)], [after])
-    assert find_change(comparison, "gateway_to_outcome.p99").verdict is ChangeVerdict.SAME
+@pytest.mark.parametrize("sides", [(1, 100), (100, 100), (100, 1)])
+def test_latencies_of_a_fast_clock_are_not_compared(sides: tuple[int, int]) -> None:
+    cause = {"latencies": "the clock ran at 100 times real time"}
+    before, after = (
+        make_stored_result(
+            run,
+            {"gateway_to_outcome.p99": 4.0 * run, "throughput": 1_000.0 / run},
+            speed=speed,
+            not_comparable={} if speed == 1 else cause,
+        )
+        for run, speed in zip((1, 2), sides, strict=True)
+    )
+    comparison = compare_runs([before], [after])
+    latency = find_change(comparison, "gateway_to_outcome.p99")
+    assert (latency.verdict, latency.band) == (ChangeVerdict.NOT_COMPARABLE, None)
+    assert [change.figure for change in comparison.regressions] == ["throughput"]
+    text = format_run_comparison(comparison)
+    assert "latencies not comparable: the clock ran at 100 times real time" in text
+    [line] = [line for line in text.splitlines() if line.startswith("gateway_to_outcome.p99")]
+    assert line.endswith("not comparable")
+    fine = compare_runs([before], [replace(before, name="run 3")])
+    if sides[0] != 1:
+        assert format_run_comparison(fine).endswith("✔ no regression; not compared: latencies")
+    assert "latencies" in comparison.as_json()["not_comparable"]
 
 
 def test_different_conditions_of_runs_are_listed() -> None:

@@ -1,0 +1,62 @@
+"""The causes that may limit a run."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class LimitCause(StrEnum):
+    """What limited a run."""
+
+    ARRIVALS = "arrivals"
+    GATEWAY_RATE = "gateway_rate"
+    GATEWAY = "gateway"
+    WORKERS_CPU = "workers_cpu"
+    DATABASE = "database"
+    BROKER = "broker"
+    DRIVER = "driver"
+    MACHINE = "machine"
+    FAULT = "fault"
+    UNKNOWN = "unknown"
+
+
+SYSTEM_CAUSES = frozenset(
+    {LimitCause.WORKERS_CPU, LimitCause.DATABASE, LimitCause.BROKER, LimitCause.DRIVER}
+)
+"""Causes within the system under test."""
+
+
+@dataclass(frozen=True)
+class RunLimit:
+    """What limited a run.
+
+    Attributes:
+        evidence: what was measured, or why nothing is known.
+        change: what would change the limit.
+    """
+
+    cause: LimitCause
+    subject: str
+    evidence: str
+    change: str
+
+    @property
+    def sentence(self) -> str:
+        """The limit and its evidence, without a full stop."""
+        if self.cause is LimitCause.UNKNOWN:
+            return f"What limited the run is unknown: {self.evidence}"
+        return f"{self.subject} limited the run: {self.evidence}"
+
+    @property
+    def is_of_the_system(self) -> bool:
+        """True if the system under test is known to be the cause."""
+        return self.cause in SYSTEM_CAUSES
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the limit for JSON."""
+        return {"cause": self.cause.value, "sentence": self.sentence, "change": self.change}
+
+
+def unknown_limit(reason: str, change: str) -> RunLimit:
+    """Return that the limit is unknown, and how to find out."""
+    return RunLimit(LimitCause.UNKNOWN, "", reason, f"To find out: {change}")

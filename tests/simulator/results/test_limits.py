@@ -1,0 +1,335 @@
+"""What limited a run: each cause from what was measured, and none without evidence."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulator.results import resource_limits
+from simulator.results.limit_causes import LimitCause, RunLimit
+from simulator.results.limits import find_limit
+from simulator.results.observations import (
+    MachineUsage,
+    ResourceUsage,
+    RunConditions,
+    RunObservations,
+    RunState,
+    Sample,
+)
+from simulator.results.sending import GatewayLoad, SendingPhase, read_sending_phase
+from simulator.scenario.faults import InjectedFault
+from simulator.schema import open_database
+from simulator.setup.record import Run, record_run
+from tests.support.inline_runs import (
+    build_campaign,
+    build_scenario,
+    enqueue_campaign,
+    settle_batch,
+)
+from tracker.monitoring import QueueDepth
+from tracker.queries.latencies import QUEUED_TO_GATEWAY, read_transition_times
+from tracker.settings import load_settings
+from tracker.status import Reason, Step
+from tracker.store.database import Database
+from workers.checks.base import check
+from workers.queues import QUEUES
+
+SECONDS, RATE = 10, 1_000
+"""Length of the phase of a run, and messages accepted in each second of it."""
+
+CONDITIONS = RunConditions(
+    workers=2,
+    batch_size=10,
+    database="sqlite",
+    durability={},
+    machine={"cores": "4"},
+    versions={},
+    timezone="UTC",
+)
+
+NO_TASKS = dict.fromkeys(QUEUES, QueueDepth(ready=0, unacked=0))
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """Open a SQLite database; one backend is enough for what isn't read from it."""
+    home = tmp_path_factory.mktemp("limits")
+    settings = load_settings(home=home, database_url=f"sqlite:///{home / 'sendtrace.db'}")
+    settings.prepare_home()
+    with closing(open_database(settings)) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def run(recorded: Database, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a run that is recorded and never played."""
+    folder = tmp_path_factory.mktemp("run")
+    return record_run(recorded, build_scenario(build_campaign()), folder, lambda _: None)
+
+
+def make_phase(**changes: Any) -> SendingPhase:
+    """Return the phase of a blast that is worked off in ten seconds."""
+    usual: dict[str, Any] = {
+        "begin": 0.0,
+        "last_arrival": 0.0,
+        "end": float(SECONDS),
+        "recorded": 1.0,
+        "waiting": np.arange(SECONDS, 0, -1) * RATE,
+        "accepted": np.full(SECONDS, RATE),
+        "gateways": [],
+        "step_seconds": {Step.SUPPRESS: 1.0, Step.SUBMIT: 2.0},
+    }
+    return SendingPhase(**(usual | changes))
+
+
+def make_samples(
+    workers: float = 0.5, is_broker_up: Sequence[bool] = (True,), **machine: Any
+) -> list[Sample]:
+    """Return samples in which workers and machine are idle, with changes."""
+    usual: dict[str, Any] = {
+        "cores": 4,
+        "busy": 1.0,
+        "run": 1.0,
+        "broker": 0.1,
+        "database": 0.0,
+    }
+    return [
+        Sample(
+            second=second,
+            depths=NO_TASKS if is_broker_up[second % len(is_broker_up)] else None,
+            usage=ResourceUsage(cpu=workers, memory=1),
+            machine=MachineUsage(**(usual | machine)),
+        )
+        for second in range(SECONDS + 1)
+    ]
+
+
+def find(
+    run: Run,
+    samples: Sequence[Sample] = (),
+    phase: SendingPhase | None = None,
+    *,
+    workers: int | None = 2,
+    faults: Sequence[InjectedFault] = (),
+    database: str = "sqlite",
+) -> RunLimit:
+    observations = RunObservations(
+        state=RunState.COMPLETE, planned=run.size, samples=samples, injected_faults=faults
+    )
+    conditions = replace(CONDITIONS, workers=workers, database=database)
+    return find_limit(run, observations, conditions, phase or make_phase())
+
+
+def test_the_arrivals_limit_a_run_that_keeps_up(run: Run) -> None:
+    phase = make_phase(last_arrival=9.6, waiting=np.full(SECONDS, 100))
+    limit = find(run, make_samples(workers=2.0), phase)
+    assert limit.cause is LimitCause.ARRIVALS
+    assert limit.sentence == (
+        "The scenario's arrivals limited the run: messages arrived for 9.6 s, and the gateway had"
+        " accepted the last one 0.4 s later"
+    )
+    late = make_phase(last_arrival=6.0)
+    assert find(run, make_samples(), late).cause is not LimitCause.ARRIVALS
+
+
+def make_load(reached: int) -> GatewayLoad:
+    return GatewayLoad(
+        key="email",
+        limit=1_000.0,
+        ready=np.arange(SECONDS, 0, -1) * RATE,
+        submitted=np.full(SECONDS, reached),
+    )
+
+
+def test_a_gateway_at_its_rate_limits_a_run_without_any_sample(run: Run) -> None:
+    limit = find(run, phase=make_phase(gateways=[make_load(980)]), workers=None)
+    assert limit.cause is LimitCause.GATEWAY_RATE
+    assert "it accepted 980 of at most 1,000 messages/s" in limit.sentence
+    assert "[gateways.email]" in limit.change
+    slow = find(run, make_samples(), make_phase(gateways=[make_load(500)]))
+    assert slow.cause is not LimitCause.GATEWAY_RATE
+
+
+def test_a_gateway_that_nothing_waited_for_is_no_limit(run: Run) -> None:
+    load = replace(make_load(980), ready=np.zeros(SECONDS, np.int64))
+    limit = find(run, make_samples(), make_phase(gateways=[load]))
+    assert limit.cause is not LimitCause.GATEWAY_RATE
+
+
+def test_a_fault_limits_a_run_that_accepts_nothing_meanwhile(run: Run) -> None:
+    stalled = np.array([1_000, 1_000, 0, 0, 0, 0, 1_000, 1_000, 1_000, 1_000])
+    fault = InjectedFault(description="broker flushed", at=2.0, until=2.1)
+    limit = find(run, phase=make_phase(accepted=stalled), faults=[fault])
+    assert limit.cause is LimitCause.FAULT
+    assert "for 4 of 10.0 s, because of: broker flushed" in limit.sentence
+    for harmless in (replace(fault, at=8.5, until=8.6), replace(fault, trouble="no worker")):
+        limit = find(run, make_samples(), make_phase(accepted=stalled), faults=[harmless])
+        assert limit.cause is not LimitCause.FAULT
+
+
+def test_an_outage_of_the_scenario_is_a_fault(recorded: Database, tmp_path: Path) -> None:
+    gateways = {"email": {"outage": {"from": "2s", "to": "6s"}}}
+    scenario = build_scenario(build_campaign(), gateways=gateways)
+    run = record_run(recorded, scenario, tmp_path, lambda _: None)
+    stalled = np.array([1_000, 1_000, 0, 0, 0, 0, 1_000, 1_000, 1_000, 1_000])
+    limit = find(run, phase=make_phase(accepted=stalled))
+    assert limit.cause is LimitCause.FAULT
+    assert "gateway email unavailable" in limit.sentence
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected", "evidence"),
+    [
+        pytest.param(
+            make_samples(workers=1.9, busy=2.5),
+            LimitCause.WORKERS_CPU,
+            "2 worker processes used 1.9 cores, while 2.5 of 4 cores were in use",
+            id="saturated workers on a machine with idle cores",
+        ),
+        pytest.param(
+            make_samples(workers=1.4, busy=3.8, run=3.5),
+            LimitCause.WORKERS_CPU,
+            "the run as a whole 3.5, and 3.8 of 4 cores were in use",
+            id="the run uses the whole machine",
+        ),
+        pytest.param(
+            make_samples(workers=1.0, busy=3.9, run=1.5),
+            LimitCause.MACHINE,
+            "they used 2.4 cores, and 3.9 of 4 cores were in use",
+            id="somebody else uses the machine",
+        ),
+        pytest.param(
+            make_samples(workers=1.0, busy=3.9, run=1.4, database=2.4),
+            LimitCause.DATABASE,
+            "its server used 2.4 cores",
+            id="the database's server uses the machine",
+        ),
+        pytest.param(
+            make_samples(broker=0.95), LimitCause.BROKER, "it used 0.9", id="the broker's core"
+        ),
+        pytest.param(
+            make_samples(is_broker_up=[True, False]),
+            LimitCause.BROKER,
+            "didn't answer",
+            id="the broker is away",
+        ),
+        pytest.param(
+            make_samples(), LimitCause.UNKNOWN, "nothing was at its limit", id="all is idle"
+        ),
+    ],
+)
+def test_a_resource_at_its_limit_is_named(
+    run: Run, samples: Sequence[Sample], expected: LimitCause, evidence: str
+) -> None:
+    limit = find(run, samples)
+    assert (limit.cause, evidence in limit.sentence) == (expected, True), limit.sentence
+
+
+OCCUPIED = {Step.SUPPRESS: 5.0, Step.SUBMIT: 12.0, Step.ENQUEUE: 100.0}
+"""Two workers spend 17 of their 20 seconds in steps. The driver's time doesn't count."""
+
+
+@pytest.mark.parametrize(
+    ("database_name", "change"), [("sqlite", "PostgreSQL"), ("postgresql", "")]
+)
+def test_workers_that_wait_in_steps_wait_for_the_database(
+    run: Run, database_name: str, change: str
+) -> None:
+    phase = make_phase(step_seconds=OCCUPIED)
+    limit = find(run, make_samples(), phase, database=database_name)
+    assert limit.cause is LimitCause.DATABASE
+    assert "spent 85% of their time in steps, but used 0.5 of 2 cores" in limit.sentence
+    assert limit.change.startswith(change or "A faster disk")
+
+
+def test_workers_that_wait_in_submit_wait_for_a_real_gateway(
+    recorded: Database, tmp_path: Path
+) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text("customer_id,email\nann,ann@shop.internal\n")
+    campaign = build_campaign(audience="people.csv")
+    scenario = build_scenario(
+        campaign, path=tmp_path / "test.toml", gateways={"email": {"kind": "smtp"}}
+    )
+    run = record_run(recorded, scenario, tmp_path, lambda _: None)
+    limit = find(run, make_samples(), make_phase(step_seconds=OCCUPIED))
+    assert limit.cause is LimitCause.GATEWAY
+    assert "(smtp)" in limit.sentence
+
+
+def test_time_in_foreign_rules_is_not_blamed_on_the_database(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @check(Reason.CONFIGURATION, step=Step.SUPPRESS, order=1)
+    def slow_rule(candidate: object, now: object) -> bool:
+        """Block nobody."""
+        return False
+
+    monkeypatch.setattr(resource_limits, "third_party_checks", lambda: [slow_rule])
+    phase = make_phase(step_seconds={Step.SUPPRESS: 17.0})
+    limit = find(run, make_samples(), phase)
+    assert limit.cause is LimitCause.UNKNOWN
+    assert "slow_rule" in limit.sentence
+
+
+def test_a_driver_that_records_until_the_end_is_the_limit(run: Run) -> None:
+    limit = find(run, make_samples(), make_phase(recorded=9.5))
+    assert limit.cause is LimitCause.DRIVER
+    assert "9.5 s after its arrival" in limit.sentence
+
+
+@pytest.mark.parametrize(
+    ("workers", "samples", "phase", "reason"),
+    [
+        (None, make_samples(workers=2.0), make_phase(), "the workers were attached"),
+        (2, [], make_phase(), "nothing was sampled"),
+        (2, make_samples(workers=2.0), make_phase(end=1.5), "too short for samples"),
+        (
+            2,
+            [replace(sample, machine=None) for sample in make_samples(workers=2.0)],
+            make_phase(),
+            "doesn't say",
+        ),
+    ],
+)
+def test_without_evidence_the_limit_is_unknown(
+    run: Run, workers: int | None, samples: Sequence[Sample], phase: SendingPhase, reason: str
+) -> None:
+    limit = find(run, samples, phase, workers=workers)
+    assert limit.cause is LimitCause.UNKNOWN
+    assert limit.sentence.startswith("What limited the run is unknown: ")
+    assert reason in limit.sentence
+    assert limit.change.startswith("To find out: ")
+    assert not limit.is_of_the_system
+
+
+def test_a_run_without_acceptances_has_an_unknown_limit(run: Run) -> None:
+    observations = RunObservations(state=RunState.COMPLETE, planned=1)
+    assert find_limit(run, observations, CONDITIONS, None).cause is LimitCause.UNKNOWN
+
+
+def test_what_was_sent_is_read_from_the_record(database: Database, tmp_path: Path) -> None:
+    scenario = build_scenario(
+        build_campaign(audience=20, defects={"unsubscribed": 0.2}),
+        gateways={"email": {"rate": 50, "soft_bounce": 0.5}},
+    )
+    run = record_run(database, scenario, tmp_path, lambda _: None)
+    for batch in enqueue_campaign(database, run.campaigns[0], 2):
+        settle_batch(database, batch)
+    with database.read() as connection:
+        times = read_transition_times(connection, run.campaigns[0].campaign)
+        phase = read_sending_phase(connection, run, times, [times])
+    assert phase is not None
+    assert phase.begin <= phase.last_arrival <= phase.end
+    assert phase.accepted.sum() == len(times.span_times(QUEUED_TO_GATEWAY).durations) > 0
+    assert phase.waiting[-1] == 0
+    assert set(phase.step_seconds) >= {Step.ENQUEUE, Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH}
+    assert all(seconds >= 0 for seconds in phase.step_seconds.values())
+    [load] = phase.gateways
+    assert (load.key, load.limit) == ("email", 50.0)
+    assert load.submitted.sum() > phase.accepted.sum(), "attempts after a soft bounce count, too"
+    assert load.ready[-1] == 0
