@@ -14,7 +14,7 @@ from workers.transient import TRANSIENT_ERRORS
 T = TypeVar("T")
 
 DRIVER_TRANSIENT_ERRORS = (*TRANSIENT_ERRORS, InterfaceError, ConnectionError)
-"""Those of the workers, and those of connections that the driver kept while nothing was sent."""
+"""The transient errors of the workers, and those of a connection that was lost."""
 
 RETRY_LIMIT_SECONDS = 60.0
 """Seconds after the first error in which the work may succeed."""

@@ -38,7 +38,7 @@ DUPLICATE, STALE, UNKNOWN = ReceiptVerdict.DUPLICATE, ReceiptVerdict.STALE, Rece
 ON_SECOND = (READY, in_gateway(), in_status(SOFT), in_gateway(2))
 
 
-def take(database: Database, batch: Batch, *received: Receipt) -> None:
+def apply(database: Database, batch: Batch, *received: Receipt) -> None:
     started_at = batch.campaign.clock.now()
     with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=started_at) as written:
         receipts.apply_receipts(written, received)
@@ -126,7 +126,7 @@ def test_which_receipts_count(
     now = batch.campaign.clock.now()
     given = [Receipt(1, attempt, status, now, copy) for attempt, status, copy in received]
     for _ in range(3):  # what is seen again is not counted again
-        take(database, batch, *given)
+        apply(database, batch, *given)
         assert read_states(database, batch) == {0: QUEUED_STATE, 1: expected}
         assert refused(database, batch) == Counter(verdicts)
     assert find_violations(database, batch.campaign) == []
@@ -135,7 +135,7 @@ def test_which_receipts_count(
 def test_a_receipt_of_another_campaign_is_unknown(database: Database) -> None:
     ours, theirs = make_batch(database, Plan(size=2)), make_batch(database, Plan(size=5))
     move(database, theirs, [4], READY, in_gateway())
-    take(database, ours, Receipt(4, 1, DELIVERED, 7))
+    apply(database, ours, Receipt(4, 1, DELIVERED, 7))
     assert read_states(database, theirs)[4] == in_gateway()
     assert refused(database, ours) == {UNKNOWN: 1}
     assert refused(database, theirs) == {}
@@ -148,7 +148,7 @@ def test_a_receipt_of_another_batch_is_unknown(database: Database) -> None:
         for place in range(2)
     )
     move(database, two, [3], READY, in_gateway())
-    take(database, one, Receipt(3, 1, DELIVERED, 7))
+    apply(database, one, Receipt(3, 1, DELIVERED, 7))
     assert read_states(database, two)[3] == in_gateway()
     assert refused(database, one) == {UNKNOWN: 1}
 
@@ -158,7 +158,7 @@ def test_a_clock_may_be_some_minutes_ahead(database: Database, ahead: int, count
     batch = make_batch(database, Plan(size=1))
     move(database, batch, [0], READY, in_gateway())
     at = batch.campaign.clock.now() + to_microseconds(timedelta(minutes=ahead))
-    take(database, batch, Receipt(0, 1, DELIVERED, at))
+    apply(database, batch, Receipt(0, 1, DELIVERED, at))
     assert read_states(database, batch)[0] == (in_status(DELIVERED) if counts else in_gateway())
     assert refused(database, batch) == ({} if counts else {UNKNOWN: 1})
 
@@ -166,7 +166,7 @@ def test_a_clock_may_be_some_minutes_ahead(database: Database, ahead: int, count
 def test_receipts_with_extreme_values_are_recorded(database: Database) -> None:
     batch = make_batch(database, Plan(size=1))
     huge = 10**30
-    take(database, batch, Receipt(-huge, huge, huge, huge), Receipt(0, 40_000, DELIVERED, -huge))
+    apply(database, batch, Receipt(-huge, huge, huge, huge), Receipt(0, 40_000, DELIVERED, -huge))
     with database.read() as connection:
         query = sa.select(refused_receipts).order_by(refused_receipts.c.number)
         rows = [(*row[1:],) for row in connection.execute(query)]
@@ -180,7 +180,7 @@ def test_details_of_receipts_are_recorded_with_the_transition(database: Database
     batch = make_batch(database, Plan(size=2))
     move(database, batch, [0, 1], READY, in_gateway())
     received = [Receipt(0, 1, HARD, 7, detail="5.1.1"), Receipt(1, 1, DELIVERED, 7)]
-    take(database, batch, *received, Receipt(0, 1, HARD, 7, 1, "4.0.0"))
+    apply(database, batch, *received, Receipt(0, 1, HARD, 7, 1, "4.0.0"))
     with database.read() as connection:
         story = timeline.read_timeline(connection, batch.campaign, 0)
     assert [(event.status, event.detail) for event in story.events[-2:]] == [
@@ -201,7 +201,7 @@ def test_engagement_is_expected_from_the_first_delivery_on(
         Receipt(1, 1, DELIVERED, 30),
         Receipt(2, 1, DELIVERED, 20),
     ):
-        take(database, batch, receipt)
+        apply(database, batch, receipt)
         with database.read() as connection:
             due.append(read_due_times(connection, batch).engagement_due_at)
     assert due == ([None, 30, 20] if tracks else [None] * 3)
@@ -233,10 +233,10 @@ def test_receipts_in_any_number_of_parts_leave_the_record_sound(
     move(database, batch, [0, 1], READY, in_gateway())
     move(database, batch, [2, 3], *ON_SECOND)
     for receipt in received:
-        take(database, batch, receipt)
+        apply(database, batch, receipt)
     before, counted = read_states(database, batch), refused(database, batch)
-    take(database, batch, *(received[place] for place in again if place < len(received)))
-    take(database, batch, *received)
+    apply(database, batch, *(received[place] for place in again if place < len(received)))
+    apply(database, batch, *received)
     assert read_states(database, batch) == before
     assert refused(database, batch) == counted
     assert find_violations(database, batch.campaign) == []
