@@ -1,7 +1,6 @@
 """The largest run: its memory, and its report, result and pages."""
 
 import multiprocessing
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -24,9 +23,8 @@ from simulator.results.observations import RunConditions, RunObservations, RunSt
 from simulator.results.prediction_check import GatewayAnomalies
 from simulator.results.result import judge_run
 from simulator.run import environment
-from simulator.scenario.file import load_scenario
-from simulator.setup.record import Run, RunCampaign
-from tracker.queries.report import Report, make_reports
+from simulator.setup.rebuild import load_run
+from tracker.queries.report import make_reports
 from tracker.record import catalog
 
 PEAK_MEMORY = (
@@ -81,9 +79,10 @@ def _time_result(url: str, scenario: Path) -> tuple[float, float]:
     with open_tables(url) as database:
         with database.read_only_analytics() as connection:
             reports = make_reports(connection, catalog.find_campaigns(connection))
-            run = _make_run(scenario, reports)
+            run = load_run(connection, reports[0].campaign.run_id, scenario.parent)
+            observed = RunObservations(state=RunState.COMPLETE, planned=run.size)
             figures = time_call(
-                lambda: measure_run(connection, run, reports, GatewayAnomalies(), [])
+                lambda: measure_run(connection, run, reports, GatewayAnomalies(), observed)
             )
         conditions = RunConditions(
             workers=WORKER_COUNT,
@@ -94,22 +93,5 @@ def _time_result(url: str, scenario: Path) -> tuple[float, float]:
             versions=environment.read_versions(),
             timezone="UTC",
         )
-        observed = RunObservations(state=RunState.COMPLETE, planned=run.size)
         result = judge_run(database, run, observed, conditions)
     return figures, time_call(lambda: render_result_page(result))
-
-
-def _make_run(file: Path, reports: Sequence[Report]) -> Run:
-    """Return the run of a scenario file whose campaigns are on record."""
-    scenario = load_scenario(file)
-    campaigns = tuple(
-        RunCampaign(campaign=report.campaign, plan=plan, size=report.recorded)
-        for report, plan in zip(reports, scenario.campaigns, strict=True)
-    )
-    return Run(
-        id=campaigns[0].campaign.run_id,
-        scenario=scenario,
-        campaigns=campaigns,
-        rejects=(),
-        folder=file.parent,
-    )

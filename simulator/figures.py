@@ -65,6 +65,12 @@ THROUGHPUT, RUN_SECONDS = "throughput", "seconds"
 WORKERS_CPU, WORKERS_MEMORY = "workers.cpu", "workers.memory"
 """Largest usage of the workers; without a value for attached workers."""
 
+SAMPLED_SUBJECTS = frozenset({"queues", "workers"})
+"""Subjects of the figures that the driver samples; the record doesn't have them."""
+
+SPEED_SUBJECTS = frozenset({THROUGHPUT, RUN_SECONDS, *(span.name for span in SPANS)})
+"""Subjects of the figures that depend on time alone; those of steps and samples do as well."""
+
 TIMED_STEPS = tuple(step for step in Step if step is not Step.ENQUEUE)
 
 
@@ -165,6 +171,19 @@ def is_known_early(figure: str, campaigns: Sequence[str]) -> bool:
         or name in (RUN_SECONDS, *LEDGER_FIGURES)
         or (span in LATENCY_SPANS and percentile in PERCENTILES)
     )
+
+
+def is_sampled(figure: str) -> bool:
+    """Return whether a figure comes from the driver's samples of queues and workers."""
+    return figure.split(".")[0] in SAMPLED_SUBJECTS
+
+
+def is_speed_figure(figure: str, campaigns: Sequence[str]) -> bool:
+    """Return whether a figure tells how fast a run was, so that a pause of the run distorts it."""
+    _, name = split_figure_name(figure, campaigns)
+    subject = name.split(".")[0]
+    is_step_time = subject == "steps" and not name.endswith(".tasks")
+    return subject in SPEED_SUBJECTS or is_step_time or is_sampled(name)
 
 
 def format_figure(value: float | None, unit: Unit) -> str:

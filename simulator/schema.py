@@ -1,6 +1,7 @@
 """The simulator's tables, in the same database as the tracker's.
 
-They hold the simulated gateway's ledger, the driver's acknowledgements and the results of runs.
+They hold the simulated gateway's ledger, the driver's acknowledgements, what a run needs to be
+judged and resumed, and the results of runs.
 """
 
 from contextlib import ExitStack, closing
@@ -13,6 +14,7 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -112,6 +114,43 @@ results = Table(
     Column("timeseries", Text, nullable=False),
     comment="Results of runs. summary, timeseries: the texts of summary.json and timeseries.csv."
     " version: of their format. series: the id of the first of the runs that repeat each other.",
+)
+
+run_setups = Table(
+    "run_setups",
+    metadata,
+    Column("run_id", Integer, primary_key=True, autoincrement=False),
+    Column("scenario_file", Text, nullable=False),
+    Column("folder", Text, nullable=False),
+    Column("rejects", Text, nullable=False),
+    comment="What a started run has besides its definition. scenario_file: path of the definition."
+    " folder: where its files are. rejects: a JSON list of audience files with rows that could not"
+    " be read.",
+)
+
+run_drivers = Table(
+    "run_drivers",
+    metadata,
+    Column("run_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("paused", BigInteger, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("conditions", Text, nullable=False),
+    Column("observations", Text),
+    comment="The drivers of a run: the first, number 0, and one for each time that the run was"
+    " resumed. started_at: by the run's clock. paused: microseconds of the run's clock without a"
+    " driver, all pauses until then together. options, conditions: JSON objects. observations: what"
+    " it saw, as JSON, recorded at its end; null if it never came to its end.",
+)
+
+audience_census = Table(
+    "audience_census",
+    metadata,
+    Column("audience_id", Integer, primary_key=True, autoincrement=False),
+    Column("content", LargeBinary, nullable=False),
+    comment="What the oracle knows of the customers of an audience file, as they were imported: an"
+    " archive of numpy arrays.",
 )
 
 driver_acknowledgements = Table(

@@ -32,6 +32,12 @@ COMMANDS = {
         "simulator.cli.simulate:simulate",
         "Run a scenario and check every message against its prediction.",
     ),
+    "judge": CommandEntry(
+        "simulator.cli.resume:judge", "Give the result of a run from the record."
+    ),
+    "resume": CommandEntry(
+        "simulator.cli.resume:resume", "Resume a run that was interrupted or abandoned."
+    ),
     "up": CommandEntry(
         "simulator.cli.stack:up", "Start broker, workers, beat, Flower and the live page."
     ),

@@ -18,7 +18,7 @@ from tracker.text import escape_control_characters
 
 if TYPE_CHECKING:
     from simulator.run.options import RunOptions
-    from simulator.run.run import RunOutcome
+    from simulator.run.outcome import RunOutcome
     from simulator.scenario.file import Scenario
     from tracker.settings import Settings
 
@@ -143,7 +143,7 @@ def _run_repeatedly(
                 print(f"run {number} of {repeat}", file=sys.stderr, flush=True)
             outcome = run_scenario(scenario, settings, options, print_result)
             outcomes.append(outcome)
-            _print_result_location(outcome)
+            print_result_location(outcome)
             options = replace(options, series=options.series or outcome.result.run.id)
             if outcome.result.is_partial or outcome.is_shutdown_requested:
                 break
@@ -157,7 +157,7 @@ def _run_repeatedly(
     return outcomes
 
 
-def _print_result_location(outcome: "RunOutcome") -> None:
+def print_result_location(outcome: "RunOutcome") -> None:
     """Print the path of the result's page, or why it is missing."""
     run = f"run {outcome.result.run.id}"
     if outcome.archive_error is not None:
@@ -175,6 +175,8 @@ def choose_exit_code(outcome: "RunOutcome") -> int:
     if not result.is_proven:
         return EXIT_INVARIANT_VIOLATED
     if outcome.archive_error is not None:
+        return EXIT_FAILURE
+    if result.observations.state is RunState.ABANDONED:
         return EXIT_FAILURE
     if outcome.is_shutdown_requested or result.observations.state is RunState.INTERRUPTED:
         return EXIT_INTERRUPTED

@@ -17,7 +17,7 @@ from simulator.faults.proxy import SocketProxy
 from simulator.scenario.faults import FaultKind, FaultSection, InjectedFault
 from simulator.scenario.file import Scenario
 from simulator.schema import acceptances
-from simulator.setup.record import Run
+from simulator.setup.run import Run
 from simulator.stack.local import LocalWorker
 from tracker.clock import to_microseconds, to_seconds
 from tracker.errors import UsageError
@@ -75,7 +75,8 @@ class FaultInjector:
 
     def inject_when_due(self, fault: FaultSection, stop: threading.Event) -> None:
         """Wait until a fault is due, and inject it; return early when the event is set."""
-        while (seconds_left := fault.at.total_seconds() - self._elapsed_seconds()) > 0:
+        due = fault.at.total_seconds() + to_seconds(self.run.paused)
+        while (seconds_left := due - self._elapsed_seconds()) > 0:
             if stop.wait(min(seconds_left, POLL_SECONDS)):
                 return
         self.log(f"fault: {fault.description}")

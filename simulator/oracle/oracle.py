@@ -18,7 +18,7 @@ from simulator.oracle.outcomes import PredictedOutcomes
 from simulator.oracle.prediction import AudiencePrediction
 from simulator.scenario.plan import PlannedCampaign, select_audience_campaigns
 from simulator.setup.census import ImportedAudience
-from simulator.setup.record import RunCampaign
+from simulator.setup.run import RunCampaign
 from tracker.status import Engagement, Reason
 from workers.checks.base import third_party_checks
 

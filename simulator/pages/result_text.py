@@ -19,6 +19,9 @@ from tracker.text import pluralize
 
 LATENCY_COLUMNS = ("p50", "p95", "p99", "p99.9", "max")
 
+NOT_JUDGED_MARK = "–"
+"""The mark of a threshold that could not be judged."""
+
 SPREAD_STATISTICS: tuple[Callable[[Sequence[float]], float], ...] = (median, min, max)
 
 
@@ -79,9 +82,12 @@ def _format_thresholds(result: RunResult) -> Iterator[str]:
     width = max((len(outcome.threshold.figure) for outcome in result.thresholds), default=0)
     for outcome in result.thresholds:
         threshold = outcome.threshold
+        note = outcome.unjudged_reason
+        mark = _mark(outcome.is_met) if note is None else NOT_JUDGED_MARK
         yield (
-            f"{_mark(outcome.is_met)} threshold       {threshold.figure:<{width}}"
+            f"{mark} threshold       {threshold.figure:<{width}}"
             f"   {format_figure(outcome.value, threshold.unit)}   {threshold.expression}"
+            + ("" if note is None else f"   not judged: {note}")
         )
 
 

@@ -68,6 +68,7 @@ class RunSummary(BaseModel):
     scenario: str
     seed: int | None
     state: RunState
+    resumed: Annotated[int, Field(ge=0)] = 0
     started_at: datetime
     speed: Annotated[float, Field(gt=0)]
     not_comparable: dict[str, str] = Field(default_factory=dict)
@@ -82,6 +83,11 @@ class RunSummary(BaseModel):
     campaigns: tuple[CampaignSummary, ...]
     figures: dict[str, float | None]
     definition: str
+
+    @property
+    def is_repeatable(self) -> bool:
+        """True for a complete run without a pause: others of its series measure the same."""
+        return self.state is RunState.COMPLETE and not self.resumed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,15 +125,17 @@ def store_result(
 ) -> Path:
     """Store a result in the database and in the folder of its run; return the path of its page.
 
+    It replaces an earlier result of the run.
+
     Args:
         series: the first of the runs that this one repeats; None for the first itself.
     """
     summary = json.dumps(result.as_json(), indent=2) + "\n"
     timeseries = result.timeseries.as_csv()
     with database.write() as connection:
-        # The call is repeated after a lost connection, which may have hidden a successful commit.
+        connection.execute(sa.delete(results).where(results.c.run_id == result.run.id))
         connection.execute(
-            database.insert_missing(results).values(
+            sa.insert(results).values(
                 run_id=result.run.id,
                 series=series or result.run.id,
                 version=RESULT_VERSION,
@@ -187,6 +195,8 @@ def _parse_summary(text: str) -> RunSummary | None:
 def load_repeated_results(connection: Connection, run_id: int) -> list[StoredResult]:
     """Return the result of a run, then those of complete runs of the same series.
 
+    A run that was resumed has no repetitions: its speed differs from theirs.
+
     Raises:
         NotFound: the run does not exist or has no result.
         UnsupportedResultVersion: the result is of another version.
@@ -199,14 +209,14 @@ def load_repeated_results(connection: Connection, run_id: int) -> list[StoredRes
         cause = "has no result: it did not finish, or ran with --no-record"
         raise NotFound(f"run {run_id} {cause if exists else 'does not exist'}; see sendtrace runs")
     result = _parse_result(f"run {run_id}", row.summary, row.timeseries)
-    if result.summary.state is not RunState.COMPLETE:
+    if not result.summary.is_repeatable:
         return [result]
     others = sa.select(results).where(results.c.series == row.series, results.c.run_id != run_id)
     repeated = (
         _parse_result(f"run {other.run_id}", other.summary, other.timeseries)
         for other in connection.execute(others.order_by(results.c.run_id))
     )
-    return [result, *(other for other in repeated if other.summary.state is RunState.COMPLETE)]
+    return [result, *(other for other in repeated if other.summary.is_repeatable)]
 
 
 def load_summary(connection: Connection, run_id: int) -> str:
@@ -313,11 +323,14 @@ def make_run_row(run: ListedRun) -> dict[str, Any]:
 
 
 def describe_result(run: ListedRun) -> str:
-    """Return the result of a run in a word or two."""
+    """Return the result of a run in a few words."""
     if run.summary is None:
         return "no result" if run.series is None else "can't be read"
+    resumed = " (resumed)" if run.summary.resumed else ""
     if not run.summary.verdict.is_proven:
-        return "failed"
+        return f"failed{resumed}"
     if run.summary.state != "complete":
-        return f"partial ({run.summary.state})"
-    return "passed" if run.summary.verdict.passed else "threshold missed"
+        return f"partial ({run.summary.state}{', resumed' if resumed else ''})"
+    if run.summary.verdict.passed:
+        return f"passed{resumed}"
+    return "threshold missed or not judged (resumed)" if resumed else "threshold missed"

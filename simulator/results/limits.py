@@ -10,10 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.results.limit_causes import LimitCause, RunLimit, unknown_limit
-from simulator.results.observations import RunConditions, RunObservations
+from simulator.results.observations import (
+    RESUMED_CAUSE,
+    UNOBSERVED_CAUSE,
+    RunConditions,
+    RunObservations,
+)
 from simulator.results.resource_limits import find_resource_limit
 from simulator.results.sending import GatewayLoad, SendingPhase
-from simulator.setup.record import Run
+from simulator.setup.run import Run
 
 MAX_DRAIN_SECONDS, MAX_DRAIN_SHARE = 1.0, 0.05
 """Real time from the last arrival to the last acceptance, absolute or as a share of the phase, up
@@ -37,6 +42,9 @@ def find_limit(
     Args:
         phase: when messages were sent; None if none was accepted.
     """
+    if observations.is_resumed or not observations.is_known:
+        cause = RESUMED_CAUSE if observations.is_resumed else UNOBSERVED_CAUSE
+        return unknown_limit(cause, "a run without a pause")
     if phase is None or not phase.seconds:
         return unknown_limit(
             "the gateway accepted no message after the first arrival", "a longer run"

@@ -16,11 +16,11 @@ from simulator.figures import (
     WORKERS_MEMORY,
     Figures,
 )
-from simulator.results.observations import Sample
+from simulator.results.observations import RunObservations, Sample
 from simulator.results.prediction_check import GatewayAnomalies
 from simulator.results.sending import SendingPhase, read_sending_phase
 from simulator.results.timeseries import Timeseries, make_timeseries
-from simulator.setup.record import Run
+from simulator.setup.run import Run
 from simulator.world import ledger
 from tracker.clock import Instant, to_real_seconds
 from tracker.queries.latencies import (
@@ -74,9 +74,14 @@ def measure_run(
     run: Run,
     reports: Sequence[Report],
     anomalies: GatewayAnomalies,
-    samples: Sequence[Sample],
+    observations: RunObservations,
 ) -> RunMeasurements:
-    """Measure a run. Percentiles are exact: they include every message."""
+    """Measure a run. Percentiles are exact: they include every message.
+
+    Args:
+        observations: with the samples. If some are missing, the largest sample is unknown.
+    """
+    samples = observations.samples
     campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
     ids, speed = [campaign.id for campaign in campaigns], run.scenario.clock.speed
     began_at, ended_at = _read_step_span(connection, ids)
@@ -97,7 +102,7 @@ def measure_run(
         "gateway.lost": anomalies.lost,
         "gateway.late_bounce": anomalies.late_bounce,
         **dict(_step_figures(workloads)),
-        **dict(_sampled_figures(samples)),
+        **dict(_sampled_figures(samples if observations.is_known else ())),
     }
     for campaign, report, own_times in zip(campaigns, reports, campaign_times, strict=True):
         # The figures of a single campaign are those of the run.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from simulator.scenario.thresholds import Threshold
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
 from tracker.monitoring import QueueDepth
-from tracker.queries.report import Report
 
 SNAPSHOTS_BALANCE = invariants.Invariant(
     name="snapshots_balance",
@@ -21,11 +21,15 @@ SNAPSHOTS_BALANCE = invariants.Invariant(
 
 
 class RunState(StrEnum):
-    """The end of a run; the result of any but a complete one is partial."""
+    """The end of a run; the result of any but a complete one is partial.
+
+    An abandoned run has no driver any more, and none has ended it.
+    """
 
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
     ABORTED = "aborted"
+    ABANDONED = "abandoned"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,33 +128,102 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunObservations:
-    """Observations of a run that its record does not have.
+class DriverObservations:
+    """Observations of one driver of a run that the record does not have.
 
     Attributes:
-        planned: messages that the run was to send.
         samples: one for each second.
         aborted_by: the threshold that stopped the run, if one did.
         requeued_count: stalled batches that were re-queued; one counts each time.
         snapshot_count: how often the reports were read.
-        unbalanced_reports: those of them that did not add up.
+        unbalanced_count: number of those reports that did not add up.
+        unbalanced_reports: the first of them, as JSON.
+    """
+
+    samples: tuple[Sample, ...] = ()
+    aborted_by: Threshold | None = None
+    requeued_count: int = 0
+    snapshot_count: int = 0
+    unbalanced_count: int = 0
+    unbalanced_reports: tuple[dict[str, Any], ...] = ()
+    injected_faults: tuple[InjectedFault, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunObservations:
+    """Observations of all drivers of a run.
+
+    Attributes:
+        planned: messages that the run was to send.
+        drivers: what each driver saw, in their order; None for one that was killed, or that was
+            interrupted before its end: then that is unknown.
     """
 
     state: RunState
     planned: int
-    samples: Sequence[Sample] = ()
-    aborted_by: Threshold | None = None
-    requeued_count: int = 0
-    snapshot_count: int = 0
-    unbalanced_reports: Sequence[Report] = ()
-    injected_faults: Sequence[InjectedFault] = ()
+    drivers: Sequence[DriverObservations | None] = (DriverObservations(),)
 
     @property
-    def balance_finding(self) -> InvariantResult:
-        """The invariant that every report balanced."""
-        examples = self.unbalanced_reports[: invariants.MAX_EXAMPLES]
-        return InvariantResult(
-            SNAPSHOTS_BALANCE,
-            len(self.unbalanced_reports),
-            tuple(report.as_json() for report in examples),
-        )
+    def is_resumed(self) -> bool:
+        """True if a further driver has continued the run after a pause."""
+        return len(self.drivers) > 1
+
+    @property
+    def is_known(self) -> bool:
+        """True if no driver ended without recording what it saw."""
+        return None not in self.drivers
+
+    @property
+    def has_settled(self) -> bool:
+        """True if the last driver waited until all queued messages had settled."""
+        is_waited_for = self.state is RunState.INTERRUPTED and self.drivers[-1] is not None
+        return self.state is RunState.COMPLETE or is_waited_for
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The samples of all drivers that recorded them."""
+        return [sample for driver in self._known_drivers for sample in driver.samples]
+
+    @property
+    def aborted_by(self) -> Threshold | None:
+        """The threshold that stopped the run, if one did."""
+        last = self.drivers[-1]
+        return None if last is None else last.aborted_by
+
+    @property
+    def requeued_count(self) -> int | None:
+        """Stalled batches that were re-queued; None if unknown."""
+        counts = (driver.requeued_count for driver in self._known_drivers)
+        return sum(counts) if self.is_known else None
+
+    @property
+    def snapshot_count(self) -> int | None:
+        """How often the reports were read; None if unknown."""
+        counts = (driver.snapshot_count for driver in self._known_drivers)
+        return sum(counts) if self.is_known else None
+
+    @property
+    def injected_faults(self) -> list[InjectedFault]:
+        """The faults that drivers are known to have injected."""
+        return [fault for driver in self._known_drivers for fault in driver.injected_faults]
+
+    @property
+    def balance_findings(self) -> tuple[InvariantResult, ...]:
+        """The invariant that every report balanced; empty if that is unknown."""
+        count = sum(driver.unbalanced_count for driver in self._known_drivers)
+        if not count and not self.is_known:
+            return ()
+        examples = (row for driver in self._known_drivers for row in driver.unbalanced_reports)
+        first = tuple(islice(examples, invariants.MAX_EXAMPLES))
+        return (InvariantResult(SNAPSHOTS_BALANCE, count, first),)
+
+    @property
+    def _known_drivers(self) -> list[DriverObservations]:
+        return [driver for driver in self.drivers if driver is not None]
+
+
+RESUMED_CAUSE = "the run was resumed, and its pause distorts the figure"
+"""The cause for what can't be judged of a resumed run."""
+
+UNOBSERVED_CAUSE = "a driver of the run ended without recording it"
+"""The cause for what isn't known of a run whose driver was killed."""

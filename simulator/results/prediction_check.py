@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from simulator.oracle.oracle import Oracle
 from simulator.oracle.outcomes import PredictedOutcomes
-from simulator.setup.record import RunCampaign
+from simulator.setup.run import RunCampaign
 from simulator.world import ledger
 from simulator.world.behaviour import SIMULATED_GATEWAY_KIND
 from tracker.record import receipts

@@ -7,7 +7,7 @@ from statistics import mean
 from simulator.results.limit_causes import LimitCause, RunLimit, unknown_limit
 from simulator.results.observations import MachineUsage, RunConditions, Sample
 from simulator.results.sending import SendingPhase
-from simulator.setup.record import Run
+from simulator.setup.run import Run
 from tracker.status import Step
 from tracker.text import pluralize
 from workers.checks.base import third_party_checks

@@ -6,17 +6,31 @@ from typing import Any
 
 import numpy as np
 
-from simulator.figures import LATENCIES, THROUGHPUT, Figures
+from simulator.figures import (
+    LATENCIES,
+    RUN_SECONDS,
+    THROUGHPUT,
+    Figures,
+    is_sampled,
+    is_speed_figure,
+    list_figure_units,
+)
 from simulator.oracle.oracle import WithheldPrediction, build_oracles, predict_withheld
 from simulator.results.invariants import INVARIANTS
 from simulator.results.limit_causes import RunLimit
 from simulator.results.limits import find_limit
 from simulator.results.measure import measure_run
-from simulator.results.observations import RunConditions, RunObservations, RunState
+from simulator.results.observations import (
+    RESUMED_CAUSE,
+    UNOBSERVED_CAUSE,
+    RunConditions,
+    RunObservations,
+    RunState,
+)
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck, check_prediction
 from simulator.results.timeseries import ARRIVALS, Timeseries
 from simulator.scenario.thresholds import ThresholdResult, evaluate_thresholds
-from simulator.setup.record import Run
+from simulator.setup.run import Run
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
 from tracker.clock import to_datetime
@@ -26,7 +40,7 @@ from tracker.queries.workload import Workload
 from tracker.status import OPT_OUTS, Status
 from tracker.store.database import Database
 
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 """Version of the JSON result. It changes when a key changes its meaning or is removed."""
 
 MAX_BACKLOG_SHARE = 0.2
@@ -91,12 +105,14 @@ class RunResult:
 
     @property
     def is_partial(self) -> bool:
-        """True for a run that was interrupted or aborted."""
+        """True for a run that was interrupted, aborted or abandoned."""
         return self.observations.state is not RunState.COMPLETE
 
     @property
     def incomparable_figures(self) -> dict[str, str]:
         """Groups of figures that can't be compared with those of other runs, with the cause."""
+        if self.observations.is_resumed:
+            return dict.fromkeys((THROUGHPUT, LATENCIES, RUN_SECONDS), RESUMED_CAUSE)
         speed = self.run.scenario.clock.speed
         if speed == 1:
             return {}
@@ -104,9 +120,23 @@ class RunResult:
         return {LATENCIES: cause}
 
     @property
+    def unmeasured_figures(self) -> dict[str, str]:
+        """Figures without a value because nobody measured them, each with the cause."""
+        cause = self.conditions.unavailable_figures
+        if self.observations.is_known:
+            return cause
+        return {name: UNOBSERVED_CAUSE for name in self.figures if is_sampled(name)} | cause
+
+    @property
     def has_met_thresholds(self) -> bool:
-        """True if every threshold is met."""
+        """True if every threshold is met; one that can't be judged isn't."""
         return all(threshold.is_met for threshold in self.thresholds)
+
+    @property
+    def _are_thresholds_met(self) -> bool | None:
+        """Whether the thresholds are met; None if none is missed, but some can't be judged."""
+        is_missed = any(threshold.is_missed for threshold in self.thresholds)
+        return None if not self.has_met_thresholds and not is_missed else self.has_met_thresholds
 
     @property
     def has_driver_lag(self) -> bool:
@@ -176,6 +206,7 @@ class RunResult:
             "scenario": self.run.scenario.name,
             "seed": self.run.scenario.seed,
             "state": self.observations.state.value,
+            "resumed": len(self.observations.drivers) - 1,
             "aborted_for": None if aborted is None else f"{aborted.figure} {aborted.expression}",
             "started_at": to_datetime(self.run.started_at).isoformat(),
             "speed": self.run.scenario.clock.speed,
@@ -187,12 +218,13 @@ class RunResult:
             "resolution": {span.name: BATCH_RESOLUTION for span in self.batch_spans},
             "not_comparable": self.incomparable_figures,
             **self.conditions.as_json(),
+            "absent": self.unmeasured_figures,
             "verdict": {
                 "passed": self.has_passed,
                 "balanced": self.is_balanced,
                 "invariants_hold": self.has_intact_invariants,
                 "as_predicted": self.is_as_predicted,
-                "thresholds_met": self.has_met_thresholds,
+                "thresholds_met": self._are_thresholds_met,
             },
             "thresholds": [threshold.as_json() for threshold in self.thresholds],
             "faults": [fault.as_json() for fault in self.observations.injected_faults],
@@ -262,7 +294,7 @@ def judge_run(
                 run_campaign,
                 oracle,
                 credit_is_scarce=withheld[run_campaign.plan.organization_key].credit_is_scarce,
-                is_unfinished=observations.state is RunState.ABORTED,
+                is_unfinished=not observations.has_settled,
             )
             for run_campaign, oracle in zip(run.campaigns, oracles, strict=True)
         ]
@@ -272,7 +304,7 @@ def judge_run(
                 for check, report in zip(checks, reports, strict=True)
             ]
         anomalies = sum((check.observed_anomalies for check in checks), GatewayAnomalies())
-        measured = measure_run(connection, run, reports, anomalies, observations.samples)
+        measured = measure_run(connection, run, reports, anomalies, observations)
         # They come last, so that the memory of SQLite's sorts isn't added to that of the figures.
         results = invariants.check_invariants(connection, campaigns, INVARIANTS)
         return RunResult(
@@ -281,10 +313,13 @@ def judge_run(
             conditions=conditions,
             reports=tuple(reports),
             prediction_checks=tuple(checks),
-            invariant_results=(*results, observations.balance_finding),
-            withheld=_count_withheld(run, withheld, checks, is_partial=is_partial),
+            invariant_results=(*results, *observations.balance_findings),
+            withheld=_count_withheld(run, withheld, checks, observations),
             thresholds=evaluate_thresholds(
-                run.scenario.thresholds, measured.figures, observations.aborted_by
+                run.scenario.thresholds,
+                measured.figures,
+                observations.aborted_by,
+                _find_unjudged_figures(run, observations),
             ),
             seconds=measured.seconds,
             figures=measured.figures,
@@ -296,19 +331,32 @@ def judge_run(
         )
 
 
+def _find_unjudged_figures(run: Run, observations: RunObservations) -> dict[str, str]:
+    """Return the figures that say nothing about a threshold, each with the cause."""
+    names = [run_campaign.campaign.name for run_campaign in run.campaigns]
+    unjudged = {}
+    for figure in list_figure_units(names):
+        if is_sampled(figure) and not observations.is_known:
+            unjudged[figure] = UNOBSERVED_CAUSE
+        elif observations.is_resumed and is_speed_figure(figure, names):
+            unjudged[figure] = RESUMED_CAUSE
+    return unjudged
+
+
 def _count_withheld(
     run: Run,
     predictions: Mapping[str | None, WithheldPrediction],
     checks: Sequence[PredictionCheck],
-    *,
-    is_partial: bool,
+    observations: RunObservations,
 ) -> dict[str, WithheldMessages]:
     """Return the withheld messages by the organization's name."""
     plans = [run_campaign.plan for run_campaign in run.campaigns]
     names = {plan.organization_key: plan.organization.name for plan in plans}
     # Which messages of a part a limit blocks depends on the order of the batches.
     has_limit = any(plan.organization.message_limit is not None for plan in plans)
-    is_unknown = is_partial and has_limit
+    is_unknown = not observations.has_settled or (
+        has_limit and observations.state is not RunState.COMPLETE
+    )
     return {
         names[key]: WithheldMessages(
             predicted=None if is_unknown else prediction.withheld,

@@ -74,7 +74,16 @@ JUDGED_PERCENTILES = ("p50", "p90", "p95", "p99")
 MIN_NOISE_SHARE = 0.25
 """Smallest noise of repeated runs, as a share of the default: a few runs may agree by chance."""
 
-COMPARED_SETTINGS = ("scenario", "seed", "state", "speed", "workers", "batch_size", "database")
+COMPARED_SETTINGS = (
+    "scenario",
+    "seed",
+    "state",
+    "resumed",
+    "speed",
+    "workers",
+    "batch_size",
+    "database",
+)
 
 COMPARED_TABLES = ("durability", "machine", "versions")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from simulator.setup.record import Run
+from simulator.setup.run import Run
 from tracker.clock import to_real_seconds
 from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, TransitionTimes
 from tracker.queries.workload import read_step_seconds

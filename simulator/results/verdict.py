@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from simulator.results.observations import UNOBSERVED_CAUSE, RunState
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck
 from simulator.results.result import RunResult
 from simulator.scenario.faults import InjectedFault
@@ -77,7 +78,7 @@ def check_result(result: RunResult) -> Iterator[VerdictItem]:
     yield from check_run(result)
     if result.thresholds:
         met = sum(threshold.is_met for threshold in result.thresholds)
-        summary = f"{met} of {len(result.thresholds)} met"
+        summary = f"{met} of {len(result.thresholds)} met{_format_unjudged(result, ', ')}"
         yield VerdictItem(result.has_met_thresholds, "thresholds", summary)
 
 
@@ -127,7 +128,13 @@ def explain_partial(result: RunResult) -> str | None:
     threshold = result.observations.aborted_by
     if threshold is not None:
         return f"aborted: {threshold.figure} {threshold.expression} could no longer be met; {sent}"
-    return f"interrupted; {sent}"
+    unsettled = sum(check.unsettled for check in result.prediction_checks)
+    waiting = f"; {unsettled:,} of them had not settled" if unsettled else ""
+    match result.observations.state:
+        case RunState.ABANDONED:
+            return f"abandoned: its driver ended before the run did; {sent}{waiting}"
+        case state:
+            return f"{state}; {sent}{waiting}"
 
 
 def format_conclusion(result: RunResult, log: Path | None = None) -> str:
@@ -146,13 +153,22 @@ def format_conclusion(result: RunResult, log: Path | None = None) -> str:
     partial_cause = explain_partial(result)
     if partial_cause is not None:
         causes.append(f"partial: {partial_cause}")
-    missed = sum(not threshold.is_met for threshold in result.thresholds)
+    missed = sum(threshold.is_missed for threshold in result.thresholds)
     if missed:
         causes.append(f"{missed} of {pluralize(len(result.thresholds), 'threshold')} not met")
+    unjudged = _format_unjudged(result)
+    if unjudged:
+        causes.append(f"thresholds: {unjudged}")
     if causes:
         return "; ".join(causes)
     met = ", thresholds met" if result.thresholds else ""
     return f"balanced, invariants hold, every message matches its prediction{met}"
+
+
+def _format_unjudged(result: RunResult, before: str = "") -> str:
+    """Return how many thresholds could not be judged, in words; empty for none."""
+    unjudged = sum(threshold.unjudged_reason is not None for threshold in result.thresholds)
+    return f"{before}{unjudged} not judged" if unjudged else ""
 
 
 def _suggest_commands(result: RunResult) -> Iterator[str]:
@@ -172,6 +188,12 @@ def _suggest_commands(result: RunResult) -> Iterator[str]:
 
 def list_warnings(result: RunResult) -> Iterator[str]:
     """Yield what limits the meaning of the figures."""
+    if result.observations.is_resumed:
+        yield (
+            f"The run was resumed {_format_times(len(result.observations.drivers) - 1)}: figures of"
+            " its speed contain the pause, and aren't comparable to those of other runs"
+        )
+        return
     if result.has_driver_lag:
         yield (
             "The driver lagged behind the arrivals, from which latencies count; see driver_lag."
@@ -188,11 +210,12 @@ def list_warnings(result: RunResult) -> Iterator[str]:
 def list_notes(result: RunResult) -> Iterator[str]:
     """Yield notes on faults, re-queued batches and the gateway."""
     figures, observations = result.figures, result.observations
-    for fault in observations.injected_faults:
-        yield f"At {fault.at:.1f} s: {fault.description}{_format_occurrence(fault)}"
-    missed = len(result.run.scenario.faults) - len(observations.injected_faults)
-    if missed:
-        yield f"The run ended before {pluralize(missed, 'fault')} of its scenario"
+    yield from _list_fault_notes(result)
+    if not observations.is_known:
+        yield (
+            "Not measured: queue depths, CPU and memory of the workers, re-queued batches and the"
+            f" balance of the reports during the run, as {UNOBSERVED_CAUSE}"
+        )
     if observations.requeued_count:
         yield f"Stalled batches re-queued: {observations.requeued_count:,}"
     if figures["gateway.repeats"]:
@@ -202,9 +225,22 @@ def list_notes(result: RunResult) -> Iterator[str]:
         yield "The gateway had no calls during its outage: no batch was in progress"
     if figures["gateway.refused_calls"]:
         yield f"Calls while the gateway was unavailable: {figures['gateway.refused_calls']:,.0f}"
-    if result.conditions.unavailable_figures:
+    if observations.is_known and result.conditions.unavailable_figures:
         names = ", ".join(result.conditions.unavailable_figures)
         yield f"Not available: {names}, as the workers were attached"
+
+
+def _list_fault_notes(result: RunResult) -> Iterator[str]:
+    observations = result.observations
+    for fault in observations.injected_faults:
+        yield f"At {fault.at:.1f} s: {fault.description}{_format_occurrence(fault)}"
+    missed = len(result.run.scenario.faults) - len(observations.injected_faults)
+    if missed and not observations.is_known:
+        yield f"Whether {pluralize(missed, 'fault')} of the scenario took effect is unknown"
+    elif missed:
+        yield f"The run ended before {pluralize(missed, 'fault')} of its scenario"
+    if observations.is_resumed and result.run.scenario.faults:
+        yield "Faults whose time had come before the run was resumed were not injected again"
 
 
 def _format_occurrence(fault: InjectedFault) -> str:
@@ -218,6 +254,10 @@ def _describe_uncertainty() -> str:
     names = [check.name for check in third_party_checks()]
     order = "the order of concurrent campaigns"
     return f"{order} or on checks of other packages ({', '.join(names)})" if names else order
+
+
+def _format_times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _list_withholding_causes() -> list[str]:

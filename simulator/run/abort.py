@@ -19,11 +19,12 @@ from simulator.figures import (
     PERCENTILES,
     RUN_SECONDS,
     count_messages,
+    is_speed_figure,
     split_figure_name,
 )
 from simulator.results.measure import read_elapsed_seconds, read_ledger_figures
 from simulator.scenario.thresholds import Threshold
-from simulator.setup.record import Run, RunCampaign
+from simulator.setup.run import Run, RunCampaign
 from tracker.clock import to_seconds
 from tracker.queries.latencies import (
     GATEWAY_TO_OUTCOME,
@@ -54,14 +55,21 @@ SPANS_BY_NAME = {span.name: span for span in SPANS if span.name in LATENCY_SPANS
 
 
 class AbortCheck:
-    """Checks the thresholds of a run that have `abort = true`. It is false without any."""
+    """Checks the thresholds of a run that have `abort = true`. It is false without any.
+
+    Thresholds on the speed of a resumed run can't be judged, so they don't abort it.
+    """
 
     def __init__(self, run: Run) -> None:
+        names = [run_campaign.campaign.name for run_campaign in run.campaigns]
         self._run = run
         self._thresholds = [
-            threshold for threshold in run.scenario.thresholds if threshold.should_abort
+            threshold
+            for threshold in run.scenario.thresholds
+            if threshold.should_abort
+            and (run.resumption is None or not is_speed_figure(threshold.figure, names))
         ]
-        self._campaign_names = [run_campaign.campaign.name for run_campaign in run.campaigns]
+        self._campaign_names = names
         self._latencies_by_campaign = {
             run_campaign.campaign.name: _FinishedLatencies(
                 run_campaign, self._select_spans(run_campaign.campaign.name)

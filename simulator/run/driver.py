@@ -11,9 +11,9 @@ from sqlalchemy.exc import IntegrityError
 
 from simulator.retry import retry_transient
 from simulator.schema import driver_acknowledgements
-from simulator.setup.record import Run, RunCampaign
-from tracker.clock import MICROSECONDS_PER_SECOND, Instant, SystemClock, to_seconds
-from tracker.record.catalog import Batch, Campaign, load_batch
+from simulator.setup.run import Run, RunCampaign
+from tracker.clock import MICROSECONDS_PER_SECOND, Instant, SystemClock, from_seconds, to_seconds
+from tracker.record.catalog import Batch, Campaign, find_last_batch, load_batch
 from tracker.record.journal import Author, enqueue_batch
 from tracker.status import Step
 from tracker.store.database import Database
@@ -31,6 +31,8 @@ hundredths of a core, and a message waits an eighth of a second on average.
 
 class Driver:
     """Enqueues the campaigns of a run side by side, each in the shape of its arrivals.
+
+    A campaign of which the record has batches continues after the last one, from now on.
 
     Args:
         batch_size: most messages of a batch.
@@ -52,9 +54,29 @@ class Driver:
         self._campaigns_by_name = {
             run_campaign.campaign.name: run_campaign for run_campaign in run.campaigns
         }
-        self._waiting_campaigns = list(run.campaigns)
+        self._waiting_campaigns: list[RunCampaign] = []
         self._active_campaigns: deque[_CampaignProgress] = deque()
+        # A campaign that was due during a pause of the run begins now.
+        clock = run.campaigns[0].campaign.clock
+        self._earliest_begin = run.started_at if run.resumption is None else clock.now()
         self.messages_sent = 0
+        for run_campaign in run.campaigns:
+            self._add_campaign(run_campaign)
+
+    def _add_campaign(self, run_campaign: RunCampaign) -> None:
+        """Add a campaign as one that has yet to begin or, if batches are recorded, continues."""
+        last_batch = retry_transient(partial(self._find_last_batch, run_campaign.campaign))
+        if last_batch is None:
+            self._waiting_campaigns.append(run_campaign)
+            return
+        progress = _CampaignProgress.after_batch(run_campaign, last_batch)
+        self.messages_sent += progress.messages_sent
+        if not progress.is_done:
+            self._active_campaigns.append(progress)
+
+    def _find_last_batch(self, campaign: Campaign) -> Batch | None:
+        with self._database.read() as connection:
+            return find_last_batch(connection, campaign)
 
     def send_due_batch(self) -> int:
         """Enqueue a batch of messages that have arrived; return its size, 0 if none is due."""
@@ -77,7 +99,7 @@ class Driver:
             if now < run_campaign.starts_at:
                 continue
             if predecessor is None:
-                begins_at = run_campaign.starts_at
+                begins_at = max(run_campaign.starts_at, self._earliest_begin)
             elif self._has_settled(predecessor):
                 begins_at = now
             else:
@@ -121,6 +143,15 @@ class _CampaignProgress:
         self._shape = run_campaign.plan.arrival_shape
         self._begins_at = begins_at
         self._last_sent_at = time.monotonic() - BATCH_COLLECTION_SECONDS
+
+    @classmethod
+    def after_batch(cls, run_campaign: RunCampaign, last: Batch) -> "_CampaignProgress":
+        """Return the progress after the last recorded batch; the next message arrives now."""
+        sent = last.first + last.size
+        [seconds] = run_campaign.plan.arrival_shape.arrival_times(sent, 1)
+        progress = cls(run_campaign, run_campaign.campaign.clock.now() - from_seconds(seconds))
+        progress.messages_sent, progress.batches_sent = sent, last.batch + 1
+        return progress
 
     @property
     def is_done(self) -> bool:

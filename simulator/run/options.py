@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from simulator.figures import WORKERS_CPU, WORKERS_MEMORY
+from simulator.figures import WORKERS_CPU, WORKERS_MEMORY, is_sampled
 from simulator.scenario.file import Scenario
 from tracker.errors import UsageError
 
@@ -32,10 +32,9 @@ def reject_unsampled_thresholds(scenario: Scenario, options: RunOptions) -> None
     """Raise UsageError for a threshold on a figure that the options leave without a value."""
     for threshold in scenario.thresholds:
         is_of_workers = threshold.figure in (WORKERS_CPU, WORKERS_MEMORY)
-        is_sampled = is_of_workers or threshold.figure.startswith("queues.")
         if is_of_workers and options.is_attached:
             cause = "attached workers can't be measured from here; run without --attach"
-        elif is_sampled and not options.should_record:
+        elif is_sampled(threshold.figure) and not options.should_record:
             cause = "not sampled with --no-record; run without it"
         else:
             continue

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from simulator.results.observations import RunObservations, RunState
+from simulator.results.observations import DriverObservations, RunState
 from simulator.retry import retry_transient
 from simulator.run.abort import AbortCheck
 from simulator.run.driver import Driver
@@ -11,7 +11,8 @@ from simulator.run.observers.base import RunObserver, RunSnapshot, notify_observ
 from simulator.run.system import RunSystem
 from simulator.run.watch import ProgressWatch
 from simulator.scenario.thresholds import Threshold
-from simulator.setup.record import Run
+from simulator.setup.run import Run
+from tracker.audit.invariants import MAX_EXAMPLES
 from tracker.clock import to_real_seconds
 
 IDLE_SLEEP_SECONDS = 0.02
@@ -57,10 +58,10 @@ class RunPlayer:
         self._last_arrival_at = max(run_campaign.last_arrival_at for run_campaign in run.campaigns)
         self._state = RunState.COMPLETE
 
-    def play(self) -> RunObservations:
+    def play(self) -> tuple[RunState, DriverObservations]:
         """Send all messages, and return when each has settled or a threshold is out of reach.
 
-        The result lacks what the observers have seen.
+        The observations lack what the observers have seen.
 
         Raises:
             RunStalled: messages are unsettled, and nothing would move them.
@@ -69,12 +70,12 @@ class RunPlayer:
             aborted_by = self._send_until_settled()
         if self._state is RunState.COMPLETE:
             self._log("all messages settled")
-        return RunObservations(
-            state=self._state,
-            planned=self._run.size,
+        unbalanced = self._watch.unbalanced_reports
+        return self._state, DriverObservations(
             aborted_by=aborted_by,
             snapshot_count=self._watch.snapshot_count,
-            unbalanced_reports=self._watch.unbalanced_reports,
+            unbalanced_count=len(unbalanced),
+            unbalanced_reports=tuple(report.as_json() for report in unbalanced[:MAX_EXAMPLES]),
         )
 
     def _send_until_settled(self) -> Threshold | None:

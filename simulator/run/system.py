@@ -35,6 +35,11 @@ class RunSystem:
     worker: LocalWorker | None
     local_stack: LocalStack | None
 
+    def wait_until_ready(self) -> None:
+        """Return when the worker that this process has started answers."""
+        if self.worker is not None:
+            self.worker.wait_until_ready(self.app)
+
     @contextmanager
     def readable_errors(self) -> Iterator[None]:
         """Turn errors of database and broker within the block into one line each."""

@@ -7,7 +7,7 @@ from celery import Celery
 
 from simulator.retry import retry_transient
 from simulator.run.observers.base import RunProgress
-from simulator.setup.record import RunCampaign
+from simulator.setup.run import RunCampaign
 from simulator.stack.broker import Broker
 from tracker.errors import SendtraceError, UsageError
 from tracker.queries.report import Report, make_reports

@@ -71,21 +71,38 @@ def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None 
     Raises:
         InvalidScenario: names the file, the key and the expected value, one line an error.
     """
-    text, raw = _read_toml(path)
+    scenario = parse_scenario(_read_scenario_file(path), path, seed=seed, audience=audience)
+    _check_audience_files(scenario)
+    return scenario
+
+
+def parse_scenario(
+    text: str, path: Path, *, seed: int | None = None, audience: Path | None = None
+) -> Scenario:
+    """Return the scenario that a text describes; no file is read.
+
+    Args:
+        text: content of the scenario file.
+        path: path of the file, for messages. Audience files are relative to its folder.
+        seed: replaces the seed of the file.
+        audience: audience file that replaces the customers of all campaigns.
+
+    Raises:
+        InvalidScenario: names the file, the key and the expected value, one line an error.
+    """
+    raw = _parse_toml(text, path)
     if seed is not None:
         raw["seed"] = seed
     try:
         file = ScenarioFile.model_validate(raw)
         if audience is not None:
             file = file.with_audience(audience.absolute())
-        scenario = resolve_scenario(file, path=path, text=text)
+        return resolve_scenario(file, path=path, text=text)
     except ValidationError as error:
         lines = format_validation_errors(error, ScenarioFile)
         raise InvalidScenario("\n".join(f"{path}: {line}" for line in lines)) from None
     except ValueError as error:
         raise InvalidScenario(f"{path}: {error}") from None
-    _check_audience_files(scenario)
-    return scenario
 
 
 def resolve_scenario(file: ScenarioFile, *, path: Path, text: str) -> Scenario:
@@ -106,16 +123,19 @@ def resolve_scenario(file: ScenarioFile, *, path: Path, text: str) -> Scenario:
     )
 
 
-def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return the content of a TOML file, as text and parsed."""
+def _read_scenario_file(path: Path) -> str:
     _require_regular_file(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        return text, tomllib.loads(text)
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InvalidScenario(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InvalidScenario(f"{path}: is not UTF-8 text") from None
+
+
+def _parse_toml(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
     except RecursionError:
         raise InvalidScenario(f"{path}: is not TOML: arrays are nested too deeply") from None
     except ValueError as error:  # Also raised for integers with too many digits for Python.

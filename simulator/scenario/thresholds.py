@@ -118,16 +118,27 @@ class ThresholdResult:
 
     Attributes:
         has_aborted_run: whether the run was aborted because of this threshold.
+        unjudged_reason: why the value says nothing about the threshold, or None.
     """
 
     threshold: Threshold
     value: float | None
     has_aborted_run: bool = False
+    unjudged_reason: str | None = None
 
     @property
     def is_met(self) -> bool:
-        """True if the value meets the threshold, and the run wasn't aborted because of it."""
-        return not self.has_aborted_run and self.threshold.is_met_by(self.value)
+        """True if the value meets the threshold, and the run wasn't aborted because of it.
+
+        A threshold that can't be judged isn't met.
+        """
+        is_failed = self.has_aborted_run or self.unjudged_reason is not None
+        return not is_failed and self.threshold.is_met_by(self.value)
+
+    @property
+    def is_missed(self) -> bool:
+        """True if the value is known not to meet the threshold."""
+        return self.unjudged_reason is None and not self.is_met
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as `summary.json` has it."""
@@ -136,19 +147,33 @@ class ThresholdResult:
             "threshold": self.threshold.expression,
             "value": self.value,
             "unit": self.threshold.unit.value,
-            "passed": self.is_met,
+            "passed": None if self.unjudged_reason is not None else self.is_met,
+            "not_judged": self.unjudged_reason,
         }
 
 
 def evaluate_thresholds(
-    thresholds: Sequence[Threshold], figures: Figures, aborted: Threshold | None = None
+    thresholds: Sequence[Threshold],
+    figures: Figures,
+    aborted: Threshold | None = None,
+    unjudged: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[ThresholdResult, ...]:
     """Compare figures with their thresholds.
 
-    The threshold because of which the run was `aborted` isn't met, whatever the partial figure.
+    Args:
+        thresholds: the conditions.
+        figures: the values.
+        aborted: the threshold because of which the run was aborted. It isn't met, whatever the
+            partial figure.
+        unjudged: figures that say nothing about a threshold, each with the cause.
     """
     return tuple(
-        ThresholdResult(threshold, figures[threshold.figure], threshold == aborted)
+        ThresholdResult(
+            threshold,
+            figures[threshold.figure],
+            has_aborted_run=threshold == aborted,
+            unjudged_reason=unjudged.get(threshold.figure),
+        )
         for threshold in thresholds
     )
 

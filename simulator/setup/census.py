@@ -4,22 +4,31 @@ The rules stand here a second time, independently of the checks, because the che
 tests.
 """
 
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
 from simulator.scenario.audience_file import CustomerRecord
 from simulator.scenario.plan import PlannedCampaign
+from simulator.schema import audience_census
 from simulator.world.defects import NO_DEFECT
 from simulator.world.forced import POISON_OUTCOMES, find_forced_outcome
 from tracker.status import Channel, Reason
 
 MAX_COUNTED_BOUNCES = 32_767
 """Largest number of bounces that an int16 holds; more are counted as this many."""
+
+_HARD_BOUNCES, _SOFT_BOUNCES = "hard_bounces", "soft_bounces"
+_RECORD_PREFIX, _COUPON_PREFIX = "record:", "coupon:"
+"""Names of the arrays in a recorded census; the names of campaigns follow the prefixes."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,41 @@ class AudienceScanner:
             hard_bounces,
             soft_bounces,
         )
+
+
+def record_census(connection: Connection, audience_id: int, imported: ImportedAudience) -> None:
+    """Record what is known of an audience, because campaigns change its customers later."""
+    content = io.BytesIO()
+    arrays: dict[str, NDArray[Any]] = {
+        _HARD_BOUNCES: imported.hard_bounces,
+        _SOFT_BOUNCES: imported.soft_bounces,
+        **{_RECORD_PREFIX + name: codes for name, codes in imported.record_defects.items()},
+        **{_COUPON_PREFIX + name: codes for name, codes in imported.coupon_defects.items()},
+    }
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    connection.execute(
+        sa.insert(audience_census).values(audience_id=audience_id, content=content.getvalue())
+    )
+
+
+def load_census(connection: Connection, audience_id: int) -> ImportedAudience:
+    """Return what was known of an imported audience when it was imported."""
+    query = sa.select(audience_census.c.content).where(audience_census.c.audience_id == audience_id)
+    with np.load(io.BytesIO(connection.scalars(query).one()), allow_pickle=False) as arrays:
+        return ImportedAudience(
+            record_defects=_select_arrays(arrays, _RECORD_PREFIX),
+            coupon_defects=_select_arrays(arrays, _COUPON_PREFIX),
+            hard_bounces=arrays[_HARD_BOUNCES],
+            soft_bounces=arrays[_SOFT_BOUNCES],
+        )
+
+
+def _select_arrays(
+    arrays: Mapping[str, NDArray[np.int8]], prefix: str
+) -> dict[str, NDArray[np.int8]]:
+    """Return the arrays whose names begin with a prefix, by the rest of their names."""
+    names = [name for name in arrays if name.startswith(prefix)]
+    return {name.removeprefix(prefix): arrays[name] for name in names}
 
 
 def _to_arrays(codes: Mapping[str, bytearray]) -> dict[str, NDArray[np.int8]]:

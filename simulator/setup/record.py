@@ -1,83 +1,24 @@
 """Record the campaigns of a scenario and their customers before a run begins."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simulator.scenario.file import Scenario
 from simulator.scenario.plan import PlannedAudience, PlannedCampaign, select_audience_campaigns
-from simulator.setup.census import AudienceScanner, ImportedAudience
+from simulator.setup.census import AudienceScanner, ImportedAudience, record_census
 from simulator.setup.customers import ProgressCallback, generate_customers, import_customers
 from simulator.setup.heartbeat import keep_alive
+from simulator.setup.rebuild import record_setup
 from simulator.setup.rejects import AudienceRejects, RejectFile
+from simulator.setup.run import Run, RunCampaign
 from simulator.setup.run_folder import create_run_folder
 from simulator.world.gateway import SimulatedGatewaySettings
 from simulator.world.services import SIMULATED_SERVICES_KIND
-from tracker.clock import Instant, SystemClock, from_seconds, to_datetime, to_microseconds
+from tracker.clock import SystemClock, to_datetime, to_microseconds
 from tracker.errors import UsageError
 from tracker.record import catalog, registration
 from tracker.status import Channel
 from tracker.store.database import Database
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunCampaign:
-    """A campaign that is ready to be sent.
-
-    Attributes:
-        imported_audience: what the oracle knows of its customers, if they come from a file.
-    """
-
-    campaign: catalog.Campaign
-    plan: PlannedCampaign
-    size: int
-    imported_audience: ImportedAudience | None = None
-
-    @property
-    def starts_at(self) -> Instant:
-        """Instant before which none of the messages arrives."""
-        return self.campaign.started_at + to_microseconds(self.plan.start)
-
-    @property
-    def last_arrival_at(self) -> Instant:
-        """Instant at which the last message arrives, if the campaign waits for no other."""
-        if not self.size:
-            return self.starts_at
-        [last] = self.plan.arrival_shape.arrival_times(self.size - 1, 1)
-        return self.starts_at + from_seconds(float(last))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run whose customers and campaigns are recorded, but no message yet.
-
-    Attributes:
-        rejects: rows of its audience files that could not be read.
-    """
-
-    id: int
-    scenario: Scenario
-    campaigns: tuple[RunCampaign, ...]
-    rejects: tuple[AudienceRejects, ...]
-    folder: Path
-
-    @property
-    def started_at(self) -> Instant:
-        """Instant at which the run's clock started."""
-        return self.campaigns[0].campaign.started_at
-
-    @property
-    def size(self) -> int:
-        """Number of messages of all campaigns."""
-        return sum(campaign.size for campaign in self.campaigns)
-
-    def limited_to(self, sizes: Sequence[int]) -> "Run":
-        """Return the run with these numbers of messages, one for each campaign."""
-        campaigns = (
-            replace(campaign, size=size)
-            for campaign, size in zip(self.campaigns, sizes, strict=True)
-        )
-        return replace(self, campaigns=tuple(campaigns))
 
 
 def record_run(
@@ -110,10 +51,14 @@ def record_run(
 
 
 def start_run(database: Database, run: Run) -> Run:
-    """Start the clock of a recorded run now, and return the run with its new start."""
+    """Start the clock of a recorded run now, and return the run with its new start.
+
+    From now on, the run can be rebuilt from the record.
+    """
     now = SystemClock().now()
     with database.write() as connection:
         registration.start_run(connection, run.id, now)
+        record_setup(database, connection, run)
     campaigns = (
         replace(campaign, campaign=replace(campaign.campaign, started_at=now))
         for campaign in run.campaigns
@@ -294,6 +239,7 @@ class _RunRecorder:
         if not size:
             see = f"; see {rejects_path}" if rejects.count else ""
             raise UsageError(f"{file}: no row could be read as a customer{see}")
-        return _RecordedAudience(
-            id=audience_id, size=size, imported_audience=scanner.build_imported_audience()
-        )
+        imported_audience = scanner.build_imported_audience()
+        with self._database.write() as connection:
+            record_census(connection, audience_id, imported_audience)
+        return _RecordedAudience(id=audience_id, size=size, imported_audience=imported_audience)

@@ -146,7 +146,7 @@ def test_comparisons(shell: Shell) -> None:
         (["compare", "1", "x" * 5_000], "neither a run's number nor a file"),
         (
             ["compare", "other.json", "1"],
-            "got a result of version 1; this sendtrace reads version 2",
+            "got a result of version 1; this sendtrace reads version 3",
         ),
     ],
 )

@@ -33,7 +33,7 @@ def test_all_messages_end_as_predicted(finished: FinishedRun) -> None:
 def test_the_result_has_every_key(finished: FinishedRun) -> None:
     result = finished.result
     assert set(result) == KEYS
-    assert result["version"] == 2
+    assert result["version"] == 3
     assert (result["scenario"], result["seed"], result["messages"]) == ("small", 11, 2_200)
     assert (result["workers"], result["batch_size"]) == (2, 500)
     assert all(invariant["holds"] for invariant in result["invariants"])

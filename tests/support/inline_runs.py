@@ -13,7 +13,8 @@ from simulator.scenario.file import Scenario, resolve_scenario
 from simulator.scenario.plan import PlannedCampaign
 from simulator.scenario.sections import CampaignSection
 from simulator.scenario.tables import ScenarioFile
-from simulator.setup.record import Run, RunCampaign, record_run
+from simulator.setup.record import record_run
+from simulator.setup.run import Run, RunCampaign
 from tests.support.factory import AUTHOR, step_context
 from tracker.queries.next_step import CHECK_CHAIN, NextStep, next_step
 from tracker.record import registration

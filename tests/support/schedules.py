@@ -8,7 +8,8 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from simulator.run.driver import record_acknowledgement
-from simulator.setup.record import Run, record_run
+from simulator.setup.record import record_run
+from simulator.setup.run import Run
 from simulator.world.gateway import SimulatedGateway
 from tests.support.factory import AUTHOR, OvertakenDatabase
 from tests.support.inline_runs import build_campaign, build_scenario, run_step

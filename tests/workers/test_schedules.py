@@ -30,7 +30,7 @@ from simulator.oracle.oracle import build_oracles, predict_withheld
 from simulator.results.invariants import INVARIANTS
 from simulator.results.prediction_check import check_prediction
 from simulator.schema import open_database
-from simulator.setup.record import Run, RunCampaign
+from simulator.setup.run import Run, RunCampaign
 from simulator.world import ledger
 from tests.support.factory import TIMEOUT_SECONDS
 from tests.support.inline_runs import settle_batch

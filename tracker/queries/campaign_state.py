@@ -67,6 +67,12 @@ def read_campaign_state(connection: Connection, campaign_id: int) -> CampaignSta
     return CampaignState(connection.scalars(query.where(campaigns.c.id == campaign_id)).one())
 
 
+def read_silence(connection: Connection, run_id: int) -> int:
+    """Return the microseconds since the last heartbeat of a run."""
+    query = sa.select(transaction_start() - runs.c.heartbeat_at).where(runs.c.id == run_id)
+    return max(0, connection.scalars(query).one())
+
+
 def read_run_states(connection: Connection, run_ids: Sequence[int]) -> dict[int, CampaignState]:
     """Return the states of runs by their ids, without unknown runs."""
     query = sa.select(runs.c.id, run_state()).where(runs.c.id.in_(run_ids))

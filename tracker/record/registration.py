@@ -47,10 +47,44 @@ def record_run(
     )
 
 
-def record_heartbeat(connection: Connection, run_id: int) -> None:
-    """Record that the driver of a run is alive now."""
-    update = sa.update(runs).where(runs.c.id == run_id)
-    connection.execute(update.values(heartbeat_at=transaction_start()))
+def record_heartbeat(connection: Connection, run_id: int, resumes: int = 0) -> bool:
+    """Record that a driver of a run is alive now; return whether the run is still its own.
+
+    Args:
+        connection: a transaction.
+        run_id: number of the run.
+        resumes: how often the run had been resumed when this driver started. If it was resumed
+            since then, nothing is recorded.
+    """
+    update = sa.update(runs).where(runs.c.id == run_id, runs.c.resumes == resumes)
+    result = connection.execute(update.values(heartbeat_at=transaction_start()))
+    return bool(result.rowcount)
+
+
+def resume_run(
+    connection: Connection, run_id: int, resumes: int, can_resume: sa.ColumnElement[bool]
+) -> bool:
+    """Make a run that has ended or was abandoned running again, for a further driver.
+
+    Args:
+        connection: a transaction.
+        run_id: number of the run.
+        resumes: how often the run was resumed so far.
+        can_resume: condition on the run.
+
+    Returns:
+        False if the condition isn't true, or another driver was faster.
+    """
+    update = sa.update(runs).where(runs.c.id == run_id, runs.c.resumes == resumes, can_resume)
+    result = connection.execute(
+        update.values(
+            resumes=resumes + 1,
+            heartbeat_at=transaction_start(),
+            given_up_at=None,
+            given_up_as=None,
+        )
+    )
+    return bool(result.rowcount)
 
 
 def start_run(connection: Connection, run_id: int, at: Instant) -> None:

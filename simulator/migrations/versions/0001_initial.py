@@ -88,6 +88,34 @@ def upgrade() -> None:
         comment="Results of runs. summary, timeseries: the texts of summary.json and timeseries.csv. version: of their format. series: the id of the first of the runs that repeat each other.",
     )
     op.create_table(
+        "run_setups",
+        sa.Column("run_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("scenario_file", sa.Text(), nullable=False),
+        sa.Column("folder", sa.Text(), nullable=False),
+        sa.Column("rejects", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", name=op.f("run_setups_pkey")),
+        comment="What a started run has besides its definition. scenario_file: path of the definition. folder: where its files are. rejects: a JSON list of audience files with rows that could not be read.",
+    )
+    op.create_table(
+        "run_drivers",
+        sa.Column("run_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("paused", sa.BigInteger(), nullable=False),
+        sa.Column("options", sa.Text(), nullable=False),
+        sa.Column("conditions", sa.Text(), nullable=False),
+        sa.Column("observations", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("run_id", "number", name=op.f("run_drivers_pkey")),
+        comment="The drivers of a run: the first, number 0, and one for each time that the run was resumed. started_at: by the run's clock. paused: microseconds of the run's clock without a driver, all pauses until then together. options, conditions: JSON objects. observations: what it saw, as JSON, recorded at its end; null if it never came to its end.",
+    )
+    op.create_table(
+        "audience_census",
+        sa.Column("audience_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("audience_id", name=op.f("audience_census_pkey")),
+        comment="What the oracle knows of the customers of an audience file, as they were imported: an archive of numpy arrays.",
+    )
+    op.create_table(
         "driver_acknowledged",
         sa.Column("campaign_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("first", sa.Integer(), autoincrement=False, nullable=False),

@@ -8,7 +8,7 @@ from celery import Celery
 
 from simulator.retry import retry_transient
 from simulator.run.observers.base import RunObserver, RunSnapshot
-from simulator.setup.record import Run
+from simulator.setup.run import Run
 from tracker.clock import Instant, from_datetime, to_datetime
 from tracker.queries.report import Report
 from tracker.status import Channel, Engagement
@@ -30,7 +30,10 @@ def next_one_am(now: Instant, zone: tzinfo) -> Instant:
 
 
 class NightlyRollups(RunObserver):
-    """Enqueues a rollup of the run's email campaigns at each 1 am of its clock; logs its counts."""
+    """Enqueues a rollup of the run's email campaigns at each 1 am of its clock; logs its counts.
+
+    One rollup makes up for those that a pause of the run has missed.
+    """
 
     def __init__(self, app: Celery, run: Run, zone: tzinfo, log: Callable[[str], None]) -> None:
         self._app = app
@@ -42,7 +45,9 @@ class NightlyRollups(RunObserver):
             if run_campaign.campaign.channel is Channel.EMAIL
         ]
         self._clock = run.campaigns[0].campaign.clock
-        self._next_rollup_at = next_one_am(self._clock.now(), zone)
+        resumption = run.resumption
+        rolled_up_until = self._clock.now() if resumption is None else resumption.stopped_at
+        self._next_rollup_at = next_one_am(rolled_up_until, zone)
         self._awaited_rollup_at: Instant | None = None
 
     def ticked(self, snapshot: RunSnapshot) -> None:

@@ -25,6 +25,7 @@ class Sampler:
         worker_pid: returns the id of the worker's process; None for attached workers.
         database_pid: id of the main process of a PostgreSQL server on this machine; None for a
             server elsewhere, 0 for SQLite.
+        first_second: second of the run that the first sample stands for.
     """
 
     def __init__(
@@ -32,8 +33,10 @@ class Sampler:
         broker: Broker,
         worker_pid: Callable[[], int] | None,
         database_pid: int | None = 0,
+        first_second: int = 0,
     ) -> None:
         self._broker = broker
+        self._first_second = first_second
         self._worker_pid = worker_pid
         self._database_pid = database_pid
         self._processes = _ProcessMeter()
@@ -41,11 +44,11 @@ class Sampler:
         self.samples: list[Sample] = []
 
     def run_until(self, stop: threading.Event) -> None:
-        """Take samples until the event is set; now is second 0."""
+        """Take samples until the event is set; now is the first second."""
         started_at = time.monotonic()
         second = 0
         while True:
-            self.samples.append(self._take_sample(second))
+            self.samples.append(self._take_sample(self._first_second + second))
             # A machine that was suspended has missed seconds; they have no sample.
             elapsed = (time.monotonic() - started_at) / SAMPLE_INTERVAL_SECONDS
             second = max(second, int(elapsed)) + 1

@@ -35,12 +35,15 @@ class Sweeper:
         """Sweep periodically until the event is set."""
         while not stop.wait(SWEEP_INTERVAL_SECONDS):
             try:
-                requeued = self._broker.sweep(self._database, self._app, self._campaign_ids)
+                self.sweep()
             except DRIVER_TRANSIENT_ERRORS:
                 continue  # the next sweep finds the same batches
             except Exception as error:  # kombu raises errors of its own while the broker restarts
                 self._log(f"sweep failed, retrying: error={error!r}")
-                continue
-            if requeued:
-                self.requeued_count += len(requeued)
-                self._log(f"re-queued stalled batches: batches={len(requeued)}")
+
+    def sweep(self) -> None:
+        """Re-queue the batches that are stalled now."""
+        requeued = self._broker.sweep(self._database, self._app, self._campaign_ids)
+        if requeued:
+            self.requeued_count += len(requeued)
+            self._log(f"re-queued stalled batches: batches={len(requeued)}")

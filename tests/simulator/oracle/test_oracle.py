@@ -19,7 +19,8 @@ from simulator.scenario.plan import PlannedCampaign
 from simulator.scenario.sections import GatewaySection
 from simulator.schema import open_database
 from simulator.setup.census import AudienceScanner, ImportedAudience
-from simulator.setup.record import RunCampaign, record_run
+from simulator.setup.record import record_run
+from simulator.setup.run import RunCampaign
 from simulator.world.defects import (
     DEFECT_FIELDS,
     NO_DEFECT,

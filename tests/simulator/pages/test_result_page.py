@@ -14,7 +14,7 @@ import pytest
 
 from simulator.pages.result_page import render_result_page
 from simulator.results.limit_causes import LimitCause, RunLimit
-from simulator.results.observations import RunState
+from simulator.results.observations import DriverObservations, RunState
 from simulator.results.result import RunResult, WithheldMessages
 from simulator.results.timeseries import SECOND, Timeseries
 from simulator.scenario.file import Scenario
@@ -191,7 +191,12 @@ def test_a_run_that_passed(database: Database, tmp_path: Path) -> None:
 @pytest.mark.parametrize("state", [RunState.INTERRUPTED, RunState.ABORTED])
 def test_a_partial_result_is_marked(result: RunResult, state: RunState) -> None:
     aborted = result.thresholds[1].threshold if state is RunState.ABORTED else None
-    observed = replace(result.observations, state=state, planned=1_000, aborted_by=aborted)
+    observed = replace(
+        result.observations,
+        state=state,
+        planned=1_000,
+        drivers=[DriverObservations(aborted_by=aborted)],
+    )
     text = words(render_result_page(replace(result, observations=observed)))
     assert f"UTC partial: {state}" in text
     why = "aborted: queued_to_final.p95 < 0s could no longer be met" if aborted else "interrupted"

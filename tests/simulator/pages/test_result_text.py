@@ -9,6 +9,7 @@ import pytest
 
 from simulator.pages.result_text import format_result
 from simulator.results import verdict
+from simulator.results.observations import DriverObservations
 from simulator.results.prediction_check import MessageDifference
 from simulator.results.result import RunResult, WithheldMessages, judge_run
 from tests.support.inline_runs import build_campaign, build_scenario, run_scenario
@@ -90,7 +91,16 @@ def test_a_report_that_did_not_balance_during_the_run_fails_it(
 ) -> None:
     result = run_scenario(database, build_scenario(build_campaign(audience=20)), tmp_path)
     assert result.is_proven
-    observed = replace(result.observations, snapshot_count=7, unbalanced_reports=result.reports)
+    observed = replace(
+        result.observations,
+        drivers=[
+            DriverObservations(
+                snapshot_count=7,
+                unbalanced_count=1,
+                unbalanced_reports=(result.reports[0].as_json(),),
+            )
+        ],
+    )
     again = judge_run(database, result.run, observed, result.conditions)
     [broken] = [finding for finding in again.invariant_results if not finding.is_satisfied]
     assert broken.invariant.name == "snapshots_balance"

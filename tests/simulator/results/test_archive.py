@@ -108,7 +108,7 @@ def test_a_result_of_another_version(database: Database, result: RunResult, tmp_
     file.write_text(other)
     with database.write() as connection:
         connection.execute(sa.update(results).values(version=1, summary=other))
-    message = "got a result of version 1; this sendtrace reads version 2; run the scenario again"
+    message = "got a result of version 1; this sendtrace reads version 3; run the scenario again"
     with database.read() as connection:
         with pytest.raises(UnsupportedResultVersion, match=message):
             load_repeated_results(connection, result.run.id)

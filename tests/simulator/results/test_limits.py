@@ -13,6 +13,7 @@ from simulator.results import resource_limits
 from simulator.results.limit_causes import LimitCause, RunLimit
 from simulator.results.limits import find_limit
 from simulator.results.observations import (
+    DriverObservations,
     MachineUsage,
     ResourceUsage,
     RunConditions,
@@ -23,7 +24,8 @@ from simulator.results.observations import (
 from simulator.results.sending import GatewayLoad, SendingPhase, read_sending_phase
 from simulator.scenario.faults import InjectedFault
 from simulator.schema import open_database
-from simulator.setup.record import Run, record_run
+from simulator.setup.record import record_run
+from simulator.setup.run import Run
 from tests.support.inline_runs import (
     build_campaign,
     build_scenario,
@@ -117,9 +119,8 @@ def find(
     faults: Sequence[InjectedFault] = (),
     database: str = "sqlite",
 ) -> RunLimit:
-    observations = RunObservations(
-        state=RunState.COMPLETE, planned=run.size, samples=samples, injected_faults=faults
-    )
+    own = DriverObservations(samples=tuple(samples), injected_faults=tuple(faults))
+    observations = RunObservations(state=RunState.COMPLETE, planned=run.size, drivers=[own])
     conditions = replace(CONDITIONS, workers=workers, database=database)
     return find_limit(run, observations, conditions, phase or make_phase())
 
@@ -333,3 +334,13 @@ def test_what_was_sent_is_read_from_the_record(database: Database, tmp_path: Pat
     assert (load.key, load.limit) == ("email", 50.0)
     assert load.submitted.sum() > phase.accepted.sum(), "attempts after a soft bounce count, too"
     assert load.ready[-1] == 0
+
+
+def test_the_limit_of_a_run_with_a_pause_or_without_its_observations_is_unknown(run: Run) -> None:
+    killed = RunObservations(state=RunState.ABANDONED, planned=run.size, drivers=[None])
+    resumed = replace(killed, state=RunState.COMPLETE, drivers=[DriverObservations()] * 2)
+    phase = make_phase(last_arrival=9.6)
+    for observations, reason in ((killed, "ended without recording"), (resumed, "resumed")):
+        limit = find_limit(run, observations, CONDITIONS, phase)
+        assert limit.cause is LimitCause.UNKNOWN
+        assert reason in limit.evidence

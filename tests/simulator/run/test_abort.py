@@ -12,7 +12,8 @@ from simulator.run.abort import AbortCheck
 from simulator.run.driver import DRIVER_AUTHOR
 from simulator.scenario.file import Scenario
 from simulator.scenario.thresholds import Threshold
-from simulator.setup.record import Run, record_run
+from simulator.setup.record import record_run
+from simulator.setup.run import Run
 from tests.support.inline_runs import (
     build_campaign,
     build_scenario,

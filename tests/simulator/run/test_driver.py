@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from celery import Celery
 
 from simulator.run.driver import Driver
-from simulator.setup.record import Run, record_run, start_run
+from simulator.setup.record import record_run, start_run
+from simulator.setup.run import Run
 from tests.support.inline_runs import build_campaign, build_scenario
 from tracker.clock import Clock, Instant, from_seconds, to_seconds
 from tracker.status import Status

@@ -36,6 +36,7 @@ runs = Table(
     Column("heartbeat_at", BigInteger, nullable=False),
     Column("given_up_at", BigInteger),
     Column("given_up_as", String(16)),
+    Column("resumes", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("speed > 0", name="speed"),
     CheckConstraint(
         f"given_up_as IN ({sql_string_list(GIVEN_UP_STATES)})"
@@ -45,7 +46,8 @@ runs = Table(
     comment="One execution of a scenario: campaigns recorded together. ahead: microseconds by which"
     " its clock was put forward. heartbeat_at: when its driver last said that it is alive, by the"
     " database's clock. given_up_at, given_up_as: when an unfinished run was given up, so that no"
-    " sweep continues it, and as what.",
+    " sweep continues it, and as what. resumes: how often a further driver continued it after a"
+    " pause.",
 )
 
 organizations = Table(

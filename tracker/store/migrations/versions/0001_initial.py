@@ -75,13 +75,14 @@ def _create_catalog_tables() -> None:
         sa.Column("heartbeat_at", sa.BigInteger(), nullable=False),
         sa.Column("given_up_at", sa.BigInteger(), nullable=True),
         sa.Column("given_up_as", sa.String(length=16), nullable=True),
+        sa.Column("resumes", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint("speed > 0", name=op.f("runs_speed_check")),
         sa.CheckConstraint(
             "given_up_as IN ('interrupted', 'aborted') AND given_up_at IS NOT NULL OR given_up_as IS NULL AND given_up_at IS NULL",
             name=op.f("runs_given_up_check"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("runs_pkey")),
-        comment="One execution of a scenario: campaigns recorded together. ahead: microseconds by which its clock was put forward. heartbeat_at: when its driver last said that it is alive, by the database's clock. given_up_at, given_up_as: when an unfinished run was given up, so that no sweep continues it, and as what.",
+        comment="One execution of a scenario: campaigns recorded together. ahead: microseconds by which its clock was put forward. heartbeat_at: when its driver last said that it is alive, by the database's clock. given_up_at, given_up_as: when an unfinished run was given up, so that no sweep continues it, and as what. resumes: how often a further driver continued it after a pause.",
     )
     op.create_table(
         "organizations",

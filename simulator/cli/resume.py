@@ -1,0 +1,115 @@
+"""The commands `sendtrace judge` and `sendtrace resume`, for runs that are on record."""
+
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simulator.cli.output import check_writable, write_output
+from simulator.cli.signals import exit_immediately, set_shutdown_handler
+from simulator.cli.simulate import (
+    BrokerOption,
+    JsonFileOption,
+    choose_exit_code,
+    print_result_location,
+)
+from tracker.cli import DatabaseOption, exit_on_error, open_database
+from tracker.settings import load_settings
+from tracker.text import escape_control_characters
+
+if TYPE_CHECKING:
+    from simulator.results.result import RunResult
+    from simulator.run.outcome import RunOutcome
+
+MAX_RUN_ID = 2**31 - 1
+"""Largest value of the column."""
+
+RunArgument = Annotated[
+    int, typer.Argument(metavar="RUN", min=1, max=MAX_RUN_ID, help="The run's number.")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=256, help="Worker processes. Default: as before."),
+]
+AttachOption = Annotated[
+    bool | None,
+    typer.Option("--attach/--no-attach", help="Use workers that already run. Default: as before."),
+]
+
+
+@exit_on_error
+def judge(
+    run: RunArgument, database: DatabaseOption = None, json_file: JsonFileOption = None
+) -> None:
+    """Give the result of a run from the record, whatever became of its driver.
+
+    The result is printed and kept as by `simulate`; it replaces an earlier one. What only the
+    driver has seen, such as the depths of the queues, is "not measured" if the driver was killed.
+
+    Exit codes: 0 passed · 1 abandoned: its driver ended before the run did · 2 no such run, or one
+    that is running · 3 an invariant is broken or a message differs from its prediction · 99 a
+    threshold is missed · 130 the run was interrupted.
+
+    Examples: sendtrace judge 3 · sendtrace judge 3 --json result.json
+    """
+    from simulator.run.judge import judge as judge_run
+    from simulator.schema import migrate_all_tables
+
+    check_writable("--json", json_file)
+    settings = load_settings(database_url=database)
+    with open_database(database, migrate_all_tables) as record:
+        outcome = judge_run(record, settings, run, _print_result)
+    _finish(outcome, json_file)
+
+
+@exit_on_error
+def resume(
+    run: RunArgument,
+    workers: WorkersOption = None,
+    database: DatabaseOption = None,
+    broker: BrokerOption = None,
+    attach: AttachOption = None,
+    json_file: JsonFileOption = None,
+) -> None:
+    """Resume a run that was interrupted, aborted or abandoned.
+
+    It queues the messages that are still scheduled, and goes on from now. Every message ends as in
+    a run without a pause, except where credit or a message limit makes the order matter. Faults
+    whose time has come are not injected again. The result is marked as resumed: figures of its
+    speed aren't comparable, and thresholds on them are not judged.
+
+    Exit codes: as of `simulate`; 2 also for a run that is finished or running; 99 also for a
+    threshold that is not judged.
+
+    Examples: sendtrace resume 3 · sendtrace resume 3 --workers 4
+    """
+    set_shutdown_handler(exit_immediately)
+    from simulator.run.resume import ResumeOptions
+    from simulator.run.resume import resume as resume_run
+    from workers.checks.base import all_checks
+
+    check_writable("--json", json_file)
+    settings = load_settings(database_url=database, broker_url=broker)
+    all_checks()  # a check that can't be loaded is an error before anything is changed
+    set_shutdown_handler(signal.default_int_handler)  # a run cleans up when it is interrupted
+    options = ResumeOptions(workers=workers, is_attached=attach)
+    _finish(resume_run(settings, run, options, _print_result), json_file)
+
+
+def _print_result(result: "RunResult") -> None:
+    from simulator.pages.result_text import format_result
+
+    text = format_result(result, load_settings().zone)
+    print(escape_control_characters(text), flush=True)
+
+
+def _finish(outcome: "RunOutcome", json_file: Path | None) -> None:
+    """Print where the result is, write it to a file, and exit with its code."""
+    print_result_location(outcome)
+    if json_file is not None:
+        write_output("--json", json_file, json.dumps(outcome.result.as_json(), indent=2) + "\n")
+    code = choose_exit_code(outcome)
+    if code:
+        raise typer.Exit(code)

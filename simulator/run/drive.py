@@ -1,0 +1,241 @@
+"""Drive a run: play it, end it on record, judge it and keep its result."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from simulator.faults.inject import FaultInjector
+from simulator.results.observations import (
+    DriverObservations,
+    RunObservations,
+    RunState,
+)
+from simulator.results.result import RunResult, judge_run
+from simulator.retry import retry_transient
+from simulator.run.driver_record import load_drivers, record_observations
+from simulator.run.observers.base import BackgroundObserver, RunObserver
+from simulator.run.observers.nightly import NightlyRollups
+from simulator.run.observers.ownership import OwnershipCheck
+from simulator.run.observers.progress import ProgressDisplay, open_display
+from simulator.run.observers.sampling import Sampler, find_database_server
+from simulator.run.observers.sweeper import Sweeper
+from simulator.run.observers.worker_monitor import WorkerMonitor
+from simulator.run.options import RunOptions
+from simulator.run.outcome import RunOutcome, archive_result
+from simulator.run.play import RunPlayer
+from simulator.run.shutdown import catch_shutdown_request
+from simulator.run.system import RunSystem
+from simulator.setup.heartbeat import Heartbeat, RunSuperseded
+from simulator.setup.run import Run
+from tracker.clock import SystemClock, to_real_seconds
+from tracker.errors import SendtraceError
+from tracker.record import registration
+from tracker.record.rollup import roll_up_engagement
+from tracker.status import CampaignState
+
+
+class RunFailed(SendtraceError):
+    """A run that had started did not finish."""
+
+
+class RunInterrupted(SendtraceError):
+    """A run was interrupted by a signal."""
+
+    exit_code = 130
+
+
+def drive_run(
+    system: RunSystem,
+    run: Run,
+    options: RunOptions,
+    heartbeat: Heartbeat,
+    print_result: Callable[[RunResult], None],
+) -> RunOutcome:
+    """Drive a run that has started to its end, or until a signal or a threshold ends it early.
+
+    Args:
+        system: what its messages go through.
+        run: the run, which this driver owns.
+        options: how to drive it.
+        heartbeat: its heartbeat, which is recorded meanwhile.
+        print_result: called with the result before it is recorded.
+    """
+    with catch_shutdown_request() as is_shutdown_requested:
+        with open_display() as display:
+            driver = _RunDriver(system, run, options, heartbeat, display)
+            state, own = driver.play(is_shutdown_requested)
+            display.log("verifying results")
+            result = _verify(system, run, state, own)
+        print_result(result)
+        page, archive_error = None, None
+        if options.should_record:
+            page, archive_error = archive_result(system.database, result, options.series)
+        else:
+            with suppress(OSError):  # it contains rejected rows
+                run.folder.rmdir()
+        if state is RunState.ABORTED:
+            _discard_remaining_tasks(system, run)
+    return RunOutcome(
+        result=result,
+        page=page,
+        archive_error=archive_error,
+        is_shutdown_requested=is_shutdown_requested(),
+    )
+
+
+class _RunDriver:
+    """Plays a run with all its observers."""
+
+    def __init__(
+        self,
+        system: RunSystem,
+        run: Run,
+        options: RunOptions,
+        heartbeat: Heartbeat,
+        display: ProgressDisplay,
+    ) -> None:
+        worker = system.worker
+        campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
+        elapsed = campaigns[0].clock.now() - run.started_at
+        self._system, self._run, self._options, self._display = system, run, options, display
+        self._heartbeat = heartbeat
+        self._sampler = Sampler(
+            system.broker,
+            None if worker is None else lambda: worker.pid,
+            database_pid=find_database_server(system.database),
+            first_second=int(to_real_seconds(elapsed, run.scenario.clock.speed)),
+        )
+        ids = [campaign.id for campaign in campaigns]
+        self._sweeper = Sweeper(system.database, system.app, system.broker, ids, display.log)
+        self._injector = _make_injector(system, run, display.log)
+
+    def play(
+        self, is_shutdown_requested: Callable[[], bool]
+    ) -> tuple[RunState, DriverObservations]:
+        """Play the run, and stop its worker."""
+        if self._run.resumption is not None:
+            retry_transient(self._sweeper.sweep)  # its tasks went with the broker of its driver
+        player = RunPlayer(
+            self._system,
+            self._run,
+            self._options.batch_size,
+            observers=self._list_observers(),
+            is_shutdown_requested=is_shutdown_requested,
+            log=self._display.log,
+        )
+        state, observations = player.play()
+        _stop_worker(self._system)
+        injector = self._injector
+        return state, replace(
+            observations,
+            samples=tuple(self._sampler.samples),
+            requeued_count=self._sweeper.requeued_count,
+            injected_faults=() if injector is None else tuple(injector.injected_faults),
+        )
+
+    def _list_observers(self) -> list[RunObserver]:
+        system, run, log = self._system, self._run, self._display.log
+        observers: list[RunObserver] = [self._display, OwnershipCheck(self._heartbeat)]
+        observers.append(NightlyRollups(system.app, run, system.settings.zone, log))
+        if system.worker is not None:
+            observers.append(WorkerMonitor(system.worker, log))
+        if self._options.should_record:
+            observers.append(BackgroundObserver(self._sampler.run_until, "sampler"))
+        if self._options.should_sweep:
+            observers.append(BackgroundObserver(self._sweeper.run_until, "sweeper"))
+        if self._injector is not None:
+            observers += [
+                BackgroundObserver(partial(self._injector.inject_when_due, fault), "fault")
+                for fault in run.pending_faults
+            ]
+        return observers
+
+
+def _make_injector(system: RunSystem, run: Run, log: Callable[[str], None]) -> FaultInjector | None:
+    if system.local_stack is None or system.worker is None:
+        return None
+    return FaultInjector(
+        run=run,
+        database=system.database,
+        stack=system.local_stack,
+        worker=system.worker,
+        log=log,
+    )
+
+
+def _stop_worker(system: RunSystem) -> None:
+    """Stop the run's own worker while the result is verified."""
+    if system.worker is None:
+        return
+    if system.local_stack is not None:
+        system.worker.kill()  # its broker is discarded as well: there is nothing to hand back
+    else:
+        system.worker.request_stop()
+
+
+def _verify(system: RunSystem, run: Run, state: RunState, own: DriverObservations) -> RunResult:
+    """End a run on record, and judge it."""
+    database = system.database
+    database.close()  # SQLite's connections have cached up to 32 MB each
+    campaign_ids = [run_campaign.campaign.id for run_campaign in run.campaigns]
+    retry_transient(partial(roll_up_engagement, database, system.settings.zone, campaign_ids))
+    retry_transient(partial(_end_run, system, run, state, own))
+    retry_transient(database.analyze)
+    with database.read() as connection:
+        drivers = load_drivers(connection, run.id)
+    observations = RunObservations(
+        state=state,
+        planned=run.size,
+        drivers=[driver.observations for driver in drivers],
+    )
+    conditions = drivers[-1].conditions
+    return retry_transient(partial(judge_run, database, run, observations, conditions))
+
+
+def _discard_remaining_tasks(system: RunSystem, run: Run) -> None:
+    """Stop our worker, and remove the queued tasks of a run that was aborted."""
+    if system.worker is not None:
+        system.worker.stop()
+    system.broker.drop_tasks([run_campaign.campaign.id for run_campaign in run.campaigns])
+    if system.worker is None:
+        message = "attached workers may continue with the tasks that they hold"
+        print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def add_run_to_errors(system: RunSystem, run: Run) -> Iterator[None]:
+    """Name the run in errors within the block, and give up a run that is interrupted."""
+    hint = f"see sendtrace report --run {run.id}"
+    try:
+        with system.readable_errors():
+            yield
+    except KeyboardInterrupt:
+        with suppress(SQLAlchemyError, SendtraceError):
+            _end_run(system, run, RunState.INTERRUPTED)
+        raise RunInterrupted(f"run {run.id} was interrupted; {hint}") from None
+    except SendtraceError as error:
+        raise RunFailed(f"{error}\nrun {run.id} did not finish; {hint}") from error
+
+
+def _end_run(
+    system: RunSystem, run: Run, state: RunState, own: DriverObservations | None = None
+) -> None:
+    """Record the end of a run and, if it is known, what its driver has seen.
+
+    Raises:
+        RunSuperseded: another driver has resumed the run.
+    """
+    now = run.campaigns[0].campaign.clock.now()
+    with system.database.write() as connection:
+        if not registration.record_heartbeat(connection, run.id, run.driver_number):
+            raise RunSuperseded
+        if own is not None:
+            record_observations(connection, run, own)
+        if state is RunState.COMPLETE:
+            registration.finish_run(connection, run.id, now)
+        else:
+            registration.give_up_run(connection, run.id, SystemClock().now(), CampaignState(state))

@@ -1,0 +1,114 @@
+"""Judge a run from the record: at any time after its end, and whatever became of its driver."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from simulator.results.observations import RunConditions, RunObservations, RunState
+from simulator.results.result import RunResult, judge_run
+from simulator.retry import retry_transient
+from simulator.run.driver_record import DriverRecord, load_drivers
+from simulator.run.options import RunOptions
+from simulator.run.outcome import RunOutcome, archive_result
+from simulator.setup.rebuild import RunNotStarted, load_run
+from simulator.setup.run import Run
+from tracker.errors import UsageError
+from tracker.queries.campaign_state import read_run_states
+from tracker.record.rollup import roll_up_engagement
+from tracker.settings import Settings
+from tracker.status import CampaignState
+from tracker.store.database import Database
+
+RESULT_STATES = {
+    CampaignState.FINISHED: RunState.COMPLETE,
+    CampaignState.INTERRUPTED: RunState.INTERRUPTED,
+    CampaignState.ABORTED: RunState.ABORTED,
+    CampaignState.ABANDONED: RunState.ABANDONED,
+}
+"""The states of a run that has no driver, and what a result calls them."""
+
+
+class RunIsAlive(UsageError):
+    """A run has a living driver, so that nobody else may judge or resume it."""
+
+    def __init__(self, run_id: int) -> None:
+        super().__init__(
+            f"run {run_id} is running: its driver was alive within the last 30 s; wait for its end,"
+            " or for 30 s if it was killed"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun:
+    """A run without a living driver, rebuilt from the record."""
+
+    run: Run
+    state: RunState
+    drivers: tuple[DriverRecord, ...]
+
+    @property
+    def options(self) -> RunOptions:
+        """The options of its last driver."""
+        return self.drivers[-1].options
+
+    @property
+    def conditions(self) -> RunConditions:
+        """The conditions of its last driver."""
+        return self.drivers[-1].conditions
+
+    @property
+    def observations(self) -> RunObservations:
+        """What its drivers have seen; unknown for those that never recorded their end."""
+        return RunObservations(
+            state=self.state,
+            planned=self.run.size,
+            drivers=[driver.observations for driver in self.drivers],
+        )
+
+
+def load_recorded_run(database: Database, run_id: int, settings: Settings) -> RecordedRun:
+    """Rebuild a run that has no living driver.
+
+    Raises:
+        NotFound: the run doesn't exist.
+        RunNotStarted: its customers were never recorded completely.
+        RunIsAlive: a driver is at work.
+    """
+    with database.read() as connection:
+        states = read_run_states(connection, [run_id])
+        if states.get(run_id) in (CampaignState.SCHEDULED, CampaignState.RUNNING):
+            raise RunIsAlive(run_id)
+        run = load_run(connection, run_id, settings.home)
+        drivers = tuple(load_drivers(connection, run_id))
+    if not drivers:
+        raise RunNotStarted(run_id)
+    return RecordedRun(run=run, state=RESULT_STATES[states[run_id]], drivers=drivers)
+
+
+def judge(
+    database: Database,
+    settings: Settings,
+    run_id: int,
+    print_result: Callable[[RunResult], None],
+) -> RunOutcome:
+    """Judge a run from the record, print its result and store it in place of an earlier one.
+
+    Args:
+        database: the database that has it.
+        settings: the settings of the command.
+        run_id: number of the run.
+        print_result: called with the result before it is stored.
+
+    Raises:
+        UsageError: the run doesn't exist, never started, or has a living driver.
+    """
+    settings.prepare_home()
+    recorded = load_recorded_run(database, run_id, settings)
+    campaign_ids = [run_campaign.campaign.id for run_campaign in recorded.run.campaigns]
+    retry_transient(partial(roll_up_engagement, database, settings.zone, campaign_ids))
+    result = retry_transient(
+        partial(judge_run, database, recorded.run, recorded.observations, recorded.conditions)
+    )
+    print_result(result)
+    page, archive_error = archive_result(database, result, recorded.options.series)
+    return RunOutcome(result=result, page=page, archive_error=archive_error)

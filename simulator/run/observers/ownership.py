@@ -1,0 +1,15 @@
+"""Ownership of a run: its driver stops once another one has resumed the run."""
+
+from simulator.run.observers.base import RunObserver, RunSnapshot
+from simulator.setup.heartbeat import Heartbeat
+
+
+class OwnershipCheck(RunObserver):
+    """Ends a driver whose run was resumed by another one while it seemed to be dead."""
+
+    def __init__(self, heartbeat: Heartbeat) -> None:
+        self._heartbeat = heartbeat
+
+    def ticked(self, _snapshot: RunSnapshot) -> None:
+        """Raise RunSuperseded if another driver has resumed the run."""
+        self._heartbeat.require_ownership()

@@ -1,0 +1,109 @@
+"""Rebuild a run from the record, so that it can be judged or resumed without its first driver."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from simulator.scenario.file import Scenario, parse_scenario
+from simulator.schema import run_setups
+from simulator.setup.census import load_census
+from simulator.setup.rejects import AudienceRejects
+from simulator.setup.run import Run, RunCampaign
+from simulator.setup.run_folder import create_run_folder
+from tracker.errors import NotFound, UsageError
+from tracker.record.catalog import Campaign, find_campaigns
+from tracker.store.database import Database
+from tracker.store.schema.catalog import audiences, runs
+
+
+class RunNotStarted(UsageError):
+    """A run ended before all of its customers were recorded."""
+
+    def __init__(self, run_id: int) -> None:
+        super().__init__(
+            f"run {run_id} never started: its driver ended before all customers were recorded;"
+            " run the scenario again"
+        )
+
+
+def record_setup(database: Database, connection: Connection, run: Run) -> None:
+    """Record what a run has besides its definition; a second call changes nothing."""
+    rejects = [
+        {"audience": str(rejects.audience), "count": rejects.count, "file": str(rejects.file)}
+        for rejects in run.rejects
+    ]
+    connection.execute(
+        database.insert_missing(run_setups).values(
+            run_id=run.id,
+            scenario_file=str(run.scenario.path),
+            folder=str(run.folder.absolute()),
+            rejects=json.dumps(rejects),
+        )
+    )
+
+
+def load_run(connection: Connection, run_id: int, home: Path) -> Run:
+    """Rebuild a run from the record; audience files aren't read again.
+
+    Args:
+        connection: a transaction that sees one snapshot.
+        run_id: number of the run.
+        home: where its folder is created if it is gone.
+
+    Raises:
+        NotFound: the run doesn't exist.
+        RunNotStarted: its customers were never recorded completely.
+        InvalidScenario: this version of sendtrace can't read its scenario.
+    """
+    row = connection.execute(
+        sa.select(runs.c.definition, runs.c.seed, run_setups)
+        .outerjoin(run_setups, run_setups.c.run_id == runs.c.id)
+        .where(runs.c.id == run_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"run {run_id} does not exist; see sendtrace runs")
+    if row.folder is None:
+        raise RunNotStarted(run_id)
+    scenario = parse_scenario(row.definition, Path(row.scenario_file), seed=row.seed)
+    folder = Path(row.folder)
+    campaigns = find_campaigns(connection, run=run_id)
+    return Run(
+        id=run_id,
+        scenario=scenario,
+        campaigns=_load_campaigns(connection, scenario, campaigns),
+        rejects=_parse_rejects(row),
+        folder=folder if folder.is_dir() else create_run_folder(home, run_id),
+    )
+
+
+def _load_campaigns(
+    connection: Connection, scenario: Scenario, campaigns: list[Campaign]
+) -> tuple[RunCampaign, ...]:
+    by_name = {campaign.name: campaign for campaign in campaigns}
+    pairs = [(by_name[plan.name], plan) for plan in scenario.campaigns]
+    ids = {campaign.audience_id for campaign in campaigns}
+    query = sa.select(audiences.c.id, audiences.c.size).where(audiences.c.id.in_(ids))
+    sizes = dict(connection.execute(query).all())
+    imported = {campaign.audience_id for campaign, plan in pairs if plan.audience.is_imported}
+    censuses = {audience_id: load_census(connection, audience_id) for audience_id in imported}
+    return tuple(
+        RunCampaign(
+            campaign=campaign,
+            plan=plan,
+            size=sizes[campaign.audience_id],
+            imported_audience=censuses.get(campaign.audience_id),
+        )
+        for campaign, plan in pairs
+    )
+
+
+def _parse_rejects(row: Row[Any]) -> tuple[AudienceRejects, ...]:
+    return tuple(
+        AudienceRejects(
+            audience=Path(rejects["audience"]), count=rejects["count"], file=Path(rejects["file"])
+        )
+        for rejects in json.loads(row.rejects)
+    )
