@@ -2,14 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from docs.reference_cli import cli_reference
 from docs.reference_scenario import audience_reference, scenario_reference
 from docs.reference_web import api_reference, metrics_reference
 from docs.scenario_schema import scenario_schema
-from tracker.output.report_lines import all_report_lines
+from tracker.output.report_lines import NO_ROLLUP, NO_SHARE, SHARES_MEANING, all_report_lines
 from tracker.queries.report import Report
 from tracker.status import (
     FINAL_STATUSES,
@@ -78,16 +77,28 @@ def _report_lines() -> Iterator[str]:
     yield "Each customer gets one message. Two sums hold at every instant:"
     yield ""
     yield "- Audience = Sent + Not Sent + In Progress + Scheduled"
-    yield "- Sent = Delivered + Bounced + Not delivered + In gateway"
+    yield "- Sent = Delivered + Bounced + X"
     yield ""
     yield "A soft-bounced message that waits for its next attempt counts as bounced. The"
     yield "terminal leaves out reasons without messages; the JSON has all of them."
+    yield "`sendtrace report --explain` prints the meaning below each line."
+    yield ""
+    yield f"{SHARES_MEANING} A share of nothing is shown as {NO_SHARE}."
+    yield "Marked as spam and Marked unsubscribed count as of now, Opened and Clicked as of the"
+    yield "last rollup. Before the first rollup, Opened and Clicked show 0 without a share, and the"
+    yield f'note "{NO_ROLLUP}".'
+    yield ""
+    yield "Engagement of a message that bounced later isn't a part of Delivered. The JSON counts"
+    yield "such messages in `sent.engaged_then_bounced`, as of now. Opens and clicks leave them out"
+    yield "from the next rollup on. `sent.engagement_as_of` is the time of the last rollup."
+    yield ""
+    yield "`sendtrace report --days` prints the rolled-up engagement by local day. A recipient"
+    yield "counts on the day of the first open, of the first click and so on."
     yield ""
     yield "| line | JSON (`sendtrace report --format json`) | meaning |"
     yield "|---|---|---|"
-    campaign = replace(VALID_CAMPAIGN, tracks_engagement=True)
     report = Report(
-        campaign=campaign,
+        campaign=VALID_CAMPAIGN,
         audience=0,
         recorded=0,
         counts=Counter(),

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from tracker.audit.invariants import QueryInvariant
-    from tracker.queries.report import Report
     from tracker.record.catalog import Campaign
     from tracker.store.database import Database
 
@@ -163,21 +162,37 @@ def report(
     watch: Annotated[
         bool, typer.Option("--watch", help="Repeat the report every second, until Ctrl-C.")
     ] = False,
+    days: Annotated[
+        bool, typer.Option("--days", help="Print the engagement by local day instead.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the meaning below each line of the report.")
+    ] = False,
     database: DatabaseOption = None,
 ) -> None:
     """Print the Live Monitoring Report.
 
-    Examples: sendtrace report · sendtrace report diwali-email --watch ·
-    sendtrace report --format json | jq '.[].sent.total'
+    Examples: sendtrace report · sendtrace report diwali-email --watch · sendtrace report --explain
+    · sendtrace report --days · sendtrace report --format json | jq '.[].sent.total'
     """
+    from tracker.output.report_formats import render_days, render_reports
     from tracker.queries.report import make_reports
+    from tracker.settings import load_settings
 
+    if explain and (days or format is not RowFormat.TABLE):
+        raise UsageError(
+            "--explain: explains the table of the report; leave out --days and --format"
+        )
+    zone = load_settings().zone
     with open_database(database, context.obj) as opened:
 
         def render() -> str:
             with opened.read() as connection:
                 campaigns = find_selected_campaigns(connection, campaign, run)
-                return _render_reports(make_reports(connection, campaigns), format)
+                reports = make_reports(connection, campaigns)
+            if days:
+                return render_days(reports, format, zone)
+            return render_reports(reports, format, zone, explain=explain)
 
         if not watch:
             print(render())
@@ -199,21 +214,6 @@ def _redraw_until_interrupted(render: Callable[[], str]) -> None:
         while True:
             live.update(Text(render(), no_wrap=True), refresh=True)
             time.sleep(WATCH_INTERVAL_SECONDS)
-
-
-def _render_reports(reports: "Sequence[Report]", format: RowFormat) -> str:
-    from tracker.output.report_text import format_report, format_reports_csv
-    from tracker.settings import load_settings
-
-    match format:
-        case RowFormat.JSON:
-            return json.dumps([report.as_json() for report in reports], indent=2)
-        case RowFormat.CSV:
-            return escape_control_characters(format_reports_csv(reports).rstrip("\n"))
-        case RowFormat.TABLE:
-            zone = load_settings().zone
-            text = "\n\n\n".join(format_report(report, zone=zone) for report in reports)
-            return escape_control_characters(text)
 
 
 @exit_on_error

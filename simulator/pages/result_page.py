@@ -13,7 +13,13 @@ from simulator.results.result import BATCH_RESOLUTION, RunResult
 from simulator.results.verdict import VerdictItem
 from tracker.clock import to_datetime
 from tracker.output.charts import Table, draw_charts
-from tracker.output.report_lines import ReportLine, balance_line, report_lines
+from tracker.output.report_lines import (
+    SHARES_MEANING,
+    ReportLine,
+    balance_line,
+    format_report_time,
+    report_lines,
+)
 from tracker.output.svg import draw_svgs_in_child
 from tracker.queries.latencies import QUEUED_TO_FINAL, QUEUED_TO_GATEWAY, SPANS, Latencies
 from tracker.queries.report import Report
@@ -32,6 +38,7 @@ class CampaignPageSection(NamedTuple):
     """A campaign's report, its balance, and its check against the prediction."""
 
     report: Report
+    as_of: str
     lines: list[ReportLine]
     balance: str
     checks: list[VerdictItem]
@@ -70,6 +77,7 @@ def render_result_page(result: RunResult) -> str:
             "steps": _steps_table(workloads),
             "steps_chart": steps_chart,
             "campaigns": list(_campaign_sections(result)),
+            "shares_meaning": SHARES_MEANING,
             "reasons_chart": reasons_chart,
             "command": _reproduction_command(result),
             "settings": _run_conditions(result),
@@ -140,6 +148,7 @@ def _campaign_sections(result: RunResult) -> Iterator[CampaignPageSection]:
     for report, prediction_check in zip(result.reports, result.prediction_checks, strict=True):
         yield CampaignPageSection(
             report,
+            format_report_time(report, zone),
             list(report_lines(report, zone)),
             balance_line(report),
             list(verdict.check_campaign(report, prediction_check)),

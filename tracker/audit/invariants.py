@@ -79,8 +79,7 @@ class InvariantResult:
 
 REPORT_BALANCES = Invariant(
     "report_balances",
-    "Audience = Sent + Not Sent + In Progress + Scheduled, and Sent = Delivered + Bounced"
-    " + Not delivered + In gateway.",
+    "Audience = Sent + Not Sent + In Progress + Scheduled, and Sent = Delivered + Bounced + X.",
 )
 """The invariant that is checked on the reports themselves."""
 

@@ -1,12 +1,12 @@
 """The lines of the Live Monitoring Report: their labels, their order and what each means."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 
-from tracker.clock import to_datetime
+from tracker.clock import Instant, to_datetime
 from tracker.queries.report import Report
-from tracker.status import Category, Engagement, Reason, Status
+from tracker.status import OPT_OUTS, Category, Channel, Engagement, Reason, Status
 from tracker.text import pluralize
 
 MEANINGS = {
@@ -22,22 +22,39 @@ MEANINGS = {
     " exist, a typo, …",
     "sent.bounced.soft": "Temporarily undeliverable: mailbox full, server down, message too large,"
     " …",
+    "sent.x": "Not delivered + In gateway; Sent = Delivered + Bounced + X.",
     "sent.not_delivered": "The gateway gave up, without a bounce.",
     "sent.in_gateway": "Accepted by the gateway; the outcome isn't known yet.",
     "sent.spam": "Recipients who marked the email as spam.",
     "sent.unsubscribed": "Recipients who unsubscribed from marketing after they opened the"
     " message.",
-    "not_sent.total": "Not sent to the customer, for exactly one reason.",
+    "not_sent.total": "Not sent to the customer, for exactly one reason: Internally Suppressed"
+    " List, Incomplete/Invalid Information or System Error.",
     "not_sent.internally_suppressed.total": "Stopped because the message may not be sent.",
     "not_sent.incomplete_or_invalid.total": "Stopped because required information is missing or"
     " invalid.",
     "not_sent.system_error.total": "Stopped because a step or a service failed after its retries.",
-    "in_progress.total": "Processed but not yet accepted by the gateway.",
+    "in_progress.total": "Processed but not yet accepted by the gateway: Queued, About to be Sent.",
     "in_progress.queued": "Recorded; waits for the checks or is being checked.",
     "in_progress.about_to_be_sent": "Passed every check; waits for the gateway.",
     "scheduled": "Customers whose message hasn't been queued yet.",
 } | {f"not_sent.{reason.category}.{reason.slug}": reason.meaning for reason in Reason}
 """The meaning of each line, by its path in the JSON of the report."""
+
+SHARES_MEANING = "Shares below Sent are of Sent, all others of the audience."
+NO_SHARE = "–"
+"""A share of nothing, or of something that nobody has counted yet."""
+
+NO_ROLLUP = "no rollup yet (daily at 1 am)"
+"""What the report says of opens and clicks that no rollup has counted."""
+
+ENGAGEMENT_LABELS = {
+    Engagement.OPENED: "Opened",
+    Engagement.CLICKED: "Clicked",
+    Engagement.SPAM: "Marked as spam",
+    Engagement.UNSUBSCRIBED: "Marked unsubscribed",
+}
+"""The labels of the parts of Delivered, in the order of the lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +64,7 @@ class ReportLine:
     Attributes:
         level: depth below its heading; 0 is the leftmost.
         path: where the count is in the JSON of the report, such as `sent.bounced.hard`.
-        share: the count divided by the audience, for lines that show it.
+        whole: the messages of which the count is a share; None for the audience itself.
         note: text behind the count.
     """
 
@@ -55,8 +72,15 @@ class ReportLine:
     label: str
     path: str
     count: int
-    share: float | None = None
+    whole: int | None
     note: str = ""
+
+    @property
+    def share(self) -> str:
+        """The share as text: a percentage, NO_SHARE of nothing, or empty without a whole."""
+        if self.whole is None:
+            return ""
+        return f"{100 * self.count / self.whole:.1f} %" if self.whole else NO_SHARE
 
     @property
     def meaning(self) -> str:
@@ -81,67 +105,80 @@ def is_hidden_at_zero(line: ReportLine) -> bool:
 
 def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
     """Yield the lines of a report with every reason; see `report_lines`."""
-    yield ReportLine(level=0, label="Audience", path="audience", count=report.audience)
+    yield _line(report, 0, "Audience", "audience", report.audience)
     yield from _sent_lines(report, zone)
-    yield _heading("Not Sent", "not_sent.total", report.not_sent, report)
+    yield _line(report, 0, "Not Sent", "not_sent.total", report.not_sent)
     for category in Category:
         yield from _category_lines(report, category)
-    yield _heading("In Progress", "in_progress.total", report.in_progress, report)
+    yield _line(report, 0, "In Progress", "in_progress.total", report.in_progress)
     yield _status_line(report, 1, "Queued", "in_progress.queued", Status.QUEUED)
     yield _status_line(
         report, 1, "About to be Sent", "in_progress.about_to_be_sent", Status.ABOUT_TO_BE_SENT
     )
-    yield _heading("Scheduled", "scheduled", report.scheduled, report)
+    yield _line(report, 0, "Scheduled", "scheduled", report.scheduled)
 
 
 def _sent_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
-    yield _heading("Sent", "sent.total", report.sent, report)
+    yield _line(report, 0, "Sent", "sent.total", report.sent)
     yield _status_line(report, 1, "Delivered", "sent.delivered", Status.DELIVERED)
-    if report.campaign.tracks_engagement:
-        note = _engagement_note(report, zone)
-        yield _engagement_line(report, 2, "Opened", Engagement.OPENED, note)
-        yield _engagement_line(report, 2, "Clicked", Engagement.CLICKED)
-    yield ReportLine(level=1, label="Bounced", path="sent.bounced.total", count=report.bounced)
+    if has_engagement(report):
+        yield from _engagement_lines(report, zone)
+    yield _line(report, 1, "Bounced", "sent.bounced.total", report.bounced)
     yield _status_line(report, 2, "Hard", "sent.bounced.hard", Status.HARD_BOUNCED)
     yield _status_line(report, 2, "Soft", "sent.bounced.soft", Status.SOFT_BOUNCED)
-    yield _status_line(report, 1, "Not delivered", "sent.not_delivered", Status.NOT_DELIVERED)
-    yield ReportLine(
-        level=1,
-        label="In gateway",
-        path="sent.in_gateway",
-        count=report.count_messages(Status.IN_GATEWAY),
+    yield _line(report, 1, "X", "sent.x", report.undecided)
+    yield _status_line(report, 2, "Not delivered", "sent.not_delivered", Status.NOT_DELIVERED)
+    yield replace(
+        _status_line(report, 2, "In gateway", "sent.in_gateway", Status.IN_GATEWAY),
         note=_receipts_note(report),
     )
-    yield _engagement_line(report, 1, "Marked as spam", Engagement.SPAM)
-    yield _engagement_line(report, 1, "Marked unsubscribed", Engagement.UNSUBSCRIBED)
+
+
+def has_engagement(report: Report) -> bool:
+    """Return whether engagement is shown: for every email, and wherever there is any."""
+    return report.campaign.channel is Channel.EMAIL or any(report.engagement.values())
+
+
+def _engagement_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
+    """Yield the parts of Delivered. Only a rollup counts opens and clicks; opt-outs are live."""
+    for kind, label in ENGAGEMENT_LABELS.items():
+        line = _line(report, 2, label, f"sent.{kind.slug}", report.engagement[kind])
+        if kind not in OPT_OUTS:
+            is_counted = report.engagement_as_of is not None
+            whole = line.whole if is_counted else 0
+            line = replace(line, note=describe_rollup(report, zone), whole=whole)
+        yield line
+
+
+def describe_rollup(report: Report, zone: tzinfo) -> str:
+    """Return when the engagement of a campaign was last rolled up, with the zone's name."""
+    if report.engagement_as_of is None:
+        return NO_ROLLUP
+    return f"as of {format_rollup_time(report.engagement_as_of, zone)}"
 
 
 def _category_lines(report: Report, category: Category) -> Iterator[ReportLine]:
     """Yield the line of a category and those of its reasons, the most frequent first."""
     counts = report.count_by_reason(category)
     path = f"not_sent.{category}"
-    total = sum(counts.values())
-    yield ReportLine(level=1, label=category.heading, path=f"{path}.total", count=total)
+    yield _line(report, 1, category.heading, f"{path}.total", sum(counts.values()))
     for reason in sorted(counts, key=lambda reason: (-counts[reason], reason)):
-        yield ReportLine(
-            level=2, label=reason.title, path=f"{path}.{reason.slug}", count=counts[reason]
-        )
-
-
-def _heading(label: str, path: str, count: int, report: Report) -> ReportLine:
-    share = count / report.audience if report.audience else None
-    return ReportLine(level=0, label=label, path=path, count=count, share=share)
+        yield _line(report, 2, reason.title, f"{path}.{reason.slug}", counts[reason])
 
 
 def _status_line(report: Report, level: int, label: str, path: str, status: Status) -> ReportLine:
-    return ReportLine(level=level, label=label, path=path, count=report.count_messages(status))
+    return _line(report, level, label, path, report.count_messages(status))
 
 
-def _engagement_line(
-    report: Report, level: int, label: str, kind: Engagement, note: str = ""
+def _line(
+    report: Report, level: int, label: str, path: str, count: int, note: str = ""
 ) -> ReportLine:
-    count = report.engagement[kind]
-    return ReportLine(level=level, label=label, path=f"sent.{kind.slug}", count=count, note=note)
+    whole: int | None = report.audience
+    if path == "audience":
+        whole = None
+    elif path.startswith("sent.") and path != "sent.total":
+        whole = report.sent
+    return ReportLine(level=level, label=label, path=path, count=count, whole=whole, note=note)
 
 
 def _receipts_note(report: Report) -> str:
@@ -149,10 +186,14 @@ def _receipts_note(report: Report) -> str:
     return f"{pluralize(missing, 'receipt')} never came" if missing else ""
 
 
-def _engagement_note(report: Report, zone: tzinfo) -> str:
-    if report.engagement_as_of is None:
-        return "before the first rollup"
-    return f"as of {to_datetime(report.engagement_as_of).astimezone(zone):%-d %b %H:%M}"
+def format_report_time(report: Report, zone: tzinfo) -> str:
+    """Return the time of a report in a zone, with the zone's name."""
+    return f"{to_datetime(report.as_of).astimezone(zone):%-d %b %Y %H:%M:%S %Z}"
+
+
+def format_rollup_time(as_of: Instant, zone: tzinfo) -> str:
+    """Return the time of a rollup in a zone, with the zone's name."""
+    return f"{to_datetime(as_of).astimezone(zone):%-d %b %Y %H:%M %Z}"
 
 
 def balance_line(report: Report) -> str:
@@ -162,9 +203,7 @@ def balance_line(report: Report) -> str:
     audience = f"{report.sent:,} + {report.not_sent:,} + {report.in_progress:,}"
     if report.scheduled:
         audience += f" + {report.scheduled:,}"
-    not_delivered = report.count_messages(Status.NOT_DELIVERED)
-    in_gateway = report.count_messages(Status.IN_GATEWAY)
-    sent = f"{report.delivered:,} + {report.bounced:,} + {not_delivered:,} + {in_gateway:,}"
+    sent = f"{report.delivered:,} + {report.bounced:,} + {report.undecided:,}"
     return (
         f"{mark} {word}    {report.audience:,} {equals} {audience}"
         f"   and   {report.sent:,} {equals} {sent}"

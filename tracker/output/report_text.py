@@ -1,13 +1,18 @@
-"""Reports, timelines, rollups and invariant results as plain text, and reports as CSV."""
+"""Reports, timelines, rollups and invariant results as plain text."""
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, tzinfo
+from textwrap import wrap
 
 from tracker.audit.invariants import InvariantResult
-from tracker.clock import to_datetime
-from tracker.output.report_lines import ReportLine, balance_line, report_lines
+from tracker.output.report_lines import (
+    SHARES_MEANING,
+    ReportLine,
+    balance_line,
+    format_report_time,
+    format_rollup_time,
+    report_lines,
+)
 from tracker.queries.report import Report
 from tracker.queries.timeline import (
     MessageTimeline,
@@ -20,53 +25,46 @@ from tracker.record.rollup import CampaignRollup
 
 LABEL_WIDTH = 34
 COUNT_WIDTH = 12
+SHARE_WIDTH = 10
+EXPLANATION_WIDTH = 79
 TIME_WIDTH = 28
 
 
-def format_report(
-    report: Report, *, heading: str = "Live Monitoring Report", zone: tzinfo = UTC
-) -> str:
+def format_report(report: Report, *, zone: tzinfo = UTC, explain: bool = False) -> str:
     """Return the report of a campaign as several lines, without a line end after the last.
 
-    The times of the report and of the last rollup are shown in `zone`.
+    Args:
+        report: the report.
+        zone: the time zone of its time, and of that of the last rollup.
+        explain: whether the meaning of each line stands below it.
     """
+    lines = [format_heading("Live Monitoring Report", report, zone), ""]
+    for line in report_lines(report, zone):
+        lines.append(_format_line(line))
+        if explain:
+            indent = "  " * (line.level + 2)
+            lines += wrap(
+                line.meaning, EXPLANATION_WIDTH, initial_indent=indent, subsequent_indent=indent
+            )
+    lines += ["", balance_line(report)]
+    if explain:
+        lines += ["", SHARES_MEANING]
+    return "\n".join(lines)
+
+
+def format_heading(title: str, report: Report, zone: tzinfo) -> str:
+    """Return the first line of an output: its title, and the campaign, run, state and time."""
     campaign = report.campaign
     seed = "" if campaign.seed is None else f" · seed {campaign.seed}"
-    as_of = f"{to_datetime(report.as_of).astimezone(zone):%-d %b %Y %H:%M:%S %Z}"
-    lines = [
-        f"{heading}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}"
-        f" · {report.state} · {as_of}",
-        "",
-        *map(_format_line, report_lines(report, zone)),
-        "",
-        balance_line(report),
-    ]
-    return "\n".join(lines)
+    return (
+        f"{title}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}"
+        f" · {report.state} · {format_report_time(report, zone)}"
+    )
 
 
 def _format_line(line: ReportLine) -> str:
     text = f"{'  ' * line.level + line.label:<{LABEL_WIDTH}}{line.count:>{COUNT_WIDTH},}"
-    if line.share is not None:
-        text += f"{100 * line.share:8.1f} %"
-    return text + (f"{'':13}{line.note}" if line.note else "")
-
-
-def format_reports_csv(reports: Sequence[Report]) -> str:
-    """Return a CSV file with a row for each campaign; the columns are the paths of the JSON."""
-    rows = [dict(_flatten(report.as_json())) for report in reports]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=[*rows[0]], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def _flatten(value: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, inner in value.items():
-        if isinstance(inner, dict):
-            yield from _flatten(inner, f"{prefix}{key}.")
-        else:
-            yield prefix + key, inner
+    return f"{text}{line.share:>{SHARE_WIDTH}}   {line.note}".rstrip()
 
 
 def format_timeline(timeline: MessageTimeline) -> str:
@@ -116,7 +114,7 @@ def format_rollup(rollup: CampaignRollup, zone: tzinfo) -> str:
     )
     return (
         f"{rollup.campaign.name} · run {rollup.campaign.run_id}: {changes or 'nothing new'}"
-        f"   as of {to_datetime(rollup.as_of).astimezone(zone):%-d %b %H:%M}"
+        f"   as of {format_rollup_time(rollup.as_of, zone)}"
     )
 
 

@@ -5,7 +5,7 @@ number.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,14 @@ from tracker.store.schema.catalog import audiences, batches, runs
 from tracker.store.schema.catalog import campaigns as campaign_table
 from tracker.store.schema.messages import NO_REASON, tallies
 
+DAILY_ENGAGEMENTS = (
+    Engagement.OPENED,
+    Engagement.CLICKED,
+    Engagement.SPAM,
+    Engagement.UNSUBSCRIBED,
+)
+"""The kinds of engagement that are shown by day, in this order: all but machine opens."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -47,6 +55,7 @@ class Report:
         as_of: real time of this instant, by the database's clock.
         engagement: number of recipients of delivered messages by what they did: spam and
             unsubscribed as of now, the others as of the last rollup.
+        engagement_days: recipients by local day and by what they did, as of the last rollup.
         engagement_as_of: time of the last rollup.
         engaged_then_bounced: messages that bounced although their recipients engaged, as of now.
     """
@@ -58,6 +67,7 @@ class Report:
     state: CampaignState
     as_of: Instant
     engagement: Counter[Engagement] = field(default_factory=Counter)
+    engagement_days: Mapping[str, Counter[Engagement]] = field(default_factory=dict)
     engagement_as_of: Instant | None = None
     engaged_then_bounced: int = 0
 
@@ -142,7 +152,7 @@ class Report:
         """True if both sums hold.
 
         Audience = Sent + Not Sent + In Progress + Scheduled, and
-        Sent = Delivered + Bounced + Not delivered + In gateway.
+        Sent = Delivered + Bounced + X.
         """
         by_reason = sum(sum(self.count_by_reason(category).values()) for category in Category)
         return (
@@ -155,12 +165,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Return the report as other programs read it; the keys are a contract."""
         return {
-            "campaign": self.campaign.name,
-            "channel": self.campaign.channel.value,
-            "run": self.campaign.run_id,
-            "seed": self.campaign.seed,
-            "state": self.state.value,
-            "as_of": _format_instant(self.as_of),
+            **self._origin_as_json(),
             "audience": self.audience,
             "sent": {
                 "total": self.sent,
@@ -191,6 +196,27 @@ class Report:
             },
             "scheduled": self.scheduled,
             "balanced": self.is_balanced,
+        }
+
+    def days_as_json(self) -> dict[str, Any]:
+        """Return the engagement by day as other programs read it; the keys are a contract."""
+        return {
+            **self._origin_as_json(),
+            "engagement_as_of": _format_instant(self.engagement_as_of),
+            "days": [
+                {"day": day, **{kind.slug: counts[kind] for kind in DAILY_ENGAGEMENTS}}
+                for day, counts in self.engagement_days.items()
+            ],
+        }
+
+    def _origin_as_json(self) -> dict[str, Any]:
+        return {
+            "campaign": self.campaign.name,
+            "channel": self.campaign.channel.value,
+            "run": self.campaign.run_id,
+            "seed": self.campaign.seed,
+            "state": self.state.value,
+            "as_of": _format_instant(self.as_of),
         }
 
     def _category_as_json(self, category: Category) -> dict[str, int]:
@@ -235,6 +261,7 @@ def make_reports(
             state=CampaignState(rows[campaign.id].state),
             as_of=rows[campaign.id].as_of,
             engagement=engagement[campaign.id].recipients,
+            engagement_days=engagement[campaign.id].days,
             engagement_as_of=engagement[campaign.id].as_of,
             engaged_then_bounced=engagement[campaign.id].then_bounced,
         )

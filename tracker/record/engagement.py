@@ -235,11 +235,13 @@ class EngagementCounts(NamedTuple):
 
     Attributes:
         recipients: recipients whose message didn't bounce.
+        days: those of each local day as of the last rollup, without machine opens; by ISO date.
         as_of: time of the last rollup.
         then_bounced: messages that bounced although their recipients engaged.
     """
 
     recipients: Counter[Engagement]
+    days: dict[str, Counter[Engagement]]
     as_of: Instant | None
     then_bounced: int
 
@@ -268,18 +270,41 @@ def read_engagement_counts(
     )
     counts = {
         campaign_id: EngagementCounts(
-            Counter(), as_of.get(campaign_id), int(then_bounced.get(campaign_id, 0))
+            recipients=Counter(),
+            days={},
+            as_of=as_of.get(campaign_id),
+            then_bounced=int(then_bounced.get(campaign_id, 0)),
         )
         for campaign_id in campaign_ids
     }
-    is_live = engagement_tallies.c.kind.in_(OPT_OUTS)
-    is_rolled_up = engagement_days.c.kind.not_in(OPT_OUTS)
-    for table, condition in ((engagement_tallies, is_live), (engagement_days, is_rolled_up)):
-        query = (
-            sa.select(table.c.campaign_id, table.c.kind, sa.func.sum(table.c.recipients))
-            .where(table.c.campaign_id.in_(campaign_ids), condition)
-            .group_by(table.c.campaign_id, table.c.kind)
-        )
-        for campaign_id, kind, recipients in connection.execute(query):
-            counts[campaign_id].recipients[Engagement(kind)] = int(recipients)
+    _add_opt_outs(connection, counts)
+    _add_days(connection, counts)
     return counts
+
+
+def _add_opt_outs(connection: Connection, counts: Mapping[int, EngagementCounts]) -> None:
+    key = (engagement_tallies.c.campaign_id, engagement_tallies.c.kind)
+    query = (
+        sa.select(*key, sa.func.sum(engagement_tallies.c.recipients))
+        .where(
+            engagement_tallies.c.campaign_id.in_(counts), engagement_tallies.c.kind.in_(OPT_OUTS)
+        )
+        .group_by(*key)
+    )
+    for campaign_id, kind, recipients in connection.execute(query):
+        counts[campaign_id].recipients[Engagement(kind)] = int(recipients)
+
+
+def _add_days(connection: Connection, counts: Mapping[int, EngagementCounts]) -> None:
+    columns = [engagement_days.c[name] for name in ("campaign_id", "day", "kind", "recipients")]
+    query = (
+        sa.select(*columns)
+        .where(engagement_days.c.campaign_id.in_(counts), engagement_days.c.recipients > 0)
+        .order_by(engagement_days.c.day)
+    )
+    for campaign_id, day, kind, recipients in connection.execute(query):
+        campaign = counts[campaign_id]
+        if kind != Engagement.MACHINE_OPENED:
+            campaign.days.setdefault(day, Counter())[Engagement(kind)] = recipients
+        if kind not in OPT_OUTS:
+            campaign.recipients[Engagement(kind)] += recipients

@@ -90,6 +90,18 @@ def get_report(campaign_id: CampaignId, context: Context) -> dict[str, Any]:
 
 
 @router.get(
+    "/campaigns/{campaign_id}/days",
+    summary="Engagement by day",
+    tags=["campaigns"],
+    responses=NOT_FOUND_RESPONSE,
+    operation_id="days_api_campaigns__campaign_id__days_get",
+)
+def get_days(campaign_id: CampaignId, context: Context) -> dict[str, Any]:
+    """Return the engagement by day, as `sendtrace report --days --format json` prints it."""
+    return context.load_report(campaign_id).days_as_json()
+
+
+@router.get(
     "/campaigns/{campaign_id}/messages",
     summary="Messages behind a number",
     tags=["messages"],

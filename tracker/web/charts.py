@@ -1,15 +1,20 @@
-"""The charts of a campaign's last minutes, and their cache."""
+"""The charts of a campaign's last minutes and of its days, and their cache."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import date
 from itertools import pairwise
 from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 
-from tracker.output.charts import Chart, draw_charts, line_chart
+from tracker.output.charts import Chart, Table, draw_charts, line_chart
+from tracker.output.report_formats import DAY_COLUMNS, day_rows
+from tracker.output.report_lines import ENGAGEMENT_LABELS, NO_ROLLUP, has_engagement
 from tracker.output.series import Column
+from tracker.queries.report import DAILY_ENGAGEMENTS, Report
 from tracker.web.live import ProgressSample, QueueSample
 
 SECONDS_AXIS_LIMIT = 120.0
@@ -22,12 +27,40 @@ MAX_CACHED_CHARTS = 100
 
 
 def make_live_charts(
-    progress: Sequence[ProgressSample], queues: Sequence[QueueSample]
+    progress: Sequence[ProgressSample], queues: Sequence[QueueSample], report: Report
 ) -> list[Chart]:
-    """Return the charts of throughput and queue depths over the sampled time."""
+    """Return the charts of throughput, queue depths and engagement by day."""
     times = [sample.at for sample in progress] + [sample.at for sample in queues]
     axis = _TimeAxis.for_range(min(times, default=0.0), max(times, default=0.0))
-    return draw_charts([_throughput_chart(progress, axis), _queue_chart(queues, axis)])
+    charts = [_throughput_chart(progress, axis), _queue_chart(queues, axis)]
+    if has_engagement(report):
+        charts.append(_days_chart(report))
+    return draw_charts(charts)
+
+
+def make_days_table(report: Report) -> Table:
+    """Return the engagement of a campaign by day, with a row of totals."""
+    return Table(DAY_COLUMNS, tuple(day_rows(report)))
+
+
+def _days_chart(report: Report) -> Chart:
+    days = [date.fromisoformat(day) for day in report.engagement_days]
+    first = min(days, default=None)
+    series = {
+        ENGAGEMENT_LABELS[kind]: np.array(
+            [counts[kind] for counts in report.engagement_days.values()], np.float64
+        )
+        for kind in DAILY_ENGAGEMENTS
+    }
+    chart = line_chart(
+        "Engagement by day",
+        f"days since {first}",
+        "recipients",
+        np.array([(day - first).days for day in days if first is not None], np.float64),
+        series,
+        empty_reason=NO_ROLLUP if report.engagement_as_of is None else "no rollup counted any yet",
+    )
+    return replace(chart, table=make_days_table(report))
 
 
 class _TimeAxis(NamedTuple):

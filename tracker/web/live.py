@@ -26,6 +26,7 @@ from tracker.queries.stalled import (
     read_last_requeue_time,
 )
 from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
+from tracker.record.rollup import read_daily_rollup_time
 from tracker.store.database import Database
 from tracker.text import format_fields
 from tracker.web.monitoring import Monitoring
@@ -71,11 +72,13 @@ class StalledWork:
     Attributes:
         oldest_ages: for each stage, the real seconds since its oldest message entered it.
         requeued_at: real time at which the sweep last re-queued a batch, None if it never did.
+        daily_rollup_at: real time at which beat's daily rollup last ran, None if it never did.
     """
 
     batches: Sequence[StalledBatch] = ()
     oldest_ages: Mapping[str, float] = field(default_factory=dict)
     requeued_at: Instant | None = None
+    daily_rollup_at: Instant | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +200,7 @@ class LiveFeed:
                 batches=find_stalled_batches(connection, campaigns),
                 oldest_ages=read_oldest_message_ages(connection, campaigns),
                 requeued_at=read_last_requeue_time(connection),
+                daily_rollup_at=read_daily_rollup_time(connection),
             )
 
     def _read_reports(self, before: Mapping[int, Report], *, is_full: bool) -> dict[int, Report]:

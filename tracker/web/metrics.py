@@ -15,12 +15,15 @@ from starlette.responses import Response
 
 from tracker.clock import to_seconds
 from tracker.monitoring import QueueDepth, WorkerActivity
-from tracker.queries.report import Report
+from tracker.queries.report import DAILY_ENGAGEMENTS, Report
 from tracker.status import LEGAL_TRANSITIONS, Reason, Status
 from tracker.web.context import Context, WebContext
 from tracker.web.live import Snapshot
 
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+MAX_METRIC_DAYS = 7
+"""Days of a campaign that have metrics: each adds series that Prometheus keeps."""
 
 MetricFamily = GaugeMetricFamily | CounterMetricFamily
 
@@ -96,6 +99,16 @@ LAST_ROLLUP = Metric(
     "Time of the last engagement rollup, by the clock of the run.",
     ("campaign", "run"),
 )
+DAILY_ROLLUP = Metric(
+    "daily_rollup_timestamp_seconds",
+    "Real time at which beat's daily rollup last ran; absent if it never did.",
+)
+ENGAGEMENT_DAYS = Metric(
+    "engagement_day_recipients",
+    "Recipients by kind of engagement and local day, as of the last rollup;"
+    f" the latest {MAX_METRIC_DAYS} days of each campaign.",
+    ("campaign", "run", "kind", "day"),
+)
 DATABASE_UP = Metric("database_up", "1 if the database answered the last query, else 0.")
 BROKER_UP = Metric("broker_up", "1 if the broker answered the last query, else 0.")
 LAST_READ = Metric("read_timestamp_seconds", "Time at which the database was last read.")
@@ -112,6 +125,8 @@ METRICS = (
     QUEUE_WORKERS,
     RECENT_FAILURES,
     LAST_ROLLUP,
+    DAILY_ROLLUP,
+    ENGAGEMENT_DAYS,
     DATABASE_UP,
     BROKER_UP,
     LAST_READ,
@@ -140,7 +155,9 @@ class _SnapshotCollector(Collector):
         yield DATABASE_UP.make_value(snapshot.database_error is None)
         if snapshot.at is not None:
             yield LAST_READ.make_value(snapshot.at.timestamp())
-        yield from _collect_messages(list(snapshot.reports.values()))
+        reports = list(snapshot.reports.values())
+        yield from _collect_messages(reports)
+        yield from _collect_days(reports)
         yield from _collect_stalled_work(snapshot)
         if monitoring.read_queue_depths is None:
             return
@@ -167,6 +184,16 @@ def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
     yield from (messages, not_sent, transitions, last_rollup)
 
 
+def _collect_days(reports: Sequence[Report]) -> Iterator[MetricFamily]:
+    recipients = ENGAGEMENT_DAYS.make_gauge()
+    for report in reports:
+        for day, counts in list(report.engagement_days.items())[-MAX_METRIC_DAYS:]:
+            for kind in DAILY_ENGAGEMENTS:
+                labels = [*_campaign_labels(report), kind.slug, day]
+                recipients.add_metric(labels, counts[kind])
+    yield recipients
+
+
 def _collect_stalled_work(snapshot: Snapshot) -> Iterator[MetricFamily]:
     stalled = STALLED_BATCHES.make_gauge()
     for campaign_id, report in snapshot.reports.items():
@@ -178,6 +205,8 @@ def _collect_stalled_work(snapshot: Snapshot) -> Iterator[MetricFamily]:
     yield oldest_message
     if snapshot.stalled.requeued_at is not None:
         yield LAST_REQUEUE.make_value(to_seconds(snapshot.stalled.requeued_at))
+    if snapshot.stalled.daily_rollup_at is not None:
+        yield DAILY_ROLLUP.make_value(to_seconds(snapshot.stalled.daily_rollup_at))
 
 
 def _collect_queues(depths: Mapping[str, QueueDepth] | None) -> Iterator[MetricFamily]:

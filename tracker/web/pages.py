@@ -6,10 +6,17 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tracker.clock import to_datetime
-from tracker.output.report_lines import all_report_lines, balance_line, is_hidden_at_zero
+from tracker.output.report_lines import (
+    SHARES_MEANING,
+    all_report_lines,
+    balance_line,
+    describe_rollup,
+    has_engagement,
+    is_hidden_at_zero,
+)
 from tracker.queries.timeline import read_timeline
 from tracker.status import Category, Engagement, Reason, Status
-from tracker.web.charts import make_live_charts
+from tracker.web.charts import make_days_table, make_live_charts
 from tracker.web.context import Context
 from tracker.web.masking import mask_email, mask_mobile
 from tracker.web.progress import make_campaign_progress, queue_depths, recent_throughput
@@ -47,6 +54,11 @@ def show_campaign(campaign_id: int, context: Context) -> HTMLResponse:
         lines=lines,
         is_hidden_at_zero=is_hidden_at_zero,
         balance=balance_line(report),
+        shares_meaning=SHARES_MEANING,
+        as_of=to_datetime(report.as_of),
+        has_engagement=has_engagement(report),
+        rollup=describe_rollup(report, context.settings.zone),
+        days=make_days_table(report),
         line_queries=LINE_QUERIES,
         categories=list(Category),
         throughput=recent_throughput(context.live.progress_history(campaign_id)),
@@ -57,11 +69,11 @@ def show_campaign(campaign_id: int, context: Context) -> HTMLResponse:
 @router.get("/campaigns/{campaign_id:int}/charts")
 def show_charts(campaign_id: int, context: Context) -> HTMLResponse:
     """Return the charts of a campaign, which its page loads and refreshes."""
-    context.load_report(campaign_id)
+    report = context.load_report(campaign_id)
 
     def render() -> str:
         charts = make_live_charts(
-            context.live.progress_history(campaign_id), tuple(context.live.queue_history)
+            context.live.progress_history(campaign_id), tuple(context.live.queue_history), report
         )
         return context.render_template("web/charts.html", charts=charts)
 
@@ -120,10 +132,12 @@ def show_operations(context: Context) -> HTMLResponse:
     """Show stalled batches, workers and recent failures."""
     activity = context.read_worker_activity()
     batches = context.live.snapshot.stalled.batches
+    daily_rollup_at = context.live.snapshot.stalled.daily_rollup_at
     return context.render_page(
         "web/operations.html",
         title="Operations",
         stalled_batches=[(batch, to_datetime(batch.idle_since)) for batch in batches],
+        daily_rollup_at=None if daily_rollup_at is None else to_datetime(daily_rollup_at),
         worker_activity=activity,
         unserved_queues=context.find_unserved_queues(activity),
         requeue_command=context.monitoring.requeue_command,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
+from tracker.clock import to_datetime
 from tracker.output.report_lines import all_report_lines, balance_line
 from tracker.queries.report import Report
 from tracker.status import Reason, Status
@@ -113,7 +114,9 @@ def _make_campaign_update(
     lines = list(all_report_lines(report, zone))
     return _freshness(snapshot) | {
         "counts": {line.path: line.count for line in lines},
+        "shares": {line.path: line.share for line in lines},
         "notes": {line.path: line.note for line in lines if line.note},
+        "as_of": to_datetime(report.as_of).isoformat(timespec="seconds"),
         "audience": report.audience,
         "settled": report.settled,
         "throughput": None if throughput is None else round(throughput),

@@ -357,8 +357,9 @@ def test_the_report_has_all_its_lines(result: RunResult, page: str) -> None:
     text = words(page)
     for report in result.reports:
         for line in report_lines(report):
-            share = "" if line.share is None else f" {100 * line.share:.1f} %"
-            assert f"{line.label} {line.count:,}{share}" in text
+            parts = (line.label, line.meaning, f"{line.count:,}", line.share, line.note)
+            assert " ".join(part for part in parts if part) in text
+        assert f"run {report.campaign.run_id} · seed {report.campaign.seed} · finished" in text
         assert " ".join(balance_line(report).split()) in text
 
 
@@ -407,7 +408,7 @@ def test_an_empty_run_has_a_page(database: Database, tmp_path: Path) -> None:
     text = words(render_result_page(judge_recorded_run(database, run)))
     assert text.count("No chart: ") == len(CHARTS)
     assert "No chart: no message arrived." in text
-    assert "Audience 0 Sent 0 Delivered 0" in text
+    assert "opened or not. 0 –" in text
 
 
 def test_unknown_values_have_a_page(result: RunResult) -> None:

@@ -32,7 +32,9 @@ from tests.support.factory import (
 from tests.support.tampering import without_constraints
 from tracker.clock import SystemClock, from_datetime
 from tracker.errors import NotFound, UnreadableRecord
-from tracker.output.report_text import format_report, format_reports_csv
+from tracker.output.report_formats import render_reports
+from tracker.output.report_text import format_report
+from tracker.output.tables import RowFormat
 from tracker.queries.report import Report, make_reports
 from tracker.record import catalog, registration
 from tracker.record.catalog import Campaign, Organization
@@ -273,27 +275,30 @@ Live Monitoring Report spring · email · run {run} · seed 1 · running · 30 N
 
 Audience 22
 Sent 12 54.5 %
-  Delivered 4
-  Bounced 5
-    Hard 2
-    Soft 3
-  Not delivered 1
-  In gateway 2
-  Marked as spam 0
-  Marked unsubscribed 0
+  Delivered 4 33.3 %
+    Opened 0 – no rollup yet (daily at 1 am)
+    Clicked 0 – no rollup yet (daily at 1 am)
+    Marked as spam 0 0.0 %
+    Marked unsubscribed 0 0.0 %
+  Bounced 5 41.7 %
+    Hard 2 16.7 %
+    Soft 3 25.0 %
+  X 3 25.0 %
+    Not delivered 1 8.3 %
+    In gateway 2 16.7 %
 Not Sent 5 22.7 %
-  Internally Suppressed List 3
-    Unsubscribed 2
-    Organization disabled 1
-  Incomplete/Invalid Information 1
-    Email address missing 1
-  System Error 1
-    Timeout 1
+  Internally Suppressed List 3 13.6 %
+    Unsubscribed 2 9.1 %
+    Organization disabled 1 4.5 %
+  Incomplete/Invalid Information 1 4.5 %
+    Email address missing 1 4.5 %
+  System Error 1 4.5 %
+    Timeout 1 4.5 %
 In Progress 5 22.7 %
-  Queued 2
-  About to be Sent 3
+  Queued 2 9.1 %
+  About to be Sent 3 13.6 %
 
-✔ balanced 22 = 12 + 5 + 5 and 12 = 4 + 5 + 1 + 2"""
+✔ balanced 22 = 12 + 5 + 5 and 12 = 4 + 5 + 3"""
 
 
 @pytest.mark.parametrize(
@@ -302,14 +307,15 @@ In Progress 5 22.7 %
         "Live Monitoring Report   diwali-email · email · run 3 · seed 42 · finished"
         " · 1 Jan 1970 00:00:00 UTC",
         "Audience                                60,000",
-        "  Delivered                             49,871",
-        "    Hard                                 1,042",
-        "  Not delivered                            258",
-        "    Unsubscribed                         1,800",
-        "  Incomplete/Invalid Information         4,286",
-        "  System Error                               0",
-        "  About to be Sent                           0",
-        "✔ balanced      60,000 = 52,114 + 7,886 + 0   and   52,114 = 49,871 + 1,985 + 258 + 0",
+        "  Delivered                             49,871    95.7 %",
+        "    Opened                                   0         –   no rollup yet (daily at 1 am)",
+        "    Hard                                 1,042     2.0 %",
+        "    Not delivered                          258     0.5 %",
+        "    Unsubscribed                         1,800     3.0 %",
+        "  Incomplete/Invalid Information         4,286     7.1 %",
+        "  System Error                               0     0.0 %",
+        "  About to be Sent                           0     0.0 %",
+        "✔ balanced      60,000 = 52,114 + 7,886 + 0   and   52,114 = 49,871 + 1,985 + 258",
     ],
 )
 def test_lines_of_the_example(line: str) -> None:
@@ -320,8 +326,8 @@ def test_lines_of_the_example(line: str) -> None:
 def test_counts_are_in_one_column_for_every_reason(reason: Reason) -> None:
     text = format_report(make_report({not_sent_for(reason): 1_234}))
     [line] = [line for line in text.splitlines() if reason.title in line]
-    assert line.endswith(" 1,234")
-    assert len(line) == len("Audience                                60,000")
+    assert line.endswith(" 1,234   100.0 %")
+    assert len(line) == len("Audience                                60,000   100.0 %")
 
 
 def test_heading_has_run_seed_state_and_time() -> None:
@@ -368,14 +374,15 @@ def test_csv_has_a_column_for_every_json_path(database: Database) -> None:
     campaigns = [make_busy_batch(database).campaign, make_campaign(database, Plan(name="later"))]
     with database.read() as connection:
         reports = make_reports(connection, campaigns)
-    rows = list(csv.DictReader(io.StringIO(format_reports_csv(reports))))
+    text = render_reports(reports, RowFormat.CSV, UTC)
+    rows = list(csv.DictReader(io.StringIO(text)))
     assert list(rows[0]) == COLUMNS
     assert [row["campaign"] for row in rows] == ["spring", "later"]
     first = rows[0]
     assert first["sent.bounced.soft"] == "3"
     assert first["not_sent.internally_suppressed.unsubscribed"] == "2"
     assert (first["sent.engagement_as_of"], first["balanced"]) == ("", "True")
-    assert "\r" not in format_reports_csv(reports)
+    assert "\r" not in text
 
 
 COLUMNS = [

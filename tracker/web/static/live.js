@@ -25,17 +25,21 @@ function formatPercent(part, whole) {
   return whole ? `${((100 * part) / whole).toFixed(1)}\u00a0%` : "";
 }
 
+function makeTime(at) {
+  const time = document.createElement("time");
+  time.dateTime = at;
+  time.title = `${at.slice(0, 19).replace("T", " ")} UTC`;
+  time.textContent = dateTimeFormat.format(new Date(at));
+  return time;
+}
+
 function showFreshness(readAt, error) {
   const banner = document.getElementById("freshness-banner");
   banner.hidden = !error;
   document.body.classList.toggle("stale", Boolean(error));
   setText(banner.querySelector("[data-error]"), error || "");
   if (readAt) {
-    const time = document.createElement("time");
-    time.dateTime = readAt;
-    time.title = `${readAt.slice(0, 19).replace("T", " ")} UTC`;
-    time.textContent = dateTimeFormat.format(new Date(readAt));
-    banner.querySelector("[data-read-at]").replaceChildren(time);
+    banner.querySelector("[data-read-at]").replaceChildren(makeTime(readAt));
   }
 }
 
@@ -57,8 +61,9 @@ function showCampaign(update) {
     if (row) row.hidden = count === 0;
   }
   for (const element of selectAll("[data-share]")) {
-    setText(element, formatPercent(update.counts[element.dataset.share], update.audience));
+    setText(element, update.shares[element.dataset.share]);
   }
+  for (const element of selectAll("[data-as-of]")) element.replaceChildren(makeTime(update.as_of));
   for (const element of selectAll("[data-note]")) setText(element, update.notes[element.dataset.note] || "");
   for (const element of selectAll("[data-state]")) setText(element, update.state);
   const balance = document.querySelector("[data-balance]");
