@@ -11,18 +11,23 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
+from tests.support.engagement import OPENED, record_events
 from tests.support.factory import Plan, make_busy_batch
 from tests.support.paths import ROOT
 from tests.support.web import HOSTILE, live_page_client
+from tracker.clock import SystemClock, from_datetime, to_seconds
 from tracker.monitoring import FailedTask, QueueDepth, WorkerActivity, WorkerInfo
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Batch
+from tracker.record.engagement import EngagementEvent
+from tracker.record.rollup import record_daily_rollup, roll_up_engagement
 from tracker.settings import Settings
 from tracker.status import Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import transitions
 from tracker.store.schema.work import recoveries
+from tracker.web.metrics import DAILY_ROLLUP, MAX_METRIC_DAYS
 
 ALERTS = ROOT / "docs" / "alerts.yml"
 
@@ -151,7 +156,7 @@ def test_labels_are_escaped(database: Database, settings: Settings) -> None:
 def test_alerts_use_existing_metrics_and_reasons(client: TestClient) -> None:
     with ALERTS.open() as file:
         alerts = YAML(typ="safe").load(file)
-    metrics = {*read_metrics(client), "sendtrace_rollup_timestamp_seconds"}
+    metrics = {*read_metrics(client), DAILY_ROLLUP.full_name}
     rules = [rule for group in alerts["groups"] for rule in group["rules"]]
     assert len({rule["alert"] for rule in rules}) == len(rules) >= 8
     for rule in rules:
@@ -173,3 +178,37 @@ def test_the_time_of_the_last_requeue_is_a_metric(database: Database, settings: 
         connection.execute(sa.insert(recoveries).values(**row, **requeue))
     with live_page_client(database, settings) as client:
         assert read_metrics(client)["sendtrace_recovery_timestamp_seconds"] == {frozenset(): 12.0}
+
+
+def test_the_time_of_beat_s_rollup_is_a_metric_and_no_other_rollup_counts(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    """A missed rollup of beat was hidden by any other, and finished campaigns raised alarms."""
+    roll_up_engagement(database, UTC)
+    with live_page_client(database, settings) as client:
+        assert DAILY_ROLLUP.full_name not in read_metrics(client)
+        assert "rollup of engagement has not run yet" in client.get("/operations").text
+    before = to_seconds(SystemClock().now())
+    record_daily_rollup(database)
+    with live_page_client(database, settings) as client:
+        [at] = read_metrics(client)[DAILY_ROLLUP.full_name].values()
+        assert before <= at <= to_seconds(SystemClock().now())
+        assert "rollup last ran at <time" in client.get("/operations").text
+
+
+def test_the_latest_days_of_engagement_are_a_metric(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    days = [datetime(2026, 11, 1 + day, 12, tzinfo=UTC) for day in range(MAX_METRIC_DAYS + 1)]
+    events = [
+        EngagementEvent(number, OPENED, from_datetime(day)) for number, day in enumerate(days)
+    ]
+    record_events(database, batch, events)
+    roll_up_engagement(database, UTC)
+    with live_page_client(database, settings) as client:
+        samples = read_metrics(client)
+    for day in days:
+        for kind, count in (("opened", 1), ("clicked", 0)):
+            expected = None if day is days[0] else count
+            labels = {"day": f"{day:%Y-%m-%d}", "kind": kind, "campaign": "spring"}
+            assert value_of(samples, "engagement_day_recipients", **labels) == expected

@@ -11,14 +11,18 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from markupsafe import escape
 
+from tests.support.engagement import OPENED, record_events
 from tests.support.factory import AUTHOR, Plan, make_busy_batch, make_campaign
 from tests.support.web import HOSTILE, live_page_client
+from tracker.clock import from_datetime
 from tracker.monitoring import FailedTask, WorkerActivity, WorkerInfo
 from tracker.output.report_lines import all_report_lines
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Batch
+from tracker.record.engagement import EngagementEvent
 from tracker.record.journal import enqueue_batch
+from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
 from tracker.status import Reason, Status
 from tracker.store.database import Database
@@ -60,6 +64,60 @@ def test_every_number_of_the_report_links_to_as_many_messages(
         messages = client.get(f"/api{path}").json()["messages"]
         assert len(messages) == line.count, line.path
         assert client.get(path).status_code == 200
+
+
+def test_a_campaign_has_its_engagement_by_day(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    noon = from_datetime(datetime(2026, 11, 24, 12, tzinfo=UTC))
+    record_events(
+        database, batch, [EngagementEvent(number, OPENED, noon) for number in range(6, 9)]
+    )
+    path = f"/campaigns/{batch.campaign.id}"
+    with live_page_client(database, settings) as client:
+        assert "no rollup yet" in client.get(path).text
+        assert "No chart: no rollup yet" in client.get(f"{path}/charts").text
+    roll_up_engagement(database, UTC)
+    with database.read() as connection:
+        [report] = make_reports(connection, [batch.campaign])
+    with live_page_client(database, settings) as client:
+        page = client.get(path).text
+        charts = client.get(f"{path}/charts").text
+        days = client.get(f"/api{path}/days").json()
+        [opened] = client.get(f"/api{path}/messages?{LINE_QUERIES['sent.opened']}&limit=1").json()[
+            "messages"
+        ]
+    row = '<tr><th scope="row">2026-11-24</th><td class="numeric">3</td>'
+    assert row in page
+    assert row in charts
+    assert "<svg" in charts[charts.index("Engagement by day") :]
+    assert days["days"] == report.days_as_json()["days"]
+    assert days["days"][0]["opened"] == 3
+    assert opened["number"] == 6
+
+
+def test_a_page_names_run_seed_state_and_time(batch: Batch, client: TestClient) -> None:
+    page = client.get(f"/campaigns/{batch.campaign.id}").text
+    metadata = page[page.index('class="metadata"') : page.index("</header>")]
+    for part in (
+        f"run {batch.campaign.run_id}",
+        "seed 1",
+        "running",
+        "as of <span data-as-of><time",
+    ):
+        assert part in metadata
+
+
+def test_engaged_then_bounced_messages_are_not_behind_a_number(
+    batch: Batch, client: TestClient, database: Database
+) -> None:
+    noon = from_datetime(datetime(2026, 11, 24, 12, tzinfo=UTC))
+    record_events(database, batch, [EngagementEvent(number, OPENED, noon) for number in (6, 11)])
+    path = f"/api/campaigns/{batch.campaign.id}/messages"
+    shown = client.get(f"{path}?{LINE_QUERIES['sent.opened']}").json()["messages"]
+    assert [message["number"] for message in shown] == [6], "11 bounced late"
+    every = client.get(f"{path}?engagement=opened").json()["messages"]
+    assert [message["number"] for message in every] == [6, 11]
 
 
 def test_messages_are_listed_page_by_page(batch: Batch, client: TestClient) -> None:
