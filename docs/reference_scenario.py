@@ -115,10 +115,10 @@ _FORCED_DESCRIPTIONS: Mapping[ForcedOutcome, str] = {
     ForcedOutcome.CLICK: "delivered, opened and clicked",
     ForcedOutcome.SPAM: "delivered and marked as spam",
     ForcedOutcome.UNSUBSCRIBE: "delivered, opened, clicked and unsubscribed",
-    ForcedOutcome.POISON_RAISE: "the gateway raises an error; the message ends as `timeout`",
+    ForcedOutcome.POISON_RAISE: "the gateway raises an error; the message ends as `step_failed`",
     ForcedOutcome.POISON_HANG: "the gateway hangs; the message ends as `timeout`",
-    ForcedOutcome.POISON_KILL: "the gateway's process is killed; the message ends as `timeout`",
-    ForcedOutcome.POISON_MEMORY: "the gateway exhausts the memory; the message ends as `timeout`",
+    ForcedOutcome.POISON_KILL: "its process is killed; the message ends as `step_failed`",
+    ForcedOutcome.POISON_MEMORY: "it exhausts the memory; the message ends as `step_failed`",
 }
 
 

@@ -66,6 +66,10 @@ class Oracle:
             over_limit += chunk.count_over_limit(self.campaign)
         return sendable, over_limit
 
+    def count_breaking(self) -> int:
+        """Return how many messages break the gateway; they use credit until they have ended."""
+        return sum(chunk.count_breaking(self.campaign) for _, chunk in self._predict_chunks())
+
     def is_certain(self) -> bool:
         """Return whether it is known of every message what, except an allowance, blocks it."""
         allowance = (1 << Reason.MESSAGE_LIMIT) | (1 << Reason.OUT_OF_CREDIT)
@@ -131,12 +135,16 @@ def _predict_withheld(oracles: Sequence[Oracle]) -> WithheldPrediction:
     counts = [oracle.count_sendable() for oracle in oracles]
     sendable = sum(count for count, _ in counts)
     within_limit = sendable - sum(over_limit for _, over_limit in counts)
-    credit = oracles[0].campaign.organization.credit
+    breaking = sum(oracle.count_breaking() for oracle in oracles)
+    organization = oracles[0].campaign.organization
+    credit = organization.credit
     sent = within_limit if credit is None else min(within_limit, credit)
-    credit_is_scarce = sent < within_limit
+    credit_is_scarce = credit is not None and credit < within_limit + breaking
     is_certain = not third_party_checks() and all(oracle.is_certain() for oracle in oracles)
     if credit_is_scarce and any(oracle.campaign.after for oracle in oracles):
         is_certain = False
+    if breaking and (credit_is_scarce or organization.message_limit is not None):
+        is_certain = False  # it depends on whether a message ends before another is dispatched
     return WithheldPrediction(
         withheld=sendable - sent if is_certain else None, credit_is_scarce=credit_is_scarce
     )

@@ -4,7 +4,7 @@ The rules stand here a second time, derived from planted defects and draws. No c
 because the checks are what a run tests.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -23,7 +23,7 @@ from simulator.world.defects import (
     explain_unplantable,
 )
 from simulator.world.engagement import draw_engagement
-from simulator.world.forced import derive_forced_engagement
+from simulator.world.forced import REASON_BY_POISON, derive_forced_engagement
 from simulator.world.gateway_response import draw_gateway_responses, draw_rejection_counts
 from simulator.world.services import draw_unanswered
 from tracker.status import OPT_OUTS, Engagement, Reason, Status
@@ -114,7 +114,7 @@ class AudiencePrediction:
             left = limit.count - history.messages_sent
             assign_reason(reasons, left <= 0, Reason.MESSAGE_LIMIT)
             if concurrent:
-                rivals = np.sum([alone == NO_DEFECT for alone in reasons_alone.values()], axis=0)
+                rivals = self._count_rivals(concurrent, reasons_alone)
                 add_possible_reason(possible_reasons, reasons, rivals >= left, Reason.MESSAGE_LIMIT)
         outcomes = self._predict_delivery(campaign, reasons)
         for other in concurrent:
@@ -128,8 +128,26 @@ class AudiencePrediction:
         for check in third_party_checks():
             possible_reasons |= 1 << check.reason
         if self.credit_is_scarce:
-            possible_reasons[outcomes.sent] |= 1 << Reason.OUT_OF_CREDIT
+            is_charged = outcomes.sent | self._find_breaking(campaign, outcomes.reasons)
+            possible_reasons[is_charged] |= 1 << Reason.OUT_OF_CREDIT
         return replace(outcomes, possible_reasons=possible_reasons, uncertain=history.uncertain)
+
+    def count_breaking(self, campaign: PlannedCampaign) -> int:
+        """Return how many messages of a campaign break the gateway."""
+        reasons = self.predict_outcomes(campaign).reasons
+        return int(np.count_nonzero(self._find_breaking(campaign, reasons)))
+
+    def _count_rivals(
+        self,
+        concurrent: Sequence[PlannedCampaign],
+        reasons_alone: Mapping[str, NDArray[np.int8]],
+    ) -> NDArray[np.int64]:
+        """Return how many messages of concurrent campaigns may use each customer's limit."""
+        rivals = np.zeros(self.count, np.int64)
+        for other in concurrent:
+            reasons = reasons_alone[other.name]
+            rivals += (reasons == NO_DEFECT) | self._find_breaking(other, reasons)
+        return rivals
 
     def _compute_history(self, campaign: PlannedCampaign) -> _CustomerHistory:
         """Return what the campaigns that settle before a campaign leave behind."""
@@ -192,7 +210,27 @@ class AudiencePrediction:
         everybody = np.ones(self.count, np.bool_)
         for reason in _find_campaign_reasons(campaign):
             assign_reason(reasons, everybody, reason)
+        if campaign.gateway.is_simulated:
+            self._assign_poison_reasons(campaign, reasons)
         return reasons
+
+    def _assign_poison_reasons(self, campaign: PlannedCampaign, reasons: NDArray[np.int8]) -> None:
+        """Give messages that break the gateway their reason in place, if they get that far."""
+        is_submitted = reasons == NO_DEFECT
+        forced = self._find_forced_outcomes(campaign)
+        for outcome, reason in REASON_BY_POISON.items():
+            reasons[is_submitted & (forced == outcome)] = reason
+
+    def _find_breaking(
+        self, campaign: PlannedCampaign, reasons: NDArray[np.int8]
+    ) -> NDArray[np.bool_]:
+        """Return which messages break the gateway. They use an allowance until they have ended."""
+        forced = self._find_forced_outcomes(campaign)
+        breaking = [
+            (forced == outcome) & (reasons == reason)
+            for outcome, reason in REASON_BY_POISON.items()
+        ]
+        return np.asarray(np.logical_or.reduce(breaking))
 
     def _find_unanswered(self, campaign: PlannedCampaign) -> Mapping[Reason, NDArray[np.bool_]]:
         """Return the customers without an answer from a service that the campaign needs.

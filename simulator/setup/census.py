@@ -20,7 +20,7 @@ from simulator.scenario.audience_file import CustomerRecord
 from simulator.scenario.plan import PlannedCampaign
 from simulator.schema import audience_census
 from simulator.world.defects import NO_DEFECT
-from simulator.world.forced import POISON_OUTCOMES, find_forced_outcome
+from simulator.world.forced import find_forced_outcome
 from tracker.status import Channel, Reason
 
 MAX_COUNTED_BOUNCES = 32_767
@@ -148,8 +148,6 @@ def _find_record_defect(customer: CustomerRecord, campaign: PlannedCampaign) -> 
         return Reason.DATA_MISSING
     address = (customer.email if by_email else customer.mobile_e164) or ""
     forced = find_forced_outcome(campaign.channel, address)
-    if forced in POISON_OUTCOMES:
-        return Reason.TIMEOUT
     return NO_DEFECT if forced is None else -forced
 
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.status import IMPLIED_ENGAGEMENTS, Channel, Engagement, Status
+from tracker.status import IMPLIED_ENGAGEMENTS, Channel, Engagement, Reason, Status
 
 FORCED_OUTCOME_DOMAIN = "simulator.example"
 
@@ -82,15 +82,15 @@ OUTCOME_BY_MOBILE = MappingProxyType(
 
 _OUTCOME_BY_LOCAL_PART = {outcome.local_part: outcome for outcome in ForcedOutcome}
 
-POISON_OUTCOMES = frozenset(
+REASON_BY_POISON = MappingProxyType(
     {
-        ForcedOutcome.POISON_RAISE,
-        ForcedOutcome.POISON_HANG,
-        ForcedOutcome.POISON_KILL,
-        ForcedOutcome.POISON_MEMORY,
+        ForcedOutcome.POISON_RAISE: Reason.STEP_FAILED,
+        ForcedOutcome.POISON_HANG: Reason.TIMEOUT,
+        ForcedOutcome.POISON_KILL: Reason.STEP_FAILED,
+        ForcedOutcome.POISON_MEMORY: Reason.STEP_FAILED,
     }
 )
-"""Outcomes that break the gateway before it accepts anything. These messages end as Not Sent."""
+"""Outcomes that break the gateway before it accepts anything, with the reason for Not Sent."""
 
 
 def find_forced_outcome(channel: Channel, recipient: str) -> ForcedOutcome | None:

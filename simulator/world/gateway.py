@@ -22,7 +22,7 @@ from simulator.world.engagement import (
     draw_engagement_events,
 )
 from simulator.world.forced import (
-    POISON_OUTCOMES,
+    REASON_BY_POISON,
     derive_forced_engagement,
     find_forced_outcome,
     trigger_poison,
@@ -234,7 +234,7 @@ def _find_forced_outcomes(submission: Submission) -> list[ledger.ForcedOutcomeRo
     rows = []
     for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
         outcome = find_forced_outcome(submission.campaign.channel, recipient)
-        if outcome in POISON_OUTCOMES:
+        if outcome is not None and outcome in REASON_BY_POISON:
             trigger_poison(outcome)
         if outcome is not None:
             rows.append(ledger.ForcedOutcomeRow(number, outcome))

@@ -309,6 +309,37 @@ not a row
 """
 
 
+@pytest.mark.parametrize(
+    "organization",
+    [
+        {"credit": 8},
+        {"credit": 7},
+        {"credit": 6},
+        {"credit": 1},
+        {"message_limit": {"count": 1, "days": 1}},
+    ],
+)
+def test_a_message_that_breaks_the_gateway_ends_as_predicted(
+    database: Database, tmp_path: Path, organization: dict[str, Any]
+) -> None:
+    """It uses credit, and the message limit, only until it has ended."""
+    recipients = ("anna@example.com", "poison-raise@simulator.example", "bert@example.com")
+    rows = "".join(f"{number},{to},+44770090000{number}\n" for number, to in enumerate(recipients))
+    (tmp_path / "people.csv").write_text(f"customer_id,email,mobile\n{rows}")
+    scenario = build_scenario(
+        build_campaign("one", audience="people.csv"),
+        build_campaign("two", audience={"same_as": "one"}, channel="sms", after="one"),
+        build_campaign("three", audience="people.csv", channel="sms"),
+        path=tmp_path / "test.toml",
+        organization=organization,
+    )
+    result = run_scenario(database, scenario, tmp_path)
+    assert_passed(result)
+    assert count_blocked(result, "one") == {Reason.STEP_FAILED: 1} or "credit" in organization
+    if "message_limit" in organization:
+        assert count_blocked(result, "two") == {Reason.MESSAGE_LIMIT: 2}
+
+
 @pytest.mark.parametrize("error_rate", [0.0, 0.6])
 def test_imported_customers_end_as_predicted(
     database: Database, tmp_path: Path, error_rate: float

@@ -28,6 +28,8 @@ from workers.gateways import base as gateways
 from workers.gateways.throttle import UnlimitedThrottle
 from workers.services.base import load_services_factory
 from workers.steps import at_gateway, before_gateway
+from workers.steps.bisection import SegmentFailed, SegmentsLeft, bisecting
+from workers.steps.context import StepContext
 
 MAX_STEPS = 100
 """Steps after which any batch has settled: attempts times steps."""
@@ -81,7 +83,7 @@ def run_step(
         case Step.DISPATCH:
             before_gateway.dispatch(context, services)
         case Step.SUBMIT:
-            following = at_gateway.submit(context, gateway, UnlimitedThrottle())
+            following = _submit(context, gateway)
         case Step.DELIVER:
             at_gateway.deliver(context, gateway)
         case Step.ENGAGE:
@@ -91,6 +93,19 @@ def run_step(
     if step in CHECK_CHAIN[:-1]:
         return NextStep(CHECK_CHAIN[CHECK_CHAIN.index(step) + 1])
     return following or next_step(database, batch, completed=step)
+
+
+def _submit(context: StepContext, gateway: gateways.Gateway) -> NextStep | None:
+    """Submit as tasks do: a message that breaks the gateway is blocked, and the others go on."""
+    for _ in range(MAX_STEPS):
+        try:
+            with bisecting(
+                context, Step.SUBMIT, is_retry=False, refund_first=None, transient_errors=()
+            ) as narrowed:
+                return at_gateway.submit(narrowed, gateway, UnlimitedThrottle())
+        except (SegmentFailed, SegmentsLeft):
+            continue
+    pytest.fail(f"batch {context.batch.batch} still has segments")
 
 
 def settle_batch(database: Database, batch: Batch) -> None:

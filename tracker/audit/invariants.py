@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, RowMapping, Select
 
 from tracker.audit import engagement, messages
+from tracker.audit.credit import find_wrong_credit
 from tracker.errors import UnreadableRecord
 from tracker.queries.campaign_state import read_run_states
 from tracker.queries.report import make_reports
@@ -203,6 +204,12 @@ INVARIANTS = (
         "steps",
         "Every step made as many transitions as it recorded, and none after its end.",
         messages.find_miscounted_steps,
+    ),
+    QueryInvariant(
+        "credit",
+        "An organization with limited credit was charged for the messages that were sent or wait"
+        " for the gateway, and for no others.",
+        find_wrong_credit,
     ),
     QueryInvariant(
         "engagement_tallies",

@@ -80,8 +80,7 @@ def format_timeline(timeline: MessageTimeline) -> str:
         lines += _format_entry(entry)
     if timeline.failure is not None:
         step = timeline.failure.step or "a step"
-        error = f"poison message: failed every try of {step}: {timeline.failure.error}"
-        lines.append(f"{'':<{TIME_WIDTH}}{error}")
+        lines.append(f"{'':<{TIME_WIDTH}}poison message: failed every try of {step}")
     return "\n".join(lines)
 
 

@@ -39,8 +39,24 @@ def charge_credit(connection: Connection, organization_id: int, messages: int) -
     connection.execute(
         sa.update(organizations)
         .where(organizations.c.id == organization_id)
-        .values(credit=organizations.c.credit - messages)
+        .values(
+            credit=organizations.c.credit - messages,
+            credit_used=organizations.c.credit_used + messages,
+        )
     )
+
+
+def refund_credit(connection: Connection, organization_id: int, messages: int) -> None:
+    """Give an organization back the credit for messages that ended before the gateway."""
+    if messages:
+        connection.execute(
+            sa.update(organizations)
+            .where(organizations.c.id == organization_id, organizations.c.credit.is_not(None))
+            .values(
+                credit=organizations.c.credit + messages,
+                credit_used=organizations.c.credit_used - messages,
+            )
+        )
 
 
 def count_recent_messages(
@@ -54,7 +70,8 @@ def count_recent_messages(
 ) -> Mapping[int, int]:
     """Return how many messages of other campaigns customers got in the limit's period before `now`.
 
-    Only campaigns to the same audience count. Customers without such a message are left out.
+    Only campaigns to the same audience count. Messages that ended before the gateway don't, and
+    customers without a message are left out.
 
     Args:
         numbers: numbers of the customers.
@@ -67,13 +84,20 @@ def count_recent_messages(
         )
     ).all()
     counts: dict[int, int] = {}
+    ended_transitions = transitions.alias("ended")
     for sibling in siblings:  # one query each, which the index answers whatever the planner assumes
+        ended = sa.select(ended_transitions.c.number).where(
+            ended_transitions.c.campaign_id == sibling,
+            ended_transitions.c.status == Status.NOT_SENT,
+            ended_transitions.c.attempt == 0,
+        )
         handed_over = sa.select(transitions.c.number).where(
             transitions.c.campaign_id == sibling,
             transitions.c.status == Status.ABOUT_TO_BE_SENT,
             transitions.c.attempt == 0,
             database.in_list(transitions.c.number, numbers),
             transitions.c.at > now - to_microseconds(period),
+            ~ended.where(ended_transitions.c.number == transitions.c.number).exists(),
         )
         if until is not None:
             handed_over = handed_over.where(transitions.c.at <= until)

@@ -13,10 +13,13 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from tracker.errors import SendtraceError
+from tracker.record import allowance
+from tracker.record.details import TransitionDetail
 from tracker.record.journal import QUEUED_STATE, Move, State
 from tracker.record.predicates import is_of_message_in
 from tracker.status import Reason, Status, Step
 from tracker.store.schema.messages import messages
+from tracker.text import describe_error
 from workers.steps.context import StepContext
 from workers.steps.limits import StepTimeout, limit_step_time
 from workers.steps.segments import Segment, SegmentStore
@@ -176,7 +179,7 @@ def _failure(
     # The error is wrapped, as Celery ends the whole worker for some errors, such as MemoryError.
     message = (
         f"{step} of campaign {context.campaign.id}, messages {failed.batch.first} to"
-        f" {failed.batch.last}: {error!r}"
+        f" {failed.batch.last}: {describe_error(error)}"
     )
     if step in BISECTABLE_STEPS and record_failure(context, step, segment, error):
         return SegmentFailed(message)
@@ -187,7 +190,7 @@ def record_failure(
     context: StepContext, step: Step, segment: Segment | None, error: BaseException
 ) -> bool:
     """Record the error of a segment or the whole batch; return whether a retry makes sense."""
-    error_text = repr(error)[:MAX_ERROR_LENGTH]
+    error_text = describe_error(error)[:MAX_ERROR_LENGTH]
     with context.database.write() as connection:
         store = SegmentStore(connection, context.batch, step)
         store.lock_batch()
@@ -229,16 +232,25 @@ def _has_too_many_poison_messages(store: SegmentStore) -> bool:
 
 
 def _block_poison_message(context: StepContext, step: Step) -> None:
-    """Mark a poison message as Not Sent."""
+    """Mark a poison message as Not Sent, and give back the credit that it was charged."""
     now, number = context.now(), context.batch.first
     source = State(status=Status.ABOUT_TO_BE_SENT) if step is Step.SUBMIT else QUEUED_STATE
-    target = State(status=Status.NOT_SENT, reason=Reason.TIMEOUT)
     with context.entry(step, started_at=now) as written:
-        written.move(Move(numbers=[number], source=source, target=target, at=now))
+        error = SegmentStore(written.connection, context.batch, step).mark_poison(number, now)
+        is_late = error.startswith(StepTimeout.__name__)
+        target = State(
+            status=Status.NOT_SENT, reason=Reason.TIMEOUT if is_late else Reason.STEP_FAILED
+        )
+        details = {number: TransitionDetail(text=error)}
+        moved = written.move(
+            Move(numbers=[number], source=source, target=target, at=now, details=details)
+        )
+        if step is Step.SUBMIT:
+            organization_id = context.campaign.organization.id
+            allowance.refund_credit(written.connection, organization_id, len(moved))
         query = sa.select(messages.c.status).where(is_of_message_in(messages, context.batch))
         if step is Step.SUBMIT and written.connection.scalar(query) == Status.SOFT_BOUNCED:
             raise UnblockableMessage(
                 f"message {number} of campaign {context.campaign.name} fails {step}, and can't be"
                 " blocked: an earlier attempt of it was sent"
             )
-        SegmentStore(written.connection, context.batch, step).mark_poison(number, now)

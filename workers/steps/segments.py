@@ -114,9 +114,11 @@ class SegmentStore:
         """Record the error of an open segment; return False if there is no such segment."""
         return self._update(first, error=error)
 
-    def mark_poison(self, number: int, at: Instant) -> None:
-        """Close the segment of a single message that was blocked for failing the step."""
+    def mark_poison(self, number: int, at: Instant) -> str:
+        """Close the segment of a message that is blocked for failing the step; return its error."""
         self._update(number, ended_at=at, error=sa.func.coalesce(parts.c.error, PROCESS_DIED))
+        query = sa.select(parts.c.error).where(*self._conditions(), parts.c.first == number)
+        return str(self.connection.scalars(query).one())
 
     def _update(self, first: int, **values: object) -> bool:
         update = sa.update(parts).where(*self._open_conditions(first)).values(**values)

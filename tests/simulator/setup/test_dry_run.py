@@ -21,7 +21,7 @@ def test_a_check_that_raises_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     scenario = load_scenario(SCENARIOS / "follow-up.toml", audience=people)
     notes: list[str] = []
     verdicts = list(judge_customers(scenario, tmp_path, notes.append))
-    assert {reason for _, _, reason in verdicts} == {Reason.TIMEOUT}
+    assert {reason for _, _, reason in verdicts} == {Reason.RULE_FAILED}
     assert notes[0].startswith("people.csv: 1 row could not be read; the first is line 3: ")
     assert "check fragile failed on 3 messages, first with LookupError('anna')" in notes[-1]
 

@@ -7,7 +7,7 @@ import pytest
 from simulator.world.forced import (
     FORCED_OUTCOME_DOMAIN,
     OUTCOME_BY_MOBILE,
-    POISON_OUTCOMES,
+    REASON_BY_POISON,
     ForcedOutcome,
     find_forced_outcome,
 )
@@ -79,7 +79,7 @@ def test_messages_end_as_their_addresses_force_it(database: Database, tmp_path: 
     addresses = [
         f"{outcome.local_part}@{FORCED_OUTCOME_DOMAIN}"
         for outcome in ForcedOutcome
-        if outcome not in POISON_OUTCOMES
+        if outcome not in REASON_BY_POISON
     ]
     (tmp_path / "people.csv").write_text(
         "customer_id,email\n" + "".join(f"{address},{address}\n" for address in addresses)

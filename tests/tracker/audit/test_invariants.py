@@ -31,7 +31,7 @@ from tracker.output.report_text import format_invariant_result
 from tracker.record.catalog import Campaign
 from tracker.record.journal import enqueue_batch
 from tracker.store.database import Database
-from tracker.store.schema.catalog import audiences, batches, customers, runs
+from tracker.store.schema.catalog import audiences, batches, customers, organizations, runs
 from tracker.store.schema.messages import messages, tallies, transitions
 from tracker.store.schema.work import steps
 
@@ -46,6 +46,7 @@ COMPARED_COLUMNS = {
     "legal_history": ("number", "previous", "status", "attempt"),
     "flow": ("status", "attempt", "entered", "left", "there"),
     "steps": ("transitions", "moved"),
+    "credit": ("credit_used", "chargeable"),
     "report_balances": ("audience",),
 }
 """Columns of the wrong rows that the tests compare, by invariant."""
@@ -337,6 +338,14 @@ def update_tally(status: int, count: int, reason: int = 0) -> Any:
                 "flow": [(6, 1, 5, 0, 4), (99, 1, 0, 1, 0)],
             },
             id="a transition comes from an unknown status",
+        ),
+        pytest.param(
+            [sa.update(organizations).values(credit=5, credit_used=14)],
+            {"credit": [(14, 15)]},
+            id="one message wasn't charged",
+        ),
+        pytest.param(
+            [sa.update(organizations).values(credit_used=14)], {}, id="credit is unlimited"
         ),
         pytest.param(
             [sa.update(batches).values(first=1)],

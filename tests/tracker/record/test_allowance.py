@@ -35,6 +35,8 @@ OUT_OF_CREDIT = not_sent_for(Reason.OUT_OF_CREDIT)
 LIMITED = not_sent_for(Reason.MESSAGE_LIMIT)
 UNSUBSCRIBED = not_sent_for(Reason.UNSUBSCRIBED)
 
+STEP_FAILED = not_sent_for(Reason.STEP_FAILED)
+
 DAY = 86_400_000_000
 """Microseconds."""
 
@@ -165,6 +167,9 @@ def test_what_was_handed_over_within_the_period_counts(
     at = first.clock.now() - ago
     with open_entry(database, batch, Step.DISPATCH, AUTHOR, started_at=at) as written:
         written.move(Move(numbers=[0, 2], source=QUEUED_STATE, target=READY, at=at))
+    with open_entry(database, batch, Step.DISPATCH, AUTHOR, started_at=at) as written:
+        written.move(Move(numbers=[3], source=QUEUED_STATE, target=READY, at=at))
+        written.move(Move(numbers=[3], source=READY, target=STEP_FAILED, at=at))
     move(database, own, [1], READY)  # of the campaign itself: a customer has one message of it
     now = first.clock.now()
     with database.read() as connection:

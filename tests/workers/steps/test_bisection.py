@@ -14,9 +14,12 @@ from kombu.exceptions import OperationalError
 from tests.support.factory import (
     READY,
     Plan,
+    find_violations,
     in_status,
     make_batch,
     move,
+    read_credit,
+    read_notes,
     run_concurrently,
     step_context,
 )
@@ -57,7 +60,8 @@ MAX_CALLS = 2 + 2 * ceil(log2(SIZE)) + MAX_MESSAGE_TRIES + 1
 """Most runs of a step on a batch with one poison message: the whole batch twice, both halves each
 time, and the message by itself."""
 
-BLOCKED = (Status.NOT_SENT, Reason.TIMEOUT)
+BLOCKED = (Status.NOT_SENT, Reason.STEP_FAILED)
+TIMED_OUT = (Status.NOT_SENT, Reason.TIMEOUT)
 ACCEPTED = (Status.IN_GATEWAY, 0)
 
 
@@ -145,9 +149,10 @@ def test_a_message_that_breaks_its_step_is_blocked_and_the_others_go_on(
     loop.run_all()
     assert gateway.calls <= MAX_CALLS * len(poison)
     assert sorted(gateway.accepted) == [number for number in range(SIZE) if number not in poison]
+    blocked = TIMED_OUT if fail is hang else BLOCKED
     statuses = read_statuses(database, batch)
-    assert {number for number, status in statuses.items() if status == BLOCKED} == set(poison)
-    assert set(statuses.values()) == {BLOCKED, ACCEPTED}
+    assert {number for number, status in statuses.items() if status == blocked} == set(poison)
+    assert set(statuses.values()) == {blocked, ACCEPTED}
     assert open_segments(database, batch, Step.SUBMIT) == []
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
@@ -163,6 +168,9 @@ def test_a_message_that_breaks_its_step_is_blocked_and_the_others_go_on(
         assert failure is not None
         assert failure.step is Step.SUBMIT
         assert expected[fail] in failure.error
+    assert read_notes(database, batch) == {
+        number: failure.error for number, failure in zip(poison, failures, strict=True) if failure
+    }
 
 
 @pytest.mark.parametrize("fail", [die, hang])
@@ -189,13 +197,31 @@ def test_a_rule_that_breaks_its_step_blocks_its_message_only(
     loop.enqueue(batch, Step.SUPPRESS)
     names = list(run_names(loop))
     statuses = read_statuses(database, batch)
-    assert statuses.pop(41) == BLOCKED
+    assert statuses.pop(41) == (TIMED_OUT if fail is hang else BLOCKED)
     assert set(statuses.values()) == {ACCEPTED}
     suppressing = names.count("workers.suppress")
     assert suppressing > 3
     assert names[suppressing:] == ["workers.validate", "workers.dispatch", "workers.submit"] + [
         "workers.deliver"
     ] * (len(names) - suppressing - 3)
+
+
+@pytest.mark.parametrize("fail", [die, raise_error, hang])
+def test_credit_is_given_back_for_a_message_that_breaks_the_gateway(
+    database: Database, loop: TaskLoop, fail: Callable[[], None]
+) -> None:
+    batch = make_batch(database, Plan(size=4, credit=10))
+    loop.resources.gateway = PoisonedGateway((2,), fail)
+    loop.enqueue(batch, Step.SUPPRESS)
+    loop.run_all()
+    assert [status for status, _ in read_statuses(database, batch).values()] == [
+        Status.IN_GATEWAY,
+        Status.IN_GATEWAY,
+        Status.NOT_SENT,
+        Status.IN_GATEWAY,
+    ]
+    assert read_credit(database, batch.campaign) == 7
+    assert find_violations(database, batch.campaign) == []
 
 
 def run_names(loop: TaskLoop) -> Iterator[str]:

@@ -58,13 +58,15 @@ organizations = Table(
     Column("name", Text, nullable=False),
     Column("enabled", Boolean, nullable=False, server_default=true()),
     Column("credit", BigInteger),
+    Column("credit_used", BigInteger, nullable=False, server_default=text("0")),
     Column("hard_bounce_limit", Integer, nullable=False, server_default=text("1")),
     Column("soft_bounce_limit", Integer, nullable=False, server_default=text("3")),
     Column("message_limit", Integer),
     Column("message_limit_days", Integer, nullable=False, server_default=text("1")),
     Column("channels", Text, nullable=False, server_default=text("'{}'")),
     CheckConstraint("credit >= 0", name="credit"),
-    comment="The sender of campaigns. credit: messages left; null is unlimited. message_limit:"
+    comment="The sender of campaigns. credit: messages left; null is unlimited."
+    " credit_used: messages charged to it. message_limit:"
     " messages per customer within message_limit_days; null is unlimited. channels: a JSON object"
     " of settings by channel.",
 )

@@ -91,6 +91,7 @@ def _create_catalog_tables() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("enabled", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("credit", sa.BigInteger(), nullable=True),
+        sa.Column("credit_used", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("hard_bounce_limit", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("soft_bounce_limit", sa.Integer(), server_default=sa.text("3"), nullable=False),
         sa.Column("message_limit", sa.Integer(), nullable=True),
@@ -99,7 +100,7 @@ def _create_catalog_tables() -> None:
         sa.CheckConstraint("credit >= 0", name=op.f("organizations_credit_check")),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("organizations_run_id_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("organizations_pkey")),
-        comment="The sender of campaigns. credit: messages left; null is unlimited. message_limit: messages per customer within message_limit_days; null is unlimited. channels: a JSON object of settings by channel.",
+        comment="The sender of campaigns. credit: messages left; null is unlimited. credit_used: messages charged to it. message_limit: messages per customer within message_limit_days; null is unlimited. channels: a JSON object of settings by channel.",
     )
     op.create_table(
         "gateways",
