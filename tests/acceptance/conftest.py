@@ -7,10 +7,38 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.browser import browser as browser
+from tests.support.fork_server import ForkServer, start_fork_server
 from tests.support.postgresql import PostgresqlServer
 from tests.support.shell import FinishedRun, Shell, make_scenario
+
+SHARED_RUN_MODULES = frozenset(
+    {"test_simulate", "test_reading", "test_live_page", "test_page_in_browser", "test_recover"}
+)
+"""Modules that share the finished runs and the PostgreSQL server of one process."""
+
+SPLIT_MODULES = frozenset(
+    {"test_attach", "test_fault_matrix", "test_faults", "test_gateways", "test_make", "test_rules"}
+)
+"""Modules whose tests share nothing."""
+
+
+class AcceptanceScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Runs tests that share something expensive in one process, and all others anywhere."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = Path(nodeid.partition("::")[0]).stem
+        if module in SHARED_RUN_MODULES:
+            return "finished runs"
+        return nodeid if module in SPLIT_MODULES else module
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> AcceptanceScheduling:
+    """Return the scheduler that `--dist loadscope` uses for these tests."""
+    return AcceptanceScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -22,15 +50,22 @@ def scratch() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """Return the server that `Shell.run_forked` uses."""
+    with start_fork_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def make_shell(
-    tmp_path_factory: pytest.TempPathFactory, scratch: Path
+    tmp_path_factory: pytest.TempPathFactory, scratch: Path, fork_server: ForkServer
 ) -> Iterator[Callable[..., Shell]]:
     """Return a function that makes shells with folders of their own; clean up at the end."""
     shells: list[Shell] = []
 
     def make(**settings: str) -> Shell:
         folder = Path(tempfile.mkdtemp(dir=scratch))
-        shells.append(Shell(tmp_path_factory.mktemp("prompt"), folder, **settings))
+        shells.append(Shell(tmp_path_factory.mktemp("prompt"), folder, fork_server, **settings))
         return shells[-1]
 
     yield make

@@ -1,6 +1,7 @@
 """Three simulated days in half a minute: the report counts opens at each 1 am."""
 
-from contextlib import closing
+import subprocess
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +21,10 @@ from tracker.store.database import connect
 from tracker.store.schema.engagement import engagements
 
 SPEED = 8640
+
+SNAPSHOT_INTERVAL_SECONDS = 0.2
+"""Half an hour of the run's time."""
+
 DAY = timedelta(days=1)
 
 ENGAGEMENT_INVARIANTS = tuple(
@@ -61,7 +66,7 @@ def take_snapshot(connection: Connection) -> Snapshot:
 def test_three_days(shell: Shell) -> None:
     text = (SCENARIOS / "three-days.toml").read_text()
     scenario = shell.write("fast.toml", text.replace("1440", str(SPEED)).replace("5_000", "1_000"))
-    arguments = ("--batch-size", "400", "--json", shell.folder / "result.json")
+    arguments = ("--batch-size", "400", "--json", shell.folder / "result.json", "--no-record")
     run = shell.start("simulate", scenario, *arguments)
     wait_until(lambda: bool(shell.query_number("SELECT count(*) FROM campaigns")), "campaigns")
     wait_until(lambda: shell.query_number("SELECT count(*) FROM batches") > 0, "a batch")
@@ -70,6 +75,8 @@ def test_three_days(shell: Shell) -> None:
     def ended() -> bool:
         with database.read() as connection:
             snapshots.append(take_snapshot(connection))
+        with suppress(subprocess.TimeoutExpired):
+            run.process.wait(SNAPSHOT_INTERVAL_SECONDS)
         return run.process.poll() is not None
 
     with closing(connect(f"sqlite:///{shell.database}", must_exist=True)) as database:
@@ -112,7 +119,7 @@ unsubscribe = 0.05
 spam = 0.01
 machine_open = 0.1
 """
-    finished = FinishedRun.of(shell, shell.write("quick.toml", engaging))
+    finished = FinishedRun.of(shell, shell.write("quick.toml", engaging), "--no-record")
     [predicted] = finished.result["prediction"]["campaigns"]
     [report] = finished.result["campaigns"]
     for kind in ("opened", "clicked", "spam", "unsubscribed"):

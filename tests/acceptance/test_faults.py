@@ -50,7 +50,7 @@ def test_two_signals_stop_a_run_at_once(shell: Shell) -> None:
         assert not [child for child in children if _is_running(child)]
         _assert_nothing_is_left(shell)
     following = make_scenario(email=300, sms=100, median="10ms", p99="20ms")
-    passed = FinishedRun.of(shell, shell.write("following.toml", following))
+    passed = FinishedRun.of(shell, shell.write("following.toml", following), "--no-record")
     assert passed.result["run"] == 3
 
 

@@ -35,7 +35,7 @@ def test_report_of_one_campaign(on_sqlite: FinishedRun) -> None:
 
 
 def test_report_as_csv(finished: FinishedRun) -> None:
-    ended = finished.shell.run("report", "--format", "csv")
+    ended = finished.shell.run_forked("report", "--format", "csv")
     assert (ended.returncode, ended.stderr) == (0, "")
     rows = list(csv.DictReader(io.StringIO(ended.stdout)))
     for row, report in zip(rows, finished.result["campaigns"], strict=True):
@@ -49,7 +49,7 @@ def test_report_as_csv(finished: FinishedRun) -> None:
 @pytest.mark.parametrize("command", [("report",), ("verify",), ("trace", 0)], ids=lambda c: c[0])
 def test_unknown_campaign(on_sqlite: FinishedRun, command: tuple[Any, ...]) -> None:
     name, *rest = command
-    ended = on_sqlite.shell.run(name, "spring-emial", *map(str, rest))
+    ended = on_sqlite.shell.run_forked(name, "spring-emial", *map(str, rest))
     assert ended.returncode == 2
     assert ended.stdout == ""
     [line] = ended.stderr.splitlines()
@@ -73,7 +73,7 @@ def _assert_timeline(
     finished: FinishedRun, number: str, *expected: tuple[str, int, str], reason: str | None = None
 ) -> None:
     """Check what `trace` prints of an email, as JSON and as a table."""
-    ended = finished.shell.run("trace", "spring-email", number, "--format", "json")
+    ended = finished.shell.run_forked("trace", "spring-email", number, "--format", "json")
     assert (ended.returncode, ended.stderr) == (0, "")
     timeline = json.loads(ended.stdout)
     assert timeline["number"] == int(number)
@@ -88,7 +88,7 @@ def _assert_timeline(
     for event in events[1:]:
         assert event["worker"].startswith("run-")
         assert TASK_ID.fullmatch(event["task_id"])
-    table = finished.shell.run("trace", "spring-email", number)
+    table = finished.shell.run_forked("trace", "spring-email", number)
     assert table.returncode == 0
     assert f"spring-email {number} · customer c{number}" in table.stdout
     for event in events:
@@ -138,7 +138,7 @@ def test_the_story_of_a_second_attempt(on_sqlite: FinishedRun, finished: Finishe
 
 @pytest.mark.parametrize("number", ["1500", "-1", str(2**31), str(2**80)])
 def test_unknown_number(finished: FinishedRun, number: str) -> None:
-    ended = finished.shell.run("trace", "spring-email", "--", number)
+    ended = finished.shell.run_forked("trace", "spring-email", "--", number)
     assert ended.returncode == 2
     assert ended.stdout == ""
     [line] = ended.stderr.splitlines()
@@ -235,11 +235,11 @@ def test_verify_after_tampering(
     tampered: Callable[[str], Shell], statement: str, broken: dict[str, str]
 ) -> None:
     shell = tampered(statement)
-    ended = shell.run("verify", "--format", "json")
+    ended = shell.run_forked("verify", "--format", "json")
     assert (ended.returncode, ended.stderr) == (3, "")
     results = {result["invariant"]: result for result in json.loads(ended.stdout)}
     assert {name for name, result in results.items() if not result["holds"]} == broken.keys()
-    table = shell.run("verify")
+    table = shell.run_forked("verify")
     assert table.returncode == 3
     for name, row in broken.items():
         assert results[name]["wrong"] >= 1
@@ -247,7 +247,7 @@ def test_verify_after_tampering(
         lines = rest.split("✔", 1)[0].split("✘", 1)[0]
         assert "wrong; the first:" in lines
         assert row in lines
-    assert shell.run("verify", "spring-sms").returncode == 0
+    assert shell.run_forked("verify", "spring-sms").returncode == 0
 
 
 @pytest.mark.parametrize("command", [("report",), ("verify",), ("trace", "x", "0")])
@@ -265,7 +265,7 @@ def test_empty_folder_is_an_error(shell: Shell, command: tuple[str, ...]) -> Non
 def test_database_of_a_newer_version(tampered: Callable[[str], Shell], layer: str) -> None:
     shell = tampered(f"UPDATE {layer}_version SET version_num = '9999'")  # noqa: S608  # a constant
     for command in (("report",), ("verify",)):
-        ended = shell.run(*command)
+        ended = shell.run_forked(*command)
         assert ended.returncode == 2
         assert ended.stdout == ""
         [line] = ended.stderr.splitlines()
@@ -310,7 +310,7 @@ def test_rows_edited_by_hand(
     for command, code in ends.items():
         arguments = ("spring-email", "42") if command == "trace" else ()
         for form in ("table", "json"):
-            ended = shell.run(command, *arguments, "--format", form)
+            ended = shell.run_forked(command, *arguments, "--format", form)
             assert ended.returncode == code, ended.stderr + ended.stdout
             assert "Traceback" not in ended.stderr
             assert len(ended.stderr.splitlines()) == (1 if code == 1 else 0)
@@ -318,7 +318,7 @@ def test_rows_edited_by_hand(
 
 def test_missing_database_file_is_not_created(shell: Shell) -> None:
     for command in (("report",), ("verify",), ("trace", "x", "0")):
-        ended = shell.run(*command, "--database", "sqlite:///typo.db")
+        ended = shell.run_forked(*command, "--database", "sqlite:///typo.db")
         assert (ended.returncode, ended.stdout) == (2, "")
         assert ended.stderr == "sendtrace: the database typo.db does not exist\n"
     assert list(shell.folder.iterdir()) == []

@@ -70,7 +70,7 @@ def reasons_of(result: Any) -> Counter[str]:
 
 def test_every_reason_is_reached_as_often_as_predicted(shell: Shell) -> None:
     result = shell.folder / "result.json"
-    ran = shell.run("simulate", SCENARIOS / "all-reasons.toml", "--json", result)
+    ran = shell.run("simulate", SCENARIOS / "all-reasons.toml", "--json", result, "--no-record")
     assert ran.returncode == 0, ran.stderr
     assert "✔ passed" in ran.stdout
     reached = reasons_of(json.loads(result.read_text()))
@@ -88,7 +88,7 @@ def test_the_shipped_scenarios_reach_every_reason(shell: Shell) -> None:
 
 def test_the_outcome_of_a_campaign_changes_the_next_one(shell: Shell) -> None:
     result = shell.folder / "result.json"
-    ran = shell.run("simulate", SCENARIOS / "follow-up.toml", "--json", result)
+    ran = shell.run("simulate", SCENARIOS / "follow-up.toml", "--json", result, "--no-record")
     assert ran.returncode == 0, ran.stderr
     first, second, by_sms = json.loads(result.read_text())["campaigns"]
     suppressed = second["not_sent"]["internally_suppressed"]
@@ -105,7 +105,7 @@ def test_a_check_of_an_installed_package_takes_part_in_a_run(shell: Shell, acme:
     scenario = shell.write("small.toml", make_scenario(email=400, sms=200))
     result = shell.folder / "result.json"
     settings = {"PYTHONPATH": str(acme)}
-    ran = shell.run("simulate", scenario, "--json", result, settings=settings)
+    ran = shell.run("simulate", scenario, "--json", result, "--no-record", settings=settings)
     assert ran.returncode == 0, ran.stderr
     assert reasons_of(json.loads(result.read_text()))["configuration"] == 300
     listed = shell.run("checks", "list", "--format", "csv", settings=settings)

@@ -103,7 +103,8 @@ def test_workers_and_batches_make_no_difference(
     on_sqlite: FinishedRun, shell: Shell, workers: str, batch_size: str
 ) -> None:
     file = shell.write("small.toml", make_scenario())
-    other = FinishedRun.of(shell, file, "--workers", workers, "--batch-size", batch_size)
+    options = ("--workers", workers, "--batch-size", batch_size, "--no-record")
+    other = FinishedRun.of(shell, file, *options)
     assert other.result["workers"] == int(workers)
     assert other.outcome_digests == on_sqlite.outcome_digests
     assert other.result["campaigns"] == on_sqlite.result["campaigns"]
@@ -150,7 +151,9 @@ def test_a_state_folder_with_an_odd_name(shell: Shell) -> None:
 
 
 def test_another_seed_means_other_outcomes(on_sqlite: FinishedRun, shell: Shell) -> None:
-    other = FinishedRun.of(shell, shell.write("small.toml", make_scenario()), "--seed", "12")
+    other = FinishedRun.of(
+        shell, shell.write("small.toml", make_scenario()), "--seed", "12", "--no-record"
+    )
     assert other.result["seed"] == 12
     for campaign, digest in other.outcome_digests.items():
         assert digest != on_sqlite.outcome_digests[campaign]
@@ -158,7 +161,7 @@ def test_another_seed_means_other_outcomes(on_sqlite: FinishedRun, shell: Shell)
 
 def test_a_batch_of_one_message(shell: Shell) -> None:
     file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
-    ended = shell.run("simulate", file, "--batch-size", "1", program=SCRIPT)
+    ended = shell.run("simulate", file, "--batch-size", "1", "--no-record", program=SCRIPT)
     assert ended.returncode == 0, ended.stderr
     assert "20 of 20 messages" in ended.stdout
     assert shell.query_number("SELECT count(*) FROM batches") == 30
@@ -166,7 +169,9 @@ def test_a_batch_of_one_message(shell: Shell) -> None:
 
 def test_credit_short_of_the_audience(shell: Shell) -> None:
     scenario = make_scenario(email=1_500, sms=700, credit=1_000, median="10ms", p99="20ms")
-    run = FinishedRun.of(shell, shell.write("poor.toml", scenario), "--batch-size", "150")
+    run = FinishedRun.of(
+        shell, shell.write("poor.toml", scenario), "--batch-size", "150", "--no-record"
+    )
     reports = run.result["campaigns"]
     assert sum(report["sent"]["total"] for report in reports) == 1_000
     stopped = sum(

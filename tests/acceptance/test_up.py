@@ -5,8 +5,8 @@ import json
 import signal
 import socket
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,9 @@ class Stack:
         return child
 
 
-@pytest.fixture
-def stack(shell: Shell) -> Iterator[Stack]:
+@contextmanager
+def start_stack(shell: Shell) -> Iterator[Stack]:
+    """Start a stack, and stop it after the block if it still runs."""
     web, flower = find_free_port(), find_free_port()
     command = shell.start(
         *("up", "--port", str(web), "--flower-port", str(flower)),
@@ -73,10 +74,19 @@ def stack(shell: Shell) -> Iterator[Stack]:
         return "Ctrl-C stops the stack" in command.stdout.read_text()
 
     wait_until(is_ready, "the stack is ready", 90)
-    yield Stack(shell, command, web, flower)
-    if command.process.poll() is None:
-        command.process.send_signal(signal.SIGINT)
-        command.wait()
+    try:
+        yield Stack(shell, command, web, flower)
+    finally:
+        if command.process.poll() is None:
+            command.process.send_signal(signal.SIGINT)
+            command.wait()
+
+
+@pytest.fixture(scope="module")
+def stack(make_shell: Callable[..., Shell]) -> Iterator[Stack]:
+    """Return a stack that tests share; the last of them stops it."""
+    with start_stack(make_shell()) as stack:
+        yield stack
 
 
 def test_flower_shows_a_run_on_the_stack(stack: Stack) -> None:
@@ -122,31 +132,6 @@ def test_flower_shows_a_run_on_the_stack(stack: Stack) -> None:
     wait_until(is_restored, "Flower is restarted and has the earlier tasks")
 
 
-def test_a_dead_child_is_restarted_and_ctrl_c_stops_all(stack: Stack) -> None:
-    shell = stack.shell
-    worker = stack.find_child("gateway@")
-    worker.kill()
-    wait_until(
-        lambda: "child restarted: name=worker-gateway" in stack.command.stderr_text, "a new worker"
-    )
-    assert "child exited: name=worker-gateway exit_code=-9" in stack.command.stderr_text
-    shell.write("small.toml", make_scenario())
-    passes = lambda: shell.run("simulate", "small.toml", "--attach").returncode == 0  # noqa: E731
-    wait_until(passes, "the new worker serves its queue")
-    second = shell.run("up", "--port", str(find_free_port()))
-    assert second.returncode == 2
-    assert "a stack already runs on" in second.stderr
-
-    family = psutil.Process(stack.command.process.pid).children(recursive=True)
-    stack.command.process.send_signal(signal.SIGINT)
-    assert stack.command.wait() == 0, stack.command.stderr_text
-    assert [process for process in family if process.is_running()] == []
-    assert not (shell.home / "up.json").exists()
-    alone = shell.run("simulate", shell.folder / "small.toml", "--attach")
-    assert alone.returncode == 2
-    assert "no `sendtrace up` runs on" in alone.stderr
-
-
 def test_batches_that_never_reached_the_broker_are_swept_up(stack: Stack) -> None:
     with closing(open_database(load_settings(home=stack.shell.home))) as database:
         _run, worker = prepare_run(
@@ -162,11 +147,38 @@ def test_batches_that_never_reached_the_broker_are_swept_up(stack: Stack) -> Non
         )
 
 
-def test_nothing_is_left_when_the_stack_is_killed(stack: Stack) -> None:
+def test_a_dead_child_is_restarted_and_ctrl_c_stops_all(stack: Stack) -> None:
+    shell = stack.shell
+    worker = stack.find_child("gateway@")
+    worker.kill()
+    wait_until(
+        lambda: "child restarted: name=worker-gateway" in stack.command.stderr_text, "a new worker"
+    )
+    assert "child exited: name=worker-gateway exit_code=-9" in stack.command.stderr_text
+    shell.write("small.toml", make_scenario())
+    command = ("simulate", "small.toml", "--attach", "--no-record")
+    wait_until(lambda: shell.run(*command).returncode == 0, "the new worker serves its queue")
+    second = shell.run("up", "--port", str(find_free_port()))
+    assert second.returncode == 2
+    assert "a stack already runs on" in second.stderr
+
     family = psutil.Process(stack.command.process.pid).children(recursive=True)
-    children = [process for process in family if "watchdog" not in str(process.cmdline())]
-    stack.command.process.kill()
-    wait_until(lambda: not any(child.is_running() for child in children), "nothing is left")
+    stack.command.process.send_signal(signal.SIGINT)
+    assert stack.command.wait() == 0, stack.command.stderr_text
+    assert [process for process in family if process.is_running()] == []
+    assert not (shell.home / "up.json").exists()
+    alone = shell.run("simulate", shell.folder / "small.toml", "--attach")
+    assert alone.returncode == 2
+    assert "no `sendtrace up` runs on" in alone.stderr
+
+
+def test_nothing_is_left_when_the_stack_is_killed(shell: Shell) -> None:
+    with start_stack(shell) as stack:
+        family = psutil.Process(stack.command.process.pid).children(recursive=True)
+        children = [process for process in family if "watchdog" not in str(process.cmdline())]
+        stack.command.process.kill()
+        wait_until(lambda: not any(child.is_running() for child in children), "nothing is left")
+        stack.command.wait()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 
+from tests.support.fork_server import ForkServer
+
 MODULE = (sys.executable, "-m", "simulator")
 
 
@@ -88,8 +90,11 @@ def wait_until(condition: Callable[[], bool], what: str, limit: float = 40.0) ->
 class Shell:
     """Runs commands in a folder, with a state folder and a folder for temporary files."""
 
-    def __init__(self, folder: Path, scratch: Path, **settings: str) -> None:
+    def __init__(
+        self, folder: Path, scratch: Path, fork_server: ForkServer, **settings: str
+    ) -> None:
         self.folder = folder
+        self._fork_server = fork_server
         self.home = folder / "home"
         self.scratch = scratch
         self._started: list[StartedCommand] = []
@@ -129,6 +134,16 @@ class Shell:
             text=True,
             timeout=limit,
             check=False,
+        )
+
+    def run_forked(
+        self, *arguments: str | Path, settings: Mapping[str, str] = {}
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run `sendtrace` to its end, in a process that need not load its modules."""
+        return self._fork_server.run(
+            [*map(str, arguments)],
+            folder=self.folder,
+            environment={**self.environment, **settings},
         )
 
     def start(
