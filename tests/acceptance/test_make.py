@@ -13,7 +13,7 @@ RUN_BY_CI = {"lint", "test"}
 
 SHORT_FORMS = {
     "help": (),
-    "demo": (),
+    "demo": (),  # see test_readme_shows_what_make_demo_prints
     "docs": (),
     "faults": ("QUICK=1", "ARGS=--only nothing --messages 500 --json {folder}/faults.json"),
     "schedules": ("SCHEDULES=5",),
@@ -21,7 +21,20 @@ SHORT_FORMS = {
 }
 
 
-@pytest.mark.parametrize("target", sorted(SHORT_FORMS.keys() - {"bench"}))
+TIME = re.compile(r"\d+ [A-Z][a-z]{2} \d{4} \d\d:\d\d(:\d\d)? UTC")
+"""The times of a report and of its rollup, which differ from run to run."""
+
+
+def test_readme_shows_what_make_demo_prints(tmp_path: Path) -> None:
+    ended = run_make("demo", settings={"SENDTRACE_HOME": str(tmp_path / "home")})
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    [sample] = re.findall(r"```\n(Live Monitoring Report.*?)```", README.read_text(), re.DOTALL)
+    assert TIME.sub("TIME", sample) in TIME.sub("TIME", ended.stdout)
+    for line in ("Opened", "Clicked", "Marked as spam", "Marked unsubscribed"):
+        assert re.search(rf"^    {line} +[1-9]", sample, re.MULTILINE), line
+
+
+@pytest.mark.parametrize("target", sorted(SHORT_FORMS.keys() - {"bench", "demo"}))
 def test_target_runs(target: str, tmp_path: Path) -> None:
     before = {name: (FOLDER / name).read_text() for name in GENERATED_PAGES}
     arguments = [argument.format(folder=tmp_path) for argument in SHORT_FORMS[target]]

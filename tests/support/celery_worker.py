@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,12 +26,18 @@ def tries(self, campaign, batch):
 
 @contextmanager
 def start_worker(
-    folder: Path, broker: str, *, program: str = PROGRAM, queue: str = "celery"
+    folder: Path,
+    broker: str,
+    *,
+    program: str = PROGRAM,
+    queue: str = "celery",
+    options: Sequence[str] = (),
 ) -> Iterator["subprocess.Popen[bytes]"]:
     (folder / "program.py").write_text(program.format(broker=broker))
     command = [
         *(sys.executable, "-m", "celery", "--app", "program", "worker", "--concurrency", "1"),
         *("--hostname", "one@here", "--without-gossip", "--without-mingle", "--queues", queue),
+        *options,
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
