@@ -37,6 +37,7 @@ class DrawPurpose(StrEnum):
     ENGAGEMENT_FOLLOW_UP = "engagement sequel"
     ENGAGEMENT_REPEAT = "engagement again"
     DUPLICATE_TASK = "duplicate task"
+    BOUNCE_CAUSE = "bounce cause"
 
 
 def draw_uniforms(

@@ -126,7 +126,8 @@ def _flatten_counts(value: Mapping[str, object], above: str = "") -> Iterator[tu
         if isinstance(inner, dict):
             # The figures below `sent` have no prefix.
             yield from _flatten_counts(inner, "" if name == "sent" else f"{name}.")
-            yield name, inner["total"]
+            if "total" in inner:
+                yield name, inner["total"]
         elif isinstance(inner, int):
             yield name, inner
 

@@ -4,7 +4,7 @@ Each class is the table of the file, what the database stores of it, and what th
 from.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Self
 
@@ -13,6 +13,13 @@ from pydantic import Field, model_validator
 from simulator.values import Duration, InvalidKey, ScenarioSection, Share, format_duration
 
 SIMULATED_GATEWAY_KIND = "simulated"
+
+
+def validate_share_sum(noun: str, shares: Iterable[float]) -> None:
+    """Raise ValueError if the shares of outcomes that exclude each other sum to more than 1."""
+    total = sum(shares)
+    if total > 1 + 1e-9:
+        raise ValueError(f"got {noun} that sum to {total:g}; expected at most 1")
 
 
 class LatencyDistribution(ScenarioSection):
@@ -87,6 +94,49 @@ class ReceiptFaultRates(ScenarioSection):
         return any((self.duplicate, self.stale, self.lost, self.late_bounce))
 
 
+def _validate_cause_shares(shares: Mapping[str, float | None]) -> None:
+    noun = ", ".join(shares)
+    given = [share for share in shares.values() if share is not None]
+    validate_share_sum(noun, given)
+    if len(given) == len(shares) and sum(given) < 1 - 1e-9:
+        raise ValueError(f"got {noun} that sum to {sum(given):g}; expected 1")
+
+
+class BounceCauseShares(ScenarioSection):
+    """Shares of the causes of bounces, each among the bounces of its channel and kind.
+
+    Causes without a key share the rest, in proportion to their defaults.
+    """
+
+    unknown_recipient: Annotated[Share | None, Field(examples=[0.7])] = None
+    """Share of hard bounces of emails: 5.1.1, the mailbox doesn't exist. Default: 0.8."""
+    unknown_domain: Annotated[Share | None, Field(examples=[0.3])] = None
+    """Share of hard bounces of emails: 5.1.2, the domain doesn't exist. Default: 0.2."""
+    mailbox_full: Annotated[Share | None, Field(examples=[0.5])] = None
+    """Share of soft bounces of emails: 4.2.2, the mailbox is full. Default: 0.5."""
+    server_down: Annotated[Share | None, Field(examples=[0.4])] = None
+    """Share of soft bounces of emails: 4.4.1, the server didn't answer. Default: 0.3."""
+    message_too_large: Annotated[Share | None, Field(examples=[0.1])] = None
+    """Share of soft bounces of emails: 5.3.4, the message is too large. Default: 0.2."""
+
+    @model_validator(mode="after")
+    def _validate_shares(self) -> Self:
+        _validate_cause_shares(
+            {
+                "unknown_recipient": self.unknown_recipient,
+                "unknown_domain": self.unknown_domain,
+            }
+        )
+        _validate_cause_shares(
+            {
+                "mailbox_full": self.mailbox_full,
+                "server_down": self.server_down,
+                "message_too_large": self.message_too_large,
+            }
+        )
+        return self
+
+
 class GatewayBehaviour(ScenarioSection):
     """Keys of simulated gateways: what the gateway does with the messages that it is given."""
 
@@ -100,6 +150,10 @@ class GatewayBehaviour(ScenarioSection):
     """Share of attempts that bounce softly. They are submitted again while attempts are left."""
     not_delivered: Annotated[Share, Field(examples=[0.005])] = 0.0
     """Share of attempts that the gateway gives up on."""
+    bounces: Annotated[BounceCauseShares, Field(examples=[{"mailbox_full": 0.5}])] = (
+        BounceCauseShares()
+    )
+    """Why messages bounce."""
     reject_rate: Annotated[float, Field(ge=0.0, lt=1.0, strict=True, examples=[0.1])] = 0.0
     """Share of submitted messages that the gateway rejects temporarily, each time."""
     receipts: Annotated[ReceiptFaultRates, Field(examples=[{"duplicate": 0.05, "lost": 0.002}])] = (
@@ -166,10 +220,3 @@ class ServiceFailures(ScenarioSection):
     """Share of calls without an answer, for each customer. A step calls three times at most."""
     outage: Annotated[TimeWindow | None, Field(examples=[{"from": "5s", "to": "12s"}])] = None
     """Period in which the service can't be reached. It delays messages and blocks none."""
-
-
-def validate_share_sum(noun: str, shares: Iterable[float]) -> None:
-    """Raise ValueError if the shares of outcomes that exclude each other sum to more than 1."""
-    total = sum(shares)
-    if total > 1 + 1e-9:
-        raise ValueError(f"got {noun} that sum to {total:g}; expected at most 1")

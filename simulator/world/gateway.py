@@ -15,6 +15,7 @@ from simulator.schema import migrate_simulator_tables
 from simulator.values import ScenarioSection
 from simulator.world import ledger
 from simulator.world.behaviour import EngagementRates, GatewayBehaviour
+from simulator.world.bounce_causes import explain_bounces
 from simulator.world.engagement import (
     EngagementEvents,
     build_immediate_events,
@@ -42,6 +43,7 @@ from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.status import Engagement, Status
 from tracker.store.database import Database
+from tracker.store.schema.messages import BOUNCED_STATUSES
 from workers.gateways.base import (
     DeliveredMessages,
     GatewayUnavailable,
@@ -119,7 +121,34 @@ class SimulatedGateway:
             )
             due_times.append(next_due)
         next_due = min((due_at for due_at in due_times if due_at is not None), default=None)
-        return PollResult(receipts, next_due)
+        return PollResult(self._explain_bounces(batch.campaign, receipts), next_due)
+
+    def _explain_bounces(self, campaign: Campaign, receipts: Sequence[Receipt]) -> list[Receipt]:
+        """Return receipts, those of bounces with the cause."""
+        explained = list(receipts)
+        bounces: defaultdict[int, dict[int, Status]] = defaultdict(dict)
+        positions: list[int] = []
+        for position, receipt in enumerate(receipts):
+            if receipt.status in BOUNCED_STATUSES:
+                bounces[receipt.attempt][receipt.number] = Status(receipt.status)
+                positions.append(position)
+        settings = self._settings
+        explanations = {
+            attempt: explain_bounces(
+                settings.behaviour.bounces,
+                settings.seed,
+                campaign.name,
+                campaign.channel,
+                attempt,
+                by_number,
+            )
+            for attempt, by_number in bounces.items()
+        }
+        for position in positions:
+            receipt = explained[position]
+            detail = explanations[receipt.attempt][receipt.number]
+            explained[position] = receipt._replace(detail=detail)
+        return explained
 
     def engagement(
         self, batch: Batch, delivered: DeliveredMessages, since: Instant, now: Instant

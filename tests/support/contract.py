@@ -1,4 +1,7 @@
-"""The lifecycle and the reasons of the design, independent of `tracker.status`."""
+"""The lifecycle and the reasons of the design, independent of `tracker.status`.
+
+A reason has its category, its slug and its step; `any` is whatever step its check or failure has.
+"""
 
 DRAWING = """
     queued            -> about_to_be_sent
@@ -43,10 +46,16 @@ REASONS = """
     system_error           coupon_issue               validate
     system_error           referral_service           validate
     system_error           subscription_service       suppress
+    system_error           rule_failed                any
+    system_error           step_failed                any
+    internally_suppressed  custom_rule                any
 """
 
 
-CONTRACT = [tuple(line.split()) for line in REASONS.strip().splitlines()]
+CONTRACT = [
+    (category, slug, None if step == "any" else step)
+    for category, slug, step in (line.split() for line in REASONS.strip().splitlines())
+]
 
 
 STATUSES = {

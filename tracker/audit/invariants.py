@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, RowMapping, Select
 
-from tracker.audit import engagement, messages
+from tracker.audit import bounces, engagement, messages
 from tracker.audit.credit import find_wrong_credit
 from tracker.errors import UnreadableRecord
 from tracker.queries.campaign_state import read_run_states
@@ -184,6 +184,11 @@ INVARIANTS = (
         "tallies",
         "The tallies of every batch equal the counts of its messages.",
         messages.find_wrong_tallies,
+    ),
+    QueryInvariant(
+        "bounce_tallies",
+        "The bounces of every batch, counted by cause, sum to its bounced messages.",
+        bounces.find_wrong_bounce_tallies,
     ),
     QueryInvariant(
         "last_transition",

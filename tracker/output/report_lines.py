@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 
+from tracker.bounces import BounceCause
 from tracker.clock import Instant, to_datetime
 from tracker.queries.report import Report
 from tracker.status import OPT_OUTS, Category, Channel, Engagement, Reason, Status
@@ -38,7 +39,14 @@ MEANINGS = {
     "in_progress.queued": "Recorded; waits for the checks or is being checked.",
     "in_progress.about_to_be_sent": "Passed every check; waits for the gateway.",
     "scheduled": "Customers whose message hasn't been queued yet.",
-} | {f"not_sent.{reason.category}.{reason.slug}": reason.meaning for reason in Reason}
+} | {
+    **{f"not_sent.{reason.category}.{reason.slug}": reason.meaning for reason in Reason},
+    **{
+        f"sent.bounced.causes.{kind}.{cause.slug}": cause.meaning
+        for kind in ("hard", "soft")
+        for cause in BounceCause
+    },
+}
 """The meaning of each line, by its path in the JSON of the report."""
 
 SHARES_MEANING = "Shares below Sent are of Sent, all others of the audience."
@@ -99,8 +107,14 @@ def report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
 
 
 def is_hidden_at_zero(line: ReportLine) -> bool:
-    """Return whether a line is shown only if it counts a message: a reason, or Scheduled."""
-    return line.path == "scheduled" or (line.level == 2 and line.path.startswith("not_sent."))
+    """Return whether a line is shown only if it counts a message.
+
+    These are reasons, causes of bounces, and Scheduled.
+
+    """
+    is_reason = line.level == 2 and line.path.startswith("not_sent.")
+    is_cause = line.path.startswith("sent.bounced.causes.")
+    return is_reason or is_cause or line.path == "scheduled"
 
 
 def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
@@ -125,7 +139,9 @@ def _sent_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
         yield from _engagement_lines(report, zone)
     yield _line(report, 1, "Bounced", "sent.bounced.total", report.bounced)
     yield _status_line(report, 2, "Hard", "sent.bounced.hard", Status.HARD_BOUNCED)
+    yield from _cause_lines(report, "sent.bounced.causes.hard", Status.HARD_BOUNCED)
     yield _status_line(report, 2, "Soft", "sent.bounced.soft", Status.SOFT_BOUNCED)
+    yield from _cause_lines(report, "sent.bounced.causes.soft", Status.SOFT_BOUNCED)
     yield _line(report, 1, "X", "sent.x", report.undecided)
     yield _status_line(report, 2, "Not delivered", "sent.not_delivered", Status.NOT_DELIVERED)
     yield replace(
@@ -155,6 +171,13 @@ def describe_rollup(report: Report, zone: tzinfo) -> str:
     if report.engagement_as_of is None:
         return NO_ROLLUP
     return f"as of {format_rollup_time(report.engagement_as_of, zone)}"
+
+
+def _cause_lines(report: Report, path: str, status: Status) -> Iterator[ReportLine]:
+    """Yield the lines of the causes that the gateway gave, the most frequent first."""
+    counts = {cause: report.bounces[status, cause] for cause in BounceCause}
+    for cause in sorted(counts, key=lambda cause: (-counts[cause], cause)):
+        yield _line(report, 3, cause.title, f"{path}.{cause.slug}", counts[cause])
 
 
 def _category_lines(report: Report, category: Category) -> Iterator[ReportLine]:

@@ -12,9 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from tracker.bounces import BounceCause
 from tracker.clock import Instant, to_datetime
 from tracker.errors import UnreadableRecord
 from tracker.queries.campaign_state import campaign_state
+from tracker.record.bounces import BounceCounts, read_bounce_counts
 from tracker.record.catalog import Campaign
 from tracker.record.engagement import read_engagement_counts
 from tracker.record.journal import State
@@ -58,6 +60,7 @@ class Report:
         engagement_days: recipients by local day and by what they did, as of the last rollup.
         engagement_as_of: time of the last rollup.
         engaged_then_bounced: messages that bounced although their recipients engaged, as of now.
+        bounces: number of bounced messages by status and by the cause that the gateway gave.
     """
 
     campaign: Campaign
@@ -70,6 +73,7 @@ class Report:
     engagement_days: Mapping[str, Counter[Engagement]] = field(default_factory=dict)
     engagement_as_of: Instant | None = None
     engaged_then_bounced: int = 0
+    bounces: BounceCounts = field(default_factory=Counter)
 
     def count_messages(self, status: Status, reason: Reason | None = None) -> int:
         """Return the number of messages with a status and, if given, a reason."""
@@ -174,6 +178,10 @@ class Report:
                     "total": self.bounced,
                     "hard": self.count_messages(Status.HARD_BOUNCED),
                     "soft": self.count_messages(Status.SOFT_BOUNCED),
+                    "causes": {
+                        "hard": self._causes_as_json(Status.HARD_BOUNCED),
+                        "soft": self._causes_as_json(Status.SOFT_BOUNCED),
+                    },
                 },
                 "x": self.undecided,
                 "not_delivered": self.count_messages(Status.NOT_DELIVERED),
@@ -197,6 +205,9 @@ class Report:
             "scheduled": self.scheduled,
             "balanced": self.is_balanced,
         }
+
+    def _causes_as_json(self, status: Status) -> dict[str, int]:
+        return {cause.slug: self.bounces[status, cause] for cause in BounceCause}
 
     def days_as_json(self) -> dict[str, Any]:
         """Return the engagement by day as other programs read it; the keys are a contract."""
@@ -252,6 +263,10 @@ def make_reports(
     query = _campaigns_query(ids, reachable_since)
     rows = {row.id: row for row in connection.execute(query)}
     engagement = read_engagement_counts(connection, ids)
+    try:
+        bounces = read_bounce_counts(connection, ids)
+    except ValueError as error:
+        raise UnreadableRecord(f"bounces by cause can't be read: {error}") from None
     return [
         Report(
             campaign=campaign,
@@ -264,6 +279,7 @@ def make_reports(
             engagement_days=engagement[campaign.id].days,
             engagement_as_of=engagement[campaign.id].as_of,
             engaged_then_bounced=engagement[campaign.id].then_bounced,
+            bounces=bounces[campaign.id],
         )
         for campaign in campaigns
     ]

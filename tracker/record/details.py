@@ -28,6 +28,9 @@ class TransitionDetail(NamedTuple):
     text: str | None = None
 
 
+NO_DETAIL = TransitionDetail()
+
+
 def insert_details(
     database: Database,
     connection: Connection,
@@ -44,8 +47,8 @@ def insert_details(
     """
     rows = database.table_from_columns(
         number=[*details],
-        check_name=[_clean(detail.check_name) for detail in details.values()],
-        detail=[_clean(detail.text) for detail in details.values()],
+        check_name=[clean_text(detail.check_name) for detail in details.values()],
+        detail=[clean_text(detail.text) for detail in details.values()],
     )
     key = [sa.literal(value, sa.Integer).label(name) for name, value in transition.items()]
     connection.execute(
@@ -55,7 +58,7 @@ def insert_details(
     )
 
 
-def _clean(text: str | None) -> str | None:
+def clean_text(text: str | None) -> str | None:
     """Return a text that every database can hold; others may come from rules and gateways."""
     if text is None:
         return None

@@ -17,13 +17,20 @@ from sqlalchemy import Connection
 from tracker.clock import Instant
 from tracker.errors import SendtraceError
 from tracker.record.arrivals import not_before_arrival, read_latest_arrival
+from tracker.record.bounces import BounceTallies
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.details import TransitionDetail, insert_details
 from tracker.record.predicates import is_of_batch, is_of_message_in
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, customers
-from tracker.store.schema.messages import NO_REASON, messages, tallies, transitions
+from tracker.store.schema.messages import (
+    BOUNCED_STATUSES,
+    NO_REASON,
+    messages,
+    tallies,
+    transitions,
+)
 from tracker.store.schema.work import steps
 
 
@@ -87,6 +94,10 @@ class Entry:
     moved: int = 0
     _changes: Counter[State] = field(default_factory=Counter)
 
+    @property
+    def _bounces(self) -> BounceTallies:
+        return BounceTallies(self.database, self.connection, self.batch)
+
     def move(self, move: Move) -> Sequence[int]:
         """Move the messages that are in the source state, and return their numbers."""
         if not move.numbers:
@@ -107,6 +118,10 @@ class Entry:
             self._insert_transitions(move, moved)
             if move.details:
                 self._insert_details(move.target, move.details, moved)
+            if move.source.status is Status.SOFT_BOUNCED:
+                self._bounces.uncount_soft_bounces(move.source.attempt, moved)
+            if move.target.status in BOUNCED_STATUSES:
+                self._bounces.count(move.target.status, moved, move.details or {})
         self.moved += count
         self._changes[move.source] -= count
         self._changes[move.target] += count

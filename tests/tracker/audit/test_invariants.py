@@ -32,7 +32,7 @@ from tracker.record.catalog import Campaign
 from tracker.record.journal import enqueue_batch
 from tracker.store.database import Database
 from tracker.store.schema.catalog import audiences, batches, customers, organizations, runs
-from tracker.store.schema.messages import messages, tallies, transitions
+from tracker.store.schema.messages import bounce_tallies, messages, tallies, transitions
 from tracker.store.schema.work import steps
 
 COMPARED_COLUMNS = {
@@ -42,6 +42,7 @@ COMPARED_COLUMNS = {
     "customers": ("number",),
     "one_reason": ("number", "status", "reason"),
     "tallies": ("status", "reason", "attempt", "messages", "tallied"),
+    "bounce_tallies": ("status", "messages", "by_cause"),
     "last_transition": ("number", "status", "attempt", "reason", "recorded_reason"),
     "legal_history": ("number", "previous", "status", "attempt"),
     "flow": ("status", "attempt", "entered", "left", "there"),
@@ -50,6 +51,8 @@ COMPARED_COLUMNS = {
     "report_balances": ("audience",),
 }
 """Columns of the wrong rows that the tests compare, by invariant."""
+
+DELETED_WITH_MESSAGES = (transitions, tallies, bounce_tallies, messages, steps, batches)
 
 Wrong = dict[str, list[tuple[int | None, ...] | None]]
 
@@ -199,8 +202,16 @@ def update_tally(status: int, count: int, reason: int = 0) -> Any:
         ),
         pytest.param(
             [update_tally(6, 3), update_tally(7, 3)],
-            {"tallies": [(6, 0, 1, 4, 3), (7, 0, 1, 2, 3)]},
+            {
+                "tallies": [(6, 0, 1, 4, 3), (7, 0, 1, 2, 3)],
+                "bounce_tallies": [(7, 3, 2)],
+            },
             id="a tally is larger and another smaller",
+        ),
+        pytest.param(
+            [sa.update(bounce_tallies).where(bounce_tallies.c.status == 7).values(messages=1)],
+            {"bounce_tallies": [(7, 2, 1)]},
+            id="a bounce has no cause",
         ),
         pytest.param(
             [sa.delete(tallies).where(tallies.c.reason == 8)],
@@ -313,7 +324,7 @@ def update_tally(status: int, count: int, reason: int = 0) -> Any:
         pytest.param(
             [
                 FINISHED,
-                *(sa.delete(table) for table in (transitions, tallies, messages, steps, batches)),
+                *(sa.delete(table) for table in DELETED_WITH_MESSAGES),
             ],
             {"audience_covered": [(22, 0)]},
             id="all messages of a finished run are deleted",
@@ -518,7 +529,12 @@ def test_only_the_given_campaigns_are_checked(database: Database) -> None:
 
 
 def test_every_invariant_is_violated_by_a_test() -> None:
-    of_engagement = {"engagement_tallies", "engagement_days", "implied_engagement"}
+    of_engagement = {
+        "engagement_tallies",
+        "engagement_days",
+        "engaged_then_bounced",
+        "implied_engagement",
+    }
     names = [invariant.name for invariant in (*INVARIANTS, REPORT_BALANCES)]
     assert sorted(names) == sorted({*COMPARED_COLUMNS, *of_engagement}), (
         "the latter in test_miscounts"

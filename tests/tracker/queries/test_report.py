@@ -47,6 +47,18 @@ from tracker.text import escape_control_characters
 
 AS_OF = from_datetime(datetime(2026, 11, 30, 14, tzinfo=UTC))
 
+CAUSES = (
+    "other",
+    "unknown_recipient",
+    "unknown_domain",
+    "invalid_number",
+    "mailbox_full",
+    "server_down",
+    "message_too_large",
+    "unreachable",
+)
+"""Slugs of the causes of bounces: a contract."""
+
 NOTHING: dict[str, Any] = {
     "campaign": "spring",
     "channel": "email",
@@ -58,7 +70,12 @@ NOTHING: dict[str, Any] = {
     "sent": {
         "total": 0,
         "delivered": 0,
-        "bounced": {"total": 0, "hard": 0, "soft": 0},
+        "bounced": {
+            "total": 0,
+            "hard": 0,
+            "soft": 0,
+            "causes": {"hard": dict.fromkeys(CAUSES, 0), "soft": dict.fromkeys(CAUSES, 0)},
+        },
         "x": 0,
         "not_delivered": 0,
         "in_gateway": 0,
@@ -129,7 +146,15 @@ def test_campaign_with_messages_in_every_status(database: Database) -> None:
             "sent": {
                 "total": 12,
                 "delivered": 4,
-                "bounced": {"total": 5, "hard": 2, "soft": 3},
+                "bounced": {
+                    "total": 5,
+                    "hard": 2,
+                    "soft": 3,
+                    "causes": {
+                        "hard": dict.fromkeys(CAUSES, 0) | {"other": 2},
+                        "soft": dict.fromkeys(CAUSES, 0) | {"other": 3},
+                    },
+                },
                 "x": 3,
                 "not_delivered": 1,
                 "in_gateway": 2,
@@ -282,7 +307,9 @@ Sent 12 54.5 %
     Marked unsubscribed 0 0.0 %
   Bounced 5 41.7 %
     Hard 2 16.7 %
+      Other 2 16.7 %
     Soft 3 25.0 %
+      Other 3 25.0 %
   X 3 25.0 %
     Not delivered 1 8.3 %
     In gateway 2 16.7 %
@@ -389,6 +416,7 @@ COLUMNS = [
     *("campaign", "channel", "run", "seed", "state", "as_of"),
     *("audience", "sent.total", "sent.delivered"),
     *("sent.bounced.total", "sent.bounced.hard", "sent.bounced.soft"),
+    *(f"sent.bounced.causes.{kind}.{cause}" for kind in ("hard", "soft") for cause in CAUSES),
     *("sent.x", "sent.not_delivered", "sent.in_gateway", "sent.opened", "sent.clicked"),
     *("sent.spam", "sent.unsubscribed", "sent.engaged_then_bounced"),
     *("sent.engagement_as_of", "not_sent.total"),

@@ -12,6 +12,7 @@ from sqlalchemy import (
     text,
 )
 
+from tracker.bounces import BounceCause
 from tracker.status import (
     IN_PROGRESS_STATUSES,
     LEGAL_TRANSITIONS,
@@ -138,4 +139,21 @@ tallies = Table(
     CheckConstraint("messages >= 0", name="messages"),
     sqlite_with_rowid=False,
     comment="Messages of a batch by status, reason and attempt. The report sums these rows.",
+)
+
+BOUNCED_STATUSES = (Status.HARD_BOUNCED, Status.SOFT_BOUNCED)
+
+bounce_tallies = Table(
+    "bounce_tallies",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("batch", Integer, primary_key=True, autoincrement=False),
+    Column("status", SmallInteger, primary_key=True, autoincrement=False),
+    Column("cause", SmallInteger, primary_key=True, autoincrement=False),
+    Column("messages", Integer, nullable=False),
+    CheckConstraint(f"status IN ({sql_code_list(BOUNCED_STATUSES)})", name="status"),
+    CheckConstraint(f"cause IN ({sql_code_list(BounceCause)})", name="cause"),
+    CheckConstraint("messages >= 0", name="messages"),
+    sqlite_with_rowid=False,
+    comment="Bounced messages of a batch by status and by the cause that the gateway gave.",
 )

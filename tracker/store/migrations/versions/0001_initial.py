@@ -342,6 +342,24 @@ def _create_message_tables() -> None:
         comment="Messages of a batch by status, reason and attempt. The report sums these rows.",
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "bounce_tallies",
+        sa.Column("campaign_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("batch", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("status", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("cause", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("messages", sa.Integer(), nullable=False),
+        sa.CheckConstraint("status IN (4, 7)", name=op.f("bounce_tallies_status_check")),
+        sa.CheckConstraint(
+            "cause IN (0, 1, 2, 3, 4, 5, 6, 7)", name=op.f("bounce_tallies_cause_check")
+        ),
+        sa.CheckConstraint("messages >= 0", name=op.f("bounce_tallies_messages_check")),
+        sa.PrimaryKeyConstraint(
+            "campaign_id", "batch", "status", "cause", name=op.f("bounce_tallies_pkey")
+        ),
+        comment="Bounced messages of a batch by status and by the cause that the gateway gave.",
+        sqlite_with_rowid=False,
+    )
 
 
 def _create_work_tables() -> None:
