@@ -33,7 +33,7 @@ DEFAULT_RUN_COUNT = 20
 
 COLUMNS = (
     "run", "started", "scenario", "seed", "messages", "seconds", "throughput", "to_gateway_p95",
-    "result",
+    "state", "result",
 )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def runs(
     format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
-    """List the recorded runs, latest first, with the result of each.
+    """List the recorded runs, latest first, with the state and the result of each.
 
     Examples: sendtrace runs · sendtrace runs --last 100 --format csv
     """

@@ -24,6 +24,8 @@ from simulator.schema import results
 from simulator.values import format_value
 from tracker.clock import Instant
 from tracker.errors import NotFound, UsageError
+from tracker.queries.campaign_state import run_state
+from tracker.status import CampaignState
 from tracker.store.database import Database
 from tracker.store.schema.catalog import runs
 
@@ -112,6 +114,7 @@ class ListedRun:
     scenario: str
     seed: int | None
     started_at: Instant
+    state: CampaignState
     series: int | None
     summary: RunSummary | None
 
@@ -164,6 +167,7 @@ def list_runs(connection: Connection, limit: int | None = None) -> list[ListedRu
             runs.c.scenario,
             runs.c.seed,
             runs.c.started_at,
+            run_state().label("state"),
             results.c.series,
             results.c.version,
             results.c.summary,
@@ -178,6 +182,7 @@ def list_runs(connection: Connection, limit: int | None = None) -> list[ListedRu
             scenario=row.scenario,
             seed=row.seed,
             started_at=row.started_at,
+            state=CampaignState(row.state),
             series=row.series,
             summary=_parse_summary(row.summary) if row.version == RESULT_VERSION else None,
         )
@@ -318,6 +323,7 @@ def make_run_row(run: ListedRun) -> dict[str, Any]:
         "seconds": figures.get("seconds"),
         "throughput": figures.get("throughput"),
         "to_gateway_p95": figures.get("queued_to_gateway.p95"),
+        "state": run.state.value,
         "result": describe_result(run),
     }
 

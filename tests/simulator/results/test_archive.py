@@ -22,6 +22,7 @@ from simulator.setup.run_folder import create_run_folder
 from tests.support.factory import make_campaign
 from tests.support.inline_runs import build_campaign, build_scenario, run_scenario
 from tracker.errors import NotFound, UsageError
+from tracker.status import CampaignState
 from tracker.store.database import Database
 
 
@@ -95,9 +96,9 @@ def test_the_list_has_runs_without_a_result_too(
         for unknown in (4_711, 10**30):
             with pytest.raises(NotFound, match=r"does not exist; see sendtrace runs"):
                 load_repeated_results(connection, unknown)
-    assert [(run.id, run.summary is None) for run in listed] == [
-        (unfinished, True),
-        (result.run.id, False),
+    assert [(run.id, run.state, run.summary is None) for run in listed] == [
+        (unfinished, CampaignState.SCHEDULED, True),
+        (result.run.id, CampaignState.FINISHED, False),
     ]
 
 
