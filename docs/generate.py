@@ -111,12 +111,17 @@ def _report_lines() -> Iterator[str]:
     yield ""
     yield "## States"
     yield ""
-    yield "A campaign has the state of its run. A run records a heartbeat every few seconds."
+    yield "A campaign has the state of its run. It is scheduled until its first message is queued."
     yield ""
     yield "| state | meaning |"
     yield "|---|---|"
     for state in CampaignState:
         yield f"| {state} | {state.meaning} |"
+    yield ""
+    yield "A run's driver records a heartbeat every three seconds. A run without one for 30 s is"
+    yield "abandoned. The time before a start of the PostgreSQL server doesn't count, nor does an"
+    yield "outage that the live page has noticed. A driver that comes back makes its run running"
+    yield "again. The sweep of a stack completes the queued messages of an abandoned run."
 
 
 GENERATED_PAGES: Mapping[str, Callable[[], str]] = {

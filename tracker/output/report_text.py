@@ -78,6 +78,8 @@ def format_timeline(timeline: MessageTimeline) -> str:
     ]
     for entry in timeline.entries():
         lines += _format_entry(entry)
+    if timeline.is_receipt_missing:
+        lines.append(f"{'':<{TIME_WIDTH}}receipt never came; the run is finished")
     if timeline.failure is not None:
         step = timeline.failure.step or "a step"
         lines.append(f"{'':<{TIME_WIDTH}}poison message: failed every try of {step}")

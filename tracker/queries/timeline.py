@@ -14,9 +14,10 @@ from sqlalchemy import Connection, Row
 
 from tracker.clock import to_datetime
 from tracker.errors import NotFound
+from tracker.queries.campaign_state import read_campaign_state
 from tracker.record.catalog import Campaign
-from tracker.status import Engagement, Reason, ReceiptVerdict, Status, Step
-from tracker.store.schema.catalog import batches, customers
+from tracker.status import CampaignState, Engagement, Reason, ReceiptVerdict, Status, Step
+from tracker.store.schema.catalog import audiences, batches, customers
 from tracker.store.schema.engagement import engagements
 from tracker.store.schema.messages import (
     messages,
@@ -143,6 +144,7 @@ class MessageTimeline:
     """
 
     campaign: Campaign
+    state: CampaignState
     number: int
     customer_id: str
     batch: int | None
@@ -150,6 +152,12 @@ class MessageTimeline:
     actions: tuple[RecipientAction, ...] = ()
     refused_receipts: tuple[RefusedReceipt, ...] = ()
     failure: StepFailure | None = None
+
+    @property
+    def is_receipt_missing(self) -> bool:
+        """True if the run is finished and the gateway never reported an outcome."""
+        is_in_gateway = bool(self.events) and self.events[-1].status is Status.IN_GATEWAY
+        return is_in_gateway and self.state is CampaignState.FINISHED
 
     def entries(self) -> list[TimelineEntry]:
         """Return events, actions and refused receipts together, in the order of time.
@@ -171,12 +179,14 @@ class MessageTimeline:
         return {
             "campaign": self.campaign.name,
             "run": self.campaign.run_id,
+            "state": self.state.value,
             "number": self.number,
             "customer_id": self.customer_id,
             "batch": self.batch,
             "events": [event.as_json() for event in self.events],
             "engagement": [action.as_json() for action in self.actions],
             "refused_receipts": [receipt.as_json() for receipt in self.refused_receipts],
+            "receipt_missing": self.is_receipt_missing,
             "broke": self.failure and {"step": self.failure.step, "error": self.failure.error},
         }
 
@@ -204,6 +214,7 @@ def read_timeline(connection: Connection, campaign: Campaign, number: int) -> Me
     last_attempt = min(max(recorded, campaign.attempts), MAX_ATTEMPTS)
     return MessageTimeline(
         campaign=campaign,
+        state=read_campaign_state(connection, campaign.id),
         number=number,
         customer_id=customer_id or "",
         batch=batch,
@@ -342,5 +353,14 @@ def _describe_missing_message(connection: Connection, campaign: Campaign, number
     last = connection.scalar(
         sa.select(sa.func.max(messages.c.number)).where(messages.c.campaign_id == campaign.id)
     )
+    size = connection.scalar(
+        sa.select(audiences.c.size).where(audiences.c.id == campaign.audience_id)
+    )
+    if 0 <= number < (size or 0):
+        state = read_campaign_state(connection, campaign.id)
+        return (
+            f"message {number} of campaign {campaign.name} is scheduled, not queued;"
+            f" run {campaign.run_id} is {state}"
+        )
     expected = "it has none yet" if last is None else f"expected 0 to {last:,}"
     return f"campaign {campaign.name} has no message {number}; {expected}"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from anyio.to_thread import run_sync
 from sqlalchemy.exc import SQLAlchemyError
 
-from tracker.clock import Instant
+from tracker.clock import Instant, from_datetime
 from tracker.errors import UnreadableRecord
 from tracker.monitoring import QueueDepth
 from tracker.queries.report import Report, make_reports
@@ -38,6 +38,9 @@ REFRESH_INTERVAL_SECONDS = 1.0
 FULL_REFRESH_EVERY = 10
 """Snapshots from one full refresh to the next. In between, stalled batches and campaigns of runs
 that have ended are carried over: little changes the latter, such as late bounces and rollups."""
+
+MAX_READ_GAP_SECONDS = 10.0
+"""Seconds between two reads after which drivers, too, may have been cut off from the database."""
 
 MAX_FOLLOWED_CAMPAIGNS = 50
 """Latest campaigns that every snapshot has."""
@@ -119,6 +122,8 @@ class LiveFeed:
         self._pinned: deque[int] = deque(maxlen=MAX_PINNED_CAMPAIGNS)
         self._progress_histories: dict[int, deque[ProgressSample]] = {}
         self._refresh_count = 0
+        self._last_read_at = datetime.now(UTC)
+        self._reachable_since: Instant = 0
         self._refresh_lock = asyncio.Lock()
         self._changed: asyncio.Event | None = None
         self._stop_event = asyncio.Event()
@@ -175,6 +180,9 @@ class LiveFeed:
         before = self.snapshot
         depths = self._read_queue_depths()
         is_full = self._refresh_count % FULL_REFRESH_EVERY == 0
+        started_at = datetime.now(UTC)
+        if (started_at - self._last_read_at).total_seconds() > MAX_READ_GAP_SECONDS:
+            self._reachable_since = from_datetime(started_at)
         try:
             reports = self._read_reports(before.reports, is_full=is_full)
             stalled = self._read_stalled_work() if is_full else before.stalled
@@ -187,7 +195,7 @@ class LiveFeed:
                 database_error_since=before.database_error_since or datetime.now(UTC),
             )
         self._refresh_count += 1
-        at = datetime.now(UTC)
+        at = self._last_read_at = datetime.now(UTC)
         self._append_history(at.timestamp(), reports, depths)
         return Snapshot(
             number=before.number + 1, at=at, reports=reports, queue_depths=depths, stalled=stalled
@@ -216,7 +224,7 @@ class LiveFeed:
                 for campaign_id in sorted(followed & self._campaigns.keys())
                 if is_full or campaign_id not in before or not before[campaign_id].is_over
             ]
-            reports = make_reports(connection, changing)
+            reports = make_reports(connection, changing, reachable_since=self._reachable_since)
         carried_over = {key: report for key, report in before.items() if key in followed}
         return carried_over | {report.campaign.id: report for report in reports}
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from tracker.clock import to_seconds
 from tracker.monitoring import QueueDepth, WorkerActivity
 from tracker.queries.report import DAILY_ENGAGEMENTS, Report
-from tracker.status import LEGAL_TRANSITIONS, Reason, Status
+from tracker.status import LEGAL_TRANSITIONS, CampaignState, Reason, Status
 from tracker.web.context import Context, WebContext
 from tracker.web.live import Snapshot
 
@@ -64,6 +64,16 @@ MESSAGES = Metric(
 )
 NOT_SENT = Metric(
     "not_sent", "Messages Not Sent, by reason.", ("campaign", "run", "channel", "reason")
+)
+CAMPAIGN_STATE = Metric(
+    "campaign_state",
+    f"1 for the state of a campaign, 0 for the others: {', '.join(CampaignState)}.",
+    ("campaign", "run", "channel", "state"),
+)
+SCHEDULED = Metric(
+    "scheduled",
+    "Customers whose message hasn't been queued yet.",
+    ("campaign", "run", "channel"),
 )
 TRANSITIONS = Metric(
     "transitions_total",
@@ -116,6 +126,8 @@ LAST_READ = Metric("read_timestamp_seconds", "Time at which the database was las
 METRICS = (
     MESSAGES,
     NOT_SENT,
+    CAMPAIGN_STATE,
+    SCHEDULED,
     TRANSITIONS,
     QUEUE_TASKS,
     OLDEST_MESSAGE,
@@ -168,10 +180,14 @@ class _SnapshotCollector(Collector):
 
 def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
     messages, not_sent = MESSAGES.make_gauge(), NOT_SENT.make_gauge()
+    states, scheduled = CAMPAIGN_STATE.make_gauge(), SCHEDULED.make_gauge()
     transitions, last_rollup = TRANSITIONS.make_counter(), LAST_ROLLUP.make_gauge()
     for report in reports:
         campaign_run = _campaign_labels(report)
         labels = [*campaign_run, str(report.campaign.channel)]
+        for state in CampaignState:
+            states.add_metric([*labels, state], state is report.state)
+        scheduled.add_metric(labels, report.scheduled)
         for status in Status:
             messages.add_metric([*labels, status.slug], report.count_messages(status))
             transitions.add_metric([*campaign_run, status.slug], _count_entered(report, status))
@@ -181,7 +197,7 @@ def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
                 not_sent.add_metric([*labels, reason.slug], count)
         if report.engagement_as_of is not None:
             last_rollup.add_metric(campaign_run, to_seconds(report.engagement_as_of))
-    yield from (messages, not_sent, transitions, last_rollup)
+    yield from (messages, not_sent, states, scheduled, transitions, last_rollup)
 
 
 def _collect_days(reports: Sequence[Report]) -> Iterator[MetricFamily]:

@@ -9,7 +9,7 @@ from typing import Any
 from tracker.clock import to_datetime
 from tracker.output.report_lines import all_report_lines, balance_line
 from tracker.queries.report import Report
-from tracker.status import Reason, Status
+from tracker.status import CampaignState, Reason, Status
 from tracker.text import pluralize
 from tracker.web.live import LiveFeed, ProgressSample, Snapshot
 
@@ -28,6 +28,8 @@ class CampaignProgress:
 def make_campaign_progress(snapshot: Snapshot, report: Report) -> CampaignProgress:
     """Return the progress of a campaign, and what needs attention in it."""
     attention = []
+    if report.state is CampaignState.ABANDONED:
+        attention.append(_describe_abandoned(report))
     if not report.is_balanced:
         attention.append("the report doesn't balance; run sendtrace verify")
     stalled = snapshot.stalled_counts[report.campaign.id]
@@ -37,6 +39,14 @@ def make_campaign_progress(snapshot: Snapshot, report: Report) -> CampaignProgre
     if timed_out:
         attention.append(f"{pluralize(timed_out, 'message')} Not Sent after a timeout")
     return CampaignProgress(report=report, attention=attention)
+
+
+def _describe_abandoned(report: Report) -> str:
+    text = "its run has no living driver"
+    if report.scheduled:
+        customers = pluralize(report.scheduled, "scheduled customer")
+        text += f", which would queue the messages of {customers}"
+    return f"{text}; run sendtrace resume {report.campaign.run_id}"
 
 
 def recent_throughput(samples: Sequence[ProgressSample]) -> float | None:
@@ -97,6 +107,7 @@ def _make_overview_update(snapshot: Snapshot) -> dict[str, Any]:
         "campaigns": {
             campaign_id: {
                 "audience": report.audience,
+                "scheduled": report.scheduled,
                 "settled": report.settled,
                 "state": report.state,
                 "attention": list(progress.attention),
@@ -121,6 +132,7 @@ def _make_campaign_update(
         "settled": report.settled,
         "throughput": None if throughput is None else round(throughput),
         "state": report.state,
+        "attention": list(make_campaign_progress(snapshot, report).attention),
         "balanced": report.is_balanced,
         "balance": balance_line(report),
         "queues": queue_depths(snapshot),

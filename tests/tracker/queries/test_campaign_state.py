@@ -1,18 +1,15 @@
 """The state of a campaign, on both databases, and how it changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tests.support.factory import Plan, enqueue_batches, make_batch, make_campaign, make_sibling
-from tracker.clock import from_seconds, to_microseconds
-from tracker.queries.campaign_state import (
-    ABANDONED_AFTER,
-    read_campaign_state,
-    read_run_states,
-)
+from tests.support.states import LONG_SILENCE, old_server, silence_driver
+from tracker.clock import from_seconds
+from tracker.queries.campaign_state import read_campaign_state, read_run_states
 from tracker.queries.report import Report, make_reports
 from tracker.queries.stalled import find_unfinished_campaigns
 from tracker.record import registration
@@ -20,11 +17,16 @@ from tracker.record.catalog import Campaign
 from tracker.status import CampaignState
 from tracker.store.database import Database
 from tracker.store.database_clock import server_start, transaction_start
-from tracker.store.schema.catalog import runs
 
-LONG_SILENCE = to_microseconds(ABANDONED_AFTER)
+pytestmark = pytest.mark.usefixtures("server_is_old")
 
 Ending = Callable[[Connection, int], None]
+
+
+@pytest.fixture
+def server_is_old() -> Iterator[None]:
+    with old_server():
+        yield
 
 
 def read_report(database: Database, campaign: Campaign) -> Report:
@@ -32,19 +34,6 @@ def read_report(database: Database, campaign: Campaign) -> Report:
         [report] = make_reports(connection, [campaign])
         assert read_campaign_state(connection, campaign.id) is report.state
         return report
-
-
-def silence_driver(database: Database, campaign: Campaign, microseconds: int) -> None:
-    """Set the last heartbeat of a campaign's run back."""
-    update = sa.update(runs).where(runs.c.id == campaign.run_id)
-    with database.write() as connection:
-        silent_since = transaction_start() - microseconds
-        connection.execute(update.values(heartbeat_at=silent_since))
-
-
-def pretend_server_is_old(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests' server, which has just started, count as running for long."""
-    monkeypatch.setattr("tracker.queries.campaign_state.server_start", lambda: sa.literal(0))
 
 
 def test_campaign_is_scheduled_until_its_first_message_is_queued(database: Database) -> None:
@@ -95,9 +84,8 @@ def abort(connection: Connection, run_id: int) -> None:
     ],
 )
 def test_run_that_has_ended_needs_no_heartbeat(
-    database: Database, monkeypatch: pytest.MonkeyPatch, end: Ending, state: CampaignState
+    database: Database, end: Ending, state: CampaignState
 ) -> None:
-    pretend_server_is_old(database, monkeypatch)
     campaign = make_batch(database).campaign
     with database.write() as connection:
         end(connection, campaign.run_id)
@@ -109,9 +97,8 @@ def test_run_that_has_ended_needs_no_heartbeat(
 
 
 def test_run_without_a_heartbeat_for_thirty_seconds_is_abandoned_until_its_driver_returns(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database,
 ) -> None:
-    pretend_server_is_old(database, monkeypatch)
     campaign = make_batch(database, Plan(size=10)).campaign
     silence_driver(database, campaign, LONG_SILENCE - from_seconds(20))
     assert read_report(database, campaign).state is CampaignState.RUNNING
@@ -124,10 +111,7 @@ def test_run_without_a_heartbeat_for_thirty_seconds_is_abandoned_until_its_drive
     assert read_report(database, campaign).state is CampaignState.RUNNING
 
 
-def test_run_that_died_before_its_first_message_is_abandoned(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pretend_server_is_old(database, monkeypatch)
+def test_run_that_died_before_its_first_message_is_abandoned(database: Database) -> None:
     campaign = make_campaign(database)
     silence_driver(database, campaign, LONG_SILENCE)
     assert read_report(database, campaign).state is CampaignState.ABANDONED
@@ -139,12 +123,10 @@ def test_silence_does_not_count_while_the_database_could_not_be_reached(
     """A server that has just started, or a reader that has just got its connection back."""
     campaign = make_batch(database).campaign
     silence_driver(database, campaign, 10 * LONG_SILENCE)
-    monkeypatch.setattr(
-        "tracker.queries.campaign_state.server_start",
-        lambda: transaction_start() - from_seconds(10),
-    )
-    assert read_report(database, campaign).state is CampaignState.RUNNING
-    pretend_server_is_old(database, monkeypatch)
+    with monkeypatch.context() as patch:
+        started = transaction_start() - from_seconds(10)
+        patch.setattr("tracker.queries.campaign_state.server_start", lambda: started)
+        assert read_report(database, campaign).state is CampaignState.RUNNING
     with database.read() as connection:
         now = connection.scalars(sa.select(transaction_start())).one()
         [report] = make_reports(connection, [campaign], reachable_since=now - from_seconds(10))
@@ -154,9 +136,8 @@ def test_silence_does_not_count_while_the_database_could_not_be_reached(
 
 
 def test_long_transaction_judges_the_heartbeat_that_it_sees_at_its_own_time(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database,
 ) -> None:
-    pretend_server_is_old(database, monkeypatch)
     campaign = make_batch(database).campaign
     silence_driver(database, campaign, LONG_SILENCE - from_seconds(0.2))
     with database.read() as connection:

@@ -39,7 +39,7 @@ from tracker.queries.report import Report, make_reports
 from tracker.record import catalog, registration
 from tracker.record.catalog import Campaign, Organization
 from tracker.record.journal import QUEUED_STATE, enqueue_batch
-from tracker.status import Channel, Reason, Status
+from tracker.status import CampaignState, Channel, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import tallies
@@ -355,6 +355,23 @@ def test_counts_are_in_one_column_for_every_reason(reason: Reason) -> None:
     [line] = [line for line in text.splitlines() if reason.title in line]
     assert line.endswith(" 1,234   100.0 %")
     assert len(line) == len("Audience                                60,000   100.0 %")
+
+
+def test_receipts_that_never_came_are_named_once_the_run_is_finished() -> None:
+    counts = {in_gateway(): 179, in_status(Status.DELIVERED): 2_821}
+    for state in CampaignState:
+        text = format_report(make_report(counts, state=state))
+        assert ("179 receipts never came" in text) is (state is CampaignState.FINISHED)
+    assert "never came" not in format_report(make_report(DESIGNED)), "none is missing"
+
+
+def test_scheduled_customers_have_a_line_and_a_place_in_the_sum() -> None:
+    lines = format_report(make_report({QUEUED_STATE: 5}, audience=60)).splitlines()
+    assert "Scheduled                                   55    91.7 %" in lines
+    assert "✔ balanced      60 = 0 + 0 + 5 + 55   and   0 = 0 + 0 + 0" in lines
+    assert not any("Scheduled" in line for line in format_report(make_report({})).splitlines())
+    surplus = make_report({QUEUED_STATE: 5}, audience=4)
+    assert not surplus.is_balanced, "more messages than customers"
 
 
 def test_heading_has_run_seed_state_and_time() -> None:

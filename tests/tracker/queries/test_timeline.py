@@ -18,6 +18,7 @@ from tests.support.factory import (
     make_campaign,
     not_sent_for,
 )
+from tests.support.states import finish_run_of
 from tests.support.tampering import without_constraints
 from tracker.clock import from_datetime, from_seconds
 from tracker.errors import NotFound
@@ -166,11 +167,13 @@ def test_timeline_as_json(database: Database) -> None:
     assert {key: value for key, value in parsed.items() if key != "events"} == {
         "campaign": "spring",
         "run": batch.campaign.run_id,
+        "state": "running",
         "number": 3,
         "customer_id": "c3",
         "batch": 0,
         "engagement": [],
         "refused_receipts": [],
+        "receipt_missing": False,
         "broke": None,
     }
 
@@ -220,10 +223,28 @@ def test_unknown_number_is_refused_with_the_range_of_numbers(
     assert unknown.value.exit_code == 2
 
 
-def test_campaign_without_messages_has_no_timeline(database: Database) -> None:
+def test_message_that_is_not_queued_yet_is_scheduled(database: Database) -> None:
     campaign = make_campaign(database)
-    with database.read() as connection, pytest.raises(NotFound, match="it has none yet"):
-        read_timeline(connection, campaign, 0)
+    with database.read() as connection:
+        with pytest.raises(NotFound) as scheduled:
+            read_timeline(connection, campaign, 9)
+        with pytest.raises(NotFound, match="it has none yet"):
+            read_timeline(connection, campaign, 10)
+    assert str(scheduled.value) == (
+        f"message 9 of campaign spring is scheduled, not queued; run {campaign.run_id} is scheduled"
+    )
+
+
+def test_receipt_that_never_came_is_named_once_the_run_is_finished(database: Database) -> None:
+    batch = make_batch(database)
+    play(database, batch, 4, [(Step.DISPATCH, READY), (Step.SUBMIT, in_gateway(1))])
+    assert not timeline_of(database, batch, 4).is_receipt_missing
+    finish_run_of(database, batch.campaign)
+    timeline = timeline_of(database, batch, 4)
+    assert timeline.as_json()["receipt_missing"]
+    last_line = format_timeline(timeline).splitlines()[-1].strip()
+    assert last_line == "receipt never came; the run is finished"
+    assert not timeline_of(database, batch, 3).is_receipt_missing, "it is still queued"
 
 
 def test_actions_and_refused_receipts_stand_among_the_events(database: Database) -> None:

@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
 from tests.support.engagement import OPENED, record_events
-from tests.support.factory import Plan, make_busy_batch
+from tests.support.factory import Plan, make_busy_batch, make_campaign
 from tests.support.paths import ROOT
+from tests.support.states import old_server, silence_driver
 from tests.support.web import HOSTILE, live_page_client
 from tracker.clock import SystemClock, from_datetime, to_seconds
 from tracker.monitoring import FailedTask, QueueDepth, WorkerActivity, WorkerInfo
@@ -22,7 +23,7 @@ from tracker.record.catalog import Batch
 from tracker.record.engagement import EngagementEvent
 from tracker.record.rollup import record_daily_rollup, roll_up_engagement
 from tracker.settings import Settings
-from tracker.status import Reason, Status
+from tracker.status import CampaignState, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import transitions
@@ -101,6 +102,21 @@ def test_message_counts_are_those_of_the_report(
     for reason in Reason:
         count = report.count_messages(Status.NOT_SENT, reason)
         assert value_of(samples, "not_sent", reason=reason.slug) == (count or None)
+
+
+def test_state_and_scheduled_customers_of_a_campaign(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    make_campaign(database, Plan(name="later", size=7))
+    silence_driver(database, batch.campaign)
+    with old_server(), live_page_client(database, settings, MONITORING) as client:
+        samples = read_metrics(client)
+    for state in CampaignState:
+        is_state = state is CampaignState.ABANDONED
+        assert value_of(samples, "campaign_state", campaign="spring", state=state) == is_state
+    assert value_of(samples, "campaign_state", campaign="later", state="scheduled") == 1
+    assert value_of(samples, "scheduled", campaign="later") == 7
+    assert value_of(samples, "scheduled", campaign="spring") == 0
 
 
 def test_transitions_count_messages_that_have_entered_a_status(

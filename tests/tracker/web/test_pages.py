@@ -1,7 +1,7 @@
 """The live page and its API, requested as browsers and programs do."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import cast
 
@@ -13,6 +13,7 @@ from markupsafe import escape
 
 from tests.support.engagement import OPENED, record_events
 from tests.support.factory import AUTHOR, Plan, make_busy_batch, make_campaign
+from tests.support.states import LONG_SILENCE, finish_run_of, old_server, silence_driver
 from tests.support.web import HOSTILE, live_page_client
 from tracker.clock import from_datetime
 from tracker.monitoring import FailedTask, WorkerActivity, WorkerInfo
@@ -266,6 +267,78 @@ def test_numbers_are_kept_and_marked_while_the_database_is_unavailable(
         refresh()
         assert client.get("/api/campaigns").json()["trouble"] is None
         assert client.get("/campaigns/1/messages").status_code == 200
+
+
+def test_a_healthy_trickle_is_running_with_the_rest_scheduled(
+    database: Database, settings: Settings
+) -> None:
+    campaign = make_campaign(database, Plan(size=60))
+    enqueue_batch(database, campaign, batch=0, first=0, size=5, author=AUTHOR)
+    with live_page_client(database, settings) as client:
+        [shown] = client.get("/api/campaigns").json()["campaigns"]
+        page = client.get(f"/campaigns/{campaign.id}").text
+        overview = client.get("/").text
+    assert (shown["state"], shown["audience"], shown["scheduled"]) == ("running", 60, 55)
+    assert shown["attention"] == []
+    for text in (page, overview):
+        assert '<span class="state" data-state="running">running</span>' in text
+    assert '<span class="number" data-count="scheduled">55</span> scheduled' in page
+    assert '<td class="numeric" data-scheduled>55</td>' in overview
+
+
+def test_an_abandoned_campaign_is_marked_with_the_command_that_resumes_it(
+    database: Database, settings: Settings
+) -> None:
+    campaign = make_campaign(database, Plan(size=3_000))
+    enqueue_batch(database, campaign, batch=0, first=0, size=325, author=AUTHOR)
+    silence_driver(database, campaign)
+    with old_server(), live_page_client(database, settings) as client:
+        [shown] = client.get("/api/campaigns").json()["campaigns"]
+        page = client.get(f"/campaigns/{campaign.id}").text
+        message = client.get(f"/campaigns/{campaign.id}/messages/325").text
+    assert (shown["state"], shown["scheduled"]) == ("abandoned", 2_675)
+    [problem] = shown["attention"]
+    assert "2,675 scheduled customers" in problem
+    assert problem.endswith(f"sendtrace resume {campaign.run_id}")
+    assert f'<p class="banner warn">{problem}</p>' in page
+    assert "is scheduled, not queued" in message
+
+
+def test_a_run_is_not_abandoned_for_a_silence_in_which_the_database_could_not_be_read(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    def state() -> str:
+        refresh()
+        [campaign] = client.get("/api/campaigns").json()["campaigns"]
+        return str(campaign["state"])
+
+    with old_server(), live_page_client(database, settings) as client:
+        live = cast("FastAPI", client.app).state.context.live
+        assert client.portal is not None
+        refresh = partial(client.portal.call, live.refresh)
+        silence_driver(database, batch.campaign)
+        assert state() == "abandoned"
+        live._last_read_at -= timedelta(seconds=60)  # as after an outage
+        assert state() == "running", "its driver had no chance yet"
+        live._reachable_since -= LONG_SILENCE  # half a minute later
+        assert state() == "abandoned"
+
+
+def test_receipts_that_never_came_are_named_once_the_run_is_finished(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    path = f"/campaigns/{batch.campaign.id}"
+    with live_page_client(database, settings) as client:
+        assert "never came" not in client.get(path).text
+        assert "never came" not in client.get(f"{path}/messages/5").text
+    finish_run_of(database, batch.campaign)
+    with live_page_client(database, settings) as client:
+        assert '<span class="note" data-note="sent.in_gateway">2 receipts never came</span>' in (
+            client.get(path).text
+        )
+        assert "receipt never came" in client.get(f"{path}/messages/5").text
+        assert "never came" not in client.get(f"{path}/messages/6").text, "it was delivered"
+        assert client.get(f"/api{path}/messages/5").json()["receipt_missing"] is True
 
 
 def test_a_stalled_batch_is_shown_with_the_command_that_requeues_it(

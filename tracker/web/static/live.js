@@ -52,6 +52,21 @@ function showProgress(within, audience, settled) {
   setText(within.querySelector("[data-settled]"), numberFormat.format(settled));
 }
 
+function showState(element, state) {
+  setText(element, state);
+  element.dataset.state = state;
+}
+
+function showProblems(container, problems) {
+  const banners = problems.map((problem) => {
+    const banner = document.createElement("p");
+    banner.className = "banner warn";
+    banner.textContent = problem;
+    return banner;
+  });
+  container.replaceChildren(...banners);
+}
+
 function showCampaign(update) {
   showProgress(document, update.audience, update.settled);
   for (const element of selectAll("[data-count]")) {
@@ -65,7 +80,8 @@ function showCampaign(update) {
   }
   for (const element of selectAll("[data-as-of]")) element.replaceChildren(makeTime(update.as_of));
   for (const element of selectAll("[data-note]")) setText(element, update.notes[element.dataset.note] || "");
-  for (const element of selectAll("[data-state]")) setText(element, update.state);
+  for (const element of selectAll("[data-state]")) showState(element, update.state);
+  showProblems(document.querySelector("[data-problems]"), update.attention);
   const balance = document.querySelector("[data-balance]");
   setText(balance, update.balance);
   balance.className = `balance ${update.balanced ? "good" : "bad"}`;
@@ -87,7 +103,8 @@ function showOverview(update) {
     }
     showProgress(row, campaign.audience, campaign.settled);
     setText(row.querySelector("[data-share]"), formatPercent(campaign.settled, campaign.audience));
-    setText(row.querySelector("[data-state]"), campaign.state);
+    setText(row.querySelector("[data-scheduled]"), numberFormat.format(campaign.scheduled));
+    showState(row.querySelector("[data-state]"), campaign.state);
     setText(row.querySelector("[data-attention]"), campaign.attention.join("; "));
   }
 }
