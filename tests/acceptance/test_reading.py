@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.shell import FinishedRun, Shell
+from tests.support.shell import FinishedRun, Shell, without_times
+from tracker.output.report_lines import SHARES_MEANING
 
 TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -25,13 +26,34 @@ def test_report_as_a_table(finished: FinishedRun) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.count("✔ balanced") == 2
     for report in ended.stdout.rstrip("\n").split("\n\n\n"):
-        assert report in finished.stdout
+        heading, _, lines = report.partition("\n")
+        assert re.search(r"· run 1 · seed 11 · finished · \d.* UTC$", heading)
+        assert lines in finished.stdout
 
 
 def test_report_of_one_campaign(on_sqlite: FinishedRun) -> None:
-    [report] = on_sqlite.shell.reports("spring-sms")
-    assert report == on_sqlite.result["campaigns"][1]
-    assert on_sqlite.shell.reports("--run", "1") == on_sqlite.result["campaigns"]
+    expected = without_times(on_sqlite.result["campaigns"])
+    assert without_times(on_sqlite.shell.reports("spring-sms")) == expected[1:]
+    assert without_times(on_sqlite.shell.reports("--run", "1")) == expected
+
+
+def test_report_explains_its_lines(on_sqlite: FinishedRun) -> None:
+    explained = on_sqlite.shell.run("report", "spring-email", "--explain").stdout
+    assert "Recipients who opened the email, as of the last daily rollup (1 am)." in explained
+    assert SHARES_MEANING in explained
+    for options in (("--days",), ("--format", "json"), ("--format", "csv")):
+        ended = on_sqlite.shell.run_forked("report", "--explain", *options)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "--explain: explains the table of the report" in ended.stderr
+
+
+def test_report_by_day(on_sqlite: FinishedRun) -> None:
+    table = on_sqlite.shell.run("report", "--days").stdout
+    assert table.startswith("Engagement by day   spring-email · email · run 1 · seed 11 · finished")
+    days = json.loads(on_sqlite.shell.run_forked("report", "--days", "--format", "json").stdout)
+    assert [campaign["campaign"] for campaign in days] == ["spring-email", "spring-sms"]
+    rows = on_sqlite.shell.run_forked("report", "--days", "--format", "csv").stdout
+    assert rows.startswith("campaign,channel,run,seed,state,as_of,engagement_as_of,day,opened")
 
 
 def test_report_as_csv(finished: FinishedRun) -> None:

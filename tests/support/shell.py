@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +85,14 @@ def wait_until(condition: Callable[[], bool], what: str, limit: float = 40.0) ->
     while not condition():
         assert time.monotonic() < deadline, f"not within {limit:.0f} s: {what}"
         time.sleep(POLL_SECONDS)
+
+
+def without_times(reports: Sequence[Any]) -> list[Any]:
+    """Return the JSON of reports without their times, which differ from run to run."""
+    return [
+        report | {"as_of": None, "sent": report["sent"] | {"engagement_as_of": None}}
+        for report in reports
+    ]
 
 
 class Shell:
