@@ -81,6 +81,7 @@ class CheckVerdict:
         order: the check's position within its step.
         reason: the reason with which the check blocks the message, None if the message passes.
         looked_at: the values that the check read, by their names.
+        detail: what the check says of the message that it blocks.
         error: the exception that the check raised instead of a verdict, None otherwise.
     """
 
@@ -89,6 +90,7 @@ class CheckVerdict:
     check: str
     reason: Reason | None
     looked_at: Mapping[str, object]
+    detail: str | None = None
     error: str | None = None
 
     @property

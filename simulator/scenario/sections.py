@@ -115,7 +115,7 @@ class OrganizationSection(ScenarioSection):
         MessageLimitSection | None, Field(examples=[{"count": 3, "days": 1}])
     ] = None
     """How many messages a customer may get; default: unlimited."""
-    hard_bounce_limit: Annotated[BounceLimit, Field(examples=[1])] = 1
+    hard_bounce_limit: Annotated[BounceLimit, Field(examples=[2])] = 2
     """Hard bounces on a channel after which a customer is suppressed there."""
     soft_bounce_limit: Annotated[BounceLimit, Field(examples=[3])] = 3
     """Soft bounces on a channel, since the last delivery, after which a customer is suppressed."""

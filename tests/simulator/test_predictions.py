@@ -299,7 +299,7 @@ customer_id,email,mobile,unsubscribed,ndnc,hard_bounces,soft_bounces,coupon_id,c
 4,a4@example.com,+447700900004,,yes,0,0,C4,,yes
 5,,,,,0,0,C5,2099-01-01,yes
 6,malformed,12,,,0,0,C6,2099-01-01,yes
-7,a7@example.com,+447700900007,,,1,0,C7,2099-01-01,yes
+7,a7@example.com,+447700900007,,,2,0,C7,2099-01-01,yes
 8,a8@example.com,+447700900008,,,0,3,C8,2099-01-01,yes
 9,a9@example.com,+447700900009,,,0,0,,2099-01-01,yes
 10,a10@example.com,+447700900010,,,0,0,C10,soon,yes

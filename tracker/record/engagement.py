@@ -172,18 +172,21 @@ def _update_tallies(
             )
 
 
-def _opt_out_customers(entry: Entry, events: Iterable[EngagementEvent]) -> None:
+def _opt_out_customers(entry: Entry, events: Sequence[EngagementEvent]) -> None:
+    """Record which customers opted out, and which of them because they marked spam."""
     campaign = entry.batch.campaign
-    numbers = sorted({event.number for event in events if event.kind in OPT_OUTS})
-    if numbers:
-        entry.connection.execute(
-            sa.update(customers)
-            .where(
-                customers.c.audience_id == campaign.audience_id,
-                entry.database.in_list(customers.c.number, numbers),
+    kinds_by_flag = {"unsubscribed": OPT_OUTS, "marked_spam": {Engagement.SPAM}}
+    for flag, kinds in kinds_by_flag.items():
+        numbers = sorted({event.number for event in events if event.kind in kinds})
+        if numbers:
+            entry.connection.execute(
+                sa.update(customers)
+                .where(
+                    customers.c.audience_id == campaign.audience_id,
+                    entry.database.in_list(customers.c.number, numbers),
+                )
+                .values({customers.c[f"{flag}_{campaign.channel}"]: True})
             )
-            .values({customers.c[f"unsubscribed_{campaign.channel}"]: True})
-        )
 
 
 def has_bounced() -> sa.ColumnElement[bool]:

@@ -100,6 +100,7 @@ class CheckVerdictModel(BaseModel):
     check: str = Field(description="name of the check")
     reason: str | None = Field(description="title of the reason, null if the message passes")
     looked_at: dict[str, Any] = Field(description="values that the check read, by name")
+    detail: str | None = Field(description="what the check says of the message")
     error: str | None = Field(description="exception that the check raised instead")
 
     @classmethod
@@ -110,6 +111,7 @@ class CheckVerdictModel(BaseModel):
             check=verdict.check,
             reason=None if verdict.reason is None else verdict.reason.title,
             looked_at={name: _to_json_value(value) for name, value in verdict.looked_at.items()},
+            detail=verdict.detail,
             error=verdict.error,
         )
 

@@ -14,7 +14,7 @@ A distribution installs a check with an entry in the entry-point group `sendtrac
 
 import inspect
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -42,6 +42,9 @@ FAILED_CHECK_REASON = Reason.RULE_FAILED
 Rule = Callable[[Candidate, datetime], bool]
 """Returns True to block the message. The time is aware, in UTC."""
 
+DescribeBlock = Callable[[Candidate], str | None]
+"""Returns what to record beside the reason of a message that its check blocked, or None."""
+
 
 class InvalidVerdict(SendtraceError):
     """A rule returned neither True nor False."""
@@ -55,6 +58,11 @@ class Check:
     step: Step
     order: int
     rule: Rule
+    detail: DescribeBlock | None = None
+
+    def __call__(self, candidate: Candidate, now: datetime) -> bool:
+        """Call the rule, as if it were not decorated."""
+        return self.rule(candidate, now)
 
     @property
     def name(self) -> str:
@@ -77,10 +85,16 @@ class Check:
         return CHECK_STEPS.index(self.step), self.order, self.name
 
 
-def check(reason: Reason | str, *, step: Step | str, order: int) -> Callable[[Rule], Check]:
+def check(
+    reason: Reason | str, *, step: Step | str, order: int, detail: DescribeBlock | None = None
+) -> Callable[[Rule], Check]:
     """Turn a rule into a check.
 
-    The reason may be a slug. The shipped checks have the orders 10, 20, 30 and so on in their step.
+    Args:
+        reason: the reason that the rule gives, or its slug.
+        step: the step in which the rule runs.
+        order: its position; the shipped checks have the orders 10, 20, 30 and so on in their step.
+        detail: returns a text for a candidate that the rule blocked, which is recorded with it.
 
     Raises:
         UsageError: the reason or the step is unknown, the order is not an integer, or the decorated
@@ -94,6 +108,7 @@ def check(reason: Reason | str, *, step: Step | str, order: int) -> Callable[[Ru
                 step=_parse_step(step),
                 order=_validate_order(order),
                 rule=_validate_rule(rule),
+                detail=detail,
             )
         except UsageError as error:
             name = rule.__name__ if inspect.isfunction(rule) else repr(rule)
@@ -201,11 +216,13 @@ class Verdicts:
 
     Attributes:
         by_check: the numbers of blocked messages by the check that blocks them.
+        details: what the blocking check says of a message, by its number.
         failures: the failed check by message number; `FAILED_CHECK_REASON` blocks such a message.
         errors: the first error of each check that failed, by its name.
     """
 
     by_check: dict[Check, list[int]] = field(default_factory=dict)
+    details: dict[int, str] = field(default_factory=dict)
     failures: dict[int, CheckFailure] = field(default_factory=dict)
     errors: dict[str, BaseException] = field(default_factory=dict)
 
@@ -233,8 +250,8 @@ def judge_candidates(
     A check that raises, or that returns anything but True or False, blocks its message with
     `FAILED_CHECK_REASON` and affects no other message.
     """
-    numbers_by_check: list[tuple[Check, list[int]]] = [(check, []) for check in checks]
-    rules = [(check.rule, numbers.append) for check, numbers in numbers_by_check]
+    blocked_by_check: list[tuple[Check, list[Candidate]]] = [(check, []) for check in checks]
+    rules = [(check.rule, blocked.append) for check, blocked in blocked_by_check]
     verdicts = Verdicts()
     for candidate in candidates:
         try:
@@ -245,11 +262,27 @@ def judge_candidates(
                         raise InvalidVerdict(
                             f"{rule.__name__} returned {shorten(verdict)}; expected True or False"
                         )
-                    block(candidate.customer.number)
+                    block(candidate)
                     break
         except (Exception, SystemExit) as error:  # a rule of another package may raise anything
             failure = CheckFailure(rule.__name__, describe_error(error))
             verdicts.failures[candidate.customer.number] = failure
             verdicts.errors.setdefault(rule.__name__, error)
-    verdicts.by_check.update((check, numbers) for check, numbers in numbers_by_check if numbers)
+    for check, blocked in blocked_by_check:
+        if blocked:
+            verdicts.by_check[check] = [candidate.customer.number for candidate in blocked]
+            verdicts.details.update(_describe_blocked(check, blocked))
     return verdicts
+
+
+def _describe_blocked(check: Check, blocked: Iterable[Candidate]) -> Iterator[tuple[int, str]]:
+    """Yield what a check says of the candidates that it blocked, by their numbers."""
+    if check.detail is None:
+        return
+    for candidate in blocked:
+        try:
+            text = check.detail(candidate)
+        except (Exception, SystemExit) as error:  # as above; the verdict stands
+            text = describe_error(error)
+        if text:
+            yield candidate.customer.number, text

@@ -20,7 +20,13 @@ def configuration(candidate: Candidate, now: datetime) -> bool:
     return not (candidate.campaign.channel_enabled and candidate.campaign.sender)
 
 
-@check(Reason.UNSUBSCRIBED, step=Step.SUPPRESS, order=30)
+def describe_opt_out(candidate: Candidate) -> str | None:
+    """Return how a customer opted out, unless it was by unsubscribing."""
+    is_spam = candidate.subscription is not None and candidate.subscription.marked_spam
+    return "the customer marked a message as spam" if is_spam else None
+
+
+@check(Reason.UNSUBSCRIBED, step=Step.SUPPRESS, order=30, detail=describe_opt_out)
 def unsubscribed(candidate: Candidate, now: datetime) -> bool:
     """Block if the customer unsubscribed from marketing on the campaign's channel."""
     return candidate.subscription is not None and candidate.subscription.unsubscribed

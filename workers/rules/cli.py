@@ -107,6 +107,7 @@ def _explanation_to_json(explanation: Explanation) -> dict[str, object]:
         "customer": explanation.customer_id,
         "reason": None if explanation.reason is None else explanation.reason.slug,
         "by": explanation.blocking_check,
+        "detail": explanation.detail,
         "recorded": explanation.recorded_outcome,
     }
 
@@ -118,6 +119,8 @@ def _format_outcome(explanation: Explanation) -> str:
         if reason is None
         else f"Not Sent: {reason.slug}, blocked by check {explanation.blocking_check}"
     )
+    if explanation.detail is not None:
+        outcome += f": {explanation.detail}"
     recorded_outcome = explanation.recorded_outcome or "not recorded yet"
     return (
         f"\n{explanation.campaign.name} {explanation.number}, customer {explanation.customer_id}\n"

@@ -14,11 +14,11 @@ from tracker.clock import Instant, to_datetime
 from tracker.errors import NotFound
 from tracker.monitoring import CheckVerdict
 from tracker.queries.next_step import CHECK_STEPS
+from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Campaign
-from tracker.status import Reason, Status
+from tracker.status import Reason
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
-from tracker.store.schema.messages import NO_REASON, messages
 from tracker.text import join_with_or
 from workers.candidates import Candidate, load_candidates
 from workers.checks.base import Check, judge_candidates
@@ -33,7 +33,9 @@ class Explanation:
     Attributes:
         reason: the reason that the message would get now; None if no check blocks it.
         blocking_check: the name of the check that gives this reason.
-        recorded_outcome: the recorded status, with its reason; None before the message is queued.
+        detail: what this check says of the message.
+        recorded_outcome: the recorded status, with its reason and its details; None before the
+            message is queued.
     """
 
     campaign: Campaign
@@ -42,6 +44,7 @@ class Explanation:
     verdicts: Sequence[CheckVerdict]
     reason: Reason | None
     blocking_check: str | None
+    detail: str | None
     recorded_outcome: str | None
 
 
@@ -67,6 +70,7 @@ def build_explanation(database: Database, rules: Rules, number: int, now: Instan
         verdicts=verdicts,
         reason=None if blocking is None else blocking.reason,
         blocking_check=None if blocking is None else blocking.check,
+        detail=None if blocking is None else blocking.error or blocking.detail,
         recorded_outcome=recorded_outcome,
     )
 
@@ -84,7 +88,8 @@ def _judge_with_check(check: Check, candidate: Candidate, now: Instant) -> Check
         check=check.name,
         reason=next(iter(verdicts.blocked), None),
         looked_at=values_read,
-        error=next((repr(error) for error in verdicts.errors.values()), None),
+        detail=verdicts.details.get(candidate.number),
+        error=next((failure.error for failure in verdicts.failures.values()), None),
     )
 
 
@@ -130,13 +135,10 @@ def find_message_number(connection: Connection, campaign: Campaign, customer_id:
 
 
 def _load_recorded_outcome(connection: Connection, campaign: Campaign, number: int) -> str | None:
-    """Return the status of a message, with its reason; None before it is queued."""
-    row = connection.execute(
-        sa.select(messages.c.status, messages.c.reason).where(
-            messages.c.campaign_id == campaign.id, messages.c.number == number
-        )
-    ).one_or_none()
-    if row is None:
+    """Return the status of a message, with its reason and note; None before it is queued."""
+    try:
+        last = read_timeline(connection, campaign, number).events[-1]
+    except (NotFound, IndexError):
         return None
-    status = Status(row.status).slug
-    return status if row.reason == NO_REASON else f"{status}: {Reason(row.reason).slug}"
+    reason = None if last.reason is None else last.reason.slug
+    return ": ".join(text for text in (last.status.slug, reason, last.note) if text)

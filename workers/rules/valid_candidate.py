@@ -13,7 +13,7 @@ from workers.checks.mobile import to_e164
 from workers.services.base import Coupon, Subscription
 
 VALID_ORGANIZATION = Organization(
-    id=1, name="Acme Retail", enabled=True, credit=None, hard_bounce_limit=1, soft_bounce_limit=3
+    id=1, name="Acme Retail", enabled=True, credit=None, hard_bounce_limit=2, soft_bounce_limit=3
 )
 
 VALID_CAMPAIGN = Campaign(

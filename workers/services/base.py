@@ -45,10 +45,17 @@ class ServiceName(StrEnum):
 
 
 class Subscription(NamedTuple):
-    """A customer's opt-outs on the campaign's channel; `ndnc` is the National Do Not Call list."""
+    """A customer's opt-outs on the campaign's channel.
+
+    Attributes:
+        unsubscribed: whether the customer gets no more marketing on the channel.
+        ndnc: whether the customer is on the National Do Not Call list.
+        marked_spam: whether the customer opted out by marking a message as spam.
+    """
 
     unsubscribed: bool = False
     ndnc: bool = False
+    marked_spam: bool = False
 
 
 class Coupon(NamedTuple):
@@ -159,7 +166,9 @@ class SqlServices:
     ) -> ServiceAnswers:
         """Answer with a `Subscription` for each customer who has opted out of anything."""
         unsubscribed, ndnc = customers.c[f"unsubscribed_{campaign.channel}"], customers.c.ndnc
-        query = sa.select(customers.c.number, unsubscribed, ndnc).where(unsubscribed | ndnc)
+        marked_spam = customers.c[f"marked_spam_{campaign.channel}"]
+        columns = (customers.c.number, unsubscribed, ndnc, marked_spam)
+        query = sa.select(*columns).where(unsubscribed | ndnc)
         rows = self._read_rows(query, campaign, numbers)
         return ServiceAnswers({number: Subscription(*row) for number, *row in rows})
 

@@ -6,7 +6,7 @@ moves nothing, so it may be repeated.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -65,13 +65,22 @@ def judge_batch(
         logger.error("check failed: %s", fields, exc_info=error)
     with context.entry(step, started_at=started_at) as written:
         for check, blocked in verdicts.by_check.items():
-            detail = TransitionDetail(check_name=check.name)
-            details = None if check.is_evident else dict.fromkeys(blocked, detail)
+            details = _make_details(check, blocked, verdicts.details)
             _mark_not_sent(written, blocked, check.reason, started_at, details)
         failures = {
             number: TransitionDetail(*failure) for number, failure in verdicts.failures.items()
         }
         _mark_not_sent(written, [*failures], FAILED_CHECK_REASON, started_at, failures)
+
+
+def _make_details(
+    check: Check, blocked: Iterable[int], texts: Mapping[int, str]
+) -> Mapping[int, TransitionDetail]:
+    """Return what the reason of a check doesn't say, by the numbers of the messages."""
+    if check.is_evident:
+        blocked = [number for number in blocked if number in texts]
+    name = None if check.is_evident else check.name
+    return {number: TransitionDetail(name, texts.get(number)) for number in blocked}
 
 
 def _load_queued_numbers(connection: Connection, batch: Batch) -> Sequence[int]:

@@ -171,8 +171,10 @@ def test_refusals_change_the_customer_and_the_report_at_once(
     campaign, [batch, _] = make_batches(database)
     record_events(database, batch, [EngagementEvent(1, kind, 5), EngagementEvent(1, kind, 6)])
     refused = sa.select(customers.c.number).where(customers.c.unsubscribed_email)
+    spammed = sa.select(customers.c.number).where(customers.c.marked_spam_email)
     with database.read() as connection:
         assert connection.scalars(refused).all() == ([1] if kind in OPT_OUTS else [])
+        assert connection.scalars(spammed).all() == ([1] if kind is SPAM else [])
         live = read_engagement_counts(connection, [campaign.id])[campaign.id]
     assert live.recipients == (Counter({kind: 1}) if kind in OPT_OUTS else Counter())
     assert live.as_of is None

@@ -79,7 +79,8 @@ EXAMPLES = (
     passes("ndnc", "subscription unknown", channel="sms", subscription=None),
     passes("ndnc", "email", ndnc=True),
     passes("bounced_repeatedly", "never"),
-    blocks("bounced_repeatedly", "1 hard", hard_bounces=1),
+    passes("bounced_repeatedly", "1 hard", hard_bounces=1),
+    blocks("bounced_repeatedly", "2 hard", hard_bounces=2),
     passes("bounced_repeatedly", "2 soft", soft_bounces=2),
     blocks("bounced_repeatedly", "3 soft", soft_bounces=3),
     passes("bounced_repeatedly", "below the limits", **HIGH_LIMITS, hard_bounces=4, soft_bounces=8),
@@ -310,14 +311,14 @@ def make_batch(*numbers: int, **overrides: Any) -> list[Candidate]:
         ),
         pytest.param(make_batch(0, 2), [odd], {}, {}, id="none fails"),
         pytest.param(
-            make_batch(0, 1, hard_bounces=1),
+            make_batch(0, 1, hard_bounces=2),
             [odd, INSTALLED["bounced_repeatedly"]],
             {Reason.BOUNCED_REPEATEDLY: [0], FAILED_CHECK_REASON: [1]},
             {"odd": 1},
             id="another check blocks a batch mate",
         ),
         pytest.param(
-            make_batch(1, hard_bounces=1),
+            make_batch(1, hard_bounces=2),
             [replace(odd, order=55), INSTALLED["bounced_repeatedly"]],
             {Reason.BOUNCED_REPEATEDLY: [1]},
             {},
@@ -343,6 +344,34 @@ def test_a_check_that_raises_blocks_its_message_as_a_system_error(
         number: ("odd", f"ZeroDivisionError: {number}")
         for number in blocked.get(FAILED_CHECK_REASON, [])
     }
+
+
+@pytest.mark.parametrize(
+    ("describe", "details"),
+    [
+        (lambda candidate: None, {}),
+        (lambda candidate: f"of {candidate.number}", {1: "of 1", 3: "of 3"}),
+        (lambda candidate: [][candidate.number], dict.fromkeys((1, 3), "IndexError: list index")),
+    ],
+)
+def test_a_check_may_describe_what_it_blocks(
+    describe: Callable[[Candidate], str | None], details: dict[int, str]
+) -> None:
+    @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1, detail=describe)
+    def uneven(candidate: Candidate, now: datetime) -> bool:
+        """Block odd numbers."""
+        return candidate.number % 2 == 1
+
+    verdicts = judge_candidates(make_batch(0, 1, 2, 3), [uneven], NOW)
+    assert verdicts.blocked == {Reason.CUSTOM_RULE: [1, 3]}
+    assert verdicts.details.keys() == details.keys()
+    assert all(text.startswith(details[number]) for number, text in verdicts.details.items())
+
+
+def test_a_decorated_rule_can_be_called() -> None:
+    assert odd(make_valid_candidate(number=2), NOW) is False
+    with pytest.raises(ZeroDivisionError):
+        odd(make_valid_candidate(number=1), NOW)
 
 
 def test_an_empty_batch_has_no_verdicts() -> None:

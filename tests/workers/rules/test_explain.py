@@ -4,12 +4,14 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
+import sqlalchemy as sa
 
 from tests.support.rules import fragile
 from tracker.errors import NotFound
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
+from tracker.store.schema.catalog import customers
 from workers.candidates import Candidate
 from workers.checks.base import all_checks, check
 from workers.rules.explain import build_explanation, find_message_number
@@ -35,6 +37,15 @@ def test_every_check_gives_a_verdict_with_the_values_that_it_read(
     }
 
 
+def test_a_spam_mark_is_told_apart_from_an_unsubscribe(database: Database, rules: Rules) -> None:
+    spammed = sa.update(customers).where(customers.c.number == 2).values(marked_spam_email=True)
+    with database.write() as connection:
+        connection.execute(spammed)
+    explanation = build_explanation(database, rules, 2, rules.campaign.clock.now())
+    assert explanation.reason is Reason.UNSUBSCRIBED
+    assert explanation.detail == "the customer marked a message as spam"
+
+
 def test_a_message_that_passes_is_explained(database: Database, rules: Rules) -> None:
     explanation = build_explanation(database, rules, 0, rules.campaign.clock.now())
     assert (explanation.reason, explanation.blocking_check) == (None, None)
@@ -55,7 +66,7 @@ def test_method_calls_of_a_rule_are_recorded(database: Database, rules: Rules) -
 def test_a_check_that_raises_is_explained(database: Database, rules: Rules) -> None:
     changed = replace(rules, checks=[fragile, *rules.checks])
     explanation = build_explanation(database, changed, 5, rules.campaign.clock.now())
-    assert explanation.verdicts[0].error == "LookupError('c5')"
+    assert explanation.verdicts[0].error == "LookupError: c5"
     assert (explanation.reason, explanation.blocking_check) == (Reason.RULE_FAILED, "fragile")
 
 
@@ -67,7 +78,7 @@ def test_a_check_that_ends_the_process_is_explained(database: Database, rules: R
 
     changed = replace(rules, checks=[final])
     explanation = build_explanation(database, changed, 5, rules.campaign.clock.now())
-    assert explanation.verdicts[0].error == "SystemExit(3)"
+    assert explanation.verdicts[0].error == "SystemExit: 3"
 
 
 def test_a_customer_is_found_by_id_or_similar_ids_are_suggested(

@@ -174,7 +174,12 @@ def test_a_step_calls_only_the_services_that_it_needs(
 def test_a_candidate_has_the_answers_for_its_customer(database: Database) -> None:
     people: dict[int, dict[str, object]] = {
         1: {"unsubscribed_email": True, "hard_bounces_email": 2, "soft_bounces_sms": 5},
-        2: {"ndnc": True, "unsubscribed_sms": True, "hard_bounces_sms": 3},
+        2: {
+            "ndnc": True,
+            "unsubscribed_sms": True,
+            "marked_spam_sms": True,
+            "hard_bounces_sms": 3,
+        },
         3: {"coupon_id": "C", "coupon_expires": "soon", "coupon_redeemed": True},
     }
     expected: dict[Channel, list[tuple[Subscription, int, int]]] = {
@@ -187,7 +192,7 @@ def test_a_candidate_has_the_answers_for_its_customer(database: Database) -> Non
         Channel.SMS: [
             (Subscription(), 0, 0),
             (Subscription(), 0, 5),
-            (Subscription(unsubscribed=True, ndnc=True), 3, 0),
+            (Subscription(unsubscribed=True, ndnc=True, marked_spam=True), 3, 0),
             (Subscription(), 0, 0),
         ],
     }

@@ -209,7 +209,9 @@ def test_a_check_is_named_where_the_reason_does_not_say_it(database: Database) -
         """Block a number, with a name that is also the slug of a reason."""
         return candidate.number == 2
 
-    batch = make_batch(database, Plan(size=4), {3: {"unsubscribed_email": True}})
+    spammed = {"unsubscribed_email": True, "marked_spam_email": True, "marked_spam_sms": True}
+    people = {3: {"unsubscribed_email": True, "marked_spam_sms": True}, 4: spammed}
+    batch = make_batch(database, Plan(size=5), people)
     checks = sort_checks([*checks_of(Step.SUPPRESS), night, custom_rule])
     services = SqlServices("", database)
     before_gateway.judge_batch(step_context(database, batch), Step.SUPPRESS, checks, services)
@@ -218,8 +220,13 @@ def test_a_check_is_named_where_the_reason_does_not_say_it(database: Database) -
         1: not_sent_for(Reason.NDNC),
         2: not_sent_for(Reason.CUSTOM_RULE),
         3: UNSUBSCRIBED,
+        4: UNSUBSCRIBED,
     }
-    assert read_notes(database, batch) == {1: "check night", 2: "check custom_rule"}
+    assert read_notes(database, batch) == {
+        1: "check night",
+        2: "check custom_rule",
+        4: "the customer marked a message as spam",
+    }
 
 
 def test_judging_does_not_undo_what_happened_meanwhile(database: Database) -> None:
