@@ -349,7 +349,7 @@ def test_a_check_that_raises_blocks_its_message_as_a_system_error(
 @pytest.mark.parametrize(
     ("describe", "details"),
     [
-        (lambda candidate: None, {}),
+        (lambda _: None, {}),
         (lambda candidate: f"of {candidate.number}", {1: "of 1", 3: "of 3"}),
         (lambda candidate: [][candidate.number], dict.fromkeys((1, 3), "IndexError: list index")),
     ],
