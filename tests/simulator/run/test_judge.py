@@ -1,0 +1,248 @@
+"""A run is judged from the record, and what the record doesn't know is said to be unknown."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+
+from simulator.cli.simulate import choose_exit_code
+from simulator.figures import is_sampled
+from simulator.pages.result_text import format_result
+from simulator.results.archive import list_runs, load_repeated_results, make_run_row
+from simulator.results.observations import DriverObservations, RunState, Sample
+from simulator.results.result import RunResult
+from simulator.run.driver import DRIVER_AUTHOR
+from simulator.run.judge import RunIsAlive, judge
+from simulator.run.outcome import RunOutcome
+from simulator.scenario.faults import InjectedFault
+from simulator.setup.run import Run
+from tests.support.inline_runs import enqueue_campaign, run_step, settle_batch
+from tests.support.recorded_runs import end_driver, kill_driver, start_recorded_run
+from tracker.monitoring import QueueDepth
+from tracker.record.catalog import load_batch
+from tracker.record.journal import enqueue_batch
+from tracker.settings import Settings
+from tracker.status import CampaignState, Step
+from tracker.store.database import Database
+from workers.queues import QUEUES
+
+SIZE = 60
+
+SCENARIO = f"""
+name = "judged"
+seed = 5
+
+[[campaigns]]
+name = "spring"
+channel = "sms"
+audience = {SIZE}
+defects = {{ unsubscribed = 0.2 }}
+
+[gateways.sms]
+soft_bounce = 0.2
+
+[[faults]]
+at = "1h"
+kill = "worker"
+
+[thresholds]
+"queues.gateway.ready" = "< 1000"
+"delivered.share" = "> 0.1"
+"""
+
+OBSERVED = DriverObservations(
+    samples=(Sample(second=0, depths={queue: QueueDepth(7, 1) for queue in QUEUES}, usage=None),),
+    requeued_count=4,
+    snapshot_count=9,
+    injected_faults=(InjectedFault(description="worker killed", at=1.0, until=2.0),),
+)
+
+
+@pytest.fixture(autouse=True)
+def pretend_server_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tests' server, which has just started, count as running for long."""
+    monkeypatch.setattr("tracker.queries.campaign_state.server_start", lambda: sa.literal(0))
+
+
+@pytest.fixture
+def run(database: Database, settings: Settings) -> Run:
+    return start_recorded_run(database, SCENARIO, settings.home)
+
+
+@pytest.fixture
+def judge_it(database: Database, settings: Settings, run: Run) -> Callable[[], RunOutcome]:
+    """Return a function that judges the run and checks that it printed its result."""
+
+    def judge_it() -> RunOutcome:
+        printed: list[RunResult] = []
+        outcome = judge(database, settings, run.id, printed.append)
+        assert printed == [outcome.result]
+        return outcome
+
+    return judge_it
+
+
+def settle_first_half(database: Database, run: Run) -> None:
+    """Queue a third of the messages and settle it; queue another third and judge it only."""
+    [run_campaign] = run.campaigns
+    third = SIZE // 3
+    first, second = (
+        enqueue_batch(
+            database,
+            run_campaign.campaign,
+            batch=number,
+            first=number * third,
+            size=third,
+            author=DRIVER_AUTHOR,
+        )
+        for number in range(2)
+    )
+    settle_batch(database, first)
+    run_step(database, second, Step.SUPPRESS)
+
+
+def settle_all(database: Database, run: Run) -> None:
+    for batch in enqueue_campaign(database, run.campaigns[0], number=2):
+        settle_batch(database, batch)
+
+
+def test_a_killed_driver_leaves_unknown_values_and_no_zeros(
+    database: Database, run: Run, judge_it: Callable[[], RunOutcome]
+) -> None:
+    settle_first_half(database, run)
+    kill_driver(database, run)
+    outcome = judge_it()
+    result, summary = outcome.result, outcome.result.as_json()
+    assert result.is_proven, result.prediction_checks
+    assert result.is_partial
+    assert (summary["state"], summary["resumed"]) == ("abandoned", 0)
+    assert (summary["planned"], summary["messages"]) == (SIZE, 2 * SIZE // 3)
+    [check] = summary["prediction"]["campaigns"]
+    assert check["unsettled"] > 0
+    assert check["as_predicted"] + check["unsettled"] == 2 * SIZE // 3
+    assert summary["recovery"] == {"sent_on": None}
+    assert summary["snapshots"] is None
+    sampled = {name: value for name, value in summary["figures"].items() if is_sampled(name)}
+    assert set(sampled.values()) == {None}
+    assert summary["absent"].keys() == sampled.keys()
+    assert "snapshots_balance" not in {row["invariant"] for row in summary["invariants"]}
+    queue, delivered = summary["thresholds"]
+    assert (queue["passed"], delivered["passed"]) == (None, True)
+    assert "without recording it" in queue["not_judged"]
+    assert summary["verdict"]["thresholds_met"] is None
+    assert summary["limited_by"]["cause"] == "unknown"
+    text = format_result(result)
+    assert "Not measured: queue depths, CPU and memory of the workers, re-queued batches" in text
+    assert "Whether 1 fault of the scenario took effect is unknown" in text
+    assert "– threshold" in text
+    assert "partial: abandoned: its driver ended before the run did; 40 of 60 messages" in text
+    assert choose_exit_code(outcome) == 1
+
+
+def test_a_finished_run_is_judged_with_what_its_driver_saw(
+    database: Database, run: Run, judge_it: Callable[[], RunOutcome]
+) -> None:
+    settle_all(database, run)
+    end_driver(database, run, CampaignState.FINISHED, OBSERVED)
+    outcome = judge_it()
+    summary = outcome.result.as_json()
+    assert outcome.result.has_passed
+    assert choose_exit_code(outcome) == 0
+    assert (summary["state"], summary["snapshots"]) == ("complete", 9)
+    assert summary["recovery"] == {"sent_on": 4}
+    assert summary["figures"]["queues.gateway.ready"] == 7
+    assert summary["faults"][0]["told"] == "worker killed"
+    assert summary["machine"] == {"cores": "2"}, "the machine of the run, not of this command"
+    assert outcome.page == run.folder / "report.html"
+    assert json.loads((run.folder / "summary.json").read_text()) == summary
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [(CampaignState.INTERRUPTED, 130), (CampaignState.ABORTED, 99)],
+)
+def test_a_run_that_was_given_up_is_judged_as_far_as_it_came(
+    database: Database,
+    run: Run,
+    judge_it: Callable[[], RunOutcome],
+    state: CampaignState,
+    code: int,
+) -> None:
+    aborted_by = run.scenario.thresholds[1] if state is CampaignState.ABORTED else None
+    seen = DriverObservations(aborted_by=aborted_by) if aborted_by else None
+    settle_first_half(database, run)
+    end_driver(database, run, state, seen)
+    outcome = judge_it()
+    assert outcome.result.observations.state.value == state.value
+    assert outcome.result.prediction_checks[0].unsettled > 0
+    assert outcome.result.is_proven
+    assert choose_exit_code(outcome) == code
+    if aborted_by is not None:
+        assert outcome.result.as_json()["aborted_for"] == "delivered.share > 0.1"
+
+
+def test_an_interrupted_driver_that_waited_leaves_nothing_out(
+    database: Database, run: Run, judge_it: Callable[[], RunOutcome]
+) -> None:
+    settle_first_half(database, run)
+    end_driver(database, run, CampaignState.INTERRUPTED, DriverObservations())
+    result = judge_it().result
+    assert result.observations.has_settled
+    assert not result.is_proven, "a message that did not settle is an error then"
+
+
+def test_a_message_that_ended_otherwise_is_found_in_an_abandoned_run(
+    database: Database, run: Run, judge_it: Callable[[], RunOutcome]
+) -> None:
+    settle_first_half(database, run)
+    with database.write() as connection:
+        connection.execute(
+            sa.text("UPDATE messages SET attempt = 3 WHERE number = 0 AND status <> 0")
+        )
+    kill_driver(database, run)
+    outcome = judge_it()
+    assert outcome.result.prediction_checks[0].differing == 1
+    assert choose_exit_code(outcome) == 3
+
+
+def test_a_later_result_replaces_the_earlier_one(
+    database: Database, run: Run, judge_it: Callable[[], RunOutcome]
+) -> None:
+    settle_first_half(database, run)
+    kill_driver(database, run)
+    judge_it()
+    settle_all_remaining(database, run)
+    end_driver(database, run, CampaignState.FINISHED, DriverObservations())
+    judge_it()
+    with database.read() as connection:
+        [stored] = load_repeated_results(connection, run.id)
+        [listed] = list_runs(connection)
+    assert stored.summary.state is RunState.COMPLETE
+    assert make_run_row(listed)["messages"] == SIZE
+
+
+def settle_all_remaining(database: Database, run: Run) -> None:
+    [run_campaign] = run.campaigns
+    third = SIZE // 3
+    enqueue_batch(
+        database,
+        run_campaign.campaign,
+        batch=2,
+        first=2 * third,
+        size=third,
+        author=DRIVER_AUTHOR,
+    )
+    for number in range(3):
+        with database.read() as connection:
+            batch = load_batch(connection, run_campaign.campaign.id, number)
+        settle_batch(database, batch)
+
+
+def test_a_run_with_a_living_driver_is_not_judged(
+    database: Database, run: Run, judge_it: Callable[[], RunOutcome]
+) -> None:
+    with pytest.raises(RunIsAlive, match=f"run {run.id} is running: its driver was alive"):
+        judge_it()
+    kill_driver(database, run)
+    assert judge_it().result.run.size == 0, "killed before the first message"
