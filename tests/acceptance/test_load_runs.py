@@ -188,6 +188,9 @@ def test_one_signal_waits_for_messages_in_progress(
     assert "SIGTERM again stops at once" in command.stderr_text
     assert shell.find_processes() == []
     assert "partial (interrupted)" in shell.run("runs").stdout
+    judged = shell.run("judge", "1")
+    assert judged.returncode == 130, judged.stderr
+    assert judged.stdout.splitlines()[-1] == output.splitlines()[-1]
 
 
 def test_a_threshold_that_can_no_longer_be_met_aborts_the_run(shell: Shell) -> None:

@@ -11,7 +11,7 @@ from celery import Celery
 
 from simulator.run.driver import Driver
 from simulator.setup.record import record_run, start_run
-from simulator.setup.run import Run
+from simulator.setup.run import Resumption, Run
 from tests.support.inline_runs import build_campaign, build_scenario
 from tracker.clock import Clock, Instant, from_seconds, to_seconds
 from tracker.status import Status
@@ -146,3 +146,78 @@ def test_a_campaign_after_another_arrives_once_that_has_settled(
     settled.add("one")
     assert [driver.send_due_batch() for _ in range(2)] == [2, 0]
     assert arrivals(database, run, 1) == [7.0, 7.0]
+
+
+def resume(run: Run, clock: ManualClock, paused: float) -> Run:
+    """Return the run as it continues after a pause that has just passed."""
+    stopped_at = clock.instant
+    clock.advance(paused)
+    return run.resumed(
+        Resumption(
+            number=1,
+            elapsed=stopped_at - run.started_at,
+            paused=from_seconds(paused),
+            stopped_at=stopped_at,
+        )
+    )
+
+
+def test_a_further_driver_goes_on_after_the_last_recorded_batch(
+    database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
+) -> None:
+    run = start(
+        database,
+        tmp_path,
+        {"name": "begun", "load": {"shape": {"constant": 10}}},
+        {"name": "blast", "audience": 20},
+        {"name": "later", "audience": 1, "load": {"start": "30s"}},
+    )
+    clock.advance(5)
+    first = Driver(database, app, run, 30, lambda _: False)
+    assert [first.send_due_batch() for _ in range(2)] == [30, 20]
+    clock.advance(0.3)
+    assert [first.send_due_batch() for _ in range(2)] == [24, 0]
+    run = resume(run, clock, 1_000)
+    app.sent_batches.clear()
+    second = Driver(database, app, run, 30, lambda _: False)
+    assert second.messages_sent == 74
+    assert second.send_due_batch() == 1, "the next one arrives now, and no other yet"
+    clock.advance(1)
+    assert second.send_due_batch() == 10
+    clock.advance(23)
+    assert [second.send_due_batch() for _ in range(3)] == [30, 5, 0], "30 s come after the pause"
+    clock.advance(2)
+    assert [second.send_due_batch() for _ in range(2)] == [1, 0]
+    begun, _, later = (run_campaign.campaign.id for run_campaign in run.campaigns)
+    batches_of_begun = [(begun, batch) for batch in range(2, 6)]
+    assert app.sent_batches == [*batches_of_begun, (later, 0)]
+    assert arrivals(database, run, 1) == [0.0] * 20
+    assert arrivals(database, run, 2) == [1_030.0]
+    np.testing.assert_allclose(arrivals(database, run)[54:], 1_005.3 + np.arange(46) / 10)
+
+
+def test_a_campaign_that_was_due_in_a_pause_begins_now(
+    database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
+) -> None:
+    run = start(database, tmp_path, {"load": {"shape": {"constant": 10}}})
+    run = resume(run, clock, 60)
+    clock.advance(2)
+    driver = Driver(database, app, run, 30, lambda _: False)
+    assert driver.send_due_batch() == 1
+    assert arrivals(database, run) == [62.0]
+
+
+def test_a_campaign_after_one_that_was_sent_before_the_pause_begins_when_that_has_settled(
+    database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
+) -> None:
+    run = start(database, tmp_path, {"name": "one"}, {"name": "two", "after": "one", "audience": 2})
+    first = Driver(database, app, run, 100, lambda _: False)
+    assert [first.send_due_batch() for _ in range(2)] == [100, 0]
+    run = resume(run, clock, 60)
+    settled: set[str] = set()
+    second = Driver(
+        database, app, run, 100, lambda run_campaign: run_campaign.campaign.name in settled
+    )
+    assert second.send_due_batch() == 0
+    settled.add("one")
+    assert second.send_due_batch() == 2

@@ -1,0 +1,230 @@
+"""A run is resumed by one driver, which knows the pause and what was before it."""
+
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from simulator.pages.result_page import render_result_page
+from simulator.pages.result_text import format_result
+from simulator.results.archive import list_runs, make_run_row, store_result
+from simulator.results.observations import DriverObservations, RunObservations, RunState
+from simulator.results.result import RunResult, judge_run
+from simulator.run.abort import AbortCheck
+from simulator.run.driver_record import load_drivers
+from simulator.run.judge import RecordedRun, RunIsAlive
+from simulator.run.resume import RunIsFinished, claim_run, load_resumable_run, plan_resumption
+from simulator.setup.heartbeat import RunSuperseded, keep_alive
+from simulator.setup.run import Run
+from tests.support.factory import run_concurrently
+from tests.support.inline_runs import enqueue_campaign, settle_batch
+from tests.support.recorded_runs import (
+    CONDITIONS,
+    KILLED_SECONDS,
+    OPTIONS,
+    end_driver,
+    kill_driver,
+    start_recorded_run,
+)
+from tests.support.shell import wait_until
+from tracker.clock import from_seconds, to_seconds
+from tracker.errors import NotFound
+from tracker.queries.campaign_state import read_run_states
+from tracker.settings import Settings
+from tracker.status import CampaignState
+from tracker.store.database import Database
+from tracker.store.schema.catalog import runs
+
+SCENARIO = """
+name = "resumed"
+seed = 5
+
+[clock]
+speed = 10
+
+[[campaigns]]
+name = "spring"
+channel = "sms"
+audience = 30
+
+[[faults]]
+at = "5s"
+restart = "worker"
+
+[[faults]]
+at = "1h"
+kill = "worker"
+
+[thresholds]
+abort = true
+"queued_to_gateway.p95" = "< 1h"
+"delivered.share" = "> 0.1"
+"""
+
+
+@pytest.fixture(autouse=True)
+def pretend_server_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tests' server, which has just started, count as running for long."""
+    monkeypatch.setattr("tracker.queries.campaign_state.server_start", lambda: sa.literal(0))
+
+
+@pytest.fixture
+def run(database: Database, settings: Settings) -> Run:
+    """Return a run whose clock runs at ten times the speed; it started a minute ago."""
+    run = start_recorded_run(database, SCENARIO, settings.home)
+    started_at = run.started_at - from_seconds(60)
+    with database.write() as connection:
+        connection.execute(sa.update(runs).where(runs.c.id == run.id).values(started_at=started_at))
+    return run
+
+
+def load(database: Database, settings: Settings, run: Run) -> RecordedRun:
+    return load_resumable_run(database, run.id, settings)
+
+
+def claim(database: Database, recorded: RecordedRun) -> Run:
+    return claim_run(database, recorded, OPTIONS, CONDITIONS)
+
+
+def read_state(database: Database, run: Run) -> CampaignState:
+    with database.read() as connection:
+        return read_run_states(connection, [run.id])[run.id]
+
+
+def test_a_resumed_run_knows_its_pause(database: Database, settings: Settings, run: Run) -> None:
+    kill_driver(database, run)
+    resumed = claim(database, load(database, settings, run))
+    resumption = resumed.resumption
+    assert resumption is not None
+    assert resumption.number == 1
+    pause = 10 * KILLED_SECONDS
+    assert to_seconds(resumption.paused) == pytest.approx(pause, abs=50)
+    assert to_seconds(resumption.elapsed) == pytest.approx(10 * 60 - pause, abs=50)
+    assert [str(fault.at) for fault in resumed.pending_faults] == ["1:00:00"]
+    assert {campaign.delay for campaign in resumed.campaigns} == {resumption.paused}
+    assert read_state(database, run) is CampaignState.SCHEDULED, "nothing is queued yet"
+    kill_driver(database, run)
+    again = plan_resumption(database, load(database, settings, run)).resumption
+    assert again is not None
+    assert again.number == 2
+    assert to_seconds(again.paused - resumption.paused) == pytest.approx(pause, abs=50)
+
+
+@pytest.mark.parametrize("state", [CampaignState.INTERRUPTED, CampaignState.ABORTED])
+def test_a_run_that_was_given_up_is_running_again(
+    database: Database, settings: Settings, run: Run, state: CampaignState
+) -> None:
+    enqueue_campaign(database, run.campaigns[0])
+    end_driver(database, run, state)
+    claim(database, load(database, settings, run))
+    assert read_state(database, run) is CampaignState.RUNNING
+
+
+def test_a_run_that_can_not_be_resumed_is_refused(
+    database: Database, settings: Settings, run: Run
+) -> None:
+    with pytest.raises(RunIsAlive, match="its driver was alive within the last 30 s"):
+        load(database, settings, run)
+    end_driver(database, run, CampaignState.FINISHED)
+    with pytest.raises(RunIsFinished, match=f"run {run.id} is finished: nothing is left to resume"):
+        load(database, settings, run)
+    with pytest.raises(NotFound):
+        load(database, settings, replace(run, id=run.id + 1))
+
+
+def test_only_one_of_several_drivers_resumes_a_run(
+    database: Database, settings: Settings, run: Run
+) -> None:
+    kill_driver(database, run)
+    recorded = load(database, settings, run)
+
+    def try_claim() -> bool:
+        try:
+            claim(database, recorded)
+        except RunIsAlive:
+            return False
+        return True
+
+    assert sorted(run_concurrently(try_claim, try_claim)) == [False, True]
+    with database.read() as connection:
+        assert len(load_drivers(connection, run.id)) == 2
+
+
+def test_a_driver_that_comes_back_after_a_resume_stops(
+    database: Database, settings: Settings, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simulator.setup.heartbeat.HEARTBEAT_INTERVAL_SECONDS", 0.01)
+    kill_driver(database, run)
+    claim(database, load(database, settings, run))
+    kill_driver(database, run)
+
+    def is_superseded() -> bool:
+        try:
+            heartbeat.require_ownership()
+        except RunSuperseded:
+            return True
+        return False
+
+    with keep_alive(database, run.id) as heartbeat:
+        wait_until(is_superseded, "the driver notices")
+    assert read_state(database, run) is CampaignState.ABANDONED, "it keeps no other run alive"
+
+
+def judge_resumed(database: Database, settings: Settings, run: Run, *, known: bool) -> RunResult:
+    """Return the result of a run that was resumed and has settled."""
+    kill_driver(database, run)
+    resumed = claim(database, load(database, settings, run))
+    for batch in enqueue_campaign(database, resumed.campaigns[0]):
+        settle_batch(database, batch)
+    first = DriverObservations(requeued_count=1) if known else None
+    observations = RunObservations(
+        state=RunState.COMPLETE,
+        planned=resumed.size,
+        drivers=[first, DriverObservations(requeued_count=2)],
+    )
+    return judge_run(database, resumed, observations, CONDITIONS)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_result_of_a_resumed_run_is_marked(
+    database: Database, settings: Settings, run: Run, known: bool
+) -> None:
+    result = judge_resumed(database, settings, run, known=known)
+    summary = result.as_json()
+    assert result.is_proven
+    assert summary["resumed"] == 1
+    assert {"throughput", "latencies", "seconds"} == summary["not_comparable"].keys()
+    assert summary["recovery"]["sent_on"] == (3 if known else None)
+    speed, delivered = summary["thresholds"]
+    assert (speed["passed"], delivered["passed"]) == (None, True)
+    assert "was resumed" in speed["not_judged"]
+    assert not result.has_passed, "a pause is no way around a threshold"
+    text = format_result(result)
+    assert "! The run was resumed once: figures of its speed contain the pause" in text
+    assert "Faults whose time had come before the run was resumed were not injected again" in text
+    page = render_result_page(result)
+    assert "complete, resumed" in page
+    assert "not judged: the run was resumed" in page
+
+
+def test_a_resumed_run_is_marked_in_the_list_of_runs(
+    database: Database, settings: Settings, run: Run
+) -> None:
+    result = judge_resumed(database, settings, run, known=True)
+    store_result(database, result, lambda _: "")
+    with database.read() as connection:
+        [listed] = list_runs(connection)
+    assert make_run_row(listed)["result"] == "threshold missed or not judged (resumed)"
+
+
+def test_a_threshold_on_speed_does_not_abort_a_resumed_run(
+    database: Database, settings: Settings, run: Run
+) -> None:
+    kill_driver(database, run)
+    resumed = claim(database, load(database, settings, run))
+    only_speed = replace(
+        resumed, scenario=replace(run.scenario, thresholds=run.scenario.thresholds[:1])
+    )
+    assert not AbortCheck(only_speed)
+    assert AbortCheck(replace(only_speed, resumption=None))
+    assert AbortCheck(resumed), "the other threshold still does"
