@@ -11,7 +11,9 @@ import pytest
 
 from simulator.schema import open_database
 from simulator.stack.local import start_local_broker
+from tests.support.compiled_statements import share_compiled_statements
 from tests.support.postgresql import SERVER_URL_VARIABLE, PostgresqlServer, start_bundled_server
+from tests.support.reusable_database import ReusableDatabase
 from tracker.settings import Settings, load_settings
 from tracker.store.database import Database
 
@@ -53,13 +55,21 @@ def postgresql_template(postgresql_server: PostgresqlServer) -> Iterator[str]:
     postgresql_server.execute(f"DROP DATABASE {name}")
 
 
+@pytest.fixture(scope="session")
+def reusable_database(
+    postgresql_server: PostgresqlServer, postgresql_template: str
+) -> Iterator[ReusableDatabase]:
+    """Return the database that all tests of this process use."""
+    reusable = ReusableDatabase(postgresql_server, postgresql_template)
+    yield reusable
+    reusable.drop()
+
+
 @pytest.fixture
-def postgresql_url(postgresql_server: PostgresqlServer, postgresql_template: str) -> Iterator[str]:
+def postgresql_url(reusable_database: ReusableDatabase) -> Iterator[str]:
     """Return the URL of a database for one test, with all tables and no rows."""
-    name = f"test_{uuid4().hex[:12]}"
-    postgresql_server.execute(f"CREATE DATABASE {name} TEMPLATE {postgresql_template}")
-    yield postgresql_server.database_url(name)
-    postgresql_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    yield reusable_database.prepare()
+    reusable_database.clean()
 
 
 @pytest.fixture
@@ -93,6 +103,7 @@ def settings(request: pytest.FixtureRequest, home: Path) -> Settings:
 def database(settings: Settings) -> Iterator[Database]:
     """Open an empty database with all tables, on each backend."""
     database = open_database(settings)
+    share_compiled_statements(database)
     yield database
     database.close()
 

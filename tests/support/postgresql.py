@@ -49,7 +49,8 @@ def start_bundled_server() -> Iterator[PostgresqlServer]:
         server = get_server(folder / "data", cleanup_mode="delete")
         started = PostgresqlServer(str(server.get_uri()))
         # Tests don't cut the power, and a database for each test mostly waits for the disk.
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        # Nor may statistics of one test, from a vacuum, change the plans of the next.
+        for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
             started.execute(f"ALTER SYSTEM SET {setting} = off")
         started.execute("SELECT pg_reload_conf()")
         yield started

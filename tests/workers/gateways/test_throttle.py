@@ -1,4 +1,4 @@
-"""A gateway's rate: the script in virtual time, and processes on a real Valkey."""
+"""A gateway's rate on a real Valkey: the script in virtual time, and processes in real time."""
 
 import random
 import time
@@ -11,14 +11,13 @@ from heapq import heappop, heappush
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from threading import Event
-from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
-from fakeredis import FakeRedis
-from fakeredis.commands_mixins import server_mixin
 from redis import Redis
 from redis.exceptions import RedisError
 
+from simulator.stack.local import start_local_broker
 from tests.support.factory import SPRING, TIMEOUT_SECONDS
 from tracker.clock import SystemClock
 from tracker.errors import UsageError
@@ -45,28 +44,63 @@ MAX_SHARE = 1.1
 MIN_SHARE = 0.9
 """Lowest share of the rate over a whole run."""
 
+CLOCK = "clock"
+READ_TIME = "redis.call('TIME')"
+READ_VIRTUAL_TIME = f"redis.call('HMGET', '{CLOCK}', 'seconds', 'microseconds')"
+
 
 def batch_of(number: int) -> Batch:
     return Batch(campaign=SPRING, batch=number, first=number * BATCH_SIZE, size=BATCH_SIZE)
 
 
+class ClockedRedis(Redis):
+    """A client whose scripts read the time from a key, so that a test sets it."""
+
+    def register_script(self, script: Any) -> Any:
+        """Register a script with another clock."""
+        assert READ_TIME in script
+        return super().register_script(script.replace(READ_TIME, READ_VIRTUAL_TIME))
+
+
 @dataclass
 class Broker:
-    """A Redis with a clock that the test sets."""
+    """A Valkey with a clock that the test sets."""
 
-    now: float = 1_800_000_000.0
-    client: Redis = field(default_factory=FakeRedis)
+    client: ClockedRedis
+
+    @property
+    def now(self) -> float:
+        """The time in seconds since 1970."""
+        return self._now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._now = now
+        seconds, microseconds = divmod(round(now * 1e6), 1_000_000)
+        self.client.hset(CLOCK, mapping={"seconds": seconds, "microseconds": microseconds})
 
     def throttle(self, rate: int, speed: float = 1.0, name: str = "1") -> SharedThrottle:
         return SharedThrottle(self.client, name, RateLimit(rate=rate, speed=speed))
 
+    def list_keys(self) -> set[bytes | str]:
+        """Return the keys of the throttles."""
+        return {*self.client.keys()} - {CLOCK.encode()}
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[ClockedRedis]:
+    with start_local_broker() as started:
+        url = started.url.replace("redis+socket://", "unix://", 1)
+        with closing(cast(ClockedRedis, ClockedRedis.from_url(url))) as client:
+            yield client
+
 
 @pytest.fixture
-def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
-    fake = Broker()
-    monkeypatch.setattr(server_mixin, "time", SimpleNamespace(time=lambda: fake.now))
-    with closing(fake.client):
-        yield fake
+def broker(valkey: ClockedRedis) -> Broker:
+    valkey.flushall()
+    broker = Broker(valkey)
+    broker.now = 1_800_000_000.0
+    return broker
 
 
 @dataclass
@@ -287,14 +321,14 @@ def test_the_state_in_the_broker_expires(broker: Broker) -> None:
     throttle = broker.throttle(1)
     for number in range(3):
         throttle.acquire(batch_of(number), BATCH_SIZE)
-    keys = broker.client.keys()
+    keys = broker.list_keys()
     assert keys
     assert all(0 < broker.client.ttl(key) <= 600 for key in keys)
 
 
 def test_a_request_for_no_messages_does_not_ask_the_broker(broker: Broker) -> None:
     assert broker.throttle(1).acquire(batch_of(1), 0) == Grant(0)
-    assert not broker.client.keys()
+    assert not broker.list_keys()
 
 
 @pytest.fixture

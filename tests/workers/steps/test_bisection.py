@@ -390,8 +390,9 @@ def test_a_step_that_all_messages_break_is_itself_broken(
     database: Database, loop: TaskLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A few messages are blocked until that is known. The others wait until it is repaired."""
-    batch = ready_batch(database, SIZE)
-    loop.resources.gateway = PoisonedGateway(range(SIZE), raise_error)
+    size = MAX_POISON_MESSAGES + 6
+    batch = ready_batch(database, size)
+    loop.resources.gateway = PoisonedGateway(range(size), raise_error)
     loop.enqueue(batch, Step.SUBMIT)
     loop.run_all()
     caplog.clear()
@@ -415,7 +416,7 @@ def test_a_step_that_all_messages_break_is_itself_broken(
     loop.run_all()
     statuses = list(read_statuses(database, batch).values())
     assert statuses.count(BLOCKED) == MAX_POISON_MESSAGES
-    assert statuses.count(ACCEPTED) == SIZE - MAX_POISON_MESSAGES == len(repaired.accepted)
+    assert statuses.count(ACCEPTED) == size - MAX_POISON_MESSAGES == len(repaired.accepted)
 
 
 def read_touched_at(database: Database, batch: Batch) -> Instant:
