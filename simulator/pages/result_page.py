@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from simulator.figures import PERCENTILES, THROUGHPUT, TIMED_STEPS, Unit, format_figure
 from simulator.pages import result_charts
 from simulator.pages.render import render_template
+from simulator.pages.result_summary import summarize_reports
 from simulator.results import verdict
 from simulator.results.result import BATCH_RESOLUTION, RunResult
 from simulator.results.verdict import VerdictItem
@@ -66,6 +67,7 @@ def render_result_page(result: RunResult) -> str:
             "result": result,
             "started": f"{to_datetime(result.run.started_at):%Y-%m-%d %H:%M:%S} UTC",
             "partial_reason": verdict.explain_partial(result),
+            "summary": summarize_reports(result.reports, ZoneInfo(result.conditions.timezone)),
             "verdict_text": verdict.format_conclusion(result),
             "checks": list(verdict.check_result(result)),
             "warnings": [*verdict.list_warnings(result), *rejects],

@@ -5,6 +5,7 @@ import base64
 import pytest
 
 from docs.browser import Browser
+from simulator.figures import PERCENTILES
 from tests.support.browser import needs_browser
 from tests.support.shell import FinishedRun
 
@@ -125,7 +126,44 @@ def test_the_page_requests_nothing_and_logs_nothing(page: Browser, on_sqlite: Fi
     assert page.list_problems() == []
 
 
-def test_the_page_fits_a_phone(page: Browser) -> None:
+OPEN_DETAILS_JS = "document.querySelectorAll('details').forEach(each => each.open = true)"
+
+CUT_OFF_JS = """
+[...document.querySelectorAll("body *")].filter(element => {
+    if (element instanceof SVGElement || !element.getClientRects().length) return false;
+    if (element.closest(".visually-hidden, thead")) return false;
+    const box = element.getBoundingClientRect();
+    const isInline = getComputedStyle(element).display === "inline";
+    return box.left < -1 || box.right > innerWidth + 1
+        || (!isInline && element.scrollWidth > element.clientWidth + 1);
+}).map(element => `${element.tagName} ${element.className}: ${element.textContent.slice(0, 60)}`)
+"""
+"""The elements that are wider than the page, or that need scrolling to the side."""
+
+
+@pytest.mark.parametrize("width", [360, 1_280])
+def test_nothing_is_cut_off(page: Browser, width: int) -> None:
+    page.set_viewport(width=width)
+    page.evaluate(OPEN_DETAILS_JS)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate(CUT_OFF_JS) == []
+
+
+def test_every_value_has_its_label_on_a_phone(page: Browser) -> None:
     page.set_viewport(width=360)
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    labels = page.evaluate(
+        """[...document.querySelectorAll("#latency ~ .scroll td:not(:empty)")].map(
+            cell => getComputedStyle(cell, "::before").content)"""
+    )
+    assert labels[:6] == [f'"{name}"' for name in PERCENTILES]
+
+
+def test_the_summary_takes_about_half_a_page(page: Browser) -> None:
+    """A page of paper is 1.41 times as high as it is wide."""
+    page.set_viewport(width=1_280)
+    assert page.evaluate("document.getElementById('checks').getBoundingClientRect().top") < 1_000
+
+
+def test_charts_fit_a_phone(page: Browser) -> None:
+    page.set_viewport(width=360)
     assert all(chart["inside"] for chart in page.evaluate(CHARTS_JS))

@@ -27,9 +27,10 @@ from tests.support.inline_runs import (
     judge_recorded_run,
     run_scenario,
 )
-from tracker.output.report_lines import balance_line, report_lines
+from tracker.output.report_lines import MEANINGS, balance_line, report_lines
 from tracker.queries.latencies import SPANS
 from tracker.settings import load_settings
+from tracker.status import Reason, Status
 from tracker.store.database import Database
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -186,6 +187,45 @@ def test_a_run_that_passed(database: Database, tmp_path: Path) -> None:
     text = words(render_result_page(run_scenario(database, scenario(thresholds={}), tmp_path)))
     assert "✔ Passed balanced, invariants hold, every message matches its prediction" in text
     assert "The scenario has no thresholds." in text
+
+
+def summary_of(page: str) -> str:
+    """Return the visible text of the page before its checks."""
+    return words(page[: page.index('<section aria-labelledby="checks">')])
+
+
+def test_the_page_begins_with_a_summary_for_everybody(result: RunResult, page: str) -> None:
+    spring, summer = result.reports
+    sent, not_sent = spring.sent + summer.sent, spring.not_sent + summer.not_sent
+    delivered, bounced = spring.delivered + summer.delivered, spring.bounced + summer.bounced
+    unsubscribed = spring.count_messages(Status.NOT_SENT, Reason.UNSUBSCRIBED)
+    missing = spring.count_messages(Status.NOT_SENT, Reason.EMAIL_MISSING)
+    text = summary_of(page)
+    assert "✘ Failed" in text
+    assert (
+        f"Sent: {sent} of 80 messages ({100 * sent / 80:.1f} %), of which {delivered} were"
+        f" delivered and {bounced} bounced. Not Sent: {not_sent} ({100 * not_sent / 80:.1f} %):"
+        f" Unsubscribed ({unsubscribed}), Email address missing ({missing})." in text
+    )
+    assert f"{result.limit.sentence}. {result.limit.change}." in text
+    for path, count, share in (
+        ("sent.total", sent, sent / 80),
+        ("sent.delivered", delivered, delivered / sent),
+        ("not_sent.internally_suppressed.total", unsubscribed, unsubscribed / 80),
+    ):
+        assert f"{count} {100 * share:.1f} % {MEANINGS[path]}" in text, path
+    assert f"Audience 80 {MEANINGS['audience']}" in text
+    assert MEANINGS["not_sent.system_error.total"] not in text, "no message has such a reason"
+
+
+def test_the_summary_says_what_is_missing_of_a_partial_run(
+    database: Database, tmp_path: Path
+) -> None:
+    run = record_run(database, scenario(), tmp_path, lambda _: None)
+    text = summary_of(render_result_page(judge_recorded_run(database, run)))
+    assert "Sent: 0 of 80 messages (0.0 %)" in text
+    assert "Scheduled: 80." in text
+    assert f"Scheduled 80 100.0 % {MEANINGS['scheduled']}" in text
 
 
 @pytest.mark.parametrize("state", [RunState.INTERRUPTED, RunState.ABORTED])
@@ -359,7 +399,8 @@ def test_the_report_has_all_its_lines(result: RunResult, page: str) -> None:
         for line in report_lines(report):
             parts = (line.label, line.meaning, f"{line.count:,}", line.share, line.note)
             assert " ".join(part for part in parts if part) in text
-        assert f"run {report.campaign.run_id} · seed {report.campaign.seed} · finished" in text
+        origin = f"run {report.campaign.run_id} · seed {report.campaign.seed} · "
+        assert re.search(re.escape(origin) + r"[^·]* finished ", text)
         assert " ".join(balance_line(report).split()) in text
 
 
