@@ -44,13 +44,13 @@ FULL_SIZES = BenchmarkSizes(
 )
 QUICK_SIZES = BenchmarkSizes(
     rounds=1,
-    pipeline=20_000,
-    single=20,
-    largest=30_000,
-    judging=10_000,
-    rollups=[(10_000, 10_000), (10_000, 50_000)],
-    receipts=20_000,
-    page_calls=5,
+    pipeline=12_000,
+    single=10,
+    largest=15_000,
+    judging=2_000,
+    rollups=[(2_000, 2_000), (2_000, 10_000)],
+    receipts=4_000,
+    page_calls=2,
 )
 
 CAMPAIGN_ID = 1

@@ -28,22 +28,22 @@ name = "limited"
 [[campaigns]]
 name = "spring-email"
 channel = "email"
-audience = 2_000
+audience = 4_000
 
 [[campaigns]]
 name = "summer-email"
 channel = "email"
-audience = 1_000
+audience = 2_000
 
 [gateways.email]
 latency = { median = "100ms", p99 = "300ms" }
-rate = 500
+rate = 1_000
 """
 
 
 def test_a_rate_holds_across_workers_and_batches(shell: Shell) -> None:
     scenario = shell.write("limited.toml", LIMITED)
-    run = FinishedRun.of(shell, scenario, "--batch-size", "250", "--no-record")
+    run = FinishedRun.of(shell, scenario, "--batch-size", "500", "--no-record")
     accepted = read_rows(
         shell, "SELECT accepted_at, count(*) FROM gateway_ledger GROUP BY accepted_at ORDER BY 1"
     )
@@ -54,8 +54,8 @@ def test_a_rate_holds_across_workers_and_batches(shell: Shell) -> None:
         while end < len(instants) and instants[end] < started_at + MICROSECONDS_PER_SECOND:
             end += 1
         most = max(most, totals[end] - totals[start])
-    assert most <= 550
-    assert 3_000 / ((instants[-1] - instants[0]) / MICROSECONDS_PER_SECOND) >= 400
+    assert most <= 1_100
+    assert 6_000 / ((instants[-1] - instants[0]) / MICROSECONDS_PER_SECOND) >= 800
     assert run.result["figures"]["gateway.repeats"] == 0
 
 
@@ -81,8 +81,8 @@ def test_a_faulty_gateway_matches_its_prediction_with_each_fault_counted(shell: 
 
 
 def test_messages_settle_while_the_rest_of_their_batch_waits(shell: Shell) -> None:
-    slow = LIMITED.replace("rate = 500", "rate = 200").replace("audience = 2_000", "audience = 1")
-    options = ("--batch-size", "1000", "--no-record")
+    slow = LIMITED.replace("rate = 1_000", "rate = 400").replace("audience = 4_000", "audience = 1")
+    options = ("--batch-size", "2000", "--no-record")
     command = shell.start("simulate", shell.write("slow.toml", slow), *options)
     by_status = "SELECT count(*) FROM messages_by_name WHERE status = '{}'"
 
