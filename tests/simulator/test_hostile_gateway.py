@@ -10,21 +10,25 @@ import pytest
 import sqlalchemy as sa
 
 from simulator.results.prediction_check import GatewayAnomalies
+from simulator.results.verdict import check_campaign
 from simulator.schema import acceptances
 from simulator.world import ledger
 from simulator.world.behaviour import GatewayBehaviour
 from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings
 from simulator.world.gateway_response import MAX_REJECTIONS, draw_rejection_counts
+from tests.support.engagement import CLICKED, record_events
 from tests.support.factory import READY, Plan, in_gateway, make_batch, move, read_states
 from tests.support.inline_runs import (
     assert_passed,
     build_campaign,
     build_scenario,
+    judge_recorded_run,
     run_scenario,
     run_step,
 )
 from tracker.clock import Instant, from_seconds
-from tracker.record.catalog import Batch
+from tracker.record.catalog import Batch, load_batch
+from tracker.record.engagement import EngagementEvent
 from tracker.status import Status, Step
 from tracker.store.database import Database
 from workers.gateways.base import GatewayUnavailable, Submission
@@ -200,3 +204,27 @@ def test_accepted_messages_are_never_rejected(database: Database) -> None:
     first = gateway.submit(make_submission(batch, range(50)), now)
     again = gateway.submit(make_submission(batch, range(50)), now + 1)
     assert set(first.accepted_by_instant(0)[now]) <= set(again.accepted_by_instant(0)[now])
+
+
+def test_engagement_of_late_bounces_leaves_the_prediction_as_it_is(
+    database: Database, tmp_path: Path
+) -> None:
+    """A gateway may report what recipients did before, or after, their messages bounced."""
+    gateway = {"receipts": {"late_bounce": 0.2}}
+    scenario = build_scenario(
+        build_campaign(audience=100),
+        gateways={"email": gateway},
+        engagement={"email": {"open": 0.5, "click": 0.2}},
+    )
+    run = run_scenario(database, scenario, tmp_path).run
+    with database.read() as connection:
+        batch = load_batch(connection, run.campaigns[0].campaign.id, 0)
+    states = read_states(database, batch)
+    bounced = [n for n, state in states.items() if state.status is Status.HARD_BOUNCED]
+    record_events(database, batch, [EngagementEvent(n, CLICKED, run.started_at) for n in bounced])
+    result = judge_recorded_run(database, run)
+    assert_passed(result)
+    [report], [check] = result.reports, result.prediction_checks
+    assert report.engagement == check.expected_engagement
+    assert all(item.is_ok for item in check_campaign(report, check))
+    assert report.as_json()["sent"]["engaged_then_bounced"] == len(bounced) > 5
