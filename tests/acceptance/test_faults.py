@@ -1,5 +1,6 @@
 """`simulate` when it is interrupted, terminated or killed, and twice at the same time."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from simulator.setup.heartbeat import HEARTBEAT_INTERVAL_SECONDS
 from tests.support.shell import FinishedRun, Shell, StartedCommand, make_scenario, wait_until
+from tracker.clock import to_seconds
+from tracker.queries.campaign_state import ABANDONED_AFTER
 
 SLOW = make_scenario(name="slow", email=300, sms=100, median="30s", p99="40s")
 """A scenario that runs longer than any test."""
@@ -44,7 +48,7 @@ def test_two_signals_stop_a_run_at_once(shell: Shell) -> None:
         error = f"run {run} was interrupted; see sendtrace report --run {run}"
         assert command.stderr_text.splitlines()[-1] == f"sendtrace: {error}"
         heading = shell.run("report", "--run", str(run)).stdout.splitlines()[0]
-        assert heading.endswith(" · not finished")
+        assert " · interrupted · " in heading
         assert "Traceback" not in command.stderr_text
         assert command.stdout.read_text() == ""
         assert not [child for child in children if _is_running(child)]
@@ -114,17 +118,55 @@ def test_a_closed_terminal_leaves_nothing_running(shell: Shell) -> None:
     )
 
 
-def test_a_driver_that_is_killed_takes_its_children_with_it(shell: Shell) -> None:
-    command = shell.start("simulate", shell.write("slow.toml", SLOW))
-    wait_until(lambda: shell.count_moved() > 300, "messages move")
+TRICKLE = make_scenario(name="trickle", email=2_000, sms=1_000, median="20ms").replace(
+    'requires = ["coupon"]', 'load = { shape = { constant = 100 } }\nrequires = ["coupon"]'
+)
+"""Twenty seconds of arrivals."""
+
+
+def test_killed_driver_leaves_no_process_and_an_abandoned_run(shell: Shell) -> None:
+    command = shell.start("simulate", shell.write("trickle.toml", TRICKLE))
+    wait_until(lambda: shell.count_moved() > 50, "messages move")
+    running = shell.reports("spring-email")[0]
+    assert (running["state"], running["audience"]) == ("running", 2_000)
+    assert running["scheduled"] > 0
     children = psutil.Process(command.process.pid).children(recursive=True)
     command.process.kill()
     command.wait()
+    heartbeat_at = to_seconds(shell.query_number("SELECT heartbeat_at FROM runs"))
+    assert heartbeat_at > time.time() - 2 * HEARTBEAT_INTERVAL_SECONDS
+    assert shell.reports()[0]["state"] == "running", "nobody can know yet"
     wait_until(
         lambda: not any(map(_is_running, children)), "its children have ended", STOP_LIMIT_SECONDS
     )
     wait_until(lambda: not list(shell.scratch.glob("sendtrace-*")), "the broker's folder is gone")
     assert shell.find_processes() == []
+    silence = ABANDONED_AFTER.total_seconds()
+    wait_until(lambda: time.time() > heartbeat_at + silence, "30 s of silence")
+    _assert_abandoned(shell)
+
+
+def _assert_abandoned(shell: Shell) -> None:
+    email, sms = shell.reports()
+    for report in (email, sms):
+        assert report["state"] == "abandoned"
+        assert report["balanced"]
+        parts = ("sent", "not_sent", "in_progress")
+        total = sum(report[part]["total"] for part in parts) + report["scheduled"]
+        assert total == report["audience"]
+    assert (email["audience"], sms["audience"]) == (2_000, 1_000)
+    assert email["scheduled"] > 0
+    text = shell.run("report", "spring-email").stdout
+    assert " · run 1 · seed 11 · abandoned · " in text
+    assert any(
+        line.split()[:2] == ["Scheduled", f"{email['scheduled']:,}"] for line in text.splitlines()
+    )
+    verified = shell.run("verify")
+    assert verified.returncode == 1, verified.stdout
+    assert "✘" not in verified.stdout
+    assert "not known: run 1 is abandoned" in verified.stdout
+    [run] = json.loads(shell.run("runs", "--format", "json").stdout)
+    assert (run["state"], run["result"]) == ("abandoned", "no result")
 
 
 def _is_running(process: psutil.Process) -> bool:
@@ -141,4 +183,5 @@ def test_two_at_the_same_time(shell: Shell) -> None:
         assert "✔ passed" in command.stdout.read_text()
     assert shell.find_processes() == []
     first, second = (shell.reports("--run", number) for number in "12")
-    assert first == second
+    for one, other in zip(first, second, strict=True):
+        assert one | {"run": 2, "as_of": other["as_of"]} == other
