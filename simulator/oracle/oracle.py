@@ -4,8 +4,10 @@ The oracle reads the planned campaigns, planted defects and draws. It never call
 
 Campaigns to one audience change its customers for each other. If one waits for another (`after`),
 the result is known. If they run concurrently, it depends on which message comes first. The oracle
-then tells what may block a message instead, and how many messages are blocked. The same holds for
-the checks of other packages, of which it knows the reasons only.
+then tells what may block a message instead, and how many messages are blocked.
+
+It doesn't model rules of other packages. It takes from the record which messages they blocked, and
+predicts everything else from there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.oracle.facts import NO_FACTS, RecordedFacts
 from simulator.oracle.outcomes import PredictedOutcomes
 from simulator.oracle.prediction import AudiencePrediction
 from simulator.scenario.plan import PlannedCampaign, select_audience_campaigns
 from simulator.setup.census import ImportedAudience
 from simulator.setup.run import RunCampaign
 from tracker.status import Engagement, Reason
-from workers.checks.base import third_party_checks
 
 CHUNK_MESSAGES = 50_000
 """Messages that are predicted at a time; limits the memory."""
@@ -34,12 +36,14 @@ class Oracle:
         scenario_campaigns: all campaigns of the scenario, in its order.
         size: number of messages.
         imported_audience: what is known of the customers, if they come from a file.
+        facts: what the oracle takes from the record; empty before a run.
     """
 
     campaign: PlannedCampaign
     scenario_campaigns: Sequence[PlannedCampaign]
     size: int
     imported_audience: ImportedAudience | None = None
+    facts: RecordedFacts = NO_FACTS
 
     def predict(self, *, credit_is_scarce: bool = False) -> Iterator[tuple[int, PredictedOutcomes]]:
         """Yield the outcomes of all messages by chunks, each with the number of its first message.
@@ -89,10 +93,14 @@ class Oracle:
         self, first: int, count: int, credit_is_scarce: bool = False
     ) -> AudiencePrediction:
         campaigns = select_audience_campaigns(self.scenario_campaigns, self.campaign.audience)
-        return AudiencePrediction(campaigns, self.imported_audience, first, count, credit_is_scarce)
+        return AudiencePrediction(
+            campaigns, self.imported_audience, self.facts, first, count, credit_is_scarce
+        )
 
 
-def build_oracles(campaigns: Sequence[RunCampaign]) -> list[Oracle]:
+def build_oracles(
+    campaigns: Sequence[RunCampaign], facts: RecordedFacts = NO_FACTS
+) -> list[Oracle]:
     """Return the oracles of all campaigns of a run."""
     plans = [campaign.plan for campaign in campaigns]
     return [
@@ -101,6 +109,7 @@ def build_oracles(campaigns: Sequence[RunCampaign]) -> list[Oracle]:
             scenario_campaigns=plans,
             size=campaign.size,
             imported_audience=campaign.imported_audience,
+            facts=facts,
         )
         for campaign in campaigns
     ]
@@ -140,7 +149,7 @@ def _predict_withheld(oracles: Sequence[Oracle]) -> WithheldPrediction:
     credit = organization.credit
     sent = within_limit if credit is None else min(within_limit, credit)
     credit_is_scarce = credit is not None and credit < within_limit + breaking
-    is_certain = not third_party_checks() and all(oracle.is_certain() for oracle in oracles)
+    is_certain = all(oracle.is_certain() for oracle in oracles)
     if credit_is_scarce and any(oracle.campaign.after for oracle in oracles):
         is_certain = False
     if breaking and (credit_is_scarce or organization.message_limit is not None):

@@ -19,6 +19,8 @@ class PredictedOutcomes:
         possible_reasons: bits (1 << reason) of reasons that may block the message instead,
             depending on which concurrent campaign comes first.
         uncertain: whether nothing is known of the message.
+        by_rule: whether a rule of another package blocked the message, according to the record; its
+            end isn't predicted.
         duplicates: receipts that arrive twice, if the message is sent.
         stale: receipts of an earlier attempt that arrive again, if the message is sent.
         lost: whether the message stays in the gateway without a receipt, if it is sent.
@@ -32,6 +34,7 @@ class PredictedOutcomes:
     attempts: NDArray[np.int8]
     possible_reasons: NDArray[np.int32]
     uncertain: NDArray[np.bool_]
+    by_rule: NDArray[np.bool_]
     duplicates: NDArray[np.int16]
     stale: NDArray[np.int16]
     lost: NDArray[np.bool_]
@@ -49,6 +52,7 @@ class PredictedOutcomes:
             attempts=np.zeros(count, np.int8),
             possible_reasons=np.zeros(count, np.int32),
             uncertain=np.zeros(count, np.bool_),
+            by_rule=np.zeros(count, np.bool_),
             duplicates=np.zeros(count, np.int16),
             stale=np.zeros(count, np.int16),
             lost=np.zeros(count, np.bool_),

@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.oracle.facts import RecordedFacts
 from simulator.oracle.outcomes import PredictedOutcomes
 from simulator.oracle.precedence import UNANSWERED_REASON, add_possible_reason, assign_reason
 from simulator.scenario.plan import PlannedCampaign
@@ -27,7 +28,6 @@ from simulator.world.forced import REASON_BY_POISON, derive_forced_engagement
 from simulator.world.gateway_response import draw_gateway_responses, draw_rejection_counts
 from simulator.world.services import draw_unanswered
 from tracker.status import OPT_OUTS, Engagement, Reason, Status
-from workers.checks.base import third_party_checks
 from workers.plugins import PluginGroup, list_plugin_names
 from workers.services.base import MAX_SERVICE_CALLS
 
@@ -58,11 +58,13 @@ class AudiencePrediction:
     Attributes:
         campaigns: campaigns that use the audience, in the order of the scenario.
         imported_audience: what is known of the customers, if they come from a file.
+        facts: what the oracle takes from the record.
         credit_is_scarce: whether credit blocks some messages, without telling which.
     """
 
     campaigns: tuple[PlannedCampaign, ...]
     imported_audience: ImportedAudience | None
+    facts: RecordedFacts
     first: int
     count: int
     credit_is_scarce: bool
@@ -125,12 +127,17 @@ class AudiencePrediction:
                 add_possible_reason(possible_reasons, reasons, opted_out, Reason.UNSUBSCRIBED)
         bounced = _has_bounced_repeatedly(campaign, history)
         add_possible_reason(possible_reasons, reasons, bounced, Reason.BOUNCED_REPEATEDLY)
-        for check in third_party_checks():
-            possible_reasons |= 1 << check.reason
         if self.credit_is_scarce:
             is_charged = outcomes.sent | self._find_breaking(campaign, outcomes.reasons)
             possible_reasons[is_charged] |= 1 << Reason.OUT_OF_CREDIT
-        return replace(outcomes, possible_reasons=possible_reasons, uncertain=history.uncertain)
+        by_rule = self._find_rule_blocked(campaign)
+        possible_reasons[by_rule] = 0
+        return replace(
+            outcomes,
+            possible_reasons=possible_reasons,
+            uncertain=history.uncertain & ~by_rule,
+            by_rule=by_rule,
+        )
 
     def count_breaking(self, campaign: PlannedCampaign) -> int:
         """Return how many messages of a campaign break the gateway."""
@@ -190,7 +197,10 @@ class AudiencePrediction:
     def _find_reasons(
         self, campaign: PlannedCampaign, history: _CustomerHistory
     ) -> NDArray[np.int8]:
-        """Return the first reason that applies to each message, credit and message limit apart."""
+        """Return the first reason that applies to each message, credit and message limit apart.
+
+        `CUSTOM_RULE` stands for a rule of another package.
+        """
         reasons = np.full(self.count, NO_DEFECT, np.int8)
         unanswered = self._find_unanswered(campaign)
         for defects in self._find_defects(campaign):
@@ -212,7 +222,13 @@ class AudiencePrediction:
             assign_reason(reasons, everybody, reason)
         if campaign.gateway.is_simulated:
             self._assign_poison_reasons(campaign, reasons)
+        # Whatever the reason on record: such a message isn't sent, and isn't compared.
+        reasons[self._find_rule_blocked(campaign)] = Reason.CUSTOM_RULE
         return reasons
+
+    def _find_rule_blocked(self, campaign: PlannedCampaign) -> NDArray[np.bool_]:
+        """Return the customers whose message a rule of another package blocked."""
+        return self.facts.find_rule_blocked(campaign.name, self.first, self.count)
 
     def _assign_poison_reasons(self, campaign: PlannedCampaign, reasons: NDArray[np.int8]) -> None:
         """Give messages that break the gateway their reason in place, if they get that far."""

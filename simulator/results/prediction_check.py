@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -16,7 +17,15 @@ from simulator.setup.run import RunCampaign
 from simulator.world import ledger
 from simulator.world.behaviour import SIMULATED_GATEWAY_KIND
 from tracker.record import receipts
-from tracker.status import FINAL_STATUSES, SENT_STATUSES, Engagement, Reason, ReceiptVerdict, Status
+from tracker.status import (
+    FINAL_STATUSES,
+    OPT_OUTS,
+    SENT_STATUSES,
+    Engagement,
+    Reason,
+    ReceiptVerdict,
+    Status,
+)
 from tracker.store.schema.messages import NO_REASON, messages, transitions
 
 MAX_EXAMPLES = 5
@@ -73,7 +82,8 @@ class PredictionCheck:
     """A campaign compared with its prediction.
 
     Attributes:
-        matching: messages that ended as predicted, those that could not be predicted included.
+        matching: messages that ended as predicted, uncertain ones included.
+        not_predicted: messages that rules of other packages blocked, by the rule.
         uncertain: messages whose end depended on the order of concurrent campaigns.
         unsettled: messages that had not settled when the run was aborted.
         withheld: messages that only credit or the message limit blocked.
@@ -84,6 +94,7 @@ class PredictionCheck:
 
     messages: int
     matching: int
+    not_predicted: Mapping[str, int]
     uncertain: int
     unsettled: int
     withheld: int
@@ -96,12 +107,37 @@ class PredictionCheck:
     @property
     def differing(self) -> int:
         """Messages that did not end as predicted."""
-        return self.messages - self.matching - self.unsettled
+        return self.compared - self.matching
+
+    @property
+    def compared(self) -> int:
+        """Messages that have settled and that no rule of another package blocked."""
+        return self.messages - self.unsettled - sum(self.not_predicted.values())
 
     @property
     def is_as_predicted(self) -> bool:
-        """True if every settled message and the number of anomalies match the prediction."""
+        """True if every compared message and the number of anomalies match the prediction."""
         return not self.differing and self.observed_anomalies == self.expected_anomalies
+
+    def as_json(self, campaign: str) -> dict[str, Any]:
+        """Return the comparison of a campaign for JSON, as in `summary.json`."""
+        engagement = self.expected_engagement
+        return {
+            "campaign": campaign,
+            "messages": self.messages,
+            "as_predicted": self.matching,
+            "not_predicted": dict(self.not_predicted),
+            "uncertain": self.uncertain,
+            "unsettled": self.unsettled,
+            "engagement": {kind.slug: count for kind, count in sorted(engagement.items())},
+            "gateway": {
+                "predicted": self.expected_anomalies.as_json(),
+                "actual": self.observed_anomalies.as_json(),
+            },
+            "refusals": {kind.slug: engagement[kind] for kind in sorted(OPT_OUTS)},
+            "differences": [asdict(difference) for difference in self.differences],
+            "fates": self.outcome_digest,
+        }
 
 
 def check_prediction(
@@ -134,6 +170,7 @@ def check_prediction(
     return PredictionCheck(
         messages=run_campaign.size,
         matching=comparison.matching,
+        not_predicted=oracle.facts.count_rule_blocks(campaign.name),
         uncertain=comparison.uncertain,
         unsettled=comparison.unsettled,
         withheld=comparison.withheld,
@@ -173,7 +210,8 @@ class _Comparison:
         statuses, reasons, _ = actual
         for values in actual:
             self.digest.update(values.tobytes())
-        is_match = _find_matches(predicted, actual) & ~unsettled
+        is_compared = ~unsettled & ~predicted.by_rule
+        is_match = _find_matches(predicted, actual) & is_compared
         settled_statuses = np.where(unsettled, Status.QUEUED, statuses)
         is_allowance = np.isin(reasons, (Reason.OUT_OF_CREDIT, Reason.MESSAGE_LIMIT))
         # Events are recorded only for messages that stay delivered; SimulatedGateway does the same.
@@ -186,7 +224,7 @@ class _Comparison:
         self.anomalies += _count_expected_anomalies(predicted, settled_statuses)
         for kind in Engagement:
             self.engagement[kind] += int(np.count_nonzero(engagement[kind] & is_delivered))
-        is_difference = ~is_match & ~unsettled
+        is_difference = ~is_match & is_compared
         for index in np.flatnonzero(is_difference)[: MAX_EXAMPLES - len(self.differences)]:
             self.differences.append(_describe_difference(first, int(index), predicted, actual))
 

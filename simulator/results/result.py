@@ -1,5 +1,6 @@
 """The result of a run: its figures and what they are judged by."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from simulator.figures import (
     is_speed_figure,
     list_figure_units,
 )
+from simulator.oracle.facts import read_recorded_facts
 from simulator.oracle.oracle import WithheldPrediction, build_oracles, predict_withheld
 from simulator.results.invariants import INVARIANTS
 from simulator.results.limit_causes import RunLimit
@@ -37,7 +39,7 @@ from tracker.clock import to_datetime
 from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, Span
 from tracker.queries.report import Report, make_reports
 from tracker.queries.workload import Workload
-from tracker.status import OPT_OUTS, Status
+from tracker.status import Status
 from tracker.store.database import Database
 
 RESULT_VERSION = 3
@@ -183,6 +185,11 @@ class RunResult:
         )
 
     @property
+    def not_predicted(self) -> Counter[str]:
+        """Messages that each rule of another package blocked, by its name."""
+        return sum((Counter(check.not_predicted) for check in self.prediction_checks), Counter())
+
+    @property
     def has_intact_invariants(self) -> bool:
         """True if every invariant holds."""
         return all(result.is_satisfied for result in self.invariant_results)
@@ -248,32 +255,14 @@ class RunResult:
     def _prediction_as_json(self) -> dict[str, Any]:
         return {
             "withheld": {name: asdict(withheld) for name, withheld in self.withheld.items()},
+            "not_predicted": dict(self.not_predicted),
             "campaigns": [
-                _check_as_json(run_campaign.campaign.name, check)
+                check.as_json(run_campaign.campaign.name)
                 for run_campaign, check in zip(
                     self.run.campaigns, self.prediction_checks, strict=True
                 )
             ],
         }
-
-
-def _check_as_json(campaign: str, check: PredictionCheck) -> dict[str, Any]:
-    engagement = check.expected_engagement
-    return {
-        "campaign": campaign,
-        "messages": check.messages,
-        "as_predicted": check.matching,
-        "uncertain": check.uncertain,
-        "unsettled": check.unsettled,
-        "engagement": {kind.slug: count for kind, count in sorted(engagement.items())},
-        "gateway": {
-            "predicted": check.expected_anomalies.as_json(),
-            "actual": check.observed_anomalies.as_json(),
-        },
-        "refusals": {kind.slug: engagement[kind] for kind in sorted(OPT_OUTS)},
-        "differences": [asdict(difference) for difference in check.differences],
-        "fates": check.outcome_digest,
-    }
 
 
 def judge_run(
@@ -286,7 +275,7 @@ def judge_run(
         reports = make_reports(connection, campaigns)
         if is_partial:
             run = run.limited_to([report.recorded for report in reports])
-        oracles = build_oracles(run.campaigns)
+        oracles = build_oracles(run.campaigns, read_recorded_facts(connection, run.campaigns))
         withheld = predict_withheld(oracles)
         checks = [
             check_prediction(

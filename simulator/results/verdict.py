@@ -1,6 +1,7 @@
 """The verdict on a result in words: checks, conclusion, warnings and notes."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,7 @@ from simulator.scenario.faults import InjectedFault
 from tracker.audit.invariants import InvariantResult
 from tracker.output.report_text import format_invariant_result
 from tracker.queries.report import Report
-from tracker.status import Reason
-from tracker.text import join_with_or, pluralize
-from workers.checks.base import third_party_checks
+from tracker.text import pluralize
 
 
 class VerdictItem(NamedTuple):
@@ -30,7 +29,7 @@ def check_campaign(report: Report, check: PredictionCheck) -> Iterator[VerdictIt
     yield VerdictItem(
         not check.differing,
         "matches prediction",
-        _format_matching(check.matching, check.messages, check.unsettled),
+        _format_matching([check]),
         tuple(_describe_differences(check)),
     )
     if check.expected_engagement != report.engagement:
@@ -47,14 +46,28 @@ def check_campaign(report: Report, check: PredictionCheck) -> Iterator[VerdictIt
         yield VerdictItem(is_equal, "gateway", _format_anomalies(observed), details)
 
 
-def _format_matching(matching: int, messages: int, unsettled: int) -> str:
-    text = f"{matching:,} of {messages - unsettled:,} messages"
-    return f"{text}; {unsettled:,} had not settled yet" if unsettled else text
+def _format_matching(checks: Sequence[PredictionCheck]) -> str:
+    matching = sum(check.matching for check in checks)
+    compared = sum(check.compared for check in checks)
+    unsettled = sum(check.unsettled for check in checks)
+    parts = [f"{matching:,} of {compared:,} messages"]
+    blocked = sum((Counter(check.not_predicted) for check in checks), Counter[str]())
+    if blocked:
+        parts.append(_describe_not_predicted(blocked))
+    if unsettled:
+        parts.append(f"{unsettled:,} had not settled yet")
+    return "; ".join(parts)
+
+
+def _describe_not_predicted(blocked: Mapping[str, int]) -> str:
+    """Return how many messages rules of other packages blocked, and which rules."""
+    rules = ", ".join(f"{name} blocked {count:,}" for name, count in sorted(blocked.items()))
+    return f"{sum(blocked.values()):,} not predicted ({rules})"
 
 
 def _describe_differences(check: PredictionCheck) -> Iterator[str]:
     if check.uncertain:
-        yield f"{check.uncertain:,} messages depended on {_describe_uncertainty()}"
+        yield f"{check.uncertain:,} messages depended on the order of concurrent campaigns"
     for difference in check.differences:
         yield (
             f"message {difference.number}: expected {difference.predicted}, got {difference.actual}"
@@ -87,9 +100,10 @@ def check_run(result: RunResult) -> Iterator[VerdictItem]:
     for organization, withheld in result.withheld.items():
         if withheld.predicted or withheld.actual:
             expected = "unknown" if withheld.predicted is None else f"{withheld.predicted:,}"
-            causes = join_with_or(_list_withholding_causes())
-            count = f"{withheld.actual:,} of {organization}'s messages"
-            summary = f"{count}, {causes}; expected {expected}"
+            summary = (
+                f"{withheld.actual:,} of {organization}'s messages, over the message limit or out"
+                f" of credit; expected {expected}"
+            )
             yield VerdictItem(withheld.is_as_predicted, "withheld", summary)
     broken = [finding for finding in result.invariant_results if not finding.is_satisfied]
     unknown = [finding for finding in result.invariant_results if finding.unknown is not None]
@@ -103,15 +117,13 @@ def check_run(result: RunResult) -> Iterator[VerdictItem]:
 
 def _check_predictions(result: RunResult) -> VerdictItem:
     """Sum up the checks of all campaigns, and name the campaigns that differ."""
-    matching = sum(check.matching for check in result.prediction_checks)
-    unsettled = sum(check.unsettled for check in result.prediction_checks)
     differing = [
         report.campaign.name
         for report, check in zip(result.reports, result.prediction_checks, strict=True)
         if not all(item.is_ok for item in check_campaign(report, check))
     ]
     details = (f"see the differences of {', '.join(differing)} below",) if differing else ()
-    summary = _format_matching(matching, result.run.size, unsettled)
+    summary = _format_matching(result.prediction_checks)
     return VerdictItem(not differing, "matches prediction", summary, details)
 
 
@@ -162,6 +174,12 @@ def format_conclusion(result: RunResult, log: Path | None = None) -> str:
     if causes:
         return "; ".join(causes)
     met = ", thresholds met" if result.thresholds else ""
+    if result.not_predicted:
+        not_predicted = _describe_not_predicted(result.not_predicted)
+        return (
+            f"balanced, invariants hold, every other message matches its prediction{met};"
+            f" {not_predicted}"
+        )
     return f"balanced, invariants hold, every message matches its prediction{met}"
 
 
@@ -249,20 +267,5 @@ def _format_occurrence(fault: InjectedFault) -> str:
     return "" if fault.times == 1 else f" ({fault.times:,} times)"
 
 
-def _describe_uncertainty() -> str:
-    """Return what the oracle can't predict."""
-    names = [check.name for check in third_party_checks()]
-    order = "the order of concurrent campaigns"
-    return f"{order} or on checks of other packages ({', '.join(names)})" if names else order
-
-
 def _format_times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
-
-
-def _list_withholding_causes() -> list[str]:
-    """Return what blocks a message for the message limit or for credit."""
-    allowances = (Reason.MESSAGE_LIMIT, Reason.OUT_OF_CREDIT)
-    third_party = [check.name for check in third_party_checks() if check.reason in allowances]
-    named = [f"blocked by the check {name}" for name in third_party]
-    return ["over the message limit", "out of credit", *named]

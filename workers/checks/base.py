@@ -71,8 +71,12 @@ class Check:
 
     @property
     def is_evident(self) -> bool:
-        """True if the check's reason says which check blocked a message."""
-        return self.name == self.reason.slug and self.reason.step in CHECK_STEPS
+        """True if the check's reason says which check blocked a message.
+
+        The reason never says that of a check of another distribution, whatever its name.
+        """
+        is_named_alike = self.name == self.reason.slug and self.reason.step in CHECK_STEPS
+        return is_named_alike and self not in third_party_checks()
 
     @property
     def summary(self) -> str:
@@ -177,6 +181,12 @@ def third_party_checks() -> tuple[Check, ...]:
     """Return the installed checks of distributions other than sendtrace, in their order."""
     entries = find_plugins(PluginGroup.CHECKS)
     return sort_checks(load_check(entry) for entry in entries if is_third_party(entry))
+
+
+def shipped_check_names() -> frozenset[str]:
+    """Return the names of the checks of sendtrace itself."""
+    entries = find_plugins(PluginGroup.CHECKS)
+    return frozenset(entry.name for entry in entries if not is_third_party(entry))
 
 
 def checks_of(step: Step) -> tuple[Check, ...]:

@@ -1,43 +1,21 @@
 """The text of a result: the commands that it suggests, and the checks that it names."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from simulator.pages.result_text import format_result
-from simulator.results import verdict
 from simulator.results.observations import DriverObservations
 from simulator.results.prediction_check import MessageDifference
 from simulator.results.result import RunResult, WithheldMessages, judge_run
 from tests.support.inline_runs import build_campaign, build_scenario, run_scenario
-from tracker.status import Reason, Step
 from tracker.store.database import Database
-from workers.candidates import Candidate
-from workers.checks.base import Check, check
-
-
-@check(Reason.MESSAGE_LIMIT, step=Step.SUPPRESS, order=65)
-def block_keen_customers(candidate: Candidate, now: datetime) -> bool:
-    """Block customers who engage often."""
-    return False
 
 
 @pytest.fixture
 def result(database: Database, tmp_path: Path) -> RunResult:
     return run_scenario(database, build_scenario(build_campaign("spring")), tmp_path)
-
-
-@pytest.fixture
-def foreign(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that installs checks of other packages."""
-
-    def install(*checks: Check) -> None:
-        monkeypatch.setattr(verdict, "third_party_checks", lambda: checks)
-
-    return install
 
 
 def differing(result: RunResult) -> RunResult:
@@ -63,9 +41,7 @@ def test_a_failed_result_suggests_commands(result: RunResult, tmp_path: Path) ->
     assert f"see sendtrace verify {run}; sendtrace trace" in format_result(broken).splitlines()[-1]
 
 
-def test_checks_of_other_packages_are_named(
-    result: RunResult, foreign: Callable[..., None]
-) -> None:
+def test_what_the_order_of_campaigns_decides_is_named(result: RunResult) -> None:
     [comparison] = result.prediction_checks
     unsure = replace(
         result,
@@ -75,15 +51,6 @@ def test_checks_of_other_packages_are_named(
     assert "depended on the order of concurrent campaigns\n" in format_result(unsure)
     causes = "over the message limit or out of credit"
     assert f"of Acme's messages, {causes}; expected unknown" in format_result(unsure)
-    foreign(block_keen_customers)
-    assert (
-        "the order of concurrent campaigns or on checks of other packages (block_keen_customers)"
-        in format_result(unsure)
-    )
-    assert (
-        "limit, out of credit or blocked by the check block_keen_customers; expected"
-        in format_result(unsure)
-    )
 
 
 def test_a_report_that_did_not_balance_during_the_run_fails_it(
