@@ -25,9 +25,11 @@ from workers.checks.base import (
     check,
     checks_of,
     judge_candidates,
+    load_check,
+    shipped_check_names,
     third_party_checks,
 )
-from workers.plugins import PluginGroup
+from workers.plugins import PluginGroup, find_plugins, is_third_party
 from workers.services.base import Subscription
 
 NIGHT = datetime.fromisoformat("2026-11-24T23:59:00+00:00")
@@ -225,6 +227,18 @@ def test_a_function_and_an_entry_point_add_a_check(install: Callable[..., None])
     assert (before.blocked, after.blocked) == ({}, {Reason.CONFIGURATION: [0]})
     assert "night" not in [check.name for check in checks_of(Step.VALIDATE)]
     assert [check.name for check in third_party_checks()] == ["night"]
+
+
+def test_the_record_names_an_added_check_whatever_its_name(install: Callable[..., None]) -> None:
+    install(EXTRA_MODULE.replace("night", "configuration"), any_name="extra:configuration")
+    [added] = third_party_checks()
+    entries = find_plugins(PluginGroup.CHECKS)
+    shipped_entries = [entry for entry in entries if not is_third_party(entry)]
+    shipped = next(check for check in map(load_check, shipped_entries) if check.name == added.name)
+    assert added.name == added.reason.slug
+    assert (added.is_evident, shipped.is_evident) == (False, True)
+    assert "configuration" in shipped_check_names()
+    assert "any_name" not in shipped_check_names()
 
 
 def test_an_added_check_runs_at_its_position(install: Callable[..., None]) -> None:
