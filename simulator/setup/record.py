@@ -1,7 +1,11 @@
 """Record the campaigns of a scenario and their customers before a run begins."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from simulator.scenario.file import Scenario
 from simulator.scenario.plan import PlannedAudience, PlannedCampaign, select_audience_campaigns
@@ -17,7 +21,7 @@ from simulator.world.services import SIMULATED_SERVICES_KIND
 from tracker.clock import SystemClock, to_datetime, to_microseconds
 from tracker.errors import UsageError
 from tracker.record import catalog, registration
-from tracker.status import Channel
+from tracker.status import CampaignState, Channel
 from tracker.store.database import Database
 
 
@@ -39,7 +43,7 @@ def record_run(
         )
     folder = create_run_folder(home, run_id)
     recorder = _RunRecorder(database, scenario, run_id, folder, progress)
-    with keep_alive(database, run_id):
+    with _give_up_if_interrupted(database, run_id), keep_alive(database, run_id):
         campaigns = tuple(recorder.record_campaign(campaign) for campaign in scenario.campaigns)
     return Run(
         id=run_id,
@@ -48,6 +52,17 @@ def record_run(
         rejects=tuple(recorder.rejects),
         folder=folder,
     )
+
+
+@contextmanager
+def _give_up_if_interrupted(database: Database, run_id: int) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        now = SystemClock().now()
+        with suppress(SQLAlchemyError), database.write() as connection:
+            registration.give_up_run(connection, run_id, now, CampaignState.INTERRUPTED)
+        raise
 
 
 def start_run(database: Database, run: Run) -> Run:

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
+from simulator.results.archive import list_runs
 from simulator.setup.record import record_run, start_run
 from tests.support.inline_runs import build_campaign, build_scenario
 from tracker.clock import make_clock
 from tracker.record.catalog import load_campaign
+from tracker.status import CampaignState
 from tracker.store.database import Database
 
 
@@ -23,3 +27,16 @@ def test_the_clock_of_a_run_starts_with_start_run(database: Database, tmp_path: 
         with database.read() as connection:
             assert load_campaign(connection, run_campaign.campaign.id) == run_campaign.campaign
         assert run_campaign.campaign.clock == make_clock(after, 1_000)
+
+
+def test_run_that_is_interrupted_while_it_is_recorded_is_given_up(
+    database: Database, tmp_path: Path
+) -> None:
+    def interrupt(_count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record_run(database, build_scenario(build_campaign()), tmp_path, interrupt)
+    with database.read() as connection:
+        [run] = list_runs(connection)
+    assert (run.state, run.summary) == (CampaignState.INTERRUPTED, None)
