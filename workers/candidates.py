@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -55,6 +55,34 @@ class Customer(NamedTuple):
 SUBSCRIBED = Subscription()
 
 
+class DataUnavailable(BaseException):
+    """Data that a rule reads couldn't be loaded; the error is the cause.
+
+    Derives from BaseException so that it can't be taken for an error of the rule.
+    """
+
+
+class RecentMessages:
+    """Recent messages by customer, counted for a whole batch when the first of them is read."""
+
+    def __init__(self, load: Callable[[], Mapping[int, int]]) -> None:
+        """`load` returns the counts by customer number; customers without any may be left out."""
+        self._load = load
+        self._counts: Mapping[int, int] | None = None
+
+    def count(self, number: int) -> int:
+        """Return the number of recent messages to a customer."""
+        if self._counts is None:
+            try:
+                self._counts = self._load()
+            except Exception as error:
+                raise DataUnavailable from error
+        return self._counts.get(number, 0)
+
+
+NO_RECENT_MESSAGES = RecentMessages(dict)
+
+
 class Candidate(NamedTuple):
     """A message that may be sent, with everything that checks may read.
 
@@ -62,16 +90,16 @@ class Candidate(NamedTuple):
         subscription: the customer's opt-outs; None outside the step `suppress`.
         coupon: the customer's coupon, in the step `validate`; None unless the campaign requires it.
         referral: the referral code, in the step `validate`; None unless the campaign requires it.
-        recent: messages to the customer in the organization's message limit period.
+        recent_messages: the counts of which `recent` is one; all candidates of a batch share them.
         failed: the services that gave no answer for the customer; their values are None.
     """
 
     customer: Customer
     campaign: Campaign
     subscription: Subscription | None = None
+    recent_messages: RecentMessages = NO_RECENT_MESSAGES
     coupon: Coupon | None = None
     referral: str | None = None
-    recent: int = 0
     failed: frozenset[ServiceName] = frozenset()
 
     @property
@@ -83,6 +111,24 @@ class Candidate(NamedTuple):
     def organization(self) -> Organization:
         """The organization that sends the campaign."""
         return self.campaign.organization
+
+    @property
+    def recent(self) -> int:
+        """Messages of other campaigns to the customer in the organization's message limit period.
+
+        The period is a day where the organization has no message limit.
+        """
+        return self.recent_messages.count(self.customer.number)
+
+    def narrowed(self, step: Step) -> "Candidate":
+        """Return the candidate with what a step has, and without what only other steps have."""
+        services = required_services(step, self.campaign)
+        return self._replace(
+            subscription=self.subscription if ServiceName.SUBSCRIPTION in services else None,
+            coupon=self.coupon if ServiceName.COUPON in services else None,
+            referral=self.referral if ServiceName.REFERRAL in services else None,
+            failed=self.failed.intersection(services),
+        )
 
 
 def load_candidates(
@@ -105,30 +151,30 @@ def load_candidates(
     loaded_customers = load_customers(database, campaign, numbers)
     answers = {
         name: call_service(services, name, campaign, numbers, is_last_try=is_last_try)
-        for name in _required_services(step, campaign)
+        for name in required_services(step, campaign)
     }
-    recent: Mapping[int, int] = {}
-    if step is Step.SUPPRESS and campaign.organization.message_limit is not None:
+
+    def count_recent_messages() -> Mapping[int, int]:
         with database.read() as connection:
-            recent = allowance.count_recent_messages(
+            return allowance.count_recent_messages(
                 connection, database, campaign, numbers, now, until=until
             )
+
+    recent = RecentMessages(count_recent_messages)
     subscription = SUBSCRIBED if step is Step.SUPPRESS else None
     # Most customers have only default values; one lookup decides that.
-    exceptional = {*recent}
+    exceptional: set[int] = set()
     for answer in answers.values():
         exceptional.update(answer.by_number, answer.failed)
     return [
-        _make_candidate(Candidate(customer, campaign, subscription), answers, recent)
+        _add_answers(Candidate(customer, campaign, subscription, recent), answers)
         if customer.number in exceptional
-        else Candidate(customer, campaign, subscription)
+        else Candidate(customer, campaign, subscription, recent)
         for customer in loaded_customers
     ]
 
 
-def _make_candidate(
-    default: Candidate, answers: Mapping[ServiceName, ServiceAnswers], recent: Mapping[int, int]
-) -> Candidate:
+def _add_answers(default: Candidate, answers: Mapping[ServiceName, ServiceAnswers]) -> Candidate:
     """Return a candidate with the services' answers instead of the default values."""
     number = default.number
     failed = frozenset(name for name, answer in answers.items() if number in answer.failed)
@@ -136,18 +182,15 @@ def _make_candidate(
     subscription = by_service.get(ServiceName.SUBSCRIPTION)
     if subscription is None and ServiceName.SUBSCRIPTION not in failed:
         subscription = default.subscription
-    return Candidate(
-        default.customer,
-        default.campaign,
+    return default._replace(
         subscription=subscription,
         coupon=by_service.get(ServiceName.COUPON),
         referral=by_service.get(ServiceName.REFERRAL),
-        recent=recent.get(number, 0),
         failed=failed,
     )
 
 
-def _required_services(step: Step, campaign: Campaign) -> list[ServiceName]:
+def required_services(step: Step, campaign: Campaign) -> list[ServiceName]:
     """Return the services whose answers the checks of a step read."""
     if step is Step.SUPPRESS:
         return [ServiceName.SUBSCRIPTION]

@@ -26,7 +26,7 @@ from tracker.errors import SendtraceError, UsageError
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.status import Reason, Step
 from tracker.text import describe_error, join_with_or, suggest_similar
-from workers.candidates import Candidate
+from workers.candidates import Candidate, DataUnavailable
 from workers.plugins import (
     PluginGroup,
     describe_plugin,
@@ -61,8 +61,8 @@ class Check:
     detail: DescribeBlock | None = None
 
     def __call__(self, candidate: Candidate, now: datetime) -> bool:
-        """Call the rule, as if it were not decorated."""
-        return self.rule(candidate, now)
+        """Call the rule with what its step has of a candidate."""
+        return self.rule(candidate.narrowed(self.step), now)
 
     @property
     def name(self) -> str:
@@ -109,7 +109,7 @@ def check(
         try:
             return Check(
                 reason=_parse_reason(reason),
-                step=_parse_step(step),
+                step=parse_check_step(step),
                 order=_validate_order(order),
                 rule=_validate_rule(rule),
                 detail=detail,
@@ -130,7 +130,8 @@ def _parse_reason(reason: Reason | str) -> Reason:
     return by_slug[reason]
 
 
-def _parse_step(step: Step | str) -> Step:
+def parse_check_step(step: Step | str) -> Step:
+    """Return the step of a name; raise `UsageError` if it runs no checks."""
     if step not in CHECK_STEPS:
         raise UsageError(f"unknown step {str(step)!r}; expected {join_with_or(CHECK_STEPS)}")
     return Step(step)
@@ -259,6 +260,9 @@ def judge_candidates(
 
     A check that raises, or that returns anything but True or False, blocks its message with
     `FAILED_CHECK_REASON` and affects no other message.
+
+    Raises:
+        Exception: what a rule reads couldn't be loaded, for example as the database is unavailable.
     """
     blocked_by_check: list[tuple[Check, list[Candidate]]] = [(check, []) for check in checks]
     rules = [(check.rule, blocked.append) for check, blocked in blocked_by_check]
@@ -274,6 +278,8 @@ def judge_candidates(
                         )
                     block(candidate)
                     break
+        except DataUnavailable as unavailable:
+            raise (unavailable.__cause__ or unavailable) from None
         except (Exception, SystemExit) as error:  # a rule of another package may raise anything
             failure = CheckFailure(rule.__name__, describe_error(error))
             verdicts.failures[candidate.customer.number] = failure

@@ -4,7 +4,8 @@ pytest loads the plugin wherever sendtrace is installed. It imports sendtrace on
 one of the fixtures.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,12 +20,35 @@ DEFAULT_NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 """The time at which the fixture `judge` judges unless a test passes another one."""
 
 
+@dataclass(frozen=True)
+class CandidateVerdict:
+    """What the checks decide on a candidate. It is true if a check blocks it.
+
+    Attributes:
+        reason: the reason that the message gets; None if no check blocks it.
+        check: the name of the check that blocks it.
+        detail: what this check says of the candidate.
+    """
+
+    reason: "Reason | None" = None
+    check: str | None = None
+    detail: str | None = None
+
+    def __bool__(self) -> bool:
+        """Return whether a check blocks the candidate."""
+        return self.reason is not None
+
+
 class Judge(Protocol):
-    """Returns the reason that blocks a candidate, or None; see the fixture `judge`."""
+    """Returns the verdict on a candidate; see the fixture `judge`."""
 
     def __call__(
-        self, candidate: "Candidate", *extra: "Check", now: datetime = DEFAULT_NOW
-    ) -> "Reason | None":
+        self,
+        candidate: "Candidate",
+        *extra: "Check",
+        only: "Iterable[Check] | None" = None,
+        now: datetime = DEFAULT_NOW,
+    ) -> CandidateVerdict:
         """Judge a candidate with the installed checks and extra ones."""
         ...
 
@@ -36,6 +60,9 @@ def candidate() -> "Callable[..., Candidate]":
     A keyword is a field of the customer, the subscription, the coupon, the campaign, the
     organization or the candidate: `candidate(email=None)`, `candidate(channel="sms", ndnc=True)`,
     `candidate(requires=("coupon",), expires="2020-01-31")`.
+
+    `candidate(step="validate")` has exactly what this step has; a keyword that the step lacks
+    raises `TypeError`. Without a step it has all, and a check sees what its own step has.
 
     A required tag or field is missing unless `custom` has it: `candidate(requires=("tag:city",),
     custom={"tag:city": "Ulm"})`. An unknown keyword raises `TypeError`.
@@ -50,32 +77,38 @@ def judge() -> Judge:
     """Return a function that judges a candidate as the workers do.
 
     It runs the installed checks and the `extra` ones that a test passes, in their order. An extra
-    check replaces an installed one of the same name. `now` is an aware time; the default is noon
-    UTC on 15 June 2026. The error of a check that fails is raised, where workers block the message.
+    check replaces an installed one of the same name. With `only`, no installed check runs. Each
+    check sees what its step has. `now` is an aware time; the default is noon UTC on 15 June 2026.
+    The verdict has `reason`, `check` and `detail`, and is true if a check blocks the candidate. The
+    error of a check that fails is raised, where workers block the message.
     """
     from tracker.queries.next_step import CHECK_STEPS
     from workers.candidates import Candidate
     from workers.checks.base import Check, all_checks, judge_candidates, sort_checks
 
     def judge_one(
-        candidate: "Candidate", *extra: "Check", now: datetime = DEFAULT_NOW
-    ) -> "Reason | None":
-        for added in extra:
+        candidate: "Candidate",
+        *extra: "Check",
+        only: "Iterable[Check] | None" = None,
+        now: datetime = DEFAULT_NOW,
+    ) -> CandidateVerdict:
+        installed = all_checks() if only is None else tuple(only)
+        for added in (*installed, *extra):
             if not isinstance(added, Check):
                 raise TypeError(f"got {added!r}; expected a function decorated with @check(…)")
         if not isinstance(candidate, Candidate):
             raise TypeError(f"got {candidate!r}; expected a candidate, such as candidate()")
         if now.tzinfo is None:
             raise TypeError(f"now={now!r}: missing time zone; expected one, such as tzinfo=UTC")
-        checks = sort_checks({check.name: check for check in (*all_checks(), *extra)}.values())
+        checks = sort_checks({check.name: check for check in (*installed, *extra)}.values())
         for step in CHECK_STEPS:
-            verdicts = judge_candidates(
-                [candidate], [check for check in checks if check.step is step], now
-            )
+            step_checks = [check for check in checks if check.step is step]
+            verdicts = judge_candidates([candidate.narrowed(step)], step_checks, now)
             for error in verdicts.errors.values():
                 raise error
-            for reason in verdicts.blocked:
-                return reason
-        return None
+            for check in verdicts.by_check:
+                detail = verdicts.details.get(candidate.number)
+                return CandidateVerdict(check.reason, check.name, detail)
+        return CandidateVerdict()
 
     return judge_one

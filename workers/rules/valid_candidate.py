@@ -6,11 +6,18 @@ from dataclasses import fields, replace
 from typing import Any
 
 from tracker.record.catalog import Campaign, CouponSeries, Organization
-from tracker.status import Channel
+from tracker.status import Channel, Step
 from tracker.text import join_with_or, suggest_similar
-from workers.candidates import Candidate, Customer, validate_requirements
+from workers.candidates import (
+    Candidate,
+    Customer,
+    RecentMessages,
+    required_services,
+    validate_requirements,
+)
+from workers.checks.base import parse_check_step
 from workers.checks.mobile import to_e164
-from workers.services.base import Coupon, Subscription
+from workers.services.base import Coupon, ServiceName, Subscription
 
 VALID_ORGANIZATION = Organization(
     id=1, name="Acme Retail", enabled=True, credit=None, hard_bounce_limit=2, soft_bounce_limit=3
@@ -59,12 +66,20 @@ FIELDS_BY_PART: Mapping[str, tuple[str, ...]] = {
 """The fields of each part of a candidate. A name belongs to the first part that has it."""
 
 
-def make_valid_candidate(**overrides: Any) -> Candidate:
+SERVICES = (ServiceName.SUBSCRIPTION, ServiceName.COUPON, ServiceName.REFERRAL)
+"""The services whose answers a candidate has, each named like the part that it answers with."""
+
+
+def make_valid_candidate(*, step: Step | str | None = None, **overrides: Any) -> Candidate:
     """Return a candidate that no check blocks, except for its overrides.
 
     The names of overrides are those in `FIELDS_BY_PART`. The candidate has a coupon or a referral
     if the campaign requires it. `mobile` is a number in international form. `custom` may be a
     dictionary. A wrong name or value raises `TypeError` or `ValueError`.
+
+    Args:
+        step: the candidate has exactly what this step has; None for what any step has.
+        overrides: the values that differ from the valid ones.
     """
     by_part: dict[str, dict[str, Any]] = {part: {} for part in FIELDS_BY_PART}
     for name, value in overrides.items():
@@ -73,16 +88,28 @@ def make_valid_candidate(**overrides: Any) -> Candidate:
     campaign = replace(
         VALID_CAMPAIGN, organization=organization, **_parse_campaign_fields(by_part["campaign"])
     )
-    candidate = Candidate(
-        customer=VALID_CUSTOMER._replace(**_parse_customer_fields(by_part["customer"])),
-        campaign=campaign,
-        subscription=Subscription(**by_part["subscription"]),
-        coupon=VALID_COUPON._replace(**by_part["coupon"])
-        if "coupon" in campaign.requires
-        else None,
-        referral="R-c0" if "referral" in campaign.requires else None,
-    )
-    return candidate._replace(**by_part["candidate"])
+    customer = VALID_CUSTOMER._replace(**_parse_customer_fields(by_part["customer"]))
+    given = by_part["candidate"]
+    if "recent" in given:
+        recent = {customer.number: given.pop("recent")}
+        given["recent_messages"] = RecentMessages(lambda: recent)
+    answers: dict[str, Any] = {
+        ServiceName.SUBSCRIPTION: Subscription(**by_part["subscription"]),
+        ServiceName.COUPON: VALID_COUPON._replace(**by_part["coupon"]),
+        ServiceName.REFERRAL: "R-c0",
+    }
+    for service in SERVICES:
+        is_called = service is ServiceName.SUBSCRIPTION or service in campaign.requires
+        if not is_called or service in given.get("failed", ()):
+            answers[service] = None
+    candidate = Candidate(customer, campaign)._replace(**{**answers, **given})
+    if step is None:
+        return candidate
+    step = parse_check_step(step)
+    for service in set(SERVICES) - set(required_services(step, campaign)):
+        for name in [*by_part.get(service, ()), *(name for name in given if name == service)]:
+            raise TypeError(f"{name}: the step {step} of this campaign has no {service}")
+    return candidate.narrowed(step)
 
 
 def _find_part(name: str) -> str:

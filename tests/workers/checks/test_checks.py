@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.catalog import CouponSeries
 from tracker.status import Channel, Reason, Step
-from workers.candidates import Candidate, Customer
+from workers.candidates import Candidate, Customer, RecentMessages
 from workers.checks.base import (
     FAILED_CHECK_REASON,
     Check,
@@ -166,7 +166,7 @@ OTHER_REASONS = {reason for reason in Reason if reason.step not in CHECK_STEPS}
 def test_a_check_blocks_its_examples_alone(example: Example, candidate: Make, judge: Judge) -> None:
     check, made = INSTALLED[example.check], candidate(**example.overrides)
     assert check.rule(made, NOW) is example.is_blocked
-    assert (judge(made, now=NOW) is check.reason) is example.is_blocked
+    assert (judge(made, now=NOW).reason is check.reason) is example.is_blocked
 
 
 def test_every_reason_has_examples_of_both_kinds() -> None:
@@ -236,9 +236,9 @@ candidates = st.builds(
     customers,
     campaigns,
     st.none() | st.builds(Subscription, flags, flags),
+    st.integers(0, 2).map(lambda recent: RecentMessages(lambda: dict.fromkeys(range(12), recent))),
     st.none() | st.builds(Coupon, texts, dates, flags),
     texts,
-    st.integers(0, 2),
     st.frozensets(st.sampled_from(ServiceName), max_size=2),
 )
 
