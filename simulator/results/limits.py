@@ -30,7 +30,7 @@ MIN_ARRIVAL_SHARE = 0.5
 MIN_FAULT_SHARE = 0.25
 """Smallest share of the phase without acceptances around faults that makes them the limit."""
 
-MIN_RATE_SHARE = 0.85
+MIN_RATE_SHARE = 0.8
 """Smallest share of a gateway's rate that counts as reached; small rates reach 0.93."""
 
 

@@ -54,6 +54,8 @@ def test_a_run_uses_an_attached_worker_and_leaves_it_running(shell: Shell, broke
     cause = "the workers were attached: what they use can't be read from here"
     assert run.result["absent"] == {"workers.cpu": cause, "workers.memory": cause}
     assert run.result["figures"]["workers.cpu"] is None
+    assert run.result["limited_by"]["cause"] == "unknown"
+    assert "What limited the run is unknown: the workers were attached" in run.stdout
     assert run.result["figures"]["queues.gateway.unacked"] is not None
     header, *rows = (shell.home / "runs" / "1" / "timeseries.csv").read_text().splitlines()
     index = header.split(",").index("workers_cpu")

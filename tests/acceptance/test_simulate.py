@@ -157,6 +157,8 @@ def test_another_seed_means_other_outcomes(on_sqlite: FinishedRun, shell: Shell)
         shell, shell.write("small.toml", make_scenario()), "--seed", "12", "--no-record"
     )
     assert other.result["seed"] == 12
+    assert other.result["limited_by"]["cause"] == "unknown"
+    assert "nothing was sampled" in other.result["limited_by"]["sentence"]
     for campaign, digest in other.outcome_digests.items():
         assert digest != on_sqlite.outcome_digests[campaign]
 
