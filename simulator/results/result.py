@@ -36,6 +36,7 @@ from simulator.setup.run import Run
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
 from tracker.clock import to_datetime
+from tracker.queries.failures import RecordedFailure, read_failures
 from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, Span
 from tracker.queries.report import Report, make_reports
 from tracker.queries.workload import Workload
@@ -93,6 +94,7 @@ class RunResult:
     observations: RunObservations
     conditions: RunConditions
     reports: tuple[Report, ...]
+    failures: tuple[RecordedFailure, ...]
     prediction_checks: tuple[PredictionCheck, ...]
     invariant_results: tuple[InvariantResult, ...]
     withheld: Mapping[str, WithheldMessages]
@@ -247,6 +249,7 @@ class RunResult:
                 for rejects in self.run.rejects
             ],
             "campaigns": [report.as_json() for report in self.reports],
+            "failures": [failure.as_json() for failure in self.failures],
             "prediction": self._prediction_as_json(),
             "invariants": [result.as_json() for result in self.invariant_results],
             "definition": self.run.scenario.text,
@@ -301,6 +304,7 @@ def judge_run(
             observations=observations,
             conditions=conditions,
             reports=tuple(reports),
+            failures=tuple(read_failures(connection, [campaign.id for campaign in campaigns])),
             prediction_checks=tuple(checks),
             invariant_results=(*results, *observations.balance_findings),
             withheld=_count_withheld(run, withheld, checks, observations),

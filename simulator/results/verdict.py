@@ -11,6 +11,7 @@ from simulator.results.result import RunResult
 from simulator.scenario.faults import InjectedFault
 from tracker.audit.invariants import InvariantResult
 from tracker.output.report_text import format_invariant_result
+from tracker.queries.failures import RecordedFailure
 from tracker.queries.report import Report
 from tracker.text import pluralize
 
@@ -228,6 +229,7 @@ def list_warnings(result: RunResult) -> Iterator[str]:
 def list_notes(result: RunResult) -> Iterator[str]:
     """Yield notes on faults, re-queued batches and the gateway."""
     figures, observations = result.figures, result.observations
+    yield from map(_describe_failure, result.failures)
     yield from _list_fault_notes(result)
     if not observations.is_known:
         yield (
@@ -246,6 +248,14 @@ def list_notes(result: RunResult) -> Iterator[str]:
     if observations.is_known and result.conditions.unavailable_figures:
         names = ", ".join(result.conditions.unavailable_figures)
         yield f"Not available: {names}, as the workers were attached"
+
+
+def _describe_failure(failure: RecordedFailure) -> str:
+    """Return what failed on how many messages, with an error."""
+    count = pluralize(failure.messages, "message")
+    if failure.check is None:
+        return f"{count} broke a step ({failure.reason.slug}), for example with {failure.error}"
+    return f"Check {failure.check} failed on {count}, for example with {failure.error}"
 
 
 def _list_fault_notes(result: RunResult) -> Iterator[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import escape
 
 from simulator.pages.result_page import render_result_page
 from simulator.pages.result_text import format_result
@@ -213,3 +214,29 @@ def _named(name: str, blocks: Callable[[int], bool]) -> base.Rule:
 
     rule.__name__ = name
     return rule
+
+
+@pytest.mark.parametrize(
+    ("expression", "error"),
+    [
+        ("None", "InvalidVerdict: hold_out returned None; expected True or False"),
+        ("{}['city']", "KeyError: 'city'"),
+    ],
+)
+def test_a_rule_that_fails_sends_nobody_and_is_named_in_the_result(
+    database: Database,
+    tmp_path: Path,
+    install: Callable[..., None],
+    expression: str,
+    error: str,
+) -> None:
+    install(expression=expression)
+    result = run_scenario(database, build_scenario(build_campaign("one", audience=4)), tmp_path)
+    assert sent(result) == [0]
+    assert not result.has_passed
+    note = f"Check hold_out failed on 4 messages, for example with {error}"
+    assert note in format_result(result)
+    assert escape(note) in render_result_page(result)
+    assert result.as_json()["failures"] == [
+        {"reason": "rule_failed", "check": "hold_out", "messages": 4, "error": error}
+    ]

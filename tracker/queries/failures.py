@@ -1,0 +1,64 @@
+"""Read which checks failed and what broke steps, with the errors on record."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.status import Reason, Status
+from tracker.store.schema.messages import messages, transition_details
+
+FAILURE_REASONS = (Reason.RULE_FAILED, Reason.STEP_FAILED)
+"""Reasons whose messages have an error on record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedFailure:
+    """Messages that a check failed on, or that broke a step.
+
+    Attributes:
+        check: the name of the check that failed; None where a step broke.
+        error: the error of one of the messages.
+    """
+
+    reason: Reason
+    check: str | None
+    messages: int
+    error: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the failure as other programs read it; the keys are a contract."""
+        return {
+            "reason": self.reason.slug,
+            "check": self.check,
+            "messages": self.messages,
+            "error": self.error,
+        }
+
+
+def read_failures(connection: Connection, campaign_ids: Sequence[int]) -> list[RecordedFailure]:
+    """Return the failures in some campaigns, by reason and check."""
+    has_detail = sa.and_(
+        transition_details.c.campaign_id == messages.c.campaign_id,
+        transition_details.c.number == messages.c.number,
+        transition_details.c.attempt == messages.c.attempt,
+        transition_details.c.status == messages.c.status,
+    )
+    key = (messages.c.reason, transition_details.c.check_name)
+    query = (
+        sa.select(*key, sa.func.count(), sa.func.min(transition_details.c.detail))
+        .join(transition_details, has_detail)
+        .where(
+            messages.c.campaign_id.in_(campaign_ids),
+            messages.c.status == Status.NOT_SENT,
+            messages.c.reason.in_(FAILURE_REASONS),
+        )
+        .group_by(*key)
+        .order_by(*key)
+    )
+    return [
+        RecordedFailure(reason=Reason(reason), check=check, messages=count, error=error or "")
+        for reason, check, count, error in connection.execute(query)
+    ]
