@@ -97,7 +97,8 @@ def line_chart(
     top = min(max_value(series), y_limit)
     ticks = {"tickMinStep": 1} if has_only_integers(series) else {}
     encoding = {
-        "x": _linear_encoding("x", x_title, float(x[0]), float(x[-1] if len(x) > 1 else x[0] + 1)),
+        "x": _linear_encoding("x", x_title, float(x[0]), float(x[-1] if len(x) > 1 else x[0] + 1))
+        | {"axis": {"tickMinStep": 1} if has_only_integers({x_title: x}) else {}},
         "y": _linear_encoding("y", y_title, 0, top, nice=True) | {"axis": ticks},
         "color": _series_encoding([style.colour for style in styles]),
     }

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import tzinfo
 
-from tracker.output.report_lines import ENGAGEMENT_LABELS, describe_rollup
+from tracker.output.report_lines import ENGAGEMENT_LABELS, describe_rollup, has_engagement
 from tracker.output.report_text import format_heading, format_report
 from tracker.output.tables import RowFormat, format_rows, format_table
 from tracker.queries.report import DAILY_ENGAGEMENTS, Report
@@ -65,6 +65,8 @@ def day_rows(report: Report) -> list[tuple[str, ...]]:
 def _format_days(report: Report, zone: tzinfo) -> Iterator[str]:
     yield format_heading("Engagement by day", report, zone)
     yield describe_rollup(report, zone)
+    if not has_engagement(report):
+        return
     yield ""
     yield format_table(DAY_COLUMNS, day_rows(report), right_aligned=range(1, len(DAY_COLUMNS)))
 

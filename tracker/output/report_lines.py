@@ -56,6 +56,8 @@ NO_SHARE = "–"
 NO_ROLLUP = "no rollup yet (daily at 1 am)"
 """What the report says of opens and clicks that no rollup has counted."""
 
+NO_ENGAGEMENT = "no engagement reported; only email has opens and clicks"
+
 ENGAGEMENT_LABELS = {
     Engagement.OPENED: "Opened",
     Engagement.CLICKED: "Clicked",
@@ -168,6 +170,8 @@ def _engagement_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
 
 def describe_rollup(report: Report, zone: tzinfo) -> str:
     """Return when the engagement of a campaign was last rolled up, with the zone's name."""
+    if not has_engagement(report):
+        return NO_ENGAGEMENT
     if report.engagement_as_of is None:
         return NO_ROLLUP
     return f"as of {format_rollup_time(report.engagement_as_of, zone)}"

@@ -106,7 +106,7 @@ RECENT_FAILURES = Metric(
 )
 LAST_ROLLUP = Metric(
     "rollup_timestamp_seconds",
-    "Time of the last engagement rollup, by the clock of the run.",
+    "Time of a campaign's last engagement rollup: by the clock of its run, real once that is over.",
     ("campaign", "run"),
 )
 DAILY_ROLLUP = Metric(

@@ -3,19 +3,20 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from tests.support.engagement import CLICKED, OPENED, SPAM, UNSUBSCRIBED, record_events
-from tests.support.factory import Plan, make_batch
+from tests.support.factory import SPRING, Plan, make_batch, make_report
 from tracker.clock import from_datetime
 from tracker.output.report_formats import render_days
 from tracker.output.tables import RowFormat
 from tracker.queries.report import Report, make_reports
 from tracker.record.engagement import EngagementEvent
 from tracker.record.rollup import roll_up_engagement
-from tracker.status import Engagement
+from tracker.status import Channel, Engagement
 from tracker.store.database import Database
 
 
@@ -85,3 +86,9 @@ def test_days_as_a_table(reports: list[Report]) -> None:
     ]
     assert total.split() == ["Total", "6", "2", "1", "1"]
     assert "no rollup yet" in silent
+
+
+def test_an_sms_campaign_has_no_table_of_days() -> None:
+    sms = make_report({}, campaign=replace(SPRING, channel=Channel.SMS))
+    text = render_days([sms], RowFormat.TABLE, UTC)
+    assert text.splitlines()[1:] == ["no engagement reported; only email has opens and clicks"]

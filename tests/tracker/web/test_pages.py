@@ -1,6 +1,7 @@
 """The live page and its API, requested as browsers and programs do."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import cast
@@ -58,7 +59,8 @@ def test_every_number_of_the_report_links_to_as_many_messages(
     page = client.get(f"/campaigns/{batch.campaign.id}").text
     for line in all_report_lines(report):
         if line.path not in LINE_QUERIES:
-            assert line.path == "scheduled", "customers without a message"
+            is_cause = line.path.startswith("sent.bounced.causes.")
+            assert is_cause or line.path == "scheduled", "customers without a message"
             continue
         path = f"/campaigns/{batch.campaign.id}/messages?{LINE_QUERIES[line.path]}"
         assert path.replace("&", "&amp;") in page, line.path
@@ -88,9 +90,9 @@ def test_a_campaign_has_its_engagement_by_day(
         [opened] = client.get(f"/api{path}/messages?{LINE_QUERIES['sent.opened']}&limit=1").json()[
             "messages"
         ]
-    row = '<tr><th scope="row">2026-11-24</th><td class="numeric">3</td>'
-    assert row in page
-    assert row in charts
+    row = re.compile(r'<th scope="row">2026-11-24</th><td [^>]*>3</td>')
+    assert row.search(page)
+    assert row.search(charts)
     assert "<svg" in charts[charts.index("Engagement by day") :]
     assert days["days"] == report.days_as_json()["days"]
     assert days["days"][0]["opened"] == 3
