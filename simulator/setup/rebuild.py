@@ -24,7 +24,7 @@ class RunNotStarted(UsageError):
 
     def __init__(self, run_id: int) -> None:
         super().__init__(
-            f"run {run_id} never started: its driver ended before all customers were recorded;"
+            f"run {run_id} never started: its driver ended while it prepared the run;"
             " run the scenario again"
         )
 
