@@ -152,17 +152,16 @@ def check_prediction(
 
     Args:
         credit_is_scarce: whether credit blocks some messages, without telling which.
-        is_unfinished: whether the run was aborted. Messages that have not settled are then left
-            out, and the observed anomalies count as predicted, as more may be yet to come.
+        is_unfinished: whether the run ended before its messages had settled. Those that have not
+            are left out, and the observed anomalies count as predicted, as more may come.
     """
     campaign = run_campaign.campaign
     comparison = _Comparison()
     for first, predicted in oracle.predict(credit_is_scarce=credit_is_scarce):
         actual = _read_outcomes(connection, campaign.id, first, len(predicted))
-        statuses, _, attempts = actual
         unsettled = np.zeros(len(predicted), np.bool_)
         if is_unfinished:
-            unsettled = _find_unsettled(statuses, attempts, campaign.attempts)
+            unsettled = _find_unsettled(predicted, actual, campaign.attempts)
         engagement = oracle.predict_engagement(first, len(predicted))
         comparison.add(first, predicted, actual, unsettled, engagement)
     observed = _count_observed_anomalies(connection, campaign.id, comparison.lost)
@@ -293,11 +292,16 @@ def _count_observed_anomalies(
 
 
 def _find_unsettled(
-    statuses: NDArray[np.int8], attempts: NDArray[np.int8], most_attempts: int
+    predicted: PredictedOutcomes, actual: NDArray[np.int8], most_attempts: int
 ) -> NDArray[np.bool_]:
-    """Return which recorded messages have not reached their final status."""
+    """Return which recorded messages have not reached their final status.
+
+    A late bounce that is predicted may be yet to come.
+    """
+    statuses, _, attempts = actual
     settled = np.isin(statuses, list(FINAL_STATUSES))
     settled |= (statuses == Status.SOFT_BOUNCED) & (attempts >= most_attempts)
+    settled &= ~(predicted.late_bounce & (statuses == Status.DELIVERED))
     return np.asarray(~settled & (statuses != MISSING_STATUS))
 
 

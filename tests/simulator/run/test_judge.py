@@ -16,10 +16,13 @@ from simulator.run.driver import DRIVER_AUTHOR
 from simulator.run.judge import RunIsAlive, judge
 from simulator.run.outcome import RunOutcome
 from simulator.scenario.faults import InjectedFault
+from simulator.schema import notices
 from simulator.setup.run import Run
 from tests.support.inline_runs import enqueue_campaign, run_step, settle_batch
 from tests.support.recorded_runs import end_driver, kill_driver, start_recorded_run
+from tracker.clock import from_seconds
 from tracker.monitoring import QueueDepth
+from tracker.queries.next_step import CHECK_CHAIN
 from tracker.record.catalog import load_batch
 from tracker.record.journal import enqueue_batch
 from tracker.settings import Settings
@@ -246,3 +249,24 @@ def test_a_run_with_a_living_driver_is_not_judged(
         judge_it()
     kill_driver(database, run)
     assert judge_it().result.run.size == 0, "killed before the first message"
+
+
+LATE = SCENARIO.replace("soft_bounce = 0.2", "receipts = { late_bounce = 1.0 }")
+
+
+def test_a_late_bounce_that_is_yet_to_come_is_no_difference(
+    database: Database, settings: Settings
+) -> None:
+    run = start_recorded_run(database, LATE, settings.home)
+    [batch] = enqueue_campaign(database, run.campaigns[0])
+    for step in (*CHECK_CHAIN, Step.SUBMIT):
+        run_step(database, batch, step)
+    with database.write() as connection:
+        connection.execute(sa.update(notices).values(due_at=notices.c.due_at + from_seconds(3600)))
+    run_step(database, batch, Step.DELIVER)
+    kill_driver(database, run)
+    result = judge(database, settings, run.id, lambda _: None).result
+    [check], [report] = result.prediction_checks, result.reports
+    assert result.is_proven
+    assert report.delivered > 0
+    assert check.unsettled == report.sent, "each of them bounces later"
