@@ -21,8 +21,10 @@ class CampaignModel(BaseModel):
     id: int
     name: str
     run: int = Field(description="number of the run")
+    seed: int | None = Field(description="seed of the run, null without one")
     channel: str = Field(description="email or sms")
     state: str = Field(description=", ".join(CampaignState))
+    as_of: datetime = Field(description="time of these numbers")
     audience: int = Field(description="customers of the campaign")
     scheduled: int = Field(description="customers whose message hasn't been queued yet")
     settled: int = Field(description="messages that need no more work")
@@ -36,8 +38,10 @@ class CampaignModel(BaseModel):
             id=campaign.id,
             name=campaign.name,
             run=campaign.run_id,
+            seed=campaign.seed,
             channel=campaign.channel,
             state=report.state,
+            as_of=to_datetime(report.as_of),
             audience=report.audience,
             scheduled=report.scheduled,
             settled=report.settled,

@@ -45,6 +45,8 @@ def test_an_empty_database_shows_how_to_start_a_run(client: TestClient) -> None:
 def test_the_api_returns_the_report(batch: Batch, client: TestClient, database: Database) -> None:
     [campaign] = client.get("/api/campaigns").json()["campaigns"]
     assert (campaign["name"], campaign["audience"]) == ("spring", 22)
+    assert (campaign["run"], campaign["seed"], campaign["state"]) == (1, 1, "running")
+    assert datetime.fromisoformat(campaign["as_of"]).tzinfo is not None
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
     response = client.get(f"/api/campaigns/{batch.campaign.id}/report")
