@@ -320,7 +320,7 @@ class Reason(IntEnum):
         18,
         Category.SYSTEM_ERROR,
         Step.DISPATCH,
-        "The message wasn't ready in time, after retries.",
+        "A step didn't finish with the message in time, after retries.",
     )
     HANDLER_NOT_FOUND = (
         19,
