@@ -1,15 +1,73 @@
 """Facts of a run that the oracle takes from the record, because no plan has them."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from simulator.setup.run import RunCampaign
+from tracker.clock import to_microseconds
 from tracker.queries.blocking_checks import read_messages_by_check
+from tracker.queries.check_times import JudgedBatches, read_dispatch_times, read_judged_batches
 from workers.checks.base import shipped_check_names
+
+ALWAYS, NEVER = np.int64(0), np.int64(2**62)
+"""Instants before and after every run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitTimes:
+    """When the messages of a campaign were judged and dispatched, for the message limit.
+
+    Attributes:
+        period: microseconds of the message limit's period.
+        batches: when the batches were judged.
+        numbers: numbers of the dispatched messages, ascending.
+        dispatched_at: when each of them was.
+    """
+
+    period: int
+    batches: JudgedBatches
+    numbers: NDArray[np.int64]
+    dispatched_at: NDArray[np.int64]
+
+    @property
+    def began_at(self) -> int:
+        """When the first batch was judged."""
+        return int(self.batches.judged_from.min(initial=NEVER))
+
+    @property
+    def ended_at(self) -> int:
+        """When the last step before the gateway ended."""
+        return int(self.batches.ended_at.max(initial=ALWAYS))
+
+    def find_period_starts(
+        self, first: int, count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the earliest and the latest start of each message's period, from `first` on.
+
+        They differ for a batch that was judged more than once. Those of a message that was never
+        judged include all time, and none.
+        """
+        earliest, latest = np.full(count, ALWAYS), np.full(count, NEVER)
+        batches = self.batches
+        for begin, size, judged_from, judged_until in zip(
+            batches.first, batches.size, batches.judged_from, batches.judged_until, strict=True
+        ):
+            part = slice(max(0, begin - first), max(0, begin + size - first))
+            earliest[part], latest[part] = judged_from - self.period, judged_until - self.period
+        return earliest, latest
+
+    def find_dispatch_times(self, first: int, count: int) -> NDArray[np.int64]:
+        """Return when each message from `first` on was dispatched; NEVER for others."""
+        times = np.full(count, NEVER)
+        begin, end = np.searchsorted(self.numbers, [first, first + count])
+        times[self.numbers[begin:end] - first] = self.dispatched_at[begin:end]
+        return times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +77,11 @@ class RecordedFacts:
     Attributes:
         rule_blocks: by campaign and by rule of another package, the ascending numbers of the
             messages that the rule blocked.
+        limit_times: by campaign, where a run is longer than the message limit's period.
     """
 
     rule_blocks: Mapping[str, Mapping[str, NDArray[np.int64]]] = field(default_factory=dict)
+    limit_times: Mapping[str, LimitTimes] = field(default_factory=dict)
 
     def count_rule_blocks(self, campaign: str) -> dict[str, int]:
         """Return how many messages of a campaign each rule of another package blocked."""
@@ -34,6 +94,26 @@ class RecordedFacts:
             begin, end = np.searchsorted(numbers, [first, first + count])
             blocked[numbers[begin:end] - first] = True
         return blocked
+
+    def precedes(self, earlier: str, later: str) -> bool:
+        """Return whether a campaign was dispatched before another one was judged at all."""
+        if not {earlier, later} <= self.limit_times.keys():
+            return False
+        return self.limit_times[earlier].ended_at <= self.limit_times[later].began_at
+
+    def find_counted(
+        self, earlier: str, campaign: str, first: int, count: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which messages of an earlier campaign count for a campaign's message limit.
+
+        They surely count by the first array, and possibly by the second.
+        """
+        if not {earlier, campaign} <= self.limit_times.keys():
+            everyone = np.ones(count, np.bool_)  # the run is shorter than the period
+            return everyone, everyone
+        earliest, latest = self.limit_times[campaign].find_period_starts(first, count)
+        dispatched_at = self.limit_times[earlier].find_dispatch_times(first, count)
+        return dispatched_at > latest, dispatched_at > earliest
 
 
 NO_FACTS = RecordedFacts()
@@ -52,5 +132,36 @@ def read_recorded_facts(connection: Connection, campaigns: Sequence[RunCampaign]
         rule_blocks={
             campaign: {name: numbers for name, numbers in rules.items() if name not in shipped}
             for campaign, rules in blocks.items()
-        }
+        },
+        limit_times=_read_limit_times(connection, campaigns),
     )
+
+
+def _read_limit_times(
+    connection: Connection, campaigns: Sequence[RunCampaign]
+) -> dict[str, LimitTimes]:
+    """Read the times of campaigns to the same customers that span more than a limit's period."""
+    by_audience: defaultdict[int, list[RunCampaign]] = defaultdict(list)
+    for run_campaign in campaigns:
+        if run_campaign.plan.organization.message_limit is not None:
+            by_audience[run_campaign.campaign.audience_id].append(run_campaign)
+    times: dict[str, LimitTimes] = {}
+    for group in by_audience.values():
+        if len(group) == 1:
+            continue
+        limit = group[0].plan.organization.message_limit
+        period = to_microseconds(timedelta(days=limit.days if limit is not None else 0))
+        batches = {
+            run_campaign.campaign: read_judged_batches(connection, run_campaign.campaign.id)
+            for run_campaign in group
+        }
+        began_at = min(int(judged.judged_from.min(initial=NEVER)) for judged in batches.values())
+        ended_at = max(int(judged.judged_until.max(initial=ALWAYS)) for judged in batches.values())
+        if ended_at - began_at < period:
+            continue
+        for campaign, judged in batches.items():
+            numbers, dispatched_at = read_dispatch_times(connection, campaign.id)
+            times[campaign.name] = LimitTimes(
+                period=period, batches=judged, numbers=numbers, dispatched_at=dispatched_at
+            )
+    return times

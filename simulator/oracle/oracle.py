@@ -7,7 +7,8 @@ the result is known. If they run concurrently, it depends on which message comes
 then tells what may block a message instead, and how many messages are blocked.
 
 It doesn't model rules of other packages. It takes from the record which messages they blocked, and
-predicts everything else from there.
+predicts everything else from there. It also takes from there when messages were dispatched, if a
+run lasts longer than the period of a message limit.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,6 +83,10 @@ class Oracle:
             for _, outcomes in self.predict()
         )
 
+    def has_unclear_limit(self) -> bool:
+        """Return whether the record leaves open which messages count for the message limit."""
+        return any(chunk.has_unclear_limit(self.campaign) for _, chunk in self._predict_chunks())
+
     def _predict_chunks(
         self, credit_is_scarce: bool = False
     ) -> Iterator[tuple[int, AudiencePrediction]]:
@@ -149,7 +154,7 @@ def _predict_withheld(oracles: Sequence[Oracle]) -> WithheldPrediction:
     credit = organization.credit
     sent = within_limit if credit is None else min(within_limit, credit)
     credit_is_scarce = credit is not None and credit < within_limit + breaking
-    is_certain = all(oracle.is_certain() for oracle in oracles)
+    is_certain = all(oracle.is_certain() and not oracle.has_unclear_limit() for oracle in oracles)
     if credit_is_scarce and any(oracle.campaign.after for oracle in oracles):
         is_certain = False
     if breaking and (credit_is_scarce or organization.message_limit is not None):

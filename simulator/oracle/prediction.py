@@ -4,14 +4,15 @@ The rules stand here a second time, derived from planted defects and draws. No c
 because the checks are what a run tests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.oracle.campaign_reasons import find_campaign_reasons, installed_handlers
 from simulator.oracle.facts import RecordedFacts
+from simulator.oracle.history import CustomerHistory
 from simulator.oracle.outcomes import PredictedOutcomes
 from simulator.oracle.precedence import UNANSWERED_REASON, add_possible_reason, assign_reason
 from simulator.scenario.plan import PlannedCampaign
@@ -28,27 +29,7 @@ from simulator.world.forced import REASON_BY_POISON, derive_forced_engagement
 from simulator.world.gateway_response import draw_gateway_responses, draw_rejection_counts
 from simulator.world.services import draw_unanswered
 from tracker.status import OPT_OUTS, Engagement, Reason, Status
-from workers.plugins import PluginGroup, list_plugin_names
 from workers.services.base import MAX_SERVICE_CALLS
-
-
-@dataclass(frozen=True)
-class _CustomerHistory:
-    """Changes of customers by earlier campaigns, as arrays of one length.
-
-    Attributes:
-        hard_bounces: hard bounces on the campaign's channel.
-        soft_bounces: soft bounces on the campaign's channel since the last delivery.
-        messages_sent: messages of earlier campaigns.
-        opted_out: whether an earlier message made the customer opt out of the channel.
-        uncertain: whether the history depends on which campaign came first.
-    """
-
-    hard_bounces: NDArray[np.int64]
-    soft_bounces: NDArray[np.int64]
-    messages_sent: NDArray[np.int64]
-    opted_out: NDArray[np.bool_]
-    uncertain: NDArray[np.bool_]
 
 
 @dataclass
@@ -81,7 +62,7 @@ class AudiencePrediction:
 
         They are counted for the first of these campaigns only; the result for others is 0.
         """
-        names = {other.name for other in self._find_concurrent_campaigns(campaign)}
+        names = {other.name for other in self._find_rivals(campaign)}
         limit = campaign.organization.message_limit
         group = [other for other in self.campaigns if other.name in {campaign.name, *names}]
         if limit is None or not names or group[0].name != campaign.name:
@@ -115,17 +96,18 @@ class AudiencePrediction:
         if limit is not None:
             left = limit.count - history.messages_sent
             assign_reason(reasons, left <= 0, Reason.MESSAGE_LIMIT)
-            if concurrent:
-                rivals = self._count_rivals(concurrent, reasons_alone)
-                add_possible_reason(possible_reasons, reasons, rivals >= left, Reason.MESSAGE_LIMIT)
+            most = history.most_messages_sent + self._count_rivals(campaign, reasons_alone)
+            add_possible_reason(
+                possible_reasons, reasons, most >= limit.count, Reason.MESSAGE_LIMIT
+            )
         outcomes = self._predict_delivery(campaign, reasons)
         for other in concurrent:
             if other.channel is campaign.channel:
                 delivery = self._predict_delivery(other, reasons_alone[other.name])
-                history = _add_bounces(history, delivery)
+                history = history.add_bounces(delivery)
                 opted_out = self._find_opted_out(other, delivery.statuses)
                 add_possible_reason(possible_reasons, reasons, opted_out, Reason.UNSUBSCRIBED)
-        bounced = _has_bounced_repeatedly(campaign, history)
+        bounced = history.has_bounced_repeatedly(campaign)
         add_possible_reason(possible_reasons, reasons, bounced, Reason.BOUNCED_REPEATEDLY)
         if self.credit_is_scarce:
             is_charged = outcomes.sent | self._find_breaking(campaign, outcomes.reasons)
@@ -144,42 +126,62 @@ class AudiencePrediction:
         reasons = self.predict_outcomes(campaign).reasons
         return int(np.count_nonzero(self._find_breaking(campaign, reasons)))
 
+    def has_unclear_limit(self, campaign: PlannedCampaign) -> bool:
+        """Return whether the record leaves open which messages count for the message limit."""
+        if campaign.name not in self.facts.limit_times:
+            return False
+        history = self._compute_history(campaign)
+        is_unclear = history.most_messages_sent > history.messages_sent
+        return bool(self._find_rivals(campaign) or is_unclear.any())
+
     def _count_rivals(
-        self,
-        concurrent: Sequence[PlannedCampaign],
-        reasons_alone: Mapping[str, NDArray[np.int8]],
+        self, campaign: PlannedCampaign, reasons_alone: Mapping[str, NDArray[np.int8]]
     ) -> NDArray[np.int64]:
         """Return how many messages of concurrent campaigns may use each customer's limit."""
         rivals = np.zeros(self.count, np.int64)
-        for other in concurrent:
+        for other in self._find_rivals(campaign):
             reasons = reasons_alone[other.name]
-            rivals += (reasons == NO_DEFECT) | self._find_breaking(other, reasons)
+            uses_limit = (reasons == NO_DEFECT) | self._find_breaking(other, reasons)
+            rivals += uses_limit & self._find_counted(other, campaign)[1]
         return rivals
 
-    def _compute_history(self, campaign: PlannedCampaign) -> _CustomerHistory:
-        """Return what the campaigns that settle before a campaign leave behind."""
+    def _find_counted(
+        self, earlier: PlannedCampaign, campaign: PlannedCampaign
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return whose message of an earlier campaign counts for the limit, surely and possibly."""
+        return self.facts.find_counted(earlier.name, campaign.name, self.first, self.count)
+
+    def _compute_history(self, campaign: PlannedCampaign) -> CustomerHistory:
+        """Return what earlier campaigns leave behind.
+
+        A campaign that was dispatched before this one was judged counts for the message limit. All
+        else counts only of campaigns that settle before this one begins.
+        """
         if self.imported_audience is None:
             hard, soft = np.zeros((2, self.count), np.int64)
         else:
             part = slice(self.first, self.first + self.count)
             hard = self.imported_audience.hard_bounces[part].astype(np.int64)
             soft = self.imported_audience.soft_bounces[part].astype(np.int64)
-        messages_sent = np.zeros(self.count, np.int64)
+        messages_sent, most_sent = np.zeros((2, self.count), np.int64)
         opted_out, uncertain = np.zeros((2, self.count), np.bool_)
         for other in self.campaigns:
-            if other.name not in campaign.predecessors:
+            has_settled = other.name in campaign.predecessors
+            if not has_settled and not self.facts.precedes(other.name, campaign.name):
                 continue
             earlier = self.predict_outcomes(other)
-            messages_sent += earlier.sent
+            surely_counted, possibly_counted = self._find_counted(other, campaign)
+            messages_sent += earlier.sent & surely_counted
+            most_sent += earlier.sent & possibly_counted
             uncertain |= earlier.uncertain | (earlier.possible_reasons != 0)
             uncertain |= earlier.sent & earlier.unpredictable
-            if other.channel is campaign.channel:
+            if has_settled and other.channel is campaign.channel:
                 hard += earlier.statuses == Status.HARD_BOUNCED
                 soft += earlier.statuses == Status.SOFT_BOUNCED
                 was_delivered = earlier.statuses == Status.DELIVERED
                 soft[was_delivered | (earlier.sent & earlier.late_bounce)] = 0
                 opted_out |= self._find_opted_out(other, earlier.statuses)
-        return _CustomerHistory(hard, soft, messages_sent, opted_out, uncertain)
+        return CustomerHistory(hard, soft, messages_sent, most_sent, opted_out, uncertain)
 
     def _find_forced_outcomes(self, campaign: PlannedCampaign) -> NDArray[np.int8]:
         """Return the outcomes that addresses force, as codes of `ForcedOutcome`; 0 for none."""
@@ -195,7 +197,7 @@ class AudiencePrediction:
         return np.asarray(opted_out & (statuses == Status.DELIVERED))
 
     def _find_reasons(
-        self, campaign: PlannedCampaign, history: _CustomerHistory
+        self, campaign: PlannedCampaign, history: CustomerHistory
     ) -> NDArray[np.int8]:
         """Return the first reason that applies to each message, credit and message limit apart.
 
@@ -213,12 +215,12 @@ class AudiencePrediction:
                 assign_reason(reasons, where, reason)
         for reason, where in unanswered.items():
             assign_reason(reasons, where, reason)
-        bounced = _has_bounced_repeatedly(campaign, history)
+        bounced = history.has_bounced_repeatedly(campaign)
         assign_reason(reasons, bounced, Reason.BOUNCED_REPEATEDLY)
         has_answer = ~unanswered[Reason.SUBSCRIPTION_SERVICE]
         assign_reason(reasons, history.opted_out & has_answer, Reason.UNSUBSCRIBED)
         everybody = np.ones(self.count, np.bool_)
-        for reason in _find_campaign_reasons(campaign):
+        for reason in find_campaign_reasons(campaign):
             assign_reason(reasons, everybody, reason)
         if campaign.gateway.is_simulated:
             self._assign_poison_reasons(campaign, reasons)
@@ -257,7 +259,7 @@ class AudiencePrediction:
         for reason, service in SERVICE_BY_REASON.items():
             if explain_unplantable(reason, campaign.channel, campaign.requires) is not None:
                 continue
-            if reason is Reason.TIMEOUT and campaign.kind not in _installed_handlers():
+            if reason is Reason.TIMEOUT and campaign.kind not in installed_handlers():
                 continue  # Without a handler, no message is prepared.
             unanswered[reason] = np.ones(self.count, np.bool_)
             for attempt in range(MAX_SERVICE_CALLS):
@@ -317,48 +319,20 @@ class AudiencePrediction:
         return outcomes
 
     def _find_concurrent_campaigns(self, campaign: PlannedCampaign) -> list[PlannedCampaign]:
-        """Return the other campaigns to the audience that run at the same time."""
+        """Return the other campaigns to the audience that may change a campaign's messages."""
         return [
             other
             for other in self.campaigns
             if other.name != campaign.name
             and other.name not in campaign.predecessors
             and campaign.name not in other.predecessors
+            and not self.facts.precedes(campaign.name, other.name)
         ]
 
-
-def _add_bounces(history: _CustomerHistory, outcomes: PredictedOutcomes) -> _CustomerHistory:
-    return replace(
-        history,
-        hard_bounces=history.hard_bounces + (outcomes.statuses == Status.HARD_BOUNCED),
-        soft_bounces=history.soft_bounces + (outcomes.statuses == Status.SOFT_BOUNCED),
-    )
-
-
-def _has_bounced_repeatedly(
-    campaign: PlannedCampaign, history: _CustomerHistory
-) -> NDArray[np.bool_]:
-    organization = campaign.organization
-    return (history.hard_bounces >= organization.hard_bounce_limit) | (
-        history.soft_bounces >= organization.soft_bounce_limit
-    )
-
-
-def _find_campaign_reasons(campaign: PlannedCampaign) -> list[Reason]:
-    """Return the reasons that block every message of a campaign."""
-    channel = campaign.channel_settings
-    sender = channel.sender if campaign.sender is None else campaign.sender
-    needs_coupon = "coupon" in campaign.requires
-    blocks = {
-        Reason.ORGANIZATION_DISABLED: not campaign.organization.enabled,
-        Reason.CONFIGURATION: not channel.enabled or sender == "",
-        Reason.COUPON_CONFIGURATION: needs_coupon and not campaign.is_series_active,
-        Reason.GATEWAY_CONFIGURATION: not campaign.gateway.enabled,
-        Reason.HANDLER_NOT_FOUND: campaign.kind not in _installed_handlers(),
-    }
-    return [reason for reason, is_blocking in blocks.items() if is_blocking]
-
-
-@cache
-def _installed_handlers() -> frozenset[str]:
-    return frozenset(list_plugin_names(PluginGroup.HANDLERS))
+    def _find_rivals(self, campaign: PlannedCampaign) -> list[PlannedCampaign]:
+        """Return the concurrent campaigns that use the message limit in an unknown order."""
+        return [
+            other
+            for other in self._find_concurrent_campaigns(campaign)
+            if not self.facts.precedes(other.name, campaign.name)
+        ]

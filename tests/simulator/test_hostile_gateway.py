@@ -91,9 +91,10 @@ def test_late_bounces_suppress_customers_in_later_campaigns(
     first = build_campaign("first", audience=300)
     second = build_campaign("second", audience={"same_as": "first"}, after="first")
     gateway = {"soft_bounce": 0.2, "receipts": {"late_bounce": 0.3, "lost": 0.1}}
-    result = run_scenario(
-        database, build_scenario(first, second, gateways={"email": gateway}), tmp_path
+    scenario = build_scenario(
+        first, second, organization={"hard_bounce_limit": 1}, gateways={"email": gateway}
     )
+    result = run_scenario(database, scenario, tmp_path)
     assert_passed(result)
     one, two = result.reports
     assert two.not_sent == one.count_messages(Status.HARD_BOUNCED) > 50

@@ -1,0 +1,46 @@
+"""Changes of customers by the campaigns that come before a campaign."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.oracle.outcomes import PredictedOutcomes
+from simulator.scenario.plan import PlannedCampaign
+from tracker.status import Status
+
+
+@dataclass(frozen=True)
+class CustomerHistory:
+    """Changes of customers by earlier campaigns, as arrays of one length.
+
+    Attributes:
+        hard_bounces: hard bounces on the campaign's channel.
+        soft_bounces: soft bounces on the campaign's channel since the last delivery.
+        messages_sent: messages of earlier campaigns in the message limit's period.
+        most_messages_sent: as many if every message counts that may lie in the period.
+        opted_out: whether an earlier message made the customer opt out of the channel.
+        uncertain: whether the history depends on which campaign came first.
+    """
+
+    hard_bounces: NDArray[np.int64]
+    soft_bounces: NDArray[np.int64]
+    messages_sent: NDArray[np.int64]
+    most_messages_sent: NDArray[np.int64]
+    opted_out: NDArray[np.bool_]
+    uncertain: NDArray[np.bool_]
+
+    def add_bounces(self, outcomes: PredictedOutcomes) -> "CustomerHistory":
+        """Return the history with the bounces of one more campaign."""
+        return replace(
+            self,
+            hard_bounces=self.hard_bounces + (outcomes.statuses == Status.HARD_BOUNCED),
+            soft_bounces=self.soft_bounces + (outcomes.statuses == Status.SOFT_BOUNCED),
+        )
+
+    def has_bounced_repeatedly(self, campaign: PlannedCampaign) -> NDArray[np.bool_]:
+        """Return which customers a campaign suppresses for their bounces."""
+        organization = campaign.organization
+        return (self.hard_bounces >= organization.hard_bounce_limit) | (
+            self.soft_bounces >= organization.soft_bounce_limit
+        )
