@@ -1,5 +1,7 @@
 """Find the message that a person means: by its number, its customer, or its recipient's address."""
 
+import re
+
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -21,7 +23,7 @@ def find_message_number(connection: Connection, campaign: Campaign, text: str) -
     Raises:
         NotFound: no message has it, or several have the same address; the error names them.
     """
-    if text.isascii() and text.isdigit():
+    if re.fullmatch("-?[0-9]+", text):
         number = int(text)
         try:
             check_message_exists(connection, campaign, number)
