@@ -140,13 +140,11 @@ def load_candidates(
     now: Instant,
     *,
     is_last_try: bool = False,
-    until: Instant | None = None,
 ) -> list[Candidate]:
     """Return candidates with everything that the checks of a step read, in order of their numbers.
 
-    The message limit period ends `now`; messages dispatched after `until` don't count as recent. On
-    the last try of a step an unavailable service counts as failed; else `ServiceUnavailable` is
-    raised.
+    The message limit period ends `now`. On the last try of a step an unavailable service counts as
+    failed; else `ServiceUnavailable` is raised.
     """
     loaded_customers = load_customers(database, campaign, numbers)
     answers = {
@@ -156,9 +154,7 @@ def load_candidates(
 
     def count_recent_messages() -> Mapping[int, int]:
         with database.read() as connection:
-            return allowance.count_recent_messages(
-                connection, database, campaign, numbers, now, until=until
-            )
+            return allowance.count_recent_messages(connection, database, campaign, numbers, now)
 
     recent = RecentMessages(count_recent_messages)
     subscription = SUBSCRIBED if step is Step.SUPPRESS else None

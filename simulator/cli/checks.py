@@ -15,7 +15,7 @@ from tracker.errors import UsageError
 from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.status import Reason
 from workers.rules import cli as workers_cli
-from workers.rules.cli import format_verdict, print_note
+from workers.rules.cli import print_note
 
 app = typer.Typer(
     help="List, explain and try the checks that block messages.",
@@ -63,8 +63,8 @@ def try_scenario(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sendtrace-")))
         write_verdict = stack.enter_context(_open_verdict_writer(verdicts))
-        for campaign, customer_id, reason in judge_customers(parsed, folder, print_note):
-            verdict = format_verdict(reason)
+        for campaign, customer_id, judged in judge_customers(parsed, folder, print_note):
+            verdict = str(judged)
             counts[campaign, verdict] += 1
             write_verdict(campaign, customer_id, verdict)
     order = [campaign.name for campaign in parsed.campaigns]

@@ -13,17 +13,18 @@ from simulator.scenario.file import Scenario
 from simulator.schema import open_database
 from simulator.setup.record import record_run
 from simulator.setup.rejects import AudienceRejects
+from tracker.queries.next_step import CHECK_STEPS
 from tracker.settings import Settings
-from tracker.status import Reason
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from workers.checks.base import all_checks
-from workers.rules.rejudge import MESSAGES_PER_CHUNK, CheckErrors, Rules, judge_messages
+from workers.rules.as_of import PASSES, Rules, Verdict
+from workers.rules.rejudge import MESSAGES_PER_CHUNK, CheckErrors, judge_messages
 
 
 def judge_customers(
     scenario: Scenario, folder: Path, print_line: Callable[[str], None]
-) -> Iterator[tuple[str, str, Reason | None]]:
+) -> Iterator[tuple[str, str, Verdict]]:
     """Yield campaign, customer id and verdict for every customer of every campaign.
 
     Args:
@@ -44,10 +45,11 @@ def judge_customers(
             rules = Rules(campaign=campaign, checks=checks)
             for first in range(0, run_campaign.size, MESSAGES_PER_CHUNK):
                 ids = _read_customer_ids(database, campaign.audience_id, first)
-                now = campaign.clock.now()
-                blocked = judge_messages(database, rules, list(ids), now, errors)
+                arrivals = dict.fromkeys(ids, run_campaign.starts_at)
+                instants = dict.fromkeys(CHECK_STEPS, arrivals)
+                blocked = judge_messages(database, rules, instants, errors)
                 for number, customer_id in ids.items():
-                    yield campaign.name, customer_id, blocked.get(number)
+                    yield campaign.name, customer_id, blocked.get(number, PASSES)
         for line in errors.format_lines():
             print_line(line)
 

@@ -23,8 +23,8 @@ from tracker.web.server import bind_socket, check_address, serve, socket_url
 from workers.chains import StepArguments, enqueue_step
 from workers.checks.base import all_checks
 from workers.queues import QUEUES, task_name
+from workers.rules.as_of import Rules
 from workers.rules.explain import build_explanation
-from workers.rules.rejudge import Rules
 from workers.upkeep.presence import WorkerListener
 
 STEP_BY_DUE_KIND = {DueKind.RECEIPTS: Step.DELIVER, DueKind.ENGAGEMENT: Step.ENGAGE}

@@ -223,6 +223,15 @@ def move(
         source = target
 
 
+def judge(database: Database, batch: Batch, step: Step, blocked: Mapping[int, Reason] = {}) -> None:
+    """Record a check step that has blocked some queued messages, which may be none."""
+    now = batch.campaign.clock.now()
+    with open_entry(database, batch, step, AUTHOR, started_at=now) as written:
+        for number, reason in blocked.items():
+            target = not_sent_for(reason)
+            written.move(Move(numbers=[number], source=QUEUED_STATE, target=target, at=now))
+
+
 def make_busy_batch(database: Database, plan: Plan | None = None) -> Batch:
     """Record a batch of 22 messages in every status, by every way that leads there.
 

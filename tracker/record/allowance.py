@@ -65,17 +65,13 @@ def count_recent_messages(
     campaign: Campaign,
     numbers: Sequence[int],
     now: Instant,
-    *,
-    until: Instant | None = None,
 ) -> Mapping[int, int]:
     """Return how many messages of other campaigns customers got in the limit's period before `now`.
 
     Only campaigns to the same audience count. Messages that ended before the gateway don't, and
     customers without a message are left out.
 
-    Args:
-        numbers: numbers of the customers.
-        until: ignore later messages; None counts them too, since clocks of workers may differ.
+    Messages after `now` count too, since clocks of workers may differ.
     """
     period = timedelta(days=campaign.organization.message_limit_days)
     siblings = connection.scalars(
@@ -99,8 +95,6 @@ def count_recent_messages(
             transitions.c.at > now - to_microseconds(period),
             ~ended.where(ended_transitions.c.number == transitions.c.number).exists(),
         )
-        if until is not None:
-            handed_over = handed_over.where(transitions.c.at <= until)
         for number in connection.scalars(handed_over).all():
             counts[number] = counts.get(number, 0) + 1
     return counts

@@ -15,7 +15,7 @@ from tracker.text import suggest_similar
 from workers.candidates import validate_requirements
 from workers.checks.base import Check, load_check, sort_checks
 from workers.plugins import PluginGroup
-from workers.rules.rejudge import Rules
+from workers.rules.as_of import Rules
 
 
 def apply_rule_changes(

@@ -2,24 +2,47 @@
 
 import json
 import sys
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from tracker.cli import DatabaseOption, FormatOption, RunOption, exit_on_error, open_database
+from tracker.clock import Instant, from_datetime, to_datetime
 from tracker.errors import UsageError
 from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.record import catalog
-from tracker.status import Reason
+from tracker.settings import load_settings
 from tracker.text import escape_control_characters, pluralize
 from workers.checks.base import all_checks
+from workers.rules.as_of import Rules
 from workers.rules.changes import apply_rule_changes, find_ineffective_settings
 from workers.rules.explain import Explanation, build_explanation, find_message_number
-from workers.rules.rejudge import Rules, VerdictDiff, compare_rules
+from workers.rules.rejudge import VerdictDiff, compare_rules
 
 CampaignOption = Annotated[
     str, typer.Option("--campaign", metavar="NAME", help="A recorded campaign.")
 ]
+
+AtOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Judge as of this time, such as 2026-11-30T17:24, in the time zone of the settings"
+        " unless it names another one.",
+    ),
+]
+
+
+def parse_time_option(text: str) -> Instant:
+    """Return the value of --at as an instant; raise `UsageError` if it isn't a time."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"--at {text}: not a time; expected one such as 2026-11-30T17:24"
+        ) from None
+    return from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=load_settings().zone))
 
 
 @exit_on_error
@@ -55,17 +78,19 @@ def explain_message(
             "--message", metavar="NUMBER", help="The message number, instead of --customer."
         ),
     ] = None,
+    at: AtOption = None,
     run: RunOption = None,
     format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
-    """Show the verdict of every check on a message.
+    """Show the verdict of every check on a message, now or at an earlier time.
 
-    The values that each check read are shown beside its verdict. The checks judge the customer as
-    recorded now. The outcome on record is shown below the table.
+    The values that each check read are shown beside its verdict. With --at, the customer's bounces,
+    opt-outs and recent messages are those of then; everything else, and what services answer, is as
+    of now. The outcome on record is shown below the table.
 
     Examples: sendtrace checks explain --campaign diwali-email --customer c17 ·
-    sendtrace checks explain --campaign diwali-email --message 4711 --format json
+    sendtrace checks explain --campaign diwali-email --message 4711 --at 2026-11-30T17:24
     """
     if (customer is None) == (message is None):
         raise UsageError("expected either --customer ID or --message NUMBER, and not both")
@@ -75,7 +100,8 @@ def explain_message(
             if customer is not None:
                 message = find_message_number(connection, recorded, customer)
         rules = Rules(campaign=recorded, checks=all_checks())
-        explanation = build_explanation(record, rules, message or 0, recorded.clock.now())
+        instant = recorded.clock.now() if at is None else parse_time_option(at)
+        explanation = build_explanation(record, rules, message or 0, instant)
     rows = _verdict_rows(explanation)
     if format is RowFormat.JSON:
         print(
@@ -84,7 +110,8 @@ def explain_message(
         return
     print_rows(rows, ("step", "order", "check", "verdict", "looked at"), format)
     if format is RowFormat.TABLE:
-        print(escape_control_characters(_format_outcome(explanation)))
+        label = "now" if at is None else f"at {to_datetime(instant):%Y-%m-%d %H:%M:%S} UTC"
+        print(escape_control_characters(_format_outcome(explanation, label)))
 
 
 def _verdict_rows(explanation: Explanation) -> list[Row]:
@@ -105,6 +132,7 @@ def _explanation_to_json(explanation: Explanation) -> dict[str, object]:
         "campaign": explanation.campaign.name,
         "message": explanation.number,
         "customer": explanation.customer_id,
+        "as_of": to_datetime(explanation.at).isoformat(),
         "reason": None if explanation.reason is None else explanation.reason.slug,
         "by": explanation.blocking_check,
         "detail": explanation.detail,
@@ -112,7 +140,7 @@ def _explanation_to_json(explanation: Explanation) -> dict[str, object]:
     }
 
 
-def _format_outcome(explanation: Explanation) -> str:
+def _format_outcome(explanation: Explanation, label: str) -> str:
     reason = explanation.reason
     outcome = (
         "passes all checks"
@@ -124,7 +152,7 @@ def _format_outcome(explanation: Explanation) -> str:
     recorded_outcome = explanation.recorded_outcome or "not recorded yet"
     return (
         f"\n{explanation.campaign.name} {explanation.number}, customer {explanation.customer_id}\n"
-        f"now:       {outcome}\nrecorded:  {recorded_outcome}"
+        f"{label + ':':<10} {outcome}\nrecorded:  {recorded_outcome}"
     )
 
 
@@ -148,13 +176,15 @@ def diff_rules(
     format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
 ) -> None:
-    """Show how other rules change a campaign's verdicts.
+    """Show how other rules change a campaign's recorded verdicts.
 
-    A recorded campaign is judged twice, by the present and by the changed rules. Nothing is sent or
-    written. The customers are judged as recorded now. Reasons that only the step dispatch gives,
-    such as out_of_credit, are left out. The keys of --set are enabled, message_limit.count,
-    message_limit.days, hard_bounce_limit, soft_bounce_limit, sender and requires. --with needs no
-    installation; it also finds modules in the current folder.
+    Each message is judged by the installed checks with the changes that the options name, as of the
+    step that judged it: with the bounces, opt-outs and recent messages of then. Its verdict is
+    compared with the recorded one. Nothing is sent or written. The message limit is evaluated again
+    at dispatch; other reasons of that step stay. Messages whose verdict can't be rebuilt are
+    counted as not compared. The keys of --set are enabled, message_limit.count, message_limit.days,
+    hard_bounce_limit, soft_bounce_limit, sender and requires. --with needs no installation; it also
+    finds modules in the current folder.
 
     Examples: sendtrace checks diff --campaign sale --without ndnc ·
     sendtrace checks diff --campaign sale --set message_limit.count=2 --with acme.rules:quiet_hours
@@ -162,29 +192,23 @@ def diff_rules(
     with open_database(database, context.obj) as record:
         with record.read() as connection:
             [recorded] = catalog.find_campaigns(connection, campaign, run)
-        before = Rules(campaign=recorded, checks=all_checks())
-        after = apply_rule_changes(
-            before, settings=settings or (), without=without or (), extra=extra or ()
+        rules = apply_rule_changes(
+            Rules(campaign=recorded, checks=all_checks()),
+            settings=settings or (),
+            without=without or (),
+            extra=extra or (),
         )
-        for sentence in find_ineffective_settings(after, settings or ()):
+        for sentence in find_ineffective_settings(rules, settings or ()):
             print_note(sentence)
-        diff = compare_rules(record, before, after)
+        diff = compare_rules(record, rules)
     print_rows(_change_rows(diff), ("from", "to", "messages", "customers"), format)
     if format is RowFormat.TABLE:
         changed = sum(diff.changes.values())
-        print(f"\n{changed:,} of {diff.judged_count:,} verdicts change")
-    _print_diff_notes(diff)
-
-
-def _print_diff_notes(diff: VerdictDiff) -> None:
+        print(f"\n{changed:,} of {diff.compared_count:,} verdicts change")
     for line in diff.check_errors.format_lines():
         print_note(line)
-    if diff.record_mismatches:
-        print_note(
-            f"{pluralize(diff.record_mismatches, 'verdict')} under the unchanged rules"
-            f" {'differs' if diff.record_mismatches == 1 else 'differ'} from the record: customers"
-            " or installed checks have changed since"
-        )
+    for cause, count in diff.not_compared.most_common():
+        print_note(f"{pluralize(count, 'message')} not compared: {cause}")
 
 
 def print_note(text: str) -> None:
@@ -192,16 +216,11 @@ def print_note(text: str) -> None:
     print(f"note: {escape_control_characters(text)}", file=sys.stderr)
 
 
-def format_verdict(reason: Reason | None) -> str:
-    """Return a verdict as tables and files show it: the slug of the reason, or "passes"."""
-    return "passes" if reason is None else reason.slug
-
-
 def _change_rows(diff: VerdictDiff) -> list[Row]:
     return [
         {
-            "from": format_verdict(old),
-            "to": format_verdict(new),
+            "from": str(old),
+            "to": str(new),
             "messages": count,
             "customers": ", ".join(diff.samples[old, new]),
         }

@@ -20,10 +20,10 @@ from tracker.status import Reason
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from tracker.text import join_with_or
-from workers.candidates import Candidate, load_candidates
+from workers.candidates import Candidate
 from workers.checks.base import Check, judge_candidates
-from workers.rules.rejudge import MESSAGES_PER_CHUNK, Rules, find_customer_id
-from workers.services.base import load_services
+from workers.rules.as_of import Rules, load_candidates_as_of
+from workers.rules.rejudge import MESSAGES_PER_CHUNK, find_customer_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class Explanation:
     """The verdicts of all checks on one message.
 
     Attributes:
-        reason: the reason that the message would get now; None if no check blocks it.
+        at: the instant as of which the checks judge.
+        reason: the reason that the message would get then; None if no check blocks it.
         blocking_check: the name of the check that gives this reason.
         detail: what this check says of the message.
         recorded_outcome: the recorded status, with its reason and its details; None before the
@@ -41,6 +42,7 @@ class Explanation:
     campaign: Campaign
     number: int
     customer_id: str
+    at: Instant
     verdicts: Sequence[CheckVerdict]
     reason: Reason | None
     blocking_check: str | None
@@ -48,25 +50,27 @@ class Explanation:
     recorded_outcome: str | None
 
 
-def build_explanation(database: Database, rules: Rules, number: int, now: Instant) -> Explanation:
-    """Return the verdicts of all checks on a message; raise `NotFound` if there is no such one."""
+def build_explanation(database: Database, rules: Rules, number: int, at: Instant) -> Explanation:
+    """Return the verdicts of all checks on a message as of an instant.
+
+    Raises:
+        NotFound: there is no such message.
+    """
     campaign = rules.campaign
-    services = load_services(campaign, database)
     with database.read() as connection:
         customer_id = find_customer_id(connection, campaign, number)
         recorded_outcome = _load_recorded_outcome(connection, campaign, number)
     verdicts: list[CheckVerdict] = []
     for step in CHECK_STEPS:
-        [candidate] = load_candidates(
-            database, campaign, [number], step, services, now, is_last_try=True, until=now
-        )
+        [candidate] = load_candidates_as_of(database, campaign, step, {number: at})
         checks = (check for check in rules.checks if check.step is step)
-        verdicts += (_judge_with_check(check, candidate, now) for check in checks)
+        verdicts += (_judge_with_check(check, candidate, at) for check in checks)
     blocking = next((verdict for verdict in verdicts if verdict.is_blocking), None)
     return Explanation(
         campaign=campaign,
         number=number,
         customer_id=customer_id,
+        at=at,
         verdicts=verdicts,
         reason=None if blocking is None else blocking.reason,
         blocking_check=None if blocking is None else blocking.check,

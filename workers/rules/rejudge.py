@@ -1,4 +1,7 @@
-"""Judge recorded campaigns again, with the code of the workers, without sending or writing."""
+"""Judge recorded campaigns again, with the code of the workers, without sending or writing.
+
+Each message is judged as of the step that judged it, and compared with its recorded verdict.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,20 +10,26 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import Instant, to_datetime
+from tracker.clock import Instant
 from tracker.errors import NotFound
+from tracker.queries.judgements import Judgement, read_judgements
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.queries.timeline import MAX_NUMBER
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
-from tracker.store.schema.messages import NO_REASON, messages
-from tracker.store.schema.work import steps
+from tracker.store.schema.messages import messages
 from tracker.text import pluralize
-from workers.candidates import load_candidates
-from workers.checks.base import FAILED_CHECK_REASON, Check, Verdicts, judge_candidates
-from workers.services.base import load_services
+from workers.checks.base import FAILED_CHECK_REASON, Verdicts
+from workers.rules.as_of import (
+    PASSES,
+    Rules,
+    Verdict,
+    count_recent_messages,
+    judge_step_as_of,
+    list_verdicts,
+)
 
 MESSAGES_PER_CHUNK = 10_000
 """Messages that are judged at a time; limits the memory."""
@@ -28,16 +37,15 @@ MESSAGES_PER_CHUNK = 10_000
 SAMPLES_PER_CHANGE = 3
 """Customers that are named as examples of each change of verdicts."""
 
-VerdictChange = tuple[Reason | None, Reason | None]
-"""The reasons of a message before and after a change of rules; None if it passes."""
+VerdictChange = tuple[Verdict, Verdict]
+"""The verdicts on a message: the recorded one, and the one under other rules."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """Checks in their order, and a campaign with its organization's settings."""
-
-    campaign: Campaign
-    checks: Sequence[Check]
+SERVICE_REASONS = {
+    Reason.SUBSCRIPTION_SERVICE: "subscription",
+    Reason.COUPON_ISSUE: "coupon",
+    Reason.REFERRAL_SERVICE: "referral",
+}
+"""Reasons that say that a service gave no answer, and the service."""
 
 
 @dataclass
@@ -64,105 +72,151 @@ class CheckErrors:
 def judge_messages(
     database: Database,
     rules: Rules,
-    numbers: Sequence[int],
-    now: Instant,
+    instants: Mapping[Step, Mapping[int, Instant]],
     check_errors: CheckErrors,
-) -> dict[int, Reason]:
-    """Judge messages as the workers do, step by step, and return the reasons of the blocked ones.
+) -> dict[int, Verdict]:
+    """Judge messages as the workers do, step by step; return the verdicts on the blocked ones.
 
-    Failures of checks are added to `check_errors`.
+    Args:
+        instants: for each check step, the instants as of which messages are judged, by number.
+        check_errors: receives the failures of checks.
     """
-    reasons: dict[int, Reason] = {}
+    verdicts: dict[int, Verdict] = {}
     for step in CHECK_STEPS:
-        remaining = [number for number in numbers if number not in reasons]
-        verdicts = _judge_step(database, rules, step, remaining, now)
-        check_errors.add(verdicts)
-        for reason, blocked in verdicts.blocked.items():
-            reasons.update(dict.fromkeys(blocked, reason))
-    return reasons
-
-
-def _judge_step(
-    database: Database, rules: Rules, step: Step, numbers: Sequence[int], now: Instant
-) -> Verdicts:
-    services = load_services(rules.campaign, database)
-    candidates = load_candidates(
-        database, rules.campaign, numbers, step, services, now, is_last_try=True, until=now
-    )
-    checks = [check for check in rules.checks if check.step is step]
-    return judge_candidates(candidates, checks, to_datetime(now))
+        remaining = {
+            number: instant
+            for number, instant in instants.get(step, {}).items()
+            if number not in verdicts
+        }
+        step_verdicts = judge_step_as_of(database, rules, step, remaining)
+        check_errors.add(step_verdicts)
+        verdicts.update(list_verdicts(step_verdicts))
+    return verdicts
 
 
 @dataclass
 class VerdictDiff:
-    """The differences between the verdicts of two sets of rules on a campaign.
+    """The differences between the recorded verdicts of a campaign and those of other rules.
 
     Attributes:
+        compared_count: the number of messages that were compared.
         changes: the number of messages by change of verdict.
         samples: ids of some customers by change of verdict.
-        record_mismatches: messages whose recorded reason differs from the verdict of the unchanged
-            rules, because customers or installed checks have changed since.
+        not_compared: the number of messages whose verdict can't be rebuilt, by the cause.
     """
 
-    judged_count: int = 0
+    compared_count: int = 0
     changes: Counter[VerdictChange] = field(default_factory=Counter)
     samples: defaultdict[VerdictChange, list[str]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    record_mismatches: int = 0
+    not_compared: Counter[str] = field(default_factory=Counter)
     check_errors: CheckErrors = field(default_factory=CheckErrors)
 
 
-def compare_rules(database: Database, before: Rules, after: Rules) -> VerdictDiff:
-    """Judge a recorded campaign by two sets of rules, as of the time of its first step.
+def compare_rules(database: Database, rules: Rules) -> VerdictDiff:
+    """Judge a recorded campaign by other rules, and compare with the recorded verdicts.
 
-    Both sets judge the customers as they are recorded now.
+    Each message is judged as of the steps that judged it. The message limit is evaluated again at
+    dispatch. A verdict that dispatch gave for another reason stays unless a check blocks before.
     """
-    campaign = before.campaign
-    diff, errors_before, errors_after = VerdictDiff(), CheckErrors(), CheckErrors()
-    possible_reasons = {check.reason for check in before.checks} | {None}
-    for numbers, recorded, judged_at in _read_recorded_chunks(database, campaign):
-        reasons_before = judge_messages(database, before, numbers, judged_at, errors_before)
-        reasons_after = judge_messages(database, after, numbers, judged_at, errors_after)
-        diff.judged_count += len(numbers)
-        changed: dict[int, VerdictChange] = {}
-        for number in numbers:
-            change = (reasons_before.get(number), reasons_after.get(number))
-            if change[0] is not change[1]:
-                changed[number] = change
-            recorded_reason = recorded.get(number)
-            if recorded_reason in possible_reasons:
-                diff.record_mismatches += change[0] is not recorded_reason
-        diff.changes.update(changed.values())
-        _add_samples(database, campaign, diff, changed)
-    # Most failures are those of a check that is in both sets, so they aren't added up.
-    diff.check_errors = CheckErrors(
-        errors_before.failure_counts | errors_after.failure_counts,
-        errors_before.errors | errors_after.errors,
-    )
+    diff = VerdictDiff()
+    for judgements in _read_chunks(database, rules.campaign):
+        _compare_chunk(database, rules, judgements, diff)
     return diff
 
 
-def _read_recorded_chunks(
-    database: Database, campaign: Campaign
-) -> Iterator[tuple[Sequence[int], Mapping[int, Reason], Instant]]:
-    """Yield message numbers, their recorded reasons, and the time of the campaign's first step."""
+def _compare_chunk(
+    database: Database, rules: Rules, judgements: Sequence[Judgement], diff: VerdictDiff
+) -> None:
+    instants = {
+        step: {
+            judgement.number: judgement.runs[step].started_at
+            for judgement in judgements
+            if step in judgement.runs
+        }
+        for step in CHECK_STEPS
+    }
+    verdicts = judge_messages(database, rules, instants, diff.check_errors)
+    limited = _find_limited_messages(
+        database, rules, [judged for judged in judgements if judged.number not in verdicts]
+    )
+    changed: dict[int, VerdictChange] = {}
+    for judgement in judgements:
+        verdict = verdicts.get(judgement.number)
+        obstacle = _find_obstacle(judgement, verdict)
+        if obstacle is not None:
+            diff.not_compared[obstacle] += 1
+            continue
+        recorded = _recorded_verdict(judgement)
+        if verdict is None:
+            verdict = _dispatch_verdict(judgement, recorded, limited)
+        diff.compared_count += 1
+        if verdict != recorded:
+            changed[judgement.number] = (recorded, verdict)
+    diff.changes.update(changed.values())
+    _add_samples(database, rules.campaign, diff, changed)
+
+
+def _recorded_verdict(judgement: Judgement) -> Verdict:
+    if judgement.reason is None:
+        return PASSES
+    return Verdict(judgement.reason, judgement.check_name or judgement.reason.slug)
+
+
+def _find_obstacle(judgement: Judgement, verdict: Verdict | None) -> str | None:
+    """Return why a message can't be compared, or None."""
+    is_unjudged = verdict is None and not judgement.runs.keys() >= set(CHECK_STEPS)
+    if is_unjudged or Step.SUPPRESS not in judgement.runs:
+        return "not judged yet"
+    reason = judgement.reason
+    if reason is None or judgement.step not in CHECK_STEPS:
+        return None
+    if reason in (Reason.STEP_FAILED, Reason.TIMEOUT):
+        return f"the step {judgement.step} failed, so no check judged them"
+    service = SERVICE_REASONS.get(reason)
+    if service is not None and (verdict is None or verdict.reason is not reason):
+        return f"the {service} service gave no answer then, and its answer can't be rebuilt"
+    return None
+
+
+def _dispatch_verdict(
+    judgement: Judgement, recorded: Verdict, limited: Mapping[int, bool]
+) -> Verdict:
+    """Return the verdict on a message that passes all checks: that of dispatch, or none."""
+    if limited.get(judgement.number, False):
+        return Verdict(Reason.MESSAGE_LIMIT, Reason.MESSAGE_LIMIT.slug)
+    was_judged_later = recorded.reason is not None and judgement.step not in CHECK_STEPS
+    if was_judged_later and recorded.reason is not Reason.MESSAGE_LIMIT:
+        return recorded
+    return PASSES
+
+
+def _find_limited_messages(
+    database: Database, rules: Rules, judgements: Sequence[Judgement]
+) -> Mapping[int, bool]:
+    """Return which messages the message limit blocks at dispatch."""
+    limit = rules.campaign.organization.message_limit
+    if limit is None:
+        return {}
+    runs = {judged.number: judged.runs.get(Step.DISPATCH) for judged in judgements}
+    # Dispatches of an organization wait for each other, so their ends are in their order.
+    counts = count_recent_messages(
+        database,
+        rules.campaign,
+        {number: run.started_at for number, run in runs.items() if run is not None},
+        {number: run.finished_at for number, run in runs.items() if run is not None},
+    )
+    return {number: count >= limit for number, count in counts.items()}
+
+
+def _read_chunks(database: Database, campaign: Campaign) -> Iterator[list[Judgement]]:
     in_campaign = messages.c.campaign_id == campaign.id
     with database.read() as connection:
         last = connection.scalar(sa.select(sa.func.max(messages.c.number)).where(in_campaign))
-        judged_at = connection.scalar(
-            sa.select(sa.func.min(steps.c.started_at)).where(
-                steps.c.campaign_id == campaign.id, steps.c.step == Step.SUPPRESS
-            )
-        )
     for first in range(0, -1 if last is None else last + 1, MESSAGES_PER_CHUNK):
-        query = sa.select(messages.c.number, messages.c.reason).where(
-            in_campaign, messages.c.number.between(first, first + MESSAGES_PER_CHUNK - 1)
-        )
         with database.read() as connection:
-            rows = connection.execute(query.order_by(messages.c.number)).all()
-        recorded = {number: Reason(code) for number, code in rows if code != NO_REASON}
-        yield [row.number for row in rows], recorded, judged_at or campaign.clock.now()
+            yield read_judgements(connection, campaign, first, first + MESSAGES_PER_CHUNK - 1)
 
 
 def _add_samples(

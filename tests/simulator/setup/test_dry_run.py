@@ -12,6 +12,7 @@ from simulator.setup.dry_run import judge_customers
 from tests.support.paths import SCENARIOS
 from tests.support.rules import fragile
 from tracker.status import Reason
+from workers.rules.as_of import PASSES, Verdict
 
 
 def test_a_check_that_raises_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +22,7 @@ def test_a_check_that_raises_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     scenario = load_scenario(SCENARIOS / "follow-up.toml", audience=people)
     notes: list[str] = []
     verdicts = list(judge_customers(scenario, tmp_path, notes.append))
-    assert {reason for _, _, reason in verdicts} == {Reason.RULE_FAILED}
+    assert {verdict for _, _, verdict in verdicts} == {Verdict(Reason.RULE_FAILED, "fragile")}
     assert notes[0].startswith("people.csv: 1 row could not be read; the first is line 3: ")
     assert "check fragile failed on 3 messages, first with LookupError('anna')" in notes[-1]
 
@@ -29,7 +30,7 @@ def test_a_check_that_raises_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_verdicts_match_the_prediction(tmp_path: Path) -> None:
     scenario = load_scenario(SCENARIOS / "from-csv.toml")
     verdicts = list(judge_customers(scenario, tmp_path, print))
-    counts = Counter(reason for _, _, reason in verdicts if reason is not None)
+    counts = Counter(verdict.reason for _, _, verdict in verdicts if verdict != PASSES)
     assert counts == +count_predicted_reasons(scenario)
     assert len(verdicts) == 2 * 1_974
     assert len({customer for _, customer, _ in verdicts}) == 1_974
@@ -41,5 +42,5 @@ def test_another_audience_replaces_the_scenarios(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     scenario = load_scenario(SCENARIOS / "follow-up.toml", audience=people)
     verdicts = list(judge_customers(scenario, tmp_path / "home", print))
-    assert ("newsletter", "anna", None) in verdicts
-    assert ("newsletter", "bert", Reason.EMAIL_MISSING) in verdicts
+    assert ("newsletter", "anna", PASSES) in verdicts
+    assert ("newsletter", "bert", Verdict(Reason.EMAIL_MISSING, "email_missing")) in verdicts

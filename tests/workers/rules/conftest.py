@@ -2,20 +2,20 @@
 
 import pytest
 
-from tests.support.factory import Plan, make_batch, move, not_sent_for
+from tests.support.factory import Plan, judge, make_batch
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
 from workers.checks.base import all_checks
-from workers.rules.rejudge import Rules
+from workers.rules.as_of import Rules
 
 
 @pytest.fixture
 def campaign(database: Database) -> Campaign:
-    """Record ten messages.
+    """Record ten messages that were judged.
 
     Number 1 has no address and number 2 has unsubscribed; both are recorded as Not Sent. Number 4
-    is recorded as queued, and has bounced since.
+    is recorded as queued, although its address has bounced.
     """
     people: dict[int, dict[str, object]] = {
         1: {"email": None},
@@ -23,8 +23,8 @@ def campaign(database: Database) -> Campaign:
         4: {"hard_bounces_email": 1},
     }
     batch = make_batch(database, Plan(size=10), people)
-    move(database, batch, [2], not_sent_for(Reason.UNSUBSCRIBED), step=Step.SUPPRESS)
-    move(database, batch, [1], not_sent_for(Reason.EMAIL_MISSING), step=Step.VALIDATE)
+    judge(database, batch, Step.SUPPRESS, {2: Reason.UNSUBSCRIBED})
+    judge(database, batch, Step.VALIDATE, {1: Reason.EMAIL_MISSING})
     return batch.campaign
 
 

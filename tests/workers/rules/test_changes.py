@@ -8,8 +8,8 @@ import pytest
 from tests.support.rules import THIS_MODULE
 from tracker.errors import UsageError
 from workers.checks.base import all_checks
+from workers.rules.as_of import Rules
 from workers.rules.changes import apply_rule_changes, find_ineffective_settings
-from workers.rules.rejudge import Rules
 from workers.rules.valid_candidate import VALID_CAMPAIGN
 
 MAX_DAYS_ERROR = "expected an integer from 1 to 36,500"

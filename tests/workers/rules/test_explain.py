@@ -1,21 +1,25 @@
 """One message explained: the verdict of every check, and the values that it read."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
+from tests.support.factory import AUTHOR, READY, Plan, in_gateway, make_batch, move
 from tests.support.rules import fragile
+from tracker.clock import from_datetime
 from tracker.errors import NotFound
 from tracker.record.catalog import Campaign
-from tracker.status import Reason, Step
+from tracker.record.journal import open_entry
+from tracker.record.receipts import Receipt, apply_receipts
+from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from workers.candidates import Candidate
 from workers.checks.base import all_checks, check
+from workers.rules.as_of import Rules
 from workers.rules.explain import build_explanation, find_message_number
-from workers.rules.rejudge import Rules
 
 
 def test_every_check_gives_a_verdict_with_the_values_that_it_read(
@@ -44,6 +48,31 @@ def test_a_spam_mark_is_told_apart_from_an_unsubscribe(database: Database, rules
     explanation = build_explanation(database, rules, 2, rules.campaign.clock.now())
     assert explanation.reason is Reason.UNSUBSCRIBED
     assert explanation.detail == "the customer marked a message as spam"
+
+
+def test_a_message_is_explained_as_of_an_earlier_time(database: Database) -> None:
+    batch = make_batch(database, Plan(size=3, attempts=1))
+    clock = batch.campaign.clock
+    before = clock.now()
+    move(database, batch, [1], READY, in_gateway())
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=clock.now()) as written:
+        apply_receipts(written, [Receipt(1, 1, Status.HARD_BOUNCED, clock.now())])
+    rules = Rules(campaign=batch.campaign, checks=all_checks())
+    assert build_explanation(database, rules, 1, before).reason is None
+    later = build_explanation(database, rules, 1, clock.now())
+    assert later.reason is Reason.BOUNCED_REPEATEDLY
+
+
+def test_a_rule_sees_the_time_that_is_asked_about(database: Database, rules: Rules) -> None:
+    @check(Reason.CONFIGURATION, step=Step.SUPPRESS, order=1)
+    def quiet_hours(candidate: Candidate, now: datetime) -> bool:
+        """Block messages before six in the morning."""
+        return now.hour < 6
+
+    changed = replace(rules, checks=[quiet_hours])
+    for hour, reason in ((5, Reason.CONFIGURATION), (6, None)):
+        at = from_datetime(datetime(2026, 11, 30, hour, tzinfo=UTC))
+        assert build_explanation(database, changed, 0, at).reason is reason
 
 
 def test_a_message_that_passes_is_explained(database: Database, rules: Rules) -> None:

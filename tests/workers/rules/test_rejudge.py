@@ -1,61 +1,243 @@
-"""A recorded campaign judged again under changed rules."""
+"""Recorded campaigns judged again, as of the steps that judged them."""
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from tests.support.rules import THIS_MODULE
+from tests.support.factory import (
+    AUTHOR,
+    READY,
+    Plan,
+    in_gateway,
+    judge,
+    make_batch,
+    make_sibling,
+    move,
+    not_sent_for,
+)
+from tests.support.rules import THIS_MODULE, block_number_3
 from tracker.record.allowance import MAX_MESSAGE_LIMIT_DAYS
-from tracker.status import Reason
+from tracker.record.catalog import Batch, Campaign
+from tracker.record.details import TransitionDetail
+from tracker.record.engagement import EngagementEvent, record_engagement
+from tracker.record.journal import QUEUED_STATE, Move, enqueue_batch, open_entry
+from tracker.record.receipts import Receipt, apply_receipts
+from tracker.status import Engagement, Reason, Status, Step
 from tracker.store.database import Database
+from workers.checks.base import all_checks
 from workers.rules import rejudge
+from workers.rules.as_of import PASSES, Rules, Verdict
 from workers.rules.changes import apply_rule_changes
-from workers.rules.rejudge import Rules, compare_rules
+from workers.rules.rejudge import VerdictDiff, compare_rules
 
 
-def test_changed_rules_change_verdicts(database: Database, rules: Rules) -> None:
-    after = apply_rule_changes(
-        rules,
-        settings=["hard_bounce_limit=2"],
-        without=["unsubscribed"],
-        extra=[f"{THIS_MODULE}:block_number_3"],
+def verdict(reason: Reason, check: str | None = None) -> Verdict:
+    return Verdict(reason, check or reason.slug)
+
+
+def compare(database: Database, campaign: Campaign, *settings: str) -> VerdictDiff:
+    rules = Rules(campaign=campaign, checks=all_checks())
+    return compare_rules(
+        database, apply_rule_changes(rules, settings=settings, without=[], extra=[])
     )
-    diff = compare_rules(database, rules, after)
-    assert diff.judged_count == 10
+
+
+def run_check_steps(database: Database, batch: Batch) -> None:
+    for step in (Step.SUPPRESS, Step.VALIDATE):
+        judge(database, batch, step)
+
+
+def dispatch(
+    database: Database, batch: Batch, numbers: Sequence[int], blocked: Sequence[int] = ()
+) -> None:
+    now = batch.campaign.clock.now()
+    with open_entry(database, batch, Step.DISPATCH, AUTHOR, started_at=now) as written:
+        limited = not_sent_for(Reason.MESSAGE_LIMIT)
+        written.move(Move(numbers=blocked, source=QUEUED_STATE, target=limited, at=now))
+        written.move(Move(numbers=numbers, source=QUEUED_STATE, target=READY, at=now))
+
+
+def add_batch(database: Database, campaign: Campaign, size: int = 10) -> Batch:
+    return enqueue_batch(database, campaign, batch=0, first=0, size=size, author=AUTHOR)
+
+
+def receive(database: Database, batch: Batch, status: Status, numbers: Sequence[int]) -> None:
+    now = batch.campaign.clock.now()
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as written:
+        apply_receipts(written, [Receipt(number, 1, status, now) for number in numbers])
+
+
+def test_other_rules_change_recorded_verdicts(database: Database, rules: Rules) -> None:
+    after = apply_rule_changes(
+        rules, settings=[], without=["unsubscribed"], extra=[f"{THIS_MODULE}:block_number_3"]
+    )
+    diff = compare_rules(database, after)
+    assert diff.compared_count == 10
+    blocked = verdict(Reason.CONFIGURATION, "block_number_3")
     assert diff.changes == Counter(
         {
-            (Reason.UNSUBSCRIBED, None): 1,
-            (Reason.BOUNCED_REPEATEDLY, None): 1,
-            (None, Reason.CONFIGURATION): 1,
+            (verdict(Reason.UNSUBSCRIBED), PASSES): 1,
+            (PASSES, verdict(Reason.BOUNCED_REPEATEDLY)): 1,
+            (PASSES, blocked): 1,
         }
-    )
-    assert diff.samples[None, Reason.CONFIGURATION] == ["c3"]
-    assert diff.record_mismatches == 1, "number 4 is recorded as queued and would now be blocked"
-
-
-def test_unchanged_rules_change_no_verdict(database: Database, rules: Rules) -> None:
-    assert not compare_rules(database, rules, rules).changes
+    ), "number 4 passed on record, although its address had bounced"
+    assert diff.samples[PASSES, blocked] == ["c3"]
+    assert str(blocked) == "configuration (block_number_3)"
 
 
 def test_chunks_do_not_change_the_result(
     database: Database, rules: Rules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     after = apply_rule_changes(rules, settings=["enabled=false"], without=[], extra=[])
-    in_one_chunk = compare_rules(database, rules, after)
+    in_one_chunk = compare_rules(database, after)
     monkeypatch.setattr(rejudge, "MESSAGES_PER_CHUNK", 3)
-    assert compare_rules(database, rules, after) == in_one_chunk
-    assert in_one_chunk.changes[None, Reason.ORGANIZATION_DISABLED] == 7
+    assert compare_rules(database, after) == in_one_chunk
+    assert in_one_chunk.changes[PASSES, verdict(Reason.ORGANIZATION_DISABLED)] == 8
 
 
 def test_the_longest_message_limit_period_is_supported(database: Database, rules: Rules) -> None:
     settings = ["message_limit.count=1", f"message_limit.days={MAX_MESSAGE_LIMIT_DAYS}"]
-    after = apply_rule_changes(rules, settings=settings, without=[], extra=[])
-    assert not compare_rules(database, rules, after).changes
+    after = apply_rule_changes(rules, settings=settings, without=["bounced_repeatedly"], extra=[])
+    assert not compare_rules(database, after).changes
 
 
 def test_a_check_that_raises_is_named(database: Database, rules: Rules) -> None:
     after = apply_rule_changes(rules, settings=[], without=[], extra=[f"{THIS_MODULE}:fragile"])
-    diff = compare_rules(database, rules, after)
-    assert diff.changes[None, Reason.RULE_FAILED] == 7
+    diff = compare_rules(database, after)
+    assert diff.changes[PASSES, verdict(Reason.RULE_FAILED, "fragile")] == 8
     [line] = diff.check_errors.format_lines()
     assert line.startswith("check fragile failed on 10 messages, first with LookupError('c0')")
+
+
+def test_what_happened_after_a_message_was_judged_does_not_change_its_verdict(
+    database: Database,
+) -> None:
+    batch = make_batch(database, Plan(size=10, tracks_engagement=True, attempts=1))
+    run_check_steps(database, batch)
+    move(database, batch, range(8), READY, in_gateway())
+    receive(database, batch, Status.HARD_BOUNCED, [0])
+    receive(database, batch, Status.SOFT_BOUNCED, [1])
+    receive(database, batch, Status.DELIVERED, [2, 3, 4])
+    now = batch.campaign.clock.now()
+    with open_entry(database, batch, Step.ENGAGE, AUTHOR, started_at=now) as written:
+        kinds = (Engagement.UNSUBSCRIBED, Engagement.SPAM)
+        events = [EngagementEvent(2 + index, kind, now) for index, kind in enumerate(kinds)]
+        record_engagement(written, events)
+    assert not compare(database, batch.campaign).changes
+    assert not compare(database, batch.campaign, "soft_bounce_limit=1").changes
+    follow_up = add_batch(database, make_sibling(database, batch.campaign, "follow-up"))
+    run_check_steps(database, follow_up)
+    assert compare(database, follow_up.campaign, "soft_bounce_limit=1").changes == {
+        (PASSES, verdict(Reason.BOUNCED_REPEATEDLY)): 2,
+        (PASSES, verdict(Reason.UNSUBSCRIBED)): 2,
+    }, "the next campaign was judged after all that"
+
+
+def test_a_delivery_resets_the_soft_bounces_of_then(database: Database) -> None:
+    first = make_batch(database, Plan(size=4, attempts=1))
+    move(database, first, [0, 1], READY, in_gateway())
+    receive(database, first, Status.SOFT_BOUNCED, [0, 1])
+    middle = add_batch(database, make_sibling(database, first.campaign, "middle"), 4)
+    run_check_steps(database, middle)
+    move(database, middle, [0], READY, in_gateway())
+    receive(database, middle, Status.DELIVERED, [0])
+    last = add_batch(database, make_sibling(database, first.campaign, "last"), 4)
+    run_check_steps(database, last)
+    change = (PASSES, verdict(Reason.BOUNCED_REPEATEDLY))
+    limit = "soft_bounce_limit=1"
+    assert compare(database, middle.campaign, limit).changes == {change: 2}
+    assert compare(database, last.campaign, limit).changes == {change: 1}
+
+
+def test_the_message_limit_counts_the_messages_that_were_dispatched_by_then(
+    database: Database,
+) -> None:
+    one = make_batch(database, Plan(size=10))
+    two = add_batch(database, make_sibling(database, one.campaign, "two"))
+    three = add_batch(database, make_sibling(database, one.campaign, "three"))
+    for batch in (one, two, three):
+        run_check_steps(database, batch)
+    dispatch(database, one, range(6))
+    dispatch(database, two, range(10))
+    dispatch(database, three, range(10))
+
+    def count_limited(batch: Batch, limit: int) -> int:
+        diff = compare(database, batch.campaign, f"message_limit.count={limit}")
+        assert set(diff.changes) <= {(PASSES, verdict(Reason.MESSAGE_LIMIT))}
+        return diff.changes.total()
+
+    assert [count_limited(batch, 1) for batch in (one, two, three)] == [0, 6, 10]
+    assert [count_limited(batch, 2) for batch in (one, two, three)] == [0, 0, 6]
+
+
+def test_a_message_limit_of_dispatch_may_no_longer_block(database: Database) -> None:
+    one = make_batch(database, Plan(size=10, message_limit=1))
+    two = add_batch(database, make_sibling(database, one.campaign, "two"))
+    for batch in (one, two):
+        run_check_steps(database, batch)
+    dispatch(database, one, range(10))
+    dispatch(database, two, [], blocked=range(10))
+    assert not compare(database, two.campaign).changes
+    loosened = compare(database, two.campaign, "message_limit.count=2")
+    assert loosened.changes == {(verdict(Reason.MESSAGE_LIMIT), PASSES): 10}
+
+
+def test_the_check_on_record_is_compared_too(database: Database) -> None:
+    batch = make_batch(database, Plan(size=10))
+    now = batch.campaign.clock.now()
+    with open_entry(database, batch, Step.SUPPRESS, AUTHOR, started_at=now) as written:
+        target = not_sent_for(Reason.CONFIGURATION)
+        details = {number: TransitionDetail("block_number_3") for number in (3, 5)}
+        written.move(
+            Move(numbers=[3, 5], source=QUEUED_STATE, target=target, at=now, details=details)
+        )
+    judge(database, batch, Step.VALIDATE)
+    rules = Rules(campaign=batch.campaign, checks=[block_number_3])
+    recorded = verdict(Reason.CONFIGURATION, "block_number_3")
+    assert compare_rules(database, rules).changes == {(recorded, PASSES): 1}
+    silent = Rules(
+        campaign=replace(batch.campaign, sender=""), checks=all_checks()
+    )  # the shipped check gives the same reason
+    assert compare_rules(database, silent).changes == {
+        (recorded, verdict(Reason.CONFIGURATION)): 2,
+        (PASSES, verdict(Reason.CONFIGURATION)): 8,
+    }
+
+
+def test_a_reason_of_a_later_step_stays_unless_a_check_blocks(database: Database) -> None:
+    batch = make_batch(database, Plan(size=4), {1: {"email": None}})
+    run_check_steps(database, batch)
+    move(database, batch, [0, 1], not_sent_for(Reason.OUT_OF_CREDIT), step=Step.DISPATCH)
+    assert compare(database, batch.campaign).changes == {
+        (verdict(Reason.OUT_OF_CREDIT), verdict(Reason.EMAIL_MISSING)): 1
+    }
+
+
+def test_messages_whose_verdict_cannot_be_rebuilt_are_not_compared(database: Database) -> None:
+    batch = make_batch(database, Plan(size=6))
+    later = make_sibling(database, batch.campaign, "later")
+    judge(database, batch, Step.SUPPRESS, {0: Reason.SUBSCRIPTION_SERVICE, 1: Reason.STEP_FAILED})
+    judge(database, batch, Step.VALIDATE)
+    diff = compare(database, batch.campaign)
+    assert (diff.compared_count, diff.changes) == (4, {})
+    assert diff.not_compared == {
+        "the subscription service gave no answer then, and its answer can't be rebuilt": 1,
+        "the step suppress failed, so no check judged them": 1,
+    }
+    add_batch(database, later, 6)
+    assert compare(database, later).not_compared == {"not judged yet": 6}
+
+
+def test_a_message_that_was_judged_twice_counts_as_of_its_last_judgement(
+    database: Database,
+) -> None:
+    batch = make_batch(database, Plan(size=3))
+    run_check_steps(database, batch)
+    first = add_batch(database, make_sibling(database, batch.campaign, "other"), 3)
+    move(database, first, [0], READY)
+    judge(database, batch, Step.SUPPRESS)
+    dispatch(database, batch, range(3))
+    limited = compare(database, batch.campaign, "message_limit.count=1")
+    assert limited.changes == {(PASSES, verdict(Reason.MESSAGE_LIMIT)): 1}

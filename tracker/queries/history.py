@@ -1,0 +1,250 @@
+"""Read what the record said of an audience's customers at an earlier instant.
+
+Bounce counts and opt-outs are recorded as of now. Transitions and engagement say which of them came
+later. A change is known from the instant at which it was recorded, which may be later than the
+event itself.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.clock import Instant
+from tracker.record.catalog import Campaign
+from tracker.status import OPT_OUTS, Engagement, Status, Step
+from tracker.store.database import Database
+from tracker.store.schema.catalog import batches, campaigns
+from tracker.store.schema.engagement import engagements
+from tracker.store.schema.messages import transitions
+from tracker.store.schema.work import steps
+
+
+class BounceCounts(NamedTuple):
+    """The hard and soft bounces of a customer on a channel."""
+
+    hard: int
+    soft: int
+
+
+class _Outcome(NamedTuple):
+    recorded_at: Instant
+    status: Status
+
+
+class _OptOut(NamedTuple):
+    recorded_at: Instant
+    is_spam: bool
+
+
+class _Dispatch(NamedTuple):
+    recorded_at: Instant
+    at: Instant
+    withdrawn_at: Instant | None
+
+
+@dataclass(frozen=True)
+class CustomerHistory:
+    """What happened to customers of a campaign's audience on its channel, by customer number.
+
+    Each list is in the order of recording.
+    """
+
+    outcomes: Mapping[int, Sequence[_Outcome]] = field(default_factory=dict)
+    opt_outs: Mapping[int, Sequence[_OptOut]] = field(default_factory=dict)
+
+    def bounces_at(self, number: int, now: BounceCounts, instant: Instant) -> BounceCounts:
+        """Return the bounces of a customer at an instant, who has those of `now` today.
+
+        Soft bounces from before the first recorded delivery count as none: it has reset them.
+        """
+        outcomes = self.outcomes.get(number)
+        if not outcomes:
+            return now
+        statuses = [outcome.status for outcome in outcomes]
+        hard = now.hard - sum(
+            outcome.status is Status.HARD_BOUNCED
+            for outcome in outcomes
+            if outcome.recorded_at > instant
+        )
+        soft = 0
+        if Status.DELIVERED not in statuses:
+            soft = now.soft - statuses.count(Status.SOFT_BOUNCED)
+        for outcome in outcomes:
+            if outcome.recorded_at > instant:
+                break
+            if outcome.status is Status.SOFT_BOUNCED:
+                soft += 1
+            elif outcome.status is Status.DELIVERED:
+                soft = 0
+        return BounceCounts(max(0, hard), max(0, soft))
+
+    def had_opted_out(self, number: int, instant: Instant) -> bool:
+        """Return whether a customer who has opted out by now had done so at an instant."""
+        opt_outs = self.opt_outs.get(number)
+        return not opt_outs or opt_outs[0].recorded_at <= instant
+
+    def had_marked_spam(self, number: int, instant: Instant) -> bool:
+        """Return whether a customer who has marked spam by now had done so at an instant."""
+        marks = [event for event in self.opt_outs.get(number, ()) if event.is_spam]
+        return not marks or marks[0].recorded_at <= instant
+
+
+def read_customer_history(
+    connection: Connection, database: Database, campaign: Campaign, numbers: Sequence[int]
+) -> CustomerHistory:
+    """Return what happened to some customers in all campaigns on the campaign's channel."""
+    query = sa.select(campaigns.c.id, campaigns.c.attempts).where(
+        campaigns.c.audience_id == campaign.audience_id, campaigns.c.channel == campaign.channel
+    )
+    outcomes: defaultdict[int, list[_Outcome]] = defaultdict(list)
+    opt_outs: defaultdict[int, list[_OptOut]] = defaultdict(list)
+    for campaign_id, attempts in connection.execute(query).all():
+        bounced = _outcomes_query(
+            database, campaign_id, Status.HARD_BOUNCED, range(1, attempts + 1), numbers
+        ).union_all(
+            _outcomes_query(database, campaign_id, Status.SOFT_BOUNCED, [attempts], numbers)
+        )
+        for number, status, recorded_at in connection.execute(bounced):
+            outcomes[number].append(_Outcome(recorded_at, Status(status)))
+        for number, is_spam, recorded_at in connection.execute(
+            _opt_outs_query(database, campaign_id, numbers)
+        ):
+            opt_outs[number].append(_OptOut(recorded_at, is_spam))
+    softly = [
+        number
+        for number, events in outcomes.items()
+        if any(event.status is Status.SOFT_BOUNCED for event in events)
+    ]
+    for campaign_id, attempts in connection.execute(query).all() if softly else ():
+        delivered = _outcomes_query(
+            database, campaign_id, Status.DELIVERED, range(1, attempts + 1), softly
+        )
+        for number, status, recorded_at in connection.execute(delivered):
+            outcomes[number].append(_Outcome(recorded_at, Status(status)))
+    return CustomerHistory(
+        {number: sorted(events) for number, events in outcomes.items()},
+        {number: sorted(events) for number, events in opt_outs.items()},
+    )
+
+
+def _outcomes_query(
+    database: Database,
+    campaign_id: int,
+    status: Status,
+    attempts: Sequence[int],
+    numbers: Sequence[int],
+) -> "sa.Select[Any]":
+    return (
+        sa.select(transitions.c.number, transitions.c.status, steps.c.finished_at)
+        .join(steps, steps.c.id == transitions.c.step_id)
+        .where(
+            transitions.c.campaign_id == campaign_id,
+            transitions.c.status == status,
+            transitions.c.attempt.in_(attempts),
+            database.in_list(transitions.c.number, numbers),
+        )
+    )
+
+
+def _opt_outs_query(
+    database: Database, campaign_id: int, numbers: Sequence[int]
+) -> "sa.Select[Any]":
+    """Return a query for opt-outs, and when the first later step `engage` of the batch ended."""
+    recorded_at = (
+        sa.select(sa.func.min(steps.c.finished_at))
+        .where(
+            steps.c.campaign_id == campaign_id,
+            steps.c.batch == batches.c.batch,
+            steps.c.step == Step.ENGAGE,
+            steps.c.finished_at >= engagements.c.at,
+        )
+        .scalar_subquery()
+    )
+    return (
+        sa.select(
+            engagements.c.number,
+            engagements.c.kind == Engagement.SPAM,
+            sa.func.coalesce(recorded_at, engagements.c.at),
+        )
+        .join(
+            batches,
+            sa.and_(
+                batches.c.campaign_id == campaign_id,
+                engagements.c.number >= batches.c.first,
+                engagements.c.number < batches.c.first + batches.c.size,
+            ),
+        )
+        .where(
+            engagements.c.campaign_id == campaign_id,
+            engagements.c.kind.in_(OPT_OUTS),
+            database.in_list(engagements.c.number, numbers),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class DispatchHistory:
+    """The messages of other campaigns to customers of an audience, by customer number."""
+
+    dispatches: Mapping[int, Sequence[_Dispatch]]
+    period: int
+    """Microseconds of the message limit's period."""
+
+    def count_recent(self, number: int, now: Instant, known_at: Instant) -> int:
+        """Return the recent messages to a customer `now`, as the record knew them at an instant."""
+        return sum(
+            dispatch.recorded_at <= known_at
+            and dispatch.at > now - self.period
+            and (dispatch.withdrawn_at is None or dispatch.withdrawn_at > known_at)
+            for dispatch in self.dispatches.get(number, ())
+        )
+
+
+def read_dispatch_history(
+    connection: Connection,
+    database: Database,
+    campaign: Campaign,
+    numbers: Sequence[int],
+    period: int,
+) -> DispatchHistory:
+    """Return the messages that other campaigns dispatched to some customers of the audience."""
+    siblings = connection.scalars(
+        sa.select(campaigns.c.id).where(
+            campaigns.c.audience_id == campaign.audience_id, campaigns.c.id != campaign.id
+        )
+    ).all()
+    dispatches: defaultdict[int, list[_Dispatch]] = defaultdict(list)
+    ended, ending_steps = transitions.alias("ended"), steps.alias("ending_steps")
+    for sibling in siblings:
+        query = (
+            sa.select(
+                transitions.c.number,
+                steps.c.finished_at,
+                transitions.c.at,
+                ending_steps.c.finished_at,
+            )
+            .join(steps, steps.c.id == transitions.c.step_id)
+            .outerjoin(
+                ended,
+                sa.and_(
+                    ended.c.campaign_id == sibling,
+                    ended.c.status == Status.NOT_SENT,
+                    ended.c.attempt == 0,
+                    ended.c.number == transitions.c.number,
+                ),
+            )
+            .outerjoin(ending_steps, ending_steps.c.id == ended.c.step_id)
+            .where(
+                transitions.c.campaign_id == sibling,
+                transitions.c.status == Status.ABOUT_TO_BE_SENT,
+                transitions.c.attempt == 0,
+                database.in_list(transitions.c.number, numbers),
+            )
+        )
+        for number, *values in connection.execute(query):
+            dispatches[number].append(_Dispatch(*values))
+    return DispatchHistory(dispatches, period)

@@ -1,0 +1,149 @@
+"""Judge messages as of earlier instants: with their customers as the record had them then."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NamedTuple
+
+from tracker.clock import Instant, to_datetime, to_microseconds
+from tracker.queries.history import (
+    BounceCounts,
+    CustomerHistory,
+    read_customer_history,
+    read_dispatch_history,
+)
+from tracker.record.catalog import Campaign
+from tracker.status import Reason, Step
+from tracker.store.database import Database
+from workers.candidates import Candidate, RecentMessages, load_candidates
+from workers.checks.base import FAILED_CHECK_REASON, Check, Verdicts, judge_candidates
+from workers.services.base import load_services
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Checks in their order, and a campaign with its organization's settings."""
+
+    campaign: Campaign
+    checks: Sequence[Check]
+
+
+class Verdict(NamedTuple):
+    """What checks decide on a message: the reason, and the check that gives it; or neither."""
+
+    reason: Reason | None = None
+    check: str | None = None
+
+    def __str__(self) -> str:
+        """Return the slug of the reason, with the check where the slug doesn't name it."""
+        if self.reason is None:
+            return "passes"
+        is_evident = self.check in (None, self.reason.slug)
+        return self.reason.slug if is_evident else f"{self.reason.slug} ({self.check})"
+
+
+PASSES = Verdict()
+
+
+def load_candidates_as_of(
+    database: Database, campaign: Campaign, step: Step, instants: Mapping[int, Instant]
+) -> list[Candidate]:
+    """Return candidates with everything that the checks of a step read, each as of an instant.
+
+    Bounces, opt-outs and recent messages are those of then, by message number. Everything else is
+    as recorded now, and services answer now.
+    """
+    numbers = sorted(instants)
+    services = load_services(campaign, database)
+    candidates = load_candidates(
+        database,
+        campaign,
+        numbers,
+        step,
+        services,
+        max(instants.values(), default=0),
+        is_last_try=True,
+    )
+    with database.read() as connection:
+        history = read_customer_history(connection, database, campaign, numbers)
+    recent = RecentMessages(lambda: count_recent_messages(database, campaign, instants, instants))
+    return [
+        _rebuild_candidate(candidate, history, instants[candidate.number], recent)
+        for candidate in candidates
+    ]
+
+
+def count_recent_messages(
+    database: Database,
+    campaign: Campaign,
+    instants: Mapping[int, Instant],
+    known_at: Mapping[int, Instant],
+) -> Mapping[int, int]:
+    """Return the recent messages to customers at instants, as the record knew them at others."""
+    period = timedelta(days=campaign.organization.message_limit_days)
+    with database.read() as connection:
+        history = read_dispatch_history(
+            connection, database, campaign, sorted(instants), to_microseconds(period)
+        )
+    return {
+        number: history.count_recent(number, instant, known_at[number])
+        for number, instant in instants.items()
+    }
+
+
+def _rebuild_candidate(
+    candidate: Candidate, history: CustomerHistory, instant: Instant, recent: RecentMessages
+) -> Candidate:
+    """Return a candidate with the values of an instant."""
+    number, customer, subscription = candidate.number, candidate.customer, candidate.subscription
+    if number in history.outcomes:
+        bounces = history.bounces_at(
+            number, BounceCounts(customer.hard_bounces, customer.soft_bounces), instant
+        )
+        customer = customer._replace(hard_bounces=bounces.hard, soft_bounces=bounces.soft)
+    if subscription is not None and number in history.opt_outs:
+        subscription = subscription._replace(
+            unsubscribed=subscription.unsubscribed and history.had_opted_out(number, instant),
+            marked_spam=subscription.marked_spam and history.had_marked_spam(number, instant),
+        )
+    return candidate._replace(customer=customer, subscription=subscription, recent_messages=recent)
+
+
+def judge_step_as_of(
+    database: Database, rules: Rules, step: Step, instants: Mapping[int, Instant]
+) -> Verdicts:
+    """Judge messages with the checks of a step, each as of an instant, by message number."""
+    checks = [check for check in rules.checks if check.step is step]
+    by_instant: defaultdict[Instant, list[Candidate]] = defaultdict(list)
+    for candidate in load_candidates_as_of(database, rules.campaign, step, instants):
+        by_instant[instants[candidate.number]].append(candidate)
+    return merge_verdicts(
+        judge_candidates(candidates, checks, to_datetime(instant))
+        for instant, candidates in by_instant.items()
+    )
+
+
+def merge_verdicts(parts: Iterable[Verdicts]) -> Verdicts:
+    """Return the verdicts on several groups of candidates together."""
+    merged = Verdicts()
+    for part in parts:
+        for check, numbers in part.by_check.items():
+            merged.by_check.setdefault(check, []).extend(numbers)
+        merged.details.update(part.details)
+        merged.failures.update(part.failures)
+        for name, error in part.errors.items():
+            merged.errors.setdefault(name, error)
+    return merged
+
+
+def list_verdicts(verdicts: Verdicts) -> dict[int, Verdict]:
+    """Return the verdicts on the blocked messages, by their numbers."""
+    by_number = {
+        number: Verdict(check.reason, check.name)
+        for check, numbers in verdicts.by_check.items()
+        for number in numbers
+    }
+    for number, failure in verdicts.failures.items():
+        by_number[number] = Verdict(FAILED_CHECK_REASON, failure.check_name)
+    return by_number
