@@ -48,9 +48,10 @@ def escape_control_characters(text: str) -> str:
 def describe_error(error: BaseException) -> str:
     """Return an error's type and message, such as "OSError: no route"."""
     try:
-        return f"{type(error).__name__}: {error}"
+        text = str(error)
     except Exception:  # an error of another package may fail to describe itself
-        return type(error).__name__
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 _UNQUOTED_FIELD = re.compile(r"[\w.:+/-]+")

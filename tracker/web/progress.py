@@ -35,9 +35,10 @@ def make_campaign_progress(snapshot: Snapshot, report: Report) -> CampaignProgre
     stalled = snapshot.stalled_counts[report.campaign.id]
     if stalled:
         attention.append(pluralize(stalled, "stalled batch"))
-    timed_out = report.count_messages(Status.NOT_SENT, Reason.TIMEOUT)
-    if timed_out:
-        attention.append(f"{pluralize(timed_out, 'message')} Not Sent after a timeout")
+    for reason in (Reason.TIMEOUT, Reason.RULE_FAILED, Reason.STEP_FAILED):
+        failed = report.count_messages(Status.NOT_SENT, reason)
+        if failed:
+            attention.append(f"{pluralize(failed, 'message')} Not Sent: {reason.title.lower()}")
     return CampaignProgress(report=report, attention=attention)
 
 

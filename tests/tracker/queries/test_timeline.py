@@ -25,6 +25,7 @@ from tracker.errors import NotFound
 from tracker.output.report_text import format_timeline
 from tracker.queries.timeline import MessageTimeline, TimelineEvent, read_timeline
 from tracker.record.catalog import Batch
+from tracker.record.details import TransitionDetail
 from tracker.record.engagement import EngagementEvent, record_engagement
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
 from tracker.record.receipts import Receipt, apply_receipts
@@ -119,6 +120,39 @@ def test_not_sent_message_has_its_reason(database: Database) -> None:
         ("validate", "not_sent", 0, "test"),
     ]
     assert [event.reason for event in events] == [None, Reason.EMAIL_MISSING]
+
+
+@pytest.mark.parametrize(
+    ("detail", "note"),
+    [
+        (None, None),
+        (TransitionDetail("night", None), "check night"),
+        (TransitionDetail("night", "KeyError: 'city'"), "check night: KeyError: 'city'"),
+        (TransitionDetail(None, "marked as spam"), "marked as spam"),
+    ],
+)
+def test_not_sent_message_has_what_its_reason_does_not_say(
+    database: Database, detail: TransitionDetail | None, note: str | None
+) -> None:
+    batch = make_batch(database)
+    request = Move(
+        numbers=[4],
+        source=QUEUED_STATE,
+        target=not_sent_for(Reason.RULE_FAILED),
+        at=batch.campaign.clock.now(),
+        details=None if detail is None else {4: detail},
+    )
+    with open_entry(database, batch, Step.SUPPRESS, AUTHOR, started_at=0) as written:
+        written.move(request)
+    timeline = timeline_of(database, batch, 4)
+    last = timeline.events[-1]
+    assert (last.note, last.as_json()["check"], last.as_json()["detail"]) == (
+        note,
+        detail and detail.check_name,
+        detail and detail.text,
+    )
+    lines = [line.strip() for line in format_timeline(timeline).splitlines()]
+    assert lines[-1] == (note or f"rule_failed: {Reason.RULE_FAILED.meaning}")
 
 
 def test_queued_message_has_one_event(database: Database) -> None:

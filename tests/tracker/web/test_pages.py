@@ -13,7 +13,14 @@ from fastapi.testclient import TestClient
 from markupsafe import escape
 
 from tests.support.engagement import OPENED, record_events
-from tests.support.factory import AUTHOR, Plan, make_busy_batch, make_campaign
+from tests.support.factory import (
+    AUTHOR,
+    Plan,
+    make_batch,
+    make_busy_batch,
+    make_campaign,
+    not_sent_for,
+)
 from tests.support.states import LONG_SILENCE, finish_run_of, old_server, silence_driver
 from tests.support.web import HOSTILE, live_page_client
 from tracker.clock import from_datetime
@@ -22,11 +29,12 @@ from tracker.output.report_lines import all_report_lines
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Batch
+from tracker.record.details import TransitionDetail
 from tracker.record.engagement import EngagementEvent
-from tracker.record.journal import enqueue_batch
+from tracker.record.journal import QUEUED_STATE, Move, enqueue_batch, open_entry
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
-from tracker.status import Reason, Status
+from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.web.context import format_value
@@ -149,6 +157,26 @@ def test_a_message_has_its_timeline_and_its_checks(
     for event in timeline.events:
         assert event.task_id is None or f"http://flower:5555/task/{event.task_id}" in page
     assert {"unsubscribed", "email_missing"} <= {verdict["check"] for verdict in verdicts}
+
+
+def test_failed_checks_are_named_with_their_error_and_need_attention(
+    database: Database, settings: Settings
+) -> None:
+    batch = make_batch(database, Plan(size=2))
+    request = Move(
+        numbers=[1],
+        source=QUEUED_STATE,
+        target=not_sent_for(Reason.RULE_FAILED),
+        at=batch.campaign.clock.now(),
+        details={1: TransitionDetail("night", HOSTILE)},
+    )
+    with open_entry(database, batch, Step.SUPPRESS, AUTHOR, started_at=0) as written:
+        written.move(request)
+    with live_page_client(database, settings) as client:
+        page = client.get(f"/campaigns/{batch.campaign.id}/messages/1").text
+        [campaign] = client.get("/api/campaigns").json()["campaigns"]
+    assert f"check night: {escape(HOSTILE)}" in page
+    assert campaign["attention"] == ["1 message Not Sent: rule failed"]
 
 
 @pytest.mark.parametrize(
