@@ -36,7 +36,7 @@ COMMANDS = {
         "simulator.cli.resume:judge", "Give the result of a run from the record."
     ),
     "resume": CommandEntry(
-        "simulator.cli.resume:resume", "Resume a run that was interrupted or abandoned."
+        "simulator.cli.resume:resume", "Resume a run that was interrupted, aborted or abandoned."
     ),
     "up": CommandEntry(
         "simulator.cli.stack:up", "Start broker, workers, beat, Flower and the live page."

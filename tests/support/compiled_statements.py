@@ -9,7 +9,7 @@ class CompiledStatements(dict[Any, Any]):
     """A cache of SQLAlchemy for engines whose dialects are set up alike.
 
     SQLAlchemy's keys begin with the dialect of one engine. Each test has its own engine, and would
-    compile each statement again, which took a third of the tests' time.
+    compile each statement again, which took a good part of the tests' time.
     """
 
     def get(self, key: tuple[Any, ...], default: Any = None) -> Any:

@@ -113,6 +113,7 @@ def test_a_missing_value_does_not_meet_a_threshold(tmp_path: Path) -> None:
         "value": 1,
         "unit": "messages",
         "passed": False,
+        "not_judged": None,
     }
 
 

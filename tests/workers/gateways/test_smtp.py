@@ -214,7 +214,7 @@ def test_an_interrupted_transaction_closes_the_connection(
     batch = make_ready_batch(database, "stall@shop.internal")
     gateway: Any = open_gateway("smtp", "{}", database)
     with pytest.raises(StepTimeout), limit_step_time(0):
-        run_step(database, batch, Step.SUBMIT, gateway)
+        at_gateway.submit(step_context(database, batch), gateway, UnlimitedThrottle())
     assert not gateway._gateway._connection.is_open
     assert read_states(database, batch) == {0: READY}
 
