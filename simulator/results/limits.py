@@ -61,7 +61,7 @@ def _find_arrivals_limit(phase: SendingPhase) -> RunLimit | None:
     drain = phase.end - phase.last_arrival
     arrivals = phase.last_arrival - phase.begin
     if (
-        drain > max(MAX_DRAIN_SECONDS, MAX_DRAIN_SHARE * phase.seconds)
+        drain + phase.backlog_seconds > max(MAX_DRAIN_SECONDS, MAX_DRAIN_SHARE * phase.seconds)
         or arrivals < MIN_ARRIVAL_SHARE * phase.seconds
     ):
         return None

@@ -76,6 +76,11 @@ class SendingPhase:
         """The time that the workers spent in steps."""
         return sum(self.step_seconds.values()) - self.step_seconds.get(Step.ENQUEUE, 0.0)
 
+    @property
+    def backlog_seconds(self) -> float:
+        """How long the messages that an aborted run left behind would have taken, as before."""
+        return float(self.waiting[-1]) * self.seconds / float(self.accepted.sum())
+
     @cached_property
     def stalled(self) -> NDArray[np.bool_]:
         """Whether messages waited in a second of the phase, and hardly any was accepted."""

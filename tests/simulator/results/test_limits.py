@@ -80,7 +80,7 @@ def make_phase(**changes: Any) -> SendingPhase:
         "last_arrival": 0.0,
         "end": float(SECONDS),
         "recorded": 1.0,
-        "waiting": np.arange(SECONDS, 0, -1) * RATE,
+        "waiting": np.arange(SECONDS - 1, -1, -1) * RATE,
         "accepted": np.full(SECONDS, RATE),
         "gateways": [],
         "step_seconds": {Step.SUPPRESS: 1.0, Step.SUBMIT: 2.0},
@@ -126,7 +126,7 @@ def find(
 
 
 def test_the_arrivals_limit_a_run_that_keeps_up(run: Run) -> None:
-    phase = make_phase(last_arrival=9.6, waiting=np.full(SECONDS, 100))
+    phase = make_phase(last_arrival=9.6)
     limit = find(run, make_samples(workers=2.0), phase)
     assert limit.cause is LimitCause.ARRIVALS
     assert limit.sentence == (
@@ -135,6 +135,8 @@ def test_the_arrivals_limit_a_run_that_keeps_up(run: Run) -> None:
     )
     late = make_phase(last_arrival=6.0)
     assert find(run, make_samples(), late).cause is not LimitCause.ARRIVALS
+    aborted = make_phase(last_arrival=9.6, waiting=np.full(SECONDS, 5_000))
+    assert find(run, make_samples(), aborted).cause is not LimitCause.ARRIVALS
 
 
 def make_load(reached: int) -> GatewayLoad:
