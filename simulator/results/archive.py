@@ -211,8 +211,12 @@ def load_repeated_results(connection: Connection, run_id: int) -> list[StoredRes
     row = connection.execute(sa.select(results).where(results.c.run_id == run_id)).one_or_none()
     if row is None:
         exists = connection.scalar(sa.select(runs.c.id).where(runs.c.id == run_id)) is not None
-        cause = "has no result: it did not finish, or ran with --no-record"
-        raise NotFound(f"run {run_id} {cause if exists else 'does not exist'}; see sendtrace runs")
+        if not exists:
+            raise NotFound(f"run {run_id} does not exist; see sendtrace runs")
+        raise NotFound(
+            f"run {run_id} has no result: it did not finish, or ran with --no-record;"
+            f" sendtrace judge {run_id} gives one"
+        )
     result = _parse_result(f"run {run_id}", row.summary, row.timeseries)
     if not result.summary.is_repeatable:
         return [result]

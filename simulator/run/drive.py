@@ -209,7 +209,7 @@ def _discard_remaining_tasks(system: RunSystem, run: Run) -> None:
 @contextmanager
 def add_run_to_errors(system: RunSystem, run: Run) -> Iterator[None]:
     """Name the run in errors within the block, and give up a run that is interrupted."""
-    hint = f"see sendtrace report --run {run.id}"
+    hint = f"see sendtrace report --run {run.id}; sendtrace resume {run.id} continues it"
     try:
         with system.readable_errors():
             yield

@@ -45,8 +45,8 @@ def test_two_signals_stop_a_run_at_once(shell: Shell) -> None:
             process.send_signal(signal_number)
         assert command.wait() == 130
         assert time.monotonic() - began < STOP_LIMIT_SECONDS
-        error = f"run {run} was interrupted; see sendtrace report --run {run}"
-        assert command.stderr_text.splitlines()[-1] == f"sendtrace: {error}"
+        error = f"run {run} was interrupted; see sendtrace report --run {run}; sendtrace resume"
+        assert command.stderr_text.splitlines()[-1] == f"sendtrace: {error} {run} continues it"
         heading = shell.run("report", "--run", str(run)).stdout.splitlines()[0]
         assert " · interrupted · " in heading
         assert "Traceback" not in command.stderr_text
