@@ -310,6 +310,28 @@ not a row
 """
 
 
+CUSTOMERS_WITH_POISON = """\
+customer_id,email,mobile
+0,anna@example.com,+447700900000
+1,poison-raise@simulator.example,+447700900001
+2,bert@example.com,+447700900002
+"""
+
+
+def test_credit_that_is_given_back_comes_too_late_for_the_same_batch(
+    database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "people.csv").write_text(CUSTOMERS_WITH_POISON)
+    scenario = build_scenario(
+        build_campaign("one", audience="people.csv"),
+        path=tmp_path / "test.toml",
+        organization={"credit": 2},
+    )
+    result = run_scenario(database, scenario, tmp_path)
+    assert_passed(result)
+    assert count_blocked(result, "one") == {Reason.STEP_FAILED: 1, Reason.OUT_OF_CREDIT: 1}
+
+
 @pytest.mark.parametrize(
     "organization",
     [
@@ -324,9 +346,7 @@ def test_a_message_that_breaks_the_gateway_ends_as_predicted(
     database: Database, tmp_path: Path, organization: dict[str, Any]
 ) -> None:
     """It uses credit, and the message limit, only until it has ended."""
-    recipients = ("anna@example.com", "poison-raise@simulator.example", "bert@example.com")
-    rows = "".join(f"{number},{to},+44770090000{number}\n" for number, to in enumerate(recipients))
-    (tmp_path / "people.csv").write_text(f"customer_id,email,mobile\n{rows}")
+    (tmp_path / "people.csv").write_text(CUSTOMERS_WITH_POISON)
     scenario = build_scenario(
         build_campaign("one", audience="people.csv"),
         build_campaign("two", audience={"same_as": "one"}, channel="sms", after="one"),
