@@ -13,7 +13,8 @@ from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.catalog import Campaign, CouponSeries, load_campaign
 from tracker.store.database import Database
 from workers.candidates import load_candidates
-from workers.checks.base import checks_of, judge_candidates
+from workers.checks.base import checks_of
+from workers.checks.judging import judge_candidates
 from workers.services.base import SqlServices
 
 JUDGING_TO_LOADING = Measure("judging ÷ loading candidates", at_least=1)

@@ -13,20 +13,17 @@ A distribution installs a check with an entry in the entry-point group `sendtrac
 """
 
 import inspect
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.metadata import EntryPoint
-from reprlib import repr as shorten
-from typing import NamedTuple
 
-from tracker.errors import SendtraceError, UsageError
+from tracker.errors import UsageError
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.status import Reason, Step
-from tracker.text import describe_error, join_with_or, suggest_similar
-from workers.candidates import Candidate, DataUnavailable
+from tracker.text import join_with_or, suggest_similar
+from workers.candidates import Candidate
 from workers.plugins import (
     PluginGroup,
     describe_plugin,
@@ -36,18 +33,11 @@ from workers.plugins import (
     require_parameters,
 )
 
-FAILED_CHECK_REASON = Reason.RULE_FAILED
-"""The reason of a message whose check failed: without a verdict it must not be sent."""
-
 Rule = Callable[[Candidate, datetime], bool]
 """Returns True to block the message. The time is aware, in UTC."""
 
 DescribeBlock = Callable[[Candidate], str | None]
 """Returns what to record beside the reason of a message that its check blocked, or None."""
-
-
-class InvalidVerdict(SendtraceError):
-    """A rule returned neither True nor False."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,93 +202,3 @@ def load_check(entry: EntryPoint, *, source: str | None = None) -> Check:
             " decorated with @check(REASON, step=STEP, order=NUMBER)"
         )
     return loaded
-
-
-class CheckFailure(NamedTuple):
-    """A check that failed on a message, and its error as text."""
-
-    check_name: str
-    error: str
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """The verdicts of checks on candidates.
-
-    Attributes:
-        by_check: the numbers of blocked messages by the check that blocks them.
-        details: what the blocking check says of a message, by its number.
-        failures: the failed check by message number; `FAILED_CHECK_REASON` blocks such a message.
-        errors: the first error of each check that failed, by its name.
-    """
-
-    by_check: dict[Check, list[int]] = field(default_factory=dict)
-    details: dict[int, str] = field(default_factory=dict)
-    failures: dict[int, CheckFailure] = field(default_factory=dict)
-    errors: dict[str, BaseException] = field(default_factory=dict)
-
-    @property
-    def blocked(self) -> dict[Reason, list[int]]:
-        """The numbers of blocked messages by reason."""
-        blocked: defaultdict[Reason, list[int]] = defaultdict(list)
-        for check, numbers in self.by_check.items():
-            blocked[check.reason] += numbers
-        if self.failures:
-            blocked[FAILED_CHECK_REASON] += self.failures
-        return dict(blocked)
-
-    @property
-    def failure_counts(self) -> Counter[str]:
-        """The number of messages on which each check failed, by its name."""
-        return Counter(failure.check_name for failure in self.failures.values())
-
-
-def judge_candidates(
-    candidates: Iterable[Candidate], checks: Sequence[Check], now: datetime
-) -> Verdicts:
-    """Run checks on each candidate, in their order, until one blocks it.
-
-    A check that raises, or that returns anything but True or False, blocks its message with
-    `FAILED_CHECK_REASON` and affects no other message.
-
-    Raises:
-        Exception: what a rule reads couldn't be loaded, for example as the database is unavailable.
-    """
-    blocked_by_check: list[tuple[Check, list[Candidate]]] = [(check, []) for check in checks]
-    rules = [(check.rule, blocked.append) for check, blocked in blocked_by_check]
-    verdicts = Verdicts()
-    for candidate in candidates:
-        try:
-            for rule, block in rules:
-                verdict = rule(candidate, now)
-                if verdict is not False:
-                    if verdict is not True:
-                        raise InvalidVerdict(
-                            f"{rule.__name__} returned {shorten(verdict)}; expected True or False"
-                        )
-                    block(candidate)
-                    break
-        except DataUnavailable as unavailable:
-            raise (unavailable.__cause__ or unavailable) from None
-        except (Exception, SystemExit) as error:  # a rule of another package may raise anything
-            failure = CheckFailure(rule.__name__, describe_error(error))
-            verdicts.failures[candidate.customer.number] = failure
-            verdicts.errors.setdefault(rule.__name__, error)
-    for check, blocked in blocked_by_check:
-        if blocked:
-            verdicts.by_check[check] = [candidate.customer.number for candidate in blocked]
-            verdicts.details.update(_describe_blocked(check, blocked))
-    return verdicts
-
-
-def _describe_blocked(check: Check, blocked: Iterable[Candidate]) -> Iterator[tuple[int, str]]:
-    """Yield what a check says of the candidates that it blocked, by their numbers."""
-    if check.detail is None:
-        return
-    for candidate in blocked:
-        try:
-            text = check.detail(candidate)
-        except (Exception, SystemExit) as error:  # as above; the verdict stands
-            text = describe_error(error)
-        if text:
-            yield candidate.customer.number, text

@@ -17,7 +17,8 @@ from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
 from workers.candidates import Candidate, RecentMessages, load_candidates
-from workers.checks.base import FAILED_CHECK_REASON, Check, Verdicts, judge_candidates
+from workers.checks.base import Check
+from workers.checks.judging import FAILED_CHECK_REASON, Verdicts, judge_candidates
 from workers.services.base import load_services
 
 

@@ -21,7 +21,8 @@ from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from tracker.text import join_with_or
 from workers.candidates import Candidate
-from workers.checks.base import Check, judge_candidates
+from workers.checks.base import Check
+from workers.checks.judging import judge_candidates
 from workers.rules.as_of import Rules, load_candidates_as_of
 from workers.rules.rejudge import MESSAGES_PER_CHUNK, find_customer_id
 

@@ -84,7 +84,8 @@ def judge() -> Judge:
     """
     from tracker.queries.next_step import CHECK_STEPS
     from workers.candidates import Candidate
-    from workers.checks.base import Check, all_checks, judge_candidates, sort_checks
+    from workers.checks.base import Check, all_checks, sort_checks
+    from workers.checks.judging import judge_candidates
 
     def judge_one(
         candidate: "Candidate",

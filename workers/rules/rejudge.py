@@ -21,7 +21,7 @@ from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import messages
 from tracker.text import pluralize
-from workers.checks.base import FAILED_CHECK_REASON, Verdicts
+from workers.checks.judging import FAILED_CHECK_REASON, Verdicts
 from workers.rules.as_of import (
     PASSES,
     Rules,

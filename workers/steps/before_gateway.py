@@ -22,7 +22,8 @@ from tracker.status import Reason, Status, Step
 from tracker.store.schema.messages import messages
 from tracker.text import format_fields
 from workers.candidates import load_candidates
-from workers.checks.base import FAILED_CHECK_REASON, Check, judge_candidates
+from workers.checks.base import Check
+from workers.checks.judging import FAILED_CHECK_REASON, judge_candidates
 from workers.services.base import ServiceName, Services, call_service
 from workers.services.handlers import find_handler
 from workers.steps.context import StepContext

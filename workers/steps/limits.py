@@ -1,14 +1,21 @@
-"""Limit the time and the memory of a step in a pool process."""
+"""Limit the time and the memory of a step in a pool process, and the time of a rule in it.
+
+A timer looks every half second at which rule is running. So the limit of a rule costs nothing for
+each call, and what the machine does meanwhile, such as a pause, doesn't count as the rule's time.
+"""
 
 import faulthandler
 import resource
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 import psutil
+
+from workers.checks.judging import RuleTimeout, RunningRule, find_running_rule
 
 MAX_STEP_SECONDS, MIN_STEP_SECONDS = 60.0, 5.0
 """Seconds that a step has for a whole batch, halved with it, and at least for a segment."""
@@ -16,6 +23,12 @@ MAX_STEP_SECONDS, MIN_STEP_SECONDS = 60.0, 5.0
 KILL_GRACE_SECONDS = 10.0
 """Seconds after the time limit at which a process is killed that doesn't react to it, for example
 inside a regular expression that backtracks without end."""
+
+TICK_SECONDS = 0.5
+"""Seconds between two looks at what a step does."""
+
+MAX_RULE_TICKS = 4
+"""Looks in a row that find a rule at the same message, at the last of which it is stopped."""
 
 MAX_MEMORY_GROWTH_BYTES = 2 << 30
 """Bytes by which a process may grow: about twenty times what a batch of 10,000 takes."""
@@ -28,9 +41,34 @@ class StepTimeout(BaseException):
     """
 
 
+class _StepWatch:
+    """Looks at a step at each tick of a timer: is its time over, does a rule take too long?"""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends_at = time.monotonic() + seconds
+        self._is_over = False
+        self._running: RunningRule | None = None
+        self._ticks = 0
+
+    def tick(self, _signal: int, frame: FrameType | None) -> None:
+        """Raise `StepTimeout` once the step's time is over, `RuleTimeout` if a rule's is."""
+        if not self._is_over and time.monotonic() >= self._ends_at:
+            self._is_over = True
+            raise StepTimeout(f"not done within {self._seconds:g} s")
+        running = find_running_rule(frame)
+        if running is None or self._running is None or not running.is_same(self._running):
+            self._running, self._ticks = running, 0
+            return
+        self._ticks += 1
+        if self._ticks >= MAX_RULE_TICKS:
+            self._ticks = 0
+            raise RuleTimeout(f"not done within {MAX_RULE_TICKS * TICK_SECONDS:g} s")
+
+
 @contextmanager
 def limit_step_time(halvings: int) -> Iterator[None]:
-    """Raise `StepTimeout` in a block that exceeds its time.
+    """Raise `StepTimeout` in a block that exceeds its time, and end rules that exceed theirs.
 
     If the block doesn't react, the process exits and writes its stack to the log.
 
@@ -41,12 +79,10 @@ def limit_step_time(halvings: int) -> Iterator[None]:
         yield  # only the main thread gets signals; with threads, Celery's own limit applies
         return
     seconds = max(MIN_STEP_SECONDS, MAX_STEP_SECONDS / 2**halvings)
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        raise StepTimeout(f"not done within {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, end)
-    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)  # an outer timer, such as a test's
+    watch = _StepWatch(seconds)
+    before = signal.signal(signal.SIGALRM, watch.tick)
+    tick = min(TICK_SECONDS, seconds)
+    left, _ = signal.setitimer(signal.ITIMER_REAL, tick, tick)  # an outer timer, such as a test's
     faulthandler.dump_traceback_later(seconds + KILL_GRACE_SECONDS, exit=True, file=2)
     try:
         yield
@@ -57,8 +93,32 @@ def limit_step_time(halvings: int) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, left)
 
 
-def limit_memory() -> None:
-    """Make this process raise `MemoryError` where it would grow without end."""
+def limit_memory() -> int | None:
+    """Make this process raise `MemoryError` where it would grow without end.
+
+    Returns:
+        The limit so far, in bytes; None if it hasn't changed.
+    """
+    before, hard = resource.getrlimit(resource.RLIMIT_AS)
     with suppress(ValueError, OSError):  # a lower limit is set, or the platform has none
         limit = psutil.Process().memory_info().vms + MAX_MEMORY_GROWTH_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        return before
+    return None
+
+
+@contextmanager
+def worker_limits() -> Iterator[None]:
+    """Give a block the limits of a step in a worker: of time for a whole batch, and of memory.
+
+    Raises:
+        StepTimeout: the block took too long.
+    """
+    before = limit_memory()
+    try:
+        with limit_step_time(0):
+            yield
+    finally:
+        if before is not None:
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (before, hard))

@@ -19,16 +19,15 @@ from tracker.status import Reason, Step
 from workers import app
 from workers.candidates import Candidate, Customer
 from workers.checks.base import (
-    FAILED_CHECK_REASON,
     Check,
     all_checks,
     check,
     checks_of,
-    judge_candidates,
     load_check,
     shipped_check_names,
     third_party_checks,
 )
+from workers.checks.judging import FAILED_CHECK_REASON, judge_candidates
 from workers.plugins import PluginGroup, find_plugins, is_third_party
 from workers.services.base import Subscription
 

@@ -13,16 +13,8 @@ from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.catalog import CouponSeries
 from tracker.status import Channel, Reason, Step
 from workers.candidates import Candidate, Customer, RecentMessages
-from workers.checks.base import (
-    FAILED_CHECK_REASON,
-    Check,
-    Verdicts,
-    all_checks,
-    check,
-    checks_of,
-    judge_candidates,
-    sort_checks,
-)
+from workers.checks.base import Check, all_checks, check, checks_of, sort_checks
+from workers.checks.judging import FAILED_CHECK_REASON, Verdicts, judge_candidates
 from workers.rules.pytest_plugin import Judge
 from workers.rules.valid_candidate import VALID_CAMPAIGN, VALID_ORGANIZATION, make_valid_candidate
 from workers.services.base import Coupon, ServiceName, Subscription

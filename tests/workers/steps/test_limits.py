@@ -1,15 +1,28 @@
 """Limits of time and memory; in a process of its own where they end it."""
 
+import resource
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 
+from tracker.status import Reason, Step
+from workers.candidates import NO_RECENT_MESSAGES, Candidate, RecentMessages
+from workers.checks.base import check
+from workers.checks.judging import CheckFailure, judge_candidates
+from workers.rules.valid_candidate import make_valid_candidate
 from workers.steps import limits
-from workers.steps.limits import MAX_STEP_SECONDS, MIN_STEP_SECONDS, StepTimeout, limit_step_time
+from workers.steps.limits import (
+    MAX_STEP_SECONDS,
+    MIN_STEP_SECONDS,
+    StepTimeout,
+    limit_step_time,
+    worker_limits,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +95,68 @@ def test_a_process_that_exhausts_memory_gets_an_error() -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert 1 <= int(ended.stdout) <= 4
+
+
+@check(Reason.CONFIGURATION, step=Step.SUPPRESS, order=1)
+def hangs_on_three(candidate: Candidate, now: datetime) -> bool:
+    """Wait forever for number 3, whatever happens."""
+    while candidate.number == 3:
+        with suppress(Exception):
+            time.sleep(10)
+    return False
+
+
+@check(Reason.CONFIGURATION, step=Step.SUPPRESS, order=2)
+def reads_recent(candidate: Candidate, now: datetime) -> bool:
+    """Read the recent messages."""
+    return candidate.recent > 0
+
+
+@pytest.fixture
+def rule_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_STEP_SECONDS", 30)
+    monkeypatch.setattr(limits, "MIN_STEP_SECONDS", 30)
+    monkeypatch.setattr(limits, "TICK_SECONDS", 0.02)
+
+
+def make_candidates(recent: RecentMessages = NO_RECENT_MESSAGES) -> list[Candidate]:
+    template = make_valid_candidate()
+    return [
+        template._replace(
+            customer=template.customer._replace(number=number), recent_messages=recent
+        )
+        for number in range(6)
+    ]
+
+
+@pytest.mark.usefixtures("rule_limit")
+def test_a_rule_that_takes_too_long_fails_on_its_message_only() -> None:
+    with limit_step_time(0):
+        verdicts = judge_candidates(make_candidates(), [hangs_on_three], datetime.now(UTC))
+    assert verdicts.failures == {
+        3: CheckFailure("hangs_on_three", "RuleTimeout: not done within 0.08 s")
+    }
+    assert verdicts.times["hangs_on_three"].calls == 6
+
+
+@pytest.mark.usefixtures("rule_limit")
+def test_time_to_load_data_is_not_a_rules_own() -> None:
+    ticks = limits.MAX_RULE_TICKS + 2
+
+    def load_slowly() -> dict[int, int]:
+        time.sleep(ticks * limits.TICK_SECONDS)
+        return {2: 1}
+
+    with limit_step_time(0):
+        candidates = make_candidates(RecentMessages(load_slowly))
+        verdicts = judge_candidates(candidates, [reads_recent], datetime.now(UTC))
+    assert not verdicts.failures
+    assert verdicts.by_check == {reads_recent: [2]}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory can't be limited like this")
+def test_limits_of_a_worker_end_with_their_block() -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with worker_limits():
+        assert resource.getrlimit(resource.RLIMIT_AS) != before
+    assert resource.getrlimit(resource.RLIMIT_AS) == before

@@ -1,0 +1,197 @@
+"""Let checks judge candidates, and measure how long their rules take."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import wraps
+from reprlib import repr as shorten
+from types import FrameType
+from typing import NamedTuple
+
+from tracker.errors import SendtraceError
+from tracker.status import Reason
+from tracker.text import describe_error
+from workers.candidates import Candidate, DataUnavailable, RecentMessages
+from workers.checks.base import Check, Rule
+
+FAILED_CHECK_REASON = Reason.RULE_FAILED
+"""The reason of a message whose check failed: without a verdict it must not be sent."""
+
+
+class InvalidVerdict(SendtraceError):
+    """A rule returned neither True nor False."""
+
+
+class CheckFailure(NamedTuple):
+    """A check that failed on a message, and its error as text."""
+
+    check_name: str
+    error: str
+
+
+class RuleTimeout(BaseException):
+    """A rule took too long on one message.
+
+    Derives from BaseException so that `except Exception` in a rule can't swallow it.
+    """
+
+
+class RunningRule(NamedTuple):
+    """A rule, and the candidate that it judges."""
+
+    rule: Rule
+    candidate: Candidate
+
+    def is_same(self, other: "RunningRule") -> bool:
+        """Return whether it is the same call."""
+        return self.rule is other.rule and self.candidate is other.candidate
+
+
+class RuleTime(NamedTuple):
+    """How often a rule was called, and the seconds that this took; both are estimates."""
+
+    calls: float
+    seconds: float
+
+
+class RuleTimer:
+    """A rule that measures its own time. It has the name of the rule."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.calls, self.seconds = 0, 0.0
+
+        @wraps(rule)
+        def call(candidate: Candidate, now: datetime) -> bool:
+            self.calls += 1
+            started = time.perf_counter()
+            try:
+                return rule(candidate, now)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        self.call = call
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The verdicts of checks on candidates.
+
+    Attributes:
+        by_check: the numbers of blocked messages by the check that blocks them.
+        details: what the blocking check says of a message, by its number.
+        failures: the failed check by message number; `FAILED_CHECK_REASON` blocks such a message.
+        errors: the first error of each check that failed, by its name.
+        times: the time of each check that ran, by its name; estimated from some of the candidates.
+    """
+
+    by_check: dict[Check, list[int]] = field(default_factory=dict)
+    details: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, CheckFailure] = field(default_factory=dict)
+    errors: dict[str, BaseException] = field(default_factory=dict)
+    times: dict[str, RuleTime] = field(default_factory=dict)
+
+    @property
+    def blocked(self) -> dict[Reason, list[int]]:
+        """The numbers of blocked messages by reason."""
+        blocked: defaultdict[Reason, list[int]] = defaultdict(list)
+        for check, numbers in self.by_check.items():
+            blocked[check.reason] += numbers
+        if self.failures:
+            blocked[FAILED_CHECK_REASON] += self.failures
+        return dict(blocked)
+
+    @property
+    def failure_counts(self) -> Counter[str]:
+        """The number of messages on which each check failed, by its name."""
+        return Counter(failure.check_name for failure in self.failures.values())
+
+
+TIMED_EVERY = 512
+"""One of this many candidates is timed: two clock readings a rule and candidate would be a lot."""
+
+
+def judge_candidates(
+    candidates: Sequence[Candidate], checks: Sequence[Check], now: datetime
+) -> Verdicts:
+    """Run checks on each candidate, in their order, until one blocks it.
+
+    A check that raises, that takes too long, or that returns anything but True or False, blocks its
+    message with `FAILED_CHECK_REASON` and affects no other message.
+
+    Raises:
+        Exception: what a rule reads couldn't be loaded, for example as the database is unavailable.
+    """
+    blocked_by_check: list[tuple[Check, list[Candidate]]] = [(check, []) for check in checks]
+    rules = [(check.rule, blocked.append) for check, blocked in blocked_by_check]
+    timers = [RuleTimer(check.rule) for check in checks]
+    timed = [(timer.call, block) for timer, (_, block) in zip(timers, rules, strict=True)]
+    verdicts = Verdicts()
+    for first in range(0, len(candidates), TIMED_EVERY):
+        _run_rules(candidates[first : first + 1], timed, now, verdicts)
+        _run_rules(candidates[first + 1 : first + TIMED_EVERY], rules, now, verdicts)
+    for check, blocked in blocked_by_check:
+        if blocked:
+            verdicts.by_check[check] = [candidate.customer.number for candidate in blocked]
+            verdicts.details.update(_describe_blocked(check, blocked))
+    factor = len(candidates) / max(1, -(-len(candidates) // TIMED_EVERY))
+    for check, timer in zip(checks, timers, strict=True):
+        if timer.calls:
+            verdicts.times[check.name] = RuleTime(timer.calls * factor, timer.seconds * factor)
+    return verdicts
+
+
+def _run_rules(
+    candidates: Iterable[Candidate],
+    rules: Sequence[tuple[Rule, Callable[[Candidate], None]]],
+    now: datetime,
+    verdicts: Verdicts,
+) -> None:
+    """Run rules on candidates; each rule comes with a function that gets those that it blocks."""
+    for candidate in candidates:
+        try:
+            for rule, block in rules:
+                verdict = rule(candidate, now)
+                if verdict is not False:
+                    if verdict is not True:
+                        raise InvalidVerdict(
+                            f"{rule.__name__} returned {shorten(verdict)}; expected True or False"
+                        )
+                    block(candidate)
+                    break
+        except DataUnavailable as unavailable:
+            raise (unavailable.__cause__ or unavailable) from None
+        # A rule of another package may raise anything.
+        except (Exception, SystemExit, RuleTimeout) as error:
+            failure = CheckFailure(rule.__name__, describe_error(error))
+            verdicts.failures[candidate.customer.number] = failure
+            verdicts.errors.setdefault(rule.__name__, error)
+
+
+def find_running_rule(frame: FrameType | None) -> RunningRule | None:
+    """Return the rule that runs in a frame of the main thread, and its candidate.
+
+    While a rule waits for data that is loaded for the whole batch, it counts as not running.
+    """
+    inner = None
+    while frame is not None and frame.f_code is not _run_rules.__code__:
+        if frame.f_code is RecentMessages.count.__code__:
+            return None
+        inner, frame = frame, frame.f_back
+    if inner is None or frame is None:
+        return None
+    return RunningRule(frame.f_locals["rule"], frame.f_locals["candidate"])
+
+
+def _describe_blocked(check: Check, blocked: Iterable[Candidate]) -> Iterator[tuple[int, str]]:
+    """Yield what a check says of the candidates that it blocked, by their numbers."""
+    if check.detail is None:
+        return
+    for candidate in blocked:
+        try:
+            text = check.detail(candidate)
+        except (Exception, SystemExit) as error:  # as above; the verdict stands
+            text = describe_error(error)
+        if text:
+            yield candidate.customer.number, text
