@@ -8,6 +8,7 @@ from typing import Any
 
 from tracker.clock import to_datetime
 from tracker.output.report_lines import all_report_lines, balance_line
+from tracker.queries.campaign_state import ABANDONED_AFTER
 from tracker.queries.report import Report
 from tracker.status import CampaignState, Reason, Status
 from tracker.text import pluralize
@@ -43,11 +44,10 @@ def make_campaign_progress(snapshot: Snapshot, report: Report) -> CampaignProgre
 
 
 def _describe_abandoned(report: Report) -> str:
-    text = "its run has no living driver"
+    problem = f"no heartbeat of its driver for {ABANDONED_AFTER.total_seconds():.0f} s"
     if report.scheduled:
-        customers = pluralize(report.scheduled, "scheduled customer")
-        text += f", which would queue the messages of {customers}"
-    return f"{text}; run sendtrace resume {report.campaign.run_id}"
+        problem += f"; {pluralize(report.scheduled, 'customer')} scheduled, which nobody queues"
+    return f"{problem}; to go on, run sendtrace resume {report.campaign.run_id}"
 
 
 def recent_throughput(samples: Sequence[ProgressSample]) -> float | None:
