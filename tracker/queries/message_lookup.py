@@ -6,12 +6,51 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.errors import NotFound
-from tracker.queries.timeline import check_message_exists
+from tracker.queries.campaign_state import read_campaign_state
 from tracker.record.catalog import Campaign
-from tracker.store.schema.catalog import customers
+from tracker.store.schema.catalog import audiences, customers
+from tracker.store.schema.messages import messages
+
+MAX_NUMBER = 2**31 - 1
+"""Largest message number that the column can hold. Users may ask for any."""
 
 MAX_EXAMPLES = 5
 """Messages that an error names where several have the same recipient."""
+
+
+def check_message_exists(connection: Connection, campaign: Campaign, number: int) -> object:
+    """Return the recorded attempt of a message.
+
+    Raises:
+        NotFound: the campaign has no such message; the error names the range of numbers.
+    """
+    attempt = None
+    if 0 <= number <= MAX_NUMBER:
+        attempt = connection.scalar(
+            sa.select(messages.c.attempt).where(
+                messages.c.campaign_id == campaign.id, messages.c.number == number
+            )
+        )
+    if attempt is None:
+        raise NotFound(_describe_missing_message(connection, campaign, number))
+    return attempt
+
+
+def _describe_missing_message(connection: Connection, campaign: Campaign, number: int) -> str:
+    last = connection.scalar(
+        sa.select(sa.func.max(messages.c.number)).where(messages.c.campaign_id == campaign.id)
+    )
+    size = connection.scalar(
+        sa.select(audiences.c.size).where(audiences.c.id == campaign.audience_id)
+    )
+    if 0 <= number < (size or 0):
+        state = read_campaign_state(connection, campaign.id)
+        return (
+            f"message {number} of campaign {campaign.name} is scheduled, not queued;"
+            f" run {campaign.run_id} is {state}"
+        )
+    expected = "it has none yet" if last is None else f"expected 0 to {last:,}"
+    return f"campaign {campaign.name} has no message {number}; {expected}"
 
 
 def find_message_number(connection: Connection, campaign: Campaign, text: str) -> int:

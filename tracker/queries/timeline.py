@@ -13,22 +13,18 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
 from tracker.clock import to_datetime
-from tracker.errors import NotFound
 from tracker.queries.campaign_state import read_campaign_state
+from tracker.queries.message_lookup import check_message_exists
 from tracker.record.catalog import Campaign
 from tracker.status import CampaignState, Engagement, Reason, ReceiptVerdict, Status, Step
-from tracker.store.schema.catalog import audiences, batches, customers
+from tracker.store.schema.catalog import batches, customers
 from tracker.store.schema.engagement import engagements
 from tracker.store.schema.messages import (
-    messages,
     refused_receipts,
     transition_details,
     transitions,
 )
 from tracker.store.schema.work import parts, steps
-
-MAX_NUMBER = 2**31 - 1
-"""Largest message number that the column can hold. Users may ask for any."""
 
 MAX_ATTEMPTS = 1_000
 """Attempts that are looked for, whatever a damaged row says."""
@@ -225,24 +221,6 @@ def read_timeline(connection: Connection, campaign: Campaign, number: int) -> Me
     )
 
 
-def check_message_exists(connection: Connection, campaign: Campaign, number: int) -> object:
-    """Return the recorded attempt of a message.
-
-    Raises:
-        NotFound: the campaign has no such message; the error names the range of numbers.
-    """
-    attempt = None
-    if 0 <= number <= MAX_NUMBER:
-        attempt = connection.scalar(
-            sa.select(messages.c.attempt).where(
-                messages.c.campaign_id == campaign.id, messages.c.number == number
-            )
-        )
-    if attempt is None:
-        raise NotFound(_describe_missing_message(connection, campaign, number))
-    return attempt
-
-
 def _read_events(
     connection: Connection, campaign: Campaign, number: int, last_attempt: int
 ) -> tuple[TimelineEvent, ...]:
@@ -347,20 +325,3 @@ def _parse_or_none(parse: Callable[[Any], T], value: object) -> T | None:
         return None if value is None else parse(value)
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _describe_missing_message(connection: Connection, campaign: Campaign, number: int) -> str:
-    last = connection.scalar(
-        sa.select(sa.func.max(messages.c.number)).where(messages.c.campaign_id == campaign.id)
-    )
-    size = connection.scalar(
-        sa.select(audiences.c.size).where(audiences.c.id == campaign.audience_id)
-    )
-    if 0 <= number < (size or 0):
-        state = read_campaign_state(connection, campaign.id)
-        return (
-            f"message {number} of campaign {campaign.name} is scheduled, not queued;"
-            f" run {campaign.run_id} is {state}"
-        )
-    expected = "it has none yet" if last is None else f"expected 0 to {last:,}"
-    return f"campaign {campaign.name} has no message {number}; {expected}"

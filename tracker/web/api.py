@@ -7,7 +7,8 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import StreamingResponse
 
-from tracker.queries.timeline import check_message_exists, read_timeline
+from tracker.queries.message_lookup import check_message_exists
+from tracker.queries.timeline import read_timeline
 from tracker.web.api_models import (
     CampaignModel,
     CheckVerdictModel,

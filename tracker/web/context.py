@@ -16,8 +16,8 @@ from starlette.responses import HTMLResponse
 from tracker.errors import NotFound
 from tracker.monitoring import WorkerActivity
 from tracker.output.render import TemplateFilters, make_template_environment
+from tracker.queries.message_lookup import MAX_NUMBER
 from tracker.queries.report import Report, make_reports
-from tracker.queries.timeline import MAX_NUMBER
 from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
 from tracker.settings import Settings
 from tracker.store.database import Database

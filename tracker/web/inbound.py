@@ -16,8 +16,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 from sqlalchemy import Connection
 
 from tracker.clock import from_datetime
+from tracker.queries.message_lookup import MAX_NUMBER
 from tracker.queries.next_step import find_settled_batches
-from tracker.queries.timeline import MAX_NUMBER
 from tracker.record.catalog import BatchKey, Campaign, load_campaigns
 from tracker.record.details import MAX_DETAIL_LENGTH
 from tracker.record.due import DueKind

@@ -16,9 +16,9 @@ from pydantic import (
 )
 
 from tracker.monitoring import CheckVerdict
+from tracker.queries.message_lookup import MAX_NUMBER
 from tracker.queries.messages import BEFORE_FIRST, MessageFilter, MessagePage, find_messages
 from tracker.queries.report import make_reports
-from tracker.queries.timeline import MAX_NUMBER
 from tracker.record.catalog import Campaign
 from tracker.status import IN_PROGRESS_STATUSES, SENT_STATUSES, Category, Engagement, Reason, Status
 from tracker.web.context import WebContext

@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from tracker.clock import Instant
 from tracker.errors import NotFound
 from tracker.queries.judgements import Judgement, read_judgements
+from tracker.queries.message_lookup import MAX_NUMBER
 from tracker.queries.next_step import CHECK_STEPS
-from tracker.queries.timeline import MAX_NUMBER
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
