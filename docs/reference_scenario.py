@@ -192,9 +192,33 @@ def _limit_lines() -> Iterator[str]:
         yield f"| {unit.value} | {LIMIT_FORMATS.get(unit, 'a number')} |"
 
 
+def _expectation_lines() -> Iterator[str]:
+    yield ""
+    yield "## `[expect]`"
+    yield ""
+    yield (
+        "The oracle doesn't model rules of other packages. An expectation says how many messages a"
+        ' rule must block: `"hold_out.blocked" = "930..960"`. The limits of a range belong to it.'
+        " A condition is one of `<=`, `>=`, `==`, `<`, `>` and a number. The name of a campaign"
+        ' before the rule counts its messages only: `"spring-email.hold_out.blocked" = "== 940"`.'
+    )
+    yield ""
+    yield (
+        'The key `expect` of a campaign names a file with single customers. "Sent" means that the'
+        " gateway accepted the message, whatever became of it:"
+    )
+    yield ""
+    yield "```\ncustomer_id,expected\nc1,sent\nc2,custom_rule\nc3,unsubscribed\n```"
+    yield ""
+    yield (
+        "A missed expectation gives exit code 99, like a missed threshold: the run is proven, but"
+        " your rule didn't do what you expect. Expectations of a partial run are not judged."
+    )
+
+
 _ADDITIONS: Mapping[type[BaseModel], Sequence[str]] = {
     CampaignSection: tuple(_defect_lines()),
-    ThresholdSection: tuple(_limit_lines()),
+    ThresholdSection: (*_limit_lines(), *_expectation_lines()),
     ServiceFailures: ("", "Services: `subscription`, `coupon`, `referral`, `handler`."),
 }
 
@@ -291,7 +315,11 @@ def _to_toml(value: object) -> str:
         case str():
             return json.dumps(value, ensure_ascii=False)
         case dict():
-            pairs = ", ".join(f"{key} = {_to_toml(item)}" for key, item in value.items())
+            keys = [key if key.replace("_", "").isalnum() else json.dumps(key) for key in value]
+            pairs = ", ".join(
+                f"{key} = {_to_toml(item)}"
+                for key, item in zip(keys, value.values(), strict=True)
+            )
             return f"{{ {pairs} }}"
         case list() | tuple():
             return f"[{', '.join(_to_toml(item) for item in value)}]"

@@ -153,6 +153,15 @@ audience_census = Table(
     " archive of numpy arrays.",
 )
 
+expected_outcomes = Table(
+    "expected_outcomes",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("content", LargeBinary, nullable=False),
+    comment="How some messages of a campaign must end, according to its scenario: an archive of"
+    " numpy arrays.",
+)
+
 driver_acknowledgements = Table(
     "driver_acknowledged",
     metadata,

@@ -50,7 +50,7 @@ def judge(
 
     Exit codes: 0 passed · 1 abandoned: its driver ended before the run did · 2 no such run, or one
     that is running · 3 an invariant is broken or a message differs from its prediction · 99 a
-    threshold is missed · 130 the run was interrupted.
+    threshold or an expectation is missed · 130 the run was interrupted.
 
     Examples: sendtrace judge 3 · sendtrace judge 3 --json result.json
     """

@@ -88,7 +88,7 @@ def simulate(
 
     Exit codes: 0 all messages match the prediction, thresholds met · 1 something broke · 2 wrong
     usage or scenario · 3 an invariant is broken or a message differs from its prediction ·
-    99 a threshold is missed · 130 interrupted.
+    99 a threshold or an expectation is missed · 130 interrupted.
 
     Examples: sendtrace simulate scenarios/demo.toml ·
     sendtrace simulate sale.toml --seed 7 --workers 4 --json result.json ·
@@ -96,13 +96,16 @@ def simulate(
     """
     set_shutdown_handler(exit_immediately)
     from simulator.run.options import RunOptions
+    from simulator.scenario.expectations import check_expected_rules
     from simulator.scenario.file import load_scenario
-    from workers.checks.base import all_checks
+    from workers.checks.base import all_checks, third_party_checks
 
     parsed = load_scenario(scenario, seed=seed)
     settings = load_settings(database_url=database, broker_url=broker)
     parsed.refuse_to_overwrite("--json", json_file)
     check_writable("--json", json_file)
+    if not attach:  # attached workers may have other rules
+        check_expected_rules(parsed.expectations, [rule.name for rule in third_party_checks()])
     all_checks()  # a check that can't be loaded is an error before anything is recorded
     options = RunOptions(
         workers=workers,

@@ -91,6 +91,22 @@ def _format_thresholds(result: RunResult) -> Iterator[str]:
         )
 
 
+def _format_expectations(result: RunResult) -> Iterator[str]:
+    width = max((len(outcome.name) for outcome in result.expectations), default=0)
+    for outcome in result.expectations:
+        note = outcome.unjudged_reason
+        mark = _mark(bool(outcome.is_met)) if note is None else NOT_JUDGED_MARK
+        yield (
+            f"{mark} expectation     {outcome.name:<{width}}   {outcome.actual:,}"
+            f"   {outcome.expected}" + ("" if note is None else f"   not judged: {note}")
+        )
+        for difference in outcome.differences:
+            yield (
+                f"    customer {difference.customer}, message {difference.number}:"
+                f" expected {difference.expected}, got {difference.actual}"
+            )
+
+
 def _format_verdict(result: RunResult) -> Iterator[str]:
     for check in check_run(result):
         yield f"{_mark(check.is_ok)} {check.name:<16}{check.summary}"
@@ -98,6 +114,7 @@ def _format_verdict(result: RunResult) -> Iterator[str]:
         if not finding.is_satisfied:
             yield from report_text.format_invariant_result(finding)
     yield from _format_thresholds(result)
+    yield from _format_expectations(result)
     verdict = "passed" if result.has_passed else "failed"
     conclusion = format_conclusion(result, result.conditions.log)
     yield f"{_mark(result.has_passed)} {verdict:<16}{conclusion}"

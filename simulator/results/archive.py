@@ -60,6 +60,7 @@ class RunSummary(BaseModel):
         balanced: bool
         invariants_hold: bool
         as_predicted: bool
+        expectations_met: bool | None = True
 
         @property
         def is_proven(self) -> bool:
@@ -343,4 +344,6 @@ def describe_result(run: ListedRun) -> str:
         return f"partial ({run.summary.state}{', resumed' if resumed else ''})"
     if run.summary.verdict.passed:
         return f"passed{resumed}"
+    if run.summary.verdict.expectations_met is False:
+        return f"expectation missed{resumed}"
     return "threshold missed or not judged (resumed)" if resumed else "threshold missed"

@@ -7,7 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from simulator.figures import WORKERS_CPU, WORKERS_MEMORY
+from simulator.figures import (
+    WORKERS_CPU,
+    WORKERS_MEMORY,
+    is_sampled,
+    is_speed_figure,
+    list_figure_units,
+)
 from simulator.scenario.faults import InjectedFault
 from simulator.scenario.thresholds import Threshold
 from tracker.audit import invariants
@@ -216,6 +222,16 @@ class RunObservations:
         examples = (row for driver in self._known_drivers for row in driver.unbalanced_reports)
         first = tuple(islice(examples, invariants.MAX_EXAMPLES))
         return (InvariantResult(SNAPSHOTS_BALANCE, count, first),)
+
+    def find_unjudged_figures(self, campaigns: Sequence[str]) -> dict[str, str]:
+        """Return the figures that say nothing about a threshold, each with the cause."""
+        unjudged = {}
+        for figure in list_figure_units(campaigns):
+            if is_sampled(figure) and not self.is_known:
+                unjudged[figure] = UNOBSERVED_CAUSE
+            elif self.is_resumed and is_speed_figure(figure, campaigns):
+                unjudged[figure] = RESUMED_CAUSE
+        return unjudged
 
     @property
     def _known_drivers(self) -> list[DriverObservations]:

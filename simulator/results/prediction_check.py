@@ -158,7 +158,7 @@ def check_prediction(
     campaign = run_campaign.campaign
     comparison = _Comparison()
     for first, predicted in oracle.predict(credit_is_scarce=credit_is_scarce):
-        actual = _read_outcomes(connection, campaign.id, first, len(predicted))
+        actual = read_outcomes(connection, campaign.id, first, len(predicted))
         unsettled = np.zeros(len(predicted), np.bool_)
         if is_unfinished:
             unsettled = _find_unsettled(predicted, actual, campaign.attempts)
@@ -250,10 +250,10 @@ def _describe_difference(
     status, reason, attempt = actual[:, index]
     return MessageDifference(
         number=first + index,
-        predicted=_format_outcome(
+        predicted=format_outcome(
             predicted.statuses[index], predicted.reasons[index], predicted.attempts[index]
         ),
-        actual=_format_outcome(status, reason, attempt),
+        actual=format_outcome(status, reason, attempt),
     )
 
 
@@ -305,7 +305,7 @@ def _find_unsettled(
     return np.asarray(~settled & (statuses != MISSING_STATUS))
 
 
-def _read_outcomes(
+def read_outcomes(
     connection: Connection, campaign_id: int, first: int, count: int
 ) -> NDArray[np.int8]:
     """Return the recorded status, reason and attempt of messages; shape (3, count)."""
@@ -324,7 +324,8 @@ def _read_outcomes(
     return states
 
 
-def _format_outcome(status: int, reason: int, attempt: int) -> str:
+def format_outcome(status: int, reason: int, attempt: int) -> str:
+    """Return the end of a message in words; codes are those of the record."""
     if status == MISSING_STATUS:
         return "missing"
     name = Status(status).slug

@@ -1,7 +1,7 @@
 """The result of a run: its figures and what they are judged by."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,11 +13,10 @@ from simulator.figures import (
     THROUGHPUT,
     Figures,
     is_sampled,
-    is_speed_figure,
-    list_figure_units,
 )
 from simulator.oracle.facts import read_recorded_facts
-from simulator.oracle.oracle import WithheldPrediction, build_oracles, predict_withheld
+from simulator.oracle.oracle import build_oracles, predict_withheld
+from simulator.results.expectations import ExpectationResult, judge_expectations
 from simulator.results.invariants import INVARIANTS
 from simulator.results.limit_causes import RunLimit
 from simulator.results.limits import find_limit
@@ -31,6 +30,7 @@ from simulator.results.observations import (
 )
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck, check_prediction
 from simulator.results.timeseries import ARRIVALS, Timeseries
+from simulator.results.withheld import WithheldMessages, count_withheld
 from simulator.scenario.thresholds import ThresholdResult, evaluate_thresholds
 from simulator.setup.run import Run
 from tracker.audit import invariants
@@ -61,23 +61,6 @@ BATCH_RESOLUTION = "one batch"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithheldMessages:
-    """Messages of an organization that credit or its message limit blocked.
-
-    Attributes:
-        predicted: None where the number depends on the order of concurrent campaigns.
-    """
-
-    predicted: int | None
-    actual: int
-
-    @property
-    def is_as_predicted(self) -> bool:
-        """True if the prediction is unknown or right."""
-        return self.predicted in (None, self.actual)
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunResult:
     """The result of a run.
 
@@ -104,6 +87,7 @@ class RunResult:
     batch_spans: tuple[Span, ...]
     workloads: tuple[Workload, ...]
     thresholds: tuple[ThresholdResult, ...]
+    expectations: tuple[ExpectationResult, ...]
     timeseries: Timeseries
     curves: Timeseries
 
@@ -137,10 +121,21 @@ class RunResult:
         return all(threshold.is_met for threshold in self.thresholds)
 
     @property
+    def has_met_expectations(self) -> bool:
+        """True if every expectation is met; one that can't be judged isn't."""
+        return all(expectation.is_met for expectation in self.expectations)
+
+    @property
     def _are_thresholds_met(self) -> bool | None:
         """Whether the thresholds are met; None if none is missed, but some can't be judged."""
         is_missed = any(threshold.is_missed for threshold in self.thresholds)
         return None if not self.has_met_thresholds and not is_missed else self.has_met_thresholds
+
+    @property
+    def _are_expectations_met(self) -> bool | None:
+        """Whether the expectations are met; None if none is missed, but some can't be judged."""
+        is_missed = any(expectation.is_missed for expectation in self.expectations)
+        return None if not self.has_met_expectations and not is_missed else not is_missed
 
     @property
     def has_driver_lag(self) -> bool:
@@ -203,8 +198,9 @@ class RunResult:
 
     @property
     def has_passed(self) -> bool:
-        """True if the result is proven, complete, and meets its thresholds."""
-        return self.is_proven and self.has_met_thresholds and not self.is_partial
+        """True if the result is proven, complete, and meets its thresholds and expectations."""
+        meets_all = self.has_met_thresholds and self.has_met_expectations
+        return self.is_proven and meets_all and not self.is_partial
 
     def as_json(self) -> dict[str, Any]:
         """Return the result for JSON, as in `summary.json`."""
@@ -234,8 +230,10 @@ class RunResult:
                 "invariants_hold": self.has_intact_invariants,
                 "as_predicted": self.is_as_predicted,
                 "thresholds_met": self._are_thresholds_met,
+                "expectations_met": self._are_expectations_met,
             },
             "thresholds": [threshold.as_json() for threshold in self.thresholds],
+            "expectations": [expectation.as_json() for expectation in self.expectations],
             "faults": [fault.as_json() for fault in self.observations.injected_faults],
             "recovery": {"sent_on": self.observations.requeued_count},
             "snapshots": self.observations.snapshot_count,
@@ -307,13 +305,14 @@ def judge_run(
             failures=tuple(read_failures(connection, [campaign.id for campaign in campaigns])),
             prediction_checks=tuple(checks),
             invariant_results=(*results, *observations.balance_findings),
-            withheld=_count_withheld(run, withheld, checks, observations),
+            withheld=count_withheld(run, withheld, checks, observations),
             thresholds=evaluate_thresholds(
                 run.scenario.thresholds,
                 measured.figures,
                 observations.aborted_by,
-                _find_unjudged_figures(run, observations),
+                observations.find_unjudged_figures([campaign.name for campaign in campaigns]),
             ),
+            expectations=judge_expectations(connection, run, checks, is_partial=is_partial),
             seconds=measured.seconds,
             figures=measured.figures,
             limit=find_limit(run, observations, conditions, measured.sending),
@@ -322,42 +321,3 @@ def judge_run(
             timeseries=measured.timeseries,
             curves=measured.curves,
         )
-
-
-def _find_unjudged_figures(run: Run, observations: RunObservations) -> dict[str, str]:
-    """Return the figures that say nothing about a threshold, each with the cause."""
-    names = [run_campaign.campaign.name for run_campaign in run.campaigns]
-    unjudged = {}
-    for figure in list_figure_units(names):
-        if is_sampled(figure) and not observations.is_known:
-            unjudged[figure] = UNOBSERVED_CAUSE
-        elif observations.is_resumed and is_speed_figure(figure, names):
-            unjudged[figure] = RESUMED_CAUSE
-    return unjudged
-
-
-def _count_withheld(
-    run: Run,
-    predictions: Mapping[str | None, WithheldPrediction],
-    checks: Sequence[PredictionCheck],
-    observations: RunObservations,
-) -> dict[str, WithheldMessages]:
-    """Return the withheld messages by the organization's name."""
-    plans = [run_campaign.plan for run_campaign in run.campaigns]
-    names = {plan.organization_key: plan.organization.name for plan in plans}
-    # Which messages of a part a limit blocks depends on the order of the batches.
-    has_limit = any(plan.organization.message_limit is not None for plan in plans)
-    is_unknown = not observations.has_settled or (
-        has_limit and observations.state is not RunState.COMPLETE
-    )
-    return {
-        names[key]: WithheldMessages(
-            predicted=None if is_unknown else prediction.withheld,
-            actual=sum(
-                check.withheld
-                for plan, check in zip(plans, checks, strict=True)
-                if plan.organization_key == key
-            ),
-        )
-        for key, prediction in predictions.items()
-    }

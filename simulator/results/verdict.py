@@ -94,6 +94,12 @@ def check_result(result: RunResult) -> Iterator[VerdictItem]:
         met = sum(threshold.is_met for threshold in result.thresholds)
         summary = f"{met} of {len(result.thresholds)} met{_format_unjudged(result, ', ')}"
         yield VerdictItem(result.has_met_thresholds, "thresholds", summary)
+    if result.expectations:
+        met = sum(expectation.is_met is True for expectation in result.expectations)
+        unjudged = sum(expectation.is_met is None for expectation in result.expectations)
+        summary = f"{met} of {len(result.expectations)} met"
+        summary += f", {unjudged} not judged" if unjudged else ""
+        yield VerdictItem(result.has_met_expectations, "expectations", summary)
 
 
 def check_run(result: RunResult) -> Iterator[VerdictItem]:
@@ -169,12 +175,18 @@ def format_conclusion(result: RunResult, log: Path | None = None) -> str:
     missed = sum(threshold.is_missed for threshold in result.thresholds)
     if missed:
         causes.append(f"{missed} of {pluralize(len(result.thresholds), 'threshold')} not met")
+    unexpected = sum(expectation.is_missed for expectation in result.expectations)
+    if unexpected:
+        causes.append(
+            f"{unexpected} of {pluralize(len(result.expectations), 'expectation')} not met"
+        )
     unjudged = _format_unjudged(result)
     if unjudged:
         causes.append(f"thresholds: {unjudged}")
     if causes:
         return "; ".join(causes)
     met = ", thresholds met" if result.thresholds else ""
+    met += ", expectations met" if result.expectations else ""
     if result.not_predicted:
         not_predicted = _describe_not_predicted(result.not_predicted)
         return (

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from simulator.scenario.audience_file import CustomerRecord, check_header, read_customers
 from simulator.scenario.errors import format_validation_errors
+from simulator.scenario.expectations import Expectation
+from simulator.scenario.expected_file import read_expected_outcomes
 from simulator.scenario.faults import FaultSection
 from simulator.scenario.plan import PlannedCampaign, plan_campaigns
 from simulator.scenario.sections import ClockSection
@@ -35,6 +37,7 @@ class Scenario:
     campaigns: tuple[PlannedCampaign, ...]
     faults: tuple[FaultSection, ...]
     thresholds: tuple[Threshold, ...]
+    expectations: tuple[Expectation, ...]
 
     @property
     def network_gateways(self) -> list[str]:
@@ -51,9 +54,16 @@ class Scenario:
 
     @property
     def source_files(self) -> list[Path]:
-        """The scenario file and the audience files."""
+        """The scenario file, the audience files and the files of expected outcomes."""
         sources = (campaign.audience.source for campaign in self.campaigns)
-        return [self.path, *(source for source in sources if isinstance(source, Path))]
+        audiences = [source for source in sources if isinstance(source, Path)]
+        return [self.path, *audiences, *self.expected_files]
+
+    @property
+    def expected_files(self) -> list[Path]:
+        """The files of expected outcomes."""
+        files = (campaign.expected_file for campaign in self.campaigns)
+        return [file for file in files if file is not None]
 
     def refuse_to_overwrite(self, option: str, file: Path | None) -> None:
         """Raise UsageError if the output file that an option names is one of the source files."""
@@ -63,7 +73,7 @@ class Scenario:
 
 
 def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None = None) -> Scenario:
-    """Load a scenario file and check the headers of its audience files.
+    """Load a scenario file, and check the files that it names.
 
     Args:
         audience: audience file that replaces the customers of all campaigns.
@@ -73,6 +83,7 @@ def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None 
     """
     scenario = parse_scenario(_read_scenario_file(path), path, seed=seed, audience=audience)
     _check_audience_files(scenario)
+    _check_expected_files(scenario)
     return scenario
 
 
@@ -120,6 +131,7 @@ def resolve_scenario(file: ScenarioFile, *, path: Path, text: str) -> Scenario:
         campaigns=plan_campaigns(file, path.parent),
         faults=file.faults,
         thresholds=file.parse_thresholds(),
+        expectations=file.parse_expectations(),
     )
 
 
@@ -158,6 +170,18 @@ def _check_audience_files(scenario: Scenario) -> None:
             raise InvalidScenario(
                 f"{scenario.path}: campaigns[{index}].audience: {error}"
             ) from None
+
+
+def _check_expected_files(scenario: Scenario) -> None:
+    """Raise InvalidScenario if a file of expected outcomes can't be read."""
+    for index, campaign in enumerate(scenario.campaigns):
+        if campaign.expected_file is None:
+            continue
+        try:
+            _require_regular_file(campaign.expected_file)
+            read_expected_outcomes(campaign.expected_file)
+        except UsageError as error:
+            raise InvalidScenario(f"{scenario.path}: campaigns[{index}].expect: {error}") from None
 
 
 def _require_regular_file(path: Path) -> None:

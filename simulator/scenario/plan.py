@@ -65,6 +65,7 @@ class PlannedCampaign:
         arrival_shape: shape in which the messages arrive after that.
         after: name of the campaign that must settle before this one begins.
         predecessors: names of all campaigns that settle before this one begins, direct or not.
+        expected_file: file of expected outcomes, if there is one.
     """
 
     name: str
@@ -87,6 +88,7 @@ class PlannedCampaign:
     arrival_shape: ArrivalShape
     after: str | None
     predecessors: frozenset[str]
+    expected_file: Path | None
 
     @property
     def tracks_engagement(self) -> bool:
@@ -112,7 +114,7 @@ def select_audience_campaigns(
 
 
 def plan_campaigns(file: ScenarioFile, folder: Path) -> tuple[PlannedCampaign, ...]:
-    """Resolve the campaigns of a scenario file. Audience files are relative to its folder.
+    """Resolve the campaigns of a scenario file. Files that it names are relative to its folder.
 
     Raises:
         ValueError: a reference is wrong. The message begins with the key.
@@ -133,12 +135,15 @@ def plan_campaigns(file: ScenarioFile, folder: Path) -> tuple[PlannedCampaign, .
             frozenset() if before is None else predecessors[before] | {before}
         )
         audience = audiences[owners[campaign.name].name]
-        planned.append(_plan_campaign(file, campaign, audience, predecessors[campaign.name]))
+        planned.append(
+            _plan_campaign(file, folder, campaign, audience, predecessors[campaign.name])
+        )
     return tuple(planned)
 
 
 def _plan_campaign(
     file: ScenarioFile,
+    folder: Path,
     campaign: CampaignSection,
     audience: PlannedAudience,
     predecessors: frozenset[str],
@@ -171,6 +176,7 @@ def _plan_campaign(
         arrival_shape=campaign.load.shape.arrival_shape,
         after=campaign.after,
         predecessors=predecessors,
+        expected_file=None if campaign.expect is None else folder / campaign.expect,
     )
 
 

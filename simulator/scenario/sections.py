@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     PlainValidator,
     WithJsonSchema,
@@ -70,6 +71,15 @@ def _parse_audience(value: object) -> int | Path | SameAs:
         case str():
             return Path(validate_text(value))
     raise ValueError(f"got {format_value(value)}; expected {AUDIENCE_EXAMPLES}")
+
+
+def _parse_expected_file(value: object) -> Path | None:
+    match value:
+        case None | Path():
+            return value
+        case str():
+            return Path(validate_text(value))
+    raise ValueError(f'got {format_value(value)}; expected a file like "expected.csv"')
 
 
 def _validate_gateway_kind(kind: str) -> str:
@@ -192,6 +202,14 @@ class CampaignSection(ScenarioSection):
     ] = Field(default_factory=dict)
     """Share of generated customers that get a defect, by the reason for which it blocks the
     message. A customer has one defect at most."""
+    expect: Annotated[
+        Path | None,
+        BeforeValidator(_parse_expected_file),
+        WithJsonSchema({"type": "string", "minLength": 1}),
+        Field(examples=["expected.csv"]),
+    ] = None
+    """File of expected outcomes beside the scenario file: CSV with the columns `customer_id` and
+    `expected`, which is `sent` or the slug of a reason. A miss counts as a missed threshold."""
     load: Annotated[
         LoadSection,
         Field(examples=[{"start": "10s", "shape": {"constant": 2_000}}]),

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, field_validator
 
 from simulator.figures import RESERVED_NAMES, is_known_early
+from simulator.scenario.expectations import Expectation, parse_expectations
 from simulator.scenario.faults import FaultSection
 from simulator.scenario.sections import (
     CampaignSection,
@@ -59,6 +60,13 @@ class ScenarioFile(ScenarioSection):
         default_factory=dict
     )
     """Conditions on figures of the result, which decide whether the run passes."""
+    expect: Annotated[
+        dict[str, Annotated[str, Field(strict=True)]],
+        Field(examples=[{"hold_out.blocked": "930..960"}]),
+    ] = Field(default_factory=dict)
+    """How many messages installed rules must block: `"RULE.blocked"`, or `"CAMPAIGN.RULE.blocked"`
+    for one campaign, with a range or a condition like `"== 940"`. A miss counts as a missed
+    threshold."""
 
     @field_validator("campaigns")
     @classmethod
@@ -91,6 +99,10 @@ class ScenarioFile(ScenarioSection):
             for campaign in self.campaigns
         )
         return self.model_copy(update={"campaigns": campaigns})
+
+    def parse_expectations(self) -> tuple[Expectation, ...]:
+        """Return the expectations, or raise ValueError with the key of the first wrong one."""
+        return parse_expectations(self.expect, [campaign.name for campaign in self.campaigns])
 
     def parse_thresholds(self) -> tuple[Threshold, ...]:
         """Return the thresholds, or raise ValueError with the figure of the first wrong one."""

@@ -205,7 +205,7 @@ def parse_thresholds(
                 " end of the run"
             )
         try:
-            relation, limit = _parse_expression(section.is_, unit)
+            relation, limit = parse_expression(section.is_, unit)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
         thresholds.append(
@@ -221,7 +221,8 @@ def parse_thresholds(
     return tuple(thresholds)
 
 
-def _parse_expression(expression: str, unit: Unit) -> tuple[str, float]:
+def parse_expression(expression: str, unit: Unit) -> tuple[str, float]:
+    """Return the relation and the limit of a condition, or raise ValueError."""
     match = _THRESHOLD_PATTERN.fullmatch(expression)
     if match is None:
         relations = " ".join(RELATIONS)

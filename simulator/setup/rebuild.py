@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row
 from simulator.scenario.file import Scenario, parse_scenario
 from simulator.schema import run_setups
 from simulator.setup.census import load_census
+from simulator.setup.expected_outcomes import load_expected_outcomes
 from simulator.setup.rejects import AudienceRejects
 from simulator.setup.run import Run, RunCampaign
 from simulator.setup.run_folder import create_run_folder
@@ -95,6 +96,7 @@ def _load_campaigns(
             plan=plan,
             size=sizes[campaign.audience_id],
             imported_audience=censuses.get(campaign.audience_id),
+            expected_outcomes=load_expected_outcomes(connection, campaign.id),
         )
         for campaign, plan in pairs
     )

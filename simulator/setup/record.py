@@ -11,6 +11,7 @@ from simulator.scenario.file import Scenario
 from simulator.scenario.plan import PlannedAudience, PlannedCampaign, select_audience_campaigns
 from simulator.setup.census import AudienceScanner, ImportedAudience, record_census
 from simulator.setup.customers import ProgressCallback, generate_customers, import_customers
+from simulator.setup.expected_outcomes import record_expected_outcomes
 from simulator.setup.heartbeat import keep_alive
 from simulator.setup.rebuild import record_setup
 from simulator.setup.rejects import AudienceRejects, RejectFile
@@ -135,11 +136,17 @@ class _RunRecorder:
                 tracks_engagement=plan.tracks_engagement,
             )
             campaign = catalog.load_campaign(connection, campaign_id)
+            expected_outcomes = None
+            if plan.expected_file is not None:
+                expected_outcomes = record_expected_outcomes(
+                    connection, campaign_id, audience.id, plan.expected_file
+                )
         return RunCampaign(
             campaign=campaign,
             plan=plan,
             size=audience.size,
             imported_audience=audience.imported_audience,
+            expected_outcomes=expected_outcomes,
         )
 
     def _record_organization(self, plan: PlannedCampaign) -> int:

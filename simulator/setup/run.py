@@ -8,6 +8,7 @@ from simulator.scenario.faults import FaultSection
 from simulator.scenario.file import Scenario
 from simulator.scenario.plan import PlannedCampaign
 from simulator.setup.census import ImportedAudience
+from simulator.setup.expected_outcomes import ExpectedOutcomes
 from simulator.setup.rejects import AudienceRejects
 from tracker.clock import Instant, from_seconds, to_microseconds
 from tracker.record import catalog
@@ -22,6 +23,7 @@ class RunCampaign:
         plan: the campaign as planned from the scenario.
         size: number of its messages.
         imported_audience: what the oracle knows of its customers, if they come from a file.
+        expected_outcomes: how some of its messages must end, if the scenario says so.
         delay: microseconds by which pauses of the run delay its messages.
     """
 
@@ -29,6 +31,7 @@ class RunCampaign:
     plan: PlannedCampaign
     size: int
     imported_audience: ImportedAudience | None = None
+    expected_outcomes: ExpectedOutcomes | None = None
     delay: int = 0
 
     @property

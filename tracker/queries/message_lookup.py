@@ -1,6 +1,7 @@
 """Find the message that a person means: by its number, its customer, or its recipient's address."""
 
 import re
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -16,6 +17,9 @@ MAX_NUMBER = 2**31 - 1
 
 MAX_EXAMPLES = 5
 """Messages that an error names where several have the same recipient."""
+
+MAX_IDS_PER_QUERY = 1_000
+"""Customers that one query looks up in the index of their ids."""
 
 
 def check_message_exists(connection: Connection, campaign: Campaign, number: int) -> object:
@@ -88,6 +92,30 @@ def find_message_number(connection: Connection, campaign: Campaign, text: str) -
         )
     check_message_exists(connection, campaign, numbers[0])
     return numbers[0]
+
+
+def find_numbers_by_customer(
+    connection: Connection, audience_id: int, customer_ids: Sequence[str]
+) -> dict[str, int]:
+    """Return the numbers of an audience's customers by their ids, without unknown ids."""
+    numbers: dict[str, int] = {}
+    for first in range(0, len(customer_ids), MAX_IDS_PER_QUERY):
+        query = sa.select(customers.c.customer_id, customers.c.number).where(
+            customers.c.customer_id.in_(customer_ids[first : first + MAX_IDS_PER_QUERY]),
+            customers.c.audience_id == audience_id,
+        )
+        numbers.update(connection.execute(query).all())
+    return numbers
+
+
+def find_customers_by_number(
+    connection: Connection, audience_id: int, numbers: Sequence[int]
+) -> dict[int, str]:
+    """Return the ids of a few customers of an audience by their numbers."""
+    query = sa.select(customers.c.number, customers.c.customer_id).where(
+        customers.c.audience_id == audience_id, customers.c.number.in_(numbers)
+    )
+    return dict(connection.execute(query).all())
 
 
 def _find_by_customer_id(connection: Connection, campaign: Campaign, text: str) -> list[int]:

@@ -116,6 +116,13 @@ def upgrade() -> None:
         comment="What the oracle knows of the customers of an audience file, as they were imported: an archive of numpy arrays.",
     )
     op.create_table(
+        "expected_outcomes",
+        sa.Column("campaign_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("campaign_id", name=op.f("expected_outcomes_pkey")),
+        comment="How some messages of a campaign must end, according to its scenario: an archive of numpy arrays.",
+    )
+    op.create_table(
         "driver_acknowledged",
         sa.Column("campaign_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("first", sa.Integer(), autoincrement=False, nullable=False),

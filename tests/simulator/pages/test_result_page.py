@@ -15,8 +15,9 @@ import pytest
 from simulator.pages.result_page import render_result_page
 from simulator.results.limit_causes import LimitCause, RunLimit
 from simulator.results.observations import DriverObservations, RunState
-from simulator.results.result import RunResult, WithheldMessages
+from simulator.results.result import RunResult
 from simulator.results.timeseries import SECOND, Timeseries
+from simulator.results.withheld import WithheldMessages
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
 from simulator.setup.record import record_run

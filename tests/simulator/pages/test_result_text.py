@@ -8,7 +8,8 @@ import pytest
 from simulator.pages.result_text import format_result
 from simulator.results.observations import DriverObservations
 from simulator.results.prediction_check import MessageDifference
-from simulator.results.result import RunResult, WithheldMessages, judge_run
+from simulator.results.result import RunResult, judge_run
+from simulator.results.withheld import WithheldMessages
 from tests.support.inline_runs import build_campaign, build_scenario, run_scenario
 from tracker.store.database import Database
 
