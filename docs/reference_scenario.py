@@ -317,8 +317,7 @@ def _to_toml(value: object) -> str:
         case dict():
             keys = [key if key.replace("_", "").isalnum() else json.dumps(key) for key in value]
             pairs = ", ".join(
-                f"{key} = {_to_toml(item)}"
-                for key, item in zip(keys, value.values(), strict=True)
+                f"{key} = {_to_toml(item)}" for key, item in zip(keys, value.values(), strict=True)
             )
             return f"{{ {pairs} }}"
         case list() | tuple():
