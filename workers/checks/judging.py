@@ -3,7 +3,7 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import wraps
 from reprlib import repr as shorten
@@ -167,6 +167,20 @@ def _run_rules(
             failure = CheckFailure(rule.__name__, describe_error(error))
             verdicts.failures[candidate.customer.number] = failure
             verdicts.errors.setdefault(rule.__name__, error)
+
+
+def announcing(check: Check, announce: Callable[[str], None]) -> Check:
+    """Return a check that announces its name before each call of its rule."""
+
+    @wraps(check.rule)
+    def call(candidate: Candidate, now: datetime) -> bool:
+        try:
+            announce(check.name)
+        except Exception as error:
+            raise DataUnavailable from error
+        return check.rule(candidate, now)
+
+    return replace(check, rule=call)
 
 
 def find_running_rule(frame: FrameType | None) -> RunningRule | None:

@@ -23,7 +23,7 @@ from tracker.store.schema.messages import messages
 from tracker.text import format_fields
 from workers.candidates import load_candidates
 from workers.checks.base import Check
-from workers.checks.judging import FAILED_CHECK_REASON, judge_candidates
+from workers.checks.judging import FAILED_CHECK_REASON, announcing, judge_candidates
 from workers.services.base import ServiceName, Services, call_service
 from workers.services.handlers import find_handler
 from workers.steps.context import StepContext
@@ -53,7 +53,11 @@ def judge_batch(
         started_at,
         is_last_try=context.is_last_try,
     )
+    if context.announce_check is not None:
+        checks = [announcing(check, context.announce_check) for check in checks]
     verdicts = judge_candidates(candidates, checks, to_datetime(started_at))
+    if context.announce_check is not None:
+        context.announce_check(None)
     for name, count in verdicts.failure_counts.items():
         error = verdicts.errors[name]
         fields = format_fields(

@@ -9,6 +9,7 @@ extra writes.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -22,7 +23,7 @@ from tracker.store.schema.messages import messages
 from tracker.text import describe_error
 from workers.steps.context import StepContext
 from workers.steps.limits import StepTimeout, limit_step_time
-from workers.steps.segments import Segment, SegmentStore
+from workers.steps.segments import PROCESS_DIED, Segment, SegmentStore
 
 BISECTABLE_STEPS = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH, Step.SUBMIT)
 """The steps that can run on a segment. Receipts and engagement are polled for a whole batch."""
@@ -88,7 +89,7 @@ def bisecting(
         segment = claim_segment(context, step, is_retry=is_retry, refund_first=refund_first)
     try:
         with limit_step_time(_count_halvings(context, step, segment)):
-            yield context if segment is None else context.narrowed(segment.first, segment.size)
+            yield context if segment is None else _narrow(context, step, segment)
     except transient_errors as error:
         if segment is not None:
             try:
@@ -106,6 +107,20 @@ def bisecting(
         raise _failure(context, step, segment, error) from error
     if segment is not None and complete_segment(context, step, segment):
         raise SegmentsLeft(f"{step} of batch {context.batch.batch}: more segments are open")
+
+
+def _narrow(context: StepContext, step: Step, segment: Segment) -> StepContext:
+    """Return the context of a segment; that of a single message records which check runs."""
+    narrowed = context.narrowed(segment.first, segment.size)
+    if segment.size > 1:
+        return narrowed
+
+    def announce_check(name: str | None) -> None:
+        error = None if name is None else f"check {name}: {PROCESS_DIED}"
+        with context.database.write() as connection:
+            SegmentStore(connection, context.batch, step).record_error(segment.first, error)
+
+    return replace(narrowed, announce_check=announce_check)
 
 
 def claim_segment(

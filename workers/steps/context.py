@@ -1,5 +1,6 @@
 """What every step function is given."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -19,12 +20,15 @@ class StepContext:
         author: the worker and the task that the record names.
         is_last_try: whether no retry follows; a service that is still unavailable then counts as
             failed.
+        announce_check: records which check runs, None for none any more; absent unless the message
+            is a suspect, which may have killed the process that worked on it.
     """
 
     database: Database
     batch: Batch
     author: Author
     is_last_try: bool = False
+    announce_check: Callable[[str | None], None] | None = None
 
     @property
     def campaign(self) -> Campaign:

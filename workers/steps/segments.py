@@ -110,7 +110,7 @@ class SegmentStore:
         """Take back one try of the open segment that starts at message `first`."""
         self._update(first, tries=sa.case((parts.c.tries > 0, parts.c.tries - 1), else_=0))
 
-    def record_error(self, first: int, error: str) -> bool:
+    def record_error(self, first: int, error: str | None) -> bool:
         """Record the error of an open segment; return False if there is no such segment."""
         return self._update(first, error=error)
 

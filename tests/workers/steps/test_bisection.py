@@ -198,12 +198,34 @@ def test_a_rule_that_breaks_its_step_blocks_its_message_only(
     names = list(run_names(loop))
     statuses = read_statuses(database, batch)
     assert statuses.pop(41) == (TIMED_OUT if fail is hang else BLOCKED)
+    if fail is die:
+        assert read_notes(database, batch)[41] == f"check deadly: {PROCESS_DIED}"
     assert set(statuses.values()) == {ACCEPTED}
     suppressing = names.count("workers.suppress")
     assert suppressing > 3
     assert names[suppressing:] == ["workers.validate", "workers.dispatch", "workers.submit"] + [
         "workers.deliver"
     ] * (len(names) - suppressing - 3)
+
+
+def test_a_process_that_dies_after_its_checks_blames_none(
+    database: Database, loop: TaskLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = make_batch(database, Plan(size=4))
+    entry = StepContext.entry
+
+    def die_with_number_2(context: StepContext, step: Step, **keys: Any) -> Any:
+        is_suspect = context.batch.size > 1 or context.announce_check is not None
+        if step is Step.SUPPRESS and is_suspect and context.batch.first <= 2 <= context.batch.last:
+            die()
+        return entry(context, step, **keys)
+
+    monkeypatch.setattr(StepContext, "entry", die_with_number_2)
+    loop.resources.gateway = PoisonedGateway((), raise_error)
+    loop.enqueue(batch, Step.SUPPRESS)
+    loop.run_all()
+    assert read_statuses(database, batch)[2] == BLOCKED
+    assert read_notes(database, batch) == {2: PROCESS_DIED}
 
 
 @pytest.mark.parametrize("fail", [die, raise_error, hang])
