@@ -40,6 +40,7 @@ from tracker.queries.failures import RecordedFailure, read_failures
 from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, Span
 from tracker.queries.report import Report, make_reports
 from tracker.queries.workload import Workload
+from tracker.record.check_times import CheckTime, sum_check_times
 from tracker.status import Status
 from tracker.store.database import Database
 
@@ -70,6 +71,7 @@ class RunResult:
         seconds: real seconds from the first step to the last.
         limit: what kept messages from reaching the gateway earlier.
         batch_spans: spans whose percentiles coincide because whole batches share an instant.
+        check_times: the time that each check took, by its name, the longest first.
         curves: the time series at an interval that suits a chart.
     """
 
@@ -86,6 +88,7 @@ class RunResult:
     limit: RunLimit
     batch_spans: tuple[Span, ...]
     workloads: tuple[Workload, ...]
+    check_times: Mapping[str, CheckTime]
     thresholds: tuple[ThresholdResult, ...]
     expectations: tuple[ExpectationResult, ...]
     timeseries: Timeseries
@@ -247,6 +250,10 @@ class RunResult:
                 for rejects in self.run.rejects
             ],
             "campaigns": [report.as_json() for report in self.reports],
+            "check_times": {
+                name: {"calls": round(time.calls), "seconds": round(time.seconds, 3)}
+                for name, time in self.check_times.items()
+            },
             "failures": [failure.as_json() for failure in self.failures],
             "prediction": self._prediction_as_json(),
             "invariants": [result.as_json() for result in self.invariant_results],
@@ -318,6 +325,7 @@ def judge_run(
             limit=find_limit(run, observations, conditions, measured.sending),
             batch_spans=measured.batch_spans,
             workloads=measured.workloads,
+            check_times=sum_check_times(connection, [campaign.id for campaign in campaigns]),
             timeseries=measured.timeseries,
             curves=measured.curves,
         )

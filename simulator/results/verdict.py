@@ -15,6 +15,9 @@ from tracker.queries.failures import RecordedFailure
 from tracker.queries.report import Report
 from tracker.text import pluralize
 
+SLOW_CHECK_SECONDS, SLOW_CALL_SECONDS = 1.0, 0.001
+"""Seconds of all calls of a check, and of each, from which both together are worth a warning."""
+
 
 class VerdictItem(NamedTuple):
     """A check of the verdict and its result in words."""
@@ -230,6 +233,12 @@ def list_warnings(result: RunResult) -> Iterator[str]:
             "The driver lagged behind the arrivals, from which latencies count; see driver_lag."
             " A lower rate, a faster database or a less busy machine would help"
         )
+    for name, time in result.check_times.items():
+        if time.seconds >= SLOW_CHECK_SECONDS and time.seconds_per_call >= SLOW_CALL_SECONDS:
+            yield (
+                f"Check {name} took {time.seconds:.1f} s of the workers' time,"
+                f" {1_000 * time.seconds_per_call:.1f} ms a message"
+            )
     if result.backlog:
         late = (
             f"{result.backlog:,} of {result.run.size:,} messages had not reached the gateway when"

@@ -1,5 +1,6 @@
 """A run with a rule of another package: what it blocks isn't predicted, everything else is."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,21 @@ def test_messages_that_a_rule_blocked_are_counted_by_rule(
         {"hold_out": blocked},
         {},
     ]
+
+
+def test_the_time_of_a_slow_rule_is_in_the_result(
+    database: Database, tmp_path: Path, install: Callable[..., None]
+) -> None:
+    install(expression="__import__('time').sleep(0.02) is not None")
+    scenario = build_scenario(build_campaign("one", audience=60))
+    result = run_scenario(database, scenario, tmp_path)
+    assert next(iter(result.check_times)) == "hold_out"
+    times = result.as_json()["check_times"]["hold_out"]
+    assert (times["calls"], times["seconds"] >= 1.2) == (60, True)
+    assert re.search(
+        r"! Check hold_out took \d\.\d s of the workers' time, \d+\.\d ms a message",
+        format_result(result),
+    )
 
 
 @pytest.mark.parametrize("disabled", ["unsubscribed", "bounced_repeatedly"])

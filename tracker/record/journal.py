@@ -92,6 +92,7 @@ class Entry:
     batch: Batch
     step_id: int
     moved: int = 0
+    check_times: str | None = None
     _changes: Counter[State] = field(default_factory=Counter)
 
     @property
@@ -193,7 +194,11 @@ class Entry:
         self.connection.execute(
             sa.update(steps)
             .where(steps.c.id == self.step_id)
-            .values(finished_at=self.batch.campaign.clock.now(), moved=self.moved)
+            .values(
+                finished_at=self.batch.campaign.clock.now(),
+                moved=self.moved,
+                check_times=self.check_times,
+            )
         )
 
     def _update_tallies(self) -> None:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from anyio.to_thread import run_sync
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from tracker.clock import Instant, from_datetime
@@ -26,6 +27,7 @@ from tracker.queries.stalled import (
     read_last_requeue_time,
 )
 from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
+from tracker.record.check_times import CheckTime, read_check_times
 from tracker.record.rollup import read_daily_rollup_time
 from tracker.store.database import Database
 from tracker.text import format_fields
@@ -76,12 +78,14 @@ class StalledWork:
         oldest_ages: for each stage, the real seconds since its oldest message entered it.
         requeued_at: real time at which the sweep last re-queued a batch, None if it never did.
         daily_rollup_at: real time at which beat's daily rollup last ran, None if it never did.
+        check_times: the time that each check took, by campaign id and the check's name.
     """
 
     batches: Sequence[StalledBatch] = ()
     oldest_ages: Mapping[str, float] = field(default_factory=dict)
     requeued_at: Instant | None = None
     daily_rollup_at: Instant | None = None
+    check_times: Mapping[int, Mapping[str, CheckTime]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +189,7 @@ class LiveFeed:
             self._reachable_since = from_datetime(started_at)
         try:
             reports = self._read_reports(before.reports, is_full=is_full)
-            stalled = self._read_stalled_work() if is_full else before.stalled
+            stalled = self._read_stalled_work(reports) if is_full else before.stalled
         except (SQLAlchemyError, UnreadableRecord, ValueError, TypeError) as error:
             return replace(
                 before,
@@ -201,7 +205,7 @@ class LiveFeed:
             number=before.number + 1, at=at, reports=reports, queue_depths=depths, stalled=stalled
         )
 
-    def _read_stalled_work(self) -> StalledWork:
+    def _read_stalled_work(self, reports: Mapping[int, Report]) -> StalledWork:
         with self._database.read() as connection:
             campaigns = find_unfinished_campaigns(connection)
             return StalledWork(
@@ -209,7 +213,18 @@ class LiveFeed:
                 oldest_ages=read_oldest_message_ages(connection, campaigns),
                 requeued_at=read_last_requeue_time(connection),
                 daily_rollup_at=read_daily_rollup_time(connection),
+                check_times=self._read_check_times(connection, reports),
             )
+
+    def _read_check_times(
+        self, connection: Connection, reports: Mapping[int, Report]
+    ) -> Mapping[int, Mapping[str, CheckTime]]:
+        """Return the check times of the followed campaigns; those that are over are read once."""
+        before = self.snapshot.stalled.check_times
+        known = {
+            key: before[key] for key, report in reports.items() if report.is_over and key in before
+        }
+        return known | read_check_times(connection, sorted(reports.keys() - known.keys()))
 
     def _read_reports(self, before: Mapping[int, Report], *, is_full: bool) -> dict[int, Report]:
         with self._database.read() as connection:

@@ -119,6 +119,16 @@ ENGAGEMENT_DAYS = Metric(
     f" the latest {MAX_METRIC_DAYS} days of each campaign.",
     ("campaign", "run", "kind", "day"),
 )
+CHECK_SECONDS = Metric(
+    "check_seconds_total",
+    "Real seconds that a check took, estimated from one of 512 messages. Too little isn't counted.",
+    ("campaign", "run", "check"),
+)
+CHECK_CALLS = Metric(
+    "check_calls_total",
+    "Calls of a check in that time, estimated like it.",
+    ("campaign", "run", "check"),
+)
 DATABASE_UP = Metric("database_up", "1 if the database answered the last query, else 0.")
 BROKER_UP = Metric("broker_up", "1 if the broker answered the last query, else 0.")
 LAST_READ = Metric("read_timestamp_seconds", "Time at which the database was last read.")
@@ -139,6 +149,8 @@ METRICS = (
     LAST_ROLLUP,
     DAILY_ROLLUP,
     ENGAGEMENT_DAYS,
+    CHECK_SECONDS,
+    CHECK_CALLS,
     DATABASE_UP,
     BROKER_UP,
     LAST_READ,
@@ -171,6 +183,7 @@ class _SnapshotCollector(Collector):
         yield from _collect_messages(reports)
         yield from _collect_days(reports)
         yield from _collect_stalled_work(snapshot)
+        yield from _collect_check_times(snapshot)
         if monitoring.read_queue_depths is None:
             return
         yield from _collect_queues(snapshot.queue_depths)
@@ -223,6 +236,16 @@ def _collect_stalled_work(snapshot: Snapshot) -> Iterator[MetricFamily]:
         yield LAST_REQUEUE.make_value(to_seconds(snapshot.stalled.requeued_at))
     if snapshot.stalled.daily_rollup_at is not None:
         yield DAILY_ROLLUP.make_value(to_seconds(snapshot.stalled.daily_rollup_at))
+
+
+def _collect_check_times(snapshot: Snapshot) -> Iterator[MetricFamily]:
+    seconds, calls = CHECK_SECONDS.make_counter(), CHECK_CALLS.make_counter()
+    for campaign_id, times in snapshot.stalled.check_times.items():
+        for name, time in times.items() if campaign_id in snapshot.reports else ():
+            labels = [*_campaign_labels(snapshot.reports[campaign_id]), name]
+            seconds.add_metric(labels, time.seconds)
+            calls.add_metric(labels, time.calls)
+    yield from (seconds, calls)
 
 
 def _collect_queues(depths: Mapping[str, QueueDepth] | None) -> Iterator[MetricFamily]:

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from tracker.errors import SendtraceError
+from tracker.record.check_times import CheckTime
 from tracker.status import Reason
 from tracker.text import describe_error
 from workers.candidates import Candidate, DataUnavailable, RecentMessages
@@ -49,13 +50,6 @@ class RunningRule(NamedTuple):
         return self.rule is other.rule and self.candidate is other.candidate
 
 
-class RuleTime(NamedTuple):
-    """How often a rule was called, and the seconds that this took; both are estimates."""
-
-    calls: float
-    seconds: float
-
-
 class RuleTimer:
     """A rule that measures its own time. It has the name of the rule."""
 
@@ -90,7 +84,7 @@ class Verdicts:
     details: dict[int, str] = field(default_factory=dict)
     failures: dict[int, CheckFailure] = field(default_factory=dict)
     errors: dict[str, BaseException] = field(default_factory=dict)
-    times: dict[str, RuleTime] = field(default_factory=dict)
+    times: dict[str, CheckTime] = field(default_factory=dict)
 
     @property
     def blocked(self) -> dict[Reason, list[int]]:
@@ -128,18 +122,37 @@ def judge_candidates(
     timers = [RuleTimer(check.rule) for check in checks]
     timed = [(timer.call, block) for timer, (_, block) in zip(timers, rules, strict=True)]
     verdicts = Verdicts()
+    started = time.perf_counter()
     for first in range(0, len(candidates), TIMED_EVERY):
         _run_rules(candidates[first : first + 1], timed, now, verdicts)
         _run_rules(candidates[first + 1 : first + TIMED_EVERY], rules, now, verdicts)
+    seconds = time.perf_counter() - started
     for check, blocked in blocked_by_check:
         if blocked:
             verdicts.by_check[check] = [candidate.customer.number for candidate in blocked]
             verdicts.details.update(_describe_blocked(check, blocked))
-    factor = len(candidates) / max(1, -(-len(candidates) // TIMED_EVERY))
-    for check, timer in zip(checks, timers, strict=True):
-        if timer.calls:
-            verdicts.times[check.name] = RuleTime(timer.calls * factor, timer.seconds * factor)
+    verdicts.times.update(_estimate_times(timers, len(candidates), seconds))
     return verdicts
+
+
+def _estimate_times(
+    timers: Sequence[RuleTimer], count: int, seconds: float
+) -> Iterator[tuple[str, CheckTime]]:
+    """Yield the times of the rules that ran, by the name of the check.
+
+    Args:
+        timers: the times of one in `TIMED_EVERY` candidates.
+        count: the number of all candidates.
+        seconds: the time that all of them took, which the sum can't exceed: the machine may have
+            paused during one call that was timed.
+    """
+    factor = count / max(1, -(-count // TIMED_EVERY))
+    timed_seconds = factor * sum(timer.seconds for timer in timers)
+    share = min(1.0, seconds / timed_seconds) if timed_seconds else 1.0
+    for timer in timers:
+        if timer.calls:
+            taken = timer.seconds * factor * share
+            yield timer.call.__name__, CheckTime(timer.calls * factor, taken)
 
 
 def _run_rules(

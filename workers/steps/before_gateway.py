@@ -15,6 +15,7 @@ from tracker.clock import Instant, to_datetime
 from tracker.queries.next_step import CHECK_STEPS, read_completed_checks
 from tracker.record import allowance
 from tracker.record.catalog import Batch
+from tracker.record.check_times import encode_check_times
 from tracker.record.details import TransitionDetail
 from tracker.record.journal import QUEUED_STATE, Entry, Move, State
 from tracker.record.predicates import is_of_message_in
@@ -23,12 +24,15 @@ from tracker.store.schema.messages import messages
 from tracker.text import format_fields
 from workers.candidates import load_candidates
 from workers.checks.base import Check
-from workers.checks.judging import FAILED_CHECK_REASON, announcing, judge_candidates
+from workers.checks.judging import FAILED_CHECK_REASON, Verdicts, announcing, judge_candidates
 from workers.services.base import ServiceName, Services, call_service
 from workers.services.handlers import find_handler
 from workers.steps.context import StepContext
 
 logger = logging.getLogger(__name__)
+
+SLOW_CALL_SECONDS, SLOW_BATCH_SECONDS = 0.05, 1.0
+"""Seconds from which a call of a check, or its calls for a batch, are logged as slow."""
 
 ABOUT_TO_BE_SENT = State(status=Status.ABOUT_TO_BE_SENT)
 
@@ -58,6 +62,7 @@ def judge_batch(
     verdicts = judge_candidates(candidates, checks, to_datetime(started_at))
     if context.announce_check is not None:
         context.announce_check(None)
+    _log_slow_checks(context, verdicts)
     for name, count in verdicts.failure_counts.items():
         error = verdicts.errors[name]
         fields = format_fields(
@@ -69,6 +74,7 @@ def judge_batch(
         )
         logger.error("check failed: %s", fields, exc_info=error)
     with context.entry(step, started_at=started_at) as written:
+        written.check_times = encode_check_times(verdicts.times)
         for check, blocked in verdicts.by_check.items():
             details = _make_details(check, blocked, verdicts.details)
             _mark_not_sent(written, blocked, check.reason, started_at, details)
@@ -76,6 +82,19 @@ def judge_batch(
             number: TransitionDetail(*failure) for number, failure in verdicts.failures.items()
         }
         _mark_not_sent(written, [*failures], FAILED_CHECK_REASON, started_at, failures)
+
+
+def _log_slow_checks(context: StepContext, verdicts: Verdicts) -> None:
+    for name, taken in verdicts.times.items():
+        if taken.seconds_per_call >= SLOW_CALL_SECONDS or taken.seconds >= SLOW_BATCH_SECONDS:
+            fields = format_fields(
+                check=name,
+                campaign=context.campaign.name,
+                batch=context.batch.batch,
+                seconds_per_call=f"{taken.seconds_per_call:.4f}",
+                seconds=f"{taken.seconds:.1f}",
+            )
+            logger.warning("check slow: %s", fields)
 
 
 def _make_details(

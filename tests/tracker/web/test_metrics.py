@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
 from tests.support.engagement import OPENED, record_events
-from tests.support.factory import Plan, make_busy_batch, make_campaign
+from tests.support.factory import AUTHOR, Plan, make_busy_batch, make_campaign
 from tests.support.paths import ROOT
 from tests.support.states import old_server, silence_driver
 from tests.support.web import HOSTILE, live_page_client
@@ -20,10 +20,12 @@ from tracker.clock import SystemClock, from_datetime, to_seconds
 from tracker.monitoring import FailedTask, QueueDepth, WorkerActivity, WorkerInfo
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Batch
+from tracker.record.check_times import CheckTime, encode_check_times
 from tracker.record.engagement import EngagementEvent
+from tracker.record.journal import open_entry
 from tracker.record.rollup import record_daily_rollup, roll_up_engagement
 from tracker.settings import Settings
-from tracker.status import CampaignState, Reason, Status
+from tracker.status import CampaignState, Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import transitions
@@ -117,6 +119,19 @@ def test_state_and_scheduled_customers_of_a_campaign(
     assert value_of(samples, "campaign_state", campaign="later", state="scheduled") == 1
     assert value_of(samples, "scheduled", campaign="later") == 7
     assert value_of(samples, "scheduled", campaign="spring") == 0
+
+
+def test_the_time_of_checks_is_a_counter(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    now = batch.campaign.clock.now()
+    for _ in range(2):
+        with open_entry(database, batch, Step.SUPPRESS, AUTHOR, started_at=now) as written:
+            written.check_times = encode_check_times({"ndnc": CheckTime(1_000, 0.25)})
+    with live_page_client(database, settings, MONITORING) as client:
+        samples = read_metrics(client)
+    assert value_of(samples, "check_seconds_total", campaign="spring", check="ndnc") == 0.5
+    assert value_of(samples, "check_calls_total", campaign="spring", check="ndnc") == 2_000
 
 
 def test_transitions_count_messages_that_have_entered_a_status(

@@ -1,5 +1,6 @@
 """Each step function alone, on small batches: which messages it moves, and which it doesn't."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from tests.support.factory import (
 from tracker.clock import Instant
 from tracker.queries.next_step import NextStep
 from tracker.record.catalog import Batch
+from tracker.record.check_times import read_check_times
 from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import EngagementEvent
 from tracker.record.journal import QUEUED_STATE, State, enqueue_batch, open_entry
@@ -196,6 +198,37 @@ def test_a_failed_check_is_logged_once_a_batch(
     )
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
+
+
+def test_the_time_of_each_check_is_recorded_and_a_slow_one_is_logged(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    @make_check(Reason.NDNC, step=Step.SUPPRESS, order=1)
+    def slow(candidate: Candidate, now: datetime) -> bool:
+        """Take a while."""
+        time.sleep(before_gateway.SLOW_CALL_SECONDS)
+        return False
+
+    batch = make_batch(database, Plan(size=2))
+    services = SqlServices("", database)
+    checks = [slow, *checks_of(Step.SUPPRESS)]
+    before_gateway.judge_batch(step_context(database, batch), Step.SUPPRESS, checks, services)
+    with database.read() as connection:
+        times = read_check_times(connection, [batch.campaign.id])[batch.campaign.id]
+    assert set(times) == {check.name for check in checks}
+    assert times["slow"].calls == 2
+    assert times["slow"].seconds_per_call == pytest.approx(0.05, abs=0.04)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith("check slow: check=slow campaign=spring batch=0 seconds_per_call=0.0")
+
+
+def test_quick_checks_leave_no_record_of_their_time(database: Database) -> None:
+    batch = make_batch(database, Plan(size=2))
+    quick = [check for check in checks_of(Step.VALIDATE) if check.name == "email_missing"]
+    services = SqlServices("", database)
+    before_gateway.judge_batch(step_context(database, batch), Step.VALIDATE, quick, services)
+    with database.read() as connection:
+        assert read_check_times(connection, [batch.campaign.id]) == {}
 
 
 def test_a_check_is_named_where_the_reason_does_not_say_it(database: Database) -> None:

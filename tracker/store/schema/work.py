@@ -27,11 +27,13 @@ steps = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger, nullable=False),
     Column("moved", Integer, nullable=False),
+    Column("check_times", Text),
     ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
     CheckConstraint(f"step IN ({sql_string_list(Step)})", name="step"),
     Index(None, "campaign_id", "batch"),
     comment="One recorded step on one batch. task_id: the Celery task that ran it. moved: messages"
-    " whose status it changed.",
+    " whose status it changed. check_times: estimated calls and microseconds of each check, as a"
+    " JSON object of lists; null if that is too little to matter.",
 )
 
 recoveries = Table(

@@ -376,6 +376,7 @@ def _create_work_tables() -> None:
         sa.Column("started_at", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", sa.BigInteger(), nullable=False),
         sa.Column("moved", sa.Integer(), nullable=False),
+        sa.Column("check_times", sa.Text(), nullable=True),
         sa.CheckConstraint(
             "step IN ('enqueue', 'suppress', 'validate', 'dispatch', 'submit', 'deliver', 'engage')",
             name=op.f("steps_step_check"),
@@ -386,7 +387,7 @@ def _create_work_tables() -> None:
             name=op.f("steps_campaign_id_batch_fkey"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("steps_pkey")),
-        comment="One recorded step on one batch. task_id: the Celery task that ran it. moved: messages whose status it changed.",
+        comment="One recorded step on one batch. task_id: the Celery task that ran it. moved: messages whose status it changed. check_times: estimated calls and microseconds of each check, as a JSON object of lists; null if that is too little to matter.",
     )
     op.create_index(
         op.f("steps_campaign_id_batch_idx"), "steps", ["campaign_id", "batch"], unique=False
