@@ -226,11 +226,14 @@ class RunObservations:
     def find_unjudged_figures(self, campaigns: Sequence[str]) -> dict[str, str]:
         """Return the figures that say nothing about a threshold, each with the cause."""
         unjudged = {}
+        is_cut_off = not self.has_settled and self.state is not RunState.ABORTED
         for figure in list_figure_units(campaigns):
             if is_sampled(figure) and not self.is_known:
                 unjudged[figure] = UNOBSERVED_CAUSE
             elif self.is_resumed and is_speed_figure(figure, campaigns):
                 unjudged[figure] = RESUMED_CAUSE
+            elif is_cut_off:
+                unjudged[figure] = UNSETTLED_CAUSE
         return unjudged
 
     @property
@@ -240,6 +243,9 @@ class RunObservations:
 
 RESUMED_CAUSE = "the run was resumed, and its pause distorts the figure"
 """The cause for what can't be judged of a resumed run."""
+
+UNSETTLED_CAUSE = "the run ended before its messages had settled"
+"""The cause for what can't be judged of a run that was cut off."""
 
 UNOBSERVED_CAUSE = "a driver of the run ended without recording it"
 """The cause for what isn't known of a run whose driver was killed."""
