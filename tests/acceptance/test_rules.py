@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.paths import SCENARIOS
+from tests.support.paths import EXAMPLE_RULES, SCENARIOS
 from tests.support.shell import Shell, make_scenario
 from tracker.status import Reason
 
@@ -48,14 +49,26 @@ def even_numbers(candidate: Candidate, now: datetime) -> bool:
 @pytest.fixture
 def acme(tmp_path: Path) -> Path:
     """Install the small package with pip, in a folder of its own."""
-    source, installed = tmp_path / "acme", tmp_path / "installed"
+    source = tmp_path / "acme"
     source.mkdir()
     (source / "pyproject.toml").write_text(PYPROJECT)
     (source / "acme_rules.py").write_text(MODULE)
+    return install(source, tmp_path / "installed")
+
+
+@pytest.fixture
+def example_rules(tmp_path: Path) -> Path:
+    """Install a copy of the example rules with pip, in a folder of its own."""
+    source = shutil.copytree(EXAMPLE_RULES, tmp_path / "rules")
+    return install(source, tmp_path / "installed")
+
+
+def install(source: Path, target: Path) -> Path:
+    """Install a package with pip in a folder, and return the folder."""
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    options = ("--no-deps", "--no-build-isolation", "--no-index", "--target", str(installed))
+    options = ("--no-deps", "--no-build-isolation", "--no-index", "--target", str(target))
     subprocess.run([*pip, *options, str(source)], check=True, timeout=90)
-    return installed
+    return target
 
 
 def reasons_of(result: Any) -> Counter[str]:
@@ -110,6 +123,55 @@ def test_a_check_of_an_installed_package_takes_part_in_a_run(shell: Shell, acme:
     assert reasons_of(json.loads(result.read_text()))["configuration"] == 300
     listed = shell.run("checks", "list", "--format", "csv", settings=settings)
     assert "even_numbers" in listed.stdout.splitlines()[1]
+
+
+DISABLE_CHECK = """
+from workers.checks import suppression
+
+def unsubscribed(candidate: Candidate, now: datetime) -> bool:
+    return False
+
+object.__setattr__(suppression.unsubscribed, "rule", unsubscribed)
+"""
+
+
+def test_a_run_with_a_rule_is_proven_except_for_what_the_rule_blocked(
+    shell: Shell, example_rules: Path
+) -> None:
+    result = shell.folder / "result.json"
+    settings = {"PYTHONPATH": str(example_rules)}
+    command = ("simulate", SCENARIOS / "rules.toml", "--json", result)
+    ran = shell.run(*command, settings=settings)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "✔ expectation     hold_out.blocked              946   930..960" in ran.stdout
+    assert "every other message matches its prediction" in ran.stdout
+    prediction = json.loads(result.read_text())["prediction"]
+    assert prediction["not_predicted"] == {"hold_out": 946}
+    checked = [
+        (campaign["as_predicted"], campaign["not_predicted"], campaign["uncertain"])
+        for campaign in prediction["campaigns"]
+    ]
+    assert checked == [(4_527, {"hold_out": 473}, 0)] * 2
+
+    with (example_rules / "example_rules.py").open("a") as module:
+        module.write(DISABLE_CHECK)
+    ran = shell.run(*command, settings=settings)
+    assert ran.returncode == 3, ran.stdout + ran.stderr
+    assert "expected not_sent: unsubscribed, got delivered on attempt 1" in ran.stdout
+
+
+def test_a_missed_expectation_gives_99_and_an_unknown_rule_2(
+    shell: Shell, example_rules: Path
+) -> None:
+    text = make_scenario(email=200, sms=20) + '[expect]\n"hold_out.blocked" = "== 5"\n'
+    scenario = shell.write("small.toml", text)
+    missed = shell.run("simulate", scenario, settings={"PYTHONPATH": str(example_rules)})
+    assert missed.returncode == 99, missed.stdout + missed.stderr
+    assert missed.stdout.splitlines()[-1].endswith("1 of 1 expectation not met")
+    assert "expectation missed" in shell.run("runs").stdout
+    unknown = shell.run("simulate", scenario)
+    assert unknown.returncode == 2
+    assert "no installed package has a rule named 'hold_out'" in unknown.stderr
 
 
 def test_a_check_that_raises_is_named_in_the_log_that_the_result_refers_to(
