@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli import FormatOption, exit_on_error
+from tracker.cli import EXIT_FAILURE, FormatOption, exit_on_error
 from tracker.errors import UsageError
 from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.status import Reason
+from workers.checks.base import third_party_checks
 from workers.rules import cli as workers_cli
-from workers.rules.cli import print_note
+from workers.rules.as_of import Verdict
+from workers.rules.cli import parse_time_option, print_note
 
 app = typer.Typer(
     help="List, explain and try the checks that block messages.",
@@ -42,28 +44,44 @@ def try_scenario(
         Path | None,
         typer.Option(metavar="FILE.csv", help="Write the verdict on each customer to this file."),
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="When the run's clock starts, such as 2026-11-30T17:24, in the time zone of the"
+            " settings unless it names another one. Default: now.",
+        ),
+    ] = None,
+    fail_on_error: Annotated[
+        bool, typer.Option("--fail-on-error", help="Exit with 1 if a check fails on a message.")
+    ] = False,
     format: FormatOption = RowFormat.TABLE,
 ) -> None:
     """Judge a scenario's customers with all checks.
 
-    Nothing is sent or stored. All customers are judged as they are before the first campaign.
-    Bounces and message limits from one campaign to the next are not simulated. Reasons that only
-    the step dispatch gives are left out: out_of_credit, handler_not_found and the timeout of a
-    handler.
+    Nothing is sent or stored. Each message is judged at its arrival, with the limits of time and
+    memory of a worker. All customers are as they are before the first campaign. Bounces and message
+    limits from one campaign to the next are not simulated. Reasons that only the step dispatch
+    gives are left out: out_of_credit, handler_not_found and the timeout of a handler.
+
+    Exit codes: 0 judged · 1 a check failed, with --fail-on-error, or took a worker's whole time · 2
+    wrong input.
 
     Examples: sendtrace checks try --scenario scenarios/demo.toml ·
-    sendtrace checks try --scenario sale.toml --audience customers.csv --verdicts verdicts.csv
+    sendtrace checks try --scenario sale.toml --audience customers.csv --at 2026-12-24T18:00
     """
     from simulator.scenario.file import load_scenario
-    from simulator.setup.dry_run import judge_customers
+    from simulator.setup.dry_run import DryRun
 
+    starts_at = None if at is None else parse_time_option(at)
     parsed = load_scenario(scenario, audience=audience)
     parsed.refuse_to_overwrite("--verdicts", verdicts)
     counts: Counter[tuple[str, str]] = Counter()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sendtrace-")))
         write_verdict = stack.enter_context(_open_verdict_writer(verdicts))
-        for campaign, customer_id, judged in judge_customers(parsed, folder, print_note):
+        dry_run = DryRun(parsed, folder, print_note, starts_at)
+        for campaign, customer_id, judged in dry_run.judge_customers():
             verdict = str(judged)
             counts[campaign, verdict] += 1
             write_verdict(campaign, customer_id, verdict)
@@ -75,6 +93,10 @@ def try_scenario(
         )
     ]
     print_rows(rows, ("campaign", "verdict", "customers"), format)
+    for line in dry_run.check_errors.format_lines():
+        print_note(line)
+    if fail_on_error and dry_run.check_errors.errors:
+        raise typer.Exit(EXIT_FAILURE)
 
 
 @contextmanager
@@ -107,7 +129,8 @@ def coverage(
 ) -> None:
     """Count the reasons that scenarios reach.
 
-    The counts are those of the predictions; nothing is run.
+    The counts are those of the predictions; nothing is run. What rules of other packages block is
+    not predicted, and messages that they would block may be counted for another reason.
 
     Examples: sendtrace checks coverage scenarios/*.toml ·
     sendtrace checks coverage sale.toml --format csv
@@ -123,15 +146,30 @@ def coverage(
     reached = {
         name: count_predicted_reasons(named) for name, named in scenarios_by_column(parsed).items()
     }
-    rows = list(_build_coverage_rows(reached))
+    rows = [*_build_coverage_rows(reached), *_build_foreign_rows(reached)]
     print_rows(rows, (*LEADING_COLUMNS, *reached), format)
     if format is RowFormat.TABLE:
         count = sum(any(counts[reason] for counts in reached.values()) for reason in Reason)
         print(f"\n{count} of {len(Reason)} reasons are reached")
+    foreign = third_party_checks()
+    if foreign:
+        names = ", ".join(check.name for check in foreign)
+        print_note(f"not predicted: what rules of other packages block ({names})")
 
 
 def _build_coverage_rows(reached: dict[str, Counter[Reason]]) -> Iterator[Row]:
     for reason in sorted(Reason, key=lambda reason: (reason.category, reason)):
         row: dict[str, object] = {"category": reason.category.value, "reason": reason.slug}
         row.update((name, counts[reason]) for name, counts in reached.items())
+        yield row
+
+
+def _build_foreign_rows(reached: dict[str, Counter[Reason]]) -> Iterator[Row]:
+    """Yield a row for each rule of another package; how often it blocks isn't predicted."""
+    for check in third_party_checks():
+        row: dict[str, object] = {
+            "category": check.reason.category.value,
+            "reason": str(Verdict(check.reason, check.name)),
+        }
+        row.update((name, "not predicted") for name in reached)
         yield row

@@ -1,7 +1,8 @@
 """Judge the customers of a scenario by all checks, without sending or keeping anything."""
 
 import csv
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -13,45 +14,123 @@ from simulator.scenario.file import Scenario
 from simulator.schema import open_database
 from simulator.setup.record import record_run
 from simulator.setup.rejects import AudienceRejects
+from simulator.setup.run import Run, RunCampaign
+from tracker.clock import Instant, from_seconds
+from tracker.errors import SendtraceError
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.settings import Settings
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
+from tracker.text import pluralize
 from workers.checks.base import all_checks
 from workers.rules.as_of import PASSES, Rules, Verdict
 from workers.rules.rejudge import MESSAGES_PER_CHUNK, CheckErrors, judge_messages
+from workers.steps.limits import StepTimeout, worker_limits
+
+PROGRESS_INTERVAL_SECONDS = 5.0
+"""Real seconds between two lines about the progress."""
 
 
-def judge_customers(
-    scenario: Scenario, folder: Path, print_line: Callable[[str], None]
-) -> Iterator[tuple[str, str, Verdict]]:
-    """Yield campaign, customer id and verdict for every customer of every campaign.
+class DryRun:
+    """Judges the customers of a scenario.
 
-    Args:
-        folder: empty folder for the customers; the caller deletes it.
-        print_line: receives rows that could not be read and, at the end, checks that failed.
+    Attributes:
+        check_errors: the failures of checks so far.
     """
-    settings = Settings(home=folder, database_url=None)
-    settings.prepare_home()
-    with closing(open_database(settings)) as database:
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        folder: Path,
+        print_line: Callable[[str], None],
+        starts_at: Instant | None = None,
+    ) -> None:
+        """Prepare a dry run.
+
+        Args:
+            scenario: the scenario.
+            folder: empty folder for the customers; the caller deletes it.
+            print_line: receives rows that could not be read, and the progress.
+            starts_at: start of the run's clock; None for now.
+        """
+        self.check_errors = CheckErrors()
         # An outage of a service delays messages, but blocks none.
         campaigns = tuple(campaign.without_outages() for campaign in scenario.campaigns)
-        run = record_run(database, replace(scenario, campaigns=campaigns), folder, lambda _: None)
-        for rejects in run.rejects:
-            print_line(f"{rejects.summary}; {_describe_first_reject(rejects)}")
-        checks, errors = all_checks(), CheckErrors()
+        self._scenario = replace(scenario, campaigns=campaigns)
+        self._folder, self._print_line, self._starts_at = folder, print_line, starts_at
+        self._progress = _Progress(print_line)
+
+    def judge_customers(self) -> Iterator[tuple[str, str, Verdict]]:
+        """Yield campaign, customer id and verdict for every customer of every campaign.
+
+        Each message is judged at its arrival, with the limits of a step in a worker.
+        """
+        settings = Settings(home=self._folder, database_url=None)
+        settings.prepare_home()
+        with closing(open_database(settings)) as database:
+            run = record_run(database, self._scenario, self._folder, self._progress.add_recorded)
+            for rejects in run.rejects:
+                self._print_line(f"{rejects.summary}; {_describe_first_reject(rejects)}")
+            yield from self._judge_run(database, run)
+
+    def _judge_run(self, database: Database, run: Run) -> Iterator[tuple[str, str, Verdict]]:
+        checks = all_checks()
         for run_campaign in run.campaigns:
             campaign = run_campaign.campaign
+            if self._starts_at is not None:
+                campaign = replace(campaign, started_at=self._starts_at)
+                run_campaign = replace(run_campaign, campaign=campaign)
             rules = Rules(campaign=campaign, checks=checks)
             for first in range(0, run_campaign.size, MESSAGES_PER_CHUNK):
                 ids = _read_customer_ids(database, campaign.audience_id, first)
-                arrivals = dict.fromkeys(ids, run_campaign.starts_at)
-                instants = dict.fromkeys(CHECK_STEPS, arrivals)
-                blocked = judge_messages(database, rules, instants, errors)
+                arrivals = _find_arrivals(run_campaign, first, len(ids))
+                try:
+                    with worker_limits():
+                        blocked = judge_messages(
+                            database, rules, dict.fromkeys(CHECK_STEPS, arrivals), self.check_errors
+                        )
+                except StepTimeout as error:
+                    raise SendtraceError(
+                        f"{pluralize(len(ids), 'message')} of campaign {campaign.name}, from number"
+                        f" {first} on: {error}; workers would try them again in smaller parts"
+                    ) from error
                 for number, customer_id in ids.items():
                     yield campaign.name, customer_id, blocked.get(number, PASSES)
-        for line in errors.format_lines():
-            print_line(line)
+                self._progress.add_judged(len(ids), run.size)
+
+
+class _Progress:
+    """Prints a line about the progress from time to time."""
+
+    def __init__(self, print_line: Callable[[str], None]) -> None:
+        self._print_line = print_line
+        self._printed_at = time.monotonic()
+        self._recorded = self._judged = 0
+
+    def add_recorded(self, count: int) -> None:
+        """Count customers that were recorded."""
+        self._recorded += count
+        self._print(f"{self._recorded:,} customers read")
+
+    def add_judged(self, count: int, total: int) -> None:
+        """Count messages that were judged, of all."""
+        self._judged += count
+        self._print(f"{self._judged:,} of {pluralize(total, 'message')} judged")
+
+    def _print(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._printed_at >= PROGRESS_INTERVAL_SECONDS:
+            self._printed_at = now
+            self._print_line(text)
+
+
+def _find_arrivals(campaign: RunCampaign, first: int, count: int) -> Mapping[int, Instant]:
+    """Return when messages arrive, by their numbers, in whole seconds after the first message."""
+    seconds = campaign.plan.arrival_shape.arrival_times(first, count)
+    return {
+        first + index: campaign.starts_at + from_seconds(int(second))
+        for index, second in enumerate(seconds)
+    }
 
 
 def _describe_first_reject(rejects: AudienceRejects) -> str:

@@ -1,5 +1,7 @@
 """The commands of `sendtrace checks`, and what is refused before anything is written."""
 
+import re
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from simulator.cli.main import app
 from simulator.schema import SIMULATOR_MIGRATIONS
 from tests.support.factory import Plan, judge, make_batch
 from tests.support.paths import SCENARIOS
+from tests.support.plugins import plugin_installer
 from tests.support.rules import THIS_MODULE
 from tracker.errors import UsageError
 from tracker.output.tables import RowFormat
@@ -123,3 +126,50 @@ def test_a_broken_check_stops_a_run_before_anything_is_written(
     ended = CliRunner().invoke(app, ["simulate", str(SCENARIOS / "demo.toml")])
     assert (ended.exit_code, ended.stderr) == (2, "sendtrace: check x: import failed\n")
     assert not (tmp_path / "home").exists()
+
+
+RULES = """\
+from workers.checks.base import check
+
+@check("custom_rule", step="suppress", order=1)
+def hold_out(candidate, now):
+    "Block number 0 at noon, and fail on number 1."
+    if candidate.number == 1:
+        raise LookupError("no luck")
+    return candidate.number == 0 and now.hour == 12
+"""
+
+SMALL = 'name = "sale"\n[[campaigns]]\nname = "one"\nchannel = "email"\naudience = 5\n'
+
+
+@pytest.fixture
+def hold_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install a rule of another package."""
+    with plugin_installer(tmp_path, monkeypatch) as install:
+        install(RULES, hold_out="extra:hold_out")
+        yield
+
+
+@pytest.mark.usefixtures("hold_out")
+def test_a_trial_may_fail_for_a_check_that_fails(tmp_path: Path) -> None:
+    sale = tmp_path / "sale.toml"
+    sale.write_text(SMALL)
+    options = ["checks", "try", "--scenario", str(sale), "--format", "csv"]
+    tried = CliRunner().invoke(app, [*options, "--at", "2026-12-24T12:00", "--fail-on-error"])
+    assert (tried.exit_code, tried.stderr.count("check hold_out failed on 1 message")) == (1, 1)
+    assert "one,custom_rule (hold_out),1" in tried.stdout
+    assert "one,rule_failed (hold_out),1" in tried.stdout
+    later = CliRunner().invoke(app, [*options, "--at", "2026-12-24T13:00"])
+    assert (later.exit_code, "custom_rule" in later.stdout) == (0, False)
+
+
+@pytest.mark.usefixtures("hold_out")
+def test_coverage_names_rules_of_other_packages(tmp_path: Path) -> None:
+    sale = tmp_path / "sale.toml"
+    sale.write_text(SMALL)
+    counted = CliRunner().invoke(app, ["checks", "coverage", str(sale)])
+    assert counted.exit_code == 0, counted.output
+    assert re.search(
+        r"internally_suppressed +custom_rule \(hold_out\) +not predicted", counted.stdout
+    )
+    assert "not predicted: what rules of other packages block (hold_out)" in counted.stderr
