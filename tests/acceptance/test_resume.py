@@ -4,6 +4,8 @@ import json
 import sqlite3
 from contextlib import closing
 
+import pytest
+
 from tests.support.shell import FinishedRun, Shell, make_scenario, wait_until
 
 SLOW = make_scenario(median="1s", p99="2s").replace(
@@ -18,6 +20,7 @@ def silence_driver(shell: Shell) -> None:
         connection.execute("UPDATE runs SET heartbeat_at = heartbeat_at - 60000000")
 
 
+@pytest.mark.timeout(300)  # two runs
 def test_a_killed_run_is_judged_and_resumed_to_the_same_outcomes(
     shell: Shell, on_sqlite: FinishedRun
 ) -> None:
