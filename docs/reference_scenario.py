@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -40,7 +41,8 @@ may name its [JSON Schema](scenario.schema.json) for editors: `{SCHEMA_HEADER}`.
 | rate | messages per second of simulated time |
 | name | letters, digits, dots, dashes and underscores; at most 100 characters |
 
-Times and rates are in simulated time, the time of the run's clock. `[clock] speed` sets its speed.
+Times and rates are in simulated time, the time of the run's clock. `[clock]` sets its speed and its
+start.
 """
 
 EXAMPLE = f"""\
@@ -263,6 +265,8 @@ def _type(key: Mapping[str, Any]) -> str:
     if "enum" in key:
         return " or ".join(f"`{_to_toml(value)}`" for value in key["enum"])
     kind = key.get("type")
+    if key.get("format") == "date-time":
+        return "date and time"
     if kind == "string":
         return _STRING_TYPES.get(key.get("pattern", "")[:4], "string")
     if kind in ("integer", "number"):
@@ -314,6 +318,8 @@ def _to_toml(value: object) -> str:
             return f"{value:g}"
         case str():
             return json.dumps(value, ensure_ascii=False)
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
         case dict():
             keys = [key if key.replace("_", "").isalnum() else json.dumps(key) for key in value]
             pairs = ", ".join(

@@ -5,7 +5,7 @@ A type parses the notation of the file. It refuses any other value with a messag
 """
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from pydantic import (
@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PlainValidator,
     StringConstraints,
     WithJsonSchema,
 )
@@ -40,6 +41,12 @@ _DURATION_UNITS = {
     "h": timedelta(hours=1),
     "d": timedelta(days=1),
 }
+
+
+CLOCK_TIME_EXAMPLE = "a date and time, such as 2026-12-24T18:00:00+05:30"
+
+EARLIEST_CLOCK_YEAR, LATEST_CLOCK_YEAR = 2021, 2098
+"""Years of a run's clock: the coupons of generated customers have expired before, or do after."""
 
 
 class InvalidKey(ValueError):
@@ -114,6 +121,21 @@ def parse_positive_rate(value: object) -> float:
     return rate
 
 
+def parse_clock_time(value: object) -> datetime:
+    """Return a date and time with an offset from UTC, or raise ValueError."""
+    if not isinstance(value, datetime):
+        raise ValueError(f"got {format_value(value)}; expected {CLOCK_TIME_EXAMPLE}")
+    if value.tzinfo is None:
+        raise ValueError(
+            f"got {value.isoformat()} without an offset from UTC; expected {CLOCK_TIME_EXAMPLE}"
+        )
+    if not EARLIEST_CLOCK_YEAR <= value.year <= LATEST_CLOCK_YEAR:
+        raise ValueError(
+            f"got the year {value.year}; expected {EARLIEST_CLOCK_YEAR} to {LATEST_CLOCK_YEAR}"
+        )
+    return value
+
+
 _DURATION_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_DURATION_PATTERN.pattern}$"})
 _RATE_SCHEMA = WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_RATE})
 _POSITIVE_RATE_SCHEMA = WithJsonSchema({"type": "number", "minimum": MIN_RATE, "maximum": MAX_RATE})
@@ -122,6 +144,11 @@ _DURATION_JSON = PlainSerializer(format_duration, return_type=str, when_used="js
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), _DURATION_JSON, _DURATION_SCHEMA]
 PositiveDuration = Annotated[
     timedelta, BeforeValidator(parse_positive_duration), _DURATION_JSON, _DURATION_SCHEMA
+]
+ClockTime = Annotated[
+    datetime,
+    PlainValidator(parse_clock_time),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 Rate = Annotated[float, BeforeValidator(parse_rate), _RATE_SCHEMA]
 PositiveRate = Annotated[float, BeforeValidator(parse_positive_rate), _POSITIVE_RATE_SCHEMA]

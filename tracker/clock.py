@@ -92,24 +92,34 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class ScaledClock:
-    """A run's clock. It agrees with the computer's at `start` and runs `speed` times as fast.
+    """A run's clock. It runs `speed` times as fast as the computer's.
 
     Attributes:
-        start: the instant at which both clocks agree.
+        start: the instant that this clock shows at its start.
         speed: microseconds of this clock per real microsecond.
         ahead: microseconds by which a fault has put this clock forward since.
+        real_start: the real instant of its start.
     """
 
     start: Instant
     speed: float
-    ahead: int = 0
+    ahead: int
+    real_start: Instant
 
     def now(self) -> Instant:
         """Return the current instant of the run."""
-        elapsed = SystemClock().now() - self.start
+        elapsed = SystemClock().now() - self.real_start
         return self.start + self.ahead + int(elapsed * self.speed)
 
 
-def make_clock(start: Instant, speed: float, ahead: int = 0) -> Clock:
-    """Return the clock of a run; see `ScaledClock` for the parameters."""
-    return SystemClock() if speed == 1 and not ahead else ScaledClock(start, speed, ahead)
+def make_clock(
+    start: Instant, speed: float, ahead: int = 0, real_start: Instant | None = None
+) -> Clock:
+    """Return the clock of a run; see `ScaledClock` for the parameters.
+
+    Without `real_start` the clock shows the real time at its start.
+    """
+    real_start = start if real_start is None else real_start
+    if speed == 1 and not ahead and start == real_start:
+        return SystemClock()
+    return ScaledClock(start, speed, ahead, real_start)

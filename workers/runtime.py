@@ -72,7 +72,7 @@ class Resources:
         if campaign.gateway_rate is None:
             return UnlimitedThrottle()
         # A gateway's id is unique in its database only, and one broker may serve several databases.
-        name = f"{campaign.started_at}:{campaign.gateway_id}"
+        name = f"{campaign.really_started_at}:{campaign.gateway_id}"
         limit = RateLimit(rate=campaign.gateway_rate, speed=campaign.speed)
         return self._open_once((name, limit), lambda: SharedThrottle(self.broker, name, limit))
 

@@ -11,7 +11,6 @@ from simulator.scenario.audience_file import CustomerRecord, read_customers
 from simulator.scenario.file import Scenario
 from simulator.scenario.plan import PlannedAudience, select_audience_campaigns
 from simulator.setup.census import AudienceScanner, ImportedAudience
-from tracker.clock import SystemClock, to_datetime
 from tracker.status import Reason
 
 LEADING_COLUMNS = ("category", "reason")
@@ -69,7 +68,7 @@ def _read_audience(
     """Return the size of an audience, and what is known of it if it comes from a file."""
     if isinstance(audience.source, int):
         return audience.source, None
-    today = to_datetime(SystemClock().now()).date()
+    today = scenario.clock.begin_day()
     scanner = AudienceScanner(select_audience_campaigns(scenario.campaigns, audience), today)
     customers = (row for row in read_customers(audience.source) if isinstance(row, CustomerRecord))
     size = sum(1 for _ in scanner.scan(customers))

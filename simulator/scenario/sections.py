@@ -1,7 +1,7 @@
 """The tables of a scenario file, checked one at a time."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -18,6 +18,7 @@ from pydantic import (
 from simulator.scenario.load import LoadSection
 from simulator.values import (
     BounceLimit,
+    ClockTime,
     Count,
     Duration,
     Flag,
@@ -34,6 +35,7 @@ from simulator.world.behaviour import (
     validate_share_sum,
 )
 from simulator.world.defects import PLANTABLE_REASONS, explain_unplantable
+from tracker.clock import Instant, SystemClock, from_datetime, to_datetime
 from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
 from tracker.status import Channel, Reason
 from tracker.text import suggest_similar
@@ -307,3 +309,18 @@ class ClockSection(ScenarioSection):
     speed: Annotated[float, Field(gt=0, le=100_000, strict=True, examples=[1440])] = 1.0
     """Simulated seconds per real second. Latencies, delays, outages and the 1 am rollup follow the
     run's clock."""
+    start: Annotated[ClockTime | None, Field(examples=[datetime(2026, 12, 24, 18, tzinfo=UTC)])] = (
+        None
+    )
+    """Date and time that the clock shows when the run starts, with its offset from UTC; default:
+    the real time."""
+
+    @property
+    def start_instant(self) -> Instant | None:
+        """The instant that the clock shows when the run starts; None for the real time."""
+        return None if self.start is None else from_datetime(self.start)
+
+    def begin_day(self) -> date:
+        """Return the day, in UTC, on which a run starts that starts now."""
+        now = SystemClock().now() if self.start_instant is None else self.start_instant
+        return to_datetime(now).date()

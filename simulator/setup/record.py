@@ -19,7 +19,7 @@ from simulator.setup.run import Run, RunCampaign
 from simulator.setup.run_folder import create_run_folder
 from simulator.world.gateway import SimulatedGatewaySettings
 from simulator.world.services import SIMULATED_SERVICES_KIND
-from tracker.clock import SystemClock, to_datetime, to_microseconds
+from tracker.clock import SystemClock, to_microseconds
 from tracker.errors import UsageError
 from tracker.record import catalog, registration
 from tracker.status import CampaignState, Channel
@@ -41,6 +41,7 @@ def record_run(
             started_at=SystemClock().now(),
             speed=scenario.clock.speed,
             definition=scenario.text,
+            clock_start=scenario.clock.start_instant,
         )
     folder = create_run_folder(home, run_id)
     recorder = _RunRecorder(database, scenario, run_id, folder, progress)
@@ -75,8 +76,13 @@ def start_run(database: Database, run: Run) -> Run:
     with database.write() as connection:
         registration.start_run(connection, run.id, now)
         record_setup(database, connection, run)
+    clock_start = run.scenario.clock.start_instant
+    started_at = now if clock_start is None else clock_start
     campaigns = (
-        replace(campaign, campaign=replace(campaign.campaign, started_at=now))
+        replace(
+            campaign,
+            campaign=replace(campaign.campaign, started_at=started_at, really_started_at=now),
+        )
         for campaign in run.campaigns
     )
     return replace(run, campaigns=tuple(campaigns))
@@ -243,7 +249,7 @@ class _RunRecorder:
         rejects_path = self._folder / f"{file.stem}.{audience_id}.rejects.csv"
         scanner = AudienceScanner(
             select_audience_campaigns(self._scenario.campaigns, audience),
-            to_datetime(SystemClock().now()).date(),
+            self._scenario.clock.begin_day(),
         )
         with RejectFile(rejects_path) as rejects:
             size = import_customers(

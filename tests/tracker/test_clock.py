@@ -101,13 +101,13 @@ def test_a_scaled_clock_runs_speed_times_as_fast(
     at: SetTime, speed: float, real: int, simulated: int
 ) -> None:
     at(NOON + real * SECOND)
-    assert ScaledClock(NOON, speed).now() == NOON + simulated * SECOND
+    assert ScaledClock(NOON, speed, 0, NOON).now() == NOON + simulated * SECOND
 
 
 @settings(deadline=None)
 @given(st.floats(0.01, 10_000), st.lists(st.integers(0, 10**14), min_size=2))
 def test_a_scaled_clock_never_goes_back(speed: float, ages: list[int]) -> None:
-    clock = ScaledClock(NOON, speed)
+    clock = ScaledClock(NOON, speed, 0, NOON)
     with pytest.MonkeyPatch.context() as monkeypatch:
         at = SetTime(monkeypatch)
         instants = []
@@ -123,6 +123,14 @@ def test_the_clock_of_a_run_is_the_systems_unless_it_is_sped_up(at: SetTime) -> 
     assert make_clock(NOON, 1) == make_clock(NOON, 1.0) == SystemClock()
     assert make_clock(NOON, 1).now() == NOON + 10
     assert make_clock(NOON, 2).now() == NOON + 20
+
+
+def test_a_clock_may_start_at_another_time(at: SetTime) -> None:
+    midnight = NOON - 12 * 3_600 * SECOND
+    for speed in (1, 60):
+        at(NOON + 10 * SECOND)
+        clock = make_clock(midnight, speed, real_start=NOON)
+        assert clock.now() == midnight + speed * 10 * SECOND
 
 
 def test_a_clock_set_forward_is_ahead_at_any_speed() -> None:

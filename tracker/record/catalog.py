@@ -70,7 +70,9 @@ class Campaign:
     Attributes:
         requires: data of the customer without which the message can't be made.
         attempts: number of submissions of a message that bounces softly.
+        started_at: start of the run, by the run's clock.
         ahead: microseconds by which a fault has put the run's clock forward.
+        really_started_at: real time of the start; None if the run's clock shows it.
         kind: entry point in `sendtrace.handlers` that prepares the messages.
         sender: the campaign's own, else the organization's on this channel.
         services_kind: entry point in `sendtrace.services`.
@@ -93,6 +95,7 @@ class Campaign:
     started_at: Instant
     speed: float
     ahead: int = 0
+    really_started_at: Instant | None = None
     kind: str = "promotion"
     channel_enabled: bool = True
     sender: str = ""
@@ -107,7 +110,7 @@ class Campaign:
     @cached_property
     def clock(self) -> Clock:
         """The clock of the campaign's run."""
-        return make_clock(self.started_at, self.speed, self.ahead)
+        return make_clock(self.started_at, self.speed, self.ahead, self.really_started_at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +148,7 @@ _CAMPAIGN_QUERY = (
         coupon_series.c.active.label("series_active"),
         runs.c.seed,
         runs.c.started_at,
+        runs.c.clock_start,
         runs.c.speed,
         runs.c.ahead,
     )
@@ -264,7 +268,8 @@ def _campaign_from_row(row: Row[Any]) -> Campaign:
         gateway_kind=row.gateway_kind,
         gateway_settings=row.gateway_settings,
         seed=row.seed,
-        started_at=row.started_at,
+        started_at=row.started_at if row.clock_start is None else row.clock_start,
+        really_started_at=row.started_at,
         speed=row.speed,
         ahead=row.ahead,
         kind=row.kind,

@@ -30,10 +30,18 @@ def record_run(
     started_at: Instant,
     speed: float,
     definition: str,
+    clock_start: Instant | None = None,
 ) -> int:
-    """Record a run and return its id; `definition` is the text of the scenario file.
+    """Record a run and return its id. This counts as the run's first heartbeat.
 
-    This counts as the run's first heartbeat.
+    Args:
+        connection: a transaction.
+        scenario: name of the scenario.
+        seed: seed of all draws, if there are any.
+        started_at: real time of the start.
+        speed: seconds of the run's clock in a second.
+        definition: text of the scenario file.
+        clock_start: what the run's clock shows at the start; None for the real time.
     """
     return _insert_row(
         connection,
@@ -43,6 +51,7 @@ def record_run(
         started_at=started_at,
         speed=speed,
         definition=definition,
+        clock_start=clock_start,
         heartbeat_at=transaction_start(),
     )
 

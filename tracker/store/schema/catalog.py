@@ -29,6 +29,7 @@ runs = Table(
     Column("scenario", Text, nullable=False),
     Column("seed", BigInteger),
     Column("started_at", BigInteger, nullable=False),
+    Column("clock_start", BigInteger),
     Column("finished_at", BigInteger),
     Column("speed", Float, nullable=False, server_default=text("1")),
     Column("definition", Text, nullable=False),
@@ -43,10 +44,11 @@ runs = Table(
         " AND given_up_at IS NOT NULL OR given_up_as IS NULL AND given_up_at IS NULL",
         name="given_up",
     ),
-    comment="One execution of a scenario: campaigns recorded together. ahead: microseconds by which"
-    " its clock was put forward. heartbeat_at: when its driver last said that it is alive, by the"
-    " database's clock. given_up_at, given_up_as: when an unfinished run was given up, so that no"
-    " sweep continues it, and as what. resumes: how often a further driver continued it after a"
+    comment="One execution of a scenario: campaigns recorded together. started_at: real time."
+    " clock_start: what its clock showed then; null if that was real time. ahead: microseconds by"
+    " which its clock was put forward. heartbeat_at: when its driver last said that it is alive, by"
+    " the database's clock. given_up_at, given_up_as: when an unfinished run was given up, so that"
+    " no sweep continues it, and as what. resumes: how often a further driver continued it after a"
     " pause.",
 )
 

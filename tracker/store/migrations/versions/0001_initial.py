@@ -68,6 +68,7 @@ def _create_catalog_tables() -> None:
         sa.Column("scenario", sa.Text(), nullable=False),
         sa.Column("seed", sa.BigInteger(), nullable=True),
         sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("clock_start", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.Column("speed", sa.Float(), server_default=sa.text("1"), nullable=False),
         sa.Column("definition", sa.Text(), nullable=False),
@@ -82,7 +83,7 @@ def _create_catalog_tables() -> None:
             name=op.f("runs_given_up_check"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("runs_pkey")),
-        comment="One execution of a scenario: campaigns recorded together. ahead: microseconds by which its clock was put forward. heartbeat_at: when its driver last said that it is alive, by the database's clock. given_up_at, given_up_as: when an unfinished run was given up, so that no sweep continues it, and as what. resumes: how often a further driver continued it after a pause.",
+        comment="One execution of a scenario: campaigns recorded together. started_at: real time. clock_start: what its clock showed then; null if that was real time. ahead: microseconds by which its clock was put forward. heartbeat_at: when its driver last said that it is alive, by the database's clock. given_up_at, given_up_as: when an unfinished run was given up, so that no sweep continues it, and as what. resumes: how often a further driver continued it after a pause.",
     )
     op.create_table(
         "organizations",
