@@ -13,6 +13,7 @@ from tracker.record.catalog import Campaign, Organization
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
+from workers.mobile import find_region, find_time_zones
 from workers.services.base import (
     Coupon,
     ServiceAnswers,
@@ -50,6 +51,28 @@ class Customer(NamedTuple):
         """Return the value of a tag or field, named `tag:NAME` or `field:NAME`, or None."""
         value: str | None = json.loads(self.custom).get(name)
         return value
+
+    @property
+    def region(self) -> str | None:
+        """The ISO 3166 code of the customer's country, or None if it isn't known.
+
+        It is the value of `field:region`, else the country of the mobile number.
+        """
+        region = self.value("field:region")
+        if region is None and self.mobile_e164 is not None:
+            region = find_region(self.mobile_e164)
+        return region
+
+    @property
+    def time_zones(self) -> tuple[str, ...]:
+        """The names of the time zones in which the customer may be; empty if none is known.
+
+        It is the value of `field:time_zone`, else all zones of the mobile number's area.
+        """
+        time_zone = self.value("field:time_zone")
+        if time_zone is not None:
+            return (time_zone,)
+        return () if self.mobile_e164 is None else find_time_zones(self.mobile_e164)
 
 
 SUBSCRIBED = Subscription()

@@ -75,6 +75,7 @@ def try_scenario(
 
     starts_at = None if at is None else parse_time_option(at)
     parsed = load_scenario(scenario, audience=audience)
+    parsed.require_rules()
     parsed.refuse_to_overwrite("--verdicts", verdicts)
     counts: Counter[tuple[str, str]] = Counter()
     with ExitStack() as stack:

@@ -107,6 +107,7 @@ def simulate(
     if not attach:  # attached workers may have other rules
         check_expected_rules(parsed.expectations, [rule.name for rule in third_party_checks()])
     all_checks()  # a check that can't be loaded is an error before anything is recorded
+    parsed.require_rules()
     options = RunOptions(
         workers=workers,
         batch_size=batch_size,

@@ -17,7 +17,7 @@ from typing import TextIO
 
 from simulator.scenario.audience_columns import COLUMNS, SINGLE_LINE_COLUMNS
 from tracker.errors import UsageError
-from workers.checks.mobile import to_e164
+from workers.mobile import to_e164
 
 MAX_LINE_CHARACTERS = 65_536
 """Length of a line, so that a file without line ends can't fill the memory."""

@@ -1,8 +1,10 @@
 """Load a scenario file: parse it, check it, and plan its campaigns."""
 
 import tomllib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from simulator.scenario.sections import ClockSection
 from simulator.scenario.tables import ScenarioFile
 from simulator.scenario.thresholds import Threshold
 from tracker.errors import UsageError
+from tracker.text import suggest_similar
 from workers.gateways.base import load_gateway_kind
+from workers.plugins import PluginGroup, list_plugin_names
 
 
 class InvalidScenario(UsageError):
@@ -38,6 +42,8 @@ class Scenario:
     faults: tuple[FaultSection, ...]
     thresholds: tuple[Threshold, ...]
     expectations: tuple[Expectation, ...]
+    rules: Mapping[str, Mapping[str, Any]]
+    defer_at_most: timedelta
 
     @property
     def network_gateways(self) -> list[str]:
@@ -64,6 +70,14 @@ class Scenario:
         """The files of expected outcomes."""
         files = (campaign.expected_file for campaign in self.campaigns)
         return [file for file in files if file is not None]
+
+    def require_rules(self) -> None:
+        """Raise UsageError if a rule with settings isn't installed, so that nothing reads them."""
+        names = list_plugin_names(PluginGroup.CHECKS)
+        for name in self.rules:
+            if name not in names:
+                similar = suggest_similar(name, names)
+                raise UsageError(f"{self.path}: rules.{name}: unknown check {name!r}{similar}")
 
     def refuse_to_overwrite(self, option: str, file: Path | None) -> None:
         """Raise UsageError if the output file that an option names is one of the source files."""
@@ -132,6 +146,8 @@ def resolve_scenario(file: ScenarioFile, *, path: Path, text: str) -> Scenario:
         faults=file.faults,
         thresholds=file.parse_thresholds(),
         expectations=file.parse_expectations(),
+        rules=file.rules,
+        defer_at_most=file.defer_at_most,
     )
 
 

@@ -1,7 +1,7 @@
 """All tables of a scenario file together."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -21,8 +21,9 @@ from simulator.scenario.thresholds import (
     expand_thresholds,
     parse_thresholds,
 )
-from simulator.values import Name, ScenarioSection
+from simulator.values import Name, PositiveDuration, ScenarioSection
 from simulator.world.behaviour import EngagementRates, ServiceFailures
+from tracker.record.catalog import DEFAULT_DEFER_AT_MOST
 from tracker.status import Channel
 from workers.services.base import ServiceName
 
@@ -52,6 +53,12 @@ class ScenarioFile(ScenarioSection):
     """Failures of the services that the workers call."""
     engagement: dict[Channel, EngagementRates] = Field(default_factory=dict)
     """What recipients do with delivered messages; `email` is the only channel with engagement."""
+    rules: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    """Settings of installed rules, by the rule's name. Each rule reads its own; its package says
+    which it has."""
+    defer_at_most: Annotated[PositiveDuration, Field(examples=["12h"])] = DEFAULT_DEFER_AT_MOST
+    """Time for which rules may defer a message, on the run's clock, since one first did. If a rule
+    defers it again after that, the message ends for the reason `custom_rule`."""
     clock: ClockSection = ClockSection()
     """The run's clock."""
     faults: tuple[FaultSection, ...] = ()

@@ -1,5 +1,6 @@
 """Record the campaigns of a scenario and their customers before a run begins."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -42,6 +43,8 @@ def record_run(
             speed=scenario.clock.speed,
             definition=scenario.text,
             clock_start=scenario.clock.start_instant,
+            rules=json.dumps(scenario.rules, default=str),
+            defer_at_most=to_microseconds(scenario.defer_at_most),
         )
     folder = create_run_folder(home, run_id)
     recorder = _RunRecorder(database, scenario, run_id, folder, progress)

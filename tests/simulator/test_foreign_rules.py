@@ -235,7 +235,7 @@ def _named(name: str, blocks: Callable[[int], bool]) -> base.Rule:
 @pytest.mark.parametrize(
     ("expression", "error"),
     [
-        ("None", "InvalidVerdict: hold_out returned None; expected True or False"),
+        ("None", "InvalidVerdict: hold_out returned None; expected True, False or Defer(until)"),
         ("{}['city']", "KeyError: 'city'"),
     ],
 )

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, RowMapping, Select
 
 from tracker.audit import bounces, engagement, messages
 from tracker.audit.credit import find_wrong_credit
+from tracker.audit.deferrals import find_wrong_deferral_counts
 from tracker.errors import UnreadableRecord
 from tracker.queries.campaign_state import read_run_states
 from tracker.queries.report import make_reports
@@ -189,6 +190,11 @@ INVARIANTS = (
         "bounce_tallies",
         "The bounces of every batch, counted by cause, sum to its bounced messages.",
         bounces.find_wrong_bounce_tallies,
+    ),
+    QueryInvariant(
+        "deferrals",
+        "Every batch counts its deferred messages and knows the first due time; all are queued.",
+        find_wrong_deferral_counts,
     ),
     QueryInvariant(
         "last_transition",

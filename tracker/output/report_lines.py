@@ -37,6 +37,8 @@ MEANINGS = {
     "not_sent.system_error.total": "Stopped because a step or a service failed after its retries.",
     "in_progress.total": "Processed but not yet accepted by the gateway: Queued, About to be Sent.",
     "in_progress.queued": "Recorded; waits for the checks or is being checked.",
+    "in_progress.deferred": "Queued messages that a rule deferred; they are judged again later."
+    " A part of Queued.",
     "in_progress.about_to_be_sent": "Passed every check; waits for the gateway.",
     "scheduled": "Customers whose message hasn't been queued yet.",
 } | {
@@ -111,12 +113,11 @@ def report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
 def is_hidden_at_zero(line: ReportLine) -> bool:
     """Return whether a line is shown only if it counts a message.
 
-    These are reasons, causes of bounces, and Scheduled.
-
+    These are reasons, causes of bounces, Deferred and Scheduled.
     """
     is_reason = line.level == 2 and line.path.startswith("not_sent.")
     is_cause = line.path.startswith("sent.bounced.causes.")
-    return is_reason or is_cause or line.path == "scheduled"
+    return is_reason or is_cause or line.path in ("in_progress.deferred", "scheduled")
 
 
 def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
@@ -128,6 +129,7 @@ def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]
         yield from _category_lines(report, category)
     yield _line(report, 0, "In Progress", "in_progress.total", report.in_progress)
     yield _status_line(report, 1, "Queued", "in_progress.queued", Status.QUEUED)
+    yield _line(report, 2, "Deferred", "in_progress.deferred", report.deferred)
     yield _status_line(
         report, 1, "About to be Sent", "in_progress.about_to_be_sent", Status.ABOUT_TO_BE_SENT
     )

@@ -78,6 +78,8 @@ class BatchState:
         retry_due_at: when soft-bounced messages may be submitted again; None for at once.
         receipts_due_at: when the gateway may have receipts; None if none are expected.
         engagement_due_at: when the gateway may have engagement; None if none is expected.
+        deferral_due_at: when the first queued message is judged again; None unless all of them are
+            deferred.
     """
 
     occupied: Collection[tuple[Status, int]]
@@ -86,6 +88,7 @@ class BatchState:
     retry_due_at: Instant | None = None
     receipts_due_at: Instant | None = None
     engagement_due_at: Instant | None = None
+    deferral_due_at: Instant | None = None
 
     @property
     def statuses(self) -> frozenset[Status]:
@@ -105,15 +108,19 @@ def decide_step(state: BatchState) -> DueStep | None:
     """Return the step that a batch needs next, or None when the batch has settled.
 
     Queued messages come first: they need the first check step that isn't done with the whole batch,
-    or dispatch. Then comes submission. Otherwise the step with the earliest due time is next.
+    or dispatch, unless all of them are deferred. Then comes submission. Otherwise the step with the
+    earliest due time is next; deferred messages are due for dispatch.
     """
     if Status.QUEUED in state.statuses:
         remaining = (step for step in CHECK_STEPS if step not in state.completed_checks)
-        return DueStep(next(remaining, Step.DISPATCH))
+        step = next(remaining, Step.DISPATCH)
+        if step is not Step.DISPATCH or state.deferral_due_at is None:
+            return DueStep(step)
     can_retry_now = state.has_retries and state.retry_due_at is None
     if Status.ABOUT_TO_BE_SENT in state.statuses or can_retry_now:
         return DueStep(Step.SUBMIT)
     due_times = {
+        Step.DISPATCH: state.deferral_due_at,
         Step.SUBMIT: state.retry_due_at if state.has_retries else None,
         Step.DELIVER: state.receipts_due_at,
         Step.ENGAGE: state.engagement_due_at,
@@ -129,7 +136,7 @@ def has_next_step(
 
     With `due_before`, receipts and engagement count only if they are due before that instant.
     Retries after a soft bounce count in any case, since the record of a batch doesn't hold their
-    due time.
+    due time. So do deferred messages, since a check step may come before their time.
     """
     has_pending_messages = (
         sa.exists()
@@ -172,9 +179,10 @@ def find_settled_batches(connection: Connection, keys: Collection[BatchKey]) -> 
 def next_step(
     database: Database, batch: Batch, *, completed: Step | None = None
 ) -> NextStep | None:
-    """Return the next step of a batch, or None when the batch has settled.
+    """Return the next step of a batch, or None when it has settled or only the sweep may wake it.
 
-    If the batch needs the `completed` poll again, the result is delayed by at least
+    The sweep wakes a batch whose deferred messages wait for longer than a task may wait in a
+    worker. If the batch needs the `completed` poll again, the result is delayed by at least
     MIN_POLL_INTERVAL, so a gateway without news isn't polled in a tight loop.
     """
     with database.read() as connection:
@@ -185,6 +193,8 @@ def next_step(
         return NextStep(due_step.step)
     campaign = batch.campaign
     due_in = to_timedelta((due_step.due_at - campaign.clock.now()) / campaign.speed)
+    if due_step.step is Step.DISPATCH and due_in > MAX_COUNTDOWN:
+        return None
     min_delay = timedelta()
     if (completed, due_step.step) in REPEATED_POLLS:
         min_delay = MIN_POLL_INTERVAL
@@ -196,14 +206,16 @@ def next_step_while_throttled(
 ) -> NextStep:
     """Return the next step of a batch of which the gateway has accepted only some messages.
 
-    A poll that has been due for MIN_POLL_INTERVAL goes before the rest of the submission, so a slow
-    hand-over keeps neither receipts nor engagement waiting. The gateway accepts more after the real
-    time `submit_delay`.
+    A step that has been due for MIN_POLL_INTERVAL goes before the rest of the submission, so a slow
+    hand-over keeps neither deferred messages nor receipts nor engagement waiting. The gateway
+    accepts more after the real time `submit_delay`.
     """
     with database.read() as connection:
         state = read_batch_state(connection, batch)
     campaign = batch.campaign
     latest = campaign.clock.now() - to_run_microseconds(MIN_POLL_INTERVAL, campaign.speed)
+    if state.deferral_due_at is not None and state.deferral_due_at <= latest:
+        return NextStep(Step.DISPATCH)
     if state.receipts_due_at is not None and state.receipts_due_at <= latest:
         return NextStep(Step.DELIVER)
     if state.engagement_due_at is not None and state.engagement_due_at <= latest:
@@ -214,12 +226,16 @@ def next_step_while_throttled(
 def read_batch_state(connection: Connection, batch: Batch) -> BatchState:
     """Return the recorded state of a batch that decides its next step."""
     has_messages = sa.and_(is_same_batch(tallies, batches), tallies.c.messages > 0)
-    due_times = (batches.c.receipts_due_at, batches.c.engagement_due_at)
+    columns = (
+        *(batches.c.receipts_due_at, batches.c.engagement_due_at),
+        *(batches.c.deferral_due_at, batches.c.deferred),
+    )
     rows = connection.execute(
-        sa.select(tallies.c.status, tallies.c.attempt, *due_times)
+        sa.select(tallies.c.status, tallies.c.attempt, tallies.c.messages, *columns)
         .select_from(batches.outerjoin(tallies, has_messages))
         .where(is_of_batch(batches, batch))
     ).all()
+    queued = sum(row.messages for row in rows if row.status == Status.QUEUED)
     state = BatchState(
         occupied=frozenset(
             (Status(row.status), row.attempt) for row in rows if row.status is not None
@@ -227,15 +243,23 @@ def read_batch_state(connection: Connection, batch: Batch) -> BatchState:
         attempts=batch.campaign.attempts,
         receipts_due_at=rows[0].receipts_due_at,
         engagement_due_at=rows[0].engagement_due_at,
+        deferral_due_at=deferral_due_time(queued, rows[0].deferred, rows[0].deferral_due_at),
     )
     if Status.QUEUED in state.statuses:
         completed_checks = read_completed_checks(
             connection, batch.campaign.id, batch.batch, batch.batch
         )
-        return replace(state, completed_checks=completed_checks[batch.batch])
+        state = replace(state, completed_checks=completed_checks[batch.batch])
+        if state.deferral_due_at is None:
+            return state
     if state.has_retries and batch.campaign.retry_after:
         return replace(state, retry_due_at=_read_retry_due_time(connection, batch))
     return state
+
+
+def deferral_due_time(queued: int, deferred: int, due_at: Instant | None) -> Instant | None:
+    """Return when the first deferred message is due, or None if other messages are queued too."""
+    return due_at if deferred >= queued else None
 
 
 def read_completed_checks(

@@ -54,6 +54,7 @@ class Report:
         recorded: number of messages that have been queued, summed over the batches.
         counts: number of messages in each state, summed over the tallies. It isn't assumed to agree
             with the recorded messages: see `is_balanced`.
+        deferred: number of queued messages that a rule deferred, as of now.
         as_of: real time of this instant, by the database's clock.
         engagement: number of recipients of delivered messages by what they did: spam and
             unsubscribed as of now, the others as of the last rollup.
@@ -74,6 +75,7 @@ class Report:
     engagement_as_of: Instant | None = None
     engaged_then_bounced: int = 0
     bounces: BounceCounts = field(default_factory=Counter)
+    deferred: int = 0
 
     def count_messages(self, status: Status, reason: Reason | None = None) -> int:
         """Return the number of messages with a status and, if given, a reason."""
@@ -200,6 +202,7 @@ class Report:
             "in_progress": {
                 "total": self.in_progress,
                 "queued": self.count_messages(Status.QUEUED),
+                "deferred": self.deferred,
                 "about_to_be_sent": self.count_messages(Status.ABOUT_TO_BE_SENT),
             },
             "scheduled": self.scheduled,
@@ -280,6 +283,7 @@ def make_reports(
             engagement_as_of=engagement[campaign.id].as_of,
             engaged_then_bounced=engagement[campaign.id].then_bounced,
             bounces=bounces[campaign.id],
+            deferred=int(rows[campaign.id].deferred),
         )
         for campaign in campaigns
     ]
@@ -297,16 +301,18 @@ def _state_counts_query(campaign_ids: Sequence[int]) -> sa.Select[Any]:
 
 def _campaigns_query(campaign_ids: Sequence[int], reachable_since: Instant) -> sa.Select[Any]:
     """Return a query for the audience, the recorded messages and the state of campaigns."""
-    recorded = (
-        sa.select(sa.func.coalesce(sa.func.sum(batches.c.size), 0))
+    recorded, deferred = (
+        sa.select(sa.func.coalesce(sa.func.sum(column), 0))
         .where(batches.c.campaign_id == campaign_table.c.id)
         .scalar_subquery()
+        for column in (batches.c.size, batches.c.deferred)
     )
     return (
         sa.select(
             campaign_table.c.id,
             audiences.c.size.label("audience"),
             recorded.label("recorded"),
+            deferred.label("deferred"),
             campaign_state(reachable_since).label("state"),
             transaction_start().label("as_of"),
         )

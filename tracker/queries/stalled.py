@@ -18,6 +18,7 @@ from tracker.queries.next_step import (
     CHECK_CHAIN,
     BatchState,
     decide_step,
+    deferral_due_time,
     has_next_step,
     read_completed_checks,
 )
@@ -56,6 +57,7 @@ class StalledBatch:
         touched_at: instant at which a step last changed the batch.
         pending_by_status: number of the batch's messages that haven't settled, by status.
         requeue_count: how often the batch was re-queued since `touched_at`.
+        is_deferred: whether its queued messages were deferred and are due now.
     """
 
     campaign: Campaign
@@ -66,6 +68,7 @@ class StalledBatch:
     touched_at: Instant
     pending_by_status: Mapping[Status, int]
     requeue_count: int = 0
+    is_deferred: bool = False
 
 
 class _UntouchedBatch(NamedTuple):
@@ -73,6 +76,8 @@ class _UntouchedBatch(NamedTuple):
     touched_at: Instant
     receipts_due_at: Instant | None
     engagement_due_at: Instant | None
+    deferral_due_at: Instant | None
+    deferred: int
 
 
 def find_unfinished_campaigns(connection: Connection, limit: int = MAX_CAMPAIGNS) -> list[Campaign]:
@@ -180,6 +185,7 @@ def _find_idle_batches_of(
                 touched_at=row.touched_at,
                 pending_by_status=_count_pending(counts, campaign.attempts),
                 requeue_count=requeue_counts.get((row.batch, row.touched_at), 0),
+                is_deferred=due_step.step is Step.DISPATCH and due_step.due_at is not None,
             )
         )
     return idle
@@ -201,6 +207,9 @@ def _make_state(
         retry_due_at=retry_due_at,
         receipts_due_at=row.receipts_due_at,
         engagement_due_at=row.engagement_due_at,
+        deferral_due_at=deferral_due_time(
+            counts[Status.QUEUED, 0], row.deferred, row.deferral_due_at
+        ),
     )
 
 
@@ -214,6 +223,8 @@ def _read_untouched_batches(
             batches.c.touched_at,
             batches.c.receipts_due_at,
             batches.c.engagement_due_at,
+            batches.c.deferral_due_at,
+            batches.c.deferred,
         )
         .where(
             batches.c.campaign_id == campaign.id,

@@ -1,15 +1,16 @@
 """Campaigns and batches with all that a step needs to know of them, as the record has them now."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from tracker.clock import Clock, Instant, make_clock
+from tracker.clock import Clock, Instant, make_clock, to_microseconds
 from tracker.errors import NotFound
 from tracker.status import Channel
 from tracker.store.schema.catalog import (
@@ -24,6 +25,9 @@ from tracker.text import suggest_similar
 
 BatchKey = tuple[int, int]
 """A campaign's id and a batch."""
+
+DEFAULT_DEFER_AT_MOST = timedelta(hours=24)
+"""Time of a run's clock for which rules may defer a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,8 @@ class Campaign:
         services_kind: entry point in `sendtrace.services`.
         gateway_rate: messages per second of the run's clock; None is unlimited.
         retry_after: microseconds until a soft-bounced message is submitted again.
+        rules: settings of rules, as the text of a JSON object; read them with `rule_settings`.
+        defer_at_most: microseconds for which rules may defer a message.
     """
 
     id: int
@@ -106,6 +112,21 @@ class Campaign:
     tracks_engagement: bool = False
     gateway_rate: int | None = None
     retry_after: int = 0
+    rules: str = "{}"
+    defer_at_most: int = to_microseconds(DEFAULT_DEFER_AT_MOST)
+
+    def rule_settings(self, name: str) -> Mapping[str, Any]:
+        """Return the settings of a rule, the table `[rules.NAME]` of the scenario; empty if none.
+
+        Dates and times are texts in ISO 8601.
+        """
+        settings: Mapping[str, Any] = self._settings_by_rule.get(name, {})
+        return settings
+
+    @cached_property
+    def _settings_by_rule(self) -> dict[str, Any]:
+        settings: dict[str, Any] = json.loads(self.rules)
+        return settings
 
     @cached_property
     def clock(self) -> Clock:
@@ -115,12 +136,17 @@ class Campaign:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """The messages `first` to `last` of a campaign: the unit of a task."""
+    """The messages `first` to `last` of a campaign: the unit of a task.
+
+    Attributes:
+        deferred: number of its messages that a check had deferred when the batch was loaded.
+    """
 
     campaign: Campaign
     batch: int
     first: int
     size: int
+    deferred: int = 0
 
     @property
     def last(self) -> int:
@@ -151,6 +177,8 @@ _CAMPAIGN_QUERY = (
         runs.c.clock_start,
         runs.c.speed,
         runs.c.ahead,
+        runs.c.rules,
+        runs.c.defer_at_most,
     )
     .join(organizations, organizations.c.id == campaigns.c.organization_id)
     .join(gateways, gateways.c.id == campaigns.c.gateway_id)
@@ -187,7 +215,7 @@ def find_latest_campaign_ids(connection: Connection, limit: int) -> list[int]:
 
 def load_batch(connection: Connection, campaign_id: int, batch: int) -> Batch:
     """Return a batch with its campaign; raise `NotFound` for an unknown one."""
-    query = _CAMPAIGN_QUERY.add_columns(batches.c.first, batches.c.size).join(
+    query = _CAMPAIGN_QUERY.add_columns(batches.c.first, batches.c.size, batches.c.deferred).join(
         batches, batches.c.campaign_id == campaigns.c.id
     )
     row = connection.execute(
@@ -195,7 +223,13 @@ def load_batch(connection: Connection, campaign_id: int, batch: int) -> Batch:
     ).one_or_none()
     if row is None:
         raise NotFound(f"campaign id {campaign_id}: unknown batch {batch}")
-    return Batch(campaign=_campaign_from_row(row), batch=batch, first=row.first, size=row.size)
+    return Batch(
+        campaign=_campaign_from_row(row),
+        batch=batch,
+        first=row.first,
+        size=row.size,
+        deferred=row.deferred,
+    )
 
 
 def find_last_batch(connection: Connection, campaign: Campaign) -> Batch | None:
@@ -282,6 +316,8 @@ def _campaign_from_row(row: Row[Any]) -> Campaign:
         tracks_engagement=row.tracks_engagement,
         gateway_rate=row.gateway_rate,
         retry_after=row.retry_after,
+        rules=row.rules,
+        defer_at_most=row.defer_at_most,
     )
 
 

@@ -19,6 +19,7 @@ from tracker.errors import SendtraceError
 from tracker.record.arrivals import not_before_arrival, read_latest_arrival
 from tracker.record.bounces import BounceTallies
 from tracker.record.catalog import Batch, Campaign
+from tracker.record.deferrals import Deferral, replace_deferrals, update_deferred_batch
 from tracker.record.details import TransitionDetail, insert_details
 from tracker.record.predicates import is_of_batch, is_of_message_in
 from tracker.status import Reason, Status, Step
@@ -85,7 +86,12 @@ class Author:
 
 @dataclass
 class Entry:
-    """A step on a batch that is being recorded; `moved` counts the messages moved so far."""
+    """A step on a batch that is being recorded.
+
+    Attributes:
+        moved: number of messages that were moved so far.
+        has_deferrals: whether a check has deferred messages of the batch.
+    """
 
     database: Database
     connection: Connection
@@ -93,6 +99,7 @@ class Entry:
     step_id: int
     moved: int = 0
     check_times: str | None = None
+    has_deferrals: bool = False
     _changes: Counter[State] = field(default_factory=Counter)
 
     @property
@@ -127,6 +134,12 @@ class Entry:
         self._changes[move.source] -= count
         self._changes[move.target] += count
         return moved
+
+    def defer(self, deferrals: Mapping[int, Deferral]) -> None:
+        """Record until when queued messages wait, by their numbers."""
+        if deferrals:
+            replace_deferrals(self.database, self.connection, self.batch, deferrals)
+            self.has_deferrals = True
 
     def _read_moved_numbers(self, move: Move) -> Sequence[int]:
         """Return the numbers that are in the target state and have no transition to it yet."""
@@ -191,6 +204,8 @@ class Entry:
 
     def _finish(self) -> None:
         self._update_tallies()
+        if self.has_deferrals:
+            update_deferred_batch(self.connection, self.batch)
         self.connection.execute(
             sa.update(steps)
             .where(steps.c.id == self.step_id)
@@ -230,13 +245,14 @@ def open_entry(
     with database.write() as connection:
         # The batch's row is locked first. Entries of the same batch wait here for each other, so
         # that they can't deadlock over its messages.
-        connection.execute(
+        deferred = connection.scalar(
             sa.update(batches)
             .where(is_of_batch(batches, batch))
             .values(touched_at=batch.campaign.clock.now())
+            .returning(batches.c.deferred)
         )
         step_id = _insert_step(connection, batch, step, author, started_at)
-        entry = Entry(database, connection, batch, step_id)
+        entry = Entry(database, connection, batch, step_id, has_deferrals=bool(deferred))
         yield entry
         entry._finish()
 

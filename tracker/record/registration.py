@@ -8,8 +8,8 @@ from types import MappingProxyType
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import Instant
-from tracker.record.catalog import ChannelSettings
+from tracker.clock import Instant, to_microseconds
+from tracker.record.catalog import DEFAULT_DEFER_AT_MOST, ChannelSettings
 from tracker.status import CampaignState, Channel
 from tracker.store.database_clock import transaction_start
 from tracker.store.schema.catalog import (
@@ -31,6 +31,8 @@ def record_run(
     speed: float,
     definition: str,
     clock_start: Instant | None = None,
+    rules: str = "{}",
+    defer_at_most: int = to_microseconds(DEFAULT_DEFER_AT_MOST),
 ) -> int:
     """Record a run and return its id. This counts as the run's first heartbeat.
 
@@ -42,6 +44,8 @@ def record_run(
         speed: seconds of the run's clock in a second.
         definition: text of the scenario file.
         clock_start: what the run's clock shows at the start; None for the real time.
+        rules: settings of rules, as the text of a JSON object of objects.
+        defer_at_most: microseconds for which rules may defer a message.
     """
     return _insert_row(
         connection,
@@ -52,6 +56,8 @@ def record_run(
         speed=speed,
         definition=definition,
         clock_start=clock_start,
+        rules=rules,
+        defer_at_most=defer_at_most,
         heartbeat_at=transaction_start(),
     )
 

@@ -75,6 +75,11 @@ SCHEDULED = Metric(
     "Customers whose message hasn't been queued yet.",
     ("campaign", "run", "channel"),
 )
+DEFERRED = Metric(
+    "deferred",
+    "Queued messages that a rule deferred; a part of those with the status queued.",
+    ("campaign", "run", "channel"),
+)
 TRANSITIONS = Metric(
     "transitions_total",
     "Messages that have entered a status at least once. Its rate() is the throughput.",
@@ -138,6 +143,7 @@ METRICS = (
     NOT_SENT,
     CAMPAIGN_STATE,
     SCHEDULED,
+    DEFERRED,
     TRANSITIONS,
     QUEUE_TASKS,
     OLDEST_MESSAGE,
@@ -194,6 +200,7 @@ class _SnapshotCollector(Collector):
 def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
     messages, not_sent = MESSAGES.make_gauge(), NOT_SENT.make_gauge()
     states, scheduled = CAMPAIGN_STATE.make_gauge(), SCHEDULED.make_gauge()
+    deferred = DEFERRED.make_gauge()
     transitions, last_rollup = TRANSITIONS.make_counter(), LAST_ROLLUP.make_gauge()
     for report in reports:
         campaign_run = _campaign_labels(report)
@@ -201,6 +208,7 @@ def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
         for state in CampaignState:
             states.add_metric([*labels, state], state is report.state)
         scheduled.add_metric(labels, report.scheduled)
+        deferred.add_metric(labels, report.deferred)
         for status in Status:
             messages.add_metric([*labels, status.slug], report.count_messages(status))
             transitions.add_metric([*campaign_run, status.slug], _count_entered(report, status))
@@ -210,7 +218,7 @@ def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
                 not_sent.add_metric([*labels, reason.slug], count)
         if report.engagement_as_of is not None:
             last_rollup.add_metric(campaign_run, to_seconds(report.engagement_as_of))
-    yield from (messages, not_sent, states, scheduled, transitions, last_rollup)
+    yield from (messages, not_sent, states, scheduled, deferred, transitions, last_rollup)
 
 
 def _collect_days(reports: Sequence[Report]) -> Iterator[MetricFamily]:

@@ -1,8 +1,8 @@
-"""Define checks, find the installed ones, and let them judge candidates.
+"""Define checks, and find the installed ones.
 
-A check is a pure function of a candidate and the time. It returns True to block the message. Its
-decorator names the reason that it gives, its step, and its position in the step. The first check
-that blocks a message gives the message its reason.
+A check is a pure function of a candidate and the time. It returns True to block the message, or
+Defer to have it judged again later. Its decorator names the reason that it gives, its step, and its
+position in the step. The first check that blocks a message gives the message its reason.
 
     @check(Reason.NDNC, step=Step.SUPPRESS, order=40)
     def ndnc(candidate: Candidate, now: datetime) -> bool:
@@ -13,10 +13,10 @@ A distribution installs a check with an entry in the entry-point group `sendtrac
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, wraps
 from importlib.metadata import EntryPoint
 
 from tracker.errors import UsageError
@@ -24,6 +24,7 @@ from tracker.queries.next_step import CHECK_STEPS
 from tracker.status import Reason, Step
 from tracker.text import join_with_or, suggest_similar
 from workers.candidates import Candidate
+from workers.checks.sources import SourceData, SourceLoader
 from workers.plugins import (
     PluginGroup,
     describe_plugin,
@@ -33,8 +34,19 @@ from workers.plugins import (
     require_parameters,
 )
 
-Rule = Callable[[Candidate, datetime], bool]
-"""Returns True to block the message. The time is aware, in UTC."""
+
+@dataclass(frozen=True)
+class Defer:
+    """A verdict: the message waits, and is judged again at the time `until`, which is aware."""
+
+    until: datetime
+
+
+Rule = Callable[..., bool | Defer]
+"""Returns True to block the message: (candidate, now), or (candidate, now, data) with a source.
+
+The time is aware, in UTC.
+"""
 
 DescribeBlock = Callable[[Candidate], str | None]
 """Returns what to record beside the reason of a message that its check blocked, or None."""
@@ -42,17 +54,41 @@ DescribeBlock = Callable[[Candidate], str | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A rule with the reason that it gives and its position; lower orders run first in a step."""
+    """A rule with the reason that it gives and its position; lower orders run first in a step.
+
+    Attributes:
+        detail: describes a message that the rule blocked.
+        again_at_dispatch: whether the rule judges messages again when they are dispatched.
+        source: loads what the rule knows of a whole batch of customers.
+    """
 
     reason: Reason
     step: Step
     order: int
     rule: Rule
     detail: DescribeBlock | None = None
+    again_at_dispatch: bool = False
+    source: SourceLoader | None = None
 
-    def __call__(self, candidate: Candidate, now: datetime) -> bool:
+    def __call__(self, candidate: Candidate, now: datetime) -> bool | Defer:
         """Call the rule with what its step has of a candidate."""
-        return self.rule(candidate.narrowed(self.step), now)
+        narrowed = candidate.narrowed(self.step)
+        return self.bind([narrowed], is_last_try=True)(narrowed, now)
+
+    def bind(self, candidates: Sequence[Candidate], *, is_last_try: bool) -> Rule:
+        """Return the rule as a function (candidate, now) for the candidates of a batch.
+
+        Its source is called when the first candidate needs it.
+        """
+        if self.source is None:
+            return self.rule
+        data, rule = SourceData(self.source, candidates, is_last_try=is_last_try), self.rule
+
+        @wraps(rule)
+        def judge(candidate: Candidate, now: datetime) -> bool | Defer:
+            return rule(candidate, now, data.get(candidate.number))
+
+        return judge
 
     @property
     def name(self) -> str:
@@ -80,7 +116,13 @@ class Check:
 
 
 def check(
-    reason: Reason | str, *, step: Step | str, order: int, detail: DescribeBlock | None = None
+    reason: Reason | str,
+    *,
+    step: Step | str,
+    order: int,
+    detail: DescribeBlock | None = None,
+    again_at_dispatch: bool = False,
+    source: SourceLoader | None = None,
 ) -> Callable[[Rule], Check]:
     """Turn a rule into a check.
 
@@ -89,10 +131,13 @@ def check(
         step: the step in which the rule runs.
         order: its position; the shipped checks have the orders 10, 20, 30 and so on in their step.
         detail: returns a text for a candidate that the rule blocked, which is recorded with it.
+        again_at_dispatch: also call the rule when messages that it let pass are dispatched.
+        source: called once a batch with the campaign and its customers. It returns a mapping by
+            customer number; the rule takes the customer's value, or None, as a third argument.
 
     Raises:
         UsageError: the reason or the step is unknown, the order is not an integer, or the decorated
-            object is not a plain function of (candidate, now) with a docstring.
+            object is not a plain function of these arguments with a docstring.
     """
 
     def decorate(rule: Rule) -> Check:
@@ -101,8 +146,10 @@ def check(
                 reason=_parse_reason(reason),
                 step=parse_check_step(step),
                 order=_validate_order(order),
-                rule=_validate_rule(rule),
+                rule=_validate_rule(rule, source),
                 detail=detail,
+                again_at_dispatch=again_at_dispatch,
+                source=source,
             )
         except UsageError as error:
             name = rule.__name__ if inspect.isfunction(rule) else repr(rule)
@@ -133,14 +180,17 @@ def _validate_order(order: object) -> int:
     return order
 
 
-def _validate_rule(rule: Rule) -> Rule:
+def _validate_rule(rule: Rule, source: SourceLoader | None) -> Rule:
     if not inspect.isfunction(rule):
         raise UsageError(f"got {type(rule).__name__}; expected a function (candidate, now)")
+    if source is not None:
+        require_parameters(source, ("campaign", "customers"))
     if inspect.iscoroutinefunction(rule):
         raise UsageError("got an async function; expected a plain def")
     if inspect.isgeneratorfunction(rule):
         raise UsageError("got a generator function; expected one that returns True or False")
-    require_parameters(rule, ("candidate", "now"))
+    data = () if source is None else ("data",)
+    require_parameters(rule, ("candidate", "now", *data))
     if not (rule.__doc__ or "").strip():
         raise UsageError("missing docstring; expected one line that states the rule")
     return rule

@@ -8,21 +8,22 @@ from datetime import datetime
 from functools import wraps
 from reprlib import repr as shorten
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tracker.errors import SendtraceError
 from tracker.record.check_times import CheckTime
 from tracker.status import Reason
 from tracker.text import describe_error
 from workers.candidates import Candidate, DataUnavailable, RecentMessages
-from workers.checks.base import Check, Rule
+from workers.checks.base import Check, Defer, Rule
+from workers.checks.sources import SourceData
 
 FAILED_CHECK_REASON = Reason.RULE_FAILED
 """The reason of a message whose check failed: without a verdict it must not be sent."""
 
 
 class InvalidVerdict(SendtraceError):
-    """A rule returned neither True nor False."""
+    """A rule returned neither True nor False, nor a time at which to judge the message again."""
 
 
 class CheckFailure(NamedTuple):
@@ -37,6 +38,13 @@ class RuleTimeout(BaseException):
 
     Derives from BaseException so that `except Exception` in a rule can't swallow it.
     """
+
+
+class DeferredUntil(NamedTuple):
+    """The check that deferred a message, and the time until which the message waits."""
+
+    check_name: str
+    until: datetime
 
 
 class RunningRule(NamedTuple):
@@ -57,7 +65,7 @@ class RuleTimer:
         self.calls, self.seconds = 0, 0.0
 
         @wraps(rule)
-        def call(candidate: Candidate, now: datetime) -> bool:
+        def call(candidate: Candidate, now: datetime) -> bool | Defer:
             self.calls += 1
             started = time.perf_counter()
             try:
@@ -75,6 +83,7 @@ class Verdicts:
     Attributes:
         by_check: the numbers of blocked messages by the check that blocks them.
         details: what the blocking check says of a message, by its number.
+        deferrals: the check that defers a message the longest, by the message's number.
         failures: the failed check by message number; `FAILED_CHECK_REASON` blocks such a message.
         errors: the first error of each check that failed, by its name.
         times: the time of each check that ran, by its name; estimated from some of the candidates.
@@ -82,6 +91,7 @@ class Verdicts:
 
     by_check: dict[Check, list[int]] = field(default_factory=dict)
     details: dict[int, str] = field(default_factory=dict)
+    deferrals: dict[int, DeferredUntil] = field(default_factory=dict)
     failures: dict[int, CheckFailure] = field(default_factory=dict)
     errors: dict[str, BaseException] = field(default_factory=dict)
     times: dict[str, CheckTime] = field(default_factory=dict)
@@ -107,19 +117,33 @@ TIMED_EVERY = 512
 
 
 def judge_candidates(
-    candidates: Sequence[Candidate], checks: Sequence[Check], now: datetime
+    candidates: Sequence[Candidate],
+    checks: Sequence[Check],
+    now: datetime,
+    *,
+    is_last_try: bool = True,
 ) -> Verdicts:
     """Run checks on each candidate, in their order, until one blocks it.
 
-    A check that raises, that takes too long, or that returns anything but True or False, blocks its
-    message with `FAILED_CHECK_REASON` and affects no other message.
+    A check that defers a message doesn't end this: a message that must not be sent needn't wait.
+    A check that raises, that takes too long, or that returns anything else, blocks its message with
+    `FAILED_CHECK_REASON` and affects no other message.
+
+    Args:
+        candidates: the messages of a batch.
+        checks: checks of one step.
+        now: the time at which the messages are judged.
+        is_last_try: whether no retry follows. A check whose source is unavailable then fails.
 
     Raises:
         Exception: what a rule reads couldn't be loaded, for example as the database is unavailable.
     """
     blocked_by_check: list[tuple[Check, list[Candidate]]] = [(check, []) for check in checks]
-    rules = [(check.rule, blocked.append) for check, blocked in blocked_by_check]
-    timers = [RuleTimer(check.rule) for check in checks]
+    rules = [
+        (check.bind(candidates, is_last_try=is_last_try), blocked.append)
+        for check, blocked in blocked_by_check
+    ]
+    timers = [RuleTimer(rule) for rule, _ in rules]
     timed = [(timer.call, block) for timer, (_, block) in zip(timers, rules, strict=True)]
     verdicts = Verdicts()
     started = time.perf_counter()
@@ -163,16 +187,20 @@ def _run_rules(
 ) -> None:
     """Run rules on candidates; each rule comes with a function that gets those that it blocks."""
     for candidate in candidates:
+        deferral: DeferredUntil | None = None
         try:
             for rule, block in rules:
                 verdict = rule(candidate, now)
                 if verdict is not False:
-                    if verdict is not True:
-                        raise InvalidVerdict(
-                            f"{rule.__name__} returned {shorten(verdict)}; expected True or False"
-                        )
-                    block(candidate)
-                    break
+                    if verdict is True:
+                        block(candidate)
+                        break
+                    until = _read_deferral(rule, verdict, now)
+                    if deferral is None or until > deferral.until:
+                        deferral = DeferredUntil(rule.__name__, until)
+            else:
+                if deferral is not None:
+                    verdicts.deferrals[candidate.number] = deferral
         except DataUnavailable as unavailable:
             raise (unavailable.__cause__ or unavailable) from None
         # A rule of another package may raise anything.
@@ -182,16 +210,30 @@ def _run_rules(
             verdicts.errors.setdefault(rule.__name__, error)
 
 
+def _read_deferral(rule: Rule, verdict: object, now: datetime) -> datetime:
+    """Return the time until which a rule defers a message."""
+    if not isinstance(verdict, Defer):
+        raise InvalidVerdict(
+            f"{rule.__name__} returned {shorten(verdict)}; expected True, False or Defer(until)"
+        )
+    until: object = verdict.until
+    if not isinstance(until, datetime) or until.tzinfo is None or until <= now:
+        raise InvalidVerdict(
+            f"{rule.__name__} deferred until {until}; expected an aware time after {now}"
+        )
+    return until
+
+
 def announcing(check: Check, announce: Callable[[str], None]) -> Check:
     """Return a check that announces its name before each call of its rule."""
 
     @wraps(check.rule)
-    def call(candidate: Candidate, now: datetime) -> bool:
+    def call(candidate: Candidate, *arguments: Any) -> bool | Defer:
         try:
             announce(check.name)
         except Exception as error:
             raise DataUnavailable from error
-        return check.rule(candidate, now)
+        return check.rule(candidate, *arguments)
 
     return replace(check, rule=call)
 
@@ -203,7 +245,7 @@ def find_running_rule(frame: FrameType | None) -> RunningRule | None:
     """
     inner = None
     while frame is not None and frame.f_code is not _run_rules.__code__:
-        if frame.f_code is RecentMessages.count.__code__:
+        if frame.f_code in (RecentMessages.count.__code__, SourceData.get.__code__):
             return None
         inner, frame = frame, frame.f_back
     if inner is None or frame is None:
@@ -222,3 +264,22 @@ def _describe_blocked(check: Check, blocked: Iterable[Candidate]) -> Iterator[tu
             text = describe_error(error)
         if text:
             yield candidate.customer.number, text
+
+
+def merge_verdicts(parts: Iterable[Verdicts]) -> Verdicts:
+    """Return the verdicts on several groups of candidates together."""
+    merged = Verdicts()
+    for part in parts:
+        for check, numbers in part.by_check.items():
+            merged.by_check.setdefault(check, []).extend(numbers)
+        merged.details.update(part.details)
+        merged.failures.update(part.failures)
+        for number, deferral in part.deferrals.items():
+            other = merged.deferrals.setdefault(number, deferral)
+            if deferral.until > other.until:
+                merged.deferrals[number] = deferral
+        for name, error in part.errors.items():
+            merged.errors.setdefault(name, error)
+        for name, taken in part.times.items():
+            merged.times[name] = merged.times.get(name, CheckTime(0, 0.0)) + taken
+    return merged

@@ -1,7 +1,7 @@
 """Judge messages as of earlier instants: with their customers as the record had them then."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -18,7 +18,12 @@ from tracker.status import Reason, Step
 from tracker.store.database import Database
 from workers.candidates import Candidate, RecentMessages, load_candidates
 from workers.checks.base import Check
-from workers.checks.judging import FAILED_CHECK_REASON, Verdicts, judge_candidates
+from workers.checks.judging import (
+    FAILED_CHECK_REASON,
+    Verdicts,
+    judge_candidates,
+    merge_verdicts,
+)
 from workers.services.base import load_services
 
 
@@ -123,19 +128,6 @@ def judge_step_as_of(
         judge_candidates(candidates, checks, to_datetime(instant))
         for instant, candidates in by_instant.items()
     )
-
-
-def merge_verdicts(parts: Iterable[Verdicts]) -> Verdicts:
-    """Return the verdicts on several groups of candidates together."""
-    merged = Verdicts()
-    for part in parts:
-        for check, numbers in part.by_check.items():
-            merged.by_check.setdefault(check, []).extend(numbers)
-        merged.details.update(part.details)
-        merged.failures.update(part.failures)
-        for name, error in part.errors.items():
-            merged.errors.setdefault(name, error)
-    return merged
 
 
 def list_verdicts(verdicts: Verdicts) -> dict[int, Verdict]:

@@ -22,7 +22,7 @@ from tracker.store.schema.catalog import customers
 from tracker.text import join_with_or
 from workers.candidates import Candidate
 from workers.checks.base import Check
-from workers.checks.judging import judge_candidates
+from workers.checks.judging import Verdicts, judge_candidates
 from workers.rules.as_of import Rules, load_candidates_as_of
 from workers.rules.rejudge import MESSAGES_PER_CHUNK, find_customer_id
 
@@ -86,16 +86,21 @@ def _judge_with_check(check: Check, candidate: Candidate, now: Instant) -> Check
     values_read: dict[str, object] = {}
     proxy: Any = _RecordingProxy(candidate, "", values_read)
     with suppress(Exception, SystemExit):
-        check.rule(proxy, to_datetime(now))
+        check.bind([candidate], is_last_try=True)(proxy, to_datetime(now))
     return CheckVerdict(
         step=check.step,
         order=check.order,
         check=check.name,
         reason=next(iter(verdicts.blocked), None),
         looked_at=values_read,
-        detail=verdicts.details.get(candidate.number),
+        detail=verdicts.details.get(candidate.number) or _describe_deferral(verdicts, candidate),
         error=next((failure.error for failure in verdicts.failures.values()), None),
     )
+
+
+def _describe_deferral(verdicts: Verdicts, candidate: Candidate) -> str | None:
+    deferral = verdicts.deferrals.get(candidate.number)
+    return None if deferral is None else f"deferred until {deferral.until.isoformat()}"
 
 
 class _RecordingProxy:

@@ -28,11 +28,15 @@ class CandidateVerdict:
         reason: the reason that the message gets; None if no check blocks it.
         check: the name of the check that blocks it.
         detail: what this check says of the candidate.
+        until: the time until which the candidate is deferred; None if no check defers it.
+        deferred_by: the name of the check that defers it.
     """
 
     reason: "Reason | None" = None
     check: str | None = None
     detail: str | None = None
+    until: datetime | None = None
+    deferred_by: str | None = None
 
     def __bool__(self) -> bool:
         """Return whether a check blocks the candidate."""
@@ -79,13 +83,14 @@ def judge() -> Judge:
     It runs the installed checks and the `extra` ones that a test passes, in their order. An extra
     check replaces an installed one of the same name. With `only`, no installed check runs. Each
     check sees what its step has. `now` is an aware time; the default is noon UTC on 15 June 2026.
-    The verdict has `reason`, `check` and `detail`, and is true if a check blocks the candidate. The
-    error of a check that fails is raised, where workers block the message.
+    The verdict has `reason`, `check` and `detail`, and is true if a check blocks the candidate.
+    `until` and `deferred_by` say how long a check defers it otherwise. The error of a check that
+    fails is raised, where workers block the message.
     """
     from tracker.queries.next_step import CHECK_STEPS
     from workers.candidates import Candidate
     from workers.checks.base import Check, all_checks, sort_checks
-    from workers.checks.judging import judge_candidates
+    from workers.checks.judging import Verdicts, judge_candidates, merge_verdicts
 
     def judge_one(
         candidate: "Candidate",
@@ -102,6 +107,7 @@ def judge() -> Judge:
         if now.tzinfo is None:
             raise TypeError(f"now={now!r}: missing time zone; expected one, such as tzinfo=UTC")
         checks = sort_checks({check.name: check for check in (*installed, *extra)}.values())
+        parts: list[Verdicts] = []
         for step in CHECK_STEPS:
             step_checks = [check for check in checks if check.step is step]
             verdicts = judge_candidates([candidate.narrowed(step)], step_checks, now)
@@ -110,6 +116,10 @@ def judge() -> Judge:
             for check in verdicts.by_check:
                 detail = verdicts.details.get(candidate.number)
                 return CandidateVerdict(check.reason, check.name, detail)
-        return CandidateVerdict()
+            parts.append(verdicts)
+        deferral = merge_verdicts(parts).deferrals.get(candidate.number)
+        if deferral is None:
+            return CandidateVerdict()
+        return CandidateVerdict(until=deferral.until, deferred_by=deferral.check_name)
 
     return judge_one

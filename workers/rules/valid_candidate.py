@@ -16,7 +16,7 @@ from workers.candidates import (
     validate_requirements,
 )
 from workers.checks.base import parse_check_step
-from workers.checks.mobile import to_e164
+from workers.mobile import to_e164
 from workers.services.base import Coupon, ServiceName, Subscription
 
 VALID_ORGANIZATION = Organization(
@@ -65,6 +65,12 @@ FIELDS_BY_PART: Mapping[str, tuple[str, ...]] = {
 }
 """The fields of each part of a candidate. A name belongs to the first part that has it."""
 
+
+EXAMPLES = {
+    "custom": '{"tag:city": "Ulm"}',
+    "rules": '{"quiet_hours": {"until": 8}}',
+}
+"""Examples of values that are dictionaries."""
 
 SERVICES = (ServiceName.SUBSCRIPTION, ServiceName.COUPON, ServiceName.REFERRAL)
 """The services whose answers a candidate has, each named like the part that it answers with."""
@@ -132,6 +138,8 @@ def _parse_campaign_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(parsed["requires"], str):
             raise TypeError(f"requires: got {parsed['requires']!r}; expected a tuple of strings")
         parsed["requires"] = validate_requirements(parsed["requires"])
+    if "rules" in parsed:
+        parsed["rules"] = _encode_object("rules", parsed["rules"])
     return parsed
 
 
@@ -142,18 +150,16 @@ def _parse_customer_fields(values: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(f"mobile: got {parsed['mobile']!r}; expected a string or None")
         parsed.setdefault("mobile_e164", to_e164(parsed["mobile"] or ""))
     if "custom" in parsed:
-        parsed["custom"] = _encode_custom_data(parsed["custom"])
+        parsed["custom"] = _encode_object("custom", parsed["custom"])
     return parsed
 
 
-def _encode_custom_data(value: object) -> str:
-    """Return custom data as it is recorded: the text of a JSON object."""
+def _encode_object(name: str, value: object) -> str:
+    """Return a dictionary as it is recorded: the text of a JSON object."""
     try:
         data = json.loads(value) if isinstance(value, str) else value
     except ValueError:
         data = None
     if not isinstance(data, dict):
-        raise TypeError(
-            f'custom: got {value!r}; expected a dictionary such as {{"tag:city": "Ulm"}}'
-        )
-    return json.dumps(data)
+        raise TypeError(f"{name}: got {value!r}; expected a dictionary such as {EXAMPLES[name]}")
+    return json.dumps(data, default=str)

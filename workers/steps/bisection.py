@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from tracker.errors import SendtraceError
 from tracker.record import allowance
+from tracker.record.deferrals import is_deferred
 from tracker.record.details import TransitionDetail
 from tracker.record.journal import QUEUED_STATE, Move, State
 from tracker.record.predicates import is_of_message_in
@@ -235,6 +236,8 @@ def complete_segment(context: StepContext, step: Step, segment: Segment) -> bool
             is_of_message_in(messages, context.narrowed(segment.first, segment.size).batch),
             messages.c.status == REMAINING_STATUS.get(step),
         )
+        if step is Step.DISPATCH:  # a deferred message waits outside of segments
+            remaining = remaining.where(~is_deferred(context.batch))
         if step in REMAINING_STATUS and connection.execute(remaining.limit(1)).first():
             store.refund_try(segment.first)
             return False

@@ -3,8 +3,11 @@
 A batch is stalled when it needs a step, waits for nothing, and has no task in a queue or with a
 live worker. The sweep may be wrong about that, and several sweeps may run at once: a superfluous
 task finds nothing to do.
+
+It also wakes batches whose deferred messages are due: no task waits for as long as they do.
 """
 
+import logging
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -31,6 +34,8 @@ from workers.chains import StepArguments, enqueue_step
 from workers.queues import SWEEP_INTERVAL_SECONDS
 from workers.upkeep.broker import HeldTask, read_held_tasks, read_ready_batches
 
+logger = logging.getLogger(__name__)
+
 MIN_IDLE_TIME = timedelta(seconds=1)
 """Real time for which a batch, or a held task of it, is left alone. Shorter than the time
 between two sweeps, so the next sweep finds what this one has just missed."""
@@ -54,6 +59,11 @@ class RequeuedBatch:
     stalled: StalledBatch
     requeue_count: int
 
+    @property
+    def is_awakened(self) -> bool:
+        """True if no task was lost: the batch only waited for its deferred messages."""
+        return self.stalled.is_deferred and self.requeue_count == 1
+
     def format_fields(self) -> str:
         """Return the fields of the log event."""
         return format_fields(
@@ -69,6 +79,7 @@ def requeue_stalled_batches(
 ) -> list[RequeuedBatch]:
     """Re-queue stalled batches of some campaigns, or of all that are unfinished; return them.
 
+    Batches whose deferred messages are due are re-queued too, and not returned at the first time.
     Errors of the database and the broker are raised; batches re-queued before that stay so.
     """
     with database.read() as connection:
@@ -86,9 +97,13 @@ def requeue_stalled_batches(
     for requeued in claimed:
         batch = requeued.stalled
         # As a retry: the batch may have killed the process of its task.
-        arguments = StepArguments(campaign=batch.campaign.id, batch=batch.batch, is_retry=True)
+        arguments = StepArguments(
+            campaign=batch.campaign.id, batch=batch.batch, is_retry=not requeued.is_awakened
+        )
         enqueue_step(app, batch.step, arguments, batch.campaign.name, retry=False)
-    return claimed
+        if requeued.is_awakened:
+            logger.info("deferred messages are due: %s", requeued.format_fields())
+    return [requeued for requeued in claimed if not requeued.is_awakened]
 
 
 def _batch_key(stalled: StalledBatch) -> BatchKey:

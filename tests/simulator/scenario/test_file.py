@@ -226,7 +226,7 @@ def test_values_of_a_wrong_type_are_refused(file: Path, key: str, value: str) ->
 
 BAD = (
     ("seeed = 1", "seeed", "did you mean seed?"),
-    ("colours.red = 1", "colours", "expected one of 13, such as name, seed or organization"),
+    ("colours.red = 1", "colours", "expected one of 15, such as name, seed or organization"),
     ("load.rate = 1", "load", "unknown key"),
     ("path = 'x'", "path", "unknown key"),
     ("clock.sped = 1", "clock.sped", "did you mean speed?"),

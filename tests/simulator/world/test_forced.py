@@ -14,7 +14,7 @@ from simulator.world.forced import (
 from tests.support.inline_runs import assert_passed, build_campaign, build_scenario, run_scenario
 from tracker.status import Channel, Status
 from tracker.store.database import Database
-from workers.checks.mobile import to_e164
+from workers.mobile import to_e164
 
 
 @pytest.mark.parametrize("outcome", ForcedOutcome)

@@ -33,7 +33,7 @@ from tracker.record.journal import enqueue_batch
 from tracker.store.database import Database
 from tracker.store.schema.catalog import audiences, batches, customers, organizations, runs
 from tracker.store.schema.messages import bounce_tallies, messages, tallies, transitions
-from tracker.store.schema.work import steps
+from tracker.store.schema.work import deferrals, steps
 
 COMPARED_COLUMNS = {
     "batches_follow": ("batch", "first", "expected_first"),
@@ -43,6 +43,7 @@ COMPARED_COLUMNS = {
     "one_reason": ("number", "status", "reason"),
     "tallies": ("status", "reason", "attempt", "messages", "tallied"),
     "bounce_tallies": ("status", "messages", "by_cause"),
+    "deferrals": ("deferred", "deferrals", "queued"),
     "last_transition": ("number", "status", "attempt", "reason", "recorded_reason"),
     "legal_history": ("number", "previous", "status", "attempt"),
     "flow": ("status", "attempt", "entered", "left", "there"),
@@ -110,6 +111,11 @@ def delay_entry(number: int, status: int, *, seconds: int) -> Any:
 
 FINISHED = sa.update(runs).values(finished_at=1)
 LATE_BOUNCE = sa.and_(transitions.c.previous == 6, transitions.c.status == 7)
+
+
+def insert_deferral(number: int) -> Any:
+    row = {"check_name": "quiet_hours", "until": 5, "first_deferred_at": 1}
+    return sa.insert(deferrals).values(campaign_id=1, batch=0, number=number, **row)
 
 
 def update_message(number: int, **values: int) -> Any:
@@ -212,6 +218,21 @@ def update_tally(status: int, count: int, reason: int = 0) -> Any:
             [sa.update(bounce_tallies).where(bounce_tallies.c.status == 7).values(messages=1)],
             {"bounce_tallies": [(7, 2, 1)]},
             id="a bounce has no cause",
+        ),
+        pytest.param(
+            [sa.update(batches).values(deferred=1)],
+            {"deferrals": [(1, 0, 0)]},
+            id="a deferred message is forgotten",
+        ),
+        pytest.param(
+            [insert_deferral(6), sa.update(batches).values(deferred=1, deferral_due_at=5)],
+            {"deferrals": [(1, 1, 0)]},
+            id="a delivered message is deferred",
+        ),
+        pytest.param(
+            [insert_deferral(0), sa.update(batches).values(deferred=1, deferral_due_at=6)],
+            {"deferrals": [(1, 1, 1)]},
+            id="a batch waits for too long",
         ),
         pytest.param(
             [sa.delete(tallies).where(tallies.c.reason == 8)],

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.support.factory import (
+    AUTHOR,
     READY,
     Plan,
     backdate_batch,
@@ -35,6 +36,7 @@ from tracker.queries.next_step import (
 )
 from tracker.queries.stalled import find_idle_batches
 from tracker.record.catalog import Batch, Campaign, load_campaign
+from tracker.record.journal import open_entry
 from tracker.status import SENT_STATUSES, Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, gateways, runs
@@ -76,6 +78,10 @@ CHECKS = [
 ]
 
 
+CHECKED = Checks(CHECK_STEPS)
+"""Batches with these may wait for deferred messages."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A batch's state by which its next step is decided."""
@@ -85,6 +91,7 @@ class Case:
     engagement_due: int | None
     checks: "Checks"
     retry_after: int
+    deferral_due: int | None = None
 
     def state(self, now: Instant) -> BatchState:
         statuses = {status for status, _ in self.occupied}
@@ -93,7 +100,10 @@ class Case:
             for status, attempt in self.occupied
         )
         retry_due_at = now + TOUCHED + self.retry_after
-        needs_retry_time = has_retries and self.retry_after and Status.QUEUED not in statuses
+        is_waiting = self.deferral_due is not None
+        needs_retry_time = (
+            has_retries and self.retry_after and (is_waiting or Status.QUEUED not in statuses)
+        )
         return BatchState(
             occupied=frozenset(self.occupied),
             attempts=ATTEMPTS,
@@ -101,17 +111,19 @@ class Case:
             retry_due_at=retry_due_at if needs_retry_time else None,
             receipts_due_at=None if self.receipts_due is None else now + self.receipts_due,
             engagement_due_at=None if self.engagement_due is None else now + self.engagement_due,
+            deferral_due_at=now + self.deferral_due if self.deferral_due is not None else None,
         )
 
 
 def cases(retry_after: int) -> list[Case]:
     """Every combination that matters; a retry delay does so only where something soft-bounced."""
     return [
-        Case(occupied, receipts_due, engagement_due, checks, retry_after)
+        Case(occupied, receipts_due, engagement_due, checks, retry_after, deferral_due)
         for occupied in OCCUPIED
         if not retry_after or any(status is Status.SOFT_BOUNCED for status, _ in occupied)
         for receipts_due, engagement_due in product(DUE, repeat=2)
         for checks in (CHECKS if (Status.QUEUED, 0) in occupied else [Checks()])
+        for deferral_due in (DUE if checks == CHECKED else DUE[:1])
     ]
 
 
@@ -163,6 +175,8 @@ def insert_cases(
         due_times = {
             "receipts_due_at": state.receipts_due_at,
             "engagement_due_at": state.engagement_due_at,
+            "deferral_due_at": state.deferral_due_at,
+            "deferred": int(state.deferral_due_at is not None),
         }
         rows[batches].append(
             {**key, **due_times, "first": 2 * batch, "size": 2, "touched_at": now + TOUCHED}
@@ -215,6 +229,30 @@ def insert_cases(
             {"occupied": [(Status.QUEUED, 0)], "completed_checks": CHECK_STEPS},
             DueStep(Step.DISPATCH),
             id="queued, checks done",
+        ),
+        pytest.param(
+            {"occupied": [(Status.QUEUED, 0)], "deferral_due_at": 5},
+            DueStep(Step.SUPPRESS),
+            id="deferred, checks not done",
+        ),
+        pytest.param(
+            {
+                "occupied": [(Status.QUEUED, 0)],
+                "completed_checks": CHECK_STEPS,
+                "deferral_due_at": 5,
+                "receipts_due_at": 6,
+            },
+            DueStep(Step.DISPATCH, 5),
+            id="deferred",
+        ),
+        pytest.param(
+            {
+                "occupied": [(Status.QUEUED, 0), (Status.ABOUT_TO_BE_SENT, 0)],
+                "completed_checks": CHECK_STEPS,
+                "deferral_due_at": 5,
+            },
+            DueStep(Step.SUBMIT),
+            id="deferred, others about to be sent",
         ),
         pytest.param(
             {"occupied": [(Status.QUEUED, 0), (Status.ABOUT_TO_BE_SENT, 0)], "receipts_due_at": 1},
@@ -331,3 +369,40 @@ def test_a_soft_bounce_is_retried_after_the_first_ones_delay(database: Database)
         campaign = load_campaign(connection, batch.campaign.id)
     batch = replace(batch, campaign=campaign)
     assert next_step(database, batch, completed=Step.SUBMIT) == NextStep(Step.SUBMIT), "no poll"
+
+
+@pytest.mark.parametrize(
+    ("deferred", "expected"),
+    [(9, NextStep(Step.DISPATCH)), (10, NextStep(Step.DISPATCH, timedelta(seconds=30)))],
+    ids=["some", "all"],
+)
+def test_a_batch_waits_only_if_all_queued_messages_are_deferred(
+    database: Database, deferred: int, expected: NextStep
+) -> None:
+    batch = make_batch(database)
+    for step in CHECK_STEPS:
+        with open_entry(database, batch, step, AUTHOR, started_at=0):
+            pass
+    due = batch.campaign.clock.now() + from_seconds(30)
+    backdate_batch(database, batch, deferred=deferred, deferral_due_at=due)
+    following = next_step(database, batch)
+    assert following is not None
+    assert following.step is expected.step
+    assert timedelta() <= expected.delay - following.delay < timedelta(seconds=5)
+
+
+def test_no_task_waits_for_messages_that_are_deferred_for_long(database: Database) -> None:
+    """The sweep wakes their batch when they are due, not before."""
+    batch = make_batch(database)
+    for step in CHECK_STEPS:
+        with open_entry(database, batch, step, AUTHOR, started_at=0):
+            pass
+    now = batch.campaign.clock.now()
+    for due, is_idle in ((now + HOUR, False), (now - HOUR, True)):
+        backdate_batch(database, batch, deferred=10, deferral_due_at=due)
+        with database.read() as connection:
+            idle = find_idle_batches(connection, [batch.campaign], IDLE_FOR)
+        assert [(found.step, found.is_deferred) for found in idle] == (
+            [(Step.DISPATCH, True)] if is_idle else []
+        )
+        assert next_step(database, batch) == (NextStep(Step.DISPATCH) if is_idle else None)

@@ -93,7 +93,7 @@ NOTHING: dict[str, Any] = {
             for category in ("internally_suppressed", "incomplete_or_invalid", "system_error")
         },
     },
-    "in_progress": {"total": 0, "queued": 0, "about_to_be_sent": 0},
+    "in_progress": {"total": 0, "queued": 0, "deferred": 0, "about_to_be_sent": 0},
     "scheduled": 10,
     "balanced": True,
 }
@@ -169,7 +169,7 @@ def test_campaign_with_messages_in_every_status(database: Database) -> None:
                 "incomplete_or_invalid": {"total": 1, "email_missing": 1},
                 "system_error": {"total": 1, "timeout": 1},
             },
-            "in_progress": {"total": 5, "queued": 2, "about_to_be_sent": 3},
+            "in_progress": {"total": 5, "queued": 2, "deferred": 0, "about_to_be_sent": 3},
         },
     )
     assert report.undecided == 3

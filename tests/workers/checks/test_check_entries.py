@@ -190,7 +190,7 @@ def test_a_rule_must_return_true_or_false(returned: Any) -> None:
     verdicts = judge_candidates([VALID_CANDIDATE], [made], NIGHT)
     assert verdicts.blocked == {FAILED_CHECK_REASON: [0]}
     assert str(verdicts.errors["talkative"]) == (
-        f"talkative returned {shorten(returned)}; expected True or False"
+        f"talkative returned {shorten(returned)}; expected True, False or Defer(until)"
     )
 
 

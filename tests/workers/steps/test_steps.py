@@ -63,6 +63,7 @@ from workers.services.base import (
     SqlServices,
 )
 from workers.steps import at_gateway, before_gateway
+from workers.steps.verdicts import SLOW_CALL_SECONDS
 
 OUT_OF_CREDIT = not_sent_for(Reason.OUT_OF_CREDIT)
 UNSUBSCRIBED = not_sent_for(Reason.UNSUBSCRIBED)
@@ -206,7 +207,7 @@ def test_the_time_of_each_check_is_recorded_and_a_slow_one_is_logged(
     @make_check(Reason.NDNC, step=Step.SUPPRESS, order=1)
     def slow(candidate: Candidate, now: datetime) -> bool:
         """Take a while."""
-        time.sleep(before_gateway.SLOW_CALL_SECONDS)
+        time.sleep(SLOW_CALL_SECONDS)
         return False
 
     batch = make_batch(database, Plan(size=2))

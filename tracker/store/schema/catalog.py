@@ -33,6 +33,8 @@ runs = Table(
     Column("finished_at", BigInteger),
     Column("speed", Float, nullable=False, server_default=text("1")),
     Column("definition", Text, nullable=False),
+    Column("rules", Text, nullable=False, server_default=text("'{}'")),
+    Column("defer_at_most", BigInteger, nullable=False, server_default=text("86400000000")),
     Column("ahead", BigInteger, nullable=False, server_default=text("0")),
     Column("heartbeat_at", BigInteger, nullable=False),
     Column("given_up_at", BigInteger),
@@ -45,11 +47,12 @@ runs = Table(
         name="given_up",
     ),
     comment="One execution of a scenario: campaigns recorded together. started_at: real time."
-    " clock_start: what its clock showed then; null if that was real time. ahead: microseconds by"
-    " which its clock was put forward. heartbeat_at: when its driver last said that it is alive, by"
-    " the database's clock. given_up_at, given_up_as: when an unfinished run was given up, so that"
-    " no sweep continues it, and as what. resumes: how often a further driver continued it after a"
-    " pause.",
+    " clock_start: what its clock showed then; null if that was real time. rules: a JSON object of"
+    " settings by rule. defer_at_most: microseconds for which rules may defer a message. ahead:"
+    " microseconds by which its clock was put forward. heartbeat_at: when its driver last said that"
+    " it is alive, by the database's clock. given_up_at, given_up_as: when an unfinished run was"
+    " given up, so that no sweep continues it, and as what. resumes: how often a further driver"
+    " continued it after a pause.",
 )
 
 organizations = Table(
@@ -182,10 +185,14 @@ batches = Table(
     Column("touched_at", BigInteger, nullable=False),
     Column("receipts_due_at", BigInteger),
     Column("engagement_due_at", BigInteger),
+    Column("deferral_due_at", BigInteger),
+    Column("deferred", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("first >= 0", name="first"),
     CheckConstraint("size >= 1", name="size"),
+    CheckConstraint("deferred >= 0", name="deferred"),
     sqlite_with_rowid=False,
     comment="The message numbers first to first + size - 1 of a campaign: the unit of a task."
     " touched_at: when a step last changed it. receipts_due_at, engagement_due_at: when the gateway"
-    " may next have news; null is never.",
+    " may next have news; null is never. deferred, deferral_due_at: its rows in deferrals, and the"
+    " earliest of their times.",
 )

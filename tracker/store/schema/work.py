@@ -98,3 +98,17 @@ upkeep = Table(
     sqlite_with_rowid=False,
     comment="Tasks that beat starts once a day, such as rollup. ran_at: real time of the last run.",
 )
+
+deferrals = Table(
+    "deferrals",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("batch", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("check_name", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("first_deferred_at", BigInteger, nullable=False),
+    ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
+    sqlite_with_rowid=False,
+    comment="Queued messages that a check deferred. until: when they are judged again.",
+)

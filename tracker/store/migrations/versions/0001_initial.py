@@ -54,6 +54,7 @@ def upgrade() -> None:
     _create_catalog_tables()
     _create_message_tables()
     _create_work_tables()
+    _create_deferrals()
     _create_engagement_tables()
     is_postgresql = op.get_bind().dialect.name == "postgresql"
     extras = POSTGRESQL_TRIGGER if is_postgresql else SQLITE_TRIGGER_AND_STATISTICS
@@ -72,6 +73,10 @@ def _create_catalog_tables() -> None:
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.Column("speed", sa.Float(), server_default=sa.text("1"), nullable=False),
         sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("rules", sa.Text(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column(
+            "defer_at_most", sa.BigInteger(), server_default=sa.text("86400000000"), nullable=False
+        ),
         sa.Column("ahead", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("heartbeat_at", sa.BigInteger(), nullable=False),
         sa.Column("given_up_at", sa.BigInteger(), nullable=True),
@@ -83,7 +88,7 @@ def _create_catalog_tables() -> None:
             name=op.f("runs_given_up_check"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("runs_pkey")),
-        comment="One execution of a scenario: campaigns recorded together. started_at: real time. clock_start: what its clock showed then; null if that was real time. ahead: microseconds by which its clock was put forward. heartbeat_at: when its driver last said that it is alive, by the database's clock. given_up_at, given_up_as: when an unfinished run was given up, so that no sweep continues it, and as what. resumes: how often a further driver continued it after a pause.",
+        comment="One execution of a scenario: campaigns recorded together. started_at: real time. clock_start: what its clock showed then; null if that was real time. rules: a JSON object of settings by rule. defer_at_most: microseconds for which rules may defer a message. ahead: microseconds by which its clock was put forward. heartbeat_at: when its driver last said that it is alive, by the database's clock. given_up_at, given_up_as: when an unfinished run was given up, so that no sweep continues it, and as what. resumes: how often a further driver continued it after a pause.",
     )
     op.create_table(
         "organizations",
@@ -222,13 +227,16 @@ def _create_catalog_tables() -> None:
         sa.Column("touched_at", sa.BigInteger(), nullable=False),
         sa.Column("receipts_due_at", sa.BigInteger(), nullable=True),
         sa.Column("engagement_due_at", sa.BigInteger(), nullable=True),
+        sa.Column("deferral_due_at", sa.BigInteger(), nullable=True),
+        sa.Column("deferred", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.CheckConstraint("deferred >= 0", name=op.f("batches_deferred_check")),
         sa.CheckConstraint("first >= 0", name=op.f("batches_first_check")),
         sa.CheckConstraint("size >= 1", name=op.f("batches_size_check")),
         sa.ForeignKeyConstraint(
             ["campaign_id"], ["campaigns.id"], name=op.f("batches_campaign_id_fkey")
         ),
         sa.PrimaryKeyConstraint("campaign_id", "batch", name=op.f("batches_pkey")),
-        comment="The message numbers first to first + size - 1 of a campaign: the unit of a task. touched_at: when a step last changed it. receipts_due_at, engagement_due_at: when the gateway may next have news; null is never.",
+        comment="The message numbers first to first + size - 1 of a campaign: the unit of a task. touched_at: when a step last changed it. receipts_due_at, engagement_due_at: when the gateway may next have news; null is never. deferred, deferral_due_at: its rows in deferrals, and the earliest of their times.",
         sqlite_with_rowid=False,
     )
 
@@ -467,6 +475,26 @@ def _create_work_tables() -> None:
         sa.Column("ran_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("task", name=op.f("upkeep_pkey")),
         comment="Tasks that beat starts once a day, such as rollup. ran_at: real time of the last run.",
+        sqlite_with_rowid=False,
+    )
+
+
+def _create_deferrals() -> None:
+    op.create_table(
+        "deferrals",
+        sa.Column("campaign_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("batch", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("check_name", sa.Text(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("first_deferred_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["campaign_id", "batch"],
+            ["batches.campaign_id", "batches.batch"],
+            name=op.f("deferrals_campaign_id_batch_fkey"),
+        ),
+        sa.PrimaryKeyConstraint("campaign_id", "batch", "number", name=op.f("deferrals_pkey")),
+        comment="Queued messages that a check deferred. until: when they are judged again.",
         sqlite_with_rowid=False,
     )
 

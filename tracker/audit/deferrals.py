@@ -1,0 +1,58 @@
+"""The invariant query for deferred messages."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Select
+
+from tracker.record.predicates import is_same_batch
+from tracker.status import Status
+from tracker.store.schema.catalog import batches
+from tracker.store.schema.messages import messages
+from tracker.store.schema.work import deferrals
+
+
+def find_wrong_deferral_counts(ids: Sequence[int]) -> Select[Any]:
+    """Return a query for batches whose deferred messages aren't those that the batch counts."""
+    of_batch = (
+        sa.select(sa.func.count())
+        .select_from(deferrals)
+        .join(
+            messages,
+            sa.and_(
+                messages.c.campaign_id == deferrals.c.campaign_id,
+                messages.c.number == deferrals.c.number,
+                messages.c.number.between(batches.c.first, batches.c.first + batches.c.size - 1),
+                messages.c.status == Status.QUEUED,
+            ),
+            isouter=True,
+        )
+        .where(is_same_batch(deferrals, batches))
+        .correlate(batches)
+    )
+    queued = of_batch.where(messages.c.number.is_not(None)).scalar_subquery()
+    due_at = (
+        sa.select(sa.func.min(deferrals.c.until))
+        .where(is_same_batch(deferrals, batches))
+        .correlate(batches)
+        .scalar_subquery()
+    )
+    return (
+        sa.select(
+            batches.c.campaign_id,
+            batches.c.batch,
+            batches.c.deferred,
+            of_batch.scalar_subquery().label("deferrals"),
+            queued.label("queued"),
+        )
+        .where(
+            batches.c.campaign_id.in_(ids),
+            sa.or_(
+                batches.c.deferred != of_batch.scalar_subquery(),
+                batches.c.deferred != queued,
+                batches.c.deferral_due_at.is_distinct_from(due_at),
+            ),
+        )
+        .order_by(batches.c.campaign_id, batches.c.batch)
+    )

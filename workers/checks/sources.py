@@ -1,0 +1,58 @@
+"""Load what a rule knows of customers from a source of its own, once a batch."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tracker.record.catalog import Campaign
+from workers.candidates import Candidate, Customer, DataUnavailable
+from workers.services import base as services
+
+SourceLoader = Callable[[Campaign, Sequence[Customer]], Mapping[int, Any]]
+"""Returns what a rule needs to know, by customer number: (campaign, customers of a batch).
+
+Raises `ServiceUnavailable` if the step should be repeated later.
+"""
+
+
+class SourceData:
+    """The data of a rule's source for a batch, loaded when the first value is needed.
+
+    A source that raises is called again, as often as a service. Then the rule fails with its error.
+    """
+
+    def __init__(
+        self, load: SourceLoader, candidates: Sequence[Candidate], *, is_last_try: bool
+    ) -> None:
+        self._load = load
+        self._candidates = candidates
+        self._is_last_try = is_last_try
+        self._data: Mapping[int, Any] | None = None
+        self._error: Exception | None = None
+
+    def get(self, number: int) -> Any:
+        """Return the value of a customer, or None if the source has none."""
+        if self._error is not None:
+            raise self._error
+        if self._data is None:
+            try:
+                self._data = self._call()
+            except services.ServiceUnavailable as error:
+                if not self._is_last_try:
+                    raise DataUnavailable from error
+                self._error = error
+                raise
+            except Exception as error:
+                self._error = error
+                raise
+        return self._data.get(number)
+
+    def _call(self) -> Mapping[int, Any]:
+        campaign = self._candidates[0].campaign
+        loaded_customers = [candidate.customer for candidate in self._candidates]
+        for delay_seconds in services.RETRY_DELAYS_SECONDS:
+            try:
+                return self._load(campaign, loaded_customers)
+            except Exception:  # a source of another package may raise anything
+                time.sleep(delay_seconds)
+        return self._load(campaign, loaded_customers)

@@ -1,0 +1,211 @@
+"""Record the verdicts of checks, and judge messages again when they are dispatched."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tracker.clock import Instant, from_datetime, to_datetime, to_timedelta
+from tracker.queries.next_step import CHECK_STEPS
+from tracker.record.check_times import encode_check_times
+from tracker.record.deferrals import Deferral, find_waiting, read_deferrals
+from tracker.record.details import TransitionDetail
+from tracker.record.journal import QUEUED_STATE, Entry, Move, State
+from tracker.status import Reason, Status, Step
+from tracker.text import format_fields
+from workers.candidates import load_candidates
+from workers.checks.base import Check, checks_of
+from workers.checks.judging import (
+    FAILED_CHECK_REASON,
+    Verdicts,
+    announcing,
+    judge_candidates,
+    merge_verdicts,
+)
+from workers.services.base import Services
+from workers.steps.context import StepContext
+
+logger = logging.getLogger(__name__)
+
+SLOW_CALL_SECONDS, SLOW_BATCH_SECONDS = 0.05, 1.0
+"""Seconds from which a call of a check, or its calls for a batch, are logged as slow."""
+
+
+def judge_numbers(
+    context: StepContext,
+    step: Step,
+    checks: Sequence[Check],
+    services: Services,
+    numbers: Sequence[int],
+    now: Instant,
+) -> Verdicts:
+    """Return the verdicts of checks of a step on messages, and log the checks that failed."""
+    candidates = load_candidates(
+        context.database,
+        context.campaign,
+        numbers,
+        step,
+        services,
+        now,
+        is_last_try=context.is_last_try,
+    )
+    if context.announce_check is not None:
+        checks = [announcing(check, context.announce_check) for check in checks]
+    verdicts = judge_candidates(
+        candidates, checks, to_datetime(now), is_last_try=context.is_last_try
+    )
+    if context.announce_check is not None:
+        context.announce_check(None)
+    _log_slow_checks(context, verdicts)
+    for name, count in verdicts.failure_counts.items():
+        error = verdicts.errors[name]
+        fields = format_fields(
+            check=name,
+            campaign=context.campaign.name,
+            batch=context.batch.batch,
+            messages=count,
+            error=error,
+        )
+        logger.error("check failed: %s", fields, exc_info=error)
+    return verdicts
+
+
+def _log_slow_checks(context: StepContext, verdicts: Verdicts) -> None:
+    for name, taken in verdicts.times.items():
+        if taken.seconds_per_call >= SLOW_CALL_SECONDS or taken.seconds >= SLOW_BATCH_SECONDS:
+            fields = format_fields(
+                check=name,
+                campaign=context.campaign.name,
+                batch=context.batch.batch,
+                seconds_per_call=f"{taken.seconds_per_call:.4f}",
+                seconds=f"{taken.seconds:.1f}",
+            )
+            logger.warning("check slow: %s", fields)
+
+
+@dataclass
+class Rejudgement:
+    """What checks decide on queued messages at dispatch.
+
+    Attributes:
+        ready: the messages that no check blocks or defers, ascending.
+        expired: deferred messages that a check defers again, although they have waited for as long
+            as the run allows.
+    """
+
+    ready: Sequence[int]
+    verdicts: Verdicts = field(default_factory=Verdicts)
+    expired: dict[int, TransitionDetail] = field(default_factory=dict)
+
+
+def judge_at_dispatch(
+    context: StepContext, services: Services, numbers: Sequence[int], now: Instant
+) -> Rejudgement:
+    """Judge the queued messages that need it again.
+
+    Deferred messages that are due are judged by all checks, and messages that no check deferred
+    by those that want to judge again at dispatch. Messages that aren't due are left out.
+    """
+    deferrals: Mapping[int, Deferral] = {}
+    if context.batch.deferred:
+        with context.database.read() as connection:
+            deferrals = read_deferrals(connection, context.batch)
+    waiting = find_waiting(deferrals, now)
+    due = [number for number in numbers if number in deferrals and number not in waiting]
+    fresh = [number for number in numbers if number not in deferrals] if deferrals else numbers
+    parts: list[Verdicts] = []
+    blocked: set[int] = set()
+    for step in CHECK_STEPS:
+        checks = checks_of(step)
+        again = [check for check in checks if check.again_at_dispatch]
+        for judged, judges in ((due, checks), (fresh, again)):
+            remaining = [number for number in judged if number not in blocked] if judges else ()
+            if remaining:
+                part = judge_numbers(context, step, judges, services, remaining, now)
+                parts.append(part)
+                blocked.update(*part.blocked.values())
+    if not parts:
+        return Rejudgement(fresh)
+    verdicts = merge_verdicts(parts)
+    for number in blocked:
+        verdicts.deferrals.pop(number, None)
+    left = blocked.union(verdicts.deferrals)
+    ready = [number for number in numbers if number not in left and number not in waiting]
+    rejudgement = Rejudgement(ready, verdicts)
+    deadline = now - context.campaign.defer_at_most
+    for number in [*verdicts.deferrals]:
+        if number in deferrals and deferrals[number].first_deferred_at <= deadline:
+            name = verdicts.deferrals.pop(number).check_name
+            limit = to_timedelta(context.campaign.defer_at_most)
+            text = f"would be deferred for longer than {limit} in all"
+            rejudgement.expired[number] = TransitionDetail(name, text)
+    return rejudgement
+
+
+def record_rejudgement(
+    context: StepContext, written: Entry, rejudgement: Rejudgement, now: Instant
+) -> None:
+    """Record what checks decided at dispatch."""
+    written.check_times = encode_check_times(rejudgement.verdicts.times)
+    record_verdicts(context, written, rejudgement.verdicts, now)
+    expired = rejudgement.expired
+    mark_not_sent(written, [*expired], Reason.CUSTOM_RULE, now, expired)
+
+
+def record_verdicts(context: StepContext, written: Entry, verdicts: Verdicts, now: Instant) -> None:
+    """Mark blocked messages as Not Sent, and record until when deferred ones wait."""
+    for check, blocked in verdicts.by_check.items():
+        details = _make_details(check, blocked, verdicts.details)
+        mark_not_sent(written, blocked, check.reason, now, details)
+    failures = {number: TransitionDetail(*failure) for number, failure in verdicts.failures.items()}
+    mark_not_sent(written, [*failures], FAILED_CHECK_REASON, now, failures)
+    if verdicts.deferrals:
+        _record_deferrals(context, written, verdicts, now)
+
+
+def _record_deferrals(
+    context: StepContext, written: Entry, verdicts: Verdicts, now: Instant
+) -> None:
+    """Record deferrals, for as long as the run allows since a check first deferred a message."""
+    earlier = read_deferrals(written.connection, context.batch) if written.has_deferrals else {}
+    recorded: dict[int, Deferral] = {}
+    for number, (name, until) in verdicts.deferrals.items():
+        first = earlier[number].first_deferred_at if number in earlier else now
+        latest = first + context.campaign.defer_at_most
+        recorded[number] = Deferral(name, min(from_datetime(until), latest), first)
+    written.defer(recorded)
+
+
+def exclude_waiting(
+    context: StepContext, written: Entry, numbers: Sequence[int], now: Instant
+) -> Sequence[int]:
+    """Return the messages without those that wait for a later time.
+
+    Messages that another worker has deferred since the batch was loaded weren't judged again.
+    """
+    if not written.has_deferrals:
+        return numbers
+    deferrals = read_deferrals(written.connection, context.batch)
+    waiting = find_waiting(deferrals, now) if context.batch.deferred else deferrals
+    return [number for number in numbers if number not in waiting]
+
+
+def mark_not_sent(
+    written: Entry,
+    numbers: Sequence[int],
+    reason: Reason,
+    at: Instant,
+    details: Mapping[int, TransitionDetail] | None = None,
+) -> None:
+    """Move queued messages to Not Sent."""
+    target = State(status=Status.NOT_SENT, reason=reason)
+    written.move(Move(numbers=numbers, source=QUEUED_STATE, target=target, at=at, details=details))
+
+
+def _make_details(
+    check: Check, blocked: Iterable[int], texts: Mapping[int, str]
+) -> Mapping[int, TransitionDetail]:
+    """Return what the reason of a check doesn't say, by the numbers of the messages."""
+    if check.is_evident:
+        blocked = [number for number in blocked if number in texts]
+    name = None if check.is_evident else check.name
+    return {number: TransitionDetail(name, texts.get(number)) for number in blocked}
