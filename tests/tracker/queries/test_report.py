@@ -442,7 +442,8 @@ COLUMNS = [
         for category in ("internally_suppressed", "incomplete_or_invalid", "system_error")
         for column in ("total", *(slug for its, slug, _ in CONTRACT if its == category))
     ),
-    *("in_progress.total", "in_progress.queued", "in_progress.about_to_be_sent"),
+    *("in_progress.total", "in_progress.queued", "in_progress.deferred"),
+    "in_progress.about_to_be_sent",
     *("scheduled", "balanced"),
 ]
 
