@@ -17,7 +17,8 @@ KEYS = {
     *("planned", "messages", "seconds", "throughput", "workers", "batch_size", "database"),
     *("timezone", "durability", "machine", "versions", "absent", "verdict", "thresholds"),
     *("figures", "rejects", "campaigns", "prediction", "invariants", "definition"),
-    *("faults", "recovery", "snapshots"),
+    *("faults", "recovery", "snapshots", "expectations"),
+    *("resumed", "limited_by", "resolution", "not_comparable", "check_times", "failures"),
 }
 
 
@@ -42,6 +43,7 @@ def test_the_result_has_every_key(finished: FinishedRun) -> None:
         "invariants_hold": True,
         "as_predicted": True,
         "thresholds_met": True,
+        "expectations_met": True,
         "passed": True,
     }
     figures = result["figures"]
