@@ -36,7 +36,10 @@ class Rules:
 
 
 class Verdict(NamedTuple):
-    """What checks decide on a message: the reason, and the check that gives it; or neither."""
+    """What checks decide on a message: the reason, and the check that gives it; or neither.
+
+    A message that a check defers has the check only.
+    """
 
     reason: Reason | None = None
     check: str | None = None
@@ -44,7 +47,7 @@ class Verdict(NamedTuple):
     def __str__(self) -> str:
         """Return the slug of the reason, with the check where the slug doesn't name it."""
         if self.reason is None:
-            return "passes"
+            return "passes" if self.check is None else f"deferred ({self.check})"
         is_evident = self.check in (None, self.reason.slug)
         return self.reason.slug if is_evident else f"{self.reason.slug} ({self.check})"
 
@@ -131,12 +134,13 @@ def judge_step_as_of(
 
 
 def list_verdicts(verdicts: Verdicts) -> dict[int, Verdict]:
-    """Return the verdicts on the blocked messages, by their numbers."""
+    """Return the verdicts on blocked and deferred messages, by their numbers."""
     by_number = {
-        number: Verdict(check.reason, check.name)
-        for check, numbers in verdicts.by_check.items()
-        for number in numbers
+        number: Verdict(None, deferral.check_name)
+        for number, deferral in verdicts.deferrals.items()
     }
+    for check, numbers in verdicts.by_check.items():
+        by_number.update(dict.fromkeys(numbers, Verdict(check.reason, check.name)))
     for number, failure in verdicts.failures.items():
         by_number[number] = Verdict(FAILED_CHECK_REASON, failure.check_name)
     return by_number

@@ -192,21 +192,25 @@ def diff_rules(
     with open_database(database, context.obj) as record:
         with record.read() as connection:
             [recorded] = catalog.find_campaigns(connection, campaign, run)
+        installed = Rules(campaign=recorded, checks=all_checks())
         rules = apply_rule_changes(
-            Rules(campaign=recorded, checks=all_checks()),
+            installed,
             settings=settings or (),
             without=without or (),
             extra=extra or (),
         )
         for sentence in find_ineffective_settings(rules, settings or ()):
             print_note(sentence)
-        diff = compare_rules(record, rules)
+        diff = compare_rules(record, installed, rules)
     print_rows(_change_rows(diff), ("from", "to", "messages", "customers"), format)
     if format is RowFormat.TABLE:
         changed = sum(diff.changes.values())
         print(f"\n{changed:,} of {diff.compared_count:,} verdicts change")
     for line in diff.check_errors.format_lines():
         print_note(line)
+    for check in rules.checks:
+        if check.source is not None:
+            print_note(f"check {check.name} was judged by what its source says now")
     for cause, count in diff.not_compared.most_common():
         print_note(f"{pluralize(count, 'message')} not compared: {cause}")
 

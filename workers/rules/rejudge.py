@@ -5,7 +5,7 @@ Each message is judged as of the step that judged it, and compared with its reco
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -30,6 +30,8 @@ from workers.rules.as_of import (
     judge_step_as_of,
     list_verdicts,
 )
+from workers.rules.unknown_answers import DoubtfulRules, are_answers_known
+from workers.services.base import ServiceName
 
 MESSAGES_PER_CHUNK = 10_000
 """Messages that are judged at a time; limits the memory."""
@@ -41,11 +43,19 @@ VerdictChange = tuple[Verdict, Verdict]
 """The verdicts on a message: the recorded one, and the one under other rules."""
 
 SERVICE_REASONS = {
-    Reason.SUBSCRIPTION_SERVICE: "subscription",
-    Reason.COUPON_ISSUE: "coupon",
-    Reason.REFERRAL_SERVICE: "referral",
+    Reason.SUBSCRIPTION_SERVICE: ServiceName.SUBSCRIPTION,
+    Reason.COUPON_ISSUE: ServiceName.COUPON,
+    Reason.REFERRAL_SERVICE: ServiceName.REFERRAL,
 }
 """Reasons that say that a service gave no answer, and the service."""
+
+DISPATCH_REASONS = (
+    Reason.OUT_OF_CREDIT,
+    Reason.HANDLER_NOT_FOUND,
+    Reason.TIMEOUT,
+    Reason.STEP_FAILED,
+)
+"""Reasons of the step dispatch that don't depend on rules."""
 
 
 @dataclass
@@ -75,7 +85,10 @@ def judge_messages(
     instants: Mapping[Step, Mapping[int, Instant]],
     check_errors: CheckErrors,
 ) -> dict[int, Verdict]:
-    """Judge messages as the workers do, step by step; return the verdicts on the blocked ones.
+    """Judge messages as the workers do, step by step.
+
+    Returns:
+        The verdicts on messages that a check blocks, or else defers, by their numbers.
 
     Args:
         instants: for each check step, the instants as of which messages are judged, by number.
@@ -86,12 +99,38 @@ def judge_messages(
         remaining = {
             number: instant
             for number, instant in instants.get(step, {}).items()
-            if number not in verdicts
+            if verdicts.get(number, PASSES).reason is None
         }
         step_verdicts = judge_step_as_of(database, rules, step, remaining)
         check_errors.add(step_verdicts)
-        verdicts.update(list_verdicts(step_verdicts))
+        for number, verdict in list_verdicts(step_verdicts).items():
+            if verdict.reason is not None or number not in verdicts:
+                verdicts[number] = verdict
     return verdicts
+
+
+def _judge_at_dispatch(
+    database: Database,
+    rules: Rules,
+    judgements: Sequence[Judgement],
+    verdicts: dict[int, Verdict],
+    check_errors: CheckErrors,
+) -> None:
+    """Judge again at dispatch: deferred messages, and others by the checks that want it."""
+    again = [check for check in rules.checks if check.again_at_dispatch]
+    instants: dict[bool, dict[int, Instant]] = {True: {}, False: {}}
+    for judgement in judgements:
+        verdict = verdicts.get(judgement.number, PASSES)
+        if verdict.reason is None and Step.DISPATCH in judgement.runs:
+            at = judgement.runs[Step.DISPATCH].started_at
+            instants[verdict is not PASSES][judgement.number] = at
+    for number in instants[True]:
+        del verdicts[number]
+    for is_deferred, checks in ((True, rules.checks), (False, again)):
+        if checks and instants[is_deferred]:
+            judging = replace(rules, checks=checks)
+            by_step = dict.fromkeys(CHECK_STEPS, instants[is_deferred])
+            verdicts.update(judge_messages(database, judging, by_step, check_errors))
 
 
 @dataclass
@@ -114,20 +153,33 @@ class VerdictDiff:
     check_errors: CheckErrors = field(default_factory=CheckErrors)
 
 
-def compare_rules(database: Database, rules: Rules) -> VerdictDiff:
+def compare_rules(database: Database, installed: Rules, rules: Rules) -> VerdictDiff:
     """Judge a recorded campaign by other rules, and compare with the recorded verdicts.
 
     Each message is judged as of the steps that judged it. The message limit is evaluated again at
     dispatch. A verdict that dispatch gave for another reason stays unless a check blocks before.
+
+    Args:
+        database: the database that has the campaign.
+        installed: the installed rules, with the campaign as recorded.
+        rules: the rules to judge by.
     """
     diff = VerdictDiff()
     for judgements in _read_chunks(database, rules.campaign):
-        _compare_chunk(database, rules, judgements, diff)
+        by_number = {judgement.number: judgement for judgement in judgements}
+        doubtful = DoubtfulRules(rules, installed, by_number)
+        is_known = are_answers_known(rules.campaign.services_kind)
+        judging = rules if is_known else doubtful.make_rules()
+        _compare_chunk(database, judging, judgements, diff, doubtful.doubts)
     return diff
 
 
 def _compare_chunk(
-    database: Database, rules: Rules, judgements: Sequence[Judgement], diff: VerdictDiff
+    database: Database,
+    rules: Rules,
+    judgements: Sequence[Judgement],
+    diff: VerdictDiff,
+    doubts: Mapping[int, ServiceName],
 ) -> None:
     instants = {
         step: {
@@ -138,13 +190,14 @@ def _compare_chunk(
         for step in CHECK_STEPS
     }
     verdicts = judge_messages(database, rules, instants, diff.check_errors)
+    _judge_at_dispatch(database, rules, judgements, verdicts, diff.check_errors)
     limited = _find_limited_messages(
         database, rules, [judged for judged in judgements if judged.number not in verdicts]
     )
     changed: dict[int, VerdictChange] = {}
     for judgement in judgements:
         verdict = verdicts.get(judgement.number)
-        obstacle = _find_obstacle(judgement, verdict)
+        obstacle = _find_obstacle(judgement, verdict, doubts.get(judgement.number))
         if obstacle is not None:
             diff.not_compared[obstacle] += 1
             continue
@@ -164,11 +217,23 @@ def _recorded_verdict(judgement: Judgement) -> Verdict:
     return Verdict(judgement.reason, judgement.check_name or judgement.reason.slug)
 
 
-def _find_obstacle(judgement: Judgement, verdict: Verdict | None) -> str | None:
-    """Return why a message can't be compared, or None."""
+def _find_obstacle(
+    judgement: Judgement, verdict: Verdict | None, doubt: ServiceName | None
+) -> str | None:
+    """Return why a message can't be compared, or None.
+
+    Args:
+        judgement: how it was judged.
+        verdict: the verdict that blocks or defers it now, if one does.
+        doubt: the service whose answer is unknown and matters.
+    """
+    if doubt is not None:
+        return f"what the {doubt} service answered then can't be rebuilt"
     is_unjudged = verdict is None and not judgement.runs.keys() >= set(CHECK_STEPS)
     if is_unjudged or Step.SUPPRESS not in judgement.runs:
         return "not judged yet"
+    if verdict is not None and verdict.reason is None:
+        return f"check {verdict.check} defers them, and what follows from that is unknown"
     reason = judgement.reason
     if reason is None or judgement.step not in CHECK_STEPS:
         return None
@@ -186,10 +251,9 @@ def _dispatch_verdict(
     """Return the verdict on a message that passes all checks: that of dispatch, or none."""
     if limited.get(judgement.number, False):
         return Verdict(Reason.MESSAGE_LIMIT, Reason.MESSAGE_LIMIT.slug)
-    was_judged_later = recorded.reason is not None and judgement.step not in CHECK_STEPS
-    if was_judged_later and recorded.reason is not Reason.MESSAGE_LIMIT:
-        return recorded
-    return PASSES
+    if judgement.step is Step.DISPATCH and recorded.reason not in DISPATCH_REASONS:
+        return PASSES
+    return PASSES if judgement.step in CHECK_STEPS else recorded
 
 
 def _find_limited_messages(

@@ -173,3 +173,25 @@ def test_coverage_names_rules_of_other_packages(tmp_path: Path) -> None:
         r"internally_suppressed +custom_rule \(hold_out\) +not predicted", counted.stdout
     )
     assert "not predicted: what rules of other packages block (hold_out)" in counted.stderr
+
+
+SOURCED = """\
+from workers.checks.base import check
+
+@check("custom_rule", step="suppress", order=1, source=lambda campaign, customers: {})
+def consent(candidate, now, data):
+    "Block number 0."
+    return candidate.number == 0
+"""
+
+
+def test_a_diff_says_that_a_source_answers_now(
+    campaign: Campaign, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with plugin_installer(tmp_path, monkeypatch) as install:
+        install(SOURCED, consent="extra:consent")
+        options = ["--campaign", campaign.name, "--database", settings.resolved_database_url]
+        ended = CliRunner().invoke(app, ["checks", "diff", *options, "--format", "csv"])
+    assert ended.exit_code == 0, ended.output
+    assert "passes,custom_rule (consent),1,c0" in ended.stdout
+    assert "note: check consent was judged by what its source says now" in ended.stderr

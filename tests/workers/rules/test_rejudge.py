@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +19,9 @@ from tests.support.factory import (
     move,
     not_sent_for,
 )
+from tests.support.plugins import plugin_installer
 from tests.support.rules import THIS_MODULE, block_number_3
+from tracker.clock import to_datetime
 from tracker.record.allowance import MAX_MESSAGE_LIMIT_DAYS
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.details import TransitionDetail
@@ -26,7 +30,9 @@ from tracker.record.journal import QUEUED_STATE, Move, enqueue_batch, open_entry
 from tracker.record.receipts import Receipt, apply_receipts
 from tracker.status import Engagement, Reason, Status, Step
 from tracker.store.database import Database
-from workers.checks.base import all_checks
+from workers.candidates import Candidate
+from workers.checks.base import Check, Defer, all_checks, check
+from workers.plugins import PluginGroup
 from workers.rules import rejudge
 from workers.rules.as_of import PASSES, Rules, Verdict
 from workers.rules.changes import apply_rule_changes
@@ -39,9 +45,8 @@ def verdict(reason: Reason, check: str | None = None) -> Verdict:
 
 def compare(database: Database, campaign: Campaign, *settings: str) -> VerdictDiff:
     rules = Rules(campaign=campaign, checks=all_checks())
-    return compare_rules(
-        database, apply_rule_changes(rules, settings=settings, without=[], extra=[])
-    )
+    changed = apply_rule_changes(rules, settings=settings, without=[], extra=[])
+    return compare_rules(database, rules, changed)
 
 
 def run_check_steps(database: Database, batch: Batch) -> None:
@@ -73,7 +78,7 @@ def test_other_rules_change_recorded_verdicts(database: Database, rules: Rules) 
     after = apply_rule_changes(
         rules, settings=[], without=["unsubscribed"], extra=[f"{THIS_MODULE}:block_number_3"]
     )
-    diff = compare_rules(database, after)
+    diff = compare_rules(database, rules, after)
     assert diff.compared_count == 10
     blocked = verdict(Reason.CONFIGURATION, "block_number_3")
     assert diff.changes == Counter(
@@ -91,21 +96,21 @@ def test_chunks_do_not_change_the_result(
     database: Database, rules: Rules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     after = apply_rule_changes(rules, settings=["enabled=false"], without=[], extra=[])
-    in_one_chunk = compare_rules(database, after)
+    in_one_chunk = compare_rules(database, rules, after)
     monkeypatch.setattr(rejudge, "MESSAGES_PER_CHUNK", 3)
-    assert compare_rules(database, after) == in_one_chunk
+    assert compare_rules(database, rules, after) == in_one_chunk
     assert in_one_chunk.changes[PASSES, verdict(Reason.ORGANIZATION_DISABLED)] == 8
 
 
 def test_the_longest_message_limit_period_is_supported(database: Database, rules: Rules) -> None:
     settings = ["message_limit.count=1", f"message_limit.days={MAX_MESSAGE_LIMIT_DAYS}"]
     after = apply_rule_changes(rules, settings=settings, without=["bounced_repeatedly"], extra=[])
-    assert not compare_rules(database, after).changes
+    assert not compare_rules(database, rules, after).changes
 
 
 def test_a_check_that_raises_is_named(database: Database, rules: Rules) -> None:
     after = apply_rule_changes(rules, settings=[], without=[], extra=[f"{THIS_MODULE}:fragile"])
-    diff = compare_rules(database, after)
+    diff = compare_rules(database, rules, after)
     assert diff.changes[PASSES, verdict(Reason.RULE_FAILED, "fragile")] == 8
     [line] = diff.check_errors.format_lines()
     assert line.startswith("check fragile failed on 10 messages, first with LookupError('c0')")
@@ -196,11 +201,11 @@ def test_the_check_on_record_is_compared_too(database: Database) -> None:
     judge(database, batch, Step.VALIDATE)
     rules = Rules(campaign=batch.campaign, checks=[block_number_3])
     recorded = verdict(Reason.CONFIGURATION, "block_number_3")
-    assert compare_rules(database, rules).changes == {(recorded, PASSES): 1}
+    assert compare_rules(database, rules, rules).changes == {(recorded, PASSES): 1}
     silent = Rules(
         campaign=replace(batch.campaign, sender=""), checks=all_checks()
     )  # the shipped check gives the same reason
-    assert compare_rules(database, silent).changes == {
+    assert compare_rules(database, rules, silent).changes == {
         (recorded, verdict(Reason.CONFIGURATION)): 2,
         (PASSES, verdict(Reason.CONFIGURATION)): 8,
     }
@@ -241,3 +246,81 @@ def test_a_message_that_was_judged_twice_counts_as_of_its_last_judgement(
     dispatch(database, batch, range(3))
     limited = compare(database, batch.campaign, "message_limit.count=1")
     assert limited.changes == {(PASSES, verdict(Reason.MESSAGE_LIMIT)): 1}
+
+
+SERVICES = """
+from workers.services.base import SqlServices
+
+class Services(SqlServices):
+    "Services of another package."
+"""
+
+
+def test_what_services_of_other_packages_answered_is_taken_from_the_record(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = make_batch(database, Plan(size=6), {number: {"email": None} for number in (4, 5)})
+    judge(database, batch, Step.SUPPRESS, {0: Reason.UNSUBSCRIBED, 1: Reason.SUBSCRIPTION_SERVICE})
+    judge(database, batch, Step.VALIDATE, {4: Reason.EMAIL_MISSING, 5: Reason.EMAIL_MISSING})
+    with plugin_installer(tmp_path, monkeypatch) as install:
+        install(SERVICES, PluginGroup.SERVICES, theirs="extra:Services")
+        campaign = replace(batch.campaign, services_kind="theirs")
+        rules = Rules(campaign=campaign, checks=all_checks())
+        same = compare_rules(database, rules, rules)
+        assert (same.compared_count, same.changes) == (6, {}), "the record has all answers"
+
+        def compare_without(*names: str) -> VerdictDiff:
+            changed = apply_rule_changes(rules, settings=[], without=names, extra=[])
+            return compare_rules(database, rules, changed)
+
+        answer = "what the subscription service answered then can't be rebuilt"
+        reachable = compare_without("unsubscribed")
+        assert (reachable.changes, reachable.not_compared) == ({}, {answer: 1})
+        assert not reachable.check_errors.errors
+        assert compare_without("email_missing").changes == {
+            (verdict(Reason.EMAIL_MISSING), PASSES): 2
+        }
+
+
+def test_deferred_messages_are_judged_as_of_their_dispatch(database: Database) -> None:
+    batch = make_batch(database, Plan(size=4))
+    run_check_steps(database, batch)
+    dispatched_from = batch.campaign.clock.now()
+    dispatch(database, batch, [0, 1])
+    now = batch.campaign.clock.now()
+    with open_entry(database, batch, Step.DISPATCH, AUTHOR, started_at=now) as written:
+        details = {2: TransitionDetail("waits")}
+        target = not_sent_for(Reason.CUSTOM_RULE)
+        written.move(Move(numbers=[2], source=QUEUED_STATE, target=target, at=now, details=details))
+
+    @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1)
+    def waits(candidate: Candidate, now: datetime) -> bool | Defer:
+        """Defer messages until dispatch; then block number 2."""
+        if now < to_datetime(dispatched_from):
+            return Defer(to_datetime(dispatched_from))
+        return candidate.number == 2
+
+    @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1)
+    def waits_longer(candidate: Candidate, now: datetime) -> bool | Defer:
+        """Defer messages."""
+        return Defer(now + timedelta(hours=1))
+
+    @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1, again_at_dispatch=True)
+    def strict(candidate: Candidate, now: datetime) -> bool:
+        """Block number 1 at dispatch."""
+        return candidate.number == 1 and now >= to_datetime(dispatched_from)
+
+    def compare_checks(*checks: Check) -> VerdictDiff:
+        rules = Rules(campaign=batch.campaign, checks=checks)
+        return compare_rules(database, rules, rules)
+
+    blocked = verdict(Reason.CUSTOM_RULE, "waits")
+    assert compare_checks(waits).changes == {}
+    assert compare_checks().changes == {(blocked, PASSES): 1}
+    assert compare_checks(strict).changes == {
+        (blocked, PASSES): 1,
+        (PASSES, verdict(Reason.CUSTOM_RULE, "strict")): 1,
+    }
+    assert compare_checks(waits_longer).not_compared == {
+        "check waits_longer defers them, and what follows from that is unknown": 4
+    }
