@@ -36,7 +36,6 @@ EXIT_CODES_BY_SEVERITY = (
 )
 """Exit codes of finished runs, the most severe last."""
 
-
 ScenarioArgument = Annotated[
     Path, typer.Argument(metavar="SCENARIO.toml", help="The scenario to run.")
 ]
@@ -96,18 +95,13 @@ def simulate(
     """
     set_shutdown_handler(exit_immediately)
     from simulator.run.options import RunOptions
-    from simulator.scenario.expectations import check_expected_rules
     from simulator.scenario.file import load_scenario
-    from workers.checks.base import all_checks, third_party_checks
 
     parsed = load_scenario(scenario, seed=seed)
     settings = load_settings(database_url=database, broker_url=broker)
     parsed.refuse_to_overwrite("--json", json_file)
     check_writable("--json", json_file)
-    if not attach:  # attached workers may have other rules
-        check_expected_rules(parsed.expectations, [rule.name for rule in third_party_checks()])
-    all_checks()  # a check that can't be loaded is an error before anything is recorded
-    parsed.require_rules()
+    _check_rules(parsed, is_attached=attach)
     options = RunOptions(
         workers=workers,
         batch_size=batch_size,
@@ -119,6 +113,17 @@ def simulate(
     code = max(map(choose_exit_code, outcomes), key=EXIT_CODES_BY_SEVERITY.index)
     if code:
         raise typer.Exit(code)
+
+
+def _check_rules(scenario: "Scenario", *, is_attached: bool) -> None:
+    """Refuse broken rules, and expectations of missing ones, before anything is recorded."""
+    from simulator.scenario.expectations import check_expected_rules
+    from workers.checks.base import all_checks, third_party_checks
+
+    if not is_attached:  # attached workers may have other rules
+        check_expected_rules(scenario.expectations, [rule.name for rule in third_party_checks()])
+    all_checks()
+    scenario.require_rules()
 
 
 def _run_repeatedly(

@@ -64,7 +64,7 @@ def _is_reason(line: ReportLine) -> bool:
 
 
 def _is_detail(line: ReportLine) -> bool:
-    """Return whether a line splits another one: reasons, causes and the like."""
+    """Return whether a line is a part of another one, such as a reason or a cause."""
     is_cause = line.path.startswith("sent.bounced.causes.")
     return is_cause or line.path in DETAILS or _is_reason(line)
 

@@ -36,7 +36,7 @@ class UnexpectedOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectationResult:
-    """An expectation and what became of it.
+    """An expectation and its result.
 
     Attributes:
         name: its key, or the campaign and the file.

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class LimitCause(StrEnum):
-    """What limited a run."""
+    """A cause that may limit a run."""
 
     ARRIVALS = "arrivals"
     GATEWAY_RATE = "gateway_rate"
@@ -28,7 +28,7 @@ SYSTEM_CAUSES = frozenset(
 
 @dataclass(frozen=True)
 class RunLimit:
-    """What limited a run.
+    """The limit of a run: its cause, the evidence, and what would change it.
 
     Attributes:
         evidence: what was measured, or why nothing is known.

@@ -44,7 +44,6 @@ CURVE_INTERVALS_SECONDS = (
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400,
 )  # fmt: skip
 
-
 BATCH_SPANS = tuple(span for span in SPANS if span is not GATEWAY_TO_OUTCOME)
 """Spans that end at an instant that whole batches may share; outcomes have one each."""
 
@@ -92,44 +91,50 @@ def measure_run(
         times.merge(own_times)
     latencies = _measure_latencies(times)
     workloads = read_workloads(connection, ids, speed)
+    common = _common_figures(times, latencies, reports, speed)
     values: dict[str, float | None] = {
         RUN_SECONDS: seconds,
-        **_common_figures(times, latencies, reports, speed),
+        **common,
         **read_ledger_figures(connection, ids),
-        "gateway.duplicate": anomalies.duplicate,
-        "gateway.stale": anomalies.stale,
-        "gateway.unknown": anomalies.unknown,
-        "gateway.lost": anomalies.lost,
-        "gateway.late_bounce": anomalies.late_bounce,
+        **_anomaly_figures(anomalies),
         **dict(_step_figures(workloads)),
         **dict(_sampled_figures(samples if observations.is_known else ())),
     }
     for campaign, report, own_times in zip(campaigns, reports, campaign_times, strict=True):
         # The figures of a single campaign are those of the run.
-        own = values
-        if len(campaigns) > 1:
-            own_latencies = _measure_latencies(own_times)
-            own = _common_figures(own_times, own_latencies, [report], speed)
-        for name in figures.COMMON_FIGURES:
-            values[f"{campaign.name}.{name}"] = own[name]
+        is_single = len(campaigns) == 1
+        own = common if is_single else _measure_campaign(own_times, report, speed)
+        values |= {f"{campaign.name}.{name}": own[name] for name in figures.COMMON_FIGURES}
     row_count = int(to_real_seconds(max(0, ended_at - run.started_at), speed)) + 1
-    interval = _choose_interval(row_count)
     timeseries = make_timeseries(times, samples, row_count)
-    is_short = interval == timeseries.interval
     names = figures.list_figure_units([campaign.name for campaign in campaigns])
     return RunMeasurements(
         seconds=seconds,
         figures={name: values[name] for name in names},
         sending=read_sending_phase(connection, run, times, campaign_times),
-        batch_spans=tuple(
-            span
-            for span in BATCH_SPANS
-            if latencies[span].has_coinciding_percentiles(PERCENTILES.values())
-        ),
+        batch_spans=_find_batch_spans(latencies),
         workloads=tuple(workloads),
         timeseries=timeseries,
-        curves=timeseries if is_short else make_timeseries(times, samples, row_count, interval),
+        curves=_make_curves(timeseries, times, samples, row_count),
     )
+
+
+def _find_batch_spans(latencies: Mapping[Span, Latencies]) -> tuple[Span, ...]:
+    """Return the spans whose percentiles coincide because whole batches share an instant."""
+    percentiles = PERCENTILES.values()
+    return tuple(
+        span for span in BATCH_SPANS if latencies[span].has_coinciding_percentiles(percentiles)
+    )
+
+
+def _make_curves(
+    timeseries: Timeseries, times: TransitionTimes, samples: Sequence[Sample], row_count: int
+) -> Timeseries:
+    """Return the time series at an interval that suits a chart."""
+    interval = _choose_interval(row_count)
+    if interval == timeseries.interval:
+        return timeseries
+    return make_timeseries(times, samples, row_count, interval)
 
 
 def _choose_interval(row_count: int) -> int:
@@ -175,6 +180,12 @@ def _common_figures(
     return values
 
 
+def _measure_campaign(
+    times: TransitionTimes, report: Report, speed: float
+) -> dict[str, float | None]:
+    return _common_figures(times, _measure_latencies(times), [report], speed)
+
+
 def _compute_throughput(times: TransitionTimes, speed: float) -> float | None:
     """Return messages accepted per real second, from first arrival to last acceptance."""
     handed = len(times.span_times(QUEUED_TO_GATEWAY).durations)
@@ -186,6 +197,16 @@ def read_ledger_figures(connection: Connection, ids: Sequence[int]) -> dict[str,
     """Return the figures that the simulated gateway's ledger counts."""
     counts = asdict(ledger.count_ledger_events(connection, ids))
     return {f"gateway.{name}": count for name, count in counts.items()}
+
+
+def _anomaly_figures(anomalies: GatewayAnomalies) -> dict[str, int]:
+    return {
+        "gateway.duplicate": anomalies.duplicate,
+        "gateway.stale": anomalies.stale,
+        "gateway.unknown": anomalies.unknown,
+        "gateway.lost": anomalies.lost,
+        "gateway.late_bounce": anomalies.late_bounce,
+    }
 
 
 def _step_figures(workloads: Sequence[Workload]) -> Iterator[tuple[str, float | None]]:

@@ -25,6 +25,15 @@ SNAPSHOTS_BALANCE = invariants.Invariant(
     claim="The report balanced whenever it was looked at during the run.",
 )
 
+RESUMED_CAUSE = "the run was resumed, and its pause distorts the figure"
+"""The cause for what can't be judged of a resumed run."""
+
+UNSETTLED_CAUSE = "the run ended before its messages had settled"
+"""The cause for what can't be judged of a run that was cut off."""
+
+UNOBSERVED_CAUSE = "a driver of the run ended without recording it"
+"""The cause for what isn't known of a run whose driver was killed."""
+
 
 class RunState(StrEnum):
     """The end of a run; the result of any but a complete one is partial.
@@ -204,7 +213,7 @@ class RunObservations:
 
     @property
     def snapshot_count(self) -> int | None:
-        """How often the reports were read; None if unknown."""
+        """The number of times that the reports were read; None if unknown."""
         counts = (driver.snapshot_count for driver in self._known_drivers)
         return sum(counts) if self.is_known else None
 
@@ -239,13 +248,3 @@ class RunObservations:
     @property
     def _known_drivers(self) -> list[DriverObservations]:
         return [driver for driver in self.drivers if driver is not None]
-
-
-RESUMED_CAUSE = "the run was resumed, and its pause distorts the figure"
-"""The cause for what can't be judged of a resumed run."""
-
-UNSETTLED_CAUSE = "the run ended before its messages had settled"
-"""The cause for what can't be judged of a run that was cut off."""
-
-UNOBSERVED_CAUSE = "a driver of the run ended without recording it"
-"""The cause for what isn't known of a run whose driver was killed."""

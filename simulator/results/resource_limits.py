@@ -39,7 +39,7 @@ MIN_OUTAGE_SHARE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class _Usage:
-    """What the parts of a run used on average while messages were sent."""
+    """Average use of resources by the parts of a run while messages were sent."""
 
     workers: float
     machine: MachineUsage

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Connection
 
 from simulator.figures import (
     LATENCIES,
@@ -15,7 +16,7 @@ from simulator.figures import (
     is_sampled,
 )
 from simulator.oracle.facts import read_recorded_facts
-from simulator.oracle.oracle import build_oracles, predict_withheld
+from simulator.oracle.oracle import WithheldPrediction, build_oracles, predict_withheld
 from simulator.results.expectations import ExpectationResult, judge_expectations
 from simulator.results.invariants import INVARIANTS
 from simulator.results.limit_causes import RunLimit
@@ -54,8 +55,7 @@ MIN_LAG_SECONDS = 1.0
 """Smallest lag of the driver, in real seconds, that is worth a warning."""
 
 MIN_LAG_SHARE = 0.1
-"""Smallest share of the latency to the gateway that is."""
-
+"""Smallest share of the latency to the gateway at which the driver's lag is worth a warning."""
 
 BATCH_RESOLUTION = "one batch"
 """Resolution of latencies that end at an instant which all messages of a batch share."""
@@ -112,7 +112,7 @@ class RunResult:
 
     @property
     def unmeasured_figures(self) -> dict[str, str]:
-        """Figures without a value because nobody measured them, each with the cause."""
+        """Figures without a value because they weren't measured, each with the cause."""
         cause = self.conditions.unavailable_figures
         if self.observations.is_known:
             return cause
@@ -130,13 +130,13 @@ class RunResult:
 
     @property
     def _are_thresholds_met(self) -> bool | None:
-        """Whether the thresholds are met; None if none is missed, but some can't be judged."""
+        """True if the thresholds are met; None if none is missed, but some can't be judged."""
         is_missed = any(threshold.is_missed for threshold in self.thresholds)
         return None if not self.has_met_thresholds and not is_missed else self.has_met_thresholds
 
     @property
     def _are_expectations_met(self) -> bool | None:
-        """Whether the expectations are met; None if none is missed, but some can't be judged."""
+        """True if the expectations are met; None if none is missed, but some can't be judged."""
         is_missed = any(expectation.is_missed for expectation in self.expectations)
         return None if not self.has_met_expectations and not is_missed else not is_missed
 
@@ -227,14 +227,7 @@ class RunResult:
             "not_comparable": self.incomparable_figures,
             **self.conditions.as_json(),
             "absent": self.unmeasured_figures,
-            "verdict": {
-                "passed": self.has_passed,
-                "balanced": self.is_balanced,
-                "invariants_hold": self.has_intact_invariants,
-                "as_predicted": self.is_as_predicted,
-                "thresholds_met": self._are_thresholds_met,
-                "expectations_met": self._are_expectations_met,
-            },
+            "verdict": self._verdict_as_json(),
             "thresholds": [threshold.as_json() for threshold in self.thresholds],
             "expectations": [expectation.as_json() for expectation in self.expectations],
             "faults": [fault.as_json() for fault in self.observations.injected_faults],
@@ -260,6 +253,16 @@ class RunResult:
             "definition": self.run.scenario.text,
         }
 
+    def _verdict_as_json(self) -> dict[str, bool | None]:
+        return {
+            "passed": self.has_passed,
+            "balanced": self.is_balanced,
+            "invariants_hold": self.has_intact_invariants,
+            "as_predicted": self.is_as_predicted,
+            "thresholds_met": self._are_thresholds_met,
+            "expectations_met": self._are_expectations_met,
+        }
+
     def _prediction_as_json(self) -> dict[str, Any]:
         return {
             "withheld": {name: asdict(withheld) for name, withheld in self.withheld.items()},
@@ -283,18 +286,7 @@ def judge_run(
         reports = make_reports(connection, campaigns)
         if is_partial:
             run = run.limited_to([report.recorded for report in reports])
-        oracles = build_oracles(run.campaigns, read_recorded_facts(connection, run.campaigns))
-        withheld = predict_withheld(oracles)
-        checks = [
-            check_prediction(
-                connection,
-                run_campaign,
-                oracle,
-                credit_is_scarce=withheld[run_campaign.plan.organization_key].credit_is_scarce,
-                is_unfinished=not observations.has_settled,
-            )
-            for run_campaign, oracle in zip(run.campaigns, oracles, strict=True)
-        ]
+        withheld, checks = _check_predictions(connection, run, observations)
         if is_partial:  # a partial run doesn't wait for engagement
             checks = [
                 replace(check, expected_engagement=report.engagement)
@@ -329,3 +321,22 @@ def judge_run(
             timeseries=measured.timeseries,
             curves=measured.curves,
         )
+
+
+def _check_predictions(
+    connection: Connection, run: Run, observations: RunObservations
+) -> tuple[Mapping[str | None, WithheldPrediction], list[PredictionCheck]]:
+    """Return the messages to be withheld by organization, and each campaign's prediction check."""
+    oracles = build_oracles(run.campaigns, read_recorded_facts(connection, run.campaigns))
+    withheld = predict_withheld(oracles)
+    checks = [
+        check_prediction(
+            connection,
+            run_campaign,
+            oracle,
+            credit_is_scarce=withheld[run_campaign.plan.organization_key].credit_is_scarce,
+            is_unfinished=not observations.has_settled,
+        )
+        for run_campaign, oracle in zip(run.campaigns, oracles, strict=True)
+    ]
+    return withheld, checks

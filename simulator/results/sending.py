@@ -43,7 +43,7 @@ class GatewayLoad:
 
 @dataclass(frozen=True, kw_only=True)
 class SendingPhase:
-    """When messages were sent, and what the workers did meanwhile.
+    """The time in which messages were sent, and the work of the workers in it.
 
     Attributes:
         begin: first arrival.
@@ -78,12 +78,12 @@ class SendingPhase:
 
     @property
     def backlog_seconds(self) -> float:
-        """How long the messages that an aborted run left behind would have taken, as before."""
+        """The time for the messages left by an aborted run, at the average rate before."""
         return float(self.waiting[-1]) * self.seconds / float(self.accepted.sum())
 
     @cached_property
     def stalled(self) -> NDArray[np.bool_]:
-        """Whether messages waited in a second of the phase, and hardly any was accepted."""
+        """A mask of the seconds in which messages waited and hardly any was accepted."""
         usual = np.median(self.accepted[self.accepted > 0]) if self.accepted.any() else 0.0
         seconds = np.arange(len(self.accepted))
         is_inside = (seconds >= self.begin) & (seconds + 1 <= self.end)

@@ -29,7 +29,7 @@ RESULT_STATES = {
 
 
 class RunIsAlive(UsageError):
-    """A run has a living driver, so that nobody else may judge or resume it."""
+    """A run has a living driver, so that no other process may judge or resume it."""
 
     def __init__(self, run_id: int) -> None:
         super().__init__(
@@ -58,7 +58,7 @@ class RecordedRun:
 
     @property
     def observations(self) -> RunObservations:
-        """What its drivers have seen; unknown for those that never recorded their end."""
+        """The observations of its drivers; unknown for those that never recorded their end."""
         return RunObservations(
             state=self.state,
             planned=self.run.size,

@@ -14,7 +14,7 @@ from tracker.text import suggest_similar
 EXPECTED_COLUMNS = ("customer_id", "expected")
 
 SENT_KEYWORD = "sent"
-"""Stands in the column `expected` for a message that is sent, whatever becomes of it."""
+"""Value of the column `expected` for a message that the gateway accepts, whatever its outcome."""
 
 _REASON_BY_KEYWORD = {SENT_KEYWORD: NO_REASON, **{reason.slug: int(reason) for reason in Reason}}
 

@@ -18,7 +18,7 @@ from tracker.text import pluralize
 
 @dataclass(frozen=True)
 class ExpectedOutcomes:
-    """How some messages of a campaign must end, as arrays of one length.
+    """The outcomes that some messages of a campaign must have, as arrays of one length.
 
     Attributes:
         numbers: numbers of the messages, ascending.

@@ -53,7 +53,7 @@ MEANINGS = {
 
 SHARES_MEANING = "Shares below Sent are of Sent, all others of the audience."
 NO_SHARE = "–"
-"""A share of nothing, or of something that nobody has counted yet."""
+"""A share of nothing, or of a number that hasn't been counted yet."""
 
 NO_ROLLUP = "no rollup yet (daily at 1 am)"
 """What the report says of opens and clicks that no rollup has counted."""

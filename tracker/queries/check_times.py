@@ -17,7 +17,7 @@ from tracker.store.schema.work import steps
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedBatches:
-    """When the batches of a campaign were judged, as arrays in order of their first messages.
+    """The times at which batches were judged, as arrays in order of their first messages.
 
     Attributes:
         first: number of the first message.

@@ -83,7 +83,7 @@ class TimelineEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipientAction:
-    """What the recipient did, and when; None if the recorded time can't be read."""
+    """An action of the recipient; its time is None if the recorded one can't be read."""
 
     at: datetime | None
     kind: Engagement

@@ -1,4 +1,4 @@
-"""When messages entered their present state: a later transition never gets an earlier time."""
+"""Arrivals of messages in a state: a later transition never gets an earlier time."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,46 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant
+from tracker.record.catalog import Batch
+from tracker.record.predicates import is_of_message_in
 from tracker.status import Status
-from tracker.store.schema.messages import transitions
+from tracker.store.database import Database
+from tracker.store.schema.messages import messages, transitions
+
+
+def insert_arrivals(
+    database: Database,
+    connection: Connection,
+    batch: Batch,
+    step_id: int,
+    at: Instant | Sequence[Instant],
+) -> None:
+    """Record the first transition of each message of a batch, to *Queued*.
+
+    Args:
+        at: when they arrived: one instant for all, or one for each.
+    """
+    if isinstance(at, int):
+        rows: sa.FromClause = (
+            sa.select(messages.c.number).where(is_of_message_in(messages, batch)).subquery()
+        )
+        arrived_at: sa.ColumnElement[int] = sa.literal(at, sa.BigInteger)
+    else:
+        rows = database.table_from_columns(number=range(batch.first, batch.last + 1), at=at)
+        arrived_at = rows.c.at
+    connection.execute(
+        sa.insert(transitions).from_select(
+            ["campaign_id", "number", "status", "attempt", "at", "step_id"],
+            sa.select(
+                sa.literal(batch.campaign.id, sa.Integer),
+                rows.c.number,
+                sa.literal(int(Status.QUEUED), sa.SmallInteger),
+                sa.literal(0, sa.SmallInteger),
+                arrived_at,
+                sa.literal(step_id, sa.Integer),
+            ),
+        )
+    )
 
 
 def read_latest_arrival(

@@ -16,7 +16,7 @@ MIN_RECORDED_SECONDS = 0.001
 
 
 class CheckTime(NamedTuple):
-    """How often a check was called, and the real seconds that this took; both are estimates."""
+    """The estimated number of calls of a check, and the real seconds that they took."""
 
     calls: float
     seconds: float

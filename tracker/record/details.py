@@ -17,7 +17,7 @@ MAX_DETAIL_LENGTH = 500
 
 
 class TransitionDetail(NamedTuple):
-    """What is recorded beside a transition.
+    """The text and the check that are recorded beside a transition.
 
     Attributes:
         check_name: the check that blocked the message, unless it is named like its reason.

@@ -16,12 +16,12 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant
 from tracker.errors import SendtraceError
-from tracker.record.arrivals import not_before_arrival, read_latest_arrival
+from tracker.record.arrivals import insert_arrivals, not_before_arrival, read_latest_arrival
 from tracker.record.bounces import BounceTallies
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.deferrals import Deferral, replace_deferrals, update_deferred_batch
 from tracker.record.details import TransitionDetail, insert_details
-from tracker.record.predicates import is_of_batch, is_of_message_in
+from tracker.record.predicates import is_of_batch
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, customers
@@ -290,7 +290,7 @@ def enqueue_batch(
                 f"campaign {campaign.name}: messages {first} to {queued.last}:"
                 f" got {created} customers; expected {size}"
             )
-        _insert_arrivals(database, connection, queued, step_id, now if at is None else at)
+        insert_arrivals(database, connection, queued, step_id, now if at is None else at)
         entry = Entry(database, connection, queued, step_id, moved=size)
         entry._changes[QUEUED_STATE] += size
         entry._finish()
@@ -311,37 +311,6 @@ def _insert_queued_messages(connection: Connection, batch: Batch) -> int:
             ),
         )
     ).rowcount
-
-
-def _insert_arrivals(
-    database: Database,
-    connection: Connection,
-    batch: Batch,
-    step_id: int,
-    at: Instant | Sequence[Instant],
-) -> None:
-    """Record the first transition of each message of a batch."""
-    if isinstance(at, int):
-        rows: sa.FromClause = (
-            sa.select(messages.c.number).where(is_of_message_in(messages, batch)).subquery()
-        )
-        arrived_at: sa.ColumnElement[int] = sa.literal(at, sa.BigInteger)
-    else:
-        rows = database.table_from_columns(number=range(batch.first, batch.last + 1), at=at)
-        arrived_at = rows.c.at
-    connection.execute(
-        sa.insert(transitions).from_select(
-            ["campaign_id", "number", "status", "attempt", "at", "step_id"],
-            sa.select(
-                sa.literal(batch.campaign.id, sa.Integer),
-                rows.c.number,
-                _smallint_literal(QUEUED_STATE.status),
-                _smallint_literal(QUEUED_STATE.attempt),
-                arrived_at,
-                sa.literal(step_id, sa.Integer),
-            ),
-        )
-    )
 
 
 def _insert_step(

@@ -221,10 +221,10 @@ class LiveFeed:
     ) -> Mapping[int, Mapping[str, CheckTime]]:
         """Return the check times of the followed campaigns; those that are over are read once."""
         before = self.snapshot.stalled.check_times
-        known = {
+        final = {
             key: before[key] for key, report in reports.items() if report.is_over and key in before
         }
-        return known | read_check_times(connection, sorted(reports.keys() - known.keys()))
+        return final | read_check_times(connection, sorted(reports.keys() - final.keys()))
 
     def _read_reports(self, before: Mapping[int, Report], *, is_full: bool) -> dict[int, Report]:
         with self._database.read() as connection:

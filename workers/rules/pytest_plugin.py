@@ -22,7 +22,7 @@ DEFAULT_NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class CandidateVerdict:
-    """What the checks decide on a candidate. It is true if a check blocks it.
+    """The decision of the checks on a candidate. It is true if a check blocks it.
 
     Attributes:
         reason: the reason that the message gets; None if no check blocks it.

@@ -83,7 +83,9 @@ def test_enqueue_records_messages_transitions_tallies_step_and_batch(database: D
             (key, 0, 0, 5, None, NO_REASON, at, step_id),
         ],
         "tallies": [(key, 3, 0, NO_REASON, 0, 2)],
-        "steps": [(step_id, key, 3, "enqueue", "t-1", "driver@host", at, step["finished_at"], 2)],
+        "steps": [
+            (step_id, key, 3, "enqueue", "t-1", "driver@host", at, step["finished_at"], 2, None)
+        ],
     }
     assert begun <= at <= step["finished_at"] <= campaign.clock.now()
     assert find_violations(database, campaign) == ["batches_follow"], "as it begins at message 4"
