@@ -14,13 +14,23 @@ from celery import Celery
 from redis import Redis
 
 from tests.support.celery_worker import start_worker
-from tests.support.factory import READY, Plan, backdate_batch, make_batch, move, run_concurrently
+from tests.support.factory import (
+    READY,
+    Plan,
+    backdate_batch,
+    judge,
+    make_batch,
+    move,
+    run_concurrently,
+)
 from tracker.clock import Instant, SystemClock, from_seconds
+from tracker.queries.next_step import CHECK_STEPS
 from tracker.record import registration
 from tracker.record.catalog import Batch
 from tracker.status import CampaignState, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
+from tracker.store.schema.work import recoveries
 from workers.chains import StepArguments, enqueue_step
 from workers.queues import (
     QUEUE_BY_STEP,
@@ -93,6 +103,28 @@ def test_a_batch_that_never_reached_the_broker_is_requeued_at_its_next_step(
     there = {"campaign": handed.campaign.id, "batch": handed.batch, "is_retry": True}
     assert ("about_to_be_sent", there) in tasks(client)
     assert len(tasks(client)) == 2
+
+
+def test_deferred_messages_wake_their_batch_when_they_are_due(
+    database: Database, app: Celery, client: Redis
+) -> None:
+    """That is no re-queue of a stalled batch, unless its task is lost."""
+    batch = make_batch(database)
+    for step in CHECK_STEPS:
+        judge(database, batch, step)
+    now = batch.campaign.clock.now()
+    backdate_batch(database, batch, deferred=10, deferral_due_at=now + from_seconds(60))
+    assert requeue_stalled_batches(database, app, client) == []
+    assert tasks(client) == []
+    backdate_batch(database, batch, deferred=10, deferral_due_at=now - from_seconds(60))
+    assert requeue_stalled_batches(database, app, client) == []
+    key = {"campaign": batch.campaign.id, "batch": batch.batch}
+    assert tasks(client) == [("queued", key)]
+    client.flushall()
+    with database.write() as connection:
+        connection.execute(sa.update(recoveries).values(sent_at=0))
+    [lost] = requeue_stalled_batches(database, app, client)
+    assert (lost.stalled.step, lost.requeue_count) == (Step.DISPATCH, 2)
 
 
 def test_a_recently_touched_batch_is_left_alone(
