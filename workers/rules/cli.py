@@ -208,6 +208,11 @@ def diff_rules(
         print(f"\n{changed:,} of {diff.compared_count:,} verdicts change")
     for line in diff.check_errors.format_lines():
         print_note(line)
+    if any(setting.startswith("soft_bounce_limit=") for setting in settings or ()):
+        print_note(
+            "soft bounces from before the first campaign count as none where a delivery has reset"
+            " them since"
+        )
     for check in rules.checks:
         if check.source is not None:
             print_note(f"check {check.name} was judged by what its source says now")
