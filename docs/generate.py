@@ -121,8 +121,8 @@ def _report_lines() -> Iterator[str]:
     yield ""
     yield "A run's driver records a heartbeat every three seconds. A run without one for 30 s is"
     yield "abandoned. The time before a start of the PostgreSQL server doesn't count, nor does an"
-    yield "outage that the live page has noticed. A driver that comes back makes its run running"
-    yield "again. The sweep of a stack completes the queued messages of an abandoned run."
+    yield "outage that the live page has noticed. If the driver continues, its run is"
+    yield "running again. The sweep of a stack completes the queued messages of an abandoned run."
 
 
 GENERATED_PAGES: Mapping[str, Callable[[], str]] = {

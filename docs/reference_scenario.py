@@ -207,7 +207,7 @@ def _expectation_lines() -> Iterator[str]:
     yield ""
     yield (
         'The key `expect` of a campaign names a file with single customers. "Sent" means that the'
-        " gateway accepted the message, whatever became of it:"
+        " gateway accepted the message, whatever its outcome:"
     )
     yield ""
     yield "```\ncustomer_id,expected\nc1,sent\nc2,custom_rule\nc3,unsubscribed\n```"

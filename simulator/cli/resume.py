@@ -43,7 +43,7 @@ AttachOption = Annotated[
 def judge(
     run: RunArgument, database: DatabaseOption = None, json_file: JsonFileOption = None
 ) -> None:
-    """Give the result of a run from the record, whatever became of its driver.
+    """Give the result of a run from the record, even if its driver was killed.
 
     The result is printed and kept as by `simulate`; it replaces an earlier one. What only the
     driver has seen, such as the depths of the queues, is "not measured" if the driver was killed.
@@ -75,10 +75,10 @@ def resume(
 ) -> None:
     """Resume a run that was interrupted, aborted or abandoned.
 
-    It queues the messages that are still scheduled, and goes on from now. Every message ends as in
-    a run without a pause, except where credit or a message limit makes the order matter. Faults
-    whose time has come are not injected again. The result is marked as resumed: figures of its
-    speed aren't comparable, and thresholds on them are not judged.
+    It queues the messages that are still scheduled; they arrive later by the pause. Every message
+    ends as in a run without a pause, except where credit, a message limit or the date decides.
+    Faults whose time had come are not injected again. The result is marked as resumed: figures of
+    its speed aren't comparable, and thresholds on them are not judged.
 
     Exit codes: as of `simulate`; 2 also for a run that is finished or running; 99 also for a
     threshold that is not judged.

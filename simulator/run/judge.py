@@ -1,4 +1,4 @@
-"""Judge a run from the record: at any time after its end, and whatever became of its driver."""
+"""Judge a run from the record: at any time after its end, even if its driver was killed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Resume a run: a further driver queues what is still scheduled, and goes on from now."""
+"""Resume a run: a further driver queues what is still scheduled, later by the pause."""
 
 from collections.abc import Callable
 from contextlib import closing
