@@ -21,7 +21,7 @@ ALWAYS, NEVER = np.int64(0), np.int64(2**62)
 
 @dataclass(frozen=True, kw_only=True)
 class LimitTimes:
-    """When the messages of a campaign were judged and dispatched, for the message limit.
+    """The times at which a campaign was judged and dispatched, for the message limit.
 
     Attributes:
         period: microseconds of the message limit's period.
@@ -37,12 +37,12 @@ class LimitTimes:
 
     @property
     def began_at(self) -> int:
-        """When the first batch was judged."""
+        """The instant at which the first batch was judged."""
         return int(self.batches.judged_from.min(initial=NEVER))
 
     @property
     def ended_at(self) -> int:
-        """When the last step before the gateway ended."""
+        """The end of the last step before the gateway."""
         return int(self.batches.ended_at.max(initial=ALWAYS))
 
     def find_period_starts(
@@ -72,7 +72,7 @@ class LimitTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedFacts:
-    """What the oracle takes from the record; empty before a run.
+    """The facts that the oracle takes from the record; empty before a run.
 
     Attributes:
         rule_blocks: by campaign and by rule of another package, the ascending numbers of the

@@ -11,14 +11,14 @@ from tracker.status import Status
 
 
 @dataclass(frozen=True)
-class CustomerHistory:
+class PredictedHistory:
     """Changes of customers by earlier campaigns, as arrays of one length.
 
     Attributes:
         hard_bounces: hard bounces on the campaign's channel.
         soft_bounces: soft bounces on the campaign's channel since the last delivery.
         messages_sent: messages of earlier campaigns in the message limit's period.
-        most_messages_sent: as many if every message counts that may lie in the period.
+        most_messages_sent: messages of earlier campaigns that may lie in the period.
         opted_out: whether an earlier message made the customer opt out of the channel.
         uncertain: whether the history depends on which campaign came first.
     """
@@ -30,7 +30,7 @@ class CustomerHistory:
     opted_out: NDArray[np.bool_]
     uncertain: NDArray[np.bool_]
 
-    def add_bounces(self, outcomes: PredictedOutcomes) -> "CustomerHistory":
+    def add_bounces(self, outcomes: PredictedOutcomes) -> "PredictedHistory":
         """Return the history with the bounces of one more campaign."""
         return replace(
             self,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from simulator.oracle.campaign_reasons import find_campaign_reasons, installed_handlers
 from simulator.oracle.facts import RecordedFacts
-from simulator.oracle.history import CustomerHistory
+from simulator.oracle.history import PredictedHistory
 from simulator.oracle.outcomes import PredictedOutcomes
 from simulator.oracle.precedence import UNANSWERED_REASON, add_possible_reason, assign_reason
 from simulator.scenario.plan import PlannedCampaign
@@ -151,7 +151,7 @@ class AudiencePrediction:
         """Return whose message of an earlier campaign counts for the limit, surely and possibly."""
         return self.facts.find_counted(earlier.name, campaign.name, self.first, self.count)
 
-    def _compute_history(self, campaign: PlannedCampaign) -> CustomerHistory:
+    def _compute_history(self, campaign: PlannedCampaign) -> PredictedHistory:
         """Return what earlier campaigns leave behind.
 
         A campaign that was dispatched before this one was judged counts for the message limit. All
@@ -181,7 +181,7 @@ class AudiencePrediction:
                 was_delivered = earlier.statuses == Status.DELIVERED
                 soft[was_delivered | (earlier.sent & earlier.late_bounce)] = 0
                 opted_out |= self._find_opted_out(other, earlier.statuses)
-        return CustomerHistory(hard, soft, messages_sent, most_sent, opted_out, uncertain)
+        return PredictedHistory(hard, soft, messages_sent, most_sent, opted_out, uncertain)
 
     def _find_forced_outcomes(self, campaign: PlannedCampaign) -> NDArray[np.int8]:
         """Return the outcomes that addresses force, as codes of `ForcedOutcome`; 0 for none."""
@@ -197,7 +197,7 @@ class AudiencePrediction:
         return np.asarray(opted_out & (statuses == Status.DELIVERED))
 
     def _find_reasons(
-        self, campaign: PlannedCampaign, history: CustomerHistory
+        self, campaign: PlannedCampaign, history: PredictedHistory
     ) -> NDArray[np.int8]:
         """Return the first reason that applies to each message, credit and message limit apart.
 

@@ -80,14 +80,14 @@ def _parse_expectation(key: str, text: str, campaigns: Sequence[str]) -> Expecta
 
 
 def _parse_conditions(text: str) -> tuple[tuple[str, float], ...]:
-    bounds = _RANGE_PATTERN.fullmatch(text)
-    if bounds is None:
+    numbers = _RANGE_PATTERN.fullmatch(text)
+    if numbers is None:
         try:
             return (parse_expression(text, Unit.MESSAGES),)
         except ValueError:
             got = format_value(text)
             raise ValueError(f"got {got}; expected {EXPECTATION_EXAMPLES}") from None
-    lowest, highest = (int(bound.replace("_", "")) for bound in bounds.groups())
+    lowest, highest = (int(number.replace("_", "")) for number in numbers.groups())
     if lowest > highest:
         raise ValueError(f"got {format_value(text)}; expected the lower number first")
     return ((">=", lowest), ("<=", highest))
