@@ -12,6 +12,7 @@ from simulator.stack.broker import Broker
 from tracker.errors import SendtraceError, UsageError
 from tracker.queries.report import Report, make_reports
 from tracker.record.catalog import Campaign
+from tracker.record.deferrals import read_next_due_time
 from tracker.record.due import DueKind, count_waiting_batches
 from tracker.store.database import Database
 from tracker.text import pluralize
@@ -74,6 +75,8 @@ class ProgressWatch:
             self._is_missing_workers = False
         elif not progress.pending_messages and not progress.awaiting_batches:
             self._moved_at = self._busy_at = now  # the next messages have yet to arrive
+        elif retry_transient(self._has_deferred_only):
+            self._moved_at = self._busy_at = now  # no task waits for them
         elif retry_transient(self._broker.count_waiting_tasks):
             self._busy_at = now
             if now - self._moved_at > STALLED_AFTER_SECONDS:
@@ -97,6 +100,17 @@ class ProgressWatch:
             for report in self.reports
         }
         return RunProgress.from_reports(self.reports, awaiting_batches.total())
+
+    def _has_deferred_only(self) -> bool:
+        """Return whether all messages that need work are deferred, and none of them is due."""
+        deferred = sum(report.deferred for report in self.reports)
+        if not deferred or self._progress.pending_messages > deferred:
+            return False
+        if self._progress.awaiting_batches:
+            return False
+        with self._database.read() as connection:
+            due_at = read_next_due_time(connection, [campaign.id for campaign in self._campaigns])
+        return due_at is not None and due_at > self._campaigns[0].clock.now()
 
     def _check_workers(self) -> None:
         """Raise RunStalled if workers are missing for the second time in a row."""

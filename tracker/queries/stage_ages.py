@@ -40,7 +40,10 @@ def read_oldest_message_ages(
 def _read_oldest_entry(
     connection: Connection, campaign: Campaign, status: Status
 ) -> Instant | None:
-    """Return when the first message entered a status, in the first batch that has any there."""
+    """Return when the first message entered a status, in the first batch that has any there.
+
+    A batch whose queued messages are all deferred has none: they wait for a time, not for work.
+    """
     batch = connection.execute(
         sa.select(batches.c.first, batches.c.size, tallies.c.attempt)
         .join(
@@ -50,7 +53,7 @@ def _read_oldest_entry(
         .where(
             tallies.c.campaign_id == campaign.id,
             tallies.c.status == status,
-            tallies.c.messages > 0,
+            tallies.c.messages > (batches.c.deferred if status is Status.QUEUED else 0),
         )
         .order_by(tallies.c.batch)
         .limit(1)

@@ -15,7 +15,8 @@ from redis.exceptions import ResponseError
 from simulator.run.watch import STALLED_AFTER_SECONDS, ProgressWatch, RunStalled
 from simulator.stack.broker import ANSWER_TIMEOUT_SECONDS, Broker
 from simulator.stack.local import start_local_broker
-from tests.support.factory import Plan, make_batch, make_campaign
+from tests.support.factory import Plan, backdate_batch, make_batch, make_campaign
+from tracker.clock import from_seconds
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
 from tracker.store.database import Database
 from tracker.store.schema.messages import tallies
@@ -214,6 +215,25 @@ def test_a_run_without_tasks_is_stalled(database: Database, broker_url: str) -> 
     watch.check_progress(began + STALLED_AFTER_SECONDS)
     with pytest.raises(RunStalled, match="the broker holds no task"):
         watch.check_progress(began + STALLED_AFTER_SECONDS + 1)
+    broker.close()
+
+
+def test_a_run_whose_messages_are_deferred_is_not_stalled_before_they_are_due(
+    database: Database, broker_url: str
+) -> None:
+    broker = Broker(broker_url)
+    batch = make_batch(database, Plan(size=1))
+    app = Celery("test", set_as_current=False)
+    watch = ProgressWatch(database, [batch.campaign], broker, app)
+    now = batch.campaign.clock.now()
+    backdate_batch(database, batch, deferred=1, deferral_due_at=now + from_seconds(3600))
+    began = time.monotonic()
+    for second in range(100):
+        watch.check_progress(began + second)
+    backdate_batch(database, batch, deferred=1, deferral_due_at=now - 1)
+    watch.check_progress(began + 100)
+    with pytest.raises(RunStalled, match="the broker holds no task"):
+        watch.check_progress(began + 101 + STALLED_AFTER_SECONDS)
     broker.close()
 
 

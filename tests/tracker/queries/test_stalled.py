@@ -212,6 +212,10 @@ def test_age_of_the_oldest_message_in_each_stage(database: Database) -> None:
         "about_to_be_sent": 0,
         "gateway": 100,
     }
+    backdate_batch(database, batch, deferred=3)
+    with database.read() as connection:
+        ages = read_oldest_message_ages(connection, find_unfinished_campaigns(connection))
+    assert ages.keys() == {"about_to_be_sent", "gateway"}, "deferred messages don't wait for work"
 
 
 def test_the_number_of_queries_does_not_depend_on_the_number_of_batches(database: Database) -> None:

@@ -25,6 +25,7 @@ from workers.checks.base import Check, Defer, all_checks, check, sort_checks
 from workers.services.base import load_services
 from workers.steps import before_gateway
 from workers.steps.bisection import SegmentsLeft, bisecting, record_failure
+from workers.steps.segments import SegmentStore
 
 HOUR = timedelta(hours=1)
 
@@ -253,6 +254,8 @@ def test_deferred_messages_leave_no_segment_open(
         except SegmentsLeft:
             continue
     assert deferred_numbers(database, batch) == THIRDS
+    with database.read() as connection:
+        assert SegmentStore(connection, loaded, Step.DISPATCH).load_open() == []
     following = next_step(database, loaded)
     assert following is not None
     assert following.step is Step.SUBMIT
