@@ -30,31 +30,38 @@ app.command("explain")(workers_cli.explain_message)
 app.command("diff")(workers_cli.diff_rules)
 
 
+ScenarioOption = Annotated[
+    Path, typer.Option(metavar="SCENARIO.toml", help="The scenario whose customers are judged.")
+]
+AudienceOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.csv", help="Customers to judge instead of the scenario's."),
+]
+VerdictsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.csv", help="Write the verdict on each customer to this file."),
+]
+StartOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="When the run's clock starts, such as 2026-11-30T17:24, in the time zone of the"
+        " settings unless it names another one. Default: now.",
+    ),
+]
+FailOnErrorOption = Annotated[
+    bool, typer.Option("--fail-on-error", help="Exit with 1 if a check fails on a message.")
+]
+
+
 @app.command("try")
 @exit_on_error
 def try_scenario(
-    scenario: Annotated[
-        Path, typer.Option(metavar="SCENARIO.toml", help="The scenario whose customers are judged.")
-    ],
-    audience: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.csv", help="Customers to judge instead of the scenario's."),
-    ] = None,
-    verdicts: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.csv", help="Write the verdict on each customer to this file."),
-    ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="When the run's clock starts, such as 2026-11-30T17:24, in the time zone of the"
-            " settings unless it names another one. Default: now.",
-        ),
-    ] = None,
-    fail_on_error: Annotated[
-        bool, typer.Option("--fail-on-error", help="Exit with 1 if a check fails on a message.")
-    ] = False,
+    scenario: ScenarioOption,
+    audience: AudienceOption = None,
+    verdicts: VerdictsOption = None,
+    at: StartOption = None,
+    fail_on_error: FailOnErrorOption = False,
     format: FormatOption = RowFormat.TABLE,
 ) -> None:
     """Judge a scenario's customers with all checks.

@@ -48,7 +48,7 @@ class _Dispatch(NamedTuple):
 
 @dataclass(frozen=True)
 class CustomerHistory:
-    """What happened to customers of a campaign's audience on its channel, by customer number.
+    """Events of a campaign's customers on its channel, by customer number.
 
     Each list is in the order of recording.
     """

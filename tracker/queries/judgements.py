@@ -28,7 +28,7 @@ class StepRun(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """How a message was judged.
+    """The verdict on a message, and the runs of steps that judged it.
 
     Attributes:
         reason: the reason for which it is Not Sent; None if it isn't.

@@ -36,7 +36,7 @@ class Rules:
 
 
 class Verdict(NamedTuple):
-    """What checks decide on a message: the reason, and the check that gives it; or neither.
+    """The decision of checks on a message: the reason, and the check that gives it; or neither.
 
     A message that a check defers has the check only.
     """

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -86,8 +87,8 @@ def explain_message(
     """Show the verdict of every check on a message, now or at an earlier time.
 
     The values that each check read are shown beside its verdict. With --at, the customer's bounces,
-    opt-outs and recent messages are those of then; everything else, and what services answer, is as
-    of now. The outcome on record is shown below the table.
+    opt-outs and recent messages are those of that time; everything else, and what services answer,
+    is as of now. The outcome on record is shown below the table.
 
     Examples: sendtrace checks explain --campaign diwali-email --customer c17 ·
     sendtrace checks explain --campaign diwali-email --message 4711 --at 2026-11-30T17:24
@@ -156,22 +157,27 @@ def _format_outcome(explanation: Explanation, label: str) -> str:
     )
 
 
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting to change. May be repeated."),
+]
+WithoutOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CHECK", help="A check to leave out. May be repeated."),
+]
+WithOption = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="MODULE:FUNCTION", help="A check to add. May be repeated."),
+]
+
+
 @exit_on_error
 def diff_rules(
     context: typer.Context,
     campaign: CampaignOption,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting to change. May be repeated."),
-    ] = None,
-    without: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CHECK", help="A check to leave out. May be repeated."),
-    ] = None,
-    extra: Annotated[
-        list[str] | None,
-        typer.Option("--with", metavar="MODULE:FUNCTION", help="A check to add. May be repeated."),
-    ] = None,
+    settings: SetOption = None,
+    without: WithoutOption = None,
+    extra: WithOption = None,
     run: RunOption = None,
     format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
@@ -179,9 +185,9 @@ def diff_rules(
     """Show how other rules change a campaign's recorded verdicts.
 
     Each message is judged by the installed checks with the changes that the options name, as of the
-    step that judged it: with the bounces, opt-outs and recent messages of then. Its verdict is
-    compared with the recorded one. Nothing is sent or written. The message limit is evaluated again
-    at dispatch; other reasons of that step stay. Messages whose verdict can't be rebuilt are
+    step that judged it: with the bounces, opt-outs and recent messages of that time. Its verdict
+    is compared with the recorded one. Nothing is sent or written. The message limit is evaluated
+    again at dispatch; other reasons of that step stay. Messages whose verdict can't be rebuilt are
     counted as not compared. The keys of --set are enabled, message_limit.count, message_limit.days,
     hard_bounce_limit, soft_bounce_limit, sender and requires. --with needs no installation; it also
     finds modules in the current folder.
@@ -206,18 +212,23 @@ def diff_rules(
     if format is RowFormat.TABLE:
         changed = sum(diff.changes.values())
         print(f"\n{changed:,} of {diff.compared_count:,} verdicts change")
-    for line in diff.check_errors.format_lines():
-        print_note(line)
-    if any(setting.startswith("soft_bounce_limit=") for setting in settings or ()):
-        print_note(
+    for note in _list_notes(diff, rules, settings or ()):
+        print_note(note)
+
+
+def _list_notes(diff: VerdictDiff, rules: Rules, settings: Sequence[str]) -> Iterator[str]:
+    """Yield what limits a comparison of verdicts: errors, unknown values, missing messages."""
+    yield from diff.check_errors.format_lines()
+    if any(setting.startswith("soft_bounce_limit=") for setting in settings):
+        yield (
             "soft bounces from before the first campaign count as none where a delivery has reset"
             " them since"
         )
     for check in rules.checks:
         if check.source is not None:
-            print_note(f"check {check.name} was judged by what its source says now")
+            yield f"check {check.name} was judged with the present data of its source"
     for cause, count in diff.not_compared.most_common():
-        print_note(f"{pluralize(count, 'message')} not compared: {cause}")
+        yield f"{pluralize(count, 'message')} not compared: {cause}"
 
 
 def print_note(text: str) -> None:

@@ -194,4 +194,4 @@ def test_a_diff_says_that_a_source_answers_now(
         ended = CliRunner().invoke(app, ["checks", "diff", *options, "--format", "csv"])
     assert ended.exit_code == 0, ended.output
     assert "passes,custom_rule (consent),1,c0" in ended.stdout
-    assert "note: check consent was judged by what its source says now" in ended.stderr
+    assert "note: check consent was judged with the present data of its source" in ended.stderr
