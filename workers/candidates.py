@@ -89,7 +89,7 @@ class RecentMessages:
     """Recent messages by customer, counted for a whole batch when the first of them is read."""
 
     def __init__(self, load: Callable[[], Mapping[int, int]]) -> None:
-        """`load` returns the counts by customer number; customers without any may be left out."""
+        """Take a function that counts by customer number; customers without any may be left out."""
         self._load = load
         self._counts: Mapping[int, int] | None = None
 

@@ -148,11 +148,11 @@ class AudiencePrediction:
     def _find_counted(
         self, earlier: PlannedCampaign, campaign: PlannedCampaign
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return whose message of an earlier campaign counts for the limit, surely and possibly."""
+        """Return which messages of an earlier campaign count for the limit, surely and possibly."""
         return self.facts.find_counted(earlier.name, campaign.name, self.first, self.count)
 
     def _compute_history(self, campaign: PlannedCampaign) -> PredictedHistory:
-        """Return what earlier campaigns leave behind.
+        """Return the changes of customers by earlier campaigns.
 
         A campaign that was dispatched before this one was judged counts for the message limit. All
         else counts only of campaigns that settle before this one begins.

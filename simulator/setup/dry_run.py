@@ -100,7 +100,7 @@ class DryRun:
 
 
 class _Progress:
-    """Prints a line about the progress from time to time."""
+    """A progress display that prints a line from time to time."""
 
     def __init__(self, print_line: Callable[[str], None]) -> None:
         self._print_line = print_line

@@ -72,7 +72,7 @@ class SqliteBackend:
         return {**settings, "sqlite_version": sqlite3.sqlite_version}
 
     def read_session_process_id(self, connection: Connection) -> int | None:  # noqa: ARG002
-        """Return None: there is no server."""
+        """Return None: SQLite has no server process."""
         return None
 
     def table_from_columns(self, columns: Mapping[str, ColumnValues]) -> FromClause:

@@ -175,8 +175,8 @@ def _estimate_times(
     share = min(1.0, seconds / timed_seconds) if timed_seconds else 1.0
     for timer in timers:
         if timer.calls:
-            taken = timer.seconds * factor * share
-            yield timer.call.__name__, CheckTime(timer.calls * factor, taken)
+            own_seconds = timer.seconds * factor * share
+            yield timer.call.__name__, CheckTime(timer.calls * factor, own_seconds)
 
 
 def _run_rules(
@@ -280,6 +280,6 @@ def merge_verdicts(parts: Iterable[Verdicts]) -> Verdicts:
                 merged.deferrals[number] = deferral
         for name, error in part.errors.items():
             merged.errors.setdefault(name, error)
-        for name, taken in part.times.items():
-            merged.times[name] = merged.times.get(name, CheckTime(0, 0.0)) + taken
+        for name, check_time in part.times.items():
+            merged.times[name] = merged.times.get(name, CheckTime(0, 0.0)) + check_time
     return merged

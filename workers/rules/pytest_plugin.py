@@ -44,7 +44,7 @@ class CandidateVerdict:
 
 
 class Judge(Protocol):
-    """Returns the verdict on a candidate; see the fixture `judge`."""
+    """A function that returns the verdict on a candidate; see the fixture `judge`."""
 
     def __call__(
         self,

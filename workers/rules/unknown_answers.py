@@ -19,18 +19,18 @@ from workers.rules.as_of import Rules
 from workers.services.base import ServiceName
 
 
-class _AnswerUnknown(Exception):
+class _UnknownAnswerRead(Exception):
     """A rule read an answer that is unknown; the argument is the service."""
 
 
 class _UnknownAnswer:
-    """Stands in for an answer of a service, and raises `_AnswerUnknown` when a rule reads it."""
+    """A stand-in for a service's answer, which raises `_UnknownAnswerRead` when a rule reads it."""
 
     def __init__(self, service: ServiceName) -> None:
         self._service = service
 
     def _refuse(self, *_: object) -> NoReturn:
-        raise _AnswerUnknown(self._service)
+        raise _UnknownAnswerRead(self._service)
 
     __getattr__ = __eq__ = __bool__ = __str__ = __len__ = __iter__ = __contains__ = _refuse
     __hash__ = None  # type: ignore[assignment]  # an answer that is compared isn't hashed
@@ -63,7 +63,7 @@ class DoubtfulRules:
         def call(candidate: Candidate, *arguments: Any) -> bool | Defer:
             try:
                 return check.rule(_hide_answers(candidate, check.step), *arguments)
-            except _AnswerUnknown as unknown:
+            except _UnknownAnswerRead as unknown:
                 judgement = self.judgements[candidate.number]
                 recorded = self._find_recorded_verdict(check, judgement) if is_comparable else None
                 if recorded is None:

@@ -42,7 +42,7 @@ class StepTimeout(BaseException):
 
 
 class _StepWatch:
-    """Looks at a step at each tick of a timer: is its time over, does a rule take too long?"""
+    """The limits of time of a step and its rules, checked at each tick of a timer."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

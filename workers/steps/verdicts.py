@@ -70,21 +70,21 @@ def judge_numbers(
 
 
 def _log_slow_checks(context: StepContext, verdicts: Verdicts) -> None:
-    for name, taken in verdicts.times.items():
-        if taken.seconds_per_call >= SLOW_CALL_SECONDS or taken.seconds >= SLOW_BATCH_SECONDS:
+    for name, spent in verdicts.times.items():
+        if spent.seconds_per_call >= SLOW_CALL_SECONDS or spent.seconds >= SLOW_BATCH_SECONDS:
             fields = format_fields(
                 check=name,
                 campaign=context.campaign.name,
                 batch=context.batch.batch,
-                seconds_per_call=f"{taken.seconds_per_call:.4f}",
-                seconds=f"{taken.seconds:.1f}",
+                seconds_per_call=f"{spent.seconds_per_call:.4f}",
+                seconds=f"{spent.seconds:.1f}",
             )
             logger.warning("check slow: %s", fields)
 
 
 @dataclass
 class Rejudgement:
-    """What checks decide on queued messages at dispatch.
+    """The decisions of checks on queued messages at dispatch.
 
     Attributes:
         ready: the messages that no check blocks or defers, ascending.

@@ -5,7 +5,7 @@ from simulator.setup.heartbeat import Heartbeat
 
 
 class OwnershipCheck(RunObserver):
-    """Ends a driver whose run was resumed by another one while it seemed to be dead."""
+    """A check that ends a driver whose run was resumed while the driver seemed to be dead."""
 
     def __init__(self, heartbeat: Heartbeat) -> None:
         self._heartbeat = heartbeat

@@ -133,7 +133,7 @@ class _ProcessMeter:
 
 
 class _MachineMeter:
-    """Measures the cores of this machine that were in use between two readings."""
+    """A meter of the cores of this machine that were in use between two readings."""
 
     def __init__(self) -> None:
         self._before = psutil.cpu_times()
