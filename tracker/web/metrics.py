@@ -126,7 +126,8 @@ ENGAGEMENT_DAYS = Metric(
 )
 CHECK_SECONDS = Metric(
     "check_seconds_total",
-    "Real seconds that a check took, estimated from one of 512 messages. Too little isn't counted.",
+    "Real seconds that a check took, estimated from one of 512 messages."
+    " Steps whose checks took less than a millisecond in total aren't counted.",
     ("campaign", "run", "check"),
 )
 CHECK_CALLS = Metric(

@@ -13,7 +13,7 @@ from workers.checks.base import Defer, check
 
 @check("custom_rule", step="suppress", order=35)
 def hold_out(candidate: Candidate, now: datetime) -> bool:
-    """Block a tenth of the customers, the same ones in every campaign, to compare with."""
+    """Block a control group: a share of the customers, the same ones in every campaign."""
     percent = candidate.campaign.rule_settings("hold_out").get("percent", 10)
     return bool(crc32(candidate.customer.customer_id.encode()) % 100 < percent)
 
@@ -52,5 +52,5 @@ def load_blocklist(campaign: Campaign, customers: Sequence[Customer]) -> Mapping
 
 @check("custom_rule", step="suppress", order=210, source=load_blocklist)
 def blocklist(candidate: Candidate, now: datetime, data: bool | None) -> bool:
-    """Block customers whom a file lists."""
+    """Block customers that a file lists."""
     return data is True
