@@ -58,7 +58,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """Replace the clocks of runs and of the driver by a manual clock."""
     clock = ManualClock(1_700_000_000_000_000)
 
-    def clock_for(_start: Instant, _speed: float, _ahead: int) -> Clock:
+    def clock_for(_start: Instant, _speed: float, _ahead: int, _really: Instant | None) -> Clock:
         return clock
 
     monkeypatch.setattr("tracker.record.catalog.make_clock", clock_for)
