@@ -352,9 +352,10 @@ def test_a_gateway_has_one_throttle_for_all_its_campaigns(
     clean_process: None, monkeypatch: pytest.MonkeyPatch, broker_url: str
 ) -> None:
     monkeypatch.setenv("SENDTRACE_BROKER_URL", broker_url)
-    limited = replace(SPRING, gateway_rate=1, started_at=SystemClock().now())
+    now = SystemClock().now()
+    limited = replace(SPRING, gateway_rate=1, started_at=now, really_started_at=now)
     other = replace(limited, id=2, name="summer")
-    of_another_database = replace(limited, started_at=limited.started_at + 1)
+    of_another_database = replace(limited, really_started_at=now + 1)
     grants = [
         runtime.resources()
         .throttle_of(campaign)
