@@ -1,5 +1,6 @@
 """The guarantees of `Database` on both backends: snapshots, atomic writes, readable errors."""
 
+import hashlib
 import os
 import re
 import sqlite3
@@ -411,6 +412,24 @@ def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
     assert not revisions & RETIRED_REVISIONS
 
 
+HEAD_DIGESTS = {
+    "tracker": ("0002_initial", "588ac962b8e72fd6"),
+    "simulator": ("0002_initial", "75aafa91c8e9b1fb"),
+}
+"""The head of each layer, and the digest of its file."""
+
+
+@pytest.mark.parametrize("migrations", LAYERS)
+def test_a_head_that_was_edited_has_a_new_name(migrations: Migrations) -> None:
+    """Otherwise a database of the earlier schema would count as current."""
+    content = (migrations.versions / f"{migrations.head}.py").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    assert (migrations.head, digest) == HEAD_DIGESTS[migrations.layer], (
+        "the migration was edited: give it a new revision id, add the old one to"
+        " RETIRED_REVISIONS, and then change HEAD_DIGESTS"
+    )
+
+
 def set_revision(database: Database, migrations: Migrations, revision: str) -> None:
     table = sa.table(migrations.version_table, sa.column("version_num"))
     with database.write() as connection:
@@ -425,14 +444,14 @@ def test_a_database_of_a_newer_version_is_refused(
     with pytest.raises(DatabaseTooNew) as refused:
         migrate(database, migrations)
     message = str(refused.value)
-    assert f"its {migrations.layer} tables are at 9999, this version knows 0001_initial" in message
+    assert f"its {migrations.layer} tables are at 9999, this version knows 0002_initial" in message
     assert "was made by a newer version of sendtrace" in message
     assert database.redacted_url in message
     assert refused.value.exit_code == 2
 
 
 @pytest.mark.parametrize("migrations", LAYERS)
-@pytest.mark.parametrize("revision", ["0001", "0004"])
+@pytest.mark.parametrize("revision", ["0001", "0004", "0001_initial"])
 def test_a_database_of_an_unreleased_version_is_refused(
     database: Database, migrations: Migrations, revision: str
 ) -> None:

@@ -6,7 +6,7 @@ Written out instead of derived from the vocabulary, so that it stays the same wh
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001_initial"
+revision = "0002_initial"
 down_revision = None
 
 
@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("attempt", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("accepted_at", sa.BigInteger(), nullable=False),
         sa.Column("outcome", sa.SmallInteger(), nullable=False),
-        sa.Column("due_at", sa.BigInteger(), nullable=True),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
         sa.Column("repeats", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint("due_at >= accepted_at", name=op.f("gateway_ledger_due_at_check")),
         sa.CheckConstraint("outcome IN (4, 5, 6, 7)", name=op.f("gateway_ledger_outcome_check")),
