@@ -229,23 +229,32 @@ def announcing(check: Check, announce: Callable[[str], None]) -> Check:
 
     @wraps(check.rule)
     def call(candidate: Candidate, *arguments: Any) -> bool | Defer:
-        try:
-            announce(check.name)
-        except Exception as error:
-            raise DataUnavailable from error
+        _announce(announce, check)
         return check.rule(candidate, *arguments)
 
     return replace(check, rule=call)
 
 
+def _announce(announce: Callable[[str], None], check: Check) -> None:
+    try:
+        announce(check.name)
+    except Exception as error:
+        raise DataUnavailable from error
+
+
+_WAITING_CODES = (_announce.__code__, RecentMessages.count.__code__, SourceData.get.__code__)
+"""Code that a rule's call waits for, but that isn't the rule's own."""
+
+
 def find_running_rule(frame: FrameType | None) -> RunningRule | None:
     """Return the rule that runs in a frame of the main thread, and its candidate.
 
-    While a rule waits for data that is loaded for the whole batch, it counts as not running.
+    While a rule waits for data that is loaded for the whole batch, or for the record of its
+    announcement, it counts as not running.
     """
     inner = None
     while frame is not None and frame.f_code is not _run_rules.__code__:
-        if frame.f_code in (RecentMessages.count.__code__, SourceData.get.__code__):
+        if frame.f_code in _WAITING_CODES:
             return None
         inner, frame = frame, frame.f_back
     if inner is None or frame is None:

@@ -13,7 +13,7 @@ import pytest
 from tracker.status import Reason, Step
 from workers.candidates import NO_RECENT_MESSAGES, Candidate, RecentMessages
 from workers.checks.base import check
-from workers.checks.judging import CheckFailure, judge_candidates
+from workers.checks.judging import CheckFailure, announcing, judge_candidates
 from workers.rules.valid_candidate import make_valid_candidate
 from workers.steps import limits
 from workers.steps.limits import (
@@ -78,6 +78,19 @@ def test_a_process_that_cannot_be_interrupted_is_ended_and_logs_its_stack() -> N
     )
     assert ended.returncode == 1
     assert "in hopeless" in ended.stderr
+
+
+@pytest.mark.usefixtures("rule_limit")
+def test_time_to_announce_a_check_is_not_its_rules_own() -> None:
+    def announce_slowly(_name: str) -> None:
+        time.sleep((limits.MAX_RULE_TICKS + 2) * limits.TICK_SECONDS)
+
+    slow, hanging = (announcing(of, announce_slowly) for of in (reads_recent, hangs_on_three))
+    with limit_step_time(0):
+        verdicts = judge_candidates(make_candidates()[2:4], [slow, hanging], datetime.now(UTC))
+    assert {number: failure.check_name for number, failure in verdicts.failures.items()} == {
+        3: "hangs_on_three"
+    }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory can't be limited like this")
