@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 from tracker.record.catalog import Campaign
@@ -29,21 +30,23 @@ class SourceData:
         self._is_last_try = is_last_try
         self._data: Mapping[int, Any] | None = None
         self._error: Exception | None = None
+        self._traceback: TracebackType | None = None
 
     def get(self, number: int) -> Any:
         """Return the value of a customer, or None if the source has none."""
         if self._error is not None:
-            raise self._error
+            # Each raise adds to the traceback of the error, and a batch raises it for each message.
+            raise self._error.with_traceback(self._traceback)
         if self._data is None:
             try:
                 self._data = self._call()
             except services.ServiceUnavailable as error:
                 if not self._is_last_try:
                     raise DataUnavailable from error
-                self._error = error
+                self._error, self._traceback = error, error.__traceback__
                 raise
             except Exception as error:
-                self._error = error
+                self._error, self._traceback = error, error.__traceback__
                 raise
         return self._data.get(number)
 

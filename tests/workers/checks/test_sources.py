@@ -1,5 +1,6 @@
 """Rules that load data of their own, and rules that defer messages."""
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -86,6 +87,9 @@ def test_a_rule_fails_if_its_source_keeps_failing(error: Exception) -> None:
     assert verdicts.blocked == {FAILED_CHECK_REASON: [0, 1, 2, 3]}
     assert verdicts.errors == {"listed": error}
     assert len(source.calls) == MAX_SERVICE_CALLS, "not again for each message"
+    frames = traceback.extract_tb(error.__traceback__)
+    assert [frame.name for frame in frames].count("get") <= 2, "the traceback doesn't grow"
+    assert frames[-1].name == "__call__", "it ends in the source"
 
 
 def test_the_step_is_repeated_while_a_source_is_unavailable() -> None:
