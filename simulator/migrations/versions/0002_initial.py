@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("attempt", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("accepted_at", sa.BigInteger(), nullable=False),
         sa.Column("outcome", sa.SmallInteger(), nullable=False),
-        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=True),
         sa.Column("repeats", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint("due_at >= accepted_at", name=op.f("gateway_ledger_due_at_check")),
         sa.CheckConstraint("outcome IN (4, 5, 6, 7)", name=op.f("gateway_ledger_outcome_check")),
