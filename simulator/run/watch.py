@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 
 from celery import Celery
 
@@ -11,8 +12,8 @@ from simulator.setup.run import RunCampaign
 from simulator.stack.broker import Broker
 from tracker.errors import SendtraceError, UsageError
 from tracker.queries.report import Report, make_reports
+from tracker.queries.stalled import find_idle_batches
 from tracker.record.catalog import Campaign
-from tracker.record.deferrals import read_next_due_time
 from tracker.record.due import DueKind, count_waiting_batches
 from tracker.store.database import Database
 from tracker.text import pluralize
@@ -75,13 +76,13 @@ class ProgressWatch:
             self._is_missing_workers = False
         elif not progress.pending_messages and not progress.awaiting_batches:
             self._moved_at = self._busy_at = now  # the next messages have yet to arrive
-        elif retry_transient(self._has_deferred_only):
-            self._moved_at = self._busy_at = now  # no task waits for them
         elif retry_transient(self._broker.count_waiting_tasks):
             self._busy_at = now
             if now - self._moved_at > STALLED_AFTER_SECONDS:
                 self._moved_at = now
                 self._check_workers()
+        elif not retry_transient(self._has_due_batch):
+            self._moved_at = self._busy_at = now  # the sweep wakes a batch that waits for long
         elif now - self._busy_at > STALLED_AFTER_SECONDS:
             raise self._make_stalled_error("the broker holds no task")
         return progress
@@ -101,16 +102,10 @@ class ProgressWatch:
         }
         return RunProgress.from_reports(self.reports, awaiting_batches.total())
 
-    def _has_deferred_only(self) -> bool:
-        """Return whether all messages that need work are deferred, and none of them is due."""
-        deferred = sum(report.deferred for report in self.reports)
-        if not deferred or self._progress.pending_messages > deferred:
-            return False
-        if self._progress.awaiting_batches:
-            return False
+    def _has_due_batch(self) -> bool:
+        """Return whether a batch needs a step now, rather than at a later time."""
         with self._database.read() as connection:
-            due_at = read_next_due_time(connection, [campaign.id for campaign in self._campaigns])
-        return due_at is not None and due_at > self._campaigns[0].clock.now()
+            return bool(find_idle_batches(connection, self._campaigns, timedelta()))
 
     def _check_workers(self) -> None:
         """Raise RunStalled if workers are missing for the second time in a row."""

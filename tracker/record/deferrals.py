@@ -4,7 +4,7 @@ A batch has their number and the earliest of their times. Both are updated in th
 messages, or that moves them. A batch without deferred messages costs nothing.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -86,10 +86,3 @@ def is_deferred(batch: Batch) -> sa.ColumnElement[bool]:
 def find_waiting(by_number: Mapping[int, Deferral], now: Instant) -> Collection[int]:
     """Return the numbers of the messages that are not judged again yet."""
     return {number for number, deferral in by_number.items() if deferral.until > now}
-
-
-def read_next_due_time(connection: Connection, campaign_ids: Sequence[int]) -> Instant | None:
-    """Return when the first deferred message of some campaigns is due, or None without any."""
-    query = sa.select(sa.func.min(batches.c.deferral_due_at))
-    due_at: Instant | None = connection.scalar(query.where(batches.c.campaign_id.in_(campaign_ids)))
-    return due_at

@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from itertools import islice
 
 import pytest
@@ -15,10 +16,23 @@ from redis.exceptions import ResponseError
 from simulator.run.watch import STALLED_AFTER_SECONDS, ProgressWatch, RunStalled
 from simulator.stack.broker import ANSWER_TIMEOUT_SECONDS, Broker
 from simulator.stack.local import start_local_broker
-from tests.support.factory import Plan, backdate_batch, make_batch, make_campaign
-from tracker.clock import from_seconds
+from tests.support.factory import (
+    READY,
+    Plan,
+    backdate_batch,
+    in_gateway,
+    in_status,
+    judge,
+    make_batch,
+    make_campaign,
+    move,
+)
+from tracker.clock import Instant, from_seconds
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
+from tracker.record.catalog import load_batch
+from tracker.status import Status, Step
 from tracker.store.database import Database
+from tracker.store.schema.catalog import gateways
 from tracker.store.schema.messages import tallies
 from workers.app import app as worker_app
 from workers.queues import QUEUES
@@ -218,19 +232,43 @@ def test_a_run_without_tasks_is_stalled(database: Database, broker_url: str) -> 
     broker.close()
 
 
+@pytest.mark.parametrize("other_wait", [None, "receipts", "retry"])
 def test_a_run_whose_messages_are_deferred_is_not_stalled_before_they_are_due(
-    database: Database, broker_url: str
+    database: Database, broker_url: str, other_wait: str | None
 ) -> None:
     broker = Broker(broker_url)
-    batch = make_batch(database, Plan(size=1))
-    app = Celery("test", set_as_current=False)
-    watch = ProgressWatch(database, [batch.campaign], broker, app)
+    batch = make_batch(database, Plan(size=1 if other_wait is None else 2))
+    judge(database, batch, Step.SUPPRESS)
+    judge(database, batch, Step.VALIDATE)
     now = batch.campaign.clock.now()
-    backdate_batch(database, batch, deferred=1, deferral_due_at=now + from_seconds(3600))
+    hour = from_seconds(3600)
+    receipts_due_at = None
+    if other_wait == "receipts":
+        move(database, batch, [1], READY, in_gateway())
+        receipts_due_at = now + 2 * hour
+    elif other_wait == "retry":
+        move(database, batch, [1], READY, in_gateway(), in_status(Status.SOFT_BOUNCED))
+        with database.write() as connection:
+            connection.execute(sa.update(gateways).values(retry_after=2 * hour))
+
+    def defer_until(due_at: Instant) -> None:
+        backdate_batch(
+            database,
+            batch,
+            by=timedelta(),
+            deferred=1,
+            deferral_due_at=due_at,
+            receipts_due_at=receipts_due_at,
+        )
+
+    defer_until(now + hour)
+    with database.read() as connection:
+        campaign = load_batch(connection, batch.campaign.id, 0).campaign
+    watch = ProgressWatch(database, [campaign], broker, Celery("test", set_as_current=False))
     began = time.monotonic()
     for second in range(100):
         watch.check_progress(began + second)
-    backdate_batch(database, batch, deferred=1, deferral_due_at=now - 1)
+    defer_until(now - 1)
     watch.check_progress(began + 100)
     with pytest.raises(RunStalled, match="the broker holds no task"):
         watch.check_progress(began + 101 + STALLED_AFTER_SECONDS)
