@@ -106,8 +106,9 @@ class SmtpGateway:
         message["From"] = Address(name, addr_spec=self._settings.from_)
         message["To"] = recipient
         message["Date"] = format_datetime(to_datetime(campaign.clock.now()))
-        # It is the same on every attempt, to recognize duplicates by, and differs by database.
-        source = f"{campaign.run_id} {campaign.started_at} {campaign.name}"
+        # It is the same on every attempt, to recognize duplicates by, and differs by database,
+        # even if the runs' clocks start at the same instant.
+        source = f"{campaign.run_id} {campaign.really_started_at} {campaign.name}"
         digest = hashlib.blake2b(source.encode(), digest_size=6).hexdigest()
         domain = self._settings.from_.rpartition("@")[2]
         message["Message-ID"] = f"<{number}.{campaign.id}.{digest}@{domain}>"

@@ -157,6 +157,25 @@ def test_a_message_has_its_headers_and_no_injected_ones(
     assert server.accepted[0]["from"] == "news@shop.internal"
 
 
+def test_message_ids_differ_between_runs_whose_clocks_start_at_the_same_instant(
+    database: Database, serve: Callable[..., SmtpServerProcess]
+) -> None:
+    """As the first runs of one scenario with `[clock] start` in two databases do."""
+    server = serve()
+    campaign = make_ready_batch(database, "ann@shop.internal").campaign
+    start = campaign.really_started_at
+    assert start is not None
+    for really_started_at in (start, start + 1):
+        submission = Submission(
+            campaign=replace(campaign, really_started_at=really_started_at),
+            attempt=1,
+            numbers=[0],
+            recipients=["ann@shop.internal"],
+        )
+        SmtpGateway("{}", database).submit(submission, 0)
+    assert len({mail["headers"]["Message-ID"] for mail in server.accepted}) == 2
+
+
 @pytest.mark.parametrize(
     "address",
     [
