@@ -29,7 +29,7 @@ from simulator.run.outcome import RunOutcome, archive_result
 from simulator.run.play import RunPlayer
 from simulator.run.shutdown import catch_shutdown_request
 from simulator.run.system import RunSystem
-from simulator.setup.heartbeat import Heartbeat, RunSuperseded
+from simulator.setup.heartbeat import Heartbeat
 from simulator.setup.run import Run
 from tracker.clock import SystemClock, to_real_seconds
 from tracker.errors import SendtraceError
@@ -232,7 +232,7 @@ def _end_run(
     now = run.campaigns[0].campaign.clock.now()
     with system.database.write() as connection:
         if not registration.record_heartbeat(connection, run.id, run.driver_number):
-            raise RunSuperseded
+            raise registration.RunSuperseded
         if own is not None:
             record_observations(connection, run, own)
         if state is RunState.COMPLETE:

@@ -51,6 +51,7 @@ class Driver:
         self._app = app
         self._batch_size = batch_size
         self._is_settled = is_settled
+        self._driver_number = run.driver_number
         self._campaigns_by_name = {
             run_campaign.campaign.name: run_campaign for run_campaign in run.campaigns
         }
@@ -125,6 +126,7 @@ class Driver:
                 size=size,
                 at=sending.next_arrivals(size),
                 author=DRIVER_AUTHOR,
+                resumes=self._driver_number,
             )
         )
         retry_transient(partial(record_acknowledgement, self._database, batch))
@@ -209,6 +211,7 @@ def enqueue_once(
     size: int,
     author: Author,
     at: Instant | Sequence[Instant],
+    resumes: int,
 ) -> Batch:
     """Record a batch, unless it is recorded already.
 
@@ -216,13 +219,22 @@ def enqueue_once(
 
     Args:
         at: intended arrival of all messages, or of each.
+        resumes: how often the run had been resumed when this driver started.
 
     Raises:
+        RunSuperseded: a further driver has resumed the run.
         IntegrityError: the record has a batch of this number with other messages.
     """
     try:
         return enqueue_batch(
-            database, campaign, batch=batch, first=first, size=size, author=author, at=at
+            database,
+            campaign,
+            batch=batch,
+            first=first,
+            size=size,
+            author=author,
+            at=at,
+            resumes=resumes,
         )
     except IntegrityError:
         with database.read() as connection:

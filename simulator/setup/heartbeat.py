@@ -6,19 +6,11 @@ from contextlib import contextmanager
 
 from simulator.background import run_in_background
 from simulator.retry import DRIVER_TRANSIENT_ERRORS
-from tracker.errors import SendtraceError
-from tracker.record.registration import record_heartbeat
+from tracker.record.registration import RunSuperseded, record_heartbeat
 from tracker.store.database import Database
 
 HEARTBEAT_INTERVAL_SECONDS = 3.0
 """Real time between two heartbeats: ten may fail before the run counts as abandoned."""
-
-
-class RunSuperseded(SendtraceError):
-    """Another driver has resumed a run, while its own one seemed to be dead."""
-
-    def __init__(self) -> None:
-        super().__init__("another driver has resumed the run; this one stops")
 
 
 class Heartbeat:

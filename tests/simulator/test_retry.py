@@ -68,7 +68,14 @@ def test_a_batch_that_is_enqueued_again_is_recorded_once(database: Database) -> 
 
     def enqueue(batch: int, first: int, size: int) -> object:
         return enqueue_once(
-            database, campaign, batch=batch, first=first, size=size, author=AUTHOR, at=NOW
+            database,
+            campaign,
+            batch=batch,
+            first=first,
+            size=size,
+            author=AUTHOR,
+            at=NOW,
+            resumes=0,
         )
 
     assert enqueue(0, 0, 5) == enqueue(0, 0, 5)

@@ -22,6 +22,7 @@ from tracker.record.catalog import Batch, Campaign
 from tracker.record.deferrals import Deferral, replace_deferrals, update_deferred_batch
 from tracker.record.details import TransitionDetail, insert_details
 from tracker.record.predicates import is_of_batch
+from tracker.record.registration import lock_driven_run
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, customers
@@ -266,18 +267,23 @@ def enqueue_batch(
     size: int,
     author: Author,
     at: Instant | Sequence[Instant] | None = None,
+    resumes: int | None = None,
 ) -> Batch:
     """Record a batch of queued messages, one for each customer of the same number.
 
     Args:
         at: when they arrived: one instant for all, or one for each; None for now.
+        resumes: how often the run had been resumed when its driver started; None if it has none.
 
     Raises:
         JournalError: the audience lacks some of these customers.
+        RunSuperseded: a further driver has resumed the run.
     """
     now = campaign.clock.now()
     queued = Batch(campaign=campaign, batch=batch, first=first, size=size)
     with database.write() as connection:
+        if resumes is not None:
+            lock_driven_run(connection, campaign.run_id, resumes)
         connection.execute(
             sa.insert(batches).values(
                 campaign_id=campaign.id, batch=batch, first=first, size=size, touched_at=now

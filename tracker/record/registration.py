@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_microseconds
+from tracker.errors import SendtraceError
 from tracker.record.catalog import DEFAULT_DEFER_AT_MOST, ChannelSettings
 from tracker.status import CampaignState, Channel
 from tracker.store.database_clock import transaction_start
@@ -20,6 +21,13 @@ from tracker.store.schema.catalog import (
     organizations,
     runs,
 )
+
+
+class RunSuperseded(SendtraceError):
+    """Another driver has resumed a run, while its own one seemed to be dead."""
+
+    def __init__(self) -> None:
+        super().__init__("another driver has resumed the run; this one stops")
 
 
 def record_run(
@@ -74,6 +82,22 @@ def record_heartbeat(connection: Connection, run_id: int, resumes: int = 0) -> b
     update = sa.update(runs).where(runs.c.id == run_id, runs.c.resumes == resumes)
     result = connection.execute(update.values(heartbeat_at=transaction_start()))
     return bool(result.rowcount)
+
+
+def lock_driven_run(connection: Connection, run_id: int, resumes: int) -> None:
+    """Let no further driver resume a run until the transaction ends.
+
+    Args:
+        connection: a transaction.
+        run_id: number of the run.
+        resumes: how often the run had been resumed when this driver started.
+
+    Raises:
+        RunSuperseded: a further driver has resumed it already.
+    """
+    query = sa.select(runs.c.id).where(runs.c.id == run_id, runs.c.resumes == resumes)
+    if connection.scalar(query.with_for_update(read=True)) is None:
+        raise RunSuperseded
 
 
 def resume_run(

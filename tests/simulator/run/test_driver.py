@@ -14,6 +14,7 @@ from simulator.setup.record import record_run, start_run
 from simulator.setup.run import Resumption, Run
 from tests.support.inline_runs import build_campaign, build_scenario
 from tracker.clock import Clock, Instant, from_seconds, to_seconds
+from tracker.record.registration import RunSuperseded, resume_run
 from tracker.status import Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
@@ -148,8 +149,10 @@ def test_a_campaign_after_another_arrives_once_that_has_settled(
     assert arrivals(database, run, 1) == [7.0, 7.0]
 
 
-def resume(run: Run, clock: ManualClock, paused: float) -> Run:
-    """Return the run as it continues after a pause that has just passed."""
+def resume(database: Database, run: Run, clock: ManualClock, paused: float) -> Run:
+    """Return the run as a further driver continues it after a pause that has just passed."""
+    with database.write() as connection:
+        assert resume_run(connection, run.id, run.driver_number, sa.true())
     stopped_at = clock.instant
     clock.advance(paused)
     return run.resumed(
@@ -177,7 +180,7 @@ def test_a_further_driver_goes_on_after_the_last_recorded_batch(
     assert [first.send_due_batch() for _ in range(2)] == [30, 20]
     clock.advance(0.3)
     assert [first.send_due_batch() for _ in range(2)] == [24, 0]
-    run = resume(run, clock, 1_000)
+    run = resume(database, run, clock, 1_000)
     app.sent_batches.clear()
     second = Driver(database, app, run, 30, lambda _: False)
     assert second.messages_sent == 74
@@ -200,7 +203,7 @@ def test_a_campaign_that_was_due_in_a_pause_begins_now(
     database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
 ) -> None:
     run = start(database, tmp_path, {"load": {"shape": {"constant": 10}}})
-    run = resume(run, clock, 60)
+    run = resume(database, run, clock, 60)
     clock.advance(2)
     driver = Driver(database, app, run, 30, lambda _: False)
     assert driver.send_due_batch() == 1
@@ -213,7 +216,7 @@ def test_a_campaign_after_one_that_was_sent_before_the_pause_begins_when_that_ha
     run = start(database, tmp_path, {"name": "one"}, {"name": "two", "after": "one", "audience": 2})
     first = Driver(database, app, run, 100, lambda _: False)
     assert [first.send_due_batch() for _ in range(2)] == [100, 0]
-    run = resume(run, clock, 60)
+    run = resume(database, run, clock, 60)
     settled: set[str] = set()
     second = Driver(
         database, app, run, 100, lambda run_campaign: run_campaign.campaign.name in settled
@@ -221,3 +224,16 @@ def test_a_campaign_after_one_that_was_sent_before_the_pause_begins_when_that_ha
     assert second.send_due_batch() == 0
     settled.add("one")
     assert second.send_due_batch() == 2
+
+
+def test_a_driver_that_was_superseded_enqueues_nothing(
+    database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
+) -> None:
+    run = start(database, tmp_path, {})
+    first = Driver(database, app, run, 30, lambda _: False)
+    assert first.send_due_batch() == 30
+    second = Driver(database, app, resume(database, run, clock, 60), 30, lambda _: False)
+    with pytest.raises(RunSuperseded):
+        first.send_due_batch()
+    assert [second.send_due_batch() for _ in range(4)] == [30, 30, 10, 0]
+    assert [batch for _, batch in app.sent_batches] == [0, 1, 2, 3]

@@ -14,7 +14,7 @@ from simulator.run.abort import AbortCheck
 from simulator.run.driver_record import load_drivers
 from simulator.run.judge import RecordedRun, RunIsAlive
 from simulator.run.resume import RunIsFinished, claim_run, load_resumable_run, plan_resumption
-from simulator.setup.heartbeat import RunSuperseded, keep_alive
+from simulator.setup.heartbeat import keep_alive
 from simulator.setup.run import Run
 from tests.support.factory import run_concurrently
 from tests.support.inline_runs import enqueue_campaign, settle_batch
@@ -30,6 +30,7 @@ from tests.support.shell import wait_until
 from tracker.clock import from_seconds, to_seconds
 from tracker.errors import NotFound
 from tracker.queries.campaign_state import read_run_states
+from tracker.record.registration import RunSuperseded
 from tracker.settings import Settings
 from tracker.status import CampaignState
 from tracker.store.database import Database
