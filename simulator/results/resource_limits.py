@@ -106,7 +106,11 @@ def _average_usage(samples: Sequence[Sample], phase: SendingPhase) -> _Usage | N
 def _find_cpu_limit(usage: _Usage, conditions: RunConditions, workers: int) -> RunLimit | None:
     machine = usage.machine
     full = f"{machine.busy:.1f} of {machine.cores} cores were in use"
-    if usage.is_machine_full and machine.others >= MIN_OTHERS_SHARE * machine.cores:
+    usable_cores = min(workers, _count_cores(conditions, workers))
+    # Other processes take nothing from workers that use all the cores that they can.
+    is_saturated = usage.workers >= SATURATED_SHARE * usable_cores
+    has_busy_others = machine.others >= MIN_OTHERS_SHARE * machine.cores
+    if usage.is_machine_full and has_busy_others and not is_saturated:
         return RunLimit(
             LimitCause.MACHINE,
             "Other processes on the machine",
@@ -128,7 +132,7 @@ def _find_cpu_limit(usage: _Usage, conditions: RunConditions, workers: int) -> R
             f"{evidence}, the run as a whole {machine.run:.1f}, and {full}",
             "More or faster cores would help",
         )
-    if usage.workers < SATURATED_SHARE * min(workers, _count_cores(conditions, workers)):
+    if not is_saturated:
         return None
     return RunLimit(
         LimitCause.WORKERS_CPU,
@@ -201,7 +205,8 @@ def _find_waiting_limit(
 
 def _find_driver_limit(phase: SendingPhase) -> RunLimit | None:
     lag, drain = phase.recorded - phase.last_arrival, phase.end - phase.last_arrival
-    if lag < FULL_SHARE * drain:
+    # In an aborted run, the last message may arrive after the last acceptance.
+    if drain <= 0 or lag <= 0 or lag < FULL_SHARE * drain:
         return None
     return RunLimit(
         LimitCause.DRIVER,

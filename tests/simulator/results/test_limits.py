@@ -232,6 +232,24 @@ def test_a_resource_at_its_limit_is_named(
     assert (limit.cause, evidence in limit.sentence) == (expected, True), limit.sentence
 
 
+@pytest.mark.parametrize(
+    ("workers", "samples"),
+    [
+        pytest.param(4, make_samples(workers=3.6, busy=4.0, run=3.9), id="the run takes all cores"),
+        pytest.param(
+            2, make_samples(workers=1.9, busy=3.9, run=2.1), id="others take cores that were idle"
+        ),
+    ],
+)
+def test_other_processes_are_not_blamed_for_workers_that_use_all_that_they_can(
+    run: Run, workers: int, samples: Sequence[Sample]
+) -> None:
+    limit = find(run, samples, workers=workers)
+    assert limit.cause is LimitCause.WORKERS_CPU
+    assert limit.sentence.startswith("The machine's CPU limited the run")
+    assert "Other processes" not in limit.sentence
+
+
 OCCUPIED = {Step.SUPPRESS: 5.0, Step.SUBMIT: 12.0, Step.ENQUEUE: 100.0}
 """Two workers spend 17 of their 20 seconds in steps. The driver's time doesn't count."""
 
@@ -283,6 +301,16 @@ def test_a_driver_that_records_until_the_end_is_the_limit(run: Run) -> None:
     limit = find(run, make_samples(), make_phase(recorded=9.5))
     assert limit.cause is LimitCause.DRIVER
     assert "9.5 s after its arrival" in limit.sentence
+
+
+@pytest.mark.parametrize("recorded_at", [10.5, 12.5])
+def test_the_driver_is_not_blamed_if_messages_arrived_after_the_last_acceptance(
+    run: Run, recorded_at: float
+) -> None:
+    """As in an aborted run, whose last messages wait."""
+    waiting = np.full(SECONDS, 5_000)
+    phase = make_phase(last_arrival=12.0, recorded=recorded_at, waiting=waiting)
+    assert find(run, make_samples(), phase).cause is LimitCause.UNKNOWN
 
 
 @pytest.mark.parametrize(
