@@ -134,17 +134,20 @@ def has_next_step(
 ) -> sa.ColumnElement[bool]:
     """Return the SQL condition that a row of `batches` has a next step.
 
-    With `due_before`, receipts and engagement count only if they are due before that instant.
-    Retries after a soft bounce count in any case, since the record of a batch doesn't hold their
-    due time. So do deferred messages, since a check step may come before their time.
+    With `due_before`, receipts, engagement and deferred messages count only if they are due before
+    that instant. Retries after a soft bounce count in any case, since the record of a batch doesn't
+    hold their due time.
     """
+    is_in_progress: sa.ColumnElement[bool] = tallies.c.status.in_(IN_PROGRESS_STATUSES)
+    if due_before is not None:
+        is_in_progress = sa.and_(is_in_progress, ~_is_waiting(due_before))
     has_pending_messages = (
         sa.exists()
         .where(
             is_same_batch(tallies, batches),
             tallies.c.messages > 0,
             sa.or_(
-                tallies.c.status.in_(IN_PROGRESS_STATUSES),
+                is_in_progress,
                 sa.and_(tallies.c.status == Status.SOFT_BOUNCED, tallies.c.attempt < attempts),
             ),
         )
@@ -155,6 +158,35 @@ def has_next_step(
         column.is_not(None) if due_before is None else column < due_before for column in due_columns
     )
     return sa.or_(has_pending_messages, *is_due)
+
+
+def _is_waiting(until: Instant) -> sa.ColumnElement[bool]:
+    """Return the SQL condition that a row of `tallies` has only messages deferred for dispatch.
+
+    None of them is due before the instant `until`, and no check step comes before.
+    """
+    return sa.and_(
+        tallies.c.status == Status.QUEUED,
+        tallies.c.messages <= batches.c.deferred,
+        sa.func.coalesce(batches.c.deferral_due_at, 0) >= until,
+        *(
+            sa.exists()
+            .where(is_same_batch(steps, batches), steps.c.step == step, ~_has_open_segments())
+            .correlate(batches)
+            for step in CHECK_STEPS
+        ),
+    )
+
+
+def _has_open_segments() -> sa.ColumnElement[bool]:
+    """Return the SQL condition that the step of a row of `steps` has open segments."""
+    return (
+        sa.exists()
+        .where(
+            is_same_batch(parts, steps), parts.c.step == steps.c.step, parts.c.ended_at.is_(None)
+        )
+        .correlate(steps)
+    )
 
 
 def find_settled_batches(connection: Connection, keys: Collection[BatchKey]) -> set[BatchKey]:
@@ -266,18 +298,13 @@ def read_completed_checks(
     connection: Connection, campaign_id: int, first_batch: int, last_batch: int
 ) -> defaultdict[int, set[Step]]:
     """Return by batch the check steps that are recorded and have no open segments."""
-    is_open = sa.exists().where(
-        is_same_batch(parts, steps),
-        parts.c.step == steps.c.step,
-        parts.c.ended_at.is_(None),
-    )
     query = (
         sa.select(steps.c.batch, steps.c.step)
         .where(
             steps.c.campaign_id == campaign_id,
             steps.c.batch.between(first_batch, last_batch),
             steps.c.step.in_(CHECK_STEPS),
-            ~is_open,
+            ~_has_open_segments(),
         )
         .distinct()
     )

@@ -30,6 +30,7 @@ from tracker.queries.next_step import (
     NextStep,
     decide_step,
     find_settled_batches,
+    has_next_step,
     next_step,
     next_step_while_throttled,
     read_batch_state,
@@ -139,6 +140,7 @@ def test_function_sql_and_stalled_search_agree_on_every_state(
         now = campaign.clock.now()
         insert_cases(connection, campaign, all_cases, now)
     keys = [(campaign.id, batch) for batch in range(len(all_cases))]
+    cutoff = now - to_microseconds(IDLE_FOR)
     with database.read() as connection:
         for batch, case in enumerate(all_cases):
             if len(case.occupied) == 1 or case.receipts_due == case.engagement_due:
@@ -149,17 +151,24 @@ def test_function_sql_and_stalled_search_agree_on_every_state(
             batch.batch: (batch.step, batch.idle_since)
             for batch in find_idle_batches(connection, [campaign], IDLE_FOR)
         }
+        selected = {*connection.scalars(candidates_query(cutoff))}
     decisions = [decide_step(case.state(now)) for case in all_cases]
     assert settled == {
         key for key, decision in zip(keys, decisions, strict=True) if decision is None
     }
-    cutoff = now - to_microseconds(IDLE_FOR)
     since = {
         batch: (decision.step, max(now + TOUCHED, decision.due_at or 0))
         for batch, decision in enumerate(decisions)
         if decision is not None
     }
     assert stalled == {batch: entry for batch, entry in since.items() if entry[1] < cutoff}
+    has_retries = {batch for batch, case in enumerate(all_cases) if case.state(now).has_retries}
+    assert selected >= stalled.keys(), "a limited search must not miss them"
+    assert selected - has_retries <= stalled.keys(), "and none that waits may fill its limit"
+
+
+def candidates_query(cutoff: Instant) -> sa.Select[tuple[int]]:
+    return sa.select(batches.c.batch).where(has_next_step(ATTEMPTS, due_before=cutoff))
 
 
 def insert_cases(
