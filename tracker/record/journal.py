@@ -101,6 +101,7 @@ class Entry:
     moved: int = 0
     check_times: str | None = None
     has_deferrals: bool = False
+    _has_new_deferrals: bool = False
     _changes: Counter[State] = field(default_factory=Counter)
 
     @property
@@ -140,7 +141,7 @@ class Entry:
         """Record until when queued messages wait, by their numbers."""
         if deferrals:
             replace_deferrals(self.database, self.connection, self.batch, deferrals)
-            self.has_deferrals = True
+            self.has_deferrals = self._has_new_deferrals = True
 
     def _read_moved_numbers(self, move: Move) -> Sequence[int]:
         """Return the numbers that are in the target state and have no transition to it yet."""
@@ -205,7 +206,8 @@ class Entry:
 
     def _finish(self) -> None:
         self._update_tallies()
-        if self.has_deferrals:
+        has_moved_queued = self._changes[QUEUED_STATE] < 0
+        if self._has_new_deferrals or (self.has_deferrals and has_moved_queued):
             update_deferred_batch(self.connection, self.batch)
         self.connection.execute(
             sa.update(steps)

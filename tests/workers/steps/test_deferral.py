@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from tests.support.factory import AUTHOR, Plan, find_violations, make_campaign, step_context
 from tests.support.inline_runs import run_step
+from tests.support.statements import executed
 from tracker.clock import Instant, from_datetime, from_seconds
 from tracker.queries.next_step import CHECK_CHAIN, next_step
 from tracker.queries.report import make_reports
@@ -113,10 +114,14 @@ def test_deferred_messages_wait_for_their_time_and_are_judged_again(
     assert statuses.count(Status.ABOUT_TO_BE_SENT) == 6
     run_step(database, batch, Step.DISPATCH)
     assert deferred_numbers(database, batch) == THIRDS, "not due yet"
+    with executed(database) as statements:
+        run_step(database, batch, Step.SUBMIT)
+    assert not [text for text, _ in statements if "deferrals" in text], "not counted again"
     pass_time(database, HOUR)
     run_step(database, batch, Step.DISPATCH)
     assert deferred_numbers(database, batch) == [6, 9]
-    assert read_statuses(database).count(Status.ABOUT_TO_BE_SENT) == 8
+    statuses = read_statuses(database)
+    assert [statuses[number] for number in (0, 3)] == [Status.ABOUT_TO_BE_SENT] * 2
 
 
 def test_other_checks_of_both_steps_judge_a_message_at_its_new_time(
