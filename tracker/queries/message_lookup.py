@@ -15,6 +15,8 @@ from tracker.store.schema.messages import messages
 MAX_NUMBER = 2**31 - 1
 """Largest message number that the column can hold. Users may ask for any."""
 
+MAX_NUMBER_DIGITS = len(str(MAX_NUMBER))
+
 MAX_EXAMPLES = 5
 """Messages that an error names where several have the same recipient."""
 
@@ -60,13 +62,13 @@ def _describe_missing_message(connection: Connection, campaign: Campaign, number
 def find_message_number(connection: Connection, campaign: Campaign, text: str) -> int:
     """Return the number of the message that a text means.
 
-    Digits are a message number if the campaign has that message. Otherwise the text is a customer's
-    id, or else an email address or a mobile number, as recorded or in E.164.
+    Up to ten digits are a message number if the campaign has that message. Otherwise the text is a
+    customer's id, or else an email address or a mobile number, as recorded or in E.164.
 
     Raises:
         NotFound: no message has it, or several have the same address; the error names them.
     """
-    if re.fullmatch("-?[0-9]+", text):
+    if re.fullmatch(f"-?[0-9]{{1,{MAX_NUMBER_DIGITS}}}", text):
         number = int(text)
         try:
             check_message_exists(connection, campaign, number)
@@ -126,12 +128,16 @@ def _find_by_customer_id(connection: Connection, campaign: Campaign, text: str) 
 
 
 def _find_by_address(connection: Connection, campaign: Campaign, text: str) -> list[int]:
-    """Return the first customers with an address, MAX_EXAMPLES and one more."""
+    """Return the first customers with an address, MAX_EXAMPLES and one more.
+
+    SQLite's `lower` leaves letters beyond ASCII as they are, so the exact address counts too.
+    """
     query = (
         sa.select(customers.c.number)
         .where(
             customers.c.audience_id == campaign.audience_id,
             sa.or_(
+                customers.c.email == text,
                 sa.func.lower(customers.c.email) == text.lower(),
                 customers.c.mobile == text,
                 customers.c.mobile_e164 == text,

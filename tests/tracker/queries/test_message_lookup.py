@@ -53,6 +53,20 @@ def test_a_message_is_found_by_customer_id_and_by_address(database: Database, ba
         assert find(database, batch, address) == 5
 
 
+def test_an_address_with_letters_beyond_ascii_is_found_as_recorded(
+    database: Database, batch: Batch
+) -> None:
+    set_customer(database, 5, email="Ärnå@Example.com")
+    assert find(database, batch, "Ärnå@Example.com") == 5
+
+
+def test_more_digits_than_a_number_has_are_a_mobile_number(
+    database: Database, batch: Batch
+) -> None:
+    set_customer(database, 5, mobile="919876543210")
+    assert find(database, batch, "919876543210") == 5
+
+
 def test_an_address_of_several_customers_is_refused_with_their_messages(
     database: Database, batch: Batch
 ) -> None:
@@ -66,7 +80,7 @@ def test_an_address_of_several_customers_is_refused_with_their_messages(
         find(database, batch, "family@example.com")
 
 
-@pytest.mark.parametrize("text", ["nobody@example.com", "", "c99", "1-", "²"])
+@pytest.mark.parametrize("text", ["nobody@example.com", "", "c99", "1-", "²", "9" * 5_000])
 def test_an_unknown_text_is_refused(database: Database, batch: Batch, text: str) -> None:
     with pytest.raises(NotFound, match="expected a message number, a customer id, an email"):
         find(database, batch, text)
