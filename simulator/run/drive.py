@@ -1,6 +1,5 @@
 """Drive a run: play it, end it on record, judge it and keep its result."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -63,22 +62,26 @@ def drive_run(
         options: how to drive it.
         heartbeat: its heartbeat, which is recorded meanwhile.
         print_result: called with the result before it is recorded.
+
+    Raises:
+        RunSuperseded: another driver has resumed the run; the result is not recorded.
     """
     with catch_shutdown_request() as is_shutdown_requested:
         with open_display() as display:
             driver = _RunDriver(system, run, options, heartbeat, display)
             state, own = driver.play(is_shutdown_requested)
+            if state is not RunState.COMPLETE:
+                _discard_remaining_tasks(system, run, display.log)
             display.log("verifying results")
             result = _verify(system, run, state, own)
         print_result(result)
+        retry_transient(partial(_require_ownership, system, run))
         page, archive_error = None, None
         if options.should_record:
             page, archive_error = archive_result(system.database, result, options.series)
         else:
             with suppress(OSError):  # it contains rejected rows
                 run.folder.rmdir()
-        if state is RunState.ABORTED:
-            _discard_remaining_tasks(system, run)
     return RunOutcome(
         result=result,
         page=page,
@@ -196,14 +199,22 @@ def _verify(system: RunSystem, run: Run, state: RunState, own: DriverObservation
     return retry_transient(partial(judge_run, database, run, observations, conditions))
 
 
-def _discard_remaining_tasks(system: RunSystem, run: Run) -> None:
-    """Stop our worker, and remove the queued tasks of a run that was aborted."""
+def _discard_remaining_tasks(system: RunSystem, run: Run, log: Callable[[str], None]) -> None:
+    """Stop our worker, and remove the queued tasks of a run that ends early.
+
+    Another driver may resume the run once its end is on record, and then queues tasks of its own.
+    """
     if system.worker is not None:
         system.worker.stop()
     system.broker.drop_tasks([run_campaign.campaign.id for run_campaign in run.campaigns])
     if system.worker is None:
-        message = "attached workers may continue with the tasks that they hold"
-        print(message, file=sys.stderr, flush=True)
+        log("attached workers may continue with the tasks that they hold")
+
+
+def _require_ownership(system: RunSystem, run: Run) -> None:
+    """Raise RunSuperseded if another driver has resumed the run since its end."""
+    with system.database.write() as connection:
+        registration.lock_driven_run(connection, run.id, run.driver_number)
 
 
 @contextmanager

@@ -1,0 +1,75 @@
+"""A driver has finished with a run before another driver may resume it."""
+
+import signal
+import threading
+from contextlib import closing
+
+import pytest
+from celery import Celery
+
+from simulator.results.archive import list_runs
+from simulator.results.observations import RunState
+from simulator.results.result import RunResult
+from simulator.run.drive import drive_run
+from simulator.run.resume import claim_run, load_resumable_run
+from simulator.run.system import RunSystem
+from simulator.setup.heartbeat import keep_alive
+from simulator.stack.broker import Broker
+from tests.support.recorded_runs import CONDITIONS, OPTIONS, start_recorded_run
+from tests.support.shell import wait_until
+from tracker.record.registration import RunSuperseded
+from tracker.settings import Settings
+from tracker.status import Step
+from tracker.store.database import Database
+from workers.chains import StepArguments, enqueue_step
+
+SCENARIO = """
+name = "driven"
+seed = 5
+
+[[campaigns]]
+name = "spring"
+channel = "sms"
+audience = 30
+load = { start = "1h" }
+"""
+
+
+def interrupt_run() -> None:
+    """Send Ctrl-C as soon as the driver catches it."""
+    handler = signal.getsignal(signal.SIGINT)
+    wait_until(lambda: signal.getsignal(signal.SIGINT) is not handler, "Ctrl-C is caught")
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_a_run_that_is_resumed_right_after_its_end_has_no_task_and_keeps_no_early_result(
+    database: Database, settings: Settings, broker_url: str
+) -> None:
+    run = start_recorded_run(database, SCENARIO, settings.home)
+    campaign = run.campaigns[0].campaign
+    results: list[RunResult] = []
+    with closing(Broker(broker_url)) as broker, Celery("test", broker=broker_url) as app:
+        system = RunSystem(
+            settings=settings,
+            database=database,
+            broker=broker,
+            app=app,
+            worker=None,
+            local_stack=None,
+        )
+        enqueue_step(app, Step.SUPPRESS, StepArguments(campaign=campaign.id, batch=0), "spring")
+
+        def resume_it(result: RunResult) -> None:
+            results.append(result)
+            assert broker.count_waiting_tasks() == 0
+            recorded = load_resumable_run(database, run.id, settings)
+            claim_run(database, recorded, OPTIONS, CONDITIONS)
+
+        interrupting = threading.Thread(target=interrupt_run)
+        interrupting.start()
+        with keep_alive(database, run.id) as heartbeat, pytest.raises(RunSuperseded):
+            drive_run(system, run, OPTIONS, heartbeat, resume_it)
+        interrupting.join()
+    assert [result.observations.state for result in results] == [RunState.INTERRUPTED]
+    with database.read() as connection:
+        assert [listed.summary for listed in list_runs(connection)] == [None]
