@@ -1,8 +1,7 @@
 """The time that each check took, recorded with the steps that ran it."""
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -13,6 +12,10 @@ from tracker.store.schema.work import steps
 
 MIN_RECORDED_SECONDS = 0.001
 """Time of all checks of a step together from which it is worth a record."""
+
+
+OVERLAP_STEPS = 1_000
+"""Latest steps that are read again: PostgreSQL may show a later step before an earlier one."""
 
 
 class CheckTime(NamedTuple):
@@ -42,26 +45,53 @@ def encode_check_times(times: Mapping[str, CheckTime]) -> str | None:
     )
 
 
-def read_check_times(
-    connection: Connection, campaign_ids: Sequence[int]
-) -> dict[int, dict[str, CheckTime]]:
-    """Return the time of each check on record, by campaign id and the check's name."""
-    times: defaultdict[int, dict[str, CheckTime]] = defaultdict(dict)
-    query = sa.select(steps.c.campaign_id, steps.c.check_times).where(
-        steps.c.campaign_id.in_(campaign_ids), steps.c.check_times.is_not(None)
-    )
-    for campaign_id, text in connection.execute(query):
-        by_check = times[campaign_id]
-        for name, (calls, micros) in json.loads(text).items():
-            time = CheckTime(calls, to_seconds(micros))
-            by_check[name] = by_check.get(name, CheckTime(0, 0.0)) + time
-    return dict(times)
+class CheckTimeTotals:
+    """The check times of campaigns, kept up to date by reading only the latest steps.
+
+    The steps of a campaign are read from the first on when it is asked for the first time.
+    """
+
+    def __init__(self) -> None:
+        self._totals: dict[int, dict[str, CheckTime]] = {}
+        self._counted: set[int] = set()
+        self._counted_until = 0
+
+    def read(
+        self, connection: Connection, campaign_ids: Collection[int]
+    ) -> dict[int, dict[str, CheckTime]]:
+        """Return the time of each check on record, by campaign id and the check's name."""
+        last: int = connection.scalar(sa.select(sa.func.max(steps.c.id))) or 0
+        added = set(campaign_ids) - self._totals.keys()
+        queries = [_RECORDED.where(steps.c.campaign_id.in_(added))] if added else []
+        if self._totals:
+            queries.append(_RECORDED.where(steps.c.id > self._counted_until))
+        rows = [row for query in queries for row in connection.execute(query)]
+        self._totals |= {campaign_id: {} for campaign_id in added}
+        for step_id, campaign_id, text in rows:
+            if campaign_id in self._totals and step_id not in self._counted:
+                self._counted.add(step_id)
+                _add_times(self._totals[campaign_id], text)
+        self._counted_until = max(0, last - OVERLAP_STEPS)
+        self._counted = {step_id for step_id in self._counted if step_id > self._counted_until}
+        return {campaign_id: dict(self._totals[campaign_id]) for campaign_id in campaign_ids}
+
+
+_RECORDED = sa.select(steps.c.id, steps.c.campaign_id, steps.c.check_times).where(
+    steps.c.check_times.is_not(None)
+)
+"""The steps whose check times are on record."""
+
+
+def _add_times(by_check: dict[str, CheckTime], text: str) -> None:
+    for name, (calls, micros) in json.loads(text).items():
+        time = CheckTime(calls, to_seconds(micros))
+        by_check[name] = by_check.get(name, CheckTime(0, 0.0)) + time
 
 
 def sum_check_times(connection: Connection, campaign_ids: Sequence[int]) -> dict[str, CheckTime]:
     """Return the time that each check took in all of some campaigns, the longest first."""
     total: dict[str, CheckTime] = {}
-    for by_check in read_check_times(connection, campaign_ids).values():
+    for by_check in CheckTimeTotals().read(connection, campaign_ids).values():
         for name, time in by_check.items():
             total[name] = total.get(name, CheckTime(0, 0.0)) + time
     return dict(sorted(total.items(), key=lambda item: -item[1].seconds))

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import NamedTuple
 
+import sqlalchemy as sa
 from anyio.to_thread import run_sync
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from tracker.clock import Instant, from_datetime
+from tracker.clock import Instant
 from tracker.errors import UnreadableRecord
 from tracker.monitoring import QueueDepth
 from tracker.queries.report import Report, make_reports
@@ -27,9 +27,10 @@ from tracker.queries.stalled import (
     read_last_requeue_time,
 )
 from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
-from tracker.record.check_times import CheckTime, read_check_times
+from tracker.record.check_times import CheckTime, CheckTimeTotals
 from tracker.record.rollup import read_daily_rollup_time
 from tracker.store.database import Database
+from tracker.store.database_clock import transaction_start
 from tracker.text import format_fields
 from tracker.web.monitoring import Monitoring
 
@@ -125,6 +126,7 @@ class LiveFeed:
         self._campaigns: dict[int, Campaign] = {}
         self._pinned: deque[int] = deque(maxlen=MAX_PINNED_CAMPAIGNS)
         self._progress_histories: dict[int, deque[ProgressSample]] = {}
+        self._check_times = CheckTimeTotals()
         self._refresh_count = 0
         self._last_read_at = datetime.now(UTC)
         self._reachable_since: Instant = 0
@@ -184,9 +186,6 @@ class LiveFeed:
         before = self.snapshot
         depths = self._read_queue_depths()
         is_full = self._refresh_count % FULL_REFRESH_EVERY == 0
-        started_at = datetime.now(UTC)
-        if (started_at - self._last_read_at).total_seconds() > MAX_READ_GAP_SECONDS:
-            self._reachable_since = from_datetime(started_at)
         try:
             reports = self._read_reports(before.reports, is_full=is_full)
             stalled = self._read_stalled_work(reports) if is_full else before.stalled
@@ -213,21 +212,15 @@ class LiveFeed:
                 oldest_ages=read_oldest_message_ages(connection, campaigns),
                 requeued_at=read_last_requeue_time(connection),
                 daily_rollup_at=read_daily_rollup_time(connection),
-                check_times=self._read_check_times(connection, reports),
+                check_times=self._check_times.read(connection, reports.keys()),
             )
 
-    def _read_check_times(
-        self, connection: Connection, reports: Mapping[int, Report]
-    ) -> Mapping[int, Mapping[str, CheckTime]]:
-        """Return the check times of the followed campaigns; those that are over are read once."""
-        before = self.snapshot.stalled.check_times
-        final = {
-            key: before[key] for key, report in reports.items() if report.is_over and key in before
-        }
-        return final | read_check_times(connection, sorted(reports.keys() - final.keys()))
-
     def _read_reports(self, before: Mapping[int, Report], *, is_full: bool) -> dict[int, Report]:
+        gap = datetime.now(UTC) - self._last_read_at
         with self._database.read() as connection:
+            if gap.total_seconds() > MAX_READ_GAP_SECONDS:
+                # By the database's clock, with which the heartbeats of drivers are compared.
+                self._reachable_since = connection.scalars(sa.select(transaction_start())).one()
             latest = find_latest_campaign_ids(connection, MAX_FOLLOWED_CAMPAIGNS)
             followed = {*latest, *self._pinned}
             missing = followed if is_full else followed - self._campaigns.keys()

@@ -34,7 +34,7 @@ from tests.support.factory import (
 from tracker.clock import Instant
 from tracker.queries.next_step import NextStep
 from tracker.record.catalog import Batch
-from tracker.record.check_times import read_check_times
+from tracker.record.check_times import sum_check_times
 from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import EngagementEvent
 from tracker.record.journal import QUEUED_STATE, State, enqueue_batch, open_entry
@@ -215,7 +215,7 @@ def test_the_time_of_each_check_is_recorded_and_a_slow_one_is_logged(
     checks = [slow, *checks_of(Step.SUPPRESS)]
     before_gateway.judge_batch(step_context(database, batch), Step.SUPPRESS, checks, services)
     with database.read() as connection:
-        times = read_check_times(connection, [batch.campaign.id])[batch.campaign.id]
+        times = sum_check_times(connection, [batch.campaign.id])
     assert set(times) == {check.name for check in checks}
     assert times["slow"].calls == 2
     assert times["slow"].seconds_per_call == pytest.approx(0.05, abs=0.04)
@@ -229,7 +229,7 @@ def test_quick_checks_leave_no_record_of_their_time(database: Database) -> None:
     services = SqlServices("", database)
     before_gateway.judge_batch(step_context(database, batch), Step.VALIDATE, quick, services)
     with database.read() as connection:
-        assert read_check_times(connection, [batch.campaign.id]) == {}
+        assert sum_check_times(connection, [batch.campaign.id]) == {}
 
 
 def test_a_check_is_named_where_the_reason_does_not_say_it(database: Database) -> None:
