@@ -28,7 +28,8 @@ TICK_SECONDS = 0.5
 """Seconds between two looks at what a step does."""
 
 MAX_RULE_TICKS = 4
-"""Looks in a row that find a rule at the same message, at the last of which it is stopped."""
+"""Looks in a row that find a rule still at the message of the look before, at the last of which it
+is stopped: with the first look, five looks, two seconds apart."""
 
 MAX_MEMORY_GROWTH_BYTES = 2 << 30
 """Bytes by which a process may grow: about twenty times what a batch of 10,000 takes."""
