@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_real_seconds, to_run_microseconds
+from tracker.queries.campaign_state import IS_UNFINISHED
 from tracker.queries.next_step import (
     CHECK_CHAIN,
     BatchState,
@@ -92,7 +93,7 @@ def find_unfinished_campaigns(connection: Connection, limit: int = MAX_CAMPAIGNS
         .join(runs, runs.c.id == catalog_tables.campaigns.c.run_id)
         .where(
             sa.or_(
-                sa.and_(runs.c.finished_at.is_(None), runs.c.given_up_at.is_(None)),
+                IS_UNFINISHED,
                 catalog_tables.campaigns.c.id.in_(reported),
             )
         )
