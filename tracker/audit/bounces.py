@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Select
 
+from tracker.audit.messages import select_differing_sums
 from tracker.store.schema.messages import BOUNCED_STATUSES, bounce_tallies, tallies
 
 
@@ -25,12 +26,5 @@ def find_wrong_bounce_tallies(ids: Sequence[int]) -> Select[Any]:
         sa.literal(0),
         bounce_tallies.c.messages,
     ).where(bounce_tallies.c.campaign_id.in_(ids))
-    both = sa.union_all(bounced, by_cause).subquery()
-    key = [both.c[column] for column in ("campaign_id", "batch", "status")]
-    messages_sum, cause_sum = sa.func.sum(both.c.messages), sa.func.sum(both.c.by_cause)
-    return (
-        sa.select(*key, messages_sum.label("messages"), cause_sum.label("by_cause"))
-        .group_by(*key)
-        .having(messages_sum != cause_sum)
-        .order_by(*key)
-    )
+    key = ("campaign_id", "batch", "status")
+    return select_differing_sums(sa.union_all(bounced, by_cause), key, "messages", "by_cause")
