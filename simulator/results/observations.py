@@ -150,6 +150,7 @@ class DriverObservations:
         samples: one for each second.
         aborted_by: the threshold that stopped the run, if one did.
         requeued_count: stalled batches that were re-queued; one counts each time.
+        deferred_count: deferred messages at its end, for which it did not wait.
         snapshot_count: how often the reports were read.
         unbalanced_count: number of those reports that did not add up.
         unbalanced_reports: the first of them, as JSON.
@@ -158,6 +159,7 @@ class DriverObservations:
     samples: tuple[Sample, ...] = ()
     aborted_by: Threshold | None = None
     requeued_count: int = 0
+    deferred_count: int = 0
     snapshot_count: int = 0
     unbalanced_count: int = 0
     unbalanced_reports: tuple[dict[str, Any], ...] = ()
@@ -191,8 +193,10 @@ class RunObservations:
     @property
     def has_settled(self) -> bool:
         """True if the last driver waited until all queued messages had settled."""
-        is_waited_for = self.state is RunState.INTERRUPTED and self.drivers[-1] is not None
-        return self.state is RunState.COMPLETE or is_waited_for
+        if self.state is RunState.INTERRUPTED:
+            last = self.drivers[-1]
+            return last is not None and not last.deferred_count
+        return self.state is RunState.COMPLETE
 
     @property
     def samples(self) -> list[Sample]:

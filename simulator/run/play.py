@@ -73,6 +73,7 @@ class RunPlayer:
         unbalanced = self._watch.unbalanced_reports
         return self._state, DriverObservations(
             aborted_by=aborted_by,
+            deferred_count=sum(report.deferred for report in self._watch.reports),
             snapshot_count=self._watch.snapshot_count,
             unbalanced_count=len(unbalanced),
             unbalanced_reports=tuple(report.as_json() for report in unbalanced[:MAX_EXAMPLES]),
@@ -101,7 +102,7 @@ class RunPlayer:
 
     def _stop_sending(self) -> None:
         self._state = RunState.INTERRUPTED
-        self._watch.await_receipts_only()
+        self._watch.await_messages_in_progress()
         self._log("no more messages are sent")
 
     def _abort(self, threshold: Threshold) -> Threshold:

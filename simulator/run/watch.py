@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from celery import Celery
@@ -43,6 +44,7 @@ class ProgressWatch:
         self._broker = broker
         self._app = app
         self._awaited_kinds: Collection[DueKind] = frozenset(DueKind)
+        self._is_awaiting_deferred = True
         self._progress = RunProgress(0, 0, 0, 0)
         self._progress_by_campaign: dict[str, RunProgress] = {}
         self._moved_at = self._busy_at = time.monotonic()
@@ -51,9 +53,10 @@ class ProgressWatch:
         self.snapshot_count = 0
         self.unbalanced_reports: list[Report] = []
 
-    def await_receipts_only(self) -> None:
-        """From now on, don't wait for engagement events: only for outcomes of messages."""
+    def await_messages_in_progress(self) -> None:
+        """From now on, wait neither for engagement events nor for deferred messages."""
         self._awaited_kinds = frozenset({DueKind.RECEIPTS})
+        self._is_awaiting_deferred = False
 
     def is_settled(self, run_campaign: RunCampaign) -> bool:
         """Return whether all messages of a campaign had settled at the last check."""
@@ -95,12 +98,19 @@ class ProgressWatch:
         self.snapshot_count += 1
         self.unbalanced_reports += [report for report in self.reports if not report.is_balanced]
         self._progress_by_campaign = {
-            report.campaign.name: RunProgress.from_reports(
+            report.campaign.name: self._make_progress(
                 [report], awaiting_batches[report.campaign.id]
             )
             for report in self.reports
         }
-        return RunProgress.from_reports(self.reports, awaiting_batches.total())
+        return self._make_progress(self.reports, awaiting_batches.total())
+
+    def _make_progress(self, reports: Sequence[Report], awaiting_batches: int) -> RunProgress:
+        progress = RunProgress.from_reports(reports, awaiting_batches)
+        if self._is_awaiting_deferred:
+            return progress
+        deferred = sum(report.deferred for report in reports)
+        return replace(progress, pending_messages=progress.pending_messages - deferred)
 
     def _has_due_batch(self) -> bool:
         """Return whether a batch needs a step now, rather than at a later time."""

@@ -16,7 +16,7 @@ class RunProgress:
 
     Attributes:
         accepted: messages that the gateway has accepted.
-        pending_messages: messages that a worker has yet to move.
+        pending_messages: messages that a worker has yet to move, and that the run waits for.
         awaiting_batches: batches whose receipts or engagement events are yet to come.
     """
 

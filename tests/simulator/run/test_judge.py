@@ -196,6 +196,16 @@ def test_an_interrupted_driver_that_waited_leaves_nothing_out(
     assert not result.is_proven, "a message that did not settle is an error then"
 
 
+def test_an_interrupted_driver_that_left_deferred_messages_did_not_wait_for_all(
+    database: Database, run: Run, judge_it: Callable[[], RunOutcome]
+) -> None:
+    settle_first_half(database, run)
+    end_driver(database, run, CampaignState.INTERRUPTED, DriverObservations(deferred_count=1))
+    result = judge_it().result
+    assert not result.observations.has_settled
+    assert result.is_proven
+
+
 def test_a_message_that_ended_otherwise_is_found_in_an_abandoned_run(
     database: Database, run: Run, judge_it: Callable[[], RunOutcome]
 ) -> None:

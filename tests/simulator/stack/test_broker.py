@@ -26,11 +26,12 @@ from tests.support.factory import (
     make_batch,
     make_campaign,
     move,
+    not_sent_for,
 )
 from tracker.clock import Instant, from_seconds
 from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
 from tracker.record.catalog import load_batch
-from tracker.status import Status, Step
+from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import gateways
 from tracker.store.schema.messages import tallies
@@ -273,6 +274,22 @@ def test_a_run_whose_messages_are_deferred_is_not_stalled_before_they_are_due(
     with pytest.raises(RunStalled, match="the broker holds no task"):
         watch.check_progress(began + 101 + STALLED_AFTER_SECONDS)
     broker.close()
+
+
+def test_a_run_that_sends_no_more_does_not_wait_for_deferred_messages(
+    database: Database, broker_url: str
+) -> None:
+    with closing(Broker(broker_url)) as broker:
+        batch = make_batch(database, Plan(size=2))
+        backdate_batch(database, batch, deferred=1, deferral_due_at=1)
+        app = Celery("test", set_as_current=False)
+        watch = ProgressWatch(database, [batch.campaign], broker, app)
+        assert watch.check_progress(0.0).pending_messages == 2
+        watch.await_messages_in_progress()
+        assert watch.check_progress(0.0).pending_messages == 1, "the other one is in progress"
+        move(database, batch, [1], not_sent_for(Reason.UNSUBSCRIBED))
+        backdate_batch(database, batch, deferred=1, deferral_due_at=1)  # the move recounted it
+        assert watch.check_progress(0.0).is_complete(2)
 
 
 def test_a_restart_without_data_drops_what_an_earlier_restart_kept() -> None:
