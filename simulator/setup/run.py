@@ -56,7 +56,7 @@ class Resumption:
         number: how often the run was resumed.
         elapsed: time for which a driver was at work before this one.
         paused: time without a driver, all pauses together.
-        stopped_at: instant at which the previous driver was last alive.
+        stopped_at: instant at which the previous driver gave the run up, or was last alive.
     """
 
     number: int

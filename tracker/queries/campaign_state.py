@@ -68,8 +68,12 @@ def read_campaign_state(connection: Connection, campaign_id: int) -> CampaignSta
 
 
 def read_silence(connection: Connection, run_id: int) -> int:
-    """Return the microseconds since the last heartbeat of a run."""
-    query = sa.select(transaction_start() - runs.c.heartbeat_at).where(runs.c.id == run_id)
+    """Return the microseconds since a run was given up, or else since its last heartbeat.
+
+    The driver of a run that was given up records heartbeats until it has kept the result.
+    """
+    ended_at = sa.func.coalesce(runs.c.given_up_at, runs.c.heartbeat_at)
+    query = sa.select(transaction_start() - ended_at).where(runs.c.id == run_id)
     return max(0, connection.scalars(query).one())
 
 

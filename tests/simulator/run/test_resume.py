@@ -30,7 +30,7 @@ from tests.support.shell import wait_until
 from tracker.clock import from_seconds, to_seconds
 from tracker.errors import NotFound
 from tracker.queries.campaign_state import read_run_states
-from tracker.record.registration import RunSuperseded
+from tracker.record.registration import RunSuperseded, record_heartbeat
 from tracker.settings import Settings
 from tracker.status import CampaignState
 from tracker.store.database import Database
@@ -109,6 +109,19 @@ def test_a_resumed_run_knows_its_pause(database: Database, settings: Settings, r
     assert again is not None
     assert again.number == 2
     assert to_seconds(again.paused - resumption.paused) == pytest.approx(pause, abs=50)
+
+
+def test_the_pause_of_a_run_that_was_given_up_begins_with_that(
+    database: Database, settings: Settings, run: Run
+) -> None:
+    end_driver(database, run, CampaignState.INTERRUPTED)
+    earlier = runs.c.given_up_at - from_seconds(KILLED_SECONDS)
+    with database.write() as connection:
+        connection.execute(sa.update(runs).values(given_up_at=earlier))
+        record_heartbeat(connection, run.id)
+    resumption = plan_resumption(database, load(database, settings, run)).resumption
+    assert resumption is not None
+    assert to_seconds(resumption.paused) == pytest.approx(10 * KILLED_SECONDS, abs=50)
 
 
 @pytest.mark.parametrize("state", [CampaignState.INTERRUPTED, CampaignState.ABORTED])
