@@ -79,10 +79,11 @@ class CheckVerdict:
 
     Attributes:
         order: the check's position within its step.
-        reason: the reason with which the check blocks the message, None if the message passes.
+        reason: the reason with which the check blocks the message, None if it doesn't.
         looked_at: the values that the check read, by their names.
         detail: what the check says of the message that it blocks.
         error: the exception that the check raised instead of a verdict, None otherwise.
+        deferred_until: when the message is judged again, None unless the check defers it.
     """
 
     step: Step
@@ -92,6 +93,7 @@ class CheckVerdict:
     looked_at: Mapping[str, object]
     detail: str | None = None
     error: str | None = None
+    deferred_until: datetime | None = None
 
     @property
     def is_blocking(self) -> bool:

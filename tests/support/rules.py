@@ -1,10 +1,10 @@
 """Checks that tests add to the installed ones."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tracker.status import Reason, Step
 from workers.candidates import Candidate
-from workers.checks.base import check
+from workers.checks.base import Defer, check
 
 THIS_MODULE = __name__
 
@@ -21,3 +21,9 @@ def block_number_3(candidate: Candidate, now: datetime) -> bool:
 def fragile(candidate: Candidate, now: datetime) -> bool:
     """Fail on every message."""
     raise LookupError(candidate.customer.customer_id)
+
+
+@check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1)
+def deferring(candidate: Candidate, now: datetime) -> bool | Defer:
+    """Defer every message by an hour."""
+    return Defer(now + timedelta(hours=1))

@@ -102,10 +102,13 @@ class CheckVerdictModel(BaseModel):
 
     step: str = Field(description="step that asks the check")
     check: str = Field(description="name of the check")
-    reason: str | None = Field(description="title of the reason, null if the message passes")
+    reason: str | None = Field(description="title of the reason, null unless it blocks the message")
     looked_at: dict[str, Any] = Field(description="values that the check read, by name")
     detail: str | None = Field(description="what the check says of the message")
     error: str | None = Field(description="exception that the check raised instead")
+    deferred_until: datetime | None = Field(
+        description="when the message is judged again, null unless the check defers it"
+    )
 
     @classmethod
     def of(cls, verdict: CheckVerdict) -> Self:
@@ -117,6 +120,7 @@ class CheckVerdictModel(BaseModel):
             looked_at={name: _to_json_value(value) for name, value in verdict.looked_at.items()},
             detail=verdict.detail,
             error=verdict.error,
+            deferred_until=verdict.deferred_until,
         )
 
 

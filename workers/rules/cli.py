@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -11,6 +11,7 @@ import typer
 from tracker.cli import DatabaseOption, FormatOption, RunOption, exit_on_error, open_database
 from tracker.clock import Instant, from_datetime, to_datetime
 from tracker.errors import UsageError
+from tracker.monitoring import CheckVerdict
 from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.record import catalog
 from tracker.settings import load_settings
@@ -111,7 +112,7 @@ def explain_message(
         return
     print_rows(rows, ("step", "order", "check", "verdict", "looked at"), format)
     if format is RowFormat.TABLE:
-        label = "now" if at is None else f"at {to_datetime(instant):%Y-%m-%d %H:%M:%S} UTC"
+        label = "now" if at is None else f"at {_format_time(to_datetime(instant))}"
         print(escape_control_characters(_format_outcome(explanation, label)))
 
 
@@ -121,14 +122,30 @@ def _verdict_rows(explanation: Explanation) -> list[Row]:
             "step": verdict.step.value,
             "order": verdict.order,
             "check": verdict.check,
-            "verdict": verdict.error or (verdict.reason.slug if verdict.reason else "-"),
+            "verdict": _format_verdict(verdict),
             "looked at": verdict.looked_at,
         }
         for verdict in explanation.verdicts
     ]
 
 
+def _format_verdict(verdict: CheckVerdict) -> str:
+    if verdict.error:
+        return verdict.error
+    if verdict.reason is not None:
+        return verdict.reason.slug
+    if verdict.deferred_until is not None:
+        return f"deferred until {_format_time(verdict.deferred_until)}"
+    return "-"
+
+
+def _format_time(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _explanation_to_json(explanation: Explanation) -> dict[str, object]:
+    deferring = explanation.deferring
+    until = None if deferring is None else deferring.deferred_until
     return {
         "campaign": explanation.campaign.name,
         "message": explanation.number,
@@ -137,17 +154,19 @@ def _explanation_to_json(explanation: Explanation) -> dict[str, object]:
         "reason": None if explanation.reason is None else explanation.reason.slug,
         "by": explanation.blocking_check,
         "detail": explanation.detail,
+        "deferred_until": None if until is None else until.isoformat(),
+        "deferred_by": None if deferring is None else deferring.check,
         "recorded": explanation.recorded_outcome,
     }
 
 
 def _format_outcome(explanation: Explanation, label: str) -> str:
-    reason = explanation.reason
-    outcome = (
-        "passes all checks"
-        if reason is None
-        else f"Not Sent: {reason.slug}, blocked by check {explanation.blocking_check}"
-    )
+    outcome = "passes all checks"
+    if explanation.reason is not None:
+        blocked_by = f"blocked by check {explanation.blocking_check}"
+        outcome = f"Not Sent: {explanation.reason.slug}, {blocked_by}"
+    elif explanation.deferring is not None:
+        outcome = f"{_format_verdict(explanation.deferring)} by check {explanation.deferring.check}"
     if explanation.detail is not None:
         outcome += f": {explanation.detail}"
     recorded_outcome = explanation.recorded_outcome or "not recorded yet"

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,7 +23,7 @@ from tracker.store.schema.catalog import customers
 from tracker.text import join_with_or
 from workers.candidates import Candidate
 from workers.checks.base import Check
-from workers.checks.judging import Verdicts, judge_candidates
+from workers.checks.judging import judge_candidates
 from workers.rules.as_of import Rules, load_candidates_as_of
 from workers.rules.rejudge import MESSAGES_PER_CHUNK, find_customer_id
 
@@ -36,6 +37,8 @@ class Explanation:
         reason: the reason that the message would get then; None if no check blocks it.
         blocking_check: the name of the check that gives this reason.
         detail: what this check says of the message.
+        deferring: the verdict that makes the message wait the longest; None if it is blocked, or
+            if no check defers it.
         recorded_outcome: the recorded status, with its reason and its details; None before the
             message is queued.
     """
@@ -48,6 +51,7 @@ class Explanation:
     reason: Reason | None
     blocking_check: str | None
     detail: str | None
+    deferring: CheckVerdict | None
     recorded_outcome: str | None
 
 
@@ -67,6 +71,7 @@ def build_explanation(database: Database, rules: Rules, number: int, at: Instant
         checks = (check for check in rules.checks if check.step is step)
         verdicts += (_judge_with_check(check, candidate, at) for check in checks)
     blocking = next((verdict for verdict in verdicts if verdict.is_blocking), None)
+    deferring = [verdict for verdict in verdicts if verdict.deferred_until and not blocking]
     return Explanation(
         campaign=campaign,
         number=number,
@@ -76,6 +81,7 @@ def build_explanation(database: Database, rules: Rules, number: int, at: Instant
         reason=None if blocking is None else blocking.reason,
         blocking_check=None if blocking is None else blocking.check,
         detail=None if blocking is None else blocking.error or blocking.detail,
+        deferring=max(deferring, key=attrgetter("deferred_until"), default=None),
         recorded_outcome=recorded_outcome,
     )
 
@@ -84,6 +90,7 @@ def _judge_with_check(check: Check, candidate: Candidate, now: Instant) -> Check
     verdicts = judge_candidates([candidate], [check], to_datetime(now))
     # The verdict is that of the real candidate. A second call records the values that are read.
     values_read: dict[str, object] = {}
+    deferral = verdicts.deferrals.get(candidate.number)
     proxy: Any = _RecordingProxy(candidate, "", values_read)
     with suppress(Exception, SystemExit):
         check.bind([candidate], is_last_try=True)(proxy, to_datetime(now))
@@ -93,14 +100,10 @@ def _judge_with_check(check: Check, candidate: Candidate, now: Instant) -> Check
         check=check.name,
         reason=next(iter(verdicts.blocked), None),
         looked_at=values_read,
-        detail=verdicts.details.get(candidate.number) or _describe_deferral(verdicts, candidate),
+        detail=verdicts.details.get(candidate.number),
         error=next((failure.error for failure in verdicts.failures.values()), None),
+        deferred_until=None if deferral is None else deferral.until,
     )
-
-
-def _describe_deferral(verdicts: Verdicts, candidate: Candidate) -> str | None:
-    deferral = verdicts.deferrals.get(candidate.number)
-    return None if deferral is None else f"deferred until {deferral.until.isoformat()}"
 
 
 class _RecordingProxy:

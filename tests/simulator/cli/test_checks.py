@@ -1,5 +1,6 @@
 """The commands of `sendtrace checks`, and what is refused before anything is written."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +15,7 @@ from simulator.schema import SIMULATOR_MIGRATIONS
 from tests.support.factory import Plan, judge, make_batch
 from tests.support.paths import SCENARIOS
 from tests.support.plugins import plugin_installer
-from tests.support.rules import THIS_MODULE
+from tests.support.rules import THIS_MODULE, deferring
 from tracker.errors import UsageError
 from tracker.output.tables import RowFormat
 from tracker.queries.next_step import CHECK_STEPS
@@ -22,6 +23,8 @@ from tracker.record.catalog import Campaign
 from tracker.settings import Settings
 from tracker.store.database import Database, connect
 from tracker.store.migrate import migrate
+from workers.checks.base import all_checks
+from workers.rules import cli
 
 
 @pytest.fixture
@@ -73,6 +76,25 @@ def test_an_explanation_may_be_as_of_a_time(campaign: Campaign, settings: Settin
     assert "\nat 2026-01-02 02:04:00 UTC: Not Sent: bounced_repeatedly" in ended.stdout
     wrong = CliRunner().invoke(app, ["checks", "explain", *options, "yesterday"])
     assert (wrong.exit_code, "--at yesterday: not a time" in wrong.stderr) == (2, True)
+
+
+def test_a_deferral_is_explained(
+    campaign: Campaign, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "all_checks", lambda: [*all_checks(), deferring])
+    options = ["--campaign", campaign.name, "--database", settings.resolved_database_url]
+    options += ["--at", "2026-01-02T03:04+01:00", "--message"]
+    ended = CliRunner().invoke(app, ["checks", "explain", *options, "3"])
+    assert ended.exit_code == 0, ended.output
+    deferred = "deferred until 2026-01-02 03:04:00 UTC"
+    assert re.search(rf"deferring +{deferred}", ended.stdout)
+    assert f"\nat 2026-01-02 02:04:00 UTC: {deferred} by check deferring\n" in ended.stdout
+    ended = CliRunner().invoke(app, ["checks", "explain", *options, "3", "--format", "json"])
+    explanation = json.loads(ended.stdout)
+    assert (explanation["reason"], explanation["deferred_by"]) == (None, "deferring")
+    assert explanation["deferred_until"].startswith("2026-01-02T03:04:00")
+    blocked = CliRunner().invoke(app, ["checks", "explain", *options, "4"])
+    assert "Not Sent: bounced_repeatedly, blocked by" in blocked.stdout
 
 
 def test_control_characters_in_an_explanation_are_escaped(

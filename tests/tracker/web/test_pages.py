@@ -24,7 +24,7 @@ from tests.support.factory import (
 from tests.support.states import LONG_SILENCE, finish_run_of, old_server, silence_driver
 from tests.support.web import HOSTILE, live_page_client
 from tracker.clock import from_datetime
-from tracker.monitoring import FailedTask, WorkerActivity, WorkerInfo
+from tracker.monitoring import CheckVerdict, FailedTask, WorkerActivity, WorkerInfo
 from tracker.output.report_lines import all_report_lines
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
@@ -159,6 +159,29 @@ def test_a_message_has_its_timeline_and_its_checks(
     for event in timeline.events:
         assert event.task_id is None or f"http://flower:5555/task/{event.task_id}" in page
     assert {"unsubscribed", "email_missing"} <= {verdict["check"] for verdict in verdicts}
+
+
+def test_a_check_that_defers_a_message_does_not_count_as_passed(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    until = datetime(2030, 1, 2, 3, 4, tzinfo=UTC)
+    verdict = CheckVerdict(
+        step=Step.SUPPRESS,
+        order=1,
+        check="quiet_hours",
+        reason=None,
+        looked_at={},
+        deferred_until=until,
+    )
+    path = f"/campaigns/{batch.campaign.id}/messages/17"
+    changes = {"explain_checks": lambda _campaign, _number: [verdict]}
+    with live_page_client(database, settings, changes) as client:
+        page = client.get(path).text
+        [answer] = client.get(f"/api{path}/checks").json()
+    assert "<td>deferred until <time" in page
+    assert "2030-01-02 03:04:00 UTC" in page
+    assert "passed" not in page
+    assert datetime.fromisoformat(answer["deferred_until"]) == until
 
 
 def test_failed_checks_are_named_with_their_error_and_need_attention(
