@@ -8,7 +8,8 @@ A run has a clock of its own, which passes `speed` times as fast as real time.
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ def to_datetime(instant: Instant) -> datetime:
 def from_datetime(moment: datetime) -> Instant:
     """Return an aware datetime as an instant."""
     return (moment - EPOCH) // _MICROSECOND
+
+
+def to_iso_8601(value: object) -> str:
+    """Return a date or time as text, for `default` of `json.dumps`; else raise `TypeError`."""
+    if isinstance(value, date | time_of_day):
+        return value.isoformat()
+    raise TypeError(f"got {value!r}; expected a value of JSON, a date or a time")
 
 
 def to_microseconds(duration: timedelta) -> int:

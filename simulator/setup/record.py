@@ -20,7 +20,7 @@ from simulator.setup.run import Run, RunCampaign
 from simulator.setup.run_folder import create_run_folder
 from simulator.world.gateway import SimulatedGatewaySettings
 from simulator.world.services import SIMULATED_SERVICES_KIND
-from tracker.clock import SystemClock, to_microseconds
+from tracker.clock import SystemClock, to_iso_8601, to_microseconds
 from tracker.errors import UsageError
 from tracker.record import catalog, registration
 from tracker.status import CampaignState, Channel
@@ -43,7 +43,7 @@ def record_run(
             speed=scenario.clock.speed,
             definition=scenario.text,
             clock_start=scenario.clock.start_instant,
-            rules=json.dumps(scenario.rules, default=str),
+            rules=json.dumps(scenario.rules, default=to_iso_8601),
             defer_at_most=to_microseconds(scenario.defer_at_most),
         )
     folder = create_run_folder(home, run_id)

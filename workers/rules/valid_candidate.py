@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from tracker.clock import to_iso_8601
 from tracker.record.catalog import Campaign, CouponSeries, Organization
 from tracker.status import Channel, Step
 from tracker.text import join_with_or, suggest_similar
@@ -162,4 +163,4 @@ def _encode_object(name: str, value: object) -> str:
         data = None
     if not isinstance(data, dict):
         raise TypeError(f"{name}: got {value!r}; expected a dictionary such as {EXAMPLES[name]}")
-    return json.dumps(data, default=str)
+    return json.dumps(data, default=to_iso_8601)

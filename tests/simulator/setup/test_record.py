@@ -1,5 +1,7 @@
 """A run is recorded first and starts when everything is ready."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,24 @@ def test_the_clock_of_a_run_starts_with_start_run(database: Database, tmp_path: 
         with database.read() as connection:
             assert load_campaign(connection, run_campaign.campaign.id) == run_campaign.campaign
         assert run_campaign.campaign.clock == make_clock(after, 1_000)
+
+
+def test_times_in_settings_of_rules_are_recorded_in_iso_8601(
+    database: Database, tmp_path: Path
+) -> None:
+    scenario = build_scenario(build_campaign())
+    begin = datetime(2026, 11, 30, 10, 15, tzinfo=UTC)
+    settings = {"from": begin, "days": [begin.date()], "until": begin.time()}
+    run = record_run(
+        database, replace(scenario, rules={"hold_out": settings}), tmp_path, lambda _: None
+    )
+    with database.read() as connection:
+        campaign = load_campaign(connection, run.campaigns[0].campaign.id)
+    assert campaign.rule_settings("hold_out") == {
+        "from": "2026-11-30T10:15:00+00:00",
+        "days": ["2026-11-30"],
+        "until": "10:15:00",
+    }
 
 
 def test_run_that_is_interrupted_while_it_is_recorded_is_given_up(

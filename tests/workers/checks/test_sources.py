@@ -201,5 +201,7 @@ def test_settings_of_rules() -> None:
     campaign = make_valid_candidate(rules={"quiet_hours": {"begin": 21}}).campaign
     assert campaign.rule_settings("quiet_hours") == {"begin": 21}
     assert campaign.rule_settings("hold_out") == {}
+    dated = make_valid_candidate(rules={"hold_out": {"from": NOW}}).campaign
+    assert dated.rule_settings("hold_out") == {"from": "2026-11-24T23:59:00+00:00"}
     with pytest.raises(TypeError, match="rules: got 'x'; expected a dictionary"):
         make_valid_candidate(rules="x")
