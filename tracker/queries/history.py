@@ -2,7 +2,7 @@
 
 Bounce counts and opt-outs are recorded as of now. Transitions and engagement say which of them came
 later. A change is known from the instant at which it was recorded, which may be later than the
-event itself.
+event itself. For opt-outs the record holds no such instant: a lower bound stands for it.
 """
 
 from collections import defaultdict
@@ -153,7 +153,12 @@ def _outcomes_query(
 def _opt_outs_query(
     database: Database, campaign_id: int, numbers: Sequence[int]
 ) -> "sa.Select[Any]":
-    """Return a query for opt-outs, and when the first later step `engage` of the batch ended."""
+    """Return a query for opt-outs, and when they were recorded at the earliest.
+
+    An engagement event has no step. So this is the end of the batch's first step `engage` that
+    ended after the event. A step that had asked the gateway before the event records nothing of it,
+    so the opt-out may have been recorded only by a later one.
+    """
     recorded_at = (
         sa.select(sa.func.min(steps.c.finished_at))
         .where(
