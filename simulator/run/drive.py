@@ -218,17 +218,29 @@ def _require_ownership(system: RunSystem, run: Run) -> None:
 
 
 @contextmanager
-def add_run_to_errors(system: RunSystem, run: Run) -> Iterator[None]:
-    """Name the run in errors within the block, and give up a run that is interrupted."""
-    hint = f"see sendtrace report --run {run.id}; sendtrace resume {run.id} continues it"
+def add_run_to_errors(system: RunSystem, run: Run, *, has_started: bool) -> Iterator[None]:
+    """Name the run in errors within the block, and give up a run that is interrupted.
+
+    Args:
+        system: what its messages go through.
+        run: the run.
+        has_started: whether it has a driver on record, so that another one can resume it.
+    """
+    report = f"see sendtrace report --run {run.id}"
+    never_started = "it never started, so run the scenario again"
+    resume = f"sendtrace resume {run.id} continues it"
     try:
         with system.readable_errors():
             yield
     except KeyboardInterrupt:
         with suppress(SQLAlchemyError, SendtraceError):
             _end_run(system, run, RunState.INTERRUPTED)
+        hint = f"{report}; {resume}" if has_started else never_started
         raise RunInterrupted(f"run {run.id} was interrupted; {hint}") from None
+    except registration.RunSuperseded as error:
+        raise RunFailed(f"{error}\nthe other driver continues run {run.id}; {report}") from error
     except SendtraceError as error:
+        hint = f"{report}; 30 s from now, {resume}" if has_started else never_started
         raise RunFailed(f"{error}\nrun {run.id} did not finish; {hint}") from error
 
 

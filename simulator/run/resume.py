@@ -86,7 +86,7 @@ def resume(
         conditions = describe_conditions(system, chosen, machine)
         run = retry_transient(partial(claim_run, system.database, recorded, chosen, conditions))
         with (
-            add_run_to_errors(system, run),
+            add_run_to_errors(system, run, has_started=True),
             keep_alive(system.database, run.id, run.driver_number) as heartbeat,
         ):
             return drive_run(system, run, chosen, heartbeat, print_result)

@@ -46,14 +46,13 @@ def simulate(
     machine = describe_machine(settings.home)
     with open_system(scenario, settings, options) as system, system.readable_errors():
         run = _record_run(system, scenario)
-        with (
-            add_run_to_errors(system, run),
-            keep_alive(system.database, run.id) as heartbeat,
-        ):
-            system.wait_until_ready()
-            conditions = describe_conditions(system, options, machine)
-            run = retry_transient(partial(_start_run, system, run, options, conditions))
-            return drive_run(system, run, options, heartbeat, print_result)
+        with keep_alive(system.database, run.id) as heartbeat:
+            with add_run_to_errors(system, run, has_started=False):
+                system.wait_until_ready()
+                conditions = describe_conditions(system, options, machine)
+                run = retry_transient(partial(_start_run, system, run, options, conditions))
+            with add_run_to_errors(system, run, has_started=True):
+                return drive_run(system, run, options, heartbeat, print_result)
 
 
 def _record_run(system: RunSystem, scenario: Scenario) -> Run:

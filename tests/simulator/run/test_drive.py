@@ -10,13 +10,15 @@ from celery import Celery
 from simulator.results.archive import list_runs
 from simulator.results.observations import RunState
 from simulator.results.result import RunResult
-from simulator.run.drive import drive_run
+from simulator.run.drive import add_run_to_errors, drive_run
 from simulator.run.resume import claim_run, load_resumable_run
 from simulator.run.system import RunSystem
 from simulator.setup.heartbeat import keep_alive
 from simulator.stack.broker import Broker
+from simulator.stack.local import WorkerDied
 from tests.support.recorded_runs import CONDITIONS, OPTIONS, start_recorded_run
 from tests.support.shell import wait_until
+from tracker.errors import SendtraceError
 from tracker.record.registration import RunSuperseded
 from tracker.settings import Settings
 from tracker.status import Step
@@ -35,6 +37,18 @@ load = { start = "1h" }
 """
 
 
+def make_system(database: Database, settings: Settings, broker: Broker, app: Celery) -> RunSystem:
+    """Return a system without a worker."""
+    return RunSystem(
+        settings=settings,
+        database=database,
+        broker=broker,
+        app=app,
+        worker=None,
+        local_stack=None,
+    )
+
+
 def interrupt_run() -> None:
     """Send Ctrl-C as soon as the driver catches it."""
     handler = signal.getsignal(signal.SIGINT)
@@ -49,14 +63,7 @@ def test_a_run_that_is_resumed_right_after_its_end_has_no_task_and_keeps_no_earl
     campaign = run.campaigns[0].campaign
     results: list[RunResult] = []
     with closing(Broker(broker_url)) as broker, Celery("test", broker=broker_url) as app:
-        system = RunSystem(
-            settings=settings,
-            database=database,
-            broker=broker,
-            app=app,
-            worker=None,
-            local_stack=None,
-        )
+        system = make_system(database, settings, broker, app)
         enqueue_step(app, Step.SUPPRESS, StepArguments(campaign=campaign.id, batch=0), "spring")
 
         def resume_it(result: RunResult) -> None:
@@ -73,3 +80,37 @@ def test_a_run_that_is_resumed_right_after_its_end_has_no_task_and_keeps_no_earl
     assert [result.observations.state for result in results] == [RunState.INTERRUPTED]
     with database.read() as connection:
         assert [listed.summary for listed in list_runs(connection)] == [None]
+
+
+@pytest.mark.parametrize(
+    ("error", "has_started", "hint"),
+    [
+        (WorkerDied("died"), False, "run 1 did not finish; it never started"),
+        (WorkerDied("died"), True, "30 s from now, sendtrace resume 1 continues it"),
+        (RunSuperseded(), True, "the other driver continues run 1"),
+        (KeyboardInterrupt(), False, "run 1 was interrupted; it never started"),
+        (
+            KeyboardInterrupt(),
+            True,
+            "interrupted; see .* --run 1; sendtrace resume 1 continues it",
+        ),
+    ],
+)
+def test_an_error_says_how_its_run_can_be_continued(
+    database: Database,
+    settings: Settings,
+    broker_url: str,
+    error: BaseException,
+    has_started: bool,
+    hint: str,
+) -> None:
+    run = start_recorded_run(database, SCENARIO, settings.home)
+    with closing(Broker(broker_url)) as broker, Celery("test") as app:
+        system = make_system(database, settings, broker, app)
+        with (
+            pytest.raises(SendtraceError, match=hint) as raised,
+            add_run_to_errors(system, run, has_started=has_started),
+        ):
+            raise error
+    promises_resume = "sendtrace resume" in str(raised.value)
+    assert promises_resume == (has_started and not isinstance(error, RunSuperseded))
