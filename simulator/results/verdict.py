@@ -146,17 +146,17 @@ def explain_partial(result: RunResult) -> str | None:
     """Return why a result is partial, or None for a complete one."""
     if not result.is_partial:
         return None
-    sent = f"{result.run.size:,} of {result.observations.planned:,} messages were sent"
+    count = f"{result.run.size:,} of {result.observations.planned:,} messages were queued"
     threshold = result.observations.aborted_by
     if threshold is not None:
-        return f"aborted: {threshold.figure} {threshold.expression} could no longer be met; {sent}"
+        return f"aborted: {threshold.figure} {threshold.expression} could no longer be met; {count}"
     unsettled = sum(check.unsettled for check in result.prediction_checks)
     waiting = f"; {unsettled:,} of them had not settled" if unsettled else ""
     match result.observations.state:
         case RunState.ABANDONED:
-            return f"abandoned: its driver ended before the run did; {sent}{waiting}"
+            return f"abandoned: its driver ended before the run did; {count}{waiting}"
         case state:
-            return f"{state}; {sent}{waiting}"
+            return f"{state}; {count}{waiting}"
 
 
 def format_conclusion(result: RunResult, log: Path | None = None) -> str:

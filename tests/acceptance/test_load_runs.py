@@ -180,7 +180,7 @@ def test_one_signal_waits_for_messages_in_progress(
     assert result["verdict"]["as_predicted"]
     assert result["verdict"]["invariants_hold"]
     assert output.rstrip().endswith(
-        f"✘ failed          partial: interrupted; {sent:,} of 2,010 messages were sent"
+        f"✘ failed          partial: interrupted; {sent:,} of 2,010 messages were queued"
     )
     for campaign in result["prediction"]["campaigns"]:
         assert campaign["as_predicted"] == campaign["messages"], "all sent messages have settled"

@@ -241,7 +241,7 @@ def test_a_partial_result_is_marked(result: RunResult, state: RunState) -> None:
     text = words(render_result_page(replace(result, observations=observed)))
     assert f"UTC partial: {state}" in text
     why = "aborted: queued_to_final.p95 < 0s could no longer be met" if aborted else "interrupted"
-    assert f"Partial result: {why}; 80 of 1,000 messages were sent." in text
+    assert f"Partial result: {why}; 80 of 1,000 messages were queued." in text
     assert f"✘ Failed partial: {why}" in text
 
 
