@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -11,6 +12,7 @@ from tracker.queries.campaign_state import read_campaign_state
 from tracker.record.catalog import Campaign
 from tracker.store.schema.catalog import audiences, customers
 from tracker.store.schema.messages import messages
+from tracker.text import join_with_or
 
 MAX_NUMBER = 2**31 - 1
 """Largest message number that the column can hold. Users may ask for any."""
@@ -19,6 +21,9 @@ MAX_NUMBER_DIGITS = len(str(MAX_NUMBER))
 
 MAX_EXAMPLES = 5
 """Messages that an error names where several have the same recipient."""
+
+MAX_COMPARED_IDS = 10_000
+"""Customer ids that are compared with an unknown one, to suggest similar ones."""
 
 MAX_IDS_PER_QUERY = 1_000
 """Customers that one query looks up in the index of their ids."""
@@ -94,6 +99,24 @@ def find_message_number(connection: Connection, campaign: Campaign, text: str) -
         )
     check_message_exists(connection, campaign, numbers[0])
     return numbers[0]
+
+
+def find_number_by_customer_id(connection: Connection, campaign: Campaign, customer_id: str) -> int:
+    """Return the number of a customer's message; raise `NotFound` that suggests similar ids."""
+    numbers = _find_by_customer_id(connection, campaign, customer_id)
+    if numbers:
+        return numbers[0]
+    ids_with_prefix = connection.scalars(
+        sa.select(customers.c.customer_id)
+        .where(
+            customers.c.audience_id == campaign.audience_id,
+            customers.c.customer_id.startswith(customer_id[:2], autoescape=True),
+        )
+        .limit(MAX_COMPARED_IDS)
+    ).all()
+    similar = get_close_matches(customer_id, ids_with_prefix, n=3)
+    hint = f"; did you mean {join_with_or(similar)}?" if similar else ""
+    raise NotFound(f"campaign {campaign.name} has no customer {customer_id!r}{hint}")
 
 
 def find_numbers_by_customer(

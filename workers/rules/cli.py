@@ -13,13 +13,14 @@ from tracker.clock import Instant, from_datetime, to_datetime
 from tracker.errors import UsageError
 from tracker.monitoring import CheckVerdict
 from tracker.output.tables import Row, RowFormat, print_rows
+from tracker.queries.message_lookup import find_number_by_customer_id
 from tracker.record import catalog
 from tracker.settings import load_settings
 from tracker.text import escape_control_characters, pluralize
 from workers.checks.base import all_checks
 from workers.rules.as_of import Rules
 from workers.rules.changes import apply_rule_changes, find_ineffective_settings
-from workers.rules.explain import Explanation, build_explanation, find_message_number
+from workers.rules.explain import Explanation, build_explanation
 from workers.rules.rejudge import VerdictDiff, compare_rules
 
 CampaignOption = Annotated[
@@ -100,7 +101,7 @@ def explain_message(
         with record.read() as connection:
             [recorded] = catalog.find_campaigns(connection, campaign, run)
             if customer is not None:
-                message = find_message_number(connection, recorded, customer)
+                message = find_number_by_customer_id(connection, recorded, customer)
         rules = Rules(campaign=recorded, checks=all_checks())
         instant = recorded.clock.now() if at is None else parse_time_option(at)
         explanation = build_explanation(record, rules, message or 0, instant)

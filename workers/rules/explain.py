@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
-from difflib import get_close_matches
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_datetime
@@ -19,13 +17,11 @@ from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Campaign
 from tracker.status import Reason
 from tracker.store.database import Database
-from tracker.store.schema.catalog import customers
-from tracker.text import join_with_or
 from workers.candidates import Candidate
 from workers.checks.base import Check
 from workers.checks.judging import judge_candidates
 from workers.rules.as_of import Rules, load_candidates_as_of
-from workers.rules.rejudge import MESSAGES_PER_CHUNK, find_customer_id
+from workers.rules.rejudge import find_customer_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,24 +123,6 @@ class _RecordingProxy:
         arguments = [*map(repr, args), *(f"{name}={arg!r}" for name, arg in kwargs.items())]
         self._values_read[f"{path}({', '.join(arguments)})"] = value
         return value
-
-
-def find_message_number(connection: Connection, campaign: Campaign, customer_id: str) -> int:
-    """Return the number of a customer's message; raise `NotFound` that suggests similar ids."""
-    in_audience = customers.c.audience_id == campaign.audience_id
-    number: int | None = connection.scalar(
-        sa.select(customers.c.number).where(in_audience, customers.c.customer_id == customer_id)
-    )
-    if number is not None:
-        return number
-    ids_with_prefix = connection.scalars(
-        sa.select(customers.c.customer_id)
-        .where(in_audience, customers.c.customer_id.startswith(customer_id[:2], autoescape=True))
-        .limit(MESSAGES_PER_CHUNK)
-    ).all()
-    similar = get_close_matches(customer_id, ids_with_prefix, n=3)
-    hint = f"; did you mean {join_with_or(similar)}?" if similar else ""
-    raise NotFound(f"campaign {campaign.name} has no customer {customer_id!r}{hint}")
 
 
 def _load_recorded_outcome(connection: Connection, campaign: Campaign, number: int) -> str | None:

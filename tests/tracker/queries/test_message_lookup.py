@@ -5,7 +5,11 @@ import sqlalchemy as sa
 
 from tests.support.factory import Plan, make_batch
 from tracker.errors import NotFound
-from tracker.queries.message_lookup import MAX_EXAMPLES, find_message_number
+from tracker.queries.message_lookup import (
+    MAX_EXAMPLES,
+    find_message_number,
+    find_number_by_customer_id,
+)
 from tracker.record.catalog import Batch
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
@@ -84,6 +88,13 @@ def test_an_address_of_several_customers_is_refused_with_their_messages(
 def test_an_unknown_text_is_refused(database: Database, batch: Batch, text: str) -> None:
     with pytest.raises(NotFound, match="expected a message number, a customer id, an email"):
         find(database, batch, text)
+
+
+def test_an_unknown_customer_is_refused_with_similar_ids(database: Database, batch: Batch) -> None:
+    with database.read() as connection:
+        assert find_number_by_customer_id(connection, batch.campaign, "c7") == 7
+        with pytest.raises(NotFound, match=r"no customer 'c77'; did you mean .*c7"):
+            find_number_by_customer_id(connection, batch.campaign, "c77")
 
 
 def test_another_audience_is_not_searched(database: Database, batch: Batch) -> None:

@@ -10,7 +10,6 @@ from tests.support.factory import AUTHOR, READY, Plan, in_gateway, make_batch, m
 from tests.support.rules import fragile
 from tracker.clock import from_datetime
 from tracker.errors import NotFound
-from tracker.record.catalog import Campaign
 from tracker.record.journal import open_entry
 from tracker.record.receipts import Receipt, apply_receipts
 from tracker.status import Reason, Status, Step
@@ -19,7 +18,7 @@ from tracker.store.schema.catalog import customers
 from workers.candidates import Candidate
 from workers.checks.base import all_checks, check
 from workers.rules.as_of import Rules
-from workers.rules.explain import build_explanation, find_message_number
+from workers.rules.explain import build_explanation
 
 
 def test_every_check_gives_a_verdict_with_the_values_that_it_read(
@@ -108,15 +107,6 @@ def test_a_check_that_ends_the_process_is_explained(database: Database, rules: R
     changed = replace(rules, checks=[final])
     explanation = build_explanation(database, changed, 5, rules.campaign.clock.now())
     assert explanation.verdicts[0].error == "SystemExit: 3"
-
-
-def test_a_customer_is_found_by_id_or_similar_ids_are_suggested(
-    database: Database, campaign: Campaign
-) -> None:
-    with database.read() as connection:
-        assert find_message_number(connection, campaign, "c7") == 7
-        with pytest.raises(NotFound, match=r"no customer 'c77'; did you mean .*c7"):
-            find_message_number(connection, campaign, "c77")
 
 
 @pytest.mark.parametrize("number", [10, -1, 2**70 - 1])
