@@ -59,7 +59,13 @@ RepeatOption = Annotated[
     int, typer.Option(metavar="N", min=1, max=100, help="Number of runs, to measure noise.")
 ]
 RecordOption = Annotated[bool, typer.Option(help="Keep the result, and sample queues and workers.")]
-SweepOption = Annotated[bool, typer.Option(help="Re-queue stalled batches, as Celery's beat does.")]
+SweepOption = Annotated[
+    bool,
+    typer.Option(
+        help="Re-queue stalled batches, as Celery's beat does. Without it, no message is judged"
+        " again that a rule deferred by more than a minute, unless a beat runs."
+    ),
+]
 JsonFileOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON to a file.")
 ]
@@ -101,7 +107,7 @@ def simulate(
     settings = load_settings(database_url=database, broker_url=broker)
     parsed.refuse_to_overwrite("--json", json_file)
     check_writable("--json", json_file)
-    _check_rules(parsed, is_attached=attach)
+    check_rules(parsed, is_attached=attach)
     options = RunOptions(
         workers=workers,
         batch_size=batch_size,
@@ -115,15 +121,15 @@ def simulate(
         raise typer.Exit(code)
 
 
-def _check_rules(scenario: "Scenario", *, is_attached: bool) -> None:
-    """Refuse broken rules, and expectations of missing ones, before anything is recorded."""
+def check_rules(scenario: "Scenario", *, is_attached: bool) -> None:
+    """Refuse broken rules, and settings or expectations of missing ones, before a run begins."""
     from simulator.scenario.expectations import check_expected_rules
     from workers.checks.base import all_checks, third_party_checks
 
+    all_checks()
     if not is_attached:  # attached workers may have other rules
         check_expected_rules(scenario.expectations, [rule.name for rule in third_party_checks()])
-    all_checks()
-    scenario.require_rules()
+        scenario.require_rules()
 
 
 def _run_repeatedly(
