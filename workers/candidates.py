@@ -175,11 +175,11 @@ def load_candidates(
         for name in required_services(step, campaign)
     }
 
-    def count_recent_messages() -> Mapping[int, int]:
+    def count_recent() -> Mapping[int, int]:
         with database.read() as connection:
             return allowance.count_recent_messages(connection, database, campaign, numbers, now)
 
-    recent = RecentMessages(count_recent_messages)
+    recent = RecentMessages(count_recent)
     subscription = SUBSCRIBED if step is Step.SUPPRESS else None
     # Most customers have only default values; one lookup decides that.
     exceptional: set[int] = set()

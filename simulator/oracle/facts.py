@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from simulator.setup.run import RunCampaign
 from tracker.clock import to_microseconds
 from tracker.queries.blocking_checks import read_messages_by_check
-from tracker.queries.check_times import JudgedBatches, read_dispatch_times, read_judged_batches
+from tracker.queries.judging_times import JudgedBatches, read_dispatch_times, read_judged_batches
 from workers.checks.base import shipped_check_names
 
 ALWAYS, NEVER = np.int64(0), np.int64(2**62)

@@ -15,7 +15,7 @@ from tracker.queries.failures import RecordedFailure
 from tracker.queries.report import Report
 from tracker.text import pluralize
 
-SLOW_CHECK_SECONDS, SLOW_CALL_SECONDS = 1.0, 0.001
+LONG_CHECK_SECONDS, LONG_CALL_SECONDS = 1.0, 0.001
 """Seconds of all calls of a check, and of each, from which both together are worth a warning."""
 
 
@@ -234,7 +234,7 @@ def list_warnings(result: RunResult) -> Iterator[str]:
             " A lower rate, a faster database or a less busy machine would help"
         )
     for name, time in result.check_times.items():
-        if time.seconds >= SLOW_CHECK_SECONDS and time.seconds_per_call >= SLOW_CALL_SECONDS:
+        if time.seconds >= LONG_CHECK_SECONDS and time.seconds_per_call >= LONG_CALL_SECONDS:
             yield (
                 f"Check {name} took {time.seconds:.1f} s of the workers' time,"
                 f" {1_000 * time.seconds_per_call:.1f} ms a message"

@@ -23,7 +23,7 @@ from tracker.store.schema.messages import transitions
 from tracker.store.schema.work import steps
 
 
-class BounceCounts(NamedTuple):
+class CustomerBounces(NamedTuple):
     """The hard and soft bounces of a customer on a channel."""
 
     hard: int
@@ -56,7 +56,7 @@ class CustomerHistory:
     outcomes: Mapping[int, Sequence[_Outcome]] = field(default_factory=dict)
     opt_outs: Mapping[int, Sequence[_OptOut]] = field(default_factory=dict)
 
-    def bounces_at(self, number: int, now: BounceCounts, instant: Instant) -> BounceCounts:
+    def bounces_at(self, number: int, now: CustomerBounces, instant: Instant) -> CustomerBounces:
         """Return the bounces of a customer at an instant, who has those of `now` today.
 
         Soft bounces from before the first recorded delivery count as none: it has reset them.
@@ -80,7 +80,7 @@ class CustomerHistory:
                 soft += 1
             elif outcome.status is Status.DELIVERED:
                 soft = 0
-        return BounceCounts(max(0, hard), max(0, soft))
+        return CustomerBounces(max(0, hard), max(0, soft))
 
     def had_opted_out(self, number: int, instant: Instant) -> bool:
         """Return whether a customer who has opted out by now had done so at an instant."""

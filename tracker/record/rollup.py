@@ -31,7 +31,7 @@ LATEST_INSTANT = from_datetime(datetime(9999, 12, 31, tzinfo=UTC))
 """Latest instant that is a date in every time zone. The fast clock of a run that was given up long
 ago may pass it."""
 
-DAILY_ROLLUP = "rollup"
+DAILY_ROLLUP_TASK = "rollup"
 """Name of the daily rollup in the table `upkeep`."""
 
 DayCounts = Counter[tuple[int, str, int]]
@@ -90,7 +90,7 @@ def record_daily_rollup(database: Database) -> None:
     with database.write() as connection:
         connection.execute(
             database.insert_or_replace(upkeep, "ran_at").values(
-                task=DAILY_ROLLUP, ran_at=SystemClock().now()
+                task=DAILY_ROLLUP_TASK, ran_at=SystemClock().now()
             )
         )
 
@@ -98,7 +98,7 @@ def record_daily_rollup(database: Database) -> None:
 def read_daily_rollup_time(connection: Connection) -> Instant | None:
     """Return the real time of beat's last daily rollup, None if it never ran."""
     ran_at: Instant | None = connection.scalar(
-        sa.select(upkeep.c.ran_at).where(upkeep.c.task == DAILY_ROLLUP)
+        sa.select(upkeep.c.ran_at).where(upkeep.c.task == DAILY_ROLLUP_TASK)
     )
     return ran_at
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tracker.clock import Instant, to_datetime, to_microseconds
 from tracker.queries.history import (
-    BounceCounts,
+    CustomerBounces,
     CustomerHistory,
     read_customer_history,
     read_dispatch_history,
@@ -76,14 +76,16 @@ def load_candidates_as_of(
     )
     with database.read() as connection:
         history = read_customer_history(connection, database, campaign, numbers)
-    recent = RecentMessages(lambda: count_recent_messages(database, campaign, instants, instants))
+    recent = RecentMessages(
+        lambda: count_recent_messages_as_of(database, campaign, instants, instants)
+    )
     return [
         _rebuild_candidate(candidate, history, instants[candidate.number], recent)
         for candidate in candidates
     ]
 
 
-def count_recent_messages(
+def count_recent_messages_as_of(
     database: Database,
     campaign: Campaign,
     instants: Mapping[int, Instant],
@@ -108,7 +110,7 @@ def _rebuild_candidate(
     number, customer, subscription = candidate.number, candidate.customer, candidate.subscription
     if number in history.outcomes:
         bounces = history.bounces_at(
-            number, BounceCounts(customer.hard_bounces, customer.soft_bounces), instant
+            number, CustomerBounces(customer.hard_bounces, customer.soft_bounces), instant
         )
         customer = customer._replace(hard_bounces=bounces.hard, soft_bounces=bounces.soft)
     if subscription is not None and number in history.opt_outs:

@@ -26,7 +26,7 @@ from workers.rules.as_of import (
     PASSES,
     Rules,
     Verdict,
-    count_recent_messages,
+    count_recent_messages_as_of,
     judge_step_as_of,
     list_verdicts,
 )
@@ -265,7 +265,7 @@ def _find_limited_messages(
         return {}
     runs = {judged.number: judged.runs.get(Step.DISPATCH) for judged in judgements}
     # Dispatches of an organization wait for each other, so their ends are in their order.
-    counts = count_recent_messages(
+    counts = count_recent_messages_as_of(
         database,
         rules.campaign,
         {number: run.started_at for number, run in runs.items() if run is not None},
