@@ -42,8 +42,9 @@ def record_driver(
     run: Run,
     options: RunOptions,
     conditions: RunConditions,
+    started_at: Instant,
 ) -> None:
-    """Record that a driver starts now; a second call changes nothing.
+    """Record that a driver starts; a second call changes nothing.
 
     Args:
         database: the database.
@@ -51,12 +52,13 @@ def record_driver(
         run: the run as this driver sees it.
         options: how it drives the run.
         conditions: with what it does.
+        started_at: when it starts, by the run's clock.
     """
     connection.execute(
         database.insert_missing(run_drivers).values(
             run_id=run.id,
             number=run.driver_number,
-            started_at=run.campaigns[0].campaign.clock.now(),
+            started_at=started_at,
             paused=run.paused,
             options=_OPTIONS.dump_json(options).decode(),
             conditions=_CONDITIONS.dump_json(conditions).decode(),

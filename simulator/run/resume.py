@@ -5,14 +5,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from sqlalchemy import Connection
-
 from simulator.faults.inject import reject_unsupported_faults
 from simulator.results.observations import RunConditions
 from simulator.results.result import RunResult
 from simulator.retry import retry_transient
 from simulator.run.drive import add_run_to_errors, drive_run
-from simulator.run.driver_record import record_driver
+from simulator.run.driver_record import load_drivers, record_driver
 from simulator.run.environment import describe_conditions, describe_machine
 from simulator.run.judge import RecordedRun, RunIsAlive, load_recorded_run
 from simulator.run.options import RunOptions
@@ -21,7 +19,7 @@ from simulator.run.system import open_system
 from simulator.schema import open_database
 from simulator.setup.heartbeat import keep_alive
 from simulator.setup.run import Resumption, Run
-from tracker.clock import to_run_microseconds, to_timedelta
+from tracker.clock import Instant, to_run_microseconds, to_timedelta
 from tracker.errors import UsageError
 from tracker.queries.campaign_state import read_run_states, read_silence, run_state
 from tracker.record.registration import resume_run
@@ -84,7 +82,7 @@ def resume(
     with open_system(scenario, settings, chosen) as system, system.readable_errors():
         system.wait_until_ready()
         conditions = describe_conditions(system, chosen, machine)
-        run = retry_transient(partial(claim_run, system.database, recorded, chosen, conditions))
+        run = claim_run(system.database, recorded, chosen, conditions)
         with (
             add_run_to_errors(system, run, has_started=True),
             keep_alive(system.database, run.id, run.driver_number) as heartbeat,
@@ -115,14 +113,10 @@ def _choose_options(recorded: RecordedRun, options: ResumeOptions) -> RunOptions
 
 def plan_resumption(database: Database, recorded: RecordedRun) -> Run:
     """Return the run as a driver that starts now continues it."""
-    with database.read() as connection:
-        return _plan_resumption(connection, recorded)
-
-
-def _plan_resumption(connection: Connection, recorded: RecordedRun) -> Run:
     run = recorded.run
     paused_before = recorded.drivers[-1].paused
-    silence = to_timedelta(read_silence(connection, run.id))
+    with database.read() as connection:
+        silence = to_timedelta(read_silence(connection, run.id))
     pause = to_run_microseconds(silence, run.scenario.clock.speed)
     stopped_at = max(run.started_at, run.campaigns[0].campaign.clock.now() - pause)
     return run.resumed(
@@ -149,11 +143,26 @@ def claim_run(
     Raises:
         RunIsAlive: another driver was faster.
     """
-    run_id, number = recorded.run.id, len(recorded.drivers)
+    run = retry_transient(partial(plan_resumption, database, recorded))
+    # It also identifies the claim, if a lost connection hides whether that was committed.
+    started_at = run.campaigns[0].campaign.clock.now()
+    retry_transient(partial(_record_claim, database, run, options, conditions, started_at))
+    return run
+
+
+def _record_claim(
+    database: Database,
+    run: Run,
+    options: RunOptions,
+    conditions: RunConditions,
+    started_at: Instant,
+) -> None:
+    number = run.driver_number
     can_resume = run_state().in_([state.value for state in RESUMABLE_STATES])
     with database.write() as connection:
-        run = _plan_resumption(connection, recorded)
-        if not resume_run(connection, run_id, number - 1, can_resume):
-            raise RunIsAlive(run_id)
-        record_driver(database, connection, run, options, conditions)
-    return run
+        if resume_run(connection, run.id, number - 1, can_resume):
+            record_driver(database, connection, run, options, conditions, started_at)
+            return
+        later_drivers = load_drivers(connection, run.id)[number:]
+    if [driver.started_at for driver in later_drivers] != [started_at]:
+        raise RunIsAlive(run.id)

@@ -42,7 +42,8 @@ def start_recorded_run(database: Database, text: str, home: Path, seed: int | No
     scenario = load_scenario(file, seed=seed)
     run = start_run(database, record_run(database, scenario, home, lambda _: None))
     with database.write() as connection:
-        record_driver(database, connection, run, OPTIONS, CONDITIONS)
+        started_at = run.campaigns[0].campaign.clock.now()
+        record_driver(database, connection, run, OPTIONS, CONDITIONS, started_at)
     return run
 
 

@@ -1,5 +1,7 @@
 """A run is resumed by one driver, which knows the pause and what was before it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -162,6 +164,29 @@ def test_only_one_of_several_drivers_resumes_a_run(
     assert sorted(run_concurrently(try_claim, try_claim)) == [False, True]
     with database.read() as connection:
         assert len(load_drivers(connection, run.id)) == 2
+
+
+def test_a_claim_is_accepted_after_a_lost_connection_hid_its_commit(
+    database: Database, settings: Settings, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_driver(database, run)
+    recorded = load(database, settings, run)
+    write, losses = Database.write, [sa.exc.OperationalError("COMMIT", {}, Exception("lost"))]
+
+    @contextmanager
+    def lose_first_reply(self: Database) -> Iterator[sa.Connection]:
+        with write(self) as connection:
+            yield connection
+        if losses:
+            raise losses.pop()
+
+    monkeypatch.setattr(Database, "write", lose_first_reply)
+    resumption = claim(database, recorded).resumption
+    assert not losses
+    assert resumption is not None
+    assert to_seconds(resumption.paused) == pytest.approx(10 * KILLED_SECONDS, abs=50)
+    with pytest.raises(RunIsAlive):
+        claim(database, recorded)
 
 
 def test_a_driver_that_comes_back_after_a_resume_stops(
