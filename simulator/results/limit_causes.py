@@ -12,6 +12,7 @@ class LimitCause(StrEnum):
     GATEWAY_RATE = "gateway_rate"
     GATEWAY = "gateway"
     WORKERS_CPU = "workers_cpu"
+    CHECK = "check"
     DATABASE = "database"
     BROKER = "broker"
     DRIVER = "driver"
@@ -21,7 +22,13 @@ class LimitCause(StrEnum):
 
 
 SYSTEM_CAUSES = frozenset(
-    {LimitCause.WORKERS_CPU, LimitCause.DATABASE, LimitCause.BROKER, LimitCause.DRIVER}
+    {
+        LimitCause.WORKERS_CPU,
+        LimitCause.CHECK,
+        LimitCause.DATABASE,
+        LimitCause.BROKER,
+        LimitCause.DRIVER,
+    }
 )
 """Causes within the system under test."""
 

@@ -34,6 +34,7 @@ from tracker.queries.latencies import (
 )
 from tracker.queries.report import Report
 from tracker.queries.workload import Workload, read_workloads
+from tracker.record.check_times import CheckTime, sum_check_times
 from tracker.store.schema.work import steps
 from workers.queues import QUEUES
 
@@ -64,6 +65,7 @@ class RunMeasurements:
     sending: SendingPhase | None
     batch_spans: tuple[Span, ...]
     workloads: tuple[Workload, ...]
+    check_times: Mapping[str, CheckTime]
     timeseries: Timeseries
     curves: Timeseries
 
@@ -91,6 +93,7 @@ def measure_run(
         times.merge(own_times)
     latencies = _measure_latencies(times)
     workloads = read_workloads(connection, ids, speed)
+    check_times = sum_check_times(connection, ids)
     common = _common_figures(times, latencies, reports, speed)
     values: dict[str, float | None] = {
         RUN_SECONDS: seconds,
@@ -111,9 +114,10 @@ def measure_run(
     return RunMeasurements(
         seconds=seconds,
         figures={name: values[name] for name in names},
-        sending=read_sending_phase(connection, run, times, campaign_times),
+        sending=read_sending_phase(connection, run, times, campaign_times, check_times),
         batch_spans=_find_batch_spans(latencies),
         workloads=tuple(workloads),
+        check_times=check_times,
         timeseries=timeseries,
         curves=_make_curves(timeseries, times, samples, row_count),
     )

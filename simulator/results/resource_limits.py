@@ -70,8 +70,10 @@ def find_resource_limit(
             "send more messages",
         )
     return (
-        _find_cpu_limit(usage, conditions, conditions.workers)
+        _find_workers_limit(usage, conditions, conditions.workers, phase)
+        or _find_check_limit(usage, conditions.workers, phase)
         or _find_broker_limit(usage)
+        or _find_machine_limit(usage, conditions.workers)
         or _find_waiting_limit(run, usage, conditions, phase)
         or _find_driver_limit(phase)
         or unknown_limit(
@@ -103,43 +105,100 @@ def _average_usage(samples: Sequence[Sample], phase: SendingPhase) -> _Usage | N
     )
 
 
-def _find_cpu_limit(usage: _Usage, conditions: RunConditions, workers: int) -> RunLimit | None:
-    machine = usage.machine
-    full = f"{machine.busy:.1f} of {machine.cores} cores were in use"
-    usable_cores = min(workers, _count_cores(conditions, workers))
-    # Other processes take nothing from workers that use all the cores that they can.
-    is_saturated = usage.workers >= SATURATED_SHARE * usable_cores
-    has_busy_others = machine.others >= MIN_OTHERS_SHARE * machine.cores
-    if usage.is_machine_full and has_busy_others and not is_saturated:
-        return RunLimit(
-            LimitCause.MACHINE,
-            "Other processes on the machine",
-            f"they used {machine.others:.1f} cores, and {full}",
-            "An idle machine would help",
-        )
-    if usage.is_machine_full and (machine.database or 0.0) > usage.workers:
-        return RunLimit(
-            LimitCause.DATABASE,
-            "The database",
-            f"its server used {machine.database:.1f} cores, and {full}",
-            "A database server on another machine, or more cores, would help",
-        )
-    evidence = f"{pluralize(workers, 'worker process')} used {usage.workers:.1f} cores"
-    if usage.is_machine_full:
-        return RunLimit(
-            LimitCause.WORKERS_CPU,
-            "The machine's CPU",
-            f"{evidence}, the run as a whole {machine.run:.1f}, and {full}",
-            "More or faster cores would help",
-        )
-    if not is_saturated:
+def _find_workers_limit(
+    usage: _Usage, conditions: RunConditions, workers: int, phase: SendingPhase
+) -> RunLimit | None:
+    """Return the limit if the workers use all the cores that they can.
+
+    Other processes take nothing from such workers.
+    """
+    cores = _count_cores(conditions, workers)
+    if usage.workers < SATURATED_SHARE * min(workers, cores):
         return None
+    evidence = f"{pluralize(workers, 'worker process')} used {usage.workers:.1f} cores"
+    name = _find_dominant_check(phase)
+    if name is not None:
+        evidence += f", and {_describe_check(name, phase)}"
+    elif usage.is_machine_full and workers >= cores:
+        return _machine_cpu_limit(usage, workers)
+    change = "More worker processes (--workers) would help"
+    if usage.is_machine_full:
+        change = "More or faster cores would help"
+    if name is not None:
+        change = f"A faster check {name} would help"
     return RunLimit(
         LimitCause.WORKERS_CPU,
         "The workers' CPU",
-        f"{evidence}, while {full}",
-        "More worker processes (--workers) would help",
+        f"{evidence}, while {_describe_machine(usage)}",
+        change,
     )
+
+
+def _find_dominant_check(phase: SendingPhase) -> str | None:
+    """Return the check that took most of the time in steps, or None."""
+    for name, time in phase.check_times.items():
+        if time.seconds and time.seconds >= DOMINANT_SHARE * phase.busy_seconds:
+            return name
+    return None
+
+
+def _describe_check(name: str, phase: SendingPhase) -> str:
+    seconds = phase.check_times[name].seconds
+    return f"check {name} took {seconds:.1f} s of {max(seconds, phase.busy_seconds):.1f} s in steps"
+
+
+def _find_check_limit(usage: _Usage, workers: int, phase: SendingPhase) -> RunLimit | None:
+    """Return the limit if the workers waited for one check, such as one that sleeps."""
+    name = _find_dominant_check(phase)
+    if name is None:
+        return None
+    is_occupied = phase.busy_seconds >= OCCUPIED_SHARE * workers * phase.seconds
+    needed = FULL_SHARE * max(phase.seconds, phase.busy_seconds)
+    if not is_occupied and phase.check_times[name].seconds < needed:
+        return None
+    return RunLimit(
+        LimitCause.CHECK,
+        f"Check {name}",
+        f"{_describe_check(name, phase)}, and {pluralize(workers, 'worker process')} used"
+        f" {usage.workers:.1f} cores",
+        f"A faster check {name}, or more worker processes (--workers), would help",
+    )
+
+
+def _find_machine_limit(usage: _Usage, workers: int) -> RunLimit | None:
+    """Return the limit if the machine is full, and its workers use less than they can."""
+    machine = usage.machine
+    if not usage.is_machine_full:
+        return None
+    if (machine.database or 0.0) > max(usage.workers, machine.others):
+        return RunLimit(
+            LimitCause.DATABASE,
+            "The database",
+            f"its server used {machine.database:.1f} cores, and {_describe_machine(usage)}",
+            "A database server on another machine, or more cores, would help",
+        )
+    if machine.others >= MIN_OTHERS_SHARE * machine.cores:
+        return RunLimit(
+            LimitCause.MACHINE,
+            "Other processes on the machine",
+            f"they used {machine.others:.1f} cores, and {_describe_machine(usage)}",
+            "An idle machine would help",
+        )
+    return _machine_cpu_limit(usage, workers)
+
+
+def _machine_cpu_limit(usage: _Usage, workers: int) -> RunLimit:
+    return RunLimit(
+        LimitCause.WORKERS_CPU,
+        "The machine's CPU",
+        f"{pluralize(workers, 'worker process')} used {usage.workers:.1f} cores, the run as a"
+        f" whole {usage.machine.run:.1f}, and {_describe_machine(usage)}",
+        "More or faster cores would help",
+    )
+
+
+def _describe_machine(usage: _Usage) -> str:
+    return f"{usage.machine.busy:.1f} of {usage.machine.cores} cores were in use"
 
 
 def _count_cores(conditions: RunConditions, default: int) -> int:

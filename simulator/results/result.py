@@ -41,7 +41,7 @@ from tracker.queries.failures import RecordedFailure, read_failures
 from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, Span
 from tracker.queries.report import Report, make_reports
 from tracker.queries.workload import Workload
-from tracker.record.check_times import CheckTime, sum_check_times
+from tracker.record.check_times import CheckTime
 from tracker.status import Status
 from tracker.store.database import Database
 
@@ -317,7 +317,7 @@ def judge_run(
             limit=find_limit(run, observations, conditions, measured.sending),
             batch_spans=measured.batch_spans,
             workloads=measured.workloads,
-            check_times=sum_check_times(connection, [campaign.id for campaign in campaigns]),
+            check_times=measured.check_times,
             timeseries=measured.timeseries,
             curves=measured.curves,
         )

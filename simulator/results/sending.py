@@ -15,6 +15,7 @@ from simulator.setup.run import Run
 from tracker.clock import to_real_seconds
 from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, TransitionTimes
 from tracker.queries.workload import read_step_seconds
+from tracker.record.check_times import CheckTime
 from tracker.status import Status, Step
 
 STALLED_SHARE = 0.1
@@ -55,6 +56,7 @@ class SendingPhase:
         accepted: first acceptances in each second.
         gateways: those that have a rate.
         step_seconds: time that the tasks of each step took.
+        check_times: time that each check took, the longest first.
     """
 
     begin: float
@@ -65,6 +67,7 @@ class SendingPhase:
     accepted: Counts
     gateways: Sequence[GatewayLoad]
     step_seconds: Mapping[Step, float]
+    check_times: Mapping[str, CheckTime]
 
     @property
     def seconds(self) -> float:
@@ -96,12 +99,14 @@ def read_sending_phase(
     run: Run,
     times: TransitionTimes,
     campaign_times: Sequence[TransitionTimes],
+    check_times: Mapping[str, CheckTime],
 ) -> SendingPhase | None:
     """Return the phase of a run, or None if the gateway accepted no message.
 
     Args:
         times: those of all campaigns.
         campaign_times: those of each campaign.
+        check_times: those of all campaigns.
     """
     first, last, end = times.first_arrival, times.last_arrival, times.last_acceptance
     if first is None or last is None or end is None:
@@ -125,6 +130,7 @@ def read_sending_phase(
         accepted=accepted,
         gateways=_make_gateway_loads(run, campaign_times, rows),
         step_seconds=read_step_seconds(connection, ids, speed, end),
+        check_times=check_times,
     )
 
 

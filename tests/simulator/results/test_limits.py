@@ -34,6 +34,7 @@ from tests.support.inline_runs import (
 )
 from tracker.monitoring import QueueDepth
 from tracker.queries.latencies import QUEUED_TO_GATEWAY, read_transition_times
+from tracker.record.check_times import CheckTime
 from tracker.settings import load_settings
 from tracker.status import Reason, Step
 from tracker.store.database import Database
@@ -84,6 +85,7 @@ def make_phase(**changes: Any) -> SendingPhase:
         "accepted": np.full(SECONDS, RATE),
         "gateways": [],
         "step_seconds": {Step.SUPPRESS: 1.0, Step.SUBMIT: 2.0},
+        "check_times": {},
     }
     return SendingPhase(**(usual | changes))
 
@@ -233,21 +235,61 @@ def test_a_resource_at_its_limit_is_named(
 
 
 @pytest.mark.parametrize(
-    ("workers", "samples"),
+    ("workers", "samples", "subject"),
     [
-        pytest.param(4, make_samples(workers=3.6, busy=4.0, run=3.9), id="the run takes all cores"),
         pytest.param(
-            2, make_samples(workers=1.9, busy=3.9, run=2.1), id="others take cores that were idle"
+            4,
+            make_samples(workers=3.6, busy=4.0, run=3.9),
+            "The machine's CPU",
+            id="the run takes all cores",
+        ),
+        pytest.param(
+            2,
+            make_samples(workers=1.9, busy=3.9, run=2.1),
+            "The workers' CPU",
+            id="others take cores that were idle",
         ),
     ],
 )
 def test_other_processes_are_not_blamed_for_workers_that_use_all_that_they_can(
-    run: Run, workers: int, samples: Sequence[Sample]
+    run: Run, workers: int, samples: Sequence[Sample], subject: str
 ) -> None:
     limit = find(run, samples, workers=workers)
     assert limit.cause is LimitCause.WORKERS_CPU
-    assert limit.sentence.startswith("The machine's CPU limited the run")
+    assert limit.sentence.startswith(f"{subject} limited the run")
     assert "Other processes" not in limit.sentence
+
+
+def test_a_check_that_burns_cpu_is_named_with_the_workers_cpu(run: Run) -> None:
+    phase = make_phase(
+        step_seconds={Step.SUPPRESS: 8.9}, check_times={"burner": CheckTime(1_000, 8.4)}
+    )
+    limit = find(run, make_samples(workers=0.99, busy=3.9, run=1.1), phase, workers=1)
+    assert limit.cause is LimitCause.WORKERS_CPU
+    assert "check burner took 8.4 s of 8.9 s in steps" in limit.sentence
+
+
+@pytest.mark.parametrize(
+    ("workers", "seconds"), [(2, 17.0), (1, 9.5), (4, 9.5)], ids=["all", "single", "one of four"]
+)
+def test_a_check_that_sleeps_limits_a_run_on_a_busy_machine(
+    run: Run, workers: int, seconds: float
+) -> None:
+    phase = make_phase(
+        step_seconds={Step.SUPPRESS: seconds + 0.2},
+        check_times={"sleeper": CheckTime(1_000, seconds)},
+    )
+    limit = find(run, make_samples(workers=0.1, busy=3.9, run=0.2), phase, workers=workers)
+    assert limit.cause is LimitCause.CHECK
+    assert limit.sentence.startswith("Check sleeper limited the run")
+
+
+def test_a_check_that_takes_little_time_is_not_blamed(run: Run) -> None:
+    phase = make_phase(
+        step_seconds={Step.SUPPRESS: 3.0}, check_times={"quick": CheckTime(1_000, 2.0)}
+    )
+    limit = find(run, make_samples(workers=1.0, busy=3.9, run=1.5), phase)
+    assert limit.cause is LimitCause.MACHINE
 
 
 OCCUPIED = {Step.SUPPRESS: 5.0, Step.SUBMIT: 12.0, Step.ENQUEUE: 100.0}
@@ -353,7 +395,7 @@ def test_what_was_sent_is_read_from_the_record(database: Database, tmp_path: Pat
         settle_batch(database, batch)
     with database.read() as connection:
         times = read_transition_times(connection, run.campaigns[0].campaign)
-        phase = read_sending_phase(connection, run, times, [times])
+        phase = read_sending_phase(connection, run, times, [times], {})
     assert phase is not None
     assert phase.begin <= phase.last_arrival <= phase.end
     assert phase.accepted.sum() == len(times.span_times(QUEUED_TO_GATEWAY).durations) > 0
