@@ -21,6 +21,7 @@ from pydantic import (
 
 from tracker.clock import to_microseconds
 from tracker.record.receipts import MAX_BOUNCE_LIMIT
+from tracker.store.schema.integers import MAX_INTEGER
 
 MAX_DURATION = timedelta(days=365)
 
@@ -154,7 +155,7 @@ Rate = Annotated[float, BeforeValidator(parse_rate), _RATE_SCHEMA]
 PositiveRate = Annotated[float, BeforeValidator(parse_positive_rate), _POSITIVE_RATE_SCHEMA]
 Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
+Count = Annotated[int, Field(ge=1, le=MAX_INTEGER, strict=True)]
 BounceLimit = Annotated[int, Field(ge=1, le=MAX_BOUNCE_LIMIT, strict=True)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 

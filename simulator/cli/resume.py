@@ -17,17 +17,15 @@ from simulator.cli.simulate import (
 )
 from tracker.cli import DatabaseOption, exit_on_error, open_database
 from tracker.settings import load_settings
+from tracker.store.schema.integers import MAX_INTEGER
 from tracker.text import escape_control_characters
 
 if TYPE_CHECKING:
     from simulator.results.result import RunResult
     from simulator.run.outcome import RunOutcome
 
-MAX_RUN_ID = 2**31 - 1
-"""Largest value of the column."""
-
 RunArgument = Annotated[
-    int, typer.Argument(metavar="RUN", min=1, max=MAX_RUN_ID, help="The run's number.")
+    int, typer.Argument(metavar="RUN", min=1, max=MAX_INTEGER, help="The run's number.")
 ]
 WorkersOption = Annotated[
     int | None,

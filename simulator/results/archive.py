@@ -28,12 +28,10 @@ from tracker.queries.campaign_state import run_state
 from tracker.status import CampaignState
 from tracker.store.database import Database
 from tracker.store.schema.catalog import runs
+from tracker.store.schema.integers import MAX_INTEGER
 
 SUMMARY_FILE, TIMESERIES_FILE, PAGE_FILE = "summary.json", "timeseries.csv", "report.html"
 
-
-MAX_RUN_ID = 2**31 - 1
-"""Largest value of the column."""
 
 MAX_NAMED_PROBLEMS = 3
 """Invalid keys of a summary that an error names."""
@@ -207,7 +205,7 @@ def load_repeated_results(connection: Connection, run_id: int) -> list[StoredRes
         NotFound: the run does not exist or has no result.
         UnsupportedResultVersion: the result is of another version.
     """
-    if run_id > MAX_RUN_ID:
+    if run_id > MAX_INTEGER:
         raise NotFound(f"run {run_id} does not exist; see sendtrace runs")
     row = connection.execute(sa.select(results).where(results.c.run_id == run_id)).one_or_none()
     if row is None:
@@ -232,7 +230,7 @@ def load_repeated_results(connection: Connection, run_id: int) -> list[StoredRes
 def load_summary(connection: Connection, run_id: int) -> str:
     """Return the `summary.json` of a run; raise NotFound without one."""
     query = sa.select(results.c.summary).where(results.c.run_id == run_id)
-    summary: str | None = connection.scalar(query) if run_id <= MAX_RUN_ID else None
+    summary: str | None = connection.scalar(query) if run_id <= MAX_INTEGER else None
     if summary is None:
         load_repeated_results(connection, run_id)  # raises the error that fits
         raise NotFound(f"run {run_id} has no result")

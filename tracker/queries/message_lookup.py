@@ -11,13 +11,11 @@ from tracker.errors import NotFound
 from tracker.queries.campaign_state import read_campaign_state
 from tracker.record.catalog import Campaign
 from tracker.store.schema.catalog import audiences, customers
+from tracker.store.schema.integers import MAX_INTEGER
 from tracker.store.schema.messages import messages
 from tracker.text import join_with_or
 
-MAX_NUMBER = 2**31 - 1
-"""Largest message number that the column can hold. Users may ask for any."""
-
-MAX_NUMBER_DIGITS = len(str(MAX_NUMBER))
+MAX_NUMBER_DIGITS = len(str(MAX_INTEGER))
 
 MAX_EXAMPLES = 5
 """Messages that an error names where several have the same recipient."""
@@ -36,7 +34,7 @@ def check_message_exists(connection: Connection, campaign: Campaign, number: int
         NotFound: the campaign has no such message; the error names the range of numbers.
     """
     attempt = None
-    if 0 <= number <= MAX_NUMBER:
+    if 0 <= number <= MAX_INTEGER:
         attempt = connection.scalar(
             sa.select(messages.c.attempt).where(
                 messages.c.campaign_id == campaign.id, messages.c.number == number

@@ -15,9 +15,10 @@ from tracker.record.catalog import Campaign
 from tracker.status import Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import campaigns, organizations
+from tracker.store.schema.integers import MAX_INTEGER
 from tracker.store.schema.messages import transitions
 
-MAX_MESSAGE_LIMIT = 2**31 - 1
+MAX_MESSAGE_LIMIT = MAX_INTEGER
 """Highest message limit that the database can hold."""
 
 MAX_MESSAGE_LIMIT_DAYS = 36_500

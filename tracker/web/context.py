@@ -16,11 +16,11 @@ from starlette.responses import HTMLResponse
 from tracker.errors import NotFound
 from tracker.monitoring import WorkerActivity
 from tracker.output.render import TemplateFilters, make_template_environment
-from tracker.queries.message_lookup import MAX_NUMBER
 from tracker.queries.report import Report, make_reports
 from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
 from tracker.settings import Settings
 from tracker.store.database import Database
+from tracker.store.schema.integers import MAX_INTEGER
 from tracker.web.charts import ChartCache
 from tracker.web.live import LiveFeed
 from tracker.web.monitoring import Monitoring
@@ -77,7 +77,7 @@ class WebContext:
 
     def load_campaign(self, connection: Connection, campaign_id: int) -> Campaign:
         """Load a campaign, or raise `NotFound` with the latest existing ones."""
-        if campaign_id <= MAX_NUMBER:
+        if campaign_id <= MAX_INTEGER:
             for campaign in load_campaigns(connection, [campaign_id]):
                 return campaign
         raise NotFound(f"unknown campaign {campaign_id}; {describe_latest_campaigns(connection)}")

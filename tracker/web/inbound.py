@@ -16,7 +16,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 from sqlalchemy import Connection
 
 from tracker.clock import from_datetime
-from tracker.queries.message_lookup import MAX_NUMBER
 from tracker.queries.next_step import find_settled_batches
 from tracker.record.catalog import BatchKey, Campaign, load_campaigns
 from tracker.record.details import MAX_DETAIL_LENGTH
@@ -25,6 +24,7 @@ from tracker.record.engagement import EngagementEvent
 from tracker.record.inbound import ReportItem, group_by_batch, store_reports
 from tracker.record.receipts import MAX_BIGINT, Receipt
 from tracker.status import Engagement, Status
+from tracker.store.schema.integers import MAX_INTEGER
 from tracker.web.context import Context, WebContext, describe_latest_campaigns
 from tracker.web.monitoring import NotifyWorkers
 
@@ -51,7 +51,7 @@ INBOUND_RESPONSES: dict[int | str, dict[str, Any]] = {
 class _InboundItem(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    campaign: int = Field(ge=1, le=MAX_NUMBER, description="the campaign's id")
+    campaign: int = Field(ge=1, le=MAX_INTEGER, description="the campaign's id")
     number: int = Field(ge=0, le=MAX_BIGINT, description="the message's number in its campaign")
     at: Annotated[AwareDatetime, Field(strict=False)] = Field(
         description="time of the event, ISO 8601 with a zone, by the clock of the campaign's run"

@@ -16,11 +16,11 @@ from pydantic import (
 )
 
 from tracker.monitoring import CheckVerdict
-from tracker.queries.message_lookup import MAX_NUMBER
 from tracker.queries.messages import BEFORE_FIRST, MessageFilter, MessagePage, find_messages
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Campaign
 from tracker.status import IN_PROGRESS_STATUSES, SENT_STATUSES, Category, Engagement, Reason, Status
+from tracker.store.schema.integers import MAX_INTEGER
 from tracker.web.context import WebContext
 from tracker.web.masking import mask_contacts
 
@@ -92,7 +92,7 @@ class MessageQuery(BaseModel):
     after: int = Field(
         BEFORE_FIRST,
         ge=BEFORE_FIRST,
-        le=MAX_NUMBER,
+        le=MAX_INTEGER,
         description="The number after which the page begins: `next` of the previous page.",
     )
     limit: int = Field(PAGE_SIZE, ge=1, le=MAX_PAGE_SIZE, description="Messages on a page.")

@@ -13,12 +13,12 @@ from sqlalchemy import Connection
 from tracker.clock import Instant
 from tracker.errors import NotFound
 from tracker.queries.judgements import Judgement, read_judgements
-from tracker.queries.message_lookup import MAX_NUMBER
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
+from tracker.store.schema.integers import MAX_INTEGER
 from tracker.store.schema.messages import messages
 from tracker.text import pluralize
 from workers.checks.judging import FAILED_CHECK_REASON, Verdicts
@@ -298,7 +298,7 @@ def _add_samples(
 def find_customer_id(connection: Connection, campaign: Campaign, number: int) -> str:
     """Return the id of a message's customer; raise `NotFound` if there is no such message."""
     customer_id: str | None = None
-    if 0 <= number <= MAX_NUMBER:
+    if 0 <= number <= MAX_INTEGER:
         customer_id = connection.scalar(
             sa.select(customers.c.customer_id).where(
                 customers.c.audience_id == campaign.audience_id, customers.c.number == number
