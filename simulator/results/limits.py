@@ -19,6 +19,7 @@ from simulator.results.observations import (
 from simulator.results.resource_limits import find_resource_limit
 from simulator.results.sending import GatewayLoad, SendingPhase
 from simulator.setup.run import Run
+from tracker.clock import to_real_seconds
 
 MAX_DRAIN_SECONDS, MAX_DRAIN_SHARE = 1.0, 0.05
 """Real time from the last arrival to the last acceptance, absolute or as a share of the phase, up
@@ -50,20 +51,23 @@ def find_limit(
             "the gateway accepted no message after the first arrival", "a longer run"
         )
     limit = (
-        _find_arrivals_limit(phase)
+        _find_arrivals_limit(run, phase)
         or _find_fault_limit(run, observations, phase)
         or _find_rate_limit(run, observations, phase)
     )
     return limit or find_resource_limit(run, observations.samples, conditions, phase)
 
 
-def _find_arrivals_limit(phase: SendingPhase) -> RunLimit | None:
+def _find_arrivals_limit(run: Run, phase: SendingPhase) -> RunLimit | None:
     drain = phase.end - phase.last_arrival
     arrivals = phase.last_arrival - phase.begin
-    if (
-        drain + phase.backlog_seconds > max(MAX_DRAIN_SECONDS, MAX_DRAIN_SHARE * phase.seconds)
-        or arrivals < MIN_ARRIVAL_SHARE * phase.seconds
-    ):
+    max_drain = max(MAX_DRAIN_SECONDS, MAX_DRAIN_SHARE * phase.seconds)
+    if any(run_campaign.plan.after for run_campaign in run.campaigns):
+        # A campaign that waits for another one arrives when the system allows it.
+        drain_before = phase.last_arrival - _find_scheduled_end(run)
+        if drain_before + max(0.0, drain) > max_drain:
+            return None
+    if drain + phase.backlog_seconds > max_drain or arrivals < MIN_ARRIVAL_SHARE * phase.seconds:
         return None
     return RunLimit(
         LimitCause.ARRIVALS,
@@ -72,6 +76,19 @@ def _find_arrivals_limit(phase: SendingPhase) -> RunLimit | None:
         f" {max(0.0, drain):.1f} s later",
         'A higher arrival rate, or shape = "blast", would show what the system can do',
     )
+
+
+def _find_scheduled_end(run: Run) -> float:
+    """Return when the last message would arrive if every campaign settled at once.
+
+    In real seconds since the start of the run.
+    """
+    ends: dict[str, int] = {}
+    for run_campaign in run.campaigns:
+        plan, starts_at = run_campaign.plan, run_campaign.starts_at
+        begins_at = starts_at if plan.after is None else max(starts_at, ends[plan.after])
+        ends[plan.name] = begins_at + run_campaign.last_arrival_at - starts_at
+    return to_real_seconds(max(ends.values()) - run.started_at, run.scenario.clock.speed)
 
 
 def _find_fault_limit(

@@ -141,6 +141,20 @@ def test_the_arrivals_limit_a_run_that_keeps_up(run: Run) -> None:
     assert find(run, make_samples(), aborted).cause is not LimitCause.ARRIVALS
 
 
+@pytest.mark.parametrize(
+    ("load", "is_limit"), [({}, False), ({"start": "9s"}, True)], ids=["blast", "start"]
+)
+def test_arrivals_that_wait_for_another_campaign_are_no_limit(
+    recorded: Database, tmp_path: Path, load: dict[str, str], is_limit: bool
+) -> None:
+    scenario = build_scenario(
+        build_campaign("first"), build_campaign("second", after="first", load=load)
+    )
+    run = record_run(recorded, scenario, tmp_path, lambda _: None)
+    limit = find(run, make_samples(), make_phase(last_arrival=9.2))
+    assert (limit.cause is LimitCause.ARRIVALS) is is_limit, limit.sentence
+
+
 def make_load(reached: int) -> GatewayLoad:
     return GatewayLoad(
         key="email",
