@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 
-from tracker.output.report_lines import ReportLine, all_report_lines
+from tracker.output.report_lines import ReportLine, all_report_lines, describe_missing_receipts
 from tracker.queries.report import Report
 from tracker.text import pluralize
 
@@ -51,6 +51,8 @@ class ResultSummary:
 def summarize_reports(reports: Sequence[Report], zone: tzinfo) -> ResultSummary:
     """Sum up the reports of a run's campaigns."""
     totals = _sum_lines(reports, zone)
+    missing = describe_missing_receipts(sum(report.missing_receipts for report in reports))
+    totals["sent.in_gateway"] = replace(totals["sent.in_gateway"], note=missing)
     lines = tuple(
         line
         for line in totals.values()
@@ -88,13 +90,27 @@ def _add(one: ReportLine, other: ReportLine) -> ReportLine:
     )
 
 
+def _describe_sent(totals: Mapping[str, ReportLine]) -> str:
+    in_gateway, not_delivered = totals["sent.in_gateway"], totals["sent.not_delivered"]
+    parts = [
+        f"{totals['sent.delivered'].count:,} were delivered",
+        f"{totals['sent.bounced.total'].count:,} bounced",
+    ]
+    if not_delivered.count:
+        parts.append(f"{not_delivered.count:,} were not delivered")
+    if in_gateway.count:
+        note = f" ({in_gateway.note})" if in_gateway.note else ""
+        parts.append(f"{in_gateway.count:,} remained in the gateway{note}")
+    *first, last = parts
+    return f"{', '.join(first)} and {last}"
+
+
 def _describe(totals: Mapping[str, ReportLine]) -> Iterator[str]:
     """Yield sentences without their full stops."""
     sent, not_sent = totals["sent.total"], totals["not_sent.total"]
     yield (
         f"Sent: {sent.count:,} of {totals['audience'].count:,} messages"
-        f" ({sent.share}), of which {totals['sent.delivered'].count:,} were delivered"
-        f" and {totals['sent.bounced.total'].count:,} bounced"
+        f" ({sent.share}), of which {_describe_sent(totals)}"
     )
     reasons = sorted(
         (line for line in totals.values() if _is_reason(line) and line.count),

@@ -170,7 +170,7 @@ def format_conclusion(result: RunResult, log: Path | None = None) -> str:
             *_suggest_commands(result),
             *([] if log is None else [f"the worker's log, {log}"]),
         ]
-        return f"see {'; '.join(places)}"
+        return f"{_describe_failure_causes(result)}; see {'; '.join(places)}"
     causes = []
     partial_cause = explain_partial(result)
     if partial_cause is not None:
@@ -197,6 +197,22 @@ def format_conclusion(result: RunResult, log: Path | None = None) -> str:
             f" {not_predicted}"
         )
     return f"balanced, invariants hold, every message matches its prediction{met}"
+
+
+def _describe_failure_causes(result: RunResult) -> str:
+    """Return what disproves a result, in words."""
+    causes = []
+    differing = sum(check.differing for check in result.prediction_checks)
+    if differing:
+        verb = "differs" if differing == 1 else "differ"
+        causes.append(f"{pluralize(differing, 'message')} {verb} from the prediction")
+    elif not result.is_as_predicted:
+        causes.append("the counts differ from the prediction")
+    if not result.has_intact_invariants:
+        causes.append("invariants don't hold")
+    if not result.is_balanced:
+        causes.append("the sums of a report don't add up")
+    return ", ".join(causes)
 
 
 def _format_unjudged(result: RunResult, before: str = "") -> str:

@@ -150,7 +150,7 @@ def _sent_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
     yield _status_line(report, 2, "Not delivered", "sent.not_delivered", Status.NOT_DELIVERED)
     yield replace(
         _status_line(report, 2, "In gateway", "sent.in_gateway", Status.IN_GATEWAY),
-        note=_receipts_note(report),
+        note=describe_missing_receipts(report.missing_receipts),
     )
 
 
@@ -210,8 +210,8 @@ def _line(
     return ReportLine(level=level, label=label, path=path, count=count, whole=whole, note=note)
 
 
-def _receipts_note(report: Report) -> str:
-    missing = report.missing_receipts
+def describe_missing_receipts(missing: int) -> str:
+    """Return how many receipts never came, in words; empty for none."""
     return f"{pluralize(missing, 'receipt')} never came" if missing else ""
 
 

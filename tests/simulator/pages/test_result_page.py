@@ -21,6 +21,7 @@ from simulator.results.withheld import WithheldMessages
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
 from simulator.setup.record import record_run
+from tests.support.factory import in_gateway, make_report
 from tests.support.inline_runs import (
     build_campaign,
     build_plan,
@@ -219,6 +220,15 @@ def test_the_page_begins_with_a_summary_for_everybody(result: RunResult, page: s
     assert MEANINGS["not_sent.system_error.total"] not in text, "no message has such a reason"
 
 
+def test_the_summary_says_what_the_gateway_never_reported(result: RunResult) -> None:
+    spring, summer = result.reports
+    counts = {in_gateway(): 50, replace(in_gateway(), status=Status.NOT_DELIVERED): 2}
+    silent = make_report(counts, campaign=spring.campaign)
+    text = summary_of(render_result_page(replace(result, reports=(silent, summer))))
+    assert "bounced, 2 were not delivered and 50 remained in the gateway" in text
+    assert text.count("(50 receipts never came)") == 2, "in the sentence and in the table"
+
+
 def test_the_summary_says_what_is_missing_of_a_partial_run(
     database: Database, tmp_path: Path
 ) -> None:
@@ -251,7 +261,8 @@ def test_differences_from_the_prediction_are_named(result: RunResult) -> None:
     text = words(render_result_page(differing))
     assert "79 of 80 messages see the differences of summer below" in text
     assert "19 of 20 messages" in text
-    assert f"✘ Failed see sendtrace report --run {result.run.id}" in text
+    why = f"1 message differs from the prediction; see sendtrace report --run {result.run.id}"
+    assert f"✘ Failed {why}" in text
 
 
 def test_a_broken_invariant_is_named(result: RunResult) -> None:

@@ -33,13 +33,15 @@ def test_a_failed_result_suggests_commands(result: RunResult, tmp_path: Path) ->
     failed = format_result(replace(differing(result), conditions=conditions)).splitlines()[-1]
     run = f"--run {result.run.id}"
     assert failed == (
-        f"✘ failed          see sendtrace trace spring 3 {run}; the worker's log, {log}"
+        "✘ failed          1 message differs from the prediction;"
+        f" see sendtrace trace spring 3 {run}; the worker's log, {log}"
     )
     [first, *others] = result.invariant_results
     broken = replace(
         differing(result), invariant_results=(replace(first, violation_count=1), *others)
     )
-    assert f"see sendtrace verify {run}; sendtrace trace" in format_result(broken).splitlines()[-1]
+    conclusion = format_result(broken).splitlines()[-1]
+    assert f"invariants don't hold; see sendtrace verify {run}; sendtrace trace" in conclusion
 
 
 def test_what_the_order_of_campaigns_decides_is_named(result: RunResult) -> None:
