@@ -60,7 +60,9 @@ def time_charts(result: RunResult) -> list[Chart]:
     is_real_time = result.run.scenario.clock.speed == 1
     latency_unit = "seconds" if is_real_time else "seconds of simulated time"
     cores, megabytes = columns[timeseries.CPU], columns[timeseries.MEMORY] / BYTES_PER_MEGABYTE
-    in_flight = _CurveGroup("no message was in flight", {"in flight": columns[IN_FLIGHT]})
+    in_flight = _CurveGroup(
+        "no message was in flight at the end of any second", {"in flight": columns[IN_FLIGHT]}
+    )
     charts = [
         ("Arrivals and hand-overs", "messages a second", _rates(result)),
         ("Messages in flight", "messages", in_flight),

@@ -474,4 +474,5 @@ def test_unknown_values_have_a_page(result: RunResult) -> None:
     )
     text = words(render_result_page(unknown))
     assert text.count("No chart: ") == len(CHARTS) - 1
+    assert "No chart: no message was in flight at the end of any second." in text
     assert "throughput - to the gateway" in text
