@@ -166,7 +166,7 @@ def test_the_header_names_the_run(result: RunResult, page: str) -> None:
     text = words(page)
     assert text.startswith(f"two-seasons · run {result.run.id} · sendtrace")
     assert "seed 42" in text
-    assert re.search(r"started \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC complete", text)
+    assert re.search(r"started \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC finished", text)
 
 
 def test_the_verdict_lists_its_checks(page: str) -> None:
