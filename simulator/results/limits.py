@@ -43,9 +43,10 @@ def find_limit(
     Args:
         phase: when messages were sent; None if none was accepted.
     """
-    if observations.is_resumed or not observations.is_known:
-        cause = RESUMED_CAUSE if observations.is_resumed else UNOBSERVED_CAUSE
-        return unknown_limit(cause, "a run without a pause")
+    if observations.is_resumed:
+        return unknown_limit(RESUMED_CAUSE, "a run without a pause")
+    if not observations.is_known:
+        return unknown_limit(UNOBSERVED_CAUSE, "a run whose driver isn't killed")
     if phase is None or not phase.seconds:
         return unknown_limit(
             "the gateway accepted no message after the first arrival", "a longer run"

@@ -54,6 +54,8 @@ def _format_matching(checks: Sequence[PredictionCheck]) -> str:
     matching = sum(check.matching for check in checks)
     compared = sum(check.compared for check in checks)
     unsettled = sum(check.unsettled for check in checks)
+    if not any(check.messages for check in checks):
+        return "nothing was queued"
     parts = [f"{matching:,} of {compared:,} messages"]
     blocked = sum((Counter(check.not_predicted) for check in checks), Counter[str]())
     if blocked:

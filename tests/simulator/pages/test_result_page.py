@@ -464,6 +464,14 @@ def test_an_empty_run_has_a_page(database: Database, tmp_path: Path) -> None:
     assert "opened or not. 0 –" in text
 
 
+def test_a_campaign_that_never_began_matches_nothing(result: RunResult) -> None:
+    first, second = result.prediction_checks
+    checks = (first, replace(second, messages=0, matching=0))
+    text = words(render_result_page(replace(result, prediction_checks=checks)))
+    assert "matches prediction nothing was queued" in text
+    assert "0 of 0 messages" not in text
+
+
 def test_unknown_values_have_a_page(result: RunResult) -> None:
     columns = {name: np.full(1, np.nan) for name in result.curves.columns} | {SECOND: np.zeros(1)}
     unknown = replace(

@@ -426,7 +426,11 @@ def test_the_limit_of_a_run_with_a_pause_or_without_its_observations_is_unknown(
     killed = RunObservations(state=RunState.ABANDONED, planned=run.size, drivers=[None])
     resumed = replace(killed, state=RunState.COMPLETE, drivers=[DriverObservations()] * 2)
     phase = make_phase(last_arrival=9.6)
-    for observations, reason in ((killed, "ended without recording"), (resumed, "resumed")):
+    for observations, reason, change in (
+        (killed, "ended without recording", "a run whose driver isn't killed"),
+        (resumed, "resumed", "a run without a pause"),
+    ):
         limit = find_limit(run, observations, CONDITIONS, phase)
         assert limit.cause is LimitCause.UNKNOWN
         assert reason in limit.evidence
+        assert limit.change == f"To find out: {change}"
