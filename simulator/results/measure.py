@@ -105,8 +105,7 @@ def measure_run(
     }
     for campaign, report, own_times in zip(campaigns, reports, campaign_times, strict=True):
         # The figures of a single campaign are those of the run.
-        is_single = len(campaigns) == 1
-        own = common if is_single else _measure_campaign(own_times, report, speed)
+        own = common if len(campaigns) == 1 else _measure_campaign(own_times, report, speed)
         values |= {f"{campaign.name}.{name}": own[name] for name in figures.COMMON_FIGURES}
     row_count = int(to_real_seconds(max(0, ended_at - run.started_at), speed)) + 1
     timeseries = make_timeseries(times, samples, row_count)

@@ -49,10 +49,9 @@ def make_system(database: Database, settings: Settings, broker: Broker, app: Cel
     )
 
 
-def interrupt_run() -> None:
+def interrupt_run(handler_before: object) -> None:
     """Send Ctrl-C as soon as the driver catches it."""
-    handler = signal.getsignal(signal.SIGINT)
-    wait_until(lambda: signal.getsignal(signal.SIGINT) is not handler, "Ctrl-C is caught")
+    wait_until(lambda: signal.getsignal(signal.SIGINT) is not handler_before, "Ctrl-C is caught")
     signal.raise_signal(signal.SIGINT)
 
 
@@ -72,7 +71,9 @@ def test_a_run_that_is_resumed_right_after_its_end_has_no_task_and_keeps_no_earl
             recorded = load_resumable_run(database, run.id, settings)
             claim_run(database, recorded, OPTIONS, CONDITIONS)
 
-        interrupting = threading.Thread(target=interrupt_run)
+        interrupting = threading.Thread(
+            target=interrupt_run, args=[signal.getsignal(signal.SIGINT)]
+        )
         interrupting.start()
         with keep_alive(database, run.id) as heartbeat, pytest.raises(RunSuperseded):
             drive_run(system, run, OPTIONS, heartbeat, resume_it)

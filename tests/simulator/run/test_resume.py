@@ -242,7 +242,7 @@ def test_the_result_of_a_resumed_run_is_marked(
     assert "! The run was resumed once: figures of its speed contain the pause" in text
     assert "Faults whose time had come before the run was resumed were not injected again" in text
     page = render_result_page(result)
-    assert "complete, resumed" in page
+    assert "finished, resumed" in page
     assert "not judged: the run was resumed" in page
 
 
