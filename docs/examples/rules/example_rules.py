@@ -20,7 +20,7 @@ def hold_out(candidate: Candidate, now: datetime) -> bool:
 
 @check("custom_rule", step="suppress", order=200, again_at_dispatch=True)
 def quiet_hours(candidate: Candidate, now: datetime) -> bool | Defer:
-    """Wait while it is night where the recipient may be."""
+    """Defer messages while it is night where the recipient may be."""
     settings = candidate.campaign.rule_settings("quiet_hours")
     if not settings:
         return False
@@ -42,7 +42,7 @@ def find_morning(local: datetime, begin: int, end: int) -> datetime | None:
 
 
 def load_blocklist(campaign: Campaign, customers: Sequence[Customer]) -> Mapping[int, bool]:
-    """Return the customers whose ids a file lists now, one a line."""
+    """Return the customers whose ids the file has now, one id per line."""
     settings = campaign.rule_settings("blocklist")
     if not settings:
         return {}
