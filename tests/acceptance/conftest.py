@@ -26,7 +26,7 @@ SPLIT_MODULES = frozenset(
 
 
 class AcceptanceScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Runs tests that share something expensive in one process, and all others anywhere."""
+    """A scheduler that keeps tests which share something expensive in one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         module = Path(nodeid.partition("::")[0]).stem

@@ -142,7 +142,7 @@ CUT_OFF_JS = """
 
 
 @pytest.mark.parametrize("width", [360, 1_280])
-def test_nothing_is_cut_off(page: Browser, width: int) -> None:
+def test_no_element_is_cut_off(page: Browser, width: int) -> None:
     page.set_viewport(width=width)
     page.evaluate(OPEN_DETAILS_JS)
     assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -132,7 +132,7 @@ def test_flower_shows_a_run_on_the_stack(stack: Stack) -> None:
     wait_until(is_restored, "Flower is restarted and has the earlier tasks")
 
 
-def test_batches_that_never_reached_the_broker_are_swept_up(stack: Stack) -> None:
+def test_the_sweep_queues_batches_that_never_reached_the_broker(stack: Stack) -> None:
     with closing(open_database(load_settings(home=stack.shell.home))) as database:
         _run, worker = prepare_run(
             database, seed=3, credit=None

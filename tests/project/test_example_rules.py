@@ -83,7 +83,7 @@ def test_the_settings_of_the_page_load(tmp_path: Path) -> None:
 
 
 def run_through_a_night(database: Database, folder: Path, **tables: Any) -> tuple[int, RunResult]:
-    """Run a campaign that begins at night, and go on at noon; return how many messages waited."""
+    """Run a campaign from the night until noon; return how many messages waited."""
     scenario = build_scenario(
         build_campaign(audience=60, defects={"email_missing": 0.2}),
         clock={"start": datetime(2026, 6, 15, 22, 30, tzinfo=UTC)},

@@ -162,7 +162,7 @@ def test_a_period_that_the_record_leaves_open_is_not_predicted(
 
 
 @pytest.mark.parametrize("wrong_days", [1, 1_000])
-def test_workers_that_count_another_period_are_found(
+def test_workers_that_count_another_period_differ_from_the_prediction(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong_days: int
 ) -> None:
     count_recent_messages = allowance.count_recent_messages

@@ -318,7 +318,7 @@ customer_id,email,mobile
 """
 
 
-def test_credit_that_is_given_back_comes_too_late_for_the_same_batch(
+def test_refunded_credit_comes_too_late_for_the_same_batch(
     database: Database, tmp_path: Path
 ) -> None:
     (tmp_path / "people.csv").write_text(CUSTOMERS_WITH_POISON)

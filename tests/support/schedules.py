@@ -41,7 +41,7 @@ class KillingDatabase(Database):
 
 @dataclass
 class InlineWorker:
-    """Runs steps on the batches of one campaign, as tasks do."""
+    """A worker that runs steps on the batches of one campaign, as tasks do."""
 
     database: Database
     gateway: WorkersGateway

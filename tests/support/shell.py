@@ -96,7 +96,7 @@ def without_times(reports: Sequence[Any]) -> list[Any]:
 
 
 class Shell:
-    """Runs commands in a folder, with a state folder and a folder for temporary files."""
+    """A shell that runs commands in a folder, with folders for state and temporary files."""
 
     def __init__(
         self, folder: Path, scratch: Path, fork_server: ForkServer, **settings: str

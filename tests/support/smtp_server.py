@@ -66,7 +66,7 @@ def start_smtp_server(folder: Path, *options: str) -> SmtpServerProcess:
 
 
 class MailHandler:
-    """Accepts messages, and misbehaves for the recipients that ask for it."""
+    """A handler that accepts messages, and misbehaves for the recipients that ask for it."""
 
     def __init__(self, log: Path) -> None:
         self._log = log

@@ -6,7 +6,7 @@ from tracker.bounces import BounceCause, classify_bounce
 
 
 @pytest.mark.parametrize("cause", BounceCause)
-def test_each_cause_is_known_again_by_its_explanation(cause: BounceCause) -> None:
+def test_each_cause_is_recognized_from_its_explanation(cause: BounceCause) -> None:
     assert classify_bounce(cause.explanation) is cause
 
 

@@ -118,7 +118,7 @@ def heading(figure: str) -> str:
 
 
 class Nesting(HTMLParser):
-    """Checks that elements are closed in the order in which they are opened."""
+    """A check that elements are closed in the order in which they are opened."""
 
     VOID = frozenset({"meta", "br", "link", "img"})
 

@@ -75,7 +75,7 @@ def run(recorded: Database, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def make_phase(**changes: Any) -> SendingPhase:
-    """Return the phase of a blast that is worked off in ten seconds."""
+    """Return the phase of a blast that the workers process in ten seconds."""
     usual: dict[str, Any] = {
         "begin": 0.0,
         "last_arrival": 0.0,

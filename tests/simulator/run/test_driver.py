@@ -165,7 +165,7 @@ def resume(database: Database, run: Run, clock: ManualClock, paused: float) -> R
     )
 
 
-def test_a_further_driver_goes_on_after_the_last_recorded_batch(
+def test_a_further_driver_continues_after_the_last_recorded_batch(
     database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
 ) -> None:
     run = start(

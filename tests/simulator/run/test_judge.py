@@ -166,7 +166,7 @@ def test_a_finished_run_is_judged_with_what_its_driver_saw(
     ("state", "code"),
     [(CampaignState.INTERRUPTED, 130), (CampaignState.ABORTED, 99)],
 )
-def test_a_run_that_was_given_up_is_judged_as_far_as_it_came(
+def test_a_run_that_was_given_up_is_judged_as_far_as_it_got(
     database: Database,
     run: Run,
     judge_it: Callable[[], RunOutcome],

@@ -189,7 +189,7 @@ def test_a_claim_is_accepted_after_a_lost_connection_hid_its_commit(
         claim(database, recorded)
 
 
-def test_a_driver_that_comes_back_after_a_resume_stops(
+def test_a_driver_that_returns_after_a_resume_stops(
     database: Database, settings: Settings, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("simulator.setup.heartbeat.HEARTBEAT_INTERVAL_SECONDS", 0.01)

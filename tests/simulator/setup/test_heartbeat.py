@@ -55,7 +55,7 @@ class FailingDatabase(Database):
             yield connection
 
 
-def test_heartbeat_goes_on_after_the_database_was_unavailable(database: Database) -> None:
+def test_heartbeat_continues_after_the_database_was_unavailable(database: Database) -> None:
     run_id = make_campaign(database).run_id
     error = OperationalError("UPDATE", {}, sqlite3.OperationalError("database is locked"))
     failing = FailingDatabase(database.engine, [error, error])

@@ -40,7 +40,7 @@ def lines_by_path(report: Report) -> dict[str, ReportLine]:
     return {line.path: line for line in report_lines(report, KOLKATA)}
 
 
-def test_engagement_stands_under_delivered_for_every_email() -> None:
+def test_engagement_is_listed_under_delivered_for_every_email() -> None:
     """Also without `[engagement]`, and over SMTP, where the JSON counted what no line showed."""
     report = make_report(COUNTS, campaign=replace(SPRING, gateway_kind="smtp"))
     lines = list(report_lines(report))
@@ -111,7 +111,7 @@ def test_x_is_not_delivered_and_in_gateway() -> None:
     ]
 
 
-def test_the_glossary_stands_below_the_lines_and_in_the_docs() -> None:
+def test_the_meanings_are_below_the_lines_and_in_the_docs() -> None:
     report = make_report(COUNTS)
     explained = " ".join(format_report(report, explain=True).split())
     page = report_page()

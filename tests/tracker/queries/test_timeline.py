@@ -281,7 +281,7 @@ def test_receipt_that_never_came_is_named_once_the_run_is_finished(database: Dat
     assert not timeline_of(database, batch, 3).is_receipt_missing, "it is still queued"
 
 
-def test_actions_and_refused_receipts_stand_among_the_events(database: Database) -> None:
+def test_actions_and_refused_receipts_are_listed_among_the_events(database: Database) -> None:
     batch = make_batch(database, Plan(tracks_engagement=True))
     play(database, batch, 2, [(Step.DISPATCH, READY), (Step.SUBMIT, in_gateway(1))])
     delivered_at, opened_at = NOON + from_seconds(60), NOON + from_seconds(120)

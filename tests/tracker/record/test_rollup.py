@@ -237,7 +237,7 @@ def test_a_run_rolls_up_its_own_campaigns_only(database: Database, batch: Batch)
     assert not find_violations(database, batch.campaign, other.campaign)
 
 
-def test_the_daily_rollup_has_a_time_of_its_own(database: Database, batch: Batch) -> None:
+def test_the_daily_rollup_has_its_own_time(database: Database, batch: Batch) -> None:
     def read_time() -> Instant | None:
         with database.read() as connection:
             return read_daily_rollup_time(connection)

@@ -40,7 +40,7 @@ def test_every_check_gives_a_verdict_with_the_values_that_it_read(
     }
 
 
-def test_a_spam_mark_is_told_apart_from_an_unsubscribe(database: Database, rules: Rules) -> None:
+def test_a_spam_mark_is_distinguished_from_an_unsubscribe(database: Database, rules: Rules) -> None:
     spammed = sa.update(customers).where(customers.c.number == 2).values(marked_spam_email=True)
     with database.write() as connection:
         connection.execute(spammed)

@@ -229,7 +229,7 @@ def test_a_process_that_dies_after_its_checks_blames_none(
 
 
 @pytest.mark.parametrize("fail", [die, raise_error, hang])
-def test_credit_is_given_back_for_a_message_that_breaks_the_gateway(
+def test_credit_is_refunded_for_a_message_that_breaks_the_gateway(
     database: Database, loop: TaskLoop, fail: Callable[[], None]
 ) -> None:
     batch = make_batch(database, Plan(size=4, credit=10))

@@ -81,7 +81,7 @@ def test_a_process_that_cannot_be_interrupted_is_ended_and_logs_its_stack() -> N
 
 
 @pytest.mark.usefixtures("rule_limit")
-def test_time_to_announce_a_check_is_not_its_rules_own() -> None:
+def test_time_to_announce_a_check_does_not_count_as_its_rules_time() -> None:
     def announce_slowly(_name: str) -> None:
         time.sleep((limits.MAX_RULE_TICKS + 2) * limits.TICK_SECONDS)
 
@@ -153,7 +153,7 @@ def test_a_rule_that_takes_too_long_fails_on_its_message_only() -> None:
 
 
 @pytest.mark.usefixtures("rule_limit")
-def test_time_to_load_data_is_not_a_rules_own() -> None:
+def test_time_to_load_data_does_not_count_as_a_rules_time() -> None:
     ticks = limits.MAX_RULE_TICKS + 2
 
     def load_slowly() -> dict[int, int]:

@@ -40,7 +40,7 @@ def test_the_next_1_am(now: str, zone: str, expected: str) -> None:
 
 @dataclass
 class Outbox:
-    """Stands for the app: keeps the tasks that are sent."""
+    """A stand-in for the app that keeps the tasks that are sent."""
 
     tasks: list[tuple[str, object]] = field(default_factory=list)
 
