@@ -64,7 +64,7 @@ audience = "poisoned.csv"
 
 
 class RowNotSupported(Exception):
-    """This machine can't run a row; says why."""
+    """This machine can't run a row; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ def disable_sent_events(sender: Any = None, **_: object) -> None:
 
 
 class _SweepLogFilter(logging.Filter):
-    """Drops the log lines of sweeps that start and succeed."""
+    """A filter that drops the log lines of sweeps that start and succeed."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno > logging.INFO or SWEEP_TASK not in record.getMessage()

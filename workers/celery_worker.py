@@ -1,7 +1,7 @@
 """Start a Celery worker: `python -m workers.celery_worker --queues=QUEUE,… --hostname=NAME@HOST`.
 
-It is the worker of `celery -A workers.app worker`. To load that command takes a quarter of a second
-more, for Celery's interactive shell and Flower.
+It is the worker of `celery -A workers.app worker`. Loading that command takes a quarter of a
+second more, for Celery's interactive shell and Flower.
 """
 
 import argparse

@@ -21,7 +21,7 @@ MAX_SCANNED_TASKS = 1_000
 
 
 class TaskDuplicator:
-    """Sends a share of the tasks a second time, each when it is first seen."""
+    """A duplicator that sends a share of the tasks a second time, each when it is first seen."""
 
     def __init__(self, client: Redis, share: float, seed: int) -> None:
         self._client, self._share, self._seed = client, share, seed

@@ -59,7 +59,7 @@ def reject_unsupported_faults(scenario: Scenario, settings: Settings, *, is_atta
 
 @dataclass(kw_only=True)
 class FaultInjector:
-    """Injects faults into a run on a local stack.
+    """An injector of faults into a run on a local stack.
 
     Attributes:
         log: called with a line for each fault.

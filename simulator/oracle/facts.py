@@ -50,8 +50,8 @@ class LimitTimes:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the earliest and the latest start of each message's period, from `first` on.
 
-        They differ for a batch that was judged more than once. Those of a message that was never
-        judged include all time, and none.
+        They differ for a batch that was judged more than once. For a message that was never judged,
+        the earliest period includes all time, and the latest none.
         """
         earliest, latest = np.full(count, ALWAYS), np.full(count, NEVER)
         batches = self.batches
@@ -106,7 +106,7 @@ class RecordedFacts:
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return which messages of an earlier campaign count for a campaign's message limit.
 
-        They surely count by the first array, and possibly by the second.
+        The first array has messages that surely count, the second messages that may count.
         """
         if not {earlier, campaign} <= self.limit_times.keys():
             everyone = np.ones(count, np.bool_)  # the run is shorter than the period

@@ -31,7 +31,7 @@ CHUNK_MESSAGES = 50_000
 
 @dataclass(frozen=True, kw_only=True)
 class Oracle:
-    """Predicts the messages of one campaign.
+    """The predictions of one campaign's messages.
 
     Attributes:
         scenario_campaigns: all campaigns of the scenario, in its order.

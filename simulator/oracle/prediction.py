@@ -34,7 +34,7 @@ from workers.services.base import MAX_SERVICE_CALLS
 
 @dataclass
 class AudiencePrediction:
-    """Predicts all campaigns to some consecutive customers of an audience.
+    """The predictions of all campaigns to some consecutive customers of an audience.
 
     Attributes:
         campaigns: campaigns that use the audience, in the order of the scenario.

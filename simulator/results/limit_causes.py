@@ -65,5 +65,5 @@ class RunLimit:
 
 
 def unknown_limit(reason: str, change: str) -> RunLimit:
-    """Return that the limit is unknown, and how to find out."""
+    """Return an unknown limit, with the reason and what would reveal it."""
     return RunLimit(LimitCause.UNKNOWN, "", reason, f"To find out: {change}")

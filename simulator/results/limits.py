@@ -22,8 +22,10 @@ from simulator.setup.run import Run
 from tracker.clock import to_real_seconds
 
 MAX_DRAIN_SECONDS, MAX_DRAIN_SHARE = 1.0, 0.05
-"""Real time from the last arrival to the last acceptance, absolute or as a share of the phase, up
-to which the arrivals limit a run. Batches alone take half a second."""
+"""Longest time from the last arrival to the last acceptance if the arrivals limit a run.
+
+In real seconds, or as a share of the phase. Batches alone take half a second.
+"""
 
 MIN_ARRIVAL_SHARE = 0.5
 """Smallest share of the phase that the arrivals take if they limit it."""

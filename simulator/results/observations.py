@@ -49,7 +49,7 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConditions:
-    """With what a run was made, besides its scenario.
+    """The conditions of a run besides its scenario.
 
     Attributes:
         workers: worker processes; None if the workers were attached.

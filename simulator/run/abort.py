@@ -55,7 +55,7 @@ SPANS_BY_NAME = {span.name: span for span in SPANS if span.name in LATENCY_SPANS
 
 
 class AbortCheck:
-    """Checks the thresholds of a run that have `abort = true`. It is false without any.
+    """A check of the thresholds of a run that have `abort = true`. It is false without any.
 
     Thresholds on the speed of a resumed run can't be judged, so they don't abort it.
     """

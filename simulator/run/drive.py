@@ -91,7 +91,7 @@ def drive_run(
 
 
 class _RunDriver:
-    """Plays a run with all its observers."""
+    """A player of a run, with all its observers."""
 
     def __init__(
         self,

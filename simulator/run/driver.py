@@ -30,9 +30,9 @@ hundredths of a core, and a message waits an eighth of a second on average.
 
 
 class Driver:
-    """Enqueues the campaigns of a run side by side, each in the shape of its arrivals.
+    """A driver that enqueues the campaigns of a run concurrently, each in its arrival shape.
 
-    A campaign of which the record has batches continues after the last one, from now on.
+    A campaign with recorded batches continues after the last one, from now on.
 
     Args:
         batch_size: most messages of a batch.

@@ -1,4 +1,4 @@
-"""The record of a run's drivers: with what each was started, and what it saw until its end."""
+"""The record of a run's drivers: their options, their conditions and their observations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def record_driver(
         connection: a transaction.
         run: the run as this driver sees it.
         options: how it drives the run.
-        conditions: with what it does.
+        conditions: the conditions under which it does so.
         started_at: when it starts, by the run's clock.
     """
     connection.execute(

@@ -32,12 +32,12 @@ def describe_machine(folder: Path) -> dict[str, str]:
 def describe_conditions(
     system: RunSystem, options: RunOptions, machine: Mapping[str, str]
 ) -> RunConditions:
-    """Return with what a driver runs its scenario.
+    """Return the conditions under which a driver runs its scenario.
 
     Args:
         system: the system that it has opened.
         options: how it runs the scenario.
-        machine: the machine before that, see `describe_machine`.
+        machine: the machine before the run; see `describe_machine`.
     """
     return RunConditions(
         workers=None if options.is_attached else options.workers,

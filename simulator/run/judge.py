@@ -72,7 +72,7 @@ def load_recorded_run(database: Database, run_id: int, settings: Settings) -> Re
     Raises:
         NotFound: the run doesn't exist.
         RunNotStarted: its customers were never recorded completely.
-        RunIsAlive: a driver is at work.
+        RunIsAlive: the run has a living driver.
     """
     with database.read() as connection:
         states = read_run_states(connection, [run_id])

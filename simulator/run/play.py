@@ -27,10 +27,10 @@ MIN_PAUSE_FACTOR = 5
 
 
 class RunPlayer:
-    """Plays a run that has started.
+    """A player of a run that has started.
 
     Args:
-        observers: told when the run starts, several times a second, and when it ends.
+        observers: called when the run starts, several times a second, and when it ends.
         is_shutdown_requested: once it returns True, no more messages are sent.
     """
 
@@ -139,7 +139,7 @@ class RunPlayer:
 
 
 class _PollTimer:
-    """Says when a check is due: after its interval, and later if the check itself takes long."""
+    """A timer of a check: it is due after an interval, or later if the check itself takes long."""
 
     def __init__(self, interval: float) -> None:
         self._interval = interval

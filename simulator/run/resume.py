@@ -138,7 +138,7 @@ def claim_run(
         database: the database that has it.
         recorded: the run before that.
         options: how it is driven from now on.
-        conditions: with what.
+        conditions: the conditions under which it does so.
 
     Raises:
         RunIsAlive: another driver was faster.

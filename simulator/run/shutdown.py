@@ -11,14 +11,14 @@ SHUTDOWN_NOTICE = (
 )
 
 REQUEST_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and what a supervisor sends."""
+"""The signals of Ctrl-C and of a supervisor."""
 
 
 @contextmanager
 def catch_shutdown_request() -> Iterator[Callable[[], bool]]:
-    """Catch the first signal of the block; yield a function that says whether it came.
+    """Catch the first signal of the block; yield a function that returns whether it came.
 
-    The second one raises KeyboardInterrupt, as the command has it. An ignored signal stays ignored.
+    The second one raises KeyboardInterrupt. An ignored signal stays ignored.
     """
     is_requested = False
 

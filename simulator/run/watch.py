@@ -28,7 +28,7 @@ class RunStalled(SendtraceError):
 
 
 class ProgressWatch:
-    """Reads the progress of a run's campaigns.
+    """A reader of the progress of a run's campaigns.
 
     Attributes:
         reports: the reports at the last check.

@@ -51,7 +51,7 @@ class ImportedAudience:
 
 
 class AudienceScanner:
-    """Collects what the oracle needs while customers are imported for some campaigns."""
+    """A collector of the oracle's data while customers are imported for some campaigns."""
 
     def __init__(self, campaigns: Sequence[PlannedCampaign], today: date) -> None:
         self._campaigns = campaigns

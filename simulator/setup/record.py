@@ -99,7 +99,7 @@ class _RecordedAudience:
 
 
 class _RunRecorder:
-    """Records campaigns one by one, and what several of them share only once."""
+    """A recorder of campaigns, which records only once what several of them share."""
 
     def __init__(
         self,

@@ -54,7 +54,7 @@ class Resumption:
 
     Attributes:
         number: how often the run was resumed.
-        elapsed: time for which a driver was at work before this one.
+        elapsed: time for which a driver was active before this one.
         paused: time without a driver, all pauses together.
         stopped_at: instant at which the previous driver gave the run up, or was last alive.
     """

@@ -18,7 +18,7 @@ STABLE_AFTER_SECONDS = 60.0
 
 
 class Supervisor:
-    """Keeps children running.
+    """A supervisor that keeps children running.
 
     Args:
         groups: the children in the order of their start; those of a group start and stop together.

@@ -15,7 +15,7 @@ CHARGED_STATUSES = SENT_STATUSES | {Status.ABOUT_TO_BE_SENT}
 
 
 def find_wrong_credit(ids: Sequence[int]) -> Select[Any]:
-    """Return a query for organizations that were charged for more or fewer messages than theirs."""
+    """Return a query for organizations whose charged credit differs from their messages."""
     senders = sa.select(campaigns.c.organization_id).where(campaigns.c.id.in_(ids))
     chargeable = sa.func.coalesce(sa.func.sum(tallies.c.messages), 0)
     return (

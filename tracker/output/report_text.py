@@ -36,7 +36,7 @@ def format_report(report: Report, *, zone: tzinfo = UTC, explain: bool = False) 
     Args:
         report: the report.
         zone: the time zone of its time, and of that of the last rollup.
-        explain: whether the meaning of each line stands below it.
+        explain: whether the meaning of each line is printed below it.
     """
     lines = [format_heading("Live Monitoring Report", report, zone), ""]
     for line in report_lines(report, zone):

@@ -1,8 +1,8 @@
 """The state of a campaign and of its run, derived from the record: every output asks this module.
 
 A driver can't record its own death. So it records a heartbeat every few seconds, and a run whose
-heartbeat has stopped is abandoned. That is what a reader can know, and it isn't final: a driver
-that was only cut off from the database makes the run running again.
+heartbeat has stopped is abandoned. That state isn't final: if a driver was only cut off from
+the database, its next heartbeat makes the run running again.
 """
 
 from collections.abc import Sequence

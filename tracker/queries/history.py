@@ -2,7 +2,7 @@
 
 Bounce counts and opt-outs are recorded as of now. Transitions and engagement say which of them came
 later. A change is known from the instant at which it was recorded, which may be later than the
-event itself. For opt-outs the record holds no such instant: a lower bound stands for it.
+event itself. For opt-outs the record holds no such instant, so a lower bound is used.
 """
 
 from collections import defaultdict
@@ -57,9 +57,9 @@ class CustomerHistory:
     opt_outs: Mapping[int, Sequence[_OptOut]] = field(default_factory=dict)
 
     def bounces_at(self, number: int, now: CustomerBounces, instant: Instant) -> CustomerBounces:
-        """Return the bounces of a customer at an instant, who has those of `now` today.
+        """Return a customer's bounces at an earlier instant, given those of `now`.
 
-        Soft bounces from before the first recorded delivery count as none: it has reset them.
+        Soft bounces before the first recorded delivery aren't counted: it has reset them.
         """
         outcomes = self.outcomes.get(number)
         if not outcomes:
@@ -156,8 +156,8 @@ def _opt_outs_query(
     """Return a query for opt-outs, and when they were recorded at the earliest.
 
     An engagement event has no step. So this is the end of the batch's first step `engage` that
-    ended after the event. A step that had asked the gateway before the event records nothing of it,
-    so the opt-out may have been recorded only by a later one.
+    ended after the event. If that step asked the gateway before the event, a later step recorded
+    the opt-out.
     """
     recorded_at = (
         sa.select(sa.func.min(steps.c.finished_at))

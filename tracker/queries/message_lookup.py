@@ -1,4 +1,4 @@
-"""Find the message that a person means: by its number, its customer, or its recipient's address."""
+"""Find a message by its number, its customer, or its recipient's address."""
 
 import re
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def _describe_missing_message(connection: Connection, campaign: Campaign, number
 
 
 def find_message_number(connection: Connection, campaign: Campaign, text: str) -> int:
-    """Return the number of the message that a text means.
+    """Return the number of the message that a text identifies.
 
     Up to ten digits are a message number if the campaign has that message. Otherwise the text is a
     customer's id, or else an email address or a mobile number, as recorded or in E.164.

@@ -215,7 +215,7 @@ def next_step(
 
     The sweep wakes a batch whose deferred messages wait for longer than a task may wait in a
     worker. If the batch needs the `completed` poll again, the result is delayed by at least
-    MIN_POLL_INTERVAL, so a gateway without news isn't polled in a tight loop.
+    MIN_POLL_INTERVAL. So a gateway without news isn't polled in a tight loop.
     """
     with database.read() as connection:
         due_step = decide_step(read_batch_state(connection, batch))
@@ -238,8 +238,8 @@ def next_step_while_throttled(
 ) -> NextStep:
     """Return the next step of a batch of which the gateway has accepted only some messages.
 
-    A step that has been due for MIN_POLL_INTERVAL goes before the rest of the submission, so a slow
-    hand-over keeps neither deferred messages nor receipts nor engagement waiting. The gateway
+    A step that has been due for MIN_POLL_INTERVAL goes before the rest of the submission. So a slow
+    submission doesn't delay deferred messages, receipts and engagement. The gateway
     accepts more after the real time `submit_delay`.
     """
     with database.read() as connection:

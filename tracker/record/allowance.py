@@ -48,7 +48,7 @@ def charge_credit(connection: Connection, organization_id: int, messages: int) -
 
 
 def refund_credit(connection: Connection, organization_id: int, messages: int) -> None:
-    """Give an organization back the credit for messages that ended before the gateway."""
+    """Refund an organization the credit for messages that ended before the gateway."""
     if messages:
         connection.execute(
             sa.update(organizations)

@@ -117,7 +117,7 @@ class Snapshot:
 
 
 class LiveFeed:
-    """Reads a snapshot once a second. Viewers wait for the next one and make no query."""
+    """A feed of snapshots, one each second. Viewers wait for the next one and make no query."""
 
     def __init__(self, database: Database, monitoring: Monitoring) -> None:
         self.snapshot = Snapshot()

@@ -104,7 +104,7 @@ def _parse_authorization(request: Request) -> tuple[str, str]:
 
 
 class SecurityMiddleware:
-    """Refuses the requests of other sites, and adds the security headers to every response.
+    """Middleware that refuses requests of other sites, and adds the security headers to responses.
 
     With `is_anonymous_allowed`, that is without a token, it also refuses host names other than this
     machine's. Otherwise a site could let its name resolve to 127.0.0.1 and read everything (DNS

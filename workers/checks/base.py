@@ -43,13 +43,15 @@ class Defer:
 
 
 Rule = Callable[..., bool | Defer]
-"""Returns True to block the message: (candidate, now), or (candidate, now, data) with a source.
+"""A function that returns True to block the message.
+
+Its arguments are (candidate, now), or (candidate, now, data) with a source.
 
 The time is aware, in UTC.
 """
 
 DescribeBlock = Callable[[Candidate], str | None]
-"""Returns what to record beside the reason of a message that its check blocked, or None."""
+"""A function that returns a text to record beside the reason of a blocked message, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)

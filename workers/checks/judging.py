@@ -136,7 +136,7 @@ def judge_candidates(
         is_last_try: whether no retry follows. A check whose source is unavailable then fails.
 
     Raises:
-        Exception: what a rule reads couldn't be loaded, for example as the database is unavailable.
+        Exception: a rule's data couldn't be loaded, for example from an unavailable database.
     """
     blocked_by_check: list[tuple[Check, list[Candidate]]] = [(check, []) for check in checks]
     rules = [
@@ -269,7 +269,7 @@ def _describe_blocked(check: Check, blocked: Iterable[Candidate]) -> Iterator[tu
     for candidate in blocked:
         try:
             text = check.detail(candidate)
-        except (Exception, SystemExit) as error:  # as above; the verdict stands
+        except (Exception, SystemExit) as error:  # as above; the verdict remains
             text = describe_error(error)
         if text:
             yield candidate.customer.number, text

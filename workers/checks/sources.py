@@ -10,9 +10,9 @@ from workers.candidates import Candidate, Customer, DataUnavailable
 from workers.services import base as services
 
 SourceLoader = Callable[[Campaign, Sequence[Customer]], Mapping[int, Any]]
-"""Returns what a rule needs to know, by customer number: (campaign, customers of a batch).
+"""A function that returns a rule's data by customer number: (campaign, customers of a batch).
 
-Raises `ServiceUnavailable` if the step should be repeated later.
+It raises `ServiceUnavailable` if the step should be repeated later.
 """
 
 

@@ -66,7 +66,7 @@ class Grant:
 
 
 class Throttle(Protocol):
-    """Limits the rate at which batches submit messages to a gateway."""
+    """A limit of the rate at which batches submit messages to a gateway."""
 
     def acquire(self, batch: Batch, wanted: int, /) -> Grant:
         """Request permission to submit up to `wanted` messages of a batch."""
@@ -74,7 +74,7 @@ class Throttle(Protocol):
 
 
 class UnlimitedThrottle:
-    """Grants every request in full."""
+    """A throttle that grants every request in full."""
 
     def acquire(self, _batch: Batch, wanted: int) -> Grant:
         """Return a grant of all wanted messages."""

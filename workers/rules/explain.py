@@ -103,7 +103,7 @@ def _judge_with_check(check: Check, candidate: Candidate, now: Instant) -> Check
 
 
 class _RecordingProxy:
-    """Stands in for a candidate or a part of it, and records the values that a rule reads."""
+    """A stand-in for a candidate or a part of it, which records the values that a rule reads."""
 
     def __init__(self, target: object, path: str, values_read: dict[str, object]) -> None:
         self._target, self._path, self._values_read = target, path, values_read

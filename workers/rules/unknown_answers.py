@@ -1,7 +1,7 @@
-"""Judge again where services can't say what they answered then, such as those of other packages.
+"""Judge again where earlier answers of services are unknown, as for services of other packages.
 
 A check that reads such an answer gets its recorded verdict, if the record has one and the check
-would judge as it did then. Else the message is in doubt.
+would judge as it did then. Otherwise the message is in doubt.
 """
 
 from collections.abc import Mapping

@@ -83,7 +83,7 @@ def bisecting(
         SegmentsLeft: the step is done with this segment, and the batch has others.
         SegmentFailed: the step failed, and should be tried again on smaller segments.
         StepExecutionError: the step failed, and smaller segments wouldn't help.
-        UncountedTry: a transient error occurred, and the database couldn't be told.
+        UncountedTry: a transient error occurred, and the database couldn't record it.
     """
     segment = None
     if step in BISECTABLE_STEPS:
@@ -227,7 +227,7 @@ def refund_try(context: StepContext, step: Step, segment: Segment) -> None:
 
 
 def complete_segment(context: StepContext, step: Step, segment: Segment) -> bool:
-    """Close a segment if the step left nothing of it; return whether to go on with another one."""
+    """Close a segment if the step left nothing of it; return whether another one is next."""
     with context.database.write() as connection:
         store = SegmentStore(connection, context.batch, step)
         store.lock_batch()
@@ -250,7 +250,7 @@ def _has_too_many_poison_messages(store: SegmentStore) -> bool:
 
 
 def _block_poison_message(context: StepContext, step: Step) -> None:
-    """Mark a poison message as Not Sent, and give back the credit that it was charged."""
+    """Mark a poison message as Not Sent, and refund the credit that it was charged."""
     now, number = context.now(), context.batch.first
     source = State(status=Status.ABOUT_TO_BE_SENT) if step is Step.SUBMIT else QUEUED_STATE
     with context.entry(step, started_at=now) as written:

@@ -1,7 +1,7 @@
 """Limit the time and the memory of a step in a pool process, and the time of a rule in it.
 
-A timer looks every half second at which rule is running. So the limit of a rule costs nothing for
-each call, and what the machine does meanwhile, such as a pause, doesn't count as the rule's time.
+A timer looks every half second at which rule is running. So the limit costs nothing per call,
+and a pause of the machine doesn't count as the rule's time.
 """
 
 import faulthandler
@@ -28,8 +28,10 @@ TICK_SECONDS = 0.5
 """Seconds between two looks at what a step does."""
 
 MAX_RULE_TICKS = 4
-"""Looks in a row that find a rule still at the message of the look before, at the last of which it
-is stopped: with the first look, five looks, two seconds apart."""
+"""Looks in a row that may find a rule at the same message as the look before.
+
+The last of them stops the rule, two seconds after the first look.
+"""
 
 MAX_MEMORY_GROWTH_BYTES = 2 << 30
 """Bytes by which a process may grow: about twenty times what a batch of 10,000 takes."""

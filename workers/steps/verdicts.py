@@ -102,8 +102,8 @@ def judge_at_dispatch(
 ) -> Rejudgement:
     """Judge the queued messages that need it again.
 
-    Deferred messages that are due are judged by all checks, and messages that no check deferred
-    by those that want to judge again at dispatch. Messages that aren't due are left out.
+    All checks judge deferred messages that are due. Checks with `again_at_dispatch` judge messages
+    that no check deferred. Messages that aren't due are left out.
     """
     deferrals: Mapping[int, Deferral] = {}
     if context.batch.deferred:

@@ -42,7 +42,7 @@ MAX_RECONNECT_SECONDS = 30.0
 
 
 class WorkerListener:
-    """Collects the workers' events in a thread of its own; a context manager."""
+    """A collector of the workers' events, in its own thread; a context manager."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app

@@ -42,7 +42,7 @@ between two sweeps, so the next sweep finds what this one has just missed."""
 
 LOOKS_AT_BROKER = 2
 """How often the broker must show no task of a batch. Queues and held tasks are read one after the
-other, so one look misses a step that ends between the two: its next task is queued by then."""
+other. One look misses a step that ends between the two, as its next task is queued by then."""
 
 INSPECT_TIMEOUT_SECONDS = 1.0
 """Seconds to wait for workers to say which tasks they have."""
@@ -154,8 +154,8 @@ def _find_live_tasks(app: Celery, task_ids: Sequence[str]) -> set[str]:
 def _claim_batches(database: Database, stalled: Sequence[StalledBatch]) -> list[RequeuedBatch]:
     """Record the batches that this sweep re-queues, and return them.
 
-    Leaves out batches that a step has changed meanwhile, those that another sweep is re-queueing,
-    and those that were re-queued a short time ago and show no sign of life since.
+    Leaves out batches that a step has changed meanwhile, and those that another sweep re-queues.
+    Batches that were re-queued a short time ago without progress since are left out as well.
     """
     now = SystemClock().now()
     claimed = []

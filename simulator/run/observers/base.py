@@ -1,4 +1,4 @@
-"""Observers of a run: what takes part in it beside the sending of messages."""
+"""Observers of a run: code that runs beside the sending of messages."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +64,7 @@ class RunSnapshot:
 
 
 class RunObserver:
-    """Base class of observers. Each method does nothing unless a subclass overrides it."""
+    """The base class of observers. Each method does nothing unless a subclass overrides it."""
 
     def started(self) -> None:
         """Prepare: the run's clock has started, and no message is sent yet."""
@@ -77,7 +77,7 @@ class RunObserver:
 
 
 class BackgroundObserver(RunObserver):
-    """Runs a function in a thread of its own for the duration of a run.
+    """An observer that runs a function in its own thread for the duration of a run.
 
     Args:
         work: called once, with an event; it returns soon after the event is set.

@@ -30,9 +30,9 @@ def next_one_am(now: Instant, zone: tzinfo) -> Instant:
 
 
 class NightlyRollups(RunObserver):
-    """Enqueues a rollup of the run's email campaigns at each 1 am of its clock; logs its counts.
+    """An observer that enqueues a rollup of the run's email campaigns at each 1 am of its clock.
 
-    One rollup makes up for those that a pause of the run has missed.
+    It logs the counts of each rollup. One rollup makes up for those missed in a pause of the run.
     """
 
     def __init__(self, app: Celery, run: Run, zone: tzinfo, log: Callable[[str], None]) -> None:

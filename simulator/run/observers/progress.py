@@ -22,7 +22,7 @@ STAGE_NAMES = ("Queued", "About to be sent", "Gateway", "Settled")
 
 
 class ProgressDisplay(RunObserver):
-    """Shows how far a run is. `ticked` shows the messages."""
+    """A display of a run's progress. `ticked` shows the messages."""
 
     def log(self, text: str) -> None:
         """Print a line about an event."""

@@ -19,7 +19,7 @@ BROKER_PROCESS_NAMES = frozenset({"valkey-server", "redis-server"})
 
 
 class Sampler:
-    """Takes samples of a broker, of this machine and, if `worker_pid` is given, of a worker on it.
+    """A sampler of a broker, of this machine and, if `worker_pid` is given, of a worker on it.
 
     Args:
         worker_pid: returns the id of the worker's process; None for attached workers.
@@ -91,7 +91,7 @@ class Sampler:
 
 
 class _ProcessMeter:
-    """Measures what processes have used between two readings."""
+    """A meter of the CPU and memory that processes used between two readings."""
 
     def __init__(self) -> None:
         self._read_at = time.monotonic()

@@ -12,7 +12,7 @@ from workers.queues import SWEEP_INTERVAL_SECONDS
 
 
 class Sweeper:
-    """Re-queues the stalled batches of some campaigns.
+    """A sweep that re-queues the stalled batches of some campaigns.
 
     Attributes:
         requeued_count: batches that were re-queued so far; one counts each time.

@@ -7,7 +7,7 @@ from simulator.stack.local import LocalWorker
 
 
 class WorkerMonitor(RunObserver):
-    """Restarts a worker that exits during a run, and logs it."""
+    """An observer that restarts a worker that exits during a run, and logs it."""
 
     def __init__(self, worker: LocalWorker, log: Callable[[str], None]) -> None:
         self._worker = worker
