@@ -200,21 +200,23 @@ def _expectation_lines() -> Iterator[str]:
     yield ""
     yield (
         "The oracle doesn't model rules of other packages. An expectation says how many messages a"
-        ' rule must block: `"hold_out.blocked" = "930..960"`. The limits of a range belong to it.'
-        " A condition is one of `<=`, `>=`, `==`, `<`, `>` and a number. The name of a campaign"
-        ' before the rule counts its messages only: `"spring-email.hold_out.blocked" = "== 940"`.'
+        ' rule must block: `"hold_out.blocked" = "930..960"`. A range includes its limits.'
+        " A condition is one of `<=`, `>=`, `==`, `<`, `>` and a number. With a campaign's name"
+        " before the rule, only messages of that campaign count:"
+        ' `"spring-email.hold_out.blocked" = "== 940"`.'
     )
     yield ""
     yield (
-        'The key `expect` of a campaign names a file with single customers. "Sent" means that the'
-        " gateway accepted the message, whatever its outcome:"
+        "The key `expect` of a campaign names a file with the expected outcomes of customers."
+        ' "Sent" means that the gateway accepted the message, whatever its outcome:'
     )
     yield ""
     yield "```\ncustomer_id,expected\nc1,sent\nc2,custom_rule\nc3,unsubscribed\n```"
     yield ""
     yield (
-        "A missed expectation gives exit code 99, like a missed threshold: the run is proven, but"
-        " your rule didn't do what you expect. Expectations of a partial run are not judged."
+        "A missed expectation gives exit code 99, like a missed threshold. The run still matches"
+        " its prediction, but your rule didn't do what you expect. Expectations of a partial run"
+        " are not judged."
     )
 
 

@@ -27,7 +27,7 @@ class BounceCause(IntEnum):
 
     OTHER = 0, "", "The gateway gave another cause, or none."
     UNKNOWN_RECIPIENT = 1, "5.1.1", "The mailbox doesn't exist."
-    UNKNOWN_DOMAIN = 2, "5.1.2", "The domain doesn't exist or takes no email."
+    UNKNOWN_DOMAIN = 2, "5.1.2", "The domain doesn't exist or accepts no email."
     INVALID_NUMBER = 3, "", "The mobile number doesn't exist."
     MAILBOX_FULL = 4, "4.2.2", "The mailbox is full."
     SERVER_DOWN = 5, "4.4.1", "The recipient's server didn't answer."
@@ -46,7 +46,7 @@ class BounceCause(IntEnum):
 
     @property
     def explanation(self) -> str:
-        """The text by which `classify_bounce` knows the cause again."""
+        """The text by which `classify_bounce` recognizes the cause."""
         return f"{self.enhanced_code} {self.slug.replace('_', ' ')}".strip()
 
 

@@ -181,7 +181,7 @@ def report(
 
     if explain and (days or format is not RowFormat.TABLE):
         raise UsageError(
-            "--explain: explains the table of the report; leave out --days and --format"
+            "--explain: works only with the table of the report; leave out --days and --format"
         )
     zone = load_settings().zone
     with open_database(database, context.obj) as opened:
@@ -223,8 +223,8 @@ def trace(
     message: Annotated[
         str,
         typer.Argument(
-            help="Number of the message; the first is 0. Or a customer id, an email address or a"
-            " mobile number."
+            help="Number of the message (the first is 0), customer id, email address or mobile"
+            " number."
         ),
     ],
     run: RunOption = None,
@@ -233,8 +233,8 @@ def trace(
 ) -> None:
     """Print the timeline of one message.
 
-    Each line is a change of the message's status, with the step, worker and task that made it;
-    or an action of the recipient, or a receipt that was refused.
+    A line is a status change with its step, worker and task, an action of the recipient, or a
+    refused receipt.
 
     Examples: sendtrace trace diwali-email 4711 · sendtrace trace diwali-email
     asha@example.com --format json
@@ -314,8 +314,8 @@ def make_verify_command(
     ) -> None:
         """Check the invariants against the recorded rows.
 
-        For a violated invariant the number of wrong rows is printed, with the first of them. Some
-        invariants hold for finished runs only; they are not known while a run isn't finished.
+        For each violated invariant, the number of wrong rows and the first of them are printed.
+        Some invariants apply to finished runs only. Before the end of a run, they are not known.
 
         Exit codes: 0 all invariants hold · 1 none is violated, but some are not known, because the
         run isn't finished · 2 wrong usage or input · 3 an invariant is violated.

@@ -36,7 +36,7 @@ class CampaignState(StrEnum):
     FINISHED = "finished", "Its run came to its end: every message is queued, and none is awaited."
     INTERRUPTED = "interrupted", "A person or a signal ended its run early."
     ABORTED = "aborted", "Its run ended early, because a threshold could no longer be met."
-    ABANDONED = "abandoned", "Its run has no living driver, and was neither finished nor given up."
+    ABANDONED = "abandoned", "Its run has no living driver and no recorded end."
 
 
 GIVEN_UP_STATES = (CampaignState.INTERRUPTED, CampaignState.ABORTED)
@@ -320,7 +320,7 @@ class Reason(IntEnum):
         18,
         Category.SYSTEM_ERROR,
         Step.DISPATCH,
-        "A step didn't finish with the message in time, after retries.",
+        "A step didn't finish in time with this message, after retries.",
     )
     HANDLER_NOT_FOUND = (
         19,
@@ -350,19 +350,19 @@ class Reason(IntEnum):
         23,
         Category.SYSTEM_ERROR,
         None,
-        "A check raised an error, or returned neither True nor False.",
+        "A check raised an error, took too long, or returned no valid verdict.",
     )
     STEP_FAILED = (
         24,
         Category.SYSTEM_ERROR,
         None,
-        "The message broke a step: it raised an error or ended the process, in every try.",
+        "A step raised an error, or its process died, on every try with this message.",
     )
     CUSTOM_RULE = (
         25,
         Category.INTERNALLY_SUPPRESSED,
         None,
-        "A rule of your own blocks the message.",
+        "A custom rule blocks the message.",
     )
 
     @property

@@ -62,8 +62,8 @@ RecordOption = Annotated[bool, typer.Option(help="Keep the result, and sample qu
 SweepOption = Annotated[
     bool,
     typer.Option(
-        help="Re-queue stalled batches, as Celery's beat does. Without it, no message is judged"
-        " again that a rule deferred by more than a minute, unless a beat runs."
+        help="Re-queue stalled batches, as Celery's beat does. Without it and"
+        " without a beat, messages that a rule deferred by more than a minute aren't judged again."
     ),
 ]
 JsonFileOption = Annotated[

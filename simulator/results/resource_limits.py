@@ -56,13 +56,15 @@ def find_resource_limit(
     """Return which part of the system, or of its machine, limited a run."""
     if conditions.workers is None:
         return unknown_limit(
-            "the workers were attached, and what they used can't be measured from here",
+            "the workers were attached, so their use of resources can't be measured",
             "run without --attach",
         )
     if not samples:
         return unknown_limit("nothing was sampled during the run", "run without --no-record")
     if not any(sample.machine for sample in samples):
-        return unknown_limit("this system doesn't say how busy its cores are", "use another system")
+        return unknown_limit(
+            "this operating system reports no CPU times", "use another operating system"
+        )
     usage = _average_usage(samples, phase)
     if usage is None:
         return unknown_limit(

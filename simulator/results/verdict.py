@@ -305,7 +305,7 @@ def _list_fault_notes(result: RunResult) -> Iterator[str]:
     if missed and not observations.is_known:
         yield f"Whether {pluralize(missed, 'fault')} of the scenario took effect is unknown"
     elif missed:
-        yield f"The run ended before {pluralize(missed, 'fault')} of its scenario"
+        yield f"The run ended before {pluralize(missed, 'fault')} of its scenario could be injected"
     if observations.is_resumed and result.run.scenario.faults:
         yield "Faults whose time had come before the run was resumed were not injected again"
 

@@ -63,7 +63,7 @@ def _collect(rows: Iterator[tuple[int, str, int]]) -> dict[str, int]:
     expected: dict[str, int] = {}
     for line, customer_id, reason in rows:
         if customer_id in expected:
-            raise ValueError(f"line {line}: customer {customer_id!r} is there twice")
+            raise ValueError(f"line {line}: customer {customer_id!r} occurs twice")
         expected[customer_id] = reason
     if not expected:
         raise ValueError("no customers; expected one in each line after the header")

@@ -211,7 +211,7 @@ class CampaignSection(ScenarioSection):
         Field(examples=["expected.csv"]),
     ] = None
     """File of expected outcomes beside the scenario file: CSV with the columns `customer_id` and
-    `expected`, which is `sent` or the slug of a reason. A miss counts as a missed threshold."""
+    `expected`, which is `sent` or the slug of a reason. A miss gives exit code 99."""
     load: Annotated[
         LoadSection,
         Field(examples=[{"start": "10s", "shape": {"constant": 2_000}}]),

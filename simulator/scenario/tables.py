@@ -54,11 +54,11 @@ class ScenarioFile(ScenarioSection):
     engagement: dict[Channel, EngagementRates] = Field(default_factory=dict)
     """What recipients do with delivered messages; `email` is the only channel with engagement."""
     rules: dict[Name, dict[str, Any]] = Field(default_factory=dict)
-    """Settings of installed rules, by the rule's name. Each rule reads its own; its package says
-    which it has."""
+    """Settings of installed rules, by the rule's name. Each rule reads its own; its package
+    documents them."""
     defer_at_most: Annotated[PositiveDuration, Field(examples=["12h"])] = DEFAULT_DEFER_AT_MOST
-    """Time for which rules may defer a message, on the run's clock, since one first did. If a rule
-    defers it again after that, the message ends for the reason `custom_rule`."""
+    """Longest time for which rules may defer a message, on the run's clock. It begins with the
+    first deferral. If a rule defers the message again after that, it ends as `custom_rule`."""
     clock: ClockSection = ClockSection()
     """The run's clock."""
     faults: tuple[FaultSection, ...] = ()
@@ -72,8 +72,8 @@ class ScenarioFile(ScenarioSection):
         Field(examples=[{"hold_out.blocked": "930..960"}]),
     ] = Field(default_factory=dict)
     """How many messages installed rules must block: `"RULE.blocked"`, or `"CAMPAIGN.RULE.blocked"`
-    for one campaign, with a range or a condition like `"== 940"`. A miss counts as a missed
-    threshold."""
+    for one campaign, with a range or a condition like `"== 940"`. A miss gives exit code
+    99, like a missed threshold."""
 
     @field_validator("campaigns")
     @classmethod

@@ -32,7 +32,7 @@ PROGRESS_INTERVAL_SECONDS = 5.0
 
 
 class DryRun:
-    """Judges the customers of a scenario.
+    """A dry run of the checks on the customers of a scenario.
 
     Attributes:
         check_errors: the failures of checks so far.
@@ -92,7 +92,7 @@ class DryRun:
                 except StepTimeout as error:
                     raise SendtraceError(
                         f"{pluralize(len(ids), 'message')} of campaign {campaign.name}, from number"
-                        f" {first} on: {error}; workers would try them again in smaller parts"
+                        f" {first} on: {error}; workers would try them again in smaller segments"
                     ) from error
                 for number, customer_id in ids.items():
                     yield campaign.name, customer_id, blocked.get(number, PASSES)

@@ -153,7 +153,7 @@ class GatewayBehaviour(ScenarioSection):
     bounces: Annotated[BounceCauseShares, Field(examples=[{"mailbox_full": 0.5}])] = (
         BounceCauseShares()
     )
-    """Why messages bounce."""
+    """Shares of the causes of bounces."""
     reject_rate: Annotated[float, Field(ge=0.0, lt=1.0, strict=True, examples=[0.1])] = 0.0
     """Share of submitted messages that the gateway rejects temporarily, each time."""
     receipts: Annotated[ReceiptFaultRates, Field(examples=[{"duplicate": 0.05, "lost": 0.002}])] = (

@@ -44,7 +44,7 @@ def test_report_explains_its_lines(on_sqlite: FinishedRun) -> None:
     for options in (("--days",), ("--format", "json"), ("--format", "csv")):
         ended = on_sqlite.shell.run_forked("report", "--explain", *options)
         assert (ended.returncode, ended.stdout) == (2, "")
-        assert "--explain: explains the table of the report" in ended.stderr
+        assert "--explain: works only with the table of the report" in ended.stderr
 
 
 def test_report_by_day(on_sqlite: FinishedRun) -> None:

@@ -11,7 +11,7 @@ from tracker.status import OPT_OUTS, Category, Channel, Engagement, Reason, Stat
 from tracker.text import pluralize
 
 MEANINGS = {
-    "audience": "The customers of the campaign; each gets one message.",
+    "audience": "The customers of the campaign; each has one message.",
     "sent.total": "Accepted by the gateway; includes delivered, opened, clicked, bounced, marked as"
     " spam and marked unsubscribed.",
     "sent.delivered": "Reached the recipient, opened or not.",
@@ -51,9 +51,9 @@ MEANINGS = {
 }
 """The meaning of each line, by its path in the JSON of the report."""
 
-SHARES_MEANING = "Shares below Sent are of Sent, all others of the audience."
+SHARES_MEANING = "Below Sent, percentages are of Sent; all others are of the audience."
 NO_SHARE = "–"
-"""A share of nothing, or of a number that hasn't been counted yet."""
+"""The share of zero messages, or of a number that hasn't been counted yet."""
 
 NO_ROLLUP = "no rollup yet (daily at 1 am)"
 """What the report says of opens and clicks that no rollup has counted."""

@@ -111,7 +111,8 @@ RECENT_FAILURES = Metric(
 )
 LAST_ROLLUP = Metric(
     "rollup_timestamp_seconds",
-    "Time of a campaign's last engagement rollup: by the clock of its run, real once that is over.",
+    "Time of a campaign's last engagement rollup, by the clock of its run;"
+    " in real time once the run is over.",
     ("campaign", "run"),
 )
 DAILY_ROLLUP = Metric(
@@ -126,13 +127,13 @@ ENGAGEMENT_DAYS = Metric(
 )
 CHECK_SECONDS = Metric(
     "check_seconds_total",
-    "Real seconds that a check took, estimated from one of 512 messages."
+    "Real seconds that a check took, estimated from one in 512 messages."
     " Steps whose checks took less than a millisecond in total aren't counted.",
     ("campaign", "run", "check"),
 )
 CHECK_CALLS = Metric(
     "check_calls_total",
-    "Calls of a check in that time, estimated like it.",
+    "Calls of a check, estimated from one in 512 messages.",
     ("campaign", "run", "check"),
 )
 DATABASE_UP = Metric("database_up", "1 if the database answered the last query, else 0.")
@@ -176,7 +177,7 @@ def get_metrics(context: Context) -> Response:
 
 
 class _SnapshotCollector(Collector):
-    """Turns the latest snapshot into metrics."""
+    """A collector that turns the latest snapshot into metrics."""
 
     def __init__(self, context: WebContext) -> None:
         self._context = context

@@ -46,8 +46,9 @@ def make_campaign_progress(snapshot: Snapshot, report: Report) -> CampaignProgre
 def _describe_abandoned(report: Report) -> str:
     problem = f"no heartbeat of its driver for {ABANDONED_AFTER.total_seconds():.0f} s"
     if report.scheduled:
-        problem += f"; {pluralize(report.scheduled, 'customer')} scheduled, which no driver queues"
-    return f"{problem}; to go on, run sendtrace resume {report.campaign.run_id}"
+        customers = pluralize(report.scheduled, "scheduled customer")
+        problem += f"; no driver queues messages to {customers}"
+    return f"{problem}; to continue, run sendtrace resume {report.campaign.run_id}"
 
 
 def recent_throughput(samples: Sequence[ProgressSample]) -> float | None:

@@ -204,9 +204,9 @@ def diff_rules(
 ) -> None:
     """Show how other rules change a campaign's recorded verdicts.
 
-    Each message is judged by the installed checks with the changes that the options name, as of the
-    step that judged it: with the bounces, opt-outs and recent messages of that time. Its verdict
-    is compared with the recorded one. Nothing is sent or written. The message limit is evaluated
+    The installed checks judge each message, with the changes that the options name. The bounces,
+    opt-outs and recent messages are those at the time of the step that judged it. The verdict is
+    compared with the recorded one. Nothing is sent or written. The message limit is evaluated
     again at dispatch; other reasons of that step stay. Messages whose verdict can't be rebuilt are
     counted as not compared. The keys of --set are enabled, message_limit.count, message_limit.days,
     hard_bounce_limit, soft_bounce_limit, sender and requires. --with needs no installation; it also
@@ -241,12 +241,12 @@ def _list_notes(diff: VerdictDiff, rules: Rules, settings: Sequence[str]) -> Ite
     yield from diff.check_errors.format_lines()
     if any(setting.startswith("soft_bounce_limit=") for setting in settings):
         yield (
-            "soft bounces from before the first campaign count as none where a delivery has reset"
-            " them since"
+            "soft bounces before the first campaign aren't counted where a later delivery reset"
+            " them"
         )
     for check in rules.checks:
         if check.source is not None:
-            yield f"check {check.name} was judged with the present data of its source"
+            yield f"check {check.name} used the data that its source has now"
     for cause, count in diff.not_compared.most_common():
         yield f"{pluralize(count, 'message')} not compared: {cause}"
 

@@ -116,7 +116,7 @@ def _judge_at_dispatch(
     verdicts: dict[int, Verdict],
     check_errors: CheckErrors,
 ) -> None:
-    """Judge again at dispatch: deferred messages, and others by the checks that want it."""
+    """Judge deferred messages again at dispatch, and others by checks with `again_at_dispatch`."""
     again = [check for check in rules.checks if check.again_at_dispatch]
     instants: dict[bool, dict[int, Instant]] = {True: {}, False: {}}
     for judgement in judgements:
@@ -233,7 +233,7 @@ def _find_obstacle(
     if is_unjudged or Step.SUPPRESS not in judgement.runs:
         return "not judged yet"
     if verdict is not None and verdict.reason is None:
-        return f"check {verdict.check} defers them, and what follows from that is unknown"
+        return f"check {verdict.check} would defer them, so their outcome is unknown"
     reason = judgement.reason
     if reason is None or judgement.step not in CHECK_STEPS:
         return None

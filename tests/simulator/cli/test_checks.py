@@ -173,7 +173,7 @@ def hold_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hold_out")
-def test_a_trial_may_fail_for_a_check_that_fails(tmp_path: Path) -> None:
+def test_try_exits_1_on_request_if_a_check_fails(tmp_path: Path) -> None:
     sale = tmp_path / "sale.toml"
     sale.write_text(SMALL)
     options = ["checks", "try", "--scenario", str(sale), "--format", "csv"]
@@ -216,4 +216,4 @@ def test_a_diff_says_that_a_source_answers_now(
         ended = CliRunner().invoke(app, ["checks", "diff", *options, "--format", "csv"])
     assert ended.exit_code == 0, ended.output
     assert "passes,custom_rule (consent),1,c0" in ended.stdout
-    assert "note: check consent was judged with the present data of its source" in ended.stderr
+    assert "note: check consent used the data that its source has now" in ended.stderr

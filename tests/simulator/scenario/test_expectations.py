@@ -115,7 +115,7 @@ def test_a_file_has_a_reason_or_sent_for_each_customer(tmp_path: Path) -> None:
             "customer_id,expected\nc1,sent\nc2,unsubscribd\n",
             "line 3: unknown outcome 'unsubscribd'; did you mean unsubscribed?; expected sent or",
         ),
-        ("customer_id,expected\nc1,sent\nc1,ndnc\n", "line 3: customer 'c1' is there twice"),
+        ("customer_id,expected\nc1,sent\nc1,ndnc\n", "line 3: customer 'c1' occurs twice"),
         ('customer_id,expected\n"c1,sent\n', "unexpected end of data"),
         (b"customer_id,expected\n\xff,sent\n", "not UTF-8 text"),
         (None, "can't be read: No such file or directory"),

@@ -355,7 +355,7 @@ def test_an_abandoned_campaign_is_marked_with_the_command_that_resumes_it(
         message = client.get(f"/campaigns/{campaign.id}/messages/325").text
     assert (shown["state"], shown["scheduled"]) == ("abandoned", 2_675)
     [problem] = shown["attention"]
-    assert "2,675 customers scheduled" in problem
+    assert "no driver queues messages to 2,675 scheduled customers" in problem
     assert problem.endswith(f"sendtrace resume {campaign.run_id}")
     assert f'<p class="banner warn">{problem}</p>' in page
     assert "is scheduled, not queued" in message

@@ -322,5 +322,5 @@ def test_deferred_messages_are_judged_as_of_their_dispatch(database: Database) -
         (PASSES, verdict(Reason.CUSTOM_RULE, "strict")): 1,
     }
     assert compare_checks(waits_longer).not_compared == {
-        "check waits_longer defers them, and what follows from that is unknown": 4
+        "check waits_longer would defer them, so their outcome is unknown": 4
     }
