@@ -28,7 +28,7 @@ from tracker.queries.report import make_reports
 from tracker.record import catalog
 
 PEAK_MEMORY = (
-    ("driver", Measure("peak memory driver", below=300, unit=" MB")),
+    ("driver", Measure("peak memory driver", below=250, unit=" MB")),
     ("worker", Measure("peak memory worker", below=300, unit=" MB")),
     ("pool child", Measure("peak memory pool child", below=300, unit=" MB")),
     ("broker", Measure("peak memory broker", unit=" MB")),

@@ -69,10 +69,18 @@ def _normalize(name: str) -> str:
 
 
 def test_nothing_outside_tests_imports_from_tests() -> None:
-    importing = [
-        str(path.relative_to(ROOT))
-        for folder in ("tracker", "workers", "simulator", "benchmarks", "fault_matrix", "docs")
-        for path in (ROOT / folder).rglob("*.py")
-        if re.search(r"^\s*(from|import) tests\b", path.read_text("utf-8"), re.MULTILINE)
-    ]
-    assert importing == []
+    folders = ("tracker", "workers", "simulator", "benchmarks", "fault_matrix", "docs")
+    assert [*_find_importing(folders, r"tests\b")] == []
+
+
+def test_no_test_imports_from_another_test() -> None:
+    assert [*_find_importing(["tests"], r"tests\.(\w+\.)*test_\w+ import")] == []
+
+
+def _find_importing(folders: Sequence[str], module: str) -> Iterator[str]:
+    """Yield the files in some folders that import a module, which is a regular expression."""
+    pattern = re.compile(rf"^\s*(from|import) {module}", re.MULTILINE)
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            if pattern.search(path.read_text("utf-8")):
+                yield str(path.relative_to(ROOT))

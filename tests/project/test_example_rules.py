@@ -14,7 +14,6 @@ from docs.generate import FOLDER
 from simulator.results.result import RunResult
 from simulator.scenario.file import load_scenario
 from simulator.setup.record import record_run
-from tests.project.test_how_to_pages import read_blocks
 from tests.support.inline_runs import (
     assert_passed,
     build_campaign,
@@ -23,6 +22,7 @@ from tests.support.inline_runs import (
     judge_recorded_run,
     settle_batch,
 )
+from tests.support.pages import read_blocks
 from tests.support.plugins import plugin_installer
 from tracker.clock import from_seconds
 from tracker.errors import UsageError

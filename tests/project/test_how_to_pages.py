@@ -1,7 +1,6 @@
 """The examples of docs/rules.md and docs/gateways.md work."""
 
 import json
-import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from docs.generate import FOLDER
 from simulator.scenario.file import load_scenario
 from tests.support.factory import Plan, make_batch
+from tests.support.pages import read_blocks
 from tests.support.plugins import plugin_installer
 from tracker.status import Channel
 from tracker.store.database import Database
@@ -22,11 +22,6 @@ from workers.plugins import PluginGroup
 from workers.rules.changes import CHANGEABLE_SETTINGS
 from workers.rules.cli import diff_rules
 from workers.rules.pytest_plugin import Judge
-
-
-def read_blocks(page: str, language: str) -> list[str]:
-    text = (FOLDER / page).read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def read_entry_points(page: str, group: PluginGroup) -> dict[str, str]:

@@ -107,7 +107,9 @@ def test_a_sample_is_loaded(file: Path) -> None:
 def test_optional_tables_have_defaults(file: Path) -> None:
     scenario = load(file, toml())
     assert scenario.seed == 0
-    assert scenario.campaigns[0].organization.credit is None
+    organization = scenario.campaigns[0].organization
+    assert organization.credit is None
+    assert (organization.hard_bounce_limit, organization.soft_bounce_limit) == (2, 3)
     assert scenario.campaigns[0].gateway == GatewaySection()
 
 

@@ -25,7 +25,7 @@ from tracker.record.engagement import EngagementEvent
 from tracker.record.journal import open_entry
 from tracker.record.rollup import record_daily_rollup, roll_up_engagement
 from tracker.settings import Settings
-from tracker.status import CampaignState, Reason, Status, Step
+from tracker.status import CampaignState, Category, Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import transitions
@@ -196,9 +196,9 @@ def test_alerts_use_existing_metrics_and_reasons(client: TestClient) -> None:
         assert names <= metrics, rule["alert"]
         assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
         assert set(rule["annotations"]) == {"summary", "description"}
-        slugs = re.findall(r'reason=~"([^"]*)"', rule["expr"])
-        for slug in "|".join(slugs).split("|"):
-            assert slug in ("", *(reason.slug for reason in Reason))
+    [slugs] = [slugs for rule in rules for slugs in re.findall(r'reason=~"([^"]*)"', rule["expr"])]
+    system_errors = (reason for reason in Reason if reason.category is Category.SYSTEM_ERROR)
+    assert sorted(slugs.split("|")) == sorted(reason.slug for reason in system_errors)
 
 
 def test_the_time_of_the_last_requeue_is_a_metric(database: Database, settings: Settings) -> None:
