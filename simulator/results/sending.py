@@ -143,7 +143,8 @@ def _make_gateway_loads(
         if plan.gateway.rate is None:
             continue
         entered = _pad(times.entered_per_second(Status.ABOUT_TO_BE_SENT), rows)
-        ready = np.cumsum(entered - _count_first_acceptances(times, rows))
+        blocked = _pad(times.blocked_at_submit_per_second, rows)
+        ready = np.cumsum(entered - _count_first_acceptances(times, rows) - blocked)
         submitted = _pad(times.entered_per_second(Status.IN_GATEWAY), rows)
         other = loads.get(plan.gateway_key)
         loads[plan.gateway_key] = GatewayLoad(

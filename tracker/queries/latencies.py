@@ -125,6 +125,8 @@ class TransitionTimes:
         self._entered_per_second: dict[Status, NDArray[np.int64]] = {
             status: np.zeros(0, np.int64) for status in Status
         }
+        self.blocked_at_submit_per_second = np.zeros(0, np.int64)
+        """Messages in each real second that ended Not Sent after their dispatch."""
         self.first_arrival: Instant | None = None
         self.last_arrival: Instant | None = None
         self.last_acceptance: Instant | None = None
@@ -151,6 +153,7 @@ class TransitionTimes:
             counts = np.bincount(self._real_second(at[at != NOT_ENTERED]))
             self._entered_per_second[status] = _add_counts(self._entered_per_second[status], counts)
         missing = np.full(len(recorded_at), NOT_ENTERED)
+        self._count_blocked_at_submit(entries, missing)
         queued = entries.get((Status.QUEUED, 0), missing)
         ready = entries.get((Status.ABOUT_TO_BE_SENT, 0), missing)
         accepted = entries.get((Status.IN_GATEWAY, 1), missing)
@@ -171,10 +174,20 @@ class TransitionTimes:
             self._spans[span] += chunks
         for status, counts in other._entered_per_second.items():
             self._entered_per_second[status] = _add_counts(self._entered_per_second[status], counts)
+        self.blocked_at_submit_per_second = _add_counts(
+            self.blocked_at_submit_per_second, other.blocked_at_submit_per_second
+        )
         ends = (other.first_arrival, other.last_arrival)
         arrivals = [at for at in ends if at is not None]
         acceptances = [] if other.last_acceptance is None else [other.last_acceptance]
         self._update_ends(np.array(arrivals, np.int64), np.array(acceptances, np.int64))
+
+    def _count_blocked_at_submit(self, entries: EntryTimes, missing: NDArray[np.int64]) -> None:
+        ready = entries.get((Status.ABOUT_TO_BE_SENT, 0), missing)
+        ended = entries.get((Status.NOT_SENT, 0), missing)
+        is_blocked = (ready != NOT_ENTERED) & (ended != NOT_ENTERED)
+        counts = np.bincount(self._real_second(ended[is_blocked]))
+        self.blocked_at_submit_per_second = _add_counts(self.blocked_at_submit_per_second, counts)
 
     def _update_ends(self, arrivals: NDArray[np.int64], acceptances: NDArray[np.int64]) -> None:
         if len(arrivals):

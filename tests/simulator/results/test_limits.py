@@ -26,6 +26,7 @@ from simulator.scenario.faults import InjectedFault
 from simulator.schema import open_database
 from simulator.setup.record import record_run
 from simulator.setup.run import Run
+from tests.support.factory import READY, in_gateway, move, not_sent_for
 from tests.support.inline_runs import (
     build_campaign,
     build_scenario,
@@ -33,7 +34,7 @@ from tests.support.inline_runs import (
     settle_batch,
 )
 from tracker.monitoring import QueueDepth
-from tracker.queries.latencies import QUEUED_TO_GATEWAY, read_transition_times
+from tracker.queries.latencies import QUEUED_TO_GATEWAY, TransitionTimes, read_transition_times
 from tracker.record.check_times import CheckTime
 from tracker.settings import load_settings
 from tracker.status import Reason, Step
@@ -434,3 +435,24 @@ def test_the_limit_of_a_run_with_a_pause_or_without_its_observations_is_unknown(
         assert limit.cause is LimitCause.UNKNOWN
         assert reason in limit.evidence
         assert limit.change == f"To find out: {change}"
+
+
+def test_a_message_that_breaks_the_gateway_waits_for_it_no_longer(
+    database: Database, tmp_path: Path
+) -> None:
+    scenario = build_scenario(build_campaign(audience=4), gateways={"email": {"rate": 50}})
+    run = record_run(database, scenario, tmp_path, lambda _: None)
+    [batch] = enqueue_campaign(database, run.campaigns[0])
+    move(database, batch, [0], not_sent_for(Reason.UNSUBSCRIBED), step=Step.SUPPRESS)
+    move(database, batch, [1], READY, in_gateway())
+    move(database, batch, [2], READY, not_sent_for(Reason.STEP_FAILED))
+    move(database, batch, [3], READY)
+    with database.read() as connection:
+        own = read_transition_times(connection, run.campaigns[0].campaign)
+        times = TransitionTimes(run.started_at, 1)
+        times.merge(own)
+        phase = read_sending_phase(connection, run, times, [own], {})
+    assert phase is not None
+    [load] = phase.gateways
+    assert load.ready[-1] == 1
+    assert times.blocked_at_submit_per_second.sum() == 1
