@@ -102,12 +102,13 @@ def simulate(
     set_shutdown_handler(exit_immediately)
     from simulator.run.options import RunOptions
     from simulator.scenario.file import load_scenario
+    from workers.checks.base import all_checks
 
     parsed = load_scenario(scenario, seed=seed)
     settings = load_settings(database_url=database, broker_url=broker)
     parsed.refuse_to_overwrite("--json", json_file)
     check_writable("--json", json_file)
-    check_rules(parsed, is_attached=attach)
+    all_checks()  # a check that can't be loaded is an error before a run begins
     options = RunOptions(
         workers=workers,
         batch_size=batch_size,
@@ -119,17 +120,6 @@ def simulate(
     code = max(map(choose_exit_code, outcomes), key=EXIT_CODES_BY_SEVERITY.index)
     if code:
         raise typer.Exit(code)
-
-
-def check_rules(scenario: "Scenario", *, is_attached: bool) -> None:
-    """Refuse broken rules, and settings or expectations of missing ones, before a run begins."""
-    from simulator.scenario.expectations import check_expected_rules
-    from workers.checks.base import all_checks, third_party_checks
-
-    all_checks()
-    if not is_attached:  # attached workers may have other rules
-        check_expected_rules(scenario.expectations, [rule.name for rule in third_party_checks()])
-        scenario.require_rules()
 
 
 def _run_repeatedly(

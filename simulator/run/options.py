@@ -41,3 +41,9 @@ def reject_unsampled_thresholds(scenario: Scenario, options: RunOptions) -> None
         raise UsageError(
             f'{scenario.path}: thresholds."{threshold.figure}": {cause}, or remove the threshold'
         )
+
+
+def reject_missing_rules(scenario: Scenario, options: RunOptions) -> None:
+    """Raise UsageError for settings or expectations of a rule that the run's workers lack."""
+    if not options.is_attached:  # attached workers may have other rules
+        scenario.require_rules()

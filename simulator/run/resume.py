@@ -13,7 +13,7 @@ from simulator.run.drive import add_run_to_errors, drive_run
 from simulator.run.driver_record import load_drivers, record_driver
 from simulator.run.environment import describe_conditions, describe_machine
 from simulator.run.judge import RecordedRun, RunIsAlive, load_recorded_run
-from simulator.run.options import RunOptions
+from simulator.run.options import RunOptions, reject_missing_rules
 from simulator.run.outcome import RunOutcome
 from simulator.run.system import open_system
 from simulator.schema import open_database
@@ -77,6 +77,7 @@ def resume(
         chosen = _choose_options(recorded, options)
         pending = plan_resumption(database, recorded).pending_faults
     scenario = replace(recorded.run.scenario, faults=pending)
+    reject_missing_rules(scenario, chosen)
     reject_unsupported_faults(scenario, settings, is_attached=chosen.is_attached)
     machine = describe_machine(settings.home)
     with open_system(scenario, settings, chosen) as system, system.readable_errors():

@@ -11,7 +11,11 @@ from simulator.run.drive import add_run_to_errors, drive_run
 from simulator.run.driver_record import record_driver
 from simulator.run.environment import describe_conditions, describe_machine
 from simulator.run.observers.progress import open_display
-from simulator.run.options import RunOptions, reject_unsampled_thresholds
+from simulator.run.options import (
+    RunOptions,
+    reject_missing_rules,
+    reject_unsampled_thresholds,
+)
 from simulator.run.outcome import RunOutcome
 from simulator.run.system import RunSystem, open_system
 from simulator.scenario.file import Scenario
@@ -40,6 +44,7 @@ def simulate(
         UsageError: the scenario can't be run with these settings; nothing is recorded.
         SendtraceError: the run did not finish.
     """
+    reject_missing_rules(scenario, options)
     reject_unsampled_thresholds(scenario, options)
     reject_unsupported_faults(scenario, settings, is_attached=options.is_attached)
     settings.prepare_home()

@@ -4,13 +4,12 @@ The oracle doesn't model rules of other packages, so only their authors know wha
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from simulator.figures import Unit
 from simulator.scenario.thresholds import RELATIONS, parse_expression
 from simulator.values import format_value
-from tracker.errors import UsageError
 from tracker.text import suggest_similar
 
 BLOCKED_SUFFIX = ".blocked"
@@ -91,14 +90,3 @@ def _parse_conditions(text: str) -> tuple[tuple[str, float], ...]:
     if lowest > highest:
         raise ValueError(f"got {format_value(text)}; expected the lower number first")
     return ((">=", lowest), ("<=", highest))
-
-
-def check_expected_rules(expectations: Sequence[Expectation], installed: Collection[str]) -> None:
-    """Raise `UsageError` if an expectation names a rule that no other package has installed."""
-    for expectation in expectations:
-        if expectation.rule not in installed:
-            similar = suggest_similar(expectation.rule, sorted(installed))
-            raise UsageError(
-                f'expect."{expectation.key}": no installed package has a rule named'
-                f" {expectation.rule!r}{similar}; see sendtrace checks list"
-            )

@@ -1,7 +1,7 @@
 """Load a scenario file: parse it, check it, and plan its campaigns."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +22,7 @@ from simulator.scenario.thresholds import Threshold
 from tracker.errors import UsageError
 from tracker.text import suggest_similar
 from workers.gateways.base import load_gateway_kind
-from workers.plugins import PluginGroup, list_plugin_names
+from workers.plugins import PluginGroup, find_plugins, is_third_party
 
 
 class InvalidScenario(UsageError):
@@ -72,12 +72,23 @@ class Scenario:
         return [file for file in files if file is not None]
 
     def require_rules(self) -> None:
-        """Raise UsageError if a rule with settings isn't installed, so that nothing reads them."""
-        names = list_plugin_names(PluginGroup.CHECKS)
+        """Raise UsageError if a rule with settings or with an expectation isn't installed.
+
+        An expectation needs a rule of another package, since the oracle predicts all others.
+        """
+        entries = find_plugins(PluginGroup.CHECKS)
+        foreign_names = sorted({entry.name for entry in entries if is_third_party(entry)})
         for name in self.rules:
-            if name not in names:
-                similar = suggest_similar(name, names)
-                raise UsageError(f"{self.path}: rules.{name}: unknown check {name!r}{similar}")
+            self._require_rule(f"rules.{name}", name, sorted(entries.names))
+        for expectation in self.expectations:
+            self._require_rule(f'expect."{expectation.key}"', expectation.rule, foreign_names)
+
+    def _require_rule(self, key: str, name: str, installed: Sequence[str]) -> None:
+        if name not in installed:
+            raise UsageError(
+                f"{self.path}: {key}: no installed package has a rule named"
+                f" {name!r}{suggest_similar(name, installed)}; see sendtrace checks list"
+            )
 
     def refuse_to_overwrite(self, option: str, file: Path | None) -> None:
         """Raise UsageError if the output file that an option names is one of the source files."""

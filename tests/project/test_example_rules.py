@@ -78,7 +78,7 @@ def test_the_settings_of_the_page_load(tmp_path: Path) -> None:
     assert scenario.defer_at_most.total_seconds() == 12 * 3600
     assert scenario.rules["hold_out"] == {"percent": 5}
     file.write_text(file.read_text().replace("hold_out", "hold_outs"), encoding="utf-8")
-    with pytest.raises(UsageError, match=r"rules\.hold_outs: unknown check .* mean hold_out\?"):
+    with pytest.raises(UsageError, match=r"rules\.hold_outs: no installed .* mean hold_out\?"):
         load_scenario(file).require_rules()
 
 

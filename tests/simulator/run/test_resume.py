@@ -15,7 +15,14 @@ from simulator.results.result import RunResult, judge_run
 from simulator.run.abort import AbortCheck
 from simulator.run.driver_record import load_drivers
 from simulator.run.judge import RecordedRun, RunIsAlive
-from simulator.run.resume import RunIsFinished, claim_run, load_resumable_run, plan_resumption
+from simulator.run.resume import (
+    ResumeOptions,
+    RunIsFinished,
+    claim_run,
+    load_resumable_run,
+    plan_resumption,
+    resume,
+)
 from simulator.setup.heartbeat import keep_alive
 from simulator.setup.run import Run
 from tests.support.factory import run_concurrently
@@ -30,7 +37,7 @@ from tests.support.recorded_runs import (
 )
 from tests.support.shell import wait_until
 from tracker.clock import from_seconds, to_seconds
-from tracker.errors import NotFound
+from tracker.errors import NotFound, UsageError
 from tracker.queries.campaign_state import read_run_states
 from tracker.record.registration import RunSuperseded, record_heartbeat
 from tracker.settings import Settings
@@ -207,6 +214,17 @@ def test_a_driver_that_returns_after_a_resume_stops(
     with keep_alive(database, run.id) as heartbeat:
         wait_until(is_superseded, "the driver notices")
     assert read_state(database, run) is CampaignState.ABANDONED, "it keeps no other run alive"
+
+
+def test_a_run_with_a_rule_that_is_not_installed_here_is_not_resumed(
+    database: Database, settings: Settings
+) -> None:
+    ruled = SCENARIO.replace("[clock]", "[rules.no_such]\nhour = 8\n\n[clock]")
+    run = start_recorded_run(database, ruled, settings.home)
+    kill_driver(database, run)
+    with pytest.raises(UsageError, match=r"rules\.no_such: no installed package has a rule"):
+        resume(settings, run.id, ResumeOptions(), lambda _: None)
+    assert read_state(database, run) is CampaignState.ABANDONED
 
 
 def judge_resumed(database: Database, settings: Settings, run: Run, *, known: bool) -> RunResult:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from simulator.scenario.expectations import Expectation, check_expected_rules
+from simulator.scenario.expectations import Expectation
 from simulator.scenario.expected_file import read_expected_outcomes
 from simulator.scenario.file import InvalidScenario, Scenario, load_scenario
+from tests.support.plugins import plugin_installer
 from tracker.errors import UsageError
 from tracker.status import Reason
 
@@ -84,15 +85,23 @@ def test_wrong_expectations_are_named(tmp_path: Path, line: str, message: str) -
     assert message in str(caught.value)
 
 
-def test_an_expected_rule_must_be_installed(tmp_path: Path) -> None:
-    expectation = load_one(tmp_path, '"hold_ot.blocked" = "== 1"')
-    with pytest.raises(UsageError) as caught:
-        check_expected_rules([expectation], ["quiet_hours", "hold_out"])
-    assert str(caught.value) == (
-        "expect.\"hold_ot.blocked\": no installed package has a rule named 'hold_ot';"
-        " did you mean hold_out?; see sendtrace checks list"
+@pytest.mark.parametrize(
+    ("rule", "similar"),
+    [("hold_ot", "did you mean hold_out?"), ("ndnc", "expected one of hold_out")],
+)
+def test_an_expected_rule_must_be_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, similar: str
+) -> None:
+    scenario = load(tmp_path, f'"{rule}.blocked" = "== 1"')
+    with plugin_installer(tmp_path, monkeypatch) as install:
+        install("", hold_out="extra:hold_out")
+        load(tmp_path, '"hold_out.blocked" = "== 1"').require_rules()
+        with pytest.raises(UsageError) as caught:
+            scenario.require_rules()
+    assert str(caught.value).startswith(
+        f'{scenario.path}: expect."{rule}.blocked": no installed package has a rule named'
+        f" {rule!r}; {similar}"
     )
-    check_expected_rules([expectation], ["hold_ot"])
 
 
 def test_a_file_has_a_reason_or_sent_for_each_customer(tmp_path: Path) -> None:
