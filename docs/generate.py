@@ -8,13 +8,13 @@ from docs.reference_cli import cli_reference
 from docs.reference_scenario import audience_reference, scenario_reference
 from docs.reference_web import api_reference, metrics_reference
 from docs.scenario_schema import scenario_schema
+from tracker.campaign_states import CampaignState
 from tracker.output.report_lines import NO_ROLLUP, NO_SHARE, SHARES_MEANING, all_report_lines
 from tracker.queries.report import Report
 from tracker.status import (
     FINAL_STATUSES,
     LATE_TRANSITIONS,
     LEGAL_TRANSITIONS,
-    CampaignState,
     Category,
     Reason,
     Status,

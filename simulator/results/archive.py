@@ -22,10 +22,10 @@ from simulator.results.timeseries import Timeseries, parse_timeseries
 from simulator.scenario.errors import format_validation_errors
 from simulator.schema import results
 from simulator.values import format_value
+from tracker.campaign_states import CampaignState
 from tracker.clock import Instant
 from tracker.errors import NotFound, UsageError
 from tracker.queries.campaign_state import run_state
-from tracker.status import CampaignState
 from tracker.store.database import Database
 from tracker.store.schema.catalog import runs
 from tracker.store.schema.integers import MAX_INTEGER

@@ -30,11 +30,11 @@ from simulator.run.shutdown import catch_shutdown_request
 from simulator.run.system import RunSystem
 from simulator.setup.heartbeat import Heartbeat
 from simulator.setup.run import Run
+from tracker.campaign_states import CampaignState
 from tracker.clock import SystemClock, to_real_seconds
 from tracker.errors import SendtraceError
 from tracker.record import registration
 from tracker.record.rollup import roll_up_engagement
-from tracker.status import CampaignState
 
 
 class RunFailed(SendtraceError):

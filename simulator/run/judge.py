@@ -12,11 +12,11 @@ from simulator.run.options import RunOptions
 from simulator.run.outcome import RunOutcome, archive_result
 from simulator.setup.rebuild import RunNotStarted, load_run
 from simulator.setup.run import Run
+from tracker.campaign_states import CampaignState
 from tracker.errors import UsageError
 from tracker.queries.campaign_state import read_run_states
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
-from tracker.status import CampaignState
 from tracker.store.database import Database
 
 RESULT_STATES = {

@@ -19,12 +19,12 @@ from simulator.run.system import open_system
 from simulator.schema import open_database
 from simulator.setup.heartbeat import keep_alive
 from simulator.setup.run import Resumption, Run
+from tracker.campaign_states import GIVEN_UP_STATES, CampaignState
 from tracker.clock import Instant, to_run_microseconds, to_timedelta
 from tracker.errors import UsageError
 from tracker.queries.campaign_state import read_run_states, read_silence, run_state
 from tracker.record.registration import resume_run
 from tracker.settings import Settings
-from tracker.status import GIVEN_UP_STATES, CampaignState
 from tracker.store.database import Database
 
 RESUMABLE_STATES = (CampaignState.ABANDONED, *GIVEN_UP_STATES)

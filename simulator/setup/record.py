@@ -20,10 +20,11 @@ from simulator.setup.run import Run, RunCampaign
 from simulator.setup.run_folder import create_run_folder
 from simulator.world.gateway import SimulatedGatewaySettings
 from simulator.world.services import SIMULATED_SERVICES_KIND
+from tracker.campaign_states import CampaignState
 from tracker.clock import SystemClock, to_iso_8601, to_microseconds
 from tracker.errors import UsageError
 from tracker.record import catalog, registration
-from tracker.status import CampaignState, Channel
+from tracker.status import Channel
 from tracker.store.database import Database
 
 

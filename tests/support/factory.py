@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantQuery
+from tracker.campaign_states import CampaignState
 from tracker.clock import Instant, SystemClock, to_microseconds
 from tracker.queries import stalled
 from tracker.queries.report import Report
@@ -23,7 +24,7 @@ from tracker.record import catalog, registration
 from tracker.record.catalog import Batch, Campaign, CouponSeries, Organization
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
 from tracker.record.predicates import is_of_batch, is_of_message_in
-from tracker.status import CampaignState, Channel, Reason, Status, Step
+from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database, connect
 from tracker.store.schema.catalog import batches, customers, organizations
 from tracker.store.schema.messages import messages, tallies

@@ -10,9 +10,9 @@ from simulator.run.options import RunOptions
 from simulator.scenario.file import load_scenario
 from simulator.setup.record import record_run, start_run
 from simulator.setup.run import Run
+from tracker.campaign_states import CampaignState
 from tracker.clock import SystemClock, from_seconds
 from tracker.record import registration
-from tracker.status import CampaignState
 from tracker.store.database import Database
 from tracker.store.schema.catalog import runs
 

@@ -15,11 +15,11 @@ from sqlalchemy import Connection, RowMapping, Select
 from tracker.audit import bounces, engagement, messages
 from tracker.audit.credit import find_wrong_credit
 from tracker.audit.deferrals import find_wrong_deferral_counts
+from tracker.campaign_states import CampaignState
 from tracker.errors import UnreadableRecord
 from tracker.queries.campaign_state import read_run_states
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Campaign
-from tracker.status import CampaignState
 
 MAX_EXAMPLES = 5
 """Wrong rows that a result contains; all are counted."""

@@ -11,8 +11,8 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from tracker.campaign_states import GIVEN_UP_STATES, CampaignState
 from tracker.clock import Instant, to_microseconds
-from tracker.status import GIVEN_UP_STATES, CampaignState
 from tracker.store.database_clock import server_start, transaction_start
 from tracker.store.schema.catalog import batches, campaigns, runs
 

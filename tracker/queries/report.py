@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.bounces import BounceCause
+from tracker.campaign_states import GIVEN_UP_STATES, CampaignState
 from tracker.clock import Instant, to_datetime
 from tracker.errors import UnreadableRecord
 from tracker.queries.campaign_state import campaign_state
@@ -21,10 +22,8 @@ from tracker.record.catalog import Campaign
 from tracker.record.engagement import read_engagement_counts
 from tracker.record.journal import State
 from tracker.status import (
-    GIVEN_UP_STATES,
     IN_PROGRESS_STATUSES,
     SENT_STATUSES,
-    CampaignState,
     Category,
     Engagement,
     Reason,

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
+from tracker.campaign_states import CampaignState
 from tracker.clock import to_datetime
 from tracker.queries.campaign_state import read_campaign_state
 from tracker.queries.message_lookup import check_message_exists
 from tracker.record.catalog import Campaign
-from tracker.status import CampaignState, Engagement, Reason, ReceiptVerdict, Status, Step
+from tracker.status import Engagement, Reason, ReceiptVerdict, Status, Step
 from tracker.store.schema.catalog import batches, customers
 from tracker.store.schema.engagement import engagements
 from tracker.store.schema.messages import (

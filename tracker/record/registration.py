@@ -8,10 +8,11 @@ from types import MappingProxyType
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from tracker.campaign_states import CampaignState
 from tracker.clock import Instant, to_microseconds
 from tracker.errors import SendtraceError
 from tracker.record.catalog import DEFAULT_DEFER_AT_MOST, ChannelSettings
-from tracker.status import CampaignState, Channel
+from tracker.status import Channel
 from tracker.store.database_clock import transaction_start
 from tracker.store.schema.catalog import (
     audiences,

@@ -6,11 +6,11 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tracker.campaign_states import CampaignState
 from tracker.clock import to_datetime
 from tracker.monitoring import CheckVerdict, WorkerActivity
 from tracker.queries.messages import MessageRow
 from tracker.queries.stalled import StalledBatch
-from tracker.status import CampaignState
 from tracker.web.masking import mask_email, mask_mobile
 from tracker.web.progress import CampaignProgress
 

@@ -13,10 +13,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
+from tracker.campaign_states import CampaignState
 from tracker.clock import to_seconds
 from tracker.monitoring import QueueDepth, WorkerActivity
 from tracker.queries.report import DAILY_ENGAGEMENTS, Report
-from tracker.status import LEGAL_TRANSITIONS, CampaignState, Reason, Status
+from tracker.status import LEGAL_TRANSITIONS, Reason, Status
 from tracker.web.context import Context, WebContext
 from tracker.web.live import Snapshot
 

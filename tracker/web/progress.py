@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
+from tracker.campaign_states import CampaignState
 from tracker.clock import to_datetime
 from tracker.output.report_lines import all_report_lines, balance_line
 from tracker.queries.campaign_state import ABANDONED_AFTER
 from tracker.queries.report import Report
-from tracker.status import CampaignState, Reason, Status
+from tracker.status import Reason, Status
 from tracker.text import pluralize
 from tracker.web.live import LiveFeed, ProgressSample, Snapshot
 

@@ -21,8 +21,8 @@ from simulator.schema import results
 from simulator.setup.run_folder import create_run_folder
 from tests.support.factory import make_campaign
 from tests.support.inline_runs import build_campaign, build_scenario, run_scenario
+from tracker.campaign_states import CampaignState
 from tracker.errors import NotFound, UsageError
-from tracker.status import CampaignState
 from tracker.store.database import Database
 
 

@@ -20,13 +20,14 @@ from simulator.schema import notices
 from simulator.setup.run import Run
 from tests.support.inline_runs import enqueue_campaign, run_step, settle_batch
 from tests.support.recorded_runs import end_driver, kill_driver, start_recorded_run
+from tracker.campaign_states import CampaignState
 from tracker.clock import from_seconds
 from tracker.monitoring import QueueDepth
 from tracker.queries.next_step import CHECK_CHAIN
 from tracker.record.catalog import load_batch
 from tracker.record.journal import enqueue_batch
 from tracker.settings import Settings
-from tracker.status import CampaignState, Step
+from tracker.status import Step
 from tracker.store.database import Database
 from workers.queues import QUEUES
 

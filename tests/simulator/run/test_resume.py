@@ -36,12 +36,12 @@ from tests.support.recorded_runs import (
     start_recorded_run,
 )
 from tests.support.shell import wait_until
+from tracker.campaign_states import CampaignState
 from tracker.clock import from_seconds, to_seconds
 from tracker.errors import NotFound, UsageError
 from tracker.queries.campaign_state import read_run_states
 from tracker.record.registration import RunSuperseded, record_heartbeat
 from tracker.settings import Settings
-from tracker.status import CampaignState
 from tracker.store.database import Database
 from tracker.store.schema.catalog import runs
 

@@ -9,9 +9,9 @@ import pytest
 from simulator.results.archive import list_runs
 from simulator.setup.record import record_run, start_run
 from tests.support.inline_runs import build_campaign, build_scenario
+from tracker.campaign_states import CampaignState
 from tracker.clock import make_clock
 from tracker.record.catalog import load_campaign
-from tracker.status import CampaignState
 from tracker.store.database import Database
 
 

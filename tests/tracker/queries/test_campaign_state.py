@@ -8,13 +8,13 @@ from sqlalchemy import Connection
 
 from tests.support.factory import Plan, enqueue_batches, make_batch, make_campaign, make_sibling
 from tests.support.states import LONG_SILENCE, old_server, silence_driver
+from tracker.campaign_states import CampaignState
 from tracker.clock import from_seconds
 from tracker.queries.campaign_state import read_campaign_state, read_run_states
 from tracker.queries.report import Report, make_reports
 from tracker.queries.stalled import find_unfinished_campaigns
 from tracker.record import registration
 from tracker.record.catalog import Campaign
-from tracker.status import CampaignState
 from tracker.store.database import Database
 from tracker.store.database_clock import server_start, transaction_start
 

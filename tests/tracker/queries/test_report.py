@@ -30,6 +30,7 @@ from tests.support.factory import (
     not_sent_for,
 )
 from tests.support.tampering import without_constraints
+from tracker.campaign_states import CampaignState
 from tracker.clock import SystemClock, from_datetime
 from tracker.errors import NotFound, UnreadableRecord
 from tracker.output.report_formats import render_reports
@@ -39,7 +40,7 @@ from tracker.queries.report import Report, make_reports
 from tracker.record import catalog, registration
 from tracker.record.catalog import Campaign, Organization
 from tracker.record.journal import QUEUED_STATE, enqueue_batch
-from tracker.status import CampaignState, Channel, Reason, Status
+from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import tallies

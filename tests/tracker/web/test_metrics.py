@@ -16,6 +16,7 @@ from tests.support.factory import AUTHOR, Plan, make_busy_batch, make_campaign
 from tests.support.paths import ROOT
 from tests.support.states import old_server, silence_driver
 from tests.support.web import HOSTILE, live_page_client
+from tracker.campaign_states import CampaignState
 from tracker.clock import SystemClock, from_datetime, to_seconds
 from tracker.monitoring import FailedTask, QueueDepth, WorkerActivity, WorkerInfo
 from tracker.queries.report import make_reports
@@ -25,7 +26,7 @@ from tracker.record.engagement import EngagementEvent
 from tracker.record.journal import open_entry
 from tracker.record.rollup import record_daily_rollup, roll_up_engagement
 from tracker.settings import Settings
-from tracker.status import CampaignState, Category, Reason, Status, Step
+from tracker.status import Category, Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import transitions

@@ -23,11 +23,12 @@ from tests.support.factory import (
     move,
     run_concurrently,
 )
+from tracker.campaign_states import CampaignState
 from tracker.clock import Instant, SystemClock, from_seconds
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.record import registration
 from tracker.record.catalog import Batch
-from tracker.status import CampaignState, Step
+from tracker.status import Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.work import recoveries

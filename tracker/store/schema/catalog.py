@@ -19,7 +19,8 @@ from sqlalchemy import (
     true,
 )
 
-from tracker.status import GIVEN_UP_STATES, Channel
+from tracker.campaign_states import GIVEN_UP_STATES
+from tracker.status import Channel
 from tracker.store.schema.metadata import metadata, sql_string_list
 
 runs = Table(

@@ -1,0 +1,28 @@
+"""The states of a campaign, and of its run."""
+
+from enum import StrEnum
+from typing import Self
+
+
+class CampaignState(StrEnum):
+    """The state of a campaign, and of its run; `tracker.queries.campaign_state` derives it."""
+
+    meaning: str
+
+    def __new__(cls, slug: str, meaning: str = "") -> Self:
+        """Make a member; the second value is its meaning."""
+        member = str.__new__(cls, slug)
+        member._value_ = slug
+        member.meaning = meaning
+        return member
+
+    SCHEDULED = "scheduled", "Recorded; no message is queued yet."
+    RUNNING = "running", "The driver of its run queues messages or waits for their outcomes."
+    FINISHED = "finished", "Its run came to its end: every message is queued, and none is awaited."
+    INTERRUPTED = "interrupted", "A person or a signal ended its run early."
+    ABORTED = "aborted", "Its run ended early, because a threshold could no longer be met."
+    ABANDONED = "abandoned", "Its run has no living driver and no recorded end."
+
+
+GIVEN_UP_STATES = (CampaignState.INTERRUPTED, CampaignState.ABORTED)
+"""The states of a run that its driver gave up before its end."""
