@@ -5,6 +5,7 @@ faults, then the use of workers, machine, database and broker.
 """
 
 from collections.abc import Iterator
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,10 @@ MIN_ARRIVAL_SHARE = 0.5
 MIN_FAULT_SHARE = 0.25
 """Smallest share of the phase without acceptances around faults that makes them the limit."""
 
+MIN_WAITING_SHARE = 0.5
+"""Smallest share of the phase, faults included, in which messages wait for a gateway if its rate
+limits the run."""
+
 MIN_RATE_SHARE = 0.8
 """Smallest share of a gateway's rate that counts as reached; small rates reach 0.93."""
 
@@ -53,10 +58,11 @@ def find_limit(
         return unknown_limit(
             "the gateway accepted no message after the first arrival", "a longer run"
         )
+    names, stalled = _find_faults_in(run, observations, phase)
     limit = (
         _find_arrivals_limit(run, phase)
-        or _find_fault_limit(run, observations, phase)
-        or _find_rate_limit(run, observations, phase)
+        or _make_fault_limit(names, stalled, phase)
+        or _find_rate_limit(run, stalled, phase)
     )
     return limit or find_resource_limit(run, observations.samples, conditions, phase)
 
@@ -94,10 +100,7 @@ def _find_scheduled_end(run: Run) -> float:
     return to_real_seconds(max(ends.values()) - run.started_at, run.scenario.clock.speed)
 
 
-def _find_fault_limit(
-    run: Run, observations: RunObservations, phase: SendingPhase
-) -> RunLimit | None:
-    names, stalled = _find_faults_in(run, observations, phase)
+def _make_fault_limit(names: list[str], stalled: int, phase: SendingPhase) -> RunLimit | None:
     if not names or stalled < MIN_FAULT_SHARE * phase.seconds:
         return None
     return RunLimit(
@@ -112,17 +115,21 @@ def _find_fault_limit(
 def _find_faults_in(
     run: Run, observations: RunObservations, phase: SendingPhase
 ) -> tuple[list[str], int]:
-    """Return the faults that acceptances stalled for, and the seconds that they were stalled."""
+    """Return the faults that stalled acceptances, and the seconds of those stalls.
+
+    The seconds of a stall count from the first fault in it. A fault within its first second has
+    caused it.
+    """
     names: dict[str, None] = {}
     seconds = 0
     for first, last in _find_stalls(phase):
         causes = [
-            name
+            (name, first if begin < first + 1 else ceil(begin))
             for name, begin, end in _list_faults(run, observations)
-            if begin <= last + 1 and end >= first - 1
+            if begin < max(first + 1, last) and end >= first - 1
         ]
-        names |= dict.fromkeys(causes)
-        seconds += last - first + 1 if causes else 0
+        names |= dict.fromkeys(name for name, _ in causes)
+        seconds += last + 1 - min((second for _, second in causes), default=last + 1)
     return list(names), seconds
 
 
@@ -149,13 +156,15 @@ def _list_faults(run: Run, observations: RunObservations) -> Iterator[tuple[str,
                 yield name, outage.start.total_seconds() / speed, outage.end.total_seconds() / speed
 
 
-def _find_rate_limit(
-    run: Run, observations: RunObservations, phase: SendingPhase
-) -> RunLimit | None:
-    _, stalled = _find_faults_in(run, observations, phase)
+def _find_rate_limit(run: Run, stalled: int, phase: SendingPhase) -> RunLimit | None:
+    """Return the rate of a gateway as the limit, if messages waited for it.
+
+    Args:
+        stalled: seconds of stalls that faults caused.
+    """
     for load in phase.gateways:
         seconds = _find_waiting_seconds(load, phase)
-        if not seconds.any() or seconds.sum() + stalled < MIN_ARRIVAL_SHARE * (phase.seconds - 1):
+        if not seconds.any() or seconds.sum() + stalled < MIN_WAITING_SHARE * (phase.seconds - 1):
             continue
         reached = float(load.submitted[seconds].mean())
         if reached >= MIN_RATE_SHARE * load.limit:

@@ -191,6 +191,32 @@ def test_a_fault_limits_a_run_that_accepts_nothing_meanwhile(run: Run) -> None:
         assert limit.cause is not LimitCause.FAULT
 
 
+@pytest.mark.parametrize(
+    ("begins", "evidence"),
+    [
+        ([5.9], None),
+        ([6.4], None),
+        ([1.0], "for 5 of 10.0 s, because of: fault at 1"),
+        ([1.9], "for 5 of 10.0 s, because of: fault at 1.9"),
+        ([2.1], "for 3 of 10.0 s, because of: fault at 2.1"),
+        ([0.0, 2.1, 5.9], "for 5 of 10.0 s, because of: fault at 0, fault at 2.1"),
+    ],
+)
+def test_a_fault_is_not_blamed_for_a_stall_that_began_before_it(
+    run: Run, begins: Sequence[float], evidence: str | None
+) -> None:
+    stalled = np.array([1_000, 0, 0, 0, 0, 0, 1_000, 1_000, 1_000, 1_000])
+    faults = [
+        InjectedFault(description=f"fault at {begin:g}", at=begin, until=begin + 0.1)
+        for begin in begins
+    ]
+    limit = find(run, make_samples(), make_phase(accepted=stalled), faults=faults)
+    if evidence is None:
+        assert limit.cause is not LimitCause.FAULT
+    else:
+        assert limit.evidence.endswith(evidence)
+
+
 def test_an_outage_of_the_scenario_is_a_fault(recorded: Database, tmp_path: Path) -> None:
     gateways = {"email": {"outage": {"from": "2s", "to": "6s"}}}
     scenario = build_scenario(build_campaign(), gateways=gateways)
