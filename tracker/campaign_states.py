@@ -26,3 +26,6 @@ class CampaignState(StrEnum):
 
 GIVEN_UP_STATES = (CampaignState.INTERRUPTED, CampaignState.ABORTED)
 """The states of a run that its driver gave up before its end."""
+
+ENDED_STATES = (CampaignState.FINISHED, *GIVEN_UP_STATES)
+"""The states of a run whose end is on record."""

@@ -30,9 +30,10 @@ from simulator.run.shutdown import catch_shutdown_request
 from simulator.run.system import RunSystem
 from simulator.setup.heartbeat import Heartbeat
 from simulator.setup.run import Run
-from tracker.campaign_states import CampaignState
+from tracker.campaign_states import ENDED_STATES, CampaignState
 from tracker.clock import SystemClock, to_real_seconds
 from tracker.errors import SendtraceError
+from tracker.queries.campaign_state import read_run_states
 from tracker.record import registration
 from tracker.record.rollup import roll_up_engagement
 
@@ -227,12 +228,15 @@ def add_run_to_errors(system: RunSystem, run: Run, *, has_started: bool) -> Iter
         has_started: whether it has a driver on record, so that another one can resume it.
     """
     report = f"see sendtrace report --run {run.id}"
+    judge = f"run {run.id} has ended; sendtrace judge {run.id} gives its result"
     never_started = "it never started, so run the scenario again"
     resume = f"sendtrace resume {run.id} continues it"
     try:
         with system.readable_errors():
             yield
     except KeyboardInterrupt:
+        if _has_ended(system, run):
+            raise RunInterrupted(f"interrupted; {judge}") from None
         with suppress(SQLAlchemyError, SendtraceError):
             _end_run(system, run, RunState.INTERRUPTED)
         hint = f"{report}; {resume}" if has_started else never_started
@@ -240,8 +244,17 @@ def add_run_to_errors(system: RunSystem, run: Run, *, has_started: bool) -> Iter
     except registration.RunSuperseded as error:
         raise RunFailed(f"{error}\nthe other driver continues run {run.id}; {report}") from error
     except SendtraceError as error:
+        if _has_ended(system, run):
+            raise RunFailed(f"{error}\n{judge}") from error
         hint = f"{report}; 30 s from now, {resume}" if has_started else never_started
         raise RunFailed(f"{error}\nrun {run.id} did not finish; {hint}") from error
+
+
+def _has_ended(system: RunSystem, run: Run) -> bool:
+    """Return whether the end of a run is on record; False if that can't be read."""
+    with suppress(SQLAlchemyError, SendtraceError), system.database.read() as connection:
+        return read_run_states(connection, [run.id])[run.id] in ENDED_STATES
+    return False
 
 
 def _end_run(

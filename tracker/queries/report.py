@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.bounces import BounceCause
-from tracker.campaign_states import GIVEN_UP_STATES, CampaignState
+from tracker.campaign_states import ENDED_STATES, CampaignState
 from tracker.clock import Instant, to_datetime
 from tracker.errors import UnreadableRecord
 from tracker.queries.campaign_state import campaign_state
@@ -144,7 +144,7 @@ class Report:
     @property
     def is_over(self) -> bool:
         """True if its run has ended: few changes are expected, such as late bounces."""
-        return self.state in (CampaignState.FINISHED, *GIVEN_UP_STATES)
+        return self.state in ENDED_STATES
 
     @property
     def missing_receipts(self) -> int:

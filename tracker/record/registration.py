@@ -138,9 +138,10 @@ def finish_run(connection: Connection, run_id: int, at: Instant) -> None:
 
 
 def give_up_run(connection: Connection, run_id: int, at: Instant, state: CampaignState) -> None:
-    """Record that an unfinished run ends early, as interrupted or aborted."""
-    unfinished = (runs.c.id == run_id, runs.c.finished_at.is_(None))
-    update = sa.update(runs).where(*unfinished)
+    """Record that a run ends early, as interrupted or aborted, unless its end is on record."""
+    update = sa.update(runs).where(
+        runs.c.id == run_id, runs.c.finished_at.is_(None), runs.c.given_up_as.is_(None)
+    )
     connection.execute(update.values(given_up_at=at, given_up_as=state))
 
 

@@ -16,9 +16,11 @@ from simulator.run.system import RunSystem
 from simulator.setup.heartbeat import keep_alive
 from simulator.stack.broker import Broker
 from simulator.stack.local import WorkerDied
-from tests.support.recorded_runs import CONDITIONS, OPTIONS, start_recorded_run
+from tests.support.recorded_runs import CONDITIONS, OPTIONS, end_driver, start_recorded_run
 from tests.support.shell import wait_until
+from tracker.campaign_states import CampaignState
 from tracker.errors import SendtraceError
+from tracker.queries.campaign_state import read_run_states
 from tracker.record.registration import RunSuperseded
 from tracker.settings import Settings
 from tracker.status import Step
@@ -118,3 +120,29 @@ def test_an_error_says_how_its_run_can_be_continued(
             raise error
     promises_resume = "sendtrace resume" in str(raised.value)
     assert promises_resume == (has_started and not isinstance(error, RunSuperseded))
+
+
+@pytest.mark.parametrize("state", [CampaignState.FINISHED, CampaignState.ABORTED])
+@pytest.mark.parametrize(
+    ("error", "problem"), [(KeyboardInterrupt(), "interrupted; "), (WorkerDied("died"), "died\n")]
+)
+def test_an_error_after_the_end_of_a_run_advises_to_judge_it(
+    database: Database,
+    settings: Settings,
+    broker_url: str,
+    state: CampaignState,
+    error: BaseException,
+    problem: str,
+) -> None:
+    run = start_recorded_run(database, SCENARIO, settings.home)
+    with closing(Broker(broker_url)) as broker, Celery("test") as app:
+        system = make_system(database, settings, broker, app)
+        end_driver(database, run, state)
+        with (
+            pytest.raises(SendtraceError) as raised,
+            add_run_to_errors(system, run, has_started=True),
+        ):
+            raise error
+    assert str(raised.value) == f"{problem}run 1 has ended; sendtrace judge 1 gives its result"
+    with database.read() as connection:
+        assert read_run_states(connection, [run.id]) == {run.id: state}

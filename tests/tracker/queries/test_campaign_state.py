@@ -17,6 +17,7 @@ from tracker.record import registration
 from tracker.record.catalog import Campaign
 from tracker.store.database import Database
 from tracker.store.database_clock import server_start, transaction_start
+from tracker.store.schema.catalog import runs
 
 pytestmark = pytest.mark.usefixtures("server_is_old")
 
@@ -73,6 +74,23 @@ def interrupt(connection: Connection, run_id: int) -> None:
 
 def abort(connection: Connection, run_id: int) -> None:
     registration.give_up_run(connection, run_id, 1, CampaignState.ABORTED)
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [(finish, CampaignState.FINISHED), (abort, CampaignState.ABORTED)],
+    ids=["finished", "aborted"],
+)
+def test_a_run_that_has_ended_is_not_given_up_again(
+    database: Database, end: Ending, state: CampaignState
+) -> None:
+    campaign = make_batch(database).campaign
+    with database.write() as connection:
+        end(connection, campaign.run_id)
+        registration.give_up_run(connection, campaign.run_id, 2, CampaignState.INTERRUPTED)
+        row = connection.execute(sa.select(runs)).one()
+    assert 2 not in (row.finished_at, row.given_up_at)
+    assert read_report(database, campaign).state is state
 
 
 @pytest.mark.parametrize(
