@@ -239,13 +239,12 @@ class RunObservations:
     def find_unjudged_figures(self, campaigns: Sequence[str]) -> dict[str, str]:
         """Return the figures that say nothing about a threshold, each with the cause."""
         unjudged = {}
-        is_cut_off = not self.has_settled and self.state is not RunState.ABORTED
         for figure in list_figure_units(campaigns):
             if is_sampled(figure) and not self.is_known:
                 unjudged[figure] = UNOBSERVED_CAUSE
             elif self.is_resumed and is_speed_figure(figure, campaigns):
                 unjudged[figure] = RESUMED_CAUSE
-            elif is_cut_off:
+            elif not self.has_settled:
                 unjudged[figure] = UNSETTLED_CAUSE
         return unjudged
 

@@ -163,7 +163,7 @@ def evaluate_thresholds(
     Args:
         thresholds: the conditions.
         figures: the values.
-        aborted: the threshold because of which the run was aborted. It isn't met, whatever the
+        aborted: the threshold because of which the run was aborted. It is missed, whatever the
             partial figure.
         unjudged: figures that say nothing about a threshold, each with the cause.
     """
@@ -172,7 +172,7 @@ def evaluate_thresholds(
             threshold,
             figures[threshold.figure],
             has_aborted_run=threshold == aborted,
-            unjudged_reason=unjudged.get(threshold.figure),
+            unjudged_reason=None if threshold == aborted else unjudged.get(threshold.figure),
         )
         for threshold in thresholds
     )

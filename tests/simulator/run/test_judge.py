@@ -10,7 +10,13 @@ from simulator.cli.simulate import choose_exit_code
 from simulator.figures import is_sampled
 from simulator.pages.result_text import format_result
 from simulator.results.archive import list_runs, load_repeated_results, make_run_row
-from simulator.results.observations import DriverObservations, RunState, Sample
+from simulator.results.observations import (
+    UNOBSERVED_CAUSE,
+    UNSETTLED_CAUSE,
+    DriverObservations,
+    RunState,
+    Sample,
+)
 from simulator.results.result import RunResult
 from simulator.run.driver import DRIVER_AUTHOR
 from simulator.run.judge import RunIsAlive, judge
@@ -183,8 +189,13 @@ def test_a_run_that_was_given_up_is_judged_as_far_as_it_got(
     assert outcome.result.prediction_checks[0].unsettled > 0
     assert outcome.result.is_proven
     assert choose_exit_code(outcome) == code
+    summary = outcome.result.as_json()
+    queue, delivered = summary["thresholds"]
+    assert queue["not_judged"] == (UNSETTLED_CAUSE if aborted_by else UNOBSERVED_CAUSE)
     if aborted_by is not None:
-        assert outcome.result.as_json()["aborted_for"] == "delivered.share > 0.1"
+        assert summary["aborted_for"] == "delivered.share > 0.1"
+        assert (delivered["passed"], delivered["not_judged"]) == (False, None)
+        assert summary["verdict"]["thresholds_met"] is False
 
 
 def test_an_interrupted_driver_that_waited_leaves_nothing_out(
