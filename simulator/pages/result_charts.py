@@ -35,7 +35,6 @@ The arrivals of a blast would otherwise flatten the other curves."""
 
 BYTES_PER_MEGABYTE = 1e6
 
-NO_SAMPLES = "no samples were taken"
 NO_TASKS = "no task has changed anything"
 
 
@@ -70,8 +69,8 @@ def time_charts(result: RunResult) -> list[Chart]:
             (f"Latency, {span.label}", latency_unit, _latencies(columns, span))
             for span in TIMESERIES_SPANS
         ),
-        ("Ready tasks by queue", "tasks", _depths(columns, timeseries.ready)),
-        ("Unacked tasks by queue", "tasks", _depths(columns, timeseries.unacked)),
+        ("Ready tasks by queue", "tasks", _depths(result, timeseries.ready)),
+        ("Unacked tasks by queue", "tasks", _depths(result, timeseries.unacked)),
         ("CPU of the workers", "cores", _usage(result, figures.WORKERS_CPU, cores)),
         ("Memory of the workers", "MB", _usage(result, figures.WORKERS_MEMORY, megabytes)),
     ]
@@ -122,18 +121,23 @@ def _latencies(columns: Mapping[str, Column], span: Span) -> _CurveGroup:
     return _CurveGroup("no message got this far", series)
 
 
-def _depths(columns: Mapping[str, Column], column_name: Callable[[str], str]) -> _CurveGroup:
-    depths = {queue: columns[column_name(queue)] for queue in QUEUES}
+def _depths(result: RunResult, column_name: Callable[[str], str]) -> _CurveGroup:
+    depths = {queue: result.curves.columns[column_name(queue)] for queue in QUEUES}
     is_sampled = any(np.isfinite(depth).any() for depth in depths.values())
     return _CurveGroup(
-        "every queue was empty at every sample" if is_sampled else NO_SAMPLES,
+        "every queue was empty at every sample"
+        if is_sampled
+        else _explain_missing_samples(result, f"queues.{QUEUES[0]}.ready"),
         {queue: depth for queue, depth in depths.items() if np.nansum(depth)},
     )
 
 
 def _usage(result: RunResult, figure: str, column: Column) -> _CurveGroup:
-    empty_reason = result.conditions.unavailable_figures.get(figure, NO_SAMPLES)
-    return _CurveGroup(empty_reason, {"workers": column})
+    return _CurveGroup(_explain_missing_samples(result, figure), {"workers": column})
+
+
+def _explain_missing_samples(result: RunResult, figure: str) -> str:
+    return result.unmeasured_figures.get(figure, "no samples were taken")
 
 
 def latency_chart(result: RunResult) -> Chart:

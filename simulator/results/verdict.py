@@ -245,8 +245,7 @@ def list_warnings(result: RunResult) -> Iterator[str]:
             f"The run was resumed {_format_times(len(result.observations.drivers) - 1)}: figures of"
             " its speed contain the pause, and aren't comparable to those of other runs"
         )
-        return
-    if result.has_driver_lag:
+    elif result.has_driver_lag:
         yield (
             "The driver lagged behind the arrivals, from which latencies count; see driver_lag."
             " A lower rate, a faster database or a less busy machine would help"
@@ -257,7 +256,7 @@ def list_warnings(result: RunResult) -> Iterator[str]:
                 f"Check {name} took {time.seconds:.1f} s of the workers' time,"
                 f" {1_000 * time.seconds_per_call:.1f} ms a message"
             )
-    if result.backlog:
+    if result.backlog and not result.observations.is_resumed:
         late = (
             f"{result.backlog:,} of {result.run.size:,} messages had not reached the gateway when"
             " the last one arrived"

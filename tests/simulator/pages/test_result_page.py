@@ -14,7 +14,7 @@ import pytest
 
 from simulator.pages.result_page import render_result_page
 from simulator.results.limit_causes import LimitCause, RunLimit
-from simulator.results.observations import DriverObservations, RunState
+from simulator.results.observations import UNOBSERVED_CAUSE, DriverObservations, RunState
 from simulator.results.result import RunResult
 from simulator.results.timeseries import SECOND, Timeseries
 from simulator.results.withheld import WithheldMessages
@@ -237,6 +237,14 @@ def test_the_summary_says_what_is_missing_of_a_partial_run(
     assert "Sent: 0 of 80 messages (0.0 %)" in text
     assert "Scheduled: 80." in text
     assert f"Scheduled 80 100.0 % {MEANINGS['scheduled']}" in text
+
+
+def test_the_charts_of_a_killed_driver_say_why_they_are_empty(result: RunResult) -> None:
+    observed = replace(result.observations, state=RunState.ABANDONED, drivers=[None])
+    conditions = replace(result.conditions, workers=2)
+    text = words(render_result_page(replace(result, observations=observed, conditions=conditions)))
+    assert text.count(f"No chart: {UNOBSERVED_CAUSE}.") == 4, "tasks twice, CPU and memory"
+    assert "no samples were taken" not in text
 
 
 @pytest.mark.parametrize("state", [RunState.INTERRUPTED, RunState.ABORTED])

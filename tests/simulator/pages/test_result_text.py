@@ -11,6 +11,7 @@ from simulator.results.prediction_check import MessageDifference
 from simulator.results.result import RunResult, judge_run
 from simulator.results.withheld import WithheldMessages
 from tests.support.inline_runs import build_campaign, build_scenario, run_scenario
+from tracker.record.check_times import CheckTime
 from tracker.store.database import Database
 
 
@@ -54,6 +55,14 @@ def test_what_the_order_of_campaigns_decides_is_named(result: RunResult) -> None
     assert "depended on the order of concurrent campaigns\n" in format_result(unsure)
     causes = "over the message limit or out of credit"
     assert f"of Acme's messages, {causes}; expected unknown" in format_result(unsure)
+
+
+def test_a_slow_check_is_named_in_a_resumed_run_as_well(result: RunResult) -> None:
+    observed = replace(result.observations, drivers=[DriverObservations()] * 2)
+    resumed = replace(result, observations=observed, check_times={"slow": CheckTime(100, 2.0)})
+    text = format_result(resumed)
+    assert "! The run was resumed once: figures of its speed contain the pause" in text
+    assert "! Check slow took 2.0 s of the workers' time, 20.0 ms a message" in text
 
 
 def test_a_report_that_did_not_balance_during_the_run_fails_it(
