@@ -243,7 +243,7 @@ def list_warnings(result: RunResult) -> Iterator[str]:
     if result.observations.is_resumed:
         yield (
             f"The run was resumed {_format_times(len(result.observations.drivers) - 1)}: figures of"
-            " its speed contain the pause, and aren't comparable to those of other runs"
+            " its speed include the pause, and aren't comparable to those of other runs"
         )
     elif result.has_driver_lag:
         yield (

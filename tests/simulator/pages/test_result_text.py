@@ -61,7 +61,7 @@ def test_a_slow_check_is_named_in_a_resumed_run_as_well(result: RunResult) -> No
     observed = replace(result.observations, drivers=[DriverObservations()] * 2)
     resumed = replace(result, observations=observed, check_times={"slow": CheckTime(100, 2.0)})
     text = format_result(resumed)
-    assert "! The run was resumed once: figures of its speed contain the pause" in text
+    assert "! The run was resumed once: figures of its speed include the pause" in text
     assert "! Check slow took 2.0 s of the workers' time, 20.0 ms a message" in text
 
 

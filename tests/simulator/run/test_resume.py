@@ -257,7 +257,7 @@ def test_the_result_of_a_resumed_run_is_marked(
     assert "was resumed" in speed["not_judged"]
     assert not result.has_passed, "a pause is no way around a threshold"
     text = format_result(result)
-    assert "! The run was resumed once: figures of its speed contain the pause" in text
+    assert "! The run was resumed once: figures of its speed include the pause" in text
     assert "Faults whose time had come before the run was resumed were not injected again" in text
     page = render_result_page(result)
     assert "finished, resumed" in page
