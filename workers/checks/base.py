@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, wraps
 from importlib.metadata import EntryPoint
+from typing import NamedTuple
 
 from tracker.errors import UsageError
 from tracker.queries.next_step import CHECK_STEPS
@@ -75,22 +76,22 @@ class Check:
     def __call__(self, candidate: Candidate, now: datetime) -> bool | Defer:
         """Call the rule with what its step has of a candidate."""
         narrowed = candidate.narrowed(self.step)
-        return self.bind([narrowed], is_last_try=True)(narrowed, now)
+        return self.bind([narrowed], is_last_try=True).rule(narrowed, now)
 
-    def bind(self, candidates: Sequence[Candidate], *, is_last_try: bool) -> Rule:
-        """Return the rule as a function (candidate, now) for the candidates of a batch.
+    def bind(self, candidates: Sequence[Candidate], *, is_last_try: bool) -> "BoundCheck":
+        """Return the check for the candidates of a batch.
 
         Its source is called when the first candidate needs it.
         """
         if self.source is None:
-            return self.rule
+            return BoundCheck(self, self.rule)
         data, rule = SourceData(self.source, candidates, is_last_try=is_last_try), self.rule
 
         @wraps(rule)
         def judge(candidate: Candidate, now: datetime) -> bool | Defer:
             return rule(candidate, now, data.get(candidate.number))
 
-        return judge
+        return BoundCheck(self, judge, data)
 
     @property
     def name(self) -> str:
@@ -115,6 +116,19 @@ class Check:
     def sort_key(self) -> tuple[int, int, str]:
         """The position among all checks. Equal positions are ordered by name."""
         return CHECK_STEPS.index(self.step), self.order, self.name
+
+
+class BoundCheck(NamedTuple):
+    """A check for the candidates of a batch.
+
+    Attributes:
+        rule: the check's rule as a function (candidate, now).
+        data: what its source knows of the candidates; None without a source.
+    """
+
+    check: Check
+    rule: Rule
+    data: SourceData | None = None
 
 
 def check(

@@ -15,7 +15,7 @@ from tracker.record.check_times import CheckTime
 from tracker.status import Reason
 from tracker.text import describe_error
 from workers.candidates import Candidate, DataUnavailable, RecentMessages
-from workers.checks.base import Check, Defer, Rule
+from workers.checks.base import BoundCheck, Check, Defer, Rule
 from workers.checks.sources import SourceData
 
 FAILED_CHECK_REASON = Reason.RULE_FAILED
@@ -59,21 +59,43 @@ class RunningRule(NamedTuple):
 
 
 class RuleTimer:
-    """A rule that measures its own time. It has the name of the rule."""
+    """A rule that measures its own time. It has the name of the rule.
 
-    def __init__(self, rule: Rule) -> None:
-        self.calls, self.seconds = 0, 0.0
+    Attributes:
+        calls: the number of calls that were timed.
+        seconds: the time of these calls, without loading data for the whole batch.
+        recent_seconds: the time to count recent messages, if one of the timed calls waited for it.
+    """
+
+    def __init__(self, bound: BoundCheck, recent: RecentMessages) -> None:
+        self.calls, self.seconds, self.recent_seconds = 0, 0.0, 0.0
+        self._data = bound.data
+        self._source_seconds_before = 0.0 if bound.data is None else bound.data.load_seconds
+        rule = bound.rule
 
         @wraps(rule)
         def call(candidate: Candidate, now: datetime) -> bool | Defer:
             self.calls += 1
+            recent_before, source_before = recent.load_seconds, self.source_seconds
             started = time.perf_counter()
             try:
                 return rule(candidate, now)
             finally:
-                self.seconds += time.perf_counter() - started
+                seconds = time.perf_counter() - started
+                recent_seconds = recent.load_seconds - recent_before
+                self.recent_seconds += recent_seconds
+                self.seconds += seconds - recent_seconds - (self.source_seconds - source_before)
 
         self.call = call
+
+    @property
+    def source_seconds(self) -> float:
+        """The time to load the data of the rule's source, whichever call waited for it."""
+        return 0.0 if self._data is None else self._data.load_seconds - self._source_seconds_before
+
+    def restart(self) -> None:
+        """Forget the calls so far, but not the time to load data."""
+        self.calls, self.seconds = 0, 0.0
 
 
 @dataclass(frozen=True)
@@ -138,23 +160,30 @@ def judge_candidates(
     Raises:
         Exception: a rule's data couldn't be loaded, for example from an unavailable database.
     """
-    blocked_by_check: list[tuple[Check, list[Candidate]]] = [(check, []) for check in checks]
-    rules = [
-        (check.bind(candidates, is_last_try=is_last_try), blocked.append)
-        for check, blocked in blocked_by_check
-    ]
-    timers = [RuleTimer(rule) for rule, _ in rules]
-    timed = [(timer.call, block) for timer, (_, block) in zip(timers, rules, strict=True)]
     verdicts = Verdicts()
-    started = time.perf_counter()
-    for first in range(0, len(candidates), TIMED_EVERY):
+    if not candidates:
+        return verdicts
+    blocked_by_check: list[tuple[BoundCheck, list[Candidate]]] = [
+        (check.bind(candidates, is_last_try=is_last_try), []) for check in checks
+    ]
+    recent = candidates[0].recent_messages
+    timers = [RuleTimer(bound, recent) for bound, _ in blocked_by_check]
+    rules = [(bound.rule, blocked.append) for bound, blocked in blocked_by_check]
+    timed = [(timer.call, block) for timer, (_, block) in zip(timers, rules, strict=True)]
+    recent_before, started = recent.load_seconds, time.perf_counter()
+    # The first candidate loads data and fills caches for the others, so another one is timed.
+    _run_rules(candidates[:1], timed, now, verdicts)
+    if len(candidates) > 1:
+        for timer in timers:
+            timer.restart()
+    for first in range(1, len(candidates), TIMED_EVERY):
         _run_rules(candidates[first : first + 1], timed, now, verdicts)
         _run_rules(candidates[first + 1 : first + TIMED_EVERY], rules, now, verdicts)
-    seconds = time.perf_counter() - started
-    for check, blocked in blocked_by_check:
+    seconds = time.perf_counter() - started - (recent.load_seconds - recent_before)
+    for bound, blocked in blocked_by_check:
         if blocked:
-            verdicts.by_check[check] = [candidate.customer.number for candidate in blocked]
-            verdicts.details.update(_describe_blocked(check, blocked))
+            verdicts.by_check[bound.check] = [candidate.customer.number for candidate in blocked]
+            verdicts.details.update(_describe_blocked(bound.check, blocked))
     verdicts.times.update(_estimate_times(timers, len(candidates), seconds))
     return verdicts
 
@@ -164,19 +193,24 @@ def _estimate_times(
 ) -> Iterator[tuple[str, CheckTime]]:
     """Yield the times of the rules that ran, by the name of the check.
 
+    Data that a rule loads for the whole batch counts once, for the rule that waited for it.
+
     Args:
         timers: the times of one in `TIMED_EVERY` candidates.
         count: the number of all candidates.
-        seconds: the time that all of them took, which the sum can't exceed: the machine may have
-            paused during one call that was timed.
+        seconds: the time that all of them and the sources took, which the sum can't exceed: the
+            machine may have paused during one call that was timed.
     """
-    factor = count / max(1, -(-count // TIMED_EVERY))
+    factor = count / max(1, -(-(count - 1) // TIMED_EVERY))
     timed_seconds = factor * sum(timer.seconds for timer in timers)
-    share = min(1.0, seconds / timed_seconds) if timed_seconds else 1.0
+    own_seconds = seconds - sum(timer.source_seconds for timer in timers)
+    share = min(1.0, own_seconds / timed_seconds) if timed_seconds else 1.0
     for timer in timers:
-        if timer.calls:
-            own_seconds = timer.seconds * factor * share
-            yield timer.call.__name__, CheckTime(timer.calls * factor, own_seconds)
+        load_seconds = timer.source_seconds + timer.recent_seconds
+        if timer.calls or load_seconds:
+            calls = max(1.0, timer.calls * factor)
+            own = timer.seconds * factor * share
+            yield timer.call.__name__, CheckTime(calls, own + load_seconds)
 
 
 def _run_rules(

@@ -20,6 +20,9 @@ class SourceData:
     """The data of a rule's source for a batch, loaded when the first value is needed.
 
     A source that raises is called again, as often as a service. Then the rule fails with its error.
+
+    Attributes:
+        load_seconds: the time that loading took, with all calls of the source.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class SourceData:
         self._data: Mapping[int, Any] | None = None
         self._error: Exception | None = None
         self._traceback: TracebackType | None = None
+        self.load_seconds = 0.0
 
     def get(self, number: int) -> Any:
         """Return the value of a customer, or None if the source has none."""
@@ -38,6 +42,7 @@ class SourceData:
             # Each raise adds to the traceback of the error, and a batch raises it for each message.
             raise self._error.with_traceback(self._traceback)
         if self._data is None:
+            started = time.perf_counter()
             try:
                 self._data = self._call()
             except services.ServiceUnavailable as error:
@@ -48,6 +53,8 @@ class SourceData:
             except Exception as error:
                 self._error, self._traceback = error, error.__traceback__
                 raise
+            finally:
+                self.load_seconds += time.perf_counter() - started
         return self._data.get(number)
 
     def _call(self) -> Mapping[int, Any]:

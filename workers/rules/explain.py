@@ -89,7 +89,7 @@ def _judge_with_check(check: Check, candidate: Candidate, now: Instant) -> Check
     deferral = verdicts.deferrals.get(candidate.number)
     proxy: Any = _RecordingProxy(candidate, "", values_read)
     with suppress(Exception, SystemExit):
-        check.bind([candidate], is_last_try=True)(proxy, to_datetime(now))
+        check.bind([candidate], is_last_try=True).rule(proxy, to_datetime(now))
     return CheckVerdict(
         step=check.step,
         order=check.order,
