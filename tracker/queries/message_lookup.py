@@ -33,16 +33,20 @@ def check_message_exists(connection: Connection, campaign: Campaign, number: int
     Raises:
         NotFound: the campaign has no such message; the error names the range of numbers.
     """
-    attempt = None
-    if 0 <= number <= MAX_INTEGER:
-        attempt = connection.scalar(
-            sa.select(messages.c.attempt).where(
-                messages.c.campaign_id == campaign.id, messages.c.number == number
-            )
-        )
+    attempt = _read_attempt(connection, campaign, number)
     if attempt is None:
         raise NotFound(_describe_missing_message(connection, campaign, number))
     return attempt
+
+
+def _read_attempt(connection: Connection, campaign: Campaign, number: int) -> object:
+    """Return the recorded attempt of a message, None if the campaign has no such message."""
+    if not 0 <= number <= MAX_INTEGER:
+        return None
+    query = sa.select(messages.c.attempt).where(
+        messages.c.campaign_id == campaign.id, messages.c.number == number
+    )
+    return connection.scalar(query)
 
 
 def _describe_missing_message(connection: Connection, campaign: Campaign, number: int) -> str:
@@ -65,29 +69,64 @@ def _describe_missing_message(connection: Connection, campaign: Campaign, number
 def find_message_number(connection: Connection, campaign: Campaign, text: str) -> int:
     """Return the number of the message that a text identifies.
 
-    Up to ten digits are a message number if the campaign has that message. Otherwise the text is a
-    customer's id, or else an email address or a mobile number, as recorded or in E.164.
+    Digits are a message number if the campaign has that message. Otherwise the text is a customer's
+    id, or else an email address or a mobile number, as recorded or in E.164.
 
     Raises:
         NotFound: no message has it, or several have the same address; the error names them.
     """
-    if re.fullmatch(f"-?[0-9]{{1,{MAX_NUMBER_DIGITS}}}", text):
-        number = int(text)
-        try:
-            check_message_exists(connection, campaign, number)
-        except NotFound:
-            numbers = _find_by_customer_id(connection, campaign, text)
-            if not numbers:
-                raise
-            return numbers[0]
+    is_number = re.fullmatch(f"-?[0-9]{{1,{MAX_NUMBER_DIGITS}}}", text) is not None
+    if is_number and _read_attempt(connection, campaign, int(text)) is not None:
+        return int(text)
+    number = find_by_recipient(connection, campaign, text)
+    if number is not None:
+        check_message_exists(connection, campaign, number)
         return number
-    numbers = _find_by_customer_id(connection, campaign, text)
-    numbers = numbers or _find_by_address(connection, campaign, text)
-    if not numbers:
-        raise NotFound(
-            f"campaign {campaign.name} has no message to {text!r};"
-            " expected a message number, a customer id, an email address or a mobile number"
+    if is_number:
+        raise NotFound(_describe_missing_message(connection, campaign, int(text)))
+    raise NotFound(
+        f"campaign {campaign.name} has no message to {text!r};"
+        " expected a message number, a customer id, an email address or a mobile number"
+    )
+
+
+def find_number_by_recipient(connection: Connection, campaign: Campaign, text: str) -> int:
+    """Return the number of the message to a customer, by the customer's id or address.
+
+    Raises:
+        NotFound: no customer has it; the error suggests similar ids. Or several customers have the
+            same address; the error names their messages.
+    """
+    number = find_by_recipient(connection, campaign, text)
+    if number is not None:
+        return number
+    ids_with_prefix = connection.scalars(
+        sa.select(customers.c.customer_id)
+        .where(
+            customers.c.audience_id == campaign.audience_id,
+            customers.c.customer_id.startswith(text[:2], autoescape=True),
         )
+        .limit(MAX_COMPARED_IDS)
+    ).all()
+    similar = get_close_matches(text, ids_with_prefix, n=3)
+    hint = f"; did you mean {join_with_or(similar)}?" if similar else ""
+    raise NotFound(f"campaign {campaign.name} has no customer {text!r}{hint}")
+
+
+def find_by_recipient(connection: Connection, campaign: Campaign, text: str) -> int | None:
+    """Return the number of the customer with an id, or else with an address; None for neither.
+
+    Raises:
+        NotFound: several customers have the address; the error names their messages.
+    """
+    number: int | None = connection.scalar(
+        sa.select(customers.c.number).where(
+            customers.c.customer_id == text, customers.c.audience_id == campaign.audience_id
+        )
+    )
+    if number is not None:
+        return number
+    numbers = _find_by_address(connection, campaign, text)
     if len(numbers) > 1:
         examples = ", ".join(map(str, numbers[:MAX_EXAMPLES]))
         others = " and others" if len(numbers) > MAX_EXAMPLES else ""
@@ -95,26 +134,7 @@ def find_message_number(connection: Connection, campaign: Campaign, text: str) -
             f"campaign {campaign.name} has several messages to {text}: {examples}{others};"
             " expected one of these numbers"
         )
-    check_message_exists(connection, campaign, numbers[0])
-    return numbers[0]
-
-
-def find_number_by_customer_id(connection: Connection, campaign: Campaign, customer_id: str) -> int:
-    """Return the number of a customer's message; raise `NotFound` that suggests similar ids."""
-    numbers = _find_by_customer_id(connection, campaign, customer_id)
-    if numbers:
-        return numbers[0]
-    ids_with_prefix = connection.scalars(
-        sa.select(customers.c.customer_id)
-        .where(
-            customers.c.audience_id == campaign.audience_id,
-            customers.c.customer_id.startswith(customer_id[:2], autoescape=True),
-        )
-        .limit(MAX_COMPARED_IDS)
-    ).all()
-    similar = get_close_matches(customer_id, ids_with_prefix, n=3)
-    hint = f"; did you mean {join_with_or(similar)}?" if similar else ""
-    raise NotFound(f"campaign {campaign.name} has no customer {customer_id!r}{hint}")
+    return numbers[0] if numbers else None
 
 
 def find_numbers_by_customer(
@@ -139,13 +159,6 @@ def find_customers_by_number(
         customers.c.audience_id == audience_id, customers.c.number.in_(numbers)
     )
     return dict(connection.execute(query).all())
-
-
-def _find_by_customer_id(connection: Connection, campaign: Campaign, text: str) -> list[int]:
-    query = sa.select(customers.c.number).where(
-        customers.c.customer_id == text, customers.c.audience_id == campaign.audience_id
-    )
-    return list(connection.scalars(query))
 
 
 def _find_by_address(connection: Connection, campaign: Campaign, text: str) -> list[int]:

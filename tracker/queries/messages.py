@@ -11,6 +11,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from tracker.queries.message_lookup import find_by_recipient
 from tracker.record.catalog import Campaign
 from tracker.record.predicates import is_same_batch
 from tracker.status import Engagement, Reason, Status
@@ -31,7 +32,11 @@ BEFORE_FIRST = -1
 
 @dataclass(frozen=True, kw_only=True)
 class MessageFilter:
-    """Conditions that a message has to meet; an empty one, or None, is met by every message."""
+    """Conditions that a message has to meet; an empty one, or None, is met by every message.
+
+    Attributes:
+        customer: the id, email address or mobile number of one customer.
+    """
 
     statuses: frozenset[Status] = frozenset()
     reasons: frozenset[Reason] = frozenset()
@@ -76,7 +81,7 @@ def find_messages(
 ) -> MessagePage:
     """Return at most `limit` matching messages after the previous page's key, `after`."""
     if wanted.customer is not None:
-        return _find_by_customer(database, connection, campaign, wanted)
+        return _find_by_customer(database, connection, campaign, wanted, wanted.customer)
     if wanted.engagement is not None:
         return _find_by_engagement(database, connection, campaign, wanted, after, limit)
     numbers, next_after = _scan_batches(connection, campaign, wanted, after, limit)
@@ -188,14 +193,13 @@ def _find_by_engagement(
 
 
 def _find_by_customer(
-    database: Database, connection: Connection, campaign: Campaign, wanted: MessageFilter
+    database: Database,
+    connection: Connection,
+    campaign: Campaign,
+    wanted: MessageFilter,
+    customer: str,
 ) -> MessagePage:
-    number = connection.scalar(
-        sa.select(customers.c.number).where(
-            customers.c.customer_id == wanted.customer,
-            customers.c.audience_id == campaign.audience_id,
-        )
-    )
+    number = find_by_recipient(connection, campaign, customer)
     numbers = [] if number is None else [number]
     matches = [
         message

@@ -87,7 +87,7 @@ class MessageQuery(BaseModel):
     customer: Annotated[str | None, BeforeValidator(_blank_to_none)] = Field(
         None,
         max_length=MAX_CUSTOMER_ID_LENGTH,
-        description="The id of one customer.",
+        description="The id, email address or mobile number of one customer.",
     )
     after: int = Field(
         BEFORE_FIRST,

@@ -13,7 +13,7 @@ from tracker.clock import Instant, from_datetime, to_datetime
 from tracker.errors import UsageError
 from tracker.monitoring import CheckVerdict
 from tracker.output.tables import Row, RowFormat, print_rows
-from tracker.queries.message_lookup import find_number_by_customer_id
+from tracker.queries.message_lookup import find_number_by_recipient
 from tracker.record import catalog
 from tracker.settings import load_settings
 from tracker.text import escape_control_characters, pluralize
@@ -73,7 +73,12 @@ def explain_message(
     context: typer.Context,
     campaign: CampaignOption,
     customer: Annotated[
-        str | None, typer.Option("--customer", metavar="ID", help="The customer's id.")
+        str | None,
+        typer.Option(
+            "--customer",
+            metavar="CUSTOMER",
+            help="The customer's id, email address or mobile number.",
+        ),
     ] = None,
     message: Annotated[
         int | None,
@@ -96,12 +101,12 @@ def explain_message(
     sendtrace checks explain --campaign diwali-email --message 4711 --at 2026-11-30T17:24
     """
     if (customer is None) == (message is None):
-        raise UsageError("expected either --customer ID or --message NUMBER, and not both")
+        raise UsageError("expected either --customer CUSTOMER or --message NUMBER, and not both")
     with open_database(database, context.obj) as record:
         with record.read() as connection:
             [recorded] = catalog.find_campaigns(connection, campaign, run)
             if customer is not None:
-                message = find_number_by_customer_id(connection, recorded, customer)
+                message = find_number_by_recipient(connection, recorded, customer)
         rules = Rules(campaign=recorded, checks=all_checks())
         instant = recorded.clock.now() if at is None else parse_time_option(at)
         explanation = build_explanation(record, rules, message or 0, instant)

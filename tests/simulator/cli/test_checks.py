@@ -65,7 +65,7 @@ def test_an_explanation_ends_with_the_outcome(campaign: Campaign, settings: Sett
     both = CliRunner().invoke(
         app, ["checks", "explain", *options, "--customer", "c4", "--message", "4"]
     )
-    assert (both.exit_code, "expected either --customer ID or" in both.stderr) == (2, True)
+    assert (both.exit_code, "expected either --customer CUSTOMER or" in both.stderr) == (2, True)
 
 
 def test_an_explanation_may_be_as_of_a_time(campaign: Campaign, settings: Settings) -> None:

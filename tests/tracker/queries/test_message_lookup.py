@@ -8,7 +8,7 @@ from tracker.errors import NotFound
 from tracker.queries.message_lookup import (
     MAX_EXAMPLES,
     find_message_number,
-    find_number_by_customer_id,
+    find_number_by_recipient,
 )
 from tracker.record.catalog import Batch
 from tracker.store.database import Database
@@ -71,6 +71,13 @@ def test_more_digits_than_a_number_has_are_a_mobile_number(
     assert find(database, batch, "919876543210") == 5
 
 
+def test_ten_digits_are_a_mobile_number_too(database: Database, batch: Batch) -> None:
+    set_customer(database, 5, mobile="9876543210")
+    assert find(database, batch, "9876543210") == 5
+    with pytest.raises(NotFound, match="has no message 9876543211; expected 0 to 9"):
+        find(database, batch, "9876543211")
+
+
 def test_an_address_of_several_customers_is_refused_with_their_messages(
     database: Database, batch: Batch
 ) -> None:
@@ -91,10 +98,12 @@ def test_an_unknown_text_is_refused(database: Database, batch: Batch, text: str)
 
 
 def test_an_unknown_customer_is_refused_with_similar_ids(database: Database, batch: Batch) -> None:
+    set_customer(database, 7, email="seven@example.com")
     with database.read() as connection:
-        assert find_number_by_customer_id(connection, batch.campaign, "c7") == 7
+        assert find_number_by_recipient(connection, batch.campaign, "c7") == 7
+        assert find_number_by_recipient(connection, batch.campaign, "seven@example.com") == 7
         with pytest.raises(NotFound, match=r"no customer 'c77'; did you mean .*c7"):
-            find_number_by_customer_id(connection, batch.campaign, "c77")
+            find_number_by_recipient(connection, batch.campaign, "c77")
 
 
 def test_another_audience_is_not_searched(database: Database, batch: Batch) -> None:

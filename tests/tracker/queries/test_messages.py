@@ -132,6 +132,7 @@ def test_message_of_a_customer(database: Database) -> None:
     assert find_all(database, batch, MessageFilter(customer="c17", reasons=unsubscribed))
     assert not find_all(database, batch, MessageFilter(customer="c16", reasons=unsubscribed))
     assert not find_all(database, batch, MessageFilter(customer="nobody' OR 1=1"))
+    assert find_all(database, batch, MessageFilter(customer="customer17@example.com"))
 
 
 def test_recipients_by_engagement(database: Database) -> None:
