@@ -78,6 +78,12 @@ def format_timeline(timeline: MessageTimeline) -> str:
     ]
     for entry in timeline.entries():
         lines += _format_entry(entry)
+    if timeline.deferral is not None:
+        until = timeline.deferred_until
+        time = "an unreadable time" if until is None else f"{until:%Y-%m-%d %H:%M:%S}"
+        lines.append(
+            f"{'':<{TIME_WIDTH}}deferred until {time} by check {timeline.deferral.check_name}"
+        )
     if timeline.is_receipt_missing:
         lines.append(f"{'':<{TIME_WIDTH}}receipt never came; the run is finished")
     if timeline.failure is not None:

@@ -17,6 +17,7 @@ from tracker.clock import to_datetime
 from tracker.queries.campaign_state import read_campaign_state
 from tracker.queries.message_lookup import check_message_exists
 from tracker.record.catalog import Campaign
+from tracker.record.deferrals import Deferral, read_deferral
 from tracker.status import Engagement, Reason, ReceiptVerdict, Status, Step
 from tracker.store.schema.catalog import batches, customers
 from tracker.store.schema.engagement import engagements
@@ -138,6 +139,7 @@ class MessageTimeline:
         actions: what the recipient did, in the order of time.
         refused_receipts: receipts that changed nothing, in the order of time.
         failure: the failure that stopped the message, if one did.
+        deferral: what the message waits for, if a check deferred it.
     """
 
     campaign: Campaign
@@ -149,12 +151,19 @@ class MessageTimeline:
     actions: tuple[RecipientAction, ...] = ()
     refused_receipts: tuple[RefusedReceipt, ...] = ()
     failure: StepFailure | None = None
+    deferral: Deferral | None = None
 
     @property
     def is_receipt_missing(self) -> bool:
         """True if the run is finished and the gateway never reported an outcome."""
         is_in_gateway = bool(self.events) and self.events[-1].status is Status.IN_GATEWAY
         return is_in_gateway and self.state is CampaignState.FINISHED
+
+    @property
+    def deferred_until(self) -> datetime | None:
+        """When the message is judged again; None unless it is deferred to a readable time."""
+        until = None if self.deferral is None else self.deferral.until
+        return _parse_or_none(to_datetime, until)
 
     def entries(self) -> list[TimelineEntry]:
         """Return events, actions and refused receipts together, in the order of time.
@@ -173,6 +182,7 @@ class MessageTimeline:
 
     def as_json(self) -> dict[str, Any]:
         """Return the timeline as other programs read it; the keys are a contract."""
+        until = self.deferred_until
         return {
             "campaign": self.campaign.name,
             "run": self.campaign.run_id,
@@ -184,6 +194,8 @@ class MessageTimeline:
             "engagement": [action.as_json() for action in self.actions],
             "refused_receipts": [receipt.as_json() for receipt in self.refused_receipts],
             "receipt_missing": self.is_receipt_missing,
+            "deferred": self.deferral
+            and {"until": until and until.isoformat(), "check": self.deferral.check_name},
             "broke": self.failure and {"step": self.failure.step, "error": self.failure.error},
         }
 
@@ -219,6 +231,7 @@ def read_timeline(connection: Connection, campaign: Campaign, number: int) -> Me
         actions=_read_actions(connection, campaign, number),
         refused_receipts=_read_refused_receipts(connection, campaign, number),
         failure=None if batch is None else _read_failure(connection, campaign, batch, number),
+        deferral=None if batch is None else read_deferral(connection, campaign, batch, number),
     )
 
 

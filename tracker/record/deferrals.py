@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant
-from tracker.record.catalog import Batch
+from tracker.record.catalog import Batch, Campaign
 from tracker.record.predicates import is_of_batch
 from tracker.status import Status
 from tracker.store.database import Database
@@ -28,11 +28,26 @@ class Deferral(NamedTuple):
     first_deferred_at: Instant
 
 
+_COLUMNS = (deferrals.c.check_name, deferrals.c.until, deferrals.c.first_deferred_at)
+
+
 def read_deferrals(connection: Connection, batch: Batch) -> dict[int, Deferral]:
     """Return the deferrals of a batch by message number."""
-    columns = (deferrals.c.check_name, deferrals.c.until, deferrals.c.first_deferred_at)
-    query = sa.select(deferrals.c.number, *columns).where(is_of_batch(deferrals, batch))
+    query = sa.select(deferrals.c.number, *_COLUMNS).where(is_of_batch(deferrals, batch))
     return {number: Deferral(*row) for number, *row in connection.execute(query)}
+
+
+def read_deferral(
+    connection: Connection, campaign: Campaign, batch: int, number: int
+) -> Deferral | None:
+    """Return the deferral of a message, None unless it is deferred."""
+    query = sa.select(*_COLUMNS).where(
+        deferrals.c.campaign_id == campaign.id,
+        deferrals.c.batch == batch,
+        deferrals.c.number == number,
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Deferral(*row)
 
 
 def replace_deferrals(

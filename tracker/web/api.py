@@ -130,7 +130,11 @@ def list_messages(
     operation_id="message_api_campaigns__campaign_id__messages__number__get",
 )
 def get_message(campaign_id: CampaignId, number: MessageNumber, context: Context) -> dict[str, Any]:
-    """Return the timeline of a message, as `sendtrace trace --format json` prints it."""
+    """Return the timeline of a message, as `sendtrace trace --format json` prints it.
+
+    `deferred` has the check that deferred the message, and `until`, when the message is judged
+    again. It is null for other messages.
+    """
     with context.database.read() as connection:
         campaign = context.load_campaign(connection, campaign_id)
         return read_timeline(connection, campaign, number).as_json()

@@ -25,6 +25,7 @@ from tracker.errors import NotFound
 from tracker.output.report_text import format_timeline
 from tracker.queries.timeline import MessageTimeline, TimelineEvent, read_timeline
 from tracker.record.catalog import Batch
+from tracker.record.deferrals import Deferral, replace_deferrals
 from tracker.record.details import TransitionDetail
 from tracker.record.engagement import EngagementEvent, record_engagement
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
@@ -208,6 +209,7 @@ def test_timeline_as_json(database: Database) -> None:
         "engagement": [],
         "refused_receipts": [],
         "receipt_missing": False,
+        "deferred": None,
         "broke": None,
     }
 
@@ -279,6 +281,21 @@ def test_receipt_that_never_came_is_named_once_the_run_is_finished(database: Dat
     last_line = format_timeline(timeline).splitlines()[-1].strip()
     assert last_line == "receipt never came; the run is finished"
     assert not timeline_of(database, batch, 3).is_receipt_missing, "it is still queued"
+
+
+def test_a_deferred_message_names_its_check_and_its_time(database: Database) -> None:
+    batch = make_batch(database)
+    deferral = Deferral("quiet_hours", until=NOON, first_deferred_at=NOON)
+    with database.write() as connection:
+        replace_deferrals(database, connection, batch, {4: deferral})
+    timeline = timeline_of(database, batch, 4)
+    last_line = format_timeline(timeline).splitlines()[-1].strip()
+    assert last_line == "deferred until 2023-11-14 22:13:20 by check quiet_hours"
+    assert timeline.as_json()["deferred"] == {
+        "until": "2023-11-14T22:13:20+00:00",
+        "check": "quiet_hours",
+    }
+    assert timeline_of(database, batch, 5).deferral is None
 
 
 def test_actions_and_refused_receipts_are_listed_among_the_events(database: Database) -> None:

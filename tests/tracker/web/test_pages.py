@@ -29,6 +29,7 @@ from tracker.output.report_lines import all_report_lines
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Batch
+from tracker.record.deferrals import Deferral, replace_deferrals
 from tracker.record.details import TransitionDetail
 from tracker.record.engagement import EngagementEvent
 from tracker.record.journal import QUEUED_STATE, Move, enqueue_batch, open_entry
@@ -182,6 +183,19 @@ def test_a_check_that_defers_a_message_does_not_count_as_passed(
     assert "2030-01-02 03:04:00 UTC" in page
     assert "passed" not in page
     assert datetime.fromisoformat(answer["deferred_until"]) == until
+
+
+def test_a_deferred_message_names_its_check_and_its_time(
+    batch: Batch, client: TestClient, database: Database
+) -> None:
+    until = datetime(2030, 1, 2, 3, 4, tzinfo=UTC)
+    deferral = Deferral("quiet_hours", until=from_datetime(until), first_deferred_at=0)
+    with database.write() as connection:
+        replace_deferrals(database, connection, batch, {0: deferral})
+    path = f"/campaigns/{batch.campaign.id}/messages/0"
+    page = client.get(path).text
+    assert "2030-01-02 03:04:00 UTC</time> by check <code>quiet_hours</code>" in page
+    assert client.get(f"/api{path}").json()["deferred"]["check"] == "quiet_hours"
 
 
 def test_failed_checks_are_named_with_their_error_and_need_attention(
