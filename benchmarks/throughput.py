@@ -113,7 +113,9 @@ def _measure_flush(bench: DatabaseBenchmark, undisturbed: list[PipelineMeasureme
 def _read_requeue_delay(database: Database, run: PipelineMeasurement) -> float | None:
     """Return the seconds from a run's fault to the first re-queued batch; None if none was."""
     with database.read() as connection:
-        requeued_at = connection.scalar(sa.select(sa.func.min(recoveries.c.sent_at)))
+        requeued_at = connection.scalar(
+            sa.select(sa.func.min(recoveries.c.sent_at)).where(recoveries.c.times > 0)
+        )
         started_at = connection.scalar(sa.select(sa.func.max(runs.c.started_at)))
     if requeued_at is None or started_at is None or not run.faults:
         return None

@@ -69,7 +69,7 @@ def count_record(database: Database) -> RecordCounts:
             lost=count(UNSETTLED_MESSAGES) + count(MISSING_MESSAGES),
             repeats=count("SELECT sum(repeats) FROM gateway_ledger"),
             accepted_twice=count(ACCEPTED_TWICE),
-            requeued_count=count("SELECT count(*) FROM recoveries"),
+            requeued_count=count("SELECT count(*) FROM recoveries WHERE times > 0"),
             poison_messages=count("SELECT count(*) FROM parts WHERE ended_at IS NOT NULL"),
         )
 

@@ -147,8 +147,12 @@ def exclude_touched_batches(
 
 
 def read_last_requeue_time(connection: Connection) -> Instant | None:
-    """Return the real time at which a batch was last re-queued, None if none ever was."""
-    last: Instant | None = connection.scalar(sa.select(sa.func.max(recoveries.c.sent_at)))
+    """Return the real time at which a stalled batch was last re-queued, None if none ever was.
+
+    A batch that was only woken, since its deferred messages were due, has a row with 0 re-queues.
+    """
+    query = sa.select(sa.func.max(recoveries.c.sent_at)).where(recoveries.c.times > 0)
+    last: Instant | None = connection.scalar(query)
     return last
 
 

@@ -54,7 +54,10 @@ at the time between two sweeps and doubles each time."""
 
 @dataclass(frozen=True, kw_only=True)
 class RequeuedBatch:
-    """A stalled batch that was re-queued, so many times in a row without a sign of life."""
+    """A stalled batch that was re-queued, so many times in a row without a sign of life.
+
+    A batch that was only woken has the count 0.
+    """
 
     stalled: StalledBatch
     requeue_count: int
@@ -62,7 +65,7 @@ class RequeuedBatch:
     @property
     def is_awakened(self) -> bool:
         """True if no task was lost: the batch only waited for its deferred messages."""
-        return self.stalled.is_deferred and self.requeue_count == 1
+        return self.requeue_count == 0
 
     def format_fields(self) -> str:
         """Return the fields of the log event."""
@@ -165,7 +168,7 @@ def _claim_batches(database: Database, stalled: Sequence[StalledBatch]) -> list[
         recovery_rows = {(row.campaign_id, row.batch): row for row in connection.execute(query)}
         for batch in exclude_touched_batches(connection, stalled):
             previous = recovery_rows.get(_batch_key(batch))
-            requeue_count = 1
+            requeue_count = 0 if batch.is_deferred else 1
             if previous is not None and previous.touched_at == batch.touched_at:
                 if now - previous.sent_at < _requeue_interval(previous.times):
                     continue
@@ -177,7 +180,7 @@ def _claim_batches(database: Database, stalled: Sequence[StalledBatch]) -> list[
 
 def _requeue_interval(requeue_count: int) -> int:
     """Return how long to wait before a batch is re-queued again, in microseconds."""
-    doubled = SWEEP_INTERVAL_SECONDS * 2.0 ** min(requeue_count - 1, 10)
+    doubled = SWEEP_INTERVAL_SECONDS * 2.0 ** min(max(0, requeue_count - 1), 10)
     return from_seconds(min(MAX_REQUEUE_INTERVAL_SECONDS, doubled))
 
 

@@ -26,6 +26,7 @@ from tests.support.factory import (
 from tracker.campaign_states import CampaignState
 from tracker.clock import Instant, SystemClock, from_seconds
 from tracker.queries.next_step import CHECK_STEPS
+from tracker.queries.stalled import read_last_requeue_time
 from tracker.record import registration
 from tracker.record.catalog import Batch
 from tracker.status import Step
@@ -121,11 +122,15 @@ def test_deferred_messages_wake_their_batch_when_they_are_due(
     assert requeue_stalled_batches(database, app, client) == []
     key = {"campaign": batch.campaign.id, "batch": batch.batch}
     assert tasks(client) == [("queued", key)]
+    with database.read() as connection:
+        assert read_last_requeue_time(connection) is None
     client.flushall()
     with database.write() as connection:
         connection.execute(sa.update(recoveries).values(sent_at=0))
     [lost] = requeue_stalled_batches(database, app, client)
-    assert (lost.stalled.step, lost.requeue_count) == (Step.DISPATCH, 2)
+    assert (lost.stalled.step, lost.requeue_count) == (Step.DISPATCH, 1)
+    with database.read() as connection:
+        assert read_last_requeue_time(connection) is not None
 
 
 def test_a_recently_touched_batch_is_left_alone(
