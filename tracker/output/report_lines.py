@@ -211,8 +211,11 @@ def _line(
 
 
 def describe_missing_receipts(missing: int) -> str:
-    """Return how many receipts never came, in words; empty for none."""
-    return f"{pluralize(missing, 'receipt')} never came" if missing else ""
+    """Return how many receipts never came during the run, in words; empty for none.
+
+    They may still come: the inbound API takes receipts for a finished run.
+    """
+    return f"{pluralize(missing, 'receipt')} never came during the run" if missing else ""
 
 
 def format_report_time(report: Report, zone: tzinfo) -> str:

@@ -85,7 +85,7 @@ def format_timeline(timeline: MessageTimeline) -> str:
             f"{'':<{TIME_WIDTH}}deferred until {time} by check {timeline.deferral.check_name}"
         )
     if timeline.is_receipt_missing:
-        lines.append(f"{'':<{TIME_WIDTH}}receipt never came; the run is finished")
+        lines.append(f"{'':<{TIME_WIDTH}}receipt never came during the run, which is finished")
     if timeline.failure is not None:
         step = timeline.failure.step or "a step"
         lines.append(f"{'':<{TIME_WIDTH}}poison message: failed every try of {step}")

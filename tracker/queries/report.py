@@ -148,7 +148,7 @@ class Report:
 
     @property
     def missing_receipts(self) -> int:
-        """The number of messages of a finished run whose outcome the gateway never reported."""
+        """The number of messages of a finished run whose outcome the gateway hasn't reported."""
         is_over = self.state is CampaignState.FINISHED
         return self.count_messages(Status.IN_GATEWAY) if is_over else 0
 

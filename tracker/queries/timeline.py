@@ -155,7 +155,7 @@ class MessageTimeline:
 
     @property
     def is_receipt_missing(self) -> bool:
-        """True if the run is finished and the gateway never reported an outcome."""
+        """True if the run is finished and the gateway hasn't reported an outcome."""
         is_in_gateway = bool(self.events) and self.events[-1].status is Status.IN_GATEWAY
         return is_in_gateway and self.state is CampaignState.FINISHED
 
