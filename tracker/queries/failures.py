@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 from tracker.status import Reason, Status
 from tracker.store.schema.messages import messages, transition_details
 
-FAILURE_REASONS = (Reason.RULE_FAILED, Reason.STEP_FAILED)
-"""Reasons whose messages have an error on record."""
+FAILURE_REASONS = (Reason.RULE_FAILED, Reason.STEP_FAILED, Reason.TIMEOUT)
+"""Reasons whose messages may have an error on record. A handler that timed out has none."""
 
 
 @dataclass(frozen=True, kw_only=True)

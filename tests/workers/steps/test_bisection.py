@@ -26,6 +26,7 @@ from tests.support.factory import (
 from tests.support.task_loop import TaskKilled, TaskLoop
 from tracker.clock import Instant
 from tracker.errors import UsageError
+from tracker.queries.failures import read_failures
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Batch
@@ -157,7 +158,9 @@ def test_a_message_that_breaks_its_step_is_blocked_and_the_others_go_on(
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
         failures = [read_timeline(connection, batch.campaign, number).failure for number in poison]
+        [recorded] = read_failures(connection, [batch.campaign.id])
     assert report.is_balanced
+    assert (recorded.reason, recorded.check, recorded.messages) == (blocked[1], None, len(poison))
     expected = {
         die: PROCESS_DIED,
         raise_error: "ZeroDivision",
