@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, tzinfo
 from itertools import pairwise
 from threading import Lock
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 
 from tracker.output.charts import Chart, Table, draw_charts, line_chart
 from tracker.output.report_formats import DAY_COLUMNS, day_rows
-from tracker.output.report_lines import ENGAGEMENT_LABELS, NO_ROLLUP, has_engagement
+from tracker.output.report_lines import ENGAGEMENT_LABELS, describe_rollup, has_engagement
 from tracker.output.series import Column
 from tracker.queries.report import DAILY_ENGAGEMENTS, Report
 from tracker.web.live import ProgressSample, QueueSample
@@ -27,23 +27,26 @@ MAX_CACHED_CHARTS = 100
 
 
 def make_live_charts(
-    progress: Sequence[ProgressSample], queues: Sequence[QueueSample], report: Report
+    progress: Sequence[ProgressSample],
+    queues: Sequence[QueueSample],
+    report: Report,
+    zone: tzinfo,
 ) -> list[Chart]:
-    """Return the charts of throughput, queue depths and engagement by day."""
+    """Return the charts of throughput, queue depths and engagement by day.
+
+    The time of the last rollup is shown in `zone`.
+    """
     times = [sample.at for sample in progress] + [sample.at for sample in queues]
     axis = _TimeAxis.for_range(min(times, default=0.0), max(times, default=0.0))
     charts = [_throughput_chart(progress, axis), _queue_chart(queues, axis)]
     if has_engagement(report):
-        charts.append(_days_chart(report))
+        charts.append(_days_chart(report, zone))
     return draw_charts(charts)
 
 
-def make_days_table(report: Report) -> Table:
-    """Return the engagement of a campaign by day, with a row of totals."""
-    return Table(DAY_COLUMNS, tuple(day_rows(report)))
-
-
-def _days_chart(report: Report) -> Chart:
+def _days_chart(report: Report, zone: tzinfo) -> Chart:
+    """Return the engagement of a campaign by day; its table has a row of totals."""
+    rollup = describe_rollup(report, zone)
     days = [date.fromisoformat(day) for day in report.engagement_days]
     first = min(days, default=None)
     series = {
@@ -58,9 +61,9 @@ def _days_chart(report: Report) -> Chart:
         "recipients",
         np.array([(day - first).days for day in days if first is not None], np.float64),
         series,
-        empty_reason=NO_ROLLUP if report.engagement_as_of is None else "no rollup counted any yet",
+        empty_reason=rollup if report.engagement_as_of is None else f"nobody engaged, {rollup}",
     )
-    return replace(chart, table=make_days_table(report))
+    return replace(chart, note=rollup, table=Table(DAY_COLUMNS, tuple(day_rows(report))))
 
 
 class _TimeAxis(NamedTuple):

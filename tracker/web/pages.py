@@ -10,13 +10,11 @@ from tracker.output.report_lines import (
     SHARES_MEANING,
     all_report_lines,
     balance_line,
-    describe_rollup,
-    has_engagement,
     is_hidden_at_zero,
 )
 from tracker.queries.timeline import read_timeline
 from tracker.status import Category, Engagement, Reason, Status
-from tracker.web.charts import make_days_table, make_live_charts
+from tracker.web.charts import make_live_charts
 from tracker.web.context import Context
 from tracker.web.masking import mask_email, mask_mobile
 from tracker.web.progress import make_campaign_progress, queue_depths, recent_throughput
@@ -56,9 +54,6 @@ def show_campaign(campaign_id: int, context: Context) -> HTMLResponse:
         balance=balance_line(report),
         shares_meaning=SHARES_MEANING,
         as_of=to_datetime(report.as_of),
-        has_engagement=has_engagement(report),
-        rollup=describe_rollup(report, context.settings.zone),
-        days=make_days_table(report),
         line_queries=LINE_QUERIES,
         categories=list(Category),
         throughput=recent_throughput(context.live.progress_history(campaign_id)),
@@ -73,7 +68,10 @@ def show_charts(campaign_id: int, context: Context) -> HTMLResponse:
 
     def render() -> str:
         charts = make_live_charts(
-            context.live.progress_history(campaign_id), tuple(context.live.queue_history), report
+            context.live.progress_history(campaign_id),
+            tuple(context.live.queue_history),
+            report,
+            context.settings.zone,
         )
         return context.render_template("web/charts.html", charts=charts)
 

@@ -25,7 +25,7 @@ from tests.support.states import LONG_SILENCE, finish_run_of, old_server, silenc
 from tests.support.web import HOSTILE, live_page_client
 from tracker.clock import from_datetime
 from tracker.monitoring import CheckVerdict, FailedTask, WorkerActivity, WorkerInfo
-from tracker.output.report_lines import all_report_lines
+from tracker.output.report_lines import all_report_lines, describe_rollup
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Batch
@@ -104,9 +104,12 @@ def test_a_campaign_has_its_engagement_by_day(
             "messages"
         ]
     row = re.compile(r'<th scope="row">2026-11-24</th><td [^>]*>3</td>')
-    assert row.search(page)
+    assert "Engagement by day" not in page, "only what is refreshed shows it"
     assert row.search(charts)
-    assert "<svg" in charts[charts.index("Engagement by day") :]
+    chart = charts[charts.index("Engagement by day") :]
+    assert "<svg" in chart
+    assert describe_rollup(report, settings.zone).startswith("as of ")
+    assert describe_rollup(report, settings.zone) in chart
     assert days["days"] == report.days_as_json()["days"]
     assert days["days"][0]["opened"] == 3
     assert opened["number"] == 6
