@@ -10,7 +10,8 @@ from tracker.record.catalog import Campaign
 from tracker.record.predicates import is_same_batch
 from tracker.status import Status
 from tracker.store.schema.catalog import batches
-from tracker.store.schema.messages import tallies, transitions
+from tracker.store.schema.messages import messages, tallies, transitions
+from tracker.store.schema.work import deferrals
 
 STATUS_BY_STAGE = {
     "queued": Status.QUEUED,
@@ -42,10 +43,17 @@ def _read_oldest_entry(
 ) -> Instant | None:
     """Return when the first message entered a status, in the first batch that has any there.
 
-    A batch whose queued messages are all deferred has none: they wait for a time, not for work.
+    Deferred messages don't count as queued: they wait for a time, not for work. In a batch that has
+    some, those that have left don't count either.
     """
     batch = connection.execute(
-        sa.select(batches.c.first, batches.c.size, tallies.c.attempt)
+        sa.select(
+            batches.c.batch,
+            batches.c.first,
+            batches.c.size,
+            batches.c.deferred,
+            tallies.c.attempt,
+        )
         .join(
             batches,
             is_same_batch(batches, tallies),
@@ -60,12 +68,23 @@ def _read_oldest_entry(
     ).one_or_none()
     if batch is None:
         return None
-    entered_at: Instant | None = connection.scalar(
-        sa.select(sa.func.min(transitions.c.at)).where(
-            transitions.c.campaign_id == campaign.id,
-            transitions.c.status == status,
-            transitions.c.attempt == batch.attempt,
-            transitions.c.number.between(batch.first, batch.first + batch.size - 1),
-        )
+    last = batch.first + batch.size - 1
+    query = sa.select(sa.func.min(transitions.c.at)).where(
+        transitions.c.campaign_id == campaign.id,
+        transitions.c.status == status,
+        transitions.c.attempt == batch.attempt,
+        transitions.c.number.between(batch.first, last),
     )
+    if status is Status.QUEUED and batch.deferred:
+        deferred = sa.select(deferrals.c.number).where(
+            deferrals.c.campaign_id == campaign.id, deferrals.c.batch == batch.batch
+        )
+        waiting = sa.select(messages.c.number).where(
+            messages.c.campaign_id == campaign.id,
+            messages.c.number.between(batch.first, last),
+            messages.c.status == status,
+            messages.c.number.not_in(deferred),
+        )
+        query = query.where(transitions.c.number.in_(waiting))
+    entered_at: Instant | None = connection.scalar(query)
     return entered_at

@@ -31,6 +31,7 @@ from tracker.queries.stalled import (
 )
 from tracker.record import catalog, registration
 from tracker.record.catalog import Batch, Campaign
+from tracker.record.deferrals import Deferral, replace_deferrals, update_deferred_batch
 from tracker.record.due import DueKind
 from tracker.record.inbound import store_reports
 from tracker.record.journal import enqueue_batch
@@ -216,6 +217,28 @@ def test_age_of_the_oldest_message_in_each_stage(database: Database) -> None:
     with database.read() as connection:
         ages = read_oldest_message_ages(connection, find_unfinished_campaigns(connection))
     assert ages.keys() == {"about_to_be_sent", "gateway"}, "deferred messages don't wait for work"
+
+
+def test_deferred_messages_of_a_batch_have_no_age_beside_others(database: Database) -> None:
+    """Three are deferred, one has left, and the others have been queued for a shorter time."""
+    batch = make_batch(database)
+    now = batch.campaign.clock.now()
+    deferral = Deferral("quiet_hours", until=now, first_deferred_at=now)
+    move(database, batch, [9], READY)
+    with database.write() as connection:
+        replace_deferrals(database, connection, batch, dict.fromkeys(range(3), deferral))
+        update_deferred_batch(connection, batch)
+        for first, last, seconds in ((0, 2, 3_000), (3, 8, 60), (9, 9, 500)):
+            connection.execute(
+                sa.update(transitions)
+                .where(
+                    transitions.c.status == Status.QUEUED, transitions.c.number.between(first, last)
+                )
+                .values(at=now - from_seconds(seconds))
+            )
+    with database.read() as connection:
+        ages = read_oldest_message_ages(connection, [batch.campaign])
+    assert round(ages["queued"], -1) == 60
 
 
 def test_the_number_of_queries_does_not_depend_on_the_number_of_batches(database: Database) -> None:
