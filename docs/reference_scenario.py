@@ -95,7 +95,9 @@ _HOW_TO_REACH: Mapping[Reason, str] = {
     Reason.MESSAGE_LIMIT: "`[organization] message_limit`",
     Reason.SUBSCRIPTION_SERVICE: "a defect, or `[services.subscription] error_rate`",
     Reason.COUPON_CONFIGURATION: "`coupon_series` of a series with `active = false`",
-    Reason.GATEWAY_CONFIGURATION: "`gateway` of a gateway with `enabled = false`",
+    Reason.GATEWAY_CONFIGURATION: (
+        "`gateway` of a gateway with `enabled = false`, or of a real one for a reserved recipient"
+    ),
     Reason.COUPON_ISSUE: "a defect, or `[services.coupon] error_rate`",
     Reason.REFERRAL_SERVICE: "a defect, or `[services.referral] error_rate`",
     Reason.HANDLER_NOT_FOUND: "`kind` without an installed handler",

@@ -290,7 +290,7 @@ class Reason(IntEnum):
         17,
         Category.INCOMPLETE_OR_INVALID,
         Step.VALIDATE,
-        "No usable gateway is configured for the channel.",
+        "No usable gateway is configured for the channel or the recipient.",
     )
     TIMEOUT = (
         18,

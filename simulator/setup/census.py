@@ -22,6 +22,8 @@ from simulator.schema import audience_census
 from simulator.world.defects import NO_DEFECT
 from simulator.world.forced import find_forced_outcome
 from tracker.status import Channel, Reason
+from workers.gateways.base import load_gateway_kind
+from workers.gateways.safety import is_reserved
 
 MAX_COUNTED_BOUNCES = 32_767
 """Largest number of bounces that an int16 holds; more are counted as this many."""
@@ -147,6 +149,9 @@ def _find_record_defect(customer: CustomerRecord, campaign: PlannedCampaign) -> 
     if any(not has.get(name, False) for name in required_data):
         return Reason.DATA_MISSING
     address = (customer.email if by_email else customer.mobile_e164) or ""
+    reaches_people = load_gateway_kind(campaign.gateway.kind).reaches_people
+    if reaches_people and is_reserved(campaign.channel, address):
+        return Reason.GATEWAY_CONFIGURATION
     forced = find_forced_outcome(campaign.channel, address)
     return NO_DEFECT if forced is None else -forced
 

@@ -139,9 +139,10 @@ def test_a_campaign_by_smtp_delivers_each_message_once(
     [campaign] = run.result["campaigns"]
     assert campaign["sent"]["delivered"] == 62
     bounced = campaign["sent"]["bounced"]
-    assert (bounced["total"], bounced["hard"], bounced["soft"]) == (4, 4, 0)
-    assert sum(bounced["causes"]["hard"].values()) == 4
-    assert campaign["not_sent"]["incomplete_or_invalid"]["email_missing"] == 1
+    assert (bounced["total"], bounced["hard"], bounced["soft"]) == (3, 3, 0)
+    assert sum(bounced["causes"]["hard"].values()) == 3
+    unusable = campaign["not_sent"]["incomplete_or_invalid"]
+    assert (unusable["email_missing"], unusable["gateway_configuration"]) == (1, 1)
     recipients = Counter(mail["to"] for mail in smtp_server.accepted)
     assert len(recipients) == 62
     assert set(recipients.values()) == {1}
@@ -153,6 +154,8 @@ def test_a_campaign_by_smtp_delivers_each_message_once(
     deferred = shell.run("trace", "spring-email", "63").stdout
     assert "4.7.1 try again later" in deferred
     assert "2.0.0 accepted" in deferred
+    reserved = shell.run("trace", "spring-email", "65").stdout
+    assert "the recipient is reserved" in reserved
 
 
 def assert_times_are_those_of_the_server(run: FinishedRun, server: SmtpServerProcess) -> None:

@@ -5,6 +5,8 @@ from datetime import date, datetime
 from tracker.status import Channel, Reason, Step
 from workers.candidates import Candidate
 from workers.checks.base import check
+from workers.gateways.base import load_gateway_kind
+from workers.gateways.safety import is_reserved
 from workers.services.base import ServiceName
 
 
@@ -84,10 +86,29 @@ def data_missing(candidate: Candidate, now: datetime) -> bool:
     return False
 
 
-@check(Reason.GATEWAY_CONFIGURATION, step=Step.VALIDATE, order=100)
+def _describe_reserved_recipient(candidate: Candidate) -> str | None:
+    """Return why a message can't use a gateway that is enabled."""
+    if not candidate.campaign.gateway_enabled:
+        return None
+    kind = candidate.campaign.gateway_kind
+    return f"the gateway {kind} reaches real people; the recipient is reserved for documentation"
+
+
+@check(
+    Reason.GATEWAY_CONFIGURATION,
+    step=Step.VALIDATE,
+    order=100,
+    detail=_describe_reserved_recipient,
+)
 def gateway_configuration(candidate: Candidate, now: datetime) -> bool:
-    """Block if the campaign's gateway is disabled."""
-    return not candidate.campaign.gateway_enabled
+    """Block if the gateway is disabled, or reaches people and the recipient is reserved."""
+    campaign, customer = candidate.campaign, candidate.customer
+    if not campaign.gateway_enabled:
+        return True
+    if not load_gateway_kind(campaign.gateway_kind).reaches_people:
+        return False
+    recipient = customer.email if campaign.channel is Channel.EMAIL else customer.mobile_e164
+    return is_reserved(campaign.channel, recipient or "")
 
 
 @check(Reason.COUPON_ISSUE, step=Step.VALIDATE, order=110)

@@ -1,7 +1,8 @@
 """Keep synthetic messages from real people.
 
 A gateway that reaches people is used only if SENDTRACE_ALLOW_GATEWAYS names it, and it never gets
-messages to recipients that are reserved for documentation and fiction. Those are:
+messages to recipients that are reserved for documentation and fiction. The check
+`gateway_configuration` blocks such messages before. Those recipients are:
 
 - email domains of RFC 2606 and RFC 6761;
 - mobile numbers that regulators set aside for fiction: Ofcom (07700 900000 to 900999), ACMA
@@ -17,7 +18,7 @@ from tracker.record.catalog import Batch
 from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.settings import load_settings
-from tracker.status import Channel, Status
+from tracker.status import Channel
 from tracker.store.database import Database
 from workers.gateways.base import (
     DeliveredMessages,
@@ -37,8 +38,6 @@ _RESERVED_NUMBER = re.compile(
     r"\+447700900\d{3}|\+61491570(006|110|156|157|158|159|313|737)|\+1\d{3}55501\d{2}"
 )
 
-RESERVED_RECIPIENT_DETAIL = "reserved for documentation and fiction; not sent"
-
 
 def is_reserved(channel: Channel, recipient: str) -> bool:
     """Return whether an email address or E.164 number can't belong to a person."""
@@ -49,7 +48,7 @@ def is_reserved(channel: Channel, recipient: str) -> bool:
 
 
 class GuardedGateway:
-    """A gateway that never gets messages to reserved recipients; those bounce hard instead."""
+    """A gateway that never gets messages to reserved recipients."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -60,33 +59,22 @@ class GuardedGateway:
             self._gateway.check()
 
     def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
-        """Submit messages to people; accept those to reserved recipients and bounce them hard.
+        """Submit messages to people; raise `ValueError` if the recipient of any is reserved.
 
         No message can have reached its gateway at the instant at which the call began. So a gateway
         that reports that instant doesn't know it.
         """
-        channel, attempt = submission.campaign.channel, submission.attempt
-        reserved = [
-            number
-            for number, recipient in zip(submission.numbers, submission.recipients, strict=True)
-            if is_reserved(channel, recipient)
-        ]
-        bounces = [
-            Receipt(number, attempt, Status.HARD_BOUNCED, now, detail=RESERVED_RECIPIENT_DETAIL)
-            for number in reserved
-        ]
-        to_people = submission.without(reserved) if reserved else submission
-        if not to_people.numbers:
-            return SubmissionResult({now: reserved}, bounces)
-        result = self._gateway.submit(to_people, now)
+        channel = submission.campaign.channel
+        for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
+            if is_reserved(channel, recipient):
+                raise ValueError(f"the recipient of message {number} is reserved; nothing is sent")
+        result = self._gateway.submit(submission, now)
         returned_at = submission.campaign.clock.now()
         accepted = dict(result.accepted_by_instant(returned_at))
         undated = accepted.pop(now, ())
         if undated:
             accepted[returned_at] = [*accepted.get(returned_at, ()), *undated]
-        if reserved:
-            accepted[now] = reserved
-        return SubmissionResult(accepted, [*result.receipts, *bounces], result.delay)
+        return SubmissionResult(accepted, result.receipts, result.delay)
 
     def receipts(
         self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant

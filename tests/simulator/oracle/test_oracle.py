@@ -240,7 +240,9 @@ people = st.builds(
     ),
     hard=counts,
     soft=counts,
-    email=st.sampled_from([*[GOOD] * 6, None, "anna", "a@b", "a b@example.com"]),
+    email=st.sampled_from(
+        [*[GOOD] * 4, *["anna@shop.internal"] * 2, None, "anna", "a@b", "a b@example.com"]
+    ),
     mobile_e164=st.sampled_from([*["+447700900000"] * 3, None]),
     loyalty_member=seldom.map(lambda flag: not flag),
     unsubscribed_email=seldom,
@@ -284,18 +286,28 @@ def scan(records: Sequence[CustomerRecord], campaign: PlannedCampaign) -> Import
     channel=st.sampled_from(Channel),
     requires=st.lists(st.sampled_from(EVERYTHING), unique=True),
     limits=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    gateway=st.sampled_from(["simulated", "smtp"]),
 )
 @example(
     audience=[replace(SOUND_RECORD, coupon_expires=day) for day in DAYS],
     channel=Channel.EMAIL,
     requires=["coupon"],
     limits=(1, 3),
+    gateway="simulated",
 )
 @example(
     audience=[replace(SOUND_RECORD, custom="{}")],
     channel=Channel.EMAIL,
     requires=["tag:city"],
     limits=(1, 3),
+    gateway="simulated",
+)
+@example(
+    audience=[SOUND_RECORD, replace(SOUND_RECORD, email="anna@shop.internal")],
+    channel=Channel.EMAIL,
+    requires=[],
+    limits=(1, 3),
+    gateway="smtp",
 )
 def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     sqlite: Database,
@@ -303,11 +315,13 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     channel: Channel,
     requires: list[str],
     limits: tuple[int, int],
+    gateway: str,
 ) -> None:
     planned = build_plan(
         build_campaign(channel=channel, requires=tuple(requires)),
         organization={"hard_bounce_limit": limits[0], "soft_bounce_limit": limits[1]},
     )
+    planned = replace(planned, gateway=GatewaySection(kind=gateway))
     oracle = oracle_of(planned, len(audience), scan(audience, planned))
     [(_, outcomes)] = oracle.predict()
 
@@ -319,6 +333,7 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     campaign = make_campaign(sqlite, plan, records)
     campaign = replace(
         campaign,
+        gateway_kind=gateway,
         organization=replace(
             campaign.organization, hard_bounce_limit=limits[0], soft_bounce_limit=limits[1]
         ),

@@ -137,6 +137,13 @@ EXAMPLES = (
     passes("data_missing", "not required", last_store=None, profile=None),
     passes("gateway_configuration", "enabled"),
     blocks("gateway_configuration", "disabled", gateway_enabled=False),
+    blocks("gateway_configuration", "real gateway, reserved address", gateway_kind="smtp"),
+    passes(
+        "gateway_configuration",
+        "real gateway, real address",
+        gateway_kind="smtp",
+        email="anna@shop.internal",
+    ),
     passes("coupon_issue", "answered", **coupon()),
     passes("coupon_issue", "another failed", **failing(ServiceName.REFERRAL)),
     blocks("coupon_issue", "failed", **failing(ServiceName.COUPON)),
