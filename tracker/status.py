@@ -31,7 +31,16 @@ class Step(StrEnum):
     ENGAGE = "engage"
 
 
-class Status(IntEnum):
+class Code(IntEnum):
+    """A term that the database stores as a number."""
+
+    @property
+    def slug(self) -> str:
+        """The name in reports, JSON, metrics and the configuration of checks."""
+        return self.name.lower()
+
+
+class Status(Code):
     """The status of a message. The codes follow the order of the lifecycle."""
 
     meaning: str
@@ -51,11 +60,6 @@ class Status(IntEnum):
     NOT_DELIVERED = 5, "Given up by the gateway without a bounce."
     DELIVERED = 6, "Reached the recipient."
     HARD_BOUNCED = 7, "Returned as permanently undeliverable."
-
-    @property
-    def slug(self) -> str:
-        """The name in reports, JSON and metrics."""
-        return self.name.lower()
 
 
 LEGAL_TRANSITIONS: Mapping[Status | None, frozenset[Status]] = MappingProxyType(
@@ -119,7 +123,7 @@ class ReceiptVerdict(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Engagement(IntEnum):
+class Engagement(Code):
     """A kind of action on a delivered message.
 
     A machine open is by a mail filter or proxy, not by the recipient.
@@ -130,11 +134,6 @@ class Engagement(IntEnum):
     SPAM = 3
     UNSUBSCRIBED = 4
     MACHINE_OPENED = 5
-
-    @property
-    def slug(self) -> str:
-        """The name in JSON and metrics."""
-        return self.name.lower()
 
 
 IMPLIED_ENGAGEMENTS: Mapping[Engagement, frozenset[Engagement]] = MappingProxyType(
@@ -173,7 +172,7 @@ _TITLES = {
 }
 
 
-class Reason(IntEnum):
+class Reason(Code):
     """A reason for Not Sent. Within a step, this order is the order of the checks.
 
     The step is None where any step before the gateway may give the reason.
@@ -340,11 +339,6 @@ class Reason(IntEnum):
         None,
         "A custom rule blocks the message.",
     )
-
-    @property
-    def slug(self) -> str:
-        """The name in JSON, metrics and the configuration of checks."""
-        return self.name.lower()
 
     @property
     def title(self) -> str:
