@@ -165,6 +165,8 @@ class Category(StrEnum):
     SYSTEM_ERROR = "system_error", "System Error"
 
 
+_SUPPRESSED, _INVALID, _ERROR = Category
+
 _TITLES = {
     "ndnc": "National Do Not Call list",
     "mobile_missing_or_invalid": "Mobile missing or invalid",
@@ -189,156 +191,101 @@ class Reason(Code):
         member.category, member.step, member.meaning = values
         return member
 
-    ORGANIZATION_DISABLED = (
-        1,
-        Category.INTERNALLY_SUPPRESSED,
-        Step.SUPPRESS,
-        "The organization is disabled.",
-    )
+    ORGANIZATION_DISABLED = 1, _SUPPRESSED, Step.SUPPRESS, "The organization is disabled."
     CONFIGURATION = (
         2,
-        Category.INTERNALLY_SUPPRESSED,
+        _SUPPRESSED,
         Step.SUPPRESS,
         "The configuration of the organization or the campaign doesn't allow the channel.",
     )
     UNSUBSCRIBED = (
         3,
-        Category.INTERNALLY_SUPPRESSED,
+        _SUPPRESSED,
         Step.SUPPRESS,
         "The customer unsubscribed from marketing on this channel.",
     )
-    NDNC = (
-        4,
-        Category.INTERNALLY_SUPPRESSED,
-        Step.SUPPRESS,
-        "The customer is on the National Do Not Call list.",
-    )
+    NDNC = 4, _SUPPRESSED, Step.SUPPRESS, "The customer is on the National Do Not Call list."
     BOUNCED_REPEATEDLY = (
         5,
-        Category.INTERNALLY_SUPPRESSED,
+        _SUPPRESSED,
         Step.SUPPRESS,
         "Earlier messages to this address bounced too often.",
     )
     MESSAGE_LIMIT = (
         6,
-        Category.INTERNALLY_SUPPRESSED,
+        _SUPPRESSED,
         Step.SUPPRESS,
         "The customer has received as many messages in the period as the organization allows.",
     )
-    OUT_OF_CREDIT = (
-        7,
-        Category.INTERNALLY_SUPPRESSED,
-        Step.DISPATCH,
-        "The organization has no credit left.",
-    )
-    EMAIL_MISSING = (
-        8,
-        Category.INCOMPLETE_OR_INVALID,
-        Step.VALIDATE,
-        "The customer has no email address.",
-    )
+    OUT_OF_CREDIT = 7, _SUPPRESSED, Step.DISPATCH, "The organization has no credit left."
+    EMAIL_MISSING = 8, _INVALID, Step.VALIDATE, "The customer has no email address."
     MOBILE_MISSING_OR_INVALID = (
         9,
-        Category.INCOMPLETE_OR_INVALID,
+        _INVALID,
         Step.VALIDATE,
         "The customer has no mobile number, or an invalid one.",
     )
     NOT_IN_LOYALTY_PROGRAM = (
         10,
-        Category.INCOMPLETE_OR_INVALID,
+        _INVALID,
         Step.VALIDATE,
         "The campaign is for members of the loyalty program only.",
     )
     COUPON_CONFIGURATION = (
         11,
-        Category.INCOMPLETE_OR_INVALID,
+        _INVALID,
         Step.VALIDATE,
         "The campaign's coupon series doesn't exist or isn't active.",
     )
-    COUPON_ID_MISSING = (
-        12,
-        Category.INCOMPLETE_OR_INVALID,
-        Step.VALIDATE,
-        "The customer has no coupon of the series.",
-    )
-    COUPON_DATE_FORMAT = (
-        13,
-        Category.INCOMPLETE_OR_INVALID,
-        Step.VALIDATE,
-        "The coupon's expiry is not a date.",
-    )
-    COUPON_EXPIRED = (
-        14,
-        Category.INCOMPLETE_OR_INVALID,
-        Step.VALIDATE,
-        "The coupon has expired.",
-    )
-    COUPON_REDEEMED = (
-        15,
-        Category.INCOMPLETE_OR_INVALID,
-        Step.VALIDATE,
-        "The coupon was redeemed.",
-    )
+    COUPON_ID_MISSING = 12, _INVALID, Step.VALIDATE, "The customer has no coupon of the series."
+    COUPON_DATE_FORMAT = 13, _INVALID, Step.VALIDATE, "The coupon's expiry is not a date."
+    COUPON_EXPIRED = 14, _INVALID, Step.VALIDATE, "The coupon has expired."
+    COUPON_REDEEMED = 15, _INVALID, Step.VALIDATE, "The coupon was redeemed."
     DATA_MISSING = (
         16,
-        Category.INCOMPLETE_OR_INVALID,
+        _INVALID,
         Step.VALIDATE,
         "A tag, field, last shopped store or profile that the campaign requires is absent.",
     )
     GATEWAY_CONFIGURATION = (
         17,
-        Category.INCOMPLETE_OR_INVALID,
+        _INVALID,
         Step.VALIDATE,
         "No usable gateway is configured for the channel or the recipient.",
     )
     TIMEOUT = (
         18,
-        Category.SYSTEM_ERROR,
+        _ERROR,
         Step.DISPATCH,
         "A step didn't finish in time with this message, after retries.",
     )
     HANDLER_NOT_FOUND = (
         19,
-        Category.SYSTEM_ERROR,
+        _ERROR,
         Step.DISPATCH,
         "No handler is installed for the campaign's kind of message.",
     )
-    COUPON_ISSUE = (
-        20,
-        Category.SYSTEM_ERROR,
-        Step.VALIDATE,
-        "The coupon service failed, after retries.",
-    )
-    REFERRAL_SERVICE = (
-        21,
-        Category.SYSTEM_ERROR,
-        Step.VALIDATE,
-        "The referral service failed, after retries.",
-    )
+    COUPON_ISSUE = 20, _ERROR, Step.VALIDATE, "The coupon service failed, after retries."
+    REFERRAL_SERVICE = 21, _ERROR, Step.VALIDATE, "The referral service failed, after retries."
     SUBSCRIPTION_SERVICE = (
         22,
-        Category.SYSTEM_ERROR,
+        _ERROR,
         Step.SUPPRESS,
         "The subscription service failed, after retries.",
     )
     RULE_FAILED = (
         23,
-        Category.SYSTEM_ERROR,
+        _ERROR,
         None,
         "A check raised an error, took too long, or returned no valid verdict.",
     )
     STEP_FAILED = (
         24,
-        Category.SYSTEM_ERROR,
+        _ERROR,
         None,
         "A step raised an error, or its process died, on every try with this message.",
     )
-    CUSTOM_RULE = (
-        25,
-        Category.INTERNALLY_SUPPRESSED,
-        None,
-        "A custom rule blocks the message.",
-    )
+    CUSTOM_RULE = 25, _SUPPRESSED, None, "A custom rule blocks the message."
 
     @property
     def title(self) -> str:
