@@ -118,7 +118,6 @@ def parse_scenario(
     """Return the scenario that a text describes; no file is read.
 
     Args:
-        text: content of the scenario file.
         path: path of the file, for messages. Audience files are relative to its folder.
         seed: replaces the seed of the file.
         audience: audience file that replaces the customers of all campaigns.

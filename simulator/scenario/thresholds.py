@@ -161,8 +161,6 @@ def evaluate_thresholds(
     """Compare figures with their thresholds.
 
     Args:
-        thresholds: the conditions.
-        figures: the values.
         aborted: the threshold because of which the run was aborted. It is missed, whatever the
             partial figure.
         unjudged: figures that say nothing about a threshold, each with the cause.

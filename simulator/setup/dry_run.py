@@ -48,7 +48,6 @@ class DryRun:
         """Prepare a dry run.
 
         Args:
-            scenario: the scenario.
             folder: empty folder for the customers; the caller deletes it.
             print_line: receives rows that could not be read, and the progress.
             starts_at: start of the run's clock; None for now.

@@ -51,7 +51,6 @@ def load_run(connection: Connection, run_id: int, home: Path) -> Run:
 
     Args:
         connection: a transaction that sees one snapshot.
-        run_id: number of the run.
         home: where its folder is created if it is gone.
 
     Raises:

@@ -20,8 +20,6 @@ def render_reports(
     """Return reports in a format, without a line end after the last line.
 
     Args:
-        reports: one report or several.
-        format: the format.
         zone: the time zone of times in the text.
         explain: whether the text has the meaning of each line.
     """

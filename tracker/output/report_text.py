@@ -34,7 +34,6 @@ def format_report(report: Report, *, zone: tzinfo = UTC, explain: bool = False) 
     """Return the report of a campaign as several lines, without a line end after the last.
 
     Args:
-        report: the report.
         zone: the time zone of its time, and of that of the last rollup.
         explain: whether the meaning of each line is printed below it.
     """

@@ -40,10 +40,7 @@ def insert_details(
     """Record the details of transitions, by the numbers of their messages.
 
     Args:
-        database: the database that holds the record.
-        connection: the connection that recorded the transitions.
         transition: the campaign's id, status and attempt that all of them have.
-        details: the details, by message number.
     """
     rows = database.table_from_columns(
         number=[*details],

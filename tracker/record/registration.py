@@ -46,8 +46,6 @@ def record_run(
     """Record a run and return its id. This counts as the run's first heartbeat.
 
     Args:
-        connection: a transaction.
-        scenario: name of the scenario.
         seed: seed of all draws, if there are any.
         started_at: real time of the start.
         speed: seconds of the run's clock in a second.
@@ -75,8 +73,6 @@ def record_heartbeat(connection: Connection, run_id: int, resumes: int = 0) -> b
     """Record that a driver of a run is alive now; return whether the run is still its own.
 
     Args:
-        connection: a transaction.
-        run_id: number of the run.
         resumes: how often the run had been resumed when this driver started. If it was resumed
             since then, nothing is recorded.
     """
@@ -89,8 +85,6 @@ def lock_driven_run(connection: Connection, run_id: int, resumes: int) -> None:
     """Let no further driver resume a run until the transaction ends.
 
     Args:
-        connection: a transaction.
-        run_id: number of the run.
         resumes: how often the run had been resumed when this driver started.
 
     Raises:
@@ -107,8 +101,6 @@ def resume_run(
     """Make a run that has ended or was abandoned running again, for a further driver.
 
     Args:
-        connection: a transaction.
-        run_id: number of the run.
         resumes: how often the run was resumed so far.
         can_resume: condition on the run.
 

@@ -62,8 +62,6 @@ def roll_up_engagement(
     It may be repeated, run twice at once, or fail half-way.
 
     Args:
-        database: the database of the campaigns.
-        zone: the time zone of the days.
         campaign_ids: the campaigns to roll up; None for all.
 
     Returns:
