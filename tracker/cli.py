@@ -242,7 +242,9 @@ def trace(
     from tracker.output.report_text import format_timeline
     from tracker.queries.message_lookup import find_message_number
     from tracker.queries.timeline import read_timeline
+    from tracker.settings import load_settings
 
+    zone = load_settings().zone
     with open_database(database, context.obj) as opened, opened.read() as connection:
         [selected] = find_selected_campaigns(connection, campaign, run)
         number = find_message_number(connection, selected, message)
@@ -250,7 +252,7 @@ def trace(
     if format is TableOrJson.JSON:
         print(json.dumps(timeline.as_json(), indent=2))
     else:
-        print(escape_control_characters(format_timeline(timeline)))
+        print(escape_control_characters(format_timeline(timeline, zone)))
 
 
 @exit_on_error
@@ -273,6 +275,7 @@ def rollup(
     Examples: sendtrace rollup · sendtrace rollup --date 2026-11-24
     """
     from tracker.output.report_text import format_rollup
+    from tracker.queries.campaign_state import read_origins
     from tracker.record.rollup import recount_day, roll_up_engagement
     from tracker.settings import load_settings
 
@@ -283,8 +286,10 @@ def rollup(
             rollups = roll_up_engagement(opened, zone)
         else:
             rollups = recount_day(opened, recounted_day, zone)
-    for campaign_rollup in rollups:
-        print(escape_control_characters(format_rollup(campaign_rollup, zone)))
+        with opened.read() as connection:
+            origins = read_origins(connection, [change.campaign for change in rollups])
+    for change, origin in zip(rollups, origins, strict=True):
+        print(escape_control_characters(format_rollup(change, origin, zone)))
     if not rollups:
         print("nothing to roll up")
 
@@ -323,18 +328,23 @@ def make_verify_command(
         Examples: sendtrace verify · sendtrace verify diwali-email --format json
         """
         from tracker.audit.invariants import check_invariants
-        from tracker.output.report_text import format_invariant_result
+        from tracker.output.report_text import format_heading, format_invariant_result
+        from tracker.queries.campaign_state import read_origins
+        from tracker.settings import load_settings
 
+        zone = load_settings().zone
         with (
             open_database(database, context.obj) as opened,
             opened.read_only_analytics() as connection,
         ):
             campaigns = find_selected_campaigns(connection, campaign, run)
+            origins = read_origins(connection, campaigns)
             results = check_invariants(connection, campaigns, load_invariants())
         if format is TableOrJson.JSON:
             print(json.dumps([result.as_json() for result in results], indent=2))
         else:
-            lines = (line for result in results for line in format_invariant_result(result))
+            lines = [format_heading("Invariants", origin, zone) for origin in origins]
+            lines += (line for result in results for line in format_invariant_result(result))
             print(escape_control_characters("\n".join(lines)))
         if not all(result.is_satisfied for result in results):
             raise typer.Exit(EXIT_INVARIANT_VIOLATED)

@@ -7,6 +7,7 @@ import numpy as np
 from simulator.pages.comparison_text import (
     TABLE_HEADER,
     describe_noise,
+    describe_side,
     describe_verdict,
     find_caveats,
     format_change,
@@ -41,7 +42,7 @@ def render_comparison_page(comparison: RunComparison) -> str:
             "noise": describe_noise(comparison),
             "changes": Table(TABLE_HEADER, tuple(map(format_change, default_changes))),
             "all_figures": Table(TABLE_HEADER, tuple(map(format_change, all_changes))),
-            "sides": sides,
+            "sides": {side: describe_side(runs) for side, runs in sides},
             "caveats": [
                 f"the run {side}: {caveat}"
                 for side, runs in sides

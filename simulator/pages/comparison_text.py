@@ -44,8 +44,9 @@ def format_run_comparison(comparison: RunComparison, *, show_all: bool = False) 
 
 
 def _format_lines(comparison: RunComparison, show_all: bool) -> Iterator[str]:
-    yield f"before   {_format_side(comparison.before)}"
-    yield f"after    {_format_side(comparison.after)}"
+    for side, runs in (("before", comparison.before), ("after", comparison.after)):
+        caveats = "".join(f" · {caveat}" for caveat in find_caveats(runs[0]))
+        yield f"{side:<9}{describe_side(runs)}{caveats}"
     for difference in comparison.differences[:MAX_NAMED_DIFFERENCES]:
         values = f"{difference.before or '-'} → {difference.after or '-'}"
         yield f"differs  {difference.what}: {values}"
@@ -68,13 +69,15 @@ def _format_figures(comparison: RunComparison, show_all: bool) -> str:
     return format_table(TABLE_HEADER, rows, right_aligned=NUMBER_COLUMNS)
 
 
-def _format_side(runs: Sequence[StoredResult]) -> str:
+def describe_side(runs: Sequence[StoredResult]) -> str:
+    """Return what a side of a comparison is: its run, scenario, seed, state and time."""
     summary = runs[0].summary
     repeated = f", median of {len(runs)} runs" if len(runs) > 1 else ""
+    run = f"run {summary.run}"
+    name = run if runs[0].name == run else f"{runs[0].name} · {run}"
     return (
-        f"{runs[0].name} · {summary.scenario} · seed {summary.seed}"
+        f"{name} · {summary.scenario} · seed {summary.seed} · {summary.state}"
         f" · {summary.started_at:%Y-%m-%d %H:%M:%S} UTC{repeated}"
-        + "".join(f" · {caveat}" for caveat in find_caveats(runs[0]))
     )
 
 

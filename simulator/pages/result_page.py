@@ -18,7 +18,7 @@ from tracker.output.report_lines import (
     SHARES_MEANING,
     ReportLine,
     balance_line,
-    format_report_time,
+    format_origin_time,
     report_lines,
 )
 from tracker.output.svg import draw_svgs_in_child
@@ -150,7 +150,7 @@ def _campaign_sections(result: RunResult) -> Iterator[CampaignPageSection]:
     for report, prediction_check in zip(result.reports, result.prediction_checks, strict=True):
         yield CampaignPageSection(
             report,
-            format_report_time(report, zone),
+            format_origin_time(report.origin, zone),
             list(report_lines(report, zone)),
             balance_line(report),
             list(verdict.check_campaign(report, prediction_check)),

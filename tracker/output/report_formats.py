@@ -61,7 +61,7 @@ def day_rows(report: Report) -> list[tuple[str, ...]]:
 
 
 def _format_days(report: Report, zone: tzinfo) -> Iterator[str]:
-    yield format_heading("Engagement by day", report, zone)
+    yield format_heading("Engagement by day", report.origin, zone)
     yield describe_rollup(report, zone)
     if not has_engagement(report):
         return

@@ -6,6 +6,7 @@ from datetime import UTC, tzinfo
 
 from tracker.bounces import BounceCause
 from tracker.clock import Instant, to_datetime
+from tracker.queries.campaign_state import Origin
 from tracker.queries.report import Report
 from tracker.status import OPT_OUTS, Category, Channel, Engagement, Reason, Status
 from tracker.text import pluralize
@@ -218,9 +219,19 @@ def describe_missing_receipts(missing: int) -> str:
     return f"{pluralize(missing, 'receipt')} never came during the run" if missing else ""
 
 
-def format_report_time(report: Report, zone: tzinfo) -> str:
-    """Return the time of a report in a zone, with the zone's name."""
-    return f"{to_datetime(report.as_of).astimezone(zone):%-d %b %Y %H:%M:%S %Z}"
+def format_origin(origin: Origin, zone: tzinfo) -> str:
+    """Return what an output is about, in one line: campaign, channel, run, seed, state and time."""
+    campaign = origin.campaign
+    seed = "" if campaign.seed is None else f" · seed {campaign.seed}"
+    return (
+        f"{campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}"
+        f" · {origin.state} · {format_origin_time(origin, zone)}"
+    )
+
+
+def format_origin_time(origin: Origin, zone: tzinfo) -> str:
+    """Return the time of an output in a zone, with the zone's name."""
+    return f"{origin.time.astimezone(zone):%-d %b %Y %H:%M:%S %Z}"
 
 
 def format_rollup_time(as_of: Instant, zone: tzinfo) -> str:

@@ -9,10 +9,11 @@ from tracker.output.report_lines import (
     SHARES_MEANING,
     ReportLine,
     balance_line,
-    format_report_time,
+    format_origin,
     format_rollup_time,
     report_lines,
 )
+from tracker.queries.campaign_state import Origin
 from tracker.queries.report import Report
 from tracker.queries.timeline import (
     MessageTimeline,
@@ -37,7 +38,7 @@ def format_report(report: Report, *, zone: tzinfo = UTC, explain: bool = False) 
         zone: the time zone of its time, and of that of the last rollup.
         explain: whether the meaning of each line is printed below it.
     """
-    lines = [format_heading("Live Monitoring Report", report, zone), ""]
+    lines = [format_heading("Live Monitoring Report", report.origin, zone), ""]
     for line in report_lines(report, zone):
         lines.append(_format_line(line))
         if explain:
@@ -51,14 +52,9 @@ def format_report(report: Report, *, zone: tzinfo = UTC, explain: bool = False) 
     return "\n".join(lines)
 
 
-def format_heading(title: str, report: Report, zone: tzinfo) -> str:
+def format_heading(title: str, origin: Origin, zone: tzinfo) -> str:
     """Return the first line of an output: its title, and the campaign, run, state and time."""
-    campaign = report.campaign
-    seed = "" if campaign.seed is None else f" · seed {campaign.seed}"
-    return (
-        f"{title}   {campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}"
-        f" · {report.state} · {format_report_time(report, zone)}"
-    )
+    return f"{title}   {format_origin(origin, zone)}"
 
 
 def _format_line(line: ReportLine) -> str:
@@ -66,12 +62,15 @@ def _format_line(line: ReportLine) -> str:
     return f"{text}{line.share:>{SHARE_WIDTH}}   {line.note}".rstrip()
 
 
-def format_timeline(timeline: MessageTimeline) -> str:
-    """Return the timeline of a message as several lines, without a line end after the last."""
+def format_timeline(timeline: MessageTimeline, zone: tzinfo = UTC) -> str:
+    """Return the timeline of a message as several lines, without a line end after the last.
+
+    The time of the heading is shown in `zone`, those of the entries in UTC.
+    """
     batch = "-" if timeline.batch is None else timeline.batch
     lines = [
-        f"{timeline.campaign.name} {timeline.number} · customer {timeline.customer_id}"
-        f" · batch {batch} · run {timeline.campaign.run_id}",
+        format_heading(f"Message {timeline.number}", timeline.origin, zone),
+        f"customer {timeline.customer_id} · batch {batch}",
         "",
         f"{'time (UTC)':<{TIME_WIDTH}}{'status':<18}{'attempt':>7}  {'step':<10}{'worker':<22}task",
     ]
@@ -113,13 +112,13 @@ def _format_entry(entry: TimelineEntry) -> Iterator[str]:
                 yield f"{'':<{TIME_WIDTH}}{entry.note}"
 
 
-def format_rollup(rollup: CampaignRollup, zone: tzinfo) -> str:
-    """Return one line with what a rollup changed for a campaign."""
+def format_rollup(rollup: CampaignRollup, origin: Origin, zone: tzinfo) -> str:
+    """Return one line with what a rollup changed for a campaign, as of the time of its run."""
     changes = ", ".join(
         f"{count:+,} {kind.slug}" for kind, count in sorted(rollup.changes.items()) if count
     )
     return (
-        f"{rollup.campaign.name} · run {rollup.campaign.run_id}: {changes or 'nothing new'}"
+        f"{format_origin(origin, zone)}: {changes or 'nothing new'}"
         f"   as of {format_rollup_time(rollup.as_of, zone)}"
     )
 

@@ -6,13 +6,16 @@ the database, its next heartbeat makes the run running again.
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.campaign_states import GIVEN_UP_STATES, CampaignState
-from tracker.clock import Instant, to_microseconds
+from tracker.clock import Instant, to_datetime, to_microseconds
+from tracker.record.catalog import Campaign
 from tracker.store.database_clock import server_start, transaction_start
 from tracker.store.schema.catalog import batches, campaigns, runs
 
@@ -22,6 +25,35 @@ the database meanwhile."""
 
 IS_UNFINISHED = sa.and_(runs.c.finished_at.is_(None), runs.c.given_up_as.is_(None))
 """The condition that a run is neither finished nor given up; an abandoned one is unfinished."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What an output is about: a campaign, its state, and the time at which both were read.
+
+    Attributes:
+        as_of: real time, by the database's clock.
+    """
+
+    campaign: Campaign
+    state: CampaignState
+    as_of: Instant
+
+    @property
+    def time(self) -> datetime:
+        """The time as of which the output was read, in UTC."""
+        return to_datetime(self.as_of)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the origin as other programs read it; the keys are a contract."""
+        return {
+            "campaign": self.campaign.name,
+            "channel": self.campaign.channel.value,
+            "run": self.campaign.run_id,
+            "seed": self.campaign.seed,
+            "state": self.state.value,
+            "as_of": self.time.isoformat(timespec="seconds"),
+        }
 
 
 def campaign_state(reachable_since: Instant = 0) -> sa.ColumnElement[str]:
@@ -65,6 +97,24 @@ def read_campaign_state(connection: Connection, campaign_id: int) -> CampaignSta
     """Return the state of one campaign."""
     query = sa.select(campaign_state()).join_from(campaigns, runs)
     return CampaignState(connection.scalars(query.where(campaigns.c.id == campaign_id)).one())
+
+
+def read_origins(connection: Connection, selected: Sequence[Campaign]) -> list[Origin]:
+    """Return the origin of an output about each of some campaigns, in their order."""
+    query = (
+        sa.select(campaigns.c.id, campaign_state().label("state"), transaction_start().label("at"))
+        .join_from(campaigns, runs)
+        .where(campaigns.c.id.in_([campaign.id for campaign in selected]))
+    )
+    rows = {row.id: row for row in connection.execute(query)}
+    return [
+        Origin(
+            campaign=campaign,
+            state=CampaignState(rows[campaign.id].state),
+            as_of=rows[campaign.id].at,
+        )
+        for campaign in selected
+    ]
 
 
 def read_silence(connection: Connection, run_id: int) -> int:

@@ -16,7 +16,7 @@ from tracker.bounces import BounceCause
 from tracker.campaign_states import ENDED_STATES, CampaignState
 from tracker.clock import Instant, to_datetime
 from tracker.errors import UnreadableRecord
-from tracker.queries.campaign_state import campaign_state
+from tracker.queries.campaign_state import Origin, campaign_state
 from tracker.record.bounces import BounceCounts, read_bounce_counts
 from tracker.record.catalog import Campaign
 from tracker.record.engagement import read_engagement_counts
@@ -75,6 +75,11 @@ class Report:
     engaged_then_bounced: int = 0
     bounces: BounceCounts = field(default_factory=Counter)
     deferred: int = 0
+
+    @property
+    def origin(self) -> Origin:
+        """The campaign, its state and the time of the report."""
+        return Origin(campaign=self.campaign, state=self.state, as_of=self.as_of)
 
     def count_messages(self, status: Status, reason: Reason | None = None) -> int:
         """Return the number of messages with a status and, if given, a reason."""
@@ -170,7 +175,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Return the report as other programs read it; the keys are a contract."""
         return {
-            **self._origin_as_json(),
+            **self.origin.as_json(),
             "audience": self.audience,
             "sent": {
                 "total": self.sent,
@@ -214,22 +219,12 @@ class Report:
     def days_as_json(self) -> dict[str, Any]:
         """Return the engagement by day as other programs read it; the keys are a contract."""
         return {
-            **self._origin_as_json(),
+            **self.origin.as_json(),
             "engagement_as_of": _format_instant(self.engagement_as_of),
             "days": [
                 {"day": day, **{kind.slug: counts[kind] for kind in DAILY_ENGAGEMENTS}}
                 for day, counts in self.engagement_days.items()
             ],
-        }
-
-    def _origin_as_json(self) -> dict[str, Any]:
-        return {
-            "campaign": self.campaign.name,
-            "channel": self.campaign.channel.value,
-            "run": self.campaign.run_id,
-            "seed": self.campaign.seed,
-            "state": self.state.value,
-            "as_of": _format_instant(self.as_of),
         }
 
     def _category_as_json(self, category: Category) -> dict[str, int]:

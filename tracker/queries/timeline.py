@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row
 
 from tracker.campaign_states import CampaignState
 from tracker.clock import to_datetime
-from tracker.queries.campaign_state import read_campaign_state
+from tracker.queries.campaign_state import Origin, read_origins
 from tracker.queries.message_lookup import check_message_exists
 from tracker.record.catalog import Campaign
 from tracker.record.deferrals import Deferral, read_deferral
@@ -135,6 +135,7 @@ class MessageTimeline:
     """The timeline of one message.
 
     Attributes:
+        origin: the campaign, its state and the time of the timeline.
         events: changes of the status, in the order of attempt and status.
         actions: what the recipient did, in the order of time.
         refused_receipts: receipts that changed nothing, in the order of time.
@@ -142,8 +143,7 @@ class MessageTimeline:
         deferral: what the message waits for, if a check deferred it.
     """
 
-    campaign: Campaign
-    state: CampaignState
+    origin: Origin
     number: int
     customer_id: str
     batch: int | None
@@ -157,7 +157,7 @@ class MessageTimeline:
     def is_receipt_missing(self) -> bool:
         """True if the run is finished and the gateway hasn't reported an outcome."""
         is_in_gateway = bool(self.events) and self.events[-1].status is Status.IN_GATEWAY
-        return is_in_gateway and self.state is CampaignState.FINISHED
+        return is_in_gateway and self.origin.state is CampaignState.FINISHED
 
     @property
     def deferred_until(self) -> datetime | None:
@@ -184,9 +184,7 @@ class MessageTimeline:
         """Return the timeline as other programs read it; the keys are a contract."""
         until = self.deferred_until
         return {
-            "campaign": self.campaign.name,
-            "run": self.campaign.run_id,
-            "state": self.state.value,
+            **self.origin.as_json(),
             "number": self.number,
             "customer_id": self.customer_id,
             "batch": self.batch,
@@ -221,9 +219,9 @@ def read_timeline(connection: Connection, campaign: Campaign, number: int) -> Me
     )
     recorded = attempt if isinstance(attempt, int) else 0  # a damaged row may hold any value
     last_attempt = min(max(recorded, campaign.attempts), MAX_ATTEMPTS)
+    [origin] = read_origins(connection, [campaign])
     return MessageTimeline(
-        campaign=campaign,
-        state=read_campaign_state(connection, campaign.id),
+        origin=origin,
         number=number,
         customer_id=customer_id or "",
         batch=batch,

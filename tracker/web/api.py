@@ -113,9 +113,10 @@ def list_messages(
     campaign_id: CampaignId, query: Annotated[MessageQuery, Query()], context: Context
 ) -> MessagesModel:
     """Return the messages behind a number of the report, in the order of their numbers."""
-    _, page = find_message_page(context, campaign_id, query)
+    report, page = find_message_page(context, campaign_id, query)
     is_unmasked = context.can_show_contacts(query.contacts)
     return MessagesModel(
+        **report.origin.as_json(),
         total=page.total,
         next=page.after,
         messages=[MessageModel.of(message, is_unmasked=is_unmasked) for message in page.messages],

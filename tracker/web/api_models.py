@@ -92,6 +92,12 @@ class MessageModel(BaseModel):
 class MessagesModel(BaseModel):
     """A page of messages. It may have fewer messages than `limit` although more follow."""
 
+    campaign: str = Field(description="name of the campaign")
+    channel: str = Field(description="email or sms")
+    run: int = Field(description="number of the run")
+    seed: int | None = Field(description="seed of the run, null without one")
+    state: str = Field(description=", ".join(CampaignState))
+    as_of: datetime = Field(description="time of this page")
     total: int | None = Field(description="messages on all pages, null where they are not counted")
     next: int | None = Field(description="`after` of the following page, null at the end")
     messages: list[MessageModel]

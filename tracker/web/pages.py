@@ -53,7 +53,7 @@ def show_campaign(campaign_id: int, context: Context) -> HTMLResponse:
         is_hidden_at_zero=is_hidden_at_zero,
         balance=balance_line(report),
         shares_meaning=SHARES_MEANING,
-        as_of=to_datetime(report.as_of),
+        origin=report.origin,
         line_queries=LINE_QUERIES,
         categories=list(Category),
         throughput=recent_throughput(context.live.progress_history(campaign_id)),
@@ -83,15 +83,16 @@ def show_messages(
     campaign_id: int, query: Annotated[MessageQuery, Query()], context: Context
 ) -> HTMLResponse:
     """Show a page of a campaign's messages."""
-    campaign, page = find_message_page(context, campaign_id, query)
+    report, page = find_message_page(context, campaign_id, query)
     reasons_by_category = {
         category: [reason for reason in Reason if reason.category is category]
         for category in Category
     }
     return context.render_page(
         "web/messages.html",
-        title=f"Messages of {campaign.name}",
-        campaign=campaign,
+        title=f"Messages of {report.campaign.name}",
+        campaign=report.campaign,
+        origin=report.origin,
         message_query=query,
         message_page=page,
         statuses=list(Status),
@@ -117,6 +118,7 @@ def show_message(
         "web/message.html",
         title=f"Message {number} of {campaign.name}",
         campaign=campaign,
+        origin=timeline.origin,
         timeline=timeline,
         task_url=context.task_url,
         check_verdicts=explain_checks(context, campaign, number, is_unmasked=is_unmasked),

@@ -17,7 +17,7 @@ from pydantic import (
 
 from tracker.monitoring import CheckVerdict
 from tracker.queries.messages import BEFORE_FIRST, MessageFilter, MessagePage, find_messages
-from tracker.queries.report import make_reports
+from tracker.queries.report import Report, make_reports
 from tracker.record.catalog import Campaign
 from tracker.status import IN_PROGRESS_STATUSES, SENT_STATUSES, Category, Engagement, Reason, Status
 from tracker.store.schema.integers import MAX_INTEGER
@@ -117,8 +117,8 @@ class MessageQuery(BaseModel):
 
 def find_message_page(
     context: WebContext, campaign_id: int, query: MessageQuery
-) -> tuple[Campaign, MessagePage]:
-    """Return a campaign and a page of its messages.
+) -> tuple[Report, MessagePage]:
+    """Return the report of a campaign and a page of its messages, both of one instant.
 
     Raises:
         NotFound: unknown campaign.
@@ -146,7 +146,7 @@ def find_message_page(
             after=query.after,
             limit=query.limit,
         )
-    return campaign, page
+    return report, page
 
 
 def explain_checks(

@@ -12,7 +12,9 @@ from tracker.cli import DatabaseOption, FormatOption, RunOption, exit_on_error, 
 from tracker.clock import Instant, from_datetime, to_datetime
 from tracker.errors import UsageError
 from tracker.monitoring import CheckVerdict
+from tracker.output.report_text import format_heading
 from tracker.output.tables import Row, RowFormat, print_rows
+from tracker.queries.campaign_state import Origin, read_origins
 from tracker.queries.message_lookup import find_number_by_recipient
 from tracker.record import catalog
 from tracker.settings import load_settings
@@ -116,10 +118,17 @@ def explain_message(
             json.dumps({**_explanation_to_json(explanation), "checks": rows}, indent=2, default=str)
         )
         return
+    if format is RowFormat.TABLE:
+        _print_heading(f"Checks of message {message}", explanation.origin)
     print_rows(rows, ("step", "order", "check", "verdict", "looked at"), format)
     if format is RowFormat.TABLE:
         label = "now" if at is None else f"at {_format_time(to_datetime(instant))}"
         print(escape_control_characters(_format_outcome(explanation, label)))
+
+
+def _print_heading(title: str, origin: Origin) -> None:
+    heading = format_heading(title, origin, load_settings().zone)
+    print(escape_control_characters(heading), end="\n\n")
 
 
 def _verdict_rows(explanation: Explanation) -> list[Row]:
@@ -153,7 +162,7 @@ def _explanation_to_json(explanation: Explanation) -> dict[str, object]:
     deferring = explanation.deferring
     until = None if deferring is None else deferring.deferred_until
     return {
-        "campaign": explanation.campaign.name,
+        **explanation.origin.as_json(),
         "message": explanation.number,
         "customer": explanation.customer_id,
         "as_of": to_datetime(explanation.at).isoformat(),
@@ -177,7 +186,7 @@ def _format_outcome(explanation: Explanation, label: str) -> str:
         outcome += f": {explanation.detail}"
     recorded_outcome = explanation.recorded_outcome or "not recorded yet"
     return (
-        f"\n{explanation.campaign.name} {explanation.number}, customer {explanation.customer_id}\n"
+        f"\ncustomer:  {explanation.customer_id}\n"
         f"{label + ':':<10} {outcome}\nrecorded:  {recorded_outcome}"
     )
 
@@ -223,6 +232,7 @@ def diff_rules(
     with open_database(database, context.obj) as record:
         with record.read() as connection:
             [recorded] = catalog.find_campaigns(connection, campaign, run)
+            [origin] = read_origins(connection, [recorded])
         installed = Rules(campaign=recorded, checks=all_checks())
         rules = apply_rule_changes(
             installed,
@@ -233,6 +243,8 @@ def diff_rules(
         for sentence in find_ineffective_settings(rules, settings or ()):
             print_note(sentence)
         diff = compare_rules(record, installed, rules)
+    if format is RowFormat.TABLE:
+        _print_heading("Changed verdicts", origin)
     print_rows(_change_rows(diff), ("from", "to", "messages", "customers"), format)
     if format is RowFormat.TABLE:
         changed = sum(diff.changes.values())

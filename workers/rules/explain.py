@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from tracker.clock import Instant, to_datetime
 from tracker.errors import NotFound
 from tracker.monitoring import CheckVerdict
+from tracker.queries.campaign_state import Origin, read_origins
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Campaign
@@ -29,6 +30,7 @@ class Explanation:
     """The verdicts of all checks on one message.
 
     Attributes:
+        origin: the campaign, its state and the time at which the record was read.
         at: the instant as of which the checks judge.
         reason: the reason that the message would get then; None if no check blocks it.
         blocking_check: the name of the check that gives this reason.
@@ -39,7 +41,7 @@ class Explanation:
             message is queued.
     """
 
-    campaign: Campaign
+    origin: Origin
     number: int
     customer_id: str
     at: Instant
@@ -60,6 +62,7 @@ def build_explanation(database: Database, rules: Rules, number: int, at: Instant
     campaign = rules.campaign
     with database.read() as connection:
         customer_id = find_customer_id(connection, campaign, number)
+        [origin] = read_origins(connection, [campaign])
         recorded_outcome = _load_recorded_outcome(connection, campaign, number)
     verdicts: list[CheckVerdict] = []
     for step in CHECK_STEPS:
@@ -69,7 +72,7 @@ def build_explanation(database: Database, rules: Rules, number: int, at: Instant
     blocking = next((verdict for verdict in verdicts if verdict.is_blocking), None)
     deferring = [verdict for verdict in verdicts if verdict.deferred_until and not blocking]
     return Explanation(
-        campaign=campaign,
+        origin=origin,
         number=number,
         customer_id=customer_id,
         at=at,

@@ -58,7 +58,7 @@ def test_an_explanation_ends_with_the_outcome(campaign: Campaign, settings: Sett
     ended = CliRunner().invoke(app, ["checks", "explain", *options, "--customer", "c4"])
     assert ended.exit_code == 0, ended.output
     assert ended.stdout.endswith(
-        "spring 4, customer c4\n"
+        "customer:  c4\n"
         "now:       Not Sent: bounced_repeatedly, blocked by check bounced_repeatedly\n"
         "recorded:  queued\n"
     )

@@ -1,5 +1,7 @@
 """The page of a run comparison: verdict, figures and curves, in one file that runs no script."""
 
+import re
+
 import numpy as np
 
 from simulator.pages.comparison_page import render_comparison_page
@@ -43,6 +45,7 @@ def test_a_partial_run_is_not_judged() -> None:
         )
     )
     assert "! not judged: run 2 is partial (interrupted)" in page
+    assert re.search(r"after: run 2 · .* · seed 1 · interrupted · 20\d\d-", page)
     assert "Caveat: the run after: partial: interrupted." in page
     assert 'class="banner fail"' not in page
 

@@ -1,6 +1,7 @@
 """Comparisons of runs: which figures changed, and which changes are noise."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -147,6 +148,7 @@ def test_different_conditions_of_runs_are_listed() -> None:
     text = format_run_comparison(comparison)
     assert "differs  seed: 1 → 2" in text
     assert "partial: interrupted" in text
+    assert re.search(r"^after +run 2 · .* · seed 2 · interrupted · 20\d\d-", text, re.MULTILINE)
 
 
 def test_as_text_and_as_json() -> None:

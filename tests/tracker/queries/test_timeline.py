@@ -81,7 +81,7 @@ def test_message_with_several_attempts_and_a_late_bounce(database: Database) -> 
         ],
     )
     timeline = timeline_of(database, batch, 4)
-    assert (timeline.campaign, timeline.number) == (batch.campaign, 4)
+    assert (timeline.origin.campaign, timeline.number) == (batch.campaign, 4)
     assert (timeline.customer_id, timeline.batch) == ("c4", 0)
     assert summarize(timeline.events) == [
         ("enqueue", "queued", 0, "test"),
@@ -232,8 +232,9 @@ def test_damaged_rows_leave_gaps_in_the_timeline(database: Database) -> None:
     assert (third.attempt, third.status, timeline.batch) == (1, Status.IN_GATEWAY, None)
     assert json.loads(json.dumps(timeline.as_json()))["events"][2]["step"] is None
     lines = format_timeline(timeline).splitlines()
-    assert lines[0].startswith("spring 4 · customer c4 · batch - · run ")
-    assert [line.split()[-2:] for line in lines[3:]] == [
+    assert lines[0].startswith("Message 4   spring · email · run 1 · seed 1 · running · ")
+    assert lines[1] == "customer c4 · batch -"
+    assert [line.split()[-2:] for line in lines[4:]] == [
         ["test", "task-1"],
         ["worker@host", "t-9"],
         ["1", "-"],
@@ -316,7 +317,7 @@ def test_actions_and_refused_receipts_are_listed_among_the_events(database: Data
         ]
         record_engagement(written, events)
     timeline = timeline_of(database, batch, 2)
-    lines = [line.split() for line in format_timeline(timeline).splitlines()[3:]]
+    lines = [line.split() for line in format_timeline(timeline).splitlines()[4:]]
     assert [line[1:4] for line in lines[1:]] == [
         ["22:13:20.000000", "about_to_be_sent", "dispatch"],
         ["22:13:21.000000", "in_gateway", "1"],

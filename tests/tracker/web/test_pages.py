@@ -115,16 +115,35 @@ def test_a_campaign_has_its_engagement_by_day(
     assert opened["number"] == 6
 
 
-def test_a_page_names_run_seed_state_and_time(batch: Batch, client: TestClient) -> None:
-    page = client.get(f"/campaigns/{batch.campaign.id}").text
+@pytest.mark.parametrize("path", ["", "/messages", "/messages/17"])
+def test_a_page_names_run_seed_state_and_time(batch: Batch, client: TestClient, path: str) -> None:
+    page = client.get(f"/campaigns/{batch.campaign.id}{path}").text
     metadata = page[page.index('class="metadata"') : page.index("</header>")]
     for part in (
         f"run {batch.campaign.run_id}",
         "seed 1",
-        "running",
+        '<span class="state" data-state="running">running</span>',
         "as of <span data-as-of><time",
     ):
         assert part in metadata
+
+
+def test_the_overview_names_run_seed_state_and_time(batch: Batch, client: TestClient) -> None:
+    page = client.get("/").text
+    header, row = page[: page.index("</header>")], page[page.index("<tr data-campaign") :]
+    assert "as of <span data-read-at><time" in header
+    assert f"<td>{batch.campaign.run_id}</td>" in row
+    assert '<td class="numeric">1</td>\n<td>email</td>' in row
+    assert '<span class="state" data-state="running">running</span>' in row
+
+
+@pytest.mark.parametrize("path", ["/report", "/days", "/messages", "/messages/17"])
+def test_the_api_names_run_seed_state_and_time(batch: Batch, client: TestClient, path: str) -> None:
+    response = client.get(f"/api/campaigns/{batch.campaign.id}{path}").json()
+    as_of = datetime.fromisoformat(response.pop("as_of"))
+    assert as_of.tzinfo is not None
+    names = ("campaign", "channel", "run", "seed", "state")
+    assert tuple(response[name] for name in names) == ("spring", "email", 1, 1, "running")
 
 
 def test_engaged_then_bounced_messages_are_not_behind_a_number(
@@ -156,7 +175,8 @@ def test_a_message_has_its_timeline_and_its_checks(
     with database.read() as connection:
         timeline = read_timeline(connection, batch.campaign, 17)
     with live_page_client(database, settings, flower_url="http://flower:5555/") as client:
-        assert client.get(f"/api{path}").json() == timeline.as_json()
+        response = client.get(f"/api{path}").json()
+        assert response == timeline.as_json() | {"as_of": response["as_of"]}
         page = client.get(path).text
         verdicts = client.get(f"/api{path}/checks").json()
     assert Reason.UNSUBSCRIBED.meaning in page

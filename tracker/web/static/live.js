@@ -39,7 +39,7 @@ function showFreshness(readAt, error) {
   document.body.classList.toggle("stale", Boolean(error));
   setText(banner.querySelector("[data-error]"), error || "");
   if (readAt) {
-    banner.querySelector("[data-read-at]").replaceChildren(makeTime(readAt));
+    for (const element of selectAll("[data-read-at]")) element.replaceChildren(makeTime(readAt));
   }
 }
 
