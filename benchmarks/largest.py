@@ -80,7 +80,7 @@ def _time_result(url: str, scenario: Path) -> tuple[float, float]:
         with database.read_only_analytics() as connection:
             reports = make_reports(connection, catalog.find_campaigns(connection))
             run = load_run(connection, reports[0].campaign.run_id, scenario.parent)
-            observed = RunObservations(state=RunState.COMPLETE, planned=run.size)
+            observed = RunObservations(state=RunState.FINISHED, planned=run.size)
             figures = time_call(
                 lambda: measure_run(connection, run, reports, GatewayAnomalies(), observed)
             )

@@ -123,7 +123,7 @@ def compare(
     comparison = compare_runs(_load_runs(before, database), _load_runs(after, database))
     if fail and comparison.unjudged_reason is not None:
         raise UsageError(
-            f"nothing can be judged: {comparison.unjudged_reason}; expected complete runs"
+            f"nothing can be judged: {comparison.unjudged_reason}; expected finished runs"
         )
     if html is not None:
         from simulator.pages.comparison_page import render_comparison_page

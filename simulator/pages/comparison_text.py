@@ -83,7 +83,7 @@ def describe_side(runs: Sequence[StoredResult]) -> str:
 
 def find_caveats(run: StoredResult) -> Iterator[str]:
     """Yield the reasons why a run should not be compared with others."""
-    if run.summary.state is not RunState.COMPLETE:
+    if run.summary.state is not RunState.FINISHED:
         yield f"partial: {run.summary.state}"
     for figures, cause in run.summary.not_comparable.items():
         yield f"{figures} not comparable: {cause}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection
 
 from simulator.results.observations import RunState
@@ -33,12 +33,19 @@ from tracker.store.schema.integers import MAX_INTEGER
 SUMMARY_FILE, TIMESERIES_FILE, PAGE_FILE = "summary.json", "timeseries.csv", "report.html"
 
 
+FORMER_FINISHED_STATE = "complete"
+"""The state of a finished run in summaries of earlier unreleased versions."""
+
 MAX_NAMED_PROBLEMS = 3
 """Invalid keys of a summary that an error names."""
 
 
 class UnsupportedResultVersion(UsageError):
     """A result has the format of another version of sendtrace."""
+
+
+def _replace_former_state(state: object) -> object:
+    return RunState.FINISHED if state == FORMER_FINISHED_STATE else state
 
 
 class RunSummary(BaseModel):
@@ -68,7 +75,7 @@ class RunSummary(BaseModel):
     run: int
     scenario: str
     seed: int | None
-    state: RunState
+    state: Annotated[RunState, BeforeValidator(_replace_former_state)]
     resumed: Annotated[int, Field(ge=0)] = 0
     started_at: datetime
     speed: Annotated[float, Field(gt=0)]
@@ -87,8 +94,8 @@ class RunSummary(BaseModel):
 
     @property
     def is_repeatable(self) -> bool:
-        """True for a complete run without a pause: others of its series measure the same."""
-        return self.state is RunState.COMPLETE and not self.resumed
+        """True for a finished run without a pause: others of its series measure the same."""
+        return self.state is RunState.FINISHED and not self.resumed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +204,7 @@ def _parse_summary(text: str) -> RunSummary | None:
 
 
 def load_repeated_results(connection: Connection, run_id: int) -> list[StoredResult]:
-    """Return the result of a run, then those of complete runs of the same series.
+    """Return the result of a run, then those of finished runs of the same series.
 
     A run that was resumed has no repetitions: its speed differs from theirs.
 
@@ -338,7 +345,7 @@ def describe_result(run: ListedRun) -> str:
     resumed = " (resumed)" if run.summary.resumed else ""
     if not run.summary.verdict.is_proven:
         return f"failed{resumed}"
-    if run.summary.state != "complete":
+    if run.summary.state is not RunState.FINISHED:
         return f"partial ({run.summary.state}{', resumed' if resumed else ''})"
     if run.summary.verdict.passed:
         return f"passed{resumed}"

@@ -36,12 +36,12 @@ UNOBSERVED_CAUSE = "a driver of the run ended without recording it"
 
 
 class RunState(StrEnum):
-    """The end of a run; the result of any but a complete one is partial.
+    """The end of a run; the result of any but a finished one is partial.
 
     An abandoned run has no driver any more, and none has ended it.
     """
 
-    COMPLETE = "complete"
+    FINISHED = "finished"
     INTERRUPTED = "interrupted"
     ABORTED = "aborted"
     ABANDONED = "abandoned"
@@ -196,7 +196,7 @@ class RunObservations:
         if self.state is RunState.INTERRUPTED:
             last = self.drivers[-1]
             return last is not None and not last.deferred_count
-        return self.state is RunState.COMPLETE
+        return self.state is RunState.FINISHED
 
     @property
     def samples(self) -> list[Sample]:

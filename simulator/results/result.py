@@ -97,7 +97,7 @@ class RunResult:
     @property
     def is_partial(self) -> bool:
         """True for a run that was interrupted, aborted or abandoned."""
-        return self.observations.state is not RunState.COMPLETE
+        return self.observations.state is not RunState.FINISHED
 
     @property
     def incomparable_figures(self) -> dict[str, str]:
@@ -280,7 +280,7 @@ def judge_run(
     database: Database, run: Run, observations: RunObservations, conditions: RunConditions
 ) -> RunResult:
     """Read the messages of a run, and compare them with the prediction and the thresholds."""
-    is_partial = observations.state is not RunState.COMPLETE
+    is_partial = observations.state is not RunState.FINISHED
     with database.read_only_analytics() as connection:
         campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
         reports = make_reports(connection, campaigns)

@@ -168,7 +168,7 @@ class RunComparison:
     def unjudged_reason(self) -> str | None:
         """The cause if the runs can't be judged, or None."""
         for side in (self.before, self.after):
-            if side[0].summary.state is not RunState.COMPLETE:
+            if side[0].summary.state is not RunState.FINISHED:
                 return f"{side[0].name} is partial ({side[0].summary.state})"
         return None
 

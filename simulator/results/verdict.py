@@ -145,7 +145,7 @@ def _format_finding(finding: InvariantResult) -> list[str]:
 
 
 def explain_partial(result: RunResult) -> str | None:
-    """Return why a result is partial, or None for a complete one."""
+    """Return why a result is partial, or None for a finished one."""
     if not result.is_partial:
         return None
     count = f"{result.run.size:,} of {result.observations.planned:,} messages were queued"

@@ -38,7 +38,7 @@ def count_withheld(
     # Which messages of a part a limit blocks depends on the order of the batches.
     has_limit = any(plan.organization.message_limit is not None for plan in plans)
     is_unknown = not observations.has_settled or (
-        has_limit and observations.state is not RunState.COMPLETE
+        has_limit and observations.state is not RunState.FINISHED
     )
     return {
         names[key]: WithheldMessages(

@@ -71,7 +71,7 @@ def drive_run(
         with open_display() as display:
             driver = _RunDriver(system, run, options, heartbeat, display)
             state, own = driver.play(is_shutdown_requested)
-            if state is not RunState.COMPLETE:
+            if state is not RunState.FINISHED:
                 _discard_remaining_tasks(system, run, display.log)
             display.log("verifying results")
             result = _verify(system, run, state, own)
@@ -271,7 +271,7 @@ def _end_run(
             raise registration.RunSuperseded
         if own is not None:
             record_observations(connection, run, own)
-        if state is RunState.COMPLETE:
+        if state is RunState.FINISHED:
             registration.finish_run(connection, run.id, now)
         else:
             registration.give_up_run(connection, run.id, SystemClock().now(), CampaignState(state))

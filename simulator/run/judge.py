@@ -20,7 +20,7 @@ from tracker.settings import Settings
 from tracker.store.database import Database
 
 RESULT_STATES = {
-    CampaignState.FINISHED: RunState.COMPLETE,
+    CampaignState.FINISHED: RunState.FINISHED,
     CampaignState.INTERRUPTED: RunState.INTERRUPTED,
     CampaignState.ABORTED: RunState.ABORTED,
     CampaignState.ABANDONED: RunState.ABANDONED,

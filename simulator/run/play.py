@@ -56,7 +56,7 @@ class RunPlayer:
         )
         self._abort_check = AbortCheck(run)
         self._last_arrival_at = max(run_campaign.last_arrival_at for run_campaign in run.campaigns)
-        self._state = RunState.COMPLETE
+        self._state = RunState.FINISHED
 
     def play(self) -> tuple[RunState, DriverObservations]:
         """Send all messages, and return when each has settled or a threshold is out of reach.
@@ -68,7 +68,7 @@ class RunPlayer:
         """
         with notify_observers(self._observers):
             aborted_by = self._send_until_settled()
-        if self._state is RunState.COMPLETE:
+        if self._state is RunState.FINISHED:
             self._log("all messages settled")
         unbalanced = self._watch.unbalanced_reports
         return self._state, DriverObservations(
@@ -84,9 +84,9 @@ class RunPlayer:
         progress_timer = _PollTimer(PROGRESS_INTERVAL_SECONDS)
         abort_timer = _PollTimer(ABORT_CHECK_INTERVAL_SECONDS)
         while True:
-            if self._state is RunState.COMPLETE and self._is_shutdown_requested():
+            if self._state is RunState.FINISHED and self._is_shutdown_requested():
                 self._stop_sending()
-            is_sending = self._state is RunState.COMPLETE
+            is_sending = self._state is RunState.FINISHED
             sent = self._driver.send_due_batch() if is_sending else 0
             if progress_timer.is_due():
                 if self._check_progress():
@@ -114,7 +114,7 @@ class RunPlayer:
 
     def _check_progress(self) -> bool:
         """Pass a snapshot to the observers; return whether all messages have settled."""
-        is_sending = self._state is RunState.COMPLETE
+        is_sending = self._state is RunState.FINISHED
         planned = self._run.size if is_sending else self._driver.messages_sent
         progress = self._watch.check_progress(time.monotonic())
         snapshot = RunSnapshot(

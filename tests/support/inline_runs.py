@@ -170,7 +170,7 @@ def judge_recorded_run(database: Database, run: Run) -> RunResult:
         versions={},
         timezone="UTC",
     )
-    observations = RunObservations(state=RunState.COMPLETE, planned=run.size)
+    observations = RunObservations(state=RunState.FINISHED, planned=run.size)
     return judge_run(database, run, observations, conditions)
 
 

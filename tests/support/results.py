@@ -24,7 +24,7 @@ def make_stored_result(
         "run": run,
         "scenario": "test",
         "seed": 1,
-        "state": "complete",
+        "state": "finished",
         "speed": 1,
         "messages": 100,
         "workers": None,

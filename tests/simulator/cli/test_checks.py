@@ -102,7 +102,7 @@ def test_control_characters_in_an_explanation_are_escaped(
 ) -> None:
     options = ["--campaign", campaign.name, "--database", settings.resolved_database_url]
     ended = CliRunner().invoke(app, ["checks", "explain", *options, "--message", "5"])
-    assert r"customer c\x1b[31m\u202e5" in ended.stdout
+    assert r"customer:  c\x1b[31m\u202e5" in ended.stdout
     assert not {"\x1b", "\u202e"} & set(ended.stdout)
 
 

@@ -123,7 +123,7 @@ def find(
     database: str = "sqlite",
 ) -> RunLimit:
     own = DriverObservations(samples=tuple(samples), injected_faults=tuple(faults))
-    observations = RunObservations(state=RunState.COMPLETE, planned=run.size, drivers=[own])
+    observations = RunObservations(state=RunState.FINISHED, planned=run.size, drivers=[own])
     conditions = replace(CONDITIONS, workers=workers, database=database)
     return find_limit(run, observations, conditions, phase or make_phase())
 
@@ -422,7 +422,7 @@ def test_without_evidence_the_limit_is_unknown(
 
 
 def test_a_run_without_acceptances_has_an_unknown_limit(run: Run) -> None:
-    observations = RunObservations(state=RunState.COMPLETE, planned=1)
+    observations = RunObservations(state=RunState.FINISHED, planned=1)
     assert find_limit(run, observations, CONDITIONS, None).cause is LimitCause.UNKNOWN
 
 
@@ -451,7 +451,7 @@ def test_what_was_sent_is_read_from_the_record(database: Database, tmp_path: Pat
 
 def test_the_limit_of_a_run_with_a_pause_or_without_its_observations_is_unknown(run: Run) -> None:
     killed = RunObservations(state=RunState.ABANDONED, planned=run.size, drivers=[None])
-    resumed = replace(killed, state=RunState.COMPLETE, drivers=[DriverObservations()] * 2)
+    resumed = replace(killed, state=RunState.FINISHED, drivers=[DriverObservations()] * 2)
     phase = make_phase(last_arrival=9.6)
     for observations, reason, change in (
         (killed, "ended without recording", "a run whose driver isn't killed"),

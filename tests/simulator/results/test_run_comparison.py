@@ -140,7 +140,7 @@ def test_different_conditions_of_runs_are_listed() -> None:
     differences = {(row.what, row.before, row.after) for row in comparison.differences}
     assert differences == {
         ("seed", "1", "2"),
-        ("state", "complete", "interrupted"),
+        ("state", "finished", "interrupted"),
         ("workers", "-", "4"),
         ("scenario file", "b = 2", ""),
         ("scenario file", "", "b = 3"),

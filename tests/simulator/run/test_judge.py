@@ -160,7 +160,7 @@ def test_a_finished_run_is_judged_with_what_its_driver_saw(
     summary = outcome.result.as_json()
     assert outcome.result.has_passed
     assert choose_exit_code(outcome) == 0
-    assert (summary["state"], summary["snapshots"]) == ("complete", 9)
+    assert (summary["state"], summary["snapshots"]) == ("finished", 9)
     assert summary["recovery"] == {"sent_on": 4}
     assert summary["figures"]["queues.gateway.ready"] == 7
     assert summary["faults"][0]["told"] == "worker killed"
@@ -244,7 +244,7 @@ def test_a_later_result_replaces_the_earlier_one(
     with database.read() as connection:
         [stored] = load_repeated_results(connection, run.id)
         [listed] = list_runs(connection)
-    assert stored.summary.state is RunState.COMPLETE
+    assert stored.summary.state is RunState.FINISHED
     assert make_run_row(listed)["messages"] == SIZE
 
 

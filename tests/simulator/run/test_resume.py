@@ -235,7 +235,7 @@ def judge_resumed(database: Database, settings: Settings, run: Run, *, known: bo
         settle_batch(database, batch)
     first = DriverObservations(requeued_count=1) if known else None
     observations = RunObservations(
-        state=RunState.COMPLETE,
+        state=RunState.FINISHED,
         planned=resumed.size,
         drivers=[first, DriverObservations(requeued_count=2)],
     )
