@@ -199,10 +199,11 @@ def test_timeline_as_json(database: Database) -> None:
         "detail": None,
     }
     assert parsed["events"][0]["reason"] is None
+    assert datetime.fromisoformat(parsed["as_of"]).tzinfo is not None
+    assert (parsed["run"], parsed["seed"]) == (batch.campaign.run_id, 1)
+    assert (parsed["campaign"], parsed["state"]) == ("spring", "running")
     assert {key: value for key, value in parsed.items() if key != "events"} == {
-        "campaign": "spring",
-        "run": batch.campaign.run_id,
-        "state": "running",
+        **timeline.origin.as_json(),
         "number": 3,
         "customer_id": "c3",
         "batch": 0,
