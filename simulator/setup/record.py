@@ -140,7 +140,7 @@ class _RunRecorder:
                 attempts=plan.gateway.attempts,
                 kind=plan.kind,
                 sender=plan.sender,
-                series=plan.coupon_series,
+                coupon_series=plan.coupon_series,
                 services_kind=SIMULATED_SERVICES_KIND,
                 services_settings=plan.services.model_dump_json(),
                 tracks_engagement=plan.tracks_engagement,

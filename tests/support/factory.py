@@ -160,7 +160,7 @@ def make_campaign(
             attempts=plan.attempts,
             kind=plan.kind,
             tracks_engagement=plan.tracks_engagement,
-            series="spring",
+            coupon_series="spring",
         )
         return catalog.load_campaign(connection, campaign_id)
 

@@ -4,14 +4,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
+from typing import NotRequired, TypedDict, Unpack
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.campaign_states import CampaignState
-from tracker.clock import Instant, to_microseconds
+from tracker.clock import Instant
 from tracker.errors import SendtraceError
-from tracker.record.catalog import DEFAULT_DEFER_AT_MOST, ChannelSettings
+from tracker.record.catalog import ChannelSettings
 from tracker.status import Channel
 from tracker.store.database_clock import transaction_start
 from tracker.store.schema.catalog import (
@@ -31,42 +32,22 @@ class RunSuperseded(SendtraceError):
         super().__init__("another driver has resumed the run; this one stops")
 
 
-def record_run(
-    connection: Connection,
-    *,
-    scenario: str,
-    seed: int | None,
-    started_at: Instant,
-    speed: float,
-    definition: str,
-    clock_start: Instant | None = None,
-    rules: str = "{}",
-    defer_at_most: int = to_microseconds(DEFAULT_DEFER_AT_MOST),
-) -> int:
-    """Record a run and return its id. This counts as the run's first heartbeat.
+class NewRun(TypedDict):
+    """The values of a run that is recorded; see the table `runs`."""
 
-    Args:
-        seed: seed of all draws, if there are any.
-        started_at: real time of the start.
-        speed: seconds of the run's clock in a second.
-        definition: text of the scenario file.
-        clock_start: what the run's clock shows at the start; None for the real time.
-        rules: settings of rules, as the text of a JSON object of objects.
-        defer_at_most: microseconds for which rules may defer a message.
-    """
-    return _insert_row(
-        connection,
-        runs,
-        scenario=scenario,
-        seed=seed,
-        started_at=started_at,
-        speed=speed,
-        definition=definition,
-        clock_start=clock_start,
-        rules=rules,
-        defer_at_most=defer_at_most,
-        heartbeat_at=transaction_start(),
-    )
+    scenario: str
+    seed: int | None
+    started_at: Instant
+    speed: float
+    definition: str
+    clock_start: NotRequired[Instant | None]
+    rules: NotRequired[str]
+    defer_at_most: NotRequired[int]
+
+
+def record_run(connection: Connection, **run: Unpack[NewRun]) -> int:
+    """Record a run and return its id. This counts as the run's first heartbeat."""
+    return _insert_row(connection, runs, heartbeat_at=transaction_start(), **run)
 
 
 def record_heartbeat(connection: Connection, run_id: int, resumes: int = 0) -> bool:
@@ -137,33 +118,27 @@ def give_up_run(connection: Connection, run_id: int, at: Instant, state: Campaig
     connection.execute(update.values(given_up_at=at, given_up_as=state))
 
 
+class NewOrganization(TypedDict):
+    """The values of an organization that is recorded; see `Organization`."""
+
+    name: str
+    enabled: bool
+    credit: int | None
+    hard_bounce_limit: int
+    soft_bounce_limit: int
+    message_limit: NotRequired[int | None]
+    message_limit_days: NotRequired[int]
+
+
 def record_organization(
     connection: Connection,
     run_id: int,
-    *,
-    name: str,
-    enabled: bool,
-    credit: int | None,
-    hard_bounce_limit: int,
-    soft_bounce_limit: int,
-    message_limit: int | None = None,
-    message_limit_days: int = 1,
     channels: Mapping[Channel, ChannelSettings] = MappingProxyType({}),
+    **organization: Unpack[NewOrganization],
 ) -> int:
-    """Record an organization and return its id; see `Organization` for the values."""
-    return _insert_row(
-        connection,
-        organizations,
-        run_id=run_id,
-        name=name,
-        enabled=enabled,
-        credit=credit,
-        hard_bounce_limit=hard_bounce_limit,
-        soft_bounce_limit=soft_bounce_limit,
-        message_limit=message_limit,
-        message_limit_days=message_limit_days,
-        channels=json.dumps({channel: asdict(settings) for channel, settings in channels.items()}),
-    )
+    """Record an organization with its settings by channel, and return its id."""
+    settings = json.dumps({channel: asdict(settings) for channel, settings in channels.items()})
+    return _insert_row(connection, organizations, run_id=run_id, channels=settings, **organization)
 
 
 def record_coupon_series(
@@ -175,27 +150,19 @@ def record_coupon_series(
     )
 
 
-def record_gateway(
-    connection: Connection,
-    run_id: int,
-    *,
-    kind: str,
-    settings: str,
-    enabled: bool = True,
-    rate: int | None = None,
-    retry_after: int = 0,
-) -> int:
-    """Record a gateway and return its id; see the table `gateways` for the values."""
-    return _insert_row(
-        connection,
-        gateways,
-        run_id=run_id,
-        kind=kind,
-        settings=settings,
-        enabled=enabled,
-        rate=rate,
-        retry_after=retry_after,
-    )
+class NewGateway(TypedDict):
+    """The values of a gateway that is recorded; see the table `gateways`."""
+
+    kind: str
+    settings: str
+    enabled: NotRequired[bool]
+    rate: NotRequired[int | None]
+    retry_after: NotRequired[int]
+
+
+def record_gateway(connection: Connection, run_id: int, **gateway: Unpack[NewGateway]) -> int:
+    """Record a gateway and return its id."""
+    return _insert_row(connection, gateways, run_id=run_id, **gateway)
 
 
 def record_audience(connection: Connection, organization_id: int, source: str) -> int:
@@ -208,48 +175,29 @@ def record_audience_size(connection: Connection, audience_id: int, size: int) ->
     connection.execute(sa.update(audiences).where(audiences.c.id == audience_id).values(size=size))
 
 
-def record_campaign(
-    connection: Connection,
-    run_id: int,
-    *,
-    organization_id: int,
-    audience_id: int,
-    gateway_id: int,
-    name: str,
-    channel: Channel,
-    requires: Sequence[str],
-    attempts: int,
-    kind: str = "promotion",
-    sender: str | None = None,
-    series: str | None = None,
-    services_kind: str = "sql",
-    services_settings: str = "{}",
-    tracks_engagement: bool = False,
-) -> int:
-    """Record a campaign, without its messages, and return its id; see `Campaign` for the values.
+class NewCampaign(TypedDict):
+    """The values of a campaign that is recorded; see the table `campaigns`."""
 
-    Args:
-        sender: None for the organization's sender on this channel.
-        series: name of a coupon series.
-    """
-    return _insert_row(
-        connection,
-        campaigns,
-        run_id=run_id,
-        organization_id=organization_id,
-        audience_id=audience_id,
-        gateway_id=gateway_id,
-        name=name,
-        channel=channel,
-        requires=json.dumps(list(requires)),
-        attempts=attempts,
-        kind=kind,
-        sender=sender,
-        coupon_series=series,
-        services_kind=services_kind,
-        services_settings=services_settings,
-        tracks_engagement=tracks_engagement,
-    )
+    organization_id: int
+    audience_id: int
+    gateway_id: int
+    name: str
+    channel: Channel
+    attempts: int
+    kind: NotRequired[str]
+    sender: NotRequired[str | None]
+    coupon_series: NotRequired[str | None]
+    services_kind: NotRequired[str]
+    services_settings: NotRequired[str]
+    tracks_engagement: NotRequired[bool]
+
+
+def record_campaign(
+    connection: Connection, run_id: int, requires: Sequence[str], **campaign: Unpack[NewCampaign]
+) -> int:
+    """Record a campaign and the data that it requires, without its messages; return its id."""
+    requirements = json.dumps(list(requires))
+    return _insert_row(connection, campaigns, run_id=run_id, requires=requirements, **campaign)
 
 
 def _insert_row(connection: Connection, table: sa.Table, **values: object) -> int:
