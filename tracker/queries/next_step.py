@@ -28,7 +28,8 @@ from tracker.store.schema.messages import messages, tallies, transitions
 from tracker.store.schema.work import parts, steps
 
 MIN_POLL_INTERVAL = timedelta(seconds=1)
-"""Shortest real time between two polls of a gateway for the same batch; limits the polling load."""
+"""Shortest real time between two polls of a gateway for the same batch, or between two dispatches
+of its deferred messages; limits the load."""
 
 MAX_COUNTDOWN = timedelta(minutes=1)
 """Longest real time that a task waits in a worker. Longer waits are left to the sweep."""
@@ -37,8 +38,15 @@ REPEATED_POLLS = (
     (Step.DELIVER, Step.DELIVER),
     (Step.ENGAGE, Step.ENGAGE),
     (Step.ENGAGE, Step.DELIVER),
+    (Step.DISPATCH, Step.DISPATCH),
+    (Step.DELIVER, Step.DISPATCH),
+    (Step.ENGAGE, Step.DISPATCH),
 )
-"""Steps, completed and next, between which MIN_POLL_INTERVAL passes."""
+"""Steps, completed and next, between which MIN_POLL_INTERVAL passes.
+
+Every cycle of these steps contains such a pair. Else a gateway without news, or a rule that defers
+messages by a moment again and again, would keep a worker busy.
+"""
 
 CHECK_CHAIN = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
 """Steps that process queued messages, in their order: two check steps, and dispatch."""
@@ -214,8 +222,8 @@ def next_step(
     """Return the next step of a batch, or None when it has settled or only the sweep may wake it.
 
     The sweep wakes a batch whose deferred messages wait for longer than a task may wait in a
-    worker. If the batch needs the `completed` poll again, the result is delayed by at least
-    MIN_POLL_INTERVAL. So a gateway without news isn't polled in a tight loop.
+    worker. If the `completed` step and the next one are in REPEATED_POLLS, the result is delayed
+    by at least MIN_POLL_INTERVAL.
     """
     with database.read() as connection:
         due_step = decide_step(read_batch_state(connection, batch))

@@ -11,7 +11,7 @@ from tests.support.factory import AUTHOR, Plan, find_violations, make_campaign, 
 from tests.support.inline_runs import run_step
 from tests.support.statements import executed
 from tracker.clock import Instant, from_datetime, from_seconds
-from tracker.queries.next_step import CHECK_CHAIN, next_step
+from tracker.queries.next_step import CHECK_CHAIN, MIN_POLL_INTERVAL, NextStep, next_step
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Batch, load_batch
 from tracker.record.deferrals import read_deferrals
@@ -234,6 +234,17 @@ def test_a_batch_that_was_loaded_before_a_deferral_is_not_dispatched_unjudged(
     services = load_services(batch.campaign, database)
     before_gateway.dispatch(step_context(database, batch), services)
     assert read_statuses(database) == [Status.QUEUED] * 10
+
+
+def test_a_rule_that_defers_by_a_moment_again_and_again_makes_no_tight_loop(
+    database: Database, batch: Batch, rule: Callable[..., None]
+) -> None:
+    rule(lambda _candidate, now: Defer(now + timedelta(microseconds=1)))
+    run_chain(database, batch)
+    assert deferred_numbers(database, batch) == list(range(10))
+    for completed in (Step.DISPATCH, Step.DELIVER, Step.ENGAGE):
+        following = next_step(database, batch, completed=completed)
+        assert following == NextStep(Step.DISPATCH, MIN_POLL_INTERVAL)
 
 
 def test_deferred_messages_leave_no_segment_open(
