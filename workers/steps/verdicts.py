@@ -165,13 +165,18 @@ def record_verdicts(context: StepContext, written: Entry, verdicts: Verdicts, no
 def _record_deferrals(
     context: StepContext, written: Entry, verdicts: Verdicts, now: Instant
 ) -> None:
-    """Record deferrals, for as long as the run allows since a check first deferred a message."""
+    """Record deferrals, for as long as the run allows since a check first deferred a message.
+
+    A message that an earlier step deferred for longer keeps that deferral.
+    """
     earlier = read_deferrals(written.connection, context.batch) if written.has_deferrals else {}
     recorded: dict[int, Deferral] = {}
     for number, (name, until) in verdicts.deferrals.items():
         first = earlier[number].first_deferred_at if number in earlier else now
         latest = first + context.campaign.defer_at_most
-        recorded[number] = Deferral(name, min(from_datetime(until), latest), first)
+        deferral = Deferral(name, min(from_datetime(until), latest), first)
+        if number not in earlier or earlier[number].until < deferral.until:
+            recorded[number] = deferral
     written.defer(recorded)
 
 

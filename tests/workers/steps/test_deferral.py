@@ -11,7 +11,13 @@ from tests.support.factory import AUTHOR, Plan, find_violations, make_campaign, 
 from tests.support.inline_runs import run_step
 from tests.support.statements import executed
 from tracker.clock import Instant, from_datetime, from_seconds
-from tracker.queries.next_step import CHECK_CHAIN, MIN_POLL_INTERVAL, NextStep, next_step
+from tracker.queries.next_step import (
+    CHECK_CHAIN,
+    CHECK_STEPS,
+    MIN_POLL_INTERVAL,
+    NextStep,
+    next_step,
+)
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Batch, load_batch
 from tracker.record.deferrals import read_deferrals
@@ -22,7 +28,7 @@ from tracker.store.schema.catalog import batches, customers, runs
 from tracker.store.schema.messages import messages, transition_details
 from workers.candidates import Candidate
 from workers.checks import base
-from workers.checks.base import Check, Defer, all_checks, check, sort_checks
+from workers.checks.base import Check, Defer, check, sort_checks
 from workers.services.base import load_services
 from workers.steps import before_gateway
 from workers.steps.bisection import SegmentsLeft, bisecting, record_failure
@@ -44,13 +50,16 @@ def batch(database: Database) -> Batch:
 def rule(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that installs a rule besides the shipped checks."""
 
-    def install(verdict: Verdict, step: Step = Step.SUPPRESS, **options: bool) -> None:
+    def install(
+        verdict: Verdict, step: Step = Step.SUPPRESS, name: str = "third", **options: bool
+    ) -> None:
         def third(candidate: Candidate, now: datetime) -> bool | Defer:
             """Decide as the test says."""
             return verdict(candidate, now)
 
+        third.__name__ = name
         added: Check = check(Reason.CUSTOM_RULE, step=step, order=25, **options)(third)  # type: ignore[arg-type]
-        checks = sort_checks([*all_checks(), added])
+        checks = sort_checks([*base.all_checks(), added])
         monkeypatch.setattr(base, "all_checks", lambda: checks)
 
     return install
@@ -234,6 +243,26 @@ def test_a_batch_that_was_loaded_before_a_deferral_is_not_dispatched_unjudged(
     services = load_services(batch.campaign, database)
     before_gateway.dispatch(step_context(database, batch), services)
     assert read_statuses(database) == [Status.QUEUED] * 10
+
+
+@pytest.mark.parametrize("longer", [Step.SUPPRESS, Step.VALIDATE])
+def test_the_longest_deferral_of_both_steps_counts(
+    database: Database, batch: Batch, rule: Callable[..., None], longer: Step
+) -> None:
+    waits = dict.fromkeys(CHECK_STEPS, HOUR) | {longer: 2 * HOUR}
+
+    def defer_for(wait: timedelta) -> Verdict:
+        return lambda _candidate, now: Defer(now + wait)
+
+    for step, wait in waits.items():
+        rule(defer_for(wait), step, name=f"waits_in_{step}")
+    run_chain(database, batch)
+    with database.read() as connection:
+        deferrals = read_deferrals(connection, batch)
+    assert len(deferrals) == 10
+    for deferral in deferrals.values():
+        assert deferral.check_name == f"waits_in_{longer}"
+        assert deferral.until - deferral.first_deferred_at >= from_seconds(2 * 3600)
 
 
 def test_a_rule_that_defers_by_a_moment_again_and_again_makes_no_tight_loop(
