@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from reprlib import repr as shorten
 from types import TracebackType
 from typing import Any
 
@@ -22,6 +23,7 @@ class SourceData:
     A source that raises is called again, as often as a service. Then the rule fails with its error.
 
     Attributes:
+        error: why the data can't be loaded; None unless the source keeps failing.
         load_seconds: the time that loading took, with all calls of the source.
     """
 
@@ -31,38 +33,44 @@ class SourceData:
         self._load = load
         self._candidates = candidates
         self._is_last_try = is_last_try
-        self._data: Mapping[int, Any] | None = None
-        self._error: Exception | None = None
+        self._data: Mapping[int, Any] = {}
+        self._is_loaded = False
         self._traceback: TracebackType | None = None
+        self.error: BaseException | None = None
         self.load_seconds = 0.0
 
     def get(self, number: int) -> Any:
         """Return the value of a customer, or None if the source has none."""
-        if self._error is not None:
-            # Each raise adds to the traceback of the error, and a batch raises it for each message.
-            raise self._error.with_traceback(self._traceback)
-        if self._data is None:
+        if not self._is_loaded:
             started = time.perf_counter()
             try:
-                self._data = self._call()
+                self._call()
+            finally:
+                self.load_seconds += time.perf_counter() - started
+        if self.error is not None:
+            # Each raise adds to the traceback of the error, and a batch raises it for each message.
+            raise self.error.with_traceback(self._traceback)
+        return self._data.get(number)
+
+    def _call(self) -> None:
+        campaign = self._candidates[0].campaign
+        loaded_customers = [candidate.customer for candidate in self._candidates]
+        for _ in services.count_calls(is_last_try=self._is_last_try):
+            try:
+                self._data = _validate_data(self._load(campaign, loaded_customers))
+                self.error = None
+                break
             except services.ServiceUnavailable as error:
                 if not self._is_last_try:
                     raise DataUnavailable from error
-                self._error, self._traceback = error, error.__traceback__
-                raise
-            except Exception as error:
-                self._error, self._traceback = error, error.__traceback__
-                raise
-            finally:
-                self.load_seconds += time.perf_counter() - started
-        return self._data.get(number)
+                self.error, self._traceback = error, error.__traceback__
+                break
+            except (Exception, SystemExit) as error:  # another package may raise anything
+                self.error, self._traceback = error, error.__traceback__
+        self._is_loaded = True
 
-    def _call(self) -> Mapping[int, Any]:
-        campaign = self._candidates[0].campaign
-        loaded_customers = [candidate.customer for candidate in self._candidates]
-        for delay_seconds in services.RETRY_DELAYS_SECONDS:
-            try:
-                return self._load(campaign, loaded_customers)
-            except Exception:  # a source of another package may raise anything
-                time.sleep(delay_seconds)
-        return self._load(campaign, loaded_customers)
+
+def _validate_data(data: object) -> Mapping[int, Any]:
+    if not isinstance(data, Mapping):
+        raise TypeError(f"source returned {shorten(data)}; expected a mapping by customer number")
+    return data

@@ -8,7 +8,7 @@ without an answer; in the end they have failed. A service that can't be reached 
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -130,7 +130,7 @@ def call_service(
     service = services.find(name)
     by_number: dict[int, Any] = {}
     unanswered = numbers
-    for attempt, delay_seconds in enumerate((*RETRY_DELAYS_SECONDS, 0.0)):
+    for attempt in count_calls(is_last_try=is_last_try):
         try:
             answers = service(campaign, unanswered, attempt, campaign.clock.now())
         except ServiceUnavailable:
@@ -141,9 +141,19 @@ def call_service(
         unanswered = list(answers.failed)
         if not unanswered:
             break
+    return ServiceAnswers(by_number, frozenset(unanswered))
+
+
+def count_calls(*, is_last_try: bool) -> Iterator[int]:
+    """Yield the number of each call that a step may make, from 0, when it is time for that call.
+
+    On the last try of a step the calls follow each other at once.
+    """
+    yield 0
+    for attempt, delay_seconds in enumerate(RETRY_DELAYS_SECONDS, start=1):
         if not is_last_try:
             time.sleep(delay_seconds)
-    return ServiceAnswers(by_number, frozenset(unanswered))
+        yield attempt
 
 
 class SqlServices:

@@ -33,7 +33,7 @@ def make_candidates(count: int = 4) -> list[Candidate]:
 class Source:
     """A source that raises some errors, and then lists the customers with even numbers."""
 
-    def __init__(self, *errors: Exception) -> None:
+    def __init__(self, *errors: BaseException) -> None:
         self.errors = [*errors]
         self.calls: list[list[int]] = []
 
@@ -80,13 +80,20 @@ def test_a_source_is_called_again_after_errors() -> None:
     assert len(source.calls) == MAX_SERVICE_CALLS
 
 
-@pytest.mark.parametrize("error", [OSError("down"), ServiceUnavailable("down")])
-def test_a_rule_fails_if_its_source_keeps_failing(error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "calls"),
+    [
+        (OSError("down"), MAX_SERVICE_CALLS),
+        (SystemExit("down"), MAX_SERVICE_CALLS),
+        (ServiceUnavailable("down"), 1),
+    ],
+)
+def test_a_rule_fails_if_its_source_keeps_failing(error: BaseException, calls: int) -> None:
     source = Source(*[error] * MAX_SERVICE_CALLS)
     verdicts = judge_candidates(make_candidates(), [make_check(source)], NOW)
     assert verdicts.blocked == {FAILED_CHECK_REASON: [0, 1, 2, 3]}
     assert verdicts.errors == {"listed": error}
-    assert len(source.calls) == MAX_SERVICE_CALLS, "not again for each message"
+    assert len(source.calls) == calls, "not again for each message"
     frames = traceback.extract_tb(error.__traceback__)
     assert [frame.name for frame in frames].count("get") <= 2, "the traceback doesn't grow"
     assert frames[-1].name == "__call__", "it ends in the source"
@@ -96,6 +103,25 @@ def test_the_step_is_repeated_while_a_source_is_unavailable() -> None:
     source = Source(*[ServiceUnavailable("down")] * MAX_SERVICE_CALLS)
     with pytest.raises(ServiceUnavailable, match="down"):
         judge_candidates(make_candidates(), [make_check(source)], NOW, is_last_try=False)
+    assert len(source.calls) == 1, "as of a service: the step is repeated, not the call"
+
+
+def test_a_source_that_returns_no_mapping_fails_its_rule() -> None:
+    calls: list[int] = []
+
+    def forgets_to_return(campaign: Campaign, customers: Sequence[Customer]) -> Any:
+        calls.append(len(customers))
+
+    @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1, source=forgets_to_return)
+    def listed(candidate: Candidate, now: datetime, data: str | None) -> bool:
+        """Block the customers whom the source lists."""
+        return data is not None
+
+    verdicts = judge_candidates(make_candidates(), [listed], NOW)
+    assert verdicts.blocked == {FAILED_CHECK_REASON: [0, 1, 2, 3]}
+    text = "source returned None; expected a mapping by customer number"
+    assert verdicts.failures[3].error == f"TypeError: {text}"
+    assert len(calls) == MAX_SERVICE_CALLS, "not again for each message"
 
 
 def test_the_fixture_and_a_call_use_the_source(judge: Judge) -> None:
