@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, wraps
 from importlib.metadata import EntryPoint
+from reprlib import repr as shorten
 from typing import NamedTuple
 
-from tracker.errors import UsageError
+from tracker.errors import SendtraceError, UsageError
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.status import Reason, Step
 from tracker.text import join_with_or, suggest_similar
@@ -41,6 +42,10 @@ class Defer:
     """A verdict: the message waits, and is judged again at the time `until`, which is aware."""
 
     until: datetime
+
+
+class InvalidVerdict(SendtraceError):
+    """A rule returned neither True nor False, nor a time at which to judge the message again."""
 
 
 Rule = Callable[..., bool | Defer]
@@ -74,9 +79,16 @@ class Check:
     source: SourceLoader | None = None
 
     def __call__(self, candidate: Candidate, now: datetime) -> bool | Defer:
-        """Call the rule with what its step has of a candidate."""
+        """Call the rule with what its step has of a candidate.
+
+        Raises:
+            InvalidVerdict: the rule returned something else than a verdict.
+        """
         narrowed = candidate.narrowed(self.step)
-        return self.bind([narrowed], is_last_try=True).rule(narrowed, now)
+        verdict = self.bind([narrowed], is_last_try=True).rule(narrowed, now)
+        if verdict is not True and verdict is not False:
+            read_deferral(self.rule, verdict, now)
+        return verdict
 
     def bind(self, candidates: Sequence[Candidate], *, is_last_try: bool) -> "BoundCheck":
         """Return the check for the candidates of a batch.
@@ -116,6 +128,20 @@ class Check:
     def sort_key(self) -> tuple[int, int, str]:
         """The position among all checks. Equal positions are ordered by name."""
         return CHECK_STEPS.index(self.step), self.order, self.name
+
+
+def read_deferral(rule: Rule, verdict: object, now: datetime) -> datetime:
+    """Return the time until which a rule defers a message; raise `InvalidVerdict` if it doesn't."""
+    if not isinstance(verdict, Defer):
+        raise InvalidVerdict(
+            f"{rule.__name__} returned {shorten(verdict)}; expected True, False or Defer(until)"
+        )
+    until: object = verdict.until
+    if not isinstance(until, datetime) or until.tzinfo is None or until <= now:
+        raise InvalidVerdict(
+            f"{rule.__name__} deferred until {until}; expected an aware time after {now}"
+        )
+    return until
 
 
 class BoundCheck(NamedTuple):

@@ -10,20 +10,15 @@ from reprlib import repr as shorten
 from types import FrameType
 from typing import Any, NamedTuple
 
-from tracker.errors import SendtraceError
 from tracker.record.check_times import CheckTime
 from tracker.status import Reason
 from tracker.text import describe_error
 from workers.candidates import Candidate, DataUnavailable, RecentMessages
-from workers.checks.base import BoundCheck, Check, Defer, Rule
+from workers.checks.base import BoundCheck, Check, Defer, InvalidVerdict, Rule, read_deferral
 from workers.checks.sources import SourceData
 
 FAILED_CHECK_REASON = Reason.RULE_FAILED
 """The reason of a message whose check failed: without a verdict it must not be sent."""
-
-
-class InvalidVerdict(SendtraceError):
-    """A rule returned neither True nor False, nor a time at which to judge the message again."""
 
 
 class CheckFailure(NamedTuple):
@@ -229,7 +224,7 @@ def _run_rules(
                     if verdict is True:
                         block(candidate)
                         break
-                    until = _read_deferral(rule, verdict, now)
+                    until = read_deferral(rule, verdict, now)
                     if deferral is None or until > deferral.until:
                         deferral = DeferredUntil(rule.__name__, until)
             else:
@@ -242,20 +237,6 @@ def _run_rules(
             failure = CheckFailure(rule.__name__, describe_error(error))
             verdicts.failures[candidate.customer.number] = failure
             verdicts.errors.setdefault(rule.__name__, error)
-
-
-def _read_deferral(rule: Rule, verdict: object, now: datetime) -> datetime:
-    """Return the time until which a rule defers a message."""
-    if not isinstance(verdict, Defer):
-        raise InvalidVerdict(
-            f"{rule.__name__} returned {shorten(verdict)}; expected True, False or Defer(until)"
-        )
-    until: object = verdict.until
-    if not isinstance(until, datetime) or until.tzinfo is None or until <= now:
-        raise InvalidVerdict(
-            f"{rule.__name__} deferred until {until}; expected an aware time after {now}"
-        )
-    return until
 
 
 def announcing(check: Check, announce: Callable[[str], None]) -> Check:
@@ -303,6 +284,8 @@ def _describe_blocked(check: Check, blocked: Iterable[Candidate]) -> Iterator[tu
     for candidate in blocked:
         try:
             text = check.detail(candidate)
+            if not isinstance(text, str | None):
+                raise InvalidVerdict(f"detail returned {shorten(text)}; expected a text or None")
         except (Exception, SystemExit) as error:  # as above; the verdict remains
             text = describe_error(error)
         if text:

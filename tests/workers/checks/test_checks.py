@@ -13,7 +13,15 @@ from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.catalog import CouponSeries
 from tracker.status import Channel, Reason, Step
 from workers.candidates import Candidate, Customer, RecentMessages
-from workers.checks.base import Check, all_checks, check, checks_of, sort_checks
+from workers.checks.base import (
+    Check,
+    Defer,
+    InvalidVerdict,
+    all_checks,
+    check,
+    checks_of,
+    sort_checks,
+)
 from workers.checks.judging import FAILED_CHECK_REASON, Verdicts, judge_candidates
 from workers.rules.pytest_plugin import Judge
 from workers.rules.valid_candidate import VALID_CAMPAIGN, VALID_ORGANIZATION, make_valid_candidate
@@ -351,10 +359,14 @@ def test_a_check_that_raises_blocks_its_message_as_a_system_error(
         (lambda _: None, {}),
         (lambda candidate: f"of {candidate.number}", {1: "of 1", 3: "of 3"}),
         (lambda candidate: [][candidate.number], dict.fromkeys((1, 3), "IndexError: list index")),
+        (
+            lambda _: 7,
+            dict.fromkeys((1, 3), "InvalidVerdict: detail returned 7; expected a text or None"),
+        ),
     ],
 )
 def test_a_check_may_describe_what_it_blocks(
-    describe: Callable[[Candidate], str | None], details: dict[int, str]
+    describe: Callable[[Candidate], Any], details: dict[int, str]
 ) -> None:
     @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1, detail=describe)
     def uneven(candidate: Candidate, now: datetime) -> bool:
@@ -371,6 +383,24 @@ def test_a_decorated_rule_can_be_called() -> None:
     assert odd(make_valid_candidate(number=2), NOW) is False
     with pytest.raises(ZeroDivisionError):
         odd(make_valid_candidate(number=1), NOW)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "message"),
+    [
+        (None, "decides returned None; expected True, False or Defer"),
+        (1, "decides returned 1; expected True, False or Defer"),
+        (Defer(NOW), "decides deferred until 2026-11-24 23:59:00"),
+    ],
+)
+def test_a_call_of_a_rule_without_a_valid_verdict_is_an_error(verdict: Any, message: str) -> None:
+    @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1)
+    def decides(candidate: Candidate, now: datetime) -> Any:
+        """Decide as the test says."""
+        return verdict
+
+    with pytest.raises(InvalidVerdict, match=message):
+        decides(make_valid_candidate(), NOW)
 
 
 def test_an_empty_batch_has_no_verdicts() -> None:
