@@ -14,7 +14,7 @@ from tracker.record.catalog import Campaign, Organization
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
-from workers.mobile import find_region, find_time_zones
+from workers.mobile import find_region, find_time_zones, find_time_zones_of_region
 from workers.services.base import (
     Coupon,
     ServiceAnswers,
@@ -62,18 +62,20 @@ class Customer(NamedTuple):
         region = self.value("field:region")
         if region is None and self.mobile_e164 is not None:
             region = find_region(self.mobile_e164)
-        return region
+        return None if region is None else region.upper()
 
     @property
     def time_zones(self) -> tuple[str, ...]:
         """The names of the time zones in which the customer may be; empty if none is known.
 
-        It is the value of `field:time_zone`, else all zones of the mobile number's area.
+        It is the value of `field:time_zone`, else all zones of the mobile number's area, else
+        those of the region.
         """
         time_zone = self.value("field:time_zone")
         if time_zone is not None:
             return (time_zone,)
-        return () if self.mobile_e164 is None else find_time_zones(self.mobile_e164)
+        zones = () if self.mobile_e164 is None else find_time_zones(self.mobile_e164)
+        return zones or find_time_zones_of_region(self.region)
 
 
 SUBSCRIBED = Subscription()

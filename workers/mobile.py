@@ -1,4 +1,4 @@
-"""Parse mobile numbers as people write them, and tell where a number is from."""
+"""Parse mobile numbers as people write them; tell where a number is from, and its time zones."""
 
 MAX_E164_LENGTH = 16
 """The longest number in E.164: a plus sign and 15 digits."""
@@ -47,3 +47,10 @@ def find_time_zones(e164: str) -> tuple[str, ...]:
 
     zones = timezone.time_zones_for_geographical_number(phonenumbers.parse(e164))
     return tuple(zone for zone in zones if zone != timezone.UNKNOWN_TIMEZONE)
+
+
+def find_time_zones_of_region(region: str | None) -> tuple[str, ...]:
+    """Return the names of all time zones of a country, given by its ISO 3166 code in capitals."""
+    import pytz
+
+    return () if region is None else tuple(pytz.country_timezones.get(region, ()))

@@ -27,7 +27,8 @@ COLUMN_DESCRIPTIONS: Mapping[str, ColumnDescription] = MappingProxyType(
         "email": ColumnDescription("email address; malformed ones are kept and bounce", "none"),
         "mobile": ColumnDescription("mobile number, national or international", "none"),
         "region": ColumnDescription(
-            "two-letter country code in which a national number is read, like `GB`",
+            "two-letter country code, like `GB`: a national number is read in it, and rules see"
+            " it as `field:region`",
             "international numbers only",
         ),
         "loyalty_member": ColumnDescription(f"loyalty membership: {_FLAG_CONTENT}", "no"),

@@ -257,14 +257,14 @@ def _parse_customer(row: Mapping[str, str]) -> CustomerRecord:
     if not 0 < len(customer_id) <= MAX_ID_CHARACTERS:
         got = "customer_id is too long" if customer_id else "missing customer_id"
         raise _RowError(f"{got}; expected 1 to {MAX_ID_CHARACTERS} characters")
-    mobile = get("mobile")
+    mobile, region = get("mobile"), get("region", "")
     hard_bounces = _parse_count(row, "hard_bounces")
     soft_bounces = _parse_count(row, "soft_bounces")
     return CustomerRecord(
         customer_id=customer_id,
         email=get("email") or None,
         mobile=mobile or None,
-        mobile_e164=to_e164(mobile, get("region", "")) if mobile else None,
+        mobile_e164=to_e164(mobile, region) if mobile else None,
         loyalty_member=_parse_choice(row, "loyalty_member", _FLAG_VALUES),
         unsubscribed_email=_parse_choice(row, "unsubscribed", _EMAIL_OPT_OUT_VALUES),
         unsubscribed_sms=_parse_choice(row, "unsubscribed", _SMS_OPT_OUT_VALUES),
@@ -278,7 +278,10 @@ def _parse_customer(row: Mapping[str, str]) -> CustomerRecord:
         coupon_id=get("coupon_id") or None,
         coupon_expires=get("coupon_expires") or None,
         coupon_redeemed=_parse_choice(row, "coupon_redeemed", _FLAG_VALUES),
-        custom=_encode_json({name: cell for name, cell in row.items() if cell and ":" in name}),
+        custom=_encode_json(
+            ({"field:region": region} if region else {})
+            | {name: cell for name, cell in row.items() if cell and ":" in name}
+        ),
     )
 
 

@@ -109,7 +109,7 @@ def test_a_row_is_imported(path: Path) -> None:
             coupon_id="CP-9",
             coupon_expires="2031-01-31",
             coupon_redeemed=True,
-            custom='{"field:Birth Day": "1 May", "tag:language": "pt"}',
+            custom='{"field:Birth Day": "1 May", "field:region": "GB", "tag:language": "pt"}',
         )
     ]
 
@@ -220,6 +220,11 @@ def test_mobile_numbers(path: Path, mobile: str, region: str, e164: str | None) 
 def test_a_mobile_number_without_a_region_column(path: Path) -> None:
     assert only_customer(path, "mobile", "+447700900123").mobile_e164 == "+447700900123"
     assert only_customer(path, "mobile", "07700900123").mobile_e164 is None
+
+
+def test_a_field_named_region_has_precedence_for_rules(path: Path) -> None:
+    custom = only_customer(path, "region,field:region", "GB,IE").custom
+    assert json.loads(custom) == {"field:region": "IE"}
 
 
 def test_custom_data_keeps_names_and_leaves_out_blanks(path: Path) -> None:

@@ -200,6 +200,13 @@ def test_the_fixture_says_until_when_a_candidate_is_deferred(judge: Judge) -> No
         ({"mobile": "+80012345678"}, None, ()),
         ({"mobile": None}, None, ()),
         (
+            {"mobile": None, "custom": {"field:region": "de"}},
+            "DE",
+            ("Europe/Berlin", "Europe/Busingen"),
+        ),
+        ({"mobile": "+80012345678", "custom": {"field:region": "IN"}}, "IN", ("Asia/Kolkata",)),
+        ({"mobile": None, "custom": {"field:region": "Europe"}}, "EUROPE", ()),
+        (
             {
                 "mobile": "+4915112345678",
                 "custom": {"field:region": "IN", "field:time_zone": "Asia/Kolkata"},
@@ -208,7 +215,16 @@ def test_the_fixture_says_until_when_a_candidate_is_deferred(judge: Judge) -> No
             ("Asia/Kolkata",),
         ),
     ],
-    ids=["Germany", "New York", "freephone", "no number", "fields"],
+    ids=[
+        "Germany",
+        "New York",
+        "freephone",
+        "no number",
+        "region",
+        "freephone and region",
+        "unknown region",
+        "fields",
+    ],
 )
 def test_region_and_time_zones(
     overrides: dict[str, Any], region: str | None, zones: tuple[str, ...]
