@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Select
 
-from tracker.record.predicates import is_same_batch
+from tracker.record.predicates import is_of_recorded_batch, is_same_batch, is_same_message
 from tracker.status import Status
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import messages
@@ -18,15 +18,13 @@ def find_wrong_deferral_counts(ids: Sequence[int]) -> Select[Any]:
     of_batch = (
         sa.select(sa.func.count())
         .select_from(deferrals)
-        .join(
+        .outerjoin(
             messages,
             sa.and_(
-                messages.c.campaign_id == deferrals.c.campaign_id,
-                messages.c.number == deferrals.c.number,
-                messages.c.number.between(batches.c.first, batches.c.first + batches.c.size - 1),
+                is_same_message(messages, deferrals),
+                is_of_recorded_batch(messages),
                 messages.c.status == Status.QUEUED,
             ),
-            isouter=True,
         )
         .where(is_same_batch(deferrals, batches))
         .correlate(batches)

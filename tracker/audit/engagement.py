@@ -8,6 +8,7 @@ from sqlalchemy import Select
 
 from tracker.audit.messages import select_differing_sums
 from tracker.record.engagement import event_tallies_query, has_bounced
+from tracker.record.predicates import is_of_recorded_batch, is_same_message
 from tracker.status import IMPLIED_ENGAGEMENTS, Engagement
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.engagement import (
@@ -66,14 +67,7 @@ def find_wrong_engaged_then_bounced(ids: Sequence[int]) -> Select[Any]:
         batches.c.batch,
         sa.literal(1).label("messages"),
         sa.literal(0).label("tallied"),
-    ).join(
-        batches,
-        sa.and_(
-            batches.c.campaign_id == engaged.c.campaign_id,
-            engaged.c.number >= batches.c.first,
-            engaged.c.number < batches.c.first + batches.c.size,
-        ),
-    )
+    ).join(batches, is_of_recorded_batch(engaged))
     tallied = sa.select(
         engaged_then_bounced.c.campaign_id,
         engaged_then_bounced.c.batch,
@@ -93,9 +87,8 @@ def find_missing_implied_events(ids: Sequence[int]) -> Select[Any]:
                 engagements.c.kind == kind,
                 ~sa.select(earlier.c.number)
                 .where(
-                    earlier.c.campaign_id == engagements.c.campaign_id,
+                    is_same_message(earlier, engagements),
                     earlier.c.kind == other,
-                    earlier.c.number == engagements.c.number,
                     earlier.c.at <= engagements.c.at,
                 )
                 .exists(),

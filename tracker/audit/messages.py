@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Select
 
+from tracker.record.predicates import is_of_recorded_batch, is_same_transition
 from tracker.status import IN_PROGRESS_STATUSES, LEGAL_TRANSITIONS, Reason, Status
 from tracker.store.schema.catalog import audiences, batches, campaigns, customers, runs
 from tracker.store.schema.messages import NO_REASON, messages, tallies, transitions
@@ -52,14 +53,7 @@ def find_wrong_tallies(ids: Sequence[int]) -> Select[Any]:
             sa.func.count().label("messages"),
             sa.literal(0).label("tallied"),
         )
-        .join(
-            messages,
-            sa.and_(
-                messages.c.campaign_id == batches.c.campaign_id,
-                messages.c.number >= batches.c.first,
-                messages.c.number < batches.c.first + batches.c.size,
-            ),
-        )
+        .join(messages, is_of_recorded_batch(messages))
         .where(batches.c.campaign_id.in_(ids))
         .group_by(batches.c.campaign_id, batches.c.batch, *(messages.c[column] for column in state))
     )
@@ -100,15 +94,7 @@ def find_states_without_transition(ids: Sequence[int]) -> Select[Any]:
             messages.c.reason,
             transitions.c.reason.label("recorded_reason"),
         )
-        .outerjoin(
-            transitions,
-            sa.and_(
-                transitions.c.campaign_id == messages.c.campaign_id,
-                transitions.c.status == messages.c.status,
-                transitions.c.attempt == messages.c.attempt,
-                transitions.c.number == messages.c.number,
-            ),
-        )
+        .outerjoin(transitions, is_same_transition(transitions, messages))
         .where(
             messages.c.campaign_id.in_(ids),
             sa.or_(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.predicates import is_of_batch
+from tracker.record.predicates import is_of_batch, is_same_message
 from tracker.status import Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
@@ -77,9 +77,7 @@ def replace_deferrals(
 def update_deferred_batch(connection: Connection, batch: Batch) -> None:
     """Forget the deferrals of messages that have moved, and bring the batch's row up to date."""
     is_queued = sa.exists().where(
-        messages.c.campaign_id == deferrals.c.campaign_id,
-        messages.c.number == deferrals.c.number,
-        messages.c.status == Status.QUEUED,
+        is_same_message(messages, deferrals), messages.c.status == Status.QUEUED
     )
     connection.execute(sa.delete(deferrals).where(is_of_batch(deferrals, batch), ~is_queued))
     rows = sa.select(sa.func.count(), sa.func.min(deferrals.c.until)).where(

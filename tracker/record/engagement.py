@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_microseconds
 from tracker.record.journal import Entry
-from tracker.record.predicates import is_of_batch
+from tracker.record.predicates import is_of_batch, is_of_recorded_batch, is_same_message
 from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement, Status
 from tracker.store.schema.catalog import batches, campaigns, customers
 from tracker.store.schema.engagement import (
@@ -194,8 +194,7 @@ def has_bounced() -> sa.ColumnElement[bool]:
     return (
         sa.select(messages.c.number)
         .where(
-            messages.c.campaign_id == engagements.c.campaign_id,
-            messages.c.number == engagements.c.number,
+            is_same_message(messages, engagements),
             messages.c.status == Status.HARD_BOUNCED,
         )
         .exists()
@@ -221,14 +220,7 @@ def event_tallies_query(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
     key = (first_times.c.campaign_id, batches.c.batch, first_times.c.kind, quarter)
     return (
         sa.select(*key, sa.func.count().label("recipients"))
-        .join(
-            batches,
-            sa.and_(
-                batches.c.campaign_id == first_times.c.campaign_id,
-                first_times.c.number >= batches.c.first,
-                first_times.c.number < batches.c.first + batches.c.size,
-            ),
-        )
+        .join(batches, is_of_recorded_batch(first_times))
         .group_by(*key)
     )
 

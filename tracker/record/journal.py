@@ -21,7 +21,7 @@ from tracker.record.bounces import BounceTallies
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.deferrals import Deferral, replace_deferrals, update_deferred_batch
 from tracker.record.details import TransitionDetail, insert_details
-from tracker.record.predicates import is_of_batch
+from tracker.record.predicates import is_of_batch, is_same_transition
 from tracker.record.registration import lock_driven_run
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
@@ -145,16 +145,7 @@ class Entry:
 
     def _read_moved_numbers(self, move: Move) -> Sequence[int]:
         """Return the numbers that are in the target state and have no transition to it yet."""
-        has_transition = (
-            sa.select(transitions.c.number)
-            .where(
-                transitions.c.campaign_id == messages.c.campaign_id,
-                transitions.c.status == messages.c.status,
-                transitions.c.attempt == messages.c.attempt,
-                transitions.c.number == messages.c.number,
-            )
-            .exists()
-        )
+        has_transition = sa.exists().where(is_same_transition(transitions, messages))
         return self.connection.scalars(
             sa.select(messages.c.number).where(
                 messages.c.campaign_id == self.batch.campaign.id,
