@@ -8,14 +8,11 @@ from functools import partial
 from sqlalchemy.exc import SQLAlchemyError
 
 from simulator.faults.inject import FaultInjector
-from simulator.results.observations import (
-    DriverObservations,
-    RunObservations,
-    RunState,
-)
-from simulator.results.result import RunResult, judge_run
+from simulator.results.observations import DriverObservations, RunState
+from simulator.results.result import RunResult
 from simulator.retry import retry_transient
 from simulator.run.driver_record import load_drivers, record_observations
+from simulator.run.judge import RecordedRun
 from simulator.run.observers.base import BackgroundObserver, RunObserver
 from simulator.run.observers.nightly import NightlyRollups
 from simulator.run.observers.ownership import OwnershipCheck
@@ -188,16 +185,9 @@ def _verify(system: RunSystem, run: Run, state: RunState, own: DriverObservation
     campaign_ids = [run_campaign.campaign.id for run_campaign in run.campaigns]
     retry_transient(partial(roll_up_engagement, database, system.settings.zone, campaign_ids))
     retry_transient(partial(_end_run, system, run, state, own))
-    retry_transient(database.analyze)
     with database.read() as connection:
-        drivers = load_drivers(connection, run.id)
-    observations = RunObservations(
-        state=state,
-        planned=run.size,
-        drivers=[driver.observations for driver in drivers],
-    )
-    conditions = drivers[-1].conditions
-    return retry_transient(partial(judge_run, database, run, observations, conditions))
+        drivers = tuple(load_drivers(connection, run.id))
+    return RecordedRun(run=run, state=state, drivers=drivers).judge(database)
 
 
 def _discard_remaining_tasks(system: RunSystem, run: Run, log: Callable[[str], None]) -> None:

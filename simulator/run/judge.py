@@ -40,7 +40,7 @@ class RunIsAlive(UsageError):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedRun:
-    """A run without a living driver, rebuilt from the record."""
+    """A run that has ended, or has no living driver, with what its drivers recorded."""
 
     run: Run
     state: RunState
@@ -63,6 +63,13 @@ class RecordedRun:
             state=self.state,
             planned=self.run.size,
             drivers=[driver.observations for driver in self.drivers],
+        )
+
+    def judge(self, database: Database) -> RunResult:
+        """Compare the run with its prediction and its thresholds."""
+        retry_transient(database.analyze)
+        return retry_transient(
+            partial(judge_run, database, self.run, self.observations, self.conditions)
         )
 
 
@@ -106,9 +113,7 @@ def judge(
     recorded = load_recorded_run(database, run_id, settings)
     campaign_ids = [run_campaign.campaign.id for run_campaign in recorded.run.campaigns]
     retry_transient(partial(roll_up_engagement, database, settings.zone, campaign_ids))
-    result = retry_transient(
-        partial(judge_run, database, recorded.run, recorded.observations, recorded.conditions)
-    )
+    result = recorded.judge(database)
     print_result(result)
     page, archive_error = archive_result(database, result, recorded.options.series)
     return RunOutcome(result=result, page=page, archive_error=archive_error)

@@ -277,6 +277,20 @@ def test_a_run_with_a_living_driver_is_not_judged(
 LATE = SCENARIO.replace("soft_bounce = 0.2", "receipts = { late_bounce = 1.0 }")
 
 
+def test_the_planner_knows_the_tables_when_a_run_is_judged(
+    database: Database, run: Run, judge_it: Callable[[], RunOutcome]
+) -> None:
+    if not database.is_postgresql:
+        pytest.skip("the migration sets SQLite's statistics")
+    settle_all(database, run)
+    end_driver(database, run, CampaignState.FINISHED, OBSERVED)
+    judge_it()
+    query = "SELECT reltuples, (SELECT count(*) FROM transitions) FROM pg_class"
+    with database.read() as connection:
+        row = connection.execute(sa.text(f"{query} WHERE relname = 'transitions'")).one()
+    assert row.reltuples == row.count > 0
+
+
 def test_a_late_bounce_that_is_yet_to_come_is_no_difference(
     database: Database, settings: Settings
 ) -> None:
