@@ -2,7 +2,6 @@
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 from benchmarks.context import DatabaseBenchmark
 from benchmarks.databases import open_tables
@@ -62,7 +61,7 @@ def measure_largest_run(bench: DatabaseBenchmark) -> None:
 def _measure_result(bench: DatabaseBenchmark, url: str, run: PipelineMeasurement) -> None:
     """Measure the figures and the page in a new process, which has no chart library loaded."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        figures, page = pool.submit(_time_result, url, run.scenario).result()
+        figures, page = pool.submit(_time_result, url).result()
     bench.figures["result"] = {"messages": run.messages, "figures": figures, "page": page}
     bench.add_line(
         RESULT_TO_COMMAND.make_line(
@@ -74,12 +73,12 @@ def _measure_result(bench: DatabaseBenchmark, url: str, run: PipelineMeasurement
     )
 
 
-def _time_result(url: str, scenario: Path) -> tuple[float, float]:
+def _time_result(url: str) -> tuple[float, float]:
     """Return the seconds that the figures and the page of a database's only run take."""
     with open_tables(url) as database:
         with database.read_only_analytics() as connection:
             reports = make_reports(connection, catalog.find_campaigns(connection))
-            run = load_run(connection, reports[0].campaign.run_id, scenario.parent)
+            run = load_run(connection, reports[0].campaign.run_id)
             observed = RunObservations(state=RunState.FINISHED, planned=run.size)
             figures = time_call(
                 lambda: measure_run(connection, run, reports, GatewayAnomalies(), observed)

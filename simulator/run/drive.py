@@ -76,7 +76,9 @@ def drive_run(
         retry_transient(partial(_require_ownership, system, run))
         page, archive_error = None, None
         if options.should_record:
-            page, archive_error = archive_result(system.database, result, options.series)
+            page, archive_error = archive_result(
+                system.database, system.settings.home, result, series=options.series
+            )
         else:
             with suppress(OSError):  # it contains rejected rows
                 run.folder.rmdir()

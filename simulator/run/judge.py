@@ -73,7 +73,7 @@ class RecordedRun:
         )
 
 
-def load_recorded_run(database: Database, run_id: int, settings: Settings) -> RecordedRun:
+def load_recorded_run(database: Database, run_id: int) -> RecordedRun:
     """Rebuild a run that has no living driver.
 
     Raises:
@@ -85,7 +85,7 @@ def load_recorded_run(database: Database, run_id: int, settings: Settings) -> Re
         states = read_run_states(connection, [run_id])
         if states.get(run_id) in (CampaignState.SCHEDULED, CampaignState.RUNNING):
             raise RunIsAlive(run_id)
-        run = load_run(connection, run_id, settings.home)
+        run = load_run(connection, run_id)
         drivers = tuple(load_drivers(connection, run_id))
     if not drivers:
         raise RunNotStarted(run_id)
@@ -110,10 +110,12 @@ def judge(
         UsageError: the run doesn't exist, never started, or has a living driver.
     """
     settings.prepare_home()
-    recorded = load_recorded_run(database, run_id, settings)
+    recorded = load_recorded_run(database, run_id)
     campaign_ids = [run_campaign.campaign.id for run_campaign in recorded.run.campaigns]
     retry_transient(partial(roll_up_engagement, database, settings.zone, campaign_ids))
     result = recorded.judge(database)
     print_result(result)
-    page, archive_error = archive_result(database, result, recorded.options.series)
+    page, archive_error = archive_result(
+        database, settings.home, result, series=recorded.options.series
+    )
     return RunOutcome(result=result, page=page, archive_error=archive_error)

@@ -1,6 +1,6 @@
 """The outcome of a run: its result, and where it is kept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from simulator.results.archive import store_result
 from simulator.results.result import RunResult
 from simulator.retry import retry_transient
+from simulator.setup.run_folder import create_run_folder
 from tracker.output.svg import DrawingFailed
 from tracker.store.database import Database
 
@@ -30,18 +31,22 @@ class RunOutcome:
 
 
 def archive_result(
-    database: Database, result: RunResult, series: int | None
+    database: Database, home: Path, result: RunResult, *, series: int | None
 ) -> tuple[Path | None, str | None]:
     """Store a result; return its page, or why it could not be stored.
 
     Args:
         database: the database of its run.
+        home: where the folder of its run is created if it is gone.
         result: the result.
         series: the first of the runs that its run repeats; None for the first itself.
     """
     from simulator.pages.result_page import render_result_page  # loads the chart library
 
     try:
+        if not result.run.folder.is_dir():
+            folder = create_run_folder(home, result.run.id)
+            result = replace(result, run=replace(result.run, folder=folder))
         page = retry_transient(
             partial(store_result, database, result, render_result_page, series=series)
         )

@@ -73,7 +73,7 @@ def resume(
     """
     settings.prepare_home()
     with closing(open_database(settings)) as database, database.readable_errors():
-        recorded = load_resumable_run(database, run_id, settings)
+        recorded = load_resumable_run(database, run_id)
         chosen = _choose_options(recorded, options)
         pending = plan_resumption(database, recorded).pending_faults
     scenario = replace(recorded.run.scenario, faults=pending)
@@ -91,7 +91,7 @@ def resume(
             return drive_run(system, run, chosen, heartbeat, print_result)
 
 
-def load_resumable_run(database: Database, run_id: int, settings: Settings) -> RecordedRun:
+def load_resumable_run(database: Database, run_id: int) -> RecordedRun:
     """Rebuild a run that can be resumed.
 
     Raises:
@@ -100,7 +100,7 @@ def load_resumable_run(database: Database, run_id: int, settings: Settings) -> R
     with database.read() as connection:
         if read_run_states(connection, [run_id]).get(run_id) is CampaignState.FINISHED:
             raise RunIsFinished(run_id)
-    return load_recorded_run(database, run_id, settings)
+    return load_recorded_run(database, run_id)
 
 
 def _choose_options(recorded: RecordedRun, options: ResumeOptions) -> RunOptions:

@@ -13,7 +13,6 @@ from simulator.setup.census import load_census
 from simulator.setup.expected_outcomes import load_expected_outcomes
 from simulator.setup.rejects import AudienceRejects
 from simulator.setup.run import Run, RunCampaign
-from simulator.setup.run_folder import create_run_folder
 from tracker.errors import NotFound, UsageError
 from tracker.record.catalog import Campaign, find_campaigns
 from tracker.store.database import Database
@@ -46,12 +45,10 @@ def record_setup(database: Database, connection: Connection, run: Run) -> None:
     )
 
 
-def load_run(connection: Connection, run_id: int, home: Path) -> Run:
+def load_run(connection: Connection, run_id: int) -> Run:
     """Rebuild a run from the record; audience files aren't read again.
 
-    Args:
-        connection: a transaction that sees one snapshot.
-        home: where its folder is created if it is gone.
+    Its folder may be gone. The connection's transaction must see one snapshot.
 
     Raises:
         NotFound: the run doesn't exist.
@@ -68,14 +65,13 @@ def load_run(connection: Connection, run_id: int, home: Path) -> Run:
     if row.folder is None:
         raise RunNotStarted(run_id)
     scenario = parse_scenario(row.definition, Path(row.scenario_file), seed=row.seed)
-    folder = Path(row.folder)
     campaigns = find_campaigns(connection, run=run_id)
     return Run(
         id=run_id,
         scenario=scenario,
         campaigns=_load_campaigns(connection, scenario, campaigns),
         rejects=_parse_rejects(row),
-        folder=folder if folder.is_dir() else create_run_folder(home, run_id),
+        folder=Path(row.folder),
     )
 
 

@@ -130,7 +130,7 @@ def test_expected_outcomes_outlive_their_file(
     )
     with database.write() as connection:
         connection.exec_driver_sql(f"UPDATE runs SET definition = '{text}'")  # noqa: S608
-        rebuilt = load_run(connection, result.run.id, tmp_path)
+        rebuilt = load_run(connection, result.run.id)
     again = judge_recorded_run(database, rebuilt)
     assert [outcome.as_json() for outcome in again.expectations] == [
         outcome.as_json() for outcome in result.expectations

@@ -73,7 +73,7 @@ def test_a_run_that_is_resumed_right_after_its_end_has_no_task_and_keeps_no_earl
         def resume_it(result: RunResult) -> None:
             results.append(result)
             assert broker.count_waiting_tasks() == 0
-            recorded = load_resumable_run(database, run.id, settings)
+            recorded = load_resumable_run(database, run.id)
             claim_run(database, recorded, OPTIONS, CONDITIONS)
 
         interrupting = threading.Thread(
