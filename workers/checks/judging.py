@@ -155,11 +155,19 @@ def judge_candidates(
     Raises:
         Exception: a rule's data couldn't be loaded, for example from an unavailable database.
     """
+    bound_checks = [check.bind(candidates, is_last_try=is_last_try) for check in checks]
+    return run_checks(candidates, bound_checks, now)
+
+
+def run_checks(
+    candidates: Sequence[Candidate], bound_checks: Sequence[BoundCheck], now: datetime
+) -> Verdicts:
+    """Run checks on some of the candidates that they are bound to, as `judge_candidates` does."""
     verdicts = Verdicts()
     if not candidates:
         return verdicts
     blocked_by_check: list[tuple[BoundCheck, list[Candidate]]] = [
-        (check.bind(candidates, is_last_try=is_last_try), []) for check in checks
+        (bound, []) for bound in bound_checks
     ]
     recent = candidates[0].recent_messages
     timers = [RuleTimer(bound, recent) for bound, _ in blocked_by_check]

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from reprlib import repr as shorten
-from types import TracebackType
 from typing import Any
 
+from tracker.errors import SendtraceError
 from tracker.record.catalog import Campaign
+from tracker.text import describe_error
 from workers.candidates import Candidate, Customer, DataUnavailable
 from workers.services import base as services
 
@@ -17,13 +18,17 @@ It raises `ServiceUnavailable` if the step should be repeated later.
 """
 
 
+class SourceFailed(SendtraceError):
+    """The source of a rule raised an error on every call, which is the cause."""
+
+
 class SourceData:
     """The data of a rule's source for a batch, loaded when the first value is needed.
 
-    A source that raises is called again, as often as a service. Then the rule fails with its error.
+    A source that raises is called again, as often as a service. Then the rule fails with
+    `SourceFailed`.
 
     Attributes:
-        error: why the data can't be loaded; None unless the source keeps failing.
         load_seconds: the time that loading took, with all calls of the source.
     """
 
@@ -33,41 +38,36 @@ class SourceData:
         self._load = load
         self._candidates = candidates
         self._is_last_try = is_last_try
-        self._data: Mapping[int, Any] = {}
-        self._is_loaded = False
-        self._traceback: TracebackType | None = None
-        self.error: BaseException | None = None
+        self._result: Mapping[int, Any] | BaseException | None = None
         self.load_seconds = 0.0
 
     def get(self, number: int) -> Any:
         """Return the value of a customer, or None if the source has none."""
-        if not self._is_loaded:
+        if self._result is None:
             started = time.perf_counter()
             try:
-                self._call()
+                self._result = self._call()
             finally:
                 self.load_seconds += time.perf_counter() - started
-        if self.error is not None:
-            # Each raise adds to the traceback of the error, and a batch raises it for each message.
-            raise self.error.with_traceback(self._traceback)
-        return self._data.get(number)
+        if isinstance(self._result, BaseException):
+            raise SourceFailed(describe_error(self._result)) from self._result
+        return self._result.get(number)
 
-    def _call(self) -> None:
+    def _call(self) -> Mapping[int, Any] | BaseException:
+        """Return what the source returns, or its last error if it keeps failing."""
         campaign = self._candidates[0].campaign
         loaded_customers = [candidate.customer for candidate in self._candidates]
+        failure: BaseException
         for _ in services.count_calls(is_last_try=self._is_last_try):
             try:
-                self._data = _validate_data(self._load(campaign, loaded_customers))
-                self.error = None
-                break
+                return _validate_data(self._load(campaign, loaded_customers))
             except services.ServiceUnavailable as error:
                 if not self._is_last_try:
                     raise DataUnavailable from error
-                self.error, self._traceback = error, error.__traceback__
-                break
+                return error
             except (Exception, SystemExit) as error:  # another package may raise anything
-                self.error, self._traceback = error, error.__traceback__
-        self._is_loaded = True
+                failure = error
+        return failure
 
 
 def _validate_data(data: object) -> Mapping[int, Any]:

@@ -21,8 +21,8 @@ from workers.checks.base import Check
 from workers.checks.judging import (
     FAILED_CHECK_REASON,
     Verdicts,
-    judge_candidates,
     merge_verdicts,
+    run_checks,
 )
 from workers.services.base import load_services
 
@@ -124,14 +124,19 @@ def _rebuild_candidate(
 def judge_step_as_of(
     database: Database, rules: Rules, step: Step, instants: Mapping[int, Instant]
 ) -> Verdicts:
-    """Judge messages with the checks of a step, each as of an instant, by message number."""
+    """Judge messages with the checks of a step, each as of an instant, by message number.
+
+    The source of a check is called once, with all of their customers.
+    """
+    candidates = load_candidates_as_of(database, rules.campaign, step, instants)
     checks = [check for check in rules.checks if check.step is step]
+    bound_checks = [check.bind(candidates, is_last_try=True) for check in checks]
     by_instant: defaultdict[Instant, list[Candidate]] = defaultdict(list)
-    for candidate in load_candidates_as_of(database, rules.campaign, step, instants):
+    for candidate in candidates:
         by_instant[instants[candidate.number]].append(candidate)
     return merge_verdicts(
-        judge_candidates(candidates, checks, to_datetime(instant))
-        for instant, candidates in by_instant.items()
+        run_checks(judged, bound_checks, to_datetime(instant))
+        for instant, judged in by_instant.items()
     )
 
 

@@ -22,6 +22,7 @@ from tracker.store.schema.integers import MAX_INTEGER
 from tracker.store.schema.messages import messages
 from tracker.text import pluralize
 from workers.checks.judging import FAILED_CHECK_REASON, Verdicts
+from workers.checks.sources import SourceFailed
 from workers.rules.as_of import (
     PASSES,
     Rules,
@@ -69,6 +70,11 @@ class CheckErrors:
         """Add the failures of one step."""
         self.failure_counts += verdicts.failure_counts
         self.errors = verdicts.errors | self.errors
+
+    def is_of_source(self, verdict: Verdict) -> bool:
+        """Return whether a check gives a verdict only because its source failed."""
+        error = self.errors.get(verdict.check or "")
+        return verdict.reason is FAILED_CHECK_REASON and isinstance(error, SourceFailed)
 
     def format_lines(self) -> list[str]:
         """Return a line for each check, the one with the most failures first."""
@@ -198,6 +204,8 @@ def _compare_chunk(
     for judgement in judgements:
         verdict = verdicts.get(judgement.number)
         obstacle = _find_obstacle(judgement, verdict, doubts.get(judgement.number))
+        if verdict is not None and diff.check_errors.is_of_source(verdict):
+            obstacle = f"the source of check {verdict.check} failed"
         if obstacle is not None:
             diff.not_compared[obstacle] += 1
             continue

@@ -10,9 +10,11 @@ import pytest
 from tracker.errors import UsageError
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
+from tracker.text import describe_error
 from workers.candidates import Candidate, Customer
 from workers.checks.base import Check, Defer, check
 from workers.checks.judging import FAILED_CHECK_REASON, judge_candidates
+from workers.checks.sources import SourceFailed
 from workers.rules.pytest_plugin import Judge
 from workers.rules.valid_candidate import make_valid_candidate
 from workers.services.base import MAX_SERVICE_CALLS, ServiceUnavailable
@@ -92,10 +94,12 @@ def test_a_rule_fails_if_its_source_keeps_failing(error: BaseException, calls: i
     source = Source(*[error] * MAX_SERVICE_CALLS)
     verdicts = judge_candidates(make_candidates(), [make_check(source)], NOW)
     assert verdicts.blocked == {FAILED_CHECK_REASON: [0, 1, 2, 3]}
-    assert verdicts.errors == {"listed": error}
     assert len(source.calls) == calls, "not again for each message"
+    failed = verdicts.errors["listed"]
+    assert (type(failed), str(failed)) == (SourceFailed, describe_error(error))
+    assert failed.__cause__ is error
     frames = traceback.extract_tb(error.__traceback__)
-    assert [frame.name for frame in frames].count("get") <= 2, "the traceback doesn't grow"
+    assert [frame.name for frame in frames].count("_call") == calls, "it doesn't grow by messages"
     assert frames[-1].name == "__call__", "it ends in the source"
 
 
@@ -120,7 +124,7 @@ def test_a_source_that_returns_no_mapping_fails_its_rule() -> None:
     verdicts = judge_candidates(make_candidates(), [listed], NOW)
     assert verdicts.blocked == {FAILED_CHECK_REASON: [0, 1, 2, 3]}
     text = "source returned None; expected a mapping by customer number"
-    assert verdicts.failures[3].error == f"TypeError: {text}"
+    assert verdicts.failures[3].error == f"SourceFailed: TypeError: {text}"
     assert len(calls) == MAX_SERVICE_CALLS, "not again for each message"
 
 

@@ -15,6 +15,7 @@ from tests.support.factory import (
     in_gateway,
     judge,
     make_batch,
+    make_campaign,
     make_sibling,
     move,
     not_sent_for,
@@ -30,7 +31,7 @@ from tracker.record.journal import QUEUED_STATE, Move, enqueue_batch, open_entry
 from tracker.record.receipts import Receipt, apply_receipts
 from tracker.status import Engagement, Reason, Status, Step
 from tracker.store.database import Database
-from workers.candidates import Candidate
+from workers.candidates import Candidate, Customer
 from workers.checks.base import Check, Defer, all_checks, check
 from workers.plugins import PluginGroup
 from workers.rules import rejudge
@@ -324,3 +325,54 @@ def test_deferred_messages_are_judged_as_of_their_dispatch(database: Database) -
     assert compare_checks(waits_longer).not_compared == {
         "check waits_longer would defer them, so their outcome is unknown": 4
     }
+
+
+@pytest.fixture
+def two_batches(database: Database) -> Campaign:
+    """Return a campaign of two batches, which the check steps judged one after the other."""
+    campaign = make_campaign(database, Plan(size=6))
+    for number in (0, 1):
+        key = {"batch": number, "first": 3 * number, "size": 3}
+        run_check_steps(database, enqueue_batch(database, campaign, **key, author=AUTHOR))
+    return campaign
+
+
+def test_a_source_is_called_once_for_messages_that_were_judged_at_different_times(
+    database: Database, two_batches: Campaign
+) -> None:
+    calls: list[int] = []
+    times: set[datetime] = set()
+
+    def load(campaign: Campaign, customers: Sequence[Customer]) -> dict[int, bool]:
+        calls.append(len(customers))
+        return {4: True}
+
+    @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1, source=load)
+    def listed(candidate: Candidate, now: datetime, data: bool | None) -> bool:
+        """Block listed customers."""
+        times.add(now)
+        return data is True
+
+    rules = Rules(campaign=two_batches, checks=[listed])
+    diff = compare_rules(database, rules, rules)
+    assert diff.changes == {(PASSES, verdict(Reason.CUSTOM_RULE, "listed")): 1}
+    assert (calls, len(times)) == ([6], 2)
+
+
+def test_messages_whose_source_fails_now_are_not_compared(
+    database: Database, two_batches: Campaign
+) -> None:
+    def load(campaign: Campaign, customers: Sequence[Customer]) -> dict[int, bool]:
+        raise OSError("not on this machine")
+
+    @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1, source=load)
+    def listed(candidate: Candidate, now: datetime, data: bool | None) -> bool:
+        """Block listed customers."""
+        return data is True
+
+    rules = Rules(campaign=two_batches, checks=[listed])
+    diff = compare_rules(database, rules, rules)
+    assert (diff.compared_count, diff.changes) == (0, {})
+    assert diff.not_compared == {"the source of check listed failed": 6}
+    [line] = diff.check_errors.format_lines()
+    assert "SourceFailed('OSError: not on this machine')" in line
