@@ -20,7 +20,7 @@ from tracker.status import Reason
 from tracker.store.database import Database
 from workers.candidates import Candidate
 from workers.checks.base import Check
-from workers.checks.judging import judge_candidates
+from workers.checks.judging import run_checks
 from workers.rules.as_of import Rules, load_candidates_as_of
 from workers.rules.rejudge import find_customer_id
 
@@ -86,13 +86,17 @@ def build_explanation(database: Database, rules: Rules, number: int, at: Instant
 
 
 def _judge_with_check(check: Check, candidate: Candidate, now: Instant) -> CheckVerdict:
-    verdicts = judge_candidates([candidate], [check], to_datetime(now))
+    at = to_datetime(now)
+    bound = check.bind([candidate], is_last_try=True)
+    verdicts = run_checks([candidate], [bound], at)
     # The verdict is that of the real candidate. A second call records the values that are read.
     values_read: dict[str, object] = {}
     deferral = verdicts.deferrals.get(candidate.number)
     proxy: Any = _RecordingProxy(candidate, "", values_read)
     with suppress(Exception, SystemExit):
-        check.bind([candidate], is_last_try=True).rule(proxy, to_datetime(now))
+        if bound.data is not None:
+            values_read["data"] = bound.data.get(candidate.number)
+        check.rule(proxy, at, *values_read.values())
     return CheckVerdict(
         step=check.step,
         order=check.order,

@@ -1,5 +1,6 @@
 """One message explained: the verdict of every check, and the values that it read."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,12 +11,13 @@ from tests.support.factory import AUTHOR, READY, Plan, in_gateway, make_batch, m
 from tests.support.rules import fragile
 from tracker.clock import from_datetime
 from tracker.errors import NotFound
+from tracker.record.catalog import Campaign
 from tracker.record.journal import open_entry
 from tracker.record.receipts import Receipt, apply_receipts
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
-from workers.candidates import Candidate
+from workers.candidates import Candidate, Customer
 from workers.checks.base import all_checks, check
 from workers.rules.as_of import Rules
 from workers.rules.explain import build_explanation
@@ -89,6 +91,26 @@ def test_method_calls_of_a_rule_are_recorded(database: Database, rules: Rules) -
     changed = replace(rules, checks=[lives_in_ulm])
     explanation = build_explanation(database, changed, 0, rules.campaign.clock.now())
     assert explanation.verdicts[0].looked_at == {"customer.value(name='tag:city')": None}
+
+
+def test_the_data_of_a_source_is_shown_among_the_values(database: Database, rules: Rules) -> None:
+    calls: list[int] = []
+
+    def load(campaign: Campaign, customers: Sequence[Customer]) -> dict[int, str]:
+        calls.append(len(customers))
+        return {0: "asked"}
+
+    @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1, source=load)
+    def asked_not_to(candidate: Candidate, now: datetime, data: str | None) -> bool:
+        """Block customers with an address who asked for it."""
+        return candidate.customer.email is not None and data == "asked"
+
+    changed = replace(rules, checks=[asked_not_to])
+    explanation = build_explanation(database, changed, 0, rules.campaign.clock.now())
+    assert explanation.blocking_check == "asked_not_to"
+    [verdict] = explanation.verdicts
+    assert verdict.looked_at == {"data": "asked", "customer.email": "customer0@example.com"}
+    assert calls == [1], "the source is called once"
 
 
 def test_a_check_that_raises_is_explained(database: Database, rules: Rules) -> None:
