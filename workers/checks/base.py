@@ -277,6 +277,11 @@ def checks_of(step: Step) -> tuple[Check, ...]:
     return tuple(check for check in all_checks() if check.step is step)
 
 
+def checks_at_dispatch(checks: Iterable[Check], *, is_deferred: bool) -> list[Check]:
+    """Return which checks judge a message again at dispatch: all of them if one deferred it."""
+    return [check for check in checks if is_deferred or check.again_at_dispatch]
+
+
 def sort_checks(checks: Iterable[Check]) -> tuple[Check, ...]:
     """Return checks in the order in which they run."""
     return tuple(sorted(checks, key=lambda check: check.sort_key))

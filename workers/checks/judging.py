@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import wraps
+from itertools import chain
 from reprlib import repr as shorten
 from types import FrameType
 from typing import Any, NamedTuple
@@ -301,7 +302,10 @@ def _describe_blocked(check: Check, blocked: Iterable[Candidate]) -> Iterator[tu
 
 
 def merge_verdicts(parts: Iterable[Verdicts]) -> Verdicts:
-    """Return the verdicts on several groups of candidates together."""
+    """Return the verdicts of several groups of checks on several groups of candidates together.
+
+    A check that blocks a message wins over one that defers it, and the longest deferral counts.
+    """
     merged = Verdicts()
     for part in parts:
         for check, numbers in part.by_check.items():
@@ -316,4 +320,6 @@ def merge_verdicts(parts: Iterable[Verdicts]) -> Verdicts:
             merged.errors.setdefault(name, error)
         for name, check_time in part.times.items():
             merged.times[name] = merged.times.get(name, CheckTime(0, 0.0)) + check_time
+    for number in chain.from_iterable(merged.blocked.values()):
+        merged.deferrals.pop(number, None)
     return merged

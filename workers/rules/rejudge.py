@@ -21,7 +21,8 @@ from tracker.store.schema.catalog import customers
 from tracker.store.schema.integers import MAX_INTEGER
 from tracker.store.schema.messages import messages
 from tracker.text import pluralize
-from workers.checks.judging import FAILED_CHECK_REASON, Verdicts
+from workers.checks.base import checks_at_dispatch
+from workers.checks.judging import FAILED_CHECK_REASON, Verdicts, merge_verdicts
 from workers.checks.sources import SourceFailed
 from workers.rules.as_of import (
     PASSES,
@@ -100,19 +101,19 @@ def judge_messages(
         instants: for each check step, the instants as of which messages are judged, by number.
         check_errors: receives the failures of checks.
     """
-    verdicts: dict[int, Verdict] = {}
+    parts: list[Verdicts] = []
+    blocked: set[int] = set()
     for step in CHECK_STEPS:
         remaining = {
             number: instant
             for number, instant in instants.get(step, {}).items()
-            if verdicts.get(number, PASSES).reason is None
+            if number not in blocked
         }
-        step_verdicts = judge_step_as_of(database, rules, step, remaining)
-        check_errors.add(step_verdicts)
-        for number, verdict in list_verdicts(step_verdicts).items():
-            if verdict.reason is not None or number not in verdicts:
-                verdicts[number] = verdict
-    return verdicts
+        part = judge_step_as_of(database, rules, step, remaining)
+        check_errors.add(part)
+        parts.append(part)
+        blocked.update(*part.blocked.values())
+    return list_verdicts(merge_verdicts(parts))
 
 
 def _judge_at_dispatch(
@@ -123,7 +124,6 @@ def _judge_at_dispatch(
     check_errors: CheckErrors,
 ) -> None:
     """Judge deferred messages again at dispatch, and others by checks with `again_at_dispatch`."""
-    again = [check for check in rules.checks if check.again_at_dispatch]
     instants: dict[bool, dict[int, Instant]] = {True: {}, False: {}}
     for judgement in judgements:
         verdict = verdicts.get(judgement.number, PASSES)
@@ -132,10 +132,10 @@ def _judge_at_dispatch(
             instants[verdict is not PASSES][judgement.number] = at
     for number in instants[True]:
         del verdicts[number]
-    for is_deferred, checks in ((True, rules.checks), (False, again)):
-        if checks and instants[is_deferred]:
-            judging = replace(rules, checks=checks)
-            by_step = dict.fromkeys(CHECK_STEPS, instants[is_deferred])
+    for is_deferred, judged in instants.items():
+        judging = replace(rules, checks=checks_at_dispatch(rules.checks, is_deferred=is_deferred))
+        if judging.checks and judged:
+            by_step = dict.fromkeys(CHECK_STEPS, judged)
             verdicts.update(judge_messages(database, judging, by_step, check_errors))
 
 

@@ -13,7 +13,7 @@ from tracker.record.journal import QUEUED_STATE, Entry, Move, State
 from tracker.status import Reason, Status, Step
 from tracker.text import format_fields
 from workers.candidates import load_candidates
-from workers.checks.base import Check, checks_of
+from workers.checks.base import Check, checks_at_dispatch, checks_of
 from workers.checks.judging import (
     FAILED_CHECK_REASON,
     Verdicts,
@@ -115,9 +115,8 @@ def judge_at_dispatch(
     parts: list[Verdicts] = []
     blocked: set[int] = set()
     for step in CHECK_STEPS:
-        checks = checks_of(step)
-        again = [check for check in checks if check.again_at_dispatch]
-        for judged, judges in ((due, checks), (fresh, again)):
+        for judged, is_deferred in ((due, True), (fresh, False)):
+            judges = checks_at_dispatch(checks_of(step), is_deferred=is_deferred)
             remaining = [number for number in judged if number not in blocked] if judges else ()
             if remaining:
                 part = judge_numbers(context, step, judges, services, remaining, now)
@@ -126,8 +125,6 @@ def judge_at_dispatch(
     if not parts:
         return Rejudgement(fresh)
     verdicts = merge_verdicts(parts)
-    for number in blocked:
-        verdicts.deferrals.pop(number, None)
     left = blocked.union(verdicts.deferrals)
     ready = [number for number in numbers if number not in left and number not in waiting]
     rejudgement = Rejudgement(ready, verdicts)

@@ -327,6 +327,28 @@ def test_deferred_messages_are_judged_as_of_their_dispatch(database: Database) -
     }
 
 
+@pytest.mark.parametrize("longer", [Step.SUPPRESS, Step.VALIDATE])
+def test_the_check_that_defers_for_the_longest_time_is_named(
+    database: Database, longer: Step
+) -> None:
+    batch = make_batch(database, Plan(size=4))
+    run_check_steps(database, batch)
+
+    def make_check(step: Step) -> Check:
+        def waits(candidate: Candidate, now: datetime) -> bool | Defer:
+            """Defer messages."""
+            return Defer(now + timedelta(hours=2 if step is longer else 1))
+
+        waits.__name__ = f"waits_in_{step}"
+        return check(Reason.CUSTOM_RULE, step=step, order=1)(waits)
+
+    checks = [make_check(Step.SUPPRESS), make_check(Step.VALIDATE)]
+    rules = Rules(campaign=batch.campaign, checks=checks)
+    assert compare_rules(database, rules, rules).not_compared == {
+        f"check waits_in_{longer} would defer them, so their outcome is unknown": 4
+    }
+
+
 @pytest.fixture
 def two_batches(database: Database) -> Campaign:
     """Return a campaign of two batches, which the check steps judged one after the other."""
