@@ -68,9 +68,6 @@ WORKERS_CPU, WORKERS_MEMORY = "workers.cpu", "workers.memory"
 SAMPLED_SUBJECTS = frozenset({"queues", "workers"})
 """Subjects of the figures that the driver samples; the record doesn't have them."""
 
-SPEED_SUBJECTS = frozenset({THROUGHPUT, RUN_SECONDS, *(span.name for span in SPANS)})
-"""Subjects of the figures that depend on time alone; those of steps and samples do as well."""
-
 TIMED_STEPS = tuple(step for step in Step if step is not Step.ENQUEUE)
 
 
@@ -150,7 +147,12 @@ def percentile_figures(name: str, latencies: Latencies) -> Iterator[tuple[str, f
 LATENCIES = "latencies"
 """Name of the figures of all spans together."""
 
-LATENCY_SPANS = frozenset(span.name for span in SPANS) - {DRIVER_LAG.name}
+CLOCK_GROUPS = (THROUGHPUT, LATENCIES, RUN_SECONDS, "steps")
+"""Groups of figures that are computed from times on the run's clock."""
+
+SPAN_NAMES = frozenset(span.name for span in SPANS)
+
+LATENCY_SPANS = SPAN_NAMES - {DRIVER_LAG.name}
 """Spans of messages; DRIVER_LAG is one of the driver."""
 
 
@@ -179,12 +181,18 @@ def is_sampled(figure: str) -> bool:
     return figure.split(".")[0] in SAMPLED_SUBJECTS
 
 
-def is_speed_figure(figure: str, campaigns: Sequence[str]) -> bool:
-    """Return whether a figure tells how fast a run was, so that a pause of the run distorts it."""
+def find_speed_group(figure: str, campaigns: Sequence[str]) -> str | None:
+    """Return the group of figures on the speed of a run that has a figure, or None.
+
+    Samples count as such, since a pause of the run distorts them as well.
+    """
     _, name = split_figure_name(figure, campaigns)
     subject = name.split(".")[0]
-    is_step_time = subject == "steps" and not name.endswith(".tasks")
-    return subject in SPEED_SUBJECTS or is_step_time or is_sampled(name)
+    if subject in SPAN_NAMES:
+        return LATENCIES
+    if subject in SAMPLED_SUBJECTS or (subject in CLOCK_GROUPS and not name.endswith(".tasks")):
+        return subject
+    return None
 
 
 def format_figure(value: float | None, unit: Unit) -> str:

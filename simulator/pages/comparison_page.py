@@ -54,7 +54,8 @@ def render_comparison_page(comparison: RunComparison) -> str:
 
 
 def _make_charts(before: StoredResult, after: StoredResult) -> Iterator[Chart]:
-    latency_unit = "seconds" if before.summary.speed == 1 else "seconds of simulated time"
+    is_real_time = before.summary.speed == after.summary.speed == 1
+    latency_unit = "seconds" if is_real_time else "seconds of simulated time"
     latency_charts = [
         (
             f"Latency, {span.label}, {CHARTED_PERCENTILE}",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from simulator.figures import Unit, format_figure
 from simulator.results.archive import StoredResult
-from simulator.results.observations import RunState
+from simulator.results.observations import RunState, describe_distortion
 from simulator.results.run_comparison import (
     LATENCY_RULE,
     MIN_NOISE_SHARE,
@@ -85,8 +85,7 @@ def find_caveats(run: StoredResult) -> Iterator[str]:
     """Yield the reasons why a run should not be compared with others."""
     if run.summary.state is not RunState.FINISHED:
         yield f"partial: {run.summary.state}"
-    for figures, cause in run.summary.not_comparable.items():
-        yield f"{figures} not comparable: {cause}"
+    yield from describe_distortion(run.summary.not_comparable)
     if not run.summary.verdict.is_proven:
         yield "failed: it differs from its prediction, or an invariant is broken"
 

@@ -63,7 +63,7 @@ def _format_figures(result: RunResult) -> Iterator[str]:
     yield f"               {result.limit.change}"
     is_real_time = result.run.scenario.clock.speed == 1
     header = f"{'Latency':<28}" + "".join(f"{name:>11}" for name in LATENCY_COLUMNS)
-    yield header if is_real_time else f"{header}   in simulated time; not comparable"
+    yield header if is_real_time else f"{header}   in simulated time"
     for span in SPANS:
         resolution = f"   resolution: {BATCH_RESOLUTION}" if span in result.batch_spans else ""
         yield (

@@ -10,9 +10,9 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.figures import THROUGHPUT
 from simulator.results.limit_causes import LimitCause, RunLimit, unknown_limit
 from simulator.results.observations import (
-    RESUMED_CAUSE,
     UNOBSERVED_CAUSE,
     RunConditions,
     RunObservations,
@@ -50,8 +50,10 @@ def find_limit(
     Args:
         phase: when messages were sent; None if none was accepted.
     """
-    if observations.is_resumed:
-        return unknown_limit(RESUMED_CAUSE, "a run without a pause")
+    distorted = observations.find_distorted_groups(run.scenario)
+    if THROUGHPUT in distorted:
+        change = "a run without a pause and without a change of its clock"
+        return unknown_limit(distorted[THROUGHPUT], change)
     if not observations.is_known:
         return unknown_limit(UNOBSERVED_CAUSE, "a run whose driver isn't killed")
     if phase is None or not phase.seconds:

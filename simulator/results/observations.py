@@ -1,6 +1,6 @@
 """A run as its driver saw it: its end, its conditions, and what the record does not have."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from simulator.figures import (
+    CLOCK_GROUPS,
+    SAMPLED_SUBJECTS,
     WORKERS_CPU,
     WORKERS_MEMORY,
+    find_speed_group,
     is_sampled,
-    is_speed_figure,
     list_figure_units,
 )
 from simulator.scenario.faults import InjectedFault
+from simulator.scenario.file import Scenario
 from simulator.scenario.thresholds import Threshold
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
@@ -25,7 +28,7 @@ SNAPSHOTS_BALANCE = invariants.Invariant(
     claim="The report balanced whenever it was looked at during the run.",
 )
 
-RESUMED_CAUSE = "the run was resumed, and its pause distorts the figure"
+RESUMED_CAUSE = "the run was resumed, and its pause distorts its speed"
 """The cause for what can't be judged of a resumed run."""
 
 UNSETTLED_CAUSE = "the run ended before its messages had settled"
@@ -33,6 +36,13 @@ UNSETTLED_CAUSE = "the run ended before its messages had settled"
 
 UNOBSERVED_CAUSE = "a driver of the run ended without recording it"
 """The cause for what isn't known of a run whose driver was killed."""
+
+
+def describe_distortion(cause_by_group: Mapping[str, str]) -> Iterator[str]:
+    """Yield a text for each cause, with all groups of figures that it distorts."""
+    for cause in dict.fromkeys(cause_by_group.values()):
+        groups = [group for group, other in cause_by_group.items() if other == cause]
+        yield f"{', '.join(groups)} not comparable: {cause}"
 
 
 class RunState(StrEnum):
@@ -236,14 +246,22 @@ class RunObservations:
         first = tuple(islice(examples, invariants.MAX_EXAMPLES))
         return (InvariantResult(SNAPSHOTS_BALANCE, count, first),)
 
-    def find_unjudged_figures(self, campaigns: Sequence[str]) -> dict[str, str]:
+    def find_distorted_groups(self, scenario: Scenario) -> dict[str, str]:
+        """Return the groups of figures on the run's speed that aren't real, each with the cause."""
+        if self.is_resumed:
+            return dict.fromkeys((*CLOCK_GROUPS, *sorted(SAMPLED_SUBJECTS)), RESUMED_CAUSE)
+        return scenario.distorted_groups
+
+    def find_unjudged_figures(self, scenario: Scenario) -> dict[str, str]:
         """Return the figures that say nothing about a threshold, each with the cause."""
+        campaigns = [campaign.name for campaign in scenario.campaigns]
+        distorted = self.find_distorted_groups(scenario)
         unjudged = {}
         for figure in list_figure_units(campaigns):
             if is_sampled(figure) and not self.is_known:
                 unjudged[figure] = UNOBSERVED_CAUSE
-            elif self.is_resumed and is_speed_figure(figure, campaigns):
-                unjudged[figure] = RESUMED_CAUSE
+            elif (group := find_speed_group(figure, campaigns)) in distorted:
+                unjudged[figure] = distorted[group]
             elif not self.has_settled:
                 unjudged[figure] = UNSETTLED_CAUSE
         return unjudged

@@ -9,8 +9,6 @@ import numpy as np
 from sqlalchemy import Connection
 
 from simulator.figures import (
-    LATENCIES,
-    RUN_SECONDS,
     THROUGHPUT,
     Figures,
     is_sampled,
@@ -23,7 +21,6 @@ from simulator.results.limit_causes import RunLimit
 from simulator.results.limits import find_limit
 from simulator.results.measure import measure_run
 from simulator.results.observations import (
-    RESUMED_CAUSE,
     UNOBSERVED_CAUSE,
     RunConditions,
     RunObservations,
@@ -102,13 +99,7 @@ class RunResult:
     @property
     def incomparable_figures(self) -> dict[str, str]:
         """Groups of figures that can't be compared with those of other runs, with the cause."""
-        if self.observations.is_resumed:
-            return dict.fromkeys((THROUGHPUT, LATENCIES, RUN_SECONDS), RESUMED_CAUSE)
-        speed = self.run.scenario.clock.speed
-        if speed == 1:
-            return {}
-        cause = f"the clock ran at {speed:g} times real time, but workers and databases don't"
-        return {LATENCIES: cause}
+        return self.observations.find_distorted_groups(self.run.scenario)
 
     @property
     def unmeasured_figures(self) -> dict[str, str]:
@@ -309,7 +300,7 @@ def judge_run(
                 run.scenario.thresholds,
                 measured.figures,
                 observations.aborted_by,
-                observations.find_unjudged_figures([campaign.name for campaign in campaigns]),
+                observations.find_unjudged_figures(run.scenario),
             ),
             expectations=judge_expectations(connection, run, checks, is_partial=is_partial),
             seconds=measured.seconds,

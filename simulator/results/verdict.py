@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from simulator.results.observations import UNOBSERVED_CAUSE, RunState
+from simulator.figures import THROUGHPUT
+from simulator.results.observations import UNOBSERVED_CAUSE, RunState, describe_distortion
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck
 from simulator.results.result import RunResult
 from simulator.scenario.faults import InjectedFault
@@ -240,12 +241,9 @@ def _suggest_commands(result: RunResult) -> Iterator[str]:
 
 def list_warnings(result: RunResult) -> Iterator[str]:
     """Yield what limits the meaning of the figures."""
-    if result.observations.is_resumed:
-        yield (
-            f"The run was resumed {_format_times(len(result.observations.drivers) - 1)}: figures of"
-            " its speed include the pause, and aren't comparable to those of other runs"
-        )
-    elif result.has_driver_lag:
+    yield from describe_distortion(result.incomparable_figures)
+    is_distorted = THROUGHPUT in result.incomparable_figures
+    if result.has_driver_lag and not is_distorted:
         yield (
             "The driver lagged behind the arrivals, from which latencies count; see driver_lag."
             " A lower rate, a faster database or a less busy machine would help"
@@ -256,7 +254,7 @@ def list_warnings(result: RunResult) -> Iterator[str]:
                 f"Check {name} took {time.seconds:.1f} s of the workers' time,"
                 f" {1_000 * time.seconds_per_call:.1f} ms a message"
             )
-    if result.backlog and not result.observations.is_resumed:
+    if result.backlog and not is_distorted:
         late = (
             f"{result.backlog:,} of {result.run.size:,} messages had not reached the gateway when"
             " the last one arrived"
@@ -313,7 +311,3 @@ def _format_occurrence(fault: InjectedFault) -> str:
     if fault.trouble is not None:
         return f"; not injected: {fault.trouble}"
     return "" if fault.times == 1 else f" ({fault.times:,} times)"
-
-
-def _format_times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"

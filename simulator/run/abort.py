@@ -19,7 +19,7 @@ from simulator.figures import (
     PERCENTILES,
     RUN_SECONDS,
     count_messages,
-    is_speed_figure,
+    find_speed_group,
     split_figure_name,
 )
 from simulator.results.measure import read_elapsed_seconds, read_ledger_figures
@@ -67,7 +67,7 @@ class AbortCheck:
             threshold
             for threshold in run.scenario.thresholds
             if threshold.should_abort
-            and (run.resumption is None or not is_speed_figure(threshold.figure, names))
+            and (run.resumption is None or find_speed_group(threshold.figure, names) is None)
         ]
         self._campaign_names = names
         self._latencies_by_campaign = {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from simulator.figures import WORKERS_CPU, WORKERS_MEMORY, is_sampled
+from simulator.figures import WORKERS_CPU, WORKERS_MEMORY, find_speed_group, is_sampled
 from simulator.scenario.file import Scenario
 from tracker.errors import UsageError
 
@@ -28,14 +28,19 @@ class RunOptions:
     series: int | None = None
 
 
-def reject_unsampled_thresholds(scenario: Scenario, options: RunOptions) -> None:
-    """Raise UsageError for a threshold on a figure that the options leave without a value."""
+def reject_unjudgeable_thresholds(scenario: Scenario, options: RunOptions) -> None:
+    """Raise UsageError for a threshold on a figure that the run won't have, or distorts."""
+    names = [campaign.name for campaign in scenario.campaigns]
+    distorted = scenario.distorted_groups
     for threshold in scenario.thresholds:
         is_of_workers = threshold.figure in (WORKERS_CPU, WORKERS_MEMORY)
+        group = find_speed_group(threshold.figure, names)
         if is_of_workers and options.is_attached:
             cause = "attached workers can't be measured from here; run without --attach"
         elif is_sampled(threshold.figure) and not options.should_record:
             cause = "not sampled with --no-record; run without it"
+        elif group in distorted:
+            cause = f"can't be judged, as {distorted[group]}; let the clock run in real time"
         else:
             continue
         raise UsageError(

@@ -14,7 +14,7 @@ from simulator.run.observers.progress import open_display
 from simulator.run.options import (
     RunOptions,
     reject_missing_rules,
-    reject_unsampled_thresholds,
+    reject_unjudgeable_thresholds,
 )
 from simulator.run.outcome import RunOutcome
 from simulator.run.system import RunSystem, open_system
@@ -45,7 +45,7 @@ def simulate(
         SendtraceError: the run did not finish.
     """
     reject_missing_rules(scenario, options)
-    reject_unsampled_thresholds(scenario, options)
+    reject_unjudgeable_thresholds(scenario, options)
     reject_unsupported_faults(scenario, settings, is_attached=options.is_attached)
     settings.prepare_home()
     machine = describe_machine(settings.home)

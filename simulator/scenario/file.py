@@ -10,11 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from simulator.figures import CLOCK_GROUPS, LATENCIES
 from simulator.scenario.audience_file import CustomerRecord, check_header, read_customers
 from simulator.scenario.errors import format_validation_errors
 from simulator.scenario.expectations import Expectation
 from simulator.scenario.expected_file import read_expected_outcomes
-from simulator.scenario.faults import FaultSection
+from simulator.scenario.faults import FaultKind, FaultSection
 from simulator.scenario.plan import PlannedCampaign, plan_campaigns
 from simulator.scenario.sections import ClockSection
 from simulator.scenario.tables import ScenarioFile
@@ -50,6 +51,16 @@ class Scenario:
         """Kinds of the gateways in use that reach real people, sorted."""
         kinds = {campaign.gateway.kind for campaign in self.campaigns}
         return sorted(kind for kind in kinds if load_gateway_kind(kind).reaches_people)
+
+    @property
+    def distorted_groups(self) -> dict[str, str]:
+        """Groups of figures that the run's clock distorts, each with the cause."""
+        if any(fault.kind is FaultKind.CLOCK for fault in self.faults):
+            return dict.fromkeys(CLOCK_GROUPS, "a fault advances the run's clock")
+        if self.clock.speed != 1:
+            speed = f"the clock runs at {self.clock.speed:g} times real time"
+            return {LATENCIES: f"{speed}, but workers and databases don't"}
+        return {}
 
     @property
     def generated_customer_count(self) -> int | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.pages.result_page import render_result_page
 from simulator.pages.result_text import format_result
 from simulator.results.observations import DriverObservations
 from simulator.results.prediction_check import MessageDifference
@@ -61,7 +62,8 @@ def test_a_slow_check_is_named_in_a_resumed_run_as_well(result: RunResult) -> No
     observed = replace(result.observations, drivers=[DriverObservations()] * 2)
     resumed = replace(result, observations=observed, check_times={"slow": CheckTime(100, 2.0)})
     text = format_result(resumed)
-    assert "! The run was resumed once: figures of its speed include the pause" in text
+    assert "! throughput, latencies, seconds, steps, " in text
+    assert "not comparable: the run was resumed" in text
     assert "! Check slow took 2.0 s of the workers' time, 20.0 ms a message" in text
 
 
@@ -119,6 +121,21 @@ def test_the_text_says_what_limited_the_run(result: RunResult) -> None:
 def test_latencies_of_a_fast_clock_are_not_comparable(database: Database, tmp_path: Path) -> None:
     scenario = build_scenario(build_campaign(), clock={"speed": 60.0})
     result = run_scenario(database, scenario, tmp_path)
-    assert "in simulated time; not comparable" in format_result(result)
+    text = format_result(result)
+    assert "in simulated time" in text
+    assert "! latencies not comparable: the clock runs at 60 times real time" in text
+    assert "latencies not comparable: the clock runs at 60 times" in render_result_page(result)
     [(group, cause)] = result.as_json()["not_comparable"].items()
     assert (group, "60 times real time" in cause) == ("latencies", True)
+
+
+def test_no_time_of_a_run_whose_clock_jumped_is_comparable(
+    database: Database, tmp_path: Path
+) -> None:
+    faults = [{"at": "1s", "clock": "+1h"}]
+    result = run_scenario(database, build_scenario(build_campaign(), faults=faults), tmp_path)
+    text = format_result(result)
+    cause = "a fault advances the run's clock"
+    assert f"! throughput, latencies, seconds, steps not comparable: {cause}" in text
+    assert "The driver lagged" not in text
+    assert result.as_json()["not_comparable"]["throughput"] == cause

@@ -22,7 +22,7 @@ from simulator.results.observations import (
     Sample,
 )
 from simulator.results.sending import GatewayLoad, SendingPhase, read_sending_phase
-from simulator.scenario.faults import InjectedFault
+from simulator.scenario.faults import FaultSection, InjectedFault
 from simulator.schema import open_database
 from simulator.setup.record import record_run
 from simulator.setup.run import Run
@@ -421,6 +421,12 @@ def test_without_evidence_the_limit_is_unknown(
     assert not limit.is_of_the_system
 
 
+def test_a_change_of_the_clock_leaves_the_limit_unknown(run: Run) -> None:
+    jumping = FaultSection.model_validate({"at": "1s", "clock": "+1h"})
+    limit = find(replace(run, scenario=replace(run.scenario, faults=(jumping,))))
+    assert limit.sentence.endswith("is unknown: a fault advances the run's clock")
+
+
 def test_a_run_without_acceptances_has_an_unknown_limit(run: Run) -> None:
     observations = RunObservations(state=RunState.FINISHED, planned=1)
     assert find_limit(run, observations, CONDITIONS, None).cause is LimitCause.UNKNOWN
@@ -455,7 +461,7 @@ def test_the_limit_of_a_run_with_a_pause_or_without_its_observations_is_unknown(
     phase = make_phase(last_arrival=9.6)
     for observations, reason, change in (
         (killed, "ended without recording", "a run whose driver isn't killed"),
-        (resumed, "resumed", "a run without a pause"),
+        (resumed, "resumed", "a run without a pause and without a change of its clock"),
     ):
         limit = find_limit(run, observations, CONDITIONS, phase)
         assert limit.cause is LimitCause.UNKNOWN
