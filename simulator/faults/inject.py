@@ -98,8 +98,7 @@ class FaultInjector:
 
     def _elapsed_seconds(self) -> float:
         """Return the seconds of the run's clock since its start."""
-        clock = self.run.campaigns[0].campaign.clock
-        return to_seconds(clock.now() - self.run.started_at)
+        return to_seconds(self.run.clock.now() - self.run.started_at)
 
     def _inject(self, fault: FaultSection, stop: threading.Event) -> int:
         """Inject a fault; return how many processes or tasks it hit."""
@@ -174,7 +173,7 @@ class FaultInjector:
         raise FaultTargetMissing("the gateway had no accepted message that was not recorded")
 
     def _has_unrecorded_acceptance(self) -> bool:
-        ids = [run_campaign.campaign.id for run_campaign in self.run.campaigns]
+        ids = self.run.campaign_ids
         accepted = sa.select(sa.func.count()).where(acceptances.c.campaign_id.in_(ids))
         recorded = sa.select(sa.func.count()).where(
             transitions.c.campaign_id.in_(ids), transitions.c.status == Status.IN_GATEWAY

@@ -83,8 +83,8 @@ def measure_run(
         observations: with the samples. If some are missing, the largest sample is unknown.
     """
     samples = observations.samples
-    campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
-    ids, speed = [campaign.id for campaign in campaigns], run.scenario.clock.speed
+    campaigns = run.recorded_campaigns
+    ids, speed = run.campaign_ids, run.scenario.clock.speed
     began_at, ended_at = _read_step_span(connection, ids)
     seconds = to_real_seconds(ended_at - began_at, speed)
     campaign_times = [read_transition_times(connection, campaign) for campaign in campaigns]
@@ -154,9 +154,7 @@ def _measure_latencies(times: TransitionTimes) -> dict[Span, Latencies]:
 
 def read_elapsed_seconds(connection: Connection, run: Run) -> float:
     """Return the real seconds from a run's first step to its last one so far."""
-    began, ended = _read_step_span(
-        connection, [run_campaign.campaign.id for run_campaign in run.campaigns]
-    )
+    began, ended = _read_step_span(connection, run.campaign_ids)
     return to_real_seconds(ended - began, run.scenario.clock.speed)
 
 

@@ -273,7 +273,7 @@ def judge_run(
     """Read the messages of a run, and compare them with the prediction and the thresholds."""
     is_partial = observations.state is not RunState.FINISHED
     with database.read_only_analytics() as connection:
-        campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
+        campaigns = run.recorded_campaigns
         reports = make_reports(connection, campaigns)
         if is_partial:
             run = run.limited_to([report.recorded for report in reports])
@@ -292,7 +292,7 @@ def judge_run(
             observations=observations,
             conditions=conditions,
             reports=tuple(reports),
-            failures=tuple(read_failures(connection, [campaign.id for campaign in campaigns])),
+            failures=tuple(read_failures(connection, run.campaign_ids)),
             prediction_checks=tuple(checks),
             invariant_results=(*results, *observations.balance_findings),
             withheld=count_withheld(run, withheld, checks, observations),

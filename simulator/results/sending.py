@@ -120,7 +120,7 @@ def read_sending_phase(
     accepted = _count_first_acceptances(times, rows)
     arrived = _pad(times.entered_per_second(Status.QUEUED), rows)
     not_sent = _pad(times.entered_per_second(Status.NOT_SENT), rows)
-    ids = [run_campaign.campaign.id for run_campaign in run.campaigns]
+    ids = run.campaign_ids
     return SendingPhase(
         begin=real_second(first),
         last_arrival=real_second(last),

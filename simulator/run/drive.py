@@ -102,8 +102,7 @@ class _RunDriver:
         display: ProgressDisplay,
     ) -> None:
         worker = system.worker
-        campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
-        elapsed = campaigns[0].clock.now() - run.started_at
+        elapsed = run.clock.now() - run.started_at
         self._system, self._run, self._options, self._display = system, run, options, display
         self._heartbeat = heartbeat
         self._sampler = Sampler(
@@ -112,8 +111,9 @@ class _RunDriver:
             database_pid=find_database_server(system.database),
             first_second=int(to_real_seconds(elapsed, run.scenario.clock.speed)),
         )
-        ids = [campaign.id for campaign in campaigns]
-        self._sweeper = Sweeper(system.database, system.app, system.broker, ids, display.log)
+        self._sweeper = Sweeper(
+            system.database, system.app, system.broker, run.campaign_ids, display.log
+        )
         self._injector = _make_injector(system, run, display.log)
 
     def play(
@@ -184,8 +184,7 @@ def _verify(system: RunSystem, run: Run, state: RunState, own: DriverObservation
     """End a run on record, and judge it."""
     database = system.database
     database.close()  # SQLite's connections have cached up to 32 MB each
-    campaign_ids = [run_campaign.campaign.id for run_campaign in run.campaigns]
-    retry_transient(partial(roll_up_engagement, database, system.settings.zone, campaign_ids))
+    retry_transient(partial(roll_up_engagement, database, system.settings.zone, run.campaign_ids))
     retry_transient(partial(_end_run, system, run, state, own))
     with database.read() as connection:
         drivers = tuple(load_drivers(connection, run.id))
@@ -199,7 +198,7 @@ def _discard_remaining_tasks(system: RunSystem, run: Run, log: Callable[[str], N
     """
     if system.worker is not None:
         system.worker.stop()
-    system.broker.drop_tasks([run_campaign.campaign.id for run_campaign in run.campaigns])
+    system.broker.drop_tasks(run.campaign_ids)
     if system.worker is None:
         log("attached workers may continue with the tasks that they hold")
 
@@ -257,7 +256,7 @@ def _end_run(
     Raises:
         RunSuperseded: another driver has resumed the run.
     """
-    now = run.campaigns[0].campaign.clock.now()
+    now = run.clock.now()
     with system.database.write() as connection:
         if not registration.record_heartbeat(connection, run.id, run.driver_number):
             raise registration.RunSuperseded

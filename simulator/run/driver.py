@@ -58,8 +58,7 @@ class Driver:
         self._waiting_campaigns: list[RunCampaign] = []
         self._active_campaigns: deque[_CampaignProgress] = deque()
         # A campaign that was due during a pause of the run begins now.
-        clock = run.campaigns[0].campaign.clock
-        self._earliest_begin = run.started_at if run.resumption is None else clock.now()
+        self._earliest_begin = run.started_at if run.resumption is None else run.clock.now()
         self.messages_sent = 0
         for run_campaign in run.campaigns:
             self._add_campaign(run_campaign)

@@ -111,8 +111,7 @@ def judge(
     """
     settings.prepare_home()
     recorded = load_recorded_run(database, run_id)
-    campaign_ids = [run_campaign.campaign.id for run_campaign in recorded.run.campaigns]
-    retry_transient(partial(roll_up_engagement, database, settings.zone, campaign_ids))
+    retry_transient(partial(roll_up_engagement, database, settings.zone, recorded.run.campaign_ids))
     result = recorded.judge(database)
     print_result(result)
     page, archive_error = archive_result(

@@ -44,13 +44,14 @@ class RunPlayer:
         is_shutdown_requested: Callable[[], bool],
         log: Callable[[str], None],
     ) -> None:
-        campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
         self._system = system
         self._run = run
         self._observers = observers
         self._is_shutdown_requested = is_shutdown_requested
         self._log = log
-        self._watch = ProgressWatch(system.database, campaigns, system.broker, system.app)
+        self._watch = ProgressWatch(
+            system.database, run.recorded_campaigns, system.broker, system.app
+        )
         self._driver = Driver(
             system.database, system.app, run, batch_size, is_settled=self._watch.is_settled
         )
@@ -129,9 +130,8 @@ class RunPlayer:
 
     def _arrival_seconds_left(self) -> float:
         """Return the real seconds until the last arrival; campaigns after others don't count."""
-        clock = self._run.campaigns[0].campaign.clock
         speed = self._run.scenario.clock.speed
-        return max(0.0, to_real_seconds(self._last_arrival_at - clock.now(), speed))
+        return max(0.0, to_real_seconds(self._last_arrival_at - self._run.clock.now(), speed))
 
     def _find_unreachable_threshold(self) -> Threshold | None:
         with self._system.database.read() as connection:

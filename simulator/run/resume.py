@@ -119,7 +119,7 @@ def plan_resumption(database: Database, recorded: RecordedRun) -> Run:
     with database.read() as connection:
         silence = to_timedelta(read_silence(connection, run.id))
     pause = to_run_microseconds(silence, run.scenario.clock.speed)
-    stopped_at = max(run.started_at, run.campaigns[0].campaign.clock.now() - pause)
+    stopped_at = max(run.started_at, run.clock.now() - pause)
     return run.resumed(
         Resumption(
             number=len(recorded.drivers),
@@ -146,7 +146,7 @@ def claim_run(
     """
     run = retry_transient(partial(plan_resumption, database, recorded))
     # It also identifies the claim, if a lost connection hides whether that was committed.
-    started_at = run.campaigns[0].campaign.clock.now()
+    started_at = run.clock.now()
     retry_transient(partial(_record_claim, database, run, options, conditions, started_at))
     return run
 

@@ -79,7 +79,7 @@ def _record_run(system: RunSystem, scenario: Scenario) -> Run:
 
 def _start_run(system: RunSystem, run: Run, options: RunOptions, conditions: RunConditions) -> Run:
     run = start_run(system.database, run)
-    started_at = run.campaigns[0].campaign.clock.now()
+    started_at = run.clock.now()
     with system.database.write() as connection:
         record_driver(system.database, connection, run, options, conditions, started_at)
     return run

@@ -10,7 +10,7 @@ from simulator.scenario.plan import PlannedCampaign
 from simulator.setup.census import ImportedAudience
 from simulator.setup.expected_outcomes import ExpectedOutcomes
 from simulator.setup.rejects import AudienceRejects
-from tracker.clock import Instant, from_seconds, to_microseconds
+from tracker.clock import Clock, Instant, from_seconds, to_microseconds
 from tracker.record import catalog
 
 
@@ -81,6 +81,21 @@ class Run:
     rejects: tuple[AudienceRejects, ...]
     folder: Path
     resumption: Resumption | None = None
+
+    @property
+    def recorded_campaigns(self) -> list[catalog.Campaign]:
+        """Its campaigns as recorded."""
+        return [run_campaign.campaign for run_campaign in self.campaigns]
+
+    @property
+    def campaign_ids(self) -> list[int]:
+        """Ids of its campaigns."""
+        return [run_campaign.campaign.id for run_campaign in self.campaigns]
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that its campaigns share."""
+        return self.campaigns[0].campaign.clock
 
     @property
     def started_at(self) -> Instant:

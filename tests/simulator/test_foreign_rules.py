@@ -95,7 +95,7 @@ def test_messages_that_a_rule_blocked_are_counted_by_rule(
     assert (one.compared, two.compared) == (60 - blocked, 60)
     assert (one.uncertain, two.uncertain, two.not_predicted) == (0, 0, {})
     with database.read() as connection:
-        ids = [run_campaign.campaign.id for run_campaign in result.run.campaigns]
+        ids = result.run.campaign_ids
         numbers = read_messages_by_check(connection, ids[0])["hold_out"]
         assert read_messages_by_check(connection, ids[1]) == {}
     if step == "suppress":

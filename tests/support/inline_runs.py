@@ -160,7 +160,7 @@ def judge_recorded_run(database: Database, run: Run) -> RunResult:
     """Roll up engagement, end a run, and return its result."""
     roll_up_engagement(database, UTC)
     with database.write() as connection:
-        registration.finish_run(connection, run.id, run.campaigns[0].campaign.clock.now())
+        registration.finish_run(connection, run.id, run.clock.now())
     conditions = RunConditions(
         workers=None,
         batch_size=run.size,

@@ -42,7 +42,7 @@ def start_recorded_run(database: Database, text: str, home: Path, seed: int | No
     scenario = load_scenario(file, seed=seed)
     run = start_run(database, record_run(database, scenario, home, lambda _: None))
     with database.write() as connection:
-        started_at = run.campaigns[0].campaign.clock.now()
+        started_at = run.clock.now()
         record_driver(database, connection, run, OPTIONS, CONDITIONS, started_at)
     return run
 

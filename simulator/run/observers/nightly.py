@@ -44,7 +44,7 @@ class NightlyRollups(RunObserver):
             for run_campaign in run.campaigns
             if run_campaign.campaign.channel is Channel.EMAIL
         ]
-        self._clock = run.campaigns[0].campaign.clock
+        self._clock = run.clock
         resumption = run.resumption
         rolled_up_until = self._clock.now() if resumption is None else resumption.stopped_at
         self._next_rollup_at = next_one_am(rolled_up_until, zone)

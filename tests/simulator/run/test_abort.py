@@ -41,7 +41,7 @@ def find_unreachable_threshold(database: Database, run: Run) -> str | None:
     check = AbortCheck(run)
     assert check
     with database.read() as connection:
-        campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
+        campaigns = run.recorded_campaigns
         reports = make_reports(connection, campaigns)
         threshold = check.find_unreachable_threshold(connection, reports)
     return None if threshold is None else f"{threshold.figure} {threshold.expression}"
@@ -91,7 +91,7 @@ def test_latencies_of_unfinished_batches_are_ignored(database: Database, tmp_pat
     scenario = scenario_with(queued_to_gateway__max="< 1ms")
     run = record_run(database, scenario, tmp_path, lambda _: None)
     check = AbortCheck(run)
-    campaigns = [run_campaign.campaign for run_campaign in run.campaigns]
+    campaigns = run.recorded_campaigns
     long_ago = campaigns[0].clock.now() - 10_000_000
     batch = enqueue_batch(
         database, campaigns[0], batch=0, first=0, size=SIZE, author=DRIVER_AUTHOR, at=long_ago
