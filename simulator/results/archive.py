@@ -173,7 +173,7 @@ def list_runs(connection: Connection, limit: int | None = None) -> list[ListedRu
             runs.c.scenario,
             runs.c.seed,
             runs.c.started_at,
-            run_state().label("state"),
+            run_state(connection).label("state"),
             results.c.series,
             results.c.version,
             results.c.summary,

@@ -159,8 +159,8 @@ def _record_claim(
     started_at: Instant,
 ) -> None:
     number = run.driver_number
-    can_resume = run_state().in_([state.value for state in RESUMABLE_STATES])
     with database.write() as connection:
+        can_resume = run_state(connection).in_([state.value for state in RESUMABLE_STATES])
         if resume_run(connection, run.id, number - 1, can_resume):
             record_driver(database, connection, run, options, conditions, started_at)
             return

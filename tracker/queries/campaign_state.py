@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from tracker.campaign_states import GIVEN_UP_STATES, CampaignState
 from tracker.clock import Instant, to_datetime, to_microseconds
 from tracker.record.catalog import Campaign
-from tracker.store.database_clock import server_start, transaction_start
+from tracker.store.database_clock import reachable_since, server_start, transaction_start
 from tracker.store.schema.catalog import batches, campaigns, runs
 
 ABANDONED_AFTER = timedelta(seconds=30)
@@ -56,33 +56,28 @@ class Origin:
         }
 
 
-def campaign_state(reachable_since: Instant = 0) -> sa.ColumnElement[str]:
-    """Return the SQL expression for a campaign's state, in a query of `campaigns` and `runs`.
-
-    Args:
-        reachable_since: an instant before which the database couldn't be reached, for readers that
-            have noticed that. The start of PostgreSQL's server counts anyway.
-    """
+def campaign_state(connection: Connection) -> sa.ColumnElement[str]:
+    """Return the SQL expression for a campaign's state, in a query of `campaigns` and `runs`."""
     queued = sa.select(batches.c.batch).where(batches.c.campaign_id == campaigns.c.id)
-    return _state(sa.exists(queued.correlate(campaigns)), reachable_since)
+    return _state(sa.exists(queued.correlate(campaigns)), connection)
 
 
-def run_state() -> sa.ColumnElement[str]:
+def run_state(connection: Connection) -> sa.ColumnElement[str]:
     """Return the SQL expression for a run's state, in a query of `runs`."""
     queued = (
         sa.select(batches.c.batch)
         .join(campaigns, campaigns.c.id == batches.c.campaign_id)
         .where(campaigns.c.run_id == runs.c.id)
     )
-    return _state(sa.exists(queued.correlate(runs)), 0)
+    return _state(sa.exists(queued.correlate(runs)), connection)
 
 
-def _state(is_queued: sa.ColumnElement[bool], reachable_since: Instant) -> sa.ColumnElement[str]:
+def _state(is_queued: sa.ColumnElement[bool], connection: Connection) -> sa.ColumnElement[str]:
     silent_since = transaction_start() - to_microseconds(ABANDONED_AFTER)
     is_silent = sa.and_(
         runs.c.heartbeat_at <= silent_since,
         server_start() <= silent_since,
-        sa.literal(reachable_since, sa.BigInteger) <= silent_since,
+        sa.literal(reachable_since(connection), sa.BigInteger) <= silent_since,
     )
     return sa.case(
         (runs.c.finished_at.is_not(None), CampaignState.FINISHED.value),
@@ -95,7 +90,7 @@ def _state(is_queued: sa.ColumnElement[bool], reachable_since: Instant) -> sa.Co
 
 def read_campaign_state(connection: Connection, campaign_id: int) -> CampaignState:
     """Return the state of one campaign."""
-    query = sa.select(campaign_state()).join_from(campaigns, runs)
+    query = sa.select(campaign_state(connection)).join_from(campaigns, runs)
     return CampaignState(connection.scalars(query.where(campaigns.c.id == campaign_id)).one())
 
 
@@ -129,5 +124,5 @@ def read_silence(connection: Connection, run_id: int) -> int:
 
 def read_run_states(connection: Connection, run_ids: Sequence[int]) -> dict[int, CampaignState]:
     """Return the states of runs by their ids, without unknown runs."""
-    query = sa.select(runs.c.id, run_state()).where(runs.c.id.in_(run_ids))
+    query = sa.select(runs.c.id, run_state(connection)).where(runs.c.id.in_(run_ids))
     return {run_id: CampaignState(state) for run_id, state in connection.execute(query)}

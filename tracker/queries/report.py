@@ -235,15 +235,12 @@ class Report:
         }
 
 
-def make_reports(
-    connection: Connection, campaigns: Sequence[Campaign], *, reachable_since: Instant = 0
-) -> list[Report]:
+def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[Report]:
     """Return the reports of campaigns, all of the instant of the connection's snapshot.
 
     Args:
         connection: a transaction that sees one snapshot.
         campaigns: the campaigns; their reports have the same order.
-        reachable_since: see `campaign_state`.
 
     Raises:
         UnreadableRecord: a tally holds a value that sendtrace doesn't write.
@@ -257,7 +254,7 @@ def make_reports(
             raise UnreadableRecord(
                 f"campaign {row.campaign_id} has a tally that can't be read: {error}"
             ) from None
-    query = _campaigns_query(ids, reachable_since)
+    query = _campaigns_query(ids, campaign_state(connection))
     rows = {row.id: row for row in connection.execute(query)}
     engagement = read_engagement_counts(connection, ids)
     try:
@@ -293,7 +290,7 @@ def _state_counts_query(campaign_ids: Sequence[int]) -> sa.Select[Any]:
     )
 
 
-def _campaigns_query(campaign_ids: Sequence[int], reachable_since: Instant) -> sa.Select[Any]:
+def _campaigns_query(campaign_ids: Sequence[int], state: sa.ColumnElement[str]) -> sa.Select[Any]:
     """Return a query for the audience, the recorded messages and the state of campaigns."""
     recorded, deferred = (
         sa.select(sa.func.coalesce(sa.func.sum(column), 0))
@@ -307,7 +304,7 @@ def _campaigns_query(campaign_ids: Sequence[int], reachable_since: Instant) -> s
             audiences.c.size.label("audience"),
             recorded.label("recorded"),
             deferred.label("deferred"),
-            campaign_state(reachable_since).label("state"),
+            state.label("state"),
             transaction_start().label("as_of"),
         )
         .join(audiences, audiences.c.id == campaign_table.c.audience_id)

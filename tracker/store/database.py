@@ -16,8 +16,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.expression import FromClause
 
+from tracker.clock import Instant
 from tracker.errors import DatabaseFailed, DatabaseUnreachable, UsageError
 from tracker.store.columns import ColumnValues
+from tracker.store.database_clock import REACHABLE_SINCE
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -99,6 +101,15 @@ class Database:
         """Open a transaction that writes. It rolls back if the block raises, else it commits."""
         with self._write_engine.connect() as connection, connection.begin():
             yield connection
+
+    def set_reachable_since(self, instant: Instant) -> None:
+        """Note that this process couldn't reach the database before an instant of its clock.
+
+        Drivers may have been cut off as well. So every state that is derived from now on ignores
+        how long a driver was silent before.
+        """
+        for engine in (self.engine, self._write_engine):
+            engine.update_execution_options(**{REACHABLE_SINCE: instant})
 
     def lock_table(self, connection: Connection, table: Table) -> None:
         """Wait for other writers of a table, and keep them out until the transaction ends."""

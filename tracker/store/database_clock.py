@@ -2,12 +2,17 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger
+from sqlalchemy import BigInteger, Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
+from tracker.clock import Instant
+
 SQLITE_TRANSACTION_START = "sendtrace_transaction_start"
 """The function that `tracker.store.sqlite` adds to each of its connections."""
+
+REACHABLE_SINCE = "reachable_since"
+"""The execution option with the result of `reachable_since`."""
 
 
 class transaction_start(FunctionElement[int]):  # noqa: N801  # named as SQL names functions
@@ -28,6 +33,15 @@ class server_start(FunctionElement[int]):  # noqa: N801  # named as SQL names fu
 
     type = BigInteger()
     inherit_cache = True
+
+
+def reachable_since(connection: Connection) -> Instant:
+    """Return the instant before which this process couldn't reach the database; 0 if it could.
+
+    See `Database.set_reachable_since`. An outage before the start of the process is unknown.
+    """
+    instant: Instant = connection.get_execution_options().get(REACHABLE_SINCE, 0)
+    return instant
 
 
 @compiles(transaction_start, "postgresql")

@@ -129,7 +129,6 @@ class LiveFeed:
         self._check_times = CheckTimeTotals()
         self._refresh_count = 0
         self._last_read_at = datetime.now(UTC)
-        self._reachable_since: Instant = 0
         self._refresh_lock = asyncio.Lock()
         self._changed: asyncio.Event | None = None
         self._stop_event = asyncio.Event()
@@ -217,10 +216,11 @@ class LiveFeed:
 
     def _read_reports(self, before: Mapping[int, Report], *, is_full: bool) -> dict[int, Report]:
         gap = datetime.now(UTC) - self._last_read_at
+        if gap.total_seconds() > MAX_READ_GAP_SECONDS:
+            with self._database.read() as connection:
+                now = connection.scalars(sa.select(transaction_start())).one()
+            self._database.set_reachable_since(now)
         with self._database.read() as connection:
-            if gap.total_seconds() > MAX_READ_GAP_SECONDS:
-                # By the database's clock, with which the heartbeats of drivers are compared.
-                self._reachable_since = connection.scalars(sa.select(transaction_start())).one()
             latest = find_latest_campaign_ids(connection, MAX_FOLLOWED_CAMPAIGNS)
             followed = {*latest, *self._pinned}
             missing = followed if is_full else followed - self._campaigns.keys()
@@ -232,7 +232,7 @@ class LiveFeed:
                 for campaign_id in sorted(followed & self._campaigns.keys())
                 if is_full or campaign_id not in before or not before[campaign_id].is_over
             ]
-            reports = make_reports(connection, changing, reachable_since=self._reachable_since)
+            reports = make_reports(connection, changing)
         carried_over = {key: report for key, report in before.items() if key in followed}
         return carried_over | {report.campaign.id: report for report in reports}
 

@@ -147,24 +147,30 @@ def test_silence_does_not_count_while_the_database_could_not_be_reached(
         assert read_report(database, campaign).state is CampaignState.RUNNING
     with database.read() as connection:
         now = connection.scalars(sa.select(transaction_start())).one()
-        [report] = make_reports(connection, [campaign], reachable_since=now - from_seconds(10))
-        assert report.state is CampaignState.RUNNING
-        [report] = make_reports(connection, [campaign], reachable_since=now - LONG_SILENCE)
-        assert report.state is CampaignState.ABANDONED
+    for instant, state in (
+        (0, CampaignState.ABANDONED),
+        (now, CampaignState.RUNNING),
+        (now - LONG_SILENCE, CampaignState.ABANDONED),
+    ):
+        database.set_reachable_since(instant)
+        assert read_report(database, campaign).state is state
+        with database.write() as connection:
+            assert read_run_states(connection, [campaign.run_id]) == {campaign.run_id: state}
 
 
 def test_long_transaction_judges_the_heartbeat_that_it_sees_at_its_own_time(
     database: Database,
 ) -> None:
     campaign = make_batch(database).campaign
-    silence_driver(database, campaign, LONG_SILENCE - from_seconds(0.2))
-    with database.read() as connection:
+    with database.write() as connection:
+        heartbeat_at = transaction_start() - (LONG_SILENCE - 1)
+        connection.execute(sa.update(runs).values(heartbeat_at=heartbeat_at))
         [before] = make_reports(connection, [campaign])
-        elapsed = 0
-        while elapsed < from_seconds(0.3):  # until the heartbeat would be too old by the clock
-            [after] = make_reports(connection, [campaign])
+        now = before.as_of
+        while now <= before.as_of:  # until the heartbeat is too old for a new transaction
             with database.read() as other:
-                elapsed = other.scalars(sa.select(transaction_start())).one() - before.as_of
+                now = other.scalars(sa.select(transaction_start())).one()
+        [after] = make_reports(connection, [campaign])
         assert (after.as_of, after.state) == (before.as_of, CampaignState.RUNNING)
     assert read_report(database, campaign).state is CampaignState.ABANDONED
 

@@ -21,7 +21,7 @@ from tests.support.factory import (
     make_campaign,
     not_sent_for,
 )
-from tests.support.states import LONG_SILENCE, finish_run_of, old_server, silence_driver
+from tests.support.states import finish_run_of, old_server, silence_driver
 from tests.support.web import HOSTILE, live_page_client
 from tracker.clock import from_datetime
 from tracker.monitoring import CheckVerdict, FailedTask, WorkerActivity, WorkerInfo
@@ -411,6 +411,9 @@ def test_a_run_is_not_abandoned_for_a_silence_in_which_the_database_could_not_be
     def state() -> str:
         refresh()
         [campaign] = client.get("/api/campaigns").json()["campaigns"]
+        message = client.get(f"/api/campaigns/{batch.campaign.id}/messages/5").json()
+        assert message["state"] == campaign["state"]
+        assert f">{campaign['state']}<" in client.get("/runs").text
         return str(campaign["state"])
 
     with old_server(), live_page_client(database, settings) as client:
@@ -421,7 +424,7 @@ def test_a_run_is_not_abandoned_for_a_silence_in_which_the_database_could_not_be
         assert state() == "abandoned"
         monkeypatch.setattr(live_module, "datetime", ClockAhead)  # a gap, as after an outage
         assert state() == "running", "its driver had no chance yet"
-        live._reachable_since -= LONG_SILENCE  # half a minute later
+        database.set_reachable_since(0)  # half a minute later
         assert state() == "abandoned"
 
 
