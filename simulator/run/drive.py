@@ -28,7 +28,7 @@ from simulator.run.system import RunSystem
 from simulator.setup.heartbeat import Heartbeat
 from simulator.setup.run import Run
 from tracker.campaign_states import ENDED_STATES, CampaignState
-from tracker.clock import SystemClock, to_real_seconds
+from tracker.clock import to_real_seconds
 from tracker.errors import SendtraceError
 from tracker.queries.campaign_state import read_run_states
 from tracker.record import registration
@@ -265,4 +265,4 @@ def _end_run(
         if state is RunState.FINISHED:
             registration.finish_run(connection, run.id, now)
         else:
-            registration.give_up_run(connection, run.id, SystemClock().now(), CampaignState(state))
+            registration.give_up_run(connection, run.id, CampaignState(state))

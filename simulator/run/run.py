@@ -51,7 +51,7 @@ def simulate(
     machine = describe_machine(settings.home)
     with open_system(scenario, settings, options) as system, system.readable_errors():
         run = _record_run(system, scenario)
-        with keep_alive(system.database, run.id) as heartbeat:
+        with keep_alive(system.database, run.id, run.driver_number) as heartbeat:
             with add_run_to_errors(system, run, has_started=False):
                 system.wait_until_ready()
                 conditions = describe_conditions(system, options, machine)

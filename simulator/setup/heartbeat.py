@@ -44,7 +44,7 @@ class Heartbeat:
 
 
 @contextmanager
-def keep_alive(database: Database, run_id: int, resumes: int = 0) -> Iterator[Heartbeat]:
+def keep_alive(database: Database, run_id: int, resumes: int) -> Iterator[Heartbeat]:
     """Record heartbeats of a run for the duration of the block."""
     heartbeat = Heartbeat(database, run_id, resumes)
     with run_in_background(heartbeat.beat_until, "heartbeat"):

@@ -49,7 +49,7 @@ def record_run(
         )
     folder = create_run_folder(home, run_id)
     recorder = _RunRecorder(database, scenario, run_id, folder, progress)
-    with _give_up_if_interrupted(database, run_id), keep_alive(database, run_id):
+    with _give_up_if_interrupted(database, run_id), keep_alive(database, run_id, resumes=0):
         campaigns = tuple(recorder.record_campaign(campaign) for campaign in scenario.campaigns)
     return Run(
         id=run_id,
@@ -65,9 +65,8 @@ def _give_up_if_interrupted(database: Database, run_id: int) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        now = SystemClock().now()
         with suppress(SQLAlchemyError), database.write() as connection:
-            registration.give_up_run(connection, run_id, now, CampaignState.INTERRUPTED)
+            registration.give_up_run(connection, run_id, CampaignState.INTERRUPTED)
         raise
 
 

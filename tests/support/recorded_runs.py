@@ -61,11 +61,10 @@ def end_driver(
     observations: DriverObservations | None = None,
 ) -> None:
     """Record the end of a run and, if given, what its driver has seen."""
-    now = SystemClock().now()
     with database.write() as connection:
         if observations is not None:
             record_observations(connection, run, observations)
         if state is CampaignState.FINISHED:
-            registration.finish_run(connection, run.id, now)
+            registration.finish_run(connection, run.id, SystemClock().now())
         else:
-            registration.give_up_run(connection, run.id, now, state)
+            registration.give_up_run(connection, run.id, state)

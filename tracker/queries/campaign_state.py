@@ -97,7 +97,7 @@ def read_campaign_state(connection: Connection, campaign_id: int) -> CampaignSta
 def read_origins(connection: Connection, selected: Sequence[Campaign]) -> list[Origin]:
     """Return the origin of an output about each of some campaigns, in their order."""
     query = (
-        sa.select(campaigns.c.id, campaign_state().label("state"), transaction_start().label("at"))
+        sa.select(campaigns.c.id, campaign_state(connection).label("state"), transaction_start().label("at"))
         .join_from(campaigns, runs)
         .where(campaigns.c.id.in_([campaign.id for campaign in selected]))
     )

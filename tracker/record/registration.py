@@ -50,7 +50,7 @@ def record_run(connection: Connection, **run: Unpack[NewRun]) -> int:
     return _insert_row(connection, runs, heartbeat_at=transaction_start(), **run)
 
 
-def record_heartbeat(connection: Connection, run_id: int, resumes: int = 0) -> bool:
+def record_heartbeat(connection: Connection, run_id: int, resumes: int) -> bool:
     """Record that a driver of a run is alive now; return whether the run is still its own.
 
     Args:
@@ -110,12 +110,15 @@ def finish_run(connection: Connection, run_id: int, at: Instant) -> None:
     connection.execute(sa.update(runs).where(runs.c.id == run_id).values(finished_at=at))
 
 
-def give_up_run(connection: Connection, run_id: int, at: Instant, state: CampaignState) -> None:
-    """Record that a run ends early, as interrupted or aborted, unless its end is on record."""
+def give_up_run(connection: Connection, run_id: int, state: CampaignState) -> None:
+    """Record that a run ends early, as interrupted or aborted, unless its end is on record.
+
+    The time is by the database's clock, as that of a heartbeat.
+    """
     update = sa.update(runs).where(
         runs.c.id == run_id, runs.c.finished_at.is_(None), runs.c.given_up_as.is_(None)
     )
-    connection.execute(update.values(given_up_at=at, given_up_as=state))
+    connection.execute(update.values(given_up_at=transaction_start(), given_up_as=state))
 
 
 class NewOrganization(TypedDict):

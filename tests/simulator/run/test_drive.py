@@ -80,7 +80,7 @@ def test_a_run_that_is_resumed_right_after_its_end_has_no_task_and_keeps_no_earl
             target=interrupt_run, args=[signal.getsignal(signal.SIGINT)]
         )
         interrupting.start()
-        with keep_alive(database, run.id) as heartbeat, pytest.raises(RunSuperseded):
+        with keep_alive(database, run.id, resumes=0) as heartbeat, pytest.raises(RunSuperseded):
             drive_run(system, run, OPTIONS, heartbeat, resume_it)
         interrupting.join()
     assert [result.observations.state for result in results] == [RunState.INTERRUPTED]

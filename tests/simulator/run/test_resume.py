@@ -138,7 +138,7 @@ def test_the_pause_of_a_run_that_was_given_up_begins_with_that(
     earlier = runs.c.given_up_at - from_seconds(KILLED_SECONDS)
     with database.write() as connection:
         connection.execute(sa.update(runs).values(given_up_at=earlier))
-        record_heartbeat(connection, run.id)
+        record_heartbeat(connection, run.id, run.driver_number)
     resumption = plan_resumption(database, load(database, run)).resumption
     assert resumption is not None
     assert_has_grown(resumption.paused, 10 * KILLED_SECONDS, before)
@@ -219,7 +219,7 @@ def test_a_driver_that_returns_after_a_resume_stops(
             return True
         return False
 
-    with keep_alive(database, run.id) as heartbeat:
+    with keep_alive(database, run.id, resumes=0) as heartbeat:
         wait_until(is_superseded, "the driver notices")
     assert read_state(database, run) is CampaignState.ABANDONED, "it keeps no other run alive"
 

@@ -36,7 +36,7 @@ def test_heartbeats_are_recorded_for_the_duration_of_the_block(database: Databas
         recorded.add(read_heartbeat(database))
         return len(recorded) > 3
 
-    with keep_alive(database, run_id):
+    with keep_alive(database, run_id, resumes=0):
         wait_until(is_beating, "three heartbeats")
     assert read_heartbeat(database) >= max(recorded)
 
@@ -60,6 +60,6 @@ def test_heartbeat_continues_after_the_database_was_unavailable(database: Databa
     error = OperationalError("UPDATE", {}, sqlite3.OperationalError("database is locked"))
     failing = FailingDatabase(database.engine, [error, error])
     before = read_heartbeat(database)
-    with keep_alive(failing, run_id):
+    with keep_alive(failing, run_id, resumes=0):
         wait_until(lambda: read_heartbeat(database) > before, "a heartbeat")
     assert failing.failures == []

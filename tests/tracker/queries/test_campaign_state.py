@@ -69,11 +69,11 @@ def finish(connection: Connection, run_id: int) -> None:
 
 
 def interrupt(connection: Connection, run_id: int) -> None:
-    registration.give_up_run(connection, run_id, 1, CampaignState.INTERRUPTED)
+    registration.give_up_run(connection, run_id, CampaignState.INTERRUPTED)
 
 
 def abort(connection: Connection, run_id: int) -> None:
-    registration.give_up_run(connection, run_id, 1, CampaignState.ABORTED)
+    registration.give_up_run(connection, run_id, CampaignState.ABORTED)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_a_run_that_has_ended_is_not_given_up_again(
     campaign = make_batch(database).campaign
     with database.write() as connection:
         end(connection, campaign.run_id)
-        registration.give_up_run(connection, campaign.run_id, 2, CampaignState.INTERRUPTED)
-        row = connection.execute(sa.select(runs)).one()
-    assert 2 not in (row.finished_at, row.given_up_at)
+        ended = connection.execute(sa.select(runs)).one()
+        registration.give_up_run(connection, campaign.run_id, CampaignState.INTERRUPTED)
+        assert connection.execute(sa.select(runs)).one() == ended
     assert read_report(database, campaign).state is state
 
 
@@ -114,6 +114,17 @@ def test_run_that_has_ended_needs_no_heartbeat(
         assert find_unfinished_campaigns(connection) == []
 
 
+def test_the_time_at_which_a_run_is_given_up_is_by_the_clock_of_its_heartbeats(
+    database: Database,
+) -> None:
+    campaign = make_batch(database).campaign
+    with database.write() as connection:
+        registration.record_heartbeat(connection, campaign.run_id, resumes=0)
+        interrupt(connection, campaign.run_id)
+        row = connection.execute(sa.select(runs)).one()
+    assert row.given_up_at == row.heartbeat_at
+
+
 def test_run_without_a_heartbeat_for_thirty_seconds_is_abandoned_until_its_driver_returns(
     database: Database,
 ) -> None:
@@ -125,7 +136,7 @@ def test_run_without_a_heartbeat_for_thirty_seconds_is_abandoned_until_its_drive
     with database.read() as connection:
         assert find_unfinished_campaigns(connection) == [campaign], "the sweep continues it"
     with database.write() as connection:
-        registration.record_heartbeat(connection, campaign.run_id)
+        registration.record_heartbeat(connection, campaign.run_id, resumes=0)
     assert read_report(database, campaign).state is CampaignState.RUNNING
 
 

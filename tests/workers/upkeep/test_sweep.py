@@ -347,7 +347,7 @@ def test_given_up_runs_are_left_alone(
     database: Database, app: Celery, client: Redis, stalled: Batch
 ) -> None:
     with database.write() as connection:
-        registration.give_up_run(connection, stalled.campaign.run_id, 1, CampaignState.ABORTED)
+        registration.give_up_run(connection, stalled.campaign.run_id, CampaignState.ABORTED)
     assert requeue_stalled_batches(database, app, client) == []
 
 
