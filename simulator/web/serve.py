@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from functools import cache, partial
+from functools import lru_cache, partial
 
 from celery import Celery
 
@@ -77,7 +77,7 @@ def _explain_checks(database: Database, campaign: Campaign, number: int) -> Sequ
 
 
 def _make_notifier(database: Database, app: Celery) -> NotifyWorkers:
-    @cache
+    @lru_cache
     def campaign_name(campaign_id: int) -> str:
         with database.read() as connection:
             return load_campaign(connection, campaign_id).name

@@ -13,9 +13,13 @@ from tracker.store.schema.work import steps
 MIN_RECORDED_SECONDS = 0.001
 """Time of all checks of a step together from which it is worth a record."""
 
-
 OVERLAP_STEPS = 1_000
 """Latest steps that are read again: PostgreSQL may show a later step before an earlier one."""
+
+_RECORDED = sa.select(steps.c.id, steps.c.campaign_id, steps.c.check_times).where(
+    steps.c.check_times.is_not(None)
+)
+"""The steps whose check times are on record."""
 
 
 class CheckTime(NamedTuple):
@@ -48,12 +52,13 @@ def encode_check_times(times: Mapping[str, CheckTime]) -> str | None:
 class CheckTimeTotals:
     """The check times of campaigns, kept up to date by reading only the latest steps.
 
-    The steps of a campaign are read from the first on when it is asked for the first time.
+    Only the campaigns of the latest call are kept. The steps of any other one are read from the
+    first on.
     """
 
     def __init__(self) -> None:
         self._totals: dict[int, dict[str, CheckTime]] = {}
-        self._counted: set[int] = set()
+        self._counted: dict[int, int] = {}
         self._counted_until = 0
 
     def read(
@@ -66,20 +71,18 @@ class CheckTimeTotals:
         if self._totals:
             queries.append(_RECORDED.where(steps.c.id > self._counted_until))
         rows = [row for query in queries for row in connection.execute(query)]
-        self._totals |= {campaign_id: {} for campaign_id in added}
+        self._totals = {key: self._totals.get(key, {}) for key in campaign_ids}
         for step_id, campaign_id, text in rows:
             if campaign_id in self._totals and step_id not in self._counted:
-                self._counted.add(step_id)
+                self._counted[step_id] = campaign_id
                 _add_times(self._totals[campaign_id], text)
         self._counted_until = max(0, last - OVERLAP_STEPS)
-        self._counted = {step_id for step_id in self._counted if step_id > self._counted_until}
+        self._counted = {
+            step_id: campaign_id
+            for step_id, campaign_id in self._counted.items()
+            if step_id > self._counted_until and campaign_id in self._totals
+        }
         return {campaign_id: dict(self._totals[campaign_id]) for campaign_id in campaign_ids}
-
-
-_RECORDED = sa.select(steps.c.id, steps.c.campaign_id, steps.c.check_times).where(
-    steps.c.check_times.is_not(None)
-)
-"""The steps whose check times are on record."""
 
 
 def _add_times(by_check: dict[str, CheckTime], text: str) -> None:

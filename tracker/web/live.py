@@ -226,7 +226,8 @@ class LiveFeed:
             missing = followed if is_full else followed - self._campaigns.keys()
             if missing:
                 campaigns = load_campaigns(connection, sorted(missing))
-                self._campaigns |= {campaign.id: campaign for campaign in campaigns}
+                loaded = {campaign.id: campaign for campaign in campaigns}
+                self._campaigns = loaded if is_full else self._campaigns | loaded
             changing = [
                 self._campaigns[campaign_id]
                 for campaign_id in sorted(followed & self._campaigns.keys())

@@ -74,7 +74,7 @@ class WorkerListener:
                     heard_at=datetime.fromtimestamp(_last_heard(worker), UTC),
                     # A worker that shuts down says so, and Celery clears its heartbeats.
                     is_online=bool(worker.heartbeats)
-                    and now - worker.heartbeats[-1] < SILENT_AFTER_SECONDS,
+                    and now - _last_heard(worker) < SILENT_AFTER_SECONDS,
                     queues=self._queues.get(name, ()),
                 )
                 for name, worker in sorted(self._state.workers.items())
@@ -135,7 +135,7 @@ class WorkerListener:
             batch=batch,
             error=str(event.get("exception") or "")[:MAX_ERROR_LENGTH],
             worker=str(event.get("hostname", "")),
-            at=datetime.fromtimestamp(float(event.get("timestamp") or time.time()), UTC),
+            at=datetime.fromtimestamp(float(event["local_received"]), UTC),
             task_id=str(event["uuid"]),
             will_retry=event["type"] == "task-retried",
         )
@@ -155,22 +155,25 @@ class WorkerListener:
         finally:
             self._is_inspecting = False
         with self._lock:
-            self._queues = {
-                **self._queues,
-                **{
-                    name: tuple(sorted(queue["name"] for queue in queues))
-                    for name, queues in answers.items()
-                },
+            queues_before = {
+                name: queues for name, queues in self._queues.items() if name in self._state.workers
+            }
+            self._queues = queues_before | {
+                name: tuple(sorted(queue["name"] for queue in queues))
+                for name, queues in answers.items()
             }
 
 
 def _last_heard(worker: Worker) -> float:
     """Return the time of a worker's last event about itself, in seconds since 1970.
 
-    Before the first one it is 0, so that the worker isn't listed: Celery sets the time only then,
+    It is the time of arrival: the clock of the worker's host may be wrong, and Celery mixes its
+    times into the heartbeats.
+
+    Before the first event it is 0, so that the worker isn't listed: Celery sets the time only then,
     though it knows the worker from the events of its tasks.
     """
-    return float(getattr(worker, "timestamp", None) or 0.0)
+    return float(getattr(worker, "local_received", None) or 0.0)
 
 
 def _is_progress(event: Mapping[str, Any]) -> bool:

@@ -52,3 +52,6 @@ def test_times_are_read_on_from_the_latest_steps(database: Database) -> None:
     assert not [text for text, _ in statements if "steps.campaign_id IN" in text], (
         "also campaigns without a time are read from the first step on only once"
     )
+    assert read(other.id) == {other.id: {}}
+    assert totals._totals == {other.id: {}}, "a web process runs for long and must not grow"
+    assert read(campaign_id, other.id) == {campaign_id: expected, other.id: {}}

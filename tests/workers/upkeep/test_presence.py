@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -100,6 +101,56 @@ def test_a_task_that_goes_on_with_the_next_segment_has_not_failed() -> None:
     activity = listener.snapshot()
     assert [task.error for task in activity.failed] == ["GatewayUnavailable('no route')"]
     assert activity.workers == (), "only its tasks have been heard of so far"
+
+
+def make_event(kind: str, received_at: float, *, clock_offset: float = 0.0) -> dict[str, Any]:
+    """Return an event that arrives at a time from a worker whose clock is ahead by an offset."""
+    return {
+        "type": kind,
+        "uuid": "1",
+        "hostname": "one@here",
+        "timestamp": received_at + clock_offset,
+        "local_received": received_at,
+        "clock": 1,
+    }
+
+
+@pytest.mark.parametrize("clock_offset", [-7_200.0, 0.0, 7_200.0])
+def test_the_clock_of_a_worker_does_not_decide_whether_it_is_online(clock_offset: float) -> None:
+    """Whether it goes silent or shuts down, it is listed as offline until it returns."""
+    with Celery("listening", broker="memory://", set_as_current=False) as app:
+        listener = WorkerListener(app)
+
+        def is_online(kind: str, received_at: float) -> bool:
+            listener._handle_event(make_event(kind, received_at, clock_offset=clock_offset))
+            [worker] = listener.snapshot().workers
+            return worker.is_online
+
+        now = time.time()
+        silent_since = now - 10 * presence.SILENT_AFTER_SECONDS
+        assert not is_online("worker-heartbeat", silent_since)
+        assert not is_online("task-received", silent_since)
+        [worker] = listener.snapshot().workers
+        assert worker.heard_at.timestamp() == pytest.approx(silent_since)
+        later = now + 3_600.0  # however long this takes
+        assert is_online("worker-heartbeat", later)
+        assert not is_online("worker-offline", later)
+        assert is_online("worker-online", later)
+        listener._handle_event(make_event("task-failed", now, clock_offset=clock_offset))
+    [failed] = listener.snapshot().failed
+    assert failed.at.timestamp() == pytest.approx(now)
+
+
+def test_queues_of_workers_that_are_no_longer_known_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(presence, "LISTEN_TIMEOUT_SECONDS", 0.01)
+    with Celery("listening", broker="memory://", set_as_current=False) as app:
+        listener = WorkerListener(app)
+        listener._handle_event(make_event("worker-online", time.time()))
+        listener._queues = {"one@here": ("submit",), "gone@there": ("submit",)}
+        listener._inspect_queues()
+    assert listener._queues == {"one@here": ("submit",)}
 
 
 def test_the_loss_of_the_broker_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
