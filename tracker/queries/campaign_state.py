@@ -88,16 +88,14 @@ def _state(is_queued: sa.ColumnElement[bool], connection: Connection) -> sa.Colu
     )
 
 
-def read_campaign_state(connection: Connection, campaign_id: int) -> CampaignState:
-    """Return the state of one campaign."""
-    query = sa.select(campaign_state(connection)).join_from(campaigns, runs)
-    return CampaignState(connection.scalars(query.where(campaigns.c.id == campaign_id)).one())
-
-
 def read_origins(connection: Connection, selected: Sequence[Campaign]) -> list[Origin]:
     """Return the origin of an output about each of some campaigns, in their order."""
     query = (
-        sa.select(campaigns.c.id, campaign_state(connection).label("state"), transaction_start().label("at"))
+        sa.select(
+            campaigns.c.id,
+            campaign_state(connection).label("state"),
+            transaction_start().label("at"),
+        )
         .join_from(campaigns, runs)
         .where(campaigns.c.id.in_([campaign.id for campaign in selected]))
     )

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.errors import NotFound
-from tracker.queries.campaign_state import read_campaign_state
+from tracker.queries.campaign_state import read_origins
 from tracker.record.catalog import Campaign
 from tracker.store.schema.catalog import audiences, customers
 from tracker.store.schema.integers import MAX_INTEGER
@@ -57,10 +57,10 @@ def _describe_missing_message(connection: Connection, campaign: Campaign, number
         sa.select(audiences.c.size).where(audiences.c.id == campaign.audience_id)
     )
     if 0 <= number < (size or 0):
-        state = read_campaign_state(connection, campaign.id)
+        [origin] = read_origins(connection, [campaign])
         return (
             f"message {number} of campaign {campaign.name} is scheduled, not queued;"
-            f" run {campaign.run_id} is {state}"
+            f" run {campaign.run_id} is {origin.state}"
         )
     expected = "it has none yet" if last is None else f"expected 0 to {last:,}"
     return f"campaign {campaign.name} has no message {number}; {expected}"

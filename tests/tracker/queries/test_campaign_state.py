@@ -10,7 +10,7 @@ from tests.support.factory import Plan, enqueue_batches, make_batch, make_campai
 from tests.support.states import LONG_SILENCE, old_server, silence_driver
 from tracker.campaign_states import CampaignState
 from tracker.clock import from_seconds
-from tracker.queries.campaign_state import read_campaign_state, read_run_states
+from tracker.queries.campaign_state import read_origins, read_run_states
 from tracker.queries.report import Report, make_reports
 from tracker.queries.stalled import find_unfinished_campaigns
 from tracker.record import registration
@@ -33,7 +33,8 @@ def server_is_old() -> Iterator[None]:
 def read_report(database: Database, campaign: Campaign) -> Report:
     with database.read() as connection:
         [report] = make_reports(connection, [campaign])
-        assert read_campaign_state(connection, campaign.id) is report.state
+        [origin] = read_origins(connection, [campaign])
+        assert origin.state is report.state
         return report
 
 
