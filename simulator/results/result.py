@@ -17,8 +17,8 @@ from simulator.oracle.facts import read_recorded_facts
 from simulator.oracle.oracle import WithheldPrediction, build_oracles, predict_withheld
 from simulator.results.expectations import ExpectationResult, judge_expectations
 from simulator.results.invariants import INVARIANTS
-from simulator.results.limit_causes import RunLimit
-from simulator.results.limits import find_limit
+from simulator.results.limits.causes import RunLimit
+from simulator.results.limits.find import find_limit
 from simulator.results.measure import measure_run
 from simulator.results.observations import (
     UNOBSERVED_CAUSE,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from simulator.pages.result_page import render_result_page
-from simulator.results.limit_causes import LimitCause, RunLimit
+from simulator.results.limits.causes import LimitCause, RunLimit
 from simulator.results.observations import UNOBSERVED_CAUSE, DriverObservations, RunState
 from simulator.results.result import RunResult
 from simulator.results.timeseries import SECOND, Timeseries

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from simulator.results.limit_causes import LimitCause, RunLimit, unknown_limit
+from simulator.results.limits.causes import LimitCause, RunLimit, unknown_limit
+from simulator.results.limits.sending import SendingPhase
 from simulator.results.observations import MachineUsage, RunConditions, Sample
-from simulator.results.sending import SendingPhase
 from simulator.setup.run import Run
 from tracker.status import Step
 from tracker.text import pluralize

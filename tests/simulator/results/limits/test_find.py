@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.results import resource_limits
-from simulator.results.limit_causes import LimitCause, RunLimit
-from simulator.results.limits import find_limit
+from simulator.results.limits import resources
+from simulator.results.limits.causes import LimitCause, RunLimit
+from simulator.results.limits.find import find_limit
+from simulator.results.limits.sending import GatewayLoad, SendingPhase, read_sending_phase
 from simulator.results.observations import (
     DriverObservations,
     MachineUsage,
@@ -21,7 +22,6 @@ from simulator.results.observations import (
     RunState,
     Sample,
 )
-from simulator.results.sending import GatewayLoad, SendingPhase, read_sending_phase
 from simulator.scenario.faults import FaultSection, InjectedFault
 from simulator.schema import open_database
 from simulator.setup.record import record_run
@@ -373,7 +373,7 @@ def test_time_in_foreign_rules_is_not_blamed_on_the_database(
         """Block nobody."""
         return False
 
-    monkeypatch.setattr(resource_limits, "third_party_checks", lambda: [slow_rule])
+    monkeypatch.setattr(resources, "third_party_checks", lambda: [slow_rule])
     phase = make_phase(step_seconds={Step.SUPPRESS: 17.0})
     limit = find(run, make_samples(), phase)
     assert limit.cause is LimitCause.UNKNOWN

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.figures import THROUGHPUT
-from simulator.results.limit_causes import LimitCause, RunLimit, unknown_limit
+from simulator.results.limits.causes import LimitCause, RunLimit, unknown_limit
+from simulator.results.limits.resources import find_resource_limit
+from simulator.results.limits.sending import GatewayLoad, SendingPhase
 from simulator.results.observations import (
     UNOBSERVED_CAUSE,
     RunConditions,
     RunObservations,
 )
-from simulator.results.resource_limits import find_resource_limit
-from simulator.results.sending import GatewayLoad, SendingPhase
 from simulator.setup.run import Run
 from tracker.clock import to_real_seconds
 
