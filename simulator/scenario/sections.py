@@ -268,7 +268,8 @@ class GatewaySection(GatewayBehaviour):
     attempts: Annotated[int, Field(ge=1, le=100, strict=True, examples=[3])] = 3
     """Times that a message is submitted at most; it is submitted again after a soft bounce."""
     rate: Annotated[Count | None, Field(examples=[2_000])] = None
-    """Messages per second of simulated time, all workers together; default: unlimited."""
+    """Messages per second of simulated time, all workers and campaigns together; default:
+    unlimited."""
     retry_after: Annotated[Duration | None, Field(examples=["5m"])] = None
     """Delay between a soft bounce and the next attempt; default: none for a simulated gateway, a
     minute for others."""

@@ -115,7 +115,7 @@ class _RunRecorder:
         self._folder = folder
         self._progress = progress
         self._organizations: dict[str | None, int] = {}
-        self._gateways: dict[tuple[str, Channel], int] = {}
+        self._gateways: dict[str, int] = {}
         self._series: set[tuple[int, str]] = set()
         self._audiences: dict[str, _RecordedAudience] = {}
         self.rejects: list[AudienceRejects] = []
@@ -184,12 +184,15 @@ class _RunRecorder:
         return self._organizations[key]
 
     def _record_gateway(self, plan: PlannedCampaign) -> int:
-        # The settings hold the engagement rates, which differ by channel.
-        key = (plan.gateway_key, plan.channel)
+        key = plan.gateway_key
         if key not in self._gateways:
             gateway = plan.gateway
+            # Campaigns of both channels may share the gateway, and only email has engagement.
+            rates = {campaign.channel: campaign.engagement for campaign in self._scenario.campaigns}
             settings = SimulatedGatewaySettings(
-                seed=plan.seed, behaviour=gateway, engagement=plan.engagement
+                seed=plan.seed,
+                behaviour=gateway,
+                engagement=rates.get(Channel.EMAIL, plan.engagement),
             )
             with self._database.write() as connection:
                 self._gateways[key] = registration.record_gateway(

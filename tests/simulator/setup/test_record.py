@@ -8,6 +8,8 @@ import pytest
 
 from simulator.results.archive import list_runs
 from simulator.setup.record import record_run, start_run
+from simulator.world.behaviour import EngagementRates
+from simulator.world.gateway import SimulatedGatewaySettings
 from tests.support.inline_runs import build_campaign, build_scenario
 from tracker.campaign_states import CampaignState
 from tracker.clock import make_clock
@@ -29,6 +31,25 @@ def test_the_clock_of_a_run_starts_with_start_run(database: Database, tmp_path: 
         with database.read() as connection:
             assert load_campaign(connection, run_campaign.campaign.id) == run_campaign.campaign
         assert run_campaign.campaign.clock == make_clock(after, 1_000)
+
+
+def test_campaigns_of_both_channels_share_the_gateway_that_they_name(
+    database: Database, tmp_path: Path
+) -> None:
+    """Otherwise the gateway would accept its rate twice."""
+    rates = EngagementRates(open=0.5)
+    scenario = build_scenario(
+        build_campaign("one", channel="sms", gateway="shared"),
+        build_campaign("two", channel="email", gateway="shared"),
+        build_campaign("three", channel="email"),
+        gateways={"shared": {"rate": 50}},
+        engagement={"email": rates},
+    )
+    run = record_run(database, scenario, tmp_path, lambda _: None)
+    sms, email, other = (run_campaign.campaign for run_campaign in run.campaigns)
+    assert sms.gateway_id == email.gateway_id != other.gateway_id
+    settings = SimulatedGatewaySettings.model_validate_json(email.gateway_settings)
+    assert settings.engagement == rates
 
 
 def test_times_in_settings_of_rules_are_recorded_in_iso_8601(
