@@ -71,8 +71,8 @@ def try_scenario(
     limits from one campaign to the next are not simulated. Reasons that only the step dispatch
     gives are left out: out_of_credit, handler_not_found and the timeout of a handler.
 
-    Exit codes: 0 judged · 1 a check failed (with --fail-on-error) or exceeded the time limit of a
-    step · 2 wrong input.
+    Exit codes: 0 judged · 1 a check failed (with --fail-on-error), exceeded the time limit of a
+    step or ended its process · 2 wrong input.
 
     Examples: sendtrace checks try --scenario scenarios/demo.toml ·
     sendtrace checks try --scenario sale.toml --audience customers.csv --at 2026-12-24T18:00

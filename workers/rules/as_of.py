@@ -1,7 +1,7 @@
 """Judge messages as of earlier instants: with their customers as the record had them then."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -17,13 +17,15 @@ from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
 from workers.candidates import Candidate, RecentMessages, load_candidates
-from workers.checks.base import Check
+from workers.checks.base import Check, shipped_check_names
 from workers.checks.judging import (
     FAILED_CHECK_REASON,
     Verdicts,
+    announcing,
     merge_verdicts,
     run_checks,
 )
+from workers.rules.child import announce_rule
 from workers.services.base import load_services
 
 
@@ -129,15 +131,25 @@ def judge_step_as_of(
     The source of a check is called once, with all of their customers.
     """
     candidates = load_candidates_as_of(database, rules.campaign, step, instants)
-    checks = [check for check in rules.checks if check.step is step]
+    checks = announce_foreign(check for check in rules.checks if check.step is step)
     bound_checks = [check.bind(candidates, is_last_try=True) for check in checks]
     by_instant: defaultdict[Instant, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         by_instant[instants[candidate.number]].append(candidate)
-    return merge_verdicts(
+    verdicts = merge_verdicts(
         run_checks(judged, bound_checks, to_datetime(instant))
         for instant, judged in by_instant.items()
     )
+    announce_rule(None)
+    return verdicts
+
+
+def announce_foreign(checks: Iterable[Check]) -> list[Check]:
+    """Return checks, those of other packages with an announcement before each call."""
+    shipped = shipped_check_names()
+    return [
+        check if check.name in shipped else announcing(check, announce_rule) for check in checks
+    ]
 
 
 def list_verdicts(verdicts: Verdicts) -> dict[int, Verdict]:

@@ -1,0 +1,116 @@
+"""Commands that run a rule which ends its process."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.factory import judge, make_batch
+from tests.support.plugins import plugin_installer
+from tests.support.shell import wait_until
+from tracker.queries.next_step import CHECK_STEPS
+from tracker.settings import Settings
+from tracker.store.database import Database
+
+SMALL = 'name = "sale"\n[[campaigns]]\nname = "spring"\nchannel = "email"\naudience = 5\n'
+
+RULE = """\
+import os
+import signal
+import time
+from pathlib import Path
+
+from workers.checks.base import check
+
+@check("custom_rule", step="suppress", order=1)
+def fatal(candidate, now):
+    "End the process at number 3."
+    if candidate.number == 3:
+        {action}
+    return False
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Path]:
+    """Return the folder of a package with a rule, whose action a test writes."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch, plugin_installer(folder, patch) as install:
+        install(RULE.format(action="pass"), fatal="extra:fatal")
+        yield folder
+
+
+def start(site: Path, action: str, *command: str) -> "subprocess.Popen[str]":
+    """Start a command with the rule; its temporary files are in a folder beside the rule's."""
+    (site / "extra.py").write_text(RULE.format(action=action))
+    temporary = site.parent / "temporary"
+    temporary.mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-m", "simulator", "checks", *command],
+        env=os.environ | {"PYTHONPATH": str(site), "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def write_scenario(folder: Path) -> str:
+    file = folder / "sale.toml"
+    file.write_text(SMALL)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("action", "end"),
+    [("os._exit(0)", "exit code 0"), ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL")],
+)
+def test_a_rule_that_ends_its_process_is_named(site: Path, action: str, end: str) -> None:
+    tried = start(site, action, "try", "--scenario", write_scenario(site.parent))
+    output, errors = tried.communicate(timeout=60)
+    assert (tried.returncode, output) == (1, "")
+    assert errors == (
+        f"sendtrace: check fatal: the process ended while the rule ran ({end});"
+        " workers block such a message with reason step_failed\n"
+    )
+    assert list((site.parent / "temporary").iterdir()) == []
+
+
+def test_a_rule_that_ends_a_diff_is_named(
+    site: Path, database: Database, settings: Settings
+) -> None:
+    batch = make_batch(database)
+    for step in CHECK_STEPS:
+        judge(database, batch, step)
+    options = ["--campaign", batch.campaign.name, "--database", settings.resolved_database_url]
+    ended = start(site, "os._exit(3)", "diff", *options)
+    _, errors = ended.communicate(timeout=60)
+    assert (ended.returncode, "check fatal: " in errors) == (1, True), errors
+
+
+def test_ctrl_c_still_ends_the_command(site: Path) -> None:
+    reached = site.parent / "reached"
+    action = f"Path({str(reached)!r}).touch(), time.sleep(1)"
+    tried = start(site, action, "try", "--scenario", write_scenario(site.parent))
+    wait_until(reached.exists, "the rule runs")
+    tried.send_signal(signal.SIGINT)
+    _, errors = tried.communicate(timeout=60)
+    assert (tried.returncode, errors) == (130, "sendtrace: interrupted\n")
+    assert list((site.parent / "temporary").iterdir()) == []
+
+
+def test_a_command_without_such_a_rule_has_its_own_exit_code(site: Path) -> None:
+    tried = start(site, "pass", "try", "--scenario", write_scenario(site.parent))
+    output, errors = tried.communicate(timeout=60)
+    assert (tried.returncode, errors) == (0, "")
+    assert "spring    passes" in output
+    refused = subprocess.run(
+        [sys.executable, "-m", "simulator", "checks", "try", "--scenario", "none.toml"],
+        capture_output=True,
+        check=False,
+    )
+    assert refused.returncode == 2
