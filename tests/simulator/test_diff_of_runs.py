@@ -39,7 +39,7 @@ def test_unchanged_rules_change_no_verdict_of_a_run(database: Database, tmp_path
         assert (diff.changes, diff.compared_count, diff.not_compared) == ({}, 200, {})
         if campaign:
             assert report.count_by_reason(Reason.BOUNCED_REPEATEDLY.category)
-    limited = Verdict(Reason.MESSAGE_LIMIT, "message_limit")
+    limited = Verdict(Reason.MESSAGE_LIMIT)
     tightened = compare(1, "message_limit.count=1").changes
     assert tightened[PASSES, limited] == result.reports[1].sent, "all had one message before"
     loosened = compare(2, "message_limit.count=3").changes

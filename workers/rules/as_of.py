@@ -38,20 +38,19 @@ class Rules:
 
 
 class Verdict(NamedTuple):
-    """The decision of checks on a message: the reason, and the check that gives it; or neither.
+    """The decision of checks on a message, with the check unless the reason says which one it was.
 
-    A message that a check defers has the check only.
+    A message that a check defers has the check only; a message that passes has neither.
     """
 
     reason: Reason | None = None
     check: str | None = None
 
     def __str__(self) -> str:
-        """Return the slug of the reason, with the check where the slug doesn't name it."""
+        """Return the slug of the reason, with the check if there is one."""
         if self.reason is None:
             return "passes" if self.check is None else f"deferred ({self.check})"
-        is_evident = self.check in (None, self.reason.slug)
-        return self.reason.slug if is_evident else f"{self.reason.slug} ({self.check})"
+        return self.reason.slug if self.check is None else f"{self.reason.slug} ({self.check})"
 
 
 PASSES = Verdict()
@@ -159,7 +158,8 @@ def list_verdicts(verdicts: Verdicts) -> dict[int, Verdict]:
         for number, deferral in verdicts.deferrals.items()
     }
     for check, numbers in verdicts.by_check.items():
-        by_number.update(dict.fromkeys(numbers, Verdict(check.reason, check.name)))
+        name = None if check.is_evident else check.name
+        by_number.update(dict.fromkeys(numbers, Verdict(check.reason, name)))
     for number, failure in verdicts.failures.items():
         by_number[number] = Verdict(FAILED_CHECK_REASON, failure.check_name)
     return by_number

@@ -209,7 +209,7 @@ def _compare_chunk(
         if obstacle is not None:
             diff.not_compared[obstacle] += 1
             continue
-        recorded = _recorded_verdict(judgement)
+        recorded = Verdict(judgement.reason, judgement.check_name)
         if verdict is None:
             verdict = _dispatch_verdict(judgement, recorded, limited)
         diff.compared_count += 1
@@ -217,12 +217,6 @@ def _compare_chunk(
             changed[judgement.number] = (recorded, verdict)
     diff.changes.update(changed.values())
     _add_samples(database, rules.campaign, diff, changed)
-
-
-def _recorded_verdict(judgement: Judgement) -> Verdict:
-    if judgement.reason is None:
-        return PASSES
-    return Verdict(judgement.reason, judgement.check_name or judgement.reason.slug)
 
 
 def _find_obstacle(
@@ -258,7 +252,7 @@ def _dispatch_verdict(
 ) -> Verdict:
     """Return the verdict on a message that passes all checks: that of dispatch, or none."""
     if limited.get(judgement.number, False):
-        return Verdict(Reason.MESSAGE_LIMIT, Reason.MESSAGE_LIMIT.slug)
+        return Verdict(Reason.MESSAGE_LIMIT)
     if judgement.step is Step.DISPATCH and recorded.reason not in DISPATCH_REASONS:
         return PASSES
     return PASSES if judgement.step in CHECK_STEPS else recorded

@@ -23,12 +23,11 @@ from workers.checks.base import (
     all_checks,
     check,
     checks_of,
-    load_check,
-    shipped_check_names,
     third_party_checks,
 )
 from workers.checks.judging import FAILED_CHECK_REASON, judge_candidates
-from workers.plugins import PluginGroup, find_plugins, is_third_party
+from workers.plugins import PluginGroup
+from workers.rules.as_of import list_verdicts
 from workers.services.base import Subscription
 
 NIGHT = datetime.fromisoformat("2026-11-24T23:59:00+00:00")
@@ -228,16 +227,25 @@ def test_a_function_and_an_entry_point_add_a_check(install: Callable[..., None])
     assert [check.name for check in third_party_checks()] == ["night"]
 
 
-def test_the_record_names_an_added_check_whatever_its_name(install: Callable[..., None]) -> None:
-    install(EXTRA_MODULE.replace("night", "configuration"), any_name="extra:configuration")
-    [added] = third_party_checks()
-    entries = find_plugins(PluginGroup.CHECKS)
-    shipped_entries = [entry for entry in entries if not is_third_party(entry)]
-    shipped = next(check for check in map(load_check, shipped_entries) if check.name == added.name)
-    assert added.name == added.reason.slug
-    assert (added.is_evident, shipped.is_evident) == (False, True)
-    assert "configuration" in shipped_check_names()
-    assert "any_name" not in shipped_check_names()
+def test_a_reason_says_which_check_gave_it_only_if_sendtrace_has_a_check_of_its_name() -> None:
+    shipped = all_checks()
+    assert all(check.is_evident for check in shipped)
+    assert {check.reason for check in shipped} == {
+        reason for reason in Reason if reason.step in CHECK_STEPS
+    }
+
+
+@pytest.mark.parametrize("reason", [Reason.CUSTOM_RULE, Reason.OUT_OF_CREDIT])
+def test_a_check_that_is_named_like_another_reason_is_named_in_its_verdict(reason: Reason) -> None:
+    def blocks(candidate: Candidate, now: datetime) -> bool:
+        """Block every message."""
+        return True
+
+    blocks.__name__ = reason.slug
+    added = check(reason, step=Step.SUPPRESS, order=5)(blocks)
+    verdicts = judge_candidates([VALID_CANDIDATE], [added], NIGHT)
+    assert not added.is_evident
+    assert str(list_verdicts(verdicts)[0]) == f"{reason.slug} ({reason.slug})"
 
 
 def test_an_added_check_runs_at_its_position(install: Callable[..., None]) -> None:

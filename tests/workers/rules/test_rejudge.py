@@ -40,10 +40,6 @@ from workers.rules.changes import apply_rule_changes
 from workers.rules.rejudge import VerdictDiff, compare_rules
 
 
-def verdict(reason: Reason, check: str | None = None) -> Verdict:
-    return Verdict(reason, check or reason.slug)
-
-
 def compare(database: Database, campaign: Campaign, *settings: str) -> VerdictDiff:
     rules = Rules(campaign=campaign, checks=all_checks())
     changed = apply_rule_changes(rules, settings=settings, without=[], extra=[])
@@ -81,11 +77,11 @@ def test_other_rules_change_recorded_verdicts(database: Database, rules: Rules) 
     )
     diff = compare_rules(database, rules, after)
     assert diff.compared_count == 10
-    blocked = verdict(Reason.CONFIGURATION, "block_number_3")
+    blocked = Verdict(Reason.CONFIGURATION, "block_number_3")
     assert diff.changes == Counter(
         {
-            (verdict(Reason.UNSUBSCRIBED), PASSES): 1,
-            (PASSES, verdict(Reason.BOUNCED_REPEATEDLY)): 1,
+            (Verdict(Reason.UNSUBSCRIBED), PASSES): 1,
+            (PASSES, Verdict(Reason.BOUNCED_REPEATEDLY)): 1,
             (PASSES, blocked): 1,
         }
     ), "number 4 passed on record, although its address had bounced"
@@ -100,7 +96,7 @@ def test_chunks_do_not_change_the_result(
     in_one_chunk = compare_rules(database, rules, after)
     monkeypatch.setattr(rejudge, "MESSAGES_PER_CHUNK", 3)
     assert compare_rules(database, rules, after) == in_one_chunk
-    assert in_one_chunk.changes[PASSES, verdict(Reason.ORGANIZATION_DISABLED)] == 8
+    assert in_one_chunk.changes[PASSES, Verdict(Reason.ORGANIZATION_DISABLED)] == 8
 
 
 def test_the_longest_message_limit_period_is_supported(database: Database, rules: Rules) -> None:
@@ -112,7 +108,7 @@ def test_the_longest_message_limit_period_is_supported(database: Database, rules
 def test_a_check_that_raises_is_named(database: Database, rules: Rules) -> None:
     after = apply_rule_changes(rules, settings=[], without=[], extra=[f"{THIS_MODULE}:fragile"])
     diff = compare_rules(database, rules, after)
-    assert diff.changes[PASSES, verdict(Reason.RULE_FAILED, "fragile")] == 8
+    assert diff.changes[PASSES, Verdict(Reason.RULE_FAILED, "fragile")] == 8
     [line] = diff.check_errors.format_lines()
     assert line.startswith("check fragile failed on 10 messages, first with LookupError('c0')")
 
@@ -136,8 +132,8 @@ def test_what_happened_after_a_message_was_judged_does_not_change_its_verdict(
     follow_up = add_batch(database, make_sibling(database, batch.campaign, "follow-up"))
     run_check_steps(database, follow_up)
     assert compare(database, follow_up.campaign, "soft_bounce_limit=1").changes == {
-        (PASSES, verdict(Reason.BOUNCED_REPEATEDLY)): 2,
-        (PASSES, verdict(Reason.UNSUBSCRIBED)): 2,
+        (PASSES, Verdict(Reason.BOUNCED_REPEATEDLY)): 2,
+        (PASSES, Verdict(Reason.UNSUBSCRIBED)): 2,
     }, "the next campaign was judged after all that"
 
 
@@ -151,7 +147,7 @@ def test_a_delivery_resets_the_soft_bounces_of_then(database: Database) -> None:
     receive(database, middle, Status.DELIVERED, [0])
     last = add_batch(database, make_sibling(database, first.campaign, "last"), 4)
     run_check_steps(database, last)
-    change = (PASSES, verdict(Reason.BOUNCED_REPEATEDLY))
+    change = (PASSES, Verdict(Reason.BOUNCED_REPEATEDLY))
     limit = "soft_bounce_limit=1"
     assert compare(database, middle.campaign, limit).changes == {change: 2}
     assert compare(database, last.campaign, limit).changes == {change: 1}
@@ -171,7 +167,7 @@ def test_the_message_limit_counts_the_messages_that_were_dispatched_by_then(
 
     def count_limited(batch: Batch, limit: int) -> int:
         diff = compare(database, batch.campaign, f"message_limit.count={limit}")
-        assert set(diff.changes) <= {(PASSES, verdict(Reason.MESSAGE_LIMIT))}
+        assert set(diff.changes) <= {(PASSES, Verdict(Reason.MESSAGE_LIMIT))}
         return diff.changes.total()
 
     assert [count_limited(batch, 1) for batch in (one, two, three)] == [0, 6, 10]
@@ -187,7 +183,7 @@ def test_a_message_limit_of_dispatch_may_no_longer_block(database: Database) -> 
     dispatch(database, two, [], blocked=range(10))
     assert not compare(database, two.campaign).changes
     loosened = compare(database, two.campaign, "message_limit.count=2")
-    assert loosened.changes == {(verdict(Reason.MESSAGE_LIMIT), PASSES): 10}
+    assert loosened.changes == {(Verdict(Reason.MESSAGE_LIMIT), PASSES): 10}
 
 
 def test_the_check_on_record_is_compared_too(database: Database) -> None:
@@ -201,14 +197,14 @@ def test_the_check_on_record_is_compared_too(database: Database) -> None:
         )
     judge(database, batch, Step.VALIDATE)
     rules = Rules(campaign=batch.campaign, checks=[block_number_3])
-    recorded = verdict(Reason.CONFIGURATION, "block_number_3")
+    recorded = Verdict(Reason.CONFIGURATION, "block_number_3")
     assert compare_rules(database, rules, rules).changes == {(recorded, PASSES): 1}
     silent = Rules(
         campaign=replace(batch.campaign, sender=""), checks=all_checks()
     )  # the shipped check gives the same reason
     assert compare_rules(database, rules, silent).changes == {
-        (recorded, verdict(Reason.CONFIGURATION)): 2,
-        (PASSES, verdict(Reason.CONFIGURATION)): 8,
+        (recorded, Verdict(Reason.CONFIGURATION)): 2,
+        (PASSES, Verdict(Reason.CONFIGURATION)): 8,
     }
 
 
@@ -217,7 +213,7 @@ def test_a_reason_of_a_later_step_stays_unless_a_check_blocks(database: Database
     run_check_steps(database, batch)
     move(database, batch, [0, 1], not_sent_for(Reason.OUT_OF_CREDIT), step=Step.DISPATCH)
     assert compare(database, batch.campaign).changes == {
-        (verdict(Reason.OUT_OF_CREDIT), verdict(Reason.EMAIL_MISSING)): 1
+        (Verdict(Reason.OUT_OF_CREDIT), Verdict(Reason.EMAIL_MISSING)): 1
     }
 
 
@@ -246,7 +242,7 @@ def test_a_message_that_was_judged_twice_counts_as_of_its_last_judgement(
     judge(database, batch, Step.SUPPRESS)
     dispatch(database, batch, range(3))
     limited = compare(database, batch.campaign, "message_limit.count=1")
-    assert limited.changes == {(PASSES, verdict(Reason.MESSAGE_LIMIT)): 1}
+    assert limited.changes == {(PASSES, Verdict(Reason.MESSAGE_LIMIT)): 1}
 
 
 SERVICES = """
@@ -279,7 +275,7 @@ def test_what_services_of_other_packages_answered_is_taken_from_the_record(
         assert (reachable.changes, reachable.not_compared) == ({}, {answer: 1})
         assert not reachable.check_errors.errors
         assert compare_without("email_missing").changes == {
-            (verdict(Reason.EMAIL_MISSING), PASSES): 2
+            (Verdict(Reason.EMAIL_MISSING), PASSES): 2
         }
 
 
@@ -315,12 +311,12 @@ def test_deferred_messages_are_judged_as_of_their_dispatch(database: Database) -
         rules = Rules(campaign=batch.campaign, checks=checks)
         return compare_rules(database, rules, rules)
 
-    blocked = verdict(Reason.CUSTOM_RULE, "waits")
+    blocked = Verdict(Reason.CUSTOM_RULE, "waits")
     assert compare_checks(waits).changes == {}
     assert compare_checks().changes == {(blocked, PASSES): 1}
     assert compare_checks(strict).changes == {
         (blocked, PASSES): 1,
-        (PASSES, verdict(Reason.CUSTOM_RULE, "strict")): 1,
+        (PASSES, Verdict(Reason.CUSTOM_RULE, "strict")): 1,
     }
     assert compare_checks(waits_longer).not_compared == {
         "check waits_longer would defer them, so their outcome is unknown": 4
@@ -377,7 +373,7 @@ def test_a_source_is_called_once_for_messages_that_were_judged_at_different_time
 
     rules = Rules(campaign=two_batches, checks=[listed])
     diff = compare_rules(database, rules, rules)
-    assert diff.changes == {(PASSES, verdict(Reason.CUSTOM_RULE, "listed")): 1}
+    assert diff.changes == {(PASSES, Verdict(Reason.CUSTOM_RULE, "listed")): 1}
     assert (calls, len(times)) == ([6], 2)
 
 
