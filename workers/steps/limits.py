@@ -24,6 +24,10 @@ KILL_GRACE_SECONDS = 10.0
 """Seconds after the time limit at which a process is killed that doesn't react to it, for example
 inside a regular expression that backtracks without end."""
 
+REPEAT_SECONDS = 2.5
+"""Seconds after which a step whose time is over is stopped again. The first error is lost if it is
+raised in a callback, such as one of the garbage collector."""
+
 TICK_SECONDS = 0.5
 """Seconds between two looks at what a step does."""
 
@@ -50,14 +54,13 @@ class _StepWatch:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._ends_at = time.monotonic() + seconds
-        self._is_over = False
         self._running: RunningRule | None = None
         self._ticks = 0
 
     def tick(self, _signal: int, frame: FrameType | None) -> None:
         """Raise `StepTimeout` once the step's time is over, `RuleTimeout` if a rule's is."""
-        if not self._is_over and time.monotonic() >= self._ends_at:
-            self._is_over = True
+        if time.monotonic() >= self._ends_at:
+            self._ends_at += REPEAT_SECONDS
             raise StepTimeout(f"not done within {self._seconds:g} s")
         running = find_running_rule(frame)
         if running is None or self._running is None or not running.is_same(self._running):

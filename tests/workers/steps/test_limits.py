@@ -44,6 +44,21 @@ def test_a_long_step_is_stopped_by_an_error_that_no_handler_swallows() -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_step_is_stopped_even_if_the_first_error_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python ignores what a callback of the garbage collector raises."""
+    monkeypatch.setattr(limits, "REPEAT_SECONDS", 0.1)
+
+    def lose_the_first_error() -> None:
+        with suppress(StepTimeout):
+            time.sleep(10)
+        time.sleep(10)
+
+    with pytest.raises(StepTimeout), limit_step_time(0):
+        lose_the_first_error()
+
+
 def test_a_segment_has_less_time_but_never_too_little() -> None:
     for halved, seconds in ((1, "0.1"), (5, "0.1")):
         with pytest.raises(StepTimeout, match=seconds), limit_step_time(halved):
