@@ -4,7 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 
-from tracker.output.report_lines import ReportLine, all_report_lines, describe_missing_receipts
+from tracker.output.report_lines import (
+    LineKind,
+    ReportLine,
+    all_report_lines,
+    describe_missing_receipts,
+)
 from tracker.queries.report import Report
 from tracker.text import pluralize
 
@@ -61,14 +66,9 @@ def summarize_reports(reports: Sequence[Report], zone: tzinfo) -> ResultSummary:
     return ResultSummary(". ".join(_describe(totals)), lines)
 
 
-def _is_reason(line: ReportLine) -> bool:
-    return line.level == 2 and line.path.startswith("not_sent.")
-
-
 def _is_detail(line: ReportLine) -> bool:
     """Return whether a line is a part of another one, such as a reason or a cause."""
-    is_cause = line.path.startswith("sent.bounced.causes.")
-    return is_cause or line.path in DETAILS or _is_reason(line)
+    return line.path in DETAILS or line.kind in (LineKind.REASON, LineKind.CAUSE)
 
 
 def _sum_lines(reports: Sequence[Report], zone: tzinfo) -> dict[str, ReportLine]:
@@ -113,7 +113,7 @@ def _describe(totals: Mapping[str, ReportLine]) -> Iterator[str]:
         f" ({sent.share}), of which {_describe_sent(totals)}"
     )
     reasons = sorted(
-        (line for line in totals.values() if _is_reason(line) and line.count),
+        (line for line in totals.values() if line.kind is LineKind.REASON and line.count),
         key=lambda line: -line.count,
     )
     causes = [f"{line.label} ({line.count:,})" for line in reasons[:MAX_REASONS]]

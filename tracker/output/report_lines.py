@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
+from enum import Enum, auto
 
 from tracker.bounces import BounceCause
 from tracker.clock import Instant, to_datetime
 from tracker.queries.campaign_state import Origin
-from tracker.queries.report import Report
-from tracker.status import OPT_OUTS, Category, Channel, Engagement, Reason, Status
+from tracker.queries.report import ENGAGEMENT_LABELS, Report
+from tracker.status import OPT_OUTS, Category, Channel, Reason, Status
 from tracker.text import pluralize
 
 MEANINGS = {
@@ -61,13 +62,18 @@ NO_ROLLUP = "no rollup yet (daily at 1 am)"
 
 NO_ENGAGEMENT = "no engagement reported; only email has opens and clicks"
 
-ENGAGEMENT_LABELS = {
-    Engagement.OPENED: "Opened",
-    Engagement.CLICKED: "Clicked",
-    Engagement.SPAM: "Marked as spam",
-    Engagement.UNSUBSCRIBED: "Marked unsubscribed",
-}
-"""The labels of the parts of Delivered, in the order of the lines."""
+
+class LineKind(Enum):
+    """What a line counts, as far as some outputs treat it differently."""
+
+    COUNT = auto()
+    """Messages of any kind."""
+    PART = auto()
+    """Messages that are deferred or scheduled, which few campaigns have."""
+    REASON = auto()
+    """Messages that are Not Sent for one reason."""
+    CAUSE = auto()
+    """Messages that bounced for one cause."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +84,7 @@ class ReportLine:
         level: depth below its heading; 0 is the leftmost.
         path: where the count is in the JSON of the report, such as `sent.bounced.hard`.
         whole: the messages of which the count is a share; None for the audience itself.
+        kind: what the line counts.
         note: text behind the count.
     """
 
@@ -86,7 +93,13 @@ class ReportLine:
     path: str
     count: int
     whole: int | None
+    kind: LineKind = LineKind.COUNT
     note: str = ""
+
+    @property
+    def is_hidden_at_zero(self) -> bool:
+        """True if the line is shown only if it counts a message."""
+        return self.kind is not LineKind.COUNT
 
     @property
     def share(self) -> str:
@@ -107,50 +120,45 @@ def report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
     The time of the last rollup is shown in `zone`.
     """
     for line in all_report_lines(report, zone):
-        if line.count or not is_hidden_at_zero(line):
+        if line.count or not line.is_hidden_at_zero:
             yield line
-
-
-def is_hidden_at_zero(line: ReportLine) -> bool:
-    """Return whether a line is shown only if it counts a message.
-
-    These are reasons, causes of bounces, Deferred and Scheduled.
-    """
-    is_reason = line.level == 2 and line.path.startswith("not_sent.")
-    is_cause = line.path.startswith("sent.bounced.causes.")
-    return is_reason or is_cause or line.path in ("in_progress.deferred", "scheduled")
 
 
 def all_report_lines(report: Report, zone: tzinfo = UTC) -> Iterator[ReportLine]:
     """Yield the lines of a report with every reason; see `report_lines`."""
-    yield _line(report, 0, "Audience", "audience", report.audience)
+    audience = report.audience
+    yield _line(None, 0, "Audience", "audience", audience)
+    yield _line(audience, 0, "Sent", "sent.total", report.sent)
     yield from _sent_lines(report, zone)
-    yield _line(report, 0, "Not Sent", "not_sent.total", report.not_sent)
+    yield _line(audience, 0, "Not Sent", "not_sent.total", report.not_sent)
     for category in Category:
         yield from _category_lines(report, category)
-    yield _line(report, 0, "In Progress", "in_progress.total", report.in_progress)
-    yield _status_line(report, 1, "Queued", "in_progress.queued", Status.QUEUED)
-    yield _line(report, 2, "Deferred", "in_progress.deferred", report.deferred)
-    yield _status_line(
-        report, 1, "About to be Sent", "in_progress.about_to_be_sent", Status.ABOUT_TO_BE_SENT
-    )
-    yield _line(report, 0, "Scheduled", "scheduled", report.scheduled)
+    queued = report.count_messages(Status.QUEUED)
+    ready = report.count_messages(Status.ABOUT_TO_BE_SENT)
+    yield _line(audience, 0, "In Progress", "in_progress.total", report.in_progress)
+    yield _line(audience, 1, "Queued", "in_progress.queued", queued)
+    yield _line(audience, 2, "Deferred", "in_progress.deferred", report.deferred, LineKind.PART)
+    yield _line(audience, 1, "About to be Sent", "in_progress.about_to_be_sent", ready)
+    yield _line(audience, 0, "Scheduled", "scheduled", report.scheduled, LineKind.PART)
 
 
 def _sent_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
-    yield _line(report, 0, "Sent", "sent.total", report.sent)
-    yield _status_line(report, 1, "Delivered", "sent.delivered", Status.DELIVERED)
+    """Yield the parts of Sent."""
+    sent = report.sent
+    yield _line(sent, 1, "Delivered", "sent.delivered", report.delivered)
     if has_engagement(report):
         yield from _engagement_lines(report, zone)
-    yield _line(report, 1, "Bounced", "sent.bounced.total", report.bounced)
-    yield _status_line(report, 2, "Hard", "sent.bounced.hard", Status.HARD_BOUNCED)
-    yield from _cause_lines(report, "sent.bounced.causes.hard", Status.HARD_BOUNCED)
-    yield _status_line(report, 2, "Soft", "sent.bounced.soft", Status.SOFT_BOUNCED)
-    yield from _cause_lines(report, "sent.bounced.causes.soft", Status.SOFT_BOUNCED)
-    yield _line(report, 1, "X", "sent.x", report.undecided)
-    yield _status_line(report, 2, "Not delivered", "sent.not_delivered", Status.NOT_DELIVERED)
+    yield _line(sent, 1, "Bounced", "sent.bounced.total", report.bounced)
+    for kind, status in (("hard", Status.HARD_BOUNCED), ("soft", Status.SOFT_BOUNCED)):
+        count = report.count_messages(status)
+        yield _line(sent, 2, kind.capitalize(), f"sent.bounced.{kind}", count)
+        yield from _cause_lines(report, f"sent.bounced.causes.{kind}", status)
+    not_delivered = report.count_messages(Status.NOT_DELIVERED)
+    in_gateway = report.count_messages(Status.IN_GATEWAY)
+    yield _line(sent, 1, "X", "sent.x", report.undecided)
+    yield _line(sent, 2, "Not delivered", "sent.not_delivered", not_delivered)
     yield replace(
-        _status_line(report, 2, "In gateway", "sent.in_gateway", Status.IN_GATEWAY),
+        _line(sent, 2, "In gateway", "sent.in_gateway", in_gateway),
         note=describe_missing_receipts(report.missing_receipts),
     )
 
@@ -163,7 +171,7 @@ def has_engagement(report: Report) -> bool:
 def _engagement_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
     """Yield the parts of Delivered. Only a rollup counts opens and clicks; opt-outs are live."""
     for kind, label in ENGAGEMENT_LABELS.items():
-        line = _line(report, 2, label, f"sent.{kind.slug}", report.engagement[kind])
+        line = _line(report.sent, 2, label, f"sent.{kind.slug}", report.engagement[kind])
         if kind not in OPT_OUTS:
             is_counted = report.engagement_as_of is not None
             whole = line.whole if is_counted else 0
@@ -184,31 +192,30 @@ def _cause_lines(report: Report, path: str, status: Status) -> Iterator[ReportLi
     """Yield the lines of the causes that the gateway gave, the most frequent first."""
     counts = {cause: report.bounces[status, cause] for cause in BounceCause}
     for cause in sorted(counts, key=lambda cause: (-counts[cause], cause)):
-        yield _line(report, 3, cause.title, f"{path}.{cause.slug}", counts[cause])
+        cause_path = f"{path}.{cause.slug}"
+        yield _line(report.sent, 3, cause.title, cause_path, counts[cause], LineKind.CAUSE)
 
 
 def _category_lines(report: Report, category: Category) -> Iterator[ReportLine]:
     """Yield the line of a category and those of its reasons, the most frequent first."""
     counts = report.count_by_reason(category)
     path = f"not_sent.{category}"
-    yield _line(report, 1, category.heading, f"{path}.total", sum(counts.values()))
+    whole = report.audience
+    yield _line(whole, 1, category.heading, f"{path}.total", sum(counts.values()))
     for reason in sorted(counts, key=lambda reason: (-counts[reason], reason)):
-        yield _line(report, 2, reason.title, f"{path}.{reason.slug}", counts[reason])
-
-
-def _status_line(report: Report, level: int, label: str, path: str, status: Status) -> ReportLine:
-    return _line(report, level, label, path, report.count_messages(status))
+        reason_path = f"{path}.{reason.slug}"
+        yield _line(whole, 2, reason.title, reason_path, counts[reason], LineKind.REASON)
 
 
 def _line(
-    report: Report, level: int, label: str, path: str, count: int, note: str = ""
+    whole: int | None,
+    level: int,
+    label: str,
+    path: str,
+    count: int,
+    kind: LineKind = LineKind.COUNT,
 ) -> ReportLine:
-    whole: int | None = report.audience
-    if path == "audience":
-        whole = None
-    elif path.startswith("sent.") and path != "sent.total":
-        whole = report.sent
-    return ReportLine(level=level, label=label, path=path, count=count, whole=whole, note=note)
+    return ReportLine(level=level, label=label, path=path, count=count, whole=whole, kind=kind)
 
 
 def describe_missing_receipts(missing: int) -> str:

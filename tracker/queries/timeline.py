@@ -161,7 +161,7 @@ class MessageTimeline:
 
     @property
     def deferred_until(self) -> datetime | None:
-        """When the message is judged again; None unless it is deferred to a readable time."""
+        """The time at which the message is judged again; None without a readable one."""
         until = None if self.deferral is None else self.deferral.until
         return _parse_or_none(to_datetime, until)
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from tracker.output.charts import Chart, Table, draw_charts, line_chart
 from tracker.output.report_formats import DAY_COLUMNS, day_rows
-from tracker.output.report_lines import ENGAGEMENT_LABELS, describe_rollup, has_engagement
+from tracker.output.report_lines import describe_rollup, has_engagement
 from tracker.output.series import Column
-from tracker.queries.report import DAILY_ENGAGEMENTS, Report
+from tracker.queries.report import ENGAGEMENT_LABELS, Report
 from tracker.web.live import ProgressSample, QueueSample
 
 SECONDS_AXIS_LIMIT = 120.0
@@ -53,7 +53,7 @@ def _days_chart(report: Report, zone: tzinfo) -> Chart:
         ENGAGEMENT_LABELS[kind]: np.array(
             [counts[kind] for counts in report.engagement_days.values()], np.float64
         )
-        for kind in DAILY_ENGAGEMENTS
+        for kind in ENGAGEMENT_LABELS
     }
     chart = line_chart(
         "Engagement by day",
@@ -61,7 +61,7 @@ def _days_chart(report: Report, zone: tzinfo) -> Chart:
         "recipients",
         np.array([(day - first).days for day in days if first is not None], np.float64),
         series,
-        empty_reason=rollup if report.engagement_as_of is None else f"nobody engaged, {rollup}",
+        empty_reason=rollup if report.engagement_as_of is None else f"no engagement, {rollup}",
     )
     return replace(chart, note=rollup, table=Table(DAY_COLUMNS, tuple(day_rows(report))))
 

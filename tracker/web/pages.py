@@ -10,7 +10,6 @@ from tracker.output.report_lines import (
     SHARES_MEANING,
     all_report_lines,
     balance_line,
-    is_hidden_at_zero,
 )
 from tracker.queries.timeline import read_timeline
 from tracker.status import Category, Engagement, Reason, Status
@@ -50,7 +49,6 @@ def show_campaign(campaign_id: int, context: Context) -> HTMLResponse:
         report=report,
         counts={line.path: line.count for line in lines},
         lines=lines,
-        is_hidden_at_zero=is_hidden_at_zero,
         balance=balance_line(report),
         shares_meaning=SHARES_MEANING,
         origin=report.origin,

@@ -11,7 +11,6 @@ from docs.generate import report_page
 from tests.support.factory import SPRING, in_gateway, in_status, make_report, not_sent_for
 from tracker.clock import from_datetime
 from tracker.output.report_lines import (
-    ENGAGEMENT_LABELS,
     MEANINGS,
     SHARES_MEANING,
     ReportLine,
@@ -19,7 +18,7 @@ from tracker.output.report_lines import (
     report_lines,
 )
 from tracker.output.report_text import format_report
-from tracker.queries.report import Report
+from tracker.queries.report import ENGAGEMENT_LABELS, Report
 from tracker.status import Channel, Engagement, Reason, Status
 
 AS_OF = from_datetime(datetime(2026, 11, 30, 19, 30, tzinfo=UTC))
