@@ -150,7 +150,7 @@ def _run_repeatedly(
             outcomes.append(outcome)
             print_result_location(outcome)
             options = replace(options, series=options.series or outcome.result.run.id)
-            if outcome.result.is_partial or outcome.is_shutdown_requested:
+            if outcome.result.observations.is_partial or outcome.is_shutdown_requested:
                 break
     finally:
         if json_file is not None and results:

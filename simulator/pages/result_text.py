@@ -5,6 +5,7 @@ from datetime import UTC, tzinfo
 from statistics import median
 
 from simulator.figures import THROUGHPUT, Unit, format_figure
+from simulator.results.judgement import Judgement
 from simulator.results.result import BATCH_RESOLUTION, RunResult
 from simulator.results.verdict import (
     check_campaign,
@@ -20,7 +21,7 @@ from tracker.text import pluralize
 LATENCY_COLUMNS = ("p50", "p95", "p99", "p99.9", "max")
 
 NOT_JUDGED_MARK = "–"
-"""The mark of a threshold that could not be judged."""
+"""The mark of a threshold or an expectation that can't be judged."""
 
 SPREAD_STATISTICS: tuple[Callable[[Sequence[float]], float], ...] = (median, min, max)
 
@@ -82,29 +83,31 @@ def _format_thresholds(result: RunResult) -> Iterator[str]:
     width = max((len(outcome.threshold.figure) for outcome in result.thresholds), default=0)
     for outcome in result.thresholds:
         threshold = outcome.threshold
-        note = outcome.unjudged_reason
-        mark = _mark(outcome.is_met) if note is None else NOT_JUDGED_MARK
-        yield (
-            f"{mark} threshold       {threshold.figure:<{width}}"
-            f"   {format_figure(outcome.value, threshold.unit)}   {threshold.expression}"
-            + ("" if note is None else f"   not judged: {note}")
+        yield _format_judgement(
+            outcome,
+            f"threshold       {threshold.figure:<{width}}"
+            f"   {format_figure(outcome.value, threshold.unit)}   {threshold.expression}",
         )
 
 
 def _format_expectations(result: RunResult) -> Iterator[str]:
     width = max((len(outcome.name) for outcome in result.expectations), default=0)
     for outcome in result.expectations:
-        note = outcome.unjudged_reason
-        mark = _mark(bool(outcome.is_met)) if note is None else NOT_JUDGED_MARK
-        yield (
-            f"{mark} expectation     {outcome.name:<{width}}   {outcome.actual:,}"
-            f"   {outcome.expected}" + ("" if note is None else f"   not judged: {note}")
+        yield _format_judgement(
+            outcome,
+            f"expectation     {outcome.name:<{width}}   {outcome.actual:,}   {outcome.expected}",
         )
         for difference in outcome.differences:
             yield (
                 f"    customer {difference.customer}, message {difference.number}:"
                 f" expected {difference.expected}, got {difference.actual}"
             )
+
+
+def _format_judgement(judgement: Judgement, condition: str) -> str:
+    if judgement.unjudged_reason is not None:
+        return f"{NOT_JUDGED_MARK} {condition}   not judged: {judgement.unjudged_reason}"
+    return f"{_mark(judgement.holds)} {condition}"
 
 
 def _format_verdict(result: RunResult) -> Iterator[str]:

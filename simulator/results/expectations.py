@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
+from simulator.results.judgement import Judgement
 from simulator.results.prediction_check import PredictionCheck, format_outcome, read_outcomes
 from simulator.scenario.expected_file import SENT_KEYWORD
 from simulator.setup.expected_outcomes import ExpectedOutcomes
@@ -35,29 +36,20 @@ class UnexpectedOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectationResult:
+class ExpectationResult(Judgement):
     """An expectation and its result.
 
     Attributes:
         name: its key, or the campaign and the file.
         expected: the condition, or the number of customers in the file.
         actual: messages that the rule blocked, or messages that ended as the file says.
-        is_met: whether that is as expected; None if it can't be judged.
-        unjudged_reason: why it can't be judged, or None.
         differences: the first messages that did not end as the file says.
     """
 
     name: str
     expected: str
     actual: int
-    is_met: bool | None
-    unjudged_reason: str | None = None
     differences: tuple[UnexpectedOutcome, ...] = ()
-
-    @property
-    def is_missed(self) -> bool:
-        """True if the expectation is known not to be met."""
-        return self.is_met is False
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as `summary.json` has it."""
@@ -65,8 +57,7 @@ class ExpectationResult:
             "expectation": self.name,
             "expected": self.expected,
             "actual": self.actual,
-            "passed": self.is_met,
-            "not_judged": self.unjudged_reason,
+            **super().as_json(),
             "differences": [asdict(difference) for difference in self.differences],
         }
 
@@ -100,7 +91,7 @@ def _judge_rules(
             name=expectation.key,
             expected=expectation.expression,
             actual=actual,
-            is_met=None if unjudged_reason else expectation.is_met_by(actual),
+            holds=expectation.is_met_by(actual),
             unjudged_reason=unjudged_reason,
         )
 
@@ -118,7 +109,7 @@ def _judge_files(
             name=f"{run_campaign.plan.name}: {file.name}",
             expected=f"{count:,} as in the file",
             actual=met,
-            is_met=None if unjudged_reason else met == count,
+            holds=met == count,
             unjudged_reason=unjudged_reason,
             differences=() if unjudged_reason else differences,
         )

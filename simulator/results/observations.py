@@ -93,7 +93,6 @@ class RunConditions:
             "durability": dict(self.durability),
             "machine": dict(self.machine),
             "versions": dict(self.versions),
-            "absent": self.unavailable_figures,
         }
 
 
@@ -194,6 +193,11 @@ class RunObservations:
     def is_resumed(self) -> bool:
         """True if a further driver has continued the run after a pause."""
         return len(self.drivers) > 1
+
+    @property
+    def is_partial(self) -> bool:
+        """True for a run that was interrupted, aborted or abandoned."""
+        return self.state is not RunState.FINISHED
 
     @property
     def is_known(self) -> bool:

@@ -17,6 +17,7 @@ from simulator.oracle.facts import read_recorded_facts
 from simulator.oracle.oracle import WithheldPrediction, build_oracles, predict_withheld
 from simulator.results.expectations import ExpectationResult, judge_expectations
 from simulator.results.invariants import INVARIANTS
+from simulator.results.judgement import are_all_met
 from simulator.results.limits.causes import RunLimit
 from simulator.results.limits.find import find_limit
 from simulator.results.measure import measure_run
@@ -24,12 +25,11 @@ from simulator.results.observations import (
     UNOBSERVED_CAUSE,
     RunConditions,
     RunObservations,
-    RunState,
 )
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck, check_prediction
+from simulator.results.thresholds import ThresholdResult, evaluate_thresholds
 from simulator.results.timeseries import ARRIVALS, Timeseries
 from simulator.results.withheld import WithheldMessages, count_withheld
-from simulator.scenario.thresholds import ThresholdResult, evaluate_thresholds
 from simulator.setup.run import Run
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
@@ -92,11 +92,6 @@ class RunResult:
     curves: Timeseries
 
     @property
-    def is_partial(self) -> bool:
-        """True for a run that was interrupted, aborted or abandoned."""
-        return self.observations.state is not RunState.FINISHED
-
-    @property
     def incomparable_figures(self) -> dict[str, str]:
         """Groups of figures that can't be compared with those of other runs, with the cause."""
         return self.observations.find_distorted_groups(self.run.scenario)
@@ -108,28 +103,6 @@ class RunResult:
         if self.observations.is_known:
             return cause
         return {name: UNOBSERVED_CAUSE for name in self.figures if is_sampled(name)} | cause
-
-    @property
-    def has_met_thresholds(self) -> bool:
-        """True if every threshold is met; one that can't be judged isn't."""
-        return all(threshold.is_met for threshold in self.thresholds)
-
-    @property
-    def has_met_expectations(self) -> bool:
-        """True if every expectation is met; one that can't be judged isn't."""
-        return all(expectation.is_met for expectation in self.expectations)
-
-    @property
-    def _are_thresholds_met(self) -> bool | None:
-        """True if the thresholds are met; None if none is missed, but some can't be judged."""
-        is_missed = any(threshold.is_missed for threshold in self.thresholds)
-        return None if not self.has_met_thresholds and not is_missed else self.has_met_thresholds
-
-    @property
-    def _are_expectations_met(self) -> bool | None:
-        """True if the expectations are met; None if none is missed, but some can't be judged."""
-        is_missed = any(expectation.is_missed for expectation in self.expectations)
-        return None if not self.has_met_expectations and not is_missed else not is_missed
 
     @property
     def has_driver_lag(self) -> bool:
@@ -193,8 +166,8 @@ class RunResult:
     @property
     def has_passed(self) -> bool:
         """True if the result is proven, complete, and meets its thresholds and expectations."""
-        meets_all = self.has_met_thresholds and self.has_met_expectations
-        return self.is_proven and meets_all and not self.is_partial
+        meets_all = are_all_met([*self.thresholds, *self.expectations]) is True
+        return self.is_proven and meets_all and not self.observations.is_partial
 
     def as_json(self) -> dict[str, Any]:
         """Return the result for JSON, as in `summary.json`."""
@@ -250,8 +223,8 @@ class RunResult:
             "balanced": self.is_balanced,
             "invariants_hold": self.has_intact_invariants,
             "as_predicted": self.is_as_predicted,
-            "thresholds_met": self._are_thresholds_met,
-            "expectations_met": self._are_expectations_met,
+            "thresholds_met": are_all_met(self.thresholds),
+            "expectations_met": are_all_met(self.expectations),
         }
 
     def _prediction_as_json(self) -> dict[str, Any]:
@@ -271,14 +244,13 @@ def judge_run(
     database: Database, run: Run, observations: RunObservations, conditions: RunConditions
 ) -> RunResult:
     """Read the messages of a run, and compare them with the prediction and the thresholds."""
-    is_partial = observations.state is not RunState.FINISHED
     with database.read_only_analytics() as connection:
         campaigns = run.recorded_campaigns
         reports = make_reports(connection, campaigns)
-        if is_partial:
+        if observations.is_partial:
             run = run.limited_to([report.recorded for report in reports])
         withheld, checks = _check_predictions(connection, run, observations)
-        if is_partial:  # a partial run doesn't wait for engagement
+        if observations.is_partial:  # a partial run doesn't wait for engagement
             checks = [
                 replace(check, expected_engagement=report.engagement)
                 for check, report in zip(checks, reports, strict=True)
@@ -302,7 +274,9 @@ def judge_run(
                 observations.aborted_by,
                 observations.find_unjudged_figures(run.scenario),
             ),
-            expectations=judge_expectations(connection, run, checks, is_partial=is_partial),
+            expectations=judge_expectations(
+                connection, run, checks, is_partial=observations.is_partial
+            ),
             seconds=measured.seconds,
             figures=measured.figures,
             limit=find_limit(run, observations, conditions, measured.sending),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simulator.figures import THROUGHPUT
+from simulator.results.judgement import Judgement, count_missed, count_unjudged
 from simulator.results.observations import UNOBSERVED_CAUSE, RunState, describe_distortion
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck
 from simulator.results.result import RunResult
@@ -96,16 +97,19 @@ def check_result(result: RunResult) -> Iterator[VerdictItem]:
     yield VerdictItem(result.is_balanced, "balanced", summary)
     yield _check_predictions(result)
     yield from check_run(result)
-    if result.thresholds:
-        met = sum(threshold.is_met for threshold in result.thresholds)
-        summary = f"{met} of {len(result.thresholds)} met{_format_unjudged(result, ', ')}"
-        yield VerdictItem(result.has_met_thresholds, "thresholds", summary)
-    if result.expectations:
-        met = sum(expectation.is_met is True for expectation in result.expectations)
-        unjudged = sum(expectation.is_met is None for expectation in result.expectations)
-        summary = f"{met} of {len(result.expectations)} met"
+    for noun, judgements in _list_judgements(result):
+        missed, unjudged = count_missed(judgements), count_unjudged(judgements)
+        summary = f"{len(judgements) - missed - unjudged} of {len(judgements)} met"
         summary += f", {unjudged} not judged" if unjudged else ""
-        yield VerdictItem(result.has_met_expectations, "expectations", summary)
+        yield VerdictItem(not missed and not unjudged, f"{noun}s", summary)
+
+
+def _list_judgements(result: RunResult) -> Iterator[tuple[str, Sequence[Judgement]]]:
+    """Yield the judgements of each kind of condition that the scenario sets, with its noun."""
+    if result.thresholds:
+        yield "threshold", result.thresholds
+    if result.expectations:
+        yield "expectation", result.expectations
 
 
 def check_run(result: RunResult) -> Iterator[VerdictItem]:
@@ -147,7 +151,7 @@ def _format_finding(finding: InvariantResult) -> list[str]:
 
 def explain_partial(result: RunResult) -> str | None:
     """Return why a result is partial, or None for a finished one."""
-    if not result.is_partial:
+    if not result.observations.is_partial:
         return None
     count = f"{result.run.size:,} of {result.observations.planned:,} messages were queued"
     threshold = result.observations.aborted_by
@@ -178,21 +182,15 @@ def format_conclusion(result: RunResult, log: Path | None = None) -> str:
     partial_cause = explain_partial(result)
     if partial_cause is not None:
         causes.append(f"partial: {partial_cause}")
-    missed = sum(threshold.is_missed for threshold in result.thresholds)
-    if missed:
-        causes.append(f"{missed} of {pluralize(len(result.thresholds), 'threshold')} not met")
-    unexpected = sum(expectation.is_missed for expectation in result.expectations)
-    if unexpected:
-        causes.append(
-            f"{unexpected} of {pluralize(len(result.expectations), 'expectation')} not met"
-        )
-    unjudged = _format_unjudged(result)
-    if unjudged:
-        causes.append(f"thresholds: {unjudged}")
+    for noun, judgements in _list_judgements(result):
+        missed, unjudged = count_missed(judgements), count_unjudged(judgements)
+        if missed:
+            causes.append(f"{missed} of {pluralize(len(judgements), noun)} not met")
+        if unjudged:
+            causes.append(f"{noun}s: {unjudged} not judged")
     if causes:
         return "; ".join(causes)
-    met = ", thresholds met" if result.thresholds else ""
-    met += ", expectations met" if result.expectations else ""
+    met = "".join(f", {noun}s met" for noun, _ in _list_judgements(result))
     if result.not_predicted:
         not_predicted = _describe_not_predicted(result.not_predicted)
         return (
@@ -216,12 +214,6 @@ def _describe_failure_causes(result: RunResult) -> str:
     if not result.is_balanced:
         causes.append("the sums of a report don't add up")
     return ", ".join(causes)
-
-
-def _format_unjudged(result: RunResult, before: str = "") -> str:
-    """Return how many thresholds could not be judged, in words; empty for none."""
-    unjudged = sum(threshold.unjudged_reason is not None for threshold in result.thresholds)
-    return f"{before}{unjudged} not judged" if unjudged else ""
 
 
 def _suggest_commands(result: RunResult) -> Iterator[str]:

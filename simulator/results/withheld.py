@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from simulator.oracle.oracle import WithheldPrediction
-from simulator.results.observations import RunObservations, RunState
+from simulator.results.observations import RunObservations
 from simulator.results.prediction_check import PredictionCheck
 from simulator.setup.run import Run
 
@@ -37,9 +37,7 @@ def count_withheld(
     names = {plan.organization_key: plan.organization.name for plan in plans}
     # Which messages of a part a limit blocks depends on the order of the batches.
     has_limit = any(plan.organization.message_limit is not None for plan in plans)
-    is_unknown = not observations.has_settled or (
-        has_limit and observations.state is not RunState.FINISHED
-    )
+    is_unknown = not observations.has_settled or (has_limit and observations.is_partial)
     return {
         names[key]: WithheldMessages(
             predicted=None if is_unknown else prediction.withheld,

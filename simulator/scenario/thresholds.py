@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from simulator.figures import Figures, Unit, list_figure_units
+from simulator.figures import Unit, list_figure_units
 from simulator.values import Flag, InvalidKey, ScenarioSection, format_value, parse_duration
 from tracker.text import suggest_similar
 
@@ -110,70 +110,6 @@ class Threshold:
                 return self.is_met_by(highest)
             case _:
                 return lowest <= self.limit <= highest
-
-
-@dataclass(frozen=True)
-class ThresholdResult:
-    """A threshold and the value of its figure.
-
-    Attributes:
-        has_aborted_run: whether the run was aborted because of this threshold.
-        unjudged_reason: why the value says nothing about the threshold, or None.
-    """
-
-    threshold: Threshold
-    value: float | None
-    has_aborted_run: bool = False
-    unjudged_reason: str | None = None
-
-    @property
-    def is_met(self) -> bool:
-        """True if the value meets the threshold, and the run wasn't aborted because of it.
-
-        A threshold that can't be judged isn't met.
-        """
-        is_failed = self.has_aborted_run or self.unjudged_reason is not None
-        return not is_failed and self.threshold.is_met_by(self.value)
-
-    @property
-    def is_missed(self) -> bool:
-        """True if the value is known not to meet the threshold."""
-        return self.unjudged_reason is None and not self.is_met
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the result as `summary.json` has it."""
-        return {
-            "figure": self.threshold.figure,
-            "threshold": self.threshold.expression,
-            "value": self.value,
-            "unit": self.threshold.unit.value,
-            "passed": None if self.unjudged_reason is not None else self.is_met,
-            "not_judged": self.unjudged_reason,
-        }
-
-
-def evaluate_thresholds(
-    thresholds: Sequence[Threshold],
-    figures: Figures,
-    aborted: Threshold | None = None,
-    unjudged: Mapping[str, str] = MappingProxyType({}),
-) -> tuple[ThresholdResult, ...]:
-    """Compare figures with their thresholds.
-
-    Args:
-        aborted: the threshold because of which the run was aborted. It is missed, whatever the
-            partial figure.
-        unjudged: figures that say nothing about a threshold, each with the cause.
-    """
-    return tuple(
-        ThresholdResult(
-            threshold,
-            figures[threshold.figure],
-            has_aborted_run=threshold == aborted,
-            unjudged_reason=None if threshold == aborted else unjudged.get(threshold.figure),
-        )
-        for threshold in thresholds
-    )
 
 
 def parse_thresholds(

@@ -127,7 +127,7 @@ def test_a_killed_driver_leaves_unknown_values_and_no_zeros(
     outcome = judge_it()
     result, summary = outcome.result, outcome.result.as_json()
     assert result.is_proven, result.prediction_checks
-    assert result.is_partial
+    assert result.observations.is_partial
     assert (summary["state"], summary["resumed"]) == ("abandoned", 0)
     assert (summary["planned"], summary["messages"]) == (SIZE, 2 * SIZE // 3)
     [check] = summary["prediction"]["campaigns"]

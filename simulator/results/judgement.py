@@ -1,0 +1,43 @@
+"""Judgements of the conditions that a scenario sets on its result: met, missed or not judged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The judgement of one condition.
+
+    Attributes:
+        holds: whether the measured value fulfils the condition, as far as it is known.
+        unjudged_reason: why that says nothing, or None.
+    """
+
+    holds: bool
+    unjudged_reason: str | None = None
+
+    @property
+    def is_met(self) -> bool | None:
+        """True if the condition is met, False if it is missed, None if it can't be judged."""
+        return self.holds if self.unjudged_reason is None else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the judgement as `summary.json` has it."""
+        return {"passed": self.is_met, "not_judged": self.unjudged_reason}
+
+
+def are_all_met(judgements: Sequence[Judgement]) -> bool | None:
+    """Return True if all are met, False if one is missed, else None: one can't be judged."""
+    states = {judgement.is_met for judgement in judgements}
+    return False if False in states else None if None in states else True
+
+
+def count_missed(judgements: Sequence[Judgement]) -> int:
+    """Return how many conditions are missed."""
+    return sum(judgement.is_met is False for judgement in judgements)
+
+
+def count_unjudged(judgements: Sequence[Judgement]) -> int:
+    """Return how many conditions can't be judged."""
+    return sum(judgement.is_met is None for judgement in judgements)
