@@ -9,6 +9,7 @@ class LimitCause(StrEnum):
     """A cause that may limit a run."""
 
     ARRIVALS = "arrivals"
+    CAMPAIGN_ORDER = "campaign_order"
     GATEWAY_RATE = "gateway_rate"
     GATEWAY = "gateway"
     WORKERS_CPU = "workers_cpu"

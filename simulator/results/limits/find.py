@@ -38,6 +38,10 @@ MIN_WAITING_SHARE = 0.5
 """Smallest share of the phase, faults included, in which messages wait for a gateway if its rate
 limits the run."""
 
+MIN_GAP_SHARE = 0.5
+"""Smallest share of the phase in which a campaign only waits for another one to settle, if that
+limits the run."""
+
 MIN_RATE_SHARE = 0.8
 """Smallest share of a gateway's rate that counts as reached; small rates reach 0.93."""
 
@@ -64,6 +68,7 @@ def find_limit(
     limit = (
         _find_arrivals_limit(run, phase)
         or _make_fault_limit(names, stalled, phase)
+        or _find_order_limit(phase)
         or _find_rate_limit(run, stalled, phase)
     )
     return limit or find_resource_limit(run, observations.samples, conditions, phase)
@@ -156,6 +161,28 @@ def _list_faults(run: Run, observations: RunObservations) -> Iterator[tuple[str,
         for name, outage in outages.items():
             if outage is not None:
                 yield name, outage.start.total_seconds() / speed, outage.end.total_seconds() / speed
+
+
+def _find_order_limit(phase: SendingPhase) -> RunLimit | None:
+    """Return the order of the campaigns as the limit, if nothing was sent for it."""
+    seconds = np.arange(len(phase.accepted))
+    is_idle = (phase.waiting == 0) & (phase.accepted == 0)
+    in_gap = np.zeros(len(seconds), np.bool_)
+    waits: list[str] = []
+    for gap in phase.gaps:
+        is_waiting = is_idle & (seconds >= gap.begin) & (seconds + 1 <= gap.end)
+        if is_waiting.any():
+            in_gap |= is_waiting
+            waits.append(f"{gap.campaign} waited until {gap.predecessor} had settled")
+    if not waits or in_gap.sum() < MIN_GAP_SHARE * (phase.seconds - 1):
+        return None
+    return RunLimit(
+        LimitCause.CAMPAIGN_ORDER,
+        "The order of the campaigns",
+        f"for {in_gap.sum()} of {phase.seconds:.1f} s no message waited for the gateway, because"
+        f" {', and '.join(waits)}",
+        "Campaigns without after, or a gateway that reports outcomes sooner, would end earlier",
+    )
 
 
 def _find_rate_limit(run: Run, stalled: int, phase: SendingPhase) -> RunLimit | None:

@@ -3,7 +3,7 @@
 All seconds are real ones since the start of the run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,6 +43,21 @@ class GatewayLoad:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CampaignGap:
+    """A time in which a campaign only waited for another one to settle (`after`).
+
+    Attributes:
+        begin: last first acceptance of the predecessor, or the campaign's own start if it is later.
+        end: first arrival of the campaign.
+    """
+
+    campaign: str
+    predecessor: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class SendingPhase:
     """The time in which messages were sent, and the work of the workers in it.
 
@@ -55,6 +70,7 @@ class SendingPhase:
             each second.
         accepted: first acceptances in each second.
         gateways: those that have a rate.
+        gaps: those of all campaigns that waited for another one.
         step_seconds: time that the tasks of each step took.
         check_times: time that each check took, the longest first.
     """
@@ -66,6 +82,7 @@ class SendingPhase:
     waiting: Counts
     accepted: Counts
     gateways: Sequence[GatewayLoad]
+    gaps: Sequence[CampaignGap]
     step_seconds: Mapping[Step, float]
     check_times: Mapping[str, CheckTime]
 
@@ -129,9 +146,33 @@ def read_sending_phase(
         waiting=np.cumsum(arrived - accepted - not_sent),
         accepted=accepted,
         gateways=_make_gateway_loads(run, campaign_times, rows),
+        gaps=list(_find_gaps(run, campaign_times)),
         step_seconds=read_step_seconds(connection, ids, speed, end),
         check_times=check_times,
     )
+
+
+def _find_gaps(run: Run, campaign_times: Sequence[TransitionTimes]) -> Iterator[CampaignGap]:
+    speed = run.scenario.clock.speed
+    times_by_name = {
+        run_campaign.plan.name: times
+        for run_campaign, times in zip(run.campaigns, campaign_times, strict=True)
+    }
+    for run_campaign in run.campaigns:
+        name, predecessor = run_campaign.plan.name, run_campaign.plan.after
+        if predecessor is None:
+            continue
+        accepted = times_by_name[predecessor].last_acceptance
+        arrived = times_by_name[name].first_arrival
+        if accepted is not None and arrived is not None:
+            begin = max(accepted, run_campaign.starts_at) - run.started_at
+            end = to_real_seconds(arrived - run.started_at, speed)
+            yield CampaignGap(
+                campaign=name,
+                predecessor=predecessor,
+                begin=to_real_seconds(begin, speed),
+                end=end,
+            )
 
 
 def _make_gateway_loads(

@@ -12,7 +12,12 @@ import pytest
 from simulator.results.limits import resources
 from simulator.results.limits.causes import LimitCause, RunLimit
 from simulator.results.limits.find import find_limit
-from simulator.results.limits.sending import GatewayLoad, SendingPhase, read_sending_phase
+from simulator.results.limits.sending import (
+    CampaignGap,
+    GatewayLoad,
+    SendingPhase,
+    read_sending_phase,
+)
 from simulator.results.observations import (
     DriverObservations,
     MachineUsage,
@@ -33,6 +38,7 @@ from tests.support.inline_runs import (
     enqueue_campaign,
     settle_batch,
 )
+from tracker.clock import to_seconds
 from tracker.monitoring import QueueDepth
 from tracker.queries.latencies import QUEUED_TO_GATEWAY, TransitionTimes, read_transition_times
 from tracker.record.check_times import CheckTime
@@ -85,6 +91,7 @@ def make_phase(**changes: Any) -> SendingPhase:
         "waiting": np.arange(SECONDS - 1, -1, -1) * RATE,
         "accepted": np.full(SECONDS, RATE),
         "gateways": [],
+        "gaps": [],
         "step_seconds": {Step.SUPPRESS: 1.0, Step.SUBMIT: 2.0},
         "check_times": {},
     }
@@ -154,6 +161,58 @@ def test_arrivals_that_wait_for_another_campaign_are_no_limit(
     run = record_run(recorded, scenario, tmp_path, lambda _: None)
     limit = find(run, make_samples(), make_phase(last_arrival=9.2))
     assert (limit.cause is LimitCause.ARRIVALS) is is_limit, limit.sentence
+
+
+def test_a_campaign_that_waits_for_another_one_limits_a_run(run: Run) -> None:
+    accepted = np.array([5_000, 0, 0, 0, 0, 0, 0, 0, 0, 5_000])
+    waiting = np.zeros(SECONDS, np.int64)
+    gap = CampaignGap(campaign="second", predecessor="first", begin=0.6, end=9.2)
+    changes: dict[str, Any] = {"accepted": accepted, "waiting": waiting, "last_arrival": 5.0}
+    limit = find(run, make_samples(), make_phase(**changes, gaps=[gap]))
+    assert limit.cause is LimitCause.CAMPAIGN_ORDER
+    assert limit.sentence == (
+        "The order of the campaigns limited the run: for 8 of 10.0 s no message waited for the"
+        " gateway, because second waited until first had settled"
+    )
+    assert not limit.is_of_the_system
+    other_phases: tuple[dict[str, Any], ...] = (
+        {"gaps": []},
+        {"gaps": [replace(gap, begin=6.0)]},
+        {"gaps": [gap], "waiting": np.full(SECONDS, 1)},
+        {"gaps": [gap], "accepted": np.full(SECONDS, RATE)},
+    )
+    for change in other_phases:
+        other = find(run, make_samples(), make_phase(**{**changes, **change}))
+        assert other.cause is not LimitCause.CAMPAIGN_ORDER, change
+
+
+def test_the_wait_for_another_campaign_is_read_from_the_record(
+    database: Database, tmp_path: Path
+) -> None:
+    scenario = build_scenario(
+        build_campaign("first"),
+        build_campaign("second", after="first"),
+        build_campaign("third", after="first", load={"start": "1h"}),
+    )
+    run = record_run(database, scenario, tmp_path, lambda _: None)
+    for run_campaign in run.campaigns:
+        for batch in enqueue_campaign(database, run_campaign):
+            settle_batch(database, batch)
+    with database.read() as connection:
+        own = [read_transition_times(connection, planned.campaign) for planned in run.campaigns]
+        times = TransitionTimes(run.started_at, 1)
+        for part in own:
+            times.merge(part)
+        phase = read_sending_phase(connection, run, times, own, {})
+    assert phase is not None
+    accepted, arrived = own[0].last_acceptance, own[1].first_arrival
+    assert accepted is not None
+    assert arrived is not None
+    second, third = phase.gaps
+    assert (second.campaign, second.predecessor) == ("second", "first")
+    assert second.begin == to_seconds(accepted - run.started_at)
+    assert second.end == to_seconds(arrived - run.started_at)
+    assert third.begin == 3_600, "before its own start, it didn't wait for the other one"
 
 
 def make_load(reached: int) -> GatewayLoad:
