@@ -53,7 +53,7 @@ def runs(
     Examples: sendtrace runs · sendtrace runs --last 100 --format csv
     """
     from simulator.figures import Unit, format_figure
-    from simulator.results.archive import list_runs, make_run_row
+    from simulator.results.run_list import list_runs, make_run_row
     from simulator.schema import migrate_all_tables
 
     column_units = {

@@ -10,13 +10,13 @@ import sqlalchemy as sa
 from simulator.results.archive import (
     RunSummary,
     UnsupportedResultVersion,
-    list_runs,
     load_repeated_results,
     load_result_file,
     store_result,
 )
 from simulator.results.observations import RunState
 from simulator.results.result import RESULT_VERSION, RunResult
+from simulator.results.run_list import list_runs
 from simulator.schema import results
 from simulator.setup.run_folder import create_run_folder
 from tests.support.factory import make_campaign

@@ -1,0 +1,107 @@
+"""The list of runs, with the state and the result of each."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import ValidationError
+from sqlalchemy import Connection
+
+from simulator.results.archive import RunSummary
+from simulator.results.observations import RunState
+from simulator.results.result import RESULT_VERSION
+from simulator.schema import results
+from tracker.campaign_states import CampaignState
+from tracker.clock import Instant
+from tracker.queries.campaign_state import run_state
+from tracker.store.schema.catalog import runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedRun:
+    """A run in the list of runs.
+
+    Attributes:
+        series: the first of the runs that repeat each other; None without a result.
+        summary: None without a result, or with one of another version.
+    """
+
+    id: int
+    scenario: str
+    seed: int | None
+    started_at: Instant
+    state: CampaignState
+    series: int | None
+    summary: RunSummary | None
+
+
+def list_runs(connection: Connection, limit: int | None = None) -> list[ListedRun]:
+    """Return the recorded runs, latest first; with a `limit`, at most so many."""
+    query = (
+        sa.select(
+            runs.c.id,
+            runs.c.scenario,
+            runs.c.seed,
+            runs.c.started_at,
+            run_state(connection).label("state"),
+            results.c.series,
+            results.c.version,
+            results.c.summary,
+        )
+        .outerjoin(results, results.c.run_id == runs.c.id)
+        .order_by(runs.c.id.desc())
+        .limit(limit)
+    )
+    return [
+        ListedRun(
+            id=row.id,
+            scenario=row.scenario,
+            seed=row.seed,
+            started_at=row.started_at,
+            state=CampaignState(row.state),
+            series=row.series,
+            summary=_parse_summary(row.summary) if row.version == RESULT_VERSION else None,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _parse_summary(text: str) -> RunSummary | None:
+    """Return a summary, or None if it is damaged: one damaged row must not break a list."""
+    with suppress(ValidationError):
+        return RunSummary.model_validate_json(text)
+    return None
+
+
+def make_run_row(run: ListedRun) -> dict[str, Any]:
+    """Return the columns of a run in the list of runs; None for unknown values."""
+    figures = run.summary.figures if run.summary else {}
+    return {
+        "run": run.id,
+        "started": run.started_at,
+        "scenario": run.scenario,
+        "seed": run.seed,
+        "messages": run.summary.messages if run.summary else None,
+        "seconds": figures.get("seconds"),
+        "throughput": figures.get("throughput"),
+        "to_gateway_p95": figures.get("queued_to_gateway.p95"),
+        "state": run.state.value,
+        "result": describe_result(run),
+    }
+
+
+def describe_result(run: ListedRun) -> str:
+    """Return the result of a run in a few words."""
+    if run.summary is None:
+        return "no result" if run.series is None else "can't be read"
+    resumed = " (resumed)" if run.summary.resumed else ""
+    if not run.summary.verdict.is_proven:
+        return f"failed{resumed}"
+    if run.summary.state is not RunState.FINISHED:
+        return f"partial ({run.summary.state}{', resumed' if resumed else ''})"
+    if run.summary.verdict.passed:
+        return f"passed{resumed}"
+    if run.summary.verdict.expectations_met is False:
+        return f"expectation missed{resumed}"
+    return "threshold missed or not judged (resumed)" if resumed else "threshold missed"
