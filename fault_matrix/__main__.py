@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fault_matrix.rows import FAULT_ROWS
 from fault_matrix.runs import FaultRunOutcome, RowRun, perform_run
-from tracker.cli import EXIT_INVARIANT_VIOLATED
+from tracker.commands import EXIT_INVARIANT_VIOLATED
 from tracker.output.tables import Row, RowFormat, format_rows
 
 DATABASES = ("sqlite", "postgresql")

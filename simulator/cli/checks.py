@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli import EXIT_FAILURE, FormatOption, exit_on_error
+from tracker.commands import EXIT_FAILURE, FormatOption, exit_on_error
 from tracker.errors import UsageError
 from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.status import Reason

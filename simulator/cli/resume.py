@@ -15,7 +15,7 @@ from simulator.cli.simulate import (
     choose_exit_code,
     print_result_location,
 )
-from tracker.cli import DatabaseOption, exit_on_error, open_database
+from tracker.commands import DatabaseOption, exit_on_error, open_database
 from tracker.settings import load_settings
 from tracker.store.schema.integers import MAX_INTEGER
 from tracker.text import escape_control_characters

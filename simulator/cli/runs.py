@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simulator.cli.output import check_writable, write_output
-from tracker.cli import (
+from tracker.clock import to_datetime
+from tracker.commands import (
     DatabaseOption,
     FormatOption,
     TableOrJson,
@@ -15,7 +16,6 @@ from tracker.cli import (
     exit_on_error,
     open_database,
 )
-from tracker.clock import to_datetime
 from tracker.errors import NotFound, UsageError
 from tracker.output.tables import RowFormat, print_rows
 from tracker.settings import load_settings

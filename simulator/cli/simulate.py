@@ -12,7 +12,7 @@ import typer
 from simulator.cli.output import check_writable, write_output
 from simulator.cli.runs import EXIT_THRESHOLD_MISSED
 from simulator.cli.signals import EXIT_INTERRUPTED, exit_immediately, set_shutdown_handler
-from tracker.cli import EXIT_FAILURE, EXIT_INVARIANT_VIOLATED, DatabaseOption, exit_on_error
+from tracker.commands import EXIT_FAILURE, EXIT_INVARIANT_VIOLATED, DatabaseOption, exit_on_error
 from tracker.settings import load_settings
 from tracker.text import escape_control_characters
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tracker.cli import DatabaseOption, FormatOption, exit_on_error
+from tracker.commands import DatabaseOption, FormatOption, exit_on_error
 from tracker.errors import UsageError
 from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.settings import load_settings

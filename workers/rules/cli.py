@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli import DatabaseOption, FormatOption, RunOption, exit_on_error, open_database
 from tracker.clock import Instant, from_datetime, to_datetime
+from tracker.commands import DatabaseOption, FormatOption, RunOption, exit_on_error, open_database
 from tracker.errors import UsageError
 from tracker.monitoring import CheckVerdict
 from tracker.output.report_text import format_heading
@@ -27,6 +27,15 @@ from workers.rules.rejudge import VerdictDiff, compare_rules
 
 CampaignOption = Annotated[
     str, typer.Option("--campaign", metavar="NAME", help="A recorded campaign.")
+]
+
+CustomerOption = Annotated[
+    str | None,
+    typer.Option(metavar="CUSTOMER", help="The customer's id, email address or mobile number."),
+]
+
+MessageOption = Annotated[
+    int | None, typer.Option(metavar="NUMBER", help="The message number, instead of --customer.")
 ]
 
 AtOption = Annotated[
@@ -74,20 +83,8 @@ def list_checks(format: FormatOption = RowFormat.TABLE) -> None:
 def explain_message(
     context: typer.Context,
     campaign: CampaignOption,
-    customer: Annotated[
-        str | None,
-        typer.Option(
-            "--customer",
-            metavar="CUSTOMER",
-            help="The customer's id, email address or mobile number.",
-        ),
-    ] = None,
-    message: Annotated[
-        int | None,
-        typer.Option(
-            "--message", metavar="NUMBER", help="The message number, instead of --customer."
-        ),
-    ] = None,
+    customer: CustomerOption = None,
+    message: MessageOption = None,
     at: AtOption = None,
     run: RunOption = None,
     format: FormatOption = RowFormat.TABLE,
