@@ -21,7 +21,10 @@ class CampaignState(StrEnum):
     FINISHED = "finished", "Its run came to its end: every message is queued, and none is awaited."
     INTERRUPTED = "interrupted", "A person or a signal ended its run early."
     ABORTED = "aborted", "Its run ended early, because a threshold could no longer be met."
-    ABANDONED = "abandoned", "Its run has no living driver and no recorded end."
+    ABANDONED = (
+        "abandoned",
+        "Its run has no recorded end, and no heartbeat of its driver for 30 s.",
+    )
 
 
 GIVEN_UP_STATES = (CampaignState.INTERRUPTED, CampaignState.ABORTED)

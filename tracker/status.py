@@ -277,7 +277,7 @@ class Reason(Code):
         23,
         _ERROR,
         None,
-        "A check raised an error, took too long, or returned no valid verdict.",
+        "A check or its source raised an error, or the check took too long or returned no verdict.",
     )
     STEP_FAILED = (
         24,

@@ -10,7 +10,7 @@ from tests.support.factory import Plan, enqueue_batches, make_batch, make_campai
 from tests.support.states import LONG_SILENCE, old_server, silence_driver
 from tracker.campaign_states import CampaignState
 from tracker.clock import from_seconds
-from tracker.queries.campaign_state import read_origins, read_run_states
+from tracker.queries.campaign_state import ABANDONED_AFTER, read_origins, read_run_states
 from tracker.queries.report import Report, make_reports
 from tracker.queries.stalled import find_unfinished_campaigns
 from tracker.record import registration
@@ -192,3 +192,8 @@ def test_server_start_is_that_of_the_server(database: Database) -> None:
         started, now = connection.execute(sa.select(server_start(), transaction_start())).one()
     assert started < now
     assert (started > 0) is database.is_postgresql
+
+
+def test_the_meaning_of_abandoned_says_after_how_many_seconds() -> None:
+    seconds = f"for {ABANDONED_AFTER.total_seconds():.0f} s"
+    assert seconds in CampaignState.ABANDONED.meaning
