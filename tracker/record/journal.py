@@ -19,6 +19,7 @@ from tracker.errors import SendtraceError
 from tracker.record.arrivals import insert_arrivals, not_before_arrival, read_latest_arrival
 from tracker.record.bounces import BounceTallies
 from tracker.record.catalog import Batch, Campaign
+from tracker.record.check_times import CheckTime, encode_check_times
 from tracker.record.deferrals import Deferral, replace_deferrals, update_deferred_batch
 from tracker.record.details import TransitionDetail, insert_details
 from tracker.record.predicates import is_of_batch, is_same_transition
@@ -99,7 +100,6 @@ class Entry:
     batch: Batch
     step_id: int
     moved: int = 0
-    check_times: str | None = None
     has_deferrals: bool = False
     _has_new_deferrals: bool = False
     _changes: Counter[State] = field(default_factory=Counter)
@@ -203,11 +203,7 @@ class Entry:
         self.connection.execute(
             sa.update(steps)
             .where(steps.c.id == self.step_id)
-            .values(
-                finished_at=self.batch.campaign.clock.now(),
-                moved=self.moved,
-                check_times=self.check_times,
-            )
+            .values(finished_at=self.batch.campaign.clock.now(), moved=self.moved)
         )
 
     def _update_tallies(self) -> None:
@@ -233,9 +229,18 @@ class Entry:
 
 @contextmanager
 def open_entry(
-    database: Database, batch: Batch, step: Step, author: Author, *, started_at: Instant
+    database: Database,
+    batch: Batch,
+    step: Step,
+    author: Author,
+    *,
+    started_at: Instant,
+    check_times: Mapping[str, CheckTime] | None = None,
 ) -> Iterator[Entry]:
-    """Open the entry of a step. It is recorded at the end of the block, or not at all."""
+    """Open the entry of a step. It is recorded at the end of the block, or not at all.
+
+    `check_times` has the time of each check that the step ran, by its name.
+    """
     with database.write() as connection:
         # The batch's row is locked first. Entries of the same batch wait here for each other, so
         # that they can't deadlock over its messages.
@@ -245,7 +250,7 @@ def open_entry(
             .values(touched_at=batch.campaign.clock.now())
             .returning(batches.c.deferred)
         )
-        step_id = _insert_step(connection, batch, step, author, started_at)
+        step_id = _insert_step(connection, batch, step, author, started_at, check_times)
         entry = Entry(database, connection, batch, step_id, has_deferrals=bool(deferred))
         yield entry
         entry._finish()
@@ -313,7 +318,12 @@ def _insert_queued_messages(connection: Connection, batch: Batch) -> int:
 
 
 def _insert_step(
-    connection: Connection, batch: Batch, step: Step, author: Author, started_at: Instant
+    connection: Connection,
+    batch: Batch,
+    step: Step,
+    author: Author,
+    started_at: Instant,
+    check_times: Mapping[str, CheckTime] | None = None,
 ) -> int:
     step_id: int = connection.execute(
         sa.insert(steps)
@@ -326,6 +336,7 @@ def _insert_step(
             started_at=started_at,
             finished_at=batch.campaign.clock.now(),
             moved=0,
+            check_times=encode_check_times(check_times or {}),
         )
         .returning(steps.c.id)
     ).scalar_one()

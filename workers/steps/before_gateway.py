@@ -14,7 +14,6 @@ from tracker.clock import Instant
 from tracker.queries.next_step import CHECK_STEPS, read_completed_checks
 from tracker.record import allowance
 from tracker.record.catalog import Batch
-from tracker.record.check_times import encode_check_times
 from tracker.record.journal import QUEUED_STATE, Entry, Move, State
 from tracker.record.predicates import is_of_message_in
 from tracker.status import Reason, Status, Step
@@ -47,8 +46,7 @@ def judge_batch(
     with context.database.read() as connection:
         numbers = _load_queued_numbers(connection, context.batch)
     verdicts = judge_numbers(context, step, checks, services, numbers, started_at)
-    with context.entry(step, started_at=started_at) as written:
-        written.check_times = encode_check_times(verdicts.times)
+    with context.entry(step, started_at=started_at, check_times=verdicts.times) as written:
         record_verdicts(context, written, verdicts, started_at)
 
 
@@ -76,7 +74,8 @@ def dispatch(context: StepContext, services: Services) -> None:
         numbers = _load_queued_numbers(connection, context.batch)
     rejudgement = judge_at_dispatch(context, services, numbers, started_at)
     unprepared, reason = _find_unprepared_messages(context, services, rejudgement.ready)
-    with context.entry(Step.DISPATCH, started_at=started_at) as written:
+    times = rejudgement.verdicts.times
+    with context.entry(Step.DISPATCH, started_at=started_at, check_times=times) as written:
         record_rejudgement(context, written, rejudgement, started_at)
         # Read within the entry, so the allowance is counted for exactly the messages that use it.
         numbers = _load_queued_numbers(written.connection, context.batch)

@@ -1,11 +1,12 @@
 """What every step function is given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from tracker.clock import Instant
 from tracker.record.catalog import Batch, Campaign
+from tracker.record.check_times import CheckTime
 from tracker.record.journal import Author, Entry, open_entry
 from tracker.status import Step
 from tracker.store.database import Database
@@ -39,9 +40,22 @@ class StepContext:
         """Return the time on the campaign's clock."""
         return self.campaign.clock.now()
 
-    def entry(self, step: Step, *, started_at: Instant) -> AbstractContextManager[Entry]:
-        """Return a journal entry for a step that began at `started_at`."""
-        return open_entry(self.database, self.batch, step, self.author, started_at=started_at)
+    def entry(
+        self,
+        step: Step,
+        *,
+        started_at: Instant,
+        check_times: Mapping[str, CheckTime] | None = None,
+    ) -> AbstractContextManager[Entry]:
+        """Return a journal entry for a step that began at `started_at` and ran checks, if any."""
+        return open_entry(
+            self.database,
+            self.batch,
+            step,
+            self.author,
+            started_at=started_at,
+            check_times=check_times,
+        )
 
     def narrowed(self, first: int, size: int) -> "StepContext":
         """Return the context of `size` messages of the batch, from number `first` on."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from tracker.clock import Instant, from_datetime, to_datetime, to_timedelta
 from tracker.queries.next_step import CHECK_STEPS
-from tracker.record.check_times import encode_check_times
 from tracker.record.deferrals import Deferral, find_waiting, read_deferrals
 from tracker.record.details import TransitionDetail
 from tracker.record.journal import QUEUED_STATE, Entry, Move, State
@@ -142,7 +141,6 @@ def record_rejudgement(
     context: StepContext, written: Entry, rejudgement: Rejudgement, now: Instant
 ) -> None:
     """Record what checks decided at dispatch."""
-    written.check_times = encode_check_times(rejudgement.verdicts.times)
     record_verdicts(context, written, rejudgement.verdicts, now)
     expired = rejudgement.expired
     mark_not_sent(written, [*expired], Reason.CUSTOM_RULE, now, expired)

@@ -21,7 +21,7 @@ from tracker.clock import SystemClock, from_datetime, to_seconds
 from tracker.monitoring import FailedTask, QueueDepth, WorkerActivity, WorkerInfo
 from tracker.queries.report import make_reports
 from tracker.record.catalog import Batch
-from tracker.record.check_times import CheckTime, encode_check_times
+from tracker.record.check_times import CheckTime
 from tracker.record.engagement import EngagementEvent
 from tracker.record.journal import open_entry
 from tracker.record.rollup import record_daily_rollup, roll_up_engagement
@@ -127,8 +127,9 @@ def test_the_time_of_checks_is_a_counter(
 ) -> None:
     now = batch.campaign.clock.now()
     for _ in range(2):
-        with open_entry(database, batch, Step.SUPPRESS, AUTHOR, started_at=now) as written:
-            written.check_times = encode_check_times({"ndnc": CheckTime(1_000, 0.25)})
+        times = {"ndnc": CheckTime(1_000, 0.25)}
+        with open_entry(database, batch, Step.SUPPRESS, AUTHOR, started_at=now, check_times=times):
+            pass
     with live_page_client(database, settings, MONITORING) as client:
         samples = read_metrics(client)
     assert value_of(samples, "check_seconds_total", campaign="spring", check="ndnc") == 0.5
