@@ -6,12 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from benchmarks.context import DatabaseBenchmark
 from benchmarks.databases import open_tables
 from benchmarks.measures import Measure
-from benchmarks.pipeline import (
-    WORKER_COUNT,
-    PipelineMeasurement,
-    run_pipeline,
-    serve_live_page,
-)
+from benchmarks.pipeline import WORKER_COUNT, PipelineMeasurement, run_pipeline, serve_live_page
 from benchmarks.reports import measure_report
 from benchmarks.timing import time_call
 from benchmarks.viewers import find_slowest_page

@@ -11,15 +11,9 @@ from pydantic import BaseModel
 from docs.scenario_schema import SCHEMA_HEADER, TABLES, build_schema, describe_keys
 from simulator.figures import Unit
 from simulator.scenario.audience_columns import COLUMN_DESCRIPTIONS, CUSTOM_COLUMN_DESCRIPTION
-from simulator.scenario.sections import (
-    CampaignSection,
-    GatewaySection,
-)
+from simulator.scenario.sections import CampaignSection, GatewaySection
 from simulator.scenario.thresholds import LIMIT_FORMATS, ThresholdSection
-from simulator.world.behaviour import (
-    GatewayBehaviour,
-    ServiceFailures,
-)
+from simulator.world.behaviour import GatewayBehaviour, ServiceFailures
 from simulator.world.defects import PLANTABLE_REASONS, explain_unplantable
 from simulator.world.forced import FORCED_OUTCOME_DOMAIN, OUTCOME_BY_MOBILE, ForcedOutcome
 from tracker.status import Channel, Reason, Step

@@ -4,12 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fault_matrix.disturbances import (
-    DisturbedRun,
-    fill_disk,
-    stop_database,
-    sweep_concurrently,
-)
+from fault_matrix.disturbances import DisturbedRun, fill_disk, stop_database, sweep_concurrently
 from fault_matrix.record import RecordCounts
 
 POISON_ADDRESSES = ("poison-raise", "poison-kill", "poison-memory")

@@ -47,10 +47,7 @@ acceptances = Table(
     Column("outcome", SmallInteger, nullable=False),
     Column("due_at", BigInteger),
     Column("repeats", Integer, nullable=False, server_default=sa.text("0")),
-    CheckConstraint(
-        f"outcome IN ({sql_code_list(GATEWAY_OUTCOMES)})",
-        name="outcome",
-    ),
+    CheckConstraint(f"outcome IN ({sql_code_list(GATEWAY_OUTCOMES)})", name="outcome"),
     CheckConstraint("due_at >= accepted_at", name="due_at"),
     sqlite_with_rowid=False,
     comment="Messages that the simulated gateway accepted, by attempt. repeats: later submissions"

@@ -8,11 +8,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from simulator.figures import (
-    THROUGHPUT,
-    Figures,
-    is_sampled,
-)
+from simulator.figures import THROUGHPUT, Figures, is_sampled
 from simulator.oracle.facts import read_recorded_facts
 from simulator.oracle.oracle import WithheldPrediction, build_oracles, predict_withheld
 from simulator.results.expectations import ExpectationResult, judge_expectations
@@ -21,11 +17,7 @@ from simulator.results.judgement import are_all_met
 from simulator.results.limits.causes import RunLimit
 from simulator.results.limits.find import find_limit
 from simulator.results.measure import measure_run
-from simulator.results.observations import (
-    UNOBSERVED_CAUSE,
-    RunConditions,
-    RunObservations,
-)
+from simulator.results.observations import UNOBSERVED_CAUSE, RunConditions, RunObservations
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck, check_prediction
 from simulator.results.thresholds import ThresholdResult, evaluate_thresholds
 from simulator.results.timeseries import ARRIVALS, Timeseries

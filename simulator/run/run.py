@@ -11,11 +11,7 @@ from simulator.run.drive import add_run_to_errors, drive_run
 from simulator.run.driver_record import record_driver
 from simulator.run.environment import describe_conditions, describe_machine
 from simulator.run.observers.progress import open_display
-from simulator.run.options import (
-    RunOptions,
-    reject_missing_rules,
-    reject_unjudgeable_thresholds,
-)
+from simulator.run.options import RunOptions, reject_missing_rules, reject_unjudgeable_thresholds
 from simulator.run.outcome import RunOutcome
 from simulator.run.system import RunSystem, open_system
 from simulator.scenario.file import Scenario

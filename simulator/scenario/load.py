@@ -3,12 +3,7 @@
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from simulator.scenario import arrivals
 from simulator.scenario.arrivals import ArrivalShape
@@ -139,9 +134,7 @@ class LoadSection(ScenarioSection):
     start: Annotated[Duration, Field(examples=["10s"])] = timedelta()
     """Start of the campaign, after the start of the run."""
     shape: Annotated[
-        ShapeSection,
-        BeforeValidator(_parse_shape),
-        Field(examples=["blast", {"constant": 2_000}]),
+        ShapeSection, BeforeValidator(_parse_shape), Field(examples=["blast", {"constant": 2_000}])
     ] = ShapeSection()
     """Shape in which the messages arrive; default: `"blast"`, all at once."""
 

@@ -181,10 +181,7 @@ def _plan_campaign(
 
 
 def _plan_audience(
-    file: ScenarioFile,
-    folder: Path,
-    owner: CampaignSection,
-    owners: Mapping[str, CampaignSection],
+    file: ScenarioFile, folder: Path, owner: CampaignSection, owners: Mapping[str, CampaignSection]
 ) -> PlannedAudience:
     is_generated = isinstance(owner.audience, int)
     return PlannedAudience(

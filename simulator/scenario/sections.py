@@ -29,11 +29,7 @@ from simulator.values import (
     format_value,
     validate_text,
 )
-from simulator.world.behaviour import (
-    SIMULATED_GATEWAY_KIND,
-    GatewayBehaviour,
-    validate_share_sum,
-)
+from simulator.world.behaviour import SIMULATED_GATEWAY_KIND, GatewayBehaviour, validate_share_sum
 from simulator.world.defects import PLANTABLE_REASONS, explain_unplantable
 from tracker.clock import Instant, SystemClock, from_datetime, to_datetime
 from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS

@@ -16,11 +16,7 @@ from workers.chains import StepArguments
 from workers.gateways.base import GatewayUnavailable
 from workers.queues import task_name
 from workers.services.base import ServiceUnavailable
-from workers.transient import (
-    MAX_GATEWAY_BACKOFF_SECONDS,
-    MIN_REAL_BACKOFF_SECONDS,
-    compute_backoff,
-)
+from workers.transient import MAX_GATEWAY_BACKOFF_SECONDS, MIN_REAL_BACKOFF_SECONDS, compute_backoff
 
 CHAIN = [task_name(step) for step in CHECK_CHAIN]
 

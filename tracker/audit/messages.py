@@ -97,10 +97,7 @@ def find_states_without_transition(ids: Sequence[int]) -> Select[Any]:
         .outerjoin(transitions, is_same_transition(transitions, messages))
         .where(
             messages.c.campaign_id.in_(ids),
-            sa.or_(
-                transitions.c.number.is_(None),
-                transitions.c.reason != messages.c.reason,
-            ),
+            sa.or_(transitions.c.number.is_(None), transitions.c.reason != messages.c.reason),
         )
         .order_by(messages.c.campaign_id, messages.c.number)
     )

@@ -21,11 +21,7 @@ from tracker.record.deferrals import Deferral, read_deferral
 from tracker.status import Engagement, Reason, ReceiptVerdict, Status, Step
 from tracker.store.schema.catalog import batches, customers
 from tracker.store.schema.engagement import engagements
-from tracker.store.schema.messages import (
-    refused_receipts,
-    transition_details,
-    transitions,
-)
+from tracker.store.schema.messages import refused_receipts, transition_details, transitions
 from tracker.store.schema.work import parts, steps
 
 MAX_ATTEMPTS = 1_000

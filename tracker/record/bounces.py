@@ -37,11 +37,7 @@ class BounceTallies:
         causes = Counter(
             classify_bounce(clean_text(details.get(number, NO_DETAIL).text)) for number in numbers
         )
-        key = {
-            "campaign_id": self.batch.campaign.id,
-            "batch": self.batch.batch,
-            "status": status,
-        }
+        key = {"campaign_id": self.batch.campaign.id, "batch": self.batch.batch, "status": status}
         self.connection.execute(
             self.database.insert_or_add(bounce_tallies, "messages"),
             [{**key, "cause": cause, "messages": count} for cause, count in causes.items()],
@@ -84,12 +80,7 @@ def read_bounce_counts(
     counts: dict[int, BounceCounts] = {campaign_id: Counter() for campaign_id in campaign_ids}
     tallied = bounce_tallies.c
     query = (
-        sa.select(
-            tallied.campaign_id,
-            tallied.status,
-            tallied.cause,
-            sa.func.sum(tallied.messages),
-        )
+        sa.select(tallied.campaign_id, tallied.status, tallied.cause, sa.func.sum(tallied.messages))
         .where(tallied.campaign_id.in_(campaign_ids))
         .group_by(tallied.campaign_id, tallied.status, tallied.cause)
     )

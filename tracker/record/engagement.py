@@ -193,10 +193,7 @@ def has_bounced() -> sa.ColumnElement[bool]:
     """Return the condition that the message of a row of `engagements` has bounced."""
     return (
         sa.select(messages.c.number)
-        .where(
-            is_same_message(messages, engagements),
-            messages.c.status == Status.HARD_BOUNCED,
-        )
+        .where(is_same_message(messages, engagements), messages.c.status == Status.HARD_BOUNCED)
         .exists()
     )
 

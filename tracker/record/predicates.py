@@ -18,8 +18,7 @@ def is_of_batch(table: FromClause, batch: Batch | BatchKey) -> sa.ColumnElement[
 def is_of_message_in(table: FromClause, batch: Batch) -> sa.ColumnElement[bool]:
     """Return the condition that a row with `campaign_id` and `number` is of a batch's message."""
     return sa.and_(
-        table.c.campaign_id == batch.campaign.id,
-        table.c.number.between(batch.first, batch.last),
+        table.c.campaign_id == batch.campaign.id, table.c.number.between(batch.first, batch.last)
     )
 
 

@@ -27,11 +27,7 @@ from tracker.status import (
     Status,
 )
 from tracker.store.schema.catalog import customers
-from tracker.store.schema.messages import (
-    messages,
-    refused_receipts,
-    transitions,
-)
+from tracker.store.schema.messages import messages, refused_receipts, transitions
 
 OUTCOME_STATUSES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
 
@@ -256,9 +252,7 @@ def record_refused_receipts(
         copy=[_clamp_to_bigint(receipt.copy) for receipt in receipts],
     )
     query = sa.select(
-        sa.literal(entry.batch.campaign.id, sa.Integer),
-        *rows.c,
-        sa.literal(verdict, sa.String),
+        sa.literal(entry.batch.campaign.id, sa.Integer), *rows.c, sa.literal(verdict, sa.String)
     )
     columns = ["campaign_id", *rows.c.keys(), "verdict"]
     entry.connection.execute(entry.database.insert_missing_from(refused_receipts, columns, query))

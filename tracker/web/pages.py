@@ -6,11 +6,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tracker.clock import to_datetime
-from tracker.output.report_lines import (
-    SHARES_MEANING,
-    all_report_lines,
-    balance_line,
-)
+from tracker.output.report_lines import SHARES_MEANING, all_report_lines, balance_line
 from tracker.queries.timeline import read_timeline
 from tracker.status import Category, Engagement, Reason, Status
 from tracker.web.charts import make_live_charts

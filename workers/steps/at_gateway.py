@@ -13,11 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant
-from tracker.queries.next_step import (
-    NextStep,
-    next_step_while_throttled,
-    soft_bounce_time,
-)
+from tracker.queries.next_step import NextStep, next_step_while_throttled, soft_bounce_time
 from tracker.record import engagement, inbound
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_time

@@ -14,11 +14,7 @@ from simulator.figures import THROUGHPUT
 from simulator.results.limits.causes import LimitCause, RunLimit, unknown_limit
 from simulator.results.limits.resources import find_resource_limit
 from simulator.results.limits.sending import GatewayLoad, SendingPhase
-from simulator.results.observations import (
-    UNOBSERVED_CAUSE,
-    RunConditions,
-    RunObservations,
-)
+from simulator.results.observations import UNOBSERVED_CAUSE, RunConditions, RunObservations
 from simulator.setup.run import Run
 from tracker.clock import to_real_seconds
 

@@ -3,11 +3,7 @@
 import pytest
 
 from simulator.world.behaviour import ServiceFailures
-from simulator.world.services import (
-    SimulatedServices,
-    SimulatedServicesSettings,
-    draw_unanswered,
-)
+from simulator.world.services import SimulatedServices, SimulatedServicesSettings, draw_unanswered
 from tests.support.factory import Plan, make_batch
 from tracker.clock import from_seconds
 from tracker.store.database import Database

@@ -5,12 +5,7 @@ import sqlalchemy as sa
 from tests.support.factory import Plan, make_batch, make_campaign
 from tests.support.statements import executed
 from tracker.record.catalog import Batch
-from tracker.record.check_times import (
-    OVERLAP_STEPS,
-    CheckTime,
-    CheckTimeTotals,
-    encode_check_times,
-)
+from tracker.record.check_times import OVERLAP_STEPS, CheckTime, CheckTimeTotals, encode_check_times
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.store.schema.work import steps

@@ -8,14 +8,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.engagement import (
-    CLICKED,
-    OPENED,
-    SPAM,
-    UNSUBSCRIBED,
-    bounce_late,
-    record_events,
-)
+from tests.support.engagement import CLICKED, OPENED, SPAM, UNSUBSCRIBED, bounce_late, record_events
 from tests.support.factory import (
     AUTHOR,
     READY,

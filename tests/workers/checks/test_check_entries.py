@@ -18,13 +18,7 @@ from tracker.queries.next_step import CHECK_STEPS
 from tracker.status import Reason, Step
 from workers import app
 from workers.candidates import Candidate, Customer
-from workers.checks.base import (
-    Check,
-    all_checks,
-    check,
-    checks_of,
-    third_party_checks,
-)
+from workers.checks.base import Check, all_checks, check, checks_of, third_party_checks
 from workers.checks.judging import FAILED_CHECK_REASON, judge_candidates
 from workers.plugins import PluginGroup
 from workers.rules.as_of import list_verdicts

@@ -6,9 +6,7 @@ from functools import partial
 
 import pytest
 
-from simulator.world.services import (
-    SimulatedServices,
-)
+from simulator.world.services import SimulatedServices
 from tests.support.factory import (
     SPRING,
     Plan,

@@ -13,13 +13,7 @@ from sqlalchemy import (
 )
 
 from tracker.bounces import BounceCause
-from tracker.status import (
-    IN_PROGRESS_STATUSES,
-    LEGAL_TRANSITIONS,
-    Reason,
-    ReceiptVerdict,
-    Status,
-)
+from tracker.status import IN_PROGRESS_STATUSES, LEGAL_TRANSITIONS, Reason, ReceiptVerdict, Status
 from tracker.store.schema.metadata import metadata, sql_code_list, sql_string_list
 
 NO_REASON = 0

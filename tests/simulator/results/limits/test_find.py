@@ -32,12 +32,7 @@ from simulator.schema import open_database
 from simulator.setup.record import record_run
 from simulator.setup.run import Run
 from tests.support.factory import READY, in_gateway, move, not_sent_for
-from tests.support.inline_runs import (
-    build_campaign,
-    build_scenario,
-    enqueue_campaign,
-    settle_batch,
-)
+from tests.support.inline_runs import build_campaign, build_scenario, enqueue_campaign, settle_batch
 from tracker.clock import to_seconds
 from tracker.monitoring import QueueDepth
 from tracker.queries.latencies import QUEUED_TO_GATEWAY, TransitionTimes, read_transition_times
