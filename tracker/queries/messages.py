@@ -13,12 +13,13 @@ from sqlalchemy import Connection
 
 from tracker.queries.message_lookup import find_by_recipient
 from tracker.record.catalog import Campaign
-from tracker.record.predicates import is_same_batch
+from tracker.record.predicates import is_same_batch, is_same_message
 from tracker.status import Engagement, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, customers
 from tracker.store.schema.engagement import engagements
 from tracker.store.schema.messages import NO_REASON, messages, tallies
+from tracker.store.schema.work import deferrals
 
 MAX_SCANNED_MESSAGES = 250_000
 """Messages that are read for one page, but at least one batch.
@@ -36,12 +37,14 @@ class MessageFilter:
 
     Attributes:
         customer: the id, email address or mobile number of one customer.
+        is_deferred: True if only messages match that a rule deferred; False if others match, too.
     """
 
     statuses: frozenset[Status] = frozenset()
     reasons: frozenset[Reason] = frozenset()
     engagement: Engagement | None = None
     customer: str | None = None
+    is_deferred: bool = False
 
 
 class MessageRow(NamedTuple):
@@ -88,7 +91,7 @@ def find_messages(
     return MessagePage(
         messages=_read_message_rows(database, connection, campaign, numbers),
         after=next_after,
-        total=_count_matches(connection, campaign, wanted),
+        total=None if wanted.is_deferred else _count_matches(connection, campaign, wanted),
     )
 
 
@@ -98,19 +101,20 @@ def _scan_batches(
     """Return the numbers of a page's messages, and the key of the next page."""
     numbers: list[int] = []
     scanned = 0
-    for first, last in _find_matching_batches(connection, campaign, wanted, after):
+    for batch, first, last in _find_matching_batches(connection, campaign, wanted, after):
         if scanned and scanned + last - first >= MAX_SCANNED_MESSAGES:
             return numbers, first - 1
         scanned += last - first + 1
+        query = sa.select(messages.c.number).where(
+            messages.c.campaign_id == campaign.id,
+            messages.c.number.between(max(first, after + 1), last),
+            *_filter_conditions(messages, wanted),
+        )
+        if wanted.is_deferred:
+            deferred = _deferred_numbers(campaign).where(deferrals.c.batch == batch)
+            query = query.where(messages.c.number.in_(deferred))
         numbers += connection.scalars(
-            sa.select(messages.c.number)
-            .where(
-                messages.c.campaign_id == campaign.id,
-                messages.c.number.between(max(first, after + 1), last),
-                *_filter_conditions(messages, wanted),
-            )
-            .order_by(messages.c.number)
-            .limit(limit + 1 - len(numbers))
+            query.order_by(messages.c.number).limit(limit + 1 - len(numbers))
         )
         if len(numbers) > limit:
             return numbers[:limit], numbers[limit - 1]
@@ -119,8 +123,8 @@ def _scan_batches(
 
 def _find_matching_batches(
     connection: Connection, campaign: Campaign, wanted: MessageFilter, after: int
-) -> Iterator[tuple[int, int]]:
-    """Yield, in order, first and last number of the batches that hold matches after a number."""
+) -> Iterator[tuple[int, int, int]]:
+    """Yield the batches that hold matches after a number, in order: number, first, last message."""
     last = batches.c.first + batches.c.size - 1
     has_matches = (
         sa.exists()
@@ -132,12 +136,14 @@ def _find_matching_batches(
         .correlate(batches)
     )
     query = (
-        sa.select(batches.c.first, last)
+        sa.select(batches.c.batch, batches.c.first, last)
         .where(batches.c.campaign_id == campaign.id, last > after, has_matches)
         .order_by(batches.c.first)
     )
+    if wanted.is_deferred:
+        query = query.where(batches.c.deferred > 0)
     for row in connection.execute(query).all():
-        yield row[0], row[1]
+        yield row[0], row[1], row[2]
 
 
 def _filter_conditions(table: sa.Table, wanted: MessageFilter) -> Iterator[sa.ColumnElement[bool]]:
@@ -145,6 +151,10 @@ def _filter_conditions(table: sa.Table, wanted: MessageFilter) -> Iterator[sa.Co
         yield table.c.status.in_(wanted.statuses)
     if wanted.reasons:
         yield table.c.reason.in_(wanted.reasons)
+
+
+def _deferred_numbers(campaign: Campaign) -> sa.Select[tuple[int]]:
+    return sa.select(deferrals.c.number).where(deferrals.c.campaign_id == campaign.id)
 
 
 def _count_matches(connection: Connection, campaign: Campaign, wanted: MessageFilter) -> int:
@@ -170,10 +180,7 @@ def _find_by_engagement(
         .distinct()
         .join(
             messages,
-            sa.and_(
-                messages.c.campaign_id == engagements.c.campaign_id,
-                messages.c.number == engagements.c.number,
-            ),
+            is_same_message(messages, engagements),
         )
         .where(
             engagements.c.campaign_id == campaign.id,
@@ -184,6 +191,8 @@ def _find_by_engagement(
         .order_by(engagements.c.number)
         .limit(limit + 1)
     )
+    if wanted.is_deferred:
+        query = query.where(messages.c.number.in_(_deferred_numbers(campaign)))
     numbers = list(connection.scalars(query))
     return MessagePage(
         messages=_read_message_rows(database, connection, campaign, numbers[:limit]),
@@ -200,13 +209,20 @@ def _find_by_customer(
     customer: str,
 ) -> MessagePage:
     number = find_by_recipient(connection, campaign, customer)
-    numbers = [] if number is None else [number]
-    matches = [
-        message
-        for message in _read_message_rows(database, connection, campaign, numbers)
-        if (not wanted.statuses or message.status in wanted.statuses)
-        and (not wanted.reasons or message.reason in wanted.reasons)
-    ]
+    query = sa.select(messages.c.number).where(
+        messages.c.campaign_id == campaign.id,
+        messages.c.number == number,
+        *_filter_conditions(messages, wanted),
+    )
+    if wanted.engagement is not None:
+        is_engaged = sa.exists().where(
+            is_same_message(engagements, messages), engagements.c.kind == wanted.engagement
+        )
+        query = query.where(is_engaged)
+    if wanted.is_deferred:
+        query = query.where(messages.c.number.in_(_deferred_numbers(campaign)))
+    numbers = connection.scalars(query).all()
+    matches = _read_message_rows(database, connection, campaign, numbers)
     return MessagePage(messages=matches, after=None, total=len(matches))
 
 

@@ -89,6 +89,9 @@ class MessageQuery(BaseModel):
         max_length=MAX_CUSTOMER_ID_LENGTH,
         description="The id, email address or mobile number of one customer.",
     )
+    deferred: Annotated[Literal["only"] | None, BeforeValidator(_blank_to_none)] = Field(
+        None, description="`only` for messages that a rule deferred."
+    )
     after: int = Field(
         BEFORE_FIRST,
         ge=BEFORE_FIRST,
@@ -107,6 +110,7 @@ class MessageQuery(BaseModel):
             reasons=frozenset(self.reason),
             engagement=self.engagement,
             customer=self.customer,
+            is_deferred=self.deferred == "only",
         )
 
     def to_query_string(self, **changes: object) -> str:
@@ -177,6 +181,7 @@ def _make_line_queries() -> Mapping[str, str]:
         "sent.bounced.hard": _status_query(Status.HARD_BOUNCED),
         "sent.bounced.soft": _status_query(Status.SOFT_BOUNCED),
         "in_progress.total": _status_query(*IN_PROGRESS_STATUSES),
+        "in_progress.deferred": {"deferred": ["only"]},
         "not_sent.total": _status_query(Status.NOT_SENT),
     }
     for status in IN_PROGRESS_STATUSES:

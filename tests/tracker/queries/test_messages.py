@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from tests.support.factory import (
     AUTHOR,
     Plan,
+    make_batch,
     make_busy_batch,
     make_campaign,
     move,
@@ -17,7 +18,8 @@ from tests.support.factory import (
 )
 from tracker.queries import messages
 from tracker.queries.messages import MessageFilter, MessagePage, MessageRow, find_messages
-from tracker.record.catalog import Batch
+from tracker.record.catalog import Batch, load_batch
+from tracker.record.deferrals import Deferral, replace_deferrals, update_deferred_batch
 from tracker.record.engagement import EngagementEvent, record_engagement
 from tracker.record.journal import enqueue_batch, open_entry
 from tracker.status import Engagement, Reason, Status, Step
@@ -148,3 +150,30 @@ def test_recipients_by_engagement(database: Database) -> None:
     }.items():
         rows = find_all(database, batch, MessageFilter(engagement=kind))
         assert [message.number for message in rows] == expected
+    assert find_all(database, batch, MessageFilter(customer="c8", engagement=Engagement.OPENED))
+    assert not find_all(database, batch, MessageFilter(customer="c7", engagement=Engagement.OPENED))
+
+
+def test_deferred_messages(database: Database, scattered: Batch) -> None:
+    other = make_batch(database, Plan(size=200))
+    campaign = scattered.campaign
+    deferral = Deferral("quiet_hours", until=0, first_deferred_at=0)
+    with database.write() as connection:
+        replace_deferrals(database, connection, other, {51: deferral})
+        update_deferred_batch(connection, other)
+        for first, numbers in ((0, [1, 2, 4]), (50, [50, 54])):
+            batch = load_batch(connection, campaign.id, first // 5)
+            replace_deferrals(database, connection, batch, dict.fromkeys(numbers, deferral))
+            update_deferred_batch(connection, batch)
+    pages = list(read_pages(database, scattered, MessageFilter(is_deferred=True)))
+    assert [[message.number for message in page.messages] for page in pages] == [
+        [1, 2, 4],
+        [50, 54],
+    ]
+    for wanted, expected in (
+        (MessageFilter(is_deferred=True, customer="c50"), [50]),
+        (MessageFilter(is_deferred=True, customer="c51"), []),
+        (MessageFilter(is_deferred=True, engagement=Engagement.OPENED), []),
+        (MessageFilter(is_deferred=True, statuses=frozenset({Status.NOT_SENT})), []),
+    ):
+        assert [message.number for message in find_all(database, scattered, wanted)] == expected
