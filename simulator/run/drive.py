@@ -55,9 +55,7 @@ def drive_run(
     """Drive a run that has started to its end, or until a signal or a threshold ends it early.
 
     Args:
-        system: what its messages go through.
         run: the run, which this driver owns.
-        options: how to drive it.
         heartbeat: its heartbeat, which is recorded meanwhile.
         print_result: called with the result before it is recorded.
 
@@ -214,8 +212,6 @@ def add_run_to_errors(system: RunSystem, run: Run, *, has_started: bool) -> Iter
     """Name the run in errors within the block, and give up a run that is interrupted.
 
     Args:
-        system: what its messages go through.
-        run: the run.
         has_started: whether it has a driver on record, so that another one can resume it.
     """
     report = f"see sendtrace report --run {run.id}"

@@ -44,16 +44,7 @@ def record_driver(
     conditions: RunConditions,
     started_at: Instant,
 ) -> None:
-    """Record that a driver starts; a second call changes nothing.
-
-    Args:
-        database: the database.
-        connection: a transaction.
-        run: the run as this driver sees it.
-        options: how it drives the run.
-        conditions: the conditions under which it does so.
-        started_at: when it starts, by the run's clock.
-    """
+    """Record that a driver starts; a second call changes nothing."""
     connection.execute(
         database.insert_missing(run_drivers).values(
             run_id=run.id,

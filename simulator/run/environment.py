@@ -35,8 +35,6 @@ def describe_conditions(
     """Return the conditions under which a driver runs its scenario.
 
     Args:
-        system: the system that it has opened.
-        options: how it runs the scenario.
         machine: the machine before the run; see `describe_machine`.
     """
     return RunConditions(

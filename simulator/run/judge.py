@@ -101,9 +101,6 @@ def judge(
     """Judge a run from the record, print its result and store it in place of an earlier one.
 
     Args:
-        database: the database that has it.
-        settings: the settings of the command.
-        run_id: number of the run.
         print_result: called with the result before it is stored.
 
     Raises:

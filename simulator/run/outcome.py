@@ -36,9 +36,7 @@ def archive_result(
     """Store a result; return its page, or why it could not be stored.
 
     Args:
-        database: the database of its run.
         home: where the folder of its run is created if it is gone.
-        result: the result.
         series: the first of the runs that its run repeats; None for the first itself.
     """
     from simulator.pages.result_page import render_result_page  # loads the chart library

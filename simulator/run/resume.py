@@ -62,9 +62,6 @@ def resume(
     """Resume a run that was interrupted, aborted or abandoned, and drive it to its end.
 
     Args:
-        settings: the settings of the command.
-        run_id: number of the run.
-        options: how to drive it.
         print_result: called with the result before it is recorded.
 
     Raises:
@@ -136,10 +133,7 @@ def claim_run(
     """Make this process the driver of a run, and return the run as it continues.
 
     Args:
-        database: the database that has it.
         recorded: the run before that.
-        options: how it is driven from now on.
-        conditions: the conditions under which it does so.
 
     Raises:
         RunIsAlive: another driver was faster.

@@ -31,9 +31,6 @@ def simulate(
     """Run a scenario through real workers, verify and print its result, and record it.
 
     Args:
-        scenario: the scenario.
-        settings: the settings of the command.
-        options: how to run it.
         print_result: called with the result before it is recorded.
 
     Raises:

@@ -166,7 +166,6 @@ def compare_rules(database: Database, installed: Rules, rules: Rules) -> Verdict
     dispatch. A verdict that dispatch gave for another reason stays unless a check blocks before.
 
     Args:
-        database: the database that has the campaign.
         installed: the installed rules, with the campaign as recorded.
         rules: the rules to judge by.
     """
@@ -225,7 +224,6 @@ def _find_obstacle(
     """Return why a message can't be compared, or None.
 
     Args:
-        judgement: how it was judged.
         verdict: the verdict that blocks or defers it now, if one does.
         doubt: the service whose answer is unknown and matters.
     """
