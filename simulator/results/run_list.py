@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from simulator.figures import RUN_SECONDS, THROUGHPUT, find_speed_group
 from simulator.results.archive import RunSummary
 from simulator.results.observations import RunState
 from simulator.results.result import RESULT_VERSION
@@ -76,19 +77,25 @@ def _parse_summary(text: str) -> RunSummary | None:
 
 def make_run_row(run: ListedRun) -> dict[str, Any]:
     """Return the columns of a run in the list of runs; None for unknown values."""
-    figures = run.summary.figures if run.summary else {}
     return {
         "run": run.id,
         "started": run.started_at,
         "scenario": run.scenario,
         "seed": run.seed,
         "messages": run.summary.messages if run.summary else None,
-        "seconds": figures.get("seconds"),
-        "throughput": figures.get("throughput"),
-        "to_gateway_p95": figures.get("queued_to_gateway.p95"),
+        "seconds": _find_comparable_value(run.summary, RUN_SECONDS),
+        "throughput": _find_comparable_value(run.summary, THROUGHPUT),
+        "to_gateway_p95": _find_comparable_value(run.summary, "queued_to_gateway.p95"),
         "state": run.state.value,
         "result": describe_result(run),
     }
+
+
+def _find_comparable_value(summary: RunSummary | None, figure: str) -> float | None:
+    """Return the value of a figure, None if it can't be compared with that of another run."""
+    if summary is None or find_speed_group(figure, ()) in summary.not_comparable:
+        return None
+    return summary.figures.get(figure)
 
 
 def describe_result(run: ListedRun) -> str:

@@ -276,7 +276,10 @@ def test_a_resumed_run_is_marked_in_the_list_of_runs(database: Database, run: Ru
     store_result(database, result, lambda _: "")
     with database.read() as connection:
         [listed] = list_runs(connection)
-    assert make_run_row(listed)["result"] == "threshold missed or not judged (resumed)"
+    row = make_run_row(listed)
+    assert row["result"] == "threshold missed or not judged (resumed)"
+    assert row["messages"] == result.run.size
+    assert [row[name] for name in ("seconds", "throughput", "to_gateway_p95")] == [None] * 3
 
 
 def test_a_threshold_on_speed_does_not_abort_a_resumed_run(database: Database, run: Run) -> None:
