@@ -3,12 +3,14 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from simulator.scenario.plan import PlannedCampaign
+from simulator.setup.census import ImportedAudience
 from simulator.setup.run import RunCampaign
 from tracker.clock import to_microseconds
 from tracker.queries.blocking_checks import read_messages_by_check
@@ -17,6 +19,19 @@ from workers.checks.base import shipped_check_names
 
 ALWAYS, NEVER = np.int64(0), np.int64(2**62)
 """Instants before and after every run."""
+
+EPOCH_DAY = date(1970, 1, 1).toordinal()
+MICROSECONDS_PER_DAY = to_microseconds(timedelta(days=1))
+
+
+def _spread(
+    batches: JudgedBatches, values: NDArray[np.int64], first: int, count: int, default: np.int64
+) -> NDArray[np.int64]:
+    """Return the value of each message's batch, from `first` on; `default` without a batch."""
+    spread = np.full(count, default)
+    for begin, size, value in zip(batches.first, batches.size, values, strict=True):
+        spread[max(0, begin - first) : max(0, begin + size - first)] = value
+    return spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +68,11 @@ class LimitTimes:
         They differ for a batch that was judged more than once. For a message that was never judged,
         the earliest period includes all time, and the latest none.
         """
-        earliest, latest = np.full(count, ALWAYS), np.full(count, NEVER)
         batches = self.batches
-        for begin, size, judged_from, judged_until in zip(
-            batches.first, batches.size, batches.judged_from, batches.judged_until, strict=True
-        ):
-            part = slice(max(0, begin - first), max(0, begin + size - first))
-            earliest[part], latest[part] = judged_from - self.period, judged_until - self.period
-        return earliest, latest
+        return (
+            _spread(batches, batches.judged_from - self.period, first, count, ALWAYS),
+            _spread(batches, batches.judged_until - self.period, first, count, NEVER),
+        )
 
     def find_dispatch_times(self, first: int, count: int) -> NDArray[np.int64]:
         """Return when each message from `first` on was dispatched; NEVER for others."""
@@ -78,10 +90,12 @@ class RecordedFacts:
         rule_blocks: by campaign and by rule of another package, the ascending numbers of the
             messages that the rule blocked.
         limit_times: by campaign, where a run is longer than the message limit's period.
+        judged_batches: by campaign, where coupons of an audience file may expire during a run.
     """
 
     rule_blocks: Mapping[str, Mapping[str, NDArray[np.int64]]] = field(default_factory=dict)
     limit_times: Mapping[str, LimitTimes] = field(default_factory=dict)
+    judged_batches: Mapping[str, JudgedBatches] = field(default_factory=dict)
 
     def count_rule_blocks(self, campaign: str) -> dict[str, int]:
         """Return how many messages of a campaign each rule of another package blocked."""
@@ -94,6 +108,25 @@ class RecordedFacts:
             begin, end = np.searchsorted(numbers, [first, first + count])
             blocked[numbers[begin:end] - first] = True
         return blocked
+
+    def find_expired(
+        self, campaign: PlannedCampaign, imported: ImportedAudience | None, first: int, count: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which customers' coupons had expired when they were judged.
+
+        The first array has coupons that surely had, the second those that may have. They differ for
+        a batch whose steps before the gateway span midnight in UTC.
+        """
+        if imported is None or "coupon" not in campaign.requires:
+            nobody = np.zeros(count, np.bool_)
+            return nobody, nobody
+        last_days = imported.coupon_expires[first : first + count]
+        batches, today = self.judged_batches.get(campaign.name), np.int64(imported.today)
+        if batches is None:
+            return last_days < today, last_days < today
+        earliest = _spread(batches, _find_days(batches.judged_from), first, count, today)
+        latest = _spread(batches, _find_days(batches.ended_at), first, count, today)
+        return last_days < earliest, last_days < latest
 
     def precedes(self, earlier: str, later: str) -> bool:
         """Return whether a campaign was dispatched before another one was judged at all."""
@@ -116,6 +149,10 @@ class RecordedFacts:
         return dispatched_at > latest, dispatched_at > earliest
 
 
+def _find_days(instants: NDArray[np.int64]) -> NDArray[np.int64]:
+    return instants // MICROSECONDS_PER_DAY + EPOCH_DAY
+
+
 NO_FACTS = RecordedFacts()
 """The facts before a run."""
 
@@ -134,6 +171,11 @@ def read_recorded_facts(connection: Connection, campaigns: Sequence[RunCampaign]
             for campaign, rules in blocks.items()
         },
         limit_times=_read_limit_times(connection, campaigns),
+        judged_batches={
+            run_campaign.campaign.name: read_judged_batches(connection, run_campaign.campaign.id)
+            for run_campaign in campaigns
+            if run_campaign.imported_audience is not None and "coupon" in run_campaign.plan.requires
+        },
     )
 
 

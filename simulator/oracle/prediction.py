@@ -109,6 +109,8 @@ class AudiencePrediction:
                 add_possible_reason(possible_reasons, reasons, opted_out, Reason.UNSUBSCRIBED)
         bounced = history.has_bounced_repeatedly(campaign)
         add_possible_reason(possible_reasons, reasons, bounced, Reason.BOUNCED_REPEATEDLY)
+        _, may_expire = self._find_expired(campaign)
+        add_possible_reason(possible_reasons, reasons, may_expire, Reason.COUPON_EXPIRED)
         if self.credit_is_scarce:
             is_charged = outcomes.sent | self._find_breaking(campaign, outcomes.reasons)
             possible_reasons[is_charged] |= 1 << Reason.OUT_OF_CREDIT
@@ -278,6 +280,7 @@ class AudiencePrediction:
             return (
                 self.imported_audience.record_defects[campaign.name][part],
                 self.imported_audience.coupon_defects[campaign.name][part],
+                np.where(self._find_expired(campaign)[0], Reason.COUPON_EXPIRED, NO_DEFECT),
             )
         audience = campaign.audience
         defects = draw_defects(
@@ -288,6 +291,12 @@ class AudiencePrediction:
             if why_not is not None or reason in SERVICE_BY_REASON:
                 defects[defects == reason] = NO_DEFECT
         return (defects,)
+
+    def _find_expired(
+        self, campaign: PlannedCampaign
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which coupons had expired when they were judged, surely and possibly."""
+        return self.facts.find_expired(campaign, self.imported_audience, self.first, self.count)
 
     def _predict_delivery(
         self, campaign: PlannedCampaign, reasons: NDArray[np.int8]

@@ -6,6 +6,7 @@ tests.
 
 import io
 import json
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -25,10 +26,14 @@ from tracker.status import Channel, Reason
 from workers.gateways.base import load_gateway_kind
 from workers.gateways.safety import is_reserved
 
+NEVER_EXPIRES = date.max.toordinal()
+"""The last day of a coupon without a valid date."""
+
 MAX_COUNTED_BOUNCES = 32_767
 """Largest number of bounces that an int16 holds; more are counted as this many."""
 
 _HARD_BOUNCES, _SOFT_BOUNCES = "hard_bounces", "soft_bounces"
+_COUPON_EXPIRES, _TODAY = "coupon_expires", "today"
 _RECORD_PREFIX, _COUPON_PREFIX = "record:", "coupon:"
 """Names of the arrays in a recorded census; the names of campaigns follow the prefixes."""
 
@@ -37,19 +42,25 @@ _RECORD_PREFIX, _COUPON_PREFIX = "record:", "coupon:"
 class ImportedAudience:
     """The oracle's knowledge of the customers of an audience file.
 
-    Every array has one element for each customer, in the order of the file.
+    Every array has one element for each customer, in the order of the file. Days are numbered as by
+    `date.toordinal`.
 
     Attributes:
         record_defects: by campaign, the code of the reason for which a customer's record blocks the
             message, bounces apart; NO_DEFECT for none. A negative code is that of the outcome which
             the address of a sound customer forces (`ForcedOutcome`), negated.
-        coupon_defects: by campaign, the code of the reason for which a coupon blocks the message.
+        coupon_defects: by campaign, the code of the reason for which a coupon blocks the message,
+            its date apart.
+        coupon_expires: last day of each customer's coupon, in UTC.
+        today: day on which the run begins.
     """
 
     record_defects: Mapping[str, NDArray[np.int8]]
     coupon_defects: Mapping[str, NDArray[np.int8]]
     hard_bounces: NDArray[np.int16]
     soft_bounces: NDArray[np.int16]
+    coupon_expires: NDArray[np.int32]
+    today: int
 
 
 class AudienceScanner:
@@ -57,10 +68,11 @@ class AudienceScanner:
 
     def __init__(self, campaigns: Sequence[PlannedCampaign], today: date) -> None:
         self._campaigns = campaigns
-        self._today = today
+        self._today = today.toordinal()
         self._record_defects = {campaign.name: bytearray() for campaign in campaigns}
         self._coupon_defects = {campaign.name: bytearray() for campaign in campaigns}
         self._bounces: list[tuple[int, int]] = []
+        self._expires = array("i")
 
     def scan(self, customers: Iterable[CustomerRecord]) -> Iterator[CustomerRecord]:
         """Yield the customers unchanged and collect what the oracle needs of them."""
@@ -70,8 +82,9 @@ class AudienceScanner:
                 self._record_defects[campaign.name].append(defect & 0xFF)
                 has_coupon = "coupon" in campaign.requires
                 self._coupon_defects[campaign.name].append(
-                    _find_coupon_defect(customer, self._today) if has_coupon else NO_DEFECT
+                    _find_coupon_defect(customer) if has_coupon else NO_DEFECT
                 )
+            self._expires.append(_find_last_day(customer) or NEVER_EXPIRES)
             hard, soft = customer.hard_bounces_email, customer.soft_bounces_email
             self._bounces.append((min(hard, MAX_COUNTED_BOUNCES), min(soft, MAX_COUNTED_BOUNCES)))
             yield customer
@@ -84,6 +97,8 @@ class AudienceScanner:
             _to_arrays(self._coupon_defects),
             hard_bounces,
             soft_bounces,
+            np.array(self._expires, np.int32),
+            self._today,
         )
 
 
@@ -93,6 +108,8 @@ def record_census(connection: Connection, audience_id: int, imported: ImportedAu
     arrays: dict[str, NDArray[Any]] = {
         _HARD_BOUNCES: imported.hard_bounces,
         _SOFT_BOUNCES: imported.soft_bounces,
+        _COUPON_EXPIRES: imported.coupon_expires,
+        _TODAY: np.array(imported.today),
         **{_RECORD_PREFIX + name: codes for name, codes in imported.record_defects.items()},
         **{_COUPON_PREFIX + name: codes for name, codes in imported.coupon_defects.items()},
     }
@@ -111,6 +128,8 @@ def load_census(connection: Connection, audience_id: int) -> ImportedAudience:
             coupon_defects=_select_arrays(arrays, _COUPON_PREFIX),
             hard_bounces=arrays[_HARD_BOUNCES],
             soft_bounces=arrays[_SOFT_BOUNCES],
+            coupon_expires=arrays[_COUPON_EXPIRES],
+            today=int(arrays[_TODAY]),
         )
 
 
@@ -156,15 +175,18 @@ def _find_record_defect(customer: CustomerRecord, campaign: PlannedCampaign) -> 
     return NO_DEFECT if forced is None else -forced
 
 
-def _find_coupon_defect(customer: CustomerRecord, today: date) -> int:
+def _find_coupon_defect(customer: CustomerRecord) -> int:
     """Return the first defect of a customer's coupon, in the order of the checks."""
     if customer.coupon_id is None:
         return Reason.COUPON_ID_MISSING
-    if customer.coupon_expires is not None:
-        try:
-            expires = date.fromisoformat(customer.coupon_expires)
-        except ValueError:
-            return Reason.COUPON_DATE_FORMAT
-        if expires < today:
-            return Reason.COUPON_EXPIRED
+    if customer.coupon_expires is not None and _find_last_day(customer) is None:
+        return Reason.COUPON_DATE_FORMAT
     return Reason.COUPON_REDEEMED if customer.coupon_redeemed else NO_DEFECT
+
+
+def _find_last_day(customer: CustomerRecord) -> int | None:
+    """Return the last day of a customer's coupon; None without a valid date."""
+    try:
+        return date.fromisoformat(customer.coupon_expires or "").toordinal()
+    except ValueError:
+        return None

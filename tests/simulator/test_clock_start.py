@@ -1,16 +1,32 @@
 """A run whose clock starts at another time."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from tests.support.inline_runs import assert_passed, build_campaign, build_scenario, run_scenario
-from tracker.clock import to_datetime
-from tracker.status import Reason, Status
+from simulator.setup.record import record_run
+from tests.support.inline_runs import (
+    assert_passed,
+    build_campaign,
+    build_scenario,
+    enqueue_campaign,
+    judge_recorded_run,
+    run_scenario,
+    run_step,
+    settle_batch,
+)
+from tracker.clock import from_seconds, to_datetime
+from tracker.record.catalog import load_batch
+from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
+from tracker.store.schema.catalog import runs
 from tracker.store.schema.messages import transitions
+from workers.candidates import Candidate
+from workers.checks import base, validation
+from workers.checks.base import all_checks
 
 pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
@@ -46,6 +62,49 @@ def test_a_coupon_expires_by_the_runs_clock(database: Database, tmp_path: Path) 
     result = run_scenario(database, scenario, tmp_path)
     assert_passed(result)
     assert result.reports[0].count_messages(Status.NOT_SENT, Reason.COUPON_EXPIRED) == 1
+
+
+@pytest.mark.parametrize("batches", [1, 2], ids=["over midnight", "before and after midnight"])
+def test_a_coupon_expires_during_a_run(database: Database, tmp_path: Path, batches: int) -> None:
+    people = tmp_path / "people.csv"
+    rows = [f"c{number},c{number}@example.com,A1,2030-12-24" for number in range(10)]
+    people.write_text("\n".join(["customer_id,email,coupon_id,coupon_expires", *rows]))
+    campaign = build_campaign(audience=str(people), requires=["coupon"])
+    scenario = build_scenario(campaign, clock={"start": EVENING})
+    run = record_run(database, scenario, tmp_path, lambda _: None)
+    queued = enqueue_campaign(database, run.campaigns[0], batches)
+    if batches == 2:
+        settle_batch(database, queued[0])
+    else:
+        run_step(database, queued[0], Step.SUPPRESS)
+    with database.write() as connection:
+        connection.execute(sa.update(runs).values(ahead=runs.c.ahead + from_seconds(7 * 3600)))
+        batch = load_batch(connection, queued[-1].campaign.id, queued[-1].batch)
+    settle_batch(database, batch)
+    result = judge_recorded_run(database, run)
+    assert_passed(result)
+    expired = result.reports[0].count_messages(Status.NOT_SENT, Reason.COUPON_EXPIRED)
+    assert expired == 10 / batches
+
+
+def test_a_message_whose_coupon_is_taken_for_expired_is_not_as_predicted(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text(
+        "customer_id,email,coupon_id,coupon_expires\nanna,anna@example.com,A1,2030-12-24\n"
+    )
+    campaign = build_campaign(audience=str(people), requires=["coupon"])
+
+    def coupon_expired(_candidate: Candidate, _now: datetime) -> bool:
+        return True
+
+    too_early = replace(validation.coupon_expired, rule=coupon_expired)
+    checks = tuple(too_early if check.name == too_early.name else check for check in all_checks())
+    monkeypatch.setattr(base, "all_checks", lambda: checks)
+    scenario = build_scenario(campaign, clock={"start": EVENING})
+    [check] = run_scenario(database, scenario, tmp_path).prediction_checks
+    assert check.matching == 0
 
 
 @pytest.mark.parametrize(

@@ -431,13 +431,14 @@ def test_predictions_do_not_depend_on_their_chunks(
         ),
         100,
     )
-    coupons = np.resize(np.array([NO_DEFECT] * 6 + [Reason.COUPON_EXPIRED], np.int8), 100)
+    coupons = np.resize(np.array([NO_DEFECT] * 6 + [Reason.COUPON_REDEEMED], np.int8), 100)
+    last_days = np.resize(np.array([8, 9, 9, 9, 9], np.int32), 100)
     hard, soft = np.resize(np.array([0] * 8 + [9], np.int16), 100), np.zeros(100, np.int16)
     by_name = (
         dict.fromkeys(["spring", "later"], defects),
         dict.fromkeys(["spring", "later"], coupons),
     )
-    audience = ImportedAudience(*by_name, hard, soft) if imported else None
+    audience = ImportedAudience(*by_name, hard, soft, last_days, 9) if imported else None
     for planned in scenario.campaigns:
         oracle = Oracle(
             campaign=planned,
