@@ -103,7 +103,7 @@ def test_attach_without_a_broker(shell: Shell) -> None:
 
 
 def test_a_worker_without_a_broker_does_not_start(shell: Shell) -> None:
-    ended = shell.run("-Q", ",".join(QUEUES), program=WORKER, limit=30)
+    ended = shell.run("-Q", ",".join(QUEUES), program=WORKER)
     assert ended.returncode != 0
     [line] = ended.stderr.strip().splitlines()
     assert line.startswith("sendtrace: no broker configured;")

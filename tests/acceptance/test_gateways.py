@@ -80,9 +80,9 @@ def test_a_faulty_gateway_matches_its_prediction_with_each_fault_counted(shell: 
 
 
 def test_messages_settle_while_the_rest_of_their_batch_waits(shell: Shell) -> None:
-    slow = LIMITED.replace("rate = 1_000", "rate = 400").replace("audience = 4_000", "audience = 1")
+    slow = LIMITED.replace("rate = 1_000", "rate = 40").replace("audience = 4_000", "audience = 1")
     options = ("--batch-size", "2000", "--no-record")
-    command = shell.start("simulate", shell.write("slow.toml", slow), *options)
+    shell.start("simulate", shell.write("slow.toml", slow), *options)
     by_status = "SELECT count(*) FROM messages_by_name WHERE status = '{}'"
 
     def are_some_delivered_while_others_wait() -> bool:
@@ -90,10 +90,9 @@ def test_messages_settle_while_the_rest_of_their_batch_waits(shell: Shell) -> No
             shell.query_number(by_status.format(status))
             for status in ("delivered", "about_to_be_sent")
         )
-        return delivered > 100 and waiting > 100
+        return delivered > 40 and waiting > 40
 
     wait_until(are_some_delivered_while_others_wait, "some are delivered while others wait")
-    assert command.wait() == 0
 
 
 @pytest.fixture

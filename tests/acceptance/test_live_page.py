@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,11 +25,11 @@ seed = 3
 [[campaigns]]
 name = "steady-email"
 channel = "email"
-audience = 6_000
+audience = 60_000
 requires = ["coupon"]
 
 [campaigns.load]
-shape = { constant = 1_000 }
+shape = { constant = 500 }
 
 [campaigns.defects]
 unsubscribed = 0.05
@@ -38,7 +39,7 @@ coupon_expired = 0.01
 latency = { median = "200ms", p99 = "400ms" }
 hard_bounce = 0.02
 """
-"""Six seconds of arrivals, so that the numbers change several times."""
+"""Two minutes of arrivals; the test ends the run when the numbers have changed several times."""
 
 COUNTS_JS = """
 JSON.stringify(Object.fromEntries([...document.querySelectorAll("[data-count]")].map(
@@ -121,11 +122,11 @@ def test_numbers_update_until_they_equal_the_report(shell: Shell, open_empty: Op
         return len(delivered_counts) >= 4
 
     wait_until(has_updated, "the numbers update")
-    assert run.process.poll() is None, "they update during the run"
     assert delivered_counts == sorted(delivered_counts)
     chart = 'document.querySelectorAll("#charts svg.chart path").length'
     wait_until(lambda: bool(browser.evaluate(chart) > 0), "the throughput chart is shown")
-    assert run.wait() == 0, run.stderr_text
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait() == 130, run.stderr_text
     [report] = shell.reports()
     expected = dict(flatten(report))
 
@@ -188,7 +189,7 @@ def test_pages_fit_a_phone_and_have_a_dark_scheme(
     for path in ("/", "/campaigns/1", "/campaigns/1/messages", "/campaigns/1/messages/7", "/runs"):
         browser = open_finished(path)
         browser.set_viewport(width=width, scheme=scheme)
-        wait_until(partial(fits_viewport, browser), f"{path} fits", 10)
+        wait_until(partial(fits_viewport, browser), f"{path} fits")
         background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
         assert background == ("rgb(18, 22, 27)" if scheme == "dark" else "rgb(255, 255, 255)")
 
@@ -227,9 +228,9 @@ def test_numbers_are_kept_and_marked_while_the_database_is_unavailable(
     FinishedRun.of(shell, shell.write("few.toml", make_scenario(email=200, sms=50)))
     with serve(shell, browser) as open_page:
         open_page("/campaigns/1")
+        wait_until(lambda: read_counts(browser).get("audience") == 200, "the numbers are shown")
         before = read_counts(browser)
-        assert before["audience"] == 200
-        assert browser.evaluate(BANNER_JS) == ""
+        wait_until(lambda: browser.evaluate(BANNER_JS) == "", "the numbers are current")
         server.stop()
         wait_until(
             lambda: "Database unavailable" in browser.evaluate(BANNER_JS),

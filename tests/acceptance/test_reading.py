@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.shell import FinishedRun, Shell, without_times
+from tests.support.shell import LIMIT_SECONDS, FinishedRun, Shell, without_times
 from tracker.output.report_lines import SHARES_MEANING
 
 TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -364,7 +364,7 @@ def test_output_into_a_pipe(on_sqlite: FinishedRun) -> None:
         env=on_sqlite.shell.environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=LIMIT_SECONDS,
         check=True,
     )
     assert ended.stdout.startswith("Live Monitoring Report")
@@ -388,7 +388,7 @@ def test_closed_pipe_ends_the_command_quietly(
             stdout=writing,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=30,
+            timeout=LIMIT_SECONDS,
             check=False,
         )
     finally:
@@ -413,7 +413,7 @@ def test_full_disk_is_an_error(on_sqlite: FinishedRun) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=30,
+            timeout=LIMIT_SECONDS,
             check=False,
         )
     assert ended.returncode == 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.paths import EXAMPLE_RULES, SCENARIOS
-from tests.support.shell import Shell, make_scenario
+from tests.support.shell import LIMIT_SECONDS, Shell, make_scenario
 from tracker.status import Reason
 
 PYPROJECT = """
@@ -67,7 +67,7 @@ def install(source: Path, target: Path) -> Path:
     """Install a package with pip in a folder, and return the folder."""
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--target", str(target))
-    subprocess.run([*pip, *options, str(source)], check=True, timeout=90)
+    subprocess.run([*pip, *options, str(source)], check=True, timeout=LIMIT_SECONDS)
     return target
 
 

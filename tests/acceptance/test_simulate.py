@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -115,16 +116,6 @@ def test_workers_and_batches_make_no_difference(
     assert without_times(shell.reports()) == expected
 
 
-def test_nothing_is_left_behind(shell: Shell) -> None:
-    command = shell.start("simulate", shell.write("small.toml", make_scenario(email=300, sms=100)))
-    # The driver, Valkey, the worker, and a pool of two.
-    wait_until(lambda: len(shell.find_processes()) >= 5, "all processes have started")
-    assert list(shell.scratch.iterdir()) != [], "the broker has a folder of its own"
-    assert command.wait() == 0, command.stderr_text
-    assert shell.find_processes() == []
-    assert list(shell.scratch.iterdir()) == []
-
-
 def test_the_result_file_is_written_when_stdout_is_closed(shell: Shell) -> None:
     file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
     command = f"'{sys.executable}' -m simulator simulate '{file}' --json result.json | true"
@@ -134,13 +125,18 @@ def test_the_result_file_is_written_when_stdout_is_closed(shell: Shell) -> None:
 
 
 def test_the_result_is_printed_when_its_file_can_not_be_written(shell: Shell) -> None:
-    file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
+    # The run lasts until it is interrupted, which is after its folder has gone.
+    endless = make_scenario(email=20, sms=10, median="10ms", p99="20ms").replace(
+        'requires = ["coupon"]', 'load = { start = "10m" }'
+    )
     (shell.folder / "results").mkdir()
+    file = shell.write("endless.toml", endless)
     command = shell.start("simulate", file, "--json", "results/result.json")
-    wait_until(lambda: shell.query_number("SELECT count(*) FROM runs") == 1, "the run has begun")
+    wait_until(lambda: shell.count_moved() == 10, "the campaign without a start moves")
     (shell.folder / "results").rmdir()
-    assert command.wait() == 1
-    assert "✔ passed" in command.stdout.read_text()
+    command.process.send_signal(signal.SIGINT)
+    assert command.wait() == 1, command.stderr_text
+    assert "partial: interrupted" in command.stdout.read_text()
     last = command.stderr_text.splitlines()[-1]
     assert last.startswith("sendtrace: --json results/result.json: can't be written: ")
 
@@ -167,10 +163,12 @@ def test_another_seed_means_other_outcomes(on_sqlite: FinishedRun, shell: Shell)
 
 def test_a_batch_of_one_message(shell: Shell) -> None:
     file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
-    ended = shell.run("simulate", file, "--batch-size", "1", "--no-record", program=SCRIPT)
-    assert ended.returncode == 0, ended.stderr
-    assert "20 of 20 messages" in ended.stdout
+    command = shell.start("simulate", file, "--batch-size", "1", "--no-record", program=SCRIPT)
+    assert command.wait() == 0, command.stderr_text
+    assert "20 of 20 messages" in command.stdout.read_text()
     assert shell.query_number("SELECT count(*) FROM batches") == 30
+    shell.assert_nothing_is_left()
+    assert list(shell.scratch.iterdir()) == []
 
 
 def test_credit_short_of_the_audience(shell: Shell) -> None:

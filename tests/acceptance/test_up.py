@@ -16,7 +16,15 @@ import pytest
 
 from simulator.schema import open_database
 from tests.support.schedules import prepare_run
-from tests.support.shell import Shell, StartedCommand, find_free_port, make_scenario, wait_until
+from tests.support.shell import (
+    LIMIT_SECONDS,
+    Shell,
+    StartedCommand,
+    find_free_port,
+    is_running,
+    make_scenario,
+    wait_until,
+)
 from tracker.queries.next_step import next_step
 from tracker.settings import load_settings
 from tracker.status import Step
@@ -39,13 +47,15 @@ class Stack:
         request = urllib.request.Request(f"http://127.0.0.1:{self.flower}{path}")
         credentials = base64.b64encode(CREDENTIALS.encode()).decode()
         request.add_header("Authorization", f"Basic {credentials}")
-        with suppress(OSError), urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        with suppress(OSError), urllib.request.urlopen(request, timeout=LIMIT_SECONDS) as answer:  # noqa: S310
             text = answer.read().decode()
             return text if path == "/metrics" else json.loads(text)
         return None
 
     def read_page(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.web}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.web}{path}", timeout=LIMIT_SECONDS
+        ) as answer:
             return str(answer.read().decode())
 
     def find_child(self, word: str) -> psutil.Process:
@@ -73,7 +83,7 @@ def start_stack(shell: Shell) -> Iterator[Stack]:
         assert command.process.poll() is None, command.stderr_text
         return "Ctrl-C stops the stack" in command.stdout.read_text()
 
-    wait_until(is_ready, "the stack is ready", 90)
+    wait_until(is_ready, "the stack is ready")
     try:
         yield Stack(shell, command, web, flower)
     finally:
@@ -99,10 +109,16 @@ def test_flower_shows_a_run_on_the_stack(stack: Stack) -> None:
     assert logs >= {"broker.log", "beat.log", "flower.log", "web.log", *workers}
 
     run = shell.start("simulate", shell.write("small.toml", make_scenario()), "--attach")
-    during = stack.ask_flower("/api/queues/length")
+    lengths = stack.ask_flower("/api/queues/length")
+    assert [queue["name"] for queue in lengths["active_queues"]] == list(QUEUES)
     assert run.wait() == 0, run.stderr_text
-    assert [queue["name"] for queue in during["active_queues"]] == list(QUEUES)
 
+    def has_all_events() -> bool:
+        tasks = stack.ask_flower("/api/tasks").values()
+        ends = {task["name"] for task in tasks if task["state"] == "SUCCESS"}
+        return task_name(Step.DELIVER) in ends and all(task["succeeded"] for task in tasks)
+
+    wait_until(has_all_events, "Flower has the events of all tasks")
     tasks = stack.ask_flower("/api/tasks")
     names = {task["name"] for task in tasks.values()}
     assert names >= {task_name(step) for step in (Step.SUPPRESS, Step.SUBMIT, Step.DELIVER)}
@@ -165,7 +181,7 @@ def test_a_dead_child_is_restarted_and_ctrl_c_stops_all(stack: Stack) -> None:
     family = psutil.Process(stack.command.process.pid).children(recursive=True)
     stack.command.process.send_signal(signal.SIGINT)
     assert stack.command.wait() == 0, stack.command.stderr_text
-    assert [process for process in family if process.is_running()] == []
+    wait_until(lambda: not any(map(is_running, family)), "all processes have ended")
     assert not (shell.home / "up.json").exists()
     alone = shell.run("simulate", shell.folder / "small.toml", "--attach")
     assert alone.returncode == 2
@@ -177,7 +193,7 @@ def test_nothing_is_left_when_the_stack_is_killed(shell: Shell) -> None:
         family = psutil.Process(stack.command.process.pid).children(recursive=True)
         children = [process for process in family if "watchdog" not in str(process.cmdline())]
         stack.command.process.kill()
-        wait_until(lambda: not any(child.is_running() for child in children), "nothing is left")
+        wait_until(lambda: not any(map(is_running, children)), "nothing is left")
         stack.command.wait()
 
 
