@@ -33,7 +33,7 @@ from workers.steps.context import StepContext
 
 T = TypeVar("T")
 
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 150
 """Seconds after which work that should take a moment counts as hanging."""
 
 AUTHOR = Author(worker="test", task_id="task-1")

@@ -52,7 +52,7 @@ def dispatch(self, **kwargs):
     note(self, **kwargs)
 """
 
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 150.0
 
 
 def read_runs(folder: Path) -> list[dict[str, object]]:

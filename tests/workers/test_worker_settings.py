@@ -25,7 +25,7 @@ def suppress():
     time.sleep(600)
 """
 
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 150.0
 """Seconds to wait for any event here."""
 
 

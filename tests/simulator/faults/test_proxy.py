@@ -10,7 +10,7 @@ import pytest
 
 from simulator.faults.proxy import SocketProxy, Upstream
 
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 150.0
 
 
 def serve_echo(server: socket.socket) -> None:

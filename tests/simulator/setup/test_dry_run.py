@@ -93,6 +93,7 @@ def test_a_message_has_the_limits_of_a_worker(
     monkeypatch.setattr(limits, "MAX_RULE_TICKS", 1_000)
     monkeypatch.setattr(limits, "MAX_STEP_SECONDS", 0.2)
     monkeypatch.setattr(limits, "MIN_STEP_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "KILL_GRACE_SECONDS", 600)  # would end the tests' own process
     with pytest.raises(SendtraceError, match="5 messages of campaign spring, from number 0 on: no"):
         list(DryRun(scenario, tmp_path / "step", print).judge_customers())
 

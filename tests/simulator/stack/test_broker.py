@@ -85,10 +85,8 @@ def test_an_unreachable_broker_is_named_without_its_password(
     port_number = request.getfixturevalue(port)
     monkeypatch.setattr("simulator.stack.broker.ANSWER_TIMEOUT_SECONDS", 0.2)
     broker = Broker(f"redis://{user}:{PASSWORD}@127.0.0.1:{port_number}/0")
-    began = time.monotonic()
     with pytest.raises(BrokerUnreachable) as caught:
         broker.check_reachable()
-    assert time.monotonic() - began < MAX_WAIT_SECONDS / 5
     broker.close()
     assert f"127.0.0.1:{port_number}" in str(caught.value)
     assert "does not answer" in str(caught.value)

@@ -17,10 +17,15 @@ from simulator.stack.child import ChildCommand, ChildProcess
 from simulator.stack.supervisor import Supervisor
 from tracker.errors import UsageError
 
-LIMIT_SECONDS = 20.0
+LIMIT_SECONDS = 150.0
 
 SLEEPER = "import time; time.sleep(600)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(600)
+"""
 NOTING = """
 import signal, sys, time
 def end(*_):
@@ -92,6 +97,7 @@ def test_delays_grow_while_a_child_dies_early(
 ) -> None:
     monkeypatch.setattr(supervisor, "MIN_RESTART_DELAY_SECONDS", 0.01)
     monkeypatch.setattr(supervisor, "MAX_RESTART_DELAY_SECONDS", 0.03)
+    monkeypatch.setattr(supervisor, "STABLE_AFTER_SECONDS", 600.0)
     with supervised([[command(tmp_path, "one", "raise SystemExit(7)")]], log) as made:
         supervise_until(made, lambda: len(log) >= 9)
     exits = [line for line in log if "exited" in line]
@@ -120,8 +126,9 @@ def test_groups_stop_in_the_opposite_order(tmp_path: Path, log: list[str]) -> No
 
 
 def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, log: list[str]) -> None:
-    with supervised([[command(tmp_path, "one", STUBBORN, stop_seconds=0.2)]], log) as made:
-        made.restart_dead_children(0.3)
+    stubborn = command(tmp_path, "one", STUBBORN, stop_seconds=0.2)
+    with supervised([[stubborn]], log) as made:
+        supervise_until(made, lambda: "ready" in stubborn.log.read_text())
     assert find_children(STUBBORN) == []
 
 
@@ -129,12 +136,16 @@ def test_ctrl_c_while_stopping_kills_all_children(tmp_path: Path, log: list[str]
     stubborn = command(tmp_path, "one", STUBBORN, stop_seconds=600)
     made = Supervisor([[stubborn, command(tmp_path, "two", SLEEPER)]], log.append)
     made.start()
-    made.restart_dead_children(0.3)
+    supervise_until(made, lambda: "ready" in stubborn.log.read_text())
     previous_handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
+
+    def stop_and_press_ctrl_c() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        made.stop()
+
     try:
         with pytest.raises(KeyboardInterrupt):
-            made.stop()
+            stop_and_press_ctrl_c()
     finally:
         signal.signal(signal.SIGALRM, previous_handler)
     assert find_children(STUBBORN) + find_children(SLEEPER) == []

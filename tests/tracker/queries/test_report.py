@@ -247,7 +247,7 @@ def test_reports_are_in_the_order_of_the_campaigns(database: Database) -> None:
 def test_every_snapshot_is_balanced_while_messages_move(
     database: Database,
 ) -> None:
-    size, number = 10, 100
+    size, number = 10, 3_000
     campaign = make_campaign(database, Plan(size=size * number))
     enough = Event()
 

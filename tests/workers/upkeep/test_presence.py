@@ -20,7 +20,7 @@ from workers.steps.bisection import SegmentsLeft
 from workers.upkeep import presence
 from workers.upkeep.presence import WorkerListener
 
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 150.0
 """Seconds to wait for any event here."""
 
 
