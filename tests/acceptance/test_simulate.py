@@ -127,7 +127,7 @@ def test_the_result_file_is_written_when_stdout_is_closed(shell: Shell) -> None:
 def test_the_result_is_printed_when_its_file_can_not_be_written(shell: Shell) -> None:
     # The run lasts until it is interrupted, which is after its folder has gone.
     endless = make_scenario(email=20, sms=10, median="10ms", p99="20ms").replace(
-        'requires = ["coupon"]', 'load = { start = "10m" }'
+        'requires = ["coupon"]', 'load = { start = "10m" }\nrequires = ["coupon"]'
     )
     (shell.folder / "results").mkdir()
     file = shell.write("endless.toml", endless)
