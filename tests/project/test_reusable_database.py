@@ -52,6 +52,20 @@ def test_rows_of_one_test_are_gone_in_the_next(reusable: ReusableDatabase) -> No
         assert make_busy_batch(database).campaign.id == first.campaign.id, "ids begin at 1 again"
 
 
+def test_truncated_tables_and_an_analyzed_catalog_need_no_new_database(
+    reusable: ReusableDatabase,
+) -> None:
+    """A server's autovacuum analyzes catalogs at any time."""
+    url = reusable.prepare()
+    for _ in range(2):
+        with closing(connect(url)) as database:
+            make_campaign(database, Plan(size=2_000))
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ANALYZE pg_attribute")
+        reusable.clean()
+        assert reusable.prepare() == url
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -64,13 +78,14 @@ def test_rows_of_one_test_are_gone_in_the_next(reusable: ReusableDatabase) -> No
         "DROP VIEW messages_by_name",
         "UPDATE tracker_version SET version_num = '9999'",
         "ANALYZE",
+        "VACUUM messages",
     ],
 )
 def test_a_changed_schema_is_not_left_to_the_next_test(
     reusable: ReusableDatabase, statement: str
 ) -> None:
     before = reusable.prepare()
-    with psycopg.connect(before) as connection:
+    with psycopg.connect(before, autocommit=True) as connection:
         connection.execute(statement)
     reusable.clean()
     assert reusable.prepare() != before

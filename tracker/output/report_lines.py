@@ -64,7 +64,7 @@ NO_ENGAGEMENT = "no engagement reported; only email has opens and clicks"
 
 
 class LineKind(Enum):
-    """What a line counts, as far as some outputs treat it differently."""
+    """The kinds of lines that outputs treat differently."""
 
     COUNT = auto()
     """Messages of any kind."""
