@@ -8,14 +8,13 @@ import sqlalchemy as sa
 from simulator.schema import GATEWAY_OUTCOMES, acceptances
 from simulator.world.behaviour import SIMULATED_GATEWAY_KIND
 from tracker.audit.invariants import QueryInvariant
+from tracker.record.predicates import is_same_message
 from tracker.status import Status
 from tracker.store.schema.catalog import campaigns, gateways
 from tracker.store.schema.messages import messages, transitions
 
 IS_SAME_ATTEMPT = sa.and_(
-    transitions.c.campaign_id == acceptances.c.campaign_id,
-    transitions.c.number == acceptances.c.number,
-    transitions.c.attempt == acceptances.c.attempt,
+    is_same_message(transitions, acceptances), transitions.c.attempt == acceptances.c.attempt
 )
 """A transition and an acceptance belong to the same attempt at the same message."""
 
@@ -28,17 +27,8 @@ def _select_unrecorded_acceptances(ids: Sequence[int]) -> sa.Select[Any]:
             acceptances.c.attempt,
             messages.c.status,
         )
-        .outerjoin(
-            transitions,
-            sa.and_(IS_SAME_ATTEMPT, transitions.c.status == Status.IN_GATEWAY),
-        )
-        .outerjoin(
-            messages,
-            sa.and_(
-                messages.c.campaign_id == acceptances.c.campaign_id,
-                messages.c.number == acceptances.c.number,
-            ),
-        )
+        .outerjoin(transitions, sa.and_(IS_SAME_ATTEMPT, transitions.c.status == Status.IN_GATEWAY))
+        .outerjoin(messages, is_same_message(messages, acceptances))
         .where(
             acceptances.c.campaign_id.in_(ids),
             transitions.c.number.is_(None),

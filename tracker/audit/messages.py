@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Select
 
-from tracker.record.predicates import is_of_recorded_batch, is_same_transition
+from tracker.record.predicates import is_of_recorded_batch, is_same_message, is_same_transition
 from tracker.status import IN_PROGRESS_STATUSES, LEGAL_TRANSITIONS, Reason, Status
 from tracker.store.schema.catalog import audiences, batches, campaigns, customers, runs
 from tracker.store.schema.messages import NO_REASON, messages, tallies, transitions
@@ -177,10 +177,9 @@ def find_illegal_transitions(ids: Sequence[int]) -> Select[Any]:
         .outerjoin(
             earlier,
             sa.and_(
-                earlier.c.campaign_id == transitions.c.campaign_id,
+                is_same_message(earlier, transitions),
                 earlier.c.status == transitions.c.previous,
                 earlier.c.attempt == _previous_attempt(),
-                earlier.c.number == transitions.c.number,
             ),
         )
         .where(

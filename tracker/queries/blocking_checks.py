@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from tracker.record.predicates import is_same_message
 from tracker.status import Reason, Status
 from tracker.store.arrays import read_columns
 from tracker.store.schema.messages import messages, transition_details
@@ -18,13 +19,9 @@ def read_messages_by_check(
     The record names a check only if the reason doesn't tell which check it was. A check that failed
     on a message didn't judge it, so it is left out.
     """
-    has_message = sa.and_(
-        messages.c.campaign_id == transition_details.c.campaign_id,
-        messages.c.number == transition_details.c.number,
-    )
     blocked = (
         sa.select(transition_details.c.check_name, transition_details.c.number)
-        .join(messages, has_message)
+        .join(messages, is_same_message(messages, transition_details))
         .where(
             transition_details.c.campaign_id == campaign_id,
             transition_details.c.status == Status.NOT_SENT,

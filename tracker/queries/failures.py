@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from tracker.record.predicates import is_same_transition
 from tracker.status import Reason, Status
 from tracker.store.schema.messages import messages, transition_details
 
@@ -40,16 +41,10 @@ class RecordedFailure:
 
 def read_failures(connection: Connection, campaign_ids: Sequence[int]) -> list[RecordedFailure]:
     """Return the failures in some campaigns, by reason and check."""
-    has_detail = sa.and_(
-        transition_details.c.campaign_id == messages.c.campaign_id,
-        transition_details.c.number == messages.c.number,
-        transition_details.c.attempt == messages.c.attempt,
-        transition_details.c.status == messages.c.status,
-    )
     key = (messages.c.reason, transition_details.c.check_name)
     query = (
         sa.select(*key, sa.func.count(), sa.func.min(transition_details.c.detail))
-        .join(transition_details, has_detail)
+        .join(transition_details, is_same_transition(transition_details, messages))
         .where(
             messages.c.campaign_id.in_(campaign_ids),
             messages.c.status == Status.NOT_SENT,

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant
 from tracker.record.catalog import Campaign
+from tracker.record.predicates import is_of_recorded_batch
 from tracker.status import OPT_OUTS, Engagement, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, campaigns
@@ -175,14 +176,7 @@ def _opt_outs_query(
             engagements.c.kind == Engagement.SPAM,
             sa.func.coalesce(recorded_at, engagements.c.at),
         )
-        .join(
-            batches,
-            sa.and_(
-                batches.c.campaign_id == campaign_id,
-                engagements.c.number >= batches.c.first,
-                engagements.c.number < batches.c.first + batches.c.size,
-            ),
-        )
+        .join(batches, is_of_recorded_batch(engagements))
         .where(
             engagements.c.campaign_id == campaign_id,
             engagements.c.kind.in_(OPT_OUTS),

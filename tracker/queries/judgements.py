@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row
 from tracker.clock import Instant
 from tracker.queries.next_step import CHECK_CHAIN
 from tracker.record.catalog import Campaign
+from tracker.record.predicates import is_same_batch
 from tracker.status import Reason, Status, Step
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import messages, transition_details, transitions
@@ -105,10 +106,7 @@ def _read_step_runs(
     """Return the runs of the steps before the gateway, by batch and step, in their order."""
     query = (
         sa.select(steps.c.batch, steps.c.step, *(steps.c[name] for name in StepRun._fields))
-        .join(
-            batches,
-            sa.and_(batches.c.campaign_id == steps.c.campaign_id, batches.c.batch == steps.c.batch),
-        )
+        .join(batches, is_same_batch(batches, steps))
         .where(
             steps.c.campaign_id == campaign.id,
             steps.c.step.in_(CHECK_CHAIN),

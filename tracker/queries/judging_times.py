@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from tracker.queries.next_step import CHECK_CHAIN
+from tracker.record.predicates import is_same_batch
 from tracker.status import Status, Step
 from tracker.store.arrays import read_columns
 from tracker.store.schema.catalog import batches
@@ -45,10 +46,7 @@ def read_judged_batches(connection: Connection, campaign_id: int) -> JudgedBatch
             sa.func.max(suppressed_at).label("judged_until"),
             sa.func.max(steps.c.finished_at).label("ended_at"),
         )
-        .join(
-            steps,
-            sa.and_(steps.c.campaign_id == batches.c.campaign_id, steps.c.batch == batches.c.batch),
-        )
+        .join(steps, is_same_batch(steps, batches))
         .where(batches.c.campaign_id == campaign_id, steps.c.step.in_(CHECK_CHAIN))
         .group_by(batches.c.batch, batches.c.first, batches.c.size)
         .having(sa.func.count(suppressed_at) > 0)

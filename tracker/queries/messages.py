@@ -178,10 +178,7 @@ def _find_by_engagement(
     query = (
         sa.select(engagements.c.number)
         .distinct()
-        .join(
-            messages,
-            is_same_message(messages, engagements),
-        )
+        .join(messages, is_same_message(messages, engagements))
         .where(
             engagements.c.campaign_id == campaign.id,
             engagements.c.kind == wanted.engagement,

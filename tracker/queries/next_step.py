@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_run_microseconds, to_timedelta
 from tracker.record.catalog import Batch, BatchKey
-from tracker.record.predicates import is_of_batch, is_of_message_in, is_same_batch
+from tracker.record.predicates import is_of_batch, is_of_message_in, is_same_batch, is_same_message
 from tracker.status import IN_PROGRESS_STATUSES, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, campaigns
@@ -339,10 +339,9 @@ def soft_bounce_time() -> sa.ScalarSelect[Instant]:
     return (
         sa.select(transitions.c.at)
         .where(
-            transitions.c.campaign_id == messages.c.campaign_id,
+            is_same_message(transitions, messages),
             transitions.c.status == Status.SOFT_BOUNCED,
             transitions.c.attempt == messages.c.attempt,
-            transitions.c.number == messages.c.number,
         )
         .correlate(messages)
         .scalar_subquery()
