@@ -1,6 +1,7 @@
 """The heartbeat of a run's driver."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ def test_heartbeats_are_recorded_for_the_duration_of_the_block(database: Databas
 
     with keep_alive(database, run_id, resumes=0):
         wait_until(is_beating, "three heartbeats")
-    assert read_heartbeat(database) >= max(recorded)
+    assert "heartbeat" not in {thread.name for thread in threading.enumerate()}
 
 
 @dataclass(frozen=True)
