@@ -5,7 +5,7 @@ from datetime import UTC, tzinfo
 from statistics import median
 
 from simulator.figures import THROUGHPUT, Unit, format_figure
-from simulator.results.judgement import Judgement
+from simulator.results.judgement import ConditionResult
 from simulator.results.result import BATCH_RESOLUTION, RunResult
 from simulator.results.verdict import (
     check_campaign,
@@ -104,7 +104,7 @@ def _format_expectations(result: RunResult) -> Iterator[str]:
             )
 
 
-def _format_judgement(judgement: Judgement, condition: str) -> str:
+def _format_judgement(judgement: ConditionResult, condition: str) -> str:
     if judgement.unjudged_reason is not None:
         return f"{NOT_JUDGED_MARK} {condition}   not judged: {judgement.unjudged_reason}"
     return f"{_mark(judgement.holds)} {condition}"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from simulator.results.judgement import Judgement
+from simulator.results.judgement import ConditionResult
 from simulator.results.prediction_check import PredictionCheck, format_outcome, read_outcomes
 from simulator.scenario.expected_file import SENT_KEYWORD
 from simulator.setup.expected_outcomes import ExpectedOutcomes
@@ -36,7 +36,7 @@ class UnexpectedOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectationResult(Judgement):
+class ExpectationResult(ConditionResult):
     """An expectation and its result.
 
     Attributes:

@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class ConditionResult:
     """The judgement of one condition.
 
     Attributes:
@@ -27,17 +27,17 @@ class Judgement:
         return {"passed": self.is_met, "not_judged": self.unjudged_reason}
 
 
-def are_all_met(judgements: Sequence[Judgement]) -> bool | None:
+def are_all_met(judgements: Sequence[ConditionResult]) -> bool | None:
     """Return True if all are met, False if one is missed, else None: one can't be judged."""
     states = {judgement.is_met for judgement in judgements}
     return False if False in states else None if None in states else True
 
 
-def count_missed(judgements: Sequence[Judgement]) -> int:
+def count_missed(judgements: Sequence[ConditionResult]) -> int:
     """Return how many conditions are missed."""
     return sum(judgement.is_met is False for judgement in judgements)
 
 
-def count_unjudged(judgements: Sequence[Judgement]) -> int:
+def count_unjudged(judgements: Sequence[ConditionResult]) -> int:
     """Return how many conditions can't be judged."""
     return sum(judgement.is_met is None for judgement in judgements)

@@ -6,12 +6,12 @@ from types import MappingProxyType
 from typing import Any
 
 from simulator.figures import Figures
-from simulator.results.judgement import Judgement
+from simulator.results.judgement import ConditionResult
 from simulator.scenario.thresholds import Threshold
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThresholdResult(Judgement):
+class ThresholdResult(ConditionResult):
     """A threshold, the value of its figure, and whether that meets it."""
 
     threshold: Threshold

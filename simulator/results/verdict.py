@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simulator.figures import THROUGHPUT
-from simulator.results.judgement import Judgement, count_missed, count_unjudged
+from simulator.results.judgement import ConditionResult, count_missed, count_unjudged
 from simulator.results.observations import UNOBSERVED_CAUSE, RunState, describe_distortion
 from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck
 from simulator.results.result import RunResult
@@ -104,7 +104,7 @@ def check_result(result: RunResult) -> Iterator[VerdictItem]:
         yield VerdictItem(not missed and not unjudged, f"{noun}s", summary)
 
 
-def _list_judgements(result: RunResult) -> Iterator[tuple[str, Sequence[Judgement]]]:
+def _list_judgements(result: RunResult) -> Iterator[tuple[str, Sequence[ConditionResult]]]:
     """Yield the judgements of each kind of condition that the scenario sets, with its noun."""
     if result.thresholds:
         yield "threshold", result.thresholds

@@ -29,7 +29,7 @@ IS_UNFINISHED = sa.and_(runs.c.finished_at.is_(None), runs.c.given_up_as.is_(Non
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What an output is about: a campaign, its state, and the time at which both were read.
+    """The campaign that an output is about, its state, and the time at which both were read.
 
     Attributes:
         as_of: real time, by the database's clock.

@@ -2,10 +2,12 @@
 
 import pytest
 
-from simulator.results.judgement import Judgement, are_all_met, count_missed, count_unjudged
+from simulator.results.judgement import ConditionResult, are_all_met, count_missed, count_unjudged
 
-MET, MISSED = Judgement(holds=True), Judgement(holds=False)
-UNJUDGED = [Judgement(holds=holds, unjudged_reason="the run is partial") for holds in (True, False)]
+MET, MISSED = ConditionResult(holds=True), ConditionResult(holds=False)
+UNJUDGED = [
+    ConditionResult(holds=holds, unjudged_reason="the run is partial") for holds in (True, False)
+]
 
 
 def test_what_a_value_says_does_not_count_if_it_can_not_be_judged() -> None:
@@ -24,7 +26,7 @@ def test_what_a_value_says_does_not_count_if_it_can_not_be_judged() -> None:
     ],
 )
 def test_one_missed_condition_outweighs_those_that_can_not_be_judged(
-    judgements: list[Judgement], are_met: bool | None
+    judgements: list[ConditionResult], are_met: bool | None
 ) -> None:
     assert are_all_met(judgements) is are_met
     missed, unjudged = count_missed(judgements), count_unjudged(judgements)
