@@ -1,5 +1,6 @@
 """What is done to a run from outside, beside the faults of its scenario."""
 
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +23,9 @@ CONCURRENT_SWEEPS = 3
 """Sweeps by hand that run at once, beside the run's own."""
 
 POLL_INTERVAL_SECONDS = 0.05
+
+SILENCE_DRIVER = "UPDATE runs SET heartbeat_at = heartbeat_at - 60000000"
+"""A run counts as abandoned after 30 s without a heartbeat."""
 
 
 @dataclass
@@ -50,6 +54,21 @@ class DisturbedRun:
         with closing(connect(self.url)) as database:
             while self.process.poll() is None and not _has_moved(database):
                 time.sleep(POLL_INTERVAL_SECONDS)
+
+    def kill_driver(self) -> None:
+        """Kill the driver after it has queued a batch, and let its run count as abandoned."""
+        with closing(connect(self.url)) as database:
+            queued = _count_batches(database)
+            while self.process.poll() is None and _count_batches(database) <= queued:
+                time.sleep(POLL_INTERVAL_SECONDS)
+            with suppress(psutil.NoSuchProcess):
+                children = psutil.Process(self.process.pid).children()
+                self.process.kill()
+                self.is_disturbed = self.process.wait() == -signal.SIGKILL
+                psutil.wait_procs(children, OUTAGE_SECONDS)
+            with database.write() as connection:
+                connection.execute(sa.text(SILENCE_DRIVER))
+        self.fault_over_at = time.time()
 
     def find_worker(self) -> psutil.Process | None:
         """Return the run's Celery worker, if it is alive."""
@@ -101,6 +120,12 @@ def sweep_concurrently(run: DisturbedRun) -> None:
             for _ in range(CONCURRENT_SWEEPS)
         ]
         run.is_disturbed |= 0 in [sweep.wait() for sweep in sweeps]
+
+
+def _count_batches(database: Database) -> int:
+    with suppress(sa.exc.SQLAlchemyError), database.read() as connection:
+        return int(connection.scalar(sa.text("SELECT count(*) FROM batches")) or 0)
+    return 0
 
 
 def _has_moved(database: Database) -> bool:

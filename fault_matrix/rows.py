@@ -26,6 +26,7 @@ class FaultRow:
             row, each fault of the scenario must have been injected, and `disturb` must have met
             the run.
         lasts_to_end: whether the fault goes on until the run ends, so nothing recovers from it.
+        kills_driver: whether the driver is killed and the run resumed.
         only_database: the kind of database that the row is for; None for both.
         has_poison_messages: whether a second campaign has the POISON_ADDRESSES.
         has_small_disk: whether the database is on a disk that can be filled.
@@ -39,6 +40,7 @@ class FaultRow:
     disturb: Callable[[DisturbedRun], None] | None = None
     evidence: Callable[[RecordCounts, ResultJson], bool] | None = None
     lasts_to_end: bool = False
+    kills_driver: bool = False
     only_database: str | None = None
     has_poison_messages: bool = False
     has_small_disk: bool = False
@@ -85,6 +87,10 @@ FAULT_ROWS = (
         evidence=batch_requeued,
     ),
     FaultRow("worker restarted, twice", _at('restart = "worker"', 1, 5), arrival_seconds=6),
+    # PostgreSQL's server must have run for 30 s before a run counts as abandoned.
+    FaultRow(
+        "driver killed and resumed", kills_driver=True, arrival_seconds=6, only_database="sqlite"
+    ),
     FaultRow("broker restarted", _at('restart = "broker"', 1)),
     FaultRow("broker restarted, data lost", _at('restart = "broker", data = "lost"', 1)),
     FaultRow(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,8 +200,13 @@ def _run_on_database(
 ) -> FaultRunOutcome:
     result_file, output_file = folder / "result.json", folder / "output.txt"
     started_at = time.monotonic()
-    process = _start_command(run, folder, url, result_file, output_file)
+    start = partial(_start_command, folder, url, result_file, output_file)
+    scenario = str(_write_scenario(run, folder))
+    process = start("simulate", scenario, "--batch-size", str(BATCH_SIZE))
     disturbed = DisturbedRun(url, process, server)
+    if run.row.kills_driver:
+        disturbed.kill_driver()
+        disturbed.process = start("resume", "1")
     exit_code = _wait_for_end(disturbed, run.row)
     seconds = time.monotonic() - started_at
     result = json.loads(result_file.read_text()) if result_file.exists() else None
@@ -224,13 +230,12 @@ def _run_on_database(
 
 
 def _start_command(
-    run: RowRun, folder: Path, url: str, result_file: Path, output_file: Path
+    folder: Path, url: str, result_file: Path, output_file: Path, *arguments: str
 ) -> "subprocess.Popen[bytes]":
-    scenario = _write_scenario(run, folder)
-    command = [sys.executable, "-m", "simulator", "simulate", str(scenario), "--database", url]
-    command += ["--batch-size", str(BATCH_SIZE), "--json", str(result_file)]
+    command = [sys.executable, "-m", "simulator", *arguments, "--database", url]
+    command += ["--json", str(result_file)]
     environment = {name: value for name, value in os.environ.items() if "SENDTRACE_" not in name}
-    with output_file.open("wb") as output:
+    with output_file.open("ab") as output:
         return subprocess.Popen(
             command,
             env={**environment, "SENDTRACE_HOME": str(folder / "home")},
@@ -262,7 +267,7 @@ def _has_met(row: FaultRow, run: DisturbedRun, record: RecordCounts, result: Res
     injected = [fault for fault in result["faults"] if fault["times"] and not fault["trouble"]]
     return (
         len(injected) == len(row.faults)
-        and (row.disturb is None or run.is_disturbed)
+        and (run.is_disturbed or not (row.disturb or row.kills_driver))
         and (row.evidence is None or row.evidence(record, result))
     )
 
