@@ -61,6 +61,7 @@ class RunSummary(BaseModel):
         balanced: bool
         invariants_hold: bool
         as_predicted: bool
+        thresholds_met: bool | None
         expectations_met: bool | None = True
 
         @property

@@ -111,4 +111,5 @@ def describe_result(run: ListedRun) -> str:
         return f"passed{resumed}"
     if run.summary.verdict.expectations_met is False:
         return f"expectation missed{resumed}"
-    return "threshold missed or not judged (resumed)" if resumed else "threshold missed"
+    is_missed = run.summary.verdict.thresholds_met is False
+    return f"threshold {'missed' if is_missed else 'not judged'}{resumed}"

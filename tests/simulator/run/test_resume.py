@@ -271,13 +271,21 @@ def test_the_result_of_a_resumed_run_is_marked(database: Database, run: Run, kno
     assert "not judged: the run was resumed" in page
 
 
-def test_a_resumed_run_is_marked_in_the_list_of_runs(database: Database, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("is_delivered_met", "words"),
+    [(True, "threshold not judged (resumed)"), (False, "threshold missed (resumed)")],
+)
+def test_a_resumed_run_is_marked_in_the_list_of_runs(
+    database: Database, run: Run, is_delivered_met: bool, words: str
+) -> None:
     result = judge_resumed(database, run, known=True)
+    speed, delivered = result.thresholds
+    result = replace(result, thresholds=(speed, replace(delivered, holds=is_delivered_met)))
     store_result(database, result, lambda _: "")
     with database.read() as connection:
         [listed] = list_runs(connection)
     row = make_run_row(listed)
-    assert row["result"] == "threshold missed or not judged (resumed)"
+    assert row["result"] == words
     assert row["messages"] == result.run.size
     assert [row[name] for name in ("seconds", "throughput", "to_gateway_p95")] == [None] * 3
 
