@@ -77,7 +77,7 @@ def test_a_killed_run_leaves_no_process_and_is_judged_and_resumed_to_the_same_ou
     result_file = shell.folder / "resumed.json"
     ended = shell.run("resume", "1", "--json", result_file)
     assert ended.returncode == 0, ended.stderr + ended.stdout
-    assert "! The run was resumed once" in ended.stdout
+    assert "not comparable: the run was resumed" in ended.stdout
     resumed = FinishedRun(shell, ended.stdout, ended.stderr, json.loads(result_file.read_text()))
     assert (resumed.result["resumed"], resumed.result["messages"]) == (1, 2_200)
     assert resumed.outcome_digests == on_sqlite.outcome_digests
