@@ -131,7 +131,9 @@ machine_open = 0.1
     assert (rolled.returncode, rolled.stdout) == (0, "nothing to roll up\n")
     today = datetime.now(UTC).date()
     outputs = [shell.run("rollup", "--date", day.isoformat()) for day in (today, today - DAY)]
-    assert any("mail · run 1: nothing new" in output.stdout for output in outputs)
+    lines = [output.stdout for output in outputs]
+    assert any(line.startswith("mail · email · run 1 · seed 3 · ") for line in lines), lines
+    assert any(": nothing new " in line for line in lines), lines
     assert all(output.returncode == 0 for output in outputs)
     assert shell.run("verify").returncode == 0
 
