@@ -41,6 +41,14 @@ soft_bounce = 0.03
 [gateways.sms]
 latency = { median = "1s", p99 = "4s" }
 hard_bounce = 0.01
+
+[engagement.email]
+open = 0.4
+click = 0.08
+unsubscribe = 0.01
+spam = 0.002
+machine_open = 0.1
+delay = { median = "1s", p99 = "4s" }
 """
 
 WEB_PORT, FLOWER_PORT = 18080, 15555
@@ -108,7 +116,7 @@ def _take_pictures(folder: Path, browser: Browser) -> None:
     if run.wait() != 0:
         sys.exit(f"pictures: the run ended with exit code {run.returncode}")
     browser.set_viewport(scale=1.5)
-    browser.open(f"http://127.0.0.1:{WEB_PORT}/campaigns/1/messages?status=delivered")
+    browser.open(f"http://127.0.0.1:{WEB_PORT}/campaigns/1/messages?engagement=clicked")
     browser.open(browser.evaluate(FIRST_MESSAGE_JS))
     _save_screenshot(browser, "message", height=900)
 
@@ -120,17 +128,13 @@ def _take_live_page(browser: Browser, address: str) -> None:
     browser.open(f"{address}/campaigns/1")
     _wait_until(lambda: browser.evaluate(SETTLED_JS) > 33_000)
     _save_screenshot(browser, "live-page", height=1_000)
-    browser.set_viewport(scale=1.5, width=400, height=860, scheme="dark")
-    _save_screenshot(browser, "live-page-phone", width=400, height=860)
 
 
 def _take_flower(browser: Browser, address: str) -> None:
     browser.set_viewport(scale=1.5, width=1_600)
-    browser.open(f"{address}/broker")
-    _save_screenshot(browser, "flower-broker", width=1_600, height=500)
     browser.open(f"{address}/tasks")
     _wait_until(lambda: browser.evaluate(FLOWER_ROWS_JS) > 5)
-    _save_screenshot(browser, "flower-tasks", width=1_600, height=640)
+    _save_screenshot(browser, "flower-tasks", width=1_600, height=620)
 
 
 def _save_screenshot(browser: Browser, name: str, *, width: int = 1_200, height: int) -> None:
