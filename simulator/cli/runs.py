@@ -22,7 +22,7 @@ from tracker.settings import load_settings
 from tracker.text import escape_control_characters
 
 if TYPE_CHECKING:
-    from simulator.results.archive import StoredResult
+    from simulator.results.archive.store import StoredResult
 
 EXIT_THRESHOLD_MISSED = 99
 """A threshold was not met, or a figure got worse."""
@@ -53,7 +53,7 @@ def runs(
     Examples: sendtrace runs · sendtrace runs --last 100 --format csv
     """
     from simulator.figures import Unit, format_figure
-    from simulator.results.run_list import list_runs, make_run_row
+    from simulator.results.archive.run_list import list_runs, make_run_row
     from simulator.schema import migrate_all_tables
 
     column_units = {
@@ -112,7 +112,7 @@ def compare(
     sendtrace compare baseline/summary.json 7 --fail-on-regression
     """
     from simulator.pages.comparison_text import format_run_comparison
-    from simulator.results.run_comparison import compare_runs
+    from simulator.results.archive.comparison import compare_runs
 
     for run in (before, after):
         if html is not None and html in (Path(run), Path(run) / "summary.json"):
@@ -139,7 +139,7 @@ def compare(
 
 def _load_runs(run: str, url: str | None) -> "list[StoredResult]":
     """Load a run and its repetitions by its number or its file."""
-    from simulator.results.archive import load_repeated_results, load_result_file
+    from simulator.results.archive.store import load_repeated_results, load_result_file
     from simulator.schema import migrate_all_tables
 
     if run.isdecimal():

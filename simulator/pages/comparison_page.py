@@ -15,8 +15,8 @@ from simulator.pages.comparison_text import (
 )
 from simulator.pages.render import render_template
 from simulator.results import timeseries
-from simulator.results.archive import StoredResult
-from simulator.results.run_comparison import RunComparison
+from simulator.results.archive.comparison import RunComparison
+from simulator.results.archive.store import StoredResult
 from simulator.results.timeseries import ARRIVALS, IN_FLIGHT, TIMESERIES_SPANS, Timeseries
 from tracker.output.charts import Chart, Table, draw_charts, line_chart
 from tracker.output.series import Column

@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from simulator.figures import Unit, format_figure
-from simulator.results.archive import StoredResult
-from simulator.results.observations import RunState, describe_distortion
-from simulator.results.run_comparison import (
+from simulator.results.archive.comparison import (
     LATENCY_RULE,
     MIN_NOISE_SHARE,
     THROUGHPUT_RULE,
@@ -13,6 +11,8 @@ from simulator.results.run_comparison import (
     FigureChange,
     RunComparison,
 )
+from simulator.results.archive.store import StoredResult
+from simulator.results.observations import RunState, describe_distortion
 from tracker.output.tables import format_table
 from tracker.text import pluralize
 

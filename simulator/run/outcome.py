@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from simulator.results.archive import store_result
+from simulator.results.archive.store import store_result
 from simulator.results.result import RunResult
 from simulator.retry import retry_transient
 from simulator.setup.run_folder import create_run_folder

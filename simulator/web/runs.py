@@ -7,9 +7,9 @@ from sqlalchemy import Connection
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from simulator.pages.comparison_page import render_comparison_page
-from simulator.results.archive import load_repeated_results, load_result_page, load_summary
-from simulator.results.run_comparison import RunComparison, compare_runs
-from simulator.results.run_list import list_runs, make_run_row
+from simulator.results.archive.comparison import RunComparison, compare_runs
+from simulator.results.archive.run_list import list_runs, make_run_row
+from simulator.results.archive.store import load_repeated_results, load_result_page, load_summary
 from tracker.clock import to_datetime
 from tracker.web.context import Context, WebSection
 from tracker.web.security import SELF_CONTAINED_PAGE_HEADERS

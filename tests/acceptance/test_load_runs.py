@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.results.archive import PAGE_FILE, SUMMARY_FILE, TIMESERIES_FILE
+from simulator.results.archive.store import PAGE_FILE, SUMMARY_FILE, TIMESERIES_FILE
 from tests.support.paths import SCENARIOS
 from tests.support.shell import FinishedRun, Shell, make_scenario, wait_until
 

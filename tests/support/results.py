@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from simulator.figures import list_figure_units
-from simulator.results.archive import RunSummary, StoredResult
+from simulator.results.archive.store import RunSummary, StoredResult
 from simulator.results.timeseries import Timeseries
 
 FIGURES = {

@@ -5,8 +5,8 @@ import re
 import numpy as np
 
 from simulator.pages.comparison_page import render_comparison_page
-from simulator.results.archive import StoredResult
-from simulator.results.run_comparison import compare_runs
+from simulator.results.archive.comparison import compare_runs
+from simulator.results.archive.store import StoredResult
 from simulator.results.timeseries import Timeseries
 from tests.support.results import make_stored_result
 

@@ -7,9 +7,9 @@ from contextlib import closing
 import pytest
 from celery import Celery
 
+from simulator.results.archive.run_list import list_runs
 from simulator.results.observations import RunState
 from simulator.results.result import RunResult
-from simulator.results.run_list import list_runs
 from simulator.run.drive import add_run_to_errors, drive_run
 from simulator.run.resume import claim_run, load_resumable_run
 from simulator.run.system import RunSystem

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from simulator.cli.simulate import choose_exit_code
 from simulator.figures import is_sampled
 from simulator.pages.result_text import format_result
-from simulator.results.archive import load_repeated_results
+from simulator.results.archive.run_list import list_runs, make_run_row
+from simulator.results.archive.store import load_repeated_results
 from simulator.results.observations import (
     UNOBSERVED_CAUSE,
     UNSETTLED_CAUSE,
@@ -19,7 +20,6 @@ from simulator.results.observations import (
     Sample,
 )
 from simulator.results.result import RunResult
-from simulator.results.run_list import list_runs, make_run_row
 from simulator.run.driver import DRIVER_AUTHOR
 from simulator.run.judge import RunIsAlive, judge, load_recorded_run
 from simulator.run.outcome import RunOutcome

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 
 from simulator.pages.result_page import render_result_page
 from simulator.pages.result_text import format_result
-from simulator.results.archive import store_result
+from simulator.results.archive.run_list import list_runs, make_run_row
+from simulator.results.archive.store import store_result
 from simulator.results.observations import DriverObservations, RunObservations, RunState
 from simulator.results.result import RunResult, judge_run
-from simulator.results.run_list import list_runs, make_run_row
 from simulator.run.abort import AbortCheck
 from simulator.run.driver_record import load_drivers
 from simulator.run.judge import RecordedRun, RunIsAlive

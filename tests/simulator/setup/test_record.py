@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.results.run_list import list_runs
+from simulator.results.archive.run_list import list_runs
 from simulator.setup.record import record_run, start_run
 from simulator.world.behaviour import EngagementRates
 from simulator.world.gateway import SimulatedGatewaySettings

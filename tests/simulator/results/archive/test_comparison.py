@@ -8,7 +8,7 @@ import pytest
 
 from simulator.figures import list_figure_units
 from simulator.pages.comparison_text import format_run_comparison
-from simulator.results.run_comparison import (
+from simulator.results.archive.comparison import (
     ChangeVerdict,
     FigureChange,
     RunComparison,

@@ -20,7 +20,7 @@ from simulator.figures import (
     Unit,
     split_figure_name,
 )
-from simulator.results.archive import RunSummary, StoredResult
+from simulator.results.archive.store import RunSummary, StoredResult
 from simulator.results.observations import RunState
 
 COMPARISON_VERSION = 1

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from simulator.results.archive import (
+from simulator.results.archive.run_list import list_runs
+from simulator.results.archive.store import (
     RunSummary,
     UnsupportedResultVersion,
     load_repeated_results,
@@ -16,7 +17,6 @@ from simulator.results.archive import (
 )
 from simulator.results.observations import RunState
 from simulator.results.result import RESULT_VERSION, RunResult
-from simulator.results.run_list import list_runs
 from simulator.schema import results
 from simulator.setup.run_folder import create_run_folder
 from tests.support.factory import make_campaign

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from simulator.figures import RUN_SECONDS, THROUGHPUT, find_speed_group
-from simulator.results.archive import RunSummary
+from simulator.results.archive.store import RunSummary
 from simulator.results.observations import RunState
 from simulator.results.result import RESULT_VERSION
 from simulator.schema import results
