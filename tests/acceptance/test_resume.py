@@ -1,6 +1,7 @@
 """`judge` and `resume`: a run whose driver was killed ends as if nothing had happened."""
 
 import json
+import signal
 import sqlite3
 from contextlib import closing
 
@@ -74,10 +75,16 @@ def test_a_killed_run_leaves_no_process_and_is_judged_and_resumed_to_the_same_ou
     sent = json.loads((shell.home / "runs" / "1" / "summary.json").read_text())["messages"]
     assert 100 < sent < 2_200
 
+    moved = shell.count_moved()
+    command = shell.start("resume", "1")
+    wait_until(lambda: shell.count_moved() > moved + 100, "messages move again")
+    command.process.send_signal(signal.SIGTERM)
+    assert command.wait() == 130, command.stderr_text
+
     result_file = shell.folder / "resumed.json"
     ended = shell.run("resume", "1", "--json", result_file)
     assert ended.returncode == 0, ended.stderr + ended.stdout
     assert "not comparable: the run was resumed" in ended.stdout
     resumed = FinishedRun(shell, ended.stdout, ended.stderr, json.loads(result_file.read_text()))
-    assert (resumed.result["resumed"], resumed.result["messages"]) == (1, 2_200)
+    assert (resumed.result["resumed"], resumed.result["messages"]) == (2, 2_200)
     assert resumed.outcome_digests == on_sqlite.outcome_digests

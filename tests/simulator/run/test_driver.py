@@ -1,6 +1,6 @@
 """Driver: it enqueues messages as they arrive, and records their intended arrivals."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,15 @@ from celery import Celery
 from simulator.run.driver import Driver
 from simulator.setup.record import record_run, start_run
 from simulator.setup.run import Resumption, Run
-from tests.support.inline_runs import build_campaign, build_scenario
+from tests.support.inline_runs import (
+    assert_passed,
+    build_campaign,
+    build_scenario,
+    judge_recorded_run,
+    settle_batch,
+)
 from tracker.clock import Clock, Instant, from_seconds, to_seconds
+from tracker.record.catalog import load_batch
 from tracker.record.registration import RunSuperseded, resume_run
 from tracker.status import Status
 from tracker.store.database import Database
@@ -157,9 +164,9 @@ def resume(database: Database, run: Run, clock: ManualClock, paused: float) -> R
     clock.advance(paused)
     return run.resumed(
         Resumption(
-            number=1,
-            elapsed=stopped_at - run.started_at,
-            paused=from_seconds(paused),
+            number=run.driver_number + 1,
+            elapsed=stopped_at - run.started_at - run.paused,
+            paused=run.paused + from_seconds(paused),
             stopped_at=stopped_at,
         )
     )
@@ -197,6 +204,52 @@ def test_a_further_driver_continues_after_the_last_recorded_batch(
     assert arrivals(database, run, 1) == [0.0] * 20
     assert arrivals(database, run, 2) == [1_030.0]
     np.testing.assert_allclose(arrivals(database, run)[54:], 1_005.3 + np.arange(46) / 10)
+
+
+def drive(
+    database: Database, app: RecordingApp, run: Run, clock: ManualClock, seconds: float
+) -> Driver:
+    """Queue the messages of some seconds, and return the driver."""
+    driver = Driver(database, app, run, 30, lambda _: True)
+    clock.advance(seconds)
+    while driver.send_due_batch():
+        pass
+    return driver
+
+
+def settle(database: Database, keys: Sequence[tuple[int, int]]) -> None:
+    """Run the steps of batches until they have settled."""
+    with database.read() as connection:
+        queued = [load_batch(connection, campaign, batch) for campaign, batch in keys]
+    for batch in queued:
+        settle_batch(database, batch)
+
+
+def test_a_run_that_is_killed_twice_ends_as_one_that_is_not(
+    database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
+) -> None:
+    section = {"load": {"shape": {"constant": 10}}, "defects": {"unsubscribed": 0.3}}
+    undisturbed = start(database, tmp_path, section)
+    assert drive(database, app, undisturbed, clock, 10).messages_sent == 100
+    settle(database, app.sent_batches)
+    expected = judge_recorded_run(database, undisturbed)
+    app.sent_batches.clear()
+
+    run = start(database, tmp_path, section)
+    drive(database, app, run, clock, 3)
+    settle(database, app.sent_batches[:1])
+    drivers = []
+    for seconds in (3, 10):
+        run = resume(database, run, clock, 1_000)
+        drivers.append(drive(database, app, run, clock, seconds).messages_sent)
+    assert (drivers[0] < 100, drivers[1]) == (True, 100)
+    settle(database, app.sent_batches)
+    result = judge_recorded_run(database, run)
+    assert_passed(result)
+    [check], [check_of_undisturbed] = result.prediction_checks, expected.prediction_checks
+    assert check.outcome_digest == check_of_undisturbed.outcome_digest
+    assert sorted(arrivals(database, run)) == arrivals(database, run)
+    assert arrivals(database, run)[-1] > 2_000, "both pauses delay the last message"
 
 
 def test_a_campaign_that_was_due_in_a_pause_begins_now(
