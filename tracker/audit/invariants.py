@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, RowMapping, Select
+from sqlalchemy import Connection, Select
 
 from tracker.audit import bounces, engagement, messages
 from tracker.audit.credit import find_wrong_credit
@@ -137,14 +137,12 @@ def _check_invariant(
     return InvariantResult(
         invariant,
         count,
-        tuple(_row_as_json(row) for row in rows[:MAX_EXAMPLES]),
+        tuple(
+            {key: _value_as_json(value) for key, value in row.items()}
+            for row in rows[:MAX_EXAMPLES]
+        ),
         unknown=None if count else unknown,
     )
-
-
-def _row_as_json(row: RowMapping) -> dict[str, Any]:
-    """Return a row with values that JSON can hold."""
-    return {key: _value_as_json(value) for key, value in row.items()}
 
 
 def _value_as_json(value: object) -> object:

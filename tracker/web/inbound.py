@@ -73,9 +73,7 @@ class ReceiptIn(_InboundItem):
         """Return the receipt as it is stored."""
         status = Status[self.status.upper()]
         at = from_datetime(self.at)
-        return Receipt(
-            self.number, self.attempt, int(status), at, 0, _strip_unstorable(self.detail)
-        )
+        return Receipt(self.number, self.attempt, int(status), at, detail=self.detail)
 
 
 class EngagementIn(_InboundItem):
@@ -249,11 +247,6 @@ def _notify_workers(
     except Exception:  # the broker's client raises errors of several libraries
         return False
     return True
-
-
-def _strip_unstorable(text: str | None) -> str | None:
-    """Return a text without the characters that PostgreSQL can't store."""
-    return text and text.replace("\0", "").encode(errors="replace").decode()
 
 
 def _problem_details(error: ValidationError) -> list[dict[str, Any]]:
