@@ -34,7 +34,7 @@ def make_stored_result(
         "machine": {"load before": str(run)},
         "versions": {},
         "started_at": "2026-11-25T01:02:03+00:00",
-        "verdict": dict.fromkeys(("passed", "balanced", "invariants_hold", "as_predicted"), True),
+        "verdict": dict.fromkeys(RunSummary.VerdictSummary.model_fields, True),
         "campaigns": [{"campaign": "spring"}],
         "figures": {**FIGURES, **figures},
         "definition": "a = 1\nb = 2\n",

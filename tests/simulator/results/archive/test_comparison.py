@@ -81,7 +81,8 @@ def test_runs_that_repeat_each_other_are_held_against_each_other_alone() -> None
 
 
 def test_partial_and_failed_runs_are_named_and_not_judged() -> None:
-    verdict = {"passed": False, "balanced": True, "invariants_hold": True, "as_predicted": False}
+    parts = ("passed", "balanced", "invariants_hold", "as_predicted", "thresholds_met")
+    verdict = dict.fromkeys(parts, True) | {"passed": False, "as_predicted": False}
     partial = compare_runs(
         [make_stored_result(1, state="aborted")],
         [make_stored_result(2, {"throughput": 1.0}, verdict=verdict)],
