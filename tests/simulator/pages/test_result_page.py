@@ -461,7 +461,7 @@ def test_values_from_files_and_options_are_escaped(
     )
     assert "<script" not in page
     assert f"2 of {bad}'s messages, over the message limit" in words(page)
-    [code] = re.findall(r"<pre><code>(.*?)</code></pre>", page, re.S)
+    _command, code = re.findall(r"<pre><code>(.*?)</code></pre>", page, re.S)
     assert unescape(code) == bad
 
 
