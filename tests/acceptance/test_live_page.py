@@ -186,7 +186,14 @@ def fits_viewport(browser: Browser) -> bool:
 def test_pages_fit_a_phone_and_have_a_dark_scheme(
     open_finished: OpenPage, width: int, scheme: str
 ) -> None:
-    for path in ("/", "/campaigns/1", "/campaigns/1/messages", "/campaigns/1/messages/7", "/runs"):
+    for path in (
+        "/",
+        "/campaigns/1",
+        "/campaigns/1/messages",
+        "/campaigns/1/messages/7",
+        "/runs",
+        "/operations",
+    ):
         browser = open_finished(path)
         browser.set_viewport(width=width, scheme=scheme)
         wait_until(partial(fits_viewport, browser), f"{path} fits")

@@ -6,7 +6,7 @@ import pytest
 
 from docs.browser import Browser
 from simulator.figures import PERCENTILES
-from tests.support.browser import needs_browser
+from tests.support.browser import find_cut_off, needs_browser
 from tests.support.shell import FinishedRun
 
 pytestmark = needs_browser
@@ -126,27 +126,9 @@ def test_the_page_requests_nothing_and_logs_nothing(page: Browser, on_sqlite: Fi
     assert page.list_problems() == []
 
 
-OPEN_DETAILS_JS = "document.querySelectorAll('details').forEach(each => each.open = true)"
-
-CUT_OFF_JS = """
-[...document.querySelectorAll("body *")].filter(element => {
-    if (element instanceof SVGElement || !element.getClientRects().length) return false;
-    if (element.closest(".visually-hidden, thead")) return false;
-    const box = element.getBoundingClientRect();
-    const isInline = getComputedStyle(element).display === "inline";
-    return box.left < -1 || box.right > innerWidth + 1
-        || (!isInline && element.scrollWidth > element.clientWidth + 1);
-}).map(element => `${element.tagName} ${element.className}: ${element.textContent.slice(0, 60)}`)
-"""
-"""The elements that are wider than the page, or that need scrolling to the side."""
-
-
 @pytest.mark.parametrize("width", [360, 1_280])
 def test_no_element_is_cut_off(page: Browser, width: int) -> None:
-    page.set_viewport(width=width)
-    page.evaluate(OPEN_DETAILS_JS)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert page.evaluate(CUT_OFF_JS) == []
+    assert find_cut_off(page, width) == []
 
 
 def test_every_value_has_its_label_on_a_phone(page: Browser) -> None:

@@ -11,6 +11,30 @@ needs_browser = pytest.mark.skipif(
 )
 
 
+OPEN_DETAILS_JS = "document.querySelectorAll('details').forEach(each => each.open = true)"
+
+CUT_OFF_JS = """
+[...document.querySelectorAll("body *")].filter(element => {
+    if (element instanceof SVGElement || !element.getClientRects().length) return false;
+    if (element.closest(".visually-hidden, thead")) return false;
+    const box = element.getBoundingClientRect();
+    const isInline = getComputedStyle(element).display === "inline";
+    return box.left < -1 || box.right > innerWidth + 1
+        || (!isInline && element.scrollWidth > element.clientWidth + 1);
+}).map(element => `${element.tagName} ${element.className}: ${element.textContent.slice(0, 60)}`)
+"""
+"""The elements that are wider than the page, or that need scrolling to the side."""
+
+
+def find_cut_off(page: Browser, width: int) -> list[str]:
+    """Return what is cut off at a width, with all details open; at first a page that is wider."""
+    page.set_viewport(width=width)
+    page.evaluate(OPEN_DETAILS_JS)
+    page_width = page.evaluate("document.documentElement.scrollWidth")
+    wider = [] if page_width == width else [f"the page is {page_width} pixels wide"]
+    return [*wider, *page.evaluate(CUT_OFF_JS)]
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with open_browser(tmp_path_factory.mktemp("browser")) as browser:
