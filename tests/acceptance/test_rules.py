@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 from tests.support.paths import EXAMPLE_RULES, SCENARIOS
 from tests.support.shell import LIMIT_SECONDS, Shell, make_scenario
-from tracker.status import Reason
+from tracker.clock import from_datetime
+from tracker.status import Reason, Status
 
 PYPROJECT = """
 [build-system]
@@ -158,6 +160,56 @@ def test_a_run_with_a_rule_is_proven_except_for_what_the_rule_blocked(
     ran = shell.run(*command, settings=settings)
     assert ran.returncode == 3, ran.stdout + ran.stderr
     assert "expected not_sent: unsubscribed, got delivered on attempt 1" in ran.stdout
+
+
+QUIET_UNTIL_EIGHT = """
+name = "morning"
+seed = 4
+
+[clock]
+start = 2026-06-15T06:59:40Z
+
+[rules.quiet_hours]
+begin = 21
+end = 8
+time_zone = "UTC"
+
+[rules.hold_out]
+percent = 0
+
+[gateways.email]
+latency = { median = "50ms", p99 = "100ms" }
+hard_bounce = 0.1
+
+[[campaigns]]
+name = "breakfast"
+channel = "email"
+audience = 300
+defects = { email_missing = 0.1 }
+"""
+"""Messages wait for twenty seconds: time enough for their first judgement on a busy machine."""
+
+EIGHT = from_datetime(datetime(2026, 6, 15, 7, tzinfo=UTC))
+"""Eight o'clock in London, where all mobile numbers of generated customers are from."""
+
+
+def test_messages_that_a_rule_defers_go_out_when_the_night_is_over(
+    shell: Shell, example_rules: Path
+) -> None:
+    ran = shell.run(
+        *("simulate", shell.write("morning.toml", QUIET_UNTIL_EIGHT)),
+        settings={"PYTHONPATH": str(example_rules)},
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "✔ passed" in ran.stdout
+    assert "✔ matches prediction: 300 of 300 messages" in ran.stdout
+    [report] = shell.reports()
+    sent, not_sent = report["sent"]["total"], report["not_sent"]
+    assert not_sent["total"] == not_sent["incomplete_or_invalid"]["email_missing"] == 300 - sent > 0
+    judged_at = "SELECT min(started_at) FROM steps WHERE step = 'suppress'"
+    assert 0 < shell.query_number(judged_at) < EIGHT
+    dispatched_at = f"SELECT min(at) FROM transitions WHERE status = {Status.ABOUT_TO_BE_SENT:d}"  # noqa: S608
+    assert shell.query_number(dispatched_at) >= EIGHT
 
 
 def test_a_missed_expectation_gives_99_and_an_unknown_rule_2(
