@@ -27,9 +27,10 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## Run scenarios/demo.toml: 100,000 messages, with report and verdict
 	@$(BIN)/sendtrace simulate scenarios/demo.toml
 
+# More processes than cores: many tests wait for a worker, a database or a page.
 test: $(READY) ## Run all tests, on SQLite and PostgreSQL
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --ignore tests/acceptance
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope tests/acceptance  # many of them wait
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --ignore tests/acceptance
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadscope tests/acceptance
 
 lint: $(READY) ## Check style, layers and types
 	$(BIN)/ruff check .

@@ -38,7 +38,7 @@ ENGAGEMENT_INVARIANTS = tuple(
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The first campaign at one instant: the report's count of opens, and that of the events."""
+    """All campaigns at one instant: the reports' count of opens, and that of the events."""
 
     as_of: Instant | None
     opened: int
@@ -49,17 +49,15 @@ class Snapshot:
 def take_snapshot(connection: Connection) -> Snapshot:
     campaigns = catalog.find_campaigns(connection)
     findings = invariants.check_invariants(connection, campaigns, ENGAGEMENT_INVARIANTS)
-    report = make_reports(connection, campaigns)[0]
-    recounted = connection.scalar(
-        sa.select(sa.func.count(engagements.c.number.distinct())).where(
-            engagements.c.campaign_id == campaigns[0].id,
-            engagements.c.kind == Engagement.OPENED,
-        )
+    reports = make_reports(connection, campaigns)
+    opened = sa.select(engagements.c.campaign_id, engagements.c.number).where(
+        engagements.c.kind == Engagement.OPENED
     )
     return Snapshot(
-        report.engagement_as_of,
-        report.engagement[Engagement.OPENED],
-        recounted or 0,
+        reports[0].engagement_as_of,
+        sum(report.engagement[Engagement.OPENED] for report in reports),
+        connection.scalar(sa.select(sa.func.count()).select_from(opened.distinct().subquery()))
+        or 0,
         tuple(result.invariant.name for result in findings if not result.is_satisfied),
     )
 

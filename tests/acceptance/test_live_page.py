@@ -50,6 +50,8 @@ BANNER_JS = """
 (({hidden, textContent}) => hidden ? "" : textContent)(document.getElementById("freshness-banner"))
 """
 
+TIMELINE = '[aria-label="Timeline"]'
+
 OpenPage = Callable[[str], Browser]
 """A function that opens a path of the live page."""
 
@@ -158,7 +160,7 @@ def test_a_reason_leads_to_its_messages_and_their_timelines_by_keyboard_alone(
     number = browser.evaluate("document.activeElement.textContent")
     browser.press_key("Enter")
     wait_until(lambda: read_heading(browser) == f"Message {number}", "the timeline is shown")
-    timeline = browser.evaluate('document.querySelector(".timeline").innerText')
+    timeline = browser.evaluate(f"document.querySelector('{TIMELINE}').innerText")
     assert "not sent" in timeline
     assert "The customer unsubscribed from marketing on this channel." in timeline
     page = browser.evaluate("document.body.innerText")
@@ -208,7 +210,7 @@ def test_times_are_shown_in_the_viewers_zone(open_finished: OpenPage) -> None:
     at, utc, shown = json.loads(
         browser.evaluate(
             "JSON.stringify((({dateTime, title, textContent}) => [dateTime, title, textContent])("
-            'document.querySelector(".timeline time")))'
+            f"document.querySelector('{TIMELINE} time')))"
         )
     )
     assert at[:19].replace("T", " ") in utc
