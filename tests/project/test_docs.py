@@ -8,11 +8,13 @@ import pytest
 
 from docs.generate import FOLDER, GENERATED_PAGES
 from simulator.figures import list_figure_units
+from simulator.results.invariants import INVARIANTS
 from simulator.results.observations import RunConditions
 from simulator.results.result import RESULT_VERSION
 from simulator.scenario.faults import FaultKind
 from simulator.scenario.file import load_scenario
 from tests.support.paths import README, ROOT, SCENARIOS
+from tracker.audit.invariants import REPORT_BALANCES
 
 PAGES = [README, *sorted(FOLDER.glob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -109,6 +111,12 @@ def test_results_are_documented_key_by_key() -> None:
     documented = set(re.findall(r"`([^`]+)`", text))
     keys = {field.name for field in fields(RunConditions)} - {"log"}
     assert keys | {"verdict", "thresholds", "figures", "definition", "state"} <= documented
+
+
+def test_every_invariant_is_among_the_guarantees() -> None:
+    text = (FOLDER / "guarantees.md").read_text()
+    names = {invariant.name for invariant in (*INVARIANTS, REPORT_BALANCES)}
+    assert {name for name in names if f"`{name}`" not in text} == set()
 
 
 def test_every_figure_is_documented() -> None:
