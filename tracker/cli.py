@@ -227,7 +227,8 @@ def make_verify_command(
             origins = read_origins(connection, campaigns)
             results = check_invariants(connection, campaigns, load_invariants())
         if format is TableOrJson.JSON:
-            print(json.dumps([result.as_json() for result in results], indent=2))
+            about = {"campaigns": [origin.as_json() for origin in origins]}
+            print(json.dumps([result.as_json() | about for result in results], indent=2))
         else:
             lines = [format_heading("Invariants", origin, zone) for origin in origins]
             lines += (line for result in results for line in format_invariant_result(result))

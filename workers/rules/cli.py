@@ -242,7 +242,9 @@ def diff_rules(
         diff = compare_rules(record, installed, rules)
     if format is RowFormat.TABLE:
         _print_heading("Changed verdicts", origin)
-    print_rows(_change_rows(diff), ("from", "to", "messages", "customers"), format)
+    about = () if format is RowFormat.TABLE else tuple(origin.as_json())
+    columns = ("from", "to", "messages", "customers", *about)
+    print_rows([row | origin.as_json() for row in _change_rows(diff)], columns, format)
     if format is RowFormat.TABLE:
         changed = sum(diff.changes.values())
         print(f"\n{changed:,} of {diff.compared_count:,} verdicts change")
@@ -270,7 +272,7 @@ def print_note(text: str) -> None:
     print(f"note: {escape_control_characters(text)}", file=sys.stderr)
 
 
-def _change_rows(diff: VerdictDiff) -> list[Row]:
+def _change_rows(diff: VerdictDiff) -> list[dict[str, object]]:
     return [
         {
             "from": str(old),

@@ -190,6 +190,12 @@ class RunComparison:
             "version": COMPARISON_VERSION,
             "before": [result.summary.run for result in self.before],
             "after": [result.summary.run for result in self.after],
+            "runs": [
+                result.summary.model_dump(
+                    mode="json", include={"run", "scenario", "seed", "state", "started_at"}
+                )
+                for result in (*self.before, *self.after)
+            ],
             "unjudged": self.unjudged_reason,
             "not_comparable": self.incomparable_groups,
             "differences": [asdict(difference) for difference in self.differences],

@@ -1,6 +1,8 @@
 """What the commands on the record say their output is about."""
 
+import json
 import re
+from datetime import datetime
 
 import pytest
 from typer.testing import CliRunner
@@ -20,6 +22,30 @@ ORIGIN = re.compile(
 def campaign(database: Database) -> Campaign:
     """Record a campaign of a running run."""
     return make_batch(database).campaign
+
+
+@pytest.mark.parametrize(
+    "command", ["report spring", "report spring --days", "verify spring", "trace spring 4"]
+)
+def test_json_names_run_seed_state_and_time(
+    campaign: Campaign, settings: Settings, command: str
+) -> None:
+    options = ["--database", settings.resolved_database_url, "--format", "json"]
+    parsed = json.loads(CliRunner().invoke(app, [*command.split(), *options]).stdout)
+    first = parsed[0] if isinstance(parsed, list) else parsed
+    origin = first["campaigns"][0] if command.startswith("verify") else first
+    names = ("campaign", "channel", "run", "seed", "state")
+    assert tuple(origin[name] for name in names) == ("spring", "email", 1, 1, "running")
+    assert datetime.fromisoformat(origin["as_of"]).tzinfo is not None
+
+
+def test_a_diff_as_csv_names_run_seed_state_and_time(
+    campaign: Campaign, settings: Settings
+) -> None:
+    options = ["--database", settings.resolved_database_url, "--format", "csv"]
+    ended = CliRunner().invoke(app, ["checks", "diff", "--campaign", "spring", *options])
+    header = "from,to,messages,customers,campaign,channel,run,seed,state,as_of"
+    assert ended.stdout.splitlines()[0] == header
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,13 @@ def test_different_conditions_of_runs_are_listed() -> None:
         ("scenario file", "b = 2", ""),
         ("scenario file", "", "b = 3"),
     }
+    assert comparison.as_json()["runs"][1] == {
+        "run": 2,
+        "scenario": "test",
+        "seed": 2,
+        "state": "interrupted",
+        "started_at": "2026-11-25T01:02:03Z",
+    }
     text = format_run_comparison(comparison)
     assert "differs  seed: 1 → 2" in text
     assert "partial: interrupted" in text
