@@ -11,12 +11,12 @@ import pytest
 
 from tests.support.factory import judge, make_batch
 from tests.support.plugins import plugin_installer
-from tests.support.shell import wait_until
+from tests.support.shell import LIMIT_SECONDS, wait_until
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.settings import Settings
 from tracker.store.database import Database
 
-SMALL = 'name = "sale"\n[[campaigns]]\nname = "spring"\nchannel = "email"\naudience = 5\n'
+SMALL = 'name = "sale"\n[[campaigns]]\nname = "spring"\nchannel = "email"\naudience = 100\n'
 
 RULE = """\
 import os
@@ -28,8 +28,8 @@ from workers.checks.base import check
 
 @check("custom_rule", step="suppress", order=1)
 def fatal(candidate, now):
-    "End the process at number 3."
-    if candidate.number == 3:
+    "End the process from number 3 on."
+    if candidate.number >= 3:
         {action}
     return False
 """
@@ -71,7 +71,7 @@ def write_scenario(folder: Path) -> str:
 )
 def test_a_rule_that_ends_its_process_is_named(site: Path, action: str, end: str) -> None:
     tried = start(site, action, "try", "--scenario", write_scenario(site.parent))
-    output, errors = tried.communicate(timeout=60)
+    output, errors = tried.communicate(timeout=LIMIT_SECONDS)
     assert (tried.returncode, output) == (1, "")
     assert errors == (
         f"sendtrace: check fatal: the process ended while the rule ran ({end});"
@@ -88,24 +88,24 @@ def test_a_rule_that_ends_a_diff_is_named(
         judge(database, batch, step)
     options = ["--campaign", batch.campaign.name, "--database", settings.resolved_database_url]
     ended = start(site, "os._exit(3)", "diff", *options)
-    _, errors = ended.communicate(timeout=60)
+    _, errors = ended.communicate(timeout=LIMIT_SECONDS)
     assert (ended.returncode, "check fatal: " in errors) == (1, True), errors
 
 
 def test_ctrl_c_still_ends_the_command(site: Path) -> None:
     reached = site.parent / "reached"
-    action = f"Path({str(reached)!r}).touch(), time.sleep(1)"
+    action = f"Path({str(reached)!r}).touch(), time.sleep(1)"  # again for each message
     tried = start(site, action, "try", "--scenario", write_scenario(site.parent))
     wait_until(reached.exists, "the rule runs")
     tried.send_signal(signal.SIGINT)
-    _, errors = tried.communicate(timeout=60)
+    _, errors = tried.communicate(timeout=LIMIT_SECONDS)
     assert (tried.returncode, errors) == (130, "sendtrace: interrupted\n")
     assert list((site.parent / "temporary").iterdir()) == []
 
 
 def test_a_command_without_such_a_rule_has_its_own_exit_code(site: Path) -> None:
     tried = start(site, "pass", "try", "--scenario", write_scenario(site.parent))
-    output, errors = tried.communicate(timeout=60)
+    output, errors = tried.communicate(timeout=LIMIT_SECONDS)
     assert (tried.returncode, errors) == (0, "")
     assert "spring    passes" in output
     refused = subprocess.run(
