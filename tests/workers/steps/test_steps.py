@@ -218,10 +218,9 @@ def test_the_time_of_each_check_is_recorded_and_a_slow_one_is_logged(
         times = sum_check_times(connection, [batch.campaign.id])
     assert set(times) == {check.name for check in checks}
     assert times["slow"].calls == 2
-    per_call = times["slow"].seconds_per_call
-    assert per_call >= SLOW_CALL_SECONDS
+    assert times["slow"].seconds_per_call >= SLOW_CALL_SECONDS
     lines = [record.getMessage() for record in caplog.records]
-    start = f"check slow: check=slow campaign=spring batch=0 seconds_per_call={per_call:.4f} "
+    start = "check slow: check=slow campaign=spring batch=0 seconds_per_call="
     assert any(line.startswith(start) for line in lines), lines
 
 
