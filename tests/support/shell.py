@@ -175,11 +175,9 @@ class Shell:
     ) -> "StartedCommand":
         """Start a command in a session of its own, as a terminal would."""
 
-        def set_signals() -> None:
-            # The tests' own process may ignore them (nohup, a job in the background), and a child
-            # inherits that.
-            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+        def ignore_signals() -> None:
+            for number in ignored:
+                signal.signal(number, signal.SIG_IGN)
 
         stdout, stderr = self.folder / f"{label}.out", self.folder / f"{label}.err"
         with stdout.open("w") as out, stderr.open("w") as err:
@@ -191,7 +189,7 @@ class Shell:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
-                preexec_fn=set_signals,
+                preexec_fn=ignore_signals,
             )
         self._started.append(StartedCommand(process, stdout, stderr))
         return self._started[-1]

@@ -58,11 +58,8 @@ def interrupt_run(handler_before: object) -> None:
 
 
 def test_a_run_that_is_resumed_right_after_its_end_has_no_task_and_keeps_no_early_result(
-    database: Database, settings: Settings, broker_url: str, request: pytest.FixtureRequest
+    database: Database, settings: Settings, broker_url: str
 ) -> None:
-    # A process in the background inherits that Ctrl-C is ignored.
-    handler_before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, handler_before))
     run = start_recorded_run(database, SCENARIO, settings.home)
     campaign = run.campaigns[0].campaign
     results: list[RunResult] = []
