@@ -25,7 +25,7 @@ CONCURRENT_SWEEPS = 3
 POLL_INTERVAL_SECONDS = 0.05
 
 SILENCE_DRIVER = "UPDATE runs SET heartbeat_at = heartbeat_at - 60000000"
-"""A run counts as abandoned after 30 s without a heartbeat."""
+"""Statement after which every run counts as abandoned: it has had no heartbeat for 30 s."""
 
 
 @dataclass

@@ -182,9 +182,9 @@ def is_sampled(figure: str) -> bool:
 
 
 def find_speed_group(figure: str, campaigns: Sequence[str]) -> str | None:
-    """Return the group of figures on the speed of a run that has a figure, or None.
+    """Return the group of speed figures that a figure belongs to, or None.
 
-    Samples count as such, since a pause of the run distorts them as well.
+    Samples count as speed figures, since a pause of the run distorts them as well.
     """
     _, name = split_figure_name(figure, campaigns)
     subject = name.split(".")[0]

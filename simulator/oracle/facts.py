@@ -27,7 +27,7 @@ MICROSECONDS_PER_DAY = to_microseconds(timedelta(days=1))
 def _spread(
     batches: JudgedBatches, values: NDArray[np.int64], first: int, count: int, default: np.int64
 ) -> NDArray[np.int64]:
-    """Return the value of each message's batch, from `first` on; `default` without a batch."""
+    """Return the value of the batch of each message from `first` on; `default` without one."""
     spread = np.full(count, default)
     for begin, size, value in zip(batches.first, batches.size, values, strict=True):
         spread[max(0, begin - first) : max(0, begin + size - first)] = value
@@ -112,10 +112,10 @@ class RecordedFacts:
     def find_expired(
         self, campaign: PlannedCampaign, imported: ImportedAudience | None, first: int, count: int
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which customers' coupons had expired when they were judged.
+        """Return which customers' coupons had expired when their messages were judged.
 
-        The first array has coupons that surely had, the second those that may have. They differ for
-        a batch whose steps before the gateway span midnight in UTC.
+        The first array has coupons that surely had expired, the second those that may have expired.
+        They differ for a batch whose steps before the gateway span midnight in UTC.
         """
         if imported is None or "coupon" not in campaign.requires:
             nobody = np.zeros(count, np.bool_)

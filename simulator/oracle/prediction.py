@@ -295,7 +295,7 @@ class AudiencePrediction:
     def _find_expired(
         self, campaign: PlannedCampaign
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which coupons had expired when they were judged, surely and possibly."""
+        """Return which coupons surely had expired when judged, and which may have expired."""
         return self.facts.find_expired(campaign, self.imported_audience, self.first, self.count)
 
     def _predict_delivery(

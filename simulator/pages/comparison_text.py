@@ -70,7 +70,7 @@ def _format_figures(comparison: RunComparison, show_all: bool) -> str:
 
 
 def describe_side(runs: Sequence[StoredResult]) -> str:
-    """Return what a side of a comparison is: its run, scenario, seed, state and time."""
+    """Return one line about a side of a comparison: its run, scenario, seed, state and time."""
     summary = runs[0].summary
     repeated = f", median of {len(runs)} runs" if len(runs) > 1 else ""
     run = f"run {summary.run}"

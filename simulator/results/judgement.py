@@ -11,7 +11,7 @@ class ConditionResult:
 
     Attributes:
         holds: whether the measured value fulfils the condition, as far as it is known.
-        unjudged_reason: why that says nothing, or None.
+        unjudged_reason: why the condition can't be judged, or None.
     """
 
     holds: bool
@@ -28,7 +28,7 @@ class ConditionResult:
 
 
 def are_all_met(judgements: Sequence[ConditionResult]) -> bool | None:
-    """Return True if all are met, False if one is missed, else None: one can't be judged."""
+    """Return True if all are met, False if any is missed, None if any other isn't judged."""
     states = {judgement.is_met for judgement in judgements}
     return False if False in states else None if None in states else True
 

@@ -48,7 +48,7 @@ def describe_distortion(cause_by_group: Mapping[str, str]) -> Iterator[str]:
 class RunState(StrEnum):
     """The end of a run; the result of any but a finished one is partial.
 
-    An abandoned run has no driver any more, and none has ended it.
+    An abandoned run has neither a living driver nor a recorded end.
     """
 
     FINISHED = "finished"
@@ -251,13 +251,13 @@ class RunObservations:
         return (InvariantResult(SNAPSHOTS_BALANCE, count, first),)
 
     def find_distorted_groups(self, scenario: Scenario) -> dict[str, str]:
-        """Return the groups of figures on the run's speed that aren't real, each with the cause."""
+        """Return the groups of speed figures that are distorted, each with the cause."""
         if self.is_resumed:
             return dict.fromkeys((*CLOCK_GROUPS, *sorted(SAMPLED_SUBJECTS)), RESUMED_CAUSE)
         return scenario.distorted_groups
 
     def find_unjudged_figures(self, scenario: Scenario) -> dict[str, str]:
-        """Return the figures that say nothing about a threshold, each with the cause."""
+        """Return the figures whose thresholds can't be judged, each with the cause."""
         campaigns = [campaign.name for campaign in scenario.campaigns]
         distorted = self.find_distorted_groups(scenario)
         unjudged = {}

@@ -41,7 +41,7 @@ def evaluate_thresholds(
         figures: the values.
         aborted: the threshold because of which the run was aborted. It is missed, whatever the
             partial figure.
-        unjudged: figures that say nothing about a threshold, each with the cause.
+        unjudged: figures whose thresholds can't be judged, each with the cause.
     """
     return tuple(
         ThresholdResult(

@@ -29,7 +29,7 @@ class RunOptions:
 
 
 def reject_unjudgeable_thresholds(scenario: Scenario, options: RunOptions) -> None:
-    """Raise UsageError for a threshold on a figure that the run won't have, or distorts."""
+    """Raise UsageError for a threshold on a figure that is not measured, or is distorted."""
     names = [campaign.name for campaign in scenario.campaigns]
     distorted = scenario.distorted_groups
     for threshold in scenario.thresholds:

@@ -84,17 +84,17 @@ class Run:
 
     @property
     def recorded_campaigns(self) -> list[catalog.Campaign]:
-        """Its campaigns as recorded."""
+        """The run's campaigns as recorded."""
         return [run_campaign.campaign for run_campaign in self.campaigns]
 
     @property
     def campaign_ids(self) -> list[int]:
-        """Ids of its campaigns."""
+        """Ids of the run's campaigns."""
         return [run_campaign.campaign.id for run_campaign in self.campaigns]
 
     @property
     def clock(self) -> Clock:
-        """The clock that its campaigns share."""
+        """The clock that the run's campaigns share."""
         return self.campaigns[0].campaign.clock
 
     @property

@@ -193,7 +193,7 @@ EIGHT = from_datetime(datetime(2026, 6, 15, 7, tzinfo=UTC))
 """Eight o'clock in London, where all mobile numbers of generated customers are from."""
 
 
-def test_messages_that_a_rule_defers_go_out_when_the_night_is_over(
+def test_messages_that_a_rule_defers_are_sent_in_the_morning(
     shell: Shell, example_rules: Path
 ) -> None:
     ran = shell.run(

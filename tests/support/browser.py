@@ -27,7 +27,7 @@ CUT_OFF_JS = """
 
 
 def find_cut_off(page: Browser, width: int) -> list[str]:
-    """Return what is cut off at a width, with all details open; at first a page that is wider."""
+    """Return what is cut off at a width, with all details open; first the page, if it is wider."""
     page.set_viewport(width=width)
     page.evaluate(OPEN_DETAILS_JS)
     page_width = page.evaluate("document.documentElement.scrollWidth")

@@ -227,7 +227,7 @@ def describe_missing_receipts(missing: int) -> str:
 
 
 def format_origin(origin: Origin, zone: tzinfo) -> str:
-    """Return what an output is about, in one line: campaign, channel, run, seed, state and time."""
+    """Return one line that identifies an output: campaign, channel, run, seed, state and time."""
     campaign = origin.campaign
     seed = "" if campaign.seed is None else f" · seed {campaign.seed}"
     return (

@@ -83,7 +83,7 @@ def format_timeline(timeline: MessageTimeline, zone: tzinfo = UTC) -> str:
             f"{'':<{TIME_WIDTH}}deferred until {time} by check {timeline.deferral.check_name}"
         )
     if timeline.is_receipt_missing:
-        lines.append(f"{'':<{TIME_WIDTH}}receipt never came during the run, which is finished")
+        lines.append(f"{'':<{TIME_WIDTH}}the run finished without the gateway's receipt")
     if timeline.failure is not None:
         step = timeline.failure.step or "a step"
         lines.append(f"{'':<{TIME_WIDTH}}poison message: failed every try of {step}")

@@ -73,7 +73,7 @@ def find_message_number(connection: Connection, campaign: Campaign, text: str) -
     id, or else an email address or a mobile number, as recorded or in E.164.
 
     Raises:
-        NotFound: no message has it, or several have the same address; the error names them.
+        NotFound: no message matches, or several have the same address; the error names them.
     """
     is_number = re.fullmatch(f"-?[0-9]{{1,{MAX_NUMBER_DIGITS}}}", text) is not None
     if is_number and _read_attempt(connection, campaign, int(text)) is not None:
@@ -114,7 +114,7 @@ def find_number_by_recipient(connection: Connection, campaign: Campaign, text: s
 
 
 def find_by_recipient(connection: Connection, campaign: Campaign, text: str) -> int | None:
-    """Return the number of the customer with an id, or else with an address; None for neither.
+    """Return the number of the customer whose id, or else whose address, is the text, or None.
 
     Raises:
         NotFound: several customers have the address; the error names their messages.

@@ -37,7 +37,7 @@ class MessageFilter:
 
     Attributes:
         customer: the id, email address or mobile number of one customer.
-        is_deferred: True if only messages match that a rule deferred; False if others match, too.
+        is_deferred: True to match only messages that a rule deferred, False to match all.
     """
 
     statuses: frozenset[Status] = frozenset()

@@ -44,8 +44,8 @@ REPEATED_POLLS = (
 )
 """Steps, completed and next, between which MIN_POLL_INTERVAL passes.
 
-Every cycle of these steps contains such a pair. Else a gateway without news, or a rule that defers
-messages by a moment again and again, would keep a worker busy.
+Every cycle of these steps contains such a pair. Otherwise, a gateway without news, or a rule that
+defers messages for a moment, again and again, would keep a worker busy.
 """
 
 CHECK_CHAIN = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)

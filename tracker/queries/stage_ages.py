@@ -44,7 +44,7 @@ def _read_oldest_entry(
     """Return when the first message entered a status, in the first batch that has any there.
 
     Deferred messages don't count as queued: they wait for a time, not for work. In a batch that has
-    some, those that have left don't count either.
+    deferred messages, those that have left the status don't count either.
     """
     batch = connection.execute(
         sa.select(

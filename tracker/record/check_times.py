@@ -52,8 +52,8 @@ def encode_check_times(times: Mapping[str, CheckTime]) -> str | None:
 class CheckTimeTotals:
     """The check times of campaigns, kept up to date by reading only the latest steps.
 
-    Only the campaigns of the latest call are kept. The steps of any other one are read from the
-    first on.
+    Only the campaigns of the latest call are kept. For any other campaign, all steps are read
+    again.
     """
 
     def __init__(self) -> None:

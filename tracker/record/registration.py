@@ -33,7 +33,7 @@ class RunSuperseded(SendtraceError):
 
 
 class NewRun(TypedDict):
-    """The values of a run that is recorded; see the table `runs`."""
+    """The values of a run to record; see the table `runs`."""
 
     scenario: str
     seed: int | None
@@ -122,7 +122,7 @@ def give_up_run(connection: Connection, run_id: int, state: CampaignState) -> No
 
 
 class NewOrganization(TypedDict):
-    """The values of an organization that is recorded; see `Organization`."""
+    """The values of an organization to record; see `Organization`."""
 
     name: str
     enabled: bool
@@ -154,7 +154,7 @@ def record_coupon_series(
 
 
 class NewGateway(TypedDict):
-    """The values of a gateway that is recorded; see the table `gateways`."""
+    """The values of a gateway to record; see the table `gateways`."""
 
     kind: str
     settings: str
@@ -179,7 +179,7 @@ def record_audience_size(connection: Connection, audience_id: int, size: int) ->
 
 
 class NewCampaign(TypedDict):
-    """The values of a campaign that is recorded; see the table `campaigns`."""
+    """The values of a campaign to record; see the table `campaigns`."""
 
     organization_id: int
     audience_id: int

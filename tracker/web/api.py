@@ -133,8 +133,8 @@ def list_messages(
 def get_message(campaign_id: CampaignId, number: MessageNumber, context: Context) -> dict[str, Any]:
     """Return the timeline of a message, as `sendtrace trace --format json` prints it.
 
-    `deferred` has the check that deferred the message, and `until`, when the message is judged
-    again. It is null for other messages.
+    If a check deferred the message, `deferred` has the check's name (`check`) and the time of the
+    next judgement (`until`). Otherwise it is null.
     """
     with context.database.read() as connection:
         campaign = context.load_campaign(connection, campaign_id)

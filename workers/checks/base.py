@@ -79,10 +79,10 @@ class Check:
     source: SourceLoader | None = None
 
     def __call__(self, candidate: Candidate, now: datetime) -> bool | Defer:
-        """Call the rule with what its step has of a candidate.
+        """Call the rule with the values that its step has of a candidate.
 
         Raises:
-            InvalidVerdict: the rule returned something else than a verdict.
+            InvalidVerdict: the rule returned something other than a verdict.
         """
         narrowed = candidate.narrowed(self.step)
         verdict = self.bind([narrowed], is_last_try=True).rule(narrowed, now)
@@ -114,8 +114,8 @@ class Check:
     def is_evident(self) -> bool:
         """True if the check's reason says which check blocked a message.
 
-        A check of sendtrace gives each reason of a check step and has its name. No other check may
-        have the same name.
+        For each reason of a check step, sendtrace has a check of the same name. No other check may
+        have that name.
         """
         return self.name == self.reason.slug and self.reason.step in CHECK_STEPS
 

@@ -19,7 +19,7 @@ It raises `ServiceUnavailable` if the step should be repeated later.
 
 
 class SourceFailed(SendtraceError):
-    """The source of a rule raised an error on every call, which is the cause."""
+    """The source of a rule raised an error on every call; the cause is the last error."""
 
 
 class SourceData:

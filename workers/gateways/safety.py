@@ -1,8 +1,8 @@
 """Keep synthetic messages from real people.
 
-A gateway that reaches people is used only if SENDTRACE_ALLOW_GATEWAYS names it, and it never gets
-messages to recipients that are reserved for documentation and fiction. The check
-`gateway_configuration` blocks such messages before. Those recipients are:
+A gateway that reaches people is used only if SENDTRACE_ALLOW_GATEWAYS names it. It never gets
+messages to recipients that are reserved for documentation and fiction: the check
+`gateway_configuration` blocks such messages earlier. Reserved recipients are:
 
 - email domains of RFC 2606 and RFC 6761;
 - mobile numbers that regulators set aside for fiction: Ofcom (07700 900000 to 900999), ACMA
@@ -61,8 +61,8 @@ class GuardedGateway:
     def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
         """Submit messages to people; raise `ValueError` if the recipient of any is reserved.
 
-        No message can have reached its gateway at the instant at which the call began. So a gateway
-        that reports that instant doesn't know it.
+        A gateway that reports `now` for a message doesn't know when it was accepted: none can be
+        accepted when the call begins. Such a message counts as accepted when the call returned.
         """
         channel = submission.campaign.channel
         for number, recipient in zip(submission.numbers, submission.recipients, strict=True):

@@ -147,7 +147,7 @@ def call_service(
 def count_calls(*, is_last_try: bool) -> Iterator[int]:
     """Yield the number of each call that a step may make, from 0, when it is time for that call.
 
-    On the last try of a step the calls follow each other at once.
+    On the last try of a step, the calls follow each other without a delay.
     """
     yield 0
     for attempt, delay_seconds in enumerate(RETRY_DELAYS_SECONDS, start=1):

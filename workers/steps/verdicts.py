@@ -160,7 +160,7 @@ def record_verdicts(context: StepContext, written: Entry, verdicts: Verdicts, no
 def _record_deferrals(
     context: StepContext, written: Entry, verdicts: Verdicts, now: Instant
 ) -> None:
-    """Record deferrals, for as long as the run allows since a check first deferred a message.
+    """Record deferrals, for at most `defer_at_most` after a check first deferred the message.
 
     A message that an earlier step deferred for longer keeps that deferral.
     """

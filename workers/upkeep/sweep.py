@@ -54,9 +54,10 @@ at the time between two sweeps and doubles each time."""
 
 @dataclass(frozen=True, kw_only=True)
 class RequeuedBatch:
-    """A stalled batch that was re-queued, so many times in a row without a sign of life.
+    """A stalled batch that was re-queued.
 
-    A batch that was only woken has the count 0.
+    Attributes:
+        requeue_count: re-queues in a row without a sign of life; 0 if the batch was only woken.
     """
 
     stalled: StalledBatch

@@ -144,7 +144,7 @@ def _find_stalls(phase: SendingPhase) -> Iterator[tuple[int, int]]:
 
 
 def _list_faults(run: Run, observations: RunObservations) -> Iterator[tuple[str, float, float]]:
-    """Yield each fault with its begin and its end, in real seconds since the start."""
+    """Yield each fault with its start and its end, in real seconds since the start."""
     speed = run.scenario.clock.speed
     for fault in observations.injected_faults:
         if fault.trouble is None:
@@ -160,7 +160,7 @@ def _list_faults(run: Run, observations: RunObservations) -> Iterator[tuple[str,
 
 
 def _find_order_limit(phase: SendingPhase) -> RunLimit | None:
-    """Return the order of the campaigns as the limit, if nothing was sent for it."""
+    """Return the order of the campaigns as the limit, if it kept messages from being sent."""
     seconds = np.arange(len(phase.accepted))
     is_idle = (phase.waiting == 0) & (phase.accepted == 0)
     in_gap = np.zeros(len(seconds), np.bool_)
@@ -177,7 +177,7 @@ def _find_order_limit(phase: SendingPhase) -> RunLimit | None:
         "The order of the campaigns",
         f"for {in_gap.sum()} of {phase.seconds:.1f} s no message waited for the gateway, because"
         f" {', and '.join(waits)}",
-        "Campaigns without after, or a gateway that reports outcomes sooner, would end earlier",
+        "Without after, or with a gateway that reports outcomes sooner, the run would end earlier",
     )
 
 
@@ -206,7 +206,7 @@ def _find_rate_limit(run: Run, stalled: int, phase: SendingPhase) -> RunLimit | 
 
 
 def _find_waiting_seconds(load: GatewayLoad, phase: SendingPhase) -> NDArray[np.bool_]:
-    """Return the seconds in which messages waited for a gateway from the begin to the end."""
+    """Return a mask of the seconds throughout which messages waited for a gateway."""
     is_waiting = load.ready > 0
     began_waiting = np.concatenate([[False], is_waiting[:-1]])
     return np.asarray(is_waiting & began_waiting & ~phase.stalled)

@@ -44,10 +44,11 @@ class GatewayLoad:
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignGap:
-    """A time in which a campaign only waited for another one to settle (`after`).
+    """A period in which a campaign only waited for another one to settle (`after`).
 
     Attributes:
-        begin: last first acceptance of the predecessor, or the campaign's own start if it is later.
+        begin: last first acceptance of a message of the predecessor, or the campaign's own start if
+            that is later.
         end: first arrival of the campaign.
     """
 

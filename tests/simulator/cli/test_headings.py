@@ -1,4 +1,4 @@
-"""What the commands on the record say their output is about."""
+"""The outputs of commands on the record name run, seed, state and time."""
 
 import json
 import re

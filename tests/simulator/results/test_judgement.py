@@ -10,7 +10,7 @@ UNJUDGED = [
 ]
 
 
-def test_what_a_value_says_does_not_count_if_it_can_not_be_judged() -> None:
+def test_a_value_does_not_count_if_its_condition_can_not_be_judged() -> None:
     assert [judgement.is_met for judgement in (MET, MISSED, *UNJUDGED)] == [True, False, None, None]
     assert UNJUDGED[0].as_json() == {"passed": None, "not_judged": "the run is partial"}
 

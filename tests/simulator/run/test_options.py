@@ -1,4 +1,4 @@
-"""A run is refused if it asks for what it can't have."""
+"""Runs that are refused before they begin."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -154,7 +154,7 @@ def test_recipients_by_engagement(database: Database) -> None:
     assert not find_all(database, batch, MessageFilter(customer="c7", engagement=Engagement.OPENED))
 
 
-def test_deferred_messages(database: Database, scattered: Batch) -> None:
+def test_only_deferred_messages_match_their_filter(database: Database, scattered: Batch) -> None:
     other = make_batch(database, Plan(size=200))
     campaign = scattered.campaign
     deferral = Deferral("quiet_hours", until=0, first_deferred_at=0)

@@ -281,7 +281,7 @@ def test_receipt_that_never_came_is_named_once_the_run_is_finished(database: Dat
     timeline = timeline_of(database, batch, 4)
     assert timeline.as_json()["receipt_missing"]
     last_line = format_timeline(timeline).splitlines()[-1].strip()
-    assert last_line == "receipt never came during the run, which is finished"
+    assert last_line == "the run finished without the gateway's receipt"
     assert not timeline_of(database, batch, 3).is_receipt_missing, "it is still queued"
 
 

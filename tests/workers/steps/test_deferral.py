@@ -265,7 +265,7 @@ def test_the_longest_deferral_of_both_steps_counts(
         assert deferral.until - deferral.first_deferred_at >= from_seconds(2 * 3600)
 
 
-def test_a_rule_that_defers_by_a_moment_again_and_again_makes_no_tight_loop(
+def test_repeated_deferrals_for_a_moment_make_no_tight_loop(
     database: Database, batch: Batch, rule: Callable[..., None]
 ) -> None:
     rule(lambda _candidate, now: Defer(now + timedelta(microseconds=1)))

@@ -45,7 +45,7 @@ def find_change(comparison: RunComparison, figure: str) -> FigureChange:
         ("throughput", None, ChangeVerdict.WORSE),
     ],
 )
-def test_single_runs_have_the_usual_noise(
+def test_single_runs_have_the_default_noise(
     figure: str, after: float | None, verdict: ChangeVerdict
 ) -> None:
     comparison = compare_runs([make_stored_result()], [make_stored_result(2, {figure: after})])
@@ -69,11 +69,11 @@ def test_repeated_runs_show_their_noise() -> None:
     )
     steady = [make_stored_result(run) for run in (1, 2, 3)]
     change = find_change(compare_runs(steady, [make_stored_result(9, {figure: 10.7})]), figure)
-    assert change.band == 0.75, "a quarter of the usual noise at least"
+    assert change.band == 0.75, "at least a quarter of the default noise"
     assert change.verdict is ChangeVerdict.SAME
 
 
-def test_runs_that_repeat_each_other_are_held_against_each_other_alone() -> None:
+def test_two_runs_of_a_series_are_compared_without_the_others() -> None:
     one, two = make_stored_result(1), make_stored_result(2, {"throughput": 100.0})
     comparison = compare_runs([one, two], [two, one])
     assert (comparison.before, comparison.after) == ([one], [two])
@@ -94,7 +94,7 @@ def test_partial_and_failed_runs_are_named_and_not_judged() -> None:
     assert "· failed: it differs from its prediction, or an invariant is broken" in text
 
 
-def test_a_single_campaign_is_the_run() -> None:
+def test_figures_of_a_single_campaign_are_those_of_the_run() -> None:
     worse = {"queued_to_final.p95": 20.0, "spring.queued_to_final.p95": 20.0}
     comparison = compare_runs([make_stored_result()], [make_stored_result(2, worse)])
     assert [change.figure for change in comparison.regressions] == ["queued_to_final.p95"]
@@ -159,7 +159,7 @@ def test_different_conditions_of_runs_are_listed() -> None:
     assert re.search(r"^after +run 2 · .* · seed 2 · interrupted · 20\d\d-", text, re.MULTILINE)
 
 
-def test_as_text_and_as_json() -> None:
+def test_a_comparison_as_text_and_as_json() -> None:
     comparison = compare_runs(
         [make_stored_result()],
         [make_stored_result(2, {"queued_to_final.p95": 20.0, "bounced": 8.0})],

@@ -35,7 +35,7 @@ def result(database: Database, tmp_path: Path) -> RunResult:
     return run_scenario(database, build_scenario(build_campaign(), text="name = 'ä'\n"), tmp_path)
 
 
-def test_what_is_kept_is_found_again(database: Database, result: RunResult, tmp_path: Path) -> None:
+def test_a_stored_result_is_loaded(database: Database, result: RunResult, tmp_path: Path) -> None:
     page = store_result(database, result, page_of)
     assert page == tmp_path / "runs" / str(result.run.id) / "report.html"
     assert page.read_text() == "<page>"
@@ -102,7 +102,9 @@ def test_the_list_has_runs_without_a_result_too(
     ]
 
 
-def test_a_result_of_another_version(database: Database, result: RunResult, tmp_path: Path) -> None:
+def test_a_result_of_another_version_is_refused(
+    database: Database, result: RunResult, tmp_path: Path
+) -> None:
     store_result(database, result, page_of)
     file = result.run.folder / "summary.json"
     other = json.dumps(json.loads(file.read_text()) | {"version": 1})
@@ -132,7 +134,9 @@ def test_a_result_of_another_version(database: Database, result: RunResult, tmp_
         ("missing.json", None),
     ],
 )
-def test_a_file_that_is_no_summary(tmp_path: Path, name: str, text: str | None) -> None:
+def test_a_file_that_is_not_a_summary_is_refused(
+    tmp_path: Path, name: str, text: str | None
+) -> None:
     file = tmp_path / name
     if text is not None:
         file.write_text(text)

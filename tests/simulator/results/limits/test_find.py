@@ -71,7 +71,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def run(recorded: Database, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Return a run that is recorded and never played."""
+    """Return a run that is recorded but never executed."""
     folder = tmp_path_factory.mktemp("run")
     return record_run(recorded, build_scenario(build_campaign()), folder, lambda _: None)
 
