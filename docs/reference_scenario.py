@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from docs.scenario_schema import SCHEMA_HEADER, TABLES, build_schema, describe_keys
+from simulator.audience.columns import COLUMN_DESCRIPTIONS, CUSTOM_COLUMN_DESCRIPTION
 from simulator.figures import Unit
-from simulator.scenario.audience_columns import COLUMN_DESCRIPTIONS, CUSTOM_COLUMN_DESCRIPTION
 from simulator.scenario.sections import CampaignSection, GatewaySection
 from simulator.scenario.thresholds import LIMIT_FORMATS, ThresholdSection
 from simulator.world.behaviour import GatewayBehaviour, ServiceFailures
@@ -333,7 +333,7 @@ def _audience_lines() -> Iterator[str]:
     yield """\
 # Audience files
 
-Generated from `simulator/scenario/audience_columns.py` by `make docs`. An audience file holds the
+Generated from `simulator/audience/columns.py` by `make docs`. An audience file holds the
 customers of a campaign: CSV in UTF-8, with a header row and commas between the cells. The campaign
 names the file, relative to the scenario file: `audience = "customers.csv"`.
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from simulator.audience.reader import CustomerRecord, read_customers
 from simulator.oracle.oracle import Oracle, predict_withheld
-from simulator.scenario.audience_file import CustomerRecord, read_customers
 from simulator.scenario.file import Scenario
 from simulator.scenario.plan import PlannedAudience, select_audience_campaigns
 from simulator.setup.census import AudienceScanner, ImportedAudience

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from simulator.audience.reader import CustomerRecord, check_header, read_customers
 from simulator.figures import CLOCK_GROUPS, LATENCIES
-from simulator.scenario.audience_file import CustomerRecord, check_header, read_customers
 from simulator.scenario.errors import format_validation_errors
 from simulator.scenario.expectations import Expectation
 from simulator.scenario.expected_file import read_expected_outcomes

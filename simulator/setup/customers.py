@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from simulator.scenario.audience_file import CustomerRecord, read_customers
+from simulator.audience.reader import CustomerRecord, read_customers
 from simulator.setup.census import AudienceScanner
 from simulator.setup.rejects import RejectFile
 from simulator.world.defects import DEFECT_FIELDS, NO_DEFECT, draw_defects

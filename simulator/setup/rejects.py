@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulator.scenario.audience_file import RejectedRow
+from simulator.audience.reader import RejectedRow
 from tracker.errors import UsageError
 from tracker.text import pluralize
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from simulator.audience.reader import CustomerRecord
 from simulator.oracle.oracle import Oracle, build_oracles, predict_withheld
-from simulator.scenario.audience_file import CustomerRecord
 from simulator.scenario.plan import PlannedCampaign
 from simulator.scenario.sections import GatewaySection
 from simulator.schema import open_database

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TextIO
 
-from simulator.scenario.audience_columns import COLUMNS, SINGLE_LINE_COLUMNS
+from simulator.audience.columns import COLUMNS, SINGLE_LINE_COLUMNS
 from tracker.errors import UsageError
 from workers.mobile import to_e164
 

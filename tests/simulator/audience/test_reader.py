@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from simulator.scenario.audience_file import (
+from simulator.audience.reader import (
     MAX_CELL_CHARACTERS,
     MAX_ID_CHARACTERS,
     MAX_LINE_CHARACTERS,
