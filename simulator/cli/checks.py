@@ -1,6 +1,5 @@
 """The command group `sendtrace checks`, for rule developers."""
 
-import csv
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 
 from tracker.commands import EXIT_FAILURE, FormatOption, exit_on_error
+from tracker.csv_cells import CsvWriter
 from tracker.errors import UsageError
 from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.status import Reason
@@ -118,11 +118,11 @@ def _open_verdict_writer(file: Path | None) -> Iterator[Callable[[str, str, str]
     except OSError as error:
         raise UsageError(f"--verdicts {file}: can't write: {error.strerror}") from None
     with stream:
-        writer = csv.writer(stream)
-        writer.writerow(("campaign", "customer_id", "verdict"))
+        writer = CsvWriter(stream)
+        writer.write_row(("campaign", "customer_id", "verdict"))
 
         def write_verdict(campaign: str, customer_id: str, verdict: str) -> None:
-            writer.writerow((campaign, customer_id, verdict))
+            writer.write_row((campaign, customer_id, verdict))
 
         yield write_verdict
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from simulator.results.observations import Sample
 from tracker.clock import to_seconds
+from tracker.csv_cells import CsvWriter
 from tracker.output.series import Column
 from tracker.queries.latencies import (
     QUEUED_TO_FINAL,
@@ -65,10 +66,10 @@ class Timeseries:
     def as_csv(self) -> str:
         """Return the columns as CSV with a header."""
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.columns)
+        writer = CsvWriter(out, lineterminator="\n")
+        writer.write_row(self.columns)
         for row in zip(*self.columns.values(), strict=True):
-            writer.writerow([_format_cell(value) for value in row])
+            writer.write_row(_format_cell(value) for value in row)
         return out.getvalue()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from simulator.values import format_value
+from tracker.csv_cells import unescape_cell
 from tracker.errors import UsageError
 from tracker.status import Reason
 from tracker.store.schema.messages import NO_REASON
@@ -49,7 +50,7 @@ def _parse_rows(file: TextIO) -> Iterator[tuple[int, str, int]]:
             continue
         if len(cells) != len(EXPECTED_COLUMNS):
             raise ValueError(f"line {line}: got {len(cells)} cells; expected 2, as in the header")
-        customer_id, keyword = (cell.strip() for cell in cells)
+        customer_id, keyword = (unescape_cell(cell.strip()) for cell in cells)
         if keyword not in _REASON_BY_KEYWORD:
             similar = suggest_similar(keyword, list(_REASON_BY_KEYWORD))
             raise ValueError(

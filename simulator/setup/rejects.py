@@ -1,11 +1,11 @@
 """Rows of audience files that could not be read."""
 
-import csv
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from simulator.audience.reader import RejectedRow
+from tracker.csv_cells import CsvWriter
 from tracker.errors import UsageError
 from tracker.text import pluralize
 
@@ -41,7 +41,7 @@ class RejectFile(ExitStack):
                 raise UsageError(
                     f"{self.path}: can't write rejected rows: {error.strerror}"
                 ) from None
-            self._writer = csv.writer(self.enter_context(file))
-            self._writer.writerow(("line", "cause", "row"))
-        self._writer.writerow((rejected.line, rejected.cause, rejected.text))
+            self._writer = CsvWriter(self.enter_context(file))
+            self._writer.write_row(("line", "cause", "row"))
+        self._writer.write_row((rejected.line, rejected.cause, rejected.text))
         self.count += 1

@@ -1,12 +1,12 @@
 """Print rows as a table for people, as JSON for programs or as CSV for spreadsheets."""
 
-import csv
 import io
 import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 
+from tracker.csv_cells import CsvWriter
 from tracker.text import escape_control_characters
 
 COLUMN_GAP = 2
@@ -50,9 +50,10 @@ def format_rows(rows: Sequence[Row], columns: Sequence[str], format: RowFormat) 
             return json.dumps([dict(row) for row in rows], indent=2, default=str)
         case RowFormat.CSV:
             out = io.StringIO()
-            writer = csv.writer(out, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows([_format_value(row[column]) for column in columns] for row in rows)
+            writer = CsvWriter(out, lineterminator="\n")
+            writer.write_row(columns)
+            for row in rows:
+                writer.write_row(_format_csv_cell(row[column]) for column in columns)
             return out.getvalue().rstrip("\n")
         case RowFormat.TABLE:
             cells = [[_format_cell(row[column]) for column in columns] for row in rows]
@@ -105,6 +106,10 @@ def _format_value(value: object) -> str:
     if isinstance(value, tuple | list | frozenset):
         return ", ".join(map(_format_value, sorted(value, key=str)))
     return "" if value is None else str(value)
+
+
+def _format_csv_cell(value: object) -> object:
+    return value if type(value) in (int, float) else _format_value(value)
 
 
 def _format_cell(value: object) -> str:
