@@ -6,7 +6,9 @@ a campaign's figure begins with the campaign: `diwali-email.delivered.share`.
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 
+from simulator.audience.problems import MobileProblem, Problem, RejectCause, Repair
 from tracker.queries.latencies import DRIVER_LAG, SPANS, Latencies
 from tracker.queries.report import Report
 from tracker.status import Category, Reason, ReceiptVerdict, Step
@@ -31,6 +33,7 @@ class Unit(StrEnum):
     TIMES = "times"
     TASKS = "tasks"
     CORES = "cores"
+    ROWS = "rows"
     BYTES = "bytes"
 
 
@@ -57,6 +60,27 @@ GATEWAY_COUNTS = (
 LEDGER_FIGURES = frozenset(f"gateway.{name}" for name in _LEDGER_COUNTS)
 """Figures that the gateway's ledger counts; they never decrease."""
 
+REJECTS, REPAIRS, UNUSABLE_MOBILES = "rejects", "repairs", "unusable_mobiles"
+"""Figures of the audience files of a run, and what their problems are named below."""
+
+IMPORT_FIGURES: Mapping[str, tuple[Problem, ...]] = MappingProxyType(
+    {
+        name: problems
+        for group, members in (
+            (REJECTS, tuple(RejectCause)),
+            (REPAIRS, tuple(Repair)),
+            (UNUSABLE_MOBILES, tuple(MobileProblem)),
+        )
+        for name, problems in (
+            (group, members),
+            *((f"{group}.{problem}", (problem,)) for problem in members),
+        )
+    }
+)
+"""Figures that are known once the audience files are read, with the problems that they count."""
+
+REJECTS_SHARE = f"{REJECTS}.share"
+
 COARSE_SECONDS, COARSE_RATE = 100, 1_000
 """Values from which the milliseconds, or the tenths, are left out."""
 
@@ -75,6 +99,7 @@ def list_figure_units(campaigns: Sequence[str]) -> dict[str, Unit]:
     """Return every figure of a run with these campaigns, in order, with its unit."""
     common = dict(_common_units())
     units = {RUN_SECONDS: Unit.SECONDS, **common}
+    units |= dict.fromkeys(IMPORT_FIGURES, Unit.ROWS) | {REJECTS_SHARE: Unit.SHARE}
     units |= {f"gateway.{name}": Unit.TIMES for name in GATEWAY_COUNTS}
     for step in TIMED_STEPS:
         units |= {f"steps.{step}.tasks": Unit.TASKS, f"steps.{step}.seconds": Unit.SECONDS}
@@ -129,6 +154,16 @@ def _flatten_counts(value: Mapping[str, object], above: str = "") -> Iterator[tu
             yield name, inner
 
 
+def count_import_problems(
+    rows: int, problems: Mapping[Problem, int]
+) -> Iterator[tuple[str, float | None]]:
+    """Yield the figures of audience files, from the counts of their rows and problems."""
+    for name, members in IMPORT_FIGURES.items():
+        yield name, sum(problems.get(problem, 0) for problem in members)
+    rejects = sum(problems.get(cause, 0) for cause in RejectCause)
+    yield REJECTS_SHARE, rejects / rows if rows else None
+
+
 def add_shares(counts: Mapping[str, int]) -> Iterator[tuple[str, float | None]]:
     """Yield counts, each followed by its share of all messages."""
     total = counts[MESSAGE_TOTAL]
@@ -171,7 +206,7 @@ def is_known_early(figure: str, campaigns: Sequence[str]) -> bool:
     span, _, percentile = name.partition(".")
     return (
         name.removesuffix(".share") in MESSAGE_COUNTS
-        or name in (RUN_SECONDS, *LEDGER_FIGURES)
+        or name in (RUN_SECONDS, *LEDGER_FIGURES, *IMPORT_FIGURES, REJECTS_SHARE)
         or (span in LATENCY_SPANS and percentile in PERCENTILES)
     )
 

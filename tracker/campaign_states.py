@@ -20,7 +20,10 @@ class CampaignState(StrEnum):
     RUNNING = "running", "The driver of its run queues messages or waits for their outcomes."
     FINISHED = "finished", "Its run came to its end: every message is queued, and none is awaited."
     INTERRUPTED = "interrupted", "A person or a signal ended its run early."
-    ABORTED = "aborted", "Its run ended early, because a threshold could no longer be met."
+    ABORTED = (
+        "aborted",
+        "Its run ended early: a threshold could no longer be met, or an audience was refused.",
+    )
     ABANDONED = (
         "abandoned",
         "Its run has no recorded end, and no heartbeat of its driver for 30 s.",

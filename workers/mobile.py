@@ -1,30 +1,128 @@
 """Parse mobile numbers as people write them; tell where a number is from, and its time zones."""
 
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from phonenumbers import PhoneNumber
+
 MAX_E164_LENGTH = 16
 """The longest number in E.164: a plus sign and 15 digits."""
 
 # phonenumbers takes a twentieth of a second to import, and most commands parse no number.
 
 
-def to_e164(mobile: str, region: str = "") -> str | None:
-    """Return a mobile number in E.164, or None if it is not a possible number.
+class NumberRule(StrEnum):
+    """Which numbers count as mobile numbers.
 
-    `region` is the ISO 3166 code of the country whose national format is accepted. Without it the
-    number must be international and begin with + or 00.
+    VALID: numbers of a range that is in use for mobile phones, and numbers reserved for fiction.
+    POSSIBLE: all numbers of a length that their country has.
     """
+
+    VALID = "valid"
+    POSSIBLE = "possible"
+
+
+RESERVED_FOR_FICTION = re.compile(
+    r"\+447700900\d{3}"  # Ofcom, "Telephone numbers for use in TV and radio drama programmes"
+    r"|\+1[2-9]\d\d55501\d\d"  # NANPA: line numbers 555-0100 to 555-0199 of each area
+    r"|\+3363998\d{4}"  # ARCEP, numbering plan: 06 39 98 for audiovisual works
+    r"|\+3532091\d{5}"  # ComReg, numbering conditions: 020 91 for drama
+)
+"""Mobile numbers that regulators assign to nobody, so that films and tests can show them.
+
+phonenumbers counts them as invalid. It accepts those of other countries, such as Australia.
+"""
+
+_NO_PART_OF_A_NUMBER = re.compile(r"[^\d+]")
+
+
+def to_e164(mobile: str, region: str = "", rule: NumberRule = NumberRule.VALID) -> str | None:
+    """Return a mobile number in E.164, or None if the text isn't exactly one mobile number.
+
+    A text with a doubled country code, with 00 where the region dials another prefix, or with a
+    trunk prefix beside the country code is read if just one mobile number fits it.
+
+    Args:
+        mobile: the number as written.
+        region: ISO 3166 code of the country whose national format is accepted. Without it the
+            number must be international and begin with + or 00.
+        rule: which numbers count.
+    """
+    home_region = _find_home_region(region)
+    has_double_zero = mobile.startswith("00")
+    if has_double_zero and home_region is None:
+        mobile, has_double_zero = f"+{mobile[2:]}", False
+    e164 = _read(mobile, home_region, rule)
+    if e164 is not None and not has_double_zero:
+        return e164
+    readings = [e164] if e164 is not None else []
+    if has_double_zero:
+        international = _read(f"+{mobile[2:]}", None, rule)
+        readings += [international] if international is not None else []
+    if not readings:
+        texts = _drop_doubled_prefixes(mobile, home_region)
+        repaired = (_read(text, None, NumberRule.VALID) for text in texts)
+        return next((e164 for e164 in repaired if e164 is not None), None)
+    return readings[0] if len({*readings}) == 1 else None
+
+
+def _find_home_region(region: str) -> str | None:
     import phonenumbers
 
-    home_region = region.upper() if region.upper() in phonenumbers.SUPPORTED_REGIONS else None
-    if home_region is None and mobile.startswith("00"):
-        mobile = f"+{mobile[2:]}"
+    code = region.upper()
+    return code if code in phonenumbers.SUPPORTED_REGIONS else None
+
+
+def _read(text: str, region: str | None, rule: NumberRule) -> str | None:
+    """Return the E.164 form of a text that a country's format fits, or None."""
+    import phonenumbers
+
     try:
-        number = phonenumbers.parse(mobile, home_region)
+        number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
         return None
     e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    if not phonenumbers.is_possible_number(number) or len(e164) > MAX_E164_LENGTH:
+    if number.extension or len(e164) > MAX_E164_LENGTH:
         return None
-    return e164
+    if rule is NumberRule.POSSIBLE:
+        return e164 if phonenumbers.is_possible_number(number) else None
+    return e164 if can_receive_sms(number, e164) else None
+
+
+def can_receive_sms(number: "PhoneNumber", e164: str) -> bool:
+    """Return whether a number is of a range for mobile phones, or is reserved for fiction."""
+    import phonenumbers
+
+    # A number that isn't valid has no type.
+    return RESERVED_FOR_FICTION.fullmatch(e164) is not None or phonenumbers.number_type(number) in (
+        phonenumbers.PhoneNumberType.MOBILE,
+        phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE,
+    )
+
+
+def _drop_doubled_prefixes(mobile: str, home_region: str | None) -> Iterator[str]:
+    """Yield international numbers that a text may stand for, those with most of its digits first.
+
+    The text may have its country code twice, or a trunk prefix before or after the code.
+    """
+    import phonenumbers
+
+    text = _NO_PART_OF_A_NUMBER.sub("", mobile)
+    digits = text.replace("+", "").lstrip("0")
+    if text.startswith(("+", "00")):
+        codes = [digits[:length] for length in (1, 2, 3)]
+    else:
+        codes = [str(phonenumbers.country_code_for_region(home_region or ""))]
+    for code in codes:
+        rest = digits.removeprefix(code)
+        if rest == digits or int(code) not in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+            continue
+        for prefix in ("", "0", "00", code, f"0{code}", f"00{code}", f"{code}0"):
+            if rest.startswith(prefix):
+                yield f"+{code}{rest.removeprefix(prefix)}"
 
 
 def find_region(e164: str) -> str | None:

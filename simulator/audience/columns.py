@@ -54,6 +54,34 @@ COLUMN_DESCRIPTIONS: Mapping[str, ColumnDescription] = MappingProxyType(
 CUSTOM_COLUMN_DESCRIPTION = "custom data, which campaigns may require; any number of these columns"
 
 COLUMNS = tuple(COLUMN_DESCRIPTIONS)
-SINGLE_LINE_COLUMNS = frozenset(
-    name for name, column in COLUMN_DESCRIPTIONS.items() if column.is_single_line
+
+CUSTOM_PREFIXES = ("tag:", "field:")
+
+OPT_COLUMNS: Mapping[str, tuple[bool, frozenset[str]]] = MappingProxyType(
+    {
+        "unsubscribed_email": (True, frozenset({"email"})),
+        "unsubscribed_sms": (True, frozenset({"sms"})),
+        "subscribed": (False, frozenset({"email", "sms"})),
+        "subscribed_email": (False, frozenset({"email"})),
+        "subscribed_sms": (False, frozenset({"sms"})),
+    }
 )
+"""Columns that only mapped files have: the flag that means unsubscribed, and from which channels.
+
+An empty cell of a column of consent means that the customer hasn't consented.
+"""
+
+IGNORED = "ignore"
+"""What a heading is mapped to if its column isn't imported."""
+
+TARGETS = (*COLUMNS, *OPT_COLUMNS, IGNORED)
+"""What a heading can be mapped to, besides `tag:NAME` and `field:NAME`."""
+
+SINGLE_LINE_COLUMNS = frozenset(
+    (*(name for name, column in COLUMN_DESCRIPTIONS.items() if column.is_single_line), *OPT_COLUMNS)
+)
+
+
+def is_target(text: str) -> bool:
+    """Return whether a heading can be mapped to a text."""
+    return text in TARGETS or (text.startswith(CUSTOM_PREFIXES) and not text.endswith(":"))

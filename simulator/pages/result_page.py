@@ -50,7 +50,7 @@ def render_result_page(result: RunResult) -> str:
     workloads = [
         workload for workload in result.workloads if workload.step in TIMED_STEPS and workload.tasks
     ]
-    rejects = [rejects.summary for rejects in result.run.rejects]
+    rejects = [audience.summary for audience in result.run.imports if audience.rejects]
     *charts, latency_chart, steps_chart, reasons_chart = draw_charts(
         [
             *result_charts.time_charts(result),

@@ -98,6 +98,7 @@ def measure_run(
     values: dict[str, float | None] = {
         RUN_SECONDS: seconds,
         **common,
+        **run.import_figures,
         **read_ledger_figures(connection, ids),
         **_anomaly_figures(anomalies),
         **dict(_step_figures(workloads)),

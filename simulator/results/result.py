@@ -192,11 +192,12 @@ class RunResult:
             "figures": dict(self.figures),
             "rejects": [
                 {
-                    "audience": rejects.audience.name,
-                    "rows": rejects.count,
-                    "file": str(rejects.file),
+                    "audience": audience.audience.name,
+                    "rows": audience.rejects,
+                    "file": str(audience.rejects_file),
                 }
-                for rejects in self.run.rejects
+                for audience in self.run.imports
+                if audience.rejects
             ],
             "campaigns": [report.as_json() for report in self.reports],
             "check_times": {

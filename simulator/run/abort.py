@@ -70,6 +70,7 @@ class AbortCheck:
             and (run.resumption is None or find_speed_group(threshold.figure, names) is None)
         ]
         self._campaign_names = names
+        self._import_figures = run.import_figures
         self._latencies_by_campaign = {
             run_campaign.campaign.name: _FinishedLatencies(
                 run_campaign, self._select_spans(run_campaign.campaign.name)
@@ -124,6 +125,9 @@ class AbortCheck:
         if name in LEDGER_FIGURES:
             ids = [report.campaign.id for report in owned_reports]
             return float(read_ledger_figures(connection, ids)[name]), inf
+        if name in self._import_figures:
+            value = self._import_figures[name]
+            return (0.0, 0.0) if value is None else (value, value)
         count_name = name.removesuffix(".share")
         lowest, highest = _compute_count_range(count_name, owned_reports, planned)
         total = planned if count_name != name else 1

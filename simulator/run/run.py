@@ -65,8 +65,9 @@ def _record_run(system: RunSystem, scenario: Scenario) -> Run:
         run = record_run(
             system.database, scenario, system.settings.home, progress=display.add_customers
         )
-        for rejects in run.rejects:
-            display.log(f"{rejects.summary}; see {rejects.file}")
+        for audience in run.imports:
+            if audience.rejects:
+                display.log(f"{audience.summary}; see {audience.rejects_file}")
         return run
 
 

@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from simulator.audience.reader import CustomerRecord, check_header, read_customers
+from simulator.audience.formats import AudienceFile
+from simulator.audience.problems import ProblemCounts
+from simulator.audience.reader import check_header, read_customers
 from simulator.figures import CLOCK_GROUPS, LATENCIES
-from simulator.scenario.errors import format_validation_errors
 from simulator.scenario.expectations import Expectation
 from simulator.scenario.expected_file import read_expected_outcomes
 from simulator.scenario.faults import FaultKind, FaultSection
@@ -20,6 +22,7 @@ from simulator.scenario.plan import PlannedCampaign, plan_campaigns
 from simulator.scenario.sections import ClockSection
 from simulator.scenario.tables import ScenarioFile
 from simulator.scenario.thresholds import Threshold
+from simulator.validation_errors import format_validation_errors
 from tracker.errors import UsageError
 from tracker.text import suggest_similar
 from workers.gateways.base import load_gateway_kind
@@ -73,8 +76,8 @@ class Scenario:
     def source_files(self) -> list[Path]:
         """The scenario file, the audience files and the files of expected outcomes."""
         sources = (campaign.audience.source for campaign in self.campaigns)
-        audiences = [source for source in sources if isinstance(source, Path)]
-        return [self.path, *audiences, *self.expected_files]
+        files = (source.source_files for source in sources if isinstance(source, AudienceFile))
+        return [self.path, *chain.from_iterable(files), *self.expected_files]
 
     @property
     def expected_files(self) -> list[Path]:
@@ -193,16 +196,17 @@ def _parse_toml(text: str, path: Path) -> dict[str, Any]:
 
 def _check_audience_files(scenario: Scenario) -> None:
     """Raise InvalidScenario if an audience file can't be read or has no customers."""
-    checked: set[Path] = set()
+    checked: list[AudienceFile] = []
     for index, campaign in enumerate(scenario.campaigns):
         file = campaign.audience.source
         if isinstance(file, int) or file in checked:
             continue
-        checked.add(file)
+        checked.append(file)
         try:
-            _require_regular_file(file)
+            for path in file.source_files:
+                _require_regular_file(path)
             check_header(file)
-            _require_customers(file)
+            _require_rows(file)
         except UsageError as error:
             raise InvalidScenario(
                 f"{scenario.path}: campaigns[{index}].audience: {error}"
@@ -227,6 +231,6 @@ def _require_regular_file(path: Path) -> None:
         raise InvalidScenario(f"{path}: is not a regular file")
 
 
-def _require_customers(file: Path) -> None:
-    if not any(isinstance(row, CustomerRecord) for row in read_customers(file)):
-        raise UsageError(f"{file}: no row could be read as a customer")
+def _require_rows(file: AudienceFile) -> None:
+    if next(read_customers(file, ProblemCounts()), None) is None:
+        raise UsageError(f"{file.path}: no rows; expected customers below the header")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+from simulator.audience.formats import AudienceFile, AudienceSection
 from simulator.scenario.arrivals import ArrivalShape
 from simulator.scenario.sections import (
     CampaignSection,
@@ -41,7 +42,7 @@ class PlannedAudience:
     """
 
     owner: str
-    source: int | Path
+    source: int | AudienceFile
     label: str
     defects: Mapping[str, float]
     requires: tuple[str, ...]
@@ -49,7 +50,7 @@ class PlannedAudience:
     @property
     def is_imported(self) -> bool:
         """True if the customers come from an audience file."""
-        return isinstance(self.source, Path)
+        return isinstance(self.source, AudienceFile)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,11 +184,16 @@ def _plan_campaign(
 def _plan_audience(
     file: ScenarioFile, folder: Path, owner: CampaignSection, owners: Mapping[str, CampaignSection]
 ) -> PlannedAudience:
-    is_generated = isinstance(owner.audience, int)
+    source: int | AudienceFile
+    match owner.audience:
+        case int(source):
+            label = f"generated for {owner.name}"
+        case AudienceSection() as section:
+            source, label = AudienceFile.in_folder(folder, section), section.file
     return PlannedAudience(
         owner=owner.name,
-        source=owner.audience if isinstance(owner.audience, int) else folder / str(owner.audience),
-        label=f"generated for {owner.name}" if is_generated else str(owner.audience),
+        source=source,
+        label=label,
         defects=owner.defects,
         requires=tuple(
             requirement

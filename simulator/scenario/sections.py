@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from simulator.audience.formats import AudienceSection, parse_section
 from simulator.scenario.load import LoadSection
 from simulator.values import (
     BounceLimit,
@@ -56,8 +57,10 @@ class SameAs:
     campaign: str
 
 
-def _parse_audience(value: object) -> int | Path | SameAs:
+def _parse_audience(value: object) -> int | AudienceSection | SameAs:
     match value:
+        case SameAs() | AudienceSection():
+            return value
         case {"same_as": str(campaign), **rest} if not rest:
             return SameAs(campaign)
         case bool() | float():
@@ -67,7 +70,9 @@ def _parse_audience(value: object) -> int | Path | SameAs:
         case int():
             raise ValueError(f"got {value:,}; expected 1 to {MAX_CAMPAIGN_MESSAGES:,} customers")
         case str():
-            return Path(validate_text(value))
+            return AudienceSection(file=validate_text(value))
+        case {"file": _}:
+            return parse_section(value)
     raise ValueError(f"got {format_value(value)}; expected {AUDIENCE_EXAMPLES}")
 
 
@@ -148,7 +153,7 @@ class CampaignSection(ScenarioSection):
     channel: Annotated[Channel, Field(examples=["email"])]
     """Channel of the messages."""
     audience: Annotated[
-        int | Path | SameAs,
+        int | AudienceSection | SameAs,
         PlainValidator(_parse_audience),
         WithJsonSchema(
             {
@@ -164,10 +169,18 @@ class CampaignSection(ScenarioSection):
                 ]
             }
         ),
-        Field(examples=[10_000, "customers.csv", {"same_as": "spring-email"}]),
+        Field(
+            examples=[
+                10_000,
+                "customers.csv",
+                {"file": "crm.csv", "mapping": "crm.mapping.toml"},
+                {"same_as": "spring-email"},
+            ]
+        ),
     ]
     """Customers of the campaign: a number of customers to generate, an audience file beside the
-    scenario file, or the same customers as those of an earlier campaign."""
+    scenario file (a table if it isn't ours), or the same customers as those of an earlier
+    campaign."""
     after: Annotated[str | None, Field(examples=["newsletter"])] = None
     """Earlier campaign that must settle before this one begins."""
     organization: Annotated[str | None, Field(examples=["prepaid"])] = None

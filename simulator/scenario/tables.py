@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from simulator.audience.formats import AudienceSection
 from simulator.figures import RESERVED_NAMES, is_known_early
 from simulator.scenario.expectations import Expectation, parse_expectations
 from simulator.scenario.faults import FaultSection
@@ -101,8 +102,9 @@ class ScenarioFile(ScenarioSection):
 
     def with_audience(self, audience: Path) -> "ScenarioFile":
         """Return the file with an audience file in place of the customers of all campaigns."""
+        section = AudienceSection(file=str(audience))
         campaigns = tuple(
-            campaign.model_copy(update={"audience": audience, "defects": {}})
+            campaign.model_copy(update={"audience": section, "defects": {}})
             for campaign in self.campaigns
         )
         return self.model_copy(update={"campaigns": campaigns})

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from simulator.audience.reader import CustomerRecord
+from simulator.audience.row_parser import CustomerRecord
 from simulator.scenario.plan import PlannedCampaign
 from simulator.schema import audience_census
 from simulator.world.defects import NO_DEFECT

@@ -4,14 +4,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import sqlalchemy as sa
 
-from simulator.audience.reader import CustomerRecord, read_customers
+from simulator.audience.formats import AudienceFile
+from simulator.audience.problems import ProblemCounts
+from simulator.audience.reader import read_customers
+from simulator.audience.rejects import RejectFile
+from simulator.audience.row_parser import CustomerRecord
 from simulator.setup.census import AudienceScanner
-from simulator.setup.rejects import RejectFile
 from simulator.world.defects import DEFECT_FIELDS, NO_DEFECT, draw_defects
 from tracker.status import Reason
 from tracker.store.database import Database
@@ -94,19 +96,20 @@ def _build_insert(
 def import_customers(
     database: Database,
     audience_id: int,
-    file: Path,
+    file: AudienceFile,
     *,
     scanner: AudienceScanner,
     rejects: RejectFile,
     progress: ProgressCallback,
-) -> int:
-    """Record the customers of an audience file and return their number.
+) -> ProblemCounts:
+    """Record the customers of an audience file and return the counts of its rows.
 
     The scanner sees every customer on the way into the database. Rows that can't be read go to
     `rejects`.
     """
     recorded = 0
-    scanned = scanner.scan(_read_valid_customers(file, rejects))
+    counts = ProblemCounts()
+    scanned = scanner.scan(_read_valid_customers(file, counts, rejects))
     while records := list(islice(scanned, CHUNK_CUSTOMERS)):
         rows = [
             {"audience_id": audience_id, "number": number, **asdict(record)}
@@ -116,11 +119,13 @@ def import_customers(
             connection.execute(sa.insert(customers), rows)
         recorded += len(rows)
         progress(len(rows))
-    return recorded
+    return counts
 
 
-def _read_valid_customers(file: Path, rejects: RejectFile) -> Iterator[CustomerRecord]:
-    for row in read_customers(file):
+def _read_valid_customers(
+    file: AudienceFile, counts: ProblemCounts, rejects: RejectFile
+) -> Iterator[CustomerRecord]:
+    for row in read_customers(file, counts):
         if isinstance(row, CustomerRecord):
             yield row
         else:

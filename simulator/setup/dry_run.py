@@ -10,13 +10,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from simulator.audience.rejects import TooManyRejects
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
 from simulator.setup.record import record_run
-from simulator.setup.rejects import AudienceRejects
 from simulator.setup.run import Run, RunCampaign
 from tracker.clock import Instant, from_seconds
-from tracker.errors import SendtraceError
+from tracker.errors import SendtraceError, UsageError
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.settings import Settings
 from tracker.store.database import Database
@@ -67,10 +67,19 @@ class DryRun:
         settings = Settings(home=self._folder, database_url=None)
         settings.prepare_home()
         with closing(open_database(settings)) as database:
-            run = record_run(database, self._scenario, self._folder, self._progress.add_recorded)
-            for rejects in run.rejects:
-                self._print_line(f"{rejects.summary}; {_describe_first_reject(rejects)}")
+            run = self._record_run(database)
+            for audience in run.imports:
+                if audience.rejects_file is not None:
+                    first = _describe_first_reject(audience.rejects_file)
+                    self._print_line(f"{audience.summary}; {first}")
             yield from self._judge_run(database, run)
+
+    def _record_run(self, database: Database) -> Run:
+        progress = self._progress.add_recorded
+        try:
+            return record_run(database, self._scenario, self._folder, progress)
+        except TooManyRejects as error:  # the rejects file is deleted with the folder
+            raise UsageError(error.message) from None
 
     def _judge_run(self, database: Database, run: Run) -> Iterator[tuple[str, str, Verdict]]:
         checks = all_checks()
@@ -132,9 +141,9 @@ def _find_arrivals(campaign: RunCampaign, first: int, count: int) -> Mapping[int
     }
 
 
-def _describe_first_reject(rejects: AudienceRejects) -> str:
+def _describe_first_reject(rejects_file: Path) -> str:
     """Return the first rejected row in words, because its file is deleted with the folder."""
-    with rejects.file.open(encoding="utf-8", newline="") as file:
+    with rejects_file.open(encoding="utf-8", newline="") as file:
         line, cause, _ = next(islice(csv.reader(file), 1, None))
     return f"the first is line {line}: {cause}"
 

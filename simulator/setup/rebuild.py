@@ -7,11 +7,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
+from simulator.audience.problems import PROBLEMS_BY_SLUG
+from simulator.audience.rejects import AudienceImport
 from simulator.scenario.file import Scenario, parse_scenario
 from simulator.schema import run_setups
 from simulator.setup.census import load_census
 from simulator.setup.expected_outcomes import load_expected_outcomes
-from simulator.setup.rejects import AudienceRejects
 from simulator.setup.run import Run, RunCampaign
 from tracker.errors import NotFound, UsageError
 from tracker.record.catalog import Campaign, find_campaigns
@@ -31,16 +32,21 @@ class RunNotStarted(UsageError):
 
 def record_setup(database: Database, connection: Connection, run: Run) -> None:
     """Record what a run has besides its definition; a second call changes nothing."""
-    rejects = [
-        {"audience": str(rejects.audience), "count": rejects.count, "file": str(rejects.file)}
-        for rejects in run.rejects
+    imports = [
+        {
+            "audience": str(audience.audience),
+            "rows": audience.rows,
+            "problems": dict(audience.problems),
+            "rejects_file": None if audience.rejects_file is None else str(audience.rejects_file),
+        }
+        for audience in run.imports
     ]
     connection.execute(
         database.insert_missing(run_setups).values(
             run_id=run.id,
             scenario_file=str(run.scenario.path),
             folder=str(run.folder.absolute()),
-            rejects=json.dumps(rejects),
+            rejects=json.dumps(imports),
         )
     )
 
@@ -70,7 +76,7 @@ def load_run(connection: Connection, run_id: int) -> Run:
         id=run_id,
         scenario=scenario,
         campaigns=_load_campaigns(connection, scenario, campaigns),
-        rejects=_parse_rejects(row),
+        imports=_parse_imports(row),
         folder=Path(row.folder),
     )
 
@@ -97,10 +103,15 @@ def _load_campaigns(
     )
 
 
-def _parse_rejects(row: Row[Any]) -> tuple[AudienceRejects, ...]:
+def _parse_imports(row: Row[Any]) -> tuple[AudienceImport, ...]:
     return tuple(
-        AudienceRejects(
-            audience=Path(rejects["audience"]), count=rejects["count"], file=Path(rejects["file"])
+        AudienceImport(
+            audience=Path(audience["audience"]),
+            rows=audience["rows"],
+            problems={
+                PROBLEMS_BY_SLUG[name]: count for name, count in audience["problems"].items()
+            },
+            rejects_file=Path(file) if (file := audience["rejects_file"]) else None,
         )
-        for rejects in json.loads(row.rejects)
+        for audience in json.loads(row.rejects)
     )

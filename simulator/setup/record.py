@@ -8,6 +8,8 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from simulator.audience.formats import AudienceFile
+from simulator.audience.rejects import AudienceImport, RejectFile, check_rejects
 from simulator.scenario.file import Scenario
 from simulator.scenario.plan import PlannedAudience, PlannedCampaign, select_audience_campaigns
 from simulator.setup.census import AudienceScanner, ImportedAudience, record_census
@@ -15,7 +17,6 @@ from simulator.setup.customers import ProgressCallback, generate_customers, impo
 from simulator.setup.expected_outcomes import record_expected_outcomes
 from simulator.setup.heartbeat import keep_alive
 from simulator.setup.rebuild import record_setup
-from simulator.setup.rejects import AudienceRejects, RejectFile
 from simulator.setup.run import Run, RunCampaign
 from simulator.setup.run_folder import create_run_folder
 from simulator.world.gateway import SimulatedGatewaySettings
@@ -49,24 +50,26 @@ def record_run(
         )
     folder = create_run_folder(home, run_id)
     recorder = _RunRecorder(database, scenario, run_id, folder, progress)
-    with _give_up_if_interrupted(database, run_id), keep_alive(database, run_id, resumes=0):
+    with _give_up_on_failure(database, run_id), keep_alive(database, run_id, resumes=0):
         campaigns = tuple(recorder.record_campaign(campaign) for campaign in scenario.campaigns)
     return Run(
         id=run_id,
         scenario=scenario,
         campaigns=campaigns,
-        rejects=tuple(recorder.rejects),
+        imports=tuple(recorder.imports),
         folder=folder,
     )
 
 
 @contextmanager
-def _give_up_if_interrupted(database: Database, run_id: int) -> Iterator[None]:
+def _give_up_on_failure(database: Database, run_id: int) -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, UsageError) as error:
+        is_refused = isinstance(error, UsageError)
+        state = CampaignState.ABORTED if is_refused else CampaignState.INTERRUPTED
         with suppress(SQLAlchemyError), database.write() as connection:
-            registration.give_up_run(connection, run_id, CampaignState.INTERRUPTED)
+            registration.give_up_run(connection, run_id, state)
         raise
 
 
@@ -118,7 +121,7 @@ class _RunRecorder:
         self._gateways: dict[str, int] = {}
         self._series: set[tuple[int, str]] = set()
         self._audiences: dict[str, _RecordedAudience] = {}
-        self.rejects: list[AudienceRejects] = []
+        self.imports: list[AudienceImport] = []
 
     def record_campaign(self, plan: PlannedCampaign) -> RunCampaign:
         """Record a campaign with its organization, gateway, coupon series and audience."""
@@ -250,15 +253,15 @@ class _RunRecorder:
         return _RecordedAudience(id=audience_id, size=size)
 
     def _import_audience(
-        self, audience: PlannedAudience, audience_id: int, file: Path
+        self, audience: PlannedAudience, audience_id: int, file: AudienceFile
     ) -> _RecordedAudience:
-        rejects_path = self._folder / f"{file.stem}.{audience_id}.rejects.csv"
+        rejects_path = self._folder / f"{file.path.stem}.{audience_id}.rejects.csv"
         scanner = AudienceScanner(
             select_audience_campaigns(self._scenario.campaigns, audience),
             self._scenario.clock.begin_day(),
         )
         with RejectFile(rejects_path) as rejects:
-            size = import_customers(
+            counts = import_customers(
                 self._database,
                 audience_id,
                 file,
@@ -266,14 +269,20 @@ class _RunRecorder:
                 rejects=rejects,
                 progress=self._progress,
             )
-        if rejects.count:
-            self.rejects.append(
-                AudienceRejects(audience=file, count=rejects.count, file=rejects_path)
+        rejects_file = rejects_path if rejects.count else None
+        max_rejects = file.load_format().max_rejects
+        check_rejects(file.path, counts, max_rejects, rejects.messages, rejects_file)
+        self.imports.append(
+            AudienceImport(
+                audience=file.path,
+                rows=counts.rows,
+                problems=counts.by_problem,
+                rejects_file=rejects_file,
             )
-        if not size:
-            see = f"; see {rejects_path}" if rejects.count else ""
-            raise UsageError(f"{file}: no row could be read as a customer{see}")
+        )
         imported_audience = scanner.build_imported_audience()
         with self._database.write() as connection:
             record_census(connection, audience_id, imported_audience)
-        return _RecordedAudience(id=audience_id, size=size, imported_audience=imported_audience)
+        return _RecordedAudience(
+            id=audience_id, size=counts.customers, imported_audience=imported_audience
+        )

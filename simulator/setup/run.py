@@ -1,15 +1,18 @@
 """A run whose campaigns and customers are recorded, as drivers, oracle and results use it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from simulator.audience.problems import Problem
+from simulator.audience.rejects import AudienceImport
+from simulator.figures import count_import_problems
 from simulator.scenario.faults import FaultSection
 from simulator.scenario.file import Scenario
 from simulator.scenario.plan import PlannedCampaign
 from simulator.setup.census import ImportedAudience
 from simulator.setup.expected_outcomes import ExpectedOutcomes
-from simulator.setup.rejects import AudienceRejects
 from tracker.clock import Clock, Instant, from_seconds, to_microseconds
 from tracker.record import catalog
 
@@ -70,7 +73,7 @@ class Run:
     """A run whose customers and campaigns are recorded.
 
     Attributes:
-        rejects: rows of its audience files that could not be read.
+        imports: what became of the rows of its audience files.
         folder: folder of its files.
         resumption: None for a run in its first driver.
     """
@@ -78,7 +81,7 @@ class Run:
     id: int
     scenario: Scenario
     campaigns: tuple[RunCampaign, ...]
-    rejects: tuple[AudienceRejects, ...]
+    imports: tuple[AudienceImport, ...]
     folder: Path
     resumption: Resumption | None = None
 
@@ -106,6 +109,15 @@ class Run:
     def size(self) -> int:
         """Number of messages of all campaigns."""
         return sum(campaign.size for campaign in self.campaigns)
+
+    @property
+    def import_figures(self) -> dict[str, float | None]:
+        """The figures of its audience files, which no message changes."""
+        problems: Counter[Problem] = Counter()
+        for audience in self.imports:
+            problems.update(audience.problems)
+        rows = sum(audience.rows for audience in self.imports)
+        return dict(count_import_problems(rows, problems))
 
     @property
     def driver_number(self) -> int:

@@ -196,8 +196,8 @@ def test_an_audience_file(shell: Shell) -> None:
     for name in ("from-csv.toml", "customers.csv"):
         shutil.copy(SCENARIOS / name, shell.folder)
     run = FinishedRun.of(shell, "from-csv.toml")
-    assert [report["audience"] for report in run.result["campaigns"]] == [1_974, 1_974]
-    assert run.stdout.count("1,974 of 1,974 messages") == 2
+    assert [report["audience"] for report in run.result["campaigns"]] == [1_976, 1_976]
+    assert run.stdout.count("1,976 of 1,976 messages") == 2
     [rejects] = run.result["rejects"]
     assert rejects["rows"] == 26
     assert "26 rows could not be read" in run.stderr

@@ -121,7 +121,7 @@ def test_every_invariant_is_among_the_guarantees() -> None:
 
 def test_every_figure_is_documented() -> None:
     documented = re.findall(r"`([^`]+)`", read("figures.md"))
-    placeholder = re.compile(r"\b(PERCENTILE|CATEGORY|REASON|STEP|QUEUE)\b")
+    placeholder = re.compile(r"\b(PERCENTILE|CATEGORY|CAUSE|REASON|REPAIR|PROBLEM|STEP|QUEUE)\b")
     patterns = [placeholder.sub("[a-z0-9_.]+", re.escape(name)) for name in documented]
     for figure in list_figure_units([]):
         name = figure.removesuffix(".share")

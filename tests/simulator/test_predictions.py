@@ -383,7 +383,7 @@ def test_imported_customers_end_as_predicted(
     result = run_scenario(database, scenario, tmp_path)
     assert_passed(result)
     assert [report.audience for report in result.reports] == [12] * 4
-    assert [rejects.count for rejects in result.run.rejects] == [1]
+    assert [audience.rejects for audience in result.run.imports] == [1]
     if not error_rate:
         assert count_blocked(result, "one") == {
             Reason.UNSUBSCRIBED: 1,

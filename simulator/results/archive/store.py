@@ -19,8 +19,8 @@ from sqlalchemy import Connection
 from simulator.results.observations import RunState
 from simulator.results.result import RESULT_VERSION, RunResult
 from simulator.results.timeseries import Timeseries, parse_timeseries
-from simulator.scenario.errors import format_validation_errors
 from simulator.schema import results
+from simulator.validation_errors import format_validation_errors
 from simulator.values import format_value
 from tracker.errors import NotFound, UsageError
 from tracker.store.database import Database

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from simulator.audience.reader import CustomerRecord
+from simulator.audience.row_parser import CustomerRecord
 from simulator.oracle.oracle import Oracle, build_oracles, predict_withheld
 from simulator.scenario.plan import PlannedCampaign
 from simulator.scenario.sections import GatewaySection

@@ -143,7 +143,7 @@ def test_durations(file: Path, text: str, expected: timedelta) -> None:
 def test_an_audience_file_lies_beside_the_scenario(file: Path) -> None:
     (file.parent / "people.csv").write_text("customer_id,email\n1,a@example.com\n")
     scenario = load(file, toml(audience='"people.csv"'))
-    assert scenario.campaigns[0].audience.source == file.parent / "people.csv"
+    assert scenario.source_files == [file, file.parent / "people.csv"]
 
 
 WRONG = {

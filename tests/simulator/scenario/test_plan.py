@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.audience.formats import AudienceFile
 from simulator.scenario.file import Scenario, load_scenario
 from simulator.scenario.plan import select_audience_campaigns
 from simulator.scenario.sections import (
@@ -154,7 +155,8 @@ def test_campaigns_share_audiences(world: Scenario, file: Path) -> None:
         Reason.TIMEOUT.slug,
         Reason.SUBSCRIPTION_SERVICE.slug,
     }
-    assert (imported.source, imported.label) == (file.parent / "people.csv", "people.csv")
+    assert isinstance(imported.source, AudienceFile)
+    assert (imported.source.path, imported.label) == (file.parent / "people.csv", "people.csv")
     users = select_audience_campaigns(world.campaigns, generated)
     assert [user.name for user in users] == ["one", "two", "three"]
 

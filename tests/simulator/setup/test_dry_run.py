@@ -42,8 +42,8 @@ def test_the_verdicts_match_the_prediction(tmp_path: Path) -> None:
     verdicts = list(DryRun(scenario, tmp_path, print).judge_customers())
     counts = Counter(verdict.reason for _, _, verdict in verdicts if verdict != PASSES)
     assert counts == +count_predicted_reasons(scenario)
-    assert len(verdicts) == 2 * 1_974
-    assert len({customer for _, customer, _ in verdicts}) == 1_974
+    assert len(verdicts) == 2 * 1_976
+    assert len({customer for _, customer, _ in verdicts}) == 1_976
 
 
 def test_another_audience_replaces_the_scenarios(tmp_path: Path) -> None:

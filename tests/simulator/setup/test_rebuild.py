@@ -78,8 +78,8 @@ def test_a_run_is_the_same_after_its_files_are_gone(
     rebuilt = rebuild(database, run)
     assert rebuilt.scenario == run.scenario
     assert rebuilt.scenario.seed == 8, "not the seed of the file"
-    assert (rebuilt.rejects, rebuilt.folder) == (run.rejects, run.folder)
-    assert rebuilt.rejects[0].count == 1
+    assert (rebuilt.imports, rebuilt.folder) == (run.imports, run.folder)
+    assert rebuilt.imports[0].rejects == 1
     for old, new in zip(run.campaigns, rebuilt.campaigns, strict=True):
         assert replace(new, imported_audience=None) == replace(old, imported_audience=None)
 
