@@ -256,8 +256,18 @@ def test_wrong_usage(shell: Shell, arguments: tuple[str, ...]) -> None:
 
 
 def test_an_audience_file_without_a_valid_row(shell: Shell) -> None:
-    shell.write("customers.csv", "customer_id,ndnc\n,yes\n2,perhaps\n")
+    shell.write("customers.csv", "customer_id,ndnc\n,yes\n2,perhaps\n3,never\n")
     ended = shell.run("simulate", shell.write("scenario.toml", FROM_FILE))
     assert ended.returncode == 2
-    _assert_one_clear_message(ended.stderr, ("customers.csv", "no row could be read"))
-    _assert_nothing_is_recorded(shell)
+    [rejects] = shell.home.glob("runs/*/*.rejects.csv")
+    for text in (
+        "customers.csv: no row could be read as a customer, of 3 rows",
+        "missing_id: 1 row, the first in line 2: missing customer_id",
+        "wrong_value: 2 rows, the first in line 3: ndnc: got 'perhaps'",
+        f"see {rejects}",
+    ):
+        assert text in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(rejects.read_text(encoding="utf-8").splitlines()) == 4
+    assert shell.query_number("SELECT count(*) FROM messages") == 0
+    assert "aborted" in shell.run("runs").stdout

@@ -306,7 +306,7 @@ customer_id,email,mobile,unsubscribed,ndnc,hard_bounces,soft_bounces,coupon_id,c
 10,a10@example.com,+447700900010,,,0,0,C10,soon,yes
 11,a11@example.com,+447700900011,,,0,0,C11,2020-01-01,yes
 12,a12@example.com,+447700900012,,,0,0,C12,2099-01-01,no
-not a row
+13,a13@example.com,,,,,,,,,one too many
 """
 
 
