@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from docs.scenario_schema import SCHEMA_HEADER, TABLES, build_schema, describe_keys
+from simulator.audience.cleaning import EMPTY_WORDS
 from simulator.audience.columns import COLUMN_DESCRIPTIONS, CUSTOM_COLUMN_DESCRIPTION
+from simulator.audience.problems import MobileProblem, RejectCause, Repair
 from simulator.figures import Unit
 from simulator.scenario.sections import CampaignSection, GatewaySection
 from simulator.scenario.thresholds import LIMIT_FORMATS, ThresholdSection
@@ -151,7 +153,8 @@ def _reference_lines() -> Iterator[str]:
             key = definition["properties"][name]
             default = "required" if name in definition.get("required", ()) else _default(key)
             examples = ", ".join(f"`{_to_toml(example)}`" for example in _examples(model, name))
-            yield f"| `{name}` | {_type(key)} | {default} | {text} | {examples} |"
+            kind = _type(key).replace("|", "\\|")  # which would end the cell
+            yield f"| `{name}` | {kind} | {default} | {text} | {examples} |"
         yield from _ADDITIONS.get(model, ())
     yield ""
     yield from _reason_lines()
@@ -333,9 +336,10 @@ def _audience_lines() -> Iterator[str]:
     yield """\
 # Audience files
 
-Generated from `simulator/audience/columns.py` by `make docs`. An audience file holds the
-customers of a campaign: CSV in UTF-8, with a header row and commas between the cells. The campaign
-names the file, relative to the scenario file: `audience = "customers.csv"`.
+Generated from `simulator/audience` by `make docs`. An audience file holds the customers of a
+campaign: CSV in UTF-8, with a header row and commas between the cells. The campaign names the file,
+relative to the scenario file: `audience = "customers.csv"`. [CRM exports](crm-exports.md) says how
+to use a file with other columns, another encoding or another separator.
 
 Names of columns and values of flags may be written in upper or lower case. An empty cell means the
 default. Spaces around a cell are ignored. An unknown column is an error before the run.
@@ -345,14 +349,52 @@ default. Spaces around a cell are ignored. An unknown column is an error before 
     for column, description in COLUMN_DESCRIPTIONS.items():
         yield f"| `{column}` | {description.content} | {description.default} |"
     yield f"| `tag:NAME`, `field:NAME` | {CUSTOM_COLUMN_DESCRIPTION} | |"
-    yield """
+    yield f"""
+Words for nothing count as an empty cell: {", ".join(f"`{word}`" for word in sorted(EMPTY_WORDS))}.
+A cell that looks like a formula is text. An apostrophe before `=`, `+`, `-` or `@` is removed. CSV
+files that sendtrace writes have one there, so that no spreadsheet runs a cell as a formula.
+
 ## Rejected rows
 
 The import leaves out a row that can't be read, and continues. It writes the row to a rejects file
-in the run's folder, with its line and the cause. Causes are a wrong number of cells, an unbalanced
-quote, a wrong value, a repeated `customer_id`, text that isn't UTF-8, and cells or rows that are
-too long.
+in the run's folder, with its line and the cause. If more than 10 % of the rows are left out, the
+run stops with exit code 2 before anything is sent. It names the causes, their counts and their
+first lines. A single rejected row doesn't stop it, unless it is the only row. `max_rejects` sets
+another limit, without that exception:
+`audience = {{ file = "customers.csv", max_rejects = "1 %" }}`.
 
+Each cause is a [figure](figures.md), so a threshold can fail on it, such as
+`"rejects.duplicate_id" = "== 0"`.
+
+| figure | rows |
+|---|---|"""
+    for cause in RejectCause:
+        yield f"| `rejects.{cause}` | {cause.meaning} |"
+    yield """
+Some damage costs no row. It is counted, too:
+
+| figure | rows |
+|---|---|"""
+    for repair in Repair:
+        yield f"| `repairs.{repair}` | {repair.meaning} |"
+    yield """
+## Mobile numbers
+
+A mobile number counts if it can receive SMS. It is in a range that its country uses for mobile
+phones, or in one that is reserved for fiction. With `numbers = "possible"` in the table of the
+audience, its length is enough. A number without a country code is read in the row's `region`, else
+in the `region` of the table.
+
+Damage is undone where one reading is left: a number like `447700900123.0`, a doubled country code,
+a trunk prefix beside the country code, or `00` where the country dials another prefix. Otherwise,
+the customer is imported without a number, and an SMS to the customer is not sent
+(`mobile_missing_or_invalid`). A wrong number would be somebody else's.
+
+| figure | cells |
+|---|---|"""
+    for problem in MobileProblem:
+        yield f"| `unusable_mobiles.{problem}` | {problem.meaning} |"
+    yield """
 ## Recipients that force an outcome
 
 For demos and tests, some addresses and numbers decide the outcome of their message, in any file.

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from simulator.audience.formats import AudienceSection
 from simulator.scenario.faults import FaultKind, FaultSection
 from simulator.scenario.load import (
     BLAST_KEYWORD,
@@ -54,6 +55,7 @@ TABLES: Mapping[str, type[BaseModel]] = {
     "`message_limit` of an organization": MessageLimitSection,
     "`email`, `sms` of an organization": ChannelSection,
     "`[[campaigns]]`": CampaignSection,
+    "`audience` of a campaign, as a table": AudienceSection,
     "`load` of a campaign": LoadSection,
     "`shape` of a load": ShapeSection,
     "`ramp`": RampSection,
@@ -101,6 +103,10 @@ def build_schema() -> dict[str, Any]:
         "anyOf": [{"const": BLAST_KEYWORD}, {"$ref": "#/$defs/ShapeSection"}]
     }
     del models["LoadSection"]["properties"]["shape"]["$ref"]
+    schema["$defs"]["AudienceSection"] = _describe_audience_section()
+    schema["$defs"]["CampaignSection"]["properties"]["audience"]["anyOf"].append(
+        {"$ref": "#/$defs/AudienceSection"}
+    )
     models["ShapeSection"] |= {"minProperties": 1, "maxProperties": 1}
     models["FaultSection"]["oneOf"] = [{"required": [kind.value]} for kind in FaultKind]
     schema["properties"]["thresholds"] |= {
@@ -111,6 +117,20 @@ def build_schema() -> dict[str, Any]:
     }
     schema["title"] = "sendtrace scenario"
     return schema
+
+
+def _describe_audience_section() -> dict[str, Any]:
+    """Return the JSON Schema of an audience file with its format."""
+    definition: dict[str, Any] = _without_null(AudienceSection.model_json_schema())
+    choices = definition.pop("$defs")
+    for key in definition["properties"].values():
+        if "$ref" in key:
+            key |= choices[key.pop("$ref").removeprefix("#/$defs/")]
+            key.pop("description", None)
+    definition["description"] = _first_paragraph(AudienceSection)
+    for name, text in describe_keys(AudienceSection).items():
+        definition["properties"][name]["description"] = text
+    return definition
 
 
 def _without_null(node: Any) -> Any:

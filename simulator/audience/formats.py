@@ -100,7 +100,7 @@ class AudienceFormat(ScenarioSection):
         WithJsonSchema({"enum": [*SEPARATORS.values(), *SEPARATORS]}),
         Field(examples=[";"]),
     ] = ","
-    """Character between the cells: `","`, `";"`, `"|"`, `"\\t"`, or its name."""
+    """Character between the cells, or its name: comma, semicolon, tab or pipe."""
     columns: Annotated[
         dict[str, Annotated[str, Field(strict=True)]] | None,
         AfterValidator(lambda columns: None if columns is None else _validate_targets(columns)),
@@ -126,7 +126,9 @@ class AudienceFormat(ScenarioSection):
     max_rejects: Annotated[
         float | None,
         BeforeValidator(parse_max_rejects),
-        WithJsonSchema({"type": ["string", "number"]}),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0, "maximum": 1}]}
+        ),
         Field(examples=["1 %"]),
     ] = None
     """Share of the rows that may be left out. More of them stop the run before anything is sent;

@@ -109,7 +109,7 @@ def _open_audience_file(file: AudienceFile) -> Iterator[_OpenedFile]:
     path = file.path
     try:
         with open_text(path, file_format.encoding) as stream:
-            header, first_line = _read_header_line(stream)
+            header, first_line = read_header_line(stream)
             validate_text(header, _normalize_encoding(file_format.encoding))
             headings = split_header(header, file_format.separator)
             columns = parse_header(headings, file_format)
@@ -137,8 +137,11 @@ def open_text(path: Path, encoding: str) -> TextIO:
     return path.open(encoding=encoding, errors="replace", newline="")
 
 
-def _read_header_line(stream: TextIO) -> tuple[str, int]:
-    """Return the header, and the number of the line after it."""
+def read_header_line(stream: TextIO) -> tuple[str, int]:
+    """Return the header, and the number of the line after it.
+
+    A first line that tells Excel the separator is skipped.
+    """
     header = stream.readline(MAX_LINE_CHARACTERS + 1)
     if _SEPARATOR_LINE.fullmatch(header):
         return read_line(stream), 3

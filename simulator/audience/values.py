@@ -8,10 +8,14 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
+from itertools import islice
 from types import MappingProxyType
 from typing import TypeVar
 
 T = TypeVar("T")
+
+MAX_LISTED_VALUES = 6
+"""Values that an error lists; the others are variants of them."""
 
 MAX_COUNT_DIGITS = 9
 """Digits of a count, so that it fits into 32 bits."""
@@ -44,11 +48,11 @@ CHANNELS_BY_VALUE: Mapping[str, frozenset[str]] = MappingProxyType(
 
 EXPORT_CHANNELS_BY_VALUE: Mapping[str, frozenset[str]] = MappingProxyType(
     {
+        **CHANNELS_BY_VALUE,
         **{
             value: CHANNELS_BY_VALUE["both" if flag else ""]
             for value, flag in EXPORT_FLAG_VALUES.items()
         },
-        **CHANNELS_BY_VALUE,
         **dict.fromkeys(
             ("all", "unsubscribed", "opted out", "opted-out", "opt-out", "optout", "opt out"),
             CHANNELS_BY_VALUE["both"],
@@ -80,7 +84,7 @@ def parse_choice(column: str, text: str, meanings: Mapping[str, T]) -> T:
     try:
         return meanings[text.lower()]
     except KeyError:
-        expected = ", ".join(filter(None, meanings))
+        expected = ", ".join(islice(filter(None, meanings), MAX_LISTED_VALUES))
         raise WrongValue(f"{column}: got {text[:80]!r}; expected {expected} or nothing") from None
 
 

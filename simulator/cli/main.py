@@ -56,6 +56,7 @@ COMMANDS = {
     ),
     "runs": CommandEntry("simulator.cli.runs:runs", "List the recorded runs, latest first."),
     "compare": CommandEntry("simulator.cli.runs:compare", "Compare two runs figure by figure."),
+    "audience": CommandEntry("simulator.cli.audience:app", "Inspect files of customers."),
     "checks": CommandEntry(
         "simulator.cli.checks:app", "List, explain and try the checks that block messages."
     ),

@@ -1,0 +1,121 @@
+"""Guess the encoding and the separator of an audience file."""
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from simulator.audience.formats import SEPARATORS
+
+CHUNK_BYTES = 1 << 20
+
+MAX_SAMPLE_BYTES = 50_000
+"""Bytes of words outside ASCII that the encoding is guessed from; more take long."""
+
+SAMPLE_ROWS = 50
+"""Rows that the separator is guessed from."""
+
+MAX_BROKEN_SHARE = 0.05
+"""Share of characters outside ASCII that may be broken in a file that is UTF-8."""
+
+MIN_NUL_SHARE = 0.2
+"""Share of bytes that are NUL in UTF-16 without a byte order mark; other text has none."""
+
+CHAOS_TOLERANCE = 0.02
+"""Difference of two measures of disorder, from 0 to 1, that says nothing."""
+
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+CANDIDATES = (
+    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp932", "gb18030", "big5", "cp949",
+    "koi8_r", "mac_roman", "cp850",
+)  # fmt: skip
+"""Encodings of exports besides Unicode; of those that fit equally well, the first is likely."""
+
+NAMES = {"cp1252": "windows-1252", "cp1250": "windows-1250", "cp1251": "windows-1251"}
+"""Names by which people know the encodings."""
+
+_WORD_OUTSIDE_ASCII = re.compile(rb"[^\s;,|\t\"]*[\x80-\xff][^\s;,|\t\"]*")
+
+
+def guess_encoding(path: Path) -> str:
+    """Return the encoding that the bytes of a file suggest."""
+    with path.open("rb") as file:
+        beginning = file.read(CHUNK_BYTES)
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if beginning.startswith(mark):
+            return encoding
+    if beginning.count(0) > MIN_NUL_SHARE * len(beginning):
+        return "utf-16-be" if beginning[:1] == b"\0" else "utf-16-le"
+    if _is_utf_8(path):
+        return "utf-8"
+    return _guess_legacy_encoding(path)
+
+
+def _is_utf_8(path: Path) -> bool:
+    """Return whether nearly all characters outside ASCII are sound UTF-8."""
+    sound = broken = 0
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    for chunk in _read_chunks(path):
+        text = decoder.decode(chunk)
+        if not text.isascii():
+            outside = [character for character in text if not character.isascii()]
+            escaped = sum("\udc80" <= character <= "\udcff" for character in outside)
+            broken += escaped
+            sound += len(outside) - escaped
+    return broken <= MAX_BROKEN_SHARE * (sound + broken)
+
+
+def _guess_legacy_encoding(path: Path) -> str:
+    from charset_normalizer import from_bytes
+
+    words: dict[bytes, None] = {}
+    size = 0
+    for chunk in _read_chunks(path):
+        for word in _WORD_OUTSIDE_ASCII.findall(chunk):
+            if word not in words and size < MAX_SAMPLE_BYTES:
+                words[word] = None
+                size += len(word)
+    matches = [
+        *from_bytes(
+            b" ".join(words),
+            cp_isolation=[*CANDIDATES],
+            enable_fallback=False,
+            preemptive_behaviour=False,
+        )
+    ]
+    least = min((match.chaos for match in matches), default=0.0)
+    fitting = {
+        encoding
+        for match in matches
+        if match.chaos <= least + CHAOS_TOLERANCE
+        for encoding in match.could_be_from_charset
+    }
+    encoding = next((name for name in CANDIDATES if name in fitting), CANDIDATES[0])
+    return NAMES.get(encoding, encoding)
+
+
+def _read_chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def guess_separator(lines: Sequence[str]) -> str:
+    """Return the separator with which the first lines of a file make the most regular table."""
+
+    def rate(separator: str) -> tuple[float, int]:
+        rows = [row for row in csv.reader(lines, delimiter=separator) if any(row)]
+        if not rows or len(rows[0]) == 1:
+            return 0.0, 0
+        regular = sum(1 < len(row) <= len(rows[0]) for row in rows)
+        return regular / len(rows), len(rows[0])
+
+    return max(SEPARATORS.values(), key=rate)

@@ -1,0 +1,228 @@
+"""Inspect an audience file: guess its format, and count every problem of its rows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from simulator.audience.cleaning import clean_cell
+from simulator.audience.columns import COLUMNS, IGNORED, OPT_COLUMNS
+from simulator.audience.dialect import SAMPLE_ROWS, guess_encoding, guess_separator
+from simulator.audience.formats import AudienceFile, AudienceFormat, AudienceSection
+from simulator.audience.header import number_headings, split_header
+from simulator.audience.headings import guess_columns
+from simulator.audience.problems import MobileProblem, ProblemCounts, RejectCause
+from simulator.audience.reader import RejectedRow, open_text, read_customers, read_header_line
+from simulator.audience.rows import RowReader, read_line
+from simulator.audience.values import DateOrder, is_ambiguous_date, read_date_order
+from tracker.errors import UsageError
+from tracker.text import pluralize
+
+MAX_SAMPLES = 3
+"""Different values of a column that are shown."""
+
+DATE_COLUMN = "coupon_expires"
+"""The column whose dates depend on the order of day and month."""
+
+
+@dataclass
+class ColumnValues:
+    """What the values of a column look like.
+
+    Attributes:
+        samples: its first different values.
+        filled: how many cells aren't empty.
+        orders: how many dates prove each order of day and month.
+        ambiguous: how many dates can be read in both orders.
+    """
+
+    samples: list[str] = field(default_factory=list)
+    filled: int = 0
+    orders: dict[DateOrder, int] = field(default_factory=lambda: dict.fromkeys(DateOrder, 0))
+    ambiguous: int = 0
+
+    def add(self, value: str) -> None:
+        """Add a value that isn't empty."""
+        self.filled += 1
+        if len(self.samples) < MAX_SAMPLES and value not in self.samples:
+            self.samples.append(value)
+        if value[0].isdigit():
+            order = read_date_order(value)
+            if order is not None:
+                self.orders[order] += 1
+            elif is_ambiguous_date(value):
+                self.ambiguous += 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What is known of an audience file.
+
+    Attributes:
+        format: the format that was guessed, with a target for each heading.
+        values: values of its columns, by their headings.
+        counts: counts of its rows and their problems, read in this format.
+        messages: the message of the first row of each cause.
+        notes: what a person must decide.
+    """
+
+    path: Path
+    format: AudienceFormat
+    values: dict[str, ColumnValues]
+    counts: ProblemCounts
+    messages: dict[RejectCause, str]
+    notes: Sequence[str]
+
+
+def inspect_audience_file(
+    path: Path,
+    *,
+    encoding: str | None = None,
+    separator: str | None = None,
+    region: str | None = None,
+    other_columns: str = IGNORED,
+) -> Inspection:
+    """Guess the format of an audience file, and read it in this format.
+
+    Args:
+        path: the file.
+        encoding: its encoding; None to guess it.
+        separator: its separator; None to guess it.
+        region: country of national mobile numbers in rows without a region.
+        other_columns: what happens to columns without a known meaning: `ignore` or `field`.
+
+    Raises:
+        UsageError: the file can't be read, or has no header.
+    """
+    try:
+        encoding = encoding or guess_encoding(path)
+        separator = separator or guess_separator(_read_first_lines(path, encoding))
+        values = _read_values(path, encoding, separator)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: can't be read: {error}") from None
+    columns = guess_columns([*values])
+    orders = _sum_orders(values, columns)
+    section = AudienceSection.model_validate(
+        {
+            "file": path.name,
+            "encoding": encoding,
+            "separator": separator,
+            "columns": {
+                heading: columns.get(heading)
+                or (f"field:{heading}" if other_columns == "field" else IGNORED)
+                for heading in values
+            },
+            "region": region,
+            "date_order": _choose_order(orders),
+        }
+    )
+    counts, messages = ProblemCounts(), dict[RejectCause, str]()
+    for row in read_customers(AudienceFile.in_folder(path.parent, section), counts):
+        if isinstance(row, RejectedRow):
+            messages.setdefault(row.cause, row.message)
+    return Inspection(
+        path=path,
+        format=section,
+        values=values,
+        counts=counts,
+        messages=messages,
+        notes=[
+            *_list_notes(section, counts),
+            *_list_consent_notes(values, columns, counts),
+            *_list_date_notes(values, columns, orders),
+        ],
+    )
+
+
+def _read_first_lines(path: Path, encoding: str) -> list[str]:
+    """Return the header and the lines after it."""
+    with open_text(path, encoding) as stream:
+        header, _ = read_header_line(stream)
+        return [header, *(read_line(stream) for _ in range(SAMPLE_ROWS))]
+
+
+def _read_values(path: Path, encoding: str, separator: str) -> dict[str, ColumnValues]:
+    """Return what the values of each column look like, by its heading."""
+    with open_text(path, encoding) as stream:
+        header, first_line = read_header_line(stream)
+        headings = [*number_headings(split_header(header, separator))]
+        if not headings:
+            raise ValueError("the first line is empty; expected the names of the columns")
+        values = {heading: ColumnValues() for heading in headings}
+        for row in RowReader(stream, headings, separator, first_line):
+            if row.error is None:
+                for (heading, column), cell in zip(values.items(), row.cells, strict=False):
+                    value = clean_cell(cell)
+                    if value and value != heading:  # a header may be repeated
+                        column.add(value)
+    return values
+
+
+def _sum_orders(values: dict[str, ColumnValues], columns: dict[str, str]) -> dict[DateOrder, int]:
+    """Return how many dates prove each order: those of the date column, else those of all."""
+    own = [values[heading].orders for heading in values if columns.get(heading) == DATE_COLUMN]
+    for orders in (own, [column.orders for column in values.values()]):
+        total = {order: sum(counts[order] for counts in orders) for order in DateOrder}
+        if any(total.values()):
+            return total
+    return dict.fromkeys(DateOrder, 0)
+
+
+def _choose_order(orders: dict[DateOrder, int]) -> DateOrder | None:
+    """Return the order that dates prove, or None if none or both are proved."""
+    proved = [order for order, count in orders.items() if count]
+    return proved[0] if len(proved) == 1 else None
+
+
+def _list_notes(format: AudienceFormat, counts: ProblemCounts) -> Iterator[str]:
+    targets = (format.columns or {}).values()
+    if "customer_id" not in targets:
+        yield "no column is a customer_id; the id of a customer is its line in the file"
+    if not {"email", "mobile"} & {*targets}:
+        yield "no column is an email address or a mobile number; nobody can be reached"
+    national = counts.by_problem[MobileProblem.NO_COUNTRY]
+    if national:
+        yield (
+            f"{pluralize(national, 'mobile number')} without a country;"
+            " --region XX names the country of national numbers"
+        )
+
+
+def _list_consent_notes(
+    values: dict[str, ColumnValues], columns: dict[str, str], counts: ProblemCounts
+) -> Iterator[str]:
+    """Yield which columns of consent have empty cells."""
+    for heading, column in values.items():
+        means_consent = not OPT_COLUMNS.get(columns.get(heading, ""), (True, ()))[0]
+        empty = counts.rows - column.filled
+        if means_consent and empty > 0:
+            yield f"{heading}: {pluralize(empty, 'empty cell')} count as no consent"
+
+
+def _list_date_notes(
+    values: dict[str, ColumnValues], columns: dict[str, str], orders: dict[DateOrder, int]
+) -> Iterator[str]:
+    """Yield what the dates of the date column leave open."""
+    for heading, column in values.items():
+        if columns.get(heading) != DATE_COLUMN:
+            continue
+        if all(orders.values()):
+            counts = " and ".join(f"{count:,} {order}" for order, count in orders.items())
+            yield (
+                f"{heading}: dates contradict each other ({counts}); those that can be read in both"
+                " orders aren't read; date_order decides"
+            )
+        elif column.ambiguous and not any(orders.values()):
+            yield (
+                f"{heading}: {pluralize(column.ambiguous, 'date')} ambiguous, because no date of"
+                " the file tells whether the day or the month comes first; date_order decides"
+            )
+
+
+def needs_mapping(inspection: Inspection) -> bool:
+    """Return whether the file can't be read without a mapping."""
+    file_format = inspection.format
+    has_own_names = all(
+        heading.lower() == target and target in COLUMNS
+        for heading, target in (file_format.columns or {}).items()
+    )
+    return not has_own_names or (file_format.encoding, file_format.separator) != ("utf-8", ",")

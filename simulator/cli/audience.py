@@ -1,0 +1,141 @@
+"""The command group `sendtrace audience`, for files of customers."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simulator.cli.output import check_writable, write_output
+from tracker.commands import exit_on_error
+from tracker.errors import UsageError
+
+if TYPE_CHECKING:
+    from simulator.audience.inspection import Inspection
+
+app = typer.Typer(
+    help="Inspect files of customers.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+STDOUT = Path("-")
+
+MAX_SAMPLE_CHARACTERS = 60
+"""Characters of the samples of a column that are shown."""
+
+
+class OtherColumns(StrEnum):
+    """What happens to columns without a known meaning."""
+
+    IGNORE = "ignore"
+    FIELD = "field"
+
+
+@app.callback()
+def audience() -> None:
+    """Inspect files of customers."""
+
+
+@app.command()
+@exit_on_error
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file of customers.")],
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the mapping to this file; - for stdout."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Encoding. Default: guessed.")
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Separator: comma, semicolon, tab or pipe. Default: guessed."
+        ),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(metavar="XX", help="Country of national numbers in rows without a region."),
+    ] = None,
+    other_columns: Annotated[
+        OtherColumns,
+        typer.Option(help="Ignore columns without a known meaning, or import them as fields."),
+    ] = OtherColumns.IGNORE,
+) -> None:
+    """Show how a file of customers is read, and count its problems.
+
+    Encoding, separator, headings and the order of dates are guessed from the whole file. Nothing is
+    imported. The mapping is a TOML file for the key `audience` of a scenario; look through it
+    before you use it. With --write -, the mapping goes to stdout and the rest to stderr.
+
+    Exit codes: 0 inspected · 2 the file can't be read.
+
+    Examples: sendtrace audience inspect crm.csv ·
+    sendtrace audience inspect crm.csv --region IN --write crm.mapping.toml ·
+    sendtrace audience inspect crm.csv --write - > crm.mapping.toml
+    """
+    from simulator.audience.formats import parse_section
+    from simulator.audience.inspection import inspect_audience_file
+    from simulator.audience.mapping_file import format_mapping
+
+    given = {"encoding": encoding, "separator": separator, "region": region}
+    try:
+        options = parse_section(
+            {"file": str(file), **{key: text for key, text in given.items() if text is not None}}
+        )
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
+    if write is not None and write != STDOUT:
+        if write.exists() and file.exists() and write.samefile(file):
+            raise UsageError(f"--write {write}: got the input file; expected another file")
+        check_writable("--write", write)
+    inspection = inspect_audience_file(
+        file,
+        encoding=None if encoding is None else options.encoding,
+        separator=None if separator is None else options.separator,
+        region=options.region,
+        other_columns=other_columns,
+    )
+    print("\n".join(_report_lines(inspection)), file=sys.stderr if write == STDOUT else sys.stdout)
+    if write == STDOUT:
+        print(format_mapping(inspection, f"{file.stem}.mapping.toml"), end="")
+    elif write is not None:
+        write_output("--write", write, format_mapping(inspection, write.name))
+
+
+def _report_lines(inspection: "Inspection") -> list[str]:
+    from simulator.audience.formats import SEPARATORS
+    from simulator.audience.inspection import needs_mapping
+    from tracker.output.tables import format_table
+    from tracker.text import escape_control_characters, pluralize
+
+    file_format, counts = inspection.format, inspection.counts
+    separator = next(name for name, text in SEPARATORS.items() if text == file_format.separator)
+    columns = [
+        (heading, target, "; ".join(inspection.values[heading].samples)[:MAX_SAMPLE_CHARACTERS])
+        for heading, target in (file_format.columns or {}).items()
+    ]
+    problems = [
+        (problem, f"{count:,}", str(counts.first_lines[problem]), problem.meaning)
+        for problem, count in counts.by_problem.most_common()
+    ]
+    lines = [
+        f"{inspection.path}: {pluralize(counts.rows, 'row')},"
+        f" {pluralize(counts.customers, 'customer')}; {file_format.encoding}, {separator}",
+        "",
+        format_table(("heading", "meaning", "samples"), columns),
+        "",
+        format_table(
+            ("problem", "rows", "first line", "what it is"), problems, right_aligned={1, 2}
+        )
+        if problems
+        else "no problems",
+    ]
+    lines += [f"first {cause}: {message}" for cause, message in inspection.messages.items()]
+    lines += [f"note: {note}" for note in inspection.notes]
+    if not needs_mapping(inspection):
+        lines.append("note: the file needs no mapping")
+    return [escape_control_characters(line) for line in lines]
