@@ -39,7 +39,7 @@ CANDIDATES = (
 )  # fmt: skip
 """Encodings of exports besides Unicode; of those that fit equally well, the first is likely."""
 
-NAMES = {"cp1252": "windows-1252", "cp1250": "windows-1250", "cp1251": "windows-1251"}
+NAMES = {f"cp{number}": f"windows-{number}" for number in range(1250, 1255)}
 """Names by which people know the encodings."""
 
 _WORD_OUTSIDE_ASCII = re.compile(rb"[^\s;,|\t\"]*[\x80-\xff][^\s;,|\t\"]*")

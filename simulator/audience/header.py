@@ -39,14 +39,17 @@ def parse_header(headings: Sequence[str], format: AudienceFormat) -> list[str]:
     return _map_header(headings, format)
 
 
-def _normalize(heading: str) -> str:
-    """Return a name of a column in its spelling, or any other heading as it is."""
-    name = heading.lower() if heading.lower() in COLUMNS else heading
-    return _CUSTOM_COLUMN_PREFIX.sub(lambda prefix: prefix[0].lower(), name)
+def find_own_column(heading: str) -> str | None:
+    """Return the column of audience files that a heading names in any case, or None."""
+    if heading.lower() in COLUMNS:
+        return heading.lower()
+    if _CUSTOM_COLUMN_PREFIX.match(heading):
+        return _CUSTOM_COLUMN_PREFIX.sub(lambda prefix: prefix[0].lower(), heading)
+    return None
 
 
 def _parse_own_header(headings: Sequence[str]) -> list[str]:
-    names = [_normalize(heading) for heading in headings]
+    names = [find_own_column(heading) or heading for heading in headings]
     for index, name in enumerate(names):
         _validate_column(name, index, names[:index])
     if "customer_id" not in names:
@@ -57,7 +60,7 @@ def _parse_own_header(headings: Sequence[str]) -> list[str]:
 def _validate_column(name: str, index: int, earlier: Sequence[str]) -> None:
     if not name:
         raise WrongHeader(f"column {index + 1} has no name; expected one for every column")
-    if name not in COLUMNS and not _CUSTOM_COLUMN_PREFIX.match(name):
+    if find_own_column(name) is None:
         similar = " or ".join(get_close_matches(name.lower(), COLUMNS))
         hint = f" (did you mean {similar}?)" if similar else ""
         columns = ", ".join((*COLUMNS, "tag:NAME or field:NAME, with commas between them"))
@@ -73,11 +76,16 @@ def number_headings(headings: Sequence[str]) -> Iterator[str]:
         name = heading or f"column {index + 1}"
         number = 2
         unique = name
-        while unique.casefold() in seen:
+        while _fold(unique) in seen:
             unique = f"{name} ({number})"
             number += 1
-        seen.add(unique.casefold())
+        seen.add(_fold(unique))
         yield unique
+
+
+def _fold(heading: str) -> str:
+    """Return a heading without what doesn't tell it from others: case and repeated space."""
+    return " ".join(heading.split()).casefold()
 
 
 def _map_header(headings: Sequence[str], format: AudienceFormat) -> list[str]:
@@ -88,8 +96,8 @@ def _map_header(headings: Sequence[str], format: AudienceFormat) -> list[str]:
     for name in names:
         target = targets.get(name)
         if target is None:
-            own = _normalize(name)
-            if own in COLUMNS or _CUSTOM_COLUMN_PREFIX.match(own):
+            own = find_own_column(name)
+            if own is not None:
                 target = own if own not in targets.values() else IGNORED
             else:
                 target = f"field:{name}" if format.other_columns == "field" else IGNORED
@@ -101,12 +109,10 @@ def _map_header(headings: Sequence[str], format: AudienceFormat) -> list[str]:
 
 def _match_columns(names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
     """Return the targets by the headings as the file has them, whatever their case."""
-    by_folded = {name.casefold(): name for name in names}
+    by_folded = {_fold(name): name for name in names}
     targets = {}
     for heading, target in columns.items():
-        name = by_folded.get(" ".join(heading.split()).casefold()) or by_folded.get(
-            heading.casefold()
-        )
+        name = by_folded.get(_fold(heading))
         if name is None:
             raise WrongHeader(
                 f"no column {heading!r}, which `columns` names{suggest_similar(heading, names)}"

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from simulator.audience.cleaning import clean_cell
-from simulator.audience.columns import COLUMNS, IGNORED, OPT_COLUMNS
+from simulator.audience.columns import IGNORED, OPT_COLUMNS
 from simulator.audience.dialect import SAMPLE_ROWS, guess_encoding, guess_separator
 from simulator.audience.formats import AudienceFile, AudienceFormat, AudienceSection
-from simulator.audience.header import number_headings, split_header
+from simulator.audience.header import find_own_column, number_headings, split_header
 from simulator.audience.headings import guess_columns
 from simulator.audience.problems import MobileProblem, ProblemCounts, RejectCause
 from simulator.audience.reader import RejectedRow, open_text, read_customers, read_header_line
@@ -108,6 +108,7 @@ def inspect_audience_file(
             "separator": separator,
             "columns": {
                 heading: columns.get(heading)
+                or find_own_column(heading)
                 or (f"field:{heading}" if other_columns == "field" else IGNORED)
                 for heading in values
             },
@@ -116,7 +117,9 @@ def inspect_audience_file(
         }
     )
     counts, messages = ProblemCounts(), dict[RejectCause, str]()
-    for row in read_customers(AudienceFile.in_folder(path.parent, section), counts):
+    is_own = is_own_format(section)
+    as_read = section.model_copy(update={"columns": None}) if is_own else section
+    for row in read_customers(AudienceFile.in_folder(path.parent, as_read), counts):
         if isinstance(row, RejectedRow):
             messages.setdefault(row.cause, row.message)
     return Inspection(
@@ -195,7 +198,7 @@ def _list_consent_notes(
         means_consent = not OPT_COLUMNS.get(columns.get(heading, ""), (True, ()))[0]
         empty = counts.rows - column.filled
         if means_consent and empty > 0:
-            yield f"{heading}: {pluralize(empty, 'empty cell')} count as no consent"
+            yield f"{heading}: {pluralize(empty, 'empty cell')} without consent"
 
 
 def _list_date_notes(
@@ -218,11 +221,9 @@ def _list_date_notes(
             )
 
 
-def needs_mapping(inspection: Inspection) -> bool:
-    """Return whether the file can't be read without a mapping."""
-    file_format = inspection.format
-    has_own_names = all(
-        heading.lower() == target and target in COLUMNS
-        for heading, target in (file_format.columns or {}).items()
-    )
-    return not has_own_names or (file_format.encoding, file_format.separator) != ("utf-8", ",")
+def is_own_format(format: AudienceFormat) -> bool:
+    """Return whether a file with this format can be read without a mapping."""
+    targets = format.columns or {}
+    has_own_names = all(find_own_column(heading) == target for heading, target in targets.items())
+    is_own = has_own_names and "customer_id" in targets.values()
+    return is_own and (format.encoding, format.separator) == ("utf-8", ",")

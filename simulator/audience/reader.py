@@ -65,7 +65,7 @@ def read_customers(
         UsageError: the file can't be read or its header is wrong; raised for the first row.
     """
     with _open_audience_file(file) as opened:
-        parser = RowParser(opened.format, opened.columns, opened.headings, counts)
+        parser = RowParser(opened.format, opened.columns, opened.headings)
         encoding = _normalize_encoding(opened.format.encoding)
         first_line: dict[str, int] = {}
         rows = RowReader(opened.stream, opened.columns, opened.format.separator, opened.first_line)
@@ -78,7 +78,7 @@ def read_customers(
                 validate_text(row.text, encoding)
                 if row.error is not None:
                     raise row.error
-                customer = parser.parse_customer(row)
+                customer, problems = parser.parse_customer(row)
                 first = first_line.setdefault(customer.customer_id, row.line)
                 if first != row.line:
                     raise RowError(
@@ -89,6 +89,8 @@ def read_customers(
                 text = row.text.removesuffix("\n").removesuffix("\r")
                 yield RejectedRow(row.line, error.cause, str(error), text)
             else:
+                for problem in problems:
+                    counts.add(problem, row.line)
                 yield customer
 
 

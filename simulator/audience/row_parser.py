@@ -13,7 +13,7 @@ from simulator.audience.columns import (
 from simulator.audience.countries import parse_country
 from simulator.audience.formats import AudienceFormat
 from simulator.audience.numbers import parse_mobile_cell
-from simulator.audience.problems import ProblemCounts, RejectCause, Repair
+from simulator.audience.problems import Problem, RejectCause, Repair
 from simulator.audience.rows import Row, RowError
 from simulator.audience.values import (
     CHANNELS_BY_VALUE,
@@ -71,11 +71,10 @@ class RowParser:
         format: AudienceFormat,
         columns: Sequence[str],
         headings: Sequence[str],
-        counts: ProblemCounts,
     ) -> None:
         self._format = format
         self._columns = columns
-        self._counts = counts
+        self._problems: list[Problem] = []
         self._header = [heading.casefold() for heading in headings]
         self._has_ids = "customer_id" in columns
         self._custom = [name for name in columns if name.startswith(CUSTOM_PREFIXES)]
@@ -92,18 +91,23 @@ class RowParser:
             and [cell.strip().casefold() for cell in row.cells] == self._header
         )
 
-    def parse_customer(self, row: Row) -> CustomerRecord:
-        """Return the customer of a row whose cells are sound, or raise RowError."""
+    def parse_customer(self, row: Row) -> tuple[CustomerRecord, Sequence[Problem]]:
+        """Return the customer of a row whose cells are sound, and the problems of the row.
+
+        Raises:
+            RowError: a cell has a value that its column can't have.
+        """
+        self._problems = []
         try:
             cells, is_cleaned = self._clean_cells(row)
             customer = self._parse_cells(cells, row.line)
         except WrongValue as error:
             raise RowError(RejectCause.WRONG_VALUE, str(error)) from None
         if is_cleaned:
-            self._counts.add(Repair.INVISIBLE_CHARACTERS, row.line)
+            self._problems.append(Repair.INVISIBLE_CHARACTERS)
         if len(row.cells) < len(self._columns):
-            self._counts.add(Repair.MISSING_CELLS, row.line)
-        return customer
+            self._problems.append(Repair.MISSING_CELLS)
+        return customer, self._problems
 
     def _clean_cells(self, row: Row) -> tuple[dict[str, str], bool]:
         """Return the cells by their columns, and whether characters were removed from them."""
@@ -135,7 +139,7 @@ class RowParser:
             customer_id=customer_id,
             email=get("email") or None,
             mobile=mobile,
-            mobile_e164=self._parse_mobile(mobile, region, line) if mobile else None,
+            mobile_e164=self._parse_mobile(mobile, region) if mobile else None,
             loyalty_member=parse_choice("loyalty_member", get("loyalty_member", ""), self._flags),
             unsubscribed_email="email" in unsubscribed,
             unsubscribed_sms="sms" in unsubscribed,
@@ -174,12 +178,12 @@ class RowParser:
         """Return a country's code if the file is mapped; what is no country stays as it is."""
         return parse_country(text) or text if self._is_mapped and text else text
 
-    def _parse_mobile(self, mobile: str, region: str, line: int) -> str | None:
+    def _parse_mobile(self, mobile: str, region: str) -> str | None:
         e164, problem = parse_mobile_cell(
             mobile, region or self._format.region or "", self._format.numbers
         )
         if problem is not None:
-            self._counts.add(problem, line)
+            self._problems.append(problem)
         return e164
 
     def _parse_date(self, text: str) -> str:

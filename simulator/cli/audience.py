@@ -108,7 +108,7 @@ def inspect(
 
 def _report_lines(inspection: "Inspection") -> list[str]:
     from simulator.audience.formats import SEPARATORS
-    from simulator.audience.inspection import needs_mapping
+    from simulator.audience.inspection import is_own_format
     from tracker.output.tables import format_table
     from tracker.text import escape_control_characters, pluralize
 
@@ -136,6 +136,6 @@ def _report_lines(inspection: "Inspection") -> list[str]:
     ]
     lines += [f"first {cause}: {message}" for cause, message in inspection.messages.items()]
     lines += [f"note: {note}" for note in inspection.notes]
-    if not needs_mapping(inspection):
+    if is_own_format(file_format):
         lines.append("note: the file needs no mapping")
     return [escape_control_characters(line) for line in lines]

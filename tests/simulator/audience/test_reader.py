@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from simulator.audience.formats import AudienceFile, AudienceSection
-from simulator.audience.problems import ProblemCounts, RejectCause
+from simulator.audience.problems import MobileProblem, Problem, ProblemCounts, RejectCause, Repair
 from simulator.audience.reader import RejectedRow, check_header, read_customers
 from simulator.audience.row_parser import MAX_ID_CHARACTERS, CustomerRecord
 from simulator.audience.rows import MAX_CELL_CHARACTERS, MAX_LINE_CHARACTERS, MAX_ROW_LINES
@@ -449,6 +449,105 @@ def test_missing_files(tmp_path: Path) -> None:
         assert str(path) in str(raised.value)
         with pytest.raises(UsageError, match=message):
             next(read_customers(own(path), ProblemCounts()))
+
+
+def counted(path: Path, content: str) -> tuple[list[str], dict[Problem, int]]:
+    """Return the ids that are read, and the problems."""
+    counts = ProblemCounts()
+    read = ids(rows_of(path, content, counts))
+    assert len(read) == counts.customers
+    return read, dict(counts.by_problem)
+
+
+def test_missing_cells_at_the_end_are_empty(path: Path) -> None:
+    read, problems = counted(
+        path,
+        "customer_id,email,last_store\nC1,a@example.com\nC2\nC3,c@example.com,York\n"
+        "C4,,York,more\n",
+    )
+    assert (read, problems) == (
+        ["C1", "C2", "C3"],
+        {Repair.MISSING_CELLS: 2, RejectCause.CELL_COUNT: 1},
+    )
+
+
+def test_cells_that_a_stray_quote_may_have_taken_are_not_missing(path: Path) -> None:
+    read, problems = counted(path, 'customer_id,profile\nC1,"gold\nsilver\nC2,\n')
+    assert (read, problems) == (
+        ["C2"],
+        {RejectCause.UNBALANCED_QUOTE: 1, RejectCause.CELL_COUNT: 1},
+    )
+
+
+def test_rows_of_empty_cells_are_blank(path: Path) -> None:
+    assert counted(path, "customer_id,email\n,\nC1,\n , \n") == (["C1"], {})
+
+
+@pytest.mark.parametrize(
+    "repeated", ["customer_id,email", "\ufeffcustomer_id,email", ' CUSTOMER_ID ,"email"']
+)
+def test_a_repeated_header_is_skipped(path: Path, repeated: str) -> None:
+    content = f"customer_id,email\nC1,\n{repeated}\nC2,\n"
+    read, problems = counted(path, content)
+    problems.pop(Repair.INVISIBLE_CHARACTERS, None)
+    assert (read, problems) == (["C1", "C2"], {Repair.REPEATED_HEADER: 1})
+
+
+@pytest.mark.parametrize(
+    "invisible", ["\u200b", "\ufeff", "\u2060", "\xad", "\u202e", "\x1f", "\x7f"]
+)
+def test_invisible_characters_are_removed_and_counted(path: Path, invisible: str) -> None:
+    counts = ProblemCounts()
+    content = (
+        f"customer_id,em{invisible}ail,profile\nC1{invisible},a{invisible}@example.com,g{invisible}\n"
+        "C1,b@example.com,\nC2,c@example.com,\n"
+    )
+    one, duplicate, _ = rows_of(path, content, counts)
+    assert isinstance(one, CustomerRecord)
+    assert (one.customer_id, one.email, one.profile) == ("C1", "a@example.com", "g")
+    assert isinstance(duplicate, RejectedRow)
+    assert counts.by_problem == {Repair.INVISIBLE_CHARACTERS: 1, RejectCause.DUPLICATE_ID: 1}
+
+
+def test_joiners_belong_to_text_for_people_but_not_to_addresses(path: Path) -> None:
+    family, name = "\U0001f468\u200d\U0001f469", "می\u200cخواهم"
+    counts = ProblemCounts()
+    content = f"customer_id,email,profile,field:x\nC1,a\u200c@example.com,{family},{name}\n"
+    [row] = rows_of(path, content, counts)
+    assert isinstance(row, CustomerRecord)
+    assert (row.email, row.profile) == ("a@example.com", family)
+    assert json.loads(row.custom) == {"field:x": name}
+    assert counts.by_problem == {Repair.INVISIBLE_CHARACTERS: 1}
+
+
+@pytest.mark.parametrize("word", ["N/A", "null", "NULL", "-", "NaN", "#N/A", "None", "\\N"])
+def test_words_for_nothing_are_empty(path: Path, word: str) -> None:
+    columns = "email,mobile,ndnc,hard_bounces,unsubscribed,last_store,coupon_expires,field:x"
+    assert only_customer(path, columns, ",".join([word] * 8)) == PLAIN
+    assert counted(path, f"customer_id\n{word}\n") == ([], {RejectCause.MISSING_ID: 1})
+
+
+def test_formulas_are_text_and_our_own_escape_is_removed(path: Path) -> None:
+    customer = only_customer(path, "profile,last_store,mobile", "=1+1,'=SUM(A1),'+447700900123")
+    assert (customer.profile, customer.last_store) == ("=1+1", "=SUM(A1)")
+    assert customer.mobile_e164 == "+447700900123"
+    assert only_customer(path, "profile", "'quoted'").profile == "'quoted'"
+
+
+def test_problems_are_counted_with_their_first_lines(path: Path) -> None:
+    counts = ProblemCounts()
+    rows_of(path, "customer_id,mobile\nC1,\nC1,\nC2,12\n,\nC1,\nC3\n", counts)
+    assert counts.by_problem == {
+        RejectCause.DUPLICATE_ID: 2,
+        MobileProblem.NO_COUNTRY: 1,
+        Repair.MISSING_CELLS: 1,
+    }
+    assert counts.first_lines == {
+        RejectCause.DUPLICATE_ID: 3,
+        MobileProblem.NO_COUNTRY: 4,
+        Repair.MISSING_CELLS: 7,
+    }
+    assert (counts.rows, counts.rejects, counts.customers) == (5, 2, 3)
 
 
 def test_rows_are_read_lazily(path: Path) -> None:

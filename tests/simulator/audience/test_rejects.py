@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from simulator.audience.problems import RejectCause
+from simulator.audience.problems import ProblemCounts, RejectCause
 from simulator.audience.reader import RejectedRow
-from simulator.audience.rejects import RejectFile
+from simulator.audience.rejects import RejectFile, TooManyRejects, check_rejects
 from tracker.errors import UsageError
 
 
@@ -38,3 +38,61 @@ def test_a_rejects_file_that_can_not_be_created(tmp_path: Path) -> None:
         pytest.raises(UsageError, match=r"can't write rejected rows: No such file"),
     ):
         file.add(RejectedRow(2, RejectCause.CELL_COUNT, "torn", "C1"))
+
+
+def count_rows(rows: int, rejects: int) -> ProblemCounts:
+    counts = ProblemCounts()
+    counts.rows = rows
+    for line in range(rejects):
+        counts.add(RejectCause.MISSING_ID, line + 2)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("rows", "rejects", "max_rejects"),
+    [
+        (100, 10, None),
+        (5, 1, None),
+        (2, 1, None),
+        (100, 1, 0.01),
+        (4, 1, 0.25),
+        (100, 0, 0.0),
+        (3, 2, 1.0),
+    ],
+)
+def test_rejects_within_the_limit(rows: int, rejects: int, max_rejects: float | None) -> None:
+    check_rejects(Path("crm.csv"), count_rows(rows, rejects), max_rejects, {})
+
+
+@pytest.mark.parametrize(
+    ("rows", "rejects", "max_rejects"),
+    [
+        (100, 11, None),
+        (5, 2, None),
+        (1, 1, None),
+        (1, 1, 1.0),
+        (100, 2, 0.01),
+        (5, 1, 0.1),
+        (100, 1, 0.0),
+        (0, 0, None),
+    ],
+)
+def test_rejects_above_the_limit(rows: int, rejects: int, max_rejects: float | None) -> None:
+    with pytest.raises(TooManyRejects):
+        check_rejects(
+            Path("crm.csv"), count_rows(rows, rejects), max_rejects, {RejectCause.MISSING_ID: "x"}
+        )
+
+
+def test_the_error_names_causes_counts_first_lines_and_the_rejects_file() -> None:
+    counts = count_rows(40, 2)
+    counts.add(RejectCause.ENCODING, 9)
+    messages = {RejectCause.MISSING_ID: "missing", RejectCause.ENCODING: "got the byte 0xEB"}
+    with pytest.raises(TooManyRejects) as raised:
+        check_rejects(Path("crm.csv"), counts, 0.01, messages, Path("x.rejects.csv"))
+    assert str(raised.value).splitlines() == [
+        "crm.csv: 3 of 40 rows (7.5 %) could not be read; expected at most 1 % (max_rejects)",
+        "  encoding: 1 row, the first in line 9: got the byte 0xEB",
+        "  missing_id: 2 rows, the first in line 2: missing",
+        "see x.rejects.csv",
+    ]
