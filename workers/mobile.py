@@ -30,10 +30,11 @@ RESERVED_FOR_FICTION = re.compile(
     r"|\+1[2-9]\d\d55501\d\d"  # NANPA: line numbers 555-0100 to 555-0199 of each area
     r"|\+3363998\d{4}"  # ARCEP, numbering plan: 06 39 98 for audiovisual works
     r"|\+3532091\d{5}"  # ComReg, numbering conditions: 020 91 for drama
+    r"|\+61491570(006|110|156|157|158|159|313|737)"  # ACMA, "Phone numbers for use in TV shows"
 )
 """Mobile numbers that regulators assign to nobody, so that films and tests can show them.
 
-phonenumbers counts them as invalid. It accepts those of other countries, such as Australia.
+phonenumbers counts most of them as invalid.
 """
 
 _NO_PART_OF_A_NUMBER = re.compile(r"[^\d+]")

@@ -5,11 +5,9 @@ messages to recipients that are reserved for documentation and fiction: the chec
 `gateway_configuration` blocks such messages earlier. Reserved recipients are:
 
 - email domains of RFC 2606 and RFC 6761;
-- mobile numbers that regulators set aside for fiction: Ofcom (07700 900000 to 900999), ACMA
-  (eight numbers from 0491 570 006), and 555-0100 to 555-0199 of the North American plan.
+- mobile numbers that regulators set aside for fiction (`workers.mobile.RESERVED_FOR_FICTION`).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 
 from tracker.clock import Instant
@@ -30,19 +28,16 @@ from workers.gateways.base import (
     SupportsCheck,
     load_gateway_kind,
 )
+from workers.mobile import RESERVED_FOR_FICTION
 
 RESERVED_TOP_LEVEL_DOMAINS = frozenset({"test", "example", "invalid", "localhost"})
 RESERVED_DOMAINS = frozenset({"example.com", "example.net", "example.org"})
-
-_RESERVED_NUMBER = re.compile(
-    r"\+447700900\d{3}|\+61491570(006|110|156|157|158|159|313|737)|\+1\d{3}55501\d{2}"
-)
 
 
 def is_reserved(channel: Channel, recipient: str) -> bool:
     """Return whether an email address or E.164 number can't belong to a person."""
     if channel is Channel.SMS:
-        return _RESERVED_NUMBER.fullmatch(recipient) is not None
+        return RESERVED_FOR_FICTION.fullmatch(recipient) is not None
     labels = recipient.rpartition("@")[2].strip().rstrip(".").lower().split(".")
     return labels[-1] in RESERVED_TOP_LEVEL_DOMAINS or ".".join(labels[-2:]) in RESERVED_DOMAINS
 

@@ -49,11 +49,11 @@ def test_a_message_is_found_by_customer_id_and_by_address(database: Database, ba
         database,
         5,
         email="Asha@Example.com",
-        mobile="098765 43210",
-        mobile_e164="+919876543210",
+        mobile="07700 900432",
+        mobile_e164="+447700900432",
     )
     assert find(database, batch, "c5") == 5
-    for address in ("asha@example.com", "Asha@Example.com", "098765 43210", "+919876543210"):
+    for address in ("asha@example.com", "Asha@Example.com", "07700 900432", "+447700900432"):
         assert find(database, batch, address) == 5
 
 
@@ -67,15 +67,15 @@ def test_an_address_with_letters_beyond_ascii_is_found_as_recorded(
 def test_more_digits_than_a_number_has_are_a_mobile_number(
     database: Database, batch: Batch
 ) -> None:
-    set_customer(database, 5, mobile="919876543210")
-    assert find(database, batch, "919876543210") == 5
+    set_customer(database, 5, mobile="447700900432")
+    assert find(database, batch, "447700900432") == 5
 
 
 def test_ten_digits_are_a_mobile_number_too(database: Database, batch: Batch) -> None:
-    set_customer(database, 5, mobile="9876543210")
-    assert find(database, batch, "9876543210") == 5
-    with pytest.raises(NotFound, match="has no message 9876543211; expected 0 to 9"):
-        find(database, batch, "9876543211")
+    set_customer(database, 5, mobile="7700900432")
+    assert find(database, batch, "7700900432") == 5
+    with pytest.raises(NotFound, match="has no message 7700900433; expected 0 to 9"):
+        find(database, batch, "7700900433")
 
 
 def test_an_address_of_several_customers_is_refused_with_their_messages(

@@ -199,20 +199,24 @@ def test_the_fixture_says_until_when_a_candidate_is_deferred(judge: Judge) -> No
 @pytest.mark.parametrize(
     ("overrides", "region", "zones"),
     [
-        ({"mobile": "+4915112345678"}, "DE", ("Europe/Berlin",)),
+        ({"mobile": "+4915228817386"}, "DE", ("Europe/Berlin",)),
         ({"mobile": "+12125550100"}, "US", ("America/New_York",)),
-        ({"mobile": "+80012345678"}, None, ()),
+        ({"mobile_e164": "+80012345678"}, None, ()),
         ({"mobile": None}, None, ()),
         (
             {"mobile": None, "custom": {"field:region": "de"}},
             "DE",
             ("Europe/Berlin", "Europe/Busingen"),
         ),
-        ({"mobile": "+80012345678", "custom": {"field:region": "IN"}}, "IN", ("Asia/Kolkata",)),
+        (
+            {"mobile_e164": "+80012345678", "custom": {"field:region": "IN"}},
+            "IN",
+            ("Asia/Kolkata",),
+        ),
         ({"mobile": None, "custom": {"field:region": "Europe"}}, "EUROPE", ()),
         (
             {
-                "mobile": "+4915112345678",
+                "mobile": "+4915228817386",
                 "custom": {"field:region": "IN", "field:time_zone": "Asia/Kolkata"},
             },
             "IN",

@@ -389,7 +389,7 @@ def test_a_gateway_that_reaches_people_must_be_allowed_by_name(
         (Channel.SMS, "+447700900123", True),
         (Channel.SMS, "+12025550123", True),
         (Channel.SMS, "+61491570156", True),
-        (Channel.SMS, "+447911123456", False),
+        (Channel.SMS, "+447700901123", False),
         (Channel.SMS, "+4477009001234", False),
     ],
 )
