@@ -11,7 +11,13 @@ from simulator.audience.formats import AudienceFile, AudienceSection, load_mappi
 from simulator.audience.headings import SYNONYMS, guess_columns
 from simulator.audience.inspection import inspect_audience_file, is_own_format
 from simulator.audience.mapping_file import format_mapping
-from simulator.audience.problems import MobileProblem, ProblemCounts, RejectCause, Repair
+from simulator.audience.problems import (
+    PROBLEMS_BY_SLUG,
+    MobileProblem,
+    ProblemCounts,
+    RejectCause,
+    Repair,
+)
 from simulator.audience.reader import read_customers
 from simulator.audience.row_parser import CustomerRecord
 from simulator.audience.values import DateOrder
@@ -232,6 +238,19 @@ def test_our_own_files_need_no_mapping(tmp_path: Path) -> None:
     assert is_own_format(inspection.format)
     path = write(tmp_path, "customer_id,email\n1,a@example.com\n")
     assert is_own_format(inspect_audience_file(path).format)
+
+
+def test_the_shipped_export_and_its_mapping() -> None:
+    """Each problem occurs in it, except for cells that are too long."""
+    inspection = inspect_audience_file(
+        SCENARIOS / "crm" / "crm.csv", region="GB", other_columns="field"
+    )
+    mapping = SCENARIOS / "crm" / "crm.mapping.toml"
+    assert format_mapping(inspection, mapping.name) == mapping.read_text(encoding="utf-8")
+    counts = inspection.counts
+    assert (counts.rows, counts.customers) == (5_000, 4_882)
+    absent = {RejectCause.TOO_LONG, MobileProblem.NO_COUNTRY}
+    assert {*PROBLEMS_BY_SLUG.values()} - counts.by_problem.keys() == absent
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\n\n", b"\xff\xfe", b'"a\n'])
