@@ -158,4 +158,4 @@ def validate_text(text: str, encoding: str) -> None:
     if "\0" in text:
         raise RowError(RejectCause.ENCODING, "got a NUL character; expected UTF-8 text")
     if encoding != "utf-8" and UNDECODABLE in text:
-        raise RowError(RejectCause.ENCODING, f"got bytes that {encoding} doesn't have")
+        raise RowError(RejectCause.ENCODING, "got bytes that the encoding doesn't have")

@@ -209,6 +209,22 @@ def test_an_audience_file(shell: Shell) -> None:
     assert all(int(row["line"]) > 1 and row["cause"] for row in rows)
 
 
+def test_an_untidy_export(shell: Shell) -> None:
+    """One command inspects it and writes its mapping, another runs it."""
+    shutil.copy(SCENARIOS / "crm.toml", shell.folder)
+    (shell.folder / "crm").mkdir()
+    shutil.copy(SCENARIOS / "crm" / "crm.csv", shell.folder / "crm")
+    inspected = shell.run(
+        *("audience", "inspect", "crm/crm.csv", "--region", "GB", "--other-columns", "field"),
+        *("--write", "crm/crm.mapping.toml"),
+    )
+    assert (inspected.returncode, inspected.stderr) == (0, "")
+    run = FinishedRun.of(shell, "crm.toml")
+    assert [report["audience"] for report in run.result["campaigns"]] == [4_882, 4_882]
+    assert run.result["figures"]["rejects"] == 118
+    assert run.result["verdict"]["thresholds_met"]
+
+
 @pytest.mark.parametrize(
     "command", [[], ["simulate"], ["report"], ["trace"], ["verify"], ["runs"], ["compare"]]
 )
